@@ -1,0 +1,301 @@
+//! Everything a client may say.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error_code::ErrorCode;
+use crate::limits::{BINARY_HEADER_BYTES_MAX, CHANNELS_PER_CONNECTION_MAX, CORRELATION_ID_BYTES_MAX};
+use crate::message::{MessageDraft, check_timestamp, check_type};
+use crate::position::Position;
+
+/// One frame from a client: what it wants, and the id under which it awaits the answer.
+#[derive(Debug)]
+pub struct ClientFrame<'a> {
+    /// Comes back in the answer, whatever that is.
+    pub correlation_id: Option<Cow<'a, str>>,
+    /// What the client wants.
+    pub body: ClientBody<'a>,
+}
+
+/// The closed list of what a client may want.
+#[derive(Debug)]
+pub enum ClientBody<'a> {
+    /// Who I am and what I want to hear, in one round trip.
+    Hello {
+        /// A token, unless the upgrade carried one.
+        token: Option<Cow<'a, str>>,
+        /// What to subscribe to, and from where.
+        channels: Vec<Resume<'a>>,
+    },
+    /// One more channel or pattern.
+    Subscribe(Resume<'a>),
+    /// One channel or pattern less.
+    Unsubscribe {
+        /// As it was subscribed.
+        channel: Cow<'a, str>,
+    },
+    /// A message for a channel.
+    Publish {
+        /// Where to.
+        channel: Cow<'a, str>,
+        /// The idempotency id, if the client will retry.
+        id: Option<Cow<'a, str>>,
+        /// What.
+        message: MessageDraft<'a>,
+    },
+    /// A new token for the same identity.
+    Refresh {
+        /// The token.
+        token: Cow<'a, str>,
+    },
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Pong,
+}
+
+/// A channel or pattern, and the last position the client saw there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume<'a> {
+    /// The channel or pattern.
+    pub channel: Cow<'a, str>,
+    /// The last position seen; without one the subscription starts now.
+    pub position: Option<Position>,
+}
+
+/// A frame that was not understood: which code to answer, a sentence that helps, and the id if it could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFrame {
+    /// The code of the `error` frame.
+    pub code: ErrorCode,
+    /// The sentence of the `error` frame.
+    pub message: String,
+    /// The client's id, if that much could be read.
+    pub correlation_id: Option<String>,
+}
+
+/// The one shape of all frames. Anything else is refused by name, so that a typing error does not pass for silence.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFrame<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    correlation_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    position: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHello<'a> {
+    #[serde(borrow)]
+    token: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    channels: Vec<RawResume<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawResume<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+    #[serde(borrow)]
+    position: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRefresh<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+}
+
+/// Reads nothing but the id, from a frame that is wrong elsewhere.
+#[derive(Deserialize)]
+struct JustTheId<'a> {
+    #[serde(borrow)]
+    correlation_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> ClientFrame<'a> {
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// With the code and sentence to answer.
+    ///
+    /// ```
+    /// use wire::{ClientBody, ClientFrame, ErrorCode};
+    /// let frame = ClientFrame::parse(r#"{"type":"subscribe","channel":"system:*","correlation_id":"c1"}"#).unwrap();
+    /// assert!(matches!(frame.body, ClientBody::Subscribe(resume) if resume.channel == "system:*"));
+    /// let bad = ClientFrame::parse(r#"{"type":"dance","correlation_id":"c2"}"#).unwrap_err();
+    /// assert_eq!(bad.code, ErrorCode::UnknownType);
+    /// assert_eq!(bad.correlation_id.as_deref(), Some("c2"));
+    /// ```
+    pub fn parse(text: &'a str) -> Result<Self, BadFrame> {
+        let raw = read(text)?;
+        Self::from_raw(raw, None)
+    }
+
+    /// Reads a binary frame: version, header length, JSON header, payload. Only `publish` has one.
+    ///
+    /// # Errors
+    /// With the code and sentence to answer.
+    ///
+    /// ```
+    /// use wire::{ClientBody, ClientFrame};
+    /// let header = br#"{"type":"publish","channel":"user:7:scan"}"#;
+    /// let frame = [&[1, 0, header.len() as u8], &header[..], b"\xff\xfe"].concat();
+    /// let frame = ClientFrame::parse_binary(&frame).unwrap();
+    /// assert!(matches!(frame.body, ClientBody::Publish { .. }));
+    /// assert!(ClientFrame::parse_binary(b"\x02\x00\x00").is_err());
+    /// ```
+    pub fn parse_binary(bytes: &'a [u8]) -> Result<Self, BadFrame> {
+        let malformed = |message: &str| BadFrame::new(ErrorCode::Malformed, message);
+        let (header, payload) = split_binary(bytes)
+            .ok_or_else(|| malformed("a binary frame is version 1, a two-byte header length, a JSON header and a payload"))?;
+        let header = std::str::from_utf8(header).map_err(|_| malformed("the header of a binary frame is JSON in UTF-8"))?;
+        let raw = read(header)?;
+        if raw.kind != "publish" {
+            return Err(raw.bad(ErrorCode::InvalidField, "only publish may be a binary frame"));
+        }
+        if raw.payload.is_some() {
+            return Err(raw.bad(ErrorCode::InvalidField, "a binary frame carries its payload after the header, not in it"));
+        }
+        Self::from_raw(raw, Some(payload))
+    }
+
+    fn from_raw(raw: RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<Self, BadFrame> {
+        if raw.correlation_id.as_ref().is_some_and(|id| id.len() > CORRELATION_ID_BYTES_MAX) {
+            let message = format!("a correlation_id has at most {CORRELATION_ID_BYTES_MAX} bytes");
+            return Err(BadFrame::new(ErrorCode::InvalidField, message));
+        }
+        let body = match &*raw.kind {
+            "hello" => read_hello(&raw)?,
+            "subscribe" => ClientBody::Subscribe(Resume {
+                channel: raw.wanted_channel()?,
+                position: raw.read_position(raw.position.as_deref())?,
+            }),
+            "unsubscribe" => ClientBody::Unsubscribe { channel: raw.wanted_channel()? },
+            "publish" => read_publish(&raw, binary)?,
+            "refresh" => {
+                let refresh: RawRefresh<'a> = raw.read_payload(r#"{"token": "…"}"#)?;
+                ClientBody::Refresh { token: refresh.token }
+            }
+            "ping" => ClientBody::Ping,
+            "pong" => ClientBody::Pong,
+            other => {
+                let other: String = other.chars().take(64).collect();
+                let message = format!(
+                    "clients do not send {other:?}; they send hello, subscribe, unsubscribe, publish, refresh, ping and pong"
+                );
+                return Err(raw.bad(ErrorCode::UnknownType, message));
+            }
+        };
+        Ok(Self { correlation_id: raw.correlation_id, body })
+    }
+}
+
+impl BadFrame {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), correlation_id: None }
+    }
+}
+
+impl<'a> RawFrame<'a> {
+    fn bad(&self, code: ErrorCode, message: impl Into<String>) -> BadFrame {
+        let correlation_id = self.correlation_id.as_deref().map(String::from);
+        BadFrame { code, message: message.into(), correlation_id }
+    }
+
+    fn wanted_channel(&self) -> Result<Cow<'a, str>, BadFrame> {
+        self.channel.clone().ok_or_else(|| {
+            self.bad(ErrorCode::InvalidField, format!("{} needs the field \"channel\"", self.kind))
+        })
+    }
+
+    fn read_position(&self, text: Option<&str>) -> Result<Option<Position>, BadFrame> {
+        let parsed = text.map(str::parse::<Position>).transpose();
+        parsed.map_err(|e| self.bad(ErrorCode::InvalidPosition, e.to_string()))
+    }
+
+    fn read_payload<T: Deserialize<'a>>(&self, shape: &str) -> Result<T, BadFrame> {
+        let text = self.payload.map_or("{}", RawValue::get);
+        serde_json::from_str(text).map_err(|e| {
+            self.bad(ErrorCode::InvalidField, format!("the payload of {} is {shape}: {}", self.kind, said(&e)))
+        })
+    }
+}
+
+fn read(text: &str) -> Result<RawFrame<'_>, BadFrame> {
+    serde_json::from_str(text).map_err(|e| {
+        let code = match e.classify() {
+            serde_json::error::Category::Data => ErrorCode::InvalidField,
+            _ => ErrorCode::Malformed,
+        };
+        let correlation_id = serde_json::from_str::<JustTheId<'_>>(text)
+            .ok()
+            .and_then(|just| just.correlation_id)
+            .filter(|id| id.len() <= CORRELATION_ID_BYTES_MAX);
+        let message = format!("a frame is one JSON object of the documented shape: {}", said(&e));
+        BadFrame { code, message, correlation_id: correlation_id.map(Cow::into_owned) }
+    })
+}
+
+/// serde_json's sentence; it may quote what the client sent, so it is bounded.
+fn said(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(256).collect()
+}
+
+fn read_hello<'a>(raw: &RawFrame<'a>) -> Result<ClientBody<'a>, BadFrame> {
+    let hello: RawHello<'a> = raw.read_payload(r#"{"token": "…", "channels": [{"channel": "…", "position": "…"}]}"#)?;
+    if hello.channels.len() > CHANNELS_PER_CONNECTION_MAX {
+        let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
+        return Err(raw.bad(ErrorCode::TooManyChannels, message));
+    }
+    let mut channels = Vec::with_capacity(hello.channels.len());
+    for entry in hello.channels {
+        let position = raw.read_position(entry.position.as_deref())?;
+        channels.push(Resume { channel: entry.channel, position });
+    }
+    Ok(ClientBody::Hello { token: hello.token, channels })
+}
+
+fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<ClientBody<'a>, BadFrame> {
+    let kind = raw.event.clone().unwrap_or(Cow::Borrowed("message"));
+    check_type(&kind).map_err(|e| raw.bad(ErrorCode::InvalidField, format!("event: {e}")))?;
+    if let Some(text) = raw.timestamp.as_deref() {
+        check_timestamp(text).map_err(|e| raw.bad(ErrorCode::InvalidField, e.to_string()))?;
+    }
+    if raw.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > CORRELATION_ID_BYTES_MAX) {
+        let message = format!("an id has 1 to {CORRELATION_ID_BYTES_MAX} bytes");
+        return Err(raw.bad(ErrorCode::InvalidField, message));
+    }
+    let message = MessageDraft {
+        kind,
+        payload: raw.payload,
+        binary,
+        timestamp: raw.timestamp.clone(),
+        correlation_id: raw.correlation_id.clone(),
+    };
+    Ok(ClientBody::Publish { channel: raw.wanted_channel()?, id: raw.id.clone(), message })
+}
+
+/// Splits version, header length, header and payload.
+pub(crate) fn split_binary(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    const { assert!(BINARY_HEADER_BYTES_MAX == u16::MAX as usize) };
+    let [1, high, low, rest @ ..] = bytes else { return None };
+    rest.split_at_checked(u16::from_be_bytes([*high, *low]) as usize)
+}

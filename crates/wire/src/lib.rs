@@ -1,0 +1,41 @@
+//! What the bytes mean: names, frames, positions, close codes and limits. The dictionary of the project.
+//!
+//! ```text
+//!   browser ──▶ ClientFrame ──▶ gateway ──▶ Envelope ──▶ Redis
+//!   browser ◀── Encoded ◀── ServerFrame │ Message ◀── Envelope ◀── Redis
+//! ```
+//!
+//! The three types that matter: [`ClientFrame`], everything a client may say; [`ServerFrame`], everything
+//! the gateway may say; [`Encoded`], a finished WebSocket frame that can be written to any number of sockets.
+//! [`Families`] is the only parser of channel names.
+//!
+//! `docs/protocol.md` is the same contract in prose; a test holds the two together.
+//!
+//! This crate does not know about sockets, Redis, tasks or clocks. It contains no `async`.
+#![warn(missing_docs)]
+
+mod limits;
+mod id;
+mod position;
+mod channel;
+mod close;
+mod error_code;
+mod timestamp;
+mod encoded;
+mod client_frame;
+mod server_frame;
+mod message;
+mod envelope;
+
+pub use channel::{Channel, ChannelError, Families, FamilyIndex, FamilyShape, Filter, Pattern, Scope};
+pub use client_frame::{BadFrame, ClientBody, ClientFrame, Resume};
+pub use close::Close;
+pub use encoded::{Encoded, Opcode};
+pub use envelope::{BadEnvelope, Envelope, EnvelopeItems};
+pub use error_code::ErrorCode;
+pub use id::{BadName, InstanceId, Name, SessionId, TenantId, UserId};
+pub use limits::*;
+pub use message::{BadMessage, Message, MessageDraft};
+pub use position::{BadPosition, Position};
+pub use server_frame::{GapReason, ServerFrame, Welcome};
+pub use timestamp::Timestamp;

@@ -1,0 +1,25 @@
+//! The limits a client may rely on. What an operator may tune lives in the gateway's configuration.
+
+/// Longest channel or pattern a client may name, in bytes.
+pub const CHANNEL_BYTES_MAX: usize = 256;
+/// Longest single name (tenant, user, collection id, topic segment), in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Longest message type (`"type"` of a delivered message), in bytes.
+pub const TYPE_BYTES_MAX: usize = 128;
+/// Longest `correlation_id` or publish `id`, in bytes.
+pub const CORRELATION_ID_BYTES_MAX: usize = 128;
+/// Most channels one connection may hold, and most that one `hello` may name.
+pub const CHANNELS_PER_CONNECTION_MAX: usize = 256;
+/// Longest token accepted in any of its four places, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Longest JSON header of a binary frame, in bytes: what its two-byte length can say.
+pub const BINARY_HEADER_BYTES_MAX: usize = u16::MAX as usize;
+/// Most messages one publish call to Redis may carry.
+pub const BATCH_MESSAGES_MAX: usize = 64;
+/// The WebSocket subprotocol spoken here.
+pub const SUBPROTOCOL: &str = "tidegate.v1";
+
+const _: () = assert!(NAME_BYTES_MAX < CHANNEL_BYTES_MAX);
+// `Scope` keeps the tenant's length in a byte.
+const _: () = assert!(NAME_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(CHANNEL_BYTES_MAX <= u16::MAX as usize);

@@ -1,0 +1,290 @@
+//! Everything the gateway may say besides messages (see [`crate::Message`]).
+
+use serde::Serialize;
+
+use crate::encoded::{Encoded, FrameBuilder, Opcode};
+use crate::error_code::ErrorCode;
+use crate::position::Position;
+
+/// One control frame to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerFrame<'a> {
+    /// The session is open.
+    Welcome(Welcome<'a>),
+    /// The subscription stands: what is published after `position` is delivered or reported.
+    Subscribed {
+        /// As the client named it.
+        channel: &'a str,
+        /// Everything after this position follows: the client's own when it resumes, else the newest one.
+        /// Absent while degraded.
+        position: Option<Position>,
+        /// True when the client gave a position and everything after it follows.
+        resumed: bool,
+        /// True when the broker could not confirm: only what this instance itself hears is delivered.
+        degraded: bool,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// The subscription has ended.
+    Unsubscribed {
+        /// As the client named it.
+        channel: &'a str,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// A published message was taken over.
+    Ack {
+        /// Where it was published.
+        channel: &'a str,
+        /// Where it stands.
+        position: Option<Position>,
+        /// What is true of it: `durable`, later `replicated` or `local`.
+        level: &'static str,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// Something was refused.
+    Error {
+        /// What.
+        code: ErrorCode,
+        /// A sentence that helps.
+        message: &'a str,
+        /// The channel it was about, if any.
+        channel: Option<&'a str>,
+        /// How long to wait before trying again, if that helps.
+        retry_after_ms: Option<u64>,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// A new token was taken over.
+    Refreshed {
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// Are you there? For clients whose WebSocket library hides ping frames.
+    Ping,
+    /// Yes.
+    Pong {
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// Nothing that passes your filter happened up to here.
+    Position {
+        /// The subscription.
+        channel: &'a str,
+        /// How far it has been seen.
+        position: Position,
+    },
+    /// Messages between `after` and `upto` may be missing.
+    Gap {
+        /// The subscription.
+        channel: &'a str,
+        /// The last position known to be seen, if any.
+        after: Option<Position>,
+        /// The subscription continues behind this one.
+        upto: Option<Position>,
+        /// Why.
+        reason: GapReason,
+        /// True when messages are known to be missing, false when they may be.
+        certain: bool,
+    },
+    /// The instance lost its broker, or has it back.
+    Degraded {
+        /// Whether it is lost now.
+        degraded: bool,
+    },
+    /// Come back elsewhere, after a delay that the gateway chose.
+    Reconnect {
+        /// The delay.
+        after_ms: u64,
+    },
+    /// The last frame before the gateway closes.
+    Bye {
+        /// The close code that follows.
+        code: u16,
+        /// Its reason.
+        reason: &'a str,
+    },
+}
+
+/// What a client is told when its session opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Welcome<'a> {
+    /// The session; show it to support.
+    pub session_id: &'a str,
+    /// Who the token says the client is.
+    pub user: &'a str,
+    /// Of which tenant.
+    pub tenant: &'a str,
+    /// Which instance holds the connection.
+    pub instance: &'a str,
+    /// How often the gateway pings.
+    pub ping_interval_ms: u64,
+    /// Largest message a client may send.
+    pub message_bytes_max: usize,
+    /// Most frames per second a client may send.
+    pub messages_per_second: u32,
+    /// Most channels it may hold.
+    pub channels_max: usize,
+}
+
+/// Why messages may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// They are older than the family's retention.
+    Expired,
+    /// Redis lost writes that it had acknowledged.
+    Failover,
+    /// The position is not one that this history handed out.
+    UnknownPosition,
+    /// The family keeps no history, and the connection to Redis was interrupted.
+    NoHistory,
+    /// The history could not be read.
+    Unreadable,
+}
+
+impl GapReason {
+    /// Every reason, for documents and tests.
+    pub const ALL: [Self; 5] =
+        [Self::Expired, Self::Failover, Self::UnknownPosition, Self::NoHistory, Self::Unreadable];
+
+    /// The reason as it stands in the frame.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Failover => "failover",
+            Self::UnknownPosition => "unknown_position",
+            Self::NoHistory => "no_history",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// The shape on the wire; absent fields are left out.
+#[derive(Serialize, Default)]
+struct Shape<'a, P: Serialize> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<P>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SubscribedPayload {
+    resumed: bool,
+    degraded: bool,
+}
+
+#[derive(Serialize)]
+struct AckPayload {
+    level: &'static str,
+}
+
+#[derive(Serialize)]
+struct ErrorPayload<'a> {
+    code: &'static str,
+    message: &'a str,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct GapPayload {
+    after: Option<String>,
+    upto: Option<String>,
+    reason: &'static str,
+    certain: bool,
+}
+
+#[derive(Serialize)]
+struct DegradedPayload {
+    degraded: bool,
+}
+
+#[derive(Serialize)]
+struct ReconnectPayload {
+    after_ms: u64,
+}
+
+#[derive(Serialize)]
+struct ByePayload<'a> {
+    code: u16,
+    reason: &'a str,
+    reconnect: bool,
+}
+
+impl ServerFrame<'_> {
+    /// The finished frame.
+    ///
+    /// ```
+    /// use wire::ServerFrame;
+    /// let frame = ServerFrame::Pong { correlation_id: Some("p1") }.encode();
+    /// assert_eq!(frame.payload(), br#"{"type":"pong","correlation_id":"p1"}"#);
+    /// ```
+    #[must_use]
+    pub fn encode(&self) -> Encoded {
+        let bare = |kind, correlation_id| shape::<()>(kind, None, None, correlation_id, None);
+        match self {
+            Self::Welcome(welcome) => shape("welcome", None, Some(welcome), None, None),
+            Self::Subscribed { channel, position, resumed, degraded, correlation_id } => {
+                let payload = SubscribedPayload { resumed: *resumed, degraded: *degraded };
+                shape("subscribed", Some(channel), Some(payload), *correlation_id, *position)
+            }
+            Self::Unsubscribed { channel, correlation_id } => {
+                shape::<()>("unsubscribed", Some(channel), None, *correlation_id, None)
+            }
+            Self::Ack { channel, position, level, correlation_id } => {
+                shape("ack", Some(channel), Some(AckPayload { level }), *correlation_id, *position)
+            }
+            Self::Error { code, message, channel, retry_after_ms, correlation_id } => {
+                let (retryable, retry_after_ms) = (code.retryable(), *retry_after_ms);
+                let payload = ErrorPayload { code: code.as_str(), message, retryable, retry_after_ms };
+                shape("error", *channel, Some(payload), *correlation_id, None)
+            }
+            Self::Refreshed { correlation_id } => bare("refreshed", *correlation_id),
+            Self::Ping => bare("ping", None),
+            Self::Pong { correlation_id } => bare("pong", *correlation_id),
+            Self::Position { channel, position } => {
+                shape::<()>("position", Some(channel), None, None, Some(*position))
+            }
+            Self::Gap { channel, after, upto, reason, certain } => {
+                let text = |position: &Option<Position>| position.map(|p| p.to_string());
+                let (after, upto) = (text(after), text(upto));
+                let payload = GapPayload { after, upto, reason: reason.as_str(), certain: *certain };
+                shape("gap", Some(channel), Some(payload), None, None)
+            }
+            Self::Degraded { degraded } => {
+                shape("degraded", None, Some(DegradedPayload { degraded: *degraded }), None, None)
+            }
+            Self::Reconnect { after_ms } => {
+                shape("reconnect", None, Some(ReconnectPayload { after_ms: *after_ms }), None, None)
+            }
+            Self::Bye { code, reason } => {
+                let payload = ByePayload { code: *code, reason, reconnect: crate::Close::should_reconnect(*code) };
+                shape("bye", None, Some(payload), None, None)
+            }
+        }
+    }
+}
+
+fn shape<P: Serialize>(
+    kind: &str,
+    channel: Option<&str>,
+    payload: Option<P>,
+    correlation_id: Option<&str>,
+    position: Option<Position>,
+) -> Encoded {
+    let position = position.map(|p| p.to_string());
+    let mut frame = FrameBuilder::new(256);
+    let shape = Shape { kind, channel, payload, correlation_id, position };
+    serde_json::to_writer(&mut frame.payload, &shape).expect("these shapes are JSON and a Vec takes everything");
+    frame.finish(Opcode::Text)
+}
