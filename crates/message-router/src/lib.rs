@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Keeps this instance's subscriptions equal to what its sessions want.
+
+mod broker;
+
+pub use broker::{Broker, BrokerError, Command, Entry, Event, History, Publish, Ticket};

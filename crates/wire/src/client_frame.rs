@@ -164,15 +164,19 @@ impl<'a> ClientFrame<'a> {
     /// ```
     pub fn parse_binary(bytes: &'a [u8]) -> Result<Self, BadFrame> {
         let malformed = |message: &str| BadFrame::new(ErrorCode::Malformed, message);
-        let (header, payload) = split_binary(bytes)
-            .ok_or_else(|| malformed("a binary frame is version 1, a two-byte header length, a JSON header and a payload"))?;
-        let header = std::str::from_utf8(header).map_err(|_| malformed("the header of a binary frame is JSON in UTF-8"))?;
+        let (header, payload) = split_binary(bytes).ok_or_else(|| {
+            malformed("a binary frame is version 1, a two-byte header length, a JSON header and a payload")
+        })?;
+        let header =
+            std::str::from_utf8(header).map_err(|_| malformed("the header of a binary frame is JSON in UTF-8"))?;
         let raw = read(header)?;
         if raw.kind != "publish" {
             return Err(raw.bad(ErrorCode::InvalidField, "only publish may be a binary frame"));
         }
         if raw.payload.is_some() {
-            return Err(raw.bad(ErrorCode::InvalidField, "a binary frame carries its payload after the header, not in it"));
+            return Err(
+                raw.bad(ErrorCode::InvalidField, "a binary frame carries its payload after the header, not in it")
+            );
         }
         Self::from_raw(raw, Some(payload))
     }
@@ -221,9 +225,9 @@ impl<'a> RawFrame<'a> {
     }
 
     fn wanted_channel(&self) -> Result<Cow<'a, str>, BadFrame> {
-        self.channel.clone().ok_or_else(|| {
-            self.bad(ErrorCode::InvalidField, format!("{} needs the field \"channel\"", self.kind))
-        })
+        self.channel
+            .clone()
+            .ok_or_else(|| self.bad(ErrorCode::InvalidField, format!("{} needs the field \"channel\"", self.kind)))
     }
 
     fn read_position(&self, text: Option<&str>) -> Result<Option<Position>, BadFrame> {

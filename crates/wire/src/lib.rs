@@ -14,18 +14,18 @@
 //! This crate does not know about sockets, Redis, tasks or clocks. It contains no `async`.
 #![warn(missing_docs)]
 
-mod limits;
-mod id;
-mod position;
 mod channel;
-mod close;
-mod error_code;
-mod timestamp;
-mod encoded;
 mod client_frame;
-mod server_frame;
-mod message;
+mod close;
+mod encoded;
 mod envelope;
+mod error_code;
+mod id;
+mod limits;
+mod message;
+mod position;
+mod server_frame;
+mod timestamp;
 
 pub use channel::{Channel, ChannelError, Families, FamilyIndex, FamilyShape, Filter, Pattern, Scope};
 pub use client_frame::{BadFrame, ClientBody, ClientFrame, Resume};

@@ -17,8 +17,23 @@ use crate::timestamp::Timestamp;
 
 /// The `type`s of control frames, which a message may not take.
 const CONTROL_TYPES: [&str; 17] = [
-    "hello", "welcome", "subscribe", "subscribed", "unsubscribe", "unsubscribed", "publish", "ack", "error", "refresh",
-    "refreshed", "ping", "pong", "position", "gap", "degraded", "reconnect",
+    "hello",
+    "welcome",
+    "subscribe",
+    "subscribed",
+    "unsubscribe",
+    "unsubscribed",
+    "publish",
+    "ack",
+    "error",
+    "refresh",
+    "refreshed",
+    "ping",
+    "pong",
+    "position",
+    "gap",
+    "degraded",
+    "reconnect",
 ];
 
 /// Why a message cannot be delivered. It is counted and left out; the channel goes on.

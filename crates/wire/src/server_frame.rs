@@ -252,9 +252,7 @@ impl ServerFrame<'_> {
             Self::Refreshed { correlation_id } => bare("refreshed", *correlation_id),
             Self::Ping => bare("ping", None),
             Self::Pong { correlation_id } => bare("pong", *correlation_id),
-            Self::Position { channel, position } => {
-                shape::<()>("position", Some(channel), None, None, Some(*position))
-            }
+            Self::Position { channel, position } => shape::<()>("position", Some(channel), None, None, Some(*position)),
             Self::Gap { channel, after, upto, reason, certain } => {
                 let text = |position: &Option<Position>| position.map(|p| p.to_string());
                 let (after, upto) = (text(after), text(upto));
