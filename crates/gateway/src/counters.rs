@@ -1,0 +1,92 @@
+//! Plain counters of the hot paths: written by one thread each, read at scrape time.
+//!
+//! Nothing here touches the `metrics` crate: its histograms queue every sample (`record` pushes a float and an
+//! `Instant`), which at a million deliveries a second is the delivery loop's own cost again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter or gauge with one writer. Relaxed: a scrape may be a message behind.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of [`Histogram`]'s buckets in microseconds; one more bucket holds the rest.
+pub(crate) const LATENCY_BOUNDS_US: [u64; 14] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
+
+/// Latencies in fixed buckets.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    /// How many samples were at or below the bound of the same index; the last holds those above all.
+    pub(crate) buckets: [Counter; LATENCY_BOUNDS_US.len() + 1],
+    /// Sum of all samples in microseconds.
+    pub(crate) sum_us: Counter,
+}
+
+impl Histogram {
+    /// Counts `n` samples of one latency: a message to a thousand receivers is counted once with n = 1000.
+    pub(crate) fn record(&self, us: u64, n: u64) {
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        self.buckets[bucket].add(n);
+        self.sum_us.add(us.saturating_mul(n));
+    }
+}
+
+/// What one shard counts.
+#[derive(Debug, Default)]
+pub(crate) struct ShardCounters {
+    /// Gauge: sockets this shard holds. The hub places new ones on the shard with the fewest.
+    pub(crate) connections: Counter,
+    /// Gauge: subscriptions its sessions hold.
+    pub(crate) subscriptions: Counter,
+    /// Frames from clients.
+    pub(crate) frames_in: Counter,
+    /// Message frames put in outboxes, one per receiver.
+    pub(crate) deliveries: Counter,
+    /// Bytes that `write(2)` took.
+    pub(crate) bytes_out: Counter,
+    /// `write(2)` calls.
+    pub(crate) writes: Counter,
+    /// Error frames sent.
+    pub(crate) errors: Counter,
+    /// Gap frames sent.
+    pub(crate) gaps: Counter,
+    /// Connections closed because their outbox was full.
+    pub(crate) slow_closes: Counter,
+    /// From Redis' clock at publishing to the shard's write pass; needs clocks in step across hosts.
+    pub(crate) latency: Histogram,
+}
+
+/// What the pump counts.
+#[derive(Debug, Default)]
+pub(crate) struct PumpCounters {
+    /// Gauge: 1 while the broker's link is up in both directions.
+    pub(crate) broker_up: Counter,
+    /// How often it went down.
+    pub(crate) broker_downs: Counter,
+    /// Gauge: scopes this instance hears.
+    pub(crate) scopes: Counter,
+    /// Messages heard from the broker.
+    pub(crate) messages_in: Counter,
+    /// Messages that were not of the documented shape, left out.
+    pub(crate) messages_bad: Counter,
+    /// Messages published by this instance's clients and acknowledged.
+    pub(crate) publishes: Counter,
+    /// Publishes refused or without an answer.
+    pub(crate) publish_errors: Counter,
+    /// Reads of history: resumes and repairs.
+    pub(crate) history_reads: Counter,
+}

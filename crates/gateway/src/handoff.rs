@@ -1,0 +1,41 @@
+//! What the edge gives a shard: an upgraded socket and what is known of its holder.
+
+use std::net::TcpStream;
+
+use bytes::Bytes;
+use wire::{Close, ErrorCode, SessionId, TenantId};
+
+use crate::token::Identity;
+
+/// One upgraded connection on its way from the edge to its shard. From here to close it belongs to the shard.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    /// Taken out of the edge's runtime; non-blocking.
+    pub(crate) socket: TcpStream,
+    /// WebSocket bytes that came in one packet with the upgrade.
+    pub(crate) early: Bytes,
+    /// Drawn by the edge; also the value of the routing cookie.
+    pub(crate) session_id: SessionId,
+    /// `/ws/{tenant}`: whose token this path takes; `None` for `/ws`.
+    pub(crate) path_tenant: Option<TenantId>,
+    /// What the upgrade said of the holder.
+    pub(crate) opening: Opening,
+}
+
+/// How a connection begins.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// The upgrade carried a valid token.
+    Authenticated(Identity),
+    /// The upgrade carried no token: the first frame must be a `hello` with one.
+    AwaitHello,
+    /// A browser sees no HTTP status of a failed upgrade, so it is told in an `error` frame and a close code.
+    Refused {
+        /// The code of the `error` frame.
+        code: ErrorCode,
+        /// The code of the close that follows.
+        close: Close,
+        /// The sentence of the `error` frame.
+        message: String,
+    },
+}

@@ -1,0 +1,5 @@
+//! Being written.
+
+/// Who holds a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity;
