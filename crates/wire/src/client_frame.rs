@@ -40,8 +40,6 @@ pub enum ClientBody<'a> {
     Publish {
         /// Where to.
         channel: Cow<'a, str>,
-        /// The idempotency id, if the client will retry.
-        id: Option<Cow<'a, str>>,
         /// What.
         message: MessageDraft<'a>,
     },
@@ -94,8 +92,6 @@ struct RawFrame<'a> {
     correlation_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     position: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -283,10 +279,6 @@ fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<Clie
     if let Some(text) = raw.timestamp.as_deref() {
         check_timestamp(text).map_err(|e| raw.bad(ErrorCode::InvalidField, e.to_string()))?;
     }
-    if raw.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > CORRELATION_ID_BYTES_MAX) {
-        let message = format!("an id has 1 to {CORRELATION_ID_BYTES_MAX} bytes");
-        return Err(raw.bad(ErrorCode::InvalidField, message));
-    }
     let message = MessageDraft {
         kind,
         payload: raw.payload,
@@ -294,7 +286,7 @@ fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<Clie
         timestamp: raw.timestamp.clone(),
         correlation_id: raw.correlation_id.clone(),
     };
-    Ok(ClientBody::Publish { channel: raw.wanted_channel()?, id: raw.id.clone(), message })
+    Ok(ClientBody::Publish { channel: raw.wanted_channel()?, message })
 }
 
 /// Splits version, header length, header and payload.

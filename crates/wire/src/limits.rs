@@ -6,7 +6,7 @@ pub const CHANNEL_BYTES_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Longest message type (`"type"` of a delivered message), in bytes.
 pub const TYPE_BYTES_MAX: usize = 128;
-/// Longest `correlation_id` or publish `id`, in bytes.
+/// Longest `correlation_id`, in bytes.
 pub const CORRELATION_ID_BYTES_MAX: usize = 128;
 /// Most channels one connection may hold, and most that one `hello` may name.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 256;

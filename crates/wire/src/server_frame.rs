@@ -61,9 +61,7 @@ pub enum ServerFrame<'a> {
         /// The client's id.
         correlation_id: Option<&'a str>,
     },
-    /// Are you there? For clients whose WebSocket library hides ping frames.
-    Ping,
-    /// Yes.
+    /// The answer to a client's `ping`.
     Pong {
         /// The client's id.
         correlation_id: Option<&'a str>,
@@ -250,7 +248,6 @@ impl ServerFrame<'_> {
                 shape("error", *channel, Some(payload), *correlation_id, None)
             }
             Self::Refreshed { correlation_id } => bare("refreshed", *correlation_id),
-            Self::Ping => bare("ping", None),
             Self::Pong { correlation_id } => bare("pong", *correlation_id),
             Self::Position { channel, position } => shape::<()>("position", Some(channel), None, None, Some(*position)),
             Self::Gap { channel, after, upto, reason, certain } => {
