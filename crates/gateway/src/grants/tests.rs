@@ -1,0 +1,139 @@
+//! What grants cover, by table and by exhausting a small alphabet.
+
+use super::*;
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+fn grants(subscribe: &[&str], publish: &[&str]) -> Grants {
+    let families = Families::default();
+    Grants {
+        subscribe: GrantList::parse(&families, subscribe).unwrap(),
+        publish: GrantList::parse(&families, publish).unwrap(),
+    }
+}
+
+fn may_subscribe(granted: &str, wanted: &str) -> bool {
+    let pattern = Families::default().parse(&TenantId::default(), wanted).unwrap();
+    grants(&[granted], &[]).may_subscribe(&user("me"), &pattern)
+}
+
+fn may_publish(granted: &str, wanted: &str) -> bool {
+    let channel = Families::default().parse_channel(&TenantId::default(), wanted).unwrap();
+    grants(&[], &[granted]).may_publish(&user("me"), &channel)
+}
+
+#[test]
+fn a_grant_covers_what_a_subscription_of_the_same_text_hears() {
+    for (granted, wanted, yes) in [
+        ("collection:*", "collection:42", true),
+        ("collection:*", "collection:42:*", true),
+        ("collection:*", "collection:42:ops:cursor", true),
+        ("collection:*", "system:news", false),
+        ("collection:42", "collection:42", true),
+        ("collection:42", "collection:42:*", false),
+        ("collection:42", "collection:42:ops", false),
+        ("collection:42", "collection:421", false),
+        ("collection:42:*", "collection:42", false),
+        ("collection:42:*", "collection:42:ops", true),
+        ("collection:42:*", "collection:42:*", true),
+        ("collection:42:*", "collection:42:ops:*", true),
+        ("collection:42:*", "collection:43:*", false),
+        ("collection:42:ops", "collection:42:ops", true),
+        ("collection:42:ops", "collection:42:*", false),
+        ("collection:42:ops", "collection:42:ops:*", false),
+        ("collection:42:ops:*", "collection:42:ops", false),
+        ("collection:42:ops:*", "collection:42:ops:cursor", true),
+        ("collection:42:ops:*", "collection:42:ops:cursor:*", true),
+        ("collection:42:ops:*", "collection:42:opsx:cursor", false),
+        ("collection:42:ops:*", "collection:42:*", false),
+        ("system:*", "system:news", true),
+        ("system:*", "system:*", true),
+        ("system:*", "system", false),
+        ("system", "system", true),
+        ("system", "system:news", false),
+    ] {
+        assert_eq!(may_subscribe(granted, wanted), yes, "{granted} for a subscription of {wanted}");
+    }
+}
+
+#[test]
+fn to_hear_is_not_to_say() {
+    assert!(may_publish("collection:42:*", "collection:42:ops"));
+    let channel = Families::default().parse_channel(&TenantId::default(), "collection:42:ops").unwrap();
+    assert!(!grants(&["collection:*"], &[]).may_publish(&user("me"), &channel));
+    let pattern = Families::default().parse(&TenantId::default(), "collection:42:ops").unwrap();
+    assert!(!grants(&[], &["collection:*"]).may_subscribe(&user("me"), &pattern));
+}
+
+#[test]
+fn a_user_owns_a_scope_and_nothing_beside_it() {
+    let (families, tenant, nothing) = (Families::default(), TenantId::default(), grants(&[], &[]));
+    for own in ["user:alice", "user:alice:*", "user:alice:inbox", "user:alice:inbox:*"] {
+        assert!(nothing.may_subscribe(&user("alice"), &families.parse(&tenant, own).unwrap()), "{own}");
+    }
+    for other in ["user:alic", "user:alice2:*", "user:bob", "collection:alice", "system:user:alice"] {
+        assert!(!nothing.may_subscribe(&user("alice"), &families.parse(&tenant, other).unwrap()), "{other}");
+    }
+    let channel = |text| families.parse_channel(&tenant, text).unwrap();
+    assert!(nothing.may_publish(&user("alice"), &channel("user:alice:inbox")));
+    assert!(!nothing.may_publish(&user("alice"), &channel("user:bob:inbox")));
+    // A token may open another user by name; a default may not.
+    assert!(may_subscribe("user:bob:inbox", "user:bob:inbox"));
+}
+
+#[test]
+fn defaults_never_open_users() {
+    let families = Families::default();
+    for text in ["user:*", "user:bob", "user:bob:*"] {
+        let refused = GrantList::parse_defaults(&families, &[text]);
+        assert_eq!(refused, Err(BadGrant::DefaultForUsers(text.into())));
+    }
+    assert!(GrantList::parse_defaults(&families, &["system:*", "collection:*"]).is_ok());
+    assert!(GrantList::parse_defaults(&families, &["systme:*"]).is_err(), "a typing error in the configuration");
+}
+
+#[test]
+fn what_is_no_grant_is_refused_and_an_unknown_family_grants_nothing() {
+    let families = Families::default();
+    for text in ["*", "collection:*:ops", "collection:4*", "collection", "system:", "", "collection:42:**"] {
+        assert!(matches!(GrantList::parse(&families, &[text]), Err(BadGrant::Grammar(..))), "{text:?}");
+    }
+    assert_eq!(GrantList::parse(&families, &["room:*", "room:7"]).unwrap(), GrantList::default());
+}
+
+/// All topics of up to three segments over two names, the empty one included.
+fn topics() -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut last = vec![String::new()];
+    for _ in 0..3 {
+        let longer =
+            |head: &String| ["a", "ab"].map(|s| if head.is_empty() { s.into() } else { format!("{head}:{s}") });
+        last = last.iter().flat_map(longer).collect();
+        all.extend(last.iter().cloned());
+    }
+    all
+}
+
+/// The definition itself: a pattern may be subscribed to exactly if every topic it hears is granted. Patterns
+/// reach two segments deep and topics three, so that each wildcard has something to hear.
+#[test]
+fn a_wildcard_is_granted_exactly_when_all_it_hears_is() {
+    let topics = topics();
+    let heads: Vec<&String> = topics.iter().filter(|topic| topic.split(':').count() <= 2).collect();
+    let mut filters: Vec<Filter> = topics.iter().map(|topic| Filter::Exact(topic.as_str().into())).collect();
+    filters.extend(heads.iter().map(|head| Filter::Below(head.as_str().into())));
+    let (mut yes, mut no) = (0, 0);
+    for granted in &filters {
+        for wanted in &filters {
+            let heard = topics.iter().filter(|topic| wanted.matches(topic));
+            let all_granted = heard.clone().count() > 0 && heard.clone().all(|topic| granted.matches(topic));
+            // One deep topic alone is not all a wildcard can hear: names are not limited to this alphabet.
+            let expected = all_granted && !matches!((granted, wanted), (Filter::Exact(_), Filter::Below(_)));
+            assert_eq!(covers(granted, wanted), expected, "{granted:?} for {wanted:?}");
+            *(if expected { &mut yes } else { &mut no }) += 1;
+        }
+    }
+    assert!(yes > 40 && no > 40, "both answers are exercised: {yes} yes, {no} no");
+}
