@@ -1,0 +1,77 @@
+//! What a client may not do, and the code it is told.
+
+use wire::Close;
+
+use super::message::FRAGMENTS_MAX;
+
+/// Why a connection must be closed. The client's fault each time; the same bytes will fail again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// RFC 6455 §5.2: reserved bits belong to extensions, and none was agreed.
+    #[error("a reserved bit is set and no extension was agreed")]
+    ReservedBits,
+    /// §5.2: 3–7 and 11–15.
+    #[error("opcode {0} is reserved")]
+    ReservedOpcode(u8),
+    /// §5.5.
+    #[error("a control frame must not be fragmented")]
+    ControlFragmented,
+    /// §5.5: at most 125 bytes.
+    #[error("a control frame carries at most 125 bytes")]
+    ControlTooLong,
+    /// §5.1.
+    #[error("a client must mask its frames")]
+    NotMasked,
+    /// §5.2: "the minimal number of bytes MUST be used".
+    #[error("a length must be written in as few bytes as it needs")]
+    LengthNotMinimal,
+    /// §5.2: the top bit of a length of eight bytes.
+    #[error("a length must be below 2^63")]
+    LengthTopBit,
+    /// §5.4: a continuation without a message.
+    #[error("there is no message to continue")]
+    NothingToContinue,
+    /// §5.4: a message inside another.
+    #[error("the message before has not ended")]
+    MessageUnfinished,
+    /// Above the limit that `welcome` announces.
+    #[error("a message has at most {message_bytes_max} bytes")]
+    TooBig {
+        /// The limit.
+        message_bytes_max: usize,
+    },
+    /// Above [`FRAGMENTS_MAX`].
+    #[error("a message has at most {FRAGMENTS_MAX} fragments")]
+    TooManyFragments,
+    /// §8.1, for text and for the reason of a close.
+    #[error("text must be UTF-8")]
+    NotUtf8,
+    /// §5.5.1: a payload of one byte.
+    #[error("a close has no payload or begins with a code of two bytes")]
+    CloseCodeCut,
+    /// §7.4: a code that must not be sent, or that nobody has registered.
+    #[error("{0} is not a code to close with")]
+    CloseCode(u16),
+}
+
+impl Violation {
+    /// The code to close with.
+    #[must_use]
+    pub const fn close(self) -> Close {
+        match self {
+            Self::ReservedBits
+            | Self::ReservedOpcode(_)
+            | Self::ControlFragmented
+            | Self::ControlTooLong
+            | Self::NotMasked
+            | Self::LengthNotMinimal
+            | Self::LengthTopBit
+            | Self::NothingToContinue
+            | Self::MessageUnfinished
+            | Self::CloseCodeCut
+            | Self::CloseCode(_) => Close::ProtocolError,
+            Self::TooBig { .. } | Self::TooManyFragments => Close::TooBig,
+            Self::NotUtf8 => Close::InvalidUtf8,
+        }
+    }
+}
