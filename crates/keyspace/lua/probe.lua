@@ -1,0 +1,22 @@
+-- tidegate_probe: what an instance says to itself to know that the way there and back works.
+--
+-- ARGV[1] channel  PREFIX:probe:INSTANCE
+-- ARGV[2] text     comes back on the channel as it is
+-- →       how many heard it
+--
+-- A bare PUBLISH would not do: Redis takes it on a read-only replica and when its disk is full. This function
+-- writes nothing but is not declared read-only, so it is refused wherever a publish would be. Memory is the
+-- exception: a full Redis still delivers, and says so to each publisher.
+--
+-- tidegate_version: { version, digest } of the loaded library.
+
+local PROBE_CHANNEL = '^' .. NAME .. '+:probe:' .. NAME .. '+$'
+
+register('tidegate_probe', { 'allow-oom' }, function(_, args)
+  if #args ~= 2 or not find(args[1], PROBE_CHANNEL) then
+    return error_reply('ERR arguments are CHANNEL TEXT, the channel PREFIX:probe:INSTANCE')
+  end
+  return call('PUBLISH', args[1], args[2])
+end)
+
+register('tidegate_version', { 'no-writes', 'allow-oom', 'allow-stale' }, function() return { VERSION, DIGEST } end)

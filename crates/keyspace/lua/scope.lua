@@ -1,0 +1,137 @@
+-- What publishing and reading share: a scope's names, its generations and its upkeep.
+--
+-- Fields of the metadata hash:
+--   r  the master_replid under which the generation was begun
+--   g  the generation            o  the newest offset handed out in it
+--   e  earlier generations, oldest first: "generation-top generation-top …", at most EARLIER_MAX
+--   d  when upkeep is due (ms)
+--   k  marks, oldest first: "ms:position …": all up to the position had been stored by then
+
+-- Redis gives these to running functions only, not while a library is loaded: bound at the first call.
+local call, pcall_redis, error_reply, tonumber
+local byte, find, format, gmatch, gsub, match, sub, concat, floor, max
+
+local function bind()
+  call, pcall_redis, error_reply, tonumber = redis.call, redis.pcall, redis.error_reply, _G.tonumber
+  byte, find, format, gmatch = string.byte, string.find, string.format, string.gmatch
+  gsub, match, sub = string.gsub, string.match, string.sub
+  concat, floor, max = table.concat, math.floor, math.max
+end
+
+local function register(name, flags, callback)
+  redis.register_function {
+    function_name = name,
+    flags = flags,
+    callback = function(keys, args)
+      if not call then
+        bind()
+      end
+      return callback(keys, args)
+    end,
+  }
+end
+
+local EARLIER_MAX = 16
+-- How much longer than its stream the metadata lives: a client that slept for a week still learns whether it
+-- missed anything, and a scope quiet for less than that begins no new generation.
+local META_GRACE_MS = 7 * 24 * 60 * 60 * 1000
+
+local NAME = '[A-Za-z0-9_.@|=+~-]'
+local STREAM_KEY = '^(' .. NAME .. '+:{' .. NAME .. '+/(' .. NAME .. '+)(:?)(' .. NAME .. '*)}):stream$'
+
+-- The scope's pub/sub channel and its family's row, or nil and what is wrong with the keys.
+local function scope_of(keys)
+  if #keys ~= 2 then
+    return nil, 'ERR two keys are needed, PREFIX:{TENANT/FAMILY:ID}:stream and PREFIX:{TENANT/FAMILY:ID}:meta'
+  end
+  local channel, name, colon, id = match(keys[1], STREAM_KEY)
+  if not channel then
+    return nil, 'ERR the first key is PREFIX:{TENANT/FAMILY:ID}:stream, such as tidegate:{default/user:42}:stream'
+  end
+  if keys[2] ~= channel .. ':meta' then
+    return nil, 'ERR the second key belongs to the first: it is ' .. channel .. ':meta'
+  end
+  local family = FAMILIES[name]
+  if not family then
+    return nil, 'ERR there is no channel family "' .. name .. '"; the gateways know ' .. FAMILY_NAMES
+  end
+  if family.keyed and id == '' then
+    return nil, 'ERR the family "' .. name .. '" has ids: the first key is PREFIX:{TENANT/' .. name .. ':ID}:stream'
+  end
+  if not family.keyed and colon ~= '' then
+    return nil, 'ERR the family "' .. name .. '" has no ids: the first key is PREFIX:{TENANT/' .. name .. '}:stream'
+  end
+  return channel, family
+end
+
+local function clock()
+  local time = call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+-- Whole numbers above 10^14 lose digits in Lua's own notation.
+local function decimal(number)
+  return format('%.0f', number)
+end
+
+-- The generations this process began within the current second, by metadata key: a scope erased (FLUSHALL, DEL)
+-- and used again within that second must not hand out the same positions twice.
+local begun, begun_second = {}, 0
+
+-- Begins a generation, ordered and unique: above the one before it, and made of the time and the replication id.
+-- Returns it as text.
+local function begin(stream, meta, replid, now, old, top)
+  local second = floor(now / 1000)
+  if second ~= begun_second then
+    begun, begun_second = {}, second
+  end
+  local before = max(tonumber(old or 0), begun[meta] or 0)
+  local earlier = ''
+  if old then
+    earlier = call('HGET', meta, 'e') or ''
+    earlier = earlier .. (earlier == '' and '' or ' ') .. old .. '-' .. top
+    local _, spaces = gsub(earlier, ' ', ' ')
+    if spaces >= EARLIER_MAX then
+      earlier = match(earlier, ' (.*)')
+    end
+  else
+    -- The metadata alone may have been erased; the stream refuses ids below its last.
+    local info = pcall_redis('XINFO', 'STREAM', stream)
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        before = max(before, tonumber(match(info[i + 1], '^%d+')))
+      end
+    end
+  end
+  local number = max(before + 1, second * 65536 + tonumber(sub(replid, 1, 4), 16))
+  begun[meta] = number
+  local generation = decimal(number)
+  call('HSET', meta, 'r', replid, 'g', generation, 'o', 0, 'e', earlier)
+  return generation
+end
+
+-- Changes whenever this Redis may have lost writes: at every restart and promotion. It is read in every call:
+-- a copy kept across calls would miss the change it is there to show.
+local function replication_id()
+  return match(call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
+-- Keeps the scope alive and drops what is past the family's TTL. Done once per TTL / 8, so keys are given
+-- that much more, and what is stored lives at most that much longer than reads show it.
+local function upkeep(stream, meta, family, now, position)
+  local kept, expired = {}, nil
+  for at, upto in gmatch(call('HGET', meta, 'k') or '', '(%d+):(%d+%-%d+)') do
+    if tonumber(at) <= now - family.ttl then
+      expired = upto
+    else
+      kept[#kept + 1] = at .. ':' .. upto
+    end
+  end
+  kept[#kept + 1] = decimal(now) .. ':' .. position
+  if expired then
+    call('XTRIM', stream, 'MINID', expired)
+  end
+  call('HSET', meta, 'k', concat(kept, ' '), 'd', decimal(now + family.step))
+  call('PEXPIRE', stream, decimal(family.ttl + family.step))
+  call('PEXPIRE', meta, decimal(family.ttl + family.step + META_GRACE_MS))
+end

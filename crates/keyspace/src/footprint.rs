@@ -1,0 +1,83 @@
+//! The table of everything this product keeps in Redis.
+
+use std::fmt::Write as _;
+
+use crate::Keyspace;
+
+/// One kind of key or channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Its name, with placeholders in capitals; the prefix is left out.
+    pub name: &'static str,
+    /// Of which Redis type it is.
+    pub kind: &'static str,
+    /// When it goes away.
+    pub ttl: &'static str,
+    /// Who writes it.
+    pub writer: &'static str,
+    /// Who reads it.
+    pub reader: &'static str,
+}
+
+/// What carries and keeps messages.
+const MESSAGES: [Footprint; 4] = [
+    Footprint {
+        name: ":{TENANT/FAMILY:ID}",
+        kind: "pub/sub channel",
+        ttl: "nothing is kept",
+        writer: "`tidegate_publish`",
+        reader: "every instance with a subscriber in the scope",
+    },
+    Footprint {
+        name: ":{TENANT/FAMILY:ID}:stream",
+        kind: "stream of `t` (time, ms), `c` (topic), `m` (message)",
+        ttl: "the family's TTL, refreshed every TTL / 8 while messages come; about the family's number of entries",
+        writer: "`tidegate_publish`",
+        reader: "`tidegate_read`",
+    },
+    Footprint {
+        name: ":{TENANT/FAMILY:ID}:meta",
+        kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations), \
+               `d` (upkeep due, ms), `k` (marks for trimming by age)",
+        ttl: "the family's TTL and 7 days",
+        writer: "`tidegate_publish`, `tidegate_open`",
+        reader: "`tidegate_publish`, `tidegate_read`",
+    },
+    Footprint {
+        name: ":probe:INSTANCE",
+        kind: "pub/sub channel",
+        ttl: "nothing is kept",
+        writer: "`tidegate_probe`, called by the instance",
+        reader: "the same instance",
+    },
+];
+
+impl Keyspace {
+    /// Every kind of key and channel, in the order of the documents.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// assert!(Keyspace::footprint().any(|row| row.name == ":{TENANT/FAMILY:ID}:stream"));
+    /// ```
+    pub fn footprint() -> impl Iterator<Item = Footprint> {
+        MESSAGES.into_iter()
+    }
+
+    /// [`Self::footprint`] as the Markdown table of `docs/redis.md`.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// assert!(Keyspace::footprint_table().contains("`tidegate:probe:INSTANCE`"));
+    /// ```
+    #[must_use]
+    pub fn footprint_table() -> String {
+        let prefix = Self::default();
+        let mut table =
+            String::from("| name | type | goes away | written by | read by |\n| --- | --- | --- | --- | --- |\n");
+        for Footprint { name, kind, ttl, writer, reader } in Self::footprint() {
+            writeln!(table, "| `{}{name}` | {kind} | {ttl} | {writer} | {reader} |", prefix.prefix())
+                .expect("a String takes everything");
+        }
+        table
+    }
+}

@@ -1,0 +1,136 @@
+//! The names of keys and channels. Each scope's carry its text as the hash tag, so a Redis Cluster keeps
+//! them together.
+
+use wire::{InstanceId, Name, Scope};
+
+/// Builds every Redis name, below one prefix.
+///
+/// ```
+/// use keyspace::Keyspace;
+/// use wire::{Families, Name};
+/// let keys = Keyspace::new(Name::parse("tidegate").unwrap());
+/// let scope = Families::default().parse_scope("acme/collection:42").unwrap();
+/// assert_eq!(keys.channel(&scope), "tidegate:{acme/collection:42}");
+/// assert_eq!(keys.stream(&scope), "tidegate:{acme/collection:42}:stream");
+/// assert_eq!(keys.meta(&scope), "tidegate:{acme/collection:42}:meta");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyspace {
+    prefix: Name,
+}
+
+impl Default for Keyspace {
+    /// Below `tidegate`.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// assert_eq!(Keyspace::default().prefix(), "tidegate");
+    /// ```
+    fn default() -> Self {
+        Self { prefix: Name::parse("tidegate").expect("lower-case letters are a name") }
+    }
+}
+
+impl Keyspace {
+    /// Names below `prefix`, which two deployments on one Redis may choose differently.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::Name;
+    /// assert_eq!(Keyspace::new(Name::parse("staging").unwrap()).prefix(), "staging");
+    /// // A prefix with a brace or a colon would break the hash tag, and is not a name:
+    /// assert!(Name::parse("a{b").is_err());
+    /// ```
+    #[must_use]
+    pub fn new(prefix: Name) -> Self {
+        Self { prefix }
+    }
+
+    /// What every name begins with.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// assert_eq!(Keyspace::default().prefix(), "tidegate");
+    /// ```
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.prefix.as_str()
+    }
+
+    /// The pub/sub channel on which a scope's messages arrive, as [`wire::Envelope`]s.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::Families;
+    /// let scope = Families::default().parse_scope("acme/system").unwrap();
+    /// assert_eq!(Keyspace::default().channel(&scope), "tidegate:{acme/system}");
+    /// ```
+    #[must_use]
+    pub fn channel(&self, scope: &Scope) -> String {
+        self.scoped(scope, "")
+    }
+
+    /// The stream that keeps a scope's messages; an entry's id is the message's [`wire::Position`].
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::Families;
+    /// let scope = Families::default().parse_scope("acme/user:7").unwrap();
+    /// assert_eq!(Keyspace::default().stream(&scope), "tidegate:{acme/user:7}:stream");
+    /// ```
+    #[must_use]
+    pub fn stream(&self, scope: &Scope) -> String {
+        self.scoped(scope, ":stream")
+    }
+
+    /// The hash that holds a scope's generation and newest offset.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::Families;
+    /// let scope = Families::default().parse_scope("acme/user:7").unwrap();
+    /// assert_eq!(Keyspace::default().meta(&scope), "tidegate:{acme/user:7}:meta");
+    /// ```
+    #[must_use]
+    pub fn meta(&self, scope: &Scope) -> String {
+        self.scoped(scope, ":meta")
+    }
+
+    /// The channel on which an instance talks to itself to know that Redis delivers.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::InstanceId;
+    /// let gw = InstanceId::parse("gw-1").unwrap();
+    /// assert_eq!(Keyspace::default().probe_channel(&gw), "tidegate:probe:gw-1");
+    /// ```
+    #[must_use]
+    pub fn probe_channel(&self, instance: &InstanceId) -> String {
+        format!("{}:probe:{instance}", self.prefix)
+    }
+
+    /// The scope's text within the name of its channel: where a message belongs, without copying it.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// let keys = Keyspace::default();
+    /// assert_eq!(keys.scope_of_channel(b"tidegate:{acme/user:7}"), Some("acme/user:7"));
+    /// assert_eq!(keys.scope_of_channel(b"tidegate:probe:gw-1"), None);
+    /// assert_eq!(keys.scope_of_channel(b"another:{acme/user:7}"), None);
+    /// ```
+    #[must_use]
+    pub fn scope_of_channel<'c>(&self, channel: &'c [u8]) -> Option<&'c str> {
+        let rest = channel.strip_prefix(self.prefix.as_str().as_bytes())?;
+        let scope = rest.strip_prefix(b":{")?.strip_suffix(b"}")?;
+        std::str::from_utf8(scope).ok()
+    }
+
+    fn scoped(&self, scope: &Scope, suffix: &str) -> String {
+        let (prefix, scope) = (self.prefix.as_str(), scope.as_str());
+        let mut name = String::with_capacity(prefix.len() + scope.len() + suffix.len() + 3);
+        for part in [prefix, ":{", scope, "}", suffix] {
+            name.push_str(part);
+        }
+        name
+    }
+}

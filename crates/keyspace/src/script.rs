@@ -1,0 +1,165 @@
+//! The Redis Function library: its text, and typed handles to its functions.
+
+use std::fmt::Write as _;
+
+use wire::FamilyShape;
+
+/// The parts in loading order; later ones use the locals of earlier ones.
+const PARTS: [&str; 4] = [
+    include_str!("../lua/scope.lua"),
+    include_str!("../lua/publish.lua"),
+    include_str!("../lua/read.lua"),
+    include_str!("../lua/probe.lua"),
+];
+
+/// Raised when a newer library could not serve an older gateway any more, or the other way round: an instance
+/// replaces a library of its own version, or an older one, and leaves a newer one alone.
+const VERSION: u32 = 1;
+
+/// One function of the library: its name and how it is called.
+///
+/// ```
+/// use keyspace::Function;
+/// assert_eq!(Function::PUBLISH.name, "tidegate_publish");
+/// assert_eq!(Function::READ.command(), "FCALL_RO");
+/// assert_eq!(Function::PUBLISH.keys, 2);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function {
+    /// What `FCALL` is told.
+    pub name: &'static str,
+    /// How many keys it takes.
+    pub keys: u8,
+    /// At least so many arguments after the keys.
+    pub args_min: u8,
+    /// Whether it is declared to write nothing.
+    pub read_only: bool,
+}
+
+impl Function {
+    /// Stores and publishes messages of one scope. Arguments: topic, message [, topic, message …].
+    pub const PUBLISH: Self = Self { name: "tidegate_publish", keys: 2, args_min: 2, read_only: false };
+    /// Where a scope stands and what it keeps; nil when it has not begun. Arguments: after, most entries.
+    pub const READ: Self = Self { name: "tidegate_read", keys: 2, args_min: 2, read_only: true };
+    /// As [`Self::READ`], and begins the scope's first generation.
+    pub const OPEN: Self = Self { name: "tidegate_open", keys: 2, args_min: 2, read_only: false };
+    /// Sends a text to an instance's own probe channel. Arguments: channel, text.
+    pub const PROBE: Self = Self { name: "tidegate_probe", keys: 0, args_min: 2, read_only: false };
+    /// Which library is loaded: version and digest.
+    pub const VERSION: Self = Self { name: "tidegate_version", keys: 0, args_min: 0, read_only: true };
+
+    /// The Redis command that calls it.
+    ///
+    /// ```
+    /// # use keyspace::Function;
+    /// assert_eq!(Function::PUBLISH.command(), "FCALL");
+    /// ```
+    #[must_use]
+    pub fn command(&self) -> &'static str {
+        if self.read_only { "FCALL_RO" } else { "FCALL" }
+    }
+}
+
+/// The library's text with one deployment's families compiled in, so that publishers need not know retention.
+///
+/// Redis has one namespace of functions for all its databases: gateways that share a Redis share the families.
+///
+/// ```
+/// use keyspace::Library;
+/// use wire::Families;
+/// let families = Families::default();
+/// let hour = 60 * 60 * 1000;
+/// let library = Library::new(families.iter().map(|(_, shape)| (shape, hour, 1000)));
+/// assert!(library.source().starts_with("#!lua name=tidegate\n"));
+/// assert!(library.source().contains("['system']={keyed=false,ttl=3600000,step=450000,entries=1000}"));
+/// // Another retention is another library:
+/// let other = Library::new(families.iter().map(|(_, shape)| (shape, hour, 500)));
+/// assert_ne!(library.digest(), other.digest());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    source: String,
+    digest: String,
+}
+
+/// What `tidegate_version` said about the library that is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loaded {
+    /// This very text.
+    Same,
+    /// An older one, or other families: to be replaced.
+    Replace,
+    /// A newer gateway's, which serves older ones too.
+    Newer,
+}
+
+impl Library {
+    /// The name of the library in `FUNCTION LIST`.
+    pub const NAME: &'static str = "tidegate";
+
+    /// The library for these families: shape, TTL in ms, most entries kept (0: no history).
+    ///
+    /// # Panics
+    /// When a TTL is 0: the configuration has been checked before.
+    #[must_use]
+    pub fn new<'f>(families: impl IntoIterator<Item = (&'f FamilyShape, u64, u64)>) -> Self {
+        let (mut table, mut names) = (String::new(), Vec::new());
+        for (FamilyShape { name, keyed }, ttl_ms, entries_max) in families {
+            assert!(ttl_ms > 0, "family {name}: a TTL is more than nothing");
+            let step_ms = (ttl_ms / 8).max(1);
+            write!(table, "['{name}']={{keyed={keyed},ttl={ttl_ms},step={step_ms},entries={entries_max}}},")
+                .expect("a String takes everything");
+            names.push(name.as_str());
+        }
+        let names = names.join(", ");
+        let body = format!("local FAMILIES={{{table}}}\nlocal FAMILY_NAMES='{names}'\n{}", PARTS.join("\n"));
+        let digest = format!("{:016x}", fnv1a(body.as_bytes()));
+        let source = format!("#!lua name={}\nlocal VERSION,DIGEST={VERSION},'{digest}'\n{body}", Self::NAME);
+        Self { source, digest }
+    }
+
+    /// What `FUNCTION LOAD REPLACE` is given.
+    ///
+    /// ```
+    /// # use keyspace::Library;
+    /// assert!(Library::new([]).source().contains("tidegate_publish"));
+    /// ```
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Tells this text from others; it does not protect anything.
+    ///
+    /// ```
+    /// # use keyspace::Library;
+    /// assert_eq!(Library::new([]).digest().len(), 16);
+    /// ```
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What to do about the library that is loaded, from the answer of [`Function::VERSION`].
+    ///
+    /// ```
+    /// # use keyspace::{Library, Loaded};
+    /// let library = Library::new([]);
+    /// assert_eq!(library.compare(1, library.digest()), Loaded::Same);
+    /// assert_eq!(library.compare(1, "0123456789abcdef"), Loaded::Replace);
+    /// assert_eq!(library.compare(99, "0123456789abcdef"), Loaded::Newer);
+    /// ```
+    #[must_use]
+    pub fn compare(&self, version: u32, digest: &str) -> Loaded {
+        match version {
+            VERSION if digest == self.digest => Loaded::Same,
+            0..=VERSION => Loaded::Replace,
+            _ => Loaded::Newer,
+        }
+    }
+}
+
+/// 64-bit FNV-1a.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
