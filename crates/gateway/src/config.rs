@@ -1,1 +1,178 @@
-//! Being written.
+//! The configuration: from flags, environment and a file to values that are known to fit each other.
+//!
+//! ```text
+//!   flags  >  TIDEGATE_… environment  >  TOML file  >  defaults
+//!                      │
+//!                      ▼
+//!   Sources ─▶ RawConfig ─▶ Config       every problem at once, or none
+//!                  └─▶ --print-config    secrets redacted
+//! ```
+//!
+//! [`KEYS`] is the table of keys; [`RawConfig`] holds a value and its source for each; [`Config`] is what the
+//! gateway runs by: nothing in it is absent that has a default, and the relations between its values hold.
+//!
+//! Nothing outside this module reads the environment.
+
+mod auth;
+mod broker;
+mod defaults;
+mod families;
+mod gather;
+mod http;
+mod instance;
+mod key;
+mod limits;
+mod log;
+mod nearest;
+mod print;
+mod problem;
+mod raw;
+mod registry;
+mod source;
+
+use std::net::SocketAddr;
+
+use wire::{Families, InstanceId};
+
+pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
+pub use broker::{BrokerConfig, RedisConfig};
+pub use families::FamilyConfig;
+pub use http::Origins;
+pub use key::{Fallback, KEYS, Key, Kind, Secrecy};
+pub use limits::LimitsConfig;
+pub use log::{LogConfig, LogFormat};
+pub use problem::{Problem, Problems, Source};
+pub use raw::RawConfig;
+pub use registry::RegistryConfig;
+pub use source::{FlagSetting, Sources};
+
+/// What the gateway runs by.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// On loopback alone, with a token for whoever asks.
+    pub dev: bool,
+    /// Whether `/` shows the page that tries things out.
+    pub dev_page: bool,
+    /// This instance's name among its peers.
+    pub instance: InstanceId,
+    /// Threads that own sockets.
+    pub shards: usize,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where health and metrics are asked for.
+    pub admin_listen: SocketAddr,
+    /// Where HAProxy's agent check asks.
+    pub agent_listen: Option<SocketAddr>,
+    /// What carries messages between instances.
+    pub broker: BrokerConfig,
+    /// Whose tokens are good.
+    pub auth: AuthConfig,
+    /// Which pages may connect.
+    pub allowed_origins: Origins,
+    /// What each connection may take.
+    pub limits: LimitsConfig,
+    /// The channel families and their policies; never empty.
+    pub families: Vec<FamilyConfig>,
+    /// How instances tell each other that they live.
+    pub registry: RegistryConfig,
+    /// What is written to standard error.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Checks everything that serving needs, and completes `raw` for printing.
+    ///
+    /// # Errors
+    /// With every problem there is.
+    pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
+        let families = FamilyConfig::check(raw);
+        let mut auth = AuthConfig::check(raw, &families::grammar(&families));
+        auth.require_key(raw);
+        let config = Self {
+            dev: raw.flag("dev"),
+            dev_page: raw.flag("dev_page"),
+            instance: InstanceId::parse(raw.text("instance")).expect("checked by its kind"),
+            shards: raw.size("shards"),
+            listen: raw.address("listen"),
+            admin_listen: raw.address("admin_listen"),
+            agent_listen: raw.optional_text("agent_listen").map(|_| raw.address("agent_listen")),
+            broker: BrokerConfig::check(raw),
+            auth,
+            allowed_origins: Origins::new(raw.texts("http.allowed_origins")),
+            limits: LimitsConfig::check(raw),
+            families,
+            registry: RegistryConfig::check(raw),
+            log: LogConfig::check(raw),
+        };
+        check_listeners(raw);
+        raw.finish()?;
+        Ok(config)
+    }
+
+    /// The channel grammar.
+    #[must_use]
+    pub fn grammar(&self) -> Families {
+        families::grammar(&self.families)
+    }
+}
+
+fn check_listeners(raw: &RawConfig) {
+    let names = ["listen", "admin_listen", "agent_listen"].into_iter().filter(|name| raw.optional_text(name).is_some());
+    let listeners: Vec<_> = names.map(|name| (name, raw.address(name))).collect();
+    for (index, (name, address)) in listeners.iter().enumerate() {
+        if raw.flag("dev") && !address.ip().is_loopback() {
+            raw.wrong(name, "a loopback address: in dev mode everybody who can connect gets a token");
+        }
+        let same = |(_, other): &&(&str, SocketAddr)| other == address && address.port() != 0;
+        if let Some((other, _)) = listeners[..index].iter().find(same) {
+            raw.wrong(name, format!("an address of its own; {other} is the same"));
+        }
+    }
+    if raw.flag("dev_page") && !raw.flag("dev") {
+        raw.wrong("dev_page", "dev = true with it: the page asks for tokens that only dev mode gives out");
+    }
+}
+
+/// What `tidegate publish` needs.
+#[derive(Debug, Clone)]
+pub struct PublishConfig {
+    /// Where to publish.
+    pub redis: RedisConfig,
+    /// Where messages may go and how long they are kept.
+    pub families: Vec<FamilyConfig>,
+    /// Largest message, in bytes.
+    pub message_bytes_max: usize,
+}
+
+impl PublishConfig {
+    /// Checks only what publishing needs: a worker's machine has no keys.
+    ///
+    /// # Errors
+    /// With every problem there is.
+    pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
+        let families = FamilyConfig::check(raw);
+        let redis = RedisConfig::check(raw);
+        let message_bytes_max = LimitsConfig::check(raw).message_bytes_max;
+        raw.finish()?;
+        Ok(Self { redis: redis.expect("without a URL there was a problem"), families, message_bytes_max })
+    }
+
+    /// The channel grammar.
+    #[must_use]
+    pub fn grammar(&self) -> Families {
+        families::grammar(&self.families)
+    }
+}
+
+impl AuthConfig {
+    /// Checks only what signing a token needs; the keys may be none.
+    ///
+    /// # Errors
+    /// With every problem there is.
+    pub fn check_alone(raw: &mut RawConfig) -> Result<Self, Problems> {
+        let families = families::grammar(&FamilyConfig::check(raw));
+        let auth = Self::check(raw, &families);
+        raw.finish()?;
+        Ok(auth)
+    }
+}

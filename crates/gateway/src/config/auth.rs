@@ -1,0 +1,189 @@
+//! The keys that sign tokens, and what is demanded of tokens.
+
+use std::fmt;
+use std::time::Duration;
+
+use wire::Families;
+
+use super::raw::{RawConfig, Row};
+use crate::grants::GrantList;
+use crate::token::{Key, Policy, Verifier};
+
+/// Checked `[auth]`.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// Any of these may sign a token. Never empty when serving.
+    pub keys: Vec<AuthKey>,
+    /// The `iss` that tokens must carry.
+    pub issuer: Option<String>,
+    /// The `aud` that tokens must carry.
+    pub audience: Option<String>,
+    /// How far the issuer's clock may be from ours.
+    pub leeway: Duration,
+    /// Grants of tokens without a `subscribe` claim.
+    pub default_subscribe: Vec<String>,
+    /// Grants of tokens without a `publish` claim.
+    pub default_publish: Vec<String>,
+    /// The cookie that may carry the token.
+    pub cookie: String,
+}
+
+/// One key.
+#[derive(Debug, Clone)]
+pub struct AuthKey {
+    /// The `kid` of tokens it verifies; without one it is tried for all of its algorithm.
+    pub kid: Option<String>,
+    /// The key itself, by algorithm.
+    pub material: KeyMaterial,
+}
+
+/// A key by its algorithm.
+#[derive(Debug, Clone)]
+pub enum KeyMaterial {
+    /// A shared secret; who has it can sign.
+    Hs256(Secret),
+    /// A public RSA key in PEM.
+    Rs256(Vec<u8>),
+}
+
+/// Bytes that are never shown.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The bytes, for those who sign and verify.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn generate() -> Self {
+        let mut bytes = vec![0; 32];
+        getrandom::fill(&mut bytes).expect("the operating system has random numbers once it has started");
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret([redacted])")
+    }
+}
+
+/// How to get out of having no key.
+const HOW_TO_MAKE_A_KEY: &str = "\
+at least one key, to tell whose token is good. To make one:
+        openssl rand -hex 32 > token.key
+    and to name it in the file:
+        [[auth.keys]]
+        algorithm = \"HS256\"
+        secret_file = \"token.key\"
+    or, to try things out on this machine alone, start with --dev";
+
+impl AuthConfig {
+    pub(super) fn check(raw: &RawConfig, families: &Families) -> Self {
+        let mut keys: Vec<AuthKey> = Vec::new();
+        let rows = raw.rows("auth.keys");
+        for row in &rows {
+            let kid = row.text("kid").map(str::to_owned);
+            if kid.is_some() && keys.iter().any(|key| key.kid == kid) {
+                raw.wrong_row(row, "kid", "a kid that no other key has");
+            }
+            keys.extend(check_material(raw, row).map(|material| AuthKey { kid, material }));
+        }
+        let defaults = |name| {
+            let texts = raw.texts(name);
+            if let Err(error) = GrantList::parse_defaults(families, &texts) {
+                raw.wrong(name, format!("grants; {error}"));
+            }
+            texts
+        };
+        Self {
+            keys,
+            issuer: raw.optional_text("auth.issuer").map(str::to_owned),
+            audience: raw.optional_text("auth.audience").map(str::to_owned),
+            leeway: Duration::from_secs(raw.number("auth.leeway_s")),
+            default_subscribe: defaults("auth.default_subscribe"),
+            default_publish: defaults("auth.default_publish"),
+            cookie: raw.text("auth.cookie").to_owned(),
+        }
+    }
+
+    /// Serving needs a key. In dev mode one is made up, which ends with the process.
+    pub(super) fn require_key(&mut self, raw: &RawConfig) {
+        if raw.rows("auth.keys").is_empty() {
+            if raw.flag("dev") {
+                self.keys.push(AuthKey { kid: Some("dev".into()), material: KeyMaterial::Hs256(Secret::generate()) });
+            } else {
+                raw.wrong("auth.keys", HOW_TO_MAKE_A_KEY);
+            }
+        }
+    }
+
+    /// What checks tokens by this configuration.
+    pub(crate) fn verifier(&self, families: Families) -> Verifier {
+        let defaults = |texts: &[String]| GrantList::parse_defaults(&families, texts).expect("checked at start");
+        let policy = Policy {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            leeway_s: self.leeway.as_secs(),
+            default_subscribe: defaults(&self.default_subscribe),
+            default_publish: defaults(&self.default_publish),
+        };
+        let key = |key: &AuthKey| match &key.material {
+            KeyMaterial::Hs256(secret) => Key::hs256(key.kid.clone(), secret.expose()).expect("checked at start"),
+            KeyMaterial::Rs256(pem) => Key::rs256(key.kid.clone(), pem).expect("checked at start"),
+        };
+        Verifier::new(self.keys.iter().map(key).collect(), policy, families)
+    }
+}
+
+fn check_material(raw: &RawConfig, row: &Row) -> Option<KeyMaterial> {
+    let needs = |names: &[&str]| {
+        let given = ["secret", "secret_file", "public_key_file"].into_iter().filter(|name| row.has(name));
+        let (given, names) = (given.collect::<Vec<_>>(), names.join(" or "));
+        if given.len() == 1 && names.split(" or ").any(|name| name == given[0]) {
+            return Some(given[0]);
+        }
+        let algorithm = row.text("algorithm").unwrap_or_default();
+        raw.wrong_row(row, "algorithm", format!("{algorithm} with {names}, and no other key material"));
+        None
+    };
+    let checked = |name: &str, result: Result<Key, crate::token::BadKey>| {
+        result.map_err(|error| raw.wrong_row(row, name, format!("a key; {error}"))).is_ok()
+    };
+    match row.text("algorithm") {
+        Some("HS256") => {
+            let name = needs(&["secret", "secret_file"])?;
+            let secret = match name {
+                "secret" => row.text(name)?.as_bytes().to_vec(),
+                _ => without_line_end(read_file(raw, row, name)?),
+            };
+            checked(name, Key::hs256(None, &secret)).then(|| KeyMaterial::Hs256(Secret(secret)))
+        }
+        Some("RS256") => {
+            let name = needs(&["public_key_file"])?;
+            let pem = read_file(raw, row, name)?;
+            checked(name, Key::rs256(None, &pem)).then_some(KeyMaterial::Rs256(pem))
+        }
+        // Of the wrong kind, and complained about already; or absent.
+        _ if row.has("algorithm") => None,
+        _ => {
+            raw.wrong_row(row, "algorithm", "HS256 or RS256");
+            None
+        }
+    }
+}
+
+fn read_file(raw: &RawConfig, row: &Row, name: &str) -> Option<Vec<u8>> {
+    let path = row.text(name)?;
+    let complain = |error| raw.wrong_row(row, name, format!("a file that can be read; {path:?}: {error}"));
+    std::fs::read(path).map_err(complain).ok()
+}
+
+/// `openssl rand … > file` ends the line; the secret is the text without it.
+fn without_line_end(mut secret: Vec<u8>) -> Vec<u8> {
+    let end = secret.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
+    secret.truncate(end);
+    secret
+}

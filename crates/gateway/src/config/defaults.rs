@@ -1,0 +1,54 @@
+//! Gives every key its default: the fixed ones first, then those that follow from other keys or the machine.
+
+use std::num::NonZeroUsize;
+
+use toml::Value;
+
+use super::instance::instance_name;
+use super::key::{Fallback, KEYS, parse_toml_value};
+use super::problem::Source;
+use super::raw::{RawConfig, Setting};
+
+/// Keys that may be set without leaving dev mode: they neither open anything nor name anything.
+const FOR_DEV: [&str; 4] = ["dev", "dev_page", "log.filter", "log.format"];
+
+impl RawConfig {
+    /// Fills what no source has set. With `has_file` a configuration was named, even if it sets nothing.
+    pub(super) fn resolve(&mut self, has_file: bool, host: Option<&str>) {
+        let is_bare = !has_file && self.settings.keys().all(|key| FOR_DEV.contains(key));
+        for key in KEYS {
+            if let Fallback::Toml(text) = key.default {
+                self.fill(key.name, parse_toml_value(text).expect("defaults are TOML"));
+            }
+        }
+        self.fill("dev", Value::from(is_bare));
+        let dev = self.flag("dev");
+        self.fill("dev_page", Value::from(dev));
+        // Outside dev the memory broker must be asked for: three instances that keep their messages each to
+        // itself would look healthy.
+        let is_memory = dev && self.optional_text("redis.url").is_none();
+        self.fill("broker", Value::from(if is_memory { "memory" } else { "redis" }));
+        let origins = if dev { vec!["loopback"] } else { Vec::new() };
+        self.fill("http.allowed_origins", Value::from(origins));
+        self.fill("families", Value::Array(Vec::new()));
+        self.fill("instance", Value::from(instance_name(host, self.address("listen").port())));
+        if self.number("shards") == 0 {
+            // Respects affinity and the cgroup's quota.
+            let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            self.complete("shards", Value::from(i64::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX)));
+        }
+    }
+
+    fn fill(&mut self, name: &'static str, value: Value) {
+        self.settings.entry(name).or_insert(Setting { value, source: Source::Default });
+    }
+
+    /// Puts what a value stands for in its place, for `--print-config`.
+    pub(super) fn complete(&mut self, name: &'static str, value: Value) {
+        let setting = self.settings.get_mut(name).expect("every key has its default");
+        setting.value = value;
+    }
+}
+
+/// More shards than this are a mistake in the machine's description.
+pub(super) const SHARDS_MAX: i64 = 256;

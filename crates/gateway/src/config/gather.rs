@@ -1,0 +1,142 @@
+//! Reads flags, environment and file into one [`RawConfig`].
+
+use std::path::PathBuf;
+
+use toml::{Table, Value};
+
+use super::key::{KEYS, Key, Kind};
+use super::nearest::nearest;
+use super::problem::Source;
+use super::raw::{RawConfig, Setting};
+use super::source::Sources;
+
+/// Names the file; the one variable that is not a key.
+const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
+
+/// A file and who named it.
+type NamedFile = Option<(PathBuf, Source)>;
+
+impl RawConfig {
+    /// Reads all sources, the heaviest first: the first to set a key wins, yet every value is checked. What is
+    /// wrong is kept, and told by the check that follows.
+    #[must_use]
+    pub fn gather(sources: Sources) -> Self {
+        let mut raw = Self::default();
+        for flag in sources.flags {
+            match Key::find(&flag.key) {
+                Some(key) => raw.set(key, key.kind.read_text(&flag.text), Source::Flag(flag.written)),
+                None => raw.unknown_key(flag.key, KEYS, Source::Flag(flag.written)),
+            }
+        }
+        let mut file = sources.file.map(|path| (path, Source::Flag("--config".into())));
+        let mut environment = sources.environment;
+        environment.sort();
+        for (name, text) in environment {
+            raw.set_variable(name, &text, &mut file);
+        }
+        let has_file = file.is_some();
+        if let Some((path, named_by)) = file {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => raw.set_file(&text, &Source::File(path)),
+                Err(error) => {
+                    let value = Value::from(&*path.to_string_lossy()).to_string();
+                    raw.complain("the file", Some(value), named_by, format!("a file that can be read: {error}"));
+                }
+            }
+        }
+        raw.resolve(has_file, sources.host.as_deref());
+        raw
+    }
+
+    fn set_variable(&mut self, name: String, text: &str, file: &mut NamedFile) {
+        // `VARIABLE=` is how compose files and unit files say "not set".
+        if !name.starts_with("TIDEGATE_") || text.is_empty() || is_kubernetes_service_link(&name) {
+            return;
+        }
+        // A double underscore for the dot is the habit of other tools; no two keys differ by it alone.
+        let canonical = name.replace("__", "_");
+        if canonical == FILE_VARIABLE {
+            file.get_or_insert_with(|| (text.into(), Source::Environment(name)));
+            return;
+        }
+        let Some(key) = KEYS.iter().find(|key| key.variable() == canonical) else {
+            // The value is not shown: this may be a misspelt secret.
+            let nearest = nearest(&name, KEYS.iter().map(Key::variable).chain([FILE_VARIABLE.into()]));
+            let source = Source::Environment("the environment".into());
+            return self.complain(name, None, source, format!("a variable that exists; the nearest is {nearest}"));
+        };
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return self.complain(key.name, None, Source::Environment(name), "a text in UTF-8".into());
+        }
+        if let Some(Setting { source: Source::Environment(other), .. }) = self.settings.get(key.name) {
+            let expected = format!("one variable for it; {other} is set too");
+            return self.complain(key.name, None, Source::Environment(name), expected);
+        }
+        self.set(key, key.kind.read_text(text), Source::Environment(name));
+    }
+
+    fn set_file(&mut self, text: &str, source: &Source) {
+        let table = match text.parse::<Table>() {
+            Ok(table) => table,
+            Err(error) => {
+                // The parser's own display quotes the line, and with it perhaps a secret.
+                let line = 1 + error.span().map_or(0, |span| text[..span.start].matches('\n').count());
+                let expected = format!("TOML: {}", error.message());
+                return self.complain(format!("line {line}"), None, source.clone(), expected);
+            }
+        };
+        for (name, value) in table {
+            let section = format!("{name}.");
+            match value {
+                Value::Table(keys) if KEYS.iter().any(|key| key.name.starts_with(&section)) => {
+                    for (key, value) in keys {
+                        self.set_from_file(format!("{section}{key}"), value, source);
+                    }
+                }
+                value => self.set_from_file(name, value, source),
+            }
+        }
+    }
+
+    fn set_from_file(&mut self, name: String, value: Value, source: &Source) {
+        match Key::find(&name) {
+            Some(key) => self.set(key, value, source.clone()),
+            None => self.unknown_key(name, KEYS, source.clone()),
+        }
+    }
+
+    fn set(&mut self, key: &'static Key, value: Value, source: Source) {
+        if let (Kind::Rows(keys), Value::Array(rows)) = (key.kind, &value) {
+            for (index, row) in rows.iter().enumerate() {
+                self.check_row(&format!("{}[{index}]", key.name), keys, row, &source);
+            }
+        }
+        if let Some(value) = self.accept(key, key.name, value, &source) {
+            self.settings.entry(key.name).or_insert(Setting { value, source });
+        }
+    }
+
+    fn check_row(&self, name: &str, keys: &'static [Key], row: &Value, source: &Source) {
+        for (key_name, value) in row.as_table().into_iter().flatten() {
+            let full = format!("{name}.{key_name}");
+            match keys.iter().find(|key| key.name == key_name) {
+                Some(key) => drop(self.accept(key, &full, value.clone(), source)),
+                None => self.unknown_key(full, keys, source.clone()),
+            }
+        }
+    }
+
+    /// The value is not shown: the key may be a misspelt secret.
+    fn unknown_key(&self, name: String, known: &[Key], source: Source) {
+        let in_row = name.rsplit_once("].").map_or(&*name, |(_, key)| key);
+        let nearest = nearest(in_row, known.iter().map(|key| key.name.to_owned()));
+        self.complain(name, None, source, format!("a key that exists; the nearest is {nearest}"));
+    }
+}
+
+/// Kubernetes puts `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_8080_TCP` and their like into every pod of a namespace
+/// that holds a Service called `tidegate…`. They are not ours and must not keep us from starting.
+pub(super) fn is_kubernetes_service_link(name: &str) -> bool {
+    let numbered_port = || name.split("_PORT_").skip(1).any(|tail| tail.starts_with(|c: char| c.is_ascii_digit()));
+    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") || numbered_port()
+}

@@ -1,0 +1,278 @@
+//! Every key of the configuration: its name, what it takes, its default.
+//!
+//! This table is the only list of keys. The file, the environment, `--set` and `--print-config` are read and
+//! written by it; `deploy/gateway.example.toml` and `docs/configuration.md` are compared with it by tests.
+
+use std::net::SocketAddr;
+
+use toml::Value;
+
+use super::defaults::SHARDS_MAX;
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`, or the bare key before the first section; in a row of a list, the bare key.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What holds when no source sets it.
+    pub default: Fallback,
+    /// What of its value must not be shown.
+    pub secret: Secrecy,
+}
+
+/// What holds when no source sets a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// This value, written as in the file.
+    Toml(&'static str),
+    /// A value that follows from other keys or from the machine; see `RawConfig::resolve`.
+    Derived,
+    /// Nothing: the feature is off, or the row needs the key.
+    Absent,
+}
+
+/// What of a value must not be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    Open,
+    /// All of it.
+    Secret,
+    /// What stands before the `@` of a URL.
+    UrlUser,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number of `unit` within bounds.
+    Number { unit: &'static str, min: i64, max: i64 },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A text that passes `accepts`.
+    Text { expected: &'static str, accepts: fn(&str) -> bool },
+    /// A list of such texts; one alone may stand without brackets.
+    Texts { expected: &'static str, accepts: fn(&str) -> bool },
+    /// A list of tables with these keys.
+    Rows(&'static [Key]),
+}
+
+/// Stands for what must not be shown.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+const ADDRESS: Kind = Kind::Text {
+    expected: "an address and a port, such as 127.0.0.1:8080 or [::1]:8080",
+    accepts: |text| text.parse::<SocketAddr>().is_ok(),
+};
+const NAME: Kind = Kind::Text {
+    expected: "a name: 1 to 128 letters, digits and _ . @ | = + ~ -",
+    accepts: |text| wire::Name::parse(text).is_ok(),
+};
+const WORDS: Kind = Kind::Text { expected: "a text that is not empty", accepts: |text| !text.is_empty() };
+const FILE: Kind = Kind::Text { expected: "the name of a file", accepts: |text| !text.is_empty() };
+const COOKIE: Kind = Kind::Text {
+    expected: "a cookie's name: letters, digits and _ . -",
+    accepts: |text| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    },
+};
+const REDIS_URL: Kind = Kind::Text {
+    expected: "a URL such as redis://127.0.0.1:6379 or redis://user:password@host:6379/0",
+    accepts: |text| text.starts_with("redis://") && redis::IntoConnectionInfo::into_connection_info(text).is_ok(),
+};
+const LOG_FILTER: Kind = Kind::Text {
+    expected: "a log filter, such as info or info,tidegate_gateway=debug",
+    accepts: |text| tracing_subscriber::EnvFilter::builder().parse(text).is_ok(),
+};
+const ORIGINS: Kind = Kind::Texts {
+    expected: "a list of origins such as \"https://app.example.com\", or \"loopback\", or \"*\"",
+    accepts: super::http::is_origin_rule,
+};
+const PATTERNS: Kind = Kind::Texts {
+    expected: "a list of patterns such as \"system:*\" or \"collection:42:ops\"",
+    accepts: |text| !text.is_empty(),
+};
+
+const fn ms(min: i64, max: i64) -> Kind {
+    Kind::Number { unit: "milliseconds", min, max }
+}
+
+const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { name, kind, default: Fallback::Toml(default), secret: Secrecy::Open }
+}
+
+const fn derived(name: &'static str, kind: Kind) -> Key {
+    Key { name, kind, default: Fallback::Derived, secret: Secrecy::Open }
+}
+
+const fn optional(name: &'static str, kind: Kind) -> Key {
+    Key { name, kind, default: Fallback::Absent, secret: Secrecy::Open }
+}
+
+const MIB: i64 = 1024 * 1024;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Every key, in the order of the example file.
+pub const KEYS: &[Key] = &[
+    derived("dev", Kind::Flag),
+    derived("dev_page", Kind::Flag),
+    derived("instance", NAME),
+    key("shards", Kind::Number { unit: "threads", min: 0, max: SHARDS_MAX }, "0"),
+    key("listen", ADDRESS, "\"127.0.0.1:8080\""),
+    key("admin_listen", ADDRESS, "\"127.0.0.1:9090\""),
+    optional("agent_listen", ADDRESS),
+    derived("broker", Kind::Choice(&["memory", "redis"])),
+    Key { name: "redis.url", kind: REDIS_URL, default: Fallback::Absent, secret: Secrecy::UrlUser },
+    key("redis.prefix", NAME, "\"tidegate\""),
+    key("redis.pool_size", Kind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
+    key("redis.reply_deadline_ms", ms(10, 60_000), "2000"),
+    key("redis.probe_interval_ms", ms(100, 60_000), "1000"),
+    key("auth.keys", Kind::Rows(AUTH_KEY_ROW), "[]"),
+    optional("auth.issuer", WORDS),
+    optional("auth.audience", WORDS),
+    key("auth.leeway_s", Kind::Number { unit: "seconds", min: 0, max: 300 }, "10"),
+    key("auth.default_subscribe", PATTERNS, "[\"system:*\"]"),
+    key("auth.default_publish", PATTERNS, "[]"),
+    key("auth.cookie", COOKIE, "\"tidegate_token\""),
+    derived("http.allowed_origins", ORIGINS),
+    key("limits.message_bytes_max", Kind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
+    key("limits.messages_per_second", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }, "100"),
+    key("limits.messages_burst", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }, "200"),
+    key("limits.ping_interval_ms", ms(100, 3_600_000), "30000"),
+    key("limits.pong_timeout_ms", ms(50, 3_600_000), "10000"),
+    key("limits.hello_timeout_ms", ms(50, 3_600_000), "10000"),
+    key("limits.handshake_timeout_ms", ms(50, 3_600_000), "10000"),
+    key("limits.outbox_bytes_max", Kind::Number { unit: "bytes", min: 4096, max: 1024 * MIB }, "4194304"),
+    key("limits.connections_max", Kind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key("registry.beat_ms", ms(50, 60_000), "2000"),
+    key("registry.lease_ms", ms(100, 600_000), "6000"),
+    key("registry.reap_ms", ms(100, 600_000), "8000"),
+    key("log.filter", LOG_FILTER, "\"info\""),
+    key("log.format", Kind::Choice(&["text", "json"]), "\"text\""),
+    derived("families", Kind::Rows(FAMILY_ROW)),
+];
+
+/// A row of `auth.keys`.
+const AUTH_KEY_ROW: &[Key] = &[
+    optional("kid", WORDS),
+    optional("algorithm", Kind::Choice(&["HS256", "RS256"])),
+    Key { name: "secret", kind: WORDS, default: Fallback::Absent, secret: Secrecy::Secret },
+    optional("secret_file", FILE),
+    optional("public_key_file", FILE),
+];
+
+/// A row of `families`; what it leaves out, `families.rs` knows.
+const FAMILY_ROW: &[Key] = &[
+    optional("name", NAME),
+    optional("keyed", Kind::Flag),
+    optional("ttl_ms", ms(1_000, 365 * DAY_MS)),
+    optional("history_entries_max", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }),
+    optional("lane", Kind::Number { unit: "lane", min: 1, max: 3 }),
+    optional("binary", Kind::Flag),
+];
+
+impl Key {
+    /// The key called `name`.
+    pub(crate) fn find(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The environment variable that sets it: dots become underscores.
+    ///
+    /// ```
+    /// use tidegate_gateway::config::KEYS;
+    /// let key = KEYS.iter().find(|key| key.name == "redis.url").unwrap();
+    /// assert_eq!(key.variable(), "TIDEGATE_REDIS_URL");
+    /// ```
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TIDEGATE_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// The value as it may be shown.
+    pub(crate) fn shown(&self, value: &Value) -> Value {
+        match (self.secret, &self.kind, value) {
+            (Secrecy::Secret, ..) => Value::from(REDACTED),
+            (Secrecy::UrlUser, _, Value::String(url)) => Value::from(redact_url_user(url)),
+            (_, Kind::Rows(keys), Value::Array(rows)) => {
+                Value::Array(rows.iter().map(|row| shown_row(keys, row)).collect())
+            }
+            // A list of rows that is not one, from which a secret could not be picked out.
+            (_, Kind::Rows(_), _) => Value::from(REDACTED),
+            _ => value.clone(),
+        }
+    }
+}
+
+fn shown_row(keys: &[Key], row: &Value) -> Value {
+    let Value::Table(row) = row else { return Value::from(REDACTED) };
+    let shown = |(name, value): (&String, &Value)| {
+        let value = keys.iter().find(|key| key.name == name).map_or(Value::from(REDACTED), |key| key.shown(value));
+        (name.clone(), value)
+    };
+    Value::Table(row.iter().map(shown).collect())
+}
+
+/// Takes out everything between `://` and the last `@`, because an unescaped password may hold `/`, `:` and `@`.
+fn redact_url_user(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    match url.rfind('@') {
+        Some(at) if at > start => format!("{}{REDACTED}{}", &url[..start], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
+
+impl Kind {
+    /// What it takes, to follow "expected ".
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Self::Flag => "true or false".into(),
+            Self::Number { unit, min, max } => format!("a whole number of {unit} from {min} to {max}"),
+            Self::Choice(words) => words.join(" or "),
+            Self::Text { expected, .. } | Self::Texts { expected, .. } => (*expected).into(),
+            Self::Rows(keys) => {
+                let names = keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+                format!("a list of tables with the keys {names}")
+            }
+        }
+    }
+
+    /// The value in its one form, or nothing if the key does not take it. The rows of a list are not looked into.
+    pub(crate) fn accept(&self, value: Value) -> Option<Value> {
+        let fits = match (self, &value) {
+            (Self::Flag, Value::Boolean(_)) => true,
+            (Self::Number { min, max, .. }, Value::Integer(number)) => (min..=max).contains(&number),
+            (Self::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
+            (Self::Text { accepts, .. }, Value::String(text)) => accepts(text),
+            (Self::Texts { .. }, Value::String(_)) => return self.accept(Value::Array(vec![value])),
+            (Self::Texts { accepts, .. }, Value::Array(list)) => {
+                list.iter().all(|item| item.as_str().is_some_and(accepts))
+            }
+            (Self::Rows(_), Value::Array(rows)) => rows.iter().all(Value::is_table),
+            _ => false,
+        };
+        fits.then_some(value)
+    }
+
+    /// What a text from the environment or a flag means here. Whether the key takes it, [`Self::accept`] says.
+    pub(crate) fn read_text(&self, text: &str) -> Value {
+        match self {
+            Self::Text { .. } | Self::Choice(_) => None,
+            Self::Texts { .. } if !text.trim_start().starts_with('[') => {
+                Some(Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect()))
+            }
+            Self::Flag | Self::Number { .. } | Self::Texts { .. } | Self::Rows(_) => parse_toml_value(text),
+        }
+        .unwrap_or_else(|| Value::from(text))
+    }
+}
+
+/// Reads what stands behind `=` in a TOML file.
+pub(crate) fn parse_toml_value(text: &str) -> Option<Value> {
+    let mut table = format!("value = {text}").parse::<toml::Table>().ok()?;
+    // A line break in `text` could smuggle in further keys.
+    if table.len() == 1 { table.remove("value") } else { None }
+}

@@ -1,0 +1,179 @@
+//! The configuration before it is believed: each key's value, who set it, and what is wrong so far.
+//!
+//! This is not a `serde` struct, because `serde` stops at the first error and forgets where a value came from.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::key::{Key, Kind, REDACTED, Secrecy};
+use super::problem::{Problem, Problems, Source};
+
+/// Every key with its value, and what is wrong.
+#[derive(Debug, Default)]
+pub struct RawConfig {
+    pub(super) settings: BTreeMap<&'static str, Setting>,
+    /// Behind a cell, so that a check can both hold values and complain.
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// The value of one key.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    /// Of the key's kind.
+    pub(super) value: Value,
+    /// Who set it.
+    pub(super) source: Source,
+}
+
+/// One table of a list.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Which list.
+    list: &'static str,
+    /// Its place there, from 0.
+    index: usize,
+    /// All keys that are there.
+    names: Vec<String>,
+    /// Those whose values passed their checks.
+    table: Table,
+}
+
+// === complaining ===
+
+impl RawConfig {
+    pub(super) fn complain(&self, key: impl Into<String>, value: Option<String>, source: Source, expected: String) {
+        self.problems.borrow_mut().push(Problem { key: key.into(), value, source, expected });
+    }
+
+    /// Tells that the value of a key, though of the right kind, cannot stand.
+    pub(super) fn wrong(&self, name: &'static str, expected: impl Into<String>) {
+        let key = Key::find(name).expect("checks name keys of the table");
+        match self.settings.get(name) {
+            Some(Setting { value, source }) => {
+                self.complain(name, Some(key.shown(value).to_string()), source.clone(), expected.into());
+            }
+            None => self.complain(name, None, Source::Default, expected.into()),
+        }
+    }
+
+    /// Tells that something in a row of a list cannot stand. Its value is not shown.
+    pub(super) fn wrong_row(&self, row: &Row, key: &str, expected: impl Into<String>) {
+        let source = self.settings.get(row.list).map_or(Source::Default, |setting| setting.source.clone());
+        self.complain(format!("{}[{}].{key}", row.list, row.index), None, source, expected.into());
+    }
+
+    /// Everything that was wrong, which is forgotten here.
+    ///
+    /// # Errors
+    /// If anything was.
+    pub(super) fn finish(&self) -> Result<(), Problems> {
+        let problems = self.problems.take();
+        if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+    }
+
+    /// Holds a value against its key. `name` is the key's full name, with list and index for one in a row.
+    pub(super) fn accept(&self, key: &Key, name: &str, value: Value, source: &Source) -> Option<Value> {
+        let shown = key.shown(&value).to_string();
+        let is_redacted = key.secret != Secrecy::Open && value.as_str().is_some_and(|text| text.contains(REDACTED));
+        let accepted = if is_redacted { None } else { key.kind.accept(value) };
+        if accepted.is_none() {
+            let expected = match is_redacted {
+                true => "the secret itself; this is what --print-config writes in its place".into(),
+                false => key.kind.expected(),
+            };
+            self.complain(name, Some(shown), source.clone(), expected);
+        }
+        accepted
+    }
+}
+
+// === values ===
+//
+// These panic on a key without a value. There is none: `resolve` gives every key its default, and those that
+// have no default are asked for by `optional_text`.
+
+impl RawConfig {
+    fn value(&self, name: &str) -> &Value {
+        &self.settings.get(name).unwrap_or_else(|| panic!("{name} has a default")).value
+    }
+
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.value(name).as_bool().expect("checked by its kind")
+    }
+
+    pub(super) fn number(&self, name: &str) -> u64 {
+        self.value(name).as_integer().and_then(|number| u64::try_from(number).ok()).expect("checked by its kind")
+    }
+
+    pub(super) fn size(&self, name: &str) -> usize {
+        usize::try_from(self.number(name)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn count(&self, name: &str) -> u32 {
+        u32::try_from(self.number(name)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn ms(&self, name: &str) -> Duration {
+        Duration::from_millis(self.number(name))
+    }
+
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.value(name).as_str().expect("checked by its kind")
+    }
+
+    pub(super) fn optional_text(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(|setting| setting.value.as_str().expect("checked by its kind"))
+    }
+
+    pub(super) fn address(&self, name: &str) -> SocketAddr {
+        self.text(name).parse().expect("checked by its kind")
+    }
+
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        let list = self.value(name).as_array().expect("checked by its kind");
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// The rows of a list. Values in them that failed their check have been complained about, and are left out.
+    pub(super) fn rows(&self, list: &'static str) -> Vec<Row> {
+        let Some(Kind::Rows(keys)) = Key::find(list).map(|key| key.kind) else { panic!("{list} is a list of tables") };
+        let rows = self.value(list).as_array().expect("checked by its kind").iter().filter_map(Value::as_table);
+        let accepted = |table: &Table| {
+            let accepted = |(name, value): (&String, &Value)| {
+                let key = keys.iter().find(|key| key.name == name)?;
+                Some((name.clone(), key.kind.accept(value.clone())?))
+            };
+            table.iter().filter_map(accepted).collect()
+        };
+        let row = |(index, table): (usize, &Table)| Row {
+            list,
+            index,
+            names: table.keys().cloned().collect(),
+            table: accepted(table),
+        };
+        rows.enumerate().map(row).collect()
+    }
+}
+
+impl Row {
+    /// Whether the key is there, be its value right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.names.iter().any(|name| name == key)
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.table.get(key).and_then(Value::as_str)
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        self.table.get(key).and_then(Value::as_bool)
+    }
+
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.table.get(key).and_then(Value::as_integer).and_then(|number| u64::try_from(number).ok())
+    }
+}
