@@ -1,0 +1,142 @@
+//! Whether a history continues a position without a hole.
+
+use wire::{GapReason, Position};
+
+use crate::broker::History;
+
+/// Messages that may be missing, and where a subscription goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The last position known to be seen, if any.
+    pub after: Option<Position>,
+    /// What follows this position is delivered again.
+    pub upto: Position,
+    /// Why.
+    pub reason: GapReason,
+    /// True when messages are known to be missing, false when they may be.
+    pub certain: bool,
+}
+
+impl Gap {
+    /// Retention is counted, so what it took is certain; after a failover nobody can tell.
+    pub(crate) fn new(after: Option<Position>, upto: Position, reason: GapReason) -> Self {
+        let certain = matches!(reason, GapReason::Expired | GapReason::NoHistory);
+        Self { after, upto, reason, certain }
+    }
+}
+
+/// Whether `history`, read behind `after`, holds everything that was published behind `after`, up to its last
+/// entry or, without `more`, up to its top.
+///
+/// A position of an earlier generation is continued by the rest of that generation up to its listed top, and
+/// then by every later generation from 1: that is what Redis still knows to have been published.
+///
+/// # Errors
+/// Says why there is a hole, or why nobody can tell.
+///
+/// ```
+/// use message_router::{History, judge};
+/// use wire::{GapReason, Position};
+/// let history = History { top: Position::new(7, 4), earlier: vec![(5, 9)], entries: vec![], more: false };
+/// assert_eq!(judge(Position::new(7, 4), &history), Ok(()));
+/// assert_eq!(judge(Position::new(7, 3), &history), Err(GapReason::Expired));
+/// assert_eq!(judge(Position::new(7, 5), &history), Err(GapReason::UnknownPosition));
+/// assert_eq!(judge(Position::new(5, 10), &history), Err(GapReason::Failover));
+/// ```
+pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
+    standing(after, history)?;
+    let mut seen = after;
+    for entry in &history.entries {
+        if entry.position != over_ends(seen, history).next() {
+            return Err(GapReason::Expired);
+        }
+        seen = entry.position;
+    }
+    if history.more {
+        // A page without entries leads nowhere: asking behind it again would ask the same for ever.
+        return if history.entries.is_empty() { Err(GapReason::Unreadable) } else { Ok(()) };
+    }
+    if over_ends(seen, history) == history.top { Ok(()) } else { Err(GapReason::Expired) }
+}
+
+/// Whether `position` is one that `history` handed out and still knows of.
+pub(crate) fn standing(position: Position, history: &History) -> Result<(), GapReason> {
+    if position.generation == history.top.generation {
+        return if position.offset <= history.top.offset { Ok(()) } else { Err(GapReason::UnknownPosition) };
+    }
+    match history.earlier.iter().find(|(generation, _)| *generation == position.generation) {
+        Some((_, newest)) if position.offset <= *newest => Ok(()),
+        // Handed out by a primary whose last writes did not survive it.
+        Some(_) => Err(GapReason::Failover),
+        None => Err(GapReason::UnknownPosition),
+    }
+}
+
+/// `position`, or the beginning of the next generation when its own ended there. A generation in which nothing
+/// was published ends where it begins.
+fn over_ends(mut position: Position, history: &History) -> Position {
+    let own = position.generation;
+    let mut generations = history.earlier.iter().skip_while(|(generation, _)| *generation != own).peekable();
+    while let Some((_, newest)) = generations.next() {
+        if position.offset != *newest {
+            break;
+        }
+        let next = generations.peek().map_or(history.top.generation, |(generation, _)| *generation);
+        position = Position::new(next, 0);
+    }
+    position
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use wire::Timestamp;
+
+    use super::*;
+    use crate::broker::Entry;
+
+    fn history(earlier: &[(u64, u64)], top: (u64, u64), entries: &[(u64, u64)], more: bool) -> History {
+        let at = |(generation, offset): (u64, u64)| Position::new(generation, offset);
+        let entry = |p: &(u64, u64)| Entry {
+            position: at(*p),
+            time: Timestamp(0),
+            topic: Box::from(""),
+            message: Bytes::from_static(b"{}"),
+        };
+        History { top: at(top), earlier: earlier.to_vec(), entries: entries.iter().map(entry).collect(), more }
+    }
+
+    #[test]
+    fn a_range_is_owed_over_any_number_of_generations() {
+        use GapReason::{Expired, Failover, UnknownPosition, Unreadable};
+        let three = [(3, 5), (4, 0), (6, 2)];
+        let rest: &[(u64, u64)] = &[(3, 5), (6, 1), (6, 2), (8, 1)];
+        let cases: &[((u64, u64), History, Result<(), GapReason>)] = &[
+            ((8, 0), history(&[], (8, 0), &[], false), Ok(())),
+            ((8, 1), history(&[], (8, 3), &[(8, 2), (8, 3)], false), Ok(())),
+            // The first entry must follow directly, and the last must reach the top.
+            ((8, 1), history(&[], (8, 4), &[(8, 3), (8, 4)], false), Err(Expired)),
+            ((8, 1), history(&[], (8, 4), &[(8, 2), (8, 3)], false), Err(Expired)),
+            ((8, 1), history(&[], (8, 4), &[(8, 2), (8, 4)], false), Err(Expired)),
+            ((8, 1), history(&[], (8, 4), &[(8, 2), (8, 3)], true), Ok(())),
+            ((8, 1), history(&[], (8, 4), &[], true), Err(Unreadable)),
+            // Over two ends, one of a generation in which nothing was published.
+            ((3, 4), history(&three, (8, 1), rest, false), Ok(())),
+            ((3, 5), history(&three, (8, 1), &rest[1..], false), Ok(())),
+            ((3, 4), history(&three, (8, 1), &rest[1..], false), Err(Expired)),
+            ((3, 5), history(&three, (8, 1), &rest[2..], false), Err(Expired)),
+            ((3, 4), history(&three, (8, 1), &rest[..1], true), Ok(())),
+            ((6, 2), history(&three, (8, 0), &[], false), Ok(())),
+            // What the dead primary handed out and nobody kept.
+            ((3, 6), history(&three, (8, 1), &rest[1..], false), Err(Failover)),
+            ((4, 1), history(&three, (8, 1), &rest[1..], false), Err(Failover)),
+            ((5, 1), history(&three, (8, 1), &rest[1..], false), Err(UnknownPosition)),
+            ((9, 1), history(&three, (8, 1), &[], false), Err(UnknownPosition)),
+            ((8, u64::MAX), history(&three, (8, 1), &[], false), Err(UnknownPosition)),
+        ];
+        for (after, history, expected) in cases {
+            let after = Position::new(after.0, after.1);
+            assert_eq!(judge(after, history), *expected, "behind {after} of {history:?}");
+        }
+    }
+}
