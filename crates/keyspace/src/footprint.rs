@@ -60,7 +60,7 @@ impl Keyspace {
     /// assert!(Keyspace::footprint().any(|row| row.name == ":{TENANT/FAMILY:ID}:stream"));
     /// ```
     pub fn footprint() -> impl Iterator<Item = Footprint> {
-        MESSAGES.into_iter()
+        MESSAGES.into_iter().chain(crate::registry::FOOTPRINT)
     }
 
     /// [`Self::footprint`] as the Markdown table of `docs/redis.md`.

@@ -16,6 +16,7 @@
 
 mod footprint;
 mod names;
+mod registry;
 mod script;
 
 pub use footprint::Footprint;

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use wire::FamilyShape;
 
 /// The parts in loading order; later ones use the locals of earlier ones.
-const PARTS: [&str; 4] = [
+const PARTS: [&str; 5] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/publish.lua"),
     include_str!("../lua/read.lua"),
     include_str!("../lua/probe.lua"),
+    crate::registry::LUA,
 ];
 
 /// Raised when a newer library could not serve an older gateway any more, or the other way round: an instance

@@ -1,0 +1,157 @@
+-- Which instances live, and who is connected where. All keys share the hash tag {registry}.
+--
+-- tidegate_registry_acquire: the lease of an instance, for one of its incarnations.
+--   KEYS[1] lease, KEYS[2] fence, KEYS[3] peers
+--   ARGV    instance id, incarnation, lease ms, peer record, forget ms
+--   →       { 'GRANTED', token, the peer record before this one or '' } or { 'BUSY', token of the holder }
+-- tidegate_registry_renew: more time for the lease and its rows, and a beat for the peers to see.
+--   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows
+--   ARGV    token, instance id, lease ms, rows ms, peer record
+--   →       { 'OK', number of rows } or { 'REFUSED', why }
+-- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
+--   KEYS    as for renewing
+--   ARGV    token, instance id
+--   →       { 'OK' } or { 'REFUSED', why }
+-- tidegate_registry_peers: every beat. Writes nothing (FCALL_RO).
+--   KEYS[1] peers
+--   →       { instance id, age ms, peer record, … }
+-- tidegate_registry_write: changes rows of the incarnation that holds the lease.
+--   KEYS[1] lease, KEYS[2] rows
+--   ARGV    token, rows ms, session id, row or '' to remove it [, session id, row …]
+--   →       { 'OK', number of rows } or { 'REFUSED', why }
+-- tidegate_registry_delete: deletes the rows of one incarnation.
+--   KEYS    as for writing
+--   ARGV    token
+--   →       { 'OK' } or { 'REFUSED', why }
+--
+-- A token is REPLICATION-ID:NUMBER:INCARNATION, and the lease key holds nothing else. It is current only while
+-- the lease key holds this very text, and only in the Redis that gave it: a promoted replica knows the lease too,
+-- but not what the old primary did with it afterwards. The number is above every earlier one, and not below the clock
+-- in ms, so that it is new even when the counter was lost (FLUSHALL, failover).
+--
+-- Renewing, releasing and deleting are allowed when Redis is out of memory: they take none, and an instance must
+-- not lose its lease for that.
+
+local ROW_CHANGES_MAX = 512
+
+-- Why `token` is not the current lease, or nil.
+local function refusal(lease, token)
+  if match(token, '^%x+') ~= replication_id() then
+    return { 'REFUSED', 'GENERATION' }
+  end
+  local held = call('GET', lease)
+  if not held then
+    return { 'REFUSED', 'EXPIRED' }
+  end
+  if held ~= token then
+    return { 'REFUSED', 'TAKEN' }
+  end
+end
+
+local function beat(peers, id, record)
+  call('HSET', peers, id, decimal(clock()) .. ' ' .. record)
+end
+
+-- Drops the entries of instances that died long ago without anybody reaping them.
+local function forget(peers, before)
+  local entries = call('HGETALL', peers)
+  for i = 1, #entries, 2 do
+    if tonumber(match(entries[i + 1], '^%d+')) < before then
+      call('HDEL', peers, entries[i])
+    end
+  end
+end
+
+register('tidegate_registry_acquire', {}, function(keys, args)
+  local lease, fence, peers = keys[1], keys[2], keys[3]
+  local id, incarnation, lease_ms, record, forget_ms = args[1], args[2], args[3], args[4], args[5]
+  local replid, now = replication_id(), clock()
+  local held = call('GET', lease)
+  if held then
+    local generation, holder = match(held, '^(%x+):%d+:(%x+)$')
+    -- A lease of another generation is stale by definition.
+    if generation == replid and holder ~= incarnation then
+      return { 'BUSY', held }
+    end
+  end
+  local number = decimal(max(tonumber(call('GET', fence) or 0) + 1, now))
+  local token = replid .. ':' .. number .. ':' .. incarnation
+  local before = call('HGET', peers, id)
+  call('SET', fence, number)
+  call('SET', lease, token, 'PX', lease_ms)
+  forget(peers, now - forget_ms)
+  beat(peers, id, record)
+  return { 'GRANTED', token, before and match(before, '^%d+ (.*)') or '' }
+end)
+
+register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
+  local lease, peers, rows = keys[1], keys[2], keys[3]
+  local token, id, lease_ms, rows_ms, record = args[1], args[2], args[3], args[4], args[5]
+  local refused = refusal(lease, token)
+  if refused then
+    return refused
+  end
+  call('PEXPIRE', lease, lease_ms)
+  call('PEXPIRE', rows, rows_ms)
+  beat(peers, id, record)
+  return { 'OK', decimal(call('HLEN', rows)) }
+end)
+
+register('tidegate_registry_release', { 'allow-oom' }, function(keys, args)
+  local lease, peers, rows = keys[1], keys[2], keys[3]
+  local token, id = args[1], args[2]
+  local refused = refusal(lease, token)
+  if refused then
+    return refused
+  end
+  call('HDEL', peers, id)
+  call('UNLINK', lease, rows)
+  return { 'OK' }
+end)
+
+register('tidegate_registry_peers', { 'no-writes', 'allow-oom' }, function(keys)
+  local now, answer = clock(), {}
+  local entries = call('HGETALL', keys[1])
+  for i = 1, #entries, 2 do
+    local at, record = match(entries[i + 1], '^(%d+) (.*)$')
+    local n = #answer
+    answer[n + 1], answer[n + 2], answer[n + 3] = entries[i], decimal(max(now - at, 0)), record
+  end
+  return answer
+end)
+
+register('tidegate_registry_write', {}, function(keys, args)
+  local lease, rows, token, rows_ms, count = keys[1], keys[2], args[1], args[2], #args - 2
+  if count % 2 == 1 or count > 2 * ROW_CHANGES_MAX then
+    return error_reply('ERR rows are SESSION ROW pairs, at most ' .. ROW_CHANGES_MAX .. ' of them')
+  end
+  local refused = refusal(lease, token)
+  if refused then
+    return refused
+  end
+  local put, removed = {}, {}
+  for i = 3, #args, 2 do
+    if args[i + 1] == '' then
+      removed[#removed + 1] = args[i]
+    else
+      put[#put + 1], put[#put + 2] = args[i], args[i + 1]
+    end
+  end
+  if #removed > 0 then
+    call('HDEL', rows, unpack(removed))
+  end
+  if #put > 0 then
+    call('HSET', rows, unpack(put))
+  end
+  call('PEXPIRE', rows, rows_ms)
+  return { 'OK', decimal(call('HLEN', rows)) }
+end)
+
+register('tidegate_registry_delete', { 'allow-oom' }, function(keys, args)
+  local refused = refusal(keys[1], args[1])
+  if refused then
+    return refused
+  end
+  call('UNLINK', keys[2])
+  return { 'OK' }
+end)

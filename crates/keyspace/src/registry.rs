@@ -1,0 +1,111 @@
+//! The registry's names and functions: leases, peers and directory rows. All share one hash tag, so that every
+//! change of a row can compare the lease in the same step.
+
+use std::fmt::Display;
+
+use wire::InstanceId;
+
+use crate::{Footprint, Function, Keyspace};
+
+/// The functions' text; the header says what each takes and answers.
+pub(crate) const LUA: &str = include_str!("../lua/registry.lua");
+
+impl Function {
+    /// Asks for an instance's lease.
+    pub const REGISTRY_ACQUIRE: Self =
+        Self { name: "tidegate_registry_acquire", keys: 3, args_min: 5, read_only: false };
+    /// Renews it, and shows a beat.
+    pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 3, args_min: 5, read_only: false };
+    /// Gives it back.
+    pub const REGISTRY_RELEASE: Self =
+        Self { name: "tidegate_registry_release", keys: 3, args_min: 2, read_only: false };
+    /// Lists every instance's newest beat.
+    pub const REGISTRY_PEERS: Self = Self { name: "tidegate_registry_peers", keys: 1, args_min: 0, read_only: true };
+    /// Changes directory rows.
+    pub const REGISTRY_WRITE: Self = Self { name: "tidegate_registry_write", keys: 2, args_min: 2, read_only: false };
+    /// Deletes the rows of one incarnation.
+    pub const REGISTRY_DELETE: Self =
+        Self { name: "tidegate_registry_delete", keys: 2, args_min: 1, read_only: false };
+}
+
+/// What the registry keeps in Redis.
+pub(crate) const FOOTPRINT: [Footprint; 4] = [
+    Footprint {
+        name: ":{registry}:lease:INSTANCE",
+        kind: "string, the fence token `REPLICATION-ID:NUMBER:INCARNATION`",
+        ttl: "the lease (6 s), renewed at every beat (2 s)",
+        writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`",
+        reader: "every `tidegate_registry_…` that changes something",
+    },
+    Footprint {
+        name: ":{registry}:fence",
+        kind: "string, the number of the newest token",
+        ttl: "never",
+        writer: "`tidegate_registry_acquire`",
+        reader: "`tidegate_registry_acquire`",
+    },
+    Footprint {
+        name: ":{registry}:peers",
+        kind: "hash of instance id → time of its last beat (ms) and JSON `{incarnation, beat, address}`",
+        ttl: "never; entries an hour without a beat are dropped when an instance starts",
+        writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`",
+        reader: "`tidegate_registry_peers`, called by every instance at every beat",
+    },
+    Footprint {
+        name: ":{registry}:rows:INSTANCE:INCARNATION",
+        kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
+        ttl: "60 s after the instance's last beat, unless it said goodbye",
+        writer: "`tidegate_registry_write`, at most once per beat and 512 changed sessions; `tidegate_registry_delete`",
+        reader: "operators; `tidegate_registry_renew` counts them",
+    },
+];
+
+impl Keyspace {
+    /// Who holds an instance id: the fence token of one incarnation.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::InstanceId;
+    /// let gw = InstanceId::parse("gw-1").unwrap();
+    /// assert_eq!(Keyspace::default().lease(&gw), "tidegate:{registry}:lease:gw-1");
+    /// ```
+    #[must_use]
+    pub fn lease(&self, instance: &InstanceId) -> String {
+        format!("{}:{{registry}}:lease:{instance}", self.prefix())
+    }
+
+    /// The number of the newest fence token.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// assert_eq!(Keyspace::default().fence(), "tidegate:{registry}:fence");
+    /// ```
+    #[must_use]
+    pub fn fence(&self) -> String {
+        format!("{}:{{registry}}:fence", self.prefix())
+    }
+
+    /// Every instance's newest beat.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// assert_eq!(Keyspace::default().peers(), "tidegate:{registry}:peers");
+    /// ```
+    #[must_use]
+    pub fn peers(&self) -> String {
+        format!("{}:{{registry}}:peers", self.prefix())
+    }
+
+    /// Who is connected to one incarnation of an instance.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::InstanceId;
+    /// let gw = InstanceId::parse("gw-1").unwrap();
+    /// assert_eq!(Keyspace::default().rows(&gw, "650000000000002a"), "tidegate:{registry}:rows:gw-1:650000000000002a");
+    /// ```
+    #[must_use]
+    pub fn rows(&self, instance: &InstanceId, incarnation: impl Display) -> String {
+        format!("{}:{{registry}}:rows:{instance}:{incarnation}", self.prefix())
+    }
+}
