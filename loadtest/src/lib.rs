@@ -1,0 +1,150 @@
+//! Measures a gateway against its budgets, next to a bare `write(2)` loop in the same run.
+//!
+//! ```text
+//!   clients' cores                                             │ the server's core
+//!   Publisher ── FCALL ─▶ Redis ───────────────────────────────┼─▶ gateway ──┐ frames
+//!   Ledger ◀── Swarm (1,000 to 18,000 sockets, one epoll) ◀────┼─────────────┤ in turn
+//!                                                              │ write loop ─┘ the same bytes
+//! ```
+//!
+//! The three types that matter: [`scenario::Scenario`], one row of the budget table; [`ledger::Ledger`], which knows every
+//! delivery that is owed; [`report::Row`], a figure beside its limit.
+//!
+//! This crate does not test: a figure that misses its budget is printed, and only a delivery that is missing, doubled
+//! or out of order fails the run. `README.md` says what each figure is and what it is not.
+#![cfg(target_os = "linux")]
+
+mod scenario;
+
+mod cores;
+mod machine;
+mod process;
+mod rig;
+
+mod baseline;
+mod publisher;
+mod send_times;
+mod tick;
+mod token;
+
+mod frame_walker;
+mod ledger;
+mod swarm;
+mod usage;
+
+mod failure;
+mod report;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use cores::{Cores, pin_this_thread};
+use failure::Failure;
+use machine::Machine;
+use scenario::{Scenario, Setting, Sizes};
+
+#[derive(Parser)]
+#[command(name = "loadtest", version, about = "Measures a gateway against its budgets")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the rows of the budget table beside their limits.
+    Bench(BenchArgs),
+    /// Become PROGRAM, pinned, and dead when the bench is. Used by the bench itself.
+    #[command(hide = true)]
+    Leash {
+        #[arg(long, value_delimiter = ',')]
+        cores: Vec<usize>,
+        #[arg(long)]
+        parent: u32,
+        program: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Write the same bytes to many sockets, and nothing else. Used by the bench itself.
+    #[command(hide = true, name = baseline::COMMAND)]
+    BaselineWrite {
+        #[arg(long)]
+        sockets: usize,
+    },
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    /// Rows to measure, numbered as in the table of budgets; all without it. Row 5 comes with row 4.
+    #[arg(long = "row")]
+    rows: Vec<Scenario>,
+    /// Smaller and shorter: to see that it runs, not to quote.
+    #[arg(long)]
+    quick: bool,
+    /// The gateway to measure.
+    #[arg(long, default_value = "target/release/tidegate")]
+    gateway: PathBuf,
+    /// Receivers in the one scope of rows 1 and 3.
+    #[arg(long, default_value_t = 1_000)]
+    receivers: usize,
+    /// Messages per publish call in row 3.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
+    batch: u64,
+    /// Idle connections in row 4; 2,000 with --quick.
+    #[arg(long)]
+    connections: Option<usize>,
+}
+
+/// Runs the command line.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Bench(args) => bench(&args),
+        Command::Leash { cores, parent, program, args } => Err(process::leash(&cores, parent, &program, &args)),
+        Command::BaselineWrite { sockets } => baseline::serve(sockets),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("loadtest: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &BenchArgs) -> Result<(), Failure> {
+    let cores = Cores::divide()?;
+    let gateway = args
+        .gateway
+        .canonicalize()
+        .map_err(Failure::io(format!("{} (build it with: cargo build --release)", args.gateway.display())))?;
+    println!("{}\n", Machine::look(cores.clone(), &gateway));
+    pin_this_thread(&cores.clients)?;
+    let setting = Setting { cores, gateway, sizes: sizes(args) };
+    let wanted = Scenario::ALL.into_iter().filter(|row| args.rows.is_empty() || args.rows.contains(row));
+    let mut rows = Vec::new();
+    for scenario in wanted {
+        rows.extend(scenario.run(&setting)?);
+    }
+    println!("{}", report::table(&rows));
+    Ok(())
+}
+
+fn sizes(args: &BenchArgs) -> Sizes {
+    let (pairs, window, step, settle, connections) = match args.quick {
+        false => (5, 5, 4, 12, 10_000),
+        true => (3, 1, 1, 2, 2_000),
+    };
+    Sizes {
+        receivers: args.receivers,
+        pairs,
+        window: Duration::from_secs(window),
+        step: Duration::from_secs(step),
+        batch: args.batch,
+        connections: args.connections.unwrap_or(connections),
+        settle: Duration::from_secs(settle),
+    }
+}

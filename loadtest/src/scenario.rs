@@ -1,0 +1,69 @@
+//! The rows of the budget table, one module each, and what they share.
+
+mod audience;
+mod delivery;
+mod idle;
+mod saturation;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cores::Cores;
+use crate::failure::Failure;
+use crate::report::Row;
+
+/// A row of the budget table, numbered as there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// CPU per delivery, one message per write.
+    #[value(name = "1")]
+    Delivery,
+    /// Deliveries per second and core.
+    #[value(name = "3")]
+    Saturation,
+    /// Memory per idle connection, and on the way there CPU per connection (row 5).
+    #[value(name = "4")]
+    Idle,
+}
+
+impl Scenario {
+    /// Every one, in the order of the table.
+    pub(crate) const ALL: [Self; 3] = [Self::Delivery, Self::Saturation, Self::Idle];
+
+    /// Runs it on servers of its own.
+    pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>, Failure> {
+        match self {
+            Self::Delivery => delivery::run(setting),
+            Self::Saturation => saturation::run(setting),
+            Self::Idle => idle::run(setting),
+        }
+    }
+}
+
+/// What every scenario is told.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) cores: Cores,
+    /// The gateway's binary.
+    pub(crate) gateway: PathBuf,
+    pub(crate) sizes: Sizes,
+}
+
+/// How large and how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Sizes {
+    /// Receivers in the one scope of rows 1 and 3.
+    pub(crate) receivers: usize,
+    /// Alternations of write loop and gateway in row 1.
+    pub(crate) pairs: usize,
+    /// One window of one side of a pair.
+    pub(crate) window: Duration,
+    /// One step of the search in row 3.
+    pub(crate) step: Duration,
+    /// Messages per publish call in row 3.
+    pub(crate) batch: u64,
+    /// Idle connections in row 4.
+    pub(crate) connections: usize,
+    /// How long connections idle before memory is read.
+    pub(crate) settle: Duration,
+}

@@ -1,0 +1,178 @@
+//! Many receivers in one scope of a gateway, and one publisher: what rows 1 and 3 share.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use wire::{Families, TenantId};
+
+use super::Setting;
+use crate::failure::Failure;
+use crate::ledger::Ledger;
+use crate::publisher::{Pace, Progress, Published, Publisher};
+use crate::rig::Rig;
+use crate::send_times::SendTimes;
+use crate::swarm::{Swarm, Visit, storm};
+use crate::tick::{TickReader, kind_of};
+use crate::usage::{cpu_time, this_thread_cpu};
+
+/// The one channel.
+const CHANNEL: &str = "collection:bench";
+/// The latency of one delivery in so many is recorded, spread evenly over receivers and messages.
+const LATENCY_EVERY: u64 = 16;
+/// How long the receivers wait for deliveries that do not come.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The receivers, their books and their publisher.
+pub(super) struct Audience {
+    pub(super) rig: Rig,
+    swarm: Swarm,
+    ledger: Ledger,
+    reader: TickReader,
+    /// Absent while a run has it in its thread.
+    publisher: Option<Publisher>,
+    times: Arc<SendTimes>,
+    /// The first frame of the latest run, as it came over the wire.
+    pub(super) frame: Vec<u8>,
+}
+
+/// What one run came to.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) published: Published,
+    pub(super) deliveries: u64,
+    /// From the first message to the last delivery.
+    pub(super) wall: Duration,
+    pub(super) server_cpu: Duration,
+    /// Receivers, publisher and Redis.
+    pub(super) client_cpu: Duration,
+    pub(super) latency_us: Histogram<u64>,
+}
+
+impl Run {
+    /// Microseconds of the server's CPU per delivery.
+    pub(super) fn cpu_us_per_delivery(&self) -> f64 {
+        self.server_cpu.as_secs_f64() * 1e6 / self.deliveries as f64
+    }
+
+    /// The share of its core that the server used.
+    pub(super) fn server_share(&self) -> f64 {
+        self.server_cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+
+    pub(super) fn deliveries_per_s(&self) -> f64 {
+        self.deliveries as f64 / self.wall.as_secs_f64()
+    }
+
+    /// What a core of the server's would deliver in a second at this cost.
+    pub(super) fn deliveries_per_core_s(&self) -> f64 {
+        self.deliveries as f64 / self.server_cpu.as_secs_f64()
+    }
+
+    /// In milliseconds.
+    pub(super) fn latency_ms(&self, quantile: f64) -> f64 {
+        self.latency_us.value_at_quantile(quantile) as f64 / 1e3
+    }
+}
+
+impl Audience {
+    /// Starts Redis and a gateway and brings the receivers in.
+    pub(super) fn gather(setting: &Setting) -> Result<Self, Failure> {
+        let rig = Rig::start(setting)?;
+        let mut swarm = Swarm::new()?;
+        let mut visits = Vec::with_capacity(setting.sizes.receivers);
+        for number in 0..setting.sizes.receivers {
+            let token = rig.tokens.sign(&format!("u{number}"), &[CHANNEL])?;
+            visits.push(Visit { token, channel: CHANNEL.into() });
+        }
+        storm(&mut swarm, rig.addr, visits.into_iter())?;
+        let channel = Families::default().parse_channel(&TenantId::default(), CHANNEL).expect("a channel");
+        let times = Arc::new(SendTimes::new());
+        let publisher = Publisher::connect(&rig.redis_url, &channel, times.clone())?;
+        let ledger = Ledger::new(swarm.len(), 0);
+        let (reader, publisher) = (TickReader::new(CHANNEL), Some(publisher));
+        Ok(Self { rig, swarm, ledger, reader, publisher, times, frame: Vec::new() })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.swarm.len()
+    }
+
+    /// Publishes for `duration` and receives until everybody has everything; fails if anybody does not.
+    pub(super) fn run(
+        &mut self,
+        setting: &Setting,
+        pace: Pace,
+        batch: u64,
+        duration: Duration,
+    ) -> Result<Run, Failure> {
+        let publisher = self.publisher.take().expect("every run gives it back");
+        let first = publisher.next();
+        let before = self.ledger.delivered();
+        let progress = Arc::new(Progress::default());
+        progress.received.store(first, Ordering::Relaxed);
+        self.frame.clear();
+        let mut latency_us = Histogram::new(3).expect("three digits are a valid precision");
+        let server_cpu = cpu_time(self.rig.gateway.pid())?;
+        let client_cpu = this_thread_cpu() + cpu_time(self.rig.redis.pid())?;
+        let start = Instant::now();
+        let task = publisher.run(setting.cores.clients.clone(), pace, batch, duration, progress.clone());
+        while !progress.finished.load(Ordering::Acquire) {
+            self.receive(&mut latency_us)?;
+            progress.received.store(self.ledger.delivered() / self.len() as u64, Ordering::Relaxed);
+        }
+        let (publisher, published) = task.join().expect("the publisher does not panic")?;
+        self.publisher = Some(publisher);
+        self.receive_until(published.end, &mut latency_us)?;
+        let wall = start.elapsed();
+        Ok(Run {
+            published,
+            deliveries: self.ledger.delivered() - before,
+            wall,
+            server_cpu: cpu_time(self.rig.gateway.pid())? - server_cpu,
+            client_cpu: this_thread_cpu() + cpu_time(self.rig.redis.pid())? + published.cpu - client_cpu,
+            latency_us,
+        })
+    }
+
+    /// Receives until the books should balance, and sees whether they do.
+    fn receive_until(&mut self, end: u64, latency_us: &mut Histogram<u64>) -> Result<(), Failure> {
+        let expected = end * self.len() as u64;
+        let mut last_progress = Instant::now();
+        while self.ledger.delivered() < expected && last_progress.elapsed() < SILENCE_MAX {
+            let before = self.ledger.delivered();
+            self.receive(latency_us)?;
+            if self.ledger.delivered() > before {
+                last_progress = Instant::now();
+            }
+        }
+        let balance = self.ledger.balance(end);
+        if balance.is_clean() { Ok(()) } else { Err(Failure::Deliveries(balance.to_string())) }
+    }
+
+    fn receive(&mut self, latency_us: &mut Histogram<u64>) -> Result<(), Failure> {
+        let Self { swarm, ledger, reader, times, frame: first, .. } = self;
+        let mut now = None;
+        swarm.poll(Duration::from_millis(5), |receiver, frame| {
+            let Some(number) = reader.read(frame.payload) else { return check_control(receiver, frame.payload) };
+            ledger.enter(receiver, number);
+            if (number + receiver as u64).is_multiple_of(LATENCY_EVERY) {
+                let now = *now.get_or_insert_with(Instant::now);
+                latency_us.saturating_record(times.age_us(number, now));
+            }
+            if first.is_empty() {
+                first.extend_from_slice(frame.bytes);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Frames that are no ticks: some are harmless, all others mean that the run is not what it claims to be.
+fn check_control(receiver: usize, payload: &[u8]) -> Result<(), Failure> {
+    match kind_of(payload).as_deref() {
+        Some("position" | "welcome") => Ok(()),
+        _ => Err(Failure::Receiver { receiver, what: format!("got {}", String::from_utf8_lossy(payload)) }),
+    }
+}

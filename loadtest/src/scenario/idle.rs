@@ -1,0 +1,111 @@
+//! Row 4: what an idle connection keeps in memory, each in its own user scope; and what it cost to get there (row 5).
+
+use std::time::{Duration, Instant};
+
+use super::{Setting, Sizes};
+use crate::failure::Failure;
+use crate::report::{Row, Verdict, thousands};
+use crate::rig::Rig;
+use crate::swarm::{Storm, Swarm, Visit, storm};
+use crate::usage::{cpu_time, rss_bytes, socket_kernel_bytes};
+
+/// Resident memory of the gateway per connection.
+const RSS_BYTES_MAX: f64 = 2048.0;
+/// CPU of the gateway per connection, from accept to `subscribed`.
+const CPU_US_MAX: f64 = 100.0;
+/// Descriptors of this process and of the gateway that are not connections.
+const DESCRIPTORS_SPARE: u64 = 256;
+
+/// Connects everybody, waits, and reads the meters.
+pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+    let Sizes { connections, settle, .. } = setting.sizes;
+    check_descriptors(connections)?;
+    let rig = Rig::start(setting)?;
+    let pid = rig.gateway.pid();
+    let visit = |number: usize| {
+        let user = format!("u{number:05}");
+        Ok(Visit { token: rig.tokens.sign(&user, &[])?, channel: format!("user:{user}") })
+    };
+    let visits = (0..connections).map(visit).collect::<Result<Vec<_>, Failure>>()?;
+    let mut swarm = Swarm::new()?;
+    idle(&mut swarm, settle / 4)?;
+
+    let (rss, kernel, cpu) = (rss_bytes(pid)?, socket_kernel_bytes(), cpu_time(pid)?);
+    let storm = storm(&mut swarm, rig.addr, visits.into_iter())?;
+    let storm_cpu = cpu_time(pid)? - cpu;
+    let rss_at_once = rss_bytes(pid)?;
+    idle(&mut swarm, settle)?;
+    let rss_settled = rss_bytes(pid)?;
+    let kernel = kernel.zip(socket_kernel_bytes()).map(|(before, after)| after.saturating_sub(before));
+
+    let per = |bytes: u64| bytes as f64 / connections as f64;
+    let count = thousands(connections as f64);
+    let memory = Row {
+        what: format!("RSS per idle connection ({count}, each in its own user scope)"),
+        measured: format!("{} bytes", thousands(per(rss_settled.saturating_sub(rss)))),
+        limit: format!("≤ {}", thousands(RSS_BYTES_MAX)),
+        verdict: Verdict::at_most(per(rss_settled.saturating_sub(rss)), RSS_BYTES_MAX),
+        notes: vec![
+            format!("RSS {:.1} MiB before, {:.1} MiB after", mib(rss), mib(rss_settled)),
+            format!("{} bytes at once, before {settle:?} of idling", thousands(per(rss_at_once.saturating_sub(rss)))),
+        ],
+    };
+    Ok(vec![memory, kernel_row(kernel.map(per)), storm_row(&storm, storm_cpu, connections)])
+}
+
+/// Lets the connections idle, answering pings; nothing else may come.
+fn idle(swarm: &mut Swarm, duration: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
+        swarm.poll(Duration::from_millis(50), |_, _| Ok(()))?;
+    }
+    Ok(())
+}
+
+fn check_descriptors(connections: usize) -> Result<(), Failure> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let needed = connections as u64 + DESCRIPTORS_SPARE;
+    match limit {
+        Some(limit) if limit < needed => {
+            Err(Failure::Unmeasurable(format!("{needed} descriptors are needed and {limit} allowed (ulimit -n)")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn kernel_row(per_connection: Option<f64>) -> Row {
+    Row {
+        what: "kernel memory per connection, both ends of it".into(),
+        measured: per_connection.map_or("not readable".into(), |bytes| format!("{} bytes", thousands(bytes))),
+        limit: "-".into(),
+        verdict: Verdict::Stated,
+        notes: vec![
+            "slab objects TCP, sock_inode_cache, filp and eventpoll_epi, and TCP's buffer pages; \
+            the client's socket is on this machine too, so the gateway's share is about half"
+                .into(),
+        ],
+    }
+}
+
+fn storm_row(storm: &Storm, cpu: Duration, connections: usize) -> Row {
+    let cpu_us = cpu.as_secs_f64() * 1e6 / connections as f64;
+    let latency = |quantile| storm.latency_us.value_at_quantile(quantile) as f64 / 1e3;
+    let per_s = connections as f64 / storm.duration.as_secs_f64();
+    Row {
+        what: "CPU per connect + HS256 + subscribe, nothing replayed".into(),
+        measured: format!("{cpu_us:.1} µs"),
+        limit: format!("≤ {CPU_US_MAX:.0} µs"),
+        verdict: Verdict::at_most(cpu_us, CPU_US_MAX),
+        notes: vec![format!(
+            "{} connections/s; connect to subscribed p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+            thousands(per_s),
+            latency(0.5),
+            latency(0.99),
+            storm.latency_us.max() as f64 / 1e3
+        )],
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

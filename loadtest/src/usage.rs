@@ -1,0 +1,101 @@
+//! What a process has used, read from `/proc` by its pid: the same meter on both sides of a comparison.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::failure::Failure;
+
+/// CPU of a process so far, user and system together, in nanoseconds as the scheduler counts them.
+///
+/// The sum over its threads of `/proc/<pid>/task/<tid>/schedstat`: what `getrusage` adds up, without its rounding. A
+/// running thread's count is brought up to date at every timer tick, so a reading is at most one tick per thread
+/// (4 ms at 250 Hz) behind. Threads that have ended are not in the sum; no server measured here ends any.
+/// On loopback the sender's `write` also does the receiver's TCP work, so that is in the sum on both sides.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Failure> {
+    let tasks = format!("/proc/{pid}/task");
+    let mut total_ns = 0u64;
+    for task in fs::read_dir(&tasks).map_err(Failure::io(&tasks))? {
+        let path = task.map_err(Failure::io(&tasks))?.path().join("schedstat");
+        let text = fs::read_to_string(&path).map_err(Failure::io(path.display().to_string()))?;
+        let unreadable = || Failure::Unmeasurable(format!("{}: no CPU time in {text:?}", path.display()));
+        total_ns += first_number(&text).ok_or_else(unreadable)?;
+    }
+    Ok(Duration::from_nanos(total_ns))
+}
+
+/// CPU of the calling thread so far.
+pub(crate) fn this_thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("CPU time is never negative")
+}
+
+/// Resident memory of a process, in bytes, exact (`smaps_rollup`; `statm` lags by up to 64 pages per thread).
+pub(crate) fn rss_bytes(pid: u32) -> Result<u64, Failure> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(Failure::io(&path))?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("Rss:")).and_then(first_number);
+    kib.map(|kib| kib * 1024).ok_or_else(|| Failure::Unmeasurable(format!("{path} has no Rss line")))
+}
+
+/// The slab caches that sockets live in. Others (dentries of files, inodes) move with whatever else the machine does.
+const SOCKET_CACHES: [&str; 4] = ["TCP", "sock_inode_cache", "filp", "eventpoll_epi"];
+
+/// Kernel memory of sockets, machine-wide, in bytes: objects in use times their size in [`SOCKET_CACHES`], plus the
+/// pages of TCP's buffers (`/proc/net/sockstat`). `None` where the caches may not be read (they need root).
+pub(crate) fn socket_kernel_bytes() -> Option<u64> {
+    let slabs = fs::read_to_string("/proc/slabinfo").ok()?;
+    let sockstat = fs::read_to_string("/proc/net/sockstat").ok()?;
+    Some(slab_bytes(&slabs) + tcp_pages(&sockstat)? * rustix::param::page_size() as u64)
+}
+
+fn slab_bytes(slabinfo: &str) -> u64 {
+    let bytes_of = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let name = fields.next()?;
+        let objects: u64 = fields.next()?.parse().ok()?;
+        let object_bytes: u64 = fields.nth(1)?.parse().ok()?;
+        SOCKET_CACHES.contains(&name).then_some(objects * object_bytes)
+    };
+    slabinfo.lines().filter_map(bytes_of).sum()
+}
+
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let (_, pages) = line.split_once(" mem ")?;
+    first_number(pages)
+}
+
+fn first_number(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_of_sockets_are_added_up_and_others_are_not() {
+        let text = "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize> <objperslab>\n\
+            TCPv6 7 26 2496 13 8 : tunables\nTCP 10 26 2368 13 8 : tunables\ndentry 81963 81963 192 21 1 :\n\
+            filp 3 735 192 21 1 : tunables\n";
+        assert_eq!(slab_bytes(text), 10 * 2368 + 3 * 192);
+    }
+
+    #[test]
+    fn tcp_pages_are_read_by_name() {
+        let text = "sockets: used 16\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 237\nUDP: inuse 0 mem 5\n";
+        assert_eq!(tcp_pages(text), Some(237));
+        assert_eq!(tcp_pages("TCP: inuse 1"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_cpu_and_memory() {
+        let before = cpu_time(std::process::id()).expect("own /proc entry");
+        assert!(rss_bytes(std::process::id()).expect("own /proc entry") > 64 * 1024);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        // Spins until the meter has moved by more than it may lag.
+        while cpu_time(std::process::id()).expect("own /proc entry") < before + Duration::from_millis(8) {
+            assert!(std::time::Instant::now() < deadline, "ten seconds of work and no CPU counted");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The write loop does what its figure claims: every socket gets the bytes it was given, once per tick.
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+/// Ends the loop with the test.
+struct Loop(Child);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn every_socket_gets_every_tick() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["baseline-write", "--sockets", "3"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = Loop(command.spawn().expect("the binary runs"));
+    let mut stdin = child.0.stdin.take().expect("a pipe");
+    let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
+    let mut hear = || lines.next().expect("another line").expect("UTF-8");
+
+    let port: u16 = hear().strip_prefix("port ").and_then(|port| port.parse().ok()).expect("a port");
+    let sockets: Vec<TcpStream> =
+        (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("it listens")).collect();
+    assert_eq!(hear(), "ready");
+
+    writeln!(stdin, "frame 81026869\ngo 4 1000").expect("it listens to stdin");
+    assert_eq!(hear(), "done 12");
+    for mut socket in &sockets {
+        let mut bytes = [0; 16];
+        socket.read_exact(&mut bytes).expect("four frames of four bytes");
+        assert_eq!(bytes, *b"\x81\x02hi\x81\x02hi\x81\x02hi\x81\x02hi");
+    }
+    drop(stdin);
+    assert!(child.0.wait().expect("it ends with its stdin").success());
+    for mut socket in sockets {
+        assert_eq!(socket.read(&mut [0; 1]).expect("end of stream"), 0, "nothing else was written");
+    }
+}
