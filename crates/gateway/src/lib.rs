@@ -2,12 +2,24 @@
 
 #[doc(hidden)]
 pub mod codec;
+pub mod config;
+pub mod issuer;
+mod edge;
+mod handshake;
 mod handoff;
-mod counters;
+mod connection;
+mod session;
+mod hub;
+mod pump;
+mod mailbox;
+mod outbox;
+mod socket;
 mod token;
 mod grants;
-pub mod config;
-mod handshake;
-mod edge;
+mod rules;
+mod rate;
+mod clock;
+mod counters;
+mod health;
 mod admin;
 mod metrics;

@@ -1,0 +1,88 @@
+//! The loop of one socket: read, parse, hand to the session, write what that gave.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use wire::{ClientFrame, Close, Encoded, ErrorCode, Opcode};
+
+use crate::codec::{CloseFrame, Codec, Input};
+use crate::hub::members::Slot;
+use crate::hub::shard::Shard;
+use crate::hub::worker::Worker;
+use crate::rules::Now;
+use crate::session::{Effect, refuse};
+use crate::socket::Socket;
+
+/// Reads from one turn of the loop at most; then others get theirs.
+const READS_PER_TURN: usize = 4;
+
+/// Serves one connection until its socket ends. Its state lives in the shard's table; here is only the parser.
+pub(crate) async fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, early: Bytes) {
+    let mut codec = Codec::new(worker.message_bytes_max());
+    if !early.is_empty() {
+        worker.step(slot, |shard, now| take(shard, slot, &mut codec, &mut early.to_vec(), now));
+    }
+    drop(early);
+    while socket.readable().await.is_ok() {
+        match turn(&worker, slot, &socket, &mut codec) {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(()) => break,
+        }
+    }
+    worker.remove(slot);
+}
+
+/// Reads what is there, through the one scratch buffer that all connections of the shard share.
+fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> ControlFlow<()> {
+    let mut scratch = worker.take_scratch();
+    let mut flow = ControlFlow::Continue(());
+    for _ in 0..READS_PER_TURN {
+        match socket.try_read(&mut scratch) {
+            Ok(0) => flow = ControlFlow::Break(()),
+            Ok(n) => {
+                worker.step(slot, |shard, now| take(shard, slot, codec, &mut scratch[..n], now));
+                continue;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => flow = ControlFlow::Break(()),
+        }
+        break;
+    }
+    worker.give_scratch(scratch);
+    flow
+}
+
+/// Parses bytes and carries out what they say.
+fn take(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now: Now) {
+    shard.heard(slot);
+    let parsed = codec.feed(bytes, |input| {
+        match input {
+            Input::Text(text) => shard.frame(slot, ClientFrame::parse(text), now),
+            Input::Binary(bytes) => shard.frame(slot, ClientFrame::parse_binary(bytes), now),
+            Input::Ping(payload) => shard.reply(slot, Encoded::new(Opcode::Pong, payload)),
+            Input::Pong(_) => {}
+            Input::Close(frame) => {
+                shard.end(slot, Some(close_answer(frame)));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    if let Err(violation) = parsed {
+        let close = violation.close();
+        if close == Close::TooBig
+            && let Effect::Send(_, frame) = refuse(ErrorCode::TooBig, &violation.to_string(), None, None)
+        {
+            shard.reply(slot, frame);
+        }
+        shard.close(slot, close);
+    }
+}
+
+/// RFC 6455 §5.5.1: the answer carries the code that came.
+fn close_answer(frame: Option<CloseFrame<'_>>) -> Encoded {
+    let code = frame.map(|frame| frame.code.to_be_bytes());
+    Encoded::new(Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]))
+}

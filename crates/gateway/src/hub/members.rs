@@ -1,0 +1,151 @@
+//! PURE. Who on this shard wants which topics of one scope.
+
+use smallvec::SmallVec;
+use wire::{Filter, Position};
+
+/// A connection's place in its shard's table.
+pub(crate) type Slot = u32;
+
+/// The members of one scope, indexed so that a topic costs its members and not the scope's.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    /// Sorted by topic. Mostly one.
+    topics: Vec<Topic>,
+    /// Wildcards: the head below which topics are wanted.
+    below: Vec<(Box<str>, Slot)>,
+    /// Those who are still catching up, by joiner number (see [`super::join::Join`]).
+    pub(crate) joining: Vec<u64>,
+    /// The newest position this shard has seen in the scope.
+    pub(crate) top: Option<Position>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Box<str>,
+    members: SmallVec<[Slot; 4]>,
+}
+
+impl Members {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.below.is_empty() && self.joining.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, filter: &Filter, slot: Slot) {
+        match filter {
+            Filter::Below(head) => self.below.push((head.clone(), slot)),
+            Filter::Exact(topic) => match self.find(topic) {
+                Ok(at) => self.topics[at].members.push(slot),
+                Err(at) => {
+                    let members = SmallVec::from_slice(&[slot]);
+                    self.topics.reserve_exact(1);
+                    self.topics.insert(at, Topic { name: topic.clone(), members });
+                }
+            },
+        }
+    }
+
+    pub(crate) fn remove(&mut self, filter: &Filter, slot: Slot) {
+        match filter {
+            Filter::Below(head) => {
+                if let Some(at) = self.below.iter().position(|(other, s)| other == head && *s == slot) {
+                    self.below.swap_remove(at);
+                }
+            }
+            Filter::Exact(topic) => {
+                let Ok(at) = self.find(topic) else { return };
+                let members = &mut self.topics[at].members;
+                if let Some(member) = members.iter().position(|s| *s == slot) {
+                    members.swap_remove(member);
+                }
+                if members.is_empty() {
+                    self.topics.remove(at);
+                }
+            }
+        }
+    }
+
+    /// Those whose exact topic this is, each once.
+    pub(crate) fn exact(&self, topic: &str) -> &[Slot] {
+        self.find(topic).map_or(&[], |at| &self.topics[at].members)
+    }
+
+    /// Those with a wildcard above `topic`; one connection may come more than once.
+    pub(crate) fn wildcards<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = Slot> + 'a {
+        let above = |head: &str| match head {
+            "" => !topic.is_empty(),
+            head => topic.strip_prefix(head).is_some_and(|rest| rest.starts_with(':')),
+        };
+        self.below.iter().filter(move |(head, _)| above(head)).map(|(_, slot)| *slot)
+    }
+
+    /// Everybody, once per subscription.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Slot> + '_ {
+        let exact = self.topics.iter().flat_map(|topic| topic.members.iter().copied());
+        exact.chain(self.below.iter().map(|(_, slot)| *slot))
+    }
+
+    fn find(&self, topic: &str) -> Result<usize, usize> {
+        self.topics.binary_search_by(|other| (*other.name).cmp(topic))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(topic: &str) -> Filter {
+        Filter::Exact(topic.into())
+    }
+
+    fn below(head: &str) -> Filter {
+        Filter::Below(head.into())
+    }
+
+    fn receivers(members: &Members, topic: &str) -> Vec<Slot> {
+        let mut all: Vec<_> = members.exact(topic).iter().copied().chain(members.wildcards(topic)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn a_topic_reaches_its_members_and_the_wildcards_above_it() {
+        let mut members = Members::default();
+        members.add(&exact("ops"), 1);
+        members.add(&exact("ops:cursor"), 2);
+        members.add(&below("ops"), 3);
+        members.add(&below(""), 4);
+        members.add(&exact(""), 5);
+        assert_eq!(receivers(&members, "ops"), [1, 4]);
+        assert_eq!(receivers(&members, "ops:cursor"), [2, 3, 4]);
+        assert_eq!(receivers(&members, ""), [5]);
+        assert_eq!(receivers(&members, "other"), [4]);
+    }
+
+    #[test]
+    fn the_index_agrees_with_the_filters_it_holds() {
+        let filters = [exact(""), exact("a"), exact("a:b"), below(""), below("a"), below("a:b"), below("ab")];
+        let mut members = Members::default();
+        for (slot, filter) in (0..).zip(&filters) {
+            members.add(filter, slot);
+        }
+        for topic in ["", "a", "a:b", "a:b:c", "ab", "ab:c", "b"] {
+            let wanted: Vec<Slot> =
+                (0..).zip(&filters).filter(|(_, filter)| filter.matches(topic)).map(|(slot, _)| slot).collect();
+            assert_eq!(receivers(&members, topic), wanted, "topic {topic:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_stays_behind_the_last_member() {
+        let mut members = Members::default();
+        for filter in [exact("a"), below("a"), exact("")] {
+            members.add(&filter, 7);
+            members.add(&filter, 8);
+            members.remove(&filter, 7);
+            members.remove(&filter, 7);
+            assert!(!members.is_empty());
+            members.remove(&filter, 8);
+            assert!(members.is_empty());
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! PURE. The table of one shard: its connections, their sessions and outboxes, and who hears what.
+//!
+//! ```text
+//!   frame from a client ─▶ session ─▶ effects ─▶ ┐             ┌─▶ outboxes, and the list of dirty ones
+//!   message from the pump ─────────────────────▶ │ Shard table │
+//!   the second hand ───────────────────────────▶ ┘             └─▶ requests to the pump
+//! ```
+//!
+//! It does no I/O and is handed the time; [`super::worker`] reads and writes the sockets.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use message_router::{Gap, Joiner, ShardIndex};
+use slab::Slab;
+use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, ServerFrame};
+
+use crate::counters::ShardCounters;
+use crate::handoff::Opening;
+use crate::hub::join::{Announced, Held, Join};
+use crate::hub::members::{Members, Slot};
+use crate::hub::{Answer, FromShard, Joined, Outgoing, Sender};
+use crate::outbox::{Lane, Outbox, Queued};
+use crate::rules::{Now, Rules};
+use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, refuse};
+
+mod catch_up;
+mod time;
+
+pub(crate) use time::Wake;
+
+/// Everything one shard knows.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    index: ShardIndex,
+    rules: Arc<Rules>,
+    pub(crate) counters: Arc<ShardCounters>,
+    connections: Slab<Connection>,
+    scopes: HashMap<Scope, Members>,
+    joins: HashMap<u64, Join>,
+    /// Numbers connections and joiners, so that an answer for one that is gone finds nobody.
+    next_number: u64,
+    /// Counts messages, so that a connection with two matching subscriptions gets one copy.
+    stamp: u64,
+    /// Connections with something to write whose socket is not known to be full.
+    dirty: Vec<Slot>,
+    /// For the pump.
+    requests: Vec<FromShard>,
+    /// Sessions that have just opened.
+    opened: Vec<Slot>,
+    /// Next pages of replays, asked for when their client's outbox has emptied.
+    paused: Vec<(Slot, FromShard)>,
+    /// Scratch for effects, so that a ping allocates nothing.
+    effects: Vec<Effect>,
+}
+
+/// One connection as the table sees it; its socket is the worker's.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    number: u64,
+    pub(crate) session: Session,
+    pub(crate) outbox: Outbox,
+    /// The last message queued here (see [`Shard::stamp`]).
+    stamp: u64,
+    /// When a client without a token is closed.
+    hello_by_ms: u64,
+    /// When it is to be looked at again; earlier wakes are stale.
+    wake_ms: u64,
+    /// When the next ping is due.
+    ping_ms: u64,
+    /// A ping has gone out and nothing has come since.
+    pinged: bool,
+    /// Listed in `dirty`.
+    dirty: bool,
+    /// The socket takes nothing now; whoever waits for it flushes.
+    pub(crate) blocked: bool,
+    pub(crate) life: Life,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Open,
+    /// A close frame is queued; nothing is taken in or queued any more.
+    Closing,
+    /// The client has sent its close frame: the socket ends when the answer is written.
+    Ending,
+    /// Everything is written. The client has a moment to read it and close.
+    Finished,
+}
+
+/// How many bytes may wait for one client before a replay pauses.
+fn replay_pause_bytes(rules: &Rules) -> usize {
+    rules.limits.outbox_bytes_max / 4
+}
+
+impl Shard {
+    pub(crate) fn new(index: ShardIndex, rules: Arc<Rules>, counters: Arc<ShardCounters>) -> Self {
+        Self {
+            index,
+            rules,
+            counters,
+            connections: Slab::new(),
+            scopes: HashMap::new(),
+            joins: HashMap::new(),
+            next_number: 0,
+            stamp: 0,
+            dirty: Vec::new(),
+            requests: Vec::new(),
+            opened: Vec::new(),
+            paused: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes a connection in and begins its session.
+    pub(crate) fn open(&mut self, session: Session, opening: Opening, now: Now) -> Slot {
+        self.next_number += 1;
+        let ping_ms = now.mono_ms + self.first_ping_ms();
+        let connection = Connection {
+            number: self.next_number,
+            session,
+            outbox: Outbox::default(),
+            stamp: 0,
+            hello_by_ms: now.mono_ms + self.rules.limits.hello_timeout_ms,
+            wake_ms: 0,
+            ping_ms,
+            pinged: false,
+            dirty: false,
+            blocked: false,
+            life: Life::Open,
+        };
+        let slot = Slot::try_from(self.connections.insert(connection)).expect("fewer sockets than descriptors");
+        let rules = Arc::clone(&self.rules);
+        let mut effects = std::mem::take(&mut self.effects);
+        match opening {
+            Opening::AwaitHello => {}
+            Opening::Authenticated(identity) => {
+                self.connections[slot as usize].session.open(identity, &rules, &mut effects);
+            }
+            Opening::Refused { code, close, message } => {
+                effects.push(refuse(code, &message, None, None));
+                effects.push(Effect::Close(close));
+            }
+        }
+        self.carry_out(slot, &mut effects);
+        self.effects = effects;
+        slot
+    }
+
+    /// A frame from a client.
+    pub(crate) fn frame(&mut self, slot: Slot, frame: Result<ClientFrame<'_>, BadFrame>, now: Now) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if connection.life != Life::Open {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        connection.session.handle(frame, now, &self.rules, &mut effects);
+        self.counters.frames_in.add(1);
+        self.carry_out(slot, &mut effects);
+        self.effects = effects;
+    }
+
+    /// Bytes came from the client: it is alive.
+    pub(crate) fn heard(&mut self, slot: Slot) {
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
+            connection.pinged = false;
+        }
+    }
+
+    /// Queues a frame that answers the client itself.
+    pub(crate) fn reply(&mut self, slot: Slot, frame: Encoded) {
+        if self.connections.get(slot as usize).is_some_and(|connection| connection.life == Life::Open) {
+            self.queue(slot, Lane::CONTROL, frame);
+        }
+    }
+
+    /// Messages of one scope, in order, for everybody here who wants them.
+    pub(crate) fn deliver(&mut self, scope: &Scope, messages: &[Outgoing]) -> u64 {
+        let Some(members) = self.scopes.get_mut(scope) else { return 0 };
+        let lane = self.rules.lane(scope);
+        let bytes_max = self.rules.limits.outbox_bytes_max;
+        let mut too_slow: Vec<Slot> = Vec::new();
+        let mut receivers = 0;
+        let (connections, dirty) = (&mut self.connections, &mut self.dirty);
+        for message in messages {
+            self.stamp += 1;
+            let stamp = self.stamp;
+            let mut send = |slot: Slot| {
+                let connection = &mut connections[slot as usize];
+                if connection.stamp == stamp {
+                    return;
+                }
+                connection.stamp = stamp;
+                match connection.outbox.push(lane, message.frame.clone(), bytes_max) {
+                    Queued::Yes => receivers += 1,
+                    Queued::Full => too_slow.push(slot),
+                }
+                if !connection.dirty && !connection.blocked {
+                    connection.dirty = true;
+                    dirty.push(slot);
+                }
+            };
+            let topic = message.topic();
+            members.exact(topic).iter().for_each(|slot| send(*slot));
+            members.wildcards(topic).for_each(&mut send);
+            for joiner in &members.joining {
+                if let Some(join) = self.joins.get_mut(joiner) {
+                    join.hear(message);
+                }
+            }
+            members.top = members.top.max(message.position);
+        }
+        for slot in too_slow {
+            self.close_slow(slot);
+        }
+        self.counters.deliveries.add(receivers);
+        receivers
+    }
+
+    /// The broker's answer to a publish.
+    pub(crate) fn published(&mut self, to: Sender, answer: &Answer) {
+        let Some(connection) = self.connections.get(to.slot as usize) else { return };
+        if connection.number != to.number {
+            return;
+        }
+        self.reply(to.slot, answer.encode());
+        if answer.result.is_err() {
+            self.counters.errors.add(1);
+        }
+    }
+
+    /// The instance lost its broker, or has it back: everybody is told.
+    pub(crate) fn degraded(&mut self, degraded: bool) {
+        let frame = ServerFrame::Degraded { degraded }.encode();
+        let slots: Vec<Slot> = self.slots().collect();
+        for slot in slots {
+            self.reply(slot, frame.clone());
+        }
+    }
+
+    /// Messages of a scope may be missing: those who hold it live are told, per subscription.
+    pub(crate) fn gap(&mut self, scope: &Scope, gap: Gap) {
+        let Some(members) = self.scopes.get_mut(scope) else { return };
+        let lane = self.rules.lane(scope);
+        members.top = members.top.max(Some(gap.upto));
+        let mut slots: Vec<Slot> = members.all().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            let live = |s: &&Subscription| s.live && s.pattern.scope == *scope;
+            let subscriptions = self.connections[slot as usize].session.subscriptions.iter().filter(live);
+            let frames: Vec<Encoded> =
+                subscriptions.map(|s| catch_up::gap_frame(&s.pattern.to_string(), gap)).collect();
+            for frame in frames {
+                self.counters.gaps.add(1);
+                self.queue(slot, lane, frame);
+            }
+        }
+    }
+
+    /// Begins to close: tells why, takes nothing more, and stops hearing for this client. False if it had begun.
+    pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        if connection.life != Life::Open {
+            return false;
+        }
+        connection.life = Life::Closing;
+        if close == Close::SlowConsumer {
+            connection.outbox.discard_unsent();
+        }
+        self.leave_all(slot);
+        let bye = ServerFrame::Bye { code: close.code(), reason: close.reason() };
+        self.queue(slot, Lane::CLOSE, bye.encode());
+        self.queue(slot, Lane::CLOSE, close_frame(close));
+        true
+    }
+
+    /// Closes a client whose outbox is full. It comes back and resumes from history, so it loses nothing.
+    fn close_slow(&mut self, slot: Slot) {
+        if self.close(slot, Close::SlowConsumer) {
+            self.counters.slow_closes.add(1);
+        }
+    }
+
+    /// The client sent its close frame; `answer` goes out behind what is queued, unless we closed first.
+    pub(crate) fn end(&mut self, slot: Slot, answer: Option<Encoded>) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let was = connection.life;
+        if was != Life::Finished {
+            connection.life = Life::Ending;
+        }
+        if was == Life::Open {
+            self.leave_all(slot);
+            if let Some(answer) = answer {
+                self.queue(slot, Lane::CLOSE, answer);
+            }
+        }
+    }
+
+    /// Forgets a connection whose socket is gone.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Session> {
+        if !self.connections.contains(slot as usize) {
+            return None;
+        }
+        self.leave_all(slot);
+        Some(self.connections.remove(slot as usize).session)
+    }
+
+    pub(crate) fn connection(&mut self, slot: Slot) -> Option<&mut Connection> {
+        self.connections.get_mut(slot as usize)
+    }
+
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.connections.iter().map(|(slot, _)| slot as Slot)
+    }
+
+    /// Whether the pump has been asked something since the last call, and what.
+    pub(crate) fn take_requests(&mut self, into: &mut Vec<FromShard>) {
+        into.append(&mut self.requests);
+    }
+
+    /// Takes the connections to write to, unmarking them.
+    pub(crate) fn take_dirty(&mut self, into: &mut Vec<Slot>) {
+        for slot in &self.dirty {
+            if let Some(connection) = self.connections.get_mut(*slot as usize) {
+                connection.dirty = false;
+            }
+        }
+        into.append(&mut self.dirty);
+    }
+
+    /// Does what a session decided.
+    fn carry_out(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(lane, frame) => self.queue(slot, lane, frame),
+                Effect::Opened => self.opened.push(slot),
+                Effect::Join(request) => self.join(slot, request),
+                Effect::Leave(subscription) => self.leave(slot, &subscription),
+                Effect::Publish(request) => self.publish(slot, request),
+                Effect::Close(close) => {
+                    self.close(slot, close);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, slot: Slot, request: PublishRequest) {
+        let PublishRequest { channel, message, correlation_id } = request;
+        let number = self.connections[slot as usize].number;
+        let from = Sender { shard: self.index, slot, number };
+        self.requests.push(FromShard::Publish { from, channel, message, correlation_id });
+    }
+
+    /// Lists a connection for the next writing turn, unless its socket is full.
+    pub(crate) fn mark_dirty(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.dirty && !connection.blocked {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// The last byte of a connection that ends has been written. True the first time.
+    pub(crate) fn finish(&mut self, slot: Slot, cut_ms: u64) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        if matches!(connection.life, Life::Open | Life::Finished) {
+            return false;
+        }
+        connection.life = Life::Finished;
+        connection.wake_ms = cut_ms;
+        true
+    }
+
+    /// Queues a frame and marks the connection dirty. A client whose outbox is full is closed.
+    fn queue(&mut self, slot: Slot, lane: Lane, frame: Encoded) {
+        let connection = &mut self.connections[slot as usize];
+        // The close frames themselves always find room.
+        let bytes_max = if lane == Lane::CLOSE { usize::MAX } else { self.rules.limits.outbox_bytes_max };
+        let queued = connection.outbox.push(lane, frame, bytes_max);
+        self.mark_dirty(slot);
+        if queued == Queued::Full {
+            self.close_slow(slot);
+        }
+    }
+}
+
+/// A close frame (RFC 6455 §5.5.1).
+pub(crate) fn close_frame(close: Close) -> Encoded {
+    let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
+    Encoded::new(wire::Opcode::Close, &payload)
+}
+
+/// The error that a refused publish answers with.
+pub(crate) fn publish_error(error: &message_router::BrokerError) -> ErrorCode {
+    match error {
+        message_router::BrokerError::Unavailable(_) => ErrorCode::Unavailable,
+        message_router::BrokerError::Unknown => ErrorCode::Unknown,
+    }
+}

@@ -1,0 +1,104 @@
+//! PURE. What a connection's second hand does: pings, deadlines, and `position` frames for quiet topics.
+
+use wire::Opcode;
+
+use super::*;
+use crate::rules::Limits;
+
+/// A client that never answers a close is cut off after this long.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// What the worker is to do with a connection it has woken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The wake was an old one.
+    Stale,
+    /// Wake it again then.
+    At(u64),
+    /// It has had its time: cut the socket.
+    Cut,
+}
+
+impl Shard {
+    /// Spread over the interval, so that ten thousand clients who came at once are not pinged at once.
+    pub(super) fn first_ping_ms(&self) -> u64 {
+        let interval_ms = self.rules.limits.ping_interval_ms;
+        let spread = self.next_number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        interval_ms / 2 + (spread * (interval_ms / 2) >> 32)
+    }
+
+    /// When a fresh connection is to be looked at for the first time.
+    pub(crate) fn first_wake(&mut self, slot: Slot, now: Now) -> u64 {
+        let connection = &mut self.connections[slot as usize];
+        connection.wake_ms = next_wake_ms(connection, &self.rules, now);
+        connection.wake_ms
+    }
+
+    /// Looks at a connection: pings it, or closes it for what it did not do in time.
+    pub(crate) fn wake(&mut self, slot: Slot, now: Now) -> Wake {
+        let limits = &self.rules.limits;
+        let (interval_ms, pong_ms) = (limits.ping_interval_ms, limits.pong_timeout_ms);
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return Wake::Stale };
+        if now.mono_ms < connection.wake_ms {
+            return Wake::Stale;
+        }
+        if connection.life != Life::Open {
+            return Wake::Cut;
+        }
+        let unknown = connection.session.identity().is_none();
+        if unknown && now.mono_ms >= connection.hello_by_ms {
+            self.close_for(slot, ErrorCode::Unauthenticated, Close::HelloTimeout);
+        } else if connection.session.expired(now) {
+            self.close_for(slot, ErrorCode::TokenExpired, Close::TokenExpired);
+        } else if connection.pinged && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
+            self.close(slot, Close::PingTimeout);
+        } else if now.mono_ms >= connection.ping_ms {
+            connection.pinged = true;
+            connection.ping_ms = now.mono_ms + interval_ms;
+            self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, b""));
+            self.tell_positions(slot);
+        }
+        let connection = &mut self.connections[slot as usize];
+        connection.wake_ms = next_wake_ms(connection, &self.rules, now);
+        Wake::At(connection.wake_ms)
+    }
+
+    /// Closes a connection after an `error` frame that says why.
+    fn close_for(&mut self, slot: Slot, code: ErrorCode, close: Close) {
+        let mut effects = vec![refuse(code, close.reason(), None, None), Effect::Close(close)];
+        self.carry_out(slot, &mut effects);
+    }
+
+    /// Moves a client on in scopes where nothing passed its filter, so that a quiet topic's position does not
+    /// age into a false gap.
+    fn tell_positions(&mut self, slot: Slot) {
+        let mut frames = Vec::new();
+        for subscription in &mut self.connections[slot as usize].session.subscriptions {
+            let scope = &subscription.pattern.scope;
+            let top = self.scopes.get(scope).and_then(|members| members.top);
+            let Some(position) = top.filter(|top| subscription.live && *top > subscription.told) else { continue };
+            subscription.told = position;
+            let channel = subscription.pattern.to_string();
+            frames.push((self.rules.lane(scope), ServerFrame::Position { channel: &channel, position }.encode()));
+        }
+        for (lane, frame) in frames {
+            self.queue(slot, lane, frame);
+        }
+    }
+}
+
+fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
+    let Limits { ping_interval_ms, pong_timeout_ms, .. } = rules.limits;
+    if connection.life != Life::Open {
+        return now.mono_ms + CLOSE_TIMEOUT_MS;
+    }
+    let silent_ms = match connection.pinged {
+        true => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
+        false => u64::MAX,
+    };
+    let token_ms = match connection.session.identity() {
+        None => connection.hello_by_ms,
+        Some(identity) => now.mono_ms + identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms),
+    };
+    connection.ping_ms.min(silent_ms).min(token_ms)
+}

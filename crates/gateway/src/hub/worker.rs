@@ -1,0 +1,314 @@
+//! One shard's thread: the table, the sockets, and the loop that delivers.
+//!
+//! ```text
+//!   inbox ─▶ everything into outboxes ─▶ one write per dirty socket, 256 or 1 ms at a time ─▶ reads ─▶ again
+//! ```
+//!
+//! An idle shard writes each message at once; a busy one finds many in the inbox and writes them together. No
+//! timer decides.
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use message_router::ShardIndex;
+use tokio::task;
+use wire::{Close, ServerFrame};
+
+use crate::clock::Clock;
+use crate::connection;
+use crate::counters::ShardCounters;
+use crate::handoff::Handoff;
+use crate::hub::members::Slot;
+use crate::hub::shard::{Life, Shard, Wake};
+use crate::hub::wheel::Wheel;
+use crate::hub::{FromShard, ToShard};
+use crate::mailbox::Mailbox;
+use crate::rules::{Now, Rules};
+use crate::session::Session;
+use crate::socket::Socket;
+
+/// Sockets written before reads get their turn.
+const WRITES_PER_TURN: usize = 256;
+/// Or this much time.
+const TURN: Duration = Duration::from_millis(1);
+/// Small frames are copied together up to this size; also the most that one read takes.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// A client that never answers a close is cut off after this long.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
+/// A shard with its sockets. Lives on one thread; the tasks of its connections share it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    index: ShardIndex,
+    shard: RefCell<Shard>,
+    /// By slot.
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    wheel: RefCell<Wheel>,
+    /// What is being read; taken while in use.
+    scratch_in: RefCell<Vec<u8>>,
+    /// What is being written.
+    scratch_out: RefCell<Vec<u8>>,
+    inbox: Arc<Mailbox<ToShard>>,
+    pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+    counters: Arc<ShardCounters>,
+    clock: Clock,
+    message_bytes_max: usize,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        index: ShardIndex,
+        rules: Arc<Rules>,
+        counters: Arc<ShardCounters>,
+        inbox: Arc<Mailbox<ToShard>>,
+        pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+        clock: Clock,
+    ) -> Rc<Self> {
+        let message_bytes_max = rules.limits.message_bytes_max;
+        Rc::new(Self {
+            index,
+            shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
+            sockets: RefCell::default(),
+            wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
+            scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
+            scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
+            inbox,
+            pump,
+            counters,
+            clock,
+            message_bytes_max,
+        })
+    }
+
+    /// Serves until it is told to stop.
+    pub(crate) async fn run(self: Rc<Self>) {
+        let mut inbox = Vec::new();
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.inbox.take_all(&mut inbox) => {}
+                _ = seconds.tick() => self.second(),
+            }
+            let mut delivered = Vec::new();
+            for item in inbox.drain(..) {
+                if let ToShard::Stop = item {
+                    return;
+                }
+                self.handle(item, &mut delivered);
+            }
+            self.forward();
+            self.flush_dirty().await;
+            let now_ms = self.clock.now().unix_ms;
+            for (published_ms, receivers) in delivered {
+                self.counters.latency.record(now_ms.saturating_sub(published_ms) * 1_000, receivers);
+            }
+        }
+    }
+
+    fn handle(self: &Rc<Self>, item: ToShard, delivered: &mut Vec<(u64, u64)>) {
+        match item {
+            ToShard::Adopt(handoff) => self.adopt(*handoff),
+            ToShard::Deliver { scope, messages, published_ms } => {
+                let receivers = self.shard.borrow_mut().deliver(&scope, &messages);
+                delivered.push((published_ms, receivers));
+            }
+            ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
+            ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
+            ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
+            ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
+            ToShard::Drain { spread_ms } => self.drain(spread_ms),
+            ToShard::Stop => {}
+        }
+    }
+
+    /// Takes a connection from the edge: from here to close it is this shard's.
+    fn adopt(self: &Rc<Self>, handoff: Handoff) {
+        let Handoff { socket, early, session_id, path_tenant, opening } = handoff;
+        let socket = match Socket::plain(socket) {
+            Ok(socket) => Rc::new(socket),
+            Err(error) => {
+                tracing::warn!(%error, "a socket could not be registered");
+                self.counters.connections.sub(1);
+                return;
+            }
+        };
+        let now = self.clock.now();
+        let mut shard = self.shard.borrow_mut();
+        let slot = shard.open(Session::new(session_id, path_tenant), opening, now);
+        self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
+        drop(shard);
+        let mut sockets = self.sockets.borrow_mut();
+        let at = slot as usize;
+        if sockets.len() <= at {
+            sockets.resize(at + 1, None);
+        }
+        sockets[at] = Some(Rc::clone(&socket));
+        task::spawn_local(connection::run(Rc::clone(self), slot, socket, early));
+    }
+
+    /// Runs one step of a connection's own loop, and writes what it gave.
+    pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
+        step(&mut self.shard.borrow_mut(), self.clock.now());
+        self.forward();
+        self.flush(slot);
+    }
+
+    /// The connection's socket is gone.
+    pub(crate) fn remove(&self, slot: Slot) {
+        if let Some(entry) = self.sockets.borrow_mut().get_mut(slot as usize) {
+            *entry = None;
+        }
+        if self.shard.borrow_mut().remove(slot).is_some() {
+            self.counters.connections.sub(1);
+        }
+        self.forward();
+    }
+
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.message_bytes_max
+    }
+
+    /// The buffer that all connections of this shard read through.
+    pub(crate) fn take_scratch(&self) -> Vec<u8> {
+        self.scratch_in.take()
+    }
+
+    pub(crate) fn give_scratch(&self, scratch: Vec<u8>) {
+        self.scratch_in.replace(scratch);
+    }
+
+    /// Hands the table's requests to the pump.
+    fn forward(&self) {
+        let mut requests = Vec::new();
+        self.shard.borrow_mut().take_requests(&mut requests);
+        for request in requests {
+            let bytes = match &request {
+                FromShard::Publish { message, .. } => message.len(),
+                FromShard::Join { .. } | FromShard::Leave { .. } => 0,
+            };
+            self.pump.push((self.index, request), bytes);
+        }
+    }
+
+    /// Writes to every connection that has something to write, in turns, until none has.
+    async fn flush_dirty(self: &Rc<Self>) {
+        let mut dirty = Vec::new();
+        loop {
+            self.shard.borrow_mut().take_dirty(&mut dirty);
+            if dirty.is_empty() {
+                return;
+            }
+            let mut turn = Instant::now();
+            for (n, slot) in (1..).zip(dirty.drain(..)) {
+                self.flush(slot);
+                if n % WRITES_PER_TURN == 0 || (n % 32 == 0 && turn.elapsed() >= TURN) {
+                    task::yield_now().await;
+                    turn = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// One write. What does not fit waits for the socket, what remains for the next turn.
+    fn flush(self: &Rc<Self>, slot: Slot) {
+        let sockets = self.sockets.borrow();
+        let Some(Some(socket)) = sockets.get(slot as usize) else { return };
+        let mut shard = self.shard.borrow_mut();
+        let Some(connection) = shard.connection(slot) else { return };
+        if connection.blocked {
+            return;
+        }
+        if !connection.outbox.is_empty() {
+            let mut scratch = self.scratch_out.borrow_mut();
+            let bytes = connection.outbox.next_write(&mut scratch);
+            let wanted = bytes.len();
+            self.counters.writes.add(1);
+            match socket.try_write(bytes) {
+                Ok(n) => {
+                    connection.outbox.advance(n);
+                    self.counters.bytes_out.add(n as u64);
+                    if n < wanted {
+                        self.wait_for(slot, connection, socket);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for(slot, connection, socket),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The reader sees the same error and removes the connection.
+                Err(_) => return socket.shutdown(Shutdown::Both),
+            }
+        }
+        let (empty, blocked, life) = (connection.outbox.is_empty(), connection.blocked, connection.life);
+        if empty && life == Life::Open {
+            shard.resume_replays(slot);
+        } else if empty && shard.finish(slot, self.clock.now().mono_ms + CLOSE_TIMEOUT_MS) {
+            // The other direction stays open until the client has read all this and closes, or its time is up.
+            socket.shutdown(Shutdown::Write);
+            self.wheel.borrow_mut().schedule(slot, self.clock.now().mono_ms + CLOSE_TIMEOUT_MS);
+        } else if !empty && !blocked {
+            shard.mark_dirty(slot);
+        }
+    }
+
+    /// Flushes a connection again when its socket takes more.
+    fn wait_for(
+        self: &Rc<Self>,
+        slot: Slot,
+        connection: &mut crate::hub::shard::Connection,
+        socket: &Rc<Socket>,
+    ) {
+        connection.blocked = true;
+        let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
+        task::spawn_local(async move {
+            // An error is the reader's to see; here it only ends the wait.
+            drop(socket.writable().await);
+            worker.unblock(slot, &socket);
+            worker.flush_dirty().await;
+        });
+    }
+
+    fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
+        let same = |other: &Option<Rc<Socket>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, socket));
+        if !self.sockets.borrow().get(slot as usize).is_some_and(same) {
+            return; // The slot belongs to another connection by now.
+        }
+        let mut shard = self.shard.borrow_mut();
+        if let Some(connection) = shard.connection(slot) {
+            connection.blocked = false;
+            shard.mark_dirty(slot);
+        }
+    }
+
+    /// Once a second: whoever's time has come.
+    fn second(&self) {
+        let now = self.clock.now();
+        let mut due = Vec::new();
+        self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);
+        for slot in due {
+            match self.shard.borrow_mut().wake(slot, now) {
+                Wake::Stale => {}
+                Wake::At(at_ms) => self.wheel.borrow_mut().schedule(slot, at_ms),
+                Wake::Cut => {
+                    if let Some(Some(socket)) = self.sockets.borrow().get(slot as usize) {
+                        socket.shutdown(Shutdown::Both);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends everybody elsewhere, each with a delay of its own, so that the others are not stormed.
+    fn drain(&self, spread_ms: u64) {
+        let mut shard = self.shard.borrow_mut();
+        let slots: Vec<Slot> = shard.slots().collect();
+        let step_ms = spread_ms / slots.len().max(1) as u64;
+        for (n, slot) in (0..).zip(slots) {
+            shard.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
+            shard.close(slot, Close::Restart);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Tokens for whoever asks, signed with the key that dev mode drew at start.
+
+use std::fmt;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use wire::{Families, TenantId, UserId};
+
+use crate::edge::percent_decode;
+use crate::handshake::Refusal;
+
+/// An afternoon at the page without signing in again.
+const LIFETIME_S: u64 = 12 * 60 * 60;
+
+/// Signs tokens.
+pub(crate) struct DevTokens {
+    key: EncodingKey,
+    /// Grants of a token that was asked for without any: everything but other users.
+    all: Vec<String>,
+}
+
+impl DevTokens {
+    /// Signs with the secret that the verifier knows.
+    pub(crate) fn new(secret: &[u8], families: &Families) -> Self {
+        let others = families.iter().filter(|(_, shape)| shape.name != "user");
+        let all = others.flat_map(|(_, shape)| match shape.keyed {
+            true => vec![format!("{}:*", shape.name)],
+            false => vec![shape.name.clone(), format!("{}:*", shape.name)],
+        });
+        Self { key: EncodingKey::from_secret(secret), all: all.collect() }
+    }
+
+    /// Reads `user=…&tenant=…&subscribe=…,…&publish=…,…` and answers with a token and what it says.
+    pub(super) fn issue(&self, query: &str, now_unix_s: u64) -> Result<Value, Refusal> {
+        let (mut user, mut tenant) = (None, TenantId::default());
+        let (mut subscribe, mut publish) = (self.all.clone(), self.all.clone());
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            let value = percent_decode(&value.replace('+', " ")).ok_or(Refusal::bad_request("a broken %-escape"))?;
+            let grants = || value.split(',').filter(|grant| !grant.is_empty()).map(String::from).collect();
+            match name {
+                "user" => user = Some(UserId::parse(&value).map_err(|_| Refusal::bad_request("user is not a name"))?),
+                "tenant" => {
+                    tenant = TenantId::parse(&value).map_err(|_| Refusal::bad_request("tenant is not a name"))?;
+                }
+                "subscribe" => subscribe = grants(),
+                "publish" => publish = grants(),
+                _ => return Err(Refusal::bad_request("/dev/token takes user, tenant, subscribe and publish")),
+            }
+        }
+        let user = user.ok_or(Refusal::bad_request("whose token? /dev/token?user=alice"))?;
+        let mut claims = json!({
+            "sub": user.as_str(), "tenant": tenant.as_str(), "exp": now_unix_s + LIFETIME_S,
+            "subscribe": subscribe, "publish": publish,
+        });
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &self.key)
+            .map_err(|_| Refusal::bad_request("this cannot be signed"))?;
+        claims["token"] = Value::from(token);
+        Ok(claims)
+    }
+}
+
+impl fmt::Debug for DevTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevTokens").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! What holds for every session of this instance: who may come in, what there is, and how much of it.
+
+use message_router::Policies;
+use wire::{InstanceId, Scope};
+
+use crate::outbox::Lane;
+use crate::rate::RateLimit;
+use crate::token::Verifier;
+
+/// Shared by all sessions, never changed while the instance runs.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// Which instance this is; told in `welcome`.
+    pub(crate) instance: InstanceId,
+    /// Checks tokens.
+    pub(crate) verifier: Verifier,
+    /// The channel grammar and what holds for each family.
+    pub(crate) policies: Policies,
+    /// How much.
+    pub(crate) limits: Limits,
+}
+
+/// What an operator may tune for each connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Largest message a client may send.
+    pub(crate) message_bytes_max: usize,
+    /// Most frames a client may send per second, as announced in `welcome`.
+    pub(crate) messages_per_second: u32,
+    /// The same with its burst.
+    pub(crate) rate: RateLimit,
+    /// What may wait for one client.
+    pub(crate) outbox_bytes_max: usize,
+    /// How often the gateway pings.
+    pub(crate) ping_interval_ms: u64,
+    /// How long a client may be silent after a ping.
+    pub(crate) pong_timeout_ms: u64,
+    /// How long a connection may stay without a token.
+    pub(crate) hello_timeout_ms: u64,
+}
+
+impl Rules {
+    /// The lane of a scope's messages.
+    pub(crate) fn lane(&self, scope: &Scope) -> Lane {
+        Lane(self.policies.policy(scope.family()).lane)
+    }
+}
+
+/// The time as the pure parts get it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Milliseconds since the process began: for intervals.
+    pub(crate) mono_ms: u64,
+    /// The wall clock: for tokens and for the latency of messages.
+    pub(crate) unix_ms: u64,
+}
+
+impl Now {
+    /// The wall clock in seconds, as tokens have it.
+    pub(crate) fn unix_s(self) -> u64 {
+        self.unix_ms / 1_000
+    }
+}

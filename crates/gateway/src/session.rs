@@ -1,0 +1,403 @@
+//! PURE. What a client may do next: frames in, effects out.
+//!
+//! ```text
+//!   AwaitHello ──hello with a valid token──▶ Open ──bye, expiry, violation──▶ (closed by the shard)
+//! ```
+
+use std::borrow::Cow;
+
+use wire::{
+    BadFrame, CHANNELS_PER_CONNECTION_MAX, Channel, ClientBody, ClientFrame, Close, Encoded, ErrorCode, Filter,
+    MessageDraft, Pattern, Position, Resume, Scope, ServerFrame, SessionId, TenantId, Welcome,
+};
+
+use crate::outbox::Lane;
+use crate::rate::Rate;
+use crate::rules::{Now, Rules};
+use crate::token::{Identity, TokenError};
+
+/// One client's session. It holds no handle to anything: its shard carries the effects out.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: SessionId,
+    state: State,
+    /// What the client holds.
+    pub(crate) subscriptions: Vec<Subscription>,
+    rate: Rate,
+    /// Frames refused in a row for coming too fast.
+    refused: u16,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody yet. Holds the tenant that the path asked for.
+    AwaitHello(Option<TenantId>),
+    Open(Identity),
+}
+
+/// One channel or pattern that a client holds.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) pattern: Pattern,
+    /// False while it catches up.
+    pub(crate) live: bool,
+    /// Once live: everything behind this has been or will be delivered by it.
+    pub(crate) since: Position,
+    /// Once live: how far the client has been moved on by `position` frames.
+    pub(crate) told: Position,
+}
+
+impl Subscription {
+    fn new(pattern: Pattern) -> Self {
+        Self { pattern, live: false, since: Position::default(), told: Position::default() }
+    }
+}
+
+/// What the shard is to do, in order.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Queue a frame.
+    Send(Lane, Encoded),
+    /// The session is open: it may be counted and listed.
+    Opened,
+    /// Subscribe within one scope, all patterns together, so that its messages come once and in order.
+    Join(JoinRequest),
+    /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.
+    Leave(Subscription),
+    /// Hand a message to the broker.
+    Publish(PublishRequest),
+    /// Send what is queued, then close.
+    Close(Close),
+}
+
+/// Patterns of one scope, each with the last position its client saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinRequest {
+    pub(crate) scope: Scope,
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) correlation_id: Option<Box<str>>,
+}
+
+/// One pattern of a [`JoinRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) filter: Filter,
+    pub(crate) after: Option<Position>,
+}
+
+/// A message on its way to the broker.
+#[derive(Debug)]
+pub(crate) struct PublishRequest {
+    pub(crate) channel: Channel,
+    pub(crate) message: Vec<u8>,
+    pub(crate) correlation_id: Option<Box<str>>,
+}
+
+/// So many frames refused in a row, in seconds of the permitted rate, end the connection.
+const REFUSED_SECONDS_MAX: u32 = 10;
+
+impl Session {
+    pub(crate) fn new(id: SessionId, path_tenant: Option<TenantId>) -> Self {
+        let state = State::AwaitHello(path_tenant);
+        Self { id, state, subscriptions: Vec::new(), rate: Rate::default(), refused: 0 }
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who the client is, once that is known.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match &self.state {
+            State::AwaitHello(_) => None,
+            State::Open(identity) => Some(identity),
+        }
+    }
+
+    /// Begins with an identity that the upgrade established.
+    pub(crate) fn open(&mut self, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
+        let session_id = self.id.to_string();
+        let welcome = ServerFrame::Welcome(Welcome {
+            session_id: &session_id,
+            user: identity.user.as_str(),
+            tenant: identity.tenant.as_str(),
+            instance: rules.instance.as_str(),
+            ping_interval_ms: rules.limits.ping_interval_ms,
+            message_bytes_max: rules.limits.message_bytes_max,
+            messages_per_second: rules.limits.messages_per_second,
+            channels_max: CHANNELS_PER_CONNECTION_MAX,
+        });
+        out.push(Effect::Send(Lane::CONTROL, welcome.encode()));
+        out.push(Effect::Opened);
+        self.state = State::Open(identity);
+    }
+
+    /// Takes one frame.
+    pub(crate) fn handle(
+        &mut self,
+        frame: Result<ClientFrame<'_>, BadFrame>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(BadFrame { code, message, correlation_id }) => {
+                // A bad frame costs as much as a good one, but it is told what is wrong with it first.
+                let _ = self.rate.take(rules.limits.rate, now.mono_ms);
+                return out.push(refuse(code, &message, None, correlation_id.as_deref()));
+            }
+        };
+        let id = frame.correlation_id.as_deref();
+        if let Err(retry_after_ms) = self.rate.take(rules.limits.rate, now.mono_ms) {
+            return self.refuse_fast(retry_after_ms, id, rules, out);
+        }
+        self.refused = 0;
+        match frame.body {
+            ClientBody::Ping => {
+                let pong = ServerFrame::Pong { correlation_id: id };
+                out.push(Effect::Send(Lane::CONTROL, pong.encode()));
+            }
+            ClientBody::Pong => {}
+            ClientBody::Hello { token, channels } => {
+                if self.hello(token.as_deref(), id, now, rules, out) {
+                    self.subscribe_all(channels, id, rules, out);
+                }
+            }
+            body => match &self.state {
+                State::AwaitHello(_) => {
+                    let message = "the first frame is a hello with a token, because the upgrade carried none";
+                    out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
+                }
+                State::Open(_) => self.handle_open(body, id, now, rules, out),
+            },
+        }
+    }
+
+    /// The client's token has run out.
+    pub(crate) fn expired(&self, now: Now) -> bool {
+        self.identity().is_some_and(|identity| identity.expires_at_unix_s <= now.unix_s())
+    }
+
+    fn handle_open(
+        &mut self,
+        body: ClientBody<'_>,
+        id: Option<&str>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) {
+        match body {
+            ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
+            ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),
+            ClientBody::Publish { channel, message } => self.publish(&channel, &message, id, now, rules, out),
+            ClientBody::Refresh { token } => {
+                if self.replace_identity(&token, id, now, rules, out) {
+                    let refreshed = ServerFrame::Refreshed { correlation_id: id };
+                    out.push(Effect::Send(Lane::CONTROL, refreshed.encode()));
+                }
+            }
+            ClientBody::Hello { .. } | ClientBody::Ping | ClientBody::Pong => {
+                debug_assert!(false, "taken by handle");
+            }
+        }
+    }
+
+    /// Whether the session is open afterwards.
+    fn hello(&mut self, token: Option<&str>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
+        let path_tenant = match (&self.state, token) {
+            (State::Open(_), None) => return true,
+            (State::Open(_), Some(token)) => return self.replace_identity(token, id, now, rules, out),
+            (State::AwaitHello(_), None) => {
+                let message = "this hello carries no token, and neither did the upgrade";
+                out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
+                return false;
+            }
+            (State::AwaitHello(path_tenant), Some(_)) => path_tenant.clone(),
+        };
+        let verified = rules.verifier.verify(token.unwrap_or_default(), now.unix_s());
+        match verified {
+            Err(error) => {
+                refuse_token(error, id, out);
+                false
+            }
+            Ok(identity) if path_tenant.as_ref().is_some_and(|tenant| *tenant != identity.tenant) => {
+                let message = "the token belongs to another tenant than the path /ws/{tenant}";
+                out.push(refuse(ErrorCode::WrongIdentity, message, None, id));
+                out.push(Effect::Close(Close::WrongTenant));
+                false
+            }
+            Ok(identity) => {
+                self.open(identity, rules, out);
+                true
+            }
+        }
+    }
+
+    /// A new token for an open session: same tenant, same user, perhaps other grants. What is held stays held;
+    /// what the new token no longer grants is dropped.
+    fn replace_identity(
+        &mut self,
+        token: &str,
+        id: Option<&str>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let State::Open(old) = &mut self.state else { return false };
+        let new = match rules.verifier.verify(token, now.unix_s()) {
+            Ok(new) => new,
+            // The old token still holds: the connection goes on until that one expires.
+            Err(error) => {
+                out.push(refuse(error.code(), &error.to_string(), None, id));
+                return false;
+            }
+        };
+        if (&new.tenant, &new.user) != (&old.tenant, &old.user) {
+            let message = "a session keeps its tenant and user; connect anew to be somebody else";
+            out.push(refuse(ErrorCode::WrongIdentity, message, None, id));
+            return false;
+        }
+        *old = new;
+        let identity = &*old;
+        for subscription in self.subscriptions.extract_if(.., |s| !identity.may_subscribe(&s.pattern)) {
+            let channel = subscription.pattern.to_string();
+            let message = "the new token does not grant this channel";
+            out.push(refuse(ErrorCode::Forbidden, message, Some(&channel), None));
+            out.push(unsubscribed(&subscription.pattern, &channel, None, rules));
+            out.push(Effect::Leave(subscription));
+        }
+        true
+    }
+
+    fn subscribe_all(&mut self, wanted: Vec<Resume<'_>>, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
+        let mut joins: Vec<JoinRequest> = Vec::new();
+        for Resume { channel, position } in wanted {
+            match self.admit(&channel, rules) {
+                Err((code, message)) => out.push(refuse(code, &message, Some(&channel), id)),
+                Ok(pattern) => {
+                    let wanted = Wanted { filter: pattern.filter.clone(), after: position };
+                    match joins.iter_mut().find(|join| join.scope == pattern.scope) {
+                        Some(join) => join.wanted.push(wanted),
+                        None => joins.push(JoinRequest {
+                            scope: pattern.scope.clone(),
+                            wanted: vec![wanted],
+                            correlation_id: id.map(Box::from),
+                        }),
+                    }
+                    self.subscriptions.reserve_exact(1);
+                    self.subscriptions.push(Subscription::new(pattern));
+                }
+            }
+        }
+        out.extend(joins.into_iter().map(Effect::Join));
+    }
+
+    /// Whether the client may hold this channel too.
+    fn admit(&self, channel: &str, rules: &Rules) -> Result<Pattern, (ErrorCode, Cow<'static, str>)> {
+        let State::Open(identity) = &self.state else {
+            return Err((ErrorCode::Unauthenticated, "the session is not open".into()));
+        };
+        let families = rules.policies.families();
+        let pattern = families
+            .parse(&identity.tenant, channel)
+            .map_err(|e| (ErrorCode::InvalidChannel, Cow::Owned(e.to_string())))?;
+        if !identity.may_subscribe(&pattern) {
+            return Err((ErrorCode::Forbidden, "the token does not grant this channel".into()));
+        }
+        if self.find(&pattern).is_some() {
+            return Err((ErrorCode::AlreadySubscribed, "this connection holds the channel already".into()));
+        }
+        if self.subscriptions.len() >= CHANNELS_PER_CONNECTION_MAX {
+            let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
+            return Err((ErrorCode::TooManyChannels, message.into()));
+        }
+        Ok(pattern)
+    }
+
+    fn unsubscribe(&mut self, channel: &str, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
+        let State::Open(identity) = &self.state else { return };
+        let pattern = match rules.policies.families().parse(&identity.tenant, channel) {
+            Ok(pattern) => pattern,
+            Err(e) => return out.push(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(channel), id)),
+        };
+        let Some(at) = self.find(&pattern) else {
+            let message = "this connection does not hold the channel";
+            return out.push(refuse(ErrorCode::NotSubscribed, message, Some(channel), id));
+        };
+        let subscription = self.subscriptions.remove(at);
+        out.push(unsubscribed(&subscription.pattern, channel, id, rules));
+        out.push(Effect::Leave(subscription));
+    }
+
+    fn publish(
+        &self,
+        text: &str,
+        message: &MessageDraft<'_>,
+        id: Option<&str>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) {
+        let State::Open(identity) = &self.state else { return };
+        let channel = match rules.policies.families().parse_channel(&identity.tenant, text) {
+            Ok(channel) => channel,
+            Err(e) => return out.push(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
+        };
+        if self.expired(now) {
+            let message = "the token has expired; send a refresh with a new one";
+            return out.push(refuse(ErrorCode::TokenExpired, message, Some(text), id));
+        }
+        if !identity.may_publish(&channel) {
+            let message = "the token does not grant publishing to this channel";
+            return out.push(refuse(ErrorCode::Forbidden, message, Some(text), id));
+        }
+        if message.binary.is_some() && !rules.policies.policy(channel.scope.family()).binary {
+            let message = "this channel's family takes no binary messages";
+            return out.push(refuse(ErrorCode::InvalidField, message, Some(text), id));
+        }
+        let message = message.to_bytes();
+        out.push(Effect::Publish(PublishRequest { channel, message, correlation_id: id.map(Box::from) }));
+    }
+
+    fn refuse_fast(&mut self, retry_after_ms: u64, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
+        self.refused = self.refused.saturating_add(1);
+        let error = ServerFrame::Error {
+            code: ErrorCode::RateLimited,
+            message: "more frames than this connection's rate; this one was dropped",
+            channel: None,
+            retry_after_ms: Some(retry_after_ms),
+            correlation_id: id,
+        };
+        out.push(Effect::Send(Lane::CONTROL, error.encode()));
+        if u32::from(self.refused) >= rules.limits.messages_per_second.saturating_mul(REFUSED_SECONDS_MAX) {
+            out.push(Effect::Close(Close::RateLimited));
+        }
+    }
+
+    fn find(&self, pattern: &Pattern) -> Option<usize> {
+        self.subscriptions.iter().position(|s| s.pattern == *pattern)
+    }
+}
+
+/// An `error` frame.
+pub(crate) fn refuse(code: ErrorCode, message: &str, channel: Option<&str>, id: Option<&str>) -> Effect {
+    // What a client sent as a channel comes back to it, but not at any length.
+    let channel = channel.map(|text| match text.char_indices().nth(wire::CHANNEL_BYTES_MAX) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    });
+    let error = ServerFrame::Error { code, message, channel, retry_after_ms: None, correlation_id: id };
+    Effect::Send(Lane::CONTROL, error.encode())
+}
+
+fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {
+    out.push(refuse(error.code(), &error.to_string(), None, id));
+    out.push(Effect::Close(error.close()));
+}
+
+/// In the scope's own lane: it must not overtake the messages it ends.
+fn unsubscribed(pattern: &Pattern, channel: &str, id: Option<&str>, rules: &Rules) -> Effect {
+    let frame = ServerFrame::Unsubscribed { channel, correlation_id: id };
+    Effect::Send(rules.lane(&pattern.scope), frame.encode())
+}
