@@ -2,6 +2,8 @@
 //!
 //! A broker is pulled, never registered: the pump awaits [`Broker::next_event`], and nothing calls back.
 
+pub(crate) mod memory;
+
 use std::future::Future;
 
 use bytes::Bytes;

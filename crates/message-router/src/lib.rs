@@ -23,6 +23,7 @@ mod route;
 mod router;
 mod stream;
 
+pub use broker::memory::{MemoryBroker, MemoryConfig, MemoryStore};
 pub use broker::{Broker, BrokerError, Command, Entry, Event, History, Publish, Ticket};
 pub use history::{Gap, judge};
 pub use route::{FamilyPolicy, HISTORY_ENTRIES_DEFAULT, Policies};

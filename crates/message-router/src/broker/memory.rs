@@ -1,0 +1,250 @@
+//! The broker of a single process: for development without Redis, and for tests.
+//!
+//! ```text
+//!   MemoryBroker ──┐ command            ┌─▶ queue ─▶ next_event
+//!   MemoryBroker ──┴─▶ MemoryStore ─────┴─▶ queue ─▶ next_event
+//!                        └ Shelf: what each scope keeps
+//! ```
+//!
+//! It keeps the contract of [`Broker`] to the letter: positions, pages, trimming and expiry are those of Redis.
+//! Several handles on one [`MemoryStore`] are to each other what gateways on one Redis are.
+
+mod shelf;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use tokio::sync::Notify;
+use wire::{BATCH_MESSAGES_MAX, Envelope, Position, Scope, Timestamp};
+
+use super::{Broker, BrokerError, Command, Event, Publish};
+use crate::route::Policies;
+use shelf::Shelf;
+
+/// What a [`MemoryStore`] is made of.
+#[derive(Debug, Clone)]
+pub struct MemoryConfig {
+    /// What each family keeps.
+    pub policies: Policies,
+    /// When this process started: the upper part of its first generation.
+    pub unix_seconds: u64,
+    /// The lower part of it, so that two processes of one second differ.
+    pub random: u16,
+    /// Milliseconds since 1970, for retention and the times of messages.
+    pub now_ms: fn() -> u64,
+    /// Most bytes of history in all scopes together. Beyond that, the scopes that were published to longest ago
+    /// lose theirs first, oldest messages first.
+    pub history_bytes_max: usize,
+    /// Most bytes of messages waiting for one handle. Beyond that it is cut off, as Redis does with a slow
+    /// subscriber: it sees `Down` and `Up` and is subscribed to nothing.
+    pub queue_bytes_max: usize,
+}
+
+impl MemoryConfig {
+    /// The default bounds: 64 MiB of history, 32 MiB of queue (Redis' own limit for a subscriber).
+    #[must_use]
+    pub fn new(policies: Policies, unix_seconds: u64, random: u16, now_ms: fn() -> u64) -> Self {
+        let (history_bytes_max, queue_bytes_max) = (64 * 1024 * 1024, 32 * 1024 * 1024);
+        Self { policies, unix_seconds, random, now_ms, history_bytes_max, queue_bytes_max }
+    }
+}
+
+/// What the handles of one process share. Lives as long as one of them.
+#[derive(Debug, Clone)]
+pub struct MemoryStore(Arc<Mutex<Shared>>);
+
+/// One handle on a [`MemoryStore`].
+#[derive(Debug)]
+pub struct MemoryBroker {
+    store: MemoryStore,
+    id: HandleId,
+    wake: Arc<Notify>,
+}
+
+type HandleId = u64;
+
+#[derive(Debug)]
+struct Shared {
+    shelf: Shelf,
+    now_ms: fn() -> u64,
+    queue_bytes_max: usize,
+    /// The number of the newest handle.
+    last_id: HandleId,
+    handles: HashMap<HandleId, Handle>,
+    /// Who hears which scope.
+    hearers: HashMap<Scope, Vec<HandleId>>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    queue: VecDeque<Event>,
+    /// Bytes of the messages in `queue`. Answers are bounded by the questions.
+    queue_bytes: usize,
+    scopes: HashSet<Scope>,
+    wake: Arc<Notify>,
+}
+
+// === impl MemoryStore ===
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(config: MemoryConfig) -> Self {
+        let generation = config.unix_seconds << 16 | u64::from(config.random);
+        Self(Arc::new(Mutex::new(Shared {
+            shelf: Shelf::new(config.policies, generation, config.history_bytes_max),
+            now_ms: config.now_ms,
+            queue_bytes_max: config.queue_bytes_max,
+            last_id: 0,
+            handles: HashMap::new(),
+            hearers: HashMap::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().expect("nothing panics while it holds the store")
+    }
+}
+
+// === impl MemoryBroker ===
+
+impl MemoryBroker {
+    /// A further handle.
+    #[must_use]
+    pub fn new(store: &MemoryStore) -> Self {
+        let wake = Arc::new(Notify::new());
+        let mut shared = store.lock();
+        shared.last_id += 1;
+        let id = shared.last_id;
+        let queue = VecDeque::from([Event::Up]);
+        shared.handles.insert(id, Handle { queue, queue_bytes: 0, scopes: HashSet::new(), wake: Arc::clone(&wake) });
+        drop(shared);
+        Self { store: store.clone(), id, wake }
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn command(&mut self, command: Command) {
+        let mut shared = self.store.lock();
+        let now_ms = (shared.now_ms)();
+        match command {
+            Command::Subscribe(scope) => shared.subscribe(self.id, scope, now_ms),
+            Command::Unsubscribe(scope) => shared.unsubscribe(self.id, &scope),
+            Command::Read { ticket, scope, after, entries_max } => {
+                let result = Ok(shared.shelf.read(&scope, after, entries_max, now_ms));
+                shared.tell(self.id, Event::History { ticket, result });
+            }
+            Command::Publish(Publish { ticket, scope, messages }) => {
+                let result = shared.publish(&scope, messages, now_ms);
+                shared.tell(self.id, Event::Published { ticket, result });
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.try_next_event() {
+                return event;
+            }
+            // Keeps a wake-up that came since the look into the queue, and gives it back when dropped.
+            self.wake.notified().await;
+        }
+    }
+
+    fn try_next_event(&mut self) -> Option<Event> {
+        let mut shared = self.store.lock();
+        let handle = shared.handles.get_mut(&self.id)?;
+        let event = handle.queue.pop_front()?;
+        handle.queue_bytes -= queued_bytes(&event);
+        Some(event)
+    }
+}
+
+impl Drop for MemoryBroker {
+    fn drop(&mut self) {
+        let mut shared = self.store.lock();
+        if let Some(handle) = shared.handles.remove(&self.id) {
+            handle.scopes.iter().for_each(|scope| shared.forget_hearer(self.id, scope));
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn subscribe(&mut self, id: HandleId, scope: Scope, now_ms: u64) {
+        let Some(handle) = self.handles.get_mut(&id) else { return };
+        if handle.scopes.insert(scope.clone()) {
+            self.shelf.pin(&scope, now_ms);
+            self.hearers.entry(scope.clone()).or_default().push(id);
+        }
+        self.tell(id, Event::Subscribed(scope));
+    }
+
+    fn unsubscribe(&mut self, id: HandleId, scope: &Scope) {
+        if self.handles.get_mut(&id).is_some_and(|handle| handle.scopes.remove(scope)) {
+            self.forget_hearer(id, scope);
+        }
+    }
+
+    fn forget_hearer(&mut self, id: HandleId, scope: &Scope) {
+        self.shelf.unpin(scope);
+        if let Some(hearers) = self.hearers.get_mut(scope) {
+            hearers.retain(|hearer| *hearer != id);
+            if hearers.is_empty() {
+                self.hearers.remove(scope);
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        scope: &Scope,
+        messages: Vec<(Box<str>, Vec<u8>)>,
+        now_ms: u64,
+    ) -> Result<Position, BrokerError> {
+        if !(1..=BATCH_MESSAGES_MAX).contains(&messages.len()) {
+            return Err(BrokerError::Unavailable(format!("a publish carries 1 to {BATCH_MESSAGES_MAX} messages")));
+        }
+        let items = messages.iter().map(|(topic, message)| (&**topic, message.as_slice()));
+        let first = self.shelf.next_position(scope, now_ms);
+        let envelope = Bytes::from(Envelope::write(first, Timestamp(now_ms), items));
+        let last = self.shelf.store(scope, messages, now_ms);
+        let name = Bytes::copy_from_slice(scope.as_str().as_bytes());
+        for id in self.hearers.get(scope).cloned().unwrap_or_default() {
+            self.tell(id, Event::Message { scope: name.clone(), envelope: envelope.clone() });
+        }
+        Ok(last)
+    }
+
+    fn tell(&mut self, id: HandleId, event: Event) {
+        let Some(handle) = self.handles.get_mut(&id) else { return };
+        handle.queue_bytes += queued_bytes(&event);
+        handle.queue.push_back(event);
+        handle.wake.notify_one();
+        if handle.queue_bytes > self.queue_bytes_max {
+            self.cut_off(id);
+        }
+    }
+
+    /// Drops what a slow handle has not heard, and says so. Answers stay: each question has one.
+    fn cut_off(&mut self, id: HandleId) {
+        let Some(handle) = self.handles.get_mut(&id) else { return };
+        handle.queue.retain(|event| matches!(event, Event::History { .. } | Event::Published { .. }));
+        handle.queue_bytes = 0;
+        handle.queue.push_back(Event::Down("more was waiting for this subscriber than its queue holds".into()));
+        handle.queue.push_back(Event::Up);
+        for scope in std::mem::take(&mut handle.scopes) {
+            self.forget_hearer(id, &scope);
+        }
+    }
+}
+
+fn queued_bytes(event: &Event) -> usize {
+    match event {
+        Event::Message { scope, envelope } => scope.len() + envelope.len() + size_of::<Event>(),
+        Event::Up | Event::Down(_) | Event::Subscribed(_) | Event::History { .. } | Event::Published { .. } => 0,
+    }
+}
