@@ -32,11 +32,13 @@ mod source;
 
 use std::net::SocketAddr;
 
+use message_router::Policies;
 use wire::{Families, InstanceId};
+
+use families::check_families;
 
 pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
 pub use broker::{BrokerConfig, RedisConfig};
-pub use families::FamilyConfig;
 pub use http::Origins;
 pub use key::{Fallback, KEYS, Key, Kind, Secrecy};
 pub use limits::LimitsConfig;
@@ -71,8 +73,8 @@ pub struct Config {
     pub allowed_origins: Origins,
     /// What each connection may take.
     pub limits: LimitsConfig,
-    /// The channel families and their policies; never empty.
-    pub families: Vec<FamilyConfig>,
+    /// The channel families: their grammar and what holds for each.
+    pub policies: Policies,
     /// How instances tell each other that they live.
     pub registry: RegistryConfig,
     /// What is written to standard error.
@@ -85,8 +87,8 @@ impl Config {
     /// # Errors
     /// With every problem there is.
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
-        let families = FamilyConfig::check(raw);
-        let mut auth = AuthConfig::check(raw, &families::grammar(&families));
+        let policies = check_families(raw);
+        let mut auth = AuthConfig::check(raw, policies.families());
         auth.require_key(raw);
         let config = Self {
             dev: raw.flag("dev"),
@@ -100,19 +102,13 @@ impl Config {
             auth,
             allowed_origins: Origins::new(raw.texts("http.allowed_origins")),
             limits: LimitsConfig::check(raw),
-            families,
+            policies,
             registry: RegistryConfig::check(raw),
             log: LogConfig::check(raw),
         };
         check_listeners(raw);
         raw.finish()?;
         Ok(config)
-    }
-
-    /// The channel grammar.
-    #[must_use]
-    pub fn grammar(&self) -> Families {
-        families::grammar(&self.families)
     }
 }
 
@@ -139,7 +135,7 @@ pub struct PublishConfig {
     /// Where to publish.
     pub redis: RedisConfig,
     /// Where messages may go and how long they are kept.
-    pub families: Vec<FamilyConfig>,
+    pub policies: Policies,
     /// Largest message, in bytes.
     pub message_bytes_max: usize,
 }
@@ -150,29 +146,50 @@ impl PublishConfig {
     /// # Errors
     /// With every problem there is.
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
-        let families = FamilyConfig::check(raw);
+        let policies = check_families(raw);
         let redis = RedisConfig::check(raw);
         let message_bytes_max = LimitsConfig::check(raw).message_bytes_max;
         raw.finish()?;
-        Ok(Self { redis: redis.expect("without a URL there was a problem"), families, message_bytes_max })
-    }
-
-    /// The channel grammar.
-    #[must_use]
-    pub fn grammar(&self) -> Families {
-        families::grammar(&self.families)
+        Ok(Self { redis: redis.expect("without a URL there was a problem"), policies, message_bytes_max })
     }
 }
 
-impl AuthConfig {
-    /// Checks only what signing a token needs; the keys may be none.
+/// What `tidegate token` needs.
+#[derive(Debug, Clone)]
+pub struct SignConfig {
+    /// The keys, which may be none.
+    pub auth: AuthConfig,
+    /// What grants may name.
+    pub families: Families,
+}
+
+impl SignConfig {
+    /// Checks only what signing needs.
     ///
     /// # Errors
     /// With every problem there is.
-    pub fn check_alone(raw: &mut RawConfig) -> Result<Self, Problems> {
-        let families = families::grammar(&FamilyConfig::check(raw));
-        let auth = Self::check(raw, &families);
+    pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
+        let families = check_families(raw).families().clone();
+        let auth = AuthConfig::check(raw, &families);
         raw.finish()?;
-        Ok(auth)
+        Ok(Self { auth, families })
+    }
+}
+
+/// What `tidegate health` needs.
+#[derive(Debug, Clone)]
+pub struct HealthConfig {
+    /// Where to ask.
+    pub admin_listen: SocketAddr,
+}
+
+impl HealthConfig {
+    /// Checks that the sources can be read.
+    ///
+    /// # Errors
+    /// With every problem there is.
+    pub fn check(raw: &RawConfig) -> Result<Self, Problems> {
+        raw.finish()?;
+        Ok(Self { admin_listen: raw.address("admin_listen") })
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use wire::Name;
+
 use super::key::Key;
 use super::raw::RawConfig;
 
@@ -21,7 +23,7 @@ pub struct RedisConfig {
     /// `redis://[user[:password]@]host[:port][/database]`.
     pub url: String,
     /// Every Redis name begins with it, so that several clusters can share one Redis.
-    pub prefix: String,
+    pub prefix: Name,
     /// Most connections for commands; the subscriber has one more of its own.
     pub pool_size: usize,
     /// How long a command may go unanswered before the link counts as broken.
@@ -63,7 +65,7 @@ impl RedisConfig {
         };
         Some(Self {
             url: url.to_owned(),
-            prefix: raw.text("redis.prefix").to_owned(),
+            prefix: Name::parse(raw.text("redis.prefix")).expect("checked by its kind"),
             pool_size: raw.size("redis.pool_size"),
             reply_deadline: raw.ms("redis.reply_deadline_ms"),
             probe_interval: raw.ms("redis.probe_interval_ms"),

@@ -169,7 +169,7 @@ const FAMILY_ROW: &[Key] = &[
     optional("name", NAME),
     optional("keyed", Kind::Flag),
     optional("ttl_ms", ms(1_000, 365 * DAY_MS)),
-    optional("history_entries_max", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }),
+    optional("history_entries_max", Kind::Number { unit: "messages", min: 0, max: 1_000_000 }),
     optional("lane", Kind::Number { unit: "lane", min: 1, max: 3 }),
     optional("binary", Kind::Flag),
 ];

@@ -1,0 +1,91 @@
+//! Signs tokens: for `tidegate token` and the dev page. Backends sign their own.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Map, Value};
+use wire::{Families, TenantId, UserId};
+
+use crate::config::{AuthConfig, KeyMaterial};
+use crate::token::Verifier;
+
+/// What a token is to say.
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    /// The token's `sub`.
+    pub user: UserId,
+    /// Whose customer; without one the token has no `tenant`, which is the default tenant.
+    pub tenant: Option<TenantId>,
+    /// Grants; with none the token has no `subscribe`, and the gateway's defaults hold.
+    pub subscribe: Vec<String>,
+    /// As `subscribe`.
+    pub publish: Vec<String>,
+    /// How long it is good.
+    pub expires_in_s: u64,
+}
+
+/// Why a token cannot be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// RS256 keys are only there in their public half.
+    #[error("no HS256 key is configured{0}; a token is signed where the private key is")]
+    NoSecret(String),
+    /// The gateway would not take it: a grant that cannot be read, for instance.
+    #[error("a gateway with this configuration would refuse the token: {0}")]
+    Refused(String),
+}
+
+/// Signs with one of the configured secrets.
+#[derive(Debug)]
+pub struct Issuer {
+    header: Header,
+    key: EncodingKey,
+    issuer: Option<String>,
+    audience: Option<String>,
+    /// Every token is checked as a gateway will check it, before anybody relies on it.
+    verifier: Verifier,
+}
+
+impl Issuer {
+    /// Signs with the key called `kid`, or with the first that can sign.
+    ///
+    /// # Errors
+    /// When there is no such key.
+    pub fn new(auth: &AuthConfig, families: Families, kid: Option<&str>) -> Result<Self, IssueError> {
+        let can_sign = |key: &&crate::config::AuthKey| kid.is_none() || key.kid.as_deref() == kid;
+        let secret = auth.keys.iter().filter(can_sign).find_map(|key| match &key.material {
+            KeyMaterial::Hs256(secret) => Some((key.kid.clone(), secret)),
+            KeyMaterial::Rs256(_) => None,
+        });
+        let called = || kid.map(|kid| format!(" with the kid {kid:?}")).unwrap_or_default();
+        let (kid, secret) = secret.ok_or_else(|| IssueError::NoSecret(called()))?;
+        Ok(Self {
+            header: Header { kid, ..Header::new(Algorithm::HS256) },
+            key: EncodingKey::from_secret(secret.expose()),
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            verifier: auth.verifier(families),
+        })
+    }
+
+    /// A token that is good from now on.
+    ///
+    /// # Errors
+    /// When the gateway would not take it.
+    pub fn issue(&self, request: &TokenRequest, now_unix_s: u64) -> Result<String, IssueError> {
+        let mut claims = Map::new();
+        let mut claim = |name: &str, value: Option<Value>| value.map(|value| claims.insert(name.into(), value));
+        let grants = |list: &[String]| (!list.is_empty()).then(|| Value::from(list));
+        claim("sub", Some(request.user.as_str().into()));
+        claim("tenant", request.tenant.as_ref().map(|tenant| tenant.as_str().into()));
+        claim("iat", Some(now_unix_s.into()));
+        claim("exp", Some(now_unix_s.saturating_add(request.expires_in_s).into()));
+        claim("iss", self.issuer.clone().map(Value::from));
+        claim("aud", self.audience.clone().map(Value::from));
+        claim("subscribe", grants(&request.subscribe));
+        claim("publish", grants(&request.publish));
+        let token = encode(&self.header, &claims, &self.key).expect("a map of JSON values is JSON");
+        match self.verifier.verify(&token, now_unix_s) {
+            Ok(_) => Ok(token),
+            Err(error) => Err(IssueError::Refused(error.to_string())),
+        }
+    }
+}
