@@ -109,6 +109,19 @@ impl Keyspace {
         format!("{}:probe:{instance}", self.prefix)
     }
 
+    /// What an instance calls its connections, for `CLIENT LIST`.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::InstanceId;
+    /// let gw = InstanceId::parse("gw-1").unwrap();
+    /// assert_eq!(Keyspace::default().client_name(&gw, "subscriber"), "tidegate:gw-1:subscriber");
+    /// ```
+    #[must_use]
+    pub fn client_name(&self, instance: &InstanceId, role: &str) -> String {
+        format!("{}:{instance}:{role}", self.prefix)
+    }
+
     /// The scope's text within the name of its channel: where a message belongs, without copying it.
     ///
     /// ```

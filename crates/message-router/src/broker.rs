@@ -3,6 +3,7 @@
 //! A broker is pulled, never registered: the pump awaits [`Broker::next_event`], and nothing calls back.
 
 pub(crate) mod memory;
+pub(crate) mod redis;
 
 use std::future::Future;
 

@@ -24,6 +24,7 @@ mod router;
 mod stream;
 
 pub use broker::memory::{MemoryBroker, MemoryConfig, MemoryStore};
+pub use broker::redis::{BadRedisUrl, RedisBroker, RedisBrokerConfig};
 pub use broker::{Broker, BrokerError, Command, Entry, Event, History, Publish, Ticket};
 pub use history::{Gap, judge};
 pub use route::{FamilyPolicy, HISTORY_ENTRIES_DEFAULT, Policies};

@@ -1,0 +1,53 @@
+//! How long to wait before trying Redis again: longer each time, never the same for two instances, for ever.
+
+/// Doubles from `min_ms` to `max_ms` and draws from the upper half, so that a fleet does not return in step.
+#[derive(Debug, Clone)]
+pub(super) struct Backoff {
+    min_ms: u64,
+    max_ms: u64,
+    attempt: u32,
+}
+
+impl Backoff {
+    pub(super) fn new(min_ms: u64, max_ms: u64) -> Self {
+        assert!(0 < min_ms, "a wait of nothing is a busy loop");
+        assert!(min_ms <= max_ms, "the longest wait is below the shortest");
+        Self { min_ms, max_ms, attempt: 0 }
+    }
+
+    /// The next wait; `random` is any number, drawn anew each time.
+    pub(super) fn next_ms(&mut self, random: u64) -> u64 {
+        // 2^63 times a millisecond is longer than anybody waits; the shift must not wrap.
+        let factor = 1u64 << self.attempt.min(62);
+        self.attempt = self.attempt.saturating_add(1);
+        let ceiling = self.min_ms.saturating_mul(factor).min(self.max_ms);
+        let floor = ceiling / 2;
+        floor + random % (ceiling - floor + 1)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.attempt = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_over() {
+        let mut backoff = Backoff::new(100, 5_000);
+        let longest: Vec<u64> = [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000].into();
+        for ceiling in longest {
+            // Of `half + 1` possible waits the last is the ceiling itself.
+            let half = ceiling - ceiling / 2;
+            assert_eq!(backoff.clone().next_ms(0), ceiling / 2);
+            assert_eq!(backoff.next_ms(half), ceiling);
+        }
+        for _ in 0..1_000 {
+            assert!((2_500..=5_000).contains(&backoff.next_ms(u64::MAX)), "it never gives up and never overflows");
+        }
+        backoff.reset();
+        assert_eq!(backoff.next_ms(50), 100);
+    }
+}

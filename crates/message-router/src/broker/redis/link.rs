@@ -1,0 +1,168 @@
+//! Both connections to Redis as one thing that works or does not.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::caller::Caller;
+use super::calls::{Answer, Calls, Reply};
+use super::config::RedisBrokerConfig;
+use super::probe::{Probe, Tick};
+use super::resp::Heard;
+use super::subscriber::{News, Subscriber, SubscriberError};
+use crate::broker::{Command, Event};
+
+/// Why a link came to its end, in a sentence for the operator.
+#[derive(Debug)]
+pub(super) struct Cut(pub(super) String);
+
+#[derive(Debug)]
+pub(super) struct Link {
+    config: Arc<RedisBrokerConfig>,
+    subscriber: Subscriber,
+    calls: Calls,
+    /// Moves the command connection's bytes; it ends when that connection does, and with the link.
+    driver: JoinSet<()>,
+    probe: Probe,
+    probe_channel: String,
+    /// Set to when the probe is due. Kept, because arming a timer for every message would cost more than the message.
+    alarm: Pin<Box<Sleep>>,
+    /// Answers that came while waiting.
+    events: VecDeque<Event>,
+    /// The end, when an answer showed it: told behind that answer.
+    cut: Option<Cut>,
+}
+
+// === impl Link ===
+
+impl Link {
+    pub(super) fn new(
+        config: Arc<RedisBrokerConfig>,
+        subscriber: Subscriber,
+        caller: Caller,
+        driver: JoinSet<()>,
+    ) -> Self {
+        let probe = Probe::new(Duration::from_millis(config.probe_interval_ms), Instant::now());
+        Self {
+            subscriber,
+            calls: Calls::new(Arc::clone(&config), caller),
+            driver,
+            alarm: Box::pin(sleep_until(probe.due())),
+            probe,
+            probe_channel: config.keyspace.probe_channel(&config.instance),
+            events: VecDeque::new(),
+            cut: None,
+            config,
+        }
+    }
+
+    /// Takes a command; one that is refused at once is answered by [`Self::next`].
+    pub(super) fn command(&mut self, command: Command) {
+        let refused = match command {
+            Command::Subscribe(scope) => {
+                self.subscriber.subscribe(scope);
+                None
+            }
+            Command::Unsubscribe(scope) => {
+                self.subscriber.unsubscribe(scope);
+                None
+            }
+            Command::Read { ticket, scope, after, entries_max } => self.calls.read(ticket, scope, after, entries_max),
+            Command::Publish(publish) => self.calls.publish(publish),
+        };
+        self.events.extend(refused);
+    }
+
+    /// What is at hand, without waiting.
+    pub(super) fn next(&mut self) -> Result<Option<Event>, Cut> {
+        self.subscriber.send_changes(&self.config.keyspace)?;
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if let Some(cut) = self.cut.take() {
+                return Err(cut);
+            }
+            if let Some(answer) = self.calls.try_next() {
+                self.take_answer(answer);
+                continue;
+            }
+            match self.subscriber.next()? {
+                Some(News::Subscribed(scope)) => return Ok(Some(Event::Subscribed(scope))),
+                Some(News::Heard(Heard::Message { channel, payload })) => {
+                    self.probe.heard();
+                    if let Some(scope) = self.scope_of(channel) {
+                        return Ok(Some(Event::Message { scope, envelope: payload }));
+                    }
+                }
+                // Nothing else is asked for; what a newer Redis may push besides is none of our business.
+                Some(News::Heard(_)) => {}
+                None if self.subscriber.fill()? => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits until [`Self::next`] may have something. Dropping the future loses nothing.
+    pub(super) async fn wait(&mut self) -> Result<(), Cut> {
+        tokio::select! {
+            biased;
+            () = self.alarm.as_mut() => self.tick(),
+            _ = self.driver.join_next() => Err(Cut("Redis closed the command connection".into())),
+            answer = self.calls.next() => {
+                self.take_answer(answer);
+                Ok(())
+            }
+            ready = self.subscriber.ready() => Ok(ready?),
+        }
+    }
+
+    /// Answers for what is still waiting.
+    pub(super) fn close(mut self, why: &str) -> impl Iterator<Item = Event> {
+        // A call that has finished by now keeps its own answer.
+        while let Some(answer) = self.calls.try_next() {
+            self.take_answer(answer);
+        }
+        self.events.into_iter().chain(self.calls.abandon(why))
+    }
+
+    fn tick(&mut self) -> Result<(), Cut> {
+        match self.probe.tick(Instant::now()) {
+            Tick::Wait => {}
+            Tick::Send => self.calls.probe(self.probe_channel.clone(), String::from("probe")),
+            Tick::Dead(missing) => return Err(Cut(format!("the way through Redis is cut: {missing}"))),
+        }
+        self.alarm.as_mut().reset(self.probe.due());
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        match answer.reply {
+            Reply::Event(event) => self.events.push_back(event),
+            Reply::ProbeTaken => self.probe.answered(),
+            Reply::ProbeLate => {}
+        }
+        if self.cut.is_none() {
+            self.cut = answer.cut.map(Cut);
+        }
+    }
+
+    /// The scope's text within the channel's name; nothing for the probe's channel.
+    fn scope_of(&self, mut channel: Bytes) -> Option<Bytes> {
+        let length = self.config.keyspace.scope_of_channel(&channel)?.len();
+        channel.advance(channel.len() - length - 1);
+        channel.truncate(length);
+        Some(channel)
+    }
+}
+
+impl From<SubscriberError> for Cut {
+    fn from(error: SubscriberError) -> Self {
+        Self(error.to_string())
+    }
+}

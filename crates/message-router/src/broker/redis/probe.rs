@@ -1,0 +1,121 @@
+//! Whether Redis delivers: a word to ourselves at every interval, by the way a message takes.
+//!
+//! A subscriber's socket can be open, and silent for good: a PING proves nothing about it. The word goes out on
+//! the command connection by a function that is refused wherever a publish would be refused, and comes back on the
+//! subscriber. Under load, any message heard since shows as well that the subscriber hears, and the word may wait
+//! its turn behind a burst. Two intervals in a row without both halves, and the link is dead.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// This many intervals in a row without a sign of life end the link.
+const MISSED_MAX: u32 = 2;
+
+/// Pure: it is told what happened and the time.
+#[derive(Debug)]
+pub(super) struct Probe {
+    interval: Duration,
+    due: Instant,
+    missed: u32,
+    /// The function answered since the last word went out.
+    answered: bool,
+    /// Something came in on the subscriber since.
+    heard: bool,
+}
+
+/// What to do at a tick.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tick {
+    /// Not yet.
+    Wait,
+    /// Say the word.
+    Send,
+    /// The way is cut; what was missing.
+    Dead(&'static str),
+}
+
+impl Probe {
+    /// Begins on a way that has just been seen to work.
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, due: now + interval, missed: 0, answered: true, heard: true }
+    }
+
+    /// When to call [`Self::tick`] next.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    pub(super) fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) -> Tick {
+        if now < self.due {
+            return Tick::Wait;
+        }
+        self.missed = if self.answered && self.heard { 0 } else { self.missed + 1 };
+        if self.missed >= MISSED_MAX {
+            let missing = if self.answered { "the subscriber hears nothing" } else { "Redis does not answer" };
+            return Tick::Dead(missing);
+        }
+        // From now, not from `due`: after a pause of this process the answers must get their time.
+        self.due = now + self.interval;
+        self.answered = false;
+        self.heard = false;
+        Tick::Send
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    fn probe() -> (Probe, impl FnMut(&mut Probe) -> Tick) {
+        let start = Instant::now();
+        let mut now = start;
+        (Probe::new(INTERVAL, start), move |probe| {
+            assert_eq!(probe.tick(now), Tick::Wait);
+            now += INTERVAL;
+            probe.tick(now)
+        })
+    }
+
+    #[test]
+    fn two_silent_intervals_are_death_and_one_is_not() {
+        let (mut probe, mut next) = probe();
+        assert_eq!(next(&mut probe), Tick::Send);
+        assert_eq!(next(&mut probe), Tick::Send);
+        probe.answered();
+        probe.heard();
+        assert_eq!(next(&mut probe), Tick::Send, "a sign of life forgives one miss");
+        assert_eq!(next(&mut probe), Tick::Send);
+        assert_eq!(next(&mut probe), Tick::Dead("Redis does not answer"));
+    }
+
+    #[test]
+    fn an_answer_alone_does_not_keep_a_deaf_subscriber() {
+        let (mut probe, mut next) = probe();
+        assert_eq!(next(&mut probe), Tick::Send);
+        probe.answered();
+        assert_eq!(next(&mut probe), Tick::Send);
+        probe.answered();
+        assert_eq!(next(&mut probe), Tick::Dead("the subscriber hears nothing"));
+    }
+
+    #[test]
+    fn traffic_alone_does_not_hide_a_dead_command_connection() {
+        let (mut probe, mut next) = probe();
+        assert_eq!(next(&mut probe), Tick::Send);
+        probe.heard();
+        assert_eq!(next(&mut probe), Tick::Send);
+        probe.heard();
+        assert_eq!(next(&mut probe), Tick::Dead("Redis does not answer"));
+    }
+}

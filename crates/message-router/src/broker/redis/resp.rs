@@ -1,0 +1,306 @@
+//! RESP3 as a subscriber hears it: an incremental parser that hands out slices of what was read.
+//!
+//! A message push is recognised by its first bytes and never becomes a tree of values; everything else Redis
+//! may say (answers to `HELLO`, errors, pushes nobody asked for) takes the slow road through [`Value`].
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Longest text accepted, in bytes. The publish function takes 16 MiB a call; this bounds what a stray PUBLISH
+/// on one of our channels may make us hold.
+const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest line (a length, number, simple text or error), in bytes.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Most values within one, nested ones counted: an unfinished value is read again from its beginning.
+const VALUES_MAX: usize = 4096;
+/// Deepest nesting. Redis' own answers need four.
+const DEPTH_MAX: usize = 16;
+
+/// How every message push begins; the name of the channel and the payload follow.
+const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n";
+
+/// What was heard.
+#[derive(Debug, PartialEq)]
+pub(super) enum Heard {
+    /// Somebody published.
+    Message { channel: Bytes, payload: Bytes },
+    /// `SUBSCRIBE` took effect.
+    Subscribed { channel: Bytes },
+    /// `UNSUBSCRIBE` took effect.
+    Unsubscribed { channel: Bytes },
+    /// An error where nothing can fail but a subscription.
+    Refused(String),
+    /// The answer to a command, or a push of another kind.
+    Other(Value),
+}
+
+/// One RESP value. Kinds that differ only in how a reader may show them are one here.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    /// A simple, bulk or verbatim text, a double or a big number, as it was written.
+    Text(Bytes),
+    Error(Bytes),
+    Number(i64),
+    Boolean(bool),
+    Null,
+    /// An array or a set.
+    List(Vec<Value>),
+    /// Keys and values in turn.
+    Map(Vec<Value>),
+    Push(Vec<Value>),
+}
+
+/// Bytes that are not RESP, or break a limit. The connection is of no use afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Redis sent what is not RESP: {0}")]
+pub(super) struct BadResp(&'static str);
+
+/// Holds what was read and not yet understood.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    pub(super) buffer: BytesMut,
+}
+
+// === impl Value ===
+
+impl Value {
+    /// The value under `key`, if this is a map that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        let Self::Map(items) = self else { return None };
+        let (pairs, _) = items.as_chunks::<2>();
+        pairs.iter().find(|[k, _]| matches!(k, Self::Text(text) if text == key)).map(|[_, value]| value)
+    }
+
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => std::str::from_utf8(text).ok(),
+            _ => None,
+        }
+    }
+}
+
+// === impl Decoder ===
+
+impl Decoder {
+    /// The next thing heard, or nothing before more bytes are read.
+    ///
+    /// # Errors
+    /// When the bytes are not RESP. Asking again is no use then.
+    pub(super) fn next(&mut self) -> Result<Option<Heard>, BadResp> {
+        let outcome = match message(&self.buffer) {
+            Fast::Message { channel, payload, end } => {
+                let mut frame = self.buffer.split_to(end).freeze();
+                frame.advance(channel.0);
+                let name = frame.split_to(channel.1 - channel.0);
+                frame.advance(payload.0 - channel.1);
+                frame.truncate(payload.1 - payload.0);
+                return Ok(Some(Heard::Message { channel: name, payload: frame }));
+            }
+            Fast::Incomplete => Err(Stop::Incomplete),
+            Fast::Bad(reason) => Err(Stop::Bad(reason)),
+            Fast::Another => self.value().map(hear),
+        };
+        match outcome {
+            Ok(heard) => Ok(Some(heard)),
+            Err(Stop::Incomplete) => Ok(None),
+            Err(Stop::Bad(reason)) => Err(BadResp(reason)),
+        }
+    }
+
+    /// Takes one whole value off the buffer.
+    fn value(&mut self) -> Result<Value, Stop> {
+        let mut cursor = Cursor { bytes: &self.buffer, at: 0, values_left: VALUES_MAX };
+        cursor.skip(0)?;
+        let frame = self.buffer.split_to(cursor.at).freeze();
+        let mut cursor = Cursor { bytes: &frame, at: 0, values_left: VALUES_MAX };
+        cursor.read(&frame)
+    }
+}
+
+/// Why parsing stopped.
+#[derive(Debug, PartialEq)]
+enum Stop {
+    Incomplete,
+    Bad(&'static str),
+}
+
+/// Where a message push keeps its two texts, as (first byte, byte behind the last).
+enum Fast {
+    Message { channel: (usize, usize), payload: (usize, usize), end: usize },
+    Incomplete,
+    Another,
+    Bad(&'static str),
+}
+
+fn message(bytes: &[u8]) -> Fast {
+    let head = MESSAGE.len().min(bytes.len());
+    if bytes[..head] != MESSAGE[..head] {
+        return Fast::Another;
+    }
+    if head < MESSAGE.len() {
+        return Fast::Incomplete;
+    }
+    let texts = text_at(bytes, MESSAGE.len()).and_then(|channel| Ok((channel, text_at(bytes, channel.1 + 2)?)));
+    match texts {
+        Ok((channel, payload)) => Fast::Message { channel, payload, end: payload.1 + 2 },
+        Err(Stop::Incomplete) => Fast::Incomplete,
+        Err(Stop::Bad(reason)) => Fast::Bad(reason),
+    }
+}
+
+/// The bulk text whose `$` stands at `at`.
+fn text_at(bytes: &[u8], at: usize) -> Result<(usize, usize), Stop> {
+    match bytes.get(at) {
+        None => return Err(Stop::Incomplete),
+        Some(b'$') => {}
+        Some(_) => return Err(Stop::Bad("a message whose channel or payload is not a bulk text")),
+    }
+    let (length, start) = length_at(bytes, at + 1)?;
+    let end = start + length;
+    match bytes.get(end..end + 2) {
+        None => Err(Stop::Incomplete),
+        Some(b"\r\n") => Ok((start, end)),
+        Some(_) => Err(Stop::Bad("a text longer than its length says")),
+    }
+}
+
+/// A text's length and where the text begins.
+fn length_at(bytes: &[u8], mut at: usize) -> Result<(usize, usize), Stop> {
+    let (first, mut length) = (at, 0usize);
+    loop {
+        match bytes.get(at) {
+            None => return Err(Stop::Incomplete),
+            Some(digit @ b'0'..=b'9') => length = length * 10 + usize::from(digit - b'0'),
+            Some(b'\r') if at > first => break,
+            Some(_) => return Err(Stop::Bad("a length that is not a number")),
+        }
+        if length > TEXT_BYTES_MAX {
+            return Err(Stop::Bad("a text above 64 MiB"));
+        }
+        at += 1;
+    }
+    match bytes.get(at + 1) {
+        None => Err(Stop::Incomplete),
+        Some(b'\n') => Ok((length, at + 2)),
+        Some(_) => Err(Stop::Bad("a carriage return without a line feed")),
+    }
+}
+
+fn hear(value: Value) -> Heard {
+    match value {
+        Value::Error(text) => Heard::Refused(String::from_utf8_lossy(&text).into_owned()),
+        Value::Push(items) => match &items[..] {
+            [Value::Text(kind), Value::Text(channel), Value::Number(_)] if kind == "subscribe" => {
+                Heard::Subscribed { channel: channel.clone() }
+            }
+            [Value::Text(kind), Value::Text(channel), Value::Number(_)] if kind == "unsubscribe" => {
+                Heard::Unsubscribed { channel: channel.clone() }
+            }
+            _ => Heard::Other(Value::Push(items)),
+        },
+        other => Heard::Other(other),
+    }
+}
+
+/// Walks bytes that may end anywhere: once to find a value's end, once more to build it.
+struct Cursor<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    values_left: usize,
+}
+
+impl<'b> Cursor<'b> {
+    /// Passes over one value.
+    fn skip(&mut self, depth: usize) -> Result<(), Stop> {
+        let (kind, line) = self.open(depth)?;
+        match kind {
+            b'$' | b'=' | b'!' if line != b"-1" => self.text(line).map(drop),
+            b'*' | b'~' | b'>' if line != b"-1" => (0..count(line)?).try_for_each(|_| self.skip(depth + 1)),
+            b'%' => (0..2 * count(line)?).try_for_each(|_| self.skip(depth + 1)),
+            // An attribute says something about the value behind it.
+            b'|' => (0..2 * count(line)? + 1).try_for_each(|_| self.skip(depth + 1)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Builds the value that [`Self::skip`] passed over; `frame` owns the bytes.
+    fn read(&mut self, frame: &Bytes) -> Result<Value, Stop> {
+        let (kind, line) = self.open(0)?;
+        Ok(match kind {
+            b'$' | b'=' | b'*' | b'~' | b'>' if line == b"-1" => Value::Null,
+            b'_' => Value::Null,
+            b'+' | b',' | b'(' => Value::Text(frame.slice_ref(line)),
+            b'-' => Value::Error(frame.slice_ref(line)),
+            b':' => Value::Number(number(line)?),
+            b'#' => Value::Boolean(line == b"t"),
+            b'$' => Value::Text(frame.slice_ref(self.text(line)?)),
+            b'!' => Value::Error(frame.slice_ref(self.text(line)?)),
+            // Three letters and a colon say how a verbatim text is to be shown.
+            b'=' => Value::Text(frame.slice_ref(self.text(line)?.get(4..).unwrap_or_default())),
+            b'*' | b'~' => Value::List(self.items(frame, count(line)?)?),
+            b'>' => Value::Push(self.items(frame, count(line)?)?),
+            b'%' => Value::Map(self.items(frame, 2 * count(line)?)?),
+            b'|' => {
+                self.items(frame, 2 * count(line)?)?;
+                self.read(frame)?
+            }
+            _ => return Err(Stop::Bad("a value of no known type")),
+        })
+    }
+
+    fn items(&mut self, frame: &Bytes, count: usize) -> Result<Vec<Value>, Stop> {
+        (0..count).map(|_| self.read(frame)).collect()
+    }
+
+    /// The type and the rest of the line that every value begins with.
+    fn open(&mut self, depth: usize) -> Result<(u8, &'b [u8]), Stop> {
+        if depth > DEPTH_MAX {
+            return Err(Stop::Bad("values nested too deep"));
+        }
+        self.values_left = self.values_left.checked_sub(1).ok_or(Stop::Bad("too many values in one"))?;
+        let kind = *self.bytes.get(self.at).ok_or(Stop::Incomplete)?;
+        if !b"+-:$*_#,(!=%~>|".contains(&kind) {
+            return Err(Stop::Bad("a value of no known type"));
+        }
+        let rest = &self.bytes[self.at + 1..];
+        let line = match rest.iter().position(|b| *b == b'\r') {
+            Some(end) if rest.get(end + 1).is_none_or(|b| *b == b'\n') => &rest[..end],
+            Some(_) => return Err(Stop::Bad("a carriage return without a line feed")),
+            None if rest.len() > LINE_BYTES_MAX => return Err(Stop::Bad("a line above 64 KiB")),
+            None => return Err(Stop::Incomplete),
+        };
+        if rest.len() < line.len() + 2 {
+            return Err(Stop::Incomplete);
+        }
+        self.at += line.len() + 3;
+        Ok((kind, line))
+    }
+
+    /// The text behind its length.
+    fn text(&mut self, length: &[u8]) -> Result<&'b [u8], Stop> {
+        let length = usize::try_from(number(length)?).ok().filter(|n| *n <= TEXT_BYTES_MAX);
+        let end = self.at + length.ok_or(Stop::Bad("a text of impossible length"))?;
+        match self.bytes.get(end..end + 2) {
+            None => Err(Stop::Incomplete),
+            Some(b"\r\n") => {
+                let text = &self.bytes[self.at..end];
+                self.at = end + 2;
+                Ok(text)
+            }
+            Some(_) => Err(Stop::Bad("a text longer than its length says")),
+        }
+    }
+}
+
+fn number(line: &[u8]) -> Result<i64, Stop> {
+    let text = std::str::from_utf8(line).ok();
+    text.and_then(|text| text.parse().ok()).ok_or(Stop::Bad("a number that is none"))
+}
+
+/// How many values follow; more than a frame may hold is refused before anything is reserved for them.
+fn count(line: &[u8]) -> Result<usize, Stop> {
+    let count = usize::try_from(number(line)?).ok().filter(|n| *n <= VALUES_MAX);
+    count.ok_or(Stop::Bad("too many values in one"))
+}
+
+#[cfg(test)]
+mod tests;
