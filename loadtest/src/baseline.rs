@@ -1,21 +1,30 @@
-//! What the gateway is compared with: a process that does nothing but `write(2)` the same bytes to as many sockets.
+//! What the gateway is compared with: processes that do the unavoidable part of its work and nothing else.
 //!
 //! ```text
-//!   bench ── "frame HEX", "go TICKS INTERVAL_US" ─▶ stdin ┌──────────┐ ── the frame, once per tick ─▶ 1,000 sockets
+//!   bench ── "frame HEX", "go TICKS INTERVAL_US" ─▶ stdin ┌──────────┐ ── the same bytes ─▶ as many sockets
 //!         ◀─ "port N", "ready", "done WRITES" ─── stdout └──────────┘
 //! ```
 //!
-//! No event loop, no queue, no decision: its CPU per write is the price that nobody who writes to sockets can avoid.
+//! The write loop ([`write_loop`]) is told when to write; the relay ([`relay`]) writes whenever Redis says something. No
+//! queue, no decision, no message read: their CPU is the price that nobody who writes to sockets can avoid.
+
+mod relay;
+mod write_loop;
+
+pub(crate) use relay::serve as serve_relay;
+pub(crate) use write_loop::serve as serve_write_loop;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::process::{Pipes, Process};
 
-/// The command of this binary that [`serve`] answers.
-pub(crate) const COMMAND: &str = "baseline-write";
+/// The command of this binary that [`serve_write_loop`] answers.
+pub(crate) const WRITE_LOOP: &str = "write-loop";
+/// The command of this binary that [`serve_relay`] answers.
+pub(crate) const RELAY: &str = "relay";
 
 /// The bench's end: starts the process and tells it what to do.
 #[derive(Debug)]
@@ -28,10 +37,19 @@ pub(crate) struct Baseline {
 }
 
 impl Baseline {
-    /// Starts the loop for `sockets` receivers, on the core that the gateway has in its turn.
-    pub(crate) fn start(core: usize, sockets: usize) -> Result<Self, Failure> {
-        let args = [COMMAND, "--sockets", &sockets.to_string()];
-        let (process, Pipes { stdin, stdout }) = Process::start_self("the write loop", &[core], &args)?;
+    /// Starts a loop for `sockets` receivers, on the core that the gateway has in its turn.
+    pub(crate) fn write_loop(core: usize, sockets: usize) -> Result<Self, Failure> {
+        Self::start("the write loop", core, &[WRITE_LOOP, "--sockets", &sockets.to_string()])
+    }
+
+    /// Starts a relay that writes to its `n`th socket what is published in the scope `{stem}{n:05}`.
+    pub(crate) fn relay(core: usize, sockets: usize, redis: SocketAddr, stem: &str) -> Result<Self, Failure> {
+        let (sockets, redis) = (sockets.to_string(), redis.to_string());
+        Self::start("the relay", core, &[RELAY, "--sockets", &sockets, "--redis", &redis, "--stem", stem])
+    }
+
+    fn start(name: &'static str, core: usize, args: &[&str]) -> Result<Self, Failure> {
+        let (process, Pipes { stdin, stdout }) = Process::start_self(name, &[core], args)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut baseline = Self { process, stdin, stdout: BufReader::new(stdout), addr };
         let port = baseline.hear("port")?;
@@ -44,10 +62,15 @@ impl Baseline {
         self.hear("ready").map(drop)
     }
 
-    /// Lets it write `frame` to every socket `ticks` times, and returns at once.
-    pub(crate) fn begin(&mut self, frame: &[u8], ticks: u64, interval: Duration) -> Result<(), Failure> {
+    /// Tells it what to write.
+    pub(crate) fn show(&mut self, frame: &[u8]) -> Result<(), Failure> {
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        writeln!(self.stdin, "frame {hex}\ngo {ticks} {}", interval.as_micros()).map_err(Failure::io("the write loop"))
+        writeln!(self.stdin, "frame {hex}").map_err(Failure::io("telling the baseline"))
+    }
+
+    /// Lets the write loop write to every socket `ticks` times, and returns at once.
+    pub(crate) fn begin(&mut self, ticks: u64, interval: Duration) -> Result<(), Failure> {
+        writeln!(self.stdin, "go {ticks} {}", interval.as_micros()).map_err(Failure::io("telling the baseline"))
     }
 
     /// Waits until it is through, and says how often it called `write`.
@@ -58,7 +81,7 @@ impl Baseline {
     /// Reads one line, `word` or `word NUMBER`.
     fn hear(&mut self, word: &str) -> Result<u64, Failure> {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).map_err(Failure::io("the write loop"))?;
+        self.stdout.read_line(&mut line).map_err(Failure::io("hearing the baseline"))?;
         match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "0")) {
             (said, number) if said == word => number.parse().map_err(|_| self.process.failure("said no number")),
             _ => Err(self.process.failure(format!("said {line:?} instead of {word}"))),
@@ -66,54 +89,25 @@ impl Baseline {
     }
 }
 
-/// What the process itself runs, until its stdin ends.
-pub(crate) fn serve(sockets: usize) -> Result<(), Failure> {
+/// Listens, says where, and accepts `sockets` receivers.
+fn accept_all(sockets: usize) -> Result<Vec<TcpStream>, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Failure::io("bind"))?;
     println!("port {}", listener.local_addr().map_err(Failure::io("bind"))?.port());
-    let receivers = accept(&listener, sockets).map_err(Failure::io("accept"))?;
-    println!("ready");
-    let mut frame = Vec::new();
-    for line in std::io::stdin().lines() {
-        let line = line.map_err(Failure::io("stdin"))?;
-        let misread = || Failure::Unmeasurable(format!("the write loop does not understand {line:?}"));
-        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            ["frame", hex] => frame = from_hex(hex).ok_or_else(misread)?,
-            ["go", ticks, interval_us] => {
-                let ticks = ticks.parse().map_err(|_| misread())?;
-                let interval = Duration::from_micros(interval_us.parse().map_err(|_| misread())?);
-                println!("done {}", write_ticks(&receivers, &frame, ticks, interval)?);
-            }
-            _ => return Err(misread()),
-        }
-    }
-    Ok(())
-}
-
-fn accept(listener: &TcpListener, sockets: usize) -> std::io::Result<Vec<TcpStream>> {
     let one = || {
         let (socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    std::iter::repeat_with(one).take(sockets).collect()
+    std::iter::repeat_with(one).take(sockets).collect::<std::io::Result<_>>().map_err(Failure::io("accept"))
 }
 
-fn write_ticks(receivers: &[TcpStream], frame: &[u8], ticks: u64, interval: Duration) -> Result<u64, Failure> {
-    let start = Instant::now();
-    let mut writes = 0;
-    for tick in 0..ticks {
-        let due = start + interval * u32::try_from(tick).expect("a window has far fewer than 2^32 ticks");
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        for mut receiver in receivers {
-            let written = receiver.write(frame).map_err(Failure::io("write"))?;
-            if written != frame.len() {
-                return Err(Failure::Unmeasurable("a socket took only part of a frame: its receiver is stuck".into()));
-            }
-            writes += 1;
-        }
+/// Writes a whole frame, or fails: a baseline does not queue.
+fn write_frame(mut receiver: &TcpStream, frame: &[u8]) -> Result<(), Failure> {
+    match receiver.write(frame).map_err(Failure::io("write"))? {
+        written if written == frame.len() => Ok(()),
+        _ => Err(Failure::Unmeasurable("a socket took only part of a frame: its receiver is stuck".into())),
     }
-    Ok(writes)
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {

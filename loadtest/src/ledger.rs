@@ -2,7 +2,8 @@
 //!
 //! Each stream of messages is numbered from the first one its receivers are owed. A number that is skipped opens
 //! a hole; a number that comes late closes it, and is counted as misordered; a number that was already there
-//! is a duplicate; what is still open at the end, or was never reached, is missing.
+//! is a duplicate; what is still open at the end, or was never reached, is missing. A message of somebody else's
+//! is misrouted.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,6 +14,7 @@ pub(crate) struct Ledger {
     accounts: Vec<Account>,
     /// Deliveries entered, whatever their number.
     delivered: u64,
+    misrouted: u64,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Balance {
     pub(crate) misordered: u64,
     /// Seen although never published.
     pub(crate) invented: u64,
+    /// Seen by somebody it was not for.
+    pub(crate) misrouted: u64,
 }
 
 impl Balance {
@@ -47,8 +51,9 @@ impl Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { missing, duplicates, misordered, invented } = self;
-        write!(f, "{missing} missing, {duplicates} twice, {misordered} out of order, {invented} never published")
+        let Self { missing, duplicates, misordered, invented, misrouted } = self;
+        write!(f, "{missing} missing, {duplicates} twice, {misordered} out of order, ")?;
+        write!(f, "{invented} never published, {misrouted} for somebody else")
     }
 }
 
@@ -56,7 +61,7 @@ impl Ledger {
     /// Opens the books: every one of `receivers` is owed the messages from `first` on.
     pub(crate) fn new(receivers: usize, first: u64) -> Self {
         let account = || Account { next: first, holes: Vec::new(), duplicates: 0, misordered: 0 };
-        Self { accounts: std::iter::repeat_with(account).take(receivers).collect(), delivered: 0 }
+        Self { accounts: std::iter::repeat_with(account).take(receivers).collect(), delivered: 0, misrouted: 0 }
     }
 
     /// Enters the delivery of message `number` to `receiver`.
@@ -70,15 +75,22 @@ impl Ledger {
         }
     }
 
+    /// Enters the delivery of a message that was for another receiver.
+    pub(crate) fn enter_misrouted(&mut self) {
+        self.delivered += 1;
+        self.misrouted += 1;
+    }
+
     /// Deliveries entered so far.
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Balances the books, when messages up to but not including `end` have been published to every receiver.
-    pub(crate) fn balance(&self, end: u64) -> Balance {
-        let mut balance = Balance::default();
-        for account in &self.accounts {
+    /// Balances the books, when messages up to but not including `end(receiver)` have been published to each receiver.
+    pub(crate) fn balance(&self, end: impl Fn(usize) -> u64) -> Balance {
+        let mut balance = Balance { misrouted: self.misrouted, ..Balance::default() };
+        for (receiver, account) in self.accounts.iter().enumerate() {
+            let end = end(receiver);
             let open: u64 = account.holes.iter().map(|hole| hole.end - hole.start).sum();
             balance.missing += open + end.saturating_sub(account.next);
             balance.duplicates += account.duplicates;
@@ -116,7 +128,7 @@ mod tests {
         // Receiver 1 gets everything: the other one's faults must not hide in a sum.
         (10..end).for_each(|number| ledger.enter(1, number));
         numbers.iter().for_each(|number| ledger.enter(0, *number));
-        ledger.balance(end)
+        ledger.balance(|_| end)
     }
 
     #[test]
@@ -143,13 +155,34 @@ mod tests {
     fn a_late_message_is_misordered_and_not_missing() {
         assert_eq!(books(&[10, 12, 11, 13], 14), Balance { misordered: 1, ..Balance::default() });
         assert_eq!(books(&[13, 12, 11, 10], 14), Balance { misordered: 3, ..Balance::default() });
-        assert_eq!(books(&[13, 11, 11, 10], 14), Balance { misordered: 2, missing: 1, duplicates: 1, invented: 0 });
+        assert_eq!(
+            books(&[13, 11, 11, 10], 14),
+            Balance { misordered: 2, missing: 1, duplicates: 1, ..Balance::default() }
+        );
     }
 
     #[test]
     fn a_message_nobody_published_is_noticed() {
         assert_eq!(books(&[10, 11, 12], 12).invented, 1);
         assert_eq!(books(&[9, 10, 11], 12).duplicates, 1, "one from before the books were opened");
+    }
+
+    #[test]
+    fn a_message_for_somebody_else_is_misrouted_and_the_owner_misses_it() {
+        let mut ledger = Ledger::new(2, 0);
+        ledger.enter(0, 0);
+        ledger.enter_misrouted();
+        let balance = ledger.balance(|receiver| [1, 1][receiver]);
+        assert_eq!(balance, Balance { missing: 1, misrouted: 1, ..Balance::default() });
+    }
+
+    #[test]
+    fn receivers_may_be_owed_different_numbers_of_messages() {
+        let mut ledger = Ledger::new(2, 0);
+        [0, 1].into_iter().for_each(|number| ledger.enter(0, number));
+        ledger.enter(1, 0);
+        assert!(ledger.balance(|receiver| [2, 1][receiver]).is_clean());
+        assert_eq!(ledger.balance(|_| 2).missing, 1);
     }
 
     #[test]

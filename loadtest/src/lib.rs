@@ -36,6 +36,7 @@ mod failure;
 mod report;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,10 +71,20 @@ enum Command {
         args: Vec<OsString>,
     },
     /// Write the same bytes to many sockets, and nothing else. Used by the bench itself.
-    #[command(hide = true, name = baseline::COMMAND)]
-    BaselineWrite {
+    #[command(hide = true, name = baseline::WRITE_LOOP)]
+    WriteLoop {
         #[arg(long)]
         sockets: usize,
+    },
+    /// Write the same bytes to one socket per message of Redis. Used by the bench itself.
+    #[command(hide = true, name = baseline::RELAY)]
+    Relay {
+        #[arg(long)]
+        sockets: usize,
+        #[arg(long)]
+        redis: SocketAddr,
+        #[arg(long)]
+        stem: String,
     },
 }
 
@@ -91,6 +102,9 @@ struct BenchArgs {
     /// Receivers in the one scope of rows 1 and 3.
     #[arg(long, default_value_t = 1_000)]
     receivers: usize,
+    /// Scopes with one receiver each in row 2.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=9_000))]
+    scopes: u32,
     /// Messages per publish call in row 3.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
     batch: u64,
@@ -104,7 +118,8 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench(&args),
         Command::Leash { cores, parent, program, args } => Err(process::leash(&cores, parent, &program, &args)),
-        Command::BaselineWrite { sockets } => baseline::serve(sockets),
+        Command::WriteLoop { sockets } => baseline::serve_write_loop(sockets),
+        Command::Relay { sockets, redis, stem } => baseline::serve_relay(sockets, redis, &stem),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -140,6 +155,7 @@ fn sizes(args: &BenchArgs) -> Sizes {
     };
     Sizes {
         receivers: args.receivers,
+        scopes: args.scopes as usize,
         pairs,
         window: Duration::from_secs(window),
         step: Duration::from_secs(step),

@@ -1,5 +1,6 @@
-//! A backend: publishes numbered ticks to one scope by `FCALL`, the way any language would.
+//! A backend: publishes numbered ticks by `FCALL`, the way any language would.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,14 +16,19 @@ use crate::send_times::SendTimes;
 use crate::tick;
 use crate::usage::this_thread_cpu;
 
-/// A connection that publishes to one channel; it numbers its messages from 0.
+/// A connection that publishes to its channels in turn; it numbers its messages from 0, over all of them.
 pub(crate) struct Publisher {
     connection: Connection,
+    addresses: Vec<Address>,
+    next: u64,
+    times: Arc<SendTimes>,
+}
+
+/// Where one channel's messages go.
+struct Address {
     stream: String,
     meta: String,
     topic: String,
-    next: u64,
-    times: Arc<SendTimes>,
 }
 
 /// How fast to publish.
@@ -61,12 +67,15 @@ pub(crate) struct Published {
 
 impl Publisher {
     /// Connects to the Redis at `url`.
-    pub(crate) fn connect(url: &str, channel: &Channel, times: Arc<SendTimes>) -> Result<Self, Failure> {
+    pub(crate) fn connect(url: &str, channels: &[Channel], times: Arc<SendTimes>) -> Result<Self, Failure> {
         let client = redis::Client::open(url).map_err(Failure::redis("the publisher's address"))?;
         let connection = client.get_connection().map_err(Failure::redis("the publisher's connection"))?;
         let keys = Keyspace::default();
-        let (stream, meta) = (keys.stream(&channel.scope), keys.meta(&channel.scope));
-        Ok(Self { connection, stream, meta, topic: channel.topic().to_owned(), next: 0, times })
+        let address = |channel: &Channel| {
+            let (stream, meta) = (keys.stream(&channel.scope), keys.meta(&channel.scope));
+            Address { stream, meta, topic: channel.topic().to_owned() }
+        };
+        Ok(Self { connection, addresses: channels.iter().map(address).collect(), next: 0, times })
     }
 
     /// The number of the next message.
@@ -74,16 +83,21 @@ impl Publisher {
         self.next
     }
 
-    /// Publishes `count` messages in one call, which were due at `due`.
-    pub(crate) fn publish(&mut self, count: u64, due: Instant) -> Result<(), Failure> {
-        let mut call = redis::cmd(Function::PUBLISH.command());
-        call.arg(Function::PUBLISH.name).arg(Function::PUBLISH.keys).arg(&self.stream).arg(&self.meta);
-        for number in self.next..self.next + count {
-            self.times.note(number, due);
-            call.arg(&self.topic).arg(tick::message(number));
-        }
-        call.query::<Value>(&mut self.connection).map_err(Failure::redis("publishing"))?;
-        self.next += count;
+    /// Publishes `count` messages that were due at `due`: in one call to the only channel, or in one pipeline of
+    /// calls to so many channels.
+    fn publish(&mut self, count: u64, due: Instant) -> Result<(), Failure> {
+        let end = self.next + count;
+        (self.next..end).for_each(|number| self.times.note(number, due));
+        let mut pipeline = redis::pipe();
+        match self.addresses.as_slice() {
+            [only] => pipeline.add_command(only.call(self.next..end)),
+            several => (self.next..end).fold(&mut pipeline, |pipeline, number| {
+                let turn = number as usize % several.len();
+                pipeline.add_command(several[turn].call(number..number + 1))
+            }),
+        };
+        pipeline.query::<Value>(&mut self.connection).map_err(Failure::redis("publishing"))?;
+        self.next = end;
         Ok(())
     }
 
@@ -138,5 +152,16 @@ impl Publisher {
             }
         }
         Ok(Published { end: self.next, kept_pace, cpu: this_thread_cpu() })
+    }
+}
+
+impl Address {
+    fn call(&self, numbers: Range<u64>) -> redis::Cmd {
+        let mut call = redis::cmd(Function::PUBLISH.command());
+        call.arg(Function::PUBLISH.name).arg(Function::PUBLISH.keys).arg(&self.stream).arg(&self.meta);
+        numbers.for_each(|number| {
+            call.arg(&self.topic).arg(tick::message(number));
+        });
+        call
     }
 }

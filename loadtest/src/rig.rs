@@ -18,6 +18,7 @@ pub(crate) struct Rig {
     /// Dropped first: a gateway that loses its Redis complains.
     pub(crate) gateway: Process,
     pub(crate) redis: Process,
+    pub(crate) redis_addr: SocketAddr,
     pub(crate) redis_url: String,
     /// Where clients connect.
     pub(crate) addr: SocketAddr,
@@ -30,8 +31,9 @@ impl Rig {
         let redis_port = free_port()?;
         let redis_args = ["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let mut redis = Process::start("redis", &setting.cores.clients, OsStr::new("redis-server"), &redis_args)?;
-        redis.await_listening(SocketAddr::from((Ipv4Addr::LOCALHOST, redis_port)))?;
-        let redis_url = format!("redis://127.0.0.1:{redis_port}");
+        let redis_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, redis_port));
+        redis.await_listening(redis_addr)?;
+        let redis_url = format!("redis://{redis_addr}");
 
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
@@ -40,7 +42,7 @@ impl Rig {
         let program = setting.gateway.as_os_str();
         let mut gateway = Process::start("the gateway", &[setting.cores.server], program, &args)?;
         gateway.await_listening(addr)?;
-        Ok(Self { gateway, redis, redis_url, addr, tokens: TokenPress::new(SECRET.as_bytes()) })
+        Ok(Self { gateway, redis, redis_addr, redis_url, addr, tokens: TokenPress::new(SECRET.as_bytes()) })
     }
 }
 

@@ -3,6 +3,7 @@
 mod audience;
 mod delivery;
 mod idle;
+mod personal;
 mod saturation;
 
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ pub(crate) enum Scenario {
     /// CPU per delivery, one message per write.
     #[value(name = "1")]
     Delivery,
+    /// CPU per delivery, one receiver per scope.
+    #[value(name = "2")]
+    Personal,
     /// Deliveries per second and core.
     #[value(name = "3")]
     Saturation,
@@ -28,12 +32,13 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// Every one, in the order of the table.
-    pub(crate) const ALL: [Self; 3] = [Self::Delivery, Self::Saturation, Self::Idle];
+    pub(crate) const ALL: [Self; 4] = [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle];
 
     /// Runs it on servers of its own.
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>, Failure> {
         match self {
             Self::Delivery => delivery::run(setting),
+            Self::Personal => personal::run(setting),
             Self::Saturation => saturation::run(setting),
             Self::Idle => idle::run(setting),
         }
@@ -54,7 +59,9 @@ pub(crate) struct Setting {
 pub(crate) struct Sizes {
     /// Receivers in the one scope of rows 1 and 3.
     pub(crate) receivers: usize,
-    /// Alternations of write loop and gateway in row 1.
+    /// Scopes with one receiver each in row 2.
+    pub(crate) scopes: usize,
+    /// Alternations of baseline and gateway in rows 1 and 2.
     pub(crate) pairs: usize,
     /// One window of one side of a pair.
     pub(crate) window: Duration,

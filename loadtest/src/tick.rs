@@ -26,24 +26,28 @@ pub(crate) fn message(number: u64) -> Vec<u8> {
     MessageDraft { kind, payload: Some(&payload), binary: None, timestamp: None, correlation_id: None }.to_bytes()
 }
 
-/// Reads numbers out of delivered frames of one channel.
+/// Reads numbers out of delivered frames of one channel, or of channels that differ in one stretch of fixed width.
 #[derive(Debug, Clone)]
 pub(crate) struct TickReader {
-    /// Everything before the number's digits.
-    prefix: Vec<u8>,
+    /// Everything before the stretch.
+    head: Vec<u8>,
+    /// Bytes of the stretch.
+    varying: usize,
+    /// Everything between the stretch and the number's digits.
+    middle: Vec<u8>,
 }
 
 impl TickReader {
-    /// For frames of `channel`, named as clients name it.
-    pub(crate) fn new(channel: &str) -> Self {
-        let prefix = format!(r#"{{"type":"{KIND}","channel":"{channel}","payload":{{"n":"#);
-        Self { prefix: prefix.into_bytes() }
+    /// For frames of channels, named as clients name them, that begin with `stem` and end in `varying` bytes more.
+    pub(crate) fn new(stem: &str, varying: usize) -> Self {
+        let head = format!(r#"{{"type":"{KIND}","channel":"{stem}"#).into_bytes();
+        Self { head, varying, middle: br#"","payload":{"n":"#.to_vec() }
     }
 
-    /// The number, if this payload is a tick of the channel.
+    /// The number, if this payload is a tick of such a channel.
     pub(crate) fn read(&self, payload: &[u8]) -> Option<u64> {
-        let rest = payload.strip_prefix(self.prefix.as_slice())?;
-        let (digits, rest) = rest.split_at_checked(DIGITS)?;
+        let rest = payload.strip_prefix(self.head.as_slice())?.get(self.varying..)?;
+        let (digits, rest) = rest.strip_prefix(self.middle.as_slice())?.split_at_checked(DIGITS)?;
         let value = digits
             .iter()
             .try_fold(0u64, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))?;
@@ -76,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_number_survives_the_gateways_own_encoding() {
-        let reader = TickReader::new("collection:bench");
+        let reader = TickReader::new("collection:bench", 0);
         for number in [0, 1, 42, 8_999_999_999] {
             assert_eq!(reader.read(&delivered("collection:bench", number)), Some(number));
         }
@@ -84,16 +88,24 @@ mod tests {
 
     #[test]
     fn a_frame_of_another_channel_is_not_a_tick_of_this_one() {
-        let reader = TickReader::new("collection:bench");
+        let reader = TickReader::new("collection:bench", 0);
         assert_eq!(reader.read(&delivered("collection:other", 1)), None);
         assert_eq!(reader.read(&delivered("collection:bench:t", 1)), None);
     }
 
     #[test]
+    fn channels_may_differ_where_the_reader_was_told() {
+        let reader = TickReader::new("user:u", 5);
+        assert_eq!(reader.read(&delivered("user:u00042", 7)), Some(7));
+        assert_eq!(reader.read(&delivered("user:u0042", 7)), None);
+        assert_eq!(reader.read(&delivered("user:x00042", 7)), None);
+    }
+
+    #[test]
     fn a_damaged_frame_is_not_a_tick() {
-        let reader = TickReader::new("collection:bench");
+        let reader = TickReader::new("collection:bench", 0);
         let whole = delivered("collection:bench", 7);
-        let digits_end = reader.prefix.len() + DIGITS;
+        let digits_end = reader.head.len() + reader.middle.len() + DIGITS;
         assert_eq!(reader.read(&whole[..digits_end]), None, "cut behind the number");
         let mut damaged = whole;
         damaged[digits_end - 1] = b'x';

@@ -18,7 +18,7 @@ impl Drop for Loop {
 #[test]
 fn every_socket_gets_every_tick() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.args(["baseline-write", "--sockets", "3"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(["write-loop", "--sockets", "3"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = Loop(command.spawn().expect("the binary runs"));
     let mut stdin = child.0.stdin.take().expect("a pipe");
     let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();

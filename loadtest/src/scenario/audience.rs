@@ -1,11 +1,11 @@
-//! Many receivers in one scope of a gateway, and one publisher: what rows 1 and 3 share.
+//! Many receivers of one gateway, and one publisher: what rows 1 to 3 share.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use wire::{Families, TenantId};
+use wire::{Channel, Families, TenantId};
 
 use super::Setting;
 use crate::failure::Failure;
@@ -17,16 +17,29 @@ use crate::swarm::{Swarm, Visit, storm};
 use crate::tick::{TickReader, kind_of};
 use crate::usage::{cpu_time, this_thread_cpu};
 
-/// The one channel.
-const CHANNEL: &str = "collection:bench";
+/// The channel that everybody holds, when all hold one.
+const SHARED: &str = "collection:bench";
+/// What comes before the number in the channels that receivers hold alone, and how many digits that has.
+const PERSONAL_STEM: &str = "user:u";
+pub(super) const PERSONAL_DIGITS: usize = 5;
 /// The latency of one delivery in so many is recorded, spread evenly over receivers and messages.
 const LATENCY_EVERY: u64 = 16;
 /// How long the receivers wait for deliveries that do not come.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Who holds which channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// All hold one: a message is one delivery to each.
+    Shared,
+    /// Each holds the channel of a user of its own: messages take turns, and each is one delivery.
+    Personal,
+}
+
 /// The receivers, their books and their publisher.
 pub(super) struct Audience {
     pub(super) rig: Rig,
+    layout: Layout,
     swarm: Swarm,
     ledger: Ledger,
     reader: TickReader,
@@ -78,21 +91,27 @@ impl Run {
 
 impl Audience {
     /// Starts Redis and a gateway and brings the receivers in.
-    pub(super) fn gather(setting: &Setting) -> Result<Self, Failure> {
+    pub(super) fn gather(setting: &Setting, layout: Layout, receivers: usize) -> Result<Self, Failure> {
         let rig = Rig::start(setting)?;
-        let mut swarm = Swarm::new()?;
-        let mut visits = Vec::with_capacity(setting.sizes.receivers);
-        for number in 0..setting.sizes.receivers {
-            let token = rig.tokens.sign(&format!("u{number}"), &[CHANNEL])?;
-            visits.push(Visit { token, channel: CHANNEL.into() });
+        let mut visits = Vec::with_capacity(receivers);
+        for number in 0..receivers {
+            let (user, channel) = layout.place(number);
+            visits.push(Visit { token: rig.tokens.sign(&user, &[SHARED])?, channel });
         }
+        let mut swarm = Swarm::new()?;
         storm(&mut swarm, rig.addr, visits.into_iter())?;
-        let channel = Families::default().parse_channel(&TenantId::default(), CHANNEL).expect("a channel");
         let times = Arc::new(SendTimes::new());
-        let publisher = Publisher::connect(&rig.redis_url, &channel, times.clone())?;
-        let ledger = Ledger::new(swarm.len(), 0);
-        let (reader, publisher) = (TickReader::new(CHANNEL), Some(publisher));
-        Ok(Self { rig, swarm, ledger, reader, publisher, times, frame: Vec::new() })
+        let channels = match layout {
+            Layout::Shared => vec![channel(SHARED)],
+            Layout::Personal => (0..receivers).map(|number| channel(&layout.place(number).1)).collect(),
+        };
+        let publisher = Some(Publisher::connect(&rig.redis_url, &channels, times.clone())?);
+        let reader = match layout {
+            Layout::Shared => TickReader::new(SHARED, 0),
+            Layout::Personal => TickReader::new(PERSONAL_STEM, PERSONAL_DIGITS),
+        };
+        let ledger = Ledger::new(receivers, 0);
+        Ok(Self { rig, layout, swarm, ledger, reader, publisher, times, frame: Vec::new() })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -120,7 +139,8 @@ impl Audience {
         let task = publisher.run(setting.cores.clients.clone(), pace, batch, duration, progress.clone());
         while !progress.finished.load(Ordering::Acquire) {
             self.receive(&mut latency_us)?;
-            progress.received.store(self.ledger.delivered() / self.len() as u64, Ordering::Relaxed);
+            let messages = self.ledger.delivered() / self.layout.deliveries_per_message(self.len());
+            progress.received.store(messages, Ordering::Relaxed);
         }
         let (publisher, published) = task.join().expect("the publisher does not panic")?;
         self.publisher = Some(publisher);
@@ -138,7 +158,8 @@ impl Audience {
 
     /// Receives until the books should balance, and sees whether they do.
     fn receive_until(&mut self, end: u64, latency_us: &mut Histogram<u64>) -> Result<(), Failure> {
-        let expected = end * self.len() as u64;
+        let (layout, receivers) = (self.layout, self.len());
+        let expected = end * layout.deliveries_per_message(receivers);
         let mut last_progress = Instant::now();
         while self.ledger.delivered() < expected && last_progress.elapsed() < SILENCE_MAX {
             let before = self.ledger.delivered();
@@ -147,16 +168,20 @@ impl Audience {
                 last_progress = Instant::now();
             }
         }
-        let balance = self.ledger.balance(end);
+        let balance = self.ledger.balance(|receiver| layout.owed(receiver, receivers, end));
         if balance.is_clean() { Ok(()) } else { Err(Failure::Deliveries(balance.to_string())) }
     }
 
     fn receive(&mut self, latency_us: &mut Histogram<u64>) -> Result<(), Failure> {
-        let Self { swarm, ledger, reader, times, frame: first, .. } = self;
-        let mut now = None;
+        let Self { layout, swarm, ledger, reader, times, frame: first, .. } = self;
+        let (mut now, receivers) = (None, swarm.len() as u64);
         swarm.poll(Duration::from_millis(5), |receiver, frame| {
             let Some(number) = reader.read(frame.payload) else { return check_control(receiver, frame.payload) };
-            ledger.enter(receiver, number);
+            match layout {
+                Layout::Shared => ledger.enter(receiver, number),
+                Layout::Personal if number % receivers == receiver as u64 => ledger.enter(receiver, number / receivers),
+                Layout::Personal => ledger.enter_misrouted(),
+            }
             if (number + receiver as u64).is_multiple_of(LATENCY_EVERY) {
                 let now = *now.get_or_insert_with(Instant::now);
                 latency_us.saturating_record(times.age_us(number, now));
@@ -169,10 +194,56 @@ impl Audience {
     }
 }
 
+impl Layout {
+    /// Receiver `number`'s user and channel.
+    fn place(self, number: usize) -> (String, String) {
+        match self {
+            Self::Shared => (format!("u{number}"), SHARED.into()),
+            Self::Personal => {
+                (format!("u{number:0PERSONAL_DIGITS$}"), format!("{PERSONAL_STEM}{number:0PERSONAL_DIGITS$}"))
+            }
+        }
+    }
+
+    fn deliveries_per_message(self, receivers: usize) -> u64 {
+        match self {
+            Self::Shared => receivers as u64,
+            Self::Personal => 1,
+        }
+    }
+
+    /// How many messages `receiver` is owed when `end` have been published.
+    fn owed(self, receiver: usize, receivers: usize, end: u64) -> u64 {
+        match self {
+            Self::Shared => end,
+            Self::Personal => end / receivers as u64 + u64::from((receiver as u64) < end % receivers as u64),
+        }
+    }
+}
+
+/// A channel of the default tenant.
+pub(super) fn channel(name: &str) -> Channel {
+    Families::default().parse_channel(&TenantId::default(), name).expect("a channel of a default family")
+}
+
 /// Frames that are no ticks: some are harmless, all others mean that the run is not what it claims to be.
 fn check_control(receiver: usize, payload: &[u8]) -> Result<(), Failure> {
     match kind_of(payload).as_deref() {
         Some("position" | "welcome") => Ok(()),
         _ => Err(Failure::Receiver { receiver, what: format!("got {}", String::from_utf8_lossy(payload)) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn personal_messages_are_owed_in_turns() {
+        let owed = |end| (0..3).map(|receiver| Layout::Personal.owed(receiver, 3, end)).collect::<Vec<_>>();
+        assert_eq!(owed(0), [0, 0, 0]);
+        assert_eq!(owed(4), [2, 1, 1]);
+        assert_eq!(owed(6), [2, 2, 2]);
+        assert_eq!(Layout::Shared.owed(2, 3, 4), 4);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::audience::{Audience, Run};
+use super::audience::{Audience, Layout, Run};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
 use crate::failure::Failure;
@@ -22,8 +22,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Both servers stay up; the sides take turns, so that a change of the machine's mood hits both.
 pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
     let Sizes { receivers, pairs, window, .. } = setting.sizes;
-    let mut audience = Audience::gather(setting)?;
-    let mut baseline = Baseline::start(setting.cores.server, receivers)?;
+    let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
+    let mut baseline = Baseline::write_loop(setting.cores.server, receivers)?;
     let mut onlookers = Swarm::new()?;
     onlookers.connect_plain(baseline.addr, receivers)?;
     baseline.await_ready()?;
@@ -50,7 +50,8 @@ fn write_loop_us(
     let ticks = (window.as_secs_f64() * f64::from(RATE)).round() as u64;
     let expected = ticks * onlookers.len() as u64;
     let before = cpu_time(baseline.process.pid())?;
-    baseline.begin(frame, ticks, INTERVAL)?;
+    baseline.show(frame)?;
+    baseline.begin(ticks, INTERVAL)?;
     let (mut seen, mut last_progress) = (0, Instant::now());
     while seen < expected && last_progress.elapsed() < SILENCE_MAX {
         let so_far = seen;

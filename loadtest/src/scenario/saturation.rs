@@ -1,6 +1,6 @@
 //! Row 3: how much one core can deliver, and at which latency.
 
-use super::audience::{Audience, Run};
+use super::audience::{Audience, Layout, Run};
 use super::{Setting, Sizes};
 use crate::failure::Failure;
 use crate::publisher::Pace;
@@ -23,7 +23,7 @@ const STEPS_MAX: usize = 12;
 /// message within the latency counts.
 pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
     let Sizes { batch, step, .. } = setting.sizes;
-    let mut audience = Audience::gather(setting)?;
+    let mut audience = Audience::gather(setting, Layout::Shared, setting.sizes.receivers)?;
     audience.run(setting, Pace::Window(WINDOW), batch, step / 2)?;
     let closed = audience.run(setting, Pace::Window(WINDOW), batch, step)?;
     let mut rate = closed.deliveries_per_s() / audience.len() as f64;

@@ -1,0 +1,32 @@
+//! The least a server can do to send one message to many sockets.
+
+use std::time::{Duration, Instant};
+
+use super::{accept_all, from_hex, write_frame};
+use crate::failure::Failure;
+
+/// What the process runs, until its stdin ends.
+pub(crate) fn serve(sockets: usize) -> Result<(), Failure> {
+    let receivers = accept_all(sockets)?;
+    println!("ready");
+    let mut frame = Vec::new();
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(Failure::io("stdin"))?;
+        let misread = || Failure::Unmeasurable(format!("the write loop does not understand {line:?}"));
+        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            ["frame", hex] => frame = from_hex(hex).ok_or_else(misread)?,
+            ["go", ticks, interval_us] => {
+                let ticks = ticks.parse().map_err(|_| misread())?;
+                let interval = Duration::from_micros(interval_us.parse().map_err(|_| misread())?);
+                let start = Instant::now();
+                for tick in 0..ticks {
+                    std::thread::sleep((start + interval * tick).saturating_duration_since(Instant::now()));
+                    receivers.iter().try_for_each(|receiver| write_frame(receiver, &frame))?;
+                }
+                println!("done {}", receivers.len() as u64 * u64::from(ticks));
+            }
+            _ => return Err(misread()),
+        }
+    }
+    Ok(())
+}
