@@ -1,1 +1,37 @@
-//! Placeholder.
+//! Which instances are alive, and who is connected to them.
+//!
+//! ```text
+//!   shards ─ connect, disconnect ─▶ Directory ─┐
+//!                                              ▼
+//!                    ┌───────┐   beat, rows  ┌───────┐ ◀── other instances
+//!                    │ heart │ ════════════▶ │ Store │     (memory or Redis)
+//!                    └───────┘ ◀════════════ └───────┘
+//!                     │     │   answers, beats of the peers
+//!               Lease ▼     ▼ Roster                    (pure: told the time, do no I/O)
+//!   gateway ◀─ LeaseState   Peers                       (watched)
+//! ```
+//!
+//! The three types that matter: [`Heart`] runs it all and gives a [`HeartHandle`]; [`LeaseState`] says whether this
+//! instance may act as the owner of its connections; [`Directory`] is who is connected here. Each change of rows in
+//! the [`Store`] carries the lease's token and is refused there when the token is stale.
+//!
+//! This crate does not know about sockets, messages or scopes, and takes over nothing from dead peers.
+#![warn(missing_docs)]
+
+mod directory;
+mod error;
+mod heart;
+mod instance;
+mod lease;
+mod roster;
+mod store;
+mod timings;
+
+pub use directory::{Directory, Row, RowChange, Seat};
+pub use error::{Fault, Refusal, StoreError};
+pub use heart::{Heart, HeartConfig, HeartHandle, Peers};
+pub use instance::{Incarnation, Instance, Status};
+pub use lease::{LeaseState, Loss, Token};
+pub use roster::{Beat, Peer};
+pub use store::{Acquired, BadRedis, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store};
+pub use timings::{BadTimings, Timings};

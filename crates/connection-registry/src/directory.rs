@@ -1,0 +1,200 @@
+//! Who is connected here: the instance's own truth, and what of it the store has yet to learn.
+//!
+//! ```text
+//!   shards ── connect, disconnect ──▶ Directory ── take(batch) ──▶ heart ══▶ rows in Redis
+//!   anybody ◀── get ───────────────── (rows)       (noted changes)
+//! ```
+//!
+//! Changes are noted by session, not queued one by one: a session that comes and goes between two beats costs the
+//! store nothing, and an idle instance writes nothing. The notes are bounded by what exists: sessions connected now,
+//! and at most [`GONE_SESSIONS_MAX`] that the store may still list; beyond that the whole instance is written anew.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use wire::{SessionId, TenantId, Timestamp, UserId};
+
+/// So many removals are remembered one by one while the store cannot be told. 16 bytes each, and the set's overhead.
+const GONE_SESSIONS_MAX: usize = 65_536;
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Of which customer.
+    pub tenant: TenantId,
+    /// Who.
+    pub user: UserId,
+    /// On which shard of this instance.
+    pub shard: u16,
+    /// Since when.
+    pub connected_at: Timestamp,
+}
+
+/// A change of one row in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowChange {
+    /// The session is here.
+    Put(SessionId, Row),
+    /// It is not, or no more.
+    Remove(SessionId),
+}
+
+impl RowChange {
+    /// Of which session.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Put(session, _) | Self::Remove(session) => *session,
+        }
+    }
+}
+
+/// The right to remove one row: what [`Directory::connect`] gives and [`Directory::disconnect`] takes back.
+///
+/// A client that reconnects before its old socket is found dead has the same session twice. The newer one owns the
+/// row; the older one's end must not remove it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a seat that is not given back leaves a row behind"]
+pub struct Seat {
+    session: SessionId,
+    serial: u64,
+}
+
+/// What is known about one session.
+#[derive(Debug)]
+struct Entry {
+    row: Row,
+    /// Of the seat that owns the row.
+    serial: u64,
+    /// Whether the store may list it, so that its end must be told.
+    told: bool,
+}
+
+/// What the store has yet to learn.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Number of the newest seat.
+    serial: u64,
+    /// Sessions of `rows` that came or changed.
+    changed: HashSet<SessionId>,
+    /// Sessions not in `rows` that the store may list.
+    gone: HashSet<SessionId>,
+    /// The store's rows are unknown: all are to be deleted, and written again.
+    rewrite: bool,
+}
+
+/// The directory of one instance.
+#[derive(Debug, Default)]
+pub struct Directory {
+    /// Read by anybody, changed only under the lock of `notes`: so the two agree.
+    rows: DashMap<SessionId, Entry>,
+    notes: Mutex<Notes>,
+}
+
+impl Directory {
+    /// A session is connected here. A row it already had is replaced.
+    pub fn connect(&self, session: SessionId, row: Row) -> Seat {
+        let mut notes = self.notes();
+        notes.serial += 1;
+        let serial = notes.serial;
+        let told = notes.gone.remove(&session) || self.rows.get(&session).is_some_and(|entry| entry.told);
+        self.rows.insert(session, Entry { row, serial, told });
+        notes.changed.insert(session);
+        Seat { session, serial }
+    }
+
+    /// The connection that got this seat has ended.
+    pub fn disconnect(&self, seat: Seat) {
+        let mut notes = self.notes();
+        let owned = self.rows.remove_if(&seat.session, |_, entry| entry.serial == seat.serial);
+        let Some((session, entry)) = owned else { return };
+        notes.changed.remove(&session);
+        if entry.told && !notes.rewrite {
+            notes.gone.insert(session);
+            if notes.gone.len() > GONE_SESSIONS_MAX {
+                self.note_all(&mut notes);
+            }
+        }
+    }
+
+    /// The row of a session, if it is connected here.
+    #[must_use]
+    pub fn get(&self, session: SessionId) -> Option<Row> {
+        self.rows.get(&session).map(|entry| entry.row.clone())
+    }
+
+    /// How many sessions are connected here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether nobody is connected here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// What the store knows is void: everything is to be written again.
+    pub(crate) fn rewrite(&self) {
+        self.note_all(&mut self.notes());
+    }
+
+    /// Whether the store's rows must be deleted before the next batch. Says so once.
+    pub(crate) fn take_rewrite(&self) -> bool {
+        std::mem::take(&mut self.notes().rewrite)
+    }
+
+    /// Up to `max` changes for the store, removals first. Empty when it knows everything.
+    pub(crate) fn take(&self, max: usize) -> Vec<RowChange> {
+        let mut notes = self.notes();
+        let gone: Vec<SessionId> = notes.gone.iter().take(max).copied().collect();
+        let changed: Vec<SessionId> = notes.changed.iter().take(max - gone.len()).copied().collect();
+        let mut batch = Vec::with_capacity(gone.len() + changed.len());
+        for session in gone {
+            notes.gone.remove(&session);
+            batch.push(RowChange::Remove(session));
+        }
+        for session in changed {
+            notes.changed.remove(&session);
+            let mut entry = self.rows.get_mut(&session).expect("changed names rows only, under one lock");
+            entry.told = true;
+            batch.push(RowChange::Put(session, entry.row.clone()));
+        }
+        if notes.changed.is_empty() {
+            notes.changed.shrink_to(0); // a storm of connections is over
+        }
+        batch
+    }
+
+    /// Notes the changes again whose fate in the store is unknown.
+    pub(crate) fn put_back(&self, batch: Vec<RowChange>) {
+        let mut notes = self.notes();
+        for change in batch {
+            let session = change.session();
+            if self.rows.contains_key(&session) {
+                notes.changed.insert(session);
+            } else {
+                notes.gone.insert(session);
+            }
+        }
+    }
+
+    fn note_all(&self, notes: &mut Notes) {
+        notes.gone = HashSet::new();
+        notes.changed = self.rows.iter().map(|entry| *entry.key()).collect();
+        for mut entry in self.rows.iter_mut() {
+            entry.told = false;
+        }
+        notes.rewrite = true;
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        // A panic elsewhere under the lock leaves a note too many or too few; the next rewrite heals that.
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

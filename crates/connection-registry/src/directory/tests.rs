@@ -1,0 +1,129 @@
+//! The directory's notes: exact whatever comes between two beats.
+
+use super::*;
+
+const ANY: usize = usize::MAX;
+
+fn session(number: u128) -> SessionId {
+    SessionId::from_random(number)
+}
+
+fn row(user: &str) -> Row {
+    Row {
+        tenant: TenantId::default(),
+        user: UserId::parse(user).unwrap(),
+        shard: 0,
+        connected_at: Timestamp(1_795_176_000_000),
+    }
+}
+
+#[test]
+fn a_connection_is_told_once_and_its_end_too() {
+    let directory = Directory::default();
+    let seat = directory.connect(session(1), row("alice"));
+    assert_eq!(directory.get(session(1)), Some(row("alice")));
+    assert_eq!(directory.take(ANY), [RowChange::Put(session(1), row("alice"))]);
+    assert_eq!(directory.take(ANY), []);
+    directory.disconnect(seat);
+    assert_eq!(directory.get(session(1)), None);
+    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1))]);
+    assert_eq!(directory.take(ANY), []);
+}
+
+#[test]
+fn what_comes_and_goes_between_two_beats_costs_nothing() {
+    let directory = Directory::default();
+    let seat = directory.connect(session(1), row("alice"));
+    directory.disconnect(seat);
+    assert_eq!(directory.take(ANY), []);
+}
+
+#[test]
+fn a_session_that_leaves_and_returns_is_one_change() {
+    let directory = Directory::default();
+    let seat = directory.connect(session(1), row("alice"));
+    directory.take(ANY);
+    directory.disconnect(seat);
+    let seat = directory.connect(session(1), row("bob"));
+    assert_eq!(directory.take(ANY), [RowChange::Put(session(1), row("bob"))]);
+    // It is known to have been told: its end must be told as well.
+    directory.disconnect(seat);
+    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1))]);
+
+    let seat = directory.connect(session(2), row("alice"));
+    directory.take(ANY);
+    directory.disconnect(seat);
+    let seat = directory.connect(session(2), row("alice"));
+    directory.disconnect(seat);
+    assert_eq!(directory.take(ANY), [RowChange::Remove(session(2))]);
+}
+
+#[test]
+fn the_end_of_an_older_socket_does_not_remove_its_sessions_row() {
+    let directory = Directory::default();
+    let older = directory.connect(session(1), row("alice"));
+    let newer = directory.connect(session(1), row("alice"));
+    directory.take(ANY);
+    directory.disconnect(older);
+    assert_eq!(directory.len(), 1);
+    assert_eq!(directory.take(ANY), []);
+    directory.disconnect(newer);
+    assert!(directory.is_empty());
+    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1))]);
+}
+
+#[test]
+fn a_batch_is_bounded_and_nothing_is_left_out() {
+    let directory = Directory::default();
+    let seats: Vec<Seat> = (0..10).map(|n| directory.connect(session(n), row("alice"))).collect();
+    assert_eq!(directory.take(4).len(), 4);
+    assert_eq!(directory.take(ANY).len(), 6);
+    for seat in seats {
+        directory.disconnect(seat);
+    }
+    directory.connect(session(20), row("bob"));
+    let batches = [directory.take(6), directory.take(6)];
+    assert_eq!(batches.each_ref().map(Vec::len), [6, 5]);
+    let puts = batches.concat().into_iter().filter(|change| matches!(change, RowChange::Put(..))).count();
+    assert_eq!(puts, 1);
+}
+
+#[test]
+fn a_batch_of_unknown_fate_is_told_again_as_things_are_then() {
+    let directory = Directory::default();
+    let leaving = directory.connect(session(1), row("alice"));
+    let _staying = directory.connect(session(2), row("bob"));
+    let batch = directory.take(ANY);
+    directory.disconnect(leaving);
+    directory.put_back(batch);
+    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1)), RowChange::Put(session(2), row("bob"))]);
+}
+
+#[test]
+fn a_rewrite_tells_everybody_who_is_here_and_nobody_else() {
+    let directory = Directory::default();
+    let gone = directory.connect(session(1), row("alice"));
+    let leaving = directory.connect(session(2), row("bob"));
+    let _staying = directory.connect(session(3), row("carol"));
+    directory.take(ANY);
+    directory.disconnect(gone);
+    directory.rewrite();
+    directory.disconnect(leaving);
+    assert!(directory.take_rewrite());
+    assert!(!directory.take_rewrite(), "said once");
+    assert_eq!(directory.take(ANY), [RowChange::Put(session(3), row("carol"))]);
+}
+
+#[test]
+fn too_many_removals_become_a_rewrite() {
+    let directory = Directory::default();
+    let _staying = directory.connect(session(0), row("alice"));
+    let numbers = 1..=GONE_SESSIONS_MAX as u128 + 1;
+    let seats: Vec<Seat> = numbers.map(|n| directory.connect(session(n), row("bob"))).collect();
+    directory.take(ANY);
+    for seat in seats {
+        directory.disconnect(seat);
+    }
+    assert!(directory.take_rewrite());
+    assert_eq!(directory.take(ANY), [RowChange::Put(session(0), row("alice"))]);
+}

@@ -1,0 +1,322 @@
+//! The task that keeps an instance in the fleet: holds its lease, looks at its peers, tells who is connected here.
+//!
+//! One beat is: renew (or ask for) the lease, read the peers, write the changes of the directory. A call that fails
+//! ends the beat; the next one tries again. Whatever happens, the lease is said to be lost at its deadline.
+
+mod told;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+use wire::InstanceId;
+
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::heart::told::ToldLease;
+use crate::instance::{Incarnation, Instance};
+use crate::lease::{Ask, Lease, LeaseState, Token};
+use crate::roster::{Change, Peer, Roster};
+use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
+use crate::timings::Timings;
+
+/// What a heart needs to know.
+#[derive(Debug, Clone)]
+pub struct HeartConfig {
+    /// Who we are: unique in the fleet.
+    pub id: InstanceId,
+    /// Where we listen, for operators.
+    pub address: Box<str>,
+    /// Checked by [`Timings::problems`].
+    pub timings: Timings,
+}
+
+/// This instance and the others, as of the last look at the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Ourselves.
+    pub own: Instance,
+    /// The others, by id.
+    pub others: Vec<Peer>,
+    /// So many are silent at once that Redis or a clock is suspected rather than they.
+    pub doubted: bool,
+}
+
+/// What the rest of the gateway holds of the heart.
+#[derive(Debug)]
+pub struct HeartHandle {
+    /// Whether this instance may act as owner. Check [`LeaseState::is_held`] with the time of acting.
+    pub lease: watch::Receiver<LeaseState>,
+    /// The fleet.
+    pub peers: watch::Receiver<Peers>,
+    /// Told of every connection and its end.
+    pub directory: Arc<Directory>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl HeartHandle {
+    /// Gives the lease back, removes the instance's rows, and ends the heart. To be called when the last connection
+    /// is closed. Takes as long as the calls to the store may, at most.
+    pub async fn stop(self) {
+        let Self { stop, task, .. } = self;
+        // It is gone already only if it panicked, which the next line tells.
+        let _ = stop.send(());
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the heart did not end well; its lease will run out");
+        }
+    }
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Heart<S> {
+    store: S,
+    timings: Timings,
+    /// Ourselves, in the current incarnation.
+    instance: Instance,
+    /// Of the newest beat.
+    number: u64,
+    lease: ToldLease,
+    roster: Roster,
+    peers: watch::Sender<Peers>,
+    directory: Arc<Directory>,
+    /// How many rows the store has of us, when its last answer said so.
+    rows_stored: Option<usize>,
+    /// A life before this one whose rows may be in the store.
+    life_before: Option<Incarnation>,
+    /// What failed in the last beat, so that each trouble is logged once.
+    trouble: Option<StoreError>,
+}
+
+impl<S: Store> Heart<S> {
+    /// Starts the task on the current runtime.
+    ///
+    /// # Panics
+    /// When the timings have problems, or outside of a tokio runtime.
+    pub fn start(config: HeartConfig, store: S) -> HeartHandle {
+        let HeartConfig { id, address, timings } = config;
+        assert_eq!(timings.problems(), [], "the configuration has been checked");
+        let instance = Instance { id: id.clone(), incarnation: begin_life(), address };
+        let lease = Lease::new(S::LEASES_END.then_some(timings.lease), timings.drift());
+        let (lease, lease_watch) = ToldLease::new(lease);
+        let (peers, peers_watch) = watch::channel(Peers { own: instance.clone(), others: Vec::new(), doubted: false });
+        let directory = Arc::new(Directory::default());
+        let roster = Roster::new(id, timings.beat, timings.lease, timings.reap);
+        let heart = Self {
+            store,
+            timings,
+            instance,
+            number: 0,
+            lease,
+            roster,
+            peers,
+            directory: Arc::clone(&directory),
+            rows_stored: None,
+            life_before: None,
+            trouble: None,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(heart.run(stopped));
+        HeartHandle { lease: lease_watch, peers: peers_watch, directory, stop, task }
+    }
+
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        // The first beat comes at once, the second after a random part of a beat: instances that start together
+        // do not beat together.
+        let mut due = Instant::now();
+        let mut pause = self.timings.beat.mul_f64(random() as f64 / u64::MAX as f64);
+        loop {
+            let fenced = self.is_fenced();
+            tokio::select! {
+                biased; // a stop must not wait for a beat, and a deadline is what beats are for
+                _ = &mut stop => break,
+                () = self.lease.deadline_passed() => self.lease.tick(),
+                () = sleep_until(due.into()) => {
+                    due = Instant::now() + pause;
+                    pause = self.timings.beat;
+                    self.beat().await;
+                }
+            }
+            if self.is_fenced() && !fenced {
+                due = Instant::now() + self.timings.beat; // so that everybody sees it before it ends
+            }
+        }
+        self.release().await;
+    }
+
+    async fn beat(&mut self) {
+        if self.is_fenced() {
+            self.begin_again().await;
+        }
+        self.lease.tick();
+        let mut result = Ok(());
+        // A refusal says that the lease was lost behind our back; then there is no reason to wait with asking again.
+        for _ in 0..2 {
+            if self.is_fenced() {
+                return;
+            }
+            result = self.work().await;
+            let Err(StoreError::Refused(refusal)) = &result else { break };
+            tracing::warn!(%refusal, "the store refused this instance's lease");
+            self.lease.update(|lease, now| lease.refused(*refusal, now));
+        }
+        self.note(result.err());
+    }
+
+    /// The calls of one beat.
+    async fn work(&mut self) -> Result<(), StoreError> {
+        self.number += 1;
+        match self.lease.ask() {
+            Ask::Renew(token) => self.renew(&token).await?,
+            Ask::Acquire => self.acquire().await?,
+        }
+        self.look().await?;
+        self.tell().await
+    }
+
+    async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
+        let sent = Instant::now();
+        let rows = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
+        self.lease.update(|lease, now| lease.renewed(sent, now));
+        if self.rows_stored.is_some_and(|stored| stored != rows) {
+            tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
+            self.directory.rewrite();
+        }
+        Ok(())
+    }
+
+    async fn acquire(&mut self) -> Result<(), StoreError> {
+        let sent = Instant::now();
+        match self.lease.during(self.store.acquire(&self.instance, self.number)).await? {
+            Acquired::Granted { token, before } => {
+                self.lease.update(|lease, now| lease.granted(token, sent, now));
+                self.life_before = before.filter(|before| *before != self.instance.incarnation);
+                // Between two leases anybody may have removed our rows: only the directory knows the truth.
+                self.directory.rewrite();
+            }
+            Acquired::Busy { holder } => self.lease.update(|lease, _| lease.busy(holder)),
+        }
+        Ok(())
+    }
+
+    /// Reads the peers' beats.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let beats = self.lease.during(self.store.peers()).await?;
+        for change in self.roster.observe(beats, Instant::now()) {
+            log(&change);
+        }
+        self.peers.send_replace(Peers {
+            own: self.instance.clone(),
+            others: self.roster.peers().cloned().collect(),
+            doubted: self.roster.doubts(),
+        });
+        Ok(())
+    }
+
+    /// Writes what changed in the directory, in bounded batches and for at most half a beat. What is left waits for
+    /// the next one.
+    async fn tell(&mut self) -> Result<(), StoreError> {
+        let started = Instant::now();
+        while let Some(token) = self.lease.held(Instant::now()) {
+            if let Some(before) = self.life_before {
+                self.lease.during(self.store.delete_rows(&self.instance, &token, before)).await?;
+                self.life_before = None;
+            } else if self.directory.take_rewrite() {
+                self.rows_stored = None;
+                let own = self.instance.incarnation;
+                let deleted = self.lease.during(self.store.delete_rows(&self.instance, &token, own)).await;
+                deleted.inspect_err(|_| self.directory.rewrite())?;
+                self.rows_stored = Some(0);
+            } else {
+                let batch = self.directory.take(ROW_CHANGES_MAX);
+                if batch.is_empty() {
+                    break;
+                }
+                self.rows_stored = None;
+                match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
+                    Ok(rows) => self.rows_stored = Some(rows),
+                    Err(error) => {
+                        self.directory.put_back(batch);
+                        return Err(error);
+                    }
+                }
+            }
+            if started.elapsed() >= self.timings.beat / 2 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_fenced(&self) -> bool {
+        *self.lease.state() == LeaseState::Fenced
+    }
+
+    /// A fenced incarnation is over. The next one has no lease and no rows yet.
+    async fn begin_again(&mut self) {
+        self.give_back().await;
+        let fenced = std::mem::replace(&mut self.instance.incarnation, begin_life());
+        tracing::warn!(%fenced, incarnation = %self.instance.incarnation, "begins again as a new incarnation");
+        self.lease.update(|lease, _| lease.begin_again());
+        self.rows_stored = None;
+    }
+
+    async fn release(mut self) {
+        self.give_back().await;
+        self.lease.update(|lease, _| lease.released());
+    }
+
+    /// Ends the lease in the store if it is still there, where it would keep the next incarnation out.
+    async fn give_back(&mut self) {
+        if let Ask::Renew(token) = self.lease.ask()
+            && let Err(error) = self.store.release(&self.instance, &token).await
+        {
+            tracing::warn!(%error, "could not give the lease back; it runs out by itself");
+        }
+    }
+
+    /// Logs a trouble when it begins, changes or ends.
+    fn note(&mut self, trouble: Option<StoreError>) {
+        if self.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(error) if error.may_retry() => {
+                tracing::warn!(%error, fault = ?error.fault(), "a beat failed; trying again at the next");
+            }
+            Some(error) => tracing::error!(%error, fault = ?error.fault(), "a beat failed"),
+            None => tracing::info!("beats succeed again"),
+        }
+        self.trouble = trouble;
+    }
+}
+
+fn log(change: &Change) {
+    match change {
+        Change::Joined(peer) => {
+            tracing::info!(id = %peer.id, incarnation = %peer.incarnation, address = &*peer.address, "a peer joined");
+        }
+        Change::Suspected(peer) => tracing::warn!(id = %peer.id, "a peer is silent for as long as its lease lasts"),
+        Change::Recovered(peer) => tracing::info!(id = %peer.id, "a silent peer beats again"),
+        Change::Left(peer) => tracing::info!(id = %peer.id, incarnation = %peer.incarnation, "a peer left"),
+        Change::ManyVanished { silent, of } => {
+            tracing::error!(silent, of, "so many peers fell silent at once that Redis or a clock is suspected");
+        }
+    }
+}
+
+fn begin_life() -> Incarnation {
+    // A clock before 1970 or after 2106 costs the readable half, not the uniqueness.
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    Incarnation::new(u32::try_from(seconds).unwrap_or(u32::MAX), random() as u32)
+}
+
+/// Random enough for uniqueness and jitter: the keys that hash maps draw from the operating system.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
+}

@@ -1,0 +1,149 @@
+//! The roster on literal clocks: beat 2 s, suspect after 6 s, gone after 8 s.
+
+use super::*;
+use crate::instance::Incarnation;
+
+fn instance(id: &str, life: u32) -> Instance {
+    Instance {
+        id: InstanceId::parse(id).unwrap(),
+        incarnation: Incarnation::new(life, 0),
+        address: "127.0.0.1:1".into(),
+    }
+}
+
+fn beat(id: &str, life: u32, number: u64) -> Beat {
+    Beat { instance: instance(id, life), number, age: Duration::ZERO }
+}
+
+/// A roster of instance `me` and a clock in seconds.
+struct Watch {
+    roster: Roster,
+    zero: Instant,
+}
+
+impl Watch {
+    fn new() -> Self {
+        let seconds = Duration::from_secs;
+        let me = InstanceId::parse("me").unwrap();
+        Self { roster: Roster::new(me, seconds(2), seconds(6), seconds(8)), zero: Instant::now() }
+    }
+
+    fn look(&mut self, second: u64, beats: Vec<Beat>) -> Vec<Change> {
+        self.roster.observe(beats, self.zero + Duration::from_secs(second))
+    }
+
+    fn statuses(&self) -> Vec<(&str, Status)> {
+        self.roster.peers().map(|peer| (peer.instance.id.as_str(), peer.status)).collect()
+    }
+}
+
+#[test]
+fn a_silent_peer_is_suspected_then_gone_and_its_corpse_stays_gone() {
+    let mut watch = Watch::new();
+    assert_eq!(watch.look(0, vec![beat("me", 1, 1), beat("a", 1, 7)]), [Change::Joined(instance("a", 1))]);
+    for second in [2, 4] {
+        assert_eq!(watch.look(second, vec![beat("me", 1, second), beat("a", 1, 7)]), []);
+    }
+    assert_eq!(watch.look(6, vec![beat("a", 1, 7)]), [Change::Suspected(instance("a", 1))]);
+    assert_eq!(watch.look(8, vec![beat("a", 1, 7)]), [Change::Left(instance("a", 1))]);
+    assert_eq!(watch.look(10, vec![beat("a", 1, 7)]), []);
+    assert_eq!(watch.statuses(), [("a", Status::Gone)]);
+    assert_eq!(watch.look(12, vec![]), []);
+    assert_eq!(watch.statuses(), []);
+}
+
+#[test]
+fn a_suspect_recovers_and_a_gone_one_joins_again() {
+    let mut watch = Watch::new();
+    watch.look(0, vec![beat("a", 1, 1)]);
+    for second in [2, 4, 6] {
+        watch.look(second, vec![beat("a", 1, 1)]);
+    }
+    assert_eq!(watch.look(7, vec![beat("a", 1, 2)]), [Change::Recovered(instance("a", 1))]);
+    for second in [9, 11, 13, 15] {
+        watch.look(second, vec![beat("a", 1, 2)]);
+    }
+    assert_eq!(watch.statuses(), [("a", Status::Gone)]);
+    assert_eq!(watch.look(17, vec![beat("a", 1, 3)]), [Change::Joined(instance("a", 1))]);
+}
+
+#[test]
+fn a_goodbye_and_a_new_life_are_told_at_once() {
+    let mut watch = Watch::new();
+    watch.look(0, vec![beat("a", 1, 1), beat("b", 1, 1)]);
+    assert_eq!(watch.look(2, vec![beat("b", 1, 2)]), [Change::Left(instance("a", 1))]);
+    assert_eq!(
+        watch.look(4, vec![beat("b", 2, 1)]),
+        [Change::Left(instance("b", 1)), Change::Joined(instance("b", 2))]
+    );
+}
+
+#[test]
+fn an_observer_that_was_frozen_has_no_opinion() {
+    let mut watch = Watch::new();
+    watch.look(0, vec![beat("a", 1, 1)]);
+    // A minute without looking counts as two beats.
+    assert_eq!(watch.look(60, vec![beat("a", 1, 1)]), []);
+    assert_eq!(watch.statuses(), [("a", Status::Up)]);
+    assert_eq!(watch.look(62, vec![beat("a", 1, 1)]), [Change::Suspected(instance("a", 1))]);
+}
+
+#[test]
+fn at_first_sight_the_age_of_the_record_counts() {
+    let mut watch = Watch::new();
+    let aged = |seconds| Beat { age: Duration::from_secs(seconds), ..beat("a", 1, 1) };
+    assert_eq!(watch.look(0, vec![aged(600)]), []);
+    assert_eq!(watch.statuses(), [("a", Status::Gone)]);
+
+    let mut watch = Watch::new();
+    assert_eq!(watch.look(0, vec![aged(7)]), [Change::Joined(instance("a", 1)), Change::Suspected(instance("a", 1))]);
+    assert_eq!(watch.look(2, vec![aged(9)]), [Change::Left(instance("a", 1))]);
+}
+
+#[test]
+fn when_a_third_falls_silent_together_nobody_is_buried_until_it_has_lasted() {
+    let mut watch = Watch::new();
+    let live = |second| ["a", "b", "c", "d"].map(|id| beat(id, 1, second)).to_vec();
+    let with_dead = |second| [live(second), vec![beat("x", 1, 0), beat("y", 1, 0)]].concat();
+    watch.look(0, with_dead(0));
+    for second in [2, 4] {
+        assert_eq!(watch.look(second, with_dead(second)), []);
+    }
+    let changes = watch.look(6, with_dead(6));
+    assert_eq!(changes[0], Change::ManyVanished { silent: 2, of: 6 });
+    assert!(watch.roster.doubts());
+    for second in [8, 10, 12, 14] {
+        assert_eq!(watch.look(second, with_dead(second)), [], "at {second} s");
+    }
+    let changes = watch.look(16, with_dead(16));
+    assert_eq!(changes, [Change::Left(instance("x", 1)), Change::Left(instance("y", 1))]);
+    watch.look(18, with_dead(18));
+    assert!(!watch.roster.doubts());
+}
+
+#[test]
+fn fewer_than_a_third_are_buried_in_time() {
+    let mut watch = Watch::new();
+    let ids = ["a", "b", "c", "d", "e"];
+    let beats = |second| {
+        let mut beats = ids.map(|id| beat(id, 1, second)).to_vec();
+        beats.extend([beat("x", 1, 0), beat("y", 1, 0)]);
+        beats
+    };
+    for second in [0, 2, 4, 6] {
+        watch.look(second, beats(second));
+    }
+    let changes = watch.look(8, beats(8));
+    assert_eq!(changes, [Change::Left(instance("x", 1)), Change::Left(instance("y", 1))]);
+}
+
+#[test]
+fn a_store_that_forgot_everybody_buries_nobody() {
+    let mut watch = Watch::new();
+    let all = |number| ["a", "b", "c"].map(|id| beat(id, 1, number)).to_vec();
+    watch.look(0, all(1));
+    // FLUSHALL: the list is empty until everybody has registered again.
+    assert_eq!(watch.look(2, vec![]), []);
+    assert_eq!(watch.look(4, all(2)), []);
+    assert_eq!(watch.statuses(), [("a", Status::Up), ("b", Status::Up), ("c", Status::Up)]);
+}
