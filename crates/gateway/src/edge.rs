@@ -1,1 +1,257 @@
-//! Being written.
+//! The edge: accepts, speaks HTTP, checks tokens, and hands upgraded sockets to the shards. One thread.
+//!
+//! ```text
+//!   accept ─▶ hyper ─▶ route ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ place
+//!     │ at most HANDSHAKES_MAX at once         └▶ 4xx, 503, health, page: one answer, then close
+//!     └ each has handshake_timeout for all of it, however slowly it sends or reads
+//! ```
+//!
+//! A connection keeps nothing of its request: a single header value pins hyper's whole read buffer of 8 KiB.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use wire::{Close, ErrorCode, SessionId, TenantId};
+
+use crate::counters::{Counter, ShardCounters};
+use crate::handoff::{Handoff, Opening};
+use crate::handshake::{Handshake, Refusal};
+use crate::health::{Health, Phase};
+use crate::page::Page;
+
+pub(crate) mod answer;
+mod backoff;
+mod percent;
+mod route;
+
+pub(crate) use backoff::accept_backoff;
+pub(crate) use percent::percent_decode;
+
+use route::Route;
+
+/// Most requests in progress; above it nothing is accepted and the kernel's backlog fills. With
+/// [`HEAD_BYTES_MAX`] it bounds what unauthenticated peers can make the edge hold: 64 MiB.
+const HANDSHAKES_MAX: usize = 4096;
+/// Longest request head. HAProxy's own buffer (`tune.bufsize`) has the same size.
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most header lines; browsers behind two proxies send about thirty.
+pub(crate) const HEADERS_MAX: usize = 64;
+
+/// What an operator may tune here.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgeConfig {
+    /// How long a request may take, from accept to the last byte of the answer.
+    pub(crate) handshake_timeout: Duration,
+    /// Most sockets on all shards; above it an upgrade is answered by 101 and close 1013, because HAProxy
+    /// would take a 503 for the instance and try them all in turn.
+    pub(crate) connections_max: u64,
+}
+
+/// What the edge counts.
+#[derive(Debug, Default)]
+pub(crate) struct EdgeCounters {
+    /// Sockets accepted.
+    pub(crate) accepts: Counter,
+    /// Accepts that failed for want of descriptors or memory.
+    pub(crate) accept_errors: Counter,
+    /// Requests that did not end in time.
+    pub(crate) timeouts: Counter,
+    /// Connections on which HTTP was broken or broke off.
+    pub(crate) http_errors: Counter,
+    /// Requests refused by HTTP status.
+    pub(crate) http_refusals: Counter,
+    /// Upgrades handed to a shard, welcome or not.
+    pub(crate) upgrades: Counter,
+    /// Upgrades answered 101 and then refused, full instance included.
+    pub(crate) upgrades_refused: Counter,
+    /// Upgrades refused because the instance was full.
+    pub(crate) upgrades_full: Counter,
+}
+
+/// The edge and all it consults. `P` hands a connection to a shard.
+pub(crate) struct Edge<P> {
+    config: EdgeConfig,
+    handshake: Handshake,
+    health: Arc<Health>,
+    /// The page at `/` and its tokens, in development.
+    page: Option<Page>,
+    /// Whose `connections` gauges say how full the instance is.
+    shards: Vec<Arc<ShardCounters>>,
+    counters: Arc<EdgeCounters>,
+    place: P,
+}
+
+/// An upgrade that has been answered and waits for hyper to let go of the socket.
+struct Promise {
+    upgrade: OnUpgrade,
+    session_id: SessionId,
+    path_tenant: Option<TenantId>,
+    opening: Opening,
+}
+
+/// Ends a connection without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("a shard is stuck, and nothing is said")]
+struct Silence;
+
+// === impl Edge ===
+
+impl<P: Fn(Handoff) + 'static> Edge<P> {
+    pub(crate) fn new(
+        config: EdgeConfig,
+        handshake: Handshake,
+        health: Arc<Health>,
+        page: Option<Page>,
+        shards: Vec<Arc<ShardCounters>>,
+        counters: Arc<EdgeCounters>,
+        place: P,
+    ) -> Self {
+        Self { config, handshake, health, page, shards, counters, place }
+    }
+
+    /// Accepts until dropped. Runs on a local runtime: connections become tasks beside it.
+    pub(crate) async fn run(self, listener: TcpListener) -> Infallible {
+        let edge = Rc::new(self);
+        let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        loop {
+            let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    edge.counters.accepts.add(1);
+                    let edge = edge.clone();
+                    tokio::task::spawn_local(async move {
+                        edge.serve(stream).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    let Some(pause) = accept_backoff(&error) else { continue };
+                    edge.counters.accept_errors.add(1);
+                    tracing::warn!(%error, ?pause, "cannot accept; pausing");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One connection: one request, one answer, and perhaps a handoff.
+    async fn serve(&self, stream: TcpStream) {
+        // Frames are small and finished; waiting for more would only delay them.
+        if stream.set_nodelay(true).is_err() {
+            return; // The peer is gone already.
+        }
+        let promise = Cell::new(None);
+        let service = service_fn(|request| std::future::ready(self.answer(request, &promise)));
+        let http = http1::Builder::new()
+            .header_read_timeout(None) // The deadline below covers the head and everything after it.
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        match tokio::time::timeout(self.config.handshake_timeout, http).await {
+            Err(_) => self.counters.timeouts.add(1),
+            Ok(Err(error)) => {
+                self.counters.http_errors.add(1);
+                tracing::debug!(%error, "http");
+            }
+            Ok(Ok(())) => {
+                if let Some(promise) = promise.take() {
+                    self.keep(promise).await;
+                }
+            }
+        }
+    }
+
+    /// Takes the socket out of this runtime and gives it away.
+    async fn keep(&self, promise: Promise) {
+        // Fails when the peer left before the 101 was written.
+        let Ok(upgraded) = promise.upgrade.await else { return };
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("every connection served here is a TcpStream");
+        // A copy, because `read_buf` holds on to hyper's whole buffer even when it is empty.
+        let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
+        let Ok(socket) = parts.io.into_inner().into_std() else { return };
+        self.counters.upgrades.add(1);
+        let Promise { session_id, path_tenant, opening, .. } = promise;
+        (self.place)(Handoff { socket, early, session_id, path_tenant, opening });
+    }
+
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        promise: &Cell<Option<Promise>>,
+    ) -> Result<Response<Full<Bytes>>, Silence> {
+        let routed = Route::of(request.method(), request.uri().path(), self.page.is_some());
+        let answered = match routed {
+            Ok(Route::Upgrade(path_tenant)) => self.upgrade(&mut request, path_tenant, promise),
+            Ok(Route::Health) if self.health.is_frozen(Instant::now()) => return Err(Silence),
+            Ok(Route::Livez | Route::Readyz) if self.health.is_frozen(Instant::now()) => return Err(Silence),
+            Ok(Route::Health) => Ok(answer::health(&self.health)),
+            Ok(Route::Livez) => Ok(answer::livez()),
+            Ok(Route::Readyz) => Ok(answer::readyz(&self.health)),
+            Ok(Route::Page) => {
+                self.page.as_ref().ok_or(Refusal::not_found()).and_then(|page| page.answer(&request, unix_s()))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        Ok(answered.unwrap_or_else(|refusal| {
+            self.counters.http_refusals.add(1);
+            tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "refused");
+            answer::refusal(&refusal)
+        }))
+    }
+
+    fn upgrade(
+        &self,
+        request: &mut Request<Incoming>,
+        path_tenant: Option<TenantId>,
+        promise: &Cell<Option<Promise>>,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let session_id = draw_session_id();
+        let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        if self.health.phase() != Phase::Running {
+            return Err(Refusal::draining());
+        }
+        let connections: u64 = self.shards.iter().map(|shard| shard.connections.get()).sum();
+        if connections >= self.config.connections_max {
+            self.counters.upgrades_full.add(1);
+            let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
+            let message = "this instance is full; come back a little later".into();
+            upgrade.opening = Opening::Refused { code, close, message };
+        }
+        if let Opening::Refused { code, .. } = &upgrade.opening {
+            self.counters.upgrades_refused.add(1);
+            tracing::debug!(code = code.as_str(), "upgrade refused");
+        }
+        let response = answer::switching_protocols(&upgrade);
+        let opening = upgrade.opening;
+        promise.set(Some(Promise { upgrade: hyper::upgrade::on(request), session_id, path_tenant, opening }));
+        Ok(response)
+    }
+}
+
+fn draw_session_id() -> SessionId {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("the kernel's random source does not fail once it has begun");
+    SessionId::from_random(u128::from_ne_bytes(bits))
+}
+
+/// The clock of tokens. A clock before 1970 is read as 1970.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;

@@ -228,10 +228,10 @@ impl Verifier {
 
 fn validation(algorithm: Algorithm, policy: &Policy) -> Validation {
     let mut validation = Validation::new(algorithm);
-    // Times are checked here, against the clock we are handed.
+    // Times are checked by `read_claims`, against the clock it is handed.
     validation.validate_exp = false;
     validation.validate_nbf = false;
-    validation.required_spec_claims = ["exp", "sub"].map(String::from).into();
+    validation.required_spec_claims.clear();
     if let Some(issuer) = &policy.issuer {
         validation.set_issuer(&[issuer]);
         validation.required_spec_claims.insert("iss".into());
@@ -253,12 +253,8 @@ fn token_error(kind: &ErrorKind) -> TokenError {
         ErrorKind::InvalidSignature => TokenError::BadSignature,
         ErrorKind::InvalidIssuer => TokenError::WrongIssuer,
         ErrorKind::InvalidAudience => TokenError::WrongAudience,
-        ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
-            "iss" => TokenError::MissingClaim("iss"),
-            "aud" => TokenError::MissingClaim("aud"),
-            "exp" => TokenError::MissingClaim("exp"),
-            _ => TokenError::MissingClaim("sub"),
-        },
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => TokenError::MissingClaim("iss"),
+        ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim("aud"),
         // Base64 and UTF-8 are also how a broken signature part shows itself.
         ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => TokenError::Malformed,
         ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
@@ -285,3 +281,8 @@ impl TokenError {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod signed;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! HAProxy's agent check: whoever connects is told a weight, in one line.
+//!
+//! Only a weight, and `up` to undo a `down` that was said before. Never `down`: with `on-marked-down
+//! shutdown-sessions` it would cut every socket of every instance the moment Redis goes away. Never `drain`,
+//! `maint` or `ready`: these set the administrative state, which belongs to the operator's `set server`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::edge::accept_backoff;
+use crate::health::{Health, Phase};
+
+/// A line fits any empty socket buffer, so this is only reached by a peer that is already gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Answers until dropped.
+pub(crate) async fn run(listener: TcpListener, health: Arc<Health>) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Some(line) = line(&health, Instant::now()) {
+                    // A checker that left before its answer has nothing to be told.
+                    let _ = tokio::time::timeout(WRITE_TIMEOUT, tell(stream, line)).await;
+                }
+            }
+            Err(error) => {
+                if let Some(pause) = accept_backoff(&error) {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+async fn tell(mut stream: TcpStream, line: &'static str) -> std::io::Result<()> {
+    stream.write_all(line.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// The line, or nothing when a shard is stuck.
+fn line(health: &Health, now: Instant) -> Option<&'static str> {
+    if health.is_frozen(now) {
+        return None;
+    }
+    Some(match health.phase() {
+        Phase::Starting | Phase::Draining => "up 0%\n",
+        Phase::Running if health.is_isolated() => "up 1%\n",
+        Phase::Running => "up 100%\n",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::health::FROZEN_AFTER;
+
+    async fn ask(address: std::net::SocketAddr) -> String {
+        let mut said = String::new();
+        TcpStream::connect(address).await.unwrap().read_to_string(&mut said).await.unwrap();
+        said
+    }
+
+    #[tokio::test]
+    async fn one_line_for_whoever_connects() {
+        let health = Arc::new(Health::new(1, Instant::now()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let agent = tokio::spawn(run(listener, health.clone()));
+        assert_eq!(ask(address).await, "up 0%\n");
+        health.advance(Phase::Running);
+        assert_eq!(ask(address).await, "up 1%\n", "no broker yet");
+        health.set_broker_up(true);
+        health.set_lease_held(true);
+        assert_eq!(ask(address).await, "up 100%\n");
+        health.advance(Phase::Draining);
+        assert_eq!(ask(address).await, "up 0%\n");
+        agent.abort();
+    }
+
+    #[test]
+    fn a_stuck_shard_says_nothing() {
+        let begun = Instant::now();
+        let health = Health::new(1, begun);
+        health.beat(0, begun);
+        assert!(line(&health, begun).is_some());
+        assert_eq!(line(&health, begun + FROZEN_AFTER + Duration::from_millis(1)), None);
+    }
+}

@@ -1,0 +1,355 @@
+//! A real edge on a free port, spoken to by the byte; the hub is a list of handoffs.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::*;
+use crate::config::Origins;
+use crate::page::DevTokens;
+use crate::token::signed;
+
+/// Long enough for a slow machine; no test waits for it unless it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct TestEdge {
+    address: SocketAddr,
+    handoffs: mpsc::UnboundedReceiver<Handoff>,
+    health: Arc<Health>,
+    counters: Arc<EdgeCounters>,
+    shard: Arc<ShardCounters>,
+    task: JoinHandle<Infallible>,
+}
+
+impl TestEdge {
+    async fn start(handshake_timeout: Duration, health: Health) -> Self {
+        health.advance(Phase::Running);
+        let health = Arc::new(health);
+        let (counters, shard) = (Arc::new(EdgeCounters::default()), Arc::new(ShardCounters::default()));
+        let (place, handoffs) = mpsc::unbounded_channel();
+        let origins = Origins { loopback: true, ..Origins::default() };
+        let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
+        let page = Page::new(DevTokens::new(signed::SECRET, &wire::Families::default()));
+        let edge = Edge::new(
+            EdgeConfig { handshake_timeout, connections_max: 2 },
+            handshake,
+            health.clone(),
+            Some(page),
+            vec![shard.clone()],
+            counters.clone(),
+            move |handoff| place.send(handoff).expect("the test still listens"),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::task::spawn_local(edge.run(listener));
+        Self { address, handoffs, health, counters, shard, task }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends `bytes` and returns all that comes back until the edge closes.
+    async fn say(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // The edge may answer and close before it has read all.
+        let _ = stream.write_all(bytes).await;
+        read_to_end(&mut stream).await
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.say(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await
+    }
+
+    async fn next_handoff(&mut self) -> Handoff {
+        tokio::time::timeout(PATIENCE, self.handoffs.recv()).await.expect("a handoff").unwrap()
+    }
+}
+
+impl Drop for TestEdge {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn with_edge(handshake_timeout: Duration, test: impl AsyncFnOnce(&mut TestEdge)) {
+    let health = Health::new(1, Instant::now());
+    LocalSet::new().run_until(async { test(&mut TestEdge::start(handshake_timeout, health).await).await }).await;
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    match tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await {
+        Err(_) => panic!("the edge neither answered nor closed; so far: {}", String::from_utf8_lossy(&read)),
+        // What was not read when the edge closed comes back as a reset.
+        Ok(Err(error)) if error.kind() != io::ErrorKind::ConnectionReset => panic!("{error}"),
+        Ok(_) => String::from_utf8(read).unwrap(),
+    }
+}
+
+/// Reads one HTTP head, and not a byte of what follows.
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("an answer");
+        head.push(byte.unwrap_or_else(|error| panic!("{error} after {:?}", String::from_utf8_lossy(&head))));
+    }
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+fn upgrade(path: &str, more: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+    )
+}
+
+#[tokio::test]
+async fn an_upgrade_is_handed_over_with_its_first_bytes() {
+    with_edge(PATIENCE, async |edge| {
+        let mut stream = edge.connect().await;
+        // A masked ping in the same packet as the request.
+        let frame = [0x89, 0x80, 1, 2, 3, 4];
+        stream.write_all(&[upgrade("/ws/acme", "").as_bytes(), &frame].concat()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"), "{head}");
+        let handoff = edge.next_handoff().await;
+        assert_eq!(handoff.early, &frame[..]);
+        assert_eq!(handoff.path_tenant.as_ref().map(TenantId::as_str), Some("acme"));
+        assert!(matches!(handoff.opening, Opening::AwaitHello));
+        assert!(head.contains(&format!("set-cookie: session_id={}; httponly", handoff.session_id)), "{head}");
+        // The socket is out of the edge's hands, and works.
+        handoff.socket.set_nonblocking(false).unwrap();
+        io::Write::write_all(&mut &handoff.socket, b"hi").unwrap();
+        drop(handoff);
+        assert_eq!(read_to_end(&mut stream).await, "hi");
+        assert_eq!((edge.counters.upgrades.get(), edge.counters.upgrades_refused.get()), (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn early_bytes_do_not_hold_on_to_the_request() {
+    with_edge(PATIENCE, async |edge| {
+        let mut stream = edge.connect().await;
+        stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+        let handoff = edge.next_handoff().await;
+        assert!(handoff.early.is_empty());
+        // `try_into_mut` gives the buffer only to its sole owner; a static empty one has none.
+        assert_eq!(handoff.early.as_ptr(), Bytes::new().as_ptr());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_in_the_subprotocol_list_is_not_sent_back() {
+    with_edge(PATIENCE, async |edge| {
+        // Signed by the endpoint of the page, on the clock of this machine.
+        let body = edge.get("/dev/token?user=alice&tenant=acme").await;
+        let token = body.split("\r\n\r\n").nth(1).unwrap().trim().to_owned();
+        let mut stream = edge.connect().await;
+        let offers = format!("Sec-WebSocket-Protocol: tidegate.v1, tidegate.token.{token}\r\n");
+        stream.write_all(upgrade("/ws/acme", &offers).as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.contains("sec-websocket-protocol: tidegate.v1\r\n"), "{head}");
+        assert!(!head.contains("tidegate.token"), "{head}");
+        let Opening::Authenticated(identity) = edge.next_handoff().await.opening else { panic!("authenticated") };
+        assert_eq!((identity.tenant.as_str(), identity.user.as_str()), ("acme", "alice"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn refusals_of_well_formed_upgrades_are_told_by_frame() {
+    with_edge(PATIENCE, async |edge| {
+        for (more, code) in [
+            ("Authorization: Bearer nonsense\r\n", ErrorCode::Unauthenticated),
+            ("Origin: https://evil.example\r\n", ErrorCode::WrongOrigin),
+            ("Sec-WebSocket-Protocol: chat\r\n", ErrorCode::InvalidField),
+        ] {
+            let mut stream = edge.connect().await;
+            stream.write_all(upgrade("/ws", more).as_bytes()).await.unwrap();
+            assert!(read_head(&mut stream).await.starts_with("http/1.1 101 "), "{more}");
+            let Opening::Refused { code: told, .. } = edge.next_handoff().await.opening else { panic!("{more}") };
+            assert_eq!(told, code);
+        }
+        assert_eq!(edge.counters.upgrades_refused.get(), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_instance_refuses_by_frame_and_never_by_503() {
+    with_edge(PATIENCE, async |edge| {
+        edge.shard.connections.set(2);
+        let mut stream = edge.connect().await;
+        stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+        assert!(read_head(&mut stream).await.starts_with("http/1.1 101 "));
+        let Opening::Refused { code, close, .. } = edge.next_handoff().await.opening else { panic!("refused") };
+        assert_eq!((code, close), (ErrorCode::Unavailable, Close::TryAgainLater));
+        edge.shard.connections.set(1);
+        let mut stream = edge.connect().await;
+        stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+        assert!(matches!(edge.next_handoff().await.opening, Opening::AwaitHello));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_requests_get_a_status_a_code_and_a_sentence() {
+    with_edge(PATIENCE, async |edge| {
+        let without = |line: &str| upgrade("/ws", "").replace(line, "");
+        for (request, status, code) in [
+            (upgrade("/wss", ""), "404 Not Found", "not_found"),
+            (upgrade("/ws/a/b", ""), "404 Not Found", "not_found"),
+            (upgrade("/ws", "").replace("GET", "POST"), "405 Method Not Allowed", "method_not_allowed"),
+            (upgrade("/ws", "").replace("13\r\n", "8\r\n"), "426 Upgrade Required", "websocket_version"),
+            (without("Upgrade: websocket\r\n"), "426 Upgrade Required", "upgrade_required"),
+            (without("Connection: Upgrade\r\n"), "400 Bad Request", "bad_upgrade"),
+            (without("Host: 127.0.0.1\r\n"), "400 Bad Request", "bad_upgrade"),
+            (without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "400 Bad Request", "bad_upgrade"),
+            (upgrade("/ws", "Host: evil.example\r\n"), "400 Bad Request", "bad_upgrade"),
+            (upgrade("/ws", "Sec-WebSocket-Version: 13\r\n"), "400 Bad Request", "bad_upgrade"),
+            (upgrade("/ws", "").replace("HTTP/1.1", "HTTP/1.0"), "400 Bad Request", "bad_upgrade"),
+        ] {
+            let answer = edge.say(request.as_bytes()).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            // An HTTP/1.0 request is answered in kind.
+            assert!(head.splitn(2, ' ').nth(1).unwrap().starts_with(status), "{request}{answer}");
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["code"], code, "{request}{answer}");
+            assert!(body["message"].as_str().is_some_and(|sentence| sentence.len() > 20), "{answer}");
+        }
+        assert!(edge.say(b"POST /ws HTTP/1.1\r\nHost: a\r\n\r\n").await.contains("allow: GET\r\n"));
+        assert!(edge.handoffs.try_recv().is_err(), "nothing of this was handed over");
+        assert_eq!(edge.counters.http_refusals.get(), 12);
+    })
+    .await;
+}
+
+/// What one reader takes for a body and another for a second request. Nothing behind the first head may be answered.
+#[tokio::test]
+async fn smuggled_requests_are_never_read() {
+    with_edge(PATIENCE, async |edge| {
+        let smuggled = "GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+        let chunked = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+        let length = format!("Content-Length: {}\r\n", smuggled.len());
+        for request in [
+            upgrade("/ws", &length) + smuggled,
+            upgrade("/ws", "Content-Length: 0\r\n") + smuggled,
+            upgrade("/ws", "Transfer-Encoding: chunked\r\n") + &chunked,
+            upgrade("/ws", &format!("{length}Transfer-Encoding: chunked\r\n")) + &chunked,
+            upgrade("/ws", &format!("Transfer-Encoding: chunked\r\n{length}")) + &chunked,
+            upgrade("/ws", "Transfer-Encoding: xchunked\r\n") + &chunked,
+            upgrade("/ws", "Content-Length: 3\r\nContent-Length: 4\r\n") + smuggled,
+            upgrade("/ws", "Content-Length: +5\r\n") + smuggled,
+            upgrade("/ws", "Content-Length : 5\r\n") + smuggled,
+            upgrade("/ws", "X: a\r\n folded\r\n") + smuggled,
+            upgrade("/ws", "Sec-WebSocket-Version: 12\r\n") + smuggled,
+            format!("GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n{length}\r\n{smuggled}"),
+            format!("GET /nowhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n{smuggled}"),
+        ] {
+            let answer = edge.say(request.as_bytes()).await;
+            assert!(answer.matches("HTTP/1.1").count() <= 1, "{request}\n{answer}");
+            assert!(!answer.contains("ready"), "{request}\n{answer}");
+            assert!(!answer.starts_with("HTTP/1.1 101"), "{request}\n{answer}");
+        }
+        assert!(edge.handoffs.try_recv().is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_giant_head_is_refused_by_size_and_by_count() {
+    with_edge(PATIENCE, async |edge| {
+        let big = format!("X-Big: {}\r\n", "a".repeat(HEAD_BYTES_MAX));
+        let many = "X-Many: a\r\n".repeat(HEADERS_MAX);
+        for more in [big.as_str(), &many] {
+            let answer = edge.say(upgrade("/ws", more).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+        }
+        // A token of the size that is allowed fits.
+        let mut stream = edge.connect().await;
+        let bearer = format!("Authorization: Bearer {}\r\n", "a".repeat(wire::TOKEN_BYTES_MAX));
+        stream.write_all(upgrade("/ws", &bearer).as_bytes()).await.unwrap();
+        assert!(read_head(&mut stream).await.starts_with("http/1.1 101 "));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_handshake_is_closed_at_its_deadline() {
+    let deadline = Duration::from_millis(300);
+    with_edge(deadline, async |edge| {
+        let begun = Instant::now();
+        let mut stream = edge.connect().await;
+        let (mut from, mut to) = stream.split();
+        let drip = async {
+            // A byte every 20 ms keeps any timeout between bytes from firing. Ends when the edge closes.
+            for byte in upgrade("/ws", &"X: y\r\n".repeat(60)).bytes() {
+                if to.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let mut end = [0; 1];
+        tokio::select! {
+            () = drip => {}
+            read = from.read(&mut end) => assert!(matches!(read, Ok(0) | Err(_)), "closed without an answer"),
+        }
+        assert!(begun.elapsed() >= deadline, "not before the deadline");
+        assert!(begun.elapsed() < PATIENCE, "and not long after it");
+        assert_eq!(edge.counters.timeouts.get(), 1);
+        // The same for a peer that says nothing at all.
+        assert_eq!(edge.say(b"").await, "");
+        assert_eq!(edge.counters.timeouts.get(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn health_for_haproxy_and_kubernetes() {
+    with_edge(PATIENCE, async |edge| {
+        let answers = async |edge: &TestEdge| {
+            let mut answers = Vec::new();
+            for path in ["/ws/health", "/livez", "/readyz"] {
+                let answer = edge.get(path).await;
+                let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+                answers.push(format!("{} {}", &answer[9..12], body["status"].as_str().unwrap()));
+            }
+            answers
+        };
+        assert_eq!(answers(edge).await, ["200 isolated", "200 alive", "200 ready"]);
+        edge.health.set_broker_up(true);
+        edge.health.set_lease_held(true);
+        assert_eq!(answers(edge).await, ["200 connected", "200 alive", "200 ready"]);
+        edge.health.advance(Phase::Draining);
+        assert_eq!(answers(edge).await, ["404 draining", "200 alive", "503 draining"]);
+        let refused = edge.say(upgrade("/ws", "").as_bytes()).await;
+        assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+        assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_frozen_instance_answers_nothing() {
+    // The shard turned once, longer ago than it may be silent.
+    let long_ago = Instant::now().checked_sub(crate::health::FROZEN_AFTER * 2).expect("the machine is up for longer");
+    let health = Health::new(1, long_ago);
+    health.beat(0, long_ago);
+    let test = async {
+        let edge = TestEdge::start(PATIENCE, health).await;
+        for path in ["/ws/health", "/livez", "/readyz"] {
+            assert_eq!(edge.get(path).await, "", "{path}");
+        }
+        edge.health.beat(0, Instant::now());
+        assert!(edge.get("/livez").await.starts_with("HTTP/1.1 200 "));
+    };
+    LocalSet::new().run_until(test).await;
+}

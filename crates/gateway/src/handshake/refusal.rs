@@ -1,0 +1,75 @@
+//! An HTTP answer for what is not a WebSocket: a status, a stable code and a sentence that helps.
+
+use hyper::StatusCode;
+use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+
+/// Why a request is refused by HTTP status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// What a program may switch on.
+    pub(crate) code: &'static str,
+    /// What a person may read.
+    pub(crate) message: &'static str,
+    /// The header that the status asks for.
+    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    /// An upgrade that breaks RFC 6455 §4.2.1.
+    pub(crate) const fn bad_upgrade(message: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: "bad_upgrade", message, header: None }
+    }
+
+    /// A plain request to an address that is only for WebSockets.
+    pub(crate) fn upgrade_required() -> Self {
+        Self {
+            status: StatusCode::UPGRADE_REQUIRED,
+            code: "upgrade_required",
+            message: "this address takes WebSocket upgrades, and there is no Upgrade header; a proxy may have dropped it",
+            header: Some((UPGRADE, HeaderValue::from_static("websocket"))),
+        }
+    }
+
+    /// A version of WebSocket other than RFC 6455's.
+    pub(crate) fn websocket_version() -> Self {
+        Self {
+            status: StatusCode::UPGRADE_REQUIRED,
+            code: "websocket_version",
+            message: "this gateway speaks WebSocket version 13 (one Sec-WebSocket-Version header)",
+            header: Some((SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))),
+        }
+    }
+
+    /// A path that leads nowhere.
+    pub(crate) const fn not_found() -> Self {
+        let message = "there is nothing here; WebSockets are at /ws and /ws/TENANT";
+        Self { status: StatusCode::NOT_FOUND, code: "not_found", message, header: None }
+    }
+
+    /// A method that this path does not take.
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            code: "method_not_allowed",
+            message: "this path does not take that method; the Allow header says which it takes",
+            header: Some((ALLOW, HeaderValue::from_static(allowed))),
+        }
+    }
+
+    /// The instance takes no new connections; HAProxy tries another one (`retry-on 503`).
+    pub(crate) fn draining() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "draining",
+            message: "this instance takes no new connections; others do",
+            header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+        }
+    }
+
+    /// A request that a development endpoint cannot use.
+    pub(crate) const fn bad_request(message: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: "bad_request", message, header: None }
+    }
+}
