@@ -1,1 +1,87 @@
-fn main() {}
+//! What a person types: `cargo xtask` alone prints the commands.
+//!
+//! ```text
+//!   main ─▶ lane     test: each lane brings its needs, runs, and is told in one table
+//!        ─▶ cluster  Redis + three gateways + HAProxy on free loopback ports
+//!        ─▶ tidy     the rules of this repository, each one a function over source text
+//!        ─▶ bench    release builds, then the load generator's own benchmark
+//! ```
+//!
+//! This crate does not know the gateway: it starts programs and reads source text.
+
+mod cluster;
+mod failure;
+mod http;
+mod lane;
+mod package;
+mod socket;
+mod step;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+use crate::step::Step;
+
+const HELP: &str = "\
+Usage: cargo xtask <command>
+
+  test [--only LANE]...   run every test, or only the named lanes; installs what is missing by package name
+  cluster                 Redis, three gateways and HAProxy on free loopback ports; Ctrl-C ends all of it
+  bench [ARGS]...         release builds, then `loadtest bench` with ARGS: prints the budgets beside what was measured
+  tidy                    the rules of this repository alone, in a second
+  help                    this text
+
+Lanes of `test`, in order:
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<(), Failure> {
+    let Some((command, rest)) = args.split_first() else {
+        print_help();
+        return Ok(());
+    };
+    match command.as_str() {
+        "test" => lane::run(&lane::select(rest)?),
+        "cluster" => no_arguments(command, rest).and_then(|()| cluster::run()),
+        "bench" => bench(rest),
+        "tidy" => no_arguments(command, rest).and_then(|()| tidy::run()),
+        "help" | "-h" | "--help" => {
+            print_help();
+            Ok(())
+        }
+        unknown => Err(Failure::new(format!("no command `{unknown}`; there are test, cluster, bench, tidy and help"))),
+    }
+}
+
+fn print_help() {
+    print!("{HELP}");
+    for lane in lane::LANES {
+        println!("  {:<10} {}", lane.name, lane.about);
+    }
+}
+
+fn no_arguments(command: &str, rest: &[String]) -> Result<(), Failure> {
+    match rest.first() {
+        None => Ok(()),
+        Some(extra) => Err(Failure::new(format!("`{command}` takes no arguments, and `{extra}` was given"))),
+    }
+}
+
+fn bench(args: &[String]) -> Result<(), Failure> {
+    package::ensure(&[package::REDIS])?;
+    // The gateway first: a benchmark of a binary that is being compiled beside it measures the compiler.
+    Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
+    Step::cargo(&["run", "--release", "--package", "loadtest", "--", "bench"]).args(args).run()
+}

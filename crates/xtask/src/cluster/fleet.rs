@@ -1,0 +1,233 @@
+//! The processes of a cluster, from the first port to the last exit.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::member::Member;
+use super::port;
+use super::watchman::{Rank, Watchman};
+use crate::failure::Failure;
+use crate::{http, package, workspace};
+
+/// As many as the shipped HAProxy file has lines for.
+pub(crate) const GATEWAYS: usize = 3;
+/// A process that is not ready by then is not going to be.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Where one gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) clients: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    agent: SocketAddr,
+}
+
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) redis: SocketAddr,
+    pub(crate) gateways: Vec<Addresses>,
+    /// HAProxy: where clients connect, and its statistics.
+    pub(crate) entrance: SocketAddr,
+    pub(crate) statistics: SocketAddr,
+    /// Logs, and whatever a process writes.
+    pub(crate) dir: PathBuf,
+    /// Redis, the gateways, HAProxy: in the order in which they were started.
+    pub(crate) members: Vec<Member>,
+    watchman: Watchman,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Starts all of it and returns when HAProxy sends clients to every gateway, or when `stop` is raised.
+    pub(crate) fn start(binary: &Path, dir: &Path, stop: &AtomicBool) -> Result<Self, Failure> {
+        fs::create_dir_all(dir).map_err(Failure::during(format_args!("making {}", dir.display())))?;
+        let ports = port::free(3 + 3 * GATEWAYS)?;
+        let gateways =
+            ports[3..].chunks(3).map(|three| Addresses { clients: three[0], admin: three[1], agent: three[2] });
+        let mut fleet = Self {
+            redis: ports[0],
+            entrance: ports[1],
+            statistics: ports[2],
+            gateways: gateways.collect(),
+            dir: dir.to_owned(),
+            members: Vec::new(),
+            watchman: Watchman::start().map_err(Failure::during("starting the watchman"))?,
+        };
+        fleet.launch("redis", fleet.redis_command(), Rank::Base)?;
+        fleet.until("Redis answers", stop, |fleet| is_redis_ready(fleet.redis))?;
+        let key = random_key().map_err(Failure::during("reading /dev/urandom"))?;
+        for index in 0..GATEWAYS {
+            fleet.launch(&gateway_name(index), fleet.gateway_command(binary, index, &key), Rank::Front)?;
+        }
+        for index in 0..GATEWAYS {
+            let admin = fleet.gateways[index].admin;
+            let what = format!("{} is ready", gateway_name(index));
+            fleet.until(&what, stop, |_| http::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200))?;
+        }
+        fleet.launch("haproxy", fleet.haproxy_command(), Rank::Front)?;
+        fleet.until("HAProxy knows every gateway", stop, |fleet| {
+            (1..=GATEWAYS).all(|number| fleet.server(number).is_some_and(|server| server.status == "UP"))
+        })?;
+        Ok(fleet)
+    }
+
+    /// Members that ended since the last call.
+    pub(crate) fn fallen(&mut self) -> Vec<(String, ExitStatus)> {
+        let mut fallen = Vec::new();
+        for member in &mut self.members {
+            if let Some(status) = member.fell() {
+                // A watchman that is gone has ended everything already.
+                let _ = self.watchman.forget(member.pid());
+                fallen.push((member.name.clone(), status));
+            }
+        }
+        fallen
+    }
+
+    /// Ends every process and waits for it.
+    pub(crate) fn end(&mut self) {
+        self.watchman.release();
+        while !self.watchman.is_done() || self.members.iter().any(|member| !member.has_ended()) {
+            for member in &mut self.members {
+                member.fell();
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// What HAProxy says of gateway `number`, counted from 1.
+    pub(crate) fn server(&self, number: usize) -> Option<Server> {
+        let table = http::get(self.statistics, "/;csv").ok()?.body;
+        let mut lines = table.lines();
+        let columns: Vec<&str> = lines.next()?.trim_start_matches("# ").split(',').collect();
+        let column = |name: &str| columns.iter().position(|column| *column == name);
+        let (name, status, weight) = (column("svname")?, column("status")?, column("weight")?);
+        let wanted = format!("gateway{number}");
+        let row = lines.map(|line| line.split(',').collect::<Vec<_>>()).find(|row| row.get(name) == Some(&&*wanted))?;
+        Some(Server { status: (*row.get(status)?).to_owned(), weight: row.get(weight)?.parse().ok()? })
+    }
+
+    /// Polls until `done`, failing when a member ends, when it takes too long, or when we are told to stop.
+    fn until(&mut self, what: &str, stop: &AtomicBool, done: impl Fn(&Self) -> bool) -> Result<(), Failure> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while !done(self) {
+            if let Some((name, status)) = self.fallen().into_iter().next() {
+                let words = self.members.iter().find(|member| member.name == name).map(Member::last_words);
+                return Err(Failure::new(format!(
+                    "{name} ended ({status}) before {what}; its last words:\n{}",
+                    words.unwrap_or_default()
+                )));
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(Failure::new("told to stop while starting"));
+            }
+            if Instant::now() > deadline {
+                let dir = self.dir.display();
+                return Err(Failure::new(format!("waited {READY_WITHIN:?} until {what}; the logs are in {dir}")));
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, name: &str, command: Command, rank: Rank) -> Result<(), Failure> {
+        let member = Member::start(name, command, &self.dir, rank, &mut self.watchman)?;
+        self.members.push(member);
+        Ok(())
+    }
+
+    fn redis_command(&self) -> Command {
+        let mut command = program("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.redis.port().to_string()]);
+        // Nothing on disk: the cluster is for looking, and ends with its terminal. `noeviction`: Redis must refuse,
+        // not forget, when it is full, or a stream and its metadata part.
+        command.args(["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]);
+        command.arg("--dir").arg(&self.dir);
+        command
+    }
+
+    fn gateway_command(&self, binary: &Path, index: usize, key: &str) -> Command {
+        let Addresses { clients, admin, agent } = self.gateways[index];
+        let mut command = Command::new(binary);
+        // Whatever the person's own shell sets is about another gateway.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(["serve", "--dev"])
+            .env("TIDEGATE_INSTANCE", gateway_name(index))
+            .env("TIDEGATE_LISTEN", clients.to_string())
+            .env("TIDEGATE_ADMIN_LISTEN", admin.to_string())
+            .env("TIDEGATE_AGENT_LISTEN", agent.to_string())
+            .env("TIDEGATE_REDIS_URL", format!("redis://{}", self.redis))
+            // One key for all: a token from one instance is good on every other.
+            .env("TIDEGATE_AUTH_KEYS", format!(r#"[{{ kid = "cluster", algorithm = "HS256", secret = "{key}" }}]"#));
+        command
+    }
+
+    fn haproxy_command(&self) -> Command {
+        let mut command = program("haproxy");
+        command.arg("-f").arg(workspace::root().join("haproxy/haproxy.cfg")).current_dir(&self.dir);
+        command
+            .env("LB_BIND", self.entrance.to_string())
+            .env("LB_STATS", self.statistics.to_string())
+            // Relative to its directory: the path of a Unix socket has at most 107 bytes.
+            .env("LB_SOCKET", "haproxy.sock")
+            .env_remove("LB_RESOLVER");
+        for (index, gateway) in self.gateways.iter().enumerate() {
+            command
+                .env(format!("GATEWAY{}_ADDR", index + 1), gateway.clients.to_string())
+                .env(format!("GATEWAY{}_AGENT_PORT", index + 1), gateway.agent.port().to_string());
+        }
+        command
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// One server in HAProxy's eyes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// `UP`, `DOWN`, `NOLB` while it drains, or something between, such as `UP 1/3`.
+    pub(crate) status: String,
+    pub(crate) weight: u32,
+}
+
+fn gateway_name(index: usize) -> String {
+    format!("gateway{}", index + 1)
+}
+
+fn program(name: &str) -> Command {
+    Command::new(package::find(name).unwrap_or_else(|| name.into()))
+}
+
+/// 256 bits in hex, so that no quoting can go wrong.
+fn random_key() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn is_redis_ready(address: SocketAddr) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(READY_WITHIN))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer == b"+PONG")
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,69 @@
+//! One child of the cluster: its name, its process, its log.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::watchman::{Rank, Watchman};
+use crate::failure::Failure;
+
+/// How much of a log is shown when its process dies before it was ready.
+const TAIL_LINES: usize = 20;
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    process: Child,
+    log: PathBuf,
+    /// Set once, when it ended.
+    ended: Option<ExitStatus>,
+}
+
+impl Member {
+    /// Starts `command` with its output in `dir/name.log`, watched, in a process group of its own: Ctrl-C is for us.
+    pub(super) fn start(
+        name: &str,
+        mut command: Command,
+        dir: &Path,
+        rank: Rank,
+        watchman: &mut Watchman,
+    ) -> Result<Self, Failure> {
+        let starting = || format!("starting {name}");
+        let log = dir.join(format!("{name}.log"));
+        let file = File::create(&log).map_err(Failure::during(starting()))?;
+        let copy = file.try_clone().map_err(Failure::during(starting()))?;
+        command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0);
+        let mut process = command.spawn().map_err(Failure::during(starting()))?;
+        if let Err(error) = watchman.watch(process.id(), rank) {
+            // Nobody would end it after us, so it must not go on.
+            let _ = process.kill().and_then(|()| process.wait());
+            return Err(Failure::new(format!("watching {name}: {error}")));
+        }
+        Ok(Self { name: name.to_owned(), process, log, ended: None })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How it ended, the first time that is seen.
+    pub(super) fn fell(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_some() {
+            return None;
+        }
+        self.ended = self.process.try_wait().ok().flatten();
+        self.ended
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// The last lines it wrote.
+    pub(super) fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}

@@ -1,0 +1,25 @@
+//! Why a command stopped: one sentence for the person who typed it.
+
+use std::fmt;
+use std::io;
+
+/// A sentence that says what did not work and, where that is known, what to do.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+
+    /// Wraps an I/O error with what was being done: `during("starting redis-server")`.
+    pub(crate) fn during(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self(format!("{doing}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,70 @@
+//! One GET over loopback, for asking servers how they are.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// A server on this machine that has not answered by then is not well.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+/// Asks `address` for `path`; the connection closes after the answer.
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (head, body) =
+        text.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("an answer without an end of headers"))?;
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Ok(Answer { status: status(head)?, body: if is_chunked { join_chunks(body) } else { body.to_owned() } })
+}
+
+/// The number in `HTTP/1.1 200 OK`.
+pub(crate) fn status(head: &str) -> io::Result<u16> {
+    let word = head.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    word.ok_or_else(|| io::Error::other(format!("not an HTTP status line: {:?}", head.lines().next())))
+}
+
+/// The values of all headers `name`.
+pub(crate) fn headers<'a>(head: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+fn join_chunks(mut body: &str) -> String {
+    let mut joined = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let Ok(bytes) = usize::from_str_radix(size.trim(), 16) else { break };
+        let Some(chunk) = rest.get(..bytes).filter(|chunk| !chunk.is_empty()) else { break };
+        joined += chunk;
+        body = rest[bytes..].trim_start_matches("\r\n");
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read() {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nset-cookie: a=1\r\nSet-Cookie: b=2; HttpOnly";
+        assert_eq!(status(head).unwrap(), 101);
+        assert_eq!(headers(head, "set-cookie").collect::<Vec<_>>(), ["a=1", "b=2; HttpOnly"]);
+        assert!(status("SSH-2.0").is_err());
+    }
+
+    #[test]
+    fn chunks_are_joined() {
+        assert_eq!(join_chunks("5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"), "hello, world");
+    }
+}

@@ -1,0 +1,97 @@
+//! Lane `compose`: docker-compose.yml is valid, and what it gives the gateways and HAProxy is what they take.
+//!
+//! No engine is needed: `config` only reads. Where docker has no compose plugin, Debian's `docker-compose` reads too.
+
+use std::fs;
+
+use crate::failure::Failure;
+use crate::step::Step;
+use crate::{package, workspace};
+
+const FILE: &str = "docker-compose.yml";
+/// The one value that the file refuses to do without.
+const SECRET: &str = "JWT_SECRET";
+const GATEWAYS: [&str; 3] = ["gateway1", "gateway2", "gateway3"];
+
+pub(super) fn run() -> Result<(), Failure> {
+    let has_plugin = Step::new("docker").args(["compose", "version"]).succeeds();
+    if !has_plugin {
+        package::ensure(&[package::COMPOSE])?;
+    }
+    let config = || match has_plugin {
+        true => Step::new("docker").args(["compose", "--file", FILE, "config"]),
+        false => Step::new("docker-compose").args(["--file", FILE, "config"]),
+    };
+    if config().env(SECRET, "").succeeds() {
+        return Err(Failure::new(format!("{FILE} must refuse to start without {SECRET}, and does not")));
+    }
+    let text = config().env(SECRET, "0".repeat(64)).answer()?;
+    println!("ok: {FILE} is valid, and refuses to start without {SECRET}");
+    haproxy_knows_its_variables(&text)?;
+    gateways_take_their_environment(&text)
+}
+
+/// A misspelt variable would leave HAProxy with its default, on a server that is not there.
+fn haproxy_knows_its_variables(config: &str) -> Result<(), Failure> {
+    let shipped = fs::read_to_string(workspace::root().join("haproxy/haproxy.cfg"));
+    let shipped = shipped.map_err(Failure::during("reading haproxy/haproxy.cfg"))?;
+    let variables = environment(config, "haproxy");
+    match variables.iter().find(|(name, _)| !shipped.contains(name)) {
+        None if variables.is_empty() => Err(Failure::new("the service haproxy has no environment")),
+        None => Ok(()),
+        Some((name, _)) => Err(Failure::new(format!("haproxy.cfg does not know {name}"))),
+    }
+}
+
+fn gateways_take_their_environment(config: &str) -> Result<(), Failure> {
+    Step::cargo(&["build", "--package", "tidegate-gateway"]).run()?;
+    let binary = workspace::target().join("debug/tidegate");
+    for service in GATEWAYS {
+        let variables = environment(config, service);
+        if variables.is_empty() {
+            return Err(Failure::new(format!("the service {service} has no environment")));
+        }
+        let check = Step::new(&binary).args(["serve", "--check-config"]);
+        variables.into_iter().fold(check, |check, (name, value)| check.env(&name, value)).run()?;
+        println!("ok: {service} takes the environment that {FILE} gives it");
+    }
+    Ok(())
+}
+
+/// The variables of one service in what `config` prints: YAML of a fixed shape, two blanks a level, a value a line.
+fn environment(config: &str, service: &str) -> Vec<(String, String)> {
+    let header = format!("  {service}:");
+    let of_service =
+        config.lines().skip_while(|line| *line != header).skip(1).take_while(|line| line.starts_with("    "));
+    let variables = of_service.skip_while(|line| *line != "    environment:").skip(1);
+    variables
+        .take_while(|line| line.starts_with("      "))
+        .filter_map(|line| line.trim().split_once(": "))
+        .map(|(name, value)| (name.to_owned(), unquote(value)))
+        .collect()
+}
+
+fn unquote(value: &str) -> String {
+    let inside = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    if let Some(text) = inside('\'') {
+        return text.replace("''", "'");
+    }
+    match inside('"') {
+        Some(text) => text.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_of_one_service_is_read() {
+        let config = "services:\n  a:\n    environment:\n      X: wrong\n  b:\n    cap_drop:\n    - ALL\n    environment:\n      \
+                      A: 0.0.0.0:1\n      B: '[{ s = \"it''s\" }]'\n      C: \"x \\\"y\\\"\"\n    image: z\n  c:\n    environment:\n      D: no\n";
+        let expected = [("A", "0.0.0.0:1"), ("B", "[{ s = \"it's\" }]"), ("C", "x \"y\"")];
+        assert_eq!(environment(config, "b"), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(environment(config, "d"), []);
+    }
+}

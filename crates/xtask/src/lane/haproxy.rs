@@ -1,0 +1,228 @@
+//! Lane `haproxy`: the shipped file is valid without a warning, and in front of three real gateways it does what its
+//! comments say.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cluster::{Fleet, GATEWAYS};
+use crate::failure::Failure;
+use crate::socket::Socket;
+use crate::step::Step;
+use crate::{http, package, workspace};
+
+const CONFIG: &str = "haproxy/haproxy.cfg";
+/// HAProxy cuts a frozen gateway after 1.7 to 2.2 s; one more for a busy machine.
+const FROZEN_CUT_WITHIN: Duration = Duration::from_millis(3_200);
+/// For what HAProxy learns by its checks, several rounds of them, on a busy machine.
+const SEEN_WITHIN: Duration = Duration::from_secs(15);
+
+pub(super) fn run() -> Result<(), Failure> {
+    package::ensure(&[package::HAPROXY, package::REDIS])?;
+    // -dW: a warning is a mistake too.
+    Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).run()?;
+    Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).env("LB_RESOLVER", "127.0.0.11:53").run()?;
+    Step::cargo(&["build", "--package", "tidegate-gateway"]).run()?;
+    let binary = workspace::target().join("debug/tidegate");
+    let fleet = Fleet::start(&binary, &workspace::target().join("haproxy-lane"), &AtomicBool::new(false))?;
+    let token = token(&fleet)?;
+    let trial = Trial { fleet, authorization: format!("Authorization: Bearer {token}\r\n") };
+    trial.spreads_and_sticks()?;
+    trial.delivers_to_every_instance(&binary)?;
+    trial.refuses_other_upgrades()?;
+    trial.keeps_the_token_out_of_the_log(&token)?;
+    trial.cuts_a_frozen_instance()?;
+    trial.moves_clients_off_a_draining_instance()?;
+    trial.sends_a_sticky_client_past_a_dead_instance()?;
+    trial.keeps_clients_when_redis_is_gone()
+}
+
+/// From the page's own door, through HAProxy.
+fn token(fleet: &Fleet) -> Result<String, Failure> {
+    let answer = http::get(fleet.entrance, "/dev/token?user=alice").map_err(Failure::during("asking for a token"))?;
+    match answer.status {
+        200 => Ok(answer.body.trim().to_owned()),
+        status => Err(Failure::new(format!("/dev/token was answered {status}: {}", answer.body))),
+    }
+}
+
+/// A cluster on which one thing after another is tried; the later ones break it for good.
+struct Trial {
+    fleet: Fleet,
+    authorization: String,
+}
+
+impl Trial {
+    fn spreads_and_sticks(&self) -> Result<(), Failure> {
+        let sockets = (0..2 * GATEWAYS).map(|_| self.open("")).collect::<Result<Vec<_>, _>>()?;
+        for number in 1..=GATEWAYS {
+            let name = server_cookie(number);
+            let held = sockets.iter().filter(|socket| socket.cookie("SERVERID") == Some(&name)).count();
+            expect(held == 2, || format!("leastconn gave {name} {held} of {} sockets, not 2", sockets.len()))?;
+        }
+        for first in &sockets {
+            let server = first.cookie("SERVERID").ok_or_else(|| Failure::new("HAProxy set no SERVERID"))?;
+            let session = first.cookie("session_id").ok_or_else(|| Failure::new("the gateway set no session_id"))?;
+            for cookie in [format!("SERVERID={server}"), format!("session_id={session}")] {
+                let again = self.open(&format!("Cookie: {cookie}\r\n"))?;
+                // HAProxy repeats its cookie only when the client's was absent or wrong.
+                let reached = again.cookie("SERVERID").unwrap_or(server);
+                expect(reached == server, || format!("{cookie} led to {reached}, not to {server}"))?;
+            }
+        }
+        told("sockets spread over the instances, and both cookies lead back")
+    }
+
+    fn delivers_to_every_instance(&self, binary: &Path) -> Result<(), Failure> {
+        let mut sockets = self.one_on_each()?;
+        for socket in &mut sockets {
+            let subscribe = json!({"type": "subscribe", "channel": "system:news"});
+            socket.send(&subscribe).map_err(Failure::during("subscribing"))?;
+            socket.receive("subscribed").map_err(Failure::during("subscribing"))?;
+        }
+        let redis = format!("redis://{}", self.fleet.redis);
+        Step::new(binary)
+            .args(["publish", "--redis-url", &redis, "--type", "note", "system:news", r#"{"text":"to all"}"#])
+            .run()?;
+        for (index, socket) in sockets.iter_mut().enumerate() {
+            let note = socket.receive("note").map_err(Failure::during(format_args!("gateway{}", index + 1)))?;
+            expect(note["payload"]["text"] == "to all", || format!("gateway{} delivered {note}", index + 1))?;
+        }
+        told("one publish reached a socket on every instance")
+    }
+
+    fn refuses_other_upgrades(&self) -> Result<(), Failure> {
+        for headers in ["Upgrade: h2c\r\n", "Connection: close\r\nUpgrade: websocket\r\n"] {
+            let status = raw_status(&self.fleet, headers).map_err(Failure::during("a wrong upgrade"))?;
+            expect(status == 400, || format!("{headers:?} was answered {status}, not 400"))?;
+        }
+        told("an upgrade to anything but a WebSocket is answered 400")
+    }
+
+    fn keeps_the_token_out_of_the_log(&self, token: &str) -> Result<(), Failure> {
+        let address = self.fleet.entrance;
+        let path = format!("/livez?token={token}");
+        http::get(address, &path).map_err(Failure::during("asking with a token in the query"))?;
+        let log = self.fleet.dir.join("haproxy.log");
+        let mut text = String::new();
+        eventually("HAProxy logs the request", || {
+            text = std::fs::read_to_string(&log).unwrap_or_default();
+            text.contains("/livez")
+        })?;
+        expect(!text.contains(token), || "haproxy.log holds a token".into())?;
+        told("no token stands in HAProxy's log")
+    }
+
+    fn cuts_a_frozen_instance(&self) -> Result<(), Failure> {
+        let mut sockets = self.one_on_each()?;
+        self.signal("-STOP", 3)?;
+        let took = sockets[2].wait_for_end().map_err(Failure::during("a socket on the frozen gateway3"));
+        let elsewhere = self.open("Cookie: SERVERID=g3\r\n");
+        self.signal("-CONT", 3)?;
+        let (took, elsewhere) = (took?, elsewhere?);
+        expect(took < FROZEN_CUT_WITHIN, || format!("gateway3's socket was cut after {took:?}"))?;
+        expect(elsewhere.cookie("SERVERID").is_some(), || "a sticky client was sent to the frozen gateway3".into())?;
+        self.seen(3, "is UP again after SIGCONT", |server| server.status == "UP")?;
+        told(&format!("a frozen instance's socket was cut after {:.1} s", took.as_secs_f64()))
+    }
+
+    fn moves_clients_off_a_draining_instance(&self) -> Result<(), Failure> {
+        let sticky = self.one_on_each()?;
+        self.signal("-TERM", 3)?;
+        // From the signal on, whatever HAProxy knows by then: 503 is retried elsewhere.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline {
+            let again = self.open("Cookie: SERVERID=g3\r\n")?;
+            if again.cookie("SERVERID").is_none() {
+                // Only until the gateway has read the signal.
+                continue;
+            }
+            expect(again.cookie("SERVERID") != Some("g3"), || "a new client was sent to the draining gateway3".into())?;
+        }
+        drop(sticky);
+        self.seen(3, "is down after its drain", |server| server.status == "DOWN")?;
+        let again = self.open("Cookie: SERVERID=g3\r\n")?;
+        expect(again.cookie("SERVERID").is_some(), || "a client was sent to gateway3, which is gone".into())?;
+        told("during a drain every new client was served by another instance")
+    }
+
+    fn sends_a_sticky_client_past_a_dead_instance(&self) -> Result<(), Failure> {
+        self.signal("-KILL", 2)?;
+        let started = Instant::now();
+        let again = self.open("Cookie: SERVERID=g2\r\n")?;
+        let took = started.elapsed();
+        expect(again.cookie("SERVERID") == Some("g1"), || "after gateway2's death nobody else answered".into())?;
+        // Without `redispatch 1` this takes 2 s, without `redispatch` it is a 503.
+        expect(took < Duration::from_secs(1), || format!("the redispatch took {took:?}"))?;
+        told(&format!("a killed instance's client was elsewhere after {} ms", took.as_millis()))
+    }
+
+    fn keeps_clients_when_redis_is_gone(&self) -> Result<(), Failure> {
+        let mut socket = self.open("")?;
+        self.signal_member("-KILL", "redis")?;
+        socket.receive("degraded").map_err(Failure::during("waiting for `degraded` on gateway1"))?;
+        self.seen(1, "is UP with weight 1 without Redis", |server| server.weight == 1 && server.status == "UP")?;
+        self.open("")?;
+        told("without Redis the last instance keeps its sockets, takes new ones, and weighs 1 %")
+    }
+
+    fn open(&self, headers: &str) -> Result<Socket, Failure> {
+        let headers = format!("{}{headers}", self.authorization);
+        Socket::open(self.fleet.entrance, &headers).map_err(Failure::during("a WebSocket through HAProxy"))
+    }
+
+    /// A socket on each gateway, in their order.
+    fn one_on_each(&self) -> Result<Vec<Socket>, Failure> {
+        (1..=GATEWAYS).map(|number| self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(number)))).collect()
+    }
+
+    fn signal(&self, signal: &str, number: usize) -> Result<(), Failure> {
+        self.signal_member(signal, &format!("gateway{number}"))
+    }
+
+    fn signal_member(&self, signal: &str, name: &str) -> Result<(), Failure> {
+        let member = self.fleet.members.iter().find(|member| member.name == name);
+        let pid = member.ok_or_else(|| Failure::new(format!("no member {name}")))?.pid();
+        Step::new("kill").args([signal, &pid.to_string()]).run()
+    }
+
+    fn seen(&self, number: usize, what: &str, is_so: impl Fn(&crate::cluster::Server) -> bool) -> Result<(), Failure> {
+        eventually(&format!("gateway{number} {what}"), || {
+            self.fleet.server(number).is_some_and(|server| is_so(&server))
+        })
+    }
+}
+
+fn server_cookie(number: usize) -> String {
+    format!("g{number}")
+}
+
+fn raw_status(fleet: &Fleet, headers: &str) -> std::io::Result<u16> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(fleet.entrance)?;
+    write!(stream, "GET /ws HTTP/1.1\r\nHost: x\r\n{headers}\r\n")?;
+    let mut head = [0; 64];
+    let bytes = stream.read(&mut head)?;
+    http::status(&String::from_utf8_lossy(&head[..bytes]))
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), Failure> {
+    let deadline = Instant::now() + SEEN_WITHIN;
+    while !is_so() {
+        expect(Instant::now() < deadline, || format!("waited {SEEN_WITHIN:?} until {what}"))?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::new(otherwise())) }
+}
+
+fn told(what: &str) -> Result<(), Failure> {
+    println!("ok: {what}");
+    Ok(())
+}

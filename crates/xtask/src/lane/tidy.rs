@@ -1,0 +1,14 @@
+//! Lane `tidy`: formatting, lints and the rules of this repository. All three run, so that one pass shows everything.
+
+use crate::failure::Failure;
+use crate::step::Step;
+
+pub(super) fn run() -> Result<(), Failure> {
+    let results = [
+        Step::cargo(&["fmt", "--all", "--check"]).run(),
+        Step::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]).run(),
+        crate::tidy::run(),
+    ];
+    let failed: Vec<String> = results.into_iter().filter_map(Result::err).map(|failure| failure.to_string()).collect();
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("; "))) }
+}

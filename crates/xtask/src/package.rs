@@ -1,0 +1,87 @@
+//! Programs the lanes need, and the Debian packages that bring them.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::step::Step;
+
+/// A program and what to install when it is missing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    pub(crate) program: &'static str,
+    /// Names for `apt-get install`; other systems name them much the same.
+    pub(crate) packages: &'static [&'static str],
+}
+
+pub(crate) const REDIS: Need = Need { program: "redis-server", packages: &["redis-server"] };
+pub(crate) const HAPROXY: Need = Need { program: "haproxy", packages: &["haproxy"] };
+pub(crate) const PYTHON: Need = Need { program: "python3", packages: &["python3", "python3-venv"] };
+pub(crate) const NODE: Need = Need { program: "node", packages: &["nodejs"] };
+pub(crate) const NPM: Need = Need { program: "npm", packages: &["npm"] };
+pub(crate) const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium"] };
+pub(crate) const COMPOSE: Need = Need { program: "docker-compose", packages: &["docker-compose"] };
+
+/// Debian keeps servers (haproxy) where an ordinary user's PATH does not look.
+const SERVER_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// The file that `program` names, if it is on this machine.
+pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let program = Path::new(program.as_ref());
+    if program.components().count() > 1 {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(SERVER_DIRS.iter().map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Brings every missing program, or says which packages would.
+pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| find(need.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    install(&packages)?;
+    match needs.iter().find(|need| find(need.program).is_none()) {
+        None => Ok(()),
+        Some(need) => {
+            Err(Failure::new(format!("{:?} is installed, and still there is no `{}`", need.packages, need.program)))
+        }
+    }
+}
+
+/// Installs Debian packages when we may, and otherwise fails with the line to type.
+pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
+    let line = format!("apt-get install --no-install-recommends {}", packages.join(" "));
+    if find("apt-get").is_none() {
+        return Err(Failure::new(format!(
+            "please install: {} (Debian's names; there is no apt-get here)",
+            packages.join(" ")
+        )));
+    }
+    if Step::new("id").args(["-u"]).answer()?.trim() != "0" {
+        return Err(Failure::new(format!("please install what is missing, as root: {line}")));
+    }
+    // RUNLEVEL=1 keeps the packages' own daemons from starting: the tests start theirs on free ports.
+    let apt = || Step::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+    apt().args(["update", "--quiet"]).run()?;
+    apt().args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(packages).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_by_name_and_by_path() {
+        let sh = find("sh").expect("every Unix has sh");
+        assert_eq!(find(&sh), Some(sh));
+        assert_eq!(find("no-such-program"), None);
+        assert_eq!(find("/no/such/program"), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! One place for Redis names, one seam for the Redis client, one reader of the environment.
+
+use super::{Finding, Source};
+
+/// What every Redis name begins with, as it would stand in a string.
+const REDIS_NAME: &str = concat!("tidegate", ":");
+/// Files that may name the Redis client: its two seams, the command that publishes once and exits, and the configuration,
+/// which asks whether a URL is one.
+const REDIS_CLIENT_SEAMS: [&str; 4] = [
+    "crates/message-router/src/broker/redis",
+    "crates/connection-registry/src/store/redis",
+    "crates/gateway/src/cli/publish",
+    "crates/gateway/src/config/key",
+];
+/// The gateway's configuration, and the tools that are not the product.
+const ENVIRONMENT_READERS: [&str; 3] = ["crates/gateway/src/config", "crates/xtask/", "loadtest/"];
+
+pub(super) fn redis_names_live_in_keyspace(source: &Source) -> Vec<Finding> {
+    if source.path.starts_with("crates/keyspace/") {
+        return Vec::new();
+    }
+    // A blank after it makes it the program's name before a sentence.
+    let is_name = |at: usize| !source.strings[at + REDIS_NAME.len()..].starts_with(char::is_whitespace);
+    let places = source.strings.match_indices(REDIS_NAME).map(|(at, _)| at).filter(|&at| is_name(at));
+    places
+        .map(|at| source.line_of(at))
+        .map(|line| source.error(line, "a Redis name in a string: names are built in the crate `keyspace` only"))
+        .collect()
+}
+
+pub(super) fn redis_client_stays_behind_its_seams(source: &Source) -> Vec<Finding> {
+    let is_tool = ["crates/xtask/", "loadtest/"].iter().any(|tool| source.path.starts_with(tool));
+    if is_tool || source.is_test() || starts_with_any(source, &REDIS_CLIENT_SEAMS) {
+        return Vec::new();
+    }
+    let names_crate = |at: usize| {
+        let before = &source.code[..at];
+        // `broker::redis::…` is our module and `deadpool_redis` is found as a word of its own.
+        !before.ends_with("::") && !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+    };
+    ["redis::", "deadpool_redis::"]
+        .iter()
+        .flat_map(|word| source.code.match_indices(word))
+        .filter(|&(at, _)| names_crate(at))
+        .map(|(at, _)| {
+            source.error(source.line_of(at), "the Redis client is used behind the broker and the store only")
+        })
+        .collect()
+}
+
+pub(super) fn environment_is_read_in_config(source: &Source) -> Vec<Finding> {
+    if source.is_test() || starts_with_any(source, &ENVIRONMENT_READERS) {
+        return Vec::new();
+    }
+    ["std::env", "env::var"]
+        .iter()
+        .flat_map(|word| at_lines(source, &source.code, word))
+        .map(|line| source.error(line, "the environment is read in the gateway's `config` only"))
+        .collect()
+}
+
+fn starts_with_any(source: &Source, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| source.path.starts_with(prefix))
+}
+
+fn at_lines<'a>(source: &'a Source, view: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    view.match_indices(word).map(|(at, _)| source.line_of(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(findings: &[Finding]) -> Vec<usize> {
+        findings.iter().map(|finding| finding.line).collect()
+    }
+
+    #[test]
+    fn a_redis_name_outside_keyspace_is_found() {
+        let text = format!(
+            "//! {REDIS_NAME} in a comment is fine\nconst KEY: &str = \"{REDIS_NAME}x\";\nfn f() {{ say(\"{REDIS_NAME} stopped\"); }}\n"
+        );
+        let found = |path: &str| lines(&redis_names_live_in_keyspace(&Source::new(path, text.as_str())));
+        assert_eq!(found("crates/gateway/src/pump.rs"), [2]);
+        assert!(found("crates/keyspace/src/lib.rs").is_empty());
+    }
+
+    #[test]
+    fn the_redis_client_outside_its_seams_is_found() {
+        let text =
+            "use redis::Client;\nuse deadpool_redis::Pool;\nuse crate::broker::redis::RedisBroker;\n// redis::cmd\n";
+        let found = |path: &str| lines(&redis_client_stays_behind_its_seams(&Source::new(path, text)));
+        assert_eq!(found("crates/gateway/src/pump.rs"), [1, 2]);
+        assert!(found("crates/message-router/src/broker/redis/subscriber.rs").is_empty());
+        assert!(found("crates/message-router/tests/conformance.rs").is_empty());
+    }
+
+    #[test]
+    fn the_environment_outside_config_is_found() {
+        let text = "use std::env;\nfn f() { env::var(\"A\"); env!(\"B\"); }\n";
+        let found = |path: &str| lines(&environment_is_read_in_config(&Source::new(path, text)));
+        assert_eq!(found("crates/gateway/src/edge.rs"), [1, 2]);
+        assert!(found("crates/gateway/src/config/raw.rs").is_empty());
+        assert!(found("loadtest/src/main.rs").is_empty());
+    }
+}
