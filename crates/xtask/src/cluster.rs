@@ -28,6 +28,7 @@ use crate::step::Step;
 use crate::{package, workspace};
 
 pub(crate) use fleet::{Fleet, GATEWAYS, Server};
+pub(crate) use watchman::{Rank, Watchman};
 
 /// How often children are asked whether they live.
 const TICK: Duration = Duration::from_millis(200);

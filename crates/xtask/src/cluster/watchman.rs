@@ -33,7 +33,7 @@ end $base
 
 /// When a process is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rank {
+pub(crate) enum Rank {
     /// First.
     Front,
     /// When the front is gone.
@@ -42,34 +42,34 @@ pub(super) enum Rank {
 
 /// A shell that outlives us by a moment. It stands in a process group of its own, where Ctrl-C does not reach it.
 #[derive(Debug)]
-pub(super) struct Watchman {
+pub(crate) struct Watchman {
     shell: Child,
 }
 
 impl Watchman {
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(crate) fn start() -> std::io::Result<Self> {
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         Ok(Self { shell: command.spawn()? })
     }
 
-    pub(super) fn watch(&mut self, pid: u32, rank: Rank) -> std::io::Result<()> {
+    pub(crate) fn watch(&mut self, pid: u32, rank: Rank) -> std::io::Result<()> {
         let word = if rank == Rank::Front { "front" } else { "base" };
         self.tell(word, pid)
     }
 
     /// Forgets a child that ended: its number may soon be somebody else's.
-    pub(super) fn forget(&mut self, pid: u32) -> std::io::Result<()> {
+    pub(crate) fn forget(&mut self, pid: u32) -> std::io::Result<()> {
         self.tell("gone", pid)
     }
 
     /// Begins to end everything that is watched. The children must be waited for meanwhile, or they look alive.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         drop(self.shell.stdin.take());
     }
 
     /// Whether everything has ended.
-    pub(super) fn is_done(&mut self) -> bool {
+    pub(crate) fn is_done(&mut self) -> bool {
         !matches!(self.shell.try_wait(), Ok(None))
     }
 

@@ -1,5 +1,11 @@
 //! Lane `autobahn`: the codec, as the gateway's echo example serves it, against the Autobahn cases of `kosoku`.
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::cluster::{Rank, Watchman};
 use crate::failure::Failure;
 use crate::step::Step;
 use crate::{package, workspace};
@@ -11,14 +17,48 @@ pub(super) fn run() -> Result<(), Failure> {
     package::ensure(&[package::PYTHON])?;
     let python = python_with_kosoku()?;
     Step::cargo(&["build", "--package", "tidegate-gateway", "--example", "echo"]).run()?;
-    Step::new(python)
-        .args(["crates/gateway/tests/autobahn/run.py"])
-        .env("TIDEGATE_ECHO", workspace::target().join("debug/examples/echo"))
-        .run()
+    let mut echo = Echo::start(&workspace::target().join("debug/examples/echo"))?;
+    let address = echo.address()?;
+    Step::new(python).args(["crates/gateway/tests/autobahn/run.py", &address]).run()
+}
+
+/// The echo server, which ends with its scope, or with us.
+struct Echo {
+    process: Child,
+    watchman: Watchman,
+}
+
+impl Echo {
+    fn start(binary: &Path) -> Result<Self, Failure> {
+        let starting = || Failure::during("starting the echo example");
+        let mut watchman = Watchman::start().map_err(starting())?;
+        let mut command = Command::new(binary);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+        let process = command.spawn().map_err(starting())?;
+        watchman.watch(process.id(), Rank::Front).map_err(starting())?;
+        Ok(Self { process, watchman })
+    }
+
+    /// It takes a free port and says which: `listening 127.0.0.1:PORT`.
+    fn address(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        let stdout = self.process.stdout.as_mut().expect("piped at its start");
+        BufReader::new(stdout).read_line(&mut line).map_err(Failure::during("reading the echo example's address"))?;
+        let address = line.trim().strip_prefix("listening ").map(str::to_owned);
+        address.ok_or_else(|| Failure::new(format!("the echo example said {line:?}, not where it listens")))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.watchman.release();
+        // Reaping it is all there is to do; it has no result.
+        let _ = self.process.wait();
+    }
 }
 
 /// A virtual environment under `target/`, so that nothing is installed into the machine's own Python.
-fn python_with_kosoku() -> Result<std::path::PathBuf, Failure> {
+fn python_with_kosoku() -> Result<PathBuf, Failure> {
     let venv = workspace::target().join("venv");
     let python = venv.join("bin/python");
     let pinned =

@@ -1,7 +1,7 @@
 //! Lane `browser`: Chromium drives the page; `node --test` is the runner, playwright-core from npm the driver.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::step::Step;
@@ -22,8 +22,9 @@ pub(super) fn run() -> Result<(), Failure> {
         .args(["--test", "--test-reporter=spec"])
         .dir(&tests)
         .env("NODE_PATH", modules)
-        .env("TIDEGATE_CHROMIUM", chromium)
-        .env("TIDEGATE_TARGET", workspace::target())
+        // Not TIDEGATE_…: a gateway that the tests start would refuse variables it does not know.
+        .env("BROWSER_CHROMIUM", chromium)
+        .env("BROWSER_TARGET", workspace::target())
         .run()
 }
 
@@ -38,7 +39,7 @@ fn require_tests(tests: &Path) -> Result<(), Failure> {
 }
 
 /// `npm ci` under `target/`, so that nothing grows in the source tree; the tests find it by NODE_PATH.
-fn install_modules(tests: &Path) -> Result<std::path::PathBuf, Failure> {
+fn install_modules(tests: &Path) -> Result<PathBuf, Failure> {
     let home = workspace::target().join("browser");
     let installed = home.join("node_modules");
     let lock = tests.join("package-lock.json");
