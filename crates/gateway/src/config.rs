@@ -32,10 +32,12 @@ mod source;
 
 use std::net::SocketAddr;
 
+use connection_registry::Timings;
 use message_router::Policies;
 use wire::{Families, InstanceId};
 
 use families::check_families;
+use registry::check_timings;
 
 pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
 pub use broker::{BrokerConfig, RedisConfig};
@@ -45,7 +47,6 @@ pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat};
 pub use problem::{Problem, Problems, Source};
 pub use raw::RawConfig;
-pub use registry::RegistryConfig;
 pub use source::{FlagSetting, Sources};
 
 /// What the gateway runs by.
@@ -76,7 +77,7 @@ pub struct Config {
     /// The channel families: their grammar and what holds for each.
     pub policies: Policies,
     /// How instances tell each other that they live.
-    pub registry: RegistryConfig,
+    pub registry: Timings,
     /// What is written to standard error.
     pub log: LogConfig,
 }
@@ -103,7 +104,7 @@ impl Config {
             allowed_origins: Origins::new(raw.texts("http.allowed_origins")),
             limits: LimitsConfig::check(raw),
             policies,
-            registry: RegistryConfig::check(raw),
+            registry: check_timings(raw),
             log: LogConfig::check(raw),
         };
         check_listeners(raw);

@@ -163,6 +163,10 @@ impl Hub {
         self.shards.iter()
     }
 
+    pub(crate) fn shard(&self, index: ShardIndex) -> &ShardHandle {
+        &self.shards[index.0 as usize]
+    }
+
     pub(crate) fn indexes(&self) -> impl Iterator<Item = ShardIndex> + use<> {
         (0..self.shards.len()).map(|index| ShardIndex(index as u8))
     }

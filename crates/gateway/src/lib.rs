@@ -1,25 +1,91 @@
 //! The gateway: sockets in, sockets out.
+//!
+//! ```text
+//!   in    TCP ─▶ edge ─▶ handshake ─▶ connection ─▶ ClientFrame ─▶ session ─▶ hub::shard ─▶ pump ─▶ router ─▶ broker ═▶ Redis
+//!   out   TCP ◀─ socket ◀─ outbox ◀─ hub::shard ◀─ pump ◀─ Encoded, once ◀─ Envelope ◀─ router ◀─ broker ◀═ Redis
+//! ```
+//!
+//! The *edge* is one thread: it accepts, speaks HTTP, checks tokens, and hands each upgraded socket to the shard
+//! with the fewest. A *shard* is a thread that owns its sockets from then to their end; nothing on the way of a message
+//! is locked, and no connection has a channel or a timer of its own. The *pump* runs on the first shard's thread.
+//!
+//! The three types that matter: [`Gateway`], a running instance; [`config::Config`], what it runs by; and, inside,
+//! `hub::shard::Shard`, the pure table of who hears what. The modules are listed in the order in which to read them.
+//!
+//! This crate does not talk to Redis (that is `message-router` and `connection-registry`) and does not know what
+//! frames mean (that is `wire`).
 
-#[doc(hidden)]
-pub mod codec;
-pub mod config;
-pub mod issuer;
+mod gateway;
+mod listeners;
+mod descriptors;
+mod edge_thread;
 mod edge;
 mod handshake;
 mod handoff;
 mod connection;
+#[doc(hidden)]
+pub mod codec;
 mod session;
 mod hub;
-mod pump;
-mod mailbox;
 mod outbox;
 mod socket;
-mod token;
-mod grants;
+mod pump;
+mod mailbox;
 mod rules;
 mod rate;
+mod token;
+mod grants;
+mod issuer;
 mod clock;
 mod counters;
 mod health;
 mod admin;
+mod agent;
 mod metrics;
+mod page;
+pub mod config;
+
+pub use gateway::{Gateway, StartError};
+pub use listeners::BindError;
+pub use issuer::{IssueError, Issuer, TokenRequest};
+
+/// Runs one instance until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(config: config::Config) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    runtime.block_on(async {
+        let (instance, page) = (config.instance.clone(), config.dev_page);
+        let gateway = Gateway::start(config)?;
+        tracing::info!(%instance, listen = %gateway.listen_addr(), admin = %gateway.admin_addr(), "running");
+        if page {
+            println!("http://{}/", gateway.listen_addr());
+        }
+        stop_signal().await;
+        tokio::select! {
+            () = gateway.drain() => {}
+            () = stop_signal() => tracing::warn!("told twice to stop"),
+        }
+        Ok(())
+    })
+}
+
+/// Waits for SIGTERM, as orchestrators send it, or SIGINT, as Ctrl-C does.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without a handler the signal's default action ends the process.
+            Err(error) => {
+                tracing::error!(%error, "a signal cannot be handled");
+                std::future::pending().await
+            }
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+}

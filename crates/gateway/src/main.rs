@@ -1,1 +1,63 @@
-fn main() {}
+//! `tidegate`: configuration, then the gateway, then an exit code.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use cli::{Cli, Command, Exit, ServeArgs};
+use tidegate_gateway::config::{Config, RawConfig};
+
+/// Returns a message's memory to where it came from: messages are freed by other threads than allocated them, and
+/// connections come and go by thousands.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return say(&error).into(),
+    };
+    match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Serve(args)) => serve(args),
+        Some(Command::Publish(args)) => cli::publish(args),
+        Some(Command::Token(args)) => cli::token(args),
+        Some(Command::Health(args)) => cli::health(args),
+    }
+    .into()
+}
+
+/// Help and version are asked for; everything else that the parser returns is a mistake.
+fn say(error: &clap::Error) -> Exit {
+    // A closed pipe is no reason to change the exit code.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok,
+        _ => Exit::Usage,
+    }
+}
+
+fn serve(args: ServeArgs) -> Exit {
+    let (is_print, is_check) = (args.print_config, args.check_config);
+    let mut raw = RawConfig::gather(args.sources());
+    let config = match Config::check(&mut raw) {
+        Ok(config) => config,
+        Err(problems) => return Exit::Usage.because(problems),
+    };
+    if is_print {
+        print!("{}", raw.to_toml());
+        return Exit::Ok;
+    }
+    if is_check {
+        println!("the configuration is ok");
+        return Exit::Ok;
+    }
+    cli::install_log(&config.log);
+    match tidegate_gateway::run(config) {
+        Ok(()) => Exit::Ok,
+        Err(error) => Exit::Failure.because(error),
+    }
+}

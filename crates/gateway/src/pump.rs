@@ -19,6 +19,8 @@ use wire::{Channel, Envelope, Message, Position, Scope, Timestamp};
 
 use crate::clock::Clock;
 use crate::counters::PumpCounters;
+use crate::gateway::Shared;
+use crate::health::Health;
 use crate::hub::{Answer, FromShard, Hub, Joined, Messages, Outgoing, Sender, ToShard};
 use crate::mailbox::Mailbox;
 use crate::rules::Rules;
@@ -32,6 +34,7 @@ pub(crate) struct Pump<B> {
     broker: B,
     router: Router,
     rules: Arc<Rules>,
+    health: Arc<Health>,
     hub: Hub,
     inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
     counters: Arc<PumpCounters>,
@@ -57,17 +60,17 @@ impl<B: Broker> Pump<B> {
     pub(crate) fn new(
         broker: B,
         router: Router,
-        rules: Arc<Rules>,
-        hub: Hub,
+        shared: Shared,
         inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
-        counters: Arc<PumpCounters>,
         clock: Clock,
     ) -> Self {
+        let Shared { rules, health, hub, pump: counters, .. } = shared;
         let outgoing = hub.shards().map(|_| (Vec::new(), 0)).collect();
         Self {
             broker,
             router,
             rules,
+            health,
             hub,
             inbox,
             counters,
@@ -120,11 +123,13 @@ impl<B: Broker> Pump<B> {
             Event::Up => {
                 tracing::info!("the broker is there");
                 self.counters.broker_up.set(1);
+                self.health.set_broker_up(true);
                 self.router.handle(Event::Up, now_ms, &mut self.outputs);
             }
             Event::Down(reason) => {
                 tracing::warn!(reason, "the broker is lost");
                 self.counters.broker_up.set(0);
+                self.health.set_broker_up(false);
                 self.counters.broker_downs.add(1);
                 self.router.handle(Event::Down(reason), now_ms, &mut self.outputs);
             }

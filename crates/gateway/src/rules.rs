@@ -1,5 +1,7 @@
 //! What holds for every session of this instance: who may come in, what there is, and how much of it.
 
+use std::sync::Arc;
+
 use message_router::Policies;
 use wire::{InstanceId, Scope};
 
@@ -13,7 +15,7 @@ pub(crate) struct Rules {
     /// Which instance this is; told in `welcome`.
     pub(crate) instance: InstanceId,
     /// Checks tokens.
-    pub(crate) verifier: Verifier,
+    pub(crate) verifier: Arc<Verifier>,
     /// The channel grammar and what holds for each family.
     pub(crate) policies: Policies,
     /// How much.

@@ -1,5 +1,6 @@
 //! What holds for the channels of each family: how much is kept, for how long, and in which lane it travels.
 
+use keyspace::Library;
 use wire::{Families, FamilyIndex, FamilyShape};
 
 /// Messages kept per scope unless the family says otherwise.
@@ -67,6 +68,16 @@ impl Policies {
     #[must_use]
     pub fn policy(&self, family: FamilyIndex) -> &FamilyPolicy {
         &self.policies[family.0 as usize]
+    }
+
+    /// The functions in Redis, with this retention compiled in: publishers need not know it.
+    #[must_use]
+    pub fn library(&self) -> Library {
+        let row = |(index, shape)| {
+            let policy = self.policy(index);
+            (shape, policy.ttl_ms, u64::from(policy.history_entries_max))
+        };
+        Library::new(self.families.iter().map(row))
     }
 }
 

@@ -30,6 +30,7 @@ impl RawConfig {
         self.fill("broker", Value::from(if is_memory { "memory" } else { "redis" }));
         let origins = if dev { vec!["loopback"] } else { Vec::new() };
         self.fill("http.allowed_origins", Value::from(origins));
+        self.fill("auth.keys", Value::Array(Vec::new()));
         self.fill("families", Value::Array(Vec::new()));
         self.fill("instance", Value::from(instance_name(host, self.address("listen").port())));
         if self.number("shards") == 0 {

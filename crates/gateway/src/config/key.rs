@@ -130,7 +130,7 @@ pub const KEYS: &[Key] = &[
     key("redis.pool_size", Kind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
     key("redis.reply_deadline_ms", ms(10, 60_000), "2000"),
     key("redis.probe_interval_ms", ms(100, 60_000), "1000"),
-    key("auth.keys", Kind::Rows(AUTH_KEY_ROW), "[]"),
+    derived("auth.keys", Kind::Rows(AUTH_KEY_ROW)),
     optional("auth.issuer", WORDS),
     optional("auth.audience", WORDS),
     key("auth.leeway_s", Kind::Number { unit: "seconds", min: 0, max: 300 }, "10"),

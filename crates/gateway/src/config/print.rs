@@ -16,10 +16,12 @@ impl RawConfig {
             let Some(setting) = self.settings.get(key.name) else { continue };
             let value = key.shown(&setting.value);
             let (key_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
-            if let (Kind::Rows(_), "", Value::Array(rows)) = (key.kind, key_section, &value) {
+            if let (Kind::Rows(keys), "", Value::Array(rows)) = (key.kind, key_section, &value) {
                 // Behind a section's head a bare key would belong to that section; a table has its own head.
                 for row in rows {
-                    out += &format!("\n[[{name}]]\n{}", toml::to_string(row).expect("it came from TOML"));
+                    out += &format!("\n[[{name}]]\n");
+                    let values = keys.iter().filter_map(|key| Some((key.name, row.get(key.name)?)));
+                    values.for_each(|(name, value)| out += &format!("{name} = {value}\n"));
                 }
                 continue;
             }

@@ -22,7 +22,7 @@ impl fmt::Display for Source {
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment(variable) => f.write_str(variable),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Default => f.write_str("the default"),
+            Self::Default => f.write_str("nowhere"),
         }
     }
 }
@@ -45,6 +45,7 @@ impl fmt::Display for Problem {
         f.write_str(&self.key)?;
         match (&self.value, &self.source) {
             (None, Source::Default) => f.write_str(" is not set")?,
+            (Some(value), Source::Default) => write!(f, " = {value} (the default)")?,
             (None, source) => write!(f, " (from {source})")?,
             (Some(value), source) => write!(f, " = {value} (from {source})")?,
         }

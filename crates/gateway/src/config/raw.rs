@@ -53,10 +53,10 @@ impl RawConfig {
     pub(super) fn wrong(&self, name: &'static str, expected: impl Into<String>) {
         let key = Key::find(name).expect("checks name keys of the table");
         match self.settings.get(name) {
-            Some(Setting { value, source }) => {
+            Some(Setting { value, source }) if *source != Source::Default || !is_empty_list(value) => {
                 self.complain(name, Some(key.shown(value).to_string()), source.clone(), expected.into());
             }
-            None => self.complain(name, None, Source::Default, expected.into()),
+            _ => self.complain(name, None, Source::Default, expected.into()),
         }
     }
 
@@ -157,6 +157,10 @@ impl RawConfig {
         };
         rows.enumerate().map(row).collect()
     }
+}
+
+fn is_empty_list(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty)
 }
 
 impl Row {

@@ -1,38 +1,23 @@
-//! How instances tell each other that they live.
+//! How instances tell each other that they live: `[registry]` as the registry's timings.
 
-use std::time::Duration;
+use connection_registry::{BadTimings, Timings};
 
 use super::raw::RawConfig;
 
-/// Checked `[registry]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistryConfig {
-    /// How often an instance renews its lease.
-    pub beat: Duration,
-    /// How long a lease holds without a beat.
-    pub lease: Duration,
-    /// How long after its last beat an instance's rows are taken away.
-    pub reap: Duration,
-}
-
-impl RegistryConfig {
-    pub(super) fn check(raw: &RawConfig) -> Self {
-        let registry = Self {
-            beat: raw.ms("registry.beat_ms"),
-            lease: raw.ms("registry.lease_ms"),
-            reap: raw.ms("registry.reap_ms"),
+/// The operator sets beat, lease and reap; what they leave no choice about follows from them.
+pub(super) fn check_timings(raw: &RawConfig) -> Timings {
+    let (beat, lease, reap) = (raw.ms("registry.beat_ms"), raw.ms("registry.lease_ms"), raw.ms("registry.reap_ms"));
+    let default = Timings::default();
+    let timings = Timings { beat, lease, reap, call: default.call.min(beat / 2), rows: default.rows.max(reap * 3) };
+    for problem in timings.problems() {
+        let key = match problem {
+            BadTimings::Zero | BadTimings::CallTooLong => "registry.beat_ms",
+            BadTimings::LeaseTooShort => "registry.lease_ms",
+            BadTimings::ReapTooEarly | BadTimings::RowsTooShort => "registry.reap_ms",
         };
-        let beats = registry.beat * 2;
-        if registry.lease < beats {
-            // One lost beat must not cost the lease.
-            let least = beats.as_millis();
-            raw.wrong("registry.lease_ms", format!("at least {least}, which is 2 × registry.beat_ms"));
-        }
-        if registry.reap <= registry.lease {
-            // Nobody may take rows away that their owner still believes to hold.
-            let lease = registry.lease.as_millis();
-            raw.wrong("registry.reap_ms", format!("more than registry.lease_ms, which is {lease}"));
-        }
-        registry
+        let (beat, lease, call) = (beat.as_millis(), lease.as_millis(), timings.call.as_millis());
+        let values = format!("here beat {beat}, lease {lease}, call {call}");
+        raw.wrong(key, format!("times that fit each other ({values}): {problem}"));
     }
+    timings
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use message_router::{Gap, Joiner, ShardIndex};
 use slab::Slab;
-use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, ServerFrame};
+use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId};
 
 use crate::counters::ShardCounters;
 use crate::handoff::Opening;
@@ -22,6 +22,7 @@ use crate::hub::members::{Members, Slot};
 use crate::hub::{Answer, FromShard, Joined, Outgoing, Sender};
 use crate::outbox::{Lane, Outbox, Queued};
 use crate::rules::{Now, Rules};
+use crate::token::Identity;
 use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, refuse};
 
 mod catch_up;
@@ -320,6 +321,15 @@ impl Shard {
         into.append(&mut self.requests);
     }
 
+    /// Sessions that have opened since the last call.
+    pub(crate) fn take_opened(&mut self) -> impl Iterator<Item = (Slot, SessionId, &Identity)> {
+        let connections = &self.connections;
+        self.opened.drain(..).filter_map(move |slot| {
+            let session = &connections.get(slot as usize)?.session;
+            Some((slot, session.id(), session.identity()?))
+        })
+    }
+
     /// Takes the connections to write to, unmarking them.
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<Slot>) {
         for slot in &self.dirty {
@@ -399,3 +409,6 @@ pub(crate) fn publish_error(error: &message_router::BrokerError) -> ErrorCode {
         message_router::BrokerError::Unknown => ErrorCode::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

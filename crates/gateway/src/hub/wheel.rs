@@ -48,9 +48,9 @@ mod tests {
         wheel.schedule(1, 10_700);
         wheel.schedule(2, 12_000);
         wheel.schedule(3, 999_000);
-        assert_eq!(due(&mut wheel, 10_999), []);
+        assert_eq!(due(&mut wheel, 10_999), Vec::<u32>::new());
         assert_eq!(due(&mut wheel, 11_000), [1]);
-        assert_eq!(due(&mut wheel, 12_999), []);
+        assert_eq!(due(&mut wheel, 12_999), Vec::<u32>::new());
         assert_eq!(due(&mut wheel, 13_100), [2]);
         assert_eq!(due(&mut wheel, 10_500 + SLOTS * 1_000), [3], "the far one is woken to ask again");
     }

@@ -14,22 +14,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use connection_registry::{Directory, Row, Seat};
 use message_router::ShardIndex;
 use tokio::task;
-use wire::{Close, ServerFrame};
+use wire::{Close, ServerFrame, Timestamp};
 
 use crate::clock::Clock;
 use crate::connection;
 use crate::counters::ShardCounters;
+use crate::gateway::Shared;
 use crate::handoff::Handoff;
+use crate::health::Health;
 use crate::hub::members::Slot;
 use crate::hub::shard::{Life, Shard, Wake};
 use crate::hub::wheel::Wheel;
-use crate::hub::{FromShard, ToShard};
+use crate::hub::{FromShard, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
-use crate::rules::{Now, Rules};
+use crate::rules::Now;
 use crate::session::Session;
 use crate::socket::Socket;
+use crate::token::Identity;
 
 /// Sockets written before reads get their turn.
 const WRITES_PER_TURN: usize = 256;
@@ -46,7 +50,7 @@ pub(crate) struct Worker {
     index: ShardIndex,
     shard: RefCell<Shard>,
     /// By slot.
-    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    ends: RefCell<Vec<Option<End>>>,
     wheel: RefCell<Wheel>,
     /// What is being read; taken while in use.
     scratch_in: RefCell<Vec<u8>>,
@@ -55,30 +59,43 @@ pub(crate) struct Worker {
     inbox: Arc<Mailbox<ToShard>>,
     pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
     counters: Arc<ShardCounters>,
+    health: Arc<Health>,
+    directory: Arc<Directory>,
     clock: Clock,
     message_bytes_max: usize,
+}
+
+/// This side's end of one connection.
+#[derive(Debug)]
+struct End {
+    socket: Rc<Socket>,
+    /// Its place in the directory, once its session is open.
+    seat: Option<Seat>,
 }
 
 impl Worker {
     pub(crate) fn new(
         index: ShardIndex,
-        rules: Arc<Rules>,
-        counters: Arc<ShardCounters>,
-        inbox: Arc<Mailbox<ToShard>>,
+        shared: &Shared,
+        directory: Arc<Directory>,
         pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
         clock: Clock,
     ) -> Rc<Self> {
+        let ShardHandle { inbox, counters } = shared.hub.shard(index);
+        let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
         let message_bytes_max = rules.limits.message_bytes_max;
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
-            sockets: RefCell::default(),
+            ends: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
             scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
             scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
             inbox,
             pump,
             counters,
+            health: Arc::clone(&shared.health),
+            directory,
             clock,
             message_bytes_max,
         })
@@ -142,12 +159,13 @@ impl Worker {
         let slot = shard.open(Session::new(session_id, path_tenant), opening, now);
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
         drop(shard);
-        let mut sockets = self.sockets.borrow_mut();
+        let mut ends = self.ends.borrow_mut();
         let at = slot as usize;
-        if sockets.len() <= at {
-            sockets.resize(at + 1, None);
+        if ends.len() <= at {
+            ends.resize_with(at + 1, || None);
         }
-        sockets[at] = Some(Rc::clone(&socket));
+        ends[at] = Some(End { socket: Rc::clone(&socket), seat: None });
+        drop(ends);
         task::spawn_local(connection::run(Rc::clone(self), slot, socket, early));
     }
 
@@ -160,8 +178,9 @@ impl Worker {
 
     /// The connection's socket is gone.
     pub(crate) fn remove(&self, slot: Slot) {
-        if let Some(entry) = self.sockets.borrow_mut().get_mut(slot as usize) {
-            *entry = None;
+        let end = self.ends.borrow_mut().get_mut(slot as usize).and_then(Option::take);
+        if let Some(seat) = end.and_then(|end| end.seat) {
+            self.directory.disconnect(seat);
         }
         if self.shard.borrow_mut().remove(slot).is_some() {
             self.counters.connections.sub(1);
@@ -182,10 +201,20 @@ impl Worker {
         self.scratch_in.replace(scratch);
     }
 
-    /// Hands the table's requests to the pump.
+    /// Hands the table's requests to the pump, and lists the sessions that have opened.
     fn forward(&self) {
         let mut requests = Vec::new();
-        self.shard.borrow_mut().take_requests(&mut requests);
+        let mut shard = self.shard.borrow_mut();
+        shard.take_requests(&mut requests);
+        for (slot, session, identity) in shard.take_opened() {
+            let Identity { tenant, user, .. } = identity.clone();
+            let connected_at = Timestamp(self.clock.now().unix_ms);
+            let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
+            if let Some(Some(end)) = self.ends.borrow_mut().get_mut(slot as usize) {
+                end.seat = Some(self.directory.connect(session, row));
+            }
+        }
+        drop(shard);
         for request in requests {
             let bytes = match &request {
                 FromShard::Publish { message, .. } => message.len(),
@@ -216,8 +245,8 @@ impl Worker {
 
     /// One write. What does not fit waits for the socket, what remains for the next turn.
     fn flush(self: &Rc<Self>, slot: Slot) {
-        let sockets = self.sockets.borrow();
-        let Some(Some(socket)) = sockets.get(slot as usize) else { return };
+        let ends = self.ends.borrow();
+        let Some(Some(End { socket, .. })) = ends.get(slot as usize) else { return };
         let mut shard = self.shard.borrow_mut();
         let Some(connection) = shard.connection(slot) else { return };
         if connection.blocked {
@@ -272,8 +301,8 @@ impl Worker {
     }
 
     fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
-        let same = |other: &Option<Rc<Socket>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, socket));
-        if !self.sockets.borrow().get(slot as usize).is_some_and(same) {
+        let same = |end: &Option<End>| end.as_ref().is_some_and(|end| Rc::ptr_eq(&end.socket, socket));
+        if !self.ends.borrow().get(slot as usize).is_some_and(same) {
             return; // The slot belongs to another connection by now.
         }
         let mut shard = self.shard.borrow_mut();
@@ -285,6 +314,7 @@ impl Worker {
 
     /// Once a second: whoever's time has come.
     fn second(&self) {
+        self.health.beat(self.index.0 as usize, Instant::now());
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);
@@ -293,8 +323,8 @@ impl Worker {
                 Wake::Stale => {}
                 Wake::At(at_ms) => self.wheel.borrow_mut().schedule(slot, at_ms),
                 Wake::Cut => {
-                    if let Some(Some(socket)) = self.sockets.borrow().get(slot as usize) {
-                        socket.shutdown(Shutdown::Both);
+                    if let Some(Some(end)) = self.ends.borrow().get(slot as usize) {
+                        end.socket.shutdown(Shutdown::Both);
                     }
                 }
             }

@@ -48,7 +48,7 @@ class Client {
   async token() {
     try {
       const answer = await fetch(`/dev/token?user=${this.user}`);
-      return answer.ok ? (await answer.text()).trim() : null;
+      return answer.ok ? (await answer.json()).token : null;
     } catch {
       return null; // the gateway is away; try again later
     }

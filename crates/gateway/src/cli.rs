@@ -1,0 +1,211 @@
+//! The command line: what may be said, and which keys of the configuration it sets.
+
+mod exit;
+mod health;
+mod log;
+mod publish;
+mod token;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tidegate_gateway::config::{FlagSetting, Sources};
+
+pub(crate) use exit::Exit;
+pub(crate) use health::health;
+pub(crate) use log::install_log;
+pub(crate) use publish::publish;
+pub(crate) use token::token;
+
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, args_conflicts_with_subcommands = true)]
+#[command(about = "\
+A WebSocket gateway cluster, scaled out through Redis: backends publish, browsers receive.
+
+Without any configuration it starts in dev mode: on loopback alone, in one process, with a page
+that shows two live clients. It prints where to look.")]
+#[command(after_help = "\
+Every key of the configuration can come from, in order of weight:
+  a flag       --listen 0.0.0.0:8080    --set limits.ping_interval_ms=15000
+  a variable   TIDEGATE_LISTEN          TIDEGATE_LIMITS_PING_INTERVAL_MS
+  the file     listen = …               [limits] ping_interval_ms = …
+
+All keys are explained in docs/configuration.md and deploy/gateway.example.toml.
+Exit codes:
+  0   ended as asked, by SIGTERM or SIGINT
+  1   failed while starting or running
+  64  wrong command line or configuration")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a gateway (what happens without a command)
+    Serve(ServeArgs),
+    /// Publish one message through Redis and print its position
+    Publish(PublishArgs),
+    /// Sign a token, to try things out
+    Token(TokenArgs),
+    /// Ask whether the gateway on this machine is alive
+    Health(HealthArgs),
+}
+
+/// What every command takes to find its configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Read this TOML file [env: TIDEGATE_CONFIG]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key of the configuration; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
+    set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where clients connect [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where health and metrics are asked for [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Where Redis is, such as redis://127.0.0.1:6379 [env: TIDEGATE_REDIS_URL, safer for passwords]
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// This instance's name among its peers [default: from host and port]
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// Start in dev mode though something is configured; on loopback only
+    #[arg(long)]
+    dev: bool,
+    /// Print the effective configuration as TOML, secrets redacted, and exit
+    #[arg(long, conflicts_with = "check_config")]
+    pub(crate) print_config: bool,
+    /// Say whether the configuration is right, or everything that is wrong with it, and exit
+    #[arg(long)]
+    pub(crate) check_config: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The message is stored and published in one step, by the Redis Function that any language can call,
+FCALL tidegate_publish. The function library is loaded if Redis does not have it.
+
+Examples:
+  tidegate publish user:alice '{\"text\":\"hello\"}'
+  tidegate publish --type op.applied --tenant acme collection:42:ops - < op.json
+
+Exit codes:
+  0   stored; its position is printed
+  64  wrong command line or configuration
+  65  the channel, type or payload is not valid
+  69  Redis is not there or refused: not stored
+  75  no answer in time: it may have been stored")]
+pub(crate) struct PublishArgs {
+    /// Where to, such as user:alice, collection:42:ops or system:news
+    channel: String,
+    /// JSON, or - to read it from standard input
+    #[arg(default_value = "null", allow_hyphen_values = true)]
+    payload: String,
+    /// What kind of message receivers are told it is
+    #[arg(long = "type", value_name = "TYPE", default_value = "message")]
+    kind: String,
+    /// Whose channel
+    #[arg(long, default_value = "default", value_parser = wire::TenantId::parse)]
+    tenant: wire::TenantId,
+    /// An id of yours that receivers see
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// Where Redis is [env: TIDEGATE_REDIS_URL]
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Signs with a configured HS256 key; a backend signs its own tokens. In dev mode without a configured
+key, only the running gateway has one: ask it for /dev/token?user=alice.
+
+Example:
+  tidegate token --config gateway.toml --user alice --subscribe 'collection:*' --publish collection:42
+
+Exit codes:
+  0   the token is printed
+  64  wrong command line or configuration, or no key that can sign
+  65  a gateway would not take the token")]
+pub(crate) struct TokenArgs {
+    /// Who holds it: user:NAME and everything below belongs to them
+    #[arg(long, value_name = "NAME", value_parser = wire::UserId::parse)]
+    user: wire::UserId,
+    /// Whose customer they are
+    #[arg(long, value_name = "NAME", value_parser = wire::TenantId::parse)]
+    tenant: Option<wire::TenantId>,
+    /// What they may hear; may be repeated. Without it, auth.default_subscribe
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<String>,
+    /// Where they may publish; may be repeated. Without it, auth.default_publish
+    #[arg(long, value_name = "PATTERN")]
+    publish: Vec<String>,
+    /// How long it is good: a number and s, m, h or d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token::parse_seconds)]
+    expires_in: u64,
+    /// Sign with the key of this kid instead of the first
+    #[arg(long)]
+    kid: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For the health check of a container, whose image has no curl.
+
+Exit codes:
+  0   alive
+  1   not
+  64  wrong command line or configuration")]
+pub(crate) struct HealthArgs {
+    /// What to ask [default: http://ADMIN_LISTEN/livez]
+    url: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("it is written KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn flag_setting(written: &str, key: &str, text: Option<String>) -> Option<FlagSetting> {
+    text.map(|text| FlagSetting { written: written.into(), key: key.into(), text })
+}
+
+impl ConfigArgs {
+    /// All sources of this process; `named` are the flags that have a name of their own.
+    fn sources(self, named: impl IntoIterator<Item = Option<FlagSetting>>) -> Sources {
+        let set = |(key, text): (String, String)| FlagSetting { written: "--set".into(), key, text };
+        let flags = named.into_iter().flatten().chain(self.set.into_iter().map(set)).collect();
+        Sources::of_process(self.config, flags)
+    }
+}
+
+impl ServeArgs {
+    /// All sources of this process.
+    pub(crate) fn sources(self) -> Sources {
+        self.config.sources([
+            flag_setting("--listen", "listen", self.listen),
+            flag_setting("--admin-listen", "admin_listen", self.admin_listen),
+            flag_setting("--redis-url", "redis.url", self.redis_url),
+            flag_setting("--instance", "instance", self.instance),
+            flag_setting("--dev", "dev", self.dev.then(|| "true".into())),
+        ])
+    }
+}

@@ -1,0 +1,80 @@
+//! `tidegate health`: one HTTP request, small enough to do without a client library.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use tidegate_gateway::config::{HealthConfig, RawConfig};
+
+use super::{Exit, HealthArgs};
+
+/// A gateway that needs longer than this to say that it lives is not well. Container health checks give up later.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// A status line is shorter than this.
+const ANSWER_BYTES_MAX: u64 = 64;
+
+pub(crate) fn health(args: HealthArgs) -> Exit {
+    let url = match args.url {
+        Some(url) => url,
+        None => match HealthConfig::check(&RawConfig::gather(args.config.sources([]))) {
+            Ok(config) => format!("http://{}/livez", reachable(config.admin_listen)),
+            Err(problems) => return Exit::Usage.because(problems),
+        },
+    };
+    let Some((authority, path)) = split_url(&url) else {
+        return Exit::Usage.because(format_args!("{url:?} is not a URL such as http://127.0.0.1:9090/livez"));
+    };
+    match ask(authority, path) {
+        Ok(status) if status == "200" => Exit::Ok,
+        Ok(status) => Exit::Failure.because(format_args!("{url} answered {status}")),
+        Err(error) => Exit::Failure.because(format_args!("{url} does not answer: {error}")),
+    }
+}
+
+/// Where a listener on every address is reached from here.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn split_url(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let is_clean = !authority.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
+    is_clean.then_some((authority, if path.is_empty() { "/" } else { path }))
+}
+
+fn ask(authority: &str, path: &str) -> io::Result<String> {
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+    let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    status.map(str::to_owned).ok_or_else(|| io::Error::other("this is not HTTP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_split_and_wildcard_addresses_made_reachable() {
+        assert_eq!(split_url("http://127.0.0.1:9090/livez"), Some(("127.0.0.1:9090", "/livez")));
+        assert_eq!(split_url("http://gateway"), Some(("gateway", "/")));
+        assert!(["https://a/", "http:///livez", "http://a/ b", "a:80/"].iter().all(|url| split_url(url).is_none()));
+        assert_eq!(reachable("0.0.0.0:1".parse().unwrap()).to_string(), "127.0.0.1:1");
+        assert_eq!(reachable("[::]:1".parse().unwrap()).to_string(), "[::1]:1");
+        assert_eq!(reachable("10.0.0.1:1".parse().unwrap()).to_string(), "10.0.0.1:1");
+    }
+}

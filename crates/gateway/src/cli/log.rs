@@ -1,0 +1,17 @@
+//! Sends the program's events to standard error.
+
+use tidegate_gateway::config::{LogConfig, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+/// Installs the log of this process.
+///
+/// # Panics
+/// If one is installed already.
+pub(crate) fn install_log(config: &LogConfig) {
+    let filter = EnvFilter::builder().parse(&config.filter).expect("checked with the configuration");
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

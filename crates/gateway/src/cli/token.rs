@@ -1,0 +1,64 @@
+//! `tidegate token`.
+
+use std::time::SystemTime;
+
+use tidegate_gateway::config::{RawConfig, SignConfig};
+use tidegate_gateway::{IssueError, Issuer, TokenRequest};
+
+use super::{Exit, TokenArgs};
+
+pub(crate) fn token(args: TokenArgs) -> Exit {
+    let mut raw = RawConfig::gather(args.config.sources([]));
+    let config = match SignConfig::check(&mut raw) {
+        Ok(checked) => checked,
+        Err(problems) => return Exit::Usage.because(problems),
+    };
+    let issuer = match Issuer::new(&config.auth, config.families, args.kid.as_deref()) {
+        Ok(issuer) => issuer,
+        Err(error) => return Exit::Usage.because(error),
+    };
+    let request = TokenRequest {
+        user: args.user,
+        tenant: args.tenant,
+        subscribe: args.subscribe,
+        publish: args.publish,
+        expires_in_s: args.expires_in,
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    match issuer.issue(&request, now.as_secs()) {
+        Ok(token) => {
+            println!("{token}");
+            Exit::Ok
+        }
+        Err(error @ IssueError::Refused(_)) => Exit::Data.because(error),
+        Err(error @ IssueError::NoSecret(_)) => Exit::Usage.because(error),
+    }
+}
+
+/// Reads `90s`, `15m`, `1h` or `7d`.
+pub(super) fn parse_seconds(text: &str) -> Result<u64, &'static str> {
+    const EXPECTED: &str = "it is a number and s, m, h or d, such as 90s or 1h";
+    let unit = text.chars().next_back().ok_or(EXPECTED)?;
+    let unit_s = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(EXPECTED),
+    };
+    let number: u64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| EXPECTED)?;
+    number.checked_mul(unit_s).filter(|seconds| *seconds > 0).ok_or(EXPECTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        assert_eq!([parse_seconds("90s"), parse_seconds("1h"), parse_seconds("7d")], [Ok(90), Ok(3_600), Ok(604_800)]);
+        for wrong in ["", "h", "1", "0s", "1w", "-1h", "1.5h", "99999999999999999999d", "1ü"] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

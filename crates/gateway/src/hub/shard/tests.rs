@@ -1,0 +1,426 @@
+//! The table under literal clocks: what clients say and hear, without a socket.
+
+use bytes::Bytes;
+use message_router::{Policies, Start};
+use serde_json::Value;
+use wire::{Families, GapReason, InstanceId, Message, SessionId, TenantId, Timestamp, UserId};
+
+use super::*;
+use crate::grants::{GrantList, Grants};
+use crate::rate::RateLimit;
+use crate::rules::Limits;
+use crate::token::{Identity, Policy, Verifier};
+
+const GENERATION: u64 = 7;
+
+struct Table {
+    shard: Shard,
+    now: Now,
+}
+
+fn at(offset: u64) -> Position {
+    Position::new(GENERATION, offset)
+}
+
+impl Table {
+    fn new() -> Self {
+        let families = Families::default();
+        let rules = Rules {
+            instance: InstanceId::parse("gw-1").unwrap(),
+            verifier: Arc::new(Verifier::new(Vec::new(), Policy::default(), families)),
+            policies: Policies::default(),
+            limits: Limits {
+                message_bytes_max: 1 << 20,
+                messages_per_second: 100,
+                rate: RateLimit::new(100, 200),
+                outbox_bytes_max: 4_096,
+                ping_interval_ms: 30_000,
+                pong_timeout_ms: 10_000,
+                hello_timeout_ms: 10_000,
+            },
+        };
+        let shard = Shard::new(ShardIndex(0), Arc::new(rules), Arc::default());
+        Self { shard, now: Now { mono_ms: 1_000, unix_ms: 1_000_000_000 } }
+    }
+
+    fn connect(&mut self, user: &str) -> Slot {
+        let grants = GrantList::parse(&Families::default(), &["collection:*", "system:*"]).unwrap();
+        let identity = Identity {
+            tenant: TenantId::default(),
+            user: UserId::parse(user).unwrap(),
+            grants: Grants { subscribe: grants.clone(), publish: grants },
+            expires_at_unix_s: 1_000_600,
+        };
+        let session = Session::new(SessionId::from_random(1), None);
+        let slot = self.shard.open(session, Opening::Authenticated(identity), self.now);
+        self.shard.first_wake(slot, self.now);
+        assert_eq!(self.heard(slot), ["welcome"]);
+        slot
+    }
+
+    fn says(&mut self, slot: Slot, frame: &str) {
+        self.shard.frame(slot, ClientFrame::parse(frame), self.now);
+    }
+
+    /// Takes what a client would read: types for control frames, `channel@offset` for messages.
+    fn heard(&mut self, slot: Slot) -> Vec<String> {
+        let mut heard = Vec::new();
+        let Some(connection) = self.shard.connection(slot) else { return heard };
+        let mut scratch = Vec::with_capacity(1 << 16);
+        while !connection.outbox.is_empty() {
+            // One frame at a time: a scratch buffer without room gathers nothing.
+            let bytes = connection.outbox.next_write(&mut scratch).to_vec();
+            connection.outbox.advance(bytes.len());
+            heard.extend(frames(&bytes));
+        }
+        heard
+    }
+
+    fn requests(&mut self) -> Vec<FromShard> {
+        let mut requests = Vec::new();
+        self.shard.take_requests(&mut requests);
+        requests
+    }
+
+    /// Asserts that the table asked to join once, and says for whom.
+    fn joiner(&mut self) -> (Joiner, Option<Position>) {
+        let requests = self.requests();
+        match &requests[..] {
+            [FromShard::Join { joiner, after, .. }] => (*joiner, *after),
+            other => panic!("one join, not {other:?}"),
+        }
+    }
+
+    fn live(&mut self, slot: Slot, channel: &str, top: u64) {
+        self.says(slot, &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#));
+        let (joiner, _) = self.joiner();
+        self.shard.joined(joiner, page(Start::Fresh, vec![], Some(top), false));
+        assert_eq!(self.heard(slot), [format!("subscribed {channel}")]);
+    }
+
+    fn publish(&mut self, scope: &str, topic: &str, offset: u64) -> u64 {
+        let scope = Families::default().parse_scope(&format!("default/{scope}")).unwrap();
+        self.shard.deliver(&scope, &[message(&scope, topic, offset)])
+    }
+}
+
+fn message(scope: &Scope, topic: &str, offset: u64) -> Outgoing {
+    let frame = Message::parse(br#"{"type":"m"}"#).unwrap().encode(scope, topic, Timestamp(0), Some(at(offset)));
+    Outgoing::new(Some(at(offset)), Bytes::copy_from_slice(topic.as_bytes()), frame)
+}
+
+fn page(start: Start, offsets: Vec<(&str, u64)>, upto: Option<u64>, more: bool) -> Joined {
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    let messages = offsets.into_iter().map(|(topic, offset)| message(&scope, topic, offset)).collect();
+    Joined { start, messages, upto: upto.map(at), more }
+}
+
+/// Reads back finished frames of less than 64 KiB.
+fn frames(mut bytes: &[u8]) -> Vec<String> {
+    let mut all = Vec::new();
+    while let [first, len, rest @ ..] = bytes {
+        let (len, rest) = match *len {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            len => (usize::from(len), rest),
+        };
+        let (payload, rest) = rest.split_at(len);
+        bytes = rest;
+        all.push(match first & 0x0F {
+            0x8 => format!("close {}", u16::from_be_bytes([payload[0], payload[1]])),
+            0x9 => "PING".into(),
+            0xA => "PONG".into(),
+            _ => describe(&serde_json::from_slice(payload).unwrap()),
+        });
+    }
+    all
+}
+
+fn describe(frame: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let kind = text(&frame["type"]);
+    match kind.as_str() {
+        "m" => format!("{}@{}", text(&frame["channel"]), text(&frame["position"]).split_once('-').unwrap().1),
+        "subscribed" | "unsubscribed" | "gap" => format!("{kind} {}", text(&frame["channel"])),
+        "error" => format!("error {}", text(&frame["payload"]["code"])),
+        _ => kind,
+    }
+}
+
+#[test]
+fn a_message_reaches_those_who_hold_its_topic_once() {
+    let mut table = Table::new();
+    let (alice, bob) = (table.connect("alice"), table.connect("bob"));
+    table.live(alice, "collection:42:ops", 0);
+    table.live(alice, "collection:42:*", 0);
+    table.live(bob, "collection:42:comments", 0);
+    assert_eq!(table.publish("collection:42", "ops", 1), 1);
+    assert_eq!(table.publish("collection:42", "comments", 2), 2);
+    assert_eq!(table.publish("collection:7", "ops", 1), 0);
+    assert_eq!(table.heard(alice), ["collection:42:ops@1", "collection:42:comments@2"]);
+    assert_eq!(table.heard(bob), ["collection:42:comments@2"]);
+}
+
+#[test]
+fn a_resume_replays_then_gives_what_was_held_and_nothing_twice() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    let (joiner, after) = table.joiner();
+    assert_eq!(after, Some(at(3)));
+    // Live messages overtake the history that is being read: two of them are in it, one is not.
+    for offset in [5, 6, 7] {
+        table.publish("collection:42", "ops", offset);
+    }
+    assert_eq!(table.heard(alice), Vec::<String>::new(), "nothing before subscribed");
+    table.shard.joined(joiner, page(Start::Resumed, vec![("ops", 4), ("ops", 5), ("ops", 6)], Some(6), false));
+    table.publish("collection:42", "ops", 8);
+    let expected = [4, 5, 6, 7, 8].map(|offset| format!("collection:42:ops@{offset}"));
+    assert_eq!(table.heard(alice)[0], "subscribed collection:42:*");
+    table.publish("collection:42", "ops", 9);
+    assert_eq!(table.heard(alice), ["collection:42:ops@9"]);
+    let mut again = Table::new();
+    let alice = again.connect("alice");
+    again.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    let (joiner, _) = again.joiner();
+    for offset in [5, 6, 7] {
+        again.publish("collection:42", "ops", offset);
+    }
+    again.shard.joined(joiner, page(Start::Resumed, vec![("ops", 4), ("ops", 5), ("ops", 6)], Some(6), false));
+    again.publish("collection:42", "ops", 8);
+    assert_eq!(again.heard(alice)[1..], expected);
+}
+
+#[test]
+fn patterns_of_one_hello_in_one_scope_replay_in_order_each_from_its_own_position() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    let hello = r#"{"type":"hello","payload":{"channels":[
+        {"channel":"collection:42:ops","position":"7-2"},{"channel":"collection:42:comments","position":"7-5"}]}}"#;
+    table.says(alice, hello);
+    let (joiner, after) = table.joiner();
+    assert_eq!(after, Some(at(2)), "one join for the scope, from the older position");
+    let entries = vec![("ops", 3), ("comments", 4), ("ops", 5), ("comments", 6), ("other", 7)];
+    table.shard.joined(joiner, page(Start::Resumed, entries, Some(7), false));
+    let expected = [
+        "subscribed collection:42:ops",
+        "subscribed collection:42:comments",
+        "collection:42:ops@3",
+        "collection:42:ops@5",
+        "collection:42:comments@6",
+    ];
+    assert_eq!(table.heard(alice), expected);
+}
+
+#[test]
+fn replay_leaves_out_what_a_live_subscription_has_delivered() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.live(alice, "collection:42:ops", 2);
+    table.publish("collection:42", "ops", 3);
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
+    let (joiner, _) = table.joiner();
+    let entries = vec![("ops", 2), ("ops", 3), ("comments", 4)];
+    table.shard.joined(joiner, page(Start::Resumed, entries, Some(4), false));
+    let expected =
+        ["collection:42:ops@3", "subscribed collection:42:*", "collection:42:ops@2", "collection:42:comments@4"];
+    assert_eq!(table.heard(alice), expected);
+}
+
+#[test]
+fn pages_are_asked_for_until_there_are_no_more() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    let (joiner, _) = table.joiner();
+    table.shard.joined(joiner, page(Start::Resumed, vec![("a", 1), ("a", 2)], Some(2), true));
+    let (again, after) = table.joiner();
+    assert_eq!((again, after), (joiner, Some(at(2))));
+    table.publish("collection:42", "a", 4);
+    table.shard.joined(joiner, page(Start::Resumed, vec![("a", 3)], Some(3), false));
+    let mut expected = vec!["subscribed collection:42:*".to_owned()];
+    expected.extend((1..=4).map(|offset| format!("collection:42:a@{offset}")));
+    assert_eq!(table.heard(alice), expected);
+}
+
+#[test]
+fn a_replay_waits_for_a_client_that_has_not_read_the_last_page() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    let (joiner, _) = table.joiner();
+    let entries: Vec<_> = (1..=12).map(|offset| ("a", offset)).collect();
+    table.shard.joined(joiner, page(Start::Resumed, entries, Some(12), true));
+    assert!(table.requests().is_empty(), "more than a quarter of the outbox waits");
+    assert_eq!(table.heard(alice).len(), 13);
+    table.shard.resume_replays(alice);
+    assert_eq!(table.joiner(), (joiner, Some(at(12))));
+}
+
+#[test]
+fn a_joiner_that_held_too_much_reads_it_from_history_instead() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    let (joiner, _) = table.joiner();
+    for offset in 2..3_000 {
+        table.publish("collection:42", "a", offset);
+    }
+    table.shard.joined(joiner, page(Start::Resumed, vec![("a", 1)], Some(1), false));
+    assert_eq!(table.joiner(), (joiner, Some(at(1))), "what was let go of is asked for");
+    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "collection:42:a@1"]);
+}
+
+#[test]
+fn a_position_that_cannot_be_honoured_is_a_gap_and_the_rest_goes_on() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    let (joiner, _) = table.joiner();
+    let gap = Gap { after: Some(at(3)), upto: at(9), reason: GapReason::Expired, certain: true };
+    table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
+    table.publish("collection:42", "ops", 10);
+    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "gap collection:42:*", "collection:42:ops@10"]);
+}
+
+#[test]
+fn while_the_broker_is_away_a_subscription_stands_as_degraded_and_is_confirmed_later() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    let (joiner, _) = table.joiner();
+    table.shard.joined(joiner, page(Start::Degraded, vec![], None, false));
+    table.shard.joined(joiner, page(Start::Fresh, vec![], Some(4), false));
+    table.publish("collection:42", "ops", 5);
+    let expected = ["subscribed collection:42:*", "subscribed collection:42:*", "collection:42:ops@5"];
+    assert_eq!(table.heard(alice), expected);
+}
+
+#[test]
+fn nothing_stays_behind_a_connection_that_ends_while_it_catches_up() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    let (joiner, _) = table.joiner();
+    assert!(table.shard.remove(alice).is_some());
+    assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
+    table.shard.joined(joiner, page(Start::Fresh, vec![], Some(4), false));
+    assert_eq!((table.shard.joins.len(), table.shard.scopes.len()), (0, 0));
+    assert_eq!(table.shard.counters.subscriptions.get(), 0);
+}
+
+#[test]
+fn the_last_member_to_leave_lets_the_scope_go() {
+    let mut table = Table::new();
+    let (alice, bob) = (table.connect("alice"), table.connect("bob"));
+    table.live(alice, "system:*", 0);
+    table.live(bob, "system:news", 0);
+    table.says(alice, r#"{"type":"unsubscribe","channel":"system:*"}"#);
+    assert_eq!(table.heard(alice), ["unsubscribed system:*"]);
+    assert!(table.requests().is_empty());
+    table.says(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
+    assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
+    assert_eq!(table.heard(bob), ["unsubscribed system:news"]);
+    table.says(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
+    assert_eq!(table.heard(bob), ["error not_subscribed"]);
+}
+
+#[test]
+fn a_slow_client_is_told_to_come_back_and_costs_nobody_else_anything() {
+    let mut table = Table::new();
+    let (slow, quick) = (table.connect("slow"), table.connect("quick"));
+    table.live(slow, "collection:42:*", 0);
+    table.live(quick, "collection:42:*", 0);
+    for offset in 1..=100 {
+        table.publish("collection:42", "ops", offset);
+        assert_eq!(table.heard(quick), [format!("collection:42:ops@{offset}")]);
+    }
+    assert_eq!(table.heard(slow), ["bye", "close 4000"], "what it had not read is its to resume");
+    assert_eq!(table.shard.counters.slow_closes.get(), 1);
+    assert_eq!(table.publish("collection:42", "ops", 101), 1, "it is nobody's member any more");
+}
+
+#[test]
+fn silence_is_pinged_and_then_ended() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    let woken = |table: &mut Table, ms| {
+        table.now.mono_ms = ms;
+        table.shard.wake(alice, table.now)
+    };
+    let Wake::At(ping_ms) = ({
+        let first = table.shard.connection(alice).unwrap().wake_ms;
+        woken(&mut table, first)
+    }) else {
+        panic!("a ping is due and it is woken again");
+    };
+    assert_eq!(table.heard(alice), ["PING"]);
+    assert_eq!(woken(&mut table, ping_ms - 1), Wake::Stale);
+    table.shard.heard(alice);
+    assert!(matches!(woken(&mut table, ping_ms), Wake::At(_)));
+    assert_eq!(table.heard(alice), Vec::<String>::new(), "it answered in time");
+    let next_ms = table.shard.connection(alice).unwrap().wake_ms;
+    let Wake::At(late_ms) = woken(&mut table, next_ms) else { panic!("pinged again") };
+    assert_eq!(table.heard(alice), ["PING"]);
+    woken(&mut table, late_ms);
+    assert_eq!(table.heard(alice), ["bye", "close 4001"]);
+}
+
+#[test]
+fn a_client_without_a_token_and_one_whose_token_ran_out_are_closed() {
+    let mut table = Table::new();
+    let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
+    table.says(nobody, r#"{"type":"subscribe","channel":"system:*"}"#);
+    assert_eq!(table.heard(nobody), ["error unauthenticated"], "and it may still say hello");
+    let due_ms = table.shard.first_wake(nobody, table.now);
+    assert_eq!(due_ms, 11_000);
+    table.now.mono_ms = due_ms;
+    table.shard.wake(nobody, table.now);
+    assert_eq!(table.heard(nobody), ["error unauthenticated", "bye", "close 4003"]);
+
+    let alice = table.connect("alice");
+    table.now.unix_ms = 1_000_600_000;
+    table.now.mono_ms += 600_000;
+    table.shard.wake(alice, table.now);
+    assert_eq!(table.heard(alice), ["error token_expired", "bye", "close 4002"]);
+}
+
+#[test]
+fn a_quiet_topics_position_moves_on_with_the_ping() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.live(alice, "collection:42:quiet", 0);
+    table.publish("collection:42", "busy", 1);
+    table.now.mono_ms += 60_000;
+    table.shard.wake(alice, table.now);
+    assert_eq!(table.heard(alice), ["PING", "position"]);
+    table.shard.heard(alice);
+    table.now.mono_ms += 60_000;
+    table.shard.wake(alice, table.now);
+    assert_eq!(table.heard(alice), ["PING"], "nothing new, nothing said");
+}
+
+#[test]
+fn bad_frames_are_answered_and_the_connection_goes_on() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    let cases = [
+        ("nonsense", "malformed"),
+        (r#"{"type":"dance"}"#, "unknown_type"),
+        (r#"{"type":"subscribe"}"#, "invalid_field"),
+        (r#"{"type":"subscribe","chanel":"system:*"}"#, "invalid_field"),
+        (r#"{"type":"subscribe","channel":"room:1"}"#, "invalid_channel"),
+        (r#"{"type":"subscribe","channel":"collection:*"}"#, "invalid_channel"),
+        (r#"{"type":"subscribe","channel":"user:bob:inbox"}"#, "forbidden"),
+        (r#"{"type":"subscribe","channel":"system:*","position":"x"}"#, "invalid_position"),
+        (r#"{"type":"publish","channel":"user:bob:inbox","payload":1}"#, "forbidden"),
+        (r#"{"type":"publish","channel":"system:*","payload":1}"#, "invalid_channel"),
+        (r#"{"type":"publish","channel":"system:x","event":"error","payload":1}"#, "invalid_field"),
+        (r#"{"type":"unsubscribe","channel":"system:x"}"#, "not_subscribed"),
+    ];
+    for (frame, code) in cases {
+        table.says(alice, frame);
+        assert_eq!(table.heard(alice), [format!("error {code}")], "{frame}");
+    }
+    table.says(alice, r#"{"type":"ping"}"#);
+    assert_eq!(table.heard(alice), ["pong"]);
+}
