@@ -219,11 +219,8 @@ impl Router {
             self.down(out);
         }
         self.is_up = true;
-        let mut wanted: Vec<_> = self.scopes.keys().cloned().collect();
-        // Hash order differs from run to run; a run under a seed should not.
-        wanted.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         self.scopes.values_mut().for_each(|interest| interest.is_resyncing = true);
-        self.resync = wanted.into();
+        self.resync = self.in_order(|_| true).into();
         self.resync_next(out);
     }
 
@@ -237,9 +234,20 @@ impl Router {
             out.push(Output::Degraded { degraded: true });
         }
         self.scopes.retain(|_, interest| !interest.shards.is_empty());
-        for (scope, interest) in &mut self.scopes {
-            interest.lose(scope, out);
+        self.scopes.values_mut().for_each(Interest::lose);
+        for scope in self.in_order(Interest::has_joiners) {
+            if let Some(interest) = self.scopes.get_mut(&scope) {
+                interest.tell_degraded(&scope, out);
+            }
         }
+    }
+
+    /// Scopes by name: hash order differs from run to run, and a run under a seed should not.
+    fn in_order(&self, filter: impl Fn(&Interest) -> bool) -> Vec<Scope> {
+        let mut scopes: Vec<_> =
+            self.scopes.iter().filter(|(_, i)| filter(i)).map(|(scope, _)| scope.clone()).collect();
+        scopes.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        scopes
     }
 
     /// Forgets a scope and what is in flight for it.

@@ -158,13 +158,17 @@ impl Interest {
     }
 
     /// The broker was lost.
-    pub(crate) fn lose(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+    pub(crate) fn lose(&mut self) {
         self.stream.lose();
         self.is_lingering = false;
         self.is_resyncing = false;
         if let Some(joins) = &mut self.joins {
-            joins.lose(scope, out);
+            joins.lose();
         }
+    }
+
+    pub(crate) fn has_joiners(&self) -> bool {
+        self.joins.is_some()
     }
 
     pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
@@ -198,7 +202,7 @@ impl Interest {
     fn absorb(&mut self, scope: &Scope, after: Option<Position>, history: History, desk: &mut Desk<'_>) {
         let keeps_history = desk.keeps_history(scope);
         match self.stream.absorb(&history, keeps_history) {
-            Absorbed::First => self.answer_asked(scope, after, &history, keeps_history, desk.out),
+            Absorbed::First => self.answer_first(scope, after, &history, keeps_history, desk.out),
             Absorbed::Missed { more } => {
                 desk.counts.repaired += history.entries.len() as u64;
                 if !history.entries.is_empty() && !self.shards.is_empty() {
@@ -214,29 +218,36 @@ impl Interest {
                 if !self.shards.is_empty() {
                     desk.out.push(Output::Gap { shards: self.shards, scope: scope.clone(), gap });
                 }
+                if let Some(joins) = &mut self.joins {
+                    joins.see(gap.upto);
+                }
             }
         }
         self.release(scope, desk);
     }
 
-    /// The first history of a scope also answers those whose position it was read behind.
-    fn answer_asked(
+    /// The first history of a scope says where it begins, and answers whoever begins there or gave the position
+    /// it was read behind. Before what was held: their answer is queued first.
+    fn answer_first(
         &mut self,
         scope: &Scope,
-        after: Option<Position>,
+        asked: Option<Position>,
         history: &History,
         keeps_history: bool,
         out: &mut Vec<Output>,
     ) {
-        let (Some(after), Some(joins)) = (after, &mut self.joins) else { return };
-        let page = Page::new(after, history, history.top, keeps_history);
+        let Some(joins) = &mut self.joins else { return };
+        let top = history.top;
+        let page = asked.map(|asked| Page::new(asked, history, top, keeps_history));
         joins.waiting.retain(|waiting| {
             // One who came after the question was asked may know more than the answer does.
-            let is_theirs = waiting.after == Some(after) && (waiting.is_confirmed || after <= history.top);
-            if is_theirs {
-                waiting.answer(scope, page.clone(), out);
+            let is_answered = waiting.is_confirmed || waiting.after <= Some(top);
+            match &page {
+                _ if waiting.after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, out),
+                Some(page) if waiting.after == asked && is_answered => waiting.answer(scope, page.clone(), out),
+                _ => return true,
             }
-            !is_theirs
+            false
         });
     }
 

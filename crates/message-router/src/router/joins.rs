@@ -101,12 +101,19 @@ impl Joins {
         }
     }
 
-    /// The broker was lost: everybody waits for it to come back, and is told so.
-    pub(crate) fn lose(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+    /// The scope was moved on over a gap. Nobody was handed what lies in it, so an answer that ends before would
+    /// leave its joiner with a hole.
+    pub(crate) fn see(&mut self, upto: Position) {
+        for waiting in self.reads.iter_mut().flat_map(|read| &mut read.joiners) {
+            waiting.seen = Some(upto);
+        }
+    }
+
+    /// The broker was lost: everybody waits for it to come back.
+    pub(crate) fn lose(&mut self) {
         for read in self.reads.drain(..) {
             self.waiting.extend(read.joiners);
         }
-        self.tell_degraded(scope, out);
     }
 
     pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {

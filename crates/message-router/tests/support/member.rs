@@ -1,0 +1,106 @@
+//! One subscriber as a shard keeps it: what it does with the router's outputs, and what it must never see.
+
+use message_router::{Gap, Joined, Joiner, ShardIndex, Start};
+use wire::{Position, Scope};
+
+/// A subscriber and everything it was handed.
+pub(crate) struct Member {
+    pub(crate) shard: ShardIndex,
+    pub(crate) joiner: Joiner,
+    pub(crate) scope: Scope,
+    /// The position it gave.
+    pub(crate) asked: Option<Position>,
+    /// How far it has come: the last message it was handed, or where it began.
+    pub(crate) last: Option<Position>,
+    /// Heard by its shard since it joined, until it is let in.
+    kept: Option<Vec<Position>>,
+    /// The interim answers it was given.
+    pub(crate) told_degraded: usize,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+impl Member {
+    pub(crate) fn new(shard: ShardIndex, joiner: Joiner, scope: Scope, asked: Option<Position>) -> Self {
+        let (kept, gaps) = (Some(Vec::new()), Vec::new());
+        Self { shard, joiner, scope, asked, last: asked, kept, told_degraded: 0, gaps }
+    }
+
+    pub(crate) fn is_joining(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Its shard was handed a message.
+    pub(crate) fn hear(&mut self, position: Position, published: &[Position]) {
+        match &mut self.kept {
+            Some(kept) => kept.push(position),
+            None => self.take(position, published),
+        }
+    }
+
+    /// Its shard was told of a gap. While it joins, its answer will end behind it.
+    pub(crate) fn hear_gap(&mut self, gap: Gap) {
+        if self.kept.is_none() {
+            self.last = Some(gap.upto);
+            self.gaps.push(gap);
+        }
+    }
+
+    /// The router answered its join. Returns where to join again, if there is more.
+    pub(crate) fn joined(&mut self, joined: Joined, published: &[Position]) -> Option<Position> {
+        assert!(self.is_joining(), "{:?} is answered once", self.joiner);
+        match joined.start {
+            Start::Degraded => {
+                self.told_degraded += 1;
+                assert_eq!(self.told_degraded, 1, "an interim answer is given once");
+                assert_eq!((joined.upto, joined.entries.len(), joined.more), (None, 0, false));
+                return None;
+            }
+            Start::Fresh => {
+                assert_eq!(self.asked, None, "only one without a position begins afresh");
+                self.last = joined.upto;
+            }
+            Start::Resumed => assert!(self.last.is_some(), "only one with a position resumes"),
+            Start::Gap(gap) => {
+                assert_eq!((gap.after, Some(gap.upto)), (self.last, joined.upto));
+                self.last = joined.upto;
+                self.gaps.push(gap);
+            }
+        }
+        joined.entries.iter().for_each(|entry| self.take(entry.position, published));
+        let upto = joined.upto.expect("a final answer has a place");
+        if joined.more {
+            assert_eq!(self.last, Some(upto), "a page ends with its last entry");
+            return Some(upto);
+        }
+        self.skip_to(upto, published);
+        for position in self.kept.take().expect("checked above").into_iter().filter(|p| *p > upto) {
+            self.take(position, published);
+        }
+        None
+    }
+
+    /// A message reaches the client: behind the last one, and nothing that was published lies between.
+    fn take(&mut self, position: Position, published: &[Position]) {
+        let last = self.last.expect("a client knows where it began");
+        assert!(position > last, "{:?} in {}: {position} again or out of order after {last}", self.joiner, self.scope);
+        let missed: Vec<_> = published.iter().filter(|p| **p > last && **p < position).collect();
+        assert!(missed.is_empty(), "{:?} in {}: silently missed {missed:?}", self.joiner, self.scope);
+        self.last = Some(position);
+    }
+
+    /// It is said to stand here, so nothing that was published may lie between.
+    fn skip_to(&mut self, upto: Position, published: &[Position]) {
+        let last = self.last.expect("a client knows where it began");
+        assert!(upto >= last, "{:?} in {}: set back from {last} to {upto}", self.joiner, self.scope);
+        let missed: Vec<_> = published.iter().filter(|p| **p > last && **p <= upto).collect();
+        assert!(missed.is_empty(), "{:?} in {}: told it had seen {missed:?}", self.joiner, self.scope);
+        self.last = Some(upto);
+    }
+
+    /// Nothing is on its way any more: it has everything.
+    pub(crate) fn is_complete(&self, published: &[Position]) {
+        assert!(!self.is_joining(), "{:?} in {} is never answered", self.joiner, self.scope);
+        let missed: Vec<_> = published.iter().filter(|p| Some(**p) > self.last).collect();
+        assert!(missed.is_empty(), "{:?} in {}: never got {missed:?} after {:?}", self.joiner, self.scope, self.last);
+    }
+}

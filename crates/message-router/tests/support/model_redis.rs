@@ -1,0 +1,168 @@
+//! Redis as the router meets it: a store, a connection that subscribes, and others that read. What is subscribed
+//! comes in order; how answers lie to it and to each other is for the test's random sequence to say.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use message_router::{BrokerError, Command, Entry, Event, History, Ticket};
+use wire::{Envelope, Position, Scope, Timestamp};
+
+/// Everything one scope ever had.
+pub(crate) struct Log {
+    pub(crate) top: Position,
+    earlier: Vec<(u64, u64)>,
+    /// What can be read.
+    entries: VecDeque<Position>,
+    /// Everything that was published and not lost by a failover, whether it can still be read or not.
+    pub(crate) published: Vec<Position>,
+}
+
+pub(crate) struct ModelRedis {
+    pub(crate) logs: BTreeMap<String, Log>,
+    subscribed: Vec<Scope>,
+    /// Commands on their way, per connection.
+    pub(crate) to_subscriber: VecDeque<Command>,
+    pub(crate) to_reader: VecDeque<Command>,
+    /// Events on their way back.
+    pub(crate) from_subscriber: VecDeque<Event>,
+    pub(crate) from_reader: VecDeque<Event>,
+    pub(crate) is_up: bool,
+}
+
+impl ModelRedis {
+    pub(crate) fn new(scopes: &[Scope]) -> Self {
+        let log =
+            || Log { top: Position::new(10, 0), earlier: Vec::new(), entries: VecDeque::new(), published: Vec::new() };
+        Self {
+            logs: scopes.iter().map(|scope| (scope.as_str().to_owned(), log())).collect(),
+            subscribed: Vec::new(),
+            to_subscriber: VecDeque::new(),
+            to_reader: VecDeque::new(),
+            from_subscriber: VecDeque::new(),
+            from_reader: VecDeque::new(),
+            is_up: false,
+        }
+    }
+
+    pub(crate) fn log(&self, scope: &Scope) -> &Log {
+        &self.logs[scope.as_str()]
+    }
+
+    fn log_mut(&mut self, scope: &Scope) -> &mut Log {
+        self.logs.get_mut(scope.as_str()).expect("the model knows its scopes")
+    }
+
+    /// A command is sent. Without a connection it is answered with an error, as the contract says.
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Read { ticket, .. } if !self.is_up => self.fail(ticket),
+            Command::Read { .. } => self.to_reader.push_back(command),
+            Command::Subscribe(_) | Command::Unsubscribe(_) if !self.is_up => {}
+            Command::Subscribe(_) | Command::Unsubscribe(_) => self.to_subscriber.push_back(command),
+            Command::Publish(_) => panic!("the router publishes nothing"),
+        }
+    }
+
+    fn fail(&mut self, ticket: Ticket) {
+        let result = Err(BrokerError::Unavailable("the model lost it".into()));
+        self.from_reader.push_back(Event::History { ticket, result });
+    }
+
+    pub(crate) fn run_subscriber(&mut self) {
+        match self.to_subscriber.pop_front() {
+            Some(Command::Subscribe(scope)) => {
+                self.subscribed.push(scope.clone());
+                self.from_subscriber.push_back(Event::Subscribed(scope));
+            }
+            Some(Command::Unsubscribe(scope)) => self.subscribed.retain(|s| *s != scope),
+            _ => {}
+        }
+    }
+
+    /// Carries out one of the questions; which comes first is nobody's promise.
+    pub(crate) fn run_reader(&mut self, at: usize, fails: bool) {
+        let Some(Command::Read { ticket, scope, after, entries_max }) = self.to_reader.remove(at) else { return };
+        if fails {
+            return self.fail(ticket);
+        }
+        let log = self.log(&scope);
+        let behind = log.entries.iter().filter(|p| after.is_some_and(|after| **p > after));
+        let entry = |p: &Position| Entry {
+            position: *p,
+            time: Timestamp(0),
+            topic: Box::from(""),
+            message: Bytes::from_static(b"{}"),
+        };
+        let entries: Vec<_> = behind.clone().take(entries_max).map(entry).collect();
+        let more = behind.count() > entries.len();
+        let history = History { top: log.top, earlier: log.earlier.clone(), entries, more };
+        self.from_reader.push_back(Event::History { ticket, result: Ok(history) });
+    }
+
+    /// Stores and publishes `count` messages as one step.
+    pub(crate) fn publish(&mut self, scope: &Scope, count: u64) {
+        let log = self.log_mut(scope);
+        let first = log.top.next();
+        for _ in 0..count {
+            log.top = log.top.next();
+            log.entries.push_back(log.top);
+            log.published.push(log.top);
+        }
+        if self.subscribed.contains(scope) {
+            let items = (0..count).map(|_| ("", &b"{}"[..]));
+            let envelope = Bytes::from(Envelope::write(first, Timestamp(0), items));
+            let scope = Bytes::copy_from_slice(scope.as_str().as_bytes());
+            self.from_subscriber.push_back(Event::Message { scope, envelope });
+        }
+    }
+
+    /// Loses both connections and everything on its way. What was asked is answered with an error.
+    pub(crate) fn down(&mut self) {
+        self.is_up = false;
+        self.subscribed.clear();
+        self.to_subscriber.clear();
+        self.from_subscriber.clear();
+        let mut lost = Vec::new();
+        for event in self.from_reader.drain(..) {
+            if let Event::History { ticket, .. } = event {
+                lost.push(ticket);
+            }
+        }
+        for command in self.to_reader.drain(..) {
+            if let Command::Read { ticket, .. } = command {
+                lost.push(ticket);
+            }
+        }
+        self.from_subscriber.push_back(Event::Down("the model took it".into()));
+        lost.into_iter().for_each(|ticket| self.fail(ticket));
+    }
+
+    pub(crate) fn up(&mut self) {
+        self.is_up = true;
+        self.from_subscriber.push_back(Event::Up);
+    }
+
+    /// Loses one message between Redis and the instance, without a word.
+    pub(crate) fn drop_message(&mut self) {
+        if let Some(at) = self.from_subscriber.iter().position(|e| matches!(e, Event::Message { .. })) {
+            self.from_subscriber.remove(at);
+        }
+    }
+
+    /// Retention takes all but the newest `kept`.
+    pub(crate) fn trim(&mut self, scope: &Scope, kept: usize) {
+        let log = self.log_mut(scope);
+        let surplus = log.entries.len().saturating_sub(kept);
+        log.entries.drain(..surplus);
+    }
+
+    /// A replica that lacked the last `lost` messages of the generation takes over.
+    pub(crate) fn fail_over(&mut self, scope: &Scope, lost: u64) {
+        let log = self.log_mut(scope);
+        let kept = Position::new(log.top.generation, log.top.offset - lost.min(log.top.offset));
+        log.earlier.push((kept.generation, kept.offset));
+        log.entries.retain(|p| *p <= kept);
+        log.published.retain(|p| *p <= kept);
+        log.top = Position::new(kept.generation + 3, 0);
+    }
+}

@@ -1,0 +1,188 @@
+//! Runs the router by a written script: on each line what happens, a bar, and what the router must want done.
+//!
+//! ```text
+//!   join 0 a after 7-3          | subscribe
+//!   subscribed                  | read 1 after 7-3
+//!   history 1 top 7-5 has 7-4 7-5 | joined a resumed upto 7-5 with 7-4 7-5
+//!   message 7-6..7-7            | deliver 0 7-6..7-7 after 7-5
+//! ```
+//!
+//! Everything is about the scope `user:1` of tenant `default`, unless the line begins with another (`@system`).
+//! `!` behind a reason means that messages are certain to be missing.
+
+use bytes::Bytes;
+use message_router::{
+    BrokerError, Command, Entry, Event, Gap, History, Joined, Joiner, Output, Policies, Router, RouterConfig,
+    ShardIndex, ShardSet, Start, Ticket,
+};
+use wire::{Envelope, Position, Scope, TenantId, Timestamp};
+
+const SCOPE: &str = "user:1";
+
+/// Runs a script with this configuration; returns the router for a further look.
+pub(crate) fn run_with(config: RouterConfig, script: &str) -> Router {
+    let policies = config.policies.clone();
+    let mut router = Router::new(config);
+    let mut now_ms = 0;
+    for (number, line) in script.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let (input, expected) = line.split_once('|').unwrap_or((line, ""));
+        let mut words = input.split_whitespace().peekable();
+        let name = words.next_if(|word| word.starts_with('@')).map_or(SCOPE, |word| &word[1..]);
+        let scope = policies.families().parse(&TenantId::default(), name).expect("a channel").scope;
+        let mut out = Vec::new();
+        happen(&mut router, &scope, &words.collect::<Vec<_>>(), &mut now_ms, &mut out);
+        let wanted: Vec<_> = out.iter().map(render).collect();
+        let expected: Vec<_> = expected.split(';').map(squeeze).filter(|text| !text.is_empty()).collect();
+        assert_eq!(wanted, expected, "line {number}: {}", line.trim());
+    }
+    router
+}
+
+/// Runs a script with the defaults and the broker up.
+pub(crate) fn run(script: &str) -> Router {
+    run_with(RouterConfig::default(), &format!("up | recovered\n{script}"))
+}
+
+/// The default configuration, but families without history.
+pub(crate) fn without_history() -> RouterConfig {
+    let defaults = Policies::default();
+    let family = |(index, shape): (_, &wire::FamilyShape)| {
+        let policy = message_router::FamilyPolicy { history_entries_max: 0, ..*defaults.policy(index) };
+        (shape.clone(), policy)
+    };
+    let policies = Policies::new(defaults.families().iter().map(family).collect());
+    RouterConfig { policies, ..RouterConfig::default() }
+}
+
+fn happen(router: &mut Router, scope: &Scope, words: &[&str], now_ms: &mut u64, out: &mut Vec<Output>) {
+    let event = match words {
+        ["join", shard, joiner, rest @ ..] => {
+            let after = rest.get(1).map(|text| position(text));
+            return router.join(shard_index(shard), joiner_of(joiner), scope.clone(), after, out);
+        }
+        ["leave", shard] => return router.leave(shard_index(shard), scope, *now_ms),
+        ["sweep", at_ms] => {
+            *now_ms = at_ms.parse().expect("milliseconds");
+            return router.sweep(*now_ms, out);
+        }
+        ["up"] => Event::Up,
+        ["down"] => Event::Down("the script says so".into()),
+        ["subscribed"] => Event::Subscribed(scope.clone()),
+        ["message", extent] => message(scope, extent),
+        ["history", ticket, "top", top, rest @ ..] => {
+            Event::History { ticket: ticket_of(ticket), result: Ok(history(position(top), rest)) }
+        }
+        ["failed", ticket] => {
+            Event::History { ticket: ticket_of(ticket), result: Err(BrokerError::Unavailable("script".into())) }
+        }
+        _ => panic!("the script language has no {words:?}"),
+    };
+    router.handle(event, *now_ms, out);
+}
+
+fn message(scope: &Scope, extent: &str) -> Event {
+    let (first, last) = extent.split_once("..").unwrap_or((extent, extent));
+    let (first, last) = (position(first), position(last));
+    let items = (first.offset..=last.offset).map(|_| ("", &b"{}"[..]));
+    let scope = Bytes::copy_from_slice(scope.as_str().as_bytes());
+    Event::Message { scope, envelope: Bytes::from(Envelope::write(first, Timestamp(0), items)) }
+}
+
+fn history(top: Position, words: &[&str]) -> History {
+    let mut history = History { top, earlier: Vec::new(), entries: Vec::new(), more: false };
+    let mut is_earlier = false;
+    for word in words {
+        match *word {
+            "earlier" => is_earlier = true,
+            "has" => is_earlier = false,
+            "more" => history.more = true,
+            text if is_earlier => history.earlier.push((position(text).generation, position(text).offset)),
+            text => history.entries.push(entry(position(text))),
+        }
+    }
+    history
+}
+
+fn entry(position: Position) -> Entry {
+    Entry { position, time: Timestamp(0), topic: Box::from(""), message: Bytes::from_static(b"{}") }
+}
+
+fn position(text: &str) -> Position {
+    text.parse().expect("a position")
+}
+
+fn shard_index(text: &str) -> ShardIndex {
+    ShardIndex(text.parse().expect("a shard"))
+}
+
+fn joiner_of(text: &str) -> Joiner {
+    Joiner(u64::from(text.as_bytes()[0]))
+}
+
+fn ticket_of(text: &str) -> Ticket {
+    Ticket(text.parse().expect("a ticket"))
+}
+
+fn squeeze(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// An output in the script's words.
+fn render(output: &Output) -> String {
+    match output {
+        Output::Command(Command::Subscribe(scope)) => within(scope, "subscribe".into()),
+        Output::Command(Command::Unsubscribe(scope)) => within(scope, "unsubscribe".into()),
+        Output::Command(Command::Read { ticket, scope, after, .. }) => {
+            within(scope, format!("read {} after {}", ticket.0, place(*after)))
+        }
+        Output::Command(Command::Publish(publish)) => panic!("the router publishes nothing, not {publish:?}"),
+        Output::Deliver { shards, scope, envelope, after } => {
+            let envelope = Envelope::parse(envelope).expect("checked");
+            let last = envelope.items().last().expect("not empty").expect("checked").0;
+            let extent = if last == envelope.first { last.to_string() } else { format!("{}..{last}", envelope.first) };
+            within(scope, format!("deliver {} {extent} after {after}", set(*shards)))
+        }
+        Output::Replay { shards, scope, entries } => {
+            within(scope, format!("replay {} {}", set(*shards), positions(entries)))
+        }
+        Output::Joined { joiner, joined, .. } => within(&joined.scope, render_joined(*joiner, joined)),
+        Output::Gap { shards, scope, gap } => {
+            let text = format!("gap {} after {} upto {} {}", set(*shards), place(gap.after), gap.upto, reason(gap));
+            within(scope, text)
+        }
+        Output::Degraded { degraded } => if *degraded { "degraded" } else { "recovered" }.into(),
+    }
+}
+
+fn render_joined(joiner: Joiner, joined: &Joined) -> String {
+    let name = char::from(u8::try_from(joiner.0).expect("a letter"));
+    let start = match &joined.start {
+        Start::Fresh => "fresh".into(),
+        Start::Resumed => "resumed".into(),
+        Start::Degraded => "degraded".into(),
+        Start::Gap(gap) => format!("gap {}", reason(gap)),
+    };
+    let with = if joined.entries.is_empty() { String::new() } else { format!(" with {}", positions(&joined.entries)) };
+    let more = if joined.more { " more" } else { "" };
+    format!("joined {name} {start} upto {}{with}{more}", place(joined.upto))
+}
+
+fn within(scope: &Scope, text: String) -> String {
+    if scope.name() == SCOPE { text } else { format!("@{} {text}", scope.name()) }
+}
+
+fn place(position: Option<Position>) -> String {
+    position.map_or("-".into(), |position| position.to_string())
+}
+
+fn positions(entries: &[Entry]) -> String {
+    entries.iter().map(|entry| entry.position.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+fn set(shards: ShardSet) -> String {
+    shards.iter().map(|shard| shard.0.to_string()).collect::<Vec<_>>().join("+")
+}
+
+fn reason(gap: &Gap) -> String {
+    format!("{}{}", gap.reason.as_str(), if gap.certain { "!" } else { "" })
+}
