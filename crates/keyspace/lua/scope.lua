@@ -8,11 +8,12 @@
 --   k  marks, oldest first: "ms:position …": all up to the position had been stored by then
 
 -- Redis gives these to running functions only, not while a library is loaded: bound at the first call.
-local call, pcall_redis, error_reply, tonumber
+local call, pcall_redis, error_reply, pairs, tonumber
 local byte, find, format, gmatch, gsub, match, sub, concat, floor, max
 
 local function bind()
-  call, pcall_redis, error_reply, tonumber = redis.call, redis.pcall, redis.error_reply, _G.tonumber
+  call, pcall_redis, error_reply = redis.call, redis.pcall, redis.error_reply
+  pairs, tonumber = _G.pairs, _G.tonumber
   byte, find, format, gmatch = string.byte, string.find, string.format, string.gmatch
   gsub, match, sub = string.gsub, string.match, string.sub
   concat, floor, max = table.concat, math.floor, math.max
@@ -74,40 +75,60 @@ local function decimal(number)
   return format('%.0f', number)
 end
 
--- The generations this process began within the current second, by metadata key: a scope erased (FLUSHALL, DEL)
--- and used again within that second must not hand out the same positions twice.
+-- Generations this process began and that the clock has not passed yet, by metadata key: a scope that is erased
+-- (FLUSHALL, DEL) and used again at once must not hand out the same positions twice.
 local begun, begun_second = {}, 0
 
--- Begins a generation, ordered and unique: above the one before it, and made of the time and the replication id.
--- Returns it as text.
-local function begin(stream, meta, replid, now, old, top)
-  local second = floor(now / 1000)
+local function remember(meta, generation, second)
   if second ~= begun_second then
-    begun, begun_second = {}, second
-  end
-  local before = max(tonumber(old or 0), begun[meta] or 0)
-  local earlier = ''
-  if old then
-    earlier = call('HGET', meta, 'e') or ''
-    earlier = earlier .. (earlier == '' and '' or ' ') .. old .. '-' .. top
-    local _, spaces = gsub(earlier, ' ', ' ')
-    if spaces >= EARLIER_MAX then
-      earlier = match(earlier, ' (.*)')
-    end
-  else
-    -- The metadata alone may have been erased; the stream refuses ids below its last.
-    local info = pcall_redis('XINFO', 'STREAM', stream)
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' then
-        before = max(before, tonumber(match(info[i + 1], '^%d+')))
+    local ahead = {}
+    for key, number in pairs(begun) do
+      if number >= second * 65536 then
+        ahead[key] = number
       end
     end
+    begun, begun_second = ahead, second
   end
-  local number = max(before + 1, second * 65536 + tonumber(sub(replid, 1, 4), 16))
-  begun[meta] = number
-  local generation = decimal(number)
-  call('HSET', meta, 'r', replid, 'g', generation, 'o', 0, 'e', earlier)
-  return generation
+  begun[meta] = generation
+end
+
+-- The earlier generations, with one more; only the last are kept.
+local function extend(earlier, generation, top)
+  earlier = earlier .. (earlier == '' and '' or ' ') .. generation .. '-' .. top
+  local _, spaces = gsub(earlier, ' ', ' ')
+  return spaces < EARLIER_MAX and earlier or match(earlier, ' (.*)')
+end
+
+-- The generation of the stream's last id, which XADD must exceed; 0 without a stream.
+local function last_generation(stream)
+  local info = pcall_redis('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      return tonumber(match(info[i + 1], '^%d+'))
+    end
+  end
+  return 0
+end
+
+-- Begins a generation above `old`, made of the time (s) and the first 16 bits of the replication id. Returns it as
+-- text. When the clock is not past the old one, the next second is taken and the id's bits stay: old + 1 would be
+-- what the other side of a failover takes as well, and then one position names two messages.
+local function begin(stream, meta, replid, now, old, top)
+  local second, id_bits, earlier = floor(now / 1000), tonumber(sub(replid, 1, 4), 16), ''
+  local generation = second * 65536 + id_bits
+  if old then
+    earlier = extend(call('HGET', meta, 'e') or '', old, top)
+    if generation <= tonumber(old) then
+      generation = (floor(old / 65536) + 1) * 65536 + id_bits
+    end
+  else
+    -- Erased, or never there; the stream may have stayed behind.
+    generation = max(generation, (begun[meta] or 0) + 1, last_generation(stream) + 1)
+  end
+  remember(meta, generation, second)
+  local text = decimal(generation)
+  call('HSET', meta, 'r', replid, 'g', text, 'o', 0, 'e', earlier)
+  return text
 end
 
 -- Changes whenever this Redis may have lost writes: at every restart and promotion. It is read in every call:

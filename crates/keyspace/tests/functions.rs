@@ -1,0 +1,449 @@
+//! The function library on a real Redis: what is stored, counted, published, kept and refused.
+
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use keyspace::{Function, Keyspace, Library};
+use redis::{Connection, Value, cmd};
+use redis_server::RedisServer;
+use wire::{Envelope, Families, FamilyShape, Position, Scope};
+
+const TTL_MS: u64 = 60_000;
+const MESSAGE: &str = r#"{"type":"t"}"#;
+
+/// `user` keeps 1,000 messages, `room` keeps 10, `nothing` none; `system` has no ids. All for a minute.
+fn library() -> Library {
+    let shape = |name: &str, keyed| FamilyShape { name: name.into(), keyed };
+    let families = [
+        (shape("user", true), 1_000),
+        (shape("room", true), 10),
+        (shape("nothing", true), 0),
+        (shape("system", false), 1_000),
+    ];
+    Library::new(families.iter().map(|(shape, entries)| (shape, TTL_MS, *entries)))
+}
+
+fn load(redis: &mut Connection) {
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(library().source()).exec(redis).expect("the library loads");
+}
+
+fn server() -> (RedisServer, Connection) {
+    let server = RedisServer::start(&[]);
+    let mut redis = server.connect();
+    load(&mut redis);
+    (server, redis)
+}
+
+fn scope(name: &str) -> Scope {
+    let shape = |name: &str, keyed| FamilyShape { name: name.into(), keyed };
+    let shapes = vec![shape("user", true), shape("room", true), shape("nothing", true), shape("system", false)];
+    Families::new(shapes).parse_scope(&format!("acme/{name}")).expect("tests name scopes")
+}
+
+fn call<T: redis::FromRedisValue>(
+    redis: &mut Connection,
+    function: Function,
+    scope: &Scope,
+    args: &[&str],
+) -> redis::RedisResult<T> {
+    let keys = Keyspace::default();
+    let mut command = cmd(function.command());
+    command.arg(function.name).arg(function.keys).arg(keys.stream(scope)).arg(keys.meta(scope)).arg(args);
+    command.query(redis)
+}
+
+fn try_publish(redis: &mut Connection, scope: &Scope, count: usize) -> redis::RedisResult<Position> {
+    let args = ["topic", MESSAGE].repeat(count);
+    let position: String = call(redis, Function::PUBLISH, scope, &args)?;
+    Ok(position.parse().expect("publishing answers with a position"))
+}
+
+fn publish(redis: &mut Connection, scope: &Scope, count: usize) -> Position {
+    try_publish(redis, scope, count).expect("it is taken")
+}
+
+type EntryRow = (String, u64, String, String);
+
+#[derive(Debug)]
+struct Read {
+    top: Position,
+    earlier: Vec<Position>,
+    entries: Vec<EntryRow>,
+    more: bool,
+}
+
+impl Read {
+    fn offsets(&self) -> Vec<u64> {
+        self.entries.iter().map(|(id, ..)| id.parse::<Position>().expect("entries have positions").offset).collect()
+    }
+}
+
+fn read(redis: &mut Connection, scope: &Scope, after: &str, entries_max: &str) -> Read {
+    let (top, earlier, entries, more): (String, Vec<String>, Vec<EntryRow>, u8) =
+        call(redis, Function::READ, scope, &[after, entries_max]).expect("it is readable");
+    let position = |text: &String| text.parse().expect("positions are listed");
+    Read { top: position(&top), earlier: earlier.iter().map(position).collect(), entries, more: more == 1 }
+}
+
+#[test]
+fn the_handles_are_the_library() {
+    let (_server, mut redis) = server();
+    let functions = [Function::PUBLISH, Function::READ, Function::OPEN, Function::PROBE, Function::VERSION];
+    let list: Vec<redis::Value> =
+        cmd("FUNCTION").arg("LIST").arg("LIBRARYNAME").arg(Library::NAME).query(&mut redis).expect("it is loaded");
+    let listed = format!("{list:?}");
+    for function in functions {
+        assert!(listed.contains(&format!("bulk-string('\"{}\"')", function.name)), "{} in {listed}", function.name);
+        // FCALL_RO takes exactly the functions that are declared to write nothing.
+        let mut command = cmd("FCALL_RO");
+        command.arg(function.name).arg(function.keys).arg(vec!["x"; function.keys as usize]);
+        let refusal = command.query::<Value>(&mut redis).err().map(|e| e.to_string()).unwrap_or_default();
+        let writes = refusal.contains("Can not execute a script with write flag");
+        assert_eq!(writes, !function.read_only, "{}: {refusal:?}", function.name);
+    }
+    let (version, digest): (u32, String) =
+        cmd("FCALL_RO").arg(Function::VERSION.name).arg(0).query(&mut redis).expect("it tells its version");
+    assert_eq!(library().compare(version, &digest), keyspace::Loaded::Same);
+}
+
+#[test]
+fn a_batch_is_stored_counted_and_published_as_one() {
+    let (server, mut redis) = server();
+    let scope = scope("user:7");
+    let mut listener = server.connect();
+    let mut listener = listener.as_pubsub();
+    listener.subscribe(Keyspace::default().channel(&scope)).unwrap();
+
+    let args = ["", MESSAGE, "ops:cursor", "{\n}", "\u{7e}", "\u{1}\u{0}\u{2}{}\u{0}"];
+    let position: String = call(&mut redis, Function::PUBLISH, &scope, &args).unwrap();
+    let position: Position = position.parse().unwrap();
+    assert_eq!(position.offset, 3);
+    let second: String = call(&mut redis, Function::PUBLISH, &scope, &["x", "{}"]).unwrap();
+    assert_eq!(second, position.next().to_string());
+
+    let heard = listener.get_message().unwrap();
+    let envelope = Envelope::parse(heard.get_payload_bytes()).expect("it publishes what wire reads");
+    let items: Vec<_> = envelope.items().map(|item| item.expect("every message is whole")).collect();
+    let sent: Vec<_> = args
+        .chunks(2)
+        .zip(1..)
+        .map(|(pair, offset)| (Position::new(position.generation, offset), pair[0], pair[1].as_bytes()))
+        .collect();
+    assert_eq!(items, sent);
+
+    let first = Position::new(position.generation, 0).to_string();
+    let kept = read(&mut redis, &scope, &first, "3");
+    assert_eq!((kept.offsets(), kept.more), (vec![1, 2, 3], true));
+    assert_eq!(kept.top.to_string(), second);
+    let (_, time, topic, message) = &kept.entries[1];
+    assert_eq!((*time, topic.as_str(), message.as_str()), (envelope.time.0, "ops:cursor", "{\n}"));
+    assert_eq!(read(&mut redis, &scope, &kept.entries[2].0, "3").offsets(), [4]);
+    assert!(read(&mut redis, &scope, &second, "3").entries.is_empty());
+    assert!(read(&mut redis, &scope, "", "3").entries.is_empty(), "nothing is read without a position");
+}
+
+#[test]
+fn a_generation_is_made_of_time_and_replication_id_and_begins_with_a_new_id() {
+    let (_server, mut redis) = server();
+    let scope = scope("user:7");
+    let first = publish(&mut redis, &scope, 2);
+    let info: String = cmd("INFO").arg("replication").query(&mut redis).unwrap();
+    let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")).unwrap();
+    assert_eq!(first.generation & 0xffff, u64::from_str_radix(&id[..4], 16).unwrap());
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!((now - 5..=now).contains(&(first.generation >> 16)), "{first} began now");
+
+    cmd("DEBUG").arg("CHANGE-REPL-ID").exec(&mut redis).unwrap();
+    // Nothing has been published under the new id: the old top still stands, and what follows lies behind it.
+    assert_eq!(read(&mut redis, &scope, "", "0").top, first);
+    let second = publish(&mut redis, &scope, 1);
+    assert!(second.generation > first.generation);
+    assert_eq!(second.offset, 1);
+    let kept = read(&mut redis, &scope, &Position::new(first.generation, 1).to_string(), "9");
+    assert_eq!(kept.earlier, [first]);
+    assert_eq!(kept.offsets(), [2, 1], "a range runs over the change");
+
+    let mut generations = vec![first, second];
+    for _ in 0..20 {
+        cmd("DEBUG").arg("CHANGE-REPL-ID").exec(&mut redis).unwrap();
+        generations.push(publish(&mut redis, &scope, 1));
+    }
+    assert!(generations.is_sorted(), "generations are ordered: {generations:?}");
+    let newest = generations.pop().unwrap();
+    let kept = read(&mut redis, &scope, "", "0");
+    assert_eq!(kept.top, newest);
+    assert_eq!(kept.earlier, generations[generations.len() - 16..], "the last sixteen are known");
+}
+
+#[test]
+fn a_crash_that_loses_writes_begins_a_generation_above_the_top_that_was_saved() {
+    let (mut server, mut redis) = server();
+    let scope = scope("user:7");
+    let saved = publish(&mut redis, &scope, 3);
+    cmd("SAVE").exec(&mut redis).unwrap();
+    let lost = publish(&mut redis, &scope, 2);
+    server.crash_and_restart();
+    let mut redis = server.connect();
+    let after = publish(&mut redis, &scope, 3);
+    assert!(after.generation > lost.generation, "offsets of the lost messages are not handed out again");
+    let kept = read(&mut redis, &scope, &Position::new(saved.generation, 2).to_string(), "9");
+    assert_eq!(kept.earlier, [saved], "who holds {lost} can see that it was lost");
+    assert_eq!(kept.offsets(), [3, 1, 2, 3]);
+}
+
+fn info(redis: &mut Connection, field: &str) -> String {
+    let text: String = cmd("INFO").arg("replication").query(redis).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned()
+}
+
+fn follow(replica: &mut Connection, primary: &RedisServer) {
+    cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).exec(replica).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while info(replica, "master_link_status:") != "up" {
+        assert!(Instant::now() < deadline, "the replica did not follow");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn promote(replica: &mut Connection) {
+    cmd("REPLICAOF").arg("NO").arg("ONE").exec(replica).unwrap();
+}
+
+/// The story that a counter fenced by run_id loses: the old primary comes back with writes that its successor never
+/// saw, and both have counted on from the same place.
+#[test]
+fn failover_there_and_back_with_writes_on_both_sides_repeats_no_position() {
+    let (a, mut on_a) = server();
+    let b = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let mut on_b = b.connect();
+    cmd("CONFIG").arg("SET").arg("repl-diskless-sync-delay").arg(0).exec(&mut on_a).unwrap();
+    let scope = scope("user:7");
+    let common = publish(&mut on_a, &scope, 3);
+    follow(&mut on_b, &a);
+    let refusal = try_publish(&mut on_b, &scope, 1).unwrap_err().to_string();
+    assert!(refusal.contains("ReadOnly") || refusal.contains("READONLY"), "{refusal}");
+
+    promote(&mut on_b);
+    let lost = publish(&mut on_a, &scope, 2); // A does not know yet
+    let on_second = publish(&mut on_b, &scope, 2);
+    follow(&mut on_a, &b);
+    promote(&mut on_a);
+    let back = publish(&mut on_a, &scope, 1);
+
+    // Attaching a replica has given A a new id too: both sides begin a generation above the same one, at once.
+    assert!(common.generation < lost.generation);
+    assert!(common.generation < on_second.generation);
+    assert_ne!(lost.generation, on_second.generation);
+    assert!(on_second.generation < back.generation);
+    let kept = read(&mut on_a, &scope, &common.to_string(), "9");
+    assert_eq!(kept.earlier, [common, on_second], "the generation of {lost} is not listed: a gap");
+    assert_eq!(kept.offsets(), [1, 2, 1], "all that is owed behind {common}");
+}
+
+#[test]
+fn a_scope_erased_and_used_again_repeats_no_position() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    let mut seen = HashSet::new();
+    for round in 0..5 {
+        assert!(seen.insert(publish(&mut redis, &scope, 1)), "a position was handed out twice");
+        match round % 3 {
+            0 => cmd("FLUSHALL").exec(&mut redis).unwrap(),
+            // The stream alone stays behind, and would refuse ids below its last.
+            1 => cmd("DEL").arg(keys.meta(&scope)).exec(&mut redis).unwrap(),
+            _ => cmd("DEL").arg(keys.stream(&scope)).exec(&mut redis).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn a_stream_without_metadata_is_continued_above_its_last_id() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    // As after a restore of half a backup; far in the future, so that the clock alone does not help.
+    cmd("XADD").arg(keys.stream(&scope)).arg("900719925474-7").arg("t").arg("0").exec(&mut redis).unwrap();
+    assert!(publish(&mut redis, &scope, 1).generation > 900_719_925_474);
+}
+
+#[test]
+fn reading_begins_nothing_and_opening_does() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    let nothing: Value = call(&mut redis, Function::READ, &scope, &["", "9"]).unwrap();
+    assert_eq!(nothing, Value::Nil);
+    let (top, earlier, entries, more): (String, Vec<String>, Vec<Value>, u8) =
+        call(&mut redis, Function::OPEN, &scope, &["", "9"]).unwrap();
+    assert_eq!((earlier.len(), entries.len(), more), (0, 0, 0));
+    let top: Position = top.parse().unwrap();
+    assert_eq!(top.offset, 0);
+    assert_eq!(read(&mut redis, &scope, "", "0").top, top);
+    assert_eq!(publish(&mut redis, &scope, 1), top.next(), "what is published next is owed behind the top");
+    let ttl: i64 = cmd("PTTL").arg(keys.meta(&scope)).query(&mut redis).unwrap();
+    assert!(ttl > 0, "a scope nobody ever uses goes away");
+}
+
+#[test]
+fn a_family_keeps_about_its_number_of_entries() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("room:1"), Keyspace::default());
+    for _ in 0..20 {
+        publish(&mut redis, &scope, 50);
+    }
+    let length: u64 = cmd("XLEN").arg(keys.stream(&scope)).query(&mut redis).unwrap();
+    assert!((10..=200).contains(&length), "{length} entries: ten, and what is left of two of Redis' nodes");
+    assert_eq!(read(&mut redis, &scope, "", "0").top.offset, 1_000, "trimming does not count");
+}
+
+#[test]
+fn a_family_without_history_is_counted_all_the_same() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("nothing:1"), Keyspace::default());
+    assert_eq!(publish(&mut redis, &scope, 2).offset, 2);
+    assert_eq!(publish(&mut redis, &scope, 1).offset, 3);
+    let exists: bool = cmd("EXISTS").arg(keys.stream(&scope)).query(&mut redis).unwrap();
+    assert!(!exists);
+    let ttl: i64 = cmd("PTTL").arg(keys.meta(&scope)).query(&mut redis).unwrap();
+    assert!(ttl > 0);
+}
+
+#[test]
+fn keys_outlive_what_they_hold_and_metadata_outlives_the_stream() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("system"), Keyspace::default());
+    publish(&mut redis, &scope, 1);
+    let ttl = |redis: &mut Connection, key: String| -> u64 { cmd("PTTL").arg(key).query(redis).unwrap() };
+    let (stream, meta) = (ttl(&mut redis, keys.stream(&scope)), ttl(&mut redis, keys.meta(&scope)));
+    assert!((TTL_MS..=TTL_MS * 9 / 8).contains(&stream), "{stream}");
+    assert!(meta > stream + 6 * 24 * 60 * 60 * 1_000, "{meta}");
+    // Not due: expiry is left alone.
+    cmd("PERSIST").arg(keys.stream(&scope)).exec(&mut redis).unwrap();
+    publish(&mut redis, &scope, 1);
+    let unset: i64 = cmd("PTTL").arg(keys.stream(&scope)).query(&mut redis).unwrap();
+    assert_eq!(unset, -1);
+    // Due, and due too far ahead to be true (the clock was set back): done.
+    for due in ["1", "99999999999999"] {
+        cmd("HSET").arg(keys.meta(&scope)).arg("d").arg(due).exec(&mut redis).unwrap();
+        publish(&mut redis, &scope, 1);
+        assert!(ttl(&mut redis, keys.stream(&scope)) <= TTL_MS * 9 / 8);
+        cmd("PERSIST").arg(keys.stream(&scope)).exec(&mut redis).unwrap();
+    }
+}
+
+#[test]
+fn each_message_expires_by_its_own_time() {
+    let (_server, mut redis) = server();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    let top = publish(&mut redis, &scope, 1);
+    let now = read(&mut redis, &scope, &Position::new(top.generation, 0).to_string(), "1").entries[0].1;
+    // Five that were stored over a minute ago, as if the stream had been kept alive by others since.
+    let generation = top.generation + 1;
+    for offset in 1..=5 {
+        let mut add = cmd("XADD");
+        add.arg(keys.stream(&scope)).arg(Position::new(generation, offset).to_string());
+        add.arg("t").arg(now - TTL_MS - 1).arg("c").arg("old").arg("m").arg(MESSAGE).exec(&mut redis).unwrap();
+    }
+    let mut meta = cmd("HSET");
+    meta.arg(keys.meta(&scope)).arg("g").arg(generation).arg("o").arg(5);
+    meta.arg("d").arg(0).arg("k").arg(format!("{}:{generation}-3", now - TTL_MS - 1)).exec(&mut redis).unwrap();
+    let after = Position::new(generation, 0).to_string();
+    assert_eq!(read(&mut redis, &scope, &after, "2").offsets(), [0u64; 0], "past their time");
+
+    // The next publish is due for upkeep: what the mark vouches for goes, its own entry excepted.
+    publish(&mut redis, &scope, 1);
+    let left: Vec<Value> = cmd("XRANGE").arg(keys.stream(&scope)).arg("-").arg("+").query(&mut redis).unwrap();
+    assert_eq!(left.len(), 4, "3, 4, 5 and the new one");
+    let kept = read(&mut redis, &scope, &after, "2");
+    assert_eq!((kept.offsets(), kept.more), (vec![6], false), "pages of expired entries are passed over");
+}
+
+#[test]
+fn an_answer_is_bounded_in_bytes() {
+    let (_server, mut redis) = server();
+    let scope = scope("user:7");
+    let big = format!("{{{}}}", " ".repeat(600_000));
+    let args = ["", big.as_str()].repeat(4);
+    let top: String = call(&mut redis, Function::PUBLISH, &scope, &args).unwrap();
+    let after = Position::new(top.parse::<Position>().unwrap().generation, 0);
+    let kept = read(&mut redis, &scope, &after.to_string(), "9");
+    assert_eq!((kept.offsets(), kept.more), (vec![1, 2], true));
+    let kept = read(&mut redis, &scope, &kept.entries[1].0, "9");
+    assert_eq!((kept.offsets(), kept.more), (vec![3, 4], false));
+}
+
+#[test]
+fn a_full_redis_refuses_before_anything_is_heard() {
+    let (server, mut redis) = server();
+    let scope = scope("user:7");
+    let before = publish(&mut redis, &scope, 1);
+    let mut listener = server.connect();
+    let mut listener = listener.as_pubsub();
+    listener.subscribe(Keyspace::default().channel(&scope)).unwrap();
+    let limit = |redis: &mut Connection, bytes: u64| {
+        cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(redis).unwrap();
+    };
+    limit(&mut redis, 1_000);
+    let refusal = try_publish(&mut redis, &scope, 1).unwrap_err();
+    assert_eq!(refusal.code(), Some("OOM"), "{refusal}");
+    assert_eq!(read(&mut redis, &scope, "", "0").top, before, "it reads and has not counted");
+    let word = ["tidegate:probe:gw-1", "word"];
+    cmd("FCALL").arg(Function::PROBE.name).arg(0).arg(&word).exec(&mut redis).expect("it still delivers");
+    limit(&mut redis, 0);
+    let after = publish(&mut redis, &scope, 1);
+    assert_eq!(after, before.next());
+    let heard = listener.get_message().unwrap();
+    let first = Envelope::parse(heard.get_payload_bytes()).unwrap().first;
+    assert_eq!(first, after, "the first thing heard is the first thing stored");
+}
+
+#[test]
+fn mistakes_are_answered_with_a_sentence() {
+    let (_server, mut redis) = server();
+    let (stream, meta) = ("tidegate:{acme/user:7}:stream", "tidegate:{acme/user:7}:meta");
+    let many = ["", MESSAGE].repeat(65);
+    let long = "x".repeat(257);
+    let heavy = format!("{{{}}}", " ".repeat(16 * 1024 * 1024));
+    let cases: &[(&[&str], &[&str], &str)] = &[
+        (&[], &["", MESSAGE], "two keys are needed"),
+        (&[stream], &["", MESSAGE], "two keys are needed"),
+        (&["somewhere", meta], &["", MESSAGE], "the first key is PREFIX:{TENANT/FAMILY:ID}:stream"),
+        (&["tidegate:{acme/user:a b}:stream", meta], &["", MESSAGE], "the first key is"),
+        (&["tidegate:{user:7}:stream", meta], &["", MESSAGE], "the first key is"),
+        (&[stream, "tidegate:{acme/user:8}:meta"], &["", MESSAGE], "it is tidegate:{acme/user:7}:meta"),
+        (
+            &["t:{a/cat:7}:stream", "t:{a/cat:7}:meta"],
+            &["", MESSAGE],
+            "no channel family \"cat\"; the gateways know user,",
+        ),
+        (&["t:{a/user}:stream", "t:{a/user}:meta"], &["", MESSAGE], "the family \"user\" has ids"),
+        (&["t:{a/user:}:stream", "t:{a/user:}:meta"], &["", MESSAGE], "the family \"user\" has ids"),
+        (&["t:{a/system:1}:stream", "t:{a/system:1}:meta"], &["", MESSAGE], "the family \"system\" has no ids"),
+        (&[stream, meta], &[], "TOPIC MESSAGE pairs"),
+        (&[stream, meta], &[MESSAGE], "TOPIC MESSAGE pairs"),
+        (&[stream, meta], &many, "TOPIC MESSAGE pairs, 1 to 64"),
+        (&[stream, meta], &["", MESSAGE, "a:", MESSAGE], "topic 2 is not"),
+        (&[stream, meta], &[":a", MESSAGE], "topic 1 is not"),
+        (&[stream, meta], &["a::b", MESSAGE], "topic 1 is not"),
+        (&[stream, meta], &["a b", MESSAGE], "topic 1 is not"),
+        (&[stream, meta], &["a\nb", MESSAGE], "topic 1 is not"),
+        (&[stream, meta], &["a*", MESSAGE], "topic 1 is not"),
+        (&[stream, meta], &[&long, MESSAGE], "topic 1 is not"),
+        (&[stream, meta], &["", "hello"], "message 1 is neither"),
+        (&[stream, meta], &["", ""], "message 1 is neither"),
+        (&[stream, meta], &["", &heavy], "at most 16777216 bytes together"),
+    ];
+    for (keys, args, sentence) in cases {
+        let mut command = cmd("FCALL");
+        command.arg(Function::PUBLISH.name).arg(keys.len()).arg(*keys).arg(*args);
+        let error = command.query::<Value>(&mut redis).expect_err(sentence).to_string();
+        assert!(error.contains(sentence), "{error:?} does not say {sentence:?}");
+    }
+    for args in [&["x", "9"][..], &["1-2", "many"], &["1-2", "-1"], &["1-2"], &["1-2", "3", "4"]] {
+        let error = call::<Value>(&mut redis, Function::READ, &scope("user:7"), args).unwrap_err().to_string();
+        assert!(error.contains("AFTER ENTRIES_MAX"), "{args:?}: {error}");
+    }
+    let size: u64 = cmd("DBSIZE").query(&mut redis).unwrap();
+    assert_eq!(size, 0, "what is refused leaves nothing behind");
+}

@@ -1,0 +1,109 @@
+//! A Redis of a test's own, on a free port of loopback, in memory unless asked otherwise.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A loaded machine starts Redis in well under a second.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) struct RedisServer {
+    /// For tests that send it signals.
+    pub(crate) child: Child,
+    port: u16,
+    directory: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    /// Starts a server and waits until it answers. `arguments` are as on the command line of redis-server.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redis-{}-{number}", std::process::id());
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&directory).expect("the build directory is writable");
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let port = free_port();
+        let child = spawn(port, &directory, &arguments);
+        let mut server = Self { child, port, directory, arguments };
+        server.wait_until_it_answers();
+        server
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> redis::Connection {
+        self.try_connect().expect("the server answered a moment ago")
+    }
+
+    /// Kills it as a power cut would, and starts it again on the same port and directory.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.crash();
+        self.restart();
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.child.kill().expect("it runs until it is killed");
+        self.child.wait().expect("a killed child ends");
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(self.port, &self.directory, &self.arguments);
+        self.wait_until_it_answers();
+    }
+
+    fn try_connect(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
+    }
+
+    fn wait_until_it_answers(&mut self) {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let answer = self.try_connect().and_then(|mut redis| redis::cmd("PING").query::<String>(&mut redis));
+            if answer.is_ok() {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                panic!("redis-server ended with {status}: see redis.log in {}", self.directory.display());
+            }
+            assert!(Instant::now() < deadline, "redis-server does not answer: {answer:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // Both fail only when the test has crashed it already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--dir", &directory.to_string_lossy(), "--logfile", "redis.log"])
+        .args(["--enable-debug-command", "local"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("this test needs redis-server 7.0 or later: install the package redis-server")
+}
