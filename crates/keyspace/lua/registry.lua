@@ -27,7 +27,7 @@
 -- A token is REPLICATION-ID:NUMBER:INCARNATION, and the lease key holds nothing else. It is current only while
 -- the lease key holds this very text, and only in the Redis that gave it: a promoted replica knows the lease too,
 -- but not what the old primary did with it afterwards. The number is above every earlier one, and not below the clock
--- in ms, so that it is new even when the counter was lost (FLUSHALL, failover).
+-- in µs, so that it is new even when the counter was lost (FLUSHALL): no Redis grants more than one per µs.
 --
 -- Renewing, releasing and deleting are allowed when Redis is out of memory: they take none, and an instance must
 -- not lose its lease for that.
@@ -74,7 +74,8 @@ register('tidegate_registry_acquire', {}, function(keys, args)
       return { 'BUSY', held }
     end
   end
-  local number = decimal(max(tonumber(call('GET', fence) or 0) + 1, now))
+  local time = call('TIME')
+  local number = decimal(max(tonumber(call('GET', fence) or 0) + 1, time[1] * 1000000 + time[2]))
   local token = replid .. ':' .. number .. ':' .. incarnation
   local before = call('HGET', peers, id)
   call('SET', fence, number)

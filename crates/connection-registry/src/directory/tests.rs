@@ -81,7 +81,7 @@ fn a_batch_is_bounded_and_nothing_is_left_out() {
     for seat in seats {
         directory.disconnect(seat);
     }
-    directory.connect(session(20), row("bob"));
+    let _seat = directory.connect(session(20), row("bob"));
     let batches = [directory.take(6), directory.take(6)];
     assert_eq!(batches.each_ref().map(Vec::len), [6, 5]);
     let puts = batches.concat().into_iter().filter(|change| matches!(change, RowChange::Put(..))).count();

@@ -1,0 +1,294 @@
+//! The whole crate at work: hearts on a store, with short times.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use connection_registry::{
+    Acquired, Beat, Heart, HeartConfig, HeartHandle, Incarnation, Instance, LeaseState, Loss, MemoryStore, Peers,
+    RowChange, Status, Store, StoreError, Timings, Token,
+};
+use keyspace::Keyspace;
+use redis::aio::MultiplexedConnection;
+use support::{PATIENCE, RedisServer, command, instance, row};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use wire::{InstanceId, SessionId};
+
+/// Long enough for a busy machine to keep the lease, short enough to wait for its end.
+const TIMINGS: Timings = Timings {
+    beat: Duration::from_millis(300),
+    lease: Duration::from_millis(2_000),
+    reap: Duration::from_millis(2_500),
+    call: Duration::from_millis(300),
+    rows: Duration::from_millis(60_000),
+};
+
+fn start<S: Store>(id: &str, store: S) -> HeartHandle {
+    let id = InstanceId::parse(id).unwrap();
+    Heart::start(HeartConfig { id, address: "127.0.0.1:1".into(), timings: TIMINGS }, store)
+}
+
+async fn reaches<T: Clone + std::fmt::Debug>(watch: &mut watch::Receiver<T>, what: impl FnMut(&T) -> bool) -> T {
+    let seen = timeout(PATIENCE, watch.wait_for(what)).await.map(|seen| seen.expect("the heart lives").clone());
+    seen.unwrap_or_else(|_| panic!("never came: it is {:?}", watch.borrow()))
+}
+
+async fn held(heart: &HeartHandle) -> Token {
+    match reaches(&mut heart.lease.clone(), |state| matches!(state, LeaseState::Held { .. })).await {
+        LeaseState::Held { token, .. } => token,
+        other => panic!("waited for Held: {other:?}"),
+    }
+}
+
+/// The instance as the store knows it.
+fn own(heart: &HeartHandle) -> Instance {
+    heart.peers.borrow().own.clone()
+}
+
+async fn rows(redis: &mut MultiplexedConnection, instance: &Instance) -> Vec<String> {
+    let mut ids: Vec<String> = command(redis, &["HKEYS", &rows_key(instance)]).await;
+    ids.sort();
+    ids
+}
+
+fn rows_key(instance: &Instance) -> String {
+    Keyspace::default().rows(&instance.id, instance.incarnation)
+}
+
+/// Waits until Redis lists exactly these sessions.
+async fn lists(redis: &mut MultiplexedConnection, instance: &Instance, sessions: &[u128]) {
+    let expected: Vec<String> = sessions.iter().map(|n| SessionId::from_random(*n).to_string()).collect();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let seen = rows(redis, instance).await;
+        if seen == expected {
+            return;
+        }
+        assert!(Instant::now() < until, "Redis lists {seen:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_are_listed_until_they_end_and_nothing_is_left_behind() {
+    let server = RedisServer::start().await;
+    let mut redis = server.connection().await;
+    let heart = start("gw-1", server.store(TIMINGS));
+    let early = heart.directory.connect(SessionId::from_random(1), row("alice"));
+    held(&heart).await;
+    let gw = own(&heart);
+    lists(&mut redis, &gw, &[1]).await;
+    let text: String = command(&mut redis, &["HGET", &rows_key(&gw), &SessionId::from_random(1).to_string()]).await;
+    let told = r#"{"tenant":"default","user":"alice","shard":1,"connected_at":"2026-11-20T12:00:00.000Z"}"#;
+    assert_eq!(text, told);
+
+    let _late = heart.directory.connect(SessionId::from_random(2), row("bob"));
+    heart.directory.disconnect(early);
+    lists(&mut redis, &gw, &[2]).await;
+
+    let mut lease = heart.lease.clone();
+    heart.stop().await;
+    assert_eq!(*lease.borrow_and_update(), LeaseState::Lost(Loss::Released));
+    let left: Vec<String> = command(&mut redis, &["KEYS", "*"]).await;
+    assert_eq!(left, [Keyspace::default().fence()], "only the counter of tokens stays");
+}
+
+#[tokio::test]
+async fn rows_that_redis_lost_are_written_again() {
+    let server = RedisServer::start().await;
+    let mut redis = server.connection().await;
+    let heart = start("gw-1", server.store(TIMINGS));
+    let _seats = [1, 2, 3].map(|n| heart.directory.connect(SessionId::from_random(n), row("alice")));
+    let first = held(&heart).await;
+    let gw = own(&heart);
+    lists(&mut redis, &gw, &[1, 2, 3]).await;
+    // Behind its back: only the rows.
+    let _: i64 = command(&mut redis, &["DEL", &rows_key(&gw)]).await;
+    lists(&mut redis, &gw, &[1, 2, 3]).await;
+    // Everything: the lease too, under which they were written.
+    let _: () = command(&mut redis, &["FLUSHALL"]).await;
+    lists(&mut redis, &gw, &[1, 2, 3]).await;
+    assert_ne!(held(&heart).await, first);
+    // A failover.
+    let before = held(&heart).await;
+    let _: () = command(&mut redis, &["DEBUG", "CHANGE-REPL-ID"]).await;
+    let is_new = |state: &LeaseState| matches!(state, LeaseState::Held { token, .. } if *token != before);
+    reaches(&mut heart.lease.clone(), is_new).await;
+    lists(&mut redis, &gw, &[1, 2, 3]).await;
+    assert_eq!(own(&heart), gw, "no new incarnation: nobody else acted meanwhile");
+    heart.stop().await;
+}
+
+#[tokio::test]
+async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
+    let server = RedisServer::start().await;
+    let heart = start("gw-1", server.store(TIMINGS));
+    held(&heart).await;
+    let mut lease = heart.lease.clone();
+    drop(server);
+    // The newest renewal was sent before now.
+    let killed = Instant::now();
+    let lost = reaches(&mut lease, |state| matches!(state, LeaseState::Lost(_))).await;
+    assert_eq!(lost, LeaseState::Lost(Loss::Unrenewed));
+    assert!(killed.elapsed() < TIMINGS.lease, "said only after {:?}", killed.elapsed());
+    heart.stop().await;
+}
+
+#[tokio::test]
+async fn the_deadline_is_told_although_a_call_hangs() {
+    let heart = start("gw-1", Hanging::default());
+    held(&heart).await;
+    let mut lease = heart.lease.clone();
+    let lost = reaches(&mut lease, |state| matches!(state, LeaseState::Lost(_))).await;
+    assert_eq!(lost, LeaseState::Lost(Loss::Unrenewed));
+}
+
+#[tokio::test]
+async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarnation() {
+    let server = RedisServer::start().await;
+    let mut redis = server.connection().await;
+    let store = server.store(TIMINGS);
+    let heart = start("gw-1", store.clone());
+    let _seat = heart.directory.connect(SessionId::from_random(1), row("alice"));
+    held(&heart).await;
+    let fenced = own(&heart);
+    lists(&mut redis, &fenced, &[1]).await;
+
+    // Its lease runs out unseen, and another process under the same name takes it.
+    let thief = instance("gw-1", 9);
+    let mut lease = heart.lease.clone();
+    let stolen = loop {
+        let _: i64 = command(&mut redis, &["DEL", &Keyspace::default().lease(&fenced.id)]).await;
+        if let Ok(Acquired::Granted { token, .. }) = store.acquire(&thief, 0).await {
+            break token;
+        }
+    };
+    reaches(&mut lease, |state| *state == LeaseState::Fenced).await;
+    reaches(&mut lease, |state| *state == LeaseState::Lost(Loss::Busy(thief.incarnation))).await;
+    store.release(&thief, &stolen).await.unwrap();
+    reaches(&mut lease, |state| matches!(state, LeaseState::Held { .. })).await;
+    let next = reaches(&mut heart.peers.clone(), |peers| peers.own != fenced).await.own;
+    assert_eq!(next.id, fenced.id);
+    lists(&mut redis, &next, &[1]).await;
+    heart.stop().await;
+}
+
+#[tokio::test]
+async fn instances_see_each_other_come_and_go() {
+    let server = RedisServer::start().await;
+    let first = start("gw-1", server.store(TIMINGS));
+    let second = start("gw-2", server.store(TIMINGS));
+    let is_up = |peers: &Peers, id: &str| {
+        peers.others.iter().any(|peer| peer.instance.id.as_str() == id && peer.status == Status::Up)
+    };
+    reaches(&mut first.peers.clone(), |peers| is_up(peers, "gw-2")).await;
+    reaches(&mut second.peers.clone(), |peers| is_up(peers, "gw-1")).await;
+    let mut peers = first.peers.clone();
+    second.stop().await;
+    let left = reaches(&mut peers, |peers| peers.others.is_empty()).await;
+    assert!(!left.doubted);
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_instance_writes_no_rows() {
+    let store = Counting::default();
+    let heart = start("gw-1", store.clone());
+    let _seats: Vec<_> = (0..1_000).map(|n| heart.directory.connect(SessionId::from_random(n), row("alice"))).collect();
+    let beats = |at_least: usize| {
+        let (store, mut peers) = (store.clone(), heart.peers.clone());
+        async move {
+            let until = store.beats.load(Ordering::Relaxed) + at_least;
+            reaches(&mut peers, move |_| store.beats.load(Ordering::Relaxed) >= until).await;
+        }
+    };
+    beats(3).await;
+    assert_eq!(store.sessions(&heart), 1_000);
+    let written = store.writes.load(Ordering::Relaxed);
+    assert_eq!(written, 2, "1,000 rows are two batches");
+    beats(5).await;
+    assert_eq!(store.writes.load(Ordering::Relaxed), written);
+    heart.stop().await;
+}
+
+#[tokio::test]
+async fn the_memory_store_holds_its_lease_until_the_end() {
+    let heart = start("gw-1", MemoryStore::default());
+    let mut lease = heart.lease.clone();
+    held(&heart).await;
+    assert!(lease.borrow_and_update().is_held(Instant::now() + Duration::from_secs(1_000_000)));
+    heart.stop().await;
+    assert_eq!(*lease.borrow_and_update(), LeaseState::Lost(Loss::Released));
+}
+
+/// Counts calls on their way to a memory store.
+#[derive(Debug, Clone, Default)]
+struct Counting {
+    inner: MemoryStore,
+    beats: Arc<AtomicUsize>,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    fn sessions(&self, heart: &HeartHandle) -> usize {
+        let gw = own(heart);
+        self.inner.sessions(&gw.id, gw.incarnation).len()
+    }
+}
+
+impl Store for Counting {
+    const LEASES_END: bool = MemoryStore::LEASES_END;
+
+    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
+        self.inner.acquire(instance, number).await
+    }
+    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<usize, StoreError> {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+        self.inner.renew(instance, token, number).await
+    }
+    async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
+        self.inner.release(instance, token).await
+    }
+    async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
+        self.inner.peers().await
+    }
+    async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.inner.write_rows(instance, token, changes).await
+    }
+    async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
+        self.inner.delete_rows(instance, token, of).await
+    }
+}
+
+/// Grants a lease and then hangs: worse than any store may be.
+#[derive(Debug, Default)]
+struct Hanging {
+    inner: MemoryStore,
+}
+
+impl Store for Hanging {
+    const LEASES_END: bool = true;
+
+    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
+        self.inner.acquire(instance, number).await
+    }
+    async fn renew(&self, _: &Instance, _: &Token, _: u64) -> Result<usize, StoreError> {
+        std::future::pending().await
+    }
+    async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
+        self.inner.release(instance, token).await
+    }
+    async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
+        self.inner.peers().await
+    }
+    async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
+        self.inner.write_rows(instance, token, changes).await
+    }
+    async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
+        self.inner.delete_rows(instance, token, of).await
+    }
+}
