@@ -48,7 +48,7 @@ class Client {
   async token() {
     try {
       const answer = await fetch(`/dev/token?user=${this.user}`);
-      return answer.ok ? (await answer.json()).token : null;
+      return answer.ok ? (await answer.text()).trim() : null;
     } catch {
       return null; // the gateway is away; try again later
     }
@@ -112,7 +112,7 @@ class Client {
 
   closed(socket, { code, reason }) {
     if (socket !== this.socket) return;
-    this.view.state(this.wanted ? "away" : "cut");
+    this.view.state(this.wanted ? "away" : "off");
     this.view.note(`connection ended: ${code}${reason ? ` ${reason}` : ""}`);
     if (!this.wanted) return;
     if (shouldReconnect(code)) this.later();
@@ -187,7 +187,7 @@ class View {
   }
 
   state(state) {
-    const names = { connecting: "connecting", open: "connected", away: "coming back", cut: "cut" };
+    const names = { connecting: "connecting", open: "connected", away: "coming back", off: "cut" };
     const badge = this.find(".state");
     badge.textContent = names[state];
     badge.className = `state ${state}`;
