@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tidegate_gateway::config::{
-    BrokerConfig, Config, FlagSetting, KEYS, KeyMaterial, Kind, PublishConfig, RawConfig, Sources,
+    BrokerConfig, Config, Fallback, FlagSetting, KEYS, KeyMaterial, Kind, PublishConfig, RawConfig, Sources,
 };
 
 /// 32 bytes, the least.
@@ -101,7 +101,10 @@ fn lists_are_written_as_in_toml_or_with_commas() {
     let origins = |text| check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", text)])).unwrap().allowed_origins.exact;
     assert_eq!(origins("https://a.example, http://b.example:81"), ["https://a.example", "http://b.example:81"]);
     assert_eq!(origins(r#"["https://a.example"]"#), ["https://a.example"]);
-    assert!(check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", "https://a.example/")])).is_err(), "origins have no path");
+    assert!(
+        check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", "https://a.example/")])).is_err(),
+        "origins have no path"
+    );
 }
 
 #[test]
@@ -135,44 +138,39 @@ fn every_key_has_a_variable_of_its_own() {
 #[test]
 fn every_key_changes_what_the_gateway_runs_by() {
     let pem = TempFile::new("rsa.pem", RSA_PUBLIC);
-    let other = |key: &str, kind: &Kind| match (key, kind) {
-        ("dev_page", _) => "true".to_owned(),
-        ("shards", _) => "3".into(),
-        ("broker", _) => "memory".into(),
-        ("redis.url", _) => "redis://127.0.0.1:6380".into(),
-        ("auth.keys", _) => format!("[{{ algorithm = 'RS256', public_key_file = '{}' }}]", pem.0.display()),
-        ("auth.default_subscribe" | "auth.default_publish", _) => "collection:7".into(),
-        ("http.allowed_origins", _) => "https://b.example".into(),
-        ("families", _) => "[{ name = 'room' }]".into(),
-        ("limits.message_bytes_max", _) => "2048".into(),
-        ("limits.outbox_bytes_max", _) => "8388608".into(),
-        ("registry.lease_ms", _) => "5600".into(),
-        ("log.filter", _) => "debug".into(),
-        (_, Kind::Flag) => "true".into(),
-        (_, Kind::Number { min, .. }) => (min + 501).to_string(),
-        (_, Kind::Choice(words)) => words[1].into(),
-        (name, _) if name.ends_with("listen") => "127.0.0.1:1234".into(),
-        _ => "another".into(),
+    let rsa = format!("[{{ algorithm = 'RS256', public_key_file = '{}' }}]", pem.0.display());
+    let runs_by = |flags: &[(&str, &str)]| {
+        let flags = flags.iter().map(|(key, text)| set(key, text)).collect();
+        let config = check(Sources { flags, environment: vec![keys_variable()], ..sources(&[]) });
+        format!("{:?}", config.unwrap_or_else(|problems| panic!("{problems}")))
     };
+    let redis = ("redis.url", "redis://127.0.0.1:6379");
     for key in KEYS {
-        // The dev page is for dev mode, and the memory broker for a start without Redis.
-        let base: &[FlagSetting] = match key.name {
-            "dev_page" => &[set("dev", "true"), set("dev_page", "false")],
-            "broker" => &[set("broker", "redis")],
-            _ => &[],
-        };
-        let redis: &[(&str, &str)] = if key.name == "broker" { &[("TIDEGATE_BROKER", "memory")] } else { &[] };
-        let config = |flags: Vec<FlagSetting>, environment| {
-            let config = check(Sources { flags, ..serving(environment) });
-            format!("{:?}", config.unwrap_or_else(|problems| panic!("{}: {problems}", key.name)))
+        let one_more = |default: &str| (default.parse::<i64>().expect("a number") + 1).to_string();
+        let other = match (key.name, key.kind, key.default) {
+            ("shards", ..) => "251".to_owned(),
+            ("auth.keys", ..) => rsa.clone(),
+            ("auth.default_subscribe" | "auth.default_publish", ..) => "collection:7".into(),
+            ("http.allowed_origins", ..) => "https://b.example".into(),
+            ("families", ..) => "[{ name = 'room' }]".into(),
+            ("limits.message_bytes_max", ..) => "2048".into(),
+            ("registry.beat_ms", ..) => "1900".into(),
+            ("registry.lease_ms", ..) => "5900".into(),
+            ("log.filter", ..) => "debug".into(),
+            (_, Kind::Flag, _) => "true".into(),
+            (_, Kind::Number { .. }, Fallback::Toml(default)) => one_more(default),
+            (_, Kind::Choice(words), _) => words[1].into(),
+            (name, ..) if name.ends_with("listen") => "127.0.0.1:1234".into(),
+            _ => "another".into(),
         };
         let (before, after) = match key.name {
-            "broker" => (config(Vec::new(), &[]), config(Vec::new(), redis)),
-            name => {
-                let mut flags = vec![set(name, &other(name, &key.kind))];
-                flags.extend(base.iter().filter(|flag| flag.key != name).cloned());
-                (config(base.to_vec(), &[]), config(flags, &[]))
+            "broker" => (runs_by(&[redis]), runs_by(&[("broker", "memory")])),
+            "redis.url" => (runs_by(&[redis]), runs_by(&[(redis.0, "redis://127.0.0.1:6380")])),
+            "dev_page" => {
+                let dev = ("dev", "true");
+                (runs_by(&[redis, dev, ("dev_page", "false")]), runs_by(&[redis, dev, ("dev_page", "true")]))
             }
+            name => (runs_by(&[redis]), runs_by(&[redis, (name, &other)])),
         };
         assert_ne!(before, after, "{} is a key that nothing reads", key.name);
     }

@@ -114,7 +114,8 @@ async fn store(config: &PublishConfig, channel: &Channel, message: &[u8]) -> Res
 
 /// Only fills a gap: a library that is there is the gateways', who know better which families there are.
 async fn load_library(redis: &mut MultiplexedConnection, config: &PublishConfig) -> RedisResult<()> {
-    let loaded = redis::cmd("FUNCTION").arg("LOAD").arg(config.policies.library().source()).query_async::<String>(redis).await;
+    let loaded =
+        redis::cmd("FUNCTION").arg("LOAD").arg(config.policies.library().source()).query_async::<String>(redis).await;
     match loaded {
         Err(error) if error.detail().is_some_and(|detail| detail.contains("already exists")) => Ok(()),
         other => other.map(drop),

@@ -192,6 +192,14 @@ impl Key {
         format!("TIDEGATE_{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
+    /// The value in its one form, or what was expected.
+    pub(crate) fn accept(&self, value: Value) -> Result<Value, String> {
+        if self.secret != Secrecy::Open && value.as_str().is_some_and(|text| text.contains(REDACTED)) {
+            return Err("the secret itself; this is what --print-config writes in its place".into());
+        }
+        self.kind.accept(value).ok_or_else(|| self.kind.expected())
+    }
+
     /// The value as it may be shown.
     pub(crate) fn shown(&self, value: &Value) -> Value {
         match (self.secret, &self.kind, value) {
@@ -227,7 +235,7 @@ fn redact_url_user(url: &str) -> String {
 
 impl Kind {
     /// What it takes, to follow "expected ".
-    pub(crate) fn expected(&self) -> String {
+    fn expected(&self) -> String {
         match self {
             Self::Flag => "true or false".into(),
             Self::Number { unit, min, max } => format!("a whole number of {unit} from {min} to {max}"),
@@ -241,7 +249,7 @@ impl Kind {
     }
 
     /// The value in its one form, or nothing if the key does not take it. The rows of a list are not looked into.
-    pub(crate) fn accept(&self, value: Value) -> Option<Value> {
+    fn accept(&self, value: Value) -> Option<Value> {
         let fits = match (self, &value) {
             (Self::Flag, Value::Boolean(_)) => true,
             (Self::Number { min, max, .. }, Value::Integer(number)) => (min..=max).contains(&number),

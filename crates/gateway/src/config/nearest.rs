@@ -1,11 +1,11 @@
 //! The known name that a misspelt one probably meant.
 
-/// The nearest of `known`; the first of them among equals.
+/// The nearest of `known`; the first of them among equals. A name cut short is nearer than one misspelt.
 ///
 /// # Panics
 /// If `known` is empty.
 pub(crate) fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
-    known.min_by_key(|candidate| distance(name, candidate)).expect("there are keys")
+    known.min_by_key(|candidate| (!candidate.starts_with(name), distance(name, candidate))).expect("there are keys")
 }
 
 /// Levenshtein's distance in bytes, row by row: how many insertions, deletions and replacements lie between.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::key::{Key, Kind, REDACTED, Secrecy};
+use super::key::{Key, Kind};
 use super::problem::{Problem, Problems, Source};
 
 /// Every key with its value, and what is wrong.
@@ -56,6 +56,8 @@ impl RawConfig {
             Some(Setting { value, source }) if *source != Source::Default || !is_empty_list(value) => {
                 self.complain(name, Some(key.shown(value).to_string()), source.clone(), expected.into());
             }
+            // What is set, but was refused, is not missing.
+            _ if self.problems.borrow().iter().any(|problem| problem.key == name) => {}
             _ => self.complain(name, None, Source::Default, expected.into()),
         }
     }
@@ -78,16 +80,8 @@ impl RawConfig {
     /// Holds a value against its key. `name` is the key's full name, with list and index for one in a row.
     pub(super) fn accept(&self, key: &Key, name: &str, value: Value, source: &Source) -> Option<Value> {
         let shown = key.shown(&value).to_string();
-        let is_redacted = key.secret != Secrecy::Open && value.as_str().is_some_and(|text| text.contains(REDACTED));
-        let accepted = if is_redacted { None } else { key.kind.accept(value) };
-        if accepted.is_none() {
-            let expected = match is_redacted {
-                true => "the secret itself; this is what --print-config writes in its place".into(),
-                false => key.kind.expected(),
-            };
-            self.complain(name, Some(shown), source.clone(), expected);
-        }
-        accepted
+        let complain = |expected| self.complain(name, Some(shown), source.clone(), expected);
+        key.accept(value).map_err(complain).ok()
     }
 }
 
@@ -145,7 +139,7 @@ impl RawConfig {
         let accepted = |table: &Table| {
             let accepted = |(name, value): (&String, &Value)| {
                 let key = keys.iter().find(|key| key.name == name)?;
-                Some((name.clone(), key.kind.accept(value.clone())?))
+                Some((name.clone(), key.accept(value.clone()).ok()?))
             };
             table.iter().filter_map(accepted).collect()
         };

@@ -1,0 +1,136 @@
+//! What is told of a configuration: every problem at once, the effective values, and never a secret.
+
+use std::path::PathBuf;
+
+use tidegate_gateway::config::{Config, FlagSetting, RawConfig, Sources};
+
+/// Stands wherever a secret may stand, and must never be seen.
+const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
+
+fn gather(file: Option<PathBuf>, environment: &[(&str, &str)], set: &[(&str, &str)]) -> RawConfig {
+    let flag =
+        |(key, text): &(&str, &str)| FlagSetting { written: "--set".into(), key: (*key).into(), text: (*text).into() };
+    RawConfig::gather(Sources {
+        flags: set.iter().map(flag).collect(),
+        environment: environment.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect(),
+        file,
+        host: Some("web1".into()),
+    })
+}
+
+fn problems(mut raw: RawConfig) -> String {
+    Config::check(&mut raw).expect_err("this is wrong").to_string()
+}
+
+/// A file called NAME.toml in a directory that is gone when the test ends.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(name: &str, text: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("tidegate-told-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("the temporary directory takes directories");
+        let path = directory.join("gateway.toml");
+        std::fs::write(&path, text).expect("the temporary directory takes files");
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().expect("it has one"));
+    }
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_key_value_source_and_what_was_expected() {
+    let file = TempFile::new(
+        "all",
+        &format!(
+            r#"
+            shards = "many"
+            lissten = "127.0.0.1:1"
+            [limits]
+            message_bytes_max = 4194304
+            [redis]
+            pool = 3
+            [auth]
+            keys = [
+                {{ kid = "a", algorithm = "HS256", secret = "short-hidden" }},
+                {{ algorithm = "HS512", secret = "{HIDDEN}" }},
+                {{ algorithm = "HS256", secrett = "{HIDDEN}" }},
+            ]
+            "#
+        ),
+    );
+    let environment = [
+        ("TIDEGATE_LIMITS_PING_INTERVAL_MS", "soon"),
+        ("TIDEGATE_REDIS_URI", "redis://:hidden@127.0.0.1"),
+        ("TIDEGATE_REDIS_URL", "http://user:hidden@127.0.0.1"),
+    ];
+    let told = problems(gather(Some(file.0.clone()), &environment, &[("log.format", "xml")]));
+    let told = told.replace(&file.0.display().to_string(), "gateway.toml");
+    assert_eq!(told, include_str!("config_told/problems.txt"));
+    assert!(!told.contains("hidden"), "{told}");
+}
+
+#[test]
+fn neither_toml_errors_nor_debug_show_secrets() {
+    let file = TempFile::new("syntax", &format!("shards = 1\n[auth]\nkeys = [{{ secret = \"{HIDDEN}\" ]\n"));
+    let told = problems(gather(Some(file.0.clone()), &[], &[]));
+    assert!(told.contains("line 3 (from ") && !told.contains(HIDDEN), "{told}");
+    for wrong in [format!("[{{ secret = '{HIDDEN}'"), format!("['{HIDDEN}']"), HIDDEN.to_owned()] {
+        let told = problems(gather(None, &[("TIDEGATE_AUTH_KEYS", &wrong)], &[]));
+        assert!(told.contains("auth.keys = ") && told.contains("\"[redacted]\"") && !told.contains(HIDDEN), "{told}");
+    }
+    let mut raw = gather(None, &serving(), &[]);
+    let shown = format!("{:?}", Config::check(&mut raw).unwrap());
+    assert!(shown.contains("redacted") && !shown.contains("hidden"), "{shown}");
+}
+
+fn serving() -> [(&'static str, &'static str); 2] {
+    const KEYS: &str = r#"[{ kid = "a", algorithm = "HS256", secret = "hidden-hidden-hidden-hidden-hidden-hidden" }]"#;
+    [("TIDEGATE_AUTH_KEYS", KEYS), ("TIDEGATE_REDIS_URL", "redis://me:hidden@127.0.0.1:6379/2")]
+}
+
+fn printed(mut raw: RawConfig) -> String {
+    Config::check(&mut raw).unwrap_or_else(|problems| panic!("{problems}"));
+    raw.to_toml()
+}
+
+#[test]
+fn what_is_printed_hides_secrets_and_is_a_configuration_again() {
+    let environment = [
+        ("TIDEGATE_AUTH_KEYS", r#"[{ algorithm = "HS256", secret = "hidden-hidden-hidden-hidden-hidden-hidden" }]"#),
+        ("TIDEGATE_REDIS_URL", "redis://me:hidden@127.0.0.1:6379/2"),
+        ("TIDEGATE_FAMILIES", "[{ name = 'room', ttl_ms = 5000 }]"),
+        ("TIDEGATE_AGENT_LISTEN", "127.0.0.1:9081"),
+        ("TIDEGATE_SHARDS", "0"),
+    ];
+    let first = printed(gather(None, &environment, &[]));
+    assert!(!first.contains("hidden"), "{first}");
+    assert!(first.contains(r#"url = "redis://[redacted]@127.0.0.1:6379/2""#), "{first}");
+    assert!(first.contains(r#"secret = "[redacted]""#), "{first}");
+
+    let again = TempFile::new("again", &first);
+    let told = problems(gather(Some(again.0.clone()), &[], &[]));
+    assert!(told.starts_with("2 problems ") && told.matches("the secret itself").count() == 2, "{told}");
+
+    let restored = first.replace("[redacted]@", "me:hidden@").replace("[redacted]", HIDDEN);
+    let restored = TempFile::new("restored", &restored);
+    assert_eq!(printed(gather(Some(restored.0.clone()), &[], &[])), first);
+}
+
+#[test]
+fn dev_mode_prints_a_configuration_again_too() {
+    let first = printed(gather(None, &[], &[]));
+    let file = TempFile::new("dev", &first);
+    assert_eq!(printed(gather(Some(file.0.clone()), &[], &[])), first);
+}
+
+#[test]
+fn a_url_that_is_wrong_is_not_shown_with_its_password() {
+    for url in ["redis://:hidden@", "redis//:hidden@host", "user:hidden@host:6379", "redis://a:hid/d@en@host:port"] {
+        let told = problems(gather(None, &[("TIDEGATE_REDIS_URL", url)], &[]));
+        assert!(told.contains("redis.url = ") && !told.contains("hid"), "{told}");
+    }
+}
