@@ -79,6 +79,9 @@ fn a_user_owns_a_scope_and_nothing_beside_it() {
     let channel = |text| families.parse_channel(&tenant, text).unwrap();
     assert!(nothing.may_publish(&user("alice"), &channel("user:alice:inbox")));
     assert!(!nothing.may_publish(&user("alice"), &channel("user:bob:inbox")));
+    // A family that only begins like `user`.
+    let lookalike = Families::new(vec![wire::FamilyShape { name: "useralice".into(), keyed: false }]);
+    assert!(!nothing.may_subscribe(&user("alice"), &lookalike.parse(&tenant, "useralice").unwrap()));
     // A token may open another user by name; a default may not.
     assert!(may_subscribe("user:bob:inbox", "user:bob:inbox"));
 }
