@@ -85,7 +85,8 @@ fn table(rows: &[(&str, Duration, Result<(), Failure>)]) -> String {
         let word = if result.is_ok() { "passed" } else { "FAILED" };
         text += &format!("{name:<10}  {word}  {:>6.1} s", took.as_secs_f64());
         if let Err(failure) = result {
-            text += &format!("  {failure}");
+            // The rest of a long story was told when it happened.
+            text += &format!("  {}", failure.to_string().lines().next().unwrap_or_default());
         }
         text.push('\n');
     }
@@ -125,7 +126,7 @@ mod tests {
     fn the_table_says_what_failed_and_why() {
         let text = table(&[
             ("tidy", Duration::from_millis(1_250), Ok(())),
-            ("rust", Duration::from_secs(61), Err(Failure::new("`cargo test` failed (exit status: 101)"))),
+            ("rust", Duration::from_secs(61), Err(Failure::new("`cargo test` failed (exit status: 101)\nand more"))),
         ]);
         assert_eq!(
             text,

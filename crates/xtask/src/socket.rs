@@ -26,11 +26,12 @@ impl Socket {
     pub(crate) fn open(address: SocketAddr, headers: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        write!(
-            stream,
+        // One write: in pieces it would wait for the acknowledgement of the first.
+        let request = format!(
             "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tidegate.v1\r\nSec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         let head = read_head(&mut stream)?;
         match http::status(&head)? {
             101 => Ok(Self { stream, head }),
@@ -44,12 +45,12 @@ impl Socket {
         pairs.into_iter().find(|(cookie, _)| *cookie == name).map(|(_, value)| value)
     }
 
-    /// Sends one text frame of at most 64 KiB, masked with zeros: RFC 6455 asks for a mask, not for a secret one here.
+    /// Sends one short text frame, masked with zeros: RFC 6455 asks for a mask, and here nobody needs it to be random.
     pub(crate) fn send(&mut self, frame: &Value) -> io::Result<()> {
         let text = frame.to_string();
-        let bytes = u16::try_from(text.len()).map_err(|_| io::Error::other("too long for this client"))?;
-        let mut message = vec![0x81, 0x80 | 126];
-        message.extend(bytes.to_be_bytes());
+        let bytes = u8::try_from(text.len()).ok().filter(|bytes| *bytes < 126);
+        let bytes = bytes.ok_or_else(|| io::Error::other("too long for this client"))?;
+        let mut message = vec![0x81, 0x80 | bytes];
         message.extend([0; 4]);
         message.extend(text.as_bytes());
         self.stream.write_all(&message)

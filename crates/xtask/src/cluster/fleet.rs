@@ -163,6 +163,8 @@ impl Fleet {
         }
         command
             .args(["serve", "--dev"])
+            // Its log is a file.
+            .env("NO_COLOR", "1")
             .env("TIDEGATE_INSTANCE", gateway_name(index))
             .env("TIDEGATE_LISTEN", clients.to_string())
             .env("TIDEGATE_ADMIN_LISTEN", admin.to_string())
@@ -180,7 +182,7 @@ impl Fleet {
             .env("LB_BIND", self.entrance.to_string())
             .env("LB_STATS", self.statistics.to_string())
             // Relative to its directory: the path of a Unix socket has at most 107 bytes.
-            .env("LB_SOCKET", "haproxy.sock")
+            .env("LB_SOCKET", "unix@haproxy.sock")
             .env_remove("LB_RESOLVER");
         for (index, gateway) in self.gateways.iter().enumerate() {
             command
