@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Ends the loop with the test.
 struct Loop(Child);
@@ -25,8 +26,12 @@ fn every_socket_gets_every_tick() {
     let mut hear = || lines.next().expect("another line").expect("UTF-8");
 
     let port: u16 = hear().strip_prefix("port ").and_then(|port| port.parse().ok()).expect("a port");
-    let sockets: Vec<TcpStream> =
-        (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("it listens")).collect();
+    let connect = |_| {
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket option");
+        socket
+    };
+    let sockets: Vec<TcpStream> = (0..3).map(connect).collect();
     assert_eq!(hear(), "ready");
 
     writeln!(stdin, "frame 81026869\ngo 4 1000").expect("it listens to stdin");
