@@ -55,6 +55,9 @@ impl Default for RouterConfig {
 }
 
 /// Interest and contiguity of every scope on this instance.
+///
+/// The tickets of its commands have their highest bit set; those without it are for publishing through the same
+/// broker.
 #[derive(Debug)]
 pub struct Router {
     config: RouterConfig,

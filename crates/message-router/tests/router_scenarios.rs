@@ -98,6 +98,17 @@ fn r4_a_joiner_may_be_ahead_of_the_first_read_too() {
 }
 
 #[test]
+fn r4_what_the_store_did_not_know_when_asked_it_may_know_now() {
+    run("
+        join 0 a after 7-7           | subscribe
+        subscribed                   | read 1 after 7-7
+        join 1 b after 7-7           |
+        history 1 top 7-6            | joined a gap unknown_position upto 7-6; read 2 after 7-6
+        history 2 top 7-7 has 7-7    | replay 0+1 7-7; joined b resumed upto 7-7
+    ");
+}
+
+#[test]
 fn a_position_that_nobody_handed_out_is_a_gap() {
     run("
         join 0 a after 7-9           | subscribe
@@ -402,13 +413,12 @@ fn a_scope_lingers_and_is_then_unsubscribed() {
         message 7-6                  | deliver 1 7-6 after 7-5
         leave 1                      |
         message 7-7                  |
-        sweep 2009                   |
+        sweep 1000                   |
         join 0 c after 7-6           | read 2 after 7-6
         history 2 top 7-7 has 7-7    | joined c resumed upto 7-7 with 7-7
-        sweep 2010                   |
         leave 0                      |
-        sweep 4009                   |
-        sweep 4010                   | unsubscribe
+        sweep 2999                   |
+        sweep 3000                   | unsubscribe
         message 7-8                  |
         subscribed                   |
     ");

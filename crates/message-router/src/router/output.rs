@@ -45,7 +45,8 @@ pub enum Output {
         /// What came of it.
         joined: Joined,
     },
-    /// Messages of a scope may be missing for everybody.
+    /// Messages of a scope may be missing for everybody who is in it. Not for those who still join: their answer
+    /// ends behind the gap, or tells of one.
     Gap {
         /// The shards to tell.
         shards: ShardSet,

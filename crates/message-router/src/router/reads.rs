@@ -11,6 +11,9 @@ use crate::broker::{Command, Ticket};
 /// How long to wait before a failed question is asked again.
 const RETRY_AFTER_MS: u64 = 250;
 
+/// The router's tickets have this bit, so that whoever publishes through the same broker can count from 0.
+const OWN_TICKETS: u64 = 1 << 63;
+
 /// Which scope each unanswered question is about.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
@@ -30,7 +33,7 @@ impl Reads {
         out: &mut Vec<Output>,
     ) -> Ticket {
         self.last += 1;
-        let ticket = Ticket(self.last);
+        let ticket = Ticket(OWN_TICKETS | self.last);
         self.scopes.insert(ticket, scope.clone());
         out.push(Output::Command(Command::Read { ticket, scope: scope.clone(), after, entries_max }));
         ticket
