@@ -126,10 +126,12 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
     pub(crate) async fn run(self, listener: TcpListener) -> Infallible {
         let edge = Rc::new(self);
         let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut is_short = false;
         loop {
             let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    is_short = false;
                     edge.counters.accepts.add(1);
                     let edge = edge.clone();
                     tokio::task::spawn_local(async move {
@@ -140,7 +142,10 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
                 Err(error) => {
                     let Some(pause) = accept_backoff(&error) else { continue };
                     edge.counters.accept_errors.add(1);
-                    tracing::warn!(%error, ?pause, "cannot accept; pausing");
+                    // Once per shortage, not twenty times a second; the counter tells how long it lasts.
+                    if !std::mem::replace(&mut is_short, true) {
+                        tracing::warn!(%error, "cannot accept");
+                    }
                     tokio::time::sleep(pause).await;
                 }
             }

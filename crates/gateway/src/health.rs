@@ -1,7 +1,7 @@
 //! What the instance knows of itself, in one place that every thread may read: its phase, its broker, its
 //! lease, and whether its shards still turn.
 //!
-//! Who is told what (`docs/operations.md` says why HAProxy is never told "down" because Redis is away):
+//! Who is told what. HAProxy is never told "down" because Redis is away ([`crate::agent`] says why):
 //!
 //! ```text
 //!                 /ws/health   agent check   /livez   /readyz

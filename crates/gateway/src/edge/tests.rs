@@ -222,7 +222,7 @@ async fn bad_requests_get_a_status_a_code_and_a_sentence() {
             let answer = edge.say(request.as_bytes()).await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             // An HTTP/1.0 request is answered in kind.
-            assert!(head.splitn(2, ' ').nth(1).unwrap().starts_with(status), "{request}{answer}");
+            assert!(head.split_once(' ').unwrap().1.starts_with(status), "{request}{answer}");
             let body: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(body["code"], code, "{request}{answer}");
             assert!(body["message"].as_str().is_some_and(|sentence| sentence.len() > 20), "{answer}");
