@@ -85,7 +85,9 @@ impl Target {
         // The reason of a failed parse must not repeat the URL: there may be a password in it.
         let info = url.into_connection_info().map_err(|error| shape(error.category()))?;
         let redis::ConnectionAddr::Tcp(host, port) = info.addr() else { return Err(shape("it names no host")) };
-        Ok(Self { host: host.clone(), port: *port, settings: info.redis_settings().clone() })
+        // Our connections are named by role and instance; the library's own name would need one more permission.
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        Ok(Self { host: host.clone(), port: *port, settings })
     }
 }
 

@@ -1,0 +1,549 @@
+//! The Redis broker where only Redis can be: outages, half-dead connections, the wrong server, another library.
+//! What it shares with every broker is in `broker_conformance.rs`.
+
+#[path = "../../keyspace/tests/support/redis_server.rs"]
+mod redis_server;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::process::Command as Process;
+use std::time::Duration;
+
+use keyspace::{Keyspace, Library};
+use message_router::{Broker, BrokerError, Command, Event, Policies, Publish, RedisBroker, RedisBrokerConfig, Ticket};
+use redis::cmd;
+use redis_server::RedisServer;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+use wire::{Envelope, InstanceId, Position, Scope};
+
+/// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
+const DEADLINE: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL_MS: u64 = 200;
+const MESSAGE: &[u8] = br#"{"type":"t"}"#;
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    // As the gateway runs it: one thread, and nothing that must be sent to another.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
+    runtime.block_on(test)
+}
+
+fn library() -> Library {
+    let policies = Policies::default();
+    let families: Vec<_> = policies.families().iter().map(|(_, shape)| shape.clone()).collect();
+    Library::new(families.iter().map(|shape| (shape, 3_600_000, 1_000)))
+}
+
+fn config(url: &str) -> RedisBrokerConfig {
+    let instance = InstanceId::parse("gw-1").unwrap();
+    let mut config = RedisBrokerConfig::new(url, Keyspace::default(), instance, library()).unwrap();
+    config.probe_interval_ms = PROBE_INTERVAL_MS;
+    config.backoff_min_ms = 10;
+    config.backoff_max_ms = 100;
+    config
+}
+
+fn scope(name: &str) -> Scope {
+    Policies::default().families().parse_scope(&format!("acme/{name}")).unwrap()
+}
+
+async fn next(broker: &mut RedisBroker) -> Event {
+    timeout(DEADLINE, broker.next_event()).await.expect("the broker has something to tell")
+}
+
+async fn up(config: RedisBrokerConfig) -> RedisBroker {
+    let mut broker = RedisBroker::new(config);
+    let event = next(&mut broker).await;
+    assert!(matches!(event, Event::Up), "{event:?}");
+    broker
+}
+
+async fn down(broker: &mut RedisBroker) -> String {
+    loop {
+        match next(broker).await {
+            Event::Down(reason) => return reason,
+            Event::Up => panic!("it came up"),
+            _ => {}
+        }
+    }
+}
+
+async fn up_again(broker: &mut RedisBroker) {
+    while !matches!(next(broker).await, Event::Up) {}
+}
+
+async fn subscribe(broker: &mut RedisBroker, scope: &Scope) {
+    broker.command(Command::Subscribe(scope.clone()));
+    loop {
+        match next(broker).await {
+            Event::Subscribed(confirmed) if confirmed == *scope => return,
+            Event::Down(reason) => panic!("{reason}"),
+            _ => {}
+        }
+    }
+}
+
+fn send(broker: &mut RedisBroker, ticket: u64, scope: &Scope) {
+    let messages = vec![("topic".into(), MESSAGE.to_vec())];
+    broker.command(Command::Publish(Publish { ticket: Ticket(ticket), scope: scope.clone(), messages }));
+}
+
+/// Publishes, and passes over messages heard meanwhile.
+async fn publish(broker: &mut RedisBroker, scope: &Scope) -> Result<Position, BrokerError> {
+    send(broker, 1, scope);
+    loop {
+        if let Event::Published { ticket: Ticket(1), result } = next(broker).await {
+            return result;
+        }
+    }
+}
+
+/// The position of the next message; every other event but answers is wrong.
+async fn hear(broker: &mut RedisBroker, scope: &Scope) -> Position {
+    loop {
+        match next(broker).await {
+            Event::Message { scope: heard, envelope } => {
+                assert_eq!(heard, scope.as_str());
+                return Envelope::parse(&envelope).unwrap().first;
+            }
+            Event::Published { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_published_is_heard_and_read() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        subscribe(&mut broker, &scope).await;
+        send(&mut broker, 1, &scope);
+        let (mut published, mut heard) = (None, None);
+        while published.is_none() || heard.is_none() {
+            match next(&mut broker).await {
+                Event::Published { ticket: Ticket(1), result } => published = Some(result.unwrap()),
+                Event::Message { envelope, .. } => heard = Some(Envelope::parse(&envelope).unwrap().first),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(published, heard);
+        assert_eq!(heard.unwrap().offset, 1);
+        // A second message would be here before the answer to a question asked now.
+        let ticket = Ticket(9);
+        let after = Some(Position::new(heard.unwrap().generation, 0));
+        broker.command(Command::Read { ticket, scope: scope.clone(), after, entries_max: 9 });
+        let Event::History { ticket: Ticket(9), result } = next(&mut broker).await else { panic!("heard twice") };
+        let history = result.unwrap();
+        assert_eq!((history.top, history.entries.len(), history.more), (heard.unwrap(), 1, false));
+        assert_eq!((&*history.entries[0].topic, &*history.entries[0].message), ("topic", MESSAGE));
+    });
+}
+
+/// Many changes in one pass become few commands, and their order stays: the last word holds.
+#[test]
+fn a_thousand_changes_at_once_take_effect_in_order() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scopes: Vec<Scope> = (0..1_300).map(|id| scope(&format!("user:{id}"))).collect();
+        for scope in &scopes {
+            broker.command(Command::Subscribe(scope.clone()));
+        }
+        for scope in &scopes[..3] {
+            broker.command(Command::Unsubscribe(scope.clone()));
+        }
+        broker.command(Command::Subscribe(scopes[1].clone()));
+        let wanted: Vec<&Scope> = scopes.iter().chain([&scopes[1]]).collect();
+        for scope in wanted {
+            let Event::Subscribed(confirmed) = next(&mut broker).await else { panic!("not a confirmation") };
+            assert_eq!(confirmed, *scope);
+        }
+        let mut redis = server.connect();
+        let names: Vec<String> = scopes[..4].iter().map(|scope| Keyspace::default().channel(scope)).collect();
+        let counts: BTreeMap<String, u32> = cmd("PUBSUB").arg("NUMSUB").arg(&names).query(&mut redis).unwrap();
+        assert_eq!(names.iter().map(|name| counts[name]).collect::<Vec<_>>(), [0, 1, 0, 1]);
+        let info: String = cmd("INFO").arg("commandstats").query(&mut redis).unwrap();
+        let calls = |name: &str| -> u32 {
+            let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls="))).unwrap();
+            line.split(',').next().unwrap().parse().unwrap()
+        };
+        // 512 channels a command, one more for the one taken back, one for the probe.
+        assert_eq!((calls("subscribe"), calls("unsubscribe")), (5, 1));
+    });
+}
+
+#[test]
+fn killed_subscriptions_are_told_and_the_broker_comes_back() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        for _ in 0..3 {
+            subscribe(&mut broker, &scope).await;
+            let killed: u32 = cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query(&mut server.connect()).unwrap();
+            assert_eq!(killed, 1);
+            let reason = down(&mut broker).await;
+            assert!(reason.contains("the subscriber's connection broke"), "{reason}");
+            up_again(&mut broker).await;
+            assert!(publish(&mut broker, &scope).await.is_ok());
+        }
+    });
+}
+
+/// The command connection alone breaks: nothing can be published, so the whole link is cut, without waiting for a probe.
+#[test]
+fn a_killed_command_connection_ends_the_link() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut slow = config(&server.url());
+        slow.probe_interval_ms = 3_600_000;
+        let mut broker = up(slow).await;
+        cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut server.connect()).unwrap();
+        down(&mut broker).await;
+        up_again(&mut broker).await;
+        assert!(publish(&mut broker, &scope("user:7")).await.is_ok());
+    });
+}
+
+/// The socket is open and Redis is well, but the subscriber has been silenced: what PING does not see.
+#[test]
+fn a_subscriber_that_hears_nothing_is_noticed() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let proxy = Proxy::before(server.port()).await;
+        let mut broker = up(config(&proxy.url())).await;
+        subscribe(&mut broker, &scope("user:7")).await;
+        // The subscriber connected first.
+        proxy.silence(0);
+        let started = Instant::now();
+        let reason = down(&mut broker).await;
+        assert!(reason.contains("the subscriber hears nothing"), "{reason}");
+        let bound = Duration::from_millis(4 * PROBE_INTERVAL_MS) + Duration::from_secs(5);
+        assert!(started.elapsed() < bound, "{:?}", started.elapsed());
+        up_again(&mut broker).await;
+    });
+}
+
+#[test]
+fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        signal(&server, "STOP");
+        let started = Instant::now();
+        send(&mut broker, 7, &scope);
+        broker.command(Command::Read { ticket: Ticket(8), scope: scope.clone(), after: None, entries_max: 0 });
+        let reason = down(&mut broker).await;
+        assert!(reason.contains("does not answer"), "{reason}");
+        // Scheduling may be slow here; the calls' own deadline of two seconds must not be what found out.
+        assert!(started.elapsed() < Duration::from_millis(1_900), "{:?}", started.elapsed());
+        let (mut unknown, mut unavailable) = (0, 0);
+        for _ in 0..2 {
+            match next(&mut broker).await {
+                Event::Published { ticket: Ticket(7), result: Err(BrokerError::Unknown) } => unknown += 1,
+                Event::History { ticket: Ticket(8), result: Err(BrokerError::Unavailable(_)) } => unavailable += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((unknown, unavailable), (1, 1), "each question has one answer");
+        let refused = publish(&mut broker, &scope).await;
+        assert!(matches!(refused, Err(BrokerError::Unavailable(_))), "{refused:?}");
+        signal(&server, "CONT");
+        up_again(&mut broker).await;
+        assert!(publish(&mut broker, &scope).await.is_ok());
+    });
+}
+
+#[test]
+fn an_answer_that_does_not_come_in_time_is_unknown() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut patient = config(&server.url());
+        patient.probe_interval_ms = 3_600_000;
+        patient.reply_deadline_ms = 300;
+        let mut broker = up(patient).await;
+        signal(&server, "STOP");
+        assert_eq!(publish(&mut broker, &scope("user:7")).await, Err(BrokerError::Unknown));
+        signal(&server, "CONT");
+        // It was carried out, in fact.
+        assert_eq!(publish(&mut broker, &scope("user:7")).await.unwrap().offset, 2);
+    });
+}
+
+#[test]
+fn a_restarted_redis_is_found_and_its_library_loaded() {
+    run(async {
+        let mut server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        let before = publish(&mut broker, &scope).await.unwrap();
+        server.crash_and_restart();
+        down(&mut broker).await;
+        up_again(&mut broker).await;
+        let after = publish(&mut broker, &scope).await.unwrap();
+        assert!(after.generation > before.generation);
+    });
+}
+
+#[test]
+fn a_flushed_library_is_loaded_by_the_call_that_misses_it() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        subscribe(&mut broker, &scope).await;
+        let first = publish(&mut broker, &scope).await.unwrap();
+        cmd("FUNCTION").arg("FLUSH").exec(&mut server.connect()).unwrap();
+        for ticket in 1..=50 {
+            send(&mut broker, ticket, &scope);
+        }
+        let mut offsets = Vec::new();
+        while offsets.len() < 50 {
+            match next(&mut broker).await {
+                Event::Published { result, .. } => offsets.push(result.unwrap().offset),
+                Event::Message { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        offsets.sort_unstable();
+        assert_eq!(offsets, (first.offset + 1..=first.offset + 50).collect::<Vec<_>>());
+        let info: String = cmd("INFO").arg("commandstats").query(&mut server.connect()).unwrap();
+        assert!(info.contains("cmdstat_function|load:calls=2,"), "fifty calls load it once: {info}");
+    });
+}
+
+#[test]
+fn a_demoted_redis_refuses_and_ends_the_link() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut slow = config(&server.url());
+        slow.probe_interval_ms = 3_600_000;
+        let mut broker = up(slow).await;
+        let mut redis = server.connect();
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        cmd("REPLICAOF").arg("127.0.0.1").arg(nobody).exec(&mut redis).unwrap();
+        let refused = publish(&mut broker, &scope("user:7")).await;
+        assert!(matches!(&refused, Err(BrokerError::Unavailable(why)) if why.contains("READONLY")), "{refused:?}");
+        assert!(down(&mut broker).await.contains("READONLY"));
+        cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut redis).unwrap();
+        up_again(&mut broker).await;
+        assert!(publish(&mut broker, &scope("user:7")).await.is_ok());
+    });
+}
+
+/// A full Redis takes no message and delivers what it has: the broker stays up.
+#[test]
+fn a_full_redis_refuses_publishes_and_stays_up() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        subscribe(&mut broker, &scope).await;
+        let before = publish(&mut broker, &scope).await.unwrap();
+        assert_eq!(hear(&mut broker, &scope).await, before);
+        let mut redis = server.connect();
+        let mut limit = |bytes: u32| cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut redis).unwrap();
+        limit(1);
+        let refused = publish(&mut broker, &scope).await;
+        assert!(matches!(&refused, Err(BrokerError::Unavailable(why)) if why.starts_with("OOM")), "{refused:?}");
+        // Longer than two missed probes would take: nothing happens.
+        let quiet = timeout(Duration::from_millis(5 * PROBE_INTERVAL_MS), broker.next_event()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        limit(0);
+        let after = publish(&mut broker, &scope).await.unwrap();
+        assert_eq!(after, before.next());
+        assert_eq!(hear(&mut broker, &scope).await, after);
+    });
+}
+
+#[test]
+fn calls_beyond_the_bound_are_refused_at_once() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut tight = config(&server.url());
+        tight.in_flight_bytes_max = 4_096;
+        let mut broker = up(tight).await;
+        let scope = scope("user:7");
+        for ticket in 0..20 {
+            send(&mut broker, ticket, &scope);
+        }
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..20 {
+            match next(&mut broker).await {
+                Event::Published { result: Ok(_), .. } => taken += 1,
+                Event::Published { result: Err(BrokerError::Unavailable(_)), .. } => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((taken, refused), (7, 13));
+        assert!(publish(&mut broker, &scope).await.is_ok(), "room is given back");
+    });
+}
+
+#[test]
+fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let _first = up(config(&server.url())).await;
+        let _second = up(config(&server.url())).await;
+        let loads = || {
+            let info: String = cmd("INFO").arg("commandstats").query(&mut server.connect()).unwrap();
+            let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_function|load:calls=")).unwrap();
+            line.split(',').next().unwrap().parse::<u32>().unwrap()
+        };
+        assert_eq!(loads(), 1);
+        let newer = library().source().replace("VERSION,DIGEST=1,", "VERSION,DIGEST=2,");
+        cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec(&mut server.connect()).unwrap();
+        let _third = up(config(&server.url())).await;
+        assert_eq!(loads(), 2);
+        // Other families are another library of the same version: the last to come decides.
+        let mut other = config(&server.url());
+        other.library = Library::new([]);
+        cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(other.library.source()).exec(&mut server.connect()).unwrap();
+        let mut fourth = up(config(&server.url())).await;
+        assert!(publish(&mut fourth, &scope("user:7")).await.is_ok());
+    });
+}
+
+/// It is down from the beginning, says why in a sentence, and keeps trying.
+#[test]
+fn what_is_no_fit_redis_is_told_in_a_sentence() {
+    run(async {
+        let reason = |config: RedisBrokerConfig| async { down(&mut RedisBroker::new(config)).await };
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let told = reason(config(&format!("redis://127.0.0.1:{nobody}/"))).await;
+        assert!(told.contains("cannot connect to Redis at 127.0.0.1"), "{told}");
+
+        let told = reason(config("redis://redis.invalid/")).await;
+        assert!(told.contains("cannot find the Redis host \"redis.invalid\""), "{told}");
+
+        for (greeting, sentence) in [
+            ("%2\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n$5\r\nproto\r\n:3\r\n", "its version is 6.2.14"),
+            ("-ERR unknown command 'HELLO'\r\n", "this is no Redis, or one before version 7"),
+            ("HTTP/1.1 400 Bad Request\r\n\r\n", "what is not RESP"),
+            ("-LOADING Redis is loading the dataset in memory\r\n", "LOADING"),
+        ] {
+            let port = impostor(greeting).await;
+            let told = reason(config(&format!("redis://127.0.0.1:{port}/"))).await;
+            assert!(told.contains(sentence), "{told}");
+        }
+
+        let server = RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+        let told = reason(config(&server.url())).await;
+        assert!(told.contains("maxmemory-policy allkeys-lru"), "{told}");
+        cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction").exec(&mut server.connect()).unwrap();
+        up(config(&server.url())).await;
+
+        cmd("CONFIG").arg("SET").arg("requirepass").arg("secret").exec(&mut server.connect()).unwrap();
+        let told = reason(config(&server.url())).await;
+        assert!(told.contains("NOAUTH"), "{told}");
+        let told = reason(config(&format!("redis://:wrong@127.0.0.1:{}/", server.port()))).await;
+        assert!(told.contains("WRONGPASS"), "{told}");
+        assert!(!told.contains("wrong@"), "{told}");
+        up(config(&format!("redis://:secret@127.0.0.1:{}/3", server.port()))).await;
+    });
+}
+
+/// `docs/redis.md` prints this line; it must be enough, and no less will do.
+#[test]
+fn the_documented_acl_is_enough() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let doc = include_str!("../../../docs/redis.md");
+        for user in ["ACL SETUSER gateway ", "ACL SETUSER publisher "] {
+            let line = doc.lines().find(|line| line.starts_with(user)).expect("the line is documented");
+            let words: Vec<_> = line.split(' ').skip(1).collect();
+            cmd("ACL").arg(words).exec(&mut server.connect()).unwrap();
+        }
+        let url = format!("redis://gateway:PASSWORD@127.0.0.1:{}/", server.port());
+        let mut broker = up(config(&url)).await;
+        let scope = scope("user:7");
+        subscribe(&mut broker, &scope).await;
+        let position = publish(&mut broker, &scope).await.unwrap();
+        assert_eq!(hear(&mut broker, &scope).await, position);
+        broker.command(Command::Read { ticket: Ticket(2), scope, after: Some(position), entries_max: 1 });
+        let Event::History { result, .. } = next(&mut broker).await else { panic!("not an answer") };
+        assert_eq!(result.unwrap().top, position);
+
+        let publisher =
+            redis::Client::open(format!("redis://publisher:PASSWORD@127.0.0.1:{}/", server.port())).unwrap();
+        let keys = ["tidegate:{acme/user:8}:stream", "tidegate:{acme/user:8}:meta"];
+        let mut call = cmd("FCALL");
+        call.arg("tidegate_publish").arg(2).arg(&keys).arg("").arg(MESSAGE);
+        call.exec(&mut publisher.get_connection().unwrap()).unwrap();
+        // A family's upkeep as well.
+        cmd("HSET").arg(keys[1]).arg("d").arg(0).arg("k").arg("1:1-1").exec(&mut server.connect()).unwrap();
+        call.exec(&mut publisher.get_connection().unwrap()).unwrap();
+        let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut server.connect()).unwrap();
+        assert!(log.is_empty(), "{log:?}");
+    });
+}
+
+fn signal(server: &RedisServer, name: &str) {
+    let status = Process::new("kill").arg(format!("-{name}")).arg(server.child.id().to_string()).status();
+    assert!(status.unwrap().success());
+}
+
+/// Answers whoever connects with these bytes, once each, and nothing else.
+async fn impostor(greeting: &'static str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = [0; 1024];
+            if stream.read(&mut question).await.is_ok_and(|bytes| bytes > 0) {
+                // The broker may hang up at any time.
+                let _ = stream.write_all(greeting.as_bytes()).await;
+                let _ = stream.read(&mut question).await;
+            }
+        }
+    });
+    port
+}
+
+/// Passes bytes between the broker and Redis until it is told to keep one connection's to itself.
+struct Proxy {
+    port: u16,
+    silenced: tokio::sync::watch::Sender<Option<usize>>,
+}
+
+impl Proxy {
+    async fn before(redis: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (silenced, watched) = tokio::sync::watch::channel(None);
+        tokio::task::spawn_local(async move {
+            for number in 0.. {
+                let Ok((near, _)) = listener.accept().await else { return };
+                let far = tokio::net::TcpStream::connect(("127.0.0.1", redis)).await.unwrap();
+                let mut watched = watched.clone();
+                tokio::task::spawn_local(async move {
+                    let (mut near_read, mut near_write) = near.into_split();
+                    let (mut far_read, mut far_write) = far.into_split();
+                    tokio::spawn(async move { tokio::io::copy(&mut near_read, &mut far_write).await });
+                    tokio::select! {
+                        _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
+                        _ = watched.wait_for(|silenced| *silenced == Some(number)) => {
+                            // The socket stays open; what Redis says is lost.
+                            let _ = tokio::io::copy(&mut far_read, &mut tokio::io::sink()).await;
+                            drop(near_write);
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, silenced }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    fn silence(&self, number: usize) {
+        self.silenced.send(Some(number)).expect("connections watch");
+    }
+}
