@@ -19,7 +19,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Why the message may not have been stored.
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
-    #[error("Redis cannot be reached; the message is not stored: {0}")]
+    #[error("Redis does not answer; the message is not stored: {0}")]
     Unreachable(RedisError),
     #[error("Redis refused; the message is not stored: {0}")]
     Refused(RedisError),
@@ -61,8 +61,8 @@ fn read_message(payload: &str, kind: &str, id: Option<&str>, bytes_max: usize) -
     let payload = match payload {
         "-" => {
             let mut text = String::new();
-            let input = std::io::stdin().take(bytes_max as u64 + 1);
-            { input }.read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+            let mut input = std::io::stdin().lock().take(bytes_max as u64 + 1);
+            input.read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
             Cow::Owned(text)
         }
         text => Cow::Borrowed(text),
@@ -103,7 +103,10 @@ async fn store(config: &PublishConfig, channel: &Channel, message: &[u8]) -> Res
     call.arg(keys.stream(&channel.scope)).arg(keys.meta(&channel.scope)).arg(channel.topic()).arg(message);
     let mut answer: RedisResult<String> = call.query_async(&mut redis).await;
     if answer.as_ref().is_err_and(is_function_missing) {
-        load_library(&mut redis, config).await.map_err(PublishError::Refused)?;
+        load_library(&mut redis, config).await.map_err(|error| match error.is_io_error() {
+            true => PublishError::Unreachable(error),
+            false => PublishError::Refused(error),
+        })?;
         answer = call.query_async(&mut redis).await;
     }
     answer.map_err(|error| match error.kind() {

@@ -1,0 +1,175 @@
+//! The real binary from outside: what it prints, and how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+/// A loaded machine starts and stops a gateway in a second.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The binary with arguments, and without whatever this shell has set.
+fn tidegate(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    tidegate(args).output().expect("the binary was built for this test")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn keys() -> String {
+    format!("auth.keys=[{{ kid = 'a', algorithm = 'HS256', secret = '{SECRET}' }}]")
+}
+
+#[test]
+fn help_and_version_are_no_mistakes_and_everything_else_unknown_is() {
+    for args in [&["--help"][..], &["publish", "--help"], &["token", "--help"], &["health", "--help"], &["--version"]] {
+        assert_eq!(code(&run(args)), 0, "{args:?}");
+    }
+    assert_eq!(stdout(&run(&["--version"])), concat!("tidegate ", env!("CARGO_PKG_VERSION"), "\n"));
+    for args in [&["--lissten", "1"][..], &["serv"], &["publish"], &["token"], &["--set", "shards"]] {
+        assert_eq!(code(&run(args)), 64, "{args:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_whole_and_ends_with_64() {
+    for args in [&[][..], &["serve"], &["--check-config"], &["--print-config"]] {
+        let mut command = tidegate(args);
+        command.env("TIDEGATE_SHARDS", "many").env("TIDEGATE_REDIS_URL", "redis://127.0.0.1");
+        let output = command.output().unwrap();
+        assert_eq!(code(&output), 64, "{args:?}");
+        assert_eq!(stdout(&output), "");
+        let told = stderr(&output);
+        assert!(told.starts_with("tidegate: 2 problems in the configuration\n"), "{told}");
+        assert!(told.contains("shards = \"many\" (from TIDEGATE_SHARDS)\n    expected a whole number"), "{told}");
+        assert!(told.contains("auth.keys is not set"), "{told}");
+    }
+}
+
+#[test]
+fn check_says_ok_and_print_prints_what_check_takes() {
+    let set = ["--set", &keys(), "--redis-url", "redis://:secret@127.0.0.1:1"];
+    let checked = run(&[&set[..], &["--check-config"]].concat());
+    assert_eq!((code(&checked), stdout(&checked)), (0, "the configuration is ok\n"));
+    let printed = run(&[&set[..], &["--print-config"]].concat());
+    assert_eq!(code(&printed), 0);
+    assert!(!stdout(&printed).contains("secret@") && !stdout(&printed).contains(SECRET), "{}", stdout(&printed));
+
+    let file = std::env::temp_dir().join(format!("tidegate-cli-{}.toml", std::process::id()));
+    let restored = stdout(&printed).replace("[redacted]@", ":secret@").replace("[redacted]", SECRET);
+    std::fs::write(&file, restored).unwrap();
+    let again = run(&["--config", file.to_str().unwrap(), "--print-config"]);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((code(&again), stdout(&again)), (0, stdout(&printed)));
+}
+
+#[test]
+fn a_token_is_signed_with_the_configured_key() {
+    let keys = keys();
+    let set = ["token", "--set", &keys, "--user", "alice", "--tenant", "acme"];
+    let output = run(&[&set[..], &["--subscribe", "collection:*", "--expires-in", "2h"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let token = stdout(&output).trim_end();
+    let header = jsonwebtoken::decode_header(token).unwrap();
+    assert_eq!(header.kid.as_deref(), Some("a"));
+    let key = jsonwebtoken::DecodingKey::from_secret(SECRET.as_bytes());
+    let validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+    let claims = jsonwebtoken::decode::<serde_json::Value>(token, &key, &validation).unwrap().claims;
+    assert_eq!((&claims["sub"], &claims["tenant"]), (&"alice".into(), &"acme".into()));
+    assert_eq!(claims["subscribe"], serde_json::json!(["collection:*"]));
+    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 7_200);
+    assert!(claims.get("publish").is_none(), "the gateway's defaults hold");
+
+    let wrong_grant = run(&[&set[..], &["--publish", "collection:{x}"]].concat());
+    assert_eq!(code(&wrong_grant), 65);
+    assert!(stderr(&wrong_grant).contains("would refuse the token"), "{}", stderr(&wrong_grant));
+    assert_eq!(code(&run(&[&set[..], &["--kid", "b"]].concat())), 64);
+    let no_key = run(&["token", "--user", "alice"]);
+    assert_eq!(code(&no_key), 64);
+    assert!(stderr(&no_key).contains("no HS256 key is configured"), "{}", stderr(&no_key));
+}
+
+/// A gateway that is killed when the test ends before it does.
+struct Running(Child);
+
+impl Running {
+    /// Asks it to end, as an orchestrator does, and waits for that.
+    fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
+    let admin = free_address();
+    let args = ["--dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin];
+    let child = tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut gateway = Running(child);
+    let mut out = BufReader::new(gateway.0.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    assert!(first.starts_with("http://127.0.0.1:") && first.ends_with("/\n"), "{first:?}");
+
+    let live = format!("http://{admin}/livez");
+    assert_eq!(code(&run(&["health", &live])), 0);
+    assert_eq!(code(&run(&["health", "--set", &format!("admin_listen={admin}")])), 0);
+    assert_eq!(code(&run(&["health", &format!("http://{admin}/nothing-here")])), 1);
+
+    assert!(gateway.terminate().success());
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "one address is all that is printed");
+    let gone = run(&["health", &live]);
+    assert_eq!(code(&gone), 1);
+    assert!(stderr(&gone).contains("does not answer"), "{}", stderr(&gone));
+    assert_eq!(code(&run(&["health", "gateway:9090"])), 64);
+}
+
+#[test]
+fn an_address_in_use_is_a_failure_and_not_a_wrong_configuration() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["--dev", "--listen", &address, "--admin-listen", "127.0.0.1:0"]);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+}
+
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("it is bound").to_string()
+}

@@ -1,0 +1,157 @@
+//! `tidegate publish` against a Redis of its own.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use keyspace::Library;
+use wire::{Families, Position};
+
+#[path = "../../keyspace/tests/support/redis_server.rs"]
+mod redis_server;
+
+use redis_server::RedisServer;
+
+fn publish(url: &str, args: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+        command.env_remove(name);
+    }
+    command.arg("publish").args(args).env("TIDEGATE_REDIS_URL", url);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
+    // It may end without reading.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn position(output: &Output) -> Position {
+    assert_eq!(code(output), 0, "{}", stderr(output));
+    std::str::from_utf8(&output.stdout).unwrap().trim_end().parse().unwrap()
+}
+
+/// All entries of a stream: id and topic with message.
+fn entries(redis: &mut redis::Connection, stream: &str) -> Vec<(String, Vec<String>)> {
+    redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(redis).unwrap()
+}
+
+#[test]
+fn the_library_is_loaded_if_missing_and_the_position_printed() {
+    let mut server = RedisServer::start(&[]);
+    let first = position(&publish(&server.url(), &["collection:42:ops", r#"{"n": 1}"#], ""));
+    assert_eq!(first.offset, 1);
+    let args = ["--type", "op.applied", "--correlation-id", "c1", "collection:42:ops", "-"];
+    assert_eq!(position(&publish(&server.url(), &args, "[1,2]\n")), first.next());
+    let args = ["--tenant", "acme", "collection:42:ops"];
+    assert_eq!(position(&publish(&server.url(), &args, "")).offset, 1, "another tenant's is another scope");
+
+    let mut redis = server.connect();
+    let stored = entries(&mut redis, "tidegate:{default/collection:42}:stream");
+    assert_eq!(
+        stored.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(),
+        [first.to_string(), first.next().to_string()]
+    );
+    let text = |index: usize| stored[index].1.join(" ");
+    assert!(text(0).contains(r#"{"type":"message","payload":{"n": 1}}"#), "{}", text(0));
+    assert!(text(1).contains(r#"{"type":"op.applied","payload":[1,2],"correlation_id":"c1"}"#), "{}", text(1));
+    assert!(text(0).contains("ops"), "{}", text(0));
+
+    // What Redis forgets in a crash is loaded again.
+    server.crash_and_restart();
+    assert_eq!(position(&publish(&server.url(), &["system", "1"], "")).offset, 1);
+}
+
+#[test]
+fn the_library_of_the_gateways_is_left_as_it_is() {
+    let server = RedisServer::start(&[]);
+    let families = Families::default();
+    let theirs = Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 7)));
+    let mut redis = server.connect();
+    redis::cmd("FUNCTION").arg("LOAD").arg(theirs.source()).exec(&mut redis).unwrap();
+    position(&publish(&server.url(), &["user:alice", "1"], ""));
+    let (_, digest): (i64, String) = redis::cmd("FCALL_RO").arg("tidegate_version").arg(0).query(&mut redis).unwrap();
+    assert_eq!(digest, theirs.digest());
+}
+
+#[test]
+fn prefix_and_families_come_from_the_configuration() {
+    let server = RedisServer::start(&[]);
+    let args = ["--set", "redis.prefix=staging", "--set", "families=[{ name = 'room' }]", "room:1", "1"];
+    position(&publish(&server.url(), &args, ""));
+    assert_eq!(entries(&mut server.connect(), "staging:{default/room:1}:stream").len(), 1);
+}
+
+#[test]
+fn what_cannot_be_delivered_is_not_sent() {
+    // Nothing listens there: it is refused before Redis is asked.
+    let url = "redis://127.0.0.1:1";
+    let large = format!("\"{}\"", "x".repeat(2_000));
+    for (args, expected) in [
+        (&["room:1", "1"][..], "no channel family \"room\""),
+        (&["collection:42:*", "1"], "without a wildcard"),
+        (&["collection:{42}", "1"], "not allowed in a name"),
+        (&["system", "{"], "the payload is not JSON"),
+        (&["system", "1 2"], "the payload is not JSON"),
+        (&["--type", "error", "system", "1"], "none of the control types"),
+        (&["--type", "", "system", "1"], "a message type has"),
+        (&["--correlation-id", "", "system", "1"], "a correlation id has"),
+        (&["--set", "limits.message_bytes_max=1024", "system", &large], "limits.message_bytes_max"),
+        (&["--set", "limits.message_bytes_max=1024", "system", "-"], "limits.message_bytes_max"),
+    ] {
+        let output = publish(url, args, &large);
+        assert_eq!(code(&output), 65, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+    }
+    assert_eq!(code(&publish(url, &["--tenant", "a/b", "system", "1"], "")), 64);
+    assert_eq!(code(&publish("", &["system", "1"], "")), 64, "no Redis is named");
+}
+
+#[test]
+fn a_redis_that_is_not_there_or_refuses_has_stored_nothing() {
+    let mut server = RedisServer::start(&["--maxmemory", "1"]);
+    let full = publish(&server.url(), &["system", "1"], "");
+    assert_eq!(code(&full), 69, "{}", stderr(&full));
+    assert!(stderr(&full).contains("refused") && stderr(&full).contains("OOM"), "{}", stderr(&full));
+
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    server.crash();
+    let gone = publish(&url, &["system", "1"], "");
+    assert_eq!(code(&gone), 69, "{}", stderr(&gone));
+    server.restart();
+}
+
+#[test]
+fn silence_after_the_call_means_that_nobody_knows() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let redis = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4096];
+        let mut heard = String::new();
+        loop {
+            let n = stream.read(&mut bytes).unwrap();
+            if n == 0 {
+                return heard;
+            }
+            let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
+            heard += &text;
+            // Greetings are answered, whatever they are; the call is not.
+            if !heard.contains("tidegate_publish") {
+                let commands = text.lines().filter(|line| line.starts_with('*')).count();
+                stream.write_all("+OK\r\n".repeat(commands).as_bytes()).unwrap();
+            }
+        }
+    });
+    let silent = publish(&url, &["--set", "redis.reply_deadline_ms=50", "system", "1"], "");
+    assert_eq!(code(&silent), 75, "{}", stderr(&silent));
+    assert!(stderr(&silent).contains("may have been stored"), "{}", stderr(&silent));
+    assert!(redis.join().unwrap().contains("tidegate_publish"));
+}
