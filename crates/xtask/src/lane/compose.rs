@@ -58,17 +58,25 @@ fn gateways_take_their_environment(config: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The variables of one service in what `config` prints: YAML of a fixed shape, two blanks a level, a value a line.
+/// The variables of one service in what `config` prints: YAML of a fixed shape, two blanks a level. A long value may go on
+/// in the next line, deeper, where the line break stands for a blank.
 fn environment(config: &str, service: &str) -> Vec<(String, String)> {
     let header = format!("  {service}:");
     let of_service =
         config.lines().skip_while(|line| *line != header).skip(1).take_while(|line| line.starts_with("    "));
-    let variables = of_service.skip_while(|line| *line != "    environment:").skip(1);
-    variables
-        .take_while(|line| line.starts_with("      "))
-        .filter_map(|line| line.trim().split_once(": "))
-        .map(|(name, value)| (name.to_owned(), unquote(value)))
-        .collect()
+    let block = of_service.skip_while(|line| *line != "    environment:").skip(1);
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for line in block.take_while(|line| line.starts_with("      ")) {
+        match (variables.last_mut(), line.trim().split_once(": ")) {
+            (Some((_, value)), _) if line.starts_with("       ") => {
+                value.push(' ');
+                value.push_str(line.trim());
+            }
+            (_, Some((name, value))) => variables.push((name.to_owned(), value.to_owned())),
+            (_, None) => {}
+        }
+    }
+    variables.into_iter().map(|(name, value)| (name, unquote(&value))).collect()
 }
 
 fn unquote(value: &str) -> String {
@@ -89,7 +97,7 @@ mod tests {
     #[test]
     fn the_environment_of_one_service_is_read() {
         let config = "services:\n  a:\n    environment:\n      X: wrong\n  b:\n    cap_drop:\n    - ALL\n    environment:\n      \
-                      A: 0.0.0.0:1\n      B: '[{ s = \"it''s\" }]'\n      C: \"x \\\"y\\\"\"\n    image: z\n  c:\n    environment:\n      D: no\n";
+                      A: 0.0.0.0:1\n      B: '[{ s =\n        \"it''s\" }]'\n      C: \"x \\\"y\\\"\"\n    image: z\n  c:\n    environment:\n      D: no\n";
         let expected = [("A", "0.0.0.0:1"), ("B", "[{ s = \"it's\" }]"), ("C", "x \"y\"")];
         assert_eq!(environment(config, "b"), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(environment(config, "d"), []);
