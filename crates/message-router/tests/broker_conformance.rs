@@ -1,0 +1,619 @@
+//! What every broker promises, tried on the memory broker and on a real Redis.
+//!
+//! Each case is written once, for any [`Cluster`], and runs on a store of its own.
+
+mod support {
+    pub(crate) mod station;
+}
+#[path = "../../keyspace/tests/support/redis_server.rs"]
+mod redis_server;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::{Duration, Instant, SystemTime};
+
+use keyspace::Keyspace;
+use message_router::{
+    Broker, Command, Event, FamilyPolicy, Gap, Joiner, MemoryBroker, MemoryConfig, MemoryStore, Output, Policies,
+    Publish, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex, Start, judge,
+};
+use redis_server::RedisServer;
+use support::station::{Heard, MESSAGE, Station, items};
+use tokio::time::timeout;
+use wire::{GapReason, InstanceId, Position, Scope, Timestamp};
+
+/// Redis trims a stream by whole nodes of 100 entries: a history may be longer than asked for by that much.
+const TRIM_SLACK: usize = 100;
+
+/// What brokers meet in: one store, seen by any number of handles.
+trait Cluster {
+    type Broker: Broker;
+    fn start(policies: &Policies) -> Self;
+    /// A further handle, as another gateway would have it.
+    fn broker(&self) -> Self::Broker;
+    /// Ends the subscriptions of a listener that hears `scope`, from outside.
+    fn interrupt(&self, scope: &Scope) -> impl Future<Output = ()>;
+    /// Ends the store and begins an empty one in its place.
+    fn lose_everything(&mut self);
+}
+
+struct Memory {
+    store: MemoryStore,
+    policies: Policies,
+    starts: u16,
+}
+
+impl Memory {
+    fn store(policies: &Policies, starts: u16) -> MemoryStore {
+        let mut config = MemoryConfig::new(policies.clone(), since_1970().as_secs(), starts, || now().0);
+        config.queue_bytes_max = 1024 * 1024;
+        MemoryStore::new(config)
+    }
+}
+
+impl Cluster for Memory {
+    type Broker = MemoryBroker;
+
+    fn start(policies: &Policies) -> Self {
+        Self { store: Self::store(policies, 0), policies: policies.clone(), starts: 0 }
+    }
+
+    fn broker(&self) -> MemoryBroker {
+        MemoryBroker::new(&self.store)
+    }
+
+    /// A listener that does not listen is cut off when its queue is full.
+    async fn interrupt(&self, scope: &Scope) {
+        let mut publisher = Station::up(self.broker()).await;
+        let large = format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(600 * 1024));
+        publisher.publish(scope, &[("", &large)]).await;
+        publisher.publish(scope, &[("", &large)]).await;
+    }
+
+    fn lose_everything(&mut self) {
+        self.starts += 1;
+        self.store = Self::store(&self.policies, self.starts);
+    }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().expect("the clock is past 1970")
+}
+
+struct Redis {
+    server: RedisServer,
+    policies: Policies,
+}
+
+impl Cluster for Redis {
+    type Broker = RedisBroker;
+
+    fn start(policies: &Policies) -> Self {
+        Self { server: RedisServer::start(&[]), policies: policies.clone() }
+    }
+
+    fn broker(&self) -> RedisBroker {
+        let instance = InstanceId::parse("gw-1").expect("a name");
+        let library = self.policies.library();
+        let url = format!("redis://127.0.0.1:{}", self.server.port());
+        let mut config = RedisBrokerConfig::new(&url, Keyspace::default(), instance, library).expect("it is a URL");
+        config.backoff_min_ms = 10;
+        RedisBroker::new(config)
+    }
+
+    async fn interrupt(&self, _: &Scope) {
+        let killed: u64 = redis::cmd("CLIENT")
+            .arg(&["KILL", "TYPE", "pubsub"])
+            .query(&mut self.server.connect())
+            .expect("the server runs");
+        assert!(killed > 0, "there is a subscriber to be killed");
+    }
+
+    fn lose_everything(&mut self) {
+        self.server.crash_and_restart();
+    }
+}
+
+/// Runs every case on every broker.
+macro_rules! conformance {
+    ($($case:ident)*) => {
+        mod memory {
+            $(#[tokio::test] async fn $case() { super::$case::<super::Memory>().await; })*
+        }
+        mod redis_7 {
+            $(#[tokio::test] async fn $case() { super::$case::<super::Redis>().await; })*
+        }
+    };
+}
+
+conformance! {
+    nothing_is_subscribed_at_up
+    what_is_published_after_the_confirmation_arrives_in_order
+    every_listener_hears_the_same_order_of_all_publishers
+    a_batch_stands_at_consecutive_positions
+    an_unused_scope_has_begun_its_first_generation
+    what_is_heard_can_be_read
+    topics_and_bytes_arrive_and_are_kept_unchanged
+    a_history_is_read_in_pages
+    a_history_keeps_the_newest_entries_of_its_family
+    messages_past_their_ttl_are_not_read_and_positions_go_on
+    a_family_without_history_counts_all_the_same
+    one_user_id_in_two_tenants_is_two_scopes
+    unsubscribing_ends_one_scope_alone
+    every_question_has_one_answer
+    a_dropped_future_loses_nothing
+    a_burst_is_at_hand_without_waiting
+    a_store_that_lost_everything_does_not_know_its_positions
+    an_empty_publish_is_refused
+    an_interruption_is_told_and_nothing_is_subscribed_after_it
+    the_router_repairs_an_interruption_without_a_gap
+}
+
+fn policies(change: impl Fn(&mut FamilyPolicy)) -> Policies {
+    let defaults = Policies::default();
+    let changed = |(index, shape): (_, &wire::FamilyShape)| {
+        let mut policy = *defaults.policy(index);
+        change(&mut policy);
+        (shape.clone(), policy)
+    };
+    Policies::new(defaults.families().iter().map(changed).collect())
+}
+
+fn scope(text: &str) -> Scope {
+    Policies::default().families().parse_scope(text).expect("a scope")
+}
+
+fn offsets(heard: &[Heard]) -> Vec<u64> {
+    heard.iter().map(|heard| heard.position.offset).collect()
+}
+
+async fn nothing_is_subscribed_at_up<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let (silent, fence) = (scope("acme/user:1"), scope("acme/user:2"));
+    station.publish(&silent, &[("", MESSAGE)]).await;
+    station.subscribe(&fence).await;
+    station.publish(&silent, &[("", MESSAGE)]).await;
+    station.publish(&fence, &[("", MESSAGE)]).await;
+    assert_eq!(station.hear().await.scope, "acme/user:2");
+}
+
+async fn what_is_published_after_the_confirmation_arrives_in_order<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/collection:42");
+    listener.subscribe(&scope).await;
+    for _ in 0..200 {
+        publisher.publish(&scope, &[("ops", MESSAGE)]).await;
+    }
+    let heard = listener.hear_many(200).await;
+    assert_eq!(offsets(&heard), (1..=200).collect::<Vec<_>>());
+    assert!(heard.iter().all(|h| h.position.generation == heard[0].position.generation));
+}
+
+async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut stations = Vec::new();
+    for _ in 0..3 {
+        stations.push(Station::up(cluster.broker()).await);
+    }
+    let scope = scope("acme/collection:42");
+    for station in &mut stations {
+        station.subscribe(&scope).await;
+    }
+    // All at once, none waiting for the others' answers.
+    for number in 0..50 {
+        for (who, station) in stations.iter_mut().enumerate() {
+            let ticket = station.ticket();
+            let messages = vec![(Box::from(format!("from-{who}-{number}")), MESSAGE.as_bytes().to_vec())];
+            station.broker.command(Command::Publish(Publish { ticket, scope: scope.clone(), messages }));
+        }
+    }
+    let mut orders = Vec::new();
+    for station in &mut stations {
+        let (mut heard, mut answers) = (Vec::new(), 0);
+        while heard.len() < 150 || answers < 50 {
+            match station.next().await {
+                Event::Message { scope, envelope } => heard.extend(items(&scope, &envelope)),
+                Event::Published { result, .. } => answers += usize::from(result.is_ok()),
+                event => panic!("{event:?}"),
+            }
+        }
+        assert_eq!(offsets(&heard), (1..=150).collect::<Vec<_>>());
+        orders.push(heard);
+    }
+    assert_eq!(orders[0], orders[1]);
+    assert_eq!(orders[0], orders[2]);
+    for who in 0..3 {
+        let own = format!("from-{who}-");
+        let numbers = orders[0].iter().filter_map(|h| h.topic.strip_prefix(&own)).map(|n| n.parse::<u32>().unwrap());
+        assert!(numbers.is_sorted(), "one publisher's messages keep their order");
+    }
+}
+
+async fn a_batch_stands_at_consecutive_positions<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    station.subscribe(&scope).await;
+    let single = station.publish(&scope, &[("", MESSAGE)]).await;
+    let last = station.publish(&scope, &[("a", MESSAGE), ("b", MESSAGE), ("c", MESSAGE)]).await;
+    assert_eq!(last, Position::new(single.generation, 4), "the answer names the last of them");
+    let heard = station.hear_many(4).await;
+    assert_eq!(offsets(&heard), [1, 2, 3, 4]);
+    assert_eq!(heard.iter().map(|h| h.topic.as_str()).collect::<Vec<_>>(), ["", "a", "b", "c"]);
+}
+
+async fn an_unused_scope_has_begun_its_first_generation<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/system");
+    let unused = station.read(&scope, None, 10).await;
+    assert_eq!((unused.top.offset, unused.entries.len(), unused.more), (0, 0, false));
+    let first = station.publish(&scope, &[("", MESSAGE)]).await;
+    let used = station.read(&scope, Some(unused.top), 10).await;
+    assert_eq!((used.top, used.entries.len()), (first, 1));
+    // Who began with the unused scope is owed that message, and no gap.
+    assert_eq!(judge(unused.top, &used), Ok(()), "{unused:?} then {used:?}");
+}
+
+async fn what_is_heard_can_be_read<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/user:1");
+    listener.subscribe(&scope).await;
+    let mut after = listener.read(&scope, None, 10).await.top;
+    for _ in 0..50 {
+        publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+        let heard = listener.hear_many(2).await;
+        let history = listener.read(&scope, Some(after), 10).await;
+        assert_eq!(
+            history.entries.iter().map(|e| e.position).collect::<Vec<_>>(),
+            [heard[0].position, heard[1].position]
+        );
+        after = heard[1].position;
+    }
+}
+
+async fn topics_and_bytes_arrive_and_are_kept_unchanged<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:auth0|5f7c@example.com");
+    station.subscribe(&scope).await;
+    let texts = [r#"{"type":"a","payload":"line\nline"}"#, "{\"type\":\"b\",\n \"payload\":\"Grüße 🌍\"}", MESSAGE];
+    let sent = [("", texts[0]), ("ops:cursor", texts[1]), ("x", texts[2])];
+    let before = now();
+    station.publish(&scope, &sent).await;
+    let heard = station.hear_many(3).await;
+    let kept = station.read(&scope, Some(Position::new(heard[0].position.generation, 0)), 10).await.entries;
+    for (index, (topic, text)) in sent.iter().enumerate() {
+        assert_eq!((heard[index].topic.as_str(), &heard[index].message[..]), (*topic, text.as_bytes()));
+        assert_eq!((&*kept[index].topic, &kept[index].message[..]), (*topic, text.as_bytes()));
+        assert!((before..=now()).contains(&kept[index].time), "stored between {before} and now");
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp(u64::try_from(since_1970().as_millis()).expect("the year is not that large"))
+}
+
+async fn a_history_is_read_in_pages<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    for _ in 0..5 {
+        station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    }
+    let top = station.read(&scope, None, 10).await.top;
+    assert_eq!(top.offset, 10);
+    let page = |history: message_router::History| {
+        assert_eq!(history.top, top);
+        (history.entries.iter().map(|e| e.position.offset).collect::<Vec<_>>(), history.more)
+    };
+    let at = |offset| Some(Position::new(top.generation, offset));
+    assert_eq!(page(station.read(&scope, None, 4).await), (vec![], false));
+    assert_eq!(page(station.read(&scope, at(0), 4).await), (vec![1, 2, 3, 4], true));
+    assert_eq!(page(station.read(&scope, at(4), 4).await), (vec![5, 6, 7, 8], true));
+    assert_eq!(page(station.read(&scope, at(8), 4).await), (vec![9, 10], false));
+    assert_eq!(page(station.read(&scope, at(6), 4).await), (vec![7, 8, 9, 10], false));
+    assert_eq!(page(station.read(&scope, at(10), 4).await), (vec![], false));
+    assert_eq!(page(station.read(&scope, at(11), 4).await), (vec![], false));
+}
+
+async fn a_history_keeps_the_newest_entries_of_its_family<C: Cluster>() {
+    let cluster = C::start(&policies(|policy| policy.history_entries_max = 10));
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    let begin = station.read(&scope, None, 1).await.top;
+    let mut last = begin;
+    for _ in 0..400 {
+        last = station.publish(&scope, &[("", MESSAGE)]).await;
+    }
+    let history = station.read(&scope, Some(begin), 1_000).await;
+    assert_eq!(history.top, last);
+    let kept: Vec<_> = history.entries.iter().map(|e| e.position.offset).collect();
+    assert_eq!(kept, (401 - kept.len() as u64..=400).collect::<Vec<_>>(), "the newest, without a hole");
+    assert!((10..=10 + TRIM_SLACK).contains(&kept.len()), "{} entries are kept", kept.len());
+    assert_eq!(judge(begin, &history), Err(GapReason::Expired));
+    let after = Position::new(last.generation, 390);
+    assert_eq!(judge(after, &station.read(&scope, Some(after), 1_000).await), Ok(()));
+}
+
+async fn messages_past_their_ttl_are_not_read_and_positions_go_on<C: Cluster>() {
+    let cluster = C::start(&policies(|policy| policy.ttl_ms = 400));
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/system");
+    station.subscribe(&scope).await;
+    let begin = station.read(&scope, None, 1).await.top;
+    let stored = Instant::now();
+    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    loop {
+        let history = station.read(&scope, Some(begin), 10).await;
+        assert_eq!(history.top, last, "the count outlives the messages");
+        if history.entries.is_empty() {
+            assert_eq!(judge(begin, &history), Err(GapReason::Expired));
+            break;
+        }
+        assert_eq!(history.entries.len(), 2);
+        assert!(stored.elapsed() < Duration::from_secs(10), "messages outlive their TTL");
+    }
+    assert!(stored.elapsed() >= Duration::from_millis(390), "messages die before their TTL");
+    assert_eq!(station.publish(&scope, &[("", MESSAGE)]).await, last.next());
+}
+
+async fn a_family_without_history_counts_all_the_same<C: Cluster>() {
+    let cluster = C::start(&policies(|policy| policy.history_entries_max = 0));
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    station.subscribe(&scope).await;
+    let begin = station.read(&scope, None, 1).await.top;
+    station.publish(&scope, &[("", MESSAGE)]).await;
+    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    assert_eq!(offsets(&station.hear_many(3).await), [1, 2, 3]);
+    let history = station.read(&scope, Some(begin), 10).await;
+    assert_eq!((history.top, history.entries.len(), history.more), (last, 0, false));
+    assert_eq!(last.offset, 3);
+}
+
+async fn one_user_id_in_two_tenants_is_two_scopes<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut acme, mut globex) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (of_acme, of_globex) = (scope("acme/user:42"), scope("globex/user:42"));
+    acme.subscribe(&of_acme).await;
+    globex.subscribe(&of_globex).await;
+    for number in 0..20 {
+        acme.publish(&of_acme, &[("of-acme", MESSAGE)]).await;
+        if number % 2 == 0 {
+            globex.publish(&of_globex, &[("of-globex", MESSAGE)]).await;
+        }
+    }
+    let heard = acme.hear_many(20).await;
+    assert!(heard.iter().all(|h| h.scope == "acme/user:42" && h.topic == "of-acme"));
+    let heard = globex.hear_many(10).await;
+    assert!(heard.iter().all(|h| h.scope == "globex/user:42" && h.topic == "of-globex"));
+    assert_eq!(offsets(&heard), (1..=10).collect::<Vec<_>>(), "each counts for itself");
+    let begin = Position::new(heard[0].position.generation, 0);
+    let kept = globex.read(&of_globex, Some(begin), 100).await.entries;
+    assert!(kept.len() == 10 && kept.iter().all(|e| &*e.topic == "of-globex"));
+}
+
+async fn unsubscribing_ends_one_scope_alone<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (left, stays, fence) = (scope("acme/user:1"), scope("acme/user:2"), scope("acme/user:3"));
+    listener.subscribe(&left).await;
+    listener.subscribe(&stays).await;
+    listener.broker.command(Command::Unsubscribe(left.clone()));
+    // Commands take effect in order: once this one is confirmed, the one before it is done.
+    listener.subscribe(&fence).await;
+    publisher.publish(&left, &[("", MESSAGE)]).await;
+    publisher.publish(&stays, &[("", MESSAGE)]).await;
+    assert_eq!(listener.hear().await.scope, "acme/user:2");
+    listener.subscribe(&left).await;
+    publisher.publish(&left, &[("", MESSAGE)]).await;
+    let heard = listener.hear().await;
+    assert_eq!((heard.scope.as_str(), heard.position.offset), ("acme/user:1", 2));
+}
+
+async fn every_question_has_one_answer<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scopes = ["acme/user:1", "acme/user:2", "globex/system"].map(scope);
+    let (mut reads, mut publishes) = (BTreeSet::new(), BTreeSet::new());
+    for number in 0..300 {
+        let (ticket, scope) = (station.ticket(), scopes[number % 3].clone());
+        if number % 2 == 0 {
+            reads.insert(ticket.0);
+            station.broker.command(Command::Read { ticket, scope, after: None, entries_max: 1 });
+        } else {
+            publishes.insert(ticket.0);
+            let messages = vec![(Box::from(""), MESSAGE.as_bytes().to_vec())];
+            station.broker.command(Command::Publish(Publish { ticket, scope, messages }));
+        }
+    }
+    while !(reads.is_empty() && publishes.is_empty()) {
+        match station.next().await {
+            Event::History { ticket, result } => assert!(result.is_ok() && reads.remove(&ticket.0), "{ticket:?}"),
+            Event::Published { ticket, result } => assert!(result.is_ok() && publishes.remove(&ticket.0), "{ticket:?}"),
+            event => panic!("{event:?}"),
+        }
+    }
+    let mut rest = 0;
+    for scope in &scopes {
+        rest += station.read(scope, None, 1).await.top.offset;
+    }
+    assert_eq!(rest, 150, "each publish was carried out once, and nothing is answered twice");
+}
+
+async fn a_dropped_future_loses_nothing<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/user:1");
+    listener.subscribe(&scope).await;
+    let (mut heard, mut dropped) = (Vec::new(), 0);
+    for _ in 0..100 {
+        publisher.publish(&scope, &[("", MESSAGE)]).await;
+        // Polled once and dropped, wherever it stands.
+        for _ in 0..3 {
+            match timeout(Duration::ZERO, listener.broker.next_event()).await {
+                Ok(Event::Message { scope, envelope }) => heard.extend(items(&scope, &envelope)),
+                Ok(event) => panic!("{event:?}"),
+                Err(_) => dropped += 1,
+            }
+        }
+    }
+    assert!(dropped > 0, "some futures were dropped");
+    let missing = 100 - heard.len();
+    heard.extend(listener.hear_many(missing).await);
+    assert_eq!(offsets(&heard), (1..=100).collect::<Vec<_>>());
+}
+
+async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/user:1");
+    listener.subscribe(&scope).await;
+    for _ in 0..50 {
+        publisher.publish(&scope, &[("", MESSAGE)]).await;
+    }
+    // Everything has been published: once one has arrived, the most that may be waited for are more bytes.
+    let (mut heard, mut waits) = (Vec::new(), 0);
+    while heard.len() < 50 {
+        let event = match listener.broker.try_next_event() {
+            Some(event) => event,
+            None => {
+                waits += 1;
+                listener.next().await
+            }
+        };
+        match event {
+            Event::Message { scope, envelope } => heard.extend(items(&scope, &envelope)),
+            event => panic!("{event:?}"),
+        }
+    }
+    assert_eq!(offsets(&heard), (1..=50).collect::<Vec<_>>());
+    assert!(waits < 25, "{waits} of 50 messages had to be waited for");
+    assert!(listener.broker.try_next_event().is_none());
+}
+
+async fn a_store_that_lost_everything_does_not_know_its_positions<C: Cluster>() {
+    let mut cluster = C::start(&Policies::default());
+    let scope = scope("acme/user:1");
+    let mut station = Station::up(cluster.broker()).await;
+    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    drop(station);
+    cluster.lose_everything();
+    let mut station = Station::up(cluster.broker()).await;
+    assert_eq!(judge(last, &station.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
+    // The same offsets again, but not the same positions.
+    let again = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    assert_eq!(again.offset, last.offset);
+    assert_eq!(judge(last, &station.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
+}
+
+async fn an_empty_publish_is_refused<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    assert!(station.try_publish(&scope, &[]).await.is_err());
+    let too_many = vec![("", MESSAGE); wire::BATCH_MESSAGES_MAX + 1];
+    assert!(station.try_publish(&scope, &too_many).await.is_err());
+    assert_eq!(station.read(&scope, None, 1).await.top.offset, 0, "all or none");
+    assert_eq!(station.publish(&scope, &too_many[1..]).await.offset, wire::BATCH_MESSAGES_MAX as u64);
+}
+
+async fn an_interruption_is_told_and_nothing_is_subscribed_after_it<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut listener = Station::up(cluster.broker()).await;
+    let (scope, fence) = (scope("acme/user:1"), scope("acme/user:2"));
+    listener.subscribe(&scope).await;
+    cluster.interrupt(&scope).await;
+    listener.until(|event| matches!(event, Event::Down(_)).then_some(())).await;
+    listener.until(|event| matches!(event, Event::Up).then_some(())).await;
+    let mut publisher = Station::up(cluster.broker()).await;
+    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    listener.subscribe(&fence).await;
+    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&fence, &[("fence", MESSAGE)]).await;
+    assert_ne!(listener.hear().await.topic, "unheard");
+    listener.subscribe(&scope).await;
+    publisher.publish(&scope, &[("heard", MESSAGE)]).await;
+    assert_eq!(listener.hear().await.topic, "heard");
+}
+
+/// A gateway as far as this crate goes: a broker, a router, and one member.
+struct Gateway<B> {
+    broker: B,
+    router: Router,
+    out: Vec<Output>,
+    seen: Vec<Position>,
+    gaps: Vec<Gap>,
+    downs: usize,
+    is_degraded: bool,
+}
+
+impl<B: Broker> Gateway<B> {
+    fn new(broker: B) -> Self {
+        let router = Router::new(RouterConfig { page_entries_max: 7, ..RouterConfig::default() });
+        let (out, seen, gaps) = (Vec::new(), Vec::new(), Vec::new());
+        Self { broker, router, out, seen, gaps, downs: 0, is_degraded: true }
+    }
+
+    async fn turn(&mut self) {
+        let deadline = Duration::from_secs(30);
+        let event = timeout(deadline, self.broker.next_event()).await.expect("the broker has something to tell");
+        self.downs += usize::from(matches!(event, Event::Down(_)));
+        self.router.handle(event, 0, &mut self.out);
+        for output in std::mem::take(&mut self.out) {
+            match output {
+                Output::Command(command) => self.broker.command(command),
+                Output::Deliver { scope, envelope, after, .. } => {
+                    let positions = items(scope.as_str().as_bytes(), &envelope).into_iter().map(|h| h.position);
+                    self.seen.extend(positions.filter(|position| *position > after));
+                }
+                Output::Replay { entries, .. } => self.seen.extend(entries.iter().map(|e| e.position)),
+                Output::Joined { joined, .. } if joined.start == Start::Degraded => {}
+                Output::Joined { joined, .. } => {
+                    assert_eq!((joined.start, joined.entries.len()), (Start::Fresh, 0));
+                    self.seen.extend(joined.upto);
+                }
+                Output::Gap { gap, .. } => self.gaps.push(gap),
+                Output::Degraded { degraded } => self.is_degraded = degraded,
+            }
+        }
+    }
+}
+
+async fn the_router_repairs_an_interruption_without_a_gap<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let scope = scope("acme/collection:42");
+    let mut gateway = Gateway::new(cluster.broker());
+    gateway.router.join(ShardIndex(0), Joiner(1), scope.clone(), None, &mut gateway.out);
+    while gateway.seen.is_empty() {
+        gateway.turn().await;
+    }
+    let mut last = gateway.seen[0];
+    for round in 1..=3 {
+        let mut publisher = Station::up(cluster.broker()).await;
+        for _ in 0..20 {
+            last = publisher.publish(&scope, &[("", MESSAGE)]).await;
+        }
+        while gateway.seen.last() != Some(&last) {
+            gateway.turn().await;
+        }
+        cluster.interrupt(&scope).await;
+        let mut publisher = Station::up(cluster.broker()).await;
+        for _ in 0..20 {
+            last = publisher.publish(&scope, &[("", MESSAGE)]).await;
+        }
+        while gateway.seen.last() < Some(&last) || gateway.is_degraded || gateway.downs < round {
+            gateway.turn().await;
+        }
+        last = *gateway.seen.last().expect("there are some");
+    }
+    assert_eq!(gateway.gaps, []);
+    assert_eq!(gateway.downs, 3);
+    let offsets: Vec<_> = gateway.seen.iter().map(|position| position.offset).collect();
+    assert_eq!(offsets, (0..offsets.len() as u64).collect::<Vec<_>>(), "every message once and in order");
+    assert!(offsets.len() > 120);
+}

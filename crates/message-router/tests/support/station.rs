@@ -1,0 +1,136 @@
+//! A broker under test, asked one thing at a time and awaited with a deadline.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use message_router::{Broker, BrokerError, Command, Event, History, Publish, Ticket};
+use tokio::time::timeout;
+use wire::{Envelope, Position, Scope};
+
+/// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// A message as the publish function of every broker takes it.
+pub(crate) const MESSAGE: &str = r#"{"type":"t"}"#;
+
+/// One message as it was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) scope: String,
+    pub(crate) position: Position,
+    pub(crate) topic: String,
+    pub(crate) message: Bytes,
+}
+
+pub(crate) struct Station<B> {
+    pub(crate) broker: B,
+    /// Heard while something else was awaited.
+    heard: VecDeque<Heard>,
+    tickets: u64,
+}
+
+impl<B: Broker> Station<B> {
+    /// Waits until the broker is up, which it must tell first.
+    pub(crate) async fn up(broker: B) -> Self {
+        let mut station = Self { broker, heard: VecDeque::new(), tickets: 0 };
+        let event = station.next().await;
+        assert!(matches!(event, Event::Up), "the first event is Up, not {event:?}");
+        station
+    }
+
+    pub(crate) async fn next(&mut self) -> Event {
+        timeout(DEADLINE, self.broker.next_event()).await.expect("the broker has something to tell")
+    }
+
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// The first event that is neither a message, which is kept, nor left out by `pick`.
+    pub(crate) async fn until<T>(&mut self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        loop {
+            match self.next().await {
+                Event::Message { scope, envelope } => self.heard.extend(items(&scope, &envelope)),
+                event => {
+                    if let Some(found) = pick(event) {
+                        return found;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn subscribe(&mut self, scope: &Scope) {
+        self.broker.command(Command::Subscribe(scope.clone()));
+        self.until(|event| match event {
+            Event::Subscribed(confirmed) => (confirmed == *scope).then_some(()),
+            event => panic!("{event:?} instead of the confirmation"),
+        })
+        .await;
+    }
+
+    pub(crate) async fn publish(&mut self, scope: &Scope, messages: &[(&str, &str)]) -> Position {
+        self.try_publish(scope, messages).await.expect("the broker takes it")
+    }
+
+    pub(crate) async fn try_publish(
+        &mut self,
+        scope: &Scope,
+        messages: &[(&str, &str)],
+    ) -> Result<Position, BrokerError> {
+        let asked = self.ticket();
+        let messages = messages.iter().map(|(topic, text)| (Box::from(*topic), text.as_bytes().to_vec())).collect();
+        self.broker.command(Command::Publish(Publish { ticket: asked, scope: scope.clone(), messages }));
+        self.until(|event| match event {
+            Event::Published { ticket, result } if ticket == asked => Some(result),
+            event => panic!("{event:?} instead of the answer to {asked:?}"),
+        })
+        .await
+    }
+
+    pub(crate) async fn read(&mut self, scope: &Scope, after: Option<Position>, entries_max: usize) -> History {
+        let asked = self.ticket();
+        self.broker.command(Command::Read { ticket: asked, scope: scope.clone(), after, entries_max });
+        let result = self
+            .until(|event| match event {
+                Event::History { ticket, result } if ticket == asked => Some(result),
+                event => panic!("{event:?} instead of the answer to {asked:?}"),
+            })
+            .await;
+        result.expect("the broker can be read")
+    }
+
+    /// The next message.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        loop {
+            if let Some(heard) = self.heard.pop_front() {
+                return heard;
+            }
+            match self.next().await {
+                Event::Message { scope, envelope } => self.heard.extend(items(&scope, &envelope)),
+                event => panic!("{event:?} instead of a message"),
+            }
+        }
+    }
+
+    pub(crate) async fn hear_many(&mut self, count: usize) -> Vec<Heard> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.push(self.hear().await);
+        }
+        all
+    }
+}
+
+/// The messages of one envelope, which must be whole.
+pub(crate) fn items(scope: &[u8], envelope: &[u8]) -> Vec<Heard> {
+    let scope = std::str::from_utf8(scope).expect("a scope is text");
+    let envelope = Envelope::parse(envelope).expect("a broker's envelopes are whole");
+    let heard = |item| {
+        let (position, topic, message): (Position, &str, &[u8]) = item;
+        let (scope, topic) = (scope.to_owned(), topic.to_owned());
+        Heard { scope, position, topic, message: Bytes::copy_from_slice(message) }
+    };
+    envelope.items().map(|item| heard(item.expect("a broker's envelopes are whole"))).collect()
+}
