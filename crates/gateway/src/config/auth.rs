@@ -167,7 +167,7 @@ fn check_material(raw: &RawConfig, row: &Row) -> Option<KeyMaterial> {
                 "secret" => row.text(name)?.as_bytes().to_vec(),
                 _ => without_line_end(read_file(raw, row, name)?),
             };
-            checked(name, Key::hs256(None, &secret)).then(|| KeyMaterial::Hs256(Secret(secret)))
+            checked(name, Key::hs256(None, &secret)).then_some(KeyMaterial::Hs256(Secret(secret)))
         }
         Some("RS256") => {
             let name = needs(&["public_key_file"])?;

@@ -60,8 +60,8 @@ pub struct Problems(pub Vec<Problem>);
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.0.len() == 1 { "problem" } else { "problems" };
-        write!(f, "{} {noun} in the configuration\n", self.0.len())?;
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}\n"))
+        writeln!(f, "{} {noun} in the configuration", self.0.len())?;
+        self.0.iter().try_for_each(|problem| writeln!(f, "\n  {problem}"))
     }
 }
 

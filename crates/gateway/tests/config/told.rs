@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tidegate_gateway::config::{Config, FlagSetting, RawConfig, Sources};
 
+use crate::temp_file::TempFile;
+
 /// Stands wherever a secret may stand, and must never be seen.
 const HIDDEN: &str = "hidden-hidden-hidden-hidden-hidden-hidden";
 
@@ -22,29 +24,10 @@ fn problems(mut raw: RawConfig) -> String {
     Config::check(&mut raw).expect_err("this is wrong").to_string()
 }
 
-/// A file called NAME.toml in a directory that is gone when the test ends.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(name: &str, text: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("tidegate-told-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("the temporary directory takes directories");
-        let path = directory.join("gateway.toml");
-        std::fs::write(&path, text).expect("the temporary directory takes files");
-        Self(path)
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.0.parent().expect("it has one"));
-    }
-}
-
 #[test]
 fn every_problem_is_told_at_once_with_key_value_source_and_what_was_expected() {
     let file = TempFile::new(
-        "all",
+        "told-all.toml",
         &format!(
             r#"
             shards = "many"
@@ -69,13 +52,13 @@ fn every_problem_is_told_at_once_with_key_value_source_and_what_was_expected() {
     ];
     let told = problems(gather(Some(file.0.clone()), &environment, &[("log.format", "xml")]));
     let told = told.replace(&file.0.display().to_string(), "gateway.toml");
-    assert_eq!(told, include_str!("config_told/problems.txt"));
+    assert_eq!(told, include_str!("problems.txt"));
     assert!(!told.contains("hidden"), "{told}");
 }
 
 #[test]
 fn neither_toml_errors_nor_debug_show_secrets() {
-    let file = TempFile::new("syntax", &format!("shards = 1\n[auth]\nkeys = [{{ secret = \"{HIDDEN}\" ]\n"));
+    let file = TempFile::new("told-syntax.toml", &format!("shards = 1\n[auth]\nkeys = [{{ secret = \"{HIDDEN}\" ]\n"));
     let told = problems(gather(Some(file.0.clone()), &[], &[]));
     assert!(told.contains("line 3 (from ") && !told.contains(HIDDEN), "{told}");
     for wrong in [format!("[{{ secret = '{HIDDEN}'"), format!("['{HIDDEN}']"), HIDDEN.to_owned()] {
@@ -111,19 +94,19 @@ fn what_is_printed_hides_secrets_and_is_a_configuration_again() {
     assert!(first.contains(r#"url = "redis://[redacted]@127.0.0.1:6379/2""#), "{first}");
     assert!(first.contains(r#"secret = "[redacted]""#), "{first}");
 
-    let again = TempFile::new("again", &first);
+    let again = TempFile::new("told-again.toml", &first);
     let told = problems(gather(Some(again.0.clone()), &[], &[]));
     assert!(told.starts_with("2 problems ") && told.matches("the secret itself").count() == 2, "{told}");
 
     let restored = first.replace("[redacted]@", "me:hidden@").replace("[redacted]", HIDDEN);
-    let restored = TempFile::new("restored", &restored);
+    let restored = TempFile::new("told-restored.toml", &restored);
     assert_eq!(printed(gather(Some(restored.0.clone()), &[], &[])), first);
 }
 
 #[test]
 fn dev_mode_prints_a_configuration_again_too() {
     let first = printed(gather(None, &[], &[]));
-    let file = TempFile::new("dev", &first);
+    let file = TempFile::new("told-dev.toml", &first);
     assert_eq!(printed(gather(Some(file.0.clone()), &[], &[])), first);
 }
 

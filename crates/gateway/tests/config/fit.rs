@@ -1,0 +1,72 @@
+//! Values must be of their kind and fit each other.
+
+use tidegate_gateway::config::{KeyMaterial, PublishConfig, RawConfig, Sources};
+
+use crate::given::{RSA_PUBLIC, SECRET, check, serving, set, sources};
+use crate::temp_file::TempFile;
+
+#[test]
+fn values_must_fit_each_other() {
+    for (key, value, expected) in [
+        ("limits.outbox_bytes_max", "1048576", "at least 4194304, which is 4 × limits.message_bytes_max"),
+        ("limits.message_bytes_max", "1048577", "at least 4194308, which is 4 × limits.message_bytes_max"),
+        ("limits.pong_timeout_ms", "30000", "less than limits.ping_interval_ms, which is 30000"),
+        ("registry.lease_ms", "4000", "nine tenths of the lease must hold two beats and one call"),
+        ("registry.reap_ms", "7000", "reap must be at least lease + beat"),
+        ("admin_listen", "127.0.0.1:8080", "an address of its own; listen is the same"),
+        ("auth.default_subscribe", "rooms:*", "there is no channel family \"rooms\""),
+        ("auth.default_publish", "user:7", "user:ID belongs to that user"),
+        ("families", "[{ name = 'room' }, { name = 'room' }]", "a name that no other row has"),
+        ("families", "[{ keyed = true }]", "the first segment of the family's channels"),
+        ("families", "[{ name = 'user', keyed = false }]", "true: user:ID belongs to that user"),
+        ("auth.keys", "[{ algorithm = 'HS256', secret = 'short' }]", "at least 32 bytes, this one has 5"),
+        ("auth.keys", "[{ secret_file = 'x' }]", "HS256 or RS256"),
+        ("auth.keys", "[{ algorithm = 'HS256', public_key_file = 'x' }]", "HS256 with secret or secret_file"),
+        ("auth.keys", "[{ algorithm = 'RS256', secret_file = 'x' }]", "RS256 with public_key_file"),
+        ("auth.keys", "[{ algorithm = 'HS256', secret_file = '/nowhere' }]", "a file that can be read; \"/nowhere\""),
+        ("log.filter", "a=b=c", "a log filter, such as info"),
+        ("redis.url", "rediss://127.0.0.1", "a URL such as redis://"),
+        ("redis.prefix", "a:b", "a name: 1 to 128 letters"),
+        ("shards", "-1", "a whole number of threads from 0 to 256"),
+    ] {
+        let flags = vec![set(key, value)];
+        let problems = check(Sources { flags, ..serving(&[]) }).expect_err(key);
+        assert!(problems.starts_with("1 problem "), "{key} = {value}: {problems}");
+        assert!(problems.contains(expected), "{key} = {value}: {problems}");
+    }
+}
+
+#[test]
+fn families_are_changed_and_added_to() {
+    let rows = "[{ name = 'room', ttl_ms = 5000, binary = true }, { name = 'system', history_entries_max = 0 }]";
+    let config = check(serving(&[("TIDEGATE_FAMILIES", rows)])).unwrap();
+    let names: Vec<_> = config.policies.families().iter().map(|(_, shape)| shape.name.clone()).collect();
+    assert_eq!(names, ["user", "collection", "system", "room"]);
+    let policy = |name| *config.policies.policy(config.policies.families().find(name).unwrap());
+    assert_eq!((policy("room").ttl_ms, policy("room").lane, policy("room").binary), (5_000, 3, true));
+    assert_eq!((policy("system").ttl_ms, policy("system").history_entries_max), (300_000, 0));
+    assert!(!config.policies.families().shape(config.policies.families().find("system").unwrap()).keyed);
+}
+
+#[test]
+fn keys_come_from_files_without_the_end_of_the_line() {
+    let secret = TempFile::new("secret", &format!("{SECRET}\r\n"));
+    let pem = TempFile::new("key.pem", RSA_PUBLIC);
+    let rows = format!(
+        "[{{ kid = 'h', algorithm = 'HS256', secret_file = '{}' }}, {{ algorithm = 'RS256', public_key_file = '{}' }}]",
+        secret.0.display(),
+        pem.0.display()
+    );
+    let config = check(Sources { flags: vec![set("auth.keys", &rows)], ..serving(&[]) }).unwrap();
+    let [hmac, rsa] = &config.auth.keys[..] else { panic!("two keys") };
+    assert!(matches!(&hmac.material, KeyMaterial::Hs256(read) if read.expose() == SECRET.as_bytes()));
+    assert!(matches!(&rsa.material, KeyMaterial::Rs256(read) if read == RSA_PUBLIC.as_bytes()) && rsa.kid.is_none());
+}
+
+#[test]
+fn publishing_needs_redis_and_no_keys() {
+    let mut raw = RawConfig::gather(sources(&[("TIDEGATE_REDIS_URL", "redis://127.0.0.1:7")]));
+    assert_eq!(PublishConfig::check(&mut raw).unwrap().redis.url, "redis://127.0.0.1:7");
+    let problems = PublishConfig::check(&mut RawConfig::gather(sources(&[]))).unwrap_err().to_string();
+    assert!(problems.contains("redis.url is not set"), "{problems}");
+}

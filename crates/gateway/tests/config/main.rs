@@ -1,0 +1,9 @@
+//! The configuration: what wins, what is refused, what is told, and what is never shown.
+
+mod dev_mode;
+mod documents;
+mod fit;
+mod given;
+mod sources;
+mod temp_file;
+mod told;

@@ -1,0 +1,127 @@
+//! Flags, environment, file and defaults: what wins, and that every key is read.
+
+use tidegate_gateway::config::{Fallback, KEYS, Kind, Sources};
+
+use crate::given::{RSA_PUBLIC, check, keys_variable, serving, set, sources};
+use crate::temp_file::TempFile;
+
+#[test]
+fn flags_outweigh_the_environment_and_the_environment_the_file() {
+    let file = TempFile::new(
+        "precedence.toml",
+        "listen = '127.0.0.1:1'\nadmin_listen = '127.0.0.1:2'\n[limits]\nping_interval_ms = 20000\nmessages_burst = 7\n",
+    );
+    let mut sources = serving(&[
+        ("TIDEGATE_LISTEN", "127.0.0.1:3"),
+        ("TIDEGATE_LIMITS_PING_INTERVAL_MS", "21000"),
+        ("UNRELATED", "x"),
+    ]);
+    sources.file = Some(file.0.clone());
+    sources.flags = vec![set("listen", "127.0.0.1:4"), set("listen", "127.0.0.1:5")];
+    let config = check(sources).unwrap();
+    assert_eq!(config.listen.port(), 4, "of two flags the first");
+    assert_eq!(config.admin_listen.port(), 2);
+    assert_eq!(config.limits.ping_interval.as_millis(), 21_000);
+    assert_eq!(config.limits.messages_burst, 7);
+    assert_eq!(config.limits.messages_per_second, 100, "nobody set it");
+}
+
+#[test]
+fn the_environment_names_the_file_and_a_flag_names_another() {
+    let (one, other) = (TempFile::new("one.toml", "shards = 1"), TempFile::new("other.toml", "shards = 2"));
+    let mut sources = serving(&[]);
+    sources.environment.push(("TIDEGATE_CONFIG".into(), one.0.display().to_string()));
+    assert_eq!(check(sources).unwrap().shards, 1);
+    let mut sources = serving(&[("TIDEGATE_CONFIG", "/nowhere/at/all.toml")]);
+    sources.file = Some(other.0.clone());
+    assert_eq!(check(sources).unwrap().shards, 2);
+}
+
+#[test]
+fn a_variable_may_write_the_dot_as_one_underscore_or_two_and_be_empty() {
+    let config = check(serving(&[("TIDEGATE_LIMITS__MESSAGES_BURST", "9"), ("TIDEGATE_AUTH_ISSUER", "")])).unwrap();
+    assert_eq!((config.limits.messages_burst, config.auth.issuer), (9, None));
+    let both = [("TIDEGATE_LIMITS__MESSAGES_BURST", "9"), ("TIDEGATE_LIMITS_MESSAGES_BURST", "8")];
+    let problems = check(serving(&both)).unwrap_err();
+    assert!(problems.contains("expected one variable for it; TIDEGATE_LIMITS_MESSAGES_BURST is set too"), "{problems}");
+}
+
+#[test]
+fn lists_are_written_as_in_toml_or_with_commas() {
+    let origins = |text| check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", text)])).unwrap().allowed_origins.exact;
+    assert_eq!(origins("https://a.example, http://b.example:81"), ["https://a.example", "http://b.example:81"]);
+    assert_eq!(origins(r#"["https://a.example"]"#), ["https://a.example"]);
+    assert!(
+        check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", "https://a.example/")])).is_err(),
+        "origins have no path"
+    );
+}
+
+#[test]
+fn variables_that_kubernetes_makes_of_a_service_are_passed_over() {
+    let links = [
+        ("TIDEGATE_SERVICE_HOST", "10.0.0.1"),
+        ("TIDEGATE_SERVICE_PORT", "8080"),
+        ("TIDEGATE_SERVICE_PORT_WS", "8080"),
+        ("TIDEGATE_PORT", "tcp://10.0.0.1:8080"),
+        ("TIDEGATE_GATEWAY_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("TIDEGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+    ];
+    check(serving(&links)).unwrap();
+}
+
+#[test]
+fn every_key_has_a_variable_of_its_own() {
+    let mut variables: Vec<String> = KEYS.iter().map(|key| key.variable()).collect();
+    variables.push("TIDEGATE_CONFIG".into());
+    for variable in &variables {
+        assert_eq!(variables.iter().filter(|other| *other == variable).count(), 1, "{variable}");
+        assert_eq!(variable.replace("__", "_"), *variable, "a double underscore stands for a dot");
+        // Were it taken for one of Kubernetes' variables, it would be passed over even when it is wrong.
+        if variable != "TIDEGATE_CONFIG" {
+            let key = KEYS.iter().find(|key| key.variable() == *variable).unwrap();
+            assert!(check(serving(&[(variable, "\u{FFFD}")])).is_err(), "{} is not read from {variable}", key.name);
+        }
+    }
+}
+
+#[test]
+fn every_key_changes_what_the_gateway_runs_by() {
+    let pem = TempFile::new("rsa.pem", RSA_PUBLIC);
+    let rsa = format!("[{{ algorithm = 'RS256', public_key_file = '{}' }}]", pem.0.display());
+    let runs_by = |flags: &[(&str, &str)]| {
+        let flags = flags.iter().map(|(key, text)| set(key, text)).collect();
+        let config = check(Sources { flags, environment: vec![keys_variable()], ..sources(&[]) });
+        format!("{:?}", config.unwrap_or_else(|problems| panic!("{problems}")))
+    };
+    let redis = ("redis.url", "redis://127.0.0.1:6379");
+    for key in KEYS {
+        let one_more = |default: &str| (default.parse::<i64>().expect("a number") + 1).to_string();
+        let other = match (key.name, key.kind, key.default) {
+            ("shards", ..) => "251".to_owned(),
+            ("auth.keys", ..) => rsa.clone(),
+            ("auth.default_subscribe" | "auth.default_publish", ..) => "collection:7".into(),
+            ("http.allowed_origins", ..) => "https://b.example".into(),
+            ("families", ..) => "[{ name = 'room' }]".into(),
+            ("limits.message_bytes_max", ..) => "2048".into(),
+            ("registry.beat_ms", ..) => "1900".into(),
+            ("registry.lease_ms", ..) => "5900".into(),
+            ("log.filter", ..) => "debug".into(),
+            (_, Kind::Flag, _) => "true".into(),
+            (_, Kind::Number { .. }, Fallback::Toml(default)) => one_more(default),
+            (_, Kind::Choice(words), _) => words[1].into(),
+            (name, ..) if name.ends_with("listen") => "127.0.0.1:1234".into(),
+            _ => "another".into(),
+        };
+        let (before, after) = match key.name {
+            "broker" => (runs_by(&[redis]), runs_by(&[("broker", "memory")])),
+            "redis.url" => (runs_by(&[redis]), runs_by(&[(redis.0, "redis://127.0.0.1:6380")])),
+            "dev_page" => {
+                let dev = ("dev", "true");
+                (runs_by(&[redis, dev, ("dev_page", "false")]), runs_by(&[redis, dev, ("dev_page", "true")]))
+            }
+            name => (runs_by(&[redis]), runs_by(&[redis, (name, &other)])),
+        };
+        assert_ne!(before, after, "{} is a key that nothing reads", key.name);
+    }
+}
