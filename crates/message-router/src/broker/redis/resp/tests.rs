@@ -1,3 +1,5 @@
+//! Answers as Redis writes them, whole and in pieces.
+
 use super::*;
 
 fn decode_all(chunks: &[&[u8]]) -> Result<Vec<Heard>, BadResp> {
