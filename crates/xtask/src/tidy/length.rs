@@ -7,14 +7,15 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Above this a file is probably two nouns.
 const FILE_LINES_WARN: usize = 300;
 const FILE_LINES_MAX: usize = 500;
+/// A suite is a list: longer, and still one noun.
+const SUITE_LINES_MAX: usize = 800;
 
 pub(super) fn files_stay_short(source: &Source) -> Vec<Finding> {
     let lines = source.text.lines().count();
-    let what = format!(
-        "{lines} lines: is this still one noun? (look hard above {FILE_LINES_WARN}, split above {FILE_LINES_MAX})"
-    );
+    let max = if source.is_test() { SUITE_LINES_MAX } else { FILE_LINES_MAX };
+    let what = format!("{lines} lines: is this still one noun? (look hard above {FILE_LINES_WARN}, split above {max})");
     match lines {
-        _ if lines > FILE_LINES_MAX => vec![source.error(0, what)],
+        _ if lines > max => vec![source.error(0, what)],
         _ if lines > FILE_LINES_WARN => vec![source.warning(0, what)],
         _ => Vec::new(),
     }
@@ -102,5 +103,7 @@ mod tests {
         assert_eq!(weight(301), Some(Weight::Warning));
         assert_eq!(weight(500), Some(Weight::Warning));
         assert_eq!(weight(501), Some(Weight::Error));
+        let suite = |lines: usize| files_stay_short(&Source::new("crates/a/tests/b.rs", "x\n".repeat(lines)))[0].weight;
+        assert_eq!([suite(800), suite(801)], [Weight::Warning, Weight::Error]);
     }
 }

@@ -15,8 +15,9 @@ const REDIS_CLIENT_SEAMS: [&str; 4] = [
 /// The gateway's configuration, and the tools that are not the product.
 const ENVIRONMENT_READERS: [&str; 3] = ["crates/gateway/src/config", "crates/xtask/", "loadtest/"];
 
+/// Tests may write names out: they play publishers in other languages, who have no `keyspace`, and so pin the names.
 pub(super) fn redis_names_live_in_keyspace(source: &Source) -> Vec<Finding> {
-    if source.path.starts_with("crates/keyspace/") {
+    if source.path.starts_with("crates/keyspace/") || source.is_test() {
         return Vec::new();
     }
     // A blank after it makes it the program's name before a sentence.
@@ -83,6 +84,7 @@ mod tests {
         let found = |path: &str| lines(&redis_names_live_in_keyspace(&Source::new(path, text.as_str())));
         assert_eq!(found("crates/gateway/src/pump.rs"), [2]);
         assert!(found("crates/keyspace/src/lib.rs").is_empty());
+        assert!(found("crates/gateway/tests/cli.rs").is_empty());
     }
 
     #[test]
