@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
-use keyspace::Library;
-use wire::{Families, Position};
+use keyspace::{Keyspace, Library};
+use wire::{Families, FamilyShape, Name, Position, Scope};
 
 #[path = "../../keyspace/tests/support/redis_server.rs"]
 mod redis_server;
@@ -38,8 +38,9 @@ fn position(output: &Output) -> Position {
     std::str::from_utf8(&output.stdout).unwrap().trim_end().parse().unwrap()
 }
 
-/// All entries of a stream: id and topic with message.
-fn entries(redis: &mut redis::Connection, stream: &str) -> Vec<(String, Vec<String>)> {
+/// All entries of a scope's stream: id, and fields with values.
+fn entries(redis: &mut redis::Connection, prefix: &str, scope: &Scope) -> Vec<(String, Vec<String>)> {
+    let stream = Keyspace::new(Name::parse(prefix).unwrap()).stream(scope);
     redis::cmd("XRANGE").arg(stream).arg("-").arg("+").query(redis).unwrap()
 }
 
@@ -53,8 +54,9 @@ fn the_library_is_loaded_if_missing_and_the_position_printed() {
     let args = ["--tenant", "acme", "collection:42:ops"];
     assert_eq!(position(&publish(&server.url(), &args, "")).offset, 1, "another tenant's is another scope");
 
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
     let mut redis = server.connect();
-    let stored = entries(&mut redis, "tidegate:{default/collection:42}:stream");
+    let stored = entries(&mut redis, "tidegate", &scope);
     assert_eq!(
         stored.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(),
         [first.to_string(), first.next().to_string()]
@@ -86,7 +88,9 @@ fn prefix_and_families_come_from_the_configuration() {
     let server = RedisServer::start(&[]);
     let args = ["--set", "redis.prefix=staging", "--set", "families=[{ name = 'room' }]", "room:1", "1"];
     position(&publish(&server.url(), &args, ""));
-    assert_eq!(entries(&mut server.connect(), "staging:{default/room:1}:stream").len(), 1);
+    let rooms = Families::new(vec![FamilyShape { name: "room".into(), keyed: true }]);
+    let scope = rooms.parse_scope("default/room:1").unwrap();
+    assert_eq!(entries(&mut server.connect(), "staging", &scope).len(), 1);
 }
 
 #[test]
