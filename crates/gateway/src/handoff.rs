@@ -14,7 +14,7 @@ pub(crate) struct Handoff {
     pub(crate) socket: TcpStream,
     /// WebSocket bytes that came in one packet with the upgrade.
     pub(crate) early: Bytes,
-    /// Drawn by the edge; also the value of the routing cookie.
+    /// Drawn by the edge, anew for each connection: two tabs share a routing cookie and must not share a session.
     pub(crate) session_id: SessionId,
     /// `/ws/{tenant}`: whose token this path takes; `None` for `/ws`.
     pub(crate) path_tenant: Option<TenantId>,

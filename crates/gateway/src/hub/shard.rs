@@ -385,14 +385,23 @@ impl Shard {
 
     /// Queues a frame and marks the connection dirty. A client whose outbox is full is closed.
     fn queue(&mut self, slot: Slot, lane: Lane, frame: Encoded) {
-        let connection = &mut self.connections[slot as usize];
         // The close frames themselves always find room.
         let bytes_max = if lane == Lane::CLOSE { usize::MAX } else { self.rules.limits.outbox_bytes_max };
-        let queued = connection.outbox.push(lane, frame, bytes_max);
-        self.mark_dirty(slot);
-        if queued == Queued::Full {
+        if self.push(slot, lane, frame, bytes_max) == Queued::Full {
             self.close_slow(slot);
         }
+    }
+
+    /// Queues a frame for a connection that is not being closed: behind a frame that was let go of there is nothing but
+    /// the close, or the client would take the hole for the end.
+    fn push(&mut self, slot: Slot, lane: Lane, frame: Encoded, bytes_max: usize) -> Queued {
+        let connection = &mut self.connections[slot as usize];
+        if connection.life != Life::Open && lane != Lane::CLOSE {
+            return Queued::Yes;
+        }
+        let queued = connection.outbox.push(lane, frame, bytes_max);
+        self.mark_dirty(slot);
+        queued
     }
 }
 

@@ -28,7 +28,8 @@ impl Shard {
         self.announce(&mut join, &joined);
         for message in &joined.messages {
             if join.wants(message.topic(), message.position) && !self.covered(&join, message) {
-                self.queue(slot, lane, message.frame.clone());
+                // A page is bounded by itself and asked for when there is room: it always fits.
+                let _ = self.push(slot, lane, message.frame.clone(), usize::MAX);
             }
         }
         if self.connections[slot as usize].life != Life::Open {

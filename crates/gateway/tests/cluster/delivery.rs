@@ -1,0 +1,131 @@
+//! A message reaches everybody who wants it, on any instance, in order, and nobody else.
+
+use crate::client::Client;
+use crate::fleet::Fleet;
+use crate::redis_server::RedisServer;
+
+#[tokio::test]
+async fn three_instances_deliver_each_others_messages_in_order() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(3, Some(&redis.url()), "");
+    let mut clients = Vec::new();
+    for index in 0..6 {
+        let mut client = fleet.client(index % 3, "alice").await;
+        client.subscribe(["collection:42:ops", "collection:42:*"][index % 2], None).await;
+        clients.push(client);
+    }
+    let mut publisher = fleet.client(0, "worker").await;
+    for n in 0..50 {
+        assert_eq!(publisher.publish("collection:42:ops", n).await["type"], "ack");
+        publisher.publish("collection:43:ops", 1_000 + n).await;
+    }
+    let expected: Vec<u64> = (0..50).collect();
+    let mut last = Vec::new();
+    for client in &mut clients {
+        let (payloads, position) = client.messages(50).await;
+        assert_eq!(payloads, expected);
+        last.push(position);
+    }
+    assert!(last.iter().all(|position| *position == last[0]), "one position for one message: {last:?}");
+}
+
+#[tokio::test]
+async fn two_tenants_with_the_same_user_never_meet() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut clients = Vec::new();
+    for (tenant, index) in [("acme", 0), ("globex", 1)] {
+        let token = fleet.token(tenant, "42", &["collection:*"]);
+        let path = format!("/ws/{tenant}");
+        let mut client = Client::connect(fleet.gateway(index).listen_addr(), &path, Some(&token)).await;
+        client.expect("welcome").await;
+        client.subscribe("user:42:inbox", None).await;
+        client.subscribe("collection:7:ops", None).await;
+        clients.push(client);
+    }
+    for (client, n) in clients.iter_mut().zip([100, 200]) {
+        client.say(&format!(r#"{{"type":"publish","channel":"user:42:inbox","event":"n","payload":{n}}}"#)).await;
+        client.say(&format!(r#"{{"type":"publish","channel":"collection:7:ops","event":"n","payload":{}}}"#, n + 1)).await;
+    }
+    for (client, n) in clients.iter_mut().zip([100, 200]) {
+        let mut heard = Vec::new();
+        while heard.len() < 2 {
+            let frame = client.next().await;
+            if frame["type"] == "n" {
+                heard.push(frame["payload"].as_u64().unwrap());
+            }
+        }
+        assert_eq!(heard, [n, n + 1]);
+        // Whatever the other tenant's messages did would come before the answer to this.
+        client.say(r#"{"type":"ping","correlation_id":"last"}"#).await;
+        loop {
+            let frame = client.next().await;
+            match frame["type"].as_str().unwrap() {
+                "pong" => break,
+                "ack" => {}
+                _ => panic!("another tenant's message: {frame}"),
+            }
+        }
+    }
+    let token = fleet.token("globex", "42", &[]);
+    let mut stranger = Client::connect(fleet.gateway(0).listen_addr(), "/ws/acme", Some(&token)).await;
+    assert_eq!(stranger.expect("error").await["payload"]["code"], "wrong_identity");
+    stranger.expect("bye").await;
+    assert_eq!(stranger.expect("close").await["code"], 4501);
+}
+
+#[tokio::test]
+async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_nothing_twice() {
+    let redis = RedisServer::start(&[]);
+    let settings = "[limits]\nmessages_per_second = 100000\nmessages_burst = 100000\n";
+    let mut fleet = Fleet::start(2, Some(&redis.url()), settings);
+    let mut publisher = fleet.client(1, "worker").await;
+    let mut client = fleet.client(0, "alice").await;
+    client.subscribe("collection:42:*", None).await;
+    let mut next = 0;
+    for _ in 0..5 {
+        publisher.publish("collection:42:ops", next).await;
+        next += 1;
+    }
+    let (heard, mut position) = client.messages(5).await;
+    assert_eq!(heard, [0, 1, 2, 3, 4]);
+    fleet.kill(0);
+    // More than a page of history.
+    for _ in 0..700 {
+        let frame = format!(r#"{{"type":"publish","channel":"collection:42:ops","event":"n","payload":{next}}}"#);
+        publisher.say(&frame).await;
+        next += 1;
+    }
+    publisher.publish("collection:43:ops", 0).await;
+    let mut expected = 5;
+    for round in 0..3 {
+        let mut client = fleet.client(1, "alice").await;
+        let subscribed = client.subscribe("collection:42:*", Some(&position)).await;
+        assert_eq!(subscribed["payload"]["resumed"], true, "round {round}: {subscribed}");
+        let rest = usize::try_from(next - expected).unwrap();
+        let (heard, last) = client.messages(rest).await;
+        assert!(heard.iter().copied().eq(expected..next), "round {round}: {heard:?}");
+        position = last;
+        expected = next;
+        publisher.publish("collection:42:ops", next).await;
+        next += 1;
+    }
+}
+
+#[tokio::test]
+async fn one_process_alone_serves_without_redis() {
+    let fleet = Fleet::start(1, None, "");
+    let mut publisher = fleet.client(0, "worker").await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = fleet.client(0, "alice").await;
+        client.subscribe("system:news", None).await;
+        clients.push(client);
+    }
+    for n in 0..10 {
+        assert_eq!(publisher.publish("system:news", n).await["payload"]["level"], "durable");
+    }
+    for client in &mut clients {
+        assert_eq!(client.messages(10).await.0, (0..10).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,95 @@
+//! Gateways in this process, on a Redis of the test's own.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tidegate_gateway::config::{Config, RawConfig, Sources};
+use tidegate_gateway::{Gateway, Issuer, TokenRequest};
+use wire::{TenantId, UserId};
+
+use crate::client::Client;
+
+/// Signs and checks; the gateways share it.
+const SECRET: &str = "a secret for tests alone, of more than 32 bytes";
+
+/// Some gateways and what they share.
+pub(crate) struct Fleet {
+    pub(crate) gateways: Vec<Option<Gateway>>,
+    issuer: Issuer,
+    /// More lines for each configuration file.
+    settings: String,
+    broker: String,
+}
+
+impl Fleet {
+    /// As many gateways on Redis at `url`, or on a broker of their own each.
+    pub(crate) fn start(instances: usize, url: Option<&str>, settings: &str) -> Self {
+        let broker = match url {
+            Some(url) => format!("broker = \"redis\"\nredis = {{ url = \"{url}\", probe_interval_ms = 200 }}\n"),
+            None => "broker = \"memory\"\n".into(),
+        };
+        let config = config("gw-0", &broker, settings);
+        let issuer = Issuer::new(&config.auth, config.policies.families().clone(), None).expect("an HS256 key is there");
+        let mut fleet = Self { gateways: Vec::new(), issuer, settings: settings.into(), broker };
+        for _ in 0..instances {
+            fleet.add();
+        }
+        fleet
+    }
+
+    /// One more gateway.
+    pub(crate) fn add(&mut self) {
+        let name = format!("gw-{}", self.gateways.len());
+        let gateway = Gateway::start(config(&name, &self.broker, &self.settings)).expect("the addresses are free");
+        self.gateways.push(Some(gateway));
+    }
+
+    pub(crate) fn gateway(&self, index: usize) -> &Gateway {
+        self.gateways[index].as_ref().expect("it has not been stopped")
+    }
+
+    /// Ends a gateway without a word to anybody.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.gateways[index] = None;
+    }
+
+    /// A token with these grants, for subscribing and publishing.
+    pub(crate) fn token(&self, tenant: &str, user: &str, grants: &[&str]) -> String {
+        let grants: Vec<String> = grants.iter().map(ToString::to_string).collect();
+        let request = TokenRequest {
+            user: UserId::parse(user).expect("a name"),
+            tenant: Some(TenantId::parse(tenant).expect("a name")),
+            subscribe: grants.clone(),
+            publish: grants,
+            expires_in_s: 3_600,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        self.issuer.issue(&request, now).expect("the gateway would take it")
+    }
+
+    /// A client of tenant `acme` on one of the gateways, welcomed.
+    pub(crate) async fn client(&self, index: usize, user: &str) -> Client {
+        let token = self.token("acme", user, &["collection:*", "system", "system:*"]);
+        let mut client = Client::connect(self.gateway(index).listen_addr(), "/ws", Some(&token)).await;
+        client.expect("welcome").await;
+        // From here on the instance has reached its broker.
+        client.subscribe("system:ready", None).await;
+        client
+    }
+}
+
+fn config(instance: &str, broker: &str, settings: &str) -> Config {
+    static FILES: AtomicU32 = AtomicU32::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gw-{}-{number}.toml", std::process::id()));
+    let text = format!(
+        "instance = \"{instance}\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshards = 2\n{broker}\
+         [[auth.keys]]\nkid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n{settings}"
+    );
+    std::fs::write(&file, text).expect("the build directory is writable");
+    let mut raw = RawConfig::gather(Sources { file: Some(file.clone()), ..Sources::default() });
+    let config = Config::check(&mut raw);
+    std::fs::remove_file(&file).expect("it was written a moment ago");
+    config.unwrap_or_else(|problems| panic!("{problems}"))
+}
