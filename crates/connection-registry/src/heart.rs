@@ -3,6 +3,7 @@
 //! One beat is: renew (or ask for) the lease, read the peers, write the changes of the directory. A call that fails
 //! ends the beat; the next one tries again. Whatever happens, the lease is said to be lost at its deadline.
 
+mod handle;
 mod told;
 
 use std::collections::hash_map::RandomState;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 use wire::InstanceId;
 
@@ -20,9 +20,11 @@ use crate::error::StoreError;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
-use crate::roster::{Change, Peer, Roster};
+use crate::roster::{Change, Roster};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
+
+pub use self::handle::{HeartHandle, Peers};
 
 /// What a heart needs to know.
 #[derive(Debug, Clone)]
@@ -33,43 +35,6 @@ pub struct HeartConfig {
     pub address: Box<str>,
     /// Checked by [`Timings::problems`].
     pub timings: Timings,
-}
-
-/// This instance and the others, as of the last look at the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peers {
-    /// Ourselves.
-    pub own: Instance,
-    /// The others, by id.
-    pub others: Vec<Peer>,
-    /// So many are silent at once that Redis or a clock is suspected rather than they.
-    pub doubted: bool,
-}
-
-/// What the rest of the gateway holds of the heart.
-#[derive(Debug)]
-pub struct HeartHandle {
-    /// Whether this instance may act as owner. Check [`LeaseState::is_held`] with the time of acting.
-    pub lease: watch::Receiver<LeaseState>,
-    /// The fleet.
-    pub peers: watch::Receiver<Peers>,
-    /// Told of every connection and its end.
-    pub directory: Arc<Directory>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl HeartHandle {
-    /// Gives the lease back, removes the instance's rows, and ends the heart. To be called when the last connection
-    /// is closed. Takes as long as the calls to the store may, at most.
-    pub async fn stop(self) {
-        let Self { stop, task, .. } = self;
-        // It is gone already only if it panicked, which the next line tells.
-        let _ = stop.send(());
-        if let Err(error) = task.await {
-            tracing::error!(%error, "the heart did not end well; its lease will run out");
-        }
-    }
 }
 
 /// The task.

@@ -215,6 +215,21 @@ async fn an_idle_instance_writes_no_rows() {
 }
 
 #[tokio::test]
+async fn rows_of_unknown_fate_are_told_again() {
+    let store = Counting::default();
+    store.unanswered.store(2, Ordering::Relaxed);
+    let heart = start("gw-1", store.clone());
+    let _seat = heart.directory.connect(SessionId::from_random(1), row("alice"));
+    let seen = store.clone();
+    reaches(&mut heart.peers.clone(), move |_| seen.writes.load(Ordering::Relaxed) > 2).await;
+    let mut peers = heart.peers.clone();
+    peers.mark_unchanged();
+    timeout(PATIENCE, peers.changed()).await.expect("it beats").unwrap();
+    assert_eq!(store.sessions(&heart), 1);
+    heart.stop().await;
+}
+
+#[tokio::test]
 async fn the_memory_store_holds_its_lease_until_the_end() {
     let heart = start("gw-1", MemoryStore::default());
     let mut lease = heart.lease.clone();
@@ -230,6 +245,8 @@ struct Counting {
     inner: MemoryStore,
     beats: Arc<AtomicUsize>,
     writes: Arc<AtomicUsize>,
+    /// So many writes get no answer.
+    unanswered: Arc<AtomicUsize>,
 }
 
 impl Counting {
@@ -257,6 +274,10 @@ impl Store for Counting {
     }
     async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        let left = self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_ok() {
+            return Err(StoreError::NoAnswer(TIMINGS.call));
+        }
         self.inner.write_rows(instance, token, changes).await
     }
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {

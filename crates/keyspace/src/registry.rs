@@ -24,8 +24,7 @@ impl Function {
     /// Changes directory rows.
     pub const REGISTRY_WRITE: Self = Self { name: "tidegate_registry_write", keys: 2, args_min: 2, read_only: false };
     /// Deletes the rows of one incarnation.
-    pub const REGISTRY_DELETE: Self =
-        Self { name: "tidegate_registry_delete", keys: 2, args_min: 1, read_only: false };
+    pub const REGISTRY_DELETE: Self = Self { name: "tidegate_registry_delete", keys: 2, args_min: 1, read_only: false };
 }
 
 /// What the registry keeps in Redis.
@@ -55,7 +54,7 @@ pub(crate) const FOOTPRINT: [Footprint; 4] = [
         name: ":{registry}:rows:INSTANCE:INCARNATION",
         kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
         ttl: "60 s after the instance's last beat, unless it said goodbye",
-        writer: "`tidegate_registry_write`, at most once per beat and 512 changed sessions; `tidegate_registry_delete`",
+        writer: "`tidegate_registry_write`, up to 512 changes a call and nothing when idle; `tidegate_registry_delete`",
         reader: "operators; `tidegate_registry_renew` counts them",
     },
 ];

@@ -4,7 +4,8 @@
 //! is thrown away, not returned. One heart makes one call at a time, so one connection is what an instance uses. The
 //! pool's connections are multiplexed: its bound of 100 is the owner's, and rarely more than one is opened.
 //!
-//! Cost when idle: two function calls per instance and beat, and the pool's own `UNWATCH`, `PING` before each.
+//! Cost when idle, however many are connected: two function calls per instance and beat, 18 µs (renewing) and 35 µs
+//! (listing 20 peers) of Redis' time as measured on 7.0.15, and the pool's own `UNWATCH` and `PING` before each.
 
 use std::time::Duration;
 

@@ -1,0 +1,48 @@
+//! What the heart shows to the rest of the gateway.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::directory::Directory;
+use crate::instance::Instance;
+use crate::lease::LeaseState;
+use crate::roster::Peer;
+
+/// This instance and the others, as of the last look at the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Ourselves.
+    pub own: Instance,
+    /// The others, by id.
+    pub others: Vec<Peer>,
+    /// So many are silent at once that Redis or a clock is suspected rather than they.
+    pub doubted: bool,
+}
+
+/// What the rest of the gateway holds of the heart. Dropping it stops the heart too, without waiting.
+#[derive(Debug)]
+pub struct HeartHandle {
+    /// Whether this instance may act as owner. Check [`LeaseState::is_held`] with the time of acting.
+    pub lease: watch::Receiver<LeaseState>,
+    /// The fleet.
+    pub peers: watch::Receiver<Peers>,
+    /// Told of every connection and its end.
+    pub directory: Arc<Directory>,
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl HeartHandle {
+    /// Gives the lease back, removes the instance's rows, and ends the heart. To be called when the last connection
+    /// is closed. Takes as long as the calls to the store may, at most.
+    pub async fn stop(self) {
+        let Self { stop, task, .. } = self;
+        // It is gone already only if it panicked, which the next line tells.
+        let _ = stop.send(());
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the heart did not end well; its lease will run out");
+        }
+    }
+}
