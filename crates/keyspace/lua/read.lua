@@ -12,6 +12,7 @@
 -- no more will be stored in that one, and what a later generation holds lies behind it.
 
 local ANSWER_BYTES_MAX = 1024 * 1024
+local ANSWER_ENTRIES_MAX = 10000
 
 -- Fills `entries`; returns whether there are more. What is past its time is skipped: it has expired, and upkeep
 -- has not come to it yet.
@@ -39,8 +40,8 @@ local function read(keys, args, opening)
   if not channel then
     return error_reply(family)
   end
-  local after, entries_max = args[1], tonumber(args[2])
-  if #args ~= 2 or not (after == '' or find(after, '^%d+%-%d+$')) or not entries_max or entries_max < 0 then
+  local after, entries_max = args[1], args[2]
+  if #args ~= 2 or not (after == '' or find(after, '^%d+%-%d+$')) or not find(entries_max, '^%d+$') then
     return error_reply('ERR arguments are AFTER ENTRIES_MAX: a position such as 7-42 or nothing, and a number')
   end
   local stream, meta = keys[1], keys[2]
@@ -59,7 +60,7 @@ local function read(keys, args, opening)
     earlier[#earlier + 1] = position
   end
   if after ~= '' then
-    more = collect(entries, stream, after, floor(entries_max), clock() - family.ttl)
+    more = collect(entries, stream, after, min(tonumber(entries_max), ANSWER_ENTRIES_MAX), clock() - family.ttl)
   end
   return { generation .. '-' .. offset, earlier, entries, more }
 end

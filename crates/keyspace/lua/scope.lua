@@ -9,14 +9,14 @@
 
 -- Redis gives these to running functions only, not while a library is loaded: bound at the first call.
 local call, pcall_redis, error_reply, pairs, tonumber
-local byte, find, format, gmatch, gsub, match, sub, concat, floor, max
+local byte, find, format, gmatch, gsub, match, sub, concat, floor, max, min
 
 local function bind()
   call, pcall_redis, error_reply = redis.call, redis.pcall, redis.error_reply
   pairs, tonumber = _G.pairs, _G.tonumber
   byte, find, format, gmatch = string.byte, string.find, string.format, string.gmatch
   gsub, match, sub = string.gsub, string.match, string.sub
-  concat, floor, max = table.concat, math.floor, math.max
+  concat, floor, max, min = table.concat, math.floor, math.max, math.min
 end
 
 local function register(name, flags, callback)

@@ -13,7 +13,6 @@ use super::caller::Caller;
 use super::calls::{Answer, Calls, Reply};
 use super::config::RedisBrokerConfig;
 use super::probe::{Probe, Tick};
-use super::resp::Heard;
 use super::subscriber::{News, Subscriber, SubscriberError};
 use crate::broker::{Command, Event};
 
@@ -94,14 +93,12 @@ impl Link {
             }
             match self.subscriber.next()? {
                 Some(News::Subscribed(scope)) => return Ok(Some(Event::Subscribed(scope))),
-                Some(News::Heard(Heard::Message { channel, payload })) => {
+                Some(News::Message { channel, payload }) => {
                     self.probe.heard();
                     if let Some(scope) = self.scope_of(channel) {
                         return Ok(Some(Event::Message { scope, envelope: payload }));
                     }
                 }
-                // Nothing else is asked for; what a newer Redis may push besides is none of our business.
-                Some(News::Heard(_)) => {}
                 None if self.subscriber.fill()? => {}
                 None => return Ok(None),
             }

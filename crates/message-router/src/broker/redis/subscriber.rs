@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use keyspace::Keyspace;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
@@ -47,7 +47,7 @@ struct Change {
 /// What came in, after bookkeeping.
 #[derive(Debug)]
 pub(super) enum News {
-    Heard(Heard),
+    Message { channel: Bytes, payload: Bytes },
     Subscribed(Scope),
 }
 
@@ -126,19 +126,22 @@ impl Subscriber {
 
     /// What lies in the buffer. Nothing means: read first.
     pub(super) fn next(&mut self) -> Result<Option<News>, SubscriberError> {
-        let Some(heard) = self.decoder.next()? else { return Ok(None) };
-        match heard {
-            Heard::Subscribed { .. } => {
-                // Redis confirms in the order of the commands.
-                let scope = self.confirming.pop_front().ok_or(SubscriberError::Unasked)?;
-                Ok(Some(News::Subscribed(scope)))
+        loop {
+            match self.decoder.next()? {
+                None => return Ok(None),
+                Some(Heard::Subscribed { .. }) => {
+                    // Redis confirms in the order of the commands.
+                    let scope = self.confirming.pop_front().ok_or(SubscriberError::Unasked)?;
+                    return Ok(Some(News::Subscribed(scope)));
+                }
+                Some(Heard::Unsubscribed { .. }) => {
+                    self.leaving = self.leaving.checked_sub(1).ok_or(SubscriberError::Unasked)?;
+                }
+                Some(Heard::Refused(text)) => return Err(SubscriberError::Refused(text)),
+                Some(Heard::Message { channel, payload }) => return Ok(Some(News::Message { channel, payload })),
+                // Nothing else is asked for; what a newer Redis may push besides is none of our business.
+                Some(Heard::Other(_)) => {}
             }
-            Heard::Unsubscribed { .. } => {
-                self.leaving = self.leaving.checked_sub(1).ok_or(SubscriberError::Unasked)?;
-                self.next()
-            }
-            Heard::Refused(text) => Err(SubscriberError::Refused(text)),
-            other => Ok(Some(News::Heard(other))),
         }
     }
 
