@@ -13,12 +13,13 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::agent;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Config};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
 use crate::gateway::Shared;
 use crate::handshake::Handshake;
 use crate::health::Health;
+use crate::issuer::Issuer;
 use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
@@ -91,8 +92,7 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
     };
     let verifier = Arc::clone(&rules.verifier);
     let handshake = Handshake::new(verifier, config.allowed_origins.clone(), config.auth.cookie.clone());
-    let page = config.auth.dev_secret().filter(|_| config.dev_page);
-    let page = page.map(|secret| Page::new(DevTokens::new(secret, config.policies.families())));
+    let page = config.dev_page.then(|| dev_page(config)).flatten();
     let place = {
         let hub = hub.clone();
         move |handoff| hub.place(handoff)
@@ -109,6 +109,17 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
         never = admin.run(listening.admin) => match never {},
         never = agent => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
+    }
+}
+
+fn dev_page(config: &Config) -> Option<Page> {
+    let families = config.policies.families();
+    match Issuer::new(&config.auth, families.clone(), None) {
+        Ok(issuer) => Some(Page::new(DevTokens::new(issuer, families))),
+        Err(error) => {
+            tracing::warn!(%error, "there is no page");
+            None
+        }
     }
 }
 

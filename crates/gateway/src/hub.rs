@@ -13,8 +13,8 @@ use crate::hub::members::Slot;
 use crate::hub::shard::publish_error;
 use crate::mailbox::Mailbox;
 
-pub(crate) mod members;
 pub(crate) mod join;
+pub(crate) mod members;
 pub(crate) mod shard;
 pub(crate) mod wheel;
 pub(crate) mod worker;

@@ -57,13 +57,19 @@ impl Issuer {
         });
         let called = || kid.map(|kid| format!(" with the kid {kid:?}")).unwrap_or_default();
         let (kid, secret) = secret.ok_or_else(|| IssueError::NoSecret(called()))?;
-        Ok(Self {
-            header: Header { kid, ..Header::new(Algorithm::HS256) },
-            key: EncodingKey::from_secret(secret.expose()),
-            issuer: auth.issuer.clone(),
-            audience: auth.audience.clone(),
-            verifier: auth.verifier(families),
-        })
+        let verifier = auth.verifier(families);
+        Ok(Self::with_secret(kid, secret.expose(), verifier).naming(auth.issuer.clone(), auth.audience.clone()))
+    }
+
+    /// Signs with this secret what `verifier` will take.
+    pub(crate) fn with_secret(kid: Option<String>, secret: &[u8], verifier: Verifier) -> Self {
+        let header = Header { kid, ..Header::new(Algorithm::HS256) };
+        Self { header, key: EncodingKey::from_secret(secret), issuer: None, audience: None, verifier }
+    }
+
+    /// Puts these into every token.
+    fn naming(self, issuer: Option<String>, audience: Option<String>) -> Self {
+        Self { issuer, audience, ..self }
     }
 
     /// A token that is good from now on.

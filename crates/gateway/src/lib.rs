@@ -15,39 +15,39 @@
 //! This crate does not talk to Redis (that is `message-router` and `connection-registry`) and does not know what
 //! frames mean (that is `wire`).
 
-mod gateway;
-mod listeners;
-mod descriptors;
-mod edge_thread;
-mod edge;
-mod handshake;
-mod handoff;
-mod connection;
-#[doc(hidden)]
-pub mod codec;
-mod session;
-mod hub;
-mod outbox;
-mod socket;
-mod pump;
-mod mailbox;
-mod rules;
-mod rate;
-mod token;
-mod grants;
-mod issuer;
-mod clock;
-mod counters;
-mod health;
 mod admin;
 mod agent;
-mod metrics;
-mod page;
+mod clock;
+#[doc(hidden)]
+pub mod codec;
 pub mod config;
+mod connection;
+mod counters;
+mod descriptors;
+mod edge;
+mod edge_thread;
+mod gateway;
+mod grants;
+mod handoff;
+mod handshake;
+mod health;
+mod hub;
+mod issuer;
+mod listeners;
+mod mailbox;
+mod metrics;
+mod outbox;
+mod page;
+mod pump;
+mod rate;
+mod rules;
+mod session;
+mod socket;
+mod token;
 
 pub use gateway::{Gateway, StartError};
-pub use listeners::BindError;
 pub use issuer::{IssueError, Issuer, TokenRequest};
+pub use listeners::BindError;
 
 /// Runs one instance until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
 ///

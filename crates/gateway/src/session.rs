@@ -179,14 +179,7 @@ impl Session {
         self.identity().is_some_and(|identity| identity.expires_at_unix_s <= now.unix_s())
     }
 
-    fn handle_open(
-        &mut self,
-        body: ClientBody<'_>,
-        id: Option<&str>,
-        now: Now,
-        rules: &Rules,
-        out: &mut Vec<Effect>,
-    ) {
+    fn handle_open(&mut self, body: ClientBody<'_>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) {
         match body {
             ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
             ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),

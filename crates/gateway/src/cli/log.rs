@@ -1,5 +1,7 @@
 //! Sends the program's events to standard error.
 
+use std::io::IsTerminal;
+
 use tidegate_gateway::config::{LogConfig, LogFormat};
 use tracing_subscriber::EnvFilter;
 
@@ -10,6 +12,8 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn install_log(config: &LogConfig) {
     let filter = EnvFilter::builder().parse(&config.filter).expect("checked with the configuration");
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people, not for files and collectors.
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     match config.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -120,14 +120,6 @@ impl AuthConfig {
         }
     }
 
-    /// What signs the tokens of the development page.
-    pub(crate) fn dev_secret(&self) -> Option<&[u8]> {
-        self.keys.iter().find_map(|key| match &key.material {
-            KeyMaterial::Hs256(secret) => Some(secret.expose()),
-            KeyMaterial::Rs256(_) => None,
-        })
-    }
-
     /// What checks tokens by this configuration.
     pub(crate) fn verifier(&self, families: Families) -> Verifier {
         let defaults = |texts: &[String]| GrantList::parse_defaults(&families, texts).expect("checked at start");

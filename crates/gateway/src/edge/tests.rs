@@ -32,7 +32,7 @@ impl TestEdge {
         let (place, handoffs) = mpsc::unbounded_channel();
         let origins = Origins { loopback: true, ..Origins::default() };
         let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
-        let page = Page::new(DevTokens::new(signed::SECRET, &wire::Families::default()));
+        let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
             EdgeConfig { handshake_timeout, connections_max: 2 },
             handshake,

@@ -22,8 +22,8 @@ use crate::hub::members::{Members, Slot};
 use crate::hub::{Answer, FromShard, Joined, Outgoing, Sender};
 use crate::outbox::{Lane, Outbox, Queued};
 use crate::rules::{Now, Rules};
-use crate::token::Identity;
 use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, refuse};
+use crate::token::Identity;
 
 mod catch_up;
 mod time;

@@ -284,12 +284,7 @@ impl Worker {
     }
 
     /// Flushes a connection again when its socket takes more.
-    fn wait_for(
-        self: &Rc<Self>,
-        slot: Slot,
-        connection: &mut crate::hub::shard::Connection,
-        socket: &Rc<Socket>,
-    ) {
+    fn wait_for(self: &Rc<Self>, slot: Slot, connection: &mut crate::hub::shard::Connection, socket: &Rc<Socket>) {
         connection.blocked = true;
         let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
         task::spawn_local(async move {

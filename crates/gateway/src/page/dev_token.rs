@@ -1,33 +1,30 @@
 //! Tokens for whoever asks, signed with the key that dev mode drew at start.
 
-use std::fmt;
-
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use serde_json::json;
 use wire::{Families, TenantId, UserId};
 
 use crate::edge::percent_decode;
 use crate::handshake::Refusal;
+use crate::issuer::{Issuer, TokenRequest};
 
 /// An afternoon at the page without signing in again.
 const LIFETIME_S: u64 = 12 * 60 * 60;
 
 /// Signs tokens.
+#[derive(Debug)]
 pub(crate) struct DevTokens {
-    key: EncodingKey,
+    issuer: Issuer,
     /// Grants of a token that was asked for without any: everything but other users.
     all: Vec<String>,
 }
 
 impl DevTokens {
-    /// Signs with the secret that the verifier knows.
-    pub(crate) fn new(secret: &[u8], families: &Families) -> Self {
+    pub(crate) fn new(issuer: Issuer, families: &Families) -> Self {
         let others = families.iter().filter(|(_, shape)| shape.name != "user");
         let all = others.flat_map(|(_, shape)| match shape.keyed {
             true => vec![format!("{}:*", shape.name)],
             false => vec![shape.name.clone(), format!("{}:*", shape.name)],
         });
-        Self { key: EncodingKey::from_secret(secret), all: all.collect() }
+        Self { issuer, all: all.collect() }
     }
 
     /// Reads `user=…&tenant=…&subscribe=…,…&publish=…,…` and signs a token that says so.
@@ -48,16 +45,8 @@ impl DevTokens {
             }
         }
         let user = user.ok_or(Refusal::bad_request("whose token? /dev/token?user=alice"))?;
-        let claims = json!({
-            "sub": user.as_str(), "tenant": tenant.as_str(), "exp": now_unix_s + LIFETIME_S,
-            "subscribe": subscribe, "publish": publish,
-        });
-        Ok(encode(&Header::new(Algorithm::HS256), &claims, &self.key).expect("HMAC signs with any key"))
-    }
-}
-
-impl fmt::Debug for DevTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DevTokens").finish_non_exhaustive()
+        let request = TokenRequest { user, tenant: Some(tenant), subscribe, publish, expires_in_s: LIFETIME_S };
+        let refused = "a grant is not a channel or pattern of this gateway, such as collection:42:*";
+        self.issuer.issue(&request, now_unix_s).map_err(|_| Refusal::bad_request(refused))
     }
 }

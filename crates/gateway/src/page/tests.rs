@@ -4,10 +4,10 @@ use http_body_util::BodyExt;
 use wire::Families;
 
 use super::*;
-use crate::token::signed::{NOW, SECRET, verifier};
+use crate::token::signed::{NOW, issuer, verifier};
 
 fn ask(host: &str, path: &str) -> Result<Response<Full<Bytes>>, Refusal> {
-    let page = Page::new(DevTokens::new(SECRET, &Families::default()));
+    let page = Page::new(DevTokens::new(issuer(), &Families::default()));
     page.answer(&Request::builder().uri(path).header("host", host).body(()).unwrap(), NOW)
 }
 

@@ -69,3 +69,8 @@ fn rsa(algorithm: Algorithm, kid: Option<&str>, claims: &Value, pem: &[u8]) -> S
     let header = Header { kid: kid.map(String::from), ..Header::new(algorithm) };
     encode(&header, claims, &EncodingKey::from_rsa_pem(pem).unwrap()).unwrap()
 }
+
+/// Signs with [`SECRET`].
+pub(crate) fn issuer() -> crate::issuer::Issuer {
+    crate::issuer::Issuer::with_secret(None, SECRET, verifier())
+}

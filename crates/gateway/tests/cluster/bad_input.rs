@@ -59,7 +59,8 @@ async fn tokens_that_are_no_good_are_refused_in_words_a_browser_sees() {
     let mut nobody = Client::connect(address, "/ws", None).await;
     nobody.say(r#"{"type":"subscribe","channel":"system:news"}"#).await;
     assert_eq!(nobody.expect("error").await["payload"]["code"], "unauthenticated");
-    let hello = format!(r#"{{"type":"hello","payload":{{"token":"{good}","channels":[{{"channel":"user:alice:*"}}]}}}}"#);
+    let hello =
+        format!(r#"{{"type":"hello","payload":{{"token":"{good}","channels":[{{"channel":"user:alice:*"}}]}}}}"#);
     nobody.say(&hello).await;
     assert_eq!(nobody.expect("welcome").await["payload"]["user"], "alice");
     nobody.expect("subscribed").await;

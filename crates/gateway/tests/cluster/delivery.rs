@@ -45,7 +45,9 @@ async fn two_tenants_with_the_same_user_never_meet() {
     }
     for (client, n) in clients.iter_mut().zip([100, 200]) {
         client.say(&format!(r#"{{"type":"publish","channel":"user:42:inbox","event":"n","payload":{n}}}"#)).await;
-        client.say(&format!(r#"{{"type":"publish","channel":"collection:7:ops","event":"n","payload":{}}}"#, n + 1)).await;
+        client
+            .say(&format!(r#"{{"type":"publish","channel":"collection:7:ops","event":"n","payload":{}}}"#, n + 1))
+            .await;
     }
     for (client, n) in clients.iter_mut().zip([100, 200]) {
         let mut heard = Vec::new();

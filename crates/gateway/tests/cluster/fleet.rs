@@ -30,7 +30,8 @@ impl Fleet {
             None => "broker = \"memory\"\n".into(),
         };
         let config = config("gw-0", &broker, settings);
-        let issuer = Issuer::new(&config.auth, config.policies.families().clone(), None).expect("an HS256 key is there");
+        let issuer =
+            Issuer::new(&config.auth, config.policies.families().clone(), None).expect("an HS256 key is there");
         let mut fleet = Self { gateways: Vec::new(), issuer, settings: settings.into(), broker };
         for _ in 0..instances {
             fleet.add();

@@ -30,7 +30,8 @@ async fn the_instance_repairs_what_its_subscriber_missed() {
     publish(&redis, 0);
     assert_eq!(client.messages(1).await.0, [0]);
     for round in 1..4 {
-        let killed: u64 = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query(&mut redis.connect()).unwrap();
+        let killed: u64 =
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query(&mut redis.connect()).unwrap();
         assert_eq!(killed, 1, "the fault happened");
         publish(&redis, round);
         assert_eq!(client.messages(1).await.0, [round]);

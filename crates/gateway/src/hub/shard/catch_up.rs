@@ -73,9 +73,8 @@ impl Shard {
         let connection = &mut self.connections[join.slot as usize];
         for wanted in &join.wanted {
             members.add(&wanted.filter, join.slot);
-            let mine = |s: &&mut Subscription| {
-                !s.live && s.pattern.scope == join.scope && s.pattern.filter == wanted.filter
-            };
+            let mine =
+                |s: &&mut Subscription| !s.live && s.pattern.scope == join.scope && s.pattern.filter == wanted.filter;
             if let Some(subscription) = connection.session.subscriptions.iter_mut().find(mine) {
                 subscription.live = true;
                 // With a position asked for, everything behind that one has been delivered by this subscription.
