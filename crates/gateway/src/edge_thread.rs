@@ -42,7 +42,7 @@ impl EdgeThread {
                 connections_max: redis.pool_size,
                 keyspace: Keyspace::new(redis.prefix.clone()),
                 library: shared.library.clone(),
-                timings: shared.config.registry.clone(),
+                timings: shared.config.registry,
             })?),
         };
         Ok(Self { shared, listeners, store })
@@ -54,7 +54,7 @@ impl EdgeThread {
         let heart = HeartConfig {
             id: shared.config.instance.clone(),
             address: listeners.listen_addr().to_string().into(),
-            timings: shared.config.registry.clone(),
+            timings: shared.config.registry,
         };
         let heart = match store {
             None => Heart::start(heart, MemoryStore::default()),

@@ -24,7 +24,7 @@ impl Shard {
     pub(super) fn first_ping_ms(&self) -> u64 {
         let interval_ms = self.rules.limits.ping_interval_ms;
         let spread = self.next_number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        interval_ms / 2 + (spread * (interval_ms / 2) >> 32)
+        interval_ms / 2 + ((spread * (interval_ms / 2)) >> 32)
     }
 
     /// When a fresh connection is to be looked at for the first time.
