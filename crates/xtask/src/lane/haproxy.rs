@@ -1,6 +1,8 @@
 //! Lane `haproxy`: the shipped file is valid without a warning, and in front of three real gateways it does what its
 //! comments say.
 
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -37,7 +39,8 @@ pub(super) fn run() -> Result<(), Failure> {
     trial.cuts_a_frozen_instance()?;
     trial.moves_clients_off_a_draining_instance()?;
     trial.sends_a_sticky_client_past_a_dead_instance()?;
-    trial.keeps_clients_when_redis_is_gone()
+    trial.keeps_clients_when_redis_is_gone()?;
+    trial.retries_a_refusal_elsewhere()
 }
 
 /// From the page's own door, through HAProxy.
@@ -95,8 +98,10 @@ impl Trial {
     }
 
     fn refuses_other_upgrades(&self) -> Result<(), Failure> {
-        for headers in ["Upgrade: h2c\r\n", "Connection: close\r\nUpgrade: websocket\r\n"] {
-            let status = raw_status(&self.fleet, headers).map_err(Failure::during("a wrong upgrade"))?;
+        let asked = |headers| status_with(&self.fleet, headers).map_err(Failure::during("asking for /livez"));
+        expect(asked("")? == 200, || "/livez is not answered 200".into())?;
+        for headers in ["Connection: upgrade\r\nUpgrade: h2c\r\n", "Upgrade: websocket\r\n"] {
+            let status = asked(headers)?;
             expect(status == 400, || format!("{headers:?} was answered {status}, not 400"))?;
         }
         told("an upgrade to anything but a WebSocket is answered 400")
@@ -167,6 +172,17 @@ impl Trial {
         told("without Redis the last instance keeps its sockets, takes new ones, and weighs 1 %")
     }
 
+    /// The moment between SIGTERM and the next health check, held still by a stand-in on gateway3's address.
+    fn retries_a_refusal_elsewhere(&self) -> Result<(), Failure> {
+        let listener = TcpListener::bind(self.fleet.gateways[2].clients).map_err(Failure::during("standing in"))?;
+        // Ends with the process: a lane has no other use for the address.
+        thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(answer_as_draining(stream))));
+        self.seen(3, "is UP by the stand-in's health", |server| server.status == "UP")?;
+        let again = self.open("Cookie: SERVERID=g3\r\n")?;
+        expect(again.cookie("SERVERID").is_some(), || "the stand-in's 503 reached a client".into())?;
+        told("a 503 is retried on another instance, and the client does not see it")
+    }
+
     fn open(&self, headers: &str) -> Result<Socket, Failure> {
         let headers = format!("{}{headers}", self.authorization);
         Socket::open(self.fleet.entrance, &headers).map_err(Failure::during("a WebSocket through HAProxy"))
@@ -198,10 +214,19 @@ fn server_cookie(number: usize) -> String {
     format!("g{number}")
 }
 
-fn raw_status(fleet: &Fleet, headers: &str) -> std::io::Result<u16> {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(fleet.entrance)?;
-    write!(stream, "GET /ws HTTP/1.1\r\nHost: x\r\n{headers}\r\n")?;
+/// 200 to the health check, 503 to everything else.
+fn answer_as_draining(mut stream: TcpStream) -> io::Result<()> {
+    let mut request = [0; 4096];
+    let bytes = stream.read(&mut request)?;
+    let status = if request[..bytes].starts_with(b"GET /ws/health ") { "200 OK" } else { "503 Service Unavailable" };
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(answer.as_bytes())
+}
+
+/// The status of a page request with these header lines; a gateway would answer 200.
+fn status_with(fleet: &Fleet, headers: &str) -> io::Result<u16> {
+    let mut stream = TcpStream::connect(fleet.entrance)?;
+    stream.write_all(format!("GET /livez HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes())?;
     let mut head = [0; 64];
     let bytes = stream.read(&mut head)?;
     http::status(&String::from_utf8_lossy(&head[..bytes]))
