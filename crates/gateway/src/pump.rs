@@ -28,6 +28,9 @@ use crate::rules::Rules;
 /// Broker events handled before shards get what they gave: enough to batch, few enough to stay prompt.
 const EVENTS_PER_TURN: usize = 128;
 
+/// How often the router lets go of what lingers and asks failed questions again.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Carries messages between the broker and the shards.
 #[derive(Debug)]
 pub(crate) struct Pump<B> {
@@ -85,17 +88,16 @@ impl<B: Broker> Pump<B> {
     /// Runs until `stop` turns true.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut requests = Vec::new();
-        let mut seconds = interval(Duration::from_secs(1));
-        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = interval(SWEEP_INTERVAL);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Biased: what clients ask (joins) must be known before the messages that come behind it, and is rarer.
+            // In no order of preference: neither a storm of joins nor one of messages starves the other.
             tokio::select! {
-                biased;
                 () = self.inbox.take_all(&mut requests) => {
                     requests.drain(..).for_each(|(shard, request)| self.request(shard, request));
                 }
                 event = self.broker.next_event() => self.events(event),
-                _ = seconds.tick() => self.router.sweep(self.clock.now().mono_ms, &mut self.outputs),
+                _ = sweeps.tick() => self.router.sweep(self.clock.now().mono_ms, &mut self.outputs),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             self.carry_out();
