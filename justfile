@@ -2,7 +2,7 @@
 
 # List the recipes
 default:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # Run one gateway in dev mode; it prints where to look
 run *args:
