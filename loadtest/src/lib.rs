@@ -28,6 +28,7 @@ mod tick;
 mod token;
 
 mod frame_walker;
+mod latencies;
 mod ledger;
 mod swarm;
 mod usage;

@@ -2,8 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::process::{Process, free_port};
@@ -12,6 +14,10 @@ use crate::token::TokenPress;
 
 /// The shared secret that tokens are signed with. It protects nothing: everything listens on loopback only.
 const SECRET: &str = "loadtest-secret-of-at-least-32-bytes";
+
+/// How long a gateway may take until it is connected.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
+const CONNECT_POLL: Duration = Duration::from_millis(20);
 
 /// A running Redis and a running gateway.
 pub(crate) struct Rig {
@@ -26,7 +32,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts both and waits until they listen.
+    /// Starts both and waits until the gateway has its Redis and its lease.
     pub(crate) fn start(setting: &Setting) -> Result<Self, Failure> {
         let redis_port = free_port()?;
         let redis_args = ["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
@@ -42,7 +48,31 @@ impl Rig {
         let program = setting.gateway.as_os_str();
         let mut gateway = Process::start("the gateway", &[setting.cores.server], program, &args)?;
         gateway.await_listening(addr)?;
+        await_connected(&mut gateway, addr)?;
         Ok(Self { gateway, redis, redis_addr, redis_url, addr, tokens: TokenPress::new(SECRET.as_bytes()) })
+    }
+}
+
+/// A gateway listens before it is connected; clients that come in between are told `degraded`.
+fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failure> {
+    let ask = || -> std::io::Result<String> {
+        let mut socket = TcpStream::connect(addr)?;
+        socket.set_read_timeout(Some(CONNECT_TIME_MAX))?;
+        write!(socket, "GET /ws/health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let deadline = Instant::now() + CONNECT_TIME_MAX;
+    loop {
+        gateway.check_alive()?;
+        match ask() {
+            Ok(answer) if answer.contains("connected") => return Ok(()),
+            answer if Instant::now() > deadline => {
+                return Err(gateway.failure(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")));
+            }
+            _ => std::thread::sleep(CONNECT_POLL),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! clock serves both.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Messages remembered. No scenario has more than this many under way.
 const RING: usize = 1 << 16;
@@ -27,9 +27,9 @@ impl SendTimes {
         self.slot(number).store(self.micros(due), Ordering::Relaxed);
     }
 
-    /// How long before `now` message `number` was due, in microseconds.
-    pub(crate) fn age_us(&self, number: u64, now: Instant) -> u64 {
-        self.micros(now).saturating_sub(self.slot(number).load(Ordering::Relaxed))
+    /// How long before `now` message `number` was due.
+    pub(crate) fn age(&self, number: u64, now: Instant) -> Duration {
+        Duration::from_micros(self.micros(now).saturating_sub(self.slot(number).load(Ordering::Relaxed)))
     }
 
     fn slot(&self, number: u64) -> &AtomicU64 {
@@ -44,14 +44,13 @@ impl SendTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn latency_counts_from_when_a_message_was_due() {
         let times = SendTimes::new();
         let due = times.epoch + Duration::from_millis(5);
         times.note(RING as u64 + 3, due);
-        assert_eq!(times.age_us(RING as u64 + 3, due + Duration::from_micros(1_500)), 1_500);
-        assert_eq!(times.age_us(RING as u64 + 3, due - Duration::from_millis(1)), 0, "never negative");
+        assert_eq!(times.age(RING as u64 + 3, due + Duration::from_micros(1_500)), Duration::from_micros(1_500));
+        assert_eq!(times.age(RING as u64 + 3, due - Duration::from_millis(1)), Duration::ZERO, "never negative");
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use keyspace::Keyspace;
 use rustix::event::epoll;
-use wire::Families;
+use wire::{Families, TenantId};
 
 use super::{accept_all, from_hex, write_frame};
 use crate::failure::Failure;
@@ -66,12 +66,12 @@ pub(crate) fn serve(sockets: usize, redis: SocketAddr, stem: &str) -> Result<(),
 /// Subscribes to the scopes `{stem}00000`, `{stem}00001` … and waits for the confirmations.
 fn subscribe(addr: SocketAddr, stem: &str, scopes: usize) -> Result<TcpStream, Failure> {
     let mut redis = TcpStream::connect(addr).map_err(Failure::io("connecting to Redis"))?;
-    let (keys, families) = (Keyspace::default(), Families::default());
+    let (keys, families, tenant) = (Keyspace::default(), Families::default(), TenantId::default());
     let mut command = format!("*{}\r\n$9\r\nSUBSCRIBE\r\n", scopes + 1);
     for number in 0..scopes {
-        let scope = families.parse_scope(&format!("{stem}{number:0DIGITS$}"));
-        let scope = scope.ok_or_else(|| Failure::Unmeasurable(format!("{stem} is not the stem of a scope")))?;
-        let channel = keys.channel(&scope);
+        let channel = families.parse_channel(&tenant, &format!("{stem}{number:0DIGITS$}"));
+        let channel = channel.map_err(|error| Failure::Unmeasurable(format!("{stem}: {error}")))?;
+        let channel = keys.channel(&channel.scope);
         command += &format!("${}\r\n{channel}\r\n", channel.len());
     }
     redis.write_all(command.as_bytes()).map_err(Failure::io("subscribing"))?;

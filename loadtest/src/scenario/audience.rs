@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use wire::{Channel, Families, TenantId};
 
 use super::Setting;
 use crate::failure::Failure;
+use crate::latencies::Latencies;
 use crate::ledger::Ledger;
 use crate::publisher::{Pace, Progress, Published, Publisher};
 use crate::rig::Rig;
@@ -60,7 +60,7 @@ pub(super) struct Run {
     pub(super) server_cpu: Duration,
     /// Receivers, publisher and Redis.
     pub(super) client_cpu: Duration,
-    pub(super) latency_us: Histogram<u64>,
+    pub(super) latencies: Latencies,
 }
 
 impl Run {
@@ -81,11 +81,6 @@ impl Run {
     /// What a core of the server's would deliver in a second at this cost.
     pub(super) fn deliveries_per_core_s(&self) -> f64 {
         self.deliveries as f64 / self.server_cpu.as_secs_f64()
-    }
-
-    /// In milliseconds.
-    pub(super) fn latency_ms(&self, quantile: f64) -> f64 {
-        self.latency_us.value_at_quantile(quantile) as f64 / 1e3
     }
 }
 
@@ -132,19 +127,19 @@ impl Audience {
         let progress = Arc::new(Progress::default());
         progress.received.store(first, Ordering::Relaxed);
         self.frame.clear();
-        let mut latency_us = Histogram::new(3).expect("three digits are a valid precision");
+        let mut latencies = Latencies::new();
         let server_cpu = cpu_time(self.rig.gateway.pid())?;
         let client_cpu = this_thread_cpu() + cpu_time(self.rig.redis.pid())?;
         let start = Instant::now();
         let task = publisher.run(setting.cores.clients.clone(), pace, batch, duration, progress.clone());
         while !progress.finished.load(Ordering::Acquire) {
-            self.receive(&mut latency_us)?;
+            self.receive(&mut latencies)?;
             let messages = self.ledger.delivered() / self.layout.deliveries_per_message(self.len());
             progress.received.store(messages, Ordering::Relaxed);
         }
         let (publisher, published) = task.join().expect("the publisher does not panic")?;
         self.publisher = Some(publisher);
-        self.receive_until(published.end, &mut latency_us)?;
+        self.receive_until(published.end, &mut latencies)?;
         let wall = start.elapsed();
         Ok(Run {
             published,
@@ -152,18 +147,18 @@ impl Audience {
             wall,
             server_cpu: cpu_time(self.rig.gateway.pid())? - server_cpu,
             client_cpu: this_thread_cpu() + cpu_time(self.rig.redis.pid())? + published.cpu - client_cpu,
-            latency_us,
+            latencies,
         })
     }
 
     /// Receives until the books should balance, and sees whether they do.
-    fn receive_until(&mut self, end: u64, latency_us: &mut Histogram<u64>) -> Result<(), Failure> {
+    fn receive_until(&mut self, end: u64, latencies: &mut Latencies) -> Result<(), Failure> {
         let (layout, receivers) = (self.layout, self.len());
         let expected = end * layout.deliveries_per_message(receivers);
         let mut last_progress = Instant::now();
         while self.ledger.delivered() < expected && last_progress.elapsed() < SILENCE_MAX {
             let before = self.ledger.delivered();
-            self.receive(latency_us)?;
+            self.receive(latencies)?;
             if self.ledger.delivered() > before {
                 last_progress = Instant::now();
             }
@@ -172,9 +167,9 @@ impl Audience {
         if balance.is_clean() { Ok(()) } else { Err(Failure::Deliveries(balance.to_string())) }
     }
 
-    fn receive(&mut self, latency_us: &mut Histogram<u64>) -> Result<(), Failure> {
+    fn receive(&mut self, latencies: &mut Latencies) -> Result<(), Failure> {
         let Self { layout, swarm, ledger, reader, times, frame: first, .. } = self;
-        let (mut now, receivers) = (None, swarm.len() as u64);
+        let (mut read_at, receivers) = ((usize::MAX, Instant::now()), swarm.len() as u64);
         swarm.poll(Duration::from_millis(5), |receiver, frame| {
             let Some(number) = reader.read(frame.payload) else { return check_control(receiver, frame.payload) };
             match layout {
@@ -183,8 +178,11 @@ impl Audience {
                 Layout::Personal => ledger.enter_misrouted(),
             }
             if (number + receiver as u64).is_multiple_of(LATENCY_EVERY) {
-                let now = *now.get_or_insert_with(Instant::now);
-                latency_us.saturating_record(times.age_us(number, now));
+                // One look at the clock per read: a round over many busy sockets takes milliseconds.
+                if read_at.0 != receiver {
+                    read_at = (receiver, Instant::now());
+                }
+                latencies.record(times.age(number, read_at.1));
             }
             if first.is_empty() {
                 first.extend_from_slice(frame.bytes);

@@ -78,7 +78,7 @@ fn row(bare_us: &[f64], runs: &[Run], receivers: usize, frame_bytes: usize) -> R
     let ratios: Vec<f64> = gateway_us.iter().zip(bare_us).map(|(gateway, bare)| gateway / bare).collect();
     let (ratio, bare, gateway) = (Spread::of(&ratios), Spread::of(bare_us), Spread::of(&gateway_us));
     let deliveries: u64 = runs.iter().map(|run| run.deliveries).sum();
-    let p99 = Spread::of(&runs.iter().map(|run| run.latency_ms(0.99)).collect::<Vec<_>>());
+    let p99 = Spread::of(&runs.iter().map(|run| run.latencies.quantile_ms(0.99)).collect::<Vec<_>>());
     let pairs = ratios.iter().map(|ratio| format!("{ratio:.3}")).collect::<Vec<_>>().join(" ");
     Row {
         what: format!(

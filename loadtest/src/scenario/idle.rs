@@ -89,7 +89,6 @@ fn kernel_row(per_connection: Option<f64>) -> Row {
 
 fn storm_row(storm: &Storm, cpu: Duration, connections: usize) -> Row {
     let cpu_us = cpu.as_secs_f64() * 1e6 / connections as f64;
-    let latency = |quantile| storm.latency_us.value_at_quantile(quantile) as f64 / 1e3;
     let per_s = connections as f64 / storm.duration.as_secs_f64();
     Row {
         what: "CPU per connect + HS256 + subscribe, nothing replayed".into(),
@@ -99,9 +98,9 @@ fn storm_row(storm: &Storm, cpu: Duration, connections: usize) -> Row {
         notes: vec![format!(
             "{} connections/s; connect to subscribed p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
             thousands(per_s),
-            latency(0.5),
-            latency(0.99),
-            storm.latency_us.max() as f64 / 1e3
+            storm.latencies.quantile_ms(0.5),
+            storm.latencies.quantile_ms(0.99),
+            storm.latencies.longest_ms()
         )],
     }
 }

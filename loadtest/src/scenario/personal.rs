@@ -118,7 +118,7 @@ fn row(arrivals: &str, bare_us: &[f64], runs: &[Run], scopes: usize, frame_bytes
     let ratios: Vec<f64> = gateway_us.iter().zip(bare_us).map(|(gateway, bare)| gateway / bare).collect();
     let (ratio, bare, gateway) = (Spread::of(&ratios), Spread::of(bare_us), Spread::of(&gateway_us));
     let pairs = ratios.iter().map(|ratio| format!("{ratio:.3}")).collect::<Vec<_>>().join(" ");
-    let p99 = Spread::of(&runs.iter().map(|run| run.latency_ms(0.99)).collect::<Vec<_>>());
+    let p99 = Spread::of(&runs.iter().map(|run| run.latencies.quantile_ms(0.99)).collect::<Vec<_>>());
     Row {
         what: format!(
             "CPU per delivery, one receiver per scope ({} scopes, {} msg/s, {arrivals})",

@@ -32,7 +32,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
         let interval = step.min(std::time::Duration::from_secs_f64(batch as f64 / rate));
         let pace = Pace::Even { interval, outstanding_max: ((rate * LAG_MAX) as u64).max(2 * batch) };
         let run = audience.run(setting, pace, batch, step)?;
-        let kept = run.published.kept_pace && run.latency_ms(0.99) <= P99_MS_MAX;
+        let kept = run.published.kept_pace && run.latencies.quantile_ms(0.99) <= P99_MS_MAX;
         steps.push(format!("{:>6.0} msg/s: {}{}", rate, figures(&run), if kept { "" } else { " (not kept)" }));
         match (kept, best.is_some()) {
             (true, _) if steps.len() > 1 && best.is_none() => {
@@ -55,8 +55,8 @@ fn figures(run: &Run) -> String {
     format!(
         "{} deliveries/s, p50 {:.1} ms, p99 {:.1} ms, server {:.0} % of its core, clients {:.0} % of a core",
         thousands(run.deliveries_per_s()),
-        run.latency_ms(0.5),
-        run.latency_ms(0.99),
+        run.latencies.quantile_ms(0.5),
+        run.latencies.quantile_ms(0.99),
         run.server_share() * 100.0,
         run.client_cpu.as_secs_f64() / run.wall.as_secs_f64() * 100.0,
     )
@@ -97,7 +97,7 @@ fn rows(
         },
         Row {
             what: "the same by the clock".into(),
-            measured: format!("{}/s, p99 {:.1} ms", thousands(run.deliveries_per_s()), run.latency_ms(0.99)),
+            measured: format!("{}/s, p99 {:.1} ms", thousands(run.deliveries_per_s()), run.latencies.quantile_ms(0.99)),
             limit: "-".into(),
             verdict: Verdict::Stated,
             notes: Vec::new(),

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use rustix::event::epoll;
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketType};
@@ -13,6 +12,7 @@ use super::client_frame::subscribe;
 use super::{EVENTS_MAX, Swarm, wait};
 use crate::failure::Failure;
 use crate::frame_walker::{CLOSE, next_frame};
+use crate::latencies::Latencies;
 use crate::tick::kind_of;
 
 /// Handshakes under way at a time: enough to keep a server busy, below any listen backlog.
@@ -34,8 +34,8 @@ pub(crate) struct Visit {
 /// How a storm went.
 #[derive(Debug)]
 pub(crate) struct Storm {
-    /// From `connect` to `subscribed`, in microseconds.
-    pub(crate) latency_us: Histogram<u64>,
+    /// From `connect` to `subscribed`.
+    pub(crate) latencies: Latencies,
     /// From the first `connect` to the last `subscribed`.
     pub(crate) duration: Duration,
 }
@@ -43,6 +43,8 @@ pub(crate) struct Storm {
 /// One visitor on its way.
 #[derive(Debug)]
 struct Arrival {
+    /// Its place among the visits.
+    number: usize,
     socket: TcpStream,
     channel: String,
     phase: Phase,
@@ -61,7 +63,8 @@ enum Phase {
     Open,
 }
 
-/// Brings all `visits` to `addr`, at most [`IN_FLIGHT_MAX`] at a time, and leaves the open connections in `swarm`.
+/// Brings all `visits` to `addr`, at most [`IN_FLIGHT_MAX`] at a time, and leaves the open connections in `swarm`, in
+/// the order of the visits, whoever was first.
 pub(crate) fn storm(
     swarm: &mut Swarm,
     addr: SocketAddr,
@@ -72,7 +75,8 @@ pub(crate) fn storm(
     let mut slots: Vec<Option<Arrival>> = std::iter::repeat_with(|| None).take(IN_FLIGHT_MAX).collect();
     let mut free: Vec<usize> = (0..slots.len()).collect();
     let mut visits = visits.enumerate();
-    let mut latency_us = Histogram::new(3).expect("three digits are a valid precision");
+    let mut opened: Vec<Arrival> = Vec::new();
+    let mut latencies = Latencies::new();
     let start = Instant::now();
     let mut last_progress = start;
     loop {
@@ -88,26 +92,27 @@ pub(crate) fn storm(
             slots[slot] = Some(arrival);
         }
         if free.len() == slots.len() {
-            return Ok(Storm { latency_us, duration: last_progress - start });
+            opened.sort_by_key(|arrival| arrival.number);
+            opened.into_iter().try_for_each(|arrival| swarm.adopt(arrival.socket, arrival.buffer))?;
+            return Ok(Storm { latencies, duration: last_progress - start });
         }
         wait(&epoll, &mut events, Duration::from_millis(100))?;
         for event in &events {
             let slot = event.data.u64() as usize;
             let arrival = slots[slot].as_mut().expect("an event belongs to a slot in use");
-            if arrival.advance(swarm.len())? != Phase::Open {
+            if arrival.advance()? != Phase::Open {
                 continue;
             }
             let arrival = slots[slot].take().expect("looked at above");
             last_progress = Instant::now();
-            let elapsed_us = arrival.since.elapsed().as_micros();
-            latency_us.saturating_record(u64::try_from(elapsed_us).unwrap_or(u64::MAX));
+            latencies.record(arrival.since.elapsed());
             epoll::delete(&epoll, &arrival.socket).map_err(Failure::io("epoll_ctl"))?;
-            swarm.adopt(arrival.socket, arrival.buffer)?;
+            opened.push(arrival);
             free.push(slot);
         }
         if last_progress.elapsed() > SILENCE_MAX {
             let what = format!("no connection was completed for {SILENCE_MAX:?}");
-            return Err(Failure::Receiver { receiver: swarm.len(), what });
+            return Err(Failure::Receiver { receiver: opened.len(), what });
         }
     }
 }
@@ -126,11 +131,12 @@ impl Arrival {
         );
         socket.write_all(request.as_bytes()).map_err(Failure::io(format!("upgrade {number}")))?;
         socket.set_nonblocking(true).map_err(Failure::io("set_nonblocking"))?;
-        Ok(Self { socket, channel, phase: Phase::Upgrading, buffer: Vec::new(), since })
+        Ok(Self { number, socket, channel, phase: Phase::Upgrading, buffer: Vec::new(), since })
     }
 
     /// Reads what came and goes as far as it can.
-    fn advance(&mut self, receiver: usize) -> Result<Phase, Failure> {
+    fn advance(&mut self) -> Result<Phase, Failure> {
+        let receiver = self.number;
         let failed = |what: String| Failure::Receiver { receiver, what };
         let mut chunk = [0; 4096];
         match self.socket.read(&mut chunk) {
@@ -248,7 +254,8 @@ mod tests {
         let (addr, server) = serve_one(answer[..cut].to_vec());
         let mut swarm = Swarm::new().expect("an epoll");
         let storm = storm(&mut swarm, addr, visit()).expect("subscribed");
-        assert_eq!((swarm.len(), storm.latency_us.len()), (1, 1));
+        assert_eq!(swarm.len(), 1);
+        assert!(storm.latencies.longest_ms() > 0.0);
         let mut socket = server.join().expect("no panic");
         socket.write_all(&answer[cut..]).expect("the client reads");
         let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
