@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::error_code::ErrorCode;
 use crate::limits::{BINARY_HEADER_BYTES_MAX, CHANNELS_PER_CONNECTION_MAX, CORRELATION_ID_BYTES_MAX};
 use crate::message::{MessageDraft, check_timestamp, check_type};
+use crate::object::Object;
 use crate::position::Position;
 
 /// One frame from a client: what it wants, and the id under which it awaits the answer.
@@ -100,7 +101,7 @@ struct RawHello<'a> {
     #[serde(borrow)]
     token: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    channels: Vec<RawResume<'a>>,
+    channels: Vec<Object<RawResume<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -233,16 +234,18 @@ impl<'a> RawFrame<'a> {
 
     fn read_payload<T: Deserialize<'a>>(&self, shape: &str) -> Result<T, BadFrame> {
         let text = self.payload.map_or("{}", RawValue::get);
-        serde_json::from_str(text).map_err(|e| {
+        let object: Result<Object<T>, _> = serde_json::from_str(text);
+        object.map(|Object(payload)| payload).map_err(|e| {
             self.bad(ErrorCode::InvalidField, format!("the payload of {} is {shape}: {}", self.kind, said(&e)))
         })
     }
 }
 
 fn read(text: &str) -> Result<RawFrame<'_>, BadFrame> {
-    serde_json::from_str(text).map_err(|e| {
+    let object: Result<Object<RawFrame<'_>>, _> = serde_json::from_str(text);
+    object.map(|Object(frame)| frame).map_err(|e| {
         let code = match e.classify() {
-            serde_json::error::Category::Data => ErrorCode::InvalidField,
+            serde_json::error::Category::Data if text.trim_start().starts_with('{') => ErrorCode::InvalidField,
             _ => ErrorCode::Malformed,
         };
         let correlation_id = serde_json::from_str::<JustTheId<'_>>(text)
@@ -266,7 +269,7 @@ fn read_hello<'a>(raw: &RawFrame<'a>) -> Result<ClientBody<'a>, BadFrame> {
         return Err(raw.bad(ErrorCode::TooManyChannels, message));
     }
     let mut channels = Vec::with_capacity(hello.channels.len());
-    for entry in hello.channels {
+    for Object(entry) in hello.channels {
         let position = raw.read_position(entry.position.as_deref())?;
         channels.push(Resume { channel: entry.channel, position });
     }

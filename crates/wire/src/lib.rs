@@ -23,6 +23,7 @@ mod error_code;
 mod id;
 mod limits;
 mod message;
+mod object;
 mod position;
 mod server_frame;
 mod timestamp;

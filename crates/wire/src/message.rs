@@ -12,11 +12,12 @@ use crate::channel::Scope;
 use crate::client_frame::split_binary;
 use crate::encoded::{Encoded, FrameBuilder, Opcode};
 use crate::limits::{BINARY_HEADER_BYTES_MAX, TYPE_BYTES_MAX};
+use crate::object::Object;
 use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// The `type`s of control frames, which a message may not take.
-const CONTROL_TYPES: [&str; 17] = [
+const CONTROL_TYPES: [&str; 18] = [
     "hello",
     "welcome",
     "subscribe",
@@ -34,7 +35,12 @@ const CONTROL_TYPES: [&str; 17] = [
     "gap",
     "degraded",
     "reconnect",
+    "bye",
 ];
+
+/// By how much a gateway may lengthen the JSON header of a binary message: a channel, a timestamp, a position.
+/// The longest are a scope of 257 bytes with a topic of 256, 24 bytes and 41.
+const HEADER_GROWTH_BYTES_MAX: usize = 1024;
 
 /// Why a message cannot be delivered. It is counted and left out; the channel goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +148,11 @@ impl<'a> Message<'a> {
                 (header, Some(payload))
             }
         };
-        let header: Header<'a> = serde_json::from_slice(header).map_err(|e| BadMessage::Json(e.to_string()))?;
+        if binary.is_some() && header.len() > BINARY_HEADER_BYTES_MAX - HEADER_GROWTH_BYTES_MAX {
+            return Err(BadMessage::Binary);
+        }
+        let Object(header): Object<Header<'a>> =
+            serde_json::from_slice(header).map_err(|e| BadMessage::Json(e.to_string()))?;
         check_type(&header.kind)?;
         if let Some(timestamp) = header.timestamp.as_deref() {
             check_timestamp(timestamp)?;
@@ -221,7 +231,7 @@ impl<'a> Message<'a> {
         out.push(b'}');
         let Some(binary) = self.binary else { return frame.finish(Opcode::Text) };
         let header = u16::try_from(out.len() - start - 3).unwrap_or(u16::MAX);
-        debug_assert!((header as usize) < BINARY_HEADER_BYTES_MAX, "checked where the message was published");
+        debug_assert!((header as usize) < BINARY_HEADER_BYTES_MAX, "checked by parse");
         out[start + 1..start + 3].copy_from_slice(&header.to_be_bytes());
         out.extend_from_slice(binary);
         frame.finish(Opcode::Binary)
@@ -232,7 +242,7 @@ impl<'a> Message<'a> {
 pub(crate) fn check_type(kind: &str) -> Result<(), BadMessage> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
     let shaped = (1..=TYPE_BYTES_MAX).contains(&kind.len()) && kind.bytes().all(allowed);
-    if shaped && !CONTROL_TYPES.contains(&kind) && kind != "bye" { Ok(()) } else { Err(BadMessage::Type) }
+    if shaped && !CONTROL_TYPES.contains(&kind) { Ok(()) } else { Err(BadMessage::Type) }
 }
 
 /// The shape of RFC 3339: digits where digits stand, `T`, and `Z` or an offset. Calendars are left to the reader.
