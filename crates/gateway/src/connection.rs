@@ -11,7 +11,6 @@ use crate::hub::members::Slot;
 use crate::hub::shard::Shard;
 use crate::hub::worker::Worker;
 use crate::rules::Now;
-use crate::session::{Effect, refuse};
 use crate::socket::Socket;
 
 /// Reads from one turn of the loop at most; then others get theirs.
@@ -71,13 +70,10 @@ fn take(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now:
         ControlFlow::Continue(())
     });
     if let Err(violation) = parsed {
-        let close = violation.close();
-        if close == Close::TooBig
-            && let Effect::Send(_, frame) = refuse(ErrorCode::TooBig, &violation.to_string(), None, None)
-        {
-            shard.reply(slot, frame);
+        match violation.close() {
+            Close::TooBig => shard.refuse(slot, ErrorCode::TooBig, &violation.to_string(), Close::TooBig),
+            close => drop(shard.close(slot, close)),
         }
-        shard.close(slot, close);
     }
 }
 

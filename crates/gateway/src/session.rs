@@ -7,14 +7,18 @@
 use std::borrow::Cow;
 
 use wire::{
-    BadFrame, CHANNELS_PER_CONNECTION_MAX, Channel, ClientBody, ClientFrame, Close, Encoded, ErrorCode, Filter,
-    MessageDraft, Pattern, Position, Resume, Scope, ServerFrame, SessionId, TenantId, Welcome,
+    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode,
+    MessageDraft, Pattern, Position, Resume, ServerFrame, SessionId, TenantId, Welcome,
 };
 
 use crate::outbox::Lane;
 use crate::rate::Rate;
 use crate::rules::{Now, Rules};
 use crate::token::{Identity, TokenError};
+
+mod effect;
+
+pub(crate) use effect::{Effect, JoinRequest, PublishRequest, Wanted, refuse};
 
 /// One client's session. It holds no handle to anything: its shard carries the effects out.
 #[derive(Debug)]
@@ -51,46 +55,6 @@ impl Subscription {
     fn new(pattern: Pattern) -> Self {
         Self { pattern, live: false, since: Position::default(), told: Position::default() }
     }
-}
-
-/// What the shard is to do, in order.
-#[derive(Debug)]
-pub(crate) enum Effect {
-    /// Queue a frame.
-    Send(Lane, Encoded),
-    /// The session is open: it may be counted and listed.
-    Opened,
-    /// Subscribe within one scope, all patterns together, so that its messages come once and in order.
-    Join(JoinRequest),
-    /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.
-    Leave(Subscription),
-    /// Hand a message to the broker.
-    Publish(PublishRequest),
-    /// Send what is queued, then close.
-    Close(Close),
-}
-
-/// Patterns of one scope, each with the last position its client saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct JoinRequest {
-    pub(crate) scope: Scope,
-    pub(crate) wanted: Vec<Wanted>,
-    pub(crate) correlation_id: Option<Box<str>>,
-}
-
-/// One pattern of a [`JoinRequest`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) filter: Filter,
-    pub(crate) after: Option<Position>,
-}
-
-/// A message on its way to the broker.
-#[derive(Debug)]
-pub(crate) struct PublishRequest {
-    pub(crate) channel: Channel,
-    pub(crate) message: Vec<u8>,
-    pub(crate) correlation_id: Option<Box<str>>,
 }
 
 /// So many frames refused in a row, in seconds of the permitted rate, end the connection.
@@ -362,7 +326,7 @@ impl Session {
             retry_after_ms: Some(retry_after_ms),
             correlation_id: id,
         };
-        out.push(Effect::Send(Lane::CONTROL, error.encode()));
+        out.push(Effect::Refuse(error.encode()));
         if u32::from(self.refused) >= rules.limits.messages_per_second.saturating_mul(REFUSED_SECONDS_MAX) {
             out.push(Effect::Close(Close::RateLimited));
         }
@@ -371,17 +335,6 @@ impl Session {
     fn find(&self, pattern: &Pattern) -> Option<usize> {
         self.subscriptions.iter().position(|s| s.pattern == *pattern)
     }
-}
-
-/// An `error` frame.
-pub(crate) fn refuse(code: ErrorCode, message: &str, channel: Option<&str>, id: Option<&str>) -> Effect {
-    // What a client sent as a channel comes back to it, but not at any length.
-    let channel = channel.map(|text| match text.char_indices().nth(wire::CHANNEL_BYTES_MAX) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    });
-    let error = ServerFrame::Error { code, message, channel, retry_after_ms: None, correlation_id: id };
-    Effect::Send(Lane::CONTROL, error.encode())
 }
 
 fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {

@@ -26,8 +26,10 @@ use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription,
 use crate::token::Identity;
 
 mod catch_up;
+mod life;
 mod time;
 
+pub(crate) use life::Life;
 pub(crate) use time::Wake;
 
 /// Everything one shard knows.
@@ -76,18 +78,6 @@ pub(crate) struct Connection {
     /// The socket takes nothing now; whoever waits for it flushes.
     pub(crate) blocked: bool,
     pub(crate) life: Life,
-}
-
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Life {
-    Open,
-    /// A close frame is queued; nothing is taken in or queued any more.
-    Closing,
-    /// The client has sent its close frame: the socket ends when the answer is written.
-    Ending,
-    /// Everything is written. The client has a moment to read it and close.
-    Finished,
 }
 
 /// How many bytes may wait for one client before a replay pauses.
@@ -260,54 +250,6 @@ impl Shard {
         }
     }
 
-    /// Begins to close: tells why, takes nothing more, and stops hearing for this client. False if it had begun.
-    pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
-        if connection.life != Life::Open {
-            return false;
-        }
-        connection.life = Life::Closing;
-        if close == Close::SlowConsumer {
-            connection.outbox.discard_unsent();
-        }
-        self.leave_all(slot);
-        let bye = ServerFrame::Bye { code: close.code(), reason: close.reason() };
-        self.queue(slot, Lane::CLOSE, bye.encode());
-        self.queue(slot, Lane::CLOSE, close_frame(close));
-        true
-    }
-
-    /// Closes a client whose outbox is full. It comes back and resumes from history, so it loses nothing.
-    fn close_slow(&mut self, slot: Slot) {
-        if self.close(slot, Close::SlowConsumer) {
-            self.counters.slow_closes.add(1);
-        }
-    }
-
-    /// The client sent its close frame; `answer` goes out behind what is queued, unless we closed first.
-    pub(crate) fn end(&mut self, slot: Slot, answer: Option<Encoded>) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let was = connection.life;
-        if was != Life::Finished {
-            connection.life = Life::Ending;
-        }
-        if was == Life::Open {
-            self.leave_all(slot);
-            if let Some(answer) = answer {
-                self.queue(slot, Lane::CLOSE, answer);
-            }
-        }
-    }
-
-    /// Forgets a connection whose socket is gone.
-    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Session> {
-        if !self.connections.contains(slot as usize) {
-            return None;
-        }
-        self.leave_all(slot);
-        Some(self.connections.remove(slot as usize).session)
-    }
-
     pub(crate) fn connection(&mut self, slot: Slot) -> Option<&mut Connection> {
         self.connections.get_mut(slot as usize)
     }
@@ -345,6 +287,10 @@ impl Shard {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send(lane, frame) => self.queue(slot, lane, frame),
+                Effect::Refuse(frame) => {
+                    self.counters.errors.add(1);
+                    self.queue(slot, Lane::CONTROL, frame);
+                }
                 Effect::Opened => self.opened.push(slot),
                 Effect::Join(request) => self.join(slot, request),
                 Effect::Leave(subscription) => self.leave(slot, &subscription),
@@ -372,17 +318,6 @@ impl Shard {
         }
     }
 
-    /// The last byte of a connection that ends has been written. True the first time.
-    pub(crate) fn finish(&mut self, slot: Slot, cut_ms: u64) -> bool {
-        let connection = &mut self.connections[slot as usize];
-        if matches!(connection.life, Life::Open | Life::Finished) {
-            return false;
-        }
-        connection.life = Life::Finished;
-        connection.wake_ms = cut_ms;
-        true
-    }
-
     /// Queues a frame and marks the connection dirty. A client whose outbox is full is closed.
     fn queue(&mut self, slot: Slot, lane: Lane, frame: Encoded) {
         // The close frames themselves always find room.
@@ -403,12 +338,6 @@ impl Shard {
         self.mark_dirty(slot);
         queued
     }
-}
-
-/// A close frame (RFC 6455 §5.5.1).
-pub(crate) fn close_frame(close: Close) -> Encoded {
-    let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
-    Encoded::new(wire::Opcode::Close, &payload)
 }
 
 /// The error that a refused publish answers with.

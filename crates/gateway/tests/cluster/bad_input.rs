@@ -13,7 +13,7 @@ async fn every_bad_frame_is_answered_by_a_code_and_a_sentence() {
     let mut client = fleet.client(0, "clumsy").await;
     let cases = [
         ("{", "malformed"),
-        ("[]", "invalid_field"),
+        ("[]", "malformed"),
         (r#"{"type":"dance","correlation_id":"7"}"#, "unknown_type"),
         (r#"{"type":"subscribe","chanel":"system:news","correlation_id":"7"}"#, "invalid_field"),
         (r#"{"type":"subscribe","channel":7,"correlation_id":"7"}"#, "invalid_field"),

@@ -47,9 +47,9 @@ impl Shard {
         }
         let unknown = connection.session.identity().is_none();
         if unknown && now.mono_ms >= connection.hello_by_ms {
-            self.close_for(slot, ErrorCode::Unauthenticated, Close::HelloTimeout);
+            self.refuse(slot, ErrorCode::Unauthenticated, "no token came in time", Close::HelloTimeout);
         } else if connection.session.expired(now) {
-            self.close_for(slot, ErrorCode::TokenExpired, Close::TokenExpired);
+            self.refuse(slot, ErrorCode::TokenExpired, "the token has run out", Close::TokenExpired);
         } else if connection.pinged && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
             self.close(slot, Close::PingTimeout);
         } else if now.mono_ms >= connection.ping_ms {
@@ -61,12 +61,6 @@ impl Shard {
         let connection = &mut self.connections[slot as usize];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
         Wake::At(connection.wake_ms)
-    }
-
-    /// Closes a connection after an `error` frame that says why.
-    fn close_for(&mut self, slot: Slot, code: ErrorCode, close: Close) {
-        let mut effects = vec![refuse(code, close.reason(), None, None), Effect::Close(close)];
-        self.carry_out(slot, &mut effects);
     }
 
     /// Moves a client on in scopes where nothing passed its filter, so that a quiet topic's position does not

@@ -1,0 +1,59 @@
+//! What a session decides: the list of things its shard carries out.
+
+use wire::{Channel, Close, Encoded, ErrorCode, Filter, Position, Scope, ServerFrame};
+
+use super::Subscription;
+use crate::outbox::Lane;
+
+/// What the shard is to do, in order.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Queue a frame.
+    Send(Lane, Encoded),
+    /// Queue an `error` frame.
+    Refuse(Encoded),
+    /// The session is open: it may be counted and listed.
+    Opened,
+    /// Subscribe within one scope, all patterns together, so that its messages come once and in order.
+    Join(JoinRequest),
+    /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.
+    Leave(Subscription),
+    /// Hand a message to the broker.
+    Publish(PublishRequest),
+    /// Send what is queued, then close.
+    Close(Close),
+}
+
+/// Patterns of one scope, each with the last position its client saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinRequest {
+    pub(crate) scope: Scope,
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) correlation_id: Option<Box<str>>,
+}
+
+/// One pattern of a [`JoinRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) filter: Filter,
+    pub(crate) after: Option<Position>,
+}
+
+/// A message on its way to the broker.
+#[derive(Debug)]
+pub(crate) struct PublishRequest {
+    pub(crate) channel: Channel,
+    pub(crate) message: Vec<u8>,
+    pub(crate) correlation_id: Option<Box<str>>,
+}
+
+/// An `error` frame.
+pub(crate) fn refuse(code: ErrorCode, message: &str, channel: Option<&str>, id: Option<&str>) -> Effect {
+    // What a client sent as a channel comes back to it, but not at any length.
+    let channel = channel.map(|text| match text.char_indices().nth(wire::CHANNEL_BYTES_MAX) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    });
+    let error = ServerFrame::Error { code, message, channel, retry_after_ms: None, correlation_id: id };
+    Effect::Refuse(error.encode())
+}
