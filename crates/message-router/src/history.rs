@@ -111,7 +111,7 @@ mod tests {
         use GapReason::{Expired, Failover, UnknownPosition, Unreadable};
         let three = [(3, 5), (4, 0), (6, 2)];
         let rest: &[(u64, u64)] = &[(3, 5), (6, 1), (6, 2), (8, 1)];
-        let cases: &[((u64, u64), History, Result<(), GapReason>)] = &[
+        let cases = [
             ((8, 0), history(&[], (8, 0), &[], false), Ok(())),
             ((8, 1), history(&[], (8, 3), &[(8, 2), (8, 3)], false), Ok(())),
             // The first entry must follow directly, and the last must reach the top.
@@ -134,7 +134,7 @@ mod tests {
             ((9, 1), history(&three, (8, 1), &[], false), Err(UnknownPosition)),
             ((8, u64::MAX), history(&three, (8, 1), &[], false), Err(UnknownPosition)),
         ];
-        for (after, history, expected) in cases {
+        for (after, history, expected) in &cases {
             let after = Position::new(after.0, after.1);
             assert_eq!(judge(after, history), *expected, "behind {after} of {history:?}");
         }

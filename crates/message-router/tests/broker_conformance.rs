@@ -142,6 +142,7 @@ conformance! {
     unsubscribing_ends_one_scope_alone
     every_question_has_one_answer
     a_dropped_future_loses_nothing
+    a_listener_that_waits_is_woken
     a_burst_is_at_hand_without_waiting
     a_store_that_lost_everything_does_not_know_its_positions
     an_empty_publish_is_refused
@@ -466,6 +467,18 @@ async fn a_dropped_future_loses_nothing<C: Cluster>() {
     let missing = 100 - heard.len();
     heard.extend(listener.hear_many(missing).await);
     assert_eq!(offsets(&heard), (1..=100).collect::<Vec<_>>());
+}
+
+async fn a_listener_that_waits_is_woken<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/user:1");
+    listener.subscribe(&scope).await;
+    for offset in 1..=20 {
+        // The listener is polled first, so that it waits before there is anything.
+        let (heard, last) = tokio::join!(biased; listener.hear(), publisher.publish(&scope, &[("", MESSAGE)]));
+        assert_eq!((heard.position, last.offset), (last, offset));
+    }
 }
 
 async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
