@@ -1,7 +1,8 @@
 //! Lane `browser`: Chromium drives the page; `node --test` is the runner, playwright-core from npm the driver.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use crate::failure::Failure;
 use crate::step::Step;
@@ -14,14 +15,13 @@ pub(super) fn run() -> Result<(), Failure> {
     let tests = workspace::root().join(TESTS);
     require_tests(&tests)?;
     package::ensure(&[package::NODE, package::NPM, package::CHROMIUM, package::REDIS, package::HAPROXY])?;
-    let modules = install_modules(&tests)?;
+    install_modules(&tests)?;
     Step::cargo(&["build", "--package", "tidegate-gateway"]).run()?;
     let chromium =
         package::find(package::CHROMIUM.program).ok_or_else(|| Failure::new("chromium is not on this machine"))?;
     Step::new("node")
         .args(["--test", "--test-reporter=spec"])
         .dir(&tests)
-        .env("NODE_PATH", modules)
         // Not TIDEGATE_…: a gateway that the tests start would refuse variables it does not know.
         .env("BROWSER_CHROMIUM", chromium)
         .env("BROWSER_TARGET", workspace::target())
@@ -38,22 +38,34 @@ fn require_tests(tests: &Path) -> Result<(), Failure> {
     }
 }
 
-/// `npm ci` under `target/`, so that nothing grows in the source tree; the tests find it by NODE_PATH.
-fn install_modules(tests: &Path) -> Result<PathBuf, Failure> {
+/// `npm ci` under `target/`; the tests see it through a link beside them, because an `import` looks nowhere else.
+fn install_modules(tests: &Path) -> Result<(), Failure> {
     let home = workspace::target().join("browser");
-    let installed = home.join("node_modules");
     let lock = tests.join("package-lock.json");
     let wanted = fs::read(&lock).map_err(Failure::during(format_args!("reading {}", lock.display())))?;
-    // Copied after `npm ci` succeeded: an equal lock says that the modules are complete.
+    // Written after `npm ci` succeeded: an equal lock says that the modules are complete.
     let stamp = home.join("installed.json");
-    if installed.is_dir() && fs::read(&stamp).is_ok_and(|have| have == wanted) {
-        return Ok(installed);
+    let modules = home.join("node_modules");
+    if !modules.is_dir() || fs::read(&stamp).ok().as_deref() != Some(&wanted) {
+        fs::create_dir_all(&home).map_err(Failure::during("making target/browser"))?;
+        for name in ["package.json", "package-lock.json"] {
+            fs::copy(tests.join(name), home.join(name)).map_err(Failure::during(format_args!("copying {name}")))?;
+        }
+        Step::new("npm").args(["ci", "--no-audit", "--no-fund"]).dir(&home).run()?;
+        fs::write(&stamp, wanted).map_err(Failure::during("writing target/browser/installed.json"))?;
     }
-    fs::create_dir_all(&home).map_err(Failure::during("making target/browser"))?;
-    for name in ["package.json", "package-lock.json"] {
-        fs::copy(tests.join(name), home.join(name)).map_err(Failure::during(format_args!("copying {name}")))?;
+    link_modules(&modules, &tests.join("node_modules"))
+}
+
+fn link_modules(modules: &Path, link: &Path) -> Result<(), Failure> {
+    if fs::read_link(link).is_ok_and(|to| to == modules) {
+        return Ok(());
     }
-    Step::new("npm").args(["ci", "--no-audit", "--no-fund"]).dir(&home).run()?;
-    fs::write(&stamp, wanted).map_err(Failure::during("writing target/browser/installed.json"))?;
-    Ok(installed)
+    match fs::symlink_metadata(link) {
+        // A person's own `npm ci`.
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => fs::remove_file(link).map_err(Failure::during(format_args!("removing {}", link.display())))?,
+        Err(_) => {}
+    }
+    symlink(modules, link).map_err(Failure::during(format_args!("linking {}", link.display())))
 }
