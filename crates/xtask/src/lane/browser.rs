@@ -16,7 +16,8 @@ pub(super) fn run() -> Result<(), Failure> {
     require_tests(&tests)?;
     package::ensure(&[package::NODE, package::NPM, package::CHROMIUM, package::REDIS, package::HAPROXY])?;
     install_modules(&tests)?;
-    Step::cargo(&["build", "--package", "tidegate-gateway"]).run()?;
+    // What the tests start is what a person starts; built here, where the compiler can be seen working.
+    Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     let chromium =
         package::find(package::CHROMIUM.program).ok_or_else(|| Failure::new("chromium is not on this machine"))?;
     Step::new("node")
