@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use wire::{ClientFrame, Close, Encoded, ErrorCode, Opcode};
 
 use crate::codec::{CloseFrame, Codec, Input};
@@ -17,12 +16,7 @@ use crate::socket::Socket;
 const READS_PER_TURN: usize = 4;
 
 /// Serves one connection until its socket ends. Its state lives in the shard's table; here is only the parser.
-pub(crate) async fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, early: Bytes) {
-    let mut codec = Codec::new(worker.message_bytes_max());
-    if !early.is_empty() {
-        worker.step(slot, |shard, now| take(shard, slot, &mut codec, &mut early.to_vec(), now));
-    }
-    drop(early);
+pub(crate) async fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec: Codec) {
     while socket.readable().await.is_ok() {
         match turn(&worker, slot, &socket, &mut codec) {
             ControlFlow::Continue(()) => {}
@@ -40,7 +34,7 @@ fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> 
         match socket.try_read(&mut scratch) {
             Ok(0) => flow = ControlFlow::Break(()),
             Ok(n) => {
-                worker.step(slot, |shard, now| take(shard, slot, codec, &mut scratch[..n], now));
+                take(worker, slot, codec, &mut scratch[..n]);
                 continue;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -53,8 +47,12 @@ fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> 
     flow
 }
 
-/// Parses bytes and carries out what they say.
-fn take(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now: Now) {
+/// Parses bytes, carries out what they say, and writes what that gave.
+pub(crate) fn take(worker: &Rc<Worker>, slot: Slot, codec: &mut Codec, bytes: &mut [u8]) {
+    worker.step(slot, |shard, now| parse(shard, slot, codec, bytes, now));
+}
+
+fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now: Now) {
     shard.heard(slot);
     let parsed = codec.feed(bytes, |input| {
         match input {

@@ -5,23 +5,32 @@ use std::net::Shutdown;
 
 use tokio::net::TcpStream;
 
-/// A socket that never blocks. An enum and not a trait object: the delivery loop calls it once per write.
+use crate::tls::{Session, TlsSocket};
+
+/// A socket that never blocks. An enum and not a trait object: the delivery loop calls it once per write. In a
+/// gateway built without TLS no [`TlsSocket`] can exist, and nothing is left of the second variant.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// TCP; whoever stands in front terminates TLS.
+    /// TCP; whoever stands in front terminates TLS, if there is any.
     Plain(TcpStream),
+    /// TLS ends here.
+    Tls(TlsSocket),
 }
 
 impl Socket {
     /// Registers a non-blocking socket with the runtime of the calling thread, for good.
-    pub(crate) fn plain(stream: std::net::TcpStream) -> io::Result<Self> {
-        TcpStream::from_std(stream).map(Self::Plain)
+    pub(crate) fn register(stream: std::net::TcpStream, tls: Option<Session>) -> io::Result<Self> {
+        match tls {
+            None => TcpStream::from_std(stream).map(Self::Plain),
+            Some(session) => TlsSocket::register(stream, session).map(Self::Tls),
+        }
     }
 
     /// Waits until a read may succeed.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.readable().await,
+            Self::Tls(socket) => socket.readable().await,
         }
     }
 
@@ -29,20 +38,24 @@ impl Socket {
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.writable().await,
+            Self::Tls(socket) => socket.writable().await,
         }
     }
 
-    /// One `read(2)`. 0 means the client is done.
+    /// Plain, one `read(2)`. 0 means the client is done.
     pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_read(bytes),
+            Self::Tls(socket) => socket.try_read(bytes),
         }
     }
 
-    /// One `write(2)`.
+    /// Plain, one `write(2)`. Less than all means that the socket is full. What was not taken is the caller's to
+    /// bring again, and comes first then.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
+            Self::Tls(socket) => socket.try_write(bytes),
         }
     }
 
@@ -51,6 +64,7 @@ impl Socket {
         match self {
             // It fails only when the client was faster.
             Self::Plain(stream) => drop(socket2::SockRef::from(stream).shutdown(how)),
+            Self::Tls(socket) => socket.shutdown(how),
         }
     }
 }

@@ -12,11 +12,46 @@ pub(crate) struct Members {
     /// Sorted by topic. Mostly one.
     topics: Vec<Topic>,
     /// Wildcards: the head below which topics are wanted.
-    below: Vec<(Box<str>, Slot)>,
+    below: Rare<(Box<str>, Slot)>,
     /// Those who are still catching up, by joiner number (see [`super::join::Join`]).
-    pub(crate) joining: Vec<u64>,
-    /// The newest position this shard has seen in the scope.
-    pub(crate) top: Option<Position>,
+    joining: Rare<u64>,
+    /// The newest position this shard has seen in the scope; before the first one.
+    pub(crate) top: Position,
+}
+
+// One per scope, and an idle user has a scope to itself: a quarter of the table is empty besides.
+const _: () = assert!(size_of::<Members>() <= 56);
+
+/// A list that most scopes do not have: a word instead of three.
+#[derive(Debug)]
+struct Rare<T>(Option<Box<Vec<T>>>);
+
+impl<T> Default for Rare<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Rare<T> {
+    fn push(&mut self, item: T) {
+        self.0.get_or_insert_default().push(item);
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        let Some(list) = &mut self.0 else { return };
+        list.retain(keep);
+        if list.is_empty() {
+            self.0 = None;
+        }
+    }
+}
+
+impl<T> std::ops::Deref for Rare<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_deref().map_or(&[], |list| list.as_slice())
+    }
 }
 
 #[derive(Debug)]
@@ -47,9 +82,7 @@ impl Members {
     pub(crate) fn remove(&mut self, filter: &Filter, slot: Slot) {
         match filter {
             Filter::Below(head) => {
-                if let Some(at) = self.below.iter().position(|(other, s)| other == head && *s == slot) {
-                    self.below.swap_remove(at);
-                }
+                self.below.retain(|(other, s)| other != head || *s != slot);
             }
             Filter::Exact(topic) => {
                 let Ok(at) = self.find(topic) else { return };
@@ -62,6 +95,21 @@ impl Members {
                 }
             }
         }
+    }
+
+    /// Somebody begins to catch up.
+    pub(crate) fn begin(&mut self, joiner: u64) {
+        self.joining.push(joiner);
+    }
+
+    /// Keeps those who go on catching up.
+    pub(crate) fn keep_joining(&mut self, mut keep: impl FnMut(u64) -> bool) {
+        self.joining.retain(|joiner| keep(*joiner));
+    }
+
+    /// Those who are still catching up.
+    pub(crate) fn joining(&self) -> &[u64] {
+        &self.joining
     }
 
     /// Those whose exact topic this is, each once.

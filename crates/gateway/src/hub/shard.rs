@@ -85,6 +85,11 @@ fn replay_pause_bytes(rules: &Rules) -> usize {
     rules.limits.outbox_bytes_max / 4
 }
 
+/// By how much a table with one row per connection grows: doubling would leave up to half of it empty.
+pub(crate) fn growth(len: usize) -> usize {
+    (len / 8).max(64)
+}
+
 impl Shard {
     pub(crate) fn new(index: ShardIndex, rules: Arc<Rules>, counters: Arc<ShardCounters>) -> Self {
         Self {
@@ -121,6 +126,9 @@ impl Shard {
             blocked: false,
             life: Life::Open,
         };
+        if self.connections.len() == self.connections.capacity() {
+            self.connections.reserve_exact(growth(self.connections.len()));
+        }
         let slot = Slot::try_from(self.connections.insert(connection)).expect("fewer sockets than descriptors");
         let rules = Arc::clone(&self.rules);
         let mut effects = std::mem::take(&mut self.effects);
@@ -195,12 +203,12 @@ impl Shard {
             let topic = message.topic();
             members.exact(topic).iter().for_each(|slot| send(*slot));
             members.wildcards(topic).for_each(&mut send);
-            for joiner in &members.joining {
+            for joiner in members.joining() {
                 if let Some(join) = self.joins.get_mut(joiner) {
                     join.hear(message);
                 }
             }
-            members.top = members.top.max(message.position);
+            members.top = members.top.max(message.position.unwrap_or_default());
         }
         for slot in too_slow {
             self.close_slow(slot);
@@ -234,7 +242,7 @@ impl Shard {
     pub(crate) fn gap(&mut self, scope: &Scope, gap: Gap) {
         let Some(members) = self.scopes.get_mut(scope) else { return };
         let lane = self.rules.lane(scope);
-        members.top = members.top.max(Some(gap.upto));
+        members.top = members.top.max(gap.upto);
         let mut slots: Vec<Slot> = members.all().collect();
         slots.sort_unstable();
         slots.dedup();

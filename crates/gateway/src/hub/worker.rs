@@ -20,13 +20,14 @@ use tokio::task;
 use wire::{Close, ServerFrame, Timestamp};
 
 use crate::clock::Clock;
+use crate::codec::Codec;
 use crate::connection;
 use crate::counters::ShardCounters;
 use crate::gateway::Shared;
 use crate::handoff::Handoff;
 use crate::health::Health;
 use crate::hub::members::Slot;
-use crate::hub::shard::{Life, Shard, Wake};
+use crate::hub::shard::{Life, Shard, Wake, growth};
 use crate::hub::wheel::Wheel;
 use crate::hub::{FromShard, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
@@ -145,8 +146,8 @@ impl Worker {
 
     /// Takes a connection from the edge: from here to close it is this shard's.
     fn adopt(self: &Rc<Self>, handoff: Handoff) {
-        let Handoff { socket, early, session_id, path_tenant, opening } = handoff;
-        let socket = match Socket::plain(socket) {
+        let Handoff { socket, tls, early, session_id, path_tenant, opening } = handoff;
+        let socket = match Socket::register(socket, tls) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
                 tracing::warn!(%error, "a socket could not be registered");
@@ -162,11 +163,18 @@ impl Worker {
         let mut ends = self.ends.borrow_mut();
         let at = slot as usize;
         if ends.len() <= at {
-            ends.resize_with(at + 1, || None);
+            let more = at + 1 - ends.len() + growth(ends.len());
+            ends.reserve_exact(more);
+            let capacity = ends.capacity();
+            ends.resize_with(capacity, || None);
         }
         ends[at] = Some(End { socket: Rc::clone(&socket), seat: None });
         drop(ends);
-        task::spawn_local(connection::run(Rc::clone(self), slot, socket, early));
+        let mut codec = Codec::new(self.message_bytes_max);
+        if !early.is_empty() {
+            connection::take(self, slot, &mut codec, &mut early.to_vec());
+        }
+        task::spawn_local(connection::run(Rc::clone(self), slot, socket, codec));
     }
 
     /// Runs one step of a connection's own loop, and writes what it gave.
@@ -186,10 +194,6 @@ impl Worker {
             self.counters.connections.sub(1);
         }
         self.forward();
-    }
-
-    pub(crate) fn message_bytes_max(&self) -> usize {
-        self.message_bytes_max
     }
 
     /// The buffer that all connections of this shard read through.

@@ -13,7 +13,7 @@ impl Shard {
         // The oldest position that any of the patterns resumes from; one without a position starts now.
         let after = wanted.iter().filter_map(|w| w.after).min();
         self.counters.subscriptions.add(wanted.len() as u64);
-        self.scopes.entry(scope.clone()).or_default().joining.push(joiner);
+        self.scopes.entry(scope.clone()).or_default().begin(joiner);
         self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope: scope.clone(), after });
         let (held, announced) = (Held::default(), Announced::Nothing);
         self.joins.insert(joiner, Join { slot, scope, wanted, correlation_id, held, announced });
@@ -67,9 +67,8 @@ impl Shard {
     /// From here on the patterns hear the scope directly.
     fn go_live(&mut self, joiner: Joiner, join: &Join, upto: Position) {
         let members = self.scopes.entry(join.scope.clone()).or_default();
-        members.joining.retain(|other| *other != joiner.0);
-        members.joining.shrink_to_fit();
-        members.top = members.top.max(Some(upto));
+        members.keep_joining(|other| other != joiner.0);
+        members.top = members.top.max(upto);
         let connection = &mut self.connections[join.slot as usize];
         for wanted in &join.wanted {
             members.add(&wanted.filter, join.slot);
@@ -146,16 +145,16 @@ impl Shard {
         } else {
             // It is part of a join that still catches up.
             let joins = &mut self.joins;
-            members.joining.retain(|joiner| {
+            members.keep_joining(|joiner| {
                 // One that is in nobody's hands belongs to this client, which is being closed while it catches up.
-                let Some(join) = joins.get_mut(joiner) else { return false };
+                let Some(join) = joins.get_mut(&joiner) else { return false };
                 if join.slot != slot {
                     return true;
                 }
                 join.wanted.retain(|wanted| wanted.filter != pattern.filter);
                 let empty = join.wanted.is_empty();
                 if empty {
-                    joins.remove(joiner);
+                    joins.remove(&joiner);
                 }
                 !empty
             });

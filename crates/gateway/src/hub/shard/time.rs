@@ -69,8 +69,10 @@ impl Shard {
         let mut frames = Vec::new();
         for subscription in &mut self.connections[slot as usize].session.subscriptions {
             let scope = &subscription.pattern.scope;
-            let top = self.scopes.get(scope).and_then(|members| members.top);
-            let Some(position) = top.filter(|top| subscription.live && *top > subscription.told) else { continue };
+            let Some(position) = self.scopes.get(scope).map(|members| members.top) else { continue };
+            if !subscription.live || position <= subscription.told {
+                continue;
+            }
             subscription.told = position;
             let channel = subscription.pattern.to_string();
             frames.push((self.rules.lane(scope), ServerFrame::Position { channel: &channel, position }.encode()));
