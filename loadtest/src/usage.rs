@@ -29,12 +29,38 @@ pub(crate) fn this_thread_cpu() -> Duration {
     Duration::try_from(time).expect("CPU time is never negative")
 }
 
-/// Resident memory of a process, in bytes, exact (`smaps_rollup`; `statm` lags by up to 64 pages per thread).
-pub(crate) fn rss_bytes(pid: u32) -> Result<u64, Failure> {
+/// CPU that the whole machine has spent on anything but idling, in steps of 10 ms: what others do beside a run.
+pub(crate) fn machine_cpu() -> Result<Duration, Failure> {
+    let text = fs::read_to_string("/proc/stat").map_err(Failure::io("/proc/stat"))?;
+    let ticks = busy_ticks(&text).ok_or_else(|| Failure::Unmeasurable("/proc/stat has no cpu line".into()))?;
+    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// user, nice, system, irq, softirq and steal of `cpu user nice system idle iowait irq softirq steal …`.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let fields: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+    (fields.len() >= 8).then(|| [0, 1, 2, 5, 6, 7].map(|at| fields[at]).iter().sum())
+}
+
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resident {
+    /// All of it.
+    pub(crate) rss: u64,
+    /// The part in huge pages, of which a process has whole ones or none.
+    pub(crate) huge: u64,
+}
+
+/// Resident memory of a process, exact (`smaps_rollup`; `statm` lags by up to 64 pages per thread).
+pub(crate) fn resident(pid: u32) -> Result<Resident, Failure> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).map_err(Failure::io(&path))?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("Rss:")).and_then(first_number);
-    kib.map(|kib| kib * 1024).ok_or_else(|| Failure::Unmeasurable(format!("{path} has no Rss line")))
+    let bytes_of = |name: &str| {
+        let kib = text.lines().find_map(|line| line.strip_prefix(name)).and_then(first_number);
+        kib.map(|kib| kib * 1024).ok_or_else(|| Failure::Unmeasurable(format!("{path} has no line {name}")))
+    };
+    Ok(Resident { rss: bytes_of("Rss:")?, huge: bytes_of("AnonHugePages:")? })
 }
 
 /// The slab caches that sockets live in. Others (dentries of files, inodes) move with whatever else the machine does.
@@ -82,6 +108,13 @@ mod tests {
     }
 
     #[test]
+    fn idling_and_waiting_are_not_busy() {
+        let text = "cpu  1 20 300 4000 50000 600000 7000000 80000000 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_ticks(text), Some(87_600_321));
+        assert_eq!(busy_ticks("cpu  1 2 3\n"), None);
+    }
+
+    #[test]
     fn tcp_pages_are_read_by_name() {
         let text = "sockets: used 16\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 237\nUDP: inuse 0 mem 5\n";
         assert_eq!(tcp_pages(text), Some(237));
@@ -91,7 +124,7 @@ mod tests {
     #[test]
     fn this_process_has_used_cpu_and_memory() {
         let before = cpu_time(std::process::id()).expect("own /proc entry");
-        assert!(rss_bytes(std::process::id()).expect("own /proc entry") > 64 * 1024);
+        assert!(resident(std::process::id()).expect("own /proc entry").rss > 64 * 1024);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         // Spins until the meter has moved by more than it may lag.
         while cpu_time(std::process::id()).expect("own /proc entry") < before + Duration::from_millis(8) {

@@ -15,7 +15,7 @@ use crate::rig::Rig;
 use crate::send_times::SendTimes;
 use crate::swarm::{Swarm, Visit, storm};
 use crate::tick::{TickReader, kind_of};
-use crate::usage::{cpu_time, this_thread_cpu};
+use crate::usage::{cpu_time, machine_cpu, this_thread_cpu};
 
 /// The channel that everybody holds, when all hold one.
 const SHARED: &str = "collection:bench";
@@ -24,6 +24,8 @@ const PERSONAL_STEM: &str = "user:u";
 pub(super) const PERSONAL_DIGITS: usize = 5;
 /// The latency of one delivery in so many is recorded, spread evenly over receivers and messages.
 const LATENCY_EVERY: u64 = 16;
+/// Cores of others beside which figures are still good.
+const FOREIGN_CORES_MAX: f64 = 0.1;
 /// How long the receivers wait for deliveries that do not come.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -60,6 +62,8 @@ pub(super) struct Run {
     pub(super) server_cpu: Duration,
     /// Receivers, publisher and Redis.
     pub(super) client_cpu: Duration,
+    /// What the rest of the machine used meanwhile.
+    pub(super) foreign_cpu: Duration,
     pub(super) latencies: Latencies,
 }
 
@@ -74,6 +78,11 @@ impl Run {
         self.server_cpu.as_secs_f64() / self.wall.as_secs_f64()
     }
 
+    /// The cores that others were busy on meanwhile; a figure taken beside more than a few percent is worth little.
+    pub(super) fn foreign_cores(&self) -> f64 {
+        self.foreign_cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+
     pub(super) fn deliveries_per_s(&self) -> f64 {
         self.deliveries as f64 / self.wall.as_secs_f64()
     }
@@ -82,6 +91,13 @@ impl Run {
     pub(super) fn deliveries_per_core_s(&self) -> f64 {
         self.deliveries as f64 / self.server_cpu.as_secs_f64()
     }
+}
+
+/// For the notes of a row: whether anything else ran beside these runs.
+pub(super) fn quiet_note<'r>(runs: impl Iterator<Item = &'r Run>) -> String {
+    let most = runs.map(Run::foreign_cores).fold(0.0, f64::max);
+    let advice = if most > FOREIGN_CORES_MAX { ": too much, do not quote" } else { "" };
+    format!("others on this machine used up to {most:.2} cores meanwhile{advice}")
 }
 
 impl Audience {
@@ -130,7 +146,7 @@ impl Audience {
         let mut latencies = Latencies::new();
         let server_cpu = cpu_time(self.rig.gateway.pid())?;
         let client_cpu = this_thread_cpu() + cpu_time(self.rig.redis.pid())?;
-        let start = Instant::now();
+        let (machine_cpu_before, start) = (machine_cpu()?, Instant::now());
         let task = publisher.run(setting.cores.clients.clone(), pace, batch, duration, progress.clone());
         while !progress.finished.load(Ordering::Acquire) {
             self.receive(&mut latencies)?;
@@ -141,14 +157,11 @@ impl Audience {
         self.publisher = Some(publisher);
         self.receive_until(published.end, &mut latencies)?;
         let wall = start.elapsed();
-        Ok(Run {
-            published,
-            deliveries: self.ledger.delivered() - before,
-            wall,
-            server_cpu: cpu_time(self.rig.gateway.pid())? - server_cpu,
-            client_cpu: this_thread_cpu() + cpu_time(self.rig.redis.pid())? + published.cpu - client_cpu,
-            latencies,
-        })
+        let server_cpu = cpu_time(self.rig.gateway.pid())? - server_cpu;
+        let client_cpu = this_thread_cpu() + cpu_time(self.rig.redis.pid())? + published.cpu - client_cpu;
+        let foreign_cpu = (machine_cpu()? - machine_cpu_before).saturating_sub(server_cpu + client_cpu);
+        let deliveries = self.ledger.delivered() - before;
+        Ok(Run { published, deliveries, wall, server_cpu, client_cpu, foreign_cpu, latencies })
     }
 
     /// Receives until the books should balance, and sees whether they do.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::audience::{Audience, Layout, Run};
+use super::audience::{Audience, Layout, Run, quiet_note};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
 use crate::failure::Failure;
@@ -94,6 +94,7 @@ fn row(bare_us: &[f64], runs: &[Run], receivers: usize, frame_bytes: usize) -> R
             format!("gateway {:.3} µs per delivery ({:.3} to {:.3})", gateway.median, gateway.min, gateway.max),
             format!("{} deliveries, each counted; frames of {frame_bytes} bytes", thousands(deliveries as f64)),
             format!("publish to receipt p99 {:.1} ms ({:.1} to {:.1})", p99.median, p99.min, p99.max),
+            quiet_note(runs.iter()),
         ],
     }
 }

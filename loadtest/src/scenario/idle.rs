@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::report::{Row, Verdict, thousands};
 use crate::rig::Rig;
 use crate::swarm::{Storm, Swarm, Visit, storm};
-use crate::usage::{cpu_time, rss_bytes, socket_kernel_bytes};
+use crate::usage::{Resident, cpu_time, resident, socket_kernel_bytes};
 
 /// Resident memory of the gateway per connection.
 const RSS_BYTES_MAX: f64 = 2048.0;
@@ -30,24 +30,26 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
     let mut swarm = Swarm::new()?;
     idle(&mut swarm, settle / 4)?;
 
-    let (rss, kernel, cpu) = (rss_bytes(pid)?, socket_kernel_bytes(), cpu_time(pid)?);
+    let (before, kernel, cpu) = (resident(pid)?, socket_kernel_bytes(), cpu_time(pid)?);
     let storm = storm(&mut swarm, rig.addr, visits.into_iter())?;
     let storm_cpu = cpu_time(pid)? - cpu;
-    let rss_at_once = rss_bytes(pid)?;
+    let at_once = resident(pid)?;
     idle(&mut swarm, settle)?;
-    let rss_settled = rss_bytes(pid)?;
+    let settled = resident(pid)?;
     let kernel = kernel.zip(socket_kernel_bytes()).map(|(before, after)| after.saturating_sub(before));
 
     let per = |bytes: u64| bytes as f64 / connections as f64;
+    let grown = |now: Resident| per(now.rss.saturating_sub(before.rss));
     let count = thousands(connections as f64);
     let memory = Row {
         what: format!("RSS per idle connection ({count}, each in its own user scope)"),
-        measured: format!("{} bytes", thousands(per(rss_settled.saturating_sub(rss)))),
+        measured: format!("{} bytes", thousands(grown(settled))),
         limit: format!("≤ {}", thousands(RSS_BYTES_MAX)),
-        verdict: Verdict::at_most(per(rss_settled.saturating_sub(rss)), RSS_BYTES_MAX),
+        verdict: Verdict::at_most(grown(settled), RSS_BYTES_MAX),
         notes: vec![
-            format!("RSS {:.1} MiB before, {:.1} MiB after", mib(rss), mib(rss_settled)),
-            format!("{} bytes at once, before {settle:?} of idling", thousands(per(rss_at_once.saturating_sub(rss)))),
+            format!("RSS {:.1} MiB before, {:.1} MiB after", mib(before.rss), mib(settled.rss)),
+            format!("of that in huge pages {:.1} MiB before, {:.1} MiB after", mib(before.huge), mib(settled.huge)),
+            format!("{} bytes at once, before {settle:?} of idling", thousands(grown(at_once))),
         ],
     };
     Ok(vec![memory, kernel_row(kernel.map(per)), storm_row(&storm, storm_cpu, connections)])

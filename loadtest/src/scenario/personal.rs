@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::audience::{Audience, Layout, PERSONAL_DIGITS, Run, channel};
+use super::audience::{Audience, Layout, PERSONAL_DIGITS, Run, channel, quiet_note};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
 use crate::failure::Failure;
@@ -133,6 +133,7 @@ fn row(arrivals: &str, bare_us: &[f64], runs: &[Run], scopes: usize, frame_bytes
             format!("relay {:.2} µs per message ({:.2} to {:.2})", bare.median, bare.min, bare.max),
             format!("gateway {:.2} µs per delivery ({:.2} to {:.2})", gateway.median, gateway.min, gateway.max),
             format!("frames of {frame_bytes} bytes; publish to receipt p99 {:.1} ms", p99.median),
+            quiet_note(runs.iter()),
         ],
     }
 }

@@ -1,6 +1,6 @@
 //! Row 3: how much one core can deliver, and at which latency.
 
-use super::audience::{Audience, Layout, Run};
+use super::audience::{Audience, Layout, Run, quiet_note};
 use super::{Setting, Sizes};
 use crate::failure::Failure;
 use crate::publisher::Pace;
@@ -84,6 +84,7 @@ fn rows(
         notes.push("receivers, publisher and Redis used all they had: the generator was the limit".into());
     }
     notes.push(format!("frames of {frame_bytes} bytes; all deliveries counted, of kept and other steps alike"));
+    notes.push(quiet_note(std::iter::once(run)));
     vec![
         Row {
             what: format!(
