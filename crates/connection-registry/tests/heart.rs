@@ -74,7 +74,7 @@ async fn lists(redis: &mut MultiplexedConnection, instance: &Instance, sessions:
 
 #[tokio::test]
 async fn connections_are_listed_until_they_end_and_nothing_is_left_behind() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let mut redis = server.connection().await;
     let heart = start("gw-1", server.store(TIMINGS));
     let early = heart.directory.connect(SessionId::from_random(1), row("alice"));
@@ -98,7 +98,7 @@ async fn connections_are_listed_until_they_end_and_nothing_is_left_behind() {
 
 #[tokio::test]
 async fn rows_that_redis_lost_are_written_again() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let mut redis = server.connection().await;
     let heart = start("gw-1", server.store(TIMINGS));
     let _seats = [1, 2, 3].map(|n| heart.directory.connect(SessionId::from_random(n), row("alice")));
@@ -124,7 +124,7 @@ async fn rows_that_redis_lost_are_written_again() {
 
 #[tokio::test]
 async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let heart = start("gw-1", server.store(TIMINGS));
     held(&heart).await;
     let mut lease = heart.lease.clone();
@@ -148,7 +148,7 @@ async fn the_deadline_is_told_although_a_call_hangs() {
 
 #[tokio::test]
 async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarnation() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let mut redis = server.connection().await;
     let store = server.store(TIMINGS);
     let heart = start("gw-1", store.clone());
@@ -178,7 +178,7 @@ async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarn
 
 #[tokio::test]
 async fn instances_see_each_other_come_and_go() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let first = start("gw-1", server.store(TIMINGS));
     let second = start("gw-2", server.store(TIMINGS));
     let is_up = |peers: &Peers, id: &str| {

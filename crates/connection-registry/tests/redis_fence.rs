@@ -34,7 +34,7 @@ async fn run_out(redis: &mut MultiplexedConnection, instance: &Instance) {
 
 #[tokio::test]
 async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
     let (frozen, successor) = (instance("gw-1", 1), instance("gw-1", 2));
     let stale = granted(&store, &frozen).await;
@@ -68,7 +68,7 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
 
 #[tokio::test]
 async fn a_lease_and_its_rows_end_by_themselves() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
@@ -87,7 +87,7 @@ async fn a_lease_and_its_rows_end_by_themselves() {
 
 #[tokio::test]
 async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicated() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
     let first = instance("gw-1", 1);
     let old = granted(&store, &first).await;
@@ -109,7 +109,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
 
 #[tokio::test]
 async fn a_redis_that_forgot_everything_gives_no_token_twice() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
     let first = instance("gw-1", 1);
     // Faster than one per millisecond: a counter that restarts at the clock in ms repeated tokens here.
@@ -126,7 +126,7 @@ async fn a_redis_that_forgot_everything_gives_no_token_twice() {
 
 #[tokio::test]
 async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
@@ -149,7 +149,7 @@ async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
 
 #[tokio::test]
 async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
@@ -169,7 +169,7 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
 
 #[tokio::test]
 async fn a_call_without_an_answer_ends_and_the_next_one_works() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let timings = Timings { call: Duration::from_millis(200), ..Timings::default() };
     let (store, mut redis) = (server.store(timings), server.connection().await);
     let first = instance("gw-1", 1);
@@ -183,7 +183,7 @@ async fn a_call_without_an_answer_ends_and_the_next_one_works() {
 /// One deadline over all a call does: asking the pool's connection, opening another one, and the call itself.
 #[tokio::test]
 async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let timings = Timings { call: Duration::from_millis(1_000), ..Timings::default() };
     let (store, mut redis) = (server.store(timings), server.connection().await);
     let first = instance("gw-1", 1);
@@ -202,7 +202,7 @@ async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
 
 #[tokio::test]
 async fn no_redis_is_a_plain_error() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start();
     let store = server.store(Timings::default());
     drop(server);
     let answer = store.acquire(&instance("gw-1", 1), 0).await;

@@ -36,7 +36,7 @@ struct RedisBench {
 
 impl RedisBench {
     async fn start() -> Self {
-        let server = RedisServer::start().await;
+        let server = RedisServer::start();
         let store = server.store(Timings::default());
         Self { server, store }
     }

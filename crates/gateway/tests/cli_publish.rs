@@ -7,10 +7,8 @@ use std::process::{Command, Output, Stdio};
 use keyspace::{Keyspace, Library};
 use wire::{Families, FamilyShape, Name, Position, Scope};
 
-#[path = "../../keyspace/tests/support/redis_server.rs"]
-mod redis_server;
 
-use redis_server::RedisServer;
+use redis_fixture::RedisServer;
 
 fn publish(url: &str, args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));

@@ -1,14 +1,12 @@
 //! The function library on a real Redis: what is stored, counted, published, kept and refused.
 
-#[path = "support/redis_server.rs"]
-mod redis_server;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use keyspace::{Function, Keyspace, Library};
 use redis::{Connection, Value, cmd};
-use redis_server::RedisServer;
+use redis_fixture::RedisServer;
 use wire::{Envelope, Families, FamilyShape, Position, Scope};
 
 const TTL_MS: u64 = 60_000;

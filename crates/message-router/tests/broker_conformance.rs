@@ -5,8 +5,6 @@
 mod support {
     pub(crate) mod station;
 }
-#[path = "../../keyspace/tests/support/redis_server.rs"]
-mod redis_server;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -17,7 +15,7 @@ use message_router::{
     Broker, Command, Event, FamilyPolicy, Gap, Joiner, MemoryBroker, MemoryConfig, MemoryStore, Output, Policies,
     Publish, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex, Start, judge,
 };
-use redis_server::RedisServer;
+use redis_fixture::RedisServer;
 use support::station::{Heard, MESSAGE, Station, items};
 use tokio::time::timeout;
 use wire::{GapReason, InstanceId, Position, Scope, Timestamp};

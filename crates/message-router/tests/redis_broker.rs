@@ -1,8 +1,6 @@
 //! The Redis broker where only Redis can be: outages, half-dead connections, the wrong server, another library.
 //! What it shares with every broker is in `broker_conformance.rs`.
 
-#[path = "../../keyspace/tests/support/redis_server.rs"]
-mod redis_server;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +10,7 @@ use std::time::Duration;
 use keyspace::{Keyspace, Library};
 use message_router::{Broker, BrokerError, Command, Event, Policies, Publish, RedisBroker, RedisBrokerConfig, Ticket};
 use redis::cmd;
-use redis_server::RedisServer;
+use redis_fixture::RedisServer;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use wire::{Envelope, InstanceId, Position, Scope};

@@ -11,11 +11,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::dial;
+
 /// Longer than anything here takes on a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<dial::Stream>,
 }
 
 impl Client {
@@ -27,6 +29,11 @@ impl Client {
 
     /// Upgrades a socket that the test has prepared.
     pub(crate) async fn upgrade(stream: TcpStream, path: &str, token: Option<&str>) -> Self {
+        Self::upgrade_over(dial::over(stream).await, path, token).await
+    }
+
+    /// Upgrades a stream over which nothing has been said yet.
+    pub(crate) async fn upgrade_over(stream: dial::Stream, path: &str, token: Option<&str>) -> Self {
         let mut request = format!("ws://gateway{path}").into_client_request().expect("a URL");
         if let Some(token) = token {
             let bearer = format!("Bearer {token}").parse().expect("a header");

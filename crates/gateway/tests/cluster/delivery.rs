@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::fleet::Fleet;
-use crate::redis_server::RedisServer;
+use redis_fixture::RedisServer;
 
 #[tokio::test]
 async fn three_instances_deliver_each_others_messages_in_order() {

@@ -9,6 +9,7 @@ use tidegate_gateway::{Gateway, Issuer, TokenRequest};
 use wire::{TenantId, UserId};
 
 use crate::client::Client;
+use crate::dial;
 
 /// Signs and checks; the gateways share it.
 const SECRET: &str = "a secret for tests alone, of more than 32 bytes";
@@ -86,7 +87,8 @@ fn config(instance: &str, broker: &str, settings: &str) -> Config {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gw-{}-{number}.toml", std::process::id()));
     let text = format!(
         "instance = \"{instance}\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshards = 2\n{broker}\
-         [[auth.keys]]\nkid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n{settings}"
+         [[auth.keys]]\nkid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n{settings}{}",
+        dial::settings()
     );
     std::fs::write(&file, text).expect("the build directory is writable");
     let mut raw = RawConfig::gather(Sources { file: Some(file.clone()), ..Sources::default() });

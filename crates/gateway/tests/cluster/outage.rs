@@ -3,7 +3,7 @@
 use wire::{Families, TenantId};
 
 use crate::fleet::Fleet;
-use crate::redis_server::RedisServer;
+use redis_fixture::RedisServer;
 
 /// Publishes as a backend would, without a gateway.
 fn publish(redis: &RedisServer, n: u64) {

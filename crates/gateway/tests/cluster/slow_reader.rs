@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::Client;
+use crate::dial;
 use crate::fleet::Fleet;
 
 #[tokio::test]
@@ -61,7 +62,8 @@ async fn a_client_that_is_silent_is_pinged_and_then_closed() {
     let fleet = Fleet::start(1, None, "[limits]\nping_interval_ms = 2000\npong_timeout_ms = 1000\n");
     // A raw socket answers no ping, as a client whose network is gone.
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+    let mut stream = dial::over(stream).await;
     let token = fleet.token("acme", "gone", &[]);
     let request = format!(
         "GET /ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\

@@ -21,6 +21,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("keyspace", &["wire"]),
     ("loadtest", &["keyspace", "wire"]),
     ("message-router", &["keyspace", "wire"]),
+    ("redis-fixture", &[]),
     ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "wire"]),
     ("wire", &[]),
     ("xtask", &[]),

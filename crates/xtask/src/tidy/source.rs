@@ -29,7 +29,9 @@ impl Source {
 
     /// Whether the file belongs to tests, examples or benchmarks rather than to a program.
     pub(crate) fn is_test(&self) -> bool {
-        ["/tests/", "/examples/", "/benches/", "/tests.rs"].iter().any(|part| self.path.contains(part))
+        ["/tests/", "/examples/", "/benches/", "/tests.rs", "crates/redis-fixture/"]
+            .iter()
+            .any(|part| self.path.contains(part))
     }
 
     /// The line, counted from 1, of the byte at `at`.

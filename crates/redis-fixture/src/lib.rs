@@ -1,4 +1,6 @@
 //! A Redis of a test's own, on a free port of loopback, in memory unless asked otherwise.
+//!
+//! For tests alone: a failure to start is a panic that says what to install. This crate knows no names of ours.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,9 +13,11 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Somebody may take the port between our asking for a free one and Redis' binding it.
 const START_ATTEMPTS_MAX: u32 = 5;
 
-pub(crate) struct RedisServer {
+/// A running server, ended and removed when dropped.
+#[derive(Debug)]
+pub struct RedisServer {
     /// For tests that send it signals.
-    pub(crate) child: Child,
+    pub child: Child,
     port: u16,
     directory: PathBuf,
     arguments: Vec<String>,
@@ -21,12 +25,12 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     /// Starts a server and waits until it answers. `arguments` are as on the command line of redis-server.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let name = format!("redis-{}-{number}", std::process::id());
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&directory).expect("the build directory is writable");
+        let name = format!("tidegate-redis-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).expect("temporary files can be written");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let port = free_port();
         let child = spawn(port, &directory, &arguments);
@@ -42,31 +46,31 @@ impl RedisServer {
         server
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
     /// A new connection.
-    pub(crate) fn connect(&self) -> redis::Connection {
+    pub fn connect(&self) -> redis::Connection {
         self.try_connect().expect("the server answered a moment ago")
     }
 
     /// Kills it as a power cut would, and starts it again on the same port and directory.
-    pub(crate) fn crash_and_restart(&mut self) {
+    pub fn crash_and_restart(&mut self) {
         self.crash();
         self.restart();
     }
 
-    pub(crate) fn crash(&mut self) {
+    pub fn crash(&mut self) {
         self.child.kill().expect("it runs until it is killed");
         self.child.wait().expect("a killed child ends");
     }
 
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.child = spawn(self.port, &self.directory, &self.arguments);
         self.wait_until_it_answers();
     }
