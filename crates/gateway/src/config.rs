@@ -29,6 +29,7 @@ mod problem;
 mod raw;
 mod registry;
 mod source;
+mod tls;
 
 use std::net::SocketAddr;
 
@@ -38,6 +39,7 @@ use wire::{Families, InstanceId};
 
 use families::check_families;
 use registry::check_timings;
+use tls::check_tls;
 
 pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
 pub use broker::{BrokerConfig, RedisConfig};
@@ -48,6 +50,8 @@ pub use log::{LogConfig, LogFormat};
 pub use problem::{Problem, Problems, Source};
 pub use raw::RawConfig;
 pub use source::{FlagSetting, Sources};
+
+pub use crate::tls::Tls;
 
 /// What the gateway runs by.
 #[derive(Debug, Clone)]
@@ -66,6 +70,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where HAProxy's agent check asks.
     pub agent_listen: Option<SocketAddr>,
+    /// What the main port speaks TLS by; without it, it speaks plain TCP.
+    pub tls: Option<Tls>,
     /// What carries messages between instances.
     pub broker: BrokerConfig,
     /// Whose tokens are good.
@@ -99,6 +105,7 @@ impl Config {
             listen: raw.address("listen"),
             admin_listen: raw.address("admin_listen"),
             agent_listen: raw.optional_text("agent_listen").map(|_| raw.address("agent_listen")),
+            tls: check_tls(raw),
             broker: BrokerConfig::check(raw),
             auth,
             allowed_origins: Origins::new(raw.texts("http.allowed_origins")),

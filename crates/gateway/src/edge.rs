@@ -1,8 +1,8 @@
 //! The edge: accepts, speaks HTTP, checks tokens, and hands upgraded sockets to the shards. One thread.
 //!
 //! ```text
-//!   accept ─▶ hyper ─▶ route ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ place
-//!     │ at most HANDSHAKES_MAX at once         └▶ 4xx, 503, health, page: one answer, then close
+//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ place
+//!     │ at most HANDSHAKES_MAX at once                  └▶ 4xx, 503, health, page: one answer, then close
 //!     └ each has handshake_timeout for all of it, however slowly it sends or reads
 //! ```
 //!
@@ -27,10 +27,11 @@ use tokio::sync::Semaphore;
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
 use crate::counters::{Counter, ShardCounters};
-use crate::handoff::{Handoff, Opening};
+use crate::handoff::{Handoff, Opening, Transport};
 use crate::handshake::{Handshake, Refusal};
 use crate::health::{Health, Phase};
 use crate::page::Page;
+use crate::tls::Tls;
 
 pub(crate) mod answer;
 mod backoff;
@@ -43,7 +44,8 @@ pub(crate) use percent::percent_decode;
 use route::Route;
 
 /// Most requests in progress; above it nothing is accepted and the kernel's backlog fills. With
-/// [`HEAD_BYTES_MAX`] it bounds what unauthenticated peers can make the edge hold: 64 MiB.
+/// [`HEAD_BYTES_MAX`] it bounds what unauthenticated peers can make the edge hold: 64 MiB; with TLS, whose handshake
+/// messages may have 64 KiB, five times that.
 const HANDSHAKES_MAX: usize = 4096;
 /// Longest request head. HAProxy's own buffer (`tune.bufsize`) has the same size.
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -53,11 +55,13 @@ pub(crate) const HEADERS_MAX: usize = 64;
 /// What an operator may tune here.
 #[derive(Debug, Clone)]
 pub(crate) struct EdgeConfig {
-    /// How long a request may take, from accept to the last byte of the answer.
+    /// How long a request may take, from accept over TLS to the last byte of the answer.
     pub(crate) handshake_timeout: Duration,
     /// Most sockets on all shards; above it an upgrade is answered by 101 and close 1013, because HAProxy
     /// would take a 503 for the instance and try them all in turn.
     pub(crate) connections_max: u64,
+    /// With it the port speaks TLS and nothing else.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What the edge counts.
@@ -69,6 +73,8 @@ pub(crate) struct EdgeCounters {
     pub(crate) accept_errors: Counter,
     /// Requests that did not end in time.
     pub(crate) timeouts: Counter,
+    /// Connections on which the TLS handshake failed.
+    pub(crate) tls_errors: Counter,
     /// Connections on which HTTP was broken or broke off.
     pub(crate) http_errors: Counter,
     /// Requests refused by HTTP status.
@@ -158,39 +164,56 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         if stream.set_nodelay(true).is_err() {
             return; // The peer is gone already.
         }
+        let whole = async {
+            match &self.config.tls {
+                None => self.speak_http(stream).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => self.speak_http(stream).await,
+                    Err(error) => {
+                        self.counters.tls_errors.add(1);
+                        tracing::debug!(%error, "tls");
+                    }
+                },
+            }
+        };
+        if tokio::time::timeout(self.config.handshake_timeout, whole).await.is_err() {
+            self.counters.timeouts.add(1);
+        }
+    }
+
+    async fn speak_http<T: Transport>(&self, stream: T) {
         let promise = Cell::new(None);
         let service = service_fn(|request| std::future::ready(self.answer(request, &promise)));
         let http = http1::Builder::new()
-            .header_read_timeout(None) // The deadline below covers the head and everything after it.
+            .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        match tokio::time::timeout(self.config.handshake_timeout, http).await {
-            Err(_) => self.counters.timeouts.add(1),
-            Ok(Err(error)) => {
+        match http.await {
+            Err(error) => {
                 self.counters.http_errors.add(1);
                 tracing::debug!(%error, "http");
             }
-            Ok(Ok(())) => {
+            Ok(()) => {
                 if let Some(promise) = promise.take() {
-                    self.keep(promise).await;
+                    self.keep::<T>(promise).await;
                 }
             }
         }
     }
 
     /// Takes the socket out of this runtime and gives it away.
-    async fn keep(&self, promise: Promise) {
+    async fn keep<T: Transport>(&self, promise: Promise) {
         // Fails when the peer left before the 101 was written.
         let Ok(upgraded) = promise.upgrade.await else { return };
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("every connection served here is a TcpStream");
+        let parts = upgraded.downcast::<TokioIo<T>>().expect("hyper gives back what it was given");
         // A copy, because `read_buf` holds on to hyper's whole buffer even when it is empty.
         let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
-        let Ok(socket) = parts.io.into_inner().into_std() else { return };
+        let Ok((socket, tls)) = parts.io.into_inner().hand_over().await else { return };
         self.counters.upgrades.add(1);
         let Promise { session_id, path_tenant, opening, .. } = promise;
-        (self.place)(Handoff { socket, early, session_id, path_tenant, opening });
+        (self.place)(Handoff { socket, tls, early, session_id, path_tenant, opening });
     }
 
     fn answer(

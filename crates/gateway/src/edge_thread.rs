@@ -89,6 +89,7 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
     let edge_config = EdgeConfig {
         handshake_timeout: config.limits.handshake_timeout,
         connections_max: descriptors::connections_max(config.limits.connections_max),
+        tls: config.tls.clone(),
     };
     let verifier = Arc::clone(&rules.verifier);
     let handshake = Handshake::new(verifier, config.allowed_origins.clone(), config.auth.cookie.clone());

@@ -1,10 +1,13 @@
 //! What the edge gives a shard: an upgraded socket and what is known of its holder.
 
+use std::io;
 use std::net::TcpStream;
 
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
+use crate::tls::Session;
 use crate::token::Identity;
 
 /// One upgraded connection on its way from the edge to its shard. From here to close it belongs to the shard.
@@ -12,6 +15,8 @@ use crate::token::Identity;
 pub(crate) struct Handoff {
     /// Taken out of the edge's runtime; non-blocking.
     pub(crate) socket: TcpStream,
+    /// Over TLS, what was agreed on this socket; bytes that were read and not yet asked for lie in it too.
+    pub(crate) tls: Option<Session>,
     /// WebSocket bytes that came in one packet with the upgrade.
     pub(crate) early: Bytes,
     /// Drawn by the edge, anew for each connection: two tabs share a routing cookie and must not share a session.
@@ -20,6 +25,18 @@ pub(crate) struct Handoff {
     pub(crate) path_tenant: Option<TenantId>,
     /// What the upgrade said of the holder.
     pub(crate) opening: Opening,
+}
+
+/// What hyper speaks over.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Takes the socket out of the runtime of the calling thread.
+    async fn hand_over(self) -> io::Result<(TcpStream, Option<Session>)>;
+}
+
+impl Transport for tokio::net::TcpStream {
+    async fn hand_over(self) -> io::Result<(TcpStream, Option<Session>)> {
+        self.into_std().map(|socket| (socket, None))
+    }
 }
 
 /// How a connection begins.

@@ -43,6 +43,8 @@ mod rate;
 mod rules;
 mod session;
 mod socket;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 mod token;
 
 pub use gateway::{Gateway, StartError};
@@ -57,10 +59,11 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     runtime.block_on(async {
         let (instance, page) = (config.instance.clone(), config.dev_page);
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
         let gateway = Gateway::start(config)?;
         tracing::info!(%instance, listen = %gateway.listen_addr(), admin = %gateway.admin_addr(), "running");
         if page {
-            println!("http://{}/", gateway.listen_addr());
+            println!("{scheme}://{}/", gateway.listen_addr());
         }
         stop_signal().await;
         tokio::select! {

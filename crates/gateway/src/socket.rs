@@ -1,5 +1,6 @@
 //! One client's socket, as its shard sees it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 
@@ -26,10 +27,11 @@ impl Socket {
         }
     }
 
-    /// Waits until a read may succeed.
+    /// Waits until a read may succeed. One task alone may wait: its waker takes the socket's own place for one, where
+    /// tokio's `readable` would keep a waiter in the future of every idle connection.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Plain(stream) => stream.readable().await,
+            Self::Plain(stream) => poll_fn(|context| stream.poll_read_ready(context)).await,
             Self::Tls(socket) => socket.readable().await,
         }
     }

@@ -125,6 +125,8 @@ pub const KEYS: &[Key] = &[
     key("admin_listen", ADDRESS, "\"127.0.0.1:9090\""),
     optional("agent_listen", ADDRESS),
     derived("broker", Kind::Choice(&["memory", "redis"])),
+    optional("tls.cert_file", FILE),
+    optional("tls.key_file", FILE),
     Key { name: "redis.url", kind: REDIS_URL, default: Fallback::Absent, secret: Secrecy::UrlUser },
     key("redis.prefix", NAME, "\"tidegate\""),
     key("redis.pool_size", Kind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),

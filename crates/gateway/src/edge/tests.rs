@@ -34,7 +34,7 @@ impl TestEdge {
         let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
-            EdgeConfig { handshake_timeout, connections_max: 2 },
+            EdgeConfig { handshake_timeout, connections_max: 2, tls: None },
             handshake,
             health.clone(),
             Some(page),

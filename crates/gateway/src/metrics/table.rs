@@ -26,6 +26,12 @@ pub(super) const METRICS: &[Metric] = &[
         EdgeCounter(|c| &c.timeouts),
     ),
     metric(
+        "tidegate_tls_errors_total",
+        Unit::Count,
+        "TLS handshakes that failed: another protocol, no suite in common, a certificate the client does not trust.",
+        EdgeCounter(|c| &c.tls_errors),
+    ),
+    metric(
         "tidegate_http_errors_total",
         Unit::Count,
         "Connections on which HTTP was broken, or broke off before an answer.",

@@ -6,4 +6,5 @@ mod fit;
 mod given;
 mod sources;
 mod temp_file;
+mod tls;
 mod told;

@@ -95,7 +95,8 @@ fn every_key_changes_what_the_gateway_runs_by() {
         format!("{:?}", config.unwrap_or_else(|problems| panic!("{problems}")))
     };
     let redis = ("redis.url", "redis://127.0.0.1:6379");
-    for key in KEYS {
+    // Those of TLS mean nothing one by one; `tls.rs` tests what is read of them.
+    for key in KEYS.iter().filter(|key| !key.name.starts_with("tls.")) {
         let one_more = |default: &str| (default.parse::<i64>().expect("a number") + 1).to_string();
         let other = match (key.name, key.kind, key.default) {
             ("shards", ..) => "251".to_owned(),

@@ -1,0 +1,70 @@
+//! `[tls]`: two files that fit each other, or none; and nothing of it in a gateway that cannot speak TLS.
+
+use crate::given::{check, serving};
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_gateway_that_cannot_speak_tls_refuses_it_and_says_how_to_build_one_that_can() {
+    let problems = check(serving(&[("TIDEGATE_TLS_CERT_FILE", "a.pem"), ("TIDEGATE_TLS_KEY_FILE", "b.pem")]));
+    let problems = problems.unwrap_err();
+    assert!(problems.starts_with("2 problems "), "{problems}");
+    assert_eq!(problems.matches("cargo build --release --features tls").count(), 2, "{problems}");
+    assert!(check(serving(&[])).unwrap().tls.is_none());
+}
+
+#[cfg(feature = "tls")]
+mod with_tls {
+    use std::path::Path;
+
+    use super::*;
+    use crate::temp_file::TempFile;
+
+    fn key_file(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name);
+        path.to_str().expect("the repository lies at a path in UTF-8").to_owned()
+    }
+
+    fn problems(files: &[(&str, &str)]) -> String {
+        let problems = check(serving(files)).unwrap_err();
+        assert_eq!(problems.matches("\n    expected ").count(), files.len().max(1), "{problems}");
+        problems
+    }
+
+    const CERTIFICATE: &str = "TIDEGATE_TLS_CERT_FILE";
+    const KEY: &str = "TIDEGATE_TLS_KEY_FILE";
+
+    #[test]
+    fn a_certificate_and_its_key_are_taken_together_or_not_at_all() {
+        let (certificate, key) = (key_file("test_only_tls_certificate.pem"), key_file("test_only_tls_key.pem"));
+        assert!(check(serving(&[(CERTIFICATE, &certificate), (KEY, &key)])).unwrap().tls.is_some());
+        assert!(check(serving(&[])).unwrap().tls.is_none());
+        let told = problems(&[(CERTIFICATE, &certificate)]);
+        assert!(told.contains("tls.key_file is not set") && told.contains("because tls.cert_file is set"), "{told}");
+        let told = problems(&[(KEY, &key)]);
+        assert!(told.contains("tls.cert_file is not set") && told.contains("because tls.key_file is set"), "{told}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_either_file_is_told_at_once() {
+        let told = problems(&[(CERTIFICATE, "no-such.pem"), (KEY, "no-such.key")]);
+        assert_eq!(told.matches("a file that can be read: No such file").count(), 2, "{told}");
+        // Each given in the other's place.
+        let (certificate, key) = (key_file("test_only_tls_certificate.pem"), key_file("test_only_tls_key.pem"));
+        let told = problems(&[(CERTIFICATE, &key), (KEY, &certificate)]);
+        assert_eq!(told.matches("there is none in it").count(), 2, "{told}");
+        let line = |name: &str, body: &str| format!("-----BEGIN {name}-----\n{body}\n-----END {name}-----\n");
+        let broken = TempFile::new("tls-broken.pem", &line("CERTIFICATE", "AAAA"));
+        let hidden = TempFile::new("tls-hidden.pem", &line("PRIVATE KEY", "hidden! hidden!"));
+        let told = problems(&[(CERTIFICATE, broken.0.to_str().unwrap()), (KEY, hidden.0.to_str().unwrap())]);
+        assert!(told.contains("chain behind it; number 1 in it: ") && told.contains("it is not base64"), "{told}");
+        assert!(!told.contains("hidden!"), "{told}");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_found_at_start() {
+        let (certificate, other) = (key_file("test_only_tls_certificate.pem"), key_file("test_only_tls_other_key.pem"));
+        let told = check(serving(&[(CERTIFICATE, &certificate), (KEY, &other)])).unwrap_err();
+        assert!(told.starts_with("1 problem ") && told.contains("tls.key_file = "), "{told}");
+        assert!(told.contains("the private key of the certificate"), "{told}");
+    }
+}

@@ -1,0 +1,142 @@
+//! Handshakes: which are made, and that those which are not cost no more than their deadline.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::HandshakeKind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::{Client, DEADLINE};
+use crate::dial;
+use crate::fleet::Fleet;
+
+/// Says `bytes`, and gives all that comes until the gateway closes.
+async fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The gateway may close before it has read all.
+    let _ = stream.write_all(bytes).await;
+    read_to_end(&mut stream).await
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    match timeout(DEADLINE, stream.read_to_end(&mut heard)).await.expect("the gateway closes") {
+        // What was not read when it closed comes back as a reset.
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        Ok(_) => {}
+    }
+    heard
+}
+
+/// The administration port speaks plain HTTP whatever the main port speaks.
+async fn metric(fleet: &Fleet, name: &str) -> u64 {
+    let request = "GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
+    let text = String::from_utf8(say(fleet.gateway(0).admin_addr(), request.as_bytes()).await).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_no_tls_is_closed_and_disturbs_nobody() {
+    let fleet = Fleet::start(1, None, "");
+    let address = fleet.gateway(0).listen_addr();
+    let mut bystander = fleet.client(0, "bystander").await;
+    let begun = Instant::now();
+    let cases: [&[u8]; 6] = [
+        b"GET /ws HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET /readyz HTTP/1.0\r\n\r\n",
+        &[0; 4096],
+        &[0xff; 40_000],
+        // Application data, and a handshake that is none.
+        &[23, 3, 3, 0, 4, 1, 2, 3, 4],
+        &[22, 3, 1, 0, 4, 9, 9, 9, 9],
+    ];
+    for bytes in cases {
+        let heard = say(address, bytes).await;
+        assert!(heard.len() <= 16, "at most an alert: {heard:?}");
+        assert!(heard.is_empty() || heard[0] == 21, "an alert: {heard:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "at once, not at the deadline");
+    assert_eq!(metric(&fleet, "tidegate_tls_errors_total").await, cases.len() as u64);
+    assert_eq!(bystander.publish("system:news", 1).await["type"], "ack");
+}
+
+#[tokio::test]
+async fn a_slow_handshake_is_closed_at_its_deadline() {
+    let deadline = Duration::from_millis(400);
+    let fleet = Fleet::start(1, None, "[limits]\nhandshake_timeout_ms = 400\n");
+    let address = fleet.gateway(0).listen_addr();
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut from, mut to) = stream.split();
+    let drip = async {
+        // A byte every 20 ms keeps any timeout between bytes from firing.
+        let hello = [&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..], &[7; 500]].concat();
+        for byte in hello {
+            if to.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut end = [0; 1];
+    tokio::select! {
+        () = drip => panic!("not closed"),
+        read = from.read(&mut end) => assert!(matches!(read, Ok(0) | Err(_)), "closed without an answer"),
+    }
+    assert!(begun.elapsed() >= deadline, "not before the deadline");
+    assert_eq!(say(address, b"").await, b"", "the same for one that says nothing");
+    // The deadline is for all of it: TLS, and the request over it.
+    let stream = dial::over(TcpStream::connect(address).await.unwrap()).await;
+    read_to_end(&mut stream.into_inner().0).await;
+    assert_eq!(metric(&fleet, "tidegate_http_timeouts_total").await, 3);
+}
+
+#[tokio::test]
+async fn clients_of_both_versions_are_served() {
+    let fleet = Fleet::start(1, None, "");
+    for version in rustls::ALL_VERSIONS {
+        let config = Arc::new(dial::trusting(&[version]));
+        let socket = TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+        let stream = dial::with(&config, socket).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+        let token = fleet.token("acme", "alice", &["system:*"]);
+        let mut client = Client::upgrade_over(stream, "/ws", Some(&token)).await;
+        client.expect("welcome").await;
+        assert_eq!(client.publish("system:news", 1).await["type"], "ack");
+    }
+}
+
+#[tokio::test]
+async fn http_1_is_agreed_on_and_nothing_else() {
+    let fleet = Fleet::start(1, None, "");
+    let offer = async |protocols: &[&[u8]]| {
+        let mut config = dial::trusting(rustls::ALL_VERSIONS);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        let socket = TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+        dial::with(&Arc::new(config), socket).await
+    };
+    let stream = offer(&[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert!(offer(&[b"h2"]).await.is_err(), "it could not be spoken");
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_resumes_its_tls_session() {
+    let fleet = Fleet::start(1, None, "");
+    let config = Arc::new(dial::trusting(rustls::ALL_VERSIONS));
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let socket = TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+        let stream = dial::with(&config, socket).await.unwrap();
+        kinds.push(stream.get_ref().1.handshake_kind());
+        let token = fleet.token("acme", "alice", &[]);
+        // The ticket comes before the first bytes that are read here.
+        Client::upgrade_over(stream, "/ws", Some(&token)).await.expect("welcome").await;
+    }
+    assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+}

@@ -1,0 +1,22 @@
+//! TLS on the main port: all that the cluster's tests show, and what only TLS can break.
+
+#[path = "../cluster/client.rs"]
+mod client;
+mod dial;
+#[path = "../cluster/fleet.rs"]
+mod fleet;
+
+#[path = "../cluster/bad_input.rs"]
+mod bad_input;
+#[path = "../cluster/delivery.rs"]
+mod delivery;
+#[path = "../cluster/outage.rs"]
+mod outage;
+#[path = "../cluster/slow_reader.rs"]
+mod slow_reader;
+
+mod ending;
+mod first_bytes;
+mod handshake;
+mod large;
+mod split;
