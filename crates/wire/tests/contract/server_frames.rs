@@ -1,0 +1,160 @@
+//! What the gateway sends: every case of `server_frames.json`, read into the code's own types and written back
+//! byte by byte. Also the bytes around it, `websocket.json`.
+
+use serde_json::Value;
+use wire::{Close, Encoded, ErrorCode, GapReason, Opcode, Position, ServerFrame, Welcome};
+
+use crate::vectors::{Vectors, hex, unhex};
+
+/// The `type` of every control frame the gateway sends. A new one does not compile until it is here, and then
+/// fails until `docs/protocol.md` and the vectors have it.
+pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
+    match frame {
+        ServerFrame::Welcome(_) => "welcome",
+        ServerFrame::Subscribed { .. } => "subscribed",
+        ServerFrame::Unsubscribed { .. } => "unsubscribed",
+        ServerFrame::Ack { .. } => "ack",
+        ServerFrame::Error { .. } => "error",
+        ServerFrame::Refreshed { .. } => "refreshed",
+        ServerFrame::Pong { .. } => "pong",
+        ServerFrame::Position { .. } => "position",
+        ServerFrame::Gap { .. } => "gap",
+        ServerFrame::Degraded { .. } => "degraded",
+        ServerFrame::Reconnect { .. } => "reconnect",
+        ServerFrame::Bye { .. } => "bye",
+    }
+}
+
+/// Reads a control frame as a client would, into the type that the gateway writes it from.
+pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
+    let payload = &frame["payload"];
+    let channel = frame["channel"].as_str();
+    let correlation_id = frame["correlation_id"].as_str();
+    let position = |value: &Value| value.as_str().map(|text| text.parse::<Position>().expect("a position"));
+    let number = |name: &str| payload[name].as_u64().expect("a number");
+    let text = |name: &str| payload[name].as_str().expect("a text");
+    let flag = |name: &str| payload[name].as_bool().expect("true or false");
+    Some(match frame["type"].as_str()? {
+        "welcome" => ServerFrame::Welcome(Welcome {
+            session_id: text("session_id"),
+            user: text("user"),
+            tenant: text("tenant"),
+            instance: text("instance"),
+            ping_interval_ms: number("ping_interval_ms"),
+            message_bytes_max: usize::try_from(number("message_bytes_max")).ok()?,
+            messages_per_second: u32::try_from(number("messages_per_second")).ok()?,
+            channels_max: usize::try_from(number("channels_max")).ok()?,
+        }),
+        "subscribed" => ServerFrame::Subscribed {
+            channel: channel?,
+            position: position(&frame["position"]),
+            resumed: flag("resumed"),
+            degraded: flag("degraded"),
+            correlation_id,
+        },
+        "unsubscribed" => ServerFrame::Unsubscribed { channel: channel?, correlation_id },
+        "ack" => {
+            let level = ["durable"].into_iter().find(|level| *level == text("level"))?;
+            ServerFrame::Ack { channel: channel?, position: position(&frame["position"]), level, correlation_id }
+        }
+        "error" => ServerFrame::Error {
+            code: ErrorCode::ALL.into_iter().find(|code| code.as_str() == text("code"))?,
+            message: text("message"),
+            channel,
+            retry_after_ms: payload.get("retry_after_ms").and_then(Value::as_u64),
+            correlation_id,
+        },
+        "refreshed" => ServerFrame::Refreshed { correlation_id },
+        "pong" => ServerFrame::Pong { correlation_id },
+        "position" => ServerFrame::Position { channel: channel?, position: position(&frame["position"])? },
+        "gap" => ServerFrame::Gap {
+            channel: channel?,
+            after: position(&payload["after"]),
+            upto: position(&payload["upto"]),
+            reason: GapReason::ALL.into_iter().find(|reason| reason.as_str() == text("reason"))?,
+            certain: flag("certain"),
+        },
+        "degraded" => ServerFrame::Degraded { degraded: flag("degraded") },
+        "reconnect" => ServerFrame::Reconnect { after_ms: number("after_ms") },
+        "bye" => ServerFrame::Bye { code: u16::try_from(number("code")).ok()?, reason: text("reason") },
+        _ => return None,
+    })
+}
+
+#[test]
+fn frames_are_the_frozen_bytes() {
+    let vectors = Vectors::load("server_frames.json");
+    for case in vectors.cases("frames") {
+        let text = case.text("text");
+        let value: Value = serde_json::from_str(text).unwrap();
+        let frame = read(&value).unwrap_or_else(|| panic!("{}: not a frame of this gateway", case.at));
+        let encoded = frame.encode();
+        assert_eq!(std::str::from_utf8(encoded.payload()).unwrap(), text, "{}", case.at);
+        assert_eq!(encoded.bytes()[0], 0x81, "{}: a control frame is text", case.at);
+        assert!(value.get("timestamp").is_none(), "{}: only messages have a timestamp", case.at);
+    }
+}
+
+#[test]
+fn every_type_error_code_and_gap_reason_that_a_client_must_know_is_a_frame() {
+    let vectors = Vectors::load("server_frames.json");
+    let values: Vec<Value> =
+        vectors.cases("frames").iter().map(|case| serde_json::from_str(case.text("text")).unwrap()).collect();
+    for kind in crate::tables::server_types() {
+        assert!(values.iter().any(|value| value["type"] == *kind), "no frame of type {kind}");
+    }
+}
+
+#[test]
+fn what_later_gateways_may_send_is_none_of_this_ones() {
+    let vectors = Vectors::load("server_frames.json");
+    let known = crate::tables::server_types();
+    for case in vectors.cases("ignore") {
+        let value: Value = serde_json::from_str(case.text("text")).unwrap();
+        assert!(!known.contains(&value["type"].as_str().unwrap()), "{}: is known", case.at);
+        assert!(value.get("timestamp").is_none(), "{}: would be a message", case.at);
+    }
+    for case in vectors.cases("accept") {
+        let value: Value = serde_json::from_str(case.text("text")).unwrap();
+        assert_eq!(value["type"], case.text("type"), "{}", case.at);
+        assert!(known.contains(&case.text("type")), "{}: a known type with something new in it", case.at);
+        let written = read(&value).map(|frame| frame.encode().payload().to_vec());
+        assert_ne!(written.as_deref(), Some(case.text("text").as_bytes()), "{}: holds nothing new", case.at);
+    }
+}
+
+#[test]
+fn bye_says_whether_to_come_back_for_every_code() {
+    for close in Close::ALL {
+        let encoded = ServerFrame::Bye { code: close.code(), reason: close.reason() }.encode();
+        let value: Value = serde_json::from_slice(encoded.payload()).unwrap();
+        assert_eq!(value["payload"]["reconnect"], Close::should_reconnect(close.code()), "{close:?}");
+    }
+}
+
+#[test]
+fn websocket_frames_are_the_frozen_bytes() {
+    let vectors = Vectors::load("websocket.json");
+    for case in vectors.cases("frames") {
+        let opcode = match case.number("opcode") {
+            1 => Opcode::Text,
+            2 => Opcode::Binary,
+            8 => Opcode::Close,
+            9 => Opcode::Ping,
+            10 => Opcode::Pong,
+            other => panic!("{}: no server sends opcode {other}", case.at),
+        };
+        let (payload, whole) = match case.find_text("fill") {
+            None => (unhex(case.text("payload_hex")), unhex(case.text("frame_hex"))),
+            Some(fill) => {
+                let payload = unhex(fill).repeat(usize::try_from(case.number("count")).unwrap());
+                let whole = [&unhex(case.text("head_hex"))[..], &payload].concat();
+                (payload, whole)
+            }
+        };
+        let encoded = Encoded::new(opcode, &payload);
+        let shown = |bytes: &[u8]| hex(&bytes[..bytes.len().min(64)]);
+        assert_eq!(encoded.bytes(), whole, "{}: {} is not {}", case.at, shown(encoded.bytes()), shown(&whole));
+        assert_eq!(encoded.payload(), payload, "{}", case.at);
+    }
+}

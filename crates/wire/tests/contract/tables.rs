@@ -1,0 +1,188 @@
+//! The tables of `docs/protocol.md`, `close_codes.json` and `errors.json` list what the code has, and no more.
+
+use wire::{ClientFrame, Close, ErrorCode, GapReason, ServerFrame, Welcome};
+
+use crate::document::Document;
+use crate::vectors::Vectors;
+
+/// Every type that a client may send, in the document's order.
+pub(crate) fn client_types() -> &'static [&'static str] {
+    &["hello", "subscribe", "unsubscribe", "publish", "refresh", "ping", "pong"]
+}
+
+/// Every type of control frame that the gateway sends, in the document's order.
+pub(crate) fn server_types() -> &'static [&'static str] {
+    &[
+        "welcome",
+        "subscribed",
+        "unsubscribed",
+        "ack",
+        "error",
+        "refreshed",
+        "pong",
+        "position",
+        "gap",
+        "degraded",
+        "reconnect",
+        "bye",
+    ]
+}
+
+fn yes_or_no(cell: &str) -> bool {
+    match cell {
+        "yes" => true,
+        "no" => false,
+        other => panic!("yes or no, not {other:?}"),
+    }
+}
+
+#[test]
+fn frame_types() {
+    let document = Document::load();
+    assert_eq!(document.column("client frames", 0), client_types());
+    assert_eq!(document.column("gateway frames", 0), server_types());
+    // The lists above are the code's.
+    let bodies = client_types().iter().map(|kind| {
+        let text = format!(r#"{{"type":"{kind}","channel":"system","payload":{{"token":"t"}}}}"#);
+        let frame = ClientFrame::parse(&text).map(|frame| crate::client_frames::type_of(&frame.body));
+        (*kind, frame.map_err(|bad| bad.code))
+    });
+    for (kind, parsed) in bodies {
+        assert_eq!(parsed, Ok(kind));
+    }
+    for kind in server_types().iter().filter(|kind| !client_types().contains(kind)) {
+        let refused = ClientFrame::parse(&format!(r#"{{"type":"{kind}"}}"#)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::UnknownType, "{kind}");
+    }
+    let sentence = ClientFrame::parse(r#"{"type":"?"}"#).unwrap_err().message;
+    let (last, others) = client_types().split_last().unwrap();
+    assert!(sentence.contains(&format!("{} and {last}", others.join(", "))), "{sentence}");
+    assert_eq!(sample_frames().map(|frame| crate::server_frames::type_of(&frame)), *server_types());
+}
+
+/// One of each. [`crate::server_frames::type_of`] does not compile without the newest.
+fn sample_frames() -> [ServerFrame<'static>; 12] {
+    let welcome = Welcome {
+        session_id: "",
+        user: "",
+        tenant: "",
+        instance: "",
+        ping_interval_ms: 0,
+        message_bytes_max: 0,
+        messages_per_second: 0,
+        channels_max: 0,
+    };
+    let (channel, correlation_id, position) = ("", None, None);
+    let code = ErrorCode::Internal;
+    [
+        ServerFrame::Welcome(welcome),
+        ServerFrame::Subscribed { channel, position, resumed: false, degraded: false, correlation_id },
+        ServerFrame::Unsubscribed { channel, correlation_id },
+        ServerFrame::Ack { channel, position, level: "durable", correlation_id },
+        ServerFrame::Error { code, message: "", channel: None, retry_after_ms: None, correlation_id },
+        ServerFrame::Refreshed { correlation_id },
+        ServerFrame::Pong { correlation_id },
+        ServerFrame::Position { channel, position: wire::Position::default() },
+        ServerFrame::Gap { channel, after: None, upto: None, reason: GapReason::Expired, certain: false },
+        ServerFrame::Degraded { degraded: false },
+        ServerFrame::Reconnect { after_ms: 0 },
+        ServerFrame::Bye { code: 1000, reason: "" },
+    ]
+}
+
+#[test]
+fn close_codes() {
+    let own =
+        |close: Close| (close.code().to_string(), close.reason().to_owned(), Close::should_reconnect(close.code()));
+    let code_has = Close::ALL.map(own);
+    let rows = Document::load().table("close codes");
+    let listed: Vec<_> = rows.iter().map(|row| (row[0].clone(), row[1].clone(), yes_or_no(&row[2]))).collect();
+    assert_eq!(listed, code_has, "the table of close codes in docs/protocol.md");
+    let vectors = Vectors::load("close_codes.json");
+    let frozen = |case: &crate::vectors::Case<'_>| {
+        (case.number("code").to_string(), case.text("reason").to_owned(), case.flag("reconnect"))
+    };
+    assert_eq!(vectors.cases("codes").iter().map(frozen).collect::<Vec<_>>(), code_has);
+    for case in vectors.cases("others") {
+        let code = u16::try_from(case.number("code")).unwrap();
+        assert!(Close::ALL.iter().all(|close| close.code() != code), "{}: is one of ours", case.at);
+        assert_eq!(Close::should_reconnect(code), case.flag("reconnect"), "{}: {code}", case.at);
+    }
+}
+
+#[test]
+fn ranges_of_close_codes() {
+    let rows = Document::load().table("close ranges");
+    let mut told = vec![None; 65_536];
+    for row in &rows {
+        for part in row[0].split(", ") {
+            let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("{text:?} is a close code"));
+            let (first, last) = part.split_once('–').unwrap_or((part, part));
+            let (first, last) = (number(first), number(last));
+            for (code, told) in (first..).zip(&mut told[first..=last]) {
+                assert_eq!(told.replace(yes_or_no(&row[1])), None, "{code} stands in two rows");
+            }
+        }
+    }
+    for (code, told) in (0..=u16::MAX).zip(told) {
+        let expected = Close::should_reconnect(code);
+        match told {
+            Some(told) => assert_eq!(told, expected, "{code}"),
+            None => assert!(!expected && !(1000..=4999).contains(&code), "{code} stands in no row"),
+        }
+    }
+}
+
+#[test]
+fn error_codes() {
+    let code_has = ErrorCode::ALL.map(|code| (code.as_str().to_owned(), code.retryable()));
+    let rows = Document::load().table("error codes");
+    let listed: Vec<_> = rows.iter().map(|row| (row[0].clone(), yes_or_no(&row[1]))).collect();
+    assert_eq!(listed, code_has, "the table of error codes in docs/protocol.md");
+    let vectors = Vectors::load("errors.json");
+    let frozen: Vec<_> =
+        vectors.cases("codes").iter().map(|case| (case.text("code").to_owned(), case.flag("retryable"))).collect();
+    assert_eq!(frozen, code_has);
+}
+
+#[test]
+fn gap_reasons() {
+    let listed = Document::load().column("gap reasons", 0);
+    assert_eq!(listed, GapReason::ALL.map(GapReason::as_str));
+}
+
+/// `pub const NAME: …` of `limits.rs`, so that a limit cannot be added without the document.
+fn names_of_limits() -> Vec<&'static str> {
+    let lines = include_str!("../../src/limits.rs").lines();
+    lines.filter_map(|line| line.strip_prefix("pub const ")).map(|rest| rest.split(':').next().unwrap()).collect()
+}
+
+#[test]
+fn limits() {
+    macro_rules! limits {
+        ($($name:ident),*) => { vec![$((stringify!($name).to_owned(), wire::$name.to_string())),*] };
+    }
+    let code_has = limits![
+        CHANNEL_BYTES_MAX,
+        NAME_BYTES_MAX,
+        TYPE_BYTES_MAX,
+        CORRELATION_ID_BYTES_MAX,
+        CHANNELS_PER_CONNECTION_MAX,
+        TOKEN_BYTES_MAX,
+        BINARY_HEADER_BYTES_MAX,
+        BATCH_MESSAGES_MAX,
+        SUBPROTOCOL
+    ];
+    assert_eq!(code_has.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), names_of_limits());
+    let rows = Document::load().table("limits");
+    let listed: Vec<_> = rows.iter().map(|row| (row[0].clone(), row[1].replace(' ', ""))).collect();
+    assert_eq!(listed, code_has, "the table of limits in docs/protocol.md");
+}
+
+/// A reason is sent in a close frame, behind two bytes of code (RFC 6455 §5.5).
+#[test]
+fn reasons_fit_a_close_frame() {
+    for close in Close::ALL {
+        assert!(close.reason().len() <= 123, "{close:?}");
+    }
+}
