@@ -15,6 +15,8 @@ const isBehind = (a, b) => {
   return ag > bg || (ag === bg && ao > bo);
 };
 
+const offset = (position) => position.split("-")[1];
+
 /** Whether a subscription to `pattern` hears `channel`. */
 const hears = (pattern, channel) =>
   pattern === channel || (pattern.endsWith(":*") && channel.startsWith(pattern.slice(0, -1)));
@@ -33,12 +35,13 @@ class Client {
   async connect() {
     this.view.state("connecting");
     const token = await this.token();
+    if (!this.wanted) return; // cut meanwhile
     if (!token) return this.later();
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/ws`, "tidegate.v1");
     this.socket = socket;
     socket.onopen = () => {
-      const channels = [...this.channels].map(([channel, position]) => (position ? { channel, position } : { channel }));
+      const channels = [...this.channels].map(([channel, position]) => ({ channel, position }));
       this.send({ type: "hello", payload: { token, channels } });
     };
     socket.onmessage = (event) => this.receive(JSON.parse(event.data));
@@ -70,12 +73,12 @@ class Client {
       case "welcome":
         this.attempt = 0;
         this.openedAt = Date.now();
-        this.view.state("open");
         this.view.welcome(payload);
         return;
       case "subscribed":
         if (position) this.channels.set(channel, position);
-        this.view.note(payload.resumed ? `resumed ${channel} behind ${position}` : `subscribed ${channel}`);
+        if (payload.degraded) this.view.note(`${channel} waits for Redis`);
+        else this.view.note(payload.resumed ? `resumed ${channel} after ${offset(position)}` : `subscribed ${channel}`);
         return this.view.held(this.channels);
       case "unsubscribed":
         this.channels.delete(channel);
@@ -87,11 +90,14 @@ class Client {
         if (payload.upto) this.seen(channel, payload.upto);
         return this.view.note(`gap in ${channel}: ${payload.reason}; reload what you show`, "gap");
       case "error":
-        if (channel && !id) this.channels.delete(channel);
-        if (!id) this.view.note(`${payload.code}: ${payload.message}`, "error");
-        return;
+        if (id) return; // the answer to a publish
+        this.view.note(`${payload.code}: ${payload.message}`, "error");
+        // A channel that was refused now would be refused after the next reconnect too.
+        if (channel && !payload.retryable && payload.code !== "already_subscribed") this.channels.delete(channel);
+        return this.view.held(this.channels);
       case "degraded":
-        return this.view.note(payload.degraded ? "Redis is away: only this instance is heard" : "Redis is back");
+        if (payload.degraded) return this.view.note("this instance lost Redis: messages may be late");
+        return this.view.note("this instance has Redis back");
       case "reconnect":
         this.moveAfter = payload.after_ms;
         return this.view.note(`asked to come back in ${payload.after_ms} ms`);
@@ -112,11 +118,14 @@ class Client {
 
   closed(socket, { code, reason }) {
     if (socket !== this.socket) return;
-    this.view.state(this.wanted ? "away" : "off");
-    this.view.note(`connection ended: ${code}${reason ? ` ${reason}` : ""}`);
+    for (const resolve of this.answers.values()) resolve(null);
+    this.answers.clear();
+    this.view.note(`connection ended: ${code} ${reason || (code === 1006 ? "without a close frame" : "")}`);
     if (!this.wanted) return;
-    if (shouldReconnect(code)) this.later();
-    else this.view.note("coming back unchanged cannot help", "error");
+    if (shouldReconnect(code)) return this.later();
+    this.wanted = false;
+    this.view.state("off");
+    this.view.note("coming back unchanged cannot help", "error");
   }
 
   /** Full jitter: everybody who lost the same instance comes back at another moment. */
@@ -132,6 +141,7 @@ class Client {
     this.wanted = false;
     clearTimeout(this.timer);
     this.socket?.close(1000, "cut on the page");
+    this.view.state("off");
   }
 
   mend() {
@@ -139,22 +149,27 @@ class Client {
     this.connect();
   }
 
+  /** Without a connection it is asked for, or left out, when the next one opens. */
   subscribe(channel) {
+    if (!this.channels.has(channel)) this.channels.set(channel, null);
     this.send({ type: "subscribe", channel });
+    this.view.held(this.channels);
   }
 
   unsubscribe(channel) {
-    this.send({ type: "unsubscribe", channel });
+    if (this.send({ type: "unsubscribe", channel })) return;
+    this.channels.delete(channel);
+    this.view.held(this.channels);
   }
 
-  /** Resolves with the `ack` or `error` frame, or null when nobody is there to answer. */
+  /** Resolves with the `ack` or `error` frame, undefined without a connection, null when it ended without an answer. */
   publish(channel, event, payload) {
     return new Promise((resolve) => {
       const id = crypto.randomUUID?.() ?? String(Math.random());
       this.answers.set(id, resolve);
       if (!this.send({ type: "publish", channel, event, payload, correlation_id: id })) {
         this.answers.delete(id);
-        resolve(null);
+        resolve(undefined);
       }
     });
   }
@@ -183,6 +198,7 @@ class View {
     this.find(".subscribe").addEventListener("submit", (event) => {
       event.preventDefault();
       client.subscribe(this.find(".wanted").value.trim());
+      this.find(".wanted").value = "";
     });
   }
 
@@ -191,27 +207,38 @@ class View {
     const badge = this.find(".state");
     badge.textContent = names[state];
     badge.className = `state ${state}`;
-    this.find(".cut").textContent = this.client?.wanted === false ? "Mend the line" : "Cut the line";
+    this.root.dataset.state = state;
+    this.find(".cut").textContent = state === "off" ? "Mend the line" : "Cut the line";
+    if (this.home) this.find(".where").textContent = `${state === "open" ? "on" : "was on"} ${this.home}`;
   }
 
   welcome({ instance, session_id, tenant }) {
     this.root.dataset.instance = instance;
-    this.find(".where").textContent = `on ${instance} · tenant ${tenant} · session ${session_id.slice(0, 8)}`;
+    this.home = `${instance} · tenant ${tenant} · session ${session_id.slice(0, 8)}`;
+    this.state("open");
   }
 
+  /** Changes items in place: one that is replaced under the pointer swallows the click. */
   held(channels) {
-    const items = [...channels].map(([channel, position]) => {
-      const item = document.createElement("li");
-      const where = document.createElement("small");
-      where.textContent = position ? `at ${position.split("-")[1]}` : "";
-      const drop = document.createElement("button");
-      drop.textContent = "×";
-      drop.title = `Unsubscribe ${channel}`;
-      drop.addEventListener("click", () => this.client.unsubscribe(channel));
-      item.append(channel, where, drop);
-      return item;
-    });
-    this.find(".held").replaceChildren(...items);
+    const list = this.find(".held");
+    for (const item of [...list.children]) if (!channels.has(item.dataset.channel)) item.remove();
+    for (const [channel, position] of channels) {
+      const old = [...list.children].find((item) => item.dataset.channel === channel);
+      const item = old ?? this.heldItem(channel);
+      if (!old) list.append(item);
+      item.querySelector("small").textContent = position ? `at ${offset(position)}` : "";
+    }
+  }
+
+  heldItem(channel) {
+    const item = document.createElement("li");
+    item.dataset.channel = channel;
+    const drop = document.createElement("button");
+    drop.textContent = "×";
+    drop.title = `Unsubscribe ${channel}`;
+    drop.addEventListener("click", () => this.client.unsubscribe(channel));
+    item.append(channel, document.createElement("small"), drop);
+    return item;
   }
 
   message({ type, channel, payload, position, timestamp }, openedAt) {
@@ -229,26 +256,25 @@ class View {
       this.find(".latency").textContent = `${latency} ms`;
       this.find(".median").textContent = `${sorted[sorted.length >> 1]} ms`;
     }
-    this.log(`${type}  ${channel}  ${JSON.stringify(payload)}`, late ? "late" : "", position);
+    this.log([type, channel, JSON.stringify(payload)], late ? "late" : "", position);
     this.held(this.client.channels);
   }
 
   note(text, kind = "note") {
-    this.log(text, kind);
+    this.log([text], kind);
   }
 
-  log(text, kind, position) {
+  log(texts, kind, position) {
+    const part = (name, text) => Object.assign(document.createElement(name), { textContent: text });
     const item = document.createElement("li");
     if (kind) item.className = kind;
-    if (position) item.dataset.position = position;
     const what = document.createElement("span");
     what.className = "what";
-    what.textContent = text;
+    what.append(...texts.flatMap((text) => [part("span", text), " "]));
     item.append(what);
     if (position) {
-      const where = document.createElement("small");
-      where.textContent = position.split("-")[1];
-      item.append(where);
+      item.dataset.position = position;
+      item.append(part("small", offset(position)));
     }
     const log = this.find(".log");
     log.prepend(item);
@@ -262,6 +288,7 @@ for (const user of ["alice", "bob"]) {
   const client = new Client(user, view);
   client.channels.set("collection:42:*", null);
   client.channels.set("system:*", null);
+  client.channels.set(`user:${user}:*`, null);
   view.attach(client);
   clients[user] = client;
   client.connect();
@@ -281,16 +308,20 @@ async function publish(times) {
   } catch (error) {
     return say(`the payload is not JSON: ${error.message}`, true);
   }
-  const client = clients[value("as")];
+  const [channel, client] = [value("channel"), clients[value("as")]];
   const frames = [];
   for (let n = 1; n <= times; n += 1) {
     const body = times > 1 ? { ...payload, n } : payload;
-    frames.push(client.publish(value("channel"), value("event"), body));
+    frames.push(client.publish(channel, value("event"), body));
   }
-  const last = (await Promise.all(frames)).at(-1);
-  if (!last) say(`${client.view.name} is not connected; publish as somebody who is`, true);
-  else if (last.type === "error") say(`${last.payload.code}: ${last.payload.message}`, true);
-  else say(`${last.payload.level} at ${last.position}`);
+  const answers = await Promise.all(frames);
+  const last = answers.find((frame) => frame?.type !== "ack") ?? answers.at(-1);
+  if (last === undefined) return say(`${client.view.name} is not connected; publish as somebody who is`, true);
+  if (last === null) return say("the connection ended before the answer; it may have been published", true);
+  if (last.type === "error") return say(`${last.payload.code}: ${last.payload.message}`, true);
+  const isHeard = Object.values(clients).some((each) => [...each.channels.keys()].some((held) => hears(held, channel)));
+  const hint = isHeard ? "" : `; nobody on this page listens to it, so subscribe somebody to ${channel}`;
+  say(`${last.payload.level} at ${last.position}${hint}`);
 }
 
 document.getElementById("publish").addEventListener("submit", (event) => {
@@ -298,3 +329,6 @@ document.getElementById("publish").addEventListener("submit", (event) => {
   publish(1);
 });
 document.getElementById("burst").addEventListener("click", () => publish(10));
+document.querySelector(".picker").addEventListener("click", ({ target }) => {
+  if (target.matches("button")) document.getElementById("channel").value = target.textContent;
+});
