@@ -117,8 +117,11 @@ impl RedisStore {
         let loaded: RedisResult<(u32, String)> =
             cmd(version.command()).arg(version.name).arg(0).query_async(connection).await;
         let loaded = loaded.map_or(Loaded::Replace, |(version, digest)| self.library.compare(version, &digest));
-        if loaded != Loaded::Replace {
-            return Ok(false);
+        match loaded {
+            // The broker's link has loaded it since the call failed.
+            Loaded::Same => return Ok(true),
+            Loaded::Newer => return Ok(false),
+            Loaded::Replace => {}
         }
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(self.library.source()).exec_async(connection).await?;
         tracing::info!(digest = self.library.digest(), "loaded the function library into Redis");

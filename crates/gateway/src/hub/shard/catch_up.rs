@@ -4,6 +4,9 @@ use message_router::Start;
 
 use super::*;
 
+/// Room for so many who catch up is kept.
+const JOINS_KEPT: usize = 64;
+
 impl Shard {
     /// Begins to catch up. From here on the scope's messages are held for this client.
     pub(super) fn join(&mut self, slot: Slot, request: JoinRequest) {
@@ -21,11 +24,19 @@ impl Shard {
 
     /// A page of history, the last one unless it says `more`.
     pub(crate) fn joined(&mut self, joiner: Joiner, joined: Joined) {
-        let Some(mut join) = self.joins.remove(&joiner.0) else { return };
+        let Some(join) = self.joins.remove(&joiner.0) else { return };
+        self.catch_up(joiner, join, &joined);
+        // After a storm the table would keep the room that thousands took at once.
+        if self.joins.is_empty() {
+            self.joins.shrink_to(JOINS_KEPT);
+        }
+    }
+
+    fn catch_up(&mut self, joiner: Joiner, mut join: Join, joined: &Joined) {
         let lane = self.rules.lane(&join.scope);
         let slot = join.slot;
         debug_assert_eq!(joined.upto.is_none(), joined.start == Start::Degraded, "only an interim answer has no end");
-        self.announce(&mut join, &joined);
+        self.announce(&mut join, joined);
         for message in &joined.messages {
             if join.wants(message.topic(), message.position) && !self.covered(&join, message) {
                 // A page is bounded by itself and asked for when there is room: it always fits.
