@@ -1,6 +1,6 @@
 //! Channels and patterns: every case of `channels.json`.
 
-use wire::{ChannelError, Families, Filter, Pattern, TenantId};
+use wire::{ChannelError, Families, Filter, Message, Name, Pattern, TenantId};
 
 use crate::vectors::{Case, Vectors};
 
@@ -67,6 +67,19 @@ fn patterns_hear_what_is_below_them_and_nothing_else() {
                 assert_eq!(hears_by_text(case.text("pattern"), text), expected, "{}: by text alone", case.at);
             }
         }
+    }
+}
+
+/// Character by character: one that slips in may mean something to Redis or to the grammar.
+#[test]
+fn the_alphabets_are_those_of_the_document() {
+    let alphanumeric = |c: char| c.is_ascii_alphanumeric();
+    for c in '\0'..='\u{250}' {
+        let text = c.to_string();
+        assert_eq!(Name::parse(&text).is_ok(), alphanumeric(c) || "_.@|=+~-".contains(c), "{c:?} in a name");
+        let stored = serde_json::json!({"type": text}).to_string();
+        let is_type = Message::parse(stored.as_bytes()).is_ok();
+        assert_eq!(is_type, alphanumeric(c) || "_.:-".contains(c), "{c:?} in a message's type");
     }
 }
 
