@@ -16,7 +16,7 @@ const KOSOKU: &str = "kosoku==0.1.0";
 pub(super) fn run() -> Result<(), Failure> {
     package::ensure(&[package::PYTHON])?;
     let python = python_with_kosoku()?;
-    Step::cargo(&["build", "--package", "tidegate-gateway", "--example", "echo"]).run()?;
+    Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls", "--example", "echo"]).run()?;
     let mut echo = Echo::start(&workspace::target().join("debug/examples/echo"))?;
     let address = echo.address()?;
     Step::new(python).args(["crates/gateway/tests/autobahn/run.py", &address]).run()

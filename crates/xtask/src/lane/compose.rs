@@ -44,7 +44,7 @@ fn haproxy_knows_its_variables(config: &str) -> Result<(), Failure> {
 }
 
 fn gateways_take_their_environment(config: &str) -> Result<(), Failure> {
-    Step::cargo(&["build", "--package", "tidegate-gateway"]).run()?;
+    Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls"]).run()?;
     let binary = workspace::target().join("debug/tidegate");
     for service in GATEWAYS {
         let variables = environment(config, service);

@@ -27,7 +27,7 @@ pub(super) fn run() -> Result<(), Failure> {
     // -dW: a warning is a mistake too.
     Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).run()?;
     Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).env("LB_RESOLVER", "127.0.0.11:53").run()?;
-    Step::cargo(&["build", "--package", "tidegate-gateway"]).run()?;
+    Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls"]).run()?;
     let binary = workspace::target().join("debug/tidegate");
     let fleet = Fleet::start(&binary, &workspace::target().join("haproxy-lane"), &AtomicBool::new(false))?;
     let token = token(&fleet)?;

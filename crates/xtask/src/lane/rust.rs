@@ -6,6 +6,7 @@ use crate::step::Step;
 
 pub(super) fn run() -> Result<(), Failure> {
     package::ensure(&[package::REDIS])?;
-    // `--no-fail-fast`: one run names every test that fails.
-    Step::cargo(&["test", "--workspace", "--no-fail-fast"]).run()
+    // With TLS, as every debug build of the lanes, so that nothing is built twice. `--no-fail-fast`: one run names every
+    // test that fails.
+    Step::cargo(&["test", "--workspace", "--features", "tidegate-gateway/tls", "--no-fail-fast"]).run()
 }
