@@ -128,6 +128,7 @@ conformance! {
     nothing_is_subscribed_at_up
     what_is_published_after_the_confirmation_arrives_in_order
     every_listener_hears_the_same_order_of_all_publishers
+    publishes_keep_their_order_however_many_are_under_way
     a_batch_stands_at_consecutive_positions
     an_unused_scope_has_begun_its_first_generation
     what_is_heard_can_be_read
@@ -228,6 +229,30 @@ async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
         let numbers = orders[0].iter().filter_map(|h| h.topic.strip_prefix(&own)).map(|n| n.parse::<u32>().unwrap());
         assert!(numbers.is_sorted(), "one publisher's messages keep their order");
     }
+}
+
+async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/collection:42");
+    // In bursts, so that some come while earlier ones wait to be sent, be the queue there as long as it may.
+    for _ in 0..30 {
+        for _ in 0..30 {
+            let messages = vec![(Box::from(""), MESSAGE.as_bytes().to_vec())];
+            let ticket = station.ticket();
+            station.broker.command(Command::Publish(Publish { ticket, scope: scope.clone(), messages }));
+        }
+        tokio::task::yield_now().await;
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 900 {
+        match station.next().await {
+            Event::Published { ticket, result } => answers.push((ticket.0, result.expect("Redis is there").offset)),
+            event => panic!("{event:?}"),
+        }
+    }
+    answers.sort_unstable();
+    assert!(answers.iter().map(|(_, offset)| *offset).eq(1..=900), "ticket and offset: {answers:?}");
 }
 
 async fn a_batch_stands_at_consecutive_positions<C: Cluster>() {

@@ -11,7 +11,7 @@ use super::config::RedisBrokerConfig;
 use crate::broker::{BrokerError, Event, Publish, Ticket};
 
 /// What a call is taken to hold besides its messages, in bytes: the task, the command's frame, the answer's.
-const CALL_BYTES: usize = 512;
+pub(super) const CALL_BYTES: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Calls {

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::caller::{CallError, Caller};
+use super::calls::CALL_BYTES;
 use super::config::RedisBrokerConfig;
 use super::link::Link;
 use super::resp::{Heard, Value};
@@ -19,6 +20,8 @@ use super::subscriber::{Subscriber, SubscriberError, connect};
 
 /// Functions came with this version.
 const VERSION_MIN: u32 = 7;
+/// Calls beside those that `Calls` bounds: probes until their deadline, and a load of the library.
+const UNCOUNTED_CALLS_MAX: usize = 16;
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +127,10 @@ async fn open_caller(config: &RedisBrokerConfig, address: SocketAddr) -> Result<
     let stream = connect(address).await.map_err(|error| GreetingError::Connect(address, error))?;
     // `Caller` keeps the deadline, one for all of a call.
     let settings = AsyncConnectionConfig::new().set_response_timeout(None);
+    // Room for every call that may be under way. One that waits for room in the client's queue (50 by default) is
+    // overtaken by later ones, and publishes lose their order.
+    let calls_max = config.in_flight_bytes_max / CALL_BYTES + UNCOUNTED_CALLS_MAX;
+    let settings = settings.set_pipeline_buffer_size(calls_max);
     let opened = MultiplexedConnection::new_with_config(&config.target.settings, stream, settings).await;
     let (connection, driving) = opened.map_err(CallError::from)?;
     let mut driver = JoinSet::new();
