@@ -32,6 +32,7 @@ mod latencies;
 mod ledger;
 mod swarm;
 mod usage;
+mod window;
 
 mod failure;
 mod report;
@@ -151,7 +152,7 @@ fn bench(args: &BenchArgs) -> Result<(), Failure> {
 
 fn sizes(args: &BenchArgs) -> Sizes {
     let (pairs, window, step, settle, connections) = match args.quick {
-        false => (5, 5, 4, 12, 10_000),
+        false => (5, 4, 4, 12, 10_000),
         true => (3, 1, 1, 2, 2_000),
     };
     Sizes {

@@ -3,6 +3,7 @@
 mod audience;
 mod delivery;
 mod idle;
+mod pairs;
 mod personal;
 mod saturation;
 

@@ -1,9 +1,15 @@
 //! What a process has used, read from `/proc` by its pid: the same meter on both sides of a comparison.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::failure::Failure;
+
+/// What reading the `/proc` entry of a thread gives that ended after it was opened.
+const ESRCH: i32 = Errno::SRCH.raw_os_error();
 
 /// CPU of a process so far, user and system together, in nanoseconds as the scheduler counts them.
 ///
@@ -16,7 +22,12 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Failure> {
     let mut total_ns = 0u64;
     for task in fs::read_dir(&tasks).map_err(Failure::io(&tasks))? {
         let path = task.map_err(Failure::io(&tasks))?.path().join("schedstat");
-        let text = fs::read_to_string(&path).map_err(Failure::io(path.display().to_string()))?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // The thread has ended since the directory was read.
+            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => continue,
+            Err(error) => return Err(Failure::io(path.display().to_string())(error)),
+        };
         let unreadable = || Failure::Unmeasurable(format!("{}: no CPU time in {text:?}", path.display()));
         total_ns += first_number(&text).ok_or_else(unreadable)?;
     }

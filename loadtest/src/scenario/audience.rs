@@ -15,7 +15,7 @@ use crate::rig::Rig;
 use crate::send_times::SendTimes;
 use crate::swarm::{Swarm, Visit, storm};
 use crate::tick::{TickReader, kind_of};
-use crate::usage::{cpu_time, machine_cpu, this_thread_cpu};
+use crate::window::{Spent, Window};
 
 /// The channel that everybody holds, when all hold one.
 const SHARED: &str = "collection:bench";
@@ -24,8 +24,6 @@ const PERSONAL_STEM: &str = "user:u";
 pub(super) const PERSONAL_DIGITS: usize = 5;
 /// The latency of one delivery in so many is recorded, spread evenly over receivers and messages.
 const LATENCY_EVERY: u64 = 16;
-/// Cores of others beside which figures are still good.
-const FOREIGN_CORES_MAX: f64 = 0.1;
 /// How long the receivers wait for deliveries that do not come.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -58,46 +56,24 @@ pub(super) struct Run {
     pub(super) published: Published,
     pub(super) deliveries: u64,
     /// From the first message to the last delivery.
-    pub(super) wall: Duration,
-    pub(super) server_cpu: Duration,
-    /// Receivers, publisher and Redis.
-    pub(super) client_cpu: Duration,
-    /// What the rest of the machine used meanwhile.
-    pub(super) foreign_cpu: Duration,
+    pub(super) spent: Spent,
     pub(super) latencies: Latencies,
 }
 
 impl Run {
     /// Microseconds of the server's CPU per delivery.
     pub(super) fn cpu_us_per_delivery(&self) -> f64 {
-        self.server_cpu.as_secs_f64() * 1e6 / self.deliveries as f64
-    }
-
-    /// The share of its core that the server used.
-    pub(super) fn server_share(&self) -> f64 {
-        self.server_cpu.as_secs_f64() / self.wall.as_secs_f64()
-    }
-
-    /// The cores that others were busy on meanwhile; a figure taken beside more than a few percent is worth little.
-    pub(super) fn foreign_cores(&self) -> f64 {
-        self.foreign_cpu.as_secs_f64() / self.wall.as_secs_f64()
+        self.spent.server_us_per(self.deliveries)
     }
 
     pub(super) fn deliveries_per_s(&self) -> f64 {
-        self.deliveries as f64 / self.wall.as_secs_f64()
+        self.deliveries as f64 / self.spent.wall.as_secs_f64()
     }
 
     /// What a core of the server's would deliver in a second at this cost.
     pub(super) fn deliveries_per_core_s(&self) -> f64 {
-        self.deliveries as f64 / self.server_cpu.as_secs_f64()
+        self.deliveries as f64 / self.spent.server_cpu.as_secs_f64()
     }
-}
-
-/// For the notes of a row: whether anything else ran beside these runs.
-pub(super) fn quiet_note<'r>(runs: impl Iterator<Item = &'r Run>) -> String {
-    let most = runs.map(Run::foreign_cores).fold(0.0, f64::max);
-    let advice = if most > FOREIGN_CORES_MAX { ": too much, do not quote" } else { "" };
-    format!("others on this machine used up to {most:.2} cores meanwhile{advice}")
 }
 
 impl Audience {
@@ -144,9 +120,7 @@ impl Audience {
         progress.received.store(first, Ordering::Relaxed);
         self.frame.clear();
         let mut latencies = Latencies::new();
-        let server_cpu = cpu_time(self.rig.gateway.pid())?;
-        let client_cpu = this_thread_cpu() + cpu_time(self.rig.redis.pid())?;
-        let (machine_cpu_before, start) = (machine_cpu()?, Instant::now());
+        let window = Window::open(self.rig.gateway.pid(), Some(self.rig.redis.pid()))?;
         let task = publisher.run(setting.cores.clients.clone(), pace, batch, duration, progress.clone());
         while !progress.finished.load(Ordering::Acquire) {
             self.receive(&mut latencies)?;
@@ -156,12 +130,8 @@ impl Audience {
         let (publisher, published) = task.join().expect("the publisher does not panic")?;
         self.publisher = Some(publisher);
         self.receive_until(published.end, &mut latencies)?;
-        let wall = start.elapsed();
-        let server_cpu = cpu_time(self.rig.gateway.pid())? - server_cpu;
-        let client_cpu = this_thread_cpu() + cpu_time(self.rig.redis.pid())? + published.cpu - client_cpu;
-        let foreign_cpu = (machine_cpu()? - machine_cpu_before).saturating_sub(server_cpu + client_cpu);
         let deliveries = self.ledger.delivered() - before;
-        Ok(Run { published, deliveries, wall, server_cpu, client_cpu, foreign_cpu, latencies })
+        Ok(Run { published, deliveries, spent: window.close(published.cpu)?, latencies })
     }
 
     /// Receives until the books should balance, and sees whether they do.

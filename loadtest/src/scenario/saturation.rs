@@ -1,10 +1,13 @@
 //! Row 3: how much one core can deliver, and at which latency.
 
-use super::audience::{Audience, Layout, Run, quiet_note};
+use std::time::Duration;
+
+use super::audience::{Audience, Layout, Run};
 use super::{Setting, Sizes};
 use crate::failure::Failure;
 use crate::publisher::Pace;
 use crate::report::{Row, Verdict, thousands};
+use crate::window::FOREIGN_CORES_MAX;
 
 /// Deliveries per second and core.
 const DELIVERIES_MIN: f64 = 2_000_000.0;
@@ -14,41 +17,64 @@ const P99_MS_MAX: f64 = 50.0;
 const WINDOW: u64 = 64;
 /// A step is given up when so much of a second's messages are under way: it will not be sustained.
 const LAG_MAX: f64 = 0.25;
-/// From one rate to the next, while rates are sustained; back half as far when one is not.
+/// From one rate to the next: up while rates are kept, or down until one is.
 const STEP_UP: f64 = 1.10;
 const STEP_DOWN: f64 = 0.95;
-const STEPS_MAX: usize = 12;
+const STEPS_MAX: usize = 16;
 
-/// First as fast as the answers allow, then at fixed rates around that: the fastest one that is kept with every
-/// message within the latency counts.
+/// First as fast as the answers allow, then at fixed rates around that: the fastest one that is kept with its
+/// messages within the latency counts.
 pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
-    let Sizes { batch, step, .. } = setting.sizes;
-    let mut audience = Audience::gather(setting, Layout::Shared, setting.sizes.receivers)?;
+    let Sizes { batch, step, receivers, .. } = setting.sizes;
+    let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
     audience.run(setting, Pace::Window(WINDOW), batch, step / 2)?;
     let closed = audience.run(setting, Pace::Window(WINDOW), batch, step)?;
-    let mut rate = closed.deliveries_per_s() / audience.len() as f64;
-    let (mut best, mut steps): (Option<Run>, Vec<String>) = (None, Vec::new());
+    let mut rate = closed.deliveries_per_s() / receivers as f64;
+    let (mut search, mut best, mut steps) = (Search::Begun, None, Vec::new());
     while steps.len() < STEPS_MAX {
-        let interval = step.min(std::time::Duration::from_secs_f64(batch as f64 / rate));
+        let interval = Duration::from_secs_f64(batch as f64 / rate).min(step);
         let pace = Pace::Even { interval, outstanding_max: ((rate * LAG_MAX) as u64).max(2 * batch) };
         let run = audience.run(setting, pace, batch, step)?;
         let kept = run.published.kept_pace && run.latencies.quantile_ms(0.99) <= P99_MS_MAX;
-        steps.push(format!("{:>6.0} msg/s: {}{}", rate, figures(&run), if kept { "" } else { " (not kept)" }));
-        match (kept, best.is_some()) {
-            (true, _) if steps.len() > 1 && best.is_none() => {
-                // Coming down, this is the first that is kept.
-                best = Some(run);
-                break;
-            }
-            (true, _) => {
-                best = Some(run);
-                rate *= STEP_UP;
-            }
-            (false, true) => break,
-            (false, false) => rate *= STEP_DOWN,
+        let disturbed = !kept && !run.spent.is_quiet();
+        let remark = match (kept, disturbed) {
+            (true, _) => "",
+            (false, false) => " (not kept)",
+            (false, true) => " (not kept, but others ran: again)",
+        };
+        steps.push(format!("{rate:>6.0} msg/s: {}{remark}", figures(&run)));
+        if kept {
+            best = Some(run);
+        }
+        if disturbed {
+            continue;
+        }
+        let Some(factor) = search.next(kept) else { break };
+        rate *= factor;
+    }
+    Ok(rows(best.as_ref(), &closed, &steps, setting, audience.frame.len()))
+}
+
+/// Which rate to try next. Pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    Begun,
+    /// The rates so far were kept.
+    Up,
+    /// None was.
+    Down,
+}
+
+impl Search {
+    /// By what to multiply the rate, or nothing when the fastest one has been found.
+    fn next(&mut self, kept: bool) -> Option<f64> {
+        let was = std::mem::replace(self, if kept { Self::Up } else { Self::Down });
+        match (was, kept) {
+            (Self::Begun | Self::Up, true) => Some(STEP_UP),
+            (Self::Begun | Self::Down, false) => Some(STEP_DOWN),
+            (Self::Up, false) | (Self::Down, true) => None,
         }
     }
-    Ok(rows(best.as_ref(), &closed, &steps, setting, audience.len(), audience.frame.len()))
 }
 
 fn figures(run: &Run) -> String {
@@ -57,19 +83,12 @@ fn figures(run: &Run) -> String {
         thousands(run.deliveries_per_s()),
         run.latencies.quantile_ms(0.5),
         run.latencies.quantile_ms(0.99),
-        run.server_share() * 100.0,
-        run.client_cpu.as_secs_f64() / run.wall.as_secs_f64() * 100.0,
+        run.spent.server_share() * 100.0,
+        run.spent.client_cores() * 100.0,
     )
 }
 
-fn rows(
-    best: Option<&Run>,
-    closed: &Run,
-    steps: &[String],
-    setting: &Setting,
-    receivers: usize,
-    frame_bytes: usize,
-) -> Vec<Row> {
+fn rows(best: Option<&Run>, closed: &Run, steps: &[String], setting: &Setting, frame_bytes: usize) -> Vec<Row> {
     let run = best.unwrap_or(closed);
     let within = best.is_some();
     let per_core = run.deliveries_per_core_s();
@@ -80,16 +99,21 @@ fn rows(
     ];
     notes.extend(steps.iter().map(|step| format!("  {step}")));
     let client_cores = setting.cores.clients.len() as f64;
-    if run.server_share() < 0.95 && run.client_cpu.as_secs_f64() / run.wall.as_secs_f64() > 0.95 * client_cores {
+    if run.spent.server_share() < 0.95 && run.spent.client_cores() > 0.95 * client_cores {
         notes.push("receivers, publisher and Redis used all they had: the generator was the limit".into());
     }
     notes.push(format!("frames of {frame_bytes} bytes; all deliveries counted, of kept and other steps alike"));
-    notes.push(quiet_note(std::iter::once(run)));
+    if run.spent.foreign_cores() > FOREIGN_CORES_MAX {
+        notes.push(format!(
+            "others on this machine used {:.2} cores meanwhile: too much, do not quote",
+            run.spent.foreign_cores()
+        ));
+    }
     vec![
         Row {
             what: format!(
                 "deliveries per core-second ({} receivers, p99 ≤ {P99_MS_MAX} ms)",
-                thousands(receivers as f64)
+                thousands(setting.sizes.receivers as f64)
             ),
             measured: thousands(per_core),
             limit: format!("≥ {}", thousands(DELIVERIES_MIN)),
@@ -104,4 +128,24 @@ fn rows(
             notes: Vec::new(),
         },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn factors(answers: &[bool]) -> Vec<Option<f64>> {
+        let mut search = Search::Begun;
+        answers.iter().map(|kept| search.next(*kept)).collect()
+    }
+
+    #[test]
+    fn rates_go_up_until_one_is_not_kept() {
+        assert_eq!(factors(&[true, true, false]), [Some(STEP_UP), Some(STEP_UP), None]);
+    }
+
+    #[test]
+    fn or_down_until_one_is() {
+        assert_eq!(factors(&[false, false, true]), [Some(STEP_DOWN), Some(STEP_DOWN), None]);
+    }
 }
