@@ -73,10 +73,11 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
         ControlFlow::Continue(())
     });
     if let Err(violation) = parsed {
-        match violation.close() {
-            Close::TooBig => shard.refuse(slot, ErrorCode::TooBig, &violation.to_string(), Close::TooBig),
-            close => drop(shard.close(slot, close)),
-        }
+        let code = match violation.close() {
+            Close::TooBig => ErrorCode::TooBig,
+            _ => ErrorCode::Malformed,
+        };
+        shard.refuse(slot, code, &violation.to_string(), violation.close());
     }
 }
 

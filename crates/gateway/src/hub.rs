@@ -5,12 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start};
 use smallvec::SmallVec;
-use wire::{Channel, Encoded, Position, Scope, ServerFrame};
+use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame};
 
 use crate::counters::ShardCounters;
 use crate::handoff::Handoff;
 use crate::hub::members::Slot;
-use crate::hub::shard::publish_error;
 use crate::mailbox::Mailbox;
 
 pub(crate) mod join;
@@ -87,6 +86,8 @@ pub(crate) struct Answer {
     pub(crate) channel: Channel,
     pub(crate) correlation_id: Option<Box<str>>,
     pub(crate) result: Result<Position, BrokerError>,
+    /// Whether the channel's family keeps what is published.
+    pub(crate) is_kept: bool,
 }
 
 impl Answer {
@@ -97,10 +98,20 @@ impl Answer {
         match &self.result {
             Ok(position) => {
                 let (channel, position) = (&*channel, Some(*position));
-                ServerFrame::Ack { channel, position, level: "durable", correlation_id }.encode()
+                let level = if self.is_kept { AckLevel::Durable } else { AckLevel::Published };
+                ServerFrame::Ack { channel, position, level, correlation_id }.encode()
             }
             Err(error) => {
-                let (code, message, channel) = (publish_error(error), &*error.to_string(), Some(&*channel));
+                // What exactly ails the broker is the operator's to know, not the client's.
+                let (code, message) = match error {
+                    BrokerError::Unavailable(_) => {
+                        (ErrorCode::Unavailable, "the gateway cannot take messages now; nothing was stored")
+                    }
+                    BrokerError::Unknown => {
+                        (ErrorCode::Unknown, "no answer came in time; the message may or may not have been stored")
+                    }
+                };
+                let channel = Some(&*channel);
                 ServerFrame::Error { code, message, channel, retry_after_ms: None, correlation_id }.encode()
             }
         }

@@ -161,10 +161,14 @@ impl<B: Broker> Pump<B> {
     fn published(&mut self, ticket: Ticket, result: Result<Position, message_router::BrokerError>) {
         match &result {
             Ok(_) => self.counters.publishes.add(1),
-            Err(_) => self.counters.publish_errors.add(1),
+            Err(error) => {
+                self.counters.publish_errors.add(1);
+                tracing::debug!(%error, "a publish was refused");
+            }
         }
         if let Some(Publishing { from, channel, correlation_id }) = self.publishing.remove(&ticket) {
-            let answer = Box::new(Answer { channel, correlation_id, result });
+            let is_kept = self.rules.policies.policy(channel.scope.family()).history_entries_max > 0;
+            let answer = Box::new(Answer { channel, correlation_id, result, is_kept });
             self.tell(from.shard, ToShard::Published(from, answer), 0);
         }
     }

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use wire::{
-    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode,
-    MessageDraft, Pattern, Position, Resume, ServerFrame, SessionId, TenantId, Welcome,
+    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, MessageDraft, Pattern, Position,
+    Resume, ServerFrame, SessionId, TenantId, Welcome,
 };
 
 use crate::outbox::Lane;
@@ -28,8 +28,8 @@ pub(crate) struct Session {
     /// What the client holds.
     pub(crate) subscriptions: Vec<Subscription>,
     rate: Rate,
-    /// Frames refused in a row for coming too fast.
-    refused: u16,
+    /// Frames refused for coming too fast, less those accepted since.
+    refused: u32,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Subscription {
     }
 }
 
-/// So many frames refused in a row, in seconds of the permitted rate, end the connection.
+/// So many more frames refused than accepted, in seconds of the permitted rate, end the connection.
 const REFUSED_SECONDS_MAX: u32 = 10;
 
 impl Session {
@@ -92,7 +92,7 @@ impl Session {
             channels_max: CHANNELS_PER_CONNECTION_MAX,
         });
         out.push(Effect::Send(Lane::CONTROL, welcome.encode()));
-        out.push(Effect::Opened);
+        out.push(Effect::Identified);
         self.state = State::Open(identity);
     }
 
@@ -107,16 +107,18 @@ impl Session {
         let frame = match frame {
             Ok(frame) => frame,
             Err(BadFrame { code, message, correlation_id }) => {
-                // A bad frame costs as much as a good one, but it is told what is wrong with it first.
-                let _ = self.rate.take(rules.limits.rate, now.mono_ms);
-                return out.push(refuse(code, &message, None, correlation_id.as_deref()));
+                let id = correlation_id.as_deref();
+                return match self.rate.take(rules.limits.rate, now.mono_ms) {
+                    Ok(()) => out.push(refuse(code, &message, None, id)),
+                    Err(retry_after_ms) => self.refuse_fast(retry_after_ms, id, rules, out),
+                };
             }
         };
         let id = frame.correlation_id.as_deref();
         if let Err(retry_after_ms) = self.rate.take(rules.limits.rate, now.mono_ms) {
             return self.refuse_fast(retry_after_ms, id, rules, out);
         }
-        self.refused = 0;
+        self.refused = self.refused.saturating_sub(1);
         match frame.body {
             ClientBody::Ping => {
                 let pong = ServerFrame::Pong { correlation_id: id };
@@ -148,12 +150,7 @@ impl Session {
             ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
             ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),
             ClientBody::Publish { channel, message } => self.publish(&channel, &message, id, now, rules, out),
-            ClientBody::Refresh { token } => {
-                if self.replace_identity(&token, id, now, rules, out) {
-                    let refreshed = ServerFrame::Refreshed { correlation_id: id };
-                    out.push(Effect::Send(Lane::CONTROL, refreshed.encode()));
-                }
-            }
+            ClientBody::Refresh { token } => drop(self.refresh(&token, id, now, rules, out)),
             ClientBody::Hello { .. } | ClientBody::Ping | ClientBody::Pong => {
                 debug_assert!(false, "taken by handle");
             }
@@ -164,7 +161,7 @@ impl Session {
     fn hello(&mut self, token: Option<&str>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
         let path_tenant = match (&self.state, token) {
             (State::Open(_), None) => return true,
-            (State::Open(_), Some(token)) => return self.replace_identity(token, id, now, rules, out),
+            (State::Open(_), Some(token)) => return self.refresh(token, id, now, rules, out),
             (State::AwaitHello(_), None) => {
                 let message = "this hello carries no token, and neither did the upgrade";
                 out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
@@ -193,14 +190,7 @@ impl Session {
 
     /// A new token for an open session: same tenant, same user, perhaps other grants. What is held stays held;
     /// what the new token no longer grants is dropped.
-    fn replace_identity(
-        &mut self,
-        token: &str,
-        id: Option<&str>,
-        now: Now,
-        rules: &Rules,
-        out: &mut Vec<Effect>,
-    ) -> bool {
+    fn refresh(&mut self, token: &str, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
         let State::Open(old) = &mut self.state else { return false };
         let new = match rules.verifier.verify(token, now.unix_s()) {
             Ok(new) => new,
@@ -216,6 +206,8 @@ impl Session {
             return false;
         }
         *old = new;
+        let refreshed = ServerFrame::Refreshed { correlation_id: id };
+        out.extend([Effect::Send(Lane::CONTROL, refreshed.encode()), Effect::Identified]);
         let identity = &*old;
         for subscription in self.subscriptions.extract_if(.., |s| !identity.may_subscribe(&s.pattern)) {
             let channel = subscription.pattern.to_string();
@@ -327,7 +319,7 @@ impl Session {
             correlation_id: id,
         };
         out.push(Effect::Refuse(error.encode()));
-        if u32::from(self.refused) >= rules.limits.messages_per_second.saturating_mul(REFUSED_SECONDS_MAX) {
+        if self.refused >= rules.limits.messages_per_second.saturating_mul(REFUSED_SECONDS_MAX) {
             out.push(Effect::Close(Close::RateLimited));
         }
     }

@@ -7,7 +7,6 @@ use std::process::{Command, Output, Stdio};
 use keyspace::{Keyspace, Library};
 use wire::{Families, FamilyShape, Name, Position, Scope};
 
-
 use redis_fixture::RedisServer;
 
 fn publish(url: &str, args: &[&str], input: &str) -> Output {

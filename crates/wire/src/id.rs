@@ -157,7 +157,7 @@ impl Default for TenantId {
     }
 }
 
-/// A session, 128 random bits, printed as 32 hexadecimal digits. It survives reconnects.
+/// A session, 128 random bits, printed as 32 hexadecimal digits. Each connection has one of its own.
 ///
 /// ```
 /// use wire::SessionId;

@@ -38,5 +38,5 @@ pub use id::{BadName, InstanceId, Name, SessionId, TenantId, UserId};
 pub use limits::*;
 pub use message::{BadMessage, Message, MessageDraft};
 pub use position::{BadPosition, Position};
-pub use server_frame::{GapReason, ServerFrame, Welcome};
+pub use server_frame::{AckLevel, GapReason, ServerFrame, Welcome};
 pub use timestamp::Timestamp;

@@ -38,8 +38,8 @@ pub enum ServerFrame<'a> {
         channel: &'a str,
         /// Where it stands.
         position: Option<Position>,
-        /// What is true of it: `durable`, later `replicated` or `local`.
-        level: &'static str,
+        /// What is true of it.
+        level: AckLevel,
         /// The client's id.
         correlation_id: Option<&'a str>,
     },
@@ -103,6 +103,29 @@ pub enum ServerFrame<'a> {
         /// Its reason.
         reason: &'a str,
     },
+}
+
+/// What an `ack` says of a message. Never more than is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AckLevel {
+    /// The broker has stored it, as safely as it stores anything, and has begun to send it out.
+    Durable,
+    /// The broker has begun to send it out; the channel's family keeps nothing.
+    Published,
+}
+
+impl AckLevel {
+    /// Every level, for documents and tests.
+    pub const ALL: [Self; 2] = [Self::Durable, Self::Published];
+
+    /// The level as it stands in the frame.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Published => "published",
+        }
+    }
 }
 
 /// What a client is told when its session opens.
@@ -240,7 +263,7 @@ impl ServerFrame<'_> {
                 shape::<()>("unsubscribed", Some(channel), None, *correlation_id, None)
             }
             Self::Ack { channel, position, level, correlation_id } => {
-                shape("ack", Some(channel), Some(AckPayload { level }), *correlation_id, *position)
+                shape("ack", Some(channel), Some(AckPayload { level: level.as_str() }), *correlation_id, *position)
             }
             Self::Error { code, message, channel, retry_after_ms, correlation_id } => {
                 let (retryable, retry_after_ms) = (code.retryable(), *retry_after_ms);

@@ -49,8 +49,12 @@ pub(crate) struct Shard {
     dirty: Vec<Slot>,
     /// For the pump.
     requests: Vec<FromShard>,
-    /// Sessions that have just opened.
-    opened: Vec<Slot>,
+    /// Sessions whose holder has become known, or has shown a new token.
+    identified: Vec<Slot>,
+    /// The broker is lost.
+    is_degraded: bool,
+    /// The instance is going away: whoever still comes is sent elsewhere.
+    is_draining: bool,
     /// Next pages of replays, asked for when their client's outbox has emptied.
     paused: Vec<(Slot, FromShard)>,
     /// Scratch for effects, so that a ping allocates nothing.
@@ -103,7 +107,9 @@ impl Shard {
             stamp: 0,
             dirty: Vec::new(),
             requests: Vec::new(),
-            opened: Vec::new(),
+            identified: Vec::new(),
+            is_degraded: false,
+            is_draining: false,
             paused: Vec::new(),
             effects: Vec::new(),
         }
@@ -133,6 +139,7 @@ impl Shard {
         let rules = Arc::clone(&self.rules);
         let mut effects = std::mem::take(&mut self.effects);
         match opening {
+            _ if self.is_draining => effects.push(Effect::Close(Close::Restart)),
             Opening::AwaitHello => {}
             Opening::Authenticated(identity) => {
                 self.connections[slot as usize].session.open(identity, &rules, &mut effects);
@@ -175,6 +182,9 @@ impl Shard {
     }
 
     /// Messages of one scope, in order, for everybody here who wants them.
+    ///
+    /// An outbox is bounded while its socket takes nothing: a client that reads must not be taken for a slow one because
+    /// much came at once. What waits for the first write is bounded by the shard's inbox, and shared by all receivers.
     pub(crate) fn deliver(&mut self, scope: &Scope, messages: &[Outgoing]) -> u64 {
         let Some(members) = self.scopes.get_mut(scope) else { return 0 };
         let lane = self.rules.lane(scope);
@@ -191,6 +201,7 @@ impl Shard {
                     return;
                 }
                 connection.stamp = stamp;
+                let bytes_max = if connection.blocked { bytes_max } else { usize::MAX };
                 match connection.outbox.push(lane, message.frame.clone(), bytes_max) {
                     Queued::Yes => receivers += 1,
                     Queued::Full => too_slow.push(slot),
@@ -231,10 +242,28 @@ impl Shard {
 
     /// The instance lost its broker, or has it back: everybody is told.
     pub(crate) fn degraded(&mut self, degraded: bool) {
+        self.is_degraded = degraded;
         let frame = ServerFrame::Degraded { degraded }.encode();
-        let slots: Vec<Slot> = self.slots().collect();
+        let is_open = |connection: &Connection| connection.session.identity().is_some();
+        let slots: Vec<Slot> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_open(connection))
+            .map(|(slot, _)| slot as Slot)
+            .collect();
         for slot in slots {
             self.reply(slot, frame.clone());
+        }
+    }
+
+    /// Sends everybody elsewhere, each with a delay of its own, so that the others are not stormed.
+    pub(crate) fn drain(&mut self, spread_ms: u64) {
+        self.is_draining = true;
+        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot as Slot).collect();
+        let step_ms = spread_ms / slots.len().max(1) as u64;
+        for (n, slot) in (0..).zip(slots) {
+            self.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
+            self.close(slot, Close::Restart);
         }
     }
 
@@ -262,19 +291,15 @@ impl Shard {
         self.connections.get_mut(slot as usize)
     }
 
-    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.connections.iter().map(|(slot, _)| slot as Slot)
-    }
-
     /// Whether the pump has been asked something since the last call, and what.
     pub(crate) fn take_requests(&mut self, into: &mut Vec<FromShard>) {
         into.append(&mut self.requests);
     }
 
-    /// Sessions that have opened since the last call.
-    pub(crate) fn take_opened(&mut self) -> impl Iterator<Item = (Slot, SessionId, &Identity)> {
+    /// Sessions whose holder has become known since the last call, or has shown a new token.
+    pub(crate) fn take_identified(&mut self) -> impl Iterator<Item = (Slot, SessionId, &Identity)> {
         let connections = &self.connections;
-        self.opened.drain(..).filter_map(move |slot| {
+        self.identified.drain(..).filter_map(move |slot| {
             let session = &connections.get(slot as usize)?.session;
             Some((slot, session.id(), session.identity()?))
         })
@@ -299,7 +324,12 @@ impl Shard {
                     self.counters.errors.add(1);
                     self.queue(slot, Lane::CONTROL, frame);
                 }
-                Effect::Opened => self.opened.push(slot),
+                Effect::Identified => {
+                    self.identified.push(slot);
+                    if self.is_degraded {
+                        self.reply(slot, ServerFrame::Degraded { degraded: true }.encode());
+                    }
+                }
                 Effect::Join(request) => self.join(slot, request),
                 Effect::Leave(subscription) => self.leave(slot, &subscription),
                 Effect::Publish(request) => self.publish(slot, request),
@@ -317,6 +347,15 @@ impl Shard {
         self.requests.push(FromShard::Publish { from, channel, message, correlation_id });
     }
 
+    /// The socket takes no more for now: from here on the outbox is bounded.
+    pub(crate) fn block(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        connection.blocked = true;
+        if connection.outbox.bytes() > self.rules.limits.outbox_bytes_max && connection.life == Life::Open {
+            self.close_slow(slot);
+        }
+    }
+
     /// Lists a connection for the next writing turn, unless its socket is full.
     pub(crate) fn mark_dirty(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
@@ -329,7 +368,8 @@ impl Shard {
     /// Queues a frame and marks the connection dirty. A client whose outbox is full is closed.
     fn queue(&mut self, slot: Slot, lane: Lane, frame: Encoded) {
         // The close frames themselves always find room.
-        let bytes_max = if lane == Lane::CLOSE { usize::MAX } else { self.rules.limits.outbox_bytes_max };
+        let is_bounded = self.connections[slot as usize].blocked && lane != Lane::CLOSE;
+        let bytes_max = if is_bounded { self.rules.limits.outbox_bytes_max } else { usize::MAX };
         if self.push(slot, lane, frame, bytes_max) == Queued::Full {
             self.close_slow(slot);
         }
@@ -345,14 +385,6 @@ impl Shard {
         let queued = connection.outbox.push(lane, frame, bytes_max);
         self.mark_dirty(slot);
         queued
-    }
-}
-
-/// The error that a refused publish answers with.
-pub(crate) fn publish_error(error: &message_router::BrokerError) -> ErrorCode {
-    match error {
-        message_router::BrokerError::Unavailable(_) => ErrorCode::Unavailable,
-        message_router::BrokerError::Unknown => ErrorCode::Unknown,
     }
 }
 

@@ -8,7 +8,7 @@
 //! timer decides.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use connection_registry::{Directory, Row, Seat};
 use message_router::ShardIndex;
 use tokio::task;
-use wire::{Close, ServerFrame, Timestamp};
+use wire::Timestamp;
 
 use crate::clock::Clock;
 use crate::codec::Codec;
@@ -31,6 +31,7 @@ use crate::hub::shard::{Life, Shard, Wake, growth};
 use crate::hub::wheel::Wheel;
 use crate::hub::{FromShard, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
+use crate::outbox::Outbox;
 use crate::rules::Now;
 use crate::session::Session;
 use crate::socket::Socket;
@@ -139,7 +140,7 @@ impl Worker {
             ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
-            ToShard::Drain { spread_ms } => self.drain(spread_ms),
+            ToShard::Drain { spread_ms } => self.shard.borrow_mut().drain(spread_ms),
             ToShard::Stop => {}
         }
     }
@@ -210,12 +211,21 @@ impl Worker {
         let mut requests = Vec::new();
         let mut shard = self.shard.borrow_mut();
         shard.take_requests(&mut requests);
-        for (slot, session, identity) in shard.take_opened() {
-            let Identity { tenant, user, .. } = identity.clone();
-            let connected_at = Timestamp(self.clock.now().unix_ms);
-            let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
-            if let Some(Some(end)) = self.ends.borrow_mut().get_mut(slot as usize) {
+        let mut identified = Vec::new();
+        for (slot, session, identity) in shard.take_identified() {
+            identified.push(slot);
+            if let Some(Some(end)) = self.ends.borrow_mut().get_mut(slot as usize)
+                && end.seat.is_none()
+            {
+                let Identity { tenant, user, .. } = identity.clone();
+                let connected_at = Timestamp(self.clock.now().unix_ms);
+                let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
                 end.seat = Some(self.directory.connect(session, row));
+            }
+        }
+        for slot in identified {
+            if let Some(at_ms) = shard.wake_sooner(slot, self.clock.now()) {
+                self.wheel.borrow_mut().schedule(slot, at_ms);
             }
         }
         drop(shard);
@@ -257,24 +267,14 @@ impl Worker {
             return;
         }
         if !connection.outbox.is_empty() {
-            let mut scratch = self.scratch_out.borrow_mut();
-            let bytes = connection.outbox.next_write(&mut scratch);
-            let wanted = bytes.len();
-            self.counters.writes.add(1);
-            match socket.try_write(bytes) {
-                Ok(n) => {
-                    connection.outbox.advance(n);
-                    self.counters.bytes_out.add(n as u64);
-                    if n < wanted {
-                        self.wait_for(slot, connection, socket);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for(slot, connection, socket),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            match self.write(&mut connection.outbox, socket) {
+                Ok(true) => {}
+                Ok(false) => self.wait_for(slot, &mut shard, socket),
                 // The reader sees the same error and removes the connection.
                 Err(_) => return socket.shutdown(Shutdown::Both),
             }
         }
+        let Some(connection) = shard.connection(slot) else { return };
         let (empty, blocked, life) = (connection.outbox.is_empty(), connection.blocked, connection.life);
         if empty && life == Life::Open {
             shard.resume_replays(slot);
@@ -287,9 +287,27 @@ impl Worker {
         }
     }
 
+    /// One `write(2)`. Whether the socket took all it was given.
+    fn write(&self, outbox: &mut Outbox, socket: &Socket) -> io::Result<bool> {
+        let mut scratch = self.scratch_out.borrow_mut();
+        let bytes = outbox.next_write(&mut scratch);
+        let wanted = bytes.len();
+        self.counters.writes.add(1);
+        match socket.try_write(bytes) {
+            Ok(n) => {
+                outbox.advance(n);
+                self.counters.bytes_out.add(n as u64);
+                Ok(n == wanted)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Flushes a connection again when its socket takes more.
-    fn wait_for(self: &Rc<Self>, slot: Slot, connection: &mut crate::hub::shard::Connection, socket: &Rc<Socket>) {
-        connection.blocked = true;
+    fn wait_for(self: &Rc<Self>, slot: Slot, shard: &mut Shard, socket: &Rc<Socket>) {
+        shard.block(slot);
         let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
         task::spawn_local(async move {
             // An error is the reader's to see; here it only ends the wait.
@@ -327,17 +345,6 @@ impl Worker {
                     }
                 }
             }
-        }
-    }
-
-    /// Sends everybody elsewhere, each with a delay of its own, so that the others are not stormed.
-    fn drain(&self, spread_ms: u64) {
-        let mut shard = self.shard.borrow_mut();
-        let slots: Vec<Slot> = shard.slots().collect();
-        let step_ms = spread_ms / slots.len().max(1) as u64;
-        for (n, slot) in (0..).zip(slots) {
-            shard.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
-            shard.close(slot, Close::Restart);
         }
     }
 }

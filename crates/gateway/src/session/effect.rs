@@ -12,8 +12,8 @@ pub(crate) enum Effect {
     Send(Lane, Encoded),
     /// Queue an `error` frame.
     Refuse(Encoded),
-    /// The session is open: it may be counted and listed.
-    Opened,
+    /// The holder has become known, or has shown a new token: list it, and look again at when the token ends.
+    Identified,
     /// Subscribe within one scope, all patterns together, so that its messages come once and in order.
     Join(JoinRequest),
     /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.

@@ -2,7 +2,7 @@
 //! byte by byte. Also the bytes around it, `websocket.json`.
 
 use serde_json::Value;
-use wire::{Close, Encoded, ErrorCode, GapReason, Opcode, Position, ServerFrame, Welcome};
+use wire::{AckLevel, Close, Encoded, ErrorCode, GapReason, Opcode, Position, ServerFrame, Welcome};
 
 use crate::vectors::{Vectors, hex, unhex};
 
@@ -54,7 +54,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
         },
         "unsubscribed" => ServerFrame::Unsubscribed { channel: channel?, correlation_id },
         "ack" => {
-            let level = ["durable"].into_iter().find(|level| *level == text("level"))?;
+            let level = AckLevel::ALL.into_iter().find(|level| level.as_str() == text("level"))?;
             ServerFrame::Ack { channel: channel?, position: position(&frame["position"]), level, correlation_id }
         }
         "error" => ServerFrame::Error {

@@ -1,6 +1,6 @@
 //! The tables of `docs/protocol.md`, `close_codes.json` and `errors.json` list what the code has, and no more.
 
-use wire::{ClientFrame, Close, ErrorCode, GapReason, ServerFrame, Welcome};
+use wire::{AckLevel, ClientFrame, Close, ErrorCode, GapReason, ServerFrame, Welcome};
 
 use crate::document::Document;
 use crate::vectors::Vectors;
@@ -78,7 +78,7 @@ fn sample_frames() -> [ServerFrame<'static>; 12] {
         ServerFrame::Welcome(welcome),
         ServerFrame::Subscribed { channel, position, resumed: false, degraded: false, correlation_id },
         ServerFrame::Unsubscribed { channel, correlation_id },
-        ServerFrame::Ack { channel, position, level: "durable", correlation_id },
+        ServerFrame::Ack { channel, position, level: AckLevel::Durable, correlation_id },
         ServerFrame::Error { code, message: "", channel: None, retry_after_ms: None, correlation_id },
         ServerFrame::Refreshed { correlation_id },
         ServerFrame::Pong { correlation_id },
@@ -143,6 +143,12 @@ fn error_codes() {
     let frozen: Vec<_> =
         vectors.cases("codes").iter().map(|case| (case.text("code").to_owned(), case.flag("retryable"))).collect();
     assert_eq!(frozen, code_has);
+}
+
+#[test]
+fn ack_levels() {
+    let listed = Document::load().column("ack levels", 0);
+    assert_eq!(listed, AckLevel::ALL.map(AckLevel::as_str));
 }
 
 #[test]

@@ -56,7 +56,9 @@ impl Shard {
             return self.ask_on(joiner, join, upto);
         }
         for message in held.messages.iter().filter(|m| m.position.is_none_or(|position| position > upto)) {
-            self.queue(slot, lane, message.frame.clone());
+            if !self.covered(&join, message) {
+                self.queue(slot, lane, message.frame.clone());
+            }
         }
         if self.connections[slot as usize].life == Life::Open {
             self.go_live(joiner, &join, upto);

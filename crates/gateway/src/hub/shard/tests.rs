@@ -330,6 +330,7 @@ fn a_slow_client_is_told_to_come_back_and_costs_nobody_else_anything() {
     let (slow, quick) = (table.connect("slow"), table.connect("quick"));
     table.live(slow, "collection:42:*", 0);
     table.live(quick, "collection:42:*", 0);
+    table.shard.block(slow);
     for offset in 1..=100 {
         table.publish("collection:42", "ops", offset);
         assert_eq!(table.heard(quick), [format!("collection:42:ops@{offset}")]);
@@ -337,6 +338,81 @@ fn a_slow_client_is_told_to_come_back_and_costs_nobody_else_anything() {
     assert_eq!(table.heard(slow), ["bye", "close 4000"], "what it had not read is its to resume");
     assert_eq!(table.shard.counters.slow_closes.get(), 1);
     assert_eq!(table.publish("collection:42", "ops", 101), 1, "it is nobody's member any more");
+}
+
+#[test]
+fn a_burst_is_not_slowness_until_the_socket_takes_no_more() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.live(alice, "collection:42:*", 0);
+    for offset in 1..=100 {
+        table.publish("collection:42", "ops", offset);
+    }
+    assert_eq!(table.heard(alice).len(), 100, "far more than the bound, and all of it is there to be written");
+    for offset in 101..=200 {
+        table.publish("collection:42", "ops", offset);
+    }
+    table.shard.block(alice);
+    assert_eq!(table.heard(alice), ["bye", "close 4000"]);
+}
+
+#[test]
+fn what_a_live_subscription_delivers_while_another_catches_up_comes_once() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.live(alice, "collection:42:ops", 2);
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    let (joiner, _) = table.joiner();
+    table.publish("collection:42", "ops", 3);
+    table.publish("collection:42", "comments", 4);
+    table.shard.joined(joiner, page(Start::Fresh, vec![], Some(2), false));
+    let expected = ["collection:42:ops@3", "subscribed collection:42:*", "collection:42:comments@4"];
+    assert_eq!(table.heard(alice), expected);
+}
+
+#[test]
+fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
+    let mut table = Table::new();
+    table.shard.degraded(true);
+    let grants = GrantList::parse(&Families::default(), &["system:*"]).unwrap();
+    let identity = || Identity {
+        tenant: TenantId::default(),
+        user: UserId::parse("late").unwrap(),
+        grants: Grants { subscribe: grants.clone(), publish: grants.clone() },
+        expires_at_unix_s: 1_000_600,
+    };
+    let session = |n| Session::new(SessionId::from_random(n), None);
+    let late = table.shard.open(session(1), Opening::Authenticated(identity()), table.now);
+    assert_eq!(table.heard(late), ["welcome", "degraded"]);
+    table.shard.drain(1_000);
+    assert_eq!(table.heard(late), ["reconnect", "bye", "close 1012"]);
+    let later = table.shard.open(session(2), Opening::Authenticated(identity()), table.now);
+    assert_eq!(table.heard(later), ["bye", "close 1012"]);
+}
+
+#[test]
+fn a_flood_is_refused_and_then_ended_however_it_is_spelt() {
+    for frame in [r#"{"type":"ping"}"#, "nonsense"] {
+        let mut table = Table::new();
+        let alice = table.connect("alice");
+        let mut answers = Vec::new();
+        for ms in 0..2_000 {
+            table.now.mono_ms = 1_000 + ms;
+            table.says(alice, frame);
+            answers.extend(table.heard(alice));
+        }
+        assert!(answers.iter().filter(|answer| *answer == "error rate_limited").count() >= 900, "{frame}");
+        assert_eq!(answers.last().map(String::as_str), Some("close 4004"), "{frame}");
+    }
+}
+
+#[test]
+fn a_token_that_ends_soon_is_looked_at_in_time() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.now.unix_ms = 1_000_598_000;
+    assert_eq!(table.shard.wake_sooner(alice, table.now), Some(table.now.mono_ms + 2_000));
+    assert_eq!(table.shard.wake_sooner(alice, table.now), None, "once");
 }
 
 #[test]

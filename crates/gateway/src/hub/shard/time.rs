@@ -34,6 +34,17 @@ impl Shard {
         connection.wake_ms
     }
 
+    /// A token has come or changed: gives when the connection is to be looked at, if that is sooner than planned.
+    pub(crate) fn wake_sooner(&mut self, slot: Slot, now: Now) -> Option<u64> {
+        let connection = self.connections.get_mut(slot as usize)?;
+        let at_ms = next_wake_ms(connection, &self.rules, now);
+        if at_ms >= connection.wake_ms {
+            return None;
+        }
+        connection.wake_ms = at_ms;
+        Some(at_ms)
+    }
+
     /// Looks at a connection: pings it, or closes it for what it did not do in time.
     pub(crate) fn wake(&mut self, slot: Slot, now: Now) -> Wake {
         let limits = &self.rules.limits;
