@@ -1,6 +1,5 @@
 //! The function library on a real Redis: what is stored, counted, published, kept and refused.
 
-
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 

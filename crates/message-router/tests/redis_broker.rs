@@ -1,7 +1,6 @@
 //! The Redis broker where only Redis can be: outages, half-dead connections, the wrong server, another library.
 //! What it shares with every broker is in `broker_conformance.rs`.
 
-
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::process::Command as Process;
