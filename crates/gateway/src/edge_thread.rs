@@ -16,13 +16,13 @@ use crate::agent;
 use crate::config::{BrokerConfig, Config};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
-use crate::gateway::Shared;
 use crate::handshake::Handshake;
 use crate::health::Health;
 use crate::issuer::Issuer;
 use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
+use crate::shared::Shared;
 
 /// Everything that the edge's thread does.
 #[derive(Debug)]

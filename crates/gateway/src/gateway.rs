@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use connection_registry::{BadRedis, Directory};
-use keyspace::{Keyspace, Library};
+use keyspace::Keyspace;
 use message_router::{
     BadRedisUrl, Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig,
     ShardIndex,
@@ -17,7 +17,6 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, Config, RedisConfig};
-use crate::counters::PumpCounters;
 use crate::edge_thread::EdgeThread;
 use crate::health::{Health, Phase};
 use crate::hub::worker::Worker;
@@ -27,6 +26,7 @@ use crate::mailbox::Mailbox;
 use crate::pump::Pump;
 use crate::rate::RateLimit;
 use crate::rules::{Limits, Rules};
+use crate::shared::Shared;
 
 /// What waits for one shard before the pump is held back.
 const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -63,19 +63,6 @@ pub enum StartError {
     /// The operating system refuses a thread or a runtime.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
-}
-
-/// What every thread of the instance shares.
-#[derive(Debug, Clone)]
-pub(crate) struct Shared {
-    pub(crate) config: Arc<Config>,
-    pub(crate) rules: Arc<Rules>,
-    /// The functions in Redis.
-    pub(crate) library: Library,
-    pub(crate) health: Arc<Health>,
-    pub(crate) hub: Hub,
-    pub(crate) pump: Arc<PumpCounters>,
-    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl Gateway {

@@ -33,6 +33,7 @@ mod handshake;
 mod health;
 mod hub;
 mod issuer;
+mod shared;
 mod listeners;
 mod mailbox;
 mod metrics;

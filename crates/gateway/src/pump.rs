@@ -19,11 +19,11 @@ use wire::{Channel, Envelope, Message, Position, Scope, Timestamp};
 
 use crate::clock::Clock;
 use crate::counters::PumpCounters;
-use crate::gateway::Shared;
 use crate::health::Health;
 use crate::hub::{Answer, FromShard, Hub, Joined, Messages, Outgoing, Sender, ToShard};
 use crate::mailbox::Mailbox;
 use crate::rules::Rules;
+use crate::shared::Shared;
 
 /// Broker events handled before shards get what they gave: enough to batch, few enough to stay prompt.
 const EVENTS_PER_TURN: usize = 128;

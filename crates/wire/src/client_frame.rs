@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::binary::split_binary;
 use crate::error_code::ErrorCode;
-use crate::limits::{BINARY_HEADER_BYTES_MAX, CHANNELS_PER_CONNECTION_MAX, CORRELATION_ID_BYTES_MAX};
+use crate::limits::{CHANNELS_PER_CONNECTION_MAX, CORRELATION_ID_BYTES_MAX};
 use crate::message::{MessageDraft, check_timestamp, check_type};
 use crate::object::Object;
 use crate::position::Position;
@@ -290,11 +291,4 @@ fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<Clie
         correlation_id: raw.correlation_id.clone(),
     };
     Ok(ClientBody::Publish { channel: raw.wanted_channel()?, message })
-}
-
-/// Splits version, header length, header and payload.
-pub(crate) fn split_binary(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    const { assert!(BINARY_HEADER_BYTES_MAX == u16::MAX as usize) };
-    let [1, high, low, rest @ ..] = bytes else { return None };
-    rest.split_at_checked(u16::from_be_bytes([*high, *low]) as usize)
 }

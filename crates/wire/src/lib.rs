@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 mod channel;
+mod binary;
 mod client_frame;
 mod close;
 mod encoded;

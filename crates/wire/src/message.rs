@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::binary::split_binary;
 use crate::channel::Scope;
-use crate::client_frame::split_binary;
 use crate::encoded::{Encoded, FrameBuilder, Opcode};
 use crate::limits::{BINARY_HEADER_BYTES_MAX, TYPE_BYTES_MAX};
 use crate::object::Object;

@@ -23,7 +23,6 @@ use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::connection;
 use crate::counters::ShardCounters;
-use crate::gateway::Shared;
 use crate::handoff::Handoff;
 use crate::health::Health;
 use crate::hub::members::Slot;
@@ -34,6 +33,7 @@ use crate::mailbox::Mailbox;
 use crate::outbox::Outbox;
 use crate::rules::Now;
 use crate::session::Session;
+use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::token::Identity;
 
