@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     scratch_in: RefCell<Vec<u8>>,
     /// What is being written.
     scratch_out: RefCell<Vec<u8>>,
+    /// The connections of a writing turn; taken while in use.
+    dirty: RefCell<Vec<Slot>>,
     inbox: Arc<Mailbox<ToShard>>,
     pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
     counters: Arc<ShardCounters>,
@@ -93,6 +95,7 @@ impl Worker {
             wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
             scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
             scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
+            dirty: RefCell::default(),
             inbox,
             pump,
             counters,
@@ -105,7 +108,7 @@ impl Worker {
 
     /// Serves until it is told to stop.
     pub(crate) async fn run(self: Rc<Self>) {
-        let mut inbox = Vec::new();
+        let (mut inbox, mut delivered) = (Vec::new(), Vec::new());
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -113,7 +116,6 @@ impl Worker {
                 () = self.inbox.take_all(&mut inbox) => {}
                 _ = seconds.tick() => self.second(),
             }
-            let mut delivered = Vec::new();
             for item in inbox.drain(..) {
                 if let ToShard::Stop = item {
                     return;
@@ -123,7 +125,7 @@ impl Worker {
             self.forward();
             self.flush_dirty().await;
             let now_ms = self.clock.now().unix_ms;
-            for (published_ms, receivers) in delivered {
+            for (published_ms, receivers) in delivered.drain(..) {
                 self.counters.latency.record(now_ms.saturating_sub(published_ms) * 1_000, receivers);
             }
         }
@@ -240,11 +242,11 @@ impl Worker {
 
     /// Writes to every connection that has something to write, in turns, until none has.
     async fn flush_dirty(self: &Rc<Self>) {
-        let mut dirty = Vec::new();
+        let mut dirty = self.dirty.take();
         loop {
             self.shard.borrow_mut().take_dirty(&mut dirty);
             if dirty.is_empty() {
-                return;
+                break;
             }
             let mut turn = Instant::now();
             for (n, slot) in (1..).zip(dirty.drain(..)) {
@@ -255,6 +257,7 @@ impl Worker {
                 }
             }
         }
+        self.dirty.replace(dirty);
     }
 
     /// One write. What does not fit waits for the socket, what remains for the next turn.
