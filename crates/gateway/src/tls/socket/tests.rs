@@ -194,6 +194,17 @@ async fn shutdown_says_that_nothing_more_comes() {
     client.write_all(b"you too").await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(read(&socket).await.unwrap(), b"you too");
+    let (mut stream, _session) = client.into_inner();
+    let end = timeout(PATIENCE, stream.read(&mut [0; 16])).await.expect("TCP ends in this direction too");
+    assert_eq!(end.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_ends_for_its_own_reader_too() {
+    let (socket, _client) = pair().await;
+    socket.shutdown(Shutdown::Both);
+    // Not by a close_notify, which the client has not said.
+    assert_eq!(read(&socket).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
