@@ -24,6 +24,7 @@ const _: () = assert!(size_of::<Members>() <= 56);
 
 /// A list that most scopes do not have: a word instead of three.
 #[derive(Debug)]
+#[expect(clippy::box_collection, reason = "one word where there is no list is the point")]
 struct Rare<T>(Option<Box<Vec<T>>>);
 
 impl<T> Default for Rare<T> {
