@@ -4,15 +4,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are not clients': listeners, Redis, logs, epoll, and connections still in their handshake.
 const RESERVED: u64 = 256;
+/// `OPEN_MAX` of macOS, which reports no hard limit and yet refuses every soft one above this. Its shells begin with
+/// 256, which is what is [`RESERVED`].
+const SOFT_MAX_OF_MACOS: u64 = 10_240;
 
 /// Raises the soft limit to the hard one, and gives what `asked` for, or else all that the limit leaves.
 pub(crate) fn connections_max(asked: Option<usize>) -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let usable = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
+    let maximum = limit.maximum;
+    let usable = raise(limit, |current| setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok());
     let allowed = usable.map_or(u64::MAX, |usable| usable.saturating_sub(RESERVED).max(1));
     match asked {
         Some(asked) if asked as u64 > allowed => {
@@ -21,5 +21,30 @@ pub(crate) fn connections_max(asked: Option<usize>) -> u64 {
         }
         Some(asked) => asked as u64,
         None => allowed,
+    }
+}
+
+/// The soft limit that holds in the end; `None` is no limit. `set` says whether the system takes one.
+fn raise(limit: Rlimit, set: impl Fn(Option<u64>) -> bool) -> Option<u64> {
+    if set(limit.maximum) {
+        return limit.maximum;
+    }
+    let lower = limit.maximum.map_or(SOFT_MAX_OF_MACOS, |maximum| maximum.min(SOFT_MAX_OF_MACOS));
+    if limit.current.is_some_and(|current| current < lower) && set(Some(lower)) { Some(lower) } else { limit.current }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_descriptors_as_the_system_lets_go_of() {
+        let limit = |current, maximum| Rlimit { current, maximum };
+        assert_eq!(raise(limit(Some(1_024), Some(524_288)), |_| true), Some(524_288));
+        assert_eq!(raise(limit(Some(1_024), None), |_| true), None);
+        assert_eq!(raise(limit(Some(1_024), Some(4_096)), |_| false), Some(1_024), "nothing can be raised");
+        let macos = |soft: Option<u64>| soft.is_some_and(|soft| soft <= 10_240);
+        assert_eq!(raise(limit(Some(256), None), macos), Some(10_240));
+        assert_eq!(raise(limit(Some(65_536), None), macos), Some(65_536), "what was raised from outside stays");
     }
 }
