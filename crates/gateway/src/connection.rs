@@ -24,7 +24,9 @@ pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec:
     async move {
         while socket.readable().await.is_ok() {
             match turn(&worker, slot, &socket, &mut codec) {
-                ControlFlow::Continue(()) => {}
+                ControlFlow::Continue(More::No) => {}
+                // A client that sends without a pause is always readable: waiting for that lets nobody else in.
+                ControlFlow::Continue(More::Perhaps) => tokio::task::yield_now().await,
                 ControlFlow::Break(()) => break,
             }
         }
@@ -32,10 +34,16 @@ pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec:
     }
 }
 
+/// Whether a turn has left something to read.
+enum More {
+    No,
+    Perhaps,
+}
+
 /// Reads what is there, through the one scratch buffer that all connections of the shard share.
-fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> ControlFlow<()> {
+fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> ControlFlow<(), More> {
     let mut scratch = worker.take_scratch();
-    let mut flow = ControlFlow::Continue(());
+    let mut flow = ControlFlow::Continue(More::Perhaps);
     for _ in 0..READS_PER_TURN {
         match socket.try_read(&mut scratch) {
             Ok(0) => flow = ControlFlow::Break(()),
@@ -43,7 +51,7 @@ fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> 
                 take(worker, slot, codec, &mut scratch[..n]);
                 continue;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => flow = ControlFlow::Continue(More::No),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(_) => flow = ControlFlow::Break(()),
         }

@@ -6,5 +6,6 @@ mod fleet;
 
 mod bad_input;
 mod delivery;
+mod flood;
 mod outage;
 mod slow_reader;

@@ -10,6 +10,8 @@ mod fleet;
 mod bad_input;
 #[path = "../cluster/delivery.rs"]
 mod delivery;
+#[path = "../cluster/flood.rs"]
+mod flood;
 #[path = "../cluster/outage.rs"]
 mod outage;
 #[path = "../cluster/slow_reader.rs"]

@@ -1,0 +1,61 @@
+//! A client that sends without a pause costs the others of its shard little.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::dial;
+use crate::fleet::Fleet;
+
+/// A masked pong without payload: the cheapest frame there is, which no limit counts.
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+/// What a ping is answered by.
+const ANSWER: [u8; 2] = [0x8a, 0];
+/// As much as the gateway could read in two runs of its scheduler.
+const FLOOD_BYTES: usize = 64 * 1024 * 1024;
+
+/// An upgraded connection that nothing is expected of but pongs.
+async fn raw(fleet: &Fleet) -> dial::Stream {
+    let socket = TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let mut stream = dial::over(socket).await;
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    stream
+}
+
+async fn ping(stream: &mut dial::Stream) {
+    stream.write_all(&PING).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, ANSWER);
+}
+
+#[tokio::test]
+async fn a_client_that_never_pauses_lets_the_others_have_their_turn() {
+    let fleet = Fleet::start(1, None, "");
+    let mut flooder = raw(&fleet).await;
+    // The shard with the fewest takes the next, so the third is on the flooder's.
+    let _other_shard = raw(&fleet).await;
+    let mut bystander = raw(&fleet).await;
+    let flood = tokio::spawn(async move {
+        let block = PONG.repeat(1 << 16);
+        for _ in 0..FLOOD_BYTES / block.len() {
+            flooder.write_all(&block).await.unwrap();
+        }
+        ping(&mut flooder).await;
+    });
+    let mut answered = 0;
+    while !flood.is_finished() {
+        ping(&mut bystander).await;
+        answered += 1;
+    }
+    flood.await.unwrap();
+    assert!(answered >= 20, "answered {answered} times while another was read");
+}
