@@ -33,7 +33,6 @@ mod handshake;
 mod health;
 mod hub;
 mod issuer;
-mod shared;
 mod listeners;
 mod mailbox;
 mod metrics;
@@ -43,6 +42,7 @@ mod pump;
 mod rate;
 mod rules;
 mod session;
+mod shared;
 mod socket;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
