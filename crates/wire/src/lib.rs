@@ -14,8 +14,8 @@
 //! This crate does not know about sockets, Redis, tasks or clocks. It contains no `async`.
 #![warn(missing_docs)]
 
-mod channel;
 mod binary;
+mod channel;
 mod client_frame;
 mod close;
 mod encoded;
