@@ -10,6 +10,7 @@
 //! and at most [`GONE_SESSIONS_MAX`] that the store may still list; beyond that the whole instance is written anew.
 
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -58,15 +59,18 @@ impl RowChange {
 #[must_use = "a seat that is not given back leaves a row behind"]
 pub struct Seat {
     session: SessionId,
-    serial: u64,
+    serial: NonZeroU64,
 }
+
+// One per connection, and a connection that is not open yet has room for one.
+const _: () = assert!(size_of::<Option<Seat>>() <= 24);
 
 /// What is known about one session.
 #[derive(Debug)]
 struct Entry {
     row: Row,
     /// Of the seat that owns the row.
-    serial: u64,
+    serial: NonZeroU64,
     /// Whether the store may list it, so that its end must be told.
     told: bool,
 }
@@ -75,7 +79,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Notes {
     /// Number of the newest seat.
-    serial: u64,
+    serial: Option<NonZeroU64>,
     /// Sessions of `rows` that came or changed.
     changed: HashSet<SessionId>,
     /// Sessions not in `rows` that the store may list.
@@ -96,8 +100,8 @@ impl Directory {
     /// A session is connected here. A row it already had is replaced.
     pub fn connect(&self, session: SessionId, row: Row) -> Seat {
         let mut notes = self.notes();
-        notes.serial += 1;
-        let serial = notes.serial;
+        let serial = notes.serial.map_or(NonZeroU64::MIN, |last| last.saturating_add(1));
+        notes.serial = Some(serial);
         let told = notes.gone.remove(&session) || self.rows.get(&session).is_some_and(|entry| entry.told);
         self.rows.insert(session, Entry { row, serial, told });
         notes.changed.insert(session);

@@ -167,25 +167,26 @@ impl Default for TenantId {
 /// assert_eq!(SessionId::parse("7"), None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(u128);
+// Bytes, not a `u128`: it would align every table row that holds one to 16.
+pub struct SessionId([u8; 16]);
 
 impl SessionId {
     /// Takes 128 bits that the caller drew from a secure source.
     #[must_use]
     pub fn from_random(bits: u128) -> Self {
-        Self(bits)
+        Self(bits.to_be_bytes())
     }
 
     /// Reads the printed form back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        digits.then(|| u128::from_str_radix(text, 16).ok().map(Self)).flatten()
+        digits.then(|| u128::from_str_radix(text, 16).ok().map(Self::from_random)).flatten()
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
