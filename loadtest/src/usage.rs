@@ -61,6 +61,8 @@ pub(crate) struct Resident {
     pub(crate) rss: u64,
     /// The part in huge pages, of which a process has whole ones or none.
     pub(crate) huge: u64,
+    /// The part that no file is behind: what the process has allocated. The rest is the program itself.
+    pub(crate) anonymous: u64,
 }
 
 /// Resident memory of a process, exact (`smaps_rollup`; `statm` lags by up to 64 pages per thread).
@@ -71,7 +73,7 @@ pub(crate) fn resident(pid: u32) -> Result<Resident, Failure> {
         let kib = text.lines().find_map(|line| line.strip_prefix(name)).and_then(first_number);
         kib.map(|kib| kib * 1024).ok_or_else(|| Failure::Unmeasurable(format!("{path} has no line {name}")))
     };
-    Ok(Resident { rss: bytes_of("Rss:")?, huge: bytes_of("AnonHugePages:")? })
+    Ok(Resident { rss: bytes_of("Rss:")?, huge: bytes_of("AnonHugePages:")?, anonymous: bytes_of("Anonymous:")? })
 }
 
 /// The slab caches that sockets live in. Others (dentries of files, inodes) move with whatever else the machine does.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use connection_registry::{
     BadRedis, Directory, Heart, HeartConfig, HeartHandle, LeaseState, MemoryStore, RedisStore, RedisStoreConfig,
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::agent;
+use crate::allocator::{Rest, give_back};
 use crate::config::{BrokerConfig, Config};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
@@ -98,7 +99,7 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
         let hub = hub.clone();
         move |handoff| hub.place(handoff)
     };
-    let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, shards, counters, place);
+    let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, shards, Arc::clone(&counters), place);
     let agent = async {
         match listening.agent {
             Some(listener) => agent::run(listener, Arc::clone(health)).await,
@@ -110,6 +111,7 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
         never = admin.run(listening.admin) => match never {},
         never = agent => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
+        never = rest_after_storms(&counters) => match never {},
     }
 }
 
@@ -120,6 +122,18 @@ fn dev_page(config: &Config) -> Option<Page> {
         Err(error) => {
             tracing::warn!(%error, "there is no page");
             None
+        }
+    }
+}
+
+/// Gives back what a storm of handshakes took.
+async fn rest_after_storms(counters: &EdgeCounters) -> Infallible {
+    let mut rest = Rest::default();
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        if rest.comes(counters.accepts.get()) {
+            give_back();
         }
     }
 }

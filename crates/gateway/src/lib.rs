@@ -17,6 +17,7 @@
 
 mod admin;
 mod agent;
+mod allocator;
 mod clock;
 #[doc(hidden)]
 pub mod codec;

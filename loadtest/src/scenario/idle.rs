@@ -48,6 +48,11 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
         verdict: Verdict::at_most(grown(settled), RSS_BYTES_MAX),
         notes: vec![
             format!("RSS {:.1} MiB before, {:.1} MiB after", mib(before.rss), mib(settled.rss)),
+            format!(
+                "of that the program itself, read in as it is first used: {:.1} MiB before, {:.1} MiB after",
+                mib(before.rss - before.anonymous),
+                mib(settled.rss - settled.anonymous)
+            ),
             format!("of that in huge pages {:.1} MiB before, {:.1} MiB after", mib(before.huge), mib(settled.huge)),
             format!("{} bytes at once, before {settle:?} of idling", thousands(grown(at_once))),
         ],

@@ -19,6 +19,7 @@ use message_router::ShardIndex;
 use tokio::task;
 use wire::Timestamp;
 
+use crate::allocator::{Rest, give_back};
 use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::connection;
@@ -54,6 +55,8 @@ pub(crate) struct Worker {
     /// By slot.
     ends: RefCell<Vec<Option<End>>>,
     wheel: RefCell<Wheel>,
+    /// Whether connections have stopped coming and going.
+    rest: RefCell<Rest>,
     /// What is being read; taken while in use.
     scratch_in: RefCell<Vec<u8>>,
     /// What is being written.
@@ -92,6 +95,7 @@ impl Worker {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
             ends: RefCell::default(),
+            rest: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
             scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
             scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
@@ -334,6 +338,9 @@ impl Worker {
 
     /// Once a second: whoever's time has come.
     fn second(&self) {
+        if self.rest.borrow_mut().comes(self.counters.connections.get()) {
+            give_back();
+        }
         self.health.beat(self.index.0 as usize, Instant::now());
         let now = self.clock.now();
         let mut due = Vec::new();
