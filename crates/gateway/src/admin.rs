@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::edge::{HEAD_BYTES_MAX, HEADERS_MAX, accept_backoff, answer};
 use crate::handshake::Refusal;
-use crate::health::Health;
+use crate::health::{Health, Silence};
 use crate::metrics::Exposition;
 
 /// Most requests in progress: a scraper or two, probes, and a person.
@@ -30,11 +30,6 @@ pub(crate) struct Admin {
     exposition: Exposition,
     health: Arc<Health>,
 }
-
-/// Ends a connection without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("a shard is stuck, and nothing is said")]
-struct Silence;
 
 impl Admin {
     pub(crate) fn new(exposition: Exposition, health: Arc<Health>) -> Self {

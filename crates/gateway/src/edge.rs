@@ -29,7 +29,7 @@ use wire::{Close, ErrorCode, SessionId, TenantId};
 use crate::counters::{Counter, ShardCounters};
 use crate::handoff::{Handoff, Opening, Transport};
 use crate::handshake::{Handshake, Refusal};
-use crate::health::{Health, Phase};
+use crate::health::{Health, Phase, Silence};
 use crate::page::Page;
 use crate::tls::Tls;
 
@@ -107,11 +107,6 @@ struct Promise {
     path_tenant: Option<TenantId>,
     opening: Opening,
 }
-
-/// Ends a connection without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("a shard is stuck, and nothing is said")]
-struct Silence;
 
 // === impl Edge ===
 

@@ -42,6 +42,11 @@ pub(crate) struct Health {
     beats: Box<[AtomicU64]>,
 }
 
+/// Ends a connection without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("a shard is stuck, and nothing is said")]
+pub(crate) struct Silence;
+
 // === impl Health ===
 
 impl Health {

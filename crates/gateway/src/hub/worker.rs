@@ -44,8 +44,6 @@ const WRITES_PER_TURN: usize = 256;
 const TURN: Duration = Duration::from_millis(1);
 /// Small frames are copied together up to this size; also the most that one read takes.
 const SCRATCH_BYTES: usize = 64 * 1024;
-/// A client that never answers a close is cut off after this long.
-const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
 /// A shard with its sockets. Lives on one thread; the tasks of its connections share it.
 #[derive(Debug)]
@@ -187,8 +185,8 @@ impl Worker {
     /// Runs one step of a connection's own loop, and writes what it gave.
     pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
         step(&mut self.shard.borrow_mut(), self.clock.now());
-        self.forward();
         self.flush(slot);
+        self.forward();
     }
 
     /// The connection's socket is gone.
@@ -262,6 +260,8 @@ impl Worker {
             }
         }
         self.dirty.replace(dirty);
+        // A client that has been written everything may be owed the next page of its replay.
+        self.forward();
     }
 
     /// One write. What does not fit waits for the socket, what remains for the next turn.
@@ -285,11 +285,13 @@ impl Worker {
         let (empty, blocked, life) = (connection.outbox.is_empty(), connection.blocked, connection.life);
         if empty && life == Life::Open {
             shard.resume_replays(slot);
-        } else if empty && shard.finish(slot, self.clock.now().mono_ms + CLOSE_TIMEOUT_MS) {
-            // The other direction stays open until the client has read all this and closes, or its time is up.
-            socket.shutdown(Shutdown::Write);
-            self.wheel.borrow_mut().schedule(slot, self.clock.now().mono_ms + CLOSE_TIMEOUT_MS);
-        } else if !empty && !blocked {
+        } else if empty {
+            if let Some(cut_ms) = shard.finish(slot, self.clock.now()) {
+                // The other direction stays open until the client has read all this and closes, or its time is up.
+                socket.shutdown(Shutdown::Write);
+                self.wheel.borrow_mut().schedule(slot, cut_ms);
+            }
+        } else if !blocked {
             shard.mark_dirty(slot);
         }
     }

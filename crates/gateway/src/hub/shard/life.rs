@@ -7,6 +7,9 @@
 
 use super::*;
 
+/// A client that never answers a close is cut off after this long.
+pub(super) const CLOSE_TIMEOUT_MS: u64 = 5_000;
+
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -64,15 +67,15 @@ impl Shard {
         }
     }
 
-    /// The last byte of a connection that ends has been written. True the first time.
-    pub(crate) fn finish(&mut self, slot: Slot, cut_ms: u64) -> bool {
+    /// The last byte of a connection that ends has been written. Says, the first time, when it is to be cut.
+    pub(crate) fn finish(&mut self, slot: Slot, now: Now) -> Option<u64> {
         let connection = &mut self.connections[slot as usize];
         if matches!(connection.life, Life::Open | Life::Finished) {
-            return false;
+            return None;
         }
         connection.life = Life::Finished;
-        connection.wake_ms = cut_ms;
-        true
+        connection.wake_ms = now.mono_ms + CLOSE_TIMEOUT_MS;
+        Some(connection.wake_ms)
     }
 
     /// Forgets a connection whose socket is gone.

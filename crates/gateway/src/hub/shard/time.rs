@@ -2,11 +2,9 @@
 
 use wire::Opcode;
 
+use super::life::CLOSE_TIMEOUT_MS;
 use super::*;
 use crate::rules::Limits;
-
-/// A client that never answers a close is cut off after this long.
-const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
 /// What the worker is to do with a connection it has woken.
 #[derive(Debug, PartialEq, Eq)]
