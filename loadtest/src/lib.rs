@@ -21,6 +21,7 @@ mod machine;
 mod process;
 mod rig;
 
+mod barrage;
 mod baseline;
 mod publisher;
 mod send_times;

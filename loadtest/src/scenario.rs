@@ -5,6 +5,7 @@ mod delivery;
 mod idle;
 mod pairs;
 mod personal;
+mod publishing;
 mod saturation;
 
 use std::path::PathBuf;
@@ -29,11 +30,14 @@ pub(crate) enum Scenario {
     /// Memory per idle connection, and on the way there CPU per connection (row 5).
     #[value(name = "4")]
     Idle,
+    /// Messages that one Redis takes.
+    #[value(name = "7")]
+    Publishing,
 }
 
 impl Scenario {
     /// Every one, in the order of the table.
-    pub(crate) const ALL: [Self; 4] = [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle];
+    pub(crate) const ALL: [Self; 5] = [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle, Self::Publishing];
 
     /// Runs it on servers of its own.
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>, Failure> {
@@ -42,6 +46,7 @@ impl Scenario {
             Self::Personal => personal::run(setting),
             Self::Saturation => saturation::run(setting),
             Self::Idle => idle::run(setting),
+            Self::Publishing => publishing::run(setting),
         }
     }
 }
@@ -62,11 +67,11 @@ pub(crate) struct Sizes {
     pub(crate) receivers: usize,
     /// Scopes with one receiver each in row 2.
     pub(crate) scopes: usize,
-    /// Alternations of baseline and gateway in rows 1 and 2.
+    /// Alternations of baseline and gateway in rows 1 and 2, and of the ways to publish in row 7.
     pub(crate) pairs: usize,
     /// One window of one side of a pair.
     pub(crate) window: Duration,
-    /// One step of the search in row 3.
+    /// One step of the search in row 3; half of it is one window of row 7.
     pub(crate) step: Duration,
     /// Messages per publish call in row 3.
     pub(crate) batch: u64,

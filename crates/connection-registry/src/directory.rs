@@ -9,11 +9,12 @@
 //! store nothing, and an idle instance writes nothing. The notes are bounded by what exists: sessions connected now,
 //! and at most [`GONE_SESSIONS_MAX`] that the store may still list; beyond that the whole instance is written anew.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
 /// So many removals are remembered one by one while the store cannot be told. 16 bytes each, and the set's overhead.
@@ -80,8 +81,9 @@ struct Entry {
 struct Notes {
     /// Number of the newest seat.
     serial: Option<NonZeroU64>,
-    /// Sessions of `rows` that came or changed.
-    changed: HashSet<SessionId>,
+    /// Sessions of `rows` that came, by their seats' serials: told in the order in which they came, so that of two the
+    /// later one is the one too many.
+    changed: BTreeMap<NonZeroU64, SessionId>,
     /// Sessions not in `rows` that the store may list.
     gone: HashSet<SessionId>,
     /// The store's rows are unknown: all are to be deleted, and written again.
@@ -94,18 +96,40 @@ pub struct Directory {
     /// Read by anybody, changed only under the lock of `notes`: so the two agree.
     rows: DashMap<SessionId, Entry>,
     notes: Mutex<Notes>,
+    /// Woken when a session has come.
+    news: Notify,
+}
+
+impl Seat {
+    /// Whose row it is.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
 }
 
 impl Directory {
     /// A session is connected here. A row it already had is replaced.
     pub fn connect(&self, session: SessionId, row: Row) -> Seat {
+        self.take_over(session, row).0
+    }
+
+    /// As [`Self::connect`], with the row that was replaced: of an older socket of the same session, which is to be
+    /// closed.
+    pub fn take_over(&self, session: SessionId, row: Row) -> (Seat, Option<Row>) {
         let mut notes = self.notes();
         let serial = notes.serial.map_or(NonZeroU64::MIN, |last| last.saturating_add(1));
         notes.serial = Some(serial);
-        let told = notes.gone.remove(&session) || self.rows.get(&session).is_some_and(|entry| entry.told);
+        let before = self.rows.get(&session).map(|entry| (entry.serial, entry.told, entry.row.clone()));
+        let told = notes.gone.remove(&session) || before.as_ref().is_some_and(|(_, told, _)| *told);
+        if let Some((serial, ..)) = &before {
+            notes.changed.remove(serial);
+        }
         self.rows.insert(session, Entry { row, serial, told });
-        notes.changed.insert(session);
-        Seat { session, serial }
+        notes.changed.insert(serial, session);
+        drop(notes);
+        self.news.notify_one();
+        (Seat { session, serial }, before.map(|(.., row)| row))
     }
 
     /// The connection that got this seat has ended.
@@ -113,7 +137,7 @@ impl Directory {
         let mut notes = self.notes();
         let owned = self.rows.remove_if(&seat.session, |_, entry| entry.serial == seat.serial);
         let Some((session, entry)) = owned else { return };
-        notes.changed.remove(&session);
+        notes.changed.remove(&entry.serial);
         if entry.told && !notes.rewrite {
             notes.gone.insert(session);
             if notes.gone.len() > GONE_SESSIONS_MAX {
@@ -128,6 +152,13 @@ impl Directory {
         self.rows.get(&session).map(|entry| entry.row.clone())
     }
 
+    /// A user's sessions here. Looks at every row.
+    #[must_use]
+    pub fn sessions_of(&self, tenant: &TenantId, user: &UserId) -> Vec<SessionId> {
+        let theirs = self.rows.iter().filter(|entry| (&entry.row.tenant, &entry.row.user) == (tenant, user));
+        theirs.map(|entry| *entry.key()).collect()
+    }
+
     /// How many sessions are connected here.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -138,6 +169,11 @@ impl Directory {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Waits until a session has come since the last call.
+    pub(crate) async fn has_new(&self) {
+        self.news.notified().await;
     }
 
     /// What the store knows is void: everything is to be written again.
@@ -154,20 +190,17 @@ impl Directory {
     pub(crate) fn take(&self, max: usize) -> Vec<RowChange> {
         let mut notes = self.notes();
         let gone: Vec<SessionId> = notes.gone.iter().take(max).copied().collect();
-        let changed: Vec<SessionId> = notes.changed.iter().take(max - gone.len()).copied().collect();
-        let mut batch = Vec::with_capacity(gone.len() + changed.len());
+        let mut batch = Vec::with_capacity(max.min(gone.len() + notes.changed.len()));
         for session in gone {
             notes.gone.remove(&session);
             batch.push(RowChange::Remove(session));
         }
-        for session in changed {
-            notes.changed.remove(&session);
+        while batch.len() < max
+            && let Some((_, session)) = notes.changed.pop_first()
+        {
             let mut entry = self.rows.get_mut(&session).expect("changed names rows only, under one lock");
             entry.told = true;
             batch.push(RowChange::Put(session, entry.row.clone()));
-        }
-        if notes.changed.is_empty() {
-            notes.changed.shrink_to(0); // a storm of connections is over
         }
         batch
     }
@@ -177,17 +210,16 @@ impl Directory {
         let mut notes = self.notes();
         for change in batch {
             let session = change.session();
-            if self.rows.contains_key(&session) {
-                notes.changed.insert(session);
-            } else {
-                notes.gone.insert(session);
+            match self.rows.get(&session) {
+                Some(entry) => drop(notes.changed.insert(entry.serial, session)),
+                None => drop(notes.gone.insert(session)),
             }
         }
     }
 
     fn note_all(&self, notes: &mut Notes) {
         notes.gone = HashSet::new();
-        notes.changed = self.rows.iter().map(|entry| *entry.key()).collect();
+        notes.changed = self.rows.iter().map(|entry| (entry.serial, *entry.key())).collect();
         for mut entry in self.rows.iter_mut() {
             entry.told = false;
         }

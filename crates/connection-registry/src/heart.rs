@@ -1,7 +1,7 @@
 //! The task that keeps an instance in the fleet: holds its lease, looks at its peers, tells who is connected here.
 //!
-//! One beat is: renew (or ask for) the lease, read the peers, write the changes of the directory. A call that fails
-//! ends the beat; the next one tries again. Whatever happens, the lease is said to be lost at its deadline.
+//! One beat is: renew (or ask for) the lease, read the peers, remove dead ones, write the changes of the directory. A
+//! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat. Whatever happens, the lease is said to be lost at its deadline.
 
 mod handle;
 mod told;
@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use wire::InstanceId;
 
@@ -20,11 +20,19 @@ use crate::error::StoreError;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
+use crate::limits::{Closing, Listed, Order};
 use crate::roster::{Change, Roster};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
 
 pub use self::handle::{HeartHandle, Peers};
+
+/// So many dead peers are removed in one beat: a fleet that went down as a whole is not buried in one breath.
+const REAPED_PER_BEAT_MAX: usize = 8;
+
+/// New rows are written after so long, together with those that come meanwhile: a connection too many is closed soon,
+/// and a storm of them is a few calls.
+const TELL_AFTER: Duration = Duration::from_millis(20);
 
 /// What a heart needs to know.
 #[derive(Debug, Clone)]
@@ -50,6 +58,10 @@ pub struct Heart<S> {
     roster: Roster,
     peers: watch::Sender<Peers>,
     directory: Arc<Directory>,
+    /// For the rest of the gateway: bounded by the sessions there are.
+    closing: mpsc::UnboundedSender<Closing>,
+    /// When new rows are written, which does not wait for a beat.
+    tell_at: Option<Instant>,
     /// How many rows the store has of us, when its last answer said so.
     rows_stored: Option<usize>,
     /// A life before this one whose rows may be in the store.
@@ -72,7 +84,10 @@ impl<S: Store> Heart<S> {
         let (peers, peers_watch) = watch::channel(Peers { own: instance.clone(), others: Vec::new(), doubted: false });
         let directory = Arc::new(Directory::default());
         let roster = Roster::new(id, timings.beat, timings.lease, timings.reap);
+        let (closing, closing_queue) = mpsc::unbounded_channel();
         let heart = Self {
+            closing,
+            tell_at: None,
             store,
             timings,
             instance,
@@ -87,7 +102,7 @@ impl<S: Store> Heart<S> {
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(heart.run(stopped));
-        HeartHandle { lease: lease_watch, peers: peers_watch, directory, stop, task }
+        HeartHandle { lease: lease_watch, peers: peers_watch, directory, closing: closing_queue, stop, task }
     }
 
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
@@ -101,6 +116,14 @@ impl<S: Store> Heart<S> {
                 biased; // a stop must not wait for a beat, and a deadline is what beats are for
                 _ = &mut stop => break,
                 () = self.lease.deadline_passed() => self.lease.tick(),
+                () = self.directory.has_new(), if self.tell_at.is_none() && self.trouble.is_none() => {
+                    self.tell_at = Some(Instant::now() + TELL_AFTER);
+                }
+                () = sleep_until(self.tell_at.unwrap_or(due).into()), if self.tell_at.is_some() => {
+                    self.tell_at = None;
+                    let told = self.tell().await;
+                    self.after(told);
+                }
                 () = sleep_until(due.into()) => {
                     due = Instant::now() + pause;
                     pause = self.timings.beat;
@@ -126,11 +149,26 @@ impl<S: Store> Heart<S> {
                 return;
             }
             result = self.work().await;
-            let Err(StoreError::Refused(refusal)) = &result else { break };
+            if !matches!(result, Err(StoreError::Refused(_))) {
+                break;
+            }
+            self.heed(&result);
+        }
+        self.note(result.err());
+    }
+
+    /// What follows from rows that were written between two beats.
+    fn after(&mut self, result: Result<(), StoreError>) {
+        self.heed(&result);
+        self.note(result.err());
+    }
+
+    /// A refusal is the store's word that the lease is over.
+    fn heed(&mut self, result: &Result<(), StoreError>) {
+        if let Err(StoreError::Refused(refusal)) = result {
             tracing::warn!(%refusal, "the store refused this instance's lease");
             self.lease.update(|lease, now| lease.refused(*refusal, now));
         }
-        self.note(result.err());
     }
 
     /// The calls of one beat.
@@ -141,18 +179,36 @@ impl<S: Store> Heart<S> {
             Ask::Acquire => self.acquire().await?,
         }
         self.look().await?;
+        self.reap().await?;
         self.tell().await
     }
 
     async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
         let sent = Instant::now();
-        let rows = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
+        let Listed { rows, closing } = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
         self.lease.update(|lease, now| lease.renewed(sent, now));
         if self.rows_stored.is_some_and(|stored| stored != rows) {
             tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
             self.directory.rewrite();
         }
+        self.close(closing);
         Ok(())
+    }
+
+    /// Passes on who has to go. Nobody listens when the gateway stops, and then everybody goes.
+    fn close(&self, orders: Vec<Order>) {
+        for order in orders {
+            let closing = match order {
+                Order::Session(closing) => vec![closing],
+                Order::User(tenant, user, why) => {
+                    let sessions = self.directory.sessions_of(&tenant, &user);
+                    sessions.into_iter().map(|session| Closing { session, why }).collect()
+                }
+            };
+            for closing in closing {
+                let _ = self.closing.send(closing);
+            }
+        }
     }
 
     async fn acquire(&mut self) -> Result<(), StoreError> {
@@ -183,6 +239,18 @@ impl<S: Store> Heart<S> {
         Ok(())
     }
 
+    /// Removes peers that have died, with their rows. Instances beat at different moments, so what the first removes
+    /// the others mostly do not see any more; where two ask at once, the store answers one of them.
+    async fn reap(&mut self) -> Result<(), StoreError> {
+        for (dead, number) in self.roster.dead().take(REAPED_PER_BEAT_MAX) {
+            let Some(token) = self.lease.held(Instant::now()) else { return Ok(()) };
+            if let Some(rows) = self.lease.during(self.store.reap(&self.instance, &token, dead, number)).await? {
+                tracing::info!(id = %dead.id, incarnation = %dead.incarnation, rows, "removed a dead peer");
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what changed in the directory, in bounded batches and for at most half a beat. What is left waits for
     /// the next one.
     async fn tell(&mut self) -> Result<(), StoreError> {
@@ -204,7 +272,10 @@ impl<S: Store> Heart<S> {
                 }
                 self.rows_stored = None;
                 match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
-                    Ok(rows) => self.rows_stored = Some(rows),
+                    Ok(Listed { rows, closing }) => {
+                        self.rows_stored = Some(rows);
+                        self.close(closing);
+                    }
                     Err(error) => {
                         self.directory.put_back(batch);
                         return Err(error);

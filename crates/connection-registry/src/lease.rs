@@ -23,7 +23,9 @@ use crate::instance::Incarnation;
 pub struct Token(Arc<str>);
 
 impl Token {
-    pub(crate) fn new(text: &str) -> Self {
+    /// As the store gave it.
+    #[must_use]
+    pub fn from_store(text: &str) -> Self {
         Self(Arc::from(text))
     }
 
@@ -49,6 +51,9 @@ pub enum LeaseState {
         token: Token,
         /// From here on we act as if it were lost, although the store would still accept the token for a moment.
         deadline: Option<Instant>,
+        /// When it ends in the store, at the latest. Whoever looks first after that was asleep: nobody told its
+        /// clients, and others may have taken its place.
+        end: Option<Instant>,
     },
     /// Not ours now. The instance is isolated, and asks again at every beat.
     Lost(Loss),
@@ -139,13 +144,12 @@ impl Lease {
 
     /// Time has come to `now`.
     pub(crate) fn tick(&mut self, now: Instant) {
-        let Some(deadline) = self.deadline() else { return };
+        let LeaseState::Held { deadline: Some(deadline), end, .. } = self.state else { return };
         if now < deadline {
             return;
         }
-        // A running process sees the deadline while the store still keeps the lease for it. One that first looks
-        // after that was frozen: nobody told its clients, and others may have taken its place.
-        let ended = now >= deadline + self.drift;
+        // A running process sees the deadline while the store still keeps the lease for it.
+        let ended = end.is_some_and(|end| now >= end);
         self.state = if ended { LeaseState::Fenced } else { LeaseState::Lost(Loss::Unrenewed) };
     }
 
@@ -168,8 +172,8 @@ impl Lease {
     }
 
     fn hold(&mut self, token: Token, sent: Instant, now: Instant) {
-        let deadline = self.length.map(|length| sent + length - self.drift);
-        self.state = LeaseState::Held { token, deadline };
+        let end = self.length.map(|length| sent + length);
+        self.state = LeaseState::Held { token, deadline: end.map(|end| end - self.drift), end };
         if !self.state.is_held(now) {
             self.state = LeaseState::Lost(Loss::Unrenewed);
         }

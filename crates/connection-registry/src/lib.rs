@@ -13,9 +13,10 @@
 //!
 //! The three types that matter: [`Heart`] runs it all and gives a [`HeartHandle`]; [`LeaseState`] says whether this
 //! instance may act as the owner of its connections; [`Directory`] is who is connected here. Each change of rows in
-//! the [`Store`] carries the lease's token and is refused there when the token is stale.
+//! the [`Store`] carries the lease's token and is refused there when the token is stale, and is held there against the
+//! limits of its owner: [`Closing`] says who has to go.
 //!
-//! This crate does not know about sockets, messages or scopes, and takes over nothing from dead peers.
+//! This crate does not know about sockets, messages or scopes.
 #![warn(missing_docs)]
 
 mod directory;
@@ -23,6 +24,7 @@ mod error;
 mod heart;
 mod instance;
 mod lease;
+mod limits;
 mod roster;
 mod store;
 mod timings;
@@ -32,6 +34,7 @@ pub use error::{Fault, Refusal, StoreError};
 pub use heart::{Heart, HeartConfig, HeartHandle, Peers};
 pub use instance::{Incarnation, Instance, Status};
 pub use lease::{LeaseState, Loss, Token};
+pub use limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
 pub use roster::{Beat, Peer};
-pub use store::{Acquired, BadRedis, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store};
+pub use store::{Acquired, Connected, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store};
 pub use timings::{BadTimings, Timings};

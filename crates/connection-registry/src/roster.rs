@@ -101,6 +101,12 @@ impl Roster {
         self.doubt
     }
 
+    /// Whom the store still lists though they are gone, with the newest beat number seen. Nobody while in doubt.
+    pub(crate) fn dead(&self) -> impl Iterator<Item = (&Instance, u64)> {
+        let dead = self.peers.values().filter(|peer| peer.status == Status::Gone && !self.doubt);
+        dead.map(|peer| (&peer.instance, peer.number))
+    }
+
     /// Takes in one look at the store at `now`. There is no sweep without a look: who does not look knows nothing.
     pub(crate) fn observe(&mut self, beats: Vec<Beat>, now: Instant) -> Vec<Change> {
         let pause = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));

@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Beat, Heart, HeartConfig, HeartHandle, Incarnation, Instance, LeaseState, Loss, MemoryStore, Peers,
-    RowChange, Status, Store, StoreError, Timings, Token,
+    Acquired, Beat, Closing, ConnectionLimits, Heart, HeartConfig, HeartHandle, Incarnation, Instance, LeaseState,
+    Listed, Loss, MemoryStore, OnExcess, Peers, ROW_CHANGES_MAX, Row, RowChange, Status, Store, StoreError, Timings,
+    Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
-use support::{PATIENCE, RedisServer, command, instance, row};
+use support::{ANY_NUMBER, PATIENCE, RedisServer, command, instance, row};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use wire::{InstanceId, SessionId};
+use wire::{InstanceId, SessionId, Timestamp};
 
 /// Long enough for a busy machine to keep the lease, short enough to wait for its end.
 const TIMINGS: Timings = Timings {
@@ -76,7 +77,7 @@ async fn lists(redis: &mut MultiplexedConnection, instance: &Instance, sessions:
 async fn connections_are_listed_until_they_end_and_nothing_is_left_behind() {
     let server = RedisServer::start();
     let mut redis = server.connection().await;
-    let heart = start("gw-1", server.store(TIMINGS));
+    let heart = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
     let early = heart.directory.connect(SessionId::from_random(1), row("alice"));
     held(&heart).await;
     let gw = own(&heart);
@@ -100,7 +101,7 @@ async fn connections_are_listed_until_they_end_and_nothing_is_left_behind() {
 async fn rows_that_redis_lost_are_written_again() {
     let server = RedisServer::start();
     let mut redis = server.connection().await;
-    let heart = start("gw-1", server.store(TIMINGS));
+    let heart = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
     let _seats = [1, 2, 3].map(|n| heart.directory.connect(SessionId::from_random(n), row("alice")));
     let first = held(&heart).await;
     let gw = own(&heart);
@@ -125,7 +126,7 @@ async fn rows_that_redis_lost_are_written_again() {
 #[tokio::test]
 async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
     let server = RedisServer::start();
-    let heart = start("gw-1", server.store(TIMINGS));
+    let heart = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
     held(&heart).await;
     let mut lease = heart.lease.clone();
     drop(server);
@@ -139,7 +140,7 @@ async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
 
 #[tokio::test]
 async fn the_deadline_is_told_although_a_call_hangs() {
-    let heart = start("gw-1", Hanging::default());
+    let heart = start("gw-1", Hanging { inner: MemoryStore::new(ANY_NUMBER) });
     held(&heart).await;
     let mut lease = heart.lease.clone();
     let lost = reaches(&mut lease, |state| matches!(state, LeaseState::Lost(_))).await;
@@ -150,7 +151,7 @@ async fn the_deadline_is_told_although_a_call_hangs() {
 async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarnation() {
     let server = RedisServer::start();
     let mut redis = server.connection().await;
-    let store = server.store(TIMINGS);
+    let store = server.store(TIMINGS, ANY_NUMBER);
     let heart = start("gw-1", store.clone());
     let _seat = heart.directory.connect(SessionId::from_random(1), row("alice"));
     held(&heart).await;
@@ -179,8 +180,8 @@ async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarn
 #[tokio::test]
 async fn instances_see_each_other_come_and_go() {
     let server = RedisServer::start();
-    let first = start("gw-1", server.store(TIMINGS));
-    let second = start("gw-2", server.store(TIMINGS));
+    let first = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
+    let second = start("gw-2", server.store(TIMINGS, ANY_NUMBER));
     let is_up = |peers: &Peers, id: &str| {
         peers.others.iter().any(|peer| peer.instance.id.as_str() == id && peer.status == Status::Up)
     };
@@ -193,9 +194,81 @@ async fn instances_see_each_other_come_and_go() {
     first.stop().await;
 }
 
+/// A user's connections are counted over the fleet, and who must go is told within moments, not at the next beat.
+#[tokio::test]
+async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat() {
+    let server = RedisServer::start();
+    let limits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::CloseOldest };
+    let slow = Timings {
+        beat: Duration::from_millis(900),
+        lease: Duration::from_millis(4_000),
+        reap: Duration::from_millis(5_000),
+        ..TIMINGS
+    };
+    let mut hearts = ["gw-1", "gw-2"].map(|id| {
+        let id = InstanceId::parse(id).unwrap();
+        let config = HeartConfig { id, address: "127.0.0.1:1".into(), timings: slow };
+        Heart::start(config, server.store(slow, limits))
+    });
+    let mut redis = server.connection().await;
+    let connect = |heart: &HeartHandle, n: u64| {
+        let row = row("alice");
+        let connected_at = Timestamp(row.connected_at.0 + n);
+        heart.directory.connect(SessionId::from_random(n.into()), Row { connected_at, ..row })
+    };
+    held(&hearts[0]).await;
+    held(&hearts[1]).await;
+    let first = connect(&hearts[0], 1);
+    lists(&mut redis, &own(&hearts[0]), &[1]).await;
+    let _second = connect(&hearts[1], 2);
+    lists(&mut redis, &own(&hearts[1]), &[2]).await;
+    let asked = Instant::now();
+    let _third = connect(&hearts[1], 3);
+    lists(&mut redis, &own(&hearts[1]), &[2, 3]).await;
+    assert!(asked.elapsed() < slow.beat / 2, "it did not wait for a beat: {:?}", asked.elapsed());
+    let told = timeout(PATIENCE, hearts[0].closing.recv()).await.expect("it is told").unwrap();
+    assert_eq!(told, Closing { session: SessionId::from_random(1), why: Why::Replaced });
+    hearts[0].directory.disconnect(first);
+    lists(&mut redis, &own(&hearts[0]), &[]).await;
+    assert!(hearts[1].closing.try_recv().is_err(), "nobody else has to go");
+    for heart in hearts {
+        heart.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_instance_and_its_rows_are_removed_by_its_peers() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let doomed = {
+        let _entered = life.enter();
+        start("gw-dead", server.store(TIMINGS, ANY_NUMBER))
+    };
+    let _seat = doomed.directory.connect(SessionId::from_random(1), row("alice"));
+    held(&doomed).await;
+    let dead = own(&doomed);
+    lists(&mut redis, &dead, &[1]).await;
+    let survivors = ["gw-1", "gw-2"].map(|id| start(id, server.store(TIMINGS, ANY_NUMBER)));
+    for heart in &survivors {
+        reaches(&mut heart.peers.clone(), |peers| peers.others.len() == 2).await;
+    }
+    // As kill -9 ends a process: nothing is said.
+    life.shutdown_background();
+    for heart in &survivors {
+        reaches(&mut heart.peers.clone(), |peers| peers.others.len() == 1).await;
+    }
+    lists(&mut redis, &dead, &[]).await;
+    let peers: Vec<String> = command(&mut redis, &["HKEYS", &Keyspace::default().peers()]).await;
+    assert!(!peers.contains(&"gw-dead".to_owned()), "{peers:?}");
+    for heart in survivors {
+        heart.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn an_idle_instance_writes_no_rows() {
-    let store = Counting::default();
+    let store = Counting::new();
     let heart = start("gw-1", store.clone());
     let _seats: Vec<_> = (0..1_000).map(|n| heart.directory.connect(SessionId::from_random(n), row("alice"))).collect();
     let beats = |at_least: usize| {
@@ -208,7 +281,7 @@ async fn an_idle_instance_writes_no_rows() {
     beats(3).await;
     assert_eq!(store.sessions(&heart), 1_000);
     let written = store.writes.load(Ordering::Relaxed);
-    assert_eq!(written, 2, "1,000 rows are two batches");
+    assert_eq!(written, 1_000_usize.div_ceil(ROW_CHANGES_MAX), "as few batches as may be");
     beats(5).await;
     assert_eq!(store.writes.load(Ordering::Relaxed), written);
     heart.stop().await;
@@ -216,7 +289,7 @@ async fn an_idle_instance_writes_no_rows() {
 
 #[tokio::test]
 async fn rows_of_unknown_fate_are_told_again() {
-    let store = Counting::default();
+    let store = Counting::new();
     store.unanswered.store(2, Ordering::Relaxed);
     let heart = start("gw-1", store.clone());
     let _seat = heart.directory.connect(SessionId::from_random(1), row("alice"));
@@ -231,7 +304,7 @@ async fn rows_of_unknown_fate_are_told_again() {
 
 #[tokio::test]
 async fn the_memory_store_holds_its_lease_until_the_end() {
-    let heart = start("gw-1", MemoryStore::default());
+    let heart = start("gw-1", MemoryStore::new(ANY_NUMBER));
     let mut lease = heart.lease.clone();
     held(&heart).await;
     assert!(lease.borrow_and_update().is_held(Instant::now() + Duration::from_secs(1_000_000)));
@@ -240,7 +313,7 @@ async fn the_memory_store_holds_its_lease_until_the_end() {
 }
 
 /// Counts calls on their way to a memory store.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Counting {
     inner: MemoryStore,
     beats: Arc<AtomicUsize>,
@@ -250,6 +323,11 @@ struct Counting {
 }
 
 impl Counting {
+    fn new() -> Self {
+        let inner = MemoryStore::new(ANY_NUMBER);
+        Self { inner, beats: Arc::default(), writes: Arc::default(), unanswered: Arc::default() }
+    }
+
     fn sessions(&self, heart: &HeartHandle) -> usize {
         let gw = own(heart);
         self.inner.sessions(&gw.id, gw.incarnation).len()
@@ -262,7 +340,7 @@ impl Store for Counting {
     async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
         self.inner.acquire(instance, number).await
     }
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<usize, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
         self.beats.fetch_add(1, Ordering::Relaxed);
         self.inner.renew(instance, token, number).await
     }
@@ -272,7 +350,12 @@ impl Store for Counting {
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         self.inner.peers().await
     }
-    async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
+    async fn write_rows(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[RowChange],
+    ) -> Result<Listed, StoreError> {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let left = self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if left.is_ok() {
@@ -283,10 +366,13 @@ impl Store for Counting {
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
         self.inner.delete_rows(instance, token, of).await
     }
+    async fn reap(&self, by: &Instance, token: &Token, dead: &Instance, n: u64) -> Result<Option<usize>, StoreError> {
+        self.inner.reap(by, token, dead, n).await
+    }
 }
 
 /// Grants a lease and then hangs: worse than any store may be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Hanging {
     inner: MemoryStore,
 }
@@ -297,7 +383,7 @@ impl Store for Hanging {
     async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
         self.inner.acquire(instance, number).await
     }
-    async fn renew(&self, _: &Instance, _: &Token, _: u64) -> Result<usize, StoreError> {
+    async fn renew(&self, _: &Instance, _: &Token, _: u64) -> Result<Listed, StoreError> {
         std::future::pending().await
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
@@ -306,10 +392,18 @@ impl Store for Hanging {
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         self.inner.peers().await
     }
-    async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
+    async fn write_rows(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[RowChange],
+    ) -> Result<Listed, StoreError> {
         self.inner.write_rows(instance, token, changes).await
     }
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
         self.inner.delete_rows(instance, token, of).await
+    }
+    async fn reap(&self, by: &Instance, token: &Token, dead: &Instance, n: u64) -> Result<Option<usize>, StoreError> {
+        self.inner.reap(by, token, dead, n).await
     }
 }

@@ -4,11 +4,20 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use connection_registry::{Acquired, Instance, RedisStore, Refusal, RowChange, Store, StoreError, Timings, Token};
+use connection_registry::{
+    Acquired, Closing, Connected, Instance, Listed, Order, RedisStore, Refusal, RowChange, Store, StoreError, Timings,
+    Token, Why,
+};
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
-use support::{RedisServer, command, instance, row};
-use wire::SessionId;
+use redis_fixture::{RedisCluster, SentinelSet};
+use support::{ANY_NUMBER, RedisServer, command, instance, row};
+use wire::{SessionId, TenantId, UserId};
+
+/// The answer that so many rows are there and nobody is to be closed.
+fn listed(rows: usize) -> Result<Listed, StoreError> {
+    Ok(Listed { rows, closing: Vec::new() })
+}
 
 async fn granted(store: &RedisStore, instance: &Instance) -> Token {
     match store.acquire(instance, 0).await.unwrap() {
@@ -35,7 +44,7 @@ async fn run_out(redis: &mut MultiplexedConnection, instance: &Instance) {
 #[tokio::test]
 async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
     let (frozen, successor) = (instance("gw-1", 1), instance("gw-1", 2));
     let stale = granted(&store, &frozen).await;
     store.write_rows(&frozen, &stale, &[put(1)]).await.unwrap();
@@ -55,21 +64,21 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     for refused in [
         store.renew(&frozen, &stale, 9).await,
         store.write_rows(&frozen, &stale, &[put(2)]).await,
-        store.release(&frozen, &stale).await.map(|()| 0),
-        store.delete_rows(&frozen, &stale, successor.incarnation).await.map(|()| 0),
+        store.release(&frozen, &stale).await.map(|()| Listed::default()),
+        store.delete_rows(&frozen, &stale, successor.incarnation).await.map(|()| Listed::default()),
     ] {
         assert_eq!(refused, Err(StoreError::Refused(Refusal::Taken)));
     }
     let keys = Keyspace::default();
     let left: i64 = command(&mut redis, &["EXISTS", &keys.rows(&frozen.id, frozen.incarnation)]).await;
     assert_eq!(left, 0);
-    assert_eq!(store.renew(&successor, &token, 1).await, Ok(1));
+    assert_eq!(store.renew(&successor, &token, 1).await, listed(1));
 }
 
 #[tokio::test]
 async fn a_lease_and_its_rows_end_by_themselves() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
@@ -88,7 +97,7 @@ async fn a_lease_and_its_rows_end_by_themselves() {
 #[tokio::test]
 async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicated() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let old = granted(&store, &first).await;
     store.write_rows(&first, &old, &[put(1)]).await.unwrap();
@@ -110,7 +119,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
 #[tokio::test]
 async fn a_redis_that_forgot_everything_gives_no_token_twice() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     // Faster than one per millisecond: a counter that restarts at the clock in ms repeated tokens here.
     let mut newest = granted(&store, &first).await;
@@ -127,7 +136,7 @@ async fn a_redis_that_forgot_everything_gives_no_token_twice() {
 #[tokio::test]
 async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
@@ -136,13 +145,13 @@ async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
         redis::cmd("SET").arg("x").arg(vec![b'x'; 1 << 20]).exec_async(&mut redis).await;
     assert!(refused.is_err_and(|error| error.code() == Some("OOM")), "the memory is full");
 
-    assert_eq!(store.renew(&first, &token, 1).await, Ok(1));
+    assert_eq!(store.renew(&first, &token, 1).await, listed(1));
     assert_eq!(store.peers().await.map(|peers| peers.len()), Ok(1));
     let rejected = store.write_rows(&first, &token, &[put(2)]).await;
     assert!(matches!(&rejected, Err(StoreError::Rejected(why)) if why.contains("OOM")), "{rejected:?}");
     let rejected = store.acquire(&instance("gw-2", 2), 0).await;
     assert!(matches!(&rejected, Err(StoreError::Rejected(why)) if why.contains("OOM")), "{rejected:?}");
-    assert_eq!(store.renew(&first, &token, 2).await, Ok(1));
+    assert_eq!(store.renew(&first, &token, 2).await, listed(1));
     assert_eq!(store.delete_rows(&first, &token, first.incarnation).await, Ok(()));
     assert_eq!(store.release(&first, &token).await, Ok(()));
 }
@@ -150,11 +159,11 @@ async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
 #[tokio::test]
 async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default()), server.connection().await);
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["FUNCTION", "FLUSH"]).await;
-    assert_eq!(store.renew(&first, &token, 1).await, Ok(0));
+    assert_eq!(store.renew(&first, &token, 1).await, listed(0));
 
     let newer = format!(
         "#!lua name={}\nredis.register_function{{function_name='{}', callback=function() return {{99, 'x'}} end, \
@@ -171,13 +180,13 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
 async fn a_call_without_an_answer_ends_and_the_next_one_works() {
     let server = RedisServer::start();
     let timings = Timings { call: Duration::from_millis(200), ..Timings::default() };
-    let (store, mut redis) = (server.store(timings), server.connection().await);
+    let (store, mut redis) = (server.store(timings, ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "60000", "WRITE"]).await;
     assert_eq!(store.renew(&first, &token, 1).await, Err(StoreError::NoAnswer(timings.call)));
     let _: () = command(&mut redis, &["CLIENT", "UNPAUSE"]).await;
-    assert_eq!(store.renew(&first, &token, 2).await, Ok(0));
+    assert_eq!(store.renew(&first, &token, 2).await, listed(0));
 }
 
 /// One deadline over all a call does: asking the pool's connection, opening another one, and the call itself.
@@ -185,7 +194,7 @@ async fn a_call_without_an_answer_ends_and_the_next_one_works() {
 async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
     let server = RedisServer::start();
     let timings = Timings { call: Duration::from_millis(1_000), ..Timings::default() };
-    let (store, mut redis) = (server.store(timings), server.connection().await);
+    let (store, mut redis) = (server.store(timings, ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "3000", "ALL"]).await;
@@ -203,8 +212,150 @@ async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
 #[tokio::test]
 async fn no_redis_is_a_plain_error() {
     let server = RedisServer::start();
-    let store = server.store(Timings::default());
+    let store = server.store(Timings::default(), ANY_NUMBER);
     drop(server);
     let answer = store.acquire(&instance("gw-1", 1), 0).await;
     assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
+}
+
+/// Somebody who lives is never removed, however wrong the one that asks may be; somebody dead is, by one.
+#[tokio::test]
+async fn only_the_dead_are_removed_and_by_one_peer() {
+    let server = RedisServer::start();
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (dead, one, other) = (instance("gw-1", 1), instance("gw-2", 2), instance("gw-3", 3));
+    let (last, first, second) =
+        (granted(&store, &dead).await, granted(&store, &one).await, granted(&store, &other).await);
+    store.write_rows(&dead, &last, &[put(1), put(2)]).await.unwrap();
+    store.renew(&dead, &last, 7).await.unwrap();
+    assert_eq!(store.reap(&one, &first, &dead, 7).await, Ok(None), "it holds its lease");
+
+    run_out(&mut redis, &dead).await;
+    assert_eq!(store.reap(&one, &first, &dead, 6).await, Ok(None), "it has beaten since");
+    let before = instance("gw-1", 9);
+    assert_eq!(store.reap(&one, &first, &before, 7).await, Ok(None), "that one was gone long ago");
+    let stale = StoreError::Refused(Refusal::Taken);
+    assert_eq!(store.reap(&one, &second, &dead, 7).await, Err(stale), "who removes others must hold a lease");
+
+    let both = tokio::join!(store.reap(&one, &first, &dead, 7), store.reap(&other, &second, &dead, 7));
+    assert!(matches!(both, (Ok(Some(2)), Ok(None)) | (Ok(None), Ok(Some(2)))), "one winner: {both:?}");
+    let keys = Keyspace::default();
+    let left: i64 =
+        command(&mut redis, &["EXISTS", &keys.rows(&dead.id, dead.incarnation), &keys.lease(&dead.id)]).await;
+    assert_eq!(left, 0);
+    assert_eq!(store.peers().await.unwrap().len(), 2);
+
+    // It was only frozen: its own lease is over, and it may come back.
+    assert_eq!(store.write_rows(&dead, &last, &[put(3)]).await, Err(StoreError::Refused(Refusal::Expired)));
+    granted(&store, &dead).await;
+    assert_eq!(store.peers().await.unwrap().len(), 3);
+}
+
+/// A lease that an old primary gave keeps nobody alive on the new one.
+#[tokio::test]
+async fn a_lease_of_another_generation_keeps_no_dead_peer() {
+    let server = RedisServer::start();
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (dead, one) = (instance("gw-1", 1), instance("gw-2", 2));
+    let old = granted(&store, &dead).await;
+    store.write_rows(&dead, &old, &[put(1)]).await.unwrap();
+    // What a promotion does to the replication id, without a second server.
+    let replid = |text: &str| text.split("master_replid:").nth(1).unwrap()[..40].to_owned();
+    let was: String = command(&mut redis, &["INFO", "replication"]).await;
+    let _: () = command(&mut redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let _: () = command(&mut redis, &["REPLICAOF", "NO", "ONE"]).await;
+    let is: String = command(&mut redis, &["INFO", "replication"]).await;
+    assert_ne!(replid(&was), replid(&is), "a promotion gives a new id");
+    let token = granted(&store, &one).await;
+    assert_eq!(store.reap(&one, &token, &dead, 0).await, Ok(Some(1)));
+}
+
+/// What an operator sees and does, past every instance.
+#[tokio::test]
+async fn a_user_is_found_and_kicked_wherever_it_is() {
+    let server = RedisServer::start();
+    let store = server.store(Timings::default(), ANY_NUMBER);
+    let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
+    store.write_rows(&first, &one, &[put(1), put(2)]).await.unwrap();
+    store.write_rows(&second, &two, &[put(3), RowChange::Put(SessionId::from_random(4), row("bob"))]).await.unwrap();
+    let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
+    let places = |found: Vec<Connected>| {
+        let mut places: Vec<_> = found.into_iter().map(|seat| (seat.instance.to_string(), seat.session)).collect();
+        places.sort_by_key(|(gw, session): &(String, SessionId)| (gw.clone(), session.to_string()));
+        places
+    };
+    let id = SessionId::from_random;
+    let everywhere = [("gw-1", 1), ("gw-1", 2), ("gw-2", 3)].map(|(gw, n)| (gw.to_owned(), id(n)));
+    assert_eq!(places(store.who(&tenant, &alice).await.unwrap()), everywhere);
+    assert_eq!(store.who(&TenantId::parse("acme").unwrap(), &alice).await.unwrap(), []);
+
+    assert_eq!(places(store.kick(&tenant, &alice, Some(id(2))).await.unwrap()), everywhere[1..2]);
+    let told = store.renew(&first, &one, 1).await.unwrap();
+    assert_eq!(told.closing, [Order::Session(Closing { session: id(2), why: Why::Kicked })]);
+    store.write_rows(&first, &one, &[RowChange::Remove(id(2))]).await.unwrap();
+    assert_eq!(store.kick(&tenant, &alice, None).await.unwrap().len(), 2);
+    for (instance, token) in [(&first, &one), (&second, &two)] {
+        let told = store.renew(instance, token, 2).await.unwrap();
+        assert_eq!(
+            told.closing,
+            [Order::User(tenant.clone(), alice.clone(), Why::Kicked)],
+            "all of them, named or not"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
+    let mut set = SentinelSet::start(&[]);
+    let timings = Timings { call: Duration::from_millis(500), ..Timings::default() };
+    let store = support::store_at(&set.url(), timings, ANY_NUMBER);
+    let first = instance("gw-1", 1);
+    let token = granted(&store, &first).await;
+    assert_eq!(store.renew(&first, &token, 1).await, listed(0));
+    set.servers[0].crash();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let refused = loop {
+        match store.renew(&first, &token, 2).await {
+            Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_)) => {
+                assert!(Instant::now() < deadline, "the new primary is never found");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            answer => break answer,
+        }
+    };
+    // The replica may not have heard of the lease; if it has, the token is of another Redis.
+    let lost = [Refusal::Generation, Refusal::Expired].map(|why| Err(StoreError::Refused(why)));
+    assert!(lost.contains(&refused), "{refused:?}");
+    let token = granted(&store, &first).await;
+    assert_eq!(store.renew(&first, &token, 3).await, listed(0));
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is() {
+    let cluster = RedisCluster::start();
+    let store = support::store_at(&cluster.url(), Timings::default(), ANY_NUMBER);
+    let slot = Keyspace::default().registry_slot().number();
+    let owner = (0..3).find(|index| RedisCluster::slots_of(*index).contains(&slot)).unwrap();
+    let first = instance("gw-1", 1);
+    let token = granted(&store, &first).await;
+    store.write_rows(&first, &token, &[put(1)]).await.unwrap();
+    assert_eq!(store.renew(&first, &token, 1).await, listed(1));
+
+    // While the keys are at both nodes a call waits; the move ends before the call's deadline.
+    let other = (owner + 1) % 3;
+    cluster.begin_move(slot, owner, other);
+    assert!(cluster.move_keys(slot, owner, other) > 0);
+    let renewing = tokio::spawn({
+        let (store, first, token) = (store.clone(), first.clone(), token.clone());
+        async move { store.renew(&first, &token, 2).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!renewing.is_finished(), "the slot is on its way");
+    cluster.end_move(slot, owner, other);
+    // The token is of the node that gave it, as after a failover.
+    assert_eq!(renewing.await.unwrap(), Err(StoreError::Refused(Refusal::Generation)));
+    let token = granted(&store, &first).await;
+    assert_eq!(store.renew(&first, &token, 3).await, listed(1));
+    assert_eq!(store.peers().await.unwrap().len(), 1);
 }

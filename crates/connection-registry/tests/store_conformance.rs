@@ -3,12 +3,12 @@
 mod support;
 
 use connection_registry::{
-    Acquired, Incarnation, Instance, MemoryStore, ROW_CHANGES_MAX, RedisStore, Refusal, RowChange, Store, StoreError,
-    Timings, Token,
+    Acquired, Closing, ConnectionLimits, Incarnation, Instance, Listed, MemoryStore, OnExcess, Order, ROW_CHANGES_MAX,
+    RedisStore, Refusal, Row, RowChange, Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
-use support::{RedisServer, command, instance, row};
-use wire::SessionId;
+use support::{ANY_NUMBER, RedisServer, command, instance, row};
+use wire::{SessionId, Timestamp};
 
 /// A store, and a way to look behind it.
 trait Bench {
@@ -35,9 +35,9 @@ struct RedisBench {
 }
 
 impl RedisBench {
-    async fn start() -> Self {
+    async fn start(limits: ConnectionLimits) -> Self {
         let server = RedisServer::start();
-        let store = server.store(Timings::default());
+        let store = server.store(Timings::default(), limits);
         Self { server, store }
     }
 }
@@ -57,32 +57,48 @@ impl Bench for RedisBench {
 }
 
 macro_rules! conformance {
-    ($($case:ident),+ $(,)?) => {
+    ($($case:ident($limits:expr)),+ $(,)?) => {
         mod memory {
+            use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(super::MemoryStore::default()).await;
+                super::$case(MemoryStore::new($limits)).await;
             })+
         }
         mod redis {
+            use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(super::RedisBench::start().await).await;
+                super::$case(RedisBench::start($limits).await).await;
             })+
         }
     };
 }
 
 conformance!(
-    one_incarnation_holds_the_lease,
-    a_released_lease_leaves_nothing,
-    an_incarnation_that_asks_again_gets_a_new_token,
-    a_stale_token_changes_nothing,
-    rows_are_counted_replaced_and_removed,
-    a_full_batch_fits,
-    the_one_before_is_named_and_its_rows_can_be_deleted,
-    peers_see_every_beat,
+    one_incarnation_holds_the_lease(ANY_NUMBER),
+    a_released_lease_leaves_nothing(ANY_NUMBER),
+    an_incarnation_that_asks_again_gets_a_new_token(ANY_NUMBER),
+    a_stale_token_changes_nothing(ANY_NUMBER),
+    rows_are_counted_replaced_and_removed(ANY_NUMBER),
+    a_full_batch_fits(ANY_NUMBER),
+    the_one_before_is_named_and_its_rows_can_be_deleted(ANY_NUMBER),
+    peers_see_every_beat(ANY_NUMBER),
+    the_new_one_is_refused_when_its_user_has_enough(TWO_EACH),
+    the_oldest_goes_when_its_user_has_one_too_many(TWO_NEWEST),
+    a_tenant_has_no_more_than_it_may(THREE_OF_A_TENANT),
+    a_session_that_returns_elsewhere_is_one_connection(TWO_EACH),
+    the_dead_are_not_counted(TWO_EACH),
 );
+
+const TWO_EACH: ConnectionLimits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::Reject };
+const TWO_NEWEST: ConnectionLimits = ConnectionLimits { on_excess: OnExcess::CloseOldest, ..TWO_EACH };
+const THREE_OF_A_TENANT: ConnectionLimits = ConnectionLimits { per_user_max: 0, per_tenant_max: 3, ..TWO_EACH };
+
+/// The answer that so many rows are there and nobody is to be closed.
+fn listed(rows: usize) -> Result<Listed, StoreError> {
+    Ok(Listed { rows, closing: Vec::new() })
+}
 
 async fn granted(store: &impl Store, instance: &Instance) -> Token {
     match store.acquire(instance, 0).await.unwrap() {
@@ -95,8 +111,9 @@ fn session(number: u128) -> SessionId {
     SessionId::from_random(number)
 }
 
+/// The higher its number the later it came.
 fn put(number: u128) -> RowChange {
-    RowChange::Put(session(number), row("alice"))
+    put_for("alice", number)
 }
 
 async fn one_incarnation_holds_the_lease(bench: impl Bench) {
@@ -105,7 +122,7 @@ async fn one_incarnation_holds_the_lease(bench: impl Bench) {
     assert_eq!(store.acquire(&second, 0).await, Ok(Acquired::Busy { holder: first.incarnation }));
     // Another instance is another lease.
     granted(store, &instance("gw-2", 3)).await;
-    assert_eq!(store.renew(&first, &token, 1).await, Ok(0));
+    assert_eq!(store.renew(&first, &token, 1).await, listed(0));
 }
 
 async fn a_released_lease_leaves_nothing(bench: impl Bench) {
@@ -125,7 +142,7 @@ async fn an_incarnation_that_asks_again_gets_a_new_token(bench: impl Bench) {
     let token = granted(store, &first).await;
     assert_ne!(lost_on_the_way, token);
     assert_eq!(store.renew(&first, &lost_on_the_way, 1).await, Err(StoreError::Refused(Refusal::Taken)));
-    assert_eq!(store.renew(&first, &token, 1).await, Ok(0));
+    assert_eq!(store.renew(&first, &token, 1).await, listed(0));
 }
 
 /// Refused in the store: after another incarnation acquired the lease, nothing that the first one still sends,
@@ -146,7 +163,7 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
 
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(bench.sessions(&second).await, [session(1)]);
-    assert_eq!(store.renew(&second, &token, 1).await, Ok(1));
+    assert_eq!(store.renew(&second, &token, 1).await, listed(1));
     let peers = store.peers().await.unwrap();
     assert_eq!(peers.iter().map(|beat| &beat.instance).collect::<Vec<_>>(), [&second]);
 }
@@ -154,24 +171,24 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
 async fn rows_are_counted_replaced_and_removed(bench: impl Bench) {
     let (store, first) = (bench.store(), instance("gw-1", 1));
     let token = granted(store, &first).await;
-    assert_eq!(store.write_rows(&first, &token, &[put(1), put(2)]).await, Ok(2));
+    assert_eq!(store.write_rows(&first, &token, &[put(1), put(2)]).await, listed(2));
     let changes = [RowChange::Remove(session(1)), put(2), put(3), RowChange::Remove(session(4))];
-    assert_eq!(store.write_rows(&first, &token, &changes).await, Ok(2));
-    assert_eq!(store.renew(&first, &token, 1).await, Ok(2));
+    assert_eq!(store.write_rows(&first, &token, &changes).await, listed(2));
+    assert_eq!(store.renew(&first, &token, 1).await, listed(2));
     let mut sessions = bench.sessions(&first).await;
     sessions.sort_by_key(SessionId::to_string);
     assert_eq!(sessions, [session(2), session(3)]);
-    assert_eq!(store.write_rows(&first, &token, &[2, 3].map(|n| RowChange::Remove(session(n)))).await, Ok(0));
-    assert_eq!(store.renew(&first, &token, 2).await, Ok(0));
+    assert_eq!(store.write_rows(&first, &token, &[2, 3].map(|n| RowChange::Remove(session(n)))).await, listed(0));
+    assert_eq!(store.renew(&first, &token, 2).await, listed(0));
 }
 
 async fn a_full_batch_fits(bench: impl Bench) {
     let (store, first) = (bench.store(), instance("gw-1", 1));
     let token = granted(store, &first).await;
     let puts: Vec<RowChange> = (0..ROW_CHANGES_MAX as u128).map(put).collect();
-    assert_eq!(store.write_rows(&first, &token, &puts).await, Ok(ROW_CHANGES_MAX));
+    assert_eq!(store.write_rows(&first, &token, &puts).await, listed(ROW_CHANGES_MAX));
     let removals: Vec<RowChange> = (0..ROW_CHANGES_MAX as u128).map(|n| RowChange::Remove(session(n))).collect();
-    assert_eq!(store.write_rows(&first, &token, &removals).await, Ok(0));
+    assert_eq!(store.write_rows(&first, &token, &removals).await, listed(0));
 }
 
 async fn the_one_before_is_named_and_its_rows_can_be_deleted(bench: impl Bench) {
@@ -204,4 +221,92 @@ async fn peers_see_every_beat(bench: impl Bench) {
     assert_eq!((&one.instance, one.number), (&first, 42));
     assert_eq!((&two.instance, two.number), (&second, 0));
     assert!(one.age < support::PATIENCE, "the age is counted by the store's clock: {:?}", one.age);
+}
+
+fn put_for(user: &str, number: u128) -> RowChange {
+    let connected_at = Timestamp(1_795_176_000_000 + number as u64);
+    RowChange::Put(session(number), Row { connected_at, ..row(user) })
+}
+
+/// The session of this number, connected at another moment.
+fn put_at(number: u128, moment: u64) -> RowChange {
+    let connected_at = Timestamp(1_795_176_000_000 + moment);
+    RowChange::Put(session(number), Row { connected_at, ..row("alice") })
+}
+
+fn closing(number: u128, why: Why) -> Order {
+    Order::Session(Closing { session: session(number), why })
+}
+
+async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, listed(1));
+    assert_eq!(store.write_rows(&second, &two, &[put(2)]).await, listed(1));
+    // On either instance, in one batch with somebody who may, and told again.
+    let refused = Listed { rows: 2, closing: vec![closing(3, Why::TooMany)] };
+    assert_eq!(store.write_rows(&second, &two, &[put(3), put_for("bob", 4)]).await, Ok(refused));
+    let refused = Listed { rows: 1, closing: vec![closing(3, Why::TooMany)] };
+    assert_eq!(store.write_rows(&first, &one, &[put(3), put(1)]).await, Ok(refused));
+    // One leaves, and there is room.
+    assert_eq!(store.write_rows(&second, &two, &[RowChange::Remove(session(2))]).await, listed(1));
+    assert_eq!(store.write_rows(&first, &one, &[put(3)]).await, listed(2));
+    assert_eq!(store.renew(&second, &two, 1).await, listed(1), "nobody else has to go");
+}
+
+async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    store.write_rows(&first, &one, &[put(1)]).await.unwrap();
+    store.write_rows(&second, &two, &[put(2)]).await.unwrap();
+    assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(2));
+    // The oldest is on the other instance, which learns it at its next beat, once.
+    let told = store.renew(&first, &one, 1).await.unwrap();
+    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
+    assert_eq!(store.renew(&first, &one, 2).await, listed(0));
+    // On the same instance it is told at once.
+    let told = store.write_rows(&second, &two, &[put(4)]).await.unwrap();
+    assert_eq!(told.closing, [closing(2, Why::Replaced)]);
+}
+
+async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
+    let told = store.write_rows(&second, &two, &[put_for("c", 3), put_for("d", 4)]).await.unwrap();
+    assert_eq!(told, Listed { rows: 1, closing: vec![closing(4, Why::TooMany)] });
+    // Told again, nobody counts twice.
+    assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
+    store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
+    assert_eq!(store.write_rows(&second, &two, &[put_for("d", 4)]).await, listed(2));
+}
+
+/// A client that comes back with its session before its old socket is found dead is not refused for its own ghost.
+async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
+    assert_eq!(store.write_rows(&second, &two, &[put_at(1, 10)]).await, listed(1));
+    let told = store.renew(&first, &one, 1).await.unwrap();
+    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
+    // Told there once more, as after a lost answer, it is the older socket that goes.
+    let told = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
+    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    assert_eq!(store.renew(&second, &two, 1).await, listed(1), "the newer one stays");
+    // Its end there took nothing from it here: the user has two, and no third finds room.
+    let told = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
+    assert_eq!(told.closing, [closing(3, Why::TooMany)]);
+    assert_eq!(store.renew(&second, &two, 1).await, listed(1));
+}
+
+async fn the_dead_are_not_counted(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
+    let told = store.write_rows(&second, &two, &[put(3)]).await.unwrap();
+    assert_eq!(told.closing, [closing(3, Why::TooMany)]);
+    store.release(&first, &one).await.unwrap();
+    assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(1));
 }

@@ -1,4 +1,4 @@
-//! The operators' port: `/metrics`, `/livez`, `/readyz`. Apart from the main port, so that the way in for
+//! The operators' port: `/metrics`, `/livez`, `/readyz`, `/drain`, `/dead-letters`, `/receipts`. Apart from the main port, so that the way in for
 //! everybody can be closed without losing sight of the instance, and the numbers stay inside.
 
 use std::convert::Infallible;
@@ -13,12 +13,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::edge::{HEAD_BYTES_MAX, HEADERS_MAX, accept_backoff, answer};
 use crate::handshake::Refusal;
 use crate::health::{Health, Silence};
 use crate::metrics::Exposition;
+use crate::standing::Standing;
+
+mod records;
+
+pub(crate) use self::records::Records;
 
 /// Most requests in progress: a scraper or two, probes, and a person.
 const REQUESTS_MAX: usize = 64;
@@ -29,11 +34,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Admin {
     exposition: Exposition,
     health: Arc<Health>,
+    /// Woken when an operator asks the instance to go away.
+    leave: Arc<Notify>,
+    records: Records,
 }
 
 impl Admin {
-    pub(crate) fn new(exposition: Exposition, health: Arc<Health>) -> Self {
-        Self { exposition, health }
+    pub(crate) fn new(exposition: Exposition, health: Arc<Health>, leave: Arc<Notify>, records: Records) -> Self {
+        Self { exposition, health, leave, records }
     }
 
     /// Answers until dropped. Runs on a local runtime, beside the edge.
@@ -60,8 +68,13 @@ impl Admin {
     }
 
     async fn serve(&self, stream: TcpStream) {
-        let service = service_fn(|request: Request<_>| {
-            std::future::ready(self.answer(request.method(), request.uri().path(), Instant::now()))
+        let service = service_fn(async |request: Request<_>| {
+            let (method, uri) = (request.method(), request.uri());
+            match (method, uri.path()) {
+                (&Method::GET, "/dead-letters") => Ok(self.records.letters(uri.query().unwrap_or_default()).await),
+                (&Method::GET, "/receipts") => Ok(self.records.receipts(uri.query().unwrap_or_default()).await),
+                (_, path) => self.answer(method, path, Instant::now()),
+            }
         });
         let http = http1::Builder::new()
             .header_read_timeout(None) // The deadline below covers the head too.
@@ -74,6 +87,7 @@ impl Admin {
 
     /// The numbers are told even when a shard is stuck: then more than ever.
     fn answer(&self, method: &Method, path: &str, now: Instant) -> Result<Response<Full<Bytes>>, Silence> {
+        let standing = self.health.standing(now);
         let probe = match path {
             "/metrics" | "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {
                 return Ok(answer::refusal(&Refusal::method_not_allowed("GET, HEAD")));
@@ -82,11 +96,17 @@ impl Admin {
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 return Ok(answer::whole(StatusCode::OK, content_type, self.exposition.render()));
             }
-            "/livez" => answer::livez(),
-            "/readyz" => answer::readyz(&self.health),
+            "/dead-letters" | "/receipts" => return Ok(answer::refusal(&Refusal::method_not_allowed("GET"))),
+            "/drain" if method != Method::POST => return Ok(answer::refusal(&Refusal::method_not_allowed("POST"))),
+            "/drain" => {
+                self.leave.notify_one();
+                return Ok(answer::draining());
+            }
+            "/livez" => answer::livez(standing),
+            "/readyz" => answer::readyz(standing),
             _ => return Ok(answer::refusal(&Refusal::not_found())),
         };
-        if self.health.is_frozen(now) { Err(Silence) } else { Ok(probe) }
+        if standing == Standing::Frozen { Err(Silence) } else { Ok(probe) }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::edge::accept_backoff;
-use crate::health::{Health, Phase};
+use crate::health::Health;
 
 /// A line fits any empty socket buffer, so this is only reached by a peer that is already gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(crate) async fn run(listener: TcpListener, health: Arc<Health>) -> Infallibl
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Some(line) = line(&health, Instant::now()) {
+                if let Some(line) = health.standing(Instant::now()).agent_line() {
                     // A checker that left before its answer has nothing to be told.
                     let _ = tokio::time::timeout(WRITE_TIMEOUT, tell(stream, line)).await;
                 }
@@ -41,24 +41,13 @@ async fn tell(mut stream: TcpStream, line: &'static str) -> std::io::Result<()> 
     stream.shutdown().await
 }
 
-/// The line, or nothing when a shard is stuck.
-fn line(health: &Health, now: Instant) -> Option<&'static str> {
-    if health.is_frozen(now) {
-        return None;
-    }
-    Some(match health.phase() {
-        Phase::Starting | Phase::Draining => "up 0%\n",
-        Phase::Running if health.is_isolated() => "up 1%\n",
-        Phase::Running => "up 100%\n",
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use connection_registry::{LeaseState, Token};
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::health::FROZEN_AFTER;
+    use crate::health::{FROZEN_AFTER, Phase};
 
     async fn ask(address: std::net::SocketAddr) -> String {
         let mut said = String::new();
@@ -76,7 +65,7 @@ mod tests {
         health.advance(Phase::Running);
         assert_eq!(ask(address).await, "up 1%\n", "no broker yet");
         health.set_broker_up(true);
-        health.set_lease_held(true);
+        health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
         assert_eq!(ask(address).await, "up 100%\n");
         health.advance(Phase::Draining);
         assert_eq!(ask(address).await, "up 0%\n");
@@ -88,7 +77,7 @@ mod tests {
         let begun = Instant::now();
         let health = Health::new(1, begun);
         health.beat(0, begun);
-        assert!(line(&health, begun).is_some());
-        assert_eq!(line(&health, begun + FROZEN_AFTER + Duration::from_millis(1)), None);
+        assert!(health.standing(begun).agent_line().is_some());
+        assert_eq!(health.standing(begun + FROZEN_AFTER + Duration::from_millis(1)).agent_line(), None);
     }
 }

@@ -1,9 +1,13 @@
 //! The command line: what may be said, and which keys of the configuration it sets.
 
+mod admin;
+mod dlq;
 mod exit;
-mod health;
 mod log;
 mod publish;
+mod receipts;
+mod sessions;
+mod table;
 mod token;
 
 use std::path::PathBuf;
@@ -11,10 +15,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tidegate_gateway::config::{FlagSetting, Sources};
 
+pub(crate) use admin::{drain, health};
+pub(crate) use dlq::{DlqArgs, dlq};
 pub(crate) use exit::Exit;
-pub(crate) use health::health;
 pub(crate) use log::install_log;
 pub(crate) use publish::publish;
+pub(crate) use receipts::{ReceiptsArgs, receipts};
+pub(crate) use sessions::{kick, who};
 pub(crate) use token::token;
 
 #[derive(Debug, Parser)]
@@ -32,7 +39,7 @@ Every key of the configuration can come from, in order of weight:
 
 All keys are explained in docs/configuration.md and deploy/gateway.example.toml.
 Exit codes:
-  0   ended as asked, by SIGTERM or SIGINT
+  0   ended as asked, by SIGTERM, SIGINT or `tidegate drain`
   1   failed while starting or running
   64  wrong command line or configuration")]
 pub(crate) struct Cli {
@@ -48,14 +55,24 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Publish one message through Redis and print its position
     Publish(PublishArgs),
+    /// Say where a user is connected
+    Who(SessionArgs),
+    /// Disconnect a user, wherever connected
+    Kick(KickArgs),
+    /// See to messages that could not be delivered or stored
+    Dlq(DlqArgs),
+    /// Say who has got how far, and whether a user has got a message
+    Receipts(ReceiptsArgs),
     /// Sign a token, to try things out
     Token(TokenArgs),
     /// Ask whether the gateway on this machine is alive
-    Health(HealthArgs),
+    Health(AdminArgs),
+    /// Have the gateway on this machine move its clients elsewhere and end
+    Drain(DrainArgs),
 }
 
 /// What every command takes to find its configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigArgs {
     /// Read this TOML file [env: TIDEGATE_CONFIG]
     #[arg(short, long, value_name = "FILE")]
@@ -100,19 +117,30 @@ FCALL tidegate_publish. The function library is loaded if Redis does not have it
 Examples:
   tidegate publish user:alice '{\"text\":\"hello\"}'
   tidegate publish --type op.applied --tenant acme collection:42:ops - < op.json
+  tidegate publish --id order-1723 user:alice '{\"text\":\"paid\"}'
+  tidegate publish --lines --id import-7 collection:42:ops < ops.ndjson
+
+Prints a line for each message: its position, and \"duplicate\" if the same id was published before.
 
 Exit codes:
-  0   stored; its position is printed
+  0   stored
   64  wrong command line or configuration
-  65  the channel, type or payload is not valid
+  65  the channel, type, id or payload is not valid; with --lines, what came before it is stored
   69  Redis is not there or refused: not stored
-  75  no answer in time: it may have been stored")]
+  75  no answer in time: it may have been stored; with --id, do the same again")]
 pub(crate) struct PublishArgs {
     /// Where to, such as user:alice, collection:42:ops or system:news
     channel: String,
     /// JSON, or - to read it from standard input
     #[arg(default_value = "null", allow_hyphen_values = true)]
     payload: String,
+    /// Read many messages from standard input, one JSON payload a line, and store them as they come
+    #[arg(long, conflicts_with = "payload")]
+    lines: bool,
+    /// Your own name for the message: published again within two minutes, it is stored once. With --lines, line 3
+    /// is called ID:3
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
     /// What kind of message receivers are told it is
     #[arg(long = "type", value_name = "TYPE", default_value = "message")]
     kind: String,
@@ -127,6 +155,51 @@ pub(crate) struct PublishArgs {
     redis_url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One line for each connection: since when, its session id, its instance. A connection is listed within
+moments; one that ended, or whose instance died, is gone within about ten seconds.
+
+Exit codes:
+  0   listed
+  1   not connected
+  64  wrong command line or configuration
+  69  Redis is not there or refused
+  75  no answer in time")]
+pub(crate) struct SessionArgs {
+    /// Who, as the token names them
+    #[arg(value_parser = wire::UserId::parse)]
+    user: wire::UserId,
+    /// Whose customer they are
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = wire::TenantId::parse)]
+    tenant: wire::TenantId,
+    /// Where Redis is [env: TIDEGATE_REDIS_URL]
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The connections printed are closed with 4505, which tells clients not to come back, at their
+instance's next beat: within two seconds. A token that is still good opens a new one; to keep
+somebody out, stop issuing tokens first.
+
+Exit codes:
+  0   told; the connections are printed
+  1   not connected
+  64  wrong command line or configuration
+  69  Redis is not there or refused
+  75  no answer in time: they may have been told")]
+pub(crate) struct KickArgs {
+    #[command(flatten)]
+    of: SessionArgs,
+    /// Only this connection of theirs
+    #[arg(long, value_name = "ID", value_parser = sessions::parse_session)]
+    session: Option<wire::SessionId>,
 }
 
 #[derive(Debug, Args)]
@@ -172,11 +245,25 @@ Exit codes:
   0   alive
   1   not
   64  wrong command line or configuration")]
-pub(crate) struct HealthArgs {
-    /// What to ask [default: http://ADMIN_LISTEN/livez]
+pub(crate) struct AdminArgs {
+    /// Whom to ask [default: ADMIN_LISTEN of the configuration]
     url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What SIGTERM does too: new clients are turned away, those connected are moved a few at a time over
+drain.window_ms, and the process ends, at the latest after drain.grace_ms. This command does not wait.
+
+Exit codes:
+  0   it has begun
+  1   no gateway answers there
+  64  wrong command line or configuration")]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) at: AdminArgs,
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), &'static str> {

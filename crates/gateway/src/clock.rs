@@ -16,6 +16,10 @@ impl Clock {
     }
 
     pub(crate) fn now(self) -> Now {
+        #[cfg(test)]
+        if let Some(now) = crate::simulation::virtual_now() {
+            return now;
+        }
         let mono_ms = millis(self.start.elapsed());
         // A clock before 1970 makes every token valid and every latency long; it does not stop the gateway.
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);

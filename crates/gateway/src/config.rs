@@ -15,7 +15,9 @@
 
 mod auth;
 mod broker;
+mod dead_letters;
 mod defaults;
+mod drain;
 mod families;
 mod gather;
 mod http;
@@ -33,7 +35,7 @@ mod tls;
 
 use std::net::SocketAddr;
 
-use connection_registry::Timings;
+use connection_registry::{ConnectionLimits, Timings};
 use message_router::Policies;
 use wire::{Families, InstanceId};
 
@@ -43,6 +45,9 @@ use tls::check_tls;
 
 pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
 pub use broker::{BrokerConfig, RedisConfig};
+pub use dead_letters::DeadLettersConfig;
+pub(crate) use drain::CLOSE_TIMEOUT;
+pub use drain::DrainConfig;
 pub use http::Origins;
 pub use key::{Fallback, KEYS, Key, Kind, Secrecy};
 pub use limits::LimitsConfig;
@@ -84,6 +89,10 @@ pub struct Config {
     pub policies: Policies,
     /// How instances tell each other that they live.
     pub registry: Timings,
+    /// How the instance goes away.
+    pub drain: DrainConfig,
+    /// What is kept of messages that reached nobody.
+    pub dead_letters: DeadLettersConfig,
     /// What is written to standard error.
     pub log: LogConfig,
 }
@@ -112,6 +121,8 @@ impl Config {
             limits: LimitsConfig::check(raw),
             policies,
             registry: check_timings(raw),
+            drain: DrainConfig::check(raw),
+            dead_letters: DeadLettersConfig::check(raw),
             log: LogConfig::check(raw),
         };
         check_listeners(raw);
@@ -137,7 +148,7 @@ fn check_listeners(raw: &RawConfig) {
     }
 }
 
-/// What `tidegate publish` needs.
+/// What the commands need that speak to the fleet's Redis: `tidegate publish`, `who`, `kick`.
 #[derive(Debug, Clone)]
 pub struct PublishConfig {
     /// Where to publish.
@@ -146,6 +157,8 @@ pub struct PublishConfig {
     pub policies: Policies,
     /// Largest message, in bytes.
     pub message_bytes_max: usize,
+    /// How many may connect.
+    pub connections: ConnectionLimits,
 }
 
 impl PublishConfig {
@@ -156,9 +169,40 @@ impl PublishConfig {
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
         let policies = check_families(raw);
         let redis = RedisConfig::check(raw);
-        let message_bytes_max = LimitsConfig::check(raw).message_bytes_max;
+        let LimitsConfig { message_bytes_max, fleet: connections, .. } = LimitsConfig::check(raw);
         raw.finish()?;
-        Ok(Self { redis: redis.expect("without a URL there was a problem"), policies, message_bytes_max })
+        let redis = redis.expect("without a URL there was a problem");
+        Ok(Self { redis, policies, message_bytes_max, connections })
+    }
+}
+
+/// What `tidegate dlq` needs.
+#[derive(Debug, Clone)]
+pub struct RecordsConfig {
+    /// Where records are.
+    pub redis: RedisConfig,
+    /// What channels there are.
+    pub policies: Policies,
+    /// How many letters there may be.
+    pub dead_letters: DeadLettersConfig,
+}
+
+impl RecordsConfig {
+    /// Checks only what reading records needs.
+    ///
+    /// # Errors
+    /// With every problem there is.
+    pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
+        let policies = check_families(raw);
+        if raw.optional_text("redis.url").is_none() {
+            let expected = "where Redis is, such as redis://127.0.0.1:6379; a gateway without Redis keeps this in its \
+                            own memory, out of reach for this command";
+            raw.wrong("redis.url", expected);
+        }
+        let redis = RedisConfig::check(raw);
+        let dead_letters = DeadLettersConfig::check(raw);
+        raw.finish()?;
+        Ok(Self { redis: redis.expect("without a URL there was a problem"), policies, dead_letters })
     }
 }
 

@@ -68,7 +68,17 @@ pub(crate) struct ShardCounters {
     pub(crate) errors: Counter,
     /// Gap frames sent.
     pub(crate) gaps: Counter,
-    /// Connections closed because their outbox was full.
+    /// Gauge: bytes that wait for sockets which take nothing, with what listing them costs.
+    pub(crate) backlog: Counter,
+    /// Gauge: clients that have read too slowly to stay live and have not caught up yet.
+    pub(crate) slow_clients: Counter,
+    /// Clients that had, and are live again.
+    pub(crate) slow_catch_ups: Counter,
+    /// How often a client's queued messages were let go of because too much waited for all.
+    pub(crate) slow_sheds: Counter,
+    /// Messages that a slow client was not given because newer ones of their topic came.
+    pub(crate) superseded: Counter,
+    /// Connections closed because their client read too slowly.
     pub(crate) slow_closes: Counter,
     /// From Redis' clock at publishing to the shard's write pass; needs clocks in step across hosts.
     pub(crate) latency: Histogram,
@@ -89,8 +99,26 @@ pub(crate) struct PumpCounters {
     pub(crate) messages_bad: Counter,
     /// Messages published by this instance's clients and acknowledged.
     pub(crate) publishes: Counter,
+    /// Messages of this instance's clients that its own members alone got, for want of a broker.
+    pub(crate) local: Counter,
+    /// Those of them that had been published before, under the same id.
+    pub(crate) publish_duplicates: Counter,
     /// Publishes refused or without an answer.
     pub(crate) publish_errors: Counter,
+    /// Those of them of which nobody knows whether they were stored.
+    pub(crate) publish_unknowns: Counter,
     /// Reads of history: resumes and repairs.
     pub(crate) history_reads: Counter,
+    /// Messages that were missed, read and handed on.
+    pub(crate) repaired: Counter,
+    /// Those of them that only a check found.
+    pub(crate) check_repaired: Counter,
+    /// Scopes compared with the broker.
+    pub(crate) checks: Counter,
+    /// Of these, scopes that stood elsewhere than the broker.
+    pub(crate) check_holes: Counter,
+    /// Scopes in which a gap had to be told to everybody.
+    pub(crate) scope_gaps: Counter,
+    /// Subscriptions that ended while the broker was up.
+    pub(crate) subscriptions_lost: Counter,
 }

@@ -1,8 +1,8 @@
 //! The edge: accepts, speaks HTTP, checks tokens, and hands upgraded sockets to the shards. One thread.
 //!
 //! ```text
-//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ place
-//!     │ at most HANDSHAKES_MAX at once                  └▶ 4xx, 503, health, page: one answer, then close
+//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ place
+//!     │ at most HANDSHAKES_MAX at once                                └▶ 4xx, 503, health, page: one answer, then close
 //!     └ each has handshake_timeout for all of it, however slowly it sends or reads
 //! ```
 //!
@@ -29,10 +29,12 @@ use wire::{Close, ErrorCode, SessionId, TenantId};
 use crate::counters::{Counter, ShardCounters};
 use crate::handoff::{Handoff, Opening, Transport};
 use crate::handshake::{Handshake, Refusal};
-use crate::health::{Health, Phase, Silence};
+use crate::health::{Health, Silence};
 use crate::page::Page;
+use crate::standing::Standing;
 use crate::tls::Tls;
 
+mod admission;
 pub(crate) mod answer;
 mod backoff;
 mod percent;
@@ -41,6 +43,7 @@ mod route;
 pub(crate) use backoff::accept_backoff;
 pub(crate) use percent::percent_decode;
 
+use admission::{Admission, Turn};
 use route::Route;
 
 /// Most requests in progress; above it nothing is accepted and the kernel's backlog fills. With
@@ -60,6 +63,8 @@ pub(crate) struct EdgeConfig {
     /// Most sockets on all shards; above it an upgrade is answered by 101 and close 1013, because HAProxy
     /// would take a 503 for the instance and try them all in turn.
     pub(crate) connections_max: u64,
+    /// Upgrades taken in per second; 0 for any number.
+    pub(crate) connects_per_second: u32,
     /// With it the port speaks TLS and nothing else.
     pub(crate) tls: Option<Tls>,
 }
@@ -85,11 +90,18 @@ pub(crate) struct EdgeCounters {
     pub(crate) upgrades_refused: Counter,
     /// Upgrades refused because the instance was full.
     pub(crate) upgrades_full: Counter,
+    /// Upgrades that had to wait for their turn.
+    pub(crate) upgrades_queued: Counter,
+    /// Upgrades refused because too many waited.
+    pub(crate) upgrades_throttled: Counter,
 }
 
 /// The edge and all it consults. `P` hands a connection to a shard.
 pub(crate) struct Edge<P> {
     config: EdgeConfig,
+    admission: Admission,
+    /// The zero of the admission's clock.
+    begun: Instant,
     handshake: Handshake,
     health: Arc<Health>,
     /// The page at `/` and its tokens, in development.
@@ -120,7 +132,8 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         counters: Arc<EdgeCounters>,
         place: P,
     ) -> Self {
-        Self { config, handshake, health, page, shards, counters, place }
+        let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
+        Self { config, admission, begun, handshake, health, page, shards, counters, place }
     }
 
     /// Accepts until dropped. Runs on a local runtime: connections become tasks beside it.
@@ -178,7 +191,7 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
 
     async fn speak_http<T: Transport>(&self, stream: T) {
         let promise = Cell::new(None);
-        let service = service_fn(|request| std::future::ready(self.answer(request, &promise)));
+        let service = service_fn(|request| self.answer(request, &promise));
         let http = http1::Builder::new()
             .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
             .max_headers(HEADERS_MAX)
@@ -211,19 +224,22 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         (self.place)(Handoff { socket, tls, early, session_id, path_tenant, opening });
     }
 
-    fn answer(
+    async fn answer(
         &self,
         mut request: Request<Incoming>,
         promise: &Cell<Option<Promise>>,
     ) -> Result<Response<Full<Bytes>>, Silence> {
         let routed = Route::of(request.method(), request.uri().path(), self.page.is_some());
+        let standing = self.health.standing(Instant::now());
         let answered = match routed {
-            Ok(Route::Upgrade(path_tenant)) => self.upgrade(&mut request, path_tenant, promise),
-            Ok(Route::Health) if self.health.is_frozen(Instant::now()) => return Err(Silence),
-            Ok(Route::Livez | Route::Readyz) if self.health.is_frozen(Instant::now()) => return Err(Silence),
-            Ok(Route::Health) => Ok(answer::health(&self.health)),
-            Ok(Route::Livez) => Ok(answer::livez()),
-            Ok(Route::Readyz) => Ok(answer::readyz(&self.health)),
+            Ok(Route::Upgrade(path_tenant)) => {
+                let throttled = self.admit().await;
+                self.upgrade(&mut request, path_tenant, throttled, promise)
+            }
+            Ok(Route::Health | Route::Livez | Route::Readyz) if standing == Standing::Frozen => return Err(Silence),
+            Ok(Route::Health) => Ok(answer::health(standing)),
+            Ok(Route::Livez) => Ok(answer::livez(standing)),
+            Ok(Route::Readyz) => Ok(answer::readyz(standing)),
             Ok(Route::Page) => {
                 self.page.as_ref().ok_or(Refusal::not_found()).and_then(|page| page.answer(&request, unix_s()))
             }
@@ -236,15 +252,41 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         }))
     }
 
+    /// Waits for this connection's turn, or gives its refusal.
+    async fn admit(&self) -> Option<Opening> {
+        let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match self.admission.enter(now_us) {
+            Turn::After(Duration::ZERO) => None,
+            Turn::After(wait) => {
+                self.counters.upgrades_queued.add(1);
+                tokio::time::sleep(wait).await;
+                None
+            }
+            Turn::Full(wait) => {
+                self.counters.upgrades_throttled.add(1);
+                // Spread over as long again, or all who were refused together would come back together.
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let retry_after_ms = wait_ms + u64::from(getrandom::u32().unwrap_or_default()) % wait_ms.max(1);
+                Some(Opening::Refused {
+                    code: ErrorCode::Unavailable,
+                    close: Close::TryAgainLater,
+                    message: "too many clients connect at once; come back a little later".into(),
+                    retry_after_ms: Some(retry_after_ms),
+                })
+            }
+        }
+    }
+
     fn upgrade(
         &self,
         request: &mut Request<Incoming>,
         path_tenant: Option<TenantId>,
+        throttled: Option<Opening>,
         promise: &Cell<Option<Promise>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        if self.health.phase() != Phase::Running {
+        if !self.health.standing(Instant::now()).takes_clients() {
             return Err(Refusal::draining());
         }
         let connections: u64 = self.shards.iter().map(|shard| shard.connections.get()).sum();
@@ -252,7 +294,10 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
             self.counters.upgrades_full.add(1);
             let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
             let message = "this instance is full; come back a little later".into();
-            upgrade.opening = Opening::Refused { code, close, message };
+            upgrade.opening = Opening::Refused { code, close, message, retry_after_ms: None };
+        }
+        if let Some(throttled) = throttled {
+            upgrade.opening = throttled;
         }
         if let Opening::Refused { code, .. } = &upgrade.opening {
             self.counters.upgrades_refused.add(1);

@@ -2,28 +2,36 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use connection_registry::{
-    BadRedis, Directory, Heart, HeartConfig, HeartHandle, LeaseState, MemoryStore, RedisStore, RedisStoreConfig,
+    Closing, Directory, Heart, HeartConfig, HeartHandle, LeaseState, Loss, MemoryStore, RedisStore, RedisStoreConfig,
 };
 use keyspace::Keyspace;
-use tokio::sync::watch;
+use message_router::ShardIndex;
+use records::{EitherStore, Recorder};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Records};
 use crate::agent;
 use crate::allocator::{Rest, give_back};
-use crate::config::{BrokerConfig, Config};
+use crate::config::{BrokerConfig, Config, RedisConfig};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
 use crate::handshake::Handshake;
 use crate::health::Health;
+use crate::hub::{Hub, ToShard};
 use crate::issuer::Issuer;
 use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
 use crate::shared::Shared;
+
+/// How long an instance that ends keeps writing dead letters and receipts.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Everything that the edge's thread does.
 #[derive(Debug)]
@@ -32,50 +40,91 @@ pub(crate) struct EdgeThread {
     listeners: Listeners,
     /// Where instances know of each other; none of them with the memory broker.
     store: Option<RedisStore>,
+    /// Where letters and receipts are kept; with the memory broker, in this process.
+    records: EitherStore,
 }
 
 impl EdgeThread {
-    pub(crate) fn new(shared: Shared, listeners: Listeners) -> Result<Self, BadRedis> {
-        let store = match &shared.config.broker {
-            BrokerConfig::Memory => None,
-            BrokerConfig::Redis(redis) => Some(RedisStore::new(RedisStoreConfig {
-                url: redis.url.clone(),
-                connections_max: redis.pool_size,
-                keyspace: Keyspace::new(redis.prefix.clone()),
-                library: shared.library.clone(),
-                timings: shared.config.registry,
-            })?),
+    pub(crate) fn new(shared: Shared, listeners: Listeners) -> Self {
+        let (store, records) = match &shared.config.broker {
+            BrokerConfig::Memory => {
+                (None, EitherStore::Memory(records::MemoryStore::new(shared.config.dead_letters.bounds)))
+            }
+            BrokerConfig::Redis(redis) => (
+                Some(RedisStore::new(RedisStoreConfig {
+                    target: redis.target.clone(),
+                    connections_max: redis.pool_size,
+                    keyspace: Keyspace::new(redis.prefix.clone()),
+                    library: shared.library.clone(),
+                    timings: shared.config.registry,
+                    limits: shared.config.limits.fleet,
+                })),
+                EitherStore::Redis(Box::new(records::RedisStore::new(redis_records(&shared, redis)))),
+            ),
         };
-        Ok(Self { shared, listeners, store })
+        Self { shared, listeners, store, records }
     }
 
     /// Runs until the instance is told to stop. The shards need the directory before they take connections.
-    pub(crate) async fn run(self, directory: mpsc::Sender<Arc<Directory>>) {
-        let Self { shared, listeners, store } = self;
+    pub(crate) async fn run(self, directory: Sender<Arc<Directory>>) {
+        let Self { shared, listeners, store, records } = self;
         let heart = HeartConfig {
             id: shared.config.instance.clone(),
             address: listeners.listen_addr().to_string().into(),
             timings: shared.config.registry,
         };
-        let heart = match store {
-            None => Heart::start(heart, MemoryStore::default()),
+        let mut heart = match store {
+            None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet)),
             Some(store) => Heart::start(heart, store),
         };
         // Nobody waits for it only if a shard could not be started; then the instance stops.
         drop(directory.send(Arc::clone(&heart.directory)));
+        let recorder = Recorder::new(Arc::clone(&shared.letterbox), Arc::clone(&shared.ledger), records.clone());
+        let recording = spawn_local(record(recorder, shared.stop.clone()));
         let mut stop = shared.stop.clone();
         tokio::select! {
-            ended = serve(&shared, listeners, &heart) => {
+            ended = serve(&shared, listeners, &mut heart, records) => {
                 let Err(error) = ended;
                 tracing::error!(%error, "the edge cannot run");
             }
             _ = stop.wait_for(|stop| *stop) => {}
         }
         heart.stop().await;
+        if recording.await.is_err() {
+            tracing::error!("the recorder had panicked");
+        }
     }
 }
 
-async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io::Result<Infallible> {
+/// Writes letters and receipts until the instance stops, and then what still goes.
+async fn record(recorder: Recorder<EitherStore>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        never = recorder.run() => match never {},
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    if tokio::time::timeout(FLUSH_DEADLINE, recorder.flush()).await.is_err() {
+        tracing::warn!("dead letters and receipts are lost: there was no time to write them");
+    }
+}
+
+fn redis_records(shared: &Shared, redis: &RedisConfig) -> records::RedisStoreConfig {
+    records::RedisStoreConfig {
+        target: redis.target.clone(),
+        connections_max: redis.pool_size,
+        keyspace: Keyspace::new(redis.prefix.clone()),
+        library: shared.library.clone(),
+        loading: records::Loading::Replace,
+        deadline: redis.reply_deadline,
+        bounds: shared.config.dead_letters.bounds,
+    }
+}
+
+async fn serve(
+    shared: &Shared,
+    listeners: Listeners,
+    heart: &mut HeartHandle,
+    records: EitherStore,
+) -> io::Result<Infallible> {
     let Shared { config, rules, health, hub, .. } = shared;
     let listening = listeners.register()?;
     let counters = Arc::new(EdgeCounters::default());
@@ -84,12 +133,18 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
         shards: shards.clone(),
         pump: Arc::clone(&shared.pump),
         edge: Arc::clone(&counters),
+        letterbox: Arc::clone(&shared.letterbox),
+        ledger: Arc::clone(&shared.ledger),
         health: Arc::clone(health),
     };
-    let admin = Admin::new(Exposition::new(sources), Arc::clone(health));
+    let admin = {
+        let records = Records::new(records, config.policies.families().clone());
+        Admin::new(Exposition::new(sources), Arc::clone(health), Arc::clone(&shared.leave), records)
+    };
     let edge_config = EdgeConfig {
         handshake_timeout: config.limits.handshake_timeout,
         connections_max: descriptors::connections_max(config.limits.connections_max),
+        connects_per_second: config.limits.connects_per_second,
         tls: config.tls.clone(),
     };
     let verifier = Arc::clone(&rules.verifier);
@@ -112,6 +167,7 @@ async fn serve(shared: &Shared, listeners: Listeners, heart: &HeartHandle) -> io
         never = agent => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
         never = rest_after_storms(&counters) => match never {},
+        never = dismiss(&mut heart.closing, &heart.directory, hub) => match never {},
     }
 }
 
@@ -138,14 +194,25 @@ async fn rest_after_storms(counters: &EdgeCounters) -> Infallible {
     }
 }
 
-/// Keeps `health` true to the lease.
+/// Has those sessions closed that the registry says must go.
+async fn dismiss(closing: &mut mpsc::UnboundedReceiver<Closing>, directory: &Directory, hub: &Hub) -> Infallible {
+    while let Some(Closing { session, why }) = closing.recv().await {
+        // One that has gone meanwhile is nobody's business.
+        if let Some(row) = directory.get(session) {
+            hub.shard(ShardIndex(row.shard as u8)).inbox.push(ToShard::Dismiss(session, why), 0);
+        }
+    }
+    // The heart has ended, and the instance with it.
+    std::future::pending().await
+}
+
+/// Keeps `health` true to the lease. After a sleep it may be told late; so `health` looks at the clock itself.
 async fn watch_lease(mut lease: watch::Receiver<LeaseState>, health: &Health) -> Infallible {
     loop {
-        let held = lease.borrow_and_update().is_held(Instant::now());
-        health.set_lease_held(held);
+        health.set_lease(&lease.borrow_and_update());
         if lease.changed().await.is_err() {
             // The heart has ended, and with it the lease.
-            health.set_lease_held(false);
+            health.set_lease(&LeaseState::Lost(Loss::Released));
             std::future::pending::<()>().await;
         }
     }

@@ -4,19 +4,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use connection_registry::{BadRedis, Directory};
+use connection_registry::Directory;
 use keyspace::Keyspace;
 use message_router::{
-    BadRedisUrl, Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig,
-    ShardIndex,
+    Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex,
 };
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, Config, RedisConfig};
+use crate::config::{BrokerConfig, Config, DrainConfig, RedisConfig};
+use crate::drain::{Pace, SLOT};
 use crate::edge_thread::EdgeThread;
 use crate::health::{Health, Phase};
 use crate::hub::worker::Worker;
@@ -32,11 +32,6 @@ use crate::shared::Shared;
 const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What clients' publishes may hold before more are refused.
 const PUMP_INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Clients of an instance that goes away are asked to come back elsewhere spread over this time.
-const DRAIN_SPREAD_MS: u64 = 5_000;
-/// And cut when they have not left after this.
-const DRAIN_GRACE: Duration = Duration::from_secs(10);
-
 /// A running gateway. Dropping it stops it at once; [`Gateway::drain`] is the gentle way.
 #[derive(Debug)]
 pub struct Gateway {
@@ -44,6 +39,9 @@ pub struct Gateway {
     admin: SocketAddr,
     health: Arc<Health>,
     hub: Hub,
+    drain: DrainConfig,
+    /// Woken by the admin port.
+    leave: Arc<Notify>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -54,12 +52,6 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The Redis URL cannot be used.
-    #[error("redis.url: {0}")]
-    Redis(#[from] BadRedisUrl),
-    /// The registry's settings cannot be used.
-    #[error("redis.url: {0}")]
-    Registry(#[from] BadRedis),
     /// The operating system refuses a thread or a runtime.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -77,18 +69,12 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let shard = || ShardHandle { inbox: Arc::new(Mailbox::new(SHARD_INBOX_BYTES_MAX)), counters: Arc::default() };
         let hub = Hub::new((0..config.shards).map(|_| shard()).collect());
-        let shared = Shared {
-            rules: Arc::new(rules(&config)),
-            library: config.policies.library(),
-            health: Arc::new(Health::new(config.shards, Instant::now())),
-            hub: hub.clone(),
-            pump: Arc::default(),
-            stop: stopped,
-            config: Arc::new(config),
-        };
+        let rules = rules(&config);
+        let shared = Shared::new(config, rules, hub.clone(), stopped);
         let health = Arc::clone(&shared.health);
-        let mut gateway = Self { listen, admin, health, hub, stop, threads: Vec::new() };
-        let edge = EdgeThread::new(shared.clone(), listeners)?;
+        let (drain, leave) = (shared.config.drain, Arc::clone(&shared.leave));
+        let mut gateway = Self { listen, admin, health, hub, drain, leave, stop, threads: Vec::new() };
+        let edge = EdgeThread::new(shared.clone(), listeners);
         let (tell, told) = mpsc::channel();
         gateway.spawn("edge", move |runtime| runtime.block_on(edge.run(tell)))?;
         let ended = || StartError::Thread(io::Error::other("the edge ended at once"));
@@ -100,7 +86,7 @@ impl Gateway {
                 gateway.start_shards(&shared, MemoryBroker::new(&store), &directory)?;
             }
             BrokerConfig::Redis(redis) => {
-                let broker = RedisBroker::new(redis_broker(&shared, &redis)?);
+                let broker = RedisBroker::new(redis_broker(&shared, &redis));
                 gateway.start_shards(&shared, broker, &directory)?;
             }
         }
@@ -120,17 +106,36 @@ impl Gateway {
         self.admin
     }
 
-    /// Turns new clients away, sends those it has elsewhere, and stops when they are gone or their time is up.
+    /// Waits until an operator asks for a drain at the admin port.
+    pub async fn told_to_drain(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Turns new clients away, moves those it has elsewhere, a few at a time, and stops when they are gone or their
+    /// time is up.
     pub async fn drain(self) {
         self.health.advance(Phase::Draining);
-        tracing::info!(connections = self.hub.connections(), "draining");
-        for shard in self.hub.shards() {
-            shard.inbox.push(ToShard::Drain { spread_ms: DRAIN_SPREAD_MS }, 0);
+        let DrainConfig { window, grace } = self.drain;
+        let begun = tokio::time::Instant::now();
+        let before: Vec<u64> = self.hub.shards().map(|shard| shard.counters.connections.get()).collect();
+        let clients: u64 = before.iter().sum();
+        let pace = Pace::new(clients, window);
+        tracing::info!(clients, "draining");
+        let mut told = vec![0; before.len()];
+        let mut slots = tokio::time::interval(SLOT);
+        while !pace.is_over(begun.elapsed()) {
+            let moved = pace.moved(begun.elapsed());
+            for ((shard, clients_here), told) in self.hub.shards().zip(&before).zip(&mut told) {
+                let due = moved * clients_here / clients.max(1);
+                let count = (due - std::mem::replace(told, due)) as usize;
+                shard.inbox.push(ToShard::Drain { count }, 0);
+            }
+            slots.tick().await;
         }
-        let deadline = tokio::time::Instant::now() + DRAIN_GRACE;
-        let mut look = tokio::time::interval(Duration::from_millis(20));
-        while self.hub.connections() > 0 && tokio::time::Instant::now() < deadline {
-            look.tick().await;
+        // Whoever is left, and whoever came in meanwhile.
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Drain { count: usize::MAX }, 0));
+        while self.hub.connections() > 0 && begun.elapsed() < grace {
+            slots.tick().await;
         }
         tracing::info!(cut = self.hub.connections(), "drained");
     }
@@ -143,7 +148,11 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let inbox: Arc<Mailbox<(ShardIndex, FromShard)>> = Arc::new(Mailbox::new(PUMP_INBOX_BYTES_MAX));
         let clock = Clock::start();
-        let router = Router::new(RouterConfig { policies: shared.config.policies.clone(), ..RouterConfig::default() });
+        let mut config = RouterConfig { policies: shared.config.policies.clone(), ..RouterConfig::default() };
+        if let BrokerConfig::Redis(redis) = &shared.config.broker {
+            config.check_interval_ms = millis(redis.check_interval);
+        }
+        let router = Router::new(config);
         let pump = Pump::new(broker, router, shared.clone(), Arc::clone(&inbox), clock);
         let mut pump = Some(pump);
         for index in self.hub.indexes() {
@@ -201,7 +210,8 @@ fn local_runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
-fn rules(config: &Config) -> Rules {
+/// What a configuration means for every session.
+pub(crate) fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
     Rules {
         instance: config.instance.clone(),
@@ -212,6 +222,8 @@ fn rules(config: &Config) -> Rules {
             messages_per_second: limits.messages_per_second,
             rate: RateLimit::new(limits.messages_per_second, limits.messages_burst),
             outbox_bytes_max: limits.outbox_bytes_max,
+            backlog_bytes_max: limits.backlog_bytes_max as u64,
+            write_timeout_ms: millis(limits.write_timeout),
             ping_interval_ms: millis(limits.ping_interval),
             pong_timeout_ms: millis(limits.pong_timeout),
             hello_timeout_ms: millis(limits.hello_timeout),
@@ -219,13 +231,14 @@ fn rules(config: &Config) -> Rules {
     }
 }
 
-fn redis_broker(shared: &Shared, redis: &RedisConfig) -> Result<RedisBrokerConfig, BadRedisUrl> {
+fn redis_broker(shared: &Shared, redis: &RedisConfig) -> RedisBrokerConfig {
     let keyspace = Keyspace::new(redis.prefix.clone());
     let (instance, library) = (shared.config.instance.clone(), shared.library.clone());
-    let mut broker = RedisBrokerConfig::new(&redis.url, keyspace, instance, library)?;
+    let mut broker = RedisBrokerConfig::new(redis.target.clone(), keyspace, instance, library);
     broker.probe_interval_ms = millis(redis.probe_interval);
     broker.reply_deadline_ms = millis(redis.reply_deadline);
-    Ok(broker)
+    broker.asks_replicas = shared.rules.policies.asks_replicas();
+    broker
 }
 
 fn millis(duration: Duration) -> u64 {

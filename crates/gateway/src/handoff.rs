@@ -54,5 +54,7 @@ pub(crate) enum Opening {
         close: Close,
         /// The sentence of the `error` frame.
         message: String,
+        /// When to come back, if that can be said.
+        retry_after_ms: Option<u64>,
     },
 }

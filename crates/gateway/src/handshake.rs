@@ -134,7 +134,7 @@ impl Handshake {
 }
 
 fn refused(code: ErrorCode, close: Close, message: impl Into<String>) -> Opening {
-    Opening::Refused { code, close, message: message.into() }
+    Opening::Refused { code, close, message: message.into(), retry_after_ms: None }
 }
 
 fn unauthenticated(message: &str) -> Opening {

@@ -1,19 +1,16 @@
 //! What the instance knows of itself, in one place that every thread may read: its phase, its broker, its
-//! lease, and whether its shards still turn.
+//! lease, and whether its shards still turn. [`Standing`] is what it comes to, and is logged once per change.
 //!
-//! Who is told what. HAProxy is never told "down" because Redis is away ([`crate::agent`] says why):
-//!
-//! ```text
-//!                 /ws/health   agent check   /livez   /readyz
-//!   starting      404          up 0%         200      503
-//!   connected     200          up 100%       200      200
-//!   isolated      200          up 1%         200      200
-//!   draining      404          up 0%         200      503
-//!   frozen        silence      silence       silence  silence
-//! ```
+//! The lease is looked at by the clock at every reading. A process that was stopped and goes on does not know it: whichever
+//! thread looks first finds that the lease has ended meanwhile, and from then on all of them see that the instance is
+//! fenced, whatever they had in hand.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use connection_registry::LeaseState;
+
+use crate::standing::{Lease, Standing};
 
 /// A shard that has not turned for so long is stuck, not busy: its passes end after a millisecond.
 pub(crate) const FROZEN_AFTER: Duration = Duration::from_secs(5);
@@ -35,12 +32,28 @@ pub(crate) enum Phase {
 pub(crate) struct Health {
     phase: AtomicU8,
     broker_up: AtomicBool,
-    lease_held: AtomicBool,
-    /// The zero of `beats`.
+    /// [`LOST`], [`FENCED`], or until when it is held: milliseconds after `begun`, or [`ENDLESS`].
+    lease: AtomicU64,
+    /// When a held lease ends in the store, a little after we stop to count on it.
+    lease_end: AtomicU64,
+    /// How often the instance has been fenced.
+    fences: AtomicU64,
+    /// As logged last.
+    told: AtomicU8,
+    /// The zero of all milliseconds here.
     begun: Instant,
     /// By shard: milliseconds after `begun`, plus one, of its last turn; 0 before the first.
     beats: Box<[AtomicU64]>,
 }
+
+/// There is no lease.
+const LOST: u64 = 0;
+/// It has been slept through, or taken over.
+const FENCED: u64 = 1;
+/// It lasts as long as the process.
+const ENDLESS: u64 = u64::MAX;
+/// Other values are milliseconds, plus this.
+const TIMES: u64 = 2;
 
 /// Ends a connection without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +68,10 @@ impl Health {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             broker_up: AtomicBool::new(false),
-            lease_held: AtomicBool::new(false),
+            lease: AtomicU64::new(LOST),
+            lease_end: AtomicU64::new(0),
+            fences: AtomicU64::new(0),
+            told: AtomicU8::new(Standing::Starting as u8),
             begun: now,
             beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -64,6 +80,7 @@ impl Health {
     /// Moves on to `phase`; never back.
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+        self.tell();
     }
 
     /// The phase now.
@@ -78,21 +95,103 @@ impl Health {
     /// Tells whether messages travel from here through the broker and back.
     pub(crate) fn set_broker_up(&self, up: bool) {
         self.broker_up.store(up, Ordering::Relaxed);
+        self.tell();
     }
 
-    /// Tells whether this incarnation holds its lease. With the memory broker it always does.
-    pub(crate) fn set_lease_held(&self, held: bool) {
-        self.lease_held.store(held, Ordering::Relaxed);
+    /// Tells what the heart believes of the lease. With the memory broker it is always held.
+    pub(crate) fn set_lease(&self, state: &LeaseState) {
+        let lease = match state {
+            LeaseState::Held { deadline: Some(deadline), end, .. } => {
+                // First: whoever reads the new deadline must not take it for passed by the old end.
+                self.lease_end.store(end.map_or(ENDLESS, |end| self.since_begun_ms(end)), Ordering::Release);
+                self.since_begun_ms(*deadline) + TIMES
+            }
+            LeaseState::Held { deadline: None, .. } => ENDLESS,
+            LeaseState::Lost(_) => LOST,
+            LeaseState::Fenced => FENCED,
+        };
+        if self.lease.swap(lease, Ordering::AcqRel) != FENCED && lease == FENCED {
+            self.fences.fetch_add(1, Ordering::Relaxed);
+        }
+        self.tell();
     }
 
-    /// Whether the lease is held.
-    pub(crate) fn is_lease_held(&self) -> bool {
-        self.lease_held.load(Ordering::Relaxed)
+    /// What may be believed of the lease at `now`.
+    pub(crate) fn lease(&self, now: Instant) -> Lease {
+        let lease = self.lease.load(Ordering::Acquire);
+        match lease {
+            LOST => Lease::Lost,
+            FENCED => Lease::Fenced,
+            ENDLESS => Lease::Held,
+            _ => {
+                let now_ms = self.since_begun_ms(now);
+                if now_ms < lease - TIMES {
+                    Lease::Held
+                } else if now_ms < self.lease_end.load(Ordering::Acquire) {
+                    Lease::Lost
+                } else {
+                    self.fence(lease)
+                }
+            }
+        }
     }
 
-    /// Whether only local members can be reached: no broker, or no lease.
-    pub(crate) fn is_isolated(&self) -> bool {
-        !self.broker_up.load(Ordering::Relaxed) || !self.is_lease_held()
+    /// How often the instance has been fenced until `now`. Whoever sees it change has in hand what may be stale.
+    pub(crate) fn fences(&self, now: Instant) -> u64 {
+        self.lease(now);
+        self.fence_count()
+    }
+
+    /// How often anybody has noticed it.
+    pub(crate) fn fence_count(&self) -> u64 {
+        self.fences.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages travel.
+    pub(crate) fn is_broker_up(&self) -> bool {
+        self.broker_up.load(Ordering::Relaxed)
+    }
+
+    /// How the instance stands.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        Standing::of(self.phase(), self.is_frozen(now), self.is_broker_up(), self.lease(now))
+    }
+
+    /// The clock says that a lease which was never renewed nor given up has ended: this process has slept.
+    fn fence(&self, seen: u64) -> Lease {
+        match self.lease.compare_exchange(seen, FENCED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                self.fences.fetch_add(1, Ordering::Relaxed);
+                self.tell();
+                Lease::Fenced
+            }
+            Err(FENCED) => Lease::Fenced,
+            // It was renewed in this moment, by a thread that had not slept.
+            Err(_) => Lease::Lost,
+        }
+    }
+
+    /// Logs how the instance stands, if that is news. Frozen is nobody's to tell.
+    fn tell(&self) {
+        // A lease that has run out is `fence`'s to tell, and is by now.
+        let lease = match self.lease.load(Ordering::Acquire) {
+            LOST => Lease::Lost,
+            FENCED => Lease::Fenced,
+            _ => Lease::Held,
+        };
+        let standing = Standing::of(self.phase(), false, self.is_broker_up(), lease);
+        let before = self.told.swap(standing as u8, Ordering::Relaxed);
+        if before == standing as u8 {
+            return;
+        }
+        let word = standing.as_str();
+        match standing {
+            // At the start it is no trouble: the first attempt to reach Redis says how it is.
+            Standing::Isolated if before == Standing::Starting as u8 => tracing::info!("the instance is {word} yet"),
+            Standing::Leaseless | Standing::Isolated => tracing::warn!("the instance is {word}"),
+            Standing::Fenced => tracing::error!("the instance is {word}"),
+            _ => tracing::info!("the instance is {word}"),
+        }
     }
 
     /// Shard `index` says that its loop turns; several times within [`FROZEN_AFTER`].
@@ -114,6 +213,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use connection_registry::{Loss, Token};
+
     use super::*;
 
     #[test]
@@ -125,14 +226,46 @@ mod tests {
         assert_eq!(health.phase(), Phase::Draining);
     }
 
+    fn held(begun: Instant, deadline_ms: u64) -> LeaseState {
+        let at = |ms| Some(begun + Duration::from_millis(ms));
+        LeaseState::Held { token: Token::from_store("a"), deadline: at(deadline_ms), end: at(deadline_ms + 600) }
+    }
+
     #[test]
-    fn alone_without_broker_or_lease() {
-        let health = Health::new(0, Instant::now());
-        for (broker, lease, isolated) in [(true, true, false), (false, true, true), (true, false, true)] {
-            health.set_broker_up(broker);
-            health.set_lease_held(lease);
-            assert_eq!(health.is_isolated(), isolated, "broker {broker}, lease {lease}");
-        }
+    fn a_lease_that_was_slept_through_fences_whoever_looks_first() {
+        let begun = Instant::now();
+        let health = Health::new(0, begun);
+        let after = |ms| begun + Duration::from_millis(ms);
+        assert_eq!((health.lease(begun), health.fences(begun)), (Lease::Lost, 0), "there was none yet");
+        health.set_lease(&held(begun, 5_400));
+        assert_eq!(health.lease(after(5_399)), Lease::Held);
+        assert_eq!(health.lease(after(5_400)), Lease::Lost, "nobody has taken it yet");
+        assert_eq!((health.fences(after(5_999)), health.lease(after(5_999))), (0, Lease::Lost));
+        health.set_lease(&held(begun, 7_400));
+        assert_eq!(health.lease(after(7_399)), Lease::Held, "renewed at the last moment");
+        assert_eq!(health.fences(after(8_000)), 1);
+        health.set_lease(&LeaseState::Fenced);
+        assert_eq!(
+            (health.fences(after(8_100)), health.lease(after(8_100))),
+            (1, Lease::Fenced),
+            "the heart says it too"
+        );
+        health.set_lease(&LeaseState::Lost(Loss::Starting));
+        health.set_lease(&held(begun, 20_000));
+        assert_eq!((health.fences(after(9_000)), health.lease(after(9_000))), (1, Lease::Held), "a new incarnation");
+        health.set_lease(&LeaseState::Fenced);
+        assert_eq!(health.fences(after(9_100)), 2, "the store refused its token");
+    }
+
+    #[test]
+    fn a_lease_of_this_process_alone_has_no_end() {
+        let begun = Instant::now();
+        let health = Health::new(0, begun);
+        health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
+        assert_eq!(health.lease(begun + Duration::from_secs(1_000_000)), Lease::Held);
+        health.set_broker_up(true);
+        health.advance(Phase::Running);
+        assert_eq!(health.standing(begun + Duration::from_secs(1)), Standing::Connected);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start};
+use connection_registry::Why;
+use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start, Stored};
 use smallvec::SmallVec;
-use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame};
+use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId, UserId};
 
 use crate::counters::ShardCounters;
 use crate::handoff::Handoff;
@@ -14,9 +15,13 @@ use crate::mailbox::Mailbox;
 
 pub(crate) mod join;
 pub(crate) mod members;
+pub(crate) mod newest;
 pub(crate) mod shard;
 pub(crate) mod wheel;
 pub(crate) mod worker;
+
+/// Clients of an instance that begins anew are asked to come back elsewhere spread over this time.
+pub(crate) const SPREAD_MS: u64 = 5_000;
 
 /// What a shard is told, in the order in which it is told.
 #[derive(Debug)]
@@ -34,12 +39,18 @@ pub(crate) enum ToShard {
     Joined(Joiner, Box<Joined>),
     /// Messages may be missing.
     Gap(Scope, Gap),
+    /// The broker is back, and messages of this scope have travelled within this instance alone.
+    Isolated(Scope),
     /// The broker is lost, or back.
     Degraded(bool),
     /// The answer to [`FromShard::Publish`].
     Published(Sender, Box<Answer>),
-    /// Tell everybody to come back elsewhere, spread over this many milliseconds, and close.
-    Drain { spread_ms: u64 },
+    /// Too much waits for slow clients of all shards, and this one has the most.
+    Shed,
+    /// Tell so many more to come back elsewhere, close them, and take nobody in.
+    Drain { count: usize },
+    /// Close a session, if it is still here.
+    Dismiss(SessionId, Why),
     /// End the thread.
     Stop,
 }
@@ -50,7 +61,7 @@ pub(crate) type Messages = SmallVec<[Outgoing; 1]>;
 /// A message on its way out: its finished frame, and what decides who gets it.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
-    /// Absent for messages that never enter history.
+    /// Absent for messages that never enter history: the broker was away, and they stay on this instance.
     pub(crate) position: Option<Position>,
     /// UTF-8, a slice of what Redis sent.
     topic: Bytes,
@@ -80,41 +91,75 @@ pub(crate) struct Joined {
     pub(crate) more: bool,
 }
 
-/// The broker's word on a publish.
+/// The word on a publish.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) channel: Channel,
     pub(crate) correlation_id: Option<Box<str>>,
-    pub(crate) result: Result<Position, BrokerError>,
-    /// Whether the channel's family keeps what is published.
-    pub(crate) is_kept: bool,
+    pub(crate) outcome: Outcome,
 }
+
+/// What has become of a publish.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The broker has taken it.
+    Stored {
+        stored: Stored,
+        /// Whether the channel's family keeps what is published.
+        is_kept: bool,
+    },
+    /// Only the members on this instance get it.
+    Local {
+        /// They had got it before, under the same id.
+        duplicate: bool,
+    },
+    /// The broker has not taken it, or nobody knows.
+    Failed(BrokerError),
+    /// The broker is away, and it may not be delivered here alone.
+    Refused(&'static str),
+}
+
+/// When to send again what was refused because the broker is away: it is asked for about as often.
+const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Answer {
     /// As the publisher gets it.
     pub(crate) fn encode(&self) -> Encoded {
         let channel = self.channel.to_string();
         let correlation_id = self.correlation_id.as_deref();
-        match &self.result {
-            Ok(position) => {
-                let (channel, position) = (&*channel, Some(*position));
-                let level = if self.is_kept { AckLevel::Durable } else { AckLevel::Published };
-                ServerFrame::Ack { channel, position, level, correlation_id }.encode()
-            }
-            Err(error) => {
-                // What exactly ails the broker is the operator's to know, not the client's.
-                let (code, message) = match error {
-                    BrokerError::Unavailable(_) => {
-                        (ErrorCode::Unavailable, "the gateway cannot take messages now; nothing was stored")
-                    }
-                    BrokerError::Unknown => {
-                        (ErrorCode::Unknown, "no answer came in time; the message may or may not have been stored")
-                    }
+        let (code, message, retry_after_ms) = match &self.outcome {
+            Outcome::Stored { stored, is_kept } => {
+                let level = match (is_kept, stored.replicated) {
+                    (true, true) => AckLevel::Replicated,
+                    (true, false) => AckLevel::Durable,
+                    (false, _) => AckLevel::Published,
                 };
-                let channel = Some(&*channel);
-                ServerFrame::Error { code, message, channel, retry_after_ms: None, correlation_id }.encode()
+                let (position, duplicate) = (Some(stored.position), stored.duplicate);
+                let channel = &*channel;
+                return ServerFrame::Ack { channel, position, level, duplicate, correlation_id }.encode();
             }
-        }
+            Outcome::Local { duplicate } => {
+                let (channel, level) = (&*channel, AckLevel::Local);
+                return ServerFrame::Ack { channel, position: None, level, duplicate: *duplicate, correlation_id }
+                    .encode();
+            }
+            // What exactly ails the broker is the operator's to know, not the client's.
+            Outcome::Failed(BrokerError::Unavailable(_)) => {
+                (ErrorCode::Unavailable, "the gateway cannot take messages now; nothing was stored", None)
+            }
+            Outcome::Failed(BrokerError::Unknown) => (
+                ErrorCode::Unknown,
+                "no answer came in time: the message may or may not have been stored; publish it again under the same \
+                 id, and it is stored once",
+                None,
+            ),
+            Outcome::Failed(BrokerError::Wrong(_)) => {
+                (ErrorCode::Internal, "the broker did not understand the gateway; nothing was stored", None)
+            }
+            Outcome::Refused(why) => (ErrorCode::Unavailable, *why, Some(RETRY_AFTER_MS)),
+        };
+        let channel = Some(&*channel);
+        ServerFrame::Error { code, message, channel, retry_after_ms, correlation_id }.encode()
     }
 }
 
@@ -135,7 +180,14 @@ pub(crate) enum FromShard {
     /// Nobody here wants it any more.
     Leave { scope: Scope },
     /// A client publishes.
-    Publish { from: Sender, channel: Channel, message: Vec<u8>, correlation_id: Option<Box<str>> },
+    Publish {
+        from: Sender,
+        user: UserId,
+        channel: Channel,
+        id: Option<Box<str>>,
+        message: Vec<u8>,
+        correlation_id: Option<Box<str>>,
+    },
 }
 
 /// The way to every shard. Cheap to clone.
@@ -168,6 +220,11 @@ impl Hub {
 
     pub(crate) fn connections(&self) -> u64 {
         self.shards.iter().map(|shard| shard.counters.connections.get()).sum()
+    }
+
+    /// What waits for slow clients.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.counters.backlog.get()).sum()
     }
 
     pub(crate) fn shards(&self) -> impl Iterator<Item = &ShardHandle> {

@@ -24,7 +24,9 @@ pub mod codec;
 pub mod config;
 mod connection;
 mod counters;
+mod dead_letters;
 mod descriptors;
+mod drain;
 mod edge;
 mod edge_thread;
 mod gateway;
@@ -44,7 +46,12 @@ mod rate;
 mod rules;
 mod session;
 mod shared;
+#[doc(hidden)]
+pub mod shown;
+#[cfg(test)]
+mod simulation;
 mod socket;
+mod standing;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod token;
@@ -53,7 +60,7 @@ pub use gateway::{Gateway, StartError};
 pub use issuer::{IssueError, Issuer, TokenRequest};
 pub use listeners::BindError;
 
-/// Runs one instance until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
+/// Runs one instance until SIGTERM, SIGINT or `tidegate drain`, then drains it. A signal after that ends it at once.
 ///
 /// # Errors
 /// When it cannot start.
@@ -67,7 +74,10 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
         if page {
             println!("{scheme}://{}/", gateway.listen_addr());
         }
-        stop_signal().await;
+        tokio::select! {
+            () = stop_signal() => {}
+            () = gateway.told_to_drain() => {}
+        }
         tokio::select! {
             () = gateway.drain() => {}
             () = stop_signal() => tracing::warn!("told twice to stop"),

@@ -24,8 +24,13 @@ fn main() -> ExitCode {
         None => serve(cli.serve),
         Some(Command::Serve(args)) => serve(args),
         Some(Command::Publish(args)) => cli::publish(args),
+        Some(Command::Who(args)) => cli::who(args),
+        Some(Command::Kick(args)) => cli::kick(args),
+        Some(Command::Dlq(args)) => cli::dlq(args),
+        Some(Command::Receipts(args)) => cli::receipts(args),
         Some(Command::Token(args)) => cli::token(args),
         Some(Command::Health(args)) => cli::health(args),
+        Some(Command::Drain(args)) => cli::drain(args.at),
     }
     .into()
 }

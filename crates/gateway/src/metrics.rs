@@ -7,14 +7,19 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ::metrics::{Label, Unit};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use records::{Ledger, LetterCounts, Letterbox, ReceiptCounts};
+
 use crate::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PumpCounters, ShardCounters};
 use crate::edge::EdgeCounters;
 use crate::health::Health;
+use crate::standing::Standing;
 
 /// One metric.
 struct Metric {
@@ -33,8 +38,14 @@ enum Value {
     ShardHistogram(fn(&ShardCounters) -> &Histogram),
     PumpCounter(fn(&PumpCounters) -> &Counter),
     PumpGauge(fn(&PumpCounters) -> &Counter),
+    LetterCounter(fn(&LetterCounts) -> &AtomicU64),
+    ReceiptCounter(fn(&ReceiptCounts) -> &AtomicU64),
+    ReceiptGauge(fn(&ReceiptCounts) -> &AtomicU64),
     EdgeCounter(fn(&EdgeCounters) -> &Counter),
     HealthGauge(fn(&Health) -> f64),
+    HealthCounter(fn(&Health) -> u64),
+    /// One gauge for each [`Standing`], 1 for the present one.
+    StandingGauge,
 }
 
 mod table;
@@ -48,6 +59,8 @@ pub(crate) struct Sources {
     pub(crate) shards: Vec<Arc<ShardCounters>>,
     pub(crate) pump: Arc<PumpCounters>,
     pub(crate) edge: Arc<EdgeCounters>,
+    pub(crate) letterbox: Arc<Letterbox>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) health: Arc<Health>,
 }
 
@@ -93,10 +106,19 @@ impl Exposition {
 impl Metric {
     fn describe(&self) {
         match self.value {
-            Value::ShardCounter(_) | Value::PumpCounter(_) | Value::EdgeCounter(_) => {
+            Value::ShardCounter(_)
+            | Value::PumpCounter(_)
+            | Value::LetterCounter(_)
+            | Value::ReceiptCounter(_)
+            | Value::EdgeCounter(_)
+            | Value::HealthCounter(_) => {
                 ::metrics::describe_counter!(self.name, self.unit, self.help);
             }
-            Value::ShardGauge(_) | Value::PumpGauge(_) | Value::HealthGauge(_) => {
+            Value::ShardGauge(_)
+            | Value::PumpGauge(_)
+            | Value::ReceiptGauge(_)
+            | Value::HealthGauge(_)
+            | Value::StandingGauge => {
                 ::metrics::describe_gauge!(self.name, self.unit, self.help);
             }
             Value::ShardHistogram(_) => {} // Not the recorder's; see above.
@@ -116,9 +138,29 @@ impl Metric {
                 }
             }
             Value::PumpCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.pump).get()),
+            Value::ReceiptCounter(read) => {
+                let count = read(sources.ledger.counts()).load(Ordering::Relaxed);
+                ::metrics::counter!(self.name).absolute(count);
+            }
+            Value::ReceiptGauge(read) => {
+                let count = read(sources.ledger.counts()).load(Ordering::Relaxed);
+                ::metrics::gauge!(self.name).set(count as f64);
+            }
+            Value::LetterCounter(read) => {
+                let count = read(sources.letterbox.counts()).load(Ordering::Relaxed);
+                ::metrics::counter!(self.name).absolute(count);
+            }
             Value::PumpGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.pump).get() as f64),
             Value::EdgeCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.edge).get()),
             Value::HealthGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.health)),
+            Value::HealthCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.health)),
+            Value::StandingGauge => {
+                let present = sources.health.standing(Instant::now());
+                for standing in Standing::ALL {
+                    let label = Label::new("state", standing.as_str());
+                    ::metrics::gauge!(self.name, vec![label]).set(f64::from(u8::from(standing == present)));
+                }
+            }
             Value::ShardHistogram(_) => {} // Appended by `render`.
         }
     }

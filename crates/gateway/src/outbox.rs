@@ -48,7 +48,13 @@ impl Outbox {
         if self.bytes + len > bytes_max && self.bytes > 0 {
             return Queued::Full;
         }
-        self.bytes += len;
+        self.append(lane, frame);
+        Queued::Yes
+    }
+
+    /// Appends a frame, whatever the bound says.
+    pub(crate) fn append(&mut self, lane: Lane, frame: Encoded) {
+        self.bytes += frame.bytes().len();
         match self.frames.back() {
             Some((last, _)) if *last > lane => {
                 let head = usize::from(self.written > 0);
@@ -58,7 +64,6 @@ impl Outbox {
             }
             _ => self.frames.push_back((lane, frame)),
         }
-        Queued::Yes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,6 +72,11 @@ impl Outbox {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What all of it costs in memory, if no other outbox shared the frames: what budgets count.
+    pub(crate) fn cost(&self) -> u64 {
+        (self.bytes + self.frames.len() * size_of::<(Lane, Encoded)>()) as u64
     }
 
     /// The bytes to write next: the rest of one frame alone, or as many frames as fit `scratch`, copied together
@@ -104,6 +114,24 @@ impl Outbox {
         }
         if self.frames.capacity() > KEPT_FRAMES_MAX {
             self.frames = VecDeque::new();
+        }
+    }
+
+    /// Looks at frames from the last towards the first, and lets go of those that `goes` says, until no more than `keep`
+    /// bytes are left. The frame in flight stays.
+    pub(crate) fn thin(&mut self, keep: usize, mut goes: impl FnMut(&Encoded) -> bool) {
+        let head = usize::from(self.written > 0);
+        let mut behind = Vec::new();
+        while self.bytes > keep && self.frames.len() > head {
+            let Some((lane, frame)) = self.frames.pop_back() else { break };
+            match goes(&frame) {
+                true => self.bytes -= frame.bytes().len(),
+                false => behind.push((lane, frame)),
+            }
+        }
+        self.frames.extend(behind.into_iter().rev());
+        if self.frames.capacity() > 4 * self.frames.len() {
+            self.frames.shrink_to_fit();
         }
     }
 

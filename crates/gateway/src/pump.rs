@@ -8,22 +8,31 @@
 //! It runs on the first shard's thread: with one core a message goes from Redis' socket to the clients' without
 //! a change of thread.
 
+mod page_encoder;
+
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use message_router::{Broker, Command, Entry, Event, Output, Publish, Router, ShardIndex, ShardSet, Ticket};
+use message_router::{
+    Broker, BrokerError, Command, Draft, Entry, Event, Output, Publish, Router, RouterCounts, ShardIndex, ShardSet,
+    Stored, Taken, Ticket,
+};
 use tokio::sync::watch;
 use tokio::time::{Duration, MissedTickBehavior, interval};
-use wire::{Channel, Envelope, Message, Position, Scope, Timestamp};
+use wire::{Channel, Envelope, Message, Position, Scope, Timestamp, UserId};
 
 use crate::clock::Clock;
 use crate::counters::PumpCounters;
+use crate::dead_letters::{DeadLetters, Poison};
 use crate::health::Health;
-use crate::hub::{Answer, FromShard, Hub, Joined, Messages, Outgoing, Sender, ToShard};
+use crate::hub::{Answer, FromShard, Hub, Joined, Messages, Outcome, Outgoing, Sender, ToShard};
 use crate::mailbox::Mailbox;
 use crate::rules::Rules;
 use crate::shared::Shared;
+use crate::standing::Lease;
+use page_encoder::PageEncoder;
 
 /// Broker events handled before shards get what they gave: enough to batch, few enough to stay prompt.
 const EVENTS_PER_TURN: usize = 128;
@@ -41,10 +50,13 @@ pub(crate) struct Pump<B> {
     hub: Hub,
     inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
     counters: Arc<PumpCounters>,
+    dead_letters: DeadLetters,
     clock: Clock,
     /// Publishes without an answer yet.
     publishing: HashMap<Ticket, Publishing>,
     next_ticket: u64,
+    /// How often the instance had been fenced when last looked at.
+    fences: u64,
     /// What the router gave in this turn.
     outputs: Vec<Output>,
     /// What each shard is to get at the end of this turn, and how many bytes that is.
@@ -55,7 +67,10 @@ pub(crate) struct Pump<B> {
 #[derive(Debug)]
 struct Publishing {
     from: Sender,
+    user: UserId,
     channel: Channel,
+    /// As Redis knows it.
+    id: Option<Box<str>>,
     correlation_id: Option<Box<str>>,
 }
 
@@ -67,7 +82,8 @@ impl<B: Broker> Pump<B> {
         inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
         clock: Clock,
     ) -> Self {
-        let Shared { rules, health, hub, pump: counters, .. } = shared;
+        let Shared { rules, health, hub, pump: counters, letterbox, .. } = shared;
+        let dead_letters = DeadLetters::new(letterbox, rules.instance.clone(), rules.policies.clone());
         let outgoing = hub.shards().map(|_| (Vec::new(), 0)).collect();
         Self {
             broker,
@@ -77,9 +93,11 @@ impl<B: Broker> Pump<B> {
             hub,
             inbox,
             counters,
+            dead_letters,
             clock,
             publishing: HashMap::new(),
             next_ticket: 0,
+            fences: 0,
             outputs: Vec::new(),
             outgoing,
         }
@@ -91,18 +109,50 @@ impl<B: Broker> Pump<B> {
         let mut sweeps = interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut event = None;
             // In no order of preference: neither a storm of joins nor one of messages starves the other.
             tokio::select! {
-                () = self.inbox.take_all(&mut requests) => {
-                    requests.drain(..).for_each(|(shard, request)| self.request(shard, request));
-                }
-                event = self.broker.next_event() => self.events(event),
-                _ = sweeps.tick() => self.router.sweep(self.clock.now().mono_ms, &mut self.outputs),
+                () = self.inbox.take_all(&mut requests) => {}
+                next = self.broker.next_event() => event = Some(next),
+                _ = sweeps.tick() => self.sweep(),
                 _ = stop.wait_for(|stop| *stop) => return,
+            }
+            // Before anything is done with it: the process may have slept since.
+            if self.is_fenced_anew() {
+                self.begin_anew(&mut event);
+            }
+            requests.drain(..).for_each(|(shard, request)| self.request(shard, request));
+            if let Some(event) = event {
+                self.events(event);
             }
             self.carry_out();
             self.hand_over().await;
         }
+    }
+
+    /// Gives the router its time, and the scrapes what it has counted.
+    fn sweep(&mut self) {
+        self.router.sweep(self.clock.now().mono_ms, &mut self.outputs);
+        let RouterCounts { repaired, check_repaired, checks, check_holes, gaps, lost, .. } = self.router.counts();
+        self.counters.repaired.set(repaired);
+        self.counters.check_repaired.set(check_repaired);
+        self.counters.checks.set(checks);
+        self.counters.check_holes.set(check_holes);
+        self.counters.scope_gaps.set(gaps);
+        self.counters.subscriptions_lost.set(lost);
+    }
+
+    fn is_fenced_anew(&mut self) -> bool {
+        let fences = self.health.fences(Instant::now());
+        std::mem::replace(&mut self.fences, fences) != fences
+    }
+
+    /// What is on its way from the broker may be stale, and its link with it: it begins anew, as the shards send their
+    /// clients to do. Whoever awaits the answer to a publish is among those.
+    fn begin_anew(&mut self, in_hand: &mut Option<Event>) {
+        in_hand.take_if(|event| !matches!(event, Event::Up | Event::Down(_)));
+        self.publishing.clear();
+        self.broker.command(Command::Reset("this process slept through its lease, or was replaced".into()));
     }
 
     /// Handles one event and those that are at hand behind it.
@@ -146,36 +196,87 @@ impl<B: Broker> Pump<B> {
                 self.router.join(shard, joiner, scope, after, &mut self.outputs);
             }
             FromShard::Leave { scope } => self.router.leave(shard, &scope, self.clock.now().mono_ms),
-            FromShard::Publish { from, channel, message, correlation_id } => {
-                self.next_ticket += 1;
-                let ticket = Ticket(self.next_ticket);
-                let messages = vec![(Box::from(channel.topic()), message)];
-                let command = Command::Publish(Publish { ticket, scope: channel.scope.clone(), messages });
-                self.publishing.insert(ticket, Publishing { from, channel, correlation_id });
-                self.broker.command(command);
+            FromShard::Publish { from, user, channel, id, message, correlation_id } => {
+                let draft = Draft { topic: channel.topic().into(), message, id };
+                let id = draft.id.clone();
+                self.publish(Publishing { from, user, channel, id, correlation_id }, draft);
             }
         }
         self.carry_out();
     }
 
-    fn published(&mut self, ticket: Ticket, result: Result<Position, message_router::BrokerError>) {
+    fn publish(&mut self, publishing: Publishing, draft: Draft) {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        if self.health.lease(Instant::now()) == Lease::Fenced {
+            return self.refuse(publishing, "this instance begins anew; another one takes the message");
+        }
+        let scope = publishing.channel.scope.clone();
+        let copy = self.router.is_isolated().then(|| draft.message.clone());
+        let replicated = self.rules.policies.policy(scope.family()).asks_replicas();
+        let publish = Publish { ticket, scope, messages: vec![draft], replicated };
+        let why = match self.router.publish(publish, &mut self.outputs) {
+            Taken::Asked => {
+                self.publishing.insert(ticket, publishing);
+                return;
+            }
+            Taken::Local => {
+                self.counters.local.add(1);
+                let time = Timestamp(self.clock.now().unix_ms);
+                let Publishing { user, channel, .. } = &publishing;
+                self.dead_letters.isolated(channel, user, time, &copy.unwrap_or_default());
+                return self.answer(publishing, Outcome::Local { duplicate: false });
+            }
+            Taken::Again => return self.answer(publishing, Outcome::Local { duplicate: true }),
+            Taken::Doubtful => "its first attempt may have been stored; Redis, which knows, cannot be reached",
+            Taken::ReadOnly => "Redis cannot be reached, and until it can this family takes no messages",
+            Taken::Full => "Redis cannot be reached, and too much has been published meanwhile",
+        };
+        self.refuse(publishing, why);
+    }
+
+    fn refuse(&mut self, publishing: Publishing, why: &'static str) {
+        self.counters.publish_errors.add(1);
+        self.answer(publishing, Outcome::Refused(why));
+    }
+
+    fn published(&mut self, ticket: Ticket, result: Result<Stored, BrokerError>) {
         match &result {
-            Ok(_) => self.counters.publishes.add(1),
+            Ok(stored) => {
+                self.counters.publishes.add(1);
+                self.counters.publish_duplicates.add(stored.duplicate.into());
+            }
             Err(error) => {
                 self.counters.publish_errors.add(1);
-                tracing::debug!(%error, "a publish was refused");
+                self.counters.publish_unknowns.add((*error == BrokerError::Unknown).into());
+                match error {
+                    BrokerError::Wrong(_) => tracing::error!(%error, "a publish was refused"),
+                    BrokerError::Unavailable(_) | BrokerError::Unknown => tracing::debug!(%error, "a publish failed"),
+                }
             }
         }
-        if let Some(Publishing { from, channel, correlation_id }) = self.publishing.remove(&ticket) {
-            let is_kept = self.rules.policies.policy(channel.scope.family()).history_entries_max > 0;
-            let answer = Box::new(Answer { channel, correlation_id, result, is_kept });
-            self.tell(from.shard, ToShard::Published(from, answer), 0);
+        if let Some(mut publishing) = self.publishing.remove(&ticket) {
+            if let (Err(BrokerError::Unknown), Some(id)) = (&result, publishing.id.take()) {
+                self.router.doubt(publishing.channel.scope.clone(), id);
+            }
+            let is_kept = self.rules.policies.policy(publishing.channel.scope.family()).history_entries_max > 0;
+            let outcome = match result {
+                Ok(stored) => Outcome::Stored { stored, is_kept },
+                Err(error) => Outcome::Failed(error),
+            };
+            self.answer(publishing, outcome);
         }
+    }
+
+    fn answer(&mut self, Publishing { from, channel, correlation_id, .. }: Publishing, outcome: Outcome) {
+        let answer = Box::new(Answer { channel, correlation_id, outcome });
+        self.tell(from.shard, ToShard::Published(from, answer), 0);
     }
 
     /// Does what the router decided.
     fn carry_out(&mut self) {
         let mut outputs = std::mem::take(&mut self.outputs);
+        let mut pages = PageEncoder::default();
         for output in outputs.drain(..) {
             match output {
                 Output::Command(command) => {
@@ -187,7 +288,7 @@ impl<B: Broker> Pump<B> {
                 Output::Deliver { shards, scope, envelope, after } => self.deliver(shards, scope, &envelope, after),
                 Output::Replay { shards, scope, entries } => self.replay(shards, &scope, &entries),
                 Output::Joined { shard, joiner, joined } => {
-                    let messages = self.encode_entries(&joined.scope, &joined.entries);
+                    let messages = pages.encode(&joined.entries, |entry| self.encode_entry(&joined.scope, entry));
                     let bytes = messages.iter().map(|m| m.frame.bytes().len()).sum();
                     let (start, upto, more) = (joined.start, joined.upto, joined.more);
                     let joined = Box::new(Joined { start, messages, upto, more });
@@ -195,6 +296,10 @@ impl<B: Broker> Pump<B> {
                 }
                 Output::Gap { shards, scope, gap } => {
                     shards.iter().for_each(|shard| self.tell(shard, ToShard::Gap(scope.clone(), gap), 0));
+                }
+                Output::Local { shards, scope, messages } => self.deliver_local(shards, scope, messages),
+                Output::Isolated { shards, scope } => {
+                    shards.iter().for_each(|shard| self.tell(shard, ToShard::Isolated(scope.clone()), 0));
                 }
                 Output::Degraded { degraded } => {
                     self.hub.indexes().for_each(|shard| self.tell(shard, ToShard::Degraded(degraded), 0));
@@ -220,7 +325,7 @@ impl<B: Broker> Pump<B> {
             }
             self.counters.messages_in.add(1);
             let topic_bytes = bytes.slice_ref(topic.as_bytes());
-            if let Some(outgoing) = self.encode(&scope, topic, topic_bytes, message, envelope.time, position) {
+            if let Some(outgoing) = self.encode(&scope, topic, topic_bytes, message, envelope.time, Some(position)) {
                 size += outgoing.frame.bytes().len();
                 messages.push(outgoing);
             }
@@ -230,10 +335,21 @@ impl<B: Broker> Pump<B> {
 
     /// Repaired messages take the same way as live ones.
     fn replay(&mut self, shards: ShardSet, scope: &Scope, entries: &[Entry]) {
-        let messages: Messages = self.encode_entries(scope, entries).into();
+        let messages: Messages = entries.iter().filter_map(|entry| self.encode_entry(scope, entry)).collect();
         let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
         let time = entries.last().map_or(Timestamp(0), |entry| entry.time);
         self.hand(shards, scope.clone(), messages, size, time);
+    }
+
+    /// So do messages that the broker has not taken; they stand nowhere.
+    fn deliver_local(&mut self, shards: ShardSet, scope: Scope, messages: Vec<Draft>) {
+        let time = Timestamp(self.clock.now().unix_ms);
+        let encode = |Draft { topic, message, .. }: &Draft| {
+            self.encode(&scope, topic, Bytes::copy_from_slice(topic.as_bytes()), message, time, None)
+        };
+        let messages: Messages = messages.iter().filter_map(encode).collect();
+        let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
+        self.hand(shards, scope, messages, size, time);
     }
 
     fn hand(&mut self, shards: ShardSet, scope: Scope, messages: Messages, size: usize, time: Timestamp) {
@@ -251,15 +367,12 @@ impl<B: Broker> Pump<B> {
         }
     }
 
-    fn encode_entries(&self, scope: &Scope, entries: &[Entry]) -> Vec<Outgoing> {
-        let encode = |entry: &Entry| {
-            let topic = Bytes::copy_from_slice(entry.topic.as_bytes());
-            self.encode(scope, &entry.topic, topic, &entry.message, entry.time, entry.position)
-        };
-        entries.iter().filter_map(encode).collect()
+    fn encode_entry(&self, scope: &Scope, entry: &Entry) -> Option<Outgoing> {
+        let topic = Bytes::copy_from_slice(entry.topic.as_bytes());
+        self.encode(scope, &entry.topic, topic, &entry.message, entry.time, Some(entry.position))
     }
 
-    /// A poison message is counted, logged and left out; the channel goes on.
+    /// A poison message is counted, kept as a dead letter and left out; the channel goes on.
     fn encode(
         &self,
         scope: &Scope,
@@ -267,19 +380,23 @@ impl<B: Broker> Pump<B> {
         topic_bytes: Bytes,
         message: &[u8],
         time: Timestamp,
-        position: Position,
+        position: Option<Position>,
     ) -> Option<Outgoing> {
         let binary = self.rules.policies.policy(scope.family()).binary;
-        let reason = match Message::parse(message) {
-            Ok(message) if message.is_binary() && !binary => "its family takes no binary messages".to_owned(),
+        let poison = match Message::parse(message) {
+            Ok(message) if message.is_binary() && !binary => Poison::Binary,
             Ok(message) => {
-                let frame = message.encode(scope, topic, time, Some(position));
-                return Some(Outgoing::new(Some(position), topic_bytes, frame));
+                let frame = message.encode(scope, topic, time, position);
+                return Some(Outgoing::new(position, topic_bytes, frame));
             }
-            Err(error) => error.to_string(),
+            Err(error) => Poison::Bad(error),
         };
         self.counters.messages_bad.add(1);
-        tracing::warn!(%scope, %position, reason, "a message was left out");
+        match position {
+            Some(position) => self.dead_letters.poison(scope, topic, position, time, message, &poison),
+            // One of our own clients sent it a moment ago, and the session has checked it.
+            None => tracing::warn!(%scope, "a local message was left out"),
+        }
         None
     }
 
@@ -291,7 +408,7 @@ impl<B: Broker> Pump<B> {
 
     /// Ends the turn: each shard gets its part at once. A shard that is full holds the pump back, and thereby Redis'
     /// socket; Redis then cuts a subscriber that stays behind, and the router repairs from history.
-    async fn hand_over(&mut self) {
+    pub(crate) async fn hand_over(&mut self) {
         for (shard, (items, size)) in self.hub.shards().zip(&mut self.outgoing) {
             if items.is_empty() {
                 continue;
@@ -299,5 +416,31 @@ impl<B: Broker> Pump<B> {
             shard.inbox.has_room().await;
             shard.inbox.push_all(items, std::mem::take(size));
         }
+    }
+}
+
+/// The turns of [`Pump::run`], one at a time: a simulation decides which comes next.
+#[cfg(test)]
+impl<B: Broker> Pump<B> {
+    pub(crate) fn take(&mut self, shard: ShardIndex, request: FromShard) {
+        self.request(shard, request);
+    }
+
+    pub(crate) fn hear(&mut self, event: Event) {
+        self.event(event);
+    }
+
+    pub(crate) fn turn_of_sweeping(&mut self) {
+        self.sweep();
+        self.carry_out();
+    }
+
+    pub(crate) fn turn_of_beginning_anew(&mut self) {
+        self.begin_anew(&mut None);
+        self.carry_out();
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
     }
 }

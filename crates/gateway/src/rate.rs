@@ -4,9 +4,9 @@
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RateLimit {
     /// Microseconds that one frame costs.
-    cost_us: u64,
+    pub(crate) cost_us: u64,
     /// How far ahead of time the frames of a burst may run.
-    burst_us: u64,
+    pub(crate) burst_us: u64,
 }
 
 impl RateLimit {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use message_router::Policies;
+use message_router::{OnSlow, Policies};
 use wire::{InstanceId, Scope};
 
 use crate::outbox::Lane;
@@ -10,7 +10,7 @@ use crate::rate::RateLimit;
 use crate::token::Verifier;
 
 /// Shared by all sessions, never changed while the instance runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     /// Which instance this is; told in `welcome`.
     pub(crate) instance: InstanceId,
@@ -33,6 +33,10 @@ pub(crate) struct Limits {
     pub(crate) rate: RateLimit,
     /// What may wait for one client.
     pub(crate) outbox_bytes_max: usize,
+    /// What may wait for all clients of the instance whose sockets take nothing.
+    pub(crate) backlog_bytes_max: u64,
+    /// How long a socket may take nothing while something waits for it.
+    pub(crate) write_timeout_ms: u64,
     /// How often the gateway pings.
     pub(crate) ping_interval_ms: u64,
     /// How long a client may be silent after a ping.
@@ -45,6 +49,11 @@ impl Rules {
     /// The lane of a scope's messages.
     pub(crate) fn lane(&self, scope: &Scope) -> Lane {
         Lane(self.policies.policy(scope.family()).lane)
+    }
+
+    /// What becomes of a scope's messages for a client that reads too slowly.
+    pub(crate) fn on_slow(&self, scope: &Scope) -> OnSlow {
+        self.policies.policy(scope.family()).on_slow
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use records::Receipt;
 use wire::{
     BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, MessageDraft, Pattern, Position,
     Resume, ServerFrame, SessionId, TenantId, Welcome,
@@ -18,7 +19,7 @@ use crate::token::{Identity, TokenError};
 
 mod effect;
 
-pub(crate) use effect::{Effect, JoinRequest, PublishRequest, Wanted, refuse};
+pub(crate) use effect::{Effect, JoinRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
 
 /// One client's session. It holds no handle to anything: its shard carries the effects out.
 #[derive(Debug)]
@@ -49,11 +50,14 @@ pub(crate) struct Subscription {
     pub(crate) since: Position,
     /// Once live: how far the client has been moved on by `position` frames.
     pub(crate) told: Position,
+    /// Nothing at or before this may be read from history once more: it would come twice, or behind a `gap`.
+    pub(crate) floor: Position,
 }
 
 impl Subscription {
     fn new(pattern: Pattern) -> Self {
-        Self { pattern, live: false, since: Position::default(), told: Position::default() }
+        let none = Position::default();
+        Self { pattern, live: false, since: none, told: none, floor: none }
     }
 }
 
@@ -125,8 +129,8 @@ impl Session {
                 out.push(Effect::Send(Lane::CONTROL, pong.encode()));
             }
             ClientBody::Pong => {}
-            ClientBody::Hello { token, channels } => {
-                if self.hello(token.as_deref(), id, now, rules, out) {
+            ClientBody::Hello { token, session_id, channels } => {
+                if self.hello(token.as_deref(), session_id, id, now, rules, out) {
                     self.subscribe_all(channels, id, rules, out);
                 }
             }
@@ -149,7 +153,10 @@ impl Session {
         match body {
             ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
             ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),
-            ClientBody::Publish { channel, message } => self.publish(&channel, &message, id, now, rules, out),
+            ClientBody::Publish { channel, id: name, message } => {
+                out.extend(self.publish(&channel, name.as_deref(), &message, id, now, rules));
+            }
+            ClientBody::Receipt { channel, position } => out.push(self.receipt(&channel, position, id, rules)),
             ClientBody::Refresh { token } => drop(self.refresh(&token, id, now, rules, out)),
             ClientBody::Hello { .. } | ClientBody::Ping | ClientBody::Pong => {
                 debug_assert!(false, "taken by handle");
@@ -158,9 +165,24 @@ impl Session {
     }
 
     /// Whether the session is open afterwards.
-    fn hello(&mut self, token: Option<&str>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
+    fn hello(
+        &mut self,
+        token: Option<&str>,
+        session_id: Option<SessionId>,
+        id: Option<&str>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let before = self.id;
+        self.id = session_id.unwrap_or(before);
         let path_tenant = match (&self.state, token) {
-            (State::Open(_), None) => return true,
+            (State::Open(_), None) => {
+                if self.id != before {
+                    out.push(Effect::Identified);
+                }
+                return true;
+            }
             (State::Open(_), Some(token)) => return self.refresh(token, id, now, rules, out),
             (State::AwaitHello(_), None) => {
                 let message = "this hello carries no token, and neither did the upgrade";
@@ -282,31 +304,56 @@ impl Session {
     fn publish(
         &self,
         text: &str,
+        name: Option<&str>,
         message: &MessageDraft<'_>,
         id: Option<&str>,
         now: Now,
         rules: &Rules,
-        out: &mut Vec<Effect>,
-    ) {
-        let State::Open(identity) = &self.state else { return };
+    ) -> Option<Effect> {
+        let State::Open(identity) = &self.state else { return None };
         let channel = match rules.policies.families().parse_channel(&identity.tenant, text) {
             Ok(channel) => channel,
-            Err(e) => return out.push(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
+            Err(e) => return Some(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
         };
         if self.expired(now) {
             let message = "the token has expired; send a refresh with a new one";
-            return out.push(refuse(ErrorCode::TokenExpired, message, Some(text), id));
+            return Some(refuse(ErrorCode::TokenExpired, message, Some(text), id));
         }
         if !identity.may_publish(&channel) {
             let message = "the token does not grant publishing to this channel";
-            return out.push(refuse(ErrorCode::Forbidden, message, Some(text), id));
+            return Some(refuse(ErrorCode::Forbidden, message, Some(text), id));
         }
         if message.binary.is_some() && !rules.policies.policy(channel.scope.family()).binary {
             let message = "this channel's family takes no binary messages";
-            return out.push(refuse(ErrorCode::InvalidField, message, Some(text), id));
+            return Some(refuse(ErrorCode::InvalidField, message, Some(text), id));
         }
         let message = message.to_bytes();
-        out.push(Effect::Publish(PublishRequest { channel, message, correlation_id: id.map(Box::from) }));
+        // A slash is in no name: ids of users meet neither each other nor those that backends choose.
+        let name = name.map(|name| format!("{}/{name}", identity.user).into());
+        let (user, correlation_id) = (identity.user.clone(), id.map(Box::from));
+        Some(Effect::Publish(PublishRequest { user, channel, id: name, message, correlation_id }))
+    }
+
+    /// A receipt is of a scope, whichever of its channels the client names. Whether so much has been sent, the shard
+    /// knows.
+    fn receipt(&self, text: &str, position: Position, id: Option<&str>, rules: &Rules) -> Effect {
+        let State::Open(identity) = &self.state else {
+            return refuse(ErrorCode::Unauthenticated, "the session is not open", Some(text), id);
+        };
+        let pattern = match rules.policies.families().parse(&identity.tenant, text) {
+            Ok(pattern) => pattern,
+            Err(e) => return refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id),
+        };
+        if !self.subscriptions.iter().any(|s| s.pattern.scope == pattern.scope) {
+            let message = "this connection holds no channel of this scope";
+            return refuse(ErrorCode::NotSubscribed, message, Some(text), id);
+        }
+        if !rules.policies.policy(pattern.scope.family()).receipts {
+            let message = "this channel's family keeps no receipts";
+            return refuse(ErrorCode::InvalidField, message, Some(text), id);
+        }
+        let receipt = Receipt { scope: pattern.scope, user: identity.user.clone(), position };
+        Effect::Receipt(ReceiptRequest { receipt, channel: text.into(), correlation_id: id.map(Box::from) })
     }
 
     fn refuse_fast(&mut self, retry_after_ms: u64, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {

@@ -1,9 +1,11 @@
 //! What the threads of one instance have in common.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use keyspace::Library;
-use tokio::sync::watch;
+use records::{Ledger, Letterbox, LetterboxConfig};
+use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
 use crate::counters::PumpCounters;
@@ -21,5 +23,30 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     pub(crate) hub: Hub,
     pub(crate) pump: Arc<PumpCounters>,
+    /// Where dead letters wait to be kept.
+    pub(crate) letterbox: Arc<Letterbox>,
+    /// Woken when the instance is asked to drain.
+    pub(crate) leave: Arc<Notify>,
+    /// Where receipts wait to be written.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Of an instance that begins, with these shards, until `stop` turns true.
+    pub(crate) fn new(config: Config, rules: Rules, hub: Hub, stop: watch::Receiver<bool>) -> Self {
+        let letterbox = LetterboxConfig { message_bytes_max: config.dead_letters.message_bytes_max };
+        Self {
+            rules: Arc::new(rules),
+            library: config.policies.library(),
+            health: Arc::new(Health::new(config.shards, Instant::now())),
+            hub,
+            pump: Arc::default(),
+            letterbox: Arc::new(Letterbox::new(letterbox)),
+            leave: Arc::default(),
+            ledger: Arc::default(),
+            stop,
+            config: Arc::new(config),
+        }
+    }
 }

@@ -40,7 +40,18 @@ fn keys() -> String {
 
 #[test]
 fn help_and_version_are_no_mistakes_and_everything_else_unknown_is() {
-    for args in [&["--help"][..], &["publish", "--help"], &["token", "--help"], &["health", "--help"], &["--version"]] {
+    for args in [
+        &["--help"][..],
+        &["publish", "--help"],
+        &["token", "--help"],
+        &["health", "--help"],
+        &["drain", "--help"],
+        &["who", "--help"],
+        &["kick", "--help"],
+        &["dlq", "replay", "--help"],
+        &["receipts", "--help"],
+        &["--version"],
+    ] {
         assert_eq!(code(&run(args)), 0, "{args:?}");
     }
     assert_eq!(stdout(&run(&["--version"])), concat!("tidegate ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -146,7 +157,17 @@ fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
     assert!(first.starts_with("http://127.0.0.1:") && first.ends_with("/\n"), "{first:?}");
 
     let live = format!("http://{admin}/livez");
-    assert_eq!(code(&run(&["health", &live])), 0);
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        // Alive at once, and a moment later it has its lease.
+        let health = run(&["health", &live]);
+        assert_eq!(code(&health), 0, "{}", stderr(&health));
+        match stdout(&health) {
+            "connected\n" => break,
+            "starting\n" | "isolated\n" | "leaseless\n" => assert!(Instant::now() < deadline, "it never has its lease"),
+            other => panic!("{other:?}"),
+        }
+    }
     assert_eq!(code(&run(&["health", "--set", &format!("admin_listen={admin}")])), 0);
     assert_eq!(code(&run(&["health", &format!("http://{admin}/nothing-here")])), 1);
 
@@ -158,6 +179,20 @@ fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
     assert_eq!(code(&gone), 1);
     assert!(stderr(&gone).contains("does not answer"), "{}", stderr(&gone));
     assert_eq!(code(&run(&["health", "gateway:9090"])), 64);
+}
+
+#[test]
+fn an_operator_has_it_go_away() {
+    let admin = free_address();
+    let args = ["--dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin];
+    let child = tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut gateway = Running(child);
+    let mut first = String::new();
+    BufReader::new(gateway.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let drained = run(&["drain", "--set", &format!("admin_listen={admin}")]);
+    assert_eq!((code(&drained), stdout(&drained)), (0, ""), "{}", stderr(&drained));
+    assert!(gateway.0.wait().unwrap().success(), "it ended by itself");
+    assert_eq!(code(&run(&["drain", &format!("http://{admin}/drain")])), 1);
 }
 
 #[test]

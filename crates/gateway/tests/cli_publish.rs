@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use keyspace::{Keyspace, Library};
 use wire::{Families, FamilyShape, Name, Position, Scope};
 
-use redis_fixture::RedisServer;
+use redis_fixture::{RedisCluster, RedisServer, SentinelSet};
 
 fn publish(url: &str, args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
@@ -69,6 +69,58 @@ fn the_library_is_loaded_if_missing_and_the_position_printed() {
 }
 
 #[test]
+fn the_same_id_is_stored_once() {
+    let server = RedisServer::start(&[]);
+    let again = || publish(&server.url(), &["--id", "order-1", "user:alice", "1"], "");
+    let first = position(&again());
+    let second = again();
+    assert_eq!(code(&second), 0, "{}", stderr(&second));
+    assert_eq!(String::from_utf8_lossy(&second.stdout), format!("{first} duplicate\n"));
+    let scope = Families::default().parse_scope("default/user:alice").unwrap();
+    assert_eq!(entries(&mut server.connect(), "tidegate", &scope).len(), 1);
+}
+
+#[test]
+fn many_lines_are_stored_in_order_and_once_when_repeated() {
+    let server = RedisServer::start(&[]);
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    let input: String = (1..=1_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let args = ["--lines", "--id", "import-7", "--type", "op", "collection:42:ops"];
+    let first = publish(&server.url(), &args, &input);
+    assert_eq!(code(&first), 0, "{}", stderr(&first));
+    let lines = |output: &Output| String::from_utf8(output.stdout.clone()).unwrap().lines().map(String::from).collect();
+    let positions: Vec<String> = lines(&first);
+    let offsets: Vec<u64> = positions.iter().map(|line| line.parse::<Position>().unwrap().offset).collect();
+    assert_eq!(offsets, (1..=1_000).collect::<Vec<_>>());
+    let mut redis = server.connect();
+    let stored = entries(&mut redis, "tidegate", &scope);
+    assert!(stored[999].1.join(" ").contains(r#"{"type":"op","payload":{"n":1000}}"#), "{:?}", stored[999]);
+    let info: String = redis::cmd("INFO").arg("commandstats").query(&mut redis).unwrap();
+    let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:calls=")).unwrap();
+    assert!(calls.split(',').next().unwrap().parse::<u32>().unwrap() < 100, "in batches: {calls}");
+
+    // Interrupted and begun again, with more behind.
+    let second = publish(&server.url(), &args, &format!("{input}{{\"n\":1001}}\n"));
+    let answers: Vec<String> = lines(&second);
+    assert!(answers[..1_000].iter().zip(&positions).all(|(line, at)| *line == format!("{at} duplicate")));
+    assert_eq!(answers[1_000].parse::<Position>().unwrap().offset, 1_001);
+}
+
+#[test]
+fn a_bad_line_is_named_and_what_came_before_it_is_stored() {
+    let server = RedisServer::start(&[]);
+    let scope = Families::default().parse_scope("default/system").unwrap();
+    let output = publish(&server.url(), &["--lines", "system"], "1\n\n2\nthree\n4\n");
+    assert_eq!(code(&output), 65);
+    assert!(stderr(&output).contains("line 4: the payload is not JSON"), "{}", stderr(&output));
+    assert_eq!(entries(&mut server.connect(), "tidegate", &scope).len(), 2);
+    let full = RedisServer::start(&["--maxmemory", "1"]);
+    let output = publish(&full.url(), &["--lines", "system"], "\n1\n2\n");
+    assert_eq!(code(&output), 69);
+    assert!(stderr(&output).contains("lines 2 to 3: Redis refused"), "{}", stderr(&output));
+}
+
+#[test]
 fn the_library_of_the_gateways_is_left_as_it_is() {
     let server = RedisServer::start(&[]);
     let families = Families::default();
@@ -104,6 +156,8 @@ fn what_cannot_be_delivered_is_not_sent() {
         (&["--type", "error", "system", "1"], "none of the control types"),
         (&["--type", "", "system", "1"], "a message type has"),
         (&["--correlation-id", "", "system", "1"], "a correlation id has"),
+        (&["--id", "", "system", "1"], "an id has 1 to 200 bytes"),
+        (&["--id", "a/b", "system", "1"], "one of a client"),
         (&["--set", "limits.message_bytes_max=1024", "system", &large], "limits.message_bytes_max"),
         (&["--set", "limits.message_bytes_max=1024", "system", "-"], "limits.message_bytes_max"),
     ] {
@@ -155,4 +209,36 @@ fn silence_after_the_call_means_that_nobody_knows() {
     assert_eq!(code(&silent), 75, "{}", stderr(&silent));
     assert!(stderr(&silent).contains("may have been stored"), "{}", stderr(&silent));
     assert!(redis.join().unwrap().contains("tidegate_publish"));
+}
+
+#[test]
+fn the_primary_is_found_by_its_sentinels() {
+    let set = SentinelSet::start(&[]);
+    let first = position(&publish(&set.url(), &["collection:42:ops", "1"], ""));
+    set.switch();
+    let second = position(&publish(&set.url(), &["collection:42:ops", "2"], ""));
+    assert!(second.generation > first.generation, "{first} then {second}");
+    let unknown = publish(&set.url().replace("/main", "/other"), &["collection:42:ops", "3"], "");
+    assert_eq!(code(&unknown), 69);
+    assert!(stderr(&unknown).contains(r#"no Sentinel watches a master called "other""#), "{}", stderr(&unknown));
+}
+
+#[test]
+fn the_node_of_a_cluster_is_found_whatever_is_on_its_way() {
+    let cluster = RedisCluster::start();
+    // The slot of the scope, by the number that CLUSTER KEYSLOT gives; it is the last node's.
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    let slot = Keyspace::default().slot(&scope).number();
+    let owner = (0..3).find(|index| RedisCluster::slots_of(*index).contains(&slot)).unwrap();
+    let other = (owner + 1) % 3;
+    let send = |payload: &str| position(&publish(&cluster.url(), &["collection:42:ops", payload], ""));
+    let first = send("1");
+    cluster.begin_move(slot, owner, other);
+    cluster.move_keys(slot, owner, other);
+    let second = send("2");
+    assert!(second.generation > first.generation, "asked for at its new place");
+    cluster.end_move(slot, owner, other);
+    assert_eq!(send("3"), second.next());
+    let misled = publish(&cluster.primaries[owner].url(), &["collection:42:ops", "4"], "");
+    assert_eq!(code(&misled), 0, "{}", stderr(&misled));
 }

@@ -1,6 +1,6 @@
 -- tidegate_probe: what an instance says to itself to know that the way there and back works.
 --
--- ARGV[1] channel  PREFIX:probe:INSTANCE
+-- ARGV[1] channel  PREFIX:probe:INSTANCE, in a cluster PREFIX:probe:INSTANCE:{NUMBER}, of a slot of this node
 -- ARGV[2] text     comes back on the channel as it is
 -- →       how many heard it
 --
@@ -11,12 +11,13 @@
 -- tidegate_version: { version, digest } of the loaded library.
 
 local PROBE_CHANNEL = '^' .. NAME .. '+:probe:' .. NAME .. '+$'
+local PROBE_CHANNEL_AT_NODE = '^' .. NAME .. '+:probe:' .. NAME .. '+:{%d+}$'
 
 register('tidegate_probe', { 'allow-oom' }, function(_, args)
-  if #args ~= 2 or not find(args[1], PROBE_CHANNEL) then
-    return error_reply('ERR arguments are CHANNEL TEXT, the channel PREFIX:probe:INSTANCE')
+  if #args ~= 2 or not (find(args[1], PROBE_CHANNEL) or find(args[1], PROBE_CHANNEL_AT_NODE)) then
+    return error_reply('ERR arguments are CHANNEL TEXT, the channel PREFIX:probe:INSTANCE or PREFIX:probe:INSTANCE:{NUMBER}')
   end
-  return call('PUBLISH', args[1], args[2])
+  return call(publish_command, args[1], args[2])
 end)
 
 register('tidegate_version', { 'no-writes', 'allow-oom', 'allow-stale' }, function() return { VERSION, DIGEST } end)

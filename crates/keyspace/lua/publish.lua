@@ -5,34 +5,51 @@
 -- ARGV    topic, message [, topic, message …]   1 to 64 pairs; the topic may be empty
 -- →       "generation-offset" of the last message
 --
--- Stored first: when Redis takes no writes, nothing has been published. An id against duplicates will be a
--- function of its own with a third key, because the number of arguments here says how many messages there are.
+-- tidegate_publish_once: the same for messages with ids. One whose id is known is neither stored nor published.
+--
+-- KEYS[1], KEYS[2]  as above
+-- KEYS[3] ids of even windows  PREFIX:{TENANT/FAMILY:ID}:ids:0
+-- KEYS[4] ids of odd windows   PREFIX:{TENANT/FAMILY:ID}:ids:1
+-- ARGV    topic, message, id [, topic, message, id …]   1 to 64 of each; an empty id is none
+-- →       { position, 0 [, position, 0 …] } for each message in order; for one that is known, where it has stood
+--         since, and 1
+--
+-- Stored first: when Redis takes no writes, nothing has been published. An id is written in the same step as its
+-- message, so what loses one (a failover, FLUSHALL) loses the other too, and trying again stores it anew.
 
 local BATCH_MESSAGES_MAX = 64
 local BATCH_BYTES_MAX = 16 * 1024 * 1024
 local TOPIC_BYTES_MAX = 256
+local ID_BYTES_MAX = 300
 local NOT_IN_TOPIC = '[^A-Za-z0-9_.@|=+~:-]'
 local BRACE, BINARY_V1 = 123, 1
 
--- What is wrong with the messages, or nil.
-local function complaint(args)
+-- Ids are kept in two hashes in turn, each for a window (WINDOW_MS) and the one behind it: an id is known for one
+-- window at least, and Redis drops a whole hash instead of a key for each id. Metadata's field i is the newest one.
+
+-- What is wrong with the messages, or nil. Arguments come in groups of `width`: topic, message and perhaps id.
+local function complaint(args, width)
   local count = #args
-  if count == 0 or count % 2 == 1 or count > 2 * BATCH_MESSAGES_MAX then
-    return 'ERR arguments are TOPIC MESSAGE pairs, 1 to ' .. BATCH_MESSAGES_MAX .. ' of them; the topic may be empty'
+  if count == 0 or count % width ~= 0 or count > width * BATCH_MESSAGES_MAX then
+    return 'ERR arguments are TOPIC MESSAGE ' .. (width == 2 and 'pairs' or 'ID triples') .. ', 1 to '
+      .. BATCH_MESSAGES_MAX .. ' of them; the topic may be empty'
   end
   local bytes = 0
-  for i = 1, count, 2 do
+  for i = 1, count, width do
     local topic, message = args[i], args[i + 1]
     if topic ~= '' then
       if #topic > TOPIC_BYTES_MAX or find(topic, NOT_IN_TOPIC) or find(':' .. topic .. ':', '::', 1, true) then
         return 'ERR a topic is empty or names joined by colons, at most ' .. TOPIC_BYTES_MAX
-          .. ' bytes of letters, digits and _ . @ | = + ~ -; topic ' .. (i + 1) / 2 .. ' is not'
+          .. ' bytes of letters, digits and _ . @ | = + ~ -; topic ' .. (i - 1) / width + 1 .. ' is not'
       end
     end
     local head = byte(message)
     if head ~= BRACE and head ~= BINARY_V1 then
       return 'ERR a message is a JSON object, {"type":"…","payload":…}, or a binary frame; message '
-        .. (i + 1) / 2 .. ' is neither'
+        .. (i - 1) / width + 1 .. ' is neither'
+    end
+    if width == 3 and #args[i + 2] > ID_BYTES_MAX then
+      return 'ERR an id has at most ' .. ID_BYTES_MAX .. ' bytes; id ' .. (i - 1) / width + 1 .. ' has more'
     end
     bytes = bytes + #message
   end
@@ -41,46 +58,99 @@ local function complaint(args)
   end
 end
 
-local function publish(keys, args)
-  local channel, family = scope_of(keys)
+-- Where messages with these ids stand: id → position. `window` is now's, `newest` the last one with ids.
+local function known_positions(args, even, odd, window, newest)
+  local known, ids = {}, {}
+  for i = 3, #args, 3 do
+    if args[i] ~= '' then
+      ids[#ids + 1] = args[i]
+    end
+  end
+  if #ids > 0 and newest >= window - 1 then
+    local in_even, in_odd = call('HMGET', even, unpack(ids)), call('HMGET', odd, unpack(ids))
+    for i = 1, #ids do
+      known[ids[i]] = in_even[i] or in_odd[i] or nil
+    end
+  end
+  return known
+end
+
+-- Adds field and value for each new id, and sees to it that they go away.
+local function keep_ids(ids, fields, meta, window, newest)
+  call('HSET', ids, unpack(fields))
+  if newest ~= window then
+    call('PEXPIREAT', ids, decimal((window + 2) * WINDOW_MS))
+    call('HSET', meta, 'i', window)
+  end
+end
+
+local function publish(keys, args, width)
+  local channel, family = scope_of(keys, width == 2 and 2 or 4)
   if not channel then
     return error_reply(family)
   end
-  local wrong = complaint(args)
+  local wrong = complaint(args, width)
   if wrong then
     return error_reply(wrong)
   end
   local stream, meta, count, entries = keys[1], keys[2], #args, family.entries
   local now, replid = clock(), replication_id()
-  local seen = call('HMGET', meta, 'r', 'g', 'o', 'd')
+  local seen = call('HMGET', meta, 'r', 'g', 'o', 'd', 'i')
   local generation, offset, due = seen[2], tonumber(seen[3]), tonumber(seen[4] or 0)
   if seen[1] ~= replid then
     generation, offset = begin(stream, meta, replid, now, generation, offset), 0
     due = 0
   end
 
-  local stamp, dash = decimal(now), generation .. '-'
-  local envelope = { '1 ' .. generation .. ' ' .. offset + 1 .. ' ' .. stamp .. '\n' }
-  for i = 1, count, 2 do
-    local topic, message = args[i], args[i + 1]
-    offset = offset + 1
-    if entries > 0 then
-      if i + 1 == count then -- trimming once per call is enough
-        call('XADD', stream, 'MAXLEN', '~', entries, dash .. offset, 't', stamp, 'c', topic, 'm', message)
-      else
-        call('XADD', stream, dash .. offset, 't', stamp, 'c', topic, 'm', message)
+  local known, fields, answer, window, newest
+  if width == 3 then
+    window, newest = floor(now / WINDOW_MS), tonumber(seen[5] or 0)
+    known, fields, answer = known_positions(args, keys[3], keys[4], window, newest), {}, {}
+  end
+  local before, stamp, dash = offset, decimal(now), generation .. '-'
+  local envelope, parts = { '1 ' .. generation .. ' ' .. offset + 1 .. ' ' .. stamp .. '\n' }, 1
+  for i = 1, count, width do
+    local id = known and args[i + 2]
+    local position = id and known[id]
+    if position then
+      answer[#answer + 1], answer[#answer + 2] = position, 1
+    else
+      local topic, message = args[i], args[i + 1]
+      offset = offset + 1
+      position = dash .. offset
+      if entries > 0 then
+        if offset == before + 1 then -- trimming once per call is enough
+          call('XADD', stream, 'MAXLEN', '~', entries, position, 't', stamp, 'c', topic, 'm', message)
+        else
+          call('XADD', stream, position, 't', stamp, 'c', topic, 'm', message)
+        end
+      end
+      envelope[parts + 1] = topic .. ' ' .. #message .. '\n'
+      envelope[parts + 2] = message
+      parts = parts + 2
+      if id then
+        answer[#answer + 1], answer[#answer + 2] = position, 0
+        if id ~= '' then
+          known[id] = position
+          fields[#fields + 1], fields[#fields + 2] = id, position
+        end
       end
     end
-    envelope[i + 1] = topic .. ' ' .. #message .. '\n'
-    envelope[i + 2] = message
+  end
+  if offset == before then
+    return answer
   end
   call('HSET', meta, 'o', offset)
+  if fields and #fields > 0 then
+    keep_ids(keys[3 + window % 2], fields, meta, window, newest)
+  end
   -- The second half: Redis' clock was set back.
   if now >= due or now < due - 2 * family.step then
     upkeep(stream, meta, family, now, dash .. offset)
   end
-  call('PUBLISH', channel, concat(envelope))
-  return dash .. offset
+  call(publish_command, channel, concat(envelope))
+  return answer or dash .. offset
 end
 
-register('tidegate_publish', {}, publish)
+register('tidegate_publish', {}, function(keys, args) return publish(keys, args, 2) end)
+register('tidegate_publish_once', {}, function(keys, args) return publish(keys, args, 3) end)

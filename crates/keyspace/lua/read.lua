@@ -14,29 +14,42 @@
 local ANSWER_BYTES_MAX = 1024 * 1024
 local ANSWER_ENTRIES_MAX = 10000
 
+-- Entries fetched first. XRANGE gives whole messages, and 1 MiB costs Redis 2 ms: five hundred of them fetched to find
+-- that two fill the answer would stop it for seconds. A page of small ones takes four rounds.
+local FETCH_FIRST, FETCH_GROWTH = 4, 8
+
 -- Fills `entries`; returns whether there are more. What is past its time is skipped: it has expired, and upkeep
 -- has not come to it yet.
 local function collect(entries, stream, after, entries_max, expired)
-  local start, bytes = '(' .. after, 0
-  repeat
-    local page = call('XRANGE', stream, start, '+', 'COUNT', entries_max + 1)
+  local start, bytes, count = '(' .. after, 0, FETCH_FIRST
+  local fetched, fetched_bytes = 0, 0
+  while true do
+    count = min(count, entries_max + 1 - #entries) -- one more shows that there are more
+    local page = call('XRANGE', stream, start, '+', 'COUNT', count)
     for i = 1, #page do
       local id, fields = page[i][1], page[i][2]
+      local size = #(fields[6] or '')
+      fetched, fetched_bytes = fetched + 1, fetched_bytes + size
       if fields[1] == 't' and tonumber(fields[2]) > expired then
         if #entries == entries_max or bytes > ANSWER_BYTES_MAX then
           return 1
         end
         entries[#entries + 1] = { id, fields[2], fields[4], fields[6] }
-        bytes = bytes + #fields[6]
+        bytes = bytes + size
       end
       start = '(' .. id
     end
-  until #page <= entries_max
-  return 0
+    if #page < count then
+      return 0
+    end
+    -- No more than will fit if the next are as large as these were.
+    local room = floor(max(ANSWER_BYTES_MAX - bytes, 0) * fetched / max(fetched_bytes, 1)) + 2
+    count = min(count * FETCH_GROWTH, room)
+  end
 end
 
 local function read(keys, args, opening)
-  local channel, family = scope_of(keys)
+  local channel, family = scope_of(keys, 2)
   if not channel then
     return error_reply(family)
   end

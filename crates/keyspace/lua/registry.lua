@@ -1,13 +1,14 @@
--- Which instances live, and who is connected where. All keys share the hash tag {registry}.
+-- Which instances live. All keys share the hash tag {registry}; what they own is in directory.lua.
 --
 -- tidegate_registry_acquire: the lease of an instance, for one of its incarnations.
 --   KEYS[1] lease, KEYS[2] fence, KEYS[3] peers
 --   ARGV    instance id, incarnation, lease ms, peer record, forget ms
 --   →       { 'GRANTED', token, the peer record before this one or '' } or { 'BUSY', token of the holder }
 -- tidegate_registry_renew: more time for the lease and its rows, and a beat for the peers to see.
---   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows
+--   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] orders
 --   ARGV    token, instance id, lease ms, rows ms, peer record
---   →       { 'OK', number of rows } or { 'REFUSED', why }
+--   →       { 'OK', number of rows, those included that others took out since the last write
+--           [, session id or TENANT/USER to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
 --   KEYS    as for renewing
 --   ARGV    token, instance id
@@ -15,24 +16,19 @@
 -- tidegate_registry_peers: every beat. Writes nothing (FCALL_RO).
 --   KEYS[1] peers
 --   →       { instance id, age ms, peer record, … }
--- tidegate_registry_write: changes rows of the incarnation that holds the lease.
---   KEYS[1] lease, KEYS[2] rows
---   ARGV    token, rows ms, session id, row or '' to remove it [, session id, row …]
---   →       { 'OK', number of rows } or { 'REFUSED', why }
--- tidegate_registry_delete: deletes the rows of one incarnation.
---   KEYS    as for writing
---   ARGV    token
---   →       { 'OK' } or { 'REFUSED', why }
+-- tidegate_registry_reap: removes a dead peer and its rows, on the word of an instance that lives.
+--   KEYS[1] lease of the one that asks, KEYS[2] peers, KEYS[3] lease of the dead one, KEYS[4] its rows,
+--   KEYS[5] its users, KEYS[6] its orders
+--   ARGV    token, id of the dead one, its incarnation, its newest beat number
+--   →       { 'OK', number of rows removed }, { 'OK', '' } if it lives or somebody was first, or { 'REFUSED', why }
 --
 -- A token is REPLICATION-ID:NUMBER:INCARNATION, and the lease key holds nothing else. It is current only while
 -- the lease key holds this very text, and only in the Redis that gave it: a promoted replica knows the lease too,
 -- but not what the old primary did with it afterwards. The number is above every earlier one, and not below the clock
 -- in µs, so that it is new even when the counter was lost (FLUSHALL): no Redis grants more than one per µs.
 --
--- Renewing, releasing and deleting are allowed when Redis is out of memory: they take none, and an instance must
+-- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they take none, and an instance must
 -- not lose its lease for that.
-
-local ROW_CHANGES_MAX = 512
 
 -- Why `token` is not the current lease, or nil.
 local function refusal(lease, token)
@@ -86,7 +82,7 @@ register('tidegate_registry_acquire', {}, function(keys, args)
 end)
 
 register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
-  local lease, peers, rows = keys[1], keys[2], keys[3]
+  local lease, peers, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5]
   local token, id, lease_ms, rows_ms, record = args[1], args[2], args[3], args[4], args[5]
   local refused = refusal(lease, token)
   if refused then
@@ -94,19 +90,29 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   end
   call('PEXPIRE', lease, lease_ms)
   call('PEXPIRE', rows, rows_ms)
+  call('PEXPIRE', users, rows_ms)
   beat(peers, id, record)
-  return { 'OK', decimal(call('HLEN', rows)) }
+  -- Rows that others took out are no reason to doubt the rest.
+  local taken = tonumber(call('HGET', users, '-') or 0)
+  local answer, ordered = { 'OK', decimal(call('HLEN', rows) + taken) }, call('HGETALL', orders)
+  if #ordered > 0 then
+    call('UNLINK', orders)
+    for i = 1, #ordered do
+      answer[i + 2] = ordered[i]
+    end
+  end
+  return answer
 end)
 
 register('tidegate_registry_release', { 'allow-oom' }, function(keys, args)
-  local lease, peers, rows = keys[1], keys[2], keys[3]
+  local lease, peers, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5]
   local token, id = args[1], args[2]
   local refused = refusal(lease, token)
   if refused then
     return refused
   end
   call('HDEL', peers, id)
-  call('UNLINK', lease, rows)
+  call('UNLINK', lease, rows, users, orders)
   return { 'OK' }
 end)
 
@@ -121,38 +127,25 @@ register('tidegate_registry_peers', { 'no-writes', 'allow-oom' }, function(keys)
   return answer
 end)
 
-register('tidegate_registry_write', {}, function(keys, args)
-  local lease, rows, token, rows_ms, count = keys[1], keys[2], args[1], args[2], #args - 2
-  if count % 2 == 1 or count > 2 * ROW_CHANGES_MAX then
-    return error_reply('ERR rows are SESSION ROW pairs, at most ' .. ROW_CHANGES_MAX .. ' of them')
-  end
-  local refused = refusal(lease, token)
+register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
+  local own, peers, lease, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5], keys[6]
+  local token, id, incarnation, beats = args[1], args[2], args[3], args[4]
+  local refused = refusal(own, token)
   if refused then
     return refused
   end
-  local put, removed = {}, {}
-  for i = 3, #args, 2 do
-    if args[i + 1] == '' then
-      removed[#removed + 1] = args[i]
-    else
-      put[#put + 1], put[#put + 2] = args[i], args[i + 1]
-    end
+  local entry, held = call('HGET', peers, id), call('GET', lease)
+  local record = entry and cjson.decode(match(entry, '^%d+ (.*)$'))
+  -- It has beaten since it was seen last, another incarnation has begun, or another instance was quicker.
+  if not record or record.incarnation ~= incarnation or decimal(record.beat) ~= beats then
+    return { 'OK', '' }
   end
-  if #removed > 0 then
-    call('HDEL', rows, unpack(removed))
+  -- A lease of another generation is stale by definition.
+  if held and match(held, '^%x+') == replication_id() then
+    return { 'OK', '' }
   end
-  if #put > 0 then
-    call('HSET', rows, unpack(put))
-  end
-  call('PEXPIRE', rows, rows_ms)
-  return { 'OK', decimal(call('HLEN', rows)) }
-end)
-
-register('tidegate_registry_delete', { 'allow-oom' }, function(keys, args)
-  local refused = refusal(keys[1], args[1])
-  if refused then
-    return refused
-  end
-  call('UNLINK', keys[2])
-  return { 'OK' }
+  local count = call('HLEN', rows)
+  call('HDEL', peers, id)
+  call('UNLINK', lease, rows, users, orders)
+  return { 'OK', decimal(count) }
 end)

@@ -6,17 +6,22 @@
 --   e  earlier generations, oldest first: "generation-top generation-top …", at most EARLIER_MAX
 --   d  when upkeep is due (ms)
 --   k  marks, oldest first: "ms:position …": all up to the position had been stored by then
+--   i  the newest window in which a message came with an id
 
 -- Redis gives these to running functions only, not while a library is loaded: bound at the first call.
-local call, pcall_redis, error_reply, pairs, tonumber
+local call, pcall_redis, error_reply, pairs, tonumber, unpack
+-- In a cluster a channel belongs to the node that has its slot, as a key does.
+local publish_command
 local byte, find, format, gmatch, gsub, match, sub, concat, floor, max, min
 
 local function bind()
   call, pcall_redis, error_reply = redis.call, redis.pcall, redis.error_reply
-  pairs, tonumber = _G.pairs, _G.tonumber
+  pairs, tonumber, unpack = _G.pairs, _G.tonumber, _G.unpack
   byte, find, format, gmatch = string.byte, string.find, string.format, string.gmatch
   gsub, match, sub = string.gsub, string.match, string.sub
   concat, floor, max, min = table.concat, math.floor, math.max, math.min
+  -- Asked once: a server does not become a cluster's while it runs.
+  publish_command = find(call('INFO', 'cluster'), 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
 end
 
 local function register(name, flags, callback)
@@ -40,10 +45,11 @@ local META_GRACE_MS = 7 * 24 * 60 * 60 * 1000
 local NAME = '[A-Za-z0-9_.@|=+~-]'
 local STREAM_KEY = '^(' .. NAME .. '+:{' .. NAME .. '+/(' .. NAME .. '+)(:?)(' .. NAME .. '*)}):stream$'
 
--- The scope's pub/sub channel and its family's row, or nil and what is wrong with the keys.
-local function scope_of(keys)
-  if #keys ~= 2 then
-    return nil, 'ERR two keys are needed, PREFIX:{TENANT/FAMILY:ID}:stream and PREFIX:{TENANT/FAMILY:ID}:meta'
+-- The scope's pub/sub channel and its family's row, or nil and what is wrong with the keys: two, or four with ids.
+local function scope_of(keys, count)
+  if #keys ~= count then
+    return nil, 'ERR ' .. count .. ' keys are needed, PREFIX:{TENANT/FAMILY:ID}:stream and …:meta'
+      .. (count == 4 and ', …:ids:0 and …:ids:1' or '')
   end
   local channel, name, colon, id = match(keys[1], STREAM_KEY)
   if not channel then
@@ -51,6 +57,9 @@ local function scope_of(keys)
   end
   if keys[2] ~= channel .. ':meta' then
     return nil, 'ERR the second key belongs to the first: it is ' .. channel .. ':meta'
+  end
+  if count == 4 and (keys[3] ~= channel .. ':ids:0' or keys[4] ~= channel .. ':ids:1') then
+    return nil, 'ERR the third and fourth keys belong to the first: ' .. channel .. ':ids:0 and ' .. channel .. ':ids:1'
   end
   local family = FAMILIES[name]
   if not family then
@@ -115,15 +124,18 @@ end
 -- what the other side of a failover takes as well, and then one position names two messages.
 local function begin(stream, meta, replid, now, old, top)
   local second, id_bits, earlier = floor(now / 1000), tonumber(sub(replid, 1, 4), 16), ''
-  local generation = second * 65536 + id_bits
+  local newest
   if old then
-    earlier = extend(call('HGET', meta, 'e') or '', old, top)
-    if generation <= tonumber(old) then
-      generation = (floor(old / 65536) + 1) * 65536 + id_bits
-    end
+    earlier, newest = extend(call('HGET', meta, 'e') or '', old, top), tonumber(old)
   else
-    -- Erased, or never there; the stream may have stayed behind.
-    generation = max(generation, (begun[meta] or 0) + 1, last_generation(stream) + 1)
+    -- Erased, or never there; the stream may have stayed behind. The milliseconds are counted in, because neither the
+    -- replication id nor, when the library was loaded anew since, our memory tells it from the one that was erased.
+    id_bits = (id_bits + now % 1000 * 64) % 65536
+    newest = max(begun[meta] or 0, last_generation(stream))
+  end
+  local generation = second * 65536 + id_bits
+  if generation <= newest then
+    generation = (floor(newest / 65536) + 1) * 65536 + id_bits
   end
   remember(meta, generation, second)
   local text = decimal(generation)

@@ -20,32 +20,46 @@ pub struct Footprint {
 }
 
 /// What carries and keeps messages.
-const MESSAGES: [Footprint; 4] = [
+const MESSAGES: [Footprint; 6] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}",
         kind: "pub/sub channel",
         ttl: "nothing is kept",
-        writer: "`tidegate_publish`",
+        writer: "`tidegate_publish`, `tidegate_publish_once`",
         reader: "every instance with a subscriber in the scope",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:stream",
         kind: "stream of `t` (time, ms), `c` (topic), `m` (message)",
         ttl: "the family's TTL, refreshed every TTL / 8 while messages come; about the family's number of entries",
-        writer: "`tidegate_publish`",
+        writer: "`tidegate_publish`, `tidegate_publish_once`",
         reader: "`tidegate_read`",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:meta",
         kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations), \
-               `d` (upkeep due, ms), `k` (marks for trimming by age)",
-        ttl: "the family's TTL and 7 days",
-        writer: "`tidegate_publish`, `tidegate_open`",
-        reader: "`tidegate_publish`, `tidegate_read`",
+               `d` (upkeep due, ms), `k` (marks for trimming by age), `i` (newest window with ids)",
+        ttl: "the family's TTL and 7 days; not while a gateway subscribes it",
+        writer: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_open`; gateways, by PEXPIRE",
+        reader: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_read`; `g` and `o` also gateways by HMGET",
+    },
+    Footprint {
+        name: ":{TENANT/FAMILY:ID}:ids:N",
+        kind: "hash of a message's id → its position; N is 0 and 1 in turn",
+        ttl: "2 to 4 minutes after the message",
+        writer: "`tidegate_publish_once`",
+        reader: "`tidegate_publish_once`",
+    },
+    Footprint {
+        name: ":{TENANT/FAMILY:ID}:mark",
+        kind: "string, empty",
+        ttl: "one second",
+        writer: "instances, before they ask by `WAIT` whether a replica has what was stored",
+        reader: "nobody",
     },
     Footprint {
         name: ":probe:INSTANCE",
-        kind: "pub/sub channel",
+        kind: "pub/sub channel; in a cluster one for each node, with `:{NUMBER}` behind it",
         ttl: "nothing is kept",
         writer: "`tidegate_probe`, called by the instance",
         reader: "the same instance",
@@ -60,7 +74,8 @@ impl Keyspace {
     /// assert!(Keyspace::footprint().any(|row| row.name == ":{TENANT/FAMILY:ID}:stream"));
     /// ```
     pub fn footprint() -> impl Iterator<Item = Footprint> {
-        MESSAGES.into_iter().chain(crate::registry::FOOTPRINT)
+        let registry = crate::registry::FOOTPRINT.into_iter().chain(crate::directory::FOOTPRINT);
+        MESSAGES.into_iter().chain(registry).chain(crate::letters::FOOTPRINT).chain(crate::receipts::FOOTPRINT)
     }
 
     /// [`Self::footprint`] as the Markdown table of `docs/redis.md`.

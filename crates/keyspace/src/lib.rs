@@ -14,11 +14,16 @@
 //! This crate does not talk to Redis. It contains no `async`. No other crate contains a Redis name or Lua.
 #![warn(missing_docs)]
 
+mod directory;
 mod footprint;
+mod letters;
 mod names;
+mod receipts;
 mod registry;
 mod script;
+mod slot;
 
 pub use footprint::Footprint;
 pub use names::Keyspace;
-pub use script::{Function, Library, Loaded};
+pub use script::{Function, ID_WINDOW_MS, Library, Loaded};
+pub use slot::Slot;

@@ -96,6 +96,47 @@ impl Keyspace {
         self.scoped(scope, ":meta")
     }
 
+    /// The hashes that hold the ids of a scope's messages, one for even windows of time and one for odd ones.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::Families;
+    /// let scope = Families::default().parse_scope("acme/user:7").unwrap();
+    /// assert_eq!(Keyspace::default().ids(&scope), ["tidegate:{acme/user:7}:ids:0", "tidegate:{acme/user:7}:ids:1"]);
+    /// ```
+    #[must_use]
+    pub fn ids(&self, scope: &Scope) -> [String; 2] {
+        [self.scoped(scope, ":ids:0"), self.scoped(scope, ":ids:1")]
+    }
+
+    /// For how long at least the hash [`Self::meta`] is kept from when somebody was seen to subscribe its scope: a week,
+    /// as it outlives its stream.
+    ///
+    /// ```
+    /// assert_eq!(keyspace::Keyspace::META_KEPT_MS, 604_800_000);
+    /// ```
+    pub const META_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
+    /// Of the hash [`Self::meta`]: the fields with the generation and the newest offset.
+    ///
+    /// ```
+    /// assert_eq!(keyspace::Keyspace::TOP_FIELDS, ["g", "o"]);
+    /// ```
+    pub const TOP_FIELDS: [&str; 2] = ["g", "o"];
+
+    /// A key that says nothing: a write behind everything stored before, so that WAIT can be asked about it.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::Families;
+    /// let scope = Families::default().parse_scope("acme/user:7").unwrap();
+    /// assert_eq!(Keyspace::default().mark(&scope), "tidegate:{acme/user:7}:mark");
+    /// ```
+    #[must_use]
+    pub fn mark(&self, scope: &Scope) -> String {
+        self.scoped(scope, ":mark")
+    }
+
     /// The channel on which an instance talks to itself to know that Redis delivers.
     ///
     /// ```
@@ -107,6 +148,21 @@ impl Keyspace {
     #[must_use]
     pub fn probe_channel(&self, instance: &InstanceId) -> String {
         format!("{}:probe:{instance}", self.prefix)
+    }
+
+    /// The same on one node of a Redis Cluster: the number is chosen so that the channel's slot is there.
+    ///
+    /// ```
+    /// # use keyspace::{Keyspace, Slot};
+    /// # use wire::InstanceId;
+    /// let gw = InstanceId::parse("gw-1").unwrap();
+    /// let channel = Keyspace::default().probe_channel_at(&gw, 17);
+    /// assert_eq!(channel, "tidegate:probe:gw-1:{17}");
+    /// assert_eq!(Slot::of(&channel), Slot::of("17"));
+    /// ```
+    #[must_use]
+    pub fn probe_channel_at(&self, instance: &InstanceId, number: u32) -> String {
+        format!("{}:{{{number}}}", self.probe_channel(instance))
     }
 
     /// What an instance calls its connections, for `CLIENT LIST`.

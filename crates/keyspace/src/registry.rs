@@ -1,7 +1,5 @@
-//! The registry's names and functions: leases, peers and directory rows. All share one hash tag, so that every
-//! change of a row can compare the lease in the same step.
-
-use std::fmt::Display;
+//! The registry's names and functions: leases and peers. All share one hash tag, so that every change of what an
+//! instance owns can compare the lease in the same step.
 
 use wire::InstanceId;
 
@@ -15,20 +13,18 @@ impl Function {
     pub const REGISTRY_ACQUIRE: Self =
         Self { name: "tidegate_registry_acquire", keys: 3, args_min: 5, read_only: false };
     /// Renews it, and shows a beat.
-    pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 3, args_min: 5, read_only: false };
+    pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 5, args_min: 5, read_only: false };
     /// Gives it back.
     pub const REGISTRY_RELEASE: Self =
-        Self { name: "tidegate_registry_release", keys: 3, args_min: 2, read_only: false };
+        Self { name: "tidegate_registry_release", keys: 5, args_min: 2, read_only: false };
     /// Lists every instance's newest beat.
     pub const REGISTRY_PEERS: Self = Self { name: "tidegate_registry_peers", keys: 1, args_min: 0, read_only: true };
-    /// Changes directory rows.
-    pub const REGISTRY_WRITE: Self = Self { name: "tidegate_registry_write", keys: 2, args_min: 2, read_only: false };
-    /// Deletes the rows of one incarnation.
-    pub const REGISTRY_DELETE: Self = Self { name: "tidegate_registry_delete", keys: 2, args_min: 1, read_only: false };
+    /// Removes a dead peer with its rows.
+    pub const REGISTRY_REAP: Self = Self { name: "tidegate_registry_reap", keys: 6, args_min: 4, read_only: false };
 }
 
 /// What the registry keeps in Redis.
-pub(crate) const FOOTPRINT: [Footprint; 4] = [
+pub(crate) const FOOTPRINT: [Footprint; 3] = [
     Footprint {
         name: ":{registry}:lease:INSTANCE",
         kind: "string, the fence token `REPLICATION-ID:NUMBER:INCARNATION`",
@@ -46,16 +42,10 @@ pub(crate) const FOOTPRINT: [Footprint; 4] = [
     Footprint {
         name: ":{registry}:peers",
         kind: "hash of instance id → time of its last beat (ms) and JSON `{incarnation, beat, address}`",
-        ttl: "never; entries an hour without a beat are dropped when an instance starts",
-        writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`",
+        ttl: "never; a dead instance's is removed by a peer within about 10 s",
+        writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`; \
+                 `tidegate_registry_reap`, called by the peers of a dead instance",
         reader: "`tidegate_registry_peers`, called by every instance at every beat",
-    },
-    Footprint {
-        name: ":{registry}:rows:INSTANCE:INCARNATION",
-        kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
-        ttl: "60 s after the instance's last beat, unless it said goodbye",
-        writer: "`tidegate_registry_write`, up to 512 changes a call and nothing when idle; `tidegate_registry_delete`",
-        reader: "operators; `tidegate_registry_renew` counts them",
     },
 ];
 
@@ -93,18 +83,5 @@ impl Keyspace {
     #[must_use]
     pub fn peers(&self) -> String {
         format!("{}:{{registry}}:peers", self.prefix())
-    }
-
-    /// Who is connected to one incarnation of an instance.
-    ///
-    /// ```
-    /// # use keyspace::Keyspace;
-    /// # use wire::InstanceId;
-    /// let gw = InstanceId::parse("gw-1").unwrap();
-    /// assert_eq!(Keyspace::default().rows(&gw, "650000000000002a"), "tidegate:{registry}:rows:gw-1:650000000000002a");
-    /// ```
-    #[must_use]
-    pub fn rows(&self, instance: &InstanceId, incarnation: impl Display) -> String {
-        format!("{}:{{registry}}:rows:{instance}:{incarnation}", self.prefix())
     }
 }

@@ -5,17 +5,23 @@ use std::fmt::Write as _;
 use wire::FamilyShape;
 
 /// The parts in loading order; later ones use the locals of earlier ones.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 8] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/publish.lua"),
     include_str!("../lua/read.lua"),
     include_str!("../lua/probe.lua"),
     crate::registry::LUA,
+    crate::directory::LUA,
+    crate::letters::LUA,
+    crate::receipts::LUA,
 ];
 
 /// Raised when a newer library could not serve an older gateway any more, or the other way round: an instance
 /// replaces a library of its own version, or an older one, and leaves a newer one alone.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// A message's id is known for so long at least, and for twice as long at most.
+pub const ID_WINDOW_MS: u64 = 120_000;
 
 /// One function of the library: its name and how it is called.
 ///
@@ -40,6 +46,8 @@ pub struct Function {
 impl Function {
     /// Stores and publishes messages of one scope. Arguments: topic, message [, topic, message …].
     pub const PUBLISH: Self = Self { name: "tidegate_publish", keys: 2, args_min: 2, read_only: false };
+    /// The same for messages with ids. Arguments: topic, message, id [, topic, message, id …].
+    pub const PUBLISH_ONCE: Self = Self { name: "tidegate_publish_once", keys: 4, args_min: 3, read_only: false };
     /// Where a scope stands and what it keeps; nil when it has not begun. Arguments: after, most entries.
     pub const READ: Self = Self { name: "tidegate_read", keys: 2, args_min: 2, read_only: true };
     /// As [`Self::READ`], and begins the scope's first generation.
@@ -113,7 +121,9 @@ impl Library {
             names.push(name.as_str());
         }
         let names = names.join(", ");
-        let body = format!("local FAMILIES={{{table}}}\nlocal FAMILY_NAMES='{names}'\n{}", PARTS.join("\n"));
+        let settings =
+            format!("local FAMILIES={{{table}}}\nlocal FAMILY_NAMES='{names}'\nlocal WINDOW_MS={ID_WINDOW_MS}");
+        let body = format!("{settings}\n{}", PARTS.join("\n"));
         let digest = format!("{:016x}", fnv1a(body.as_bytes()));
         let source = format!("#!lua name={}\nlocal VERSION,DIGEST={VERSION},'{digest}'\n{body}", Self::NAME);
         Self { source, digest }
@@ -146,7 +156,8 @@ impl Library {
     /// ```
     /// # use keyspace::{Library, Loaded};
     /// let library = Library::new([]);
-    /// assert_eq!(library.compare(1, library.digest()), Loaded::Same);
+    /// assert_eq!(library.compare(2, library.digest()), Loaded::Same);
+    /// assert_eq!(library.compare(2, "0123456789abcdef"), Loaded::Replace);
     /// assert_eq!(library.compare(1, "0123456789abcdef"), Loaded::Replace);
     /// assert_eq!(library.compare(99, "0123456789abcdef"), Loaded::Newer);
     /// ```

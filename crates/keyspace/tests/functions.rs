@@ -1,6 +1,8 @@
 //! The function library on a real Redis: what is stored, counted, published, kept and refused.
 
 use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use keyspace::{Function, Keyspace, Library};
@@ -88,7 +90,8 @@ fn read(redis: &mut Connection, scope: &Scope, after: &str, entries_max: &str) -
 #[test]
 fn the_handles_are_the_library() {
     let (_server, mut redis) = server();
-    let functions = [Function::PUBLISH, Function::READ, Function::OPEN, Function::PROBE, Function::VERSION];
+    let functions =
+        [Function::PUBLISH, Function::PUBLISH_ONCE, Function::READ, Function::OPEN, Function::PROBE, Function::VERSION];
     let list: Vec<redis::Value> =
         cmd("FUNCTION").arg("LIST").arg("LIBRARYNAME").arg(Library::NAME).query(&mut redis).expect("it is loaded");
     let listed = format!("{list:?}");
@@ -149,7 +152,10 @@ fn a_generation_is_made_of_time_and_replication_id_and_begins_with_a_new_id() {
     let first = publish(&mut redis, &scope, 2);
     let info: String = cmd("INFO").arg("replication").query(&mut redis).unwrap();
     let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")).unwrap();
-    assert_eq!(first.generation & 0xffff, u64::from_str_radix(&id[..4], 16).unwrap());
+    // A scope that had no generation counts the milliseconds in.
+    let begun_ms = read(&mut redis, &scope, &Position::new(first.generation, 0).to_string(), "1").entries[0].1 % 1_000;
+    let id_bits = u64::from_str_radix(&id[..4], 16).unwrap();
+    assert_eq!(first.generation & 0xffff, (id_bits + begun_ms * 64) % 65_536);
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     assert!((now - 5..=now).contains(&(first.generation >> 16)), "{first} began now");
 
@@ -275,6 +281,44 @@ fn a_scope_erased_and_used_again_repeats_no_position() {
     }
 }
 
+/// The library's memory of what it began goes with the library.
+#[test]
+fn a_scope_erased_together_with_the_library_repeats_no_position() {
+    let (_server, mut redis) = server();
+    let scope = scope("user:7");
+    let mut seen = HashSet::new();
+    for _ in 0..20 {
+        assert!(seen.insert(publish(&mut redis, &scope, 1)), "a position was handed out twice");
+        cmd("FLUSHALL").exec(&mut redis).unwrap();
+        load(&mut redis);
+        let (at, deadline) = (clock_ms(&mut redis), Instant::now() + Duration::from_secs(30));
+        while clock_ms(&mut redis) == at {
+            assert!(Instant::now() < deadline, "Redis' clock stands still");
+        }
+    }
+}
+
+fn clock_ms(redis: &mut Connection) -> u64 {
+    let (seconds, micros): (u64, u64) = cmd("TIME").query(redis).unwrap();
+    seconds * 1_000 + micros / 1_000
+}
+
+/// Metadata expires on both sides of a failover whose streams end in a generation that the clock is not past.
+#[test]
+fn both_sides_differ_when_only_the_stream_is_left_of_a_scope() {
+    let (a, mut on_a) = server();
+    let b = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let mut on_b = b.connect();
+    cmd("CONFIG").arg("SET").arg("repl-diskless-sync-delay").arg(0).exec(&mut on_a).unwrap();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    cmd("XADD").arg(keys.stream(&scope)).arg("200000000000000-7").arg("t").arg("0").exec(&mut on_a).unwrap();
+    follow(&mut on_b, &a);
+    promote(&mut on_b);
+    let (first, second) = (publish(&mut on_a, &scope, 1), publish(&mut on_b, &scope, 1));
+    assert!(first.generation > 200_000_000_000_000 && second.generation > 200_000_000_000_000);
+    assert_ne!(first, second);
+}
+
 #[test]
 fn a_stream_without_metadata_is_continued_above_its_last_id() {
     let (_server, mut redis) = server();
@@ -389,6 +433,42 @@ fn an_answer_is_bounded_in_bytes() {
     assert_eq!((kept.offsets(), kept.more), (vec![3, 4], false), "as many as there are may be asked for");
 }
 
+/// What XRANGE was asked for within one read, as MONITOR shows it.
+fn fetched(server: &RedisServer, redis: &mut Connection, scope: &Scope, entries_max: &str) -> Vec<u64> {
+    let mut monitor = TcpStream::connect(("127.0.0.1", server.port())).expect("the server runs");
+    monitor.write_all(b"MONITOR\r\n").expect("it takes commands");
+    let mut lines = BufReader::new(monitor).lines().map(|line| line.expect("it answers"));
+    assert_eq!(lines.next().as_deref(), Some("+OK"));
+    read(redis, scope, "1-0", entries_max);
+    cmd("ECHO").arg("the end").exec(redis).expect("the server runs");
+    let within = lines.take_while(|line| !line.contains("the end"));
+    let count = |line: String| line.split('"').nth(11).and_then(|count| count.parse().ok());
+    within.filter(|line| line.contains("\"XRANGE\"")).map(|line| count(line).expect("COUNT and a number")).collect()
+}
+
+#[test]
+fn a_read_fetches_little_more_than_it_answers() {
+    let (server, mut redis) = server();
+    let large = scope("user:large");
+    let message = format!(r#"{{"payload":"{}"}}"#, "x".repeat(1024 * 1024));
+    for _ in 0..12 {
+        call::<String>(&mut redis, Function::PUBLISH, &large, &["", &message]).unwrap();
+    }
+    assert_eq!(fetched(&server, &mut redis, &large, "512"), [4], "512 of these would stop Redis for seconds");
+    let middling = scope("user:middling");
+    let message = format!(r#"{{"payload":"{}"}}"#, "x".repeat(100 * 1024));
+    for _ in 0..40 {
+        call::<String>(&mut redis, Function::PUBLISH, &middling, &["", &message]).unwrap();
+    }
+    assert_eq!(fetched(&server, &mut redis, &middling, "512"), [4, 8], "eleven fill an answer");
+    let small = scope("user:small");
+    for _ in 0..12 {
+        publish(&mut redis, &small, 50);
+    }
+    assert_eq!(fetched(&server, &mut redis, &small, "512"), [4, 32, 256, 221], "few rounds for many small ones");
+    assert_eq!(fetched(&server, &mut redis, &small, "2"), [3]);
+}
+
 #[test]
 fn a_full_redis_refuses_before_anything_is_heard() {
     let (server, mut redis) = server();
@@ -414,6 +494,82 @@ fn a_full_redis_refuses_before_anything_is_heard() {
     assert_eq!(first, after, "the first thing heard is the first thing stored");
 }
 
+/// Topic, message and id of one message; the answer to it: where it stands, and whether it was known.
+fn publish_once(redis: &mut Connection, scope: &Scope, ids: &[&str]) -> redis::RedisResult<Vec<(Position, bool)>> {
+    let keys = Keyspace::default();
+    let mut command = cmd(Function::PUBLISH_ONCE.command());
+    command.arg(Function::PUBLISH_ONCE.name).arg(Function::PUBLISH_ONCE.keys);
+    command.arg(keys.stream(scope)).arg(keys.meta(scope)).arg(&keys.ids(scope));
+    for id in ids {
+        command.arg(&["topic", MESSAGE, id]);
+    }
+    let answer: Vec<(String, u8)> = command.query(redis)?;
+    Ok(answer.into_iter().map(|(position, known)| (position.parse().unwrap(), known == 1)).collect())
+}
+
+#[test]
+fn a_known_id_is_neither_stored_nor_published_and_answers_where_its_message_stands() {
+    let (server, mut redis) = server();
+    for name in ["user:7", "nothing:7"] {
+        let scope = scope(name);
+        let mut listener = server.connect();
+        let mut listener = listener.as_pubsub();
+        listener.subscribe(Keyspace::default().channel(&scope)).unwrap();
+        let heard = |listener: &mut redis::PubSub<'_>| {
+            let heard = listener.get_message().unwrap();
+            Envelope::parse(heard.get_payload_bytes()).unwrap().items().map(|item| item.unwrap().0.offset).collect()
+        };
+
+        let first = publish_once(&mut redis, &scope, &["a"]).unwrap()[0];
+        assert!(!first.1, "{name}");
+        let at = |offset| Position::new(first.0.generation, offset);
+        // Known, new, twice in one batch, and twice without an id.
+        let mixed = publish_once(&mut redis, &scope, &["a", "b", "b", "", ""]).unwrap();
+        assert_eq!(mixed, [(at(1), true), (at(2), false), (at(2), true), (at(3), false), (at(4), false)], "{name}");
+        assert_eq!(publish_once(&mut redis, &scope, &["b", "a"]).unwrap(), [(at(2), true), (at(1), true)], "{name}");
+        assert_eq!(publish(&mut redis, &scope, 1), at(5), "offsets have no hole: {name}");
+        let heard: Vec<Vec<u64>> = (0..3).map(|_| heard(&mut listener)).collect();
+        assert_eq!(heard, [vec![1], vec![2, 3, 4], vec![5]], "{name}");
+        assert_eq!(read(&mut redis, &scope, "", "0").top, at(5), "{name}");
+    }
+    let kept = read(&mut redis, &scope("user:7"), "1-0", "9");
+    assert_eq!(kept.offsets(), [1, 2, 3, 4, 5]);
+    // Another scope's ids are its own.
+    assert!(!publish_once(&mut redis, &scope("user:8"), &["a"]).unwrap()[0].1);
+}
+
+#[test]
+fn ids_go_away_with_their_time_and_with_their_messages() {
+    let (mut server, mut redis) = server();
+    let (scope, keys) = (scope("user:7"), Keyspace::default());
+    let first = publish_once(&mut redis, &scope, &["a"]).unwrap()[0].0;
+    let ids = keys.ids(&scope);
+    let held: Vec<String> =
+        ids.iter().filter(|key| cmd("EXISTS").arg(*key).query(&mut redis).unwrap()).cloned().collect();
+    let [held] = held.as_slice() else { panic!("one of the two holds it: {held:?}") };
+    let left: i64 = cmd("PTTL").arg(held).query(&mut redis).unwrap();
+    let window = i64::try_from(keyspace::ID_WINDOW_MS).unwrap();
+    assert!(left > window - 10_000 && left <= 2 * window, "{left} ms");
+    // The window behind this one is looked into as well.
+    let other = ids.iter().find(|key| *key != held).unwrap();
+    cmd("RENAME").arg(held).arg(other).exec(&mut redis).unwrap();
+    assert_eq!(publish_once(&mut redis, &scope, &["a"]).unwrap(), [(first, true)]);
+    cmd("UNLINK").arg(other).exec(&mut redis).unwrap();
+    assert_eq!(publish_once(&mut redis, &scope, &["a"]).unwrap(), [(first.next(), false)], "its time is over");
+
+    // What a crash lost may be published again, and what it kept may not.
+    publish_once(&mut redis, &scope, &["kept"]).unwrap();
+    cmd("SAVE").exec(&mut redis).unwrap();
+    let lost = publish_once(&mut redis, &scope, &["lost"]).unwrap()[0].0;
+    server.crash_and_restart();
+    let mut redis = server.connect();
+    let again = publish_once(&mut redis, &scope, &["kept", "lost"]).unwrap();
+    assert_eq!(again[0], (Position::new(first.generation, 3), true));
+    assert!(!again[1].1 && again[1].0.generation > lost.generation, "{again:?} after {lost}");
+    cmd("FLUSHALL").exec(&mut redis).unwrap();
+    assert!(!publish_once(&mut redis, &scope, &["kept"]).unwrap()[0].1);
+}
+
 #[test]
 fn mistakes_are_answered_with_a_sentence() {
     let (_server, mut redis) = server();
@@ -422,8 +578,8 @@ fn mistakes_are_answered_with_a_sentence() {
     let long = "x".repeat(257);
     let heavy = format!("{{{}}}", " ".repeat(16 * 1024 * 1024));
     let cases: &[(&[&str], &[&str], &str)] = &[
-        (&[], &["", MESSAGE], "two keys are needed"),
-        (&[stream], &["", MESSAGE], "two keys are needed"),
+        (&[], &["", MESSAGE], "2 keys are needed"),
+        (&[stream], &["", MESSAGE], "2 keys are needed"),
         (&["somewhere", meta], &["", MESSAGE], "the first key is PREFIX:{TENANT/FAMILY:ID}:stream"),
         (&["tidegate:{acme/user:a b}:stream", meta], &["", MESSAGE], "the first key is"),
         (&["tidegate:{user:7}:stream", meta], &["", MESSAGE], "the first key is"),
@@ -453,6 +609,21 @@ fn mistakes_are_answered_with_a_sentence() {
     for (keys, args, sentence) in cases {
         let mut command = cmd("FCALL");
         command.arg(Function::PUBLISH.name).arg(keys.len()).arg(*keys).arg(*args);
+        let error = command.query::<Value>(&mut redis).expect_err(sentence).to_string();
+        assert!(error.contains(sentence), "{error:?} does not say {sentence:?}");
+    }
+    let (even, odd) = ("tidegate:{acme/user:7}:ids:0", "tidegate:{acme/user:7}:ids:1");
+    let long = "x".repeat(301);
+    let cases: &[(&[&str], &[&str], &str)] = &[
+        (&[stream, meta], &["", MESSAGE, "a"], "4 keys are needed"),
+        (&[stream, meta, odd, even], &["", MESSAGE, "a"], "the third and fourth keys belong to the first"),
+        (&[stream, meta, even, odd], &["", MESSAGE], "TOPIC MESSAGE ID triples, 1 to 64"),
+        (&[stream, meta, even, odd], &["", MESSAGE, "a", "", "hello", "b"], "message 2 is neither"),
+        (&[stream, meta, even, odd], &["", MESSAGE, "a", "", MESSAGE, &long], "id 2 has more"),
+    ];
+    for (keys, args, sentence) in cases {
+        let mut command = cmd("FCALL");
+        command.arg(Function::PUBLISH_ONCE.name).arg(keys.len()).arg(*keys).arg(*args);
         let error = command.query::<Value>(&mut redis).expect_err(sentence).to_string();
         assert!(error.contains(sentence), "{error:?} does not say {sentence:?}");
     }

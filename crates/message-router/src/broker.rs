@@ -17,6 +17,10 @@ use wire::{Position, Scope, Timestamp};
 /// - [`Event::Up`] comes first, and again after every interruption. At `Up` nothing is subscribed: the caller
 ///   asks again for what it wants. Between `Down` and `Up` commands are answered with errors, not kept.
 /// - [`Event::Subscribed`] means confirmed: every message published afterwards arrives, in order, or `Down` does.
+/// - Each [`Command::Subscribe`] is confirmed by one [`Event::Subscribed`], unless `Down` comes before it; also that of
+///   a scope which is subscribed already. What was published before is heard before its confirmation, or never.
+/// - A confirmed subscription may end by [`Event::Lost`] while the broker stays up. It says nothing of subscribes that
+///   have not been confirmed: they are still going to be.
 /// - Storing and publishing are one step: a message that arrives can be read, and positions are consecutive
 ///   within a generation.
 /// - Each ticketed command is answered by exactly one event with its ticket.
@@ -53,8 +57,19 @@ pub enum Command {
         /// At most so many entries in one answer.
         entries_max: usize,
     },
+    /// The newest positions of many scopes, and nothing else of them: cheap, and begins nothing. What is asked for
+    /// again and again is not forgotten, however quiet it is.
+    Tops {
+        /// For the answer.
+        ticket: Ticket,
+        /// Of which scopes.
+        scopes: Vec<Scope>,
+    },
     /// Store and publish, as one step.
     Publish(Publish),
+    /// Begin anew, for this reason: drop whatever is on its way from the broker unheard, and tell [`Event::Down`] and,
+    /// when it is back, [`Event::Up`]. A broker that is down is doing so already.
+    Reset(String),
 }
 
 /// Messages of one scope to be stored and published, all or none.
@@ -64,8 +79,48 @@ pub struct Publish {
     pub ticket: Ticket,
     /// Where they are ordered.
     pub scope: Scope,
-    /// Topic and bytes (see [`wire::MessageDraft::to_bytes`]), at most [`wire::BATCH_MESSAGES_MAX`].
-    pub messages: Vec<(Box<str>, Vec<u8>)>,
+    /// At most [`wire::BATCH_MESSAGES_MAX`].
+    pub messages: Vec<Draft>,
+    /// Answer when a replica has it too, or when it is plain that none will say so in time.
+    pub replicated: bool,
+}
+
+/// One message to be stored and published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Within the scope.
+    pub topic: Box<str>,
+    /// As [`wire::MessageDraft::to_bytes`] gives it.
+    pub message: Vec<u8>,
+    /// The publisher's own name for it: within a bounded time a second one of this name is not stored.
+    pub id: Option<Box<str>>,
+}
+
+impl Draft {
+    /// A message without an id.
+    #[must_use]
+    pub fn new(topic: impl Into<Box<str>>, message: Vec<u8>) -> Self {
+        Self { topic: topic.into(), message, id: None }
+    }
+}
+
+/// What is true of messages that were published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Where the last of them stands.
+    pub position: Position,
+    /// All of them had been published before, under the same ids: nothing was stored now.
+    pub duplicate: bool,
+    /// At least one replica has it.
+    pub replicated: bool,
+}
+
+impl Stored {
+    /// A new message that is where it is.
+    #[must_use]
+    pub fn at(position: Position) -> Self {
+        Self { position, duplicate: false, replicated: false }
+    }
 }
 
 /// What a broker tells.
@@ -77,6 +132,9 @@ pub enum Event {
     Down(String),
     /// The scope is heard from now on.
     Subscribed(Scope),
+    /// The scope is not heard any more, though the broker is up: its slot has moved, or its node is gone. The caller
+    /// asks again for what it still wants.
+    Lost(Scope),
     /// One publish call on a scope that is, or just was, subscribed.
     Message {
         /// The scope's text, `tenant/family:id`, UTF-8.
@@ -91,12 +149,19 @@ pub enum Event {
         /// What the scope keeps.
         result: Result<History, BrokerError>,
     },
+    /// The answer to [`Command::Tops`].
+    Tops {
+        /// Of the question.
+        ticket: Ticket,
+        /// In the order asked; none for a scope of which nothing is known, as it never began or has been erased.
+        result: Result<Vec<Option<Position>>, BrokerError>,
+    },
     /// The answer to [`Command::Publish`].
     Published {
         /// Of the question.
         ticket: Ticket,
-        /// Where the last of the messages stands.
-        result: Result<Position, BrokerError>,
+        /// What is true of them.
+        result: Result<Stored, BrokerError>,
     },
 }
 
@@ -135,4 +200,7 @@ pub enum BrokerError {
     /// Nobody knows whether it was carried out: the answer did not come in time.
     #[error("the broker did not answer in time")]
     Unknown,
+    /// It was not carried out, and will not be: the call itself is wrong, which is nobody's fault but ours.
+    #[error("the broker finds the call wrong: {0}")]
+    Wrong(String),
 }

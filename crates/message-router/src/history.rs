@@ -1,8 +1,48 @@
 //! Whether a history continues a position without a hole.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use wire::{GapReason, Position};
 
-use crate::broker::History;
+use crate::broker::{Entry, History};
+
+/// Messages that were read, for one of those whom the read answers. They share it.
+#[derive(Debug, Clone, Default)]
+pub struct Entries {
+    read: Option<Arc<[Entry]>>,
+    begin: usize,
+    count: usize,
+}
+
+impl Entries {
+    pub(crate) fn new(read: &Arc<[Entry]>, begin: usize, count: usize) -> Self {
+        assert!(begin + count <= read.len(), "a part is no more than the whole");
+        Self { read: Some(Arc::clone(read)), begin, count }
+    }
+
+    /// Everything that was read, and where in it these begin: for whoever works on entries once for all.
+    #[must_use]
+    pub fn read(&self) -> Option<(&Arc<[Entry]>, usize)> {
+        self.read.as_ref().map(|read| (read, self.begin))
+    }
+}
+
+impl Deref for Entries {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        self.read.as_ref().map_or(&[], |read| &read[self.begin..self.begin + self.count])
+    }
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Entries {}
 
 /// Messages that may be missing, and where a subscription goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +84,14 @@ impl Gap {
 /// assert_eq!(judge(Position::new(5, 10), &history), Err(GapReason::Failover));
 /// ```
 pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
+    continues(after, history, &history.entries)
+}
+
+/// [`judge`] with these entries for those of `history`.
+pub(crate) fn continues(after: Position, history: &History, entries: &[Entry]) -> Result<(), GapReason> {
     standing(after, history)?;
     let mut seen = after;
-    for entry in &history.entries {
+    for entry in entries {
         if entry.position != over_ends(seen, history).next() {
             return Err(GapReason::Expired);
         }
@@ -54,7 +99,7 @@ pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
     }
     if history.more {
         // A page without entries leads nowhere: asking behind it again would ask the same for ever.
-        return if history.entries.is_empty() { Err(GapReason::Unreadable) } else { Ok(()) };
+        return if entries.is_empty() { Err(GapReason::Unreadable) } else { Ok(()) };
     }
     if over_ends(seen, history) == history.top { Ok(()) } else { Err(GapReason::Expired) }
 }
@@ -74,7 +119,7 @@ pub(crate) fn standing(position: Position, history: &History) -> Result<(), GapR
 
 /// `position`, or the beginning of the next generation when its own ended there. A generation in which nothing
 /// was published ends where it begins.
-fn over_ends(mut position: Position, history: &History) -> Position {
+pub(crate) fn over_ends(mut position: Position, history: &History) -> Position {
     let own = position.generation;
     let mut generations = history.earlier.iter().skip_while(|(generation, _)| *generation != own).peekable();
     while let Some((_, newest)) = generations.next() {

@@ -24,8 +24,8 @@ mod router;
 mod stream;
 
 pub use broker::memory::{MemoryBroker, MemoryConfig, MemoryStore};
-pub use broker::redis::{BadRedisUrl, RedisBroker, RedisBrokerConfig};
-pub use broker::{Broker, BrokerError, Command, Entry, Event, History, Publish, Ticket};
-pub use history::{Gap, judge};
-pub use route::{FamilyPolicy, HISTORY_ENTRIES_DEFAULT, Policies};
-pub use router::{Joined, Joiner, Output, Router, RouterConfig, RouterCounts, ShardIndex, ShardSet, Start};
+pub use broker::redis::{RedisBroker, RedisBrokerConfig};
+pub use broker::{Broker, BrokerError, Command, Draft, Entry, Event, History, Publish, Stored, Ticket};
+pub use history::{Entries, Gap, judge};
+pub use route::{Acknowledge, FamilyPolicy, HISTORY_ENTRIES_DEFAULT, OnIsolation, OnSlow, Policies};
+pub use router::{Joined, Joiner, Output, Router, RouterConfig, RouterCounts, ShardIndex, ShardSet, Start, Taken};

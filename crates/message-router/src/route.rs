@@ -1,4 +1,5 @@
-//! What holds for the channels of each family: how much is kept, for how long, and in which lane it travels.
+//! What holds for the channels of each family: what is kept, in which lane it travels, and what happens when Redis is
+//! away or a client is slow.
 
 use keyspace::Library;
 use wire::{Families, FamilyIndex, FamilyShape};
@@ -17,6 +18,35 @@ const COLLECTION_TTL_MS: u64 = 60 * 60 * 1_000;
 /// The owner's retention of system channels: an old notice is worse than none.
 const SYSTEM_TTL_MS: u64 = 5 * 60 * 1_000;
 
+/// What becomes of a family's publishes while this instance is cut off from Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnIsolation {
+    /// The members on this instance get them, and nobody else does; nothing is kept.
+    Local,
+    /// They are refused, and may be tried again.
+    ReadOnly,
+}
+
+/// What becomes of a family's messages for a client that takes them too slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSlow {
+    /// It is given them later, from history.
+    CatchUp,
+    /// It is given the newest of each topic, and told of the gap.
+    Latest,
+    /// It is closed with a code that says to come back.
+    Close,
+}
+
+/// When a family's publishes are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// As soon as Redis has stored them.
+    Stored,
+    /// When a replica has them too, or is plainly not going to say so.
+    Replicated,
+}
+
 /// What holds for every channel of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FamilyPolicy {
@@ -28,11 +58,41 @@ pub struct FamilyPolicy {
     pub lane: u8,
     /// Whether clients may publish binary messages here.
     pub binary: bool,
+    /// What becomes of publishes while this instance is cut off from Redis.
+    pub on_isolation: OnIsolation,
+    /// What becomes of messages for a slow client. [`OnSlow::CatchUp`] needs a history.
+    pub on_slow: OnSlow,
+    /// When publishes are acknowledged.
+    pub acknowledge: Acknowledge,
+    /// Whether dead letters are kept without what the message said.
+    pub redact_dead_letters: bool,
+    /// Whether clients may say how far they have got.
+    pub receipts: bool,
 }
 
 impl FamilyPolicy {
-    const fn kept_for(ttl_ms: u64, lane: u8) -> Self {
-        Self { ttl_ms, history_entries_max: HISTORY_ENTRIES_DEFAULT, lane, binary: false }
+    /// With the default history, for messages kept for so long.
+    #[must_use]
+    pub const fn kept_for(ttl_ms: u64, lane: u8, on_isolation: OnIsolation) -> Self {
+        Self {
+            ttl_ms,
+            history_entries_max: HISTORY_ENTRIES_DEFAULT,
+            lane,
+            binary: false,
+            on_isolation,
+            on_slow: OnSlow::CatchUp,
+            acknowledge: Acknowledge::Stored,
+            redact_dead_letters: false,
+            receipts: false,
+        }
+    }
+}
+
+impl FamilyPolicy {
+    /// Whether publishes are acknowledged only when a replica has them, which is a question only for what is kept.
+    #[must_use]
+    pub fn asks_replicas(&self) -> bool {
+        self.acknowledge == Acknowledge::Replicated && self.history_entries_max > 0
     }
 }
 
@@ -70,6 +130,12 @@ impl Policies {
         &self.policies[family.0 as usize]
     }
 
+    /// Whether any family's publishes are acknowledged only when a replica has them.
+    #[must_use]
+    pub fn asks_replicas(&self) -> bool {
+        self.policies.iter().any(FamilyPolicy::asks_replicas)
+    }
+
     /// The functions in Redis, with this retention compiled in: publishers need not know it.
     #[must_use]
     pub fn library(&self) -> Library {
@@ -86,9 +152,9 @@ impl Default for Policies {
     fn default() -> Self {
         let families = Families::default();
         let policy = |shape: &FamilyShape| match shape.name.as_str() {
-            "system" => FamilyPolicy::kept_for(SYSTEM_TTL_MS, 1),
-            "user" => FamilyPolicy::kept_for(USER_TTL_MS, 2),
-            _ => FamilyPolicy::kept_for(COLLECTION_TTL_MS, 3),
+            "system" => FamilyPolicy::kept_for(SYSTEM_TTL_MS, 1, OnIsolation::ReadOnly),
+            "user" => FamilyPolicy::kept_for(USER_TTL_MS, 2, OnIsolation::Local),
+            _ => FamilyPolicy::kept_for(COLLECTION_TTL_MS, 3, OnIsolation::Local),
         };
         let policies = families.iter().map(|(_, shape)| policy(shape)).collect();
         Self { families, policies }

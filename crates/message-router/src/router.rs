@@ -2,10 +2,14 @@
 //!
 //! The router is told what shards want and what the broker says, and answers with [`Output`]s. It counts
 //! interest, keeps every scope contiguous (see the `stream` module), repairs what an outage tore, and lets each
-//! joiner in at a point in the stream without a hole or a duplicate. It does no I/O and is handed the time.
+//! joiner in at a point in the stream without a hole or a duplicate. While the broker is away it says by family what
+//! becomes of a publish. It does no I/O and is handed the time.
 
+mod checks;
 mod counts;
+mod doubts;
 mod interest;
+mod isolation;
 mod joins;
 mod output;
 mod reads;
@@ -18,12 +22,16 @@ use hashbrown::HashMap;
 use wire::{Envelope, Position, Scope};
 
 pub use counts::RouterCounts;
+pub use isolation::Taken;
 pub use output::{Joined, Joiner, Output, Start};
 pub use shard::{ShardIndex, ShardSet};
 
-use crate::broker::{Command, Event};
-use crate::route::Policies;
+use crate::broker::{Command, Event, Publish};
+use crate::route::{OnIsolation, Policies};
+use checks::Checks;
+use doubts::Doubts;
 use interest::{Desk, Interest};
+use isolation::Isolation;
 use reads::Reads;
 
 /// What an operator may tune.
@@ -40,6 +48,9 @@ pub struct RouterConfig {
     /// How many scopes are subscribed and repaired at the same time after an outage, so that Redis, which has
     /// just come back, is not asked about all of them at once.
     pub resync_scopes_max: usize,
+    /// How often each scope is compared with the broker's newest position: a dropped message that no later one shows
+    /// is noticed within this, and a sweep.
+    pub check_interval_ms: u64,
 }
 
 impl Default for RouterConfig {
@@ -50,6 +61,7 @@ impl Default for RouterConfig {
             page_entries_max: 512,
             held_bytes_max: 1024 * 1024,
             resync_scopes_max: 512,
+            check_interval_ms: 30_000,
         }
     }
 }
@@ -63,9 +75,10 @@ pub struct Router {
     config: RouterConfig,
     scopes: HashMap<Scope, Interest>,
     reads: Reads,
+    checks: Checks,
     /// Scopes that nobody wants, by when to look at them again.
     lingering: VecDeque<(u64, Scope)>,
-    /// Scopes that wait for their turn after an outage.
+    /// Scopes that wait for their turn to be subscribed again.
     resync: VecDeque<Scope>,
     /// Scopes whose turn it is.
     resyncing: usize,
@@ -73,7 +86,12 @@ pub struct Router {
     is_up: bool,
     /// The broker was lost and not every scope is repaired. True at first.
     is_degraded: bool,
+    /// That it is degraded has been told. False at first: then the broker may be there in a moment.
+    is_told: bool,
+    /// Since the broker was lost.
+    isolation: Isolation,
     counts: RouterCounts,
+    doubts: Doubts,
 }
 
 impl Router {
@@ -82,16 +100,21 @@ impl Router {
     pub fn new(config: RouterConfig) -> Self {
         assert!(config.page_entries_max > 0, "a page has entries");
         assert!(config.resync_scopes_max > 0, "at least one scope is repaired at a time");
+        assert!(config.check_interval_ms > 0, "a period is more than nothing");
         Self {
             config,
             scopes: HashMap::new(),
             reads: Reads::default(),
+            checks: Checks::default(),
             lingering: VecDeque::new(),
             resync: VecDeque::new(),
             resyncing: 0,
             is_up: false,
             is_degraded: true,
+            is_told: false,
+            isolation: Isolation::default(),
             counts: RouterCounts::default(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -105,8 +128,15 @@ impl Router {
         after: Option<Position>,
         out: &mut Vec<Output>,
     ) {
-        let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
-        let interest = self.scopes.entry(scope.clone()).or_default();
+        let mut desk = Desk {
+            config: &self.config,
+            reads: &mut self.reads,
+            counts: &mut self.counts,
+            doubts: &mut self.doubts,
+            out: &mut *out,
+        };
+        let checks = &mut self.checks;
+        let interest = self.scopes.entry(scope.clone()).or_insert_with(|| Interest::new(checks.enter(&scope)));
         interest.join(shard, joiner, &scope, after, &mut desk);
         if !self.is_up {
             interest.tell_degraded(&scope, out);
@@ -131,27 +161,71 @@ impl Router {
         }
     }
 
+    /// Whether the broker is lost: what is published now stays on this instance, or is refused.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.isolation.is_on
+    }
+
+    /// Gives messages to the broker or, while that is away and if their family wants it, to the members on this
+    /// instance alone: at once, without positions, and with a gap for the scope when the broker is back.
+    pub fn publish(&mut self, publish: Publish, out: &mut Vec<Output>) -> Taken {
+        if !self.isolation.is_on {
+            out.push(Output::Command(Command::Publish(publish)));
+            return Taken::Asked;
+        }
+        let Publish { scope, mut messages, .. } = publish;
+        if self.config.policies.policy(scope.family()).on_isolation == OnIsolation::ReadOnly {
+            return Taken::ReadOnly;
+        }
+        let taken = self.isolation.take(&scope, &mut messages);
+        if taken != Taken::Local {
+            return taken;
+        }
+        self.counts.local += messages.len() as u64;
+        let shards = self.scopes.get(&scope).map(|interest| interest.shards).unwrap_or_default();
+        if !shards.is_empty() {
+            out.push(Output::Local { shards, scope, messages });
+        }
+        Taken::Local
+    }
+
+    /// A publish of this id is answered by nobody: it is not to stay on this instance until the broker can be asked.
+    pub fn doubt(&mut self, scope: Scope, id: Box<str>) {
+        self.isolation.doubt(scope, id);
+    }
+
     /// Takes what the broker said. `Published` is the business of whoever published.
     pub fn handle(&mut self, event: Event, now_ms: u64, out: &mut Vec<Output>) {
         match event {
             Event::Message { scope, envelope } => self.hear(&scope, envelope, out),
             Event::Subscribed(scope) => {
-                if let Some((scope, interest)) = self.scopes.get_key_value_mut(&scope) {
-                    let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
-                    interest.subscribed(scope, &mut desk);
-                }
+                let Some(interest) = self.scopes.get_mut(&scope) else { return };
+                let checked = if interest.fences <= 1 { self.checks.take_ahead(&scope) } else { None };
+                let mut desk = Desk {
+                    config: &self.config,
+                    reads: &mut self.reads,
+                    counts: &mut self.counts,
+                    doubts: &mut self.doubts,
+                    out: &mut *out,
+                };
+                interest.subscribed(&scope, checked, &mut desk);
+                self.resynced(&scope, out);
             }
+            Event::Lost(scope) => self.lose(&scope, out),
+            Event::Tops { ticket, result } => self.checked(ticket, result, out),
             Event::History { ticket, result } => {
                 let Some(scope) = self.reads.answered(ticket) else { return };
                 let Some(interest) = self.scopes.get_mut(&scope) else { return };
-                let mut desk =
-                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
+                let mut desk = Desk {
+                    config: &self.config,
+                    reads: &mut self.reads,
+                    counts: &mut self.counts,
+                    doubts: &mut self.doubts,
+                    out: &mut *out,
+                };
                 interest.answered(&scope, ticket, result, now_ms, &mut desk);
-                if interest.is_resyncing && interest.stream.live().is_some() {
-                    interest.is_resyncing = false;
-                    self.resyncing -= 1;
-                    self.resync_next(out);
-                }
+                self.resynced(&scope, out);
             }
             Event::Up => self.up(out),
             Event::Down(_) => self.down(out),
@@ -159,8 +233,8 @@ impl Router {
         }
     }
 
-    /// Lets go of scopes that nobody wanted for the linger time and asks failed questions again. To be called
-    /// a few times a second.
+    /// Lets go of scopes that nobody wanted for the linger time, asks failed questions again, and compares scopes with
+    /// the broker. To be called a few times a second.
     pub fn sweep(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         while self.lingering.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
             let (_, scope) = self.lingering.pop_front().expect("just seen");
@@ -168,7 +242,7 @@ impl Router {
             let due_ms = interest.idle_since_ms + self.config.linger_ms;
             if !interest.shards.is_empty() {
                 interest.is_lingering = false;
-            } else if due_ms > now_ms || !interest.stream.is_heard() {
+            } else if due_ms > now_ms || !interest.stream.is_heard() || interest.fences > 0 {
                 // Never unsubscribed unconfirmed: a late confirmation would be taken for that of the next subscribe.
                 self.lingering.push_back((due_ms.max(now_ms + 1), scope));
             } else {
@@ -179,10 +253,16 @@ impl Router {
         }
         while let Some((ticket, scope)) = self.reads.due(now_ms) {
             let Some(interest) = self.scopes.get_mut(&scope) else { continue };
-            let mut desk =
-                Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
+            let mut desk = Desk {
+                config: &self.config,
+                reads: &mut self.reads,
+                counts: &mut self.counts,
+                doubts: &mut self.doubts,
+                out: &mut *out,
+            };
             interest.ask_again(&scope, ticket, &mut desk);
         }
+        self.check(now_ms, out);
     }
 
     /// How many scopes are wanted or linger.
@@ -212,7 +292,13 @@ impl Router {
             self.counts.bad_envelopes += 1;
             return;
         };
-        let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
+        let mut desk = Desk {
+            config: &self.config,
+            reads: &mut self.reads,
+            counts: &mut self.counts,
+            doubts: &mut self.doubts,
+            out,
+        };
         interest.hear(scope, first, last, envelope, &mut desk);
     }
 
@@ -222,6 +308,14 @@ impl Router {
             self.down(out);
         }
         self.is_up = true;
+        // Before anything is repaired: a local message stands behind what was heard before the outage, and before
+        // everything that the repair brings.
+        for scope in self.isolation.end() {
+            let shards = self.scopes.get(&scope).map(|interest| interest.shards).unwrap_or_default();
+            if !shards.is_empty() {
+                out.push(Output::Isolated { shards, scope });
+            }
+        }
         self.scopes.values_mut().for_each(|interest| interest.is_resyncing = true);
         self.resync = self.in_order(|_| true).into();
         self.resync_next(out);
@@ -230,18 +324,53 @@ impl Router {
     fn down(&mut self, out: &mut Vec<Output>) {
         self.is_up = false;
         self.reads.forget_all();
+        self.checks.lose();
         self.lingering.clear();
         self.resync.clear();
         self.resyncing = 0;
-        if !std::mem::replace(&mut self.is_degraded, true) {
+        self.isolation.is_on = true;
+        self.is_degraded = true;
+        if !std::mem::replace(&mut self.is_told, true) {
             out.push(Output::Degraded { degraded: true });
         }
         self.scopes.retain(|_, interest| !interest.shards.is_empty());
-        self.scopes.values_mut().for_each(Interest::lose);
+        self.scopes.values_mut().for_each(Interest::lose_broker);
         for scope in self.in_order(Interest::has_joiners) {
             if let Some(interest) = self.scopes.get_mut(&scope) {
                 interest.tell_degraded(&scope, out);
             }
+        }
+    }
+
+    /// One scope's subscription has ended.
+    fn lose(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+        let Some(interest) = self.scopes.get_mut(scope) else { return };
+        if !interest.stream.is_heard() {
+            return; // That was an earlier one, given up since and asked for again.
+        }
+        self.counts.lost += 1;
+        interest.questions().for_each(|ticket| self.reads.forget(ticket));
+        interest.lose();
+        if interest.fences > 0 {
+            // Asked for again already.
+            interest.fences -= 1;
+            interest.stream.subscribe();
+            return;
+        }
+        if std::mem::replace(&mut interest.is_resyncing, true) {
+            self.resyncing -= 1;
+        }
+        self.resync.push_back(scope.clone());
+        self.resync_next(out);
+    }
+
+    /// A scope whose turn it was may be done.
+    fn resynced(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+        let Some(interest) = self.scopes.get_mut(scope) else { return };
+        if interest.is_resyncing && interest.stream.live().is_some() {
+            interest.is_resyncing = false;
+            self.resyncing -= 1;
+            self.resync_next(out);
         }
     }
 
@@ -257,6 +386,7 @@ impl Router {
     fn remove(&mut self, scope: &Scope) {
         let Some(interest) = self.scopes.remove(scope) else { return };
         interest.questions().for_each(|ticket| self.reads.forget(ticket));
+        self.checks.take_ahead(scope);
         if interest.is_resyncing && !interest.stream.is_unheard() {
             self.resyncing -= 1;
         }
@@ -266,7 +396,9 @@ impl Router {
     fn resync_next(&mut self, out: &mut Vec<Output>) {
         while self.resyncing < self.config.resync_scopes_max {
             let Some(scope) = self.resync.pop_front() else { break };
-            let Some(interest) = self.scopes.get_mut(&scope).filter(|interest| interest.is_resyncing) else { continue };
+            let interest =
+                self.scopes.get_mut(&scope).filter(|interest| interest.is_resyncing && interest.stream.is_unheard());
+            let Some(interest) = interest else { continue };
             if interest.shards.is_empty() {
                 self.remove(&scope);
                 continue;
@@ -275,7 +407,7 @@ impl Router {
             self.resyncing += 1;
         }
         if self.is_up && self.resyncing == 0 && self.resync.is_empty() && self.is_degraded {
-            self.is_degraded = false;
+            (self.is_degraded, self.is_told) = (false, false);
             out.push(Output::Degraded { degraded: false });
         }
     }

@@ -9,6 +9,9 @@
 //! The rule is anchored: what is heard while the history is read is held, and only what follows the history's
 //! top without a hole is handed on. Anything else is read again. (Checking only the held messages against each
 //! other loses one that was dropped between top and the first of them.)
+//!
+//! Where nothing is kept, what is held is all there is. The top of the history says how far it should reach, and a
+//! second confirmation of the subscription, the fence, that whatever has not come by then never will.
 
 use std::collections::VecDeque;
 
@@ -16,7 +19,7 @@ use bytes::Bytes;
 use wire::{GapReason, Position};
 
 use crate::broker::{History, Ticket};
-use crate::history::{Gap, judge, standing};
+use crate::history::{Gap, judge, over_ends, standing};
 
 /// Contiguity of one scope. Small: every scope of the instance has one.
 #[derive(Debug, Default)]
@@ -57,6 +60,12 @@ struct Sync {
     dropped: Option<Position>,
     /// The history must be read again, because of them.
     again: bool,
+    /// An answer that stands behind what has been heard, of a family that keeps nothing: it waits for the fence.
+    unjudged: Option<History>,
+    /// What is held ought to reach this history's top, and nothing else will come.
+    unkept: Option<History>,
+    /// The question was asked because a check found the broker elsewhere.
+    is_check: bool,
 }
 
 /// One envelope that waits for the history.
@@ -87,8 +96,14 @@ pub(crate) enum Absorbed {
     First,
     /// Its entries are what was missed. Without `more`, they reach its top.
     Missed { more: bool },
+    /// Nothing can be said before the fence.
+    Early,
     /// It does not continue what was handed on.
-    Broken(Gap),
+    Broken {
+        gap: Gap,
+        /// The last position that was heard and that Redis has lost, if that is why.
+        lost: Option<Position>,
+    },
 }
 
 /// What becomes of the held envelopes, one at a time.
@@ -98,6 +113,8 @@ pub(crate) enum Release {
     Deliver { envelope: Bytes, after: Position },
     /// There is a hole before the next one: read the history behind `after`.
     Hole { after: Position },
+    /// What lies in it was not kept, and goes missing. There may be a next one.
+    Gap(Gap),
     /// It was never stored; left out.
     Ghost,
     /// None is left, the stream is live.
@@ -140,6 +157,11 @@ impl Stream {
         sync.ticket.map(|ticket| (ticket, sync.after))
     }
 
+    /// Whether its history is read because of a check.
+    pub(crate) fn is_check(&self) -> bool {
+        matches!(&self.phase, Phase::Syncing(sync) if sync.is_check)
+    }
+
     /// The broker is asked for it.
     pub(crate) fn subscribe(&mut self) {
         debug_assert!(self.is_unheard(), "a scope is subscribed once until it is lost");
@@ -149,6 +171,12 @@ impl Stream {
     /// The broker lost it. What is held is forgotten: the history has it.
     pub(crate) fn lose(&mut self) {
         self.phase = Phase::Unheard;
+    }
+
+    /// The history that is asked for next is read because of a check.
+    pub(crate) fn check(&mut self) {
+        debug_assert!(self.live().is_some(), "only what is live is checked");
+        self.phase = Phase::Syncing(Box::new(Sync { is_check: true, ..Sync::default() }));
     }
 
     /// Its history is asked for behind `after`; from now on envelopes are held.
@@ -186,10 +214,22 @@ impl Stream {
         }
     }
 
-    /// The history arrived. `keeps_history` is false for families without one.
-    pub(crate) fn absorb(&mut self, history: &History, keeps_history: bool) -> Absorbed {
+    /// The fence was heard: the answer that waits for it.
+    pub(crate) fn take_unjudged(&mut self) -> Option<History> {
+        let Phase::Syncing(sync) = &mut self.phase else { return None };
+        sync.unjudged.take()
+    }
+
+    /// The history arrived. `keeps_history` is false for families without one; what those have held back is all there
+    /// is once it `is_fenced`.
+    pub(crate) fn absorb(&mut self, history: &History, keeps_history: bool, is_fenced: bool) -> Absorbed {
         let Phase::Syncing(sync) = &mut self.phase else { unreachable!("only a question is answered") };
         sync.ticket = None;
+        sync.unkept = None;
+        if !keeps_history && !is_fenced && self.top.is_some_and(|top| sync.is_early(top, history)) {
+            sync.unjudged = Some(history.clone());
+            return Absorbed::Early;
+        }
         let dropped = sync.dropped.take();
         sync.again = dropped.is_some_and(|dropped| dropped > history.top);
         let Some(top) = self.top else {
@@ -198,8 +238,9 @@ impl Stream {
         };
         // Heard, and lost by the failover that began the generation of the answer.
         let is_lost = |last: Position| last <= history.top && standing(last, history).is_err();
+        let lost = sync.held.iter().map(|held| held.last).chain(dropped).filter(|last| is_lost(*last)).max();
         let gap = match judge(top, history) {
-            Ok(()) if sync.held.iter().map(|held| held.last).chain(dropped).any(is_lost) => {
+            Ok(()) | Err(GapReason::Expired) if lost.is_some() => {
                 Gap { certain: true, ..Gap::new(Some(top), history.top, GapReason::Failover) }
             }
             Ok(()) => {
@@ -207,19 +248,37 @@ impl Stream {
                 self.top = Some(last.map_or(history.top, |entry| entry.position));
                 return Absorbed::Missed { more: history.more };
             }
-            Err(GapReason::Expired) if !keeps_history => Gap::new(Some(top), history.top, GapReason::NoHistory),
+            Err(GapReason::Expired) if !keeps_history => {
+                sync.unkept = Some(history.clone());
+                return Absorbed::Missed { more: false };
+            }
             Err(reason) => Gap::new(Some(top), history.top, reason),
         };
         self.top = Some(history.top);
-        Absorbed::Broken(gap)
+        let is_loss = matches!(gap.reason, GapReason::Failover | GapReason::UnknownPosition);
+        Absorbed::Broken { gap, lost: lost.max(Some(top)).filter(|_| is_loss) }
     }
 
     /// The next of the held envelopes, after [`Self::absorb`]. To be called until it says `Hole` or `Live`.
     pub(crate) fn release(&mut self) -> Release {
-        let (Phase::Syncing(sync), Some(top)) = (&mut self.phase, self.top) else { return Release::Live };
+        let (Phase::Syncing(sync), Some(mut top)) = (&mut self.phase, self.top) else { return Release::Live };
+        if let Some(unkept) = &sync.unkept {
+            top = over_ends(top, unkept);
+            self.top = Some(top);
+        }
+        let upto = sync.unkept.as_ref().map(|unkept| unkept.top);
         while let Some(held) = sync.held.front() {
             let place = place(top, held.first, held.last);
             let is_known = sync.held_when_asked > 0;
+            if let (Place::Hole, Some(upto)) = (&place, upto)
+                && !(is_known && held.first > upto)
+            {
+                let upto = upto.min(before(held.first));
+                if upto > top {
+                    self.top = Some(upto);
+                    return Release::Gap(Gap::new(Some(top), upto, GapReason::NoHistory));
+                }
+            }
             if matches!(place, Place::Hole) && !is_known {
                 return Release::Hole { after: top };
             }
@@ -235,6 +294,11 @@ impl Stream {
                 }
             }
         }
+        sync.unkept = None;
+        if let Some(upto) = upto.filter(|upto| *upto > top) {
+            self.top = Some(upto);
+            return Release::Gap(Gap::new(Some(top), upto, GapReason::NoHistory));
+        }
         if std::mem::take(&mut sync.again) {
             return Release::Hole { after: top };
         }
@@ -244,6 +308,18 @@ impl Stream {
 }
 
 impl Sync {
+    /// Whether messages up to the top of `history` may still be on their way: they are pushed in order, so what has
+    /// not come before one that stands there or behind it never will.
+    fn is_early(&self, top: Position, history: &History) -> bool {
+        let is_reached = |(index, held): (usize, &Held)| {
+            // Known when asked, and wholly behind the answer: never stored, so it shows nothing.
+            let is_ghost = index < self.held_when_asked && held.first > history.top;
+            held.last >= history.top && !is_ghost
+        };
+        let is_dropped = self.dropped.is_some_and(|dropped| dropped >= history.top);
+        judge(top, history) == Err(GapReason::Expired) && !is_dropped && !self.held.iter().enumerate().any(is_reached)
+    }
+
     fn hold(&mut self, first: Position, last: Position, envelope: &Bytes, bytes_max: usize) {
         if self.held_bytes + envelope.len() > bytes_max {
             self.held.clear();
@@ -255,6 +331,11 @@ impl Sync {
         self.held_bytes += envelope.len();
         self.held.push_back(Held { first, last, envelope: envelope.clone() });
     }
+}
+
+/// The position before `first`.
+fn before(first: Position) -> Position {
+    Position::new(first.generation, first.offset.saturating_sub(1))
 }
 
 fn place(top: Position, first: Position, last: Position) -> Place {

@@ -6,16 +6,26 @@ mod support {
     pub(crate) mod station;
 }
 
+mod conformance {
+    pub(crate) mod repair;
+}
+
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use conformance::repair::{
+    the_router_notices_that_the_last_message_was_dropped, the_router_repairs_an_interruption_without_a_gap,
+};
 use keyspace::Keyspace;
 use message_router::{
-    Broker, Command, Event, FamilyPolicy, Gap, Joiner, MemoryBroker, MemoryConfig, MemoryStore, Output, Policies,
-    Publish, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex, Start, judge,
+    Broker, BrokerError, Command, Draft, Event, FamilyPolicy, MemoryBroker, MemoryConfig, MemoryStore, Policies,
+    Publish, RedisBroker, RedisBrokerConfig, Stored, judge,
 };
-use redis_fixture::RedisServer;
+use redis_fixture::{RedisCluster, RedisServer};
+use redis_topology::Target;
 use support::station::{Heard, MESSAGE, Station, items};
 use tokio::time::timeout;
 use wire::{GapReason, InstanceId, Position, Scope, Timestamp};
@@ -93,8 +103,8 @@ impl Cluster for Redis {
     fn broker(&self) -> RedisBroker {
         let instance = InstanceId::parse("gw-1").expect("a name");
         let library = self.policies.library();
-        let url = format!("redis://127.0.0.1:{}", self.server.port());
-        let mut config = RedisBrokerConfig::new(&url, Keyspace::default(), instance, library).expect("it is a URL");
+        let target = Target::parse(&self.server.url()).expect("it is a URL");
+        let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, library);
         config.backoff_min_ms = 10;
         RedisBroker::new(config)
     }
@@ -112,9 +122,60 @@ impl Cluster for Redis {
     }
 }
 
+thread_local! {
+    /// One for all cases, since it takes seconds to form; each begins with it cleared.
+    static REDIS_CLUSTER: RefCell<Option<Rc<RefCell<RedisCluster>>>> = const { RefCell::new(None) };
+}
+
+struct Sharded {
+    nodes: Rc<RefCell<RedisCluster>>,
+    policies: Policies,
+}
+
+impl Cluster for Sharded {
+    type Broker = RedisBroker;
+
+    fn start(policies: &Policies) -> Self {
+        let nodes = REDIS_CLUSTER.with_borrow_mut(|kept| {
+            Rc::clone(kept.get_or_insert_with(|| Rc::new(RefCell::new(RedisCluster::start()))))
+        });
+        nodes.borrow().clear();
+        Self { nodes, policies: policies.clone() }
+    }
+
+    fn broker(&self) -> RedisBroker {
+        let instance = InstanceId::parse("gw-1").expect("a name");
+        let target = Target::parse(&self.nodes.borrow().url()).expect("it is a URL");
+        let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, self.policies.library());
+        config.backoff_min_ms = 10;
+        RedisBroker::new(config)
+    }
+
+    /// From all nodes: a listener that lost one would go on with the others.
+    async fn interrupt(&self, _: &Scope) {
+        for node in self.nodes.borrow().nodes() {
+            let killed: u64 = node.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            assert!(killed > 0, "there is a subscriber to be killed");
+        }
+    }
+
+    fn lose_everything(&mut self) {
+        self.nodes.borrow_mut().crash_and_restart();
+    }
+}
+
 /// Runs every case on every broker.
 macro_rules! conformance {
     ($($case:ident)*) => {
+        /// On one thread, one after the other.
+        #[tokio::test]
+        async fn redis_cluster() {
+            $(
+                eprintln!("on a cluster: {}", stringify!($case));
+                $case::<Sharded>().await;
+            )*
+            REDIS_CLUSTER.with_borrow_mut(|kept| drop(kept.take()));
+        }
         mod memory {
             $(#[tokio::test] async fn $case() { super::$case::<super::Memory>().await; })*
         }
@@ -130,6 +191,8 @@ conformance! {
     every_listener_hears_the_same_order_of_all_publishers
     publishes_keep_their_order_however_many_are_under_way
     a_batch_stands_at_consecutive_positions
+    an_id_is_stored_once
+    an_id_is_lost_with_its_message
     an_unused_scope_has_begun_its_first_generation
     what_is_heard_can_be_read
     topics_and_bytes_arrive_and_are_kept_unchanged
@@ -146,7 +209,11 @@ conformance! {
     a_store_that_lost_everything_does_not_know_its_positions
     an_empty_publish_is_refused
     an_interruption_is_told_and_nothing_is_subscribed_after_it
+    tops_are_told_in_the_order_asked
+    a_second_subscribe_is_confirmed_behind_all_that_came_before
+    a_broker_that_is_reset_forgets_what_was_on_its_way_and_begins_anew
     the_router_repairs_an_interruption_without_a_gap
+    the_router_notices_that_the_last_message_was_dropped
 }
 
 fn policies(change: impl Fn(&mut FamilyPolicy)) -> Policies {
@@ -205,12 +272,16 @@ async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
     for number in 0..50 {
         for (who, station) in stations.iter_mut().enumerate() {
             let ticket = station.ticket();
-            let messages = vec![(Box::from(format!("from-{who}-{number}")), MESSAGE.as_bytes().to_vec())];
-            station.broker.command(Command::Publish(Publish { ticket, scope: scope.clone(), messages }));
+            let messages = vec![Draft::new(format!("from-{who}-{number}"), MESSAGE.as_bytes().to_vec())];
+            station.broker.command(Command::Publish(Publish {
+                ticket,
+                scope: scope.clone(),
+                messages,
+                replicated: false,
+            }));
         }
     }
-    let mut orders = Vec::new();
-    for station in &mut stations {
+    let hear_all = async |station: &mut Station<C::Broker>| {
         let (mut heard, mut answers) = (Vec::new(), 0);
         while heard.len() < 150 || answers < 50 {
             match station.next().await {
@@ -220,8 +291,10 @@ async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
             }
         }
         assert_eq!(offsets(&heard), (1..=150).collect::<Vec<_>>());
-        orders.push(heard);
-    }
+        heard
+    };
+    let [a, b, c] = stations.as_mut_slice() else { panic!("three were started") };
+    let orders: [_; 3] = tokio::join!(hear_all(a), hear_all(b), hear_all(c)).into();
     assert_eq!(orders[0], orders[1]);
     assert_eq!(orders[0], orders[2]);
     for who in 0..3 {
@@ -238,16 +311,23 @@ async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
     // In bursts, so that some come while earlier ones wait to be sent, be the queue there as long as it may.
     for _ in 0..30 {
         for _ in 0..30 {
-            let messages = vec![(Box::from(""), MESSAGE.as_bytes().to_vec())];
+            let messages = vec![Draft::new("", MESSAGE.as_bytes().to_vec())];
             let ticket = station.ticket();
-            station.broker.command(Command::Publish(Publish { ticket, scope: scope.clone(), messages }));
+            station.broker.command(Command::Publish(Publish {
+                ticket,
+                scope: scope.clone(),
+                messages,
+                replicated: false,
+            }));
         }
         tokio::task::yield_now().await;
     }
     let mut answers = Vec::new();
     while answers.len() < 900 {
         match station.next().await {
-            Event::Published { ticket, result } => answers.push((ticket.0, result.expect("Redis is there").offset)),
+            Event::Published { ticket, result } => {
+                answers.push((ticket.0, result.expect("Redis is there").position.offset))
+            }
             event => panic!("{event:?}"),
         }
     }
@@ -266,6 +346,45 @@ async fn a_batch_stands_at_consecutive_positions<C: Cluster>() {
     let heard = station.hear_many(4).await;
     assert_eq!(offsets(&heard), [1, 2, 3, 4]);
     assert_eq!(heard.iter().map(|h| h.topic.as_str()).collect::<Vec<_>>(), ["", "a", "b", "c"]);
+}
+
+async fn an_id_is_stored_once<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut station, mut other) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/user:1");
+    station.subscribe(&scope).await;
+    let first = station.publish_once(&scope, &["a"]).await;
+    assert!(!first.duplicate);
+    let at = |offset| Position::new(first.position.generation, offset);
+    assert_eq!(first.position, at(1));
+    // Another gateway, and more than once: the id belongs to the scope.
+    for _ in 0..2 {
+        assert_eq!(other.publish_once(&scope, &["a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
+    }
+    // Each message of a batch by itself; the answer is about the last.
+    assert_eq!(station.publish_once(&scope, &["b", "", "b", "a", "c"]).await, Stored::at(at(4)));
+    assert_eq!(station.publish_once(&scope, &["c", "a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
+    assert_eq!(other.publish_once(&another_scope(), &["a"]).await.position.offset, 1, "another scope's id");
+    station.publish(&scope, &[("end", MESSAGE)]).await;
+    let heard = station.hear_many(5).await;
+    assert_eq!(offsets(&heard), [1, 2, 3, 4, 5], "nothing is heard twice, and no offset is left out");
+    let kept = station.read(&scope, Some(at(0)), 10).await;
+    assert_eq!((kept.entries.len(), kept.top), (5, at(5)));
+}
+
+fn another_scope() -> Scope {
+    scope("acme/user:2")
+}
+
+async fn an_id_is_lost_with_its_message<C: Cluster>() {
+    let mut cluster = C::start(&Policies::default());
+    let mut station = Station::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    let lost = station.publish_once(&scope, &["a"]).await;
+    cluster.lose_everything();
+    let mut station = Station::up(cluster.broker()).await;
+    let again = station.publish_once(&scope, &["a"]).await;
+    assert!(!again.duplicate && again.position != lost.position, "{again:?} after {lost:?}");
 }
 
 async fn an_unused_scope_has_begun_its_first_generation<C: Cluster>() {
@@ -451,8 +570,8 @@ async fn every_question_has_one_answer<C: Cluster>() {
             station.broker.command(Command::Read { ticket, scope, after: None, entries_max: 1 });
         } else {
             publishes.insert(ticket.0);
-            let messages = vec![(Box::from(""), MESSAGE.as_bytes().to_vec())];
-            station.broker.command(Command::Publish(Publish { ticket, scope, messages }));
+            let messages = vec![Draft::new("", MESSAGE.as_bytes().to_vec())];
+            station.broker.command(Command::Publish(Publish { ticket, scope, messages, replicated: false }));
         }
     }
     while !(reads.is_empty() && publishes.is_empty()) {
@@ -551,9 +670,9 @@ async fn an_empty_publish_is_refused<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut station = Station::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
-    assert!(station.try_publish(&scope, &[]).await.is_err());
+    assert!(matches!(station.try_publish(&scope, &[]).await, Err(BrokerError::Wrong(_))));
     let too_many = vec![("", MESSAGE); wire::BATCH_MESSAGES_MAX + 1];
-    assert!(station.try_publish(&scope, &too_many).await.is_err());
+    assert!(matches!(station.try_publish(&scope, &too_many).await, Err(BrokerError::Wrong(_))));
     assert_eq!(station.read(&scope, None, 1).await.top.offset, 0, "all or none");
     assert_eq!(station.publish(&scope, &too_many[1..]).await.offset, wire::BATCH_MESSAGES_MAX as u64);
 }
@@ -577,79 +696,60 @@ async fn an_interruption_is_told_and_nothing_is_subscribed_after_it<C: Cluster>(
     assert_eq!(listener.hear().await.topic, "heard");
 }
 
-/// A gateway as far as this crate goes: a broker, a router, and one member.
-struct Gateway<B> {
-    broker: B,
-    router: Router,
-    out: Vec<Output>,
-    seen: Vec<Position>,
-    gaps: Vec<Gap>,
-    downs: usize,
-    is_degraded: bool,
-}
-
-impl<B: Broker> Gateway<B> {
-    fn new(broker: B) -> Self {
-        let router = Router::new(RouterConfig { page_entries_max: 7, ..RouterConfig::default() });
-        let (out, seen, gaps) = (Vec::new(), Vec::new(), Vec::new());
-        Self { broker, router, out, seen, gaps, downs: 0, is_degraded: true }
-    }
-
-    async fn turn(&mut self) {
-        let deadline = Duration::from_secs(30);
-        let event = timeout(deadline, self.broker.next_event()).await.expect("the broker has something to tell");
-        self.downs += usize::from(matches!(event, Event::Down(_)));
-        self.router.handle(event, 0, &mut self.out);
-        for output in std::mem::take(&mut self.out) {
-            match output {
-                Output::Command(command) => self.broker.command(command),
-                Output::Deliver { scope, envelope, after, .. } => {
-                    let positions = items(scope.as_str().as_bytes(), &envelope).into_iter().map(|h| h.position);
-                    self.seen.extend(positions.filter(|position| *position > after));
-                }
-                Output::Replay { entries, .. } => self.seen.extend(entries.iter().map(|e| e.position)),
-                Output::Joined { joined, .. } if joined.start == Start::Degraded => {}
-                Output::Joined { joined, .. } => {
-                    assert_eq!((joined.start, joined.entries.len()), (Start::Fresh, 0));
-                    self.seen.extend(joined.upto);
-                }
-                Output::Gap { gap, .. } => self.gaps.push(gap),
-                Output::Degraded { degraded } => self.is_degraded = degraded,
-            }
-        }
-    }
-}
-
-async fn the_router_repairs_an_interruption_without_a_gap<C: Cluster>() {
+async fn a_broker_that_is_reset_forgets_what_was_on_its_way_and_begins_anew<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let scope = scope("acme/collection:42");
-    let mut gateway = Gateway::new(cluster.broker());
-    gateway.router.join(ShardIndex(0), Joiner(1), scope.clone(), None, &mut gateway.out);
-    while gateway.seen.is_empty() {
-        gateway.turn().await;
+    let mut listener = Station::up(cluster.broker()).await;
+    let (scope, fence) = (scope("acme/user:1"), scope("acme/user:2"));
+    listener.subscribe(&scope).await;
+    let mut publisher = Station::up(cluster.broker()).await;
+    publisher.publish(&scope, &[("stale", MESSAGE)]).await;
+    // The listener has not looked since; a message waits for it.
+    listener.broker.command(Command::Reset("the test says so".into()));
+    let reason = listener.until(|event| if let Event::Down(reason) = event { Some(reason) } else { None }).await;
+    assert_eq!(reason, "the test says so");
+    listener.until(|event| matches!(event, Event::Up).then_some(())).await;
+    listener.subscribe(&fence).await;
+    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&fence, &[("fresh", MESSAGE)]).await;
+    assert_eq!(listener.hear().await.topic, "fresh");
+}
+
+async fn tops_are_told_in_the_order_asked<C: Cluster>() {
+    let mut cluster = C::start(&policies(|policy| policy.history_entries_max = 0));
+    let mut station = Station::up(cluster.broker()).await;
+    let scopes = ["acme/user:1", "acme/user:unused", "acme/system", "other/user:1"].map(scope);
+    let one = station.publish(&scopes[0], &[("", MESSAGE)]).await;
+    let two = station.publish(&scopes[2], &[("", MESSAGE), ("", MESSAGE)]).await;
+    assert_eq!(station.tops(&scopes).await, [Some(one), None, Some(two), None]);
+    assert_eq!(station.tops(&scopes).await[1], None, "looking begins nothing");
+    let begun = station.read(&scopes[1], None, 1).await.top;
+    assert_eq!(station.tops(&scopes).await, [Some(one), Some(begun), Some(two), None]);
+    cluster.lose_everything();
+    let mut station = Station::up(cluster.broker()).await;
+    assert_eq!(station.tops(&scopes).await, [None; 4]);
+    assert_eq!(station.tops(&[]).await, []);
+}
+
+async fn a_second_subscribe_is_confirmed_behind_all_that_came_before<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let scope = scope("acme/user:1");
+    listener.subscribe(&scope).await;
+    for round in 1..=20 {
+        let last = publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+        listener.subscribe(&scope).await;
+        // Heard before the confirmation, so nothing is waited for.
+        let heard = listener.heard();
+        assert_eq!(heard.last().map(|heard| heard.position), Some(last), "round {round}");
     }
-    let mut last = gateway.seen[0];
-    for round in 1..=3 {
-        let mut publisher = Station::up(cluster.broker()).await;
-        for _ in 0..20 {
-            last = publisher.publish(&scope, &[("", MESSAGE)]).await;
-        }
-        while gateway.seen.last() != Some(&last) {
-            gateway.turn().await;
-        }
-        cluster.interrupt(&scope).await;
-        let mut publisher = Station::up(cluster.broker()).await;
-        for _ in 0..20 {
-            last = publisher.publish(&scope, &[("", MESSAGE)]).await;
-        }
-        while gateway.seen.last() < Some(&last) || gateway.is_degraded || gateway.downs < round {
-            gateway.turn().await;
-        }
-        last = *gateway.seen.last().expect("there are some");
-    }
-    assert_eq!(gateway.gaps, []);
-    assert_eq!(gateway.downs, 3);
-    let offsets: Vec<_> = gateway.seen.iter().map(|position| position.offset).collect();
-    assert_eq!(offsets, (0..offsets.len() as u64).collect::<Vec<_>>(), "every message once and in order");
-    assert!(offsets.len() > 120);
+    publisher.publish(&scope, &[("once", MESSAGE)]).await;
+    publisher.publish(&scope, &[("more", MESSAGE)]).await;
+    assert_eq!(listener.hear().await.topic, "once");
+    assert_eq!(listener.hear().await.topic, "more", "subscribed twice is not heard twice");
+    listener.broker.command(Command::Unsubscribe(scope.clone()));
+    let fence = self::scope("acme/user:fence");
+    listener.subscribe(&fence).await;
+    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&fence, &[("fence", MESSAGE)]).await;
+    assert_eq!(listener.hear().await.topic, "fence", "one unsubscribe ends it");
 }

@@ -1,18 +1,25 @@
 //! The Redis broker where only Redis can be: outages, half-dead connections, the wrong server, another library.
 //! What it shares with every broker is in `broker_conformance.rs`.
 
+#[path = "redis_broker/publishing.rs"]
+mod publishing;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::process::Command as Process;
 use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
-use message_router::{Broker, BrokerError, Command, Event, Policies, Publish, RedisBroker, RedisBrokerConfig, Ticket};
+use message_router::{
+    Broker, BrokerError, Command, Draft, Event, Gap, Joiner, Output, Policies, Publish, RedisBroker, RedisBrokerConfig,
+    Router, RouterConfig, ShardIndex, Stored, Ticket,
+};
 use redis::cmd;
 use redis_fixture::RedisServer;
+use redis_topology::Target;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
-use wire::{Envelope, InstanceId, Position, Scope};
+use wire::{Envelope, GapReason, InstanceId, Position, Scope};
 
 /// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -33,7 +40,7 @@ fn library() -> Library {
 
 fn config(url: &str) -> RedisBrokerConfig {
     let instance = InstanceId::parse("gw-1").unwrap();
-    let mut config = RedisBrokerConfig::new(url, Keyspace::default(), instance, library()).unwrap();
+    let mut config = RedisBrokerConfig::new(Target::parse(url).unwrap(), Keyspace::default(), instance, library());
     config.probe_interval_ms = PROBE_INTERVAL_MS;
     config.backoff_min_ms = 10;
     config.backoff_max_ms = 100;
@@ -81,8 +88,13 @@ async fn subscribe(broker: &mut RedisBroker, scope: &Scope) {
 }
 
 fn send(broker: &mut RedisBroker, ticket: u64, scope: &Scope) {
-    let messages = vec![("topic".into(), MESSAGE.to_vec())];
-    broker.command(Command::Publish(Publish { ticket: Ticket(ticket), scope: scope.clone(), messages }));
+    let messages = vec![Draft::new("topic", MESSAGE.to_vec())];
+    broker.command(Command::Publish(Publish {
+        ticket: Ticket(ticket),
+        scope: scope.clone(),
+        messages,
+        replicated: false,
+    }));
 }
 
 /// Publishes, and passes over messages heard meanwhile.
@@ -90,7 +102,7 @@ async fn publish(broker: &mut RedisBroker, scope: &Scope) -> Result<Position, Br
     send(broker, 1, scope);
     loop {
         if let Event::Published { ticket: Ticket(1), result } = next(broker).await {
-            return result;
+            return result.map(|stored| stored.position);
         }
     }
 }
@@ -101,7 +113,7 @@ async fn publish_and_hear(broker: &mut RedisBroker, scope: &Scope) -> Position {
     let (mut published, mut heard) = (None, None);
     while published.is_none() || heard.is_none() {
         match next(broker).await {
-            Event::Published { ticket: Ticket(1), result } => published = Some(result.unwrap()),
+            Event::Published { ticket: Ticket(1), result } => published = Some(result.unwrap().position),
             Event::Message { scope: name, envelope } if heard.is_none() => {
                 assert_eq!(name, scope.as_str());
                 heard = Some(Envelope::parse(&envelope).unwrap().first);
@@ -258,10 +270,24 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
         patient.reply_deadline_ms = 300;
         let mut broker = up(patient).await;
         signal(&server, "STOP");
-        assert_eq!(publish(&mut broker, &scope("user:7")).await, Err(BrokerError::Unknown));
+        let (scope, started) = (scope("user:7"), Instant::now());
+        send(&mut broker, 7, &scope);
+        assert!(broker.try_next_event().is_none(), "it is under way now");
+        send(&mut broker, 8, &scope);
+        for _ in 0..2 {
+            match next(&mut broker).await {
+                Event::Published { ticket: Ticket(7), result } => assert_eq!(result, Err(BrokerError::Unknown)),
+                // It waited behind the first, so nobody has to wonder.
+                Event::Published { ticket: Ticket(8), result } => {
+                    assert!(matches!(result, Err(BrokerError::Unavailable(_))), "{result:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "one deadline for both: {:?}", started.elapsed());
         signal(&server, "CONT");
         // It was carried out, in fact.
-        assert_eq!(publish(&mut broker, &scope("user:7")).await.unwrap().offset, 2);
+        assert_eq!(publish(&mut broker, &scope).await.unwrap().offset, 2);
     });
 }
 
@@ -295,7 +321,7 @@ fn a_flushed_library_is_loaded_by_the_call_that_misses_it() {
         let mut offsets = Vec::new();
         while offsets.len() < 50 {
             match next(&mut broker).await {
-                Event::Published { result, .. } => offsets.push(result.unwrap().offset),
+                Event::Published { result, .. } => offsets.push(result.unwrap().position.offset),
                 Event::Message { .. } => {}
                 other => panic!("{other:?}"),
             }
@@ -402,7 +428,8 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
             line.split(',').next().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(loads(), 1);
-        let newer = library().source().replace("VERSION,DIGEST=1,", "VERSION,DIGEST=2,");
+        let newer = library().source().replace("VERSION,DIGEST=2,", "VERSION,DIGEST=3,");
+        assert_ne!(newer, library().source());
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec(&mut server.connect()).unwrap();
         let _third = up(config(&server.url())).await;
         assert_eq!(loads(), 2);
@@ -466,10 +493,18 @@ fn the_documented_acl_is_enough() {
             cmd("ACL").arg(words).exec(&mut server.connect()).unwrap();
         }
         let url = format!("redis://gateway:PASSWORD@127.0.0.1:{}/", server.port());
-        let mut broker = up(config(&url)).await;
+        let mut all = config(&url);
+        (all.asks_replicas, all.replica_deadline_ms) = (true, 10);
+        let mut broker = up(all).await;
         let scope = scope("user:7");
         subscribe(&mut broker, &scope).await;
         let position = publish_and_hear(&mut broker, &scope).await;
+        assert!(!publishing::publish_replicated(&mut broker, &self::scope("user:9")).await.replicated);
+        let id = Draft { id: Some("a".into()), ..Draft::new("", MESSAGE.to_vec()) };
+        let (scope_8, messages) = (self::scope("user:8"), vec![id]);
+        broker.command(Command::Publish(Publish { ticket: Ticket(1), scope: scope_8, messages, replicated: false }));
+        let Event::Published { result, .. } = next(&mut broker).await else { panic!("not an answer") };
+        assert!(result.is_ok(), "{result:?}");
         broker.command(Command::Read { ticket: Ticket(2), scope, after: Some(position), entries_max: 1 });
         let Event::History { result, .. } = next(&mut broker).await else { panic!("not an answer") };
         assert_eq!(result.unwrap().top, position);
@@ -480,6 +515,10 @@ fn the_documented_acl_is_enough() {
         let mut call = cmd("FCALL");
         call.arg("tidegate_publish").arg(2).arg(&keys).arg("").arg(MESSAGE);
         call.exec(&mut publisher.get_connection().unwrap()).unwrap();
+        let mut once = cmd("FCALL");
+        once.arg("tidegate_publish_once").arg(4).arg(&keys);
+        once.arg(&["tidegate:{acme/user:8}:ids:0", "tidegate:{acme/user:8}:ids:1"]).arg("").arg(MESSAGE).arg("b");
+        once.exec(&mut publisher.get_connection().unwrap()).unwrap();
         // A family's upkeep as well.
         cmd("HSET").arg(keys[1]).arg("d").arg(0).arg("k").arg("1:1-1").exec(&mut server.connect()).unwrap();
         call.exec(&mut publisher.get_connection().unwrap()).unwrap();
@@ -552,4 +591,93 @@ impl Proxy {
     fn silence(&self, number: usize) {
         self.silenced.send(Some(number)).expect("connections watch");
     }
+}
+
+/// The stream and its metadata go away while a member sits on the scope, nothing is published, and no link breaks.
+#[test]
+fn what_was_erased_is_told_by_the_next_check() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        let mut router = Router::new(RouterConfig { check_interval_ms: 1_000, ..RouterConfig::default() });
+        let mut out = Vec::new();
+        router.handle(Event::Up, 0, &mut out);
+        router.join(ShardIndex(0), Joiner(1), scope.clone(), None, &mut out);
+        let meta = Keyspace::default().meta(&scope);
+        let (mut now_ms, mut gaps) = (0, Vec::new());
+        let erasures = [
+            cmd("FLUSHALL"),
+            cmd("PEXPIRE").arg(&meta).arg(1).clone(),
+            cmd("DEL").arg(&meta).arg(Keyspace::default().stream(&scope)).clone(),
+            // Set back, as by a failover to a replica that lacked the last write.
+            cmd("HSET").arg(&meta).arg(&["o", "0"]).clone(),
+        ];
+        for erase in &erasures {
+            let mut seen = Position::default();
+            send(&mut broker, 1, &scope);
+            let mut is_published = false;
+            while !is_published || seen.offset != 1 {
+                let commands = take(&mut out, &mut seen, &mut gaps);
+                commands.into_iter().for_each(|command| broker.command(command));
+                match next(&mut broker).await {
+                    Event::Published { .. } => is_published = true,
+                    event => router.handle(event, now_ms, &mut out),
+                }
+                take(&mut out, &mut seen, &mut gaps).into_iter().for_each(|command| broker.command(command));
+            }
+            assert_eq!(gaps, [], "nothing is missing yet");
+            erase.exec(&mut server.connect()).unwrap();
+            // Before that, a check would keep it.
+            while matches!(cmd("PTTL").arg(&meta).query::<i64>(&mut server.connect()), Ok(0..=1)) {}
+            while gaps.is_empty() {
+                now_ms += 1_000;
+                router.sweep(now_ms, &mut out);
+                take(&mut out, &mut seen, &mut gaps).into_iter().for_each(|command| broker.command(command));
+                router.handle(next(&mut broker).await, now_ms, &mut out);
+                take(&mut out, &mut seen, &mut gaps).into_iter().for_each(|command| broker.command(command));
+            }
+            let gap = gaps.pop().unwrap();
+            assert_eq!((gap.reason, gap.upto.offset, gap.certain), (GapReason::UnknownPosition, 0, false));
+        }
+    });
+}
+
+/// The commands among what the router wants; the rest is noted.
+fn take(out: &mut Vec<Output>, seen: &mut Position, gaps: &mut Vec<Gap>) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for output in out.drain(..) {
+        match output {
+            Output::Command(command) => commands.push(command),
+            Output::Deliver { envelope, .. } => *seen = Envelope::parse(&envelope).unwrap().first,
+            Output::Gap { gap, .. } => gaps.push(gap),
+            Output::Joined { joined, .. } => *seen = joined.upto.unwrap(),
+            Output::Replay { entries, .. } => *seen = entries.last().unwrap().position,
+            Output::Degraded { .. } | Output::Local { .. } | Output::Isolated { .. } => {}
+        }
+    }
+    commands
+}
+
+#[test]
+fn what_is_checked_is_not_forgotten() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        publish(&mut broker, &scope).await.unwrap();
+        let meta = Keyspace::default().meta(&scope);
+        let pttl = || cmd("PTTL").arg(&meta).query::<u64>(&mut server.connect()).unwrap();
+        let full = pttl();
+        let tops = async |broker: &mut RedisBroker| {
+            broker.command(Command::Tops { ticket: Ticket(7), scopes: vec![scope.clone()] });
+            let Event::Tops { result, .. } = next(broker).await else { panic!("not the answer") };
+            assert_eq!(result.unwrap()[0].unwrap().offset, 1);
+        };
+        tops(&mut broker).await;
+        assert!(pttl() <= full, "what is kept for longer is kept for as long");
+        cmd("PEXPIRE").arg(&meta).arg(60_000).exec(&mut server.connect()).unwrap();
+        tops(&mut broker).await;
+        assert!((Keyspace::META_KEPT_MS - 60_000..=Keyspace::META_KEPT_MS).contains(&pttl()), "{}", pttl());
+    });
 }

@@ -7,6 +7,11 @@ mod support {
     pub(crate) mod script;
 }
 
+mod scenarios {
+    mod hot_scope;
+    mod upkeep;
+}
+
 use bytes::Bytes;
 use message_router::{Event, RouterConfig};
 use support::script::{run, run_with, without_history};
@@ -231,10 +236,48 @@ fn r9_what_a_failover_lost_is_told_and_its_offsets_are_not_taken_for_old_ones() 
         subscribed                   | read 2 after 7-9
         history 2 top 8-2 earlier 7-6 has 8-1 8-2 | gap 0 after 7-9 upto 8-2 failover; recovered
         message 8-3                  | deliver 0 8-3 after 8-2
-        join 1 b after 7-6           | read 3 after 7-6
-        history 3 top 8-3 earlier 7-6 has 8-1 8-2 8-3 | joined b resumed upto 8-3 with 8-1 8-2 8-3
-        join 1 c after 7-8           | read 4 after 7-8
-        history 4 top 8-3 earlier 7-6 has 8-1 8-2 8-3 | joined c gap failover upto 8-3
+        join 1 b after 7-8           | joined b gap failover upto 8-3
+        join 1 c after 7-9           | read 3 after 7-9
+        history 3 top 8-3 earlier 7-6 has 8-1 8-2 8-3 | joined c gap failover upto 8-3
+        join 1 d after 8-1           | read 4 after 8-1
+        history 4 top 8-3 earlier 7-6 has 8-2 8-3 | joined d resumed upto 8-3 with 8-2 8-3
+    ");
+}
+
+/// Over to a replica that lacks the newest messages, and back before anything was published.
+#[test]
+fn what_comes_back_with_an_old_primary_is_not_told_again() {
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-6            | joined a fresh upto 7-6
+        message 7-7..7-9             | deliver 0 7-7..7-9 after 7-6
+        down                         | degraded
+        up                           | subscribe
+        subscribed                   | read 2 after 7-9
+        history 2 top 7-6            | gap 0 after 7-9 upto 7-6 unknown_position; recovered
+        down                         | degraded
+        up                           | subscribe
+        subscribed                   | read 3 after 7-6
+        history 3 top 8-1 earlier 7-9 has 7-7 7-8 7-9 8-1 | replay 0 8-1; recovered
+    ");
+}
+
+/// To Redis its history looks whole; that there was more, only who heard it knows.
+#[test]
+fn who_was_away_when_a_failover_lost_messages_is_told_too() {
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-6            | joined a fresh upto 7-6
+        message 7-7..7-9             | deliver 0 7-7..7-9 after 7-6
+        down                         | degraded
+        join 1 b after 7-6           | joined b degraded upto -
+        up                           | subscribe
+        subscribed                   | read 2 after 7-9
+        history 2 top 7-6            | gap 0+1 after 7-9 upto 7-6 unknown_position; joined b gap failover over 7-9 upto 7-6; recovered
+        join 1 c after 7-6           | joined c gap failover over 7-9 upto 7-6
+        join 1 d after 7-2           | joined d gap failover over 7-9 upto 7-6
     ");
 }
 
@@ -269,8 +312,7 @@ fn a_joiner_that_hears_of_a_failover_first_waits_for_the_scope() {
         history 1 top 7-9            | joined a fresh upto 7-9
         join 1 b after 7-5           | read 2 after 7-5
         history 2 top 8-1 earlier 7-6 has 7-6 8-1 | read 3 after 7-9
-        history 3 top 8-1 earlier 7-6 has 8-1 | gap 0+1 after 7-9 upto 8-1 failover; read 4 after 7-5
-        history 4 top 8-1 earlier 7-6 has 7-6 8-1 | joined b resumed upto 8-1 with 7-6 8-1
+        history 3 top 8-1 earlier 7-6 has 8-1 | gap 0+1 after 7-9 upto 8-1 failover; joined b gap failover upto 8-1
     ");
 }
 
@@ -484,7 +526,7 @@ fn what_retention_took_is_told() {
         subscribed                   | read 1 after 7-1
         history 1 top 7-5            | joined a gap no_history! upto 7-5
         message 7-7                  | read 2 after 7-5
-        history 2 top 7-7            | gap 0 after 7-5 upto 7-7 no_history!
+        history 2 top 7-7            | gap 0 after 7-5 upto 7-6 no_history!; deliver 0 7-7 after 7-6
         join 1 b after 7-7           | joined b resumed upto 7-7
         ",
     );
@@ -526,4 +568,79 @@ fn an_outage_is_repaired_scope_by_scope_and_told_twice_in_all() {
         history 10 top 9-0           | @user:5 joined e fresh upto 9-0; recovered
         ",
     );
+}
+
+#[test]
+fn without_the_broker_messages_stay_here_and_their_scope_is_told_before_it_is_repaired() {
+    let router = run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-5            | joined a fresh upto 7-5
+        @user:2 join 1 b             | @user:2 subscribe
+        @user:2 subscribed           | @user:2 read 2 after -
+        @user:2 history 2 top 7-1    | @user:2 joined b fresh upto 7-1
+        publish 1                    | publish 1; asked
+        down                         | degraded
+        publish 2                    | local 0 2; local
+        join 1 c after 7-4           | joined c degraded upto -
+        publish 1                    | local 0+1 1; local
+        up                           | isolated 0+1; subscribe; @user:2 subscribe
+        publish 1                    | publish 1; asked
+        subscribed                   | read 3 after 7-5
+        history 3 top 7-6 has 7-6    | replay 0+1 7-6; read 4 after 7-4
+        @user:2 subscribed           | @user:2 read 5 after 7-1
+        @user:2 history 5 top 7-1    | recovered
+        history 4 top 7-6 has 7-5 7-6 | joined c resumed upto 7-6 with 7-5 7-6
+        down                         | degraded
+        up                           | subscribe; @user:2 subscribe
+    ");
+    assert_eq!(router.counts().local, 3);
+}
+
+#[test]
+fn a_family_may_take_nothing_while_the_broker_is_away() {
+    run("
+        @system join 0 a             | @system subscribe
+        @system subscribed           | @system read 1 after -
+        @system history 1 top 7-5    | @system joined a fresh upto 7-5
+        down                         | degraded
+        @system publish 1            | readonly
+        up                           | @system subscribe
+        @system publish 1            | @system publish 1; asked
+    ");
+}
+
+#[test]
+fn a_broker_that_was_never_there_is_awaited_until_it_says_that_it_is_lost() {
+    run_with(
+        RouterConfig::default(),
+        "
+        publish 1                    | publish 1; asked
+        join 0 a                     | joined a degraded upto -
+        down                         | degraded
+        down                         |
+        publish 1                    | local 0 1; local
+        leave 0                      |
+        publish 1                    | local
+        join 1 b                     | joined b degraded upto -
+        up                           | isolated 1; subscribe
+        ",
+    );
+}
+
+#[test]
+fn who_comes_back_before_the_broker_does_is_told_of_what_stayed_here_meanwhile() {
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-5            | joined a fresh upto 7-5
+        down                         | degraded
+        leave 0                      |
+        publish 1                    | local
+        join 0 b after 7-5           | joined b degraded upto -
+        @user:2 publish 1            | local
+        up                           | isolated 0; subscribe
+        subscribed                   | read 2 after 7-5
+        history 2 top 7-5            | joined b resumed upto 7-5; recovered
+    ");
 }

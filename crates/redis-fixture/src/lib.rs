@@ -1,12 +1,20 @@
 //! A Redis of a test's own, on a free port of loopback, in memory unless asked otherwise.
 //!
 //! For tests alone: a failure to start is a panic that says what to install. This crate knows no names of ours.
+//! [`SentinelSet`] is a primary with a replica, and Sentinels that watch them;
+//! [`RedisCluster`] is three primaries that share the slots.
+
+mod cluster;
+mod sentinel;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use self::cluster::RedisCluster;
+pub use self::sentinel::SentinelSet;
 
 /// A loaded machine starts Redis in well under a second.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -21,11 +29,18 @@ pub struct RedisServer {
     port: u16,
     directory: PathBuf,
     arguments: Vec<String>,
+    /// `redis-sentinel` needs a file that it can write to.
+    sentinel: Option<String>,
 }
 
 impl RedisServer {
     /// Starts a server and waits until it answers. `arguments` are as on the command line of redis-server.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::launch(arguments, None)
+    }
+
+    /// Starts a server, or a Sentinel with this configuration.
+    fn launch(arguments: &[&str], sentinel: Option<String>) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let name = format!("tidegate-redis-{}-{number}", std::process::id());
@@ -33,14 +48,14 @@ impl RedisServer {
         std::fs::create_dir_all(&directory).expect("temporary files can be written");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let port = free_port();
-        let child = spawn(port, &directory, &arguments);
-        let mut server = Self { child, port, directory, arguments };
+        let child = spawn(port, &directory, &arguments, sentinel.as_deref());
+        let mut server = Self { child, port, directory, arguments, sentinel };
         for _ in 1..START_ATTEMPTS_MAX {
             if server.answers() {
                 return server;
             }
             server.port = free_port();
-            server.child = spawn(server.port, &server.directory, &server.arguments);
+            server.child = server.spawn();
         }
         server.wait_until_it_answers();
         server
@@ -71,8 +86,50 @@ impl RedisServer {
     }
 
     pub fn restart(&mut self) {
-        self.child = spawn(self.port, &self.directory, &self.arguments);
+        self.child = self.spawn();
         self.wait_until_it_answers();
+    }
+
+    /// Takes away what SAVE has written: a server that is started again begins empty.
+    pub fn remove_snapshot(&self) {
+        match std::fs::remove_file(self.directory.join("dump.rdb")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("the snapshot stays: {error}"),
+            _ => {}
+        }
+    }
+
+    fn spawn(&self) -> Child {
+        spawn(self.port, &self.directory, &self.arguments, self.sentinel.as_deref())
+    }
+
+    /// Stops answering, as a machine without its network does.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is a kill").success(), "the server is there to be signalled");
+    }
+
+    /// One command, past whatever is tested.
+    pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_command(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub fn try_command<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.try_connect()?)
+    }
+
+    /// A line of INFO, without its name.
+    pub fn info(&self, field: &str) -> Option<String> {
+        let text: String = self.try_command(&["INFO", "everything"]).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        Some(line.to_owned())
     }
 
     fn try_connect(&self) -> redis::RedisResult<redis::Connection> {
@@ -117,14 +174,36 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+fn spawn(port: u16, directory: &Path, arguments: &[String], sentinel: Option<&str>) -> Child {
+    let mut command = match sentinel {
+        None => {
+            let mut command = Command::new("redis-server");
+            command.args(["--save", "", "--appendonly", "no", "--enable-debug-command", "local"]);
+            command
+        }
+        Some(config) => {
+            let file = directory.join("sentinel.conf");
+            std::fs::write(&file, config).expect("temporary files can be written");
+            let mut command = Command::new("redis-server");
+            command.arg(file).arg("--sentinel");
+            command
+        }
+    };
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--dir", &directory.to_string_lossy(), "--logfile", "redis.log"])
-        .args(["--enable-debug-command", "local"])
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("this test needs redis-server 7.0 or later: install the package redis-server")
+}
+
+/// Waits for something that takes Redis a while, and says what if it does not come.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + START_DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} takes too long");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::binary::split_binary;
 use crate::error_code::ErrorCode;
-use crate::limits::{CHANNELS_PER_CONNECTION_MAX, CORRELATION_ID_BYTES_MAX};
+use crate::id::SessionId;
+use crate::limits::{CHANNELS_PER_CONNECTION_MAX, CORRELATION_ID_BYTES_MAX, PUBLISH_ID_BYTES_MAX};
 use crate::message::{MessageDraft, check_timestamp, check_type};
 use crate::object::Object;
 use crate::position::Position;
@@ -28,6 +29,8 @@ pub enum ClientBody<'a> {
     Hello {
         /// A token, unless the upgrade carried one.
         token: Option<Cow<'a, str>>,
+        /// The session that goes on with this connection; without it, a new one.
+        session_id: Option<SessionId>,
         /// What to subscribe to, and from where.
         channels: Vec<Resume<'a>>,
     },
@@ -42,8 +45,17 @@ pub enum ClientBody<'a> {
     Publish {
         /// Where to.
         channel: Cow<'a, str>,
+        /// The client's own name for the message: a second one of this name is not stored again for a while.
+        id: Option<Cow<'a, str>>,
         /// What.
         message: MessageDraft<'a>,
+    },
+    /// Everything of the channel's scope that was sent to this client, up to here, has been dealt with.
+    Receipt {
+        /// One that the client holds.
+        channel: Cow<'a, str>,
+        /// Of the last message dealt with, or of a `position` frame.
+        position: Position,
     },
     /// A new token for the same identity.
     Refresh {
@@ -89,6 +101,8 @@ struct RawFrame<'a> {
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
     #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     timestamp: Option<Cow<'a, str>>,
     #[serde(borrow)]
     correlation_id: Option<Cow<'a, str>>,
@@ -101,6 +115,8 @@ struct RawFrame<'a> {
 struct RawHello<'a> {
     #[serde(borrow)]
     token: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     channels: Vec<Object<RawResume<'a>>>,
 }
@@ -192,6 +208,12 @@ impl<'a> ClientFrame<'a> {
             }),
             "unsubscribe" => ClientBody::Unsubscribe { channel: raw.wanted_channel()? },
             "publish" => read_publish(&raw, binary)?,
+            "receipt" => ClientBody::Receipt {
+                channel: raw.wanted_channel()?,
+                position: raw
+                    .read_position(raw.position.as_deref())?
+                    .ok_or_else(|| raw.bad(ErrorCode::InvalidField, "receipt needs the field \"position\""))?,
+            },
             "refresh" => {
                 let refresh: RawRefresh<'a> = raw.read_payload(r#"{"token": "…"}"#)?;
                 ClientBody::Refresh { token: refresh.token }
@@ -201,7 +223,7 @@ impl<'a> ClientFrame<'a> {
             other => {
                 let other: String = other.chars().take(64).collect();
                 let message = format!(
-                    "clients do not send {other:?}; they send hello, subscribe, unsubscribe, publish, refresh, ping and pong"
+                    "clients do not send {other:?}; they send hello, subscribe, unsubscribe, publish, receipt, refresh, ping and pong"
                 );
                 return Err(raw.bad(ErrorCode::UnknownType, message));
             }
@@ -264,7 +286,13 @@ fn said(error: &serde_json::Error) -> String {
 }
 
 fn read_hello<'a>(raw: &RawFrame<'a>) -> Result<ClientBody<'a>, BadFrame> {
-    let hello: RawHello<'a> = raw.read_payload(r#"{"token": "…", "channels": [{"channel": "…", "position": "…"}]}"#)?;
+    let hello: RawHello<'a> =
+        raw.read_payload(r#"{"token": "…", "session_id": "…", "channels": [{"channel": "…", "position": "…"}]}"#)?;
+    let session_id = hello.session_id.as_deref().map(|text| {
+        let problem = || raw.bad(ErrorCode::InvalidField, "a session_id is 32 hexadecimal digits, as welcome gave it");
+        SessionId::parse(text).ok_or_else(problem)
+    });
+    let session_id = session_id.transpose()?;
     if hello.channels.len() > CHANNELS_PER_CONNECTION_MAX {
         let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
         return Err(raw.bad(ErrorCode::TooManyChannels, message));
@@ -274,7 +302,7 @@ fn read_hello<'a>(raw: &RawFrame<'a>) -> Result<ClientBody<'a>, BadFrame> {
         let position = raw.read_position(entry.position.as_deref())?;
         channels.push(Resume { channel: entry.channel, position });
     }
-    Ok(ClientBody::Hello { token: hello.token, channels })
+    Ok(ClientBody::Hello { token: hello.token, session_id, channels })
 }
 
 fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<ClientBody<'a>, BadFrame> {
@@ -283,6 +311,9 @@ fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<Clie
     if let Some(text) = raw.timestamp.as_deref() {
         check_timestamp(text).map_err(|e| raw.bad(ErrorCode::InvalidField, e.to_string()))?;
     }
+    if raw.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > PUBLISH_ID_BYTES_MAX) {
+        return Err(raw.bad(ErrorCode::InvalidField, format!("an id has 1 to {PUBLISH_ID_BYTES_MAX} bytes")));
+    }
     let message = MessageDraft {
         kind,
         payload: raw.payload,
@@ -290,5 +321,5 @@ fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<Clie
         timestamp: raw.timestamp.clone(),
         correlation_id: raw.correlation_id.clone(),
     };
-    Ok(ClientBody::Publish { channel: raw.wanted_channel()?, message })
+    Ok(ClientBody::Publish { channel: raw.wanted_channel()?, id: raw.id.clone(), message })
 }

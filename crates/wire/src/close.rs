@@ -31,6 +31,8 @@ pub enum Close {
     HelloTimeout = 4003,
     /// More frames than the connection's rate, for longer than its burst.
     RateLimited = 4004,
+    /// Its user or tenant has as many connections as it may.
+    TooManyConnections = 4005,
     /// No token, or one that is not valid here.
     Unauthenticated = 4500,
     /// The token belongs to another tenant than the path.
@@ -39,11 +41,15 @@ pub enum Close {
     WrongOrigin = 4502,
     /// The client does not speak `tidegate.v1`.
     WrongSubprotocol = 4503,
+    /// Its user has connected elsewhere, with the same session or with one more than it may have.
+    Replaced = 4504,
+    /// An operator closed it.
+    Kicked = 4505,
 }
 
 impl Close {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Normal,
         Self::ProtocolError,
         Self::InvalidUtf8,
@@ -56,10 +62,13 @@ impl Close {
         Self::TokenExpired,
         Self::HelloTimeout,
         Self::RateLimited,
+        Self::TooManyConnections,
         Self::Unauthenticated,
         Self::WrongTenant,
         Self::WrongOrigin,
         Self::WrongSubprotocol,
+        Self::Replaced,
+        Self::Kicked,
     ];
 
     /// The code on the wire.
@@ -84,10 +93,13 @@ impl Close {
             Self::TokenExpired => "token expired",
             Self::HelloTimeout => "no token in time",
             Self::RateLimited => "too many messages",
+            Self::TooManyConnections => "too many connections",
             Self::Unauthenticated => "token missing or not valid",
             Self::WrongTenant => "token is for another tenant",
             Self::WrongOrigin => "origin not allowed",
             Self::WrongSubprotocol => "speak tidegate.v1",
+            Self::Replaced => "connected elsewhere",
+            Self::Kicked => "disconnected by an operator",
         }
     }
 

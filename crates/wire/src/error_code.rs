@@ -29,6 +29,8 @@ pub enum ErrorCode {
     RateLimited,
     /// More channels than one connection may hold.
     TooManyChannels,
+    /// More connections than its user or tenant may have.
+    TooManyConnections,
     /// The connection holds this channel already.
     AlreadySubscribed,
     /// The connection does not hold this channel.
@@ -43,7 +45,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::UnknownType,
         Self::InvalidField,
@@ -57,6 +59,7 @@ impl ErrorCode {
         Self::TooBig,
         Self::RateLimited,
         Self::TooManyChannels,
+        Self::TooManyConnections,
         Self::AlreadySubscribed,
         Self::NotSubscribed,
         Self::Unavailable,
@@ -85,6 +88,7 @@ impl ErrorCode {
             Self::TooBig => "too_big",
             Self::RateLimited => "rate_limited",
             Self::TooManyChannels => "too_many_channels",
+            Self::TooManyConnections => "too_many_connections",
             Self::AlreadySubscribed => "already_subscribed",
             Self::NotSubscribed => "not_subscribed",
             Self::Unavailable => "unavailable",
@@ -96,6 +100,9 @@ impl ErrorCode {
     /// Whether the same frame, sent again later, may succeed.
     #[must_use]
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Unavailable | Self::Unknown | Self::Internal)
+        matches!(
+            self,
+            Self::RateLimited | Self::TooManyConnections | Self::Unavailable | Self::Unknown | Self::Internal
+        )
     }
 }

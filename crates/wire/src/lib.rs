@@ -37,7 +37,7 @@ pub use envelope::{BadEnvelope, Envelope, EnvelopeItems};
 pub use error_code::ErrorCode;
 pub use id::{BadName, InstanceId, Name, SessionId, TenantId, UserId};
 pub use limits::*;
-pub use message::{BadMessage, Message, MessageDraft};
+pub use message::{BadMessage, Message, MessageDraft, message_place};
 pub use position::{BadPosition, Position};
 pub use server_frame::{AckLevel, GapReason, ServerFrame, Welcome};
 pub use timestamp::Timestamp;

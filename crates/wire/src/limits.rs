@@ -8,6 +8,8 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const TYPE_BYTES_MAX: usize = 128;
 /// Longest `correlation_id`, in bytes.
 pub const CORRELATION_ID_BYTES_MAX: usize = 128;
+/// Longest `id` of a publish, in bytes.
+pub const PUBLISH_ID_BYTES_MAX: usize = 128;
 /// Most channels one connection may hold, and most that one `hello` may name.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 256;
 /// Longest token accepted in any of its four places, in bytes.

@@ -17,7 +17,7 @@ use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// The `type`s of control frames, which a message may not take.
-const CONTROL_TYPES: [&str; 18] = [
+const CONTROL_TYPES: [&str; 19] = [
     "hello",
     "welcome",
     "subscribe",
@@ -27,6 +27,7 @@ const CONTROL_TYPES: [&str; 18] = [
     "publish",
     "ack",
     "error",
+    "receipt",
     "refresh",
     "refreshed",
     "ping",
@@ -236,6 +237,46 @@ impl<'a> Message<'a> {
         out.extend_from_slice(binary);
         frame.finish(Opcode::Binary)
     }
+}
+
+/// The channel of a message's frame, and its position if it has one, read back from where [`Message::encode`] put
+/// them. None for every other frame.
+///
+/// ```
+/// use wire::{Encoded, Families, Message, Opcode, Position, TenantId, Timestamp, message_place};
+/// let channel = Families::default().parse_channel(&TenantId::default(), "system:news").unwrap();
+/// let message = Message::parse(br#"{"type":"news","correlation_id":"\"}"}"#).unwrap();
+/// let at = Some(Position::new(7, 2));
+/// let frame = message.encode(&channel.scope, channel.topic(), Timestamp(0), at);
+/// assert_eq!(message_place(&frame), Some(("system:news", at)));
+/// assert_eq!(message_place(&Encoded::new(Opcode::Text, br#"{"type":"gap","channel":"system:news"}"#)), None);
+/// ```
+#[must_use]
+pub fn message_place(frame: &Encoded) -> Option<(&str, Option<Position>)> {
+    let payload = frame.payload();
+    let header = match frame.bytes()[0] & 0x0F {
+        0x1 => payload,
+        0x2 => split_binary(payload)?.0,
+        _ => return None,
+    };
+    let rest = header.strip_prefix(br#"{"type":""#)?;
+    let (kind, rest) = rest.split_at(quote(rest)?);
+    let rest = rest.strip_prefix(br#"","channel":""#)?;
+    if CONTROL_TYPES.iter().any(|control| control.as_bytes() == kind) {
+        return None;
+    }
+    let channel = std::str::from_utf8(&rest[..quote(rest)?]).ok()?;
+    let position = header.strip_suffix(br#""}"#).and_then(|head| {
+        // A quote in a text stands behind a backslash, so this cannot be the end of a correlation id.
+        let start = head.iter().rposition(|byte| *byte == b'"')?;
+        let text = head[..start].ends_with(br#","position":"#).then_some(&head[start + 1..])?;
+        std::str::from_utf8(text).ok()?.parse().ok()
+    });
+    Some((channel, position))
+}
+
+fn quote(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'"')
 }
 
 /// A message type: 1 to [`TYPE_BYTES_MAX`] letters, digits and `_ . : -`, and none of the control types.

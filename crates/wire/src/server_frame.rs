@@ -40,6 +40,17 @@ pub enum ServerFrame<'a> {
         position: Option<Position>,
         /// What is true of it.
         level: AckLevel,
+        /// It had been published before under the same id: nothing was stored now.
+        duplicate: bool,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// A receipt was taken. It is written down within a second.
+    Receipt {
+        /// As the client named it.
+        channel: &'a str,
+        /// As the client gave it.
+        position: Position,
         /// The client's id.
         correlation_id: Option<&'a str>,
     },
@@ -108,22 +119,29 @@ pub enum ServerFrame<'a> {
 /// What an `ack` says of a message. Never more than is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AckLevel {
+    /// The broker has stored it, and so has at least one replica.
+    Replicated,
     /// The broker has stored it, as safely as it stores anything, and has begun to send it out.
     Durable,
     /// The broker has begun to send it out; the channel's family keeps nothing.
     Published,
+    /// The broker cannot be reached. The members on the publisher's own instance get it, nobody else, and it is not
+    /// kept.
+    Local,
 }
 
 impl AckLevel {
     /// Every level, for documents and tests.
-    pub const ALL: [Self; 2] = [Self::Durable, Self::Published];
+    pub const ALL: [Self; 4] = [Self::Replicated, Self::Durable, Self::Published, Self::Local];
 
     /// The level as it stands in the frame.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Replicated => "replicated",
             Self::Durable => "durable",
             Self::Published => "published",
+            Self::Local => "local",
         }
     }
 }
@@ -162,12 +180,23 @@ pub enum GapReason {
     NoHistory,
     /// The history could not be read.
     Unreadable,
+    /// The instance was cut off from Redis, and messages travelled within it alone.
+    Isolated,
+    /// The client took them too slowly, and its family keeps only the newest for such a client.
+    Slow,
 }
 
 impl GapReason {
     /// Every reason, for documents and tests.
-    pub const ALL: [Self; 5] =
-        [Self::Expired, Self::Failover, Self::UnknownPosition, Self::NoHistory, Self::Unreadable];
+    pub const ALL: [Self; 7] = [
+        Self::Expired,
+        Self::Failover,
+        Self::UnknownPosition,
+        Self::NoHistory,
+        Self::Unreadable,
+        Self::Isolated,
+        Self::Slow,
+    ];
 
     /// The reason as it stands in the frame.
     #[must_use]
@@ -178,6 +207,8 @@ impl GapReason {
             Self::UnknownPosition => "unknown_position",
             Self::NoHistory => "no_history",
             Self::Unreadable => "unreadable",
+            Self::Isolated => "isolated",
+            Self::Slow => "slow",
         }
     }
 }
@@ -206,6 +237,8 @@ struct SubscribedPayload {
 #[derive(Serialize)]
 struct AckPayload {
     level: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
 }
 
 #[derive(Serialize)]
@@ -262,8 +295,12 @@ impl ServerFrame<'_> {
             Self::Unsubscribed { channel, correlation_id } => {
                 shape::<()>("unsubscribed", Some(channel), None, *correlation_id, None)
             }
-            Self::Ack { channel, position, level, correlation_id } => {
-                shape("ack", Some(channel), Some(AckPayload { level: level.as_str() }), *correlation_id, *position)
+            Self::Ack { channel, position, level, duplicate, correlation_id } => {
+                let payload = AckPayload { level: level.as_str(), duplicate: *duplicate };
+                shape("ack", Some(channel), Some(payload), *correlation_id, *position)
+            }
+            Self::Receipt { channel, position, correlation_id } => {
+                shape::<()>("receipt", Some(channel), None, *correlation_id, Some(*position))
             }
             Self::Error { code, message, channel, retry_after_ms, correlation_id } => {
                 let (retryable, retry_after_ms) = (code.retryable(), *retry_after_ms);

@@ -5,6 +5,7 @@
 
 mod autobahn;
 mod browser;
+mod chaos;
 mod compose;
 mod haproxy;
 mod rust;
@@ -35,6 +36,11 @@ pub(crate) const LANES: &[Lane] = &[
         name: "browser",
         about: "two pages in Chromium, through HAProxy, over an instance's death",
         run: browser::run,
+    },
+    Lane {
+        name: "chaos",
+        about: "a real cluster is broken in sixteen ways, and nothing is lost in silence",
+        run: chaos::run,
     },
     Lane { name: "compose", about: "docker-compose.yml is valid and describes the same cluster", run: compose::run },
 ];
@@ -116,7 +122,7 @@ mod tests {
     fn an_unknown_lane_is_answered_with_the_lanes() {
         assert_eq!(
             names(&["--only", "unit"]).unwrap_err(),
-            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, browser, compose"
+            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, browser, chaos, compose"
         );
         assert!(names(&["--only"]).unwrap_err().starts_with("--only wants the name of a lane"));
         assert!(names(&["rust"]).unwrap_err().starts_with("`test` does not know `rust`"));

@@ -4,11 +4,13 @@
 //!   main ─▶ lane     test: each lane brings its needs, runs, and is told in one table
 //!        ─▶ cluster  Redis + three gateways + HAProxy on free loopback ports
 //!        ─▶ tidy     the rules of this repository, each one a function over source text
+//!        ─▶ chaos    faults in a real cluster, judged from outside
 //!        ─▶ bench    release builds, then the load generator's own benchmark
 //! ```
 //!
 //! This crate does not know the gateway: it starts programs and reads source text.
 
+mod chaos;
 mod cluster;
 mod failure;
 mod http;
@@ -30,6 +32,9 @@ Usage: cargo xtask <command>
   test [--only LANE]...   run every test, or only the named lanes; installs what is missing by package name
   cluster                 Redis, three gateways and HAProxy on free loopback ports; Ctrl-C ends all of it
   bench [ARGS]...         release builds, then `loadtest bench` with ARGS: prints the budgets beside what was measured
+  chaos [ARGS]...         breaks a real cluster in every way, --runs N times each, and judges what was heard; then the
+                          long run of the simulation. --fault NAME for one fault, --seconds S for longer load;
+                          --mutants [WORD]... plants bugs instead, each of which must be caught
   tidy                    the rules of this repository alone, in a second
   help                    this text
 
@@ -56,12 +61,15 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         "test" => lane::run(&lane::select(rest)?),
         "cluster" => no_arguments(command, rest).and_then(|()| cluster::run()),
         "bench" => bench(rest),
+        "chaos" => chaos::run(rest),
         "tidy" => no_arguments(command, rest).and_then(|()| tidy::run()),
         "help" | "-h" | "--help" => {
             print_help();
             Ok(())
         }
-        unknown => Err(Failure::new(format!("no command `{unknown}`; there are test, cluster, bench, tidy and help"))),
+        unknown => {
+            Err(Failure::new(format!("no command `{unknown}`; there are test, cluster, bench, chaos, tidy and help")))
+        }
     }
 }
 

@@ -127,3 +127,17 @@ fn too_many_removals_become_a_rewrite() {
     assert!(directory.take_rewrite());
     assert_eq!(directory.take(ANY), [RowChange::Put(session(0), row("alice"))]);
 }
+
+#[test]
+fn who_came_first_is_told_first() {
+    let directory = Directory::default();
+    let came = [5, 3, 9, 1, 7];
+    let mut seats = came.map(|n| Some(directory.connect(session(n), row("alice"))));
+    let told = |changes: Vec<RowChange>| changes.iter().map(RowChange::session).collect::<Vec<_>>();
+    assert_eq!(told(directory.take(2)), [session(5), session(3)]);
+    directory.disconnect(seats[2].take().unwrap());
+    let _again = directory.connect(session(9), row("alice"));
+    assert_eq!(told(directory.take(ANY)), [session(1), session(7), session(9)], "it has come again");
+    directory.rewrite();
+    assert_eq!(told(directory.take(ANY)), [session(5), session(3), session(1), session(7), session(9)]);
+}

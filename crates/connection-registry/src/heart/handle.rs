@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::directory::Directory;
 use crate::instance::Instance;
 use crate::lease::LeaseState;
+use crate::limits::Closing;
 use crate::roster::Peer;
 
 /// This instance and the others, as of the last look at the store.
@@ -30,6 +31,8 @@ pub struct HeartHandle {
     pub peers: watch::Receiver<Peers>,
     /// Told of every connection and its end.
     pub directory: Arc<Directory>,
+    /// Sessions that are to be closed here. One that has gone meanwhile is none of anybody's business.
+    pub closing: mpsc::UnboundedReceiver<Closing>,
     pub(super) stop: oneshot::Sender<()>,
     pub(super) task: JoinHandle<()>,
 }

@@ -21,7 +21,7 @@ impl Clock {
 
 fn held(clock: &Clock) -> Lease {
     let mut lease = lease();
-    lease.granted(Token::new("a"), clock.at(0), clock.at(10));
+    lease.granted(Token::from_store("a"), clock.at(0), clock.at(10));
     lease
 }
 
@@ -32,11 +32,11 @@ fn a_lease_is_counted_from_before_the_asking() {
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Starting));
     assert_eq!(lease.ask(), Ask::Acquire);
     // Asked at 0, answered at 900: the 900 ms are not ours.
-    lease.granted(Token::new("a"), clock.at(0), clock.at(900));
+    lease.granted(Token::from_store("a"), clock.at(0), clock.at(900));
     assert_eq!(lease.deadline(), Some(clock.at(5_400)));
-    assert_eq!(lease.held(clock.at(5_399)), Some(Token::new("a")));
+    assert_eq!(lease.held(clock.at(5_399)), Some(Token::from_store("a")));
     assert_eq!(lease.held(clock.at(5_400)), None);
-    assert_eq!(lease.ask(), Ask::Renew(Token::new("a")));
+    assert_eq!(lease.ask(), Ask::Renew(Token::from_store("a")));
 }
 
 #[test]
@@ -95,15 +95,15 @@ fn isolated_and_back_with_the_same_lease_or_a_new_one() {
     lease.tick(clock.at(5_450));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Unrenewed));
     // The store may still know it: ask for that first.
-    assert_eq!(lease.ask(), Ask::Renew(Token::new("a")));
+    assert_eq!(lease.ask(), Ask::Renew(Token::from_store("a")));
     // A renewal that would already be over again changes nothing.
     lease.renewed(clock.at(100), clock.at(5_500));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Unrenewed));
     lease.refused(Refusal::Expired, clock.at(30_000));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Forgotten));
     assert_eq!(lease.ask(), Ask::Acquire);
-    lease.granted(Token::new("b"), clock.at(30_001), clock.at(30_002));
-    assert_eq!(lease.held(clock.at(30_003)), Some(Token::new("b")));
+    lease.granted(Token::from_store("b"), clock.at(30_001), clock.at(30_002));
+    assert_eq!(lease.held(clock.at(30_003)), Some(Token::from_store("b")));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_name_in_use_is_not_ours() {
 fn without_redis_the_lease_is_always_held() {
     let clock = Clock::new();
     let mut lease = Lease::new(None, Duration::from_millis(600));
-    lease.granted(Token::new("a"), clock.at(0), clock.at(0));
+    lease.granted(Token::from_store("a"), clock.at(0), clock.at(0));
     lease.tick(clock.at(1_000_000_000));
     assert!(lease.state().is_held(clock.at(1_000_000_000)));
     assert_eq!(lease.deadline(), None);

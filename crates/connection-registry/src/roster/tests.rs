@@ -147,3 +147,26 @@ fn a_store_that_forgot_everybody_buries_nobody() {
     assert_eq!(watch.look(4, all(2)), []);
     assert_eq!(watch.statuses(), [("a", Status::Up), ("b", Status::Up), ("c", Status::Up)]);
 }
+
+#[test]
+fn the_dead_are_named_until_the_store_forgets_them_and_nobody_while_in_doubt() {
+    let mut watch = Watch::new();
+    let beats = |second| vec![beat("a", 1, second), beat("b", 1, second), beat("c", 1, second), beat("x", 1, 3)];
+    let dead =
+        |watch: &Watch| watch.roster.dead().map(|(who, number)| (who.id.to_string(), number)).collect::<Vec<_>>();
+    for second in [0, 2, 4, 6] {
+        watch.look(second, beats(second));
+        assert_eq!(dead(&watch), [], "at {second} s");
+    }
+    for second in [8, 10] {
+        watch.look(second, beats(second));
+        assert_eq!(dead(&watch), [("x".to_owned(), 3)], "at {second} s");
+    }
+    watch.look(12, beats(12).into_iter().take(3).collect());
+    assert_eq!(dead(&watch), []);
+    // Two of three fall silent: nobody is named for as long as that may be Redis' fault.
+    for second in [14, 16, 18, 20, 22, 24, 26] {
+        watch.look(second, vec![beat("a", 1, second), beat("b", 1, 12), beat("c", 1, 12)]);
+        assert_eq!(dead(&watch), [], "at {second} s");
+    }
+}

@@ -1,15 +1,16 @@
 //! The store of a gateway without Redis: it lives and dies with the process, so its leases never end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use wire::{InstanceId, SessionId};
+use wire::{InstanceId, SessionId, TenantId, UserId};
 
-use crate::directory::RowChange;
+use crate::directory::{Row, RowChange};
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
+use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
 use crate::roster::Beat;
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 
@@ -19,22 +20,37 @@ pub struct MemoryStore {
     registry: Arc<Mutex<Registry>>,
 }
 
+/// One life of an instance.
+type Life = (InstanceId, Incarnation);
+
 #[derive(Debug, Default)]
 struct Registry {
+    limits: ConnectionLimits,
     /// Number of the newest token.
     tokens: u64,
     leases: HashMap<InstanceId, (Token, Incarnation)>,
     /// Newest beats, and when they came.
     peers: HashMap<InstanceId, (Instance, u64, Instant)>,
-    /// Sessions only: the rows themselves are in the instance's own directory, in this same process.
-    rows: HashMap<(InstanceId, Incarnation), HashSet<SessionId>>,
+    rows: HashMap<Life, HashMap<SessionId, Row>>,
+    /// Where each user is connected, longest first.
+    seats: HashMap<(TenantId, UserId), Vec<(SessionId, Life)>>,
+    /// How many connections each tenant has.
+    tenants: HashMap<TenantId, usize>,
+    /// Whom an instance is to close on another one's word.
+    orders: HashMap<Life, Vec<Closing>>,
 }
 
 impl MemoryStore {
+    /// A registry that keeps these limits.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self { registry: Arc::new(Mutex::new(Registry { limits, ..Registry::default() })) }
+    }
+
     /// The sessions listed for one incarnation.
     #[must_use]
     pub fn sessions(&self, id: &InstanceId, of: Incarnation) -> Vec<SessionId> {
-        self.registry().rows.get(&(id.clone(), of)).map(|rows| rows.iter().copied().collect()).unwrap_or_default()
+        self.registry().rows.get(&(id.clone(), of)).map(|rows| rows.keys().copied().collect()).unwrap_or_default()
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -53,9 +69,77 @@ impl MemoryStore {
 }
 
 impl Registry {
-    fn count(&self, instance: &Instance) -> usize {
-        self.rows.get(&(instance.id.clone(), instance.incarnation)).map_or(0, HashSet::len)
+    fn count(&self, life: &Life) -> usize {
+        self.rows.get(life).map_or(0, HashMap::len)
     }
+
+    fn put(&mut self, life: &Life, session: SessionId, row: &Row, closing: &mut Vec<Closing>) {
+        let owner = (row.tenant.clone(), row.user.clone());
+        let seats = self.seats.get(&owner).cloned().unwrap_or_default();
+        let (same, others): (Vec<_>, Vec<_>) = seats.into_iter().partition(|(other, _)| *other == session);
+        for (session, other) in same.into_iter().filter(|(_, other)| other != life) {
+            let is_newer = |theirs: &Row| theirs.connected_at.0 > row.connected_at.0;
+            if self.rows.get(&other).and_then(|rows| rows.get(&session)).is_some_and(is_newer) {
+                self.remove(life, session);
+                closing.push(Closing { session, why: Why::Replaced });
+                return;
+            }
+            self.close(&other, Closing { session, why: Why::Replaced }, life, closing);
+        }
+        let ConnectionLimits { per_user_max, per_tenant_max, on_excess } = self.limits;
+        let excess = if per_user_max == 0 { 0 } else { (others.len() + 1).saturating_sub(per_user_max as usize) };
+        if on_excess == OnExcess::CloseOldest {
+            for (session, other) in others.into_iter().take(excess) {
+                self.close(&other, Closing { session, why: Why::Replaced }, life, closing);
+            }
+        }
+        self.remove(life, session);
+        let crowded = per_tenant_max > 0 && self.tenants.get(&owner.0).is_some_and(|n| *n >= per_tenant_max as usize);
+        if crowded || (excess > 0 && on_excess == OnExcess::Reject) {
+            closing.push(Closing { session, why: Why::TooMany });
+            return;
+        }
+        *self.tenants.entry(owner.0.clone()).or_default() += 1;
+        self.seats.entry(owner).or_default().push((session, life.clone()));
+        self.rows.entry(life.clone()).or_default().insert(session, row.clone());
+    }
+
+    /// Has a session closed, and counts it no more.
+    fn close(&mut self, of: &Life, closed: Closing, own: &Life, closing: &mut Vec<Closing>) {
+        self.remove(of, closed.session);
+        if of == own {
+            closing.push(closed);
+        } else {
+            self.orders.entry(of.clone()).or_default().push(closed);
+        }
+    }
+
+    fn remove(&mut self, life: &Life, session: SessionId) {
+        let Some(row) = self.rows.get_mut(life).and_then(|rows| rows.remove(&session)) else { return };
+        let count = self.tenants.get_mut(&row.tenant).expect("whoever has a row is counted");
+        *count -= 1;
+        if *count == 0 {
+            self.tenants.remove(&row.tenant);
+        }
+        let owner = (row.tenant, row.user);
+        let seats = self.seats.get_mut(&owner).expect("whoever has a row has a seat");
+        seats.retain(|(other, at)| *other != session || at != life);
+        if seats.is_empty() {
+            self.seats.remove(&owner);
+        }
+    }
+
+    fn remove_all(&mut self, life: &Life) -> usize {
+        let sessions: Vec<_> = self.rows.get(life).into_iter().flat_map(HashMap::keys).copied().collect();
+        sessions.iter().for_each(|session| self.remove(life, *session));
+        self.rows.remove(life);
+        self.orders.remove(life);
+        sessions.len()
+    }
+}
+
+fn life(instance: &Instance) -> Life {
+    (instance.id.clone(), instance.incarnation)
 }
 
 // === impl Store ===
@@ -71,23 +155,25 @@ impl Store for MemoryStore {
             return Ok(Acquired::Busy { holder: *holder });
         }
         registry.tokens += 1;
-        let token = Token::new(&format!("memory:{}:{}", registry.tokens, instance.incarnation));
+        let token = Token::from_store(&format!("memory:{}:{}", registry.tokens, instance.incarnation));
         registry.leases.insert(instance.id.clone(), (token.clone(), instance.incarnation));
         let before = registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
         Ok(Acquired::Granted { token, before: before.map(|(before, ..)| before.incarnation) })
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<usize, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
         let mut registry = self.fenced(instance, token)?;
         registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
-        Ok(registry.count(instance))
+        let life = life(instance);
+        let closing = registry.orders.remove(&life).unwrap_or_default();
+        Ok(Listed { rows: registry.count(&life), closing: closing.into_iter().map(Order::Session).collect() })
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         let mut registry = self.fenced(instance, token)?;
         registry.leases.remove(&instance.id);
         registry.peers.remove(&instance.id);
-        registry.rows.remove(&(instance.id.clone(), instance.incarnation));
+        registry.remove_all(&life(instance));
         Ok(())
     }
 
@@ -100,22 +186,44 @@ impl Store for MemoryStore {
         Ok(registry.peers.values().map(beat).collect())
     }
 
-    async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
+    async fn write_rows(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[RowChange],
+    ) -> Result<Listed, StoreError> {
         assert!(changes.len() <= ROW_CHANGES_MAX, "a batch of rows is bounded");
         let mut registry = self.fenced(instance, token)?;
-        let rows = registry.rows.entry((instance.id.clone(), instance.incarnation)).or_default();
+        let (life, mut closing) = (life(instance), Vec::new());
         for change in changes {
             match change {
-                RowChange::Put(session, _) => rows.insert(*session),
-                RowChange::Remove(session) => rows.remove(session),
-            };
+                RowChange::Put(session, row) => registry.put(&life, *session, row, &mut closing),
+                RowChange::Remove(session) => registry.remove(&life, *session),
+            }
         }
-        Ok(registry.count(instance))
+        Ok(Listed { rows: registry.count(&life), closing: closing.into_iter().map(Order::Session).collect() })
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
         let mut registry = self.fenced(instance, token)?;
-        registry.rows.remove(&(instance.id.clone(), of));
+        registry.remove_all(&(instance.id.clone(), of));
         Ok(())
+    }
+
+    async fn reap(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        dead: &Instance,
+        number: u64,
+    ) -> Result<Option<usize>, StoreError> {
+        let mut registry = self.fenced(instance, token)?;
+        let known = registry.peers.get(&dead.id);
+        let is_same = known.is_some_and(|(peer, beats, _)| peer.incarnation == dead.incarnation && *beats == number);
+        if !is_same || registry.leases.contains_key(&dead.id) {
+            return Ok(None);
+        }
+        registry.peers.remove(&dead.id);
+        Ok(Some(registry.remove_all(&life(dead))))
     }
 }

@@ -1,6 +1,6 @@
 //! The fleet's store: Redis, through the functions of `keyspace`. Only file here naming `redis`.
 //!
-//! Connections come from a pool, each call has one deadline over everything it does, and a connection that broke it
+//! Connections come from a pool of the server that has our keys, each call has one deadline over everything it does, and a connection that broke it
 //! is thrown away, not returned. One heart makes one call at a time, so one connection is what an instance uses. The
 //! pool's connections are multiplexed: its bound of 100 is the owner's, and rarely more than one is opened.
 //!
@@ -9,16 +9,18 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool};
-use keyspace::{Function, Keyspace, Library, Loaded};
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
+use deadpool_redis::Connection;
+use keyspace::{Function, Keyspace, Library, Loaded, Slot};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
+use redis_topology::{Pools, Target};
 use tokio::time::{Instant, timeout_at};
-use wire::InstanceId;
+use wire::{InstanceId, SessionId, TenantId, Timestamp, UserId};
 
 use crate::directory::RowChange;
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
+use crate::limits::{Closing, ConnectionLimits, Listed, Order, Why};
 use crate::roster::Beat;
 use crate::store::record::{PeerRecord, RowRecord};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
@@ -30,8 +32,8 @@ const FORGET_PEER_AFTER: Duration = Duration::from_secs(60 * 60);
 /// What a [`RedisStore`] needs to know.
 #[derive(Debug, Clone)]
 pub struct RedisStoreConfig {
-    /// Where Redis is: `redis://[user:password@]host[:port][/database]`.
-    pub url: String,
+    /// Where Redis is.
+    pub target: Target,
     /// At most so many connections. The owner's default is 100.
     pub connections_max: usize,
     /// How keys are named.
@@ -40,44 +42,74 @@ pub struct RedisStoreConfig {
     pub library: Library,
     /// How long things last.
     pub timings: Timings,
+    /// How many may connect.
+    pub limits: ConnectionLimits,
 }
 
-/// The configuration cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadRedis {
-    /// Not an address.
-    #[error("not a Redis address (redis://[user:password@]host[:port][/database]): {0}")]
-    Url(String),
-    /// The pool cannot be built.
-    #[error("the connection pool: {0}")]
-    Pool(String),
+/// One connection of a user, as the directory lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Where.
+    pub instance: InstanceId,
+    /// Which.
+    pub session: SessionId,
+    /// Since when, by its instance's clock.
+    pub since: Timestamp,
 }
 
 /// The registry in Redis.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
-    pool: Pool,
+    pools: Pools,
+    /// Of all our keys: they share one hash tag.
+    slot: Slot,
     keyspace: Keyspace,
     library: Library,
     timings: Timings,
+    limits: ConnectionLimits,
 }
 
 impl RedisStore {
     /// A store at this address. Connects when first used.
+    #[must_use]
+    pub fn new(config: RedisStoreConfig) -> Self {
+        let RedisStoreConfig { target, connections_max, keyspace, library, timings, limits } = config;
+        let pools = Pools::new(target, connections_max, timings.call);
+        Self { pools, slot: keyspace.registry_slot(), keyspace, library, timings, limits }
+    }
+
+    /// Where a user is connected, as of the newest changes that instances have told.
     ///
     /// # Errors
-    /// When the address is none.
-    pub fn new(config: RedisStoreConfig) -> Result<Self, BadRedis> {
-        let RedisStoreConfig { url, connections_max, keyspace, library, timings } = config;
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timings.call))
-            .set_response_timeout(Some(timings.call));
-        let manager = Manager::new_with_config(url, limits).map_err(|error| BadRedis::Url(error.to_string()))?;
-        let pool = Pool::builder(manager)
-            .max_size(connections_max)
-            .build()
-            .map_err(|error| BadRedis::Pool(error.to_string()))?;
-        Ok(Self { pool, keyspace, library, timings })
+    /// When Redis cannot be asked.
+    pub async fn who(&self, tenant: &TenantId, user: &UserId) -> Result<Vec<Connected>, StoreError> {
+        let owner = Keyspace::owner(tenant, user);
+        self.connected(Function::REGISTRY_WHO, &[&owner]).await
+    }
+
+    /// Has a user's connections closed wherever they are, or the one with this session; each instance does so at its
+    /// next beat. Answers which.
+    ///
+    /// # Errors
+    /// When Redis cannot be asked.
+    pub async fn kick(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        session: Option<SessionId>,
+    ) -> Result<Vec<Connected>, StoreError> {
+        let (owner, session) = (Keyspace::owner(tenant, user), session.map(|id| id.to_string()).unwrap_or_default());
+        self.connected(Function::REGISTRY_KICK, &[&owner, &session]).await
+    }
+
+    async fn connected(&self, function: Function, args: &[&str]) -> Result<Vec<Connected>, StoreError> {
+        let answer = self.call(function, &[self.keyspace.peers()], args).await?;
+        let read = |seat: &[String]| {
+            let [instance, session, since] = seat else { return None };
+            let (instance, session) = (InstanceId::parse(instance).ok()?, SessionId::parse(session)?);
+            Some(Connected { instance, session, since: Timestamp(since.parse().ok()?) })
+        };
+        answer.chunks(3).map(read).collect::<Option<_>>().ok_or_else(|| malformed(function, &answer))
     }
 
     /// Calls a function within the deadline, loading the library first where it is missing.
@@ -85,28 +117,36 @@ impl RedisStore {
         debug_assert_eq!(keys.len(), usize::from(function.keys), "{} has its keys", function.name);
         debug_assert!(args.len() >= usize::from(function.args_min), "{} has its arguments", function.name);
         let deadline = Instant::now() + self.timings.call;
-        let mut connection = match timeout_at(deadline, self.pool.get()).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(StoreError::Unreachable(error.to_string())),
-            Err(_) => return Err(StoreError::Unreachable(format!("no connection in {:?}", self.timings.call))),
-        };
-        let answer = timeout_at(deadline, async {
-            match call_once(&mut connection, function, keys, args).await {
-                Err(error) if is_missing(&error) && self.load(&mut connection).await? => {
-                    call_once(&mut connection, function, keys, args).await
+        loop {
+            let mut connection = match timeout_at(deadline, self.pools.connection(self.slot)).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => return Err(StoreError::Unreachable(error.to_string())),
+                Err(_) => {
+                    self.pools.forget();
+                    return Err(StoreError::Unreachable(format!("no connection in {:?}", self.timings.call)));
                 }
-                answer => answer,
-            }
-        })
-        .await;
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) if is_answer(&error) => Err(StoreError::Rejected(error.to_string())),
-            Ok(Err(error)) if is_other_shape(&error) => Err(StoreError::Malformed(error.to_string())),
-            // What it still has to say would be read by nobody, and a demoted primary must not be asked again.
-            Ok(Err(_)) | Err(_) => {
-                drop(Connection::take(connection));
-                Err(StoreError::NoAnswer(self.timings.call))
+            };
+            let answer = timeout_at(deadline, async {
+                match call_once(&mut connection, function, keys, args).await {
+                    Err(error) if is_missing(&error) && self.load(&mut connection).await? => {
+                        call_once(&mut connection, function, keys, args).await
+                    }
+                    answer => answer,
+                }
+            })
+            .await;
+            match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                // Nothing was done: another node of the cluster has the keys, or will have them in a moment.
+                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => {}
+                Ok(Err(error)) if is_answer(&error) => return Err(StoreError::Rejected(error.to_string())),
+                Ok(Err(error)) if is_other_shape(&error) => return Err(StoreError::Malformed(error.to_string())),
+                // What it still has to say would be read by nobody, and a demoted primary must not be asked again.
+                Ok(Err(_)) | Err(_) => {
+                    drop(Connection::take(connection));
+                    self.pools.forget();
+                    return Err(StoreError::NoAnswer(self.timings.call));
+                }
             }
         }
     }
@@ -140,15 +180,20 @@ impl RedisStore {
         }
     }
 
-    /// As [`Self::change`], for functions that answer the number of rows.
-    async fn count(&self, function: Function, keys: &[String], args: &[&str]) -> Result<usize, StoreError> {
+    /// As [`Self::change`], for functions that answer the number of rows and who is to be closed.
+    async fn list(&self, function: Function, keys: &[String], args: &[&str]) -> Result<Listed, StoreError> {
         let answer = self.change(function, keys, args).await?;
-        answer.get(1).and_then(|rows| rows.parse().ok()).ok_or_else(|| malformed(function, &answer))
+        read_listed(&answer).ok_or_else(|| malformed(function, &answer))
     }
 
-    fn lease_peers_rows(&self, instance: &Instance) -> [String; 3] {
+    fn rows_users_orders(&self, id: &InstanceId, life: Incarnation) -> [String; 3] {
         let Self { keyspace, .. } = self;
-        [keyspace.lease(&instance.id), keyspace.peers(), keyspace.rows(&instance.id, instance.incarnation)]
+        [keyspace.rows(id, life), keyspace.users(id, life), keyspace.orders(id, life)]
+    }
+
+    fn keys_of(&self, instance: &Instance) -> [String; 5] {
+        let [rows, users, orders] = self.rows_users_orders(&instance.id, instance.incarnation);
+        [self.keyspace.lease(&instance.id), self.keyspace.peers(), rows, users, orders]
     }
 }
 
@@ -208,7 +253,7 @@ impl Store for RedisStore {
             self.call(function, &keys, &[instance.id.as_str(), &incarnation, &lease, &record, &forget]).await?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["GRANTED", token, before] => Ok(Acquired::Granted {
-                token: Token::new(token),
+                token: Token::from_store(token),
                 before: PeerRecord::decode(before).map(|(incarnation, ..)| incarnation),
             }),
             ["BUSY", token] => {
@@ -219,16 +264,16 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<usize, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
         let (lease, rows) = (millis(self.timings.lease), millis(self.timings.rows));
         let record = PeerRecord::encode(instance, number);
         let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record];
-        self.count(Function::REGISTRY_RENEW, &self.lease_peers_rows(instance), &args).await
+        self.list(Function::REGISTRY_RENEW, &self.keys_of(instance), &args).await
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         let args = [token.as_str(), instance.id.as_str()];
-        self.change(Function::REGISTRY_RELEASE, &self.lease_peers_rows(instance), &args).await.map(drop)
+        self.change(Function::REGISTRY_RELEASE, &self.keys_of(instance), &args).await.map(drop)
     }
 
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
@@ -244,25 +289,73 @@ impl Store for RedisStore {
         Ok(beats.collect())
     }
 
-    async fn write_rows(&self, instance: &Instance, token: &Token, changes: &[RowChange]) -> Result<usize, StoreError> {
+    async fn write_rows(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[RowChange],
+    ) -> Result<Listed, StoreError> {
         assert!(changes.len() <= ROW_CHANGES_MAX, "a batch of rows is bounded");
-        let keys = [self.keyspace.lease(&instance.id), self.keyspace.rows(&instance.id, instance.incarnation)];
-        let mut args = vec![token.as_str().to_owned(), millis(self.timings.rows)];
+        let [lease, peers, rows, users, _] = self.keys_of(instance);
+        let ConnectionLimits { per_user_max, per_tenant_max, on_excess } = self.limits;
+        let mut args = vec![
+            token.as_str().to_owned(),
+            millis(self.timings.rows),
+            per_user_max.to_string(),
+            per_tenant_max.to_string(),
+            on_excess.as_str().to_owned(),
+        ];
         for change in changes {
             args.push(change.session().to_string());
-            args.push(match change {
-                RowChange::Put(_, row) => RowRecord::encode(row),
-                RowChange::Remove(_) => String::new(),
-            });
+            let (row, since) = match change {
+                RowChange::Put(_, row) => (RowRecord::encode(row), row.connected_at.0.to_string()),
+                RowChange::Remove(_) => (String::new(), String::new()),
+            };
+            args.extend([row, since]);
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        self.count(Function::REGISTRY_WRITE, &keys, &args).await
+        self.list(Function::REGISTRY_WRITE, &[lease, rows, users, peers], &args).await
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
-        let keys = [self.keyspace.lease(&instance.id), self.keyspace.rows(&instance.id, of)];
+        let [rows, users, _] = self.rows_users_orders(&instance.id, of);
+        let keys = [self.keyspace.lease(&instance.id), rows, users];
         self.change(Function::REGISTRY_DELETE, &keys, &[token.as_str()]).await.map(drop)
     }
+
+    async fn reap(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        dead: &Instance,
+        number: u64,
+    ) -> Result<Option<usize>, StoreError> {
+        let function = Function::REGISTRY_REAP;
+        let (incarnation, number) = (dead.incarnation.to_string(), number.to_string());
+        let args = [token.as_str(), dead.id.as_str(), &incarnation, &number];
+        let [lease, peers, rows, users, orders] = self.keys_of(dead);
+        let keys = [self.keyspace.lease(&instance.id), peers, lease, rows, users, orders];
+        let answer = self.change(function, &keys, &args).await?;
+        match answer.get(1).map(String::as_str) {
+            Some("") => Ok(None),
+            Some(rows) => rows.parse().map(Some).map_err(|_| malformed(function, &answer)),
+            None => Err(malformed(function, &answer)),
+        }
+    }
+}
+
+/// `OK`, the number of rows, and pairs of a session, or `TENANT/USER`, and why it is to be closed.
+fn read_listed(answer: &[String]) -> Option<Listed> {
+    let [_, rows, closing @ ..] = answer else { return None };
+    let read = |pair: &[String]| {
+        let [who, why] = pair else { return None };
+        let why = Why::parse(why)?;
+        Some(match who.split_once('/') {
+            Some((tenant, user)) => Order::User(TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?, why),
+            None => Order::Session(Closing { session: SessionId::parse(who)?, why }),
+        })
+    };
+    Some(Listed { rows: rows.parse().ok()?, closing: closing.chunks(2).map(read).collect::<Option<_>>()? })
 }
 
 fn read_beat(id: &str, age_ms: &str, record: &str) -> Option<Beat> {

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use connection_registry::{Incarnation, Instance, RedisStore, RedisStoreConfig, Row, Timings};
+use connection_registry::{
+    ConnectionLimits, Incarnation, Instance, OnExcess, RedisStore, RedisStoreConfig, Row, Timings,
+};
 use keyspace::{Keyspace, Library};
 use redis::aio::MultiplexedConnection;
+use redis_topology::Target;
 use wire::{Families, InstanceId, TenantId, Timestamp, UserId};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Nobody is one too many.
+pub(crate) const ANY_NUMBER: ConnectionLimits =
+    ConnectionLimits { per_user_max: 0, per_tenant_max: 0, on_excess: OnExcess::Reject };
 
 /// A running server, and what a registry needs of it.
 pub(crate) struct RedisServer(redis_fixture::RedisServer);
@@ -27,12 +34,16 @@ impl RedisServer {
         redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
     }
 
-    pub(crate) fn store(&self, timings: Timings) -> RedisStore {
-        let families = Families::default();
-        let library = Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 100)));
-        let keyspace = Keyspace::default();
-        RedisStore::new(RedisStoreConfig { url: self.url(), connections_max: 100, keyspace, library, timings }).unwrap()
+    pub(crate) fn store(&self, timings: Timings, limits: ConnectionLimits) -> RedisStore {
+        store_at(&self.url(), timings, limits)
     }
+}
+
+pub(crate) fn store_at(url: &str, timings: Timings, limits: ConnectionLimits) -> RedisStore {
+    let families = Families::default();
+    let library = Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 100)));
+    let (target, keyspace) = (Target::parse(url).unwrap(), Keyspace::default());
+    RedisStore::new(RedisStoreConfig { target, connections_max: 100, keyspace, library, timings, limits })
 }
 
 /// Runs one command past the store.

@@ -1,5 +1,6 @@
 //! The administration port, asked by the byte.
 
+use ::records::{Body, Letter, Reason, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::LocalSet;
 
@@ -15,17 +16,53 @@ async fn say(address: std::net::SocketAddr, request: &str) -> String {
     answer
 }
 
+/// One letter and one receipt of tenant acme, in memory.
+async fn records() -> Records {
+    let families = wire::Families::default();
+    let scope = families.parse_scope("acme/collection:42").unwrap();
+    let bounds = ::records::Bounds { entries_max: 10, ttl: Duration::from_secs(60) };
+    let store = ::records::EitherStore::Memory(::records::MemoryStore::new(bounds));
+    let letter = Letter {
+        mark: "m".into(),
+        reason: Reason::Poison,
+        instance: wire::InstanceId::parse("gw-1").unwrap(),
+        scope: scope.clone(),
+        topic: "ops".into(),
+        user: None,
+        position: None,
+        time: wire::Timestamp(0),
+        detail: "unknown field `secret`".into(),
+        size: 6,
+        body: Body::Message(Bytes::from_static(b"secret")),
+    };
+    store.keep(&letter).await.unwrap();
+    let alice = wire::UserId::parse("alice|1").unwrap();
+    store.write_receipts(&[(scope, vec![(alice, wire::Position::new(7, 42))])]).await.unwrap();
+    Records::new(store, families)
+}
+
 async fn with_admin(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr, &Health)) {
+    with_leave(health, async |address, health, _| test(address, health).await).await;
+}
+
+async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr, &Health, &Notify)) {
     let health = Arc::new(health);
-    let sources =
-        Sources { shards: vec![Arc::default()], pump: Arc::default(), edge: Arc::default(), health: health.clone() };
-    let admin = Admin::new(Exposition::new(sources), health.clone());
+    let sources = Sources {
+        shards: vec![Arc::default()],
+        pump: Arc::default(),
+        edge: Arc::default(),
+        letterbox: Arc::new(::records::Letterbox::new(::records::LetterboxConfig { message_bytes_max: 0 })),
+        ledger: Arc::default(),
+        health: health.clone(),
+    };
+    let leave = Arc::new(Notify::new());
+    let admin = Admin::new(Exposition::new(sources), health.clone(), leave.clone(), records().await);
     LocalSet::new()
         .run_until(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let task = tokio::task::spawn_local(admin.run(listener));
-            test(address, &health).await;
+            test(address, &health, &leave).await;
             task.abort();
         })
         .await;
@@ -60,6 +97,46 @@ async fn a_stuck_shard_silences_the_probes_and_not_the_numbers() {
         assert_eq!(say(address, "GET /livez").await, "");
         assert_eq!(say(address, "GET /readyz").await, "");
         assert!(say(address, "GET /metrics").await.starts_with("HTTP/1.1 200 "));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_operator_asks_for_a_drain_by_post_alone() {
+    with_leave(Health::new(0, Instant::now()), async |address, _, leave| {
+        let told = leave.notified();
+        tokio::pin!(told);
+        let refused = say(address, "GET /drain").await;
+        assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("allow: POST"), "{refused}");
+        assert!(futures_util::FutureExt::now_or_never(told.as_mut()).is_none(), "a crawler drains nothing");
+        let accepted = say(address, "POST /drain").await;
+        assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.contains("draining"), "{accepted}");
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("it was woken");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn letters_and_receipts_are_told_and_messages_are_not() {
+    with_admin(Health::new(1, Instant::now()), async |address, _| {
+        let letters = say(address, "GET /dead-letters?tenant=acme").await;
+        assert!(letters.starts_with("HTTP/1.1 200 ") && letters.contains(r#""reason":"poison""#), "{letters}");
+        assert!(!letters.contains("secret"), "{letters}");
+        assert!(say(address, "GET /dead-letters").await.ends_with("{\"letters\":[]}\n"), "another tenant's");
+        for (query, expected) in [
+            ("tenant=acme&channel=collection:42", r#""acknowledged":"7-42""#),
+            ("tenant=acme&channel=collection:42:ops&user=alice%7C1", r#""user":"alice|1""#),
+            ("tenant=acme&channel=collection:42&user=bob", r#"{"receipts":[]}"#),
+            ("channel=collection:42", r#"{"receipts":[]}"#),
+        ] {
+            let receipts = say(address, &format!("GET /receipts?{query}")).await;
+            assert!(receipts.starts_with("HTTP/1.1 200 ") && receipts.contains(expected), "{query}: {receipts}");
+        }
+        for wrong in ["/receipts", "/receipts?channel=room:1", "/receipts?user=a%2Fb", "/dead-letters?tenat=acme"] {
+            let refused = say(address, &format!("GET {wrong}")).await;
+            assert!(refused.starts_with("HTTP/1.1 400 "), "{wrong}: {refused}");
+        }
+        assert!(say(address, "DELETE /dead-letters").await.starts_with("HTTP/1.1 405 "));
     })
     .await;
 }

@@ -1,86 +1,160 @@
 //! `tidegate publish`: what a worker does, from the shell.
 
-use std::borrow::Cow;
-use std::io::Read;
-use std::time::Duration;
+mod door;
+mod lines;
 
-use keyspace::{Function, Keyspace};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+use std::borrow::Cow;
+use std::io::{Read, Write};
+
 use serde_json::value::RawValue;
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 use wire::{Channel, Message, MessageDraft};
 
+use self::door::{Door, Item, Placed, PublishError};
+use self::lines::Lines;
 use super::{Exit, PublishArgs, flag_setting};
 
-/// Getting to Redis, name resolution included.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Why the message may not have been stored.
-#[derive(Debug, thiserror::Error)]
-enum PublishError {
-    #[error("Redis does not answer; the message is not stored: {0}")]
-    Unreachable(RedisError),
-    #[error("Redis refused; the message is not stored: {0}")]
-    Refused(RedisError),
-    #[error("no answer from Redis; the message may have been stored: {0}")]
-    Unknown(RedisError),
-}
+/// Longest `--id`; with `--lines` the line's number is added, and Redis takes 300.
+const ID_BYTES_MAX: usize = 200;
 
 pub(crate) fn publish(args: PublishArgs) -> Exit {
-    let PublishArgs { channel, payload, kind, tenant, correlation_id, redis_url, config } = args;
-    let mut raw = RawConfig::gather(config.sources([flag_setting("--redis-url", "redis.url", redis_url)]));
+    let mut raw = RawConfig::gather(args.config.clone().sources([flag_setting(
+        "--redis-url",
+        "redis.url",
+        args.redis_url.clone(),
+    )]));
     let config = match PublishConfig::check(&mut raw) {
         Ok(config) => config,
         Err(problems) => return Exit::Usage.because(problems),
     };
-    let channel = match config.policies.families().parse_channel(&tenant, &channel) {
+    let channel = match config.policies.families().parse_channel(&args.tenant, &args.channel) {
         Ok(channel) => channel,
-        Err(error) => return Exit::Data.because(format_args!("the channel {channel:?}: {error}")),
+        Err(error) => return Exit::Data.because(format_args!("the channel {:?}: {error}", args.channel)),
     };
-    let message = match read_message(&payload, &kind, correlation_id.as_deref(), config.message_bytes_max) {
-        Ok(message) => message,
-        Err(reason) => return Exit::Data.because(reason),
-    };
+    if let Err(reason) = check_ids(&args) {
+        return Exit::Data.because(reason);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failure.because(error),
     };
-    match runtime.block_on(store(&config, &channel, &message)) {
-        Ok(position) => {
-            println!("{position}");
-            Exit::Ok
-        }
-        Err(error @ (PublishError::Unreachable(_) | PublishError::Refused(_))) => Exit::Unavailable.because(error),
-        Err(error @ PublishError::Unknown(_)) => Exit::Unknown.because(error),
+    match args.lines {
+        false => runtime.block_on(publish_one(&args, &config, &channel)),
+        true => runtime.block_on(publish_lines(&args, &config, &channel)),
     }
 }
 
-/// The message as Redis keeps it, or a sentence about what is wrong with it.
-fn read_message(payload: &str, kind: &str, id: Option<&str>, bytes_max: usize) -> Result<Vec<u8>, String> {
-    let payload = match payload {
-        "-" => {
-            let mut text = String::new();
-            let mut input = std::io::stdin().lock().take(bytes_max as u64 + 1);
-            input.read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
-            Cow::Owned(text)
-        }
-        text => Cow::Borrowed(text),
+async fn publish_one(args: &PublishArgs, config: &PublishConfig, channel: &Channel) -> Exit {
+    let bytes_max = config.message_bytes_max;
+    let message = match read_payload(&args.payload, bytes_max).and_then(|text| to_message(&text, args, bytes_max)) {
+        Ok(message) => message,
+        Err(reason) => return Exit::Data.because(reason),
     };
+    let item = Item { message, id: args.id.clone() };
+    match Door::new(config, channel).store(&[item]).await {
+        Ok(placed) => {
+            print(&placed);
+            Exit::Ok
+        }
+        Err(error) => exit(&error).because(error),
+    }
+}
+
+/// One payload a line, in batches of what has come; it ends at the first line that cannot be stored.
+async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Channel) -> Exit {
+    let bytes_max = config.message_bytes_max;
+    let mut door = Door::new(config, channel);
+    let mut lines = Lines::new(std::io::stdin().lock(), bytes_max);
+    loop {
+        let batch = lines.next();
+        let (mut wrong, mut items) = (batch.wrong, Vec::with_capacity(batch.lines.len()));
+        let first = batch.lines.first().map_or(0, |(number, _)| *number);
+        let mut last = first;
+        for (number, text) in batch.lines {
+            match to_message(&text, args, bytes_max) {
+                Ok(message) => {
+                    items.push(Item { message, id: args.id.as_ref().map(|id| format!("{id}:{number}")) });
+                    last = number;
+                }
+                Err(reason) => {
+                    wrong = Some((number, reason));
+                    break;
+                }
+            }
+        }
+        let is_end = items.is_empty();
+        if !is_end {
+            match door.store(&items).await {
+                Ok(placed) => print(&placed),
+                Err(error) => {
+                    let what = format!("lines {first} to {last}: {error}; what came before them is stored");
+                    return exit(&error).because(what);
+                }
+            }
+        }
+        if let Some((number, reason)) = wrong {
+            return Exit::Data.because(format_args!("line {number}: {reason}; what came before it is stored"));
+        }
+        if is_end {
+            return Exit::Ok;
+        }
+    }
+}
+
+fn exit(error: &PublishError) -> Exit {
+    match error {
+        PublishError::Lost(_) | PublishError::Unreachable(_) | PublishError::Refused(_) => Exit::Unavailable,
+        PublishError::Unknown(_) | PublishError::HalfWay(_) => Exit::Unknown,
+    }
+}
+
+/// A line for each message. That nobody reads them is no reason to stop.
+fn print(placed: &[Placed]) {
+    let mut out = std::io::stdout().lock();
+    for (position, known) in placed {
+        let _ = writeln!(out, "{position}{}", if *known { " duplicate" } else { "" });
+    }
+    let _ = out.flush();
+}
+
+fn check_ids(args: &PublishArgs) -> Result<(), String> {
+    let is_bad = |id: &Option<String>, max| id.as_ref().is_some_and(|id| id.is_empty() || id.len() > max);
+    if is_bad(&args.correlation_id, wire::CORRELATION_ID_BYTES_MAX) {
+        return Err(format!("a correlation id has 1 to {} bytes", wire::CORRELATION_ID_BYTES_MAX));
+    }
+    if is_bad(&args.id, ID_BYTES_MAX) {
+        return Err(format!("an id has 1 to {ID_BYTES_MAX} bytes"));
+    }
+    if args.id.as_ref().is_some_and(|id| id.contains('/')) {
+        return Err("an id with a slash is one of a client of the gateways: choose another sign".into());
+    }
+    Ok(())
+}
+
+/// What `-` stands for, or the argument itself.
+fn read_payload(payload: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
+    if payload != "-" {
+        return Ok(Cow::Borrowed(payload));
+    }
+    let mut text = String::new();
+    let mut input = std::io::stdin().lock().take(bytes_max as u64 + 1);
+    input.read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+    Ok(Cow::Owned(text))
+}
+
+/// The message as Redis keeps it, or a sentence about what is wrong with it.
+fn to_message(payload: &str, args: &PublishArgs, bytes_max: usize) -> Result<Vec<u8>, String> {
     if payload.len() > bytes_max {
         return Err(format!("the payload has more than {bytes_max} bytes (limits.message_bytes_max)"));
     }
-    if id.is_some_and(|id| id.is_empty() || id.len() > wire::CORRELATION_ID_BYTES_MAX) {
-        return Err(format!("a correlation id has 1 to {} bytes", wire::CORRELATION_ID_BYTES_MAX));
-    }
     let payload: &RawValue =
-        serde_json::from_str(&payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
+        serde_json::from_str(payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
     let draft = MessageDraft {
-        kind: kind.into(),
+        kind: args.kind.as_str().into(),
         payload: Some(payload),
         binary: None,
         timestamp: None,
-        correlation_id: id.map(Cow::from),
+        correlation_id: args.correlation_id.as_deref().map(Cow::from),
     };
     let message = draft.to_bytes();
     Message::parse(&message).map_err(|error| error.to_string())?;
@@ -88,43 +162,4 @@ fn read_message(payload: &str, kind: &str, id: Option<&str>, bytes_max: usize) -
         return Err(format!("the message has more than {bytes_max} bytes (limits.message_bytes_max)"));
     }
     Ok(message)
-}
-
-async fn store(config: &PublishConfig, channel: &Channel, message: &[u8]) -> Result<String, PublishError> {
-    let client = Client::open(config.redis.url.as_str()).map_err(PublishError::Unreachable)?;
-    let options = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_DEADLINE))
-        .set_response_timeout(Some(config.redis.reply_deadline));
-    let connected = client.get_multiplexed_async_connection_with_config(&options).await;
-    let mut redis = connected.map_err(PublishError::Unreachable)?;
-    let keys = Keyspace::new(config.redis.prefix.clone());
-    let mut call = redis::cmd(Function::PUBLISH.command());
-    call.arg(Function::PUBLISH.name).arg(Function::PUBLISH.keys);
-    call.arg(keys.stream(&channel.scope)).arg(keys.meta(&channel.scope)).arg(channel.topic()).arg(message);
-    let mut answer: RedisResult<String> = call.query_async(&mut redis).await;
-    if answer.as_ref().is_err_and(is_function_missing) {
-        load_library(&mut redis, config).await.map_err(|error| match error.is_io_error() {
-            true => PublishError::Unreachable(error),
-            false => PublishError::Refused(error),
-        })?;
-        answer = call.query_async(&mut redis).await;
-    }
-    answer.map_err(|error| match error.kind() {
-        redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => PublishError::Refused(error),
-        _ => PublishError::Unknown(error),
-    })
-}
-
-/// Only fills a gap: a library that is there is the gateways', who know better which families there are.
-async fn load_library(redis: &mut MultiplexedConnection, config: &PublishConfig) -> RedisResult<()> {
-    let loaded =
-        redis::cmd("FUNCTION").arg("LOAD").arg(config.policies.library().source()).query_async::<String>(redis).await;
-    match loaded {
-        Err(error) if error.detail().is_some_and(|detail| detail.contains("already exists")) => Ok(()),
-        other => other.map(drop),
-    }
-}
-
-fn is_function_missing(error: &RedisError) -> bool {
-    error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }

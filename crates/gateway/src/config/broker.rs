@@ -1,12 +1,13 @@
 //! What carries messages between instances.
 
-use std::fmt;
 use std::time::Duration;
 
+use redis_topology::Target;
 use wire::Name;
 
-use super::key::Key;
 use super::raw::RawConfig;
+
+const REDIS_URL_EXPECTED: &str = "where Redis is, such as redis://127.0.0.1:6379";
 
 /// Checked `broker` and `[redis]`.
 #[derive(Debug, Clone)]
@@ -14,14 +15,14 @@ pub enum BrokerConfig {
     /// This process alone: nothing reaches another instance, and history ends with the process.
     Memory,
     /// Redis, shared by all instances.
-    Redis(RedisConfig),
+    Redis(Box<RedisConfig>),
 }
 
 /// How to reach Redis.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// `redis://[user[:password]@]host[:port][/database]`.
-    pub url: String,
+    /// Where it is.
+    pub target: Target,
     /// Every Redis name begins with it, so that several clusters can share one Redis.
     pub prefix: Name,
     /// Most connections for commands; the subscriber has one more of its own.
@@ -30,19 +31,8 @@ pub struct RedisConfig {
     pub reply_deadline: Duration,
     /// How often the way publish → Redis → subscribe is tried.
     pub probe_interval: Duration,
-}
-
-impl fmt::Debug for RedisConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = Key::find("redis.url").expect("the table has it");
-        f.debug_struct("RedisConfig")
-            .field("url", &key.shown(&self.url.as_str().into()))
-            .field("prefix", &self.prefix)
-            .field("pool_size", &self.pool_size)
-            .field("reply_deadline", &self.reply_deadline)
-            .field("probe_interval", &self.probe_interval)
-            .finish()
-    }
+    /// How often each scope is compared with Redis' newest position.
+    pub check_interval: Duration,
 }
 
 impl BrokerConfig {
@@ -53,22 +43,26 @@ impl BrokerConfig {
             }
             return Self::Memory;
         }
-        RedisConfig::check(raw).map_or(Self::Memory, Self::Redis)
+        RedisConfig::check(raw).map_or(Self::Memory, |redis| Self::Redis(Box::new(redis)))
     }
 }
 
 impl RedisConfig {
     pub(super) fn check(raw: &RawConfig) -> Option<Self> {
         let Some(url) = raw.optional_text("redis.url") else {
-            raw.wrong("redis.url", "where Redis is, such as redis://127.0.0.1:6379");
+            raw.wrong("redis.url", REDIS_URL_EXPECTED);
             return None;
         };
+        let target = Target::parse(url).map_err(|error| {
+            raw.wrong("redis.url", format!("{REDIS_URL_EXPECTED}; {error}"));
+        });
         Some(Self {
-            url: url.to_owned(),
+            target: target.ok()?,
             prefix: Name::parse(raw.text("redis.prefix")).expect("checked by its kind"),
             pool_size: raw.size("redis.pool_size"),
             reply_deadline: raw.ms("redis.reply_deadline_ms"),
             probe_interval: raw.ms("redis.probe_interval_ms"),
+            check_interval: raw.ms("redis.check_interval_ms"),
         })
     }
 }

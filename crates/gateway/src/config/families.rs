@@ -1,6 +1,6 @@
 //! The channel families: the router's default ones, changed or added to by `[[families]]`.
 
-use message_router::{FamilyPolicy, HISTORY_ENTRIES_DEFAULT, Policies};
+use message_router::{Acknowledge, FamilyPolicy, OnIsolation, OnSlow, Policies};
 use toml::{Table, Value};
 use wire::FamilyShape;
 
@@ -9,9 +9,9 @@ use super::raw::{RawConfig, Row};
 /// [`wire::Families`] takes no more.
 const FAMILIES_MAX: usize = 64;
 
-/// What holds for a family that a row only names: kept like a collection, written last.
-const FURTHER: FamilyPolicy =
-    FamilyPolicy { ttl_ms: 60 * 60 * 1_000, history_entries_max: HISTORY_ENTRIES_DEFAULT, lane: 3, binary: false };
+/// What holds for a family that a row only names: kept like a collection, written last, and never delivered to a
+/// part of its members.
+const FURTHER: FamilyPolicy = FamilyPolicy::kept_for(60 * 60 * 1_000, 3, OnIsolation::ReadOnly);
 
 type Family = (FamilyShape, FamilyPolicy);
 
@@ -43,6 +43,14 @@ pub(super) fn check_families(raw: &mut RawConfig) -> Policies {
                 families.push(family);
             }
         }
+        let keeps_history = row.number("history_entries_max") != Some(0);
+        if !keeps_history && row.text("on_slow").and_then(on_slow) == Some(OnSlow::CatchUp) {
+            raw.wrong_row(
+                &row,
+                "on_slow",
+                "\"latest\" or \"close\": a family without history has nothing to catch up from",
+            );
+        }
     }
     if families.len() > FAMILIES_MAX {
         raw.wrong("families", format!("at most {FAMILIES_MAX} families, the built-in ones included"));
@@ -59,6 +67,35 @@ fn change((shape, policy): &mut Family, row: &Row) {
     policy.history_entries_max = entries.unwrap_or(policy.history_entries_max);
     policy.lane = row.number("lane").and_then(|lane| u8::try_from(lane).ok()).unwrap_or(policy.lane);
     policy.binary = row.flag("binary").unwrap_or(policy.binary);
+    if policy.history_entries_max == 0 && policy.on_slow == OnSlow::CatchUp {
+        policy.on_slow = OnSlow::Close;
+    }
+    policy.on_slow = row.text("on_slow").and_then(on_slow).unwrap_or(policy.on_slow);
+    policy.on_isolation = row.text("on_isolation").and_then(on_isolation).unwrap_or(policy.on_isolation);
+    policy.acknowledge = row.text("acknowledge").and_then(acknowledge).unwrap_or(policy.acknowledge);
+    policy.redact_dead_letters = row.flag("redact_dead_letters").unwrap_or(policy.redact_dead_letters);
+    policy.receipts = row.flag("receipts").unwrap_or(policy.receipts);
+}
+
+/// The choices as `key.rs` lists them.
+pub(super) const ON_ISOLATION: &[&str] = &["local", "read_only"];
+pub(super) const ON_SLOW: &[&str] = &["catch_up", "latest", "close"];
+pub(super) const ACKNOWLEDGE: &[&str] = &["stored", "replicated"];
+
+fn on_isolation(text: &str) -> Option<OnIsolation> {
+    choose(text, ON_ISOLATION, [OnIsolation::Local, OnIsolation::ReadOnly])
+}
+
+fn on_slow(text: &str) -> Option<OnSlow> {
+    choose(text, ON_SLOW, [OnSlow::CatchUp, OnSlow::Latest, OnSlow::Close])
+}
+
+fn acknowledge(text: &str) -> Option<Acknowledge> {
+    choose(text, ACKNOWLEDGE, [Acknowledge::Stored, Acknowledge::Replicated])
+}
+
+fn choose<T, const N: usize>(text: &str, names: &[&str], values: [T; N]) -> Option<T> {
+    names.iter().zip(values).find_map(|(name, value)| (*name == text).then_some(value))
 }
 
 fn to_row((shape, policy): &Family) -> Value {
@@ -70,5 +107,10 @@ fn to_row((shape, policy): &Family) -> Value {
         ("history_entries_max".to_owned(), number(policy.history_entries_max.into())),
         ("lane".to_owned(), number(policy.lane.into())),
         ("binary".to_owned(), Value::from(policy.binary)),
+        ("on_isolation".to_owned(), Value::from(ON_ISOLATION[policy.on_isolation as usize])),
+        ("on_slow".to_owned(), Value::from(ON_SLOW[policy.on_slow as usize])),
+        ("acknowledge".to_owned(), Value::from(ACKNOWLEDGE[policy.acknowledge as usize])),
+        ("redact_dead_letters".to_owned(), Value::from(policy.redact_dead_letters)),
+        ("receipts".to_owned(), Value::from(policy.receipts)),
     ]))
 }

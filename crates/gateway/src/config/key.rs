@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use toml::Value;
 
 use super::defaults::SHARDS_MAX;
+use super::families::{ACKNOWLEDGE, ON_ISOLATION, ON_SLOW};
+use super::limits::ON_EXCESS;
 
 /// One key.
 #[derive(Debug)]
@@ -80,8 +82,9 @@ const COOKIE: Kind = Kind::Text {
     },
 };
 const REDIS_URL: Kind = Kind::Text {
-    expected: "a URL such as redis://127.0.0.1:6379 or redis://user:password@host:6379/0",
-    accepts: |text| text.starts_with("redis://") && redis::IntoConnectionInfo::into_connection_info(text).is_ok(),
+    expected: "a URL such as redis://127.0.0.1:6379",
+    // `RedisConfig::check` says what is wrong with one.
+    accepts: |_| true,
 };
 const LOG_FILTER: Kind = Kind::Text {
     expected: "a log filter, such as info or info,tidegate_gateway=debug",
@@ -132,6 +135,7 @@ pub const KEYS: &[Key] = &[
     key("redis.pool_size", Kind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
     key("redis.reply_deadline_ms", ms(10, 60_000), "2000"),
     key("redis.probe_interval_ms", ms(100, 60_000), "1000"),
+    key("redis.check_interval_ms", ms(1_000, 3_600_000), "30000"),
     derived("auth.keys", Kind::Rows(AUTH_KEY_ROW)),
     optional("auth.issuer", WORDS),
     optional("auth.audience", WORDS),
@@ -143,15 +147,26 @@ pub const KEYS: &[Key] = &[
     key("limits.message_bytes_max", Kind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
     key("limits.messages_per_second", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }, "100"),
     key("limits.messages_burst", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }, "200"),
+    key("limits.backlog_bytes_max", Kind::Number { unit: "bytes", min: 4096, max: 1024 * 1024 * MIB }, "268435456"),
+    key("limits.write_timeout_ms", ms(100, 3_600_000), "30000"),
     key("limits.ping_interval_ms", ms(100, 3_600_000), "30000"),
     key("limits.pong_timeout_ms", ms(50, 3_600_000), "10000"),
     key("limits.hello_timeout_ms", ms(50, 3_600_000), "10000"),
     key("limits.handshake_timeout_ms", ms(50, 3_600_000), "10000"),
     key("limits.outbox_bytes_max", Kind::Number { unit: "bytes", min: 4096, max: 1024 * MIB }, "4194304"),
     key("limits.connections_max", Kind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key("limits.connects_per_second", Kind::Number { unit: "connections", min: 0, max: 1_000_000 }, "3000"),
+    key("limits.connections_per_user", Kind::Number { unit: "connections", min: 0, max: 1_000_000 }, "10"),
+    key("limits.connections_per_tenant", Kind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key("limits.on_excess", Kind::Choice(ON_EXCESS), "\"reject\""),
+    key("drain.window_ms", ms(0, 3_600_000), "10000"),
+    key("drain.grace_ms", ms(5_000, 3_600_000), "20000"),
     key("registry.beat_ms", ms(50, 60_000), "2000"),
     key("registry.lease_ms", ms(100, 600_000), "6000"),
     key("registry.reap_ms", ms(100, 600_000), "8000"),
+    key("dead_letters.entries_max", Kind::Number { unit: "letters", min: 1, max: 1_000_000 }, "1000"),
+    key("dead_letters.message_bytes_max", Kind::Number { unit: "bytes", min: 0, max: 64 * MIB }, "65536"),
+    key("dead_letters.ttl_ms", ms(1_000, 365 * DAY_MS), "604800000"),
     key("log.filter", LOG_FILTER, "\"info\""),
     key("log.format", Kind::Choice(&["text", "json"]), "\"text\""),
     derived("families", Kind::Rows(FAMILY_ROW)),
@@ -174,6 +189,11 @@ const FAMILY_ROW: &[Key] = &[
     optional("history_entries_max", Kind::Number { unit: "messages", min: 0, max: 1_000_000 }),
     optional("lane", Kind::Number { unit: "lane", min: 1, max: 3 }),
     optional("binary", Kind::Flag),
+    optional("on_isolation", Kind::Choice(ON_ISOLATION)),
+    optional("on_slow", Kind::Choice(ON_SLOW)),
+    optional("acknowledge", Kind::Choice(ACKNOWLEDGE)),
+    optional("redact_dead_letters", Kind::Flag),
+    optional("receipts", Kind::Flag),
 ];
 
 impl Key {
@@ -226,12 +246,19 @@ fn shown_row(keys: &[Key], row: &Value) -> Value {
     Value::Table(row.iter().map(shown).collect())
 }
 
-/// Takes out everything between `://` and the last `@`, because an unescaped password may hold `/`, `:` and `@`.
+/// Takes out everything between `://` and the last `@`, because an unescaped password may hold `/`, `:` and `@`; and
+/// everything behind a `?`, where the password of Sentinels stands.
 fn redact_url_user(url: &str) -> String {
     let start = url.find("://").map_or(0, |at| at + 3);
-    match url.rfind('@') {
-        Some(at) if at > start => format!("{}{REDACTED}{}", &url[..start], &url[at..]),
-        _ => url.to_owned(),
+    let (before, after) = match url.rfind('@') {
+        // A question mark before it begins the query, or belongs to a password: both are taken out.
+        Some(at) if url[start..at].contains('?') => return format!("{}{REDACTED}", &url[..start]),
+        Some(at) if at > start => (format!("{}{REDACTED}", &url[..start]), &url[at..]),
+        _ => (String::new(), url),
+    };
+    match after.split_once('?') {
+        Some((after, _)) => format!("{before}{after}?{REDACTED}"),
+        None => before + after,
     }
 }
 

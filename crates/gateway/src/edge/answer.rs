@@ -11,7 +11,7 @@ use serde_json::json;
 use wire::SUBPROTOCOL;
 
 use crate::handshake::{ROUTING_COOKIE, Refusal, Upgrade};
-use crate::health::{Health, Phase};
+use crate::standing::Standing;
 
 /// A whole answer with `Connection: close`: whoever asks again opens another connection, and nothing that
 /// follows the request in the same packet is ever read as a second one.
@@ -25,7 +25,7 @@ pub(crate) fn whole(status: StatusCode, content_type: &'static str, body: impl I
     response
 }
 
-fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
     whole(status, "application/json", format!("{value}\n"))
 }
 
@@ -57,28 +57,26 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     response
 }
 
+/// `/drain`: it has begun, or goes on.
+pub(crate) fn draining() -> Response<Full<Bytes>> {
+    json(StatusCode::ACCEPTED, &json!({"standing": Standing::Draining.as_str()}))
+}
+
 /// `/ws/health`: 200 is "give it clients", 404 is "give it no new ones" (`http-check disable-on-404`).
-pub(super) fn health(health: &Health) -> Response<Full<Bytes>> {
-    let (status, word) = match health.phase() {
-        Phase::Starting => (StatusCode::NOT_FOUND, "starting"),
-        Phase::Draining => (StatusCode::NOT_FOUND, "draining"),
-        Phase::Running if health.is_isolated() => (StatusCode::OK, "isolated"),
-        Phase::Running => (StatusCode::OK, "connected"),
-    };
-    json(status, &json!({"status": word}))
+pub(super) fn health(standing: Standing) -> Response<Full<Bytes>> {
+    let status = if standing.is_ready() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    json(status, &json!({"status": standing.as_str()}))
 }
 
-/// `/livez`: whoever can answer lives.
-pub(crate) fn livez() -> Response<Full<Bytes>> {
-    json(StatusCode::OK, &json!({"status": "alive"}))
+/// `/livez`: whoever can answer lives. How well, it says too.
+pub(crate) fn livez(standing: Standing) -> Response<Full<Bytes>> {
+    json(StatusCode::OK, &json!({"status": "alive", "standing": standing.as_str()}))
 }
 
-/// `/readyz`: isolated is ready. Taking every instance away because Redis is gone helps nobody.
-pub(crate) fn readyz(health: &Health) -> Response<Full<Bytes>> {
-    let (status, word) = match health.phase() {
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        Phase::Running => (StatusCode::OK, "ready"),
-    };
-    json(status, &json!({"status": word}))
+/// `/readyz`
+pub(crate) fn readyz(standing: Standing) -> Response<Full<Bytes>> {
+    match standing.is_ready() {
+        true => json(StatusCode::OK, &json!({"status": "ready"})),
+        false => json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": standing.as_str()})),
+    }
 }

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 
+use connection_registry::{LeaseState, Loss, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::config::Origins;
+use crate::health::Phase;
 use crate::page::DevTokens;
 use crate::token::signed;
 
@@ -26,6 +28,10 @@ struct TestEdge {
 
 impl TestEdge {
     async fn start(handshake_timeout: Duration, health: Health) -> Self {
+        Self::throttled(handshake_timeout, health, 0).await
+    }
+
+    async fn throttled(handshake_timeout: Duration, health: Health, connects_per_second: u32) -> Self {
         health.advance(Phase::Running);
         let health = Arc::new(health);
         let (counters, shard) = (Arc::new(EdgeCounters::default()), Arc::new(ShardCounters::default()));
@@ -34,7 +40,7 @@ impl TestEdge {
         let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
-            EdgeConfig { handshake_timeout, connections_max: 2, tls: None },
+            EdgeConfig { handshake_timeout, connections_max: 2, connects_per_second, tls: None },
             handshake,
             health.clone(),
             Some(page),
@@ -329,8 +335,19 @@ async fn health_for_haproxy_and_kubernetes() {
         };
         assert_eq!(answers(edge).await, ["200 isolated", "200 alive", "200 ready"]);
         edge.health.set_broker_up(true);
-        edge.health.set_lease_held(true);
+        let held = |ends_in: Option<Duration>| {
+            let end = ends_in.map(|ends_in| Instant::now() + ends_in);
+            LeaseState::Held { token: Token::from_store("a"), deadline: end, end }
+        };
+        edge.health.set_lease(&held(None));
         assert_eq!(answers(edge).await, ["200 connected", "200 alive", "200 ready"]);
+        edge.health.set_lease(&LeaseState::Lost(Loss::Unrenewed));
+        assert_eq!(answers(edge).await, ["200 leaseless", "200 alive", "200 ready"]);
+        // What the heart has not noticed yet, the clock says.
+        edge.health.set_lease(&held(Some(Duration::ZERO)));
+        let refused = edge.say(upgrade("/ws", "").as_bytes()).await;
+        assert!(refused.starts_with("HTTP/1.1 503 "), "another instance takes it: {refused}");
+        assert_eq!(answers(edge).await, ["200 fenced", "200 alive", "200 ready"]);
         edge.health.advance(Phase::Draining);
         assert_eq!(answers(edge).await, ["404 draining", "200 alive", "503 draining"]);
         let refused = edge.say(upgrade("/ws", "").as_bytes()).await;
@@ -355,4 +372,40 @@ async fn a_frozen_instance_answers_nothing() {
         assert!(edge.get("/livez").await.starts_with("HTTP/1.1 200 "));
     };
     LocalSet::new().run_until(test).await;
+}
+
+/// Twenty at once where five come in: the rest wait their turn, the health check does not, and nobody is lost.
+#[tokio::test]
+async fn what_comes_faster_than_the_rate_waits_its_turn() {
+    let local = LocalSet::new();
+    let test = async {
+        let mut edge = TestEdge::throttled(PATIENCE, Health::new(0, Instant::now()), 5).await;
+        let began = Instant::now();
+        let mut streams = Vec::new();
+        for _ in 0..20 {
+            let mut stream = edge.connect().await;
+            stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        let health = edge.say(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+        let (mut taken, mut told) = (0, 0);
+        for _ in 0..20 {
+            match edge.next_handoff().await.opening {
+                Opening::Refused { code, close, retry_after_ms: Some(ms), .. } => {
+                    assert_eq!((code, close), (ErrorCode::Unavailable, Close::TryAgainLater));
+                    assert!((1_000..=4_000).contains(&ms), "{ms}");
+                    told += 1;
+                }
+                _ => taken += 1,
+            }
+        }
+        assert!((10..20).contains(&taken), "five at once, and five within each second: {taken}");
+        assert_eq!(told, 20 - taken);
+        assert!(began.elapsed() > Duration::from_millis(700), "some waited: {:?}", began.elapsed());
+        assert_eq!(edge.counters.upgrades_throttled.get(), told);
+        assert!(edge.counters.upgrades_queued.get() >= 4);
+        edge.task.abort();
+    };
+    local.run_until(test).await;
 }

@@ -1,9 +1,18 @@
-//! PURE. A client catching up in one scope, between `subscribe` and the moment its subscription is live.
+//! PURE. A client catching up in one scope: between `subscribe` and the moment its subscription is live, and again
+//! whenever it has read too slowly to stay live.
 //!
 //! While history is read, live messages are held here. The router promises that nothing it hands over after its
 //! last page stands at or before that page's end: so the pages are sent, then what was held behind them, and the
 //! subscription is live, each message having come once and in order.
+//!
+//! ```text
+//!   subscribe ──▶ Reading ──last page──▶ (live)
+//!                  ▲   │ no room            │ no room
+//!   outbox empty ──┘   ▼                    │
+//!                 Waiting ◀─────────────────┘
+//! ```
 
+use message_router::Gap;
 use wire::{Position, Scope};
 
 use crate::hub::Outgoing;
@@ -19,6 +28,22 @@ pub(crate) struct Join {
     pub(crate) correlation_id: Option<Box<str>>,
     pub(crate) held: Held,
     pub(crate) announced: Announced,
+    pub(crate) stage: Stage,
+    /// The newest of the positions that the patterns gave has been found to stand. Only then is it of use to read what
+    /// is behind the oldest: a position that Redis has lost, or that has not come here yet, cannot be told by that.
+    pub(crate) stands: bool,
+    /// What live subscriptions were told is missing, since these were announced and not live. Each is told at its
+    /// place among the messages.
+    pub(crate) owed: Vec<Gap>,
+}
+
+/// What a join does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A page of history has been asked for, and live messages are held.
+    Reading,
+    /// Nothing is asked for and nothing held until the client has read what is queued: the history has it.
+    Waiting,
 }
 
 /// What the client has been told of its subscription.
@@ -58,7 +83,52 @@ impl Held {
     }
 }
 
+/// So many gaps are owed one by one; further ones widen the last.
+const OWED_MAX: usize = 8;
+
 impl Join {
+    /// Whether the client has been told that its subscriptions stand. From then on it is owed everything.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced == Announced::Subscribed
+    }
+
+    /// Behind which position its history is to be read: the oldest that any of the patterns resumes from. One without
+    /// a position starts now.
+    pub(crate) fn after(&self) -> Option<Position> {
+        self.wanted.iter().filter_map(|wanted| wanted.after).min()
+    }
+
+    /// Behind which position to ask next: first the newest, if there are several, then the oldest.
+    pub(crate) fn asks_behind(&self) -> Option<Position> {
+        if self.stands { self.after() } else { self.wanted.iter().filter_map(|wanted| wanted.after).max() }
+    }
+
+    /// Everything up to `position` has been queued, or told to be missing.
+    pub(crate) fn move_to(&mut self, position: Position) {
+        for wanted in &mut self.wanted {
+            wanted.after = wanted.after.max(Some(position));
+        }
+    }
+
+    /// Live subscriptions are told of a gap. What was held stands before it, and may have been lost since.
+    pub(crate) fn break_off(&mut self, gap: Gap) {
+        self.held = Held::default();
+        // The answer of those who have none yet ends behind the gap. The others are owed what is before it.
+        if self.is_announced() {
+            self.held.overflowed = self.stage == Stage::Reading;
+            self.owe(gap);
+        }
+    }
+
+    fn owe(&mut self, gap: Gap) {
+        let is_full = self.owed.len() >= OWED_MAX;
+        match self.owed.last_mut() {
+            // What lies between the two is not sent either.
+            Some(last) if is_full => *last = Gap { upto: gap.upto, certain: true, ..*last },
+            _ => self.owed.push(gap),
+        }
+    }
+
     /// Whether a message passes one of the patterns, and is behind the position that pattern asked for.
     pub(crate) fn wants(&self, topic: &str, position: Option<Position>) -> bool {
         let behind = |wanted: &Wanted| match (position, wanted.after) {
@@ -68,9 +138,16 @@ impl Join {
         self.wanted.iter().any(|wanted| wanted.filter.matches(topic) && behind(wanted))
     }
 
-    /// A live message of the scope has come.
+    /// Whether a message without a position is for it: one that cannot be read from history later, and so is given
+    /// at once to whoever knows that the subscription stands.
+    pub(crate) fn takes_local(&self, topic: &str) -> bool {
+        self.announced != Announced::Nothing && self.wants(topic, None)
+    }
+
+    /// A live message of the scope has come. It is held whatever position was asked for: that one may be on a branch
+    /// which Redis has lost, and then the subscription goes on before it.
     pub(crate) fn hear(&mut self, message: &Outgoing) {
-        if self.wants(message.topic(), message.position) {
+        if self.wanted.iter().any(|wanted| wanted.filter.matches(message.topic())) {
             self.held.hold(message);
         }
     }

@@ -13,8 +13,8 @@ pub(crate) struct Members {
     topics: Vec<Topic>,
     /// Wildcards: the head below which topics are wanted.
     below: Rare<(Box<str>, Slot)>,
-    /// Those who are still catching up, by joiner number (see [`super::join::Join`]).
-    joining: Rare<u64>,
+    /// Those who catch up. Most scopes have none most of the time.
+    joins: Option<Box<Joins>>,
     /// The newest position this shard has seen in the scope; before the first one.
     pub(crate) top: Position,
 }
@@ -55,6 +55,15 @@ impl<T> std::ops::Deref for Rare<T> {
     }
 }
 
+/// Who catches up in a scope, by joiner number (see [`super::join::Join`]).
+#[derive(Debug, Default)]
+struct Joins {
+    /// Those whose history is being read; they hear what is published meanwhile.
+    reading: Vec<u64>,
+    /// Those who wait for their client to read. Apart, so that a message does not cost a look at each of them.
+    waiting: Vec<u64>,
+}
+
 #[derive(Debug)]
 struct Topic {
     name: Box<str>,
@@ -63,7 +72,7 @@ struct Topic {
 
 impl Members {
     pub(crate) fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.below.is_empty() && self.joining.is_empty()
+        self.topics.is_empty() && self.below.is_empty() && self.joins.is_none()
     }
 
     pub(crate) fn add(&mut self, filter: &Filter, slot: Slot) {
@@ -98,19 +107,37 @@ impl Members {
         }
     }
 
-    /// Somebody begins to catch up.
+    /// Somebody's history begins to be read.
     pub(crate) fn begin(&mut self, joiner: u64) {
-        self.joining.push(joiner);
+        self.joins.get_or_insert_default().reading.push(joiner);
     }
 
-    /// Keeps those who go on catching up.
-    pub(crate) fn keep_joining(&mut self, mut keep: impl FnMut(u64) -> bool) {
-        self.joining.retain(|joiner| keep(*joiner));
+    /// Somebody waits until there is room for the next page.
+    pub(crate) fn wait(&mut self, joiner: u64) {
+        self.joins.get_or_insert_default().waiting.push(joiner);
     }
 
-    /// Those who are still catching up.
-    pub(crate) fn joining(&self) -> &[u64] {
-        &self.joining
+    /// Somebody has caught up, or does not want to any more.
+    pub(crate) fn end(&mut self, joiner: u64) {
+        let Some(joins) = &mut self.joins else { return };
+        for list in [&mut joins.reading, &mut joins.waiting] {
+            if let Some(at) = list.iter().position(|other| *other == joiner) {
+                list.swap_remove(at);
+            }
+        }
+        if joins.reading.is_empty() && joins.waiting.is_empty() {
+            self.joins = None;
+        }
+    }
+
+    /// Those whose history is being read.
+    pub(crate) fn reading(&self) -> &[u64] {
+        self.joins.as_ref().map_or(&[], |joins| &joins.reading)
+    }
+
+    /// All who catch up, whether they read or wait.
+    pub(crate) fn joining(&self) -> impl Iterator<Item = u64> + '_ {
+        self.joins.iter().flat_map(|joins| joins.reading.iter().chain(&joins.waiting).copied())
     }
 
     /// Those whose exact topic this is, each once.

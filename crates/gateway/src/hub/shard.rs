@@ -12,24 +12,31 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use message_router::{Gap, Joiner, ShardIndex};
+use records::Receipt;
 use slab::Slab;
 use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId};
 
 use crate::counters::ShardCounters;
 use crate::handoff::Opening;
-use crate::hub::join::{Announced, Held, Join};
+use crate::hub::join::{Announced, Held, Join, Stage};
 use crate::hub::members::{Members, Slot};
-use crate::hub::{Answer, FromShard, Joined, Outgoing, Sender};
+use crate::hub::{Answer, FromShard, Joined, Outcome, Outgoing, Sender};
 use crate::outbox::{Lane, Outbox, Queued};
 use crate::rules::{Now, Rules};
-use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, refuse};
+use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, Wanted, refuse};
 use crate::token::Identity;
 
 mod catch_up;
+mod isolation;
+mod latest;
 mod life;
+mod receipts;
+mod shed;
+mod slow;
 mod time;
 
 pub(crate) use life::Life;
+use slow::Behind;
 pub(crate) use time::Wake;
 
 /// Everything one shard knows.
@@ -51,12 +58,16 @@ pub(crate) struct Shard {
     requests: Vec<FromShard>,
     /// Sessions whose holder has become known, or has shown a new token.
     identified: Vec<Slot>,
+    /// For the ledger.
+    receipts: Vec<Receipt>,
     /// The broker is lost.
     is_degraded: bool,
     /// The instance is going away: whoever still comes is sent elsewhere.
     is_draining: bool,
-    /// Next pages of replays, asked for when their client's outbox has emptied.
-    paused: Vec<(Slot, FromShard)>,
+    /// Clients behind the live flow.
+    behind: HashMap<Slot, Behind>,
+    /// Scratch for those whose sockets take nothing.
+    slow: Vec<Slot>,
     /// Scratch for effects, so that a ping allocates nothing.
     effects: Vec<Effect>,
 }
@@ -81,11 +92,22 @@ pub(crate) struct Connection {
     dirty: bool,
     /// The socket takes nothing now; whoever waits for it flushes.
     pub(crate) blocked: bool,
+    /// Since when, if so.
+    blocked_ms: u64,
+    /// Listed in `behind`.
+    is_behind: bool,
+    /// Of some scopes it is given the newest of each topic alone.
+    keeps_newest: bool,
     pub(crate) life: Life,
 }
 
 /// How many bytes may wait for one client before a replay pauses.
 fn replay_pause_bytes(rules: &Rules) -> usize {
+    rules.limits.outbox_bytes_max / 4
+}
+
+/// Beyond the bound for messages, so many bytes are left to answers: a client that asks and does not read is closed.
+fn answers_bytes_max(rules: &Rules) -> usize {
     rules.limits.outbox_bytes_max / 4
 }
 
@@ -108,19 +130,21 @@ impl Shard {
             dirty: Vec::new(),
             requests: Vec::new(),
             identified: Vec::new(),
+            receipts: Vec::new(),
             is_degraded: false,
             is_draining: false,
-            paused: Vec::new(),
+            behind: HashMap::new(),
+            slow: Vec::new(),
             effects: Vec::new(),
         }
     }
 
     /// Takes a connection in and begins its session.
     pub(crate) fn open(&mut self, session: Session, opening: Opening, now: Now) -> Slot {
-        self.next_number += 1;
+        let number = self.next_number();
         let ping_ms = now.mono_ms + self.first_ping_ms();
         let connection = Connection {
-            number: self.next_number,
+            number,
             session,
             outbox: Outbox::default(),
             stamp: 0,
@@ -130,6 +154,9 @@ impl Shard {
             pinged: false,
             dirty: false,
             blocked: false,
+            blocked_ms: 0,
+            is_behind: false,
+            keeps_newest: false,
             life: Life::Open,
         };
         if self.connections.len() == self.connections.capacity() {
@@ -144,8 +171,10 @@ impl Shard {
             Opening::Authenticated(identity) => {
                 self.connections[slot as usize].session.open(identity, &rules, &mut effects);
             }
-            Opening::Refused { code, close, message } => {
-                effects.push(refuse(code, &message, None, None));
+            Opening::Refused { code, close, message, retry_after_ms } => {
+                let message = &*message;
+                let error = ServerFrame::Error { code, message, channel: None, retry_after_ms, correlation_id: None };
+                effects.push(Effect::Refuse(error.encode()));
                 effects.push(Effect::Close(close));
             }
         }
@@ -186,44 +215,54 @@ impl Shard {
     /// An outbox is bounded while its socket takes nothing: a client that reads must not be taken for a slow one because
     /// much came at once. What waits for the first write is bounded by the shard's inbox, and shared by all receivers.
     pub(crate) fn deliver(&mut self, scope: &Scope, messages: &[Outgoing]) -> u64 {
-        let Some(members) = self.scopes.get_mut(scope) else { return 0 };
         let lane = self.rules.lane(scope);
-        let bytes_max = self.rules.limits.outbox_bytes_max;
-        let mut too_slow: Vec<Slot> = Vec::new();
+        let mut slow = std::mem::take(&mut self.slow);
         let mut receivers = 0;
-        let (connections, dirty) = (&mut self.connections, &mut self.dirty);
-        for message in messages {
-            self.stamp += 1;
-            let stamp = self.stamp;
-            let mut send = |slot: Slot| {
-                let connection = &mut connections[slot as usize];
-                if connection.stamp == stamp {
-                    return;
+        let mut rest = messages;
+        while let Some(members) = self.scopes.get_mut(scope) {
+            let (connections, dirty) = (&mut self.connections, &mut self.dirty);
+            let mut done = 0;
+            for message in rest {
+                self.stamp += 1;
+                let stamp = self.stamp;
+                let mut send = |slot: Slot| {
+                    let connection = &mut connections[slot as usize];
+                    if connection.stamp == stamp {
+                        return;
+                    }
+                    connection.stamp = stamp;
+                    if connection.blocked | connection.keeps_newest {
+                        return slow.push(slot);
+                    }
+                    connection.outbox.append(lane, message.frame.clone());
+                    receivers += 1;
+                    if !connection.dirty {
+                        connection.dirty = true;
+                        dirty.push(slot);
+                    }
+                };
+                let topic = message.topic();
+                members.exact(topic).iter().for_each(|slot| send(*slot));
+                members.wildcards(topic).for_each(&mut send);
+                if message.position.is_none() {
+                    let joins = members.reading().iter().filter_map(|joiner| self.joins.get(joiner));
+                    joins.filter(|join| join.takes_local(topic)).for_each(|join| send(join.slot));
                 }
-                connection.stamp = stamp;
-                let bytes_max = if connection.blocked { bytes_max } else { usize::MAX };
-                match connection.outbox.push(lane, message.frame.clone(), bytes_max) {
-                    Queued::Yes => receivers += 1,
-                    Queued::Full => too_slow.push(slot),
+                if !slow.is_empty() {
+                    break;
                 }
-                if !connection.dirty && !connection.blocked {
-                    connection.dirty = true;
-                    dirty.push(slot);
-                }
-            };
-            let topic = message.topic();
-            members.exact(topic).iter().for_each(|slot| send(*slot));
-            members.wildcards(topic).for_each(&mut send);
-            for joiner in members.joining() {
-                if let Some(join) = self.joins.get_mut(joiner) {
-                    join.hear(message);
-                }
+                hear(members, &mut self.joins, message);
+                done += 1;
             }
-            members.top = members.top.max(message.position.unwrap_or_default());
+            let Some((message, behind)) = rest[done..].split_first() else { break };
+            // Whoever falls behind because of this message is to hear it as a joiner, or to read it later.
+            receivers += self.deliver_slowly(scope, message, &mut slow);
+            if let Some(members) = self.scopes.get_mut(scope) {
+                hear(members, &mut self.joins, message);
+            }
+            rest = behind;
         }
-        for slot in too_slow {
-            self.close_slow(slot);
-        }
+        self.slow = slow;
         self.counters.deliveries.add(receivers);
         receivers
     }
@@ -235,35 +274,8 @@ impl Shard {
             return;
         }
         self.reply(to.slot, answer.encode());
-        if answer.result.is_err() {
+        if matches!(answer.outcome, Outcome::Failed(_) | Outcome::Refused(_)) {
             self.counters.errors.add(1);
-        }
-    }
-
-    /// The instance lost its broker, or has it back: everybody is told.
-    pub(crate) fn degraded(&mut self, degraded: bool) {
-        self.is_degraded = degraded;
-        let frame = ServerFrame::Degraded { degraded }.encode();
-        let is_open = |connection: &Connection| connection.session.identity().is_some();
-        let slots: Vec<Slot> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| is_open(connection))
-            .map(|(slot, _)| slot as Slot)
-            .collect();
-        for slot in slots {
-            self.reply(slot, frame.clone());
-        }
-    }
-
-    /// Sends everybody elsewhere, each with a delay of its own, so that the others are not stormed.
-    pub(crate) fn drain(&mut self, spread_ms: u64) {
-        self.is_draining = true;
-        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot as Slot).collect();
-        let step_ms = spread_ms / slots.len().max(1) as u64;
-        for (n, slot) in (0..).zip(slots) {
-            self.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
-            self.close(slot, Close::Restart);
         }
     }
 
@@ -271,15 +283,24 @@ impl Shard {
     pub(crate) fn gap(&mut self, scope: &Scope, gap: Gap) {
         let Some(members) = self.scopes.get_mut(scope) else { return };
         let lane = self.rules.lane(scope);
-        members.top = members.top.max(gap.upto);
+        // What it had come to may have been lost: nobody is to be moved there any more.
+        members.top = gap.upto;
         let mut slots: Vec<Slot> = members.all().collect();
         slots.sort_unstable();
         slots.dedup();
+        for joiner in members.joining() {
+            if let Some(join) = self.joins.get_mut(&joiner) {
+                join.break_off(gap);
+            }
+        }
         for slot in slots {
+            self.give_newest(slot);
             let live = |s: &&Subscription| s.live && s.pattern.scope == *scope;
             let subscriptions = self.connections[slot as usize].session.subscriptions.iter().filter(live);
             let frames: Vec<Encoded> =
                 subscriptions.map(|s| catch_up::gap_frame(&s.pattern.to_string(), gap)).collect();
+            // First: making room for the gap must not let go of what stands before it.
+            self.raise_floor(slot, scope, gap.upto.max(gap.after.unwrap_or_default()));
             for frame in frames {
                 self.counters.gaps.add(1);
                 self.queue(slot, lane, frame);
@@ -333,6 +354,7 @@ impl Shard {
                 Effect::Join(request) => self.join(slot, request),
                 Effect::Leave(subscription) => self.leave(slot, &subscription),
                 Effect::Publish(request) => self.publish(slot, request),
+                Effect::Receipt(request) => self.receipt(slot, request),
                 Effect::Close(close) => {
                     self.close(slot, close);
                 }
@@ -341,19 +363,10 @@ impl Shard {
     }
 
     fn publish(&mut self, slot: Slot, request: PublishRequest) {
-        let PublishRequest { channel, message, correlation_id } = request;
+        let PublishRequest { user, channel, id, message, correlation_id } = request;
         let number = self.connections[slot as usize].number;
         let from = Sender { shard: self.index, slot, number };
-        self.requests.push(FromShard::Publish { from, channel, message, correlation_id });
-    }
-
-    /// The socket takes no more for now: from here on the outbox is bounded.
-    pub(crate) fn block(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
-        connection.blocked = true;
-        if connection.outbox.bytes() > self.rules.limits.outbox_bytes_max && connection.life == Life::Open {
-            self.close_slow(slot);
-        }
+        self.requests.push(FromShard::Publish { from, user, channel, id, message, correlation_id });
     }
 
     /// Lists a connection for the next writing turn, unless its socket is full.
@@ -365,13 +378,19 @@ impl Shard {
         }
     }
 
-    /// Queues a frame and marks the connection dirty. A client whose outbox is full is closed.
+    /// Queues a frame that is no message. It is never dropped: messages leave it room, and a client for which there is
+    /// none left is closed.
     fn queue(&mut self, slot: Slot, lane: Lane, frame: Encoded) {
-        // The close frames themselves always find room.
-        let is_bounded = self.connections[slot as usize].blocked && lane != Lane::CLOSE;
-        let bytes_max = if is_bounded { self.rules.limits.outbox_bytes_max } else { usize::MAX };
-        if self.push(slot, lane, frame, bytes_max) == Queued::Full {
-            self.close_slow(slot);
+        let bytes_max = match lane {
+            // The close frames themselves always find room.
+            Lane::CLOSE => usize::MAX,
+            _ => self.bytes_max(slot).saturating_add(answers_bytes_max(&self.rules)),
+        };
+        if self.push(slot, lane, frame.clone(), bytes_max) == Queued::Full {
+            self.slim(slot, self.rules.limits.outbox_bytes_max / 2);
+            if self.push(slot, lane, frame, bytes_max) == Queued::Full {
+                self.close_slow(slot);
+            }
         }
     }
 
@@ -382,10 +401,30 @@ impl Shard {
         if connection.life != Life::Open && lane != Lane::CLOSE {
             return Queued::Yes;
         }
+        let before = connection.outbox.cost();
         let queued = connection.outbox.push(lane, frame, bytes_max);
+        if connection.blocked {
+            self.counters.backlog.add(connection.outbox.cost() - before);
+        }
         self.mark_dirty(slot);
         queued
     }
+
+    fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
+
+/// Those who catch up hear a message that history has too, and the scope is at it.
+fn hear(members: &mut Members, joins: &mut HashMap<u64, Join>, message: &Outgoing) {
+    let Some(position) = message.position else { return };
+    for joiner in members.reading() {
+        if let Some(join) = joins.get_mut(joiner) {
+            join.hear(message);
+        }
+    }
+    members.top = members.top.max(position);
 }
 
 #[cfg(test)]

@@ -7,17 +7,18 @@
 //! An idle shard writes each message at once; a busy one finds many in the inbox and writes them together. No
 //! timer decides.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{Directory, Row, Seat};
+use connection_registry::{Directory, Row, Seat, Why};
 use message_router::ShardIndex;
+use records::Ledger;
 use tokio::task;
-use wire::Timestamp;
+use wire::{Close, ErrorCode, Timestamp};
 
 use crate::allocator::{Rest, give_back};
 use crate::clock::Clock;
@@ -29,13 +30,14 @@ use crate::health::Health;
 use crate::hub::members::Slot;
 use crate::hub::shard::{Life, Shard, Wake, growth};
 use crate::hub::wheel::Wheel;
-use crate::hub::{FromShard, ShardHandle, ToShard};
+use crate::hub::{FromShard, Hub, SPREAD_MS, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
 use crate::outbox::Outbox;
 use crate::rules::Now;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::socket::Socket;
+use crate::standing::Lease;
 use crate::token::Identity;
 
 /// Sockets written before reads get their turn.
@@ -66,8 +68,16 @@ pub(crate) struct Worker {
     counters: Arc<ShardCounters>,
     health: Arc<Health>,
     directory: Arc<Directory>,
+    hub: Hub,
+    /// Where receipts wait to be written.
+    ledger: Arc<Ledger>,
     clock: Clock,
     message_bytes_max: usize,
+    backlog_bytes_max: u64,
+    /// The shard with the largest backlog has been told that it is too much for all.
+    has_asked: Cell<bool>,
+    /// How often the instance had been fenced when last looked at.
+    fences: Cell<u64>,
 }
 
 /// This side's end of one connection.
@@ -89,6 +99,7 @@ impl Worker {
         let ShardHandle { inbox, counters } = shared.hub.shard(index);
         let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
         let message_bytes_max = rules.limits.message_bytes_max;
+        let backlog_bytes_max = rules.limits.backlog_bytes_max;
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
@@ -103,8 +114,13 @@ impl Worker {
             counters,
             health: Arc::clone(&shared.health),
             directory,
+            hub: shared.hub.clone(),
+            ledger: Arc::clone(&shared.ledger),
             clock,
             message_bytes_max,
+            backlog_bytes_max,
+            has_asked: Cell::new(false),
+            fences: Cell::new(0),
         })
     }
 
@@ -123,13 +139,44 @@ impl Worker {
                     return;
                 }
                 self.handle(item, &mut delivered);
+                self.shed();
             }
-            self.forward();
+            self.forward(); // What it closed is written with the rest.
             self.flush_dirty().await;
+            self.shed();
             let now_ms = self.clock.now().unix_ms;
             for (published_ms, receivers) in delivered.drain(..) {
                 self.counters.latency.record(now_ms.saturating_sub(published_ms) * 1_000, receivers);
             }
+        }
+    }
+
+    /// Keeps what waits for slow clients within the instance's budget: whoever is above the shards' average lets go of
+    /// it, down to seven eighths of the budget, so that not every message asks again.
+    fn shed(&self) {
+        let own = self.counters.backlog.get();
+        if own == 0 {
+            return; // The common case.
+        }
+        let (total, bytes_max) = (self.hub.backlog(), self.backlog_bytes_max);
+        if total <= bytes_max {
+            self.has_asked.set(false);
+            return;
+        }
+        if own * self.hub.indexes().count() as u64 >= total {
+            self.shard.borrow_mut().shed(total - bytes_max / 8 * 7);
+        } else if !self.has_asked.replace(true) {
+            // It may have nothing else to do and not notice.
+            let largest = self.hub.shards().max_by_key(|shard| shard.counters.backlog.get());
+            largest.into_iter().for_each(|shard| shard.inbox.push(ToShard::Shed, 0));
+        }
+    }
+
+    /// To be asked before anything is taken from a client, or written, that may have waited while the process slept.
+    fn look_at_lease(&self, now: Instant) {
+        let fences = self.health.fences(now);
+        if self.fences.replace(fences) != fences {
+            self.shard.borrow_mut().fence(SPREAD_MS);
         }
     }
 
@@ -141,10 +188,13 @@ impl Worker {
                 delivered.push((published_ms, receivers));
             }
             ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
+            ToShard::Shed => {} // Asked after every item.
             ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
+            ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
-            ToShard::Drain { spread_ms } => self.shard.borrow_mut().drain(spread_ms),
+            ToShard::Drain { count } => self.shard.borrow_mut().drain(count),
+            ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
             ToShard::Stop => {}
         }
     }
@@ -160,9 +210,15 @@ impl Worker {
                 return;
             }
         };
+        // Those who were here before a fence are sent away before anybody new comes.
+        self.look_at_lease(Instant::now());
         let now = self.clock.now();
         let mut shard = self.shard.borrow_mut();
         let slot = shard.open(Session::new(session_id, path_tenant), opening, now);
+        // Upgraded a moment before; from here on they are refused.
+        if self.health.lease(Instant::now()) == Lease::Fenced {
+            shard.close(slot, Close::Restart);
+        }
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
         drop(shard);
         let mut ends = self.ends.borrow_mut();
@@ -184,9 +240,10 @@ impl Worker {
 
     /// Runs one step of a connection's own loop, and writes what it gave.
     pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
+        self.look_at_lease(Instant::now());
         step(&mut self.shard.borrow_mut(), self.clock.now());
         self.flush(slot);
-        self.forward();
+        self.forward().into_iter().for_each(|closed| self.flush(closed));
     }
 
     /// The connection's socket is gone.
@@ -211,20 +268,45 @@ impl Worker {
     }
 
     /// Hands the table's requests to the pump, and lists the sessions that have opened.
-    fn forward(&self) {
+    /// Gives the connections that were closed for it.
+    fn forward(&self) -> Vec<Slot> {
         let mut requests = Vec::new();
         let mut shard = self.shard.borrow_mut();
         shard.take_requests(&mut requests);
-        let mut identified = Vec::new();
+        shard.take_receipts().into_iter().for_each(|receipt| self.ledger.note(receipt));
+        let (mut identified, mut replaced, mut closed) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, session, identity) in shard.take_identified() {
             identified.push(slot);
-            if let Some(Some(end)) = self.ends.borrow_mut().get_mut(slot as usize)
-                && end.seat.is_none()
-            {
-                let Identity { tenant, user, .. } = identity.clone();
-                let connected_at = Timestamp(self.clock.now().unix_ms);
-                let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
-                end.seat = Some(self.directory.connect(session, row));
+            let mut ends = self.ends.borrow_mut();
+            let Some(Some(end)) = ends.get_mut(slot as usize) else { continue };
+            if end.seat.as_ref().is_some_and(|seat| seat.session() == session) {
+                continue;
+            }
+            if let Some(seat) = end.seat.take() {
+                self.directory.disconnect(seat); // It goes on with an earlier session.
+            }
+            let Identity { tenant, user, .. } = identity.clone();
+            if self.directory.get(session).is_some_and(|row| (&row.tenant, &row.user) != (&tenant, &user)) {
+                closed.push(slot);
+                continue;
+            }
+            let connected_at = Timestamp(self.clock.now().unix_ms);
+            let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
+            let (seat, before) = self.directory.take_over(session, row);
+            end.seat = Some(seat);
+            replaced.extend(before.map(|row| (slot, session, row.shard)));
+        }
+        for slot in &closed {
+            let message = "this session_id belongs to somebody else";
+            shard.refuse(*slot, ErrorCode::WrongIdentity, message, Close::Unauthenticated);
+        }
+        // An older socket of the same session is of no use to anybody.
+        for (slot, session, of) in replaced {
+            if of == u16::from(self.index.0) {
+                closed.extend(shard.dismiss_others(session, slot));
+            } else {
+                let inbox = &self.hub.shard(ShardIndex(of as u8)).inbox;
+                inbox.push(ToShard::Dismiss(session, Why::Replaced), 0);
             }
         }
         for slot in identified {
@@ -240,6 +322,7 @@ impl Worker {
             };
             self.pump.push((self.index, request), bytes);
         }
+        closed
     }
 
     /// Writes to every connection that has something to write, in turns, until none has.
@@ -251,11 +334,13 @@ impl Worker {
                 break;
             }
             let mut turn = Instant::now();
+            self.look_at_lease(turn);
             for (n, slot) in (1..).zip(dirty.drain(..)) {
                 self.flush(slot);
                 if n % WRITES_PER_TURN == 0 || (n % 32 == 0 && turn.elapsed() >= TURN) {
                     task::yield_now().await;
                     turn = Instant::now();
+                    self.look_at_lease(turn);
                 }
             }
         }
@@ -316,7 +401,9 @@ impl Worker {
 
     /// Flushes a connection again when its socket takes more.
     fn wait_for(self: &Rc<Self>, slot: Slot, shard: &mut Shard, socket: &Rc<Socket>) {
-        shard.block(slot);
+        if let Some(at_ms) = shard.block(slot, self.clock.now()) {
+            self.wheel.borrow_mut().schedule(slot, at_ms);
+        }
         let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
         task::spawn_local(async move {
             // An error is the reader's to see; here it only ends the wait.
@@ -331,11 +418,7 @@ impl Worker {
         if !self.ends.borrow().get(slot as usize).is_some_and(same) {
             return; // The slot belongs to another connection by now.
         }
-        let mut shard = self.shard.borrow_mut();
-        if let Some(connection) = shard.connection(slot) {
-            connection.blocked = false;
-            shard.mark_dirty(slot);
-        }
+        self.shard.borrow_mut().unblock(slot);
     }
 
     /// Once a second: whoever's time has come.
@@ -343,7 +426,11 @@ impl Worker {
         if self.rest.borrow_mut().comes(self.counters.connections.get()) {
             give_back();
         }
-        self.health.beat(self.index.0 as usize, Instant::now());
+        self.has_asked.set(false);
+        self.shed();
+        let beat = Instant::now();
+        self.health.beat(self.index.0 as usize, beat);
+        self.look_at_lease(beat);
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);
@@ -360,3 +447,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,16 @@
 //! The table itself.
 
+use std::time::Instant;
+
 use ::metrics::Unit;
 
-use super::Value::{EdgeCounter, HealthGauge, PumpCounter, PumpGauge, ShardCounter, ShardGauge, ShardHistogram};
+use super::Value::{
+    EdgeCounter, HealthCounter, HealthGauge, LetterCounter, PumpCounter, PumpGauge, ReceiptCounter, ReceiptGauge,
+    ShardCounter, ShardGauge, ShardHistogram, StandingGauge,
+};
 use super::{Metric, Value};
-use crate::health::Phase;
+use crate::health::{Health, Phase};
+use crate::standing::Lease;
 
 const fn metric(name: &'static str, unit: Unit, help: &'static str, value: Value) -> Metric {
     Metric { name, unit, help, value }
@@ -61,6 +67,18 @@ pub(super) const METRICS: &[Metric] = &[
         "Upgrades refused because the instance held limits.connections_max sockets.",
         EdgeCounter(|c| &c.upgrades_full),
     ),
+    metric(
+        "tidegate_upgrades_queued_total",
+        Unit::Count,
+        "Upgrades that waited for their turn, up to a second (limits.connects_per_second).",
+        EdgeCounter(|c| &c.upgrades_queued),
+    ),
+    metric(
+        "tidegate_upgrades_throttled_total",
+        Unit::Count,
+        "Upgrades refused because too many waited, and told when to come back.",
+        EdgeCounter(|c| &c.upgrades_throttled),
+    ),
     metric("tidegate_connections", Unit::Count, "Sockets held.", ShardGauge(|c| &c.connections)),
     metric("tidegate_subscriptions", Unit::Count, "Subscriptions held.", ShardGauge(|c| &c.subscriptions)),
     metric("tidegate_frames_in_total", Unit::Count, "Frames from clients.", ShardCounter(|c| &c.frames_in)),
@@ -80,9 +98,39 @@ pub(super) const METRICS: &[Metric] = &[
         ShardCounter(|c| &c.gaps),
     ),
     metric(
+        "tidegate_backlog_bytes",
+        Unit::Bytes,
+        "What waits for sockets that take nothing, as if no two clients shared a frame.",
+        ShardGauge(|c| &c.backlog),
+    ),
+    metric(
+        "tidegate_slow_clients",
+        Unit::Count,
+        "Clients that read too slowly to stay live, and have not caught up yet.",
+        ShardGauge(|c| &c.slow_clients),
+    ),
+    metric(
+        "tidegate_slow_catch_ups_total",
+        Unit::Count,
+        "Slow clients that are live again.",
+        ShardCounter(|c| &c.slow_catch_ups),
+    ),
+    metric(
+        "tidegate_slow_sheds_total",
+        Unit::Count,
+        "Times what waited for a slow client was let go of because limits.backlog_bytes_max was exceeded.",
+        ShardCounter(|c| &c.slow_sheds),
+    ),
+    metric(
+        "tidegate_superseded_total",
+        Unit::Count,
+        "Messages that slow clients were not given, because newer ones of their topic came (on_slow = latest).",
+        ShardCounter(|c| &c.superseded),
+    ),
+    metric(
         "tidegate_slow_closes_total",
         Unit::Count,
-        "Connections closed because their outbox was full.",
+        "Connections closed with 4000 because their client read too slowly.",
         ShardCounter(|c| &c.slow_closes),
     ),
     metric(
@@ -113,10 +161,59 @@ pub(super) const METRICS: &[Metric] = &[
         PumpCounter(|c| &c.messages_bad),
     ),
     metric(
+        "tidegate_dead_letters_total",
+        Unit::Count,
+        "Dead letters this instance has kept: messages that reached nobody, or only clients of this instance.",
+        LetterCounter(|c| &c.kept),
+    ),
+    metric(
+        "tidegate_dead_letters_known_total",
+        Unit::Count,
+        "Dead letters that had been kept before, nearly always by another instance.",
+        LetterCounter(|c| &c.known),
+    ),
+    metric(
+        "tidegate_dead_letters_dropped_total",
+        Unit::Count,
+        "Dead letters lost: 4 MiB of them waited already because Redis was away, or Redis will not have them.",
+        LetterCounter(|c| &c.dropped),
+    ),
+    metric("tidegate_receipts_total", Unit::Count, "Receipts taken from clients.", ReceiptCounter(|c| &c.taken)),
+    metric(
+        "tidegate_receipts_written_total",
+        Unit::Count,
+        "Receipts written: of all that a user sends for a scope within a second, one.",
+        ReceiptCounter(|c| &c.written),
+    ),
+    metric(
+        "tidegate_receipts_dropped_total",
+        Unit::Count,
+        "Receipts let go of: 65,536 users and scopes waited already, or Redis will not have them.",
+        ReceiptCounter(|c| &c.dropped),
+    ),
+    metric(
+        "tidegate_receipts_waiting",
+        Unit::Count,
+        "Users and scopes whose receipts wait to be written.",
+        ReceiptGauge(|c| &c.waiting),
+    ),
+    metric(
         "tidegate_publishes_total",
         Unit::Count,
         "Messages of this instance's clients that the broker acknowledged.",
         PumpCounter(|c| &c.publishes),
+    ),
+    metric(
+        "tidegate_publish_duplicates_total",
+        Unit::Count,
+        "Those of them that had been published before under the same id: not stored again.",
+        PumpCounter(|c| &c.publish_duplicates),
+    ),
+    metric(
+        "tidegate_local_publishes_total",
+        Unit::Count,
+        "Messages of this instance's clients that only its own members got, because the broker was away.",
+        PumpCounter(|c| &c.local),
     ),
     metric(
         "tidegate_publish_errors_total",
@@ -125,22 +222,70 @@ pub(super) const METRICS: &[Metric] = &[
         PumpCounter(|c| &c.publish_errors),
     ),
     metric(
+        "tidegate_publish_unknown_total",
+        Unit::Count,
+        "Those of them of which nobody knows whether they were stored: no answer came in time.",
+        PumpCounter(|c| &c.publish_unknowns),
+    ),
+    metric(
         "tidegate_history_reads_total",
         Unit::Count,
         "Reads of history, for resumes and repairs.",
         PumpCounter(|c| &c.history_reads),
     ),
     metric(
+        "tidegate_repaired_total",
+        Unit::Count,
+        "Messages that this instance missed, read from history and handed on.",
+        PumpCounter(|c| &c.repaired),
+    ),
+    metric(
+        "tidegate_check_repaired_total",
+        Unit::Count,
+        "Those of them that no later message would have shown: found by comparing with the broker.",
+        PumpCounter(|c| &c.check_repaired),
+    ),
+    metric(
+        "tidegate_checks_total",
+        Unit::Count,
+        "Comparisons of a scope with the broker's newest position.",
+        PumpCounter(|c| &c.checks),
+    ),
+    metric(
+        "tidegate_check_holes_total",
+        Unit::Count,
+        "Comparisons that found something missing, or the broker set back or erased.",
+        PumpCounter(|c| &c.check_holes),
+    ),
+    metric(
+        "tidegate_scope_gaps_total",
+        Unit::Count,
+        "Holes in a scope that this instance could not repair and told to everybody in it.",
+        PumpCounter(|c| &c.scope_gaps),
+    ),
+    metric(
+        "tidegate_subscriptions_lost_total",
+        Unit::Count,
+        "Scopes whose subscription ended while the broker was up, as when a slot moves; each was begun again.",
+        PumpCounter(|c| &c.subscriptions_lost),
+    ),
+    metric(
         "tidegate_lease_held",
         Unit::Count,
         "1 while this incarnation holds its lease.",
-        HealthGauge(|health| f64::from(health.is_lease_held())),
+        HealthGauge(|health| f64::from(u8::from(health.lease(Instant::now()) == Lease::Held))),
     ),
     metric(
-        "tidegate_isolated",
+        "tidegate_fences_total",
         Unit::Count,
-        "1 while only clients of this instance can be reached: no broker, or no lease.",
-        HealthGauge(|health| f64::from(health.is_isolated())),
+        "Times the instance slept through its lease or was replaced: it moved its clients and began a new incarnation.",
+        HealthCounter(Health::fence_count),
+    ),
+    metric(
+        "tidegate_standing",
+        Unit::Count,
+        "By state, 1 for the one the instance is in: starting, connected, leaseless, isolated, fenced, draining, frozen.",
+        StandingGauge,
     ),
     metric(
         "tidegate_draining",

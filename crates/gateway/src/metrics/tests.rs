@@ -2,12 +2,22 @@
 
 use std::time::Instant;
 
+use records::LetterboxConfig;
+
 use super::*;
 
 fn exposition() -> Exposition {
     let shards = vec![Arc::default(), Arc::default()];
     let health = Arc::new(Health::new(2, Instant::now()));
-    Exposition::new(Sources { shards, pump: Arc::default(), edge: Arc::default(), health })
+    let letterbox = Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 0 }));
+    Exposition::new(Sources {
+        shards,
+        pump: Arc::default(),
+        edge: Arc::default(),
+        letterbox,
+        ledger: Arc::default(),
+        health,
+    })
 }
 
 #[test]
@@ -34,13 +44,24 @@ fn values_are_absolute_and_by_shard() {
             "tidegate_connections{shard=\"1\"} 7",
             "tidegate_deliveries_total{shard=\"1\"} 1000",
             "tidegate_accepts_total 3",
-            "tidegate_isolated 1",
+            "tidegate_standing{state=\"starting\"} 1",
+            "tidegate_standing{state=\"isolated\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
     }
     exposition.sources.shards[1].connections.set(6);
     assert!(exposition.render().contains("tidegate_connections{shard=\"1\"} 6\n"), "gauges fall too");
+}
+
+#[test]
+fn one_standing_is_true_at_a_time() {
+    let exposition = exposition();
+    exposition.sources.health.advance(crate::health::Phase::Running);
+    let text = exposition.render();
+    let of = |value: &str| text.lines().filter(|l| l.starts_with("tidegate_standing{") && l.ends_with(value)).count();
+    assert_eq!((of(" 1"), of(" 0")), (1, Standing::ALL.len() - 1), "{text}");
+    assert!(text.contains("tidegate_standing{state=\"isolated\"} 1\n"), "{text}");
 }
 
 #[test]
@@ -77,8 +98,17 @@ fn the_documents_list_every_metric() {
 
 fn kind(metric: &Metric) -> &'static str {
     match metric.value {
-        Value::ShardCounter(_) | Value::PumpCounter(_) | Value::EdgeCounter(_) => "counter",
-        Value::ShardGauge(_) | Value::PumpGauge(_) | Value::HealthGauge(_) => "gauge",
+        Value::ShardCounter(_)
+        | Value::PumpCounter(_)
+        | Value::EdgeCounter(_)
+        | Value::LetterCounter(_)
+        | Value::ReceiptCounter(_)
+        | Value::HealthCounter(_) => "counter",
+        Value::ShardGauge(_)
+        | Value::PumpGauge(_)
+        | Value::ReceiptGauge(_)
+        | Value::HealthGauge(_)
+        | Value::StandingGauge => "gauge",
         Value::ShardHistogram(_) => "histogram",
     }
 }

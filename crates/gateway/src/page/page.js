@@ -42,7 +42,7 @@ class Client {
     this.socket = socket;
     socket.onopen = () => {
       const channels = [...this.channels].map(([channel, position]) => ({ channel, position }));
-      this.send({ type: "hello", payload: { token, channels } });
+      this.send({ type: "hello", payload: { token, session_id: this.session, channels } });
     };
     socket.onmessage = (event) => this.receive(JSON.parse(event.data));
     socket.onclose = (event) => this.closed(socket, event);
@@ -72,6 +72,7 @@ class Client {
     switch (type) {
       case "welcome":
         this.attempt = 0;
+        this.session = payload.session_id; // goes on with the next connection
         this.openedAt = Date.now();
         this.view.welcome(payload);
         return;

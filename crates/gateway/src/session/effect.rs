@@ -1,6 +1,7 @@
 //! What a session decides: the list of things its shard carries out.
 
-use wire::{Channel, Close, Encoded, ErrorCode, Filter, Position, Scope, ServerFrame};
+use records::Receipt;
+use wire::{Channel, Close, Encoded, ErrorCode, Filter, Position, Scope, ServerFrame, UserId};
 
 use super::Subscription;
 use crate::outbox::Lane;
@@ -20,6 +21,8 @@ pub(crate) enum Effect {
     Leave(Subscription),
     /// Hand a message to the broker.
     Publish(PublishRequest),
+    /// Note how far a user has got, if so much has been sent.
+    Receipt(ReceiptRequest),
     /// Send what is queued, then close.
     Close(Close),
 }
@@ -42,8 +45,22 @@ pub(crate) struct Wanted {
 /// A message on its way to the broker.
 #[derive(Debug)]
 pub(crate) struct PublishRequest {
+    /// Who publishes.
+    pub(crate) user: UserId,
     pub(crate) channel: Channel,
+    /// The message's name, made the user's own: what another user calls the same is another message.
+    pub(crate) id: Option<Box<str>>,
     pub(crate) message: Vec<u8>,
+    pub(crate) correlation_id: Option<Box<str>>,
+}
+
+/// A receipt, and how to answer it.
+#[derive(Debug)]
+pub(crate) struct ReceiptRequest {
+    pub(crate) receipt: Receipt,
+    /// As the client named it.
+    pub(crate) channel: Box<str>,
+    /// Without one there is no answer.
     pub(crate) correlation_id: Option<Box<str>>,
 }
 

@@ -30,6 +30,57 @@ async fn three_instances_deliver_each_others_messages_in_order() {
 }
 
 #[tokio::test]
+async fn a_message_published_again_under_its_id_is_delivered_once() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut reader = fleet.client(0, "reader").await;
+    reader.subscribe("collection:42:ops", None).await;
+    let publish = async |index: usize, user: &str, id: &str, n: u64| {
+        // Another connection each time: the id is the user's, not the connection's.
+        let mut client = fleet.client(index, user).await;
+        client
+            .say(&format!(
+                r#"{{"type":"publish","channel":"collection:42:ops","event":"n","id":"{id}","payload":{n}}}"#
+            ))
+            .await;
+        loop {
+            let frame = client.next().await;
+            if frame["type"] != "degraded" {
+                assert_eq!(frame["type"], "ack", "{frame}");
+                break (frame["position"].clone(), frame["payload"].get("duplicate").cloned());
+            }
+        }
+    };
+    let (first, duplicate) = publish(0, "alice", "a", 1).await;
+    assert_eq!(duplicate, None);
+    assert_eq!(publish(1, "alice", "a", 2).await, (first.clone(), Some(true.into())), "on another instance");
+    let (other, duplicate) = publish(1, "bob", "a", 3).await;
+    assert!(other != first && duplicate.is_none(), "what another user calls the same is another message");
+    publish(0, "alice", "b", 4).await;
+    assert_eq!(reader.messages(3).await.0, [1, 3, 4]);
+    assert_eq!(fleet.metric(1, "tidegate_publish_duplicates_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn an_ack_says_replicated_when_a_replica_has_it() {
+    let redis = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let settings = "[[families]]\nname = \"collection\"\nacknowledge = \"replicated\"\n";
+    let fleet = Fleet::start(1, Some(&redis.url()), settings);
+    let mut client = fleet.client(0, "alice").await;
+    client.subscribe("collection:42:ops", None).await;
+    let level = |ack: &serde_json::Value| ack["payload"]["level"].as_str().unwrap().to_owned();
+    assert_eq!(level(&client.publish("collection:42:ops", 0).await), "durable", "nobody else has it");
+    let port = redis.port().to_string();
+    let _replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {port}")]);
+    let mut n = 1;
+    while level(&client.publish("collection:42:ops", n).await) != "replicated" {
+        n += 1;
+        assert!(n < 60, "the replica has it, and nobody says so");
+    }
+    assert_eq!(level(&client.publish("user:alice:x", 0).await), "durable", "its family does not ask");
+}
+
+#[tokio::test]
 async fn two_tenants_with_the_same_user_never_meet() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(2, Some(&redis.url()), "");

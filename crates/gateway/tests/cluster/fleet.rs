@@ -6,13 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_gateway::config::{Config, RawConfig, Sources};
 use tidegate_gateway::{Gateway, Issuer, TokenRequest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use wire::{TenantId, UserId};
 
 use crate::client::Client;
 use crate::dial;
 
 /// Signs and checks; the gateways share it.
-const SECRET: &str = "a secret for tests alone, of more than 32 bytes";
+pub(crate) const SECRET: &str = "a secret for tests alone, of more than 32 bytes";
 
 /// Some gateways and what they share.
 pub(crate) struct Fleet {
@@ -27,7 +29,9 @@ impl Fleet {
     /// As many gateways on Redis at `url`, or on a broker of their own each.
     pub(crate) fn start(instances: usize, url: Option<&str>, settings: &str) -> Self {
         let broker = match url {
-            Some(url) => format!("broker = \"redis\"\nredis = {{ url = \"{url}\", probe_interval_ms = 200 }}\n"),
+            Some(url) => format!(
+                "broker = \"redis\"\nredis = {{ url = \"{url}\", probe_interval_ms = 200, check_interval_ms = 1000 }}\n"
+            ),
             None => "broker = \"memory\"\n".into(),
         };
         let config = config("gw-0", &broker, settings);
@@ -68,6 +72,20 @@ impl Fleet {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
         self.issuer.issue(&request, now).expect("the gateway would take it")
+    }
+
+    /// One of a gateway's metrics, over all its shards.
+    pub(crate) async fn metric(&self, index: usize, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.gateway(index).admin_addr()).await.expect("it answers operators");
+        let request = "GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("it answers in text");
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?.strip_prefix([' ', '{'])?;
+            rest.rsplit_once(' ').map_or(rest, |(_, value)| value).parse::<f64>().ok()
+        };
+        text.lines().filter_map(value).sum()
     }
 
     /// A client of tenant `acme` on one of the gateways, welcomed.

@@ -3,9 +3,16 @@
 mod client;
 mod dial;
 mod fleet;
+mod metrics;
 
 mod bad_input;
+mod dead_letters;
 mod delivery;
+mod drain;
+mod fenced;
 mod flood;
+mod isolation;
+mod limits;
 mod outage;
+mod receipts;
 mod slow_reader;

@@ -1,4 +1,4 @@
-//! A client that does not read is closed with a code that says come back; others notice nothing.
+//! A client that does not read is given what it missed when it reads again; others notice nothing.
 
 use std::time::Duration;
 
@@ -7,18 +7,9 @@ use crate::dial;
 use crate::fleet::Fleet;
 
 #[tokio::test]
-async fn a_client_that_stops_reading_is_closed_and_resumes_with_nothing_missing() {
-    // Small bounds, so that the kernel's buffers and not the test's patience fill up.
-    let settings = "[limits]\nmessage_bytes_max = 65536\noutbox_bytes_max = 262144\nmessages_per_second = 100000\n\
-                    messages_burst = 100000\n";
-    let fleet = Fleet::start(1, None, settings);
-    let address = fleet.gateway(0).listen_addr();
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let stream = socket.connect(address).await.unwrap();
-    let token = fleet.token("acme", "slow", &["collection:*"]);
-    let mut slow = Client::upgrade(stream, "/ws", Some(&token)).await;
-    slow.expect("welcome").await;
+async fn a_client_that_stops_reading_gets_everything_later_and_in_order() {
+    let fleet = Fleet::start(1, None, SETTINGS);
+    let mut slow = small_window(&fleet, "slow").await;
     slow.subscribe("collection:42:*", None).await;
     let mut quick = fleet.client(0, "quick").await;
     quick.subscribe("collection:42:*", None).await;
@@ -34,27 +25,77 @@ async fn a_client_that_stops_reading_is_closed_and_resumes_with_nothing_missing(
         let frame = quick.expect("m").await;
         assert_eq!(frame["payload"]["n"], n, "the quick one is never held up");
     }
-    // Now it reads what was on its way, and is told why the rest is not.
-    let (mut heard, mut position) = (Vec::new(), None);
-    loop {
+    // Now it reads what was on its way, and what was not kept for it comes from history.
+    let mut heard = Vec::new();
+    while heard.len() < total as usize {
         let frame = slow.next().await;
         match frame["type"].as_str().unwrap() {
-            "m" => {
-                heard.push(frame["payload"]["n"].as_u64().unwrap());
-                position = frame["position"].as_str().map(str::to_owned);
-            }
-            "bye" => assert_eq!(frame["payload"]["reconnect"], true),
-            "close" => break assert_eq!(frame["code"], 4000),
+            "m" => heard.push(frame["payload"]["n"].as_u64().unwrap()),
+            "position" => {}
             _ => panic!("{frame}"),
         }
     }
-    assert!(heard.len() < total as usize, "the outbox was full");
-    let mut again = fleet.client(0, "slow").await;
-    again.subscribe("collection:42:*", position.as_deref()).await;
-    while heard.len() < total as usize {
-        heard.push(again.expect("m").await["payload"]["n"].as_u64().unwrap());
-    }
     assert!(heard.iter().copied().eq(0..total), "{heard:?}");
+    assert!(fleet.metric(0, "tidegate_slow_catch_ups_total").await >= 1.0, "it was too slow to stay live");
+    assert_eq!(fleet.metric(0, "tidegate_slow_closes_total").await, 0.0);
+}
+
+/// Small bounds, so that the kernel's buffers and not the test's patience fill up.
+const SETTINGS: &str = "[limits]\nmessage_bytes_max = 65536\noutbox_bytes_max = 262144\nmessages_per_second = 100000\n\
+                        messages_burst = 100000\n";
+
+/// A client that will not take much before it reads.
+async fn small_window(fleet: &Fleet, user: &str) -> Client {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(fleet.gateway(0).listen_addr()).await.unwrap();
+    let mut client = Client::upgrade(stream, "/ws", Some(&fleet.token("acme", user, &["collection:*"]))).await;
+    client.expect("welcome").await;
+    client
+}
+
+#[tokio::test]
+async fn many_that_stop_reading_stay_within_the_budget_and_get_everything_later() {
+    const BUDGET: f64 = 1_048_576.0;
+    let fleet = Fleet::start(1, None, &format!("{SETTINGS}backlog_bytes_max = {BUDGET}\n"));
+    let mut slow = Vec::new();
+    for n in 0..16 {
+        let mut client = small_window(&fleet, &format!("slow-{n}")).await;
+        client.subscribe("collection:42:*", None).await;
+        slow.push(client);
+    }
+    let mut quick = fleet.client(0, "quick").await;
+    quick.subscribe("collection:42:*", None).await;
+    let mut publisher = fleet.client(0, "worker").await;
+    let filler = "x".repeat(32_000);
+    let total = 220;
+    let mut highest = 0.0_f64;
+    for n in 0..total {
+        let payload = format!(r#"{{"n":{n},"filler":"{filler}"}}"#);
+        let frame = format!(r#"{{"type":"publish","channel":"collection:42:ops","event":"m","payload":{payload}}}"#);
+        publisher.say(&frame).await;
+        publisher.expect("ack").await;
+        assert_eq!(quick.expect("m").await["payload"]["n"], n, "the quick one is never held up");
+        if n % 5 == 0 {
+            highest = highest.max(fleet.metric(0, "tidegate_backlog_bytes").await);
+        }
+    }
+    assert!(fleet.metric(0, "tidegate_slow_sheds_total").await > 0.0, "the budget was reached");
+    // One message for all of them may have come since it was last looked at.
+    assert!(highest <= BUDGET + 16.0 * 33_000.0, "{highest} bytes waited at once");
+    for client in &mut slow {
+        for n in 0..total {
+            let frame = loop {
+                let frame = client.next().await;
+                if frame["type"] != "position" {
+                    break frame;
+                }
+            };
+            assert_eq!(frame["payload"]["n"], n, "{}", frame["type"]);
+        }
+    }
+    assert_eq!(fleet.metric(0, "tidegate_slow_closes_total").await, 0.0);
+    assert_eq!(fleet.metric(0, "tidegate_backlog_bytes").await, 0.0);
 }
 
 #[tokio::test]

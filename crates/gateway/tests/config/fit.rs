@@ -1,5 +1,6 @@
 //! Values must be of their kind and fit each other.
 
+use message_router::{Acknowledge, OnIsolation, OnSlow};
 use tidegate_gateway::config::{KeyMaterial, PublishConfig, RawConfig, Sources};
 
 use crate::given::{RSA_PUBLIC, SECRET, check, serving, set, sources};
@@ -24,8 +25,9 @@ fn values_must_fit_each_other() {
         ("auth.keys", "[{ algorithm = 'HS256', public_key_file = 'x' }]", "HS256 with secret or secret_file"),
         ("auth.keys", "[{ algorithm = 'RS256', secret_file = 'x' }]", "RS256 with public_key_file"),
         ("auth.keys", "[{ algorithm = 'HS256', secret_file = '/nowhere' }]", "a file that can be read; \"/nowhere\""),
+        ("drain.grace_ms", "14999", "at least 15000, which is drain.window_ms and the 5000 ms"),
         ("log.filter", "a=b=c", "a log filter, such as info"),
-        ("redis.url", "rediss://127.0.0.1", "a URL such as redis://"),
+        ("redis.url", "rediss://127.0.0.1", "TLS to Redis is not built in"),
         ("redis.prefix", "a:b", "a name: 1 to 128 letters"),
         ("shards", "-1", "a whole number of threads from 0 to 256"),
     ] {
@@ -49,6 +51,33 @@ fn families_are_changed_and_added_to() {
 }
 
 #[test]
+fn a_family_says_what_happens_without_redis_and_to_slow_clients() {
+    let rows = "[{ name = 'user', on_isolation = 'read_only', acknowledge = 'replicated' }, \
+                 { name = 'cursor', history_entries_max = 0, on_slow = 'latest', on_isolation = 'local' }, \
+                 { name = 'system', history_entries_max = 0 }]";
+    let config = check(serving(&[("TIDEGATE_FAMILIES", rows)])).unwrap();
+    let policy = |name| *config.policies.policy(config.policies.families().find(name).unwrap());
+    assert_eq!(
+        (policy("user").on_isolation, policy("collection").on_isolation),
+        (OnIsolation::ReadOnly, OnIsolation::Local)
+    );
+    assert_eq!(
+        (policy("cursor").on_isolation, policy("system").on_isolation),
+        (OnIsolation::Local, OnIsolation::ReadOnly)
+    );
+    assert_eq!((policy("user").on_slow, policy("cursor").on_slow), (OnSlow::CatchUp, OnSlow::Latest));
+    assert_eq!(policy("system").on_slow, OnSlow::Close, "without history there is nothing to catch up from");
+    assert_eq!(
+        (policy("user").acknowledge, policy("cursor").acknowledge),
+        (Acknowledge::Replicated, Acknowledge::Stored)
+    );
+
+    let rows = "[{ name = 'cursor', history_entries_max = 0, on_slow = 'catch_up' }]";
+    let problems = check(serving(&[("TIDEGATE_FAMILIES", rows)])).unwrap_err();
+    assert!(problems.contains("families[0].on_slow") && problems.contains("without history"), "{problems}");
+}
+
+#[test]
 fn keys_come_from_files_without_the_end_of_the_line() {
     let secret = TempFile::new("secret", &format!("{SECRET}\r\n"));
     let pem = TempFile::new("key.pem", RSA_PUBLIC);
@@ -66,7 +95,7 @@ fn keys_come_from_files_without_the_end_of_the_line() {
 #[test]
 fn publishing_needs_redis_and_no_keys() {
     let mut raw = RawConfig::gather(sources(&[("TIDEGATE_REDIS_URL", "redis://127.0.0.1:7")]));
-    assert_eq!(PublishConfig::check(&mut raw).unwrap().redis.url, "redis://127.0.0.1:7");
+    assert_eq!(PublishConfig::check(&mut raw).unwrap().redis.target.to_string(), "127.0.0.1:7");
     let problems = PublishConfig::check(&mut RawConfig::gather(sources(&[]))).unwrap_err().to_string();
     assert!(problems.contains("redis.url is not set"), "{problems}");
 }

@@ -112,8 +112,26 @@ fn dev_mode_prints_a_configuration_again_too() {
 
 #[test]
 fn a_url_that_is_wrong_is_not_shown_with_its_password() {
-    for url in ["redis://:hidden@", "redis//:hidden@host", "user:hidden@host:6379", "redis://a:hid/d@en@host:port"] {
+    let urls = [
+        "redis://:hidden@",
+        "redis//:hidden@host",
+        "user:hidden@host:6379",
+        "redis://a:hid/d@en@host:port",
+        "redis+sentinel://a:hidden@host?sentinel_password=hidden",
+        "redis+sentinel://a:hid?den@host/main?sentinel_password=hid@den",
+        "redis+sentinel://host/main?sentinel_password=hid@den",
+        "redis+cluster://:hidden@host:port",
+    ];
+    for url in urls {
         let told = problems(gather(None, &[("TIDEGATE_REDIS_URL", url)], &[]));
         assert!(told.contains("redis.url = ") && !told.contains("hid"), "{told}");
     }
+}
+
+#[test]
+fn the_url_of_sentinels_is_printed_without_either_password() {
+    let url = "redis+sentinel://me:hidden@h1,h2:7000/main/2?sentinel_user=u&sentinel_password=hidden";
+    let keys = format!(r#"[{{ algorithm = "HS256", secret = "{HIDDEN}" }}]"#);
+    let printed = printed(gather(None, &[("TIDEGATE_AUTH_KEYS", &keys), ("TIDEGATE_REDIS_URL", url)], &[]));
+    assert!(printed.contains(r#"url = "redis+sentinel://[redacted]@h1,h2:7000/main/2?[redacted]""#), "{printed}");
 }

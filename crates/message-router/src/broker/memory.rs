@@ -9,6 +9,7 @@
 //! It keeps the contract of [`Broker`] to the letter: positions, pages, trimming and expiry are those of Redis.
 //! Several handles on one [`MemoryStore`] are to each other what gateways on one Redis are.
 
+mod ids;
 mod shelf;
 
 use std::collections::VecDeque;
@@ -17,9 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::Notify;
-use wire::{BATCH_MESSAGES_MAX, Envelope, Position, Scope, Timestamp};
+use wire::{BATCH_MESSAGES_MAX, Envelope, Scope, Timestamp};
 
-use super::{Broker, BrokerError, Command, Event, Publish};
+use super::{Broker, BrokerError, Command, Draft, Event, Publish, Stored};
 use crate::route::Policies;
 use shelf::Shelf;
 
@@ -136,10 +137,15 @@ impl Broker for MemoryBroker {
                 let result = Ok(shared.shelf.read(&scope, after, entries_max, now_ms));
                 shared.tell(self.id, Event::History { ticket, result });
             }
-            Command::Publish(Publish { ticket, scope, messages }) => {
+            Command::Tops { ticket, scopes } => {
+                let result = Ok(scopes.iter().map(|scope| shared.shelf.top(scope)).collect());
+                shared.tell(self.id, Event::Tops { ticket, result });
+            }
+            Command::Publish(Publish { ticket, scope, messages, replicated: _ }) => {
                 let result = shared.publish(&scope, messages, now_ms);
                 shared.tell(self.id, Event::Published { ticket, result });
             }
+            Command::Reset(reason) => shared.cut_off(self.id, reason),
         }
     }
 
@@ -199,24 +205,35 @@ impl Shared {
         }
     }
 
-    fn publish(
-        &mut self,
-        scope: &Scope,
-        messages: Vec<(Box<str>, Vec<u8>)>,
-        now_ms: u64,
-    ) -> Result<Position, BrokerError> {
+    fn publish(&mut self, scope: &Scope, messages: Vec<Draft>, now_ms: u64) -> Result<Stored, BrokerError> {
         if !(1..=BATCH_MESSAGES_MAX).contains(&messages.len()) {
-            return Err(BrokerError::Unavailable(format!("a publish carries 1 to {BATCH_MESSAGES_MAX} messages")));
+            return Err(BrokerError::Wrong(format!("a publish carries 1 to {BATCH_MESSAGES_MAX} messages")));
         }
-        let items = messages.iter().map(|(topic, message)| (&**topic, message.as_slice()));
         let first = self.shelf.next_position(scope, now_ms);
+        let (mut next, mut last, mut fresh) = (first, first, Vec::with_capacity(messages.len()));
+        for mut draft in messages {
+            let id = draft.id.take();
+            if let Some(known) = id.as_ref().and_then(|id| self.shelf.known(scope, id, now_ms)) {
+                last = known;
+                continue;
+            }
+            if let Some(id) = id {
+                self.shelf.keep_id(scope, id, next, now_ms);
+            }
+            (last, next) = (next, next.next());
+            fresh.push(draft);
+        }
+        if fresh.is_empty() {
+            return Ok(Stored { duplicate: true, ..Stored::at(last) });
+        }
+        let items = fresh.iter().map(|draft| (&*draft.topic, draft.message.as_slice()));
         let envelope = Bytes::from(Envelope::write(first, Timestamp(now_ms), items));
-        let last = self.shelf.store(scope, messages, now_ms);
+        self.shelf.store(scope, fresh, now_ms);
         let name = Bytes::copy_from_slice(scope.as_str().as_bytes());
         for id in self.hearers.get(scope).cloned().unwrap_or_default() {
             self.tell(id, Event::Message { scope: name.clone(), envelope: envelope.clone() });
         }
-        Ok(last)
+        Ok(Stored::at(last))
     }
 
     fn tell(&mut self, id: HandleId, event: Event) {
@@ -225,17 +242,20 @@ impl Shared {
         handle.queue.push_back(event);
         handle.wake.notify_one();
         if handle.queue_bytes > self.queue_bytes_max {
-            self.cut_off(id);
+            self.cut_off(id, "more was waiting for this subscriber than its queue holds".into());
         }
     }
 
-    /// Drops what a slow handle has not heard, and says so. Answers stay: each question has one.
-    fn cut_off(&mut self, id: HandleId) {
+    /// Drops what a handle has not heard, and says so. Answers stay: each question has one.
+    fn cut_off(&mut self, id: HandleId, reason: String) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
-        handle.queue.retain(|event| matches!(event, Event::History { .. } | Event::Published { .. }));
+        handle
+            .queue
+            .retain(|event| matches!(event, Event::History { .. } | Event::Tops { .. } | Event::Published { .. }));
         handle.queue_bytes = 0;
-        handle.queue.push_back(Event::Down("more was waiting for this subscriber than its queue holds".into()));
+        handle.queue.push_back(Event::Down(reason));
         handle.queue.push_back(Event::Up);
+        handle.wake.notify_one();
         for scope in std::mem::take(&mut handle.scopes) {
             self.forget_hearer(id, &scope);
         }
@@ -245,6 +265,12 @@ impl Shared {
 fn queued_bytes(event: &Event) -> usize {
     match event {
         Event::Message { scope, envelope } => scope.len() + envelope.len() + size_of::<Event>(),
-        Event::Up | Event::Down(_) | Event::Subscribed(_) | Event::History { .. } | Event::Published { .. } => 0,
+        Event::Up
+        | Event::Down(_)
+        | Event::Subscribed(_)
+        | Event::Lost(_)
+        | Event::History { .. }
+        | Event::Tops { .. }
+        | Event::Published { .. } => 0,
     }
 }

@@ -1,65 +1,63 @@
 //! The broker that makes a cluster: messages go through Redis.
 //!
 //! ```text
-//!              ┌─ Link ────────────────────────────────────────────────────────────┐
-//!   Command ──▶│ Calls ──▶ Caller ═ MultiplexedConnection ═▶ FCALL tidegate_…      │═▶ Redis
+//!              ┌─ Line ── Link ────────────────────────────────────────────────────┐
+//!   Command ──▶│ Lanes ─▶ Calls ─▶ Caller ═ MultiplexedConnection ═▶ FCALL …       │═▶ Redis
 //!   Event   ◀──│ Probe ─▶ tidegate_probe ─▶                                        │
 //!   Event   ◀──│ Subscriber ◀─ resp::Decoder ◀═ our own RESP3 socket, SUBSCRIBE    │◀═ Redis
 //!              └───────────────────────────────────────────────────────────────────┘
-//!   Waiting ──(Backoff)──▶ Connecting ──(greeting: the first word came round)──▶ Up ──(Cut)──▶ Waiting
 //! ```
 //!
-//! Both connections live and die as one [`link::Link`]. Nothing runs in the background but the moving of the
-//! command connection's bytes: whoever awaits [`RedisBroker::next_event`] reads the subscriber's socket itself.
+//! Both connections live and die as one [`link::Link`], and a [`line::Line`] makes it anew. There is one line to the one
+//! primary, or in a Redis Cluster one to each, with calls that find their way by themselves ([`cluster::Cluster`]).
+//! Nothing runs in the background but the moving of the command connections' bytes: whoever awaits
+//! [`RedisBroker::next_event`] reads the subscriber's socket itself.
 
 mod backoff;
 mod caller;
 mod calls;
+mod cluster;
 mod config;
 mod greeting;
+mod guide;
+mod lanes;
+mod line;
 mod link;
 mod probe;
+mod redirection;
+mod replicas;
 mod resp;
+mod sharded;
+mod slots;
 mod subscriber;
+mod switch;
+mod wishes;
 
-use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep};
+use redis_topology::Topology;
 
-use self::backoff::Backoff;
-pub use self::config::{BadRedisUrl, RedisBrokerConfig};
-use self::greeting::{GreetingError, greet};
-use self::link::{Cut, Link};
-use super::{Broker, BrokerError, Command, Event, Publish};
+use self::cluster::Cluster;
+pub use self::config::RedisBrokerConfig;
+use self::greeting::Spot;
+use self::line::Line;
+use self::link::Told;
+use super::{Broker, Command, Event};
 
-/// Carries messages through Redis 7.0 or later, or Valkey.
+/// Carries messages through Redis 7.0 or later, or Valkey: one server, one watched by Sentinels, or a cluster.
 ///
 /// It tries for ever. [`Event::Down`] is told when a link ends, when the first attempt fails, and again when the
-/// reason has changed; between them the broker is down all the same.
+/// reason has changed; between them the broker is down all the same. In a cluster a single node's link is not the
+/// broker's; see the module `cluster` for the rule.
 #[derive(Debug)]
 pub struct RedisBroker {
-    config: Arc<RedisBrokerConfig>,
-    state: State,
-    backoff: Backoff,
-    /// The reason last told, while down.
-    told: Option<String>,
-    events: VecDeque<Event>,
+    kind: Kind,
 }
 
 #[derive(Debug)]
-enum State {
-    /// For the next attempt. The timer needs a runtime, so it is made by whoever waits first.
-    Waiting {
-        ms: u64,
-        timer: Option<Pin<Box<Sleep>>>,
-    },
-    /// One task, so that an attempt goes on while nobody awaits the broker.
-    Connecting(JoinSet<Result<Link, GreetingError>>),
-    Up(Box<Link>),
+enum Kind {
+    Primary(Box<Line>),
+    Cluster(Box<Cluster>),
 }
 
 // === impl RedisBroker ===
@@ -71,97 +69,41 @@ impl RedisBroker {
     /// When the shortest backoff is 0 or above the longest.
     #[must_use]
     pub fn new(config: RedisBrokerConfig) -> Self {
-        Self {
-            backoff: Backoff::new(config.backoff_min_ms, config.backoff_max_ms),
-            config: Arc::new(config),
-            state: State::Waiting { ms: 0, timer: None },
-            told: None,
-            events: VecDeque::new(),
-        }
+        let config = Arc::new(config);
+        let kind = match config.target.topology() {
+            Topology::Standalone(_) | Topology::Sentinel(_) => {
+                Kind::Primary(Box::new(Line::new(config, Spot::Primary)))
+            }
+            Topology::Cluster(_) => Kind::Cluster(Box::new(Cluster::new(config))),
+        };
+        Self { kind }
     }
 
     /// What is at hand, without waiting.
     fn take_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Some(event);
-            }
-            let State::Up(link) = &mut self.state else { return None };
-            match link.next() {
-                Ok(event) => return event,
-                Err(cut) => self.go_down(cut),
-            }
+        match &mut self.kind {
+            Kind::Primary(line) => match line.take()? {
+                Told::Event(event) => Some(event),
+                Told::Ended(_) | Told::Bounced(_) => unreachable!("one primary redirects nobody"),
+            },
+            Kind::Cluster(cluster) => cluster.take(),
         }
     }
 
     /// Waits until something has changed. Dropping the future loses nothing.
     async fn advance(&mut self) {
-        match &mut self.state {
-            State::Waiting { ms, timer } => {
-                timer.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(*ms)))).as_mut().await;
-                let mut attempt = JoinSet::new();
-                attempt.spawn(greet(Arc::clone(&self.config)));
-                self.state = State::Connecting(attempt);
-            }
-            State::Connecting(attempt) => {
-                let greeted = attempt.join_next().await.expect("an attempt is one task");
-                match greeted.expect("an attempt does not panic, and is aborted only with the broker") {
-                    Ok(link) => {
-                        tracing::info!(redis = %self.config.target.host, "the way through Redis works");
-                        self.backoff.reset();
-                        self.told = None;
-                        self.state = State::Up(Box::new(link));
-                        self.events.push_back(Event::Up);
-                    }
-                    Err(error) => self.wait_again(&error.to_string()),
-                }
-            }
-            State::Up(link) => {
-                if let Err(cut) = link.wait().await {
-                    self.go_down(cut);
-                }
-            }
-        }
-    }
-
-    fn go_down(&mut self, Cut(reason): Cut) {
-        let before = std::mem::replace(&mut self.state, State::Waiting { ms: 0, timer: None });
-        self.wait_again(&reason);
-        if let State::Up(link) = before {
-            self.events.extend(link.close(&reason));
-        }
-    }
-
-    fn wait_again(&mut self, reason: &str) {
-        if self.told.as_deref() != Some(reason) {
-            tracing::warn!(redis = %self.config.target.host, reason, "Redis is away");
-            self.told = Some(reason.to_owned());
-            self.events.push_back(Event::Down(reason.to_owned()));
-        }
-        let ms = self.backoff.next_ms(random());
-        self.state = State::Waiting { ms, timer: None };
-    }
-
-    /// The answer to a command while there is no link.
-    fn refuse(&mut self, command: Command) {
-        let reason = self.told.as_deref().unwrap_or("not connected to Redis yet");
-        let error = BrokerError::Unavailable(reason.to_owned());
-        match command {
-            // At the next `Up` the caller asks again.
-            Command::Subscribe(_) | Command::Unsubscribe(_) => {}
-            Command::Read { ticket, .. } => self.events.push_back(Event::History { ticket, result: Err(error) }),
-            Command::Publish(Publish { ticket, .. }) => {
-                self.events.push_back(Event::Published { ticket, result: Err(error) });
-            }
+        match &mut self.kind {
+            Kind::Primary(line) => line.advance().await,
+            Kind::Cluster(cluster) => cluster.advance().await,
         }
     }
 }
 
 impl Broker for RedisBroker {
     fn command(&mut self, command: Command) {
-        match &mut self.state {
-            State::Up(link) => link.command(command),
-            State::Waiting { .. } | State::Connecting(_) => self.refuse(command),
+        match &mut self.kind {
+            Kind::Primary(line) => line.command(command),
+            Kind::Cluster(cluster) => cluster.command(command),
         }
     }
 

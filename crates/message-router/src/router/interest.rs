@@ -5,11 +5,13 @@ use wire::{GapReason, Position, Scope};
 
 use super::RouterConfig;
 use super::counts::RouterCounts;
+use super::doubts::Doubts;
 use super::joins::{JoinRead, Joins, Page, Waiting};
 use super::output::{Joiner, Output};
 use super::reads::Reads;
 use super::shard::{ShardIndex, ShardSet};
 use crate::broker::{BrokerError, Command, History, Ticket};
+use crate::history::Gap;
 use crate::stream::{Absorbed, Heard, Release, Stream};
 
 /// What the router knows of one scope.
@@ -25,6 +27,10 @@ pub(crate) struct Interest {
     pub(crate) is_lingering: bool,
     /// The end of the outage waits for it.
     pub(crate) is_resyncing: bool,
+    /// How often it has been subscribed once more, as a fence, and not been confirmed.
+    pub(crate) fences: u8,
+    /// Tells it from an earlier one of the same scope.
+    pub(crate) mark: u32,
 }
 
 // The budget of an idle connection in a scope of its own is 2 KiB; this and its key are in it.
@@ -35,6 +41,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) config: &'a RouterConfig,
     pub(crate) reads: &'a mut Reads,
     pub(crate) counts: &'a mut RouterCounts,
+    pub(crate) doubts: &'a mut Doubts,
     pub(crate) out: &'a mut Vec<Output>,
 }
 
@@ -43,12 +50,21 @@ impl Desk<'_> {
         self.config.policies.policy(scope.family()).history_entries_max > 0
     }
 
+    /// How many messages one read brings, if none is large.
+    fn reach(&self) -> u64 {
+        self.config.page_entries_max as u64
+    }
+
     fn read(&mut self, scope: &Scope, after: Option<Position>) -> Ticket {
         self.reads.ask(scope, after, self.config.page_entries_max, self.out)
     }
 }
 
 impl Interest {
+    pub(crate) fn new(mark: u32) -> Self {
+        Self { mark, ..Self::default() }
+    }
+
     pub(crate) fn join(
         &mut self,
         shard: ShardIndex,
@@ -59,10 +75,12 @@ impl Interest {
     ) {
         self.shards.insert(shard);
         let seen = self.stream.top();
-        let waiting = Waiting { shard, joiner, after, is_told: false, is_confirmed: false, seen };
-        match self.stream.live() {
+        let waiting = Waiting::new(shard, joiner, after, seen);
+        let live = self.stream.live();
+        match (live, live.and_then(|top| desk.doubts.behind(scope, after, top))) {
+            (Some(top), Some(lost)) if after <= Some(top) => waiting.answer_lost(scope, top, lost, desk.out),
             // The common case, without a box.
-            Some(top) if after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, desk.out),
+            (Some(top), None) if after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, desk.out),
             _ => {
                 self.joins.get_or_insert_default().waiting.push(waiting);
                 self.settle(scope, desk);
@@ -86,12 +104,40 @@ impl Interest {
 
     /// The broker confirmed it. What was handed on last is where repair begins; without it, the position of
     /// the first joiner, so that one question does for both.
-    pub(crate) fn subscribed(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
+    ///
+    /// `checked` is where the broker was seen to stand before a fence.
+    pub(crate) fn subscribed(&mut self, scope: &Scope, checked: Option<Position>, desk: &mut Desk<'_>) {
         if self.stream.is_subscribing() {
             let first = self.joins.as_ref().and_then(|joins| joins.waiting.first());
             let after = self.stream.top().or_else(|| first.and_then(|waiting| waiting.after));
             self.ask(scope, after, desk);
+            return;
         }
+        self.fences = self.fences.saturating_sub(1);
+        if self.fences > 0 {
+            return;
+        }
+        if let Some(history) = self.stream.take_unjudged() {
+            self.absorb(scope, self.stream.top(), history, true, desk);
+            self.settle(scope, desk);
+        } else if self.stream.live().is_some_and(|top| checked > Some(top)) {
+            self.repair(scope, desk);
+        }
+    }
+
+    /// Subscribes once more what is subscribed: what has been published until now is heard before that is confirmed,
+    /// or never.
+    pub(crate) fn fence(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+        self.fences = self.fences.saturating_add(1);
+        out.push(Output::Command(Command::Subscribe(scope.clone())));
+    }
+
+    /// The broker stands elsewhere than what was handed on last, and nothing is on its way that would tell.
+    pub(crate) fn repair(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
+        desk.counts.check_holes += 1;
+        let top = self.stream.top();
+        self.stream.check();
+        self.ask(scope, top, desk);
     }
 
     pub(crate) fn hear(
@@ -125,7 +171,7 @@ impl Interest {
         let question = self.stream.question().filter(|(asked, _)| *asked == ticket);
         let read = self.joins.as_mut().and_then(|joins| joins.take_read(ticket));
         match (question, read, result) {
-            (Some((_, after)), _, Ok(history)) => self.absorb(scope, after, history, desk),
+            (Some((_, after)), _, Ok(history)) => self.absorb(scope, after, history, false, desk),
             (Some(_), _, Err(_)) => {
                 desk.counts.reads_failed += 1;
                 desk.reads.failed(ticket, scope, now_ms);
@@ -133,13 +179,15 @@ impl Interest {
                     joins.tell_degraded(scope, desk.out);
                 }
             }
-            (None, Some(read), Ok(history)) => self.catch_up(scope, read, &history, desk),
+            (None, Some(read), Ok(history)) => self.catch_up(scope, read, history, desk),
             (None, Some(read), Err(_)) => {
                 desk.counts.reads_failed += 1;
-                if let Some(read) = self.give_up(scope, read, desk) {
+                let joins = self.joins.get_or_insert_default();
+                let exhausted = joins.failed(read);
+                if joins.question().is_some() {
                     desk.reads.failed(ticket, scope, now_ms);
-                    self.joins.get_or_insert_default().reads.push(read);
                 }
+                self.give_up(scope, exhausted, desk.out);
             }
             (None, None, _) => {}
         }
@@ -150,18 +198,25 @@ impl Interest {
     pub(crate) fn ask_again(&mut self, scope: &Scope, ticket: Ticket, desk: &mut Desk<'_>) {
         if let Some((_, after)) = self.stream.question().filter(|(asked, _)| *asked == ticket) {
             self.ask(scope, after, desk);
-        } else if let Some(mut read) = self.joins.as_mut().and_then(|joins| joins.take_read(ticket)) {
-            read.ticket = desk.read(scope, Some(read.after));
-            read.attempts += 1;
-            self.joins.get_or_insert_default().reads.push(read);
+        } else if let Some(joins) = &mut self.joins
+            && let Some(read) = joins.take_read(ticket)
+        {
+            joins.queue_again(read.joiners);
+            self.read_next(scope, desk);
         }
     }
 
     /// The broker was lost.
-    pub(crate) fn lose(&mut self) {
-        self.stream.lose();
+    pub(crate) fn lose_broker(&mut self) {
+        self.lose();
+        self.fences = 0;
         self.is_lingering = false;
         self.is_resyncing = false;
+    }
+
+    /// It is not heard any more. Joiners wait until it is.
+    pub(crate) fn lose(&mut self) {
+        self.stream.lose();
         if let Some(joins) = &mut self.joins {
             joins.lose();
         }
@@ -179,8 +234,8 @@ impl Interest {
 
     /// The questions in flight, when the scope is given up.
     pub(crate) fn questions(&self) -> impl Iterator<Item = Ticket> {
-        let reads = self.joins.iter().flat_map(|joins| joins.reads.iter().map(|read| read.ticket));
-        self.stream.question().map(|(ticket, _)| ticket).into_iter().chain(reads)
+        let read = self.joins.iter().filter_map(|joins| joins.question());
+        self.stream.question().map(|(ticket, _)| ticket).into_iter().chain(read)
     }
 
     fn deliver(&self, scope: &Scope, envelope: Bytes, after: Position, out: &mut Vec<Output>) {
@@ -199,31 +254,51 @@ impl Interest {
     }
 
     /// The history that the stream waits for arrived.
-    fn absorb(&mut self, scope: &Scope, after: Option<Position>, history: History, desk: &mut Desk<'_>) {
-        let keeps_history = desk.keeps_history(scope);
-        match self.stream.absorb(&history, keeps_history) {
-            Absorbed::First => self.answer_first(scope, after, &history, keeps_history, desk.out),
+    fn absorb(
+        &mut self,
+        scope: &Scope,
+        after: Option<Position>,
+        history: History,
+        is_fenced: bool,
+        desk: &mut Desk<'_>,
+    ) {
+        let (keeps_history, is_check) = (desk.keeps_history(scope), self.stream.is_check());
+        match self.stream.absorb(&history, keeps_history, is_fenced) {
+            Absorbed::Early => return self.fence(scope, desk.out),
+            Absorbed::First => self.answer_first(scope, after, history, keeps_history, desk),
             Absorbed::Missed { more } => {
-                desk.counts.repaired += history.entries.len() as u64;
-                if !history.entries.is_empty() && !self.shards.is_empty() {
-                    let (shards, entries) = (self.shards, history.entries);
+                let count = history.entries.len() as u64;
+                desk.counts.repaired += count;
+                desk.counts.check_repaired += if is_check { count } else { 0 };
+                let mut entries = history.entries;
+                entries.retain(|entry| !desk.doubts.has_returned(scope, entry.position));
+                if !entries.is_empty() && !self.shards.is_empty() {
+                    let shards = self.shards;
                     desk.out.push(Output::Replay { shards, scope: scope.clone(), entries });
                 }
                 if more {
                     return self.ask(scope, self.stream.top(), desk);
                 }
             }
-            Absorbed::Broken(gap) => {
-                desk.counts.gaps += 1;
-                if !self.shards.is_empty() {
-                    desk.out.push(Output::Gap { shards: self.shards, scope: scope.clone(), gap });
+            Absorbed::Broken { gap, lost } => {
+                if let Some(lost) = lost {
+                    desk.doubts.note(scope, lost);
                 }
-                if let Some(joins) = &mut self.joins {
-                    joins.see(gap.upto);
-                }
+                self.break_off(scope, gap, desk);
             }
         }
         self.release(scope, desk);
+    }
+
+    /// Tells everybody of a gap.
+    fn break_off(&mut self, scope: &Scope, gap: Gap, desk: &mut Desk<'_>) {
+        desk.counts.gaps += 1;
+        if !self.shards.is_empty() {
+            desk.out.push(Output::Gap { shards: self.shards, scope: scope.clone(), gap });
+        }
+        if let Some(joins) = &mut self.joins {
+            joins.see(gap.upto);
+        }
     }
 
     /// The first history of a scope says where it begins, and answers whoever begins there or gave the position
@@ -232,16 +307,22 @@ impl Interest {
         &mut self,
         scope: &Scope,
         asked: Option<Position>,
-        history: &History,
+        mut history: History,
         keeps_history: bool,
-        out: &mut Vec<Output>,
+        desk: &mut Desk<'_>,
     ) {
+        let (doubts, out) = (&*desk.doubts, &mut *desk.out);
         let Some(joins) = &mut self.joins else { return };
         let top = history.top;
-        let page = asked.map(|asked| Page::new(asked, history, top, keeps_history));
+        let entries = std::mem::take(&mut history.entries).into();
+        let page = asked.and_then(|asked| Page::new(asked, asked, &history, &entries, top, keeps_history));
         joins.waiting.retain(|waiting| {
             // One who came after the question was asked may know more than the answer does.
             let is_answered = waiting.is_confirmed || waiting.after <= Some(top);
+            if let Some(lost) = doubts.behind(scope, waiting.after, top).filter(|_| waiting.after <= Some(top)) {
+                waiting.answer_lost(scope, top, lost, out);
+                return false;
+            }
             match &page {
                 _ if waiting.after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, out),
                 Some(page) if waiting.after == asked && is_answered => waiting.answer(scope, page.clone(), out),
@@ -256,6 +337,7 @@ impl Interest {
         loop {
             match self.stream.release() {
                 Release::Deliver { envelope, after } => self.deliver(scope, envelope, after, desk.out),
+                Release::Gap(gap) => self.break_off(scope, gap, desk),
                 Release::Ghost => desk.counts.ghosts += 1,
                 Release::Hole { after } => return self.ask(scope, Some(after), desk),
                 Release::Live => return,
@@ -269,13 +351,12 @@ impl Interest {
         let mut ahead = Vec::new();
         for mut waiting in std::mem::take(&mut joins.waiting) {
             waiting.seen = Some(top);
+            if let Some(lost) = desk.doubts.behind(scope, waiting.after, top).filter(|_| waiting.after <= Some(top)) {
+                waiting.answer_lost(scope, top, lost, desk.out);
+                continue;
+            }
             match waiting.after {
-                Some(after) if after < top => {
-                    if !joins.share(waiting) {
-                        let ticket = desk.read(scope, Some(after));
-                        joins.reads.push(JoinRead { ticket, after, attempts: 1, joiners: vec![waiting] });
-                    }
-                }
+                Some(after) if after < top => joins.queue(waiting, desk.reach()),
                 Some(after) if after > top && !waiting.is_confirmed => ahead.push(waiting),
                 Some(after) if after > top => {
                     waiting.answer_gap(scope, top, GapReason::UnknownPosition, desk.out);
@@ -288,46 +369,64 @@ impl Interest {
         joins.waiting = ahead;
         if must_ask {
             self.ask(scope, Some(top), desk);
-        } else if joins.is_empty() {
+        }
+        self.read_next(scope, desk);
+    }
+
+    /// Reads for joiners, unless that is being done or nobody waits.
+    fn read_next(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
+        if let Some(joins) = &mut self.joins
+            && let Some(after) = joins.next_after(desk.reach())
+        {
+            let ticket = desk.read(scope, Some(after));
+            joins.asked(ticket, after, desk.reach());
+        }
+        if self.joins.as_ref().is_some_and(|joins| joins.is_empty()) {
             self.joins = None;
         }
     }
 
     /// A history for joiners arrived.
-    fn catch_up(&mut self, scope: &Scope, read: JoinRead, history: &History, desk: &mut Desk<'_>) {
+    fn catch_up(&mut self, scope: &Scope, read: JoinRead, mut history: History, desk: &mut Desk<'_>) {
         let top = self.stream.top().expect("nobody catches up with a scope that was never live");
+        let joins = self.joins.get_or_insert_default();
         if history.top.generation > top.generation {
             // A failover that the stream has not heard of yet: it comes first.
-            self.joins.get_or_insert_default().waiting.extend(read.joiners);
+            joins.waiting.extend(read.joiners);
             if self.stream.live().is_some() {
                 self.ask(scope, Some(top), desk);
             }
             return;
         }
-        let is_stale = |waiting: &Waiting| Some(history.top) < waiting.seen || history.top.generation < top.generation;
-        let (stale, ready): (Vec<_>, Vec<_>) = read.joiners.into_iter().partition(is_stale);
-        if !ready.is_empty() {
-            let page = Page::new(read.after, history, top, desk.keeps_history(scope));
-            ready.into_iter().for_each(|waiting| waiting.answer(scope, page.clone(), desk.out));
+        let keeps_history = desk.keeps_history(scope);
+        let entries = std::mem::take(&mut history.entries).into();
+        let (mut again, mut exhausted) = (Vec::new(), Vec::new());
+        for mut waiting in read.joiners {
+            // Asked before this one joined, and answered before what its shard had heard by then.
+            let is_stale = Some(history.top) < waiting.seen || history.top.generation < top.generation;
+            let after = waiting.after.unwrap_or(read.after);
+            if let Some(lost) = desk.doubts.behind(scope, waiting.after, top) {
+                waiting.answer_lost(scope, top, lost, desk.out);
+            } else if is_stale && waiting.is_exhausted_by_one_more() {
+                exhausted.push(waiting);
+            } else if is_stale {
+                again.push(waiting);
+            } else if let Some(page) = Page::new(after, read.after, &history, &entries, top, keeps_history) {
+                waiting.answer(scope, page, desk.out);
+            } else {
+                again.push(waiting.pass_over());
+            }
         }
-        // Asked before these joined, and answered before what their shard had heard by then: ask for them anew.
-        let read = JoinRead { joiners: stale, ..read };
-        if let Some(mut read) = self.give_up(scope, read, desk) {
-            read.ticket = desk.read(scope, Some(read.after));
-            read.attempts += 1;
-            self.joins.get_or_insert_default().reads.push(read);
-        }
+        joins.queue_again(again);
+        self.give_up(scope, exhausted, desk.out);
+        self.read_next(scope, desk);
     }
 
-    /// Gives the question back, if somebody waits for it and it may be asked again.
-    fn give_up(&mut self, scope: &Scope, read: JoinRead, desk: &mut Desk<'_>) -> Option<JoinRead> {
-        if !read.is_exhausted() {
-            return (!read.joiners.is_empty()).then_some(read);
+    /// Tells these that what they missed cannot be read.
+    fn give_up(&self, scope: &Scope, exhausted: Vec<Waiting>, out: &mut Vec<Output>) {
+        for waiting in exhausted {
+            let upto = self.stream.top().or(waiting.seen).or(waiting.after).unwrap_or_default();
+            waiting.answer_gap(scope, upto, GapReason::Unreadable, out);
         }
-        for waiting in read.joiners {
-            let upto = self.stream.top().or(waiting.seen).unwrap_or(read.after);
-            waiting.answer_gap(scope, upto, GapReason::Unreadable, desk.out);
-        }
-        None
     }
 }

@@ -1,13 +1,21 @@
 //! PURE. Who waits to join one scope, and what is read for them.
+//!
+//! ```text
+//!   waiting ──(scope is live)──▶ queued ──▶ read: one at a time, behind the lowest position in reach ──▶ answered,
+//!      ▲                           ▲                                  each by what lies behind its own position
+//!      └──── broker lost ──────────┴── the answer was too old, or ended before
+//! ```
+
+use std::sync::Arc;
 
 use wire::{GapReason, Position, Scope};
 
 use super::output::{Joined, Joiner, Output, Start};
 use super::shard::ShardIndex;
 use crate::broker::{Entry, History, Ticket};
-use crate::history::{Gap, judge};
+use crate::history::{Entries, Gap, continues, standing};
 
-/// How often a history is asked for on behalf of joiners before they are told that it cannot be read.
+/// How often a history is asked for on behalf of a joiner before it is told that it cannot be read.
 const READ_ATTEMPTS_MAX: u8 = 8;
 
 /// The joiners of one scope that have no answer yet. Most scopes have none most of the time.
@@ -15,8 +23,11 @@ const READ_ATTEMPTS_MAX: u8 = 8;
 pub(crate) struct Joins {
     /// Until the scope is live, or has caught up with the position they gave.
     pub(crate) waiting: Vec<Waiting>,
-    /// Questions behind positions that joiners gave.
-    pub(crate) reads: Vec<JoinRead>,
+    /// Behind the scope, for the next question. In the order they came, but for those who are asked for again.
+    queued: Vec<Waiting>,
+    /// The question in flight, or waiting to be asked again. One, however many join: so many clients that come back
+    /// at once cost a few reads, and a scope has at most two in flight, with the stream's own.
+    read: Option<JoinRead>,
 }
 
 /// One joiner.
@@ -29,21 +40,27 @@ pub(crate) struct Waiting {
     pub(crate) is_told: bool,
     /// The scope's history was asked for after it joined: if its position is still unknown then, it is wrong.
     pub(crate) is_confirmed: bool,
+    /// A page ended before its position: the next question for it is asked behind that.
+    is_passed_over: bool,
+    /// How often it was asked for in vain.
+    attempts: u8,
     /// How far the scope had been handed on when it joined. Its answer must not end before.
     pub(crate) seen: Option<Position>,
 }
 
-/// One question, and everybody who gave the same position.
+/// One question, and everybody it may answer.
 #[derive(Debug)]
 pub(crate) struct JoinRead {
     pub(crate) ticket: Ticket,
     pub(crate) after: Position,
-    /// How often it has been asked.
-    pub(crate) attempts: u8,
     pub(crate) joiners: Vec<Waiting>,
 }
 
 impl Waiting {
+    pub(crate) fn new(shard: ShardIndex, joiner: Joiner, after: Option<Position>, seen: Option<Position>) -> Self {
+        Self { shard, joiner, after, is_told: false, is_confirmed: false, is_passed_over: false, attempts: 0, seen }
+    }
+
     /// The final answer.
     pub(crate) fn answer(self, scope: &Scope, page: Page, out: &mut Vec<Output>) {
         let Page { start, entries, upto, more } = page;
@@ -54,66 +71,124 @@ impl Waiting {
     /// The answer of one who stands where the scope stands, or gave no position.
     pub(crate) fn answer_at(self, scope: &Scope, top: Position, out: &mut Vec<Output>) {
         let start = if self.after.is_some() { Start::Resumed } else { Start::Fresh };
-        self.answer(scope, Page { start, entries: Vec::new(), upto: top, more: false }, out);
+        self.answer(scope, Page { start, entries: Entries::default(), upto: top, more: false }, out);
     }
 
     /// The answer of one whose position cannot be honoured.
     pub(crate) fn answer_gap(self, scope: &Scope, upto: Position, reason: GapReason, out: &mut Vec<Output>) {
         let start = Start::Gap(Gap::new(self.after, upto, reason));
-        self.answer(scope, Page { start, entries: Vec::new(), upto, more: false }, out);
+        self.answer(scope, Page { start, entries: Entries::default(), upto, more: false }, out);
+    }
+
+    /// The answer of one who comes back from before what Redis has lost: it goes on at `top`, and what was lost may lie
+    /// beyond that.
+    pub(crate) fn answer_lost(self, scope: &Scope, top: Position, lost: Position, out: &mut Vec<Output>) {
+        let start = Start::Gap(Gap::new(self.after, lost.max(top), GapReason::Failover));
+        self.answer(scope, Page { start, entries: Entries::default(), upto: top, more: false }, out);
     }
 
     /// The interim answer, once.
     pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         if !std::mem::replace(&mut self.is_told, true) {
-            let joined =
-                Joined { scope: scope.clone(), start: Start::Degraded, entries: Vec::new(), upto: None, more: false };
+            let entries = Entries::default();
+            let joined = Joined { scope: scope.clone(), start: Start::Degraded, entries, upto: None, more: false };
             out.push(Output::Joined { shard: self.shard, joiner: self.joiner, joined });
         }
+    }
+
+    /// Notes that a question for it was in vain; whether it was the last.
+    pub(crate) fn is_exhausted_by_one_more(&mut self) -> bool {
+        self.attempts += 1;
+        self.attempts >= READ_ATTEMPTS_MAX
+    }
+
+    /// A page ended before its position.
+    pub(crate) fn pass_over(mut self) -> Self {
+        self.is_passed_over = true;
+        self
+    }
+
+    /// Whether a page of `reach` entries behind `after` holds what follows its position, if no entry is large.
+    fn is_in_reach(&self, after: Position, reach: u64) -> bool {
+        let Some(own) = self.after else { return false };
+        own >= after && (own.generation != after.generation || own.offset - after.offset < reach)
     }
 }
 
 impl Joins {
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.reads.is_empty()
+        self.waiting.is_empty() && self.queued.is_empty() && self.read.is_none()
     }
 
-    /// A question in flight behind the same position answers this joiner too.
-    pub(crate) fn share(&mut self, waiting: Waiting) -> bool {
-        match self.reads.iter_mut().find(|read| Some(read.after) == waiting.after) {
-            Some(read) => read.joiners.push(waiting),
-            None => return false,
+    /// One whose position is behind the scope. A question that is in flight may answer it too.
+    pub(crate) fn queue(&mut self, waiting: Waiting, reach: u64) {
+        match &mut self.read {
+            Some(read) if waiting.is_in_reach(read.after, reach) => read.joiners.push(waiting),
+            _ => self.queued.push(waiting),
         }
-        true
+    }
+
+    /// These were not answered by their question, and come first.
+    pub(crate) fn queue_again(&mut self, joiners: impl IntoIterator<Item = Waiting>) {
+        self.queued.splice(..0, joiners);
+    }
+
+    /// Behind which position to ask next: that of who waits longest, or the lowest from which a page still reaches
+    /// it. Nothing while a question is in flight, or nobody waits.
+    pub(crate) fn next_after(&self, reach: u64) -> Option<Position> {
+        let first = self.queued.first().filter(|_| self.read.is_none())?;
+        if first.is_passed_over {
+            return first.after;
+        }
+        let generation = first.after?.generation;
+        let reaches = |after: &Position| after.generation == generation && first.is_in_reach(*after, reach);
+        self.queued.iter().filter_map(|waiting| waiting.after).filter(reaches).min()
+    }
+
+    /// The question was asked, for everybody in reach.
+    pub(crate) fn asked(&mut self, ticket: Ticket, after: Position, reach: u64) {
+        debug_assert!(self.read.is_none(), "one question at a time");
+        let joiners = self.queued.extract_if(.., |waiting| waiting.is_in_reach(after, reach)).collect();
+        self.read = Some(JoinRead { ticket, after, joiners });
     }
 
     pub(crate) fn take_read(&mut self, ticket: Ticket) -> Option<JoinRead> {
-        let index = self.reads.iter().position(|read| read.ticket == ticket)?;
-        Some(self.reads.swap_remove(index))
+        self.read.take_if(|read| read.ticket == ticket)
+    }
+
+    /// The name of the question in flight, or waiting to be asked again.
+    pub(crate) fn question(&self) -> Option<Ticket> {
+        self.read.as_ref().map(|read| read.ticket)
+    }
+
+    /// The question failed and is to be asked again. Returns those for whom that is once too often.
+    pub(crate) fn failed(&mut self, mut read: JoinRead) -> Vec<Waiting> {
+        let exhausted = read.joiners.extract_if(.., Waiting::is_exhausted_by_one_more).collect();
+        self.read = Some(read).filter(|read| !read.joiners.is_empty());
+        exhausted
     }
 
     /// The last member on `shard` left; nobody there waits any more. A question that nobody waits for is
     /// answered to nobody.
     pub(crate) fn leave(&mut self, shard: ShardIndex) {
-        self.waiting.retain(|waiting| waiting.shard != shard);
-        for read in &mut self.reads {
-            read.joiners.retain(|waiting| waiting.shard != shard);
+        for joiners in self.all() {
+            joiners.retain(|waiting| waiting.shard != shard);
         }
     }
 
     /// The scope was moved on over a gap. Nobody was handed what lies in it, so an answer that ends before would
     /// leave its joiner with a hole.
     pub(crate) fn see(&mut self, upto: Position) {
-        for waiting in self.reads.iter_mut().flat_map(|read| &mut read.joiners) {
-            waiting.seen = Some(upto);
+        self.queued.iter_mut().for_each(|waiting| waiting.seen = Some(upto));
+        if let Some(read) = &mut self.read {
+            read.joiners.iter_mut().for_each(|waiting| waiting.seen = Some(upto));
         }
     }
 
     /// The broker was lost: everybody waits for it to come back.
     pub(crate) fn lose(&mut self) {
-        for read in self.reads.drain(..) {
-            self.waiting.extend(read.joiners);
-        }
+        self.waiting.extend(self.read.take().into_iter().flat_map(|read| read.joiners));
+        self.waiting.append(&mut self.queued);
     }
 
     pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
@@ -121,11 +196,9 @@ impl Joins {
             waiting.tell_degraded(scope, out);
         }
     }
-}
 
-impl JoinRead {
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.attempts >= READ_ATTEMPTS_MAX
+    fn all(&mut self) -> impl Iterator<Item = &mut Vec<Waiting>> {
+        [&mut self.waiting, &mut self.queued].into_iter().chain(self.read.as_mut().map(|read| &mut read.joiners))
     }
 }
 
@@ -133,33 +206,49 @@ impl JoinRead {
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     pub(crate) start: Start,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
     pub(crate) upto: Position,
     pub(crate) more: bool,
 }
 
 impl Page {
-    /// What one who stands at `after` is owed of `history` (read behind `after`), on a scope that has been handed
-    /// on up to `top`. It ends at `top` at the latest: what is behind it comes live.
+    /// What one who stands at `after` is owed of `entries` (read behind `asked`, at or before it), on a scope that has
+    /// been handed on up to `top`. It ends at `top` at the latest: what is behind it comes live. None when the entries
+    /// end before they come to `after`.
     ///
-    /// `top` and the history's top must be of one generation.
-    pub(crate) fn new(after: Position, history: &History, top: Position, keeps_history: bool) -> Self {
+    /// The entries of `history` stand in `entries`; its top and `top` must be of one generation.
+    pub(crate) fn new(
+        after: Position,
+        asked: Position,
+        history: &History,
+        entries: &Arc<[Entry]>,
+        top: Position,
+        keeps_history: bool,
+    ) -> Option<Self> {
         debug_assert_eq!(top.generation, history.top.generation, "top and history are of one generation");
+        debug_assert!(asked <= after, "what is behind a position is not read from further on");
+        let begin = entries.partition_point(|entry| entry.position <= after);
+        let own = &entries[begin..];
+        if own.is_empty() && history.more && asked < after && standing(after, history).is_ok() {
+            return None;
+        }
         let upto = top.min(history.top);
         let gap = |reason| Start::Gap(Gap::new(Some(after), upto, reason));
-        let start = match judge(after, history) {
+        let start = match continues(after, history, own) {
             Ok(()) => Start::Resumed,
             Err(GapReason::Expired) if !keeps_history => gap(GapReason::NoHistory),
             Err(reason) => gap(reason),
         };
         if start != Start::Resumed {
-            return Self { start, entries: Vec::new(), upto, more: false };
+            return Some(Self { start, entries: Entries::default(), upto, more: false });
         }
-        let entries: Vec<Entry> = history.entries.iter().take_while(|e| e.position <= top).cloned().collect();
-        let more = history.more && entries.len() == history.entries.len();
-        match entries.last().map(|entry| entry.position) {
+        let count = own.partition_point(|entry| entry.position <= top);
+        let more = history.more && count == own.len();
+        let last = own[..count].last().map(|entry| entry.position);
+        let entries = Entries::new(entries, begin, count);
+        Some(match last {
             Some(last) if more && last < top => Self { start, entries, upto: last, more },
             _ => Self { start, entries, upto, more: false },
-        }
+        })
     }
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use wire::{Position, Scope};
 
 use super::shard::{ShardIndex, ShardSet};
-use crate::broker::{Command, Entry};
-use crate::history::Gap;
+use crate::broker::{Command, Draft, Entry};
+use crate::history::{Entries, Gap};
 
 /// A shard's own name for who asked to join. Opaque here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +55,24 @@ pub enum Output {
         /// Which messages, and why.
         gap: Gap,
     },
+    /// Hand on messages that the broker has not taken and never will: they have no position. Also to those who still
+    /// join, once they have been told that they may wait.
+    Local {
+        /// To these shards.
+        shards: ShardSet,
+        /// Whose messages they are.
+        scope: Scope,
+        /// In order.
+        messages: Vec<Draft>,
+    },
+    /// The broker is back: tell everybody in the scope, and those who still join, that messages travelled within this
+    /// instance alone since it was lost. They lie directly behind what was handed on last.
+    Isolated {
+        /// The shards to tell.
+        shards: ShardSet,
+        /// The scope.
+        scope: Scope,
+    },
     /// The broker is lost, or is back and every scope has been repaired or told of its gap.
     Degraded {
         /// Whether it is lost now.
@@ -74,7 +92,7 @@ pub struct Joined {
     /// Where the joiner begins.
     pub start: Start,
     /// What it missed, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// How far it has come with `entries`. Absent only with [`Start::Degraded`].
     pub upto: Option<Position>,
     /// True when there is more to catch up with: join again behind `upto`, and go on keeping what is heard.

@@ -32,11 +32,16 @@ impl Reads {
         entries_max: usize,
         out: &mut Vec<Output>,
     ) -> Ticket {
-        self.last += 1;
-        let ticket = Ticket(OWN_TICKETS | self.last);
+        let ticket = self.ticket();
         self.scopes.insert(ticket, scope.clone());
         out.push(Output::Command(Command::Read { ticket, scope: scope.clone(), after, entries_max }));
         ticket
+    }
+
+    /// A name for a question.
+    pub(crate) fn ticket(&mut self) -> Ticket {
+        self.last += 1;
+        Ticket(OWN_TICKETS | self.last)
     }
 
     /// The scope an answer is about, unless nobody waits for it any more.

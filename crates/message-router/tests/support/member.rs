@@ -1,7 +1,7 @@
 //! One subscriber as a shard keeps it: what it does with the router's outputs, and what it must never see.
 
 use message_router::{Gap, Joined, Joiner, ShardIndex, Start};
-use wire::{Position, Scope};
+use wire::{GapReason, Position, Scope};
 
 /// A subscriber and everything it was handed.
 pub(crate) struct Member {
@@ -16,13 +16,18 @@ pub(crate) struct Member {
     kept: Option<Vec<Position>>,
     /// The interim answers it was given.
     pub(crate) told_degraded: usize,
+    /// Messages without a position were handed to its shard, and it has not been told of the isolation yet.
+    pub(crate) heard_local: bool,
+    /// How often it was told.
+    pub(crate) isolations: u64,
     pub(crate) gaps: Vec<Gap>,
 }
 
 impl Member {
     pub(crate) fn new(shard: ShardIndex, joiner: Joiner, scope: Scope, asked: Option<Position>) -> Self {
         let (kept, gaps) = (Some(Vec::new()), Vec::new());
-        Self { shard, joiner, scope, asked, last: asked, kept, told_degraded: 0, gaps }
+        let (told_degraded, heard_local, isolations) = (0, false, 0);
+        Self { shard, joiner, scope, asked, last: asked, kept, told_degraded, heard_local, isolations, gaps }
     }
 
     pub(crate) fn is_joining(&self) -> bool {
@@ -38,15 +43,26 @@ impl Member {
     }
 
     /// Its shard was told of a gap. While it joins, its answer will end behind it.
-    pub(crate) fn hear_gap(&mut self, gap: Gap) {
+    pub(crate) fn hear_gap(&mut self, gap: Gap, ever: &[Position]) {
         if self.kept.is_none() {
+            self.check_gap(gap, ever);
             self.last = Some(gap.upto);
             self.gaps.push(gap);
         }
     }
 
+    /// A gap that is said to be certain holds something this client never got. What a failover lost may also lie
+    /// before it: heard late, of a generation that the scope has left.
+    fn check_gap(&self, gap: Gap, ever: &[Position]) {
+        let is_missed = |p: &Position| Some(*p) > self.last && *p <= gap.upto;
+        if gap.certain && gap.reason != GapReason::Failover {
+            let last = self.last;
+            assert!(ever.iter().any(is_missed), "{:?} after {last:?}: false {gap:?}", self.joiner);
+        }
+    }
+
     /// The router answered its join. Returns where to join again, if there is more.
-    pub(crate) fn joined(&mut self, joined: Joined, published: &[Position]) -> Option<Position> {
+    pub(crate) fn joined(&mut self, joined: Joined, published: &[Position], ever: &[Position]) -> Option<Position> {
         assert!(self.is_joining(), "{:?} is answered once", self.joiner);
         match joined.start {
             Start::Degraded => {
@@ -62,6 +78,7 @@ impl Member {
             Start::Resumed => assert!(self.last.is_some(), "only one with a position resumes"),
             Start::Gap(gap) => {
                 assert_eq!((gap.after, Some(gap.upto)), (self.last, joined.upto));
+                self.check_gap(gap, ever);
                 self.last = joined.upto;
                 self.gaps.push(gap);
             }
@@ -81,6 +98,11 @@ impl Member {
 
     /// A message reaches the client: behind the last one, and nothing that was published lies between.
     fn take(&mut self, position: Position, published: &[Position]) {
+        assert!(
+            !self.heard_local,
+            "{:?} in {}: {position} before it was told of its isolation",
+            self.joiner, self.scope
+        );
         let last = self.last.expect("a client knows where it began");
         assert!(position > last, "{:?} in {}: {position} again or out of order after {last}", self.joiner, self.scope);
         let missed: Vec<_> = published.iter().filter(|p| **p > last && **p < position).collect();
@@ -99,6 +121,7 @@ impl Member {
 
     /// Nothing is on its way any more: it has everything.
     pub(crate) fn is_complete(&self, published: &[Position]) {
+        assert!(!self.heard_local, "{:?} in {} is never told of its isolation", self.joiner, self.scope);
         assert!(!self.is_joining(), "{:?} in {} is never answered", self.joiner, self.scope);
         let missed: Vec<_> = published.iter().filter(|p| Some(**p) > self.last).collect();
         assert!(missed.is_empty(), "{:?} in {}: never got {missed:?} after {:?}", self.joiner, self.scope, self.last);

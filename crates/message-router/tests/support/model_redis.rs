@@ -15,11 +15,15 @@ pub(crate) struct Log {
     entries: VecDeque<Position>,
     /// Everything that was published and not lost by a failover, whether it can still be read or not.
     pub(crate) published: Vec<Position>,
+    /// That, and what failovers lost.
+    pub(crate) ever: Vec<Position>,
 }
 
 pub(crate) struct ModelRedis {
     pub(crate) logs: BTreeMap<String, Log>,
     subscribed: Vec<Scope>,
+    /// Reads that were asked before their scope was subscribed last.
+    abandoned: Vec<Ticket>,
     /// Commands on their way, per connection.
     pub(crate) to_subscriber: VecDeque<Command>,
     pub(crate) to_reader: VecDeque<Command>,
@@ -31,11 +35,17 @@ pub(crate) struct ModelRedis {
 
 impl ModelRedis {
     pub(crate) fn new(scopes: &[Scope]) -> Self {
-        let log =
-            || Log { top: Position::new(10, 0), earlier: Vec::new(), entries: VecDeque::new(), published: Vec::new() };
+        let log = || Log {
+            top: Position::new(10, 0),
+            earlier: Vec::new(),
+            entries: VecDeque::new(),
+            published: Vec::new(),
+            ever: Vec::new(),
+        };
         Self {
             logs: scopes.iter().map(|scope| (scope.as_str().to_owned(), log())).collect(),
             subscribed: Vec::new(),
+            abandoned: Vec::new(),
             to_subscriber: VecDeque::new(),
             to_reader: VecDeque::new(),
             from_subscriber: VecDeque::new(),
@@ -56,16 +66,29 @@ impl ModelRedis {
     pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Read { ticket, .. } if !self.is_up => self.fail(ticket),
-            Command::Read { .. } => self.to_reader.push_back(command),
+            Command::Tops { ticket, .. } if !self.is_up => self.fail_tops(ticket),
+            Command::Read { .. } | Command::Tops { .. } => self.to_reader.push_back(command),
             Command::Subscribe(_) | Command::Unsubscribe(_) if !self.is_up => {}
-            Command::Subscribe(_) | Command::Unsubscribe(_) => self.to_subscriber.push_back(command),
-            Command::Publish(_) => panic!("the router publishes nothing"),
+            Command::Subscribe(ref scope) => {
+                self.abandon_reads(scope);
+                self.to_subscriber.push_back(command);
+            }
+            Command::Unsubscribe(_) => self.to_subscriber.push_back(command),
+            // Nobody awaits an answer here: what this instance publishes is like what others do.
+            Command::Publish(publish) if self.is_up => self.publish(&publish.scope, publish.messages.len() as u64),
+            Command::Publish(_) => {}
+            Command::Reset(reason) => panic!("the router resets nothing: {reason}"),
         }
     }
 
     fn fail(&mut self, ticket: Ticket) {
         let result = Err(BrokerError::Unavailable("the model lost it".into()));
         self.from_reader.push_back(Event::History { ticket, result });
+    }
+
+    fn fail_tops(&mut self, ticket: Ticket) {
+        let result = Err(BrokerError::Unavailable("the model lost it".into()));
+        self.from_reader.push_back(Event::Tops { ticket, result });
     }
 
     pub(crate) fn run_subscriber(&mut self) {
@@ -79,12 +102,18 @@ impl ModelRedis {
         }
     }
 
-    /// Carries out one of the questions; which comes first is nobody's promise.
-    pub(crate) fn run_reader(&mut self, at: usize, fails: bool) {
-        let Some(Command::Read { ticket, scope, after, entries_max }) = self.to_reader.remove(at) else { return };
-        if fails {
-            return self.fail(ticket);
-        }
+    /// Carries out one of the questions; which comes first is nobody's promise. Large messages fill a page sooner.
+    pub(crate) fn run_reader(&mut self, at: usize, fails: bool, page_max: usize) {
+        let (ticket, scope, after, entries_max) = match self.to_reader.remove(at) {
+            Some(Command::Read { ticket, .. }) if fails => return self.fail(ticket),
+            Some(Command::Read { ticket, scope, after, entries_max }) => (ticket, scope, after, entries_max),
+            Some(Command::Tops { ticket, .. }) if fails => return self.fail_tops(ticket),
+            Some(Command::Tops { ticket, scopes }) => {
+                let result = Ok(scopes.iter().map(|scope| Some(self.log(scope).top)).collect());
+                return self.from_reader.push_back(Event::Tops { ticket, result });
+            }
+            _ => return,
+        };
         let log = self.log(&scope);
         let behind = log.entries.iter().filter(|p| after.is_some_and(|after| **p > after));
         let entry = |p: &Position| Entry {
@@ -93,7 +122,7 @@ impl ModelRedis {
             topic: Box::from(""),
             message: Bytes::from_static(b"{}"),
         };
-        let entries: Vec<_> = behind.clone().take(entries_max).map(entry).collect();
+        let entries: Vec<_> = behind.clone().take(entries_max.min(page_max)).map(entry).collect();
         let more = behind.count() > entries.len();
         let history = History { top: log.top, earlier: log.earlier.clone(), entries, more };
         self.from_reader.push_back(Event::History { ticket, result: Ok(history) });
@@ -101,12 +130,16 @@ impl ModelRedis {
 
     /// Stores and publishes `count` messages as one step.
     pub(crate) fn publish(&mut self, scope: &Scope, count: u64) {
+        let is_kept = Self::keeps_history(scope);
         let log = self.log_mut(scope);
         let first = log.top.next();
         for _ in 0..count {
             log.top = log.top.next();
-            log.entries.push_back(log.top);
+            if is_kept {
+                log.entries.push_back(log.top);
+            }
             log.published.push(log.top);
+            log.ever.push(log.top);
         }
         if self.subscribed.contains(scope) {
             let items = (0..count).map(|_| ("", &b"{}"[..]));
@@ -122,19 +155,24 @@ impl ModelRedis {
         self.subscribed.clear();
         self.to_subscriber.clear();
         self.from_subscriber.clear();
-        let mut lost = Vec::new();
+        let (mut lost, mut lost_tops) = (Vec::new(), Vec::new());
         for event in self.from_reader.drain(..) {
-            if let Event::History { ticket, .. } = event {
-                lost.push(ticket);
+            match event {
+                Event::History { ticket, .. } => lost.push(ticket),
+                Event::Tops { ticket, .. } => lost_tops.push(ticket),
+                _ => {}
             }
         }
         for command in self.to_reader.drain(..) {
-            if let Command::Read { ticket, .. } = command {
-                lost.push(ticket);
+            match command {
+                Command::Read { ticket, .. } => lost.push(ticket),
+                Command::Tops { ticket, .. } => lost_tops.push(ticket),
+                _ => {}
             }
         }
         self.from_subscriber.push_back(Event::Down("the model took it".into()));
         lost.into_iter().for_each(|ticket| self.fail(ticket));
+        lost_tops.into_iter().for_each(|ticket| self.fail_tops(ticket));
     }
 
     pub(crate) fn up(&mut self) {
@@ -142,9 +180,41 @@ impl ModelRedis {
         self.from_subscriber.push_back(Event::Up);
     }
 
-    /// Loses one message between Redis and the instance, without a word.
+    /// How many reads of a scope are on their way here, of those asked since it was subscribed or lost last: nobody
+    /// waits for earlier ones.
+    pub(crate) fn reads_under_way(&self, scope: &Scope) -> usize {
+        let is_of = |command: &&Command| match command {
+            Command::Read { scope: of, ticket, .. } => of == scope && !self.abandoned.contains(ticket),
+            _ => false,
+        };
+        self.to_reader.iter().filter(is_of).count()
+    }
+
+    pub(crate) fn abandon_reads(&mut self, scope: &Scope) {
+        for command in &self.to_reader {
+            match command {
+                Command::Read { scope: of, ticket, .. } if of == scope => self.abandoned.push(*ticket),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the subscription of one scope alone, as when its slot moves.
+    pub(crate) fn lose_subscription(&mut self, scope: &Scope) {
+        if self.subscribed.contains(scope) {
+            self.subscribed.retain(|s| s != scope);
+            self.from_subscriber.push_back(Event::Lost(scope.clone()));
+        }
+    }
+
+    /// Whether this scope's messages are stored at all.
+    pub(crate) fn keeps_history(scope: &Scope) -> bool {
+        scope.name() != "system"
+    }
+
+    /// Loses the newest message between Redis and the instance, without a word.
     pub(crate) fn drop_message(&mut self) {
-        if let Some(at) = self.from_subscriber.iter().position(|e| matches!(e, Event::Message { .. })) {
+        if let Some(at) = self.from_subscriber.iter().rposition(|e| matches!(e, Event::Message { .. })) {
             self.from_subscriber.remove(at);
         }
     }

@@ -12,8 +12,8 @@
 
 use bytes::Bytes;
 use message_router::{
-    BrokerError, Command, Entry, Event, Gap, History, Joined, Joiner, Output, Policies, Router, RouterConfig,
-    ShardIndex, ShardSet, Start, Ticket,
+    BrokerError, Command, Draft, Entry, Event, Gap, History, Joined, Joiner, Output, Policies, Publish, Router,
+    RouterConfig, ShardIndex, ShardSet, Start, Taken, Ticket,
 };
 use wire::{Envelope, Position, Scope, TenantId, Timestamp};
 
@@ -32,8 +32,9 @@ pub(crate) fn run_with(config: RouterConfig, script: &str) -> Router {
         let name = words.next_if(|word| word.starts_with('@')).map_or(SCOPE, |word| &word[1..]);
         let scope = policies.families().parse(&TenantId::default(), name).expect("a channel").scope;
         let mut out = Vec::new();
-        happen(&mut router, &scope, &words.collect::<Vec<_>>(), &mut now_ms, &mut out);
-        let wanted: Vec<_> = out.iter().map(render).collect();
+        let taken = happen(&mut router, &scope, &words.collect::<Vec<_>>(), &mut now_ms, &mut out);
+        let taken = taken.map(|taken| format!("{taken:?}").to_lowercase());
+        let wanted: Vec<_> = out.iter().map(render).chain(taken).collect();
         let expected: Vec<_> = expected.split(';').map(squeeze).filter(|text| !text.is_empty()).collect();
         assert_eq!(wanted, expected, "line {number}: {}", line.trim());
     }
@@ -56,19 +57,45 @@ pub(crate) fn without_history() -> RouterConfig {
     RouterConfig { policies, ..RouterConfig::default() }
 }
 
-fn happen(router: &mut Router, scope: &Scope, words: &[&str], now_ms: &mut u64, out: &mut Vec<Output>) {
+/// Plays one line. Says who took a publish.
+fn happen(
+    router: &mut Router,
+    scope: &Scope,
+    words: &[&str],
+    now_ms: &mut u64,
+    out: &mut Vec<Output>,
+) -> Option<Taken> {
     let event = match words {
         ["join", shard, joiner, rest @ ..] => {
             let after = rest.get(1).map(|text| position(text));
-            return router.join(shard_index(shard), joiner_of(joiner), scope.clone(), after, out);
+            router.join(shard_index(shard), joiner_of(joiner), scope.clone(), after, out);
+            return None;
         }
-        ["leave", shard] => return router.leave(shard_index(shard), scope, *now_ms),
+        ["publish", count] => {
+            let count = count.parse().expect("a number");
+            let messages = (0..count).map(|_| Draft::new("", b"{}".to_vec())).collect();
+            let publish = Publish { ticket: Ticket(0), scope: scope.clone(), messages, replicated: false };
+            return Some(router.publish(publish, out));
+        }
+        ["leave", shard] => {
+            router.leave(shard_index(shard), scope, *now_ms);
+            return None;
+        }
         ["sweep", at_ms] => {
             *now_ms = at_ms.parse().expect("milliseconds");
-            return router.sweep(*now_ms, out);
+            router.sweep(*now_ms, out);
+            return None;
         }
         ["up"] => Event::Up,
         ["down"] => Event::Down("the script says so".into()),
+        ["lost"] => Event::Lost(scope.clone()),
+        ["tops", ticket, tops @ ..] => {
+            let top = |text: &&str| (*text != "-").then(|| position(text));
+            Event::Tops { ticket: ticket_of(ticket), result: Ok(tops.iter().map(top).collect()) }
+        }
+        ["untold", ticket] => {
+            Event::Tops { ticket: ticket_of(ticket), result: Err(BrokerError::Unavailable("script".into())) }
+        }
         ["subscribed"] => Event::Subscribed(scope.clone()),
         ["message", extent] => message(scope, extent),
         ["history", ticket, "top", top, rest @ ..] => {
@@ -80,6 +107,7 @@ fn happen(router: &mut Router, scope: &Scope, words: &[&str], now_ms: &mut u64, 
         _ => panic!("the script language has no {words:?}"),
     };
     router.handle(event, *now_ms, out);
+    None
 }
 
 fn message(scope: &Scope, extent: &str) -> Event {
@@ -137,7 +165,14 @@ fn render(output: &Output) -> String {
         Output::Command(Command::Read { ticket, scope, after, .. }) => {
             within(scope, format!("read {} after {}", ticket.0 ^ ROUTERS, place(*after)))
         }
-        Output::Command(Command::Publish(publish)) => panic!("the router publishes nothing, not {publish:?}"),
+        Output::Command(Command::Publish(publish)) => {
+            within(&publish.scope, format!("publish {}", publish.messages.len()))
+        }
+        Output::Command(Command::Tops { ticket, scopes }) => {
+            let names: Vec<_> = scopes.iter().map(Scope::name).collect();
+            format!("tops {} of {}", ticket.0 ^ ROUTERS, names.join(" "))
+        }
+        Output::Command(Command::Reset(reason)) => panic!("the router resets nothing: {reason}"),
         Output::Deliver { shards, scope, envelope, after } => {
             let envelope = Envelope::parse(envelope).expect("checked");
             let last = envelope.items().last().expect("not empty").expect("checked").0;
@@ -152,6 +187,10 @@ fn render(output: &Output) -> String {
             let text = format!("gap {} after {} upto {} {}", set(*shards), place(gap.after), gap.upto, reason(gap));
             within(scope, text)
         }
+        Output::Local { shards, scope, messages } => {
+            within(scope, format!("local {} {}", set(*shards), messages.len()))
+        }
+        Output::Isolated { shards, scope } => within(scope, format!("isolated {}", set(*shards))),
         Output::Degraded { degraded } => if *degraded { "degraded" } else { "recovered" }.into(),
     }
 }
@@ -162,7 +201,8 @@ fn render_joined(joiner: Joiner, joined: &Joined) -> String {
         Start::Fresh => "fresh".into(),
         Start::Resumed => "resumed".into(),
         Start::Degraded => "degraded".into(),
-        Start::Gap(gap) => format!("gap {}", reason(gap)),
+        Start::Gap(gap) if Some(gap.upto) == joined.upto => format!("gap {}", reason(gap)),
+        Start::Gap(gap) => format!("gap {} over {}", reason(gap), gap.upto),
     };
     let with = if joined.entries.is_empty() { String::new() } else { format!(" with {}", positions(&joined.entries)) };
     let more = if joined.more { " more" } else { "" };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use message_router::{Broker, BrokerError, Command, Event, History, Publish, Ticket};
+use message_router::{Broker, BrokerError, Command, Draft, Event, History, Publish, Stored, Ticket};
 use tokio::time::timeout;
 use wire::{Envelope, Position, Scope};
 
@@ -80,13 +80,36 @@ impl<B: Broker> Station<B> {
         messages: &[(&str, &str)],
     ) -> Result<Position, BrokerError> {
         let asked = self.ticket();
-        let messages = messages.iter().map(|(topic, text)| (Box::from(*topic), text.as_bytes().to_vec())).collect();
-        self.broker.command(Command::Publish(Publish { ticket: asked, scope: scope.clone(), messages }));
+        let messages = messages.iter().map(|(topic, text)| Draft::new(*topic, text.as_bytes().to_vec())).collect();
+        self.broker.command(Command::Publish(Publish {
+            ticket: asked,
+            scope: scope.clone(),
+            messages,
+            replicated: false,
+        }));
         self.until(|event| match event {
-            Event::Published { ticket, result } if ticket == asked => Some(result),
+            Event::Published { ticket, result } if ticket == asked => Some(result.map(|stored| stored.position)),
             event => panic!("{event:?} instead of the answer to {asked:?}"),
         })
         .await
+    }
+
+    /// One message for each id; an empty one is none.
+    pub(crate) async fn publish_once(&mut self, scope: &Scope, ids: &[&str]) -> Stored {
+        let ticket = self.ticket();
+        let draft = |id: &&str| {
+            let id = (!id.is_empty()).then(|| Box::from(*id));
+            Draft { topic: "".into(), message: MESSAGE.as_bytes().to_vec(), id }
+        };
+        let messages = ids.iter().map(draft).collect();
+        let publish = Publish { ticket, scope: scope.clone(), messages, replicated: false };
+        self.broker.command(Command::Publish(publish));
+        self.until(|event| match event {
+            Event::Published { ticket: answered, result } if answered == ticket => Some(result),
+            event => panic!("{event:?} instead of the answer to {ticket:?}"),
+        })
+        .await
+        .expect("the broker takes it")
     }
 
     pub(crate) async fn read(&mut self, scope: &Scope, after: Option<Position>, entries_max: usize) -> History {
@@ -99,6 +122,23 @@ impl<B: Broker> Station<B> {
             })
             .await;
         result.expect("the broker can be read")
+    }
+
+    pub(crate) async fn tops(&mut self, scopes: &[Scope]) -> Vec<Option<Position>> {
+        let asked = self.ticket();
+        self.broker.command(Command::Tops { ticket: asked, scopes: scopes.to_vec() });
+        let result = self
+            .until(|event| match event {
+                Event::Tops { ticket, result } if ticket == asked => Some(result),
+                event => panic!("{event:?} instead of the answer to {asked:?}"),
+            })
+            .await;
+        result.expect("the broker can be asked")
+    }
+
+    /// What was heard while something else was awaited.
+    pub(crate) fn heard(&mut self) -> Vec<Heard> {
+        self.heard.drain(..).collect()
     }
 
     /// The next message.

@@ -14,19 +14,25 @@ fn describe(frame: &ClientFrame<'_>) -> Value {
         say("correlation_id", json!(id));
     }
     match &frame.body {
-        ClientBody::Hello { token, channels } => {
+        ClientBody::Hello { token, session_id, channels } => {
             if let Some(token) = token {
                 say("token", json!(token));
+            }
+            if let Some(session) = session_id {
+                say("session_id", json!(session.to_string()));
             }
             say("channels", channels.iter().map(|resume| Value::from(describe_resume(resume))).collect());
         }
         ClientBody::Subscribe(resume) => means.extend(describe_resume(resume)),
         ClientBody::Unsubscribe { channel } => _ = say("channel", json!(channel)),
-        ClientBody::Publish { channel, message } => {
+        ClientBody::Publish { channel, id, message } => {
             let MessageDraft { kind, payload, binary, timestamp, correlation_id } = message;
             assert_eq!(*correlation_id, frame.correlation_id, "receivers see the id that the publisher gave");
             say("channel", json!(channel));
             say("event", json!(kind));
+            if let Some(id) = id {
+                say("id", json!(id));
+            }
             match binary {
                 Some(binary) => say("binary", json!(hex(binary))),
                 None => say("payload", json!(payload.map_or("null", |payload| payload.get()))),
@@ -34,6 +40,10 @@ fn describe(frame: &ClientFrame<'_>) -> Value {
             if let Some(timestamp) = timestamp {
                 say("timestamp", json!(timestamp));
             }
+        }
+        ClientBody::Receipt { channel, position } => {
+            say("channel", json!(channel));
+            say("position", json!(position.to_string()));
         }
         ClientBody::Refresh { token } => _ = say("token", json!(token)),
         ClientBody::Ping | ClientBody::Pong => {}
@@ -58,6 +68,7 @@ pub(crate) fn type_of(body: &ClientBody<'_>) -> &'static str {
         ClientBody::Subscribe(_) => "subscribe",
         ClientBody::Unsubscribe { .. } => "unsubscribe",
         ClientBody::Publish { .. } => "publish",
+        ClientBody::Receipt { .. } => "receipt",
         ClientBody::Refresh { .. } => "refresh",
         ClientBody::Ping => "ping",
         ClientBody::Pong => "pong",
@@ -68,13 +79,13 @@ pub(crate) fn type_of(body: &ClientBody<'_>) -> &'static str {
 fn write(means: &Value) -> Vec<u8> {
     let mut frame = Map::new();
     let mut take = |name: &str| means.get(name).map(|value| frame.insert(name.into(), value.clone()));
-    for name in ["type", "correlation_id", "channel", "position", "event", "timestamp"] {
+    for name in ["type", "correlation_id", "channel", "position", "event", "id", "timestamp"] {
         take(name);
     }
     match means["type"].as_str() {
         Some("hello" | "refresh") => {
             let mut payload = Map::new();
-            for name in ["token", "channels"] {
+            for name in ["token", "session_id", "channels"] {
                 means.get(name).map(|value| payload.insert(name.into(), value.clone()));
             }
             frame.insert("payload".into(), payload.into());

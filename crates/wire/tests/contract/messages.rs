@@ -1,7 +1,7 @@
 //! What publishers store and receivers get: every case of `messages.json`.
 
 use serde_json::Value;
-use wire::{BadMessage, Families, Message, Position, TenantId, Timestamp};
+use wire::{BadMessage, Families, Message, Position, TenantId, Timestamp, message_place};
 
 use crate::vectors::{Vectors, hex};
 
@@ -20,6 +20,8 @@ fn messages_are_delivered_as_frozen() {
         assert_eq!(hex(got), hex(&expected), "{}", case.at);
         let first = if case.get("delivered").is_some() { 0x81 } else { 0x82 };
         assert_eq!(frame.bytes()[0], first, "{}: text stays text, binary binary", case.at);
+        let place = message_place(&frame);
+        assert_eq!(place, Some((channel.to_string().as_str(), position)), "{}: read back", case.at);
         says_the_same(got, &case.at, channel.to_string().as_str(), position);
     }
 }

@@ -14,6 +14,7 @@ pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
         ServerFrame::Subscribed { .. } => "subscribed",
         ServerFrame::Unsubscribed { .. } => "unsubscribed",
         ServerFrame::Ack { .. } => "ack",
+        ServerFrame::Receipt { .. } => "receipt",
         ServerFrame::Error { .. } => "error",
         ServerFrame::Refreshed { .. } => "refreshed",
         ServerFrame::Pong { .. } => "pong",
@@ -55,7 +56,12 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
         "unsubscribed" => ServerFrame::Unsubscribed { channel: channel?, correlation_id },
         "ack" => {
             let level = AckLevel::ALL.into_iter().find(|level| level.as_str() == text("level"))?;
-            ServerFrame::Ack { channel: channel?, position: position(&frame["position"]), level, correlation_id }
+            let duplicate = payload.get("duplicate").is_some_and(|duplicate| duplicate == true);
+            let position = position(&frame["position"]);
+            ServerFrame::Ack { channel: channel?, position, level, duplicate, correlation_id }
+        }
+        "receipt" => {
+            ServerFrame::Receipt { channel: channel?, position: position(&frame["position"])?, correlation_id }
         }
         "error" => ServerFrame::Error {
             code: ErrorCode::ALL.into_iter().find(|code| code.as_str() == text("code"))?,

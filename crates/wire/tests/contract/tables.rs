@@ -7,7 +7,7 @@ use crate::vectors::Vectors;
 
 /// Every type that a client may send, in the document's order.
 pub(crate) fn client_types() -> &'static [&'static str] {
-    &["hello", "subscribe", "unsubscribe", "publish", "refresh", "ping", "pong"]
+    &["hello", "subscribe", "unsubscribe", "publish", "receipt", "refresh", "ping", "pong"]
 }
 
 /// Every type of control frame that the gateway sends, in the document's order.
@@ -17,6 +17,7 @@ pub(crate) fn server_types() -> &'static [&'static str] {
         "subscribed",
         "unsubscribed",
         "ack",
+        "receipt",
         "error",
         "refreshed",
         "pong",
@@ -43,7 +44,7 @@ fn frame_types() {
     assert_eq!(document.column("gateway frames", 0), server_types());
     // The lists above are the code's.
     let bodies = client_types().iter().map(|kind| {
-        let text = format!(r#"{{"type":"{kind}","channel":"system","payload":{{"token":"t"}}}}"#);
+        let text = format!(r#"{{"type":"{kind}","channel":"system","position":"7-1","payload":{{"token":"t"}}}}"#);
         let frame = ClientFrame::parse(&text).map(|frame| crate::client_frames::type_of(&frame.body));
         (*kind, frame.map_err(|bad| bad.code))
     });
@@ -61,7 +62,7 @@ fn frame_types() {
 }
 
 /// One of each. [`crate::server_frames::type_of`] does not compile without the newest.
-fn sample_frames() -> [ServerFrame<'static>; 12] {
+fn sample_frames() -> [ServerFrame<'static>; 13] {
     let welcome = Welcome {
         session_id: "",
         user: "",
@@ -78,7 +79,8 @@ fn sample_frames() -> [ServerFrame<'static>; 12] {
         ServerFrame::Welcome(welcome),
         ServerFrame::Subscribed { channel, position, resumed: false, degraded: false, correlation_id },
         ServerFrame::Unsubscribed { channel, correlation_id },
-        ServerFrame::Ack { channel, position, level: AckLevel::Durable, correlation_id },
+        ServerFrame::Ack { channel, position, level: AckLevel::Durable, duplicate: false, correlation_id },
+        ServerFrame::Receipt { channel, position: wire::Position::default(), correlation_id },
         ServerFrame::Error { code, message: "", channel: None, retry_after_ms: None, correlation_id },
         ServerFrame::Refreshed { correlation_id },
         ServerFrame::Pong { correlation_id },
@@ -173,6 +175,7 @@ fn limits() {
         NAME_BYTES_MAX,
         TYPE_BYTES_MAX,
         CORRELATION_ID_BYTES_MAX,
+        PUBLISH_ID_BYTES_MAX,
         CHANNELS_PER_CONNECTION_MAX,
         TOKEN_BYTES_MAX,
         BINARY_HEADER_BYTES_MAX,

@@ -1,6 +1,8 @@
 //! Lane `haproxy`: the shipped file is valid without a warning, and in front of three real gateways it does what its
 //! comments say.
 
+mod outages;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -36,7 +38,9 @@ pub(super) fn run() -> Result<(), Failure> {
     trial.delivers_to_every_instance(&binary)?;
     trial.refuses_other_upgrades()?;
     trial.keeps_the_token_out_of_the_log(&token)?;
+    trial.keeps_every_socket_when_the_whole_fleet_is_isolated()?;
     trial.cuts_a_frozen_instance()?;
+    trial.fences_an_instance_that_slept_past_its_lease()?;
     trial.moves_clients_off_a_draining_instance()?;
     trial.sends_a_sticky_client_past_a_dead_instance()?;
     trial.keeps_clients_when_redis_is_gone()?;

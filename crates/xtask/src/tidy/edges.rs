@@ -1,10 +1,11 @@
 //! The crate graph equals its drawing.
 //!
 //! ```text
-//!   gateway ──▶ message-router ───────▶ keyspace ──▶ wire
-//!      │  └───▶ connection-registry ───────▲           ▲
-//!      └───────────────────────────────────────────────┤
-//!   loadtest ──▶ keyspace ─────────────────────────────┘
+//!   gateway ──▶ message-router ───────▶ redis-topology ──▶ keyspace ──▶ wire
+//!      │  ├───▶ connection-registry ───────▲                  ▲           ▲
+//!      │  ├───▶ records ───────────────────▲                  │           │
+//!      └──┴───────────────────────────────────────────────────┴───────────┤
+//!   loadtest ──▶ keyspace ────────────────────────────────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +18,17 @@ use crate::step::Step;
 
 /// Each crate and the crates of this workspace it depends on, in the order of the alphabet. Tests may use more.
 const DRAWING: &[(&str, &[&str])] = &[
-    ("connection-registry", &["keyspace", "wire"]),
+    ("chaos", &["history-checker", "keyspace", "wire"]),
+    ("connection-registry", &["keyspace", "redis-topology", "wire"]),
+    ("history-checker", &[]),
     ("keyspace", &["wire"]),
     ("loadtest", &["keyspace", "wire"]),
-    ("message-router", &["keyspace", "wire"]),
+    ("message-router", &["keyspace", "redis-topology", "wire"]),
+    ("records", &["keyspace", "redis-topology", "wire"]),
     ("redis-fixture", &[]),
-    ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "wire"]),
+    ("redis-model", &["wire"]),
+    ("redis-topology", &["keyspace"]),
+    ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "records", "redis-topology", "wire"]),
     ("wire", &[]),
     ("xtask", &[]),
 ];

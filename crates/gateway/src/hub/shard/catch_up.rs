@@ -1,6 +1,6 @@
 //! PURE. Joining and leaving scopes: how a subscription becomes live without losing or doubling a message.
 
-use message_router::Start;
+use message_router::{OnSlow, Start};
 
 use super::*;
 
@@ -11,88 +11,180 @@ impl Shard {
     /// Begins to catch up. From here on the scope's messages are held for this client.
     pub(super) fn join(&mut self, slot: Slot, request: JoinRequest) {
         let JoinRequest { scope, wanted, correlation_id } = request;
-        self.next_number += 1;
-        let joiner = self.next_number;
-        // The oldest position that any of the patterns resumes from; one without a position starts now.
-        let after = wanted.iter().filter_map(|w| w.after).min();
+        let joiner = self.next_number();
         self.counters.subscriptions.add(wanted.len() as u64);
-        self.scopes.entry(scope.clone()).or_default().begin(joiner);
-        self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope: scope.clone(), after });
-        let (held, announced) = (Held::default(), Announced::Nothing);
-        self.joins.insert(joiner, Join { slot, scope, wanted, correlation_id, held, announced });
+        let (held, announced, stage, owed) = (Held::default(), Announced::Nothing, Stage::Reading, Vec::new());
+        let mut join = Join { slot, scope, wanted, correlation_id, held, announced, stage, stands: false, owed };
+        join.stands = join.asks_behind() == join.after();
+        if self.is_preceded(joiner, &join) {
+            if self.is_degraded {
+                let interim = Joined { start: Start::Degraded, messages: Vec::new(), upto: None, more: false };
+                self.announce(&mut join, &interim);
+            }
+            // Older subscriptions come first, or their messages would come behind newer ones.
+            return self.wait(joiner, join);
+        }
+        self.scopes.entry(join.scope.clone()).or_default().begin(joiner);
+        self.ask(joiner, join);
+    }
+
+    /// Whether subscriptions that this client asked for before, in the same scope, are still behind the live flow.
+    pub(super) fn is_preceded(&self, joiner: u64, new: &Join) -> bool {
+        let is_new = |s: &Subscription| new.wanted.iter().any(|wanted| wanted.filter == s.pattern.filter);
+        let subscriptions = &self.connections[new.slot as usize].session.subscriptions;
+        if !subscriptions.iter().any(|s| !s.live && s.pattern.scope == new.scope && !is_new(s)) {
+            return false; // The common case, without a look at everybody who joins.
+        }
+        let precedes = |other: u64| {
+            self.joins.get(&other).is_some_and(|join| {
+                let mine = join.slot == new.slot && join.scope == new.scope;
+                mine && join.after().is_some() && other != joiner && (other < joiner || join.is_announced())
+            })
+        };
+        self.scopes.get(&new.scope).is_some_and(|members| members.joining().any(precedes))
     }
 
     /// A page of history, the last one unless it says `more`.
     pub(crate) fn joined(&mut self, joiner: Joiner, joined: Joined) {
         let Some(join) = self.joins.remove(&joiner.0) else { return };
-        self.catch_up(joiner, join, &joined);
+        self.catch_up(joiner.0, join, &joined);
         // After a storm the table would keep the room that thousands took at once.
         if self.joins.is_empty() {
             self.joins.shrink_to(JOINS_KEPT);
         }
     }
 
-    fn catch_up(&mut self, joiner: Joiner, mut join: Join, joined: &Joined) {
-        let lane = self.rules.lane(&join.scope);
+    fn catch_up(&mut self, joiner: u64, mut join: Join, joined: &Joined) {
         let slot = join.slot;
         debug_assert_eq!(joined.upto.is_none(), joined.start == Start::Degraded, "only an interim answer has no end");
+        if joined.upto.is_some() && self.connections[slot as usize].outbox.bytes() > self.rules.limits.outbox_bytes_max
+        {
+            return self.wait(joiner, join); // The page is read again when there is room.
+        }
+        if joined.start == Start::Resumed && !std::mem::replace(&mut join.stands, true) {
+            // The newest of its positions is right. What has come since is held until the others have caught up.
+            join.held = std::mem::take(&mut join.held).or_afresh();
+            return self.ask(joiner, join);
+        }
+        join.stands |= joined.upto.is_some();
         self.announce(&mut join, joined);
         for message in &joined.messages {
-            if join.wants(message.topic(), message.position) && !self.covered(&join, message) {
-                // A page is bounded by itself and asked for when there is room: it always fits.
-                let _ = self.push(slot, lane, message.frame.clone(), usize::MAX);
-            }
+            // A page is bounded by itself and asked for when there is room: it always fits.
+            let _ = self.hand_on(&mut join, message, usize::MAX);
         }
         if self.connections[slot as usize].life != Life::Open {
             return; // It could not take what it asked for, and has left its scopes.
         }
         let Some(upto) = joined.upto else {
-            self.joins.insert(joiner.0, join); // An interim answer: the broker cannot be asked now.
+            self.joins.insert(joiner, join); // An interim answer: the broker cannot be asked now.
             return;
         };
+        self.tell_owed(&mut join, upto);
+        join.move_to(upto);
         let held = std::mem::take(&mut join.held);
         if joined.more || held.overflowed {
             join.held = held.or_afresh();
-            return self.ask_on(joiner, join, upto);
+            return self.ask_on(joiner, join);
         }
-        for message in held.messages.iter().filter(|m| m.position.is_none_or(|position| position > upto)) {
-            if !self.covered(&join, message) {
-                self.queue(slot, lane, message.frame.clone());
+        let bytes_max = self.bytes_max(slot);
+        for message in &held.messages {
+            if self.hand_on(&mut join, message, bytes_max) == Queued::Full {
+                match self.rules.on_slow(&join.scope) {
+                    OnSlow::CatchUp => return self.wait(joiner, join),
+                    // There is not much of it, and nobody could give it later.
+                    OnSlow::Latest => _ = self.hand_on(&mut join, message, usize::MAX),
+                    OnSlow::Close => {
+                        self.joins.insert(joiner, join);
+                        return self.close_slow(slot);
+                    }
+                }
             }
         }
+        self.tell_owed(&mut join, Position::new(u64::MAX, u64::MAX));
         if self.connections[slot as usize].life == Life::Open {
-            self.go_live(joiner, &join, upto);
+            self.go_live(joiner, &join);
         }
     }
 
-    /// Asks for what is behind `upto`: now, or when the last page has left, so that a slow client reads history no
-    /// faster than it can.
-    fn ask_on(&mut self, joiner: Joiner, join: Join, upto: Position) {
-        let waits = self.connections[join.slot as usize].outbox.bytes() > replay_pause_bytes(&self.rules);
-        let request = FromShard::Join { joiner, scope: join.scope.clone(), after: Some(upto) };
-        match waits {
-            true => self.paused.push((join.slot, request)),
-            false => self.requests.push(request),
+    /// Queues a message for those of the join's patterns that have not got it, behind the gaps that stand before it.
+    fn hand_on(&mut self, join: &mut Join, message: &Outgoing, bytes_max: usize) -> Queued {
+        if let Some(position) = message.position
+            && !join.owed.is_empty()
+        {
+            self.tell_owed(join, Position::new(position.generation, position.offset.saturating_sub(1)));
         }
-        self.joins.insert(joiner.0, join);
+        if join.wants(message.topic(), message.position) && !self.covered(join, message) {
+            let lane = self.rules.lane(&join.scope);
+            if self.push(join.slot, lane, message.frame.clone(), bytes_max) == Queued::Full {
+                return Queued::Full;
+            }
+        }
+        if let Some(position) = message.position {
+            join.move_to(position);
+        }
+        Queued::Yes
+    }
+
+    /// Tells of the gaps that begin at or before `position`.
+    fn tell_owed(&mut self, join: &mut Join, position: Position) {
+        let lane = self.rules.lane(&join.scope);
+        let due = join.owed.iter().take_while(|gap| gap.after <= Some(position)).count();
+        for gap in join.owed.drain(..due).collect::<Vec<_>>() {
+            self.raise_floor(join.slot, &join.scope, gap.upto.max(gap.after.unwrap_or_default()));
+            for wanted in join.wanted.iter().filter(|wanted| wanted.after < Some(gap.upto)) {
+                self.counters.gaps.add(1);
+                let after = wanted.after.min(gap.after.or(wanted.after));
+                let channel = wire::Pattern { scope: join.scope.clone(), filter: wanted.filter.clone() }.to_string();
+                self.queue(join.slot, lane, gap_frame(&channel, Gap { after, ..gap }));
+            }
+            join.move_to(gap.upto);
+        }
+    }
+
+    /// Asks for what is behind the last page: now, or when that has left, so that a slow client reads history no
+    /// faster than it can.
+    fn ask_on(&mut self, joiner: u64, join: Join) {
+        if self.connections[join.slot as usize].life != Life::Open {
+            return;
+        }
+        self.note_behind(join.slot, joiner);
+        match self.connections[join.slot as usize].outbox.bytes() > replay_pause_bytes(&self.rules) {
+            true => self.wait(joiner, join),
+            false => self.ask(joiner, join),
+        }
+    }
+
+    /// Asks for the next page.
+    pub(super) fn ask(&mut self, joiner: u64, mut join: Join) {
+        if self.connections[join.slot as usize].life != Life::Open {
+            return; // It was closed while this was in hand, and has left its scopes.
+        }
+        join.stage = Stage::Reading;
+        let (scope, after) = (join.scope.clone(), join.asks_behind());
+        self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope, after });
+        self.joins.insert(joiner, join);
     }
 
     /// From here on the patterns hear the scope directly.
-    fn go_live(&mut self, joiner: Joiner, join: &Join, upto: Position) {
+    fn go_live(&mut self, joiner: u64, join: &Join) {
         let members = self.scopes.entry(join.scope.clone()).or_default();
-        members.keep_joining(|other| other != joiner.0);
-        members.top = members.top.max(upto);
-        let connection = &mut self.connections[join.slot as usize];
+        members.end(joiner);
+        members.top = members.top.max(join.after().unwrap_or_default());
+        let top = members.top;
+        let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
+        // What other subscriptions have got meanwhile must not be read again on behalf of these.
+        let mixed = subscriptions.iter().any(|s| s.live && s.pattern.scope == join.scope);
         for wanted in &join.wanted {
             members.add(&wanted.filter, join.slot);
-            let mine =
-                |s: &&mut Subscription| !s.live && s.pattern.scope == join.scope && s.pattern.filter == wanted.filter;
-            if let Some(subscription) = connection.session.subscriptions.iter_mut().find(mine) {
+            if let Some(subscription) = waiting_of(subscriptions, &join.scope, &wanted.filter) {
                 subscription.live = true;
-                // With a position asked for, everything behind that one has been delivered by this subscription.
-                subscription.since = wanted.after.unwrap_or(upto);
-                subscription.told = upto;
+                if mixed {
+                    subscription.floor = top;
+                }
             }
+        }
+        if self.end_behind(join.slot, joiner) {
+            self.counters.slow_catch_ups.add(1);
         }
     }
 
@@ -101,12 +193,14 @@ impl Shard {
         let lane = self.rules.lane(&join.scope);
         let degraded = joined.start == Start::Degraded;
         let told = if degraded { Announced::Degraded } else { Announced::Subscribed };
-        let news = std::mem::replace(&mut join.announced, told) != told;
-        for wanted in &join.wanted {
+        // Once it stands there is no news, but that it goes on behind a gap.
+        let news = !join.is_announced() && std::mem::replace(&mut join.announced, told) != told;
+        for wanted in &mut join.wanted {
             let pattern = wire::Pattern { scope: join.scope.clone(), filter: wanted.filter.clone() };
             let channel = pattern.to_string();
             let gap = match joined.start {
-                Start::Gap(gap) if wanted.after.is_some() => Some(gap),
+                // Behind its first page, one who began afresh has something to miss too.
+                Start::Gap(gap) if wanted.after.is_some() || !news => Some(gap),
                 Start::Gap(_) | Start::Fresh | Start::Resumed | Start::Degraded => None,
             };
             let resumed = wanted.after.is_some() && joined.start == Start::Resumed;
@@ -125,27 +219,36 @@ impl Shard {
                 self.counters.gaps.add(1);
                 self.queue(join.slot, lane, gap_frame(&channel, Gap { after: wanted.after, ..gap }));
             }
+            let Some(upto) = joined.upto else { continue };
+            let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
+            if let Some(subscription) = waiting_of(subscriptions, &join.scope, &wanted.filter) {
+                if news {
+                    // With a position asked for, everything behind that one is delivered by this subscription.
+                    subscription.since = wanted.after.unwrap_or(upto);
+                    // A page that its client turns out not to read may be read again, as far as no other one has been.
+                    let floor = if resumed { subscription.since } else { upto };
+                    (subscription.told, subscription.floor) = (upto, floor);
+                }
+                if gap.is_some() {
+                    subscription.floor = subscription.floor.max(upto);
+                }
+            }
+            wanted.after = if gap.is_some() { Some(upto) } else { wanted.after.or(Some(upto)) };
         }
     }
 
-    /// Whether another, live subscription of the same client has delivered this message or will.
+    /// Whether another subscription of the same client has delivered this message, or will.
     fn covered(&self, join: &Join, message: &Outgoing) -> bool {
         let covers = |s: &Subscription| {
-            s.live
-                && message.position.is_none_or(|position| position > s.since)
-                && s.pattern.scope == join.scope
-                && s.pattern.filter.matches(message.topic())
+            if s.pattern.scope != join.scope || !s.pattern.filter.matches(message.topic()) {
+                return false;
+            }
+            let Some(position) = message.position else { return s.live };
+            // One that has fallen behind delivered what it had got by then.
+            let upto = || join.wanted.iter().find(|w| w.filter == s.pattern.filter).and_then(|w| w.after);
+            position > s.since && (s.live || upto().is_some_and(|upto| position <= upto))
         };
         self.connections[join.slot as usize].session.subscriptions.iter().any(covers)
-    }
-
-    /// Asks for the next pages of replays that waited for this client's outbox to empty.
-    pub(crate) fn resume_replays(&mut self, slot: Slot) {
-        if self.paused.is_empty() {
-            return;
-        }
-        let ready = self.paused.extract_if(.., |(waiting, _)| *waiting == slot);
-        self.requests.extend(ready.map(|(_, request)| request));
     }
 
     /// Ends one subscription.
@@ -155,26 +258,45 @@ impl Shard {
         let Some(members) = self.scopes.get_mut(&pattern.scope) else { return };
         if *live {
             members.remove(&pattern.filter, slot);
+            let top = members.top;
+            self.thin_newest(slot, &pattern.scope);
+            // What only it wanted is not read again for the others, or it would come behind newer messages.
+            self.raise_floor(slot, &pattern.scope, top);
         } else {
-            // It is part of a join that still catches up.
-            let joins = &mut self.joins;
-            members.keep_joining(|joiner| {
-                // One that is in nobody's hands belongs to this client, which is being closed while it catches up.
-                let Some(join) = joins.get_mut(&joiner) else { return false };
-                if join.slot != slot {
-                    return true;
-                }
-                join.wanted.retain(|wanted| wanted.filter != pattern.filter);
-                let empty = join.wanted.is_empty();
-                if empty {
-                    joins.remove(&joiner);
-                }
-                !empty
-            });
+            self.leave_join(slot, pattern);
         }
+        let Some(members) = self.scopes.get(&pattern.scope) else { return };
         if members.is_empty() {
             self.scopes.remove(&pattern.scope);
             self.requests.push(FromShard::Leave { scope: pattern.scope.clone() });
+        }
+    }
+
+    /// Ends a subscription that is not live: it is part of a join.
+    fn leave_join(&mut self, slot: Slot, pattern: &wire::Pattern) {
+        let Some(members) = self.scopes.get_mut(&pattern.scope) else { return };
+        let joins = &self.joins;
+        let mine = |joiner: &u64| {
+            joins.get(joiner).is_some_and(|join| {
+                join.slot == slot
+                    && join.scope == pattern.scope
+                    && join.wanted.iter().any(|w| w.filter == pattern.filter)
+            })
+        };
+        let known = self.behind.get(&slot).and_then(|behind| behind.joins.iter().copied().find(mine));
+        // One that waits is looked for too: a client that was closed by the very answer to its unsubscribe is behind nowhere.
+        let Some(joiner) = known.or_else(|| members.joining().find(mine)) else {
+            // One that is in nobody's hands belongs to this client, which is being closed while it catches up.
+            let lost: Vec<u64> = members.joining().filter(|joiner| !joins.contains_key(joiner)).collect();
+            lost.into_iter().for_each(|joiner| members.end(joiner));
+            return;
+        };
+        let Some(join) = self.joins.get_mut(&joiner) else { return };
+        join.wanted.retain(|wanted| wanted.filter != pattern.filter);
+        if join.wanted.is_empty() {
+            self.joins.remove(&joiner);
+            members.end(joiner);
+            self.end_behind(slot, joiner);
         }
     }
 
@@ -184,8 +306,17 @@ impl Shard {
         for subscription in &subscriptions {
             self.leave(slot, subscription);
         }
-        self.paused.retain(|(waiting, _)| *waiting != slot);
+        self.forget_behind(slot);
     }
+}
+
+/// The subscription to a filter that is not live.
+pub(super) fn waiting_of<'s>(
+    subscriptions: &'s mut [Subscription],
+    scope: &Scope,
+    filter: &wire::Filter,
+) -> Option<&'s mut Subscription> {
+    subscriptions.iter_mut().find(|s| !s.live && s.pattern.scope == *scope && s.pattern.filter == *filter)
 }
 
 pub(super) fn gap_frame(channel: &str, gap: Gap) -> Encoded {

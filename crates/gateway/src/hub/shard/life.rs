@@ -5,10 +5,14 @@
 //!     └──────────its close frame──────────────────▲
 //! ```
 
+use connection_registry::Why;
+
+use crate::config::CLOSE_TIMEOUT;
+
 use super::*;
 
 /// A client that never answers a close is cut off after this long.
-pub(super) const CLOSE_TIMEOUT_MS: u64 = 5_000;
+pub(super) const CLOSE_TIMEOUT_MS: u64 = CLOSE_TIMEOUT.as_millis() as u64;
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,55 @@ impl Shard {
         self.carry_out(slot, &mut vec![refuse(code, message, None, None), Effect::Close(close)]);
     }
 
+    /// Closes a session that the registry says must go.
+    pub(crate) fn dismiss(&mut self, session: SessionId, why: Why) {
+        for slot in self.connections_of(session) {
+            match why {
+                Why::TooMany => {
+                    let message = "this user, or this tenant, has as many connections as it may";
+                    self.refuse(slot, ErrorCode::TooManyConnections, message, Close::TooManyConnections);
+                }
+                Why::Replaced => drop(self.close(slot, Close::Replaced)),
+                Why::Kicked => drop(self.close(slot, Close::Kicked)),
+            }
+        }
+    }
+
+    /// Closes the older sockets of a session that goes on in `slot`.
+    pub(crate) fn dismiss_others(&mut self, session: SessionId, slot: Slot) -> Vec<Slot> {
+        let mut others = self.connections_of(session);
+        others.retain(|other| *other != slot && self.close(*other, Close::Replaced));
+        others
+    }
+
+    fn connections_of(&self, session: SessionId) -> Vec<Slot> {
+        let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
+        same.map(|(slot, _)| slot as Slot).collect()
+    }
+
+    /// The instance goes away: so many clients more are moved now, and nobody is taken in.
+    pub(crate) fn drain(&mut self, count: usize) {
+        self.is_draining = true;
+        self.send_away(count, 0);
+    }
+
+    /// The instance has slept through its lease: what waits to be written may be stale, and others have it.
+    pub(crate) fn fence(&mut self, spread_ms: u64) {
+        self.connections.iter_mut().for_each(|(_, connection)| discard_unsent(connection, &self.counters));
+        self.send_away(usize::MAX, spread_ms);
+    }
+
+    /// Sends so many elsewhere, each with a delay of its own, so that the others are not stormed.
+    fn send_away(&mut self, count: usize, spread_ms: u64) {
+        let open = self.connections.iter().filter(|(_, connection)| connection.life == Life::Open);
+        let slots: Vec<Slot> = open.take(count).map(|(slot, _)| slot as Slot).collect();
+        let step_ms = spread_ms / slots.len().max(1) as u64;
+        for (n, slot) in (0..).zip(slots) {
+            self.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
+            self.close(slot, Close::Restart);
+        }
+    }
+
     /// Begins to close: tells why, takes nothing more, and stops hearing for this client. False if it had begun.
     pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
@@ -36,7 +89,7 @@ impl Shard {
         }
         connection.life = Life::Closing;
         if close == Close::SlowConsumer {
-            connection.outbox.discard_unsent();
+            discard_unsent(connection, &self.counters);
         }
         self.leave_all(slot);
         let bye = ServerFrame::Bye { code: close.code(), reason: close.reason() };
@@ -45,7 +98,7 @@ impl Shard {
         true
     }
 
-    /// Closes a client whose outbox is full. It comes back and resumes from history, so it loses nothing.
+    /// Closes a client that reads too slowly. It comes back and resumes from history, so it loses nothing.
     pub(super) fn close_slow(&mut self, slot: Slot) {
         if self.close(slot, Close::SlowConsumer) {
             self.counters.slow_closes.add(1);
@@ -84,7 +137,20 @@ impl Shard {
             return None;
         }
         self.leave_all(slot);
-        Some(self.connections.remove(slot as usize).session)
+        let connection = self.connections.remove(slot as usize);
+        if connection.blocked {
+            self.counters.backlog.sub(connection.outbox.cost());
+        }
+        Some(connection.session)
+    }
+}
+
+/// Lets go of what has not begun to be written.
+fn discard_unsent(connection: &mut Connection, counters: &ShardCounters) {
+    let before = connection.outbox.cost();
+    connection.outbox.discard_unsent();
+    if connection.blocked {
+        counters.backlog.sub(before - connection.outbox.cost());
     }
 }
 

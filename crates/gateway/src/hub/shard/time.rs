@@ -47,6 +47,7 @@ impl Shard {
     pub(crate) fn wake(&mut self, slot: Slot, now: Now) -> Wake {
         let limits = &self.rules.limits;
         let (interval_ms, pong_ms) = (limits.ping_interval_ms, limits.pong_timeout_ms);
+        let write_ms = limits.write_timeout_ms;
         let Some(connection) = self.connections.get_mut(slot as usize) else { return Wake::Stale };
         if now.mono_ms < connection.wake_ms {
             return Wake::Stale;
@@ -59,6 +60,8 @@ impl Shard {
             self.refuse(slot, ErrorCode::Unauthenticated, "no token came in time", Close::HelloTimeout);
         } else if connection.session.expired(now) {
             self.refuse(slot, ErrorCode::TokenExpired, "the token has run out", Close::TokenExpired);
+        } else if connection.blocked && now.mono_ms >= connection.blocked_ms + write_ms {
+            self.close_slow(slot);
         } else if connection.pinged && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
             self.close(slot, Close::PingTimeout);
         } else if now.mono_ms >= connection.ping_ms {
@@ -76,13 +79,16 @@ impl Shard {
     /// age into a false gap.
     fn tell_positions(&mut self, slot: Slot) {
         let mut frames = Vec::new();
+        if self.connections[slot as usize].keeps_newest {
+            return; // What is kept for it is yet to come.
+        }
         for subscription in &mut self.connections[slot as usize].session.subscriptions {
             let scope = &subscription.pattern.scope;
             let Some(position) = self.scopes.get(scope).map(|members| members.top) else { continue };
             if !subscription.live || position <= subscription.told {
                 continue;
             }
-            subscription.told = position;
+            (subscription.told, subscription.floor) = (position, subscription.floor.max(position));
             let channel = subscription.pattern.to_string();
             frames.push((self.rules.lane(scope), ServerFrame::Position { channel: &channel, position }.encode()));
         }
@@ -93,7 +99,7 @@ impl Shard {
 }
 
 fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
-    let Limits { ping_interval_ms, pong_timeout_ms, .. } = rules.limits;
+    let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = rules.limits;
     if connection.life != Life::Open {
         return now.mono_ms + CLOSE_TIMEOUT_MS;
     }
@@ -101,9 +107,13 @@ fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
         true => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
         false => u64::MAX,
     };
+    let stuck_ms = match connection.blocked {
+        true => connection.blocked_ms + write_timeout_ms,
+        false => u64::MAX,
+    };
     let token_ms = match connection.session.identity() {
         None => connection.hello_by_ms,
         Some(identity) => now.mono_ms + identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms),
     };
-    connection.ping_ms.min(silent_ms).min(token_ms)
+    connection.ping_ms.min(silent_ms).min(stuck_ms).min(token_ms)
 }

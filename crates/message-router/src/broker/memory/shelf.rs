@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use keyspace::ID_WINDOW_MS;
 use wire::{FamilyIndex, Position, Scope, Timestamp};
 
-use crate::broker::{Entry, History};
+use super::ids::Ids;
+use crate::broker::{Draft, Entry, History};
 use crate::route::Policies;
 
 /// A page ends after so many bytes of messages, however many entries were asked for.
@@ -39,6 +41,7 @@ struct Log {
     /// How many subscribers keep it from being forgotten.
     pins: usize,
     used_ms: u64,
+    ids: Ids,
     /// Its place in `Shelf::used`.
     used: u64,
     /// Its place in `Shelf::published`.
@@ -67,15 +70,25 @@ impl Shelf {
         self.touch(scope, now_ms).top.next()
     }
 
+    /// Where the message of this id stands, if it is known.
+    pub(super) fn known(&mut self, scope: &Scope, id: &str, now_ms: u64) -> Option<Position> {
+        self.touch(scope, now_ms).ids.find(id, now_ms)
+    }
+
+    /// Remembers an id for as long as Redis would. Bounded by that time alone: what clients may send in it.
+    pub(super) fn keep_id(&mut self, scope: &Scope, id: Box<str>, position: Position, now_ms: u64) {
+        self.touch(scope, now_ms).ids.insert(id, position, now_ms);
+    }
+
     /// Stores messages at consecutive positions and returns the last one.
-    pub(super) fn store(&mut self, scope: &Scope, messages: Vec<(Box<str>, Vec<u8>)>, now_ms: u64) -> Position {
+    pub(super) fn store(&mut self, scope: &Scope, messages: Vec<Draft>, now_ms: u64) -> Position {
         let entries_max = self.policies.policy(scope.family()).history_entries_max as usize;
         self.expire(scope, now_ms);
         self.uses += 1;
         let uses = self.uses;
         let log = self.touch(scope, now_ms);
         let mut bytes_added = 0;
-        for (topic, message) in messages {
+        for Draft { topic, message, .. } in messages {
             log.top = log.top.next();
             let entry = Entry { position: log.top, time: Timestamp(now_ms), topic, message: Bytes::from(message) };
             bytes_added += kept_bytes(&entry);
@@ -110,6 +123,11 @@ impl Shelf {
         History { top: log.top, earlier: Vec::new(), entries, more }
     }
 
+    /// Where the scope stands, if it has begun. Looking does not keep it from being forgotten.
+    pub(super) fn top(&self, scope: &Scope) -> Option<Position> {
+        self.logs.get(scope).map(|log| log.top)
+    }
+
     /// Marks a scope as used now, and takes the occasion to forget those that are not.
     fn touch(&mut self, scope: &Scope, now_ms: u64) -> &mut Log {
         self.forget_unused(now_ms);
@@ -121,6 +139,7 @@ impl Shelf {
             entries: VecDeque::new(),
             pins: 0,
             used_ms: now_ms,
+            ids: Ids::default(),
             used,
             published: 0,
         });
@@ -133,7 +152,8 @@ impl Shelf {
 
     fn forget_unused(&mut self, now_ms: u64) {
         for (index, order) in (0u8..).zip(&mut self.used) {
-            let ttl_ms = self.policies.policy(FamilyIndex(index)).ttl_ms;
+            // Its ids are not forgotten before their time either.
+            let ttl_ms = self.policies.policy(FamilyIndex(index)).ttl_ms.max(2 * ID_WINDOW_MS);
             while let Some(first) = order.first_entry() {
                 let scope = first.get().clone();
                 let log = self.logs.get_mut(&scope).expect("every place in the order belongs to a scope");
@@ -195,7 +215,7 @@ mod tests {
     }
 
     fn publish(shelf: &mut Shelf, name: &str, message_bytes: usize, now_ms: u64) -> Position {
-        shelf.store(&scope(name), vec![(Box::from(""), vec![b'x'; message_bytes])], now_ms)
+        shelf.store(&scope(name), vec![Draft::new("", vec![b'x'; message_bytes])], now_ms)
     }
 
     fn offsets(shelf: &mut Shelf, name: &str, now_ms: u64) -> Vec<u64> {

@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wire::{Position, Scope, Timestamp};
 
-use crate::broker::{Entry, History, Publish};
+use super::random;
+use crate::broker::{BrokerError, Draft, Entry, History};
 
 /// Calls functions of the library, and loads it when it has gone. A handle: clones share one connection.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(super) struct Caller {
     /// Held while loading: a thousand calls that miss the library load it once.
     loading: Arc<Mutex<()>>,
     deadline: Duration,
+    /// Each command is preceded by ASKING: the key is on its way to that node.
+    asking: bool,
 }
 
 /// Why a call has no result.
@@ -41,16 +44,51 @@ pub(super) enum CallError {
 
 impl Caller {
     pub(super) fn new(connection: MultiplexedConnection, library: Arc<Library>, deadline: Duration) -> Self {
-        Self { connection, library, loading: Arc::default(), deadline }
+        Self { connection, library, loading: Arc::default(), deadline, asking: false }
     }
 
-    /// Stores and publishes; the position is the last message's.
-    pub(super) async fn publish(self, keyspace: &Keyspace, publish: &Publish) -> Result<Position, CallError> {
-        let mut command = scoped(Function::PUBLISH, keyspace, &publish.scope);
-        for (topic, message) in &publish.messages {
-            command.arg(&**topic).arg(&**message);
+    /// The same connection, to be asked for keys that are on their way to its node.
+    pub(super) fn asking(self) -> Self {
+        Self { asking: true, ..self }
+    }
+
+    /// Stores and publishes messages of one scope. Tells of each where it stands, and whether it had stood there
+    /// before.
+    pub(super) async fn publish(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        messages: &[Draft],
+    ) -> Result<Vec<(Position, bool)>, CallError> {
+        if messages.iter().any(|draft| draft.id.is_some()) {
+            return self.publish_once(keyspace, scope, messages).await;
         }
-        position(&self.call(&command).await?)
+        let mut command = scoped(Function::PUBLISH, keyspace, scope);
+        for draft in messages {
+            command.arg(&*draft.topic).arg(&*draft.message);
+        }
+        let last = position(&self.call(&command).await?)?;
+        // Positions of one call are consecutive.
+        let first = last.offset.checked_sub(messages.len() as u64 - 1).ok_or_else(|| strange("an early position"))?;
+        Ok((first..=last.offset).map(|offset| (Position::new(last.generation, offset), false)).collect())
+    }
+
+    async fn publish_once(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        messages: &[Draft],
+    ) -> Result<Vec<(Position, bool)>, CallError> {
+        let mut command = scoped(Function::PUBLISH_ONCE, keyspace, scope);
+        command.arg(&keyspace.ids(scope));
+        for draft in messages {
+            command.arg(&*draft.topic).arg(&*draft.message).arg(draft.id.as_deref().unwrap_or_default());
+        }
+        let Value::Array(answer) = self.call(&command).await? else { return Err(strange("no list of positions")) };
+        if answer.len() != 2 * messages.len() {
+            return Err(strange("positions of other messages"));
+        }
+        answer.chunks_exact(2).map(|pair| Ok((position(&pair[0])?, pair[1] == Value::Int(1)))).collect()
     }
 
     /// Where a scope stands. One that has not begun is begun, so that what follows is owed from a position on.
@@ -71,6 +109,27 @@ impl Caller {
             Value::Nil => history(self.call(&command(Function::OPEN)).await?),
             begun => history(begun),
         }
+    }
+
+    /// Where each of these scopes stands, by one round of plain commands: a function call costs Redis several times more.
+    ///
+    /// One of them, drawn at random, has its metadata kept for another week: so those of a scope that somebody
+    /// subscribes do not expire, however quiet it is, and nobody is told of a gap where nothing was lost.
+    pub(super) async fn tops(self, keyspace: &Keyspace, scopes: &[Scope]) -> Result<Vec<Option<Position>>, CallError> {
+        if scopes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(scopes.len() + 1);
+        for scope in scopes {
+            pipeline.cmd("HMGET").arg(keyspace.meta(scope)).arg(&Keyspace::TOP_FIELDS);
+        }
+        let drawn = usize::try_from(random() % scopes.len() as u64).expect("an index");
+        pipeline.cmd("PEXPIRE").arg(keyspace.meta(&scopes[drawn])).arg(Keyspace::META_KEPT_MS).arg("GT");
+        let mut connection = self.connection.clone();
+        let answers = timeout(self.deadline, connection.send_packed_commands(&pipeline, 0, scopes.len() + 1));
+        let answers = answers.await.map_err(|_| CallError::Late)??;
+        // The last one may be refused where nothing can be written; there is a next time.
+        answers.into_iter().take(scopes.len()).map(top).collect()
     }
 
     /// Says a word to ourselves.
@@ -107,6 +166,15 @@ impl Caller {
     /// Any command, under the deadline.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
         let mut connection = self.connection.clone();
+        if self.asking {
+            let mut both = redis::pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let answers = timeout(self.deadline, connection.send_packed_commands(&both, 1, 1)).await;
+            return match answers.map_err(|_| CallError::Late)??.pop() {
+                Some(Value::ServerError(error)) => Err(RedisError::from(error).into()),
+                answer => answer.ok_or_else(|| strange("none")),
+            };
+        }
         match timeout(self.deadline, connection.send_packed_command(command)).await {
             Err(_) => Err(CallError::Late),
             Ok(Ok(Value::ServerError(error))) => Err(RedisError::from(error).into()),
@@ -137,6 +205,17 @@ impl CallError {
             Self::Broken(_) => true,
         }
     }
+
+    /// What is true of a publish that failed so.
+    pub(super) fn of_publish(self) -> BrokerError {
+        match self {
+            // A function that failed half-way: what it wrote before stays.
+            Self::Refused(text) if text.contains("script: ") => BrokerError::Unknown,
+            Self::Refused(text) if is_state(&text) => BrokerError::Unavailable(text),
+            Self::Refused(text) => BrokerError::Wrong(text),
+            Self::Late | Self::Broken(_) => BrokerError::Unknown,
+        }
+    }
 }
 
 impl From<RedisError> for CallError {
@@ -150,6 +229,27 @@ impl From<RedisError> for CallError {
             _ => Self::Broken(error.to_string()),
         }
     }
+}
+
+/// Whether Redis said no because of its own state, which may pass, and not because of what it was told.
+fn is_state(text: &str) -> bool {
+    const STATES: [&str; 13] = [
+        "OOM",
+        "READONLY",
+        "MISCONF",
+        "NOREPLICAS",
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MOVED",
+        "ASK",
+        "NOAUTH",
+        "NOPERM",
+    ];
+    let code = text.split(' ').next().unwrap_or_default();
+    STATES.contains(&code) || is_missing(text)
 }
 
 fn is_missing(text: &str) -> bool {
@@ -168,7 +268,7 @@ fn function(function: Function) -> Cmd {
 }
 
 fn scoped(called: Function, keyspace: &Keyspace, scope: &Scope) -> Cmd {
-    debug_assert_eq!(called.keys, 2, "a scope has a stream and metadata");
+    debug_assert!(called.keys >= 2, "a scope has a stream and metadata");
     let mut command = function(called);
     command.arg(keyspace.stream(scope)).arg(keyspace.meta(scope));
     command
@@ -184,6 +284,25 @@ fn text(value: &Value) -> Option<&str> {
 
 fn position(value: &Value) -> Result<Position, CallError> {
     text(value).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no position"))
+}
+
+/// `{ generation, offset }`, both nil for a scope that has not begun.
+fn top(value: Value) -> Result<Option<Position>, CallError> {
+    let parts = match value {
+        Value::Array(parts) => parts,
+        // Somebody else's key under our name. Reading the scope will say so; the others are not held up by it.
+        Value::ServerError(error) if error.code() == "WRONGTYPE" => return Ok(None),
+        Value::ServerError(error) => return Err(RedisError::from(error).into()),
+        _ => return Err(strange("no pair")),
+    };
+    match parts.as_slice() {
+        [Value::Nil, Value::Nil] => Ok(None),
+        [generation, offset] => {
+            let number = |value| text(value).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no number"));
+            Ok(Some(Position::new(number(generation)?, number(offset)?)))
+        }
+        _ => Err(strange("not two parts")),
+    }
 }
 
 /// `{ top, { earlier }, { { position, time, topic, message } }, more }`

@@ -1,23 +1,35 @@
 //! The calls that wait for Redis: bounded in bytes, each answered exactly once, whatever happens to the link.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::task::JoinSet;
-use wire::{Position, Scope};
+use tokio::time::Instant;
+use wire::{BATCH_MESSAGES_MAX, Position, Scope};
 
 use super::caller::{CallError, Caller};
 use super::config::RedisBrokerConfig;
-use crate::broker::{BrokerError, Event, Publish, Ticket};
+use super::guide::Way;
+use super::lanes::{Batch, Lanes, Share};
+use super::replicas::Replicas;
+use crate::broker::{BrokerError, Event, History, Publish, Stored, Ticket};
 
 /// What a call is taken to hold besides its messages, in bytes: the task, the command's frame, the answer's.
 pub(super) const CALL_BYTES: usize = 512;
 
+/// What asking for one top is taken to hold: its name in the question, its answer.
+const TOP_BYTES: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Calls {
     config: Arc<RedisBrokerConfig>,
-    caller: Caller,
-    running: JoinSet<Answer>,
+    way: Way,
+    /// Publishes that are not under way yet.
+    lanes: Lanes,
+    /// For those who want to know that a replica has their messages, if that can be asked.
+    replicas: Option<Replicas>,
+    running: JoinSet<Done>,
     waiting: HashMap<Ticket, Waiting>,
     bytes: usize,
 }
@@ -32,10 +44,28 @@ struct Waiting {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Read,
+    Tops,
     Publish,
 }
 
 /// A finished call.
+#[derive(Debug)]
+struct Done {
+    result: Finished,
+    /// Why the link is of no use any more, if the call has shown that.
+    cut: Option<String>,
+}
+
+#[derive(Debug)]
+enum Finished {
+    Publish(Batch, Result<Vec<(Position, bool)>, CallError>),
+    Read(Ticket, Result<History, CallError>),
+    Tops(Ticket, Result<Vec<Option<Position>>, CallError>),
+    Replicated(Result<bool, CallError>),
+    Probe(Reply),
+}
+
+/// What a finished call tells.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) reply: Reply,
@@ -46,7 +76,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum Reply {
     /// For the caller of the broker.
-    Event(Event),
+    Events(Vec<Event>),
     /// Redis took our own word.
     ProbeTaken,
     /// Redis did not answer the probe in time.
@@ -56,29 +86,49 @@ pub(super) enum Reply {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new(config: Arc<RedisBrokerConfig>, caller: Caller) -> Self {
-        Self { config, caller, running: JoinSet::new(), waiting: HashMap::new(), bytes: 0 }
+    pub(super) fn new(config: Arc<RedisBrokerConfig>, way: Way, replicas: Option<Replicas>) -> Self {
+        let lanes = Lanes::new(Duration::from_millis(config.reply_deadline_ms));
+        let (running, waiting) = (JoinSet::new(), HashMap::new());
+        Self { config, way, lanes, replicas, running, waiting, bytes: 0 }
     }
 
-    /// Begins a publish, or returns its refusal.
+    /// Takes a publish that [`Self::send`] will send, or returns its refusal.
     pub(super) fn publish(&mut self, publish: Publish) -> Option<Event> {
-        let messages = publish.messages.iter().map(|(topic, message)| topic.len() + message.len()).sum::<usize>();
-        if let Err(error) = self.admit(publish.ticket, Kind::Publish, messages) {
-            return Some(Event::Published { ticket: publish.ticket, result: Err(error) });
+        let ticket = publish.ticket;
+        let refuse = |error| Some(Event::Published { ticket, result: Err(error) });
+        if !(1..=BATCH_MESSAGES_MAX).contains(&publish.messages.len()) {
+            let why = format!("a publish carries 1 to {BATCH_MESSAGES_MAX} messages");
+            return refuse(BrokerError::Wrong(why));
         }
-        let (caller, config) = (self.caller.clone(), Arc::clone(&self.config));
-        self.running.spawn(async move {
-            let result = caller.publish(&config.keyspace, &publish).await;
-            let cut = cut(&result);
-            let ticket = publish.ticket;
-            // An unanswered publish may have been carried out; a refused one was not.
-            let result = result.map_err(|error| match error {
-                CallError::Refused(text) => BrokerError::Unavailable(text),
-                CallError::Late | CallError::Broken(_) => BrokerError::Unknown,
-            });
-            Answer { reply: Reply::Event(Event::Published { ticket, result }), cut }
-        });
+        let messages = publish.messages.iter().map(|draft| draft.topic.len() + draft.message.len()).sum::<usize>();
+        if let Err(error) = self.admit(ticket, Kind::Publish, messages) {
+            return refuse(error);
+        }
+        self.lanes.push(publish, Instant::now());
         None
+    }
+
+    /// Begins the calls that can be: what was published since the last time goes together. Refuses what has waited
+    /// too long for its turn.
+    pub(super) fn send(&mut self, refused: &mut impl Extend<Event>) {
+        while self.lanes.is_ready() {
+            let Some(mut batch) = self.lanes.next(Instant::now()) else { return };
+            refused.extend(std::mem::take(&mut batch.late).into_iter().map(|ticket| {
+                self.forget(ticket);
+                let why = "earlier publishes of its scope take too long".to_owned();
+                Event::Published { ticket, result: Err(BrokerError::Unavailable(why)) }
+            }));
+            if batch.shares.is_empty() {
+                self.lanes.done(&batch.scope);
+                continue;
+            }
+            let (way, config) = (self.way.clone(), Arc::clone(&self.config));
+            self.running.spawn(async move {
+                let result = way.publish(&config.keyspace, &batch.scope, &batch.messages).await;
+                let cut = cut(&result);
+                Done { result: Finished::Publish(batch, result), cut }
+            });
+        }
     }
 
     /// Begins a read, or returns its refusal.
@@ -92,25 +142,36 @@ impl Calls {
         if let Err(error) = self.admit(ticket, Kind::Read, 0) {
             return Some(Event::History { ticket, result: Err(error) });
         }
-        let (caller, config) = (self.caller.clone(), Arc::clone(&self.config));
+        let (way, config) = (self.way.clone(), Arc::clone(&self.config));
         self.running.spawn(async move {
-            let result = caller.read(&config.keyspace, &scope, after, entries_max).await;
+            let result = way.read(&config.keyspace, &scope, after, entries_max).await;
             let cut = cut(&result);
-            // Reading twice does no harm, so a late answer is no mystery: ask again.
-            let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
-            Answer { reply: Reply::Event(Event::History { ticket, result }), cut }
+            Done { result: Finished::Read(ticket, result), cut }
         });
         None
     }
 
-    pub(super) fn probe(&mut self, channel: String, word: String) {
-        let caller = self.caller.clone();
+    /// Begins to ask for tops, or returns the refusal.
+    pub(super) fn tops(&mut self, ticket: Ticket, scopes: Vec<Scope>) -> Option<Event> {
+        if let Err(error) = self.admit(ticket, Kind::Tops, scopes.len() * TOP_BYTES) {
+            return Some(Event::Tops { ticket, result: Err(error) });
+        }
+        let (way, config) = (self.way.clone(), Arc::clone(&self.config));
+        self.running.spawn(async move {
+            let result = way.tops(&config.keyspace, &scopes).await;
+            let cut = cut(&result);
+            Done { result: Finished::Tops(ticket, result), cut }
+        });
+        None
+    }
+
+    pub(super) fn probe(&mut self, caller: Caller, channel: String, word: String) {
         self.running.spawn(async move {
             match caller.probe(&channel, &word).await {
-                Ok(()) => Answer { reply: Reply::ProbeTaken, cut: None },
-                Err(CallError::Late) => Answer { reply: Reply::ProbeLate, cut: None },
+                Ok(()) => Done { result: Finished::Probe(Reply::ProbeTaken), cut: None },
+                Err(CallError::Late) => Done { result: Finished::Probe(Reply::ProbeLate), cut: None },
                 // Refused where a publish would be: the way is not there.
-                Err(error) => Answer { reply: Reply::ProbeLate, cut: Some(error.to_string()) },
+                Err(error) => Done { result: Finished::Probe(Reply::ProbeLate), cut: Some(error.to_string()) },
             }
         });
     }
@@ -133,11 +194,20 @@ impl Calls {
         }
     }
 
-    /// Gives up what is still waiting: the link is gone.
+    /// Gives up what is still waiting: the link is gone. What was not sent is not stored.
     pub(super) fn abandon(self, why: &str) -> impl Iterator<Item = Event> {
         let why = BrokerError::Unavailable(why.to_owned());
+        let unsent: HashSet<Ticket> = self.lanes.unsent().collect();
+        let unanswered = self.replicas.into_iter().flat_map(Replicas::into_unanswered);
+        // Stored it is, and more is not known.
+        let mut stored: HashMap<Ticket, Stored> = unanswered.collect();
         self.waiting.into_iter().map(move |(ticket, Waiting { kind, .. })| match kind {
+            Kind::Publish if stored.contains_key(&ticket) => {
+                Event::Published { ticket, result: stored.remove(&ticket).ok_or(BrokerError::Unknown) }
+            }
             Kind::Read => Event::History { ticket, result: Err(why.clone()) },
+            Kind::Tops => Event::Tops { ticket, result: Err(why.clone()) },
+            Kind::Publish if unsent.contains(&ticket) => Event::Published { ticket, result: Err(why.clone()) },
             Kind::Publish => Event::Published { ticket, result: Err(BrokerError::Unknown) },
         })
     }
@@ -154,13 +224,89 @@ impl Calls {
         Ok(())
     }
 
-    fn settle(&mut self, joined: Result<Answer, tokio::task::JoinError>) -> Answer {
-        let answer = joined.expect("a call does not panic, and is aborted only with the whole set");
-        if let Reply::Event(Event::Published { ticket, .. } | Event::History { ticket, .. }) = &answer.reply {
-            let waiting = self.waiting.remove(ticket).expect("a call runs under a ticket");
-            self.bytes -= waiting.bytes;
+    fn settle(&mut self, joined: Result<Done, tokio::task::JoinError>) -> Answer {
+        let Done { result, cut } = joined.expect("a call does not panic, and is aborted only with the whole set");
+        let reply = match result {
+            Finished::Publish(batch, result) => Reply::Events(self.published(batch, result)),
+            Finished::Read(ticket, result) => {
+                self.forget(ticket);
+                // Reading twice does no harm, so a late answer is no mystery: ask again.
+                let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
+                Reply::Events(vec![Event::History { ticket, result }])
+            }
+            Finished::Tops(ticket, result) => {
+                self.forget(ticket);
+                let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
+                Reply::Events(vec![Event::Tops { ticket, result }])
+            }
+            Finished::Replicated(result) => {
+                let replicated = result.unwrap_or(false);
+                let answered = self.replicas.as_mut().map(Replicas::finish).unwrap_or_default();
+                let tell = |(ticket, stored)| {
+                    self.forget(ticket);
+                    Event::Published { ticket, result: Ok(Stored { replicated, ..stored }) }
+                };
+                let events = answered.into_iter().map(tell).collect();
+                self.ask_replicas();
+                Reply::Events(events)
+            }
+            Finished::Probe(reply) => reply,
+        };
+        Answer { reply, cut }
+    }
+
+    /// Tells each publisher what is true of its own messages.
+    fn published(&mut self, batch: Batch, result: Result<Vec<(Position, bool)>, CallError>) -> Vec<Event> {
+        let mut events = Vec::with_capacity(batch.shares.len());
+        let mut tell = |calls: &mut Self, ticket, result| {
+            calls.forget(ticket);
+            events.push(Event::Published { ticket, result });
+        };
+        match result {
+            Ok(placed) => {
+                let mut placed = placed.as_slice();
+                for Share { ticket, count, replicated } in batch.shares {
+                    let (own, others) = placed.split_at(count);
+                    placed = others;
+                    let duplicate = own.iter().all(|(_, known)| *known);
+                    let (position, _) = own.last().expect("nobody publishes nothing");
+                    let stored = Stored { duplicate, ..Stored::at(*position) };
+                    match &mut self.replicas {
+                        Some(replicas) if replicated => replicas.push(ticket, stored, &batch.scope),
+                        _ => tell(self, ticket, Ok(stored)),
+                    }
+                }
+                self.ask_replicas();
+            }
+            Err(error) => {
+                // An unanswered publish may have been carried out; a refused one was not, nor was what waits behind.
+                let behind: Vec<Ticket> = match error {
+                    CallError::Refused(_) => Vec::new(),
+                    CallError::Late | CallError::Broken(_) => self.lanes.give_up(&batch.scope).collect(),
+                };
+                let why = error.to_string();
+                let error = error.of_publish();
+                batch.shares.into_iter().for_each(|share| tell(self, share.ticket, Err(error.clone())));
+                behind.into_iter().for_each(|ticket| tell(self, ticket, Err(BrokerError::Unavailable(why.clone()))));
+            }
         }
-        answer
+        self.lanes.done(&batch.scope);
+        events
+    }
+
+    /// Asks for all who have waited for the last answer.
+    fn ask_replicas(&mut self) {
+        let Some(question) = self.replicas.as_mut().and_then(Replicas::begin) else { return };
+        let mark = self.config.keyspace.mark(&question.scope);
+        self.running.spawn(async move {
+            let result = question.ask(&mark).await;
+            Done { cut: cut(&result), result: Finished::Replicated(result) }
+        });
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        let waiting = self.waiting.remove(&ticket).expect("a call runs under a ticket");
+        self.bytes -= waiting.bytes;
     }
 }
 

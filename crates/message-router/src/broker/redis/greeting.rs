@@ -8,15 +8,20 @@ use std::time::Duration;
 
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
+use redis_topology::{LocateError, Node, Topology};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::caller::{CallError, Caller};
 use super::calls::CALL_BYTES;
 use super::config::RedisBrokerConfig;
-use super::link::Link;
+use super::guide::Guide;
+use super::link::{Cut, Link};
+use super::redirection::Redirection;
+use super::replicas::Replicas;
 use super::resp::{Heard, Value};
 use super::subscriber::{Subscriber, SubscriberError, connect};
+use super::switch::watch_switch;
 
 /// Functions came with this version.
 const VERSION_MIN: u32 = 7;
@@ -26,6 +31,8 @@ const UNCOUNTED_CALLS_MAX: usize = 16;
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GreetingError {
+    #[error(transparent)]
+    Locate(#[from] LocateError),
     #[error("cannot find the Redis host {0:?}: {1}")]
     Resolve(String, io::Error),
     #[error("cannot connect to Redis at {0}: {1}")]
@@ -36,6 +43,12 @@ pub(super) enum GreetingError {
     Refused(String),
     #[error("this is no Redis, or one before version {VERSION_MIN}: {0}")]
     WrongServer(String),
+    #[error("Redis at {0} is a replica, and the primary is needed")]
+    Replica(Node),
+    #[error("{0} serves no slot of the cluster")]
+    Idle(Node),
+    #[error("Redis at {0} is {1}")]
+    Topology(Node, &'static str),
     #[error("Redis evicts keys at random when full (maxmemory-policy {0}): set noeviction, or volatile-ttl at least")]
     Evicts(String),
     #[error("Redis does not take the function library: {0}")]
@@ -48,26 +61,43 @@ pub(super) enum GreetingError {
     Subscriber(#[from] SubscriberError),
 }
 
-/// Opens a link that has been seen to work.
-pub(super) async fn greet(config: Arc<RedisBrokerConfig>) -> Result<Link, GreetingError> {
-    // Each step is one round trip; twice a call's deadline is ample for all.
-    let deadline = Duration::from_millis(config.reply_deadline_ms) * 2;
-    let late = GreetingError::Late(config.target.host.clone(), deadline.as_millis());
-    timeout(deadline, open(config)).await.unwrap_or(Err(late))
+/// Where a link leads.
+#[derive(Debug, Clone)]
+pub(super) enum Spot {
+    /// To the one primary, wherever it is by now.
+    Primary,
+    /// To this node of a cluster.
+    Node(Node, Arc<Guide>),
 }
 
-async fn open(config: Arc<RedisBrokerConfig>) -> Result<Link, GreetingError> {
-    let (address, mut subscriber) = open_subscriber(&config).await?;
-    let (caller, driver) = open_caller(&config, address).await?;
+/// Opens a link that has been seen to work.
+pub(super) async fn greet(config: Arc<RedisBrokerConfig>, spot: Spot) -> Result<Link, GreetingError> {
+    // Each step is one round trip; twice a call's deadline is ample for all.
+    let deadline = Duration::from_millis(config.reply_deadline_ms) * 2;
+    let late = GreetingError::Late(config.target.to_string(), deadline.as_millis());
+    timeout(deadline, open(config, spot)).await.unwrap_or(Err(late))
+}
+
+async fn open(config: Arc<RedisBrokerConfig>, spot: Spot) -> Result<Link, GreetingError> {
+    let node = match (&spot, config.target.topology()) {
+        (Spot::Node(node, _), _) | (Spot::Primary, Topology::Standalone(node)) => node.clone(),
+        (Spot::Primary, Topology::Sentinel(sentinels)) => sentinels.primary().await.map_err(LocateError::from)?,
+        (Spot::Primary, Topology::Cluster(_)) => unreachable!("a cluster has no single primary"),
+    };
+    let (address, mut subscriber) = open_subscriber(&config, &node).await?;
+    let mut driver = JoinSet::new();
+    let caller = open_caller(&config, address, &mut driver).await?;
+    let replicas = match config.asks_replicas && matches!(spot, Spot::Primary) {
+        true => Some(open_replicas(&config, address, &mut driver).await?),
+        false => None,
+    };
+    if let Topology::Sentinel(sentinels) = config.target.topology() {
+        driver.spawn(watch_switch(sentinels.clone()));
+    }
     check_eviction(&caller).await?;
     caller.load_library().await.map_err(GreetingError::Library)?;
 
-    let channel = config.keyspace.probe_channel(&config.instance);
-    match subscriber.ask(&["SUBSCRIBE", &channel]).await? {
-        Heard::Subscribed { .. } => {}
-        Heard::Refused(text) => return Err(SubscriberError::Refused(text).into()),
-        other => return Err(GreetingError::WrongServer(format!("it answers SUBSCRIBE with {other:?}"))),
-    }
+    let channel = subscribe_to_probe(&config, &spot, &mut subscriber).await?;
     // Drawn anew: an echo of an earlier link, or of a second instance of this name, proves nothing.
     let word = format!("{:016x}", super::random());
     caller.clone().probe(&channel, &word).await.map_err(GreetingError::Probe)?;
@@ -75,22 +105,57 @@ async fn open(config: Arc<RedisBrokerConfig>) -> Result<Link, GreetingError> {
         if let Heard::Message { payload, .. } = subscriber.hear().await?
             && payload == word
         {
-            return Ok(Link::new(config, subscriber, caller, driver));
+            if let Spot::Node(node, _) = spot {
+                subscriber.shard(node);
+            }
+            return Ok(Link::new(config, subscriber, caller, replicas, driver, channel));
         }
     }
 }
 
+/// Listens for our own word; the name of the channel.
+async fn subscribe_to_probe(
+    config: &RedisBrokerConfig,
+    spot: &Spot,
+    subscriber: &mut Subscriber,
+) -> Result<String, GreetingError> {
+    loop {
+        let (subscribe, channel) = match spot {
+            Spot::Primary => ("SUBSCRIBE", config.keyspace.probe_channel(&config.instance)),
+            Spot::Node(node, guide) => {
+                let number = guide.number_at(node).ok_or_else(|| GreetingError::Idle(node.clone()))?;
+                ("SSUBSCRIBE", config.keyspace.probe_channel_at(&config.instance, number))
+            }
+        };
+        match (subscriber.ask(&[subscribe, &channel]).await?, spot) {
+            (Heard::Subscribed { .. }, _) => return Ok(channel),
+            (Heard::Refused(text), Spot::Node(node, guide)) => match Redirection::parse(&text, node) {
+                // The map is older than the node's own word. Each time round another slot of it is put right.
+                Some(Redirection::Moved(slot, to)) if to != *node => guide.moved(slot, to),
+                _ => return Err(SubscriberError::Refused(text).into()),
+            },
+            (Heard::Refused(text), Spot::Primary) => return Err(SubscriberError::Refused(text).into()),
+            (other, _) => return Err(GreetingError::WrongServer(format!("it answers {subscribe} with {other:?}"))),
+        }
+    }
+}
+
+/// Room for every call that may be under way on a connection. One that waits for room in the client's queue (50 by
+/// default) is overtaken by later ones, and publishes lose their order.
+pub(super) fn calls_max(config: &RedisBrokerConfig) -> usize {
+    config.in_flight_bytes_max / CALL_BYTES + UNCOUNTED_CALLS_MAX
+}
+
 /// Connects to the first address that answers, and speaks RESP3 there.
-async fn open_subscriber(config: &RedisBrokerConfig) -> Result<(SocketAddr, Subscriber), GreetingError> {
-    let target = &config.target;
-    let resolve = |error| GreetingError::Resolve(target.host.clone(), error);
-    let addresses = tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(resolve)?;
+async fn open_subscriber(config: &RedisBrokerConfig, node: &Node) -> Result<(SocketAddr, Subscriber), GreetingError> {
+    let resolve = |error| GreetingError::Resolve(node.host.clone(), error);
+    let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
     let mut failure = resolve(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in addresses {
         match connect(address).await {
             Ok(stream) => {
                 let mut subscriber = Subscriber::new(stream);
-                hello(config, &mut subscriber).await?;
+                hello(config, node, &mut subscriber).await?;
                 return Ok((address, subscriber));
             }
             Err(error) => failure = GreetingError::Connect(address, error),
@@ -99,8 +164,8 @@ async fn open_subscriber(config: &RedisBrokerConfig) -> Result<(SocketAddr, Subs
     Err(failure)
 }
 
-async fn hello(config: &RedisBrokerConfig, subscriber: &mut Subscriber) -> Result<(), GreetingError> {
-    let settings = &config.target.settings;
+async fn hello(config: &RedisBrokerConfig, node: &Node, subscriber: &mut Subscriber) -> Result<(), GreetingError> {
+    let settings = config.target.settings();
     let name = config.keyspace.client_name(&config.instance, "subscriber");
     let mut command = vec!["HELLO", "3"];
     if let Some(password) = settings.password() {
@@ -112,7 +177,7 @@ async fn hello(config: &RedisBrokerConfig, subscriber: &mut Subscriber) -> Resul
             let version = answer.get("version").and_then(Value::as_text).unwrap_or("unknown");
             let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
             match major {
-                Some(major) if major >= VERSION_MIN => Ok(()),
+                Some(major) if major >= VERSION_MIN => check_place(config, node, &answer),
                 _ => Err(GreetingError::WrongServer(format!("its version is {version}"))),
             }
         }
@@ -122,25 +187,69 @@ async fn hello(config: &RedisBrokerConfig, subscriber: &mut Subscriber) -> Resul
     }
 }
 
-/// The command connection goes to the subscriber's address: a name with two servers behind it must not split a link.
-async fn open_caller(config: &RedisBrokerConfig, address: SocketAddr) -> Result<(Caller, JoinSet<()>), GreetingError> {
-    let stream = connect(address).await.map_err(|error| GreetingError::Connect(address, error))?;
-    // `Caller` keeps the deadline, one for all of a call.
-    let settings = AsyncConnectionConfig::new().set_response_timeout(None);
-    // Room for every call that may be under way. One that waits for room in the client's queue (50 by default) is
-    // overtaken by later ones, and publishes lose their order.
-    let calls_max = config.in_flight_bytes_max / CALL_BYTES + UNCOUNTED_CALLS_MAX;
-    let settings = settings.set_pipeline_buffer_size(calls_max);
-    let opened = MultiplexedConnection::new_with_config(&config.target.settings, stream, settings).await;
-    let (connection, driving) = opened.map_err(CallError::from)?;
-    let mut driver = JoinSet::new();
-    driver.spawn(driving);
+/// Whether this server stands where the URL says; the Sentinels' word for it may be old.
+fn check_place(config: &RedisBrokerConfig, node: &Node, hello: &Value) -> Result<(), GreetingError> {
+    let mode = hello.get("mode").and_then(Value::as_text).unwrap_or("standalone");
+    let what = match (mode, config.target.topology()) {
+        ("standalone", Topology::Standalone(_) | Topology::Sentinel(_)) | ("cluster", Topology::Cluster(_)) => None,
+        ("sentinel", _) => Some("a Sentinel: write redis+sentinel://HOST:PORT,…/MASTER"),
+        ("cluster", _) => Some("a node of a cluster: write redis+cluster://HOST:PORT,…"),
+        (_, Topology::Cluster(_)) => Some("no node of a cluster: write redis://HOST:PORT"),
+        _ => None,
+    };
+    if let Some(what) = what {
+        return Err(GreetingError::Topology(node.clone(), what));
+    }
+    match hello.get("role").and_then(Value::as_text) {
+        Some("replica" | "slave") => Err(GreetingError::Replica(node.clone())),
+        _ => Ok(()),
+    }
+}
+
+async fn open_caller(
+    config: &RedisBrokerConfig,
+    address: SocketAddr,
+    driver: &mut JoinSet<Cut>,
+) -> Result<Caller, GreetingError> {
+    let connection = open_connection(config, address, calls_max(config), driver).await?;
     let deadline = Duration::from_millis(config.reply_deadline_ms);
     let caller = Caller::new(connection, Arc::new(config.library.clone()), deadline);
     let mut name = redis::cmd("CLIENT");
     name.arg("SETNAME").arg(config.keyspace.client_name(&config.instance, "commands"));
     caller.send(&name).await?;
-    Ok((caller, driver))
+    Ok(caller)
+}
+
+async fn open_replicas(
+    config: &RedisBrokerConfig,
+    address: SocketAddr,
+    driver: &mut JoinSet<Cut>,
+) -> Result<Replicas, GreetingError> {
+    let mut connection = open_connection(config, address, UNCOUNTED_CALLS_MAX, driver).await?;
+    let mut name = redis::cmd("CLIENT");
+    name.arg("SETNAME").arg(config.keyspace.client_name(&config.instance, "replicas"));
+    name.exec_async(&mut connection).await.map_err(CallError::from)?;
+    let (patience, deadline) = (config.replica_deadline_ms, config.reply_deadline_ms);
+    Ok(Replicas::new(connection, Duration::from_millis(patience), Duration::from_millis(deadline)))
+}
+
+/// Further connections go to the subscriber's address: a name with two servers behind it must not split a link.
+async fn open_connection(
+    config: &RedisBrokerConfig,
+    address: SocketAddr,
+    calls_max: usize,
+    driver: &mut JoinSet<Cut>,
+) -> Result<MultiplexedConnection, GreetingError> {
+    let stream = connect(address).await.map_err(|error| GreetingError::Connect(address, error))?;
+    // Whoever calls keeps the deadline, one for all of a call.
+    let settings = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(calls_max);
+    let opened = MultiplexedConnection::new_with_config(config.target.settings(), stream, settings).await;
+    let (connection, driving) = opened.map_err(CallError::from)?;
+    driver.spawn(async move {
+        driving.await;
+        Cut("Redis closed the command connection".into())
+    });
+    Ok(connection)
 }
 
 /// A Redis that evicts any key may drop a lease, a scope's metadata or its messages at any time.

@@ -12,7 +12,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::caller::Caller;
 use super::calls::{Answer, Calls, Reply};
 use super::config::RedisBrokerConfig;
+use super::guide::Way;
 use super::probe::{Probe, Tick};
+use super::replicas::Replicas;
+use super::sharded::Bounced;
 use super::subscriber::{News, Subscriber, SubscriberError};
 use crate::broker::{Command, Event};
 
@@ -20,13 +23,26 @@ use crate::broker::{Command, Event};
 #[derive(Debug)]
 pub(super) struct Cut(pub(super) String);
 
+/// What a link tells.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// For the caller of the broker.
+    Event(Event),
+    /// The slot of this scope, by its text, has gone to another node of the cluster.
+    Ended(Bytes),
+    /// Subscribes that came to the wrong node.
+    Bounced(Bounced),
+}
+
 #[derive(Debug)]
 pub(super) struct Link {
     config: Arc<RedisBrokerConfig>,
     subscriber: Subscriber,
+    caller: Caller,
     calls: Calls,
-    /// Moves the command connection's bytes; it ends when that connection does, and with the link.
-    driver: JoinSet<()>,
+    /// Moves the bytes of the connections for commands, and listens to Sentinels where there are any. The first to end
+    /// says why the link is of no use any more; with the link all end.
+    driver: JoinSet<Cut>,
     probe: Probe,
     probe_channel: String,
     /// Set to when the probe is due. Kept, because arming a timer for every message would cost more than the message.
@@ -44,20 +60,28 @@ impl Link {
         config: Arc<RedisBrokerConfig>,
         subscriber: Subscriber,
         caller: Caller,
-        driver: JoinSet<()>,
+        replicas: Option<Replicas>,
+        driver: JoinSet<Cut>,
+        probe_channel: String,
     ) -> Self {
         let probe = Probe::new(Duration::from_millis(config.probe_interval_ms), Instant::now());
         Self {
             subscriber,
-            calls: Calls::new(Arc::clone(&config), caller),
+            calls: Calls::new(Arc::clone(&config), Way::One(caller.clone()), replicas),
+            caller,
             driver,
             alarm: Box::pin(sleep_until(probe.due())),
             probe,
-            probe_channel: config.keyspace.probe_channel(&config.instance),
+            probe_channel,
             events: VecDeque::new(),
             cut: None,
             config,
         }
+    }
+
+    /// The command connection, for calls that find their way by themselves.
+    pub(super) fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// Takes a command; one that is refused at once is answered by [`Self::next`].
@@ -72,31 +96,40 @@ impl Link {
                 None
             }
             Command::Read { ticket, scope, after, entries_max } => self.calls.read(ticket, scope, after, entries_max),
+            Command::Tops { ticket, scopes } => self.calls.tops(ticket, scopes),
             Command::Publish(publish) => self.calls.publish(publish),
+            Command::Reset(reason) => {
+                self.cut.get_or_insert(Cut(reason));
+                None
+            }
         };
         self.events.extend(refused);
     }
 
     /// What is at hand, without waiting.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, Cut> {
+    pub(super) fn next(&mut self) -> Result<Option<Told>, Cut> {
         self.subscriber.send_changes(&self.config.keyspace)?;
+        self.calls.send(&mut self.events);
         loop {
             if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
+                return Ok(Some(Told::Event(event)));
             }
             if let Some(cut) = self.cut.take() {
                 return Err(cut);
             }
             if let Some(answer) = self.calls.try_next() {
                 self.take_answer(answer);
+                self.calls.send(&mut self.events);
                 continue;
             }
-            match self.subscriber.next()? {
-                Some(News::Subscribed(scope)) => return Ok(Some(Event::Subscribed(scope))),
+            match self.subscriber.next(&self.config.keyspace)? {
+                Some(News::Subscribed(scope)) => return Ok(Some(Told::Event(Event::Subscribed(scope)))),
+                Some(News::Ended(scope)) => return Ok(Some(Told::Ended(scope))),
+                Some(News::Bounced(bounced)) => return Ok(Some(Told::Bounced(bounced))),
                 Some(News::Message { channel, payload }) => {
                     self.probe.heard();
                     if let Some(scope) = self.scope_of(channel) {
-                        return Ok(Some(Event::Message { scope, envelope: payload }));
+                        return Ok(Some(Told::Event(Event::Message { scope, envelope: payload })));
                     }
                 }
                 None if self.subscriber.fill()? => {}
@@ -110,7 +143,10 @@ impl Link {
         tokio::select! {
             biased;
             () = self.alarm.as_mut() => self.tick(),
-            _ = self.driver.join_next() => Err(Cut("Redis closed the command connection".into())),
+            ended = self.driver.join_next() => Err(match ended {
+                Some(Ok(cut)) => cut,
+                _ => Cut("the command connection is gone".into()),
+            }),
             answer = self.calls.next() => {
                 self.take_answer(answer);
                 Ok(())
@@ -131,7 +167,7 @@ impl Link {
     fn tick(&mut self) -> Result<(), Cut> {
         match self.probe.tick(Instant::now()) {
             Tick::Wait => {}
-            Tick::Send => self.calls.probe(self.probe_channel.clone(), String::from("probe")),
+            Tick::Send => self.calls.probe(self.caller(), self.probe_channel.clone(), String::from("probe")),
             Tick::Dead(missing) => return Err(Cut(format!("the way through Redis is cut: {missing}"))),
         }
         self.alarm.as_mut().reset(self.probe.due());
@@ -140,7 +176,7 @@ impl Link {
 
     fn take_answer(&mut self, answer: Answer) {
         match answer.reply {
-            Reply::Event(event) => self.events.push_back(event),
+            Reply::Events(events) => self.events.extend(events),
             Reply::ProbeTaken => self.probe.answered(),
             Reply::ProbeLate => {}
         }

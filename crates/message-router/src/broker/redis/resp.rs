@@ -17,15 +17,17 @@ const DEPTH_MAX: usize = 16;
 
 /// How every message push begins; the name of the channel and the payload follow.
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n";
+/// The same in a cluster.
+const SHARDED_MESSAGE: &[u8] = b">3\r\n$8\r\nsmessage\r\n";
 
 /// What was heard.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
     /// Somebody published.
     Message { channel: Bytes, payload: Bytes },
-    /// `SUBSCRIBE` took effect.
+    /// `SUBSCRIBE` took effect, or `SSUBSCRIBE`.
     Subscribed { channel: Bytes },
-    /// `UNSUBSCRIBE` took effect.
+    /// `UNSUBSCRIBE` took effect, or `SUNSUBSCRIBE`, or the channel's slot has gone to another node.
     Unsubscribed { channel: Bytes },
     /// An error where nothing can fail but a subscription.
     Refused(String),
@@ -132,14 +134,15 @@ enum Fast {
 }
 
 fn message(bytes: &[u8]) -> Fast {
-    let head = MESSAGE.len().min(bytes.len());
-    if bytes[..head] != MESSAGE[..head] {
+    let begin = if bytes.get(5) == Some(&b'8') { SHARDED_MESSAGE } else { MESSAGE };
+    let head = begin.len().min(bytes.len());
+    if bytes[..head] != begin[..head] {
         return Fast::Another;
     }
-    if head < MESSAGE.len() {
+    if head < begin.len() {
         return Fast::Incomplete;
     }
-    let texts = text_at(bytes, MESSAGE.len()).and_then(|channel| Ok((channel, text_at(bytes, channel.1 + 2)?)));
+    let texts = text_at(bytes, begin.len()).and_then(|channel| Ok((channel, text_at(bytes, channel.1 + 2)?)));
     match texts {
         Ok((channel, payload)) => Fast::Message { channel, payload, end: payload.1 + 2 },
         Err(Stop::Incomplete) => Fast::Incomplete,
@@ -189,10 +192,14 @@ fn hear(value: Value) -> Heard {
     match value {
         Value::Error(text) => Heard::Refused(String::from_utf8_lossy(&text).into_owned()),
         Value::Push(items) => match &items[..] {
-            [Value::Text(kind), Value::Text(channel), Value::Number(_)] if kind == "subscribe" => {
+            [Value::Text(kind), Value::Text(channel), Value::Number(_)]
+                if kind == "subscribe" || kind == "ssubscribe" =>
+            {
                 Heard::Subscribed { channel: channel.clone() }
             }
-            [Value::Text(kind), Value::Text(channel), Value::Number(_)] if kind == "unsubscribe" => {
+            [Value::Text(kind), Value::Text(channel), Value::Number(_)]
+                if kind == "unsubscribe" || kind == "sunsubscribe" =>
+            {
                 Heard::Unsubscribed { channel: channel.clone() }
             }
             _ => Heard::Other(Value::Push(items)),

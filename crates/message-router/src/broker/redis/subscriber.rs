@@ -5,17 +5,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use keyspace::Keyspace;
+use redis_topology::Node;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use wire::Scope;
 
 use super::resp::{BadResp, Decoder, Heard};
+use super::sharded::{Bounced, Sharded};
 
 /// Room kept for one read, in bytes. A burst of small messages is then a few hundred per system call.
 const READ_BYTES: usize = 64 * 1024;
@@ -35,6 +36,8 @@ pub(super) enum SubscriberError {
     Refused(String),
     #[error("Redis ended a subscription nobody gave up")]
     Unasked,
+    #[error("the slot of the probe's channel has moved")]
+    ProbeMoved,
 }
 
 /// A change of subscription that has not been written.
@@ -47,8 +50,15 @@ struct Change {
 /// What came in, after bookkeeping.
 #[derive(Debug)]
 pub(super) enum News {
-    Message { channel: Bytes, payload: Bytes },
+    Message {
+        channel: Bytes,
+        payload: Bytes,
+    },
     Subscribed(Scope),
+    /// The slot of this scope, by its text, has gone to another node.
+    Ended(Bytes),
+    /// These are not subscribed: their slot has gone before.
+    Bounced(Bounced),
 }
 
 #[derive(Debug)]
@@ -58,14 +68,25 @@ pub(super) struct Subscriber {
     /// Encoded and not yet written. Bounded by the scopes the router wants.
     out: BytesMut,
     changes: Vec<Change>,
-    /// Scopes whose confirmation is on its way, in the order asked.
-    confirming: VecDeque<Scope>,
-    /// How many confirmations of UNSUBSCRIBE are on their way.
-    leaving: usize,
+    asked: Asked,
+}
+
+/// Commands whose answers are on their way.
+#[derive(Debug)]
+enum Asked {
+    /// Redis answers in the order of the commands, and refuses none.
+    Plain {
+        /// Scopes to be confirmed, in the order asked.
+        confirming: VecDeque<Scope>,
+        /// How many confirmations of UNSUBSCRIBE.
+        leaving: usize,
+    },
+    /// At a node of a cluster.
+    Sharded(Node, Sharded),
 }
 
 /// Opens a socket that sends at once and notices a vanished peer.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
@@ -85,9 +106,13 @@ impl Subscriber {
             decoder: Decoder::default(),
             out: BytesMut::new(),
             changes: Vec::new(),
-            confirming: VecDeque::new(),
-            leaving: 0,
+            asked: Asked::Plain { confirming: VecDeque::new(), leaving: 0 },
         }
+    }
+
+    /// From now on at a node of a cluster.
+    pub(super) fn shard(&mut self, node: Node) {
+        self.asked = Asked::Sharded(node, Sharded::default());
     }
 
     /// Sends one command and waits for one thing to be heard: for the beginning, before anything is subscribed.
@@ -125,24 +150,51 @@ impl Subscriber {
     }
 
     /// What lies in the buffer. Nothing means: read first.
-    pub(super) fn next(&mut self) -> Result<Option<News>, SubscriberError> {
+    pub(super) fn next(&mut self, keyspace: &Keyspace) -> Result<Option<News>, SubscriberError> {
         loop {
-            match self.decoder.next()? {
+            let news = match self.decoder.next()? {
                 None => return Ok(None),
-                Some(Heard::Subscribed { .. }) => {
-                    // Redis confirms in the order of the commands.
-                    let scope = self.confirming.pop_front().ok_or(SubscriberError::Unasked)?;
-                    return Ok(Some(News::Subscribed(scope)));
-                }
-                Some(Heard::Unsubscribed { .. }) => {
-                    self.leaving = self.leaving.checked_sub(1).ok_or(SubscriberError::Unasked)?;
-                }
-                Some(Heard::Refused(text)) => return Err(SubscriberError::Refused(text)),
                 Some(Heard::Message { channel, payload }) => return Ok(Some(News::Message { channel, payload })),
+                Some(Heard::Subscribed { channel }) => Some(self.subscribed(&channel, keyspace)?),
+                Some(Heard::Unsubscribed { channel }) => self.unsubscribed(channel, keyspace)?,
+                Some(Heard::Refused(text)) => self.refused(text)?,
                 // Nothing else is asked for; what a newer Redis may push besides is none of our business.
-                Some(Heard::Other(_)) => {}
+                Some(Heard::Other(_)) => None,
+            };
+            if news.is_some() {
+                return Ok(news);
             }
         }
+    }
+
+    fn subscribed(&mut self, channel: &[u8], keyspace: &Keyspace) -> Result<News, SubscriberError> {
+        let scope = match &mut self.asked {
+            Asked::Plain { confirming, .. } => confirming.pop_front(),
+            Asked::Sharded(_, asked) => keyspace.scope_of_channel(channel).and_then(|scope| asked.subscribed(scope)),
+        };
+        scope.map(News::Subscribed).ok_or(SubscriberError::Unasked)
+    }
+
+    fn unsubscribed(&mut self, channel: Bytes, keyspace: &Keyspace) -> Result<Option<News>, SubscriberError> {
+        match &mut self.asked {
+            Asked::Plain { leaving, .. } => {
+                *leaving = leaving.checked_sub(1).ok_or(SubscriberError::Unasked)?;
+                Ok(None)
+            }
+            Asked::Sharded(_, asked) => {
+                let scope = keyspace.scope_of_channel(&channel).ok_or(SubscriberError::ProbeMoved)?;
+                let text = channel.slice_ref(scope.as_bytes());
+                Ok(asked.unsubscribed(scope, text).map(News::Ended))
+            }
+        }
+    }
+
+    fn refused(&mut self, text: String) -> Result<Option<News>, SubscriberError> {
+        let bounced = match &mut self.asked {
+            Asked::Plain { .. } => Err(()),
+            Asked::Sharded(node, asked) => asked.refused(&text, node),
+        };
+        bounced.map(|bounced| bounced.map(News::Bounced)).map_err(|()| SubscriberError::Refused(text))
     }
 
     /// Reads once without waiting; true when something came.
@@ -180,20 +232,43 @@ impl Subscriber {
 
     /// Neighbours of one kind become one command; their order against the other kind stays.
     fn encode_changes(&mut self, keyspace: &Keyspace) {
-        let runs = self.changes.chunk_by(|a, b| a.wanted == b.wanted);
-        for run in runs.flat_map(|run| run.chunks(CHANNELS_PER_COMMAND_MAX)) {
-            let command = if run[0].wanted { "SUBSCRIBE" } else { "UNSUBSCRIBE" };
-            let channels = run.iter().map(|change| keyspace.channel(&change.scope));
-            encode(&mut self.out, 1 + run.len(), std::iter::once(command.to_owned()).chain(channels));
-        }
-        for Change { scope, wanted } in self.changes.drain(..) {
-            if wanted {
-                self.confirming.push_back(scope);
-            } else {
-                self.leaving += 1;
+        let mut changes = std::mem::take(&mut self.changes);
+        match &mut self.asked {
+            Asked::Plain { confirming, leaving } => {
+                for run in changes.chunk_by(|a, b| a.wanted == b.wanted) {
+                    let command = if run[0].wanted { "SUBSCRIBE" } else { "UNSUBSCRIBE" };
+                    run.chunks(CHANNELS_PER_COMMAND_MAX)
+                        .for_each(|run| encode_run(&mut self.out, command, run, keyspace));
+                }
+                for Change { scope, wanted } in changes.drain(..) {
+                    if wanted {
+                        confirming.push_back(scope);
+                    } else {
+                        *leaving += 1;
+                    }
+                }
+            }
+            Asked::Sharded(_, asked) => {
+                for run in changes.chunk_by_mut(|a, b| a.wanted == b.wanted) {
+                    let (wanted, command) = (run[0].wanted, if run[0].wanted { "SSUBSCRIBE" } else { "SUNSUBSCRIBE" });
+                    // A command may name channels of one slot alone.
+                    run.sort_by_cached_key(|change| keyspace.slot(&change.scope));
+                    for run in run.chunk_by(|a, b| keyspace.slot(&a.scope) == keyspace.slot(&b.scope)) {
+                        encode_run(&mut self.out, command, run, keyspace);
+                        let scopes = run.iter().map(|change| change.scope.clone()).collect();
+                        asked.ask(keyspace.slot(&run[0].scope), wanted, scopes);
+                    }
+                }
+                changes.clear();
             }
         }
+        self.changes = changes;
     }
+}
+
+fn encode_run(out: &mut BytesMut, command: &str, run: &[Change], keyspace: &Keyspace) {
+    let channels = run.iter().map(|change| keyspace.channel(&change.scope));
+    encode(out, 1 + run.len(), std::iter::once(command.to_owned()).chain(channels));
 }
 
 /// Writes a command of `count` words.

@@ -18,12 +18,15 @@ fn text(text: &'static str) -> Value {
     Value::Text(Bytes::from_static(text.as_bytes()))
 }
 
-/// A message, a confirmation of each kind, the shape of an answer to HELLO, an error and each rare type.
+/// A message and a confirmation of each kind, plain and sharded, the shape of an answer to HELLO, an error and each rare type.
 const CONVERSATION: &[u8] = b"%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n$7\r\nmodules\r\n*0\r\n\
     >3\r\n$9\r\nsubscribe\r\n$3\r\na:b\r\n:1\r\n\
     >3\r\n$7\r\nmessage\r\n$3\r\na:b\r\n$6\r\nx\r\ny\r\n\r\n\
     >3\r\n$7\r\nmessage\r\n$0\r\n\r\n$0\r\n\r\n\
     >3\r\n$11\r\nunsubscribe\r\n$3\r\na:b\r\n:0\r\n\
+    >3\r\n$10\r\nssubscribe\r\n$3\r\na:b\r\n:1\r\n\
+    >3\r\n$8\r\nsmessage\r\n$3\r\na:b\r\n$2\r\nhi\r\n\
+    >3\r\n$12\r\nsunsubscribe\r\n$3\r\na:b\r\n:0\r\n\
     -NOPERM no\r\n\
     >2\r\n+invalidate\r\n_\r\n\
     |1\r\n+ttl\r\n:9\r\n~7\r\n#t\r\n,1.5\r\n(123456789012345678901\r\n=7\r\ntxt:abc\r\n$-1\r\n*-1\r\n!3\r\nERR\r\n";
@@ -43,6 +46,9 @@ fn conversation() -> Vec<Heard> {
         Heard::Subscribed { channel: channel() },
         message(channel(), b"x\r\ny\r\n"),
         message(Bytes::new(), b""),
+        Heard::Unsubscribed { channel: channel() },
+        Heard::Subscribed { channel: channel() },
+        message(channel(), b"hi"),
         Heard::Unsubscribed { channel: channel() },
         Heard::Refused("NOPERM no".into()),
         Heard::Other(Value::Push(vec![text("invalidate"), Value::Null])),

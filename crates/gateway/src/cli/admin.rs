@@ -1,4 +1,4 @@
-//! `tidegate health`: one HTTP request, small enough to do without a client library.
+//! `tidegate health` and `tidegate drain`: one HTTP request, small enough to do without a client library.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -6,28 +6,44 @@ use std::time::Duration;
 
 use tidegate_gateway::config::{HealthConfig, RawConfig};
 
-use super::{Exit, HealthArgs};
+use super::{AdminArgs, Exit};
 
 /// A gateway that needs longer than this to say that it lives is not well. Container health checks give up later.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// A status line is shorter than this.
-const ANSWER_BYTES_MAX: u64 = 64;
+/// A gateway's answer is shorter than this.
+const ANSWER_BYTES_MAX: u64 = 1_024;
 
-pub(crate) fn health(args: HealthArgs) -> Exit {
+pub(crate) fn health(args: AdminArgs) -> Exit {
+    ask_admin(args, "GET", "/livez", |answer| {
+        // Another URL than a gateway's `/livez` says nothing of it.
+        if let Some(standing) = &answer.standing {
+            println!("{standing}");
+        }
+        answer.status == "200"
+    })
+}
+
+/// Asks the gateway to move its clients and end; does not wait for it.
+pub(crate) fn drain(args: AdminArgs) -> Exit {
+    ask_admin(args, "POST", "/drain", |answer| answer.status == "202")
+}
+
+/// Asks the gateway on this machine, or the one at the URL given.
+fn ask_admin(args: AdminArgs, method: &str, path: &str, is_good: impl FnOnce(&Answer) -> bool) -> Exit {
     let url = match args.url {
         Some(url) => url,
         None => match HealthConfig::check(&RawConfig::gather(args.config.sources([]))) {
-            Ok(config) => format!("http://{}/livez", reachable(config.admin_listen)),
+            Ok(config) => format!("http://{}{path}", reachable(config.admin_listen)),
             Err(problems) => return Exit::Usage.because(problems),
         },
     };
     let Some((authority, path)) = split_url(&url) else {
-        return Exit::Usage.because(format_args!("{url:?} is not a URL such as http://127.0.0.1:9090/livez"));
+        return Exit::Usage.because(format_args!("{url:?} is not a URL such as http://127.0.0.1:9090{path}"));
     };
-    match ask(authority, path) {
-        Ok(status) if status == "200" => Exit::Ok,
-        Ok(status) => Exit::Failure.because(format_args!("{url} answered {status}")),
+    match ask(method, authority, path) {
+        Ok(answer) if is_good(&answer) => Exit::Ok,
+        Ok(answer) => Exit::Failure.because(format_args!("{url} answered {}", answer.status)),
         Err(error) => Exit::Failure.because(format_args!("{url} does not answer: {error}")),
     }
 }
@@ -50,18 +66,29 @@ fn split_url(url: &str) -> Option<(&str, &str)> {
     is_clean.then_some((authority, if path.is_empty() { "/" } else { path }))
 }
 
-fn ask(authority: &str, path: &str) -> io::Result<String> {
+struct Answer {
+    status: String,
+    /// How the instance stands, by its own word.
+    standing: Option<String>,
+}
+
+fn ask(method: &str, authority: &str, path: &str) -> io::Result<Answer> {
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
     let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-    status.map(str::to_owned).ok_or_else(|| io::Error::other("this is not HTTP"))
+    let status = status.ok_or_else(|| io::Error::other("this is not HTTP"))?.to_owned();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    Ok(Answer { status, standing: body["standing"].as_str().map(str::to_owned) })
 }
 
 #[cfg(test)]

@@ -1,0 +1,210 @@
+//! A client as an application writes one: it keeps a position for each subscription, and comes back elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use history_checker::{Event, Position};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::random::Random;
+use crate::recorder::Recorder;
+use crate::token;
+
+/// For a connection and its upgrade. A frozen instance must not hold a client for longer.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// Shorter than the protocol asks for: a run has seconds.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How long a client stays that comes and goes.
+const STAY: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(4));
+/// How long it is away then.
+const ABSENCE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(1_500));
+
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How a client treats its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It stays as long as it is let, and comes back with its positions.
+    Stays,
+    /// So it does, and to this instance alone.
+    Lives(usize),
+    /// It comes and goes, and gives its positions back.
+    Roams,
+    /// It comes and goes, and begins anew each time.
+    Forgets,
+}
+
+/// Everything that clients of a run share.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    pub(crate) recorder: Recorder,
+    /// Where the gateways are.
+    pub(crate) gateways: Vec<(String, SocketAddr)>,
+    /// From then on nobody leaves of its own accord.
+    pub(crate) is_calm: watch::Receiver<bool>,
+    /// How many subscriptions stand now.
+    pub(crate) standing: AtomicUsize,
+    /// How many subscriptions have received their scope's sentinel.
+    pub(crate) sentinels: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    name: String,
+    manner: Manner,
+    crowd: Arc<Crowd>,
+    random: Random,
+    /// Subscriptions, and the largest position of each.
+    held: BTreeMap<String, Option<Position>>,
+    last_instance: Option<usize>,
+    /// Of those in `held`, the ones that stand on this connection.
+    standing: Vec<String>,
+    /// Of those, the ones whose sentinel has come.
+    done: BTreeSet<String>,
+}
+
+type Socket = WebSocketStream<TcpStream>;
+
+impl Client {
+    pub(crate) fn new(name: String, manner: Manner, patterns: Vec<String>, crowd: Arc<Crowd>, random: Random) -> Self {
+        let held = patterns.into_iter().map(|pattern| (pattern, None)).collect();
+        Self { name, manner, crowd, random, held, last_instance: None, standing: Vec::new(), done: BTreeSet::new() }
+    }
+
+    /// Runs until it is aborted.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+            let why = match self.open(number).await {
+                Some(mut socket) => self.stay(number, &mut socket).await,
+                None => None,
+            };
+            let (from, to) = if why.is_some() { ABSENCE } else { BACKOFF };
+            let calm = *self.crowd.is_calm.borrow();
+            let wait = if calm { BACKOFF.0 } else { self.random.between(from, to) };
+            sleep(wait).await;
+        }
+    }
+
+    /// A socket with a hello on its way.
+    async fn open(&mut self, number: u64) -> Option<Socket> {
+        let index = self.choose();
+        let (instance, address) = self.crowd.gateways[index].clone();
+        let mut socket = timeout(CONNECT_TIME_MAX, dial(address, &self.name)).await.ok()??;
+        self.last_instance = Some(index);
+        let forgets = self.manner == Manner::Forgets;
+        if forgets {
+            self.held.values_mut().for_each(|position| *position = None);
+        }
+        let channels: Vec<Value> = self
+            .held
+            .iter()
+            .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
+            .collect();
+        let hello = json!({"type": "hello", "payload": {"channels": channels}}).to_string();
+        self.crowd.recorder.record(Event::Opened { client: self.name.clone(), connection: number, instance });
+        self.crowd.recorder.record(Event::Sent { connection: number, text: hello.clone() });
+        if socket.send(Message::text(hello)).await.is_err() {
+            self.close(number, "the hello could not be sent", false);
+            return None;
+        }
+        Some(socket)
+    }
+
+    /// Another instance than the last one, most of the time.
+    fn choose(&mut self) -> usize {
+        if let Manner::Lives(home) = self.manner {
+            return home;
+        }
+        let count = self.crowd.gateways.len();
+        let index = self.random.below(count);
+        if Some(index) == self.last_instance { (index + 1) % count } else { index }
+    }
+
+    /// Reads until the connection ends, or until it leaves; says why if it was its own wish.
+    async fn stay(&mut self, number: u64, socket: &mut Socket) -> Option<()> {
+        let stay = self.random.between(STAY.0, STAY.1);
+        let leaves = matches!(self.manner, Manner::Roams | Manner::Forgets);
+        let until = Instant::now() + stay;
+        let crowd = Arc::clone(&self.crowd);
+        let may_leave = || leaves && !*crowd.is_calm.borrow();
+        let why = loop {
+            tokio::select! {
+                message = socket.next() => match message {
+                    Some(Ok(Message::Text(text))) => self.receive(number, text.as_str()),
+                    Some(Ok(Message::Close(frame))) => break format!("closed by the gateway: {frame:?}"),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break format!("broken: {error}"),
+                    None => break String::from("ended"),
+                },
+                () = sleep_until(until), if may_leave() => {
+                    self.close(number, "it wished to leave", true);
+                    return Some(());
+                }
+            }
+        };
+        self.close(number, &why, false);
+        None
+    }
+
+    fn close(&mut self, number: u64, why: &str, wished: bool) {
+        self.crowd.standing.fetch_sub(self.standing.len(), Ordering::Relaxed);
+        self.standing.clear();
+        self.crowd.recorder.record(Event::Closed { connection: number, why: why.to_owned(), wished });
+    }
+
+    /// What `docs/protocol.md` tells clients to do, and no more.
+    fn receive(&mut self, number: u64, text: &str) {
+        self.crowd.recorder.record(Event::Received { connection: number, text: text.to_owned() });
+        let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
+        let is_message = frame.get("timestamp").is_some();
+        let channel = frame["channel"].as_str().unwrap_or_default();
+        let kind = frame["type"].as_str().unwrap_or_default();
+        let at = match kind {
+            _ if is_message => &frame["position"],
+            "gap" => &frame["payload"]["upto"],
+            "subscribed" | "position" => &frame["position"],
+            _ => return,
+        };
+        let at: Option<Position> = at.as_str().and_then(|at| at.parse().ok());
+        for (pattern, held) in &mut self.held {
+            let is_meant = if is_message { hears(pattern, channel) } else { pattern == channel };
+            if is_meant && at > *held {
+                *held = at;
+            }
+        }
+        if is_message && frame["payload"]["sentinel"] == true {
+            for pattern in self.held.keys().filter(|pattern| hears(pattern, channel)) {
+                if self.done.insert(pattern.clone()) {
+                    self.crowd.sentinels.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        if !is_message && kind == "subscribed" && at.is_some() && !self.standing.iter().any(|name| name == channel) {
+            self.standing.push(channel.to_owned());
+            self.crowd.standing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+pub(crate) async fn dial(address: SocketAddr, user: &str) -> Option<Socket> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
+    let bearer = format!("Bearer {}", token::sign(user)).parse().ok()?;
+    request.headers_mut().insert("authorization", bearer);
+    Some(client_async(request, stream).await.ok()?.0)
+}
+
+fn hears(pattern: &str, channel: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == channel, |stem| channel.len() > stem.len() && channel.starts_with(stem))
+}

@@ -1,0 +1,170 @@
+//! Everything that can be broken: Redis, the gateways, and the network between them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keyspace::Keyspace;
+use tokio::time::{Instant, sleep};
+use wire::Families;
+
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::gateway::Gateway;
+use crate::load;
+use crate::proxy::Proxy;
+use crate::random::Random;
+use crate::redis_server::RedisServer;
+
+const GATEWAYS: usize = 3;
+const LINK_TIME_MAX: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What runs. Gateways are dropped first: those that lose their Redis would complain.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) gateways: Vec<Gateway>,
+    /// Between each gateway and Redis.
+    pub(crate) proxies: Vec<Proxy>,
+    /// Between publishers that call Redis and Redis.
+    pub(crate) calls: Proxy,
+    /// Between the primary and its replica, if there is one.
+    pub(crate) replication: Option<Proxy>,
+    pub(crate) primary: RedisServer,
+    pub(crate) replica: Option<RedisServer>,
+    pub(crate) random: Random,
+}
+
+/// Where a scope stands, by its metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Top {
+    generation: u64,
+    pub(crate) offset: u64,
+    /// As the metadata lists it: `generation-top generation-top …`.
+    earlier: String,
+}
+
+impl Top {
+    /// How far this generation goes, as far as this Redis knows.
+    fn of(&self, generation: u64) -> u64 {
+        let prefix = format!("{generation}-");
+        let listed = || self.earlier.split(' ').find_map(|text| text.strip_prefix(&prefix)?.parse().ok());
+        if generation == self.generation { self.offset } else { listed().unwrap_or(0) }
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn start(
+        fault: Fault,
+        program: &Path,
+        directory: &Path,
+        mut random: Random,
+    ) -> Result<Self, Failure> {
+        let directory: PathBuf = directory.to_owned();
+        let primary = RedisServer::start("primary", &directory, fault.redis_args()).await?;
+        let (mut replication, mut replica) = (None, None);
+        if fault.needs_replica() {
+            let proxy = Proxy::start(primary.address, random.fork()).await?;
+            let port = proxy.address.port().to_string();
+            let args = ["--replicaof", "127.0.0.1", &port, "--repl-timeout", "600", "--repl-ping-replica-period", "1"];
+            let server = RedisServer::start("replica", &directory, &args).await?;
+            let is_linked = async || server.info("replication", "master_link_status").await.is_ok_and(|s| s == "up");
+            until("the replica has its primary", is_linked).await?;
+            (replication, replica) = (Some(proxy), Some(server));
+        }
+        let calls = Proxy::start(primary.address, random.fork()).await?;
+        let (mut proxies, mut gateways) = (Vec::new(), Vec::new());
+        for number in 1..=GATEWAYS {
+            let proxy = Proxy::start(primary.address, random.fork()).await?;
+            gateways.push(Gateway::start(format!("gw-{number}"), program, proxy.address, fault.local(), &directory)?);
+            proxies.push(proxy);
+        }
+        for gateway in &mut gateways {
+            gateway.await_connected().await?;
+        }
+        Ok(Self { gateways, proxies, calls, replication, primary, replica, random })
+    }
+
+    /// Everybody who speaks to Redis speaks to this one from now on.
+    pub(crate) fn point_all_to(&self, target: SocketAddr) {
+        for proxy in self.proxies.iter().chain([&self.calls]) {
+            proxy.change(|weather| weather.target = target);
+            proxy.cut(|_| true);
+        }
+    }
+
+    pub(crate) fn replica(&self) -> Result<&RedisServer, Failure> {
+        self.replica.as_ref().ok_or_else(|| Failure::Unproven("there is no replica".into()))
+    }
+
+    pub(crate) fn replication(&self) -> Result<&Proxy, Failure> {
+        self.replication.as_ref().ok_or_else(|| Failure::Unproven("there is no replication".into()))
+    }
+}
+
+/// Where every scope stands in this Redis; those that have not begun are left out.
+pub(crate) async fn tops(server: &RedisServer) -> Result<Vec<(&'static str, Top)>, Failure> {
+    let mut tops = Vec::new();
+    for scope in load::SCOPES {
+        let fields: (Option<u64>, Option<u64>, Option<String>) =
+            server.ask(&["HMGET", &meta(scope), "g", "o", "e"]).await?;
+        if let (Some(generation), Some(offset), earlier) = fields {
+            tops.push((scope, Top { generation, offset, earlier: earlier.unwrap_or_default() }));
+        }
+    }
+    Ok(tops)
+}
+
+/// How many of the newest generation's messages that `before` had are missing in `after`, which may have begun others.
+pub(crate) fn lost(before: &[(&str, Top)], after: &[(&str, Top)]) -> u64 {
+    let lost_in = |(scope, top): &(&str, Top)| {
+        let now = after.iter().find(|(other, _)| other == scope);
+        top.offset - now.map_or(0, |(_, now)| now.of(top.generation).min(top.offset))
+    };
+    before.iter().map(lost_in).sum()
+}
+
+/// The name of a scope's metadata.
+pub(crate) fn meta(scope: &str) -> String {
+    let scope = Families::default().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
+    Keyspace::default().meta(&scope)
+}
+
+/// The name of a scope's stream.
+pub(crate) fn stream(scope: &str) -> String {
+    let scope = Families::default().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
+    Keyspace::default().stream(&scope)
+}
+
+/// Polls until it is so.
+pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<(), Failure> {
+    let deadline = Instant::now() + LINK_TIME_MAX;
+    while !is_so().await {
+        if Instant::now() > deadline {
+            return Err(Failure::Late(what.to_owned()));
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn top(generation: u64, offset: u64, earlier: &str) -> Vec<(&'static str, Top)> {
+        vec![("system", Top { generation, offset, earlier: earlier.into() })]
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_over_generations() {
+        let before = top(7, 9, "");
+        assert_eq!(lost(&before, &top(7, 6, "")), 3);
+        assert_eq!(lost(&before, &top(7, 12, "")), 0);
+        // Begun by the first publish behind the restart, which may come before we look.
+        assert_eq!(lost(&before, &top(8, 4, "5-2 7-9")), 0);
+        assert_eq!(lost(&before, &top(8, 4, "7-6")), 3);
+        assert_eq!(lost(&before, &top(8, 4, "")), 9);
+        assert_eq!(lost(&before, &[]), 9);
+    }
+}

@@ -1,0 +1,36 @@
+//! Why a run could not be made: nothing about the product, all about the machine or this program.
+
+use std::io;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+    #[error("Redis, {0}: {1}")]
+    Redis(String, redis::RedisError),
+    #[error("{0}")]
+    Process(String),
+    /// It took too long until this was so.
+    #[error("waited in vain until {0}")]
+    Late(String),
+    /// The fault was not seen to be there: a green run would mean nothing.
+    #[error("the fault was not injected: {0}")]
+    Unproven(String),
+    /// This machine does not let us.
+    #[error("cannot be injected here: {0}")]
+    Impossible(String),
+    #[error("the checker: {0}")]
+    Checker(String),
+}
+
+impl Failure {
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |error| Self::Io(doing, error)
+    }
+
+    pub(crate) fn redis(doing: impl Into<String>) -> impl FnOnce(redis::RedisError) -> Self {
+        let doing = doing.into();
+        move |error| Self::Redis(doing, error)
+    }
+}

@@ -1,0 +1,144 @@
+//! What is broken, one thing in each run, and how it is known to have been broken.
+//!
+//! A fault is begun, held and taken away by [`Fault::inject`], which returns the proof that it was there. Without
+//! proof the run counts as failed: a green run in which nothing happened shows nothing.
+
+mod data;
+mod instance;
+mod loss;
+mod network;
+mod service;
+
+use clap::ValueEnum;
+
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Fault {
+    /// Nothing is broken: whatever the checker finds then is its own or the product's plain mistake.
+    None,
+    /// Redis is killed and comes back empty.
+    RestartEmpty,
+    /// Redis is killed and comes back as it was a while ago.
+    RestartOlder,
+    /// Redis is killed and comes back with everything (append-only file, written always).
+    RestartAof,
+    /// The primary dies with writes that its replica never got, and the replica takes over.
+    FailoverLost,
+    /// The replica takes over, with everything.
+    FailoverClean,
+    /// Over to the replica, on without its old primary, and back to that one, with writes lost on both sides.
+    Failback,
+    /// FLUSHALL.
+    Flushall,
+    /// The metadata of scopes has expired while their streams have not.
+    MetaExpired,
+    /// CLIENT KILL TYPE pubsub, three times.
+    KillPubsub,
+    /// The same while the way to Redis is slow, so that much is published while histories are read.
+    KillPubsubSlow,
+    /// Another program has overwritten streams for a moment.
+    WrongType,
+    /// FUNCTION FLUSH and SCRIPT FLUSH.
+    FunctionFlush,
+    /// Redis cuts subscribers that do not read.
+    OutputBuffer,
+    /// Redis is full.
+    Oom,
+    /// The primary takes no writes for a while.
+    Readonly,
+    /// Subscribers stay on a demoted node that hears nothing any more, calls go to the new primary.
+    StuckSubscriber,
+    /// Redis sleeps.
+    SlowRedis,
+    /// Redis is stopped and goes on.
+    StopRedis,
+    /// The way to Redis takes up to a quarter of a second, each way, for each piece.
+    Latency,
+    /// A tenth of the packets to and from Redis is lost.
+    PacketLoss,
+    /// Nobody reaches Redis.
+    Cut,
+    /// Nobody reaches Redis, and one family goes on within each instance.
+    CutLocal,
+    /// One instance does not reach Redis.
+    CutOne,
+    /// Redis hears, and is not heard: what was asked of it happens.
+    OneWay,
+    /// An instance is killed, and comes back.
+    KillGateway,
+    /// An instance is stopped for longer than its lease lasts, and goes on.
+    StopGateway,
+    /// An instance is asked to leave, and another comes.
+    Drain,
+}
+
+impl Fault {
+    /// As it is typed and printed.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether Redis itself loses what it has acknowledged. If not, nobody may be told of a gap.
+    pub(crate) fn loses(self) -> bool {
+        use Fault::{Failback, FailoverLost, Flushall, MetaExpired, RestartEmpty, RestartOlder};
+        matches!(self, RestartEmpty | RestartOlder | FailoverLost | Failback | Flushall | MetaExpired)
+    }
+
+    pub(crate) fn needs_replica(self) -> bool {
+        use Fault::{Failback, FailoverClean, FailoverLost, StuckSubscriber};
+        matches!(self, FailoverLost | FailoverClean | Failback | StuckSubscriber)
+    }
+
+    /// Families that are served within an instance while it is without Redis.
+    pub(crate) fn local(self) -> &'static [&'static str] {
+        if self == Self::CutLocal { &["collection"] } else { &[] }
+    }
+
+    pub(crate) fn redis_args(self) -> &'static [&'static str] {
+        match self {
+            Self::RestartAof => &["--appendonly", "yes", "--appendfsync", "always"],
+            _ => &[],
+        }
+    }
+
+    /// Breaks it, waits, mends it; says what shows that it was broken.
+    pub(crate) async fn inject(self, cluster: &mut Cluster) -> Result<String, Failure> {
+        match self {
+            Self::None => Ok("nothing was to be broken".into()),
+            Self::RestartEmpty => data::restart_empty(cluster).await,
+            Self::RestartOlder => data::restart_older(cluster).await,
+            Self::RestartAof => data::restart_aof(cluster).await,
+            Self::FailoverLost => data::failover_lost(cluster).await,
+            Self::FailoverClean => data::failover_clean(cluster).await,
+            Self::Failback => data::failback(cluster).await,
+            Self::Flushall => data::flushall(cluster).await,
+            Self::MetaExpired => data::meta_expired(cluster).await,
+            Self::KillPubsub => service::kill_pubsub(cluster).await,
+            Self::KillPubsubSlow => network::kill_pubsub_slow(cluster).await,
+            Self::WrongType => service::wrong_type(cluster).await,
+            Self::FunctionFlush => service::function_flush(cluster).await,
+            Self::OutputBuffer => service::output_buffer(cluster).await,
+            Self::Oom => service::oom(cluster).await,
+            Self::Readonly => service::readonly(cluster).await,
+            Self::SlowRedis => service::slow(cluster).await,
+            Self::StopRedis => service::stop(cluster).await,
+            Self::StuckSubscriber => network::stuck_subscriber(cluster).await,
+            Self::Latency => network::latency(cluster).await,
+            Self::PacketLoss => loss::packet_loss(cluster).await,
+            Self::Cut | Self::CutLocal => network::cut(cluster).await,
+            Self::CutOne => network::cut_one(cluster).await,
+            Self::OneWay => network::one_way(cluster).await,
+            Self::KillGateway => instance::kill(cluster).await,
+            Self::StopGateway => instance::stop(cluster).await,
+            Self::Drain => instance::drain(cluster).await,
+        }
+    }
+}
+
+/// The proof, if it is so.
+fn proven(is_so: bool, proof: String) -> Result<String, Failure> {
+    if is_so { Ok(proof) } else { Err(Failure::Unproven(proof)) }
+}

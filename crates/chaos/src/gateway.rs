@@ -1,0 +1,104 @@
+//! One gateway process.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::failure::Failure;
+use crate::process::{Process, free_address};
+use crate::token::SECRET;
+
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Process,
+    program: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+impl Gateway {
+    /// Families in `local` go on within the instance while it is without Redis.
+    pub(crate) fn start(
+        name: String,
+        program: &Path,
+        redis: SocketAddr,
+        local: &[&str],
+        directory: &Path,
+    ) -> Result<Self, Failure> {
+        let (address, admin) = (free_address()?, free_address()?);
+        let (config, log) = (directory.join(format!("{name}.toml")), directory.join(format!("{name}.log")));
+        let text = configuration(&name, address, admin, redis, local);
+        std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
+        let process = spawn(&name, program, &config, &log)?;
+        Ok(Self { name, address, process, program: program.to_owned(), config, log })
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        self.process = spawn(&self.name, &self.program, &self.config, &self.log)?;
+        Ok(())
+    }
+
+    /// Waits until it has its Redis.
+    pub(crate) async fn await_connected(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_TIME_MAX;
+        while !self.is_connected() {
+            self.process.check_alive()?;
+            if Instant::now() > deadline {
+                return Err(Failure::Late(format!("{} is connected", self.name)));
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut socket = TcpStream::connect(self.address)?;
+            socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+            write!(socket, "GET /ws/health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.contains("connected"))
+    }
+}
+
+fn spawn(name: &str, program: &Path, config: &Path, log: &Path) -> Result<Process, Failure> {
+    let args = [Path::new("serve"), Path::new("--config"), config];
+    Process::start(name, program, &args, log)
+}
+
+/// Defaults, but for where things are, for families that keep everything a run publishes and refuse what they cannot
+/// store, and for shorter waits, because a run has seconds.
+fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: SocketAddr, local: &[&str]) -> String {
+    let family = |family: &str, more: &str| {
+        let isolation = if local.contains(&family) { "local" } else { "read_only" };
+        format!(
+            "[[families]]\nname = \"{family}\"\nhistory_entries_max = 200000\non_isolation = \"{isolation}\"\n{more}\n"
+        )
+    };
+    [
+        format!(
+            "instance = \"{name}\"\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\nbroker = \"redis\"\nshards = 2"
+        ),
+        format!("redis.url = \"redis://{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
+        format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
+        "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
+        "limits.ping_interval_ms = 2000\nlimits.pong_timeout_ms = 1900".into(),
+        family("collection", ""),
+        family("system", "ttl_ms = 3600000"),
+        family("user", ""),
+    ]
+    .join("\n")
+}

@@ -1,0 +1,51 @@
+//! What is published and heard in every run.
+
+use crate::random::Random;
+
+/// Clients of a run, beside those that live on one instance each.
+pub(crate) const CLIENTS: usize = 21;
+/// Publishers that speak to gateways, and those that call Redis.
+pub(crate) const GATEWAY_PUBLISHERS: usize = 3;
+pub(crate) const REDIS_PUBLISHERS: usize = 3;
+
+/// Scopes, each with topics; all messages of a scope go to its topics.
+pub(crate) const SCOPES: [&str; 5] = ["collection:1", "collection:2", "collection:3", "collection:quiet", "system"];
+/// The one that hears little: what is lost there is not betrayed by the next message.
+pub(crate) const QUIET: &str = "collection:quiet";
+const TOPICS: [&str; 3] = ["ops", "ops:cursor", "notes"];
+/// Families whose channels have no id.
+pub(crate) const KEYLESS: &str = "system";
+/// One message in so many goes to the quiet scope.
+const QUIET_ONE_IN: usize = 50;
+
+/// Where the next message goes.
+pub(crate) fn channel(random: &mut Random) -> String {
+    let scope = if random.one_in(QUIET_ONE_IN) {
+        QUIET
+    } else {
+        let loud: Vec<&str> = SCOPES.into_iter().filter(|scope| *scope != QUIET).collect();
+        loud[random.below(loud.len())]
+    };
+    format!("{scope}:{}", TOPICS[random.below(TOPICS.len())])
+}
+
+/// The channel of a scope's sentinel, which everybody who hears the scope hears.
+pub(crate) fn sentinel_channel(scope: &str) -> String {
+    format!("{scope}:{}", TOPICS[0])
+}
+
+/// What those hear that live on one instance: everything.
+pub(crate) fn all_patterns() -> Vec<String> {
+    SCOPES.iter().map(|scope| format!("{scope}:*")).collect()
+}
+
+/// What client `number` hears: all of one or two scopes, or one topic of them.
+pub(crate) fn patterns(number: usize) -> Vec<String> {
+    let first = SCOPES[number % SCOPES.len()];
+    let second = SCOPES[(number / SCOPES.len() + number + 1) % SCOPES.len()];
+    let pattern = |scope: &str| match number % 4 {
+        3 => sentinel_channel(scope),
+        _ => format!("{scope}:*"),
+    };
+    if first == second { vec![pattern(first)] } else { vec![pattern(first), pattern(second)] }
+}

@@ -1,0 +1,158 @@
+//! Breaks a real cluster in one way at a time, under load, and lets the history checker judge what was heard.
+//!
+//! ```text
+//!   publishers ──▶ gateways ──▶ proxy ──▶ Redis        one run: steady ─▶ fault ─▶ mended ─▶ quiet ─▶ sentinels
+//!   clients ◀───── gateways ◀── proxy ◀── Redis                       │ proven, or the run counts as failed
+//!        └────────────┴── one log ──▶ history-checker ──▶ verdict ──▶ one row of the table
+//! ```
+//!
+//! Redis, its replica and the gateways are real processes; the proxies in front of Redis are in this one. Gateways'
+//! logs are kept for whoever looks for a cause, and are never evidence.
+//!
+//! This program is not the product and shares with it the names of Redis' keys alone.
+
+mod client;
+mod cluster;
+mod failure;
+mod fault;
+mod gateway;
+mod load;
+mod process;
+mod proxy;
+mod publisher;
+mod random;
+mod recorder;
+mod redis_server;
+mod run;
+mod table;
+mod token;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum as _};
+
+use crate::fault::Fault;
+use crate::run::{Bench, Outcome, run};
+
+#[derive(Debug, Parser)]
+#[command(about = "Breaks a real cluster and lets the history checker judge what was heard.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs faults and prints the table; fails when anything was lost, doubled or reordered in silence, when a gap was
+    /// announced for nothing, or when a fault was not there.
+    Run(RunArgs),
+    /// For this program's own use: becomes another program that ends with its parent.
+    #[command(hide = true)]
+    Leash {
+        #[arg(long)]
+        parent: u32,
+        #[arg(last = true)]
+        program: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The gateway to be tried.
+    #[arg(long, value_name = "FILE")]
+    gateway: PathBuf,
+    /// The history checker.
+    #[arg(long, value_name = "FILE")]
+    checker: PathBuf,
+    /// Where logs go; those of clean runs are removed.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Only these faults; all without it.
+    #[arg(long = "fault", value_name = "NAME")]
+    faults: Vec<Fault>,
+    /// How often each.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// How much longer publishers go on after each fault.
+    #[arg(long, default_value_t = 0)]
+    seconds: u64,
+    /// Where the seeds begin.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Leaves scopes without a listener on some instances: what Redis loses of them then, these cannot know.
+    #[arg(long)]
+    scattered: bool,
+    /// There must be an anomaly of this kind, or of another one named: succeeds with the first run that shows it.
+    #[arg(long, value_name = "KIND")]
+    expect: Vec<String>,
+    /// Prints one JSON object for each run in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => runs(args).await,
+        Command::Leash { parent, program } => {
+            let Some((program, args)) = program.split_first() else { return ExitCode::from(64) };
+            eprintln!("chaos: {}", process::leash(parent, program, args));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn runs(args: RunArgs) -> ExitCode {
+    let faults = if args.faults.is_empty() { Fault::value_variants().to_vec() } else { args.faults };
+    let RunArgs { gateway, checker, directory, .. } = args;
+    if let Some(missing) = [&gateway, &checker].into_iter().find(|program| !program.is_file()) {
+        eprintln!("chaos: there is no {}", missing.display());
+        return ExitCode::FAILURE;
+    }
+    let bench =
+        Bench { gateway, checker, directory, longer: Duration::from_secs(args.seconds), scattered: args.scattered };
+    let mut outcomes = Vec::new();
+    for round in 0..args.runs {
+        for fault in &faults {
+            let outcome = tokio::select! {
+                outcome = run(&bench, *fault, args.seed + round) => outcome,
+                // Dropping the run ends its processes and takes its rules away.
+                _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+            };
+            tell(&outcome, args.json);
+            if let Some(kind) = outcome.shows(&args.expect) {
+                println!("CAUGHT as {kind} in run {}", outcomes.len() + 1);
+                return ExitCode::SUCCESS;
+            }
+            outcomes.push(outcome);
+        }
+    }
+    if !args.json {
+        print!("\n{}", table::table(&outcomes));
+    }
+    if !args.expect.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    let is_good = outcomes.iter().all(|outcome| outcome.is_good() || outcome.is_impossible);
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell(outcome: &Outcome, as_json: bool) {
+    if as_json {
+        println!("{}", serde_json::to_string(outcome).expect("an outcome is texts and numbers"));
+        return;
+    }
+    let word = match outcome {
+        _ if outcome.is_good() => "clean",
+        _ if outcome.is_impossible => "NOT INJECTED",
+        _ => "FAILED",
+    };
+    let proof = outcome.proof.as_ref().unwrap_or_else(|why| why);
+    println!("{} {}: {word}; {proof}", outcome.fault, outcome.seed);
+    if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.is_good()) {
+        println!("{verdict}  the log: {}", outcome.log.display());
+    }
+}

@@ -1,0 +1,316 @@
+//! A TCP proxy in front of Redis, in this process: the network as it may be.
+//!
+//! ```text
+//!   gateway ──▶ listener ──▶ tunnel, one task each way ──▶ the target of the moment
+//!                              delay · hold replies · hold a subscriber's · cut · refuse
+//! ```
+//!
+//! A tunnel knows whether it carries a subscriber or calls by the name that gateways give their connections.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::failure::Failure;
+use crate::random::Random;
+
+/// How gateways name the connection that hears.
+const SUBSCRIBER_MARK: &[u8] = b":subscriber";
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// What the network does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Weather {
+    /// To whom new connections go.
+    pub(crate) target: SocketAddr,
+    /// New connections are refused and old ones were cut.
+    pub(crate) is_cut: bool,
+    /// Each chunk waits a random time up to this, in each direction.
+    pub(crate) delay_max: Duration,
+    /// What Redis says stays here.
+    pub(crate) holds_replies: bool,
+    /// What Redis says to subscribers is not even read.
+    pub(crate) holds_subscribers: bool,
+}
+
+/// What it did.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) connections: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) cut: AtomicU64,
+    pub(crate) delayed: AtomicU64,
+    pub(crate) held: AtomicU64,
+    /// Tunnels that Redis ended while a subscriber's bytes were not read.
+    pub(crate) ended_by_redis: AtomicU64,
+    pub(crate) respliced: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) counts: Arc<Counts>,
+    weather: watch::Sender<Weather>,
+    tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
+    /// Ends with the proxy.
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    is_subscriber: AtomicBool,
+    up: Arc<AsyncMutex<OwnedWriteHalf>>,
+    down: Arc<AsyncMutex<OwnedWriteHalf>>,
+    /// The task that reads from Redis, and the one that reads from the gateway.
+    tasks: Mutex<Vec<AbortHandle>>,
+    /// No byte goes up while this is so.
+    is_paused: watch::Sender<bool>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(target: SocketAddr, random: Random) -> Result<Self, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::io("binding a proxy"))?;
+        let address = listener.local_addr().map_err(Failure::io("binding a proxy"))?;
+        let fair = Weather {
+            target,
+            is_cut: false,
+            delay_max: Duration::ZERO,
+            holds_replies: false,
+            holds_subscribers: false,
+        };
+        let (weather, _) = watch::channel(fair);
+        let counts = Arc::<Counts>::default();
+        let tunnels = Arc::<Mutex<Vec<Arc<Tunnel>>>>::default();
+        let mut tasks = JoinSet::new();
+        let gate = Gate { counts: Arc::clone(&counts), weather: weather.clone(), tunnels: Arc::clone(&tunnels) };
+        tasks.spawn(gate.accept(listener, random));
+        Ok(Self { address, counts, weather, tunnels, _tasks: tasks })
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Weather)) {
+        self.weather.send_modify(change);
+    }
+
+    /// Ends every connection, or those of one kind.
+    pub(crate) fn cut(&self, wanted: impl Fn(bool) -> bool) -> usize {
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut: Vec<_> =
+            tunnels.extract_if(.., |tunnel| wanted(tunnel.is_subscriber.load(Ordering::Relaxed))).collect();
+        for tunnel in &cut {
+            tunnel.end();
+        }
+        self.counts.cut.fetch_add(cut.len() as u64, Ordering::Relaxed);
+        cut.len()
+    }
+
+    /// Keeps back what gateways say on their connections for calls.
+    pub(crate) fn pause_calls(&self) {
+        self.calls().iter().for_each(|tunnel| _ = tunnel.is_paused.send_replace(true));
+    }
+
+    /// The connections for calls go on at `target`, unnoticed; subscribers stay where they are.
+    pub(crate) async fn resplice_calls(&self, target: SocketAddr) -> Result<usize, Failure> {
+        let calls = self.calls();
+        for tunnel in &calls {
+            tunnel.resplice(target, self.weather.subscribe()).await.map_err(Failure::io("moving a tunnel"))?;
+            self.counts.respliced.fetch_add(1, Ordering::Relaxed);
+            tunnel.is_paused.send_replace(false);
+        }
+        Ok(calls.len())
+    }
+
+    fn calls(&self) -> Vec<Arc<Tunnel>> {
+        let tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnels.iter().filter(|tunnel| !tunnel.is_subscriber.load(Ordering::Relaxed)).cloned().collect()
+    }
+}
+
+/// The listening side.
+struct Gate {
+    counts: Arc<Counts>,
+    weather: watch::Sender<Weather>,
+    tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
+}
+
+impl Gate {
+    async fn accept(self, listener: TcpListener, mut random: Random) {
+        let mut openings = JoinSet::new();
+        loop {
+            let Ok((client, _)) = listener.accept().await else { continue };
+            while openings.try_join_next().is_some() {}
+            let weather = *self.weather.borrow();
+            if weather.is_cut {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            self.counts.connections.fetch_add(1, Ordering::Relaxed);
+            let (tunnels, counts) = (Arc::clone(&self.tunnels), Arc::clone(&self.counts));
+            openings.spawn(open(client, weather.target, self.weather.subscribe(), tunnels, counts, random.fork()));
+        }
+    }
+}
+
+async fn connect(target: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn open(
+    client: TcpStream,
+    target: SocketAddr,
+    weather: watch::Receiver<Weather>,
+    tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
+    counts: Arc<Counts>,
+    mut random: Random,
+) {
+    let Ok(server) = connect(target).await else { return };
+    let _ = client.set_nodelay(true);
+    let ((client_read, client_write), (server_read, server_write)) = (client.into_split(), server.into_split());
+    let tunnel = Arc::new(Tunnel {
+        is_subscriber: AtomicBool::new(false),
+        up: Arc::new(AsyncMutex::new(server_write)),
+        down: Arc::new(AsyncMutex::new(client_write)),
+        tasks: Mutex::default(),
+        is_paused: watch::channel(false).0,
+    });
+    tunnels.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tunnel));
+    let mut tasks = JoinSet::new();
+    let handle =
+        tasks.spawn(go_down(server_read, Arc::clone(&tunnel), weather.clone(), Arc::clone(&counts), random.fork()));
+    tunnel.keep(handle);
+    let handle = tasks.spawn(go_up(client_read, Arc::clone(&tunnel), weather, counts, random));
+    tunnel.keep(handle);
+    // The first way that ends takes the other along, unless it was moved to another Redis.
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_ok() {
+            break;
+        }
+    }
+    tunnel.end();
+    tunnels.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, &tunnel));
+}
+
+impl Tunnel {
+    fn keep(&self, handle: AbortHandle) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+    }
+
+    fn replace_down(&self, task: &AbortHandle) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        match tasks.first_mut() {
+            Some(down) => std::mem::replace(down, task.clone()).abort(),
+            // It has ended meanwhile.
+            None => task.abort(),
+        }
+    }
+
+    fn end(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        // The halves that write are shut by hand: they live as long as this tunnel is known.
+        for half in [Arc::clone(&self.up), Arc::clone(&self.down)] {
+            tokio::spawn(async move { half.lock().await.shutdown().await });
+        }
+    }
+
+    /// A new way to and from `target` in place of the old one, past the greeting.
+    async fn resplice(self: &Arc<Self>, target: SocketAddr, weather: watch::Receiver<Weather>) -> std::io::Result<()> {
+        let server = connect(target).await?;
+        let (mut read, mut write) = server.into_split();
+        write.write_all(b"HELLO 3\r\nECHO resplice\r\n").await?;
+        let mut greeting = Vec::new();
+        while !greeting.ends_with(b"resplice\r\n") {
+            if read.read_buf(&mut greeting).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let tunnel = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            go_down(read, Arc::clone(&tunnel), weather, Arc::default(), Random::new(0)).await;
+            tunnel.end();
+        });
+        self.replace_down(&task.abort_handle());
+        *self.up.lock().await = write;
+        Ok(())
+    }
+}
+
+/// From the gateway to Redis.
+async fn go_up(
+    mut from: OwnedReadHalf,
+    tunnel: Arc<Tunnel>,
+    mut weather: watch::Receiver<Weather>,
+    counts: Arc<Counts>,
+    mut random: Random,
+) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut paused = tunnel.is_paused.subscribe();
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        if chunk[..length].windows(SUBSCRIBER_MARK.len()).any(|window| window == SUBSCRIBER_MARK) {
+            tunnel.is_subscriber.store(true, Ordering::Relaxed);
+        }
+        delay(&mut weather, &counts, &mut random).await;
+        if paused.wait_for(|paused| !paused).await.is_err() {
+            return;
+        }
+        if tunnel.up.lock().await.write_all(&chunk[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// From Redis to the gateway.
+async fn go_down(
+    mut from: OwnedReadHalf,
+    tunnel: Arc<Tunnel>,
+    mut weather: watch::Receiver<Weather>,
+    counts: Arc<Counts>,
+    mut random: Random,
+) {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let is_held = tunnel.is_subscriber.load(Ordering::Relaxed) && weather.borrow().holds_subscribers;
+        if is_held {
+            counts.held.fetch_add(1, Ordering::Relaxed);
+            if weather.wait_for(|weather| !weather.holds_subscribers).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            read = from.read(&mut chunk) => {
+                let Ok(length @ 1..) = read else {
+                    counts.ended_by_redis.fetch_add(1, Ordering::Relaxed);
+                    return;
+                };
+                delay(&mut weather, &counts, &mut random).await;
+                if weather.borrow().holds_replies {
+                    counts.held.fetch_add(length as u64, Ordering::Relaxed);
+                    if weather.wait_for(|weather| !weather.holds_replies).await.is_err() {
+                        return;
+                    }
+                }
+                if tunnel.down.lock().await.write_all(&chunk[..length]).await.is_err() {
+                    return;
+                }
+            }
+            // Looks at the weather again.
+            changed = weather.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn delay(weather: &mut watch::Receiver<Weather>, counts: &Counts, random: &mut Random) {
+    let delay_max = weather.borrow().delay_max;
+    if !delay_max.is_zero() {
+        counts.delayed.fetch_add(1, Ordering::Relaxed);
+        sleep(random.between(Duration::ZERO, delay_max)).await;
+    }
+}

@@ -1,0 +1,245 @@
+//! Publishers: by a gateway's socket, and by calls straight into Redis. Each says what it was told, word for word.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use history_checker::{Answer, Event, Retry};
+use keyspace::{Function, Keyspace};
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisResult};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use wire::Families;
+
+use crate::client::dial;
+use crate::load;
+use crate::random::Random;
+use crate::recorder::Recorder;
+use crate::redis_server::connect;
+
+/// Between two publishes of one publisher.
+const PACE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(70));
+/// A publisher waits no longer for an answer. Longer than the gateway's own deadline, so that its word is heard.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(2_500);
+const CALL_TIME_MAX: Duration = Duration::from_millis(1_000);
+/// An unknown outcome is tried again so often, under the same id.
+const ATTEMPTS_MAX: u32 = 6;
+const RETRY_PAUSE: Duration = Duration::from_millis(150);
+/// For gateways and for Redis to come back.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+const PADDING_BYTES: usize = 200;
+
+static VALUES: AtomicU64 = AtomicU64::new(0);
+
+/// What publishers of a run share.
+#[derive(Debug)]
+pub(crate) struct Press {
+    pub(crate) recorder: Recorder,
+    pub(crate) gateways: Vec<(String, SocketAddr)>,
+    /// Where the primary is, for publishers that call Redis.
+    pub(crate) redis: SocketAddr,
+    /// Publishers stop behind the message they are at.
+    pub(crate) is_stopped: watch::Receiver<bool>,
+    /// How many have not stopped yet.
+    pub(crate) running: AtomicUsize,
+}
+
+/// One message about to be sent.
+struct Draft {
+    value: String,
+    channel: String,
+    payload: Value,
+}
+
+impl Draft {
+    fn new(channel: String) -> Self {
+        let value = format!("v{}", VALUES.fetch_add(1, Ordering::Relaxed));
+        let payload = json!({"v": value, "padding": "x".repeat(PADDING_BYTES)});
+        Self { value, channel, payload }
+    }
+
+    fn sent(&self, recorder: &Recorder, via: Option<&str>, retry: Retry) {
+        let (value, channel) = (self.value.clone(), self.channel.clone());
+        recorder.record(Event::Publish { value, channel, via: via.map(str::to_owned), retry });
+    }
+
+    fn answered(&self, recorder: &Recorder, answer: Answer) {
+        recorder.record(Event::Answered { value: self.value.clone(), answer });
+    }
+}
+
+/// Publishes through gateways until it is stopped, now this one, now that one.
+pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Random) {
+    let mut line: Option<(String, WebSocketStream<TcpStream>)> = None;
+    while !*press.is_stopped.borrow() {
+        let draft = Draft::new(load::channel(&mut random));
+        let mut retry = Retry::No;
+        for _ in 0..ATTEMPTS_MAX {
+            let (name, socket) = match &mut line {
+                Some(line) => line,
+                None => {
+                    let (name, address) = press.gateways[random.below(press.gateways.len())].clone();
+                    match timeout(ANSWER_TIME_MAX, dial(address, &format!("publisher-{number}"))).await {
+                        Ok(Some(socket)) => line.insert((name, socket)),
+                        _ => {
+                            sleep(RECONNECT_PAUSE).await;
+                            continue;
+                        }
+                    }
+                }
+            };
+            draft.sent(&press.recorder, Some(name), retry);
+            retry = Retry::SameId;
+            let answer = say(socket, &draft).await;
+            let is_known = matches!(&answer, Answer::Frame(frame) if !is_unknown(frame));
+            if !matches!(answer, Answer::Frame(_)) {
+                line = None;
+            }
+            draft.answered(&press.recorder, answer);
+            if is_known {
+                break;
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+        // Another instance now and then.
+        if random.one_in(40) {
+            line = None;
+        }
+        sleep(random.between(PACE.0, PACE.1)).await;
+    }
+    press.running.fetch_sub(1, Ordering::Relaxed);
+}
+
+async fn say(socket: &mut WebSocketStream<TcpStream>, draft: &Draft) -> Answer {
+    let Draft { value, channel, payload } = draft;
+    let frame = json!({"type": "publish", "channel": channel, "event": "note", "payload": payload,
+        "id": value, "correlation_id": value});
+    if let Err(error) = socket.send(Message::text(frame.to_string())).await {
+        return Answer::Nothing(error.to_string());
+    }
+    let hear = async {
+        while let Some(message) = socket.next().await {
+            match message {
+                Ok(Message::Text(text)) if is_about(text.as_str(), value) => {
+                    return Answer::Frame(text.as_str().to_owned());
+                }
+                Ok(Message::Close(frame)) => return Answer::Nothing(format!("closed: {frame:?}")),
+                Ok(_) => {}
+                Err(error) => return Answer::Nothing(error.to_string()),
+            }
+        }
+        Answer::Nothing("the connection ended".into())
+    };
+    timeout(ANSWER_TIME_MAX, hear).await.unwrap_or_else(|_| Answer::Nothing("no answer in time".into()))
+}
+
+fn is_about(text: &str, value: &str) -> bool {
+    let Ok(frame) = serde_json::from_str::<Value>(text) else { return false };
+    frame["correlation_id"] == value && (frame["type"] == "ack" || frame["type"] == "error")
+}
+
+fn is_unknown(frame: &str) -> bool {
+    serde_json::from_str::<Value>(frame).is_ok_and(|frame| frame["payload"]["code"] == "unknown")
+}
+
+/// Calls Redis until it is stopped: with an id, which it repeats, or without, once.
+pub(crate) async fn by_call(press: Arc<Press>, mut random: Random) {
+    let mut caller = Caller::new(press.redis);
+    while !*press.is_stopped.borrow() {
+        let draft = Draft::new(load::channel(&mut random));
+        let has_id = random.one_in(2);
+        let mut retry = Retry::No;
+        for _ in 0..ATTEMPTS_MAX {
+            draft.sent(&press.recorder, None, retry);
+            retry = Retry::SameId;
+            let answer = caller.publish(&draft, has_id).await;
+            let is_known = !matches!(answer, Answer::Nothing(_));
+            draft.answered(&press.recorder, answer);
+            if is_known || !has_id {
+                break;
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+        sleep(random.between(PACE.0, PACE.1)).await;
+    }
+    press.running.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Publishes one message for certain: tries new ones until one is acknowledged. False if none is in time.
+pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, scope: &str, deadline: Duration) -> bool {
+    let mut caller = Caller::new(redis);
+    let attempts = async {
+        loop {
+            let mut draft = Draft::new(load::sentinel_channel(scope));
+            draft.payload["sentinel"] = Value::Bool(true);
+            draft.sent(recorder, None, Retry::No);
+            let answer = caller.publish(&draft, false).await;
+            let is_stored = matches!(answer, Answer::Reply(_));
+            draft.answered(recorder, answer);
+            if is_stored {
+                return;
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    };
+    timeout(deadline, attempts).await.is_ok()
+}
+
+/// Calls the functions, as a backend in any language does.
+struct Caller {
+    redis: SocketAddr,
+    keyspace: Keyspace,
+    families: Families,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Caller {
+    fn new(redis: SocketAddr) -> Self {
+        Self { redis, keyspace: Keyspace::default(), families: Families::default(), connection: None }
+    }
+
+    async fn publish(&mut self, draft: &Draft, has_id: bool) -> Answer {
+        match self.call(draft, has_id).await {
+            Ok(position) => Answer::Reply(position),
+            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                Answer::Error(error.to_string())
+            }
+            Err(error) => {
+                self.connection = None;
+                sleep(RECONNECT_PAUSE).await;
+                Answer::Nothing(error.to_string())
+            }
+        }
+    }
+
+    async fn call(&mut self, draft: &Draft, has_id: bool) -> RedisResult<String> {
+        if self.connection.is_none() {
+            self.connection = Some(connect(self.redis, CALL_TIME_MAX).await?);
+        }
+        let (scope, topic) = self.scope(&draft.channel);
+        let message = json!({"type": "note", "payload": draft.payload}).to_string();
+        let function = if has_id { Function::PUBLISH_ONCE } else { Function::PUBLISH };
+        let mut command = redis::cmd(function.command());
+        command.arg(function.name).arg(function.keys).arg(self.keyspace.stream(&scope)).arg(self.keyspace.meta(&scope));
+        let connection = self.connection.as_mut().expect("set above");
+        if !has_id {
+            return command.arg(topic).arg(message).query_async(connection).await;
+        }
+        command.arg(&self.keyspace.ids(&scope)).arg(topic).arg(message).arg(&draft.value);
+        command.query_async::<(String, u64)>(connection).await.map(|(position, _)| position)
+    }
+
+    fn scope<'c>(&self, channel: &'c str) -> (wire::Scope, &'c str) {
+        let text = load::SCOPES.into_iter().find(|scope| channel.starts_with(&format!("{scope}:")));
+        let text = text.expect("channels are made of scopes");
+        let scope = self.families.parse_scope(&format!("default/{text}")).expect("it is one of ours");
+        (scope, &channel[text.len() + 1..])
+    }
+}

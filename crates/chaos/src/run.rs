@@ -1,0 +1,247 @@
+//! One run: steady, broken, mended, quiet, judged.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use history_checker::{Event, Kind, Verdict};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::client::{Client, Crowd, Manner};
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::fault::Fault;
+use crate::load;
+use crate::publisher::{self, Press};
+use crate::random::Random;
+use crate::recorder::Recorder;
+
+const STEADY: Duration = Duration::from_millis(1_200);
+/// For everything to come back while publishers go on.
+const AFTERMATH: Duration = Duration::from_millis(2_500);
+const READY_TIME_MAX: Duration = Duration::from_secs(20);
+/// Longer than the longest wait of a gateway between two attempts (5 s), and its deadlines.
+const QUIET_TIME_MAX: Duration = Duration::from_secs(25);
+const SENTINEL_TIME_MAX: Duration = Duration::from_secs(15);
+const SETTLE: Duration = Duration::from_millis(300);
+const POLL: Duration = Duration::from_millis(20);
+/// A run that judged less shows nothing.
+const DELIVERIES_MIN: u64 = 500;
+
+/// What every run needs to know.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) gateway: PathBuf,
+    pub(crate) checker: PathBuf,
+    /// Below which each run has a directory.
+    pub(crate) directory: PathBuf,
+    /// How much longer than usual publishers go on after the fault.
+    pub(crate) longer: Duration,
+    /// No client lives on one instance: some instances hear nothing of some scopes.
+    pub(crate) scattered: bool,
+}
+
+/// What came of a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcome {
+    pub(crate) fault: String,
+    pub(crate) seed: u64,
+    /// The fault was there: what shows it. Otherwise why there was no run.
+    pub(crate) proof: Result<String, String>,
+    /// This machine does not let us inject it.
+    pub(crate) is_impossible: bool,
+    pub(crate) loses: bool,
+    pub(crate) log: PathBuf,
+    pub(crate) verdict: Option<Verdict>,
+}
+
+impl Outcome {
+    pub(crate) fn is_good(&self) -> bool {
+        self.proof.is_ok()
+            && self.verdict.as_ref().is_some_and(|v| v.is_clean() && v.tally.deliveries >= DELIVERIES_MIN)
+    }
+}
+
+impl Outcome {
+    /// The first of these kinds that was found, in a run whose fault was there and whose log is whole.
+    pub(crate) fn shows(&self, kinds: &[String]) -> Option<Kind> {
+        let verdict = self.verdict.as_ref().filter(|verdict| self.proof.is_ok() && verdict.incomplete.is_empty())?;
+        verdict.counts.keys().copied().find(|kind| kinds.contains(&kind.to_string()))
+    }
+}
+
+/// Runs this fault once.
+pub(crate) async fn run(bench: &Bench, fault: Fault, seed: u64) -> Outcome {
+    let directory = bench.directory.join(format!("{}-{seed}", fault.name()));
+    let log = directory.join("history.jsonl");
+    let made = make(bench, fault, seed, &directory, &log).await;
+    let mut outcome = Outcome {
+        fault: fault.name(),
+        seed,
+        proof: Ok(String::new()),
+        is_impossible: false,
+        loses: fault.loses(),
+        log: log.clone(),
+        verdict: None,
+    };
+    match made.and_then(|proof| Ok((proof, judge(&bench.checker, &log)?))) {
+        Ok((proof, verdict)) => (outcome.proof, outcome.verdict) = (Ok(proof), Some(verdict)),
+        Err(failure) => {
+            outcome.is_impossible = matches!(failure, Failure::Impossible(_));
+            outcome.proof = Err(failure.to_string());
+        }
+    }
+    if outcome.is_good() {
+        // Clean logs are large and tell nothing.
+        let _ = std::fs::remove_dir_all(&directory);
+    }
+    outcome
+}
+
+async fn make(bench: &Bench, fault: Fault, seed: u64, directory: &Path, log: &Path) -> Result<String, Failure> {
+    let _ = std::fs::remove_dir_all(directory);
+    std::fs::create_dir_all(directory).map_err(Failure::io(directory.display().to_string()))?;
+    let mut random = Random::new(seed);
+    let recorder = Recorder::create(log)?;
+    recorder.record(Event::Run {
+        fault: fault.name(),
+        loses: fault.loses(),
+        keyless: vec![load::KEYLESS.into()],
+        no_history: Vec::new(),
+        local: fault.local().iter().map(ToString::to_string).collect(),
+    });
+    let mut cluster = Cluster::start(fault, &bench.gateway, directory, random.fork()).await?;
+    let mut stage = Stage::enter(&cluster, bench.scattered, recorder.clone(), &mut random);
+    stage.until_all_stand().await?;
+    stage.publish(&mut random);
+    stage.is_calm.send_replace(false);
+    sleep(STEADY).await;
+    recorder.record(Event::FaultBegan);
+    let proof = fault.inject(&mut cluster).await?;
+    recorder.record(Event::FaultEnded { proof: proof.clone() });
+    sleep(AFTERMATH + bench.longer).await;
+    stage.quiesce(&cluster).await;
+    recorder.record(Event::Quiesced);
+    stage.send_sentinels(&cluster).await;
+    recorder.end()?;
+    Ok(proof)
+}
+
+/// Clients and publishers; they end when this is dropped.
+struct Stage {
+    recorder: Recorder,
+    crowd: Arc<Crowd>,
+    press: Arc<Press>,
+    is_calm: watch::Sender<bool>,
+    is_stopped: watch::Sender<bool>,
+    /// Subscriptions of all clients.
+    subscriptions: usize,
+    tasks: JoinSet<()>,
+}
+
+impl Stage {
+    /// Clients connect; nobody leaves and nobody publishes yet.
+    fn enter(cluster: &Cluster, scattered: bool, recorder: Recorder, random: &mut Random) -> Self {
+        let gateways: Vec<_> = cluster.gateways.iter().map(|gateway| (gateway.name.clone(), gateway.address)).collect();
+        let count = gateways.len();
+        let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
+        let crowd = Arc::new(Crowd {
+            recorder: recorder.clone(),
+            gateways: gateways.clone(),
+            is_calm: calm,
+            standing: AtomicUsize::new(0),
+            sentinels: AtomicUsize::new(0),
+        });
+        let press = Arc::new(Press {
+            recorder: recorder.clone(),
+            gateways,
+            redis: cluster.calls.address,
+            is_stopped: stopped,
+            running: AtomicUsize::new(0),
+        });
+        let (mut tasks, mut subscriptions) = (JoinSet::new(), 0);
+        // What Redis has lost is known to those instances alone that had heard it: see docs/redis.md.
+        let residents = (0..count).filter(|_| !scattered).map(|home| (Manner::Lives(home), load::all_patterns()));
+        let guests = (0..load::CLIENTS).map(|number| {
+            let manner = [Manner::Stays, Manner::Roams, Manner::Stays, Manner::Roams, Manner::Forgets][number % 5];
+            (manner, load::patterns(number))
+        });
+        for (number, (manner, patterns)) in residents.chain(guests).enumerate() {
+            subscriptions += patterns.len();
+            let client = Client::new(format!("client-{number}"), manner, patterns, Arc::clone(&crowd), random.fork());
+            tasks.spawn(client.run());
+        }
+        Self { recorder, crowd, press, is_calm, is_stopped, subscriptions, tasks }
+    }
+
+    fn all_stand(&self) -> bool {
+        self.crowd.standing.load(Ordering::Relaxed) == self.subscriptions
+    }
+
+    async fn until_all_stand(&self) -> Result<(), Failure> {
+        if wait(READY_TIME_MAX, || self.all_stand()).await {
+            return Ok(());
+        }
+        Err(Failure::Late("every client has its subscriptions".into()))
+    }
+
+    fn publish(&mut self, random: &mut Random) {
+        let count = load::GATEWAY_PUBLISHERS + load::REDIS_PUBLISHERS;
+        self.press.running.store(count, Ordering::Relaxed);
+        for number in 0..load::GATEWAY_PUBLISHERS {
+            self.tasks.spawn(publisher::by_gateway(number, Arc::clone(&self.press), random.fork()));
+        }
+        for _ in 0..load::REDIS_PUBLISHERS {
+            self.tasks.spawn(publisher::by_call(Arc::clone(&self.press), random.fork()));
+        }
+    }
+
+    /// Everybody comes back and has time to. Whether they did is for the checker to say.
+    async fn quiesce(&self, cluster: &Cluster) {
+        self.is_calm.send_replace(true);
+        self.is_stopped.send_replace(true);
+        wait(QUIET_TIME_MAX, || self.press.running.load(Ordering::Relaxed) == 0).await;
+        let connected = || cluster.gateways.iter().all(crate::gateway::Gateway::is_connected);
+        wait(QUIET_TIME_MAX, || self.all_stand() && connected()).await;
+        sleep(SETTLE).await;
+    }
+
+    async fn send_sentinels(&self, cluster: &Cluster) {
+        for scope in load::SCOPES {
+            publisher::sentinel(&self.recorder, cluster.calls.address, scope, SENTINEL_TIME_MAX).await;
+        }
+        wait(SENTINEL_TIME_MAX, || self.crowd.sentinels.load(Ordering::Relaxed) >= self.subscriptions).await;
+        sleep(SETTLE).await;
+    }
+}
+
+/// Polls until it is so; false if it took too long.
+async fn wait(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + at_most;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        sleep(POLL).await;
+    }
+    true
+}
+
+/// Lets the checker judge the log, as a process of its own.
+fn judge(checker: &Path, log: &Path) -> Result<Verdict, Failure> {
+    let output = Command::new(checker).arg("--json").arg(log).output();
+    let output = output.map_err(Failure::io(format!("starting {}", checker.display())))?;
+    let verdict: Verdict = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::Checker(format!("{error}; it said {}", String::from_utf8_lossy(&output.stderr))))?;
+    // The exit code and the text are two ways to say one thing.
+    if output.status.success() == verdict.is_clean() {
+        Ok(verdict)
+    } else {
+        Err(Failure::Checker(format!("{} and its verdict differ", output.status)))
+    }
+}

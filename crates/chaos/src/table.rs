@@ -1,0 +1,130 @@
+//! What all runs together showed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::run::Outcome;
+
+#[derive(Debug, Default)]
+struct Row {
+    runs: u64,
+    unproven: u64,
+    not_injected: u64,
+    messages: u64,
+    deliveries: u64,
+    resumed: u64,
+    silent: u64,
+    false_gaps: u64,
+    gaps: u64,
+    incomplete: u64,
+    recovery_us: Vec<u64>,
+}
+
+/// The table, one row for each fault and one for all.
+pub(crate) fn table(outcomes: &[Outcome]) -> String {
+    let mut rows: BTreeMap<(bool, &str), Row> = BTreeMap::new();
+    let mut all = Row::default();
+    for outcome in outcomes {
+        rows.entry((outcome.loses, &outcome.fault)).or_default().add(outcome);
+        all.add(outcome);
+    }
+    let mut text = String::from(
+        "fault             loses runs messages deliveries resumed silent false gaps  gaps/M   recovery p50    p99    max ms\n",
+    );
+    for ((loses, fault), row) in rows.iter_mut() {
+        row.write(fault, if *loses { "yes" } else { "no" }, &mut text);
+    }
+    all.write("all", "", &mut text);
+    // Runs that showed nothing bound nothing.
+    let judged = all.runs - all.unproven - all.not_injected - all.incomplete;
+    if judged > 0 {
+        let bound = 300.0 / judged as f64;
+        let _ = writeln!(
+            text,
+            "no silent anomaly in n runs bounds their share by 3/n (95 %): {bound:.1} % here, if the count above is 0"
+        );
+    }
+    for outcome in outcomes.iter().filter(|outcome| outcome.is_impossible) {
+        let _ =
+            writeln!(text, "NOT INJECTED: {}: {}", outcome.fault, outcome.proof.as_ref().err().map_or("", |why| why));
+    }
+    text
+}
+
+impl Row {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.not_injected += u64::from(outcome.is_impossible);
+        self.unproven += u64::from(outcome.proof.is_err() && !outcome.is_impossible);
+        let Some(verdict) = &outcome.verdict else { return };
+        self.messages += verdict.tally.messages;
+        self.deliveries += verdict.tally.deliveries;
+        self.resumed += verdict.tally.resumed;
+        self.silent += verdict.silent();
+        self.false_gaps += verdict.counts.iter().filter(|(kind, _)| !kind.is_silent()).map(|(_, n)| n).sum::<u64>();
+        self.gaps += verdict.tally.gaps.values().sum::<u64>();
+        self.incomplete += u64::from(!verdict.incomplete.is_empty());
+        self.recovery_us.extend(&verdict.recovery_us);
+    }
+
+    fn write(&mut self, fault: &str, loses: &str, text: &mut String) {
+        self.recovery_us.sort_unstable();
+        let ms = |share: f64| {
+            let last = self.recovery_us.len().saturating_sub(1);
+            self.recovery_us.get((last as f64 * share).round() as usize).map_or(0, |us| us / 1_000)
+        };
+        let per_million = self.gaps * 1_000_000 / self.deliveries.max(1);
+        let Self { runs, messages, deliveries, resumed, silent, false_gaps, .. } = self;
+        let _ = write!(
+            text,
+            "{fault:<17} {loses:<5} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {silent:>6} {false_gaps:>10} {per_million:>7}          {:>6} {:>6} {:>6}",
+            ms(0.5),
+            ms(0.99),
+            ms(1.0)
+        );
+        for (count, what) in
+            [(self.unproven, "NOT PROVEN"), (self.not_injected, "not injected"), (self.incomplete, "INCOMPLETE")]
+        {
+            if count > 0 {
+                let _ = write!(text, "  {count} {what}");
+            }
+        }
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use history_checker::{Checker, Verdict};
+
+    use super::*;
+
+    fn outcome(proof: Result<&str, &str>, is_impossible: bool, verdict: Option<Verdict>) -> Outcome {
+        Outcome {
+            fault: "cut".into(),
+            seed: 1,
+            proof: proof.map(str::to_owned).map_err(str::to_owned),
+            is_impossible,
+            loses: false,
+            log: PathBuf::new(),
+            verdict,
+        }
+    }
+
+    #[test]
+    fn a_run_that_shows_nothing_is_not_good_and_is_told_of() {
+        // An empty log proves nothing, and a clean verdict over nothing does not either.
+        let empty = outcome(Ok("x"), false, Some(Checker::new().conclude()));
+        let idle = outcome(Ok("x"), false, Some(Verdict::default()));
+        let unproven = outcome(Err("nobody saw it"), false, None);
+        let impossible = outcome(Err("no nft"), true, None);
+        let all = [empty, idle, unproven, impossible];
+        assert!(all.iter().all(|outcome| !outcome.is_good()));
+        let text = table(&all);
+        assert!(text.contains("1 NOT PROVEN  1 not injected  1 INCOMPLETE"), "{text}");
+        assert!(text.contains("NOT INJECTED: cut: no nft"), "{text}");
+        assert!(text.contains("300.0 % here"), "one of four bounds anything: {text}");
+    }
+}

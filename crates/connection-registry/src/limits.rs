@@ -1,0 +1,89 @@
+//! How many connections a user or a tenant may have over the whole fleet, and what becomes of one too many.
+
+use wire::{SessionId, TenantId, UserId};
+
+/// Limits that only the store can keep, because connections are spread over instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Of one user; 0 for any number. The owner's default is 10.
+    pub per_user_max: u32,
+    /// Of one tenant; 0 for any number.
+    pub per_tenant_max: u32,
+    /// What becomes of a user's connection beyond that. A tenant's is always refused.
+    pub on_excess: OnExcess,
+}
+
+/// Who goes when a user has one connection too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExcess {
+    /// The new one.
+    Reject,
+    /// The oldest.
+    CloseOldest,
+}
+
+/// A session of this instance that the store wants closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Which.
+    pub session: SessionId,
+    /// Why.
+    pub why: Why,
+}
+
+/// What the store wants closed: [`Closing`]s, once the directory has said which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// One session.
+    Session(Closing),
+    /// All connections of a user on this instance.
+    User(TenantId, UserId, Why),
+}
+
+/// Why a session is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its user or tenant has as many connections as it may.
+    TooMany,
+    /// Its owner has connected elsewhere: with the same session, or with one more than it may have.
+    Replaced,
+    /// An operator said so.
+    Kicked,
+}
+
+/// What the store answers to a beat and to changed rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// How many rows this instance has there.
+    pub rows: usize,
+    /// Who is to be closed here.
+    pub closing: Vec<Order>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { per_user_max: 10, per_tenant_max: 0, on_excess: OnExcess::Reject }
+    }
+}
+
+impl OnExcess {
+    /// As the store's function takes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::CloseOldest => "close_oldest",
+        }
+    }
+}
+
+impl Why {
+    /// Reads what the store's functions write.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "limit" => Some(Self::TooMany),
+            "replaced" => Some(Self::Replaced),
+            "kicked" => Some(Self::Kicked),
+            _ => None,
+        }
+    }
+}

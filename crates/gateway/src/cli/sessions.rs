@@ -1,0 +1,59 @@
+//! `tidegate who` and `tidegate kick`: the fleet's directory, from the shell.
+
+use connection_registry::{Connected, RedisStore, RedisStoreConfig, StoreError, Timings};
+use keyspace::Keyspace;
+use tidegate_gateway::config::{PublishConfig, RawConfig};
+use wire::{SessionId, TenantId, UserId};
+
+use super::{Exit, KickArgs, SessionArgs, flag_setting};
+
+pub(crate) fn who(args: SessionArgs) -> Exit {
+    ask(args, async |store, tenant, user| store.who(tenant, user).await)
+}
+
+pub(crate) fn kick(args: KickArgs) -> Exit {
+    let session = args.session;
+    ask(args.of, async |store, tenant, user| store.kick(tenant, user, session).await)
+}
+
+/// Asks the directory about one user and prints what it says, a connection a line.
+fn ask(
+    args: SessionArgs,
+    question: impl AsyncFnOnce(&RedisStore, &TenantId, &UserId) -> Result<Vec<Connected>, StoreError>,
+) -> Exit {
+    let SessionArgs { user, tenant, redis_url, config } = args;
+    let mut raw = RawConfig::gather(config.sources([flag_setting("--redis-url", "redis.url", redis_url)]));
+    let config = match PublishConfig::check(&mut raw) {
+        Ok(config) => config,
+        Err(problems) => return Exit::Usage.because(problems),
+    };
+    let store = RedisStore::new(RedisStoreConfig {
+        target: config.redis.target.clone(),
+        connections_max: 1,
+        keyspace: Keyspace::new(config.redis.prefix.clone()),
+        library: config.policies.library(),
+        timings: Timings::default(),
+        limits: config.connections,
+    });
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::Failure.because(error),
+    };
+    match runtime.block_on(question(&store, &tenant, &user)) {
+        Ok(mut found) if !found.is_empty() => {
+            found.sort_by_key(|seat| seat.since.0);
+            for Connected { instance, session, since } in found {
+                println!("{since} {session} {instance}");
+            }
+            Exit::Ok
+        }
+        Ok(_) => Exit::Failure.because(format_args!("{user} of tenant {tenant} is not connected")),
+        Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
+        Err(error) => Exit::Unavailable.because(error),
+    }
+}
+
+/// A session id as `welcome` and `tidegate who` show it.
+pub(crate) fn parse_session(text: &str) -> Result<SessionId, &'static str> {
+    SessionId::parse(text).ok_or("a session id is 32 hexadecimal digits, as `tidegate who` prints it")
+}

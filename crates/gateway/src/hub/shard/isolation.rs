@@ -1,0 +1,68 @@
+//! PURE. What members are told of a time without the broker.
+
+use wire::GapReason;
+
+use super::*;
+
+impl Shard {
+    /// The broker is lost, or back: everybody is told.
+    pub(crate) fn degraded(&mut self, degraded: bool) {
+        self.is_degraded = degraded;
+        let frame = ServerFrame::Degraded { degraded }.encode();
+        let is_open = |connection: &Connection| connection.session.identity().is_some();
+        let slots: Vec<Slot> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_open(connection))
+            .map(|(slot, _)| slot as Slot)
+            .collect();
+        for slot in slots {
+            self.reply(slot, frame.clone());
+        }
+    }
+
+    /// Messages of a scope have travelled within this instance alone, and the broker is back: everybody who holds the
+    /// scope is told, also who still catches up.
+    ///
+    /// Those messages stand behind what was delivered last and before what comes next. So the gap begins and ends where
+    /// the subscription stands: it leaves nothing out, and what the broker has follows.
+    pub(crate) fn isolated(&mut self, scope: &Scope) {
+        let Some(members) = self.scopes.get(scope) else { return };
+        let (lane, top) = (self.rules.lane(scope), members.top);
+        let joins = members.joining().filter_map(|joiner| self.joins.get(&joiner));
+        let mut asked: Vec<(Slot, &Wanted)> = joins
+            .filter(|join| join.announced != Announced::Nothing)
+            .flat_map(|join| join.wanted.iter().map(|wanted| (join.slot, wanted)))
+            .collect();
+        asked.sort_unstable_by_key(|(slot, _)| *slot);
+        let mut slots: Vec<Slot> = members.all().chain(asked.iter().map(|(slot, _)| *slot)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let mut frames = Vec::new();
+        for slot in slots {
+            let own = &asked[asked.partition_point(|(other, _)| *other < slot)..];
+            let own = || own.iter().take_while(|(other, _)| *other == slot).map(|(_, wanted)| wanted);
+            let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
+            for Subscription { pattern, live, .. } in subscriptions.filter(|s| s.pattern.scope == *scope) {
+                let stands = match live {
+                    true => Some(Some(top)),
+                    false => own().find(|wanted| wanted.filter == pattern.filter).map(|wanted| wanted.after),
+                };
+                frames.extend(stands.map(|stands| (slot, stands, isolated_frame(&pattern.to_string(), stands))));
+            }
+        }
+        for (slot, stands, frame) in frames {
+            self.give_newest(slot);
+            self.counters.gaps.add(1);
+            // First: making room for it must not let go of what stands before it.
+            self.raise_floor(slot, scope, stands.unwrap_or_default());
+            self.queue(slot, lane, frame);
+        }
+    }
+}
+
+/// Not certain: whoever was here the whole time has heard everything, only not what everybody else has.
+fn isolated_frame(channel: &str, stands: Option<Position>) -> Encoded {
+    let reason = GapReason::Isolated;
+    ServerFrame::Gap { channel, after: stands, upto: stands, reason, certain: false }.encode()
+}

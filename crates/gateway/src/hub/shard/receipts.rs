@@ -1,0 +1,41 @@
+//! PURE. Receipts: how far clients say they have got. None is taken for what was not sent.
+
+use records::Receipt;
+
+use super::*;
+use crate::session::ReceiptRequest;
+
+impl Shard {
+    pub(super) fn receipt(&mut self, slot: Slot, request: ReceiptRequest) {
+        let ReceiptRequest { receipt, channel, correlation_id } = request;
+        let id = correlation_id.as_deref();
+        if self.sent_upto(slot, &receipt.scope).is_none_or(|sent| receipt.position > sent) {
+            let message = "this position has not been sent yet, or was never handed out";
+            self.counters.errors.add(1);
+            let Effect::Refuse(frame) = refuse(ErrorCode::InvalidPosition, message, Some(&channel), id) else { return };
+            return self.queue(slot, Lane::CONTROL, frame);
+        }
+        if id.is_some() {
+            let frame = ServerFrame::Receipt { channel: &channel, position: receipt.position, correlation_id: id };
+            self.queue(slot, Lane::CONTROL, frame.encode());
+        }
+        self.receipts.push(receipt);
+    }
+
+    /// How far this client has been sent a scope: with a live subscription as far as the scope has come, else as far as
+    /// its catching up has.
+    fn sent_upto(&self, slot: Slot, scope: &Scope) -> Option<Position> {
+        let subscriptions = &self.connections[slot as usize].session.subscriptions;
+        let members = self.scopes.get(scope)?;
+        if subscriptions.iter().any(|s| s.live && s.pattern.scope == *scope) {
+            return Some(members.top);
+        }
+        let joins = members.joining().filter_map(|joiner| self.joins.get(&joiner));
+        joins.filter(|join| join.slot == slot).flat_map(|join| &join.wanted).filter_map(|wanted| wanted.after).max()
+    }
+
+    /// What clients have acknowledged since the last call.
+    pub(crate) fn take_receipts(&mut self) -> Vec<Receipt> {
+        std::mem::take(&mut self.receipts)
+    }
+}

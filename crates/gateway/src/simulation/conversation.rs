@@ -1,0 +1,237 @@
+//! What clients do: connect, say what they want, read or do not read, and come back.
+
+use serde_json::{Value, json};
+use wire::{Position, Scope};
+
+use super::client::{Asked, Frame, Socket, take_frame};
+use super::schedule::{Happening, Pipe, Wire};
+use super::tally::{Fault, Race};
+use super::world::{TOPICS, World};
+
+impl World {
+    /// A client connects to some instance and says all it wants in one frame.
+    pub(super) fn connect(&mut self, index: usize) {
+        let instance = self.random.index(self.instances.len());
+        let life = self.instances[instance].life;
+        let wire = Wire { client: index, number: self.next_number() };
+        let since_ms = self.schedule.now_ms();
+        let client = &mut self.clients[index];
+        client.is_connecting = false;
+        if client.socket.is_some() {
+            return;
+        }
+        client.socket = Some(Socket {
+            wire,
+            life,
+            seat: None,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            unread: 0,
+            waiting: None,
+            rest: Vec::new(),
+            since_ms,
+            locals: Default::default(),
+        });
+        self.send(index, |wire, _| Happening::Opened(life, wire), "");
+        let id = self.clients[index].next_id();
+        let wanted: Vec<_> = self.clients[index].wanted.clone().into_iter().collect();
+        let mut channels = Vec::new();
+        for (channel, given) in wanted {
+            let (given, forged) = self.forge(index, given);
+            channels.push(match given {
+                Some(given) => json!({"channel": channel, "position": given.to_string()}),
+                None => json!({"channel": channel}),
+            });
+            self.clients[index].asked.push(Asked { id: id.clone(), channel, given, forged });
+        }
+        self.clients[index].forges = false;
+        self.say(index, &json!({"type": "hello", "payload": {"channels": channels}, "correlation_id": id}));
+        let delay_ms = self.random.within(30, 300);
+        self.schedule.after(delay_ms, Happening::Act(index));
+    }
+
+    /// What it gives as its position: what it saw last, or what nobody gave it.
+    fn forge(&mut self, index: usize, given: Option<Position>) -> (Option<Position>, bool) {
+        if !self.clients[index].forges {
+            return (given, false);
+        }
+        let Position { generation, offset } = given.unwrap_or(Position::new(7, 7));
+        let forged = match self.random.below(4) {
+            0 => Position::new(generation, offset + 1_000_000),
+            1 => Position::new(generation + 1, offset),
+            2 => Position::new(generation.saturating_sub(70_000), offset),
+            _ => Position::new(u64::MAX, u64::MAX),
+        };
+        (Some(forged), true)
+    }
+
+    fn send(&mut self, index: usize, what: impl FnOnce(Wire, String) -> Happening, text: &str) {
+        let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.within(1, 15));
+        let Some(socket) = &mut self.clients[index].socket else { return };
+        let at_ms = socket.up.through(now_ms, delay_ms);
+        let what = what(socket.wire, text.to_owned());
+        self.schedule.at(at_ms, what);
+    }
+
+    pub(super) fn say(&mut self, index: usize, frame: &Value) {
+        self.note(|| format!("client {index} says {frame}"));
+        self.send(index, Happening::Says, &frame.to_string());
+    }
+
+    /// What a client does of its own accord.
+    pub(super) fn act(&mut self, index: usize) {
+        if self.clients[index].socket.is_none() || self.is_quiet {
+            return;
+        }
+        let delay_ms = self.random.within(30, 400);
+        self.schedule.after(delay_ms, Happening::Act(index));
+        match self.random.below(10) {
+            0..5 => self.publish_as(index),
+            5 => drop(self.unsubscribe_one(index)),
+            6 | 7 => self.subscribe_one(index),
+            _ => {}
+        }
+    }
+
+    fn publish_as(&mut self, index: usize) {
+        let mut names = vec!["collection:1", "collection:2", "system", "note:1"];
+        let own = format!("user:{}", self.clients[index].user);
+        names.push(&own);
+        let topic = *self.random.pick(TOPICS);
+        let name = *self.random.pick(&names);
+        let is_hushed = |(scope, _): &(Scope, u64)| scope.name() == name;
+        if self.hushed.as_ref().is_some_and(is_hushed) {
+            return;
+        }
+        let channel = if topic.is_empty() { name.to_owned() } else { format!("{name}:{topic}") };
+        let (number, _) = self.next_message();
+        self.say_publish(index, number, &channel);
+    }
+
+    pub(super) fn say_publish(&mut self, index: usize, number: u64, channel: &str) {
+        let (id, name) = (format!("p{number}"), format!("m{number}"));
+        let frame = json!({
+            "type": "publish", "channel": channel, "event": "m", "payload": number, "id": name, "correlation_id": id,
+        });
+        self.say(index, &frame);
+    }
+
+    pub(super) fn unsubscribe_one(&mut self, index: usize) -> Option<String> {
+        let held: Vec<_> = self.clients[index].wanted.keys().cloned().collect();
+        if held.is_empty() {
+            return None;
+        }
+        let channel = self.random.pick(&held).clone();
+        self.clients[index].wanted.remove(&channel);
+        let id = self.clients[index].next_id();
+        self.say(index, &json!({"type": "unsubscribe", "channel": channel, "correlation_id": id}));
+        Some(channel)
+    }
+
+    fn subscribe_one(&mut self, index: usize) {
+        let channels = ["collection:1:*", "collection:2:ops", "collection:1", "system:*", "note:1:*", "collection:2:*"];
+        let channel = *self.random.pick(&channels);
+        let wanted = &self.clients[index].wanted;
+        let is_alone = || !wanted.keys().any(|other| self.is_one_scope(other, channel));
+        if !wanted.contains_key(channel) && is_alone() {
+            self.subscribe(index, channel.to_owned(), None);
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, index: usize, channel: String, given: Option<Position>) {
+        let client = &mut self.clients[index];
+        client.wanted.insert(channel.clone(), given);
+        let id = client.next_id();
+        client.asked.push(Asked { id: id.clone(), channel: channel.clone(), given, forged: false });
+        let mut frame = json!({"type": "subscribe", "channel": channel, "correlation_id": id});
+        if let Some(given) = given {
+            frame["position"] = given.to_string().into();
+        }
+        self.say(index, &frame);
+    }
+
+    /// Bytes reach a client.
+    pub(super) fn reads(&mut self, wire: Wire, bytes: Vec<u8>) {
+        let client = &mut self.clients[wire.client];
+        let Some(socket) = client.socket.as_mut().filter(|socket| socket.wire == wire) else { return };
+        if let Some(waiting) = &mut socket.waiting {
+            return waiting.extend(bytes);
+        }
+        let was_full = socket.room(1) == 0;
+        socket.unread -= bytes.len();
+        socket.rest.extend(bytes);
+        if was_full || socket.seat.is_some() {
+            let delay_ms = self.random.below(6);
+            self.schedule.after(delay_ms, Happening::Writable(wire));
+        }
+        loop {
+            let Some(socket) = self.clients[wire.client].socket.as_mut().filter(|s| s.wire == wire) else { return };
+            let outcome = match take_frame(&mut socket.rest) {
+                Ok(None) => return,
+                Ok(Some(Frame::Ping)) => {
+                    self.send(wire.client, |wire, _| Happening::Pongs(wire), "");
+                    continue;
+                }
+                Ok(Some(Frame::Close)) => return self.lose_connection(wire.client, 5),
+                Ok(Some(Frame::Text(frame))) => self.frame(wire.client, &frame),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                return self.fail(format!("client {}: {error}", wire.client));
+            }
+        }
+    }
+
+    /// A stalled client goes on reading.
+    pub(super) fn resume_reading(&mut self, wire: Wire) {
+        let client = &mut self.clients[wire.client];
+        let Some(socket) = client.socket.as_mut().filter(|socket| socket.wire == wire) else { return };
+        if let Some(waiting) = socket.waiting.take() {
+            self.reads(wire, waiting);
+        }
+    }
+
+    pub(super) fn end_seen_by_client(&mut self, wire: Wire) {
+        if self.clients[wire.client].is_on(wire) {
+            self.lose_connection(wire.client, 5);
+        }
+    }
+
+    /// The connection is gone; the instance notices sooner or later, and the client comes back.
+    pub(super) fn lose_connection(&mut self, index: usize, noticed_ms: u64) {
+        self.note_resumes(index);
+        let Some(socket) = self.clients[index].forget_connection() else { return };
+        let noticed_ms = self.random.below(noticed_ms.max(1));
+        self.schedule.after(noticed_ms, Happening::EndSeenByServer(socket.wire));
+        if !std::mem::replace(&mut self.clients[index].is_connecting, true) {
+            let delay_ms = self.random.within(5, 400);
+            self.schedule.after(delay_ms, Happening::Connect(index));
+        }
+    }
+
+    /// Races that are reached by coming back from here.
+    fn note_resumes(&mut self, index: usize) {
+        let views: Vec<_> = self.clients[index].views.values().collect();
+        let moved = views.iter().any(|v| v.moved.is_some() && v.moved == v.stored.map(|stored| stored.generation));
+        let replayed = views.iter().any(|v| v.resumed && v.replayed > 0 && v.replayed == v.heard);
+        if moved {
+            self.race(Race::MovedGeneration);
+        }
+        if replayed {
+            self.race(Race::ResumedBehindReplay);
+        }
+    }
+
+    pub(super) fn stall(&mut self, index: usize) -> bool {
+        let delay_ms = self.random.within(300, 5_000);
+        let Some(socket) = &mut self.clients[index].socket else { return false };
+        if socket.waiting.is_some() {
+            return false;
+        }
+        socket.waiting = Some(Vec::new());
+        let wire = socket.wire;
+        self.schedule.after(delay_ms, Happening::Resume(wire));
+        self.fault(Fault::ClientStalled);
+        true
+    }
+}

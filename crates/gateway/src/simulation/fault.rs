@@ -1,0 +1,489 @@
+//! What goes wrong, and what is put right again.
+
+use message_router::Event;
+use redis_model::{Loses, NodeIndex};
+
+use super::instance::Instance;
+use super::plan::Mode;
+use super::redis::{A, B, other};
+use super::schedule::{Happening, Life};
+use super::tally::{Fault, Race};
+use super::world::World;
+use crate::hub::SPREAD_MS;
+use crate::pump::Pump;
+
+/// What ends or goes on later.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Heal {
+    /// An instance and Redis reach each other again.
+    LinkMended(usize),
+    /// No calls and answers are lost any more.
+    CallsArrive(usize),
+    /// Redis is as fast as before.
+    Quick,
+    /// A node has memory again.
+    HasRoom(NodeIndex),
+    /// Replicas get what they lack.
+    Replicates,
+    /// The replica that a subscriber strayed to gets nothing from now on.
+    ReplicaStarves(usize),
+    /// A process is started again.
+    Starts(NodeIndex, Loses),
+    /// It is started as the replica of the other.
+    StartsAsReplica(NodeIndex),
+    /// The one that was the primary learns that it is not any more.
+    SplitEnds { back: bool },
+    /// The first primary takes over again.
+    FailsBack,
+}
+
+/// Faults that must cost nobody anything. One that seldom finds what it needs stands here twice.
+const LOSSLESS: &[Fault] = &[
+    Fault::InstanceKilled,
+    Fault::InstanceFenced,
+    Fault::SubscriptionLost,
+    Fault::ClientCut,
+    Fault::ClientStalled,
+    Fault::PositionForged,
+    Fault::SubscribeRace,
+    Fault::LinkCut,
+    Fault::SubscribersKilled,
+    Fault::MessageDropped,
+    Fault::LastMessageDropped,
+    Fault::CallLost,
+    Fault::AnswerLost,
+    Fault::RedisSlow,
+    Fault::RedisFull,
+    Fault::LibraryFlushed,
+    Fault::GhostPublished,
+    Fault::RestartedWhole,
+    Fault::FailedOverWhole,
+    Fault::SubscriberStuck,
+    Fault::SubscriberStuck,
+];
+
+/// Faults by which Redis loses something. Those that need others to have gone before stand here more than once.
+const LOSING: &[Fault] = &[
+    Fault::ReplicationStopped,
+    Fault::ReplicationStopped,
+    Fault::ReplicationStopped,
+    Fault::FailedOverLosing,
+    Fault::FailedOverLosing,
+    Fault::Split,
+    Fault::FailedBack,
+    Fault::FailedBack,
+    Fault::FailedBack,
+    Fault::FailedBack,
+    Fault::FailedBack,
+    Fault::FailedBack,
+    Fault::RestartedEmpty,
+    Fault::RestartedOlder,
+    Fault::Erased,
+    Fault::MetadataExpired,
+    Fault::StreamExpired,
+    Fault::ClockAhead,
+    Fault::ClockBack,
+];
+
+impl World {
+    pub(super) fn break_something(&mut self) {
+        if self.is_quiet {
+            return;
+        }
+        let delay_ms = self.random.below(2 * self.plan.fault_every_ms);
+        self.schedule.after(delay_ms, Happening::Break);
+        if self.random.one_in(6) && self.redis.runs[self.redis.primary.0] {
+            self.redis.deployment.node_mut(self.redis.primary).save();
+        }
+        let is_losing = self.plan.mode == Mode::Losing && self.random.one_in(2);
+        let fault = *self.random.pick(if is_losing { LOSING } else { LOSSLESS });
+        let instance = self.random.index(self.instances.len());
+        let client = self.random.index(self.clients.len());
+        let primary = self.redis.primary;
+        let is_whole = self.redis.is_primary(primary);
+        match fault {
+            Fault::InstanceKilled => self.kill_instance(instance),
+            Fault::InstanceFenced => self.fence_instance(instance),
+            Fault::SubscriptionLost => self.lose_subscription(instance),
+            Fault::ClientCut if self.clients[client].socket.is_some() => {
+                self.fault(fault);
+                self.lose_connection(client, 600);
+            }
+            Fault::ClientStalled => drop(self.stall(client)),
+            Fault::PositionForged if self.clients[client].socket.is_some() => {
+                self.fault(fault);
+                self.clients[client].forges = true;
+                self.lose_connection(client, 5);
+            }
+            Fault::SubscribeRace => self.race_subscriptions(client),
+            Fault::LinkCut => self.cut_link(instance),
+            Fault::SubscribersKilled => self.kill_subscribers(),
+            Fault::MessageDropped => {
+                let life = self.instances[instance].life.number;
+                self.drops.insert(life, (self.random.within(1, 4), None));
+            }
+            Fault::LastMessageDropped => self.drop_last(instance),
+            Fault::CallLost | Fault::AnswerLost => {
+                let link = &mut self.instances[instance].link;
+                (link.lost_calls, link.lost_answers) = (250, 250);
+                self.heal_after(1_500, Heal::CallsArrive(instance));
+            }
+            Fault::RedisSlow => {
+                self.fault(fault);
+                self.slow_ms = self.random.within(20, 400);
+                self.heal_after(1_500, Heal::Quick);
+            }
+            Fault::RedisFull if is_whole => {
+                self.fault(fault);
+                self.redis.deployment.node_mut(primary).is_full = true;
+                self.heal_after(800, Heal::HasRoom(primary));
+            }
+            Fault::LibraryFlushed => {
+                self.fault(fault);
+                [A, B].into_iter().for_each(|node| self.redis.deployment.node_mut(node).forget_library());
+            }
+            Fault::GhostPublished if is_whole => self.publish_ghost(),
+            Fault::SubscriberStuck => self.stray(instance),
+            fault if is_whole => self.break_redis(fault, primary),
+            _ => {}
+        }
+    }
+
+    fn break_redis(&mut self, fault: Fault, primary: NodeIndex) {
+        let replica = other(primary);
+        let has_replica = self.redis.runs[replica.0] && self.redis.deployment.followed(replica) == Some(primary);
+        let scope = self.random.pick(&self.scopes).clone();
+        let mut pushes = Vec::new();
+        match fault {
+            Fault::RestartedWhole => self.crash(fault, primary, Loses::Nothing),
+            Fault::RestartedEmpty => self.crash(fault, primary, Loses::Everything),
+            Fault::RestartedOlder => self.crash(fault, primary, Loses::SinceSnapshot),
+            Fault::FailedOverWhole if has_replica => {
+                self.fault(fault);
+                self.redis.deployment.replicate(replica, usize::MAX, &mut pushes);
+                self.fail_over(primary);
+            }
+            Fault::ReplicationStopped if has_replica && self.redis.replicates => {
+                self.fault(fault);
+                self.redis.replicates = false;
+                self.heal_after(3_000, Heal::Replicates);
+            }
+            Fault::FailedOverLosing if has_replica => self.fail_over_losing(primary),
+            Fault::Split | Fault::FailedBack if has_replica => {
+                let back = fault == Fault::FailedBack || self.random.one_in(2);
+                self.split(primary, back);
+            }
+            Fault::Erased => {
+                self.fault(fault);
+                self.redis.deployment.erase_all(primary, &mut pushes);
+            }
+            Fault::MetadataExpired => {
+                self.fault(fault);
+                self.redis.deployment.erase_meta(primary, scope.as_str(), &mut pushes);
+            }
+            Fault::StreamExpired => {
+                self.fault(fault);
+                self.redis.deployment.erase_stream(primary, scope.as_str(), &mut pushes);
+            }
+            Fault::ClockAhead | Fault::ClockBack => {
+                self.fault(fault);
+                let by_ms = self.random.within(500, 90_000).cast_signed();
+                self.redis.skew_ms[primary.0] += if fault == Fault::ClockAhead { by_ms } else { -by_ms };
+            }
+            _ => {}
+        }
+        self.push(pushes);
+    }
+
+    pub(super) fn heal(&mut self, heal: Heal) {
+        match heal {
+            Heal::LinkMended(instance) => self.mend_link(instance),
+            Heal::CallsArrive(instance) => {
+                let link = &mut self.instances[instance].link;
+                (link.lost_calls, link.lost_answers) = (0, 0);
+            }
+            Heal::Quick => self.slow_ms = 0,
+            Heal::HasRoom(node) => self.redis.deployment.node_mut(node).is_full = false,
+            Heal::Replicates => self.redis.replicates = true,
+            Heal::ReplicaStarves(instance) => self.starve(instance),
+            Heal::Starts(node, loses) => self.start(node, loses),
+            Heal::StartsAsReplica(node) => {
+                self.redis.restart(node, Loses::Nothing);
+                self.redis.runs[node.0] = true;
+                self.attach(node);
+            }
+            Heal::SplitEnds { back } => self.end_split(back),
+            Heal::FailsBack => {
+                let primary = self.redis.primary;
+                let replica = other(primary);
+                if self.redis.is_primary(primary) && self.redis.deployment.followed(replica) == Some(primary) {
+                    self.fault(Fault::FailedBack);
+                    self.split(primary, false);
+                }
+            }
+        }
+    }
+
+    /// From here on everything works. What has begun to be healed goes on.
+    pub(super) fn heal_everything(&mut self) {
+        for at in 0..self.instances.len() {
+            self.mend_link(at);
+            let instance = &mut self.instances[at];
+            (instance.link.lost_calls, instance.link.lost_answers) = (0, 0);
+        }
+        self.drops.clear();
+        self.slow_ms = 0;
+        self.redis.replicates = true;
+        [A, B].into_iter().for_each(|node| self.redis.deployment.node_mut(node).is_full = false);
+    }
+
+    fn heal_after(&mut self, most_ms: u64, heal: Heal) {
+        let delay_ms = self.random.within(most_ms / 5, most_ms);
+        self.schedule.after(delay_ms, Happening::Heal(heal));
+    }
+
+    // === Instances and clients ===
+
+    fn kill_instance(&mut self, instance: usize) {
+        self.fault(Fault::InstanceKilled);
+        let life = Life { instance, number: self.next_number() };
+        let dead = std::mem::replace(&mut self.instances[instance], Instance::new(life, &self.plan));
+        if let Some(up) = dead.link.up {
+            self.redis.deployment.node_mut(up.heard_at).close(up.subscriber);
+        }
+        for wire in dead.shards.iter().flat_map(|seat| seat.wires.values()) {
+            let delay_ms = self.random.within(1, 60);
+            self.schedule.after(delay_ms, Happening::EndSeenByClient(*wire));
+        }
+        let number = dead.life.number;
+        self.joining.retain(|(life, ..), _| *life != number);
+        self.wanted.retain(|(life, _), _| *life != number);
+        self.handed.retain(|(life, _), _| *life != number);
+        self.begin_life(life);
+    }
+
+    /// It has slept through its lease.
+    fn fence_instance(&mut self, instance: usize) {
+        self.fault(Fault::InstanceFenced);
+        let life = self.instances[instance].life;
+        self.turn(life, Pump::turn_of_beginning_anew);
+        for at in 0..self.instances[instance].shards.len() {
+            self.shard_turn(life, at, |shard, _| shard.fence(SPREAD_MS));
+        }
+    }
+
+    /// A slot moves: the subscription ends, and everything else stays.
+    fn lose_subscription(&mut self, instance: usize) {
+        let life = self.instances[instance].life;
+        let Some(up) = &mut self.instances[instance].link.up else { return };
+        let heard: Vec<_> = up.heard.iter().filter_map(|text| self.families.parse_scope(text)).collect();
+        if heard.is_empty() {
+            return;
+        }
+        let scope = self.random.pick(&heard).clone();
+        let (number, subscriber, heard_at) = (up.number, up.subscriber, up.heard_at);
+        up.heard.remove(scope.as_str());
+        self.redis.deployment.node_mut(heard_at).unsubscribe(subscriber, scope.as_str());
+        self.fault(Fault::SubscriptionLost);
+        self.hear_later(life, number, Event::Lost(scope));
+    }
+
+    fn race_subscriptions(&mut self, client: usize) {
+        if self.clients[client].socket.is_none() {
+            return;
+        }
+        let before: Vec<_> = self.clients[client].asked.iter().map(|asked| asked.channel.clone()).collect();
+        let Some(channel) = self.unsubscribe_one(client) else { return };
+        self.fault(Fault::SubscribeRace);
+        if before.contains(&channel) {
+            self.race(Race::AnswerOutlived);
+        }
+        self.subscribe(client, channel.clone(), None);
+        for _ in 0..self.random.below(3) {
+            self.race(Race::AnswerOutlived);
+            let id = self.clients[client].next_id();
+            let frame = serde_json::json!({"type": "unsubscribe", "channel": channel, "correlation_id": id});
+            self.say(client, &frame);
+            self.subscribe(client, channel.clone(), None);
+        }
+    }
+
+    // === Links ===
+
+    fn cut_link(&mut self, instance: usize) {
+        if self.instances[instance].link.is_cut {
+            return;
+        }
+        self.fault(Fault::LinkCut);
+        self.instances[instance].link.is_cut = true;
+        self.heal_after(5_000, Heal::LinkMended(instance));
+        // A reset is noticed at once, silence when the word does not come back.
+        if self.random.one_in(2) {
+            let life = self.instances[instance].life;
+            self.end_link(life, None, "reset");
+        }
+    }
+
+    /// A connection does not outlive the bytes that were lost on it.
+    fn mend_link(&mut self, instance: usize) {
+        if std::mem::take(&mut self.instances[instance].link.is_cut) {
+            let life = self.instances[instance].life;
+            self.end_link(life, None, "reset");
+        }
+    }
+
+    fn kill_subscribers(&mut self) {
+        self.fault(Fault::SubscribersKilled);
+        let cut = self.redis.deployment.node_mut(self.redis.primary).kill_subscribers();
+        for at in 0..self.instances.len() {
+            let (life, up) = (self.instances[at].life, self.instances[at].link.up.as_ref());
+            let Some(number) = up.filter(|up| cut.contains(&up.subscriber)).map(|up| up.number) else { continue };
+            let delay_ms = self.random.within(1, 20);
+            self.schedule.after(delay_ms, Happening::LinkEnds(life, number, "killed"));
+        }
+    }
+
+    /// The last message of a scope for a while does not come.
+    fn drop_last(&mut self, instance: usize) {
+        let life = self.instances[instance].life.number;
+        let Some(up) = &self.instances[instance].link.up else { return };
+        let heard = up.heard.iter().filter_map(|text| self.families.parse_scope(text));
+        let heard: Vec<_> = heard.filter(|scope| self.scopes.contains(scope)).collect();
+        if heard.is_empty() || self.hushed.is_some() {
+            return;
+        }
+        let scope = self.random.pick(&heard).clone();
+        self.drops.insert(life, (1, Some(scope.clone())));
+        self.publish_at_backend(&scope, 1);
+        self.hushed = Some((scope, self.schedule.now_ms() + 1_500));
+    }
+
+    /// A subscriber comes to the replica, which then gets nothing any more.
+    fn stray(&mut self, instance: usize) {
+        let primary = self.redis.primary;
+        let replica = other(primary);
+        let has_replica = self.redis.runs[replica.0] && self.redis.deployment.followed(replica) == Some(primary);
+        if has_replica && self.redis.replicates && !self.instances[instance].link.is_cut {
+            self.instances[instance].link.strays = true;
+            let life = self.instances[instance].life;
+            self.end_link(life, None, "sent elsewhere");
+            self.heal_after(1_500, Heal::ReplicaStarves(instance));
+        }
+    }
+
+    fn starve(&mut self, instance: usize) {
+        let up = self.instances[instance].link.up.as_ref();
+        if !self.is_quiet && self.redis.replicates && up.is_some_and(|up| up.heard_at != up.asked_at) {
+            self.fault(Fault::SubscriberStuck);
+            self.redis.replicates = false;
+            self.heal_after(5_000, Heal::Replicates);
+        }
+    }
+
+    // === Redis ===
+
+    fn publish_ghost(&mut self) {
+        let scope = self.random.pick(&self.scopes).clone();
+        let mut pushes = Vec::new();
+        if self.redis.publish_ghost(self.redis.primary, &scope, &mut pushes) {
+            self.ghosts.insert(scope);
+            self.fault(Fault::GhostPublished);
+        }
+        self.push(pushes);
+    }
+
+    /// The process ends; in a while it is started again, with what it keeps.
+    fn crash(&mut self, fault: Fault, node: NodeIndex, loses: Loses) {
+        self.fault(fault);
+        self.redis.runs[node.0] = false;
+        self.cut_links_of(node);
+        self.heal_after(800, Heal::Starts(node, loses));
+    }
+
+    fn start(&mut self, node: NodeIndex, loses: Loses) {
+        let before = self.seen_by_clients();
+        self.redis.restart(node, loses);
+        self.redis.runs[node.0] = true;
+        self.look_back(&before);
+        // The replica copies whatever its primary has now.
+        if self.redis.runs[other(node).0] {
+            self.redis.follow(other(node), node);
+        }
+    }
+
+    /// The primary dies, the replica takes over.
+    fn fail_over(&mut self, primary: NodeIndex) {
+        let replica = other(primary);
+        self.redis.runs[primary.0] = false;
+        self.cut_links_of(primary);
+        let before = self.seen_by_clients();
+        self.redis.promote(replica);
+        self.redis.primary = replica;
+        self.look_back(&before);
+        self.heal_after(1_500, Heal::StartsAsReplica(primary));
+    }
+
+    /// The replica lacks what was stored last.
+    fn fail_over_losing(&mut self, primary: NodeIndex) {
+        for _ in 0..self.random.within(1, 6) {
+            let scope = self.random.pick(&self.scopes).clone();
+            self.publish_at_backend(&scope, 1);
+        }
+        if self.redis.deployment.lag(other(primary)) > 0 {
+            self.fault(Fault::FailedOverLosing);
+            self.fail_over(primary);
+        }
+    }
+
+    /// The replica takes over, and the old primary does not know. Some instances are on the one side, some on the other.
+    fn split(&mut self, old: NodeIndex, back: bool) {
+        self.fault(Fault::Split);
+        self.split_until_ms = self.schedule.now_ms() + 6_000;
+        let before = self.seen_by_clients();
+        self.redis.promote(other(old));
+        self.redis.primary = other(old);
+        self.look_back(&before);
+        for at in 0..self.instances.len() {
+            let life = self.instances[at].life;
+            if self.random.one_in(2) {
+                self.end_link(life, None, "sent to the new primary");
+            }
+        }
+        self.heal_after(if back { 800 } else { 3_000 }, Heal::SplitEnds { back });
+    }
+
+    fn end_split(&mut self, back: bool) {
+        let old = other(self.redis.primary);
+        if self.redis.is_primary(old) && self.redis.is_primary(self.redis.primary) {
+            self.attach(old);
+            if back {
+                self.heal_after(100, Heal::FailsBack);
+            }
+        }
+    }
+
+    /// A node becomes the replica of the primary: what it alone had is gone.
+    fn attach(&mut self, node: NodeIndex) {
+        if self.redis.is_primary(self.redis.primary) && node != self.redis.primary {
+            self.redis.follow(node, self.redis.primary);
+        }
+    }
+
+    /// What clients have seen of each scope, newest first.
+    fn seen_by_clients(&self) -> Vec<(wire::Scope, wire::Position)> {
+        let views = self.clients.iter().flat_map(|client| client.views.values());
+        views.filter_map(|view| Some((view.scope.clone(), view.stored?))).collect()
+    }
+
+    /// Whether the primary would hand out positions again that somebody has.
+    fn look_back(&mut self, seen: &[(wire::Scope, wire::Position)]) {
+        let node = self.redis.deployment.node(self.redis.primary);
+        let is_rewound = |(scope, position): &&(wire::Scope, wire::Position)| {
+            let meta = node.meta(scope.as_str());
+            meta.is_some_and(|meta| meta.generation == position.generation && meta.offset < position.offset)
+        };
+        let rewound = seen.iter().filter(is_rewound).count();
+        (0..rewound).for_each(|_| self.race(Race::OffsetsRewound));
+        self.tally.lost_by_redis += rewound as u64;
+    }
+}

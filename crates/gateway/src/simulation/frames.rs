@@ -1,0 +1,200 @@
+//! What clients make of each frame: it is compared with the ledger.
+
+use serde_json::Value;
+use wire::{Scope, TenantId};
+
+use super::client::{position, read_gap, read_subscribed};
+use super::view::{Judge, View};
+use super::world::World;
+
+impl World {
+    /// One frame, compared with the ledger.
+    pub(super) fn frame(&mut self, index: usize, frame: &Value) -> Result<(), String> {
+        self.note(|| format!("client {index} reads {frame}"));
+        let channel = frame["channel"].as_str().unwrap_or_default();
+        let outcome = match frame["type"].as_str().unwrap_or_default() {
+            "welcome" | "degraded" | "reconnect" | "pong" => Ok(()),
+            "bye" => {
+                self.tally.slow_closes += u64::from(frame["payload"]["code"] == 4000);
+                Ok(())
+            }
+            "subscribed" => self.subscribed(index, channel, frame),
+            "unsubscribed" => self.unsubscribed(index, channel),
+            "position" => self.with_view(index, channel, |view, judge| {
+                view.position(position(&frame["position"]).ok_or("a position frame without one")?, judge)
+            }),
+            "gap" if frame["payload"]["reason"] == "isolated" => self.isolated(index, channel, frame),
+            "gap" => {
+                self.tally.gaps += 1;
+                self.with_view(index, channel, |view, judge| view.gap(&read_gap(&frame["payload"]), judge))
+            }
+            "ack" => self.acked(channel, frame),
+            "error" => self.refused(index, channel, frame),
+            _ => self.message(index, channel, frame),
+        };
+        outcome.map_err(|error| format!("{channel}: {error} ({frame})"))
+    }
+
+    fn with_view(
+        &mut self,
+        index: usize,
+        channel: &str,
+        look: impl FnOnce(&mut View, &Judge<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut view = self.clients[index].views.remove(channel).ok_or("it does not hold this channel")?;
+        let scope = view.scope.clone();
+        let outcome = look(&mut view, &self.judge(&scope));
+        self.clients[index].views.insert(channel.to_owned(), view);
+        outcome
+    }
+
+    pub(super) fn judge(&self, scope: &Scope) -> Judge<'_> {
+        let policy = *self.instances[0].rules.policies.policy(scope.family());
+        let now_ms = self.schedule.now_ms();
+        Judge {
+            ledger: &self.redis.ledger,
+            deployment: &self.redis.deployment,
+            primary: self.redis.primary,
+            mode: self.plan.mode,
+            is_haunted: self.ghosts.contains(scope) || now_ms < self.split_until_ms || self.redis.skew_ms != [0; 2],
+            keeps_ms: (policy.history_entries_max > 0).then_some(policy.ttl_ms),
+            clocks_ms: [super::redis::A, super::redis::B].map(|node| self.redis.clock_ms(node, now_ms)),
+        }
+    }
+
+    fn subscribed(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
+        let told = read_subscribed(frame);
+        let id = frame["correlation_id"].as_str().unwrap_or_default();
+        let client = &mut self.clients[index];
+        if let Some(at) = client.asked.iter().position(|asked| asked.id == id && asked.channel == channel) {
+            let asked = client.asked.remove(at);
+            let pattern = self.families.parse(&TenantId::default(), channel).map_err(|e| e.to_string())?;
+            if client.views.insert(channel.to_owned(), View::new(pattern, asked.given, asked.forged)).is_some() {
+                return Err("subscribed, and it held it already".into());
+            }
+        }
+        let view = client.views.get_mut(channel).ok_or("subscribed, and it did not ask")?;
+        view.subscribed(told, self.schedule.now_ms())?;
+        self.tally.resumed += u64::from(told.resumed);
+        Ok(())
+    }
+
+    fn unsubscribed(&mut self, index: usize, channel: &str) -> Result<(), String> {
+        let client = &mut self.clients[index];
+        if client.views.remove(channel).is_some() {
+            return Ok(());
+        }
+        let at = client.asked.iter().position(|asked| asked.channel == channel);
+        client.asked.remove(at.ok_or("unsubscribed, and it did not hold it")?);
+        Ok(())
+    }
+
+    /// Messages have stayed on the client's instance.
+    fn isolated(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
+        let socket = self.clients[index].socket.as_ref().ok_or("no connection")?;
+        let life = socket.life.number;
+        let view = self.clients[index].views.get(channel).ok_or("it does not hold this channel")?;
+        if !self.local.contains_key(&(life, view.scope.clone())) {
+            return Err("no message has stayed on this instance".into());
+        }
+        self.with_view(index, channel, |view, judge| view.isolated(&read_gap(&frame["payload"]), judge))
+    }
+
+    fn acked(&mut self, channel: &str, frame: &Value) -> Result<(), String> {
+        let number = number_of(frame)?;
+        let place = self.families.parse_channel(&TenantId::default(), channel).map_err(|e| e.to_string())?;
+        if frame["payload"]["level"] == "local" {
+            let is_stored = !self.redis.ledger.places(number).is_empty();
+            let is_first = !self.retries.contains(&number);
+            return if is_stored && is_first { Err("it is local, and was stored".into()) } else { Ok(()) };
+        }
+        let at = position(&frame["position"]).ok_or("an ack without a position")?;
+        let message = self.redis.ledger.message(place.scope.as_str(), at).map(|message| message.number);
+        self.tally.retried += u64::from(frame["payload"]["duplicate"] == true);
+        let level = if self.judge(&place.scope).keeps_ms.is_some() { "durable" } else { "published" };
+        match message {
+            Some(stored) if stored == number && frame["payload"]["level"] == level => Ok(()),
+            other => Err(format!("acknowledged, and at that position stands {other:?}")),
+        }
+    }
+
+    fn refused(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
+        let code = frame["payload"]["code"].as_str().unwrap_or_default();
+        match code {
+            "unavailable" => {
+                let number = number_of(frame)?;
+                if !self.retries.contains(&number) {
+                    self.refused.push(number);
+                }
+                Ok(())
+            }
+            "unknown" => {
+                let number = number_of(frame)?;
+                self.tally.unknown += 1;
+                if self.retries.insert(number) && !self.is_quiet {
+                    self.say_publish(index, number, channel);
+                }
+                Ok(())
+            }
+            "already_subscribed" => {
+                let id = frame["correlation_id"].as_str().unwrap_or_default();
+                self.clients[index].asked.retain(|asked| asked.id != id || asked.channel != channel);
+                Ok(())
+            }
+            "not_subscribed" => Ok(()),
+            other => Err(format!("refused: {other}")),
+        }
+    }
+
+    fn message(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
+        let place = self.families.parse_channel(&TenantId::default(), channel).map_err(|e| e.to_string())?;
+        let (scope, topic) = (&place.scope, place.topic());
+        let Some(at) = position(&frame["position"]) else { return self.local_message(index, scope, topic, frame) };
+        let stored = self.redis.ledger.message(scope.as_str(), at).ok_or("it was never stored")?;
+        let stored_ms = stored.at_ms;
+        if frame["payload"] != stored.number || *stored.topic != *topic {
+            return Err(format!("at this position stands message {} of topic {:?}", stored.number, stored.topic));
+        }
+        let mut views = std::mem::take(&mut self.clients[index].views);
+        let since_ms = self.clients[index].socket.as_ref().map_or(0, |socket| socket.since_ms);
+        let judge = self.judge(scope);
+        let mut hearers: Vec<_> = views.values_mut().filter(|view| view.hears(scope, topic)).collect();
+        let outcome = if hearers.is_empty() {
+            Err("it holds nothing that hears this".to_owned())
+        } else if !hearers.iter().any(|view| view.is_new(at)) {
+            Err("it came before, or something newer did".to_owned())
+        } else {
+            let mut new = hearers.iter_mut().filter(|view| view.is_new(at));
+            new.try_for_each(|view| {
+                view.replayed += u64::from(stored_ms < since_ms);
+                view.hear(at, &judge)
+            })
+        };
+        self.clients[index].views = views;
+        self.tally.delivered += 1;
+        outcome
+    }
+
+    /// A message that its instance has kept to itself.
+    fn local_message(&mut self, index: usize, scope: &Scope, topic: &str, frame: &Value) -> Result<(), String> {
+        let number = frame["payload"].as_u64().unwrap_or_default();
+        let client = &mut self.clients[index];
+        let mut hears = false;
+        for view in client.views.values_mut().filter(|view| view.hears(scope, topic)) {
+            view.owes_isolated = true;
+            hears = true;
+        }
+        let socket = client.socket.as_mut().ok_or("no connection")?;
+        match hears && number != 0 && number <= self.messages {
+            true if socket.locals.insert(number) => Ok(()),
+            true => Err("it came before".into()),
+            false => Err("nobody asked for it, or published it".into()),
+        }
+    }
+}
+
+/// The number of the message that an answer is about.
+fn number_of(frame: &Value) -> Result<u64, String> {
+    let id = frame["correlation_id"].as_str().unwrap_or_default();
+    id.strip_prefix('p').and_then(|id| id.parse().ok()).ok_or_else(|| "an answer to nothing that was asked".into())
+}

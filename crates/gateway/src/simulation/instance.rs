@@ -1,0 +1,138 @@
+//! One instance: the real pump with its router, and the real shards with their sessions. What is between them, and
+//! around them, is simulated.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future as _;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use message_router::{Broker, Command, Event, Router, RouterConfig, ShardIndex};
+use tokio::sync::watch;
+use wire::UserId;
+
+use super::link::Link;
+use super::plan::Plan;
+use super::schedule::{Life, Pipe, Wire};
+use crate::clock::Clock;
+use crate::config::{Config, FlagSetting, RawConfig, Sources};
+use crate::gateway::rules;
+use crate::grants::{GrantList, Grants};
+use crate::hub::members::Slot;
+use crate::hub::shard::Shard;
+use crate::hub::{Hub, ShardHandle, ToShard};
+use crate::mailbox::Mailbox;
+use crate::pump::Pump;
+use crate::rules::Rules;
+use crate::shared::Shared;
+use crate::token::Identity;
+
+/// How often scopes are compared with Redis.
+const CHECK_MS: u64 = 2_000;
+
+/// A broker that keeps commands until the run takes them.
+#[derive(Debug, Default)]
+pub(super) struct Desk(Rc<RefCell<Vec<Command>>>);
+
+impl Broker for Desk {
+    fn command(&mut self, command: Command) {
+        self.0.borrow_mut().push(command);
+    }
+
+    async fn next_event(&mut self) -> Event {
+        std::future::pending().await
+    }
+
+    fn try_next_event(&mut self) -> Option<Event> {
+        None
+    }
+}
+
+pub(super) struct Instance {
+    pub(super) life: Life,
+    pub(super) pump: Pump<Desk>,
+    commands: Rc<RefCell<Vec<Command>>>,
+    hub: Hub,
+    pub(super) rules: Arc<Rules>,
+    pub(super) shards: Vec<Seat>,
+    pub(super) link: Link,
+    /// The router's counts when they were last looked at.
+    pub(super) ghosts: u64,
+}
+
+/// One shard, and the ways to it and from it.
+pub(super) struct Seat {
+    pub(super) shard: Shard,
+    pub(super) from_pump: Pipe,
+    pub(super) to_pump: Pipe,
+    /// Whose socket each slot is.
+    pub(super) wires: BTreeMap<Slot, Wire>,
+}
+
+impl Instance {
+    pub(super) fn new(life: Life, plan: &Plan) -> Self {
+        let config = config(plan, life.instance);
+        let handle = || ShardHandle { inbox: Arc::new(Mailbox::new(1 << 30)), counters: Arc::default() };
+        let hub = Hub::new((0..config.shards).map(|_| handle()).collect());
+        let (_, stop) = watch::channel(false);
+        let own_rules = rules(&config);
+        let router = Router::new(RouterConfig {
+            policies: config.policies.clone(),
+            linger_ms: plan.linger_ms,
+            check_interval_ms: CHECK_MS,
+            page_entries_max: plan.page_entries_max,
+            held_bytes_max: plan.held_bytes_max,
+            resync_scopes_max: plan.resync_scopes_max,
+        });
+        let shared = Shared::new(config, own_rules, hub.clone(), stop);
+        let rules = Arc::clone(&shared.rules);
+        let desk = Desk::default();
+        let commands = Rc::clone(&desk.0);
+        let pump = Pump::new(desk, router, shared, Arc::new(Mailbox::new(1 << 30)), Clock::start());
+        let seat = |index| Seat {
+            shard: Shard::new(index, Arc::clone(&rules), Arc::clone(&hub.shard(index).counters)),
+            from_pump: Pipe::default(),
+            to_pump: Pipe::default(),
+            wires: BTreeMap::new(),
+        };
+        let shards = hub.indexes().map(seat).collect();
+        Self { life, pump, commands, hub, rules, shards, link: Link::default(), ghosts: 0 }
+    }
+
+    /// Ends a turn of the pump: what it asks of the broker, and what it hands to the shards.
+    pub(super) fn hand_over(&mut self) -> (Vec<Command>, Vec<(ShardIndex, Vec<ToShard>)>) {
+        let ready = pin!(self.pump.hand_over()).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(ready, Poll::Ready(()), "no inbox here is ever full");
+        let mut handed = Vec::new();
+        for index in self.hub.indexes() {
+            let mut items = Vec::new();
+            if self.hub.shard(index).inbox.try_take_all(&mut items) {
+                handed.push((index, items));
+            }
+        }
+        (self.commands.take(), handed)
+    }
+}
+
+pub(super) fn config(plan: &Plan, instance: usize) -> Config {
+    let flag = |key: &str, text: String| FlagSetting { written: format!("--set {key}"), key: key.into(), text };
+    let mut flags: Vec<_> = plan.settings().into_iter().map(|(key, text)| flag(key, text)).collect();
+    flags.push(flag("dev", "true".into()));
+    flags.push(flag("instance", format!("gw-{instance}")));
+    let sources = Sources { flags, ..Sources::default() };
+    Config::check(&mut RawConfig::gather(sources)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// A user with a token that outlives the run.
+pub(super) fn identity(rules: &Rules, user: &str) -> Identity {
+    let families = rules.policies.families();
+    let all = GrantList::parse(families, &["collection:*", "system", "system:*", "note:*"]).expect("these are grants");
+    Identity {
+        tenant: wire::TenantId::default(),
+        user: UserId::parse(user).expect("a name"),
+        grants: Grants { subscribe: all.clone(), publish: all },
+        expires_at_unix_s: u64::MAX / 2_000,
+    }
+}

@@ -1,0 +1,306 @@
+//! One run: a cluster, its clients, Redis, and what happens to them, in virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::{HashMap, HashSet};
+use message_router::{Joiner, ShardIndex};
+use wire::{Families, Position, Scope, TenantId};
+
+use super::client::Client;
+use super::instance::Instance;
+use super::plan::Plan;
+use super::random::Random;
+use super::redis::{Redis, UNIX_MS, message};
+use super::schedule::{Happening, Life, Schedule};
+use super::tally::{Fault, Race, Tally};
+use crate::rules::Now;
+
+/// Before instances look at what lingers and what has failed.
+pub(super) const SWEEP_MS: u64 = 250;
+/// After the faults, until every client must have everything.
+const QUIET_MS: u64 = 12_000;
+/// After the last message.
+const LAST_MS: u64 = 6_000;
+
+/// Scopes that messages are published to, and their topics.
+pub(super) const SCOPES: &[&str] = &["user:u0", "user:u1", "collection:1", "collection:2", "system", "note:1"];
+pub(super) const TOPICS: &[&str] = &["", "ops", "ops:cursor"];
+
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) random: Random,
+    pub(super) schedule: Schedule,
+    pub(super) tally: Tally,
+    pub(super) families: Families,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) redis: Redis,
+    pub(super) instances: Vec<Instance>,
+    pub(super) clients: Vec<Client>,
+    /// The first thing that must not be.
+    pub(super) anomaly: Option<String>,
+    /// Numbers lives, connections, links and messages.
+    pub(super) number: u64,
+    /// Messages published, whatever became of them.
+    pub(super) messages: u64,
+    /// Nothing goes wrong any more.
+    pub(super) is_quiet: bool,
+    /// Clients that wait for a shard's answer: by life and shard.
+    pub(super) joining: HashMap<(u64, ShardIndex, Joiner), Scope>,
+    /// How far each instance has handed each scope to its shards, by life.
+    pub(super) handed: HashMap<(u64, Scope), Position>,
+    /// Scopes that clients of an instance want and Redis has not been told of, by life.
+    pub(super) wanted: HashMap<(u64, Scope), ()>,
+    /// Scopes in which messages have stayed on an instance, by life.
+    pub(super) local: HashMap<(u64, Scope), ()>,
+    /// Scopes in which somebody published what was never stored. To an instance it looks as if Redis had lost it.
+    pub(super) ghosts: HashSet<Scope>,
+    /// Until when instances may still believe what the other of two primaries said.
+    pub(super) split_until_ms: u64,
+    /// Nothing is published here until then.
+    pub(super) hushed: Option<(Scope, u64)>,
+    /// Last messages that were dropped: where, and when.
+    pub(super) dropped_last: Vec<(Scope, u64)>,
+    /// By life: so many pushes more are dropped, of the scope if one is named.
+    pub(super) drops: BTreeMap<u64, (u64, Option<Scope>)>,
+    /// Added to every way to Redis and back.
+    pub(super) slow_ms: u64,
+    /// Messages that were published again, because nobody knew.
+    pub(super) retries: BTreeSet<u64>,
+    /// Messages that publishers were told had not been stored.
+    pub(super) refused: Vec<u64>,
+    /// What happened, for a seed that is run alone.
+    pub(super) log: Option<Vec<String>>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: super::Options, is_logged: bool) -> Self {
+        let super::Options { mutant, outbox_bytes_max } = options;
+        let mut random = Random::new(seed);
+        let plan = Plan::new(seed, mutant, outbox_bytes_max, &mut random);
+        let policies = super::instance::config(&plan, 0).policies;
+        let families = policies.families().clone();
+        let scope = |name: &&str| families.parse(&TenantId::default(), name).expect("a channel").scope;
+        let scopes = SCOPES.iter().map(scope).collect();
+        let redis = Redis::new(&policies, &plan, Random::new(random.next()));
+        let mut world = Self {
+            random,
+            schedule: Schedule::default(),
+            tally: Tally::default(),
+            families,
+            scopes,
+            redis,
+            instances: Vec::new(),
+            clients: Vec::new(),
+            anomaly: None,
+            number: 0,
+            messages: 0,
+            is_quiet: false,
+            joining: HashMap::new(),
+            handed: HashMap::new(),
+            wanted: HashMap::new(),
+            local: HashMap::new(),
+            ghosts: HashSet::new(),
+            split_until_ms: 0,
+            hushed: None,
+            dropped_last: Vec::new(),
+            drops: BTreeMap::new(),
+            slow_ms: 0,
+            retries: BTreeSet::new(),
+            refused: Vec::new(),
+            log: is_logged.then(Vec::new),
+            plan,
+        };
+        world.set_clock();
+        for instance in 0..world.plan.instances {
+            let life = Life { instance, number: world.next_number() };
+            world.instances.push(Instance::new(life, &world.plan));
+            world.begin_life(life);
+        }
+        for index in 0..world.plan.clients {
+            let wanted = world.channels_of(index);
+            world.clients.push(Client::new(index, wanted));
+            world.clients[index].is_connecting = true;
+            let delay_ms = world.random.below(300);
+            world.schedule.after(delay_ms, Happening::Connect(index));
+        }
+        for what in [Happening::BackendPublishes, Happening::Replicate, Happening::Break] {
+            world.schedule.after(10, what);
+        }
+        world
+    }
+
+    /// Runs it to its end. Returns what must not be, if anything.
+    pub(super) fn run(&mut self) -> Option<String> {
+        self.until(self.plan.faults_ms);
+        self.heal_everything();
+        self.is_quiet = true;
+        self.until(self.plan.faults_ms + QUIET_MS);
+        if self.anomaly.is_none() {
+            // The comparison with Redis has found what no later message has shown.
+            self.check_end();
+            self.publish_last();
+            self.until(self.plan.faults_ms + QUIET_MS + LAST_MS);
+        }
+        if self.anomaly.is_none() {
+            self.check_end();
+        }
+        self.anomaly.take()
+    }
+
+    fn until(&mut self, until_ms: u64) {
+        while self.anomaly.is_none() {
+            let Some(what) = self.schedule.next(until_ms) else { return };
+            self.set_clock();
+            self.tally.events += 1;
+            self.happen(what);
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Attempt(life) => self.attempt(life),
+            Happening::Probe(life, link) => self.probe(life, link),
+            Happening::AtRedis(life, link, node, ask) => self.at_redis(life, link, node, ask),
+            Happening::Heard(life, link, event) => self.heard(life, link, event),
+            Happening::Answered(life, link, ticket, event) => self.answered(life, link, ticket, event),
+            Happening::LinkEnds(life, link, why) => self.end_link(life, Some(link), why),
+            Happening::ToPump(life, shard, request) => self.reach_pump(life, shard, request),
+            Happening::ToShard(life, shard, item) => self.reach_shard(life, shard, item),
+            Happening::Sweep(life) => self.sweep(life),
+            Happening::Second(life) => self.second(life),
+            Happening::Opened(life, wire) => self.opened(life, wire),
+            Happening::Says(wire, text) => self.says(wire, &text),
+            Happening::Pongs(wire) => self.pongs(wire),
+            Happening::Reads(wire, bytes) => self.reads(wire, bytes),
+            Happening::Writable(wire) => self.writable(wire),
+            Happening::EndSeenByServer(wire) => self.end_seen_by_server(wire),
+            Happening::EndSeenByClient(wire) => self.end_seen_by_client(wire),
+            Happening::Connect(client) => self.connect(client),
+            Happening::Act(client) => self.act(client),
+            Happening::Resume(wire) => self.resume_reading(wire),
+            Happening::BackendPublishes => self.backend_publishes(),
+            Happening::Replicate => self.replicate(),
+            Happening::Break => self.break_something(),
+            Happening::Heal(heal) => self.heal(heal),
+        }
+    }
+
+    /// What every clock of the gateways says.
+    fn set_clock(&self) {
+        let now_ms = self.schedule.now_ms();
+        super::set_virtual_now(Some(Now { mono_ms: 1_000 + now_ms, unix_ms: UNIX_MS + now_ms }));
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let now_ms = self.schedule.now_ms();
+        Now { mono_ms: 1_000 + now_ms, unix_ms: UNIX_MS + now_ms }
+    }
+
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) {
+        self.tally.fault(fault);
+        self.note(|| format!("FAULT {fault:?}"));
+    }
+
+    pub(super) fn race(&mut self, race: Race) {
+        self.tally.race(race);
+    }
+
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>6} {}", self.schedule.now_ms(), what()));
+        }
+    }
+
+    pub(super) fn fail(&mut self, what: String) {
+        self.note(|| format!("ANOMALY {what}"));
+        for scope in self.scopes.clone() {
+            let story = self.redis.ledger.story(scope.as_str());
+            story.into_iter().for_each(|line| self.note(|| line));
+        }
+        let at_ms = self.schedule.now_ms();
+        self.anomaly.get_or_insert_with(|| format!("at {at_ms} ms: {what}"));
+    }
+
+    pub(super) fn instance(&mut self, life: Life) -> Option<&mut Instance> {
+        self.instances.get_mut(life.instance).filter(|instance| instance.life == life)
+    }
+
+    /// A link is tried at once; sweeps and seconds begin somewhere.
+    pub(super) fn begin_life(&mut self, life: Life) {
+        let (attempt_ms, sweep_ms, second_ms) =
+            (self.random.below(50), self.random.below(SWEEP_MS), self.random.below(1_000));
+        self.schedule.after(attempt_ms, Happening::Attempt(life));
+        self.schedule.after(sweep_ms, Happening::Sweep(life));
+        self.schedule.after(second_ms, Happening::Second(life));
+    }
+
+    fn channels_of(&mut self, client: usize) -> BTreeMap<String, Option<Position>> {
+        let mut channels = vec![
+            "collection:1:*".to_owned(),
+            "collection:2:ops".to_owned(),
+            "collection:1".to_owned(),
+            "collection:2:ops:*".to_owned(),
+            "system".to_owned(),
+            "system:*".to_owned(),
+            "note:1:*".to_owned(),
+        ];
+        if client < 2 {
+            channels.extend([format!("user:u{client}"), format!("user:u{client}:*")]);
+        }
+        let mut wanted: BTreeMap<String, Option<Position>> = BTreeMap::new();
+        for _ in 0..4 {
+            let channel = self.random.pick(&channels).clone();
+            if !wanted.keys().any(|other| self.is_one_scope(other, &channel)) {
+                wanted.insert(channel, None);
+            }
+        }
+        wanted
+    }
+
+    pub(super) fn is_one_scope(&self, a: &str, b: &str) -> bool {
+        let scope = |text| self.families.parse(&TenantId::default(), text).expect("a channel").scope;
+        scope(a) == scope(b)
+    }
+
+    /// A message that nobody has published yet.
+    pub(super) fn next_message(&mut self) -> (u64, bytes::Bytes) {
+        self.messages += 1;
+        (self.messages, message(self.messages))
+    }
+
+    fn check_end(&mut self) {
+        for at in 0..self.clients.len() {
+            let client = &self.clients[at];
+            let mut wrong = None;
+            if client.socket.is_none() {
+                wrong = Some("is not connected".to_owned());
+            } else if let Some(asked) = client.asked.first() {
+                wrong = Some(format!("was never answered about {}", asked.channel));
+            }
+            for (channel, view) in &client.views {
+                let judge = self.judge(&view.scope);
+                if let Err(error) = view.must_have_all(&judge) {
+                    wrong.get_or_insert(format!("{channel}: {error}"));
+                }
+            }
+            if let Some(wrong) = wrong {
+                return self.fail(format!("client {at} at the end: {wrong}"));
+            }
+        }
+        for number in std::mem::take(&mut self.refused) {
+            if let [(scope, at), ..] = self.redis.ledger.places(number) {
+                let what = format!("message {number} was refused as not stored, and stands at {at} of {scope}");
+                return self.fail(what);
+            }
+        }
+        let degraded = self.instances.iter().position(|instance| instance.pump.router().is_degraded());
+        if let Some(instance) = degraded {
+            self.fail(format!("instance {instance} is still degraded"));
+        }
+    }
+}

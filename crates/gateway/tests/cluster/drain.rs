@@ -1,0 +1,116 @@
+//! An instance goes away under load: its clients are moved a few at a time, and miss nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+use wire::{Families, TenantId};
+
+use crate::client::Client;
+use crate::fleet::Fleet;
+use redis_fixture::RedisServer;
+
+const CLIENTS: u64 = 200;
+/// At 500 a second this many take 400 ms.
+const SPREAD_MS_MIN: u128 = 250;
+
+/// What one client saw of the drain.
+struct Moved {
+    closed_at: Instant,
+    /// The newest message it had by then.
+    heard: u64,
+}
+
+/// Publishes numbers until told to stop; gives how many.
+async fn publish(redis: redis::Client, published: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> u64 {
+    let channel = Families::default().parse_channel(&TenantId::parse("acme").unwrap(), "collection:42:ops").unwrap();
+    let keyspace = keyspace::Keyspace::default();
+    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
+    let mut pause = tokio::time::interval(std::time::Duration::from_millis(2));
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut call = redis::cmd("FCALL");
+        call.arg("tidegate_publish").arg(2).arg(keyspace.stream(&channel.scope)).arg(keyspace.meta(&channel.scope));
+        let message = format!(r#"{{"type":"n","payload":{n}}}"#);
+        let _: String = call.arg(channel.topic()).arg(message).query_async(&mut redis).await.unwrap();
+        n += 1;
+        published.store(n, Ordering::Relaxed);
+        pause.tick().await;
+    }
+    n
+}
+
+/// Reads numbers, each one more than the one before, until `until` or a close.
+async fn read_on(client: &mut Client, next: &mut u64, position: &mut String, until: u64) -> bool {
+    while *next < until {
+        let frame = client.next().await;
+        match frame["type"].as_str().unwrap() {
+            "n" => {
+                assert_eq!(frame["payload"], *next, "in order, none missing, none twice");
+                *next += 1;
+                *position = frame["position"].as_str().unwrap().to_owned();
+            }
+            "close" => {
+                assert_eq!(frame["code"], 1012);
+                return false;
+            }
+            "reconnect" | "bye" | "position" => {}
+            _ => panic!("{frame}"),
+        }
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
+    let redis = RedisServer::start(&[]);
+    let mut fleet = Fleet::start(2, Some(&redis.url()), "[limits]\nconnections_per_user = 0\n");
+    let elsewhere = fleet.gateway(1).listen_addr();
+    let token = fleet.token("acme", "alice", &["collection:*", "system:*"]);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = fleet.client(0, "alice").await;
+        let from = client.subscribe("collection:42:*", None).await["position"].as_str().unwrap().to_owned();
+        clients.push((client, from));
+    }
+    let (published, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let publishing = tokio::spawn(publish(redis::Client::open(redis.url()).unwrap(), published.clone(), stop.clone()));
+    let mut moving = JoinSet::new();
+    for (mut client, mut position) in clients {
+        let token = token.clone();
+        moving.spawn(async move {
+            let mut next = 0;
+            assert!(!read_on(&mut client, &mut next, &mut position, u64::MAX).await);
+            let moved = Moved { closed_at: Instant::now(), heard: next };
+            let mut client = Client::connect(elsewhere, "/ws", Some(&token)).await;
+            client.expect("welcome").await;
+            let answer = client.subscribe("collection:42:*", Some(&position)).await;
+            assert_eq!(answer["payload"]["resumed"], true, "{answer}");
+            (client, next, position, moved)
+        });
+    }
+    while published.load(Ordering::Relaxed) < 50 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let before = published.load(Ordering::Relaxed);
+    let leaving = fleet.gateways[0].take().unwrap();
+    let began = Instant::now();
+    leaving.drain().await;
+    assert!(began.elapsed().as_secs() < 10, "nobody had to be cut: {:?}", began.elapsed());
+    let mut back = Vec::new();
+    while let Some(moved) = moving.join_next().await {
+        back.push(moved.expect("it missed nothing"));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let all = publishing.await.unwrap();
+
+    let times = || back.iter().map(|(.., moved)| moved.closed_at);
+    let spread = times().max().unwrap() - times().min().unwrap();
+    assert!(spread.as_millis() >= SPREAD_MS_MIN, "all at once would be a storm: {spread:?}");
+    let last = back.iter().map(|(.., moved)| moved).max_by_key(|moved| moved.closed_at).unwrap();
+    assert!(last.heard > before + 20, "who was not moved yet was served as before: {} after {before}", last.heard);
+    for (mut client, mut next, mut position, _) in back {
+        assert!(read_on(&mut client, &mut next, &mut position, all).await);
+    }
+}

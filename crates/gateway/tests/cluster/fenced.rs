@@ -1,0 +1,219 @@
+//! A process that is stopped for longer than its lease, and goes on: what it has in hand is nobody's any more.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use keyspace::Keyspace;
+use redis_fixture::RedisServer;
+use wire::InstanceId;
+
+use crate::client::{Client, DEADLINE};
+use crate::fleet::{Fleet, SECRET};
+
+const BEAT_MS: u64 = 500;
+const LEASE_MS: u64 = 2_000;
+
+/// A gateway of its own process, named `sleeper`.
+struct Sleeper {
+    child: Child,
+    listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Sleeper {
+    fn start(redis: &RedisServer) -> Self {
+        let (listen, admin) = (free_address(), free_address());
+        let keys = format!("auth.keys=[{{ kid = 'test', algorithm = 'HS256', secret = '{SECRET}' }}]");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+            command.env_remove(name);
+        }
+        command.args(["--set", "instance=sleeper", "--set", "shards=2", "--set", &keys, "--redis-url", &redis.url()]);
+        for (key, ms) in [("beat_ms", BEAT_MS), ("lease_ms", LEASE_MS), ("reap_ms", LEASE_MS + BEAT_MS)] {
+            command.args(["--set", &format!("registry.{key}={ms}")]);
+        }
+        // Silence for as long as it sleeps is no reason to think the link dead.
+        command.args(["--set", "redis.probe_interval_ms=60000"]);
+        command.args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self { child: child.expect("the binary was built for this test"), listen, admin }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill is there").success());
+    }
+
+    fn is(&self, standing: &str) -> bool {
+        is(self.admin, standing)
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The value of a metric; none while the gateway does not answer.
+fn metric(admin: SocketAddr, line_begins: &str) -> Option<u64> {
+    let mut stream = TcpStream::connect(admin).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(line_begins)?.trim().parse().ok())
+}
+
+fn is(admin: SocketAddr, standing: &str) -> bool {
+    metric(admin, &format!("tidegate_standing{{state=\"{standing}\"}}")) == Some(1)
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("it is bound")
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Who holds an instance's lease, by its token.
+fn lease(redis: &RedisServer, instance: &str) -> Option<String> {
+    redis::cmd("GET").arg(lease_key(instance)).query(&mut redis.connect()).unwrap()
+}
+
+fn lease_key(instance: &str) -> String {
+    Keyspace::default().lease(&InstanceId::parse(instance).unwrap())
+}
+
+/// The client is sent elsewhere, and nothing else.
+async fn expect_move(client: &mut Client) {
+    let told = [client.next().await, client.next().await, client.next().await];
+    assert_eq!(told.each_ref().map(|frame| frame["type"].as_str().unwrap()), ["reconnect", "bye", "close"], "{told:?}");
+    assert_eq!(told[2]["code"], 1012);
+}
+
+#[tokio::test]
+async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_and_begins_anew() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let mut sleeper = Sleeper::start(&redis);
+    until("it is connected", || sleeper.is("connected")).await;
+    let token = fleet.token("acme", "alice", &["collection:*"]);
+    let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
+    client.expect("welcome").await;
+    let stands = client.subscribe("collection:42:ops", None).await["position"].as_str().unwrap().to_owned();
+    let mut awake = fleet.client(0, "bob").await;
+    awake.subscribe("collection:42:ops", Some(&stands)).await;
+    let mut publisher = fleet.client(0, "carol").await;
+    let before = lease(&redis, "sleeper").expect("it holds its lease");
+
+    // Asleep, it gets a message from Redis and a publish from its client.
+    sleeper.signal("-STOP");
+    assert_eq!(publisher.publish("collection:42:ops", 1).await["type"], "ack");
+    client.say(r#"{"type":"publish","channel":"collection:42:ops","event":"n","payload":2}"#).await;
+    until("its lease has ended", || lease(&redis, "sleeper").is_none()).await;
+    sleeper.signal("-CONT");
+
+    expect_move(&mut client).await;
+    until("it is connected again", || sleeper.is("connected")).await;
+    assert_eq!(metric(sleeper.admin, "tidegate_fences_total"), Some(1));
+    assert_eq!(metric(sleeper.admin, "tidegate_broker_downs_total"), Some(1), "its link to Redis began anew too");
+    let after = lease(&redis, "sleeper").expect("it has a new lease");
+    let incarnation = |token: &str| token.rsplit_once(':').expect("a token ends in one").1.to_owned();
+    assert_ne!(incarnation(&before), incarnation(&after));
+
+    // What came from its client in its sleep was not published; what Redis kept comes to whoever resumes.
+    let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
+    client.expect("welcome").await;
+    client.subscribe("collection:42:ops", Some(&stands)).await;
+    assert_eq!(publisher.publish("collection:42:ops", 3).await["type"], "ack");
+    assert_eq!(client.messages(2).await.0, [1, 3]);
+    assert_eq!(awake.messages(2).await.0, [1, 3]);
+    sleeper.child.kill().unwrap();
+}
+
+#[tokio::test]
+async fn who_wakes_up_without_redis_moves_its_clients_and_is_isolated() {
+    let mut redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let sleeper = Sleeper::start(&redis);
+    until("it is connected", || sleeper.is("connected")).await;
+    let token = fleet.token("acme", "alice", &["collection:*"]);
+    let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
+    client.expect("welcome").await;
+    client.subscribe("collection:42:ops", None).await;
+    sleeper.signal("-STOP");
+    redis.crash();
+    // Nobody is left who could say that the lease has ended: so long it lasts.
+    tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
+    sleeper.signal("-CONT");
+    expect_move(&mut client).await;
+    until("its new incarnation is isolated", || sleeper.is("isolated")).await;
+    let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
+    client.expect("welcome").await;
+    assert_eq!(client.expect("degraded").await["payload"]["degraded"], true);
+    client.say(r#"{"type":"subscribe","channel":"collection:42:ops"}"#).await;
+    client.expect("subscribed").await;
+    assert_eq!(client.publish("collection:42:ops", 1).await["payload"]["level"], "local");
+    assert_eq!(client.expect("n").await["payload"], 1);
+    redis.restart();
+    assert_eq!(client.expect("gap").await["payload"]["reason"], "isolated");
+    until("it is connected again", || sleeper.is("connected")).await;
+    assert_eq!(metric(sleeper.admin, "tidegate_fences_total"), Some(1));
+}
+
+#[tokio::test]
+async fn whose_lease_another_took_moves_its_clients_and_waits_for_its_turn() {
+    let redis = RedisServer::start(&[]);
+    let registry =
+        format!("[registry]\nbeat_ms = {BEAT_MS}\nlease_ms = {LEASE_MS}\nreap_ms = {}\n", LEASE_MS + BEAT_MS);
+    let fleet = Fleet::start(1, Some(&redis.url()), &registry);
+    let admin = fleet.gateway(0).admin_addr();
+    until("it is connected", || is(admin, "connected")).await;
+    let mut client = fleet.client(0, "alice").await;
+    // As a second process of this name would have it: the same token but for the incarnation.
+    let mut taken = lease(&redis, "gw-0").expect("it holds its lease");
+    let last = taken.pop().expect("a token is not empty");
+    taken.push(if last == '0' { '1' } else { '0' });
+    let mut take = redis::cmd("SET");
+    let () = take.arg(lease_key("gw-0")).arg(&taken).arg("PX").arg(3 * LEASE_MS).query(&mut redis.connect()).unwrap();
+    expect_move(&mut client).await;
+    assert_eq!(metric(admin, "tidegate_fences_total"), Some(1));
+    // The new incarnation has no lease, yet messages travel.
+    until("its new incarnation waits", || is(admin, "leaseless")).await;
+    assert_eq!(lease(&redis, "gw-0").as_ref(), Some(&taken));
+    let mut client = fleet.client(0, "alice").await;
+    client.subscribe("collection:42:ops", None).await;
+    assert_eq!(client.publish("collection:42:ops", 1).await["payload"]["level"], "durable");
+    until("it is connected again", || is(admin, "connected")).await;
+    client.say(r#"{"type":"ping"}"#).await;
+    while client.next().await["type"] != "pong" {}
+    assert_eq!(metric(admin, "tidegate_fences_total"), Some(1), "and this one was not moved");
+}
+
+#[tokio::test]
+async fn an_isolated_instance_drains_as_any_other() {
+    let mut redis = RedisServer::start(&[]);
+    let mut fleet = Fleet::start(1, Some(&redis.url()), "");
+    let mut client = fleet.client(0, "alice").await;
+    let admin = fleet.gateway(0).admin_addr();
+    redis.crash();
+    assert_eq!(client.expect("degraded").await["payload"]["degraded"], true);
+    until("it is isolated", || is(admin, "isolated")).await;
+    let gateway = fleet.gateways[0].take().expect("it runs");
+    let (began, drain) = (Instant::now(), tokio::spawn(gateway.drain()));
+    expect_move(&mut client).await;
+    drop(client);
+    drain.await.unwrap();
+    assert!(began.elapsed() < DEADLINE, "it waits for nobody but its clients");
+}

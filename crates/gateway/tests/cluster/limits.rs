@@ -1,0 +1,186 @@
+//! How many may connect, counted over all instances; and who is where.
+
+use std::process::Command;
+
+use crate::client::Client;
+use crate::fleet::Fleet;
+use redis_fixture::RedisServer;
+
+const TWO_EACH: &str = "[limits]\nconnections_per_user = 2\n";
+const TWO_NEWEST: &str = "[limits]\nconnections_per_user = 2\non_excess = \"close_oldest\"\n";
+
+async fn connect(fleet: &Fleet, index: usize, user: &str) -> Client {
+    let token = fleet.token("acme", user, &["system:*"]);
+    let mut client = Client::connect(fleet.gateway(index).listen_addr(), "/ws", Some(&token)).await;
+    client.expect("welcome").await;
+    client
+}
+
+/// The close code, and the code of the error before it, if there was one.
+async fn closed(client: &mut Client) -> (u64, Option<String>) {
+    let mut error = None;
+    loop {
+        let frame = client.next().await;
+        match frame["type"].as_str().unwrap() {
+            "close" => return (frame["code"].as_u64().unwrap(), error),
+            "error" => error = frame["payload"]["code"].as_str().map(str::to_owned),
+            "degraded" | "bye" => {}
+            _ => panic!("neither an error nor the end: {frame}"),
+        }
+    }
+}
+
+/// `tidegate who` and `kick`: the lines they print, and their exit code.
+fn ask(command: &str, redis: &RedisServer, args: &[&str]) -> (Vec<String>, i32) {
+    let mut asked = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let asked = asked.env("TIDEGATE_REDIS_URL", redis.url()).args([command, "--tenant", "acme"]).args(args);
+    let output = asked.output().expect("it was built");
+    let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    (lines, output.status.code().unwrap())
+}
+
+/// Waits until the directory lists so many connections of a user.
+async fn listed(redis: &RedisServer, user: &str, count: usize) -> Vec<String> {
+    listed_as(redis, user, |lines| lines.len() == count).await
+}
+
+/// Waits until the directory lists a user's connections so.
+async fn listed_as(redis: &RedisServer, user: &str, so: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let until = tokio::time::Instant::now() + crate::client::DEADLINE;
+    loop {
+        let (lines, _) = ask("who", redis, &[user]);
+        if so(&lines) {
+            return lines;
+        }
+        assert!(tokio::time::Instant::now() < until, "it is {lines:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_no_more_connections_than_it_may_on_any_instance() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), TWO_EACH);
+    let _first = connect(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    let mut second = connect(&fleet, 1, "alice").await;
+    listed(&redis, "alice", 2).await;
+    for index in [0, 1] {
+        let mut third = connect(&fleet, index, "alice").await;
+        assert_eq!(closed(&mut third).await, (4005, Some("too_many_connections".into())), "on instance {index}");
+    }
+    let _other = connect(&fleet, 0, "bob").await;
+    listed(&redis, "bob", 1).await;
+    // Whoever was there stays, and who leaves makes room.
+    second.subscribe("system:news", None).await;
+    drop(second);
+    listed(&redis, "alice", 1).await;
+    let mut again = connect(&fleet, 0, "alice").await;
+    again.subscribe("system:news", None).await;
+    listed(&redis, "alice", 2).await;
+}
+
+#[tokio::test]
+async fn the_oldest_goes_where_the_operator_chose_so() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), TWO_NEWEST);
+    let mut first = connect(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    let mut second = connect(&fleet, 1, "alice").await;
+    listed(&redis, "alice", 2).await;
+    let mut third = connect(&fleet, 1, "alice").await;
+    assert_eq!(closed(&mut first).await, (4504, None), "it is on the other instance");
+    listed(&redis, "alice", 2).await;
+    let mut fourth = connect(&fleet, 1, "alice").await;
+    assert_eq!(closed(&mut second).await, (4504, None), "it is on the same instance");
+    third.subscribe("system:news", None).await;
+    fourth.subscribe("system:news", None).await;
+}
+
+#[tokio::test]
+async fn without_redis_one_process_keeps_the_limit_itself() {
+    let fleet = Fleet::start(1, None, TWO_EACH);
+    let mut kept = [connect(&fleet, 0, "alice").await, connect(&fleet, 0, "alice").await];
+    for client in &mut kept {
+        client.subscribe("system:news", None).await;
+    }
+    let mut third = connect(&fleet, 0, "alice").await;
+    assert_eq!(closed(&mut third).await, (4005, Some("too_many_connections".into())));
+}
+
+#[tokio::test]
+async fn an_operator_finds_a_user_and_disconnects_it() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    assert_eq!(ask("who", &redis, &["alice"]), (vec![], 1));
+    let mut first = connect(&fleet, 0, "alice").await;
+    let mut second = connect(&fleet, 1, "alice").await;
+    let mut bob = connect(&fleet, 1, "bob").await;
+    let lines = listed(&redis, "alice", 2).await;
+    assert!(lines.iter().any(|line| line.ends_with("gw-0")) && lines.iter().any(|line| line.ends_with("gw-1")));
+
+    let on_first = lines.iter().find(|line| line.ends_with("gw-0")).unwrap();
+    let session = on_first.split(' ').nth(1).unwrap();
+    assert_eq!(ask("kick", &redis, &["alice", "--session", session]), (vec![on_first.clone()], 0));
+    assert_eq!(closed(&mut first).await, (4505, None));
+    let left = listed(&redis, "alice", 1).await;
+    assert_eq!(ask("kick", &redis, &["alice"]), (left, 0));
+    assert_eq!(closed(&mut second).await, (4505, None));
+    bob.subscribe("system:news", None).await;
+    assert_eq!(ask("kick", &redis, &["alice", "--session", "nonsense"]).1, 64);
+}
+
+/// Says hello with a token and a session id; gives the session id of the welcome.
+async fn hello(fleet: &Fleet, index: usize, user: &str, session: Option<&str>) -> (Client, String) {
+    let token = fleet.token("acme", user, &["system:*"]);
+    let mut client = Client::connect(fleet.gateway(index).listen_addr(), "/ws", None).await;
+    let session = session.map(|id| format!(r#","session_id":"{id}""#)).unwrap_or_default();
+    client.say(&format!(r#"{{"type":"hello","payload":{{"token":"{token}"{session}}}}}"#)).await;
+    let welcome = client.expect("welcome").await;
+    let session = welcome["payload"]["session_id"].as_str().unwrap().to_owned();
+    (client, session)
+}
+
+#[tokio::test]
+async fn one_session_from_two_sockets_is_the_newer_one() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), TWO_EACH);
+    let (mut first, session) = hello(&fleet, 0, "alice", None).await;
+    listed(&redis, "alice", 1).await;
+    // On the same instance, several times so that both shards have their turn, and then on the other.
+    for index in [0, 0, 0, 1] {
+        let (mut next, same) = hello(&fleet, index, "alice", Some(&session)).await;
+        assert_eq!(same, session);
+        assert_eq!(closed(&mut first).await, (4504, None));
+        next.subscribe("system:news", None).await;
+        first = next;
+    }
+    listed_as(&redis, "alice", |lines| matches!(lines, [line] if line.contains(&session) && line.ends_with("gw-1")))
+        .await;
+
+    // Nobody takes over what belongs to another user.
+    let (mut thief, _) = hello(&fleet, 1, "mallory", Some(&session)).await;
+    assert_eq!(closed(&mut thief).await, (4500, Some("wrong_identity".into())));
+    first.subscribe("system:more", None).await;
+}
+
+#[tokio::test]
+async fn nobody_is_refused_for_its_own_ghost() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), TWO_EACH);
+    let (_first, one) = hello(&fleet, 0, "alice", None).await;
+    let (_second, two) = hello(&fleet, 0, "alice", None).await;
+    listed(&redis, "alice", 2).await;
+    // The line to the first instance is cut, and that instance has not noticed: its sockets stay, here unread.
+    let mut back = Vec::new();
+    for session in [&one, &two] {
+        let (mut client, same) = hello(&fleet, 1, "alice", Some(session)).await;
+        assert_eq!(same, *session);
+        client.subscribe("system:news", None).await;
+        let is_here = |line: &String| line.contains(session.as_str()) && line.ends_with("gw-1");
+        listed_as(&redis, "alice", |lines| lines.len() == 2 && lines.iter().any(is_here)).await;
+        back.push(client);
+    }
+    let (mut third, _) = hello(&fleet, 1, "alice", None).await;
+    assert_eq!(closed(&mut third).await, (4005, Some("too_many_connections".into())));
+}

@@ -1,0 +1,434 @@
+//! Reads the log from its first line to its last.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::channel::{family_of, hears};
+use crate::connection::Connection;
+use crate::frame::{Heard, asked, hear};
+use crate::ledger::{Ledger, Place};
+use crate::position::Position;
+use crate::record::{Event, Record};
+use crate::segment::Segment;
+use crate::verdict::{Kind, Verdict};
+use crate::view::{View, ViewName};
+
+/// Who left so long before the end of the fault of its own accord may not be back: its absence is no recovery.
+const AWAY_US_MAX: u64 = 5_000_000;
+
+/// Fed with [`Self::feed`], line by line; judges with [`Self::conclude`].
+#[derive(Debug, Default)]
+pub struct Checker {
+    rules: Rules,
+    ledger: Ledger,
+    connections: HashMap<u64, Connection>,
+    views: BTreeMap<ViewName, View>,
+    /// Clients that are wanted to be there at the end.
+    clients: BTreeSet<String>,
+    /// When clients left of their own accord (µs).
+    left: HashMap<String, Vec<u64>>,
+    verdict: Verdict,
+    line: usize,
+    at_us: u64,
+    /// On which lines these came.
+    marks: Marks,
+}
+
+/// What the first line says.
+#[derive(Debug, Default)]
+struct Rules {
+    loses: bool,
+    no_history: Vec<String>,
+    local: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    run: Option<usize>,
+    fault_began: Option<usize>,
+    /// The last one, and when (µs).
+    fault_ended: Option<(usize, u64)>,
+    quiesced: Option<usize>,
+    end: Option<usize>,
+}
+
+/// What a gap frame says.
+struct Gap<'g> {
+    pattern: &'g str,
+    after: Option<Position>,
+    upto: Option<Position>,
+    reason: &'g str,
+}
+
+impl Checker {
+    /// A checker that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next line as text. One that is no record is told of in the verdict.
+    pub fn feed_line(&mut self, text: &str) {
+        match serde_json::from_str::<Record>(text) {
+            Ok(record) => self.feed(&record),
+            Err(error) => {
+                self.line += 1;
+                self.verdict.incomplete.push(format!("line {}: {error}", self.line));
+            }
+        }
+    }
+
+    /// Takes the next line.
+    pub fn feed(&mut self, record: &Record) {
+        self.line += 1;
+        self.at_us = record.at_us;
+        let line = self.line;
+        match &record.event {
+            Event::Run { loses, keyless, no_history, local, .. } => {
+                self.marks.run = Some(line);
+                self.ledger = Ledger::new(keyless.clone());
+                self.rules = Rules { loses: *loses, no_history: no_history.clone(), local: local.clone() };
+            }
+            Event::Publish { value, channel, via, retry } => {
+                self.ledger.publish(value, channel, via.as_deref(), *retry, (line, record.at_us));
+            }
+            Event::Answered { value, answer } => self.ledger.answered(value, answer, line, &mut self.verdict),
+            Event::Opened { client, connection, instance } => {
+                self.verdict.tally.connections += 1;
+                self.clients.insert(client.clone());
+                self.connections.insert(*connection, Connection::new(client.clone(), instance.clone()));
+            }
+            Event::Sent { connection, text } => self.sent(*connection, text),
+            Event::Received { connection, text } => self.received(*connection, text),
+            Event::Closed { connection, wished, .. } => {
+                if let Some(connection) = self.connections.remove(connection).filter(|_| *wished) {
+                    self.left.entry(connection.client).or_default().push(record.at_us);
+                }
+            }
+            Event::Retired { client } => {
+                self.clients.remove(client);
+                self.connections.retain(|_, connection| connection.client != *client);
+            }
+            Event::FaultBegan => self.marks.fault_began = self.marks.fault_began.or(Some(line)),
+            Event::FaultEnded { .. } => self.marks.fault_ended = Some((line, record.at_us)),
+            Event::Quiesced => self.marks.quiesced = Some(line),
+            Event::End => self.marks.end = Some(line),
+        }
+    }
+
+    fn sent(&mut self, number: u64, text: &str) {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return self.verdict.incomplete.push(format!("line {}: sent on no open connection", self.line));
+        };
+        for asked in asked(text).unwrap_or_default() {
+            connection.asked.insert(asked.channel, (asked.after, self.line));
+        }
+    }
+
+    fn received(&mut self, number: u64, text: &str) {
+        // Its reader saw it before somebody else closed it: nothing may be concluded from what comes late.
+        let Some(connection) = self.connections.get(&number) else { return };
+        let client = connection.client.clone();
+        let line = self.line;
+        match hear(text) {
+            None => self.verdict.add(Kind::Unreadable, &client, text, &[line]),
+            Some(Heard::Message { channel, value, position }) => {
+                self.verdict.tally.deliveries += 1;
+                match position {
+                    Some(position) => self.message(number, &channel, value, position),
+                    None => self.local_message(number, &channel, value),
+                }
+            }
+            Some(Heard::Subscribed { channel, position, resumed, degraded }) => {
+                if !degraded {
+                    self.subscribed(number, &channel, position, resumed);
+                }
+            }
+            Some(Heard::Unsubscribed { channel }) => {
+                if let Some(connection) = self.connections.get_mut(&number) {
+                    connection.standing.remove(&channel);
+                    connection.asked.remove(&channel);
+                }
+            }
+            Some(Heard::Position { channel, position }) => {
+                let at_us = self.at_us;
+                self.ledger.mentioned(&channel, position);
+                if let Some(segment) = self.view(&client, &channel).current() {
+                    segment.move_on(position, at_us);
+                }
+            }
+            Some(Heard::Gap { channel, after, upto, reason }) => {
+                self.gap(number, &Gap { pattern: &channel, after, upto, reason: &reason });
+            }
+            Some(Heard::Degraded(_) | Heard::Ack { .. } | Heard::Error { .. } | Heard::Other) => {}
+        }
+    }
+
+    fn view(&mut self, client: &str, pattern: &str) -> &mut View {
+        self.views.entry(ViewName { client: client.to_owned(), pattern: pattern.to_owned() }).or_default()
+    }
+
+    fn subscribed(&mut self, number: u64, pattern: &str, position: Option<Position>, resumed: bool) {
+        let line = self.line;
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let client = connection.client.clone();
+        let place = format!("{client} {pattern}");
+        let Some(&(asked, asked_line)) = connection.asked.get(pattern) else {
+            return self.verdict.add(Kind::Phantom, place, "subscribed, and nobody asked", &[line]);
+        };
+        connection.standing.insert(pattern.to_owned());
+        let Some(position) = position else {
+            return self.verdict.add(Kind::WrongResume, place, "subscribed without a position", &[line]);
+        };
+        self.ledger.mentioned(pattern, position);
+        match asked {
+            Some(asked) if resumed => {
+                self.verdict.tally.resumed += 1;
+                if position != asked {
+                    let says = format!("asked behind {asked}, resumed behind {position}");
+                    self.verdict.add(Kind::WrongResume, place, says, &[line]);
+                }
+            }
+            Some(_) => {
+                connection.owed_gaps.insert(pattern.to_owned(), line);
+            }
+            None if resumed => {
+                self.verdict.add(Kind::WrongResume, place, "resumed, and no position was given", &[line]);
+            }
+            None => {}
+        }
+        let start = asked.unwrap_or(position);
+        let view = self.view(&client, pattern);
+        let at = view.current().map(|segment| segment.at);
+        // One that gives the position it has goes on; any other begins anew.
+        if asked.is_none() || at != Some(start) {
+            view.segments.push(Segment::new(start, line, asked.is_none().then_some(asked_line)));
+        }
+        if asked.is_some() && Some(start) > at {
+            let why = format!("line {line}: {client} resumed {pattern} behind {start}, which it was never told");
+            self.verdict.incomplete.push(why);
+        }
+    }
+
+    fn message(&mut self, number: u64, channel: &str, value: Option<String>, position: Position) {
+        let line = self.line;
+        let Some(connection) = self.connections.get(&number) else { return };
+        let client = connection.client.clone();
+        let hearing = connection.hearing(channel);
+        let owed: Vec<_> = hearing.iter().filter_map(|pattern| connection.owed_gaps.get(pattern).copied()).collect();
+        let Some(value) = self.check_value(&client, channel, value) else { return };
+        if hearing.is_empty() {
+            let says = format!("{value} on {channel}, to which it is not subscribed");
+            self.verdict.add(Kind::Phantom, &client, says, &[line]);
+        }
+        for told in owed {
+            let says = format!("{position} came where a gap was owed");
+            self.verdict.add(Kind::WrongResume, format!("{client} {channel}"), says, &[told, line]);
+        }
+        self.ledger.found(channel, position, &value, line, &mut self.verdict);
+        let copies_max = self.ledger.get(&value).map_or(1, |publication| publication.copies_max(self.rules.loses));
+        let at_us = self.at_us;
+        for pattern in hearing {
+            let Some(segment) = self.view(&client, &pattern).current() else { continue };
+            let mut wrong = segment.receive(position, &value, line);
+            let copies = segment.copies(&value);
+            segment.move_on(position, at_us);
+            if wrong.is_none() && copies > copies_max {
+                wrong = Some((Kind::Duplicate, format!("{value} came {copies} times"), line));
+            }
+            if let Some((kind, says, before)) = wrong {
+                self.verdict.add(kind, format!("{client} {pattern}"), says, &[before, line]);
+            }
+        }
+    }
+
+    /// The message's name, if it may exist at all.
+    fn check_value(&mut self, client: &str, channel: &str, value: Option<String>) -> Option<String> {
+        let line = self.line;
+        let publication = value.as_deref().and_then(|value| self.ledger.get(value));
+        let says = match (&value, publication) {
+            (None, _) => String::from("a message without a value"),
+            (Some(value), None) => format!("{value} was never sent"),
+            (Some(value), Some(publication)) if publication.channel != channel => {
+                format!("{value} was sent to {}, and came on {channel}", publication.channel)
+            }
+            (Some(value), Some(publication)) if !publication.may_exist() => {
+                format!("{value} was refused, and came")
+            }
+            _ => return value,
+        };
+        self.verdict.add(Kind::Phantom, client, says, &[line]);
+        None
+    }
+
+    /// One without a position: only while Redis is away, and only within the instance that took it.
+    fn local_message(&mut self, number: u64, channel: &str, value: Option<String>) {
+        let line = self.line;
+        let Some(connection) = self.connections.get(&number) else { return };
+        let client = connection.client.clone();
+        let Some(value) = self.check_value(&client, channel, value) else { return };
+        let scope = self.ledger.scope_of(channel).to_owned();
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let may_be = self.rules.local.iter().any(|family| family == family_of(channel))
+            && self.ledger.get(&value).is_some_and(|publication| publication.is_local_to(&connection.instance));
+        if !may_be {
+            let says = format!("{value} came without a position");
+            self.verdict.add(Kind::Phantom, &client, says, &[line]);
+        } else if !connection.asked.keys().any(|pattern| hears(pattern, channel)) {
+            let says = format!("{value} on {channel}, to which it is not subscribed");
+            self.verdict.add(Kind::Phantom, &client, says, &[line]);
+        } else if !connection.local.insert(value.clone()) {
+            self.verdict.add(Kind::Duplicate, &client, format!("{value} came twice without a position"), &[line]);
+        }
+        connection.owed_isolated.entry(scope).or_insert(line);
+    }
+
+    fn gap(&mut self, number: u64, gap: &Gap<'_>) {
+        let line = self.line;
+        *self.verdict.tally.gaps.entry(gap.reason.to_owned()).or_default() += 1;
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let client = connection.client.clone();
+        let scope = self.ledger.scope_of(gap.pattern).to_owned();
+        connection.owed_gaps.remove(gap.pattern);
+        let is_isolated = gap.reason == "isolated";
+        let heard_local = is_isolated && connection.owed_isolated.remove(&scope).is_some();
+        if !heard_local && let Some(says) = self.is_false(gap, &scope) {
+            self.verdict.add(Kind::FalseGap, format!("{client} {}", gap.pattern), says, &[line]);
+        }
+        let at_us = self.at_us;
+        gap.after.into_iter().chain(gap.upto).for_each(|position| self.ledger.mentioned(gap.pattern, position));
+        if let Some(segment) = self.view(&client, gap.pattern).current() {
+            // That one leaves nothing of the history out.
+            if !is_isolated {
+                segment.announce(gap.after, gap.upto);
+            }
+            if let Some(upto) = gap.upto {
+                segment.move_on(upto, at_us);
+            }
+        }
+    }
+
+    /// Why nothing can have been lost where this gap says so.
+    fn is_false(&self, gap: &Gap<'_>, scope: &str) -> Option<String> {
+        let Gap { reason, .. } = gap;
+        let family = family_of(scope);
+        let Some(began) = self.marks.fault_began else {
+            return Some(format!("a gap ({reason}) before anything was broken"));
+        };
+        let keeps_nothing = self.rules.no_history.iter().any(|name| name == family);
+        let stays_local = self.rules.local.iter().any(|name| name == family);
+        if (*reason == "no_history" && keeps_nothing) || (*reason == "isolated" && stays_local) {
+            return None;
+        }
+        if !self.rules.loses {
+            return Some(format!("a gap ({reason}), and Redis lost nothing (the fault began on line {began})"));
+        }
+        let (ended, _) = self.marks.fault_ended?;
+        let after = gap.after?;
+        let value = &self.ledger.places(scope)?.known.get(&after)?.value;
+        let published = self.ledger.get(value)?.line;
+        (published > ended)
+            .then(|| format!("a gap ({reason}) behind {after}, which was published after the fault was over"))
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub fn conclude(mut self) -> Verdict {
+        self.find_incomplete();
+        self.find_who_stayed();
+        self.ledger.conclude(self.rules.loses, &mut self.verdict);
+        for (name, view) in &self.views {
+            let Some(places) = self.ledger.places(self.ledger.scope_of(&name.pattern)) else { continue };
+            let place = format!("{} {}", name.client, name.pattern);
+            for (index, segment) in view.segments.iter().enumerate() {
+                let is_open = view.is_open && index + 1 == view.segments.len();
+                segment.conclude(&name.pattern, &place, is_open, places, &self.ledger, &mut self.verdict);
+            }
+        }
+        self.verdict.tally.clients = self.views.keys().map(|name| &name.client).collect::<BTreeSet<_>>().len() as u64;
+        self.verdict.recovery_us = self.recoveries();
+        self.verdict
+    }
+
+    fn find_incomplete(&mut self) {
+        let marks = [
+            ("a first line that says what the run is", self.marks.run),
+            ("a line that says when all was quiet", self.marks.quiesced),
+            ("a last line", self.marks.end),
+        ];
+        for (what, mark) in marks {
+            if mark.is_none() {
+                self.verdict.incomplete.push(format!("there is no {what}"));
+            }
+        }
+    }
+
+    /// Marks the subscriptions that stand at the end; who does not have one is told of.
+    fn find_who_stayed(&mut self) {
+        let mut scopes = BTreeSet::new();
+        for connection in self.connections.values() {
+            for pattern in connection.asked.keys() {
+                let name = ViewName { client: connection.client.clone(), pattern: pattern.clone() };
+                let place = format!("{} {pattern}", name.client);
+                scopes.insert(self.ledger.scope_of(pattern).to_owned());
+                if connection.standing.contains(pattern) {
+                    self.views.entry(name).or_default().is_open = true;
+                } else {
+                    self.verdict.add(Kind::LostTail, place, "its subscription did not stand at the end", &[]);
+                }
+            }
+            for (pattern, line) in &connection.owed_gaps {
+                let place = format!("{} {pattern}", connection.client);
+                self.verdict.add(Kind::WrongResume, place, "not resumed, and no gap came", &[*line]);
+            }
+            for (scope, line) in &connection.owed_isolated {
+                let place = format!("{} {scope}", connection.client);
+                self.verdict.add(Kind::SilentGap, place, "local messages came, and no gap behind them", &[*line]);
+            }
+        }
+        for client in &self.clients {
+            if !self.connections.values().any(|connection| connection.client == *client) {
+                self.verdict.add(Kind::LostTail, client, "it was not connected at the end", &[]);
+            }
+        }
+        let quiesced = self.marks.quiesced.unwrap_or(usize::MAX);
+        for scope in scopes {
+            let is_sentinel = |value: &str| {
+                self.ledger.get(value).is_some_and(|message| message.line > quiesced && message.is_acknowledged())
+            };
+            let places = self.ledger.places(&scope);
+            if !places.is_some_and(|places| places.known.values().any(|place| is_sentinel(&place.value))) {
+                self.verdict.incomplete.push(format!("no sentinel was acknowledged in {scope} after all was quiet"));
+            }
+        }
+    }
+
+    /// For each client that was there, the longest that one of its subscriptions took: from the end of the fault, or from
+    /// the sending of what was published next if that was later, until it had that message.
+    fn recoveries(&self) -> Vec<u64> {
+        let Some((ended, ended_us)) = self.marks.fault_ended else { return Vec::new() };
+        let mut by_client: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, view) in self.views.iter().filter(|(_, view)| view.is_open) {
+            let (Some(segment), Some(places)) =
+                (view.segments.last(), self.ledger.places(self.ledger.scope_of(&name.pattern)))
+            else {
+                continue;
+            };
+            let later = |(at, place): (&Position, &Place)| {
+                let message = self.ledger.get(&place.value)?;
+                let counts =
+                    message.line > ended && message.is_acknowledged() && hears(&name.pattern, &message.channel);
+                counts.then_some((*at, message.at_us))
+            };
+            let Some((target, sent_us)) = places.known.iter().find_map(later) else { continue };
+            let there = segment.steps.iter().find(|(position, at_us)| *position >= target && *at_us >= ended_us);
+            let Some((_, there_us)) = there else { continue };
+            let away = (ended_us.saturating_sub(AWAY_US_MAX), *there_us);
+            let was_away = |left_us: &u64| away.0 <= *left_us && *left_us <= away.1;
+            if !self.left.get(&name.client).is_some_and(|left| left.iter().any(was_away)) {
+                let took = by_client.entry(&name.client).or_default();
+                *took = (*took).max(there_us - ended_us.max(sent_us));
+            }
+        }
+        by_client.into_values().collect()
+    }
+}

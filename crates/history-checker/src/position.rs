@@ -1,0 +1,28 @@
+//! Where a message stands in its scope.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// `generation-offset`, ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// Which unbroken history.
+    pub generation: u64,
+    /// Counted from 1 in each.
+    pub offset: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.generation, self.offset)
+    }
+}
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (generation, offset) = text.split_once('-').ok_or(())?;
+        Ok(Self { generation: generation.parse().map_err(|_| ())?, offset: offset.parse().map_err(|_| ())? })
+    }
+}

@@ -1,0 +1,150 @@
+//! What one subscription has been told since it last began afresh, over any number of resumptions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::ledger::{Ledger, Place, Places};
+use crate::position::Position;
+use crate::verdict::{Kind, Verdict};
+
+/// Behind everything.
+pub(crate) const END: Position = Position { generation: u64::MAX, offset: u64::MAX };
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// What is behind this is owed.
+    start: Position,
+    start_line: usize,
+    /// Where it was asked for, if it began afresh.
+    asked_line: Option<usize>,
+    /// Everything up to here has been delivered or announced, says the gateway.
+    pub(crate) at: Position,
+    /// Positions received, and on which line.
+    received: BTreeMap<Position, usize>,
+    /// How often each message was received.
+    copies: HashMap<String, u32>,
+    /// What was announced: behind the first, up to the second.
+    gaps: Vec<(Position, Position)>,
+    /// How far it had come when (µs).
+    pub(crate) steps: Vec<(Position, u64)>,
+}
+
+impl Segment {
+    pub(crate) fn new(start: Position, line: usize, asked_line: Option<usize>) -> Self {
+        Self {
+            start,
+            start_line: line,
+            asked_line,
+            at: start,
+            received: BTreeMap::new(),
+            copies: HashMap::new(),
+            gaps: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// Takes a message, and says what is wrong with its coming now.
+    pub(crate) fn receive(&mut self, position: Position, value: &str, line: usize) -> Option<(Kind, String, usize)> {
+        *self.copies.entry(value.to_owned()).or_default() += 1;
+        if let Some(&before) = self.received.get(&position) {
+            return Some((Kind::Duplicate, format!("{position} came twice"), before));
+        }
+        self.received.insert(position, line);
+        if position <= self.start {
+            return Some((Kind::WrongResume, format!("{position} came behind {}", self.start), self.start_line));
+        }
+        if position <= self.at {
+            let before = self.received.get(&self.at).copied().unwrap_or(self.start_line);
+            return Some((Kind::Reorder, format!("{position} came behind {}", self.at), before));
+        }
+        None
+    }
+
+    pub(crate) fn copies(&self, value: &str) -> u32 {
+        self.copies.get(value).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn move_on(&mut self, position: Position, at_us: u64) {
+        if position > self.at {
+            self.at = position;
+            self.steps.push((position, at_us));
+        }
+    }
+
+    /// A gap that ends before it begins says that the history was wound back: nobody knows what stood behind `after`.
+    pub(crate) fn announce(&mut self, after: Option<Position>, upto: Option<Position>) {
+        let after = after.unwrap_or(self.start);
+        let rest = Position { offset: u64::MAX, ..after };
+        self.gaps.push((after, upto.filter(|upto| *upto >= after).unwrap_or(rest)));
+    }
+
+    /// What it should have been told and was not. `is_open`: it was to hear everything to the end.
+    pub(crate) fn conclude(
+        &self,
+        pattern: &str,
+        place: &str,
+        is_open: bool,
+        places: &Places,
+        ledger: &Ledger,
+        verdict: &mut Verdict,
+    ) {
+        let end = if is_open { END } else { self.at };
+        // One that begins afresh is not owed what had been acknowledged before it asked. Its position may lie below that:
+        // Redis may have lost it meanwhile.
+        let start = self.asked_line.map_or(self.start, |line| places.acknowledged_before(line, ledger).max(self.start));
+        let mut missing: Vec<(Position, Option<&Place>)> = Vec::new();
+        for (position, known) in places.owed(pattern, start, end, ledger) {
+            if !self.has(position) {
+                if missing.last().is_some_and(|(last, _)| *last <= self.at && position > self.at) {
+                    self.tell(place, &std::mem::take(&mut missing), verdict);
+                }
+                missing.push((position, known));
+            } else if !missing.is_empty() {
+                self.tell(place, &std::mem::take(&mut missing), verdict);
+            }
+        }
+        if !missing.is_empty() {
+            self.tell(place, &missing, verdict);
+        }
+        self.conclude_start(pattern, place, start, places, ledger, verdict);
+    }
+
+    /// What was published after the subscription stood is owed, wherever it stands.
+    fn conclude_start(
+        &self,
+        pattern: &str,
+        place: &str,
+        start: Position,
+        places: &Places,
+        ledger: &Ledger,
+        verdict: &mut Verdict,
+    ) {
+        for (position, known) in places.known.range(..=start) {
+            let Some(publication) = ledger.get(&known.value) else { continue };
+            let is_owed = publication.line > self.start_line && crate::channel::hears(pattern, &publication.channel);
+            if is_owed && !self.has(*position) {
+                let says = format!(
+                    "{} at {position} was published after the subscription began at {}",
+                    known.value, self.start
+                );
+                verdict.add(Kind::SilentGap, place, says, &[self.start_line, publication.line, known.line]);
+            }
+        }
+    }
+
+    fn has(&self, position: Position) -> bool {
+        self.received.contains_key(&position)
+            || self.gaps.iter().any(|(after, upto)| *after < position && position <= *upto)
+    }
+
+    fn tell(&self, place: &str, missing: &[(Position, Option<&Place>)], verdict: &mut Verdict) {
+        let (first, last) = (missing[0].0, missing[missing.len() - 1].0);
+        let kind = if last > self.at { Kind::LostTail } else { Kind::SilentGap };
+        let known = missing.iter().find_map(|(_, known)| *known);
+        let example = known.map_or("nobody knows which", |place| place.value.as_str());
+        let says = format!("{} messages, {first} to {last}, never came; the first known is {example}", missing.len());
+        let before = self.received.range(..first).next_back().map_or(self.start_line, |(_, line)| *line);
+        let after = self.received.range(last..).next().map(|(_, line)| *line);
+        let lines: Vec<usize> = [Some(before), known.map(|known| known.line), after].into_iter().flatten().collect();
+        verdict.add(kind, place, says, &lines);
+    }
+}

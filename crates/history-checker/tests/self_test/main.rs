@@ -1,0 +1,125 @@
+//! Does the checker see, and does it see nothing where nothing is?
+
+mod mutation;
+mod random;
+mod world;
+
+use std::collections::BTreeMap;
+
+use history_checker::{Checker, Record, Verdict};
+
+use mutation::{MUTATIONS, Mutation};
+use random::Random;
+
+/// Correct histories of each sort, with and without loss.
+const HISTORIES: u64 = 1_000;
+/// So many are spoilt, each in every way.
+const SPOILT: u64 = 100;
+/// Each way must have found a place in so many of them, and is caught in all.
+const INSTANCES_MIN: u64 = 20;
+
+pub(crate) fn judge(records: &[Record]) -> Verdict {
+    let mut checker = Checker::new();
+    for record in records {
+        // By way of the text, as the program gets it.
+        checker.feed_line(&serde_json::to_string(record).unwrap());
+    }
+    checker.conclude()
+}
+
+#[test]
+fn correct_histories_are_clean() {
+    let (mut deliveries, mut gaps, mut resumed, mut recoveries) = (0, 0, 0, 0);
+    for seed in 0..2 * HISTORIES {
+        let verdict = judge(&world::history(seed, seed % 2 == 0));
+        assert!(verdict.is_clean(), "seed {seed}: {verdict}");
+        deliveries += verdict.tally.deliveries;
+        gaps += verdict.tally.gaps.values().sum::<u64>();
+        resumed += verdict.tally.resumed;
+        recoveries += verdict.recovery_us.len();
+    }
+    // Clean over nothing would prove nothing.
+    assert!(deliveries > 50_000 && gaps > 1_000 && resumed > 2_000, "{deliveries} {gaps} {resumed}");
+    assert!(recoveries > 3_000, "{recoveries}");
+}
+
+#[test]
+fn every_mutation_is_caught() {
+    let mut instances: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in 0..SPOILT {
+        let loses = seed % 2 == 0;
+        let history = world::history(seed, loses);
+        for Mutation { name, kinds, mutate } in MUTATIONS {
+            let Some(mutant) = mutate(&history, loses, &mut Random::new(seed + 1)) else { continue };
+            *instances.entry(name).or_default() += 1;
+            let verdict = judge(&mutant);
+            assert!(
+                kinds.iter().any(|kind| verdict.count(*kind) > 0),
+                "seed {seed}: {name} must show as one of {kinds:?}: {verdict}"
+            );
+        }
+    }
+    for Mutation { name, .. } in MUTATIONS {
+        let count = instances.get(name).copied().unwrap_or(0);
+        println!("{name}: caught in {count} histories");
+        assert!(count >= INSTANCES_MIN, "{name} found a place in {count} histories only");
+    }
+}
+
+/// A message within one instance, and what the last lines of it are replaced by.
+fn judge_local(instance: &str, behind: &[&str]) -> Verdict {
+    let opened = format!(r#"{{"at_us":1,"event":"opened","client":"c","connection":1,"instance":"{instance}"}}"#);
+    let received = |text: &str| {
+        let event = history_checker::Event::Received { connection: 1, text: text.to_owned() };
+        serde_json::to_string(&Record { at_us: 9, event }).unwrap()
+    };
+    let mut lines = vec![
+        r#"{"at_us":0,"event":"run","fault":"x","loses":false,"keyless":[],"no_history":[],"local":["user"]}"#.to_owned(),
+        opened,
+        r#"{"at_us":2,"event":"sent","connection":1,"text":"{\"type\":\"subscribe\",\"channel\":\"user:a\"}"}"#.to_owned(),
+        received(r#"{"type":"subscribed","channel":"user:a","payload":{"resumed":false,"degraded":false},"position":"7-0"}"#),
+        r#"{"at_us":3,"event":"fault_began"}"#.to_owned(),
+        r#"{"at_us":4,"event":"publish","value":"v1","channel":"user:a","via":"gw-1","retry":"no"}"#.to_owned(),
+        r#"{"at_us":5,"event":"answered","value":"v1","answer":{"frame":"{\"type\":\"ack\",\"channel\":\"user:a\",\"payload\":{\"level\":\"local\"}}"}}"#.to_owned(),
+    ];
+    lines.extend(behind.iter().map(|text| received(text)));
+    let rest = [
+        r#"{"at_us":10,"event":"fault_ended","proof":"x"}"#.to_owned(),
+        r#"{"at_us":11,"event":"quiesced"}"#.to_owned(),
+        r#"{"at_us":12,"event":"publish","value":"v2","channel":"user:a","via":null,"retry":"no"}"#.to_owned(),
+        r#"{"at_us":13,"event":"answered","value":"v2","answer":{"reply":"7-1"}}"#.to_owned(),
+        received(r#"{"type":"n","channel":"user:a","payload":{"v":"v2"},"timestamp":"x","position":"7-1"}"#),
+        r#"{"at_us":14,"event":"end"}"#.to_owned(),
+    ];
+    lines.extend(rest);
+    let mut checker = Checker::new();
+    lines.iter().for_each(|line| checker.feed_line(line));
+    checker.conclude()
+}
+
+#[test]
+fn a_message_within_one_instance_is_followed_by_a_gap() {
+    use history_checker::Kind::{Divergent, Duplicate, FalseGap, Phantom, SilentGap};
+    let message = r#"{"type":"n","channel":"user:a","payload":{"v":"v1"},"timestamp":"x"}"#;
+    let stored = r#"{"type":"n","channel":"user:a","payload":{"v":"v1"},"timestamp":"x","position":"7-1"}"#;
+    let isolated = r#"{"type":"gap","channel":"user:a","payload":{"after":"7-0","upto":"7-0","reason":"isolated","certain":false}}"#;
+    let other = r#"{"type":"gap","channel":"user:a","payload":{"after":"7-0","upto":"7-0","reason":"failover","certain":false}}"#;
+    let clean = judge_local("gw-1", &[message, isolated]);
+    assert!(clean.is_clean(), "{clean}");
+    assert_eq!(judge_local("gw-1", &[message]).count(SilentGap), 1);
+    assert_eq!(judge_local("gw-1", &[message, message, isolated]).count(Duplicate), 1);
+    assert_eq!(judge_local("gw-1", &[message, other, isolated]).count(FalseGap), 1);
+    assert_eq!(judge_local("gw-2", &[message, isolated]).count(Phantom), 1);
+    assert_eq!(judge_local("gw-1", &[stored]).count(Divergent), 1);
+}
+
+#[test]
+fn a_log_that_breaks_off_proves_nothing() {
+    let mut history = world::history(1, false);
+    history.pop();
+    assert!(!judge(&history).incomplete.is_empty());
+    assert!(!judge(&[]).is_clean());
+    let mut checker = Checker::new();
+    checker.feed_line("{");
+    assert!(checker.conclude().incomplete[0].starts_with("line 1"));
+}

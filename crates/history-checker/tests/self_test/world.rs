@@ -1,0 +1,306 @@
+//! A model of a cluster that does everything right: it writes the log that the checker must find nothing in.
+//!
+//! Publishers get every kind of answer, clients come and go with and without positions, and a failover loses what it
+//! had acknowledged and says so to everybody. With `loses` false it loses nothing and says nothing.
+
+use history_checker::{Answer, Event, Position, Record, Retry};
+use serde_json::{Value, json};
+
+use crate::random::Random;
+
+const SCOPES: [&str; 2] = ["collection:1", "system"];
+const TOPICS: [&str; 2] = ["a", "b"];
+const CLIENTS: usize = 5;
+const INSTANCES: usize = 3;
+
+/// Writes one history.
+pub(crate) struct World {
+    random: Random,
+    loses: bool,
+    records: Vec<Record>,
+    scopes: Vec<Scope>,
+    clients: Vec<Client>,
+    next_value: usize,
+    next_connection: u64,
+}
+
+struct Scope {
+    generation: u64,
+    offset: u64,
+    /// In order; behind a failover stands a doubt.
+    history: Vec<Entry>,
+}
+
+enum Entry {
+    Message {
+        position: Position,
+        channel: String,
+        value: String,
+    },
+    /// What was lost, nobody knows; it goes on behind this position.
+    Doubt(Position),
+}
+
+struct Client {
+    name: String,
+    /// One for each scope.
+    patterns: Vec<String>,
+    resumes: bool,
+    connection: Option<u64>,
+    /// For each scope: the position it keeps and how much of the history it was sent.
+    at: Vec<Option<Position>>,
+    sent: Vec<usize>,
+}
+
+/// The history of this seed.
+pub(crate) fn history(seed: u64, loses: bool) -> Vec<Record> {
+    let mut random = Random::new(seed);
+    let clients = (0..CLIENTS).map(|number| Client {
+        name: format!("client-{number}"),
+        patterns: SCOPES
+            .iter()
+            .map(|scope| if random.one_in(3) { format!("{scope}:{}", TOPICS[0]) } else { format!("{scope}:*") })
+            .collect(),
+        resumes: !random.one_in(4),
+        connection: None,
+        at: vec![None; SCOPES.len()],
+        sent: vec![0; SCOPES.len()],
+    });
+    let clients = clients.collect();
+    let scopes =
+        (7..).take(SCOPES.len()).map(|generation| Scope { generation, offset: 0, history: Vec::new() }).collect();
+    let mut world = World { random, loses, records: Vec::new(), scopes, clients, next_value: 0, next_connection: 0 };
+    world.run();
+    world.records
+}
+
+impl World {
+    fn run(&mut self) {
+        self.write(Event::Run {
+            fault: "model".into(),
+            loses: self.loses,
+            keyless: vec!["system".into()],
+            no_history: vec![],
+            local: vec![],
+        });
+        self.steps(60);
+        self.write(Event::FaultBegan);
+        self.steps(10);
+        if self.loses {
+            self.fail_over();
+        }
+        self.steps(10);
+        self.write(Event::FaultEnded { proof: "it is a model".into() });
+        self.steps(40);
+        for client in 0..CLIENTS {
+            self.connect(client);
+        }
+        self.write(Event::Quiesced);
+        for scope in 0..SCOPES.len() {
+            self.store(scope, TOPICS[0], true);
+        }
+        for client in 0..CLIENTS {
+            for scope in 0..SCOPES.len() {
+                while self.deliver(client, scope) {}
+            }
+        }
+        self.write(Event::End);
+    }
+
+    fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            let (client, scope) = (self.random.below(CLIENTS), self.random.below(SCOPES.len()));
+            match self.random.below(12) {
+                0..=2 => self.publish(scope),
+                3 => self.connect(client),
+                4 => self.disconnect(client),
+                5 => self.tell_position(client, scope),
+                _ => {
+                    self.deliver(client, scope);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, event: Event) {
+        let at_us = self.records.len() as u64 * 1_000;
+        self.records.push(Record { at_us, event });
+    }
+
+    fn receive(&mut self, connection: u64, frame: &Value) {
+        self.write(Event::Received { connection, text: frame.to_string() });
+    }
+
+    /// With any answer: what is unknown may be stored or not, and is tried again with its id.
+    fn publish(&mut self, scope: usize) {
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        match self.random.below(8) {
+            0 => {
+                let value = self.send(scope, topic);
+                self.write(Event::Answered { value, answer: Answer::Error("OOM command not allowed".into()) });
+            }
+            1 => {
+                let value = self.send(scope, topic);
+                self.write(Event::Answered { value, answer: Answer::Nothing("timed out".into()) });
+            }
+            2 => {
+                let value = self.store(scope, topic, false);
+                let again = Event::Publish {
+                    value: value.clone(),
+                    channel: format!("{}:{topic}", SCOPES[scope]),
+                    via: Some("gw-0".into()),
+                    retry: Retry::SameId,
+                };
+                self.write(again);
+                let position = self.top(scope).to_string();
+                let ack = json!({"type": "ack", "channel": "x", "payload": {"level": "durable"}, "position": position});
+                self.write(Event::Answered { value, answer: Answer::Frame(ack.to_string()) });
+            }
+            3 => {
+                self.store(scope, topic, false);
+            }
+            _ => {
+                self.store(scope, topic, true);
+            }
+        }
+    }
+
+    fn send(&mut self, scope: usize, topic: &str) -> String {
+        self.next_value += 1;
+        let value = format!("v{}", self.next_value);
+        let channel = format!("{}:{topic}", SCOPES[scope]);
+        self.write(Event::Publish { value: value.clone(), channel, via: None, retry: Retry::No });
+        value
+    }
+
+    fn store(&mut self, scope: usize, topic: &str, is_told: bool) -> String {
+        let value = self.send(scope, topic);
+        let channel = format!("{}:{topic}", SCOPES[scope]);
+        self.scopes[scope].offset += 1;
+        let position = self.top(scope);
+        self.scopes[scope].history.push(Entry::Message { position, channel, value: value.clone() });
+        let answer = if is_told { Answer::Reply(position.to_string()) } else { Answer::Nothing("cut".into()) };
+        self.write(Event::Answered { value: value.clone(), answer });
+        value
+    }
+
+    fn top(&self, scope: usize) -> Position {
+        Position { generation: self.scopes[scope].generation, offset: self.scopes[scope].offset }
+    }
+
+    /// The newest messages are gone, whoever had them.
+    fn fail_over(&mut self) {
+        for scope in &mut self.scopes {
+            let lost = self.random.below(4).min(scope.history.len());
+            scope.history.truncate(scope.history.len() - lost);
+            scope.generation += 10;
+            scope.offset = 0;
+            scope.history.push(Entry::Doubt(Position { generation: scope.generation, offset: 0 }));
+        }
+        for client in &mut self.clients {
+            for (scope, sent) in client.sent.iter_mut().enumerate() {
+                *sent = (*sent).min(self.scopes[scope].history.len() - 1);
+            }
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        if self.clients[client].connection.is_some() {
+            return;
+        }
+        self.next_connection += 1;
+        let connection = self.next_connection;
+        let instance = format!("gw-{}", self.random.below(INSTANCES));
+        let Client { name, resumes, patterns, at, .. } = &self.clients[client];
+        let (name, resumes, patterns) = (name.clone(), *resumes, patterns.clone());
+        let asked: Vec<Option<Position>> = at.iter().map(|at| at.filter(|_| resumes)).collect();
+        self.clients[client].connection = Some(connection);
+        self.write(Event::Opened { client: name, connection, instance });
+        let channels: Vec<Value> = patterns
+            .iter()
+            .zip(&asked)
+            .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
+            .collect();
+        let hello = json!({"type": "hello", "payload": {"token": "t", "channels": channels}});
+        self.write(Event::Sent { connection, text: hello.to_string() });
+        for (scope, asked) in asked.into_iter().enumerate() {
+            self.subscribe(client, scope, connection, asked);
+        }
+    }
+
+    fn subscribe(&mut self, client: usize, scope: usize, connection: u64, asked: Option<Position>) {
+        let top = self.top(scope);
+        let at = asked.unwrap_or(top);
+        if asked.is_none() {
+            self.clients[client].sent[scope] = self.scopes[scope].history.len();
+        }
+        self.clients[client].at[scope] = Some(at);
+        let pattern = self.clients[client].patterns[scope].clone();
+        let next = self.scopes[scope].history.get(self.clients[client].sent[scope]);
+        // One whose next is a doubt is told so at once, or with its first message.
+        if let (Some(asked), Some(Entry::Doubt(upto)), true) = (asked, next, self.random.one_in(2)) {
+            let upto = *upto;
+            self.receive(connection, &json!({"type": "subscribed", "channel": pattern, "position": upto.to_string(), "payload": {"resumed": false, "degraded": false}}));
+            self.gap(client, scope, connection, &pattern, asked, upto);
+            return;
+        }
+        self.receive(connection, &json!({"type": "subscribed", "channel": pattern, "position": at.to_string(), "payload": {"resumed": asked.is_some(), "degraded": false}}));
+    }
+
+    fn gap(&mut self, client: usize, scope: usize, connection: u64, pattern: &str, after: Position, upto: Position) {
+        let payload =
+            json!({"after": after.to_string(), "upto": upto.to_string(), "reason": "failover", "certain": false});
+        self.receive(connection, &json!({"type": "gap", "channel": pattern, "payload": payload}));
+        self.clients[client].at[scope] = Some(upto);
+        self.clients[client].sent[scope] += 1;
+    }
+
+    fn disconnect(&mut self, client: usize) {
+        if let Some(connection) = self.clients[client].connection.take() {
+            self.write(Event::Closed { connection, why: "for the test".into(), wished: true });
+        }
+    }
+
+    /// The next thing it is owed, if any.
+    fn deliver(&mut self, client: usize, scope: usize) -> bool {
+        let Some(connection) = self.clients[client].connection else { return false };
+        let pattern = self.clients[client].patterns[scope].clone();
+        let at = self.clients[client].at[scope].expect("it is subscribed");
+        match self.scopes[scope].history.get(self.clients[client].sent[scope]) {
+            None => false,
+            Some(Entry::Doubt(upto)) => {
+                let upto = *upto;
+                self.gap(client, scope, connection, &pattern, at, upto);
+                true
+            }
+            Some(Entry::Message { position, channel, value }) => {
+                let (position, channel, value) = (*position, channel.clone(), value.clone());
+                self.clients[client].sent[scope] += 1;
+                if pattern.ends_with('*') || pattern == channel {
+                    self.clients[client].at[scope] = Some(position);
+                    self.receive(connection, &json!({"type": "note", "channel": channel, "payload": {"v": value}, "timestamp": "2026-01-01T00:00:00Z", "position": position.to_string()}));
+                }
+                true
+            }
+        }
+    }
+
+    /// How far it has been sent, which a filter hides.
+    fn tell_position(&mut self, client: usize, scope: usize) {
+        let Some(connection) = self.clients[client].connection else { return };
+        let sent = self.clients[client].sent[scope];
+        let Some(Entry::Message { position, .. }) = sent.checked_sub(1).map(|last| &self.scopes[scope].history[last])
+        else {
+            return;
+        };
+        let position = *position;
+        if self.clients[client].at[scope] < Some(position) {
+            self.clients[client].at[scope] = Some(position);
+            let pattern = self.clients[client].patterns[scope].clone();
+            self.receive(
+                connection,
+                &json!({"type": "position", "channel": pattern, "position": position.to_string()}),
+            );
+        }
+    }
+}

@@ -1,0 +1,237 @@
+-- Who is connected where. Rows change only under the lease of their instance (registry.lua).
+--
+-- tidegate_registry_write: changes rows of the incarnation that holds the lease, within the limits of their owners.
+--   KEYS[1] lease, KEYS[2] rows, KEYS[3] users, KEYS[4] peers
+--   ARGV    token, rows ms, most connections of a user, of a tenant (0: any number), 'reject' or 'close_oldest',
+--           session id, row or '' to remove it, connected since (ms) [, session id, row, since …]
+--   →       { 'OK', number of rows [, session id to be closed, why …] } or { 'REFUSED', why }
+-- tidegate_registry_delete: deletes the rows of one incarnation.
+--   KEYS[1] lease, KEYS[2] rows, KEYS[3] users
+--   ARGV    token
+--   →       { 'OK' } or { 'REFUSED', why }
+-- tidegate_registry_who: where a user is connected. Writes nothing (FCALL_RO).
+--   KEYS[1] peers
+--   ARGV    TENANT/USER
+--   →       { instance id, session id, connected since (ms), … }
+-- tidegate_registry_kick: has a user's connections closed, or one of them, wherever they are.
+--   KEYS[1] peers
+--   ARGV    TENANT/USER, session id or '' for all
+--   →       as for who: those that will be closed, each at its instance's next beat
+--
+-- A row is { tenant, user, shard, connected_at }. The hash `users` of the same incarnation counts rows:
+--   #TENANT/USER   how many of a user        TENANT/USER   which: "session@ms session@ms …", at most LISTED_MAX
+--   #TENANT        how many of a tenant      -             how many others have taken out since the last write
+-- It goes with its incarnation, so a limit counts living instances only. Names of other instances' keys are made from
+-- their ids here: all share one hash tag, and thereby one node of a Cluster.
+--
+-- Why a session is to be closed: 'limit' it was one too many, 'replaced' its owner has connected elsewhere, 'kicked'.
+
+local ROW_CHANGES_MAX = 128
+-- A user with more connections on one instance has them counted, not named: every change reads the names.
+local LISTED_MAX = 128
+-- What an instance was told to close and never asked for; it beats every few seconds, or is dead.
+local ORDERS_MS = 60 * 1000
+
+-- The lives of all instances, with the names of their keys.
+local function lives(peers)
+  local base, found = match(peers, '^(.*)peers$'), {}
+  local entries = call('HGETALL', peers)
+  for i = 1, #entries, 2 do
+    local record = cjson.decode(match(entries[i + 1], '^%d+ (.*)$'))
+    local life = entries[i] .. ':' .. record.incarnation
+    found[#found + 1] = {
+      id = entries[i],
+      rows = base .. 'rows:' .. life,
+      users = base .. 'users:' .. life,
+      orders = base .. 'orders:' .. life,
+    }
+  end
+  return found
+end
+
+-- How many connections a user or a tenant has in all lives.
+local function total(all, who)
+  local count = 0
+  for _, life in ipairs(all) do
+    count = count + tonumber(call('HGET', life.users, '#' .. who) or 0)
+  end
+  return count
+end
+
+-- Where `owner` is connected: { session, since, life }, in no order.
+local function seats(all, owner)
+  local found = {}
+  for _, life in ipairs(all) do
+    for session, since in gmatch(call('HGET', life.users, owner) or '', '([^@ ]+)@(%d+)') do
+      found[#found + 1] = { session = session, since = tonumber(since), life = life }
+    end
+  end
+  return found
+end
+
+-- Counts one more, or one less, and returns how many there are.
+local function count_one(users, who, change)
+  local count = call('HINCRBY', users, '#' .. who, change)
+  if count <= 0 then
+    call('HDEL', users, '#' .. who)
+  end
+  return count
+end
+
+local function seat(users, row, session, since)
+  local owner = row.tenant .. '/' .. row.user
+  count_one(users, row.tenant, 1)
+  if count_one(users, owner, 1) <= LISTED_MAX then
+    local list = call('HGET', users, owner)
+    call('HSET', users, owner, (list and list .. ' ' or '') .. session .. '@' .. decimal(since))
+  end
+end
+
+local function unseat(users, row, session)
+  local owner, left = row.tenant .. '/' .. row.user, {}
+  count_one(users, owner, -1)
+  count_one(users, row.tenant, -1)
+  for other, since in gmatch(call('HGET', users, owner) or '', '([^@ ]+)@(%d+)') do
+    if other ~= session then
+      left[#left + 1] = other .. '@' .. since
+    end
+  end
+  if #left == 0 then
+    call('HDEL', users, owner)
+  else
+    call('HSET', users, owner, concat(left, ' '))
+  end
+end
+
+-- Removes a row of one life. Whether there was one.
+local function remove(rows, users, session)
+  local text = call('HGET', rows, session)
+  if not text then
+    return false
+  end
+  call('HDEL', rows, session)
+  unseat(users, cjson.decode(text), session)
+  return true
+end
+
+-- What another instance is to close at its next beat: a session, or TENANT/USER.
+local function order(life, who, why)
+  call('HSET', life.orders, who, why)
+  call('PEXPIRE', life.orders, ORDERS_MS)
+end
+
+register('tidegate_registry_write', {}, function(keys, args)
+  local lease, rows, users, peers = keys[1], keys[2], keys[3], keys[4]
+  local token, rows_ms, user_max, tenant_max, excess = args[1], args[2], tonumber(args[3]), tonumber(args[4]), args[5]
+  local count = #args - 5
+  if count % 3 ~= 0 or count > 3 * ROW_CHANGES_MAX then
+    return error_reply('ERR rows are SESSION ROW SINCE, at most ' .. ROW_CHANGES_MAX .. ' of them')
+  end
+  local refused = refusal(lease, token)
+  if refused then
+    return refused
+  end
+  local all, closing = lives(peers), {}
+
+  -- Has a session closed that is listed, and counts it no more.
+  local function close(life, session, why)
+    if remove(life.rows, life.users, session) then
+      if life.rows == rows then
+        closing[#closing + 1], closing[#closing + 2] = session, why
+      else
+        call('HINCRBY', life.users, '-', 1)
+        order(life, session, why)
+      end
+    end
+  end
+
+  -- Whether this session goes on elsewhere, in a connection that is newer than this one. An older one there is closed:
+  -- its client has come back here before that socket was found dead, or uses both.
+  local function is_elsewhere(session, row)
+    for _, life in ipairs(all) do
+      local text = life.rows ~= rows and call('HGET', life.rows, session)
+      local other = text and cjson.decode(text)
+      if other and other.tenant == row.tenant and other.user == row.user then
+        if other.connected_at > row.connected_at then
+          return true
+        end
+        close(life, session, 'replaced')
+      end
+    end
+    return false
+  end
+
+  local function put(session, text, since)
+    local row = cjson.decode(text)
+    remove(rows, users, session)
+    if is_elsewhere(session, row) then
+      closing[#closing + 1], closing[#closing + 2] = session, 'replaced'
+      return
+    end
+    local owner = row.tenant .. '/' .. row.user
+    local over = user_max > 0 and total(all, owner) + 1 - user_max or 0
+    if over > 0 and excess == 'close_oldest' then
+      local others = seats(all, owner)
+      table.sort(others, function(a, b) return a.since < b.since end)
+      for i = 1, min(over, #others) do
+        close(others[i].life, others[i].session, 'replaced')
+      end
+      over = 0
+    end
+    if over > 0 or (tenant_max > 0 and total(all, row.tenant) >= tenant_max) then
+      closing[#closing + 1], closing[#closing + 2] = session, 'limit'
+      return
+    end
+    call('HSET', rows, session, text)
+    seat(users, row, session, since)
+  end
+
+  for i = 6, #args, 3 do
+    if args[i + 1] == '' then
+      remove(rows, users, args[i])
+    else
+      put(args[i], args[i + 1], tonumber(args[i + 2]))
+    end
+  end
+  call('HDEL', users, '-')
+  call('PEXPIRE', rows, rows_ms)
+  call('PEXPIRE', users, rows_ms)
+  return { 'OK', decimal(call('HLEN', rows)), unpack(closing) }
+end)
+
+register('tidegate_registry_delete', { 'allow-oom' }, function(keys, args)
+  local refused = refusal(keys[1], args[1])
+  if refused then
+    return refused
+  end
+  call('UNLINK', keys[2], keys[3])
+  return { 'OK' }
+end)
+
+local function tell(found)
+  local answer = {}
+  for _, one in ipairs(found) do
+    local n = #answer
+    answer[n + 1], answer[n + 2], answer[n + 3] = one.life.id, one.session, decimal(one.since)
+  end
+  return answer
+end
+
+register('tidegate_registry_who', { 'no-writes', 'allow-oom' }, function(keys, args)
+  return tell(seats(lives(keys[1]), args[1]))
+end)
+
+register('tidegate_registry_kick', {}, function(keys, args)
+  local owner, session, found = args[1], args[2], {}
+  for _, one in ipairs(seats(lives(keys[1]), owner)) do
+    if session == '' then
+      order(one.life, owner, 'kicked') -- those who are not named here too
+    elseif session == one.session then
+      order(one.life, session, 'kicked')
+    end
+    if session == '' or session == one.session then
+      found[#found + 1] = one
+    end
+  end
+  return tell(found)
+end)

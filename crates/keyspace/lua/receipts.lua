@@ -1,0 +1,121 @@
+-- tidegate_receipt: writes down how far users have got in a scope.
+--
+-- KEYS[1] receipts  PREFIX:{TENANT/FAMILY:ID}:receipts
+-- KEYS[2] times     PREFIX:{TENANT/FAMILY:ID}:receipts:times
+-- ARGV    user, position [, user, position …]   1 to RECEIPTS_PER_CALL_MAX pairs
+-- →       how many users have got further
+--
+-- Positions are compared as two numbers: who writes late does not take back what another has written since.
+--
+-- tidegate_receipts: who has got how far. Writes nothing (FCALL_RO).
+--
+-- KEYS[1], KEYS[2]  as above
+-- KEYS[3] metadata  PREFIX:{TENANT/FAMILY:ID}:meta
+-- ARGV    most users, user [, user …]   without a user: those whose receipts are oldest
+-- →       { top or '' if the scope has not begun, { "generation-top" of earlier generations, oldest first },
+--           { user, position, time ms, … } }
+
+local RECEIPTS_PER_CALL_MAX = 500
+-- Of one scope; those that moved longest ago go.
+local RECEIPTS_MAX = 100000
+local RECEIPTS_ANSWER_MAX = 10000
+local RECEIPTS_KEY = '^(' .. NAME .. '+:{' .. NAME .. '+/(' .. NAME .. '+):?' .. NAME .. '*}):receipts$'
+
+-- The scope's channel and its family's row, or nil and what is wrong with the keys.
+local function receipts_of(keys)
+  local channel, name = match(keys[1] or '', RECEIPTS_KEY)
+  if not channel or keys[2] ~= channel .. ':receipts:times' then
+    return nil, 'ERR the first keys are PREFIX:{TENANT/FAMILY:ID}:receipts and PREFIX:{TENANT/FAMILY:ID}:receipts:times'
+  end
+  local family = FAMILIES[name]
+  if not family then
+    return nil, 'ERR there is no channel family "' .. name .. '"; the gateways know ' .. FAMILY_NAMES
+  end
+  return channel, family
+end
+
+local function is_further(position, than)
+  local generation, offset = match(position, '^(%d+)-(%d+)$')
+  local other_generation, other_offset = match(than, '^(%d+)-(%d+)')
+  generation, other_generation = tonumber(generation), tonumber(other_generation)
+  if generation ~= other_generation then
+    return generation > other_generation
+  end
+  return tonumber(offset) > tonumber(other_offset)
+end
+
+-- Takes out what has not moved since `before`, and the oldest beyond the bound.
+local function forget_receipts(receipts, times, before)
+  local gone = call('ZRANGEBYSCORE', times, '-inf', '(' .. decimal(before), 'LIMIT', 0, 1000)
+  local over = call('ZCARD', times) - #gone - RECEIPTS_MAX
+  if over > 0 then
+    gone = call('ZRANGE', times, 0, #gone + min(over, 1000) - 1)
+  end
+  for i = 1, #gone do
+    call('HDEL', receipts, gone[i])
+    call('ZREM', times, gone[i])
+  end
+end
+
+register('tidegate_receipt', {}, function(keys, args)
+  local channel, family = receipts_of(keys)
+  if not channel or #keys ~= 2 then
+    return error_reply(channel and 'ERR two keys are needed' or family)
+  end
+  if #args == 0 or #args % 2 == 1 or #args > 2 * RECEIPTS_PER_CALL_MAX then
+    return error_reply('ERR arguments are USER POSITION pairs, 1 to ' .. RECEIPTS_PER_CALL_MAX .. ' of them')
+  end
+  for i = 1, #args, 2 do
+    if not find(args[i], '^' .. NAME .. '+$') or not find(args[i + 1], '^%d+%-%d+$') then
+      return error_reply('ERR arguments are USER POSITION pairs: a name, and a position such as 7-42')
+    end
+  end
+  local receipts, times, now, moved = keys[1], keys[2], clock(), 0
+  local stamp, kept_ms = decimal(now), family.ttl + family.step + META_GRACE_MS
+  for i = 1, #args, 2 do
+    local user, position = args[i], args[i + 1]
+    local held = call('HGET', receipts, user)
+    if not held or is_further(position, held) then
+      call('HSET', receipts, user, position .. ' ' .. stamp)
+      call('ZADD', times, stamp, user)
+      moved = moved + 1
+    end
+  end
+  if moved > 0 then
+    forget_receipts(receipts, times, now - kept_ms)
+    call('PEXPIRE', receipts, decimal(kept_ms))
+    call('PEXPIRE', times, decimal(kept_ms))
+  end
+  return moved
+end)
+
+register('tidegate_receipts', { 'no-writes', 'allow-oom' }, function(keys, args)
+  local channel, family = receipts_of(keys)
+  if not channel or #keys ~= 3 or keys[3] ~= channel .. ':meta' then
+    return error_reply(channel and 'ERR the third key belongs to the first: it is ' .. channel .. ':meta' or family)
+  end
+  local most = tonumber(args[1])
+  if not most or most < 1 or #args > RECEIPTS_PER_CALL_MAX then
+    return error_reply('ERR arguments are MOST [USER …]')
+  end
+  local users, found = {}, {}
+  for i = 2, #args do
+    users[i - 1] = args[i]
+  end
+  if #users == 0 then
+    users = call('ZRANGE', keys[2], 0, min(most, RECEIPTS_ANSWER_MAX) - 1)
+  end
+  for i = 1, #users do
+    local held = call('HGET', keys[1], users[i])
+    if held then
+      local n = #found
+      found[n + 1] = users[i]
+      found[n + 2], found[n + 3] = match(held, '^(%S+) (%d+)$')
+    end
+  end
+  local seen, earlier = call('HMGET', keys[3], 'g', 'o', 'e'), {}
+  for position in gmatch(seen[3] or '', '[^ ]+') do
+    earlier[#earlier + 1] = position
+  end
+  return { seen[1] and seen[1] .. '-' .. seen[2] or '', earlier, found }
+end)

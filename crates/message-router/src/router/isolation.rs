@@ -1,0 +1,136 @@
+//! PURE. What happens to publishes while the broker is away, and which scopes have to be told of it afterwards.
+
+use hashbrown::{HashMap, HashSet};
+use wire::Scope;
+
+use crate::broker::Draft;
+
+/// Most scopes that are remembered until the broker is back, and most ids; beyond them local publishes are refused.
+/// Some MiB each.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// Who has taken a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Taken {
+    /// The broker was asked, and answers with the publish's ticket.
+    Asked,
+    /// The members on this instance get it, and nobody else ever does.
+    Local,
+    /// Nobody: the broker is away, and the family takes no messages then.
+    ReadOnly,
+    /// They got it before, under the same id.
+    Again,
+    /// Nobody: the broker is away, and it may have stored this already, under the same id. When it is back it knows.
+    Doubtful,
+    /// Nobody: the broker is away, and messages have stayed here in so many scopes already, or under so many ids, that no
+    /// further one could be remembered.
+    Full,
+}
+
+/// What is known of a publish's id while the broker cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Its message stayed here.
+    Stayed,
+    /// Nobody knows whether the broker has it.
+    Doubtful,
+}
+
+/// The time without a broker.
+#[derive(Debug, Default)]
+pub(crate) struct Isolation {
+    /// The broker has said that it is lost. Not so before its first word: then it may be there in a moment.
+    pub(crate) is_on: bool,
+    /// Where messages stayed on this instance. Also scopes that all members have left since: one who comes back before
+    /// the broker does is told too.
+    scopes: HashSet<Scope>,
+    ids: HashMap<(Scope, Box<str>), Known>,
+}
+
+impl Isolation {
+    /// Remembers the scope and the ids of messages, and leaves those that are to be delivered.
+    pub(crate) fn take(&mut self, scope: &Scope, messages: &mut Vec<Draft>) -> Taken {
+        let known = |ids: &HashMap<_, Known>, draft: &Draft| {
+            let id = draft.id.as_ref()?;
+            ids.get(&(scope.clone(), id.clone())).copied()
+        };
+        if messages.iter().any(|draft| known(&self.ids, draft) == Some(Known::Doubtful)) {
+            return Taken::Doubtful;
+        }
+        messages.retain(|draft| known(&self.ids, draft).is_none());
+        if messages.is_empty() {
+            return Taken::Again;
+        }
+        let named = messages.iter().filter(|draft| draft.id.is_some()).count();
+        let is_new = !self.scopes.contains(scope);
+        if self.scopes.len() + usize::from(is_new) > REMEMBERED_MAX || self.ids.len() + named > REMEMBERED_MAX {
+            return Taken::Full;
+        }
+        if is_new {
+            self.scopes.insert(scope.clone());
+        }
+        let ids = messages.iter().filter_map(|draft| draft.id.clone());
+        self.ids.extend(ids.map(|id| ((scope.clone(), id), Known::Stayed)));
+        Taken::Local
+    }
+
+    /// Nobody knows whether the broker has stored the message of this id. Forgotten where there is no room: then it may
+    /// come twice.
+    pub(crate) fn doubt(&mut self, scope: Scope, id: Box<str>) {
+        if self.ids.len() < REMEMBERED_MAX {
+            self.ids.insert((scope, id), Known::Doubtful);
+        }
+    }
+
+    /// The broker is back: who is to be told, by name. Ids are its own to know again.
+    pub(crate) fn end(&mut self) -> Vec<Scope> {
+        self.is_on = false;
+        self.ids = HashMap::new();
+        let mut scopes: Vec<_> = std::mem::take(&mut self.scopes).into_iter().collect();
+        scopes.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        scopes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Families;
+
+    use super::*;
+
+    fn scope(n: usize) -> Scope {
+        Families::default().parse_scope(&format!("default/user:{n}")).unwrap()
+    }
+
+    fn take(isolation: &mut Isolation, n: usize, ids: &[&str]) -> (Taken, usize) {
+        let draft = |id: &&str| Draft { id: (!id.is_empty()).then(|| Box::from(*id)), ..Draft::new("", vec![]) };
+        let mut messages = ids.iter().map(draft).collect();
+        (isolation.take(&scope(n), &mut messages), messages.len())
+    }
+
+    #[test]
+    fn so_many_scopes_are_remembered_and_the_known_ones_go_on() {
+        let mut isolation = Isolation { is_on: true, ..Isolation::default() };
+        assert!((0..REMEMBERED_MAX).all(|n| take(&mut isolation, n, &[""]).0 == Taken::Local));
+        assert_eq!(take(&mut isolation, REMEMBERED_MAX, &[""]).0, Taken::Full);
+        assert_eq!(take(&mut isolation, 0, &[""]).0, Taken::Local, "its members are told already");
+        assert_eq!(isolation.end().len(), REMEMBERED_MAX);
+        assert!(!isolation.is_on && isolation.end().is_empty());
+    }
+
+    #[test]
+    fn an_id_stays_here_once_and_not_at_all_while_it_is_in_doubt() {
+        let mut isolation = Isolation { is_on: true, ..Isolation::default() };
+        assert_eq!(take(&mut isolation, 1, &["a", "b", ""]), (Taken::Local, 3));
+        assert_eq!(take(&mut isolation, 1, &["b", "a"]), (Taken::Again, 0));
+        assert_eq!(take(&mut isolation, 1, &["b", "c"]), (Taken::Local, 1), "one of them is new");
+        assert_eq!(take(&mut isolation, 2, &["a"]), (Taken::Local, 1), "another scope's is another one");
+        isolation.doubt(scope(1), "d".into());
+        assert_eq!(take(&mut isolation, 1, &["e", "d"]).0, Taken::Doubtful);
+        assert_eq!(take(&mut isolation, 1, &["e"]).0, Taken::Local, "all or none");
+        isolation.end();
+        isolation.is_on = true;
+        assert_eq!(take(&mut isolation, 1, &["d"]).0, Taken::Local, "the broker was there in between");
+    }
+}

@@ -1,0 +1,185 @@
+//! What publishers are told: order, refusals, replicas.
+
+use super::*;
+
+/// A publish that finds no library loads it and is sent again; what comes behind it must not be stored before it.
+#[test]
+fn a_flushed_library_does_not_change_the_order() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let mut redis = server.connect();
+        let (scope, mut stored) = (scope("user:7"), Vec::new());
+        let take = |stored: &mut Vec<_>, event| match event {
+            Event::Published { ticket, result } => stored.push((ticket.0, result.unwrap().position.offset)),
+            other => panic!("{other:?}"),
+        };
+        for sent in 1..=2_000_usize {
+            if sent % 200 == 1 {
+                while stored.len() < sent - 1 {
+                    take(&mut stored, next(&mut broker).await);
+                }
+                cmd("FUNCTION").arg("FLUSH").exec(&mut redis).unwrap();
+            }
+            // Some come at every moment of the library's being loaded.
+            send(&mut broker, sent as u64, &scope);
+            while let Some(event) = broker.try_next_event() {
+                take(&mut stored, event);
+            }
+            tokio::task::yield_now().await;
+        }
+        while stored.len() < 2_000 {
+            take(&mut stored, next(&mut broker).await);
+        }
+        stored.sort_unstable();
+        assert!(stored.iter().all(|(ticket, offset)| ticket == offset), "{stored:?}");
+    });
+}
+
+/// What a publish that asks for replicas is told.
+pub(crate) async fn publish_replicated(broker: &mut RedisBroker, scope: &Scope) -> Stored {
+    let messages = vec![Draft::new("topic", MESSAGE.to_vec())];
+    broker.command(Command::Publish(Publish { ticket: Ticket(1), scope: scope.clone(), messages, replicated: true }));
+    loop {
+        if let Event::Published { ticket: Ticket(1), result } = next(broker).await {
+            return result.unwrap();
+        }
+    }
+}
+
+fn follow(replica: &RedisServer, primary: &RedisServer) {
+    let mut redis = replica.connect();
+    cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port()).exec(&mut redis).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let info: String = cmd("INFO").arg("replication").query(&mut redis).unwrap();
+        if info.contains("master_link_status:up") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the replica did not follow: {info}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn replicated_is_said_when_a_replica_has_it_and_not_otherwise() {
+    run(async {
+        let server = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+        let replica = RedisServer::start(&[]);
+        let mut asking = config(&server.url());
+        asking.asks_replicas = true;
+        asking.replica_deadline_ms = 100;
+        let mut broker = up(asking).await;
+        let scope = scope("user:7");
+        // Nobody is there to have it.
+        let alone = publish_replicated(&mut broker, &scope).await;
+        assert_eq!(alone, Stored::at(Position::new(alone.position.generation, 1)));
+
+        follow(&replica, &server);
+        let deadline = Instant::now() + DEADLINE;
+        while !publish_replicated(&mut broker, &scope).await.replicated {
+            assert!(Instant::now() < deadline, "the replica has it, and nobody says so");
+        }
+        // It has, in fact.
+        let length = |server: &RedisServer| -> u64 {
+            cmd("XLEN").arg(Keyspace::default().stream(&scope)).query(&mut server.connect()).unwrap()
+        };
+        assert_eq!(length(&replica), length(&server));
+
+        // Whatever was asked about before has been acknowledged: what is asked now is about what comes now.
+        let acknowledged = || -> bool {
+            let info: String = cmd("INFO").arg("replication").query(&mut server.connect()).unwrap();
+            let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap();
+            info.contains(&format!("offset={offset},"))
+        };
+        while !acknowledged() {
+            assert!(Instant::now() < deadline, "the replica does not acknowledge");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        signal(&replica, "STOP");
+        let frozen = publish_replicated(&mut broker, &scope).await;
+        assert!(!frozen.replicated, "{frozen:?}");
+        // Others do not wait for the replica.
+        let started = Instant::now();
+        for _ in 0..20 {
+            assert!(publish(&mut broker, &scope).await.is_ok());
+        }
+        assert!(started.elapsed() < Duration::from_millis(2_000), "{:?}", started.elapsed());
+        signal(&replica, "CONT");
+        while !publish_replicated(&mut broker, &scope).await.replicated {
+            assert!(Instant::now() < deadline + DEADLINE, "the replica goes on, and nobody says so");
+        }
+    });
+}
+
+#[test]
+fn a_link_that_ends_while_a_replica_is_asked_leaves_a_publish_stored() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut asking = config(&server.url());
+        asking.asks_replicas = true;
+        asking.replica_deadline_ms = 60_000;
+        let mut broker = up(asking).await;
+        let scope = scope("user:7");
+        let messages = vec![Draft::new("topic", MESSAGE.to_vec())];
+        let publish = Publish { ticket: Ticket(1), scope: scope.clone(), messages, replicated: true };
+        broker.command(Command::Publish(publish));
+        let mut redis = server.connect();
+        // WAIT is under way, and nobody will answer it.
+        let blocked = |redis: &mut redis::Connection| -> bool {
+            let info: String = cmd("INFO").arg("clients").query(redis).unwrap();
+            info.contains("blocked_clients:1")
+        };
+        while !blocked(&mut redis) {
+            let quiet = timeout(Duration::from_millis(10), broker.next_event()).await;
+            assert!(quiet.is_err(), "{quiet:?}");
+        }
+        cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut redis).unwrap();
+        let mut told = None;
+        while told.is_none() {
+            if let Event::Published { ticket: Ticket(1), result } = next(&mut broker).await {
+                told = Some(result.expect("it was stored"));
+            }
+        }
+        assert_eq!(told.map(|stored| (stored.position.offset, stored.replicated)), Some((1, false)));
+    });
+}
+
+/// Each refusal is told as what it is: nothing was stored and it may pass, or nobody knows.
+#[test]
+fn a_refusal_says_whether_anything_was_stored() {
+    run(async {
+        let server = RedisServer::start(&[]);
+        let mut redis = server.connect();
+        let mut broker = up(config(&server.url())).await;
+        let (scope, mut offset) = (scope("user:7"), 0);
+        for (setting, wrong, right, code) in
+            [("maxmemory", "1", "0", "OOM"), ("min-replicas-to-write", "1", "0", "NOREPLICAS")]
+        {
+            let mut set = |value: &str| cmd("CONFIG").arg("SET").arg(setting).arg(value).exec(&mut redis).unwrap();
+            offset += 1;
+            assert_eq!(publish(&mut broker, &scope).await.unwrap().offset, offset);
+            set(wrong);
+            match publish(&mut broker, &scope).await {
+                Err(BrokerError::Unavailable(why)) => assert!(why.starts_with(code), "{why}"),
+                other => panic!("{code}: {other:?}"),
+            }
+            set(right);
+            // Nothing was stored, and offsets go on without a hole.
+            broker = up(config(&server.url())).await;
+        }
+        // The call itself is wrong: another family's library knows no such scope.
+        let rooms = Library::new([]);
+        cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(rooms.source()).exec(&mut redis).unwrap();
+        let refused = publish(&mut broker, &scope).await;
+        assert!(matches!(&refused, Err(BrokerError::Wrong(why)) if why.contains("no channel family")), "{refused:?}");
+
+        // It failed half-way: stored, and not published.
+        let mut broker = up(config(&server.url())).await;
+        cmd("ACL").arg(&["SETUSER", "default", "-publish"]).exec(&mut redis).unwrap();
+        assert_eq!(publish(&mut broker, &scope).await, Err(BrokerError::Unknown));
+        cmd("ACL").arg(&["SETUSER", "default", "+publish"]).exec(&mut redis).unwrap();
+        let mut broker = up(config(&server.url())).await;
+        assert_eq!(publish(&mut broker, &scope).await.unwrap().offset, offset + 2);
+    });
+}

@@ -1,0 +1,236 @@
+//! A Redis Cluster: slots that move, calls that are redirected, nodes that die.
+
+use keyspace::Keyspace;
+use message_router::{BrokerError, judge};
+use redis_fixture::RedisCluster;
+use wire::{Position, Scope};
+
+use super::ear::Ear;
+use super::{config, eventually, scope};
+
+/// Scopes whose slots are this primary's, in as many slots.
+fn scopes_at(primary: usize, count: usize) -> Vec<Scope> {
+    let slots = RedisCluster::slots_of(primary);
+    let all = (0..).map(|number| scope(&format!("acme/collection:{number}")));
+    all.filter(|scope| slots.contains(&slot(scope))).take(count).collect()
+}
+
+fn slot(scope: &Scope) -> u16 {
+    Keyspace::default().slot(scope).number()
+}
+
+/// All that were published are heard or can be read behind the last one heard before, in order.
+async fn nothing_is_missing(ear: &mut Ear, scope: &Scope, published: &[Position]) {
+    let first = Position::new(published[0].generation, published[0].offset - 1);
+    let history = ear.read(scope, first).await;
+    assert_eq!(judge(first, &history), Ok(()), "{history:?}");
+    let kept: Vec<_> = history.entries.iter().map(|entry| entry.position).collect();
+    assert_eq!(kept, published);
+}
+
+#[tokio::test]
+async fn scopes_of_all_nodes_are_heard_and_read() {
+    let cluster = RedisCluster::start();
+    let (mut publisher, mut ear) = (Ear::up(config(&cluster.url())).await, Ear::up(config(&cluster.url())).await);
+    let scopes: Vec<Scope> = (0..3).flat_map(|primary| scopes_at(primary, 20)).collect();
+    for scope in &scopes {
+        ear.subscribe(scope).await;
+        let position = publisher.publish(scope).await;
+        ear.hear(scope, position).await;
+        nothing_is_missing(&mut ear, scope, &[position]).await;
+    }
+    assert_eq!(ear.heard.len(), scopes.len(), "none twice");
+    // Once unsubscribed it is quiet, and the others are not.
+    ear.unsubscribe(&scopes[0]);
+    ear.subscribe(&scopes[0]).await;
+    ear.unsubscribe(&scopes[0]);
+    ear.subscribe(&scopes[1]).await;
+    publisher.publish(&scopes[0]).await;
+    let last = publisher.publish(&scopes[1]).await;
+    ear.hear(&scopes[1], last).await;
+    assert_eq!(ear.count(&scopes[0]), 1);
+    assert_eq!((ear.lost.len(), ear.downs.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
+    let cluster = RedisCluster::start();
+    let (mut publisher, mut ear) = (Ear::up(config(&cluster.url())).await, Ear::up(config(&cluster.url())).await);
+    let [moving, staying] = &scopes_at(0, 2)[..] else { panic!("two were asked for") };
+    for scope in [moving, staying] {
+        ear.subscribe(scope).await;
+    }
+    let mut published = vec![publisher.publish(moving).await];
+    for (round, (from, to)) in [(0, 1), (1, 2), (2, 0)].into_iter().enumerate() {
+        // Under way when the slot goes; those behind them wait in the lane.
+        let mut tickets: Vec<u64> = (0..20).map(|_| publisher.send(moving)).collect();
+        cluster.begin_move(slot(moving), from, to);
+        tickets.extend((0..20).map(|_| publisher.send(moving)));
+        publisher.listen(std::time::Duration::from_millis(30)).await;
+        assert!(cluster.move_keys(slot(moving), from, to) >= 2, "a stream and its metadata");
+        // Not a cluster of its own kind of silence: both nodes are asked for the keys.
+        tickets.extend((0..20).map(|_| publisher.send(moving)));
+        publisher.listen(std::time::Duration::from_millis(30)).await;
+        cluster.end_move(slot(moving), from, to);
+        tickets.extend((0..20).map(|_| publisher.send(moving)));
+        publisher.until("answers", |ear| tickets.iter().all(|ticket| ear.published.contains_key(ticket))).await;
+        // None is refused, and none overtakes another.
+        published.extend(tickets.iter().map(|ticket| publisher.published[ticket].clone().unwrap()));
+        ear.until("lost", |ear| ear.lost.len() == round + 1).await;
+        assert_eq!(ear.lost[round], *moving);
+        ear.until("subscribed again", |ear| ear.confirmed.len() == round + 3).await;
+        let last = publisher.publish(moving).await;
+        published.push(last);
+        ear.hear(moving, last).await;
+    }
+    assert!(published.is_sorted(), "{published:?}");
+    nothing_is_missing(&mut ear, moving, &published).await;
+    let other = publisher.publish(staying).await;
+    ear.hear(staying, other).await;
+    assert_eq!((ear.downs.len(), publisher.downs.len()), (0, 0), "a move is not an outage");
+}
+
+#[tokio::test]
+async fn a_key_that_is_half_way_is_asked_for_at_its_new_place() {
+    let cluster = RedisCluster::start();
+    let mut ear = Ear::up(config(&cluster.url())).await;
+    let moving = &scopes_at(0, 1)[0];
+    let first = ear.publish(moving).await;
+    cluster.begin_move(slot(moving), 0, 1);
+    cluster.move_keys(slot(moving), 0, 1);
+    let asked = |node: usize| cluster.primaries[node].info("cmdstat_asking").is_some();
+    assert!(!asked(1));
+    // The slot is the first one's still, and so is the next call; the key is not.
+    let second = ear.publish(moving).await;
+    assert!(second > first && asked(1));
+    let third = ear.publish(moving).await;
+    nothing_is_missing(&mut ear, moving, &[first, second, third]).await;
+    cluster.end_move(slot(moving), 0, 1);
+    let fourth = ear.publish(moving).await;
+    assert_eq!(fourth, third.next());
+}
+
+#[tokio::test]
+async fn a_node_that_dies_takes_its_own_scopes_along_and_its_replica_brings_them_back() {
+    let mut cluster = RedisCluster::start_with_replica();
+    let mut ear = Ear::up(config(&cluster.url())).await;
+    let ([dying], [living]) = (&scopes_at(0, 1)[..], &scopes_at(1, 1)[..]) else { panic!("one of each") };
+    for scope in [dying, living] {
+        ear.subscribe(scope).await;
+    }
+    let before = ear.publish(dying).await;
+    assert_eq!(cluster.primaries[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
+    cluster.primaries[0].crash();
+    ear.until("lost", |ear| !ear.lost.is_empty()).await;
+    assert_eq!(ear.lost.iter().collect::<Vec<_>>(), [dying]);
+    let refused = ear.try_publish(dying).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let position = ear.publish(living).await;
+    ear.hear(living, position).await;
+
+    ear.until("subscribed again", |ear| ear.confirmed.len() == 3).await;
+    let after = ear.publish(dying).await;
+    assert!(after.generation > before.generation, "{before} then {after}");
+    ear.hear(dying, after).await;
+    let history = ear.read(dying, before).await;
+    assert_eq!(judge(before, &history), Ok(()), "{history:?}");
+    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+    eventually("a primary", || cluster.replicas[0].info("role").as_deref() == Some("master")).await;
+}
+
+#[tokio::test]
+async fn a_node_without_our_functions_gets_them_and_a_wrong_url_says_what_is_there() {
+    let cluster = RedisCluster::start();
+    let mut ear = Ear::up(config(&cluster.url())).await;
+    let scope = &scopes_at(2, 1)[0];
+    ear.publish(scope).await;
+    cluster.primaries[2].command::<()>(&["FUNCTION", "FLUSH"]);
+    ear.try_publish(scope).await.unwrap();
+
+    let mut misled = Ear::new(config(&cluster.primaries[0].url()));
+    misled.until("down", |ear| !ear.downs.is_empty()).await;
+    assert!(misled.downs[0].contains("is a node of a cluster: write redis+cluster://"), "{:?}", misled.downs);
+    let server = redis_fixture::RedisServer::start(&[]);
+    let mut misled = Ear::new(config(&format!("redis+cluster://127.0.0.1:{}", server.port())));
+    misled.until("down", |ear| !ear.downs.is_empty()).await;
+    assert!(misled.downs[0].contains("cluster support disabled"), "{:?}", misled.downs);
+}
+
+#[tokio::test]
+async fn the_slot_of_the_probe_may_move_as_well() {
+    let cluster = RedisCluster::start();
+    let mut ear = Ear::up(config(&cluster.url())).await;
+    let scopes: Vec<Scope> = (0..3).flat_map(|primary| scopes_at(primary, 1)).collect();
+    for scope in &scopes {
+        ear.subscribe(scope).await;
+    }
+    let channels: Vec<String> = cluster.primaries[1].command(&["PUBSUB", "SHARDCHANNELS", "*:probe:*"]);
+    let [probe] = &channels[..] else { panic!("one probe to a node: {channels:?}") };
+    cluster.move_slot(keyspace::Slot::of(probe).number(), 1, 2);
+    ear.until("subscribed again", |ear| ear.confirmed.len() == 4).await;
+    assert_eq!(ear.lost, scopes[1..2]);
+    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+    for scope in &scopes {
+        let position = ear.publish(scope).await;
+        ear.hear(scope, position).await;
+    }
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_on_a_cluster() {
+    let cluster = RedisCluster::start();
+    let page = include_str!("../../../../docs/redis.md");
+    for line in page.lines().filter(|line| line.starts_with("ACL SETUSER gateway ")) {
+        for node in cluster.nodes() {
+            let line = line.replace("PASSWORD", "secret");
+            node.command::<()>(&line.split(' ').collect::<Vec<_>>());
+        }
+    }
+    let url = cluster.url().replace("://", "://gateway:secret@");
+    let mut ear = Ear::up(config(&url)).await;
+    for scope in (0..3).flat_map(|primary| scopes_at(primary, 1)) {
+        ear.subscribe(&scope).await;
+        let position = ear.publish(&scope).await;
+        ear.hear(&scope, position).await;
+        nothing_is_missing(&mut ear, &scope, &[position]).await;
+        ear.unsubscribe(&scope);
+        ear.subscribe(&scope).await;
+    }
+    let moving = &scopes_at(0, 1)[0];
+    cluster.begin_move(slot(moving), 0, 1);
+    cluster.move_keys(slot(moving), 0, 1);
+    ear.publish(moving).await;
+    cluster.end_move(slot(moving), 0, 1);
+    ear.publish(moving).await;
+    for node in cluster.nodes() {
+        let log: Vec<redis::Value> = node.command(&["ACL", "LOG"]);
+        assert!(log.is_empty(), "{log:?}");
+    }
+}
+
+/// Its sockets stay open, so only the word on its own channel can tell; no replica takes its place.
+#[tokio::test]
+async fn a_node_that_falls_silent_is_noticed_by_its_own_probe_and_comes_back() {
+    let cluster = RedisCluster::start();
+    let mut ear = Ear::up(config(&cluster.url())).await;
+    let ([silent], [living]) = (&scopes_at(0, 1)[..], &scopes_at(1, 1)[..]) else { panic!("one of each") };
+    for scope in [silent, living] {
+        ear.subscribe(scope).await;
+    }
+    let before = ear.publish(silent).await;
+    cluster.primaries[0].freeze();
+    ear.until("lost", |ear| !ear.lost.is_empty()).await;
+    let refused = ear.try_publish(silent).await;
+    assert!(matches!(refused, Err(BrokerError::Unavailable(_))), "{refused:?}");
+    for _ in 0..20 {
+        let position = ear.publish(living).await;
+        ear.hear(living, position).await;
+    }
+    assert_eq!(ear.lost.iter().collect::<Vec<_>>(), [silent]);
+    cluster.primaries[0].thaw();
+    ear.until("subscribed again", |ear| ear.confirmed.len() == 3).await;
+    let after = ear.publish(silent).await;
+    assert_eq!(after, before.next(), "it lost nothing");
+    ear.hear(silent, after).await;
+    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+}

@@ -1,0 +1,38 @@
+//! The Redis broker where Redis is several servers: Sentinels that change the primary, a cluster that moves its slots.
+
+mod cluster;
+mod ear;
+mod sentinel;
+
+use std::time::{Duration, Instant};
+
+use keyspace::Keyspace;
+use message_router::{Policies, RedisBrokerConfig};
+use redis_topology::Target;
+use wire::{InstanceId, Scope};
+
+/// One message's text.
+const MESSAGE: &[u8] = br#"{"type":"t"}"#;
+
+fn config(url: &str) -> RedisBrokerConfig {
+    let instance = InstanceId::parse("gw-1").unwrap();
+    let target = Target::parse(url).unwrap();
+    let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, Policies::default().library());
+    config.probe_interval_ms = 200;
+    config.backoff_min_ms = 10;
+    config.backoff_max_ms = 100;
+    config
+}
+
+fn scope(text: &str) -> Scope {
+    Policies::default().families().parse_scope(text).unwrap()
+}
+
+/// Waits for something that a server does.
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

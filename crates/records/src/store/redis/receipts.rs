@@ -1,0 +1,49 @@
+//! Receipts in Redis: written and read by functions, for only there can the furthest be told from the latest.
+
+use keyspace::Function;
+use redis::{Cmd, Pipeline};
+use wire::{Position, Scope, Timestamp, UserId};
+
+use super::{RedisStore, call};
+use crate::error::StoreError;
+use crate::receipt::Standing;
+
+/// The answer of `tidegate_receipts`.
+pub(super) type Answer = (String, Vec<String>, Vec<String>);
+
+impl RedisStore {
+    pub(super) fn write_call(&self, batch: &[(Scope, Vec<(UserId, Position)>)]) -> Pipeline {
+        let mut calls = redis::pipe();
+        for (scope, users) in batch {
+            let mut write =
+                call(Function::RECEIPT, &[self.keyspace.receipts(scope), self.keyspace.receipts_times(scope)]);
+            for (user, position) in users {
+                write.arg(user.as_str()).arg(position.to_string());
+            }
+            calls.add_command(write);
+        }
+        calls
+    }
+
+    pub(super) fn standing_call(&self, scope: &Scope, users: &[UserId], most: usize) -> Cmd {
+        let keys = [self.keyspace.receipts(scope), self.keyspace.receipts_times(scope), self.keyspace.meta(scope)];
+        let mut ask = call(Function::RECEIPTS, &keys);
+        ask.arg(most).arg(users.iter().map(UserId::as_str).collect::<Vec<_>>());
+        ask
+    }
+}
+
+pub(super) fn read((top, earlier, found): Answer) -> Result<Standing, StoreError> {
+    let malformed = || StoreError::Malformed(format!("{} answered {top:?}, {earlier:?}", Function::RECEIPTS.name));
+    let position = |text: &String| text.parse::<Position>().map_err(|_| malformed());
+    let user = |row: &[String]| {
+        let [user, at, time_ms] = row else { return Err(malformed()) };
+        let user = UserId::parse(user).map_err(|_| malformed())?;
+        Ok((user, position(at)?, Timestamp(time_ms.parse().map_err(|_| malformed())?)))
+    };
+    Ok(Standing {
+        top: if top.is_empty() { None } else { Some(position(&top)?) },
+        earlier: earlier.iter().map(position).collect::<Result<_, _>>()?,
+        users: found.chunks(3).map(user).collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,217 @@
+//! One suite, every store: what a kept letter is.
+
+mod support;
+
+use std::time::Duration;
+
+use records::{Body, Bounds, MemoryStore, RedisStore, Store};
+use redis_fixture::RedisServer;
+use support::{BOUNDS, acme, letter, redis_store, tenant};
+use wire::{Families, Position, Scope, UserId};
+
+trait Bench {
+    type Store: Store;
+    /// A store of nothing but what this bench has kept.
+    fn store(&self, bounds: Bounds) -> Self::Store;
+}
+
+struct MemoryBench;
+
+impl Bench for MemoryBench {
+    type Store = MemoryStore;
+
+    fn store(&self, bounds: Bounds) -> MemoryStore {
+        MemoryStore::new(bounds)
+    }
+}
+
+impl Bench for RedisServer {
+    type Store = RedisStore;
+
+    fn store(&self, bounds: Bounds) -> RedisStore {
+        redis_store(self, bounds)
+    }
+}
+
+macro_rules! conformance {
+    ($($case:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(super::MemoryBench).await;
+            })+
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(redis_fixture::RedisServer::start(&[])).await;
+            })+
+        }
+    };
+}
+
+conformance!(
+    a_letter_comes_back_as_it_was_kept,
+    a_mark_is_kept_once_even_after_its_letter_was_removed,
+    tenants_do_not_see_each_other,
+    lists_are_newest_first_and_go_on_where_they_ended,
+    the_oldest_go_when_there_are_too_many,
+    letters_end_with_their_time,
+    removing_counts_what_was_there,
+    a_receipt_never_goes_back,
+    standing_is_of_the_users_asked_for_or_of_the_oldest,
+);
+
+async fn a_letter_comes_back_as_it_was_kept(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    let kept = letter("acme", 1);
+    assert_eq!(store.keep(&kept).await, Ok(true));
+    let mut redacted = letter("acme", 2);
+    (redacted.body, redacted.user, redacted.position) = (Body::Redacted, None, None);
+    assert_eq!(store.keep(&redacted).await, Ok(true));
+    let mut cut = letter("acme", 3);
+    cut.body = Body::TooBig;
+    assert_eq!(store.keep(&cut).await, Ok(true));
+
+    let letters = store.letters(&acme(), None, 10).await.unwrap();
+    let [third, second, first] = &letters[..] else { panic!("three were kept: {letters:?}") };
+    assert_eq!((&*first.reason, &*first.instance, &*first.channel), ("poison", "gw-1", "collection:1:ops"));
+    assert_eq!((first.user.as_deref(), first.position.as_deref()), (Some("alice"), Some("7-1")));
+    assert_eq!((first.time, &first.detail, first.size), (kept.time, &kept.detail, kept.size));
+    assert_eq!(first.body, Body::Message(b"\x00no message \xff".to_vec().into()), "byte by byte");
+    assert_eq!((&second.body, &second.user, &second.position), (&Body::Redacted, &None, &None));
+    assert_eq!((&third.body, third.size), (&Body::TooBig, cut.size));
+    assert_eq!(store.letter(&acme(), second.id).await, Ok(Some(second.clone())));
+}
+
+async fn a_mark_is_kept_once_even_after_its_letter_was_removed(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(true));
+    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(false));
+    let letters = store.letters(&acme(), None, 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(store.remove(&acme(), &[letters[0].id]).await, Ok(1));
+    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(false));
+    assert_eq!(store.letters(&acme(), None, 10).await, Ok(vec![]));
+}
+
+async fn tenants_do_not_see_each_other(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(true));
+    assert_eq!(store.keep(&letter("umbrella", 1)).await, Ok(true), "the same mark of another tenant is another");
+    let id = store.letters(&acme(), None, 10).await.unwrap()[0].id;
+    let theirs = store.letters(&tenant("umbrella"), None, 10).await.unwrap();
+    assert_eq!(theirs.len(), 1);
+    if theirs[0].id != id {
+        assert_eq!(store.letter(&tenant("umbrella"), id).await, Ok(None));
+        assert_eq!(store.remove(&tenant("umbrella"), &[id]).await, Ok(0));
+    }
+    assert_eq!(store.letters(&tenant("nobody"), None, 10).await, Ok(vec![]));
+}
+
+async fn lists_are_newest_first_and_go_on_where_they_ended(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    for number in 1..=5 {
+        store.keep(&letter("acme", number)).await.unwrap();
+    }
+    let (mut positions, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.letters(&acme(), before, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        positions.extend(page.into_iter().filter_map(|letter| letter.position));
+    }
+    assert_eq!(positions, ["7-5", "7-4", "7-3", "7-2", "7-1"]);
+}
+
+async fn the_oldest_go_when_there_are_too_many(bench: impl Bench) {
+    let store = bench.store(Bounds { entries_max: 3, ..BOUNDS });
+    for number in 1..=5 {
+        store.keep(&letter("acme", number)).await.unwrap();
+    }
+    let letters = store.letters(&acme(), None, 10).await.unwrap();
+    let positions: Vec<_> = letters.into_iter().filter_map(|letter| letter.position).collect();
+    assert_eq!(positions, ["7-5", "7-4", "7-3"]);
+}
+
+async fn letters_end_with_their_time(bench: impl Bench) {
+    let store = bench.store(Bounds { ttl: Duration::from_millis(50), ..BOUNDS });
+    store.keep(&letter("acme", 1)).await.unwrap();
+    let first = store.letters(&acme(), None, 10).await.unwrap().first().map(|letter| letter.id);
+    // The next letter, kept once the first one's time is over, finds it gone, and its mark forgotten.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !store.keep(&letter("acme", 1)).await.unwrap() {
+        assert!(std::time::Instant::now() < deadline, "the mark is never forgotten");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let letters = store.letters(&acme(), None, 10).await.unwrap();
+    assert!(letters.len() <= 1 && letters.first().map(|letter| letter.id) != first, "{letters:?}");
+}
+
+async fn removing_counts_what_was_there(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    for number in 1..=3 {
+        store.keep(&letter("acme", number)).await.unwrap();
+    }
+    let ids: Vec<_> = store.letters(&acme(), None, 10).await.unwrap().iter().map(|letter| letter.id).collect();
+    assert_eq!(store.remove(&acme(), &[]).await, Ok(0));
+    assert_eq!(store.remove(&acme(), &ids[..2]).await, Ok(2));
+    assert_eq!(store.remove(&acme(), &ids).await, Ok(1));
+}
+
+fn scope(text: &str) -> Scope {
+    Families::default().parse_scope(text).unwrap()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).unwrap()
+}
+
+async fn acknowledged(store: &impl Store, scope_text: &str) -> Vec<(String, Position)> {
+    let standing = store.standing(&scope(scope_text), &[], 100).await.unwrap();
+    let mut users: Vec<_> = standing.users.into_iter().map(|(user, at, _)| (user.to_string(), at)).collect();
+    users.sort();
+    users
+}
+
+async fn a_receipt_never_goes_back(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    let place = "acme/collection:1";
+    let write = async |receipts: &[(&str, u64, u64)]| {
+        let users = receipts.iter().map(|(name, generation, offset)| (user(name), Position::new(*generation, *offset)));
+        store.write_receipts(&[(scope(place), users.collect())]).await.unwrap()
+    };
+    assert_eq!(write(&[("alice", 9, 5), ("bob", 9, 1)]).await, 2);
+    // A late writer, and texts that would compare the other way round.
+    assert_eq!(write(&[("alice", 9, 4), ("alice", 9, 5), ("bob", 9, 10)]).await, 1);
+    assert_eq!(write(&[("alice", 10, 1), ("bob", 9, 9)]).await, 1);
+    assert_eq!(write(&[("alice", 9, 1_000)]).await, 0, "a later generation is further, whatever the offset");
+    let expected = [("alice".to_owned(), Position::new(10, 1)), ("bob".to_owned(), Position::new(9, 10))];
+    assert_eq!(acknowledged(&store, place).await, expected);
+    // Several scopes in one go; the same name elsewhere is somebody else.
+    let batch = ["acme/collection:2", "umbrella/collection:1"]
+        .map(|text| (scope(text), vec![(user("alice"), Position::new(1, 1))]));
+    assert_eq!(store.write_receipts(&batch).await, Ok(2));
+    assert_eq!(acknowledged(&store, place).await, expected);
+    assert_eq!(acknowledged(&store, "umbrella/collection:1").await, [("alice".to_owned(), Position::new(1, 1))]);
+}
+
+async fn standing_is_of_the_users_asked_for_or_of_the_oldest(bench: impl Bench) {
+    let store = bench.store(BOUNDS);
+    let place = scope("acme/collection:1");
+    for name in ["first", "second", "third"] {
+        store.write_receipts(&[(place.clone(), vec![(user(name), Position::new(7, 1))])]).await.unwrap();
+        // Receipts of one millisecond are of one age.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    store.write_receipts(&[(place.clone(), vec![(user("first"), Position::new(7, 2))])]).await.unwrap();
+    let names = async |users: &[UserId], most| {
+        let standing = store.standing(&place, users, most).await.unwrap();
+        standing.users.iter().map(|(user, ..)| user.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[], 2).await, ["second", "third"]);
+    assert_eq!(names(&[user("first"), user("nobody")], 100).await, ["first"]);
+    let standing = store.standing(&place, &[user("first")], 1).await.unwrap();
+    assert_eq!((standing.top, standing.users[0].1), (None, Position::new(7, 2)));
+    assert!(standing.users[0].2.0 > 1_700_000_000_000, "when it moved, by the store's clock");
+}

@@ -1,0 +1,153 @@
+//! A Redis Cluster: primaries that share the slots, with a replica each if asked for.
+
+use std::ops::RangeInclusive;
+
+use crate::{RedisServer, free_port, wait_until};
+
+/// How many primaries there are.
+const PRIMARIES: usize = 3;
+const SLOTS: u16 = 16384;
+/// A node that is silent for so long has failed.
+const NODE_TIMEOUT_MS: &str = "1500";
+
+/// All of its nodes, ended and removed when dropped.
+#[derive(Debug)]
+pub struct RedisCluster {
+    pub primaries: Vec<RedisServer>,
+    /// The first replica is the first primary's, and so on.
+    pub replicas: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts three primaries and waits until each knows all.
+    pub fn start() -> Self {
+        Self::form(0)
+    }
+
+    /// With a replica for the first primary.
+    pub fn start_with_replica() -> Self {
+        Self::form(1)
+    }
+
+    fn form(replicas: usize) -> Self {
+        let server = |_| {
+            // The bus would be 10,000 above a port that may be too high for that.
+            let bus = free_port().to_string();
+            RedisServer::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                NODE_TIMEOUT_MS,
+                "--cluster-require-full-coverage",
+                "no",
+                "--repl-diskless-sync-delay",
+                "0",
+            ])
+        };
+        let cluster =
+            Self { primaries: (0..PRIMARIES).map(server).collect(), replicas: (0..replicas).map(server).collect() };
+        for (index, primary) in cluster.primaries.iter().enumerate() {
+            let (first, last) = Self::slots_of(index).into_inner();
+            primary.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+            primary.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+        }
+        for node in cluster.nodes().skip(1) {
+            let bus = node.arguments[3].clone();
+            cluster.primaries[0].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus]);
+        }
+        let count = (PRIMARIES + replicas).to_string();
+        for node in cluster.nodes() {
+            wait_until("nodes meeting", || cluster_field(node, "cluster_known_nodes").as_ref() == Some(&count));
+        }
+        for (replica, primary) in cluster.replicas.iter().zip(&cluster.primaries) {
+            let id: String = primary.command(&["CLUSTER", "MYID"]);
+            wait_until("a replica's first step", || replica.try_command::<()>(&["CLUSTER", "REPLICATE", &id]).is_ok());
+            wait_until("copying the primary", || replica.info("master_link_status").as_deref() == Some("up"));
+        }
+        cluster.wait_until_ok();
+        cluster
+    }
+
+    pub fn url(&self) -> String {
+        let nodes: Vec<_> = self.nodes().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{}", nodes.join(","))
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &RedisServer> {
+        self.primaries.iter().chain(&self.replicas)
+    }
+
+    /// What a primary has at the beginning.
+    pub fn slots_of(primary: usize) -> RangeInclusive<u16> {
+        let part = |index: usize| SLOTS * u16::try_from(index).expect("a few primaries") / 3;
+        part(primary)..=part(primary + 1) - 1
+    }
+
+    /// Waits until every node says that all slots are served.
+    pub fn wait_until_ok(&self) {
+        for node in self.nodes() {
+            wait_until("a cluster", || cluster_field(node, "cluster_state").as_deref() == Some("ok"));
+        }
+    }
+
+    /// Begins to move a slot: from now on its keys are looked for at both.
+    pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
+        let (slot, [from, to]) = (slot.to_string(), [from, to].map(|index| &self.primaries[index]));
+        let [from_id, to_id] = [from, to].map(|node| node.command::<String>(&["CLUSTER", "MYID"]));
+        to.command::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+        from.command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    }
+
+    /// Moves the keys. How many there were.
+    pub fn move_keys(&self, slot: u16, from: usize, to: usize) -> usize {
+        let (from, to) = (&self.primaries[from], self.primaries[to].port().to_string());
+        let mut moved = 0;
+        loop {
+            let keys: Vec<String> = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "100"]);
+            if keys.is_empty() {
+                return moved;
+            }
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &to, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.iter().map(String::as_str));
+            from.command::<()>(&migrate);
+            moved += keys.len();
+        }
+    }
+
+    /// Ends the move: the slot is the other's.
+    pub fn end_move(&self, slot: u16, from: usize, to: usize) {
+        let id: String = self.primaries[to].command(&["CLUSTER", "MYID"]);
+        for index in [to, from] {
+            self.primaries[index].command::<()>(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
+        }
+    }
+
+    pub fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        self.begin_move(slot, from, to);
+        self.move_keys(slot, from, to);
+        self.end_move(slot, from, to);
+    }
+
+    /// Ends every node as a power cut would, and starts them again.
+    pub fn crash_and_restart(&mut self) {
+        self.primaries.iter_mut().chain(&mut self.replicas).for_each(RedisServer::crash);
+        self.primaries.iter_mut().chain(&mut self.replicas).for_each(RedisServer::restart);
+        self.wait_until_ok();
+    }
+
+    /// As it was when it began, but for who has which slot.
+    pub fn clear(&self) {
+        for primary in &self.primaries {
+            primary.command::<()>(&["FLUSHALL"]);
+            primary.command::<()>(&["FUNCTION", "FLUSH"]);
+        }
+    }
+}
+
+fn cluster_field(node: &RedisServer, field: &str) -> Option<String> {
+    let text: String = node.try_command(&["CLUSTER", "INFO"]).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.to_owned())
+}

@@ -1,0 +1,63 @@
+//! A primary with a replica, and three Sentinels that watch them.
+
+use crate::{RedisServer, wait_until};
+
+/// What the Sentinels call the primary.
+const SENTINEL_MASTER: &str = "main";
+/// So many of the three must agree.
+const QUORUM: usize = 2;
+/// How long a server may say nothing. On a loaded machine half a second is nothing: the Sentinels then take turns.
+const DOWN_AFTER_MS: u32 = 2_000;
+
+/// All of them, ended and removed when dropped.
+#[derive(Debug)]
+pub struct SentinelSet {
+    /// The first begins as the primary.
+    pub servers: [RedisServer; 2],
+    pub sentinels: [RedisServer; 3],
+}
+
+impl SentinelSet {
+    /// Starts everything and waits until the Sentinels know each other and the replica: before, none would fail over.
+    /// `arguments` are the servers'.
+    pub fn start(arguments: &[&str]) -> Self {
+        // A replica is fed at once; Redis would wait for others to come.
+        let arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
+        let primary = RedisServer::start(&arguments);
+        let port = primary.port().to_string();
+        let replica = RedisServer::start(&[&arguments[..], &["--replicaof", "127.0.0.1", &port]].concat());
+        let config = format!(
+            "sentinel monitor {SENTINEL_MASTER} 127.0.0.1 {port} {QUORUM}\n\
+             sentinel down-after-milliseconds {SENTINEL_MASTER} {DOWN_AFTER_MS}\n\
+             sentinel failover-timeout {SENTINEL_MASTER} 10000\n"
+        );
+        let sentinels = std::array::from_fn(|_| RedisServer::launch(&[], Some(config.clone())));
+        let set = Self { servers: [primary, replica], sentinels };
+        wait_until("copying the primary", || set.servers[1].info("master_link_status").as_deref() == Some("up"));
+        for sentinel in &set.sentinels {
+            let known = |field: &str, count: &str| master_field(sentinel, field).as_deref() == Some(count);
+            wait_until("Sentinels meeting", || known("num-slaves", "1") && known("num-other-sentinels", "2"));
+        }
+        set
+    }
+
+    pub fn url(&self) -> String {
+        let nodes: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
+        format!("redis+sentinel://{}/{SENTINEL_MASTER}", nodes.join(","))
+    }
+
+    /// Makes the replica the primary, while both run, and waits until every Sentinel says so. The old primary is
+    /// told to be a replica some time afterwards.
+    pub fn switch(&self) {
+        self.sentinels[0].command::<()>(&["SENTINEL", "FAILOVER", SENTINEL_MASTER]);
+        let port = self.servers[1].port().to_string();
+        for sentinel in &self.sentinels {
+            wait_until("a failover", || master_field(sentinel, "port").as_ref() == Some(&port));
+        }
+    }
+}
+
+fn master_field(sentinel: &RedisServer, field: &str) -> Option<String> {
+    let fields: Vec<String> = sentinel.try_command(&["SENTINEL", "MASTER", SENTINEL_MASTER]).ok()?;
+    fields.chunks_exact(2).find(|pair| pair[0] == field).map(|pair| pair[1].clone())
+}

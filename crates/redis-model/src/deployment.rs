@@ -1,0 +1,222 @@
+//! Nodes, and replication between them as far as the caller lets it run.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::changes::{Change, Write};
+use crate::function::{Answer, Call, Refusal, Run};
+use crate::keys::Families;
+use crate::node::{Connection, Loses, Node, ReplicationId, Role};
+
+/// One node of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeIndex(pub usize);
+
+/// What one subscriber hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// On which connection.
+    pub connection: Connection,
+    /// The scope, `tenant/family:id`.
+    pub scope: Box<str>,
+    /// The envelope.
+    pub payload: Bytes,
+}
+
+/// Some nodes, the first of them the primary of nobody at first.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    families: Families,
+    nodes: Vec<Node>,
+    /// By replica: its primary, and what it has not got yet.
+    feeds: Vec<Option<Feed>>,
+}
+
+#[derive(Debug, Clone)]
+struct Feed {
+    primary: NodeIndex,
+    waiting: VecDeque<Rc<Change>>,
+}
+
+impl Deployment {
+    /// Lone primaries, one for each replication id. A leaf of a stream has `leaf_entries_max` entries
+    /// (`stream-node-max-entries`).
+    #[must_use]
+    pub fn new(families: Families, ids: &[ReplicationId], leaf_entries_max: usize) -> Self {
+        let nodes = ids.iter().map(|id| Node::new(*id, leaf_entries_max)).collect();
+        Self { families, nodes, feeds: vec![None; ids.len()] }
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, at: NodeIndex) -> &Node {
+        &self.nodes[at.0]
+    }
+
+    /// One node, to be changed.
+    pub fn node_mut(&mut self, at: NodeIndex) -> &mut Node {
+        &mut self.nodes[at.0]
+    }
+
+    /// Whom a replica follows. None for a primary, and for a replica that has lost its own.
+    #[must_use]
+    pub fn followed(&self, replica: NodeIndex) -> Option<NodeIndex> {
+        self.feeds[replica.0].as_ref().map(|feed| feed.primary)
+    }
+
+    /// How many changes a replica is behind.
+    #[must_use]
+    pub fn lag(&self, replica: NodeIndex) -> usize {
+        self.feeds[replica.0].as_ref().map_or(0, |feed| feed.waiting.len())
+    }
+
+    /// Runs a function. `now_ms` is the node's clock.
+    ///
+    /// # Errors
+    /// As Redis refuses it.
+    pub fn call(
+        &mut self,
+        at: NodeIndex,
+        scope: &str,
+        call: Call,
+        now_ms: u64,
+        out: &mut Vec<Push>,
+    ) -> Result<Answer, Refusal> {
+        let node = &mut self.nodes[at.0];
+        if node.role() == Role::Replica && !matches!(call, Call::Read { .. }) {
+            return Err(Refusal::ReadOnly);
+        }
+        if node.is_full && matches!(call, Call::Publish(_) | Call::PublishOnce(_) | Call::Open { .. }) {
+            return Err(Refusal::OutOfMemory);
+        }
+        let retention = self.families.of(scope).ok_or(Refusal::NoFamily)?;
+        let mut run = Run::new(node, scope, retention, now_ms);
+        let answer = run.run(call);
+        let changes = run.finish();
+        self.spread(at, changes, out);
+        answer
+    }
+
+    /// PUBLISH by somebody who does not use the library. It reaches the replicas' subscribers too.
+    pub fn publish_bare(&mut self, at: NodeIndex, scope: &str, payload: Bytes, out: &mut Vec<Push>) {
+        let change = Change::Publish(scope.into(), payload);
+        match self.nodes[at.0].role() {
+            Role::Primary => self.spread(at, vec![change], out),
+            // A replica takes it, and it goes no further.
+            Role::Replica => self.carry_out(at, &change, out),
+        }
+    }
+
+    /// FLUSHALL on a primary.
+    pub fn erase_all(&mut self, at: NodeIndex, out: &mut Vec<Push>) {
+        self.nodes[at.0].erase_all();
+        self.spread(at, vec![Change::EraseAll], out);
+    }
+
+    /// The metadata of a scope has expired.
+    pub fn erase_meta(&mut self, at: NodeIndex, scope: &str, out: &mut Vec<Push>) {
+        self.erase(at, scope, Write::EraseMeta, out);
+    }
+
+    /// The stream of a scope has expired.
+    pub fn erase_stream(&mut self, at: NodeIndex, scope: &str, out: &mut Vec<Push>) {
+        self.erase(at, scope, Write::EraseStream, out);
+    }
+
+    /// Hands a replica up to `changes_max` of what waits for it.
+    pub fn replicate(&mut self, replica: NodeIndex, changes_max: usize, out: &mut Vec<Push>) {
+        for _ in 0..changes_max {
+            let Some(change) = self.feeds[replica.0].as_mut().and_then(|feed| feed.waiting.pop_front()) else { return };
+            self.carry_out(replica, &change, out);
+        }
+    }
+
+    /// REPLICAOF: the replica takes over all the primary has. `id` becomes the primary's, if it had no replica yet.
+    pub fn follow(&mut self, replica: NodeIndex, primary: NodeIndex, id: ReplicationId) {
+        assert_ne!(replica, primary, "nobody follows itself");
+        assert_eq!(self.node(primary).role(), Role::Primary, "replicas of replicas are not modelled");
+        self.leave_alone(replica);
+        let source = &mut self.nodes[primary.0];
+        if !std::mem::replace(&mut source.has_backlog, true) {
+            source.set_replication_id(id);
+        }
+        let source = source.clone();
+        self.nodes[replica.0].copy(&source);
+        self.feeds[replica.0] = Some(Feed { primary, waiting: VecDeque::new() });
+    }
+
+    /// A replica goes on with its primary, which was started again with everything: nothing is copied, and its own
+    /// snapshot stays what it was.
+    pub fn resume(&mut self, replica: NodeIndex, primary: NodeIndex) {
+        let source = &mut self.nodes[primary.0];
+        source.has_backlog = true;
+        let id = source.replication_id();
+        self.nodes[replica.0].set_replication_id(id);
+        self.feeds[replica.0] = Some(Feed { primary, waiting: VecDeque::new() });
+    }
+
+    /// REPLICAOF NO ONE: what the replica has not got, it never gets. A primary stays as it is.
+    pub fn promote(&mut self, replica: NodeIndex, id: ReplicationId) {
+        if self.node(replica).role() == Role::Replica {
+            self.feeds[replica.0] = None;
+            self.nodes[replica.0].become_primary(id);
+        }
+    }
+
+    /// The process ends and is started again as a primary of its own. Returns whom it was connected to.
+    pub fn restart(&mut self, at: NodeIndex, loses: Loses, id: ReplicationId) -> Vec<Connection> {
+        self.leave_alone(at);
+        self.feeds[at.0] = None;
+        let cut = self.nodes[at.0].restart(loses, id);
+        self.nodes[at.0].become_primary(id);
+        cut
+    }
+
+    /// Whoever followed this node has lost it.
+    fn leave_alone(&mut self, at: NodeIndex) {
+        for feed in &mut self.feeds {
+            if feed.as_ref().is_some_and(|feed| feed.primary == at) {
+                *feed = None;
+            }
+        }
+    }
+
+    fn erase(&mut self, at: NodeIndex, scope: &str, write: Write, out: &mut Vec<Push>) {
+        if self.nodes[at.0].write(scope, &write) {
+            self.spread(at, vec![Change::Scope(scope.into(), vec![write])], out);
+        }
+    }
+
+    /// What a primary has changed: its own subscribers hear it now, the replicas when it comes to them.
+    fn spread(&mut self, at: NodeIndex, changes: Vec<Change>, out: &mut Vec<Push>) {
+        for change in changes {
+            if let Change::Publish(scope, payload) = &change {
+                self.tell(at, scope, payload, out);
+            }
+            let change = Rc::new(change);
+            for feed in self.feeds.iter_mut().flatten().filter(|feed| feed.primary == at) {
+                feed.waiting.push_back(Rc::clone(&change));
+            }
+        }
+    }
+
+    /// A replica does what its primary did.
+    fn carry_out(&mut self, at: NodeIndex, change: &Change, out: &mut Vec<Push>) {
+        match change {
+            Change::Publish(scope, payload) => self.tell(at, scope, payload, out),
+            Change::EraseAll => self.nodes[at.0].erase_all(),
+            Change::Scope(scope, writes) => {
+                for write in writes {
+                    self.nodes[at.0].write(scope, write);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, at: NodeIndex, scope: &str, payload: &Bytes, out: &mut Vec<Push>) {
+        let push = |connection| Push { connection, scope: scope.into(), payload: payload.clone() };
+        out.extend(self.nodes[at.0].hearers(scope).map(push));
+    }
+}

@@ -1,0 +1,312 @@
+//! The function library as Redis runs it: what each call answers, and what it changes.
+
+use bytes::Bytes;
+use wire::{Envelope, Position, Timestamp};
+
+use crate::changes::{Change, Write};
+use crate::keys::{ID_WINDOW_MS, Ids, Keys, Meta, Retention};
+use crate::node::{Node, ReplicationId, Role};
+use crate::stream::{Entry, Stream};
+
+/// How many earlier generations the metadata lists.
+const EARLIER_MAX: usize = 16;
+/// One answer has no more bytes than this and one message.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// What somebody asks of a node.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// `tidegate_publish`.
+    Publish(Vec<Draft>),
+    /// `tidegate_publish_once`: one whose id is known is neither stored nor published.
+    PublishOnce(Vec<Draft>),
+    /// `tidegate_read`.
+    Read {
+        /// Entries behind this one, if any are wanted.
+        after: Option<Position>,
+        /// At most so many.
+        entries_max: usize,
+    },
+    /// `tidegate_open`.
+    Open {
+        /// As for reading.
+        after: Option<Position>,
+        /// As for reading.
+        entries_max: usize,
+    },
+    /// `tidegate_probe`: refused where a publish would be, but for memory.
+    Probe,
+}
+
+/// One message to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Within the scope.
+    pub topic: Box<str>,
+    /// The bytes.
+    pub message: Bytes,
+    /// Its publisher's name for it; looked at by [`Call::PublishOnce`] alone.
+    pub id: Option<Box<str>>,
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Where the last message stands.
+    Stored(Position),
+    /// Where each message stands, and whether it had been stored before.
+    StoredOnce(Vec<(Position, bool)>),
+    /// Where the scope stands, and what it keeps.
+    Page(Page),
+    /// The scope has not begun.
+    Nothing,
+    /// The word has gone out.
+    Probed,
+}
+
+/// The answer to a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The newest position handed out.
+    pub top: Position,
+    /// Earlier generations and their newest offsets, oldest first.
+    pub earlier: Vec<Position>,
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// Why a node does not do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is a replica.
+    #[error("READONLY You can't write against a read only replica.")]
+    ReadOnly,
+    /// It has no memory left.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
+    /// An id is not above the stream's last: what was written before it stays.
+    #[error("ERR The ID specified in XADD is equal or smaller than the target stream top item")]
+    IdTooSmall,
+    /// There is no such family.
+    #[error("ERR there is no such channel family")]
+    NoFamily,
+}
+
+/// One function at work on one scope of a node.
+pub(crate) struct Run<'n> {
+    pub(crate) node: &'n mut Node,
+    pub(crate) scope: &'n str,
+    pub(crate) retention: Retention,
+    pub(crate) now_ms: u64,
+    pub(crate) changes: Vec<Change>,
+    writes: Vec<Write>,
+}
+
+impl<'n> Run<'n> {
+    pub(crate) fn new(node: &'n mut Node, scope: &'n str, retention: Retention, now_ms: u64) -> Self {
+        let mut run = Self { node, scope, retention, now_ms, changes: Vec::new(), writes: Vec::new() };
+        // A replica waits for its primary to erase what has expired.
+        if run.node.role() == Role::Primary {
+            run.erase_expired();
+        }
+        run
+    }
+
+    pub(crate) fn run(&mut self, call: Call) -> Result<Answer, Refusal> {
+        match call {
+            Call::Publish(drafts) => {
+                self.publish(drafts, false).map(|positions| Answer::Stored(positions.last().expect("not empty").0))
+            }
+            Call::PublishOnce(drafts) => self.publish(drafts, true).map(Answer::StoredOnce),
+            Call::Read { after, entries_max } => Ok(self.read(after, entries_max, false)),
+            Call::Open { after, entries_max } => Ok(self.read(after, entries_max, true)),
+            Call::Probe => Ok(Answer::Probed),
+        }
+    }
+
+    /// What was changed, for the replicas. To be called once, at the end, however it went.
+    pub(crate) fn finish(mut self) -> Vec<Change> {
+        self.close_writes();
+        self.changes
+    }
+
+    fn erase_expired(&mut self) {
+        let Some(Keys { stream, meta, ids }) = self.node.keys(self.scope) else { return };
+        let ids = [0, 1].map(|parity: usize| ids[parity].as_ref().is_some_and(|key| key.is_expired(self.now_ms)));
+        let stream = stream.as_ref().is_some_and(|key| key.is_expired(self.now_ms));
+        let meta = meta.as_ref().is_some_and(|key| key.is_expired(self.now_ms));
+        if stream {
+            self.write(Write::EraseStream);
+        }
+        if meta {
+            self.write(Write::EraseMeta);
+        }
+        for parity in [0, 1].into_iter().filter(|parity| ids[*parity]) {
+            self.write(Write::EraseIds(parity));
+        }
+    }
+
+    fn publish(&mut self, drafts: Vec<Draft>, once: bool) -> Result<Vec<(Position, bool)>, Refusal> {
+        let entries_max = self.retention.entries_max;
+        let id = self.node.replication_id();
+        let before = self.meta().cloned();
+        let current = before.as_ref().filter(|meta| meta.replication_id == id);
+        let (generation, start, due_ms) = match current {
+            Some(meta) => (meta.generation, meta.offset, meta.due_ms.unwrap_or(0)),
+            None => (self.begin(id, before.as_ref()), 0, 0),
+        };
+        let window = self.now_ms / ID_WINDOW_MS;
+        let newest = before.as_ref().and_then(|meta| meta.ids_window).unwrap_or(0);
+        let (mut answer, mut stored, mut fresh) = (Vec::new(), Vec::new(), Ids::new());
+        for Draft { topic, message, id } in drafts {
+            let id = id.filter(|id| once && !id.is_empty());
+            let known = id.as_ref().and_then(|id| fresh.get(id).copied().or_else(|| self.known(id, window, newest)));
+            if let Some(position) = known {
+                answer.push((position, true));
+                continue;
+            }
+            let position = Position::new(generation, start + 1 + stored.len() as u64);
+            let entry = Entry { position, time_ms: self.now_ms, topic, message };
+            stored.push(entry.clone());
+            // Trimming once per call is enough.
+            let keep_about = (stored.len() == 1).then_some(entries_max);
+            if entries_max > 0 && !self.write(Write::Add { entry, keep_about }) {
+                return Err(Refusal::IdTooSmall);
+            }
+            answer.push((position, false));
+            fresh.extend(id.map(|id| (id, position)));
+        }
+        let Some(last) = stored.last().map(|entry| entry.position) else { return Ok(answer) };
+        self.write(Write::Offset(last.offset));
+        if !fresh.is_empty() {
+            self.keep_ids(fresh, window, newest);
+        }
+        if self.now_ms >= due_ms || self.now_ms + 2 * self.retention.step_ms() < due_ms {
+            self.upkeep(last);
+        }
+        self.close_writes();
+        let items = stored.iter().map(|entry| (&*entry.topic, &entry.message[..]));
+        let envelope = Envelope::write(stored[0].position, Timestamp(self.now_ms), items);
+        self.changes.push(Change::Publish(self.scope.into(), envelope.into()));
+        Ok(answer)
+    }
+
+    /// Where the message of this id stands.
+    fn known(&self, id: &str, window: u64, newest: u64) -> Option<Position> {
+        let ids = &self.node.keys(self.scope)?.ids;
+        let fresh = ids.iter().flatten().filter(|key| !key.is_expired(self.now_ms));
+        fresh.filter(|_| newest + 1 >= window).find_map(|key| key.value.get(id)).copied()
+    }
+
+    fn keep_ids(&mut self, ids: Ids, window: u64, newest: u64) {
+        let parity = usize::from(window % 2 == 1);
+        self.write(Write::KeepIds(parity, ids));
+        if newest != window {
+            self.write(Write::ExpireIds(parity, (window + 2) * ID_WINDOW_MS));
+            self.write(Write::IdsWindow(window));
+        }
+    }
+
+    /// Begins a generation and returns it.
+    fn begin(&mut self, id: ReplicationId, before: Option<&Meta>) -> u64 {
+        let second = self.now_ms / 1_000;
+        let mut bits = id.bits();
+        let mut earlier = Vec::new();
+        let newest = match before {
+            Some(meta) => {
+                earlier.clone_from(&meta.earlier);
+                earlier.push(meta.top());
+                earlier.drain(..earlier.len().saturating_sub(EARLIER_MAX));
+                meta.generation
+            }
+            None => {
+                bits = (bits + self.now_ms % 1_000 * 64) % 65_536;
+                let last = self.stream().map_or(0, |stream| stream.last().generation);
+                last.max(self.node.begun(self.scope))
+            }
+        };
+        let mut generation = (second << 16) | bits;
+        if generation <= newest {
+            generation = (((newest >> 16) + 1) << 16) | bits;
+        }
+        self.node.remember(self.scope, generation, second);
+        let begun = Meta {
+            replication_id: id,
+            generation,
+            offset: 0,
+            earlier,
+            due_ms: None,
+            marks: Vec::new(),
+            ids_window: None,
+        };
+        self.write(Write::Begin(begun));
+        generation
+    }
+
+    fn upkeep(&mut self, position: Position) {
+        let Retention { ttl_ms, .. } = self.retention;
+        let marks = self.meta().map(|meta| meta.marks.clone()).unwrap_or_default();
+        let (old, mut kept): (Vec<_>, Vec<_>) = marks.into_iter().partition(|(at_ms, _)| at_ms + ttl_ms <= self.now_ms);
+        kept.push((self.now_ms, position));
+        if let Some((_, upto)) = old.last() {
+            self.write(Write::DropBelow(*upto));
+        }
+        self.write(Write::Upkeep { due_ms: self.now_ms + self.retention.step_ms(), marks: kept });
+        self.write(Write::ExpireStream(self.now_ms + self.retention.stream_ms()));
+        self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
+    }
+
+    fn read(&mut self, after: Option<Position>, entries_max: usize, opening: bool) -> Answer {
+        if self.meta().is_none() {
+            if !opening {
+                return Answer::Nothing;
+            }
+            self.begin(self.node.replication_id(), None);
+            self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
+        }
+        let meta = self.meta().expect("begun");
+        let (top, earlier) = (meta.top(), meta.earlier.clone());
+        let (entries, more) = after.map_or((Vec::new(), false), |after| self.collect(after, entries_max));
+        Answer::Page(Page { top, earlier, entries, more })
+    }
+
+    fn collect(&self, after: Position, entries_max: usize) -> (Vec<Entry>, bool) {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let Some(stream) = self.stream() else { return (entries, false) };
+        let fresh = |entry: &&Entry| entry.time_ms + self.retention.ttl_ms > self.now_ms;
+        for entry in stream.behind(after).filter(fresh) {
+            if entries.len() == entries_max || bytes > ANSWER_BYTES_MAX {
+                return (entries, true);
+            }
+            bytes += entry.message.len();
+            entries.push(entry.clone());
+        }
+        (entries, false)
+    }
+
+    fn meta(&self) -> Option<&Meta> {
+        let key = self.node.keys(self.scope)?.meta.as_ref()?;
+        (!key.is_expired(self.now_ms)).then_some(&key.value)
+    }
+
+    fn stream(&self) -> Option<&Stream> {
+        let key = self.node.keys(self.scope)?.stream.as_ref()?;
+        (!key.is_expired(self.now_ms)).then_some(&key.value)
+    }
+
+    fn write(&mut self, write: Write) -> bool {
+        let done = self.node.write(self.scope, &write);
+        if done {
+            self.writes.push(write);
+        }
+        done
+    }
+
+    fn close_writes(&mut self) {
+        if !self.writes.is_empty() {
+            self.changes.push(Change::Scope(self.scope.into(), std::mem::take(&mut self.writes)));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! One Redis stream: entries in leaves, because trimming by about so many takes whole leaves.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use wire::Position;
+
+/// One message as the stream keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub position: Position,
+    /// When it was stored, by Redis' clock.
+    pub time_ms: u64,
+    /// Within the scope.
+    pub topic: Box<str>,
+    /// The bytes.
+    pub message: Bytes,
+}
+
+/// A stream key.
+#[derive(Debug, Clone, Default)]
+pub struct Stream {
+    leaves: VecDeque<Leaf>,
+    len: usize,
+    /// What the next id must exceed; stays when the entry goes.
+    last: Position,
+}
+
+#[derive(Debug, Clone)]
+struct Leaf {
+    entries: VecDeque<Entry>,
+    /// How many it ever had: Redis counts the deleted ones too until the leaf goes.
+    ever: usize,
+}
+
+impl Stream {
+    /// The newest id given out.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// How many entries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What is behind `after`, oldest first.
+    pub fn behind(&self, after: Position) -> impl Iterator<Item = &Entry> {
+        let first = self.leaves.partition_point(|leaf| leaf.entries.back().is_none_or(|e| e.position <= after));
+        self.leaves.range(first..).flat_map(|leaf| &leaf.entries).filter(move |entry| entry.position > after)
+    }
+
+    /// The entry at a position.
+    #[must_use]
+    pub fn find(&self, position: Position) -> Option<&Entry> {
+        let leaf = self.leaves.partition_point(|leaf| leaf.entries.back().is_none_or(|e| e.position < position));
+        let entries = &self.leaves.get(leaf)?.entries;
+        entries.binary_search_by_key(&position, |entry| entry.position).ok().map(|at| &entries[at])
+    }
+
+    /// XADD. False when the id is not above the last: Redis refuses it.
+    pub(crate) fn add(&mut self, entry: Entry, leaf_entries_max: usize) -> bool {
+        if entry.position <= self.last {
+            return false;
+        }
+        self.last = entry.position;
+        self.len += 1;
+        match self.leaves.back_mut() {
+            Some(leaf) if leaf.ever < leaf_entries_max => {
+                leaf.ever += 1;
+                leaf.entries.push_back(entry);
+            }
+            _ => self.leaves.push_back(Leaf { entries: VecDeque::from([entry]), ever: 1 }),
+        }
+        true
+    }
+
+    /// MAXLEN ~: whole leaves go while enough remains.
+    pub(crate) fn keep_about(&mut self, entries_max: usize) {
+        while let Some(leaf) = self.leaves.front() {
+            if self.len <= entries_max || self.len - leaf.entries.len() < entries_max {
+                return;
+            }
+            self.len -= leaf.entries.len();
+            self.leaves.pop_front();
+        }
+    }
+
+    /// MINID: everything below `position` goes.
+    pub(crate) fn drop_below(&mut self, position: Position) {
+        while let Some(leaf) = self.leaves.front_mut() {
+            let before = leaf.entries.len();
+            let gone = leaf.entries.partition_point(|entry| entry.position < position);
+            leaf.entries.drain(..gone);
+            self.len -= gone;
+            if gone < before {
+                return;
+            }
+            self.leaves.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(entries: u64) -> Stream {
+        let mut stream = Stream::default();
+        for offset in 1..=entries {
+            let position = Position::new(7, offset);
+            assert!(stream.add(Entry { position, time_ms: 0, topic: "".into(), message: Bytes::new() }, 4));
+        }
+        stream
+    }
+
+    #[test]
+    fn about_so_many_is_at_least_so_many_and_less_than_a_leaf_more() {
+        let mut stream = stream(11);
+        stream.keep_about(5);
+        assert_eq!(stream.len(), 7, "one leaf of four went; without the next, three would be left");
+        assert_eq!(stream.behind(Position::default()).count(), 7);
+    }
+
+    #[test]
+    fn a_leaf_counts_what_was_deleted_from_it() {
+        let mut stream = stream(3);
+        stream.drop_below(Position::new(7, 3));
+        let entry =
+            |offset| Entry { position: Position::new(7, offset), time_ms: 0, topic: "".into(), message: Bytes::new() };
+        assert!(stream.add(entry(4), 4));
+        assert!(stream.add(entry(5), 4));
+        assert_eq!((stream.len(), stream.leaves.len()), (3, 2));
+        assert!(!stream.add(entry(5), 4), "ids only rise");
+        assert_eq!(stream.behind(Position::new(7, 3)).count(), 2);
+    }
+}

@@ -1,0 +1,180 @@
+//! Two real servers and the model of them, told the same.
+
+use keyspace::Library;
+use redis_model::{Answer, Call, Connection, Deployment, Families, Loses, NodeIndex, Push, Refusal, Retention, Role};
+use wire::FamilyShape;
+
+use crate::server::{Server, key};
+
+/// Small, so that a trace trims by leaves.
+const LEAF_ENTRIES_MAX: usize = 4;
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+
+/// Name, whether it has ids, what it keeps. `brief` expires within a trace.
+const FAMILIES: [(&str, bool, Retention); 4] = [
+    ("user", true, Retention { ttl_ms: HOUR_MS, entries_max: 1_000 }),
+    ("room", true, Retention { ttl_ms: HOUR_MS, entries_max: 10 }),
+    ("brief", true, Retention { ttl_ms: 40, entries_max: 1_000 }),
+    ("system", false, Retention { ttl_ms: HOUR_MS, entries_max: 0 }),
+];
+
+pub(crate) const SCOPES: [&str; 5] = ["acme/user:1", "acme/user:2", "acme/room:1", "acme/brief:1", "acme/system"];
+
+pub(crate) struct Pair {
+    pub(crate) real: [Server; 2],
+    pub(crate) model: Deployment,
+    pub(crate) heard: u64,
+}
+
+impl Pair {
+    pub(crate) fn start() -> Self {
+        let shapes = FAMILIES.map(|(name, keyed, _)| FamilyShape { name: name.into(), keyed });
+        let rows =
+            shapes.iter().zip(FAMILIES).map(|(shape, (_, _, kept))| (shape, kept.ttl_ms, kept.entries_max as u64));
+        let library = Library::new(rows);
+        let mut real = [(); 2].map(|()| Server::start(&library, LEAF_ENTRIES_MAX));
+        let ids = real.each_mut().map(Server::replication_id);
+        let families = Families::new(FAMILIES.map(|(name, _, kept)| (name, kept)));
+        Self { real, model: Deployment::new(families, &ids, LEAF_ENTRIES_MAX), heard: 0 }
+    }
+
+    pub(crate) fn role(&self, at: usize) -> Role {
+        self.model.node(NodeIndex(at)).role()
+    }
+
+    /// Whether the other one follows this one.
+    pub(crate) fn is_followed(&self, at: usize) -> bool {
+        self.model.followed(NodeIndex(1 - at)) == Some(NodeIndex(at))
+    }
+
+    /// Calls both and compares what they answer, and what was heard.
+    pub(crate) fn call(&mut self, at: usize, scope: &str, call: &Call) -> Result<Answer, Refusal> {
+        let real = &mut self.real[at];
+        let begun_ms = real.now_ms();
+        let answer = real.call(scope, call);
+        let ended_ms = real.now_ms();
+        self.settle(at);
+        let heard = self.real.each_mut().map(Server::heard);
+        // Redis' clock moved on while it was asked; one of these instants is the one it saw.
+        let mut modelled = None;
+        for now_ms in begun_ms..=ended_ms {
+            let (mut model, mut out) = (self.model.clone(), Vec::new());
+            let told = model.call(NodeIndex(at), scope, call.clone(), now_ms, &mut out);
+            model.replicate(NodeIndex(1 - at), usize::MAX, &mut out);
+            let is_equal = told == answer && by_node(&out) == heard;
+            modelled.get_or_insert((told, out));
+            if is_equal {
+                self.model = model;
+                self.heard += heard.iter().map(|heard| heard.len() as u64).sum::<u64>();
+                return answer;
+            }
+        }
+        panic!("{call:?} in {scope} on {at}: Redis says {answer:?} and tells {heard:?}; the model {modelled:?}");
+    }
+
+    /// Does something to both that nobody answers, and compares what was heard.
+    pub(crate) fn change(&mut self, at: usize, words: &[&str], model: impl FnOnce(&mut Deployment, &mut Vec<Push>)) {
+        self.real[at].exec(words);
+        self.settle(at);
+        let mut out = Vec::new();
+        model(&mut self.model, &mut out);
+        self.model.replicate(NodeIndex(1 - at), usize::MAX, &mut out);
+        let heard = self.real.each_mut().map(Server::heard);
+        assert_eq!(by_node(&out), heard, "after {words:?}");
+        self.heard += out.len() as u64;
+    }
+
+    pub(crate) fn erase(&mut self, at: usize, scope: &str, kind: &str) {
+        let key = key(scope, kind);
+        self.change(at, &["DEL", &key], |model, out| match kind {
+            "meta" => model.erase_meta(NodeIndex(at), scope, out),
+            _ => model.erase_stream(NodeIndex(at), scope, out),
+        });
+    }
+
+    pub(crate) fn subscribe(&mut self, at: usize, scope: &str, is_wanted: bool) {
+        self.real[at].subscribe(scope, is_wanted);
+        let (node, connection) = (self.model.node_mut(NodeIndex(at)), Connection(at as u64));
+        match is_wanted {
+            true => node.subscribe(connection, scope),
+            false => node.unsubscribe(connection, scope),
+        }
+    }
+
+    pub(crate) fn follow(&mut self, replica: usize) {
+        let [a, b] = &mut self.real;
+        let (real, primary) = if replica == 0 { (a, b) } else { (b, a) };
+        real.follow(primary);
+        let id = primary.replication_id();
+        self.model.follow(NodeIndex(replica), NodeIndex(1 - replica), id);
+        self.reload(1 - replica);
+        self.compare_ids();
+    }
+
+    pub(crate) fn promote(&mut self, at: usize) {
+        self.real[at].exec(&["REPLICAOF", "NO", "ONE"]);
+        let id = self.real[at].replication_id();
+        self.model.promote(NodeIndex(at), id);
+        self.compare_ids();
+    }
+
+    pub(crate) fn restart(&mut self, at: usize, loses: Loses) {
+        let is_followed = self.is_followed(at);
+        if loses == Loses::Nothing {
+            // The test's servers keep no log: a snapshot at the last moment is as good.
+            self.save(at);
+        }
+        self.real[at].restart(loses != Loses::Everything);
+        if is_followed {
+            // The replica comes back by itself.
+            let [a, b] = &mut self.real;
+            let (primary, replica) = if at == 0 { (a, b) } else { (b, a) };
+            replica.wait_for_link(primary);
+        }
+        let id = self.real[at].replication_id();
+        let cut = self.model.restart(NodeIndex(at), loses, id);
+        assert!(cut.iter().all(|connection| *connection == Connection(at as u64)));
+        if is_followed {
+            match self.real[at].has_been_copied() {
+                true => self.model.follow(NodeIndex(1 - at), NodeIndex(at), id),
+                false => self.model.resume(NodeIndex(1 - at), NodeIndex(at)),
+            }
+            self.reload(at);
+        }
+        self.compare_ids();
+    }
+
+    pub(crate) fn save(&mut self, at: usize) {
+        self.real[at].exec(&["SAVE"]);
+        self.model.node_mut(NodeIndex(at)).save();
+    }
+
+    /// Loads the library anew, here and where this one is copied.
+    pub(crate) fn reload(&mut self, at: usize) {
+        self.real[at].load();
+        self.model.node_mut(NodeIndex(at)).forget_library();
+        if self.is_followed(at) {
+            self.real[at].wait_for_replica();
+            self.model.node_mut(NodeIndex(1 - at)).forget_library();
+        }
+    }
+
+    fn settle(&mut self, at: usize) {
+        if self.is_followed(at) {
+            self.real[at].wait_for_replica();
+        }
+    }
+
+    /// Where the model expects no new id, Redis must not have one.
+    fn compare_ids(&mut self) {
+        let real = self.real.each_mut().map(Server::replication_id);
+        let modelled = [0, 1].map(|at| self.model.node(NodeIndex(at)).replication_id());
+        assert_eq!(modelled, real, "a replication id changed where the model keeps it, or the other way round");
+    }
+}
+
+/// What the listener of each node hears.
+fn by_node(pushes: &[Push]) -> [Vec<(String, Vec<u8>)>; 2] {
+    let of = |at| pushes.iter().filter(move |push| push.connection == Connection(at));
+    [0, 1].map(|at| of(at).map(|push| (push.scope.to_string(), push.payload.to_vec())).collect())
+}

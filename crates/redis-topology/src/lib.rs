@@ -1,0 +1,27 @@
+//! Where Redis is: one server, one watched by Sentinels, or a cluster; said by one URL.
+//!
+//! ```text
+//!   redis://[USER:PASSWORD@]HOST[:PORT][/DB] ───────────────────────────▶ that server
+//!   redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DB] ─ ask ────▶ the primary, by the newest answer
+//!   redis+cluster://[USER:PASSWORD@]HOST[:PORT],… ─ CLUSTER NODES ───────▶ the primary of a slot
+//! ```
+//!
+//! [`Target`] is such a URL, checked. [`Target::locate`] finds the [`Node`] to talk to, anew at each call: whoever
+//! finds that a node is not what it was asks again. [`ClusterMap`] is what a cluster says of its slots.
+//!
+//! [`Pools`] are the connections of those who call now and then, from the registry and the records: one pool for each
+//! primary, found anew when told to forget. The broker has connections of its own.
+//!
+//! This crate does not decide when a node is the wrong one: whoever calls sees it.
+
+mod map;
+mod node;
+mod pools;
+mod sentinel;
+mod target;
+
+pub use self::map::{ClusterMap, Primary};
+pub use self::node::Node;
+pub use self::pools::{Pools, PoolsError};
+pub use self::sentinel::{SentinelError, Sentinels};
+pub use self::target::{BadRedisUrl, LocateError, Place, Target, Topology};

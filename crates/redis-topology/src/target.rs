@@ -1,0 +1,310 @@
+//! A Redis URL, taken apart and checked; and the way from it to a server.
+
+use std::fmt;
+use std::time::Duration;
+
+use keyspace::Slot;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{RedisConnectionInfo, RedisError};
+
+use crate::map::ClusterMap;
+use crate::node::Node;
+use crate::sentinel::{SentinelError, Sentinels};
+
+/// A server of a cluster that is asked for the map gets this long before the next one is asked.
+const MAP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Where Redis is, and who we are there. Its `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct Target {
+    topology: Topology,
+    settings: RedisConnectionInfo,
+}
+
+/// How the servers stand to each other.
+#[derive(Debug, Clone)]
+pub enum Topology {
+    /// One server, or a name that always leads to the primary.
+    Standalone(Node),
+    /// A primary with replicas, watched by Sentinels who know which it is.
+    Sentinel(Sentinels),
+    /// Several primaries, each with a part of the slots; these are asked who is there.
+    Cluster(Vec<Node>),
+}
+
+/// Why a text is not the URL of a Redis we can talk to. None of them repeats the text: there may be a password in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRedisUrl {
+    /// `rediss:`, `valkeys:` and their like.
+    #[error("TLS to Redis is not built in: write redis:// and put Redis on a private network or behind a TLS tunnel")]
+    Tls,
+    /// `unix:` and its like.
+    #[error("a Redis socket in the file system is not supported: write redis://HOST:PORT")]
+    Unix,
+    /// Another scheme, or none.
+    #[error("a Redis URL begins with redis://, redis+sentinel:// or redis+cluster:// (or valkey in its place)")]
+    Scheme,
+    /// Not one server.
+    #[error("one Redis is redis://[USER:PASSWORD@]HOST[:PORT][/DB]: {0}")]
+    Standalone(String),
+    /// Not Sentinels and a master's name.
+    #[error("Sentinels are redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…/MASTER[/DB]: {0}")]
+    Sentinel(String),
+    /// Not servers of a cluster.
+    #[error("a cluster is redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…: {0}")]
+    Cluster(String),
+}
+
+/// Why there is no server to talk to just now.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// The Sentinels do not say.
+    #[error(transparent)]
+    Sentinel(#[from] SentinelError),
+    /// None of the cluster's servers answers.
+    #[error("no node of the Redis Cluster answers: {0}")]
+    Cluster(String),
+    /// The slot is nobody's.
+    #[error("slot {0} of the Redis Cluster is served by no node")]
+    Unserved(u16),
+}
+
+/// Where the primaries are at a moment.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// One has everything.
+    One(Node),
+    /// Each has its slots.
+    Map(ClusterMap),
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The primary of a slot.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn node(&self, slot: Slot) -> Result<&Node, LocateError> {
+        match self {
+            Self::One(node) => Ok(node),
+            Self::Map(map) => map.owner(slot).ok_or(LocateError::Unserved(slot.number())),
+        }
+    }
+
+    pub(crate) fn has(&self, node: &Node) -> bool {
+        match self {
+            Self::One(one) => one == node,
+            Self::Map(map) => map.primaries.iter().any(|primary| primary.node == *node),
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Reads a URL. `valkey` may stand for `redis` in it.
+    ///
+    /// ```
+    /// use redis_topology::{BadRedisUrl, Target, Topology};
+    /// let target = Target::parse("redis+cluster://alice:p%40ss@redis-1:7000,redis-2").unwrap();
+    /// assert_eq!(target.to_string(), "redis-1:7000,redis-2:6379");
+    /// assert_eq!(Target::parse("rediss://redis-1").unwrap_err(), BadRedisUrl::Tls);
+    /// ```
+    ///
+    /// # Errors
+    /// When the URL is of no known form, or names something that is not supported.
+    pub fn parse(url: &str) -> Result<Self, BadRedisUrl> {
+        let (scheme, rest) = url.split_once("://").or_else(|| url.split_once(':')).ok_or(BadRedisUrl::Scheme)?;
+        match scheme {
+            "redis" | "valkey" => Self::parse_standalone(url),
+            "redis+sentinel" | "valkey+sentinel" => Self::parse_sentinel(rest).map_err(BadRedisUrl::Sentinel),
+            "redis+cluster" | "valkey+cluster" => Self::parse_cluster(rest).map_err(BadRedisUrl::Cluster),
+            "unix" | "redis+unix" | "valkey+unix" => Err(BadRedisUrl::Unix),
+            other if other.starts_with("rediss") || other.starts_with("valkeys") => Err(BadRedisUrl::Tls),
+            _ => Err(BadRedisUrl::Scheme),
+        }
+    }
+
+    fn parse_standalone(url: &str) -> Result<Self, BadRedisUrl> {
+        if let Some(what) = url.contains(',').then_some("several hosts are redis+sentinel:// or redis+cluster://") {
+            return Err(BadRedisUrl::Standalone(what.to_owned()));
+        }
+        let (node, settings) = one(url).map_err(BadRedisUrl::Standalone)?;
+        Ok(Self { topology: Topology::Standalone(node), settings })
+    }
+
+    fn parse_sentinel(rest: &str) -> Result<Self, String> {
+        let Parts { user, hosts, path, query } = Parts::of(rest)?;
+        let (master, db) = path.split_once('/').unwrap_or((path, "0"));
+        if master.is_empty() {
+            return Err("the name of the master is missing; SENTINEL MASTERS tells it".to_owned());
+        }
+        let mut own = [None, None];
+        for pair in query.into_iter().flat_map(|query| query.split('&')) {
+            match pair.split_once('=') {
+                Some(("sentinel_user", user)) => own[0] = Some(user),
+                Some(("sentinel_password", password)) => own[1] = Some(password),
+                _ => return Err("behind ? there may be sentinel_user=… and sentinel_password=…".to_owned()),
+            }
+        }
+        // The Sentinels have users of their own, and none unless they are said: most run without any.
+        let theirs = match own {
+            [None, None] => String::new(),
+            [Some(_), None] => return Err("sentinel_user needs sentinel_password".to_owned()),
+            [user, Some(password)] => format!("{}:{password}@", user.unwrap_or_default()),
+        };
+        let nodes = hosts.split(',').map(|host| Ok(one(&format!("redis://{}", with_port(host, 26379)))?.0));
+        let nodes = nodes.collect::<Result<_, String>>()?;
+        let (_, sentinel_settings) = one(&format!("redis://{theirs}sentinel"))?;
+        let (_, settings) = one(&format!("redis://{user}master/{db}"))?;
+        let sentinels = Sentinels { nodes, master: master.to_owned(), settings: sentinel_settings };
+        Ok(Self { topology: Topology::Sentinel(sentinels), settings })
+    }
+
+    fn parse_cluster(rest: &str) -> Result<Self, String> {
+        let Parts { user, hosts, path, query } = Parts::of(rest)?;
+        if !matches!(path, "" | "0") {
+            return Err("it has the database 0 alone".to_owned());
+        }
+        if query.is_some() {
+            return Err("nothing is expected behind ?".to_owned());
+        }
+        let nodes = hosts.split(',').map(|host| Ok(one(&format!("redis://{}", with_port(host, 6379)))?.0));
+        let nodes = nodes.collect::<Result<_, String>>()?;
+        let (_, settings) = one(&format!("redis://{user}node"))?;
+        Ok(Self { topology: Topology::Cluster(nodes), settings })
+    }
+
+    /// How the servers stand to each other.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// User, password and database, for any of the servers.
+    #[must_use]
+    pub fn settings(&self) -> &RedisConnectionInfo {
+        &self.settings
+    }
+
+    /// How to connect to one of the servers.
+    #[must_use]
+    pub fn info(&self, node: &Node) -> ConnectionInfo {
+        info(node, &self.settings)
+    }
+
+    /// The server to talk to about a slot; of a single primary's, all slots are the same. It may have stopped
+    /// being that when the answer is here.
+    ///
+    /// # Errors
+    /// When nobody can say.
+    pub async fn locate(&self, slot: Slot) -> Result<Node, LocateError> {
+        self.find().await?.node(slot).cloned()
+    }
+
+    /// As [`Self::locate`], for all slots at once.
+    ///
+    /// # Errors
+    /// When nobody can say.
+    pub async fn find(&self) -> Result<Place, LocateError> {
+        match &self.topology {
+            Topology::Standalone(node) => Ok(Place::One(node.clone())),
+            Topology::Sentinel(sentinels) => Ok(Place::One(sentinels.primary().await?)),
+            Topology::Cluster(nodes) => Ok(Place::Map(self.ask_for_map(nodes).await?)),
+        }
+    }
+
+    /// What the first server that answers says of the cluster.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn ask_for_map(&self, nodes: &[Node]) -> Result<ClusterMap, LocateError> {
+        let mut failures = Vec::new();
+        for node in nodes {
+            match self.map_of(node).await {
+                Ok(map) => return Ok(map),
+                Err(error) => failures.push(format!("{node}: {error}")),
+            }
+        }
+        Err(LocateError::Cluster(failures.join("; ")))
+    }
+
+    async fn map_of(&self, node: &Node) -> Result<ClusterMap, RedisError> {
+        let mut connection = connect(self.info(node), MAP_DEADLINE).await?;
+        let text: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
+        Ok(ClusterMap::parse(&text, &node.host))
+    }
+}
+
+/// The servers, for the log.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &[Node]| nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(",");
+        match &self.topology {
+            Topology::Standalone(node) => write!(f, "{node}"),
+            Topology::Sentinel(sentinels) => write!(f, "{} by {}", sentinels.master, list(&sentinels.nodes)),
+            Topology::Cluster(nodes) => f.write_str(&list(nodes)),
+        }
+    }
+}
+
+pub(crate) async fn connect(
+    info: ConnectionInfo,
+    deadline: Duration,
+) -> Result<redis::aio::MultiplexedConnection, RedisError> {
+    let limits =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
+    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+}
+
+pub(crate) fn info(node: &Node, settings: &RedisConnectionInfo) -> ConnectionInfo {
+    let address = ConnectionAddr::Tcp(node.host.clone(), node.port);
+    let info = address.into_connection_info().expect("an address is enough");
+    info.set_redis_settings(settings.clone())
+}
+
+/// A URL of several hosts, in pieces that are not decoded.
+struct Parts<'u> {
+    /// With its `@`, or empty.
+    user: &'u str,
+    hosts: &'u str,
+    path: &'u str,
+    query: Option<&'u str>,
+}
+
+impl<'u> Parts<'u> {
+    fn of(rest: &'u str) -> Result<Self, String> {
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if path.contains('@') || query.is_some_and(|query| query.contains('@')) {
+            return Err("in a password / is written %2F, ? is %3F, : is %3A and @ is %40".to_owned());
+        }
+        let hosts = authority.rfind('@').map_or(0, |at| at + 1);
+        let (user, hosts) = authority.split_at(hosts);
+        if hosts.is_empty() {
+            return Err("it names no host".to_owned());
+        }
+        Ok(Self { user, hosts, path, query })
+    }
+}
+
+/// The library reads the URL of one server. Its reasons are shown where no password can be in them.
+fn one(url: &str) -> Result<(Node, RedisConnectionInfo), String> {
+    let info = url.into_connection_info().map_err(|error| match url.contains('@') {
+        true => "it does not parse; in a password / is written %2F, ? is %3F, : is %3A and @ is %40".to_owned(),
+        false => error.to_string(),
+    })?;
+    let ConnectionAddr::Tcp(host, port) = info.addr() else { return Err("it names no host".to_owned()) };
+    // Connections are named by who uses them; the library's own name would need one more permission.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok((Node { host: host.clone(), port: *port }, settings))
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    let behind_address = host.rfind(']').map_or(0, |at| at + 1);
+    if host[behind_address..].contains(':') { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! `cargo xtask chaos`: a real cluster is broken in every way we know, and what was heard is judged.
+//!
+//! ```text
+//!   build release ─▶ `chaos run`      one row for each fault
+//!   --mutants     ─▶ mutants          builds with planted bugs, each of which must be caught
+//!   simulation    ─▶ `cargo test`     the same questions under seeds and virtual time, for longer than in the tests
+//! ```
+
+mod mutants;
+
+use std::path::PathBuf;
+
+use crate::failure::Failure;
+use crate::package;
+use crate::step::Step;
+use crate::workspace;
+
+/// What `cargo xtask test` breaks, beside a run in which nothing is broken: the faults that ask most of the product, in about two minutes.
+const SHORT: &[&str] = &[
+    "none",
+    "restart-empty",
+    "restart-older",
+    "restart-aof",
+    "failover-lost",
+    "failover-clean",
+    "failback",
+    "flushall",
+    "kill-pubsub",
+    "function-flush",
+    "output-buffer",
+    "one-way",
+    "packet-loss",
+    "readonly",
+    "stuck-subscriber",
+    "kill-gateway",
+    "cut-local",
+];
+/// Rounds of all faults without `--runs`.
+const RUNS: &str = "4";
+
+/// The programs of one build.
+struct Programs {
+    chaos: PathBuf,
+    gateway: PathBuf,
+    checker: PathBuf,
+}
+
+impl Programs {
+    fn build(is_release: bool) -> Result<Self, Failure> {
+        package::ensure(&[package::REDIS])?;
+        let mut args =
+            vec!["build", "--package", "tidegate-gateway", "--package", "chaos", "--package", "history-checker"];
+        args.extend(is_release.then_some("--release"));
+        Step::cargo(&args).run()?;
+        let directory = workspace::target().join(if is_release { "release" } else { "debug" });
+        Ok(Self {
+            chaos: directory.join("chaos"),
+            gateway: directory.join("tidegate"),
+            checker: directory.join("history-checker"),
+        })
+    }
+
+    fn run(&self) -> Step {
+        let directory = workspace::target().join("chaos");
+        Step::new(&self.chaos)
+            .args(["run", "--gateway"])
+            .args([&self.gateway])
+            .args(["--checker"])
+            .args([&self.checker])
+            .args(["--directory"])
+            .args([directory])
+    }
+}
+
+/// What a person types behind `cargo xtask chaos`.
+pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
+    if let Some(at) = args.iter().position(|arg| arg == "--mutants") {
+        let others: Vec<&String> =
+            args.iter().enumerate().filter(|(index, _)| *index != at).map(|(_, arg)| arg).collect();
+        return mutants::run(&Programs::build(false)?, &others);
+    }
+    let programs = Programs::build(true)?;
+    let names_a_run = args.iter().any(|arg| arg.starts_with("--runs"));
+    let runs = if names_a_run { &[][..] } else { &["--runs", RUNS][..] };
+    let broken = programs.run().args(runs).args(args).run();
+    // Who asks for one fault waits for that one.
+    let simulated = if args.iter().any(|arg| arg.starts_with("--fault")) { Ok(()) } else { simulate() };
+    broken.and(simulated)
+}
+
+/// `cargo test` passes when nothing has the name that it is given: then nothing would have been simulated.
+fn simulate() -> Result<(), Failure> {
+    let source = workspace::root().join("crates/gateway/src/simulation.rs");
+    if !source.is_file() {
+        return Err(Failure::new(format!("NOT SIMULATED: there is no {}", source.display())));
+    }
+    Step::cargo(&["test", "--release", "--package", "tidegate-gateway", "--lib", "simulation"])
+        .env("TIDEGATE_SIMULATION_SEEDS", "2000")
+        .run()
+}
+
+/// The lane of `cargo xtask test`: each of the chosen faults once, on the binaries of the other lanes.
+pub(crate) fn lane() -> Result<(), Failure> {
+    let faults = SHORT.iter().flat_map(|fault| ["--fault", fault]);
+    Programs::build(false)?.run().args(faults).run()
+}

@@ -1,0 +1,108 @@
+//! The kill table: the product with one planted bug at a time, and what must be seen of each.
+//!
+//! A harness that finds nothing proves nothing until it has been seen to find. The product's sources stay clean: each
+//! bug is a change of text, made in a copy of the workspace below `target/mutants`, which has a build of its own.
+
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Programs;
+use crate::failure::Failure;
+use crate::step::Step;
+use crate::workspace;
+use table::{MUTANTS, Mutant};
+
+/// A bug that needs luck to show gets so many runs.
+const RUNS: &str = "5";
+
+/// Builds and tries every mutant, or those whose names contain one of `wanted`.
+pub(super) fn run(programs: &Programs, wanted: &[&String]) -> Result<(), Failure> {
+    let chosen = |mutant: &&Mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(word.as_str()));
+    let mut rows = Vec::new();
+    for mutant in MUTANTS.iter().filter(chosen) {
+        println!("\n=== {}", mutant.name);
+        let result = try_one(programs, mutant);
+        if let Err(failure) = &result {
+            println!("=== {failure}");
+        }
+        rows.push((mutant, result));
+    }
+    println!("\nplanted bug                                    fault              result     as");
+    for (mutant, result) in &rows {
+        let word = if result.is_ok() { "caught" } else { "NOT CAUGHT" };
+        println!("{:<46} {:<18} {word:<10} {}", mutant.name, mutant.fault, mutant.kinds.join(", "));
+    }
+    match rows.iter().filter(|(_, result)| result.is_err()).count() {
+        0 if rows.is_empty() => Err(Failure::new("no planted bug has such a name")),
+        0 => Ok(()),
+        missed => Err(Failure::new(format!("{missed} of {} planted bugs were not caught", rows.len()))),
+    }
+}
+
+fn try_one(programs: &Programs, mutant: &Mutant) -> Result<(), Failure> {
+    let copy = workspace::target().join("mutants/source");
+    let build = workspace::target().join("mutants/build");
+    copy_sources(&copy)?;
+    mutant.plant(&copy)?;
+    Step::cargo(&["build", "--package", "tidegate-gateway"]).dir(&copy).env("CARGO_TARGET_DIR", &build).run()?;
+    let mutated = Programs {
+        gateway: build.join("debug/tidegate"),
+        chaos: programs.chaos.clone(),
+        checker: programs.checker.clone(),
+    };
+    let expected = mutant.kinds.iter().flat_map(|kind| ["--expect", kind]);
+    mutated.run().args(["--fault", mutant.fault, "--runs", RUNS]).args(expected).run()
+}
+
+/// What git knows, where it differs: untouched files keep their times, so that little is built anew.
+fn copy_sources(to: &Path) -> Result<(), Failure> {
+    let listed = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let names = Step::new("git").args(listed).answer()?;
+    for name in names.split('\0').filter(|name| !name.is_empty()) {
+        let (source, target) = (workspace::root().join(name), to.join(name));
+        // Listed and deleted.
+        let Ok(bytes) = fs::read(&source) else { continue };
+        if fs::read(&target).is_ok_and(|old| old == bytes) {
+            continue;
+        }
+        let directory = target.parent().map_or_else(PathBuf::new, Path::to_owned);
+        fs::create_dir_all(&directory).map_err(Failure::during(format_args!("making {}", directory.display())))?;
+        fs::write(&target, bytes).map_err(Failure::during(format_args!("writing {}", target.display())))?;
+    }
+    Ok(())
+}
+
+impl Mutant {
+    /// Changes the texts below `root`.
+    fn plant(&self, root: &Path) -> Result<(), Failure> {
+        for edit in self.edits {
+            let path = root.join(edit.file);
+            let text = fs::read_to_string(&path).map_err(Failure::during(path.display()))?;
+            if text.matches(edit.old).count() != 1 {
+                return Err(Failure::new(format!("{}: the text to be changed stands there not once", edit.file)));
+            }
+            fs::write(&path, text.replacen(edit.old, edit.new, 1)).map_err(Failure::during(path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or the table would rot, and say so only when it is run.
+    #[test]
+    fn every_planted_text_stands_in_the_sources_once() {
+        for mutant in MUTANTS {
+            for edit in mutant.edits {
+                let path = workspace::root().join(edit.file);
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                assert_eq!(text.matches(edit.old).count(), 1, "{}: {}: {}", mutant.name, edit.file, edit.old);
+                assert_ne!(edit.old, edit.new, "{}", mutant.name);
+            }
+        }
+    }
+}

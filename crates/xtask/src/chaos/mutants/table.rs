@@ -1,0 +1,149 @@
+//! The planted bugs. When a text has changed in the sources, change it here in the spirit of the bug's name.
+
+/// One bug.
+pub(super) struct Mutant {
+    pub(super) name: &'static str,
+    pub(super) edits: &'static [Edit],
+    /// Under which it must show.
+    pub(super) fault: &'static str,
+    /// As one of these.
+    pub(super) kinds: &'static [&'static str],
+}
+
+/// One change of text.
+pub(super) struct Edit {
+    pub(super) file: &'static str,
+    /// Stands there exactly once.
+    pub(super) old: &'static str,
+    pub(super) new: &'static str,
+}
+
+const PUBLISH: &str = "crates/keyspace/lua/publish.lua";
+const SCOPE: &str = "crates/keyspace/lua/scope.lua";
+const INTEREST: &str = "crates/message-router/src/router/interest.rs";
+const STREAM: &str = "crates/message-router/src/stream.rs";
+const HISTORY: &str = "crates/message-router/src/history.rs";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "naive resume: nothing is read for who returns",
+        edits: &[Edit {
+            file: INTEREST,
+            old: "Some(after) if after < top => joins.queue(waiting, desk.reach()),",
+            new: "Some(after) if after < top => waiting.answer_at(scope, top, desk.out),",
+        }],
+        fault: "none",
+        kinds: &["silent_gap"],
+    },
+    Mutant {
+        name: "no position check: any position is good",
+        edits: &[Edit {
+            file: HISTORY,
+            old: "    standing(after, history)?;\n",
+            new: "    if history.top >= Position::default() {\n        return Ok(());\n    }\n",
+        }],
+        fault: "failover-lost",
+        kinds: &["silent_gap"],
+    },
+    Mutant {
+        name: "no repair: what was missed is not handed on",
+        edits: &[Edit {
+            file: INTEREST,
+            old: "if !entries.is_empty() && !self.shards.is_empty() {",
+            new: "if entries.is_empty() && !self.shards.is_empty() {",
+        }],
+        fault: "cut",
+        kinds: &["silent_gap", "lost_tail"],
+    },
+    Mutant {
+        name: "counter generation: the old one and 1",
+        edits: &[Edit {
+            file: SCOPE,
+            old: "  if generation <= newest then\n    generation = (floor(newest / 65536) + 1) * 65536 + id_bits\n  end\n",
+            new: "  if old then\n    generation = old + 1\n  end\n",
+        }],
+        fault: "failback",
+        kinds: &["offset_reused"],
+    },
+    Mutant {
+        name: "dedupe off: ids are not looked up",
+        edits: &[Edit {
+            file: PUBLISH,
+            old: "    local position = id and known[id]\n",
+            new: "    local position = nil\n",
+        }],
+        fault: "one-way",
+        kinds: &["duplicate"],
+    },
+    Mutant {
+        name: "dedupe off: what is held is not compared",
+        edits: &[Edit {
+            file: "crates/gateway/src/hub/join.rs",
+            old: "            (Some(position), Some(after)) => position > after,\n",
+            new: "            (Some(_), Some(_)) => true,\n",
+        }],
+        fault: "latency",
+        kinds: &["duplicate"],
+    },
+    Mutant {
+        name: "no anchoring: held behind any history",
+        edits: &[
+            // So that something is let go of while a history is read, which else takes a megabyte.
+            Edit {
+                file: "crates/message-router/src/router.rs",
+                old: "held_bytes_max: 1024 * 1024,",
+                new: "held_bytes_max: 1_200,",
+            },
+            Edit {
+                file: STREAM,
+                old: "            if matches!(place, Place::Hole) && !is_known {\n                return Release::Hole { after: top };\n            }\n",
+                new: "",
+            },
+            Edit {
+                file: STREAM,
+                old: "                Place::Hole => return Release::Ghost,\n                Place::Next => {",
+                new: "                Place::Hole | Place::Next => {",
+            },
+            Edit {
+                file: STREAM,
+                old: "        if std::mem::take(&mut sync.again) {\n            return Release::Hole { after: top };\n        }\n",
+                new: "",
+            },
+        ],
+        fault: "kill-pubsub-slow",
+        kinds: &["silent_gap"],
+    },
+    Mutant {
+        name: "pub/sub before store",
+        edits: &[
+            Edit {
+                file: PUBLISH,
+                old: "      if entries > 0 then\n",
+                new: "      call(publish_command, channel, '1 ' .. generation .. ' ' .. offset .. ' ' .. stamp .. '\\n' .. topic .. ' '\n        .. #message .. '\\n' .. message)\n      if entries > 0 then\n",
+            },
+            Edit { file: PUBLISH, old: "  call(publish_command, channel, concat(envelope))\n", new: "" },
+        ],
+        fault: "wrong-type",
+        kinds: &["phantom"],
+    },
+    Mutant {
+        name: "no memory of what Redis has lost",
+        edits: &[Edit {
+            file: "crates/message-router/src/router/doubts.rs",
+            old: "        if self.upto.is_empty() {\n            return None;\n        }\n",
+            new: "        if self.order.len() < usize::MAX {\n            return None;\n        }\n",
+        }],
+        fault: "failover-lost",
+        kinds: &["silent_gap"],
+    },
+    Mutant {
+        name: "a gap for every interruption",
+        edits: &[Edit {
+            file: HISTORY,
+            old: "    standing(after, history)?;\n",
+            new: "    standing(after, history)?;\n    if !entries.is_empty() {\n        return Err(GapReason::Expired);\n    }\n",
+        }],
+        fault: "kill-pubsub",
+        kinds: &["false_gap"],
+    },
+];

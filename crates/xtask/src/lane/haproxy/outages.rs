@@ -1,0 +1,88 @@
+//! What clients behind HAProxy see of a Redis that hangs, and of an instance that sleeps past its lease.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Trial, eventually, expect, server_cookie, told};
+use crate::cluster::GATEWAYS;
+use crate::failure::Failure;
+use crate::http;
+use crate::socket::Socket;
+
+/// Longer than a lease by default (6 s).
+const SLEEP: Duration = Duration::from_millis(7_000);
+const CHANNEL: &str = "collection:42:ops";
+
+impl Trial {
+    /// Redis hangs, for all instances at once.
+    pub(super) fn keeps_every_socket_when_the_whole_fleet_is_isolated(&self) -> Result<(), Failure> {
+        let mut sockets = self.one_on_each()?;
+        sockets.push(self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(1)))?);
+        for socket in &mut sockets {
+            ask(socket, json!({"type": "subscribe", "channel": CHANNEL}), "subscribed")?;
+        }
+        self.signal_member("-STOP", "redis")?;
+        for socket in &mut sockets {
+            hear(socket, "degraded")?;
+        }
+        for number in 1..=GATEWAYS {
+            self.seen(number, "is UP with weight 1 without Redis", |s| s.weight == 1 && s.status == "UP")?;
+        }
+        let publish = json!({"type": "publish", "channel": CHANNEL, "event": "note", "payload": 1});
+        let ack = ask(&mut sockets[0], publish, "ack")?;
+        expect(ack["payload"]["level"] == "local", || format!("published without Redis, and told {ack}"))?;
+        hear(&mut sockets[GATEWAYS], "note")?;
+        self.signal_member("-CONT", "redis")?;
+        for index in [0, GATEWAYS] {
+            let gap = hear(&mut sockets[index], "gap")?;
+            expect(gap["payload"]["reason"] == "isolated", || format!("Redis is back, and gateway1 told {gap}"))?;
+        }
+        for socket in &mut sockets[1..GATEWAYS] {
+            let news = hear(socket, "degraded")?;
+            expect(news["payload"]["degraded"] == false, || format!("Redis is back, and a client was told {news}"))?;
+        }
+        for number in 1..=GATEWAYS {
+            self.seen(number, "has its whole weight again", |s| s.weight == 100 && s.status == "UP")?;
+        }
+        // The sockets are those from before.
+        let publish = json!({"type": "publish", "channel": CHANNEL, "event": "after", "payload": 2});
+        let ack = ask(&mut sockets[1], publish, "ack")?;
+        expect(ack["payload"]["level"] == "durable", || format!("Redis is back, and a publish was told {ack}"))?;
+        for socket in &mut sockets {
+            hear(socket, "after")?;
+        }
+        told("with Redis hanging no socket was cut, members of one instance heard each other, and were told of it")
+    }
+
+    /// Past HAProxy, which would have cut the socket meanwhile.
+    pub(super) fn fences_an_instance_that_slept_past_its_lease(&self) -> Result<(), Failure> {
+        let gateway = self.fleet.gateways[2];
+        let mut direct =
+            Socket::open(gateway.clients, &self.authorization).map_err(Failure::during("a socket past HAProxy"))?;
+        hear(&mut direct, "welcome")?;
+        self.signal("-STOP", 3)?;
+        thread::sleep(SLEEP);
+        self.signal("-CONT", 3)?;
+        hear(&mut direct, "reconnect")?;
+        direct.wait_for_end().map_err(Failure::during("waiting for the close"))?;
+        let admin = |path| http::get(gateway.admin, path).map_or(String::new(), |answer| answer.body);
+        eventually("gateway3 is connected again", || admin("/livez").contains("\"connected\""))?;
+        let fenced = admin("/metrics").lines().any(|line| line == "tidegate_fences_total 1");
+        expect(fenced, || "gateway3 slept past its lease and was not fenced".into())?;
+        self.seen(3, "has its whole weight again", |server| server.weight == 100 && server.status == "UP")?;
+        let again = self.open("Cookie: SERVERID=g3\r\n")?;
+        expect(again.cookie("SERVERID").is_none(), || "gateway3 begins anew and takes no clients".into())?;
+        told("an instance that slept past its lease moved its clients and began anew")
+    }
+}
+
+fn ask(socket: &mut Socket, frame: Value, kind: &str) -> Result<Value, Failure> {
+    socket.send(&frame).map_err(Failure::during("sending"))?;
+    hear(socket, kind)
+}
+
+fn hear(socket: &mut Socket, kind: &str) -> Result<Value, Failure> {
+    socket.receive(kind).map_err(Failure::during(format_args!("waiting for `{kind}`")))
+}

@@ -1,0 +1,178 @@
+//! Row 7: how many messages one Redis stores, counts, fences and publishes.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use keyspace::{Keyspace, Library};
+use wire::{Families, Scope};
+
+use super::{Setting, Sizes};
+use crate::barrage::{Fire, Listener, fire};
+use crate::failure::Failure;
+use crate::process::{Process, free_port};
+use crate::report::{Row, Spread, Verdict, thousands};
+use crate::window::{FOREIGN_CORES_MAX, Spent, Window};
+
+/// Messages per second and Redis, in eights into one scope.
+const MESSAGES_MIN: f64 = 200_000.0;
+/// A family's defaults: an hour, a thousand messages.
+const TTL_MS: u64 = 60 * 60 * 1_000;
+const ENTRIES_MAX: u64 = 1_000;
+/// Redis trims by whole nodes of 100 entries, and once a call.
+const TRIM_SLACK: u64 = 200;
+
+/// A way to publish that is measured.
+struct Shape {
+    what: &'static str,
+    fire: Fire,
+    limit: Option<f64>,
+}
+
+const PIPELINED: Fire = Fire { connections: 4, depth: 16, batch: 8, ids: false };
+
+const SHAPES: [Shape; 5] = [
+    Shape { what: "publish in eights into one scope", fire: PIPELINED, limit: Some(MESSAGES_MIN) },
+    Shape { what: "publish singly", fire: Fire { batch: 1, ..PIPELINED }, limit: None },
+    Shape { what: "publish in eights with ids", fire: Fire { ids: true, ..PIPELINED }, limit: None },
+    Shape { what: "publish singly with ids", fire: Fire { batch: 1, ids: true, ..PIPELINED }, limit: None },
+    Shape {
+        what: "publish in eights, 32 backends that wait for each answer",
+        fire: Fire { connections: 32, depth: 1, ..PIPELINED },
+        limit: None,
+    },
+];
+
+/// One window of one shape.
+struct Shot {
+    messages: u64,
+    spent: Spent,
+}
+
+/// A Redis of its own on the server's core; backends and the listener on the others.
+pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+    let redis = Stand::start(setting)?;
+    let mut shots: Vec<Vec<Shot>> = SHAPES.iter().map(|_| Vec::new()).collect();
+    let mut tops = [0; SHAPES.len()];
+    // In turns, so that what disturbs the machine for a while does not fall on one shape alone.
+    for round in 0..=setting.sizes.pairs {
+        for (index, shape) in SHAPES.iter().enumerate() {
+            let shot = redis.shoot(setting, index, shape.fire, round, &mut tops[index])?;
+            // The first round warms up.
+            if round > 0 {
+                shots[index].push(shot);
+            }
+        }
+    }
+    let mut rows: Vec<Row> = SHAPES.iter().zip(&shots).map(|(shape, shots)| row(shape, shots)).collect();
+    rows[0].notes.push("messages of 100 bytes; one listener, which heard every one of them".into());
+    for (index, _) in SHAPES.iter().enumerate().filter(|(_, shape)| shape.fire.ids) {
+        let (ids, bytes) = redis.ids(index)?;
+        let per_id = bytes as f64 / ids as f64;
+        rows[index].notes.push(format!("{} ids were kept, of {per_id:.0} bytes each", thousands(ids as f64)));
+    }
+    Ok(rows)
+}
+
+/// The Redis that is measured.
+struct Stand {
+    redis: Process,
+    url: String,
+}
+
+impl Stand {
+    fn start(setting: &Setting) -> Result<Self, Failure> {
+        let port = free_port()?;
+        let mut args: Vec<String> =
+            ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"].map(String::from).to_vec();
+        args.push(port.to_string());
+        // A listener that lags makes the figure worse, not the run fail.
+        args.extend(["--client-output-buffer-limit".into(), "pubsub 0 0 0".into()]);
+        let mut redis = Process::start("redis", &[setting.cores.server], OsStr::new("redis-server"), &args)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        redis.await_listening(address)?;
+        let stand = Self { redis, url: format!("redis://{address}") };
+        let families = Families::default();
+        let library = Library::new(families.iter().map(|(_, shape)| (shape, TTL_MS, ENTRIES_MAX)));
+        stand.ask::<String>(redis::cmd("FUNCTION").arg("LOAD").arg(library.source()))?;
+        Ok(stand)
+    }
+
+    fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Failure> {
+        let client = redis::Client::open(self.url.as_str()).map_err(Failure::redis("Redis' address"))?;
+        let mut connection = client.get_connection().map_err(Failure::redis("a connection to Redis"))?;
+        command.query(&mut connection).map_err(Failure::redis("asking Redis"))
+    }
+
+    /// One window. Everything acknowledged must have been counted, kept as far as a family keeps, and heard.
+    fn shoot(
+        &self,
+        setting: &Setting,
+        index: usize,
+        shape: Fire,
+        round: usize,
+        top: &mut u64,
+    ) -> Result<Shot, Failure> {
+        let Sizes { step, .. } = setting.sizes;
+        let (scope, clients) = (scope(index), &setting.cores.clients);
+        let listener = Listener::start(&self.url, clients.clone(), &scope, *top)?;
+        let window = Window::open(self.redis.pid(), None)?;
+        let acknowledged = fire(&self.url, clients, &scope, shape, round, step / 2)?;
+        *top += acknowledged.messages;
+        let listener_cpu = listener.finish(*top)?;
+        let spent = window.close(acknowledged.cpu + listener_cpu)?;
+
+        let keys = Keyspace::default();
+        let counted: u64 = self.ask(redis::cmd("HGET").arg(keys.meta(&scope)).arg("o"))?;
+        if counted != *top {
+            return Err(Failure::Deliveries(format!("{top} messages acknowledged, {counted} counted")));
+        }
+        let kept: u64 = self.ask(redis::cmd("XLEN").arg(keys.stream(&scope)))?;
+        if !(ENTRIES_MAX.min(*top)..=ENTRIES_MAX + TRIM_SLACK).contains(&kept) {
+            return Err(Failure::Deliveries(format!("{kept} messages kept of {top}")));
+        }
+        Ok(Shot { messages: acknowledged.messages, spent })
+    }
+
+    /// How many ids a scope keeps, and in how many bytes.
+    fn ids(&self, index: usize) -> Result<(u64, u64), Failure> {
+        let (mut ids, mut bytes) = (0, 0);
+        for key in Keyspace::default().ids(&scope(index)) {
+            ids += self.ask::<u64>(redis::cmd("HLEN").arg(&key))?;
+            let usage = redis::cmd("MEMORY").arg("USAGE").arg(&key).arg("SAMPLES").arg(10_000).to_owned();
+            bytes += self.ask::<Option<u64>>(&usage)?.unwrap_or_default();
+        }
+        Ok((ids, bytes))
+    }
+}
+
+fn scope(index: usize) -> Scope {
+    Families::default().parse_scope(&format!("default/user:bench-{index}")).expect("a user is a scope")
+}
+
+fn row(shape: &Shape, shots: &[Shot]) -> Row {
+    let spread = |figure: fn(&Shot) -> f64| Spread::of(&shots.iter().map(figure).collect::<Vec<_>>());
+    let per_core = spread(|shot| shot.messages as f64 / shot.spent.server_cpu.as_secs_f64());
+    let by_clock = spread(|shot| shot.messages as f64 / shot.spent.wall.as_secs_f64());
+    let share = spread(|shot| shot.spent.server_share());
+    let foreign = spread(|shot| shot.spent.foreign_cores());
+    let mut notes = vec![
+        format!(
+            "{:.2} µs of Redis each; {} to {} in {} windows",
+            1e6 / per_core.median,
+            thousands(per_core.min),
+            thousands(per_core.max),
+            shots.len()
+        ),
+        format!("by the clock {}/s, Redis {:.0} % of its core", thousands(by_clock.median), share.median * 100.0),
+    ];
+    if foreign.median > FOREIGN_CORES_MAX {
+        notes.push(format!("others on this machine used {:.2} cores meanwhile: do not quote", foreign.median));
+    }
+    Row {
+        what: shape.what.into(),
+        measured: format!("{} messages per core-second of Redis", thousands(per_core.median)),
+        limit: shape.limit.map_or("-".into(), |limit| format!("≥ {}", thousands(limit))),
+        verdict: shape.limit.map_or(Verdict::Stated, |limit| Verdict::at_least(per_core.median, limit)),
+        notes,
+    }
+}
