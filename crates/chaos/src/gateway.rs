@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use reserved_port::ReservedPort;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
-use crate::process::{Process, free_address};
+use crate::process::{Process, reserve_port};
 use crate::token::SECRET;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
@@ -20,6 +21,7 @@ pub(crate) struct Gateway {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
+    _ports: [ReservedPort; 2],
     program: PathBuf,
     config: PathBuf,
     log: PathBuf,
@@ -34,12 +36,13 @@ impl Gateway {
         local: &[&str],
         directory: &Path,
     ) -> Result<Self, Failure> {
-        let (address, admin) = (free_address()?, free_address()?);
+        let ports = [reserve_port()?, reserve_port()?];
+        let [address, admin] = ports.each_ref().map(ReservedPort::address);
         let (config, log) = (directory.join(format!("{name}.toml")), directory.join(format!("{name}.log")));
         let text = configuration(&name, address, admin, redis, local);
         std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
         let process = spawn(&name, program, &config, &log)?;
-        Ok(Self { name, address, process, program: program.to_owned(), config, log })
+        Ok(Self { name, address, process, _ports: ports, program: program.to_owned(), config, log })
     }
 
     /// Starts it again where it was.

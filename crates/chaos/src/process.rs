@@ -5,11 +5,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use reserved_port::ReservedPort;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 use crate::failure::Failure;
@@ -93,8 +93,7 @@ pub(crate) fn leash(parent: u32, program: &OsStr, args: &[OsString]) -> Failure 
     Failure::io(format!("starting {name}"))(Command::new(program).args(args).exec())
 }
 
-/// An address of loopback where nobody listens at the moment.
-pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Failure::io("binding a free port"))?;
-    listener.local_addr().map_err(Failure::io("binding a free port"))
+/// An address of loopback that is nobody else's.
+pub(crate) fn reserve_port() -> Result<ReservedPort, Failure> {
+    ReservedPort::take().map_err(Failure::io("binding a free port"))
 }

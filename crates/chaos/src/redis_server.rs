@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
+use reserved_port::ReservedPort;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
-use crate::process::{Process, free_address};
+use crate::process::{Process, reserve_port};
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// For a question to a Redis that is there.
@@ -20,6 +21,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) struct RedisServer {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    _port: ReservedPort,
     pub(crate) process: Process,
     directory: PathBuf,
     args: Vec<String>,
@@ -30,10 +32,11 @@ impl RedisServer {
     pub(crate) async fn start(name: &'static str, directory: &Path, args: &[&str]) -> Result<Self, Failure> {
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
-        let address = free_address()?;
+        let port = reserve_port()?;
+        let address = port.address();
         let args = args.iter().map(ToString::to_string).collect::<Vec<_>>();
         let process = spawn(name, address, &directory, &args)?;
-        let mut server = Self { name, address, process, directory, args };
+        let mut server = Self { name, address, _port: port, process, directory, args };
         server.await_answer().await?;
         Ok(server)
     }

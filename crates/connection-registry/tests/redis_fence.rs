@@ -313,6 +313,7 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     assert_eq!(store.renew(&first, &token, 1).await, listed(0));
+    set.expect_a_failure();
     set.servers[0].crash();
     let deadline = Instant::now() + Duration::from_secs(30);
     let refused = loop {

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use redis_fixture::ReservedPort;
+
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A loaded machine starts and stops a gateway in a second.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -147,7 +149,8 @@ impl Drop for Running {
 
 #[test]
 fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
-    let admin = free_address();
+    let port = ReservedPort::take().unwrap();
+    let admin = port.address().to_string();
     let args = ["--dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin];
     let child = tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut gateway = Running(child);
@@ -183,7 +186,8 @@ fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
 
 #[test]
 fn an_operator_has_it_go_away() {
-    let admin = free_address();
+    let port = ReservedPort::take().unwrap();
+    let admin = port.address().to_string();
     let args = ["--dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin];
     let child = tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut gateway = Running(child);
@@ -202,9 +206,4 @@ fn an_address_in_use_is_a_failure_and_not_a_wrong_configuration() {
     let output = run(&["--dev", "--listen", &address, "--admin-listen", "127.0.0.1:0"]);
     assert_eq!(code(&output), 1, "{}", stderr(&output));
     assert!(stderr(&output).contains(&address), "{}", stderr(&output));
-}
-
-fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("it is bound").to_string()
 }

@@ -15,7 +15,7 @@ use message_router::{
     Router, RouterConfig, ShardIndex, Stored, Ticket,
 };
 use redis::cmd;
-use redis_fixture::RedisServer;
+use redis_fixture::{RedisServer, ReservedPort};
 use redis_topology::Target;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -341,8 +341,8 @@ fn a_demoted_redis_refuses_and_ends_the_link() {
         slow.probe_interval_ms = 3_600_000;
         let mut broker = up(slow).await;
         let mut redis = server.connect();
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        cmd("REPLICAOF").arg("127.0.0.1").arg(nobody).exec(&mut redis).unwrap();
+        let nobody = ReservedPort::take().unwrap();
+        cmd("REPLICAOF").arg("127.0.0.1").arg(nobody.number()).exec(&mut redis).unwrap();
         let refused = publish(&mut broker, &scope("user:7")).await;
         assert!(matches!(&refused, Err(BrokerError::Unavailable(why)) if why.contains("READONLY")), "{refused:?}");
         assert!(down(&mut broker).await.contains("READONLY"));
@@ -447,8 +447,8 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
 fn what_is_no_fit_redis_is_told_in_a_sentence() {
     run(async {
         let reason = |config: RedisBrokerConfig| async { down(&mut RedisBroker::new(config)).await };
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let told = reason(config(&format!("redis://127.0.0.1:{nobody}/"))).await;
+        let nobody = ReservedPort::take().unwrap();
+        let told = reason(config(&format!("redis://{}/", nobody.address()))).await;
         assert!(told.contains("cannot connect to Redis at 127.0.0.1"), "{told}");
 
         let told = reason(config("redis://redis.invalid/")).await;

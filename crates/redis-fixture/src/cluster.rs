@@ -2,13 +2,17 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{RedisServer, free_port, wait_until};
+use reserved_port::ReservedPort;
+
+use crate::{RedisServer, reserve_port, wait_until};
 
 /// How many primaries there are.
 const PRIMARIES: usize = 3;
 const SLOTS: u16 = 16384;
-/// A node that is silent for so long has failed.
-const NODE_TIMEOUT_MS: &str = "1500";
+/// A node that is silent for so long has failed. No loaded machine keeps one waiting for so long.
+const PATIENT_MS: &str = "60000";
+/// The same while a test waits for a failover.
+const IMPATIENT_MS: &str = "2000";
 
 /// All of its nodes, ended and removed when dropped.
 #[derive(Debug)]
@@ -16,6 +20,7 @@ pub struct RedisCluster {
     pub primaries: Vec<RedisServer>,
     /// The first replica is the first primary's, and so on.
     pub replicas: Vec<RedisServer>,
+    _buses: Vec<ReservedPort>,
 }
 
 impl RedisCluster {
@@ -30,24 +35,26 @@ impl RedisCluster {
     }
 
     fn form(replicas: usize) -> Self {
-        let server = |_| {
+        let buses: Vec<_> = (0..PRIMARIES + replicas).map(|_| reserve_port()).collect();
+        let server = |index: usize| {
             // The bus would be 10,000 above a port that may be too high for that.
-            let bus = free_port().to_string();
+            let bus = buses[index].number().to_string();
             RedisServer::start(&[
                 "--cluster-enabled",
                 "yes",
                 "--cluster-port",
                 &bus,
                 "--cluster-node-timeout",
-                NODE_TIMEOUT_MS,
+                PATIENT_MS,
                 "--cluster-require-full-coverage",
                 "no",
                 "--repl-diskless-sync-delay",
                 "0",
             ])
         };
-        let cluster =
-            Self { primaries: (0..PRIMARIES).map(server).collect(), replicas: (0..replicas).map(server).collect() };
+        let primaries = (0..PRIMARIES).map(server).collect();
+        let replicas_started = (PRIMARIES..PRIMARIES + replicas).map(server).collect();
+        let cluster = Self { primaries, replicas: replicas_started, _buses: buses };
         for (index, primary) in cluster.primaries.iter().enumerate() {
             let (first, last) = Self::slots_of(index).into_inner();
             primary.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
@@ -128,6 +135,13 @@ impl RedisCluster {
         self.begin_move(slot, from, to);
         self.move_keys(slot, from, to);
         self.end_move(slot, from, to);
+    }
+
+    /// From here on a silent node is taken for dead. The nodes are patient until then.
+    pub fn expect_a_failure(&self) {
+        for node in self.nodes() {
+            node.command::<()>(&["CONFIG", "SET", "cluster-node-timeout", IMPATIENT_MS]);
+        }
     }
 
     /// Ends every node as a power cut would, and starts them again.

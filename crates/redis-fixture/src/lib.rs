@@ -7,26 +7,25 @@
 mod cluster;
 mod sentinel;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use reserved_port::ReservedPort;
 
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;
 
 /// A loaded machine starts Redis in well under a second.
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// Somebody may take the port between our asking for a free one and Redis' binding it.
-const START_ATTEMPTS_MAX: u32 = 5;
 
 /// A running server, ended and removed when dropped.
 #[derive(Debug)]
 pub struct RedisServer {
     /// For tests that send it signals.
     pub child: Child,
-    port: u16,
+    port: ReservedPort,
     directory: PathBuf,
     arguments: Vec<String>,
     /// `redis-sentinel` needs a file that it can write to.
@@ -47,26 +46,19 @@ impl RedisServer {
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).expect("temporary files can be written");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let port = free_port();
-        let child = spawn(port, &directory, &arguments, sentinel.as_deref());
+        let port = reserve_port();
+        let child = spawn(port.number(), &directory, &arguments, sentinel.as_deref());
         let mut server = Self { child, port, directory, arguments, sentinel };
-        for _ in 1..START_ATTEMPTS_MAX {
-            if server.answers() {
-                return server;
-            }
-            server.port = free_port();
-            server.child = server.spawn();
-        }
         server.wait_until_it_answers();
         server
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        format!("redis://{}/", self.port.address())
     }
 
     /// A new connection.
@@ -99,7 +91,7 @@ impl RedisServer {
     }
 
     fn spawn(&self) -> Child {
-        spawn(self.port, &self.directory, &self.arguments, self.sentinel.as_deref())
+        spawn(self.port(), &self.directory, &self.arguments, self.sentinel.as_deref())
     }
 
     /// Stops answering, as a machine without its network does.
@@ -137,22 +129,15 @@ impl RedisServer {
     }
 
     fn wait_until_it_answers(&mut self) {
-        let log = self.directory.join("redis.log");
-        assert!(self.answers(), "redis-server ended: {}", std::fs::read_to_string(log).unwrap_or_default());
-    }
-
-    /// Waits until our own server answers, not one that has the port already. False when ours has ended.
-    fn answers(&mut self) -> bool {
         let deadline = Instant::now() + START_DEADLINE;
-        let ours = format!("process_id:{}\r\n", self.child.id());
         loop {
-            let ask = |mut redis| redis::cmd("INFO").arg("server").query::<String>(&mut redis);
-            let answer = self.try_connect().and_then(ask);
-            if answer.as_ref().is_ok_and(|info| info.contains(&ours)) {
-                return true;
+            let answer = self.try_connect().and_then(|mut redis| redis::cmd("PING").query::<String>(&mut redis));
+            if answer.is_ok() {
+                return;
             }
             if self.child.try_wait().expect("the child is ours").is_some() {
-                return false;
+                let log = std::fs::read_to_string(self.directory.join("redis.log")).unwrap_or_default();
+                panic!("redis-server ended: {log}");
             }
             assert!(Instant::now() < deadline, "redis-server does not answer: {answer:?}");
             std::thread::sleep(Duration::from_millis(5));
@@ -169,9 +154,8 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("it is bound").port()
+fn reserve_port() -> ReservedPort {
+    ReservedPort::take().expect("loopback has a free port")
 }
 
 fn spawn(port: u16, directory: &Path, arguments: &[String], sentinel: Option<&str>) -> Child {

@@ -6,8 +6,11 @@ use crate::{RedisServer, wait_until};
 const SENTINEL_MASTER: &str = "main";
 /// So many of the three must agree.
 const QUORUM: usize = 2;
-/// How long a server may say nothing. On a loaded machine half a second is nothing: the Sentinels then take turns.
-const DOWN_AFTER_MS: u32 = 2_000;
+/// How long a server may say nothing. No loaded machine keeps one waiting for so long, so that nothing fails over but
+/// what a test has broken.
+const PATIENT_MS: u32 = 120_000;
+/// The same while a test waits for a failover.
+const IMPATIENT_MS: u32 = 2_000;
 
 /// All of them, ended and removed when dropped.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl SentinelSet {
         let replica = RedisServer::start(&[&arguments[..], &["--replicaof", "127.0.0.1", &port]].concat());
         let config = format!(
             "sentinel monitor {SENTINEL_MASTER} 127.0.0.1 {port} {QUORUM}\n\
-             sentinel down-after-milliseconds {SENTINEL_MASTER} {DOWN_AFTER_MS}\n\
+             sentinel down-after-milliseconds {SENTINEL_MASTER} {PATIENT_MS}\n\
              sentinel failover-timeout {SENTINEL_MASTER} 10000\n"
         );
         let sentinels = std::array::from_fn(|_| RedisServer::launch(&[], Some(config.clone())));
@@ -44,6 +47,14 @@ impl SentinelSet {
     pub fn url(&self) -> String {
         let nodes: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
         format!("redis+sentinel://{}/{SENTINEL_MASTER}", nodes.join(","))
+    }
+
+    /// From here on the Sentinels take a silent primary for dead. They are patient until then.
+    pub fn expect_a_failure(&self) {
+        for sentinel in &self.sentinels {
+            let milliseconds = IMPATIENT_MS.to_string();
+            sentinel.command::<()>(&["SENTINEL", "SET", SENTINEL_MASTER, "down-after-milliseconds", &milliseconds]);
+        }
     }
 
     /// Makes the replica the primary, while both run, and waits until every Sentinel says so. The old primary is

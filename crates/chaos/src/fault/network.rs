@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{data, proven};
 use crate::cluster::{Cluster, lost, tops};
 use crate::failure::Failure;
-use crate::process::free_address;
+use crate::process::reserve_port;
 use crate::proxy::{Counts, Proxy};
 use crate::redis_server::connect;
 
@@ -104,8 +104,8 @@ pub(super) async fn stuck_subscriber(cluster: &mut Cluster) -> Result<String, Fa
     data::pause_writes(cluster).await?;
     let new = cluster.replica()?.address;
     data::promote(cluster.replica()?).await?;
-    let nobody = free_address()?.port().to_string();
-    let _: String = cluster.primary.ask(&["REPLICAOF", "127.0.0.1", &nobody]).await?;
+    let nobody = reserve_port()?;
+    let _: String = cluster.primary.ask(&["REPLICAOF", "127.0.0.1", &nobody.number().to_string()]).await?;
     let _: String = cluster.primary.ask(&["CLIENT", "UNPAUSE"]).await?;
     let mut moved = 0;
     for proxy in &cluster.proxies {

@@ -10,7 +10,7 @@ use super::proven;
 use crate::cluster::{self, Cluster};
 use crate::failure::Failure;
 use crate::load;
-use crate::process::free_address;
+use crate::process::reserve_port;
 use crate::redis_server::connect;
 
 const ROUNDS: usize = 3;
@@ -110,9 +110,9 @@ pub(super) async fn oom(cluster: &mut Cluster) -> Result<String, Failure> {
 
 /// Its own primary is somebody who is not there, so it keeps its data.
 pub(super) async fn readonly(cluster: &mut Cluster) -> Result<String, Failure> {
-    let nobody = free_address()?.port().to_string();
+    let nobody = reserve_port()?;
     let before = cluster.primary.refusals("READONLY").await?;
-    let _: String = cluster.primary.ask(&["REPLICAOF", "127.0.0.1", &nobody]).await?;
+    let _: String = cluster.primary.ask(&["REPLICAOF", "127.0.0.1", &nobody.number().to_string()]).await?;
     sleep(HELD).await;
     let role = cluster.primary.info("replication", "role").await?;
     super::data::promote(&cluster.primary).await?;

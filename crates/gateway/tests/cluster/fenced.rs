@@ -1,12 +1,12 @@
 //! A process that is stopped for longer than its lease, and goes on: what it has in hand is nobody's any more.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyspace::Keyspace;
-use redis_fixture::RedisServer;
+use redis_fixture::{RedisServer, ReservedPort};
 use wire::InstanceId;
 
 use crate::client::{Client, DEADLINE};
@@ -20,11 +20,13 @@ struct Sleeper {
     child: Child,
     listen: SocketAddr,
     admin: SocketAddr,
+    _ports: [ReservedPort; 2],
 }
 
 impl Sleeper {
     fn start(redis: &RedisServer) -> Self {
-        let (listen, admin) = (free_address(), free_address());
+        let ports = [ReservedPort::take(), ReservedPort::take()].map(|port| port.expect("loopback has a free port"));
+        let [listen, admin] = ports.each_ref().map(ReservedPort::address);
         let keys = format!("auth.keys=[{{ kid = 'test', algorithm = 'HS256', secret = '{SECRET}' }}]");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
@@ -38,7 +40,7 @@ impl Sleeper {
         command.args(["--set", "redis.probe_interval_ms=60000"]);
         command.args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self { child: child.expect("the binary was built for this test"), listen, admin }
+        Self { child: child.expect("the binary was built for this test"), listen, admin, _ports: ports }
     }
 
     fn signal(&self, name: &str) {
@@ -71,11 +73,6 @@ fn metric(admin: SocketAddr, line_begins: &str) -> Option<u64> {
 
 fn is(admin: SocketAddr, standing: &str) -> bool {
     metric(admin, &format!("tidegate_standing{{state=\"{standing}\"}}")) == Some(1)
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    listener.local_addr().expect("it is bound")
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {

@@ -211,8 +211,8 @@ async fn a_family_without_history_is_told_too_and_every_subscription_by_itself()
 
 #[tokio::test]
 async fn an_instance_that_never_saw_redis_says_so_and_serves_its_own() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let fleet = Fleet::start(1, Some(&format!("redis://127.0.0.1:{port}/")), "");
+    let nobody = redis_fixture::ReservedPort::take().unwrap();
+    let fleet = Fleet::start(1, Some(&format!("redis://{}/", nobody.address())), "");
     let mut client = degraded_member(&fleet, "collection:42:ops").await;
     assert_eq!(level(&client.publish("collection:42:ops", 1).await), ("ack", "local"));
     assert_eq!(client.expect("n").await["payload"], 1);

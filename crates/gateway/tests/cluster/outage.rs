@@ -109,6 +109,7 @@ async fn a_failover_by_sentinels_loses_no_socket_and_no_message() {
     bob.subscribe("collection:42:*", None).await;
     assert_eq!(alice.publish("collection:42:ops", 0).await["type"], "ack");
     assert_eq!(set.servers[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
+    set.expect_a_failure();
     set.servers[0].crash();
     while alice.publish("collection:42:ops", 1).await["payload"]["level"] != "durable" {
         // Slower than the limit of messages.

@@ -18,6 +18,7 @@ async fn a_failover_begins_a_generation_and_loses_nothing_that_was_replicated() 
     ear.hear(&scope, last).await;
     assert_eq!(set.servers[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
 
+    set.expect_a_failure();
     set.servers[0].crash();
     ear.until("up again", |ear| ear.ups == 2).await;
     assert!(!ear.downs.is_empty());
@@ -49,6 +50,7 @@ async fn writes_that_a_failover_loses_are_known_to_be_lost() {
     set.servers[1].freeze();
     assert_eq!(set.servers[0].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]), 1);
     let lost = ear.publish(&scope).await;
+    set.expect_a_failure();
     set.servers[0].crash();
     set.servers[1].thaw();
 
@@ -71,6 +73,7 @@ async fn the_word_of_a_sentinel_cuts_the_link_at_once() {
         set.sentinels.iter().any(|sentinel| hears(sentinel.command(&["CLIENT", "LIST"])))
     })
     .await;
+    set.expect_a_failure();
     set.servers[0].freeze();
     ear.until("down", |ear| !ear.downs.is_empty()).await;
     let expected = format!("the Sentinels have made 127.0.0.1:{} the primary", set.servers[1].port());

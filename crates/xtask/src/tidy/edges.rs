@@ -18,16 +18,17 @@ use crate::step::Step;
 
 /// Each crate and the crates of this workspace it depends on, in the order of the alphabet. Tests may use more.
 const DRAWING: &[(&str, &[&str])] = &[
-    ("chaos", &["history-checker", "keyspace", "wire"]),
+    ("chaos", &["history-checker", "keyspace", "reserved-port", "wire"]),
     ("connection-registry", &["keyspace", "redis-topology", "wire"]),
     ("history-checker", &[]),
     ("keyspace", &["wire"]),
     ("loadtest", &["keyspace", "wire"]),
     ("message-router", &["keyspace", "redis-topology", "wire"]),
     ("records", &["keyspace", "redis-topology", "wire"]),
-    ("redis-fixture", &[]),
+    ("redis-fixture", &["reserved-port"]),
     ("redis-model", &["wire"]),
     ("redis-topology", &["keyspace"]),
+    ("reserved-port", &[]),
     ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "records", "redis-topology", "wire"]),
     ("wire", &[]),
     ("xtask", &[]),
