@@ -12,6 +12,7 @@ use connection_registry::{
 use keyspace::Keyspace;
 use message_router::ShardIndex;
 use records::{EitherStore, Recorder};
+use redis_topology::Pools;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
@@ -73,6 +74,7 @@ impl EdgeThread {
             address: listeners.listen_addr().to_string().into(),
             timings: shared.config.registry,
         };
+        let pools = pools(store.as_ref(), &records);
         let mut heart = match store {
             None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet)),
             Some(store) => Heart::start(heart, store),
@@ -83,7 +85,7 @@ impl EdgeThread {
         let recording = spawn_local(record(recorder, shared.stop.clone()));
         let mut stop = shared.stop.clone();
         tokio::select! {
-            ended = serve(&shared, listeners, &mut heart, records) => {
+            ended = serve(&shared, listeners, &mut heart, records, pools) => {
                 let Err(error) = ended;
                 tracing::error!(%error, "the edge cannot run");
             }
@@ -94,6 +96,15 @@ impl EdgeThread {
             tracing::error!("the recorder had panicked");
         }
     }
+}
+
+/// The ways to Redis that have breakers, for metrics.
+fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static str, Pools)> {
+    let records = match records {
+        EitherStore::Redis(store) => Some(("records", store.pools().clone())),
+        EitherStore::Memory(_) => None,
+    };
+    registry.map(|store| ("registry", store.pools().clone())).into_iter().chain(records).collect()
 }
 
 /// Writes letters and receipts until the instance stops, and then what still goes.
@@ -124,6 +135,7 @@ async fn serve(
     listeners: Listeners,
     heart: &mut HeartHandle,
     records: EitherStore,
+    pools: Vec<(&'static str, Pools)>,
 ) -> io::Result<Infallible> {
     let Shared { config, rules, health, hub, .. } = shared;
     let listening = listeners.register()?;
@@ -136,6 +148,7 @@ async fn serve(
         letterbox: Arc::clone(&shared.letterbox),
         ledger: Arc::clone(&shared.ledger),
         health: Arc::clone(health),
+        pools,
     };
     let admin = {
         let records = Records::new(records, config.policies.families().clone());

@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use records::{Ledger, LetterCounts, Letterbox, ReceiptCounts};
+use redis_topology::{BreakerCounts, Pools};
 
 use crate::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PumpCounters, ShardCounters};
 use crate::edge::EdgeCounters;
@@ -42,6 +43,9 @@ enum Value {
     ReceiptCounter(fn(&ReceiptCounts) -> &AtomicU64),
     ReceiptGauge(fn(&ReceiptCounts) -> &AtomicU64),
     EdgeCounter(fn(&EdgeCounters) -> &Counter),
+    /// By whose calls they are.
+    BreakerCounter(fn(BreakerCounts) -> u64),
+    BreakerGauge(fn(BreakerCounts) -> u64),
     HealthGauge(fn(&Health) -> f64),
     HealthCounter(fn(&Health) -> u64),
     /// One gauge for each [`Standing`], 1 for the present one.
@@ -62,6 +66,8 @@ pub(crate) struct Sources {
     pub(crate) letterbox: Arc<Letterbox>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) health: Arc<Health>,
+    /// Ways to Redis beside the broker's, and whose they are.
+    pub(crate) pools: Vec<(&'static str, Pools)>,
 }
 
 /// Renders [`METRICS`] in the Prometheus text format.
@@ -111,12 +117,14 @@ impl Metric {
             | Value::LetterCounter(_)
             | Value::ReceiptCounter(_)
             | Value::EdgeCounter(_)
+            | Value::BreakerCounter(_)
             | Value::HealthCounter(_) => {
                 ::metrics::describe_counter!(self.name, self.unit, self.help);
             }
             Value::ShardGauge(_)
             | Value::PumpGauge(_)
             | Value::ReceiptGauge(_)
+            | Value::BreakerGauge(_)
             | Value::HealthGauge(_)
             | Value::StandingGauge => {
                 ::metrics::describe_gauge!(self.name, self.unit, self.help);
@@ -152,6 +160,16 @@ impl Metric {
             }
             Value::PumpGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.pump).get() as f64),
             Value::EdgeCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.edge).get()),
+            Value::BreakerCounter(read) => {
+                for (calls, pools) in &sources.pools {
+                    ::metrics::counter!(self.name, "calls" => *calls).absolute(read(pools.counts()));
+                }
+            }
+            Value::BreakerGauge(read) => {
+                for (calls, pools) in &sources.pools {
+                    ::metrics::gauge!(self.name, "calls" => *calls).set(read(pools.counts()) as f64);
+                }
+            }
             Value::HealthGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.health)),
             Value::HealthCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.health)),
             Value::StandingGauge => {

@@ -1,4 +1,5 @@
-//! Connections to whichever server has a slot: a pool for each, and the place forgotten when it has proven wrong.
+//! Connections to whichever server has a slot: a pool and a [`Breaker`] for each, and the place forgotten when it has
+//! proven wrong.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,8 +8,9 @@ use std::time::Duration;
 use deadpool_redis::{Connection, Manager, Pool, PoolError};
 use keyspace::Slot;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::breaker::{Breaker, PAUSE};
 use crate::node::Node;
 use crate::target::{LocateError, Place, Target};
 
@@ -24,12 +26,42 @@ pub struct Pools {
     known: Arc<Mutex<Known>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// Nothing before the first call, and after it has proven wrong.
     place: Option<Place>,
-    /// Those of servers that are not primaries any more go when the next place is known.
-    pools: HashMap<Node, Pool>,
+    /// Of those who say where the servers are.
+    guides: Breaker,
+    /// Those that are not primaries any more go when the next place is known.
+    servers: HashMap<Node, Server>,
+    opens: u64,
+    refused: u64,
+}
+
+/// One that has slots.
+#[derive(Debug)]
+struct Server {
+    pool: Pool,
+    breaker: Breaker,
+}
+
+/// A connection, and the server that it leads to.
+pub struct Held {
+    /// To be taken out of its pool when it is of no use any more.
+    pub connection: Connection,
+    /// For [`Pools::answered`] and [`Pools::failed`].
+    pub node: Node,
+}
+
+/// What breakers have done, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BreakerCounts {
+    /// Servers that are not called now, a trial now and then left out.
+    pub open: u64,
+    /// How often that began.
+    pub opens: u64,
+    /// Calls that were refused for it.
+    pub refused: u64,
 }
 
 /// Why there is no connection.
@@ -44,39 +76,99 @@ pub enum PoolsError {
     /// The server does not take the connection.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// There was none in time.
+    #[error("no connection in time")]
+    Late,
+    /// The server has not answered lately, and is asked again in a moment.
+    #[error("the last calls were not answered; this one was not made")]
+    Open,
 }
 
 impl Pools {
-    /// Connects when first used; `deadline` is for each step.
+    /// Connects when first used; `deadline` is for each step, and for a whole call.
     #[must_use]
     pub fn new(target: Target, connections_max: usize, deadline: Duration) -> Self {
-        Self { target, connections_max, deadline, known: Arc::default() }
+        let known =
+            Known { place: None, guides: Breaker::new(deadline), servers: HashMap::new(), opens: 0, refused: 0 };
+        Self { target, connections_max, deadline, known: Arc::new(Mutex::new(known)) }
     }
 
-    /// A connection to the server that has a slot, as far as anybody knows.
+    /// A connection to the server that has a slot, as far as anybody knows. What becomes of the call on it is to be
+    /// told by [`Self::answered`] or [`Self::failed`].
     ///
     /// # Errors
-    /// When there is none.
-    pub async fn connection(&self, slot: Slot) -> Result<Connection, PoolsError> {
-        let pool = match self.pool(slot)? {
-            Some(pool) => pool,
+    /// When there is none by `deadline`; at once when the server is known not to answer.
+    pub async fn connection(&self, slot: Slot, deadline: Instant) -> Result<Held, PoolsError> {
+        let (node, pool) = match self.pool(slot)? {
+            Some(found) => found,
             None => {
-                let place = self.target.find().await?;
-                self.known().place = Some(place);
+                self.find(deadline).await?;
                 self.pool(slot)?.ok_or(LocateError::Unserved(slot.number()))?
             }
         };
-        let connection = pool.get().await;
-        if connection.is_err() {
-            // The server is gone, and another may have its place.
-            self.forget();
+        let connection = timeout_at(deadline, pool.get()).await;
+        let connection = connection.map_err(|_| PoolsError::Late).and_then(|got| got.map_err(PoolsError::Pool));
+        match connection {
+            Ok(connection) => Ok(Held { connection, node }),
+            Err(error) => {
+                self.failed(&node);
+                Err(error)
+            }
         }
-        Ok(connection?)
     }
 
-    /// Something is not where it was thought to be.
-    pub fn forget(&self) {
-        self.known().place = None;
+    /// Asks where the servers are.
+    async fn find(&self, deadline: Instant) -> Result<(), PoolsError> {
+        self.known().admit(|known| Some(&mut known.guides))?;
+        let place = timeout_at(deadline, self.target.find()).await;
+        let place = place.map_err(|_| PoolsError::Late).and_then(|found| found.map_err(PoolsError::Locate));
+        let mut known = self.known();
+        match place {
+            Ok(place) => {
+                known.guides.answered();
+                known.place = Some(place);
+                Ok(())
+            }
+            Err(error) => {
+                let opens = known.guides.failed(Instant::now());
+                known.opens += u64::from(opens);
+                drop(known);
+                if opens {
+                    tracing::warn!(redis = %self.target, %error, "nobody says where Redis is: asking every {PAUSE:?}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The server has answered a call, if only by an error.
+    pub fn answered(&self, node: &Node) {
+        let mut known = self.known();
+        if known.servers.get_mut(node).is_some_and(|server| server.breaker.answered()) {
+            drop(known);
+            tracing::info!(%node, "Redis answers again: calls go");
+        }
+    }
+
+    /// The server did not answer a call, or does not take connections: another may have its place.
+    pub fn failed(&self, node: &Node) {
+        let mut known = self.known();
+        known.place = None;
+        let opens = known.servers.get_mut(node).is_some_and(|server| server.breaker.failed(Instant::now()));
+        known.opens += u64::from(opens);
+        drop(known);
+        if opens {
+            tracing::warn!(%node, "Redis does not answer: calls are refused, but for one every {PAUSE:?}");
+        }
+    }
+
+    /// What breakers have done.
+    #[must_use]
+    pub fn counts(&self) -> BreakerCounts {
+        let known = self.known();
+        let breakers = known.servers.values().map(|server| &server.breaker).chain([&known.guides]);
+        let open = breakers.filter(|breaker| breaker.is_open()).count() as u64;
+        BreakerCounts { open, opens: known.opens, refused: known.refused }
     }
 
     /// Whether an error says that another node of a cluster is to be asked, or this one again in a moment, and there
@@ -88,32 +180,49 @@ impl Pools {
         if !(moving || kind == ServerErrorKind::Moved) || Instant::now() + MOVING_PAUSE >= deadline {
             return false;
         }
-        self.forget();
+        self.known().place = None;
         sleep(MOVING_PAUSE).await;
         true
     }
 
     /// Nothing when the place must be found first.
-    fn pool(&self, slot: Slot) -> Result<Option<Pool>, PoolsError> {
+    fn pool(&self, slot: Slot) -> Result<Option<(Node, Pool)>, PoolsError> {
         let mut known = self.known();
-        let Known { place, pools } = &mut *known;
+        let Known { place, servers, .. } = &mut *known;
         let Some(place) = place else { return Ok(None) };
-        let node = place.node(slot)?;
-        if let Some(pool) = pools.get(node) {
-            return Ok(Some(pool.clone()));
+        let node = place.node(slot)?.clone();
+        if !servers.contains_key(&node) {
+            let server = Server { pool: self.new_pool(&node)?, breaker: Breaker::new(self.deadline) };
+            servers.retain(|node, _| place.has(node));
+            servers.insert(node.clone(), server);
         }
+        known.admit(|known| known.servers.get_mut(&node).map(|server| &mut server.breaker))?;
+        let pool = known.servers[&node].pool.clone();
+        Ok(Some((node, pool)))
+    }
+
+    fn new_pool(&self, node: &Node) -> Result<Pool, PoolsError> {
         let limits = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.deadline))
             .set_response_timeout(Some(self.deadline));
         let manager = Manager::new_with_config(self.target.info(node), limits).map_err(PoolError::Backend)?;
         let pool = Pool::builder(manager).max_size(self.connections_max).build();
-        let pool = pool.map_err(|error| PoolsError::Build(error.to_string()))?;
-        pools.retain(|node, _| place.has(node));
-        pools.insert(node.clone(), pool.clone());
-        Ok(Some(pool))
+        pool.map_err(|error| PoolsError::Build(error.to_string()))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("nobody panics while holding it")
+    }
+}
+
+impl Known {
+    /// Whether a breaker lets a call go.
+    fn admit(&mut self, of: impl FnOnce(&mut Self) -> Option<&mut Breaker>) -> Result<(), PoolsError> {
+        let admits = of(self).is_none_or(|breaker| breaker.admits(Instant::now()));
+        if admits {
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(PoolsError::Open)
     }
 }

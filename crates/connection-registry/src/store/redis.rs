@@ -12,7 +12,7 @@ use std::time::Duration;
 use deadpool_redis::Connection;
 use keyspace::{Function, Keyspace, Library, Loaded, Slot};
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
-use redis_topology::{Pools, Target};
+use redis_topology::{Held, Pools, Target};
 use tokio::time::{Instant, timeout_at};
 use wire::{InstanceId, SessionId, TenantId, Timestamp, UserId};
 
@@ -78,6 +78,12 @@ impl RedisStore {
         Self { pools, slot: keyspace.registry_slot(), keyspace, library, timings, limits }
     }
 
+    /// Its connections.
+    #[must_use]
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
     /// Where a user is connected, as of the newest changes that instances have told.
     ///
     /// # Errors
@@ -118,14 +124,8 @@ impl RedisStore {
         debug_assert!(args.len() >= usize::from(function.args_min), "{} has its arguments", function.name);
         let deadline = Instant::now() + self.timings.call;
         loop {
-            let mut connection = match timeout_at(deadline, self.pools.connection(self.slot)).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return Err(StoreError::Unreachable(error.to_string())),
-                Err(_) => {
-                    self.pools.forget();
-                    return Err(StoreError::Unreachable(format!("no connection in {:?}", self.timings.call)));
-                }
-            };
+            let held = self.pools.connection(self.slot, deadline).await;
+            let Held { mut connection, node } = held.map_err(|error| StoreError::Unreachable(error.to_string()))?;
             let answer = timeout_at(deadline, async {
                 match call_once(&mut connection, function, keys, args).await {
                     Err(error) if is_missing(&error) && self.load(&mut connection).await? => {
@@ -136,15 +136,24 @@ impl RedisStore {
             })
             .await;
             match answer {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    self.pools.answered(&node);
+                    return Ok(answer);
+                }
                 // Nothing was done: another node of the cluster has the keys, or will have them in a moment.
-                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => {}
-                Ok(Err(error)) if is_answer(&error) => return Err(StoreError::Rejected(error.to_string())),
-                Ok(Err(error)) if is_other_shape(&error) => return Err(StoreError::Malformed(error.to_string())),
+                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => self.pools.answered(&node),
+                Ok(Err(error)) if is_answer(&error) => {
+                    self.pools.answered(&node);
+                    return Err(StoreError::Rejected(error.to_string()));
+                }
+                Ok(Err(error)) if is_other_shape(&error) => {
+                    self.pools.answered(&node);
+                    return Err(StoreError::Malformed(error.to_string()));
+                }
                 // What it still has to say would be read by nobody, and a demoted primary must not be asked again.
                 Ok(Err(_)) | Err(_) => {
                     drop(Connection::take(connection));
-                    self.pools.forget();
+                    self.pools.failed(&node);
                     return Err(StoreError::NoAnswer(self.timings.call));
                 }
             }

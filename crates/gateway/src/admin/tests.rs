@@ -54,6 +54,7 @@ async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr,
         letterbox: Arc::new(::records::Letterbox::new(::records::LetterboxConfig { message_bytes_max: 0 })),
         ledger: Arc::default(),
         health: health.clone(),
+        pools: Vec::new(),
     };
     let leave = Arc::new(Notify::new());
     let admin = Admin::new(Exposition::new(sources), health.clone(), leave.clone(), records().await);

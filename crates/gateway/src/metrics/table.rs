@@ -5,8 +5,8 @@ use std::time::Instant;
 use ::metrics::Unit;
 
 use super::Value::{
-    EdgeCounter, HealthCounter, HealthGauge, LetterCounter, PumpCounter, PumpGauge, ReceiptCounter, ReceiptGauge,
-    ShardCounter, ShardGauge, ShardHistogram, StandingGauge,
+    BreakerCounter, BreakerGauge, EdgeCounter, HealthCounter, HealthGauge, LetterCounter, PumpCounter, PumpGauge,
+    ReceiptCounter, ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram, StandingGauge,
 };
 use super::{Metric, Value};
 use crate::health::{Health, Phase};
@@ -268,6 +268,24 @@ pub(super) const METRICS: &[Metric] = &[
         Unit::Count,
         "Scopes whose subscription ended while the broker was up, as when a slot moves; each was begun again.",
         PumpCounter(|c| &c.subscriptions_lost),
+    ),
+    metric(
+        "tidegate_breakers_open",
+        Unit::Count,
+        "Redis servers that did not answer the last calls of the registry or the records, and get one trial at a time.",
+        BreakerGauge(|counts| counts.open),
+    ),
+    metric(
+        "tidegate_breaker_opens_total",
+        Unit::Count,
+        "Times a server began to be one of them.",
+        BreakerCounter(|counts| counts.opens),
+    ),
+    metric(
+        "tidegate_breaker_refusals_total",
+        Unit::Count,
+        "Calls that failed at once because of it.",
+        BreakerCounter(|counts| counts.refused),
     ),
     metric(
         "tidegate_lease_held",

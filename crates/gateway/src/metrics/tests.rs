@@ -1,8 +1,9 @@
 //! What a scraper reads, and that the documents list it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use records::LetterboxConfig;
+use redis_topology::Target;
 
 use super::*;
 
@@ -10,7 +11,9 @@ fn exposition() -> Exposition {
     let shards = vec![Arc::default(), Arc::default()];
     let health = Arc::new(Health::new(2, Instant::now()));
     let letterbox = Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 0 }));
+    let pools = Pools::new(Target::parse("redis://127.0.0.1").unwrap(), 1, Duration::from_secs(1));
     Exposition::new(Sources {
+        pools: vec![("registry", pools)],
         shards,
         pump: Arc::default(),
         edge: Arc::default(),
@@ -44,6 +47,7 @@ fn values_are_absolute_and_by_shard() {
             "tidegate_connections{shard=\"1\"} 7",
             "tidegate_deliveries_total{shard=\"1\"} 1000",
             "tidegate_accepts_total 3",
+            "tidegate_breakers_open{calls=\"registry\"} 0",
             "tidegate_standing{state=\"starting\"} 1",
             "tidegate_standing{state=\"isolated\"} 0",
         ] {
@@ -103,10 +107,12 @@ fn kind(metric: &Metric) -> &'static str {
         | Value::EdgeCounter(_)
         | Value::LetterCounter(_)
         | Value::ReceiptCounter(_)
+        | Value::BreakerCounter(_)
         | Value::HealthCounter(_) => "counter",
         Value::ShardGauge(_)
         | Value::PumpGauge(_)
         | Value::ReceiptGauge(_)
+        | Value::BreakerGauge(_)
         | Value::HealthGauge(_)
         | Value::StandingGauge => "gauge",
         Value::ShardHistogram(_) => "histogram",

@@ -12,7 +12,7 @@ use std::time::Duration;
 use deadpool_redis::Connection;
 use keyspace::{Function, Keyspace, Library, Loaded, Slot};
 use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, cmd};
-use redis_topology::{Pools, Target, Topology};
+use redis_topology::{Held, Pools, Target, Topology};
 use tokio::time::{Instant, timeout_at};
 use wire::{Position, Scope, TenantId, UserId};
 
@@ -74,19 +74,19 @@ impl RedisStore {
         Self { pools, is_cluster, keyspace, library, loading, deadline, bounds }
     }
 
+    /// Its connections.
+    #[must_use]
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
     /// Runs a command on `key`, or several in one go, within the deadline; the library is loaded first where a function
     /// is missing.
     async fn run<T: FromRedisValue>(&self, key: &str, question: &impl Question) -> Result<T, StoreError> {
         let (slot, deadline) = (Slot::of(key), Instant::now() + self.deadline);
         loop {
-            let mut connection = match timeout_at(deadline, self.pools.connection(slot)).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return Err(StoreError::Unreachable(error.to_string())),
-                Err(_) => {
-                    self.pools.forget();
-                    return Err(StoreError::Unreachable(format!("no connection in {:?}", self.deadline)));
-                }
-            };
+            let held = self.pools.connection(slot, deadline).await;
+            let Held { mut connection, node } = held.map_err(|error| StoreError::Unreachable(error.to_string()))?;
             let answer = timeout_at(deadline, async {
                 match question.ask(&mut connection).await {
                     Err(error) if is_missing(&error) && self.load(&mut connection).await? => {
@@ -97,17 +97,24 @@ impl RedisStore {
             })
             .await;
             match answer {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => {
+                    self.pools.answered(&node);
+                    return Ok(answer);
+                }
                 // Nothing was done: another node of the cluster has the key, or will have it in a moment.
-                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => {}
-                Ok(Err(error)) if is_answer(&error) => return Err(StoreError::Rejected(error.to_string())),
+                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => self.pools.answered(&node),
+                Ok(Err(error)) if is_answer(&error) => {
+                    self.pools.answered(&node);
+                    return Err(StoreError::Rejected(error.to_string()));
+                }
                 Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedReturnType => {
+                    self.pools.answered(&node);
                     return Err(StoreError::Malformed(error.to_string()));
                 }
                 // What it still has to say would be read by nobody, and a demoted primary must not be asked again.
                 Ok(Err(_)) | Err(_) => {
                     drop(Connection::take(connection));
-                    self.pools.forget();
+                    self.pools.failed(&node);
                     return Err(StoreError::NoAnswer(self.deadline));
                 }
             }

@@ -1,0 +1,74 @@
+//! A Redis that takes calls and answers none: soon they are refused at once, and go again when it answers.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use keyspace::{Keyspace, Library};
+use records::{Bounds, Loading, RedisStore, RedisStoreConfig, Store, StoreError};
+use redis_fixture::RedisServer;
+use redis_topology::{BreakerCounts, Target};
+use wire::{Families, TenantId};
+
+const DEADLINE: Duration = Duration::from_secs(1);
+
+fn store(server: &RedisServer) -> RedisStore {
+    RedisStore::new(RedisStoreConfig {
+        target: Target::parse(&server.url()).unwrap(),
+        connections_max: 10,
+        keyspace: Keyspace::default(),
+        library: Library::new(Families::default().iter().map(|(_, shape)| (shape, 60_000, 100))),
+        loading: Loading::Replace,
+        deadline: DEADLINE,
+        bounds: Bounds { entries_max: 10, ttl: Duration::from_secs(60) },
+    })
+}
+
+/// One question to Redis: how it ended, and how long it took.
+async fn ask(store: &RedisStore) -> (Result<(), StoreError>, Duration) {
+    let begun = Instant::now();
+    let answer = store.letters(&TenantId::default(), None, 1).await;
+    (answer.map(drop), begun.elapsed())
+}
+
+/// Stops or continues the server, and waits until the kernel says that it has.
+fn signal(server: &RedisServer, name: &str, state: impl Fn(char) -> bool) {
+    let pid = server.child.id();
+    assert!(Command::new("kill").arg(name).arg(pid.to_string()).status().unwrap().success());
+    let found = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
+    };
+    while !state(found()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_redis_is_found_out_by_a_few_calls_and_not_by_each() {
+    let server = RedisServer::start(&[]);
+    let store = store(&server);
+    assert_eq!(ask(&store).await.0, Ok(()));
+    signal(&server, "-STOP", |state| state == 'T');
+    for _ in 0..3 {
+        let (answer, took) = ask(&store).await;
+        assert!(answer.is_err() && took >= DEADLINE, "{answer:?} after {took:?}");
+    }
+    // Most wait for nothing, one at most is the trial.
+    let begun = Instant::now();
+    let flood = join_all((0..1_000).map(|_| ask(&store))).await;
+    assert!(flood.iter().all(|(answer, _)| answer.is_err()));
+    let waited = flood.iter().filter(|(_, took)| *took >= DEADLINE).count();
+    assert!(waited <= 1, "{waited} of 1,000 calls waited for {DEADLINE:?}");
+    let counts = store.pools().counts();
+    assert!(counts.refused >= 999, "{counts:?}");
+    assert_eq!((counts.open, counts.opens), (1, 1), "after {:?}", begun.elapsed());
+    signal(&server, "-CONT", |state| state != 'T');
+    let back = Instant::now();
+    while ask(&store).await.0.is_err() {
+        assert!(back.elapsed() < Duration::from_secs(5), "it answers, and is not asked");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(join_all((0..100).map(|_| ask(&store))).await.iter().all(|(answer, _)| answer.is_ok()));
+    assert_eq!(store.pools().counts(), BreakerCounts { open: 0, ..store.pools().counts() });
+}
