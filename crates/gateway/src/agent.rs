@@ -47,7 +47,8 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::health::{FROZEN_AFTER, Phase};
+    use crate::health::Phase;
+    use crate::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 
     async fn ask(address: std::net::SocketAddr) -> String {
         let mut said = String::new();
@@ -57,7 +58,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_line_for_whoever_connects() {
-        let health = Arc::new(Health::new(1, Instant::now()));
+        let health = Arc::new(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let agent = tokio::spawn(run(listener, health.clone()));
@@ -75,8 +76,8 @@ mod tests {
     #[test]
     fn a_stuck_shard_says_nothing() {
         let begun = Instant::now();
-        let health = Health::new(1, begun);
-        health.beat(0, begun);
+        let health = Health::new(Watchdog::new(1, FROZEN_AFTER, begun));
+        health.watchdog().turn(Loop::Shard(0), begun, begun);
         assert!(health.standing(begun).agent_line().is_some());
         assert_eq!(health.standing(begun + FROZEN_AFTER + Duration::from_millis(1)).agent_line(), None);
     }

@@ -34,6 +34,7 @@ mod source;
 mod tls;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use connection_registry::{ConnectionLimits, Timings};
 use message_router::Policies;
@@ -89,6 +90,8 @@ pub struct Config {
     pub policies: Policies,
     /// How instances tell each other that they live.
     pub registry: Timings,
+    /// How long a loop may stand still before the instance is frozen.
+    pub frozen_after: Duration,
     /// How the instance goes away.
     pub drain: DrainConfig,
     /// What is kept of messages that reached nobody.
@@ -121,6 +124,7 @@ impl Config {
             limits: LimitsConfig::check(raw),
             policies,
             registry: check_timings(raw),
+            frozen_after: raw.ms("watchdog.frozen_after_ms"),
             drain: DrainConfig::check(raw),
             dead_letters: DeadLettersConfig::check(raw),
             log: LogConfig::check(raw),

@@ -30,6 +30,7 @@ use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
 use crate::shared::Shared;
+use crate::watchdog;
 
 /// How long an instance that ends keeps writing dead letters and receipts.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -178,6 +179,7 @@ async fn serve(
         never = edge.run(listening.main) => match never {},
         never = admin.run(listening.admin) => match never {},
         never = agent => match never {},
+        never = watchdog::watch(health) => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
         never = rest_after_storms(&counters) => match never {},
         never = dismiss(&mut heart.closing, &heart.directory, hub) => match never {},

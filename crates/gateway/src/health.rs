@@ -1,19 +1,17 @@
 //! What the instance knows of itself, in one place that every thread may read: its phase, its broker, its
-//! lease, and whether its shards still turn. [`Standing`] is what it comes to, and is logged once per change.
+//! lease, and whether its loops still turn ([`Watchdog`]). [`Standing`] is what it comes to, and is logged once per change.
 //!
 //! The lease is looked at by the clock at every reading. A process that was stopped and goes on does not know it: whichever
 //! thread looks first finds that the lease has ended meanwhile, and from then on all of them see that the instance is
 //! fenced, whatever they had in hand.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use connection_registry::LeaseState;
 
 use crate::standing::{Lease, Standing};
-
-/// A shard that has not turned for so long is stuck, not busy: its passes end after a millisecond.
-pub(crate) const FROZEN_AFTER: Duration = Duration::from_secs(5);
+use crate::watchdog::Watchdog;
 
 /// Where the process stands in its life. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +40,7 @@ pub(crate) struct Health {
     told: AtomicU8,
     /// The zero of all milliseconds here.
     begun: Instant,
-    /// By shard: milliseconds after `begun`, plus one, of its last turn; 0 before the first.
-    beats: Box<[AtomicU64]>,
+    watchdog: Watchdog,
 }
 
 /// There is no lease.
@@ -57,14 +54,14 @@ const TIMES: u64 = 2;
 
 /// Ends a connection without an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("a shard is stuck, and nothing is said")]
+#[error("a loop is stuck, and nothing is said")]
 pub(crate) struct Silence;
 
 // === impl Health ===
 
 impl Health {
     /// Starting, with neither broker nor lease.
-    pub(crate) fn new(shards: usize, now: Instant) -> Self {
+    pub(crate) fn new(watchdog: Watchdog) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             broker_up: AtomicBool::new(false),
@@ -72,8 +69,8 @@ impl Health {
             lease_end: AtomicU64::new(0),
             fences: AtomicU64::new(0),
             told: AtomicU8::new(Standing::Starting as u8),
-            begun: now,
-            beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            begun: watchdog.begun(),
+            watchdog,
         }
     }
 
@@ -194,16 +191,15 @@ impl Health {
         }
     }
 
-    /// Shard `index` says that its loop turns; several times within [`FROZEN_AFTER`].
-    pub(crate) fn beat(&self, index: usize, now: Instant) {
-        self.beats[index].store(self.since_begun_ms(now) + 1, Ordering::Relaxed);
+    /// Where the instance's loops say that they turn.
+    pub(crate) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
     }
 
-    /// Whether a shard that once turned has stopped. Then nobody gets an answer: that is what a process
-    /// that is frozen as a whole looks like from outside, and HAProxy moves its clients on.
+    /// Whether a loop has stopped. Then nobody gets an answer: that is what a process that is frozen as a whole looks like
+    /// from outside, and HAProxy moves its clients on.
     pub(crate) fn is_frozen(&self, now: Instant) -> bool {
-        let oldest = self.since_begun_ms(now).saturating_sub(FROZEN_AFTER.as_millis() as u64);
-        self.beats.iter().map(|beat| beat.load(Ordering::Relaxed)).any(|beat| beat != 0 && beat <= oldest)
+        self.watchdog.stuck(now).next().is_some()
     }
 
     fn since_begun_ms(&self, now: Instant) -> u64 {
@@ -213,13 +209,20 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use connection_registry::{Loss, Token};
 
     use super::*;
+    use crate::watchdog::{FROZEN_AFTER, Loop};
+
+    fn health(begun: Instant) -> Health {
+        Health::new(Watchdog::new(2, FROZEN_AFTER, begun))
+    }
 
     #[test]
     fn phases_only_move_forward() {
-        let health = Health::new(0, Instant::now());
+        let health = health(Instant::now());
         assert_eq!(health.phase(), Phase::Starting);
         health.advance(Phase::Draining);
         health.advance(Phase::Running);
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn a_lease_that_was_slept_through_fences_whoever_looks_first() {
         let begun = Instant::now();
-        let health = Health::new(0, begun);
+        let health = health(begun);
         let after = |ms| begun + Duration::from_millis(ms);
         assert_eq!((health.lease(begun), health.fences(begun)), (Lease::Lost, 0), "there was none yet");
         health.set_lease(&held(begun, 5_400));
@@ -260,7 +263,7 @@ mod tests {
     #[test]
     fn a_lease_of_this_process_alone_has_no_end() {
         let begun = Instant::now();
-        let health = Health::new(0, begun);
+        let health = health(begun);
         health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
         assert_eq!(health.lease(begun + Duration::from_secs(1_000_000)), Lease::Held);
         health.set_broker_up(true);
@@ -271,16 +274,16 @@ mod tests {
     #[test]
     fn one_stuck_shard_freezes_the_instance() {
         let begun = Instant::now();
-        let health = Health::new(2, begun);
+        let health = health(begun);
         let after = |ms| begun + Duration::from_millis(ms);
-        assert!(!health.is_frozen(after(60_000)), "shards that have not begun are not stuck");
-        health.beat(0, after(0));
-        health.beat(1, after(0));
-        assert!(!health.is_frozen(after(5_000)));
-        assert!(health.is_frozen(after(5_001)));
-        health.beat(0, after(5_000));
-        assert!(health.is_frozen(after(5_001)), "shard 1 is still stuck");
-        health.beat(1, after(5_001));
-        assert!(!health.is_frozen(after(10_000)));
+        health.advance(Phase::Running);
+        for shard in [0, 1] {
+            health.watchdog().turn(Loop::Shard(shard), begun, begun);
+        }
+        assert_ne!(health.standing(after(5_000)), Standing::Frozen);
+        health.watchdog().turn(Loop::Shard(0), after(5_000), after(5_000));
+        assert_eq!(health.standing(after(5_001)), Standing::Frozen);
+        health.watchdog().turn(Loop::Shard(1), after(5_001), after(5_001));
+        assert_ne!(health.standing(after(5_001)), Standing::Frozen);
     }
 }

@@ -55,6 +55,7 @@ mod standing;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod token;
+mod watchdog;
 
 pub use gateway::{Gateway, StartError};
 pub use issuer::{IssueError, Issuer, TokenRequest};

@@ -50,6 +50,8 @@ enum Value {
     HealthCounter(fn(&Health) -> u64),
     /// One gauge for each [`Standing`], 1 for the present one.
     StandingGauge,
+    /// One gauge for each loop of the watchdog's.
+    LagGauge,
 }
 
 mod table;
@@ -126,6 +128,7 @@ impl Metric {
             | Value::ReceiptGauge(_)
             | Value::BreakerGauge(_)
             | Value::HealthGauge(_)
+            | Value::LagGauge
             | Value::StandingGauge => {
                 ::metrics::describe_gauge!(self.name, self.unit, self.help);
             }
@@ -177,6 +180,13 @@ impl Metric {
                 for standing in Standing::ALL {
                     let label = Label::new("state", standing.as_str());
                     ::metrics::gauge!(self.name, vec![label]).set(f64::from(u8::from(standing == present)));
+                }
+            }
+            Value::LagGauge => {
+                let (watchdog, now) = (sources.health.watchdog(), Instant::now());
+                for which in watchdog.loops() {
+                    let label = Label::new("loop", which.to_string());
+                    ::metrics::gauge!(self.name, vec![label]).set(watchdog.worst_lag(which, now).as_secs_f64());
                 }
             }
             Value::ShardHistogram(_) => {} // Appended by `render`.

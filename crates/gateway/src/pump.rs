@@ -32,6 +32,7 @@ use crate::mailbox::Mailbox;
 use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::standing::Lease;
+use crate::watchdog::{self, Loop};
 use page_encoder::PageEncoder;
 
 /// Broker events handled before shards get what they gave: enough to batch, few enough to stay prompt.
@@ -108,6 +109,7 @@ impl<B: Broker> Pump<B> {
         let mut requests = Vec::new();
         let mut sweeps = interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulses = watchdog::pulses();
         loop {
             let mut event = None;
             // In no order of preference: neither a storm of joins nor one of messages starves the other.
@@ -115,6 +117,7 @@ impl<B: Broker> Pump<B> {
                 () = self.inbox.take_all(&mut requests) => {}
                 next = self.broker.next_event() => event = Some(next),
                 _ = sweeps.tick() => self.sweep(),
+                due = pulses.tick() => self.health.watchdog().turn(Loop::Pump, due.into_std(), Instant::now()),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             // Before anything is done with it: the process may have slept since.

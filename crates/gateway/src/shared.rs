@@ -12,6 +12,7 @@ use crate::counters::PumpCounters;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::rules::Rules;
+use crate::watchdog::Watchdog;
 
 /// What every thread of the instance shares.
 #[derive(Debug, Clone)]
@@ -35,11 +36,12 @@ pub(crate) struct Shared {
 impl Shared {
     /// Of an instance that begins, with these shards, until `stop` turns true.
     pub(crate) fn new(config: Config, rules: Rules, hub: Hub, stop: watch::Receiver<bool>) -> Self {
+        let watchdog = Watchdog::new(config.shards, config.frozen_after, Instant::now());
         let letterbox = LetterboxConfig { message_bytes_max: config.dead_letters.message_bytes_max };
         Self {
             rules: Arc::new(rules),
             library: config.policies.library(),
-            health: Arc::new(Health::new(config.shards, Instant::now())),
+            health: Arc::new(Health::new(watchdog)),
             hub,
             pump: Arc::default(),
             letterbox: Arc::new(Letterbox::new(letterbox)),

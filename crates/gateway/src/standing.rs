@@ -42,7 +42,7 @@ pub(crate) enum Standing {
     Fenced,
     /// Taking no connections, moving those it has.
     Draining,
-    /// A shard is stuck.
+    /// A shard or the pump is stuck.
     Frozen,
 }
 

@@ -5,8 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::LocalSet;
 
 use super::*;
-use crate::health::{FROZEN_AFTER, Phase};
+use crate::health::Phase;
 use crate::metrics::Sources;
+use crate::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 
 async fn say(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -71,7 +72,7 @@ async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr,
 
 #[tokio::test]
 async fn metrics_and_probes() {
-    with_admin(Health::new(1, Instant::now()), async |address, health| {
+    with_admin(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())), async |address, health| {
         let scraped = say(address, "GET /metrics").await;
         assert!(scraped.starts_with("HTTP/1.1 200 "), "{scraped}");
         assert!(scraped.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{scraped}");
@@ -92,8 +93,8 @@ async fn metrics_and_probes() {
 #[tokio::test]
 async fn a_stuck_shard_silences_the_probes_and_not_the_numbers() {
     let long_ago = Instant::now().checked_sub(FROZEN_AFTER * 2).expect("the machine is up for longer");
-    let health = Health::new(1, long_ago);
-    health.beat(0, long_ago);
+    let health = Health::new(Watchdog::new(1, FROZEN_AFTER, long_ago));
+    health.watchdog().turn(Loop::Shard(0), long_ago, long_ago);
     with_admin(health, async |address, _| {
         assert_eq!(say(address, "GET /livez").await, "");
         assert_eq!(say(address, "GET /readyz").await, "");
@@ -104,7 +105,7 @@ async fn a_stuck_shard_silences_the_probes_and_not_the_numbers() {
 
 #[tokio::test]
 async fn an_operator_asks_for_a_drain_by_post_alone() {
-    with_leave(Health::new(0, Instant::now()), async |address, _, leave| {
+    with_leave(Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), async |address, _, leave| {
         let told = leave.notified();
         tokio::pin!(told);
         let refused = say(address, "GET /drain").await;
@@ -119,7 +120,7 @@ async fn an_operator_asks_for_a_drain_by_post_alone() {
 
 #[tokio::test]
 async fn letters_and_receipts_are_told_and_messages_are_not() {
-    with_admin(Health::new(1, Instant::now()), async |address, _| {
+    with_admin(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())), async |address, _| {
         let letters = say(address, "GET /dead-letters?tenant=acme").await;
         assert!(letters.starts_with("HTTP/1.1 200 ") && letters.contains(r#""reason":"poison""#), "{letters}");
         assert!(!letters.contains("secret"), "{letters}");

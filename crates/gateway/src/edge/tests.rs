@@ -13,6 +13,7 @@ use crate::config::Origins;
 use crate::health::Phase;
 use crate::page::DevTokens;
 use crate::token::signed;
+use crate::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 
 /// Long enough for a slow machine; no test waits for it unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,7 +83,7 @@ impl Drop for TestEdge {
 }
 
 async fn with_edge(handshake_timeout: Duration, test: impl AsyncFnOnce(&mut TestEdge)) {
-    let health = Health::new(1, Instant::now());
+    let health = Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now()));
     LocalSet::new().run_until(async { test(&mut TestEdge::start(handshake_timeout, health).await).await }).await;
 }
 
@@ -360,15 +361,16 @@ async fn health_for_haproxy_and_kubernetes() {
 #[tokio::test]
 async fn a_frozen_instance_answers_nothing() {
     // The shard turned once, longer ago than it may be silent.
-    let long_ago = Instant::now().checked_sub(crate::health::FROZEN_AFTER * 2).expect("the machine is up for longer");
-    let health = Health::new(1, long_ago);
-    health.beat(0, long_ago);
+    let long_ago = Instant::now().checked_sub(FROZEN_AFTER * 2).expect("the machine is up for longer");
+    let health = Health::new(Watchdog::new(1, FROZEN_AFTER, long_ago));
+    health.watchdog().turn(Loop::Shard(0), long_ago, long_ago);
     let test = async {
         let edge = TestEdge::start(PATIENCE, health).await;
         for path in ["/ws/health", "/livez", "/readyz"] {
             assert_eq!(edge.get(path).await, "", "{path}");
         }
-        edge.health.beat(0, Instant::now());
+        let now = Instant::now();
+        edge.health.watchdog().turn(Loop::Shard(0), now, now);
         assert!(edge.get("/livez").await.starts_with("HTTP/1.1 200 "));
     };
     LocalSet::new().run_until(test).await;
@@ -379,7 +381,8 @@ async fn a_frozen_instance_answers_nothing() {
 async fn what_comes_faster_than_the_rate_waits_its_turn() {
     let local = LocalSet::new();
     let test = async {
-        let mut edge = TestEdge::throttled(PATIENCE, Health::new(0, Instant::now()), 5).await;
+        let mut edge =
+            TestEdge::throttled(PATIENCE, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), 5).await;
         let began = Instant::now();
         let mut streams = Vec::new();
         for _ in 0..20 {

@@ -39,6 +39,7 @@ use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::standing::Lease;
 use crate::token::Identity;
+use crate::watchdog::{self, Loop};
 
 /// Sockets written before reads get their turn.
 const WRITES_PER_TURN: usize = 256;
@@ -129,10 +130,13 @@ impl Worker {
         let (mut inbox, mut delivered) = (Vec::new(), Vec::new());
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pulses = watchdog::pulses();
+        let which = Loop::Shard(self.index.0.into());
         loop {
             tokio::select! {
                 () = self.inbox.take_all(&mut inbox) => {}
                 _ = seconds.tick() => self.second(),
+                due = pulses.tick() => self.health.watchdog().turn(which, due.into_std(), Instant::now()),
             }
             for item in inbox.drain(..) {
                 if let ToShard::Stop = item {
@@ -428,9 +432,7 @@ impl Worker {
         }
         self.has_asked.set(false);
         self.shed();
-        let beat = Instant::now();
-        self.health.beat(self.index.0 as usize, beat);
-        self.look_at_lease(beat);
+        self.look_at_lease(Instant::now());
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);

@@ -5,8 +5,8 @@ use std::time::Instant;
 use ::metrics::Unit;
 
 use super::Value::{
-    BreakerCounter, BreakerGauge, EdgeCounter, HealthCounter, HealthGauge, LetterCounter, PumpCounter, PumpGauge,
-    ReceiptCounter, ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram, StandingGauge,
+    BreakerCounter, BreakerGauge, EdgeCounter, HealthCounter, HealthGauge, LagGauge, LetterCounter, PumpCounter,
+    PumpGauge, ReceiptCounter, ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram, StandingGauge,
 };
 use super::{Metric, Value};
 use crate::health::{Health, Phase};
@@ -304,6 +304,12 @@ pub(super) const METRICS: &[Metric] = &[
         Unit::Count,
         "By state, 1 for the one the instance is in: starting, connected, leaseless, isolated, fenced, draining, frozen.",
         StandingGauge,
+    ),
+    metric(
+        "tidegate_loop_lag_seconds",
+        Unit::Seconds,
+        "By loop (each shard, the pump, the edge), how late its longest turn of the last one to two minutes made it.",
+        LagGauge,
     ),
     metric(
         "tidegate_draining",

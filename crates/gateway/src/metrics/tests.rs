@@ -6,10 +6,11 @@ use records::LetterboxConfig;
 use redis_topology::Target;
 
 use super::*;
+use crate::watchdog::{FROZEN_AFTER, Watchdog};
 
 fn exposition() -> Exposition {
     let shards = vec![Arc::default(), Arc::default()];
-    let health = Arc::new(Health::new(2, Instant::now()));
+    let health = Arc::new(Health::new(Watchdog::new(2, FROZEN_AFTER, Instant::now())));
     let letterbox = Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 0 }));
     let pools = Pools::new(Target::parse("redis://127.0.0.1").unwrap(), 1, Duration::from_secs(1));
     Exposition::new(Sources {
@@ -114,6 +115,7 @@ fn kind(metric: &Metric) -> &'static str {
         | Value::ReceiptGauge(_)
         | Value::BreakerGauge(_)
         | Value::HealthGauge(_)
+        | Value::LagGauge
         | Value::StandingGauge => "gauge",
         Value::ShardHistogram(_) => "histogram",
     }

@@ -1,78 +1,26 @@
 //! A process that is stopped for longer than its lease, and goes on: what it has in hand is nobody's any more.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyspace::Keyspace;
-use redis_fixture::{RedisServer, ReservedPort};
+use redis_fixture::RedisServer;
 use wire::InstanceId;
 
 use crate::client::{Client, DEADLINE};
-use crate::fleet::{Fleet, SECRET};
+use crate::fleet::Fleet;
+use crate::process::{Process, is, number};
 
 const BEAT_MS: u64 = 500;
 const LEASE_MS: u64 = 2_000;
 
-/// A gateway of its own process, named `sleeper`.
-struct Sleeper {
-    child: Child,
-    listen: SocketAddr,
-    admin: SocketAddr,
-    _ports: [ReservedPort; 2],
-}
-
-impl Sleeper {
-    fn start(redis: &RedisServer) -> Self {
-        let ports = [ReservedPort::take(), ReservedPort::take()].map(|port| port.expect("loopback has a free port"));
-        let [listen, admin] = ports.each_ref().map(ReservedPort::address);
-        let keys = format!("auth.keys=[{{ kid = 'test', algorithm = 'HS256', secret = '{SECRET}' }}]");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-            command.env_remove(name);
-        }
-        command.args(["--set", "instance=sleeper", "--set", "shards=2", "--set", &keys, "--redis-url", &redis.url()]);
-        for (key, ms) in [("beat_ms", BEAT_MS), ("lease_ms", LEASE_MS), ("reap_ms", LEASE_MS + BEAT_MS)] {
-            command.args(["--set", &format!("registry.{key}={ms}")]);
-        }
-        // Silence for as long as it sleeps is no reason to think the link dead.
-        command.args(["--set", "redis.probe_interval_ms=60000"]);
-        command.args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self { child: child.expect("the binary was built for this test"), listen, admin, _ports: ports }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill is there").success());
-    }
-
-    fn is(&self, standing: &str) -> bool {
-        is(self.admin, standing)
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The value of a metric; none while the gateway does not answer.
-fn metric(admin: SocketAddr, line_begins: &str) -> Option<u64> {
-    let mut stream = TcpStream::connect(admin).ok()?;
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(line_begins)?.trim().parse().ok())
-}
-
-fn is(admin: SocketAddr, standing: &str) -> bool {
-    metric(admin, &format!("tidegate_standing{{state=\"{standing}\"}}")) == Some(1)
+/// A gateway in a process of its own, named `sleeper`.
+fn sleeper(redis: &RedisServer) -> Process {
+    let registry = [("beat_ms", BEAT_MS), ("lease_ms", LEASE_MS), ("reap_ms", LEASE_MS + BEAT_MS)];
+    let registry = registry.map(|(key, ms)| format!("registry.{key}={ms}"));
+    // Silence for as long as it sleeps is no reason to think the link dead.
+    let mut settings = vec!["instance=sleeper", "shards=2", "redis.probe_interval_ms=60000"];
+    settings.extend(registry.iter().map(String::as_str));
+    Process::start(&settings, Some(&redis.url()))
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -103,7 +51,7 @@ async fn expect_move(client: &mut Client) {
 async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_and_begins_anew() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(1, Some(&redis.url()), "");
-    let mut sleeper = Sleeper::start(&redis);
+    let mut sleeper = sleeper(&redis);
     until("it is connected", || sleeper.is("connected")).await;
     let token = fleet.token("acme", "alice", &["collection:*"]);
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
@@ -123,8 +71,8 @@ async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_an
 
     expect_move(&mut client).await;
     until("it is connected again", || sleeper.is("connected")).await;
-    assert_eq!(metric(sleeper.admin, "tidegate_fences_total"), Some(1));
-    assert_eq!(metric(sleeper.admin, "tidegate_broker_downs_total"), Some(1), "its link to Redis began anew too");
+    assert_eq!(sleeper.number("tidegate_fences_total "), Some(1.0));
+    assert_eq!(sleeper.number("tidegate_broker_downs_total "), Some(1.0), "its link to Redis began anew too");
     let after = lease(&redis, "sleeper").expect("it has a new lease");
     let incarnation = |token: &str| token.rsplit_once(':').expect("a token ends in one").1.to_owned();
     assert_ne!(incarnation(&before), incarnation(&after));
@@ -143,7 +91,7 @@ async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_an
 async fn who_wakes_up_without_redis_moves_its_clients_and_is_isolated() {
     let mut redis = RedisServer::start(&[]);
     let fleet = Fleet::start(1, Some(&redis.url()), "");
-    let sleeper = Sleeper::start(&redis);
+    let sleeper = sleeper(&redis);
     until("it is connected", || sleeper.is("connected")).await;
     let token = fleet.token("acme", "alice", &["collection:*"]);
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
@@ -166,7 +114,7 @@ async fn who_wakes_up_without_redis_moves_its_clients_and_is_isolated() {
     redis.restart();
     assert_eq!(client.expect("gap").await["payload"]["reason"], "isolated");
     until("it is connected again", || sleeper.is("connected")).await;
-    assert_eq!(metric(sleeper.admin, "tidegate_fences_total"), Some(1));
+    assert_eq!(sleeper.number("tidegate_fences_total "), Some(1.0));
 }
 
 #[tokio::test]
@@ -185,7 +133,7 @@ async fn whose_lease_another_took_moves_its_clients_and_waits_for_its_turn() {
     let mut take = redis::cmd("SET");
     let () = take.arg(lease_key("gw-0")).arg(&taken).arg("PX").arg(3 * LEASE_MS).query(&mut redis.connect()).unwrap();
     expect_move(&mut client).await;
-    assert_eq!(metric(admin, "tidegate_fences_total"), Some(1));
+    assert_eq!(number(admin, "tidegate_fences_total "), Some(1.0));
     // The new incarnation has no lease, yet messages travel.
     until("its new incarnation waits", || is(admin, "leaseless")).await;
     assert_eq!(lease(&redis, "gw-0").as_ref(), Some(&taken));
@@ -195,7 +143,7 @@ async fn whose_lease_another_took_moves_its_clients_and_waits_for_its_turn() {
     until("it is connected again", || is(admin, "connected")).await;
     client.say(r#"{"type":"ping"}"#).await;
     while client.next().await["type"] != "pong" {}
-    assert_eq!(metric(admin, "tidegate_fences_total"), Some(1), "and this one was not moved");
+    assert_eq!(number(admin, "tidegate_fences_total "), Some(1.0), "and this one was not moved");
 }
 
 #[tokio::test]

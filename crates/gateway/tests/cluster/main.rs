@@ -4,6 +4,7 @@ mod client;
 mod dial;
 mod fleet;
 mod metrics;
+mod process;
 
 mod bad_input;
 mod dead_letters;
@@ -11,6 +12,8 @@ mod delivery;
 mod drain;
 mod fenced;
 mod flood;
+#[cfg(target_os = "linux")]
+mod frozen;
 mod isolation;
 mod limits;
 mod outage;

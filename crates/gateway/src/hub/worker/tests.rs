@@ -19,6 +19,7 @@ use crate::gateway::rules;
 use crate::grants::{GrantList, Grants};
 use crate::handoff::Opening;
 use crate::hub::{Joined, Outgoing};
+use crate::watchdog::{FROZEN_AFTER, Watchdog};
 
 /// More than the sockets below hold, and than may wait before a replay pauses; an outbox holds it.
 const PAGE_BYTES: usize = 3 * 1024 * 1024;
@@ -35,7 +36,7 @@ fn worker(pump: &Arc<Mailbox<(ShardIndex, FromShard)>>) -> Rc<Worker> {
     let shared = Shared {
         rules: Arc::new(rules),
         library: config.policies.library(),
-        health: Arc::new(Health::new(1, Instant::now())),
+        health: Arc::new(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now()))),
         hub: Hub::new(vec![shard]),
         pump: Arc::default(),
         letterbox: Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 1024 })),
