@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::ownership::Open;
 use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::token;
@@ -28,6 +29,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 const STAY: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(4));
 /// How long it is away then.
 const ABSENCE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(1_500));
+
+/// The close code of a connection whose session goes on in another.
+const ELSEWHERE: u16 = 4504;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -56,6 +60,10 @@ pub(crate) struct Crowd {
     pub(crate) standing: AtomicUsize,
     /// How many subscriptions have received their scope's sentinel.
     pub(crate) sentinels: AtomicUsize,
+    /// Who is connected where, as `welcome` said.
+    pub(crate) open: Open,
+    /// How often a gateway said that another connection goes on with a session, of which each client uses one.
+    pub(crate) turned_away: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -67,6 +75,8 @@ pub(crate) struct Client {
     /// Subscriptions, and the largest position of each.
     held: BTreeMap<String, Option<Position>>,
     last_instance: Option<usize>,
+    /// As the first `welcome` named it.
+    session: Option<String>,
     /// Of those in `held`, the ones that stand on this connection.
     standing: Vec<String>,
     /// Of those, the ones whose sentinel has come.
@@ -78,7 +88,8 @@ type Socket = WebSocketStream<TcpStream>;
 impl Client {
     pub(crate) fn new(name: String, manner: Manner, patterns: Vec<String>, crowd: Arc<Crowd>, random: Random) -> Self {
         let held = patterns.into_iter().map(|pattern| (pattern, None)).collect();
-        Self { name, manner, crowd, random, held, last_instance: None, standing: Vec::new(), done: BTreeSet::new() }
+        let (standing, done) = (Vec::new(), BTreeSet::new());
+        Self { name, manner, crowd, random, held, last_instance: None, session: None, standing, done }
     }
 
     /// Runs until it is aborted.
@@ -105,13 +116,14 @@ impl Client {
         let forgets = self.manner == Manner::Forgets;
         if forgets {
             self.held.values_mut().for_each(|position| *position = None);
+            self.session = None;
         }
         let channels: Vec<Value> = self
             .held
             .iter()
             .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
             .collect();
-        let hello = json!({"type": "hello", "payload": {"channels": channels}}).to_string();
+        let hello = json!({"type": "hello", "payload": {"session_id": self.session, "channels": channels}}).to_string();
         self.crowd.recorder.record(Event::Opened { client: self.name.clone(), connection: number, instance });
         self.crowd.recorder.record(Event::Sent { connection: number, text: hello.clone() });
         if socket.send(Message::text(hello)).await.is_err() {
@@ -142,7 +154,11 @@ impl Client {
             tokio::select! {
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => self.receive(number, text.as_str()),
-                    Some(Ok(Message::Close(frame))) => break format!("closed by the gateway: {frame:?}"),
+                    Some(Ok(Message::Close(frame))) => {
+                        let is_elsewhere = frame.as_ref().is_some_and(|frame| u16::from(frame.code) == ELSEWHERE);
+                        crowd.turned_away.fetch_add(usize::from(is_elsewhere), Ordering::Relaxed);
+                        break format!("closed by the gateway: {frame:?}");
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => break format!("broken: {error}"),
                     None => break String::from("ended"),
@@ -160,7 +176,15 @@ impl Client {
     fn close(&mut self, number: u64, why: &str, wished: bool) {
         self.crowd.standing.fetch_sub(self.standing.len(), Ordering::Relaxed);
         self.standing.clear();
+        self.crowd.open().remove(&number);
         self.crowd.recorder.record(Event::Closed { connection: number, why: why.to_owned(), wished });
+    }
+
+    fn welcome(&mut self, number: u64, payload: &Value) {
+        let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
+        // The token is in the upgrade, so `welcome` comes before the hello that names an earlier session.
+        let session = self.session.get_or_insert_with(|| text("session_id")).clone();
+        self.crowd.open().insert(number, (text("instance"), session));
     }
 
     /// What `docs/protocol.md` tells clients to do, and no more.
@@ -174,6 +198,7 @@ impl Client {
             _ if is_message => &frame["position"],
             "gap" => &frame["payload"]["upto"],
             "subscribed" | "position" => &frame["position"],
+            "welcome" => return self.welcome(number, &frame["payload"]),
             _ => return,
         };
         let at: Option<Position> = at.as_str().and_then(|at| at.parse().ok());
@@ -194,6 +219,12 @@ impl Client {
             self.standing.push(channel.to_owned());
             self.crowd.standing.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Crowd {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, (String, String)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

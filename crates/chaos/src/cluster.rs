@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::load;
+use crate::ownership::Ownership;
 use crate::proxy::Proxy;
 use crate::random::Random;
 use crate::redis_server::RedisServer;
@@ -32,6 +33,7 @@ pub(crate) struct Cluster {
     pub(crate) replication: Option<Proxy>,
     pub(crate) primary: RedisServer,
     pub(crate) replica: Option<RedisServer>,
+    pub(crate) ownership: Ownership,
     pub(crate) random: Random,
 }
 
@@ -73,6 +75,7 @@ impl Cluster {
             (replication, replica) = (Some(proxy), Some(server));
         }
         let calls = Proxy::start(primary.address, random.fork()).await?;
+        let ownership = Ownership::watch(calls.address);
         let (mut proxies, mut gateways) = (Vec::new(), Vec::new());
         for number in 1..=GATEWAYS {
             let proxy = Proxy::start(primary.address, random.fork()).await?;
@@ -82,7 +85,7 @@ impl Cluster {
         for gateway in &mut gateways {
             gateway.await_connected().await?;
         }
-        Ok(Self { gateways, proxies, calls, replication, primary, replica, random })
+        Ok(Self { gateways, proxies, calls, replication, primary, replica, ownership, random })
     }
 
     /// Everybody who speaks to Redis speaks to this one from now on.

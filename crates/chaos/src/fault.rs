@@ -4,6 +4,7 @@
 //! proof the run counts as failed: a green run in which nothing happened shows nothing.
 
 mod data;
+mod frozen;
 mod instance;
 mod loss;
 mod network;
@@ -69,7 +70,7 @@ pub(crate) enum Fault {
     OneWay,
     /// An instance is killed, and comes back.
     KillGateway,
-    /// An instance is stopped for longer than its lease lasts, and goes on.
+    /// An instance is stopped until its lease has ended and its peers have removed its rows, and goes on.
     StopGateway,
     /// An instance is asked to leave, and another comes.
     Drain,
@@ -132,7 +133,7 @@ impl Fault {
             Self::CutOne => network::cut_one(cluster).await,
             Self::OneWay => network::one_way(cluster).await,
             Self::KillGateway => instance::kill(cluster).await,
-            Self::StopGateway => instance::stop(cluster).await,
+            Self::StopGateway => frozen::stop(cluster).await,
             Self::Drain => instance::drain(cluster).await,
         }
     }

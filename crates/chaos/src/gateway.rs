@@ -20,6 +20,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
 pub(crate) struct Gateway {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    admin: SocketAddr,
     pub(crate) process: Process,
     _ports: [ReservedPort; 2],
     program: PathBuf,
@@ -42,7 +43,7 @@ impl Gateway {
         let text = configuration(&name, address, admin, redis, local);
         std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
         let process = spawn(&name, program, &config, &log)?;
-        Ok(Self { name, address, process, _ports: ports, program: program.to_owned(), config, log })
+        Ok(Self { name, address, admin, process, _ports: ports, program: program.to_owned(), config, log })
     }
 
     /// Starts it again where it was.
@@ -65,16 +66,28 @@ impl Gateway {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut socket = TcpStream::connect(self.address)?;
-            socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-            write!(socket, "GET /ws/health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)?;
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|answer| answer.contains("connected"))
+        self.standing().contains("connected")
     }
+
+    /// How it says that it stands; nothing when it does not answer.
+    pub(crate) fn standing(&self) -> String {
+        get(self.address, "/ws/health").unwrap_or_default()
+    }
+
+    /// What one of its metrics is now.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let text = get(self.admin, "/metrics").ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn spawn(name: &str, program: &Path, config: &Path, log: &Path) -> Result<Process, Failure> {

@@ -17,6 +17,7 @@ mod failure;
 mod fault;
 mod gateway;
 mod load;
+mod ownership;
 mod process;
 mod proxy;
 mod publisher;
@@ -154,5 +155,6 @@ fn tell(outcome: &Outcome, as_json: bool) {
     println!("{} {}: {word}; {proof}", outcome.fault, outcome.seed);
     if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.is_good()) {
         println!("{verdict}  the log: {}", outcome.log.display());
+        outcome.ownership.breaches.iter().for_each(|breach| println!("  {}: {}", breach.kind, breach.says));
     }
 }

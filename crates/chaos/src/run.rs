@@ -17,6 +17,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::load;
+use crate::ownership::{Open, Report};
 use crate::publisher::{self, Press};
 use crate::random::Random;
 use crate::recorder::Recorder;
@@ -58,20 +59,25 @@ pub(crate) struct Outcome {
     pub(crate) loses: bool,
     pub(crate) log: PathBuf,
     pub(crate) verdict: Option<Verdict>,
+    /// Who owned what.
+    pub(crate) ownership: Report,
 }
 
 impl Outcome {
     pub(crate) fn is_good(&self) -> bool {
         self.proof.is_ok()
+            && self.ownership.breaches.is_empty()
             && self.verdict.as_ref().is_some_and(|v| v.is_clean() && v.tally.deliveries >= DELIVERIES_MIN)
     }
 }
 
 impl Outcome {
     /// The first of these kinds that was found, in a run whose fault was there and whose log is whole.
-    pub(crate) fn shows(&self, kinds: &[String]) -> Option<Kind> {
+    pub(crate) fn shows(&self, kinds: &[String]) -> Option<String> {
         let verdict = self.verdict.as_ref().filter(|verdict| self.proof.is_ok() && verdict.incomplete.is_empty())?;
-        verdict.counts.keys().copied().find(|kind| kinds.contains(&kind.to_string()))
+        let found = verdict.counts.keys().map(Kind::to_string);
+        let breached = self.ownership.breaches.iter().map(|breach| breach.kind.to_owned());
+        found.chain(breached).find(|kind| kinds.contains(kind))
     }
 }
 
@@ -88,9 +94,12 @@ pub(crate) async fn run(bench: &Bench, fault: Fault, seed: u64) -> Outcome {
         loses: fault.loses(),
         log: log.clone(),
         verdict: None,
+        ownership: Report::default(),
     };
-    match made.and_then(|proof| Ok((proof, judge(&bench.checker, &log)?))) {
-        Ok((proof, verdict)) => (outcome.proof, outcome.verdict) = (Ok(proof), Some(verdict)),
+    match made.and_then(|(proof, ownership)| Ok((proof, ownership, judge(&bench.checker, &log)?))) {
+        Ok((proof, ownership, verdict)) => {
+            (outcome.proof, outcome.ownership, outcome.verdict) = (Ok(proof), ownership, Some(verdict));
+        }
         Err(failure) => {
             outcome.is_impossible = matches!(failure, Failure::Impossible(_));
             outcome.proof = Err(failure.to_string());
@@ -103,7 +112,13 @@ pub(crate) async fn run(bench: &Bench, fault: Fault, seed: u64) -> Outcome {
     outcome
 }
 
-async fn make(bench: &Bench, fault: Fault, seed: u64, directory: &Path, log: &Path) -> Result<String, Failure> {
+async fn make(
+    bench: &Bench,
+    fault: Fault,
+    seed: u64,
+    directory: &Path,
+    log: &Path,
+) -> Result<(String, Report), Failure> {
     let _ = std::fs::remove_dir_all(directory);
     std::fs::create_dir_all(directory).map_err(Failure::io(directory.display().to_string()))?;
     let mut random = Random::new(seed);
@@ -129,7 +144,7 @@ async fn make(bench: &Bench, fault: Fault, seed: u64, directory: &Path, log: &Pa
     recorder.record(Event::Quiesced);
     stage.send_sentinels(&cluster).await;
     recorder.end()?;
-    Ok(proof)
+    Ok((proof, stage.report(&cluster).await))
 }
 
 /// Clients and publishers; they end when this is dropped.
@@ -156,6 +171,8 @@ impl Stage {
             is_calm: calm,
             standing: AtomicUsize::new(0),
             sentinels: AtomicUsize::new(0),
+            open: Open::default(),
+            turned_away: AtomicUsize::new(0),
         });
         let press = Arc::new(Press {
             recorder: recorder.clone(),
@@ -209,6 +226,17 @@ impl Stage {
         let connected = || cluster.gateways.iter().all(crate::gateway::Gateway::is_connected);
         wait(QUIET_TIME_MAX, || self.all_stand() && connected()).await;
         sleep(SETTLE).await;
+    }
+
+    /// What became of ownership, once the rows have had time to follow the sockets.
+    async fn report(&self, cluster: &Cluster) -> Report {
+        cluster.ownership.settle(&self.crowd.open).await;
+        let turned_away = self.crowd.turned_away.load(Ordering::Relaxed);
+        if turned_away > 0 {
+            let says = format!("{turned_away} clients with one connection were told that they have another");
+            cluster.ownership.breach("turned_away", says);
+        }
+        cluster.ownership.report()
     }
 
     async fn send_sentinels(&self, cluster: &Cluster) {

@@ -17,6 +17,10 @@ struct Row {
     false_gaps: u64,
     gaps: u64,
     incomplete: u64,
+    /// Of ownership.
+    breaches: u64,
+    stale_refused: u64,
+    ghost_ms_max: u64,
     recovery_us: Vec<u64>,
 }
 
@@ -29,7 +33,7 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
         all.add(outcome);
     }
     let mut text = String::from(
-        "fault             loses runs messages deliveries resumed silent false gaps  gaps/M   recovery p50    p99    max ms\n",
+        "fault             loses runs messages deliveries resumed silent false gaps  gaps/M   recovery p50    p99    max ms   breaches refused ghosts ms\n",
     );
     for ((loses, fault), row) in rows.iter_mut() {
         row.write(fault, if *loses { "yes" } else { "no" }, &mut text);
@@ -54,6 +58,9 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
 impl Row {
     fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
+        self.breaches += outcome.ownership.breaches.len() as u64;
+        self.stale_refused += outcome.ownership.stale_refused;
+        self.ghost_ms_max = self.ghost_ms_max.max(outcome.ownership.ghost_ms_max);
         self.not_injected += u64::from(outcome.is_impossible);
         self.unproven += u64::from(outcome.proof.is_err() && !outcome.is_impossible);
         let Some(verdict) = &outcome.verdict else { return };
@@ -74,10 +81,12 @@ impl Row {
             self.recovery_us.get((last as f64 * share).round() as usize).map_or(0, |us| us / 1_000)
         };
         let per_million = self.gaps * 1_000_000 / self.deliveries.max(1);
-        let Self { runs, messages, deliveries, resumed, silent, false_gaps, .. } = self;
+        let Self {
+            runs, messages, deliveries, resumed, silent, false_gaps, breaches, stale_refused, ghost_ms_max, ..
+        } = self;
         let _ = write!(
             text,
-            "{fault:<17} {loses:<5} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {silent:>6} {false_gaps:>10} {per_million:>7}          {:>6} {:>6} {:>6}",
+            "{fault:<17} {loses:<5} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {silent:>6} {false_gaps:>10} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {ghost_ms_max:>9}",
             ms(0.5),
             ms(0.99),
             ms(1.0)
@@ -100,6 +109,7 @@ mod tests {
     use history_checker::{Checker, Verdict};
 
     use super::*;
+    use crate::ownership::{Breach, Report};
 
     fn outcome(proof: Result<&str, &str>, is_impossible: bool, verdict: Option<Verdict>) -> Outcome {
         Outcome {
@@ -110,7 +120,19 @@ mod tests {
             loses: false,
             log: PathBuf::new(),
             verdict,
+            ownership: Report::default(),
         }
+    }
+
+    #[test]
+    fn a_run_with_a_breach_of_ownership_is_not_good() {
+        let verdict =
+            Verdict { tally: history_checker::Tally { deliveries: 1_000, ..Default::default() }, ..Verdict::default() };
+        let mut run = outcome(Ok("x"), false, Some(verdict));
+        assert!(run.is_good());
+        run.ownership.breaches.push(Breach { kind: "ghost_row", says: "x".into() });
+        assert!(!run.is_good());
+        assert_eq!(run.shows(&["ghost_row".into()]).as_deref(), Some("ghost_row"));
     }
 
     #[test]

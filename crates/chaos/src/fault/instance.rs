@@ -1,4 +1,4 @@
-//! Gateways die, stand still and leave.
+//! Gateways die and leave.
 
 use std::time::Duration;
 
@@ -10,27 +10,16 @@ use crate::cluster::{Cluster, until};
 use crate::failure::Failure;
 
 const AWAY: Duration = Duration::from_millis(700);
-/// Past the lease (6 s).
-const STOPPED: Duration = Duration::from_millis(7_000);
 
 pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
     let index = cluster.random.below(cluster.gateways.len());
     let gateway = &mut cluster.gateways[index];
     let signal = gateway.process.kill()?;
+    cluster.ownership.died(&gateway.name);
     sleep(AWAY).await;
     gateway.restart()?;
     gateway.await_connected().await?;
     proven(signal == 9, format!("{} died of signal {signal}", gateway.name))
-}
-
-pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
-    let index = cluster.random.below(cluster.gateways.len());
-    let gateway = &mut cluster.gateways[index];
-    gateway.process.signal(Signal::STOP)?;
-    sleep(STOPPED).await;
-    let is_stopped = gateway.process.is_stopped()?;
-    gateway.process.signal(Signal::CONT)?;
-    proven(is_stopped, format!("{} stood still for {} ms", gateway.name, STOPPED.as_millis()))
 }
 
 pub(super) async fn drain(cluster: &mut Cluster) -> Result<String, Failure> {

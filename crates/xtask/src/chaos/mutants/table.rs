@@ -146,4 +146,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "kill-pubsub",
         kinds: &["false_gap"],
     },
+    Mutant {
+        name: "no fence: another life's token is as good",
+        edits: &[Edit {
+            file: "crates/keyspace/lua/registry.lua",
+            old: "  if held ~= token then\n    return { 'REFUSED', 'TAKEN' }\n  end\n",
+            new: "",
+        }],
+        fault: "stop-gateway",
+        kinds: &["stale_write"],
+    },
+    Mutant {
+        name: "no reaper: rows of the dead stay",
+        edits: &[Edit {
+            file: "crates/connection-registry/src/heart.rs",
+            old: "self.roster.dead().take(REAPED_PER_BEAT_MAX)",
+            new: "self.roster.dead().take(REAPED_PER_BEAT_MAX - REAPED_PER_BEAT_MAX)",
+        }],
+        fault: "stop-gateway",
+        kinds: &["ghost_row"],
+    },
 ];

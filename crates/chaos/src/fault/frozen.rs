@@ -1,0 +1,36 @@
+//! An instance stands still past its lease and wakes up: it must find itself fenced, and begin a new life.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use super::proven;
+use crate::cluster::{Cluster, until};
+use crate::failure::Failure;
+
+/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a beat of 2 s).
+const STOPPED: Duration = Duration::from_millis(12_000);
+
+pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
+    let index = cluster.random.below(cluster.gateways.len());
+    let (gateway, ownership) = (&cluster.gateways[index], &cluster.ownership);
+    let name = &gateway.name;
+    let before = ownership.holder(name);
+    gateway.process.signal(Signal::STOP)?;
+    // For its peers that is the same.
+    ownership.died(name);
+    sleep(STOPPED).await;
+    let (is_stopped, meanwhile) = (gateway.process.is_stopped()?, ownership.holder(name));
+    gateway.process.signal(Signal::CONT)?;
+    let has_new_life = async || ownership.holder(name).is_some_and(|now| Some(&now) != before.as_ref());
+    until("the instance that slept has a new life", has_new_life).await?;
+    until("a call of its old life was refused", async || ownership.stale_refused() > 0).await?;
+    let fences = gateway.metric("tidegate_fences_total").unwrap_or(0);
+    let refused = ownership.stale_refused();
+    let is_over = before.is_some() && meanwhile.is_none();
+    proven(
+        is_stopped && is_over && fences == 1,
+        format!("{name} stood still for {} ms, {fences} fence, {refused} stale calls refused", STOPPED.as_millis()),
+    )
+}
