@@ -117,6 +117,14 @@ impl RedisServer {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.try_connect()?)
     }
 
+    /// Waits until `replica` has all that is stored here now. WAIT would not do: it looks no further than the writes of
+    /// its own connection.
+    pub fn wait_until_copied_by(&self, replica: &Self) {
+        let offset = |server: &Self, field: &str| server.info(field).and_then(|text| text.parse::<u64>().ok());
+        let stored = offset(self, "master_repl_offset").expect("every Redis counts what it replicates");
+        wait_until("copying", || offset(replica, "slave_repl_offset") >= Some(stored));
+    }
+
     /// A line of INFO, without its name.
     pub fn info(&self, field: &str) -> Option<String> {
         let text: String = self.try_command(&["INFO", "everything"]).ok()?;

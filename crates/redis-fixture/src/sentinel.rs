@@ -51,8 +51,17 @@ impl SentinelSet {
 
     /// From here on the Sentinels take a silent primary for dead. They are patient until then.
     pub fn expect_a_failure(&self) {
+        self.set_patience(IMPATIENT_MS);
+    }
+
+    /// They are patient again.
+    pub fn expect_no_failure(&self) {
+        self.set_patience(PATIENT_MS);
+    }
+
+    fn set_patience(&self, milliseconds: u32) {
         for sentinel in &self.sentinels {
-            let milliseconds = IMPATIENT_MS.to_string();
+            let milliseconds = milliseconds.to_string();
             sentinel.command::<()>(&["SENTINEL", "SET", SENTINEL_MASTER, "down-after-milliseconds", &milliseconds]);
         }
     }

@@ -108,7 +108,7 @@ async fn a_failover_by_sentinels_loses_no_socket_and_no_message() {
     let (mut alice, mut bob) = (fleet.client(0, "alice").await, fleet.client(1, "bob").await);
     bob.subscribe("collection:42:*", None).await;
     assert_eq!(alice.publish("collection:42:ops", 0).await["type"], "ack");
-    assert_eq!(set.servers[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
+    set.servers[0].wait_until_copied_by(&set.servers[1]);
     set.expect_a_failure();
     set.servers[0].crash();
     while alice.publish("collection:42:ops", 1).await["payload"]["level"] != "durable" {

@@ -119,7 +119,7 @@ async fn a_node_that_dies_takes_its_own_scopes_along_and_its_replica_brings_them
         ear.subscribe(scope).await;
     }
     let before = ear.publish(dying).await;
-    assert_eq!(cluster.primaries[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
+    cluster.primaries[0].wait_until_copied_by(&cluster.replicas[0]);
     cluster.expect_a_failure();
     cluster.primaries[0].crash();
     ear.until("lost", |ear| !ear.lost.is_empty()).await;

@@ -16,7 +16,7 @@ async fn a_failover_begins_a_generation_and_loses_nothing_that_was_replicated() 
     ear.publish(&scope).await;
     let last = ear.publish(&scope).await;
     ear.hear(&scope, last).await;
-    assert_eq!(set.servers[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
+    set.servers[0].wait_until_copied_by(&set.servers[1]);
 
     set.expect_a_failure();
     set.servers[0].crash();
@@ -30,6 +30,7 @@ async fn a_failover_begins_a_generation_and_loses_nothing_that_was_replicated() 
     assert_eq!(judge(last, &history), Ok(()), "{history:?}");
     assert_eq!(history.entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [next]);
 
+    set.expect_no_failure();
     // The old primary comes back believing that it is one. Who asks the Sentinels is not misled.
     set.servers[0].restart();
     let mut late = Ear::up(config(&set.url())).await;
@@ -45,7 +46,7 @@ async fn writes_that_a_failover_loses_are_known_to_be_lost() {
     let mut ear = Ear::up(config(&set.url())).await;
     let scope = scope("acme/collection:42");
     let kept = ear.publish(&scope).await;
-    assert_eq!(set.servers[0].command::<u64>(&["WAIT", "1", "5000"]), 1);
+    set.servers[0].wait_until_copied_by(&set.servers[1]);
     // The replica hears nothing more: not even what would lie in its socket when it wakes up.
     set.servers[1].freeze();
     assert_eq!(set.servers[0].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]), 1);
