@@ -37,10 +37,21 @@ impl Gateway {
         local: &[&str],
         directory: &Path,
     ) -> Result<Self, Failure> {
+        let text = |address, admin| configuration(&name, address, admin, redis, local);
+        Self::start_with(&name, program, directory, text)
+    }
+
+    /// With the configuration that `text` makes of the address for clients and the one for administration.
+    pub(crate) fn start_with(
+        name: &str,
+        program: &Path,
+        directory: &Path,
+        text: impl FnOnce(SocketAddr, SocketAddr) -> String,
+    ) -> Result<Self, Failure> {
         let ports = [reserve_port()?, reserve_port()?];
         let [address, admin] = ports.each_ref().map(ReservedPort::address);
         let (config, log) = (directory.join(format!("{name}.toml")), directory.join(format!("{name}.log")));
-        let text = configuration(&name, address, admin, redis, local);
+        let (name, text) = (name.to_owned(), text(address, admin));
         std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
         let process = spawn(&name, program, &config, &log)?;
         Ok(Self { name, address, admin, process, _ports: ports, program: program.to_owned(), config, log })

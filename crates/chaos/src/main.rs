@@ -15,6 +15,7 @@ mod client;
 mod cluster;
 mod failure;
 mod fault;
+mod fleet;
 mod gateway;
 mod load;
 mod ownership;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum as _};
 
 use crate::fault::Fault;
+use crate::fleet::{Length, Trial};
 use crate::run::{Bench, Outcome, run};
 
 #[derive(Debug, Parser)]
@@ -50,6 +52,8 @@ enum Command {
     /// Runs faults and prints the table; fails when anything was lost, doubled or reordered in silence, when a gap was
     /// announced for nothing, or when a fault was not there.
     Run(RunArgs),
+    /// Storms, rolling restarts, limits and an idle fleet, in figures, each beside the bound that it must keep.
+    Fleet(FleetArgs),
     /// For this program's own use: becomes another program that ends with its parent.
     #[command(hide = true)]
     Leash {
@@ -94,10 +98,36 @@ struct RunArgs {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct FleetArgs {
+    /// The gateway to be tried.
+    #[arg(long, value_name = "FILE")]
+    gateway: PathBuf,
+    /// The history checker.
+    #[arg(long, value_name = "FILE")]
+    checker: PathBuf,
+    /// Where logs go.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Only these trials; all of this length without it.
+    #[arg(long = "trial", value_name = "NAME")]
+    trials: Vec<Trial>,
+    /// How much.
+    #[arg(long, default_value = "long")]
+    length: Length,
+    /// Where the seeds begin.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A check of this name, or of another one named, must fail: succeeds if it does.
+    #[arg(long, value_name = "CHECK")]
+    expect: Vec<String>,
+}
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => runs(args).await,
+        Command::Fleet(args) => trials(args).await,
         Command::Leash { parent, program } => {
             let Some((program, args)) = program.split_first() else { return ExitCode::from(64) };
             eprintln!("chaos: {}", process::leash(parent, program, args));
@@ -138,6 +168,29 @@ async fn runs(args: RunArgs) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let is_good = outcomes.iter().all(|outcome| outcome.is_good() || outcome.is_impossible);
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn trials(args: FleetArgs) -> ExitCode {
+    let FleetArgs { gateway, checker, directory, trials, length, seed, expect } = args;
+    let bench = Bench { gateway, checker, directory, longer: Duration::ZERO, scattered: false };
+    let reports = tokio::select! {
+        reports = fleet::run(&bench, &trials, length, seed) => reports,
+        // Dropping the run ends its processes.
+        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+    };
+    for report in &reports {
+        match report {
+            Ok(report) => println!("\n{}", report.table()),
+            Err(failure) => println!("\nFAILED: {failure}"),
+        }
+    }
+    if !expect.is_empty() {
+        let found = reports.iter().flatten().find_map(|report| report.shows(&expect));
+        found.inspect(|check| println!("CAUGHT as {check}"));
+        return if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let is_good = reports.iter().all(|report| report.as_ref().is_ok_and(|report| report.is_good()));
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

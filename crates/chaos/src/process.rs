@@ -64,6 +64,11 @@ impl Process {
         Ok(self.child.try_wait().map_err(Failure::io(self.name.clone()))?.is_some())
     }
 
+    /// The code it ended with, if it has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Result<Option<i32>, Failure> {
+        Ok(self.child.try_wait().map_err(Failure::io(self.name.clone()))?.and_then(|status| status.code()))
+    }
+
     /// Whether it is stopped, as the kernel sees it.
     pub(crate) fn is_stopped(&self) -> Result<bool, Failure> {
         let path = format!("/proc/{}/stat", self.pid());

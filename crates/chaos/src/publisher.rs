@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use wire::Families;
+use wire::{Families, TenantId};
 
 use crate::client::dial;
 use crate::load;
@@ -52,26 +52,35 @@ pub(crate) struct Press {
 }
 
 /// One message about to be sent.
-struct Draft {
-    value: String,
-    channel: String,
-    payload: Value,
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) value: String,
+    pub(crate) channel: String,
+    pub(crate) payload: Value,
 }
 
 impl Draft {
-    fn new(channel: String) -> Self {
+    pub(crate) fn new(channel: String) -> Self {
         let value = format!("v{}", VALUES.fetch_add(1, Ordering::Relaxed));
         let payload = json!({"v": value, "padding": "x".repeat(PADDING_BYTES)});
         Self { value, channel, payload }
     }
 
-    fn sent(&self, recorder: &Recorder, via: Option<&str>, retry: Retry) {
+    pub(crate) fn sent(&self, recorder: &Recorder, via: Option<&str>, retry: Retry) {
         let (value, channel) = (self.value.clone(), self.channel.clone());
         recorder.record(Event::Publish { value, channel, via: via.map(str::to_owned), retry });
     }
 
-    fn answered(&self, recorder: &Recorder, answer: Answer) {
+    pub(crate) fn answered(&self, recorder: &Recorder, answer: Answer) {
         recorder.record(Event::Answered { value: self.value.clone(), answer });
+    }
+
+    /// As a client sends it to a gateway.
+    pub(crate) fn frame(&self) -> String {
+        let Self { value, channel, payload } = self;
+        let frame = json!({"type": "publish", "channel": channel, "event": "note", "payload": payload,
+            "id": value, "correlation_id": value});
+        frame.to_string()
     }
 }
 
@@ -118,16 +127,13 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
 }
 
 async fn say(socket: &mut WebSocketStream<TcpStream>, draft: &Draft) -> Answer {
-    let Draft { value, channel, payload } = draft;
-    let frame = json!({"type": "publish", "channel": channel, "event": "note", "payload": payload,
-        "id": value, "correlation_id": value});
-    if let Err(error) = socket.send(Message::text(frame.to_string())).await {
+    if let Err(error) = socket.send(Message::text(draft.frame())).await {
         return Answer::Nothing(error.to_string());
     }
     let hear = async {
         while let Some(message) = socket.next().await {
             match message {
-                Ok(Message::Text(text)) if is_about(text.as_str(), value) => {
+                Ok(Message::Text(text)) if is_about(text.as_str(), &draft.value) => {
                     return Answer::Frame(text.as_str().to_owned());
                 }
                 Ok(Message::Close(frame)) => return Answer::Nothing(format!("closed: {frame:?}")),
@@ -173,11 +179,11 @@ pub(crate) async fn by_call(press: Arc<Press>, mut random: Random) {
 }
 
 /// Publishes one message for certain: tries new ones until one is acknowledged. False if none is in time.
-pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, scope: &str, deadline: Duration) -> bool {
+pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: String, deadline: Duration) -> bool {
     let mut caller = Caller::new(redis);
     let attempts = async {
         loop {
-            let mut draft = Draft::new(load::sentinel_channel(scope));
+            let mut draft = Draft::new(channel.clone());
             draft.payload["sentinel"] = Value::Bool(true);
             draft.sent(recorder, None, Retry::No);
             let answer = caller.publish(&draft, false).await;
@@ -193,19 +199,21 @@ pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, scope: &str
 }
 
 /// Calls the functions, as a backend in any language does.
-struct Caller {
+pub(crate) struct Caller {
     redis: SocketAddr,
     keyspace: Keyspace,
     families: Families,
+    tenant: TenantId,
     connection: Option<MultiplexedConnection>,
 }
 
 impl Caller {
-    fn new(redis: SocketAddr) -> Self {
-        Self { redis, keyspace: Keyspace::default(), families: Families::default(), connection: None }
+    pub(crate) fn new(redis: SocketAddr) -> Self {
+        let tenant = TenantId::parse("default").expect("it is a name");
+        Self { redis, keyspace: Keyspace::default(), families: Families::default(), tenant, connection: None }
     }
 
-    async fn publish(&mut self, draft: &Draft, has_id: bool) -> Answer {
+    pub(crate) async fn publish(&mut self, draft: &Draft, has_id: bool) -> Answer {
         match self.call(draft, has_id).await {
             Ok(position) => Answer::Reply(position),
             Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
@@ -223,23 +231,18 @@ impl Caller {
         if self.connection.is_none() {
             self.connection = Some(connect(self.redis, CALL_TIME_MAX).await?);
         }
-        let (scope, topic) = self.scope(&draft.channel);
+        let channel =
+            self.families.parse_channel(&self.tenant, &draft.channel).expect("channels of a run are channels");
+        let (scope, topic) = (&channel.scope, channel.topic());
         let message = json!({"type": "note", "payload": draft.payload}).to_string();
         let function = if has_id { Function::PUBLISH_ONCE } else { Function::PUBLISH };
         let mut command = redis::cmd(function.command());
-        command.arg(function.name).arg(function.keys).arg(self.keyspace.stream(&scope)).arg(self.keyspace.meta(&scope));
+        command.arg(function.name).arg(function.keys).arg(self.keyspace.stream(scope)).arg(self.keyspace.meta(scope));
         let connection = self.connection.as_mut().expect("set above");
         if !has_id {
             return command.arg(topic).arg(message).query_async(connection).await;
         }
-        command.arg(&self.keyspace.ids(&scope)).arg(topic).arg(message).arg(&draft.value);
+        command.arg(&self.keyspace.ids(scope)).arg(topic).arg(message).arg(&draft.value);
         command.query_async::<(String, u64)>(connection).await.map(|(position, _)| position)
-    }
-
-    fn scope<'c>(&self, channel: &'c str) -> (wire::Scope, &'c str) {
-        let text = load::SCOPES.into_iter().find(|scope| channel.starts_with(&format!("{scope}:")));
-        let text = text.expect("channels are made of scopes");
-        let scope = self.families.parse_scope(&format!("default/{text}")).expect("it is one of ours");
-        (scope, &channel[text.len() + 1..])
     }
 }

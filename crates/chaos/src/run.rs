@@ -241,7 +241,13 @@ impl Stage {
 
     async fn send_sentinels(&self, cluster: &Cluster) {
         for scope in load::SCOPES {
-            publisher::sentinel(&self.recorder, cluster.calls.address, scope, SENTINEL_TIME_MAX).await;
+            publisher::sentinel(
+                &self.recorder,
+                cluster.calls.address,
+                load::sentinel_channel(scope),
+                SENTINEL_TIME_MAX,
+            )
+            .await;
         }
         wait(SENTINEL_TIME_MAX, || self.crowd.sentinels.load(Ordering::Relaxed) >= self.subscriptions).await;
         sleep(SETTLE).await;
@@ -249,7 +255,7 @@ impl Stage {
 }
 
 /// Polls until it is so; false if it took too long.
-async fn wait(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
+pub(crate) async fn wait(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + at_most;
     while !is_so() {
         if Instant::now() > deadline {
@@ -261,7 +267,7 @@ async fn wait(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
 }
 
 /// Lets the checker judge the log, as a process of its own.
-fn judge(checker: &Path, log: &Path) -> Result<Verdict, Failure> {
+pub(crate) fn judge(checker: &Path, log: &Path) -> Result<Verdict, Failure> {
     let output = Command::new(checker).arg("--json").arg(log).output();
     let output = output.map_err(Failure::io(format!("starting {}", checker.display())))?;
     let verdict: Verdict = serde_json::from_slice(&output.stdout)

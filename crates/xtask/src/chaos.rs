@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   build release ─▶ `chaos run`      one row for each fault
+//!                 ─▶ `chaos fleet`    storms, rolling restarts, limits and an idle fleet, in figures
 //!   --mutants     ─▶ mutants          builds with planted bugs, each of which must be caught
 //!   simulation    ─▶ `cargo test`     the same questions under seeds and virtual time, for longer than in the tests
 //! ```
@@ -61,9 +62,17 @@ impl Programs {
     }
 
     fn run(&self) -> Step {
+        self.command("run")
+    }
+
+    fn fleet(&self) -> Step {
+        self.command("fleet")
+    }
+
+    fn command(&self, name: &str) -> Step {
         let directory = workspace::target().join("chaos");
         Step::new(&self.chaos)
-            .args(["run", "--gateway"])
+            .args([name, "--gateway"])
             .args([&self.gateway])
             .args(["--checker"])
             .args([&self.checker])
@@ -80,12 +89,19 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         return mutants::run(&Programs::build(false)?, &others);
     }
     let programs = Programs::build(true)?;
+    if let Some(("--fleet", others)) = args.split_first().map(|(first, others)| (first.as_str(), others)) {
+        return programs.fleet().args(others).run();
+    }
     let names_a_run = args.iter().any(|arg| arg.starts_with("--runs"));
     let runs = if names_a_run { &[][..] } else { &["--runs", RUNS][..] };
     let broken = programs.run().args(runs).args(args).run();
     // Who asks for one fault waits for that one.
-    let simulated = if args.iter().any(|arg| arg.starts_with("--fault")) { Ok(()) } else { simulate() };
-    broken.and(simulated)
+    if args.iter().any(|arg| arg.starts_with("--fault")) {
+        return broken;
+    }
+    let simulated = simulate();
+    let stood = programs.fleet().run();
+    broken.and(simulated).and(stood)
 }
 
 /// `cargo test` passes when nothing has the name that it is given: then nothing would have been simulated.
@@ -99,8 +115,11 @@ fn simulate() -> Result<(), Failure> {
         .run()
 }
 
-/// The lane of `cargo xtask test`: each of the chosen faults once, on the binaries of the other lanes.
+/// The lane of `cargo xtask test`: each of the chosen faults once and the short trials of the fleet, on the binaries of
+/// the other lanes.
 pub(crate) fn lane() -> Result<(), Failure> {
     let faults = SHORT.iter().flat_map(|fault| ["--fault", fault]);
-    Programs::build(false)?.run().args(faults).run()
+    let programs = Programs::build(false)?;
+    programs.run().args(faults).run()?;
+    programs.fleet().args(["--length", "short"]).run()
 }

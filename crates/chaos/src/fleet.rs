@@ -1,0 +1,133 @@
+//! What the fleet as a whole must stand: storms, rolling restarts, limits while instances die; and what it costs idle.
+//!
+//! ```text
+//!   clients (thousands, by the protocol) ◀──▶ three instances at their defaults ◀──▶ Redis
+//!        └── one log ──▶ history-checker         └── meters: Redis' counters and rows, memory ──┐
+//!        └── a trace of each: when it was cut, refused, live, caught up ────────────────────────┴─▶ Report
+//! ```
+//!
+//! Figures come from clients, Redis and the kernel. What a gateway says of itself is no evidence.
+
+mod audience;
+mod ghosts;
+mod idle;
+mod limits;
+mod meter;
+mod pending;
+mod report;
+mod rolling;
+mod stage;
+mod storm;
+mod subscriber;
+mod trace;
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::failure::Failure;
+use crate::run::Bench;
+use report::Report;
+
+/// One thing that the fleet must stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Trial {
+    /// One of three instances is killed, with a third of all clients.
+    Storm,
+    /// One is killed that holds all of them.
+    StormAll,
+    /// Every instance is restarted in turn, under load.
+    Rolling,
+    /// The same, and Redis is restarted in the middle of it.
+    RollingRedis,
+    /// Users at their limit lose an instance, again and again.
+    Limits,
+    /// Nothing happens.
+    Idle,
+}
+
+/// How much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Length {
+    /// Thousands of clients, one trial after the other.
+    Long,
+    /// Hundreds, all trials together, in less than a minute.
+    Short,
+}
+
+/// Runs these trials, all without any; every report, and whether a trial could not be made.
+pub(crate) async fn run(bench: &Bench, trials: &[Trial], length: Length, seed: u64) -> Vec<Result<Report, Failure>> {
+    let named = !trials.is_empty();
+    let of_length: &[Trial] = match length {
+        Length::Long => Trial::value_variants(),
+        Length::Short => &[Trial::Storm, Trial::RollingRedis, Trial::Limits, Trial::Idle],
+    };
+    let trials = if named { trials } else { of_length };
+    let each = trials.iter().map(|trial| trial.run(bench, length, seed));
+    match length {
+        Length::Short => futures_util::future::join_all(each).await,
+        Length::Long => {
+            let mut reports = Vec::new();
+            for one in each {
+                reports.push(one.await);
+            }
+            reports
+        }
+    }
+}
+
+impl Trial {
+    async fn run(self, bench: &Bench, length: Length, seed: u64) -> Result<Report, Failure> {
+        let is_long = length == Length::Long;
+        match self {
+            Self::Storm | Self::StormAll => {
+                storm::storm(bench, storm_size(is_long), self == Self::StormAll, seed).await
+            }
+            Self::Rolling | Self::RollingRedis => {
+                rolling::rolling(bench, rolling_size(is_long), self == Self::RollingRedis, seed).await
+            }
+            Self::Limits => {
+                let (users, kills) = if is_long { (60, 4) } else { (10, 1) };
+                limits::limits(bench, limits::Size { users, kills }, seed).await
+            }
+            Self::Idle => {
+                let (few, many, window) = if is_long { (100, 2_000, 60) } else { (30, 300, 5) };
+                idle::idle(bench, idle::Size { few, many, window: Duration::from_secs(window) }, seed).await
+            }
+        }
+    }
+}
+
+/// The short one has a rate that its few clients exceed.
+fn storm_size(is_long: bool) -> storm::Size {
+    let second = Duration::from_secs(1);
+    let mib = 1024 * 1024;
+    if is_long {
+        storm::Size {
+            clients: 10_000,
+            scopes: 20,
+            connects_per_second: None,
+            back: 5 * second,
+            slack_bytes: 8 * mib,
+            quiet: 12 * second,
+        }
+    } else {
+        storm::Size {
+            clients: 450,
+            scopes: 8,
+            connects_per_second: Some(40),
+            back: 10 * second,
+            slack_bytes: 2 * mib,
+            quiet: 4 * second,
+        }
+    }
+}
+
+fn rolling_size(is_long: bool) -> rolling::Size {
+    let second = Duration::from_secs(1);
+    if is_long {
+        rolling::Size { clients: 3_000, scopes: 20, publish_every: 60 * second, silence: 10 * second }
+    } else {
+        rolling::Size { clients: 450, scopes: 8, publish_every: 15 * second, silence: 10 * second }
+    }
+}

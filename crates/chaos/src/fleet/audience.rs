@@ -1,0 +1,92 @@
+//! What all clients of a trial share.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use history_checker::Position;
+use tokio::sync::watch;
+
+use super::trace::Acknowledged;
+use crate::publisher::Draft;
+use crate::recorder::Recorder;
+
+#[derive(Debug)]
+pub(crate) struct Audience {
+    pub(crate) recorder: Recorder,
+    /// Where the gateways are; a restarted one is where it was.
+    pub(crate) gateways: Vec<(String, SocketAddr)>,
+    /// Clients begin within so long, at random.
+    pub(crate) ramp: Duration,
+    /// From one publish of a client to its next; nobody publishes without it.
+    pub(crate) publish_every: Option<Duration>,
+    /// From then on clients publish nothing new.
+    pub(crate) is_calm: watch::Receiver<bool>,
+    /// Clients whose subscriptions all stand.
+    pub(crate) live: AtomicUsize,
+    /// How often a client that had all its subscriptions lost its connection.
+    pub(crate) cuts: AtomicUsize,
+    /// Subscriptions that have received their scope's sentinel.
+    pub(crate) sentinels: AtomicUsize,
+    /// Publishes without a final answer.
+    pub(crate) unanswered: AtomicUsize,
+    began: Instant,
+    acknowledged: Mutex<Acknowledged>,
+}
+
+impl Audience {
+    pub(crate) fn new(
+        recorder: Recorder,
+        gateways: Vec<(String, SocketAddr)>,
+        ramp: Duration,
+        publish_every: Option<Duration>,
+        is_calm: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            recorder,
+            gateways,
+            ramp,
+            publish_every,
+            is_calm,
+            live: AtomicUsize::new(0),
+            cuts: AtomicUsize::new(0),
+            sentinels: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+            began: Instant::now(),
+            acknowledged: Mutex::default(),
+        }
+    }
+
+    /// Microseconds since the trial began.
+    pub(crate) fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A message that says when it was first sent.
+    pub(crate) fn draft(&self, channel: String) -> Draft {
+        let mut draft = Draft::new(channel);
+        draft.payload["at_us"] = self.now_us().into();
+        draft
+    }
+
+    /// The publisher was told this position.
+    pub(crate) fn acknowledge(&self, draft: &Draft, position: Position) {
+        let at_us = self.now_us();
+        let scope = scope_of(&draft.channel).to_owned();
+        self.acknowledgements().entry(scope).or_default().push((at_us, position));
+    }
+
+    pub(crate) fn acknowledged(&self) -> Acknowledged {
+        self.acknowledgements().clone()
+    }
+
+    fn acknowledgements(&self) -> MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of a channel or pattern `family:id:topic`: `family:id`.
+pub(crate) fn scope_of(channel: &str) -> &str {
+    channel.match_indices(':').nth(1).map_or(channel, |(at, _)| &channel[..at])
+}

@@ -1,0 +1,76 @@
+//! What a fleet costs Redis when nothing is said.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::meter::Commands;
+use super::report::Report;
+use super::stage::{INSTANCES, Plan, Stage};
+use crate::failure::Failure;
+use crate::run::Bench;
+
+/// For rows to be written, subscriptions to be made and threads to give memory back.
+const SETTLE: Duration = Duration::from_secs(3);
+/// `redis.check_interval_ms`, in which each scope is compared once, so many of them in one call.
+const CHECK_INTERVAL_S: f64 = 30.0;
+const SCOPES_PER_CALL: f64 = 128.0;
+/// One, and what falls into one window and not into the other.
+const COMMANDS_PER_SCOPE: f64 = 1.5;
+/// Beats fall into a window or just outside: so many calls, and so many commands in all.
+const SLACK: (f64, f64) = (1.5, 4.0);
+
+/// How large it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) few: usize,
+    pub(crate) many: usize,
+    pub(crate) window: Duration,
+}
+
+pub(crate) async fn idle(bench: &Bench, size: Size, seed: u64) -> Result<Report, Failure> {
+    let mut report = Report::new("idle: what a fleet costs Redis while nothing is said".into());
+    let plan = Plan {
+        name: "idle".into(),
+        // Every client hears a scope of its own, as a user does.
+        scopes: size.many,
+        publish_every: None,
+        ramp: Duration::from_secs(1),
+        connects_per_second: None,
+        keeps: false,
+    };
+    let mut stage = Stage::open(bench, plan, seed).await?;
+    stage.enter_many(size.few, None);
+    let few = measure(&stage, size.few, size.window, &mut report).await?;
+    stage.enter_many(size.many, None);
+    let many = measure(&stage, size.many, size.window, &mut report).await?;
+    // What may grow: the comparison of each scope with Redis.
+    let scopes = (size.many - size.few) as f64 / CHECK_INTERVAL_S;
+    let mut bound = |what: &str, few: f64, many: f64, growth: f64| {
+        let bound = few + growth;
+        let what = format!("{what} per second and instance with {} connections", size.many);
+        let said = format!("at most {bound:.2}: as with {}, and the checks", size.few);
+        report.check("idle", few > 0.0 && many <= bound, what, format!("{many:.2}"), said);
+    };
+    bound("calls", few.0, many.0, scopes / SCOPES_PER_CALL + SLACK.0);
+    bound("commands", few.1, many.1, scopes * COMMANDS_PER_SCOPE + SLACK.1);
+    Ok(report)
+}
+
+/// Calls per second and instance, and commands in all.
+async fn measure(
+    stage: &Stage,
+    connections: usize,
+    window: Duration,
+    report: &mut Report,
+) -> Result<(f64, f64), Failure> {
+    stage.until_live(connections).await?;
+    sleep(SETTLE).await;
+    let before = Commands::read(&stage.redis).await?;
+    sleep(window).await;
+    let spent = Commands::read(&stage.redis).await?.since(before);
+    let each = |count: u64| count as f64 / window.as_secs_f64() / INSTANCES as f64;
+    let what = format!("calls, and commands in all, per second and instance: {connections} connections");
+    report.say(what, format!("{:.2}, {:.2}", each(spent.calls), each(spent.all)));
+    Ok((each(spent.calls), each(spent.all)))
+}

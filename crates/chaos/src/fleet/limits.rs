@@ -1,0 +1,271 @@
+//! Users at their limit lose an instance, again and again: their own ghosts keep them out for no longer than documented,
+//! and nobody gets one connection too many.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use history_checker::Event;
+use redis::aio::MultiplexedConnection;
+use tokio::time::{Instant, sleep};
+
+use super::ghosts;
+use super::meter::Life;
+use super::report::{Report, seconds};
+use super::stage::{INSTANCES, Plan, Seat, Stage};
+use super::subscriber::Person;
+use super::trace::Step;
+use crate::failure::Failure;
+use crate::redis_server::connect;
+use crate::run::Bench;
+
+/// `limits.connections_per_user`.
+const LIMIT: usize = 10;
+const TOO_MANY: u16 = 4005;
+const STEADY: Duration = Duration::from_secs(2);
+/// Who kept the session is back within this: one wait of the backoff, and the way.
+const KEPT_BACK: Duration = Duration::from_secs(5);
+/// Who did not: the ten seconds of the ghosts, two waits of the backoff, and the way.
+const LOST_BACK: Duration = Duration::from_secs(13);
+/// A connection too many is welcomed, and closed a moment later.
+const MOMENT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(50);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How large it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// Of whom half keep their session's name, and half forget it.
+    pub(crate) users: usize,
+    pub(crate) kills: usize,
+}
+
+pub(crate) async fn limits(bench: &Bench, size: Size, seed: u64) -> Result<Report, Failure> {
+    let title = format!("limits: users with {LIMIT} connections, which they may have, lose an instance");
+    let mut report = Report::new(title);
+    let plan = Plan {
+        name: "limits".into(),
+        scopes: 5,
+        publish_every: None,
+        ramp: Duration::from_secs(1),
+        connects_per_second: None,
+        keeps: false,
+    };
+    let mut stage = Stage::open(bench, plan, seed).await?;
+    let entitled = size.users * LIMIT;
+    for number in 0..entitled {
+        let person = person(&stage, number, number % size.users, size.users);
+        stage.enter(person);
+    }
+    stage.until_live(entitled).await?;
+    until_counted(&stage, entitled as u64).await?;
+    // One more for each user keeps trying, and is to be refused for as long as there are ten others.
+    for user in 0..size.users {
+        let person = person(&stage, entitled + user, user, size.users);
+        stage.enter(person);
+    }
+    stage.begin_flow();
+    sleep(STEADY).await;
+    let mut rounds = Vec::new();
+    for round in 0..size.kills {
+        rounds.push(kill(&mut stage, round % INSTANCES, size.users, &mut report).await?);
+    }
+    tell(&stage, size, &rounds, &mut report);
+    // Who is one too many gives up; the others stay to the end.
+    let extra: Vec<String> = (0..size.users).filter_map(|user| surplus(&stage, user)).collect();
+    stage.dismiss(|seat| extra.contains(&seat.person.name));
+    stage.conclude(&mut report).await?;
+    Ok(report)
+}
+
+fn user(number: usize) -> String {
+    format!("user-{number}")
+}
+
+fn keeps_session(user: usize, users: usize) -> bool {
+    user < users.div_ceil(2)
+}
+
+fn person(stage: &Stage, number: usize, of: usize, users: usize) -> Person {
+    Person {
+        name: format!("client-{number}"),
+        user: user(of),
+        patterns: stage.plan.patterns(number),
+        keeps_session: keeps_session(of, users),
+        first: Some(number % INSTANCES),
+    }
+}
+
+/// What one kill came to.
+struct Round {
+    killed_us: u64,
+    until_us: u64,
+    /// The most that Redis counted for one user.
+    counted_max: u64,
+}
+
+async fn kill(stage: &mut Stage, index: usize, users: usize, report: &mut Report) -> Result<Round, Failure> {
+    let name = stage.gateways[index].name.clone();
+    let life =
+        Life::of(&stage.redis, &name).await?.ok_or_else(|| Failure::Unproven(format!("{name} is not listed")))?;
+    let rows = life.rows(&stage.redis).await?;
+    stage.audience.recorder.record(Event::FaultBegan);
+    let (killed, killed_us) = (Instant::now(), stage.audience.now_us());
+    let signal = stage.gateways[index].process.kill()?;
+    let proof = format!("{name} died of signal {signal} with {rows} connections");
+    stage.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
+    if signal != 9 || rows == 0 {
+        return Err(Failure::Unproven(proof));
+    }
+    let (is_over, counted_max) = (AtomicBool::new(false), AtomicU64::new(0));
+    let outcome = async {
+        let gone = ghosts::watch(&stage.redis, &life, killed).await;
+        while killed.elapsed() < LOST_BACK && !all_have_ten(stage, users) {
+            sleep(POLL).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        gone
+    };
+    let counting = async {
+        while !is_over.load(Ordering::Relaxed) {
+            if let Ok(most) = count(stage, users).await {
+                counted_max.fetch_max(most, Ordering::Relaxed);
+            }
+            sleep(POLL).await;
+        }
+    };
+    let (gone, ()) = tokio::join!(outcome, counting);
+    ghosts::tell(gone, report);
+    stage.gateways[index].restart()?;
+    stage.gateways[index].await_connected().await?;
+    Ok(Round { killed_us, until_us: stage.audience.now_us(), counted_max: counted_max.into_inner() })
+}
+
+/// Redis lists so many connections in all.
+async fn until_counted(stage: &Stage, expected: u64) -> Result<(), Failure> {
+    let listed = async || -> Result<u64, Failure> {
+        let mut sum = 0;
+        for life in Life::all(&stage.redis).await? {
+            sum += life.rows(&stage.redis).await?;
+        }
+        Ok(sum)
+    };
+    crate::cluster::until("Redis lists every connection", async || listed().await.is_ok_and(|sum| sum == expected))
+        .await
+}
+
+/// The most that Redis counts for one user, over all instances at one moment.
+async fn count(stage: &Stage, users: usize) -> Result<u64, Failure> {
+    let lives = Life::all(&stage.redis).await?;
+    let fields: Vec<String> = (0..users).map(|number| format!("#default/{}", user(number))).collect();
+    let mut pipe = redis::pipe();
+    pipe.atomic();
+    for life in &lives {
+        pipe.cmd("HMGET").arg(life.users()).arg(&fields);
+    }
+    let ask = async || -> redis::RedisResult<Vec<Vec<Option<u64>>>> {
+        let mut connection: MultiplexedConnection = connect(stage.redis.address, ANSWER_TIME_MAX).await?;
+        pipe.query_async(&mut connection).await
+    };
+    let counts = ask().await.map_err(Failure::redis("counting connections"))?;
+    let of = |user: usize| counts.iter().filter_map(|life| life.get(user).copied().flatten()).sum::<u64>();
+    Ok((0..users).map(of).max().unwrap_or(0))
+}
+
+fn is_live(seat: &Seat) -> bool {
+    let last = |step: &Step| !matches!(step, Step::Has(..));
+    let moments = seat.trace.moments();
+    moments.iter().map(|moment| moment.step).rfind(last) == Some(Step::Live)
+}
+
+fn all_have_ten(stage: &Stage, users: usize) -> bool {
+    let mut live: BTreeMap<&str, usize> = BTreeMap::new();
+    for seat in stage.seats.iter().filter(|seat| is_live(seat)) {
+        *live.entry(&seat.person.user).or_default() += 1;
+    }
+    (0..users).all(|number| live.get(user(number).as_str()).is_some_and(|count| *count >= LIMIT))
+}
+
+/// The client of this user that has no place now.
+fn surplus(stage: &Stage, number: usize) -> Option<String> {
+    let name = user(number);
+    let theirs = || stage.seats.iter().filter(|seat| seat.person.user == name);
+    let out = theirs().find(|seat| !is_live(seat)).or_else(|| theirs().next_back());
+    out.map(|seat| seat.person.name.clone())
+}
+
+fn tell(stage: &Stage, size: Size, rounds: &[Round], report: &mut Report) {
+    let kept = |seat: &&Seat| seat.person.keeps_session;
+    for (keeps, who, bound) in [(true, "named their session", KEPT_BACK), (false, "forgot it", LOST_BACK)] {
+        let longest = rounds.iter().map(|round| until_ten(stage, size.users, keeps, round)).max().unwrap_or(u64::MAX);
+        let measured = if longest == u64::MAX { "never".into() } else { seconds(longest) };
+        report.check(
+            if keeps { "ghost-refusal" } else { "back" },
+            u128::from(longest) <= bound.as_micros(),
+            format!("until users who {who} had their ten again, longest"),
+            measured,
+            format!("within {} s", bound.as_secs()),
+        );
+    }
+    let first = rounds.first().map_or(0, |round| round.killed_us);
+    let entitled = stage.seats.iter().take(size.users * LIMIT);
+    let refused = entitled.filter(kept).map(|seat| refusals(seat, first)).sum::<usize>();
+    let what = "refusals (4005) of those among ten who named their session";
+    report.check("ghost-refusal", refused == 0, what, refused.to_string(), "0");
+    let others: usize = stage.seats.iter().skip(size.users * LIMIT).map(|seat| refusals(seat, 0)).sum();
+    report.check("eleventh", others > 0, "refusals of an eleventh connection", others.to_string(), "some");
+    let most = rounds.iter().map(|round| round.counted_max).max().unwrap_or(0);
+    let bound = format!("at most {LIMIT}");
+    report.check(
+        "limit",
+        most <= LIMIT as u64 && most > 0,
+        "most that Redis counted for a user",
+        most.to_string(),
+        bound,
+    );
+    let over = (0..size.users).map(|number| over_limit(stage, number)).max().unwrap_or(0);
+    report.check(
+        "limit",
+        u128::from(over) <= MOMENT.as_micros(),
+        "longest that a user had more than ten open",
+        seconds(over),
+        format!("within {} s", MOMENT.as_secs()),
+    );
+}
+
+fn refusals(seat: &Seat, from_us: u64) -> usize {
+    let is_refusal = |step: Step| matches!(step, Step::Ended(TOO_MANY, _));
+    seat.trace.moments().iter().filter(|moment| moment.at_us > from_us && is_refusal(moment.step)).count()
+}
+
+/// From a kill until each of these users had ten connections that were not closed again before the round's end.
+fn until_ten(stage: &Stage, users: usize, keeps: bool, round: &Round) -> u64 {
+    let of = |number: usize| {
+        let name = user(number);
+        let stays = stage.seats.iter().filter(|seat| seat.person.user == name).flat_map(|seat| seat.trace.stays());
+        let mut since: Vec<u64> =
+            stays.filter(|stay| stay.0 <= round.until_us && stay.1 > round.until_us).map(|stay| stay.0).collect();
+        since.sort_unstable();
+        since.get(LIMIT - 1).map_or(u64::MAX, |at| at.saturating_sub(round.killed_us))
+    };
+    (0..users).filter(|number| keeps_session(*number, users) == keeps).map(of).max().unwrap_or(0)
+}
+
+/// The longest that more than ten connections of a user were open together, as clients saw it.
+fn over_limit(stage: &Stage, number: usize) -> u64 {
+    let name = user(number);
+    let stays = stage.seats.iter().filter(|seat| seat.person.user == name).flat_map(|seat| seat.trace.stays());
+    let mut edges: Vec<(u64, i64)> = stays.flat_map(|(from, to)| [(from, 1), (to, -1)]).collect();
+    edges.sort_unstable();
+    let (mut open, mut since, mut longest) = (0, 0, 0);
+    for (at, change) in edges {
+        let was_over = open > LIMIT as i64;
+        open += change;
+        match (was_over, open > LIMIT as i64) {
+            (false, true) => since = at,
+            (true, false) => longest = longest.max(at - since),
+            _ => {}
+        }
+    }
+    longest
+}

@@ -1,0 +1,115 @@
+//! What the trials measured, in words, each beside the bound that it must keep.
+
+use std::fmt::Write as _;
+
+/// One figure.
+#[derive(Debug)]
+struct Row {
+    what: String,
+    measured: String,
+    /// What it must keep, if it must keep anything.
+    check: Option<Check>,
+}
+
+#[derive(Debug)]
+struct Check {
+    name: &'static str,
+    bound: String,
+    holds: bool,
+}
+
+/// The figures of one trial.
+#[derive(Debug)]
+pub(crate) struct Report {
+    trial: String,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn new(trial: String) -> Self {
+        Self { trial, rows: Vec::new() }
+    }
+
+    /// A figure that is told and bound by nothing.
+    pub(crate) fn say(&mut self, what: impl Into<String>, measured: impl Into<String>) {
+        self.rows.push(Row { what: what.into(), measured: measured.into(), check: None });
+    }
+
+    /// A figure that must keep its bound, or the trial has failed.
+    pub(crate) fn check(
+        &mut self,
+        name: &'static str,
+        holds: bool,
+        what: impl Into<String>,
+        measured: impl Into<String>,
+        bound: impl Into<String>,
+    ) {
+        let check = Check { name, bound: bound.into(), holds };
+        self.rows.push(Row { what: what.into(), measured: measured.into(), check: Some(check) });
+    }
+
+    /// Whether every bound was kept; a trial without bounds shows nothing.
+    pub(crate) fn is_good(&self) -> bool {
+        let mut checks = self.rows.iter().filter_map(|row| row.check.as_ref()).peekable();
+        checks.peek().is_some() && checks.all(|check| check.holds)
+    }
+
+    /// The first check of these names that found something.
+    pub(crate) fn shows(&self, names: &[String]) -> Option<&'static str> {
+        let failed = self.rows.iter().filter_map(|row| row.check.as_ref()).filter(|check| !check.holds);
+        failed.map(|check| check.name).find(|name| names.iter().any(|wanted| wanted == name))
+    }
+
+    /// As a table.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!("{}\n", self.trial);
+        for Row { what, measured, check } in &self.rows {
+            let _ = write!(text, "  {what:<68} {measured:>16}");
+            if let Some(Check { name, bound, holds }) = check {
+                let word = if *holds { "ok" } else { "FAILED" };
+                let _ = write!(text, "   {bound:<28} {word} ({name})");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Seconds, to the hundredth, of microseconds.
+pub(crate) fn seconds(us: u64) -> String {
+    format!("{:.2} s", us as f64 / 1e6)
+}
+
+/// The value below which this share of them lies.
+pub(crate) fn share(values: &mut [u64], share: f64) -> u64 {
+    values.sort_unstable();
+    let last = values.len().saturating_sub(1);
+    values.get((last as f64 * share).ceil() as usize).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_broken_bound_fails_the_trial_and_is_named() {
+        let mut report = Report::new("storm".into());
+        report.say("clients", "300");
+        assert!(!report.is_good(), "nothing was checked");
+        report.check("ghosts", true, "rows gone", "8.10 s", "within 10 s");
+        assert!(report.is_good());
+        report.check("back", false, "all back", "9.00 s", "within 5 s");
+        assert!(!report.is_good());
+        assert_eq!(report.shows(&["ghosts".into(), "back".into()]), Some("back"));
+        assert_eq!(report.shows(&["ghosts".into()]), None);
+        assert!(report.table().contains("FAILED (back)"), "{}", report.table());
+    }
+
+    #[test]
+    fn a_share_of_few_values_is_one_of_them() {
+        assert_eq!(share(&mut [], 0.99), 0);
+        assert_eq!(share(&mut [7], 0.5), 7);
+        assert_eq!(share(&mut [3, 1, 2], 0.5), 2);
+        assert_eq!(share(&mut [3, 1, 2], 0.99), 3);
+    }
+}

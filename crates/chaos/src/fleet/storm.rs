@@ -1,0 +1,214 @@
+//! An instance is killed, and everybody who was there comes back to the others at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use history_checker::Event;
+use tokio::time::{Instant, sleep};
+
+use super::ghosts;
+use super::meter::{Commands, Life, resident};
+use super::report::{Report, seconds, share};
+use super::stage::{INSTANCES, Plan, Stage};
+use super::trace::{Absence, Step};
+use crate::failure::Failure;
+use crate::run::Bench;
+
+const STEADY: Duration = Duration::from_secs(3);
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// Welcomes are seen by clients a little later than they are given, and closer together.
+const SEEN_LATER: Duration = Duration::from_millis(400);
+
+/// How large it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) clients: usize,
+    pub(crate) scopes: usize,
+    /// The rate that the instances are given; their default without it.
+    pub(crate) connects_per_second: Option<u32>,
+    /// All are back within this.
+    pub(crate) back: Duration,
+    /// What the allocator may keep when they have left: mimalloc gives a page of 64 KiB back when all that was in it is
+    /// gone, and tables that have grown stay as large as they were.
+    pub(crate) slack_bytes: u64,
+    /// After the clients that came have left again.
+    pub(crate) quiet: Duration,
+}
+
+/// What an instance takes in per second by default.
+const CONNECTS_PER_SECOND: u32 = 3_000;
+/// A scope of an instance is read for so many waves of joiners at most.
+const READS_PER_SCOPE_MAX: u64 = 40;
+
+/// The first instance holds a third of all clients, or `all` of them.
+pub(crate) async fn storm(bench: &Bench, size: Size, all: bool, seed: u64) -> Result<Report, Failure> {
+    let name = if all { "storm-all" } else { "storm" };
+    let mut report = Report::new(format!("{name}: an instance is killed, its clients come back to the others at once"));
+    let rate = size.connects_per_second.unwrap_or(CONNECTS_PER_SECOND);
+    let ramp = Duration::from_secs_f64(size.clients as f64 / f64::from(rate)) + Duration::from_secs(1);
+    let plan = Plan {
+        name: name.into(),
+        scopes: size.scopes,
+        publish_every: None,
+        ramp,
+        connects_per_second: size.connects_per_second,
+        keeps: false,
+    };
+    let mut stage = Stage::open(bench, plan, seed).await?;
+    stage.enter_many(size.clients, all.then_some(0));
+    stage.until_live(size.clients).await?;
+    stage.begin_flow();
+    sleep(STEADY).await;
+    let memory_before = survivors(&stage)?;
+    let redis_before = Commands::read(&stage.redis).await?;
+    let killed = kill(&mut stage).await?;
+    let back = async {
+        stage.until_back(killed.clients, size.clients).await?;
+        Commands::read(&stage.redis).await
+    };
+    let (gone, redis) = tokio::join!(ghosts::watch(&stage.redis, &killed.life, killed.at), back);
+    let redis = redis?.since(redis_before);
+    let memory_height = survivors(&stage)?;
+    sleep(AFTERMATH).await;
+    ghosts::tell(gone, &mut report);
+    stage.conclude(&mut report).await?;
+    let absences = stage.absences(killed.at_us);
+    let victims = absences.len();
+    tell_return(&absences, killed.at_us, size.back, &mut report);
+    tell_admission(&stage, killed.at_us, rate, &mut report);
+    tell_redis(redis, victims as u64, size.scopes as u64 + 1, &mut report);
+    // Those who came leave again: what is left is what was there before.
+    stage.dismiss(|seat| !seat.trace.absences(killed.at_us, &[], &BTreeMap::new()).is_empty());
+    sleep(size.quiet).await;
+    tell_memory(&memory_before, &memory_height, &survivors(&stage)?, size.slack_bytes, &mut report);
+    Ok(report)
+}
+
+struct Killed {
+    life: Life,
+    /// How many it held.
+    clients: usize,
+    at: Instant,
+    at_us: u64,
+}
+
+async fn kill(stage: &mut Stage) -> Result<Killed, Failure> {
+    let name = stage.gateways[0].name.clone();
+    let life =
+        Life::of(&stage.redis, &name).await?.ok_or_else(|| Failure::Unproven(format!("{name} is not listed")))?;
+    let clients = stage.held_by(0);
+    let rows = life.rows(&stage.redis).await?;
+    stage.audience.recorder.record(Event::FaultBegan);
+    let (at, at_us) = (Instant::now(), stage.audience.now_us());
+    let signal = stage.gateways[0].process.kill()?;
+    let proof = format!("{name} died of signal {signal} with {rows} connections");
+    stage.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
+    if signal == 9 && clients > 0 && rows == clients as u64 {
+        Ok(Killed { life, clients, at, at_us })
+    } else {
+        Err(Failure::Unproven(proof))
+    }
+}
+
+fn survivors(stage: &Stage) -> Result<Vec<u64>, Failure> {
+    stage.gateways[1..INSTANCES].iter().map(|gateway| resident(gateway.process.pid())).collect()
+}
+
+fn tell_return(absences: &[Absence], killed_us: u64, back: Duration, report: &mut Report) {
+    let since = |of: fn(&Absence) -> u64| -> Vec<u64> {
+        absences.iter().map(|absence| of(absence).saturating_sub(killed_us)).collect()
+    };
+    report.say("clients that were cut and came back", absences.len().to_string());
+    let mut seen = since(|absence| absence.ended_us);
+    report.say("until half / all of them saw their socket closed", {
+        format!("{} / {}", seconds(share(&mut seen, 0.5)), seconds(share(&mut seen, 1.0)))
+    });
+    let mut live = since(|absence| absence.live_us);
+    report.say("until 99 % / all had their subscriptions again", {
+        format!("{} / {}", seconds(share(&mut live, 0.99)), seconds(share(&mut live, 1.0)))
+    });
+    let mut caught_up = since(|absence| absence.caught_up_us);
+    report.say("until 99 % were back and had everything", seconds(share(&mut caught_up, 0.99)));
+    let last = share(&mut caught_up, 1.0);
+    let holds = !absences.is_empty() && u128::from(last) <= back.as_micros();
+    let bound = format!("within {} s", back.as_secs());
+    report.check("back", holds, "until all were back and had everything", seconds(last), bound);
+}
+
+/// Clients count what they were told: no instance took in more than its rate, and who was refused was told when to come.
+fn tell_admission(stage: &Stage, from_us: u64, rate: u32, report: &mut Report) {
+    let (mut welcomes, mut refused, mut untold) = (vec![Vec::new(); INSTANCES], 0_u64, 0_u64);
+    for seat in &stage.seats {
+        for moment in seat.trace.moments().iter().filter(|moment| moment.at_us > from_us) {
+            match moment.step {
+                Step::Welcomed(instance) => welcomes[instance].push(moment.at_us),
+                Step::Ended(1013, told) => (refused, untold) = (refused + 1, untold + u64::from(!told)),
+                Step::NoDoor | Step::Live | Step::Has(..) | Step::Ended(..) => {}
+            }
+        }
+    }
+    report.say("refused at the door (1013), and tried again when told", refused.to_string());
+    report.check("told-when", untold == 0, "of those, not told when to come back", untold.to_string(), "0");
+    let burst = f64::from(rate);
+    let most = welcomes.iter_mut().map(|times| excess(times, burst)).max().unwrap_or(0);
+    let bound = (burst * (1.0 + SEEN_LATER.as_secs_f64())) as u64;
+    report.check(
+        "admission",
+        most <= bound,
+        format!("most clients an instance let in above {rate} per second"),
+        most.to_string(),
+        format!("at most {bound}"),
+    );
+}
+
+/// The most by which arrivals ran ahead of `rate` per second, over any span.
+fn excess(times: &mut [u64], rate: f64) -> u64 {
+    times.sort_unstable();
+    let (mut level, mut last, mut most) = (0.0_f64, 0, 0.0_f64);
+    for &at in times.iter() {
+        level = (level - rate * (at - last) as f64 / 1e6).max(0.0) + 1.0;
+        (last, most) = (at, most.max(level));
+    }
+    most as u64
+}
+
+fn tell_redis(redis: Commands, victims: u64, scopes: u64, report: &mut Report) {
+    let each = |count: u64| format!("{:.2}", count as f64 / victims.max(1) as f64);
+    report.say("calls to Redis for each client that came back", each(redis.calls));
+    report.say("commands of Redis for each of them, those within functions counted", each(redis.all));
+    let bound = scopes * (INSTANCES as u64 - 1) * READS_PER_SCOPE_MAX;
+    let what = format!("reads of history, for {scopes} scopes on {} instances", INSTANCES - 1);
+    report.check(
+        "reads",
+        redis.history_reads <= bound,
+        what,
+        redis.history_reads.to_string(),
+        format!("at most {bound}"),
+    );
+}
+
+fn tell_memory(before: &[u64], height: &[u64], after: &[u64], slack: u64, report: &mut Report) {
+    for (index, ((before, height), after)) in before.iter().zip(height).zip(after).enumerate() {
+        let mib = |bytes: &u64| *bytes as f64 / 1_048_576.0;
+        let measured = format!("{:.1} / {:.1} / {:.1} MiB", mib(before), mib(height), mib(after));
+        let bound = format!("first + {} MiB", slack / 1_048_576);
+        let what = format!("memory of gw-{}: before / with its guests / when they had left", index + 2);
+        report.check("memory", *after <= before + slack, what, measured, bound);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_ahead_of_a_rate_is_counted() {
+        // A hundred at once, then a hundred per second.
+        let mut times: Vec<u64> = vec![1_000_000; 100];
+        times.extend((1..=100).map(|n| 1_000_000 + n * 10_000));
+        assert_eq!(excess(&mut times, 100.0), 100);
+        // Three hundred within half a second.
+        let mut times: Vec<u64> = (0..300).map(|n| n * 500_000 / 300).collect();
+        assert!((249..=251).contains(&excess(&mut times, 100.0)));
+    }
+}

@@ -1,0 +1,169 @@
+//! What one client went through, and what can be concluded from it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use history_checker::Position;
+
+/// Something that happened to a client, in microseconds since the trial began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) at_us: u64,
+    pub(crate) step: Step,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// No instance took the connection.
+    NoDoor,
+    /// This instance said `welcome`.
+    Welcomed(usize),
+    /// All its subscriptions stand.
+    Live,
+    /// It has everything of its n-th subscription up to here.
+    Has(usize, Position),
+    /// The connection ended: the close code, 1006 without one, and whether it was told when to come back.
+    Ended(u16, bool),
+}
+
+/// What came of one interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Absence {
+    pub(crate) ended_us: u64,
+    pub(crate) code: u16,
+    pub(crate) told: bool,
+    /// All subscriptions stood again.
+    pub(crate) live_us: u64,
+    /// It had everything that had been acknowledged by then.
+    pub(crate) caught_up_us: u64,
+}
+
+/// Shared by the client, who writes it, and the trial.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trace(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    moments: Vec<Moment>,
+    latest_us: u64,
+}
+
+/// When which position of which channel's scope was known to be acknowledged.
+pub(crate) type Acknowledged = BTreeMap<String, Vec<(u64, Position)>>;
+
+impl Trace {
+    pub(crate) fn note(&self, at_us: u64, step: Step) {
+        self.inner().moments.push(Moment { at_us, step });
+    }
+
+    /// A message came so long after it was first sent.
+    pub(crate) fn note_lateness(&self, us: u64) {
+        let mut inner = self.inner();
+        inner.latest_us = inner.latest_us.max(us);
+    }
+
+    /// The longest that a message took from its first sending.
+    pub(crate) fn latest_us(&self) -> u64 {
+        self.inner().latest_us
+    }
+
+    pub(crate) fn moments(&self) -> Vec<Moment> {
+        self.inner().moments.clone()
+    }
+
+    /// Where it is connected.
+    pub(crate) fn instance(&self) -> Option<usize> {
+        let mut instance = None;
+        for moment in &self.inner().moments {
+            match moment.step {
+                Step::Welcomed(there) => instance = Some(there),
+                Step::Ended(..) => instance = None,
+                Step::NoDoor | Step::Live | Step::Has(..) => {}
+            }
+        }
+        instance
+    }
+
+    /// Its interruptions since `from_us`: from the end of a connection on which it was live until it was live again and
+    /// had caught up. `names` are those of its subscriptions' scopes, in their order. One that has not ended is left out.
+    pub(crate) fn absences(&self, from_us: u64, names: &[String], acknowledged: &Acknowledged) -> Vec<Absence> {
+        let moments = self.moments();
+        let (mut found, mut is_live, mut ended) = (Vec::new(), false, None);
+        for Moment { at_us, step } in &moments {
+            match *step {
+                Step::Live => {
+                    is_live = true;
+                    if let Some((ended_us, code, told)) = ended.take() {
+                        let caught_up_us = caught_up(&moments, *at_us, names, acknowledged);
+                        found.push(Absence { ended_us, code, told, live_us: *at_us, caught_up_us });
+                    }
+                }
+                Step::Ended(code, told) if is_live => {
+                    is_live = false;
+                    ended = (*at_us >= from_us).then_some((*at_us, code, told));
+                }
+                Step::NoDoor | Step::Welcomed(_) | Step::Has(..) | Step::Ended(..) => {}
+            }
+        }
+        found
+    }
+
+    /// From `welcome` to the end of each connection; one that has not ended ends with the trial.
+    pub(crate) fn stays(&self) -> Vec<(u64, u64)> {
+        let (mut stays, mut since) = (Vec::new(), None);
+        for Moment { at_us, step } in self.moments() {
+            match step {
+                Step::Welcomed(_) => since = Some(at_us),
+                Step::Ended(..) => stays.extend(since.take().map(|from| (from, at_us))),
+                Step::NoDoor | Step::Live | Step::Has(..) => {}
+            }
+        }
+        stays.extend(since.map(|from| (from, u64::MAX)));
+        stays
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When it had everything that had been acknowledged before it was live; never is `u64::MAX`.
+fn caught_up(moments: &[Moment], live_us: u64, names: &[String], acknowledged: &Acknowledged) -> u64 {
+    let one = |(index, name): (usize, &String)| {
+        let known = acknowledged.get(name).map_or(&[][..], Vec::as_slice);
+        let Some(target) = known.iter().filter(|(at_us, _)| *at_us <= live_us).map(|(_, at)| *at).max() else {
+            return live_us;
+        };
+        let has = |moment: &&Moment| matches!(moment.step, Step::Has(of, at) if of == index && at >= target);
+        moments.iter().find(has).map_or(u64::MAX, |moment| moment.at_us.max(live_us))
+    };
+    names.iter().enumerate().map(one).max().unwrap_or(live_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absence_ends_when_everything_acknowledged_by_then_has_come() {
+        let at = |offset| Position { generation: 1, offset };
+        let trace = Trace::default();
+        trace.note(5, Step::Live);
+        trace.note(6, Step::Has(0, at(1)));
+        trace.note(10, Step::Ended(1006, false));
+        trace.note(11, Step::Ended(1013, true));
+        trace.note(20, Step::Welcomed(1));
+        trace.note(22, Step::Live);
+        trace.note(30, Step::Has(0, at(3)));
+        trace.note(40, Step::Ended(1012, true));
+        let names = [String::from("a")];
+        // The last was acknowledged when it was live already: it is not owed by the return.
+        let acknowledged = Acknowledged::from([("a".into(), vec![(1, at(1)), (15, at(3)), (25, at(4))])]);
+        let expected = Absence { ended_us: 10, code: 1006, told: false, live_us: 22, caught_up_us: 30 };
+        assert_eq!(trace.absences(0, &names, &acknowledged), [expected]);
+        assert_eq!(trace.absences(11, &names, &acknowledged), []);
+        assert_eq!(trace.stays(), [(20, 40)]);
+        let more = Acknowledged::from([("a".into(), vec![(1, at(9))])]);
+        assert_eq!(trace.absences(0, &names, &more)[0].caught_up_us, u64::MAX, "it never had it");
+    }
+}
