@@ -40,7 +40,7 @@ fn ask(command: &str, redis: &RedisServer, args: &[&str]) -> (Vec<String>, i32) 
 }
 
 /// Waits until the directory lists so many connections of a user.
-async fn listed(redis: &RedisServer, user: &str, count: usize) -> Vec<String> {
+pub(crate) async fn listed(redis: &RedisServer, user: &str, count: usize) -> Vec<String> {
     listed_as(redis, user, |lines| lines.len() == count).await
 }
 

@@ -14,6 +14,7 @@ mod fenced;
 mod flood;
 #[cfg(target_os = "linux")]
 mod frozen;
+mod half_open;
 mod isolation;
 mod limits;
 mod outage;

@@ -1,0 +1,99 @@
+//! A client that is gone without a word, as when its phone loses the network: no byte, no FIN, no RST.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::sync::watch;
+
+use crate::client::{Client, DEADLINE};
+use crate::fleet::Fleet;
+use crate::limits::listed;
+use redis_fixture::RedisServer;
+
+const INTERVAL_MS: u64 = 2_000;
+const PONG_MS: u64 = 1_000;
+
+/// Between clients and a gateway. Once it swallows, both sides keep their sockets, and what they say is read and lost.
+struct Hole {
+    address: std::net::SocketAddr,
+    swallows: watch::Sender<bool>,
+    swallowed: Arc<Notify>,
+}
+
+impl Hole {
+    async fn start(gateway: std::net::SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, swallowed) = (listener.local_addr().unwrap(), Arc::new(Notify::new()));
+        let (swallows, is_swallowing) = watch::channel(false);
+        let lost = Arc::clone(&swallowed);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (client_in, client_out) = client.into_split();
+                let (gateway_in, gateway_out) = TcpStream::connect(gateway).await.unwrap().into_split();
+                tokio::spawn(pass(client_in, gateway_out, is_swallowing.clone(), Arc::clone(&lost)));
+                tokio::spawn(pass(gateway_in, client_out, is_swallowing.clone(), Arc::clone(&lost)));
+            }
+        });
+        Self { address, swallows, swallowed }
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallows: watch::Receiver<bool>, lost: Arc<Notify>) {
+    let mut chunk = [0; 4096];
+    loop {
+        let n = from.read(&mut chunk).await.unwrap_or(0);
+        if *swallows.borrow() {
+            lost.notify_one();
+            if n == 0 {
+                // The other side is not told of the end either.
+                std::future::pending::<()>().await;
+            }
+        } else if n == 0 || to.write_all(&chunk[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn connect(fleet: &Fleet, address: std::net::SocketAddr, user: &str) -> Client {
+    let token = fleet.token("acme", user, &["collection:*"]);
+    let mut client = Client::connect(address, "/ws", Some(&token)).await;
+    client.expect("welcome").await;
+    client.subscribe("collection:42:ops", None).await;
+    client
+}
+
+#[tokio::test]
+async fn who_is_gone_without_a_word_is_found_by_ping_and_its_row_goes() {
+    let redis = RedisServer::start(&[]);
+    let limits = format!("[limits]\nping_interval_ms = {INTERVAL_MS}\npong_timeout_ms = {PONG_MS}\n");
+    let fleet = Fleet::start(1, Some(&redis.url()), &limits);
+    let gateway = fleet.gateway(0).listen_addr();
+    let hole = Hole::start(gateway).await;
+    let mut gone = connect(&fleet, hole.address, "gone").await;
+    let mut there = connect(&fleet, gateway, "there").await;
+    for user in ["gone", "there"] {
+        listed(&redis, user, 1).await;
+    }
+    // It reads, and so answers pings; it says nothing of its own.
+    let reading = tokio::spawn(async move {
+        loop {
+            there.next().await;
+        }
+    });
+    hole.swallows.send_replace(true);
+    let begun = Instant::now();
+    gone.say(r#"{"type":"ping"}"#).await;
+    tokio::time::timeout(DEADLINE, hole.swallowed.notified()).await.expect("what it says is lost");
+    listed(&redis, "gone", 0).await;
+    assert!(begun.elapsed() >= Duration::from_millis(PONG_MS), "it was given its time");
+    assert_eq!(fleet.metric(0, "tidegate_connections").await, 1.0);
+    // Whoever answers stays, over several intervals.
+    tokio::time::sleep(Duration::from_millis(2 * INTERVAL_MS)).await;
+    listed(&redis, "there", 1).await;
+    assert!(!reading.is_finished());
+    reading.abort();
+}
