@@ -1,5 +1,6 @@
-//! The operators' port: `/metrics`, `/livez`, `/readyz`, `/drain`, `/dead-letters`, `/receipts`. Apart from the main port, so that the way in for
-//! everybody can be closed without losing sight of the instance, and the numbers stay inside.
+//! The operators' port: `/metrics`, `/livez`, `/readyz`, `/drain`, `/connections`, `/dead-letters`, `/receipts`. Apart
+//! from the main port, so that the way in for everybody can be closed without losing sight of the instance, and the numbers
+//! stay inside.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -18,11 +19,14 @@ use tokio::sync::{Notify, Semaphore};
 use crate::edge::{HEAD_BYTES_MAX, HEADERS_MAX, accept_backoff, answer};
 use crate::handshake::Refusal;
 use crate::health::{Health, Silence};
+use crate::hub::Hub;
 use crate::metrics::Exposition;
 use crate::standing::Standing;
 
+mod connections;
 mod records;
 
+use self::connections::Connections;
 pub(crate) use self::records::Records;
 
 /// Most requests in progress: a scraper or two, probes, and a person.
@@ -37,11 +41,18 @@ pub(crate) struct Admin {
     /// Woken when an operator asks the instance to go away.
     leave: Arc<Notify>,
     records: Records,
+    connections: Connections,
 }
 
 impl Admin {
-    pub(crate) fn new(exposition: Exposition, health: Arc<Health>, leave: Arc<Notify>, records: Records) -> Self {
-        Self { exposition, health, leave, records }
+    pub(crate) fn new(
+        exposition: Exposition,
+        health: Arc<Health>,
+        leave: Arc<Notify>,
+        records: Records,
+        hub: Hub,
+    ) -> Self {
+        Self { exposition, health, leave, records, connections: Connections::new(hub) }
     }
 
     /// Answers until dropped. Runs on a local runtime, beside the edge.
@@ -71,6 +82,7 @@ impl Admin {
         let service = service_fn(async |request: Request<_>| {
             let (method, uri) = (request.method(), request.uri());
             match (method, uri.path()) {
+                (&Method::GET, "/connections") => Ok(self.connections.list(uri.query().unwrap_or_default()).await),
                 (&Method::GET, "/dead-letters") => Ok(self.records.letters(uri.query().unwrap_or_default()).await),
                 (&Method::GET, "/receipts") => Ok(self.records.receipts(uri.query().unwrap_or_default()).await),
                 (_, path) => self.answer(method, path, Instant::now()),
@@ -96,7 +108,9 @@ impl Admin {
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 return Ok(answer::whole(StatusCode::OK, content_type, self.exposition.render()));
             }
-            "/dead-letters" | "/receipts" => return Ok(answer::refusal(&Refusal::method_not_allowed("GET"))),
+            "/connections" | "/dead-letters" | "/receipts" => {
+                return Ok(answer::refusal(&Refusal::method_not_allowed("GET")));
+            }
             "/drain" if method != Method::POST => return Ok(answer::refusal(&Refusal::method_not_allowed("POST"))),
             "/drain" => {
                 self.leave.notify_one();

@@ -73,7 +73,7 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
             Input::Text(text) => shard.frame(slot, ClientFrame::parse(text), now),
             Input::Binary(bytes) => shard.frame(slot, ClientFrame::parse_binary(bytes), now),
             Input::Ping(payload) => shard.reply(slot, Encoded::new(Opcode::Pong, payload)),
-            Input::Pong(_) => {}
+            Input::Pong(payload) => shard.pong(slot, payload, now),
             Input::Close(frame) => {
                 shard.end(slot, Some(close_answer(frame)));
                 return ControlFlow::Break(());

@@ -82,6 +82,8 @@ pub(crate) struct ShardCounters {
     pub(crate) slow_closes: Counter,
     /// From Redis' clock at publishing to the shard's write pass; needs clocks in step across hosts.
     pub(crate) latency: Histogram,
+    /// From a ping to its pong, in whole milliseconds.
+    pub(crate) rtt: Histogram,
 }
 
 /// What the pump counts.

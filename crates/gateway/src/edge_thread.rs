@@ -153,7 +153,7 @@ async fn serve(
     };
     let admin = {
         let records = Records::new(records, config.policies.families().clone());
-        Admin::new(Exposition::new(sources), Arc::clone(health), Arc::clone(&shared.leave), records)
+        Admin::new(Exposition::new(sources), Arc::clone(health), Arc::clone(&shared.leave), records, hub.clone())
     };
     let edge_config = EdgeConfig {
         handshake_timeout: config.limits.handshake_timeout,

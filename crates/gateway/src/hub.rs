@@ -11,6 +11,7 @@ use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, 
 use crate::counters::ShardCounters;
 use crate::handoff::Handoff;
 use crate::hub::members::Slot;
+use crate::hub::shard::Listing;
 use crate::mailbox::Mailbox;
 
 pub(crate) mod join;
@@ -51,6 +52,8 @@ pub(crate) enum ToShard {
     Drain { count: usize },
     /// Close a session, if it is still here.
     Dismiss(SessionId, Why),
+    /// Tell an operator of the connections here.
+    List(Box<Listing>),
     /// End the thread.
     Stop,
 }

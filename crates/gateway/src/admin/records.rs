@@ -13,7 +13,7 @@ use crate::handshake::Refusal;
 use crate::shown;
 
 /// Letters and receipts in one answer, at most.
-const ROWS_MAX: usize = 1_000;
+pub(super) const ROWS_MAX: usize = 1_000;
 /// Redis' function takes no more in one call.
 const USERS_MAX: usize = 499;
 
@@ -26,10 +26,10 @@ pub(crate) struct Records {
 
 /// What was asked.
 #[derive(Debug, Default)]
-struct Query {
-    tenant: TenantId,
+pub(super) struct Query {
+    pub(super) tenant: Option<TenantId>,
     channel: Option<String>,
-    users: Vec<UserId>,
+    pub(super) users: Vec<UserId>,
 }
 
 impl Records {
@@ -43,7 +43,7 @@ impl Records {
             Ok(query) => query,
             Err(refusal) => return answer::refusal(&refusal),
         };
-        let letters = self.store.letters(&tenant, None, ROWS_MAX).await;
+        let letters = self.store.letters(&tenant.unwrap_or_default(), None, ROWS_MAX).await;
         told(letters.map(|letters| json!({ "letters": letters.iter().map(without_quotes).collect::<Vec<_>>() })))
     }
 
@@ -53,7 +53,7 @@ impl Records {
             Ok(query) => query,
             Err(refusal) => return answer::refusal(&refusal),
         };
-        let pattern = channel.and_then(|channel| self.families.parse(&tenant, &channel).ok());
+        let pattern = channel.and_then(|channel| self.families.parse(&tenant.unwrap_or_default(), &channel).ok());
         let Some(pattern) = pattern else {
             return answer::refusal(&Refusal::bad_request(
                 "of which channel? /receipts?tenant=acme&channel=collection:42",
@@ -85,19 +85,24 @@ fn told(value: Result<Value, StoreError>) -> Response<Full<Bytes>> {
 }
 
 /// Reads `tenant=…&channel=…&user=…&user=…`.
-fn read(query: &str) -> Result<Query, Refusal> {
+pub(super) fn read(query: &str) -> Result<Query, Refusal> {
     let mut wanted = Query::default();
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let value = percent_decode(&value.replace('+', " ")).ok_or(Refusal::bad_request("a broken %-escape"))?;
         match name {
             "tenant" => {
-                wanted.tenant = TenantId::parse(&value).map_err(|_| Refusal::bad_request("tenant is not a name"))?;
+                let tenant = TenantId::parse(&value).map_err(|_| Refusal::bad_request("tenant is not a name"))?;
+                wanted.tenant = Some(tenant);
             }
             "channel" => wanted.channel = Some(value),
             "user" => {
                 wanted.users.push(UserId::parse(&value).map_err(|_| Refusal::bad_request("user is not a name"))?);
             }
-            _ => return Err(Refusal::bad_request("this takes tenant, and /receipts channel and user too")),
+            _ => {
+                return Err(Refusal::bad_request(
+                    "this takes tenant, /connections user too, and /receipts channel and user",
+                ));
+            }
         }
     }
     if wanted.users.len() > USERS_MAX {

@@ -42,6 +42,12 @@ async fn records() -> Records {
     Records::new(store, families)
 }
 
+/// One shard that nobody turns.
+fn hub() -> Hub {
+    let inbox = Arc::new(crate::mailbox::Mailbox::new(1_024));
+    Hub::new(vec![crate::hub::ShardHandle { inbox, counters: Arc::default() }])
+}
+
 async fn with_admin(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr, &Health)) {
     with_leave(health, async |address, health, _| test(address, health).await).await;
 }
@@ -58,7 +64,7 @@ async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr,
         pools: Vec::new(),
     };
     let leave = Arc::new(Notify::new());
-    let admin = Admin::new(Exposition::new(sources), health.clone(), leave.clone(), records().await);
+    let admin = Admin::new(Exposition::new(sources), health.clone(), leave.clone(), records().await, hub());
     LocalSet::new()
         .run_until(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -114,6 +120,18 @@ async fn an_operator_asks_for_a_drain_by_post_alone() {
         let accepted = say(address, "POST /drain").await;
         assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.contains("draining"), "{accepted}");
         tokio::time::timeout(Duration::from_secs(20), told).await.expect("it was woken");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stuck_shard_tells_nobody_who_is_connected() {
+    with_admin(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())), async |address, _| {
+        let refused = say(address, "GET /connections?user=a%2Fb").await;
+        assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+        assert!(say(address, "POST /connections").await.starts_with("HTTP/1.1 405 "));
+        let late = say(address, "GET /connections").await;
+        assert!(late.starts_with("HTTP/1.1 503 ") && late.contains("a shard does not answer"), "{late}");
     })
     .await;
 }

@@ -8,6 +8,7 @@
 //!
 //! It does no I/O and is handed the time; [`super::worker`] reads and writes the sockets.
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -30,13 +31,16 @@ mod catch_up;
 mod isolation;
 mod latest;
 mod life;
+mod listing;
 mod receipts;
 mod shed;
 mod slow;
 mod time;
 
 pub(crate) use life::Life;
+pub(crate) use listing::Listing;
 use slow::Behind;
+use time::Ping;
 pub(crate) use time::Wake;
 
 /// Everything one shard knows.
@@ -86,8 +90,8 @@ pub(crate) struct Connection {
     wake_ms: u64,
     /// When the next ping is due.
     ping_ms: u64,
-    /// A ping has gone out and nothing has come since.
-    pinged: bool,
+    /// What has become of the last ping.
+    ping: Ping,
     /// Listed in `dirty`.
     dirty: bool,
     /// The socket takes nothing now; whoever waits for it flushes.
@@ -99,7 +103,12 @@ pub(crate) struct Connection {
     /// Of some scopes it is given the newest of each topic alone.
     keeps_newest: bool,
     pub(crate) life: Life,
+    /// From the last ping that was answered to its pong.
+    rtt_ms: Option<NonZeroU16>,
 }
+
+/// There is one for each connection, which may cost 2 KiB in all.
+const _: () = assert!(size_of::<Connection>() <= 232);
 
 /// How many bytes may wait for one client before a replay pauses.
 fn replay_pause_bytes(rules: &Rules) -> usize {
@@ -151,13 +160,14 @@ impl Shard {
             hello_by_ms: now.mono_ms + self.rules.limits.hello_timeout_ms,
             wake_ms: 0,
             ping_ms,
-            pinged: false,
+            ping: Ping::Answered,
             dirty: false,
             blocked: false,
             blocked_ms: 0,
             is_behind: false,
             keeps_newest: false,
             life: Life::Open,
+            rtt_ms: None,
         };
         if self.connections.len() == self.connections.capacity() {
             self.connections.reserve_exact(growth(self.connections.len()));
@@ -198,8 +208,10 @@ impl Shard {
 
     /// Bytes came from the client: it is alive.
     pub(crate) fn heard(&mut self, slot: Slot) {
-        if let Some(connection) = self.connections.get_mut(slot as usize) {
-            connection.pinged = false;
+        if let Some(connection) = self.connections.get_mut(slot as usize)
+            && connection.ping == Ping::Silent
+        {
+            connection.ping = Ping::Heard;
         }
     }
 

@@ -199,6 +199,7 @@ impl Worker {
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
             ToShard::Drain { count } => self.shard.borrow_mut().drain(count),
             ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
+            ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Stop => {}
         }
     }

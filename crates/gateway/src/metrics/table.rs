@@ -141,6 +141,12 @@ pub(super) const METRICS: &[Metric] = &[
         ShardHistogram(|c| &c.latency),
     ),
     metric(
+        "tidegate_client_rtt_seconds",
+        Unit::Seconds,
+        "From a ping to the client's pong, in whole milliseconds and at least one; one sample each limits.ping_interval_ms.",
+        ShardHistogram(|c| &c.rtt),
+    ),
+    metric(
         "tidegate_broker_up",
         Unit::Count,
         "1 while messages travel to the broker and back.",

@@ -19,4 +19,5 @@ mod isolation;
 mod limits;
 mod outage;
 mod receipts;
+mod round_trip;
 mod slow_reader;

@@ -228,7 +228,9 @@ impl Shard {
             return;
         }
         // Whoever reads is there, even if its answer to a ping is far behind what it has yet to read.
-        connection.pinged = false;
+        if connection.ping == Ping::Silent {
+            connection.ping = Ping::Heard;
+        }
         self.counters.backlog.sub(connection.outbox.cost());
         self.mark_dirty(slot);
     }

@@ -559,6 +559,43 @@ fn silence_is_pinged_and_then_ended() {
 }
 
 #[test]
+fn the_way_there_and_back_is_measured_by_the_pong_to_our_ping_alone() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    let rtt_ms = |table: &mut Table| table.shard.connection(alice).unwrap().rtt_ms.map(NonZeroU16::get);
+    let ping = |table: &mut Table| {
+        table.now.mono_ms = table.shard.connection(alice).unwrap().ping_ms;
+        table.shard.wake(alice, table.now);
+        let outbox = &mut table.shard.connection(alice).unwrap().outbox;
+        let bytes = outbox.next_write(&mut Vec::new()).to_vec();
+        outbox.advance(bytes.len());
+        assert_eq!(frames(&bytes), ["PING"]);
+        bytes[2..].to_vec()
+    };
+    table.shard.pong(alice, b"", table.now);
+    assert_eq!(rtt_ms(&mut table), None, "nobody asked");
+    let first = ping(&mut table);
+    table.shard.pong(alice, b"", table.now);
+    assert_eq!(rtt_ms(&mut table), None, "it is no answer");
+    // What comes before the answer shows that the client lives, and the answer counts all the same.
+    table.now.mono_ms += 20;
+    table.shard.heard(alice);
+    table.now.mono_ms += 22;
+    table.shard.heard(alice);
+    table.shard.pong(alice, &first, table.now);
+    assert_eq!(rtt_ms(&mut table), Some(42));
+    table.now.mono_ms += 9;
+    table.shard.pong(alice, &first, table.now);
+    assert_eq!(rtt_ms(&mut table), Some(42), "once");
+    let second = ping(&mut table);
+    table.shard.pong(alice, &first, table.now);
+    assert_eq!(rtt_ms(&mut table), Some(42), "it is late, and would look fast");
+    table.shard.pong(alice, &second, table.now);
+    assert_eq!(rtt_ms(&mut table), Some(1), "under a millisecond is one");
+    assert_eq!(table.shard.counters.rtt.buckets.iter().map(crate::counters::Counter::get).sum::<u64>(), 2);
+}
+
+#[test]
 fn a_client_without_a_token_and_one_whose_token_ran_out_are_closed() {
     let mut table = Table::new();
     let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);

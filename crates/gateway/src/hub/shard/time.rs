@@ -17,6 +17,17 @@ pub(crate) enum Wake {
     Cut,
 }
 
+/// What has become of the last ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ping {
+    /// Its pong has come, or none has gone out yet.
+    Answered,
+    /// Nothing has come since.
+    Silent,
+    /// The client lives, and its pong is yet to come.
+    Heard,
+}
+
 impl Shard {
     /// Spread over the interval, so that ten thousand clients who came at once are not pinged at once.
     pub(super) fn first_ping_ms(&self) -> u64 {
@@ -62,17 +73,31 @@ impl Shard {
             self.refuse(slot, ErrorCode::TokenExpired, "the token has run out", Close::TokenExpired);
         } else if connection.blocked && now.mono_ms >= connection.blocked_ms + write_ms {
             self.close_slow(slot);
-        } else if connection.pinged && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
+        } else if connection.ping == Ping::Silent && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
             self.close(slot, Close::PingTimeout);
         } else if now.mono_ms >= connection.ping_ms {
-            connection.pinged = true;
+            connection.ping = Ping::Silent;
             connection.ping_ms = now.mono_ms + interval_ms;
-            self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, b""));
+            self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, &ping_payload(now.mono_ms)));
             self.tell_positions(slot);
         }
         let connection = &mut self.connections[slot as usize];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
         Wake::At(connection.wake_ms)
+    }
+
+    /// The client's answer to a ping, which has the same payload. Others nobody asked for (RFC 6455 §5.5.3), or they come
+    /// too late to tell anything.
+    pub(crate) fn pong(&mut self, slot: Slot, payload: &[u8], now: Now) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let sent_ms = connection.ping_ms.saturating_sub(self.rules.limits.ping_interval_ms);
+        if connection.ping == Ping::Answered || payload != ping_payload(sent_ms) {
+            return;
+        }
+        connection.ping = Ping::Answered;
+        let rtt_ms = now.mono_ms.saturating_sub(sent_ms).max(1);
+        connection.rtt_ms = NonZeroU16::new(u16::try_from(rtt_ms).unwrap_or(u16::MAX));
+        self.counters.rtt.record(rtt_ms * 1_000, 1);
     }
 
     /// Moves a client on in scopes where nothing passed its filter, so that a quiet topic's position does not
@@ -98,14 +123,19 @@ impl Shard {
     }
 }
 
+/// Enough of the time to tell this ping from others.
+fn ping_payload(sent_ms: u64) -> [u8; 2] {
+    (sent_ms as u16).to_be_bytes()
+}
+
 fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
     let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = rules.limits;
     if connection.life != Life::Open {
         return now.mono_ms + CLOSE_TIMEOUT_MS;
     }
-    let silent_ms = match connection.pinged {
-        true => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
-        false => u64::MAX,
+    let silent_ms = match connection.ping {
+        Ping::Silent => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
+        Ping::Answered | Ping::Heard => u64::MAX,
     };
     let stuck_ms = match connection.blocked {
         true => connection.blocked_ms + write_timeout_ms,

@@ -1,0 +1,46 @@
+//! PURE. What operators may see of a shard's connections.
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use wire::{TenantId, UserId};
+
+use super::*;
+
+/// Asks a shard for its connections.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Of this tenant alone.
+    pub(crate) tenant: Option<TenantId>,
+    /// Of these users alone, unless there are none.
+    pub(crate) users: Vec<UserId>,
+    /// No more than so many.
+    pub(crate) most: usize,
+    /// Where to. Whoever has stopped to wait is told nothing.
+    pub(crate) answer: oneshot::Sender<Vec<Value>>,
+}
+
+impl Shard {
+    /// Answers with those connections whose holder is known.
+    pub(crate) fn list(&self, listing: Listing) {
+        let Listing { tenant, users, most, answer } = listing;
+        let known = self.connections.iter().filter_map(|(_, connection)| {
+            let identity = connection.session.identity()?;
+            let is_wanted = tenant.as_ref().is_none_or(|tenant| *tenant == identity.tenant)
+                && (users.is_empty() || users.contains(&identity.user));
+            is_wanted.then(|| self.shown(connection, identity))
+        });
+        drop(answer.send(known.take(most).collect()));
+    }
+
+    fn shown(&self, connection: &Connection, identity: &Identity) -> Value {
+        json!({
+            "tenant": identity.tenant.as_str(),
+            "user": identity.user.as_str(),
+            "session_id": connection.session.id().to_string(),
+            "shard": self.index.0,
+            "subscriptions": connection.session.subscriptions.len(),
+            "waiting_bytes": connection.outbox.bytes(),
+            "rtt_ms": connection.rtt_ms,
+        })
+    }
+}
