@@ -1,7 +1,8 @@
 //! The task that keeps an instance in the fleet: holds its lease, looks at its peers, tells who is connected here.
 //!
 //! One beat is: renew (or ask for) the lease, read the peers, remove dead ones, write the changes of the directory. A
-//! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat. Whatever happens, the lease is said to be lost at its deadline.
+//! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat, and orders
+//! are taken when the bell rings. Whatever happens, the lease is said to be lost at its deadline.
 
 mod handle;
 mod told;
@@ -11,8 +12,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep_until;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
 use wire::InstanceId;
 
 use crate::directory::Directory;
@@ -20,7 +22,7 @@ use crate::error::StoreError;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
-use crate::limits::{Closing, Listed, Order};
+use crate::limits::{Addressee, Closing, Errand, Listed, Order};
 use crate::roster::{Change, Roster};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
@@ -48,7 +50,7 @@ pub struct HeartConfig {
 /// The task.
 #[derive(Debug)]
 pub struct Heart<S> {
-    store: S,
+    store: Arc<S>,
     timings: Timings,
     /// Ourselves, in the current incarnation.
     instance: Instance,
@@ -58,8 +60,12 @@ pub struct Heart<S> {
     roster: Roster,
     peers: watch::Sender<Peers>,
     directory: Arc<Directory>,
-    /// For the rest of the gateway: bounded by the sessions there are.
-    closing: mpsc::UnboundedSender<Closing>,
+    /// For the rest of the gateway: bounded by the sessions there are, and by the orders of one lease's renewal.
+    errands: mpsc::UnboundedSender<Errand>,
+    /// There are orders.
+    bell: Arc<Notify>,
+    /// Waits for the store's bell; ends with the heart.
+    _listening: JoinSet<()>,
     /// When new rows are written, which does not wait for a beat.
     tell_at: Option<Instant>,
     /// How many rows the store has of us, when its last answer said so.
@@ -84,9 +90,13 @@ impl<S: Store> Heart<S> {
         let (peers, peers_watch) = watch::channel(Peers { own: instance.clone(), others: Vec::new(), doubted: false });
         let directory = Arc::new(Directory::default());
         let roster = Roster::new(id, timings.beat, timings.lease, timings.reap);
-        let (closing, closing_queue) = mpsc::unbounded_channel();
+        let (errands, errands_queue) = mpsc::unbounded_channel();
+        let (store, bell, mut listening) = (Arc::new(store), Arc::new(Notify::new()), JoinSet::new());
+        listening.spawn(listen(Arc::clone(&store), instance.id.clone(), Arc::clone(&bell), timings.beat));
         let heart = Self {
-            closing,
+            errands,
+            bell,
+            _listening: listening,
             tell_at: None,
             store,
             timings,
@@ -102,7 +112,7 @@ impl<S: Store> Heart<S> {
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(heart.run(stopped));
-        HeartHandle { lease: lease_watch, peers: peers_watch, directory, closing: closing_queue, stop, task }
+        HeartHandle { lease: lease_watch, peers: peers_watch, directory, errands: errands_queue, stop, task }
     }
 
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
@@ -123,6 +133,10 @@ impl<S: Store> Heart<S> {
                     self.tell_at = None;
                     let told = self.tell().await;
                     self.after(told);
+                }
+                () = self.bell.notified(), if self.trouble.is_none() => {
+                    let heard = self.take_orders().await;
+                    self.after(heard);
                 }
                 () = sleep_until(due.into()) => {
                     due = Instant::now() + pause;
@@ -157,7 +171,7 @@ impl<S: Store> Heart<S> {
         self.note(result.err());
     }
 
-    /// What follows from rows that were written between two beats.
+    /// What follows from calls between two beats.
     fn after(&mut self, result: Result<(), StoreError>) {
         self.heed(&result);
         self.note(result.err());
@@ -183,30 +197,39 @@ impl<S: Store> Heart<S> {
         self.tell().await
     }
 
+    /// Renewing brings the orders. Without a lease they wait for the next beat.
+    async fn take_orders(&mut self) -> Result<(), StoreError> {
+        let Ask::Renew(token) = self.lease.ask() else { return Ok(()) };
+        self.number += 1;
+        self.renew(&token).await
+    }
+
     async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
         let sent = Instant::now();
-        let Listed { rows, closing } = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
+        let Listed { rows, orders } = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
         self.lease.update(|lease, now| lease.renewed(sent, now));
         if self.rows_stored.is_some_and(|stored| stored != rows) {
             tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
             self.directory.rewrite();
         }
-        self.close(closing);
+        self.pass_on(orders);
         Ok(())
     }
 
-    /// Passes on who has to go. Nobody listens when the gateway stops, and then everybody goes.
-    fn close(&self, orders: Vec<Order>) {
+    /// Passes on who has to go, and what is to be sent. Nobody listens when the gateway stops, and then everybody goes.
+    fn pass_on(&self, orders: Vec<Order>) {
+        let errand = |errand| _ = self.errands.send(errand);
         for order in orders {
-            let closing = match order {
-                Order::Session(closing) => vec![closing],
+            match order {
+                Order::Session(closing) => errand(Errand::Close(closing)),
                 Order::User(tenant, user, why) => {
                     let sessions = self.directory.sessions_of(&tenant, &user);
-                    sessions.into_iter().map(|session| Closing { session, why }).collect()
+                    sessions.into_iter().for_each(|session| errand(Errand::Close(Closing { session, why })));
                 }
-            };
-            for closing in closing {
-                let _ = self.closing.send(closing);
+                Order::Notice(Addressee::Session(session), notice) => errand(Errand::Notice(vec![session], notice)),
+                Order::Notice(Addressee::User(tenant, user), notice) => {
+                    errand(Errand::Notice(self.directory.sessions_of(&tenant, &user), notice));
+                }
             }
         }
     }
@@ -272,9 +295,9 @@ impl<S: Store> Heart<S> {
                 }
                 self.rows_stored = None;
                 match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
-                    Ok(Listed { rows, closing }) => {
+                    Ok(Listed { rows, orders }) => {
                         self.rows_stored = Some(rows);
-                        self.close(closing);
+                        self.pass_on(orders);
                     }
                     Err(error) => {
                         self.directory.put_back(batch);
@@ -329,6 +352,17 @@ impl<S: Store> Heart<S> {
             None => tracing::info!("beats succeed again"),
         }
         self.trouble = trouble;
+    }
+}
+
+/// Rings `bell` whenever the store's rings. One that is missed is made good for by the next beat.
+async fn listen<S: Store>(store: Arc<S>, id: InstanceId, bell: Arc<Notify>, pause: Duration) {
+    loop {
+        match store.rung(&id).await {
+            Ok(true) => bell.notify_one(),
+            Ok(false) => {}
+            Err(_) => sleep(pause).await, // The beats say what ails the store.
+        }
     }
 }
 

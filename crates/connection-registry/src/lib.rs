@@ -34,7 +34,7 @@ pub use error::{Fault, Refusal, StoreError};
 pub use heart::{Heart, HeartConfig, HeartHandle, Peers};
 pub use instance::{Incarnation, Instance, Status};
 pub use lease::{LeaseState, Loss, Token};
-pub use limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
+pub use limits::{Addressee, Closing, ConnectionLimits, Errand, Listed, OnExcess, Order, Why};
 pub use roster::{Beat, Peer};
 pub use store::{Acquired, Connected, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store};
 pub use timings::{BadTimings, Timings};

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Beat, Closing, ConnectionLimits, Heart, HeartConfig, HeartHandle, Incarnation, Instance, LeaseState,
-    Listed, Loss, MemoryStore, OnExcess, Peers, ROW_CHANGES_MAX, Row, RowChange, Status, Store, StoreError, Timings,
-    Token, Why,
+    Acquired, Beat, Closing, ConnectionLimits, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
+    LeaseState, Listed, Loss, MemoryStore, OnExcess, Peers, ROW_CHANGES_MAX, Row, RowChange, Status, Store, StoreError,
+    Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
@@ -226,11 +226,11 @@ async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat()
     let _third = connect(&hearts[1], 3);
     lists(&mut redis, &own(&hearts[1]), &[2, 3]).await;
     assert!(asked.elapsed() < slow.beat / 2, "it did not wait for a beat: {:?}", asked.elapsed());
-    let told = timeout(PATIENCE, hearts[0].closing.recv()).await.expect("it is told").unwrap();
-    assert_eq!(told, Closing { session: SessionId::from_random(1), why: Why::Replaced });
+    let told = timeout(PATIENCE, hearts[0].errands.recv()).await.expect("it is told").unwrap();
+    assert_eq!(told, Errand::Close(Closing { session: SessionId::from_random(1), why: Why::Replaced }));
     hearts[0].directory.disconnect(first);
     lists(&mut redis, &own(&hearts[0]), &[]).await;
-    assert!(hearts[1].closing.try_recv().is_err(), "nobody else has to go");
+    assert!(hearts[1].errands.try_recv().is_err(), "nobody else has to go");
     for heart in hearts {
         heart.stop().await;
     }
@@ -347,6 +347,9 @@ impl Store for Counting {
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         self.inner.release(instance, token).await
     }
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        self.inner.rung(id).await
+    }
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         self.inner.peers().await
     }
@@ -388,6 +391,9 @@ impl Store for Hanging {
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         self.inner.release(instance, token).await
+    }
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        self.inner.rung(id).await
     }
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         self.inner.peers().await

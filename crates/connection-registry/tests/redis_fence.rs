@@ -16,7 +16,7 @@ use wire::{SessionId, TenantId, UserId};
 
 /// The answer that so many rows are there and nobody is to be closed.
 fn listed(rows: usize) -> Result<Listed, StoreError> {
-    Ok(Listed { rows, closing: Vec::new() })
+    Ok(Listed { rows, orders: Vec::new() })
 }
 
 async fn granted(store: &RedisStore, instance: &Instance) -> Token {
@@ -292,16 +292,12 @@ async fn a_user_is_found_and_kicked_wherever_it_is() {
 
     assert_eq!(places(store.kick(&tenant, &alice, Some(id(2))).await.unwrap()), everywhere[1..2]);
     let told = store.renew(&first, &one, 1).await.unwrap();
-    assert_eq!(told.closing, [Order::Session(Closing { session: id(2), why: Why::Kicked })]);
+    assert_eq!(told.orders, [Order::Session(Closing { session: id(2), why: Why::Kicked })]);
     store.write_rows(&first, &one, &[RowChange::Remove(id(2))]).await.unwrap();
     assert_eq!(store.kick(&tenant, &alice, None).await.unwrap().len(), 2);
     for (instance, token) in [(&first, &one), (&second, &two)] {
         let told = store.renew(instance, token, 2).await.unwrap();
-        assert_eq!(
-            told.closing,
-            [Order::User(tenant.clone(), alice.clone(), Why::Kicked)],
-            "all of them, named or not"
-        );
+        assert_eq!(told.orders, [Order::User(tenant.clone(), alice.clone(), Why::Kicked)], "all of them, named or not");
     }
 }
 

@@ -89,6 +89,7 @@ conformance!(
     a_tenant_has_no_more_than_it_may(THREE_OF_A_TENANT),
     a_session_that_returns_elsewhere_is_one_connection(TWO_EACH),
     the_dead_are_not_counted(TWO_EACH),
+    the_bell_rings_for_orders(TWO_EACH),
 );
 
 const TWO_EACH: ConnectionLimits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::Reject };
@@ -97,7 +98,7 @@ const THREE_OF_A_TENANT: ConnectionLimits = ConnectionLimits { per_user_max: 0, 
 
 /// The answer that so many rows are there and nobody is to be closed.
 fn listed(rows: usize) -> Result<Listed, StoreError> {
-    Ok(Listed { rows, closing: Vec::new() })
+    Ok(Listed { rows, orders: Vec::new() })
 }
 
 async fn granted(store: &impl Store, instance: &Instance) -> Token {
@@ -244,9 +245,9 @@ async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, listed(1));
     assert_eq!(store.write_rows(&second, &two, &[put(2)]).await, listed(1));
     // On either instance, in one batch with somebody who may, and told again.
-    let refused = Listed { rows: 2, closing: vec![closing(3, Why::TooMany)] };
+    let refused = Listed { rows: 2, orders: vec![closing(3, Why::TooMany)] };
     assert_eq!(store.write_rows(&second, &two, &[put(3), put_for("bob", 4)]).await, Ok(refused));
-    let refused = Listed { rows: 1, closing: vec![closing(3, Why::TooMany)] };
+    let refused = Listed { rows: 1, orders: vec![closing(3, Why::TooMany)] };
     assert_eq!(store.write_rows(&first, &one, &[put(3), put(1)]).await, Ok(refused));
     // One leaves, and there is room.
     assert_eq!(store.write_rows(&second, &two, &[RowChange::Remove(session(2))]).await, listed(1));
@@ -262,12 +263,12 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(2));
     // The oldest is on the other instance, which learns it at its next beat, once.
     let told = store.renew(&first, &one, 1).await.unwrap();
-    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     assert_eq!(store.renew(&first, &one, 2).await, listed(0));
     // On the same instance it is told at once.
     let told = store.write_rows(&second, &two, &[put(4)]).await.unwrap();
-    assert_eq!(told.closing, [closing(2, Why::Replaced)]);
+    assert_eq!(told.orders, [closing(2, Why::Replaced)]);
 }
 
 async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
@@ -275,7 +276,7 @@ async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     let told = store.write_rows(&second, &two, &[put_for("c", 3), put_for("d", 4)]).await.unwrap();
-    assert_eq!(told, Listed { rows: 1, closing: vec![closing(4, Why::TooMany)] });
+    assert_eq!(told, Listed { rows: 1, orders: vec![closing(4, Why::TooMany)] });
     // Told again, nobody counts twice.
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
@@ -289,16 +290,30 @@ async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
     assert_eq!(store.write_rows(&second, &two, &[put_at(1, 10)]).await, listed(1));
     let told = store.renew(&first, &one, 1).await.unwrap();
-    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     // Told there once more, as after a lost answer, it is the older socket that goes.
     let told = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
-    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     assert_eq!(store.renew(&second, &two, 1).await, listed(1), "the newer one stays");
     // Its end there took nothing from it here: the user has two, and no third finds room.
     let told = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
-    assert_eq!(told.closing, [closing(3, Why::TooMany)]);
+    assert_eq!(told.orders, [closing(3, Why::TooMany)]);
     assert_eq!(store.renew(&second, &two, 1).await, listed(1));
+}
+
+/// Somebody else's connection is closed for a newer one of the same session, without waiting for a beat.
+async fn the_bell_rings_for_orders(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    store.write_rows(&first, &one, &[put(1)]).await.unwrap();
+    let mut rung = std::pin::pin!(store.rung(&first.id));
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(200), &mut rung).await;
+    assert!(quiet.is_err(), "{quiet:?} without an order");
+    let order = async { store.write_rows(&second, &two, &[put_at(1, 10)]).await };
+    let (rung, ordered) = tokio::join!(tokio::time::timeout(support::PATIENCE, rung), order);
+    assert_eq!((rung.unwrap(), ordered), (Ok(true), listed(1)));
+    assert_eq!(store.renew(&first, &one, 1).await.unwrap().orders, [closing(1, Why::Replaced)]);
 }
 
 async fn the_dead_are_not_counted(bench: impl Bench) {
@@ -306,7 +321,7 @@ async fn the_dead_are_not_counted(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
     let told = store.write_rows(&second, &two, &[put(3)]).await.unwrap();
-    assert_eq!(told.closing, [closing(3, Why::TooMany)]);
+    assert_eq!(told.orders, [closing(3, Why::TooMany)]);
     store.release(&first, &one).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(1));
 }

@@ -7,7 +7,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use connection_registry::{
-    Closing, Directory, Heart, HeartConfig, HeartHandle, LeaseState, Loss, MemoryStore, RedisStore, RedisStoreConfig,
+    Closing, Directory, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Loss, MemoryStore, RedisStore,
+    RedisStoreConfig,
 };
 use keyspace::Keyspace;
 use message_router::ShardIndex;
@@ -15,6 +16,7 @@ use records::{EitherStore, Recorder};
 use redis_topology::Pools;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
+use wire::ServerFrame;
 
 use crate::admin::{Admin, Records};
 use crate::agent;
@@ -182,7 +184,7 @@ async fn serve(
         never = watchdog::watch(health) => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
         never = rest_after_storms(&counters) => match never {},
-        never = dismiss(&mut heart.closing, &heart.directory, hub) => match never {},
+        never = run_errands(&mut heart.errands, &heart.directory, hub) => match never {},
     }
 }
 
@@ -209,12 +211,25 @@ async fn rest_after_storms(counters: &EdgeCounters) -> Infallible {
     }
 }
 
-/// Has those sessions closed that the registry says must go.
-async fn dismiss(closing: &mut mpsc::UnboundedReceiver<Closing>, directory: &Directory, hub: &Hub) -> Infallible {
-    while let Some(Closing { session, why }) = closing.recv().await {
-        // One that has gone meanwhile is nobody's business.
-        if let Some(row) = directory.get(session) {
-            hub.shard(ShardIndex(row.shard as u8)).inbox.push(ToShard::Dismiss(session, why), 0);
+/// Has done what the registry says about sessions: closes those that must go, sends what they are to be told.
+async fn run_errands(errands: &mut mpsc::UnboundedReceiver<Errand>, directory: &Directory, hub: &Hub) -> Infallible {
+    // One that has gone meanwhile is nobody's business.
+    let shard_of = |session| directory.get(session).map(|row| hub.shard(ShardIndex(row.shard as u8)));
+    while let Some(errand) = errands.recv().await {
+        match errand {
+            Errand::Close(Closing { session, why }) => {
+                if let Some(shard) = shard_of(session) {
+                    shard.inbox.push(ToShard::Dismiss(session, why), 0);
+                }
+            }
+            Errand::Notice(sessions, notice) => {
+                let frame = ServerFrame::Notice(notice).encode();
+                for session in sessions {
+                    if let Some(shard) = shard_of(session) {
+                        shard.inbox.push(ToShard::Notice(session, frame.clone()), frame.bytes().len());
+                    }
+                }
+            }
         }
     }
     // The heart has ended, and the instance with it.

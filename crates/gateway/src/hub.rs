@@ -54,6 +54,8 @@ pub(crate) enum ToShard {
     Dismiss(SessionId, Why),
     /// Tell an operator of the connections here.
     List(Box<Listing>),
+    /// Send a session a notice, if it is still here.
+    Notice(SessionId, Encoded),
     /// End the thread.
     Stop,
 }

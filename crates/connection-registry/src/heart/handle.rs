@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::directory::Directory;
 use crate::instance::Instance;
 use crate::lease::LeaseState;
-use crate::limits::Closing;
+use crate::limits::Errand;
 use crate::roster::Peer;
 
 /// This instance and the others, as of the last look at the store.
@@ -31,8 +31,8 @@ pub struct HeartHandle {
     pub peers: watch::Receiver<Peers>,
     /// Told of every connection and its end.
     pub directory: Arc<Directory>,
-    /// Sessions that are to be closed here. One that has gone meanwhile is none of anybody's business.
-    pub closing: mpsc::UnboundedReceiver<Closing>,
+    /// What is to be done to sessions here. One that has gone meanwhile is none of anybody's business.
+    pub errands: mpsc::UnboundedReceiver<Errand>,
     pub(super) stop: oneshot::Sender<()>,
     pub(super) task: JoinHandle<()>,
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use wire::{InstanceId, SessionId, TenantId, UserId};
 
 use crate::directory::{Row, RowChange};
@@ -38,6 +39,8 @@ struct Registry {
     tenants: HashMap<TenantId, usize>,
     /// Whom an instance is to close on another one's word.
     orders: HashMap<Life, Vec<Closing>>,
+    /// Rung when there are orders.
+    bells: HashMap<InstanceId, Arc<Notify>>,
 }
 
 impl MemoryStore {
@@ -111,7 +114,12 @@ impl Registry {
             closing.push(closed);
         } else {
             self.orders.entry(of.clone()).or_default().push(closed);
+            self.bell(&of.0).notify_one();
         }
+    }
+
+    fn bell(&mut self, id: &InstanceId) -> Arc<Notify> {
+        Arc::clone(self.bells.entry(id.clone()).or_default())
     }
 
     fn remove(&mut self, life: &Life, session: SessionId) {
@@ -166,7 +174,7 @@ impl Store for MemoryStore {
         registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
         let life = life(instance);
         let closing = registry.orders.remove(&life).unwrap_or_default();
-        Ok(Listed { rows: registry.count(&life), closing: closing.into_iter().map(Order::Session).collect() })
+        Ok(Listed { rows: registry.count(&life), orders: closing.into_iter().map(Order::Session).collect() })
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
@@ -175,6 +183,12 @@ impl Store for MemoryStore {
         registry.peers.remove(&instance.id);
         registry.remove_all(&life(instance));
         Ok(())
+    }
+
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        let bell = self.registry().bell(id);
+        bell.notified().await;
+        Ok(true)
     }
 
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
@@ -201,7 +215,7 @@ impl Store for MemoryStore {
                 RowChange::Remove(session) => registry.remove(&life, *session),
             }
         }
-        Ok(Listed { rows: registry.count(&life), closing: closing.into_iter().map(Order::Session).collect() })
+        Ok(Listed { rows: registry.count(&life), orders: closing.into_iter().map(Order::Session).collect() })
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {

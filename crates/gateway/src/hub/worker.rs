@@ -200,6 +200,7 @@ impl Worker {
             ToShard::Drain { count } => self.shard.borrow_mut().drain(count),
             ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
             ToShard::List(listing) => self.shard.borrow().list(*listing),
+            ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
             ToShard::Stop => {}
         }
     }

@@ -53,7 +53,7 @@ impl Shard {
         others
     }
 
-    fn connections_of(&self, session: SessionId) -> Vec<Slot> {
+    pub(super) fn connections_of(&self, session: SessionId) -> Vec<Slot> {
         let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
         same.map(|(slot, _)| slot as Slot).collect()
     }
