@@ -23,6 +23,7 @@ use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
 use crate::limits::{Addressee, Closing, Errand, Listed, Order};
+use crate::load::{Load, Pulse};
 use crate::roster::{Change, Roster};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
@@ -49,8 +50,10 @@ pub struct HeartConfig {
 
 /// The task.
 #[derive(Debug)]
-pub struct Heart<S> {
+pub struct Heart<S, L> {
     store: Arc<S>,
+    /// Says how the instance is doing.
+    load: L,
     timings: Timings,
     /// Ourselves, in the current incarnation.
     instance: Instance,
@@ -62,7 +65,7 @@ pub struct Heart<S> {
     directory: Arc<Directory>,
     /// For the rest of the gateway: bounded by the sessions there are, and by the orders of one lease's renewal.
     errands: mpsc::UnboundedSender<Errand>,
-    /// There are orders.
+    /// There are orders, or the peers are to hear of this instance at once.
     bell: Arc<Notify>,
     /// Waits for the store's bell; ends with the heart.
     _listening: JoinSet<()>,
@@ -76,18 +79,19 @@ pub struct Heart<S> {
     trouble: Option<StoreError>,
 }
 
-impl<S: Store> Heart<S> {
-    /// Starts the task on the current runtime.
+impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
+    /// Starts the task on the current runtime. Each beat tells the peers what `load` says then.
     ///
     /// # Panics
     /// When the timings have problems, or outside of a tokio runtime.
-    pub fn start(config: HeartConfig, store: S) -> HeartHandle {
+    pub fn start(config: HeartConfig, store: S, load: L) -> HeartHandle {
         let HeartConfig { id, address, timings } = config;
         assert_eq!(timings.problems(), [], "the configuration has been checked");
         let instance = Instance { id: id.clone(), incarnation: begin_life(), address };
         let lease = Lease::new(S::LEASES_END.then_some(timings.lease), timings.drift());
         let (lease, lease_watch) = ToldLease::new(lease);
-        let (peers, peers_watch) = watch::channel(Peers { own: instance.clone(), others: Vec::new(), doubted: false });
+        let (peers, peers_watch) =
+            watch::channel(Peers { own: instance.clone(), others: Vec::new(), seen: None, doubted: false });
         let directory = Arc::new(Directory::default());
         let roster = Roster::new(id, timings.beat, timings.lease, timings.reap);
         let (errands, errands_queue) = mpsc::unbounded_channel();
@@ -95,10 +99,11 @@ impl<S: Store> Heart<S> {
         listening.spawn(listen(Arc::clone(&store), instance.id.clone(), Arc::clone(&bell), timings.beat));
         let heart = Self {
             errands,
-            bell,
+            bell: Arc::clone(&bell),
             _listening: listening,
             tell_at: None,
             store,
+            load,
             timings,
             instance,
             number: 0,
@@ -112,7 +117,8 @@ impl<S: Store> Heart<S> {
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(heart.run(stopped));
-        HeartHandle { lease: lease_watch, peers: peers_watch, directory, errands: errands_queue, stop, task }
+        let (lease, peers) = (lease_watch, peers_watch);
+        HeartHandle { lease, peers, directory, errands: errands_queue, bell, stop, task }
     }
 
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
@@ -204,9 +210,14 @@ impl<S: Store> Heart<S> {
         self.renew(&token).await
     }
 
+    /// What the next call shows the peers.
+    fn pulse(&self) -> Pulse {
+        Pulse { number: self.number, load: (self.load)() }
+    }
+
     async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
         let sent = Instant::now();
-        let Listed { rows, orders } = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
+        let Listed { rows, orders } = self.lease.during(self.store.renew(&self.instance, token, self.pulse())).await?;
         self.lease.update(|lease, now| lease.renewed(sent, now));
         if self.rows_stored.is_some_and(|stored| stored != rows) {
             tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
@@ -236,7 +247,7 @@ impl<S: Store> Heart<S> {
 
     async fn acquire(&mut self) -> Result<(), StoreError> {
         let sent = Instant::now();
-        match self.lease.during(self.store.acquire(&self.instance, self.number)).await? {
+        match self.lease.during(self.store.acquire(&self.instance, self.pulse())).await? {
             Acquired::Granted { token, before } => {
                 self.lease.update(|lease, now| lease.granted(token, sent, now));
                 self.life_before = before.filter(|before| *before != self.instance.incarnation);
@@ -251,12 +262,14 @@ impl<S: Store> Heart<S> {
     /// Reads the peers' beats.
     async fn look(&mut self) -> Result<(), StoreError> {
         let beats = self.lease.during(self.store.peers()).await?;
-        for change in self.roster.observe(beats, Instant::now()) {
+        let seen = Instant::now();
+        for change in self.roster.observe(beats, seen) {
             log(&change);
         }
         self.peers.send_replace(Peers {
             own: self.instance.clone(),
             others: self.roster.peers().cloned().collect(),
+            seen: Some(seen),
             doubted: self.roster.doubts(),
         });
         Ok(())

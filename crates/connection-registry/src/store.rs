@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::Listed;
+use crate::load::Pulse;
 use crate::roster::Beat;
 
 pub use self::memory::MemoryStore;
@@ -38,7 +39,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Asks for the lease of `instance.id`, with a beat as in renewing. The same incarnation may ask again, and gets
     /// a new token.
-    fn acquire(&self, instance: &Instance, number: u64) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
+    fn acquire(&self, instance: &Instance, pulse: Pulse) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
 
     /// Gives the lease and the rows more time and shows the beat to the peers. Answers how many rows there are, and what
     /// is to be done on somebody else's word.
@@ -46,7 +47,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         instance: &Instance,
         token: &Token,
-        number: u64,
+        pulse: Pulse,
     ) -> impl Future<Output = Result<Listed, StoreError>> + Send;
 
     /// Ends the lease, with the instance's rows and its place among the peers.

@@ -4,24 +4,24 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Closing, Directory, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Loss, MemoryStore, RedisStore,
-    RedisStoreConfig,
+    Closing, Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers,
+    RedisStore, RedisStoreConfig,
 };
 use keyspace::Keyspace;
 use message_router::ShardIndex;
 use records::{EitherStore, Recorder};
 use redis_topology::Pools;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 use wire::ServerFrame;
 
 use crate::admin::{Admin, Records};
 use crate::agent;
 use crate::allocator::{Rest, give_back};
-use crate::config::{BrokerConfig, Config, RedisConfig};
+use crate::config::{BrokerConfig, Config, ENDING, RedisConfig};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
 use crate::handshake::Handshake;
@@ -32,10 +32,22 @@ use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
 use crate::shared::Shared;
+use crate::standing::Standing;
 use crate::watchdog;
 
 /// How long an instance that ends keeps writing dead letters and receipts.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
+
+/// What the rest of the instance has of the registry, which lives on the edge's thread.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) peers: watch::Receiver<Peers>,
+    /// See [`HeartHandle::bell`].
+    pub(crate) bell: Arc<Notify>,
+}
 
 /// Everything that the edge's thread does.
 #[derive(Debug)]
@@ -69,8 +81,8 @@ impl EdgeThread {
         Self { shared, listeners, store, records }
     }
 
-    /// Runs until the instance is told to stop. The shards need the directory before they take connections.
-    pub(crate) async fn run(self, directory: Sender<Arc<Directory>>) {
+    /// Runs until the instance is told to stop. The shards need the registry before they take connections.
+    pub(crate) async fn run(self, registry: Sender<Registry>) {
         let Self { shared, listeners, store, records } = self;
         let heart = HeartConfig {
             id: shared.config.instance.clone(),
@@ -79,11 +91,13 @@ impl EdgeThread {
         };
         let pools = pools(store.as_ref(), &records);
         let mut heart = match store {
-            None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet)),
-            Some(store) => Heart::start(heart, store),
+            None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet), load(&shared)),
+            Some(store) => Heart::start(heart, store, load(&shared)),
         };
         // Nobody waits for it only if a shard could not be started; then the instance stops.
-        drop(directory.send(Arc::clone(&heart.directory)));
+        let HeartHandle { directory, peers, bell, .. } = &heart;
+        let (directory, peers, bell) = (Arc::clone(directory), peers.clone(), Arc::clone(bell));
+        drop(registry.send(Registry { directory, peers, bell }));
         let recorder = Recorder::new(Arc::clone(&shared.letterbox), Arc::clone(&shared.ledger), records.clone());
         let recording = spawn_local(record(recorder, shared.stop.clone()));
         let mut stop = shared.stop.clone();
@@ -108,6 +122,23 @@ fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static 
         EitherStore::Memory(_) => None,
     };
     registry.map(|store| ("registry", store.pools().clone())).into_iter().chain(records).collect()
+}
+
+/// What the instance tells its peers, asked at each beat.
+fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
+    let (health, hub) = (Arc::clone(&shared.health), shared.hub.clone());
+    let connects_per_second = shared.config.limits.connects_per_second;
+    move || Load { connections: hub.connections(), connects_per_second, duty: duty(health.standing(Instant::now())) }
+}
+
+fn duty(standing: Standing) -> Duty {
+    match standing {
+        Standing::Connected => Duty::Full,
+        Standing::Draining => Duty::Draining,
+        Standing::Starting | Standing::Leaseless | Standing::Isolated | Standing::Fenced | Standing::Frozen => {
+            Duty::Reduced
+        }
+    }
 }
 
 /// Writes letters and receipts until the instance stops, and then what still goes.

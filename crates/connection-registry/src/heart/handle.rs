@@ -1,8 +1,9 @@
 //! What the heart shows to the rest of the gateway.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::directory::Directory;
@@ -18,6 +19,8 @@ pub struct Peers {
     pub own: Instance,
     /// The others, by id.
     pub others: Vec<Peer>,
+    /// When the store was looked at; never yet, without.
+    pub seen: Option<Instant>,
     /// So many are silent at once that Redis or a clock is suspected rather than they.
     pub doubted: bool,
 }
@@ -29,6 +32,8 @@ pub struct HeartHandle {
     pub lease: watch::Receiver<LeaseState>,
     /// The fleet.
     pub peers: watch::Receiver<Peers>,
+    /// Rung, the instance shows its peers at once how it is doing.
+    pub bell: Arc<Notify>,
     /// Told of every connection and its end.
     pub directory: Arc<Directory>,
     /// What is to be done to sessions here. One that has gone meanwhile is none of anybody's business.

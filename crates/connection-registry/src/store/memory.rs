@@ -12,6 +12,7 @@ use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
+use crate::load::Pulse;
 use crate::roster::Beat;
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 
@@ -31,7 +32,7 @@ struct Registry {
     tokens: u64,
     leases: HashMap<InstanceId, (Token, Incarnation)>,
     /// Newest beats, and when they came.
-    peers: HashMap<InstanceId, (Instance, u64, Instant)>,
+    peers: HashMap<InstanceId, (Instance, Pulse, Instant)>,
     rows: HashMap<Life, HashMap<SessionId, Row>>,
     /// Where each user is connected, longest first.
     seats: HashMap<(TenantId, UserId), Vec<(SessionId, Life)>>,
@@ -155,7 +156,7 @@ fn life(instance: &Instance) -> Life {
 impl Store for MemoryStore {
     const LEASES_END: bool = false;
 
-    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
+    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         let mut registry = self.registry();
         if let Some((_, holder)) = registry.leases.get(&instance.id)
             && *holder != instance.incarnation
@@ -165,13 +166,13 @@ impl Store for MemoryStore {
         registry.tokens += 1;
         let token = Token::from_store(&format!("memory:{}:{}", registry.tokens, instance.incarnation));
         registry.leases.insert(instance.id.clone(), (token.clone(), instance.incarnation));
-        let before = registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
+        let before = registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         Ok(Acquired::Granted { token, before: before.map(|(before, ..)| before.incarnation) })
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
         let mut registry = self.fenced(instance, token)?;
-        registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
+        registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         let life = life(instance);
         let closing = registry.orders.remove(&life).unwrap_or_default();
         Ok(Listed { rows: registry.count(&life), orders: closing.into_iter().map(Order::Session).collect() })
@@ -193,9 +194,9 @@ impl Store for MemoryStore {
 
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         let registry = self.registry();
-        let beat = |(instance, number, at): &(Instance, u64, Instant)| {
+        let beat = |(instance, pulse, at): &(Instance, Pulse, Instant)| {
             let age = at.elapsed();
-            Beat { instance: instance.clone(), number: *number, age }
+            Beat { instance: instance.clone(), number: pulse.number, age, load: Some(pulse.load) }
         };
         Ok(registry.peers.values().map(beat).collect())
     }
@@ -233,7 +234,8 @@ impl Store for MemoryStore {
     ) -> Result<Option<usize>, StoreError> {
         let mut registry = self.fenced(instance, token)?;
         let known = registry.peers.get(&dead.id);
-        let is_same = known.is_some_and(|(peer, beats, _)| peer.incarnation == dead.incarnation && *beats == number);
+        let is_same =
+            known.is_some_and(|(peer, pulse, _)| peer.incarnation == dead.incarnation && pulse.number == number);
         if !is_same || registry.leases.contains_key(&dead.id) {
             return Ok(None);
         }

@@ -23,8 +23,9 @@ use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::{ConnectionLimits, Listed};
+use crate::load::Pulse;
 use crate::roster::Beat;
-use crate::store::record::{PeerRecord, RowRecord};
+use crate::store::record::{Decoded, PeerRecord, RowRecord};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
 
@@ -276,17 +277,17 @@ fn holder(token: &str) -> Option<Incarnation> {
 impl Store for RedisStore {
     const LEASES_END: bool = true;
 
-    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
+    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         let function = Function::REGISTRY_ACQUIRE;
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.fence(), self.keyspace.peers()];
-        let (incarnation, record) = (instance.incarnation.to_string(), PeerRecord::encode(instance, number));
+        let (incarnation, record) = (instance.incarnation.to_string(), PeerRecord::encode(instance, pulse));
         let (lease, forget) = (millis(self.timings.lease), millis(FORGET_PEER_AFTER));
         let answer =
             self.call(function, &keys, &[instance.id.as_str(), &incarnation, &lease, &record, &forget]).await?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["GRANTED", token, before] => Ok(Acquired::Granted {
                 token: Token::from_store(token),
-                before: PeerRecord::decode(before).map(|(incarnation, ..)| incarnation),
+                before: PeerRecord::decode(before).map(|record| record.incarnation),
             }),
             ["BUSY", token] => {
                 let holder = holder(token).ok_or_else(|| malformed(function, &answer))?;
@@ -296,9 +297,9 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
         let (lease, rows) = (millis(self.timings.lease), millis(self.timings.rows));
-        let record = PeerRecord::encode(instance, number);
+        let record = PeerRecord::encode(instance, pulse);
         let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record];
         self.list(Function::REGISTRY_RENEW, &self.keys_of(instance), &args).await
     }
@@ -402,7 +403,7 @@ fn read_listed(answer: &[String]) -> Option<Listed> {
 }
 
 fn read_beat(id: &str, age_ms: &str, record: &str) -> Option<Beat> {
-    let (incarnation, number, address) = PeerRecord::decode(record)?;
+    let Decoded { incarnation, number, address, load } = PeerRecord::decode(record)?;
     let instance = Instance { id: InstanceId::parse(id).ok()?, incarnation, address };
-    Some(Beat { instance, number, age: Duration::from_millis(age_ms.parse().ok()?) })
+    Some(Beat { instance, number, age: Duration::from_millis(age_ms.parse().ok()?), load })
 }
