@@ -39,8 +39,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "drain without pacing: all are moved at once",
         edits: &[Edit {
             file: "crates/gateway/src/drain.rs",
-            old: "        if elapsed >= self.window {\n            return self.clients;",
-            new: "        if elapsed >= Duration::ZERO {\n            return self.clients;",
+            old: "let due = match rate.is_finite() {",
+            new: "let due = match rate < 0.0 {",
         }],
         fault: "rolling",
         kinds: &["pace"],
@@ -49,8 +49,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "drain without a word: no reconnect frame",
         edits: &[Edit {
             file: "crates/gateway/src/hub/shard/life.rs",
-            old: "            self.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());\n",
-            new: "            let _: u64 = n * step_ms;\n",
+            old: "            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());\n",
+            new: "            let _: u64 = after_ms;\n",
         }],
         fault: "rolling",
         kinds: &["told"],
