@@ -1,6 +1,6 @@
 //! How many connections a user or a tenant may have over the whole fleet, and what becomes of one too many.
 
-use wire::{Notice, SessionId, TenantId, UserId};
+use wire::{SessionId, TenantId, Timestamp, UserId};
 
 /// Limits that only the store can keep, because connections are spread over instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,33 +31,13 @@ pub struct Closing {
     pub why: Why,
 }
 
-/// What the store wants done here, on another one's word.
+/// What the store wants closed: [`Closing`]s, once the directory has said which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Close one session.
-    Session(Closing),
-    /// Close all connections of a user on this instance.
-    User(TenantId, UserId, Why),
-    /// Send a notice.
-    Notice(Addressee, Notice),
-}
-
-/// Whom a notice is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Addressee {
-    /// One session.
-    Session(SessionId),
+    /// The connection that this session has had since then, if that is known: its client may be back in another one.
+    Session(Closing, Option<Timestamp>),
     /// All connections of a user on this instance.
-    User(TenantId, UserId),
-}
-
-/// An [`Order`] once the directory has said which sessions it is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Errand {
-    /// Close a session.
-    Close(Closing),
-    /// Send these sessions a notice.
-    Notice(Vec<SessionId>, Notice),
+    User(TenantId, UserId, Why),
 }
 
 /// Why a session is to be closed.
@@ -76,8 +56,8 @@ pub enum Why {
 pub struct Listed {
     /// How many rows this instance has there.
     pub rows: usize,
-    /// What is to be done here.
-    pub orders: Vec<Order>,
+    /// Who is to be closed here.
+    pub closing: Vec<Order>,
 }
 
 impl Default for ConnectionLimits {

@@ -16,11 +16,7 @@
 -- tidegate_registry_kick: has a user's connections closed, or one of them, wherever they are.
 --   KEYS[1] peers
 --   ARGV    TENANT/USER, session id or '' for all
---   →       as for who: those that will be closed
--- tidegate_registry_send: has a notice sent to a user's connections, or to one of them, wherever they are.
---   KEYS[1] peers
---   ARGV    TENANT/USER, session id or '' for all, notice
---   →       as for who: those that it will be sent to
+--   →       as for who: those that will be closed, each at its instance's next beat
 --
 -- A row is { tenant, user, shard, connected_at }. The hash `users` of the same incarnation counts rows:
 --   #TENANT/USER   how many of a user        TENANT/USER   which: "session@ms session@ms …", at most LISTED_MAX
@@ -28,19 +24,15 @@
 -- It goes with its incarnation, so a limit counts living instances only. Names of other instances' keys are made from
 -- their ids here: all share one hash tag, and thereby one node of a Cluster.
 --
--- Orders are for one incarnation of an instance: session id or TENANT/USER → why it is to be closed, and
--- "notice NUMBER WHOM" → the notice, in the order of the numbers. They are taken when the instance renews its lease, which
--- it does at once when its bell rings, a list that it waits at, and at its next beat if it has not heard it.
---
 -- Why a session is to be closed: 'limit' it was one too many, 'replaced' its owner has connected elsewhere, 'kicked'.
+-- Of a session, '@' and the moment (ms) follow since when the connection in question had been there, if that is listed: its
+-- client may be back in another one before this is read.
 
 local ROW_CHANGES_MAX = 128
 -- A user with more connections on one instance has them counted, not named: every change reads the names.
 local LISTED_MAX = 128
 -- What an instance was told to close and never asked for; it beats every few seconds, or is dead.
 local ORDERS_MS = 60 * 1000
--- Notices are refused above it. An instance that listens has none waiting.
-local ORDERS_MAX = 1000
 
 -- The lives of all instances, with the names of their keys.
 local function lives(peers)
@@ -54,7 +46,6 @@ local function lives(peers)
       rows = base .. 'rows:' .. life,
       users = base .. 'users:' .. life,
       orders = base .. 'orders:' .. life,
-      bell = base .. 'bell:' .. entries[i],
     }
   end
   return found
@@ -99,12 +90,14 @@ local function seat(users, row, session, since)
 end
 
 local function unseat(users, row, session)
-  local owner, left = row.tenant .. '/' .. row.user, {}
+  local owner, left, since_when = row.tenant .. '/' .. row.user, {}, nil
   count_one(users, owner, -1)
   count_one(users, row.tenant, -1)
   for other, since in gmatch(call('HGET', users, owner) or '', '([^@ ]+)@(%d+)') do
     if other ~= session then
       left[#left + 1] = other .. '@' .. since
+    else
+      since_when = since
     end
   end
   if #left == 0 then
@@ -112,26 +105,27 @@ local function unseat(users, row, session)
   else
     call('HSET', users, owner, concat(left, ' '))
   end
+  return since_when
 end
 
--- Removes a row of one life. Whether there was one.
+-- Removes a row of one life. Whether there was one, and since when.
 local function remove(rows, users, session)
   local text = call('HGET', rows, session)
   if not text then
     return false
   end
   call('HDEL', rows, session)
-  unseat(users, cjson.decode(text), session)
-  return true
+  return true, unseat(users, cjson.decode(text), session)
 end
 
--- What another instance is to do.
-local function order(life, what, how)
-  call('HSET', life.orders, what, how)
+local function of_then(why, since)
+  return since and why .. '@' .. since or why
+end
+
+-- What another instance is to close at its next beat: a session, or TENANT/USER.
+local function order(life, who, why)
+  call('HSET', life.orders, who, why)
   call('PEXPIRE', life.orders, ORDERS_MS)
-  call('LPUSH', life.bell, '')
-  call('LTRIM', life.bell, 0, 0)
-  call('PEXPIRE', life.bell, ORDERS_MS)
 end
 
 register('tidegate_registry_write', {}, function(keys, args)
@@ -149,13 +143,12 @@ register('tidegate_registry_write', {}, function(keys, args)
 
   -- Has a session closed that is listed, and counts it no more.
   local function close(life, session, why)
-    if remove(life.rows, life.users, session) then
-      if life.rows == rows then
-        closing[#closing + 1], closing[#closing + 2] = session, why
-      else
-        call('HINCRBY', life.users, '-', 1)
-        order(life, session, why)
-      end
+    local was_there, since = remove(life.rows, life.users, session)
+    if was_there and life.rows == rows then
+      closing[#closing + 1], closing[#closing + 2] = session, of_then(why, since)
+    elseif was_there then
+      call('HINCRBY', life.users, '-', 1)
+      order(life, session, of_then(why, since))
     end
   end
 
@@ -179,7 +172,7 @@ register('tidegate_registry_write', {}, function(keys, args)
     local row = cjson.decode(text)
     remove(rows, users, session)
     if is_elsewhere(session, row) then
-      closing[#closing + 1], closing[#closing + 2] = session, 'replaced'
+      closing[#closing + 1], closing[#closing + 2] = session, of_then('replaced', decimal(since))
       return
     end
     local owner = row.tenant .. '/' .. row.user
@@ -193,7 +186,7 @@ register('tidegate_registry_write', {}, function(keys, args)
       over = 0
     end
     if over > 0 or (tenant_max > 0 and total(all, row.tenant) >= tenant_max) then
-      closing[#closing + 1], closing[#closing + 2] = session, 'limit'
+      closing[#closing + 1], closing[#closing + 2] = session, of_then('limit', decimal(since))
       return
     end
     call('HSET', rows, session, text)
@@ -241,32 +234,11 @@ register('tidegate_registry_kick', {}, function(keys, args)
     if session == '' then
       order(one.life, owner, 'kicked') -- those who are not named here too
     elseif session == one.session then
-      order(one.life, session, 'kicked')
+      order(one.life, session, of_then('kicked', decimal(one.since)))
     end
     if session == '' or session == one.session then
       found[#found + 1] = one
     end
-  end
-  return tell(found)
-end)
-
-register('tidegate_registry_send', {}, function(keys, args)
-  local owner, session, notice, found, orders = args[1], args[2], args[3], {}, {}
-  local time = call('TIME')
-  local number = decimal(time[1] * 1000000 + time[2])
-  for _, one in ipairs(seats(lives(keys[1]), owner)) do
-    if session == '' or session == one.session then
-      found[#found + 1] = one
-      orders[one.life.orders] = one.life
-    end
-  end
-  for key in pairs(orders) do
-    if call('HLEN', key) >= ORDERS_MAX then
-      return error_reply('BUSY an instance has ' .. ORDERS_MAX .. ' orders waiting that it does not take')
-    end
-  end
-  for _, life in pairs(orders) do
-    order(life, 'notice ' .. number .. ' ' .. (session == '' and owner or session), notice)
   end
   return tell(found)
 end)

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
 use wire::{InstanceId, SessionId, TenantId, UserId};
 
 use crate::directory::{Row, RowChange};
@@ -12,7 +11,6 @@ use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
-use crate::load::Pulse;
 use crate::roster::Beat;
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 
@@ -32,16 +30,14 @@ struct Registry {
     tokens: u64,
     leases: HashMap<InstanceId, (Token, Incarnation)>,
     /// Newest beats, and when they came.
-    peers: HashMap<InstanceId, (Instance, Pulse, Instant)>,
+    peers: HashMap<InstanceId, (Instance, u64, Instant)>,
     rows: HashMap<Life, HashMap<SessionId, Row>>,
     /// Where each user is connected, longest first.
     seats: HashMap<(TenantId, UserId), Vec<(SessionId, Life)>>,
     /// How many connections each tenant has.
     tenants: HashMap<TenantId, usize>,
     /// Whom an instance is to close on another one's word.
-    orders: HashMap<Life, Vec<Closing>>,
-    /// Rung when there are orders.
-    bells: HashMap<InstanceId, Arc<Notify>>,
+    orders: HashMap<Life, Vec<Order>>,
 }
 
 impl MemoryStore {
@@ -77,7 +73,7 @@ impl Registry {
         self.rows.get(life).map_or(0, HashMap::len)
     }
 
-    fn put(&mut self, life: &Life, session: SessionId, row: &Row, closing: &mut Vec<Closing>) {
+    fn put(&mut self, life: &Life, session: SessionId, row: &Row, closing: &mut Vec<Order>) {
         let owner = (row.tenant.clone(), row.user.clone());
         let seats = self.seats.get(&owner).cloned().unwrap_or_default();
         let (same, others): (Vec<_>, Vec<_>) = seats.into_iter().partition(|(other, _)| *other == session);
@@ -85,22 +81,22 @@ impl Registry {
             let is_newer = |theirs: &Row| theirs.connected_at.0 > row.connected_at.0;
             if self.rows.get(&other).and_then(|rows| rows.get(&session)).is_some_and(is_newer) {
                 self.remove(life, session);
-                closing.push(Closing { session, why: Why::Replaced });
+                closing.push(Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at)));
                 return;
             }
-            self.close(&other, Closing { session, why: Why::Replaced }, life, closing);
+            self.replace(&other, session, life, closing);
         }
         let ConnectionLimits { per_user_max, per_tenant_max, on_excess } = self.limits;
         let excess = if per_user_max == 0 { 0 } else { (others.len() + 1).saturating_sub(per_user_max as usize) };
         if on_excess == OnExcess::CloseOldest {
             for (session, other) in others.into_iter().take(excess) {
-                self.close(&other, Closing { session, why: Why::Replaced }, life, closing);
+                self.replace(&other, session, life, closing);
             }
         }
         self.remove(life, session);
         let crowded = per_tenant_max > 0 && self.tenants.get(&owner.0).is_some_and(|n| *n >= per_tenant_max as usize);
         if crowded || (excess > 0 && on_excess == OnExcess::Reject) {
-            closing.push(Closing { session, why: Why::TooMany });
+            closing.push(Order::Session(Closing { session, why: Why::TooMany }, Some(row.connected_at)));
             return;
         }
         *self.tenants.entry(owner.0.clone()).or_default() += 1;
@@ -109,38 +105,35 @@ impl Registry {
     }
 
     /// Has a session closed, and counts it no more.
-    fn close(&mut self, of: &Life, closed: Closing, own: &Life, closing: &mut Vec<Closing>) {
-        self.remove(of, closed.session);
+    fn replace(&mut self, of: &Life, session: SessionId, own: &Life, closing: &mut Vec<Order>) {
+        let Some(row) = self.remove(of, session) else { return };
+        let order = Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at));
         if of == own {
-            closing.push(closed);
+            closing.push(order);
         } else {
-            self.orders.entry(of.clone()).or_default().push(closed);
-            self.bell(&of.0).notify_one();
+            self.orders.entry(of.clone()).or_default().push(order);
         }
     }
 
-    fn bell(&mut self, id: &InstanceId) -> Arc<Notify> {
-        Arc::clone(self.bells.entry(id.clone()).or_default())
-    }
-
-    fn remove(&mut self, life: &Life, session: SessionId) {
-        let Some(row) = self.rows.get_mut(life).and_then(|rows| rows.remove(&session)) else { return };
+    fn remove(&mut self, life: &Life, session: SessionId) -> Option<Row> {
+        let row = self.rows.get_mut(life)?.remove(&session)?;
         let count = self.tenants.get_mut(&row.tenant).expect("whoever has a row is counted");
         *count -= 1;
         if *count == 0 {
             self.tenants.remove(&row.tenant);
         }
-        let owner = (row.tenant, row.user);
+        let owner = (row.tenant.clone(), row.user.clone());
         let seats = self.seats.get_mut(&owner).expect("whoever has a row has a seat");
         seats.retain(|(other, at)| *other != session || at != life);
         if seats.is_empty() {
             self.seats.remove(&owner);
         }
+        Some(row)
     }
 
     fn remove_all(&mut self, life: &Life) -> usize {
         let sessions: Vec<_> = self.rows.get(life).into_iter().flat_map(HashMap::keys).copied().collect();
-        sessions.iter().for_each(|session| self.remove(life, *session));
+        sessions.iter().for_each(|session| drop(self.remove(life, *session)));
         self.rows.remove(life);
         self.orders.remove(life);
         sessions.len()
@@ -156,7 +149,7 @@ fn life(instance: &Instance) -> Life {
 impl Store for MemoryStore {
     const LEASES_END: bool = false;
 
-    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
+    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
         let mut registry = self.registry();
         if let Some((_, holder)) = registry.leases.get(&instance.id)
             && *holder != instance.incarnation
@@ -166,16 +159,16 @@ impl Store for MemoryStore {
         registry.tokens += 1;
         let token = Token::from_store(&format!("memory:{}:{}", registry.tokens, instance.incarnation));
         registry.leases.insert(instance.id.clone(), (token.clone(), instance.incarnation));
-        let before = registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
+        let before = registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
         Ok(Acquired::Granted { token, before: before.map(|(before, ..)| before.incarnation) })
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
         let mut registry = self.fenced(instance, token)?;
-        registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
+        registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
         let life = life(instance);
         let closing = registry.orders.remove(&life).unwrap_or_default();
-        Ok(Listed { rows: registry.count(&life), orders: closing.into_iter().map(Order::Session).collect() })
+        Ok(Listed { rows: registry.count(&life), closing })
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
@@ -186,17 +179,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
-        let bell = self.registry().bell(id);
-        bell.notified().await;
-        Ok(true)
-    }
-
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         let registry = self.registry();
-        let beat = |(instance, pulse, at): &(Instance, Pulse, Instant)| {
+        let beat = |(instance, number, at): &(Instance, u64, Instant)| {
             let age = at.elapsed();
-            Beat { instance: instance.clone(), number: pulse.number, age, load: Some(pulse.load) }
+            Beat { instance: instance.clone(), number: *number, age }
         };
         Ok(registry.peers.values().map(beat).collect())
     }
@@ -213,10 +200,10 @@ impl Store for MemoryStore {
         for change in changes {
             match change {
                 RowChange::Put(session, row) => registry.put(&life, *session, row, &mut closing),
-                RowChange::Remove(session) => registry.remove(&life, *session),
+                RowChange::Remove(session) => drop(registry.remove(&life, *session)),
             }
         }
-        Ok(Listed { rows: registry.count(&life), orders: closing.into_iter().map(Order::Session).collect() })
+        Ok(Listed { rows: registry.count(&life), closing })
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
@@ -234,8 +221,7 @@ impl Store for MemoryStore {
     ) -> Result<Option<usize>, StoreError> {
         let mut registry = self.fenced(instance, token)?;
         let known = registry.peers.get(&dead.id);
-        let is_same =
-            known.is_some_and(|(peer, pulse, _)| peer.incarnation == dead.incarnation && pulse.number == number);
+        let is_same = known.is_some_and(|(peer, beats, _)| peer.incarnation == dead.incarnation && *beats == number);
         if !is_same || registry.leases.contains_key(&dead.id) {
             return Ok(None);
         }

@@ -1,6 +1,5 @@
 //! Several gateways in one process, real sockets, a real Redis: what only the whole can show.
 
-mod cli;
 mod client;
 mod dial;
 mod fleet;
@@ -21,5 +20,4 @@ mod limits;
 mod outage;
 mod receipts;
 mod round_trip;
-mod send;
 mod slow_reader;

@@ -5,12 +5,9 @@
 //!     └──────────its close frame──────────────────▲
 //! ```
 
-use std::time::Duration;
-
 use connection_registry::Why;
 
 use crate::config::CLOSE_TIMEOUT;
-use crate::hub::Departures;
 
 use super::*;
 
@@ -56,30 +53,30 @@ impl Shard {
         others
     }
 
-    pub(super) fn connections_of(&self, session: SessionId) -> Vec<Slot> {
+    fn connections_of(&self, session: SessionId) -> Vec<Slot> {
         let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
         same.map(|(slot, _)| slot as Slot).collect()
     }
 
     /// The instance goes away: so many clients more are moved now, and nobody is taken in.
-    pub(crate) fn drain(&mut self, departures: Departures) {
+    pub(crate) fn drain(&mut self, count: usize) {
         self.is_draining = true;
-        self.send_away(departures);
+        self.send_away(count, 0);
     }
 
     /// The instance has slept through its lease: what waits to be written may be stale, and others have it.
-    pub(crate) fn fence(&mut self, spread: Duration) {
+    pub(crate) fn fence(&mut self, spread_ms: u64) {
         self.connections.iter_mut().for_each(|(_, connection)| discard_unsent(connection, &self.counters));
-        let count = self.connections.len();
-        self.send_away(Departures::spread(count, spread));
+        self.send_away(usize::MAX, spread_ms);
     }
 
     /// Sends so many elsewhere, each with a delay of its own, so that the others are not stormed.
-    fn send_away(&mut self, departures: Departures) {
+    fn send_away(&mut self, count: usize, spread_ms: u64) {
         let open = self.connections.iter().filter(|(_, connection)| connection.life == Life::Open);
-        let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot as Slot).collect();
-        for (slot, after_ms) in slots.into_iter().zip(departures.after_ms()) {
-            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());
+        let slots: Vec<Slot> = open.take(count).map(|(slot, _)| slot as Slot).collect();
+        let step_ms = spread_ms / slots.len().max(1) as u64;
+        for (n, slot) in (0..).zip(slots) {
+            self.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
             self.close(slot, Close::Restart);
         }
     }
