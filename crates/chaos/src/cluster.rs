@@ -1,6 +1,6 @@
 //! Everything that can be broken: Redis, the gateways, and the network between them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use wire::Families;
 
 use crate::failure::Failure;
 use crate::fault::Fault;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Setting};
 use crate::load;
+use crate::namespace::Namespace;
 use crate::ownership::Ownership;
 use crate::proxy::Proxy;
 use crate::random::Random;
@@ -34,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) primary: RedisServer,
     pub(crate) replica: Option<RedisServer>,
     pub(crate) ownership: Ownership,
+    /// The network of the first gateway, if it has one of its own; it speaks to Redis past its proxy then.
+    namespace: Option<Namespace>,
     pub(crate) random: Random,
 }
 
@@ -63,7 +66,13 @@ impl Cluster {
         mut random: Random,
     ) -> Result<Self, Failure> {
         let directory: PathBuf = directory.to_owned();
-        let primary = RedisServer::start("primary", &directory, fault.redis_args()).await?;
+        let namespace = if fault.needs_namespace() { Some(Namespace::start(&directory).await?) } else { None };
+        let mut args: Vec<&str> = fault.redis_args().to_vec();
+        let inside = namespace.as_ref().map(|namespace| namespace.redis().to_string());
+        if let Some(inside) = &inside {
+            args.extend(["--bind", "127.0.0.1", inside, "--protected-mode", "no"]);
+        }
+        let primary = RedisServer::start("primary", &directory, &args).await?;
         let (mut replication, mut replica) = (None, None);
         if fault.needs_replica() {
             let proxy = Proxy::start(primary.address, random.fork()).await?;
@@ -79,13 +88,20 @@ impl Cluster {
         let (mut proxies, mut gateways) = (Vec::new(), Vec::new());
         for number in 1..=GATEWAYS {
             let proxy = Proxy::start(primary.address, random.fork()).await?;
-            gateways.push(Gateway::start(format!("gw-{number}"), program, proxy.address, fault.local(), &directory)?);
+            let (local, directory) = (fault.local(), directory.as_path());
+            let (mut redis, mut host, mut prefix) = (proxy.address, IpAddr::from(Ipv4Addr::LOCALHOST), Vec::new());
+            if let Some(namespace) = namespace.as_ref().filter(|_| number == 1) {
+                redis = SocketAddr::new(namespace.redis().into(), primary.address.port());
+                (host, prefix) = (namespace.guest().into(), namespace.prefix());
+            }
+            let setting = Setting { program, redis, local, directory, prefix, host };
+            gateways.push(Gateway::start(&format!("gw-{number}"), setting)?);
             proxies.push(proxy);
         }
         for gateway in &mut gateways {
             gateway.await_connected().await?;
         }
-        Ok(Self { gateways, proxies, calls, replication, primary, replica, ownership, random })
+        Ok(Self { gateways, proxies, calls, replication, primary, replica, ownership, namespace, random })
     }
 
     /// Everybody who speaks to Redis speaks to this one from now on.
@@ -98,6 +114,10 @@ impl Cluster {
 
     pub(crate) fn replica(&self) -> Result<&RedisServer, Failure> {
         self.replica.as_ref().ok_or_else(|| Failure::Unproven("there is no replica".into()))
+    }
+
+    pub(crate) fn namespace(&self) -> Result<&Namespace, Failure> {
+        self.namespace.as_ref().ok_or_else(|| Failure::Unproven("there is no namespace".into()))
     }
 
     pub(crate) fn replication(&self) -> Result<&Proxy, Failure> {

@@ -8,12 +8,14 @@ mod frozen;
 mod instance;
 mod loss;
 mod network;
+mod partition;
 mod service;
 
 use clap::ValueEnum;
 
 use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::namespace::Cut;
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -66,6 +68,14 @@ pub(crate) enum Fault {
     CutLocal,
     /// One instance does not reach Redis.
     CutOne,
+    /// Packets between one instance and Redis are dropped until its peers have removed its rows; its clients reach it.
+    Partition,
+    /// The same for packets to Redis alone.
+    PartitionSend,
+    /// The same for packets from Redis alone.
+    PartitionReceive,
+    /// Between one instance and Redis there is a quarter of the bandwidth that it needs.
+    Starve,
     /// Redis hears, and is not heard: what was asked of it happens.
     OneWay,
     /// An instance is killed, and comes back.
@@ -91,6 +101,11 @@ impl Fault {
     pub(crate) fn needs_replica(self) -> bool {
         use Fault::{Failback, FailoverClean, FailoverLost, StuckSubscriber};
         matches!(self, FailoverLost | FailoverClean | Failback | StuckSubscriber)
+    }
+
+    /// Whether one gateway has a network of its own.
+    pub(crate) fn needs_namespace(self) -> bool {
+        matches!(self, Self::Partition | Self::PartitionSend | Self::PartitionReceive | Self::Starve)
     }
 
     /// Families that are served within an instance while it is without Redis.
@@ -131,6 +146,10 @@ impl Fault {
             Self::PacketLoss => loss::packet_loss(cluster).await,
             Self::Cut | Self::CutLocal => network::cut(cluster).await,
             Self::CutOne => network::cut_one(cluster).await,
+            Self::Partition => partition::cut(cluster, Cut::Both).await,
+            Self::PartitionSend => partition::cut(cluster, Cut::Sent).await,
+            Self::PartitionReceive => partition::cut(cluster, Cut::Received).await,
+            Self::Starve => partition::starve(cluster).await,
             Self::OneWay => network::one_way(cluster).await,
             Self::KillGateway => instance::kill(cluster).await,
             Self::StopGateway => frozen::stop(cluster).await,

@@ -1,7 +1,7 @@
 //! One gateway process.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,22 +23,32 @@ pub(crate) struct Gateway {
     admin: SocketAddr,
     pub(crate) process: Process,
     _ports: [ReservedPort; 2],
-    program: PathBuf,
+    /// The program and the words before those of its own; nothing but itself as a rule.
+    command: Vec<PathBuf>,
     config: PathBuf,
     log: PathBuf,
 }
 
+/// How a gateway is started, and where.
+#[derive(Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) redis: SocketAddr,
+    /// Families that go on within the instance while it is without Redis.
+    pub(crate) local: &'a [&'a str],
+    pub(crate) directory: &'a Path,
+    /// What stands before the program's name.
+    pub(crate) prefix: Vec<String>,
+    /// Where it listens.
+    pub(crate) host: IpAddr,
+}
+
 impl Gateway {
-    /// Families in `local` go on within the instance while it is without Redis.
-    pub(crate) fn start(
-        name: String,
-        program: &Path,
-        redis: SocketAddr,
-        local: &[&str],
-        directory: &Path,
-    ) -> Result<Self, Failure> {
-        let text = |address, admin| configuration(&name, address, admin, redis, local);
-        Self::start_with(&name, program, directory, text)
+    pub(crate) fn start(name: &str, setting: Setting<'_>) -> Result<Self, Failure> {
+        let Setting { program, redis, local, directory, prefix, host } = setting;
+        let command = prefix.into_iter().map(PathBuf::from).chain([program.to_owned()]).collect();
+        let text = |address, admin| configuration(name, address, admin, redis, local);
+        Self::launch(name, command, host, directory, text)
     }
 
     /// With the configuration that `text` makes of the address for clients and the one for administration.
@@ -48,18 +58,28 @@ impl Gateway {
         directory: &Path,
         text: impl FnOnce(SocketAddr, SocketAddr) -> String,
     ) -> Result<Self, Failure> {
+        Self::launch(name, vec![program.to_owned()], Ipv4Addr::LOCALHOST.into(), directory, text)
+    }
+
+    fn launch(
+        name: &str,
+        command: Vec<PathBuf>,
+        host: IpAddr,
+        directory: &Path,
+        text: impl FnOnce(SocketAddr, SocketAddr) -> String,
+    ) -> Result<Self, Failure> {
         let ports = [reserve_port()?, reserve_port()?];
-        let [address, admin] = ports.each_ref().map(ReservedPort::address);
+        let [address, admin] = ports.each_ref().map(|port| SocketAddr::new(host, port.address().port()));
         let (config, log) = (directory.join(format!("{name}.toml")), directory.join(format!("{name}.log")));
         let (name, text) = (name.to_owned(), text(address, admin));
         std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
-        let process = spawn(&name, program, &config, &log)?;
-        Ok(Self { name, address, admin, process, _ports: ports, program: program.to_owned(), config, log })
+        let process = spawn(&name, &command, &config, &log)?;
+        Ok(Self { name, address, admin, process, _ports: ports, command, config, log })
     }
 
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
-        self.process = spawn(&self.name, &self.program, &self.config, &self.log)?;
+        self.process = spawn(&self.name, &self.command, &self.config, &self.log)?;
         Ok(())
     }
 
@@ -85,10 +105,15 @@ impl Gateway {
         get(self.address, "/ws/health").unwrap_or_default()
     }
 
-    /// What one of its metrics is now.
+    /// What one of its metrics is now, over all shards.
     pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         let text = get(self.admin, "/metrics").ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let is_it = rest.starts_with([' ', '{']);
+            rest.rsplit(' ').next().filter(|_| is_it)?.parse::<u64>().ok()
+        };
+        Some(text.lines().filter_map(value).sum())
     }
 }
 
@@ -101,9 +126,10 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-fn spawn(name: &str, program: &Path, config: &Path, log: &Path) -> Result<Process, Failure> {
-    let args = [Path::new("serve"), Path::new("--config"), config];
-    Process::start(name, program, &args, log)
+fn spawn(name: &str, command: &[PathBuf], config: &Path, log: &Path) -> Result<Process, Failure> {
+    let own = [Path::new("serve"), Path::new("--config"), config];
+    let args: Vec<&Path> = command[1..].iter().map(PathBuf::as_path).chain(own).collect();
+    Process::start(name, &command[0], &args, log)
 }
 
 /// Defaults, but for where things are, for families that keep everything a run publishes and refuse what they cannot

@@ -18,6 +18,7 @@ mod fault;
 mod fleet;
 mod gateway;
 mod load;
+mod namespace;
 mod ownership;
 mod process;
 mod proxy;

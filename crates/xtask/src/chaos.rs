@@ -16,7 +16,8 @@ use crate::package;
 use crate::step::Step;
 use crate::workspace;
 
-/// What `cargo xtask test` breaks, beside a run in which nothing is broken: the faults that ask most of the product, in about two minutes.
+/// What `cargo xtask test` breaks, beside a run in which nothing is broken: the faults that ask most of the product, in less
+/// than three minutes.
 const SHORT: &[&str] = &[
     "none",
     "restart-empty",
@@ -35,6 +36,7 @@ const SHORT: &[&str] = &[
     "stuck-subscriber",
     "kill-gateway",
     "cut-local",
+    "partition-receive",
 ];
 /// Rounds of all faults without `--runs`.
 const RUNS: &str = "4";
@@ -48,7 +50,7 @@ struct Programs {
 
 impl Programs {
     fn build(is_release: bool) -> Result<Self, Failure> {
-        package::ensure(&[package::REDIS])?;
+        package::ensure(&[package::REDIS, package::NFT, package::IP])?;
         let mut args =
             vec!["build", "--package", "tidegate-gateway", "--package", "chaos", "--package", "history-checker"];
         args.extend(is_release.then_some("--release"));
