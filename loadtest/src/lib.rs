@@ -102,7 +102,7 @@ struct BenchArgs {
     /// The gateway to measure.
     #[arg(long, default_value = "target/release/tidegate")]
     gateway: PathBuf,
-    /// Receivers in the one scope of rows 1 and 3.
+    /// Receivers in the one scope of rows 1, 3 and 8.
     #[arg(long, default_value_t = 1_000)]
     receivers: usize,
     /// Scopes with one receiver each in row 2.
@@ -114,6 +114,9 @@ struct BenchArgs {
     /// Idle connections in row 4; 2,000 with --quick.
     #[arg(long)]
     connections: Option<usize>,
+    /// Readers that stop in row 8; 200 with --quick.
+    #[arg(long)]
+    stopped: Option<usize>,
 }
 
 /// Runs the command line.
@@ -152,9 +155,9 @@ fn bench(args: &BenchArgs) -> Result<(), Failure> {
 }
 
 fn sizes(args: &BenchArgs) -> Sizes {
-    let (pairs, window, step, settle, connections) = match args.quick {
-        false => (5, 4, 4, 12, 10_000),
-        true => (3, 1, 1, 2, 2_000),
+    let (pairs, window, step, settle, connections, stopped) = match args.quick {
+        false => (5, 4, 4, 12, 10_000, 1_000),
+        true => (3, 1, 1, 2, 2_000, 200),
     };
     Sizes {
         receivers: args.receivers,
@@ -165,5 +168,6 @@ fn sizes(args: &BenchArgs) -> Sizes {
         batch: args.batch,
         connections: args.connections.unwrap_or(connections),
         settle: Duration::from_secs(settle),
+        stopped: args.stopped.unwrap_or(stopped),
     }
 }

@@ -28,12 +28,26 @@ pub(crate) struct Rig {
     pub(crate) redis_url: String,
     /// Where clients connect.
     pub(crate) addr: SocketAddr,
+    pub(crate) metrics: Metrics,
     pub(crate) tokens: TokenPress,
 }
 
+/// Where a gateway tells its metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metrics(SocketAddr);
+
+impl Metrics {
+    pub(crate) fn value(self, name: &str) -> Result<f64, Failure> {
+        let text = get(self.0, "/metrics").map_err(Failure::io("asking for metrics"))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse().ok());
+        value.ok_or_else(|| Failure::Unmeasurable(format!("the gateway has no metric {name}")))
+    }
+}
+
 impl Rig {
-    /// Starts both and waits until the gateway has its Redis and its lease.
-    pub(crate) fn start(setting: &Setting) -> Result<Self, Failure> {
+    /// Starts both and waits until the gateway has its Redis and its lease. `settings` are further lines of its
+    /// configuration.
+    pub(crate) fn start(setting: &Setting, settings: &str) -> Result<Self, Failure> {
         let redis_port = free_port()?;
         let redis_args = ["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let mut redis = Process::start("redis", &setting.cores.clients, OsStr::new("redis-server"), &redis_args)?;
@@ -43,30 +57,40 @@ impl Rig {
 
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let file = ConfigFile::write(&config(addr, admin, &redis_url))?;
+        let file = ConfigFile::write(&config(addr, admin, &redis_url, settings))?;
         let args = [OsStr::new("serve"), OsStr::new("--config"), file.path().as_os_str()];
         let program = setting.gateway.as_os_str();
         let mut gateway = Process::start("the gateway", &[setting.cores.server], program, &args)?;
         gateway.await_listening(addr)?;
         await_connected(&mut gateway, addr)?;
-        Ok(Self { gateway, redis, redis_addr, redis_url, addr, tokens: TokenPress::new(SECRET.as_bytes()) })
+        Ok(Self {
+            gateway,
+            redis,
+            redis_addr,
+            redis_url,
+            addr,
+            metrics: Metrics(admin),
+            tokens: TokenPress::new(SECRET.as_bytes()),
+        })
     }
+}
+
+/// Asks one of the gateway's ports by HTTP, and returns the whole answer.
+fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(CONNECT_TIME_MAX))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// A gateway listens before it is connected; clients that come in between are told `degraded`.
 fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failure> {
-    let ask = || -> std::io::Result<String> {
-        let mut socket = TcpStream::connect(addr)?;
-        socket.set_read_timeout(Some(CONNECT_TIME_MAX))?;
-        write!(socket, "GET /ws/health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
     let deadline = Instant::now() + CONNECT_TIME_MAX;
     loop {
         gateway.check_alive()?;
-        match ask() {
+        match get(addr, "/ws/health") {
             Ok(answer) if answer.contains("connected") => return Ok(()),
             answer if Instant::now() > deadline => {
                 return Err(gateway.failure(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")));
@@ -78,7 +102,7 @@ fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failur
 
 /// Defaults but for where to listen, whom to trust and how much to say: what is measured is what is delivered. And all
 /// may connect at once, because what a connect costs is measured too, not how it waits.
-fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str) -> String {
+fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str, settings: &str) -> String {
     [
         "instance = \"loadtest\"",
         &format!("listen = \"{addr}\""),
@@ -88,6 +112,7 @@ fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str) -> String {
         &format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
         "limits.connects_per_second = 0",
         "log.filter = \"warn\"",
+        settings,
     ]
     .join("\n")
 }

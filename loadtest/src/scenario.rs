@@ -7,6 +7,7 @@ mod pairs;
 mod personal;
 mod publishing;
 mod saturation;
+mod stopped;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,11 +34,15 @@ pub(crate) enum Scenario {
     /// Messages that one Redis takes.
     #[value(name = "7")]
     Publishing,
+    /// What readers that stop cost those who read on.
+    #[value(name = "8")]
+    Stopped,
 }
 
 impl Scenario {
     /// Every one, in the order of the table.
-    pub(crate) const ALL: [Self; 5] = [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle, Self::Publishing];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle, Self::Publishing, Self::Stopped];
 
     /// Runs it on servers of its own.
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>, Failure> {
@@ -47,6 +52,7 @@ impl Scenario {
             Self::Saturation => saturation::run(setting),
             Self::Idle => idle::run(setting),
             Self::Publishing => publishing::run(setting),
+            Self::Stopped => stopped::run(setting),
         }
     }
 }
@@ -63,11 +69,11 @@ pub(crate) struct Setting {
 /// How large and how long.
 #[derive(Debug, Clone)]
 pub(crate) struct Sizes {
-    /// Receivers in the one scope of rows 1 and 3.
+    /// Receivers in the one scope of rows 1, 3 and 8.
     pub(crate) receivers: usize,
     /// Scopes with one receiver each in row 2.
     pub(crate) scopes: usize,
-    /// Alternations of baseline and gateway in rows 1 and 2, and of the ways to publish in row 7.
+    /// Alternations of baseline and gateway in rows 1, 2 and 8, and of the ways to publish in row 7.
     pub(crate) pairs: usize,
     /// One window of one side of a pair.
     pub(crate) window: Duration,
@@ -79,4 +85,6 @@ pub(crate) struct Sizes {
     pub(crate) connections: usize,
     /// How long connections idle before memory is read.
     pub(crate) settle: Duration,
+    /// Readers that stop in row 8.
+    pub(crate) stopped: usize,
 }

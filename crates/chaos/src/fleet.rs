@@ -84,7 +84,8 @@ impl Trial {
                 storm::storm(bench, storm_size(is_long), self == Self::StormAll, seed).await
             }
             Self::Rolling | Self::RollingRedis => {
-                rolling::rolling(bench, rolling_size(is_long), self == Self::RollingRedis, seed).await
+                let redis = self == Self::RollingRedis;
+                rolling::rolling(bench, rolling_size(is_long, redis), redis, seed).await
             }
             Self::Limits => {
                 let (users, kills) = if is_long { (60, 4) } else { (10, 1) };
@@ -123,10 +124,11 @@ fn storm_size(is_long: bool) -> storm::Size {
     }
 }
 
-fn rolling_size(is_long: bool) -> rolling::Size {
+fn rolling_size(is_long: bool, redis: bool) -> rolling::Size {
     let second = Duration::from_secs(1);
     if is_long {
-        rolling::Size { clients: 3_000, scopes: 20, publish_every: 60 * second, silence: 10 * second }
+        let silence = if redis { 5 * second } else { 2 * second };
+        rolling::Size { clients: 3_000, scopes: 20, publish_every: 60 * second, silence }
     } else {
         rolling::Size { clients: 450, scopes: 8, publish_every: 15 * second, silence: 10 * second }
     }

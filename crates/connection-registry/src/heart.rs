@@ -1,7 +1,8 @@
 //! The task that keeps an instance in the fleet: holds its lease, looks at its peers, tells who is connected here.
 //!
 //! One beat is: renew (or ask for) the lease, read the peers, remove dead ones, write the changes of the directory. A
-//! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat. Whatever happens, the lease is said to be lost at its deadline.
+//! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat, and orders
+//! are taken when the bell rings. Whatever happens, the lease is said to be lost at its deadline.
 
 mod handle;
 mod told;
@@ -11,16 +12,18 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep_until;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
 use wire::InstanceId;
 
-use crate::directory::{Directory, Row};
+use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
-use crate::limits::{Closing, Listed, Order};
+use crate::limits::{Addressee, Closing, Errand, Listed, Order};
+use crate::load::{Load, Pulse};
 use crate::roster::{Change, Roster};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
@@ -47,8 +50,10 @@ pub struct HeartConfig {
 
 /// The task.
 #[derive(Debug)]
-pub struct Heart<S> {
-    store: S,
+pub struct Heart<S, L> {
+    store: Arc<S>,
+    /// Says how the instance is doing.
+    load: L,
     timings: Timings,
     /// Ourselves, in the current incarnation.
     instance: Instance,
@@ -58,8 +63,12 @@ pub struct Heart<S> {
     roster: Roster,
     peers: watch::Sender<Peers>,
     directory: Arc<Directory>,
-    /// For the rest of the gateway: bounded by the sessions there are.
-    closing: mpsc::UnboundedSender<Closing>,
+    /// For the rest of the gateway: bounded by the sessions there are, and by the orders of one lease's renewal.
+    errands: mpsc::UnboundedSender<Errand>,
+    /// There are orders, or the peers are to hear of this instance at once.
+    bell: Arc<Notify>,
+    /// Waits for the store's bell; ends with the heart.
+    _listening: JoinSet<()>,
     /// When new rows are written, which does not wait for a beat.
     tell_at: Option<Instant>,
     /// How many rows the store has of us, when its last answer said so.
@@ -70,25 +79,31 @@ pub struct Heart<S> {
     trouble: Option<StoreError>,
 }
 
-impl<S: Store> Heart<S> {
-    /// Starts the task on the current runtime.
+impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
+    /// Starts the task on the current runtime. Each beat tells the peers what `load` says then.
     ///
     /// # Panics
     /// When the timings have problems, or outside of a tokio runtime.
-    pub fn start(config: HeartConfig, store: S) -> HeartHandle {
+    pub fn start(config: HeartConfig, store: S, load: L) -> HeartHandle {
         let HeartConfig { id, address, timings } = config;
         assert_eq!(timings.problems(), [], "the configuration has been checked");
         let instance = Instance { id: id.clone(), incarnation: begin_life(), address };
         let lease = Lease::new(S::LEASES_END.then_some(timings.lease), timings.drift());
         let (lease, lease_watch) = ToldLease::new(lease);
-        let (peers, peers_watch) = watch::channel(Peers { own: instance.clone(), others: Vec::new(), doubted: false });
+        let (peers, peers_watch) =
+            watch::channel(Peers { own: instance.clone(), others: Vec::new(), seen: None, doubted: false });
         let directory = Arc::new(Directory::default());
         let roster = Roster::new(id, timings.beat, timings.lease, timings.reap);
-        let (closing, closing_queue) = mpsc::unbounded_channel();
+        let (errands, errands_queue) = mpsc::unbounded_channel();
+        let (store, bell, mut listening) = (Arc::new(store), Arc::new(Notify::new()), JoinSet::new());
+        listening.spawn(listen(Arc::clone(&store), instance.id.clone(), Arc::clone(&bell), timings.beat));
         let heart = Self {
-            closing,
+            errands,
+            bell: Arc::clone(&bell),
+            _listening: listening,
             tell_at: None,
             store,
+            load,
             timings,
             instance,
             number: 0,
@@ -102,7 +117,8 @@ impl<S: Store> Heart<S> {
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(heart.run(stopped));
-        HeartHandle { lease: lease_watch, peers: peers_watch, directory, closing: closing_queue, stop, task }
+        let (lease, peers) = (lease_watch, peers_watch);
+        HeartHandle { lease, peers, directory, errands: errands_queue, bell, stop, task }
     }
 
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
@@ -123,6 +139,10 @@ impl<S: Store> Heart<S> {
                     self.tell_at = None;
                     let told = self.tell().await;
                     self.after(told);
+                }
+                () = self.bell.notified(), if self.trouble.is_none() => {
+                    let heard = self.take_orders().await;
+                    self.after(heard);
                 }
                 () = sleep_until(due.into()) => {
                     due = Instant::now() + pause;
@@ -157,7 +177,7 @@ impl<S: Store> Heart<S> {
         self.note(result.err());
     }
 
-    /// What follows from rows that were written between two beats.
+    /// What follows from calls between two beats.
     fn after(&mut self, result: Result<(), StoreError>) {
         self.heed(&result);
         self.note(result.err());
@@ -183,41 +203,56 @@ impl<S: Store> Heart<S> {
         self.tell().await
     }
 
+    /// Renewing brings the orders. Without a lease they wait for the next beat.
+    async fn take_orders(&mut self) -> Result<(), StoreError> {
+        let Ask::Renew(token) = self.lease.ask() else { return Ok(()) };
+        self.number += 1;
+        self.renew(&token).await
+    }
+
+    /// What the next call shows the peers.
+    fn pulse(&self) -> Pulse {
+        Pulse { number: self.number, load: (self.load)() }
+    }
+
     async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
         let sent = Instant::now();
-        let Listed { rows, closing } = self.lease.during(self.store.renew(&self.instance, token, self.number)).await?;
+        let Listed { rows, orders } = self.lease.during(self.store.renew(&self.instance, token, self.pulse())).await?;
         self.lease.update(|lease, now| lease.renewed(sent, now));
         if self.rows_stored.is_some_and(|stored| stored != rows) {
             tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
             self.directory.rewrite();
         }
-        self.close(closing);
+        self.pass_on(orders);
         Ok(())
     }
 
-    /// Passes on who has to go. Nobody listens when the gateway stops, and then everybody goes.
-    fn close(&self, orders: Vec<Order>) {
+    /// Passes on who has to go, and what is to be sent. Nobody listens when the gateway stops, and then everybody goes.
+    fn pass_on(&self, orders: Vec<Order>) {
+        let errand = |errand| _ = self.errands.send(errand);
         for order in orders {
-            let closing = match order {
+            match order {
                 Order::Session(closing, since) => {
                     let row = self.directory.get(closing.session);
-                    let is_it = |row: Row| since.is_none_or(|since| since == row.connected_at);
-                    if row.is_some_and(is_it) { vec![closing] } else { Vec::new() }
+                    if row.is_some_and(|row| since.is_none_or(|since| since == row.connected_at)) {
+                        errand(Errand::Close(closing));
+                    }
                 }
                 Order::User(tenant, user, why) => {
                     let sessions = self.directory.sessions_of(&tenant, &user);
-                    sessions.into_iter().map(|session| Closing { session, why }).collect()
+                    sessions.into_iter().for_each(|session| errand(Errand::Close(Closing { session, why })));
                 }
-            };
-            for closing in closing {
-                let _ = self.closing.send(closing);
+                Order::Notice(Addressee::Session(session), notice) => errand(Errand::Notice(vec![session], notice)),
+                Order::Notice(Addressee::User(tenant, user), notice) => {
+                    errand(Errand::Notice(self.directory.sessions_of(&tenant, &user), notice));
+                }
             }
         }
     }
 
     async fn acquire(&mut self) -> Result<(), StoreError> {
         let sent = Instant::now();
-        match self.lease.during(self.store.acquire(&self.instance, self.number)).await? {
+        match self.lease.during(self.store.acquire(&self.instance, self.pulse())).await? {
             Acquired::Granted { token, before } => {
                 self.lease.update(|lease, now| lease.granted(token, sent, now));
                 self.life_before = before.filter(|before| *before != self.instance.incarnation);
@@ -232,12 +267,14 @@ impl<S: Store> Heart<S> {
     /// Reads the peers' beats.
     async fn look(&mut self) -> Result<(), StoreError> {
         let beats = self.lease.during(self.store.peers()).await?;
-        for change in self.roster.observe(beats, Instant::now()) {
+        let seen = Instant::now();
+        for change in self.roster.observe(beats, seen) {
             log(&change);
         }
         self.peers.send_replace(Peers {
             own: self.instance.clone(),
             others: self.roster.peers().cloned().collect(),
+            seen: Some(seen),
             doubted: self.roster.doubts(),
         });
         Ok(())
@@ -276,9 +313,9 @@ impl<S: Store> Heart<S> {
                 }
                 self.rows_stored = None;
                 match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
-                    Ok(Listed { rows, closing }) => {
+                    Ok(Listed { rows, orders }) => {
                         self.rows_stored = Some(rows);
-                        self.close(closing);
+                        self.pass_on(orders);
                     }
                     Err(error) => {
                         self.directory.put_back(batch);
@@ -333,6 +370,17 @@ impl<S: Store> Heart<S> {
             None => tracing::info!("beats succeed again"),
         }
         self.trouble = trouble;
+    }
+}
+
+/// Rings `bell` whenever the store's rings. One that is missed is made good for by the next beat.
+async fn listen<S: Store>(store: Arc<S>, id: InstanceId, bell: Arc<Notify>, pause: Duration) {
+    loop {
+        match store.rung(&id).await {
+            Ok(true) => bell.notify_one(),
+            Ok(false) => {}
+            Err(_) => sleep(pause).await, // The beats say what ails the store.
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many connections a user or a tenant may have over the whole fleet, and what becomes of one too many.
 
-use wire::{SessionId, TenantId, Timestamp, UserId};
+use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
 /// Limits that only the store can keep, because connections are spread over instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +31,34 @@ pub struct Closing {
     pub why: Why,
 }
 
-/// What the store wants closed: [`Closing`]s, once the directory has said which.
+/// What the store wants done here, on another one's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// The connection that this session has had since then, if that is known: its client may be back in another one.
+    /// Close the connection that this session has had since then, if that is known: its client may be back in another
+    /// one.
     Session(Closing, Option<Timestamp>),
-    /// All connections of a user on this instance.
+    /// Close all connections of a user on this instance.
     User(TenantId, UserId, Why),
+    /// Send a notice.
+    Notice(Addressee, Notice),
+}
+
+/// Whom a notice is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressee {
+    /// One session.
+    Session(SessionId),
+    /// All connections of a user on this instance.
+    User(TenantId, UserId),
+}
+
+/// An [`Order`] once the directory has said which sessions it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Errand {
+    /// Close a session.
+    Close(Closing),
+    /// Send these sessions a notice.
+    Notice(Vec<SessionId>, Notice),
 }
 
 /// Why a session is to be closed.
@@ -56,8 +77,8 @@ pub enum Why {
 pub struct Listed {
     /// How many rows this instance has there.
     pub rows: usize,
-    /// Who is to be closed here.
-    pub closing: Vec<Order>,
+    /// What is to be done here.
+    pub orders: Vec<Order>,
 }
 
 impl Default for ConnectionLimits {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use wire::InstanceId;
 
 use crate::instance::{Instance, Status};
+use crate::load::Load;
 
 /// Together means: at least so many, …
 const MANY_PEERS_MIN: usize = 2;
@@ -29,6 +30,8 @@ pub struct Beat {
     pub number: u64,
     /// How old the entry is, by the store's clock.
     pub age: Duration,
+    /// What it tells of itself; nothing, if it is of a version that does not.
+    pub load: Option<Load>,
 }
 
 /// A peer and what we think of it.
@@ -40,8 +43,10 @@ pub struct Peer {
     pub status: Status,
     /// For how long its beat number has not moved while we looked.
     pub silent: Duration,
+    /// As of its newest beat; nothing, if it is of a version that does not tell.
+    pub load: Option<Load>,
     /// The newest beat number seen.
-    number: u64,
+    pub number: u64,
 }
 
 /// What a look at the store brought.
@@ -129,13 +134,13 @@ impl Roster {
 
     /// One listed peer.
     fn hear(&mut self, beat: Beat, changes: &mut Vec<Change>) {
-        let Beat { instance, number, age } = beat;
+        let Beat { instance, number, age, load } = beat;
         let id = instance.id.clone();
         match self.peers.get_mut(&id) {
             Some(peer) if peer.instance.incarnation == instance.incarnation => {
                 if peer.number != number {
                     let was = std::mem::replace(&mut peer.status, Status::Up);
-                    (peer.number, peer.silent, peer.instance) = (number, Duration::ZERO, instance);
+                    (peer.number, peer.silent, peer.instance, peer.load) = (number, Duration::ZERO, instance, load);
                     match was {
                         Status::Up => {}
                         Status::Suspect => changes.push(Change::Recovered(peer.instance.clone())),
@@ -151,7 +156,7 @@ impl Roster {
                 if status == Status::Up {
                     changes.push(Change::Joined(instance.clone()));
                 }
-                self.peers.insert(id, Peer { instance, status, silent: age, number });
+                self.peers.insert(id, Peer { instance, status, silent: age, load, number });
             }
         }
     }

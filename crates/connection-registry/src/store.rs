@@ -9,11 +9,14 @@ mod redis;
 
 use std::future::Future;
 
+use wire::InstanceId;
+
 use crate::directory::RowChange;
 use crate::error::StoreError;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::Listed;
+use crate::load::Pulse;
 use crate::roster::Beat;
 
 pub use self::memory::MemoryStore;
@@ -36,19 +39,23 @@ pub trait Store: Send + Sync + 'static {
 
     /// Asks for the lease of `instance.id`, with a beat as in renewing. The same incarnation may ask again, and gets
     /// a new token.
-    fn acquire(&self, instance: &Instance, number: u64) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
+    fn acquire(&self, instance: &Instance, pulse: Pulse) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
 
-    /// Gives the lease and the rows more time and shows the beat to the peers. Answers how many rows there are, and who
-    /// is to be closed on somebody else's word.
+    /// Gives the lease and the rows more time and shows the beat to the peers. Answers how many rows there are, and what
+    /// is to be done on somebody else's word.
     fn renew(
         &self,
         instance: &Instance,
         token: &Token,
-        number: u64,
+        pulse: Pulse,
     ) -> impl Future<Output = Result<Listed, StoreError>> + Send;
 
     /// Ends the lease, with the instance's rows and its place among the peers.
     fn release(&self, instance: &Instance, token: &Token) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Waits until somebody has orders for an instance, which renewing brings, or until there have been none for a while.
+    /// Whether there are. May be missed, and may be wrong: a word to save time.
+    fn rung(&self, id: &InstanceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Every instance's newest beat, one's own included.
     fn peers(&self) -> impl Future<Output = Result<Vec<Beat>, StoreError>> + Send;

@@ -3,17 +3,17 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Beat, Closing, ConnectionLimits, Heart, HeartConfig, HeartHandle, Incarnation, Instance, LeaseState,
-    Listed, Loss, MemoryStore, OnExcess, Peers, ROW_CHANGES_MAX, Row, RowChange, Status, Store, StoreError, Timings,
-    Token, Why,
+    Acquired, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
+    LeaseState, Listed, Load, Loss, MemoryStore, OnExcess, Peers, Pulse, ROW_CHANGES_MAX, Row, RowChange, Status,
+    Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
-use support::{ANY_NUMBER, PATIENCE, RedisServer, command, instance, row};
+use support::{ANY_NUMBER, PATIENCE, RedisServer, command, instance, pulse, row};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{InstanceId, SessionId, Timestamp};
@@ -29,7 +29,7 @@ const TIMINGS: Timings = Timings {
 
 fn start<S: Store>(id: &str, store: S) -> HeartHandle {
     let id = InstanceId::parse(id).unwrap();
-    Heart::start(HeartConfig { id, address: "127.0.0.1:1".into(), timings: TIMINGS }, store)
+    Heart::start(HeartConfig { id, address: "127.0.0.1:1".into(), timings: TIMINGS }, store, || pulse(0).load)
 }
 
 async fn reaches<T: Clone + std::fmt::Debug>(watch: &mut watch::Receiver<T>, what: impl FnMut(&T) -> bool) -> T {
@@ -163,7 +163,7 @@ async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarn
     let mut lease = heart.lease.clone();
     let stolen = loop {
         let _: i64 = command(&mut redis, &["DEL", &Keyspace::default().lease(&fenced.id)]).await;
-        if let Ok(Acquired::Granted { token, .. }) = store.acquire(&thief, 0).await {
+        if let Ok(Acquired::Granted { token, .. }) = store.acquire(&thief, pulse(0)).await {
             break token;
         }
     };
@@ -194,6 +194,47 @@ async fn instances_see_each_other_come_and_go() {
     first.stop().await;
 }
 
+/// What an instance tells of itself comes with its beats, and a change that others wait for comes at once.
+#[tokio::test]
+async fn peers_learn_how_an_instance_is_doing() {
+    let server = RedisServer::start();
+    let first = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
+    let slow = Timings {
+        beat: Duration::from_secs(5),
+        lease: Duration::from_secs(20),
+        reap: Duration::from_secs(25),
+        ..TIMINGS
+    };
+    let config = HeartConfig { id: InstanceId::parse("gw-2").unwrap(), address: "127.0.0.1:2".into(), timings: slow };
+    let draining = Arc::new(AtomicBool::new(false));
+    let load = {
+        let draining = Arc::clone(&draining);
+        move || {
+            let duty = if draining.load(Ordering::Relaxed) { Duty::Draining } else { Duty::Full };
+            Load { connections: 7, connects_per_second: 50, duty }
+        }
+    };
+    let second = Heart::start(config, server.store(slow, ANY_NUMBER), load);
+    let tells = |duty| {
+        let load = Load { connections: 7, connects_per_second: 50, duty };
+        move |peers: &Peers| peers.others.iter().any(|peer| peer.load == Some(load))
+    };
+    reaches(&mut first.peers.clone(), tells(Duty::Full)).await;
+    held(&second).await;
+    // Past the second beat, which comes after a random part of the pause.
+    reaches(&mut second.peers.clone(), |peers| peers.seen.is_some()).await;
+    let mut looks = second.peers.clone();
+    looks.mark_unchanged();
+    timeout(PATIENCE, looks.changed()).await.expect("a beat").expect("the heart lives");
+    draining.store(true, Ordering::Relaxed);
+    let asked = Instant::now();
+    second.bell.notify_one();
+    reaches(&mut first.peers.clone(), tells(Duty::Draining)).await;
+    assert!(asked.elapsed() < Duration::from_secs(3), "told with the next beat only: {:?}", asked.elapsed());
+    first.stop().await;
+    second.stop().await;
+}
+
 /// A user's connections are counted over the fleet, and who must go is told within moments, not at the next beat.
 #[tokio::test]
 async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat() {
@@ -208,7 +249,7 @@ async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat()
     let mut hearts = ["gw-1", "gw-2"].map(|id| {
         let id = InstanceId::parse(id).unwrap();
         let config = HeartConfig { id, address: "127.0.0.1:1".into(), timings: slow };
-        Heart::start(config, server.store(slow, limits))
+        Heart::start(config, server.store(slow, limits), || pulse(0).load)
     });
     let mut redis = server.connection().await;
     let connect = |heart: &HeartHandle, n: u64| {
@@ -226,56 +267,40 @@ async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat()
     let _third = connect(&hearts[1], 3);
     lists(&mut redis, &own(&hearts[1]), &[2, 3]).await;
     assert!(asked.elapsed() < slow.beat / 2, "it did not wait for a beat: {:?}", asked.elapsed());
-    let told = timeout(PATIENCE, hearts[0].closing.recv()).await.expect("it is told").unwrap();
-    assert_eq!(told, Closing { session: SessionId::from_random(1), why: Why::Replaced });
+    let told = timeout(PATIENCE, hearts[0].errands.recv()).await.expect("it is told").unwrap();
+    assert_eq!(told, Errand::Close(Closing { session: SessionId::from_random(1), why: Why::Replaced }));
     hearts[0].directory.disconnect(first);
     lists(&mut redis, &own(&hearts[0]), &[]).await;
-    assert!(hearts[1].closing.try_recv().is_err(), "nobody else has to go");
+    assert!(hearts[1].errands.try_recv().is_err(), "nobody else has to go");
     for heart in hearts {
         heart.stop().await;
     }
 }
 
-/// From one instance to the other and back, before the first has heard that its old socket is of no use.
+/// From one instance to the other and back, before the first has read that its old socket is of no use.
 #[tokio::test]
 async fn a_client_that_has_come_back_is_not_closed_for_the_connection_it_had_before() {
     let server = RedisServer::start();
-    let slow = Timings {
-        beat: Duration::from_millis(900),
-        lease: Duration::from_millis(4_000),
-        reap: Duration::from_millis(5_000),
-        ..TIMINGS
-    };
-    let mut hearts = ["gw-1", "gw-2"].map(|id| {
-        let id = InstanceId::parse(id).unwrap();
-        Heart::start(HeartConfig { id, address: "127.0.0.1:1".into(), timings: slow }, server.store(slow, ANY_NUMBER))
-    });
     let mut redis = server.connection().await;
-    let connect = |heart: &HeartHandle, moment: u64| {
-        let row = row("alice");
-        let connected_at = Timestamp(row.connected_at.0 + moment);
-        heart.directory.connect(SessionId::from_random(1), Row { connected_at, ..row })
-    };
-    held(&hearts[0]).await;
-    held(&hearts[1]).await;
-    let first = connect(&hearts[0], 1);
-    lists(&mut redis, &own(&hearts[0]), &[1]).await;
-    let _second = connect(&hearts[1], 2);
-    lists(&mut redis, &own(&hearts[1]), &[1]).await;
-    let _third = connect(&hearts[0], 3);
-    hearts[0].directory.disconnect(first);
-    lists(&mut redis, &own(&hearts[0]), &[1]).await;
-    // The one between goes, and that is told at a beat, as is what had been said of the first.
-    let told = timeout(PATIENCE, hearts[1].closing.recv()).await.expect("it is told").unwrap();
-    assert_eq!(told, Closing { session: SessionId::from_random(1), why: Why::Replaced });
-    for _ in 0..2 {
-        hearts[0].lease.mark_unchanged();
-        timeout(PATIENCE, hearts[0].lease.changed()).await.expect("it beats").unwrap();
+    let mut heart = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
+    held(&heart).await;
+    let session = SessionId::from_random(1);
+    let _now = heart.directory.connect(session, row("alice"));
+    lists(&mut redis, &own(&heart), &[1]).await;
+    let gw = own(&heart);
+    let (orders, now) = (Keyspace::default().orders(&gw.id, gw.incarnation), row("alice").connected_at.0);
+    for since in [now - 1, now] {
+        let why = format!("replaced@{since}");
+        let _: i64 = command(&mut redis, &["HSET", &orders, &session.to_string(), &why]).await;
+        while command::<bool>(&mut redis, &["EXISTS", &orders]).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The order has been read, and what it means told, before the next beat.
+        heart.lease.mark_unchanged();
+        timeout(PATIENCE, heart.lease.changed()).await.expect("it beats").unwrap();
+        assert_eq!(heart.errands.try_recv().is_ok(), since == now, "of {since}, when it is {now}");
     }
-    assert!(hearts[0].closing.try_recv().is_err(), "the newest connection stays");
-    for heart in hearts {
-        heart.stop().await;
-    }
+    heart.stop().await;
 }
 
 #[tokio::test]
@@ -379,15 +404,18 @@ impl Counting {
 impl Store for Counting {
     const LEASES_END: bool = MemoryStore::LEASES_END;
 
-    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
-        self.inner.acquire(instance, number).await
+    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
+        self.inner.acquire(instance, pulse).await
     }
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
         self.beats.fetch_add(1, Ordering::Relaxed);
-        self.inner.renew(instance, token, number).await
+        self.inner.renew(instance, token, pulse).await
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         self.inner.release(instance, token).await
+    }
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        self.inner.rung(id).await
     }
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         self.inner.peers().await
@@ -422,14 +450,17 @@ struct Hanging {
 impl Store for Hanging {
     const LEASES_END: bool = true;
 
-    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
-        self.inner.acquire(instance, number).await
+    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
+        self.inner.acquire(instance, pulse).await
     }
-    async fn renew(&self, _: &Instance, _: &Token, _: u64) -> Result<Listed, StoreError> {
+    async fn renew(&self, _: &Instance, _: &Token, _: Pulse) -> Result<Listed, StoreError> {
         std::future::pending().await
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         self.inner.release(instance, token).await
+    }
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        self.inner.rung(id).await
     }
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         self.inner.peers().await

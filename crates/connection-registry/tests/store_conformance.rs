@@ -3,11 +3,11 @@
 mod support;
 
 use connection_registry::{
-    Acquired, Closing, ConnectionLimits, Incarnation, Instance, Listed, MemoryStore, OnExcess, Order, ROW_CHANGES_MAX,
-    RedisStore, Refusal, Row, RowChange, Store, StoreError, Timings, Token, Why,
+    Acquired, Closing, ConnectionLimits, Duty, Incarnation, Instance, Listed, Load, MemoryStore, OnExcess, Order,
+    Pulse, ROW_CHANGES_MAX, RedisStore, Refusal, Row, RowChange, Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
-use support::{ANY_NUMBER, RedisServer, command, instance, row};
+use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row};
 use wire::{SessionId, Timestamp};
 
 /// A store, and a way to look behind it.
@@ -89,6 +89,7 @@ conformance!(
     a_tenant_has_no_more_than_it_may(THREE_OF_A_TENANT),
     a_session_that_returns_elsewhere_is_one_connection(TWO_EACH),
     the_dead_are_not_counted(TWO_EACH),
+    the_bell_rings_for_orders(TWO_EACH),
 );
 
 const TWO_EACH: ConnectionLimits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::Reject };
@@ -97,11 +98,11 @@ const THREE_OF_A_TENANT: ConnectionLimits = ConnectionLimits { per_user_max: 0, 
 
 /// The answer that so many rows are there and nobody is to be closed.
 fn listed(rows: usize) -> Result<Listed, StoreError> {
-    Ok(Listed { rows, closing: Vec::new() })
+    Ok(Listed { rows, orders: Vec::new() })
 }
 
 async fn granted(store: &impl Store, instance: &Instance) -> Token {
-    match store.acquire(instance, 0).await.unwrap() {
+    match store.acquire(instance, pulse(0)).await.unwrap() {
         Acquired::Granted { token, .. } => token,
         Acquired::Busy { holder } => panic!("held by {holder}"),
     }
@@ -119,10 +120,10 @@ fn put(number: u128) -> RowChange {
 async fn one_incarnation_holds_the_lease(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-1", 2));
     let token = granted(store, &first).await;
-    assert_eq!(store.acquire(&second, 0).await, Ok(Acquired::Busy { holder: first.incarnation }));
+    assert_eq!(store.acquire(&second, pulse(0)).await, Ok(Acquired::Busy { holder: first.incarnation }));
     // Another instance is another lease.
     granted(store, &instance("gw-2", 3)).await;
-    assert_eq!(store.renew(&first, &token, 1).await, listed(0));
+    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(0));
 }
 
 async fn a_released_lease_leaves_nothing(bench: impl Bench) {
@@ -132,7 +133,7 @@ async fn a_released_lease_leaves_nothing(bench: impl Bench) {
     assert_eq!(store.release(&first, &token).await, Ok(()));
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(store.peers().await, Ok(vec![]));
-    assert_eq!(store.renew(&first, &token, 2).await, Err(StoreError::Refused(Refusal::Expired)));
+    assert_eq!(store.renew(&first, &token, pulse(2)).await, Err(StoreError::Refused(Refusal::Expired)));
     assert_ne!(granted(store, &instance("gw-1", 2)).await, token);
 }
 
@@ -141,8 +142,8 @@ async fn an_incarnation_that_asks_again_gets_a_new_token(bench: impl Bench) {
     let lost_on_the_way = granted(store, &first).await;
     let token = granted(store, &first).await;
     assert_ne!(lost_on_the_way, token);
-    assert_eq!(store.renew(&first, &lost_on_the_way, 1).await, Err(StoreError::Refused(Refusal::Taken)));
-    assert_eq!(store.renew(&first, &token, 1).await, listed(0));
+    assert_eq!(store.renew(&first, &lost_on_the_way, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
+    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(0));
 }
 
 /// Refused in the store: after another incarnation acquired the lease, nothing that the first one still sends,
@@ -155,7 +156,7 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
     store.write_rows(&second, &token, &[put(1)]).await.unwrap();
 
     let refused = StoreError::Refused(Refusal::Taken);
-    assert_eq!(store.renew(&first, &stale, 9).await, Err(refused.clone()));
+    assert_eq!(store.renew(&first, &stale, pulse(9)).await, Err(refused.clone()));
     assert_eq!(store.write_rows(&first, &stale, &[put(2)]).await, Err(refused.clone()));
     assert_eq!(store.write_rows(&second, &stale, &[RowChange::Remove(session(1))]).await, Err(refused.clone()));
     assert_eq!(store.delete_rows(&second, &stale, second.incarnation).await, Err(refused.clone()));
@@ -163,7 +164,7 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
 
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(bench.sessions(&second).await, [session(1)]);
-    assert_eq!(store.renew(&second, &token, 1).await, listed(1));
+    assert_eq!(store.renew(&second, &token, pulse(1)).await, listed(1));
     let peers = store.peers().await.unwrap();
     assert_eq!(peers.iter().map(|beat| &beat.instance).collect::<Vec<_>>(), [&second]);
 }
@@ -174,12 +175,12 @@ async fn rows_are_counted_replaced_and_removed(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &token, &[put(1), put(2)]).await, listed(2));
     let changes = [RowChange::Remove(session(1)), put(2), put(3), RowChange::Remove(session(4))];
     assert_eq!(store.write_rows(&first, &token, &changes).await, listed(2));
-    assert_eq!(store.renew(&first, &token, 1).await, listed(2));
+    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(2));
     let mut sessions = bench.sessions(&first).await;
     sessions.sort_by_key(SessionId::to_string);
     assert_eq!(sessions, [session(2), session(3)]);
     assert_eq!(store.write_rows(&first, &token, &[2, 3].map(|n| RowChange::Remove(session(n)))).await, listed(0));
-    assert_eq!(store.renew(&first, &token, 2).await, listed(0));
+    assert_eq!(store.renew(&first, &token, pulse(2)).await, listed(0));
 }
 
 async fn a_full_batch_fits(bench: impl Bench) {
@@ -193,12 +194,12 @@ async fn a_full_batch_fits(bench: impl Bench) {
 
 async fn the_one_before_is_named_and_its_rows_can_be_deleted(bench: impl Bench) {
     let (store, first) = (bench.store(), instance("gw-1", 1));
-    let asked = store.acquire(&first, 0).await.unwrap();
+    let asked = store.acquire(&first, pulse(0)).await.unwrap();
     let Acquired::Granted { token, before: None } = asked else { panic!("nobody was before: {asked:?}") };
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
 
     // The same incarnation loses and regains its lease, as after an isolation.
-    let asked = store.acquire(&first, 1).await.unwrap();
+    let asked = store.acquire(&first, pulse(1)).await.unwrap();
     let Acquired::Granted { token, before } = asked else { panic!("ours already: {asked:?}") };
     assert_eq!(before, Some(first.incarnation));
     assert_eq!(bench.sessions(&first).await, [session(1)]);
@@ -213,12 +214,13 @@ async fn peers_see_every_beat(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let token = granted(store, &first).await;
     granted(store, &second).await;
-    store.renew(&first, &token, 41).await.unwrap();
-    store.renew(&first, &token, 42).await.unwrap();
+    store.renew(&first, &token, pulse(41)).await.unwrap();
+    let load = Load { connections: 700, connects_per_second: 3_000, duty: Duty::Draining };
+    store.renew(&first, &token, Pulse { number: 42, load }).await.unwrap();
     let mut peers = store.peers().await.unwrap();
     peers.sort_by(|a, b| a.instance.id.cmp(&b.instance.id));
     let [one, two] = &peers[..] else { panic!("two instances beat: {peers:?}") };
-    assert_eq!((&one.instance, one.number), (&first, 42));
+    assert_eq!((&one.instance, one.number, one.load), (&first, 42, Some(load)));
     assert_eq!((&two.instance, two.number), (&second, 0));
     assert!(one.age < support::PATIENCE, "the age is counted by the store's clock: {:?}", one.age);
 }
@@ -248,14 +250,14 @@ async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, listed(1));
     assert_eq!(store.write_rows(&second, &two, &[put(2)]).await, listed(1));
     // On either instance, in one batch with somebody who may, and told again.
-    let refused = Listed { rows: 2, closing: vec![closing(3, Why::TooMany)] };
+    let refused = Listed { rows: 2, orders: vec![closing(3, Why::TooMany)] };
     assert_eq!(store.write_rows(&second, &two, &[put(3), put_for("bob", 4)]).await, Ok(refused));
-    let refused = Listed { rows: 1, closing: vec![closing(3, Why::TooMany)] };
+    let refused = Listed { rows: 1, orders: vec![closing(3, Why::TooMany)] };
     assert_eq!(store.write_rows(&first, &one, &[put(3), put(1)]).await, Ok(refused));
     // One leaves, and there is room.
     assert_eq!(store.write_rows(&second, &two, &[RowChange::Remove(session(2))]).await, listed(1));
     assert_eq!(store.write_rows(&first, &one, &[put(3)]).await, listed(2));
-    assert_eq!(store.renew(&second, &two, 1).await, listed(1), "nobody else has to go");
+    assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1), "nobody else has to go");
 }
 
 async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
@@ -265,13 +267,13 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
     store.write_rows(&second, &two, &[put(2)]).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(2));
     // The oldest is on the other instance, which learns it at its next beat, once.
-    let told = store.renew(&first, &one, 1).await.unwrap();
-    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    let told = store.renew(&first, &one, pulse(1)).await.unwrap();
+    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
-    assert_eq!(store.renew(&first, &one, 2).await, listed(0));
+    assert_eq!(store.renew(&first, &one, pulse(2)).await, listed(0));
     // On the same instance it is told at once.
     let told = store.write_rows(&second, &two, &[put(4)]).await.unwrap();
-    assert_eq!(told.closing, [closing(2, Why::Replaced)]);
+    assert_eq!(told.orders, [closing(2, Why::Replaced)]);
 }
 
 async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
@@ -279,7 +281,7 @@ async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     let told = store.write_rows(&second, &two, &[put_for("c", 3), put_for("d", 4)]).await.unwrap();
-    assert_eq!(told, Listed { rows: 1, closing: vec![closing(4, Why::TooMany)] });
+    assert_eq!(told, Listed { rows: 1, orders: vec![closing(4, Why::TooMany)] });
     // Told again, nobody counts twice.
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
@@ -292,17 +294,31 @@ async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
     assert_eq!(store.write_rows(&second, &two, &[put_at(1, 10)]).await, listed(1));
-    let told = store.renew(&first, &one, 1).await.unwrap();
-    assert_eq!(told.closing, [closing(1, Why::Replaced)]);
+    let told = store.renew(&first, &one, pulse(1)).await.unwrap();
+    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     // Told there once more, as after a lost answer, it is the older socket that goes.
     let told = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
-    assert_eq!(told.closing, [closing_at(1, 0, Why::Replaced)]);
-    assert_eq!(store.renew(&second, &two, 1).await, listed(1), "the newer one stays");
+    assert_eq!(told.orders, [closing_at(1, 0, Why::Replaced)]);
+    assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1), "the newer one stays");
     // Its end there took nothing from it here: the user has two, and no third finds room.
     let told = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
-    assert_eq!(told.closing, [closing(3, Why::TooMany)]);
-    assert_eq!(store.renew(&second, &two, 1).await, listed(1));
+    assert_eq!(told.orders, [closing(3, Why::TooMany)]);
+    assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1));
+}
+
+/// Somebody else's connection is closed for a newer one of the same session, without waiting for a beat.
+async fn the_bell_rings_for_orders(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    store.write_rows(&first, &one, &[put(1)]).await.unwrap();
+    let mut rung = std::pin::pin!(store.rung(&first.id));
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(200), &mut rung).await;
+    assert!(quiet.is_err(), "{quiet:?} without an order");
+    let order = async { store.write_rows(&second, &two, &[put_at(1, 10)]).await };
+    let (rung, ordered) = tokio::join!(tokio::time::timeout(support::PATIENCE, rung), order);
+    assert_eq!((rung.unwrap(), ordered), (Ok(true), listed(1)));
+    assert_eq!(store.renew(&first, &one, pulse(1)).await.unwrap().orders, [closing(1, Why::Replaced)]);
 }
 
 async fn the_dead_are_not_counted(bench: impl Bench) {
@@ -310,7 +326,7 @@ async fn the_dead_are_not_counted(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
     let told = store.write_rows(&second, &two, &[put(3)]).await.unwrap();
-    assert_eq!(told.closing, [closing(3, Why::TooMany)]);
+    assert_eq!(told.orders, [closing(3, Why::TooMany)]);
     store.release(&first, &one).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(1));
 }

@@ -21,7 +21,7 @@ pub(crate) use exit::Exit;
 pub(crate) use log::install_log;
 pub(crate) use publish::publish;
 pub(crate) use receipts::{ReceiptsArgs, receipts};
-pub(crate) use sessions::{kick, who};
+pub(crate) use sessions::{kick, send, who};
 pub(crate) use token::token;
 
 #[derive(Debug, Parser)]
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Who(SessionArgs),
     /// Disconnect a user, wherever connected
     Kick(KickArgs),
+    /// Send a notice to a user, wherever connected and whatever subscribed
+    Send(SendArgs),
     /// See to messages that could not be delivered or stored
     Dlq(DlqArgs),
     /// Say who has got how far, and whether a user has got a message
@@ -184,8 +186,8 @@ pub(crate) struct SessionArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The connections printed are closed with 4505, which tells clients not to come back, at their
-instance's next beat: within two seconds. A token that is still good opens a new one; to keep
+The connections printed are closed with 4505, which tells clients not to come back: at once, and
+within two seconds in any case. A token that is still good opens a new one; to keep
 somebody out, stop issuing tokens first.
 
 Exit codes:
@@ -197,6 +199,36 @@ Exit codes:
 pub(crate) struct KickArgs {
     #[command(flatten)]
     of: SessionArgs,
+    /// Only this connection of theirs
+    #[arg(long, value_name = "ID", value_parser = sessions::parse_session)]
+    session: Option<wire::SessionId>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The connections printed get a frame of type notice at once, and within two seconds in any case. It is
+kept nowhere: who is not connected does not get it, nor one whose connection ends in this moment. What
+must not be missed is published to the user's channel, user:NAME, which is kept.
+
+Example:
+  tidegate send --tenant acme --event maintenance alice '{\"minutes\":5}'
+
+Exit codes:
+  0   told; the connections are printed
+  1   not connected
+  64  wrong command line or configuration
+  65  the event or the payload is not valid
+  69  Redis is not there or refused
+  75  no answer in time: they may have been told")]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    of: SessionArgs,
+    /// JSON, at most 16 KiB
+    #[arg(default_value = "null", allow_hyphen_values = true)]
+    payload: String,
+    /// What kind of notice receivers are told it is
+    #[arg(long, value_name = "EVENT", default_value = "message")]
+    event: String,
     /// Only this connection of theirs
     #[arg(long, value_name = "ID", value_parser = sessions::parse_session)]
     session: Option<wire::SessionId>,

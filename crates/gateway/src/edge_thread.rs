@@ -4,22 +4,24 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Closing, Directory, Heart, HeartConfig, HeartHandle, LeaseState, Loss, MemoryStore, RedisStore, RedisStoreConfig,
+    Closing, Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers,
+    RedisStore, RedisStoreConfig,
 };
 use keyspace::Keyspace;
 use message_router::ShardIndex;
 use records::{EitherStore, Recorder};
 use redis_topology::Pools;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
+use wire::ServerFrame;
 
 use crate::admin::{Admin, Records};
 use crate::agent;
 use crate::allocator::{Rest, give_back};
-use crate::config::{BrokerConfig, Config, RedisConfig};
+use crate::config::{BrokerConfig, Config, ENDING, RedisConfig};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
 use crate::handshake::Handshake;
@@ -30,10 +32,22 @@ use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
 use crate::shared::Shared;
+use crate::standing::Standing;
 use crate::watchdog;
 
 /// How long an instance that ends keeps writing dead letters and receipts.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
+
+/// What the rest of the instance has of the registry, which lives on the edge's thread.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) peers: watch::Receiver<Peers>,
+    /// See [`HeartHandle::bell`].
+    pub(crate) bell: Arc<Notify>,
+}
 
 /// Everything that the edge's thread does.
 #[derive(Debug)]
@@ -67,8 +81,8 @@ impl EdgeThread {
         Self { shared, listeners, store, records }
     }
 
-    /// Runs until the instance is told to stop. The shards need the directory before they take connections.
-    pub(crate) async fn run(self, directory: Sender<Arc<Directory>>) {
+    /// Runs until the instance is told to stop. The shards need the registry before they take connections.
+    pub(crate) async fn run(self, registry: Sender<Registry>) {
         let Self { shared, listeners, store, records } = self;
         let heart = HeartConfig {
             id: shared.config.instance.clone(),
@@ -77,11 +91,13 @@ impl EdgeThread {
         };
         let pools = pools(store.as_ref(), &records);
         let mut heart = match store {
-            None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet)),
-            Some(store) => Heart::start(heart, store),
+            None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet), load(&shared)),
+            Some(store) => Heart::start(heart, store, load(&shared)),
         };
         // Nobody waits for it only if a shard could not be started; then the instance stops.
-        drop(directory.send(Arc::clone(&heart.directory)));
+        let HeartHandle { directory, peers, bell, .. } = &heart;
+        let (directory, peers, bell) = (Arc::clone(directory), peers.clone(), Arc::clone(bell));
+        drop(registry.send(Registry { directory, peers, bell }));
         let recorder = Recorder::new(Arc::clone(&shared.letterbox), Arc::clone(&shared.ledger), records.clone());
         let recording = spawn_local(record(recorder, shared.stop.clone()));
         let mut stop = shared.stop.clone();
@@ -106,6 +122,23 @@ fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static 
         EitherStore::Memory(_) => None,
     };
     registry.map(|store| ("registry", store.pools().clone())).into_iter().chain(records).collect()
+}
+
+/// What the instance tells its peers, asked at each beat.
+fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
+    let (health, hub) = (Arc::clone(&shared.health), shared.hub.clone());
+    let connects_per_second = shared.config.limits.connects_per_second;
+    move || Load { connections: hub.connections(), connects_per_second, duty: duty(health.standing(Instant::now())) }
+}
+
+fn duty(standing: Standing) -> Duty {
+    match standing {
+        Standing::Connected => Duty::Full,
+        Standing::Draining => Duty::Draining,
+        Standing::Starting | Standing::Leaseless | Standing::Isolated | Standing::Fenced | Standing::Frozen => {
+            Duty::Reduced
+        }
+    }
 }
 
 /// Writes letters and receipts until the instance stops, and then what still goes.
@@ -182,7 +215,7 @@ async fn serve(
         never = watchdog::watch(health) => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
         never = rest_after_storms(&counters) => match never {},
-        never = dismiss(&mut heart.closing, &heart.directory, hub) => match never {},
+        never = run_errands(&mut heart.errands, &heart.directory, hub) => match never {},
     }
 }
 
@@ -209,12 +242,25 @@ async fn rest_after_storms(counters: &EdgeCounters) -> Infallible {
     }
 }
 
-/// Has those sessions closed that the registry says must go.
-async fn dismiss(closing: &mut mpsc::UnboundedReceiver<Closing>, directory: &Directory, hub: &Hub) -> Infallible {
-    while let Some(Closing { session, why }) = closing.recv().await {
-        // One that has gone meanwhile is nobody's business.
-        if let Some(row) = directory.get(session) {
-            hub.shard(ShardIndex(row.shard as u8)).inbox.push(ToShard::Dismiss(session, why), 0);
+/// Has done what the registry says about sessions: closes those that must go, sends what they are to be told.
+async fn run_errands(errands: &mut mpsc::UnboundedReceiver<Errand>, directory: &Directory, hub: &Hub) -> Infallible {
+    // One that has gone meanwhile is nobody's business.
+    let shard_of = |session| directory.get(session).map(|row| hub.shard(ShardIndex(row.shard as u8)));
+    while let Some(errand) = errands.recv().await {
+        match errand {
+            Errand::Close(Closing { session, why }) => {
+                if let Some(shard) = shard_of(session) {
+                    shard.inbox.push(ToShard::Dismiss(session, why), 0);
+                }
+            }
+            Errand::Notice(sessions, notice) => {
+                let frame = ServerFrame::Notice(notice).encode();
+                for session in sessions {
+                    if let Some(shard) = shard_of(session) {
+                        shard.inbox.push(ToShard::Notice(session, frame.clone()), frame.bytes().len());
+                    }
+                }
+            }
         }
     }
     // The heart has ended, and the instance with it.

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use connection_registry::Directory;
+use connection_registry::{Directory, Peers};
 use keyspace::Keyspace;
 use message_router::{
     Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex,
@@ -15,12 +15,13 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, Config, DrainConfig, RedisConfig};
+use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig, RedisConfig};
 use crate::drain::{Pace, SLOT};
-use crate::edge_thread::EdgeThread;
+use crate::edge_thread::{EdgeThread, Registry};
+use crate::fleet::Fleet;
 use crate::health::{Health, Phase};
 use crate::hub::worker::Worker;
-use crate::hub::{FromShard, Hub, ShardHandle, ToShard};
+use crate::hub::{Departures, FromShard, Hub, ShardHandle, ToShard};
 use crate::listeners::{BindError, Listeners};
 use crate::mailbox::Mailbox;
 use crate::pump::Pump;
@@ -42,6 +43,10 @@ pub struct Gateway {
     drain: DrainConfig,
     /// Woken by the admin port.
     leave: Arc<Notify>,
+    /// The other instances.
+    peers: watch::Receiver<Peers>,
+    /// Woken when they are to hear of this one at once.
+    bell: Arc<Notify>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -73,12 +78,12 @@ impl Gateway {
         let shared = Shared::new(config, rules, hub.clone(), stopped);
         let health = Arc::clone(&shared.health);
         let (drain, leave) = (shared.config.drain, Arc::clone(&shared.leave));
-        let mut gateway = Self { listen, admin, health, hub, drain, leave, stop, threads: Vec::new() };
         let edge = EdgeThread::new(shared.clone(), listeners);
         let (tell, told) = mpsc::channel();
-        gateway.spawn("edge", move |runtime| runtime.block_on(edge.run(tell)))?;
+        let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(tell)))?;
         let ended = || StartError::Thread(io::Error::other("the edge ended at once"));
-        let directory = told.recv().map_err(|_| ended())?;
+        let Registry { directory, peers, bell } = told.recv().map_err(|_| ended())?;
+        let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, bell, stop, threads: vec![thread] };
         match shared.config.broker.clone() {
             BrokerConfig::Memory => {
                 let policies = shared.config.policies.clone();
@@ -115,25 +120,29 @@ impl Gateway {
     /// time is up.
     pub async fn drain(self) {
         self.health.advance(Phase::Draining);
-        let DrainConfig { window, grace } = self.drain;
+        self.bell.notify_one();
+        let DrainConfig { window, grace, kill_after } = self.drain;
         let begun = tokio::time::Instant::now();
         let before: Vec<u64> = self.hub.shards().map(|shard| shard.counters.connections.get()).collect();
         let clients: u64 = before.iter().sum();
-        let pace = Pace::new(clients, window);
-        tracing::info!(clients, "draining");
-        let mut told = vec![0; before.len()];
+        let mut pace = Pace::new(window, grace - CLOSE_TIMEOUT);
+        let kill_after_ms = kill_after.map(millis);
+        tracing::info!(clients, window_ms = millis(window), grace_ms = millis(grace), kill_after_ms, "draining");
+        let (mut moved, mut told) = (0, vec![0; before.len()]);
         let mut slots = tokio::time::interval(SLOT);
-        while !pace.is_over(begun.elapsed()) {
-            let moved = pace.moved(begun.elapsed());
-            for ((shard, clients_here), told) in self.hub.shards().zip(&before).zip(&mut told) {
-                let due = moved * clients_here / clients.max(1);
-                let count = (due - std::mem::replace(told, due)) as usize;
-                shard.inbox.push(ToShard::Drain { count }, 0);
-            }
+        while moved < clients {
             slots.tick().await;
+            let takes_per_second = Fleet::of(&self.peers.borrow()).takes_per_second();
+            let mut departures = pace.slot(begun.elapsed(), clients - moved, takes_per_second);
+            moved += departures.count as u64;
+            for ((shard, clients_here), told) in self.hub.shards().zip(&before).zip(&mut told) {
+                let due = moved * clients_here / clients;
+                let count = (due - std::mem::replace(told, due)) as usize;
+                shard.inbox.push(ToShard::Drain(departures.split(count)), 0);
+            }
         }
         // Whoever is left, and whoever came in meanwhile.
-        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Drain { count: usize::MAX }, 0));
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Drain(Departures::everybody()), 0));
         while self.hub.connections() > 0 && begun.elapsed() < grace {
             slots.tick().await;
         }
@@ -158,7 +167,7 @@ impl Gateway {
         for index in self.hub.indexes() {
             let (shared, inbox, pump) = (shared.clone(), Arc::clone(&inbox), pump.take());
             let directory = Arc::clone(directory);
-            self.spawn(&format!("shard-{}", index.0), move |runtime| {
+            let thread = spawn(&format!("shard-{}", index.0), move |runtime| {
                 runtime.block_on(async move {
                     let worker = Worker::new(index, &shared, directory, inbox, clock);
                     // The first shard's thread carries the pump too (see `pump`).
@@ -168,23 +177,9 @@ impl Gateway {
                     worker.run().await;
                 });
             })?;
+            self.threads.push(thread);
         }
         Ok(())
-    }
-
-    /// Starts a thread with a runtime of its own, and waits until it has one.
-    fn spawn(&mut self, name: &str, body: impl FnOnce(LocalRuntime) + Send + 'static) -> Result<(), StartError> {
-        let (ready, is_ready) = mpsc::sync_channel(1);
-        let start = move || match local_runtime() {
-            Err(error) => drop(ready.send(Err(error))),
-            Ok(runtime) => {
-                drop(ready.send(Ok(())));
-                body(runtime);
-            }
-        };
-        let thread = std::thread::Builder::new().name(name.into()).spawn(start).map_err(StartError::Thread)?;
-        self.threads.push(thread);
-        is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once"))).map_err(StartError::Thread)
     }
 }
 
@@ -203,6 +198,21 @@ impl Drop for Gateway {
             }
         }
     }
+}
+
+/// Starts a thread with a runtime of its own, and waits until it has one.
+fn spawn(name: &str, body: impl FnOnce(LocalRuntime) + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let start = move || match local_runtime() {
+        Err(error) => drop(ready.send(Err(error))),
+        Ok(runtime) => {
+            drop(ready.send(Ok(())));
+            body(runtime);
+        }
+    };
+    let thread = std::thread::Builder::new().name(name.into()).spawn(start).map_err(StartError::Thread)?;
+    let started = is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")));
+    started.map(|()| thread).map_err(StartError::Thread)
 }
 
 /// A runtime for the thread that calls it: tasks stay there, and need not be `Send`.

@@ -1,6 +1,7 @@
 //! Hands connections to shards, and messages to interested shards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use connection_registry::Why;
@@ -14,6 +15,7 @@ use crate::hub::members::Slot;
 use crate::hub::shard::Listing;
 use crate::mailbox::Mailbox;
 
+mod departures;
 pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod newest;
@@ -21,8 +23,10 @@ pub(crate) mod shard;
 pub(crate) mod wheel;
 pub(crate) mod worker;
 
+pub(crate) use departures::Departures;
+
 /// Clients of an instance that begins anew are asked to come back elsewhere spread over this time.
-pub(crate) const SPREAD_MS: u64 = 5_000;
+pub(crate) const SPREAD: Duration = Duration::from_secs(5);
 
 /// What a shard is told, in the order in which it is told.
 #[derive(Debug)]
@@ -49,11 +53,13 @@ pub(crate) enum ToShard {
     /// Too much waits for slow clients of all shards, and this one has the most.
     Shed,
     /// Tell so many more to come back elsewhere, close them, and take nobody in.
-    Drain { count: usize },
+    Drain(Departures),
     /// Close a session, if it is still here.
     Dismiss(SessionId, Why),
     /// Tell an operator of the connections here.
     List(Box<Listing>),
+    /// Send a session a notice, if it is still here.
+    Notice(SessionId, Encoded),
     /// End the thread.
     Stop,
 }

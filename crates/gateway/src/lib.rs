@@ -29,6 +29,7 @@ mod descriptors;
 mod drain;
 mod edge;
 mod edge_thread;
+mod fleet;
 mod gateway;
 mod grants;
 mod handoff;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Some(Command::Publish(args)) => cli::publish(args),
         Some(Command::Who(args)) => cli::who(args),
         Some(Command::Kick(args)) => cli::kick(args),
+        Some(Command::Send(args)) => cli::send(args),
         Some(Command::Dlq(args)) => cli::dlq(args),
         Some(Command::Receipts(args)) => cli::receipts(args),
         Some(Command::Token(args)) => cli::token(args),

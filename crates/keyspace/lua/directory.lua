@@ -16,13 +16,21 @@
 -- tidegate_registry_kick: has a user's connections closed, or one of them, wherever they are.
 --   KEYS[1] peers
 --   ARGV    TENANT/USER, session id or '' for all
---   →       as for who: those that will be closed, each at its instance's next beat
+--   →       as for who: those that will be closed
+-- tidegate_registry_send: has a notice sent to a user's connections, or to one of them, wherever they are.
+--   KEYS[1] peers
+--   ARGV    TENANT/USER, session id or '' for all, notice
+--   →       as for who: those that it will be sent to
 --
 -- A row is { tenant, user, shard, connected_at }. The hash `users` of the same incarnation counts rows:
 --   #TENANT/USER   how many of a user        TENANT/USER   which: "session@ms session@ms …", at most LISTED_MAX
 --   #TENANT        how many of a tenant      -             how many others have taken out since the last write
 -- It goes with its incarnation, so a limit counts living instances only. Names of other instances' keys are made from
 -- their ids here: all share one hash tag, and thereby one node of a Cluster.
+--
+-- Orders are for one incarnation of an instance: session id or TENANT/USER → why it is to be closed, and
+-- "notice NUMBER WHOM" → the notice, in the order of the numbers. They are taken when the instance renews its lease, which
+-- it does at once when its bell rings, a list that it waits at, and at its next beat if it has not heard it.
 --
 -- Why a session is to be closed: 'limit' it was one too many, 'replaced' its owner has connected elsewhere, 'kicked'.
 -- Of a session, '@' and the moment (ms) follow since when the connection in question had been there, if that is listed: its
@@ -33,6 +41,8 @@ local ROW_CHANGES_MAX = 128
 local LISTED_MAX = 128
 -- What an instance was told to close and never asked for; it beats every few seconds, or is dead.
 local ORDERS_MS = 60 * 1000
+-- Notices are refused above it. An instance that listens has none waiting.
+local ORDERS_MAX = 1000
 
 -- The lives of all instances, with the names of their keys.
 local function lives(peers)
@@ -46,6 +56,7 @@ local function lives(peers)
       rows = base .. 'rows:' .. life,
       users = base .. 'users:' .. life,
       orders = base .. 'orders:' .. life,
+      bell = base .. 'bell:' .. entries[i],
     }
   end
   return found
@@ -122,10 +133,13 @@ local function of_then(why, since)
   return since and why .. '@' .. since or why
 end
 
--- What another instance is to close at its next beat: a session, or TENANT/USER.
-local function order(life, who, why)
-  call('HSET', life.orders, who, why)
+-- What another instance is to do.
+local function order(life, what, how)
+  call('HSET', life.orders, what, how)
   call('PEXPIRE', life.orders, ORDERS_MS)
+  call('LPUSH', life.bell, '')
+  call('LTRIM', life.bell, 0, 0)
+  call('PEXPIRE', life.bell, ORDERS_MS)
 end
 
 register('tidegate_registry_write', {}, function(keys, args)
@@ -239,6 +253,27 @@ register('tidegate_registry_kick', {}, function(keys, args)
     if session == '' or session == one.session then
       found[#found + 1] = one
     end
+  end
+  return tell(found)
+end)
+
+register('tidegate_registry_send', {}, function(keys, args)
+  local owner, session, notice, found, orders = args[1], args[2], args[3], {}, {}
+  local time = call('TIME')
+  local number = decimal(time[1] * 1000000 + time[2])
+  for _, one in ipairs(seats(lives(keys[1]), owner)) do
+    if session == '' or session == one.session then
+      found[#found + 1] = one
+      orders[one.life.orders] = one.life
+    end
+  end
+  for key in pairs(orders) do
+    if call('HLEN', key) >= ORDERS_MAX then
+      return error_reply('BUSY an instance has ' .. ORDERS_MAX .. ' orders waiting that it does not take')
+    end
+  end
+  for _, life in pairs(orders) do
+    order(life, 'notice ' .. number .. ' ' .. (session == '' and owner or session), notice)
   end
   return tell(found)
 end)

@@ -18,10 +18,12 @@ impl Function {
     pub const REGISTRY_WHO: Self = Self { name: "tidegate_registry_who", keys: 1, args_min: 1, read_only: true };
     /// Has a user's connections closed.
     pub const REGISTRY_KICK: Self = Self { name: "tidegate_registry_kick", keys: 1, args_min: 2, read_only: false };
+    /// Has a notice sent to a user's connections.
+    pub const REGISTRY_SEND: Self = Self { name: "tidegate_registry_send", keys: 1, args_min: 3, read_only: false };
 }
 
 /// What the directory keeps in Redis.
-pub(crate) const FOOTPRINT: [Footprint; 3] = [
+pub(crate) const FOOTPRINT: [Footprint; 4] = [
     Footprint {
         name: ":{registry}:rows:INSTANCE:INCARNATION",
         kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
@@ -36,14 +38,23 @@ pub(crate) const FOOTPRINT: [Footprint; 3] = [
                most 128, and `-` → number taken out by others",
         ttl: "as the rows",
         writer: "as the rows; `tidegate_registry_write` of any instance takes a replaced session out",
-        reader: "`tidegate_registry_write` of every instance, `tidegate_registry_who`, `tidegate_registry_kick`",
+        reader: "`tidegate_registry_write` of every instance, `tidegate_registry_who`, `tidegate_registry_kick`, \
+                 `tidegate_registry_send`",
     },
     Footprint {
         name: ":{registry}:orders:INSTANCE:INCARNATION",
-        kind: "hash of session id or `TENANT/USER` → why it is to be closed, and for a session `@` and since when (ms) the connection meant was there",
-        ttl: "60 s; read and deleted at the instance's next beat",
-        writer: "`tidegate_registry_write` of other instances, `tidegate_registry_kick`",
+        kind: "hash of session id or `TENANT/USER` → why it is to be closed, and for a session `@` and since when (ms) \
+               the connection meant was there; and `notice NUMBER WHOM` → notice",
+        ttl: "60 s; read and deleted when the instance has heard its bell, or at its next beat",
+        writer: "`tidegate_registry_write` of other instances, `tidegate_registry_kick`, `tidegate_registry_send`",
         reader: "`tidegate_registry_renew`",
+    },
+    Footprint {
+        name: ":{registry}:bell:INSTANCE",
+        kind: "list of one empty text: there are orders",
+        ttl: "60 s; the instance waits for it and takes it out",
+        writer: "whoever writes orders",
+        reader: "the instance, by `BLPOP`",
     },
 ];
 
@@ -85,6 +96,19 @@ impl Keyspace {
     #[must_use]
     pub fn orders(&self, instance: &InstanceId, incarnation: impl Display) -> String {
         self.of_life("orders", instance, incarnation)
+    }
+
+    /// Rung when there are orders for an instance.
+    ///
+    /// ```
+    /// # use keyspace::Keyspace;
+    /// # use wire::InstanceId;
+    /// let gw = InstanceId::parse("gw-1").unwrap();
+    /// assert_eq!(Keyspace::default().bell(&gw), "tidegate:{registry}:bell:gw-1");
+    /// ```
+    #[must_use]
+    pub fn bell(&self, instance: &InstanceId) -> String {
+        format!("{}:{{registry}}:bell:{instance}", self.prefix())
     }
 
     /// The name under which the directory counts a user's connections.

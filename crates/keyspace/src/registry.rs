@@ -41,7 +41,7 @@ pub(crate) const FOOTPRINT: [Footprint; 3] = [
     },
     Footprint {
         name: ":{registry}:peers",
-        kind: "hash of instance id → time of its last beat (ms) and JSON `{incarnation, beat, address}`",
+        kind: "hash of instance id → time of its last beat (ms) and JSON `{incarnation, beat, address, connections, connects_per_second, duty}`",
         ttl: "never; a dead instance's is removed by a peer within about 10 s",
         writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`; \
                  `tidegate_registry_reap`, called by the peers of a dead instance",

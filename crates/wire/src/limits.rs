@@ -18,6 +18,8 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const BINARY_HEADER_BYTES_MAX: usize = u16::MAX as usize;
 /// Most messages one publish call to Redis may carry.
 pub const BATCH_MESSAGES_MAX: usize = 64;
+/// Longest payload of a notice, in bytes.
+pub const NOTICE_BYTES_MAX: usize = 16 * 1024;
 /// The WebSocket subprotocol spoken here.
 pub const SUBPROTOCOL: &str = "tidegate.v1";
 

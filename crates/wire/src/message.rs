@@ -17,7 +17,7 @@ use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// The `type`s of control frames, which a message may not take.
-const CONTROL_TYPES: [&str; 19] = [
+const CONTROL_TYPES: [&str; 20] = [
     "hello",
     "welcome",
     "subscribe",
@@ -36,6 +36,7 @@ const CONTROL_TYPES: [&str; 19] = [
     "gap",
     "degraded",
     "reconnect",
+    "notice",
     "bye",
 ];
 

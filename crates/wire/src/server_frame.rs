@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::encoded::{Encoded, FrameBuilder, Opcode};
 use crate::error_code::ErrorCode;
+use crate::notice::Notice;
 use crate::position::Position;
 
 /// One control frame to a client.
@@ -107,6 +108,8 @@ pub enum ServerFrame<'a> {
         /// The delay.
         after_ms: u64,
     },
+    /// A word to this connection, apart from all channels.
+    Notice(Notice),
     /// The last frame before the gateway closes.
     Bye {
         /// The close code that follows.
@@ -322,6 +325,7 @@ impl ServerFrame<'_> {
             Self::Reconnect { after_ms } => {
                 shape("reconnect", None, Some(ReconnectPayload { after_ms: *after_ms }), None, None)
             }
+            Self::Notice(notice) => shape("notice", None, Some(notice), None, None),
             Self::Bye { code, reason } => {
                 let payload = ByePayload { code: *code, reason, reconnect: crate::Close::should_reconnect(*code) };
                 shape("bye", None, Some(payload), None, None)

@@ -18,7 +18,7 @@ use crate::tick::{TickReader, kind_of};
 use crate::window::{Spent, Window};
 
 /// The channel that everybody holds, when all hold one.
-const SHARED: &str = "collection:bench";
+pub(super) const SHARED: &str = "collection:bench";
 /// What comes before the number in the channels that receivers hold alone, and how many digits that has.
 const PERSONAL_STEM: &str = "user:u";
 pub(super) const PERSONAL_DIGITS: usize = 5;
@@ -79,7 +79,11 @@ impl Run {
 impl Audience {
     /// Starts Redis and a gateway and brings the receivers in.
     pub(super) fn gather(setting: &Setting, layout: Layout, receivers: usize) -> Result<Self, Failure> {
-        let rig = Rig::start(setting)?;
+        Self::gather_at(Rig::start(setting, "")?, layout, receivers)
+    }
+
+    /// Brings the receivers in.
+    pub(super) fn gather_at(rig: Rig, layout: Layout, receivers: usize) -> Result<Self, Failure> {
         let mut visits = Vec::with_capacity(receivers);
         for number in 0..receivers {
             let (user, channel) = layout.place(number);

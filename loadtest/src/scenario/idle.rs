@@ -20,7 +20,7 @@ const DESCRIPTORS_SPARE: u64 = 256;
 pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
     let Sizes { connections, settle, .. } = setting.sizes;
     check_descriptors(connections)?;
-    let rig = Rig::start(setting)?;
+    let rig = Rig::start(setting, "")?;
     let pid = rig.gateway.pid();
     let visit = |number: usize| {
         let user = format!("u{number:05}");

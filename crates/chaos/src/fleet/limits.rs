@@ -241,20 +241,24 @@ fn refusals(seat: &Seat, from_us: u64) -> usize {
 /// From a kill until each of these users had ten connections that were not closed again before the round's end.
 fn until_ten(stage: &Stage, users: usize, keeps: bool, round: &Round) -> u64 {
     let of = |number: usize| {
-        let name = user(number);
-        let stays = stage.seats.iter().filter(|seat| seat.person.user == name).flat_map(|seat| seat.trace.stays());
-        let mut since: Vec<u64> =
-            stays.filter(|stay| stay.0 <= round.until_us && stay.1 > round.until_us).map(|stay| stay.0).collect();
+        let lasting = |stay: &(u64, u64)| stay.0 <= round.until_us && stay.1 > round.until_us;
+        let mut since: Vec<u64> = stays(stage, number).into_iter().filter(lasting).map(|stay| stay.0).collect();
         since.sort_unstable();
         since.get(LIMIT - 1).map_or(u64::MAX, |at| at.saturating_sub(round.killed_us))
     };
     (0..users).filter(|number| keeps_session(*number, users) == keeps).map(of).max().unwrap_or(0)
 }
 
+/// Connections of a user, from their welcome to their end.
+fn stays(stage: &Stage, number: usize) -> Vec<(u64, u64)> {
+    let (name, now_us) = (user(number), stage.audience.now_us());
+    let theirs = stage.seats.iter().filter(|seat| seat.person.user == name);
+    theirs.flat_map(|seat| seat.trace.stays(now_us)).collect()
+}
+
 /// The longest that more than ten connections of a user were open together, as clients saw it.
 fn over_limit(stage: &Stage, number: usize) -> u64 {
-    let name = user(number);
-    let stays = stage.seats.iter().filter(|seat| seat.person.user == name).flat_map(|seat| seat.trace.stays());
+    let stays = stays(stage, number).into_iter();
     let mut edges: Vec<(u64, i64)> = stays.flat_map(|(from, to)| [(from, 1), (to, -1)]).collect();
     edges.sort_unstable();
     let (mut open, mut since, mut longest) = (0, 0, 0);

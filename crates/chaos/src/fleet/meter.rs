@@ -35,7 +35,7 @@ impl Commands {
             rest.split(',').next()?.parse::<u64>().ok().filter(|_| !is_ours)
         });
         // Gateways publish by functions: PUBLISH itself is never a call of its own.
-        let calls = ["fcall", "fcall_ro", "subscribe", "unsubscribe", "ping", "wait"];
+        let calls = ["fcall", "fcall_ro", "blpop", "subscribe", "unsubscribe", "ping", "wait"];
         Ok(Self { calls: calls.into_iter().map(calls_of).sum(), all: all.sum(), history_reads: calls_of("xrange") })
     }
 

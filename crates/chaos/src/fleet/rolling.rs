@@ -39,6 +39,8 @@ pub(crate) struct Size {
 struct Turn {
     from_us: u64,
     left: Duration,
+    /// Without Redis.
+    away: Option<Duration>,
     code: Option<i32>,
     whole: Duration,
 }
@@ -82,10 +84,13 @@ pub(crate) async fn rolling(bench: &Bench, size: Size, redis: bool, seed: u64) -
 async fn turn(stage: &mut Stage, index: usize, redis: bool) -> Result<Turn, Failure> {
     let (began, from_us) = (Instant::now(), stage.audience.now_us());
     stage.gateways[index].process.signal(Signal::TERM)?;
+    let mut away = None;
     if redis {
+        let killed = Instant::now();
         stage.redis.crash()?;
         sleep(REDIS_AWAY).await;
         stage.redis.restart().await?;
+        away = Some(killed.elapsed());
     }
     while !stage.gateways[index].process.has_ended()? {
         if began.elapsed() > LEAVE_TIME_MAX {
@@ -96,7 +101,7 @@ async fn turn(stage: &mut Stage, index: usize, redis: bool) -> Result<Turn, Fail
     let (left, code) = (began.elapsed(), stage.gateways[index].process.exit_code()?);
     stage.gateways[index].restart()?;
     stage.gateways[index].await_connected().await?;
-    Ok(Turn { from_us, left, code, whole: began.elapsed() })
+    Ok(Turn { from_us, left, away, code, whole: began.elapsed() })
 }
 
 fn tell_turns(stage: &Stage, turns: &[Turn], report: &mut Report) {
@@ -106,6 +111,12 @@ fn tell_turns(stage: &Stage, turns: &[Turn], report: &mut Report) {
     };
     report.say("from SIGTERM to the end of the process, of each", seconds_of(|turn| turn.left));
     report.say("from SIGTERM until it was ready again", seconds_of(|turn| turn.whole));
+    for away in turns.iter().filter_map(|turn| turn.away) {
+        report.say(
+            "Redis was killed in the second turn, and answered again after",
+            format!("{:.2} s", away.as_secs_f64()),
+        );
+    }
     let codes: Vec<_> = turns.iter().map(|turn| turn.code.unwrap_or(-1)).collect();
     report.check("exit", codes == [0; INSTANCES], "exit codes", format!("{codes:?}"), "all 0");
     for (index, turn) in turns.iter().enumerate() {

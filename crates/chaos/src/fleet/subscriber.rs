@@ -126,7 +126,7 @@ impl Subscriber {
         let count = self.audience.gateways.len();
         let first = self.person.first.take().unwrap_or_else(|| self.random.below(count));
         for index in (first..first + count).map(|index| index % count) {
-            let dialled = dial(self.source, self.audience.gateways[index].1, &self.person.user);
+            let dialled = dial(self.source, self.audience.gateways[index].1);
             if let Ok(Some(socket)) = timeout(CONNECT_TIME_MAX, dialled).await {
                 return Some((index, socket));
             }
@@ -160,7 +160,8 @@ impl Subscriber {
             .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
             .collect();
         let session = self.session.as_ref().filter(|_| self.person.keeps_session);
-        json!({"type": "hello", "payload": {"session_id": session, "channels": channels}}).to_string()
+        let token = token::sign(&self.person.user);
+        json!({"type": "hello", "payload": {"token": token, "session_id": session, "channels": channels}}).to_string()
     }
 
     /// The code that the connection ended with.
@@ -261,14 +262,12 @@ impl Subscriber {
     }
 }
 
-async fn dial(source: Ipv4Addr, address: SocketAddr, user: &str) -> Option<Socket> {
+async fn dial(source: Ipv4Addr, address: SocketAddr) -> Option<Socket> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind((source, 0).into()).ok()?;
     let stream = socket.connect(address).await.ok()?;
     stream.set_nodelay(true).ok()?;
-    let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
-    let bearer = format!("Bearer {}", token::sign(user)).parse().ok()?;
-    request.headers_mut().insert("authorization", bearer);
+    let request = format!("ws://{address}/ws").into_client_request().ok()?;
     let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(0);
     Some(client_async_with_config(request, stream, Some(config)).await.ok()?.0)
 }

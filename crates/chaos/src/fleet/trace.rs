@@ -108,8 +108,8 @@ impl Trace {
         found
     }
 
-    /// From `welcome` to the end of each connection; one that has not ended ends with the trial.
-    pub(crate) fn stays(&self) -> Vec<(u64, u64)> {
+    /// From `welcome` to the end of each connection; one that has not ended ends now.
+    pub(crate) fn stays(&self, now_us: u64) -> Vec<(u64, u64)> {
         let (mut stays, mut since) = (Vec::new(), None);
         for Moment { at_us, step } in self.moments() {
             match step {
@@ -118,7 +118,7 @@ impl Trace {
                 Step::NoDoor | Step::Live | Step::Has(..) => {}
             }
         }
-        stays.extend(since.map(|from| (from, u64::MAX)));
+        stays.extend(since.map(|from| (from, now_us)));
         stays
     }
 
@@ -162,7 +162,7 @@ mod tests {
         let expected = Absence { ended_us: 10, code: 1006, told: false, live_us: 22, caught_up_us: 30 };
         assert_eq!(trace.absences(0, &names, &acknowledged), [expected]);
         assert_eq!(trace.absences(11, &names, &acknowledged), []);
-        assert_eq!(trace.stays(), [(20, 40)]);
+        assert_eq!(trace.stays(50), [(20, 40)]);
         let more = Acknowledged::from([("a".into(), vec![(1, at(9))])]);
         assert_eq!(trace.absences(0, &names, &more)[0].caught_up_us, u64::MAX, "it never had it");
     }

@@ -1,14 +1,15 @@
 //! What the heart shows to the rest of the gateway.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::directory::Directory;
 use crate::instance::Instance;
 use crate::lease::LeaseState;
-use crate::limits::Closing;
+use crate::limits::Errand;
 use crate::roster::Peer;
 
 /// This instance and the others, as of the last look at the store.
@@ -18,6 +19,8 @@ pub struct Peers {
     pub own: Instance,
     /// The others, by id.
     pub others: Vec<Peer>,
+    /// When the store was looked at; never yet, without.
+    pub seen: Option<Instant>,
     /// So many are silent at once that Redis or a clock is suspected rather than they.
     pub doubted: bool,
 }
@@ -29,10 +32,12 @@ pub struct HeartHandle {
     pub lease: watch::Receiver<LeaseState>,
     /// The fleet.
     pub peers: watch::Receiver<Peers>,
+    /// Rung, the instance shows its peers at once how it is doing.
+    pub bell: Arc<Notify>,
     /// Told of every connection and its end.
     pub directory: Arc<Directory>,
-    /// Sessions that are to be closed here. One that has gone meanwhile is none of anybody's business.
-    pub closing: mpsc::UnboundedReceiver<Closing>,
+    /// What is to be done to sessions here. One that has gone meanwhile is none of anybody's business.
+    pub errands: mpsc::UnboundedReceiver<Errand>,
     pub(super) stop: oneshot::Sender<()>,
     pub(super) task: JoinHandle<()>,
 }

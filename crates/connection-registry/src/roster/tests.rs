@@ -12,7 +12,7 @@ fn instance(id: &str, life: u32) -> Instance {
 }
 
 fn beat(id: &str, life: u32, number: u64) -> Beat {
-    Beat { instance: instance(id, life), number, age: Duration::ZERO }
+    Beat { instance: instance(id, life), number, age: Duration::ZERO, load: None }
 }
 
 /// A roster of instance `me` and a clock in seconds.

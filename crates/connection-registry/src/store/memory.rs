@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use wire::{InstanceId, SessionId, TenantId, UserId};
 
 use crate::directory::{Row, RowChange};
@@ -11,6 +12,7 @@ use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
+use crate::load::Pulse;
 use crate::roster::Beat;
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 
@@ -30,7 +32,7 @@ struct Registry {
     tokens: u64,
     leases: HashMap<InstanceId, (Token, Incarnation)>,
     /// Newest beats, and when they came.
-    peers: HashMap<InstanceId, (Instance, u64, Instant)>,
+    peers: HashMap<InstanceId, (Instance, Pulse, Instant)>,
     rows: HashMap<Life, HashMap<SessionId, Row>>,
     /// Where each user is connected, longest first.
     seats: HashMap<(TenantId, UserId), Vec<(SessionId, Life)>>,
@@ -38,6 +40,8 @@ struct Registry {
     tenants: HashMap<TenantId, usize>,
     /// Whom an instance is to close on another one's word.
     orders: HashMap<Life, Vec<Order>>,
+    /// Rung when there are orders.
+    bells: HashMap<InstanceId, Arc<Notify>>,
 }
 
 impl MemoryStore {
@@ -112,7 +116,12 @@ impl Registry {
             closing.push(order);
         } else {
             self.orders.entry(of.clone()).or_default().push(order);
+            self.bell(&of.0).notify_one();
         }
+    }
+
+    fn bell(&mut self, id: &InstanceId) -> Arc<Notify> {
+        Arc::clone(self.bells.entry(id.clone()).or_default())
     }
 
     fn remove(&mut self, life: &Life, session: SessionId) -> Option<Row> {
@@ -149,7 +158,7 @@ fn life(instance: &Instance) -> Life {
 impl Store for MemoryStore {
     const LEASES_END: bool = false;
 
-    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
+    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         let mut registry = self.registry();
         if let Some((_, holder)) = registry.leases.get(&instance.id)
             && *holder != instance.incarnation
@@ -159,16 +168,16 @@ impl Store for MemoryStore {
         registry.tokens += 1;
         let token = Token::from_store(&format!("memory:{}:{}", registry.tokens, instance.incarnation));
         registry.leases.insert(instance.id.clone(), (token.clone(), instance.incarnation));
-        let before = registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
+        let before = registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         Ok(Acquired::Granted { token, before: before.map(|(before, ..)| before.incarnation) })
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
         let mut registry = self.fenced(instance, token)?;
-        registry.peers.insert(instance.id.clone(), (instance.clone(), number, Instant::now()));
+        registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         let life = life(instance);
         let closing = registry.orders.remove(&life).unwrap_or_default();
-        Ok(Listed { rows: registry.count(&life), closing })
+        Ok(Listed { rows: registry.count(&life), orders: closing })
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
@@ -179,11 +188,17 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        let bell = self.registry().bell(id);
+        bell.notified().await;
+        Ok(true)
+    }
+
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
         let registry = self.registry();
-        let beat = |(instance, number, at): &(Instance, u64, Instant)| {
+        let beat = |(instance, pulse, at): &(Instance, Pulse, Instant)| {
             let age = at.elapsed();
-            Beat { instance: instance.clone(), number: *number, age }
+            Beat { instance: instance.clone(), number: pulse.number, age, load: Some(pulse.load) }
         };
         Ok(registry.peers.values().map(beat).collect())
     }
@@ -203,7 +218,7 @@ impl Store for MemoryStore {
                 RowChange::Remove(session) => drop(registry.remove(&life, *session)),
             }
         }
-        Ok(Listed { rows: registry.count(&life), closing })
+        Ok(Listed { rows: registry.count(&life), orders: closing })
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
@@ -221,7 +236,8 @@ impl Store for MemoryStore {
     ) -> Result<Option<usize>, StoreError> {
         let mut registry = self.fenced(instance, token)?;
         let known = registry.peers.get(&dead.id);
-        let is_same = known.is_some_and(|(peer, beats, _)| peer.incarnation == dead.incarnation && *beats == number);
+        let is_same =
+            known.is_some_and(|(peer, pulse, _)| peer.incarnation == dead.incarnation && pulse.number == number);
         if !is_same || registry.leases.contains_key(&dead.id) {
             return Ok(None);
         }

@@ -7,6 +7,8 @@
 //! Cost when idle, however many are connected: two function calls per instance and beat, 18 µs (renewing) and 35 µs
 //! (listing 20 peers) of Redis' time as measured on 7.0.15, and the pool's own `UNWATCH` and `PING` before each.
 
+mod orders;
+
 use std::time::Duration;
 
 use deadpool_redis::Connection;
@@ -14,20 +16,24 @@ use keyspace::{Function, Keyspace, Library, Loaded, Slot};
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
 use redis_topology::{Held, Pools, Target};
 use tokio::time::{Instant, timeout_at};
-use wire::{InstanceId, SessionId, TenantId, Timestamp, UserId};
+use wire::{InstanceId, Notice, SessionId, TenantId, Timestamp, UserId};
 
 use crate::directory::RowChange;
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{Closing, ConnectionLimits, Listed, Order, Why};
+use crate::limits::{ConnectionLimits, Listed};
+use crate::load::Pulse;
 use crate::roster::Beat;
-use crate::store::record::{PeerRecord, RowRecord};
+use crate::store::record::{Decoded, PeerRecord, RowRecord};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
 
 /// An instance that died without a goodbye, and whose name nobody took again, is forgotten after this.
 const FORGET_PEER_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How long one question at the bell waits: what an idle instance costs Redis is one of them in this time.
+const BELL_WAIT: Duration = Duration::from_secs(10);
 
 /// What a [`RedisStore`] needs to know.
 #[derive(Debug, Clone)]
@@ -61,6 +67,8 @@ pub struct Connected {
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     pools: Pools,
+    /// One connection that waits at the bell.
+    bell: Pools,
     /// Of all our keys: they share one hash tag.
     slot: Slot,
     keyspace: Keyspace,
@@ -74,8 +82,9 @@ impl RedisStore {
     #[must_use]
     pub fn new(config: RedisStoreConfig) -> Self {
         let RedisStoreConfig { target, connections_max, keyspace, library, timings, limits } = config;
+        let bell = Pools::new(target.clone(), 1, BELL_WAIT + timings.call);
         let pools = Pools::new(target, connections_max, timings.call);
-        Self { pools, slot: keyspace.registry_slot(), keyspace, library, timings, limits }
+        Self { pools, bell, slot: keyspace.registry_slot(), keyspace, library, timings, limits }
     }
 
     /// Its connections.
@@ -106,6 +115,21 @@ impl RedisStore {
     ) -> Result<Vec<Connected>, StoreError> {
         let (owner, session) = (Keyspace::owner(tenant, user), session.map(|id| id.to_string()).unwrap_or_default());
         self.connected(Function::REGISTRY_KICK, &[&owner, &session]).await
+    }
+
+    /// Has a notice sent to a user's connections wherever they are, or to the one with this session. Answers which.
+    ///
+    /// # Errors
+    /// When Redis cannot be asked.
+    pub async fn send(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        session: Option<SessionId>,
+        notice: &Notice,
+    ) -> Result<Vec<Connected>, StoreError> {
+        let (owner, session) = (Keyspace::owner(tenant, user), session.map(|id| id.to_string()).unwrap_or_default());
+        self.connected(Function::REGISTRY_SEND, &[&owner, &session, &notice.to_json()]).await
     }
 
     async fn connected(&self, function: Function, args: &[&str]) -> Result<Vec<Connected>, StoreError> {
@@ -253,17 +277,17 @@ fn holder(token: &str) -> Option<Incarnation> {
 impl Store for RedisStore {
     const LEASES_END: bool = true;
 
-    async fn acquire(&self, instance: &Instance, number: u64) -> Result<Acquired, StoreError> {
+    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         let function = Function::REGISTRY_ACQUIRE;
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.fence(), self.keyspace.peers()];
-        let (incarnation, record) = (instance.incarnation.to_string(), PeerRecord::encode(instance, number));
+        let (incarnation, record) = (instance.incarnation.to_string(), PeerRecord::encode(instance, pulse));
         let (lease, forget) = (millis(self.timings.lease), millis(FORGET_PEER_AFTER));
         let answer =
             self.call(function, &keys, &[instance.id.as_str(), &incarnation, &lease, &record, &forget]).await?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["GRANTED", token, before] => Ok(Acquired::Granted {
                 token: Token::from_store(token),
-                before: PeerRecord::decode(before).map(|(incarnation, ..)| incarnation),
+                before: PeerRecord::decode(before).map(|record| record.incarnation),
             }),
             ["BUSY", token] => {
                 let holder = holder(token).ok_or_else(|| malformed(function, &answer))?;
@@ -273,9 +297,9 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, number: u64) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
         let (lease, rows) = (millis(self.timings.lease), millis(self.timings.rows));
-        let record = PeerRecord::encode(instance, number);
+        let record = PeerRecord::encode(instance, pulse);
         let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record];
         self.list(Function::REGISTRY_RENEW, &self.keys_of(instance), &args).await
     }
@@ -283,6 +307,25 @@ impl Store for RedisStore {
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         let args = [token.as_str(), instance.id.as_str()];
         self.change(Function::REGISTRY_RELEASE, &self.keys_of(instance), &args).await.map(drop)
+    }
+
+    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        let connected = self.bell.connection(self.slot, Instant::now() + self.timings.call).await;
+        let Held { mut connection, node } = connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        let mut wait = cmd("BLPOP");
+        wait.arg(self.keyspace.bell(id)).arg(BELL_WAIT.as_secs());
+        match wait.query_async::<Option<(String, String)>>(&mut connection).await {
+            Ok(rung) => {
+                self.bell.answered(&node);
+                Ok(rung.is_some())
+            }
+            Err(error) => {
+                // It may be another server's turn, and what this one still has to say would be read by nobody.
+                drop(Connection::take(connection));
+                self.bell.failed(&node);
+                Err(StoreError::Unreachable(error.to_string()))
+            }
+        }
     }
 
     async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
@@ -353,27 +396,14 @@ impl Store for RedisStore {
     }
 }
 
-/// `OK`, the number of rows, and pairs of a session, or `TENANT/USER`, and why it is to be closed.
+/// `OK`, the number of rows, and orders.
 fn read_listed(answer: &[String]) -> Option<Listed> {
-    let [_, rows, closing @ ..] = answer else { return None };
-    let read = |pair: &[String]| {
-        let [who, why] = pair else { return None };
-        Some(match who.split_once('/') {
-            Some((tenant, user)) => {
-                Order::User(TenantId::parse(tenant).ok()?, UserId::parse(user).ok()?, Why::parse(why)?)
-            }
-            None => {
-                let (why, since) = why.split_once('@').map_or((why.as_str(), None), |(why, since)| (why, Some(since)));
-                let since = since.map(str::parse).transpose().ok()?.map(Timestamp);
-                Order::Session(Closing { session: SessionId::parse(who)?, why: Why::parse(why)? }, since)
-            }
-        })
-    };
-    Some(Listed { rows: rows.parse().ok()?, closing: closing.chunks(2).map(read).collect::<Option<_>>()? })
+    let [_, rows, pairs @ ..] = answer else { return None };
+    Some(Listed { rows: rows.parse().ok()?, orders: orders::read(pairs)? })
 }
 
 fn read_beat(id: &str, age_ms: &str, record: &str) -> Option<Beat> {
-    let (incarnation, number, address) = PeerRecord::decode(record)?;
+    let Decoded { incarnation, number, address, load } = PeerRecord::decode(record)?;
     let instance = Instance { id: InstanceId::parse(id).ok()?, incarnation, address };
-    Some(Beat { instance, number, age: Duration::from_millis(age_ms.parse().ok()?) })
+    Some(Beat { instance, number, age: Duration::from_millis(age_ms.parse().ok()?), load })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use connection_registry::{
-    ConnectionLimits, Incarnation, Instance, OnExcess, RedisStore, RedisStoreConfig, Row, Timings,
+    ConnectionLimits, Duty, Incarnation, Instance, Load, OnExcess, Pulse, RedisStore, RedisStoreConfig, Row, Timings,
 };
 use keyspace::{Keyspace, Library};
 use redis::aio::MultiplexedConnection;
@@ -56,6 +56,11 @@ pub(crate) async fn command<T: redis::FromRedisValue>(connection: &mut Multiplex
 pub(crate) fn instance(id: &str, life: u32) -> Instance {
     let address = format!("127.0.0.1:{life}").into();
     Instance { id: InstanceId::parse(id).unwrap(), incarnation: Incarnation::new(1_700_000_000, life), address }
+}
+
+/// A beat of an instance with nobody on it.
+pub(crate) fn pulse(number: u64) -> Pulse {
+    Pulse { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
 }
 
 pub(crate) fn row(user: &str) -> Row {

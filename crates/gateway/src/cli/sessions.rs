@@ -1,11 +1,11 @@
-//! `tidegate who` and `tidegate kick`: the fleet's directory, from the shell.
+//! `tidegate who`, `tidegate kick` and `tidegate send`: the fleet's directory, from the shell.
 
 use connection_registry::{Connected, RedisStore, RedisStoreConfig, StoreError, Timings};
 use keyspace::Keyspace;
 use tidegate_gateway::config::{PublishConfig, RawConfig};
-use wire::{SessionId, TenantId, UserId};
+use wire::{Notice, SessionId, TenantId, UserId};
 
-use super::{Exit, KickArgs, SessionArgs, flag_setting};
+use super::{Exit, KickArgs, SendArgs, SessionArgs, flag_setting};
 
 pub(crate) fn who(args: SessionArgs) -> Exit {
     ask(args, async |store, tenant, user| store.who(tenant, user).await)
@@ -14,6 +14,15 @@ pub(crate) fn who(args: SessionArgs) -> Exit {
 pub(crate) fn kick(args: KickArgs) -> Exit {
     let session = args.session;
     ask(args.of, async |store, tenant, user| store.kick(tenant, user, session).await)
+}
+
+pub(crate) fn send(args: SendArgs) -> Exit {
+    let SendArgs { of, payload, event, session } = args;
+    let notice = match Notice::new(&event, &payload) {
+        Ok(notice) => notice,
+        Err(error) => return Exit::Data.because(error),
+    };
+    ask(of, async |store, tenant, user| store.send(tenant, user, session, &notice).await)
 }
 
 /// Asks the directory about one user and prints what it says, a connection a line.

@@ -161,6 +161,7 @@ pub const KEYS: &[Key] = &[
     key("limits.on_excess", Kind::Choice(ON_EXCESS), "\"reject\""),
     key("drain.window_ms", ms(0, 3_600_000), "10000"),
     key("drain.grace_ms", ms(5_000, 3_600_000), "20000"),
+    optional("drain.kill_after_ms", ms(1_000, 86_400_000)),
     key("watchdog.frozen_after_ms", ms(1_000, 3_600_000), "5000"),
     key("registry.beat_ms", ms(50, 60_000), "2000"),
     key("registry.lease_ms", ms(100, 600_000), "6000"),

@@ -115,6 +115,11 @@ impl RawConfig {
         Duration::from_millis(self.number(name))
     }
 
+    /// Of a key without a default.
+    pub(super) fn optional_ms(&self, name: &str) -> Option<Duration> {
+        self.settings.contains_key(name).then(|| self.ms(name))
+    }
+
     pub(super) fn text(&self, name: &str) -> &str {
         self.value(name).as_str().expect("checked by its kind")
     }

@@ -279,6 +279,11 @@ impl Shard {
         receivers
     }
 
+    /// A word to one session, apart from all channels.
+    pub(crate) fn notice(&mut self, session: SessionId, frame: &Encoded) {
+        self.connections_of(session).into_iter().for_each(|slot| self.reply(slot, frame.clone()));
+    }
+
     /// The broker's answer to a publish.
     pub(crate) fn published(&mut self, to: Sender, answer: &Answer) {
         let Some(connection) = self.connections.get(to.slot as usize) else { return };

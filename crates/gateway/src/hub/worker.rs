@@ -30,7 +30,7 @@ use crate::health::Health;
 use crate::hub::members::Slot;
 use crate::hub::shard::{Life, Shard, Wake, growth};
 use crate::hub::wheel::Wheel;
-use crate::hub::{FromShard, Hub, SPREAD_MS, ShardHandle, ToShard};
+use crate::hub::{FromShard, Hub, SPREAD, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
 use crate::outbox::Outbox;
 use crate::rules::Now;
@@ -180,7 +180,7 @@ impl Worker {
     fn look_at_lease(&self, now: Instant) {
         let fences = self.health.fences(now);
         if self.fences.replace(fences) != fences {
-            self.shard.borrow_mut().fence(SPREAD_MS);
+            self.shard.borrow_mut().fence(SPREAD);
         }
     }
 
@@ -197,9 +197,10 @@ impl Worker {
             ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
-            ToShard::Drain { count } => self.shard.borrow_mut().drain(count),
+            ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
             ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
             ToShard::List(listing) => self.shard.borrow().list(*listing),
+            ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
             ToShard::Stop => {}
         }
     }

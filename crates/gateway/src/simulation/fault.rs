@@ -9,7 +9,7 @@ use super::redis::{A, B, other};
 use super::schedule::{Happening, Life};
 use super::tally::{Fault, Race};
 use super::world::World;
-use crate::hub::SPREAD_MS;
+use crate::hub::SPREAD;
 use crate::pump::Pump;
 
 /// What ends or goes on later.
@@ -268,7 +268,7 @@ impl World {
         let life = self.instances[instance].life;
         self.turn(life, Pump::turn_of_beginning_anew);
         for at in 0..self.instances[instance].shards.len() {
-            self.shard_turn(life, at, |shard, _| shard.fence(SPREAD_MS));
+            self.shard_turn(life, at, |shard, _| shard.fence(SPREAD));
         }
     }
 

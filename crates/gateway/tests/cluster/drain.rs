@@ -114,3 +114,36 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
         assert!(read_on(&mut client, &mut next, &mut position, all).await);
     }
 }
+
+/// Without a window they would all go at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_is_no_faster_than_the_others_take_clients_in() {
+    const CLIENTS: u32 = 120;
+    const TAKES_PER_SECOND: u32 = 50;
+    let redis = RedisServer::start(&[]);
+    let settings = format!(
+        "[limits]\nconnections_per_user = 0\nconnects_per_second = {TAKES_PER_SECOND}\n[drain]\nwindow_ms = 0\n\
+         [registry]\nbeat_ms = 200\nlease_ms = 3000\nreap_ms = 3200\n"
+    );
+    let mut fleet = Fleet::start(2, Some(&redis.url()), &settings);
+    let token = fleet.token("acme", "alice", &["collection:*"]);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(fleet.gateway(0).listen_addr(), "/ws", Some(&token)).await;
+        client.expect("welcome").await;
+        clients.push(tokio::spawn(async move {
+            // An instance that has just begun may say that it has not reached Redis yet.
+            while client.next().await["type"] != "reconnect" {}
+            client.expect("bye").await;
+            client.expect("close").await;
+        }));
+    }
+    let began = Instant::now();
+    fleet.gateways[0].take().unwrap().drain().await;
+    // However late a busy machine is, the pace goes by the clock.
+    let took = began.elapsed().as_secs_f64();
+    assert!(took > 0.95 * f64::from(CLIENTS / TAKES_PER_SECOND), "{took} s");
+    for client in clients {
+        client.await.expect("it was told to come back");
+    }
+}

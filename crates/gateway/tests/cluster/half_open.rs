@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
+use crate::cli::listed;
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
-use crate::limits::listed;
 use redis_fixture::RedisServer;
 
 const INTERVAL_MS: u64 = 2_000;

@@ -1,5 +1,6 @@
 //! Several gateways in one process, real sockets, a real Redis: what only the whole can show.
 
+mod cli;
 mod client;
 mod dial;
 mod fleet;
@@ -20,4 +21,5 @@ mod limits;
 mod outage;
 mod receipts;
 mod round_trip;
+mod send;
 mod slow_reader;

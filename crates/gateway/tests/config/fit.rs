@@ -26,6 +26,7 @@ fn values_must_fit_each_other() {
         ("auth.keys", "[{ algorithm = 'RS256', secret_file = 'x' }]", "RS256 with public_key_file"),
         ("auth.keys", "[{ algorithm = 'HS256', secret_file = '/nowhere' }]", "a file that can be read; \"/nowhere\""),
         ("drain.grace_ms", "14999", "at least 15000, which is drain.window_ms and the 5000 ms"),
+        ("drain.kill_after_ms", "24999", "at least 25000, which is drain.grace_ms and the 5000 ms"),
         ("log.filter", "a=b=c", "a log filter, such as info"),
         ("redis.url", "rediss://127.0.0.1", "TLS to Redis is not built in"),
         ("redis.prefix", "a:b", "a name: 1 to 128 letters"),

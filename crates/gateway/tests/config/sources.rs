@@ -108,6 +108,7 @@ fn every_key_changes_what_the_gateway_runs_by() {
             ("registry.beat_ms", ..) => "1900".into(),
             ("registry.lease_ms", ..) => "5900".into(),
             ("log.filter", ..) => "debug".into(),
+            ("drain.kill_after_ms", ..) => "40000".into(),
             (_, Kind::Flag, _) => "true".into(),
             (_, Kind::Number { .. }, Fallback::Toml(default)) => one_more(default),
             (_, Kind::Choice(words), _) => words[1].into(),

@@ -2,7 +2,7 @@
 //! byte by byte. Also the bytes around it, `websocket.json`.
 
 use serde_json::Value;
-use wire::{AckLevel, Close, Encoded, ErrorCode, GapReason, Opcode, Position, ServerFrame, Welcome};
+use wire::{AckLevel, Close, Encoded, ErrorCode, GapReason, Notice, Opcode, Position, ServerFrame, Welcome};
 
 use crate::vectors::{Vectors, hex, unhex};
 
@@ -22,6 +22,7 @@ pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
         ServerFrame::Gap { .. } => "gap",
         ServerFrame::Degraded { .. } => "degraded",
         ServerFrame::Reconnect { .. } => "reconnect",
+        ServerFrame::Notice(_) => "notice",
         ServerFrame::Bye { .. } => "bye",
     }
 }
@@ -82,6 +83,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
         },
         "degraded" => ServerFrame::Degraded { degraded: flag("degraded") },
         "reconnect" => ServerFrame::Reconnect { after_ms: number("after_ms") },
+        "notice" => ServerFrame::Notice(Notice::parse(&payload.to_string()).expect("a notice")),
         "bye" => ServerFrame::Bye { code: u16::try_from(number("code")).ok()?, reason: text("reason") },
         _ => return None,
     })

@@ -25,6 +25,7 @@ pub(crate) fn server_types() -> &'static [&'static str] {
         "gap",
         "degraded",
         "reconnect",
+        "notice",
         "bye",
     ]
 }
@@ -62,7 +63,7 @@ fn frame_types() {
 }
 
 /// One of each. [`crate::server_frames::type_of`] does not compile without the newest.
-fn sample_frames() -> [ServerFrame<'static>; 13] {
+fn sample_frames() -> [ServerFrame<'static>; 14] {
     let welcome = Welcome {
         session_id: "",
         user: "",
@@ -88,6 +89,7 @@ fn sample_frames() -> [ServerFrame<'static>; 13] {
         ServerFrame::Gap { channel, after: None, upto: None, reason: GapReason::Expired, certain: false },
         ServerFrame::Degraded { degraded: false },
         ServerFrame::Reconnect { after_ms: 0 },
+        ServerFrame::Notice(wire::Notice::new("n", "null").unwrap()),
         ServerFrame::Bye { code: 1000, reason: "" },
     ]
 }
@@ -180,6 +182,7 @@ fn limits() {
         TOKEN_BYTES_MAX,
         BINARY_HEADER_BYTES_MAX,
         BATCH_MESSAGES_MAX,
+        NOTICE_BYTES_MAX,
         SUBPROTOCOL
     ];
     assert_eq!(code_has.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), names_of_limits());

@@ -3,6 +3,7 @@
 //! A harness that finds nothing proves nothing until it has been seen to find. The product's sources stay clean: each
 //! bug is a change of text, made in a copy of the workspace below `target/mutants`, which has a build of its own.
 
+mod fleet;
 mod table;
 
 use std::fs;
@@ -12,18 +13,30 @@ use super::Programs;
 use crate::failure::Failure;
 use crate::step::Step;
 use crate::workspace;
-use table::{MUTANTS, Mutant};
+use table::Mutant;
 
 /// A bug that needs luck to show gets so many runs.
 const RUNS: &str = "5";
 
+/// What breaks the product, and shows the bug.
+#[derive(Clone, Copy)]
+enum Harness {
+    Faults,
+    Fleet,
+}
+
+fn mutants() -> impl Iterator<Item = (Harness, &'static Mutant)> {
+    let of_faults = table::MUTANTS.iter().map(|mutant| (Harness::Faults, mutant));
+    of_faults.chain(fleet::MUTANTS.iter().map(|mutant| (Harness::Fleet, mutant)))
+}
+
 /// Builds and tries every mutant, or those whose names contain one of `wanted`.
 pub(super) fn run(programs: &Programs, wanted: &[&String]) -> Result<(), Failure> {
-    let chosen = |mutant: &&Mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(word.as_str()));
+    let chosen = |mutant: &Mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(word.as_str()));
     let mut rows = Vec::new();
-    for mutant in MUTANTS.iter().filter(chosen) {
+    for (harness, mutant) in mutants().filter(|(_, mutant)| chosen(mutant)) {
         println!("\n=== {}", mutant.name);
-        let result = try_one(programs, mutant);
+        let result = try_one(programs, harness, mutant);
         if let Err(failure) = &result {
             println!("=== {failure}");
         }
@@ -41,7 +54,7 @@ pub(super) fn run(programs: &Programs, wanted: &[&String]) -> Result<(), Failure
     }
 }
 
-fn try_one(programs: &Programs, mutant: &Mutant) -> Result<(), Failure> {
+fn try_one(programs: &Programs, harness: Harness, mutant: &Mutant) -> Result<(), Failure> {
     let copy = workspace::target().join("mutants/source");
     let build = workspace::target().join("mutants/build");
     copy_sources(&copy)?;
@@ -53,7 +66,11 @@ fn try_one(programs: &Programs, mutant: &Mutant) -> Result<(), Failure> {
         checker: programs.checker.clone(),
     };
     let expected = mutant.kinds.iter().flat_map(|kind| ["--expect", kind]);
-    mutated.run().args(["--fault", mutant.fault, "--runs", RUNS]).args(expected).run()
+    let run = match harness {
+        Harness::Faults => mutated.run().args(["--fault", mutant.fault, "--runs", RUNS]),
+        Harness::Fleet => mutated.fleet().args(["--length", "short", "--trial", mutant.fault]),
+    };
+    run.args(expected).run()
 }
 
 /// What git knows, where it differs: untouched files keep their times, so that little is built anew.
@@ -96,7 +113,7 @@ mod tests {
     /// Or the table would rot, and say so only when it is run.
     #[test]
     fn every_planted_text_stands_in_the_sources_once() {
-        for mutant in MUTANTS {
+        for (_, mutant) in mutants() {
             for edit in mutant.edits {
                 let path = workspace::root().join(edit.file);
                 let text = fs::read_to_string(&path).unwrap_or_default();

@@ -28,6 +28,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let text = config().env(SECRET, "0".repeat(64)).answer()?;
     println!("ok: {FILE} is valid, and refuses to start without {SECRET}");
     haproxy_knows_its_variables(&text)?;
+    gateways_know_when_they_are_killed(&text)?;
     gateways_take_their_environment(&text)
 }
 
@@ -41,6 +42,35 @@ fn haproxy_knows_its_variables(config: &str) -> Result<(), Failure> {
         None => Ok(()),
         Some((name, _)) => Err(Failure::new(format!("haproxy.cfg does not know {name}"))),
     }
+}
+
+/// What a gateway checks its drain against is what it gets.
+fn gateways_know_when_they_are_killed(config: &str) -> Result<(), Failure> {
+    for service in GATEWAYS {
+        let period = setting(config, service, "stop_grace_period").and_then(|period| {
+            // As written, or as the plugin prints it.
+            let seconds = period.strip_suffix("m0s").map_or(period.strip_suffix('s')?.parse().ok(), |minutes| {
+                minutes.parse::<u64>().ok().map(|minutes| 60 * minutes)
+            });
+            Some(format!("{}", 1_000 * seconds?))
+        });
+        let variables = environment(config, service);
+        let told = variables.iter().find(|(name, _)| name == "TIDEGATE_DRAIN_KILL_AFTER_MS").map(|(_, value)| value);
+        if period.is_none() || told != period.as_ref() {
+            return Err(Failure::new(format!("{service} is killed after {period:?} ms, and was told {told:?}")));
+        }
+    }
+    println!("ok: every gateway knows after how long it is killed");
+    Ok(())
+}
+
+/// The value of a service's own key.
+fn setting<'c>(config: &'c str, service: &str, key: &str) -> Option<&'c str> {
+    let header = format!("  {service}:");
+    let lines = config.lines().skip_while(|line| *line != header).skip(1);
+    lines
+        .take_while(|line| line.starts_with("    "))
+        .find_map(|line| line.strip_prefix("    ")?.strip_prefix(key)?.strip_prefix(": "))
 }
 
 fn gateways_take_their_environment(config: &str) -> Result<(), Failure> {

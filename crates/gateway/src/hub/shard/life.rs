@@ -5,9 +5,12 @@
 //!     └──────────its close frame──────────────────▲
 //! ```
 
+use std::time::Duration;
+
 use connection_registry::Why;
 
 use crate::config::CLOSE_TIMEOUT;
+use crate::hub::Departures;
 
 use super::*;
 
@@ -53,30 +56,30 @@ impl Shard {
         others
     }
 
-    fn connections_of(&self, session: SessionId) -> Vec<Slot> {
+    pub(super) fn connections_of(&self, session: SessionId) -> Vec<Slot> {
         let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
         same.map(|(slot, _)| slot as Slot).collect()
     }
 
     /// The instance goes away: so many clients more are moved now, and nobody is taken in.
-    pub(crate) fn drain(&mut self, count: usize) {
+    pub(crate) fn drain(&mut self, departures: Departures) {
         self.is_draining = true;
-        self.send_away(count, 0);
+        self.send_away(departures);
     }
 
     /// The instance has slept through its lease: what waits to be written may be stale, and others have it.
-    pub(crate) fn fence(&mut self, spread_ms: u64) {
+    pub(crate) fn fence(&mut self, spread: Duration) {
         self.connections.iter_mut().for_each(|(_, connection)| discard_unsent(connection, &self.counters));
-        self.send_away(usize::MAX, spread_ms);
+        let count = self.connections.len();
+        self.send_away(Departures::spread(count, spread));
     }
 
     /// Sends so many elsewhere, each with a delay of its own, so that the others are not stormed.
-    fn send_away(&mut self, count: usize, spread_ms: u64) {
+    fn send_away(&mut self, departures: Departures) {
         let open = self.connections.iter().filter(|(_, connection)| connection.life == Life::Open);
-        let slots: Vec<Slot> = open.take(count).map(|(slot, _)| slot as Slot).collect();
-        let step_ms = spread_ms / slots.len().max(1) as u64;
-        for (n, slot) in (0..).zip(slots) {
-            self.reply(slot, ServerFrame::Reconnect { after_ms: n * step_ms }.encode());
+        let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot as Slot).collect();
+        for (slot, after_ms) in slots.into_iter().zip(departures.after_ms()) {
+            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());
             self.close(slot, Close::Restart);
         }
     }

@@ -1,5 +1,7 @@
 //! The table under literal clocks: what clients say and hear, without a socket.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use message_router::{Policies, Start};
 use serde_json::Value;
@@ -7,6 +9,7 @@ use wire::{Families, GapReason, InstanceId, Message, SessionId, TenantId, Timest
 
 use super::*;
 use crate::grants::{GrantList, Grants};
+use crate::hub::Departures;
 use crate::rate::RateLimit;
 use crate::rules::Limits;
 use crate::token::{Identity, Policy, Verifier};
@@ -482,9 +485,9 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
     let session = |n| Session::new(SessionId::from_random(n), None);
     let late = table.shard.open(session(1), Opening::Authenticated(identity()), table.now);
     assert_eq!(table.heard(late), ["welcome", "degraded"]);
-    table.shard.drain(0);
+    table.shard.drain(Departures::spread(0, Duration::ZERO));
     assert_eq!(table.heard(late), [""; 0], "its turn has not come");
-    table.shard.drain(1);
+    table.shard.drain(Departures::spread(1, Duration::ZERO));
     assert_eq!(table.heard(late), ["reconnect", "bye", "close 1012"]);
     let later = table.shard.open(session(2), Opening::Authenticated(identity()), table.now);
     assert_eq!(table.heard(later), ["bye", "close 1012"]);
@@ -498,7 +501,7 @@ fn a_fenced_instance_writes_nothing_that_waited_and_sends_everybody_elsewhere() 
     table.live(slow, "collection:42:*", 0);
     table.shard.block(slow, table.now);
     table.publish("collection:42", "ops", 1);
-    table.shard.fence(1_000);
+    table.shard.fence(Duration::from_secs(1));
     table.publish("collection:42", "ops", 2);
     for slot in [quick, slow] {
         assert_eq!(table.heard(slot), ["reconnect", "bye", "close 1012"]);

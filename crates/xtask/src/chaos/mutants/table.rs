@@ -4,9 +4,9 @@
 pub(super) struct Mutant {
     pub(super) name: &'static str,
     pub(super) edits: &'static [Edit],
-    /// Under which it must show.
+    /// Under which it must show: a fault, or a trial of the fleet.
     pub(super) fault: &'static str,
-    /// As one of these.
+    /// As one of these: kinds of anomalies, or checks.
     pub(super) kinds: &'static [&'static str],
 }
 

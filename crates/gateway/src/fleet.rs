@@ -1,0 +1,105 @@
+//! PURE. What an instance can tell from its peers' beats: who takes clients, and how many a second.
+
+use connection_registry::{Duty, Load, Peers, Status};
+
+/// The others, as of one look at the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fleet {
+    /// Of the living peers that tell.
+    loads: Vec<Load>,
+}
+
+impl Fleet {
+    pub(crate) fn of(peers: &Peers) -> Self {
+        let alive = peers.others.iter().filter(|peer| peer.status == Status::Up);
+        Self { loads: alive.filter_map(|peer| peer.load).collect() }
+    }
+
+    /// Those who serve clients with all they have.
+    pub(crate) fn full(&self) -> impl Iterator<Item = &Load> {
+        self.loads.iter().filter(|load| load.duty == Duty::Full)
+    }
+
+    /// How many clients a second may be sent to the others: all that they take in, shared with whoever else gives its
+    /// own away. Nobody knows when no peer tells, or none is left.
+    ///
+    /// A balancer sends clients to whoever has the fewest, so those count who are, or will be within a second, as low as
+    /// the lowest: in a rolling restart that is the one instance that came back last.
+    pub(crate) fn takes_per_second(&self) -> Option<u64> {
+        let mut takers: Vec<&Load> = self.full().collect();
+        if takers.is_empty() {
+            takers = self.loads.iter().filter(|load| load.duty == Duty::Reduced).collect();
+        }
+        let fewest = takers.iter().min_by_key(|load| load.connections)?;
+        let brim = fewest.connections.saturating_add(rate(fewest));
+        let low = takers.iter().filter(|load| load.connections <= brim);
+        let all = low.map(|load| rate(load)).fold(0, u64::saturating_add);
+        Some((all / (1 + self.draining())).max(1))
+    }
+
+    fn draining(&self) -> u64 {
+        self.loads.iter().filter(|load| load.duty == Duty::Draining).count() as u64
+    }
+}
+
+/// `limits.connects_per_second`, where 0 is any number.
+pub(crate) fn rate(load: &Load) -> u64 {
+    match load.connects_per_second {
+        0 => u64::MAX,
+        per_second => per_second.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use connection_registry::{Incarnation, Instance, Peer};
+    use wire::InstanceId;
+
+    use super::*;
+
+    pub(crate) fn load(connections: u64, connects_per_second: u32, duty: Duty) -> Load {
+        Load { connections, connects_per_second, duty }
+    }
+
+    /// A look at `seen` that found these peers.
+    pub(crate) fn peers(others: &[(Status, Option<Load>)], seen: Instant) -> Peers {
+        let instance = |n: usize| Instance {
+            id: InstanceId::parse(&format!("gw-{n}")).unwrap(),
+            incarnation: Incarnation::new(1, n as u32),
+            address: "".into(),
+        };
+        let peer = |(n, (status, load)): (usize, &(Status, Option<Load>))| Peer {
+            instance: instance(n + 1),
+            status: *status,
+            silent: Duration::ZERO,
+            load: *load,
+            number: 1,
+        };
+        let others = others.iter().enumerate().map(peer).collect();
+        Peers { own: instance(0), others, seen: Some(seen), doubted: false }
+    }
+
+    #[test]
+    fn the_pace_is_what_those_take_to_whom_clients_will_go() {
+        use Duty::{Draining, Full, Reduced};
+        let up = |connections, rate, duty| (Status::Up, Some(load(connections, rate, duty)));
+        for (what, others, takes) in [
+            ("nobody else", vec![], None),
+            ("nobody tells", vec![(Status::Up, None)], None),
+            ("level: both", vec![up(4_000, 3_000, Full), up(5_000, 3_000, Full)], Some(6_000)),
+            ("one came back empty: it gets them all", vec![up(9_000, 3_000, Full), up(0, 3_000, Full)], Some(3_000)),
+            ("another drains, and shares", vec![up(100, 3_000, Full), up(900, 3_000, Draining)], Some(1_500)),
+            ("two others drain", vec![up(1, 90, Full), up(9, 90, Draining), up(9, 90, Draining)], Some(30)),
+            ("all of them drain", vec![up(100, 3_000, Draining)], None),
+            ("one without Redis counts only when nobody else does", vec![up(1, 50, Full), up(0, 9, Reduced)], Some(50)),
+            ("all without Redis", vec![up(1, 50, Reduced), up(0, 9, Reduced)], Some(59)),
+            ("a silent one takes nobody", vec![up(1, 50, Full), (Status::Suspect, Some(load(1, 50, Full)))], Some(50)),
+            ("any number", vec![up(1, 0, Full), up(1, 50, Full)], Some(u64::MAX)),
+            ("hardly any", vec![up(1, 1, Full), up(1, 1, Draining)], Some(1)),
+        ] {
+            assert_eq!(Fleet::of(&peers(&others, Instant::now())).takes_per_second(), takes, "{what}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The planted bugs that show in figures of the fleet: under a trial, as a check that fails. As in [`super::table`].
+
+use super::table::{Edit, Mutant};
+
+const DIRECTORY: &str = "crates/keyspace/lua/directory.lua";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "admission off: everybody comes in at once",
+        edits: &[Edit {
+            file: "crates/gateway/src/edge/admission.rs",
+            old: "let limit = (per_second > 0).then(",
+            new: "let limit = (per_second == u32::MAX).then(",
+        }],
+        fault: "storm",
+        kinds: &["admission"],
+    },
+    Mutant {
+        name: "reaper off: rows of a dead instance stay",
+        edits: &[Edit {
+            file: "crates/connection-registry/src/roster.rs",
+            old: "filter(|peer| peer.status == Status::Gone && !self.doubt)",
+            new: "filter(|peer| peer.status == Status::Gone && self.doubt)",
+        }],
+        fault: "storm",
+        kinds: &["ghosts"],
+    },
+    Mutant {
+        name: "memory kept: each connection leaves 64 KiB",
+        edits: &[Edit {
+            file: "crates/connection-registry/src/directory.rs",
+            old: "        notes.changed.remove(&entry.serial);\n",
+            new: "        notes.changed.remove(&entry.serial);\n        std::mem::forget(vec![1_u8; 65_536]);\n",
+        }],
+        fault: "storm",
+        kinds: &["memory"],
+    },
+    Mutant {
+        name: "drain without pacing: all are moved at once",
+        edits: &[Edit {
+            file: "crates/gateway/src/drain.rs",
+            old: "let due = match rate.is_finite() {",
+            new: "let due = match rate < 0.0 {",
+        }],
+        fault: "rolling",
+        kinds: &["pace"],
+    },
+    Mutant {
+        name: "drain without a word: no reconnect frame",
+        edits: &[Edit {
+            file: "crates/gateway/src/hub/shard/life.rs",
+            old: "            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());\n",
+            new: "            let _: u64 = after_ms;\n",
+        }],
+        fault: "rolling",
+        kinds: &["told"],
+    },
+    Mutant {
+        name: "no session goes on: a reconnect is a new one",
+        edits: &[Edit {
+            file: "crates/gateway/src/session.rs",
+            old: "self.id = session_id.unwrap_or(before);",
+            new: "self.id = session_id.map_or(before, |_| before);",
+        }],
+        fault: "limits",
+        kinds: &["ghost-refusal"],
+    },
+    Mutant {
+        name: "limit off: anybody gets one more connection",
+        edits: &[Edit { file: DIRECTORY, old: "    if over > 0 or (tenant_max", new: "    if (tenant_max" }],
+        fault: "limits",
+        kinds: &["limit"],
+    },
+    Mutant {
+        name: "chatter: all rows are written at every beat",
+        edits: &[Edit {
+            file: "crates/connection-registry/src/heart.rs",
+            old: "        self.lease.tick();\n        let mut result = Ok(());\n",
+            new: "        self.lease.tick();\n        self.directory.rewrite();\n        let mut result = Ok(());\n",
+        }],
+        fault: "idle",
+        kinds: &["idle"],
+    },
+];

@@ -1,0 +1,145 @@
+//! Row 8: what readers that stop cost those who read on.
+
+use std::thread;
+use std::time::Duration;
+
+use keyspace::{Function, Keyspace};
+
+use super::audience::{Audience, Layout, SHARED, channel};
+use super::pairs::{Pair, Pairs};
+use super::{Setting, Sizes};
+use crate::failure::Failure;
+use crate::publisher::Pace;
+use crate::report::{Row, Verdict, thousands};
+use crate::rig::{Metrics, Rig};
+use crate::swarm::{Swarm, Visit, storm};
+use crate::usage::resident;
+
+/// As in row 1.
+const INTERVAL: Duration = Duration::from_micros(19_960);
+/// CPU per delivery beside readers that have stopped, over that of a gateway without them.
+const RATIO_MAX: f64 = 1.05;
+/// Those who stop hear this topic too; what comes there is what they leave lying.
+const FLOOD: &str = "flood";
+const FLOOD_BYTES: usize = 32 * 1024;
+/// Slow enough for those who read on to show it if they suffer.
+const FLOOD_INTERVAL: Duration = Duration::from_millis(50);
+/// A socket and its outbox hold a few MiB; this is 64.
+const FLOOD_MESSAGES_MAX: usize = 2_048;
+/// They are to stop, and not to be closed for it before the measurement is over.
+const PATIENCE: &str = "limits.write_timeout_ms = 600000\nlimits.ping_interval_ms = 600000";
+/// `limits.backlog_bytes_max` by default; what the process itself grows by meanwhile is small beside it.
+const BACKLOG_MIB_MAX: f64 = 256.0;
+
+/// Two gateways with as many receivers in one scope; in one of them others in the same scope have stopped reading.
+pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+    let Sizes { receivers, pairs, window, stopped, .. } = setting.sizes;
+    let mut alone = Audience::gather(setting, Layout::Shared, receivers)?;
+    let mut beside = Audience::gather_at(Rig::start(setting, PATIENCE)?, Layout::Shared, receivers)?;
+    let (metrics, pid) = (beside.rig.metrics, beside.rig.gateway.pid());
+    let pace = Pace::Even { interval: INTERVAL, outstanding_max: u64::MAX };
+    alone.run(setting, pace.clone(), 1, window)?;
+    let calm = beside.run(setting, pace.clone(), 1, window)?;
+
+    // Nobody polls these.
+    let mut readers = Swarm::new()?;
+    let visit = |number: usize| {
+        let channel = format!("{SHARED}:*");
+        Ok(Visit { token: beside.rig.tokens.sign(&format!("s{number}"), &[&channel])?, channel })
+    };
+    let visits = (0..stopped).map(visit).collect::<Result<Vec<_>, Failure>>()?;
+    storm(&mut readers, beside.rig.addr, visits.into_iter())?;
+    let flood = Flood { url: beside.rig.redis_url.clone(), metrics, pid, stopped };
+    let flood = thread::spawn(move || flood.run());
+    let mut stormy = Vec::new();
+    while !flood.is_finished() {
+        stormy.push(beside.run(setting, pace.clone(), 1, window.min(Duration::from_secs(1)))?);
+    }
+    let flooded = flood.join().expect("the flood does not panic")?;
+
+    let taken = Pairs::take(pairs, || {
+        let bare = alone.run(setting, pace.clone(), 1, window)?;
+        Ok(Pair {
+            bare_us: bare.cpu_us_per_delivery(),
+            bare: bare.spent,
+            run: beside.run(setting, pace.clone(), 1, window)?,
+        })
+    })?;
+    let (behind, closed) = (metrics.value("tidegate_slow_clients")?, metrics.value("tidegate_slow_closes_total")?);
+    if closed > 0.0 || behind < flooded.behind {
+        let what = format!("{closed} of the stopped readers were closed, {behind} are behind, {} were", flooded.behind);
+        return Err(Failure::Unmeasurable(what));
+    }
+    let count = thousands(stopped as f64);
+    let what = format!("CPU per delivery to {} readers, beside {count} that stopped", thousands(receivers as f64));
+    let mut row = taken.row(what, "without those", RATIO_MAX, beside.frame.len());
+    let worst = stormy.iter().map(|run| run.latencies.quantile_ms(0.99)).fold(0.0, f64::max);
+    let before = calm.latencies.quantile_ms(0.99);
+    row.notes
+        .push(format!("p99 before {before:.1} ms, in the worst second while the others fell behind {worst:.1} ms"));
+    Ok(vec![row, flooded.row(stopped)])
+}
+
+/// Fills the sockets and outboxes of those who do not read.
+struct Flood {
+    url: String,
+    metrics: Metrics,
+    /// The gateway's.
+    pid: u32,
+    stopped: usize,
+}
+
+/// What it came to.
+struct Flooded {
+    messages: usize,
+    /// How many clients are given the rest from history.
+    behind: f64,
+    /// The most that the gateway's resident memory grew.
+    grown_bytes: u64,
+}
+
+impl Flood {
+    /// Publishes until every one of them is behind.
+    fn run(&self) -> Result<Flooded, Failure> {
+        let client = redis::Client::open(self.url.as_str()).map_err(Failure::redis("the flood's address"))?;
+        let mut connection = client.get_connection().map_err(Failure::redis("the flood's connection"))?;
+        let (keys, scope) = (Keyspace::default(), channel(SHARED).scope);
+        let message = format!(r#"{{"type":"flood","payload":"{}"}}"#, "x".repeat(FLOOD_BYTES));
+        let before = resident(self.pid)?.rss;
+        let mut flooded = Flooded { messages: 0, behind: 0.0, grown_bytes: 0 };
+        while flooded.behind < self.stopped as f64 {
+            if flooded.messages == FLOOD_MESSAGES_MAX {
+                let what = format!("{} of {} readers are behind after the flood", flooded.behind, self.stopped);
+                return Err(Failure::Unmeasurable(what));
+            }
+            let mut call = redis::cmd(Function::PUBLISH.command());
+            call.arg(Function::PUBLISH.name)
+                .arg(Function::PUBLISH.keys)
+                .arg(keys.stream(&scope))
+                .arg(keys.meta(&scope));
+            call.arg(FLOOD).arg(&message).exec(&mut connection).map_err(Failure::redis("flooding"))?;
+            thread::sleep(FLOOD_INTERVAL);
+            flooded.messages += 1;
+            flooded.behind = self.metrics.value("tidegate_slow_clients")?;
+            flooded.grown_bytes = flooded.grown_bytes.max(resident(self.pid)?.rss.saturating_sub(before));
+        }
+        Ok(flooded)
+    }
+}
+
+impl Flooded {
+    fn row(&self, stopped: usize) -> Row {
+        let mib = self.grown_bytes as f64 / f64::from(1 << 20);
+        let offered = self.messages as f64 * FLOOD_BYTES as f64 / f64::from(1 << 20);
+        Row {
+            what: format!("most memory while {} readers stopped", thousands(stopped as f64)),
+            measured: format!("{mib:.0} MiB"),
+            limit: format!("≤ {BACKLOG_MIB_MAX:.0} MiB"),
+            verdict: Verdict::at_most(mib, BACKLOG_MIB_MAX),
+            notes: vec![format!(
+                "each was sent {} messages of {FLOOD_BYTES} bytes, {offered:.0} MiB; all were left to read the rest from history",
+                self.messages
+            )],
+        }
+    }
+}
