@@ -73,6 +73,16 @@ impl Rig {
             tokens: TokenPress::new(SECRET.as_bytes()),
         })
     }
+
+    /// How many commands Redis has run, without this one.
+    pub(crate) fn redis_calls(&self) -> Result<u64, Failure> {
+        let ask = || -> redis::RedisResult<String> {
+            redis::cmd("INFO").arg("stats").query(&mut redis::Client::open(self.redis_url.as_str())?.get_connection()?)
+        };
+        let text = ask().map_err(Failure::redis("INFO stats"))?;
+        let calls = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:")?.trim().parse().ok());
+        calls.ok_or_else(|| Failure::Unmeasurable("Redis does not count its commands".into()))
+    }
 }
 
 /// Asks one of the gateway's ports by HTTP, and returns the whole answer.

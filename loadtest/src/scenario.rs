@@ -28,7 +28,7 @@ pub(crate) enum Scenario {
     /// Deliveries per second and core.
     #[value(name = "3")]
     Saturation,
-    /// Memory per idle connection, and on the way there CPU per connection (row 5).
+    /// Memory per idle connection, on the way there CPU per connection (row 5), and then CPU of them all (row 9).
     #[value(name = "4")]
     Idle,
     /// Messages that one Redis takes.

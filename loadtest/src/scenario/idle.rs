@@ -1,4 +1,5 @@
-//! Row 4: what an idle connection keeps in memory, each in its own user scope; and what it cost to get there (row 5).
+//! Row 4: what an idle connection keeps in memory, each in its own user scope; what it cost to get there (row 5); and
+//! what all of them cost while nothing happens (row 9).
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,16 @@ use crate::report::{Row, Verdict, thousands};
 use crate::rig::Rig;
 use crate::swarm::{Storm, Swarm, Visit, storm};
 use crate::usage::{Resident, cpu_time, resident, socket_kernel_bytes};
+use crate::window::{Spent, Window};
 
 /// Resident memory of the gateway per connection.
 const RSS_BYTES_MAX: f64 = 2048.0;
 /// CPU of the gateway per connection, from accept to `subscribed`.
 const CPU_US_MAX: f64 = 100.0;
+/// CPU of the gateway with all of them, in cores.
+const IDLE_CORES_MAX: f64 = 0.015;
+/// So much longer than it settles: by default a little more than the time between two pings.
+const WATCHED_TIMES: u32 = 3;
 /// Descriptors of this process and of the gateway that are not connections.
 const DESCRIPTORS_SPARE: u64 = 256;
 
@@ -37,6 +43,9 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
     idle(&mut swarm, settle)?;
     let settled = resident(pid)?;
     let kernel = kernel.zip(socket_kernel_bytes()).map(|(before, after)| after.saturating_sub(before));
+    let watch = Watch::begin(&rig)?;
+    idle(&mut swarm, WATCHED_TIMES * settle)?;
+    let watched = watch.end(&rig)?;
 
     let per = |bytes: u64| bytes as f64 / connections as f64;
     let grown = |now: Resident| per(now.rss.saturating_sub(before.rss));
@@ -57,7 +66,48 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
             format!("{} bytes at once, before {settle:?} of idling", thousands(grown(at_once))),
         ],
     };
-    Ok(vec![memory, kernel_row(kernel.map(per)), storm_row(&storm, storm_cpu, connections)])
+    Ok(vec![memory, kernel_row(kernel.map(per)), storm_row(&storm, storm_cpu, connections), watched.row(&count)])
+}
+
+/// What an idle gateway used since.
+struct Watch {
+    window: Window,
+    redis_calls: u64,
+}
+
+struct Watched {
+    spent: Spent,
+    redis_calls: u64,
+}
+
+impl Watch {
+    fn begin(rig: &Rig) -> Result<Self, Failure> {
+        Ok(Self { window: Window::open(rig.gateway.pid(), Some(rig.redis.pid()))?, redis_calls: rig.redis_calls()? })
+    }
+
+    fn end(self, rig: &Rig) -> Result<Watched, Failure> {
+        let spent = self.window.close(Duration::ZERO)?;
+        Ok(Watched { spent, redis_calls: rig.redis_calls()? - self.redis_calls })
+    }
+}
+
+impl Watched {
+    fn row(&self, connections: &str) -> Row {
+        let (cores, wall) = (self.spent.server_share(), self.spent.wall.as_secs_f64());
+        let foreign = self.spent.foreign_cores();
+        let advice = if self.spent.is_quiet() { "" } else { ": too much, do not quote" };
+        Row {
+            what: format!("CPU of an instance with {connections} idle connections"),
+            measured: format!("{:.2} % of a core", cores * 100.0),
+            limit: format!("≤ {} %", IDLE_CORES_MAX * 100.0),
+            verdict: Verdict::at_most(cores, IDLE_CORES_MAX),
+            notes: vec![
+                format!("over {wall:.0} s, with a ping to each connection every 30 s"),
+                format!("{:.1} commands a second to Redis", self.redis_calls as f64 / wall),
+                format!("others on this machine used {foreign:.2} cores meanwhile{advice}"),
+            ],
+        }
+    }
 }
 
 /// Lets the connections idle, answering pings; nothing else may come.
