@@ -19,6 +19,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::ownership::Open;
 use crate::random::Random;
 use crate::recorder::Recorder;
+use crate::rivals::Rivalry;
 use crate::token;
 
 /// For a connection and its upgrade. A frozen instance must not hold a client for longer.
@@ -77,6 +78,10 @@ pub(crate) struct Client {
     last_instance: Option<usize>,
     /// As the first `welcome` named it.
     session: Option<String>,
+    /// Who else goes on with that session.
+    rivalry: Option<Rivalry>,
+    /// It left that session to the other.
+    has_lost: bool,
     /// Of those in `held`, the ones that stand on this connection.
     standing: Vec<String>,
     /// Of those, the ones whose sentinel has come.
@@ -89,7 +94,25 @@ impl Client {
     pub(crate) fn new(name: String, manner: Manner, patterns: Vec<String>, crowd: Arc<Crowd>, random: Random) -> Self {
         let held = patterns.into_iter().map(|pattern| (pattern, None)).collect();
         let (standing, done) = (Vec::new(), BTreeSet::new());
-        Self { name, manner, crowd, random, held, last_instance: None, session: None, standing, done }
+        Self {
+            name,
+            manner,
+            crowd,
+            random,
+            held,
+            last_instance: None,
+            session: None,
+            rivalry: None,
+            has_lost: false,
+            standing,
+            done,
+        }
+    }
+
+    /// When the time comes it leaves, and goes on with a session that another one goes on with.
+    pub(crate) fn with_rival(mut self, rivalry: Rivalry) -> Self {
+        self.rivalry = Some(rivalry);
+        self
     }
 
     /// Runs until it is aborted.
@@ -102,7 +125,13 @@ impl Client {
             };
             let (from, to) = if why.is_some() { ABSENCE } else { BACKOFF };
             let calm = *self.crowd.is_calm.borrow();
-            let wait = if calm { BACKOFF.0 } else { self.random.between(from, to) };
+            let wait = if self.contends() {
+                Rivalry::absence()
+            } else if calm {
+                BACKOFF.0
+            } else {
+                self.random.between(from, to)
+            };
             sleep(wait).await;
         }
     }
@@ -111,7 +140,8 @@ impl Client {
     async fn open(&mut self, number: u64) -> Option<Socket> {
         let index = self.choose();
         let (instance, address) = self.crowd.gateways[index].clone();
-        let mut socket = timeout(CONNECT_TIME_MAX, dial(address, &self.name)).await.ok()??;
+        let user = self.rivalry.as_ref().map_or(&self.name, |rivalry| &rivalry.user);
+        let mut socket = timeout(CONNECT_TIME_MAX, dial(address, user)).await.ok()??;
         self.last_instance = Some(index);
         let forgets = self.manner == Manner::Forgets;
         if forgets {
@@ -149,6 +179,7 @@ impl Client {
         let leaves = matches!(self.manner, Manner::Roams | Manner::Forgets);
         let until = Instant::now() + stay;
         let crowd = Arc::clone(&self.crowd);
+        let contest = self.rivalry.clone().filter(|_| !self.contends() && !self.has_lost);
         let may_leave = || leaves && !*crowd.is_calm.borrow();
         let why = loop {
             tokio::select! {
@@ -156,13 +187,20 @@ impl Client {
                     Some(Ok(Message::Text(text))) => self.receive(number, text.as_str()),
                     Some(Ok(Message::Close(frame))) => {
                         let is_elsewhere = frame.as_ref().is_some_and(|frame| u16::from(frame.code) == ELSEWHERE);
-                        crowd.turned_away.fetch_add(usize::from(is_elsewhere), Ordering::Relaxed);
+                        if is_elsewhere {
+                            self.leave_to_the_other();
+                        }
                         break format!("closed by the gateway: {frame:?}");
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => break format!("broken: {error}"),
                     None => break String::from("ended"),
                 },
+                () = async { contest.clone().expect("it is looked at only then").begun().await }, if contest.is_some() => {
+                    self.close(number, "it goes on with another session", true);
+                    self.session = contest.map(|rivalry| rivalry.session);
+                    return Some(());
+                }
                 () = sleep_until(until), if may_leave() => {
                     self.close(number, "it wished to leave", true);
                     return Some(());
@@ -171,6 +209,22 @@ impl Client {
         };
         self.close(number, &why, false);
         None
+    }
+
+    /// It begins a session of its own, so that there is something to judge.
+    fn leave_to_the_other(&mut self) {
+        match self.rivalry.as_ref().filter(|_| self.contends()) {
+            Some(rivalry) => {
+                rivalry.replaced.fetch_add(1, Ordering::Relaxed);
+                (self.session, self.has_lost) = (None, true);
+            }
+            None => _ = self.crowd.turned_away.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Whether it goes on with the session that another one goes on with.
+    fn contends(&self) -> bool {
+        self.rivalry.as_ref().is_some_and(|rivalry| self.session.as_ref() == Some(&rivalry.session))
     }
 
     fn close(&mut self, number: u64, why: &str, wished: bool) {

@@ -26,6 +26,8 @@ const POLL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) gateways: Vec<Gateway>,
+    /// A process with the name of the last of them, started when the fault wants it.
+    pub(crate) twin: Option<Gateway>,
     /// Between each gateway and Redis.
     pub(crate) proxies: Vec<Proxy>,
     /// Between publishers that call Redis and Redis.
@@ -98,10 +100,22 @@ impl Cluster {
             gateways.push(Gateway::start(&format!("gw-{number}"), setting)?);
             proxies.push(proxy);
         }
+        let mut twin = None;
+        if fault == Fault::Twin {
+            let (program, proxy) = (program, &proxies[GATEWAYS - 1]);
+            let (local, directory) = (fault.local(), directory.join("twin"));
+            std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
+            let (prefix, host) = (Vec::new(), Ipv4Addr::LOCALHOST.into());
+            let setting = Setting { program, redis: proxy.address, local, directory: &directory, prefix, host };
+            let mut process = Gateway::start(&format!("gw-{GATEWAYS}"), setting)?;
+            // Its place is known from now on; it comes later.
+            process.process.kill()?;
+            twin = Some(process);
+        }
         for gateway in &mut gateways {
             gateway.await_connected().await?;
         }
-        Ok(Self { gateways, proxies, calls, replication, primary, replica, ownership, namespace, random })
+        Ok(Self { gateways, twin, proxies, calls, replication, primary, replica, ownership, namespace, random })
     }
 
     /// Everybody who speaks to Redis speaks to this one from now on.

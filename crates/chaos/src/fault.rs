@@ -3,6 +3,7 @@
 //! A fault is begun, held and taken away by [`Fault::inject`], which returns the proof that it was there. Without
 //! proof the run counts as failed: a green run in which nothing happened shows nothing.
 
+mod claimant;
 mod data;
 mod frozen;
 mod instance;
@@ -82,6 +83,12 @@ pub(crate) enum Fault {
     KillGateway,
     /// An instance is stopped until its lease has ended and its peers have removed its rows, and goes on.
     StopGateway,
+    /// An instance is killed and there again at once, while its old life still has the lease.
+    KillReturn,
+    /// Two processes have one instance id.
+    Twin,
+    /// Sessions are resumed from two sockets at once.
+    TwoSockets,
     /// An instance is asked to leave, and another comes.
     Drain,
 }
@@ -123,7 +130,8 @@ impl Fault {
     /// Breaks it, waits, mends it; says what shows that it was broken.
     pub(crate) async fn inject(self, cluster: &mut Cluster) -> Result<String, Failure> {
         match self {
-            Self::None => Ok("nothing was to be broken".into()),
+            // Two sockets are what clients do.
+            Self::None | Self::TwoSockets => Ok("nothing was to be broken".into()),
             Self::RestartEmpty => data::restart_empty(cluster).await,
             Self::RestartOlder => data::restart_older(cluster).await,
             Self::RestartAof => data::restart_aof(cluster).await,
@@ -153,6 +161,8 @@ impl Fault {
             Self::OneWay => network::one_way(cluster).await,
             Self::KillGateway => instance::kill(cluster).await,
             Self::StopGateway => frozen::stop(cluster).await,
+            Self::KillReturn => claimant::kill_return(cluster).await,
+            Self::Twin => claimant::twin(cluster).await,
             Self::Drain => instance::drain(cluster).await,
         }
     }

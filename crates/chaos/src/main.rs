@@ -26,6 +26,7 @@ mod publisher;
 mod random;
 mod recorder;
 mod redis_server;
+mod rivals;
 mod run;
 mod table;
 mod token;

@@ -21,6 +21,7 @@ use crate::ownership::{Open, Report};
 use crate::publisher::{self, Press};
 use crate::random::Random;
 use crate::recorder::Recorder;
+use crate::rivals;
 
 const STEADY: Duration = Duration::from_millis(1_200);
 /// For everything to come back while publishers go on.
@@ -137,7 +138,10 @@ async fn make(
     stage.is_calm.send_replace(false);
     sleep(STEADY).await;
     recorder.record(Event::FaultBegan);
-    let proof = fault.inject(&mut cluster).await?;
+    let proof = match fault {
+        Fault::TwoSockets => rivals::contend(&mut stage, &mut cluster).await?,
+        _ => fault.inject(&mut cluster).await?,
+    };
     recorder.record(Event::FaultEnded { proof: proof.clone() });
     sleep(AFTERMATH + bench.longer).await;
     stage.quiesce(&cluster).await;
@@ -148,22 +152,23 @@ async fn make(
 }
 
 /// Clients and publishers; they end when this is dropped.
-struct Stage {
+pub(crate) struct Stage {
     recorder: Recorder,
-    crowd: Arc<Crowd>,
+    pub(crate) crowd: Arc<Crowd>,
     press: Arc<Press>,
-    is_calm: watch::Sender<bool>,
+    pub(crate) is_calm: watch::Sender<bool>,
     is_stopped: watch::Sender<bool>,
     /// Subscriptions of all clients.
-    subscriptions: usize,
-    tasks: JoinSet<()>,
+    pub(crate) subscriptions: usize,
+    pub(crate) tasks: JoinSet<()>,
 }
 
 impl Stage {
     /// Clients connect; nobody leaves and nobody publishes yet.
     fn enter(cluster: &Cluster, scattered: bool, recorder: Recorder, random: &mut Random) -> Self {
-        let gateways: Vec<_> = cluster.gateways.iter().map(|gateway| (gateway.name.clone(), gateway.address)).collect();
-        let count = gateways.len();
+        let all = cluster.gateways.iter().chain(&cluster.twin);
+        let gateways: Vec<_> = all.map(|gateway| (gateway.name.clone(), gateway.address)).collect();
+        let count = cluster.gateways.len();
         let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
         let crowd = Arc::new(Crowd {
             recorder: recorder.clone(),
@@ -200,7 +205,7 @@ impl Stage {
         self.crowd.standing.load(Ordering::Relaxed) == self.subscriptions
     }
 
-    async fn until_all_stand(&self) -> Result<(), Failure> {
+    pub(crate) async fn until_all_stand(&self) -> Result<(), Failure> {
         if wait(READY_TIME_MAX, || self.all_stand()).await {
             return Ok(());
         }

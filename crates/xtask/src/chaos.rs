@@ -37,6 +37,7 @@ const SHORT: &[&str] = &[
     "kill-gateway",
     "cut-local",
     "partition-receive",
+    "two-sockets",
 ];
 /// Rounds of all faults without `--runs`.
 const RUNS: &str = "4";

@@ -166,4 +166,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "stop-gateway",
         kinds: &["ghost_row"],
     },
+    Mutant {
+        name: "a row replaces none: a session stays on two sockets",
+        edits: &[Edit {
+            file: "crates/keyspace/lua/directory.lua",
+            old: "        close(life, session, 'replaced')\n      end\n    end\n    return false\n",
+            new: "      end\n    end\n    return false\n",
+        }],
+        fault: "two-sockets",
+        kinds: &["two_owners"],
+    },
 ];

@@ -1,0 +1,67 @@
+//! Two processes under one instance id, at once and one after the other.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use super::proven;
+use crate::cluster::{Cluster, until};
+use crate::failure::Failure;
+
+/// Both are there for longer than a lease lasts.
+const TOGETHER: Duration = Duration::from_millis(7_000);
+
+/// Killed and there again at once, while its old life still has the lease.
+pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure> {
+    let index = cluster.random.below(cluster.gateways.len());
+    let (gateway, ownership) = (&mut cluster.gateways[index], &cluster.ownership);
+    let before = ownership.holder(&gateway.name);
+    let signal = gateway.process.kill()?;
+    ownership.died(&gateway.name);
+    let began = Instant::now();
+    gateway.restart()?;
+    until("it stands without a lease", async || gateway.standing().contains("leaseless")).await?;
+    gateway.await_connected().await?;
+    let took = began.elapsed().as_millis();
+    until("a call of its old life was refused", async || ownership.stale_refused() > 0).await?;
+    let has_new_life = before.is_some() && ownership.holder(&gateway.name) != before;
+    let text = format!("{} died of signal {signal}, was leaseless, and had its lease after {took} ms", gateway.name);
+    proven(signal == 9 && has_new_life, text)
+}
+
+/// A second process with the last gateway's name: the first keeps the lease until it is killed, then the second has it,
+/// and gives it back when it leaves.
+pub(super) async fn twin(cluster: &mut Cluster) -> Result<String, Failure> {
+    let (Some(first), ownership) = (cluster.gateways.last_mut(), &cluster.ownership) else {
+        return Err(Failure::Unproven("there is no gateway".into()));
+    };
+    let Some(twin) = &mut cluster.twin else { return Err(Failure::Unproven("there is no twin".into())) };
+    let name = first.name.clone();
+    let before = ownership.holder(&name);
+    twin.restart()?;
+    until("the twin stands without a lease", async || twin.standing().contains("leaseless")).await?;
+    sleep(TOGETHER).await;
+    let is_kept = before.is_some() && ownership.holder(&name) == before;
+    let (stood, served) = (first.standing().contains("connected"), twin.metric("tidegate_deliveries_total"));
+    let fences = first.metric("tidegate_fences_total").unwrap_or(0);
+    first.process.kill()?;
+    ownership.died(&name);
+    until("the twin has the lease", async || twin.is_connected()).await?;
+    first.restart()?;
+    until("the first stands without a lease", async || first.standing().contains("leaseless")).await?;
+    twin.process.signal(Signal::TERM)?;
+    until("the first has its lease again", async || first.is_connected()).await?;
+    let process = tokio::sync::Mutex::new(&mut twin.process);
+    until("the twin has ended", async || process.lock().await.has_ended().is_ok_and(|ended| ended)).await?;
+    until("a call of the first life was refused", async || ownership.stale_refused() > 0).await?;
+    proven(
+        is_kept && stood && fences == 0 && served.is_some_and(|served| served > 0),
+        format!(
+            "two had the name {name} for {} ms and the first kept the lease, the second delivered {} messages without \
+             it, had it when the first was killed, and gave it back",
+            TOGETHER.as_millis(),
+            served.unwrap_or(0)
+        ),
+    )
+}

@@ -1,0 +1,85 @@
+//! Pairs of clients that go on with one session at once, on two instances, from the same positions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::client::{Client, Manner};
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::load;
+use crate::random::Random;
+use crate::run::{Stage, wait};
+
+const PAIRS: usize = 8;
+/// For something to be published between their leaving and their return.
+const AWAY: Duration = Duration::from_millis(500);
+/// An older socket elsewhere is closed at a beat (2 s).
+const TOLD_TIME_MAX: Duration = Duration::from_millis(6_000);
+/// Longer than a beat: whoever else was to be closed has been.
+const SETTLED: Duration = Duration::from_millis(3_000);
+
+/// What two clients share that each believe to be the one.
+#[derive(Debug, Clone)]
+pub(crate) struct Rivalry {
+    pub(crate) user: String,
+    pub(crate) session: String,
+    /// From then on they have the session.
+    pub(crate) is_on: watch::Receiver<bool>,
+    /// How many were told that the other one goes on.
+    pub(crate) replaced: Arc<AtomicUsize>,
+}
+
+/// Lets them in; one of each pair, and not both, must be told that the other goes on.
+pub(crate) async fn contend(stage: &mut Stage, cluster: &mut Cluster) -> Result<String, Failure> {
+    let (replaced, (begin, is_on)) = (Arc::<AtomicUsize>::default(), watch::channel(false));
+    for pair in 0..PAIRS {
+        let (session, replaced, is_on) = (session(&mut cluster.random), Arc::clone(&replaced), is_on.clone());
+        let rivalry = Rivalry { user: format!("rival-{pair}"), session, is_on, replaced };
+        let first = cluster.random.below(cluster.gateways.len());
+        for home in [first, (first + 1) % cluster.gateways.len()] {
+            let (patterns, crowd) = (load::all_patterns(), Arc::clone(&stage.crowd));
+            stage.subscriptions += patterns.len();
+            let name = format!("{}-{home}", rivalry.user);
+            let client = Client::new(name, Manner::Lives(home), patterns, crowd, cluster.random.fork());
+            stage.tasks.spawn(client.with_rival(rivalry.clone()).run());
+        }
+    }
+    // Nobody leaves until the last of them is there.
+    stage.is_calm.send_replace(true);
+    stage.until_all_stand().await?;
+    stage.is_calm.send_replace(false);
+    begin.send_replace(true);
+    let told = || replaced.load(Ordering::Relaxed);
+    wait(TOLD_TIME_MAX, || told() >= PAIRS).await;
+    sleep(SETTLED).await;
+    let told = told();
+    if told < PAIRS {
+        cluster.ownership.breach("two_owners", format!("{} of {PAIRS} sessions stay on two sockets", PAIRS - told));
+    } else if told > PAIRS {
+        let says = format!("{} of {PAIRS} pairs were both told that the other goes on", told - PAIRS);
+        cluster.ownership.breach("turned_away", says);
+    }
+    Ok(format!("{PAIRS} sessions were resumed from two sockets at once, {told} sockets were closed for it"))
+}
+
+impl Rivalry {
+    /// They come back at the same moment.
+    pub(crate) fn absence() -> Duration {
+        AWAY
+    }
+
+    /// Waits until they have the session.
+    pub(crate) async fn begun(mut self) {
+        if self.is_on.wait_for(|is_on| *is_on).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn session(random: &mut Random) -> String {
+    (0..32).filter_map(|_| char::from_digit(random.below(16) as u32, 16)).collect()
+}
