@@ -55,15 +55,20 @@ pub(crate) enum Length {
     Short,
 }
 
-/// Runs these trials, all without any; every report, and whether a trial could not be made.
-pub(crate) async fn run(bench: &Bench, trials: &[Trial], length: Length, seed: u64) -> Vec<Result<Report, Failure>> {
+/// Runs these trials, all without any; of each its report, or why it could not be made.
+pub(crate) async fn run(
+    bench: &Bench,
+    trials: &[Trial],
+    length: Length,
+    seed: u64,
+) -> Vec<(Trial, Result<Report, Failure>)> {
     let named = !trials.is_empty();
     let of_length: &[Trial] = match length {
         Length::Long => Trial::value_variants(),
         Length::Short => &[Trial::Storm, Trial::RollingRedis, Trial::Limits, Trial::Idle],
     };
     let trials = if named { trials } else { of_length };
-    let each = trials.iter().map(|trial| trial.run(bench, length, seed));
+    let each = trials.iter().map(async |trial| (*trial, trial.run(bench, length, seed).await));
     match length {
         Length::Short => futures_util::future::join_all(each).await,
         Length::Long => {
@@ -102,25 +107,10 @@ impl Trial {
 /// The short one has a rate that its few clients exceed.
 fn storm_size(is_long: bool) -> storm::Size {
     let second = Duration::from_secs(1);
-    let mib = 1024 * 1024;
     if is_long {
-        storm::Size {
-            clients: 10_000,
-            scopes: 20,
-            connects_per_second: None,
-            back: 5 * second,
-            slack_bytes: 8 * mib,
-            quiet: 12 * second,
-        }
+        storm::Size { clients: 10_000, scopes: 20, connects_per_second: None, back: 5 * second, quiet: 12 * second }
     } else {
-        storm::Size {
-            clients: 450,
-            scopes: 8,
-            connects_per_second: Some(40),
-            back: 10 * second,
-            slack_bytes: 2 * mib,
-            quiet: 4 * second,
-        }
+        storm::Size { clients: 450, scopes: 8, connects_per_second: Some(40), back: 10 * second, quiet: 4 * second }
     }
 }
 
@@ -128,7 +118,7 @@ fn rolling_size(is_long: bool, redis: bool) -> rolling::Size {
     let second = Duration::from_secs(1);
     if is_long {
         let silence = if redis { 5 * second } else { 2 * second };
-        rolling::Size { clients: 3_000, scopes: 20, publish_every: 60 * second, silence }
+        rolling::Size { clients: 2_000, scopes: 20, publish_every: 60 * second, silence }
     } else {
         rolling::Size { clients: 450, scopes: 8, publish_every: 15 * second, silence: 10 * second }
     }

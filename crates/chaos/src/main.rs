@@ -181,18 +181,19 @@ async fn trials(args: FleetArgs) -> ExitCode {
         // Dropping the run ends its processes.
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
-    for report in &reports {
+    for (trial, report) in &reports {
         match report {
             Ok(report) => println!("\n{}", report.table()),
-            Err(failure) => println!("\nFAILED: {failure}"),
+            Err(failure) => println!("\n{trial:?} FAILED: {failure}"),
         }
     }
+    let mut reports = reports.into_iter().map(|(_, report)| report);
     if !expect.is_empty() {
-        let found = reports.iter().flatten().find_map(|report| report.shows(&expect));
+        let found = reports.flatten().find_map(|report| report.shows(&expect));
         found.inspect(|check| println!("CAUGHT as {check}"));
         return if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let is_good = reports.iter().all(|report| report.as_ref().is_ok_and(|report| report.is_good()));
+    let is_good = reports.all(|report| report.is_ok_and(|report| report.is_good()));
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -56,7 +56,7 @@ pub(crate) async fn rolling(bench: &Bench, size: Size, redis: bool, seed: u64) -
         publish_every: Some(size.publish_every),
         ramp: Duration::from_secs(2),
         connects_per_second: None,
-        keeps: true,
+        keeps: redis,
     };
     let mut stage = Stage::open(bench, plan, seed).await?;
     stage.enter_many(size.clients, None);

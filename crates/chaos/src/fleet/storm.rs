@@ -28,15 +28,16 @@ pub(crate) struct Size {
     pub(crate) connects_per_second: Option<u32>,
     /// All are back within this.
     pub(crate) back: Duration,
-    /// What the allocator may keep when they have left: mimalloc gives a page of 64 KiB back when all that was in it is
-    /// gone, and tables that have grown stay as large as they were.
-    pub(crate) slack_bytes: u64,
     /// After the clients that came have left again.
     pub(crate) quiet: Duration,
 }
 
 /// What an instance takes in per second by default.
 const CONNECTS_PER_SECOND: u32 = 3_000;
+/// What may stay when guests have left: pages of 64 KiB that are not quite empty, and for each guest its place in tables,
+/// which keep the size they had.
+const SLACK_BYTES: u64 = 2 * 1024 * 1024;
+const SLACK_PER_GUEST_BYTES: u64 = 1_536;
 /// A scope of an instance is read for so many waves of joiners at most.
 const READS_PER_SCOPE_MAX: u64 = 40;
 
@@ -80,7 +81,7 @@ pub(crate) async fn storm(bench: &Bench, size: Size, all: bool, seed: u64) -> Re
     // Those who came leave again: what is left is what was there before.
     stage.dismiss(|seat| !seat.trace.absences(killed.at_us, &[], &BTreeMap::new()).is_empty());
     sleep(size.quiet).await;
-    tell_memory(&memory_before, &memory_height, &survivors(&stage)?, size.slack_bytes, &mut report);
+    tell_memory(&memory_before, &memory_height, &survivors(&stage)?, victims as u64, &mut report);
     Ok(report)
 }
 
@@ -187,11 +188,12 @@ fn tell_redis(redis: Commands, victims: u64, scopes: u64, report: &mut Report) {
     );
 }
 
-fn tell_memory(before: &[u64], height: &[u64], after: &[u64], slack: u64, report: &mut Report) {
+fn tell_memory(before: &[u64], height: &[u64], after: &[u64], victims: u64, report: &mut Report) {
+    let slack = SLACK_BYTES + victims / before.len() as u64 * SLACK_PER_GUEST_BYTES;
     for (index, ((before, height), after)) in before.iter().zip(height).zip(after).enumerate() {
         let mib = |bytes: &u64| *bytes as f64 / 1_048_576.0;
         let measured = format!("{:.1} / {:.1} / {:.1} MiB", mib(before), mib(height), mib(after));
-        let bound = format!("first + {} MiB", slack / 1_048_576);
+        let bound = format!("first + {:.1} MiB", mib(&slack));
         let what = format!("memory of gw-{}: before / with its guests / when they had left", index + 2);
         report.check("memory", *after <= before + slack, what, measured, bound);
     }
