@@ -5,6 +5,7 @@
 //! are taken when the bell rings. Whatever happens, the lease is said to be lost at its deadline.
 
 mod handle;
+mod members;
 mod told;
 
 use std::collections::hash_map::RandomState;
@@ -24,6 +25,7 @@ use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
 use crate::limits::{Addressee, Closing, Errand, Listed, Order};
 use crate::load::{Load, Pulse};
+use crate::presence::Presence;
 use crate::roster::{Change, Roster};
 use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
@@ -63,6 +65,7 @@ pub struct Heart<S, L> {
     roster: Roster,
     peers: watch::Sender<Peers>,
     directory: Arc<Directory>,
+    presence: Arc<Presence>,
     /// For the rest of the gateway: bounded by the sessions there are, and by the orders of one lease's renewal.
     errands: mpsc::UnboundedSender<Errand>,
     /// There are orders, or the peers are to hear of this instance at once.
@@ -71,6 +74,8 @@ pub struct Heart<S, L> {
     _listening: JoinSet<()>,
     /// When new rows are written, which does not wait for a beat.
     tell_at: Option<Instant>,
+    /// When a member is to leave that nobody holds any more.
+    members_due: Option<Instant>,
     /// How many rows the store has of us, when its last answer said so.
     rows_stored: Option<usize>,
     /// A life before this one whose rows may be in the store.
@@ -93,6 +98,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         let (peers, peers_watch) =
             watch::channel(Peers { own: instance.clone(), others: Vec::new(), seen: None, doubted: false });
         let directory = Arc::new(Directory::default());
+        let presence = Arc::new(Presence::default());
         let roster = Roster::new(id, timings.beat, timings.lease, timings.reap);
         let (errands, errands_queue) = mpsc::unbounded_channel();
         let (store, bell, mut listening) = (Arc::new(store), Arc::new(Notify::new()), JoinSet::new());
@@ -102,6 +108,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             bell: Arc::clone(&bell),
             _listening: listening,
             tell_at: None,
+            members_due: None,
             store,
             load,
             timings,
@@ -111,6 +118,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             roster,
             peers,
             directory: Arc::clone(&directory),
+            presence: Arc::clone(&presence),
             rows_stored: None,
             life_before: None,
             trouble: None,
@@ -118,7 +126,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(heart.run(stopped));
         let (lease, peers) = (lease_watch, peers_watch);
-        HeartHandle { lease, peers, directory, errands: errands_queue, bell, stop, task }
+        HeartHandle { lease, peers, directory, presence, errands: errands_queue, bell, stop, task }
     }
 
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
@@ -132,8 +140,11 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 biased; // a stop must not wait for a beat, and a deadline is what beats are for
                 _ = &mut stop => break,
                 () = self.lease.deadline_passed() => self.lease.tick(),
-                () = self.directory.has_new(), if self.tell_at.is_none() && self.trouble.is_none() => {
+                () = has_news(&self.directory, &self.presence), if self.tell_at.is_none() && self.trouble.is_none() => {
                     self.tell_at = Some(Instant::now() + TELL_AFTER);
+                }
+                () = sleep_until(self.members_due.unwrap_or(due).into()), if self.may_tell_members() => {
+                    self.tell_at = Some(Instant::now());
                 }
                 () = sleep_until(self.tell_at.unwrap_or(due).into()), if self.tell_at.is_some() => {
                     self.tell_at = None;
@@ -155,6 +166,11 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             }
         }
         self.release().await;
+    }
+
+    fn may_tell_members(&self) -> bool {
+        let is_free = self.tell_at.is_none() && self.trouble.is_none();
+        is_free && self.members_due.is_some() && self.lease.held(Instant::now()).is_some()
     }
 
     async fn beat(&mut self) {
@@ -258,6 +274,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 self.life_before = before.filter(|before| *before != self.instance.incarnation);
                 // Between two leases anybody may have removed our rows: only the directory knows the truth.
                 self.directory.rewrite();
+                self.presence.rewrite();
             }
             Acquired::Busy { holder } => self.lease.update(|lease, _| lease.busy(holder)),
         }
@@ -287,14 +304,22 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             let Some(token) = self.lease.held(Instant::now()) else { return Ok(()) };
             if let Some(rows) = self.lease.during(self.store.reap(&self.instance, &token, dead, number)).await? {
                 tracing::info!(id = %dead.id, incarnation = %dead.incarnation, rows, "removed a dead peer");
+                // Its members have left in the same step, or as many of them as go at once.
+                self.members_due = Some(Instant::now());
             }
         }
         Ok(())
     }
 
+    /// Writes what the store has yet to learn.
+    async fn tell(&mut self) -> Result<(), StoreError> {
+        self.tell_rows().await?;
+        self.tell_members().await
+    }
+
     /// Writes what changed in the directory, in bounded batches and for at most half a beat. What is left waits for
     /// the next one.
-    async fn tell(&mut self) -> Result<(), StoreError> {
+    async fn tell_rows(&mut self) -> Result<(), StoreError> {
         let started = Instant::now();
         while let Some(token) = self.lease.held(Instant::now()) {
             if let Some(before) = self.life_before {
@@ -381,6 +406,14 @@ async fn listen<S: Store>(store: Arc<S>, id: InstanceId, bell: Arc<Notify>, paus
             Ok(false) => {}
             Err(_) => sleep(pause).await, // The beats say what ails the store.
         }
+    }
+}
+
+/// Waits until the store has something to learn that should not wait for a beat.
+async fn has_news(directory: &Directory, presence: &Presence) {
+    tokio::select! {
+        () = directory.has_new() => {}
+        () = presence.has_news() => {}
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   shards ─ connect, disconnect ─▶ Directory ─┐
+//!   shards ─ enter, exit ──────────▶ Presence ──┤
 //!                                              ▼
 //!                    ┌───────┐   beat, rows  ┌───────┐ ◀── other instances
 //!                    │ heart │ ════════════▶ │ Store │     (memory or Redis)
@@ -14,9 +15,10 @@
 //! The three types that matter: [`Heart`] runs it all and gives a [`HeartHandle`]; [`LeaseState`] says whether this
 //! instance may act as the owner of its connections; [`Directory`] is who is connected here. Each change of rows in
 //! the [`Store`] carries the lease's token and is refused there when the token is stale, and is held there against the
-//! limits of its owner: [`Closing`] says who has to go.
+//! limits of its owner: [`Closing`] says who has to go. [`Presence`] is the same for the members of scopes, for families
+//! that have it.
 //!
-//! This crate does not know about sockets, messages or scopes.
+//! This crate does not know about sockets or messages.
 #![warn(missing_docs)]
 
 mod directory;
@@ -26,6 +28,8 @@ mod instance;
 mod lease;
 mod limits;
 mod load;
+mod member;
+mod presence;
 mod roster;
 mod store;
 mod timings;
@@ -37,6 +41,10 @@ pub use instance::{Incarnation, Instance, Status};
 pub use lease::{LeaseState, Loss, Token};
 pub use limits::{Addressee, Closing, ConnectionLimits, Errand, Listed, OnExcess, Order, Why};
 pub use load::{Duty, Load, Pulse};
+pub use member::{Mark, Member, MemberChange, MemberInfo, MemberList, MemberNews, Roll, Turn, Turnover};
+pub use presence::Presence;
 pub use roster::{Beat, Peer};
-pub use store::{Acquired, Connected, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store};
+pub use store::{
+    Acquired, Connected, MEMBER_CHANGES_MAX, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store,
+};
 pub use timings::{BadTimings, Timings};

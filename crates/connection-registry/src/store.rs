@@ -8,6 +8,7 @@ mod record;
 mod redis;
 
 use std::future::Future;
+use std::time::Duration;
 
 use wire::InstanceId;
 
@@ -17,7 +18,9 @@ use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::Listed;
 use crate::load::Pulse;
+use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::roster::Beat;
+use wire::Scope;
 
 pub use self::memory::MemoryStore;
 pub use self::redis::{Connected, RedisStore, RedisStoreConfig};
@@ -26,12 +29,17 @@ pub use self::redis::{Connected, RedisStore, RedisStoreConfig};
 /// 25 µs a row), in which it serves nobody else.
 pub const ROW_CHANGES_MAX: usize = 128;
 
+/// The most changes in one [`Store::write_members`].
+pub const MEMBER_CHANGES_MAX: usize = 128;
+
 /// Keeps what instances know of each other.
 ///
 /// Contract, checked for every store by `tests/store_conformance.rs`:
 ///
 /// - At most one incarnation of an instance id holds a lease. Each lease has a token that no other ever had.
 /// - Whatever takes a token does nothing and answers [`StoreError::Refused`] unless the token is the current lease.
+/// - The members of an incarnation that has ended leave in the step that ends it, or after the grace if it said goodbye or
+///   another one takes its place. Whoever takes a member out tells of it in the same step, so it is told once.
 /// - Every call may be repeated without harm, and ends within the store's deadline.
 pub trait Store: Send + Sync + 'static {
     /// Whether a lease ends by itself when it is not renewed.
@@ -86,6 +94,30 @@ pub trait Store: Send + Sync + 'static {
         dead: &Instance,
         number: u64,
     ) -> impl Future<Output = Result<Option<usize>, StoreError>> + Send;
+
+    /// Changes which members this incarnation holds, at most [`MEMBER_CHANGES_MAX`], and lets those leave who are due.
+    /// A member whose last instance has let go of it is due after the store's grace, and comes back without a word until
+    /// then. Answers when to call again, if anybody is due later.
+    fn write_members(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[MemberChange],
+    ) -> impl Future<Output = Result<Option<Duration>, StoreError>> + Send;
+
+    /// What this incarnation holds is to be written anew: what is not, within so long, leaves.
+    fn rewrite_members(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Who is in these scopes, at most so many of each.
+    fn list_members(&self, scopes: &[Scope], most: usize) -> impl Future<Output = Result<Roll, StoreError>> + Send;
+
+    /// Waits for what has changed behind a place, and gives nothing when that has taken some seconds.
+    fn next_turnovers(&self, after: Mark) -> impl Future<Output = Result<Vec<Turnover>, StoreError>> + Send;
 }
 
 /// The answer to [`Store::acquire`].

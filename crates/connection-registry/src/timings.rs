@@ -15,6 +15,8 @@ pub struct Timings {
     pub call: Duration,
     /// How long directory rows outlive the last beat. A safety net for rows that nobody reaps, not the reaper.
     pub rows: Duration,
+    /// How long a member whose last connection has ended may come back before it has left.
+    pub grace: Duration,
 }
 
 /// The owner's defaults, in milliseconds, as they stand in the example configuration.
@@ -23,6 +25,7 @@ const LEASE_MS: u64 = 6_000;
 const REAP_MS: u64 = 8_000;
 const CALL_MS: u64 = 1_000;
 const ROWS_MS: u64 = 60_000;
+const GRACE_MS: u64 = 5_000;
 
 /// What clocks may differ by within one lease, as a part of it: 10 % is far more than any crystal drifts, and also
 /// covers a Redis that is late to answer by a scheduling hiccup.
@@ -41,6 +44,7 @@ impl Default for Timings {
             reap: Duration::from_millis(REAP_MS),
             call: Duration::from_millis(CALL_MS),
             rows: Duration::from_millis(ROWS_MS),
+            grace: Duration::from_millis(GRACE_MS),
         }
     }
 }
@@ -97,7 +101,8 @@ mod tests {
     #[test]
     fn every_broken_relation_is_reported_at_once() {
         let second = Duration::from_secs(1);
-        let timings = Timings { beat: second, lease: second, reap: second, call: 2 * second, rows: second };
+        let default = Timings::default();
+        let timings = Timings { beat: second, lease: second, reap: second, call: 2 * second, rows: second, ..default };
         assert_eq!(
             timings.problems(),
             [BadTimings::LeaseTooShort, BadTimings::ReapTooEarly, BadTimings::CallTooLong, BadTimings::RowsTooShort]

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use connection_registry::{
     Acquired, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
-    LeaseState, Listed, Load, Loss, MemoryStore, OnExcess, Peers, Pulse, ROW_CHANGES_MAX, Row, RowChange, Status,
-    Store, StoreError, Timings, Token, Why,
+    LeaseState, Listed, Load, Loss, Mark, MemberChange, MemoryStore, OnExcess, Peers, Pulse, ROW_CHANGES_MAX, Roll,
+    Row, RowChange, Status, Store, StoreError, Timings, Token, Turnover, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
 use support::{ANY_NUMBER, PATIENCE, RedisServer, command, instance, pulse, row};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use wire::{InstanceId, SessionId, Timestamp};
+use wire::{InstanceId, Scope, SessionId, Timestamp};
 
 /// Long enough for a busy machine to keep the lease, short enough to wait for its end.
 const TIMINGS: Timings = Timings {
@@ -25,6 +25,7 @@ const TIMINGS: Timings = Timings {
     reap: Duration::from_millis(2_500),
     call: Duration::from_millis(300),
     rows: Duration::from_millis(60_000),
+    grace: Duration::from_millis(300),
 };
 
 fn start<S: Store>(id: &str, store: S) -> HeartHandle {
@@ -140,7 +141,7 @@ async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
 
 #[tokio::test]
 async fn the_deadline_is_told_although_a_call_hangs() {
-    let heart = start("gw-1", Hanging { inner: MemoryStore::new(ANY_NUMBER) });
+    let heart = start("gw-1", Hanging { inner: MemoryStore::new(ANY_NUMBER, TIMINGS.grace) });
     held(&heart).await;
     let mut lease = heart.lease.clone();
     let lost = reaches(&mut lease, |state| matches!(state, LeaseState::Lost(_))).await;
@@ -371,7 +372,7 @@ async fn rows_of_unknown_fate_are_told_again() {
 
 #[tokio::test]
 async fn the_memory_store_holds_its_lease_until_the_end() {
-    let heart = start("gw-1", MemoryStore::new(ANY_NUMBER));
+    let heart = start("gw-1", MemoryStore::new(ANY_NUMBER, TIMINGS.grace));
     let mut lease = heart.lease.clone();
     held(&heart).await;
     assert!(lease.borrow_and_update().is_held(Instant::now() + Duration::from_secs(1_000_000)));
@@ -391,7 +392,7 @@ struct Counting {
 
 impl Counting {
     fn new() -> Self {
-        let inner = MemoryStore::new(ANY_NUMBER);
+        let inner = MemoryStore::new(ANY_NUMBER, TIMINGS.grace);
         Self { inner, beats: Arc::default(), writes: Arc::default(), unanswered: Arc::default() }
     }
 
@@ -439,6 +440,23 @@ impl Store for Counting {
     async fn reap(&self, by: &Instance, token: &Token, dead: &Instance, n: u64) -> Result<Option<usize>, StoreError> {
         self.inner.reap(by, token, dead, n).await
     }
+    async fn write_members(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[MemberChange],
+    ) -> Result<Option<Duration>, StoreError> {
+        self.inner.write_members(instance, token, changes).await
+    }
+    async fn rewrite_members(&self, of: &Instance, token: &Token, within: Duration) -> Result<(), StoreError> {
+        self.inner.rewrite_members(of, token, within).await
+    }
+    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
+        self.inner.list_members(scopes, most).await
+    }
+    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
+        self.inner.next_turnovers(after).await
+    }
 }
 
 /// Grants a lease and then hangs: worse than any store may be.
@@ -478,5 +496,22 @@ impl Store for Hanging {
     }
     async fn reap(&self, by: &Instance, token: &Token, dead: &Instance, n: u64) -> Result<Option<usize>, StoreError> {
         self.inner.reap(by, token, dead, n).await
+    }
+    async fn write_members(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[MemberChange],
+    ) -> Result<Option<Duration>, StoreError> {
+        self.inner.write_members(instance, token, changes).await
+    }
+    async fn rewrite_members(&self, of: &Instance, token: &Token, within: Duration) -> Result<(), StoreError> {
+        self.inner.rewrite_members(of, token, within).await
+    }
+    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
+        self.inner.list_members(scopes, most).await
+    }
+    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
+        self.inner.next_turnovers(after).await
     }
 }

@@ -62,7 +62,7 @@ macro_rules! conformance {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(MemoryStore::new($limits)).await;
+                super::$case(MemoryStore::new($limits, Timings::default().grace)).await;
             })+
         }
         mod redis {

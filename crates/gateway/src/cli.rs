@@ -4,6 +4,7 @@ mod admin;
 mod dlq;
 mod exit;
 mod log;
+mod presence;
 mod publish;
 mod receipts;
 mod sessions;
@@ -19,6 +20,7 @@ pub(crate) use admin::{drain, health};
 pub(crate) use dlq::{DlqArgs, dlq};
 pub(crate) use exit::Exit;
 pub(crate) use log::install_log;
+pub(crate) use presence::{PresenceArgs, presence};
 pub(crate) use publish::publish;
 pub(crate) use receipts::{ReceiptsArgs, receipts};
 pub(crate) use sessions::{kick, send, who};
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Publish(PublishArgs),
     /// Say where a user is connected
     Who(SessionArgs),
+    /// Say who is in a channel's scope
+    Presence(PresenceArgs),
     /// Disconnect a user, wherever connected
     Kick(KickArgs),
     /// Send a notice to a user, wherever connected and whatever subscribed
@@ -259,6 +263,9 @@ pub(crate) struct TokenArgs {
     /// Where they may publish; may be repeated. Without it, auth.default_publish
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<String>,
+    /// What others may know of them, where presence shows it: a JSON object
+    #[arg(long, value_name = "JSON", value_parser = token::parse_info)]
+    info: Option<token::Info>,
     /// How long it is good: a number and s, m, h or d
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token::parse_seconds)]
     expires_in: u64,

@@ -86,6 +86,23 @@ pub(crate) struct ShardCounters {
     pub(crate) rtt: Histogram,
 }
 
+/// What is counted of presence.
+#[derive(Debug, Default)]
+pub(crate) struct PresenceCounters {
+    /// Gauge: members that this instance holds, over all scopes.
+    pub(crate) members: Counter,
+    /// Gauge: scopes that somebody watches.
+    pub(crate) watched: Counter,
+    /// Changes heard of, while anybody watched any scope.
+    pub(crate) joined: Counter,
+    /// The same.
+    pub(crate) left: Counter,
+    /// Lists read.
+    pub(crate) lists: Counter,
+    /// How often all that was watched was listed anew.
+    pub(crate) resyncs: Counter,
+}
+
 /// What the pump counts.
 #[derive(Debug, Default)]
 pub(crate) struct PumpCounters {

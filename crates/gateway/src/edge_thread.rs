@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use connection_registry::{
     Closing, Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers,
-    RedisStore, RedisStoreConfig,
+    RedisStore, RedisStoreConfig, Store,
 };
+use hashbrown::HashMap;
 use keyspace::Keyspace;
 use message_router::ShardIndex;
 use records::{EitherStore, Recorder};
@@ -31,7 +32,8 @@ use crate::issuer::Issuer;
 use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
-use crate::shared::Shared;
+use crate::presence::PresenceDesk;
+use crate::shared::{Registers, Shared};
 use crate::standing::Standing;
 use crate::watchdog;
 
@@ -43,7 +45,7 @@ const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
 /// What the rest of the instance has of the registry, which lives on the edge's thread.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) registers: Registers,
     pub(crate) peers: watch::Receiver<Peers>,
     /// See [`HeartHandle::bell`].
     pub(crate) bell: Arc<Notify>,
@@ -91,13 +93,13 @@ impl EdgeThread {
         };
         let pools = pools(store.as_ref(), &records);
         let mut heart = match store {
-            None => Heart::start(heart, MemoryStore::new(shared.config.limits.fleet), load(&shared)),
-            Some(store) => Heart::start(heart, store, load(&shared)),
+            None => begin(heart, MemoryStore::new(shared.config.limits.fleet, shared.config.registry.grace), &shared),
+            Some(store) => begin(heart, store, &shared),
         };
         // Nobody waits for it only if a shard could not be started; then the instance stops.
-        let HeartHandle { directory, peers, bell, .. } = &heart;
-        let (directory, peers, bell) = (Arc::clone(directory), peers.clone(), Arc::clone(bell));
-        drop(registry.send(Registry { directory, peers, bell }));
+        let HeartHandle { directory, presence, peers, bell, .. } = &heart;
+        let registers = Registers { directory: Arc::clone(directory), presence: Arc::clone(presence) };
+        drop(registry.send(Registry { registers, peers: peers.clone(), bell: Arc::clone(bell) }));
         let recorder = Recorder::new(Arc::clone(&shared.letterbox), Arc::clone(&shared.ledger), records.clone());
         let recording = spawn_local(record(recorder, shared.stop.clone()));
         let mut stop = shared.stop.clone();
@@ -113,6 +115,33 @@ impl EdgeThread {
             tracing::error!("the recorder had panicked");
         }
     }
+}
+
+/// Starts the heart, and the desk of whoever watches scopes if there is anything to watch.
+fn begin<S: Store + Clone>(heart: HeartConfig, store: S, shared: &Shared) -> HeartHandle {
+    let settle = heart.timings.beat;
+    let heart = Heart::start(heart, store.clone(), load(shared));
+    if shared.config.policies.have_presence() {
+        let desk = PresenceDesk {
+            store,
+            presence: Arc::clone(&heart.presence),
+            hub: shared.hub.clone(),
+            inbox: Arc::clone(&shared.desk),
+            counters: Arc::clone(&shared.presence),
+            lease: heart.lease.clone(),
+            settle,
+            watched: HashMap::new(),
+            asked: HashMap::new(),
+        };
+        let mut stop = shared.stop.clone();
+        spawn_local(async move {
+            tokio::select! {
+                never = desk.run() => match never {},
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+    heart
 }
 
 /// The ways to Redis that have breakers, for metrics.
@@ -179,6 +208,7 @@ async fn serve(
         shards: shards.clone(),
         pump: Arc::clone(&shared.pump),
         edge: Arc::clone(&counters),
+        presence: Arc::clone(&shared.presence),
         letterbox: Arc::clone(&shared.letterbox),
         ledger: Arc::clone(&shared.ledger),
         health: Arc::clone(health),

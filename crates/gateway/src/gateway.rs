@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use connection_registry::{Directory, Peers};
+use connection_registry::Peers;
 use keyspace::Keyspace;
 use message_router::{
     Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex,
@@ -27,7 +27,7 @@ use crate::mailbox::Mailbox;
 use crate::pump::Pump;
 use crate::rate::RateLimit;
 use crate::rules::{Limits, Rules};
-use crate::shared::Shared;
+use crate::shared::{Registers, Shared};
 
 /// What waits for one shard before the pump is held back.
 const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -82,17 +82,17 @@ impl Gateway {
         let (tell, told) = mpsc::channel();
         let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(tell)))?;
         let ended = || StartError::Thread(io::Error::other("the edge ended at once"));
-        let Registry { directory, peers, bell } = told.recv().map_err(|_| ended())?;
+        let Registry { registers, peers, bell } = told.recv().map_err(|_| ended())?;
         let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, bell, stop, threads: vec![thread] };
         match shared.config.broker.clone() {
             BrokerConfig::Memory => {
                 let policies = shared.config.policies.clone();
                 let store = MemoryStore::new(MemoryConfig::new(policies, unix_ms() / 1_000, random_u16(), unix_ms));
-                gateway.start_shards(&shared, MemoryBroker::new(&store), &directory)?;
+                gateway.start_shards(&shared, MemoryBroker::new(&store), &registers)?;
             }
             BrokerConfig::Redis(redis) => {
                 let broker = RedisBroker::new(redis_broker(&shared, &redis));
-                gateway.start_shards(&shared, broker, &directory)?;
+                gateway.start_shards(&shared, broker, &registers)?;
             }
         }
         gateway.health.advance(Phase::Running);
@@ -153,7 +153,7 @@ impl Gateway {
         &mut self,
         shared: &Shared,
         broker: B,
-        directory: &Arc<Directory>,
+        registers: &Registers,
     ) -> Result<(), StartError> {
         let inbox: Arc<Mailbox<(ShardIndex, FromShard)>> = Arc::new(Mailbox::new(PUMP_INBOX_BYTES_MAX));
         let clock = Clock::start();
@@ -166,10 +166,10 @@ impl Gateway {
         let mut pump = Some(pump);
         for index in self.hub.indexes() {
             let (shared, inbox, pump) = (shared.clone(), Arc::clone(&inbox), pump.take());
-            let directory = Arc::clone(directory);
+            let registers = registers.clone();
             let thread = spawn(&format!("shard-{}", index.0), move |runtime| {
                 runtime.block_on(async move {
-                    let worker = Worker::new(index, &shared, directory, inbox, clock);
+                    let worker = Worker::new(index, &shared, registers, inbox, clock);
                     // The first shard's thread carries the pump too (see `pump`).
                     if let Some(pump) = pump {
                         tokio::task::spawn_local(pump.run(shared.stop.clone()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use connection_registry::Why;
+use connection_registry::{Mark, Why};
 use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start, Stored};
 use smallvec::SmallVec;
 use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId, UserId};
@@ -12,7 +12,7 @@ use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, 
 use crate::counters::ShardCounters;
 use crate::handoff::Handoff;
 use crate::hub::members::Slot;
-use crate::hub::shard::Listing;
+use crate::hub::shard::{Listed, Listing};
 use crate::mailbox::Mailbox;
 
 mod departures;
@@ -50,6 +50,12 @@ pub(crate) enum ToShard {
     Degraded(bool),
     /// The answer to [`FromShard::Publish`].
     Published(Sender, Box<Answer>),
+    /// Who is in a scope, for those who wait for it.
+    Listed(Arc<Listed>),
+    /// Somebody has joined a scope or left it.
+    Turned(Scope, Mark, Encoded),
+    /// Of those who joined or left, some may not have been told: lists are to be asked for anew.
+    WatchAnew,
     /// Too much waits for slow clients of all shards, and this one has the most.
     Shed,
     /// Tell so many more to come back elsewhere, close them, and take nobody in.

@@ -18,6 +18,8 @@ pub struct TokenRequest {
     pub subscribe: Vec<String>,
     /// As `subscribe`.
     pub publish: Vec<String>,
+    /// What others may know of the user, where presence shows it.
+    pub info: Option<Map<String, Value>>,
     /// How long it is good.
     pub expires_in_s: u64,
 }
@@ -88,6 +90,7 @@ impl Issuer {
         claim("aud", self.audience.clone().map(Value::from));
         claim("subscribe", grants(&request.subscribe));
         claim("publish", grants(&request.publish));
+        claim("info", request.info.clone().map(Value::from));
         let token = encode(&self.header, &claims, &self.key).expect("a map of JSON values is JSON");
         match self.verifier.verify(&token, now_unix_s) {
             Ok(_) => Ok(token),

@@ -42,6 +42,7 @@ mod mailbox;
 mod metrics;
 mod outbox;
 mod page;
+mod presence;
 mod pump;
 mod rate;
 mod rules;

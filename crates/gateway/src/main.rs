@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve(args),
         Some(Command::Publish(args)) => cli::publish(args),
         Some(Command::Who(args)) => cli::who(args),
+        Some(Command::Presence(args)) => cli::presence(args),
         Some(Command::Kick(args)) => cli::kick(args),
         Some(Command::Send(args)) => cli::send(args),
         Some(Command::Dlq(args)) => cli::dlq(args),

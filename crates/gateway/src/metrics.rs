@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use records::{Ledger, LetterCounts, Letterbox, ReceiptCounts};
 use redis_topology::{BreakerCounts, Pools};
 
-use crate::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PumpCounters, ShardCounters};
+use crate::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PresenceCounters, PumpCounters, ShardCounters};
 use crate::edge::EdgeCounters;
 use crate::health::Health;
 use crate::standing::Standing;
@@ -43,6 +43,8 @@ enum Value {
     ReceiptCounter(fn(&ReceiptCounts) -> &AtomicU64),
     ReceiptGauge(fn(&ReceiptCounts) -> &AtomicU64),
     EdgeCounter(fn(&EdgeCounters) -> &Counter),
+    PresenceCounter(fn(&PresenceCounters) -> &Counter),
+    PresenceGauge(fn(&PresenceCounters) -> &Counter),
     /// By whose calls they are.
     BreakerCounter(fn(BreakerCounts) -> u64),
     BreakerGauge(fn(BreakerCounts) -> u64),
@@ -65,6 +67,7 @@ pub(crate) struct Sources {
     pub(crate) shards: Vec<Arc<ShardCounters>>,
     pub(crate) pump: Arc<PumpCounters>,
     pub(crate) edge: Arc<EdgeCounters>,
+    pub(crate) presence: Arc<PresenceCounters>,
     pub(crate) letterbox: Arc<Letterbox>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) health: Arc<Health>,
@@ -119,12 +122,14 @@ impl Metric {
             | Value::LetterCounter(_)
             | Value::ReceiptCounter(_)
             | Value::EdgeCounter(_)
+            | Value::PresenceCounter(_)
             | Value::BreakerCounter(_)
             | Value::HealthCounter(_) => {
                 ::metrics::describe_counter!(self.name, self.unit, self.help);
             }
             Value::ShardGauge(_)
             | Value::PumpGauge(_)
+            | Value::PresenceGauge(_)
             | Value::ReceiptGauge(_)
             | Value::BreakerGauge(_)
             | Value::HealthGauge(_)
@@ -162,6 +167,8 @@ impl Metric {
                 ::metrics::counter!(self.name).absolute(count);
             }
             Value::PumpGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.pump).get() as f64),
+            Value::PresenceCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.presence).get()),
+            Value::PresenceGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.presence).get() as f64),
             Value::EdgeCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.edge).get()),
             Value::BreakerCounter(read) => {
                 for (calls, pools) in &sources.pools {

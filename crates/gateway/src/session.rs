@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use records::Receipt;
 use wire::{
     BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, MessageDraft, Pattern, Position,
-    Resume, ServerFrame, SessionId, TenantId, Welcome,
+    Resume, Scope, ServerFrame, SessionId, TenantId, Welcome,
 };
 
 use crate::outbox::Lane;
@@ -19,7 +19,7 @@ use crate::token::{Identity, TokenError};
 
 mod effect;
 
-pub(crate) use effect::{Effect, JoinRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
+pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
 
 /// One client's session. It holds no handle to anything: its shard carries the effects out.
 #[derive(Debug)]
@@ -35,8 +35,13 @@ pub(crate) struct Session {
 
 #[derive(Debug)]
 enum State {
-    /// Nobody yet. Holds the tenant that the path asked for.
-    AwaitHello(Option<TenantId>),
+    /// Nobody yet.
+    AwaitHello {
+        /// As the path asked for it.
+        tenant: Option<TenantId>,
+        /// Until when.
+        by_ms: u64,
+    },
     Open(Identity),
 }
 
@@ -66,7 +71,7 @@ const REFUSED_SECONDS_MAX: u32 = 10;
 
 impl Session {
     pub(crate) fn new(id: SessionId, path_tenant: Option<TenantId>) -> Self {
-        let state = State::AwaitHello(path_tenant);
+        let state = State::AwaitHello { tenant: path_tenant, by_ms: u64::MAX };
         Self { id, state, subscriptions: Vec::new(), rate: Rate::default(), refused: 0 }
     }
 
@@ -77,8 +82,23 @@ impl Session {
     /// Who the client is, once that is known.
     pub(crate) fn identity(&self) -> Option<&Identity> {
         match &self.state {
-            State::AwaitHello(_) => None,
+            State::AwaitHello { .. } => None,
             State::Open(identity) => Some(identity),
+        }
+    }
+
+    /// A client without a token has time until then.
+    pub(crate) fn await_hello(&mut self, until_ms: u64) {
+        if let State::AwaitHello { by_ms, .. } = &mut self.state {
+            *by_ms = until_ms;
+        }
+    }
+
+    /// When it is to be closed if nobody is known by then.
+    pub(crate) fn hello_by_ms(&self) -> u64 {
+        match self.state {
+            State::AwaitHello { by_ms, .. } => by_ms,
+            State::Open(_) => u64::MAX,
         }
     }
 
@@ -135,7 +155,7 @@ impl Session {
                 }
             }
             body => match &self.state {
-                State::AwaitHello(_) => {
+                State::AwaitHello { .. } => {
                     let message = "the first frame is a hello with a token, because the upgrade carried none";
                     out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
                 }
@@ -157,6 +177,7 @@ impl Session {
                 out.extend(self.publish(&channel, name.as_deref(), &message, id, now, rules));
             }
             ClientBody::Receipt { channel, position } => out.push(self.receipt(&channel, position, id, rules)),
+            ClientBody::Presence { channel } => out.push(self.presence(&channel, id, rules)),
             ClientBody::Refresh { token } => drop(self.refresh(&token, id, now, rules, out)),
             ClientBody::Hello { .. } | ClientBody::Ping | ClientBody::Pong => {
                 debug_assert!(false, "taken by handle");
@@ -184,12 +205,12 @@ impl Session {
                 return true;
             }
             (State::Open(_), Some(token)) => return self.refresh(token, id, now, rules, out),
-            (State::AwaitHello(_), None) => {
+            (State::AwaitHello { .. }, None) => {
                 let message = "this hello carries no token, and neither did the upgrade";
                 out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
                 return false;
             }
-            (State::AwaitHello(path_tenant), Some(_)) => path_tenant.clone(),
+            (State::AwaitHello { tenant, .. }, Some(_)) => tenant.clone(),
         };
         let verified = rules.verifier.verify(token.unwrap_or_default(), now.unix_s());
         match verified {
@@ -337,23 +358,50 @@ impl Session {
     /// A receipt is of a scope, whichever of its channels the client names. Whether so much has been sent, the shard
     /// knows.
     fn receipt(&self, text: &str, position: Position, id: Option<&str>, rules: &Rules) -> Effect {
-        let State::Open(identity) = &self.state else {
-            return refuse(ErrorCode::Unauthenticated, "the session is not open", Some(text), id);
+        let (identity, scope) = match self.held_scope(text, id, rules) {
+            Ok(held) => held,
+            Err(refusal) => return refusal,
         };
-        let pattern = match rules.policies.families().parse(&identity.tenant, text) {
-            Ok(pattern) => pattern,
-            Err(e) => return refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id),
-        };
-        if !self.subscriptions.iter().any(|s| s.pattern.scope == pattern.scope) {
-            let message = "this connection holds no channel of this scope";
-            return refuse(ErrorCode::NotSubscribed, message, Some(text), id);
-        }
-        if !rules.policies.policy(pattern.scope.family()).receipts {
+        if !rules.policies.policy(scope.family()).receipts {
             let message = "this channel's family keeps no receipts";
             return refuse(ErrorCode::InvalidField, message, Some(text), id);
         }
-        let receipt = Receipt { scope: pattern.scope, user: identity.user.clone(), position };
+        let receipt = Receipt { scope, user: identity.user.clone(), position };
         Effect::Receipt(ReceiptRequest { receipt, channel: text.into(), correlation_id: id.map(Box::from) })
+    }
+
+    /// Presence is of a scope too: whoever hears any of it may know who else does.
+    fn presence(&self, text: &str, id: Option<&str>, rules: &Rules) -> Effect {
+        let scope = match self.held_scope(text, id, rules) {
+            Ok((_, scope)) => scope,
+            Err(refusal) => return refusal,
+        };
+        if !rules.policies.policy(scope.family()).presence {
+            let message = "this channel's family has no presence";
+            return refuse(ErrorCode::InvalidField, message, Some(text), id);
+        }
+        Effect::Presence(PresenceRequest { scope, correlation_id: id.map(Box::from) })
+    }
+
+    /// The scope of a channel or pattern, if the client holds anything of it; else what to answer.
+    fn held_scope(&self, text: &str, id: Option<&str>, rules: &Rules) -> Result<(&Identity, Scope), Effect> {
+        let State::Open(identity) = &self.state else {
+            return Err(refuse(ErrorCode::Unauthenticated, "the session is not open", Some(text), id));
+        };
+        let pattern = match rules.policies.families().parse(&identity.tenant, text) {
+            Ok(pattern) => pattern,
+            Err(e) => return Err(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
+        };
+        if !self.holds(&pattern.scope) {
+            let message = "this connection holds no channel of this scope";
+            return Err(refuse(ErrorCode::NotSubscribed, message, Some(text), id));
+        }
+        Ok((identity, pattern.scope))
+    }
+
+    /// Whether the client holds any channel of a scope.
+    pub(crate) fn holds(&self, scope: &Scope) -> bool {
+        self.subscriptions.iter().any(|s| s.pattern.scope == *scope)
     }
 
     fn refuse_fast(&mut self, retry_after_ms: u64, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use connection_registry::{Directory, Presence};
 use keyspace::Library;
 use records::{Ledger, Letterbox, LetterboxConfig};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
-use crate::counters::PumpCounters;
+use crate::counters::{PresenceCounters, PumpCounters};
 use crate::health::Health;
 use crate::hub::Hub;
+use crate::presence::DeskInbox;
 use crate::rules::Rules;
 use crate::watchdog::Watchdog;
 
@@ -30,7 +32,19 @@ pub(crate) struct Shared {
     pub(crate) leave: Arc<Notify>,
     /// Where receipts wait to be written.
     pub(crate) ledger: Arc<Ledger>,
+    /// Where shards tell who watches scopes.
+    pub(crate) desk: Arc<DeskInbox>,
+    pub(crate) presence: Arc<PresenceCounters>,
     pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// What shards tell of their connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Registers {
+    /// Who is connected.
+    pub(crate) directory: Arc<Directory>,
+    /// Who is in which scope.
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl Shared {
@@ -47,6 +61,8 @@ impl Shared {
             letterbox: Arc::new(Letterbox::new(letterbox)),
             leave: Arc::default(),
             ledger: Arc::default(),
+            desk: Arc::new(DeskInbox::new(usize::MAX)), // Bounded by what there is to watch.
+            presence: Arc::default(),
             stop,
             config: Arc::new(config),
         }

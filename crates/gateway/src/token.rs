@@ -4,13 +4,16 @@
 //! `Validation`, so a public RSA key is never tried as an HMAC secret and `none` matches nothing. Keys are
 //! found by the opaque `kid`; keys, certificates or addresses inside a token are refused unread.
 //!
-//! Claims: `sub` (the user), `exp`, optionally `tenant`, `nbf`, `iss`, `aud`, and the grants `subscribe`
+//! Claims: `sub` (the user), `exp`, optionally `tenant`, `nbf`, `iss`, `aud`, `info`, and the grants `subscribe`
 //! and `publish` ([`crate::grants`]).
 
+use std::sync::Arc;
+
+use connection_registry::MemberInfo;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde::Deserialize;
-use wire::{Channel, Close, ErrorCode, Families, Pattern, TOKEN_BYTES_MAX, TenantId, UserId};
+use wire::{Channel, Close, ErrorCode, Families, PRESENCE_INFO_BYTES_MAX, Pattern, TOKEN_BYTES_MAX, TenantId, UserId};
 
 use crate::grants::{BadGrant, GrantList, Grants};
 
@@ -29,6 +32,8 @@ pub(crate) struct Identity {
     pub(crate) grants: Grants,
     /// When the session ends unless refreshed: the token's `exp` and the leeway after it.
     pub(crate) expires_at_unix_s: u64,
+    /// What others may know of the user.
+    pub(crate) info: MemberInfo,
 }
 
 /// What is demanded of every token beside a signature.
@@ -83,7 +88,7 @@ pub(crate) enum TokenError {
     /// The claims are not JSON of the documented shape.
     #[error(
         "the token's claims are not as documented: sub and tenant are strings, exp and nbf are numbers of seconds, \
-         subscribe and publish are arrays of strings, and none stands twice"
+         subscribe and publish are arrays of strings, info is an object, and none stands twice"
     )]
     BadClaims,
     /// A claim that must be there is not.
@@ -95,6 +100,9 @@ pub(crate) enum TokenError {
     /// A grant that cannot be read.
     #[error("the token's {0} claim: {1}")]
     BadGrant(&'static str, BadGrant),
+    /// More to say of its holder than is passed on.
+    #[error("the token's info claim has more than {PRESENCE_INFO_BYTES_MAX} bytes")]
+    LongInfo,
     /// `iss` is not the configured issuer.
     #[error("the token's issuer (iss) is not the one expected here")]
     WrongIssuer,
@@ -118,6 +126,7 @@ struct Claims {
     nbf: Option<serde_json::Number>,
     subscribe: Option<Vec<String>>,
     publish: Option<Vec<String>>,
+    info: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 // === impl Identity ===
@@ -222,7 +231,11 @@ impl Verifier {
             subscribe: read_grants("subscribe", claims.subscribe, &self.policy.default_subscribe)?,
             publish: read_grants("publish", claims.publish, &self.policy.default_publish)?,
         };
-        Ok(Identity { tenant, user, grants, expires_at_unix_s })
+        let info = claims.info.map(|info| serde_json::Value::Object(info).to_string());
+        if info.as_ref().is_some_and(|info| info.len() > PRESENCE_INFO_BYTES_MAX) {
+            return Err(TokenError::LongInfo);
+        }
+        Ok(Identity { tenant, user, grants, expires_at_unix_s, info: info.map(Arc::new) })
     }
 }
 

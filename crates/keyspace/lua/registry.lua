@@ -2,7 +2,7 @@
 --
 -- tidegate_registry_acquire: the lease of an instance, for one of its incarnations.
 --   KEYS[1] lease, KEYS[2] fence, KEYS[3] peers
---   ARGV    instance id, incarnation, lease ms, peer record, forget ms
+--   ARGV    instance id, incarnation, lease ms, peer record, forget ms [, presence grace ms]
 --   →       { 'GRANTED', token, the peer record before this one or '' } or { 'BUSY', token of the holder }
 -- tidegate_registry_renew: more time for the lease and its rows, and a beat for the peers to see.
 --   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] orders
@@ -11,7 +11,7 @@
 --           [, session id or TENANT/USER to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
 --   KEYS    as for renewing
---   ARGV    token, instance id
+--   ARGV    token, instance id [, presence grace ms]
 --   →       { 'OK' } or { 'REFUSED', why }
 -- tidegate_registry_peers: every beat. Writes nothing (FCALL_RO).
 --   KEYS[1] peers
@@ -26,6 +26,9 @@
 -- the lease key holds this very text, and only in the Redis that gave it: a promoted replica knows the lease too,
 -- but not what the old primary did with it afterwards. The number is above every earlier one, and not below the clock
 -- in µs, so that it is new even when the counter was lost (FLUSHALL): no Redis grants more than one per µs.
+--
+-- Whoever ends a life here ends what it holds of scopes too (members.lua): when the grace is over, or at once if the
+-- life is reaped, as its clients have had time enough. Every renewal lets some of those leave who are due.
 --
 -- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they take none, and an instance must
 -- not lose its lease for that.
@@ -48,11 +51,16 @@ local function beat(peers, id, record)
   call('HSET', peers, id, decimal(clock()) .. ' ' .. record)
 end
 
+local function incarnation_in(entry)
+  return cjson.decode(match(entry, '^%d+ (.*)$')).incarnation
+end
+
 -- Drops the entries of instances that died long ago without anybody reaping them.
-local function forget(peers, before)
+local function forget(peers, now, forget_ms)
   local entries = call('HGETALL', peers)
   for i = 1, #entries, 2 do
-    if tonumber(match(entries[i + 1], '^%d+')) < before then
+    if tonumber(match(entries[i + 1], '^%d+')) < now - forget_ms then
+      end_life(base_of(peers), entries[i] .. ':' .. incarnation_in(entries[i + 1]), now)
       call('HDEL', peers, entries[i])
     end
   end
@@ -61,6 +69,7 @@ end
 register('tidegate_registry_acquire', {}, function(keys, args)
   local lease, fence, peers = keys[1], keys[2], keys[3]
   local id, incarnation, lease_ms, record, forget_ms = args[1], args[2], args[3], args[4], args[5]
+  local grace_ms = tonumber(args[6] or 0)
   local replid, now = replication_id(), clock()
   local held = call('GET', lease)
   if held then
@@ -76,7 +85,10 @@ register('tidegate_registry_acquire', {}, function(keys, args)
   local before = call('HGET', peers, id)
   call('SET', fence, number)
   call('SET', lease, token, 'PX', lease_ms)
-  forget(peers, now - forget_ms)
+  if before and incarnation_in(before) ~= incarnation then
+    end_life(base_of(peers), id .. ':' .. incarnation_in(before), now + grace_ms)
+  end
+  forget(peers, now, forget_ms)
   beat(peers, id, record)
   return { 'GRANTED', token, before and match(before, '^%d+ (.*)') or '' }
 end)
@@ -92,6 +104,7 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   call('PEXPIRE', rows, rows_ms)
   call('PEXPIRE', users, rows_ms)
   beat(peers, id, record)
+  sweep_presence(base_of(peers))
   -- Rows that others took out are no reason to doubt the rest.
   local taken = tonumber(call('HGET', users, '-') or 0)
   local answer, ordered = { 'OK', decimal(call('HLEN', rows) + taken) }, call('HGETALL', orders)
@@ -106,11 +119,12 @@ end)
 
 register('tidegate_registry_release', { 'allow-oom' }, function(keys, args)
   local lease, peers, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5]
-  local token, id = args[1], args[2]
+  local token, id, grace_ms = args[1], args[2], tonumber(args[3] or 0)
   local refused = refusal(lease, token)
   if refused then
     return refused
   end
+  end_life(base_of(peers), id .. ':' .. match(token, '([^:]*)$'), clock() + grace_ms)
   call('HDEL', peers, id)
   call('UNLINK', lease, rows, users, orders)
   return { 'OK' }
@@ -144,8 +158,10 @@ register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
   if held and match(held, '^%x+') == replication_id() then
     return { 'OK', '' }
   end
-  local count = call('HLEN', rows)
+  local count, base = call('HLEN', rows), base_of(peers)
   call('HDEL', peers, id)
   call('UNLINK', lease, rows, users, orders)
+  end_life(base, id .. ':' .. incarnation, clock())
+  sweep_presence(base)
   return { 'OK', decimal(count) }
 end)

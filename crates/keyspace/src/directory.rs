@@ -124,7 +124,7 @@ impl Keyspace {
         format!("{tenant}/{user}")
     }
 
-    fn of_life(&self, kind: &str, instance: &InstanceId, incarnation: impl Display) -> String {
+    pub(crate) fn of_life(&self, kind: &str, instance: &InstanceId, incarnation: impl Display) -> String {
         format!("{}:{{registry}}:{kind}:{instance}:{incarnation}", self.prefix())
     }
 }

@@ -18,6 +18,7 @@ mod directory;
 mod footprint;
 mod letters;
 mod names;
+mod presence;
 mod receipts;
 mod registry;
 mod script;

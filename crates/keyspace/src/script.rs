@@ -5,20 +5,22 @@ use std::fmt::Write as _;
 use wire::FamilyShape;
 
 /// The parts in loading order; later ones use the locals of earlier ones.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 10] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/publish.lua"),
     include_str!("../lua/read.lua"),
     include_str!("../lua/probe.lua"),
+    crate::presence::MEMBERS_LUA,
     crate::registry::LUA,
     crate::directory::LUA,
+    crate::presence::LUA,
     crate::letters::LUA,
     crate::receipts::LUA,
 ];
 
 /// Raised when a newer library could not serve an older gateway any more, or the other way round: an instance
 /// replaces a library of its own version, or an older one, and leaves a newer one alone.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A message's id is known for so long at least, and for twice as long at most.
 pub const ID_WINDOW_MS: u64 = 120_000;
@@ -156,8 +158,8 @@ impl Library {
     /// ```
     /// # use keyspace::{Library, Loaded};
     /// let library = Library::new([]);
-    /// assert_eq!(library.compare(2, library.digest()), Loaded::Same);
-    /// assert_eq!(library.compare(2, "0123456789abcdef"), Loaded::Replace);
+    /// assert_eq!(library.compare(3, library.digest()), Loaded::Same);
+    /// assert_eq!(library.compare(3, "0123456789abcdef"), Loaded::Replace);
     /// assert_eq!(library.compare(1, "0123456789abcdef"), Loaded::Replace);
     /// assert_eq!(library.compare(99, "0123456789abcdef"), Loaded::Newer);
     /// ```

@@ -68,6 +68,8 @@ pub struct FamilyPolicy {
     pub redact_dead_letters: bool,
     /// Whether clients may say how far they have got.
     pub receipts: bool,
+    /// Whether subscribers are members of their scope, of whom the others are told.
+    pub presence: bool,
 }
 
 impl FamilyPolicy {
@@ -84,6 +86,7 @@ impl FamilyPolicy {
             acknowledge: Acknowledge::Stored,
             redact_dead_letters: false,
             receipts: false,
+            presence: false,
         }
     }
 }
@@ -134,6 +137,12 @@ impl Policies {
     #[must_use]
     pub fn asks_replicas(&self) -> bool {
         self.policies.iter().any(FamilyPolicy::asks_replicas)
+    }
+
+    /// Whether any family has presence.
+    #[must_use]
+    pub fn have_presence(&self) -> bool {
+        self.policies.iter().any(|policy| policy.presence)
     }
 
     /// The functions in Redis, with this retention compiled in: publishers need not know it.

@@ -57,6 +57,11 @@ pub enum ClientBody<'a> {
         /// Of the last message dealt with, or of a `position` frame.
         position: Position,
     },
+    /// Who is in the channel's scope, now and from now on.
+    Presence {
+        /// One that the client holds, or another of the same scope.
+        channel: Cow<'a, str>,
+    },
     /// A new token for the same identity.
     Refresh {
         /// The token.
@@ -214,6 +219,7 @@ impl<'a> ClientFrame<'a> {
                     .read_position(raw.position.as_deref())?
                     .ok_or_else(|| raw.bad(ErrorCode::InvalidField, "receipt needs the field \"position\""))?,
             },
+            "presence" => ClientBody::Presence { channel: raw.wanted_channel()? },
             "refresh" => {
                 let refresh: RawRefresh<'a> = raw.read_payload(r#"{"token": "…"}"#)?;
                 ClientBody::Refresh { token: refresh.token }
@@ -223,7 +229,7 @@ impl<'a> ClientFrame<'a> {
             other => {
                 let other: String = other.chars().take(64).collect();
                 let message = format!(
-                    "clients do not send {other:?}; they send hello, subscribe, unsubscribe, publish, receipt, refresh, ping and pong"
+                    "clients do not send {other:?}; they send hello, subscribe, unsubscribe, publish, receipt, presence, refresh, ping and pong"
                 );
                 return Err(raw.bad(ErrorCode::UnknownType, message));
             }

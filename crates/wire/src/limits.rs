@@ -20,6 +20,10 @@ pub const BINARY_HEADER_BYTES_MAX: usize = u16::MAX as usize;
 pub const BATCH_MESSAGES_MAX: usize = 64;
 /// Longest payload of a notice, in bytes.
 pub const NOTICE_BYTES_MAX: usize = 16 * 1024;
+/// Most members that one `presence` frame names; there may be more.
+pub const PRESENCE_MEMBERS_MAX: usize = 256;
+/// Longest `info` that a token may say of its holder, in bytes of JSON without blanks.
+pub const PRESENCE_INFO_BYTES_MAX: usize = 512;
 /// The WebSocket subprotocol spoken here.
 pub const SUBPROTOCOL: &str = "tidegate.v1";
 

@@ -17,7 +17,7 @@ use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// The `type`s of control frames, which a message may not take.
-const CONTROL_TYPES: [&str; 20] = [
+const CONTROL_TYPES: [&str; 23] = [
     "hello",
     "welcome",
     "subscribe",
@@ -28,6 +28,9 @@ const CONTROL_TYPES: [&str; 20] = [
     "ack",
     "error",
     "receipt",
+    "presence",
+    "joined",
+    "left",
     "refresh",
     "refreshed",
     "ping",

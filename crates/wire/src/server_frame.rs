@@ -1,11 +1,15 @@
 //! Everything the gateway may say besides messages (see [`crate::Message`]).
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::encoded::{Encoded, FrameBuilder, Opcode};
 use crate::error_code::ErrorCode;
 use crate::notice::Notice;
 use crate::position::Position;
+use crate::timestamp::Timestamp;
 
 /// One control frame to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,37 @@ pub enum ServerFrame<'a> {
         position: Position,
         /// The client's id.
         correlation_id: Option<&'a str>,
+    },
+    /// Who is in a scope; the `joined` and `left` that follow begin here.
+    Presence {
+        /// The scope's own channel.
+        channel: &'a str,
+        /// How many members there are.
+        count: usize,
+        /// Some of them, or all.
+        members: Vec<PresenceMember<'a>>,
+        /// The broker cannot be asked: these are the members on this instance.
+        stale: bool,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
+    /// A user has become a member of a scope.
+    Joined {
+        /// The scope's own channel.
+        channel: &'a str,
+        /// Who.
+        member: PresenceMember<'a>,
+        /// How many there are now.
+        count: usize,
+    },
+    /// A user is a member no more.
+    Left {
+        /// The scope's own channel.
+        channel: &'a str,
+        /// Who.
+        user: &'a str,
+        /// How many there are now.
+        count: usize,
     },
     /// Something was refused.
     Error {
@@ -170,6 +205,17 @@ pub struct Welcome<'a> {
     pub channels_max: usize,
 }
 
+/// A member of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceMember<'a> {
+    /// Who.
+    pub user: &'a str,
+    /// Since when.
+    pub since: Timestamp,
+    /// What its token says about it: a JSON object.
+    pub info: Option<Cow<'a, str>>,
+}
+
 /// Why messages may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GapReason {
@@ -245,6 +291,44 @@ struct AckPayload {
 }
 
 #[derive(Serialize)]
+struct PresencePayload<'a> {
+    count: usize,
+    members: Vec<MemberPayload<'a>>,
+    stale: bool,
+}
+
+#[derive(Serialize)]
+struct MemberPayload<'a> {
+    user: &'a str,
+    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct JoinedPayload<'a> {
+    user: &'a str,
+    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<&'a RawValue>,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct LeftPayload<'a> {
+    user: &'a str,
+    count: usize,
+}
+
+impl<'a> From<&'a PresenceMember<'_>> for MemberPayload<'a> {
+    fn from(member: &'a PresenceMember<'_>) -> Self {
+        // What is not JSON did not come from a gateway, and is left out.
+        let info = member.info.as_deref().and_then(|info| serde_json::from_str(info).ok());
+        Self { user: member.user, since: member.since.to_string(), info }
+    }
+}
+
+#[derive(Serialize)]
 struct ErrorPayload<'a> {
     code: &'static str,
     message: &'a str,
@@ -304,6 +388,19 @@ impl ServerFrame<'_> {
             }
             Self::Receipt { channel, position, correlation_id } => {
                 shape::<()>("receipt", Some(channel), None, *correlation_id, Some(*position))
+            }
+            Self::Presence { channel, count, members, stale, correlation_id } => {
+                let members = members.iter().map(MemberPayload::from).collect();
+                let payload = PresencePayload { count: *count, members, stale: *stale };
+                shape("presence", Some(channel), Some(payload), *correlation_id, None)
+            }
+            Self::Joined { channel, member, count } => {
+                let MemberPayload { user, since, info } = member.into();
+                let payload = JoinedPayload { user, since, info, count: *count };
+                shape("joined", Some(channel), Some(payload), None, None)
+            }
+            Self::Left { channel, user, count } => {
+                shape("left", Some(channel), Some(LeftPayload { user, count: *count }), None, None)
             }
             Self::Error { code, message, channel, retry_after_ms, correlation_id } => {
                 let (retryable, retry_after_ms) = (code.retryable(), *retry_after_ms);

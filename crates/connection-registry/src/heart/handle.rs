@@ -10,6 +10,7 @@ use crate::directory::Directory;
 use crate::instance::Instance;
 use crate::lease::LeaseState;
 use crate::limits::Errand;
+use crate::presence::Presence;
 use crate::roster::Peer;
 
 /// This instance and the others, as of the last look at the store.
@@ -36,6 +37,8 @@ pub struct HeartHandle {
     pub bell: Arc<Notify>,
     /// Told of every connection and its end.
     pub directory: Arc<Directory>,
+    /// Told of every connection that comes to a scope or leaves it, where the scope's family has presence.
+    pub presence: Arc<Presence>,
     /// What is to be done to sessions here. One that has gone meanwhile is none of anybody's business.
     pub errands: mpsc::UnboundedReceiver<Errand>,
     pub(super) stop: oneshot::Sender<()>,

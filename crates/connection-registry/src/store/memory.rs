@@ -1,11 +1,14 @@
 //! The store of a gateway without Redis: it lives and dies with the process, so its leases never end.
 
+mod members;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
-use wire::{InstanceId, SessionId, TenantId, UserId};
+use tokio::time::timeout;
+use wire::{InstanceId, Scope, SessionId, TenantId, Timestamp, UserId};
 
 use crate::directory::{Row, RowChange};
 use crate::error::{Refusal, StoreError};
@@ -13,13 +16,20 @@ use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
 use crate::load::Pulse;
+use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::roster::Beat;
-use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
+use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Store};
+use members::Members;
+
+/// Who waits for news is given an empty answer after this.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// A registry in memory. Clones are the same registry: instances within one process can share it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     registry: Arc<Mutex<Registry>>,
+    /// Woken when members have joined or left.
+    turned: Arc<Notify>,
 }
 
 /// One life of an instance.
@@ -42,13 +52,17 @@ struct Registry {
     orders: HashMap<Life, Vec<Order>>,
     /// Rung when there are orders.
     bells: HashMap<InstanceId, Arc<Notify>>,
+    members: Members,
+    /// How long a member whose last connection has ended may come back.
+    grace: Duration,
 }
 
 impl MemoryStore {
-    /// A registry that keeps these limits.
+    /// A registry that keeps these limits, and lets members come back for so long.
     #[must_use]
-    pub fn new(limits: ConnectionLimits) -> Self {
-        Self { registry: Arc::new(Mutex::new(Registry { limits, ..Registry::default() })) }
+    pub fn new(limits: ConnectionLimits, grace: Duration) -> Self {
+        let registry = Registry { limits, grace, ..Registry::default() };
+        Self { registry: Arc::new(Mutex::new(registry)), turned: Arc::default() }
     }
 
     /// The sessions listed for one incarnation.
@@ -59,6 +73,13 @@ impl MemoryStore {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_members(&self, registry: &mut Registry, life: &Life, changes: &[MemberChange]) {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let grace = registry.grace;
+        registry.members.change(life, changes, grace, (Instant::now(), Timestamp(unix_ms)));
+        self.turned.notify_waiters();
     }
 
     /// The registry, if `token` is the instance's lease.
@@ -73,6 +94,11 @@ impl MemoryStore {
 }
 
 impl Registry {
+    /// An instance has ended without having died: its members have the grace to come back.
+    fn end_members(&mut self, ended: &Instance) {
+        self.members.end(&life(ended), Instant::now() + self.grace);
+    }
+
     fn count(&self, life: &Life) -> usize {
         self.rows.get(life).map_or(0, HashMap::len)
     }
@@ -169,6 +195,9 @@ impl Store for MemoryStore {
         let token = Token::from_store(&format!("memory:{}:{}", registry.tokens, instance.incarnation));
         registry.leases.insert(instance.id.clone(), (token.clone(), instance.incarnation));
         let before = registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
+        if let Some((before, ..)) = before.as_ref().filter(|(before, ..)| before.incarnation != instance.incarnation) {
+            registry.end_members(before);
+        }
         Ok(Acquired::Granted { token, before: before.map(|(before, ..)| before.incarnation) })
     }
 
@@ -176,6 +205,7 @@ impl Store for MemoryStore {
         let mut registry = self.fenced(instance, token)?;
         registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         let life = life(instance);
+        self.change_members(&mut registry, &life, &[]);
         let closing = registry.orders.remove(&life).unwrap_or_default();
         Ok(Listed { rows: registry.count(&life), orders: closing })
     }
@@ -185,6 +215,7 @@ impl Store for MemoryStore {
         registry.leases.remove(&instance.id);
         registry.peers.remove(&instance.id);
         registry.remove_all(&life(instance));
+        registry.end_members(instance);
         Ok(())
     }
 
@@ -242,6 +273,41 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         registry.peers.remove(&dead.id);
-        Ok(Some(registry.remove_all(&life(dead))))
+        let rows = registry.remove_all(&life(dead));
+        registry.members.end(&life(dead), Instant::now());
+        self.change_members(&mut registry, &life(instance), &[]);
+        Ok(Some(rows))
+    }
+
+    async fn write_members(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[MemberChange],
+    ) -> Result<Option<Duration>, StoreError> {
+        assert!(changes.len() <= MEMBER_CHANGES_MAX, "a batch of changes is bounded");
+        let mut registry = self.fenced(instance, token)?;
+        self.change_members(&mut registry, &life(instance), changes);
+        Ok(registry.members.due(Instant::now()))
+    }
+
+    async fn rewrite_members(&self, instance: &Instance, token: &Token, within: Duration) -> Result<(), StoreError> {
+        self.fenced(instance, token)?.members.end(&life(instance), Instant::now() + within);
+        Ok(())
+    }
+
+    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
+        let registry = self.registry();
+        let scopes = scopes.iter().map(|scope| registry.members.list(scope, most)).collect();
+        Ok(Roll { mark: registry.members.mark(), scopes })
+    }
+
+    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
+        let turned = self.turned.notified(); // From here on: what comes while we look is not slept through.
+        let found = self.registry().members.behind(after);
+        if !found.is_empty() || timeout(WAIT, turned).await.is_err() {
+            return Ok(found);
+        }
+        Ok(self.registry().members.behind(after))
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn token(args: TokenArgs) -> Exit {
         tenant: args.tenant,
         subscribe: args.subscribe,
         publish: args.publish,
+        info: args.info.map(|Info(info)| info),
         expires_in_s: args.expires_in,
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -33,6 +34,15 @@ pub(crate) fn token(args: TokenArgs) -> Exit {
         Err(error @ IssueError::Refused(_)) => Exit::Data.because(error),
         Err(error @ IssueError::NoSecret(_)) => Exit::Usage.because(error),
     }
+}
+
+/// What a token says of its holder.
+#[derive(Debug, Clone)]
+pub(super) struct Info(serde_json::Map<String, serde_json::Value>);
+
+/// Reads a JSON object.
+pub(super) fn parse_info(text: &str) -> Result<Info, String> {
+    serde_json::from_str(text).map(Info).map_err(|error| format!("it is a JSON object: {error}"))
 }
 
 /// Reads `90s`, `15m`, `1h` or `7d`.

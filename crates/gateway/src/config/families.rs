@@ -35,6 +35,11 @@ pub(super) fn check_families(raw: &mut RawConfig) -> Policies {
         if name == "user" && row.flag("keyed") == Some(false) {
             raw.wrong_row(&row, "keyed", "true: user:ID belongs to that user");
         }
+        if name == "user" && row.flag("presence") == Some(true) {
+            let expected =
+                "false: each scope of user belongs to one user, and others see that user in the scopes they share";
+            raw.wrong_row(&row, "presence", expected);
+        }
         match families.iter_mut().find(|(shape, _)| shape.name == name) {
             Some(family) => change(family, &row),
             None => {
@@ -75,6 +80,7 @@ fn change((shape, policy): &mut Family, row: &Row) {
     policy.acknowledge = row.text("acknowledge").and_then(acknowledge).unwrap_or(policy.acknowledge);
     policy.redact_dead_letters = row.flag("redact_dead_letters").unwrap_or(policy.redact_dead_letters);
     policy.receipts = row.flag("receipts").unwrap_or(policy.receipts);
+    policy.presence = row.flag("presence").unwrap_or(policy.presence);
 }
 
 /// The choices as `key.rs` lists them.
@@ -112,5 +118,6 @@ fn to_row((shape, policy): &Family) -> Value {
         ("acknowledge".to_owned(), Value::from(ACKNOWLEDGE[policy.acknowledge as usize])),
         ("redact_dead_letters".to_owned(), Value::from(policy.redact_dead_letters)),
         ("receipts".to_owned(), Value::from(policy.receipts)),
+        ("presence".to_owned(), Value::from(policy.presence)),
     ]))
 }

@@ -166,6 +166,7 @@ pub const KEYS: &[Key] = &[
     key("registry.beat_ms", ms(50, 60_000), "2000"),
     key("registry.lease_ms", ms(100, 600_000), "6000"),
     key("registry.reap_ms", ms(100, 600_000), "8000"),
+    key("presence.grace_ms", ms(0, 60_000), "5000"),
     key("dead_letters.entries_max", Kind::Number { unit: "letters", min: 1, max: 1_000_000 }, "1000"),
     key("dead_letters.message_bytes_max", Kind::Number { unit: "bytes", min: 0, max: 64 * MIB }, "65536"),
     key("dead_letters.ttl_ms", ms(1_000, 365 * DAY_MS), "604800000"),
@@ -196,6 +197,7 @@ const FAMILY_ROW: &[Key] = &[
     optional("acknowledge", Kind::Choice(ACKNOWLEDGE)),
     optional("redact_dead_letters", Kind::Flag),
     optional("receipts", Kind::Flag),
+    optional("presence", Kind::Flag),
 ];
 
 impl Key {

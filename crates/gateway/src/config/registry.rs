@@ -1,4 +1,5 @@
-//! How instances tell each other that they live: `[registry]` as the registry's timings.
+//! How instances tell each other that they live, and who is with them: `[registry]` and `[presence]` as the registry's
+//! timings.
 
 use connection_registry::{BadTimings, Timings};
 
@@ -8,7 +9,8 @@ use super::raw::RawConfig;
 pub(super) fn check_timings(raw: &RawConfig) -> Timings {
     let (beat, lease, reap) = (raw.ms("registry.beat_ms"), raw.ms("registry.lease_ms"), raw.ms("registry.reap_ms"));
     let default = Timings::default();
-    let timings = Timings { beat, lease, reap, call: default.call.min(beat / 2), rows: default.rows.max(reap * 3) };
+    let (call, rows) = (default.call.min(beat / 2), default.rows.max(reap * 3));
+    let timings = Timings { beat, lease, reap, call, rows, grace: raw.ms("presence.grace_ms") };
     for problem in timings.problems() {
         let key = match problem {
             BadTimings::Zero | BadTimings::CallTooLong => "registry.beat_ms",

@@ -32,6 +32,7 @@ mod isolation;
 mod latest;
 mod life;
 mod listing;
+mod presence;
 mod receipts;
 mod shed;
 mod slow;
@@ -39,6 +40,8 @@ mod time;
 
 pub(crate) use life::Life;
 pub(crate) use listing::Listing;
+use presence::Attendance;
+pub(crate) use presence::{Attending, Listed, turn_frame};
 use slow::Behind;
 use time::Ping;
 pub(crate) use time::Wake;
@@ -64,6 +67,8 @@ pub(crate) struct Shard {
     identified: Vec<Slot>,
     /// For the ledger.
     receipts: Vec<Receipt>,
+    /// Who is in scopes of families with presence.
+    attendance: Attendance,
     /// The broker is lost.
     is_degraded: bool,
     /// The instance is going away: whoever still comes is sent elsewhere.
@@ -84,8 +89,6 @@ pub(crate) struct Connection {
     pub(crate) outbox: Outbox,
     /// The last message queued here (see [`Shard::stamp`]).
     stamp: u64,
-    /// When a client without a token is closed.
-    hello_by_ms: u64,
     /// When it is to be looked at again; earlier wakes are stale.
     wake_ms: u64,
     /// When the next ping is due.
@@ -140,6 +143,7 @@ impl Shard {
             requests: Vec::new(),
             identified: Vec::new(),
             receipts: Vec::new(),
+            attendance: Attendance::default(),
             is_degraded: false,
             is_draining: false,
             behind: HashMap::new(),
@@ -149,7 +153,8 @@ impl Shard {
     }
 
     /// Takes a connection in and begins its session.
-    pub(crate) fn open(&mut self, session: Session, opening: Opening, now: Now) -> Slot {
+    pub(crate) fn open(&mut self, mut session: Session, opening: Opening, now: Now) -> Slot {
+        session.await_hello(now.mono_ms + self.rules.limits.hello_timeout_ms);
         let number = self.next_number();
         let ping_ms = now.mono_ms + self.first_ping_ms();
         let connection = Connection {
@@ -157,7 +162,6 @@ impl Shard {
             session,
             outbox: Outbox::default(),
             stamp: 0,
-            hello_by_ms: now.mono_ms + self.rules.limits.hello_timeout_ms,
             wake_ms: 0,
             ping_ms,
             ping: Ping::Answered,
@@ -372,6 +376,7 @@ impl Shard {
                 Effect::Leave(subscription) => self.leave(slot, &subscription),
                 Effect::Publish(request) => self.publish(slot, request),
                 Effect::Receipt(request) => self.receipt(slot, request),
+                Effect::Presence(request) => self.watch(slot, request),
                 Effect::Close(close) => {
                     self.close(slot, close);
                 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{Directory, Row, Seat, Why};
+use connection_registry::{Directory, Presence, Row, Seat, Why};
 use message_router::ShardIndex;
 use records::Ledger;
 use tokio::task;
@@ -24,18 +24,19 @@ use crate::allocator::{Rest, give_back};
 use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::connection;
-use crate::counters::ShardCounters;
+use crate::counters::{PresenceCounters, ShardCounters};
 use crate::handoff::Handoff;
 use crate::health::Health;
 use crate::hub::members::Slot;
-use crate::hub::shard::{Life, Shard, Wake, growth};
+use crate::hub::shard::{Attending, Life, Shard, Wake, growth};
 use crate::hub::wheel::Wheel;
 use crate::hub::{FromShard, Hub, SPREAD, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
 use crate::outbox::Outbox;
+use crate::presence::{DeskInbox, Watching};
 use crate::rules::Now;
 use crate::session::Session;
-use crate::shared::Shared;
+use crate::shared::{Registers, Shared};
 use crate::socket::Socket;
 use crate::standing::Lease;
 use crate::token::Identity;
@@ -69,6 +70,10 @@ pub(crate) struct Worker {
     counters: Arc<ShardCounters>,
     health: Arc<Health>,
     directory: Arc<Directory>,
+    presence: Arc<Presence>,
+    /// Of whoever watches scopes.
+    desk: Arc<DeskInbox>,
+    presence_counters: Arc<PresenceCounters>,
     hub: Hub,
     /// Where receipts wait to be written.
     ledger: Arc<Ledger>,
@@ -93,7 +98,7 @@ impl Worker {
     pub(crate) fn new(
         index: ShardIndex,
         shared: &Shared,
-        directory: Arc<Directory>,
+        registers: Registers,
         pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
         clock: Clock,
     ) -> Rc<Self> {
@@ -114,7 +119,10 @@ impl Worker {
             pump,
             counters,
             health: Arc::clone(&shared.health),
-            directory,
+            directory: registers.directory,
+            presence: registers.presence,
+            desk: Arc::clone(&shared.desk),
+            presence_counters: Arc::clone(&shared.presence),
             hub: shared.hub.clone(),
             ledger: Arc::clone(&shared.ledger),
             clock,
@@ -198,6 +206,9 @@ impl Worker {
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
             ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
+            ToShard::Listed(listed) => self.shard.borrow_mut().listed(&listed),
+            ToShard::Turned(scope, mark, frame) => self.shard.borrow_mut().turned(&scope, mark, &frame),
+            ToShard::WatchAnew => self.shard.borrow_mut().watch_anew(),
             ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
             ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
@@ -280,6 +291,7 @@ impl Worker {
         let mut shard = self.shard.borrow_mut();
         shard.take_requests(&mut requests);
         shard.take_receipts().into_iter().for_each(|receipt| self.ledger.note(receipt));
+        self.tell_attending(shard.take_attending());
         let (mut identified, mut replaced, mut closed) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, session, identity) in shard.take_identified() {
             identified.push(slot);
@@ -329,6 +341,23 @@ impl Worker {
             self.pump.push((self.index, request), bytes);
         }
         closed
+    }
+
+    /// Tells the registry who has come to scopes and gone, and the desk who watches.
+    fn tell_attending(&self, attending: Vec<Attending>) {
+        if attending.is_empty() {
+            return; // The common case.
+        }
+        let now = Timestamp(self.clock.now().unix_ms);
+        for attending in attending {
+            match attending {
+                Attending::Entered(scope, user, info) => self.presence.enter(&scope, &user, &info, now),
+                Attending::Exited(scope, user) => self.presence.exit(&scope, &user),
+                Attending::Watched(scope) => self.desk.push((self.index, Watching::Begun(scope)), 0),
+                Attending::Unwatched(scope) => self.desk.push((self.index, Watching::Ended(scope)), 0),
+            }
+        }
+        self.presence_counters.members.set(self.presence.len() as u64);
     }
 
     /// Writes to every connection that has something to write, in turns, until none has.

@@ -5,8 +5,9 @@ use std::time::Instant;
 use ::metrics::Unit;
 
 use super::Value::{
-    BreakerCounter, BreakerGauge, EdgeCounter, HealthCounter, HealthGauge, LagGauge, LetterCounter, PumpCounter,
-    PumpGauge, ReceiptCounter, ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram, StandingGauge,
+    BreakerCounter, BreakerGauge, EdgeCounter, HealthCounter, HealthGauge, LagGauge, LetterCounter, PresenceCounter,
+    PresenceGauge, PumpCounter, PumpGauge, ReceiptCounter, ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram,
+    StandingGauge,
 };
 use super::{Metric, Value};
 use crate::health::{Health, Phase};
@@ -183,6 +184,37 @@ pub(super) const METRICS: &[Metric] = &[
         Unit::Count,
         "Dead letters lost: 4 MiB of them waited already because Redis was away, or Redis will not have them.",
         LetterCounter(|c| &c.dropped),
+    ),
+    metric(
+        "tidegate_presence_members",
+        Unit::Count,
+        "Members of scopes with a connection here, a user once in each scope, in families with presence.",
+        PresenceGauge(|c| &c.members),
+    ),
+    metric(
+        "tidegate_presence_scopes_watched",
+        Unit::Count,
+        "Scopes whose members clients here have asked for and are told of.",
+        PresenceGauge(|c| &c.watched),
+    ),
+    metric(
+        "tidegate_presence_joined_total",
+        Unit::Count,
+        "Members of the whole fleet that joined, as heard while any scope was watched here.",
+        PresenceCounter(|c| &c.joined),
+    ),
+    metric(
+        "tidegate_presence_left_total",
+        Unit::Count,
+        "Members of the whole fleet that left, as heard while any scope was watched here.",
+        PresenceCounter(|c| &c.left),
+    ),
+    metric("tidegate_presence_lists_total", Unit::Count, "Lists of members read.", PresenceCounter(|c| &c.lists)),
+    metric(
+        "tidegate_presence_resyncs_total",
+        Unit::Count,
+        "How often all watched scopes were listed anew, because changes may have been missed.",
+        PresenceCounter(|c| &c.resyncs),
     ),
     metric("tidegate_receipts_total", Unit::Count, "Receipts taken from clients.", ReceiptCounter(|c| &c.taken)),
     metric(

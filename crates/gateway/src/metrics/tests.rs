@@ -18,6 +18,7 @@ fn exposition() -> Exposition {
         shards,
         pump: Arc::default(),
         edge: Arc::default(),
+        presence: Arc::default(),
         letterbox,
         ledger: Arc::default(),
         health,
@@ -106,12 +107,14 @@ fn kind(metric: &Metric) -> &'static str {
         Value::ShardCounter(_)
         | Value::PumpCounter(_)
         | Value::EdgeCounter(_)
+        | Value::PresenceCounter(_)
         | Value::LetterCounter(_)
         | Value::ReceiptCounter(_)
         | Value::BreakerCounter(_)
         | Value::HealthCounter(_) => "counter",
         Value::ShardGauge(_)
         | Value::PumpGauge(_)
+        | Value::PresenceGauge(_)
         | Value::ReceiptGauge(_)
         | Value::BreakerGauge(_)
         | Value::HealthGauge(_)

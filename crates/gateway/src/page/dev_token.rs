@@ -45,7 +45,8 @@ impl DevTokens {
             }
         }
         let user = user.ok_or(Refusal::bad_request("whose token? /dev/token?user=alice"))?;
-        let request = TokenRequest { user, tenant: Some(tenant), subscribe, publish, expires_in_s: LIFETIME_S };
+        let request =
+            TokenRequest { user, tenant: Some(tenant), subscribe, publish, info: None, expires_in_s: LIFETIME_S };
         let refused = "a grant is not a channel or pattern of this gateway, such as collection:42:*";
         self.issuer.issue(&request, now_unix_s).map_err(|_| Refusal::bad_request(refused))
     }

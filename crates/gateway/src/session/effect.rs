@@ -23,6 +23,8 @@ pub(crate) enum Effect {
     Publish(PublishRequest),
     /// Note how far a user has got, if so much has been sent.
     Receipt(ReceiptRequest),
+    /// Tell who is in a scope, now and from now on.
+    Presence(PresenceRequest),
     /// Send what is queued, then close.
     Close(Close),
 }
@@ -61,6 +63,13 @@ pub(crate) struct ReceiptRequest {
     /// As the client named it.
     pub(crate) channel: Box<str>,
     /// Without one there is no answer.
+    pub(crate) correlation_id: Option<Box<str>>,
+}
+
+/// Who is in a scope that the client holds, in a family with presence.
+#[derive(Debug)]
+pub(crate) struct PresenceRequest {
+    pub(crate) scope: Scope,
     pub(crate) correlation_id: Option<Box<str>>,
 }
 

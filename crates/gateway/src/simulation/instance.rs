@@ -134,5 +134,6 @@ pub(super) fn identity(rules: &Rules, user: &str) -> Identity {
         user: UserId::parse(user).expect("a name"),
         grants: Grants { subscribe: all.clone(), publish: all },
         expires_at_unix_s: u64::MAX / 2_000,
+        info: None,
     }
 }

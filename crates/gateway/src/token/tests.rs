@@ -38,6 +38,20 @@ fn says_who_and_until_when() {
 }
 
 #[test]
+fn says_what_others_may_know_within_bounds() {
+    let said =
+        |info: Value| verify(&hs256(&with(claims("alice"), json!({"info": info})))).map(|identity| identity.info);
+    assert_eq!(verify(&hs256(&claims("alice"))).unwrap().info, None);
+    let info = said(json!({"name": "Alice A", "face": [1, 2]})).unwrap().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&info).unwrap(), json!({"name": "Alice A", "face": [1, 2]}));
+    let long = |bytes: usize| said(json!({"n": "x".repeat(bytes - r#"{"n":""}"#.len())}));
+    assert_eq!(long(512).unwrap().unwrap().len(), 512);
+    assert_eq!(long(513), Err(TokenError::LongInfo));
+    assert_eq!(said(json!("Alice")), Err(TokenError::BadClaims));
+    assert_eq!(said(json!([])), Err(TokenError::BadClaims));
+}
+
+#[test]
 fn grants_come_from_claims_or_else_from_defaults() {
     let families = Families::default();
     let policy =

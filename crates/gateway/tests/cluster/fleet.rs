@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
 use tidegate_gateway::config::{Config, RawConfig, Sources};
 use tidegate_gateway::{Gateway, Issuer, TokenRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,9 +30,7 @@ impl Fleet {
     /// As many gateways on Redis at `url`, or on a broker of their own each.
     pub(crate) fn start(instances: usize, url: Option<&str>, settings: &str) -> Self {
         let broker = match url {
-            Some(url) => format!(
-                "broker = \"redis\"\nredis = {{ url = \"{url}\", probe_interval_ms = 200, check_interval_ms = 1000 }}\n"
-            ),
+            Some(url) => on_redis(url),
             None => "broker = \"memory\"\n".into(),
         };
         let config = config("gw-0", &broker, settings);
@@ -46,13 +45,27 @@ impl Fleet {
 
     /// One more gateway.
     pub(crate) fn add(&mut self) {
+        self.add_on(&self.broker.clone());
+    }
+
+    /// One that reaches the same Redis by another way.
+    pub(crate) fn add_by(&mut self, url: &str) {
+        self.add_on(&on_redis(url));
+    }
+
+    fn add_on(&mut self, broker: &str) {
         let name = format!("gw-{}", self.gateways.len());
-        let gateway = Gateway::start(config(&name, &self.broker, &self.settings)).expect("the addresses are free");
+        let gateway = Gateway::start(config(&name, broker, &self.settings)).expect("the addresses are free");
         self.gateways.push(Some(gateway));
     }
 
     pub(crate) fn gateway(&self, index: usize) -> &Gateway {
         self.gateways[index].as_ref().expect("it has not been stopped")
+    }
+
+    /// Hands a gateway over, to be drained.
+    pub(crate) fn take(&mut self, index: usize) -> Gateway {
+        self.gateways[index].take().expect("it runs")
     }
 
     /// Ends a gateway without a word to anybody.
@@ -62,12 +75,18 @@ impl Fleet {
 
     /// A token with these grants, for subscribing and publishing.
     pub(crate) fn token(&self, tenant: &str, user: &str, grants: &[&str]) -> String {
+        self.token_saying(tenant, user, grants, None)
+    }
+
+    /// The same, which says something of its holder.
+    pub(crate) fn token_saying(&self, tenant: &str, user: &str, grants: &[&str], info: Option<&Value>) -> String {
         let grants: Vec<String> = grants.iter().map(ToString::to_string).collect();
         let request = TokenRequest {
             user: UserId::parse(user).expect("a name"),
             tenant: Some(TenantId::parse(tenant).expect("a name")),
             subscribe: grants.clone(),
             publish: grants,
+            info: info.map(|info| info.as_object().expect("an object").clone()),
             expires_in_s: 3_600,
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
@@ -97,6 +116,10 @@ impl Fleet {
         client.subscribe("system:ready", None).await;
         client
     }
+}
+
+fn on_redis(url: &str) -> String {
+    format!("broker = \"redis\"\nredis = {{ url = \"{url}\", probe_interval_ms = 200, check_interval_ms = 1000 }}\n")
 }
 
 fn config(instance: &str, broker: &str, settings: &str) -> Config {

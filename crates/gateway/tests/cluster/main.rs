@@ -6,6 +6,7 @@ mod dial;
 mod fleet;
 mod metrics;
 mod process;
+mod proxy;
 
 mod bad_input;
 mod dead_letters;
@@ -19,6 +20,7 @@ mod half_open;
 mod isolation;
 mod limits;
 mod outage;
+mod presence;
 mod receipts;
 mod round_trip;
 mod send;

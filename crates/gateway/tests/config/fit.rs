@@ -20,6 +20,8 @@ fn values_must_fit_each_other() {
         ("families", "[{ name = 'room' }, { name = 'room' }]", "a name that no other row has"),
         ("families", "[{ keyed = true }]", "the first segment of the family's channels"),
         ("families", "[{ name = 'user', keyed = false }]", "true: user:ID belongs to that user"),
+        ("families", "[{ name = 'user', presence = true }]", "false: each scope of user belongs to one user"),
+        ("presence.grace_ms", "60001", "a whole number of milliseconds from 0 to 60000"),
         ("auth.keys", "[{ algorithm = 'HS256', secret = 'short' }]", "at least 32 bytes, this one has 5"),
         ("auth.keys", "[{ secret_file = 'x' }]", "HS256 or RS256"),
         ("auth.keys", "[{ algorithm = 'HS256', public_key_file = 'x' }]", "HS256 with secret or secret_file"),

@@ -24,7 +24,7 @@ fn describe(frame: &ClientFrame<'_>) -> Value {
             say("channels", channels.iter().map(|resume| Value::from(describe_resume(resume))).collect());
         }
         ClientBody::Subscribe(resume) => means.extend(describe_resume(resume)),
-        ClientBody::Unsubscribe { channel } => _ = say("channel", json!(channel)),
+        ClientBody::Unsubscribe { channel } | ClientBody::Presence { channel } => _ = say("channel", json!(channel)),
         ClientBody::Publish { channel, id, message } => {
             let MessageDraft { kind, payload, binary, timestamp, correlation_id } = message;
             assert_eq!(*correlation_id, frame.correlation_id, "receivers see the id that the publisher gave");
@@ -69,6 +69,7 @@ pub(crate) fn type_of(body: &ClientBody<'_>) -> &'static str {
         ClientBody::Unsubscribe { .. } => "unsubscribe",
         ClientBody::Publish { .. } => "publish",
         ClientBody::Receipt { .. } => "receipt",
+        ClientBody::Presence { .. } => "presence",
         ClientBody::Refresh { .. } => "refresh",
         ClientBody::Ping => "ping",
         ClientBody::Pong => "pong",

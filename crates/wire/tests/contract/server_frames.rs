@@ -2,7 +2,10 @@
 //! byte by byte. Also the bytes around it, `websocket.json`.
 
 use serde_json::Value;
-use wire::{AckLevel, Close, Encoded, ErrorCode, GapReason, Notice, Opcode, Position, ServerFrame, Welcome};
+use wire::{
+    AckLevel, Close, Encoded, ErrorCode, GapReason, Notice, Opcode, Position, PresenceMember, ServerFrame, Timestamp,
+    Welcome,
+};
 
 use crate::vectors::{Vectors, hex, unhex};
 
@@ -15,6 +18,9 @@ pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
         ServerFrame::Unsubscribed { .. } => "unsubscribed",
         ServerFrame::Ack { .. } => "ack",
         ServerFrame::Receipt { .. } => "receipt",
+        ServerFrame::Presence { .. } => "presence",
+        ServerFrame::Joined { .. } => "joined",
+        ServerFrame::Left { .. } => "left",
         ServerFrame::Error { .. } => "error",
         ServerFrame::Refreshed { .. } => "refreshed",
         ServerFrame::Pong { .. } => "pong",
@@ -64,6 +70,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
         "receipt" => {
             ServerFrame::Receipt { channel: channel?, position: position(&frame["position"])?, correlation_id }
         }
+        "presence" | "joined" | "left" => read_presence(frame)?,
         "error" => ServerFrame::Error {
             code: ErrorCode::ALL.into_iter().find(|code| code.as_str() == text("code"))?,
             message: text("message"),
@@ -87,6 +94,32 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
         "bye" => ServerFrame::Bye { code: u16::try_from(number("code")).ok()?, reason: text("reason") },
         _ => return None,
     })
+}
+
+/// The frames of [`read`] that are about members.
+fn read_presence(frame: &Value) -> Option<ServerFrame<'_>> {
+    let (channel, payload) = (frame["channel"].as_str()?, &frame["payload"]);
+    let count = usize::try_from(payload["count"].as_u64()?).ok()?;
+    Some(match frame["type"].as_str()? {
+        "presence" => ServerFrame::Presence {
+            channel,
+            count,
+            members: payload["members"].as_array()?.iter().map(read_member).collect(),
+            stale: payload["stale"].as_bool()?,
+            correlation_id: frame["correlation_id"].as_str(),
+        },
+        "joined" => ServerFrame::Joined { channel, member: read_member(payload), count },
+        "left" => ServerFrame::Left { channel, user: payload["user"].as_str()?, count },
+        _ => return None,
+    })
+}
+
+/// Members of the vectors have joined when the vectors' time began.
+fn read_member(member: &Value) -> PresenceMember<'_> {
+    assert_eq!(member["since"], "2026-11-20T12:00:00.000Z");
+    let since = Timestamp(1_795_176_000_000);
+    let info = member.get("info").map(|info| info.to_string().into());
+    PresenceMember { user: member["user"].as_str().expect("a name"), since, info }
 }
 
 #[test]

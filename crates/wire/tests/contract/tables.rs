@@ -1,13 +1,13 @@
 //! The tables of `docs/protocol.md`, `close_codes.json` and `errors.json` list what the code has, and no more.
 
-use wire::{AckLevel, ClientFrame, Close, ErrorCode, GapReason, ServerFrame, Welcome};
+use wire::{AckLevel, ClientFrame, Close, ErrorCode, GapReason, PresenceMember, ServerFrame, Timestamp, Welcome};
 
 use crate::document::Document;
 use crate::vectors::Vectors;
 
 /// Every type that a client may send, in the document's order.
 pub(crate) fn client_types() -> &'static [&'static str] {
-    &["hello", "subscribe", "unsubscribe", "publish", "receipt", "refresh", "ping", "pong"]
+    &["hello", "subscribe", "unsubscribe", "publish", "receipt", "presence", "refresh", "ping", "pong"]
 }
 
 /// Every type of control frame that the gateway sends, in the document's order.
@@ -18,6 +18,9 @@ pub(crate) fn server_types() -> &'static [&'static str] {
         "unsubscribed",
         "ack",
         "receipt",
+        "presence",
+        "joined",
+        "left",
         "error",
         "refreshed",
         "pong",
@@ -63,7 +66,7 @@ fn frame_types() {
 }
 
 /// One of each. [`crate::server_frames::type_of`] does not compile without the newest.
-fn sample_frames() -> [ServerFrame<'static>; 14] {
+fn sample_frames() -> [ServerFrame<'static>; 17] {
     let welcome = Welcome {
         session_id: "",
         user: "",
@@ -76,12 +79,16 @@ fn sample_frames() -> [ServerFrame<'static>; 14] {
     };
     let (channel, correlation_id, position) = ("", None, None);
     let code = ErrorCode::Internal;
+    let member = PresenceMember { user: "", since: Timestamp(0), info: None };
     [
         ServerFrame::Welcome(welcome),
         ServerFrame::Subscribed { channel, position, resumed: false, degraded: false, correlation_id },
         ServerFrame::Unsubscribed { channel, correlation_id },
         ServerFrame::Ack { channel, position, level: AckLevel::Durable, duplicate: false, correlation_id },
         ServerFrame::Receipt { channel, position: wire::Position::default(), correlation_id },
+        ServerFrame::Presence { channel, count: 0, members: Vec::new(), stale: false, correlation_id },
+        ServerFrame::Joined { channel, member, count: 1 },
+        ServerFrame::Left { channel, user: "", count: 0 },
         ServerFrame::Error { code, message: "", channel: None, retry_after_ms: None, correlation_id },
         ServerFrame::Refreshed { correlation_id },
         ServerFrame::Pong { correlation_id },
@@ -183,6 +190,8 @@ fn limits() {
         BINARY_HEADER_BYTES_MAX,
         BATCH_MESSAGES_MAX,
         NOTICE_BYTES_MAX,
+        PRESENCE_MEMBERS_MAX,
+        PRESENCE_INFO_BYTES_MAX,
         SUBPROTOCOL
     ];
     assert_eq!(code_has.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), names_of_limits());

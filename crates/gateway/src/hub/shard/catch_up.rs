@@ -195,6 +195,9 @@ impl Shard {
         let told = if degraded { Announced::Degraded } else { Announced::Subscribed };
         // Once it stands there is no news, but that it goes on behind a gap.
         let news = !join.is_announced() && std::mem::replace(&mut join.announced, told) != told;
+        if news {
+            self.attend(join.slot, &join.scope);
+        }
         for wanted in &mut join.wanted {
             let pattern = wire::Pattern { scope: join.scope.clone(), filter: wanted.filter.clone() };
             let channel = pattern.to_string();
@@ -255,6 +258,7 @@ impl Shard {
     pub(super) fn leave(&mut self, slot: Slot, subscription: &Subscription) {
         let Subscription { pattern, live, .. } = subscription;
         self.counters.subscriptions.sub(1);
+        self.unattend(slot, &pattern.scope);
         let Some(members) = self.scopes.get_mut(&pattern.scope) else { return };
         if *live {
             members.remove(&pattern.filter, slot);

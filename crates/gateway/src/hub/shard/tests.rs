@@ -16,6 +16,7 @@ use crate::token::{Identity, Policy, Verifier};
 
 mod latest;
 mod model;
+mod presence;
 mod receipts;
 mod slow;
 
@@ -64,6 +65,7 @@ impl Table {
             user: UserId::parse(user).unwrap(),
             grants: Grants { subscribe: grants.clone(), publish: grants },
             expires_at_unix_s: 1_000_600,
+            info: None,
         };
         let session = Session::new(SessionId::from_random(1), None);
         let slot = self.shard.open(session, Opening::Authenticated(identity), self.now);
@@ -481,6 +483,7 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
         user: UserId::parse("late").unwrap(),
         grants: Grants { subscribe: grants.clone(), publish: grants.clone() },
         expires_at_unix_s: 1_000_600,
+        info: None,
     };
     let session = |n| Session::new(SessionId::from_random(n), None);
     let late = table.shard.open(session(1), Opening::Authenticated(identity()), table.now);

@@ -66,8 +66,7 @@ impl Shard {
         if connection.life != Life::Open {
             return Wake::Cut;
         }
-        let unknown = connection.session.identity().is_none();
-        if unknown && now.mono_ms >= connection.hello_by_ms {
+        if now.mono_ms >= connection.session.hello_by_ms() {
             self.refuse(slot, ErrorCode::Unauthenticated, "no token came in time", Close::HelloTimeout);
         } else if connection.session.expired(now) {
             self.refuse(slot, ErrorCode::TokenExpired, "the token has run out", Close::TokenExpired);
@@ -142,7 +141,7 @@ fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
         false => u64::MAX,
     };
     let token_ms = match connection.session.identity() {
-        None => connection.hello_by_ms,
+        None => connection.session.hello_by_ms(),
         Some(identity) => now.mono_ms + identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms),
     };
     connection.ping_ms.min(silent_ms).min(stuck_ms).min(token_ms)

@@ -42,10 +42,13 @@ fn worker(pump: &Arc<Mailbox<(ShardIndex, FromShard)>>) -> Rc<Worker> {
         letterbox: Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 1024 })),
         ledger: Arc::default(),
         leave: Arc::default(),
+        desk: Arc::new(Mailbox::new(1 << 20)),
+        presence: Arc::default(),
         stop: watch::channel(false).1,
         config: Arc::new(config),
     };
-    Worker::new(ShardIndex(0), &shared, Arc::default(), Arc::clone(pump), Clock::start())
+    let registers = Registers { directory: Arc::default(), presence: Arc::default() };
+    Worker::new(ShardIndex(0), &shared, registers, Arc::clone(pump), Clock::start())
 }
 
 /// A client's socket, and the other end of it as the edge hands it over.
@@ -62,6 +65,7 @@ fn connect() -> (TcpStream, Handoff) {
         user: UserId::parse("alice").unwrap(),
         grants: Grants { subscribe: grants.clone(), publish: grants },
         expires_at_unix_s: u64::from(u32::MAX),
+        info: None,
     };
     let (early, session_id, path_tenant) = (Bytes::new(), SessionId::from_random(1), None);
     (client, Handoff { socket, tls: None, early, session_id, path_tenant, opening: Opening::Authenticated(identity) })

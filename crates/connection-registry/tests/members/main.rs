@@ -1,0 +1,12 @@
+//! Members of scopes: every store by one suite, and hearts on a real Redis.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod conformance;
+mod hearts;
+
+use std::time::Duration;
+
+/// How long members may come back.
+const GRACE: Duration = Duration::from_millis(300);

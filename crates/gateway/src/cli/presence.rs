@@ -1,0 +1,98 @@
+//! `tidegate presence`: who is in a scope, from the shell.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use connection_registry::{Member, RedisStore, RedisStoreConfig, Store, StoreError, Timings};
+use keyspace::Keyspace;
+use tidegate_gateway::config::{PublishConfig, RawConfig};
+
+use super::{ConfigArgs, Exit, flag_setting};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The members of a channel's scope, in families with presence: one line for each, with when it joined,
+to which instances it is connected (- while it has a moment to come back) and what its token says of
+it. The last line says how many there are.
+
+Examples:
+  tidegate presence collection:42
+  tidegate presence --tenant acme --most 10000 collection:42
+
+Exit codes:
+  0   somebody is there
+  1   nobody is
+  64  wrong command line or configuration; the family has no presence
+  65  this is no channel
+  69  Redis is not there or refused
+  75  no answer in time")]
+pub(crate) struct PresenceArgs {
+    /// A channel of the scope, such as collection:42
+    channel: String,
+    /// Whose customer's
+    #[arg(long, value_name = "NAME", default_value_t, value_parser = wire::TenantId::parse)]
+    tenant: wire::TenantId,
+    /// Show so many at most; all are counted
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    most: u16,
+    /// Where Redis is [env: TIDEGATE_REDIS_URL, safer for passwords]
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(crate) fn presence(args: PresenceArgs) -> Exit {
+    let PresenceArgs { channel, tenant, most, redis_url, config } = args;
+    let mut raw = RawConfig::gather(config.sources([flag_setting("--redis-url", "redis.url", redis_url)]));
+    let config = match PublishConfig::check(&mut raw) {
+        Ok(config) => config,
+        Err(problems) => return Exit::Usage.because(problems),
+    };
+    let scope = match config.policies.families().parse(&tenant, &channel) {
+        Ok(pattern) => pattern.scope,
+        Err(error) => return Exit::Data.because(error),
+    };
+    if !config.policies.policy(scope.family()).presence {
+        return Exit::Usage.because("this channel's family has no presence (families[].presence)");
+    }
+    let store = RedisStore::new(RedisStoreConfig {
+        target: config.redis.target.clone(),
+        connections_max: 1,
+        keyspace: Keyspace::new(config.redis.prefix.clone()),
+        library: config.policies.library(),
+        timings: Timings::default(),
+        limits: config.connections,
+    });
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::Failure.because(error),
+    };
+    let asked = [scope];
+    match runtime.block_on(store.list_members(&asked, usize::from(most))) {
+        Ok(roll) => {
+            let [list] = &roll.scopes[..] else { return Exit::Failure.because("one scope was asked for") };
+            if list.count == 0 {
+                return Exit::Failure.because(format_args!("nobody of tenant {tenant} is in {}", asked[0].name()));
+            }
+            let mut members: Vec<&Member> = list.members.iter().collect();
+            members.sort_by_key(|member| member.since);
+            members.into_iter().for_each(|member| println!("{}", line(member)));
+            println!("{} in all", list.count);
+            Exit::Ok
+        }
+        Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
+        Err(error) => Exit::Unavailable.because(error),
+    }
+}
+
+fn line(Member { user, since, info, instances }: &Member) -> String {
+    let mut at: Vec<&str> = instances.iter().map(|instance| instance.as_str()).collect();
+    at.sort_unstable();
+    let at = if at.is_empty() { "-".to_owned() } else { at.join(",") };
+    let mut line = format!("{since} {user} {at}");
+    if let Some(info) = info {
+        write!(line, " {info}").expect("a String takes everything");
+    }
+    line
+}

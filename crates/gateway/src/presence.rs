@@ -1,0 +1,230 @@
+//! Who watches which scopes, and how they are kept true: lists from the registry's store, then what changes.
+//!
+//! ```text
+//!   shards ─ watched, unwatched ─▶ PresenceDesk ─ one list at a time ─▶ store
+//!   shards ◀─ lists, changes ───── PresenceDesk ◀─ what has changed ─── store     (while anybody watches)
+//! ```
+//!
+//! The store tells changes in one order for all scopes, each with the place of the one before it. When one is missing,
+//! the store could not be asked, or the lease is another one, everything that is watched is listed anew: then a client
+//! that has been told half of it is told the whole.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connection_registry::{LeaseState, Mark, Presence, Store, StoreError, Token, Turn, Turnover};
+use hashbrown::HashMap;
+use message_router::{ShardIndex, ShardSet};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use wire::{PRESENCE_MEMBERS_MAX, Scope};
+
+use crate::counters::PresenceCounters;
+use crate::hub::shard::{Listed, turn_frame};
+use crate::hub::{Hub, ToShard};
+use crate::mailbox::Mailbox;
+
+/// Lists of one call: with all their members about 200 KiB, and some milliseconds of Redis' time.
+const SCOPES_PER_CALL: usize = 8;
+
+/// Before the store is asked again that did not answer.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A shard's word on a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// Somebody there waits for a list.
+    Begun(Scope),
+    /// Nobody there watches any more.
+    Ended(Scope),
+}
+
+/// What shards tell the desk. Bounded by the subscriptions there are and the rate of their clients.
+pub(crate) type DeskInbox = Mailbox<(ShardIndex, Watching)>;
+
+/// Answers who is there, and passes on who comes and goes.
+#[derive(Debug)]
+pub(crate) struct PresenceDesk<S> {
+    pub(crate) store: S,
+    /// The members on this instance.
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) hub: Hub,
+    pub(crate) inbox: Arc<DeskInbox>,
+    pub(crate) counters: Arc<PresenceCounters>,
+    pub(crate) lease: watch::Receiver<LeaseState>,
+    /// How long the fleet takes to write its members anew, about.
+    pub(crate) settle: Duration,
+    /// Where somebody watches.
+    pub(crate) watched: HashMap<Scope, ShardSet>,
+    /// Where somebody waits for a list.
+    pub(crate) asked: HashMap<Scope, ShardSet>,
+}
+
+/// Why the changes are not followed any more.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// There is nobody to tell.
+    NobodyWatches,
+    /// Some may have been missed.
+    Lost,
+    /// The lease is another one: what the store has may be another one's, or empty, and is written anew by everybody.
+    AnotherLease,
+}
+
+impl<S: Store + Clone> PresenceDesk<S> {
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) -> Infallible {
+        loop {
+            while self.watched.is_empty() {
+                self.take_requests().await;
+            }
+            match self.follow().await {
+                Ended::NobodyWatches => continue,
+                Ended::Lost => self.pause(RETRY_AFTER).await,
+                Ended::AnotherLease => self.pause(self.settle).await,
+            }
+            self.counters.resyncs.add(1);
+            self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::WatchAnew, 0));
+        }
+    }
+
+    /// Answers and passes on, from where the store stands now.
+    async fn follow(&mut self) -> Ended {
+        let (mut lease, inbox) = (self.lease.clone(), Arc::clone(&self.inbox));
+        let token = token_of(&lease.borrow_and_update());
+        let Ok(roll) = self.store.list_members(&[], 0).await else {
+            self.answer_without_store();
+            return Ended::Lost;
+        };
+        let store = self.store.clone();
+        let mut mark = roll.mark;
+        let mut next = pin!(store.next_turnovers(mark));
+        let mut requests = Vec::new();
+        loop {
+            if let Some(ended) = self.answer().await {
+                return ended;
+            }
+            if self.watched.is_empty() {
+                return Ended::NobodyWatches;
+            }
+            tokio::select! {
+                () = inbox.take_all(&mut requests) => self.note(&mut requests),
+                turnovers = &mut next => {
+                    let Some(upto) = self.pass_on(mark, turnovers) else { return Ended::Lost };
+                    mark = upto;
+                    next.set(store.next_turnovers(mark));
+                }
+                changed = lease.changed() => {
+                    if changed.is_err() {
+                        return Ended::Lost; // The instance ends.
+                    }
+                    let now = token_of(&lease.borrow_and_update());
+                    if now.is_some() && now != token {
+                        return Ended::AnotherLease;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, and says meanwhile what this instance knows itself.
+    async fn pause(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        loop {
+            self.answer_without_store();
+            tokio::select! {
+                () = self.take_requests() => {}
+                () = sleep_until(end) => return,
+            }
+        }
+    }
+
+    async fn take_requests(&mut self) {
+        let mut requests = Vec::new();
+        self.inbox.take_all(&mut requests).await;
+        self.note(&mut requests);
+    }
+
+    fn note(&mut self, requests: &mut Vec<(ShardIndex, Watching)>) {
+        for (shard, watching) in requests.drain(..) {
+            match watching {
+                Watching::Begun(scope) => {
+                    self.watched.entry(scope.clone()).or_default().insert(shard);
+                    self.asked.entry(scope).or_default().insert(shard);
+                }
+                Watching::Ended(scope) => {
+                    for table in [&mut self.watched, &mut self.asked] {
+                        if let Some(shards) = table.get_mut(&scope) {
+                            shards.remove(shard);
+                            if shards.is_empty() {
+                                table.remove(&scope);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.counters.watched.set(self.watched.len() as u64);
+    }
+
+    /// One call's worth of lists, the rest when changes and further questions have had their turn.
+    async fn answer(&mut self) -> Option<Ended> {
+        while !self.asked.is_empty() {
+            let scopes: Vec<Scope> = self.asked.keys().take(SCOPES_PER_CALL).cloned().collect();
+            let Ok(roll) = self.store.list_members(&scopes, PRESENCE_MEMBERS_MAX).await else {
+                self.answer_without_store();
+                return Some(Ended::Lost);
+            };
+            self.counters.lists.add(scopes.len() as u64);
+            for (scope, list) in scopes.into_iter().zip(roll.scopes) {
+                self.tell(Listed { scope, mark: Some(roll.mark), list });
+            }
+        }
+        None
+    }
+
+    fn answer_without_store(&mut self) {
+        let scopes: Vec<Scope> = self.asked.keys().cloned().collect();
+        for scope in scopes {
+            let list = self.presence.here(&scope, PRESENCE_MEMBERS_MAX);
+            self.tell(Listed { scope, mark: None, list });
+        }
+    }
+
+    /// Gives a list to the shards that wait for it.
+    fn tell(&mut self, listed: Listed) {
+        let Some(shards) = self.asked.remove(&listed.scope) else { return };
+        let (bytes, listed) = (listed.list.members.len() * size_of::<Listed>(), Arc::new(listed));
+        shards.iter().for_each(|shard| self.hub.shard(shard).inbox.push(ToShard::Listed(Arc::clone(&listed)), bytes));
+    }
+
+    /// Passes on what is behind `mark`, and says how far that goes; nothing if something is missing.
+    fn pass_on(&mut self, mut mark: Mark, turnovers: Result<Vec<Turnover>, StoreError>) -> Option<Mark> {
+        for turnover in turnovers.ok()? {
+            if turnover.before != mark || self.hub.shards().any(|shard| shard.inbox.is_full()) {
+                return None;
+            }
+            mark = turnover.mark;
+            for news in turnover.changes {
+                let counter = if news.turn == Turn::Left { &self.counters.left } else { &self.counters.joined };
+                counter.add(1);
+                let Some((scope, shards)) = self.watched.get_key_value(&*news.scope) else { continue };
+                let frame = turn_frame(scope, &news);
+                for shard in shards.iter() {
+                    let turned = ToShard::Turned(scope.clone(), mark, frame.clone());
+                    self.hub.shard(shard).inbox.push(turned, frame.bytes().len());
+                }
+            }
+        }
+        Some(mark)
+    }
+}
+
+fn token_of(lease: &LeaseState) -> Option<Token> {
+    match lease {
+        LeaseState::Held { token, .. } => Some(token.clone()),
+        LeaseState::Lost(_) | LeaseState::Fenced => None,
+    }
+}

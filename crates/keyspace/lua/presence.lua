@@ -1,0 +1,91 @@
+-- Who is in which scope, as instances tell and ask it. What it means is in members.lua.
+--
+-- tidegate_presence_write: changes what one life holds, and lets those leave who are due.
+--   KEYS[1] lease, KEYS[2] peers
+--   ARGV    token, instance id, grace ms [, '+' or '-', TENANT/FAMILY:ID, user, info (JSON) or '', …]
+--           none, or up to PRESENCE_CHANGES_MAX of them
+--   →       { 'OK', ms until somebody is due, or '' } or { 'REFUSED', why }
+-- tidegate_presence_rewrite: what this life holds is unknown, and will be written anew within so many ms.
+--   KEYS    as for writing
+--   ARGV    token, instance id, ms
+--   →       { 'OK' } or { 'REFUSED', why }
+-- tidegate_presence_list: who is in some scopes. Writes nothing (FCALL_RO).
+--   KEYS[1] peers
+--   ARGV    most members of a scope, TENANT/FAMILY:ID [, TENANT/FAMILY:ID …]
+--   →       { id of the newest change or '', for each scope: number of members, number of those that follow
+--           [, user, since (ms), lives, info …] }
+--
+-- A user is a member from the first connection of any instance to the last one's end, and for the grace after it.
+
+local PRESENCE_CHANGES_MAX = 128
+
+local function life_of(token, id)
+  return id .. ':' .. match(token, '([^:]*)$')
+end
+
+register('tidegate_presence_write', {}, function(keys, args)
+  local lease, base = keys[1], base_of(keys[2])
+  local token, id, grace_ms, count = args[1], args[2], tonumber(args[3]), #args - 3
+  if count % 4 ~= 0 or count > 4 * PRESENCE_CHANGES_MAX then
+    return error_reply('ERR changes are + or -, SCOPE USER INFO, at most ' .. PRESENCE_CHANGES_MAX .. ' of them')
+  end
+  local refused = refusal(lease, token)
+  if refused then
+    return refused
+  end
+  local life, now, log = life_of(token, id), clock(), {}
+  for i = 4, #args, 4 do
+    if args[i] == '+' then
+      enter_member(base, log, life, args[i + 1], args[i + 2], args[i + 3], now)
+    else
+      depart_member(base, log, life, args[i + 1], args[i + 2], now, now + grace_ms)
+    end
+  end
+  sweep_members(base, log, now)
+  tell_presence(base, log)
+  local due = call('ZRANGE', base .. 'leaving', 0, 0, 'WITHSCORES')[2]
+  return { 'OK', due and decimal(max(tonumber(due) - now, 0)) or '' }
+end)
+
+register('tidegate_presence_rewrite', {}, function(keys, args)
+  local refused = refusal(keys[1], args[1])
+  if refused then
+    return refused
+  end
+  end_life(base_of(keys[2]), life_of(args[1], args[2]), clock() + tonumber(args[3]))
+  return { 'OK' }
+end)
+
+-- Some of a scope's members; of many, whichever come first.
+local function some_members(key, most)
+  if call('HLEN', key) <= most then
+    return call('HGETALL', key)
+  end
+  local cursor, found = '0', {}
+  repeat
+    local page = call('HSCAN', key, cursor, 'COUNT', most)
+    cursor = page[1]
+    for i = 1, #page[2] do
+      found[#found + 1] = page[2][i]
+    end
+  until cursor == '0' or #found >= 2 * most
+  return found
+end
+
+register('tidegate_presence_list', { 'no-writes', 'allow-oom' }, function(keys, args)
+  local base, most = base_of(keys[1]), tonumber(args[1])
+  local last = call('XREVRANGE', base .. 'presence', '+', '-', 'COUNT', 1)[1]
+  local answer = { last and last[1] or '' }
+  for i = 2, #args do
+    local key = base .. 'members:' .. args[i]
+    local members = most > 0 and some_members(key, most) or {}
+    local shown, n = min(#members / 2, most), #answer
+    answer[n + 1], answer[n + 2] = decimal(call('HLEN', key)), decimal(shown)
+    for j = 1, 2 * shown, 2 do
+      n = #answer
+      answer[n + 1] = members[j]
+      answer[n + 2], answer[n + 3], answer[n + 4] = match(members[j + 1], '^(%d+) (%S+) (.*)$')
+    end
+  end
+  return answer
+end)

@@ -1,0 +1,253 @@
+//! Who is in a scope, on a real Redis: what counts as joining and leaving, who is told, and what a death leaves.
+
+use std::collections::HashMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use keyspace::{Function, Keyspace, Library};
+use redis::{Connection, cmd};
+use redis_fixture::RedisServer;
+use wire::{Families, InstanceId, Scope};
+
+const LIFE: &str = "650000000000002a";
+const GRACE_MS: u64 = 60_000;
+
+/// A server with the library, and what a test does with it.
+struct Fleet {
+    /// As `docs/redis.md` would have a gateway connect: with no more rights than it needs.
+    redis: Connection,
+    admin: Connection,
+    keys: Keyspace,
+    /// Kept for its end.
+    _server: RedisServer,
+}
+
+fn id(name: &str) -> InstanceId {
+    InstanceId::parse(name).expect("tests name instances")
+}
+
+fn scope(text: &str) -> Scope {
+    Families::default().parse_scope(text).expect("tests name scopes")
+}
+
+fn room() -> Scope {
+    scope("acme/collection:42")
+}
+
+impl Fleet {
+    fn start() -> Self {
+        let server = RedisServer::start(&[]);
+        let mut admin = server.connect();
+        let doc = include_str!("../../../docs/redis.md");
+        let line = doc.lines().find(|line| line.starts_with("ACL SETUSER gateway ")).expect("the line is documented");
+        cmd("ACL").arg(line.split(' ').skip(1).collect::<Vec<_>>()).exec(&mut admin).unwrap();
+        let gateway = redis::Client::open(format!("redis://gateway:PASSWORD@127.0.0.1:{}/", server.port())).unwrap();
+        let mut redis = gateway.get_connection().unwrap();
+        let families = Families::default();
+        let library = Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 100)));
+        cmd("FUNCTION").arg("LOAD").arg(library.source()).exec(&mut redis).expect("the library loads");
+        Self { redis, admin, keys: Keyspace::default(), _server: server }
+    }
+
+    fn call(&mut self, function: Function, keys: &[String], args: &[&str]) -> redis::RedisResult<Vec<String>> {
+        let mut call = cmd(function.command());
+        call.arg(function.name).arg(keys.len()).arg(keys).arg(args).query(&mut self.redis)
+    }
+
+    fn keys_of(&self, name: &str, life: &str) -> [String; 5] {
+        let (keys, id) = (&self.keys, id(name));
+        [keys.lease(&id), keys.peers(), keys.rows(&id, life), keys.users(&id, life), keys.orders(&id, life)]
+    }
+
+    /// A lease for one life of an instance.
+    fn begin(&mut self, name: &str, life: &str) -> String {
+        let keys = [self.keys.lease(&id(name)), self.keys.fence(), self.keys.peers()];
+        let record = format!(r#"{{"incarnation":"{life}","beat":1,"address":""}}"#);
+        let args = [name, life, "60000", &record, "3600000", &GRACE_MS.to_string()];
+        self.call(Function::REGISTRY_ACQUIRE, &keys, &args).unwrap().remove(1)
+    }
+
+    /// `changes` are "+ user" and "- user", of one scope.
+    fn write(&mut self, name: &str, token: &str, grace_ms: u64, scope: &Scope, changes: &[&str]) -> Vec<String> {
+        let keys = [self.keys.lease(&id(name)), self.keys.peers()];
+        let grace_ms = grace_ms.to_string();
+        let mut args = vec![token, name, &grace_ms];
+        for change in changes {
+            let (what, user) = change.split_once(' ').unwrap();
+            args.extend([what, scope.as_str(), user, if what == "+" { r#"{"a": 1}"# } else { "" }]);
+        }
+        self.call(Function::PRESENCE_WRITE, &keys, &args).unwrap()
+    }
+
+    /// Count, and the members that are shown.
+    fn list(&mut self, scope: &Scope, most: usize) -> (usize, Vec<String>) {
+        let keys = [self.keys.peers()];
+        let answer = self.call(Function::PRESENCE_LIST, &keys, &[&most.to_string(), scope.as_str()]).unwrap();
+        let mut users: Vec<String> = answer[3..].chunks(4).map(|member| member[0].clone()).collect();
+        assert_eq!(answer[2], users.len().to_string());
+        users.sort_unstable();
+        (answer[1].parse().unwrap(), users)
+    }
+
+    fn users(&mut self, scope: &Scope) -> Vec<String> {
+        self.list(scope, 100).1
+    }
+
+    /// What has been told, as "+ user count" and "- user count".
+    fn told(&mut self) -> Vec<String> {
+        let entries: Vec<(String, Vec<String>)> =
+            cmd("XRANGE").arg(self.keys.presence()).arg("-").arg("+").query(&mut self.redis).unwrap();
+        let (mut told, mut last) = (Vec::new(), String::new());
+        for (entry, fields) in entries {
+            assert_eq!(fields[..2], ["p".to_owned(), last], "each entry names the one before it");
+            for pair in fields[2..].chunks(2) {
+                let words: Vec<&str> = pair[1].splitn(5, ' ').collect();
+                told.push(format!("{} {} {}", pair[0], words[1], words[3]));
+            }
+            last = entry;
+        }
+        told
+    }
+
+    fn reap(&mut self, by: &str, token: &str, dead: &str) -> Vec<String> {
+        cmd("DEL").arg(self.keys.lease(&id(dead))).exec(&mut self.admin).unwrap(); // as if it had run out
+        let [lease, _, rows, users, orders] = self.keys_of(dead, LIFE);
+        let keys = [self.keys.lease(&id(by)), self.keys.peers(), lease, rows, users, orders];
+        self.call(Function::REGISTRY_REAP, &keys, &[token, dead, LIFE, "1"]).unwrap()
+    }
+
+    fn renew(&mut self, name: &str, token: &str) {
+        let record = format!(r#"{{"incarnation":"{LIFE}","beat":2,"address":""}}"#);
+        let args = [token, name, "60000", "60000", &record];
+        let keys = self.keys_of(name, LIFE);
+        assert_eq!(self.call(Function::REGISTRY_RENEW, &keys, &args).unwrap()[0], "OK");
+    }
+
+    /// Every key that is not of the registry itself.
+    fn left_behind(&mut self) -> Vec<String> {
+        let keys: Vec<String> = cmd("KEYS").arg("*").query(&mut self.admin).unwrap();
+        let of_presence = |key: &String| {
+            ["members", "present:", "ghosts", "leaving"]
+                .iter()
+                .any(|kind| key.contains(&format!("{{registry}}:{kind}")))
+        };
+        keys.into_iter().filter(of_presence).collect()
+    }
+}
+
+#[test]
+fn a_user_of_two_instances_joins_once_and_leaves_once() {
+    let mut fleet = Fleet::start();
+    let (one, two) = (fleet.begin("gw-1", LIFE), fleet.begin("gw-2", LIFE));
+    fleet.write("gw-1", &one, 0, &room(), &["+ alice", "+ bob"]);
+    fleet.write("gw-2", &two, 0, &room(), &["+ alice"]);
+    fleet.write("gw-2", &two, 0, &room(), &["+ alice"]); // repeated after an answer that was lost
+    assert_eq!(fleet.users(&room()), ["alice", "bob"]);
+    fleet.write("gw-1", &one, 0, &room(), &["- alice"]);
+    fleet.write("gw-1", &one, 0, &room(), &["- alice"]);
+    assert_eq!(fleet.users(&room()), ["alice", "bob"]);
+    fleet.write("gw-2", &two, 0, &room(), &["- alice"]);
+    assert_eq!(fleet.users(&room()), ["bob"]);
+    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2", "- alice 1"]);
+    fleet.write("gw-1", &one, 0, &room(), &["- bob"]);
+    assert_eq!(fleet.left_behind(), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_comes_back_within_the_grace_has_not_left() {
+    let mut fleet = Fleet::start();
+    let (one, two) = (fleet.begin("gw-1", LIFE), fleet.begin("gw-2", LIFE));
+    fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
+    let answer = fleet.write("gw-1", &one, GRACE_MS, &room(), &["- alice"]);
+    let due_ms: u64 = answer[1].parse().unwrap();
+    assert!(due_ms > GRACE_MS / 2 && due_ms <= GRACE_MS, "{answer:?}");
+    assert_eq!(fleet.users(&room()), ["alice", "bob"]);
+    assert_eq!(fleet.write("gw-2", &two, GRACE_MS, &room(), &["+ alice"]), ["OK", ""]);
+    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2"]);
+
+    // And who does not, leaves when somebody looks, once.
+    fleet.write("gw-2", &two, 20, &room(), &["- alice"]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while fleet.users(&room()).len() > 1 {
+        assert!(Instant::now() < deadline, "alice is due");
+        fleet.renew("gw-1", &one);
+        sleep(Duration::from_millis(5));
+    }
+    fleet.write("gw-2", &two, 20, &room(), &[]);
+    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2", "- alice 1"]);
+}
+
+#[test]
+fn the_dead_leave_in_the_step_that_buries_them_and_nobody_else_does() {
+    let mut fleet = Fleet::start();
+    let [one, two, three] = ["gw-1", "gw-2", "gw-3"].map(|name| fleet.begin(name, LIFE));
+    fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
+    fleet.write("gw-2", &two, GRACE_MS, &room(), &["+ alice"]);
+    let other = scope("acme/collection:7");
+    fleet.write("gw-1", &one, GRACE_MS, &other, &["+ carol"]);
+    assert_eq!(fleet.reap("gw-2", &two, "gw-1"), ["OK", "0"]);
+    assert_eq!(fleet.reap("gw-3", &three, "gw-1"), ["OK", ""], "the second finds nothing to do");
+    assert_eq!((fleet.users(&room()), fleet.users(&other)), (vec!["alice".to_owned()], vec![]));
+    assert_eq!(fleet.told()[3..].iter().collect::<std::collections::HashSet<_>>().len(), 2, "{:?}", fleet.told());
+    assert!(fleet.told()[3..].iter().all(|told| told.starts_with("- bob") || told.starts_with("- carol")));
+}
+
+/// More than one step can bury: the rest goes with the beats that follow, and is told once.
+#[test]
+fn a_great_many_dead_leave_in_turns() {
+    let mut fleet = Fleet::start();
+    let (one, two) = (fleet.begin("gw-1", LIFE), fleet.begin("gw-2", LIFE));
+    let users: Vec<String> = (0..700).map(|n| format!("+ u{n}")).collect();
+    for users in users.chunks(100) {
+        fleet.write("gw-1", &one, GRACE_MS, &room(), &users.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    assert_eq!(fleet.list(&room(), 10), (700, fleet.list(&room(), 10).1));
+    assert_eq!(fleet.list(&room(), 10).1.len(), 10);
+    fleet.reap("gw-2", &two, "gw-1");
+    assert_eq!(fleet.list(&room(), 0).0, 700 - 256);
+    assert_eq!(fleet.write("gw-2", &two, GRACE_MS, &room(), &[]), ["OK", "0"], "there are more");
+    fleet.renew("gw-2", &two);
+    assert_eq!(fleet.left_behind(), Vec::<String>::new());
+    let mut left: HashMap<String, u32> = HashMap::new();
+    for told in fleet.told().into_iter().filter(|told| told.starts_with('-')) {
+        *left.entry(told.split(' ').nth(1).unwrap().to_owned()).or_default() += 1;
+    }
+    assert_eq!((left.len(), left.values().max()), (700, Some(&1)));
+}
+
+/// What is written again in time has not left; what is not, has.
+#[test]
+fn a_life_that_writes_all_anew_makes_no_noise() {
+    let mut fleet = Fleet::start();
+    let one = fleet.begin("gw-1", LIFE);
+    fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
+    let again = fleet.begin("gw-1", LIFE);
+    let keys = [fleet.keys.lease(&id("gw-1")), fleet.keys.peers()];
+    let stale = fleet.call(Function::PRESENCE_REWRITE, &keys, &[&one, "gw-1", "0"]).unwrap();
+    assert_eq!(stale, ["REFUSED", "TAKEN"]);
+    assert_eq!(fleet.write("gw-1", &one, 0, &room(), &["- alice"]), ["REFUSED", "TAKEN"]);
+    fleet.call(Function::PRESENCE_REWRITE, &keys, &[&again, "gw-1", "30"]).unwrap();
+    fleet.write("gw-1", &again, GRACE_MS, &room(), &["+ alice"]);
+    sleep(Duration::from_millis(40));
+    fleet.renew("gw-1", &again);
+    assert_eq!(fleet.users(&room()), ["alice"]);
+    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2", "- bob 1"]);
+}
+
+/// A new life of the same name has the grace to bring the old one's members back.
+#[test]
+fn a_new_life_takes_over_from_the_old_one() {
+    let mut fleet = Fleet::start();
+    let old = fleet.begin("gw-1", LIFE);
+    fleet.write("gw-1", &old, GRACE_MS, &room(), &["+ alice"]);
+    cmd("DEL").arg(fleet.keys.lease(&id("gw-1"))).exec(&mut fleet.admin).unwrap();
+    let new = fleet.begin("gw-1", "650000000000002b");
+    fleet.write("gw-1", &new, GRACE_MS, &room(), &["+ alice"]);
+    let goodbye = fleet.keys_of("gw-1", "650000000000002b");
+    assert_eq!(fleet.call(Function::REGISTRY_RELEASE, &goodbye, &[&new, "gw-1", "0"]).unwrap(), ["OK"]);
+    let two = fleet.begin("gw-2", LIFE);
+    fleet.renew("gw-2", &two);
+    // The new life has gone, the old one's ghosts have time yet.
+    assert_eq!(fleet.users(&room()), ["alice"]);
+    assert_eq!(fleet.told(), ["+ alice 1"]);
+}
