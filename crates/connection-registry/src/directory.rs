@@ -171,6 +171,16 @@ impl Directory {
         self.rows.is_empty()
     }
 
+    /// Gives back the room of those who have gone, if that is most of it.
+    pub fn shrink(&self) {
+        if self.rows.capacity() / 4 > self.rows.len() {
+            self.rows.shrink_to_fit();
+        }
+        let mut notes = self.notes();
+        let len = notes.gone.len();
+        notes.gone.shrink_to(2 * len);
+    }
+
     /// Waits until a session has come since the last call.
     pub(crate) async fn has_new(&self) {
         self.news.notified().await;

@@ -3,19 +3,28 @@
 //! The allocator returns free memory only while it is being used: after a storm nobody uses it, and what thousands of
 //! handshakes took at once would stay resident, 100 to 200 bytes for each connection that they led to.
 
+/// Calls at rest until it is told of once more: until then other threads have let go of what this one allocated, such as
+/// the names of scopes, which linger.
+const CALLS_UNTIL_AGAIN: u8 = 5;
+
 /// Tells when a count that moved has come to rest.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
     last: u64,
-    is_moving: bool,
+    /// Calls since it has moved; nothing once all is told.
+    calm: Option<u8>,
 }
 
 impl Rest {
-    /// To be called about once a second. True once after each movement.
+    /// To be called about once a second. True after each movement, and once more some seconds later.
     pub(crate) fn comes(&mut self, count: u64) -> bool {
-        let moves = std::mem::replace(&mut self.last, count) != count;
-        let was_moving = std::mem::replace(&mut self.is_moving, moves);
-        was_moving && !moves
+        if std::mem::replace(&mut self.last, count) != count {
+            self.calm = Some(0);
+            return false;
+        }
+        let Some(calm) = self.calm else { return false };
+        self.calm = (calm < CALLS_UNTIL_AGAIN).then_some(calm + 1);
+        calm == 0 || calm == CALLS_UNTIL_AGAIN
     }
 }
 
@@ -38,9 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rest_comes_once_after_each_movement() {
+    fn rest_comes_after_each_movement_and_once_more() {
         let mut rest = Rest::default();
-        let told: Vec<bool> = [0, 5, 9, 9, 9, 3, 3, 3].into_iter().map(|count| rest.comes(count)).collect();
-        assert_eq!(told, [false, false, false, true, false, false, true, false]);
+        let told = [0, 5, 9, 9, 9, 3].into_iter().map(|count| rest.comes(count)).collect::<Vec<_>>();
+        assert_eq!(told, [false, false, false, true, false, false]);
+        let told = [3; 10].into_iter().map(|count| rest.comes(count)).collect::<Vec<_>>();
+        assert_eq!(told, [true, false, false, false, false, true, false, false, false, false]);
     }
 }

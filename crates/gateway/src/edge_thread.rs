@@ -244,7 +244,7 @@ async fn serve(
         never = agent => match never {},
         never = watchdog::watch(health) => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
-        never = rest_after_storms(&counters) => match never {},
+        never = rest_after_storms(&counters, &heart.directory) => match never {},
         never = run_errands(&mut heart.errands, &heart.directory, hub) => match never {},
     }
 }
@@ -261,12 +261,14 @@ fn dev_page(config: &Config) -> Option<Page> {
 }
 
 /// Gives back what a storm of handshakes took.
-async fn rest_after_storms(counters: &EdgeCounters) -> Infallible {
+async fn rest_after_storms(counters: &EdgeCounters, directory: &Directory) -> Infallible {
     let mut rest = Rest::default();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        if rest.comes(counters.accepts.get()) {
+        let moves = counters.accepts.get().wrapping_add(directory.len() as u64);
+        if rest.comes(moves) {
+            directory.shrink();
             give_back();
         }
     }

@@ -7,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+/// Room for so many items is kept while there are fewer.
+const ITEMS_KEPT: usize = 1_024;
+
 /// A queue that is emptied as a whole.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
@@ -74,6 +77,8 @@ impl<T> Mailbox<T> {
     pub(crate) fn try_take_all(&self, items: &mut Vec<T>) -> bool {
         let mut queue = self.lock();
         std::mem::swap(&mut queue.items, items);
+        // What comes in exchange is empty; a burst's room is not kept for the next one.
+        queue.items.shrink_to(ITEMS_KEPT);
         let was_full = queue.bytes > self.bytes_max;
         queue.bytes = 0;
         drop(queue);

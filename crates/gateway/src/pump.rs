@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use wire::{Channel, Envelope, Message, Position, Scope, Timestamp, UserId};
 
+use crate::allocator::{Rest, give_back};
 use crate::clock::Clock;
 use crate::counters::PumpCounters;
 use crate::dead_letters::{DeadLetters, Poison};
@@ -41,6 +42,12 @@ const EVENTS_PER_TURN: usize = 128;
 /// How often the router lets go of what lingers and asks failed questions again.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
+/// For what is to be done about once a second.
+const SWEEPS_PER_SECOND: u32 = 4;
+
+/// Room for so much of a turn is kept.
+const OUTPUTS_KEPT: usize = 1_024;
+
 /// Carries messages between the broker and the shards.
 #[derive(Debug)]
 pub(crate) struct Pump<B> {
@@ -58,6 +65,9 @@ pub(crate) struct Pump<B> {
     next_ticket: u64,
     /// How often the instance had been fenced when last looked at.
     fences: u64,
+    sweeps: u32,
+    /// Whether scopes have stopped coming and going.
+    rest: Rest,
     /// What the router gave in this turn.
     outputs: Vec<Output>,
     /// What each shard is to get at the end of this turn, and how many bytes that is.
@@ -99,6 +109,8 @@ impl<B: Broker> Pump<B> {
             publishing: HashMap::new(),
             next_ticket: 0,
             fences: 0,
+            sweeps: 0,
+            rest: Rest::default(),
             outputs: Vec::new(),
             outgoing,
         }
@@ -143,6 +155,13 @@ impl<B: Broker> Pump<B> {
         self.counters.check_holes.set(check_holes);
         self.counters.scope_gaps.set(gaps);
         self.counters.subscriptions_lost.set(lost);
+        self.sweeps = self.sweeps.wrapping_add(1);
+        if self.sweeps.is_multiple_of(SWEEPS_PER_SECOND) && self.rest.comes(self.router.scopes() as u64) {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+            self.outgoing.iter_mut().for_each(|(items, _)| items.shrink_to(OUTPUTS_KEPT));
+            self.publishing.shrink_to(2 * self.publishing.len());
+            give_back();
+        }
     }
 
     fn is_fenced_anew(&mut self) -> bool {

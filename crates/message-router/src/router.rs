@@ -66,6 +66,9 @@ impl Default for RouterConfig {
     }
 }
 
+/// Tables up to this size are not made smaller.
+const TABLE_KEPT: usize = 1_024;
+
 /// Interest and contiguity of every scope on this instance.
 ///
 /// The tickets of its commands have their highest bit set; those without it are for publishing through the same
@@ -263,6 +266,19 @@ impl Router {
             interest.ask_again(&scope, ticket, &mut desk);
         }
         self.check(now_ms, out);
+        self.shrink();
+    }
+
+    /// What thousands took who are gone is given back: a table of which less than a quarter is used.
+    fn shrink(&mut self) {
+        let kept = |len: usize| 2 * len;
+        let is_loose = |capacity: usize, len: usize| capacity > TABLE_KEPT && capacity / 4 > len;
+        if is_loose(self.scopes.capacity(), self.scopes.len()) {
+            self.scopes.shrink_to(kept(self.scopes.len()));
+        }
+        if is_loose(self.lingering.capacity(), self.lingering.len()) {
+            self.lingering.shrink_to(kept(self.lingering.len()));
+        }
     }
 
     /// How many scopes are wanted or linger.
@@ -386,7 +402,7 @@ impl Router {
     fn remove(&mut self, scope: &Scope) {
         let Some(interest) = self.scopes.remove(scope) else { return };
         interest.questions().for_each(|ticket| self.reads.forget(ticket));
-        self.checks.take_ahead(scope);
+        self.checks.leave(scope, &self.scopes);
         if interest.is_resyncing && !interest.stream.is_unheard() {
             self.resyncing -= 1;
         }

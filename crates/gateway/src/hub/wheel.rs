@@ -23,6 +23,11 @@ impl Wheel {
         self.slots[(second % SLOTS) as usize].push(slot);
     }
 
+    /// Gives back what many connections took who are gone.
+    pub(crate) fn shrink(&mut self) {
+        self.slots.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
     /// Takes all whose second has come.
     pub(crate) fn take_due(&mut self, now_ms: u64, due: &mut Vec<u32>) {
         while self.second < now_ms / 1_000 {

@@ -42,6 +42,8 @@ use crate::standing::Lease;
 use crate::token::Identity;
 use crate::watchdog::{self, Loop};
 
+mod rest;
+
 /// Sockets written before reads get their turn.
 const WRITES_PER_TURN: usize = 256;
 /// Or this much time.
@@ -459,6 +461,7 @@ impl Worker {
     /// Once a second: whoever's time has come.
     fn second(&self) {
         if self.rest.borrow_mut().comes(self.counters.connections.get()) {
+            self.shrink();
             give_back();
         }
         self.has_asked.set(false);

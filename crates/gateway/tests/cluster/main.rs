@@ -9,6 +9,8 @@ mod process;
 mod proxy;
 
 mod bad_input;
+#[cfg(target_os = "linux")]
+mod churn;
 mod dead_letters;
 mod delivery;
 mod drain;

@@ -62,14 +62,19 @@ impl Drop for Process {
     }
 }
 
-/// The value of a metric; none while the gateway does not answer.
-pub(crate) fn number(admin: SocketAddr, line_begins: &str) -> Option<f64> {
+/// All metrics; none while the gateway does not answer.
+pub(crate) fn metrics(admin: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(admin).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(line_begins)?.trim().parse().ok())
+    Some(text)
+}
+
+/// The value of a metric; none while the gateway does not answer.
+pub(crate) fn number(admin: SocketAddr, line_begins: &str) -> Option<f64> {
+    metrics(admin)?.lines().find_map(|line| line.strip_prefix(line_begins)?.trim().parse().ok())
 }
 
 pub(crate) fn is(admin: SocketAddr, standing: &str) -> bool {

@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use wire::{Position, Scope};
 
 use super::Router;
-use super::interest::Desk;
+use super::interest::{Desk, Interest};
 use super::output::Output;
 use crate::broker::{BrokerError, Command, Ticket};
 
@@ -29,12 +29,17 @@ const BATCHES_MAX: usize = 8;
 /// Longer between two sweeps is a pause, of this process or of the broker, and not to be made up for.
 const SWEEP_MS_MAX: u64 = 1_000;
 
+/// So many places of scopes that have gone are nothing.
+const GONE_KEPT: usize = 1_024;
+
 /// Which scopes are to be asked about, and which are.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     /// Every scope once, in the order they will be asked about, except those in `asked`. One that has gone stays until
-    /// its turn.
+    /// its turn, or until such places are most of the ring: while the broker is away no turn comes.
     ring: VecDeque<Place>,
+    /// Scopes that have gone since, at most.
+    gone: usize,
     asked: VecDeque<Batch>,
     /// Where the broker was seen to stand, for scopes behind a fence.
     ahead: HashMap<Scope, Position>,
@@ -67,6 +72,17 @@ impl Checks {
         self.last_mark = self.last_mark.wrapping_add(1);
         self.ring.push_back(Place { scope: scope.clone(), mark: self.last_mark });
         self.last_mark
+    }
+
+    /// A scope has gone.
+    pub(super) fn leave(&mut self, scope: &Scope, scopes: &HashMap<Scope, Interest>) {
+        self.take_ahead(scope);
+        self.gone += 1;
+        if self.gone > self.ring.len() / 2 + GONE_KEPT {
+            self.gone = 0;
+            self.ring.retain(|place| scopes.get(&place.scope).is_some_and(|interest| interest.mark == place.mark));
+            self.ring.shrink_to(2 * self.ring.len());
+        }
     }
 
     /// The broker was lost, and every answer with it.
@@ -180,5 +196,49 @@ impl Router {
             }
         }
         self.checks.ring.push_back(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Families;
+
+    use super::super::{Joiner, RouterConfig, ShardIndex, TABLE_KEPT};
+    use super::*;
+
+    fn scope(n: usize) -> Scope {
+        Families::default().parse_scope(&format!("default/user:{n}")).unwrap()
+    }
+
+    #[test]
+    fn scopes_that_come_and_go_while_the_broker_is_away_leave_nothing_behind() {
+        let (mut router, mut out) = (Router::new(RouterConfig::default()), Vec::new());
+        router.join(ShardIndex(0), Joiner(0), scope(0), None, &mut out);
+        for n in 1..20_000 {
+            router.join(ShardIndex(0), Joiner(n as u64), scope(n), None, &mut out);
+            router.leave(ShardIndex(0), &scope(n), n as u64);
+            router.sweep(n as u64, &mut out);
+            out.clear();
+        }
+        assert_eq!(router.scopes(), 1);
+        let checks = &router.checks;
+        assert!(checks.ring.len() <= 2 * GONE_KEPT + 2, "{} places", checks.ring.len());
+        assert!(checks.ring.iter().any(|place| place.scope == scope(0)), "who is here keeps its place");
+    }
+
+    #[test]
+    fn tables_shrink_when_those_they_were_for_have_gone() {
+        let (mut router, mut out) = (Router::new(RouterConfig::default()), Vec::new());
+        router.handle(crate::broker::Event::Up, 0, &mut out);
+        (0..20_000).for_each(|n| router.join(ShardIndex(0), Joiner(n as u64), scope(n), None, &mut out));
+        out.clear();
+        router.sweep(0, &mut out);
+        assert!(router.scopes.capacity() >= 20_000);
+        (0..20_000).for_each(|n| router.handle(crate::broker::Event::Subscribed(scope(n)), 0, &mut out));
+        (0..20_000).for_each(|n| router.leave(ShardIndex(0), &scope(n), 0));
+        router.sweep(2_000, &mut out);
+        assert_eq!(router.scopes(), 0);
+        let left = (router.scopes.capacity(), router.lingering.capacity(), router.checks.ring.capacity());
+        assert!(left.0 <= TABLE_KEPT && left.1 <= TABLE_KEPT && left.2 <= 4 * GONE_KEPT, "{left:?}");
     }
 }

@@ -602,6 +602,23 @@ fn the_way_there_and_back_is_measured_by_the_pong_to_our_ping_alone() {
 }
 
 #[test]
+fn tables_shrink_when_thousands_have_gone_and_who_stays_is_where_it_was() {
+    let mut table = Table::new();
+    let slots: Vec<Slot> = (0..8_000).map(|n| table.connect(&format!("user-{n}"))).collect();
+    table.live(slots[500], "collection:42:ops", 0);
+    let stays = slots[500];
+    slots.into_iter().filter(|slot| *slot != stays).for_each(|slot| drop(table.shard.remove(slot)));
+    let full = table.shard.connections.capacity();
+    table.shard.shrink();
+    let left = table.shard.connections.capacity();
+    assert!(full >= 8_000 && left <= stays as usize + 1, "{full} {left}");
+    assert_eq!(table.publish("collection:42", "ops", 1), 1);
+    assert_eq!(table.heard(stays), ["collection:42:ops@1"]);
+    let next = table.connect("another");
+    assert_ne!(next, stays);
+}
+
+#[test]
 fn a_client_without_a_token_and_one_whose_token_ran_out_are_closed() {
     let mut table = Table::new();
     let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
