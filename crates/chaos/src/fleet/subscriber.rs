@@ -125,7 +125,9 @@ impl Subscriber {
     async fn connect(&mut self) -> Option<(usize, Socket)> {
         let count = self.audience.gateways.len();
         let first = self.person.first.take().unwrap_or_else(|| self.random.below(count));
-        for index in (first..first + count).map(|index| index % count) {
+        // The others in either direction, or who stands behind a dead one would get all of its clients.
+        let step = 1 + self.random.below(count - 1);
+        for index in (0..count).map(|nth| (first + nth * step) % count) {
             let dialled = dial(self.source, self.audience.gateways[index].1);
             if let Ok(Some(socket)) = timeout(CONNECT_TIME_MAX, dialled).await {
                 return Some((index, socket));
