@@ -146,11 +146,12 @@ fn begin<S: Store + Clone>(heart: HeartConfig, store: S, shared: &Shared) -> Hea
 
 /// The ways to Redis that have breakers, for metrics.
 fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static str, Pools)> {
+    let registry = registry.into_iter().flat_map(RedisStore::pools);
     let records = match records {
-        EitherStore::Redis(store) => Some(("records", store.pools().clone())),
+        EitherStore::Redis(store) => Some(("records", store.pools())),
         EitherStore::Memory(_) => None,
     };
-    registry.map(|store| ("registry", store.pools().clone())).into_iter().chain(records).collect()
+    registry.chain(records).map(|(calls, pools)| (calls, pools.clone())).collect()
 }
 
 /// What the instance tells its peers, asked at each beat.

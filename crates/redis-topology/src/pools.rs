@@ -226,3 +226,39 @@ impl Known {
         Err(PoolsError::Open)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::breaker::FAILURES_MAX;
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    async fn ask(pools: &Pools) -> Result<Held, PoolsError> {
+        pools.connection(Slot::of("a"), Instant::now() + DEADLINE).await
+    }
+
+    #[tokio::test]
+    async fn who_knows_where_redis_is_and_does_not_answer_is_left_alone_for_moments() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let target = Target::parse(&format!("redis+sentinel://{address}/main")).unwrap();
+        let pools = Pools::new(target, 1, DEADLINE);
+        for _ in 0..FAILURES_MAX {
+            assert!(matches!(ask(&pools).await, Err(PoolsError::Locate(_))));
+        }
+        let open = BreakerCounts { open: 1, opens: 1, refused: 0 };
+        assert_eq!(pools.counts(), open);
+        assert!(matches!(ask(&pools).await, Err(PoolsError::Open)));
+        assert_eq!(pools.counts(), BreakerCounts { refused: 1, ..open });
+        let refused_since = Instant::now();
+        while matches!(ask(&pools).await, Err(PoolsError::Open)) {
+            assert!(refused_since.elapsed() < DEADLINE, "it is never tried again");
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(pools.counts().refused > 1 && pools.counts().opens == 1, "{:?}", pools.counts());
+    }
+}

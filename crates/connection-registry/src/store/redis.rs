@@ -92,10 +92,10 @@ impl RedisStore {
         Self { pools, bell, waiting, slot: keyspace.registry_slot(), keyspace, library, timings, limits }
     }
 
-    /// Its connections.
+    /// Its connections, by what they are for.
     #[must_use]
-    pub fn pools(&self) -> &Pools {
-        &self.pools
+    pub fn pools(&self) -> [(&'static str, &Pools); 3] {
+        [("registry", &self.pools), ("bell", &self.bell), ("presence", &self.waiting)]
     }
 
     /// Where a user is connected, as of the newest changes that instances have told.

@@ -310,7 +310,7 @@ pub(super) const METRICS: &[Metric] = &[
     metric(
         "tidegate_breakers_open",
         Unit::Count,
-        "Redis servers that did not answer the last calls of the registry or the records, and get one trial at a time.",
+        "Redis servers that did not answer the last calls of the registry, the records and the like, and get one trial at a time.",
         BreakerGauge(|counts| counts.open),
     ),
     metric(

@@ -27,3 +27,4 @@ mod receipts;
 mod round_trip;
 mod send;
 mod slow_reader;
+mod stalled;

@@ -114,7 +114,7 @@ async fn a_client_that_is_silent_is_pinged_and_then_closed() {
     let mut bytes = Vec::new();
     tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut bytes)).await.expect("it is closed").unwrap();
     let text = String::from_utf8_lossy(&bytes);
-    assert!(bytes.windows(2).any(|pair| pair == [0x89, 0x00]), "a ping: {text}");
+    assert!(bytes.windows(2).any(|pair| pair == [0x89, 0x02]), "a ping: {text}");
     assert!(text.contains("\"code\":4001"), "{text}");
     assert!(bytes.windows(4).any(|w| w[0] == 0x88 && w[2..4] == 4001u16.to_be_bytes()), "a close frame: {text}");
 }

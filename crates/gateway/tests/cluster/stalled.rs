@@ -1,0 +1,61 @@
+//! A Redis that takes calls and answers none: operators' questions are refused at once, and answered again with it.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use redis_fixture::RedisServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::DEADLINE;
+use crate::fleet::Fleet;
+use crate::process::number;
+
+/// `redis.reply_deadline_ms`, the default.
+const REPLY_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The status of the answer, and how long it took.
+async fn letters(admin: SocketAddr) -> (String, Duration) {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(b"GET /dead-letters HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    (text[9..12].to_owned(), begun.elapsed())
+}
+
+fn signal(redis: &RedisServer, name: &str) {
+    let status = Command::new("kill").arg(name).arg(redis.child.id().to_string()).status();
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn operators_wait_for_a_stalled_redis_a_few_times_and_not_each_time() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let admin = fleet.gateway(0).admin_addr();
+    assert_eq!(letters(admin).await.0, "200");
+    signal(&redis, "-STOP");
+    let open = || number(admin, "tidegate_breakers_open{calls=\"records\"}");
+    let begun = Instant::now();
+    while open() != Some(1.0) {
+        assert!(begun.elapsed() < DEADLINE, "it is never found out");
+        let (status, took) = letters(admin).await;
+        assert!(status == "503" && took >= REPLY_DEADLINE, "{status} after {took:?}");
+    }
+    // One of them may be the trial.
+    let mut quick = 0;
+    for _ in 0..5 {
+        let (status, took) = letters(admin).await;
+        assert_eq!(status, "503");
+        quick += u32::from(took < REPLY_DEADLINE);
+    }
+    assert!(quick >= 3, "{quick} of 5 were refused at once");
+    signal(&redis, "-CONT");
+    let back = Instant::now();
+    while letters(admin).await.0 != "200" {
+        assert!(back.elapsed() < DEADLINE, "it answers, and is not asked");
+    }
+    assert_eq!(open(), Some(0.0));
+}
