@@ -67,6 +67,10 @@ impl Shard {
             return self.ask(joiner, join);
         }
         join.stands |= joined.upto.is_some();
+        if matches!(joined.start, Start::Gap(_)) {
+            // It spans them. Their positions may be of a history that is gone, and above all that follow.
+            join.owed.clear();
+        }
         self.announce(&mut join, joined);
         for message in &joined.messages {
             // A page is bounded by itself and asked for when there is room: it always fits.

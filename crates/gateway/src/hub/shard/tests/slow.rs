@@ -229,6 +229,33 @@ fn a_gap_that_live_clients_were_told_of_meanwhile_comes_at_its_place() {
 }
 
 #[test]
+fn who_is_told_that_all_is_gone_is_not_moved_to_where_the_others_stood_in_between() {
+    let mut table = Table::new();
+    let slow = table.connect("slow");
+    table.live(slow, "collection:42:*", 0);
+    table.blocks(slow);
+    table.publishes("ops", 1..=60);
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    // Redis begins anew above what it had, under a clock that is ahead, and then again, below it.
+    let anew = [Position::new(GENERATION + 3, 0), Position::new(GENERATION + 1, 4)];
+    let gap = |after, upto| Gap { after: Some(after), upto, reason: GapReason::UnknownPosition, certain: false };
+    table.shard.gap(&scope, gap(at(60), anew[0]));
+    table.shard.gap(&scope, gap(anew[0], anew[1]));
+    table.reads(slow);
+    let (joiner, after) = table.joiner();
+    let joined = Joined {
+        start: Start::Gap(gap(after.expect("it is behind"), anew[1])),
+        messages: vec![],
+        upto: Some(anew[1]),
+        more: false,
+    };
+    table.shard.joined(joiner, joined);
+    let told = format!("collection:42:* unknown_position {}..{}", after.unwrap(), anew[1]);
+    assert_eq!(table.gaps(slow), [told]);
+    assert_eq!(table.shard.scopes[&scope].top, anew[1], "nobody is moved to a history that is gone");
+}
+
+#[test]
 fn what_history_has_no_more_is_a_gap() {
     let mut table = Table::new();
     let slow = table.connect("slow");
