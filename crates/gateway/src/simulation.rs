@@ -29,6 +29,7 @@ mod instance;
 mod ledger;
 mod link;
 mod links;
+mod losses;
 mod plan;
 mod random;
 mod redis;

@@ -4,7 +4,7 @@
 -- KEYS[1] stream, KEYS[2] metadata   as for tidegate_publish
 -- ARGV[1] after        a position, or '' for no entries
 -- ARGV[2] entries_max  at most so many entries in one answer
--- →       { top, { "generation-top" of earlier generations, oldest first },
+-- →       { top, { "generation-top" of earlier generations, oldest first, with a + where messages behind it were lost },
 --           { { position, time ms, topic, message }, oldest first }, 1 if there are more else 0 }
 --         tidegate_read answers nil for a scope that has not begun.
 --

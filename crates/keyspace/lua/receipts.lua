@@ -114,7 +114,7 @@ register('tidegate_receipts', { 'no-writes', 'allow-oom' }, function(keys, args)
     end
   end
   local seen, earlier = call('HMGET', keys[3], 'g', 'o', 'e'), {}
-  for position in gmatch(seen[3] or '', '[^ ]+') do
+  for position in gmatch(seen[3] or '', '%d+%-%d+') do
     earlier[#earlier + 1] = position
   end
   return { seen[1] and seen[1] .. '-' .. seen[2] or '', earlier, found }

@@ -3,7 +3,8 @@
 -- Fields of the metadata hash:
 --   r  the master_replid under which the generation was begun
 --   g  the generation            o  the newest offset handed out in it
---   e  earlier generations, oldest first: "generation-top generation-top …", at most EARLIER_MAX
+--   e  earlier generations, oldest first: "generation-top generation-top …", at most EARLIER_MAX; one with a + behind it
+--      has lost messages above that top, which somebody had been handed
 --   d  when upkeep is due (ms)
 --   k  marks, oldest first: "ms:position …": all up to the position had been stored by then
 --   i  the newest window in which a message came with an id
@@ -139,7 +140,8 @@ local function begin(stream, meta, replid, now, old, top)
   end
   remember(meta, generation, second)
   local text = decimal(generation)
-  call('HSET', meta, 'r', replid, 'g', text, 'o', 0, 'e', earlier)
+  -- Upkeep is due: when it was planned, another clock may have been read.
+  call('HSET', meta, 'r', replid, 'g', text, 'o', 0, 'e', earlier, 'd', 0)
   return text
 end
 

@@ -37,11 +37,11 @@ const MESSAGES: [Footprint; 6] = [
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:meta",
-        kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations), \
+        kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations; + where messages were lost), \
                `d` (upkeep due, ms), `k` (marks for trimming by age), `i` (newest window with ids)",
         ttl: "the family's TTL and 7 days; not while a gateway subscribes it",
-        writer: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_open`; gateways, by PEXPIRE",
-        reader: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_read`; `g` and `o` also gateways by HMGET",
+        writer: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_open`, `tidegate_lost`; gateways, by PEXPIRE",
+        reader: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_read`, `tidegate_lost`; `g` and `o` also gateways by HMGET",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:ids:N",

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use wire::FamilyShape;
 
 /// The parts in loading order; later ones use the locals of earlier ones.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/publish.lua"),
     include_str!("../lua/read.lua"),
+    include_str!("../lua/lost.lua"),
     include_str!("../lua/probe.lua"),
     crate::presence::MEMBERS_LUA,
     crate::registry::LUA,
@@ -54,6 +55,8 @@ impl Function {
     pub const READ: Self = Self { name: "tidegate_read", keys: 2, args_min: 2, read_only: true };
     /// As [`Self::READ`], and begins the scope's first generation.
     pub const OPEN: Self = Self { name: "tidegate_open", keys: 2, args_min: 2, read_only: false };
+    /// Marks where a message stood that was handed on and is gone; 1 if there is something to mark. Argument: its position.
+    pub const LOST: Self = Self { name: "tidegate_lost", keys: 2, args_min: 1, read_only: false };
     /// Sends a text to an instance's own probe channel. Arguments: channel, text.
     pub const PROBE: Self = Self { name: "tidegate_probe", keys: 0, args_min: 2, read_only: false };
     /// Which library is loaded: version and digest.

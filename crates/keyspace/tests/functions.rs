@@ -197,6 +197,46 @@ fn a_crash_that_loses_writes_begins_a_generation_above_the_top_that_was_saved() 
     assert_eq!(kept.offsets(), [3, 1, 2, 3]);
 }
 
+/// What somebody has been handed and Redis has lost is marked where it stood, once, and a generation begins behind it.
+#[test]
+fn a_loss_is_marked_where_it_was() {
+    let (mut server, mut redis) = server();
+    let scope = scope("user:7");
+    let lost = |redis: &mut Connection, at: Position| {
+        let marked: u8 = call(redis, Function::LOST, &scope, &[&at.to_string()]).unwrap();
+        let earlier: String = cmd("HGET").arg(Keyspace::default().meta(&scope)).arg("e").query(redis).unwrap();
+        (marked, earlier)
+    };
+    let saved = publish(&mut redis, &scope, 3);
+    assert_eq!(lost(&mut redis, saved), (0, String::new()), "it is there");
+    assert_eq!(lost(&mut redis, saved.next()), (0, String::new()), "nothing was lost: it never was");
+    cmd("SAVE").exec(&mut redis).unwrap();
+    let gone = publish(&mut redis, &scope, 2);
+    server.crash_and_restart();
+    let mut redis = server.connect();
+    assert_eq!(lost(&mut redis, saved), (0, String::new()), "this one is still there");
+    for _ in 0..2 {
+        assert_eq!(lost(&mut redis, gone), (1, format!("{saved}+")));
+    }
+    let next = publish(&mut redis, &scope, 1);
+    assert!(next.generation > gone.generation && next.offset == 1, "{next} behind {gone}");
+    assert_eq!(lost(&mut redis, Position::new(saved.generation - 1, 1)), (0, format!("{saved}+")), "nobody knows it");
+
+    // A whole generation: what is left ends before it, a while ago.
+    let ago = next.generation - (3_600 << 16);
+    cmd("HSET").arg(Keyspace::default().meta(&scope)).arg("g").arg(ago).arg("e").arg("").exec(&mut redis).unwrap();
+    cmd("SAVE").exec(&mut redis).unwrap();
+    server.crash_and_restart();
+    let mut redis = server.connect();
+    let gone = publish(&mut redis, &scope, 1);
+    server.crash_and_restart();
+    let mut redis = server.connect();
+    assert_eq!(lost(&mut redis, gone), (1, format!("{ago}-1+")));
+
+    let refusal = call::<u8>(&mut redis, Function::LOST, &scope, &["7"]).unwrap_err().to_string();
+    assert!(refusal.contains("a position such as 7-42"), "{refusal}");
+}
+
 fn info(redis: &mut Connection, field: &str) -> String {
     let text: String = cmd("INFO").arg("replication").query(redis).unwrap();
     text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned()

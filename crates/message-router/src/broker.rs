@@ -65,6 +65,16 @@ pub enum Command {
         /// Of which scopes.
         scopes: Vec<Scope>,
     },
+    /// The message at this position was handed on and is gone: whoever comes back from before it is to be told, by any
+    /// instance. From the answer on, histories say so ([`History::torn`]).
+    Lost {
+        /// For the answer.
+        ticket: Ticket,
+        /// Of which scope.
+        scope: Scope,
+        /// The newest one that is gone.
+        position: Position,
+    },
     /// Store and publish, as one step.
     Publish(Publish),
     /// Begin anew, for this reason: drop whatever is on its way from the broker unheard, and tell [`Event::Down`] and,
@@ -156,6 +166,13 @@ pub enum Event {
         /// In the order asked; none for a scope of which nothing is known, as it never began or has been erased.
         result: Result<Vec<Option<Position>>, BrokerError>,
     },
+    /// The answer to [`Command::Lost`].
+    LossNoted {
+        /// Of the question.
+        ticket: Ticket,
+        /// Done, or there was nothing to note: the broker has it, or never had, or knows no position from before it.
+        result: Result<(), BrokerError>,
+    },
     /// The answer to [`Command::Publish`].
     Published {
         /// Of the question.
@@ -172,6 +189,8 @@ pub struct History {
     pub top: Position,
     /// Earlier generations still known, oldest first: their number and the newest offset each handed out.
     pub earlier: Vec<(u64, u64)>,
+    /// Those of them that handed out more, which was lost after somebody had been handed it.
+    pub torn: Vec<u64>,
     /// What is kept behind the position asked for, oldest first.
     pub entries: Vec<Entry>,
     /// Whether there is more behind the last entry.

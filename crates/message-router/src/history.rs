@@ -77,11 +77,14 @@ impl Gap {
 /// ```
 /// use message_router::{History, judge};
 /// use wire::{GapReason, Position};
-/// let history = History { top: Position::new(7, 4), earlier: vec![(5, 9)], entries: vec![], more: false };
+/// let history = History { top: Position::new(7, 4), earlier: vec![(5, 9)], torn: vec![], entries: vec![], more: false };
 /// assert_eq!(judge(Position::new(7, 4), &history), Ok(()));
 /// assert_eq!(judge(Position::new(7, 3), &history), Err(GapReason::Expired));
 /// assert_eq!(judge(Position::new(7, 5), &history), Err(GapReason::UnknownPosition));
 /// assert_eq!(judge(Position::new(5, 10), &history), Err(GapReason::Failover));
+/// // Known to have lost messages behind 5-9:
+/// let history = History { torn: vec![5], ..history };
+/// assert_eq!(judge(Position::new(5, 9), &history), Err(GapReason::Failover));
 /// ```
 pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
     continues(after, history, &history.entries)
@@ -90,6 +93,9 @@ pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
 /// [`judge`] with these entries for those of `history`.
 pub(crate) fn continues(after: Position, history: &History, entries: &[Entry]) -> Result<(), GapReason> {
     standing(after, history)?;
+    if history.torn.iter().any(|generation| *generation >= after.generation) {
+        return Err(GapReason::Failover);
+    }
     let mut seen = after;
     for entry in entries {
         if entry.position != over_ends(seen, history).next() {
@@ -148,7 +154,8 @@ mod tests {
             topic: Box::from(""),
             message: Bytes::from_static(b"{}"),
         };
-        History { top: at(top), earlier: earlier.to_vec(), entries: entries.iter().map(entry).collect(), more }
+        let entries = entries.iter().map(entry).collect();
+        History { top: at(top), earlier: earlier.to_vec(), torn: vec![], entries, more }
     }
 
     #[test]
@@ -183,5 +190,20 @@ mod tests {
             let after = Position::new(after.0, after.1);
             assert_eq!(judge(after, history), *expected, "behind {after} of {history:?}");
         }
+    }
+
+    #[test]
+    fn whoever_comes_over_the_end_of_a_torn_generation_has_missed_something() {
+        let whole = history(&[(3, 5), (6, 2)], (8, 1), &[(3, 5), (6, 1), (6, 2), (8, 1)], false);
+        let torn = History { torn: vec![6], ..whole };
+        let behind = |generation, offset| {
+            let after = Position::new(generation, offset);
+            let entries = torn.entries.iter().filter(|entry| entry.position > after).cloned().collect();
+            judge(after, &History { entries, ..torn.clone() })
+        };
+        assert_eq!(behind(3, 4), Err(GapReason::Failover));
+        assert_eq!(behind(6, 2), Err(GapReason::Failover), "it may have been there before what came next");
+        assert_eq!(behind(8, 0), Ok(()));
+        assert_eq!(behind(8, 1), Ok(()));
     }
 }

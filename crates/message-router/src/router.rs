@@ -7,7 +7,6 @@
 
 mod checks;
 mod counts;
-mod doubts;
 mod interest;
 mod isolation;
 mod joins;
@@ -29,7 +28,6 @@ pub use shard::{ShardIndex, ShardSet};
 use crate::broker::{Command, Event, Publish};
 use crate::route::{OnIsolation, Policies};
 use checks::Checks;
-use doubts::Doubts;
 use interest::{Desk, Interest};
 use isolation::Isolation;
 use reads::Reads;
@@ -94,7 +92,6 @@ pub struct Router {
     /// Since the broker was lost.
     isolation: Isolation,
     counts: RouterCounts,
-    doubts: Doubts,
 }
 
 impl Router {
@@ -117,7 +114,6 @@ impl Router {
             is_told: false,
             isolation: Isolation::default(),
             counts: RouterCounts::default(),
-            doubts: Doubts::default(),
         }
     }
 
@@ -131,13 +127,7 @@ impl Router {
         after: Option<Position>,
         out: &mut Vec<Output>,
     ) {
-        let mut desk = Desk {
-            config: &self.config,
-            reads: &mut self.reads,
-            counts: &mut self.counts,
-            doubts: &mut self.doubts,
-            out: &mut *out,
-        };
+        let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
         let checks = &mut self.checks;
         let interest = self.scopes.entry(scope.clone()).or_insert_with(|| Interest::new(checks.enter(&scope)));
         interest.join(shard, joiner, &scope, after, &mut desk);
@@ -205,13 +195,8 @@ impl Router {
             Event::Subscribed(scope) => {
                 let Some(interest) = self.scopes.get_mut(&scope) else { return };
                 let checked = if interest.fences <= 1 { self.checks.take_ahead(&scope) } else { None };
-                let mut desk = Desk {
-                    config: &self.config,
-                    reads: &mut self.reads,
-                    counts: &mut self.counts,
-                    doubts: &mut self.doubts,
-                    out: &mut *out,
-                };
+                let mut desk =
+                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
                 interest.subscribed(&scope, checked, &mut desk);
                 self.resynced(&scope, out);
             }
@@ -220,15 +205,17 @@ impl Router {
             Event::History { ticket, result } => {
                 let Some(scope) = self.reads.answered(ticket) else { return };
                 let Some(interest) = self.scopes.get_mut(&scope) else { return };
-                let mut desk = Desk {
-                    config: &self.config,
-                    reads: &mut self.reads,
-                    counts: &mut self.counts,
-                    doubts: &mut self.doubts,
-                    out: &mut *out,
-                };
+                let mut desk =
+                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
                 interest.answered(&scope, ticket, result, now_ms, &mut desk);
                 self.resynced(&scope, out);
+            }
+            Event::LossNoted { ticket, result } => {
+                let Some(scope) = self.reads.answered(ticket) else { return };
+                let Some(interest) = self.scopes.get_mut(&scope) else { return };
+                let mut desk =
+                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
+                interest.loss_noted(&scope, ticket, result.is_ok(), now_ms, &mut desk);
             }
             Event::Up => self.up(out),
             Event::Down(_) => self.down(out),
@@ -256,13 +243,8 @@ impl Router {
         }
         while let Some((ticket, scope)) = self.reads.due(now_ms) {
             let Some(interest) = self.scopes.get_mut(&scope) else { continue };
-            let mut desk = Desk {
-                config: &self.config,
-                reads: &mut self.reads,
-                counts: &mut self.counts,
-                doubts: &mut self.doubts,
-                out: &mut *out,
-            };
+            let mut desk =
+                Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
             interest.ask_again(&scope, ticket, &mut desk);
         }
         self.check(now_ms, out);
@@ -308,13 +290,7 @@ impl Router {
             self.counts.bad_envelopes += 1;
             return;
         };
-        let mut desk = Desk {
-            config: &self.config,
-            reads: &mut self.reads,
-            counts: &mut self.counts,
-            doubts: &mut self.doubts,
-            out,
-        };
+        let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
         interest.hear(scope, first, last, envelope, &mut desk);
     }
 

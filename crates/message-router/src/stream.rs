@@ -66,6 +66,10 @@ struct Sync {
     unkept: Option<History>,
     /// The question was asked because a check found the broker elsewhere.
     is_check: bool,
+    /// What is said to the broker in place of a question: that the message here is gone.
+    noting: Option<Position>,
+    /// It has been said, and the broker's history shows it.
+    is_noted: bool,
 }
 
 /// One envelope that waits for the history.
@@ -98,12 +102,10 @@ pub(crate) enum Absorbed {
     Missed { more: bool },
     /// Nothing can be said before the fence.
     Early,
+    /// Redis has lost what was handed on or heard, up to this position, and is to know of it.
+    Lost(Position),
     /// It does not continue what was handed on.
-    Broken {
-        gap: Gap,
-        /// The last position that was heard and that Redis has lost, if that is why.
-        lost: Option<Position>,
-    },
+    Broken(Gap),
 }
 
 /// What becomes of the held envelopes, one at a time.
@@ -185,9 +187,26 @@ impl Stream {
             self.phase = Phase::Syncing(Box::default());
         }
         let Phase::Syncing(sync) = &mut self.phase else { unreachable!("set above") };
-        sync.ticket = Some(ticket);
-        sync.after = after;
+        (sync.ticket, sync.after, sync.noting) = (Some(ticket), after, None);
         sync.held_when_asked = sync.held.len();
+    }
+
+    /// In place of a question, the broker is told that the message at `position` is gone.
+    pub(crate) fn note_loss(&mut self, ticket: Ticket, position: Position) {
+        let Phase::Syncing(sync) = &mut self.phase else { unreachable!("only a history shows what is gone") };
+        (sync.ticket, sync.noting) = (Some(ticket), Some(position));
+    }
+
+    /// What the broker is told under this name.
+    pub(crate) fn noting(&self, ticket: Ticket) -> Option<Position> {
+        let Phase::Syncing(sync) = &self.phase else { return None };
+        sync.noting.filter(|_| sync.ticket == Some(ticket))
+    }
+
+    /// The broker has been told.
+    pub(crate) fn loss_noted(&mut self) {
+        let Phase::Syncing(sync) = &mut self.phase else { unreachable!("it has just been told") };
+        sync.is_noted = true;
     }
 
     /// An envelope with the messages `first` to `last` arrived.
@@ -239,6 +258,12 @@ impl Stream {
         // Heard, and lost by the failover that began the generation of the answer.
         let is_lost = |last: Position| last <= history.top && standing(last, history).is_err();
         let lost = sync.held.iter().map(|held| held.last).chain(dropped).filter(|last| is_lost(*last)).max();
+        let gone = lost.max(standing(top, history).is_err().then_some(top));
+        // Nothing stands at 0.
+        if let Some(gone) = gone.filter(|gone| gone.offset > 0 && !sync.is_noted) {
+            sync.dropped = dropped;
+            return Absorbed::Lost(gone);
+        }
         let gap = match judge(top, history) {
             Ok(()) | Err(GapReason::Expired) if lost.is_some() => {
                 Gap { certain: true, ..Gap::new(Some(top), history.top, GapReason::Failover) }
@@ -255,8 +280,7 @@ impl Stream {
             Err(reason) => Gap::new(Some(top), history.top, reason),
         };
         self.top = Some(history.top);
-        let is_loss = matches!(gap.reason, GapReason::Failover | GapReason::UnknownPosition);
-        Absorbed::Broken { gap, lost: lost.max(Some(top)).filter(|_| is_loss) }
+        Absorbed::Broken(gap)
     }
 
     /// The next of the held envelopes, after [`Self::absorb`]. To be called until it says `Hole` or `Live`.

@@ -207,6 +207,7 @@ conformance! {
     a_listener_that_waits_is_woken
     a_burst_is_at_hand_without_waiting
     a_store_that_lost_everything_does_not_know_its_positions
+    what_is_there_is_not_taken_for_lost
     an_empty_publish_is_refused
     an_interruption_is_told_and_nothing_is_subscribed_after_it
     tops_are_told_in_the_order_asked
@@ -562,10 +563,13 @@ async fn every_question_has_one_answer<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut station = Station::up(cluster.broker()).await;
     let scopes = ["acme/user:1", "acme/user:2", "globex/system"].map(scope);
-    let (mut reads, mut publishes) = (BTreeSet::new(), BTreeSet::new());
+    let (mut reads, mut publishes, mut losses) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for number in 0..300 {
         let (ticket, scope) = (station.ticket(), scopes[number % 3].clone());
-        if number % 2 == 0 {
+        if number % 10 == 0 {
+            losses.insert(ticket.0);
+            station.broker.command(Command::Lost { ticket, scope, position: Position::new(1, 1) });
+        } else if number % 2 == 0 {
             reads.insert(ticket.0);
             station.broker.command(Command::Read { ticket, scope, after: None, entries_max: 1 });
         } else {
@@ -574,9 +578,10 @@ async fn every_question_has_one_answer<C: Cluster>() {
             station.broker.command(Command::Publish(Publish { ticket, scope, messages, replicated: false }));
         }
     }
-    while !(reads.is_empty() && publishes.is_empty()) {
+    while !(reads.is_empty() && publishes.is_empty() && losses.is_empty()) {
         match station.next().await {
             Event::History { ticket, result } => assert!(result.is_ok() && reads.remove(&ticket.0), "{ticket:?}"),
+            Event::LossNoted { ticket, result } => assert!(result.is_ok() && losses.remove(&ticket.0), "{ticket:?}"),
             Event::Published { ticket, result } => assert!(result.is_ok() && publishes.remove(&ticket.0), "{ticket:?}"),
             event => panic!("{event:?}"),
         }
@@ -664,6 +669,20 @@ async fn a_store_that_lost_everything_does_not_know_its_positions<C: Cluster>() 
     let again = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
     assert_eq!(again.offset, last.offset);
     assert_eq!(judge(last, &station.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
+}
+
+async fn what_is_there_is_not_taken_for_lost<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let scope = scope("acme/user:1");
+    let mut station = Station::up(cluster.broker()).await;
+    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    // Nor what nobody has stored.
+    for position in [last, last.next(), Position::new(last.generation + 1, 1), Position::new(1, 1)] {
+        station.note_loss(&scope, position).await;
+    }
+    let first = Position::new(last.generation, 1);
+    assert_eq!(judge(first, &station.read(&scope, Some(first), 10).await), Ok(()));
+    assert_eq!(station.publish(&scope, &[("", MESSAGE)]).await, last.next());
 }
 
 async fn an_empty_publish_is_refused<C: Cluster>() {

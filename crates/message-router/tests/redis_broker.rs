@@ -12,7 +12,7 @@ use std::time::Duration;
 use keyspace::{Keyspace, Library};
 use message_router::{
     Broker, BrokerError, Command, Draft, Event, Gap, Joiner, Output, Policies, Publish, RedisBroker, RedisBrokerConfig,
-    Router, RouterConfig, ShardIndex, Stored, Ticket,
+    Router, RouterConfig, ShardIndex, Stored, Ticket, judge,
 };
 use redis::cmd;
 use redis_fixture::{RedisServer, ReservedPort};
@@ -306,6 +306,34 @@ fn a_restarted_redis_is_found_and_its_library_loaded() {
     });
 }
 
+/// The instance that was handed what is gone says so; another one, which heard nothing, tells who comes back.
+#[test]
+fn what_one_instance_saw_lost_every_instance_tells() {
+    run(async {
+        let mut server = RedisServer::start(&[]);
+        let mut broker = up(config(&server.url())).await;
+        let scope = scope("user:7");
+        let kept = publish(&mut broker, &scope).await.unwrap();
+        cmd("SAVE").exec(&mut server.connect()).unwrap();
+        let gone = publish(&mut broker, &scope).await.unwrap();
+        server.crash_and_restart();
+        let mut witness = up(config(&server.url())).await;
+        let mut other = up(config(&server.url())).await;
+        let look = async |other: &mut RedisBroker| {
+            other.command(Command::Read { ticket: Ticket(8), scope: scope.clone(), after: Some(kept), entries_max: 9 });
+            let Event::History { ticket: Ticket(8), result } = next(other).await else { panic!("not the answer") };
+            judge(kept, &result.unwrap())
+        };
+        assert_eq!(look(&mut other).await, Ok(()), "Redis does not know that it had more");
+        witness.command(Command::Lost { ticket: Ticket(9), scope: scope.clone(), position: gone });
+        let answer = next(&mut witness).await;
+        assert!(matches!(answer, Event::LossNoted { ticket: Ticket(9), result: Ok(()) }), "{answer:?}");
+        assert_eq!(look(&mut other).await, Err(GapReason::Failover));
+        publish(&mut other, &scope).await.unwrap();
+        assert_eq!(look(&mut other).await, Err(GapReason::Failover));
+    });
+}
+
 #[test]
 fn a_flushed_library_is_loaded_by_the_call_that_misses_it() {
     run(async {
@@ -428,7 +456,7 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
             line.split(',').next().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(loads(), 1);
-        let newer = library().source().replace("VERSION,DIGEST=2,", "VERSION,DIGEST=3,");
+        let newer = library().source().replace("VERSION,DIGEST=3,", "VERSION,DIGEST=4,");
         assert_ne!(newer, library().source());
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec(&mut server.connect()).unwrap();
         let _third = up(config(&server.url())).await;

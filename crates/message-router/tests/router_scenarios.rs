@@ -234,13 +234,14 @@ fn r9_what_a_failover_lost_is_told_and_its_offsets_are_not_taken_for_old_ones() 
         down                         | degraded
         up                           | subscribe
         subscribed                   | read 2 after 7-9
-        history 2 top 8-2 earlier 7-6 has 8-1 8-2 | gap 0 after 7-9 upto 8-2 failover; recovered
+        history 2 top 8-2 earlier 7-6 has 8-1 8-2 | lost 3 at 7-9
+        noted 3                      | read 4 after 7-9
+        history 4 top 8-2 earlier 7-6+ has 8-1 8-2 | gap 0 after 7-9 upto 8-2 failover; recovered
         message 8-3                  | deliver 0 8-3 after 8-2
-        join 1 b after 7-8           | joined b gap failover upto 8-3
-        join 1 c after 7-9           | read 3 after 7-9
-        history 3 top 8-3 earlier 7-6 has 8-1 8-2 8-3 | joined c gap failover upto 8-3
-        join 1 d after 8-1           | read 4 after 8-1
-        history 4 top 8-3 earlier 7-6 has 8-2 8-3 | joined d resumed upto 8-3 with 8-2 8-3
+        join 1 b after 7-8           | read 5 after 7-8
+        history 5 top 8-3 earlier 7-6+ has 8-1 8-2 8-3 | joined b gap failover upto 8-3
+        join 1 d after 8-1           | read 6 after 8-1
+        history 6 top 8-3 earlier 7-6+ has 8-2 8-3 | joined d resumed upto 8-3 with 8-2 8-3
     ");
 }
 
@@ -255,15 +256,17 @@ fn what_comes_back_with_an_old_primary_is_not_told_again() {
         down                         | degraded
         up                           | subscribe
         subscribed                   | read 2 after 7-9
-        history 2 top 7-6            | gap 0 after 7-9 upto 7-6 unknown_position; recovered
+        history 2 top 7-6            | lost 3 at 7-9
+        noted 3                      | read 4 after 7-9
+        history 4 top 8-0 earlier 7-6+ | gap 0 after 7-9 upto 8-0 failover; recovered
         down                         | degraded
         up                           | subscribe
-        subscribed                   | read 3 after 7-6
-        history 3 top 8-1 earlier 7-9 has 7-7 7-8 7-9 8-1 | replay 0 8-1; recovered
+        subscribed                   | read 5 after 8-0
+        history 5 top 9-1 earlier 7-9 has 9-1 | gap 0 after 8-0 upto 9-1 unknown_position; recovered
     ");
 }
 
-/// To Redis its history looks whole; that there was more, only who heard it knows.
+/// To Redis its history looks whole; that there was more, it is told by who heard it, before anybody hears of the gap.
 #[test]
 fn who_was_away_when_a_failover_lost_messages_is_told_too() {
     run("
@@ -275,9 +278,78 @@ fn who_was_away_when_a_failover_lost_messages_is_told_too() {
         join 1 b after 7-6           | joined b degraded upto -
         up                           | subscribe
         subscribed                   | read 2 after 7-9
-        history 2 top 7-6            | gap 0+1 after 7-9 upto 7-6 unknown_position; joined b gap failover over 7-9 upto 7-6; recovered
-        join 1 c after 7-6           | joined c gap failover over 7-9 upto 7-6
-        join 1 d after 7-2           | joined d gap failover over 7-9 upto 7-6
+        history 2 top 7-6            | lost 3 at 7-9
+        message 8-1                  |
+        noted 3                      | read 4 after 7-9
+        history 4 top 8-1 earlier 7-6+ has 8-1 | gap 0+1 after 7-9 upto 8-1 failover; read 5 after 7-6; recovered
+        history 5 top 8-1 earlier 7-6+ has 8-1 | joined b gap failover upto 8-1
+        join 1 c after 7-2           | read 6 after 7-2
+        history 6 top 8-1 earlier 7-6+ has 7-3 7-4 7-5 7-6 8-1 | joined c gap failover upto 8-1
+    ");
+}
+
+/// This instance was handed nothing of what was lost: another one has told Redis.
+#[test]
+fn what_another_instance_saw_lost_is_told_here() {
+    run("
+        join 0 a after 7-4           | subscribe
+        subscribed                   | read 1 after 7-4
+        history 1 top 9-1 earlier 7-6+ 8-3 has 7-5 7-6 8-1 8-2 8-3 9-1 | joined a gap failover upto 9-1
+        join 0 b after 8-1           | read 2 after 8-1
+        history 2 top 9-1 earlier 7-6+ 8-3 has 8-2 8-3 9-1 | joined b resumed upto 9-1 with 8-2 8-3 9-1
+    ");
+    // Also who stayed, if it had not been handed them and has not gone on.
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-6            | joined a fresh upto 7-6
+        message 8-1                  | read 2 after 7-6
+        history 2 top 8-1 earlier 7-6+ has 8-1 | gap 0 after 7-6 upto 8-1 failover
+        message 8-2                  | deliver 0 8-2 after 8-1
+    ");
+}
+
+#[test]
+fn a_loss_is_told_to_the_broker_until_it_takes_it() {
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-9            | joined a fresh upto 7-9
+        down                         | degraded
+        up                           | subscribe
+        subscribed                   | read 2 after 7-9
+        history 2 top 7-6            | lost 3 at 7-9
+        not_noted 3                  |
+        sweep 240                    |
+        sweep 250                    | lost 4 at 7-9
+        down                         |
+        noted 4                      |
+        up                           | subscribe
+        subscribed                   | read 5 after 7-9
+        history 5 top 7-6            | lost 6 at 7-9
+        noted 6                      | read 7 after 7-9
+        history 7 top 8-0 earlier 7-6+ | gap 0 after 7-9 upto 8-0 failover; recovered
+    ");
+}
+
+/// Where there was never a message, none is gone; and Redis that knows better is not asked again and again.
+#[test]
+fn nothing_is_said_of_a_position_without_a_message() {
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-0            | joined a fresh upto 7-0
+        down                         | degraded
+        up                           | subscribe
+        subscribed                   | read 2 after 7-0
+        history 2 top 9-1 has 9-1    | gap 0 after 7-0 upto 9-1 unknown_position; recovered
+        message 9-2..9-3             | deliver 0 9-2..9-3 after 9-1
+        down                         | degraded
+        up                           | subscribe
+        subscribed                   | read 3 after 9-3
+        history 3 top 9-2            | lost 4 at 9-3
+        noted 4                      | read 5 after 9-3
+        history 5 top 9-2            | gap 0 after 9-3 upto 9-2 unknown_position; recovered
     ");
 }
 
@@ -288,7 +360,9 @@ fn a_message_in_hand_that_a_failover_lost_is_told() {
         subscribed                   | read 1 after -
         history 1 top 7-5            | joined a fresh upto 7-5
         message 7-7                  | read 2 after 7-5
-        history 2 top 8-1 earlier 7-5 has 8-1 | gap 0 after 7-5 upto 8-1 failover!
+        history 2 top 8-1 earlier 7-5 has 8-1 | lost 3 at 7-7
+        noted 3                      | read 4 after 7-5
+        history 4 top 8-1 earlier 7-5+ has 8-1 | gap 0 after 7-5 upto 8-1 failover
         message 8-2                  | deliver 0 8-2 after 8-1
     ");
 }
@@ -312,7 +386,10 @@ fn a_joiner_that_hears_of_a_failover_first_waits_for_the_scope() {
         history 1 top 7-9            | joined a fresh upto 7-9
         join 1 b after 7-5           | read 2 after 7-5
         history 2 top 8-1 earlier 7-6 has 7-6 8-1 | read 3 after 7-9
-        history 3 top 8-1 earlier 7-6 has 8-1 | gap 0+1 after 7-9 upto 8-1 failover; joined b gap failover upto 8-1
+        history 3 top 8-1 earlier 7-6 has 8-1 | lost 4 at 7-9
+        noted 4                      | read 5 after 7-9
+        history 5 top 8-1 earlier 7-6+ has 8-1 | gap 0+1 after 7-9 upto 8-1 failover; read 6 after 7-5
+        history 6 top 8-1 earlier 7-6+ has 7-6 8-1 | joined b gap failover upto 8-1
     ");
 }
 

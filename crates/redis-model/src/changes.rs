@@ -22,6 +22,8 @@ pub(crate) enum Change {
 pub(crate) enum Write {
     /// A generation begins: replication id, generation, offset and list; the rest of the hash stays.
     Begin(Meta),
+    /// An earlier generation is marked.
+    Tear(u64),
     /// XADD, with about how many are to be kept.
     Add { entry: Entry, keep_about: Option<usize> },
     /// The newest offset.
@@ -54,9 +56,9 @@ impl Write {
         match self {
             Self::Begin(begun) => match &mut keys.meta {
                 Some(meta) => {
-                    let Meta { due_ms, ids_window, .. } = meta.value;
+                    let ids_window = meta.value.ids_window;
                     let marks = std::mem::take(&mut meta.value.marks);
-                    meta.value = Meta { due_ms, marks, ids_window, ..begun.clone() };
+                    meta.value = Meta { marks, ids_window, ..begun.clone() };
                 }
                 None => keys.meta = Some(Key { value: begun.clone(), expires_ms: None }),
             },
@@ -67,6 +69,11 @@ impl Write {
                 }
                 if let Some(entries_max) = keep_about {
                     stream.value.keep_about(*entries_max);
+                }
+            }
+            Self::Tear(generation) => {
+                if let Some(meta) = &mut keys.meta {
+                    meta.value.torn.push(*generation);
                 }
             }
             Self::Offset(offset) => {

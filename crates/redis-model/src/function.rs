@@ -34,6 +34,8 @@ pub enum Call {
         /// As for reading.
         entries_max: usize,
     },
+    /// `tidegate_lost`: the message at this position was handed on and is gone.
+    Lost(Position),
     /// `tidegate_probe`: refused where a publish would be, but for memory.
     Probe,
 }
@@ -60,6 +62,8 @@ pub enum Answer {
     Page(Page),
     /// The scope has not begun.
     Nothing,
+    /// Whether there was anything to mark.
+    Marked(bool),
     /// The word has gone out.
     Probed,
 }
@@ -71,6 +75,8 @@ pub struct Page {
     pub top: Position,
     /// Earlier generations and their newest offsets, oldest first.
     pub earlier: Vec<Position>,
+    /// Those of them that are marked: messages behind them were lost.
+    pub torn: Vec<u64>,
     /// Oldest first.
     pub entries: Vec<Entry>,
     /// Whether there are more.
@@ -122,6 +128,7 @@ impl<'n> Run<'n> {
             Call::PublishOnce(drafts) => self.publish(drafts, true).map(Answer::StoredOnce),
             Call::Read { after, entries_max } => Ok(self.read(after, entries_max, false)),
             Call::Open { after, entries_max } => Ok(self.read(after, entries_max, true)),
+            Call::Lost(position) => Ok(Answer::Marked(self.lose(position))),
             Call::Probe => Ok(Answer::Probed),
         }
     }
@@ -213,12 +220,13 @@ impl<'n> Run<'n> {
     fn begin(&mut self, id: ReplicationId, before: Option<&Meta>) -> u64 {
         let second = self.now_ms / 1_000;
         let mut bits = id.bits();
-        let mut earlier = Vec::new();
+        let (mut earlier, mut torn) = (Vec::new(), Vec::new());
         let newest = match before {
             Some(meta) => {
                 earlier.clone_from(&meta.earlier);
                 earlier.push(meta.top());
                 earlier.drain(..earlier.len().saturating_sub(EARLIER_MAX));
+                torn.extend(meta.torn.iter().filter(|torn| earlier.iter().any(|end| end.generation == **torn)));
                 meta.generation
             }
             None => {
@@ -237,12 +245,35 @@ impl<'n> Run<'n> {
             generation,
             offset: 0,
             earlier,
-            due_ms: None,
+            torn,
+            due_ms: Some(0),
             marks: Vec::new(),
             ids_window: None,
         };
         self.write(Write::Begin(begun));
         generation
+    }
+
+    /// Marks the generation that a message stood in, or the newest of an earlier second.
+    fn lose(&mut self, gone: Position) -> bool {
+        let Some(before) = self.meta().cloned() else { return false };
+        let is_unbroken = before.replication_id == self.node.replication_id();
+        if before.generation == gone.generation && (is_unbroken || gone.offset <= before.offset) {
+            return false;
+        }
+        let precedes = |generation: u64| generation == gone.generation || generation >> 16 < gone.generation >> 16;
+        if precedes(before.generation) && !is_unbroken {
+            self.begin(self.node.replication_id(), Some(&before));
+        }
+        let meta = self.meta().expect("it was there");
+        let end = meta.earlier.iter().rfind(|end| precedes(end.generation)).copied();
+        let Some(end) = end.filter(|end| end.generation < gone.generation || end.offset < gone.offset) else {
+            return false;
+        };
+        if !meta.torn.contains(&end.generation) {
+            self.write(Write::Tear(end.generation));
+        }
+        true
     }
 
     fn upkeep(&mut self, position: Position) {
@@ -267,9 +298,9 @@ impl<'n> Run<'n> {
             self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
         }
         let meta = self.meta().expect("begun");
-        let (top, earlier) = (meta.top(), meta.earlier.clone());
+        let (top, earlier, torn) = (meta.top(), meta.earlier.clone(), meta.torn.clone());
         let (entries, more) = after.map_or((Vec::new(), false), |after| self.collect(after, entries_max));
-        Answer::Page(Page { top, earlier, entries, more })
+        Answer::Page(Page { top, earlier, torn, entries, more })
     }
 
     fn collect(&self, after: Position, entries_max: usize) -> (Vec<Entry>, bool) {

@@ -65,6 +65,8 @@ pub struct Meta {
     pub offset: u64,
     /// Earlier generations and their newest offsets, oldest first.
     pub earlier: Vec<Position>,
+    /// Those of them that have lost messages which somebody had been handed.
+    pub torn: Vec<u64>,
     /// When upkeep is due.
     pub due_ms: Option<u64>,
     /// All up to the position had been stored by then. Oldest first.

@@ -81,7 +81,9 @@ mod tests {
             for (ticket, after) in questions {
                 reads += 1;
                 let entries = (after.offset + 1..=10).map(entry).collect();
-                let result = Ok(History { top: Position::new(7, 10), earlier: Vec::new(), entries, more: false });
+                let history =
+                    History { top: Position::new(7, 10), earlier: Vec::new(), torn: Vec::new(), entries, more: false };
+                let result = Ok(history);
                 router.handle(Event::History { ticket, result }, 0, &mut out);
             }
         }

@@ -204,7 +204,8 @@ impl World {
         let noticed_ms = self.random.below(noticed_ms.max(1));
         self.schedule.after(noticed_ms, Happening::EndSeenByServer(socket.wire));
         if !std::mem::replace(&mut self.clients[index].is_connecting, true) {
-            let delay_ms = self.random.within(5, 400);
+            let most_ms = if self.random.one_in(4) { 4_000 } else { 400 };
+            let delay_ms = self.random.within(5, most_ms);
             self.schedule.after(delay_ms, Happening::Connect(index));
         }
     }

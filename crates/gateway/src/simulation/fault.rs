@@ -69,6 +69,7 @@ const LOSING: &[Fault] = &[
     Fault::ReplicationStopped,
     Fault::FailedOverLosing,
     Fault::FailedOverLosing,
+    Fault::FailedOverLosing,
     Fault::Split,
     Fault::FailedBack,
     Fault::FailedBack,
@@ -425,6 +426,16 @@ impl World {
 
     /// The replica lacks what was stored last.
     fn fail_over_losing(&mut self, primary: NodeIndex) {
+        if self.random.one_in(2) {
+            let mut pushes = Vec::new();
+            self.redis.deployment.replicate(other(primary), usize::MAX, &mut pushes);
+            self.push(pushes);
+        }
+        // Those who leave now come back from before what is lost.
+        for _ in 0..2 {
+            let client = self.random.index(self.clients.len());
+            self.lose_connection(client, 5);
+        }
         for _ in 0..self.random.within(1, 6) {
             let scope = self.random.pick(&self.scopes).clone();
             self.publish_at_backend(&scope, 1);

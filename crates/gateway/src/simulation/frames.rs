@@ -26,7 +26,14 @@ impl World {
             "gap" if frame["payload"]["reason"] == "isolated" => self.isolated(index, channel, frame),
             "gap" => {
                 self.tally.gaps += 1;
-                self.with_view(index, channel, |view, judge| view.gap(&read_gap(&frame["payload"]), judge))
+                let told = read_gap(&frame["payload"]);
+                let mut is_known = false;
+                let outcome = self.with_view(index, channel, |view, judge| {
+                    is_known = view.spans_loss(&told, judge);
+                    view.gap(&told, judge)
+                });
+                self.tally.told_elsewhere += u64::from(is_known);
+                outcome
             }
             "ack" => self.acked(channel, frame),
             "error" => self.refused(index, channel, frame),
@@ -43,12 +50,14 @@ impl World {
     ) -> Result<(), String> {
         let mut view = self.clients[index].views.remove(channel).ok_or("it does not hold this channel")?;
         let scope = view.scope.clone();
-        let outcome = look(&mut view, &self.judge(&scope));
+        let since_ms = self.clients[index].socket.as_ref().map_or(0, |socket| socket.since_ms);
+        let outcome = look(&mut view, &self.judge(&scope, since_ms));
         self.clients[index].views.insert(channel.to_owned(), view);
         outcome
     }
 
-    pub(super) fn judge(&self, scope: &Scope) -> Judge<'_> {
+    /// For a client that connected at `since_ms`.
+    pub(super) fn judge(&self, scope: &Scope, since_ms: u64) -> Judge<'_> {
         let policy = *self.instances[0].rules.policies.policy(scope.family());
         let now_ms = self.schedule.now_ms();
         Judge {
@@ -57,6 +66,7 @@ impl World {
             primary: self.redis.primary,
             mode: self.plan.mode,
             is_haunted: self.ghosts.contains(scope) || now_ms < self.split_until_ms || self.redis.skew_ms != [0; 2],
+            losses: self.losses_of(scope, since_ms),
             keeps_ms: (policy.history_entries_max > 0).then_some(policy.ttl_ms),
             clocks_ms: [super::redis::A, super::redis::B].map(|node| self.redis.clock_ms(node, now_ms)),
         }
@@ -111,7 +121,7 @@ impl World {
         let at = position(&frame["position"]).ok_or("an ack without a position")?;
         let message = self.redis.ledger.message(place.scope.as_str(), at).map(|message| message.number);
         self.tally.retried += u64::from(frame["payload"]["duplicate"] == true);
-        let level = if self.judge(&place.scope).keeps_ms.is_some() { "durable" } else { "published" };
+        let level = if self.judge(&place.scope, 0).keeps_ms.is_some() { "durable" } else { "published" };
         match message {
             Some(stored) if stored == number && frame["payload"]["level"] == level => Ok(()),
             other => Err(format!("acknowledged, and at that position stands {other:?}")),
@@ -157,7 +167,7 @@ impl World {
         }
         let mut views = std::mem::take(&mut self.clients[index].views);
         let since_ms = self.clients[index].socket.as_ref().map_or(0, |socket| socket.since_ms);
-        let judge = self.judge(scope);
+        let judge = self.judge(scope, since_ms);
         let mut hearers: Vec<_> = views.values_mut().filter(|view| view.hears(scope, topic)).collect();
         let outcome = if hearers.is_empty() {
             Err("it holds nothing that hears this".to_owned())

@@ -123,6 +123,28 @@ impl Ledger {
         branches.any(|(_, generation)| generation.messages.last().is_some_and(|message| message.at_ms >= since_ms))
     }
 
+    /// Where the way to `top` leaves that to `gone`, of which something was lost behind it. None if nothing was, or if they
+    /// have nothing in common.
+    pub(super) fn fork(&self, scope: &str, gone: Position, top: Position) -> Option<Position> {
+        let ends = |mut at: Position| {
+            let generations = &self.scopes.get(scope)?.generations;
+            let mut ends = vec![at];
+            while let Some(parent) = generations.get(&at.generation)?.parent {
+                ends.push(parent);
+                at = parent;
+            }
+            Some(ends)
+        };
+        let (lost, kept) = (ends(gone)?, ends(top)?);
+        let (own, end) = lost.iter().find_map(|own| {
+            let end = kept.iter().find(|end| end.generation == own.generation)?;
+            Some((*own, *end))
+        })?;
+        let is_whole = own == gone && own.offset <= end.offset;
+        // What lies between is a generation in which nothing was stored.
+        (gone.offset > 0 && !is_whole && end != top).then_some(end)
+    }
+
     /// The generations of a scope, a line each.
     pub(super) fn story(&self, scope: &str) -> Vec<String> {
         let generations = self.scopes.get(scope).into_iter().flat_map(|scope| &scope.generations);

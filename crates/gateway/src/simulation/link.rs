@@ -45,6 +45,7 @@ pub(super) struct Up {
 pub(super) enum Pending {
     Publish,
     Tops,
+    Lost,
     Read {
         scope: Scope,
         /// The generation that Redis was in when it answered.
@@ -57,14 +58,14 @@ impl Up {
     pub(super) fn is_reading(&self, wanted: &Scope, unread: bool) -> bool {
         self.pending.values().any(|pending| match pending {
             Pending::Read { scope, answered_in } => scope == wanted && !(unread && answered_in.is_some()),
-            Pending::Publish | Pending::Tops => false,
+            Pending::Publish | Pending::Tops | Pending::Lost => false,
         })
     }
 
     pub(super) fn answered_in(&self, ticket: Ticket) -> Option<u64> {
         match self.pending.get(&ticket.0)? {
             Pending::Read { answered_in, .. } => *answered_in,
-            Pending::Publish | Pending::Tops => None,
+            Pending::Publish | Pending::Tops | Pending::Lost => None,
         }
     }
 }

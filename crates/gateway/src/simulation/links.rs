@@ -127,6 +127,9 @@ impl World {
             Command::Tops { ticket, scopes } => {
                 self.call(life, ticket, Pending::Tops, asked_at, Question::Tops(scopes))
             }
+            Command::Lost { ticket, scope, position } => {
+                self.call(life, ticket, Pending::Lost, asked_at, Question::Lost(scope, position));
+            }
             Command::Reset(why) => self.end_link(life, Some(number), &why),
             Command::Publish(publish) => {
                 self.call(life, publish.ticket, Pending::Publish, asked_at, Question::Publish(publish));
@@ -141,6 +144,7 @@ impl World {
             Command::Subscribe(_) | Command::Unsubscribe(_) | Command::Reset(_) => return,
             Command::Tops { ticket, .. } => (ticket, Event::Tops { ticket, result: Err(error) }),
             Command::Read { ticket, .. } => (ticket, Event::History { ticket, result: Err(error) }),
+            Command::Lost { ticket, .. } => (ticket, Event::LossNoted { ticket, result: Err(error) }),
             Command::Publish(publish) => {
                 (publish.ticket, Event::Published { ticket: publish.ticket, result: Err(error) })
             }
@@ -207,6 +211,7 @@ impl World {
         let outcome = match question {
             Question::Publish(publish) => self.publish(node, publish, &mut pushes),
             Question::Tops(scopes) => Ok((Event::Tops { ticket, result: Ok(self.tops(node, &scopes)) }, None)),
+            Question::Lost(scope, position) => self.mark_loss(node, ticket, &scope, position),
             Question::Read { scope, after, entries_max } => self.read(life, node, ticket, &scope, after, entries_max),
         };
         self.push(pushes);
@@ -273,6 +278,21 @@ impl World {
             met.into_iter().for_each(|race| self.race(race));
         }
         Ok(outcome)
+    }
+
+    fn mark_loss(
+        &mut self,
+        node: NodeIndex,
+        ticket: Ticket,
+        scope: &Scope,
+        position: wire::Position,
+    ) -> Result<(Event, Option<Refusal>), String> {
+        let mut pushes = Vec::new();
+        let outcome = self.redis.call(node, scope, Call::Lost(position), self.schedule.now_ms(), &mut pushes)?;
+        self.note(|| format!("{scope} at {node:?} is told that {position} is gone: {outcome:?}"));
+        let refusal = outcome.as_ref().err().copied();
+        let result = outcome.map(drop).map_err(|refusal| BrokerError::Unavailable(refusal.to_string()));
+        Ok((Event::LossNoted { ticket, result }, refusal))
     }
 
     fn read(
@@ -400,6 +420,7 @@ fn pending_of(question: &Question) -> Pending {
     match question {
         Question::Publish(_) => Pending::Publish,
         Question::Tops(_) => Pending::Tops,
+        Question::Lost(..) => Pending::Lost,
         Question::Read { scope, .. } => Pending::Read { scope: scope.clone(), answered_in: None },
     }
 }
@@ -408,6 +429,7 @@ fn pending_of(question: &Question) -> Pending {
 fn late(ticket: Ticket, pending: &Pending) -> Event {
     match pending {
         Pending::Publish => Event::Published { ticket, result: Err(BrokerError::Unknown) },
+        Pending::Lost => Event::LossNoted { ticket, result: Err(BrokerError::Unavailable("late".into())) },
         Pending::Tops => Event::Tops { ticket, result: Err(BrokerError::Unavailable("late".into())) },
         Pending::Read { .. } => {
             Event::History { ticket, result: Err(BrokerError::Unavailable("Redis did not answer in time".into())) }

@@ -97,7 +97,7 @@ impl Redis {
     ) -> Result<Outcome, String> {
         let drafts = match &call {
             Call::Publish(drafts) | Call::PublishOnce(drafts) => drafts.clone(),
-            Call::Read { .. } | Call::Open { .. } | Call::Probe => Vec::new(),
+            Call::Read { .. } | Call::Open { .. } | Call::Lost(_) | Call::Probe => Vec::new(),
         };
         let clock_ms = self.clock_ms(node, now_ms);
         if self.mutant == Some(Mutant::PublishesFirst) && self.deployment.node(node).is_full && !drafts.is_empty() {
@@ -205,6 +205,7 @@ pub(super) fn history(outcome: Outcome) -> Result<History, BrokerError> {
     Ok(History {
         top: page.top,
         earlier: page.earlier.iter().map(|p| (p.generation, p.offset)).collect(),
+        torn: page.torn,
         entries: page.entries.into_iter().map(entry).collect(),
         more: page.more,
     })

@@ -41,6 +41,7 @@ pub(super) enum Question {
     Read { scope: Scope, after: Option<wire::Position>, entries_max: usize },
     Publish(message_router::Publish),
     Tops(Vec<Scope>),
+    Lost(Scope, wire::Position),
 }
 
 #[derive(Debug)]

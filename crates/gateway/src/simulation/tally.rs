@@ -122,6 +122,8 @@ pub(super) struct Tally {
     pub(super) delivered: u64,
     /// Gaps that clients were told of.
     pub(super) gaps: u64,
+    /// Of those, told because of what others had seen lost.
+    pub(super) told_elsewhere: u64,
     /// Subscriptions resumed without a gap.
     pub(super) resumed: u64,
     /// Publishes whose fate the publisher was not told.
@@ -147,6 +149,7 @@ impl Default for Tally {
             gaps: 0,
             resumed: 0,
             unknown: 0,
+            told_elsewhere: 0,
             retried: 0,
             slow_closes: 0,
             local: 0,
@@ -179,6 +182,7 @@ impl Tally {
         sum(&mut self.races, &other.races);
         self.delivered += other.delivered;
         self.gaps += other.gaps;
+        self.told_elsewhere += other.told_elsewhere;
         self.resumed += other.resumed;
         self.unknown += other.unknown;
         self.retried += other.retried;
@@ -198,9 +202,10 @@ impl fmt::Display for Tally {
             writeln!(f, "race R{number} {kind:?}: {count}")?;
         }
         let Self { delivered, gaps, resumed, unknown, retried, slow_closes, local, lost_by_redis, events, .. } = self;
+        let told_elsewhere = self.told_elsewhere;
         write!(
             f,
-            "{events} events, {delivered} messages delivered, {gaps} gaps, {resumed} resumed, {slow_closes} slow \
+            "{events} events, {delivered} messages delivered, {gaps} gaps, {told_elsewhere} of them of what others had seen lost, {resumed} resumed, {slow_closes} slow \
              clients closed, {unknown} publishes unknown, {retried} found stored when tried again, {local} kept \
              local, {lost_by_redis} lost by Redis and seen before"
         )

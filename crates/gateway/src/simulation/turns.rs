@@ -1,6 +1,6 @@
 //! One turn at a time of an instance's pump and of its shards, and what these hand to each other.
 
-use message_router::ShardIndex;
+use message_router::{Gap, ShardIndex};
 use wire::Scope;
 
 use super::instance::Desk;
@@ -19,6 +19,9 @@ impl World {
         for (shard, items) in handed {
             for item in items {
                 self.note_local(life, &item);
+                if let ToShard::Gap(scope, Gap { after: Some(after), .. }) = &item {
+                    self.note_loss(life, scope, *after);
+                }
                 let delay_ms = self.random.below(4);
                 let now_ms = self.schedule.now_ms();
                 let seat = &mut self.instances[life.instance].shards[shard.0 as usize];

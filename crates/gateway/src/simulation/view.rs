@@ -19,6 +19,8 @@ pub(super) struct Judge<'a> {
     pub(super) is_haunted: bool,
     /// What a family keeps: nothing, or for how long.
     pub(super) keeps_ms: Option<u64>,
+    /// Behind these, messages were lost that others have been told of since before the client connected.
+    pub(super) losses: Vec<Position>,
     /// By each node's clock.
     pub(super) clocks_ms: [u64; 2],
 }
@@ -61,8 +63,6 @@ pub(super) struct View {
     pub(super) resumed: bool,
     /// Where the stream goes on behind the gap that is owed.
     begins: Position,
-    /// A gap reached beyond what Redis has: where the stream goes on, the next message says.
-    unsure: bool,
     /// By generation: the newest offset that came through it.
     newest: BTreeMap<u64, u64>,
     /// By generation: up to where it was told of gaps. What Redis loses may come back with an old primary.
@@ -93,6 +93,14 @@ impl Judge<'_> {
     }
 }
 
+impl Judge<'_> {
+    /// The end on this way, newest stretch first, behind which something is known to have been lost.
+    fn loss_on(&self, way: &[Stretch]) -> Option<Position> {
+        let ends = |end: &&Position| way.iter().skip(1).any(|stretch| stretch.generation == end.generation);
+        self.losses.iter().find(ends).copied()
+    }
+}
+
 impl View {
     pub(super) fn new(pattern: Pattern, given: Option<Position>, forged: bool) -> Self {
         let Pattern { scope, filter } = pattern;
@@ -107,7 +115,6 @@ impl View {
             owes_isolated: false,
             resumed: false,
             begins: Position::default(),
-            unsure: false,
             newest: BTreeMap::new(),
             covered: BTreeMap::new(),
             since_ms: 0,
@@ -165,11 +172,9 @@ impl View {
         if self.owes_isolated {
             return Err("local messages came before, and no gap has said so".into());
         }
-        if !std::mem::take(&mut self.unsure) {
-            let first = self.first_owed(position, judge)?;
-            if first.is_some_and(|first| first != position) {
-                return Err(format!("{position} behind {}, and {first:?} lies between", self.last));
-            }
+        let first = self.first_owed(position, judge)?;
+        if first.is_some_and(|first| first != position) {
+            return Err(format!("{position} behind {}, and {first:?} lies between", self.last));
         }
         if position.generation > self.last.generation && position.offset < self.last.offset {
             self.moved = Some(position.generation);
@@ -212,15 +217,20 @@ impl View {
         {
             return Err(format!("{told:?} sets it back from {}", self.last));
         }
-        // It may reach up to what was lost; the stream goes on where Redis stands.
         self.last = if self.standing == Standing::OwedGap { self.begins } else { upto };
-        self.unsure = self.standing == Standing::Live && told.reason == GapReason::Failover.as_str();
         self.standing = Standing::Live;
         self.resumed = false;
         let covered = self.covered.entry(upto.generation).or_default();
         *covered = upto.offset.max(*covered);
         self.store(upto);
         Ok(())
+    }
+
+    /// Whether a gap leaves out what others have been told was lost, and nothing else shows.
+    pub(super) fn spans_loss(&self, told: &Told, judge: &Judge<'_>) -> bool {
+        let (Some(after), Some(upto)) = (told.after, told.upto) else { return false };
+        let way = judge.ledger.way(self.scope.as_str(), after, upto);
+        !self.forged && way.is_ok_and(|way| judge.loss_on(&way).is_some())
     }
 
     /// Messages have stayed on the instance. Its ends are where the subscription stands.
@@ -248,7 +258,6 @@ impl View {
         }
         let meta = judge.deployment.node(judge.primary).meta(self.scope.as_str()).ok_or("the scope has no metadata")?;
         match self.first_owed(meta.top(), judge)? {
-            _ if self.unsure => Ok(()),
             None => Ok(()),
             Some(first) => Err(format!("stands at {}, and {first} never came", self.last)),
         }
@@ -260,6 +269,9 @@ impl View {
         let way = judge.ledger.way(scope, self.last, to);
         let way =
             way.map_err(|_| format!("{to} does not continue {}: that was lost, and no gap said so", self.last))?;
+        if let Some(end) = judge.loss_on(&way) {
+            return Err(format!("{to} behind {}: what followed {end} was lost, as others have been told", self.last));
+        }
         let is_known = |position: &Position| {
             let upto = |known: &BTreeMap<u64, u64>| known.get(&position.generation).copied();
             Some(position.offset) <= upto(&self.covered).max(upto(&self.newest))
@@ -272,9 +284,7 @@ impl View {
     }
 
     fn skip(&mut self, position: Position, judge: &Judge<'_>) -> Result<(), String> {
-        if !std::mem::take(&mut self.unsure)
-            && let Some(first) = self.first_owed(position, judge)?
-        {
+        if let Some(first) = self.first_owed(position, judge)? {
             return Err(format!("told that it has come to {position} from {}, and {first} lies between", self.last));
         }
         self.last = position;
@@ -301,17 +311,15 @@ impl View {
                 self.may_be_lost(told, judge)
             };
         };
+        let is_lost = |stretch: &Stretch| {
+            let kept = judge.kept_of(scope, stretch.generation);
+            judge.ledger.stored(scope, stretch.generation) > kept.unwrap_or(0)
+        };
+        let is_lost = way.iter().any(is_lost) || judge.ledger.has_lost_branch(scope, after, &way);
         let is_missing = match judge.keeps_ms {
+            None if may_look_lost.contains(&told.reason.as_str()) => is_lost,
             None => way.iter().any(|stretch| !stretch.is_empty()),
-            Some(ttl_ms) => {
-                let is_lost = |stretch: &Stretch| {
-                    let kept = judge.kept_of(scope, stretch.generation);
-                    judge.ledger.stored(scope, stretch.generation) > kept.unwrap_or(0)
-                };
-                way.iter().any(is_lost)
-                    || judge.ledger.has_lost_branch(scope, after, &way)
-                    || self.is_past(&way, ttl_ms, judge)
-            }
+            Some(ttl_ms) => is_lost || self.is_past(&way, ttl_ms, judge),
         };
         // Only so many generations are listed.
         let is_too_old = way.len() > 16;

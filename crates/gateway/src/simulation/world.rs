@@ -8,6 +8,7 @@ use wire::{Families, Position, Scope, TenantId};
 
 use super::client::Client;
 use super::instance::Instance;
+use super::losses::Losses;
 use super::plan::Plan;
 use super::random::Random;
 use super::redis::{Redis, UNIX_MS, message};
@@ -54,6 +55,8 @@ pub(super) struct World {
     pub(super) local: HashMap<(u64, Scope), ()>,
     /// Scopes in which somebody published what was never stored. To an instance it looks as if Redis had lost it.
     pub(super) ghosts: HashSet<Scope>,
+    /// What clients have been told that Redis lost.
+    pub(super) losses: Losses,
     /// Until when instances may still believe what the other of two primaries said.
     pub(super) split_until_ms: u64,
     /// Nothing is published here until then.
@@ -100,6 +103,7 @@ impl World {
             wanted: HashMap::new(),
             local: HashMap::new(),
             ghosts: HashSet::new(),
+            losses: Losses::default(),
             split_until_ms: 0,
             hushed: None,
             dropped_last: Vec::new(),
@@ -283,7 +287,8 @@ impl World {
                 wrong = Some(format!("was never answered about {}", asked.channel));
             }
             for (channel, view) in &client.views {
-                let judge = self.judge(&view.scope);
+                let since_ms = client.socket.as_ref().map_or(0, |socket| socket.since_ms);
+                let judge = self.judge(&view.scope, since_ms);
                 if let Err(error) = view.must_have_all(&judge) {
                     wrong.get_or_insert(format!("{channel}: {error}"));
                 }

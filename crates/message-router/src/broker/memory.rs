@@ -145,6 +145,8 @@ impl Broker for MemoryBroker {
                 let result = shared.publish(&scope, messages, now_ms);
                 shared.tell(self.id, Event::Published { ticket, result });
             }
+            // It has everything for as long as it is there.
+            Command::Lost { ticket, .. } => shared.tell(self.id, Event::LossNoted { ticket, result: Ok(()) }),
             Command::Reset(reason) => shared.cut_off(self.id, reason),
         }
     }
@@ -249,9 +251,11 @@ impl Shared {
     /// Drops what a handle has not heard, and says so. Answers stay: each question has one.
     fn cut_off(&mut self, id: HandleId, reason: String) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
-        handle
-            .queue
-            .retain(|event| matches!(event, Event::History { .. } | Event::Tops { .. } | Event::Published { .. }));
+        let is_answer = |event: &Event| match event {
+            Event::History { .. } | Event::Tops { .. } | Event::LossNoted { .. } | Event::Published { .. } => true,
+            Event::Up | Event::Down(_) | Event::Subscribed(_) | Event::Lost(_) | Event::Message { .. } => false,
+        };
+        handle.queue.retain(is_answer);
         handle.queue_bytes = 0;
         handle.queue.push_back(Event::Down(reason));
         handle.queue.push_back(Event::Up);
@@ -271,6 +275,7 @@ fn queued_bytes(event: &Event) -> usize {
         | Event::Lost(_)
         | Event::History { .. }
         | Event::Tops { .. }
+        | Event::LossNoted { .. }
         | Event::Published { .. } => 0,
     }
 }

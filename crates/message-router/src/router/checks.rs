@@ -185,13 +185,7 @@ impl Router {
             }
             (Some(_), Some(top)) if top >= asked => {}
             (Some(_), Some(_) | None) => {
-                let mut desk = Desk {
-                    config: &self.config,
-                    reads: &mut self.reads,
-                    counts: &mut self.counts,
-                    doubts: &mut self.doubts,
-                    out,
-                };
+                let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
                 interest.repair(&place.scope, &mut desk);
             }
         }

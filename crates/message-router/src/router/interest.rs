@@ -5,7 +5,6 @@ use wire::{GapReason, Position, Scope};
 
 use super::RouterConfig;
 use super::counts::RouterCounts;
-use super::doubts::Doubts;
 use super::joins::{JoinRead, Joins, Page, Waiting};
 use super::output::{Joiner, Output};
 use super::reads::Reads;
@@ -41,7 +40,6 @@ pub(crate) struct Desk<'a> {
     pub(crate) config: &'a RouterConfig,
     pub(crate) reads: &'a mut Reads,
     pub(crate) counts: &'a mut RouterCounts,
-    pub(crate) doubts: &'a mut Doubts,
     pub(crate) out: &'a mut Vec<Output>,
 }
 
@@ -76,11 +74,9 @@ impl Interest {
         self.shards.insert(shard);
         let seen = self.stream.top();
         let waiting = Waiting::new(shard, joiner, after, seen);
-        let live = self.stream.live();
-        match (live, live.and_then(|top| desk.doubts.behind(scope, after, top))) {
-            (Some(top), Some(lost)) if after <= Some(top) => waiting.answer_lost(scope, top, lost, desk.out),
+        match self.stream.live() {
             // The common case, without a box.
-            (Some(top), None) if after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, desk.out),
+            Some(top) if after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, desk.out),
             _ => {
                 self.joins.get_or_insert_default().waiting.push(waiting);
                 self.settle(scope, desk);
@@ -194,9 +190,30 @@ impl Interest {
         self.settle(scope, desk);
     }
 
+    /// The broker knows what this instance has seen of what is gone: its history now says so to everybody.
+    pub(crate) fn loss_noted(
+        &mut self,
+        scope: &Scope,
+        ticket: Ticket,
+        is_noted: bool,
+        now_ms: u64,
+        desk: &mut Desk<'_>,
+    ) {
+        if self.stream.question().is_none_or(|(asked, _)| asked != ticket) {
+            return;
+        }
+        if !is_noted {
+            return desk.reads.failed(ticket, scope, now_ms);
+        }
+        self.stream.loss_noted();
+        self.ask(scope, self.stream.top(), desk);
+    }
+
     /// A failed question's time has come.
     pub(crate) fn ask_again(&mut self, scope: &Scope, ticket: Ticket, desk: &mut Desk<'_>) {
-        if let Some((_, after)) = self.stream.question().filter(|(asked, _)| *asked == ticket) {
+        if let Some(position) = self.stream.noting(ticket) {
+            self.note_loss(scope, position, desk);
+        } else if let Some((_, after)) = self.stream.question().filter(|(asked, _)| *asked == ticket) {
             self.ask(scope, after, desk);
         } else if let Some(joins) = &mut self.joins
             && let Some(read) = joins.take_read(ticket)
@@ -270,24 +287,25 @@ impl Interest {
                 let count = history.entries.len() as u64;
                 desk.counts.repaired += count;
                 desk.counts.check_repaired += if is_check { count } else { 0 };
-                let mut entries = history.entries;
-                entries.retain(|entry| !desk.doubts.has_returned(scope, entry.position));
-                if !entries.is_empty() && !self.shards.is_empty() {
-                    let shards = self.shards;
-                    desk.out.push(Output::Replay { shards, scope: scope.clone(), entries });
+                if count > 0 && !self.shards.is_empty() {
+                    let (shards, scope, entries) = (self.shards, scope.clone(), history.entries);
+                    desk.out.push(Output::Replay { shards, scope, entries });
                 }
                 if more {
                     return self.ask(scope, self.stream.top(), desk);
                 }
             }
-            Absorbed::Broken { gap, lost } => {
-                if let Some(lost) = lost {
-                    desk.doubts.note(scope, lost);
-                }
-                self.break_off(scope, gap, desk);
-            }
+            Absorbed::Lost(position) => return self.note_loss(scope, position, desk),
+            Absorbed::Broken(gap) => self.break_off(scope, gap, desk),
         }
         self.release(scope, desk);
+    }
+
+    /// Something that was handed on is gone. Before anybody is told, the broker is: so that from the first gap on, who
+    /// was away is told too, wherever it comes back.
+    fn note_loss(&mut self, scope: &Scope, position: Position, desk: &mut Desk<'_>) {
+        let ticket = desk.reads.note_loss(scope, position, desk.out);
+        self.stream.note_loss(ticket, position);
     }
 
     /// Tells everybody of a gap.
@@ -311,7 +329,7 @@ impl Interest {
         keeps_history: bool,
         desk: &mut Desk<'_>,
     ) {
-        let (doubts, out) = (&*desk.doubts, &mut *desk.out);
+        let out = &mut *desk.out;
         let Some(joins) = &mut self.joins else { return };
         let top = history.top;
         let entries = std::mem::take(&mut history.entries).into();
@@ -319,10 +337,6 @@ impl Interest {
         joins.waiting.retain(|waiting| {
             // One who came after the question was asked may know more than the answer does.
             let is_answered = waiting.is_confirmed || waiting.after <= Some(top);
-            if let Some(lost) = doubts.behind(scope, waiting.after, top).filter(|_| waiting.after <= Some(top)) {
-                waiting.answer_lost(scope, top, lost, out);
-                return false;
-            }
             match &page {
                 _ if waiting.after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, out),
                 Some(page) if waiting.after == asked && is_answered => waiting.answer(scope, page.clone(), out),
@@ -351,10 +365,6 @@ impl Interest {
         let mut ahead = Vec::new();
         for mut waiting in std::mem::take(&mut joins.waiting) {
             waiting.seen = Some(top);
-            if let Some(lost) = desk.doubts.behind(scope, waiting.after, top).filter(|_| waiting.after <= Some(top)) {
-                waiting.answer_lost(scope, top, lost, desk.out);
-                continue;
-            }
             match waiting.after {
                 Some(after) if after < top => joins.queue(waiting, desk.reach()),
                 Some(after) if after > top && !waiting.is_confirmed => ahead.push(waiting),
@@ -405,9 +415,7 @@ impl Interest {
             // Asked before this one joined, and answered before what its shard had heard by then.
             let is_stale = Some(history.top) < waiting.seen || history.top.generation < top.generation;
             let after = waiting.after.unwrap_or(read.after);
-            if let Some(lost) = desk.doubts.behind(scope, waiting.after, top) {
-                waiting.answer_lost(scope, top, lost, desk.out);
-            } else if is_stale && waiting.is_exhausted_by_one_more() {
+            if is_stale && waiting.is_exhausted_by_one_more() {
                 exhausted.push(waiting);
             } else if is_stale {
                 again.push(waiting);

@@ -80,13 +80,6 @@ impl Waiting {
         self.answer(scope, Page { start, entries: Entries::default(), upto, more: false }, out);
     }
 
-    /// The answer of one who comes back from before what Redis has lost: it goes on at `top`, and what was lost may lie
-    /// beyond that.
-    pub(crate) fn answer_lost(self, scope: &Scope, top: Position, lost: Position, out: &mut Vec<Output>) {
-        let start = Start::Gap(Gap::new(self.after, lost.max(top), GapReason::Failover));
-        self.answer(scope, Page { start, entries: Entries::default(), upto: top, more: false }, out);
-    }
-
     /// The interim answer, once.
     pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         if !std::mem::replace(&mut self.is_told, true) {

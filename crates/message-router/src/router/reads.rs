@@ -1,4 +1,4 @@
-//! The questions about history that are in flight or to be asked again.
+//! The questions about scopes that are in flight or to be asked again.
 
 use std::collections::VecDeque;
 
@@ -35,6 +35,14 @@ impl Reads {
         let ticket = self.ticket();
         self.scopes.insert(ticket, scope.clone());
         out.push(Output::Command(Command::Read { ticket, scope: scope.clone(), after, entries_max }));
+        ticket
+    }
+
+    /// Says that the message at `position` was handed on and is gone.
+    pub(crate) fn note_loss(&mut self, scope: &Scope, position: Position, out: &mut Vec<Output>) -> Ticket {
+        let ticket = self.ticket();
+        self.scopes.insert(ticket, scope.clone());
+        out.push(Output::Command(Command::Lost { ticket, scope: scope.clone(), position }));
         ticket
     }
 

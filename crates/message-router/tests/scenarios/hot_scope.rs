@@ -151,7 +151,7 @@ fn a_thousand_joiners_cost_a_handful_of_reads() {
                 reads += 1;
                 let first = after.map_or(501, |after: Position| after.offset + 1);
                 let entries = (first..=500).map(entry).collect();
-                let result = Ok(History { top: at(500), earlier: Vec::new(), entries, more: false });
+                let result = Ok(History { top: at(500), earlier: Vec::new(), torn: Vec::new(), entries, more: false });
                 router.handle(Event::History { ticket, result }, 0, &mut out);
             }
         }

@@ -211,14 +211,18 @@ fn a_check_finds_what_was_erased_or_set_back() {
         "
         sweep 1                      | tops 2 of user:1
         tops 2 7-3                   | read 3 after 7-5
-        history 3 top 7-3            | gap 0 after 7-5 upto 7-3 unknown_position
-        sweep 2                      | tops 4 of user:1
-        tops 4 -                     | read 5 after 7-3
-        history 5 top 9-0            | gap 0 after 7-3 upto 9-0 unknown_position
-        sweep 3                      | tops 6 of user:1
-        tops 6 11-1                  | subscribe
-        subscribed                   | read 7 after 9-0
-        history 7 top 11-1 has 11-1  | gap 0 after 9-0 upto 11-1 unknown_position
+        history 3 top 7-3            | lost 4 at 7-5
+        noted 4                      | read 5 after 7-5
+        history 5 top 7-3            | gap 0 after 7-5 upto 7-3 unknown_position
+        sweep 2                      | tops 6 of user:1
+        tops 6 -                     | read 7 after 7-3
+        history 7 top 9-0            | lost 8 at 7-3
+        noted 8                      | read 9 after 7-3
+        history 9 top 9-0            | gap 0 after 7-3 upto 9-0 unknown_position
+        sweep 3                      | tops 10 of user:1
+        tops 10 11-1                 | subscribe
+        subscribed                   | read 11 after 9-0
+        history 11 top 11-1 has 11-1  | gap 0 after 9-0 upto 11-1 unknown_position
         message 11-2                 | deliver 0 11-2 after 11-1
     ",
     );
@@ -312,7 +316,7 @@ fn the_ring_turns_evenly_and_a_slow_broker_is_asked_less() {
         router.handle(Event::Subscribed(scope), 0, &mut out);
         for output in std::mem::take(&mut out) {
             if let Output::Command(Command::Read { ticket, .. }) = output {
-                let history = History { top, earlier: Vec::new(), entries: Vec::new(), more: false };
+                let history = History { top, earlier: Vec::new(), torn: Vec::new(), entries: Vec::new(), more: false };
                 router.handle(Event::History { ticket, result: Ok(history) }, 0, &mut out);
             }
         }

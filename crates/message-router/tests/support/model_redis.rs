@@ -11,6 +11,7 @@ use wire::{Envelope, Position, Scope, Timestamp};
 pub(crate) struct Log {
     pub(crate) top: Position,
     earlier: Vec<(u64, u64)>,
+    torn: Vec<u64>,
     /// What can be read.
     entries: VecDeque<Position>,
     /// Everything that was published and not lost by a failover, whether it can still be read or not.
@@ -33,11 +34,27 @@ pub(crate) struct ModelRedis {
     pub(crate) is_up: bool,
 }
 
+impl Log {
+    /// As `tidegate_lost` does; here a failover always begins a generation.
+    fn tear(&mut self, gone: Position) {
+        let is_before = |(generation, top): &&(u64, u64)| {
+            *generation < gone.generation || *generation == gone.generation && *top < gone.offset
+        };
+        let end = self.earlier.iter().rfind(|(generation, _)| *generation <= gone.generation);
+        if let Some((generation, _)) = end.filter(is_before)
+            && !self.torn.contains(generation)
+        {
+            self.torn.push(*generation);
+        }
+    }
+}
+
 impl ModelRedis {
     pub(crate) fn new(scopes: &[Scope]) -> Self {
         let log = || Log {
             top: Position::new(10, 0),
             earlier: Vec::new(),
+            torn: Vec::new(),
             entries: VecDeque::new(),
             published: Vec::new(),
             ever: Vec::new(),
@@ -67,7 +84,8 @@ impl ModelRedis {
         match command {
             Command::Read { ticket, .. } if !self.is_up => self.fail(ticket),
             Command::Tops { ticket, .. } if !self.is_up => self.fail_tops(ticket),
-            Command::Read { .. } | Command::Tops { .. } => self.to_reader.push_back(command),
+            Command::Lost { ticket, .. } if !self.is_up => self.fail_loss(ticket),
+            Command::Read { .. } | Command::Tops { .. } | Command::Lost { .. } => self.to_reader.push_back(command),
             Command::Subscribe(_) | Command::Unsubscribe(_) if !self.is_up => {}
             Command::Subscribe(ref scope) => {
                 self.abandon_reads(scope);
@@ -91,6 +109,11 @@ impl ModelRedis {
         self.from_reader.push_back(Event::Tops { ticket, result });
     }
 
+    fn fail_loss(&mut self, ticket: Ticket) {
+        let result = Err(BrokerError::Unavailable("the model lost it".into()));
+        self.from_reader.push_back(Event::LossNoted { ticket, result });
+    }
+
     pub(crate) fn run_subscriber(&mut self) {
         match self.to_subscriber.pop_front() {
             Some(Command::Subscribe(scope)) => {
@@ -112,6 +135,11 @@ impl ModelRedis {
                 let result = Ok(scopes.iter().map(|scope| Some(self.log(scope).top)).collect());
                 return self.from_reader.push_back(Event::Tops { ticket, result });
             }
+            Some(Command::Lost { ticket, .. }) if fails => return self.fail_loss(ticket),
+            Some(Command::Lost { ticket, scope, position }) => {
+                self.log_mut(&scope).tear(position);
+                return self.from_reader.push_back(Event::LossNoted { ticket, result: Ok(()) });
+            }
             _ => return,
         };
         let log = self.log(&scope);
@@ -124,7 +152,7 @@ impl ModelRedis {
         };
         let entries: Vec<_> = behind.clone().take(entries_max.min(page_max)).map(entry).collect();
         let more = behind.count() > entries.len();
-        let history = History { top: log.top, earlier: log.earlier.clone(), entries, more };
+        let history = History { top: log.top, earlier: log.earlier.clone(), torn: log.torn.clone(), entries, more };
         self.from_reader.push_back(Event::History { ticket, result: Ok(history) });
     }
 
@@ -155,11 +183,12 @@ impl ModelRedis {
         self.subscribed.clear();
         self.to_subscriber.clear();
         self.from_subscriber.clear();
-        let (mut lost, mut lost_tops) = (Vec::new(), Vec::new());
+        let (mut lost, mut lost_tops, mut lost_losses) = (Vec::new(), Vec::new(), Vec::new());
         for event in self.from_reader.drain(..) {
             match event {
                 Event::History { ticket, .. } => lost.push(ticket),
                 Event::Tops { ticket, .. } => lost_tops.push(ticket),
+                Event::LossNoted { ticket, .. } => lost_losses.push(ticket),
                 _ => {}
             }
         }
@@ -167,12 +196,14 @@ impl ModelRedis {
             match command {
                 Command::Read { ticket, .. } => lost.push(ticket),
                 Command::Tops { ticket, .. } => lost_tops.push(ticket),
+                Command::Lost { ticket, .. } => lost_losses.push(ticket),
                 _ => {}
             }
         }
         self.from_subscriber.push_back(Event::Down("the model took it".into()));
         lost.into_iter().for_each(|ticket| self.fail(ticket));
         lost_tops.into_iter().for_each(|ticket| self.fail_tops(ticket));
+        lost_losses.into_iter().for_each(|ticket| self.fail_loss(ticket));
     }
 
     pub(crate) fn up(&mut self) {

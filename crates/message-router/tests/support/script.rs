@@ -101,6 +101,11 @@ fn happen(
         ["history", ticket, "top", top, rest @ ..] => {
             Event::History { ticket: ticket_of(ticket), result: Ok(history(position(top), rest)) }
         }
+        ["noted", ticket] => Event::LossNoted { ticket: ticket_of(ticket), result: Ok(()) },
+        ["not_noted", ticket] => {
+            let result = Err(BrokerError::Unavailable("script".into()));
+            Event::LossNoted { ticket: ticket_of(ticket), result }
+        }
         ["failed", ticket] => {
             Event::History { ticket: ticket_of(ticket), result: Err(BrokerError::Unavailable("script".into())) }
         }
@@ -119,14 +124,18 @@ fn message(scope: &Scope, extent: &str) -> Event {
 }
 
 fn history(top: Position, words: &[&str]) -> History {
-    let mut history = History { top, earlier: Vec::new(), entries: Vec::new(), more: false };
+    let mut history = History { top, earlier: Vec::new(), torn: Vec::new(), entries: Vec::new(), more: false };
     let mut is_earlier = false;
     for word in words {
         match *word {
             "earlier" => is_earlier = true,
             "has" => is_earlier = false,
             "more" => history.more = true,
-            text if is_earlier => history.earlier.push((position(text).generation, position(text).offset)),
+            text if is_earlier => {
+                let end = position(text.trim_end_matches('+'));
+                history.earlier.push((end.generation, end.offset));
+                history.torn.extend(text.ends_with('+').then_some(end.generation));
+            }
             text => history.entries.push(entry(position(text))),
         }
     }
@@ -171,6 +180,9 @@ fn render(output: &Output) -> String {
         Output::Command(Command::Tops { ticket, scopes }) => {
             let names: Vec<_> = scopes.iter().map(Scope::name).collect();
             format!("tops {} of {}", ticket.0 ^ ROUTERS, names.join(" "))
+        }
+        Output::Command(Command::Lost { ticket, scope, position }) => {
+            within(scope, format!("lost {} at {position}", ticket.0 ^ ROUTERS))
         }
         Output::Command(Command::Reset(reason)) => panic!("the router resets nothing: {reason}"),
         Output::Deliver { shards, scope, envelope, after } => {

@@ -124,6 +124,18 @@ impl<B: Broker> Station<B> {
         result.expect("the broker can be read")
     }
 
+    pub(crate) async fn note_loss(&mut self, scope: &Scope, position: Position) {
+        let asked = self.ticket();
+        self.broker.command(Command::Lost { ticket: asked, scope: scope.clone(), position });
+        let result = self
+            .until(|event| match event {
+                Event::LossNoted { ticket, result } if ticket == asked => Some(result),
+                event => panic!("{event:?} instead of the answer to {asked:?}"),
+            })
+            .await;
+        result.expect("the broker takes it");
+    }
+
     pub(crate) async fn tops(&mut self, scopes: &[Scope]) -> Vec<Option<Position>> {
         let asked = self.ticket();
         self.broker.command(Command::Tops { ticket: asked, scopes: scopes.to_vec() });

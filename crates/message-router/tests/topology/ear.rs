@@ -83,7 +83,7 @@ impl Ear {
                 self.heard.extend(envelope.items().map(|item| (scope.to_owned(), item.unwrap().0)));
             }
             // The router asks for these; nobody does here.
-            Event::Tops { .. } => {}
+            Event::Tops { .. } | Event::LossNoted { .. } => {}
             Event::History { ticket, result } => drop(self.histories.insert(ticket.0, result)),
             Event::Published { ticket, result } => {
                 let again = self.published.insert(ticket.0, result.map(|stored| stored.position));

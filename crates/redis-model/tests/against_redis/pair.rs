@@ -107,6 +107,8 @@ impl Pair {
         real.follow(primary);
         let id = primary.replication_id();
         self.model.follow(NodeIndex(replica), NodeIndex(1 - replica), id);
+        // One that went on where it had stopped was sent no snapshot, and still has its old one.
+        self.save(replica);
         self.reload(1 - replica);
         self.compare_ids();
     }

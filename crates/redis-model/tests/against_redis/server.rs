@@ -113,6 +113,7 @@ impl Server {
             }
             Call::Read { after, entries_max } => (Function::READ, page_args(*after, *entries_max)),
             Call::Open { after, entries_max } => (Function::OPEN, page_args(*after, *entries_max)),
+            Call::Lost(position) => (Function::LOST, vec![position.to_string().into_bytes()]),
             Call::Probe => (Function::PROBE, vec![b"tidegate:probe:gw-1".to_vec(), b"word".to_vec()]),
         };
         let mut command = cmd(function.command());
@@ -122,6 +123,7 @@ impl Server {
         match (call, command.arg(args).query::<Value>(&mut self.redis)) {
             (_, Err(error)) => Err(refusal(&error.to_string())),
             (Call::Probe, Ok(_)) => Ok(Answer::Probed),
+            (Call::Lost(_), Ok(value)) => Ok(Answer::Marked(value == Value::Int(1))),
             (_, Ok(Value::Nil)) => Ok(Answer::Nothing),
             (Call::Publish(_), Ok(value)) => Ok(Answer::Stored(position(value))),
             (Call::PublishOnce(_), Ok(value)) => Ok(Answer::StoredOnce(positions(value))),
@@ -199,7 +201,7 @@ fn page(value: Value) -> Page {
     type Row = (String, u64, String, Vec<u8>);
     let (top, earlier, entries, more): (String, Vec<String>, Vec<Row>, u8) =
         redis::from_redis_value(value).expect("four parts");
-    let parse = |text: &String| text.parse().expect("a position");
+    let parse = |text: &String| -> Position { text.parse().expect("a position") };
     let entry = |(id, time_ms, topic, message): Row| Entry {
         position: parse(&id),
         time_ms,
@@ -208,7 +210,12 @@ fn page(value: Value) -> Page {
     };
     Page {
         top: parse(&top),
-        earlier: earlier.iter().map(parse).collect(),
+        earlier: earlier.iter().map(|end| parse(&end.trim_end_matches('+').to_owned())).collect(),
+        torn: earlier
+            .iter()
+            .filter_map(|end| end.strip_suffix('+'))
+            .map(|end| parse(&end.to_owned()).generation)
+            .collect(),
         entries: entries.into_iter().map(entry).collect(),
         more: more == 1,
     }

@@ -21,6 +21,9 @@ pub(crate) struct Met {
     pub(crate) heard: u64,
     /// Earlier generations in what was read.
     pub(crate) generations: u64,
+    /// Generations that were marked as having lost messages, and such marks in what was read.
+    pub(crate) marked: u64,
+    pub(crate) torn: u64,
     pub(crate) promoted: u64,
     pub(crate) copied: u64,
     pub(crate) restarted: u64,
@@ -57,10 +60,11 @@ impl Trace<'_> {
         let is_primary = self.pair.role(at) == Role::Primary;
         match self.random.below(100) {
             0..40 => self.publish(at, scope),
-            40..62 => self.read(at, scope),
-            62..66 => self.open(at, scope),
-            66 => drop(self.call(at, scope, &Call::Probe)),
-            67..73 => {
+            40..58 => self.read(at, scope),
+            58..61 => self.open(at, scope),
+            61..69 => self.lose(at, scope),
+            69 => drop(self.call(at, scope, &Call::Probe)),
+            70..73 => {
                 let is_wanted = self.random.below(3) > 0;
                 self.pair.subscribe(at, scope, is_wanted);
             }
@@ -86,6 +90,8 @@ impl Trace<'_> {
     }
 
     fn publish(&mut self, at: usize, scope: &'static str) {
+        // What is heard tells when it was stored.
+        self.pair.subscribe(at, scope, true);
         let count = 1 + self.random.below(6);
         let once = self.random.below(2) == 0;
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
@@ -129,6 +135,7 @@ impl Trace<'_> {
         let (after, entries_max) = (self.position(scope), self.random.index(12));
         let Some(Answer::Page(page)) = self.call(at, scope, &Call::Read { after, entries_max }) else { return };
         self.met.generations += page.earlier.len() as u64;
+        self.met.torn += page.torn.len() as u64;
         self.met.entries += page.entries.len() as u64;
         let first = page.entries.first().map_or(page.top.next(), |entry| entry.position);
         let is_short = after.is_some_and(|after| first.generation == after.generation && first > after.next());
@@ -143,6 +150,15 @@ impl Trace<'_> {
         if let Some(Answer::Page(page)) = self.call(at, scope, &Call::Open { after, entries_max }) {
             self.seen.entry(scope).or_default().push(page.top);
         }
+    }
+
+    fn lose(&mut self, at: usize, scope: &'static str) {
+        let newest = self.seen.get(scope).and_then(|seen| seen.last().copied());
+        let known = if self.random.below(2) == 0 { newest } else { self.position(scope) };
+        let Some(Position { generation, offset }) = known else { return };
+        let position = Position::new(generation, offset + self.random.below(4));
+        let marked = self.call(at, scope, &Call::Lost(position));
+        self.met.marked += u64::from(marked == Some(Answer::Marked(true)));
     }
 
     /// Somebody who does not use the library.

@@ -120,7 +120,7 @@ impl Shelf {
             entries.push(entry.clone());
         }
         let more = start + entries.len() < log.entries.len();
-        History { top: log.top, earlier: Vec::new(), entries, more }
+        History { top: log.top, earlier: Vec::new(), torn: Vec::new(), entries, more }
     }
 
     /// Where the scope stands, if it has begun. Looking does not keep it from being forgotten.

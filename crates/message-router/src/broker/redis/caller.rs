@@ -111,6 +111,13 @@ impl Caller {
         }
     }
 
+    /// Marks where a message stood that is gone.
+    pub(super) async fn lost(self, keyspace: &Keyspace, scope: &Scope, gone: Position) -> Result<(), CallError> {
+        let mut command = scoped(Function::LOST, keyspace, scope);
+        command.arg(gone.to_string());
+        self.call(&command).await.map(drop)
+    }
+
     /// Where each of these scopes stands, by one round of plain commands: a function call costs Redis several times more.
     ///
     /// One of them, drawn at random, has its metadata kept for another week: so those of a scope that somebody
@@ -313,13 +320,26 @@ fn history(value: Value) -> Result<History, CallError> {
     else {
         return Err(strange("parts of other types"));
     };
-    let earlier = earlier.iter().map(position).map(|p| p.map(|p| (p.generation, p.offset)));
+    let (mut known, mut torn) = (Vec::with_capacity(earlier.len()), Vec::new());
+    for end in earlier {
+        let (Position { generation, offset }, is_torn) = end_of_generation(&end)?;
+        known.push((generation, offset));
+        torn.extend(is_torn.then_some(generation));
+    }
     Ok(History {
         top: position(&top)?,
-        earlier: earlier.collect::<Result<_, _>>()?,
+        earlier: known,
+        torn,
         entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
         more: more != 0,
     })
+}
+
+/// `generation-top`, with a `+` where messages behind it were lost.
+fn end_of_generation(value: &Value) -> Result<(Position, bool), CallError> {
+    let end = text(value).ok_or_else(|| strange("no generation"))?;
+    let (position, is_torn) = end.strip_suffix('+').map_or((end, false), |position| (position, true));
+    Ok((position.parse().map_err(|_| strange("no generation"))?, is_torn))
 }
 
 fn entry(value: Value) -> Result<Entry, CallError> {

@@ -45,6 +45,7 @@ struct Waiting {
 enum Kind {
     Read,
     Tops,
+    Lost,
     Publish,
 }
 
@@ -61,6 +62,7 @@ enum Finished {
     Publish(Batch, Result<Vec<(Position, bool)>, CallError>),
     Read(Ticket, Result<History, CallError>),
     Tops(Ticket, Result<Vec<Option<Position>>, CallError>),
+    Lost(Ticket, Result<(), CallError>),
     Replicated(Result<bool, CallError>),
     Probe(Reply),
 }
@@ -165,6 +167,20 @@ impl Calls {
         None
     }
 
+    /// Begins to say that a message is gone, or returns the refusal.
+    pub(super) fn lost(&mut self, ticket: Ticket, scope: Scope, position: Position) -> Option<Event> {
+        if let Err(error) = self.admit(ticket, Kind::Lost, 0) {
+            return Some(Event::LossNoted { ticket, result: Err(error) });
+        }
+        let (way, config) = (self.way.clone(), Arc::clone(&self.config));
+        self.running.spawn(async move {
+            let result = way.lost(&config.keyspace, &scope, position).await;
+            let cut = cut(&result);
+            Done { result: Finished::Lost(ticket, result), cut }
+        });
+        None
+    }
+
     pub(super) fn probe(&mut self, caller: Caller, channel: String, word: String) {
         self.running.spawn(async move {
             match caller.probe(&channel, &word).await {
@@ -207,6 +223,7 @@ impl Calls {
             }
             Kind::Read => Event::History { ticket, result: Err(why.clone()) },
             Kind::Tops => Event::Tops { ticket, result: Err(why.clone()) },
+            Kind::Lost => Event::LossNoted { ticket, result: Err(why.clone()) },
             Kind::Publish if unsent.contains(&ticket) => Event::Published { ticket, result: Err(why.clone()) },
             Kind::Publish => Event::Published { ticket, result: Err(BrokerError::Unknown) },
         })
@@ -238,6 +255,12 @@ impl Calls {
                 self.forget(ticket);
                 let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
                 Reply::Events(vec![Event::Tops { ticket, result }])
+            }
+            Finished::Lost(ticket, result) => {
+                self.forget(ticket);
+                // Saying it twice does no harm either.
+                let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
+                Reply::Events(vec![Event::LossNoted { ticket, result }])
             }
             Finished::Replicated(result) => {
                 let replicated = result.unwrap_or(false);

@@ -98,6 +98,7 @@ impl Cluster {
             }
             Command::Read { ticket, scope, after, entries_max } => self.calls.read(ticket, scope, after, entries_max),
             Command::Tops { ticket, scopes } => self.calls.tops(ticket, scopes),
+            Command::Lost { ticket, scope, position } => self.calls.lost(ticket, scope, position),
             Command::Publish(publish) => self.calls.publish(publish),
             Command::Reset(reason) => {
                 self.lines.iter_mut().for_each(|(_, line)| line.go_down(Cut(reason.clone())));

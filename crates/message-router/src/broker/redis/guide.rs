@@ -88,6 +88,13 @@ impl Way {
         }
     }
 
+    pub(super) async fn lost(self, keyspace: &Keyspace, scope: &Scope, gone: Position) -> Result<(), CallError> {
+        match self {
+            Self::One(caller) => caller.lost(keyspace, scope, gone).await,
+            Self::Cluster(guide) => guide.lead(keyspace.slot(scope), |caller| caller.lost(keyspace, scope, gone)).await,
+        }
+    }
+
     /// In a cluster each node is asked for its own, one node after the other.
     pub(super) async fn tops(self, keyspace: &Keyspace, scopes: &[Scope]) -> Result<Vec<Option<Position>>, CallError> {
         let guide = match self {

@@ -174,6 +174,7 @@ pub(super) fn refusal(command: Command, reason: &str) -> Option<Event> {
         Command::Subscribe(_) | Command::Unsubscribe(_) | Command::Reset(_) => None,
         Command::Read { ticket, .. } => Some(Event::History { ticket, result: Err(error) }),
         Command::Tops { ticket, .. } => Some(Event::Tops { ticket, result: Err(error) }),
+        Command::Lost { ticket, .. } => Some(Event::LossNoted { ticket, result: Err(error) }),
         Command::Publish(publish) => Some(Event::Published { ticket: publish.ticket, result: Err(error) }),
     }
 }

@@ -97,6 +97,7 @@ impl Link {
             }
             Command::Read { ticket, scope, after, entries_max } => self.calls.read(ticket, scope, after, entries_max),
             Command::Tops { ticket, scopes } => self.calls.tops(ticket, scopes),
+            Command::Lost { ticket, scope, position } => self.calls.lost(ticket, scope, position),
             Command::Publish(publish) => self.calls.publish(publish),
             Command::Reset(reason) => {
                 self.cut.get_or_insert(Cut(reason));

@@ -49,8 +49,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no repair: what was missed is not handed on",
         edits: &[Edit {
             file: INTEREST,
-            old: "if !entries.is_empty() && !self.shards.is_empty() {",
-            new: "if entries.is_empty() && !self.shards.is_empty() {",
+            old: "if count > 0 && !self.shards.is_empty() {",
+            new: "if count == 0 && !self.shards.is_empty() {",
         }],
         fault: "cut",
         kinds: &["silent_gap", "lost_tail"],
@@ -129,9 +129,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no memory of what Redis has lost",
         edits: &[Edit {
-            file: "crates/message-router/src/router/doubts.rs",
-            old: "        if self.upto.is_empty() {\n            return None;\n        }\n",
-            new: "        if self.order.len() < usize::MAX {\n            return None;\n        }\n",
+            file: HISTORY,
+            old: "if history.torn.iter().any(|generation| *generation >= after.generation) {",
+            new: "if history.torn.iter().any(|generation| *generation > u64::MAX - after.generation) {",
         }],
         fault: "failover-lost",
         kinds: &["silent_gap"],
