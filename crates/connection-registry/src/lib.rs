@@ -45,6 +45,6 @@ pub use member::{Mark, Member, MemberChange, MemberInfo, MemberList, MemberNews,
 pub use presence::Presence;
 pub use roster::{Beat, Peer};
 pub use store::{
-    Acquired, Connected, MEMBER_CHANGES_MAX, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store,
+    Acquired, Connected, MEMBER_CHANGES_MAX, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Rolls, Store,
 };
 pub use timings::{BadTimings, Timings};

@@ -10,7 +10,7 @@ mod redis;
 use std::future::Future;
 use std::time::Duration;
 
-use wire::InstanceId;
+use wire::{InstanceId, Scope};
 
 use crate::directory::RowChange;
 use crate::error::StoreError;
@@ -20,7 +20,6 @@ use crate::limits::Listed;
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::roster::Beat;
-use wire::Scope;
 
 pub use self::memory::MemoryStore;
 pub use self::redis::{Connected, RedisStore, RedisStoreConfig};
@@ -112,7 +111,10 @@ pub trait Store: Send + Sync + 'static {
         token: &Token,
         within: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
 
+/// Who is in which scope, for whoever asks: the part of a store that takes no lease.
+pub trait Rolls: Send + Sync + 'static {
     /// Who is in these scopes, at most so many of each.
     fn list_members(&self, scopes: &[Scope], most: usize) -> impl Future<Output = Result<Roll, StoreError>> + Send;
 

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use connection_registry::{
     Acquired, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
-    LeaseState, Listed, Load, Loss, Mark, MemberChange, MemoryStore, OnExcess, Peers, Pulse, ROW_CHANGES_MAX, Roll,
-    Row, RowChange, Status, Store, StoreError, Timings, Token, Turnover, Why,
+    LeaseState, Listed, Load, Loss, MemberChange, MemoryStore, OnExcess, Peers, Pulse, ROW_CHANGES_MAX, Row, RowChange,
+    Status, Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
 use support::{ANY_NUMBER, PATIENCE, RedisServer, command, instance, pulse, row};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use wire::{InstanceId, Scope, SessionId, Timestamp};
+use wire::{InstanceId, SessionId, Timestamp};
 
 /// Long enough for a busy machine to keep the lease, short enough to wait for its end.
 const TIMINGS: Timings = Timings {
@@ -451,12 +451,6 @@ impl Store for Counting {
     async fn rewrite_members(&self, of: &Instance, token: &Token, within: Duration) -> Result<(), StoreError> {
         self.inner.rewrite_members(of, token, within).await
     }
-    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
-        self.inner.list_members(scopes, most).await
-    }
-    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
-        self.inner.next_turnovers(after).await
-    }
 }
 
 /// Grants a lease and then hangs: worse than any store may be.
@@ -507,11 +501,5 @@ impl Store for Hanging {
     }
     async fn rewrite_members(&self, of: &Instance, token: &Token, within: Duration) -> Result<(), StoreError> {
         self.inner.rewrite_members(of, token, within).await
-    }
-    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
-        self.inner.list_members(scopes, most).await
-    }
-    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
-        self.inner.next_turnovers(after).await
     }
 }

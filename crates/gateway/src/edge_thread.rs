@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use connection_registry::{
     Closing, Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers,
-    RedisStore, RedisStoreConfig, Store,
+    RedisStore, RedisStoreConfig, Rolls, Store,
 };
 use hashbrown::HashMap;
 use keyspace::Keyspace;
@@ -118,7 +118,7 @@ impl EdgeThread {
 }
 
 /// Starts the heart, and the desk of whoever watches scopes if there is anything to watch.
-fn begin<S: Store + Clone>(heart: HeartConfig, store: S, shared: &Shared) -> HeartHandle {
+fn begin<S: Store + Rolls + Clone>(heart: HeartConfig, store: S, shared: &Shared) -> HeartHandle {
     let settle = heart.timings.beat;
     let heart = Heart::start(heart, store.clone(), load(shared));
     if shared.config.policies.have_presence() {

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connection_registry::{LeaseState, Mark, Presence, Store, StoreError, Token, Turn, Turnover};
+use connection_registry::{LeaseState, Mark, Presence, Rolls, StoreError, Token, Turn, Turnover};
 use hashbrown::HashMap;
 use message_router::{ShardIndex, ShardSet};
 use tokio::sync::watch;
@@ -63,7 +63,7 @@ pub(crate) struct PresenceDesk<S> {
 }
 
 /// Why the changes are not followed any more.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Ended {
     /// There is nobody to tell.
     NobodyWatches,
@@ -73,33 +73,41 @@ enum Ended {
     AnotherLease,
 }
 
-impl<S: Store + Clone> PresenceDesk<S> {
+impl<S: Rolls + Clone> PresenceDesk<S> {
     /// Runs for ever.
     pub(crate) async fn run(mut self) -> Infallible {
+        let mut is_lost = false;
         loop {
             while self.watched.is_empty() {
                 self.take_requests().await;
             }
-            match self.follow().await {
-                Ended::NobodyWatches => continue,
-                Ended::Lost => self.pause(RETRY_AFTER).await,
-                Ended::AnotherLease => self.pause(self.settle).await,
+            let token = token_of(&self.lease.borrow_and_update());
+            let Ok(roll) = self.store.list_members(&[], 0).await else {
+                self.pause(RETRY_AFTER).await;
+                is_lost = true;
+                continue;
+            };
+            if is_lost {
+                self.counters.resyncs.add(1);
+                self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::WatchAnew, 0));
             }
-            self.counters.resyncs.add(1);
-            self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::WatchAnew, 0));
+            is_lost = match self.follow(roll.mark, token).await {
+                Ended::NobodyWatches => false,
+                Ended::Lost => {
+                    self.pause(RETRY_AFTER).await;
+                    true
+                }
+                Ended::AnotherLease => {
+                    self.pause(self.settle).await;
+                    true
+                }
+            };
         }
     }
 
-    /// Answers and passes on, from where the store stands now.
-    async fn follow(&mut self) -> Ended {
-        let (mut lease, inbox) = (self.lease.clone(), Arc::clone(&self.inbox));
-        let token = token_of(&lease.borrow_and_update());
-        let Ok(roll) = self.store.list_members(&[], 0).await else {
-            self.answer_without_store();
-            return Ended::Lost;
-        };
-        let store = self.store.clone();
-        let mut mark = roll.mark;
+    /// Answers, and passes on what stands behind `mark`.
+    async fn follow(&mut self, mut mark: Mark, token: Option<Token>) -> Ended {
+        let (mut lease, inbox, store) = (self.lease.clone(), Arc::clone(&self.inbox), self.store.clone());
         let mut next = pin!(store.next_turnovers(mark));
         let mut requests = Vec::new();
         loop {
@@ -169,7 +177,7 @@ impl<S: Store + Clone> PresenceDesk<S> {
         self.counters.watched.set(self.watched.len() as u64);
     }
 
-    /// One call's worth of lists, the rest when changes and further questions have had their turn.
+    /// Gives the lists that somebody waits for.
     async fn answer(&mut self) -> Option<Ended> {
         while !self.asked.is_empty() {
             let scopes: Vec<Scope> = self.asked.keys().take(SCOPES_PER_CALL).cloned().collect();
@@ -228,3 +236,6 @@ fn token_of(lease: &LeaseState) -> Option<Token> {
         LeaseState::Lost(_) | LeaseState::Fenced => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::roster::Beat;
-use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Store};
+use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Rolls, Store};
 use members::Members;
 
 /// Who waits for news is given an empty answer after this.
@@ -295,7 +295,9 @@ impl Store for MemoryStore {
         self.fenced(instance, token)?.members.end(&life(instance), Instant::now() + within);
         Ok(())
     }
+}
 
+impl Rolls for MemoryStore {
     async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
         let registry = self.registry();
         let scopes = scopes.iter().map(|scope| registry.members.list(scope, most)).collect();

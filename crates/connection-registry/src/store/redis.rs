@@ -28,7 +28,7 @@ use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::roster::Beat;
 use crate::store::record::{Decoded, PeerRecord, RowRecord};
-use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Store};
+use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Rolls, Store};
 use crate::timings::Timings;
 
 /// An instance that died without a goodbye, and whose name nobody took again, is forgotten after this.
@@ -436,7 +436,9 @@ impl Store for RedisStore {
         let args = [token.as_str(), instance.id.as_str(), &millis(within)];
         self.change(Function::PRESENCE_REWRITE, &keys, &args).await.map(drop)
     }
+}
 
+impl Rolls for RedisStore {
     async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
         let function = Function::PRESENCE_LIST;
         let most = most.to_string();

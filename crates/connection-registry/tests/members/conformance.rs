@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Instance, MEMBER_CHANGES_MAX, Mark, MemberChange, MemoryStore, Refusal, Store, StoreError, Timings,
-    Token, Turn,
+    Acquired, Instance, MEMBER_CHANGES_MAX, Mark, MemberChange, MemoryStore, Refusal, Rolls, Store, StoreError,
+    Timings, Token, Turn,
 };
+use redis_fixture::RedisCluster;
 use wire::{Families, Scope, UserId};
 
 use crate::GRACE;
-use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, instance, pulse};
+use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, instance, pulse, store_at};
 
 macro_rules! conformance {
     ($($case:ident),+ $(,)?) => {
@@ -43,6 +44,17 @@ conformance!(
     scopes_are_apart,
 );
 
+/// All its keys are at one node, also those whose names the functions make themselves.
+#[tokio::test]
+async fn a_cluster_is_no_other() {
+    let cluster = RedisCluster::start();
+    let store = || store_at(&cluster.url(), Timings { grace: GRACE, ..Timings::default() }, ANY_NUMBER);
+    a_member_of_two_instances_joins_once_and_leaves_once(store()).await;
+    let (two, token) = (instance("gw-2", 1), granted(&store(), &instance("gw-2", 1)).await);
+    assert_eq!(store().reap(&two, &token, &instance("gw-9", 1), 0).await, Ok(None));
+    who_waits_is_told_and_nothing_is_left_out(store()).await;
+}
+
 fn room(id: u32) -> Scope {
     Families::default().parse_scope(&format!("acme/collection:{id}")).unwrap()
 }
@@ -59,7 +71,7 @@ fn exit(name: &str) -> MemberChange {
     MemberChange::Exit(room(1), user(name))
 }
 
-async fn granted(store: &impl Store, instance: &Instance) -> Token {
+async fn granted(store: &(impl Store + Rolls), instance: &Instance) -> Token {
     match store.acquire(instance, pulse(0)).await.unwrap() {
         Acquired::Granted { token, .. } => token,
         Acquired::Busy { holder } => panic!("held by {holder}"),
@@ -67,7 +79,7 @@ async fn granted(store: &impl Store, instance: &Instance) -> Token {
 }
 
 /// Members of the first room, and of how many instances each.
-async fn members(store: &impl Store) -> Vec<(String, usize)> {
+async fn members(store: &(impl Store + Rolls)) -> Vec<(String, usize)> {
     let list = store.list_members(&[room(1)], 1_000).await.unwrap().scopes.remove(0);
     assert_eq!(list.count, list.members.len());
     let mut members: Vec<_> =
@@ -81,7 +93,7 @@ fn of(members: &[(&str, usize)]) -> Vec<(String, usize)> {
 }
 
 /// "+alice 1" and "-bob 0": what has been told since the beginning, with the members there were then.
-async fn told(store: &impl Store) -> Vec<String> {
+async fn told(store: &(impl Store + Rolls)) -> Vec<String> {
     if store.list_members(&[], 0).await.unwrap().mark == Mark::default() {
         return Vec::new(); // Nothing: do not wait for it.
     }
@@ -99,7 +111,7 @@ async fn told(store: &impl Store) -> Vec<String> {
 }
 
 /// Has those leave who are due until so many changes have been told.
-async fn until_told(store: &impl Store, by: &Instance, token: &Token, count: usize) -> Vec<String> {
+async fn until_told(store: &(impl Store + Rolls), by: &Instance, token: &Token, count: usize) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let due = store.write_members(by, token, &[]).await.unwrap();
@@ -113,7 +125,7 @@ async fn until_told(store: &impl Store, by: &Instance, token: &Token, count: usi
     }
 }
 
-async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store) {
+async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store + Rolls) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     assert_eq!(store.write_members(&one, &first, &[enter("alice")]).await, Ok(None));
@@ -129,7 +141,7 @@ async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store)
     assert_eq!(members(&store).await, []);
 }
 
-async fn whoever_comes_back_within_the_grace_has_not_left(store: impl Store) {
+async fn whoever_comes_back_within_the_grace_has_not_left(store: impl Store + Rolls) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     store.write_members(&one, &first, &[enter("alice"), enter("bob")]).await.unwrap();
@@ -142,7 +154,7 @@ async fn whoever_comes_back_within_the_grace_has_not_left(store: impl Store) {
     assert_eq!(list.members[0].info.as_ref().map(|info| info.as_str()), Some(r#"{"name": "alice A"}"#));
 }
 
-async fn a_goodbye_gives_the_grace_and_a_new_life_takes_over(store: impl Store) {
+async fn a_goodbye_gives_the_grace_and_a_new_life_takes_over(store: impl Store + Rolls) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     store.write_members(&one, &first, &[enter("alice"), enter("bob")]).await.unwrap();
@@ -155,7 +167,7 @@ async fn a_goodbye_gives_the_grace_and_a_new_life_takes_over(store: impl Store) 
     assert_eq!(members(&store).await, of(&[("alice", 1)]));
 }
 
-async fn a_stale_token_changes_nothing(store: impl Store) {
+async fn a_stale_token_changes_nothing(store: impl Store + Rolls) {
     let one = instance("gw-1", 1);
     let stale = granted(&store, &one).await;
     let current = granted(&store, &one).await;
@@ -167,7 +179,7 @@ async fn a_stale_token_changes_nothing(store: impl Store) {
     assert_eq!((members(&store).await, told(&store).await), (of(&[("alice", 1)]), vec!["+alice 1".to_owned()]));
 }
 
-async fn what_is_written_anew_has_not_left_and_the_rest_has(store: impl Store) {
+async fn what_is_written_anew_has_not_left_and_the_rest_has(store: impl Store + Rolls) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     store.write_members(&one, &token, &[enter("alice"), enter("bob")]).await.unwrap();
@@ -178,7 +190,7 @@ async fn what_is_written_anew_has_not_left_and_the_rest_has(store: impl Store) {
     assert_eq!(members(&store).await, of(&[("alice", 1)]));
 }
 
-async fn a_full_batch_is_one_step_and_is_listed_in_part(store: impl Store) {
+async fn a_full_batch_is_one_step_and_is_listed_in_part(store: impl Store + Rolls) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     let batch: Vec<_> = (0..MEMBER_CHANGES_MAX).map(|n| enter(&format!("u{n}"))).collect();
@@ -190,7 +202,7 @@ async fn a_full_batch_is_one_step_and_is_listed_in_part(store: impl Store) {
     assert_eq!((turnovers.len(), turnovers[0].changes.len(), turnovers[0].mark), (1, MEMBER_CHANGES_MAX, roll.mark));
 }
 
-async fn who_waits_is_told_and_nothing_is_left_out(store: impl Store) {
+async fn who_waits_is_told_and_nothing_is_left_out(store: impl Store + Rolls) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     let mut mark = store.list_members(&[], 0).await.unwrap().mark;
@@ -208,7 +220,7 @@ async fn who_waits_is_told_and_nothing_is_left_out(store: impl Store) {
     assert_eq!(store.list_members(&[], 0).await.unwrap().mark, mark);
 }
 
-async fn scopes_are_apart(store: impl Store) {
+async fn scopes_are_apart(store: impl Store + Rolls) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     let elsewhere = MemberChange::Enter(room(2), user("alice"), None);

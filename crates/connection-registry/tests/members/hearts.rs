@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use connection_registry::{Heart, HeartConfig, HeartHandle, LeaseState, RedisStore, Store, Timings};
+use connection_registry::{Heart, HeartConfig, HeartHandle, LeaseState, RedisStore, Rolls, Timings};
 use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep, timeout};
 use wire::{Families, InstanceId, Scope, SessionId, Timestamp, UserId};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use connection_registry::{Member, RedisStore, RedisStoreConfig, Store, StoreError, Timings};
+use connection_registry::{Member, RedisStore, RedisStoreConfig, Rolls, StoreError, Timings};
 use keyspace::Keyspace;
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 

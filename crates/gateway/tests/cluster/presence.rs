@@ -6,6 +6,7 @@ use redis_fixture::RedisServer;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::cli::ask;
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
 use crate::metrics::until;
@@ -111,6 +112,22 @@ async fn a_user_with_two_tabs_on_two_instances_joins_once_and_leaves_once() {
     let (mut phone, laptop) = (member(&fleet, 0, "bob").await, member(&fleet, 1, "bob").await);
     alice.until(&["alice", "bob"]).await;
     until(&fleet, "tidegate_presence_members", 3).await; // alice, and bob on each of two
+
+    // What an operator sees.
+    let families = "families=[{ name = 'collection', presence = true }]";
+    let asks = |channel| ask("presence", &redis, &["--set", families, channel]);
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let (lines, code) = asks("collection:42");
+        let [alices, bobs, count] = &lines[..] else { panic!("two members and their number: {lines:?}") };
+        assert_eq!((count.as_str(), code), ("2 in all", 0));
+        // The second instance may not have written it yet.
+        if alices.ends_with(" alice gw-0") && bobs.ends_with(" bob gw-0,gw-1") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{lines:?}");
+    }
+    assert_eq!(["collection:43", "system", "none:1"].map(|channel| asks(channel).1), [1, 64, 65]);
 
     drop(laptop);
     // The last subscription of the scope ends it, not the first.
