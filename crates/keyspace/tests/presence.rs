@@ -251,3 +251,31 @@ fn a_new_life_takes_over_from_the_old_one() {
     assert_eq!(fleet.users(&room()), ["alice"]);
     assert_eq!(fleet.told(), ["+ alice 1"]);
 }
+
+/// `docs/operations.md` says what a member costs.
+#[test]
+fn a_member_costs_what_the_document_says() {
+    let mut fleet = Fleet::start();
+    let token = fleet.begin("gw-1", LIFE);
+    let commands = |fleet: &mut Fleet| -> u64 {
+        let stats: String = cmd("INFO").arg("commandstats").query(&mut fleet.admin).unwrap();
+        // Not the calls themselves, nor the comparison of the lease and the look at the clock.
+        let counted = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")).filter(|line| {
+            ["fcall", "info", "get", "time"].iter().all(|other| !line.starts_with(&format!("{other}:")))
+        });
+        let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
+        counted.filter_map(calls).sum()
+    };
+    let users: Vec<String> = (0..100).map(|n| format!("u{n}")).collect();
+    let mut cost = |sign: &str, grace_ms| {
+        let changes: Vec<String> = users.iter().map(|user| format!("{sign} {user}")).collect();
+        let before = commands(&mut fleet);
+        fleet.write("gw-1", &token, grace_ms, &room(), &changes.iter().map(String::as_str).collect::<Vec<_>>());
+        commands(&mut fleet) - before
+    };
+    // Besides two looks at who is due.
+    assert_eq!(cost("+", GRACE_MS), 100 * 4 + 2 + 2);
+    assert_eq!(cost("-", 1), 100 * 4 + 2);
+    sleep(Duration::from_millis(5));
+    assert_eq!(cost("-", 1) - 100 * 2, 100 * 3 + 2 + 3, "and three when they are due, in a later call");
+}
