@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
@@ -29,7 +30,7 @@ pub struct Row {
     pub user: UserId,
     /// On which shard of this instance.
     pub shard: u16,
-    /// Since when.
+    /// Since when, by this instance's clock; in the store, by the store's.
     pub connected_at: Timestamp,
 }
 
@@ -70,6 +71,8 @@ const _: () = assert!(size_of::<Option<Seat>>() <= 24);
 #[derive(Debug)]
 struct Entry {
     row: Row,
+    /// When it came.
+    came: Instant,
     /// Of the seat that owns the row.
     serial: NonZeroU64,
     /// Whether the store may list it, so that its end must be told.
@@ -125,7 +128,7 @@ impl Directory {
         if let Some((serial, ..)) = &before {
             notes.changed.remove(serial);
         }
-        self.rows.insert(session, Entry { row, serial, told });
+        self.rows.insert(session, Entry { row, came: Instant::now(), serial, told });
         notes.changed.insert(serial, session);
         drop(notes);
         self.news.notify_one();
@@ -150,6 +153,11 @@ impl Directory {
     #[must_use]
     pub fn get(&self, session: SessionId) -> Option<Row> {
         self.rows.get(&session).map(|entry| entry.row.clone())
+    }
+
+    /// When the connection came that has the row of a session.
+    pub(crate) fn came(&self, session: SessionId) -> Option<Instant> {
+        self.rows.get(&session).map(|entry| entry.came)
     }
 
     /// A user's sessions here. Looks at every row.

@@ -4,6 +4,7 @@
 //! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat, and orders
 //! are taken when the bell rings. Whatever happens, the lease is said to be lost at its deadline.
 
+mod dating;
 mod handle;
 mod members;
 mod told;
@@ -16,10 +17,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
-use wire::InstanceId;
+use wire::{InstanceId, SessionId, Timestamp};
 
 use crate::directory::Directory;
 use crate::error::StoreError;
+use crate::heart::dating::Dating;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
@@ -76,6 +78,8 @@ pub struct Heart<S, L> {
     tell_at: Option<Instant>,
     /// When a member is to leave that nobody holds any more.
     members_due: Option<Instant>,
+    /// How connections are dated; not at all by a store of this process.
+    dating: Option<Dating>,
     /// How many rows the store has of us, when its last answer said so.
     rows_stored: Option<usize>,
     /// A life before this one whose rows may be in the store.
@@ -119,6 +123,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             peers,
             directory: Arc::clone(&directory),
             presence: Arc::clone(&presence),
+            dating: None,
             rows_stored: None,
             life_before: None,
             trouble: None,
@@ -249,8 +254,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         for order in orders {
             match order {
                 Order::Session(closing, since) => {
-                    let row = self.directory.get(closing.session);
-                    if row.is_some_and(|row| since.is_none_or(|since| since == row.connected_at)) {
+                    let connected_at = self.connected_at(closing.session);
+                    if connected_at.is_some_and(|at| since.is_none_or(|since| since == at)) {
                         errand(Errand::Close(closing));
                     }
                 }
@@ -266,10 +271,20 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         }
     }
 
+    /// Since when a session is connected here, as the store has been told.
+    fn connected_at(&self, session: SessionId) -> Option<Timestamp> {
+        match self.dating {
+            Some(dating) => Some(dating.date(self.directory.came(session)?)),
+            None => Some(self.directory.get(session)?.connected_at),
+        }
+    }
+
     async fn acquire(&mut self) -> Result<(), StoreError> {
         let sent = Instant::now();
         match self.lease.during(self.store.acquire(&self.instance, self.pulse())).await? {
             Acquired::Granted { token, before } => {
+                let there = token.granted_at().filter(|_| S::LEASES_END);
+                self.dating = there.map(|there| Dating { there, here: sent });
                 self.lease.update(|lease, now| lease.granted(token, sent, now));
                 self.life_before = before.filter(|before| *before != self.instance.incarnation);
                 // Between two leases anybody may have removed our rows: only the directory knows the truth.
@@ -332,7 +347,10 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 deleted.inspect_err(|_| self.directory.rewrite())?;
                 self.rows_stored = Some(0);
             } else {
-                let batch = self.directory.take(ROW_CHANGES_MAX);
+                let mut batch = self.directory.take(ROW_CHANGES_MAX);
+                if let Some(dating) = self.dating {
+                    dating.date_all(&mut batch, |change| self.directory.came(change.session()));
+                }
                 if batch.is_empty() {
                     break;
                 }

@@ -61,7 +61,7 @@ pub struct Connected {
     pub instance: InstanceId,
     /// Which.
     pub session: SessionId,
-    /// Since when, by its instance's clock.
+    /// Since when, by Redis' clock.
     pub since: Timestamp,
 }
 
