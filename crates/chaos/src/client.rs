@@ -283,9 +283,13 @@ impl Crowd {
 }
 
 pub(crate) async fn dial(address: SocketAddr, user: &str) -> Option<Socket> {
+    dial_with(address, &token::sign(user)).await
+}
+
+pub(crate) async fn dial_with(address: SocketAddr, token: &str) -> Option<Socket> {
     let stream = TcpStream::connect(address).await.ok()?;
     let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
-    let bearer = format!("Bearer {}", token::sign(user)).parse().ok()?;
+    let bearer = format!("Bearer {token}").parse().ok()?;
     request.headers_mut().insert("authorization", bearer);
     Some(client_async(request, stream).await.ok()?.0)
 }

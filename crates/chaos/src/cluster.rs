@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use wire::Families;
 
 use crate::failure::Failure;
-use crate::fault::Fault;
+use crate::fault::{Fault, Jumping};
 use crate::gateway::{Gateway, Setting};
 use crate::load;
 use crate::namespace::Namespace;
@@ -17,6 +17,7 @@ use crate::ownership::Ownership;
 use crate::proxy::Proxy;
 use crate::random::Random;
 use crate::redis_server::RedisServer;
+use crate::wall_clock::WallClock;
 
 const GATEWAYS: usize = 3;
 const LINK_TIME_MAX: Duration = Duration::from_secs(20);
@@ -39,6 +40,8 @@ pub(crate) struct Cluster {
     pub(crate) ownership: Ownership,
     /// The network of the first gateway, if it has one of its own; it speaks to Redis past its proxy then.
     namespace: Option<Namespace>,
+    /// Of Redis or of the first gateway, if it is to jump.
+    clock: Option<WallClock>,
     pub(crate) random: Random,
 }
 
@@ -74,7 +77,13 @@ impl Cluster {
         if let Some(inside) = &inside {
             args.extend(["--bind", "127.0.0.1", inside, "--protected-mode", "no"]);
         }
-        let primary = RedisServer::start("primary", &directory, &args).await?;
+        let jumps = fault.jumping_clock();
+        let clock = jumps.map(|_| WallClock::new(directory.join("wall.clock"))).transpose()?;
+        let clock_of = |whose: Jumping| match &clock {
+            Some(clock) if jumps == Some(whose) => clock.prefix(),
+            _ => Ok(Vec::new()),
+        };
+        let primary = RedisServer::start_behind(clock_of(Jumping::Redis)?, "primary", &directory, &args).await?;
         let (mut replication, mut replica) = (None, None);
         if fault.needs_replica() {
             let proxy = Proxy::start(primary.address, random.fork()).await?;
@@ -96,6 +105,9 @@ impl Cluster {
                 redis = SocketAddr::new(namespace.redis().into(), primary.address.port());
                 (host, prefix) = (namespace.guest().into(), namespace.prefix());
             }
+            if number == 1 {
+                prefix.extend(clock_of(Jumping::Gateway)?);
+            }
             let setting = Setting { program, redis, local, directory, prefix, host };
             gateways.push(Gateway::start(&format!("gw-{number}"), setting)?);
             proxies.push(proxy);
@@ -115,7 +127,7 @@ impl Cluster {
         for gateway in &mut gateways {
             gateway.await_connected().await?;
         }
-        Ok(Self { gateways, twin, proxies, calls, replication, primary, replica, ownership, namespace, random })
+        Ok(Self { gateways, twin, proxies, calls, replication, primary, replica, ownership, namespace, clock, random })
     }
 
     /// Everybody who speaks to Redis speaks to this one from now on.
@@ -128,6 +140,15 @@ impl Cluster {
 
     pub(crate) fn replica(&self) -> Result<&RedisServer, Failure> {
         self.replica.as_ref().ok_or_else(|| Failure::Unproven("there is no replica".into()))
+    }
+
+    pub(crate) fn clock(&self) -> Result<&WallClock, Failure> {
+        self.clock.as_ref().ok_or_else(|| Failure::Unproven("nobody has a clock that jumps".into()))
+    }
+
+    /// Which life of each gateway has its lease.
+    pub(crate) fn lives(&self) -> Vec<Option<String>> {
+        self.gateways.iter().map(|gateway| self.ownership.holder(&gateway.name)).collect()
     }
 
     pub(crate) fn namespace(&self) -> Result<&Namespace, Failure> {

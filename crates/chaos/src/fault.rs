@@ -4,6 +4,7 @@
 //! proof the run counts as failed: a green run in which nothing happened shows nothing.
 
 mod claimant;
+mod clock;
 mod data;
 mod frozen;
 mod instance;
@@ -89,8 +90,22 @@ pub(crate) enum Fault {
     Twin,
     /// Sessions are resumed from two sockets at once.
     TwoSockets,
+    /// Redis' wall clock jumps five hours ahead.
+    ClockRedisAhead,
+    /// Redis' wall clock jumps five hours back.
+    ClockRedisBack,
+    /// An instance's wall clock jumps five hours ahead, ten back, and to where it was.
+    ClockGateway,
     /// An instance is asked to leave, and another comes.
     Drain,
+}
+
+/// Whose wall clock is not the machine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Jumping {
+    Redis,
+    /// The first one.
+    Gateway,
 }
 
 impl Fault {
@@ -113,6 +128,15 @@ impl Fault {
     /// Whether one gateway has a network of its own.
     pub(crate) fn needs_namespace(self) -> bool {
         matches!(self, Self::Partition | Self::PartitionSend | Self::PartitionReceive | Self::Starve)
+    }
+
+    /// Whose wall clock jumps.
+    pub(crate) fn jumping_clock(self) -> Option<Jumping> {
+        match self {
+            Self::ClockRedisAhead | Self::ClockRedisBack => Some(Jumping::Redis),
+            Self::ClockGateway => Some(Jumping::Gateway),
+            _ => None,
+        }
     }
 
     /// Families that are served within an instance while it is without Redis.
@@ -163,6 +187,9 @@ impl Fault {
             Self::StopGateway => frozen::stop(cluster).await,
             Self::KillReturn => claimant::kill_return(cluster).await,
             Self::Twin => claimant::twin(cluster).await,
+            Self::ClockRedisAhead => clock::redis(cluster, clock::HOURS).await,
+            Self::ClockRedisBack => clock::redis(cluster, -clock::HOURS).await,
+            Self::ClockGateway => clock::gateway(cluster).await,
             Self::Drain => instance::drain(cluster).await,
         }
     }

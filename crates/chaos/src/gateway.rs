@@ -150,7 +150,7 @@ fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: Sock
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
         "limits.ping_interval_ms = 2000\nlimits.pong_timeout_ms = 1900".into(),
         family("collection", ""),
-        family("system", "ttl_ms = 3600000"),
+        family("system", "ttl_ms = 86400000"),
         family("user", ""),
     ]
     .join("\n")

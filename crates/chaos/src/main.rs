@@ -30,6 +30,7 @@ mod rivals;
 mod run;
 mod table;
 mod token;
+mod wall_clock;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

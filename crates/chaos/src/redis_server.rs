@@ -25,18 +25,31 @@ pub(crate) struct RedisServer {
     pub(crate) process: Process,
     directory: PathBuf,
     args: Vec<String>,
+    /// The program and the words before those of its own; nothing but itself as a rule.
+    command: Vec<String>,
 }
 
 impl RedisServer {
     /// Starts it with these further arguments and waits until it answers.
     pub(crate) async fn start(name: &'static str, directory: &Path, args: &[&str]) -> Result<Self, Failure> {
+        Self::start_behind(Vec::new(), name, directory, args).await
+    }
+
+    /// The same with these words before the program's name.
+    pub(crate) async fn start_behind(
+        prefix: Vec<String>,
+        name: &'static str,
+        directory: &Path,
+        args: &[&str],
+    ) -> Result<Self, Failure> {
+        let command: Vec<String> = prefix.into_iter().chain(["redis-server".into()]).collect();
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
         let port = reserve_port()?;
         let address = port.address();
         let args = args.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let process = spawn(name, address, &directory, &args)?;
-        let mut server = Self { name, address, _port: port, process, directory, args };
+        let process = spawn(&command, name, address, &directory, &args)?;
+        let mut server = Self { name, address, _port: port, process, directory, args, command };
         server.await_answer().await?;
         Ok(server)
     }
@@ -48,7 +61,7 @@ impl RedisServer {
 
     /// Starts it again where it was, with what its directory holds.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
-        self.process = spawn(self.name, self.address, &self.directory, &self.args)?;
+        self.process = spawn(&self.command, self.name, self.address, &self.directory, &self.args)?;
         self.await_answer().await
     }
 
@@ -106,14 +119,20 @@ pub(crate) async fn connect(address: SocketAddr, wait: Duration) -> RedisResult<
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-fn spawn(name: &str, address: SocketAddr, directory: &Path, args: &[String]) -> Result<Process, Failure> {
-    let mut all: Vec<String> = ["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]
+fn spawn(
+    command: &[String],
+    name: &str,
+    address: SocketAddr,
+    directory: &Path,
+    args: &[String],
+) -> Result<Process, Failure> {
+    let own: Vec<String> = ["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]
         .into_iter()
         .chain(["--appendonly", "no", "--maxmemory-policy", "noeviction", "--enable-debug-command", "local"])
         // A replica begins at once, without waiting for others.
         .chain(["--repl-diskless-sync-delay", "0", "--dir", &directory.to_string_lossy()])
         .map(str::to_owned)
         .collect();
-    all.extend_from_slice(args);
-    Process::start(name, Path::new("redis-server"), &all, &directory.join("redis.log"))
+    let all: Vec<String> = command[1..].iter().chain(&own).chain(args).cloned().collect();
+    Process::start(name, Path::new(&command[0]), &all, &directory.join("redis.log"))
 }

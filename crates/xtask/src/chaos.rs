@@ -38,6 +38,7 @@ const SHORT: &[&str] = &[
     "cut-local",
     "partition-receive",
     "two-sockets",
+    "clock-gateway",
 ];
 /// Rounds of all faults without `--runs`.
 const RUNS: &str = "4";
@@ -51,7 +52,7 @@ struct Programs {
 
 impl Programs {
     fn build(is_release: bool) -> Result<Self, Failure> {
-        package::ensure(&[package::REDIS, package::NFT, package::IP])?;
+        package::ensure(&[package::REDIS, package::NFT, package::IP, package::FAKETIME])?;
         let mut args =
             vec!["build", "--package", "tidegate-gateway", "--package", "chaos", "--package", "history-checker"];
         args.extend(is_release.then_some("--release"));

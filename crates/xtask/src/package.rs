@@ -18,6 +18,7 @@ pub(crate) struct Need {
 pub(crate) const REDIS: Need = Need { program: "redis-server", packages: &["redis-server"] };
 pub(crate) const NFT: Need = Need { program: "nft", packages: &["nftables"] };
 pub(crate) const IP: Need = Need { program: "ip", packages: &["iproute2"] };
+pub(crate) const FAKETIME: Need = Need { program: "faketime", packages: &["faketime"] };
 pub(crate) const HAPROXY: Need = Need { program: "haproxy", packages: &["haproxy"] };
 pub(crate) const PYTHON: Need = Need { program: "python3", packages: &["python3", "python3-venv"] };
 pub(crate) const NODE: Need = Need { program: "node", packages: &["nodejs"] };

@@ -176,4 +176,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "two-sockets",
         kinds: &["two_owners"],
     },
+    Mutant {
+        name: "connections dated by the wall clock of their instance",
+        edits: &[Edit {
+            file: "crates/connection-registry/src/heart.rs",
+            old: "token.granted_at().filter(|_| S::LEASES_END)",
+            new: "token.granted_at().filter(|_| !S::LEASES_END)",
+        }],
+        fault: "clock-gateway",
+        kinds: &["turned_away"],
+    },
 ];
