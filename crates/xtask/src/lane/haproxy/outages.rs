@@ -16,7 +16,7 @@ const SLEEP: Duration = Duration::from_millis(7_000);
 const CHANNEL: &str = "collection:42:ops";
 
 impl Trial {
-    /// Redis hangs, for all instances at once.
+    /// Redis hangs, for all instances at once and until the last of them has lost its lease.
     pub(super) fn keeps_every_socket_when_the_whole_fleet_is_isolated(&self) -> Result<(), Failure> {
         let mut sockets = self.one_on_each()?;
         sockets.push(self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(1)))?);
@@ -29,6 +29,12 @@ impl Trial {
         }
         for number in 1..=GATEWAYS {
             self.seen(number, "is UP with weight 1 without Redis", |s| s.weight == 1 && s.status == "UP")?;
+        }
+        thread::sleep(SLEEP);
+        for number in 1..=GATEWAYS {
+            self.seen(number, "is UP with weight 1 past its lease", |s| s.weight == 1 && s.status == "UP")?;
+            let lease = self.metric(number, "tidegate_lease_held");
+            expect(lease == Some(0), || format!("gateway{number} says of its lease {lease:?}, and Redis hangs"))?;
         }
         let publish = json!({"type": "publish", "channel": CHANNEL, "event": "note", "payload": 1});
         let ack = ask(&mut sockets[0], publish, "ack")?;
@@ -46,6 +52,10 @@ impl Trial {
         for number in 1..=GATEWAYS {
             self.seen(number, "has its whole weight again", |s| s.weight == 100 && s.status == "UP")?;
         }
+        for number in 1..=GATEWAYS {
+            let fences = self.metric(number, "tidegate_fences_total");
+            expect(fences == Some(0), || format!("gateway{number} was awake, and was fenced: {fences:?}"))?;
+        }
         // The sockets are those from before.
         let publish = json!({"type": "publish", "channel": CHANNEL, "event": "after", "payload": 2});
         let ack = ask(&mut sockets[1], publish, "ack")?;
@@ -54,6 +64,12 @@ impl Trial {
             hear(socket, "after")?;
         }
         told("with Redis hanging no socket was cut, members of one instance heard each other, and were told of it")
+    }
+
+    /// What one of a gateway's metrics is now.
+    fn metric(&self, number: usize, name: &str) -> Option<u64> {
+        let text = http::get(self.fleet.gateways[number - 1].admin, "/metrics").ok()?.body;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Past HAProxy, which would have cut the socket meanwhile.
