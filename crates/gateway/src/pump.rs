@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use wire::{Channel, Envelope, Message, Position, Scope, Timestamp, UserId};
 
-use crate::allocator::{Rest, give_back};
+use crate::allocator::Rest;
 use crate::clock::Clock;
 use crate::counters::PumpCounters;
 use crate::dead_letters::{DeadLetters, Poison};
@@ -160,7 +160,6 @@ impl<B: Broker> Pump<B> {
             self.outputs.shrink_to(OUTPUTS_KEPT);
             self.outgoing.iter_mut().for_each(|(items, _)| items.shrink_to(OUTPUTS_KEPT));
             self.publishing.shrink_to(2 * self.publishing.len());
-            give_back();
         }
     }
 
