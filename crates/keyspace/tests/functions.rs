@@ -225,6 +225,8 @@ fn a_loss_is_marked_where_it_was() {
     // A whole generation: what is left ends before it, a while ago.
     let ago = next.generation - (3_600 << 16);
     cmd("HSET").arg(Keyspace::default().meta(&scope)).arg("g").arg(ago).arg("e").arg("").exec(&mut redis).unwrap();
+    // What it holds is of this second, and the next generation may be too.
+    cmd("DEL").arg(Keyspace::default().stream(&scope)).exec(&mut redis).unwrap();
     cmd("SAVE").exec(&mut redis).unwrap();
     server.crash_and_restart();
     let mut redis = server.connect();
