@@ -149,7 +149,7 @@ fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: Sock
         format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
         "limits.ping_interval_ms = 2000\nlimits.pong_timeout_ms = 1900".into(),
-        family("collection", ""),
+        family("collection", "ttl_ms = 86400000"),
         family("system", "ttl_ms = 86400000"),
         family("user", ""),
     ]
