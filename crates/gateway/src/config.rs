@@ -29,6 +29,7 @@ mod nearest;
 mod print;
 mod problem;
 mod raw;
+mod rebalance;
 mod registry;
 mod source;
 mod tls;
@@ -55,6 +56,7 @@ pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat};
 pub use problem::{Problem, Problems, Source};
 pub use raw::RawConfig;
+pub use rebalance::RebalanceConfig;
 pub use source::{FlagSetting, Sources};
 
 pub use crate::tls::Tls;
@@ -94,6 +96,8 @@ pub struct Config {
     pub frozen_after: Duration,
     /// How the instance goes away.
     pub drain: DrainConfig,
+    /// When it sends clients to emptier instances.
+    pub rebalance: RebalanceConfig,
     /// What is kept of messages that reached nobody.
     pub dead_letters: DeadLettersConfig,
     /// What is written to standard error.
@@ -126,6 +130,7 @@ impl Config {
             registry: check_timings(raw),
             frozen_after: raw.ms("watchdog.frozen_after_ms"),
             drain: DrainConfig::check(raw),
+            rebalance: RebalanceConfig::check(raw),
             dead_letters: DeadLettersConfig::check(raw),
             log: LogConfig::check(raw),
         };

@@ -80,6 +80,8 @@ pub(crate) struct ShardCounters {
     pub(crate) superseded: Counter,
     /// Connections closed because their client read too slowly.
     pub(crate) slow_closes: Counter,
+    /// Clients sent to emptier instances.
+    pub(crate) rebalanced: Counter,
     /// From Redis' clock at publishing to the shard's write pass; needs clocks in step across hosts.
     pub(crate) latency: Histogram,
     /// From a ping to its pong, in whole milliseconds.

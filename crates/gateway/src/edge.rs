@@ -28,7 +28,7 @@ use wire::{Close, ErrorCode, SessionId, TenantId};
 
 use crate::counters::{Counter, ShardCounters};
 use crate::handoff::{Handoff, Opening, Transport};
-use crate::handshake::{Handshake, Refusal};
+use crate::handshake::{Handshake, Refusal, RoutingCookie};
 use crate::health::{Health, Silence};
 use crate::page::Page;
 use crate::standing::Standing;
@@ -37,6 +37,7 @@ use crate::tls::Tls;
 mod admission;
 pub(crate) mod answer;
 mod backoff;
+mod diversion;
 mod percent;
 mod route;
 
@@ -44,6 +45,7 @@ pub(crate) use backoff::accept_backoff;
 pub(crate) use percent::percent_decode;
 
 use admission::{Admission, Turn};
+use diversion::Diversion;
 use route::Route;
 
 /// Most requests in progress; above it nothing is accepted and the kernel's backlog fills. With
@@ -65,6 +67,8 @@ pub(crate) struct EdgeConfig {
     pub(crate) connections_max: u64,
     /// Upgrades taken in per second; 0 for any number.
     pub(crate) connects_per_second: u32,
+    /// Whether clients are being sent to emptier instances: who comes back by its cookie is sent on.
+    pub(crate) diverts: Rc<Cell<bool>>,
     /// With it the port speaks TLS and nothing else.
     pub(crate) tls: Option<Tls>,
 }
@@ -94,12 +98,17 @@ pub(crate) struct EdgeCounters {
     pub(crate) upgrades_queued: Counter,
     /// Upgrades refused because too many waited.
     pub(crate) upgrades_throttled: Counter,
+    /// Upgrades that a balancer was to take to another instance.
+    pub(crate) upgrades_diverted: Counter,
+    /// Times that clients who were sent to emptier instances came back here.
+    pub(crate) rebalance_pauses: Counter,
 }
 
 /// The edge and all it consults. `P` hands a connection to a shard.
 pub(crate) struct Edge<P> {
     config: EdgeConfig,
     admission: Admission,
+    diversion: Diversion,
     /// The zero of the admission's clock.
     begun: Instant,
     handshake: Handshake,
@@ -133,7 +142,18 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         place: P,
     ) -> Self {
         let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
-        Self { config, admission, begun, handshake, health, page, shards, counters, place }
+        Self {
+            config,
+            admission,
+            diversion: Diversion::default(),
+            begun,
+            handshake,
+            health,
+            page,
+            shards,
+            counters,
+            place,
+        }
     }
 
     /// Accepts until dropped. Runs on a local runtime: connections become tasks beside it.
@@ -298,6 +318,14 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         }
         if let Some(throttled) = throttled {
             upgrade.opening = throttled;
+        }
+        if self.config.diverts.get()
+            && !matches!(upgrade.opening, Opening::Refused { .. })
+            && let RoutingCookie::Brought(cookie) = upgrade.cookie
+            && self.diversion.turns_away(cookie, Instant::now())
+        {
+            self.counters.upgrades_diverted.add(1);
+            return Err(Refusal::elsewhere());
         }
         if let Opening::Refused { code, .. } = &upgrade.opening {
             self.counters.upgrades_refused.add(1);

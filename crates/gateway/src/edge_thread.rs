@@ -1,7 +1,9 @@
 //! The thread beside the shards: it accepts, answers admin and agent, and keeps the instance's lease.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -36,6 +38,8 @@ use crate::presence::PresenceDesk;
 use crate::shared::{Registers, Shared};
 use crate::standing::Standing;
 use crate::watchdog;
+
+mod rebalancing;
 
 /// How long an instance that ends keeps writing dead letters and receipts.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -219,10 +223,12 @@ async fn serve(
         let records = Records::new(records, config.policies.families().clone());
         Admin::new(Exposition::new(sources), Arc::clone(health), Arc::clone(&shared.leave), records, hub.clone())
     };
+    let diverts = Rc::new(Cell::new(false));
     let edge_config = EdgeConfig {
         handshake_timeout: config.limits.handshake_timeout,
         connections_max: descriptors::connections_max(config.limits.connections_max),
         connects_per_second: config.limits.connects_per_second,
+        diverts: Rc::clone(&diverts),
         tls: config.tls.clone(),
     };
     let verifier = Arc::clone(&rules.verifier);
@@ -243,6 +249,7 @@ async fn serve(
         never = edge.run(listening.main) => match never {},
         never = admin.run(listening.admin) => match never {},
         never = agent => match never {},
+        never = rebalancing::run(shared, heart.peers.clone(), &diverts, &counters) => match never {},
         never = watchdog::watch(health) => match never {},
         never = watch_lease(heart.lease.clone(), health) => match never {},
         never = rest_after_storms(&counters, &heart.directory) => match never {},

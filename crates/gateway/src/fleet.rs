@@ -1,23 +1,45 @@
 //! PURE. What an instance can tell from its peers' beats: who takes clients, and how many a second.
 
-use connection_registry::{Duty, Load, Peers, Status};
+use std::time::{Duration, Instant};
+
+use connection_registry::{Duty, Load, Peer, Peers, Status};
 
 /// The others, as of one look at the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fleet {
     /// Of the living peers that tell.
     loads: Vec<Load>,
+    /// When the store was looked at.
+    seen: Option<Instant>,
+    /// Everybody listed is alive beyond doubt and tells how it is doing.
+    is_certain: bool,
 }
 
 impl Fleet {
     pub(crate) fn of(peers: &Peers) -> Self {
-        let alive = peers.others.iter().filter(|peer| peer.status == Status::Up);
-        Self { loads: alive.filter_map(|peer| peer.load).collect() }
+        let listed = || peers.others.iter().filter(|peer| peer.status != Status::Gone);
+        let alive = |peer: &&Peer| peer.status == Status::Up;
+        Self {
+            loads: listed().filter(alive).filter_map(|peer| peer.load).collect(),
+            seen: peers.seen,
+            is_certain: !peers.doubted && listed().all(|peer| alive(&peer) && peer.load.is_some()),
+        }
     }
 
     /// Those who serve clients with all they have.
     pub(crate) fn full(&self) -> impl Iterator<Item = &Load> {
         self.loads.iter().filter(|load| load.duty == Duty::Full)
+    }
+
+    /// Whether somebody else is giving its clients away.
+    pub(crate) fn drains(&self) -> bool {
+        self.draining() > 0
+    }
+
+    /// Whether the numbers may be acted on: nobody is missing, and they are no older than `age_max`.
+    pub(crate) fn is_certain(&self, now: Instant, age_max: Duration) -> bool {
+        let is_fresh = self.seen.is_some_and(|seen| now.saturating_duration_since(seen) <= age_max);
+        self.is_certain && is_fresh
     }
 
     /// How many clients a second may be sent to the others: all that they take in, shared with whoever else gives its
@@ -51,10 +73,8 @@ pub(crate) fn rate(load: &Load) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use connection_registry::{Incarnation, Instance, Peer};
+pub(crate) mod tests {
+    use connection_registry::{Incarnation, Instance};
     use wire::InstanceId;
 
     use super::*;
@@ -101,5 +121,24 @@ mod tests {
         ] {
             assert_eq!(Fleet::of(&peers(&others, Instant::now())).takes_per_second(), takes, "{what}");
         }
+    }
+
+    #[test]
+    fn a_fleet_is_certain_when_all_live_tell_and_the_look_is_fresh() {
+        let seen = Instant::now();
+        let fine = || (Status::Up, Some(load(1, 1, Duty::Full)));
+        let is_certain = |others: &[(Status, Option<Load>)], age| {
+            Fleet::of(&peers(others, seen)).is_certain(seen + age, Duration::from_secs(4))
+        };
+        let now = Duration::ZERO;
+        assert!(is_certain(&[fine(), fine()], Duration::from_secs(4)));
+        assert!(!is_certain(&[fine(), fine()], Duration::from_millis(4_001)), "Redis has not been heard of");
+        assert!(!is_certain(&[fine(), (Status::Up, None)], now), "of an older version");
+        assert!(!is_certain(&[fine(), (Status::Suspect, fine().1)], now));
+        assert!(is_certain(&[fine(), (Status::Gone, fine().1)], now), "a corpse that nobody has removed yet");
+        let doubted = Peers { doubted: true, ..peers(&[fine()], seen) };
+        assert!(!Fleet::of(&doubted).is_certain(seen, Duration::from_secs(4)));
+        let never = Peers { seen: None, ..peers(&[fine()], seen) };
+        assert!(!Fleet::of(&never).is_certain(seen, Duration::from_secs(4)));
     }
 }

@@ -33,6 +33,15 @@ use credentials::{Offers, cookies, find_token, names_token_in_query};
 /// The routing cookie: HAProxy's stick-table keeps a client at its instance by it.
 pub(crate) const ROUTING_COOKIE: &str = "session_id";
 
+/// Whose it is. A valid one that the client brought stays, and with it the client's row in the stick-table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RoutingCookie {
+    /// It has been here, or on another instance.
+    Brought(SessionId),
+    /// It is given this one.
+    Set(SessionId),
+}
+
 /// Decides about upgrades.
 #[derive(Debug)]
 pub(crate) struct Handshake {
@@ -50,9 +59,8 @@ pub(crate) struct Upgrade {
     pub(crate) accept: String,
     /// Whether the client offered `tidegate.v1`, which is then selected.
     pub(crate) subprotocol: bool,
-    /// The routing cookie to set, unless the client brought a valid one: that one stays, and with it
-    /// the client's row in the stick-table.
-    pub(crate) set_cookie: Option<SessionId>,
+    /// The routing cookie.
+    pub(crate) cookie: RoutingCookie,
     /// How the connection begins.
     pub(crate) opening: Opening,
 }
@@ -80,8 +88,9 @@ impl Handshake {
         let accept = well_formed::check(request)?;
         let offers = Offers::read(request.headers());
         let opening = self.open(request, &offers, path_tenant, now_unix_s).unwrap_or_else(|refused| refused);
-        let brought = cookies(request.headers(), ROUTING_COOKIE).any(|value| SessionId::parse(value).is_some());
-        Ok(Upgrade { accept, subprotocol: offers.speaks_v1, set_cookie: (!brought).then_some(fresh), opening })
+        let brought = cookies(request.headers(), ROUTING_COOKIE).find_map(SessionId::parse);
+        let cookie = brought.map_or(RoutingCookie::Set(fresh), RoutingCookie::Brought);
+        Ok(Upgrade { accept, subprotocol: offers.speaks_v1, cookie, opening })
     }
 
     /// The error is an [`Opening::Refused`].

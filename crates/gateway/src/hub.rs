@@ -15,6 +15,7 @@ use crate::hub::members::Slot;
 use crate::hub::shard::{Listed, Listing};
 use crate::mailbox::Mailbox;
 
+mod arrivals;
 mod departures;
 pub(crate) mod join;
 pub(crate) mod members;
@@ -60,6 +61,8 @@ pub(crate) enum ToShard {
     Shed,
     /// Tell so many more to come back elsewhere, close them, and take nobody in.
     Drain(Departures),
+    /// Send so many to emptier instances, but nobody who has been here for less than this.
+    Rebalance(Departures, Duration),
     /// Close a session, if it is still here.
     Dismiss(SessionId, Why),
     /// Tell an operator of the connections here.
@@ -231,6 +234,26 @@ impl Hub {
         // Counted here, so that a burst of placements spreads before the shards have seen any of it.
         shard.counters.connections.add(1);
         shard.inbox.push(ToShard::Adopt(Box::new(handoff)), 0);
+    }
+
+    /// Takes clients from the shards with the most, as many from each as if one after the other was asked.
+    pub(crate) fn rebalance(&self, count: u64, spare: Duration, within: Duration) {
+        let mut left: Vec<u64> = self.shards().map(|shard| shard.counters.connections.get()).collect();
+        let before = left.clone();
+        for _ in 0..count {
+            let most = left.iter_mut().max().expect("there are shards");
+            *most = most.saturating_sub(1);
+        }
+        let mut departures = Departures::spread(count as usize, within);
+        for (shard, (before, left)) in self.shards().zip(before.iter().zip(&left)) {
+            let some = departures.split((before - left) as usize);
+            shard.inbox.push(ToShard::Rebalance(some, spare), 0);
+        }
+    }
+
+    /// How many clients have been sent to emptier instances.
+    pub(crate) fn rebalanced(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.counters.rebalanced.get()).sum()
     }
 
     pub(crate) fn connections(&self) -> u64 {

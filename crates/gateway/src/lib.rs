@@ -45,6 +45,7 @@ mod page;
 mod presence;
 mod pump;
 mod rate;
+mod rebalance;
 mod rules;
 mod session;
 mod shared;

@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     let binary = workspace::target().join("release/tidegate");
     let stop = stop_on_signals().map_err(Failure::during("catching Ctrl-C"))?;
-    let mut fleet = Fleet::start(&binary, &workspace::target().join("cluster"), &stop)?;
+    let mut fleet = Fleet::start(&binary, &workspace::target().join("cluster"), &[], &stop)?;
     print!("{}", guide::text(&fleet, &binary));
     while !stop.load(Ordering::Relaxed) {
         for (name, status) in fleet.fallen() {

@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 use wire::SUBPROTOCOL;
 
-use crate::handshake::{ROUTING_COOKIE, Refusal, Upgrade};
+use crate::handshake::{ROUTING_COOKIE, Refusal, RoutingCookie, Upgrade};
 use crate::standing::Standing;
 
 /// A whole answer with `Connection: close`: whoever asks again opens another connection, and nothing that
@@ -50,7 +50,7 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     if upgrade.subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    if let Some(id) = upgrade.set_cookie {
+    if let RoutingCookie::Set(id) = upgrade.cookie {
         let cookie = format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/");
         headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
     }

@@ -23,6 +23,7 @@ struct TestEdge {
     handoffs: mpsc::UnboundedReceiver<Handoff>,
     health: Arc<Health>,
     counters: Arc<EdgeCounters>,
+    diverts: Rc<Cell<bool>>,
     shard: Arc<ShardCounters>,
     task: JoinHandle<Infallible>,
 }
@@ -39,9 +40,16 @@ impl TestEdge {
         let (place, handoffs) = mpsc::unbounded_channel();
         let origins = Origins { loopback: true, ..Origins::default() };
         let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
+        let diverts = Rc::new(Cell::new(false));
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
-            EdgeConfig { handshake_timeout, connections_max: 2, connects_per_second, tls: None },
+            EdgeConfig {
+                handshake_timeout,
+                connections_max: 2,
+                connects_per_second,
+                diverts: Rc::clone(&diverts),
+                tls: None,
+            },
             handshake,
             health.clone(),
             Some(page),
@@ -52,7 +60,7 @@ impl TestEdge {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::task::spawn_local(edge.run(listener));
-        Self { address, handoffs, health, counters, shard, task }
+        Self { address, handoffs, health, counters, diverts, shard, task }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -411,4 +419,32 @@ async fn what_comes_faster_than_the_rate_waits_its_turn() {
         edge.task.abort();
     };
     local.run_until(test).await;
+}
+
+/// While the instance sends clients to emptier ones.
+#[tokio::test]
+async fn a_client_whose_cookie_leads_to_an_instance_with_too_many_is_turned_away_once() {
+    with_edge(PATIENCE, async |edge| {
+        edge.diverts.set(true);
+        let token = signed::hs256(&signed::claims("alice"));
+        let from = |cookie: &str| upgrade("/ws", &format!("Authorization: Bearer {token}\r\n{cookie}"));
+        let cookie = "Cookie: session_id=0123456789abcdef0123456789abcdef\r\n";
+        let refused = edge.say(from(cookie).as_bytes()).await;
+        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("elsewhere"), "{refused}");
+        let (diverts, counters) = (Rc::clone(&edge.diverts), Arc::clone(&edge.counters));
+        let mut comes_in = async |request: String| {
+            let mut stream = edge.connect().await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let head = read_head(&mut stream).await;
+            assert!(head.starts_with("http/1.1 101 "), "{head}");
+            edge.next_handoff().await;
+        };
+        comes_in(from(cookie)).await;
+        // Nothing leads it here but chance.
+        comes_in(from("")).await;
+        assert_eq!(counters.upgrades_diverted.get(), 1);
+        diverts.set(false);
+        comes_in(from("Cookie: session_id=fedcba9876543210fedcba9876543210\r\n")).await;
+    })
+    .await;
 }

@@ -68,6 +68,16 @@ impl Refusal {
         }
     }
 
+    /// The instance has more than its share of clients; HAProxy takes this one to another.
+    pub(crate) fn elsewhere() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "elsewhere",
+            message: "this instance has more than its share of clients; others have room",
+            header: Some((RETRY_AFTER, HeaderValue::from_static("0"))),
+        }
+    }
+
     /// A request that a development endpoint cannot use.
     pub(crate) const fn bad_request(message: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: "bad_request", message, header: None }

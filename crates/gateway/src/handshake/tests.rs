@@ -60,7 +60,7 @@ fn a_plain_upgrade_waits_for_hello() {
     let upgrade = decide(&request("/ws", &[])).unwrap();
     assert_eq!(upgrade.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert!(!upgrade.subprotocol);
-    assert_eq!(upgrade.set_cookie, Some(SessionId::from_random(7)));
+    assert_eq!(upgrade.cookie, RoutingCookie::Set(SessionId::from_random(7)));
     assert!(matches!(upgrade.opening, Opening::AwaitHello));
 }
 
@@ -237,9 +237,10 @@ fn bad_tokens_are_told_by_frame_and_never_repeated() {
 #[test]
 fn a_valid_routing_cookie_stays() {
     let kept = "session_id=0123456789abcdef0123456789abcdef";
-    assert_eq!(decide(&request("/ws", &[("cookie", kept)])).unwrap().set_cookie, None);
+    let brought = RoutingCookie::Brought(SessionId::parse("0123456789abcdef0123456789abcdef").unwrap());
+    assert_eq!(decide(&request("/ws", &[("cookie", kept)])).unwrap().cookie, brought);
     for cookie in ["session_id=guess", "session_id=", "other=0123456789abcdef0123456789abcdef"] {
         let upgrade = decide(&request("/ws", &[("cookie", cookie)])).unwrap();
-        assert_eq!(upgrade.set_cookie, Some(SessionId::from_random(7)), "{cookie}");
+        assert_eq!(upgrade.cookie, RoutingCookie::Set(SessionId::from_random(7)), "{cookie}");
     }
 }

@@ -19,6 +19,7 @@ use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, Se
 
 use crate::counters::ShardCounters;
 use crate::handoff::Opening;
+use crate::hub::arrivals::Arrivals;
 use crate::hub::join::{Announced, Held, Join, Stage};
 use crate::hub::members::{Members, Slot};
 use crate::hub::{Answer, FromShard, Joined, Outcome, Outgoing, Sender};
@@ -59,6 +60,8 @@ pub(crate) struct Shard {
     joins: HashMap<u64, Join>,
     /// Numbers connections and joiners, so that an answer for one that is gone finds nobody.
     next_number: u64,
+    /// When connections got theirs.
+    arrivals: Arrivals,
     /// Counts messages, so that a connection with two matching subscriptions gets one copy.
     stamp: u64,
     /// Connections with something to write whose socket is not known to be full.
@@ -140,6 +143,7 @@ impl Shard {
             scopes: HashMap::new(),
             joins: HashMap::new(),
             next_number: 0,
+            arrivals: Arrivals::default(),
             stamp: 0,
             dirty: Vec::new(),
             requests: Vec::new(),
@@ -158,6 +162,7 @@ impl Shard {
     pub(crate) fn open(&mut self, mut session: Session, opening: Opening, now: Now) -> Slot {
         session.await_hello(now.mono_ms + self.rules.limits.hello_timeout_ms);
         let number = self.next_number();
+        self.arrivals.note(now.mono_ms, number);
         let ping_ms = now.mono_ms + self.first_ping_ms();
         let connection = Connection {
             number,

@@ -211,6 +211,9 @@ impl Worker {
             ToShard::Listed(listed) => self.shard.borrow_mut().listed(&listed),
             ToShard::Turned(scope, mark, frame) => self.shard.borrow_mut().turned(&scope, mark, &frame),
             ToShard::WatchAnew => self.shard.borrow_mut().watch_anew(),
+            ToShard::Rebalance(departures, spare) => {
+                self.shard.borrow_mut().rebalance(departures, spare, self.clock.now());
+            }
             ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
             ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),

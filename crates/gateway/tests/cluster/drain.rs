@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use wire::{Families, TenantId};
@@ -22,12 +22,17 @@ struct Moved {
     heard: u64,
 }
 
-/// Publishes numbers until told to stop; gives how many.
-async fn publish(redis: redis::Client, published: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> u64 {
+/// Publishes a number every `pause` until told to stop; gives how many.
+pub(crate) async fn publish(
+    redis: redis::Client,
+    pause: Duration,
+    published: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> u64 {
     let channel = Families::default().parse_channel(&TenantId::parse("acme").unwrap(), "collection:42:ops").unwrap();
     let keyspace = keyspace::Keyspace::default();
     let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
-    let mut pause = tokio::time::interval(std::time::Duration::from_millis(2));
+    let mut pause = tokio::time::interval(pause);
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
         let mut call = redis::cmd("FCALL");
@@ -75,7 +80,12 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
         clients.push((client, from));
     }
     let (published, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let publishing = tokio::spawn(publish(redis::Client::open(redis.url()).unwrap(), published.clone(), stop.clone()));
+    let publishing = tokio::spawn(publish(
+        redis::Client::open(redis.url()).unwrap(),
+        Duration::from_millis(2),
+        published.clone(),
+        stop.clone(),
+    ));
     let mut moving = JoinSet::new();
     for (mut client, mut position) in clients {
         let token = token.clone();
@@ -91,7 +101,7 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
         });
     }
     while published.load(Ordering::Relaxed) < 50 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let before = published.load(Ordering::Relaxed);
     let leaving = fleet.gateways[0].take().unwrap();

@@ -23,6 +23,7 @@ mod isolation;
 mod limits;
 mod outage;
 mod presence;
+mod rebalance;
 mod receipts;
 mod round_trip;
 mod send;

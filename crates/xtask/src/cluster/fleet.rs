@@ -46,8 +46,14 @@ pub(crate) struct Fleet {
 // === impl Fleet ===
 
 impl Fleet {
-    /// Starts all of it and returns when HAProxy sends clients to every gateway, or when `stop` is raised.
-    pub(crate) fn start(binary: &Path, dir: &Path, stop: &AtomicBool) -> Result<Self, Failure> {
+    /// Starts all of it and returns when HAProxy sends clients to every gateway, or when `stop` is raised. `settings` are
+    /// more variables for the gateways.
+    pub(crate) fn start(
+        binary: &Path,
+        dir: &Path,
+        settings: &[(&str, &str)],
+        stop: &AtomicBool,
+    ) -> Result<Self, Failure> {
         fs::create_dir_all(dir).map_err(Failure::during(format_args!("making {}", dir.display())))?;
         let ports = port::free(3 + 3 * GATEWAYS)?;
         let gateways =
@@ -65,7 +71,9 @@ impl Fleet {
         fleet.until("Redis answers", stop, |fleet| is_redis_ready(fleet.redis))?;
         let key = random_key().map_err(Failure::during("reading /dev/urandom"))?;
         for index in 0..GATEWAYS {
-            fleet.launch(&gateway_name(index), fleet.gateway_command(binary, index, &key), Rank::Front)?;
+            let mut command = fleet.gateway_command(binary, index, &key);
+            command.envs(settings.iter().copied());
+            fleet.launch(&gateway_name(index), command, Rank::Front)?;
         }
         for index in 0..GATEWAYS {
             let admin = fleet.gateways[index].admin;

@@ -2,6 +2,7 @@
 //! comments say.
 
 mod outages;
+mod rebalance;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,10 +32,16 @@ pub(super) fn run() -> Result<(), Failure> {
     Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).env("LB_RESOLVER", "127.0.0.11:53").run()?;
     Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls"]).run()?;
     let binary = workspace::target().join("debug/tidegate");
-    let fleet = Fleet::start(&binary, &workspace::target().join("haproxy-lane"), &AtomicBool::new(false))?;
-    let token = token(&fleet)?;
+    let fleet = Fleet::start(
+        &binary,
+        &workspace::target().join("haproxy-lane"),
+        &rebalance::SETTINGS,
+        &AtomicBool::new(false),
+    )?;
+    let token = token(&fleet, "alice")?;
     let trial = Trial { fleet, authorization: format!("Authorization: Bearer {token}\r\n") };
     trial.spreads_and_sticks()?;
+    trial.sends_clients_of_a_full_instance_to_empty_ones()?;
     trial.delivers_to_every_instance(&binary)?;
     trial.refuses_other_upgrades()?;
     trial.keeps_the_token_out_of_the_log(&token)?;
@@ -48,8 +55,9 @@ pub(super) fn run() -> Result<(), Failure> {
 }
 
 /// From the page's own door, through HAProxy.
-fn token(fleet: &Fleet) -> Result<String, Failure> {
-    let answer = http::get(fleet.entrance, "/dev/token?user=alice").map_err(Failure::during("asking for a token"))?;
+fn token(fleet: &Fleet, user: &str) -> Result<String, Failure> {
+    let path = format!("/dev/token?user={user}");
+    let answer = http::get(fleet.entrance, &path).map_err(Failure::during("asking for a token"))?;
     match answer.status {
         200 => Ok(answer.body.trim().to_owned()),
         status => Err(Failure::new(format!("/dev/token was answered {status}: {}", answer.body))),
@@ -64,20 +72,20 @@ struct Trial {
 
 impl Trial {
     fn spreads_and_sticks(&self) -> Result<(), Failure> {
-        let sockets = (0..2 * GATEWAYS).map(|_| self.open("")).collect::<Result<Vec<_>, _>>()?;
+        let mut sockets = (0..2 * GATEWAYS).map(|_| self.open("")).collect::<Result<Vec<_>, _>>()?;
         for number in 1..=GATEWAYS {
             let name = server_cookie(number);
             let held = sockets.iter().filter(|socket| socket.cookie("SERVERID") == Some(&name)).count();
             expect(held == 2, || format!("leastconn gave {name} {held} of {} sockets, not 2", sockets.len()))?;
         }
-        for first in &sockets {
+        for first in &mut sockets {
+            let reached = instance(first)?;
             let server = first.cookie("SERVERID").ok_or_else(|| Failure::new("HAProxy set no SERVERID"))?;
             let session = first.cookie("session_id").ok_or_else(|| Failure::new("the gateway set no session_id"))?;
             for cookie in [format!("SERVERID={server}"), format!("session_id={session}")] {
-                let again = self.open(&format!("Cookie: {cookie}\r\n"))?;
-                // HAProxy repeats its cookie only when the client's was absent or wrong.
-                let reached = again.cookie("SERVERID").unwrap_or(server);
-                expect(reached == server, || format!("{cookie} led to {reached}, not to {server}"))?;
+                // HAProxy's cookie would not tell: who was led by `session_id` is not given one.
+                let again = instance(&mut self.open(&format!("Cookie: {cookie}\r\n"))?)?;
+                expect(again == reached, || format!("{cookie} led to {again}, not to {reached}"))?;
             }
         }
         told("sockets spread over the instances, and both cookies lead back")
@@ -212,6 +220,12 @@ impl Trial {
             self.fleet.server(number).is_some_and(|server| is_so(&server))
         })
     }
+}
+
+/// Who answers, in its own words.
+fn instance(socket: &mut Socket) -> Result<String, Failure> {
+    let welcome = socket.receive("welcome").map_err(Failure::during("a welcome"))?;
+    Ok(welcome["payload"]["instance"].as_str().unwrap_or_default().to_owned())
 }
 
 fn server_cookie(number: usize) -> String {

@@ -78,6 +78,26 @@ impl Shard {
     fn send_away(&mut self, departures: Departures) {
         let open = self.connections.iter().filter(|(_, connection)| connection.life == Life::Open);
         let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot as Slot).collect();
+        self.send_these_away(slots, departures);
+    }
+
+    /// Sends so many to emptier instances, those first who came first: who has just been moved here is the last. A client
+    /// that has something to read first, or has shown no token yet, is not moved.
+    pub(crate) fn rebalance(&mut self, departures: Departures, spare: Duration, now: Now) {
+        let came_since = self.arrivals.before(now.mono_ms, spare);
+        let may_go = |connection: &Connection| {
+            let is_calm = connection.life == Life::Open && !connection.blocked && !connection.is_behind;
+            is_calm && connection.number < came_since && connection.session.identity().is_some()
+        };
+        let candidates = self.connections.iter().filter(|(_, connection)| may_go(connection));
+        let mut candidates: Vec<_> = candidates.map(|(slot, connection)| (connection.number, slot as Slot)).collect();
+        candidates.sort_unstable();
+        candidates.truncate(departures.count);
+        self.counters.rebalanced.add(candidates.len() as u64);
+        self.send_these_away(candidates.into_iter().map(|(_, slot)| slot).collect(), departures);
+    }
+
+    fn send_these_away(&mut self, slots: Vec<Slot>, departures: Departures) {
         for (slot, after_ms) in slots.into_iter().zip(departures.after_ms()) {
             self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());
             self.close(slot, Close::Restart);

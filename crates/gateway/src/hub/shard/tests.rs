@@ -497,6 +497,28 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
 }
 
 #[test]
+fn to_emptier_instances_go_those_first_who_came_first_and_nobody_who_has_just_come() {
+    let mut table = Table::new();
+    let [one, two, slow] = ["one", "two", "slow"].map(|user| table.connect(user));
+    table.shard.block(slow, table.now);
+    let stranger = table.shard.open(Session::new(SessionId::from_random(9), None), Opening::AwaitHello, table.now);
+    table.now.mono_ms += 61_000;
+    let late = table.connect("late");
+    let spare = Duration::from_secs(60);
+    let mut departures = Departures { count: 1, after: Duration::ZERO, step: Duration::from_millis(50) };
+    table.shard.rebalance(departures, spare, table.now);
+    assert_eq!(table.heard(one), ["reconnect", "bye", "close 1012"]);
+    assert_eq!(table.heard(two), [""; 0]);
+    departures.count = 10;
+    table.shard.rebalance(departures, spare, table.now);
+    assert_eq!(table.heard(two), ["reconnect", "bye", "close 1012"]);
+    for (slot, what) in [(slow, "has something to read"), (stranger, "has no token yet"), (late, "has just come")] {
+        assert_eq!(table.heard(slot), [""; 0], "{what}");
+    }
+    assert_eq!(table.shard.counters.rebalanced.get(), 2);
+}
+
+#[test]
 fn a_fenced_instance_writes_nothing_that_waited_and_sends_everybody_elsewhere() {
     let mut table = Table::new();
     let (quick, slow) = (table.connect("quick"), table.connect("slow"));
