@@ -110,7 +110,7 @@ fn storm_size(is_long: bool) -> storm::Size {
     if is_long {
         storm::Size { clients: 10_000, scopes: 20, connects_per_second: None, back: 5 * second, quiet: 12 * second }
     } else {
-        storm::Size { clients: 450, scopes: 8, connects_per_second: Some(40), back: 10 * second, quiet: 4 * second }
+        storm::Size { clients: 450, scopes: 8, connects_per_second: Some(20), back: 10 * second, quiet: 4 * second }
     }
 }
 

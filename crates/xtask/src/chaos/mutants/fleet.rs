@@ -16,6 +16,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
         kinds: &["admission"],
     },
     Mutant {
+        name: "no hint: who is refused is not told when",
+        edits: &[Edit {
+            file: "crates/gateway/src/edge.rs",
+            old: "retry_after_ms: Some(retry_after_ms),",
+            new: "retry_after_ms: (retry_after_ms == 0).then_some(0),",
+        }],
+        fault: "storm",
+        kinds: &["told-when"],
+    },
+    Mutant {
+        name: "naive resume, in a storm",
+        edits: &[Edit {
+            file: "crates/message-router/src/router/interest.rs",
+            old: "Some(after) if after < top => joins.queue(waiting, desk.reach()),",
+            new: "Some(after) if after < top => waiting.answer_at(scope, top, desk.out),",
+        }],
+        fault: "storm",
+        kinds: &["anomalies"],
+    },
+    Mutant {
         name: "reaper off: rows of a dead instance stay",
         edits: &[Edit {
             file: "crates/connection-registry/src/roster.rs",
