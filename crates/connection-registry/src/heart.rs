@@ -284,7 +284,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         match self.lease.during(self.store.acquire(&self.instance, self.pulse())).await? {
             Acquired::Granted { token, before } => {
                 let there = token.granted_at().filter(|_| S::LEASES_END);
-                self.dating = there.map(|there| Dating { there, here: sent });
+                // Not since it was sent: the first call connects and loads the library before Redis grants anything.
+                self.dating = there.map(|there| Dating { there, here: Instant::now() });
                 self.lease.update(|lease, now| lease.granted(token, sent, now));
                 self.life_before = before.filter(|before| *before != self.instance.incarnation);
                 // Between two leases anybody may have removed our rows: only the directory knows the truth.
