@@ -9,7 +9,7 @@
 //! store nothing, and an idle instance writes nothing. The notes are bounded by what exists: sessions connected now,
 //! and at most [`GONE_SESSIONS_MAX`] that the store may still list; beyond that the whole instance is written anew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -17,6 +17,8 @@ use std::time::Instant;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
+
+use crate::limits::{Closing, ConnectionLimits, OnExcess, Why};
 
 /// So many removals are remembered one by one while the store cannot be told. 16 bytes each, and the set's overhead.
 const GONE_SESSIONS_MAX: usize = 65_536;
@@ -165,6 +167,40 @@ impl Directory {
     pub fn sessions_of(&self, tenant: &TenantId, user: &UserId) -> Vec<SessionId> {
         let theirs = self.rows.iter().filter(|entry| (&entry.row.tenant, &entry.row.user) == (tenant, user));
         theirs.map(|entry| *entry.key()).collect()
+    }
+
+    /// Who is one too many, if nobody else in the fleet were counted: of a user's connections here the newest or the
+    /// oldest, of a tenant's the newest. Looks at every row.
+    pub(crate) fn excess(&self, limits: ConnectionLimits) -> Vec<Closing> {
+        let mut rows: Vec<_> = self.rows.iter().map(|entry| (entry.serial, *entry.key(), entry.row.clone())).collect();
+        rows.sort_unstable_by_key(|(serial, ..)| *serial);
+        let mut closing = HashMap::new();
+        let mut users: HashMap<_, Vec<SessionId>> = HashMap::new();
+        let mut tenants: HashMap<_, u32> = HashMap::new();
+        for (_, session, row) in &rows {
+            let theirs = users.entry((&row.tenant, &row.user)).or_default();
+            if limits.per_user_max > 0 && theirs.len() >= limits.per_user_max as usize {
+                match limits.on_excess {
+                    OnExcess::Reject => {
+                        closing.insert(*session, Why::TooMany);
+                        continue;
+                    }
+                    OnExcess::CloseOldest => _ = closing.insert(theirs.remove(0), Why::Replaced),
+                }
+            }
+            theirs.push(*session);
+        }
+        for (_, session, row) in &rows {
+            if limits.per_tenant_max == 0 || closing.contains_key(session) {
+                continue;
+            }
+            let count = tenants.entry(&row.tenant).or_default();
+            *count += 1;
+            if *count > limits.per_tenant_max {
+                closing.insert(*session, Why::TooMany);
+            }
+        }
+        closing.into_iter().map(|(session, why)| Closing { session, why }).collect()
     }
 
     /// How many sessions are connected here.

@@ -41,6 +41,9 @@ const REAPED_PER_BEAT_MAX: usize = 8;
 /// and a storm of them is a few calls.
 const TELL_AFTER: Duration = Duration::from_millis(20);
 
+/// The same while the store is away and the instance judges them alone, which means a look at all of them.
+const JUDGE_AFTER: Duration = Duration::from_millis(200);
+
 /// What a heart needs to know.
 #[derive(Debug, Clone)]
 pub struct HeartConfig {
@@ -145,16 +148,22 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 biased; // a stop must not wait for a beat, and a deadline is what beats are for
                 _ = &mut stop => break,
                 () = self.lease.deadline_passed() => self.lease.tick(),
-                () = has_news(&self.directory, &self.presence), if self.tell_at.is_none() && self.trouble.is_none() => {
-                    self.tell_at = Some(Instant::now() + TELL_AFTER);
+                () = has_news(&self.directory, &self.presence), if self.tell_at.is_none() => {
+                    self.tell_at = Some(Instant::now() + if self.is_alone() { JUDGE_AFTER } else { TELL_AFTER });
                 }
                 () = sleep_until(self.members_due.unwrap_or(due).into()), if self.may_tell_members() => {
                     self.tell_at = Some(Instant::now());
                 }
                 () = sleep_until(self.tell_at.unwrap_or(due).into()), if self.tell_at.is_some() => {
                     self.tell_at = None;
-                    let told = self.tell().await;
-                    self.after(told);
+                    if !self.is_alone() {
+                        let told = self.tell().await;
+                        self.after(told);
+                    }
+                    // What the store has not been told it cannot judge.
+                    if self.is_alone() {
+                        self.keep_limits();
+                    }
                 }
                 () = self.bell.notified(), if self.trouble.is_none() => {
                     let heard = self.take_orders().await;
@@ -171,6 +180,19 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             }
         }
         self.release().await;
+    }
+
+    /// The store cannot be asked.
+    fn is_alone(&self) -> bool {
+        self.trouble.is_some() || self.lease.held(Instant::now()).is_none()
+    }
+
+    /// Holds users and tenants to their limits as if nobody were connected elsewhere. With the store back, all rows are
+    /// judged by it.
+    fn keep_limits(&self) {
+        for closing in self.directory.excess(self.store.limits()) {
+            let _ = self.errands.send(Errand::Close(closing));
+        }
     }
 
     fn may_tell_members(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::directory::RowChange;
 use crate::error::StoreError;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::Listed;
+use crate::limits::{ConnectionLimits, Listed};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::roster::Beat;
@@ -43,6 +43,9 @@ pub const MEMBER_CHANGES_MAX: usize = 128;
 pub trait Store: Send + Sync + 'static {
     /// Whether a lease ends by itself when it is not renewed.
     const LEASES_END: bool;
+
+    /// What it holds users and tenants to. While it is away, an instance does so alone.
+    fn limits(&self) -> ConnectionLimits;
 
     /// Asks for the lease of `instance.id`, with a beat as in renewing. The same incarnation may ask again, and gets
     /// a new token.

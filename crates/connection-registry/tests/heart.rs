@@ -429,6 +429,10 @@ impl Counting {
 impl Store for Counting {
     const LEASES_END: bool = MemoryStore::LEASES_END;
 
+    fn limits(&self) -> ConnectionLimits {
+        ANY_NUMBER
+    }
+
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         self.inner.acquire(instance, pulse).await
     }
@@ -485,6 +489,10 @@ struct Hanging {
 
 impl Store for Hanging {
     const LEASES_END: bool = true;
+
+    fn limits(&self) -> ConnectionLimits {
+        ANY_NUMBER
+    }
 
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         self.inner.acquire(instance, pulse).await

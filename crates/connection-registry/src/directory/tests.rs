@@ -141,3 +141,23 @@ fn who_came_first_is_told_first() {
     directory.rewrite();
     assert_eq!(told(directory.take(ANY)), [session(5), session(3), session(1), session(7), session(9)]);
 }
+
+#[test]
+fn who_is_one_too_many_here() {
+    let limits = |per_user_max, per_tenant_max, on_excess| ConnectionLimits { per_user_max, per_tenant_max, on_excess };
+    let directory = Directory::default();
+    let users = ["alice", "bob", "alice", "alice", "carol"];
+    let _seats: Vec<_> = (1..).zip(users).map(|(n, user)| directory.connect(session(n), row(user))).collect();
+    let excess = |limits| {
+        let mut found: Vec<_> = directory.excess(limits).iter().map(|c| (c.session, c.why)).collect();
+        found.sort_by_key(|(session, _)| session.to_string());
+        found
+    };
+    assert_eq!(excess(limits(0, 0, OnExcess::Reject)), []);
+    assert_eq!(excess(limits(3, 5, OnExcess::Reject)), []);
+    assert_eq!(excess(limits(2, 0, OnExcess::Reject)), [(session(4), Why::TooMany)]);
+    assert_eq!(excess(limits(2, 0, OnExcess::CloseOldest)), [(session(1), Why::Replaced)]);
+    assert_eq!(excess(limits(0, 3, OnExcess::Reject)), [(session(4), Why::TooMany), (session(5), Why::TooMany)]);
+    // Whoever goes for its user makes room for others of the tenant.
+    assert_eq!(excess(limits(2, 4, OnExcess::Reject)), [(session(4), Why::TooMany)]);
+}

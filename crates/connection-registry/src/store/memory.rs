@@ -184,6 +184,10 @@ fn life(instance: &Instance) -> Life {
 impl Store for MemoryStore {
     const LEASES_END: bool = false;
 
+    fn limits(&self) -> ConnectionLimits {
+        self.registry().limits
+    }
+
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         let mut registry = self.registry();
         if let Some((_, holder)) = registry.leases.get(&instance.id)

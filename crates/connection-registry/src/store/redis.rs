@@ -282,6 +282,10 @@ fn holder(token: &str) -> Option<Incarnation> {
 impl Store for RedisStore {
     const LEASES_END: bool = true;
 
+    fn limits(&self) -> ConnectionLimits {
+        self.limits
+    }
+
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         let function = Function::REGISTRY_ACQUIRE;
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.fence(), self.keyspace.peers()];

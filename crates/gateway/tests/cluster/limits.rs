@@ -80,6 +80,31 @@ async fn without_redis_one_process_keeps_the_limit_itself() {
     assert_eq!(closed(&mut third).await, (4005, Some("too_many_connections".into())));
 }
 
+/// Each instance for itself; and when Redis is back, all of them together.
+#[tokio::test]
+async fn while_redis_is_away_each_instance_keeps_the_limit_alone() {
+    let mut redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), TWO_EACH);
+    let mut clients = vec![connect(&fleet, 0, "alice").await];
+    listed(&redis, "alice", 1).await;
+    redis.crash();
+    clients[0].expect("degraded").await;
+    clients.push(connect(&fleet, 0, "alice").await);
+    clients.push(connect(&fleet, 1, "alice").await);
+    clients.push(connect(&fleet, 1, "alice").await);
+    for index in [0, 1] {
+        let mut third = connect(&fleet, index, "alice").await;
+        assert_eq!(closed(&mut third).await, (4005, Some("too_many_connections".into())), "on instance {index}");
+    }
+    for client in &mut clients {
+        // Whoever was within the limit is there, Redis or not.
+        client.say(r#"{"type":"ping","correlation_id":"there"}"#).await;
+        while client.next().await["type"] != "pong" {}
+    }
+    redis.restart();
+    listed(&redis, "alice", 2).await;
+}
+
 #[tokio::test]
 async fn an_operator_finds_a_user_and_disconnects_it() {
     let redis = RedisServer::start(&[]);

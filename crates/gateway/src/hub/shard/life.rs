@@ -38,6 +38,10 @@ impl Shard {
     /// Closes a session that the registry says must go.
     pub(crate) fn dismiss(&mut self, session: SessionId, why: Why) {
         for slot in self.connections_of(session) {
+            // It may have been told before, and be waiting for its client's end.
+            if self.connections[slot as usize].life != Life::Open {
+                continue;
+            }
             match why {
                 Why::TooMany => {
                     let message = "this user, or this tenant, has as many connections as it may";
