@@ -38,34 +38,21 @@ impl Fleet {
             Issuer::new(&config.auth, config.policies.families().clone(), None).expect("an HS256 key is there");
         let mut fleet = Self { gateways: Vec::new(), issuer, settings: settings.into(), broker };
         for _ in 0..instances {
-            fleet.add();
+            fleet.add(None);
         }
         fleet
     }
 
-    /// One more gateway.
-    pub(crate) fn add(&mut self) {
-        self.add_on(&self.broker.clone());
-    }
-
-    /// One that reaches the same Redis by another way.
-    pub(crate) fn add_by(&mut self, url: &str) {
-        self.add_on(&on_redis(url));
-    }
-
-    fn add_on(&mut self, broker: &str) {
+    /// One more gateway, which reaches the same Redis by another way if one is given.
+    pub(crate) fn add(&mut self, url: Option<&str>) {
         let name = format!("gw-{}", self.gateways.len());
-        let gateway = Gateway::start(config(&name, broker, &self.settings)).expect("the addresses are free");
+        let broker = url.map_or_else(|| self.broker.clone(), on_redis);
+        let gateway = Gateway::start(config(&name, &broker, &self.settings)).expect("the addresses are free");
         self.gateways.push(Some(gateway));
     }
 
     pub(crate) fn gateway(&self, index: usize) -> &Gateway {
         self.gateways[index].as_ref().expect("it has not been stopped")
-    }
-
-    /// Hands a gateway over, to be drained.
-    pub(crate) fn take(&mut self, index: usize) -> Gateway {
-        self.gateways[index].take().expect("it runs")
     }
 
     /// Ends a gateway without a word to anybody.

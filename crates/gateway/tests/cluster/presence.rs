@@ -198,7 +198,7 @@ async fn a_drained_instance_moves_its_members_without_noise() {
     let everybody = ["alice", "u0", "u1", "u2", "u3", "u4"];
     alice.until(&everybody).await;
     alice.told.clear();
-    let leaving = fleet.take(1);
+    let leaving = fleet.gateways[1].take().expect("it runs");
     let drain = tokio::spawn(leaving.drain());
     let mut back = Vec::new();
     for (n, client) in moved.iter_mut().enumerate() {
@@ -338,7 +338,7 @@ async fn an_instance_that_was_cut_off_agrees_with_the_others_again() {
     let redis = RedisServer::start(&[]);
     let mut fleet = Fleet::start(1, Some(&redis.url()), SHORT_LIVED);
     let proxy = Proxy::start(redis.port()).await;
-    fleet.add_by(&proxy.url());
+    fleet.add(Some(&proxy.url()));
     let mut alice = watcher(&fleet, 0, "alice", &["alice"]).await;
     let mut bob = watcher(&fleet, 1, "bob", &["alice", "bob"]).await;
     alice.until(&["alice", "bob"]).await;

@@ -135,7 +135,7 @@ async fn after_a_scale_out_clients_spread_and_miss_nothing_and_then_it_is_quiet(
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(world.moves.load(Ordering::Relaxed), 0);
 
-    fleet.add();
+    fleet.add(None);
     drop(fleet.client(2, "first").await);
     world.balancer.add(fleet.gateway(2).listen_addr());
     let deadline = Instant::now() + DEADLINE;
