@@ -7,6 +7,7 @@ mod log;
 mod presence;
 mod publish;
 mod receipts;
+mod registry;
 mod sessions;
 mod table;
 mod token;

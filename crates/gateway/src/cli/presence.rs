@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use connection_registry::{Member, RedisStore, RedisStoreConfig, Rolls, StoreError, Timings};
-use keyspace::Keyspace;
+use connection_registry::{Member, Rolls};
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 
+use super::registry::ask_registry;
 use super::{ConfigArgs, Exit, flag_setting};
 
 #[derive(Debug, Args)]
@@ -56,21 +56,11 @@ pub(crate) fn presence(args: PresenceArgs) -> Exit {
     if !config.policies.policy(scope.family()).presence {
         return Exit::Usage.because("this channel's family has no presence (families[].presence)");
     }
-    let store = RedisStore::new(RedisStoreConfig {
-        target: config.redis.target.clone(),
-        connections_max: 1,
-        keyspace: Keyspace::new(config.redis.prefix.clone()),
-        library: config.policies.library(),
-        timings: Timings::default(),
-        limits: config.connections,
-    });
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return Exit::Failure.because(error),
-    };
     let asked = [scope];
-    match runtime.block_on(store.list_members(&asked, usize::from(most))) {
-        Ok(roll) => {
+    ask_registry(
+        &config,
+        async |store| store.list_members(&asked, usize::from(most)).await,
+        |roll| {
             let [list] = &roll.scopes[..] else { return Exit::Failure.because("one scope was asked for") };
             if list.count == 0 {
                 return Exit::Failure.because(format_args!("nobody of tenant {tenant} is in {}", asked[0].name()));
@@ -80,10 +70,8 @@ pub(crate) fn presence(args: PresenceArgs) -> Exit {
             members.into_iter().for_each(|member| println!("{}", line(member)));
             println!("{} in all", list.count);
             Exit::Ok
-        }
-        Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
-        Err(error) => Exit::Unavailable.because(error),
-    }
+        },
+    )
 }
 
 fn line(Member { user, since, info, instances }: &Member) -> String {

@@ -1,10 +1,10 @@
 //! `tidegate who`, `tidegate kick` and `tidegate send`: the fleet's directory, from the shell.
 
-use connection_registry::{Connected, RedisStore, RedisStoreConfig, StoreError, Timings};
-use keyspace::Keyspace;
+use connection_registry::{Connected, RedisStore, StoreError};
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 use wire::{Notice, SessionId, TenantId, UserId};
 
+use super::registry::ask_registry;
 use super::{Exit, KickArgs, SendArgs, SessionArgs, flag_setting};
 
 pub(crate) fn who(args: SessionArgs) -> Exit {
@@ -36,30 +36,17 @@ fn ask(
         Ok(config) => config,
         Err(problems) => return Exit::Usage.because(problems),
     };
-    let store = RedisStore::new(RedisStoreConfig {
-        target: config.redis.target.clone(),
-        connections_max: 1,
-        keyspace: Keyspace::new(config.redis.prefix.clone()),
-        library: config.policies.library(),
-        timings: Timings::default(),
-        limits: config.connections,
-    });
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return Exit::Failure.because(error),
-    };
-    match runtime.block_on(question(&store, &tenant, &user)) {
-        Ok(mut found) if !found.is_empty() => {
-            found.sort_by_key(|seat| seat.since.0);
-            for Connected { instance, session, since } in found {
-                println!("{since} {session} {instance}");
-            }
-            Exit::Ok
+    let tell = |mut found: Vec<Connected>| {
+        if found.is_empty() {
+            return Exit::Failure.because(format_args!("{user} of tenant {tenant} is not connected"));
         }
-        Ok(_) => Exit::Failure.because(format_args!("{user} of tenant {tenant} is not connected")),
-        Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
-        Err(error) => Exit::Unavailable.because(error),
-    }
+        found.sort_by_key(|seat| seat.since.0);
+        for Connected { instance, session, since } in found {
+            println!("{since} {session} {instance}");
+        }
+        Exit::Ok
+    };
+    ask_registry(&config, async |store| question(store, &tenant, &user).await, tell)
 }
 
 /// A session id as `welcome` and `tidegate who` show it.
