@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
 use crate::limits::{Closing, ConnectionLimits, OnExcess, Why};
+use crate::restores::Restores;
 
 /// So many removals are remembered one by one while the store cannot be told. 16 bytes each, and the set's overhead.
 const GONE_SESSIONS_MAX: usize = 65_536;
@@ -103,6 +104,7 @@ pub struct Directory {
     notes: Mutex<Notes>,
     /// Woken when a session has come.
     news: Notify,
+    restores: Restores,
 }
 
 impl Seat {
@@ -201,6 +203,12 @@ impl Directory {
             }
         }
         closing.into_iter().map(|(session, why)| Closing { session, why }).collect()
+    }
+
+    /// What sessions leave behind, and take up.
+    #[must_use]
+    pub fn restores(&self) -> &Restores {
+        &self.restores
     }
 
     /// How many sessions are connected here.

@@ -7,6 +7,7 @@
 mod dating;
 mod handle;
 mod members;
+mod records;
 mod told;
 
 use std::collections::hash_map::RandomState;
@@ -164,6 +165,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                     if self.is_alone() {
                         self.keep_limits();
                     }
+                    self.tell_at = self.directory.restores().next_due().filter(|_| !self.is_alone());
                 }
                 () = self.bell.notified(), if self.trouble.is_none() => {
                     let heard = self.take_orders().await;
@@ -358,6 +360,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
     /// Writes what changed in the directory, in bounded batches and for at most half a beat. What is left waits for
     /// the next one.
     async fn tell_rows(&mut self) -> Result<(), StoreError> {
+        self.leave_records().await?;
         let started = Instant::now();
         while let Some(token) = self.lease.held(Instant::now()) {
             if let Some(before) = self.life_before {
@@ -378,6 +381,11 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                     break;
                 }
                 self.rows_stored = None;
+                // Whoever is taken out here has left its record before.
+                if let Err(error) = self.leave_records().await {
+                    self.directory.put_back(batch);
+                    return Err(error);
+                }
                 match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
                     Ok(Listed { rows, orders }) => {
                         self.rows_stored = Some(rows);
@@ -393,7 +401,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 break;
             }
         }
-        Ok(())
+        self.take_records().await
     }
 
     fn is_fenced(&self) -> bool {
@@ -410,6 +418,10 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
     }
 
     async fn release(mut self) {
+        // What the last connections left.
+        if let Err(error) = self.leave_records().await {
+            tracing::warn!(%error, "records of sessions are lost");
+        }
         self.give_back().await;
         self.lease.update(|lease, _| lease.released());
     }
@@ -453,6 +465,7 @@ async fn listen<S: Store>(store: Arc<S>, id: InstanceId, bell: Arc<Notify>, paus
 /// Waits until the store has something to learn that should not wait for a beat.
 async fn has_news(directory: &Directory, presence: &Presence) {
     tokio::select! {
+        () = directory.restores().has_new() => {}
         () = directory.has_new() => {}
         () = presence.has_news() => {}
     }

@@ -16,7 +16,8 @@
 //! instance may act as the owner of its connections; [`Directory`] is who is connected here. Each change of rows in
 //! the [`Store`] carries the lease's token and is refused there when the token is stale, and is held there against the
 //! limits of its owner: [`Closing`] says who has to go. [`Presence`] is the same for the members of scopes, for families
-//! that have it.
+//! that have it. A session whose client asked for it leaves a [`SessionRecord`] ([`Restores`]), and any instance can take
+//! it up.
 //!
 //! This crate does not know about sockets or messages.
 #![warn(missing_docs)]
@@ -30,7 +31,9 @@ mod limits;
 mod load;
 mod member;
 mod presence;
+mod restores;
 mod roster;
+mod session_record;
 mod store;
 mod timings;
 
@@ -43,7 +46,9 @@ pub use limits::{Addressee, Closing, ConnectionLimits, Errand, Listed, OnExcess,
 pub use load::{Duty, Load, Pulse};
 pub use member::{Mark, Member, MemberChange, MemberInfo, MemberList, MemberNews, Roll, Turn, Turnover};
 pub use presence::Presence;
+pub use restores::{Ask, Kept, Question, Restored, Restores};
 pub use roster::{Beat, Peer};
+pub use session_record::{LeftRecord, SessionRecord};
 pub use store::{
     Acquired, Connected, MEMBER_CHANGES_MAX, MemoryStore, ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Rolls, Store,
 };

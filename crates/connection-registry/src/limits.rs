@@ -2,6 +2,8 @@
 
 use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
+use crate::restores::{Ask, Restored};
+
 /// Limits that only the store can keep, because connections are spread over instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -59,6 +61,8 @@ pub enum Errand {
     Close(Closing),
     /// Send these sessions a notice.
     Notice(Vec<SessionId>, Notice),
+    /// What became of a question for a session's record.
+    Restored(Ask, Restored),
 }
 
 /// Why a session is to be closed.

@@ -19,7 +19,9 @@ use crate::lease::Token;
 use crate::limits::{ConnectionLimits, Listed};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
+use crate::restores::{Kept, Question};
 use crate::roster::Beat;
+use crate::session_record::LeftRecord;
 
 pub use self::memory::MemoryStore;
 pub use self::redis::{Connected, RedisStore, RedisStoreConfig};
@@ -78,6 +80,24 @@ pub trait Store: Send + Sync + 'static {
         token: &Token,
         changes: &[RowChange],
     ) -> impl Future<Output = Result<Listed, StoreError>> + Send;
+
+    /// Keeps records of sessions whose connections have ended, at most [`ROW_CHANGES_MAX`], unless a newer connection has
+    /// left or taken one.
+    fn leave_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        left: &[LeftRecord],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes records for connections of this instance, at most [`ROW_CHANGES_MAX`], each for one question alone. Where an
+    /// older connection of the session is listed elsewhere, that instance is told to close it.
+    fn take_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        questions: &[Question],
+    ) -> impl Future<Output = Result<Vec<Kept>, StoreError>> + Send;
 
     /// Deletes all rows of one incarnation of this instance: its own, or one before it.
     fn delete_rows(

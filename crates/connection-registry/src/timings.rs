@@ -17,6 +17,8 @@ pub struct Timings {
     pub rows: Duration,
     /// How long a member whose last connection has ended may come back before it has left.
     pub grace: Duration,
+    /// How long the record of a session waits for its client.
+    pub record: Duration,
 }
 
 /// The owner's defaults, in milliseconds, as they stand in the example configuration.
@@ -26,6 +28,7 @@ const REAP_MS: u64 = 8_000;
 const CALL_MS: u64 = 1_000;
 const ROWS_MS: u64 = 60_000;
 const GRACE_MS: u64 = 5_000;
+const RECORD_MS: u64 = 120_000;
 
 /// What clocks may differ by within one lease, as a part of it: 10 % is far more than any crystal drifts, and also
 /// covers a Redis that is late to answer by a scheduling hiccup.
@@ -45,6 +48,7 @@ impl Default for Timings {
             call: Duration::from_millis(CALL_MS),
             rows: Duration::from_millis(ROWS_MS),
             grace: Duration::from_millis(GRACE_MS),
+            record: Duration::from_millis(RECORD_MS),
         }
     }
 }
@@ -59,7 +63,7 @@ impl Timings {
     #[must_use]
     pub fn problems(&self) -> Vec<BadTimings> {
         let checks = [
-            (self.beat.is_zero() || self.call.is_zero(), BadTimings::Zero),
+            (self.beat.is_zero() || self.call.is_zero() || self.record.is_zero(), BadTimings::Zero),
             (self.lease.saturating_sub(self.drift()) < 2 * self.beat + self.call, BadTimings::LeaseTooShort),
             (self.reap < self.lease + self.beat, BadTimings::ReapTooEarly),
             (self.call > self.beat, BadTimings::CallTooLong),
@@ -73,7 +77,7 @@ impl Timings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTimings {
     /// A loop that never waits.
-    #[error("beat and call must be longer than zero")]
+    #[error("beat, call and record must be longer than zero")]
     Zero,
     /// One lost beat would lose the lease.
     #[error("nine tenths of the lease must hold two beats and one call, so that one missed renewal costs nothing")]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use connection_registry::{
     Acquired, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
-    LeaseState, Listed, Load, Loss, MemberChange, MemoryStore, OnExcess, Peers, Pulse, ROW_CHANGES_MAX, Row, RowChange,
-    Status, Store, StoreError, Timings, Token, Why,
+    Kept, LeaseState, LeftRecord, Listed, Load, Loss, MemberChange, MemoryStore, OnExcess, Peers, Pulse, Question,
+    ROW_CHANGES_MAX, Row, RowChange, Status, Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
@@ -26,6 +26,7 @@ const TIMINGS: Timings = Timings {
     call: Duration::from_millis(300),
     rows: Duration::from_millis(60_000),
     grace: Duration::from_millis(300),
+    record: Duration::from_millis(60_000),
 };
 
 fn start<S: Store>(id: &str, store: S) -> HeartHandle {
@@ -142,7 +143,7 @@ async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
 
 #[tokio::test]
 async fn the_deadline_is_told_although_a_call_hangs() {
-    let heart = start("gw-1", Hanging { inner: MemoryStore::new(ANY_NUMBER, TIMINGS.grace) });
+    let heart = start("gw-1", Hanging { inner: MemoryStore::new(ANY_NUMBER, TIMINGS) });
     held(&heart).await;
     let mut lease = heart.lease.clone();
     let lost = reaches(&mut lease, |state| matches!(state, LeaseState::Lost(_))).await;
@@ -396,7 +397,7 @@ async fn rows_of_unknown_fate_are_told_again() {
 
 #[tokio::test]
 async fn the_memory_store_holds_its_lease_until_the_end() {
-    let heart = start("gw-1", MemoryStore::new(ANY_NUMBER, TIMINGS.grace));
+    let heart = start("gw-1", MemoryStore::new(ANY_NUMBER, TIMINGS));
     let mut lease = heart.lease.clone();
     held(&heart).await;
     assert!(lease.borrow_and_update().is_held(Instant::now() + Duration::from_secs(1_000_000)));
@@ -416,7 +417,7 @@ struct Counting {
 
 impl Counting {
     fn new() -> Self {
-        let inner = MemoryStore::new(ANY_NUMBER, TIMINGS.grace);
+        let inner = MemoryStore::new(ANY_NUMBER, TIMINGS);
         Self { inner, beats: Arc::default(), writes: Arc::default(), unanswered: Arc::default() }
     }
 
@@ -461,6 +462,17 @@ impl Store for Counting {
             return Err(StoreError::NoAnswer(TIMINGS.call));
         }
         self.inner.write_rows(instance, token, changes).await
+    }
+    async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
+        self.inner.leave_records(instance, token, left).await
+    }
+    async fn take_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        questions: &[Question],
+    ) -> Result<Vec<Kept>, StoreError> {
+        self.inner.take_records(instance, token, questions).await
     }
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
         self.inner.delete_rows(instance, token, of).await
@@ -516,6 +528,17 @@ impl Store for Hanging {
         changes: &[RowChange],
     ) -> Result<Listed, StoreError> {
         self.inner.write_rows(instance, token, changes).await
+    }
+    async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
+        self.inner.leave_records(instance, token, left).await
+    }
+    async fn take_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        questions: &[Question],
+    ) -> Result<Vec<Kept>, StoreError> {
+        self.inner.take_records(instance, token, questions).await
     }
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
         self.inner.delete_rows(instance, token, of).await

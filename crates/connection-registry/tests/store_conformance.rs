@@ -2,13 +2,16 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use connection_registry::{
-    Acquired, Closing, ConnectionLimits, Duty, Incarnation, Instance, Listed, Load, MemoryStore, OnExcess, Order,
-    Pulse, ROW_CHANGES_MAX, RedisStore, Refusal, Row, RowChange, Store, StoreError, Timings, Token, Why,
+    Acquired, Ask, Closing, ConnectionLimits, Duty, Incarnation, Instance, Kept, LeftRecord, Listed, Load, MemoryStore,
+    OnExcess, Order, Pulse, Question, ROW_CHANGES_MAX, RedisStore, Refusal, Row, RowChange, SessionRecord, Store,
+    StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row};
-use wire::{SessionId, Timestamp};
+use wire::{Position, SessionId, Timestamp};
 
 /// A store, and a way to look behind it.
 trait Bench {
@@ -62,7 +65,7 @@ macro_rules! conformance {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(MemoryStore::new($limits, Timings::default().grace)).await;
+                super::$case(MemoryStore::new($limits, Timings::default())).await;
             })+
         }
         mod redis {
@@ -90,6 +93,9 @@ conformance!(
     a_session_that_returns_elsewhere_is_one_connection(TWO_EACH),
     the_dead_are_not_counted(TWO_EACH),
     the_bell_rings_for_orders(TWO_EACH),
+    a_record_is_for_one_taker_and_its_owner(ANY_NUMBER),
+    the_newest_connection_has_the_record(ANY_NUMBER),
+    a_session_that_is_connected_is_asked_to_end(ANY_NUMBER),
 );
 
 const TWO_EACH: ConnectionLimits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::Reject };
@@ -305,6 +311,92 @@ async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     let told = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
     assert_eq!(told.orders, [closing(3, Why::TooMany)]);
     assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1));
+}
+
+fn record(offset: u64) -> SessionRecord {
+    SessionRecord { channels: vec![("collection:42:*".into(), Some(Position::new(7, offset)))], exact: true }
+}
+
+/// What a connection of alice's session 1 leaves that came at this moment.
+fn left_at(moment: u64, offset: u64) -> LeftRecord {
+    let Row { tenant, user, connected_at, .. } = row("alice");
+    let since = Timestamp(connected_at.0 + moment);
+    LeftRecord { session: session(1), tenant, user, since, came: Instant::now(), record: record(offset) }
+}
+
+/// The question of a connection that came at this moment.
+fn question(user: &str, moment: u64, number: u64) -> Question {
+    let Row { tenant, user, connected_at, shard } = row(user);
+    let since = Timestamp(connected_at.0 + moment);
+    let came = Instant::now();
+    Question::new(Ask { session: session(1), tenant, user, since, came, shard, awaited: false }, number, came)
+}
+
+async fn a_record_is_for_one_taker_and_its_owner(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 10, 1)]).await, Ok(vec![Kept::Nothing]));
+    let refused = StoreError::Refused(Refusal::Taken);
+    assert_eq!(store.leave_records(&first, &two, &[left_at(0, 5)]).await, Err(refused.clone()));
+    store.leave_records(&first, &one, &[left_at(0, 5)]).await.unwrap();
+    assert_eq!(store.take_records(&second, &one, &[question("alice", 10, 1)]).await, Err(refused));
+    assert_eq!(store.take_records(&second, &two, &[question("bob", 10, 1)]).await, Ok(vec![Kept::Nothing]));
+    let found = Ok(vec![Kept::Record(record(5))]);
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 10, 2)]).await, found);
+    // Asked again, as after a lost answer, the same one gets it again; others do not.
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 10, 2)]).await, found);
+    let others = [question("alice", 10, 3), question("alice", 11, 4)];
+    assert_eq!(store.take_records(&second, &two, &others).await, Ok(vec![Kept::Awaited; 2]));
+    assert_eq!(store.take_records(&first, &one, &[question("alice", 10, 2)]).await, Ok(vec![Kept::Awaited]));
+}
+
+async fn the_newest_connection_has_the_record(bench: impl Bench) {
+    let (store, first) = (bench.store(), instance("gw-1", 1));
+    let token = granted(store, &first).await;
+    for (moment, offset) in [(0, 5), (10, 9), (5, 7)] {
+        store.leave_records(&first, &token, &[left_at(moment, offset)]).await.unwrap();
+    }
+    let found = Ok(vec![Kept::Record(record(9))]);
+    assert_eq!(store.take_records(&first, &token, &[question("alice", 20, 1)]).await, found);
+    // Written again late, it does not come to life; what the taker leaves does.
+    store.leave_records(&first, &token, &[left_at(10, 9)]).await.unwrap();
+    assert_eq!(store.take_records(&first, &token, &[question("alice", 30, 2)]).await, Ok(vec![Kept::Awaited]));
+    store.leave_records(&first, &token, &[left_at(20, 11)]).await.unwrap();
+    let found = Ok(vec![Kept::Record(record(11))]);
+    assert_eq!(store.take_records(&first, &token, &[question("alice", 30, 3)]).await, found);
+}
+
+async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    store.write_rows(&first, &one, &[put_at(1, 5_000)]).await.unwrap();
+    let older = Timestamp(row("alice").connected_at.0 + 5_000);
+    assert_eq!(store.take_records(&second, &two, &[question("bob", 10, 1)]).await, Ok(vec![Kept::Nothing]));
+    assert_eq!(store.renew(&first, &one, pulse(1)).await.unwrap().orders, [], "a stranger has nobody closed");
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 0, 1)]).await, Ok(vec![Kept::Replaced]));
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 5_010, 2)]).await, Ok(vec![Kept::Awaited]));
+    let order = Order::Session(Closing { session: session(1), why: Why::Replaced }, Some(older));
+    assert_eq!(store.renew(&first, &one, pulse(2)).await.unwrap().orders, [order]);
+    store.leave_records(&first, &one, &[left_at(5_000, 5)]).await.unwrap();
+    store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
+    let found = Ok(vec![Kept::Record(record(5))]);
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 5_010, 2)]).await, found);
+}
+
+#[tokio::test]
+async fn a_record_waits_for_a_bounded_time() {
+    let timings = Timings { record: Duration::from_millis(300), ..Timings::default() };
+    let server = RedisServer::start();
+    expires(&MemoryStore::new(ANY_NUMBER, timings)).await;
+    expires(&server.store(timings, ANY_NUMBER)).await;
+}
+
+async fn expires(store: &impl Store) {
+    let first = instance("gw-1", 1);
+    let token = granted(store, &first).await;
+    store.leave_records(&first, &token, &[left_at(0, 5)]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(store.take_records(&first, &token, &[question("alice", 10, 1)]).await, Ok(vec![Kept::Nothing]));
 }
 
 /// Somebody else's connection is closed for a newer one of the same session, without waiting for a beat.

@@ -75,7 +75,8 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
             Input::Ping(payload) => shard.reply(slot, Encoded::new(Opcode::Pong, payload)),
             Input::Pong(payload) => shard.pong(slot, payload, now),
             Input::Close(frame) => {
-                shard.end(slot, Some(close_answer(frame)));
+                let code = frame.as_ref().map(|frame| frame.code);
+                shard.end(slot, code, Some(close_answer(frame)));
                 return ControlFlow::Break(());
             }
         }

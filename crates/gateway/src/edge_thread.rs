@@ -97,7 +97,7 @@ impl EdgeThread {
         };
         let pools = pools(store.as_ref(), &records);
         let mut heart = match store {
-            None => begin(heart, MemoryStore::new(shared.config.limits.fleet, shared.config.registry.grace), &shared),
+            None => begin(heart, MemoryStore::new(shared.config.limits.fleet, shared.config.registry), &shared),
             Some(store) => begin(heart, store, &shared),
         };
         // Nobody waits for it only if a shard could not be started; then the instance stops.
@@ -292,6 +292,10 @@ async fn run_errands(errands: &mut mpsc::UnboundedReceiver<Errand>, directory: &
                 if let Some(shard) = shard_of(session) {
                     shard.inbox.push(ToShard::Dismiss(session, why), 0);
                 }
+            }
+            Errand::Restored(ask, restored) => {
+                let shard = hub.shard(ShardIndex(ask.shard as u8));
+                shard.inbox.push(ToShard::Restored(Box::new((ask, restored))), 0);
             }
             Errand::Notice(sessions, notice) => {
                 let frame = ServerFrame::Notice(notice).encode();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use connection_registry::{Mark, Why};
+use connection_registry::{Ask, Mark, Restored, Why};
 use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start, Stored};
 use smallvec::SmallVec;
 use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId, UserId};
@@ -16,6 +16,7 @@ use crate::hub::shard::{Listed, Listing};
 use crate::mailbox::Mailbox;
 
 mod arrivals;
+pub(crate) mod confirmed;
 mod departures;
 pub(crate) mod join;
 pub(crate) mod members;
@@ -67,6 +68,8 @@ pub(crate) enum ToShard {
     Dismiss(SessionId, Why),
     /// Tell an operator of the connections here.
     List(Box<Listing>),
+    /// What became of a connection's question for its session's record.
+    Restored(Box<(Ask, Restored)>),
     /// Send a session a notice, if it is still here.
     Notice(SessionId, Encoded),
     /// End the thread.

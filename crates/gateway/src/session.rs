@@ -18,6 +18,9 @@ use crate::rules::{Now, Rules};
 use crate::token::{Identity, TokenError};
 
 mod effect;
+mod restoring;
+
+use restoring::Restoring;
 
 pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
 
@@ -31,6 +34,8 @@ pub(crate) struct Session {
     rate: Rate,
     /// Frames refused for coming too fast, less those accepted since.
     refused: u32,
+    /// What it held before is being brought back.
+    restoring: Option<Box<Restoring>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +77,7 @@ const REFUSED_SECONDS_MAX: u32 = 10;
 impl Session {
     pub(crate) fn new(id: SessionId, path_tenant: Option<TenantId>) -> Self {
         let state = State::AwaitHello { tenant: path_tenant, by_ms: u64::MAX };
-        Self { id, state, subscriptions: Vec::new(), rate: Rate::default(), refused: 0 }
+        Self { id, state, subscriptions: Vec::new(), rate: Rate::default(), refused: 0, restoring: None }
     }
 
     pub(crate) fn id(&self) -> SessionId {
@@ -149,9 +154,16 @@ impl Session {
                 out.push(Effect::Send(Lane::CONTROL, pong.encode()));
             }
             ClientBody::Pong => {}
-            ClientBody::Hello { token, session_id, channels } => {
-                if self.hello(token.as_deref(), session_id, id, now, rules, out) {
-                    self.subscribe_all(channels, id, rules, out);
+            ClientBody::Hello { token, session_id, restore, channels } => {
+                if !self.hello(token.as_deref(), session_id, id, now, rules, out) {
+                    return;
+                }
+                if restore {
+                    out.push(Effect::KeepRecord);
+                }
+                match restore && session_id.is_some() {
+                    true => self.restore(&channels, id, now, out),
+                    false => self.subscribe_all(channels, id, rules, out),
                 }
             }
             body => match &self.state {

@@ -21,6 +21,7 @@ mod names;
 mod presence;
 mod receipts;
 mod registry;
+mod restores;
 mod script;
 mod slot;
 

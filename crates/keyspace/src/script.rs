@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use wire::FamilyShape;
 
 /// The parts in loading order; later ones use the locals of earlier ones.
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/publish.lua"),
     include_str!("../lua/read.lua"),
@@ -14,6 +14,7 @@ const PARTS: [&str; 11] = [
     crate::presence::MEMBERS_LUA,
     crate::registry::LUA,
     crate::directory::LUA,
+    crate::restores::LUA,
     crate::presence::LUA,
     crate::letters::LUA,
     crate::receipts::LUA,

@@ -31,6 +31,8 @@ pub enum ClientBody<'a> {
         token: Option<Cow<'a, str>>,
         /// The session that goes on with this connection; without it, a new one.
         session_id: Option<SessionId>,
+        /// Keep what this session holds when its connection ends, and bring back what the named one held.
+        restore: bool,
         /// What to subscribe to, and from where.
         channels: Vec<Resume<'a>>,
     },
@@ -122,6 +124,7 @@ struct RawHello<'a> {
     token: Option<Cow<'a, str>>,
     #[serde(borrow)]
     session_id: Option<Cow<'a, str>>,
+    restore: Option<bool>,
     #[serde(borrow, default)]
     channels: Vec<Object<RawResume<'a>>>,
 }
@@ -292,8 +295,9 @@ fn said(error: &serde_json::Error) -> String {
 }
 
 fn read_hello<'a>(raw: &RawFrame<'a>) -> Result<ClientBody<'a>, BadFrame> {
-    let hello: RawHello<'a> =
-        raw.read_payload(r#"{"token": "…", "session_id": "…", "channels": [{"channel": "…", "position": "…"}]}"#)?;
+    let hello: RawHello<'a> = raw.read_payload(
+        r#"{"token": "…", "session_id": "…", "restore": true, "channels": [{"channel": "…", "position": "…"}]}"#,
+    )?;
     let session_id = hello.session_id.as_deref().map(|text| {
         let problem = || raw.bad(ErrorCode::InvalidField, "a session_id is 32 hexadecimal digits, as welcome gave it");
         SessionId::parse(text).ok_or_else(problem)
@@ -308,7 +312,7 @@ fn read_hello<'a>(raw: &RawFrame<'a>) -> Result<ClientBody<'a>, BadFrame> {
         let position = raw.read_position(entry.position.as_deref())?;
         channels.push(Resume { channel: entry.channel, position });
     }
-    Ok(ClientBody::Hello { token: hello.token, session_id, channels })
+    Ok(ClientBody::Hello { token: hello.token, session_id, restore: hello.restore.unwrap_or(false), channels })
 }
 
 fn read_publish<'a>(raw: &RawFrame<'a>, binary: Option<&'a [u8]>) -> Result<ClientBody<'a>, BadFrame> {

@@ -41,5 +41,5 @@ pub use limits::*;
 pub use message::{BadMessage, Message, MessageDraft, message_place};
 pub use notice::{BadNotice, Notice};
 pub use position::{BadPosition, Position};
-pub use server_frame::{AckLevel, GapReason, PresenceMember, ServerFrame, Welcome};
+pub use server_frame::{AckLevel, GapReason, PresenceMember, Restored, ServerFrame, Welcome};
 pub use timestamp::Timestamp;

@@ -17,9 +17,10 @@ use crate::position::Position;
 use crate::timestamp::Timestamp;
 
 /// The `type`s of control frames, which a message may not take.
-const CONTROL_TYPES: [&str; 23] = [
+const CONTROL_TYPES: [&str; 24] = [
     "hello",
     "welcome",
+    "restored",
     "subscribe",
     "subscribed",
     "unsubscribe",

@@ -16,6 +16,13 @@ use crate::timestamp::Timestamp;
 pub enum ServerFrame<'a> {
     /// The session is open.
     Welcome(Welcome<'a>),
+    /// What a session held has been brought back, or there is nothing.
+    Restored {
+        /// What is known of it: none when there is no record.
+        record: Option<Restored<'a>>,
+        /// The client's id.
+        correlation_id: Option<&'a str>,
+    },
     /// The subscription stands: what is published after `position` is delivered or reported.
     Subscribed {
         /// As the client named it.
@@ -154,6 +161,15 @@ pub enum ServerFrame<'a> {
     },
 }
 
+/// What a client is told of a session that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored<'a> {
+    /// Messages may come again: not all that was sent is known to have been received.
+    pub repeats: bool,
+    /// What it held; each is answered as one of a `hello` is.
+    pub channels: Vec<&'a str>,
+}
+
 /// What an `ack` says of a message. Never more than is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AckLevel {
@@ -278,6 +294,15 @@ struct Shape<'a, P: Serialize> {
 }
 
 #[derive(Serialize)]
+struct RestoredPayload<'a> {
+    found: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeats: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<&'a [&'a str]>,
+}
+
+#[derive(Serialize)]
 struct SubscribedPayload {
     resumed: bool,
     degraded: bool,
@@ -375,6 +400,12 @@ impl ServerFrame<'_> {
         let bare = |kind, correlation_id| shape::<()>(kind, None, None, correlation_id, None);
         match self {
             Self::Welcome(welcome) => shape("welcome", None, Some(welcome), None, None),
+            Self::Restored { record, correlation_id } => {
+                let record = record.as_ref();
+                let (repeats, channels) = (record.map(|r| r.repeats), record.map(|r| &*r.channels));
+                let payload = RestoredPayload { found: record.is_some(), repeats, channels };
+                shape("restored", None, Some(payload), *correlation_id, None)
+            }
             Self::Subscribed { channel, position, resumed, degraded, correlation_id } => {
                 let payload = SubscribedPayload { resumed: *resumed, degraded: *degraded };
                 shape("subscribed", Some(channel), Some(payload), *correlation_id, *position)

@@ -17,9 +17,15 @@ use crate::lease::Token;
 use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
+use crate::restores::{Ask, Kept, Question};
 use crate::roster::Beat;
+use crate::session_record::{LeftRecord, SessionRecord};
 use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Rolls, Store};
+use crate::timings::Timings;
 use members::Members;
+
+/// As in Redis: whoever asks within this goes on with the session.
+const SAME_TIME_MS: u64 = 2_000;
 
 /// Who waits for news is given an empty answer after this.
 const WAIT: Duration = Duration::from_secs(5);
@@ -38,6 +44,9 @@ type Life = (InstanceId, Incarnation);
 #[derive(Debug, Default)]
 struct Registry {
     limits: ConnectionLimits,
+    /// How long a record waits.
+    kept_for: Duration,
+    records: HashMap<(SessionId, TenantId, UserId), KeptRecord>,
     /// Number of the newest token.
     tokens: u64,
     leases: HashMap<InstanceId, (Token, Incarnation)>,
@@ -57,11 +66,23 @@ struct Registry {
     grace: Duration,
 }
 
+/// A session's record, or the trace of one that was taken.
+#[derive(Debug)]
+struct KeptRecord {
+    /// When it goes.
+    until: Instant,
+    /// Of the connection that it is of, or that has taken it.
+    since: u64,
+    /// Which question has taken it.
+    taken: Option<(Life, u64)>,
+    record: SessionRecord,
+}
+
 impl MemoryStore {
-    /// A registry that keeps these limits, and lets members come back for so long.
+    /// A registry that keeps these limits, lets members come back and keeps records for as long as this says.
     #[must_use]
-    pub fn new(limits: ConnectionLimits, grace: Duration) -> Self {
-        let registry = Registry { limits, grace, ..Registry::default() };
+    pub fn new(limits: ConnectionLimits, Timings { grace, record, .. }: Timings) -> Self {
+        let registry = Registry { limits, grace, kept_for: record, ..Registry::default() };
         Self { registry: Arc::new(Mutex::new(registry)), turned: Arc::default() }
     }
 
@@ -97,6 +118,46 @@ impl Registry {
     /// An instance has ended without having died: its members have the grace to come back.
     fn end_members(&mut self, ended: &Instance) {
         self.members.end(&life(ended), Instant::now() + self.grace);
+    }
+
+    fn leave(&mut self, left: &LeftRecord) {
+        let (now, kept_for) = (Instant::now(), self.kept_for);
+        self.records.retain(|_, kept| kept.until > now);
+        let LeftRecord { session, tenant, user, since, record, .. } = left.clone();
+        let key = (session, tenant, user);
+        if record.encode().is_some() && self.records.get(&key).is_none_or(|kept| kept.since <= since.0) {
+            self.records.insert(key, KeptRecord { until: now + kept_for, since: since.0, taken: None, record });
+        }
+    }
+
+    fn take_record(&mut self, life: &Life, Question { ask, number, .. }: &Question) -> Kept {
+        let (now, kept_for) = (Instant::now(), self.kept_for);
+        self.records.retain(|_, kept| kept.until > now);
+        let Ask { session, tenant, user, since, .. } = ask.clone();
+        let owner = (tenant.clone(), user.clone());
+        let (own, mut is_awaited) = ((life.clone(), *number), false);
+        if let Some(kept) = self.records.get_mut(&(session, tenant, user)) {
+            if kept.taken.as_ref().is_none_or(|by| *by == own) {
+                (kept.until, kept.since, kept.taken) = (now + kept_for, since.0, Some(own));
+                return Kept::Record(kept.record.clone());
+            }
+            is_awaited = true;
+        }
+        let seats = self.seats.get(&owner).cloned().unwrap_or_default();
+        for (_, other) in seats.into_iter().filter(|(other, _)| *other == session) {
+            let listed = self.rows.get(&other).and_then(|rows| rows.get(&session)).map(|row| row.connected_at);
+            if listed.is_some_and(|listed| listed.0 > since.0 + SAME_TIME_MS) {
+                return Kept::Replaced;
+            }
+            is_awaited = true;
+            self.order(&other, Order::Session(Closing { session, why: Why::Replaced }, listed));
+        }
+        if is_awaited { Kept::Awaited } else { Kept::Nothing }
+    }
+
+    fn order(&mut self, of: &Life, order: Order) {
+        self.orders.entry(of.clone()).or_default().push(order);
+        self.bell(&of.0).notify_one();
     }
 
     fn count(&self, life: &Life) -> usize {
@@ -141,8 +202,7 @@ impl Registry {
         if of == own {
             closing.push(order);
         } else {
-            self.orders.entry(of.clone()).or_default().push(order);
-            self.bell(&of.0).notify_one();
+            self.order(of, order);
         }
     }
 
@@ -254,6 +314,23 @@ impl Store for MemoryStore {
             }
         }
         Ok(Listed { rows: registry.count(&life), orders: closing })
+    }
+
+    async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
+        let mut registry = self.fenced(instance, token)?;
+        left.iter().for_each(|left| registry.leave(left));
+        Ok(())
+    }
+
+    async fn take_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        questions: &[Question],
+    ) -> Result<Vec<Kept>, StoreError> {
+        let mut registry = self.fenced(instance, token)?;
+        let life = life(instance);
+        Ok(questions.iter().map(|question| registry.take_record(&life, question)).collect())
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {

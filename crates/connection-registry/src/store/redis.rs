@@ -9,6 +9,7 @@
 
 mod members;
 mod orders;
+mod restores;
 
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ use crate::lease::Token;
 use crate::limits::{ConnectionLimits, Listed};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
+use crate::restores::{Kept, Question};
 use crate::roster::Beat;
+use crate::session_record::LeftRecord;
 use crate::store::record::{Decoded, PeerRecord, RowRecord};
 use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Rolls, Store};
 use crate::timings::Timings;
@@ -378,6 +381,19 @@ impl Store for RedisStore {
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         self.list(Function::REGISTRY_WRITE, &[lease, rows, users, peers], &args).await
+    }
+
+    async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
+        self.leave(instance, token, left).await
+    }
+
+    async fn take_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        questions: &[Question],
+    ) -> Result<Vec<Kept>, StoreError> {
+        self.take(instance, token, questions).await
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {

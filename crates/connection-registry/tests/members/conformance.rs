@@ -19,7 +19,7 @@ macro_rules! conformance {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(MemoryStore::new(ANY_NUMBER, GRACE)).await;
+                super::$case(MemoryStore::new(ANY_NUMBER, Timings { grace: GRACE, ..Timings::default() })).await;
             })+
         }
         mod redis {

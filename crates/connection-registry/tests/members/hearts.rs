@@ -17,6 +17,7 @@ const TIMINGS: Timings = Timings {
     call: Duration::from_millis(300),
     rows: Duration::from_millis(60_000),
     grace: GRACE,
+    record: Duration::from_millis(60_000),
 };
 
 fn room() -> Scope {

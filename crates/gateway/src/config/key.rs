@@ -170,6 +170,7 @@ pub const KEYS: &[Key] = &[
     key("registry.beat_ms", ms(50, 60_000), "2000"),
     key("registry.lease_ms", ms(100, 600_000), "6000"),
     key("registry.reap_ms", ms(100, 600_000), "8000"),
+    key("registry.record_ms", ms(1_000, 3_600_000), "120000"),
     key("presence.grace_ms", ms(0, 60_000), "5000"),
     key("dead_letters.entries_max", Kind::Number { unit: "letters", min: 1, max: 1_000_000 }, "1000"),
     key("dead_letters.message_bytes_max", Kind::Number { unit: "bytes", min: 0, max: 64 * MIB }, "65536"),

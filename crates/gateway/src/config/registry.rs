@@ -8,9 +8,10 @@ use super::raw::RawConfig;
 /// The operator sets beat, lease and reap; what they leave no choice about follows from them.
 pub(super) fn check_timings(raw: &RawConfig) -> Timings {
     let (beat, lease, reap) = (raw.ms("registry.beat_ms"), raw.ms("registry.lease_ms"), raw.ms("registry.reap_ms"));
+    let record = raw.ms("registry.record_ms");
     let default = Timings::default();
     let (call, rows) = (default.call.min(beat / 2), default.rows.max(reap * 3));
-    let timings = Timings { beat, lease, reap, call, rows, grace: raw.ms("presence.grace_ms") };
+    let timings = Timings { beat, lease, reap, call, rows, grace: raw.ms("presence.grace_ms"), record };
     for problem in timings.problems() {
         let key = match problem {
             BadTimings::Zero | BadTimings::CallTooLong => "registry.beat_ms",

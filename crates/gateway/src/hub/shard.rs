@@ -11,6 +11,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use connection_registry::LeftRecord;
 use hashbrown::HashMap;
 use message_router::{Gap, Joiner, ShardIndex};
 use records::Receipt;
@@ -20,6 +21,7 @@ use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, Se
 use crate::counters::ShardCounters;
 use crate::handoff::Opening;
 use crate::hub::arrivals::Arrivals;
+use crate::hub::confirmed::Confirmed;
 use crate::hub::join::{Announced, Held, Join, Stage};
 use crate::hub::members::{Members, Slot};
 use crate::hub::{Answer, FromShard, Joined, Outcome, Outgoing, Sender};
@@ -36,6 +38,7 @@ mod listing;
 mod presence;
 mod receipts;
 mod rest;
+mod restore;
 mod shed;
 mod slow;
 mod time;
@@ -74,6 +77,8 @@ pub(crate) struct Shard {
     receipts: Vec<Receipt>,
     /// Who is in scopes of families with presence.
     attendance: Attendance,
+    /// Of sessions that have ended here.
+    left: Vec<(Slot, LeftRecord)>,
     /// The broker is lost.
     is_degraded: bool,
     /// The instance is going away: whoever still comes is sent elsewhere.
@@ -111,12 +116,14 @@ pub(crate) struct Connection {
     /// Of some scopes it is given the newest of each topic alone.
     keeps_newest: bool,
     pub(crate) life: Life,
+    /// What the client is known to have received, if it wants a record of its session.
+    confirmed: Option<Box<Confirmed>>,
     /// From the last ping that was answered to its pong.
     rtt_ms: Option<NonZeroU16>,
 }
 
 /// There is one for each connection, which may cost 2 KiB in all.
-const _: () = assert!(size_of::<Connection>() <= 232);
+const _: () = assert!(size_of::<Connection>() <= 248);
 
 /// How many bytes may wait for one client before a replay pauses.
 fn replay_pause_bytes(rules: &Rules) -> usize {
@@ -150,6 +157,7 @@ impl Shard {
             identified: Vec::new(),
             receipts: Vec::new(),
             attendance: Attendance::default(),
+            left: Vec::new(),
             is_degraded: false,
             is_draining: false,
             behind: HashMap::new(),
@@ -178,6 +186,7 @@ impl Shard {
             is_behind: false,
             keeps_newest: false,
             life: Life::Open,
+            confirmed: None,
             rtt_ms: None,
         };
         if self.connections.len() == self.connections.capacity() {
@@ -345,13 +354,15 @@ impl Shard {
         into.append(&mut self.requests);
     }
 
-    /// Sessions whose holder has become known since the last call, or has shown a new token.
-    pub(crate) fn take_identified(&mut self) -> impl Iterator<Item = (Slot, SessionId, &Identity)> {
-        let connections = &self.connections;
-        self.identified.drain(..).filter_map(move |slot| {
-            let session = &connections.get(slot as usize)?.session;
-            Some((slot, session.id(), session.identity()?))
-        })
+    /// Connections whose holder has become known since the last call, or has shown a new token, or that want a record.
+    pub(crate) fn take_identified(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.identified)
+    }
+
+    /// A session, and who holds it.
+    pub(crate) fn holder(&self, slot: Slot) -> Option<(&Session, &Identity)> {
+        let session = &self.connections.get(slot as usize)?.session;
+        Some((session, session.identity()?))
     }
 
     /// Takes the connections to write to, unmarking them.
@@ -380,7 +391,14 @@ impl Shard {
                     }
                 }
                 Effect::Join(request) => self.join(slot, request),
-                Effect::Leave(subscription) => self.leave(slot, &subscription),
+                Effect::KeepRecord => self.keep_record(slot),
+                Effect::Restore => self.begin_restore(slot),
+                Effect::Leave(subscription) => {
+                    if let Some(confirmed) = &mut self.connections[slot as usize].confirmed {
+                        confirmed.forget(&subscription.pattern);
+                    }
+                    self.leave(slot, &subscription);
+                }
                 Effect::Publish(request) => self.publish(slot, request),
                 Effect::Receipt(request) => self.receipt(slot, request),
                 Effect::Presence(request) => self.watch(slot, request),

@@ -14,11 +14,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{Directory, Presence, Row, Seat, Why};
+use connection_registry::{Ask, Directory, LeftRecord, Presence, Seat};
 use message_router::ShardIndex;
 use records::Ledger;
 use tokio::task;
-use wire::{Close, ErrorCode, Timestamp};
+use wire::{Close, Timestamp};
 
 use crate::allocator::{Rest, give_back};
 use crate::clock::Clock;
@@ -39,7 +39,6 @@ use crate::session::Session;
 use crate::shared::{Registers, Shared};
 use crate::socket::Socket;
 use crate::standing::Lease;
-use crate::token::Identity;
 use crate::watchdog::{self, Loop};
 
 mod rest;
@@ -214,7 +213,21 @@ impl Worker {
             ToShard::Rebalance(departures, spare) => {
                 self.shard.borrow_mut().rebalance(departures, spare, self.clock.now());
             }
-            ToShard::Dismiss(session, why) => self.shard.borrow_mut().dismiss(session, why),
+            ToShard::Dismiss(session, why) => {
+                let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
+                for slot in shard.dismiss(session, why) {
+                    if let Some(at_ms) = shard.wake_sooner(slot, now) {
+                        self.wheel.borrow_mut().schedule(slot, at_ms);
+                    }
+                }
+            }
+            ToShard::Restored(told) => {
+                let (ask, restored) = *told;
+                if let Some(record) = self.shard.borrow_mut().restored(&ask, restored) {
+                    let Ask { session, tenant, user, since, came, .. } = ask;
+                    self.directory.restores().leave(LeftRecord { session, tenant, user, since, came, record });
+                }
+            }
             ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
             ToShard::Stop => {}
@@ -271,11 +284,13 @@ impl Worker {
     /// The connection's socket is gone.
     pub(crate) fn remove(&self, slot: Slot) {
         let end = self.ends.borrow_mut().get_mut(slot as usize).and_then(Option::take);
-        if let Some(seat) = end.and_then(|end| end.seat) {
-            self.directory.disconnect(seat);
-        }
         if self.shard.borrow_mut().remove(slot).is_some() {
             self.counters.connections.sub(1);
+        }
+        // Its record comes before the end of its row: a session is listed or has one.
+        self.leave_records();
+        if let Some(seat) = end.and_then(|end| end.seat) {
+            self.directory.disconnect(seat);
         }
         self.forward();
     }
@@ -292,51 +307,13 @@ impl Worker {
     /// Hands the table's requests to the pump, and lists the sessions that have opened.
     /// Gives the connections that were closed for it.
     fn forward(&self) -> Vec<Slot> {
+        self.leave_records();
         let mut requests = Vec::new();
         let mut shard = self.shard.borrow_mut();
         shard.take_requests(&mut requests);
         shard.take_receipts().into_iter().for_each(|receipt| self.ledger.note(receipt));
         self.tell_attending(shard.take_attending());
-        let (mut identified, mut replaced, mut closed) = (Vec::new(), Vec::new(), Vec::new());
-        for (slot, session, identity) in shard.take_identified() {
-            identified.push(slot);
-            let mut ends = self.ends.borrow_mut();
-            let Some(Some(end)) = ends.get_mut(slot as usize) else { continue };
-            if end.seat.as_ref().is_some_and(|seat| seat.session() == session) {
-                continue;
-            }
-            if let Some(seat) = end.seat.take() {
-                self.directory.disconnect(seat); // It goes on with an earlier session.
-            }
-            let Identity { tenant, user, .. } = identity.clone();
-            if self.directory.get(session).is_some_and(|row| (&row.tenant, &row.user) != (&tenant, &user)) {
-                closed.push(slot);
-                continue;
-            }
-            let connected_at = Timestamp(self.clock.now().unix_ms);
-            let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
-            let (seat, before) = self.directory.take_over(session, row);
-            end.seat = Some(seat);
-            replaced.extend(before.map(|row| (slot, session, row.shard)));
-        }
-        for slot in &closed {
-            let message = "this session_id belongs to somebody else";
-            shard.refuse(*slot, ErrorCode::WrongIdentity, message, Close::Unauthenticated);
-        }
-        // An older socket of the same session is of no use to anybody.
-        for (slot, session, of) in replaced {
-            if of == u16::from(self.index.0) {
-                closed.extend(shard.dismiss_others(session, slot));
-            } else {
-                let inbox = &self.hub.shard(ShardIndex(of as u8)).inbox;
-                inbox.push(ToShard::Dismiss(session, Why::Replaced), 0);
-            }
-        }
-        for slot in identified {
-            if let Some(at_ms) = shard.wake_sooner(slot, self.clock.now()) {
-                self.wheel.borrow_mut().schedule(slot, at_ms);
-            }
-        }
+        let closed = self.seat_identified(&mut shard);
         drop(shard);
         for request in requests {
             let bytes = match &request {
@@ -487,5 +464,6 @@ impl Worker {
     }
 }
 
+mod seats;
 #[cfg(test)]
 mod tests;

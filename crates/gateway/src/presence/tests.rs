@@ -46,7 +46,10 @@ fn held(token: &Token) -> LeaseState {
 impl Bench {
     /// A desk at work, and what it works with.
     async fn start() -> Self {
-        let inner = MemoryStore::new(ConnectionLimits::default(), Duration::ZERO);
+        let inner = MemoryStore::new(
+            ConnectionLimits::default(),
+            connection_registry::Timings { grace: Duration::ZERO, ..connection_registry::Timings::default() },
+        );
         let id = InstanceId::parse("gw-1").unwrap();
         let instance = Instance { id, incarnation: Incarnation::new(1, 1), address: "".into() };
         let load = Load { connections: 0, connects_per_second: 0, duty: Duty::Full };

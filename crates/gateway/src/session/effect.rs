@@ -15,6 +15,10 @@ pub(crate) enum Effect {
     Refuse(Encoded),
     /// The holder has become known, or has shown a new token: list it, and look again at when the token ends.
     Identified,
+    /// Leave a record when the connection ends.
+    KeepRecord,
+    /// Have the record of the session brought, which the session waits for.
+    Restore,
     /// Subscribe within one scope, all patterns together, so that its messages come once and in order.
     Join(JoinRequest),
     /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.

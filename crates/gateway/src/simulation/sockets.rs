@@ -38,7 +38,7 @@ impl World {
         let mut requests = Vec::new();
         let seat = &mut self.instances[life.instance].shards[at];
         seat.shard.take_requests(&mut requests);
-        seat.shard.take_identified().for_each(drop);
+        drop(seat.shard.take_identified());
         for request in requests {
             if let FromShard::Join { joiner, scope, .. } = &request {
                 self.note_join(life, index, *joiner, scope);

@@ -17,7 +17,7 @@ use crate::dial;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Client {
-    socket: WebSocketStream<dial::Stream>,
+    pub(crate) socket: WebSocketStream<dial::Stream>,
 }
 
 impl Client {

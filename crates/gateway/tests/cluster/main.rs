@@ -25,6 +25,7 @@ mod outage;
 mod presence;
 mod rebalance;
 mod receipts;
+mod restore;
 mod round_trip;
 mod send;
 mod slow_reader;

@@ -14,12 +14,15 @@ fn describe(frame: &ClientFrame<'_>) -> Value {
         say("correlation_id", json!(id));
     }
     match &frame.body {
-        ClientBody::Hello { token, session_id, channels } => {
+        ClientBody::Hello { token, session_id, restore, channels } => {
             if let Some(token) = token {
                 say("token", json!(token));
             }
             if let Some(session) = session_id {
                 say("session_id", json!(session.to_string()));
+            }
+            if *restore {
+                say("restore", json!(true));
             }
             say("channels", channels.iter().map(|resume| Value::from(describe_resume(resume))).collect());
         }
@@ -86,7 +89,7 @@ fn write(means: &Value) -> Vec<u8> {
     match means["type"].as_str() {
         Some("hello" | "refresh") => {
             let mut payload = Map::new();
-            for name in ["token", "session_id", "channels"] {
+            for name in ["token", "session_id", "restore", "channels"] {
                 means.get(name).map(|value| payload.insert(name.into(), value.clone()));
             }
             frame.insert("payload".into(), payload.into());

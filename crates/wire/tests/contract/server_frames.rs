@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 use wire::{
-    AckLevel, Close, Encoded, ErrorCode, GapReason, Notice, Opcode, Position, PresenceMember, ServerFrame, Timestamp,
-    Welcome,
+    AckLevel, Close, Encoded, ErrorCode, GapReason, Notice, Opcode, Position, PresenceMember, Restored, ServerFrame,
+    Timestamp, Welcome,
 };
 
 use crate::vectors::{Vectors, hex, unhex};
@@ -14,6 +14,7 @@ use crate::vectors::{Vectors, hex, unhex};
 pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
     match frame {
         ServerFrame::Welcome(_) => "welcome",
+        ServerFrame::Restored { .. } => "restored",
         ServerFrame::Subscribed { .. } => "subscribed",
         ServerFrame::Unsubscribed { .. } => "unsubscribed",
         ServerFrame::Ack { .. } => "ack",
@@ -53,6 +54,12 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
             messages_per_second: u32::try_from(number("messages_per_second")).ok()?,
             channels_max: usize::try_from(number("channels_max")).ok()?,
         }),
+        "restored" => {
+            let channels =
+                || payload["channels"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+            let record = flag("found").then(|| Restored { repeats: flag("repeats"), channels: channels() });
+            ServerFrame::Restored { record, correlation_id }
+        }
         "subscribed" => ServerFrame::Subscribed {
             channel: channel?,
             position: position(&frame["position"]),

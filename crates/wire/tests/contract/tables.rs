@@ -14,6 +14,7 @@ pub(crate) fn client_types() -> &'static [&'static str] {
 pub(crate) fn server_types() -> &'static [&'static str] {
     &[
         "welcome",
+        "restored",
         "subscribed",
         "unsubscribed",
         "ack",
@@ -66,7 +67,7 @@ fn frame_types() {
 }
 
 /// One of each. [`crate::server_frames::type_of`] does not compile without the newest.
-fn sample_frames() -> [ServerFrame<'static>; 17] {
+fn sample_frames() -> [ServerFrame<'static>; 18] {
     let welcome = Welcome {
         session_id: "",
         user: "",
@@ -82,6 +83,7 @@ fn sample_frames() -> [ServerFrame<'static>; 17] {
     let member = PresenceMember { user: "", since: Timestamp(0), info: None };
     [
         ServerFrame::Welcome(welcome),
+        ServerFrame::Restored { record: None, correlation_id },
         ServerFrame::Subscribed { channel, position, resumed: false, degraded: false, correlation_id },
         ServerFrame::Unsubscribed { channel, correlation_id },
         ServerFrame::Ack { channel, position, level: AckLevel::Durable, duplicate: false, correlation_id },

@@ -17,6 +17,17 @@ use super::*;
 /// A client that never answers a close is cut off after this long.
 pub(super) const CLOSE_TIMEOUT_MS: u64 = CLOSE_TIMEOUT.as_millis() as u64;
 
+/// The same where the session goes on elsewhere, and what was received here is waited for.
+const HAND_OVER_TIMEOUT_MS: u64 = 1_000;
+
+/// How long a client is given to answer a close.
+pub(super) fn close_timeout_ms(connection: &Connection) -> u64 {
+    match connection.confirmed.as_ref().is_some_and(|confirmed| confirmed.is_awaited()) {
+        true => HAND_OVER_TIMEOUT_MS,
+        false => CLOSE_TIMEOUT_MS,
+    }
+}
+
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -35,13 +46,15 @@ impl Shard {
         self.carry_out(slot, &mut vec![refuse(code, message, None, None), Effect::Close(close)]);
     }
 
-    /// Closes a session that the registry says must go.
-    pub(crate) fn dismiss(&mut self, session: SessionId, why: Why) {
-        for slot in self.connections_of(session) {
+    /// Closes a session that the registry says must go. A connection that waits for its record is not one that holds it.
+    pub(crate) fn dismiss(&mut self, session: SessionId, why: Why) -> Vec<Slot> {
+        let mut slots = self.connections_of(session);
+        slots.retain(|slot| {
+            let connection = &self.connections[*slot as usize];
             // It may have been told before, and be waiting for its client's end.
-            if self.connections[slot as usize].life != Life::Open {
-                continue;
-            }
+            connection.life == Life::Open && (why != Why::Replaced || connection.session.restoring().is_none())
+        });
+        for slot in slots.iter().copied() {
             match why {
                 Why::TooMany => {
                     let message = "this user, or this tenant, has as many connections as it may";
@@ -51,6 +64,7 @@ impl Shard {
                 Why::Kicked => drop(self.close(slot, Close::Kicked)),
             }
         }
+        slots
     }
 
     /// Closes the older sockets of a session that goes on in `slot`.
@@ -118,6 +132,7 @@ impl Shard {
         if close == Close::SlowConsumer {
             discard_unsent(connection, &self.counters);
         }
+        self.note_end(slot, Some(close.code()));
         self.leave_all(slot);
         let bye = ServerFrame::Bye { code: close.code(), reason: close.reason() };
         self.queue(slot, Lane::CLOSE, bye.encode());
@@ -132,13 +147,15 @@ impl Shard {
         }
     }
 
-    /// The client sent its close frame; `answer` goes out behind what is queued, unless we closed first.
-    pub(crate) fn end(&mut self, slot: Slot, answer: Option<Encoded>) {
+    /// The client sent its close frame, with this code; `answer` goes out behind what is queued, unless we closed first.
+    pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Encoded>) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let was = connection.life;
         if was != Life::Finished {
             connection.life = Life::Ending;
         }
+        self.note_end(slot, None);
+        self.leave_record(slot, code);
         if was == Life::Open {
             self.leave_all(slot);
             if let Some(answer) = answer {
@@ -154,7 +171,7 @@ impl Shard {
             return None;
         }
         connection.life = Life::Finished;
-        connection.wake_ms = now.mono_ms + CLOSE_TIMEOUT_MS;
+        connection.wake_ms = now.mono_ms + close_timeout_ms(connection);
         Some(connection.wake_ms)
     }
 
@@ -163,6 +180,8 @@ impl Shard {
         if !self.connections.contains(slot as usize) {
             return None;
         }
+        self.note_end(slot, None);
+        self.leave_record(slot, None);
         self.leave_all(slot);
         let connection = self.connections.remove(slot as usize);
         if connection.blocked {
@@ -174,6 +193,9 @@ impl Shard {
 
 /// Lets go of what has not begun to be written.
 fn discard_unsent(connection: &mut Connection, counters: &ShardCounters) {
+    if let Some(confirmed) = &mut connection.confirmed {
+        confirmed.tear();
+    }
     let before = connection.outbox.cost();
     connection.outbox.discard_unsent();
     if connection.blocked {

@@ -18,6 +18,7 @@ mod latest;
 mod model;
 mod presence;
 mod receipts;
+mod restore;
 mod slow;
 
 const GENERATION: u64 = 7;

@@ -2,7 +2,7 @@
 
 use wire::Opcode;
 
-use super::life::CLOSE_TIMEOUT_MS;
+use super::life::close_timeout_ms;
 use super::*;
 use crate::rules::Limits;
 
@@ -74,9 +74,12 @@ impl Shard {
             self.close_slow(slot);
         } else if connection.ping == Ping::Silent && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
             self.close(slot, Close::PingTimeout);
+        } else if connection.session.restoring().is_some_and(|(until_ms, _)| now.mono_ms >= until_ms) {
+            self.give_up_restoring(slot);
         } else if now.mono_ms >= connection.ping_ms {
             connection.ping = Ping::Silent;
             connection.ping_ms = now.mono_ms + interval_ms;
+            self.note_ping(slot);
             self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, &ping_payload(now.mono_ms)));
             self.tell_positions(slot);
         }
@@ -94,6 +97,9 @@ impl Shard {
             return;
         }
         connection.ping = Ping::Answered;
+        if let Some(confirmed) = &mut connection.confirmed {
+            confirmed.pong();
+        }
         let rtt_ms = now.mono_ms.saturating_sub(sent_ms).max(1);
         connection.rtt_ms = NonZeroU16::new(u16::try_from(rtt_ms).unwrap_or(u16::MAX));
         self.counters.rtt.record(rtt_ms * 1_000, 1);
@@ -130,7 +136,7 @@ fn ping_payload(sent_ms: u64) -> [u8; 2] {
 fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
     let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = rules.limits;
     if connection.life != Life::Open {
-        return now.mono_ms + CLOSE_TIMEOUT_MS;
+        return now.mono_ms + close_timeout_ms(connection);
     }
     let silent_ms = match connection.ping {
         Ping::Silent => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
@@ -144,5 +150,6 @@ fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
         None => connection.session.hello_by_ms(),
         Some(identity) => now.mono_ms + identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms),
     };
-    connection.ping_ms.min(silent_ms).min(stuck_ms).min(token_ms)
+    let restore_ms = connection.session.restoring().map_or(u64::MAX, |(until_ms, _)| until_ms);
+    connection.ping_ms.min(restore_ms).min(silent_ms).min(stuck_ms).min(token_ms)
 }

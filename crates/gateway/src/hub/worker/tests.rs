@@ -19,6 +19,7 @@ use crate::gateway::rules;
 use crate::grants::{GrantList, Grants};
 use crate::handoff::Opening;
 use crate::hub::{Joined, Outgoing};
+use crate::token::Identity;
 use crate::watchdog::{FROZEN_AFTER, Watchdog};
 
 /// More than the sockets below hold, and than may wait before a replay pauses; an outbox holds it.

@@ -92,7 +92,7 @@ fn every_end_of_a_connection_is_one_exit() {
         assert_eq!(table.attending(), ["+alice collection:42"]);
         match how {
             "closed" => drop(table.shard.close(alice, Close::Kicked)),
-            "ended" => table.shard.end(alice, None),
+            "ended" => table.shard.end(alice, None, None),
             "fenced" => table.shard.fence(std::time::Duration::ZERO),
             _ => {}
         }

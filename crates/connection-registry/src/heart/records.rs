@@ -1,0 +1,57 @@
+//! Sessions' records: those that connections have left are written, those that new ones ask for are taken.
+
+use std::time::Instant;
+
+use super::Heart;
+use crate::error::StoreError;
+use crate::limits::Errand;
+use crate::store::{ROW_CHANGES_MAX, Store};
+
+/// So much of sessions' records in one call.
+const RECORDS_BYTES_MAX: usize = 256 * 1024;
+
+impl<S: Store, L> Heart<S, L> {
+    /// Before the rows: a session is listed or has a record.
+    pub(super) async fn leave_records(&mut self) -> Result<(), StoreError> {
+        while let Some(token) = self.lease.held(Instant::now()) {
+            let mut left = self.directory.restores().take_left(ROW_CHANGES_MAX, RECORDS_BYTES_MAX);
+            if left.is_empty() {
+                break;
+            }
+            if let Some(dating) = self.dating {
+                left.iter_mut().for_each(|left| left.since = dating.date(left.came));
+            }
+            let written = self.lease.during(self.store.leave_records(&self.instance, &token, &left)).await;
+            written.inspect_err(|_| self.directory.restores().put_back(left))?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the records that connections here want.
+    pub(super) async fn take_records(&mut self) -> Result<(), StoreError> {
+        while let Some(token) = self.lease.held(Instant::now()) {
+            let mut questions = self.directory.restores().take_due(ROW_CHANGES_MAX, Instant::now());
+            if questions.is_empty() {
+                break;
+            }
+            if let Some(dating) = self.dating {
+                questions.iter_mut().for_each(|question| question.ask.since = dating.date(question.ask.came));
+            }
+            match self.lease.during(self.store.take_records(&self.instance, &token, &questions)).await {
+                Ok(kept) => {
+                    for (question, kept) in questions.into_iter().zip(kept) {
+                        if let Some((ask, restored)) = self.directory.restores().settle(question, kept, Instant::now())
+                        {
+                            let _ = self.errands.send(Errand::Restored(ask, restored));
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.directory.restores().ask_again(questions);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}

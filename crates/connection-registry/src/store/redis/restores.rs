@@ -1,0 +1,62 @@
+//! Records of sessions in Redis.
+
+use keyspace::{Function, Keyspace};
+
+use super::{RedisStore, malformed, millis};
+use crate::error::StoreError;
+use crate::instance::Instance;
+use crate::lease::Token;
+use crate::restores::{Kept, Question};
+use crate::session_record::{LeftRecord, SessionRecord};
+use crate::store::ROW_CHANGES_MAX;
+
+impl RedisStore {
+    pub(super) async fn leave(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        left: &[LeftRecord],
+    ) -> Result<(), StoreError> {
+        assert!(left.len() <= ROW_CHANGES_MAX, "a batch of records is bounded");
+        let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
+        for LeftRecord { session, tenant, user, since, record, .. } in left {
+            // One that is too long is not kept.
+            let Some(record) = record.encode() else { continue };
+            args.extend([session.to_string(), Keyspace::owner(tenant, user), since.0.to_string(), record]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let keys = [self.keyspace.lease(&instance.id), self.keyspace.peers()];
+        self.change(Function::REGISTRY_LEAVE, &keys, &args).await.map(drop)
+    }
+
+    pub(super) async fn take(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        questions: &[Question],
+    ) -> Result<Vec<Kept>, StoreError> {
+        assert!(questions.len() <= ROW_CHANGES_MAX, "a batch of questions is bounded");
+        let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
+        for Question { ask, number, .. } in questions {
+            let (owner, taker) =
+                (Keyspace::owner(&ask.tenant, &ask.user), format!("{}/{number}", instance.incarnation));
+            args.extend([ask.session.to_string(), owner, ask.since.0.to_string(), taker]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let keys = [self.keyspace.lease(&instance.id), self.keyspace.peers()];
+        let function = Function::REGISTRY_TAKE;
+        let answer = self.change(function, &keys, &args).await?;
+        let kept = answer[1..].iter().map(|text| read_kept(text)).collect::<Option<Vec<_>>>();
+        kept.filter(|kept| kept.len() == questions.len()).ok_or_else(|| malformed(function, &answer))
+    }
+}
+
+fn read_kept(text: &str) -> Option<Kept> {
+    Some(match text {
+        "none" => Kept::Nothing,
+        "awaited" => Kept::Awaited,
+        "replaced" => Kept::Replaced,
+        // Somebody with access to Redis wrote it: as good as none.
+        _ => SessionRecord::decode(text.strip_prefix("record ")?).map_or(Kept::Nothing, Kept::Record),
+    })
+}

@@ -1,0 +1,204 @@
+//! PURE. What a client is known to have received: what its session's record may say, so that nothing is lost in silence.
+//!
+//! What was written is not what was read. Two things prove that a client's WebSocket has read everything before them: its
+//! answer to a ping, and its own close frame as the answer to ours. A close frame of its own accord proves nothing: what
+//! came behind its `close()` a browser has thrown away.
+
+use std::time::Instant;
+
+use connection_registry::SessionRecord;
+use wire::{Close, Pattern, Position, Timestamp};
+
+/// Of one connection whose client wants a record of its session.
+#[derive(Debug)]
+pub(crate) struct Confirmed {
+    /// Since when the connection has its place in the directory, or has asked for one, by both clocks.
+    pub(crate) came: Option<(Timestamp, Instant)>,
+    received: Places,
+    /// What stood when the newest ping was sent, if nothing waited before it.
+    pinged: Places,
+    /// What was queued has been let go of: a close frame proves nothing about that.
+    has_hole: bool,
+    ending: Option<Ending>,
+}
+
+/// How far the scope of each subscription had come.
+pub(crate) type Places = Vec<(Pattern, Position)>;
+
+#[derive(Debug)]
+struct Ending {
+    /// Of our close frame, unless the client was first.
+    code: Option<u16>,
+    held: Vec<Held>,
+}
+
+/// A subscription when its connection began to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) pattern: Pattern,
+    /// Where the subscription begins; nothing if that is not known yet.
+    pub(crate) begins: Option<Position>,
+    /// How far it had been queued; nothing if nothing with a position has been sent.
+    pub(crate) queued: Option<Position>,
+    /// Whether that is known.
+    pub(crate) is_known: bool,
+}
+
+impl Default for Confirmed {
+    /// Nothing is known yet.
+    fn default() -> Self {
+        Self { came: None, received: Vec::new(), pinged: Vec::new(), has_hole: false, ending: None }
+    }
+}
+
+impl Confirmed {
+    /// A ping is sent behind all of this.
+    pub(crate) fn ping(&mut self, sent: Places) {
+        self.pinged = sent;
+    }
+
+    /// The newest ping has been answered.
+    pub(crate) fn pong(&mut self) {
+        for (pattern, position) in self.pinged.drain(..) {
+            match self.received.iter_mut().find(|(other, _)| *other == pattern) {
+                Some((_, received)) => *received = position,
+                None => self.received.push((pattern, position)),
+            }
+        }
+    }
+
+    /// A subscription has ended; another one of the same name begins elsewhere.
+    pub(crate) fn forget(&mut self, pattern: &Pattern) {
+        self.received.retain(|(other, _)| other != pattern);
+        self.pinged.retain(|(other, _)| other != pattern);
+    }
+
+    /// What was queued is not going to be written.
+    pub(crate) fn tear(&mut self) {
+        self.has_hole = true;
+    }
+
+    /// The connection begins to end, by our close frame of this code or without one. The first time counts.
+    pub(crate) fn end(&mut self, code: Option<u16>, held: impl FnOnce() -> Vec<Held>) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending { code: code.filter(|_| !self.has_hole), held: held() });
+        }
+    }
+
+    /// Somebody waits for the record: our close frame said that the session goes on elsewhere.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.code == Some(Close::Replaced.code()))
+    }
+
+    /// The connection has ended; `answer` is the code of the client's close frame, if there was one. A client answers a
+    /// close with its code (RFC 6455 §5.5.1), and one that had closed by itself before ours came has another one.
+    pub(crate) fn record(self, answer: Option<u16>) -> SessionRecord {
+        let Self { received, ending, .. } = self;
+        let Ending { code, held } = ending.unwrap_or(Ending { code: None, held: Vec::new() });
+        let exact = code.is_some() && code == answer && held.iter().all(|held| held.is_known);
+        let position = |held: &Held| match exact {
+            true => held.queued,
+            false => received.iter().find(|(pattern, _)| *pattern == held.pattern).map(|(_, at)| *at).or(held.begins),
+        };
+        let channels = held.iter().map(|held| (held.pattern.to_string().into(), position(held))).collect();
+        SessionRecord { channels, exact }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::{Families, TenantId};
+
+    use super::*;
+
+    const DRAINED: u16 = 1012;
+
+    fn pattern(text: &str) -> Pattern {
+        Families::default().parse(&TenantId::default(), text).unwrap()
+    }
+
+    fn at(offset: u64) -> Position {
+        Position::new(7, offset)
+    }
+
+    /// Subscribed at 10, everything up to 30 queued.
+    fn held() -> Vec<Held> {
+        vec![Held { pattern: pattern("collection:42:*"), begins: Some(at(10)), queued: Some(at(30)), is_known: true }]
+    }
+
+    fn places(offset: u64) -> Places {
+        vec![(pattern("collection:42:*"), at(offset))]
+    }
+
+    /// What came before the end, our close, the client's; where the record stands and whether it is exact.
+    #[test]
+    fn what_is_confirmed_when() {
+        type Before = fn(&mut Confirmed);
+        let nothing: Before = |_| {};
+        let pinged: Before = |confirmed| confirmed.ping(places(20));
+        let answered: Before = |confirmed| {
+            confirmed.ping(places(20));
+            confirmed.pong();
+        };
+        let pinged_again: Before = |confirmed| {
+            confirmed.ping(places(20));
+            confirmed.pong();
+            confirmed.ping(places(25));
+        };
+        let torn: Before = |confirmed| {
+            confirmed.ping(places(20));
+            confirmed.pong();
+            confirmed.tear();
+        };
+        let unsubscribed_between: Before = |confirmed| {
+            confirmed.ping(places(20));
+            confirmed.pong();
+            confirmed.ping(places(25));
+            confirmed.forget(&pattern("collection:42:*"));
+            confirmed.pong();
+        };
+        type Case = (&'static str, Before, Option<u16>, Option<u16>, u64, bool);
+        let cases: [Case; 10] = [
+            ("cut before any ping", nothing, None, None, 10, false),
+            ("cut, the ping not answered", pinged, None, None, 10, false),
+            ("cut behind an answered ping", answered, None, None, 20, false),
+            ("cut, the last ping not answered", pinged_again, None, None, 20, false),
+            ("closed by us, the socket cut", answered, Some(DRAINED), None, 20, false),
+            ("closed by us, answered", answered, Some(DRAINED), Some(DRAINED), 30, true),
+            ("closed by both at once", answered, Some(DRAINED), Some(1000), 20, false),
+            ("closed by the client", answered, None, Some(1000), 20, false),
+            ("closed by us, queued frames let go of", torn, Some(DRAINED), Some(DRAINED), 20, false),
+            ("another subscription of the name", unsubscribed_between, None, None, 10, false),
+        ];
+        for (name, before, ours, theirs, position, exact) in cases {
+            let mut confirmed = Confirmed::default();
+            before(&mut confirmed);
+            confirmed.end(ours, held);
+            let channels = vec![("collection:42:*".into(), Some(at(position)))];
+            assert_eq!(confirmed.record(theirs), SessionRecord { channels, exact }, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_on_its_way_still_counts_and_the_first_end_too() {
+        let mut confirmed = Confirmed::default();
+        confirmed.ping(places(20));
+        confirmed.end(Some(DRAINED), held);
+        confirmed.end(None, Vec::new);
+        confirmed.pong();
+        assert_eq!(confirmed.record(None).channels[0].1, Some(at(20)));
+    }
+
+    #[test]
+    fn what_is_not_known_to_be_queued_is_not_exact() {
+        for is_known in [false, true] {
+            let mut confirmed = Confirmed::default();
+            let fresh = Held { pattern: pattern("system"), begins: None, queued: None, is_known };
+            confirmed.end(Some(DRAINED), || held().into_iter().chain([fresh]).collect());
+            let record = confirmed.record(Some(DRAINED));
+            let positions: Vec<_> = record.channels.iter().map(|(_, position)| *position).collect();
+            let first = if is_known { at(30) } else { at(10) };
+            assert_eq!((positions, record.exact), (vec![Some(first), None], is_known));
+        }
+    }
+}

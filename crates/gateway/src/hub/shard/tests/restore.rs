@@ -1,0 +1,169 @@
+//! Records of sessions: what a connection leaves, however it ends.
+
+use std::time::Instant;
+
+use connection_registry::{Ask, Restored, SessionRecord};
+
+use super::*;
+
+const OPS: &str = "collection:42:ops";
+
+impl Table {
+    /// A client that wants a record, with one live subscription at 5.
+    fn keeping(&mut self) -> Slot {
+        let slot = self.connect("alice");
+        self.says(slot, r#"{"type":"hello","payload":{"restore":true}}"#);
+        self.shard.came(slot, Timestamp(1), Instant::now());
+        self.live(slot, OPS, 5);
+        slot
+    }
+
+    fn hears_of(&mut self, offsets: std::ops::RangeInclusive<u64>) {
+        for offset in offsets {
+            self.publish("collection:42", "ops", offset);
+        }
+    }
+
+    /// The next ping is due, and goes out.
+    fn pings(&mut self, slot: Slot) {
+        self.now.mono_ms = self.shard.connection(slot).unwrap().ping_ms;
+        self.shard.wake(slot, self.now);
+    }
+
+    fn answers_ping(&mut self, slot: Slot) {
+        let payload = (self.now.mono_ms as u16).to_be_bytes();
+        self.shard.pong(slot, &payload, self.now);
+    }
+
+    /// Where the one record stands, and whether it is exact.
+    fn left(&mut self) -> (u64, bool) {
+        let left = self.shard.take_left();
+        let [(_, LeftRecord { record: SessionRecord { channels, exact }, .. })] = &left[..] else {
+            panic!("one record, not {left:?}")
+        };
+        let [(channel, Some(position))] = &channels[..] else { panic!("one channel, not {channels:?}") };
+        assert_eq!((&**channel, position.generation), (OPS, GENERATION));
+        (position.offset, *exact)
+    }
+}
+
+#[test]
+fn a_ping_confirms_what_was_written_before_it() {
+    let mut table = Table::new();
+    let alice = table.keeping();
+    table.hears_of(6..=8);
+    table.heard(alice);
+    table.pings(alice);
+    table.heard(alice);
+    table.hears_of(9..=9);
+    table.answers_ping(alice);
+    table.shard.remove(alice);
+    assert_eq!(table.left(), (8, false));
+}
+
+#[test]
+fn a_ping_before_which_something_waits_confirms_nothing() {
+    let mut table = Table::new();
+    let alice = table.keeping();
+    table.hears_of(6..=6);
+    table.heard(alice);
+    table.pings(alice);
+    table.answers_ping(alice);
+    table.heard(alice);
+    // The ping overtakes these.
+    table.hears_of(7..=8);
+    table.pings(alice);
+    table.answers_ping(alice);
+    table.shard.remove(alice);
+    assert_eq!(table.left(), (6, false));
+}
+
+#[test]
+fn a_close_that_is_answered_confirms_everything_that_was_queued() {
+    let mut table = Table::new();
+    let alice = table.keeping();
+    table.hears_of(6..=9);
+    table.shard.close(alice, Close::Restart);
+    assert!(table.shard.take_left().is_empty(), "not before it is answered");
+    table.shard.end(alice, Some(Close::Restart.code()), None);
+    assert_eq!(table.left(), (9, true));
+    table.shard.remove(alice);
+    assert!(table.shard.take_left().is_empty(), "once");
+}
+
+#[test]
+fn what_was_let_go_of_is_not_confirmed() {
+    let fenced: fn(&mut Table, Slot) = |table, _| table.shard.fence(Duration::ZERO);
+    let slow: fn(&mut Table, Slot) = |table, alice| assert!(table.shard.close(alice, Close::SlowConsumer));
+    for (ends, code) in [(fenced, Close::Restart), (slow, Close::SlowConsumer)] {
+        let mut table = Table::new();
+        let alice = table.keeping();
+        table.hears_of(6..=9);
+        ends(&mut table, alice);
+        table.shard.end(alice, Some(code.code()), None);
+        assert_eq!(table.left(), (5, false), "{code:?}");
+    }
+}
+
+#[test]
+fn one_that_has_fallen_behind_goes_on_where_it_was() {
+    let mut table = Table::new();
+    let alice = table.keeping();
+    table.shard.block(alice, table.now);
+    table.hears_of(6..=100);
+    table.shard.close(alice, Close::Restart);
+    let queued = table.heard(alice).iter().filter(|text| text.starts_with(OPS)).count() as u64;
+    assert!(queued < 95, "it was too slow");
+    table.shard.end(alice, Some(Close::Restart.code()), None);
+    assert_eq!(table.left(), (5 + queued, true));
+}
+
+#[test]
+fn a_session_that_waits_for_its_record_leaves_none_and_gets_one_that_came_too_late_not() {
+    let session = SessionId::from_random(7);
+    let hello = format!(r#"{{"type":"hello","payload":{{"restore":true,"session_id":"{session}"}}}}"#);
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, &hello);
+    let came = Instant::now();
+    table.shard.came(alice, Timestamp(1), came);
+    let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
+    let asked = Ask { session, tenant, user, since: Timestamp(1), came, shard: 0, awaited: false };
+    let record = SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
+
+    // Another client of the same name, whose record comes in time.
+    let bob = table.connect("alice");
+    table.says(bob, &hello.replace("07", "08"));
+    table.shard.came(bob, Timestamp(1), came);
+    let other = Ask { session: SessionId::from_random(8), ..asked.clone() };
+    assert_eq!(table.shard.restored(&other, Restored::Found(record.clone())), None);
+    assert_eq!(table.heard(bob), ["restored"]);
+    assert_eq!(table.joiner().1, Some(at(5)));
+
+    // Hers takes too long.
+    table.now.mono_ms = table.shard.first_wake(alice, table.now);
+    table.shard.wake(alice, table.now);
+    assert_eq!(table.heard(alice), ["error unavailable"]);
+    assert_eq!(table.shard.restored(&asked, Restored::Found(record.clone())), Some(record), "it is given back");
+    table.says(alice, &hello);
+    table.shard.remove(alice);
+    assert!(table.shard.take_left().is_empty(), "what it was to hold is another one's record still");
+}
+
+#[test]
+fn of_two_that_ask_for_one_session_each_hears_its_own_answer() {
+    let session = SessionId::from_random(7);
+    let hello = format!(r#"{{"type":"hello","payload":{{"restore":true,"session_id":"{session}"}}}}"#);
+    let mut table = Table::new();
+    let first = Instant::now();
+    let [one, other] = [first, first + std::time::Duration::from_millis(1)].map(|came| {
+        let slot = table.connect("alice");
+        table.says(slot, &hello);
+        table.shard.came(slot, Timestamp(1), came);
+        (slot, came)
+    });
+    let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
+    let asked = Ask { session, tenant, user, since: Timestamp(1), came: other.1, shard: 0, awaited: false };
+    assert_eq!(table.shard.restored(&asked, Restored::Nothing), None);
+    assert_eq!((table.heard(one.0), table.heard(other.0)), (vec![], vec!["restored".to_owned()]));
+}

@@ -1,0 +1,124 @@
+//! PURE. A session that waits for what it held before: a `hello` put aside until its record has come.
+
+use std::borrow::Cow;
+
+use connection_registry::SessionRecord;
+use wire::{CHANNELS_PER_CONNECTION_MAX, ErrorCode, Position, Restored, Resume, ServerFrame};
+
+use super::{Effect, Session, State, refuse};
+use crate::outbox::Lane;
+use crate::rules::{Now, Rules};
+
+/// Beyond this much time the client is told to ask again.
+const RESTORE_TIMEOUT_MS: u64 = 6_000;
+
+/// What is to be done when the record is there.
+#[derive(Debug, Default)]
+pub(crate) struct Restoring {
+    /// When to give up.
+    until_ms: u64,
+    /// The record has been asked for.
+    is_asked: bool,
+    /// What the `hello` named itself.
+    channels: Vec<(Box<str>, Option<Position>)>,
+    correlation_id: Option<Box<str>>,
+}
+
+impl Restoring {
+    /// Puts channels of a `hello` aside.
+    fn hold(&mut self, channels: &[Resume<'_>]) {
+        self.channels.extend(channels.iter().map(|resume| (Box::from(&*resume.channel), resume.position)));
+    }
+
+    /// All that is to be subscribed: what the client names goes by the position it names, or by the record's.
+    fn merge(&mut self, record: &SessionRecord) {
+        for (channel, position) in &record.channels {
+            match self.channels.iter_mut().find(|(named, _)| named == channel) {
+                Some((_, named)) => *named = named.or(*position),
+                None => self.channels.push((channel.clone(), *position)),
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Puts a `hello` aside until the record of its session has come.
+    pub(super) fn restore(&mut self, channels: &[Resume<'_>], id: Option<&str>, now: Now, out: &mut Vec<Effect>) {
+        let restoring = self.restoring.get_or_insert_default();
+        if restoring.channels.len() + channels.len() > CHANNELS_PER_CONNECTION_MAX {
+            let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
+            return out.push(refuse(ErrorCode::TooManyChannels, &message, None, id));
+        }
+        restoring.hold(channels);
+        restoring.correlation_id = id.map(Box::from);
+        restoring.until_ms = now.mono_ms + RESTORE_TIMEOUT_MS;
+        out.push(Effect::Restore);
+    }
+
+    /// Until when it waits for a record, if it does, and whether that has been asked for.
+    pub(crate) fn restoring(&self) -> Option<(u64, bool)> {
+        self.restoring.as_ref().map(|restoring| (restoring.until_ms, restoring.is_asked))
+    }
+
+    pub(crate) fn restore_asked(&mut self) {
+        if let Some(restoring) = &mut self.restoring {
+            restoring.is_asked = true;
+        }
+    }
+
+    /// The record has come, or there is none.
+    pub(crate) fn restored(&mut self, record: Option<SessionRecord>, rules: &Rules, out: &mut Vec<Effect>) {
+        let (Some(mut restoring), State::Open(identity)) = (self.restoring.take(), &self.state) else { return };
+        let id = restoring.correlation_id.take();
+        let is_held = |channel: &str| {
+            let pattern = rules.policies.families().parse(&identity.tenant, channel).ok();
+            pattern.is_some_and(|pattern| self.find(&pattern).is_some())
+        };
+        let record = record.map(|mut record| {
+            record.channels.retain(|(channel, _)| !is_held(channel)); // It has subscribed them meanwhile.
+            restoring.merge(&record);
+            record
+        });
+        let told = record.as_ref().map(|record| Restored {
+            repeats: !record.exact,
+            channels: record.channels.iter().map(|(channel, _)| &**channel).collect(),
+        });
+        let frame = ServerFrame::Restored { record: told, correlation_id: id.as_deref() };
+        out.extend([Effect::Send(Lane::CONTROL, frame.encode()), Effect::Identified]);
+        let resume = |(channel, position): &(Box<str>, Option<Position>)| Resume {
+            channel: Cow::Owned(channel.to_string()),
+            position: *position,
+        };
+        self.subscribe_all(restoring.channels.iter().map(resume).collect(), id.as_deref(), rules, out);
+    }
+
+    /// The record cannot be had now: the client is to ask again, and until then nothing of its `hello` is done.
+    pub(crate) fn give_up_restoring(&mut self, out: &mut Vec<Effect>) {
+        let Some(restoring) = self.restoring.take() else { return };
+        let error = ServerFrame::Error {
+            code: ErrorCode::Unavailable,
+            message: "what this session held cannot be brought back now; send the same hello again",
+            channel: None,
+            retry_after_ms: Some(1_000),
+            correlation_id: restoring.correlation_id.as_deref(),
+        };
+        out.extend([Effect::Refuse(error.encode()), Effect::Identified]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_names_goes_before_what_the_record_says() {
+        let at = |offset| Some(Position::new(7, offset));
+        let named = |channel: &'static str, position| Resume { channel: channel.into(), position };
+        let mut restoring = Restoring::default();
+        restoring.hold(&[named("system", None), named("collection:1", at(9)), named("collection:2", None)]);
+        let channels = vec![("collection:1".into(), at(3)), ("system".into(), at(4)), ("user:7".into(), at(5))];
+        restoring.merge(&SessionRecord { channels, exact: true });
+        let expected = [("system", at(4)), ("collection:1", at(9)), ("collection:2", None), ("user:7", at(5))];
+        assert_eq!(restoring.channels, expected.map(|(channel, position)| (channel.into(), position)));
+    }
+}

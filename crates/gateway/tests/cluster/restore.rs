@@ -1,0 +1,321 @@
+//! Clients that keep nothing but their session's id: what they held is brought back on any instance.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use redis_fixture::RedisServer;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::cli::{ask, listed};
+use crate::client::{Client, DEADLINE};
+use crate::fleet::Fleet;
+
+const OFTEN: &str = "[limits]\nping_interval_ms = 1000\npong_timeout_ms = 900\n";
+
+/// A client, and the session that goes on with it.
+struct Plain {
+    client: Client,
+    session: String,
+}
+
+impl Plain {
+    /// Says hello, without waiting for what comes of it.
+    async fn hello(fleet: &Fleet, index: usize, user: &str, session: Option<&str>) -> Self {
+        let stream = TcpStream::connect(fleet.gateway(index).listen_addr()).await.expect("it listens");
+        Self::hello_over(fleet, stream, user, session).await
+    }
+
+    async fn hello_over(fleet: &Fleet, stream: TcpStream, user: &str, session: Option<&str>) -> Self {
+        let mut client = Client::upgrade(stream, "/ws", None).await;
+        let token = fleet.token("acme", user, &["collection:*"]);
+        let session = session.map(|id| format!(r#","session_id":"{id}""#)).unwrap_or_default();
+        client.say(&format!(r#"{{"type":"hello","payload":{{"token":"{token}","restore":true{session}}}}}"#)).await;
+        let welcome = client.expect("welcome").await;
+        let session = welcome["payload"]["session_id"].as_str().unwrap().to_owned();
+        Self { client, session }
+    }
+
+    /// Holds two channels of one scope and one of another.
+    async fn subscribed(fleet: &Fleet, index: usize, user: &str) -> Self {
+        let mut plain = Self::hello(fleet, index, user, None).await;
+        for channel in ["collection:42:*", "collection:43:ops"] {
+            plain.client.subscribe(channel, None).await;
+        }
+        plain
+    }
+
+    /// The same session in a new connection.
+    async fn back(&self, fleet: &Fleet, index: usize, user: &str) -> Self {
+        let back = Self::hello(fleet, index, user, Some(&self.session)).await;
+        assert_eq!(back.session, self.session);
+        back
+    }
+
+    /// The next frame that says something of the session.
+    async fn next(&mut self) -> Value {
+        loop {
+            let frame = self.client.next().await;
+            if !["degraded", "position"].contains(&frame["type"].as_str().unwrap()) {
+                return frame;
+            }
+        }
+    }
+
+    async fn restored(&mut self) -> Value {
+        let frame = self.next().await;
+        assert_eq!(frame["type"], "restored", "{frame}");
+        frame["payload"].clone()
+    }
+
+    /// Reads messages until this one; gives all of them.
+    async fn numbers(&mut self, last: u64) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&last) {
+            let frame = self.next().await;
+            match frame["type"].as_str().unwrap() {
+                "n" => numbers.push(frame["payload"].as_u64().unwrap()),
+                "subscribed" => assert_eq!(frame["payload"], json!({ "resumed": true, "degraded": false }), "{frame}"),
+                _ => panic!("neither a message nor a subscription: {frame}"),
+            }
+        }
+        numbers
+    }
+
+    /// Reads on to a close and answers it; gives the code and the messages before it.
+    async fn closed(mut self) -> (u64, Vec<u64>) {
+        let mut numbers = Vec::new();
+        loop {
+            let frame = self.next().await;
+            match frame["type"].as_str().unwrap() {
+                "n" => numbers.push(frame["payload"].as_u64().unwrap()),
+                "close" => {
+                    // Reading on answers it.
+                    while let Some(Ok(_)) = timeout(DEADLINE, self.client.socket.next()).await.expect("an end in time")
+                    {
+                    }
+                    return (frame["code"].as_u64().unwrap(), numbers);
+                }
+                "reconnect" | "bye" | "subscribed" => {}
+                _ => panic!("not the way to an end: {frame}"),
+            }
+        }
+    }
+}
+
+fn both() -> Value {
+    json!(["collection:42:*", "collection:43:ops"])
+}
+
+/// Publishes numbers to the first scope.
+async fn publish(publisher: &mut Client, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        assert_eq!(publisher.publish("collection:42:ops", n).await["type"], "ack");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_moved_gets_the_rest_and_nothing_twice() {
+    let redis = RedisServer::start(&[]);
+    let mut fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut publisher = fleet.client(1, "publisher").await;
+    let mut moving = Vec::new();
+    for n in 0..5 {
+        let plain = Plain::subscribed(&fleet, 0, &format!("user{n}")).await;
+        moving.push((format!("user{n}"), plain.session.clone(), tokio::spawn(plain.closed())));
+    }
+    let leaving = fleet.gateways[0].take().unwrap();
+    let draining = tokio::spawn(async move { leaving.drain().await });
+    publish(&mut publisher, 0..50).await;
+    for (user, session, closed) in moving {
+        let (code, before) = closed.await.unwrap();
+        assert_eq!(code, 1012);
+        let mut back = Plain::hello(&fleet, 1, &user, Some(&session)).await;
+        assert_eq!(back.restored().await, json!({ "found": true, "repeats": false, "channels": both() }));
+        publisher.publish("collection:42:ops", 50).await;
+        let rest = back.numbers(50).await;
+        let all: Vec<u64> = before.into_iter().chain(rest).collect();
+        assert_eq!(all[..51], (0..=50).collect::<Vec<_>>(), "each once, in order");
+        // The other scope is heard too.
+        publisher.publish("collection:43:ops", 99).await;
+        back.numbers(99).await;
+    }
+    draining.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_socket_loses_nothing_and_repeats_only_behind_the_last_answered_ping() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), OFTEN);
+    // Another one each time: who is not read does not answer pings.
+    let publish = async |numbers| publish(&mut fleet.client(1, "publisher").await, numbers).await;
+    let mut plain = Plain::subscribed(&fleet, 0, "alice").await;
+    publish(0..10).await;
+    assert_eq!(plain.numbers(9).await, (0..10).collect::<Vec<_>>());
+    // A `position` frame follows a ping, and the next ping is sent only if that one was answered.
+    for _ in 0..2 {
+        let before = fleet.metric(0, "tidegate_client_rtt_seconds_count").await;
+        let until = Instant::now() + Duration::from_secs(20);
+        while fleet.metric(0, "tidegate_client_rtt_seconds_count").await <= before {
+            assert!(Instant::now() < until, "pings are answered");
+            let _ = timeout(Duration::from_millis(50), plain.next()).await;
+        }
+    }
+    publish(10..20).await;
+    assert_eq!(plain.numbers(19).await, (10..20).collect::<Vec<_>>());
+    let session = plain.session.clone();
+    drop(plain.client); // No close frame.
+    publish(20..30).await;
+    let mut back = Plain::hello(&fleet, 1, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+    let numbers = back.numbers(29).await;
+    assert_eq!(numbers, (numbers[0]..30).collect::<Vec<_>>(), "in order, each once");
+    assert!((10..=20).contains(&numbers[0]), "what a ping has confirmed is not sent again: {numbers:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_still_thought_connected_is_handed_over() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut publisher = fleet.client(1, "publisher").await;
+    let plain = Plain::subscribed(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    publish(&mut publisher, 0..5).await;
+    // Its own instance, both of its shards, and another one. The older sockets are there, read by nobody.
+    let (mut ghosts, mut last) = (Vec::new(), plain);
+    for index in [0, 0, 1, 0] {
+        let mut back = last.back(&fleet, index, "alice").await;
+        assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+        assert_eq!(back.numbers(4).await, [0, 1, 2, 3, 4], "nothing was confirmed");
+        ghosts.push(std::mem::replace(&mut last, back));
+    }
+    for ghost in ghosts {
+        assert_eq!(ghost.closed().await.0, 4504);
+    }
+    // Where the older one answers its close, nothing comes twice.
+    let (session, older) = (last.session.clone(), tokio::spawn(last.closed()));
+    let mut back = Plain::hello(&fleet, 1, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": false, "channels": both() }));
+    assert_eq!(older.await.unwrap(), (4504, vec![]));
+    publish(&mut publisher, 5..7).await;
+    assert_eq!(back.numbers(6).await, [5, 6]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_sockets_one_goes_on_with_everything() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut publisher = fleet.client(1, "publisher").await;
+    for round in 0..5 {
+        let user = format!("user{round}");
+        let plain = Plain::subscribed(&fleet, 0, &user).await;
+        let session = plain.session.clone();
+        let closing = tokio::spawn(plain.closed());
+        listed(&redis, &user, 1).await;
+        assert_eq!(ask("kick", &redis, &[&user]).1, 0);
+        assert_eq!(closing.await.unwrap().0, 4505);
+        let first = 10 * round;
+        publish(&mut publisher, first..first + 3).await;
+        let (a, b) = tokio::join!(
+            Plain::hello(&fleet, 0, &user, Some(&session)),
+            Plain::hello(&fleet, (round % 2) as usize, &user, Some(&session)),
+        );
+        let read = async |mut plain: Plain| {
+            let (mut numbers, mut closed) = (Vec::new(), false);
+            while !closed && numbers.last() != Some(&(first + 2)) {
+                let frame = plain.next().await;
+                match frame["type"].as_str().unwrap() {
+                    "n" => numbers.push(frame["payload"].as_u64().unwrap()),
+                    "close" => closed = frame["code"] == 4504,
+                    "restored" => assert_eq!(frame["payload"]["found"], true, "{frame}"),
+                    _ => {}
+                }
+            }
+            // It may have been first, and have had to hand over.
+            let until = tokio::time::Instant::now() + Duration::from_millis(1_500);
+            while !closed && let Ok(frame) = tokio::time::timeout_at(until, plain.next()).await {
+                closed = frame["type"] == "close";
+            }
+            (numbers, closed)
+        };
+        let (a, b) = tokio::join!(read(a), read(b));
+        assert!(a.1 != b.1, "one is told that the other goes on: {a:?} {b:?}");
+        let winner = if a.1 { b.0 } else { a.0 };
+        assert!(winner.ends_with(&[first + 2]), "round {round}: {winner:?}");
+        assert_eq!(winner, (first..first + 3).collect::<Vec<_>>()[3 - winner.len()..], "in order, each once");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_and_one_who_comes_too_late_are_told_that_there_is_nothing() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "[registry]\nrecord_ms = 3000\n");
+    let plain = Plain::subscribed(&fleet, 0, "alice").await;
+    let session = plain.session.clone();
+    let closing = tokio::spawn(plain.closed());
+    listed(&redis, "alice", 1).await;
+    ask("kick", &redis, &["alice"]);
+    closing.await.unwrap();
+    let nothing = json!({ "found": false });
+    for (user, id) in [("mallory", session.as_str()), ("alice", "0123456789abcdef0123456789abcdef")] {
+        let mut stranger = Plain::hello(&fleet, 1, user, Some(id)).await;
+        assert_eq!(stranger.restored().await, nothing, "{user} {id}");
+        drop(stranger.client);
+    }
+    // Hers was not touched; and she is who the token says, whatever it grants now.
+    let mut client = Client::connect(fleet.gateway(1).listen_addr(), "/ws", None).await;
+    let token = fleet.token("acme", "alice", &["collection:43:*"]);
+    let hello = json!({ "token": token, "restore": true, "session_id": session });
+    client.say(&json!({ "type": "hello", "payload": hello, "correlation_id": "h1" }).to_string()).await;
+    client.expect("welcome").await;
+    let restored = client.expect("restored").await;
+    assert_eq!((&restored["payload"]["channels"], &restored["correlation_id"]), (&both(), &json!("h1")));
+    let refused = client.expect("error").await;
+    assert_eq!((&refused["payload"]["code"], &refused["channel"]), (&json!("forbidden"), &json!("collection:42:*")));
+    assert_eq!(client.expect("subscribed").await["channel"], "collection:43:ops");
+    drop(client);
+    tokio::time::sleep(Duration::from_millis(4_000)).await;
+    let mut late = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+    assert_eq!(late.restored().await, nothing, "it had its time");
+}
+
+#[tokio::test]
+async fn without_redis_the_client_is_told_to_ask_again() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let mut plain = Plain::subscribed(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    redis.freeze();
+    while plain.client.next().await["payload"]["degraded"] != true {}
+    let session = plain.session.clone();
+    drop(plain.client);
+    let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+    let error = back.next().await;
+    assert_eq!((&error["payload"]["code"], &error["payload"]["retry_after_ms"]), (&json!("unavailable"), &json!(1000)));
+    redis.thaw();
+    let hello = json!({ "type": "hello", "payload": { "restore": true, "session_id": session } }).to_string();
+    loop {
+        back.client.say(&hello).await;
+        match back.next().await {
+            frame if frame["type"] == "error" => tokio::time::sleep(Duration::from_millis(200)).await,
+            frame => {
+                assert_eq!(frame["payload"], json!({ "found": true, "repeats": true, "channels": both() }));
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_process_without_redis_restores_too() {
+    let fleet = Fleet::start(1, None, "");
+    let mut publisher = fleet.client(0, "publisher").await;
+    let plain = Plain::subscribed(&fleet, 0, "alice").await;
+    let session = plain.session.clone();
+    drop(plain.client);
+    publish(&mut publisher, 0..3).await;
+    let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+    assert_eq!(back.numbers(2).await, [0, 1, 2]);
+}

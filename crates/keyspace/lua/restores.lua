@@ -1,0 +1,83 @@
+-- What sessions held when their connections ended. Written and taken under the lease of an instance (registry.lua); where a
+-- session is still connected, directory.lua knows.
+--
+-- tidegate_registry_leave: keeps records of sessions, unless a newer connection has left or taken one.
+--   KEYS[1] lease, KEYS[2] peers
+--   ARGV    token, ms a record is kept [, session id, TENANT/USER, connected since (ms), record …]
+--   →       { 'OK' } or { 'REFUSED', why }
+-- tidegate_registry_take: takes records up, each for one taker alone. Asked again, the same taker gets the same record.
+--   KEYS[1] lease, KEYS[2] peers
+--   ARGV    token, ms its trace is kept [, session id, TENANT/USER, connected since (ms), taker …]
+--   →       { 'OK' [, 'record RECORD', 'none', 'awaited' or 'replaced' …] } or { 'REFUSED', why }
+--           awaited   an older connection of the session is listed, and has been told to end; or another taker has the
+--                     record, and is not listed yet
+--           replaced  a newer connection of the session is listed
+--
+-- A record is "SINCE - RECORD", and "SINCE TAKER RECORD" when it has been taken. Its key has its owner in it: who names
+-- another one's session finds nothing.
+
+local RECORDS_MAX = 128
+-- Instances date connections as exactly as a call takes. Whoever asks within that goes on with the session: it is the one
+-- that the client is waiting for.
+local SAME_TIME_MS = 2000
+
+local function record_key(peers, session, owner)
+  return match(peers, '^(.*)peers$') .. 'record:' .. owner .. ':' .. session
+end
+
+register('tidegate_registry_leave', {}, function(keys, args)
+  if #args % 4 ~= 2 or #args > 2 + 4 * RECORDS_MAX then
+    return error_reply('ERR records are SESSION OWNER SINCE RECORD, at most ' .. RECORDS_MAX .. ' of them')
+  end
+  local refused = refusal(keys[1], args[1])
+  if refused then
+    return refused
+  end
+  for i = 3, #args, 4 do
+    local key = record_key(keys[2], args[i], args[i + 1])
+    local held = call('GET', key)
+    if not held or tonumber(match(held, '^%d+')) <= tonumber(args[i + 2]) then
+      call('SET', key, args[i + 2] .. ' - ' .. args[i + 3], 'PX', args[2])
+    end
+  end
+  return { 'OK' }
+end)
+
+register('tidegate_registry_take', {}, function(keys, args)
+  if #args % 4 ~= 2 or #args > 2 + 4 * RECORDS_MAX then
+    return error_reply('ERR questions are SESSION OWNER SINCE TAKER, at most ' .. RECORDS_MAX .. ' of them')
+  end
+  local refused = refusal(keys[1], args[1])
+  if refused then
+    return refused
+  end
+  local all, answer = lives(keys[2]), { 'OK' }
+
+  local function take(session, owner, since, taker)
+    local key = record_key(keys[2], session, owner)
+    local held, found = call('GET', key), 'none'
+    if held then
+      local by, record = match(held, '^%d+ (%S+) (.*)$')
+      if by == '-' or by == taker then
+        call('SET', key, since .. ' ' .. taker .. ' ' .. record, 'PX', args[2])
+        return 'record ' .. record
+      end
+      found = 'awaited'
+    end
+    for _, other in ipairs(seats(all, owner)) do
+      if other.session == session then
+        if other.since > tonumber(since) + SAME_TIME_MS then
+          return 'replaced'
+        end
+        found = 'awaited'
+        order(other.life, session, of_then('replaced', decimal(other.since)))
+      end
+    end
+    return found
+  end
+
+  for i = 3, #args, 4 do
+    answer[#answer + 1] = take(args[i], args[i + 1], args[i + 2], args[i + 3])
+  end
+  return answer
+end)
