@@ -92,10 +92,12 @@ impl RedisCluster {
         part(primary)..=part(primary + 1) - 1
     }
 
-    /// Waits until every node says that all slots are served.
+    /// Waits until every node says that all slots are served, and knows by whom.
     pub fn wait_until_ok(&self) {
+        let slots = SLOTS.to_string();
         for node in self.nodes() {
-            wait_until("a cluster", || cluster_field(node, "cluster_state").as_deref() == Some("ok"));
+            let is = |field: &str, value: &str| cluster_field(node, field).as_deref() == Some(value);
+            wait_until("a cluster", || is("cluster_state", "ok") && is("cluster_slots_ok", &slots));
         }
     }
 
