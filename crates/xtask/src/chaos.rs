@@ -3,6 +3,7 @@
 //! ```text
 //!   build release ─▶ `chaos run`      one row for each fault
 //!                 ─▶ `chaos fleet`    storms, rolling restarts, limits and an idle fleet, in figures
+//!   lane haproxy  ─▶ the fleet behind HAProxy, without Redis too
 //!   --mutants     ─▶ mutants          builds with planted bugs, each of which must be caught
 //!   simulation    ─▶ `cargo test`     the same questions under seeds and virtual time, for longer than in the tests
 //! ```
@@ -12,6 +13,7 @@ mod mutants;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
+use crate::lane;
 use crate::package;
 use crate::step::Step;
 use crate::workspace;
@@ -105,7 +107,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     }
     let simulated = simulate();
     let stood = programs.fleet().run();
-    broken.and(simulated).and(stood)
+    // Frozen, drained, killed and without Redis as a whole, behind HAProxy, which must cut no socket.
+    let balanced = lane::haproxy();
+    broken.and(simulated).and(stood).and(balanced)
 }
 
 /// `cargo test` passes when nothing has the name that it is given: then nothing would have been simulated.

@@ -33,7 +33,8 @@ Usage: cargo xtask <command>
   cluster                 Redis, three gateways and HAProxy on free loopback ports; Ctrl-C ends all of it
   bench [ARGS]...         release builds, then `loadtest bench` with ARGS: prints the budgets beside what was measured
   chaos [ARGS]...         breaks a real cluster in every way, --runs N times each, and judges what was heard; then the
-                          long run of the simulation. --fault NAME for one fault, --seconds S for longer load;
+                          long run of the simulation, a fleet of 10,000 clients in figures, and a fleet behind HAProxy.
+                          --fault NAME for one fault, --seconds S for longer load, --fleet for the figures alone;
                           --mutants [WORD]... plants bugs instead, each of which must be caught
   tidy                    the rules of this repository alone, in a second
   help                    this text
