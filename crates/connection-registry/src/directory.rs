@@ -18,6 +18,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
+use crate::dating::Dating;
 use crate::limits::{Closing, ConnectionLimits, OnExcess, Why};
 use crate::restores::Restores;
 
@@ -33,15 +34,15 @@ pub struct Row {
     pub user: UserId,
     /// On which shard of this instance.
     pub shard: u16,
-    /// Since when, by this instance's clock; in the store, by the store's.
+    /// Since when, by this instance's clock; in the store, by the store's, and at the earliest.
     pub connected_at: Timestamp,
 }
 
 /// A change of one row in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowChange {
-    /// The session is here.
-    Put(SessionId, Row),
+    /// The session is here, by the store's clock since this moment at the latest.
+    Put(SessionId, Row, Timestamp),
     /// It is not, or no more.
     Remove(SessionId),
 }
@@ -51,7 +52,7 @@ impl RowChange {
     #[must_use]
     pub fn session(&self) -> SessionId {
         match self {
-            Self::Put(session, _) | Self::Remove(session) => *session,
+            Self::Put(session, ..) | Self::Remove(session) => *session,
         }
     }
 }
@@ -80,7 +81,13 @@ struct Entry {
     serial: NonZeroU64,
     /// Whether the store may list it, so that its end must be told.
     told: bool,
+    /// The row has the date that the store is told, which names connections by it.
+    dated: bool,
 }
+
+/// A connection that is listed here, among all that its session may have had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeatNumber(NonZeroU64);
 
 /// What the store has yet to learn.
 #[derive(Debug, Default)]
@@ -113,6 +120,12 @@ impl Seat {
     pub fn session(&self) -> SessionId {
         self.session
     }
+
+    /// Later ones have higher numbers.
+    #[must_use]
+    pub fn number(&self) -> SeatNumber {
+        SeatNumber(self.serial)
+    }
 }
 
 impl Directory {
@@ -132,7 +145,7 @@ impl Directory {
         if let Some((serial, ..)) = &before {
             notes.changed.remove(serial);
         }
-        self.rows.insert(session, Entry { row, came: Instant::now(), serial, told });
+        self.rows.insert(session, Entry { row, came: Instant::now(), serial, told, dated: false });
         notes.changed.insert(serial, session);
         drop(notes);
         self.news.notify_one();
@@ -156,12 +169,19 @@ impl Directory {
     /// The row of a session, if it is connected here.
     #[must_use]
     pub fn get(&self, session: SessionId) -> Option<Row> {
-        self.rows.get(&session).map(|entry| entry.row.clone())
+        self.seat(session).map(|(_, row)| row)
     }
 
-    /// When the connection came that has the row of a session.
-    pub(crate) fn came(&self, session: SessionId) -> Option<Instant> {
-        self.rows.get(&session).map(|entry| entry.came)
+    /// The connection that has the row of a session, with the row.
+    #[must_use]
+    pub fn seat(&self, session: SessionId) -> Option<(SeatNumber, Row)> {
+        self.rows.get(&session).map(|entry| (SeatNumber(entry.serial), entry.row.clone()))
+    }
+
+    /// As [`Self::seat`], with the time since when it is there as the store has been told.
+    pub(crate) fn seated(&self, session: SessionId) -> Option<(SeatNumber, Option<Timestamp>)> {
+        let dated = |entry: &Entry| entry.dated.then_some(entry.row.connected_at);
+        self.rows.get(&session).map(|entry| (SeatNumber(entry.serial), dated(&entry)))
     }
 
     /// A user's sessions here. Looks at every row.
@@ -173,36 +193,41 @@ impl Directory {
 
     /// Who is one too many, if nobody else in the fleet were counted: of a user's connections here the newest or the
     /// oldest, of a tenant's the newest. Looks at every row.
-    pub(crate) fn excess(&self, limits: ConnectionLimits) -> Vec<Closing> {
+    pub(crate) fn excess(&self, limits: ConnectionLimits) -> Vec<(Closing, SeatNumber)> {
+        if limits.per_user_max == 0 && limits.per_tenant_max == 0 {
+            return Vec::new();
+        }
         let mut rows: Vec<_> = self.rows.iter().map(|entry| (entry.serial, *entry.key(), entry.row.clone())).collect();
         rows.sort_unstable_by_key(|(serial, ..)| *serial);
         let mut closing = HashMap::new();
-        let mut users: HashMap<_, Vec<SessionId>> = HashMap::new();
+        let mut users: HashMap<_, Vec<(NonZeroU64, SessionId)>> = HashMap::new();
         let mut tenants: HashMap<_, u32> = HashMap::new();
-        for (_, session, row) in &rows {
-            let theirs = users.entry((&row.tenant, &row.user)).or_default();
+        for (number, session, row) in &rows {
+            let (theirs, seat) = (users.entry((&row.tenant, &row.user)).or_default(), (*number, *session));
             if limits.per_user_max > 0 && theirs.len() >= limits.per_user_max as usize {
                 match limits.on_excess {
                     OnExcess::Reject => {
-                        closing.insert(*session, Why::TooMany);
+                        closing.insert(seat, Why::TooMany);
                         continue;
                     }
                     OnExcess::CloseOldest => _ = closing.insert(theirs.remove(0), Why::Replaced),
                 }
             }
-            theirs.push(*session);
+            theirs.push(seat);
         }
-        for (_, session, row) in &rows {
-            if limits.per_tenant_max == 0 || closing.contains_key(session) {
+        for (number, session, row) in &rows {
+            let seat = (*number, *session);
+            if limits.per_tenant_max == 0 || closing.contains_key(&seat) {
                 continue;
             }
             let count = tenants.entry(&row.tenant).or_default();
             *count += 1;
             if *count > limits.per_tenant_max {
-                closing.insert(*session, Why::TooMany);
+                closing.insert(seat, Why::TooMany);
             }
         }
-        closing.into_iter().map(|(session, why)| Closing { session, why }).collect()
+        let told = |((number, session), why)| (Closing { session, why }, SeatNumber(number));
+        closing.into_iter().map(told).collect()
     }
 
     /// What sessions leave behind, and take up.
@@ -248,8 +273,9 @@ impl Directory {
         std::mem::take(&mut self.notes().rewrite)
     }
 
-    /// Up to `max` changes for the store, removals first. Empty when it knows everything.
-    pub(crate) fn take(&self, max: usize) -> Vec<RowChange> {
+    /// Up to `max` changes for the store, removals first, dated by its clock if it has one of its own. Empty when it knows
+    /// everything.
+    pub(crate) fn take(&self, max: usize, dating: Option<Dating>) -> Vec<RowChange> {
         let mut notes = self.notes();
         let gone: Vec<SessionId> = notes.gone.iter().take(max).copied().collect();
         let mut batch = Vec::with_capacity(max.min(gone.len() + notes.changed.len()));
@@ -261,8 +287,15 @@ impl Directory {
             && let Some((_, session)) = notes.changed.pop_first()
         {
             let mut entry = self.rows.get_mut(&session).expect("changed names rows only, under one lock");
-            entry.told = true;
-            batch.push(RowChange::Put(session, entry.row.clone()));
+            let came = entry.came;
+            // Told again it has the same date.
+            if let Some(dating) = dating.filter(|_| !entry.dated) {
+                entry.row.connected_at = dating.earliest(came);
+            }
+            (entry.told, entry.dated) = (true, true);
+            let row = entry.row.clone();
+            let latest = dating.map_or(row.connected_at, |dating| dating.latest(came).max(row.connected_at));
+            batch.push(RowChange::Put(session, row, latest));
         }
         batch
     }
@@ -283,7 +316,7 @@ impl Directory {
         notes.gone = HashSet::new();
         notes.changed = self.rows.iter().map(|entry| (entry.serial, *entry.key())).collect();
         for mut entry in self.rows.iter_mut() {
-            entry.told = false;
+            (entry.told, entry.dated) = (false, false);
         }
         notes.rewrite = true;
     }

@@ -4,7 +4,6 @@
 //! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat, and orders
 //! are taken when the bell rings. Whatever happens, the lease is said to be lost at its deadline.
 
-mod dating;
 mod handle;
 mod members;
 mod records;
@@ -18,15 +17,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
-use wire::{InstanceId, SessionId, Timestamp};
+use wire::InstanceId;
 
+use crate::dating::{Dating, Sample};
 use crate::directory::Directory;
 use crate::error::StoreError;
-use crate::heart::dating::Dating;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Ask, Lease, LeaseState, Token};
-use crate::limits::{Addressee, Closing, Errand, Listed, Order};
+use crate::limits::{Addressee, Closing, Errand, Listed, Order, Renewed};
 use crate::load::{Load, Pulse};
 use crate::presence::Presence;
 use crate::roster::{Change, Roster};
@@ -192,8 +191,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
     /// Holds users and tenants to their limits as if nobody were connected elsewhere. With the store back, all rows are
     /// judged by it.
     fn keep_limits(&self) {
-        for closing in self.directory.excess(self.store.limits()) {
-            let _ = self.errands.send(Errand::Close(closing));
+        for (closing, number) in self.directory.excess(self.store.limits()) {
+            let _ = self.errands.send(Errand::Close(closing, number));
         }
     }
 
@@ -262,7 +261,12 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
 
     async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
         let sent = Instant::now();
-        let Listed { rows, orders } = self.lease.during(self.store.renew(&self.instance, token, self.pulse())).await?;
+        let renewed = self.lease.during(self.store.renew(&self.instance, token, self.pulse())).await?;
+        let Renewed { at, listed: Listed { rows, orders } } = renewed;
+        if let Some(read) = at {
+            let sample = Sample { sent, read, received: Instant::now() };
+            self.dating.get_or_insert_with(|| Dating::new(sample)).narrow(sample);
+        }
         self.lease.update(|lease, now| lease.renewed(sent, now));
         if self.rows_stored.is_some_and(|stored| stored != rows) {
             tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
@@ -277,15 +281,17 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         let errand = |errand| _ = self.errands.send(errand);
         for order in orders {
             match order {
-                Order::Session(closing, since) => {
-                    let connected_at = self.connected_at(closing.session);
-                    if connected_at.is_some_and(|at| since.is_none_or(|since| since == at)) {
-                        errand(Errand::Close(closing));
-                    }
-                }
+                // Its client may have come back meanwhile.
+                Order::Session(closing, since) => match self.directory.seated(closing.session) {
+                    Some((number, at)) if since.is_none() || since == at => errand(Errand::Close(closing, number)),
+                    _ => {}
+                },
                 Order::User(tenant, user, why) => {
-                    let sessions = self.directory.sessions_of(&tenant, &user);
-                    sessions.into_iter().for_each(|session| errand(Errand::Close(Closing { session, why })));
+                    for session in self.directory.sessions_of(&tenant, &user) {
+                        if let Some((number, _)) = self.directory.seated(session) {
+                            errand(Errand::Close(Closing { session, why }, number));
+                        }
+                    }
                 }
                 Order::Notice(Addressee::Session(session), notice) => errand(Errand::Notice(vec![session], notice)),
                 Order::Notice(Addressee::User(tenant, user), notice) => {
@@ -295,21 +301,12 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         }
     }
 
-    /// Since when a session is connected here, as the store has been told.
-    fn connected_at(&self, session: SessionId) -> Option<Timestamp> {
-        match self.dating {
-            Some(dating) => Some(dating.date(self.directory.came(session)?)),
-            None => Some(self.directory.get(session)?.connected_at),
-        }
-    }
-
     async fn acquire(&mut self) -> Result<(), StoreError> {
         let sent = Instant::now();
         match self.lease.during(self.store.acquire(&self.instance, self.pulse())).await? {
-            Acquired::Granted { token, before } => {
-                let there = token.granted_at().filter(|_| S::LEASES_END);
-                // Not since it was sent: the first call connects and loads the library before Redis grants anything.
-                self.dating = there.map(|there| Dating { there, here: Instant::now() });
+            Acquired::Granted { token, at, before } => {
+                // It may be another store than before, with another clock.
+                self.dating = at.map(|read| Dating::new(Sample { sent, read, received: Instant::now() }));
                 self.lease.update(|lease, now| lease.granted(token, sent, now));
                 self.life_before = before.filter(|before| *before != self.instance.incarnation);
                 // Between two leases anybody may have removed our rows: only the directory knows the truth.
@@ -373,10 +370,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 deleted.inspect_err(|_| self.directory.rewrite())?;
                 self.rows_stored = Some(0);
             } else {
-                let mut batch = self.directory.take(ROW_CHANGES_MAX);
-                if let Some(dating) = self.dating {
-                    dating.date_all(&mut batch, |change| self.directory.came(change.session()));
-                }
+                let batch = self.directory.take(ROW_CHANGES_MAX, self.dating);
                 if batch.is_empty() {
                     break;
                 }

@@ -15,8 +15,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wire::Timestamp;
-
 use crate::error::Refusal;
 use crate::instance::Incarnation;
 
@@ -29,13 +27,6 @@ impl Token {
     #[must_use]
     pub fn from_store(text: &str) -> Self {
         Self(Arc::from(text))
-    }
-
-    /// When the store gave it, by its own clock. That clock may have gone back since a lease before this one: then it is
-    /// the moment of that one, or shortly after.
-    pub(crate) fn granted_at(&self) -> Option<Timestamp> {
-        let micros: u64 = self.0.split(':').nth(1)?.parse().ok()?;
-        Some(Timestamp(micros / 1_000))
     }
 
     /// The token as text.

@@ -22,6 +22,7 @@
 //! This crate does not know about sockets or messages.
 #![warn(missing_docs)]
 
+mod dating;
 mod directory;
 mod error;
 mod heart;
@@ -37,12 +38,12 @@ mod session_record;
 mod store;
 mod timings;
 
-pub use directory::{Directory, Row, RowChange, Seat};
+pub use directory::{Directory, Row, RowChange, Seat, SeatNumber};
 pub use error::{Fault, Refusal, StoreError};
 pub use heart::{Heart, HeartConfig, HeartHandle, Peers};
 pub use instance::{Incarnation, Instance, Status};
 pub use lease::{LeaseState, Loss, Token};
-pub use limits::{Addressee, Closing, ConnectionLimits, Errand, Listed, OnExcess, Order, Why};
+pub use limits::{Addressee, Closing, ConnectionLimits, Errand, Listed, OnExcess, Order, Renewed, Why};
 pub use load::{Duty, Load, Pulse};
 pub use member::{Mark, Member, MemberChange, MemberInfo, MemberList, MemberNews, Roll, Turn, Turnover};
 pub use presence::Presence;

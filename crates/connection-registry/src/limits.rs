@@ -2,6 +2,7 @@
 
 use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
+use crate::directory::SeatNumber;
 use crate::restores::{Ask, Restored};
 
 /// Limits that only the store can keep, because connections are spread over instances.
@@ -57,8 +58,8 @@ pub enum Addressee {
 /// An [`Order`] once the directory has said which sessions it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Errand {
-    /// Close a session.
-    Close(Closing),
+    /// Close a session's connection with this number, and those before it.
+    Close(Closing, SeatNumber),
     /// Send these sessions a notice.
     Notice(Vec<SessionId>, Notice),
     /// What became of a question for a session's record.
@@ -76,7 +77,16 @@ pub enum Why {
     Kicked,
 }
 
-/// What the store answers to a beat and to changed rows.
+/// What the store answers to a beat.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// What its clock says; nothing if it has none of its own.
+    pub at: Option<Timestamp>,
+    /// Of this instance.
+    pub listed: Listed,
+}
+
+/// What the store knows of an instance's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
     /// How many rows this instance has there.

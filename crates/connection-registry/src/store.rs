@@ -10,13 +10,13 @@ mod redis;
 use std::future::Future;
 use std::time::Duration;
 
-use wire::{InstanceId, Scope};
+use wire::{InstanceId, Scope, Timestamp};
 
 use crate::directory::RowChange;
 use crate::error::StoreError;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{ConnectionLimits, Listed};
+use crate::limits::{ConnectionLimits, Listed, Renewed};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::restores::{Kept, Question};
@@ -53,14 +53,14 @@ pub trait Store: Send + Sync + 'static {
     /// a new token.
     fn acquire(&self, instance: &Instance, pulse: Pulse) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
 
-    /// Gives the lease and the rows more time and shows the beat to the peers. Answers how many rows there are, and what
-    /// is to be done on somebody else's word.
+    /// Gives the lease and the rows more time and shows the beat to the peers. Answers what its clock says, how
+    /// many rows there are, and what is to be done on somebody else's word.
     fn renew(
         &self,
         instance: &Instance,
         token: &Token,
         pulse: Pulse,
-    ) -> impl Future<Output = Result<Listed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Renewed, StoreError>> + Send;
 
     /// Ends the lease, with the instance's rows and its place among the peers.
     fn release(&self, instance: &Instance, token: &Token) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -152,6 +152,8 @@ pub enum Acquired {
     Granted {
         /// Goes with every change.
         token: Token,
+        /// What the store's clock says; nothing if it has none of its own.
+        at: Option<Timestamp>,
         /// The incarnation that the peers saw last under our id, which may have left rows behind.
         before: Option<Incarnation>,
     },

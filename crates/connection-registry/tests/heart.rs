@@ -3,13 +3,13 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use connection_registry::{
     Acquired, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
     Kept, LeaseState, LeftRecord, Listed, Load, Loss, MemberChange, MemoryStore, OnExcess, Peers, Pulse, Question,
-    ROW_CHANGES_MAX, Row, RowChange, Status, Store, StoreError, Timings, Token, Why,
+    ROW_CHANGES_MAX, Renewed, Row, RowChange, Status, Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
@@ -143,7 +143,7 @@ async fn without_redis_the_lease_is_said_to_be_lost_before_it_ends() {
 
 #[tokio::test]
 async fn the_deadline_is_told_although_a_call_hangs() {
-    let heart = start("gw-1", Hanging { inner: MemoryStore::new(ANY_NUMBER, TIMINGS) });
+    let heart = start("gw-1", Bent::<_, true> { hangs: true, ..Bent::new(MemoryStore::new(ANY_NUMBER, TIMINGS)) });
     held(&heart).await;
     let mut lease = heart.lease.clone();
     let lost = reaches(&mut lease, |state| matches!(state, LeaseState::Lost(_))).await;
@@ -271,7 +271,8 @@ async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat()
     lists(&mut redis, &own(&hearts[1]), &[2, 3]).await;
     assert!(asked.elapsed() < slow.beat / 2, "it did not wait for a beat: {:?}", asked.elapsed());
     let told = timeout(PATIENCE, hearts[0].errands.recv()).await.expect("it is told").unwrap();
-    assert_eq!(told, Errand::Close(Closing { session: SessionId::from_random(1), why: Why::Replaced }));
+    let one = Closing { session: SessionId::from_random(1), why: Why::Replaced };
+    assert_eq!(told, Errand::Close(one, first.number()));
     hearts[0].directory.disconnect(first);
     lists(&mut redis, &own(&hearts[0]), &[]).await;
     assert!(hearts[1].errands.try_recv().is_err(), "nobody else has to go");
@@ -318,15 +319,59 @@ async fn a_clock_that_is_hours_ahead_does_not_make_its_connections_the_later_one
     held(&right).await;
     let (session, row) = (SessionId::from_random(1), row("alice"));
     let connected_at = Timestamp(row.connected_at.0 + 5 * 3_600_000);
-    let _older = ahead.directory.connect(session, Row { connected_at, ..row.clone() });
+    let older = ahead.directory.connect(session, Row { connected_at, ..row.clone() });
     lists(&mut redis, &own(&ahead), &[1]).await;
     let _newer = right.directory.connect(session, row);
     lists(&mut redis, &own(&right), &[1]).await;
     let told = timeout(PATIENCE, ahead.errands.recv()).await.expect("it is told").unwrap();
-    assert_eq!(told, Errand::Close(Closing { session, why: Why::Replaced }));
+    assert_eq!(told, Errand::Close(Closing { session, why: Why::Replaced }, older.number()));
     assert!(right.errands.try_recv().is_err(), "the later one stays");
     ahead.stop().await;
     right.stop().await;
+}
+
+/// On a busy machine an answer is read long after it was given, and the later connection is still the later one.
+#[tokio::test]
+async fn an_instance_whose_answers_come_late_does_not_date_its_connections_too_early() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let mut right = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
+    let timings = Timings::default();
+    let store = Bent::<_, true>::new(server.store(timings, ANY_NUMBER));
+    let (id, late_ms) = (InstanceId::parse("gw-2").unwrap(), Arc::clone(&store.late_ms));
+    late_ms.store(1_000, Ordering::Relaxed);
+    let mut busy = Heart::start(HeartConfig { id, address: "127.0.0.1:1".into(), timings }, store, || pulse(0).load);
+    held(&right).await;
+    held(&busy).await;
+    let session = SessionId::from_random(1);
+    let older = right.directory.connect(session, row("alice"));
+    lists(&mut redis, &own(&right), &[1]).await;
+    let _newer = busy.directory.connect(session, row("alice"));
+    let told = timeout(PATIENCE, right.errands.recv()).await.expect("it is told").unwrap();
+    assert_eq!(told, Errand::Close(Closing { session, why: Why::Replaced }, older.number()));
+    lists(&mut redis, &own(&busy), &[1]).await;
+    assert!(busy.errands.try_recv().is_err(), "the later one stays");
+    right.stop().await;
+
+    // With quick answers the dates become right.
+    late_ms.store(0, Ordering::Relaxed);
+    let until = Instant::now() + PATIENCE;
+    for number in 2.. {
+        let before: (u64, u64) = command(&mut redis, &["TIME"]).await;
+        let seat = busy.directory.connect(SessionId::from_random(number), row("bob"));
+        lists(&mut redis, &own(&busy), &[1, number]).await;
+        let gw = own(&busy);
+        let users = Keyspace::default().users(&gw.id, gw.incarnation);
+        let listed: String = command(&mut redis, &["HGET", &users, "default/bob"]).await;
+        let since: u64 = listed.split_once('@').expect("one is listed").1.parse().unwrap();
+        if since + 500 > before.0 * 1_000 + before.1 / 1_000 {
+            break;
+        }
+        assert!(Instant::now() < until, "a connection of {before:?} is dated {since}");
+        busy.directory.disconnect(seat);
+        lists(&mut redis, &own(&busy), &[1]).await;
+    }
+    busy.stop().await;
 }
 
 #[tokio::test]
@@ -361,7 +406,7 @@ async fn a_killed_instance_and_its_rows_are_removed_by_its_peers() {
 
 #[tokio::test]
 async fn an_idle_instance_writes_no_rows() {
-    let store = Counting::new();
+    let store = Bent::<_, false>::new(MemoryStore::new(ANY_NUMBER, TIMINGS));
     let heart = start("gw-1", store.clone());
     let _seats: Vec<_> = (0..1_000).map(|n| heart.directory.connect(SessionId::from_random(n), row("alice"))).collect();
     let beats = |at_least: usize| {
@@ -382,7 +427,7 @@ async fn an_idle_instance_writes_no_rows() {
 
 #[tokio::test]
 async fn rows_of_unknown_fate_are_told_again() {
-    let store = Counting::new();
+    let store = Bent::<_, false>::new(MemoryStore::new(ANY_NUMBER, TIMINGS));
     store.unanswered.store(2, Ordering::Relaxed);
     let heart = start("gw-1", store.clone());
     let _seat = heart.directory.connect(SessionId::from_random(1), row("alice"));
@@ -405,41 +450,57 @@ async fn the_memory_store_holds_its_lease_until_the_end() {
     assert_eq!(*lease.borrow_and_update(), LeaseState::Lost(Loss::Released));
 }
 
-/// Counts calls on their way to a memory store.
+/// A store that counts what it is asked, and is worse than stores are.
 #[derive(Debug, Clone)]
-struct Counting {
-    inner: MemoryStore,
+struct Bent<S, const LEASES_END: bool> {
+    inner: S,
+    /// Renewals, and writes of rows.
     beats: Arc<AtomicUsize>,
     writes: Arc<AtomicUsize>,
     /// So many writes get no answer.
     unanswered: Arc<AtomicUsize>,
+    /// The lease is granted and renewed at once, and the answer is on its way for so many ms.
+    late_ms: Arc<AtomicU64>,
+    /// Renewing never comes to an end.
+    hangs: bool,
 }
 
-impl Counting {
-    fn new() -> Self {
-        let inner = MemoryStore::new(ANY_NUMBER, TIMINGS);
-        Self { inner, beats: Arc::default(), writes: Arc::default(), unanswered: Arc::default() }
+impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
+    fn new(inner: S) -> Self {
+        let (beats, writes, unanswered, late_ms) = Default::default();
+        Self { inner, beats, writes, unanswered, late_ms, hangs: false }
     }
 
+    async fn late<T>(&self, call: impl Future<Output = T>) -> T {
+        let answer = call.await;
+        tokio::time::sleep(Duration::from_millis(self.late_ms.load(Ordering::Relaxed))).await;
+        answer
+    }
+}
+
+impl Bent<MemoryStore, false> {
     fn sessions(&self, heart: &HeartHandle) -> usize {
         let gw = own(heart);
         self.inner.sessions(&gw.id, gw.incarnation).len()
     }
 }
 
-impl Store for Counting {
-    const LEASES_END: bool = MemoryStore::LEASES_END;
+impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
+    const LEASES_END: bool = LEASES_END;
 
     fn limits(&self) -> ConnectionLimits {
-        ANY_NUMBER
+        self.inner.limits()
     }
 
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
-        self.inner.acquire(instance, pulse).await
+        self.late(self.inner.acquire(instance, pulse)).await
     }
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Renewed, StoreError> {
         self.beats.fetch_add(1, Ordering::Relaxed);
-        self.inner.renew(instance, token, pulse).await
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        self.late(self.inner.renew(instance, token, pulse)).await
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         self.inner.release(instance, token).await
@@ -461,72 +522,6 @@ impl Store for Counting {
         if left.is_ok() {
             return Err(StoreError::NoAnswer(TIMINGS.call));
         }
-        self.inner.write_rows(instance, token, changes).await
-    }
-    async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
-        self.inner.leave_records(instance, token, left).await
-    }
-    async fn take_records(
-        &self,
-        instance: &Instance,
-        token: &Token,
-        questions: &[Question],
-    ) -> Result<Vec<Kept>, StoreError> {
-        self.inner.take_records(instance, token, questions).await
-    }
-    async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
-        self.inner.delete_rows(instance, token, of).await
-    }
-    async fn reap(&self, by: &Instance, token: &Token, dead: &Instance, n: u64) -> Result<Option<usize>, StoreError> {
-        self.inner.reap(by, token, dead, n).await
-    }
-    async fn write_members(
-        &self,
-        instance: &Instance,
-        token: &Token,
-        changes: &[MemberChange],
-    ) -> Result<Option<Duration>, StoreError> {
-        self.inner.write_members(instance, token, changes).await
-    }
-    async fn rewrite_members(&self, of: &Instance, token: &Token, within: Duration) -> Result<(), StoreError> {
-        self.inner.rewrite_members(of, token, within).await
-    }
-}
-
-/// Grants a lease and then hangs: worse than any store may be.
-#[derive(Debug)]
-struct Hanging {
-    inner: MemoryStore,
-}
-
-impl Store for Hanging {
-    const LEASES_END: bool = true;
-
-    fn limits(&self) -> ConnectionLimits {
-        ANY_NUMBER
-    }
-
-    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
-        self.inner.acquire(instance, pulse).await
-    }
-    async fn renew(&self, _: &Instance, _: &Token, _: Pulse) -> Result<Listed, StoreError> {
-        std::future::pending().await
-    }
-    async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
-        self.inner.release(instance, token).await
-    }
-    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
-        self.inner.rung(id).await
-    }
-    async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
-        self.inner.peers().await
-    }
-    async fn write_rows(
-        &self,
-        instance: &Instance,
-        token: &Token,
-        changes: &[RowChange],
-    ) -> Result<Listed, StoreError> {
         self.inner.write_rows(instance, token, changes).await
     }
     async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {

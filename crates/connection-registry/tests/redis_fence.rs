@@ -5,8 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Closing, Connected, Instance, Listed, Order, RedisStore, Refusal, RowChange, Store, StoreError, Timings,
-    Token, Why,
+    Acquired, Closing, Connected, Instance, Listed, Order, Pulse, RedisStore, Refusal, RowChange, Store, StoreError,
+    Timings, Token, Why,
 };
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
@@ -19,6 +19,11 @@ fn listed(rows: usize) -> Result<Listed, StoreError> {
     Ok(Listed { rows, orders: Vec::new() })
 }
 
+/// What renewing answers about rows.
+async fn renew(store: &RedisStore, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
+    store.renew(instance, token, pulse).await.map(|renewed| renewed.listed)
+}
+
 async fn granted(store: &RedisStore, instance: &Instance) -> Token {
     match store.acquire(instance, pulse(0)).await.unwrap() {
         Acquired::Granted { token, .. } => token,
@@ -27,7 +32,7 @@ async fn granted(store: &RedisStore, instance: &Instance) -> Token {
 }
 
 fn put(number: u128) -> RowChange {
-    RowChange::Put(SessionId::from_random(number), row("alice"))
+    RowChange::Put(SessionId::from_random(number), row("alice"), row("alice").connected_at)
 }
 
 /// What stands in the middle of a token.
@@ -54,7 +59,7 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     assert_eq!(refused, Err(StoreError::Refused(Refusal::Expired)), "nobody took it yet, and still it is over");
 
     let asked = store.acquire(&successor, pulse(0)).await.unwrap();
-    let Acquired::Granted { token, before: Some(before) } = asked else { panic!("free: {asked:?}") };
+    let Acquired::Granted { token, before: Some(before), .. } = asked else { panic!("free: {asked:?}") };
     assert_eq!(before, frozen.incarnation);
     assert!(number(&token) > number(&stale));
     store.delete_rows(&successor, &token, before).await.unwrap();
@@ -62,7 +67,7 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
 
     // The frozen one wakes up.
     for refused in [
-        store.renew(&frozen, &stale, pulse(9)).await,
+        renew(&store, &frozen, &stale, pulse(9)).await,
         store.write_rows(&frozen, &stale, &[put(2)]).await,
         store.release(&frozen, &stale).await.map(|()| Listed::default()),
         store.delete_rows(&frozen, &stale, successor.incarnation).await.map(|()| Listed::default()),
@@ -72,7 +77,7 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     let keys = Keyspace::default();
     let left: i64 = command(&mut redis, &["EXISTS", &keys.rows(&frozen.id, frozen.incarnation)]).await;
     assert_eq!(left, 0);
-    assert_eq!(store.renew(&successor, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(&store, &successor, &token, pulse(1)).await, listed(1));
 }
 
 #[tokio::test]
@@ -87,7 +92,7 @@ async fn a_lease_and_its_rows_end_by_themselves() {
     for key in [&lease, &rows] {
         let _: i64 = command(&mut redis, &["PEXPIRE", key, "900"]).await;
     }
-    store.renew(&first, &token, pulse(1)).await.unwrap();
+    renew(&store, &first, &token, pulse(1)).await.unwrap();
     let lease_ms: i64 = command(&mut redis, &["PTTL", &lease]).await;
     let rows_ms: i64 = command(&mut redis, &["PTTL", &rows]).await;
     assert!((1_000..=6_000).contains(&lease_ms), "renewed: {lease_ms} ms");
@@ -104,7 +109,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
     let _: () = command(&mut redis, &["DEBUG", "CHANGE-REPL-ID"]).await;
 
     let stale = StoreError::Refused(Refusal::Generation);
-    assert_eq!(store.renew(&first, &old, pulse(1)).await, Err(stale.clone()));
+    assert_eq!(renew(&store, &first, &old, pulse(1)).await, Err(stale.clone()));
     assert_eq!(store.write_rows(&first, &old, &[put(2)]).await, Err(stale.clone()));
     assert_eq!(store.delete_rows(&first, &old, first.incarnation).await, Err(stale.clone()));
     assert_eq!(store.release(&first, &old).await, Err(stale));
@@ -127,10 +132,10 @@ async fn a_redis_that_forgot_everything_gives_no_token_twice() {
         newest = granted(&store, &first).await;
     }
     let _: () = command(&mut redis, &["FLUSHALL"]).await;
-    assert_eq!(store.renew(&first, &newest, pulse(1)).await, Err(StoreError::Refused(Refusal::Expired)));
+    assert_eq!(renew(&store, &first, &newest, pulse(1)).await, Err(StoreError::Refused(Refusal::Expired)));
     let token = granted(&store, &first).await;
     assert!(number(&token) > number(&newest), "{token:?} after {newest:?}");
-    assert_eq!(store.renew(&first, &newest, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
+    assert_eq!(renew(&store, &first, &newest, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
 }
 
 #[tokio::test]
@@ -145,13 +150,13 @@ async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
         redis::cmd("SET").arg("x").arg(vec![b'x'; 1 << 20]).exec_async(&mut redis).await;
     assert!(refused.is_err_and(|error| error.code() == Some("OOM")), "the memory is full");
 
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(1));
     assert_eq!(store.peers().await.map(|peers| peers.len()), Ok(1));
     let rejected = store.write_rows(&first, &token, &[put(2)]).await;
     assert!(matches!(&rejected, Err(StoreError::Rejected(why)) if why.contains("OOM")), "{rejected:?}");
     let rejected = store.acquire(&instance("gw-2", 2), pulse(0)).await;
     assert!(matches!(&rejected, Err(StoreError::Rejected(why)) if why.contains("OOM")), "{rejected:?}");
-    assert_eq!(store.renew(&first, &token, pulse(2)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, pulse(2)).await, listed(1));
     assert_eq!(store.delete_rows(&first, &token, first.incarnation).await, Ok(()));
     assert_eq!(store.release(&first, &token).await, Ok(()));
 }
@@ -163,7 +168,7 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["FUNCTION", "FLUSH"]).await;
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(0));
 
     let newer = format!(
         "#!lua name={}\nredis.register_function{{function_name='{}', callback=function() return {{99, 'x'}} end, \
@@ -172,7 +177,7 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
         Function::VERSION.name
     );
     let _: String = command(&mut redis, &["FUNCTION", "LOAD", "REPLACE", &newer]).await;
-    let refused = store.renew(&first, &token, pulse(2)).await;
+    let refused = renew(&store, &first, &token, pulse(2)).await;
     assert!(matches!(&refused, Err(StoreError::Rejected(why)) if why.contains("not found")), "{refused:?}");
 }
 
@@ -184,9 +189,9 @@ async fn a_call_without_an_answer_ends_and_the_next_one_works() {
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "60000", "WRITE"]).await;
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, Err(StoreError::NoAnswer(timings.call)));
+    assert_eq!(renew(&store, &first, &token, pulse(1)).await, Err(StoreError::NoAnswer(timings.call)));
     let _: () = command(&mut redis, &["CLIENT", "UNPAUSE"]).await;
-    assert_eq!(store.renew(&first, &token, pulse(2)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, pulse(2)).await, listed(0));
 }
 
 /// One deadline over all a call does: asking the pool's connection, opening another one, and the call itself.
@@ -199,11 +204,11 @@ async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "3000", "ALL"]).await;
     let asked = Instant::now();
-    let answer = store.renew(&first, &token, pulse(1)).await;
+    let answer = renew(&store, &first, &token, pulse(1)).await;
     // Either is true: the pool's own deadline ends together with the call's.
     assert!(matches!(answer, Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_))), "{answer:?}");
     assert!(asked.elapsed() < Duration::from_millis(1_800), "gave up after {:?}", asked.elapsed());
-    while let Err(error) = store.renew(&first, &token, pulse(2)).await {
+    while let Err(error) = renew(&store, &first, &token, pulse(2)).await {
         assert!(error.may_retry(), "{error}");
         assert!(asked.elapsed() < support::PATIENCE, "Redis answers again, the store does not: {error}");
     }
@@ -227,7 +232,7 @@ async fn only_the_dead_are_removed_and_by_one_peer() {
     let (last, first, second) =
         (granted(&store, &dead).await, granted(&store, &one).await, granted(&store, &other).await);
     store.write_rows(&dead, &last, &[put(1), put(2)]).await.unwrap();
-    store.renew(&dead, &last, pulse(7)).await.unwrap();
+    renew(&store, &dead, &last, pulse(7)).await.unwrap();
     assert_eq!(store.reap(&one, &first, &dead, 7).await, Ok(None), "it holds its lease");
 
     run_out(&mut redis, &dead).await;
@@ -278,7 +283,14 @@ async fn a_user_is_found_and_kicked_wherever_it_is() {
     let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
     store.write_rows(&first, &one, &[put(1), put(2)]).await.unwrap();
-    store.write_rows(&second, &two, &[put(3), RowChange::Put(SessionId::from_random(4), row("bob"))]).await.unwrap();
+    store
+        .write_rows(
+            &second,
+            &two,
+            &[put(3), RowChange::Put(SessionId::from_random(4), row("bob"), row("bob").connected_at)],
+        )
+        .await
+        .unwrap();
     let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
     let places = |found: Vec<Connected>| {
         let mut places: Vec<_> = found.into_iter().map(|seat| (seat.instance.to_string(), seat.session)).collect();
@@ -291,13 +303,13 @@ async fn a_user_is_found_and_kicked_wherever_it_is() {
     assert_eq!(store.who(&TenantId::parse("acme").unwrap(), &alice).await.unwrap(), []);
 
     assert_eq!(places(store.kick(&tenant, &alice, Some(id(2))).await.unwrap()), everywhere[1..2]);
-    let told = store.renew(&first, &one, pulse(1)).await.unwrap();
+    let told = renew(&store, &first, &one, pulse(1)).await.unwrap();
     let since = row("alice").connected_at;
     assert_eq!(told.orders, [Order::Session(Closing { session: id(2), why: Why::Kicked }, Some(since))]);
     store.write_rows(&first, &one, &[RowChange::Remove(id(2))]).await.unwrap();
     assert_eq!(store.kick(&tenant, &alice, None).await.unwrap().len(), 2);
     for (instance, token) in [(&first, &one), (&second, &two)] {
-        let told = store.renew(instance, token, pulse(2)).await.unwrap();
+        let told = renew(&store, instance, token, pulse(2)).await.unwrap();
         assert_eq!(told.orders, [Order::User(tenant.clone(), alice.clone(), Why::Kicked)], "all of them, named or not");
     }
 }
@@ -309,12 +321,12 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
     let store = support::store_at(&set.url(), timings, ANY_NUMBER);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(0));
     set.expect_a_failure();
     set.servers[0].crash();
     let deadline = Instant::now() + Duration::from_secs(30);
     let refused = loop {
-        match store.renew(&first, &token, pulse(2)).await {
+        match renew(&store, &first, &token, pulse(2)).await {
             Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_)) => {
                 assert!(Instant::now() < deadline, "the new primary is never found");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -326,7 +338,7 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
     let lost = [Refusal::Generation, Refusal::Expired].map(|why| Err(StoreError::Refused(why)));
     assert!(lost.contains(&refused), "{refused:?}");
     let token = granted(&store, &first).await;
-    assert_eq!(store.renew(&first, &token, pulse(3)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, pulse(3)).await, listed(0));
 }
 
 #[tokio::test]
@@ -338,7 +350,7 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(1));
 
     // While the keys are at both nodes a call waits; the move ends before the call's deadline.
     let other = (owner + 1) % 3;
@@ -346,7 +358,7 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     assert!(cluster.move_keys(slot, owner, other) > 0);
     let renewing = tokio::spawn({
         let (store, first, token) = (store.clone(), first.clone(), token.clone());
-        async move { store.renew(&first, &token, pulse(2)).await }
+        async move { renew(&store, &first, &token, pulse(2)).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!renewing.is_finished(), "the slot is on its way");
@@ -354,6 +366,6 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     // The token is of the node that gave it, as after a failover.
     assert_eq!(renewing.await.unwrap(), Err(StoreError::Refused(Refusal::Generation)));
     let token = granted(&store, &first).await;
-    assert_eq!(store.renew(&first, &token, pulse(3)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, pulse(3)).await, listed(1));
     assert_eq!(store.peers().await.unwrap().len(), 1);
 }

@@ -93,6 +93,7 @@ conformance!(
     a_session_that_returns_elsewhere_is_one_connection(TWO_EACH),
     the_dead_are_not_counted(TWO_EACH),
     the_bell_rings_for_orders(TWO_EACH),
+    of_two_that_may_be_the_newer_one_the_one_told_later_stays(ANY_NUMBER),
     a_record_is_for_one_taker_and_its_owner(ANY_NUMBER),
     the_newest_connection_has_the_record(ANY_NUMBER),
     a_session_that_is_connected_is_asked_to_end(ANY_NUMBER),
@@ -105,6 +106,11 @@ const THREE_OF_A_TENANT: ConnectionLimits = ConnectionLimits { per_user_max: 0, 
 /// The answer that so many rows are there and nobody is to be closed.
 fn listed(rows: usize) -> Result<Listed, StoreError> {
     Ok(Listed { rows, orders: Vec::new() })
+}
+
+/// What renewing answers about rows.
+async fn renew(store: &impl Store, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
+    store.renew(instance, token, pulse).await.map(|renewed| renewed.listed)
 }
 
 async fn granted(store: &impl Store, instance: &Instance) -> Token {
@@ -129,7 +135,7 @@ async fn one_incarnation_holds_the_lease(bench: impl Bench) {
     assert_eq!(store.acquire(&second, pulse(0)).await, Ok(Acquired::Busy { holder: first.incarnation }));
     // Another instance is another lease.
     granted(store, &instance("gw-2", 3)).await;
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(store, &first, &token, pulse(1)).await, listed(0));
 }
 
 async fn a_released_lease_leaves_nothing(bench: impl Bench) {
@@ -139,7 +145,7 @@ async fn a_released_lease_leaves_nothing(bench: impl Bench) {
     assert_eq!(store.release(&first, &token).await, Ok(()));
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(store.peers().await, Ok(vec![]));
-    assert_eq!(store.renew(&first, &token, pulse(2)).await, Err(StoreError::Refused(Refusal::Expired)));
+    assert_eq!(renew(store, &first, &token, pulse(2)).await, Err(StoreError::Refused(Refusal::Expired)));
     assert_ne!(granted(store, &instance("gw-1", 2)).await, token);
 }
 
@@ -148,8 +154,8 @@ async fn an_incarnation_that_asks_again_gets_a_new_token(bench: impl Bench) {
     let lost_on_the_way = granted(store, &first).await;
     let token = granted(store, &first).await;
     assert_ne!(lost_on_the_way, token);
-    assert_eq!(store.renew(&first, &lost_on_the_way, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(store, &first, &lost_on_the_way, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
+    assert_eq!(renew(store, &first, &token, pulse(1)).await, listed(0));
 }
 
 /// Refused in the store: after another incarnation acquired the lease, nothing that the first one still sends,
@@ -162,7 +168,7 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
     store.write_rows(&second, &token, &[put(1)]).await.unwrap();
 
     let refused = StoreError::Refused(Refusal::Taken);
-    assert_eq!(store.renew(&first, &stale, pulse(9)).await, Err(refused.clone()));
+    assert_eq!(renew(store, &first, &stale, pulse(9)).await, Err(refused.clone()));
     assert_eq!(store.write_rows(&first, &stale, &[put(2)]).await, Err(refused.clone()));
     assert_eq!(store.write_rows(&second, &stale, &[RowChange::Remove(session(1))]).await, Err(refused.clone()));
     assert_eq!(store.delete_rows(&second, &stale, second.incarnation).await, Err(refused.clone()));
@@ -170,7 +176,7 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
 
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(bench.sessions(&second).await, [session(1)]);
-    assert_eq!(store.renew(&second, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(store, &second, &token, pulse(1)).await, listed(1));
     let peers = store.peers().await.unwrap();
     assert_eq!(peers.iter().map(|beat| &beat.instance).collect::<Vec<_>>(), [&second]);
 }
@@ -181,12 +187,12 @@ async fn rows_are_counted_replaced_and_removed(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &token, &[put(1), put(2)]).await, listed(2));
     let changes = [RowChange::Remove(session(1)), put(2), put(3), RowChange::Remove(session(4))];
     assert_eq!(store.write_rows(&first, &token, &changes).await, listed(2));
-    assert_eq!(store.renew(&first, &token, pulse(1)).await, listed(2));
+    assert_eq!(renew(store, &first, &token, pulse(1)).await, listed(2));
     let mut sessions = bench.sessions(&first).await;
     sessions.sort_by_key(SessionId::to_string);
     assert_eq!(sessions, [session(2), session(3)]);
     assert_eq!(store.write_rows(&first, &token, &[2, 3].map(|n| RowChange::Remove(session(n)))).await, listed(0));
-    assert_eq!(store.renew(&first, &token, pulse(2)).await, listed(0));
+    assert_eq!(renew(store, &first, &token, pulse(2)).await, listed(0));
 }
 
 async fn a_full_batch_fits(bench: impl Bench) {
@@ -201,12 +207,12 @@ async fn a_full_batch_fits(bench: impl Bench) {
 async fn the_one_before_is_named_and_its_rows_can_be_deleted(bench: impl Bench) {
     let (store, first) = (bench.store(), instance("gw-1", 1));
     let asked = store.acquire(&first, pulse(0)).await.unwrap();
-    let Acquired::Granted { token, before: None } = asked else { panic!("nobody was before: {asked:?}") };
+    let Acquired::Granted { token, before: None, .. } = asked else { panic!("nobody was before: {asked:?}") };
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
 
     // The same incarnation loses and regains its lease, as after an isolation.
     let asked = store.acquire(&first, pulse(1)).await.unwrap();
-    let Acquired::Granted { token, before } = asked else { panic!("ours already: {asked:?}") };
+    let Acquired::Granted { token, before, .. } = asked else { panic!("ours already: {asked:?}") };
     assert_eq!(before, Some(first.incarnation));
     assert_eq!(bench.sessions(&first).await, [session(1)]);
     let never = Incarnation::new(1, 1);
@@ -220,9 +226,9 @@ async fn peers_see_every_beat(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let token = granted(store, &first).await;
     granted(store, &second).await;
-    store.renew(&first, &token, pulse(41)).await.unwrap();
+    renew(store, &first, &token, pulse(41)).await.unwrap();
     let load = Load { connections: 700, connects_per_second: 3_000, duty: Duty::Draining };
-    store.renew(&first, &token, Pulse { number: 42, load }).await.unwrap();
+    renew(store, &first, &token, Pulse { number: 42, load }).await.unwrap();
     let mut peers = store.peers().await.unwrap();
     peers.sort_by(|a, b| a.instance.id.cmp(&b.instance.id));
     let [one, two] = &peers[..] else { panic!("two instances beat: {peers:?}") };
@@ -233,13 +239,13 @@ async fn peers_see_every_beat(bench: impl Bench) {
 
 fn put_for(user: &str, number: u128) -> RowChange {
     let connected_at = Timestamp(1_795_176_000_000 + number as u64);
-    RowChange::Put(session(number), Row { connected_at, ..row(user) })
+    RowChange::Put(session(number), Row { connected_at, ..row(user) }, connected_at)
 }
 
 /// The session of this number, connected at another moment.
 fn put_at(number: u128, moment: u64) -> RowChange {
     let connected_at = Timestamp(1_795_176_000_000 + moment);
-    RowChange::Put(session(number), Row { connected_at, ..row("alice") })
+    RowChange::Put(session(number), Row { connected_at, ..row("alice") }, connected_at)
 }
 
 fn closing(number: u128, why: Why) -> Order {
@@ -263,7 +269,7 @@ async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
     // One leaves, and there is room.
     assert_eq!(store.write_rows(&second, &two, &[RowChange::Remove(session(2))]).await, listed(1));
     assert_eq!(store.write_rows(&first, &one, &[put(3)]).await, listed(2));
-    assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1), "nobody else has to go");
+    assert_eq!(renew(store, &second, &two, pulse(1)).await, listed(1), "nobody else has to go");
 }
 
 async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
@@ -273,10 +279,10 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
     store.write_rows(&second, &two, &[put(2)]).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(2));
     // The oldest is on the other instance, which learns it at its next beat, once.
-    let told = store.renew(&first, &one, pulse(1)).await.unwrap();
+    let told = renew(store, &first, &one, pulse(1)).await.unwrap();
     assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
-    assert_eq!(store.renew(&first, &one, pulse(2)).await, listed(0));
+    assert_eq!(renew(store, &first, &one, pulse(2)).await, listed(0));
     // On the same instance it is told at once.
     let told = store.write_rows(&second, &two, &[put(4)]).await.unwrap();
     assert_eq!(told.orders, [closing(2, Why::Replaced)]);
@@ -300,17 +306,32 @@ async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
     assert_eq!(store.write_rows(&second, &two, &[put_at(1, 10)]).await, listed(1));
-    let told = store.renew(&first, &one, pulse(1)).await.unwrap();
+    let told = renew(store, &first, &one, pulse(1)).await.unwrap();
     assert_eq!(told.orders, [closing(1, Why::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     // Told there once more, as after a lost answer, it is the older socket that goes.
     let told = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
     assert_eq!(told.orders, [closing_at(1, 0, Why::Replaced)]);
-    assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1), "the newer one stays");
+    assert_eq!(renew(store, &second, &two, pulse(1)).await, listed(1), "the newer one stays");
     // Its end there took nothing from it here: the user has two, and no third finds room.
     let told = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
     assert_eq!(told.orders, [closing(3, Why::TooMany)]);
-    assert_eq!(store.renew(&second, &two, pulse(1)).await, listed(1));
+    assert_eq!(renew(store, &second, &two, pulse(1)).await, listed(1));
+}
+
+/// An instance that does not know the store's clock well must not take its newest connections for the older ones.
+async fn of_two_that_may_be_the_newer_one_the_one_told_later_stays(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    let uncertain = |from, to: u64| match put_at(1, from) {
+        RowChange::Put(session, row, _) => RowChange::Put(session, row, Timestamp(1_795_176_000_000 + to)),
+        RowChange::Remove(_) => unreachable!("it is put"),
+    };
+    assert_eq!(store.write_rows(&first, &one, &[put_at(1, 50)]).await, listed(1));
+    let told = store.write_rows(&second, &two, &[uncertain(10, 49)]).await.unwrap();
+    assert_eq!(told.orders, [closing_at(1, 10, Why::Replaced)], "it is the older one at the latest");
+    assert_eq!(store.write_rows(&second, &two, &[uncertain(10, 50)]).await, listed(1));
+    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [closing_at(1, 50, Why::Replaced)]);
 }
 
 fn record(offset: u64) -> SessionRecord {
@@ -372,11 +393,11 @@ async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
     store.write_rows(&first, &one, &[put_at(1, 5_000)]).await.unwrap();
     let older = Timestamp(row("alice").connected_at.0 + 5_000);
     assert_eq!(store.take_records(&second, &two, &[question("bob", 10, 1)]).await, Ok(vec![Kept::Nothing]));
-    assert_eq!(store.renew(&first, &one, pulse(1)).await.unwrap().orders, [], "a stranger has nobody closed");
+    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [], "a stranger has nobody closed");
     assert_eq!(store.take_records(&second, &two, &[question("alice", 0, 1)]).await, Ok(vec![Kept::Replaced]));
     assert_eq!(store.take_records(&second, &two, &[question("alice", 5_010, 2)]).await, Ok(vec![Kept::Awaited]));
     let order = Order::Session(Closing { session: session(1), why: Why::Replaced }, Some(older));
-    assert_eq!(store.renew(&first, &one, pulse(2)).await.unwrap().orders, [order]);
+    assert_eq!(renew(store, &first, &one, pulse(2)).await.unwrap().orders, [order]);
     store.leave_records(&first, &one, &[left_at(5_000, 5)]).await.unwrap();
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     let found = Ok(vec![Kept::Record(record(5))]);
@@ -410,7 +431,7 @@ async fn the_bell_rings_for_orders(bench: impl Bench) {
     let order = async { store.write_rows(&second, &two, &[put_at(1, 10)]).await };
     let (rung, ordered) = tokio::join!(tokio::time::timeout(support::PATIENCE, rung), order);
     assert_eq!((rung.unwrap(), ordered), (Ok(true), listed(1)));
-    assert_eq!(store.renew(&first, &one, pulse(1)).await.unwrap().orders, [closing(1, Why::Replaced)]);
+    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [closing(1, Why::Replaced)]);
 }
 
 async fn the_dead_are_not_counted(bench: impl Bench) {

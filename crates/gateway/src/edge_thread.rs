@@ -9,8 +9,8 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Closing, Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers,
-    RedisStore, RedisStoreConfig, Rolls, Store,
+    Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers, RedisStore,
+    RedisStoreConfig, Rolls, Store,
 };
 use hashbrown::HashMap;
 use keyspace::Keyspace;
@@ -288,9 +288,9 @@ async fn run_errands(errands: &mut mpsc::UnboundedReceiver<Errand>, directory: &
     let shard_of = |session| directory.get(session).map(|row| hub.shard(ShardIndex(row.shard as u8)));
     while let Some(errand) = errands.recv().await {
         match errand {
-            Errand::Close(Closing { session, why }) => {
-                if let Some(shard) = shard_of(session) {
-                    shard.inbox.push(ToShard::Dismiss(session, why), 0);
+            Errand::Close(closing, upto) => {
+                if let Some(shard) = shard_of(closing.session) {
+                    shard.inbox.push(ToShard::Dismiss(closing, upto), 0);
                 }
             }
             Errand::Restored(ask, restored) => {

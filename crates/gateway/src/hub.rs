@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use connection_registry::{Ask, Mark, Restored, Why};
+use connection_registry::{Ask, Closing, Mark, Restored, SeatNumber};
 use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start, Stored};
 use smallvec::SmallVec;
 use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId, UserId};
@@ -64,8 +64,8 @@ pub(crate) enum ToShard {
     Drain(Departures),
     /// Send so many to emptier instances, but nobody who has been here for less than this.
     Rebalance(Departures, Duration),
-    /// Close a session, if it is still here.
-    Dismiss(SessionId, Why),
+    /// Close a session's connection with this number, and those before it, if they are still here.
+    Dismiss(Closing, SeatNumber),
     /// Tell an operator of the connections here.
     List(Box<Listing>),
     /// What became of a connection's question for its session's record.

@@ -3,7 +3,7 @@
 -- tidegate_registry_write: changes rows of the incarnation that holds the lease, within the limits of their owners.
 --   KEYS[1] lease, KEYS[2] rows, KEYS[3] users, KEYS[4] peers
 --   ARGV    token, rows ms, most connections of a user, of a tenant (0: any number), 'reject' or 'close_oldest',
---           session id, row or '' to remove it, connected since (ms) [, session id, row, since …]
+--           session id, row or '' to remove it, connected since (ms), at the latest since [, session id, row …]
 --   →       { 'OK', number of rows [, session id to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_delete: deletes the rows of one incarnation.
 --   KEYS[1] lease, KEYS[2] rows, KEYS[3] users
@@ -22,7 +22,8 @@
 --   ARGV    TENANT/USER, session id or '' for all, notice
 --   →       as for who: those that it will be sent to
 --
--- A row is { tenant, user, shard, connected_at }. The hash `users` of the same incarnation counts rows:
+-- A row is { tenant, user, shard, connected_at }, the time in RFC 3339 and as early as it may have been: instances know this
+-- clock no better than a call to it takes, and "at the latest since" is the other end, in RFC 3339 too. The hash `users` of the same incarnation counts rows:
 --   #TENANT/USER   how many of a user        TENANT/USER   which: "session@ms session@ms …", at most LISTED_MAX
 --   #TENANT        how many of a tenant      -             how many others have taken out since the last write
 -- It goes with its incarnation, so a limit counts living instances only. Names of other instances' keys are made from
@@ -146,8 +147,8 @@ register('tidegate_registry_write', {}, function(keys, args)
   local lease, rows, users, peers = keys[1], keys[2], keys[3], keys[4]
   local token, rows_ms, user_max, tenant_max, excess = args[1], args[2], tonumber(args[3]), tonumber(args[4]), args[5]
   local count = #args - 5
-  if count % 3 ~= 0 or count > 3 * ROW_CHANGES_MAX then
-    return error_reply('ERR rows are SESSION ROW SINCE, at most ' .. ROW_CHANGES_MAX .. ' of them')
+  if count % 4 ~= 0 or count > 4 * ROW_CHANGES_MAX then
+    return error_reply('ERR rows are SESSION ROW SINCE LATEST, at most ' .. ROW_CHANGES_MAX .. ' of them')
   end
   local refused = refusal(lease, token)
   if refused then
@@ -166,14 +167,15 @@ register('tidegate_registry_write', {}, function(keys, args)
     end
   end
 
-  -- Whether this session goes on elsewhere, in a connection that is newer than this one. An older one there is closed:
-  -- its client has come back here before that socket was found dead, or uses both.
-  local function is_elsewhere(session, row)
+  -- Whether this session goes on elsewhere, in a connection that is certainly newer than this one. An older one there is
+  -- closed: its client has come back here before that socket was found dead, or uses both. If either may be the newer, it is
+  -- the one that is written later.
+  local function is_elsewhere(session, row, latest)
     for _, life in ipairs(all) do
       local text = life.rows ~= rows and call('HGET', life.rows, session)
       local other = text and cjson.decode(text)
       if other and other.tenant == row.tenant and other.user == row.user then
-        if other.connected_at > row.connected_at then
+        if other.connected_at > latest then
           return true
         end
         close(life, session, 'replaced')
@@ -182,10 +184,10 @@ register('tidegate_registry_write', {}, function(keys, args)
     return false
   end
 
-  local function put(session, text, since)
+  local function put(session, text, since, latest)
     local row = cjson.decode(text)
     remove(rows, users, session)
-    if is_elsewhere(session, row) then
+    if is_elsewhere(session, row, latest) then
       closing[#closing + 1], closing[#closing + 2] = session, of_then('replaced', decimal(since))
       return
     end
@@ -207,11 +209,11 @@ register('tidegate_registry_write', {}, function(keys, args)
     seat(users, row, session, since)
   end
 
-  for i = 6, #args, 3 do
+  for i = 6, #args, 4 do
     if args[i + 1] == '' then
       remove(rows, users, args[i])
     else
-      put(args[i], args[i + 1], tonumber(args[i + 2]))
+      put(args[i], args[i + 1], tonumber(args[i + 2]), args[i + 3])
     end
   end
   call('HDEL', users, '-')

@@ -3,11 +3,11 @@
 -- tidegate_registry_acquire: the lease of an instance, for one of its incarnations.
 --   KEYS[1] lease, KEYS[2] fence, KEYS[3] peers
 --   ARGV    instance id, incarnation, lease ms, peer record, forget ms [, presence grace ms]
---   →       { 'GRANTED', token, the peer record before this one or '' } or { 'BUSY', token of the holder }
+--   →       { 'GRANTED', token, clock (ms), the peer record before this one or '' } or { 'BUSY', token of the holder }
 -- tidegate_registry_renew: more time for the lease and its rows, and a beat for the peers to see.
 --   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] orders
 --   ARGV    token, instance id, lease ms, rows ms, peer record
---   →       { 'OK', number of rows, those included that others took out since the last write
+--   →       { 'OK', clock (ms), number of rows, those included that others took out since the last write
 --           [, session id or TENANT/USER to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
 --   KEYS    as for renewing
@@ -47,8 +47,11 @@ local function refusal(lease, token)
   end
 end
 
+-- Returns the clock.
 local function beat(peers, id, record)
-  call('HSET', peers, id, decimal(clock()) .. ' ' .. record)
+  local now = decimal(clock())
+  call('HSET', peers, id, now .. ' ' .. record)
+  return now
 end
 
 local function incarnation_in(entry)
@@ -89,8 +92,7 @@ register('tidegate_registry_acquire', {}, function(keys, args)
     end_life(base_of(peers), id .. ':' .. incarnation_in(before), now + grace_ms)
   end
   forget(peers, now, forget_ms)
-  beat(peers, id, record)
-  return { 'GRANTED', token, before and match(before, '^%d+ (.*)') or '' }
+  return { 'GRANTED', token, beat(peers, id, record), before and match(before, '^%d+ (.*)') or '' }
 end)
 
 register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
@@ -103,15 +105,15 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   call('PEXPIRE', lease, lease_ms)
   call('PEXPIRE', rows, rows_ms)
   call('PEXPIRE', users, rows_ms)
-  beat(peers, id, record)
+  local at = beat(peers, id, record)
   sweep_presence(base_of(peers))
   -- Rows that others took out are no reason to doubt the rest.
   local taken = tonumber(call('HGET', users, '-') or 0)
-  local answer, ordered = { 'OK', decimal(call('HLEN', rows) + taken) }, call('HGETALL', orders)
+  local answer, ordered = { 'OK', at, decimal(call('HLEN', rows) + taken) }, call('HGETALL', orders)
   if #ordered > 0 then
     call('UNLINK', orders)
     for i = 1, #ordered do
-      answer[i + 2] = ordered[i]
+      answer[i + 3] = ordered[i]
     end
   end
   return answer

@@ -1,6 +1,9 @@
 //! The directory's notes: exact whatever comes between two beats.
 
+use std::time::Duration;
+
 use super::*;
+use crate::dating::Sample;
 
 const ANY: usize = usize::MAX;
 
@@ -17,17 +20,21 @@ fn row(user: &str) -> Row {
     }
 }
 
+fn put(number: u128, user: &str) -> RowChange {
+    RowChange::Put(session(number), row(user), row(user).connected_at)
+}
+
 #[test]
 fn a_connection_is_told_once_and_its_end_too() {
     let directory = Directory::default();
     let seat = directory.connect(session(1), row("alice"));
     assert_eq!(directory.get(session(1)), Some(row("alice")));
-    assert_eq!(directory.take(ANY), [RowChange::Put(session(1), row("alice"))]);
-    assert_eq!(directory.take(ANY), []);
+    assert_eq!(directory.take(ANY, None), [put(1, "alice")]);
+    assert_eq!(directory.take(ANY, None), []);
     directory.disconnect(seat);
     assert_eq!(directory.get(session(1)), None);
-    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1))]);
-    assert_eq!(directory.take(ANY), []);
+    assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1))]);
+    assert_eq!(directory.take(ANY, None), []);
 }
 
 #[test]
@@ -35,27 +42,27 @@ fn what_comes_and_goes_between_two_beats_costs_nothing() {
     let directory = Directory::default();
     let seat = directory.connect(session(1), row("alice"));
     directory.disconnect(seat);
-    assert_eq!(directory.take(ANY), []);
+    assert_eq!(directory.take(ANY, None), []);
 }
 
 #[test]
 fn a_session_that_leaves_and_returns_is_one_change() {
     let directory = Directory::default();
     let seat = directory.connect(session(1), row("alice"));
-    directory.take(ANY);
+    directory.take(ANY, None);
     directory.disconnect(seat);
     let seat = directory.connect(session(1), row("bob"));
-    assert_eq!(directory.take(ANY), [RowChange::Put(session(1), row("bob"))]);
+    assert_eq!(directory.take(ANY, None), [put(1, "bob")]);
     // It is known to have been told: its end must be told as well.
     directory.disconnect(seat);
-    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1))]);
+    assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1))]);
 
     let seat = directory.connect(session(2), row("alice"));
-    directory.take(ANY);
+    directory.take(ANY, None);
     directory.disconnect(seat);
     let seat = directory.connect(session(2), row("alice"));
     directory.disconnect(seat);
-    assert_eq!(directory.take(ANY), [RowChange::Remove(session(2))]);
+    assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(2))]);
 }
 
 #[test]
@@ -63,26 +70,26 @@ fn the_end_of_an_older_socket_does_not_remove_its_sessions_row() {
     let directory = Directory::default();
     let older = directory.connect(session(1), row("alice"));
     let newer = directory.connect(session(1), row("alice"));
-    directory.take(ANY);
+    directory.take(ANY, None);
     directory.disconnect(older);
     assert_eq!(directory.len(), 1);
-    assert_eq!(directory.take(ANY), []);
+    assert_eq!(directory.take(ANY, None), []);
     directory.disconnect(newer);
     assert!(directory.is_empty());
-    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1))]);
+    assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1))]);
 }
 
 #[test]
 fn a_batch_is_bounded_and_nothing_is_left_out() {
     let directory = Directory::default();
     let seats: Vec<Seat> = (0..10).map(|n| directory.connect(session(n), row("alice"))).collect();
-    assert_eq!(directory.take(4).len(), 4);
-    assert_eq!(directory.take(ANY).len(), 6);
+    assert_eq!(directory.take(4, None).len(), 4);
+    assert_eq!(directory.take(ANY, None).len(), 6);
     for seat in seats {
         directory.disconnect(seat);
     }
     let _seat = directory.connect(session(20), row("bob"));
-    let batches = [directory.take(6), directory.take(6)];
+    let batches = [directory.take(6, None), directory.take(6, None)];
     assert_eq!(batches.each_ref().map(Vec::len), [6, 5]);
     let puts = batches.concat().into_iter().filter(|change| matches!(change, RowChange::Put(..))).count();
     assert_eq!(puts, 1);
@@ -93,10 +100,10 @@ fn a_batch_of_unknown_fate_is_told_again_as_things_are_then() {
     let directory = Directory::default();
     let leaving = directory.connect(session(1), row("alice"));
     let _staying = directory.connect(session(2), row("bob"));
-    let batch = directory.take(ANY);
+    let batch = directory.take(ANY, None);
     directory.disconnect(leaving);
     directory.put_back(batch);
-    assert_eq!(directory.take(ANY), [RowChange::Remove(session(1)), RowChange::Put(session(2), row("bob"))]);
+    assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1)), put(2, "bob")]);
 }
 
 #[test]
@@ -105,13 +112,13 @@ fn a_rewrite_tells_everybody_who_is_here_and_nobody_else() {
     let gone = directory.connect(session(1), row("alice"));
     let leaving = directory.connect(session(2), row("bob"));
     let _staying = directory.connect(session(3), row("carol"));
-    directory.take(ANY);
+    directory.take(ANY, None);
     directory.disconnect(gone);
     directory.rewrite();
     directory.disconnect(leaving);
     assert!(directory.take_rewrite());
     assert!(!directory.take_rewrite(), "said once");
-    assert_eq!(directory.take(ANY), [RowChange::Put(session(3), row("carol"))]);
+    assert_eq!(directory.take(ANY, None), [put(3, "carol")]);
 }
 
 #[test]
@@ -120,12 +127,12 @@ fn too_many_removals_become_a_rewrite() {
     let _staying = directory.connect(session(0), row("alice"));
     let numbers = 1..=GONE_SESSIONS_MAX as u128 + 1;
     let seats: Vec<Seat> = numbers.map(|n| directory.connect(session(n), row("bob"))).collect();
-    directory.take(ANY);
+    directory.take(ANY, None);
     for seat in seats {
         directory.disconnect(seat);
     }
     assert!(directory.take_rewrite());
-    assert_eq!(directory.take(ANY), [RowChange::Put(session(0), row("alice"))]);
+    assert_eq!(directory.take(ANY, None), [put(0, "alice")]);
 }
 
 #[test]
@@ -134,12 +141,12 @@ fn who_came_first_is_told_first() {
     let came = [5, 3, 9, 1, 7];
     let mut seats = came.map(|n| Some(directory.connect(session(n), row("alice"))));
     let told = |changes: Vec<RowChange>| changes.iter().map(RowChange::session).collect::<Vec<_>>();
-    assert_eq!(told(directory.take(2)), [session(5), session(3)]);
+    assert_eq!(told(directory.take(2, None)), [session(5), session(3)]);
     directory.disconnect(seats[2].take().unwrap());
     let _again = directory.connect(session(9), row("alice"));
-    assert_eq!(told(directory.take(ANY)), [session(1), session(7), session(9)], "it has come again");
+    assert_eq!(told(directory.take(ANY, None)), [session(1), session(7), session(9)], "it has come again");
     directory.rewrite();
-    assert_eq!(told(directory.take(ANY)), [session(5), session(3), session(1), session(7), session(9)]);
+    assert_eq!(told(directory.take(ANY, None)), [session(5), session(3), session(1), session(7), session(9)]);
 }
 
 #[test]
@@ -149,7 +156,7 @@ fn who_is_one_too_many_here() {
     let users = ["alice", "bob", "alice", "alice", "carol"];
     let _seats: Vec<_> = (1..).zip(users).map(|(n, user)| directory.connect(session(n), row(user))).collect();
     let excess = |limits| {
-        let mut found: Vec<_> = directory.excess(limits).iter().map(|c| (c.session, c.why)).collect();
+        let mut found: Vec<_> = directory.excess(limits).iter().map(|(c, _)| (c.session, c.why)).collect();
         found.sort_by_key(|(session, _)| session.to_string());
         found
     };
@@ -160,4 +167,31 @@ fn who_is_one_too_many_here() {
     assert_eq!(excess(limits(0, 3, OnExcess::Reject)), [(session(4), Why::TooMany), (session(5), Why::TooMany)]);
     // Whoever goes for its user makes room for others of the tenant.
     assert_eq!(excess(limits(2, 4, OnExcess::Reject)), [(session(4), Why::TooMany)]);
+}
+
+/// The store names a connection by its date: what is known better later must not change it.
+#[test]
+fn a_connection_has_one_date_until_everything_is_written_anew() {
+    let dated = |changes: Vec<RowChange>| match &changes[..] {
+        [RowChange::Put(_, row, latest)] => (row.connected_at.0, latest.0),
+        other => panic!("one is put: {other:?}"),
+    };
+    let start = Instant::now();
+    let slow = Sample { sent: start, read: row("alice").connected_at, received: start + Duration::from_secs(3_600) };
+    let quick = Sample { received: start, ..slow };
+    let directory = Directory::default();
+    let _seat = directory.connect(session(1), row("alice"));
+    assert_eq!(directory.seated(session(1)).unwrap().1, None);
+    let batch = directory.take(ANY, Some(Dating::new(slow)));
+    let (earliest, latest) = dated(batch.clone());
+    assert!(latest - earliest >= 3_600_000, "{earliest} {latest}");
+    directory.put_back(batch);
+    let mut better = Dating::new(slow);
+    better.narrow(quick);
+    let again = dated(directory.take(ANY, Some(better)));
+    assert_eq!(again.0, earliest);
+    assert_eq!(directory.seated(session(1)).unwrap().1, Some(Timestamp(earliest)));
+    directory.rewrite();
+    assert_eq!(directory.seated(session(1)).unwrap().1, None);
+    assert!(dated(directory.take(ANY, Some(better))).0 > earliest);
 }

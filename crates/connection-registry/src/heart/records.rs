@@ -19,7 +19,7 @@ impl<S: Store, L> Heart<S, L> {
                 break;
             }
             if let Some(dating) = self.dating {
-                left.iter_mut().for_each(|left| left.since = dating.date(left.came));
+                left.iter_mut().for_each(|left| left.since = dating.earliest(left.came));
             }
             let written = self.lease.during(self.store.leave_records(&self.instance, &token, &left)).await;
             written.inspect_err(|_| self.directory.restores().put_back(left))?;
@@ -35,7 +35,7 @@ impl<S: Store, L> Heart<S, L> {
                 break;
             }
             if let Some(dating) = self.dating {
-                questions.iter_mut().for_each(|question| question.ask.since = dating.date(question.ask.came));
+                questions.iter_mut().for_each(|question| question.ask.since = dating.earliest(question.ask.came));
             }
             match self.lease.during(self.store.take_records(&self.instance, &token, &questions)).await {
                 Ok(kept) => {

@@ -14,7 +14,7 @@ use crate::directory::{Row, RowChange};
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Why};
+use crate::limits::{Closing, ConnectionLimits, Listed, OnExcess, Order, Renewed, Why};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::restores::{Ask, Kept, Question};
@@ -164,12 +164,12 @@ impl Registry {
         self.rows.get(life).map_or(0, HashMap::len)
     }
 
-    fn put(&mut self, life: &Life, session: SessionId, row: &Row, closing: &mut Vec<Order>) {
+    fn put(&mut self, life: &Life, session: SessionId, (row, latest): (&Row, Timestamp), closing: &mut Vec<Order>) {
         let owner = (row.tenant.clone(), row.user.clone());
         let seats = self.seats.get(&owner).cloned().unwrap_or_default();
         let (same, others): (Vec<_>, Vec<_>) = seats.into_iter().partition(|(other, _)| *other == session);
         for (session, other) in same.into_iter().filter(|(_, other)| other != life) {
-            let is_newer = |theirs: &Row| theirs.connected_at.0 > row.connected_at.0;
+            let is_newer = |theirs: &Row| theirs.connected_at.0 > latest.0;
             if self.rows.get(&other).and_then(|rows| rows.get(&session)).is_some_and(is_newer) {
                 self.remove(life, session);
                 closing.push(Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at)));
@@ -262,16 +262,16 @@ impl Store for MemoryStore {
         if let Some((before, ..)) = before.as_ref().filter(|(before, ..)| before.incarnation != instance.incarnation) {
             registry.end_members(before);
         }
-        Ok(Acquired::Granted { token, before: before.map(|(before, ..)| before.incarnation) })
+        Ok(Acquired::Granted { token, at: None, before: before.map(|(before, ..)| before.incarnation) })
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Renewed, StoreError> {
         let mut registry = self.fenced(instance, token)?;
         registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         let life = life(instance);
         self.change_members(&mut registry, &life, &[]);
-        let closing = registry.orders.remove(&life).unwrap_or_default();
-        Ok(Listed { rows: registry.count(&life), orders: closing })
+        let orders = registry.orders.remove(&life).unwrap_or_default();
+        Ok(Renewed { at: None, listed: Listed { rows: registry.count(&life), orders } })
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
@@ -309,7 +309,7 @@ impl Store for MemoryStore {
         let (life, mut closing) = (life(instance), Vec::new());
         for change in changes {
             match change {
-                RowChange::Put(session, row) => registry.put(&life, *session, row, &mut closing),
+                RowChange::Put(session, row, latest) => registry.put(&life, *session, (row, *latest), &mut closing),
                 RowChange::Remove(session) => drop(registry.remove(&life, *session)),
             }
         }

@@ -24,7 +24,7 @@ use crate::directory::RowChange;
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{ConnectionLimits, Listed};
+use crate::limits::{ConnectionLimits, Listed, Renewed};
 use crate::load::Pulse;
 use crate::member::{Mark, MemberChange, Roll, Turnover};
 use crate::restores::{Kept, Question};
@@ -110,8 +110,8 @@ impl RedisStore {
         self.connected(Function::REGISTRY_WHO, &[&owner]).await
     }
 
-    /// Has a user's connections closed wherever they are, or the one with this session; each instance does so at its
-    /// next beat. Answers which.
+    /// Has a user's connections closed wherever they are, or the one with this session; each instance does so when
+    /// its bell rings. Answers which.
     ///
     /// # Errors
     /// When Redis cannot be asked.
@@ -221,12 +221,6 @@ impl RedisStore {
         }
     }
 
-    /// As [`Self::change`], for functions that answer the number of rows and who is to be closed.
-    async fn list(&self, function: Function, keys: &[String], args: &[&str]) -> Result<Listed, StoreError> {
-        let answer = self.change(function, keys, args).await?;
-        read_listed(&answer).ok_or_else(|| malformed(function, &answer))
-    }
-
     fn rows_users_orders(&self, id: &InstanceId, life: Incarnation) -> [String; 3] {
         let Self { keyspace, .. } = self;
         [keyspace.rows(id, life), keyspace.users(id, life), keyspace.orders(id, life)]
@@ -298,8 +292,9 @@ impl Store for RedisStore {
         let args = [instance.id.as_str(), &incarnation, &lease, &record, &forget, &grace];
         let answer = self.call(function, &keys, &args).await?;
         match answer.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["GRANTED", token, before] => Ok(Acquired::Granted {
+            ["GRANTED", token, at, before] => Ok(Acquired::Granted {
                 token: Token::from_store(token),
+                at: Some(read_clock(at).ok_or_else(|| malformed(function, &answer))?),
                 before: PeerRecord::decode(before).map(|record| record.incarnation),
             }),
             ["BUSY", token] => {
@@ -310,11 +305,13 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Renewed, StoreError> {
         let (lease, rows) = (millis(self.timings.lease), millis(self.timings.rows));
         let record = PeerRecord::encode(instance, pulse);
         let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record];
-        self.list(Function::REGISTRY_RENEW, &self.keys_of(instance), &args).await
+        let function = Function::REGISTRY_RENEW;
+        let answer = self.change(function, &self.keys_of(instance), &args).await?;
+        read_renewed(&answer).ok_or_else(|| malformed(function, &answer))
     }
 
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
@@ -373,14 +370,17 @@ impl Store for RedisStore {
         ];
         for change in changes {
             args.push(change.session().to_string());
-            let (row, since) = match change {
-                RowChange::Put(_, row) => (RowRecord::encode(row), row.connected_at.0.to_string()),
-                RowChange::Remove(_) => (String::new(), String::new()),
-            };
-            args.extend([row, since]);
+            args.extend(match change {
+                RowChange::Put(_, row, latest) => {
+                    [RowRecord::encode(row), row.connected_at.0.to_string(), latest.to_string()]
+                }
+                RowChange::Remove(_) => Default::default(),
+            });
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        self.list(Function::REGISTRY_WRITE, &[lease, rows, users, peers], &args).await
+        let function = Function::REGISTRY_WRITE;
+        let answer = self.change(function, &[lease, rows, users, peers], &args).await?;
+        read_listed(&answer[1..]).ok_or_else(|| malformed(function, &answer))
     }
 
     async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
@@ -473,9 +473,19 @@ impl Rolls for RedisStore {
     }
 }
 
-/// `OK`, the number of rows, and orders.
+/// `OK`, the clock, the number of rows, and orders.
+fn read_renewed(answer: &[String]) -> Option<Renewed> {
+    let [_, at, listed @ ..] = answer else { return None };
+    Some(Renewed { at: Some(read_clock(at)?), listed: read_listed(listed)? })
+}
+
+fn read_clock(text: &str) -> Option<Timestamp> {
+    text.parse().ok().map(Timestamp)
+}
+
+/// The number of rows, and orders.
 fn read_listed(answer: &[String]) -> Option<Listed> {
-    let [_, rows, pairs @ ..] = answer else { return None };
+    let [rows, pairs @ ..] = answer else { return None };
     Some(Listed { rows: rows.parse().ok()?, orders: orders::read(pairs)? })
 }
 

@@ -213,14 +213,7 @@ impl Worker {
             ToShard::Rebalance(departures, spare) => {
                 self.shard.borrow_mut().rebalance(departures, spare, self.clock.now());
             }
-            ToShard::Dismiss(session, why) => {
-                let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
-                for slot in shard.dismiss(session, why) {
-                    if let Some(at_ms) = shard.wake_sooner(slot, now) {
-                        self.wheel.borrow_mut().schedule(slot, at_ms);
-                    }
-                }
-            }
+            ToShard::Dismiss(closing, upto) => self.dismiss(closing, upto),
             ToShard::Restored(told) => {
                 let (ask, restored) = *told;
                 if let Some(record) = self.shard.borrow_mut().restored(&ask, restored) {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use connection_registry::Why;
+use connection_registry::{Closing, Why};
 
 use crate::config::CLOSE_TIMEOUT;
 use crate::hub::Departures;
@@ -46,14 +46,11 @@ impl Shard {
         self.carry_out(slot, &mut vec![refuse(code, message, None, None), Effect::Close(close)]);
     }
 
-    /// Closes a session that the registry says must go. A connection that waits for its record is not one that holds it.
-    pub(crate) fn dismiss(&mut self, session: SessionId, why: Why) -> Vec<Slot> {
+    /// Closes those connections of a session that are meant. Gives those that had not begun to close.
+    pub(crate) fn dismiss(&mut self, closing: Closing, is_meant: impl Fn(Slot) -> bool) -> Vec<Slot> {
+        let Closing { session, why } = closing;
         let mut slots = self.connections_of(session);
-        slots.retain(|slot| {
-            let connection = &self.connections[*slot as usize];
-            // It may have been told before, and be waiting for its client's end.
-            connection.life == Life::Open && (why != Why::Replaced || connection.session.restoring().is_none())
-        });
+        slots.retain(|slot| self.connections[*slot as usize].life == Life::Open && is_meant(*slot));
         for slot in slots.iter().copied() {
             match why {
                 Why::TooMany => {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use connection_registry::{Ask, Row, Why};
+use connection_registry::{Ask, Closing, Row, SeatNumber, Why};
 use message_router::ShardIndex;
 use wire::{Close, ErrorCode, Timestamp};
 
@@ -22,6 +22,23 @@ impl Worker {
             let Some(Some(end)) = ends.get_mut(slot as usize) else { continue };
             if let Some(seat) = end.seat.take_if(|seat| seat.session() == session) {
                 self.directory.disconnect(seat);
+            }
+        }
+    }
+
+    /// Closes a session that the registry says must go, unless its client has come back meanwhile. A connection that has
+    /// no seat yet is not the one that was meant, but an operator means them all.
+    pub(super) fn dismiss(&self, closing: Closing, upto: SeatNumber) {
+        let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
+        let ends = self.ends.borrow();
+        let is_meant = |slot: Slot| {
+            let end = ends.get(slot as usize).and_then(Option::as_ref);
+            let seat = end.and_then(|end| end.seat.as_ref()).filter(|seat| seat.session() == closing.session);
+            seat.map_or(closing.why == Why::Kicked, |seat| seat.number() <= upto)
+        };
+        for slot in shard.dismiss(closing, is_meant) {
+            if let Some(at_ms) = shard.wake_sooner(slot, now) {
+                self.wheel.borrow_mut().schedule(slot, at_ms);
             }
         }
     }
@@ -54,28 +71,28 @@ impl Worker {
             shard.came(slot, connected_at, came);
             if restoring.is_some() {
                 // It takes its place when it has what the session held, or knows that there is nothing.
-                let older = self.directory.get(session).map(|row| row.shard);
+                let older = self.directory.seat(session);
                 let (shard, awaited) = (u16::from(self.index.0), older.is_some());
                 self.directory.restores().ask(Ask { session, tenant, user, since: connected_at, came, shard, awaited });
-                replaced.extend(older.map(|shard| (slot, session, shard)));
+                replaced.extend(older.map(|(number, row)| (slot, session, number, row.shard)));
                 continue;
             }
             let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
             let (seat, before) = self.directory.take_over(session, row);
+            replaced.extend(before.map(|row| (slot, session, seat.number(), row.shard)));
             end.seat = Some(seat);
-            replaced.extend(before.map(|row| (slot, session, row.shard)));
         }
         for slot in &closed {
             let message = "this session_id belongs to somebody else";
             shard.refuse(*slot, ErrorCode::WrongIdentity, message, Close::Unauthenticated);
         }
         // An older socket of the same session is of no use to anybody.
-        for (slot, session, of) in replaced {
+        for (slot, session, upto, of) in replaced {
             if of == u16::from(self.index.0) {
                 closed.extend(shard.dismiss_others(session, slot));
             } else {
                 let inbox = &self.hub.shard(ShardIndex(of as u8)).inbox;
-                inbox.push(ToShard::Dismiss(session, Why::Replaced), 0);
+                inbox.push(ToShard::Dismiss(Closing { session, why: Why::Replaced }, upto), 0);
             }
         }
         for slot in identified.into_iter().chain(closed.iter().copied()) {

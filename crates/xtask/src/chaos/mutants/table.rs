@@ -179,9 +179,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "connections dated by the wall clock of their instance",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heart.rs",
-            old: "token.granted_at().filter(|_| S::LEASES_END)",
-            new: "token.granted_at().filter(|_| !S::LEASES_END)",
+            file: "crates/connection-registry/src/directory.rs",
+            old: "dating.filter(|_| !entry.dated)",
+            new: "dating.filter(|_| entry.dated)",
         }],
         fault: "clock-gateway",
         kinds: &["turned_away"],
