@@ -58,6 +58,11 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         print_help();
         return Ok(());
     };
+    // Whoever asks what `chaos` does has not asked for an hour of it.
+    if rest.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help")) {
+        print_help();
+        return Ok(());
+    }
     match command.as_str() {
         "test" => lane::run(&lane::select(rest)?),
         "cluster" => no_arguments(command, rest).and_then(|()| cluster::run()),
