@@ -120,8 +120,7 @@ impl Session {
             messages_per_second: rules.limits.messages_per_second,
             channels_max: CHANNELS_PER_CONNECTION_MAX,
         });
-        out.push(Effect::Send(Lane::CONTROL, welcome.encode()));
-        out.push(Effect::Identified);
+        out.extend([Effect::Send(Lane::CONTROL, welcome.encode()), Effect::Opened, Effect::Identified]);
         self.state = State::Open(identity);
     }
 
@@ -155,7 +154,11 @@ impl Session {
             }
             ClientBody::Pong => {}
             ClientBody::Hello { token, session_id, restore, channels } => {
-                if !self.hello(token.as_deref(), session_id, id, now, rules, out) {
+                let before = self.id;
+                self.id = session_id.unwrap_or(before);
+                if !self.hello(token.as_deref(), before, id, now, rules, out) {
+                    // It has not shown that the session it named is its own: notices and records go by that name.
+                    self.id = before;
                     return;
                 }
                 if restore {
@@ -197,18 +200,16 @@ impl Session {
         }
     }
 
-    /// Whether the session is open afterwards.
+    /// Whether the hello is taken, and the session open; `before` is the session's name until now.
     fn hello(
         &mut self,
         token: Option<&str>,
-        session_id: Option<SessionId>,
+        before: SessionId,
         id: Option<&str>,
         now: Now,
         rules: &Rules,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let before = self.id;
-        self.id = session_id.unwrap_or(before);
         let path_tenant = match (&self.state, token) {
             (State::Open(_), None) => {
                 if self.id != before {

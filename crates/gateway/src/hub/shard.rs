@@ -384,12 +384,11 @@ impl Shard {
                     self.counters.errors.add(1);
                     self.queue(slot, Lane::CONTROL, frame);
                 }
-                Effect::Identified => {
-                    self.identified.push(slot);
-                    if self.is_degraded {
-                        self.reply(slot, ServerFrame::Degraded { degraded: true }.encode());
-                    }
+                Effect::Opened if self.is_degraded => {
+                    self.reply(slot, ServerFrame::Degraded { degraded: true }.encode());
                 }
+                Effect::Opened => {}
+                Effect::Identified => self.identified.push(slot),
                 Effect::Join(request) => self.join(slot, request),
                 Effect::KeepRecord => self.keep_record(slot),
                 Effect::Restore => self.begin_restore(slot),

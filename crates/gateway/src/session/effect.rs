@@ -13,6 +13,8 @@ pub(crate) enum Effect {
     Send(Lane, Encoded),
     /// Queue an `error` frame.
     Refuse(Encoded),
+    /// The session is open: tell how the instance stands.
+    Opened,
     /// The holder has become known, or has shown a new token: list it, and look again at when the token ends.
     Identified,
     /// Leave a record when the connection ends.

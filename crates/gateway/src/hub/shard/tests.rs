@@ -489,6 +489,8 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
     let session = |n| Session::new(SessionId::from_random(n), None);
     let late = table.shard.open(session(1), Opening::Authenticated(identity()), table.now);
     assert_eq!(table.heard(late), ["welcome", "degraded"]);
+    table.says(late, &format!(r#"{{"type":"hello","payload":{{"session_id":"{}"}}}}"#, SessionId::from_random(7)));
+    assert_eq!(table.heard(late), [""; 0], "it has been told");
     table.shard.drain(Departures::spread(0, Duration::ZERO));
     assert_eq!(table.heard(late), [""; 0], "its turn has not come");
     table.shard.drain(Departures::spread(1, Duration::ZERO));
@@ -658,6 +660,22 @@ fn a_client_without_a_token_and_one_whose_token_ran_out_are_closed() {
     table.now.mono_ms += 600_000;
     table.shard.wake(alice, table.now);
     assert_eq!(table.heard(alice), ["error token_expired", "bye", "close 4002"]);
+}
+
+#[test]
+fn who_names_a_session_with_no_good_token_is_not_taken_for_it() {
+    let mut table = Table::new();
+    let named = SessionId::from_random(9);
+    let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
+    table.says(nobody, &format!(r#"{{"type":"hello","payload":{{"session_id":"{named}"}}}}"#));
+    assert_eq!(table.heard(nobody), ["error unauthenticated"]);
+    let mallory = table.connect("mallory");
+    table.says(mallory, &format!(r#"{{"type":"hello","payload":{{"token":"forged","session_id":"{named}"}}}}"#));
+    assert_eq!(table.heard(mallory), ["error unauthenticated"]);
+
+    table.shard.notice(named, &ServerFrame::Degraded { degraded: true }.encode());
+    assert_eq!([nobody, mallory].map(|slot| table.heard(slot)), [vec![], Vec::<String>::new()]);
+    assert_eq!(table.shard.holder(mallory).map(|(session, _)| session.id()), Some(SessionId::from_random(1)));
 }
 
 #[test]
