@@ -226,7 +226,7 @@ pub(crate) struct ShardHandle {
 
 impl Hub {
     pub(crate) fn new(shards: Vec<ShardHandle>) -> Self {
-        assert!(!shards.is_empty() && shards.len() <= 64, "1 to 64 shards: a set of them is one word");
+        assert!((1..=ShardIndex::COUNT_MAX).contains(&shards.len()), "checked with the configuration");
         Self { shards: shards.into() }
     }
 

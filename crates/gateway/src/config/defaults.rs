@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use message_router::ShardIndex;
 use toml::Value;
 
 use super::instance::instance_name;
@@ -51,5 +52,5 @@ impl RawConfig {
     }
 }
 
-/// More shards than this are a mistake in the machine's description.
-pub(super) const SHARDS_MAX: i64 = 256;
+/// A machine with more cores gets no more.
+pub(super) const SHARDS_MAX: i64 = ShardIndex::COUNT_MAX as i64;

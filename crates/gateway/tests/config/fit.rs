@@ -32,7 +32,7 @@ fn values_must_fit_each_other() {
         ("log.filter", "a=b=c", "a log filter, such as info"),
         ("redis.url", "rediss://127.0.0.1", "TLS to Redis is not built in"),
         ("redis.prefix", "a:b", "a name: 1 to 128 letters"),
-        ("shards", "-1", "a whole number of threads from 0 to 256"),
+        ("shards", "65", "a whole number of threads from 0 to 64"),
     ] {
         let flags = vec![set(key, value)];
         let problems = check(Sources { flags, ..serving(&[]) }).expect_err(key);
