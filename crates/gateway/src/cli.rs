@@ -286,7 +286,7 @@ Exit codes:
   1   not
   64  wrong command line or configuration")]
 pub(crate) struct AdminArgs {
-    /// Whom to ask [default: ADMIN_LISTEN of the configuration]
+    /// Whom to ask, such as http://127.0.0.1:9090 [default: ADMIN_LISTEN of the configuration]
     url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,

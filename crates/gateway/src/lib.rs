@@ -60,6 +60,8 @@ mod tls;
 mod token;
 mod watchdog;
 
+use std::io::Write as _;
+
 pub use gateway::{Gateway, StartError};
 pub use issuer::{IssueError, Issuer, TokenRequest};
 pub use listeners::BindError;
@@ -76,7 +78,8 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
         let gateway = Gateway::start(config)?;
         tracing::info!(%instance, listen = %gateway.listen_addr(), admin = %gateway.admin_addr(), "running");
         if page {
-            println!("{scheme}://{}/", gateway.listen_addr());
+            // That nobody reads it is no reason to stop.
+            let _ = writeln!(std::io::stdout(), "{scheme}://{}/", gateway.listen_addr());
         }
         tokio::select! {
             () = stop_signal() => {}

@@ -55,12 +55,10 @@ fn serve(args: ServeArgs) -> Exit {
         Err(problems) => return Exit::Usage.because(problems),
     };
     if is_print {
-        print!("{}", raw.to_toml());
-        return Exit::Ok;
+        return Exit::Ok.telling(raw.to_toml());
     }
     if is_check {
-        println!("the configuration is ok");
-        return Exit::Ok;
+        return Exit::Ok.telling("the configuration is ok\n");
     }
     cli::install_log(&config.log);
     match tidegate_gateway::run(config) {

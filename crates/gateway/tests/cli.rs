@@ -1,6 +1,6 @@
 //! The real binary from outside: what it prints, and how it ends.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,43 @@ fn a_wrong_configuration_is_told_whole_and_ends_with_64() {
         assert!(told.contains("shards = \"many\" (from TIDEGATE_SHARDS)\n    expected a whole number"), "{told}");
         assert!(told.contains("auth.keys is not set"), "{told}");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_one_problem() {
+    for (file, told) in [("/nowhere/gateway.toml", "a file that can be read"), ("src/main.rs", "expected TOML: ")] {
+        let output = run(&["--config", file]);
+        assert_eq!(code(&output), 64, "{file}");
+        assert!(stderr(&output).starts_with("tidegate: 1 problem in the configuration\n"), "{}", stderr(&output));
+        assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn who_stops_to_read_is_no_failure_and_a_full_disk_is() {
+    let keys = keys();
+    let print = ["--set", &keys, "--redis-url", "redis://127.0.0.1:1", "--print-config"];
+    for args in [&print[..], &["token", "--set", &keys, "--user", "alice"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = tidegate(args).stdout(writer).output().unwrap();
+        assert_eq!((code(&output), stderr(&output)), (0, ""), "{args:?}");
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = tidegate(&print).stdout(full).output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).starts_with("tidegate: standard output: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_long_payload_is_called_long_wherever_it_is_cut() {
+    let limit = ["--set", "limits.message_bytes_max=1024", "--redis-url", "redis://127.0.0.1:1"];
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all("é".repeat(600).as_bytes()).unwrap();
+    drop(writer);
+    let output = tidegate(&[&["publish", "user:alice", "-"], &limit[..]].concat()).stdin(reader).output().unwrap();
+    assert_eq!(code(&output), 65);
+    assert!(stderr(&output).contains("the payload has more than 1024 bytes"), "{}", stderr(&output));
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub enum PoolsError {
     #[error("the connection pool: {0}")]
     Build(String),
     /// The server does not take the connection.
-    #[error(transparent)]
+    #[error("{}", reason(.0))]
     Pool(#[from] PoolError),
     /// There was none in time.
     #[error("no connection in time")]
@@ -82,6 +82,14 @@ pub enum PoolsError {
     /// The server has not answered lately, and is asked again in a moment.
     #[error("the last calls were not answered; this one was not made")]
     Open,
+}
+
+/// What the server or the network said, without the pool's own words about creating an object.
+fn reason(error: &PoolError) -> String {
+    match error {
+        PoolError::Backend(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 impl Pools {

@@ -15,34 +15,33 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 1_024;
 
 pub(crate) fn health(args: AdminArgs) -> Exit {
-    ask_admin(args, "GET", "/livez", |answer| {
-        // Another URL than a gateway's `/livez` says nothing of it.
-        if let Some(standing) = &answer.standing {
-            println!("{standing}");
-        }
-        answer.status == "200"
+    ask_admin(args, "GET", "/livez", "200", |answer| match answer.standing {
+        Some(standing) => Exit::Ok.telling(format_args!("{standing}\n")),
+        // Another path than a gateway's `/livez` says nothing of it.
+        None => Exit::Ok,
     })
 }
 
 /// Asks the gateway to move its clients and end; does not wait for it.
 pub(crate) fn drain(args: AdminArgs) -> Exit {
-    ask_admin(args, "POST", "/drain", |answer| answer.status == "202")
+    ask_admin(args, "POST", "/drain", "202", |_| Exit::Ok)
 }
 
-/// Asks the gateway on this machine, or the one at the URL given.
-fn ask_admin(args: AdminArgs, method: &str, path: &str, is_good: impl FnOnce(&Answer) -> bool) -> Exit {
+/// Asks the gateway on this machine, or the one at the URL given, at `path` unless that names another.
+fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl FnOnce(Answer) -> Exit) -> Exit {
     let url = match args.url {
         Some(url) => url,
         None => match HealthConfig::check(&RawConfig::gather(args.config.sources([]))) {
-            Ok(config) => format!("http://{}{path}", reachable(config.admin_listen)),
+            Ok(config) => format!("http://{}", reachable(config.admin_listen)),
             Err(problems) => return Exit::Usage.because(problems),
         },
     };
-    let Some((authority, path)) = split_url(&url) else {
-        return Exit::Usage.because(format_args!("{url:?} is not a URL such as http://127.0.0.1:9090{path}"));
+    let Some((authority, path)) = split_url(&url, path) else {
+        return Exit::Usage.because(format_args!("{url:?} is not a URL such as http://127.0.0.1:9090"));
     };
+    let url = format!("http://{authority}{path}");
     match ask(method, authority, path) {
-        Ok(answer) if is_good(&answer) => Exit::Ok,
+        Ok(answer) if answer.status == good => tell(answer),
         Ok(answer) => Exit::Failure.because(format_args!("{url} answered {}", answer.status)),
         Err(error) => Exit::Failure.because(format_args!("{url} does not answer: {error}")),
     }
@@ -59,11 +58,12 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn split_url(url: &str) -> Option<(&str, &str)> {
+/// Host and port, and the path: `default` if there is none.
+fn split_url<'u>(url: &'u str, default: &'u str) -> Option<(&'u str, &'u str)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let is_clean = !authority.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
-    is_clean.then_some((authority, if path.is_empty() { "/" } else { path }))
+    is_clean.then_some((authority, if path.is_empty() { default } else { path }))
 }
 
 struct Answer {
@@ -97,9 +97,10 @@ mod tests {
 
     #[test]
     fn urls_are_split_and_wildcard_addresses_made_reachable() {
-        assert_eq!(split_url("http://127.0.0.1:9090/livez"), Some(("127.0.0.1:9090", "/livez")));
-        assert_eq!(split_url("http://gateway"), Some(("gateway", "/")));
-        assert!(["https://a/", "http:///livez", "http://a/ b", "a:80/"].iter().all(|url| split_url(url).is_none()));
+        let split = |url| split_url(url, "/livez");
+        assert_eq!(split("http://127.0.0.1:9090/readyz"), Some(("127.0.0.1:9090", "/readyz")));
+        assert_eq!(split("http://gateway"), Some(("gateway", "/livez")));
+        assert!(["https://a/", "http:///livez", "http://a/ b", "a:80/"].into_iter().all(|url| split(url).is_none()));
         assert_eq!(reachable("0.0.0.0:1".parse().unwrap()).to_string(), "127.0.0.1:1");
         assert_eq!(reachable("[::]:1".parse().unwrap()).to_string(), "[::1]:1");
         assert_eq!(reachable("10.0.0.1:1".parse().unwrap()).to_string(), "10.0.0.1:1");

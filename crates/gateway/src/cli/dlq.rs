@@ -88,15 +88,16 @@ async fn list(desk: Desk, args: ListArgs) -> Result<Exit, StoreError> {
     let mut letters = desk.pick(reason.as_ref(), limit + 1).await?;
     let more = letters.len() > limit;
     letters.truncate(limit);
-    match json {
-        true => letters.iter().for_each(|letter| println!("{}", tidegate_gateway::shown::letter(letter))),
-        false if letters.is_empty() => eprintln!("tidegate: no dead letters of tenant {}", desk.tenant),
-        false => print!("{}", shown::table(&letters)),
-    }
+    let object = |letter| format!("{}\n", tidegate_gateway::shown::letter(letter));
+    let exit = match json {
+        true => Exit::Ok.telling(letters.iter().map(object).collect::<String>()),
+        false if letters.is_empty() => Exit::Ok.because(format_args!("no dead letters of tenant {}", desk.tenant)),
+        false => Exit::Ok.telling(shown::table(&letters)),
+    };
     if more {
         eprintln!("tidegate: these are the newest {limit}; there are more (--limit)");
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 async fn show(desk: Desk, args: ShowArgs) -> Result<Exit, StoreError> {
@@ -104,11 +105,10 @@ async fn show(desk: Desk, args: ShowArgs) -> Result<Exit, StoreError> {
         let reason = format!("{}: {} (tenant {})", args.id, Stays::Absent, desk.tenant);
         return Ok(Exit::Failure.because(reason));
     };
-    match args.json {
-        true => println!("{}", shown::json(&letter)),
-        false => print!("{}", shown::page(&letter)),
-    }
-    Ok(Exit::Ok)
+    Ok(match args.json {
+        true => Exit::Ok.telling(format_args!("{}\n", shown::json(&letter))),
+        false => Exit::Ok.telling(shown::page(&letter)),
+    })
 }
 
 /// Oldest first, as the messages came. Each letter is removed once its message is stored.
@@ -116,7 +116,7 @@ async fn replay(desk: Desk, args: PickArgs) -> Result<Exit, StoreError> {
     let mut exit = Exit::Ok;
     for id in desk.ids(args).await? {
         match desk.replay(id).await? {
-            Ok(position) => println!("{id}  stored at {position}"),
+            Ok(position) => exit = exit.telling(format_args!("{id}  stored at {position}\n")),
             Err(stays) => exit = Exit::Failure.because(format_args!("{id}: it stays: {stays}")),
         }
     }
@@ -129,12 +129,12 @@ async fn drop_letters(desk: Desk, args: PickArgs) -> Result<Exit, StoreError> {
     for ids in ids.chunks(PAGE) {
         dropped += desk.store.remove(&desk.tenant, ids).await?;
     }
-    println!("{dropped} dropped");
+    let exit = Exit::Ok.telling(format_args!("{dropped} dropped\n"));
     let absent = ids.len() - dropped;
     if absent > 0 {
         return Ok(Exit::Failure.because(format_args!("{absent} were not there (tenant {})", desk.tenant)));
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 // === impl Desk ===

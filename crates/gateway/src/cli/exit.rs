@@ -1,5 +1,7 @@
 //! Exit codes, by the names of sysexits.h.
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// How the process ends.
@@ -33,8 +35,19 @@ impl From<Exit> for ExitCode {
 
 impl Exit {
     /// Says on standard error why it ends so.
-    pub(crate) fn because(self, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn because(self, reason: impl Display) -> Self {
         eprintln!("tidegate: {reason}");
         self
+    }
+
+    /// Says `text` on standard output. Who has stopped to read, as `head` does, is no reason to fail; a full disk is.
+    pub(crate) fn telling(self, text: impl Display) -> Self {
+        let mut out = std::io::stdout().lock();
+        match write!(out, "{text}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Self::Failure.because(format_args!("standard output: {error}"))
+            }
+            _ => self,
+        }
     }
 }

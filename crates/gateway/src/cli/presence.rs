@@ -67,9 +67,8 @@ pub(crate) fn presence(args: PresenceArgs) -> Exit {
             }
             let mut members: Vec<&Member> = list.members.iter().collect();
             members.sort_by_key(|member| member.since);
-            members.into_iter().for_each(|member| println!("{}", line(member)));
-            println!("{} in all", list.count);
-            Exit::Ok
+            let lines: String = members.into_iter().map(line).collect();
+            Exit::Ok.telling(format_args!("{lines}{} in all\n", list.count))
         },
     )
 }
@@ -82,5 +81,5 @@ fn line(Member { user, since, info, instances }: &Member) -> String {
     if let Some(info) = info {
         write!(line, " {info}").expect("a String takes everything");
     }
-    line
+    line + "\n"
 }

@@ -136,17 +136,23 @@ fn read_payload(payload: &str, bytes_max: usize) -> Result<Cow<'_, str>, String>
     if payload != "-" {
         return Ok(Cow::Borrowed(payload));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let mut input = std::io::stdin().lock().take(bytes_max as u64 + 1);
-    input.read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
-    Ok(Cow::Owned(text))
+    input.read_to_end(&mut bytes).map_err(|error| format!("standard input: {error}"))?;
+    check_size(bytes.len(), bytes_max)?; // Before it is found to be cut within a character.
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| "standard input: it is not UTF-8".to_owned())
+}
+
+fn check_size(bytes: usize, bytes_max: usize) -> Result<(), String> {
+    match bytes > bytes_max {
+        true => Err(format!("the payload has more than {bytes_max} bytes (limits.message_bytes_max)")),
+        false => Ok(()),
+    }
 }
 
 /// The message as Redis keeps it, or a sentence about what is wrong with it.
 fn to_message(payload: &str, args: &PublishArgs, bytes_max: usize) -> Result<Vec<u8>, String> {
-    if payload.len() > bytes_max {
-        return Err(format!("the payload has more than {bytes_max} bytes (limits.message_bytes_max)"));
-    }
+    check_size(payload.len(), bytes_max)?;
     let payload: &RawValue =
         serde_json::from_str(payload).map_err(|error| format!("the payload is not JSON: {error}"))?;
     let draft = MessageDraft {

@@ -54,7 +54,7 @@ fn judge(standing: &Standing, users: &[UserId], position: Position, scope: &Scop
                 "unknown"
             }
         };
-        println!("{answer}  {user}  {stands}");
+        exit = exit.telling(format_args!("{answer}  {user}  {stands}\n"));
         if answer == "unknown" {
             let name = scope.name();
             eprintln!("tidegate: {name} has no message {position} that Redis knows of: never handed out, or lost");
@@ -72,14 +72,17 @@ fn list(mut standing: Standing, users: &[UserId], limit: usize, json: bool, scop
     rows.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
     let (known, more) = (rows.len(), rows.len().saturating_sub(limit));
     rows.truncate(limit);
-    match json {
-        true => rows.iter().for_each(|(_, user, at, time)| {
-            println!("{}", tidegate_gateway::shown::receipt(&standing, user, *at, *time));
-        }),
-        false if rows.is_empty() && users.is_empty() => eprintln!("tidegate: no receipts in {}", scope.name()),
-        false if rows.is_empty() => {}
-        false => print!("{}", shown::table(&rows, standing.top)),
-    }
+    let object = |(_, user, at, time): &shown::Row| {
+        format!("{}\n", tidegate_gateway::shown::receipt(&standing, user, *at, *time))
+    };
+    let exit = match json {
+        true => Exit::Ok.telling(rows.iter().map(object).collect::<String>()),
+        false if rows.is_empty() && users.is_empty() => {
+            Exit::Ok.because(format_args!("no receipts in {}", scope.name()))
+        }
+        false if rows.is_empty() => Exit::Ok,
+        false => Exit::Ok.telling(shown::table(&rows, standing.top)),
+    };
     if more > 0 {
         eprintln!("tidegate: these are the {limit} furthest behind; there are {more} more (--limit)");
     }
@@ -89,5 +92,5 @@ fn list(mut standing: Standing, users: &[UserId], limit: usize, json: bool, scop
     for user in &absent {
         eprintln!("tidegate: {user} has no receipt in {}", scope.name());
     }
-    if absent.is_empty() { Exit::Ok } else { Exit::Failure }
+    if absent.is_empty() { exit } else { Exit::Failure }
 }

@@ -41,10 +41,8 @@ fn ask(
             return Exit::Failure.because(format_args!("{user} of tenant {tenant} is not connected"));
         }
         found.sort_by_key(|seat| seat.since.0);
-        for Connected { instance, session, since } in found {
-            println!("{since} {session} {instance}");
-        }
-        Exit::Ok
+        let line = |Connected { instance, session, since }: &_| format!("{since} {session} {instance}\n");
+        Exit::Ok.telling(found.iter().map(line).collect::<String>())
     };
     ask_registry(&config, async |store| question(store, &tenant, &user).await, tell)
 }

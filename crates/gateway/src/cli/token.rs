@@ -27,10 +27,7 @@ pub(crate) fn token(args: TokenArgs) -> Exit {
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     match issuer.issue(&request, now.as_secs()) {
-        Ok(token) => {
-            println!("{token}");
-            Exit::Ok
-        }
+        Ok(token) => Exit::Ok.telling(format_args!("{token}\n")),
         Err(error @ IssueError::Refused(_)) => Exit::Data.because(error),
         Err(error @ IssueError::NoSecret(_)) => Exit::Usage.because(error),
     }

@@ -41,6 +41,7 @@ impl RawConfig {
                 Err(error) => {
                     let value = Value::from(&*path.to_string_lossy()).to_string();
                     raw.complain("the file", Some(value), named_by, format!("a file that can be read: {error}"));
+                    raw.is_file_unread = true;
                 }
             }
         }
@@ -82,6 +83,7 @@ impl RawConfig {
                 // The parser's own display quotes the line, and with it perhaps a secret.
                 let line = 1 + error.span().map_or(0, |span| text[..span.start].matches('\n').count());
                 let expected = format!("TOML: {}", error.message());
+                self.is_file_unread = true;
                 return self.complain(format!("line {line}"), None, source.clone(), expected);
             }
         };

@@ -18,6 +18,8 @@ pub struct RawConfig {
     pub(super) settings: BTreeMap<&'static str, Setting>,
     /// Behind a cell, so that a check can both hold values and complain.
     problems: RefCell<Vec<Problem>>,
+    /// There is a file, and nobody knows what it sets.
+    pub(super) is_file_unread: bool,
 }
 
 /// The value of one key.
@@ -49,8 +51,12 @@ impl RawConfig {
         self.problems.borrow_mut().push(Problem { key: key.into(), value, source, expected });
     }
 
-    /// Tells that the value of a key, though of the right kind, cannot stand.
+    /// Tells that the value of a key, though of the right kind, cannot stand; or that there must be one. Neither can be
+    /// said while the file cannot be read, which is a problem of its own.
     pub(super) fn wrong(&self, name: &'static str, expected: impl Into<String>) {
+        if self.is_file_unread {
+            return;
+        }
         let key = Key::find(name).expect("checks name keys of the table");
         match self.settings.get(name) {
             Some(Setting { value, source }) if *source != Source::Default || !is_empty_list(value) => {
