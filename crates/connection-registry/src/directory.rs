@@ -305,8 +305,12 @@ impl Directory {
         let mut notes = self.notes();
         for change in batch {
             let session = change.session();
-            match self.rows.get(&session) {
-                Some(entry) => drop(notes.changed.insert(entry.serial, session)),
+            match self.rows.get_mut(&session) {
+                Some(mut entry) => {
+                    // Also by a removal that may not have come to pass.
+                    entry.told = true;
+                    notes.changed.insert(entry.serial, session);
+                }
                 None => drop(notes.gone.insert(session)),
             }
         }

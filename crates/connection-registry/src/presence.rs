@@ -175,7 +175,11 @@ impl Presence {
     pub(crate) fn put_back(&self, batch: Vec<MemberChange>) {
         let mut table = self.table();
         for MemberChange::Enter(scope, user, _) | MemberChange::Exit(scope, user) in batch {
-            let is_here = table.scopes.get(&scope).is_some_and(|members| members.contains_key(&user));
+            let here = table.scopes.get_mut(&scope).and_then(|members| members.get_mut(&user));
+            let is_here = here.is_some();
+            if let Some(here) = here {
+                here.told = true; // Also by a departure that may not have come to pass.
+            }
             if table.changed.insert((scope, user)) && !is_here {
                 table.gone += 1;
             }

@@ -106,6 +106,20 @@ fn a_batch_of_unknown_fate_is_told_again_as_things_are_then() {
     assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1)), put(2, "bob")]);
 }
 
+/// Its removal was on its way when it came back, and got no answer: the row may be there.
+#[test]
+fn the_end_of_a_session_that_may_be_listed_is_told() {
+    let directory = Directory::default();
+    let seat = directory.connect(session(1), row("alice"));
+    directory.take(ANY, None);
+    directory.disconnect(seat);
+    let removal = directory.take(ANY, None);
+    let seat = directory.connect(session(1), row("alice"));
+    directory.put_back(removal);
+    directory.disconnect(seat);
+    assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1))]);
+}
+
 #[test]
 fn a_rewrite_tells_everybody_who_is_here_and_nobody_else() {
     let directory = Directory::default();

@@ -86,6 +86,21 @@ fn a_batch_of_unknown_fate_is_told_again_as_things_are_now() {
     assert_eq!(taken(&presence, 9), ["-alice"]);
 }
 
+/// Its departure was on its way when it came back, and got no answer: it may be listed.
+#[test]
+fn the_end_of_a_member_that_may_be_listed_is_told() {
+    let presence = Presence::default();
+    enter(&presence, "alice");
+    presence.take(9);
+    exit(&presence, "alice");
+    let departure = presence.take(9);
+    enter(&presence, "alice");
+    presence.put_back(departure);
+    exit(&presence, "alice");
+    assert_eq!(taken(&presence, 9), ["-alice"]);
+    assert_eq!(presence.take(9), []);
+}
+
 #[test]
 fn batches_are_bounded_and_leave_nothing_out() {
     let presence = Presence::default();
