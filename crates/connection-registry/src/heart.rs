@@ -66,6 +66,8 @@ pub struct Heart<S, L> {
     instance: Instance,
     /// Of the newest beat.
     number: u64,
+    /// Of the newest renewal whose answer was read.
+    heard: u64,
     lease: ToldLease,
     roster: Roster,
     peers: watch::Sender<Peers>,
@@ -121,6 +123,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             timings,
             instance,
             number: 0,
+            heard: 0,
             lease,
             roster,
             peers,
@@ -261,7 +264,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
 
     async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
         let sent = Instant::now();
-        let renewed = self.lease.during(self.store.renew(&self.instance, token, self.pulse())).await?;
+        let renewed = self.lease.during(self.store.renew(&self.instance, token, self.pulse(), self.heard)).await?;
+        self.heard = self.number;
         let Renewed { at, listed: Listed { rows, orders } } = renewed;
         if let Some(read) = at {
             let sample = Sample { sent, read, received: Instant::now() };

@@ -54,12 +54,14 @@ pub trait Store: Send + Sync + 'static {
     fn acquire(&self, instance: &Instance, pulse: Pulse) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
 
     /// Gives the lease and the rows more time and shows the beat to the peers. Answers what its clock says, how
-    /// many rows there are, and what is to be done on somebody else's word.
+    /// many rows there are, and what is to be done on somebody else's word, which is told until `heard`, the number of
+    /// the newest beat whose answer was read, is that of a beat that told it.
     fn renew(
         &self,
         instance: &Instance,
         token: &Token,
         pulse: Pulse,
+        heard: u64,
     ) -> impl Future<Output = Result<Renewed, StoreError>> + Send;
 
     /// Ends the lease, with the instance's rows and its place among the peers.
@@ -72,8 +74,8 @@ pub trait Store: Send + Sync + 'static {
     /// Every instance's newest beat, one's own included.
     fn peers(&self) -> impl Future<Output = Result<Vec<Beat>, StoreError>> + Send;
 
-    /// Changes rows of this incarnation, at most [`ROW_CHANGES_MAX`]. Answers how many rows there are now, and who of
-    /// this instance is to be closed for it: what is one too many is not listed.
+    /// Changes rows of this incarnation, at most [`ROW_CHANGES_MAX`]. Answers how many rows there are now, and which of
+    /// those that are put are to be closed instead of listed. Who is to go for them, here or elsewhere, renewing tells.
     fn write_rows(
         &self,
         instance: &Instance,

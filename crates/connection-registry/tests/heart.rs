@@ -281,6 +281,37 @@ async fn one_connection_too_many_is_told_at_once_and_one_elsewhere_at_its_beat()
     }
 }
 
+/// Redis has done what it was asked, and the answer got lost: who was to be closed is not listed any more, and would stay.
+#[tokio::test]
+async fn orders_in_an_answer_that_was_lost_are_told_again_and_once() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let store = Bent::<_, true>::new(server.store(TIMINGS, ANY_NUMBER));
+    store.unheard.store(2, Ordering::Relaxed);
+    let mut heart = start("gw-1", store.clone());
+    held(&heart).await;
+    let session = SessionId::from_random(1);
+    let seat = heart.directory.connect(session, row("alice"));
+    lists(&mut redis, &own(&heart), &[1]).await;
+
+    let elsewhere = instance("gw-2", 2);
+    let Ok(Acquired::Granted { token, .. }) = store.inner.acquire(&elsewhere, pulse(0)).await else { panic!("free") };
+    let later = Timestamp(u64::MAX >> 20);
+    let put = RowChange::Put(session, Row { connected_at: later, ..row("alice") }, later);
+    store.inner.write_rows(&elsewhere, &token, &[put]).await.unwrap();
+    let told = timeout(PATIENCE, heart.errands.recv()).await.expect("it is told").unwrap();
+    assert_eq!(told, Errand::Close(Closing { session, why: Why::Replaced }, seat.number()));
+    assert_eq!(store.unheard.load(Ordering::Relaxed), 0);
+    let heard = store.beats.load(Ordering::Relaxed);
+    let mut lease = heart.lease.clone();
+    while store.beats.load(Ordering::Relaxed) < heard + 3 {
+        lease.mark_unchanged();
+        timeout(PATIENCE, lease.changed()).await.expect("it beats").unwrap();
+    }
+    assert!(heart.errands.try_recv().is_err(), "it was heard");
+    heart.stop().await;
+}
+
 /// From one instance to the other and back, before the first has read that its old socket is of no use.
 #[tokio::test]
 async fn a_client_that_has_come_back_is_not_closed_for_the_connection_it_had_before() {
@@ -450,6 +481,11 @@ async fn the_memory_store_holds_its_lease_until_the_end() {
     assert_eq!(*lease.borrow_and_update(), LeaseState::Lost(Loss::Released));
 }
 
+/// Whether there was one left.
+fn decreases(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
 /// A store that counts what it is asked, and is worse than stores are.
 #[derive(Debug, Clone)]
 struct Bent<S, const LEASES_END: bool> {
@@ -461,14 +497,16 @@ struct Bent<S, const LEASES_END: bool> {
     unanswered: Arc<AtomicUsize>,
     /// The lease is granted and renewed at once, and the answer is on its way for so many ms.
     late_ms: Arc<AtomicU64>,
+    /// So many answers to renewals that tell of orders are lost.
+    unheard: Arc<AtomicUsize>,
     /// Renewing never comes to an end.
     hangs: bool,
 }
 
 impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
     fn new(inner: S) -> Self {
-        let (beats, writes, unanswered, late_ms) = Default::default();
-        Self { inner, beats, writes, unanswered, late_ms, hangs: false }
+        let (beats, writes, unanswered, late_ms, unheard) = Default::default();
+        Self { inner, beats, writes, unanswered, late_ms, unheard, hangs: false }
     }
 
     async fn late<T>(&self, call: impl Future<Output = T>) -> T {
@@ -495,12 +533,14 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
         self.late(self.inner.acquire(instance, pulse)).await
     }
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Renewed, StoreError> {
+    async fn renew(&self, of: &Instance, token: &Token, pulse: Pulse, heard: u64) -> Result<Renewed, StoreError> {
         self.beats.fetch_add(1, Ordering::Relaxed);
         if self.hangs {
             std::future::pending::<()>().await;
         }
-        self.late(self.inner.renew(instance, token, pulse)).await
+        let renewed = self.late(self.inner.renew(of, token, pulse, heard)).await?;
+        let is_lost = |renewed: &Renewed| !renewed.listed.orders.is_empty() && decreases(&self.unheard);
+        if is_lost(&renewed) { Err(StoreError::NoAnswer(TIMINGS.call)) } else { Ok(renewed) }
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {
         self.inner.release(instance, token).await
@@ -518,8 +558,7 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
         changes: &[RowChange],
     ) -> Result<Listed, StoreError> {
         self.writes.fetch_add(1, Ordering::Relaxed);
-        let left = self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if left.is_ok() {
+        if decreases(&self.unanswered) {
             return Err(StoreError::NoAnswer(TIMINGS.call));
         }
         self.inner.write_rows(instance, token, changes).await

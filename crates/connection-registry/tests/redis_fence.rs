@@ -21,7 +21,7 @@ fn listed(rows: usize) -> Result<Listed, StoreError> {
 
 /// What renewing answers about rows.
 async fn renew(store: &RedisStore, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
-    store.renew(instance, token, pulse).await.map(|renewed| renewed.listed)
+    store.renew(instance, token, pulse, pulse.number - 1).await.map(|renewed| renewed.listed)
 }
 
 async fn granted(store: &RedisStore, instance: &Instance) -> Token {
@@ -273,6 +273,22 @@ async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     assert_ne!(replid(&was), replid(&is), "a promotion gives a new id");
     let token = granted(&store, &one).await;
     assert_eq!(store.reap(&one, &token, &dead, 0).await, Ok(Some(1)));
+}
+
+/// Whoever takes the last row out does not leave a count behind that nobody ends.
+#[tokio::test]
+async fn what_counts_connections_ends_by_itself() {
+    let server = RedisServer::start();
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
+    store.write_rows(&first, &one, &[put(1)]).await.unwrap();
+    store.write_rows(&second, &two, &[put(1)]).await.unwrap();
+    for of in [first, second] {
+        let users = Keyspace::default().users(&of.id, of.incarnation);
+        let left_ms: i64 = command(&mut redis, &["PTTL", &users]).await;
+        assert!((1..=60_000).contains(&left_ms), "{users}: {left_ms}");
+    }
 }
 
 /// What an operator sees and does, past every instance.

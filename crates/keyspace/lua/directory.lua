@@ -4,7 +4,7 @@
 --   KEYS[1] lease, KEYS[2] rows, KEYS[3] users, KEYS[4] peers
 --   ARGV    token, rows ms, most connections of a user, of a tenant (0: any number), 'reject' or 'close_oldest',
 --           session id, row or '' to remove it, connected since (ms), at the latest since [, session id, row …]
---   →       { 'OK', number of rows [, session id to be closed, why …] } or { 'REFUSED', why }
+--   →       { 'OK', number of rows [, session id that is not listed and to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_delete: deletes the rows of one incarnation.
 --   KEYS[1] lease, KEYS[2] rows, KEYS[3] users
 --   ARGV    token
@@ -40,8 +40,6 @@
 local ROW_CHANGES_MAX = 128
 -- A user with more connections on one instance has them counted, not named: every change reads the names.
 local LISTED_MAX = 128
--- What an instance was told to close and never asked for; it beats every few seconds, or is dead.
-local ORDERS_MS = 60 * 1000
 -- Notices are refused above it. An instance that listens has none waiting.
 local ORDERS_MAX = 1000
 
@@ -156,13 +154,13 @@ register('tidegate_registry_write', {}, function(keys, args)
   end
   local all, closing = lives(peers), {}
 
-  -- Has a session closed that is listed, and counts it no more.
+  -- Has a session closed that is listed, and counts it no more. An order here too: nobody writes its row again, so nobody
+  -- would hear of it if this answer were lost.
   local function close(life, session, why)
     local was_there, since = remove(life.rows, life.users, session)
-    if was_there and life.rows == rows then
-      closing[#closing + 1], closing[#closing + 2] = session, of_then(why, since)
-    elseif was_there then
+    if was_there then
       call('HINCRBY', life.users, '-', 1)
+      call('PEXPIRE', life.users, rows_ms, 'NX') -- if it was the last one, the key is new
       order(life, session, of_then(why, since))
     end
   end

@@ -6,7 +6,7 @@
 --   →       { 'GRANTED', token, clock (ms), the peer record before this one or '' } or { 'BUSY', token of the holder }
 -- tidegate_registry_renew: more time for the lease and its rows, and a beat for the peers to see.
 --   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] orders
---   ARGV    token, instance id, lease ms, rows ms, peer record
+--   ARGV    token, instance id, lease ms, rows ms, peer record, number of the newest beat whose answer was read
 --   →       { 'OK', clock (ms), number of rows, those included that others took out since the last write
 --           [, session id or TENANT/USER to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
@@ -30,8 +30,14 @@
 -- Whoever ends a life here ends what it holds of scopes too (members.lua): when the grace is over, or at once if the
 -- life is reaped, as its clients have had time enough. Every renewal lets some of those leave who are due.
 --
+-- Orders are answered until a later beat says that an answer with them was read: one may be lost on its way, and whoever was
+-- to be closed is not listed any more. Meanwhile they are in ORDERS:told, with the number of the beat in `beat`.
+--
 -- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they take none, and an instance must
 -- not lose its lease for that.
+
+-- What an instance was told to do and never asked for; it beats every few seconds, or is dead.
+local ORDERS_MS = 60 * 1000
 
 -- Why `token` is not the current lease, or nil.
 local function refusal(lease, token)
@@ -95,9 +101,40 @@ register('tidegate_registry_acquire', {}, function(keys, args)
   return { 'GRANTED', token, beat(peers, id, record), before and match(before, '^%d+ (.*)') or '' }
 end)
 
+local function told_of(orders)
+  return orders .. ':told'
+end
+
+-- Adds to `answer` what an instance is to do: what is new, and what it may not have heard.
+local function tell_orders(answer, orders, record, heard)
+  local told = told_of(orders)
+  local last = tonumber(call('HGET', told, 'beat'))
+  if last and last <= heard then
+    call('UNLINK', told)
+    last = nil
+  end
+  local new = call('HGETALL', orders)
+  if #new > 0 then
+    for i = 1, #new, 2 do
+      call('HSET', told, new[i], new[i + 1])
+    end
+    call('UNLINK', orders)
+  elseif not last then
+    return
+  end
+  call('HSET', told, 'beat', decimal(cjson.decode(record).beat))
+  call('PEXPIRE', told, ORDERS_MS)
+  local all = call('HGETALL', told)
+  for i = 1, #all, 2 do
+    if all[i] ~= 'beat' then
+      answer[#answer + 1], answer[#answer + 2] = all[i], all[i + 1]
+    end
+  end
+end
+
 register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   local lease, peers, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5]
-  local token, id, lease_ms, rows_ms, record = args[1], args[2], args[3], args[4], args[5]
+  local token, id, lease_ms, rows_ms, record, heard = args[1], args[2], args[3], args[4], args[5], tonumber(args[6])
   local refused = refusal(lease, token)
   if refused then
     return refused
@@ -109,13 +146,8 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   sweep_presence(base_of(peers))
   -- Rows that others took out are no reason to doubt the rest.
   local taken = tonumber(call('HGET', users, '-') or 0)
-  local answer, ordered = { 'OK', at, decimal(call('HLEN', rows) + taken) }, call('HGETALL', orders)
-  if #ordered > 0 then
-    call('UNLINK', orders)
-    for i = 1, #ordered do
-      answer[i + 3] = ordered[i]
-    end
-  end
+  local answer = { 'OK', at, decimal(call('HLEN', rows) + taken) }
+  tell_orders(answer, orders, record, heard)
   return answer
 end)
 
@@ -128,7 +160,7 @@ register('tidegate_registry_release', { 'allow-oom' }, function(keys, args)
   end
   end_life(base_of(peers), id .. ':' .. match(token, '([^:]*)$'), clock() + grace_ms)
   call('HDEL', peers, id)
-  call('UNLINK', lease, rows, users, orders)
+  call('UNLINK', lease, rows, users, orders, told_of(orders))
   return { 'OK' }
 end)
 
@@ -162,7 +194,7 @@ register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
   end
   local count, base = call('HLEN', rows), base_of(peers)
   call('HDEL', peers, id)
-  call('UNLINK', lease, rows, users, orders)
+  call('UNLINK', lease, rows, users, orders, told_of(orders))
   end_life(base, id .. ':' .. incarnation, clock())
   sweep_presence(base)
   return { 'OK', decimal(count) }

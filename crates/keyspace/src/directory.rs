@@ -23,7 +23,7 @@ impl Function {
 }
 
 /// What the directory keeps in Redis.
-pub(crate) const FOOTPRINT: [Footprint; 4] = [
+pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:rows:INSTANCE:INCARNATION",
         kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
@@ -45,8 +45,16 @@ pub(crate) const FOOTPRINT: [Footprint; 4] = [
         name: ":{registry}:orders:INSTANCE:INCARNATION",
         kind: "hash of session id or `TENANT/USER` → why it is to be closed, and for a session `@` and since when (ms) \
                the connection meant was there; and `notice NUMBER WHOM` → notice",
-        ttl: "60 s; read and deleted when the instance has heard its bell, or at its next beat",
-        writer: "`tidegate_registry_write` of other instances, `tidegate_registry_kick`, `tidegate_registry_send`",
+        ttl: "60 s; taken up when the instance has heard its bell, or at its next beat",
+        writer: "`tidegate_registry_write` and `tidegate_registry_take` of any instance, `tidegate_registry_kick`, \
+                 `tidegate_registry_send`",
+        reader: "`tidegate_registry_renew`",
+    },
+    Footprint {
+        name: ":{registry}:orders:INSTANCE:INCARNATION:told",
+        kind: "hash, orders whose answer the instance may not have read, and `beat` → number of the beat that was answered",
+        ttl: "60 s; until a later beat says that it has been read",
+        writer: "`tidegate_registry_renew`",
         reader: "`tidegate_registry_renew`",
     },
     Footprint {

@@ -13,7 +13,7 @@ impl Function {
     pub const REGISTRY_ACQUIRE: Self =
         Self { name: "tidegate_registry_acquire", keys: 3, args_min: 5, read_only: false };
     /// Renews it, and shows a beat.
-    pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 5, args_min: 5, read_only: false };
+    pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 5, args_min: 6, read_only: false };
     /// Gives it back.
     pub const REGISTRY_RELEASE: Self =
         Self { name: "tidegate_registry_release", keys: 5, args_min: 2, read_only: false };

@@ -118,7 +118,7 @@ impl Fleet {
 
     fn renew(&mut self, name: &str, token: &str) {
         let record = format!(r#"{{"incarnation":"{LIFE}","beat":2,"address":""}}"#);
-        let args = [token, name, "60000", "60000", &record];
+        let args = [token, name, "60000", "60000", &record, "1"];
         let keys = self.keys_of(name, LIFE);
         assert_eq!(self.call(Function::REGISTRY_RENEW, &keys, &args).unwrap()[0], "OK");
     }

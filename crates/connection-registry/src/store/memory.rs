@@ -175,13 +175,13 @@ impl Registry {
                 closing.push(Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at)));
                 return;
             }
-            self.replace(&other, session, life, closing);
+            self.replace(&other, session);
         }
         let ConnectionLimits { per_user_max, per_tenant_max, on_excess } = self.limits;
         let excess = if per_user_max == 0 { 0 } else { (others.len() + 1).saturating_sub(per_user_max as usize) };
         if on_excess == OnExcess::CloseOldest {
             for (session, other) in others.into_iter().take(excess) {
-                self.replace(&other, session, life, closing);
+                self.replace(&other, session);
             }
         }
         self.remove(life, session);
@@ -196,14 +196,9 @@ impl Registry {
     }
 
     /// Has a session closed, and counts it no more.
-    fn replace(&mut self, of: &Life, session: SessionId, own: &Life, closing: &mut Vec<Order>) {
+    fn replace(&mut self, of: &Life, session: SessionId) {
         let Some(row) = self.remove(of, session) else { return };
-        let order = Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at));
-        if of == own {
-            closing.push(order);
-        } else {
-            self.order(of, order);
-        }
+        self.order(of, Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at)));
     }
 
     fn bell(&mut self, id: &InstanceId) -> Arc<Notify> {
@@ -265,7 +260,14 @@ impl Store for MemoryStore {
         Ok(Acquired::Granted { token, at: None, before: before.map(|(before, ..)| before.incarnation) })
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Renewed, StoreError> {
+    /// No answer is lost here.
+    async fn renew(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        pulse: Pulse,
+        _heard: u64,
+    ) -> Result<Renewed, StoreError> {
         let mut registry = self.fenced(instance, token)?;
         registry.peers.insert(instance.id.clone(), (instance.clone(), pulse, Instant::now()));
         let life = life(instance);

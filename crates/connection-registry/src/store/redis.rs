@@ -305,10 +305,10 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Renewed, StoreError> {
+    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse, heard: u64) -> Result<Renewed, StoreError> {
         let (lease, rows) = (millis(self.timings.lease), millis(self.timings.rows));
-        let record = PeerRecord::encode(instance, pulse);
-        let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record];
+        let (record, heard) = (PeerRecord::encode(instance, pulse), heard.to_string());
+        let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record, &heard];
         let function = Function::REGISTRY_RENEW;
         let answer = self.change(function, &self.keys_of(instance), &args).await?;
         read_renewed(&answer).ok_or_else(|| malformed(function, &answer))
