@@ -5,14 +5,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Closing, Connected, Instance, Listed, Order, Pulse, RedisStore, Refusal, RowChange, Store, StoreError,
-    Timings, Token, Why,
+    Acquired, Closing, Connected, ConnectionLimits, Instance, Listed, OnExcess, Order, Pulse, RedisStore, Refusal,
+    RowChange, Store, StoreError, Timings, Token, Why,
 };
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
 use redis_fixture::{RedisCluster, SentinelSet};
-use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row};
-use wire::{SessionId, TenantId, UserId};
+use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, store_at};
+use wire::{Notice, SessionId, TenantId, UserId};
 
 /// The answer that so many rows are there and nobody is to be closed.
 fn listed(rows: usize) -> Result<Listed, StoreError> {
@@ -273,6 +273,38 @@ async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     assert_ne!(replid(&was), replid(&is), "a promotion gives a new id");
     let token = granted(&store, &one).await;
     assert_eq!(store.reap(&one, &token, &dead, 0).await, Ok(Some(1)));
+}
+
+/// The documented line is enough for all that the registry does, and nothing is refused half-way.
+#[tokio::test]
+async fn a_user_with_the_documented_rights_is_enough() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let doc = include_str!("../../../docs/redis.md");
+    let line = doc.lines().find(|line| line.starts_with("ACL SETUSER gateway ")).expect("the line is documented");
+    let _: () = command(&mut redis, &line.split(' ').collect::<Vec<_>>()).await;
+    let url = server.url().replace("redis://", "redis://gateway:PASSWORD@");
+    let limits = ConnectionLimits { per_user_max: 1, per_tenant_max: 9, on_excess: OnExcess::CloseOldest };
+    let store = store_at(&url, Timings::default(), limits);
+    let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
+    store.write_rows(&first, &one, &[put(1)]).await.unwrap();
+    store.write_rows(&second, &two, &[put(2)]).await.unwrap();
+    assert_eq!(store.rung(&first.id).await, Ok(true));
+    assert_eq!(renew(&store, &first, &one, pulse(1)).await.unwrap().orders.len(), 1);
+    renew(&store, &first, &one, pulse(2)).await.unwrap();
+    let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
+    assert_eq!(store.who(&tenant, &alice).await.unwrap().len(), 1);
+    store.kick(&tenant, &alice, None).await.unwrap();
+    let notice = Notice::parse(r#"{"event":"news","payload":1}"#).unwrap();
+    store.send(&tenant, &alice, None, &notice).await.unwrap();
+    store.write_rows(&second, &two, &[RowChange::Remove(SessionId::from_random(2))]).await.unwrap();
+    store.delete_rows(&second, &two, second.incarnation).await.unwrap();
+    run_out(&mut redis, &second).await;
+    assert_eq!(store.reap(&first, &one, &second, 0).await, Ok(Some(0)));
+    store.release(&first, &one).await.unwrap();
+    let log: Vec<redis::Value> = command(&mut redis, &["ACL", "LOG"]).await;
+    assert!(log.is_empty(), "{log:?}");
 }
 
 /// Whoever takes the last row out does not leave a count behind that nobody ends.
