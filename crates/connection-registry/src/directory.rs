@@ -131,12 +131,12 @@ impl Seat {
 impl Directory {
     /// A session is connected here. A row it already had is replaced.
     pub fn connect(&self, session: SessionId, row: Row) -> Seat {
-        self.take_over(session, row).0
+        self.take_over(session, row, Instant::now()).0
     }
 
-    /// As [`Self::connect`], with the row that was replaced: of an older socket of the same session, which is to be
-    /// closed.
-    pub fn take_over(&self, session: SessionId, row: Row) -> (Seat, Option<Row>) {
+    /// As [`Self::connect`] for a connection that came before now, with the row that was replaced: of an older socket of
+    /// the same session, which is to be closed.
+    pub fn take_over(&self, session: SessionId, row: Row, came: Instant) -> (Seat, Option<Row>) {
         let mut notes = self.notes();
         let serial = notes.serial.map_or(NonZeroU64::MIN, |last| last.saturating_add(1));
         notes.serial = Some(serial);
@@ -145,7 +145,7 @@ impl Directory {
         if let Some((serial, ..)) = &before {
             notes.changed.remove(serial);
         }
-        self.rows.insert(session, Entry { row, came: Instant::now(), serial, told, dated: false });
+        self.rows.insert(session, Entry { row, came, serial, told, dated: false });
         notes.changed.insert(serial, session);
         drop(notes);
         self.news.notify_one();

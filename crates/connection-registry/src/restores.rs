@@ -73,6 +73,8 @@ pub enum Kept {
 pub struct Question {
     /// What is asked.
     pub ask: Ask,
+    /// Since when the connection is there at the latest, by the store's clock.
+    pub latest: Timestamp,
     /// Different for each in the life of an instance, and the same when it is asked again.
     pub number: u64,
     /// When to give up.
@@ -85,7 +87,7 @@ impl Question {
     /// To be asked now.
     #[must_use]
     pub fn new(ask: Ask, number: u64, now: Instant) -> Self {
-        Self { ask, number, until: now + HANDED_OVER_WITHIN, due: now }
+        Self { latest: ask.since, ask, number, until: now + HANDED_OVER_WITHIN, due: now }
     }
 }
 

@@ -84,7 +84,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Listed, StoreError>> + Send;
 
     /// Keeps records of sessions whose connections have ended, at most [`ROW_CHANGES_MAX`], unless a newer connection has
-    /// left or taken one.
+    /// left one, or taken one elsewhere: what this incarnation leaves comes before what it takes later.
     fn leave_records(
         &self,
         instance: &Instance,
@@ -92,8 +92,8 @@ pub trait Store: Send + Sync + 'static {
         left: &[LeftRecord],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes records for connections of this instance, at most [`ROW_CHANGES_MAX`], each for one question alone. Where an
-    /// older connection of the session is listed elsewhere, that instance is told to close it.
+    /// Takes records for connections of this instance, at most [`ROW_CHANGES_MAX`], each for one question alone. Where
+    /// another connection of the session is listed that is not certainly newer, its instance is told to close it.
     fn take_records(
         &self,
         instance: &Instance,

@@ -96,6 +96,7 @@ conformance!(
     of_two_that_may_be_the_newer_one_the_one_told_later_stays(ANY_NUMBER),
     a_record_is_for_one_taker_and_its_owner(ANY_NUMBER),
     the_newest_connection_has_the_record(ANY_NUMBER),
+    a_connection_that_took_a_record_leaves_its_own_whatever_its_date(ANY_NUMBER),
     a_session_that_is_connected_is_asked_to_end(ANY_NUMBER),
 );
 
@@ -374,19 +375,30 @@ async fn a_record_is_for_one_taker_and_its_owner(bench: impl Bench) {
 }
 
 async fn the_newest_connection_has_the_record(bench: impl Bench) {
-    let (store, first) = (bench.store(), instance("gw-1", 1));
-    let token = granted(store, &first).await;
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (token, two) = (granted(store, &first).await, granted(store, &second).await);
     for (moment, offset) in [(0, 5), (10, 9), (5, 7)] {
         store.leave_records(&first, &token, &[left_at(moment, offset)]).await.unwrap();
     }
     let found = Ok(vec![Kept::Record(record(9))]);
     assert_eq!(store.take_records(&first, &token, &[question("alice", 20, 1)]).await, found);
     // Written again late, it does not come to life; what the taker leaves does.
-    store.leave_records(&first, &token, &[left_at(10, 9)]).await.unwrap();
+    store.leave_records(&second, &two, &[left_at(10, 9)]).await.unwrap();
     assert_eq!(store.take_records(&first, &token, &[question("alice", 30, 2)]).await, Ok(vec![Kept::Awaited]));
     store.leave_records(&first, &token, &[left_at(20, 11)]).await.unwrap();
     let found = Ok(vec![Kept::Record(record(11))]);
     assert_eq!(store.take_records(&first, &token, &[question("alice", 30, 3)]).await, found);
+}
+
+/// Clocks drift and jump, and after a failover it is another one: the same connection may have another date when it ends.
+async fn a_connection_that_took_a_record_leaves_its_own_whatever_its_date(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    store.leave_records(&second, &two, &[left_at(0, 5)]).await.unwrap();
+    store.take_records(&first, &one, &[question("alice", 5_000, 1)]).await.unwrap();
+    store.leave_records(&first, &one, &[left_at(10, 9)]).await.unwrap();
+    let found = Ok(vec![Kept::Record(record(9))]);
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 20, 1)]).await, found);
 }
 
 async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
@@ -396,10 +408,16 @@ async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
     let older = Timestamp(row("alice").connected_at.0 + 5_000);
     assert_eq!(store.take_records(&second, &two, &[question("bob", 10, 1)]).await, Ok(vec![Kept::Nothing]));
     assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [], "a stranger has nobody closed");
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 0, 1)]).await, Ok(vec![Kept::Replaced]));
+    for moment in [0, 4_999] {
+        assert_eq!(store.take_records(&second, &two, &[question("alice", moment, 1)]).await, Ok(vec![Kept::Replaced]));
+    }
+    assert_eq!(renew(store, &first, &one, pulse(2)).await.unwrap().orders, [], "the newer one stays");
+    let mut uncertain = question("alice", 4_999, 1);
+    uncertain.latest = older;
+    assert_eq!(store.take_records(&second, &two, &[uncertain]).await, Ok(vec![Kept::Awaited]));
     assert_eq!(store.take_records(&second, &two, &[question("alice", 5_010, 2)]).await, Ok(vec![Kept::Awaited]));
     let order = Order::Session(Closing { session: session(1), why: Why::Replaced }, Some(older));
-    assert_eq!(renew(store, &first, &one, pulse(2)).await.unwrap().orders, [order]);
+    assert_eq!(renew(store, &first, &one, pulse(3)).await.unwrap().orders, [order]);
     store.leave_records(&first, &one, &[left_at(5_000, 5)]).await.unwrap();
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     let found = Ok(vec![Kept::Record(record(5))]);

@@ -28,8 +28,11 @@ fn the_documented_rights_are_enough_for_all_functions() {
         let command: String = text.chars().take_while(char::is_ascii_uppercase).collect();
         (!command.is_empty()).then(|| command.to_lowercase())
     };
-    let commands: Vec<_> =
-        ["call('", "pcall_redis('"].iter().flat_map(|by| library.source().split(by).skip(1)).filter_map(called).collect();
+    let commands: Vec<_> = ["call('", "pcall_redis('"]
+        .iter()
+        .flat_map(|by| library.source().split(by).skip(1))
+        .filter_map(called)
+        .collect();
     assert!(commands.len() > 100 && commands.contains(&"hgetall".to_owned()), "{commands:?}");
     for command in commands {
         let is_given = |right: &&str| *right == command || right.starts_with(&format!("{command}|"));

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Heart;
 use crate::error::StoreError;
 use crate::limits::Errand;
+use crate::restores::Question;
 use crate::store::{ROW_CHANGES_MAX, Store};
 
 /// So much of sessions' records in one call.
@@ -35,7 +36,9 @@ impl<S: Store, L> Heart<S, L> {
                 break;
             }
             if let Some(dating) = self.dating {
-                questions.iter_mut().for_each(|question| question.ask.since = dating.earliest(question.ask.came));
+                for Question { ask, latest, .. } in &mut questions {
+                    (ask.since, *latest) = (dating.earliest(ask.came), dating.latest(ask.came));
+                }
             }
             match self.lease.during(self.store.take_records(&self.instance, &token, &questions)).await {
                 Ok(kept) => {

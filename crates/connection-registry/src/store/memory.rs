@@ -24,9 +24,6 @@ use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Rolls, Store};
 use crate::timings::Timings;
 use members::Members;
 
-/// As in Redis: whoever asks within this goes on with the session.
-const SAME_TIME_MS: u64 = 2_000;
-
 /// Who waits for news is given an empty answer after this.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -120,17 +117,19 @@ impl Registry {
         self.members.end(&life(ended), Instant::now() + self.grace);
     }
 
-    fn leave(&mut self, left: &LeftRecord) {
+    fn leave(&mut self, life: &Life, left: &LeftRecord) {
         let (now, kept_for) = (Instant::now(), self.kept_for);
         self.records.retain(|_, kept| kept.until > now);
         let LeftRecord { session, tenant, user, since, record, .. } = left.clone();
         let key = (session, tenant, user);
-        if record.encode().is_some() && self.records.get(&key).is_none_or(|kept| kept.since <= since.0) {
+        let is_newest =
+            |kept: &KeptRecord| kept.since <= since.0 || kept.taken.as_ref().is_some_and(|(taker, _)| taker == life);
+        if record.encode().is_some() && self.records.get(&key).is_none_or(is_newest) {
             self.records.insert(key, KeptRecord { until: now + kept_for, since: since.0, taken: None, record });
         }
     }
 
-    fn take_record(&mut self, life: &Life, Question { ask, number, .. }: &Question) -> Kept {
+    fn take_record(&mut self, life: &Life, Question { ask, latest, number, .. }: &Question) -> Kept {
         let (now, kept_for) = (Instant::now(), self.kept_for);
         self.records.retain(|_, kept| kept.until > now);
         let Ask { session, tenant, user, since, .. } = ask.clone();
@@ -146,7 +145,7 @@ impl Registry {
         let seats = self.seats.get(&owner).cloned().unwrap_or_default();
         for (_, other) in seats.into_iter().filter(|(other, _)| *other == session) {
             let listed = self.rows.get(&other).and_then(|rows| rows.get(&session)).map(|row| row.connected_at);
-            if listed.is_some_and(|listed| listed.0 > since.0 + SAME_TIME_MS) {
+            if listed.is_some_and(|listed| listed > *latest) {
                 return Kept::Replaced;
             }
             is_awaited = true;
@@ -156,7 +155,10 @@ impl Registry {
     }
 
     fn order(&mut self, of: &Life, order: Order) {
-        self.orders.entry(of.clone()).or_default().push(order);
+        let orders = self.orders.entry(of.clone()).or_default();
+        if !orders.contains(&order) {
+            orders.push(order);
+        }
         self.bell(&of.0).notify_one();
     }
 
@@ -320,7 +322,8 @@ impl Store for MemoryStore {
 
     async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
         let mut registry = self.fenced(instance, token)?;
-        left.iter().for_each(|left| registry.leave(left));
+        let life = life(instance);
+        left.iter().for_each(|left| registry.leave(&life, left));
         Ok(())
     }
 

@@ -93,6 +93,8 @@ struct End {
     socket: Rc<Socket>,
     /// Its place in the directory, once its session is open.
     seat: Option<Seat>,
+    /// When it came, if it waits for its session's record before it takes its place.
+    came: Option<(Timestamp, Instant)>,
 }
 
 impl Worker {
@@ -257,7 +259,7 @@ impl Worker {
             let capacity = ends.capacity();
             ends.resize_with(capacity, || None);
         }
-        ends[at] = Some(End { socket: Rc::clone(&socket), seat: None });
+        ends[at] = Some(End { socket: Rc::clone(&socket), seat: None, came: None });
         drop(ends);
         let mut codec = Codec::new(self.message_bytes_max);
         if !early.is_empty() {

@@ -247,6 +247,35 @@ async fn of_two_sockets_one_goes_on_with_everything() {
     }
 }
 
+/// Its place among the connections of its session is that of its hello, not of the moment at which it had its record: a later
+/// one may have come meanwhile, and would be taken for the earlier one.
+#[tokio::test]
+async fn who_waits_for_its_record_came_when_it_said_hello() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    // Read by nobody: it is waited for.
+    let ghost = Plain::subscribed(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    let mut back = ghost.back(&fleet, 1, "alice").await;
+    let (s, us): (u64, u64) = redis::cmd("TIME").query(&mut redis.connect()).unwrap();
+    assert_eq!(back.restored().await["found"], true);
+    let deadline = Instant::now() + DEADLINE;
+    let since: u64 = loop {
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*:users:gw-1:*").query(&mut redis.connect()).unwrap();
+        let seats = keys.iter().filter_map(|key| {
+            redis::cmd("HGET").arg(key).arg("acme/alice").query::<Option<String>>(&mut redis.connect()).unwrap()
+        });
+        let seats: Vec<_> = seats.collect();
+        if let [seat] = &seats[..] {
+            break seat.split_once('@').unwrap().1.parse().unwrap();
+        }
+        assert!(Instant::now() < deadline, "{seats:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let said = s * 1_000 + us / 1_000;
+    assert!(since <= said, "it is listed since {} ms after its hello", since - said);
+}
+
 #[tokio::test]
 async fn a_stranger_and_one_who_comes_too_late_are_told_that_there_is_nothing() {
     let redis = RedisServer::start(&[]);

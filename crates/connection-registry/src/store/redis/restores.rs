@@ -37,10 +37,10 @@ impl RedisStore {
     ) -> Result<Vec<Kept>, StoreError> {
         assert!(questions.len() <= ROW_CHANGES_MAX, "a batch of questions is bounded");
         let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
-        for Question { ask, number, .. } in questions {
+        for Question { ask, latest, number, .. } in questions {
             let (owner, taker) =
                 (Keyspace::owner(&ask.tenant, &ask.user), format!("{}/{number}", instance.incarnation));
-            args.extend([ask.session.to_string(), owner, ask.since.0.to_string(), taker]);
+            args.extend([ask.session.to_string(), owner, ask.since.0.to_string(), latest.0.to_string(), taker]);
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.peers()];

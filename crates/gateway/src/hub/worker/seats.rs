@@ -66,10 +66,13 @@ impl Worker {
                 closed.push(slot);
                 continue;
             }
-            let (connected_at, came) = (Timestamp(self.clock.now().unix_ms), Instant::now());
+            // It takes its place with the time at which it came: a later one may have come while it waited.
+            let earlier = end.came.take().filter(|_| restoring.is_none());
+            let (connected_at, came) = earlier.unwrap_or_else(|| (Timestamp(self.clock.now().unix_ms), Instant::now()));
             // At once: a `hello` may have named the connection twice, and two questions would compete.
             shard.came(slot, connected_at, came);
             if restoring.is_some() {
+                end.came = Some((connected_at, came));
                 // It takes its place when it has what the session held, or knows that there is nothing.
                 let older = self.directory.seat(session);
                 let (shard, awaited) = (u16::from(self.index.0), older.is_some());
@@ -78,7 +81,7 @@ impl Worker {
                 continue;
             }
             let row = Row { tenant, user, shard: u16::from(self.index.0), connected_at };
-            let (seat, before) = self.directory.take_over(session, row);
+            let (seat, before) = self.directory.take_over(session, row, came);
             replaced.extend(before.map(|row| (slot, session, seat.number(), row.shard)));
             end.seat = Some(seat);
         }
