@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connection_registry::{Ask, Closing, Mark, Restored, SeatNumber};
-use message_router::{BrokerError, Gap, Joiner, ShardIndex, Start, Stored};
+use message_router::{BrokerError, Gap, Joiner, Positions, ShardIndex, Start, Stored};
 use smallvec::SmallVec;
 use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId, UserId};
 
@@ -105,6 +105,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) start: Start,
+    /// Of several positions, those that cannot be honoured while others can, or for another reason.
+    pub(crate) lost: Vec<Gap>,
     pub(crate) messages: Vec<Outgoing>,
     /// How far the page goes; absent while degraded.
     pub(crate) upto: Option<Position>,
@@ -197,7 +199,7 @@ pub(crate) struct Sender {
 #[derive(Debug)]
 pub(crate) enum FromShard {
     /// Somebody here wants this scope from `after` on.
-    Join { joiner: Joiner, scope: Scope, after: Option<Position> },
+    Join { joiner: Joiner, scope: Scope, after: Positions },
     /// Nobody here wants it any more.
     Leave { scope: Scope },
     /// A client publishes.

@@ -311,8 +311,8 @@ impl<B: Broker> Pump<B> {
                 Output::Joined { shard, joiner, joined } => {
                     let messages = pages.encode(&joined.entries, |entry| self.encode_entry(&joined.scope, entry));
                     let bytes = messages.iter().map(|m| m.frame.bytes().len()).sum();
-                    let (start, upto, more) = (joined.start, joined.upto, joined.more);
-                    let joined = Box::new(Joined { start, messages, upto, more });
+                    let message_router::Joined { start, lost, upto, more, .. } = joined;
+                    let joined = Box::new(Joined { start, lost, messages, upto, more });
                     self.tell(shard, ToShard::Joined(joiner, joined), bytes);
                 }
                 Output::Gap { shards, scope, gap } => {

@@ -56,6 +56,8 @@ pub(crate) struct Subscription {
     pub(crate) pattern: Pattern,
     /// False while it catches up.
     pub(crate) live: bool,
+    /// Where its client stood when it was told that it stands: the gap that it was told with that, it may not have read.
+    pub(crate) began: Position,
     /// Once live: everything behind this has been or will be delivered by it.
     pub(crate) since: Position,
     /// Once live: how far the client has been moved on by `position` frames.
@@ -67,7 +69,7 @@ pub(crate) struct Subscription {
 impl Subscription {
     fn new(pattern: Pattern) -> Self {
         let none = Position::default();
-        Self { pattern, live: false, since: none, told: none, floor: none }
+        Self { pattern, live: false, began: none, since: none, told: none, floor: none }
     }
 }
 

@@ -28,4 +28,6 @@ pub use broker::redis::{RedisBroker, RedisBrokerConfig};
 pub use broker::{Broker, BrokerError, Command, Draft, Entry, Event, History, Publish, Stored, Ticket};
 pub use history::{Entries, Gap, judge};
 pub use route::{Acknowledge, FamilyPolicy, HISTORY_ENTRIES_DEFAULT, OnIsolation, OnSlow, Policies};
-pub use router::{Joined, Joiner, Output, Router, RouterConfig, RouterCounts, ShardIndex, ShardSet, Start, Taken};
+pub use router::{
+    Joined, Joiner, Output, Positions, Router, RouterConfig, RouterCounts, ShardIndex, ShardSet, Start, Taken,
+};

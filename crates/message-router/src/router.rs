@@ -11,6 +11,7 @@ mod interest;
 mod isolation;
 mod joins;
 mod output;
+mod positions;
 mod reads;
 mod shard;
 
@@ -23,6 +24,7 @@ use wire::{Envelope, Position, Scope};
 pub use counts::RouterCounts;
 pub use isolation::Taken;
 pub use output::{Joined, Joiner, Output, Start};
+pub use positions::Positions;
 pub use shard::{ShardIndex, ShardSet};
 
 use crate::broker::{Command, Event, Publish};
@@ -117,20 +119,21 @@ impl Router {
         }
     }
 
-    /// Somebody on `shard` wants `scope`, from `after` on if given. Messages flow to the shard from this call on;
-    /// the answer is one [`Joined`], preceded by an interim one if the broker cannot be asked now.
+    /// Somebody on `shard` wants `scope`, from the lowest position of `after` on if there is one. Messages flow to the
+    /// shard from this call on; the answer is one [`Joined`], preceded by an interim one if the broker cannot be asked
+    /// now. Each of the positions is judged by itself: that one is lost says nothing of the others.
     pub fn join(
         &mut self,
         shard: ShardIndex,
         joiner: Joiner,
         scope: Scope,
-        after: Option<Position>,
+        after: impl Into<Positions>,
         out: &mut Vec<Output>,
     ) {
         let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
         let checks = &mut self.checks;
         let interest = self.scopes.entry(scope.clone()).or_insert_with(|| Interest::new(checks.enter(&scope)));
-        interest.join(shard, joiner, &scope, after, &mut desk);
+        interest.join(shard, joiner, &scope, after.into(), &mut desk);
         if !self.is_up {
             interest.tell_degraded(&scope, out);
         } else if interest.stream.is_unheard() && !interest.is_resyncing {

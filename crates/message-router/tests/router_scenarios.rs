@@ -9,6 +9,7 @@ mod support {
 
 mod scenarios {
     mod hot_scope;
+    mod several_positions;
     mod upkeep;
 }
 

@@ -12,7 +12,7 @@
 //!                 Waiting ◀─────────────────┘
 //! ```
 
-use message_router::Gap;
+use message_router::{Gap, Positions};
 use wire::{Position, Scope};
 
 use crate::hub::Outgoing;
@@ -29,9 +29,8 @@ pub(crate) struct Join {
     pub(crate) held: Held,
     pub(crate) announced: Announced,
     pub(crate) stage: Stage,
-    /// The newest of the positions that the patterns gave has been found to stand. Only then is it of use to read what
-    /// is behind the oldest: a position that Redis has lost, or that has not come here yet, cannot be told by that.
-    pub(crate) stands: bool,
+    /// Its last question gave a position, and so the answer brings older messages, whoever has left meanwhile.
+    pub(crate) asked_back: bool,
     /// What live subscriptions were told is missing, since these were announced and not live. Each is told at its
     /// place among the messages.
     pub(crate) owed: Vec<Gap>,
@@ -92,15 +91,18 @@ impl Join {
         self.announced == Announced::Subscribed
     }
 
-    /// Behind which position its history is to be read: the oldest that any of the patterns resumes from. One without
-    /// a position starts now.
-    pub(crate) fn after(&self) -> Option<Position> {
-        self.wanted.iter().filter_map(|wanted| wanted.after).min()
+    /// Behind which positions its history is to be read: those that the patterns resume from. One without a position
+    /// starts now.
+    pub(crate) fn after(&self) -> Positions {
+        self.wanted.iter().filter_map(|wanted| wanted.after).collect()
     }
 
-    /// Behind which position to ask next: first the newest, if there are several, then the oldest.
-    pub(crate) fn asks_behind(&self) -> Option<Position> {
-        if self.stands { self.after() } else { self.wanted.iter().filter_map(|wanted| wanted.after).max() }
+    /// Whether messages older than those that come now are yet to come.
+    pub(crate) fn reads_back(&self) -> bool {
+        match self.stage {
+            Stage::Reading => self.asked_back,
+            Stage::Waiting => self.after().lowest().is_some(),
+        }
     }
 
     /// Everything up to `position` has been queued, or told to be missing.

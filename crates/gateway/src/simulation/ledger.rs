@@ -29,6 +29,8 @@ struct Scope {
 struct Generation {
     /// Where the one before ended; none after an erasure.
     parent: Option<Position>,
+    /// One with a higher number was begun before: by its number it seems to have come first.
+    is_belated: bool,
     /// In order; the first has offset 1.
     messages: Vec<Message>,
 }
@@ -58,7 +60,8 @@ impl Ledger {
     /// A generation has begun.
     pub(super) fn begin(&mut self, scope: &str, generation: u64, parent: Option<Position>) {
         let scope = self.scope_mut(scope);
-        scope.generations.entry(generation).or_insert_with(|| Generation { parent, messages: Vec::new() });
+        let is_belated = scope.generations.keys().next_back().is_some_and(|newest| *newest > generation);
+        scope.generations.entry(generation).or_insert(Generation { parent, is_belated, messages: Vec::new() });
     }
 
     /// A message was stored.
@@ -145,10 +148,16 @@ impl Ledger {
         (gone.offset > 0 && !is_whole && end != top).then_some(end)
     }
 
+    /// Whether the way leads through a generation that was begun after one with a higher number.
+    pub(super) fn is_belated(&self, scope: &str, way: &[Stretch]) -> bool {
+        let Some(scope) = self.scopes.get(scope) else { return false };
+        way.iter().any(|stretch| scope.generations.get(&stretch.generation).is_some_and(|it| it.is_belated))
+    }
+
     /// The generations of a scope, a line each.
     pub(super) fn story(&self, scope: &str) -> Vec<String> {
         let generations = self.scopes.get(scope).into_iter().flat_map(|scope| &scope.generations);
-        let line = |(number, Generation { parent, messages }): (&u64, &Generation)| {
+        let line = |(number, Generation { parent, messages, .. }): (&u64, &Generation)| {
             let times: Vec<_> = messages.iter().map(|message| message.at_ms).collect();
             format!("{scope}: {number} behind {parent:?}, stored at {times:?}")
         };

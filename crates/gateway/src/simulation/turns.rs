@@ -65,8 +65,8 @@ impl World {
 
     /// A shard asks the pump.
     pub(super) fn reach_pump(&mut self, life: Life, shard: ShardIndex, request: FromShard) {
-        if let FromShard::Join { scope, after: Some(after), .. } = &request
-            && self.handed.get(&(life.number, scope.clone())).is_some_and(|handed| handed < after)
+        if let FromShard::Join { scope, after, .. } = &request
+            && self.handed.get(&(life.number, scope.clone())).is_some_and(|handed| Some(*handed) < after.highest())
         {
             self.race(Race::InstanceBehind);
         }
@@ -116,8 +116,9 @@ fn story(life: Life, shard: ShardIndex, item: &ToShard) -> String {
             format!("messages of {scope}: {positions:?}")
         }
         ToShard::Joined(joiner, joined) => {
-            let (start, upto, more) = (joined.start, joined.upto.map(|upto| upto.to_string()), joined.more);
-            format!("{joiner:?}: {start:?} and {} messages upto {upto:?}, more {more}", joined.messages.len())
+            let (start, lost, upto) = (joined.start, &joined.lost, joined.upto.map(|upto| upto.to_string()));
+            let (count, more) = (joined.messages.len(), joined.more);
+            format!("{joiner:?}: {start:?}, lost {lost:?}, {count} messages upto {upto:?}, more {more}")
         }
         other => format!("{other:?}"),
     };

@@ -321,9 +321,13 @@ impl View {
             None => way.iter().any(|stretch| !stretch.is_empty()),
             Some(ttl_ms) => is_lost || self.is_past(&way, ttl_ms, judge),
         };
+        // What is gone, and told already, seems to have followed where it cannot have: generations of one second, or begun
+        // ahead of the clock, are in no order, and to Redis the loss of one may be that of another.
+        let is_told_again =
+            told.reason == GapReason::Failover.as_str() && !told.certain && judge.ledger.is_belated(scope, &way);
         // Only so many generations are listed.
         let is_too_old = way.len() > 16;
-        if is_missing || (is_too_old && !told.certain) {
+        if is_missing || is_told_again || (is_too_old && !told.certain) {
             if judge.keeps_ms.is_none() { Ok(()) } else { self.may_be_lost(told, judge) }
         } else {
             Err(format!("{told:?}, and nothing is missing"))

@@ -7,6 +7,7 @@ use super::RouterConfig;
 use super::counts::RouterCounts;
 use super::joins::{JoinRead, Joins, Page, Waiting};
 use super::output::{Joiner, Output};
+use super::positions::Positions;
 use super::reads::Reads;
 use super::shard::{ShardIndex, ShardSet};
 use crate::broker::{BrokerError, Command, History, Ticket};
@@ -68,7 +69,7 @@ impl Interest {
         shard: ShardIndex,
         joiner: Joiner,
         scope: &Scope,
-        after: Option<Position>,
+        after: Positions,
         desk: &mut Desk<'_>,
     ) {
         self.shards.insert(shard);
@@ -76,7 +77,9 @@ impl Interest {
         let waiting = Waiting::new(shard, joiner, after, seen);
         match self.stream.live() {
             // The common case, without a box.
-            Some(top) if after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, desk.out),
+            Some(top) if waiting.after.are_at(top) => {
+                waiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out)
+            }
             _ => {
                 self.joins.get_or_insert_default().waiting.push(waiting);
                 self.settle(scope, desk);
@@ -105,7 +108,7 @@ impl Interest {
     pub(crate) fn subscribed(&mut self, scope: &Scope, checked: Option<Position>, desk: &mut Desk<'_>) {
         if self.stream.is_subscribing() {
             let first = self.joins.as_ref().and_then(|joins| joins.waiting.first());
-            let after = self.stream.top().or_else(|| first.and_then(|waiting| waiting.after));
+            let after = self.stream.top().or_else(|| first.and_then(|waiting| waiting.after.lowest()));
             self.ask(scope, after, desk);
             return;
         }
@@ -333,17 +336,21 @@ impl Interest {
         let Some(joins) = &mut self.joins else { return };
         let top = history.top;
         let entries = std::mem::take(&mut history.entries).into();
-        let page = asked.and_then(|asked| Page::new(asked, asked, &history, &entries, top, keeps_history));
-        joins.waiting.retain(|waiting| {
+        let page = |waiting: &Waiting| {
             // One who came after the question was asked may know more than the answer does.
-            let is_answered = waiting.is_confirmed || waiting.after <= Some(top);
-            match &page {
-                _ if waiting.after.is_none_or(|after| after == top) => waiting.answer_at(scope, top, out),
-                Some(page) if waiting.after == asked && is_answered => waiting.answer(scope, page.clone(), out),
-                _ => return true,
+            let is_answered = waiting.is_confirmed || waiting.after.highest() <= Some(top);
+            let asked = asked.filter(|asked| is_answered && waiting.after.lowest() == Some(*asked))?;
+            Page::new(&waiting.after, asked, &history, &entries, top, keeps_history)
+        };
+        for waiting in std::mem::take(&mut joins.waiting) {
+            if waiting.after.are_at(top) {
+                waiting.answer_at(scope, top, GapReason::UnknownPosition, out);
+            } else if let Some(page) = page(&waiting) {
+                waiting.answer(scope, page, out);
+            } else {
+                joins.waiting.push(waiting);
             }
-            false
-        });
+        }
     }
 
     /// Hands on what was held, up to the next hole.
@@ -365,13 +372,12 @@ impl Interest {
         let mut ahead = Vec::new();
         for mut waiting in std::mem::take(&mut joins.waiting) {
             waiting.seen = Some(top);
-            match waiting.after {
-                Some(after) if after < top => joins.queue(waiting, desk.reach()),
-                Some(after) if after > top && !waiting.is_confirmed => ahead.push(waiting),
-                Some(after) if after > top => {
-                    waiting.answer_gap(scope, top, GapReason::UnknownPosition, desk.out);
-                }
-                Some(_) | None => waiting.answer_at(scope, top, desk.out),
+            if waiting.after.highest() > Some(top) && !waiting.is_confirmed {
+                ahead.push(waiting);
+            } else if waiting.after.lowest().is_some_and(|lowest| lowest < top) {
+                joins.queue(waiting, desk.reach());
+            } else {
+                waiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out);
             }
         }
         // It has seen more elsewhere than has arrived here: the history says whether that can be.
@@ -414,12 +420,11 @@ impl Interest {
         for mut waiting in read.joiners {
             // Asked before this one joined, and answered before what its shard had heard by then.
             let is_stale = Some(history.top) < waiting.seen || history.top.generation < top.generation;
-            let after = waiting.after.unwrap_or(read.after);
             if is_stale && waiting.is_exhausted_by_one_more() {
                 exhausted.push(waiting);
             } else if is_stale {
                 again.push(waiting);
-            } else if let Some(page) = Page::new(after, read.after, &history, &entries, top, keeps_history) {
+            } else if let Some(page) = Page::new(&waiting.after, read.after, &history, &entries, top, keeps_history) {
                 waiting.answer(scope, page, desk.out);
             } else {
                 again.push(waiting.pass_over());
@@ -433,8 +438,8 @@ impl Interest {
     /// Tells these that what they missed cannot be read.
     fn give_up(&self, scope: &Scope, exhausted: Vec<Waiting>, out: &mut Vec<Output>) {
         for waiting in exhausted {
-            let upto = self.stream.top().or(waiting.seen).or(waiting.after).unwrap_or_default();
-            waiting.answer_gap(scope, upto, GapReason::Unreadable, out);
+            let upto = self.stream.top().or(waiting.seen).or(waiting.after.lowest()).unwrap_or_default();
+            waiting.answer_at(scope, upto, GapReason::Unreadable, out);
         }
     }
 }

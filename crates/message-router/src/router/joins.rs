@@ -11,6 +11,7 @@ use std::sync::Arc;
 use wire::{GapReason, Position, Scope};
 
 use super::output::{Joined, Joiner, Output, Start};
+use super::positions::Positions;
 use super::shard::ShardIndex;
 use crate::broker::{Entry, History, Ticket};
 use crate::history::{Entries, Gap, continues, standing};
@@ -31,16 +32,16 @@ pub(crate) struct Joins {
 }
 
 /// One joiner.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) shard: ShardIndex,
     pub(crate) joiner: Joiner,
-    pub(crate) after: Option<Position>,
+    pub(crate) after: Positions,
     /// The interim answer has been given.
     pub(crate) is_told: bool,
-    /// The scope's history was asked for after it joined: if its position is still unknown then, it is wrong.
+    /// The scope's history was asked for after it joined: a position that is still unknown then is wrong.
     pub(crate) is_confirmed: bool,
-    /// A page ended before its position: the next question for it is asked behind that.
+    /// A page ended before its positions: the next question for it is asked behind the lowest.
     is_passed_over: bool,
     /// How often it was asked for in vain.
     attempts: u8,
@@ -57,34 +58,31 @@ pub(crate) struct JoinRead {
 }
 
 impl Waiting {
-    pub(crate) fn new(shard: ShardIndex, joiner: Joiner, after: Option<Position>, seen: Option<Position>) -> Self {
+    pub(crate) fn new(shard: ShardIndex, joiner: Joiner, after: Positions, seen: Option<Position>) -> Self {
         Self { shard, joiner, after, is_told: false, is_confirmed: false, is_passed_over: false, attempts: 0, seen }
     }
 
     /// The final answer.
     pub(crate) fn answer(self, scope: &Scope, page: Page, out: &mut Vec<Output>) {
-        let Page { start, entries, upto, more } = page;
-        let joined = Joined { scope: scope.clone(), start, entries, upto: Some(upto), more };
+        let Page { start, lost, entries, upto, more } = page;
+        let joined = Joined { scope: scope.clone(), start, lost, entries, upto: Some(upto), more };
         out.push(Output::Joined { shard: self.shard, joiner: self.joiner, joined });
     }
 
-    /// The answer of one who stands where the scope stands, or gave no position.
-    pub(crate) fn answer_at(self, scope: &Scope, top: Position, out: &mut Vec<Output>) {
-        let start = if self.after.is_some() { Start::Resumed } else { Start::Fresh };
-        self.answer(scope, Page { start, entries: Entries::default(), upto: top, more: false }, out);
-    }
-
-    /// The answer of one whose position cannot be honoured.
-    pub(crate) fn answer_gap(self, scope: &Scope, upto: Position, reason: GapReason, out: &mut Vec<Output>) {
-        let start = Start::Gap(Gap::new(self.after, upto, reason));
-        self.answer(scope, Page { start, entries: Entries::default(), upto, more: false }, out);
+    /// The answer of one who begins where the scope stands: a position elsewhere cannot be honoured, for this reason.
+    pub(crate) fn answer_at(self, scope: &Scope, top: Position, reason: GapReason, out: &mut Vec<Output>) {
+        let elsewhere = self.after.iter().filter(|position| *position != top);
+        let lost = elsewhere.map(|position| Gap::new(Some(position), top, reason)).collect();
+        let resumed = self.after.iter().find(|position| *position == top);
+        self.answer(scope, Page::at(top, resumed, lost), out);
     }
 
     /// The interim answer, once.
     pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         if !std::mem::replace(&mut self.is_told, true) {
             let entries = Entries::default();
-            let joined = Joined { scope: scope.clone(), start: Start::Degraded, entries, upto: None, more: false };
+            let (start, lost, upto) = (Start::Degraded, Vec::new(), None);
+            let joined = Joined { scope: scope.clone(), start, lost, entries, upto, more: false };
             out.push(Output::Joined { shard: self.shard, joiner: self.joiner, joined });
         }
     }
@@ -95,15 +93,15 @@ impl Waiting {
         self.attempts >= READ_ATTEMPTS_MAX
     }
 
-    /// A page ended before its position.
+    /// A page ended before its positions.
     pub(crate) fn pass_over(mut self) -> Self {
         self.is_passed_over = true;
         self
     }
 
-    /// Whether a page of `reach` entries behind `after` holds what follows its position, if no entry is large.
+    /// Whether a page of `reach` entries behind `after` holds what follows its lowest position, if no entry is large.
     fn is_in_reach(&self, after: Position, reach: u64) -> bool {
-        let Some(own) = self.after else { return false };
+        let Some(own) = self.after.lowest() else { return false };
         own >= after && (own.generation != after.generation || own.offset - after.offset < reach)
     }
 }
@@ -113,7 +111,7 @@ impl Joins {
         self.waiting.is_empty() && self.queued.is_empty() && self.read.is_none()
     }
 
-    /// One whose position is behind the scope. A question that is in flight may answer it too.
+    /// One who has a position behind the scope. A question that is in flight may answer it too.
     pub(crate) fn queue(&mut self, waiting: Waiting, reach: u64) {
         match &mut self.read {
             Some(read) if waiting.is_in_reach(read.after, reach) => read.joiners.push(waiting),
@@ -131,11 +129,11 @@ impl Joins {
     pub(crate) fn next_after(&self, reach: u64) -> Option<Position> {
         let first = self.queued.first().filter(|_| self.read.is_none())?;
         if first.is_passed_over {
-            return first.after;
+            return first.after.lowest();
         }
-        let generation = first.after?.generation;
+        let generation = first.after.lowest()?.generation;
         let reaches = |after: &Position| after.generation == generation && first.is_in_reach(*after, reach);
-        self.queued.iter().filter_map(|waiting| waiting.after).filter(reaches).min()
+        self.queued.iter().filter_map(|waiting| waiting.after.lowest()).filter(reaches).min()
     }
 
     /// The question was asked, for everybody in reach.
@@ -199,19 +197,22 @@ impl Joins {
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     pub(crate) start: Start,
+    pub(crate) lost: Vec<Gap>,
     pub(crate) entries: Entries,
     pub(crate) upto: Position,
     pub(crate) more: bool,
 }
 
 impl Page {
-    /// What one who stands at `after` is owed of `entries` (read behind `asked`, at or before it), on a scope that has
-    /// been handed on up to `top`. It ends at `top` at the latest: what is behind it comes live. None when the entries
-    /// end before they come to `after`.
+    /// What one who stands at `after` is owed of `entries` (read behind `asked`, at or before the lowest position), on a
+    /// scope that has been handed on up to `top`. It ends at `top` at the latest: what is behind it comes live. None when
+    /// the entries end before they come to `after`.
+    ///
+    /// Those whose position is lost go on behind the lowest that is not: what follows is read in any case.
     ///
     /// The entries of `history` stand in `entries`; its top and `top` must be of one generation.
     pub(crate) fn new(
-        after: Position,
+        after: &Positions,
         asked: Position,
         history: &History,
         entries: &Arc<[Entry]>,
@@ -219,29 +220,49 @@ impl Page {
         keeps_history: bool,
     ) -> Option<Self> {
         debug_assert_eq!(top.generation, history.top.generation, "top and history are of one generation");
-        debug_assert!(asked <= after, "what is behind a position is not read from further on");
-        let begin = entries.partition_point(|entry| entry.position <= after);
-        let own = &entries[begin..];
-        if own.is_empty() && history.more && asked < after && standing(after, history).is_ok() {
-            return None;
+        debug_assert!(Some(asked) <= after.lowest(), "what is behind a position is not read from further on");
+        let behind = |position| entries.partition_point(|entry| entry.position <= position);
+        let is_beyond = |position| behind(position) == entries.len() && history.more && asked < position;
+        let (mut resumed, mut lost) = (None, Vec::new());
+        for position in after.iter() {
+            let judged = match resumed {
+                _ if position > top => Err(GapReason::UnknownPosition),
+                // What follows the lower one without a hole follows this one too.
+                None if !is_beyond(position) => continues(position, history, &entries[behind(position)..]),
+                _ => standing(position, history),
+            };
+            match judged {
+                Ok(()) => resumed = resumed.or(Some(position)),
+                Err(GapReason::Expired) if !keeps_history => lost.push((position, GapReason::NoHistory)),
+                Err(reason) => lost.push((position, reason)),
+            }
         }
         let upto = top.min(history.top);
-        let gap = |reason| Start::Gap(Gap::new(Some(after), upto, reason));
-        let start = match continues(after, history, own) {
-            Ok(()) => Start::Resumed,
-            Err(GapReason::Expired) if !keeps_history => gap(GapReason::NoHistory),
-            Err(reason) => gap(reason),
-        };
-        if start != Start::Resumed {
-            return Some(Self { start, entries: Entries::default(), upto, more: false });
+        let begins = resumed.unwrap_or(upto);
+        let lost: Vec<_> = lost.into_iter().map(|(after, reason)| Gap::new(Some(after), begins, reason)).collect();
+        let Some(resumed) = resumed else { return Some(Self::at(upto, None, lost)) };
+        if is_beyond(resumed) {
+            return (!lost.is_empty()).then(|| Self { more: true, ..Self::at(resumed, Some(resumed), lost) });
         }
+        let begin = behind(resumed);
+        let own = &entries[begin..];
         let count = own.partition_point(|entry| entry.position <= top);
         let more = history.more && count == own.len();
         let last = own[..count].last().map(|entry| entry.position);
-        let entries = Entries::new(entries, begin, count);
+        let (start, entries) = (Start::Resumed, Entries::new(entries, begin, count));
         Some(match last {
-            Some(last) if more && last < top => Self { start, entries, upto: last, more },
-            _ => Self { start, entries, upto, more: false },
+            Some(last) if more && last < top => Self { start, lost, entries, upto: last, more },
+            _ => Self { start, lost, entries, upto, more: false },
         })
+    }
+
+    /// Nothing but where one begins: there, if a position of its own is honoured or it gave none, else behind gaps.
+    fn at(upto: Position, resumed: Option<Position>, mut lost: Vec<Gap>) -> Self {
+        let start = match resumed {
+            Some(_) => Start::Resumed,
+            None if lost.is_empty() => Start::Fresh,
+            None => Start::Gap(lost.remove(0)),
+        };
+        Self { start, lost, entries: Entries::default(), upto, more: false }
     }
 }

@@ -91,6 +91,9 @@ pub struct Joined {
     pub scope: Scope,
     /// Where the joiner begins.
     pub start: Start,
+    /// Further positions of the joiner that cannot be honoured, if it gave several: what was seen behind each goes on at
+    /// the gap's end.
+    pub lost: Vec<Gap>,
     /// What it missed, in order.
     pub entries: Entries,
     /// How far it has come with `entries`. Absent only with [`Start::Degraded`].
@@ -104,9 +107,9 @@ pub struct Joined {
 pub enum Start {
     /// At the newest message: it gave no position.
     Fresh,
-    /// Directly behind the position it gave.
+    /// Directly behind the position it gave; of several, the lowest that can be honoured.
     Resumed,
-    /// At the newest message: its position could not be honoured.
+    /// At the newest message: its position could not be honoured, of several none. The gap of the lowest.
     Gap(Gap),
     /// Not yet: the broker cannot be asked. This is an interim answer; when the broker is back, another one with
     /// what was missed follows for the same joiner, unless its shard left.

@@ -12,8 +12,8 @@
 
 use bytes::Bytes;
 use message_router::{
-    BrokerError, Command, Draft, Entry, Event, Gap, History, Joined, Joiner, Output, Policies, Publish, Router,
-    RouterConfig, ShardIndex, ShardSet, Start, Taken, Ticket,
+    BrokerError, Command, Draft, Entry, Event, Gap, History, Joined, Joiner, Output, Policies, Positions, Publish,
+    Router, RouterConfig, ShardIndex, ShardSet, Start, Taken, Ticket,
 };
 use wire::{Envelope, Position, Scope, TenantId, Timestamp};
 
@@ -67,7 +67,8 @@ fn happen(
 ) -> Option<Taken> {
     let event = match words {
         ["join", shard, joiner, rest @ ..] => {
-            let after = rest.get(1).map(|text| position(text));
+            let after = rest.iter().skip(1).map(|text| position(text));
+            let after: Positions = after.collect();
             router.join(shard_index(shard), joiner_of(joiner), scope.clone(), after, out);
             return None;
         }
@@ -216,9 +217,11 @@ fn render_joined(joiner: Joiner, joined: &Joined) -> String {
         Start::Gap(gap) if Some(gap.upto) == joined.upto => format!("gap {}", reason(gap)),
         Start::Gap(gap) => format!("gap {} over {}", reason(gap), gap.upto),
     };
+    let lost = joined.lost.iter().map(|gap| format!(" lost {} {} over {}", place(gap.after), reason(gap), gap.upto));
+    let lost: String = lost.collect();
     let with = if joined.entries.is_empty() { String::new() } else { format!(" with {}", positions(&joined.entries)) };
     let more = if joined.more { " more" } else { "" };
-    format!("joined {name} {start} upto {}{with}{more}", place(joined.upto))
+    format!("joined {name} {start}{lost} upto {}{with}{more}", place(joined.upto))
 }
 
 fn within(scope: &Scope, text: String) -> String {

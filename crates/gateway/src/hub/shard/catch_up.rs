@@ -14,11 +14,11 @@ impl Shard {
         let joiner = self.next_number();
         self.counters.subscriptions.add(wanted.len() as u64);
         let (held, announced, stage, owed) = (Held::default(), Announced::Nothing, Stage::Reading, Vec::new());
-        let mut join = Join { slot, scope, wanted, correlation_id, held, announced, stage, stands: false, owed };
-        join.stands = join.asks_behind() == join.after();
+        let mut join = Join { slot, scope, wanted, correlation_id, held, announced, stage, asked_back: false, owed };
         if self.is_preceded(joiner, &join) {
             if self.is_degraded {
-                let interim = Joined { start: Start::Degraded, messages: Vec::new(), upto: None, more: false };
+                let (start, lost, messages) = (Start::Degraded, Vec::new(), Vec::new());
+                let interim = Joined { start, lost, messages, upto: None, more: false };
                 self.announce(&mut join, &interim);
             }
             // Older subscriptions come first, or their messages would come behind newer ones.
@@ -38,7 +38,7 @@ impl Shard {
         let precedes = |other: u64| {
             self.joins.get(&other).is_some_and(|join| {
                 let mine = join.slot == new.slot && join.scope == new.scope;
-                mine && join.after().is_some() && other != joiner && (other < joiner || join.is_announced())
+                mine && join.reads_back() && other != joiner && (other < joiner || join.is_announced())
             })
         };
         self.scopes.get(&new.scope).is_some_and(|members| members.joining().any(precedes))
@@ -61,12 +61,6 @@ impl Shard {
         {
             return self.wait(joiner, join); // The page is read again when there is room.
         }
-        if joined.start == Start::Resumed && !std::mem::replace(&mut join.stands, true) {
-            // The newest of its positions is right. What has come since is held until the others have caught up.
-            join.held = std::mem::take(&mut join.held).or_afresh();
-            return self.ask(joiner, join);
-        }
-        join.stands |= joined.upto.is_some();
         if matches!(joined.start, Start::Gap(_)) {
             // It spans them. Their positions may be of a history that is gone, and above all that follow.
             join.owed.clear();
@@ -163,8 +157,8 @@ impl Shard {
         if self.connections[join.slot as usize].life != Life::Open {
             return; // It was closed while this was in hand, and has left its scopes.
         }
-        join.stage = Stage::Reading;
-        let (scope, after) = (join.scope.clone(), join.asks_behind());
+        let (scope, after) = (join.scope.clone(), join.after());
+        (join.stage, join.asked_back) = (Stage::Reading, after.lowest().is_some());
         self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope, after });
         self.joins.insert(joiner, join);
     }
@@ -173,7 +167,7 @@ impl Shard {
     fn go_live(&mut self, joiner: u64, join: &Join) {
         let members = self.scopes.entry(join.scope.clone()).or_default();
         members.end(joiner);
-        members.top = members.top.max(join.after().unwrap_or_default());
+        members.top = members.top.max(join.after().lowest().unwrap_or_default());
         let top = members.top;
         let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
         // What other subscriptions have got meanwhile must not be read again on behalf of these.
@@ -210,9 +204,13 @@ impl Shard {
                 Start::Gap(gap) if wanted.after.is_some() || !news => Some(gap),
                 Start::Gap(_) | Start::Fresh | Start::Resumed | Start::Degraded => None,
             };
-            let resumed = wanted.after.is_some() && joined.start == Start::Resumed;
+            let own = joined.lost.iter().find(|gap| wanted.after.is_some() && gap.after == wanted.after);
+            let gap = own.copied().or(gap);
+            let resumed = wanted.after.is_some() && joined.start == Start::Resumed && gap.is_none();
+            // Where it goes on, unless it resumes.
+            let begins = gap.map(|gap| gap.upto).or(joined.upto);
             if news {
-                let position = if resumed { wanted.after } else { joined.upto };
+                let position = if resumed { wanted.after } else { begins };
                 let frame = ServerFrame::Subscribed {
                     channel: &channel,
                     position,
@@ -226,21 +224,21 @@ impl Shard {
                 self.counters.gaps.add(1);
                 self.queue(join.slot, lane, gap_frame(&channel, Gap { after: wanted.after, ..gap }));
             }
-            let Some(upto) = joined.upto else { continue };
+            let (Some(begins), Some(upto)) = (begins, joined.upto) else { continue };
             let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
             if let Some(subscription) = waiting_of(subscriptions, &join.scope, &wanted.filter) {
                 if news {
-                    // With a position asked for, everything behind that one is delivered by this subscription.
-                    subscription.since = wanted.after.unwrap_or(upto);
-                    // A page that its client turns out not to read may be read again, as far as no other one has been.
-                    let floor = if resumed { subscription.since } else { upto };
-                    (subscription.told, subscription.floor) = (upto, floor);
+                    subscription.began = wanted.after.unwrap_or(begins);
+                    // With a position that is honoured, everything behind that one is delivered by this subscription. A
+                    // page that its client turns out not to read may be read again, as far as no other one has been.
+                    subscription.since = if resumed { subscription.began } else { begins };
+                    (subscription.told, subscription.floor) = (upto, subscription.since);
                 }
                 if gap.is_some() {
-                    subscription.floor = subscription.floor.max(upto);
+                    subscription.floor = subscription.floor.max(begins);
                 }
             }
-            wanted.after = if gap.is_some() { Some(upto) } else { wanted.after.or(Some(upto)) };
+            wanted.after = if gap.is_some() { Some(begins) } else { wanted.after.or(Some(begins)) };
         }
     }
 

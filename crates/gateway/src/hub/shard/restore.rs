@@ -112,10 +112,10 @@ impl Shard {
         let Connection { session, keeps_newest, .. } = &self.connections[slot as usize];
         let held = |subscription: &Subscription| {
             let asked = || self.wanted(slot, &subscription.pattern).and_then(|wanted| wanted.after);
-            let is_announced = subscription.since != Position::default();
+            let is_announced = subscription.began != Position::default();
             HeldAtEnd {
                 pattern: subscription.pattern.clone(),
-                begins: if is_announced { Some(subscription.since) } else { asked() },
+                begins: if is_announced { Some(subscription.began) } else { asked() },
                 queued: self.queued_upto(slot, subscription),
                 is_known: !keeps_newest,
             }

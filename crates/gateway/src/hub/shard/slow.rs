@@ -79,11 +79,9 @@ impl Shard {
         } else {
             let joiner = self.next_number();
             let (held, announced, stage) = (Held::default(), Announced::Subscribed, Stage::Waiting);
-            let (scope, owed) = (scope.clone(), Vec::new());
-            self.wait(
-                joiner,
-                Join { slot, scope, wanted, correlation_id: None, held, announced, stage, stands: true, owed },
-            );
+            let (scope, owed, correlation_id) = (scope.clone(), Vec::new(), None);
+            let join = Join { slot, scope, wanted, correlation_id, held, announced, stage, asked_back: false, owed };
+            self.wait(joiner, join);
         }
         self.note_fallen(slot);
     }

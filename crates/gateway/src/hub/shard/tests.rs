@@ -118,9 +118,15 @@ impl Table {
 
     /// Asserts that the table asked to join once, and says for whom.
     fn joiner(&mut self) -> (Joiner, Option<Position>) {
+        let (joiner, after) = self.joiner_of_several();
+        assert_eq!(after.lowest(), after.highest());
+        (joiner, after.lowest())
+    }
+
+    fn joiner_of_several(&mut self) -> (Joiner, message_router::Positions) {
         let requests = self.requests();
         match &requests[..] {
-            [FromShard::Join { joiner, after, .. }] => (*joiner, *after),
+            [FromShard::Join { joiner, after, .. }] => (*joiner, after.clone()),
             other => panic!("one join, not {other:?}"),
         }
     }
@@ -146,7 +152,7 @@ fn message(scope: &Scope, topic: &str, offset: u64) -> Outgoing {
 fn page(start: Start, offsets: Vec<(&str, u64)>, upto: Option<u64>, more: bool) -> Joined {
     let scope = Families::default().parse_scope("default/collection:42").unwrap();
     let messages = offsets.into_iter().map(|(topic, offset)| message(&scope, topic, offset)).collect();
-    Joined { start, messages, upto: upto.map(at), more }
+    Joined { start, lost: Vec::new(), messages, upto: upto.map(at), more }
 }
 
 /// Reads back finished frames of less than 64 KiB.
@@ -231,13 +237,9 @@ fn patterns_of_one_hello_in_one_scope_replay_in_order_each_from_its_own_position
     let hello = r#"{"type":"hello","payload":{"channels":[
         {"channel":"collection:42:ops","position":"7-2"},{"channel":"collection:42:comments","position":"7-5"}]}}"#;
     table.says(alice, hello);
-    let (joiner, after) = table.joiner();
-    assert_eq!(after, Some(at(5)), "whether the newer one stands, the older one cannot tell");
-    table.shard.joined(joiner, page(Start::Resumed, vec![("comments", 6)], Some(6), false));
-    assert_eq!(table.heard(alice), [""; 0], "nothing is told yet");
+    let (joiner, after) = table.joiner_of_several();
+    assert_eq!(after, [2, 5].map(at).into_iter().collect(), "one join for the scope");
     table.publish("collection:42", "other", 7);
-    let (joiner, after) = table.joiner();
-    assert_eq!(after, Some(at(2)), "one join for the scope, from the older position");
     let entries = vec![("ops", 3), ("comments", 4), ("ops", 5), ("comments", 6), ("other", 7)];
     table.shard.joined(joiner, page(Start::Resumed, entries, Some(7), false));
     let expected = [
@@ -250,27 +252,75 @@ fn patterns_of_one_hello_in_one_scope_replay_in_order_each_from_its_own_position
     assert_eq!(table.heard(alice), expected);
 }
 
-/// A position that Redis has lost is not taken for a good one because an older one is.
+/// Of several positions each is told what became of it, and goes on where the lowest that stands does.
 #[test]
-fn a_lost_position_is_told_though_an_older_one_in_the_same_scope_stands() {
+fn a_lost_position_is_a_gap_for_its_own_pattern_alone() {
+    let hello = r#"{"type":"hello","payload":{"channels":[
+        {"channel":"collection:42:ops","position":"7-2"},{"channel":"collection:42:comments","position":"7-5"},
+        {"channel":"collection:42:*","position":"7-5"},{"channel":"collection:42"}]}}"#;
+    for (lost, stands) in [(2, 5), (5, 2)] {
+        let mut table = Table::new();
+        let alice = table.connect("alice");
+        table.says(alice, hello);
+        let (joiner, after) = table.joiner_of_several();
+        assert_eq!(after, [2, 5].map(at).into_iter().collect());
+        let gap = Gap { after: Some(at(lost)), upto: at(stands), reason: GapReason::Failover, certain: false };
+        let entries = (stands + 1..=7).map(|offset| ("ops", offset)).collect();
+        let joined = Joined { lost: vec![gap], ..page(Start::Resumed, entries, Some(7), false) };
+        table.shard.joined(joiner, joined);
+        let frames = table.heard(alice);
+        let gaps: Vec<_> = frames.iter().filter(|frame| frame.starts_with("gap")).map(String::as_str).collect();
+        match lost {
+            2 => assert_eq!(gaps, ["gap collection:42:ops"]),
+            _ => assert_eq!(gaps, ["gap collection:42:comments", "gap collection:42:*"]),
+        }
+        let expected: Vec<_> = (stands + 1..=7).map(|offset| format!("collection:42:ops@{offset}")).collect();
+        assert_eq!(frames[4 + gaps.len()..], expected, "all of them go on behind {stands}");
+    }
+}
+
+/// What was asked for before a subscription ended is still answered, and comes before newer messages.
+#[test]
+fn a_subscription_waits_for_older_messages_though_who_asked_for_them_has_left() {
     let mut table = Table::new();
     let alice = table.connect("alice");
     let hello = r#"{"type":"hello","payload":{"channels":[
-        {"channel":"collection:42:ops","position":"7-2"},{"channel":"collection:42:comments","position":"7-5"}]}}"#;
+        {"channel":"collection:42:*"},{"channel":"collection:42:comments","position":"7-2"}]}}"#;
     table.says(alice, hello);
+    let (first, after) = table.joiner();
+    assert_eq!(after, Some(at(2)));
+    table.shard.degraded(true);
+    table.shard.joined(first, page(Start::Degraded, vec![], None, false));
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:ops"}"#);
+    table.says(alice, r#"{"type":"unsubscribe","channel":"collection:42:comments"}"#);
+    table.heard(alice);
+    table.shard.resume_replays(alice);
+    assert_eq!(table.requests().len(), 0, "it waits");
+    table.shard.joined(first, page(Start::Resumed, vec![("ops", 3)], Some(3), true));
+    table.heard(alice);
+    table.shard.joined(first, page(Start::Resumed, vec![("ops", 4)], Some(4), false));
+    assert_eq!(table.heard(alice), ["collection:42:ops@4"]);
+    table.requests();
+    table.shard.resume_replays(alice);
+    assert_eq!(table.joiner().1, None, "now it begins");
+}
+
+/// What a subscription was told to be missing it has not delivered, and another one may have it.
+#[test]
+fn what_lies_in_the_gap_of_a_subscription_comes_through_a_later_one() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
     let (joiner, after) = table.joiner();
-    assert_eq!(after, Some(at(5)));
-    let gap = Gap { after, upto: at(4), reason: GapReason::Failover, certain: false };
-    table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(4), false));
-    let expected = [
-        "subscribed collection:42:ops",
-        "gap collection:42:ops",
-        "subscribed collection:42:comments",
-        "gap collection:42:comments",
-    ];
+    let gap = Gap { after, upto: at(9), reason: GapReason::Expired, certain: true };
+    table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
+    table.publish("collection:42", "ops", 10);
+    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "gap collection:42:*", "collection:42:ops@10"]);
+    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:ops","position":"7-7"}"#);
+    let (joiner, _) = table.joiner();
+    table.shard.joined(joiner, page(Start::Resumed, vec![("ops", 8), ("ops", 9), ("ops", 10)], Some(10), false));
+    let expected = ["subscribed collection:42:ops", "collection:42:ops@8", "collection:42:ops@9"];
     assert_eq!(table.heard(alice), expected);
-    table.publish("collection:42", "comments", 5);
-    assert_eq!(table.heard(alice), ["collection:42:comments@5"], "and it goes on behind the gap");
 }
 
 #[test]

@@ -81,14 +81,15 @@ fn page(scope: &Scope) -> Joined {
     };
     let offsets = 2..2 + (PAGE_BYTES >> 20) as u64;
     let upto = Some(Position::new(7, offsets.end - 1));
-    Joined { start: Start::Resumed, messages: offsets.map(message).collect(), upto, more: true }
+    let messages = offsets.map(message).collect();
+    Joined { start: Start::Resumed, lost: Vec::new(), messages, upto, more: true }
 }
 
 async fn joins(pump: &Mailbox<(ShardIndex, FromShard)>) -> (Joiner, Option<Position>) {
     let mut requests = Vec::new();
     timeout(DEADLINE, pump.take_all(&mut requests)).await.expect("the pump is asked");
     match &requests[..] {
-        [(_, FromShard::Join { joiner, after, .. })] => (*joiner, *after),
+        [(_, FromShard::Join { joiner, after, .. })] => (*joiner, after.lowest()),
         other => panic!("one join, not {other:?}"),
     }
 }

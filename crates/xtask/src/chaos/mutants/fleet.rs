@@ -29,8 +29,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "naive resume, in a storm",
         edits: &[Edit {
             file: "crates/message-router/src/router/interest.rs",
-            old: "Some(after) if after < top => joins.queue(waiting, desk.reach()),",
-            new: "Some(after) if after < top => waiting.answer_at(scope, top, desk.out),",
+            old: "joins.queue(waiting, desk.reach());",
+            new: "waiting.after = Some(top).into();\nwaiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out);",
         }],
         fault: "storm",
         kinds: &["anomalies"],

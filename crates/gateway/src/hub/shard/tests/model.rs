@@ -158,7 +158,7 @@ impl World {
     fn take_requests(&mut self) {
         for request in self.table.requests() {
             if let FromShard::Join { joiner, after, .. } = request {
-                self.questions.push((joiner, after));
+                self.questions.push((joiner, after.lowest()));
             }
         }
     }

@@ -78,6 +78,22 @@ fn a_ping_before_which_something_waits_confirms_nothing() {
     assert_eq!(table.left(), (6, false));
 }
 
+/// Or nobody would tell it of what it missed.
+#[test]
+fn a_gap_that_may_not_have_been_read_is_before_the_record() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    let channels = format!(r#"[{{"channel":"{OPS}","position":"7-2"}}]"#);
+    table.says(alice, &format!(r#"{{"type":"hello","payload":{{"restore":true,"channels":{channels}}}}}"#));
+    table.shard.came(alice, Timestamp(1), Instant::now());
+    let (joiner, after) = table.joiner();
+    let gap = Gap { after, upto: at(9), reason: GapReason::Expired, certain: true };
+    table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
+    assert_eq!(table.heard(alice), [format!("subscribed {OPS}"), format!("gap {OPS}")]);
+    table.shard.remove(alice);
+    assert_eq!(table.left(), (2, false));
+}
+
 #[test]
 fn a_close_that_is_answered_confirms_everything_that_was_queued() {
     let mut table = Table::new();

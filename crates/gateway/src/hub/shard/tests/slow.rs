@@ -139,7 +139,7 @@ fn what_a_subscription_delivered_before_it_fell_behind_does_not_come_again_with_
     let all = match &table.requests()[..] {
         [] => first,
         [FromShard::Join { joiner, after, .. }] => {
-            let last = after.unwrap().offset;
+            let last = after.lowest().unwrap().offset;
             table.shard.joined(*joiner, page(Start::Resumed, ops(last + 1..=60), Some(60), false));
             [first, offsets(&table.reads(slow), OPS)].concat()
         }
@@ -245,6 +245,7 @@ fn who_is_told_that_all_is_gone_is_not_moved_to_where_the_others_stood_in_betwee
     let (joiner, after) = table.joiner();
     let joined = Joined {
         start: Start::Gap(gap(after.expect("it is behind"), anew[1])),
+        lost: Vec::new(),
         messages: vec![],
         upto: Some(anew[1]),
         more: false,
