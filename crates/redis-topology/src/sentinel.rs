@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use redis::{RedisConnectionInfo, RedisError};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::node::Node;
 use crate::target::{connect, info};
 
 /// A Sentinel that has not answered by then is passed over: in an outage it may have gone with the primary's machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Once one has answered, a majority is waited for no longer than this: whoever asks has little more time than a silent one
+/// is given.
+const OTHERS_WITHIN: Duration = Duration::from_millis(400);
 
 /// Who watches a primary.
 #[derive(Debug, Clone)]
@@ -55,21 +60,36 @@ impl Sentinels {
     /// The primary, by the newest of the answers.
     ///
     /// All are asked at once, and a majority of answers is enough: one Sentinel that was cut off while the others
-    /// changed the primary must not send us to the old one. Whether the server still is the primary, it must say itself.
+    /// changed the primary must not send us to the old one. Fewer are enough when the others are silent. Whether the server
+    /// still is the primary, it must say itself.
     ///
     /// # Errors
     /// When none answers, or none knows the master.
     pub async fn primary(&self) -> Result<Node, SentinelError> {
+        self.primary_within(ANSWER_DEADLINE).await
+    }
+
+    async fn primary_within(&self, deadline: Duration) -> Result<Node, SentinelError> {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
-            asked.spawn(ask(node.clone(), self.settings.clone(), self.master.clone()));
+            asked.spawn(ask(node.clone(), self.settings.clone(), self.master.clone(), deadline));
         }
         let (mut newest, mut answers, mut failures) = (None::<Answer>, 0, Vec::new());
-        while let Some(answer) = asked.join_next().await {
+        let others = sleep(Duration::MAX);
+        tokio::pin!(others);
+        loop {
+            let answer = tokio::select! {
+                answer = asked.join_next() => answer,
+                () = &mut others => None,
+            };
+            let Some(answer) = answer else { break };
             match answer.expect("a question does not panic, and is aborted only with all") {
                 Ok(answer) => {
                     answers += 1;
                     if answer.as_ref().is_some_and(|(epoch, _)| newest.as_ref().is_none_or(|(best, _)| epoch > best)) {
+                        if newest.is_none() {
+                            others.as_mut().reset(Instant::now() + OTHERS_WITHIN);
+                        }
                         newest = answer;
                     }
                     if newest.is_some() && answers > self.nodes.len() / 2 {
@@ -87,16 +107,26 @@ impl Sentinels {
     }
 }
 
-async fn ask(node: Node, settings: RedisConnectionInfo, master: String) -> Result<Option<Answer>, (Node, RedisError)> {
-    ask_at(&node, &settings, &master).await.map_err(|error| (node, error))
+async fn ask(
+    node: Node,
+    settings: RedisConnectionInfo,
+    master: String,
+    deadline: Duration,
+) -> Result<Option<Answer>, (Node, RedisError)> {
+    ask_at(&node, &settings, &master, deadline).await.map_err(|error| (node, error))
 }
 
 /// Nothing when it does not know the master.
 ///
 /// The address comes from its own command: while a failover goes on it is the new primary's already, and the number
 /// is the new one from the same moment.
-async fn ask_at(node: &Node, settings: &RedisConnectionInfo, master: &str) -> Result<Option<Answer>, RedisError> {
-    let mut connection = connect(info(node, settings), ANSWER_DEADLINE).await?;
+async fn ask_at(
+    node: &Node,
+    settings: &RedisConnectionInfo,
+    master: &str,
+    deadline: Duration,
+) -> Result<Option<Answer>, RedisError> {
+    let mut connection = connect(info(node, settings), deadline).await?;
     let mut where_is = redis::cmd("SENTINEL");
     where_is.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     let Some((host, port)) = where_is.query_async::<Option<(String, u16)>>(&mut connection).await? else {

@@ -6,13 +6,19 @@ use std::time::Duration;
 use keyspace::Slot;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 use redis::{RedisConnectionInfo, RedisError};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
 
-/// A server of a cluster that is asked for the map gets this long before the next one is asked.
+/// A server of a cluster that is asked for the map gets this long for each step.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// One that has not answered by then is not waited for alone: the machine of the first may be gone, and whoever asks has
+/// little more time than that one is given.
+const NEXT_AFTER: Duration = Duration::from_millis(200);
 
 /// Where Redis is, and who we are there. Its `Debug` shows no password.
 #[derive(Debug, Clone)]
@@ -215,23 +221,38 @@ impl Target {
         }
     }
 
-    /// What the first server that answers says of the cluster.
+    /// What the first server that answers says of the cluster. They are asked in order, the next one when the last has
+    /// failed or is slow.
     ///
     /// # Errors
     /// When none answers.
     pub async fn ask_for_map(&self, nodes: &[Node]) -> Result<ClusterMap, LocateError> {
-        let mut failures = Vec::new();
-        for node in nodes {
-            match self.map_of(node).await {
-                Ok(map) => return Ok(map),
-                Err(error) => failures.push(format!("{node}: {error}")),
-            }
-        }
-        Err(LocateError::Cluster(failures.join("; ")))
+        self.ask_for_map_within(nodes, MAP_DEADLINE).await
     }
 
-    async fn map_of(&self, node: &Node) -> Result<ClusterMap, RedisError> {
-        let mut connection = connect(self.info(node), MAP_DEADLINE).await?;
+    async fn ask_for_map_within(&self, nodes: &[Node], deadline: Duration) -> Result<ClusterMap, LocateError> {
+        let (mut waiting, mut asked, mut failures) = (nodes.iter(), JoinSet::new(), Vec::new());
+        loop {
+            if let Some(node) = waiting.next().cloned() {
+                let target = self.clone();
+                asked.spawn(
+                    async move { target.map_of(&node, deadline).await.map_err(|error| format!("{node}: {error}")) },
+                );
+            }
+            let patience = if waiting.len() > 0 { NEXT_AFTER } else { Duration::MAX };
+            match timeout(patience, asked.join_next()).await {
+                Ok(Some(answer)) => match answer.expect("a question does not panic, and is aborted only with all") {
+                    Ok(map) => return Ok(map),
+                    Err(failure) => failures.push(failure),
+                },
+                Ok(None) => return Err(LocateError::Cluster(failures.join("; "))),
+                Err(_) => {} // It may still be the first.
+            }
+        }
+    }
+
+    async fn map_of(&self, node: &Node, deadline: Duration) -> Result<ClusterMap, RedisError> {
+        let mut connection = connect(self.info(node), deadline).await?;
         let text: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
         Ok(ClusterMap::parse(&text, &node.host))
     }

@@ -1,4 +1,9 @@
-//! URLs, right and wrong.
+//! URLs, right and wrong, and whom they lead to.
+
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -38,6 +43,31 @@ fn a_cluster_is_taken_apart() {
     assert_eq!(target.to_string(), "n1:7000,n2:6379");
     assert_eq!((target.settings().username(), target.settings().password()), (Some("alice"), Some("p@ss")));
     assert!(matches!(target.topology(), Topology::Cluster(_)));
+}
+
+/// The machine of the first one may be gone, and the registry has a second for all of it.
+#[tokio::test]
+async fn a_server_of_a_cluster_that_is_silent_is_not_waited_for() {
+    let listen = async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Node::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        (listener, address)
+    };
+    let ((_silent, first), (answering, second)) = (listen().await, listen().await);
+    tokio::spawn(async move {
+        let (mut stream, _) = answering.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await.unwrap();
+        let line = "67ed 10.0.0.1:7000@17000 myself,master - 0 0 3 connected 0-16383\n";
+        stream.write_all(format!("${}\r\n{line}\r\n", line.len()).as_bytes()).await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await;
+    });
+    let target = Target::parse("redis+cluster://unused").unwrap();
+    let (asked, deadline) = (Instant::now(), MAP_DEADLINE * 20);
+    let map = target.ask_for_map_within(&[first.clone(), second], deadline).await.unwrap();
+    assert_eq!(map.primaries[0].node.port, 7000);
+    assert!(asked.elapsed() < deadline / 2, "the first one was waited for");
+    let told = target.ask_for_map_within(&[first], Duration::from_millis(50)).await.unwrap_err();
+    assert!(told.to_string().contains("no node of the Redis Cluster answers: 127.0.0.1"), "{told}");
 }
 
 #[test]
