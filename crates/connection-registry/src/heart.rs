@@ -167,7 +167,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                     if self.is_alone() {
                         self.keep_limits();
                     }
-                    self.tell_at = self.directory.restores().next_due().filter(|_| !self.is_alone());
+                    self.ask_again();
                 }
                 () = self.bell.notified(), if self.trouble.is_none() => {
                     let heard = self.take_orders().await;
@@ -177,6 +177,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                     due = Instant::now() + pause;
                     pause = self.timings.beat;
                     self.beat().await;
+                    self.ask_again();
                 }
             }
             if self.is_fenced() && !fenced {
@@ -184,6 +185,13 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             }
         }
         self.release().await;
+    }
+
+    /// What was not answered yet is asked in a moment, not at the next beat.
+    fn ask_again(&mut self) {
+        if self.tell_at.is_none() && !self.is_alone() {
+            self.tell_at = self.directory.restores().next_due();
+        }
     }
 
     /// The store cannot be asked.
@@ -341,12 +349,16 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
     /// Removes peers that have died, with their rows. Instances beat at different moments, so what the first removes
     /// the others mostly do not see any more; where two ask at once, the store answers one of them.
     async fn reap(&mut self) -> Result<(), StoreError> {
+        let until = Instant::now() + self.timings.beat / 2;
         for (dead, number) in self.roster.dead().take(REAPED_PER_BEAT_MAX) {
             let Some(token) = self.lease.held(Instant::now()) else { return Ok(()) };
             if let Some(rows) = self.lease.during(self.store.reap(&self.instance, &token, dead, number)).await? {
                 tracing::info!(id = %dead.id, incarnation = %dead.incarnation, rows, "removed a dead peer");
                 // Its members have left in the same step, or as many of them as go at once.
                 self.members_due = Some(Instant::now());
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
         Ok(())
@@ -358,11 +370,13 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         self.tell_members().await
     }
 
-    /// Writes what changed in the directory, in bounded batches and for at most half a beat. What is left waits for
-    /// the next one.
+    /// Writes what changed in the directory and what sessions left, in bounded batches and for at most half a beat: the
+    /// lease must be renewed meanwhile. What is left waits for the next one.
     async fn tell_rows(&mut self) -> Result<(), StoreError> {
-        self.leave_records().await?;
-        let started = Instant::now();
+        let until = Instant::now() + self.timings.beat / 2;
+        if !self.leave_records(Some(until)).await? {
+            return Ok(());
+        }
         while let Some(token) = self.lease.held(Instant::now()) {
             if let Some(before) = self.life_before {
                 self.lease.during(self.store.delete_rows(&self.instance, &token, before)).await?;
@@ -380,9 +394,12 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                 }
                 self.rows_stored = None;
                 // Whoever is taken out here has left its record before.
-                if let Err(error) = self.leave_records().await {
-                    self.directory.put_back(batch);
-                    return Err(error);
+                match self.leave_records(Some(until)).await {
+                    Ok(true) => {}
+                    unfinished => {
+                        self.directory.put_back(batch);
+                        return unfinished.map(drop);
+                    }
                 }
                 match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
                     Ok(Listed { rows, orders }) => {
@@ -395,11 +412,11 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
                     }
                 }
             }
-            if started.elapsed() >= self.timings.beat / 2 {
+            if Instant::now() >= until {
                 break;
             }
         }
-        self.take_records().await
+        self.take_records(until).await
     }
 
     fn is_fenced(&self) -> bool {
@@ -417,7 +434,7 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
 
     async fn release(mut self) {
         // What the last connections left.
-        if let Err(error) = self.leave_records().await {
+        if let Err(error) = self.leave_records(None).await {
             tracing::warn!(%error, "records of sessions are lost");
         }
         self.give_back().await;

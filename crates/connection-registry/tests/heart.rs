@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation, Instance,
-    Kept, LeaseState, LeftRecord, Listed, Load, Loss, MemberChange, MemoryStore, OnExcess, Peers, Pulse, Question,
-    ROW_CHANGES_MAX, Renewed, Row, RowChange, Status, Store, StoreError, Timings, Token, Why,
+    Acquired, Ask, Beat, Closing, ConnectionLimits, Duty, Errand, Heart, HeartConfig, HeartHandle, Incarnation,
+    Instance, Kept, LeaseState, LeftRecord, Listed, Load, Loss, MemberChange, MemoryStore, OnExcess, Peers, Pulse,
+    Question, ROW_CHANGES_MAX, Renewed, Restored, Row, RowChange, SessionRecord, Status, Store, StoreError, Timings,
+    Token, Why,
 };
 use keyspace::Keyspace;
 use redis::aio::MultiplexedConnection;
@@ -471,6 +472,55 @@ async fn rows_of_unknown_fate_are_told_again() {
     heart.stop().await;
 }
 
+/// So many sessions leave at once that writing it all would outlast a lease.
+#[tokio::test]
+async fn a_flood_of_records_does_not_keep_the_lease_from_being_renewed() {
+    let store = Bent::<_, false>::new(MemoryStore::new(ANY_NUMBER, TIMINGS));
+    let heart = start("gw-1", store.clone());
+    held(&heart).await;
+    store.slow_ms.store(50, Ordering::Relaxed);
+    let (many, mut peers) = (50 * ROW_CHANGES_MAX, heart.peers.clone());
+    let Row { tenant, user, connected_at: since, .. } = row("alice");
+    for n in 0..many {
+        let record = SessionRecord { channels: Vec::new(), exact: false };
+        let (session, tenant, user, came) =
+            (SessionId::from_random(n as u128), tenant.clone(), user.clone(), Instant::now());
+        heart.directory.restores().leave(LeftRecord { session, tenant, user, since, came, record });
+    }
+    while store.kept.load(Ordering::Relaxed) < many {
+        timeout(PATIENCE, peers.changed()).await.expect("it beats").unwrap();
+    }
+    // Half a beat's worth in a beat, and as much between two.
+    let most = store.burst_max.load(Ordering::Relaxed);
+    assert!(most < 20, "{most} calls between two renewals");
+    heart.stop().await;
+}
+
+/// A client waits for the answer.
+#[tokio::test]
+async fn who_asks_for_a_record_in_an_outage_is_not_kept_waiting_for_beats_after_it() {
+    let timings = Timings::default();
+    let store = Bent::<_, false>::new(MemoryStore::new(ANY_NUMBER, timings));
+    let elsewhere = instance("gw-2", 2);
+    let Ok(Acquired::Granted { token, .. }) = store.acquire(&elsewhere, pulse(0)).await else { panic!("free") };
+    let (session, Row { tenant, user, connected_at: since, shard }) = (SessionId::from_random(1), row("alice"));
+    let put = RowChange::Put(session, row("alice"), since);
+    store.write_rows(&elsewhere, &token, &[put]).await.unwrap();
+
+    let config = HeartConfig { id: InstanceId::parse("gw-1").unwrap(), address: "127.0.0.1:1".into(), timings };
+    let mut heart = Heart::start(config, store.clone(), || pulse(0).load);
+    held(&heart).await;
+    store.unanswered_takes.store(1, Ordering::Relaxed);
+    let ask = Ask { session, tenant, user, since, came: Instant::now(), shard, awaited: false };
+    heart.directory.restores().ask(ask.clone());
+    // The connection elsewhere does not end: it is asked for until that takes too long.
+    let told = timeout(PATIENCE, heart.errands.recv()).await.expect("it is told").unwrap();
+    assert_eq!(told, Errand::Restored(Ask { awaited: true, ..ask }, Restored::Nothing));
+    let asked = store.takes.load(Ordering::Relaxed);
+    assert!(asked >= 8, "asked {asked} times");
+    heart.stop().await;
+}
+
 #[tokio::test]
 async fn the_memory_store_holds_its_lease_until_the_end() {
     let heart = start("gw-1", MemoryStore::new(ANY_NUMBER, TIMINGS));
@@ -499,6 +549,15 @@ struct Bent<S, const LEASES_END: bool> {
     late_ms: Arc<AtomicU64>,
     /// So many answers to renewals that tell of orders are lost.
     unheard: Arc<AtomicUsize>,
+    /// What is done with records takes so many ms, …
+    slow_ms: Arc<AtomicU64>,
+    /// … so many questions for them get no answer, …
+    unanswered_takes: Arc<AtomicUsize>,
+    /// … and these were answered; so many were kept, and so many times between two renewals, at most.
+    takes: Arc<AtomicUsize>,
+    kept: Arc<AtomicUsize>,
+    burst: Arc<AtomicUsize>,
+    burst_max: Arc<AtomicUsize>,
     /// Renewing never comes to an end.
     hangs: bool,
 }
@@ -506,7 +565,23 @@ struct Bent<S, const LEASES_END: bool> {
 impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
     fn new(inner: S) -> Self {
         let (beats, writes, unanswered, late_ms, unheard) = Default::default();
-        Self { inner, beats, writes, unanswered, late_ms, unheard, hangs: false }
+        let (slow_ms, unanswered_takes, takes, kept, burst, burst_max) = Default::default();
+        let hangs = false;
+        Self {
+            inner,
+            beats,
+            writes,
+            unanswered,
+            late_ms,
+            unheard,
+            slow_ms,
+            unanswered_takes,
+            takes,
+            kept,
+            burst,
+            burst_max,
+            hangs,
+        }
     }
 
     async fn late<T>(&self, call: impl Future<Output = T>) -> T {
@@ -535,6 +610,7 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
     }
     async fn renew(&self, of: &Instance, token: &Token, pulse: Pulse, heard: u64) -> Result<Renewed, StoreError> {
         self.beats.fetch_add(1, Ordering::Relaxed);
+        self.burst.store(0, Ordering::Relaxed);
         if self.hangs {
             std::future::pending::<()>().await;
         }
@@ -564,6 +640,9 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
         self.inner.write_rows(instance, token, changes).await
     }
     async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
+        tokio::time::sleep(Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))).await;
+        self.kept.fetch_add(left.len(), Ordering::Relaxed);
+        self.burst_max.fetch_max(self.burst.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.inner.leave_records(instance, token, left).await
     }
     async fn take_records(
@@ -572,6 +651,11 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
         token: &Token,
         questions: &[Question],
     ) -> Result<Vec<Kept>, StoreError> {
+        tokio::time::sleep(Duration::from_millis(self.slow_ms.load(Ordering::Relaxed))).await;
+        if decreases(&self.unanswered_takes) {
+            return Err(StoreError::NoAnswer(TIMINGS.call));
+        }
+        self.takes.fetch_add(1, Ordering::Relaxed);
         self.inner.take_records(instance, token, questions).await
     }
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {

@@ -12,24 +12,27 @@ use crate::store::{ROW_CHANGES_MAX, Store};
 const RECORDS_BYTES_MAX: usize = 256 * 1024;
 
 impl<S: Store, L> Heart<S, L> {
-    /// Before the rows: a session is listed or has a record.
-    pub(super) async fn leave_records(&mut self) -> Result<(), StoreError> {
+    /// Before the rows: a session is listed or has a record. Whether all have been written by then.
+    pub(super) async fn leave_records(&mut self, until: Option<Instant>) -> Result<bool, StoreError> {
         while let Some(token) = self.lease.held(Instant::now()) {
             let mut left = self.directory.restores().take_left(ROW_CHANGES_MAX, RECORDS_BYTES_MAX);
             if left.is_empty() {
-                break;
+                return Ok(true);
             }
             if let Some(dating) = self.dating {
                 left.iter_mut().for_each(|left| left.since = dating.earliest(left.came));
             }
             let written = self.lease.during(self.store.leave_records(&self.instance, &token, &left)).await;
             written.inspect_err(|_| self.directory.restores().put_back(left))?;
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// Asks for the records that connections here want.
-    pub(super) async fn take_records(&mut self) -> Result<(), StoreError> {
+    /// Asks for the records that connections here want, once at least.
+    pub(super) async fn take_records(&mut self, until: Instant) -> Result<(), StoreError> {
         while let Some(token) = self.lease.held(Instant::now()) {
             let mut questions = self.directory.restores().take_due(ROW_CHANGES_MAX, Instant::now());
             if questions.is_empty() {
@@ -53,6 +56,9 @@ impl<S: Store, L> Heart<S, L> {
                     self.directory.restores().ask_again(questions);
                     return Err(error);
                 }
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
         Ok(())
