@@ -275,6 +275,30 @@ async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     assert_eq!(store.reap(&one, &token, &dead, 0).await, Ok(Some(1)));
 }
 
+/// A user's connections are named up to a number, and a limit above it holds all the same.
+#[tokio::test]
+async fn a_user_with_more_connections_than_are_named_is_held_to_its_limit_and_kicked() {
+    let server = RedisServer::start();
+    let limits = ConnectionLimits { per_user_max: 140, per_tenant_max: 0, on_excess: OnExcess::CloseOldest };
+    let store = server.store(Timings::default(), limits);
+    let gw = instance("gw-1", 1);
+    let token = granted(&store, &gw).await;
+    for numbers in [0..100, 100..200, 200..300, 300..400] {
+        let rows = store.write_rows(&gw, &token, &numbers.clone().map(put).collect::<Vec<_>>()).await.unwrap().rows;
+        assert_eq!(rows as u128, numbers.end.min(140));
+    }
+    let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
+    let named = store.who(&tenant, &alice).await.unwrap();
+    assert_eq!(named.len(), 128);
+    let gone: Vec<_> = named.iter().map(|seat| RowChange::Remove(seat.session)).collect();
+    assert_eq!(store.write_rows(&gw, &token, &gone).await, listed(12));
+    let told = renew(&store, &gw, &token, pulse(1)).await.unwrap().orders;
+    store.kick(&tenant, &alice, None).await.unwrap();
+    let kicked = Order::User(tenant, alice, Why::Kicked);
+    assert!(!told.contains(&kicked));
+    assert!(renew(&store, &gw, &token, pulse(2)).await.unwrap().orders.contains(&kicked));
+}
+
 /// The documented line is enough for all that the registry does, and nothing is refused half-way.
 #[tokio::test]
 async fn a_user_with_the_documented_rights_is_enough() {

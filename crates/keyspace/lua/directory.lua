@@ -38,7 +38,7 @@
 -- client may be back in another one before this is read.
 
 local ROW_CHANGES_MAX = 128
--- A user with more connections on one instance has them counted, not named: every change reads the names.
+-- Of a user with more connections on one instance so many are named, and all are counted: every change reads the names.
 local LISTED_MAX = 128
 -- Notices are refused above it. An instance that listens has none waiting.
 local ORDERS_MAX = 1000
@@ -93,10 +93,22 @@ end
 local function seat(users, row, session, since)
   local owner = row.tenant .. '/' .. row.user
   count_one(users, row.tenant, 1)
-  if count_one(users, owner, 1) <= LISTED_MAX then
-    local list = call('HGET', users, owner)
+  local is_short, list = count_one(users, owner, 1) <= LISTED_MAX, call('HGET', users, owner)
+  -- Who takes the place of one that was named is named: the oldest of them go first.
+  if is_short or not list or select(2, gsub(list, '@', '@')) < LISTED_MAX then
     call('HSET', users, owner, (list and list .. ' ' or '') .. session .. '@' .. decimal(since))
   end
+end
+
+-- Those of the lives that have connections of `owner`, named or not.
+local function lives_with(all, owner)
+  local found = {}
+  for _, life in ipairs(all) do
+    if call('HGET', life.users, '#' .. owner) then
+      found[#found + 1] = life
+    end
+  end
+  return found
 end
 
 local function unseat(users, row, session)
@@ -243,11 +255,12 @@ register('tidegate_registry_who', { 'no-writes', 'allow-oom' }, function(keys, a
 end)
 
 register('tidegate_registry_kick', {}, function(keys, args)
-  local owner, session, found = args[1], args[2], {}
-  for _, one in ipairs(seats(lives(keys[1]), owner)) do
-    if session == '' then
-      order(one.life, owner, 'kicked') -- those who are not named here too
-    elseif session == one.session then
+  local owner, session, all, found = args[1], args[2], lives(keys[1]), {}
+  for _, life in ipairs(session == '' and lives_with(all, owner) or {}) do
+    order(life, owner, 'kicked')
+  end
+  for _, one in ipairs(seats(all, owner)) do
+    if session == one.session then
       order(one.life, session, of_then('kicked', decimal(one.since)))
     end
     if session == '' or session == one.session then
@@ -258,10 +271,13 @@ register('tidegate_registry_kick', {}, function(keys, args)
 end)
 
 register('tidegate_registry_send', {}, function(keys, args)
-  local owner, session, notice, found, orders = args[1], args[2], args[3], {}, {}
+  local owner, session, notice, all, found, orders = args[1], args[2], args[3], lives(keys[1]), {}, {}
   local time = call('TIME')
   local number = decimal(time[1] * 1000000 + time[2])
-  for _, one in ipairs(seats(lives(keys[1]), owner)) do
+  for _, life in ipairs(session == '' and lives_with(all, owner) or {}) do
+    orders[life.orders] = life
+  end
+  for _, one in ipairs(seats(all, owner)) do
     if session == '' or session == one.session then
       found[#found + 1] = one
       orders[one.life.orders] = one.life
