@@ -10,6 +10,7 @@ use wire::{Families, GapReason, InstanceId, Message, SessionId, TenantId, Timest
 use super::*;
 use crate::grants::{GrantList, Grants};
 use crate::hub::Departures;
+use crate::hub::wheel::Wheel;
 use crate::rate::RateLimit;
 use crate::rules::Limits;
 use crate::token::{Identity, Policy, Verifier};
@@ -637,6 +638,27 @@ fn silence_is_pinged_and_then_ended() {
     assert_eq!(table.heard(alice), ["PING"]);
     woken(&mut table, late_ms);
     assert_eq!(table.heard(alice), ["bye", "close 4001"]);
+}
+
+#[test]
+fn pings_further_apart_than_the_wheel_is_long_are_sent_and_expiry_between_them_is_seen() {
+    let mut table = Table::new();
+    Arc::get_mut(&mut table.shard.rules).unwrap().limits.ping_interval_ms = 200_000;
+    let (alice, mut wheel) = (table.connect("alice"), Wheel::new(table.now.mono_ms));
+    wheel.schedule(alice, table.shard.connection(alice).unwrap().wake_ms);
+    let (mut heard, mut due) = (Vec::new(), Vec::new());
+    for _ in 0..700 {
+        (table.now.mono_ms, table.now.unix_ms) = (table.now.mono_ms + 1_000, table.now.unix_ms + 1_000);
+        wheel.take_due(table.now.mono_ms, &mut due);
+        for slot in due.drain(..) {
+            if let Wake::At(at_ms) = table.shard.wake(slot, table.now) {
+                wheel.schedule(slot, at_ms);
+            }
+        }
+        heard.extend(table.heard(alice));
+        table.shard.heard(alice);
+    }
+    assert_eq!(heard, ["PING", "PING", "PING", "error token_expired", "bye", "close 4002"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use wire::Opcode;
 
 use super::life::close_timeout_ms;
 use super::*;
+use crate::hub::wheel::SPAN_MS;
 use crate::rules::Limits;
 
 /// What the worker is to do with a connection it has woken.
@@ -148,8 +149,12 @@ fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
     };
     let token_ms = match connection.session.identity() {
         None => connection.session.hello_by_ms(),
-        Some(identity) => now.mono_ms + identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms),
+        Some(identity) => {
+            let left_ms = identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms);
+            now.mono_ms.saturating_add(left_ms)
+        }
     };
     let restore_ms = connection.session.restoring().map_or(u64::MAX, |(until_ms, _)| until_ms);
-    connection.ping_ms.min(restore_ms).min(silent_ms).min(stuck_ms).min(token_ms)
+    let due_ms = connection.ping_ms.min(restore_ms).min(silent_ms).min(stuck_ms).min(token_ms);
+    due_ms.min(now.mono_ms + SPAN_MS)
 }
