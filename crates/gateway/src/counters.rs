@@ -58,7 +58,7 @@ pub(crate) struct ShardCounters {
     pub(crate) subscriptions: Counter,
     /// Frames from clients.
     pub(crate) frames_in: Counter,
-    /// Message frames put in outboxes, one per receiver.
+    /// Message frames put in outboxes as they came, one per receiver; not what is read from history for one client.
     pub(crate) deliveries: Counter,
     /// Bytes that `write(2)` took.
     pub(crate) bytes_out: Counter,

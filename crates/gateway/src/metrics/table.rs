@@ -104,7 +104,7 @@ pub(super) const METRICS: &[Metric] = &[
     metric(
         "tidegate_deliveries_total",
         Unit::Count,
-        "Messages put in outboxes, one per receiver.",
+        "Messages put in outboxes as they came, one per receiver; not what one client is given from history.",
         ShardCounter(|c| &c.deliveries),
     ),
     metric("tidegate_sent_bytes_total", Unit::Bytes, "Bytes that write(2) took.", ShardCounter(|c| &c.bytes_out)),
