@@ -33,6 +33,9 @@ use crate::shared::{Registers, Shared};
 const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What clients' publishes may hold before more are refused.
 const PUMP_INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long shards may take to let go of connections that are cut; a shard that is stuck never does.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A running gateway. Dropping it stops it at once; [`Gateway::drain`] is the gentle way.
 #[derive(Debug)]
 pub struct Gateway {
@@ -146,7 +149,13 @@ impl Gateway {
         while self.hub.connections() > 0 && begun.elapsed() < grace {
             slots.tick().await;
         }
-        tracing::info!(cut = self.hub.connections(), "drained");
+        let cut = self.hub.connections();
+        // Sessions that end here leave their records: whoever did not answer in time may come back all the same.
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Cut, 0));
+        while self.hub.connections() > 0 && begun.elapsed() < grace + CUT_TIMEOUT {
+            slots.tick().await;
+        }
+        tracing::info!(cut, "drained");
     }
 
     fn start_shards<B: Broker + Send + 'static>(
@@ -188,7 +197,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.health.advance(Phase::Draining);
         self.stop.send_replace(true);
-        // The shards last: until then the registry may still take rows out.
+        // The edge's thread last: it writes what is left, and gives the lease back.
         for thread in self.threads.drain(..).rev() {
             for shard in self.hub.shards() {
                 shard.inbox.push(ToShard::Stop, 0);

@@ -62,6 +62,8 @@ pub(crate) enum ToShard {
     Shed,
     /// Tell so many more to come back elsewhere, close them, and take nobody in.
     Drain(Departures),
+    /// Cut whoever has not closed yet: the drain's time is up.
+    Cut,
     /// Send so many to emptier instances, but nobody who has been here for less than this.
     Rebalance(Departures, Duration),
     /// Close a session's connection with this number, and those before it, if they are still here.

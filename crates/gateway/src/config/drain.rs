@@ -7,7 +7,8 @@ use super::raw::RawConfig;
 /// A client that never answers a close is cut off after this long; what is moved last needs as much.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the process needs behind that: records are written (2 s), and the lease is given back (1 s).
+/// What the process needs behind that: whoever is left is cut (2 s), records are written (2 s), and the lease is given back
+/// (1 s).
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
 /// Checked `[drain]`.

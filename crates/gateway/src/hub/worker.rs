@@ -209,6 +209,7 @@ impl Worker {
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
             ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
+            ToShard::Cut => self.cut(),
             ToShard::Listed(listed) => self.shard.borrow_mut().listed(&listed),
             ToShard::Turned(scope, mark, frame) => self.shard.borrow_mut().turned(&scope, mark, &frame),
             ToShard::WatchAnew => self.shard.borrow_mut().watch_anew(),
@@ -274,6 +275,13 @@ impl Worker {
         step(&mut self.shard.borrow_mut(), self.clock.now());
         self.flush(slot);
         self.forward().into_iter().for_each(|closed| self.flush(closed));
+    }
+
+    /// Ends all sockets. Their readers see it, and remove the connections.
+    fn cut(&self) {
+        for End { socket, .. } in self.ends.borrow().iter().flatten() {
+            socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// The connection's socket is gone.

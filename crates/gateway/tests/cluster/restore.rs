@@ -144,6 +144,17 @@ async fn whoever_is_moved_gets_the_rest_and_nothing_twice() {
     draining.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_answer_until_a_drain_is_over_is_known_elsewhere() {
+    let redis = RedisServer::start(&[]);
+    let mut fleet = Fleet::start(2, Some(&redis.url()), "[drain]\nwindow_ms = 0\ngrace_ms = 5000\n");
+    // It has no time left to be cut one by one.
+    let silent = Plain::subscribed(&fleet, 0, "alice").await;
+    fleet.gateways[0].take().unwrap().drain().await;
+    let mut back = silent.back(&fleet, 1, "alice").await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+}
+
 #[tokio::test]
 async fn a_cut_socket_loses_nothing_and_repeats_only_behind_the_last_answered_ping() {
     let redis = RedisServer::start(&[]);
