@@ -14,7 +14,7 @@ fn publish(url: &str, args: &[&str], input: &str) -> Output {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
     }
-    command.arg("publish").args(args).env("TIDEGATE_REDIS_URL", url);
+    command.arg("publish").args(args).env("TIDEGATE_REDIS_URL", url).env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
     // It may end without reading.
@@ -205,7 +205,7 @@ fn silence_after_the_call_means_that_nobody_knows() {
             }
         }
     });
-    let silent = publish(&url, &["--set", "redis.reply_deadline_ms=50", "system", "1"], "");
+    let silent = publish(&url, &["--set", "redis.reply_deadline_ms=2000", "system", "1"], "");
     assert_eq!(code(&silent), 75, "{}", stderr(&silent));
     assert!(stderr(&silent).contains("may have been stored"), "{}", stderr(&silent));
     assert!(redis.join().unwrap().contains("tidegate_publish"));

@@ -24,7 +24,7 @@ fn tidegate(url: &str, name: &str, args: &[&str]) -> Output {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
     }
-    command.arg(name).args(args).stdin(Stdio::null());
+    command.arg(name).args(args).env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000").stdin(Stdio::null());
     if !url.is_empty() {
         command.env("TIDEGATE_REDIS_URL", url);
     }
@@ -56,7 +56,7 @@ fn store(server: &RedisServer) -> RedisStore {
         keyspace: Keyspace::default(),
         library: Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 100))),
         loading: Loading::Replace,
-        deadline: Duration::from_secs(10),
+        deadline: Duration::from_secs(30),
         bounds: Bounds { entries_max: 1_000, ttl: Duration::from_secs(600) },
     })
 }

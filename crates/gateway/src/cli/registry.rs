@@ -17,7 +17,8 @@ pub(super) fn ask_registry<T>(
         connections_max: 1,
         keyspace: Keyspace::new(config.redis.prefix.clone()),
         library: config.policies.library(),
-        timings: Timings::default(),
+        // A person may wait for an answer for longer than an instance with beats to keep.
+        timings: Timings { call: config.redis.reply_deadline, ..Timings::default() },
         limits: config.connections,
     });
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

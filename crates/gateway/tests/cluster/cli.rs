@@ -7,7 +7,11 @@ use redis_fixture::RedisServer;
 /// `tidegate who`, `kick` and `send`, of tenant `acme`: the lines they print, and their exit code.
 pub(crate) fn ask(command: &str, redis: &RedisServer, args: &[&str]) -> (Vec<String>, i32) {
     let mut asked = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    let asked = asked.env("TIDEGATE_REDIS_URL", redis.url()).args([command, "--tenant", "acme"]).args(args);
+    let asked = asked
+        .env("TIDEGATE_REDIS_URL", redis.url())
+        .env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000")
+        .args([command, "--tenant", "acme"])
+        .args(args);
     let output = asked.output().expect("it was built");
     let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     (lines, output.status.code().unwrap())
