@@ -69,7 +69,9 @@ impl SentinelSet {
     /// Makes the replica the primary, while both run, and waits until every Sentinel says so. The old primary is
     /// told to be a replica some time afterwards.
     pub fn switch(&self) {
-        self.sentinels[0].command::<()>(&["SENTINEL", "FAILOVER", SENTINEL_MASTER]);
+        // A replica that a busy Sentinel has not heard for a while is not good enough to it.
+        let failover = ["SENTINEL", "FAILOVER", SENTINEL_MASTER];
+        wait_until("a good replica", || self.sentinels[0].try_command::<()>(&failover).is_ok());
         let port = self.servers[1].port().to_string();
         for sentinel in &self.sentinels {
             wait_until("a failover", || master_field(sentinel, "port").as_ref() == Some(&port));

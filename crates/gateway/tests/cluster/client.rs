@@ -47,12 +47,17 @@ impl Client {
         self.socket.send(Message::text(frame)).await.expect("the connection is open");
     }
 
-    /// The next frame that is not a ping: a JSON object, or a close.
+    /// The next frame that is neither a ping nor the `position` that may come with one: a JSON object, or a close.
     pub(crate) async fn next(&mut self) -> Value {
         loop {
             let message = timeout(DEADLINE, self.socket.next()).await.expect("a frame in time");
             match message.expect("the connection goes on").expect("the frame is well-formed") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("frames are JSON"),
+                Message::Text(text) => {
+                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                    if frame["type"] != "position" {
+                        return frame;
+                    }
+                }
                 Message::Close(frame) => {
                     let code = frame.map_or(1005, |frame| u16::from(frame.code));
                     return serde_json::json!({ "type": "close", "code": code });
@@ -106,7 +111,7 @@ impl Client {
                     payloads.push(frame["payload"].as_u64().expect("a number"));
                     position = frame["position"].as_str().expect("a position").to_owned();
                 }
-                "position" | "degraded" => {}
+                "degraded" => {}
                 _ => panic!("not a message: {frame}"),
             }
         }

@@ -7,13 +7,42 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use wire::{Families, TenantId};
 
-use crate::client::Client;
+use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
+use crate::process::is;
 use redis_fixture::RedisServer;
 
-const CLIENTS: u64 = 200;
-/// At 500 a second this many take 400 ms.
-const SPREAD_MS_MIN: u128 = 250;
+const TAKES_PER_SECOND: u32 = 50;
+const BEAT_MS: u64 = 1_000;
+
+/// What all instances are told; a window of none would move everybody at once.
+fn settings(window_ms: u64) -> String {
+    format!(
+        "[limits]\nconnections_per_user = 0\nconnects_per_second = {TAKES_PER_SECOND}\n\
+         [drain]\nwindow_ms = {window_ms}\ngrace_ms = 120000\n\
+         [registry]\nbeat_ms = {BEAT_MS}\nlease_ms = 10000\nreap_ms = 12000\n"
+    )
+}
+
+/// Waits until the first instance has looked at the beats of the second, and so knows what it takes in.
+async fn until_known(fleet: &Fleet, redis: &RedisServer) {
+    let until = Instant::now() + DEADLINE;
+    for index in 0..2 {
+        while !is(fleet.gateway(index).admin_addr(), "connected") {
+            assert!(Instant::now() < until, "instance {index} has no lease");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    // It beats, and then it looks; the look behind the first of these two is whole.
+    let beat = || redis.command::<String>(&["HGET", &keyspace::Keyspace::default().peers(), "gw-0"]);
+    for _ in 0..2 {
+        let before = beat();
+        while beat() == before {
+            assert!(Instant::now() < until, "the first instance does not beat: {before}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
 
 /// What one client saw of the drain.
 struct Moved {
@@ -24,14 +53,13 @@ struct Moved {
 
 /// Publishes a number every `pause` until told to stop; gives how many.
 pub(crate) async fn publish(
-    redis: redis::Client,
+    mut redis: redis::aio::MultiplexedConnection,
     pause: Duration,
     published: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 ) -> u64 {
     let channel = Families::default().parse_channel(&TenantId::parse("acme").unwrap(), "collection:42:ops").unwrap();
     let keyspace = keyspace::Keyspace::default();
-    let mut redis = redis.get_multiplexed_async_connection().await.unwrap();
     let mut pause = tokio::time::interval(pause);
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -60,7 +88,7 @@ async fn read_on(client: &mut Client, next: &mut u64, position: &mut String, unt
                 assert_eq!(frame["code"], 1012);
                 return false;
             }
-            "reconnect" | "bye" | "position" => {}
+            "reconnect" | "bye" => {}
             _ => panic!("{frame}"),
         }
     }
@@ -69,8 +97,10 @@ async fn read_on(client: &mut Client, next: &mut u64, position: &mut String, unt
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
+    const CLIENTS: u32 = 150;
     let redis = RedisServer::start(&[]);
-    let mut fleet = Fleet::start(2, Some(&redis.url()), "[limits]\nconnections_per_user = 0\n");
+    let mut fleet = Fleet::start(2, Some(&redis.url()), &settings(1_000));
+    until_known(&fleet, &redis).await;
     let elsewhere = fleet.gateway(1).listen_addr();
     let token = fleet.token("acme", "alice", &["collection:*", "system:*"]);
     let mut clients = Vec::new();
@@ -80,12 +110,8 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
         clients.push((client, from));
     }
     let (published, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let publishing = tokio::spawn(publish(
-        redis::Client::open(redis.url()).unwrap(),
-        Duration::from_millis(2),
-        published.clone(),
-        stop.clone(),
-    ));
+    let publishing =
+        tokio::spawn(publish(redis.connect_async().await, Duration::from_millis(20), published.clone(), stop.clone()));
     let mut moving = JoinSet::new();
     for (mut client, mut position) in clients {
         let token = token.clone();
@@ -100,14 +126,15 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
             (client, next, position, moved)
         });
     }
-    while published.load(Ordering::Relaxed) < 50 {
+    while published.load(Ordering::Relaxed) < 10 {
+        assert!(!publishing.is_finished(), "the publisher goes on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let before = published.load(Ordering::Relaxed);
     let leaving = fleet.gateways[0].take().unwrap();
     let began = Instant::now();
     leaving.drain().await;
-    assert!(began.elapsed().as_secs() < 10, "nobody had to be cut: {:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 60, "nobody was waited for to be cut: {:?}", began.elapsed());
     let mut back = Vec::new();
     while let Some(moved) = moving.join_next().await {
         back.push(moved.expect("it missed nothing"));
@@ -117,9 +144,10 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
 
     let times = || back.iter().map(|(.., moved)| moved.closed_at);
     let spread = times().max().unwrap() - times().min().unwrap();
-    assert!(spread.as_millis() >= SPREAD_MS_MIN, "all at once would be a storm: {spread:?}");
+    // Three seconds by the clock; when the clients see it a busy machine blurs.
+    assert!(spread.as_secs() >= 1, "all at once would be a storm: {spread:?}");
     let last = back.iter().map(|(.., moved)| moved).max_by_key(|moved| moved.closed_at).unwrap();
-    assert!(last.heard > before + 20, "who was not moved yet was served as before: {} after {before}", last.heard);
+    assert!(last.heard > before + 5, "who was not moved yet was served as before: {} after {before}", last.heard);
     for (mut client, mut next, mut position, _) in back {
         assert!(read_on(&mut client, &mut next, &mut position, all).await);
     }
@@ -129,13 +157,9 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_is_no_faster_than_the_others_take_clients_in() {
     const CLIENTS: u32 = 120;
-    const TAKES_PER_SECOND: u32 = 50;
     let redis = RedisServer::start(&[]);
-    let settings = format!(
-        "[limits]\nconnections_per_user = 0\nconnects_per_second = {TAKES_PER_SECOND}\n[drain]\nwindow_ms = 0\n\
-         [registry]\nbeat_ms = 200\nlease_ms = 3000\nreap_ms = 3200\n"
-    );
-    let mut fleet = Fleet::start(2, Some(&redis.url()), &settings);
+    let mut fleet = Fleet::start(2, Some(&redis.url()), &settings(0));
+    until_known(&fleet, &redis).await;
     let token = fleet.token("acme", "alice", &["collection:*"]);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {

@@ -17,6 +17,10 @@ use crate::dial;
 /// Signs and checks; the gateways share it.
 pub(crate) const SECRET: &str = "a secret for tests alone, of more than 32 bytes";
 
+/// Where a test says nothing of the registry. Who notices the end of its lease later than a tenth of it before, fences
+/// itself and sends its clients elsewhere; while Redis is away, a busy machine may well be late by half a second.
+const REGISTRY: &str = "[registry]\nlease_ms = 20000\nreap_ms = 24000\n";
+
 /// Some gateways and what they share.
 pub(crate) struct Fleet {
     pub(crate) gateways: Vec<Option<Gateway>>,
@@ -33,10 +37,25 @@ impl Fleet {
             Some(url) => on_redis(url),
             None => "broker = \"memory\"\n".into(),
         };
-        let config = config("gw-0", &broker, settings);
+        Self::on(broker, instances, settings)
+    }
+
+    /// The same for tests that stop Redis: these gateways soon take its silence for an outage.
+    pub(crate) fn start_watchful(instances: usize, url: &str) -> Self {
+        Self::on(
+            format!("broker = \"redis\"\nredis = {{ url = \"{url}\", check_interval_ms = 1000 }}\n"),
+            instances,
+            "",
+        )
+    }
+
+    fn on(broker: String, instances: usize, settings: &str) -> Self {
+        let registry = if settings.contains("[registry]") { "" } else { REGISTRY };
+        let settings = format!("{settings}{registry}");
+        let config = config("gw-0", &broker, &settings);
         let issuer =
             Issuer::new(&config.auth, config.policies.families().clone(), None).expect("an HS256 key is there");
-        let mut fleet = Self { gateways: Vec::new(), issuer, settings: settings.into(), broker };
+        let mut fleet = Self { gateways: Vec::new(), issuer, settings, broker };
         for _ in 0..instances {
             fleet.add(None);
         }
@@ -105,8 +124,10 @@ impl Fleet {
     }
 }
 
+/// Ended connections are noticed at once. Mere silence is no outage for long: a busy machine is silent too.
 fn on_redis(url: &str) -> String {
-    format!("broker = \"redis\"\nredis = {{ url = \"{url}\", probe_interval_ms = 200, check_interval_ms = 1000 }}\n")
+    let patience = "probe_interval_ms = 15000, reply_deadline_ms = 30000";
+    format!("broker = \"redis\"\nredis = {{ url = \"{url}\", check_interval_ms = 1000, {patience} }}\n")
 }
 
 fn config(instance: &str, broker: &str, settings: &str) -> Config {

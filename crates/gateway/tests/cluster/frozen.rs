@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::client::DEADLINE;
 use crate::process::Process;
 
-const FROZEN_AFTER: Duration = Duration::from_secs(1);
+const FROZEN_AFTER: Duration = Duration::from_secs(2);
 
 /// A thread that stands still until dropped, by the thread that stopped it.
 struct Stopped(Pid);
@@ -78,9 +78,10 @@ fn a_thread_that_stops_silences_the_probes_until_it_turns_again() {
         until("the probes are silent", || livez(process.admin).as_deref() == Some(""));
         let took = begun.elapsed();
         assert!(took + Duration::from_millis(300) > FROZEN_AFTER, "not before its time: {took:?}");
-        assert!(process.is("frozen"), "the numbers are told all the same");
+        // The numbers are told all the same. On a busy machine another thread may have been late too.
+        until("it says so", || process.is("frozen"));
         let lag = |name: &str| process.number(&format!("tidegate_loop_lag_seconds{{loop=\"{name}\"}}")).unwrap();
-        assert!(lag(frozen) > 0.5 && lag("shard-2") < lag(frozen), "{} {}", lag(frozen), lag("shard-2"));
+        until("it is the one that stopped", || lag(frozen) > 0.5 && lag("shard-2") < lag(frozen));
         drop(stopped);
         until("it lives again", alive);
         until("it says so", || process.is("connected"));

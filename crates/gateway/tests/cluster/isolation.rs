@@ -133,7 +133,7 @@ async fn without_redis_an_instance_serves_its_own_and_tells_of_it_when_redis_is_
 #[tokio::test]
 async fn a_redis_that_hangs_isolates_too_and_what_was_under_way_is_unknown() {
     let redis = RedisServer::start(&[]);
-    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let fleet = Fleet::start_watchful(1, &redis.url());
     let mut client = member(&fleet, 0, "alice", &["collection:42:ops"]).await;
     signal(&redis, "-STOP");
     let unknown = client.publish("collection:42:ops", 1).await;
@@ -166,7 +166,7 @@ async fn publish_as(client: &mut Client, id: &str, n: u64) -> (String, bool) {
 #[tokio::test]
 async fn an_id_holds_without_redis_too() {
     let redis = RedisServer::start(&[]);
-    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let fleet = Fleet::start_watchful(1, &redis.url());
     let mut publisher = fleet.client(0, "alice").await;
     let mut member = member(&fleet, 0, "bob", &["collection:42:ops"]).await;
     signal(&redis, "-STOP");

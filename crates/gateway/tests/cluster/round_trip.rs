@@ -50,6 +50,11 @@ async fn connections(admin: SocketAddr, query: &str) -> Vec<Value> {
     body["connections"].as_array().unwrap().clone()
 }
 
+/// The shortest round trip of a user's connections.
+fn of(found: &[Value], user: &str) -> Option<u64> {
+    found.iter().filter(|row| row["user"] == user).filter_map(|row| row["rtt_ms"].as_u64()).min()
+}
+
 async fn connect(fleet: &Fleet, address: SocketAddr, tenant: &str, user: &str) {
     let token = fleet.token(tenant, user, &["collection:*"]);
     let mut client = Client::connect(address, "/ws", Some(&token)).await;
@@ -65,7 +70,7 @@ async fn connect(fleet: &Fleet, address: SocketAddr, tenant: &str, user: &str) {
 
 #[tokio::test]
 async fn an_instance_tells_how_far_away_its_clients_are() {
-    let fleet = Fleet::start(1, None, "[limits]\nping_interval_ms = 1000\npong_timeout_ms = 900\n");
+    let fleet = Fleet::start(1, None, "[limits]\nping_interval_ms = 5000\npong_timeout_ms = 4900\n");
     let (listen, admin) = (fleet.gateway(0).listen_addr(), fleet.gateway(0).admin_addr());
     connect(&fleet, listen, "acme", "near").await;
     connect(&fleet, far_way(listen).await, "acme", "far").await;
@@ -74,16 +79,15 @@ async fn an_instance_tells_how_far_away_its_clients_are() {
     let measured = loop {
         let found = connections(admin, "").await;
         assert_eq!(found.len(), 3, "{found:?}");
-        if found.iter().all(|row| row["rtt_ms"].is_u64()) {
+        // A near one's first answer may have had to wait for a busy machine.
+        if found.iter().all(|row| row["rtt_ms"].is_u64()) && of(&found, "near") < of(&found, "far") {
             break found;
         }
         assert!(tokio::time::Instant::now() < until, "{found:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert!(measured.iter().all(|row| row["subscriptions"] == 1), "{measured:?}");
-    let of =
-        |user: &str| measured.iter().filter(|row| row["user"] == user).filter_map(|row| row["rtt_ms"].as_u64()).min();
-    assert!(of("far") >= Some(2 * FAR_MS) && of("near") < of("far"), "{measured:?}");
+    assert!(of(&measured, "far") >= Some(2 * FAR_MS), "{measured:?}");
     for (query, users) in
         [("?tenant=other", vec!["near"]), ("?tenant=acme&user=far", vec!["far"]), ("?user=no", vec![])]
     {

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::fleet::Fleet;
 
 /// Who waits for a beat instead of the bell is late by far.
-const SLOW_BEAT: &str = "[registry]\nbeat_ms = 20000\nlease_ms = 60000\nreap_ms = 80000\n";
+const SLOW_BEAT: &str = "[registry]\nbeat_ms = 60000\nlease_ms = 300000\nreap_ms = 400000\n";
 
 /// A client that has subscribed nothing.
 async fn connect(fleet: &Fleet, index: usize, tenant: &str, user: &str) -> Client {
@@ -61,7 +61,7 @@ async fn a_notice_reaches_all_connections_of_a_user_at_once() {
             assert_eq!(next(client).await, notice);
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "no beat was waited for: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "no beat was waited for: {:?}", began.elapsed());
 
     // Several come in their order, and to one connection alone if that is wanted.
     let session = lines.iter().find(|line| line.ends_with("gw-1")).unwrap().split(' ').nth(1).unwrap();
@@ -101,7 +101,7 @@ async fn what_is_no_notice_costs_no_lease() {
     let fleet = Fleet::start(1, Some(&redis.url()), "");
     let mut alice = connect(&fleet, 0, "acme", "alice").await;
     listed(&redis, "alice", 1).await;
-    let mut connection = redis::Client::open(redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis.connect_async().await;
     let mut call = redis::cmd("FCALL");
     call.arg("tidegate_registry_send").arg(1).arg(keyspace::Keyspace::default().peers());
     let _: Vec<String> = call.arg("acme/alice").arg("").arg("{").query_async(&mut connection).await.unwrap();

@@ -33,7 +33,7 @@ fn signal(redis: &RedisServer, name: &str) {
 #[tokio::test]
 async fn operators_wait_for_a_stalled_redis_a_few_times_and_not_each_time() {
     let redis = RedisServer::start(&[]);
-    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let fleet = Fleet::start_watchful(1, &redis.url());
     let admin = fleet.gateway(0).admin_addr();
     assert_eq!(letters(admin).await.0, "200");
     signal(&redis, "-STOP");

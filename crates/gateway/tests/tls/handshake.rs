@@ -42,10 +42,10 @@ async fn metric(fleet: &Fleet, name: &str) -> u64 {
 
 #[tokio::test]
 async fn what_is_no_tls_is_closed_and_disturbs_nobody() {
-    let fleet = Fleet::start(1, None, "");
+    // At once, and not at this deadline.
+    let fleet = Fleet::start(1, None, "[limits]\nhandshake_timeout_ms = 3600000\n");
     let address = fleet.gateway(0).listen_addr();
     let mut bystander = fleet.client(0, "bystander").await;
-    let begun = Instant::now();
     let cases: [&[u8]; 6] = [
         b"GET /ws HTTP/1.1\r\nHost: gateway\r\n\r\n",
         b"GET /readyz HTTP/1.0\r\n\r\n",
@@ -60,15 +60,14 @@ async fn what_is_no_tls_is_closed_and_disturbs_nobody() {
         assert!(heard.len() <= 16, "at most an alert: {heard:?}");
         assert!(heard.is_empty() || heard[0] == 21, "an alert: {heard:?}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "at once, not at the deadline");
     assert_eq!(metric(&fleet, "tidegate_tls_errors_total").await, cases.len() as u64);
     assert_eq!(bystander.publish("system:news", 1).await["type"], "ack");
 }
 
 #[tokio::test]
 async fn a_slow_handshake_is_closed_at_its_deadline() {
-    let deadline = Duration::from_millis(400);
-    let fleet = Fleet::start(1, None, "[limits]\nhandshake_timeout_ms = 400\n");
+    let deadline = Duration::from_secs(3);
+    let fleet = Fleet::start(1, None, "[limits]\nhandshake_timeout_ms = 3000\n");
     let address = fleet.gateway(0).listen_addr();
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
