@@ -11,7 +11,7 @@ use connection_registry::{
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
 use redis_fixture::{RedisCluster, SentinelSet};
-use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, store_at};
+use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, store_at, unhurried};
 use wire::{Notice, SessionId, TenantId, UserId};
 
 /// The answer that so many rows are there and nobody is to be closed.
@@ -49,7 +49,7 @@ async fn run_out(redis: &mut MultiplexedConnection, instance: &Instance) {
 #[tokio::test]
 async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let (frozen, successor) = (instance("gw-1", 1), instance("gw-1", 2));
     let stale = granted(&store, &frozen).await;
     store.write_rows(&frozen, &stale, &[put(1)]).await.unwrap();
@@ -83,26 +83,28 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
 #[tokio::test]
 async fn a_lease_and_its_rows_end_by_themselves() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let timings = unhurried();
+    let (store, mut redis) = (server.store(timings, ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
     let keys = Keyspace::default();
     let (lease, rows) = (keys.lease(&first.id), keys.rows(&first.id, first.incarnation));
     for key in [&lease, &rows] {
-        let _: i64 = command(&mut redis, &["PEXPIRE", key, "900"]).await;
+        let _: i64 = command(&mut redis, &["PEXPIRE", key, "40000"]).await;
     }
     renew(&store, &first, &token, pulse(1)).await.unwrap();
     let lease_ms: i64 = command(&mut redis, &["PTTL", &lease]).await;
     let rows_ms: i64 = command(&mut redis, &["PTTL", &rows]).await;
-    assert!((1_000..=6_000).contains(&lease_ms), "renewed: {lease_ms} ms");
-    assert!((6_000..=60_000).contains(&rows_ms), "outlives the lease: {rows_ms} ms");
+    let (lease, rows) = (timings.lease.as_millis() as i64, timings.rows.as_millis() as i64);
+    assert!((40_001..=lease).contains(&lease_ms), "renewed: {lease_ms} ms");
+    assert!((lease..=rows).contains(&rows_ms), "outlives the lease: {rows_ms} ms");
 }
 
 #[tokio::test]
 async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicated() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let old = granted(&store, &first).await;
     store.write_rows(&first, &old, &[put(1)]).await.unwrap();
@@ -124,7 +126,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
 #[tokio::test]
 async fn a_redis_that_forgot_everything_gives_no_token_twice() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     // Faster than one per millisecond: a counter that restarts at the clock in ms repeated tokens here.
     let mut newest = granted(&store, &first).await;
@@ -141,7 +143,7 @@ async fn a_redis_that_forgot_everything_gives_no_token_twice() {
 #[tokio::test]
 async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
@@ -164,7 +166,7 @@ async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
 #[tokio::test]
 async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["FUNCTION", "FLUSH"]).await;
@@ -184,7 +186,7 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
 #[tokio::test]
 async fn a_call_without_an_answer_ends_and_the_next_one_works() {
     let server = RedisServer::start();
-    let timings = Timings { call: Duration::from_millis(200), ..Timings::default() };
+    let timings = Timings { call: Duration::from_secs(3), ..unhurried() };
     let (store, mut redis) = (server.store(timings, ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
@@ -198,16 +200,16 @@ async fn a_call_without_an_answer_ends_and_the_next_one_works() {
 #[tokio::test]
 async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
     let server = RedisServer::start();
-    let timings = Timings { call: Duration::from_millis(1_000), ..Timings::default() };
+    let timings = Timings { call: Duration::from_secs(3), ..unhurried() };
     let (store, mut redis) = (server.store(timings, ANY_NUMBER), server.connection().await);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
-    let _: () = command(&mut redis, &["CLIENT", "PAUSE", "3000", "ALL"]).await;
+    let _: () = command(&mut redis, &["CLIENT", "PAUSE", "9000", "ALL"]).await;
     let asked = Instant::now();
     let answer = renew(&store, &first, &token, pulse(1)).await;
     // Either is true: the pool's own deadline ends together with the call's.
     assert!(matches!(answer, Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_))), "{answer:?}");
-    assert!(asked.elapsed() < Duration::from_millis(1_800), "gave up after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < 2 * timings.call, "gave up after {:?}", asked.elapsed());
     while let Err(error) = renew(&store, &first, &token, pulse(2)).await {
         assert!(error.may_retry(), "{error}");
         assert!(asked.elapsed() < support::PATIENCE, "Redis answers again, the store does not: {error}");
@@ -217,7 +219,7 @@ async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
 #[tokio::test]
 async fn no_redis_is_a_plain_error() {
     let server = RedisServer::start();
-    let store = server.store(Timings::default(), ANY_NUMBER);
+    let store = server.store(unhurried(), ANY_NUMBER);
     drop(server);
     let answer = store.acquire(&instance("gw-1", 1), pulse(0)).await;
     assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
@@ -227,7 +229,7 @@ async fn no_redis_is_a_plain_error() {
 #[tokio::test]
 async fn only_the_dead_are_removed_and_by_one_peer() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let (dead, one, other) = (instance("gw-1", 1), instance("gw-2", 2), instance("gw-3", 3));
     let (last, first, second) =
         (granted(&store, &dead).await, granted(&store, &one).await, granted(&store, &other).await);
@@ -260,7 +262,7 @@ async fn only_the_dead_are_removed_and_by_one_peer() {
 #[tokio::test]
 async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let (dead, one) = (instance("gw-1", 1), instance("gw-2", 2));
     let old = granted(&store, &dead).await;
     store.write_rows(&dead, &old, &[put(1)]).await.unwrap();
@@ -280,7 +282,7 @@ async fn a_lease_of_another_generation_keeps_no_dead_peer() {
 async fn a_user_with_more_connections_than_are_named_is_held_to_its_limit_and_kicked() {
     let server = RedisServer::start();
     let limits = ConnectionLimits { per_user_max: 140, per_tenant_max: 0, on_excess: OnExcess::CloseOldest };
-    let store = server.store(Timings::default(), limits);
+    let store = server.store(unhurried(), limits);
     let gw = instance("gw-1", 1);
     let token = granted(&store, &gw).await;
     for numbers in [0..100, 100..200, 200..300, 300..400] {
@@ -309,7 +311,7 @@ async fn a_user_with_the_documented_rights_is_enough() {
     let _: () = command(&mut redis, &line.split(' ').collect::<Vec<_>>()).await;
     let url = server.url().replace("redis://", "redis://gateway:PASSWORD@");
     let limits = ConnectionLimits { per_user_max: 1, per_tenant_max: 9, on_excess: OnExcess::CloseOldest };
-    let store = store_at(&url, Timings::default(), limits);
+    let store = store_at(&url, unhurried(), limits);
     let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
     store.write_rows(&first, &one, &[put(1)]).await.unwrap();
@@ -335,7 +337,7 @@ async fn a_user_with_the_documented_rights_is_enough() {
 #[tokio::test]
 async fn what_counts_connections_ends_by_itself() {
     let server = RedisServer::start();
-    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let (store, mut redis) = (server.store(unhurried(), ANY_NUMBER), server.connection().await);
     let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
     store.write_rows(&first, &one, &[put(1)]).await.unwrap();
@@ -343,7 +345,7 @@ async fn what_counts_connections_ends_by_itself() {
     for of in [first, second] {
         let users = Keyspace::default().users(&of.id, of.incarnation);
         let left_ms: i64 = command(&mut redis, &["PTTL", &users]).await;
-        assert!((1..=60_000).contains(&left_ms), "{users}: {left_ms}");
+        assert!((1..=unhurried().rows.as_millis() as i64).contains(&left_ms), "{users}: {left_ms}");
     }
 }
 
@@ -351,7 +353,7 @@ async fn what_counts_connections_ends_by_itself() {
 #[tokio::test]
 async fn a_user_is_found_and_kicked_wherever_it_is() {
     let server = RedisServer::start();
-    let store = server.store(Timings::default(), ANY_NUMBER);
+    let store = server.store(unhurried(), ANY_NUMBER);
     let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
     store.write_rows(&first, &one, &[put(1), put(2)]).await.unwrap();
@@ -389,14 +391,14 @@ async fn a_user_is_found_and_kicked_wherever_it_is() {
 #[tokio::test]
 async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
     let mut set = SentinelSet::start(&[]);
-    let timings = Timings { call: Duration::from_millis(500), ..Timings::default() };
+    let timings = Timings { call: Duration::from_secs(3), ..unhurried() };
     let store = support::store_at(&set.url(), timings, ANY_NUMBER);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(0));
     set.expect_a_failure();
     set.servers[0].crash();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let refused = loop {
         match renew(&store, &first, &token, pulse(2)).await {
             Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_)) => {
@@ -416,7 +418,7 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
 #[tokio::test]
 async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is() {
     let cluster = RedisCluster::start();
-    let store = support::store_at(&cluster.url(), Timings::default(), ANY_NUMBER);
+    let store = support::store_at(&cluster.url(), unhurried(), ANY_NUMBER);
     let slot = Keyspace::default().registry_slot().number();
     let owner = (0..3).find(|index| RedisCluster::slots_of(*index).contains(&slot)).unwrap();
     let first = instance("gw-1", 1);

@@ -10,7 +10,7 @@ use connection_registry::{
     StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
-use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row};
+use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, unhurried};
 use wire::{Position, SessionId, Timestamp};
 
 /// A store, and a way to look behind it.
@@ -40,7 +40,7 @@ struct RedisBench {
 impl RedisBench {
     async fn start(limits: ConnectionLimits) -> Self {
         let server = RedisServer::start();
-        let store = server.store(Timings::default(), limits);
+        let store = server.store(unhurried(), limits);
         Self { server, store }
     }
 }
@@ -65,7 +65,7 @@ macro_rules! conformance {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(MemoryStore::new($limits, Timings::default())).await;
+                super::$case(MemoryStore::new($limits, unhurried())).await;
             })+
         }
         mod redis {
@@ -426,7 +426,7 @@ async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
 
 #[tokio::test]
 async fn a_record_waits_for_a_bounded_time() {
-    let timings = Timings { record: Duration::from_millis(300), ..Timings::default() };
+    let timings = Timings { record: Duration::from_millis(300), ..unhurried() };
     let server = RedisServer::start();
     expires(&MemoryStore::new(ANY_NUMBER, timings)).await;
     expires(&server.store(timings, ANY_NUMBER)).await;

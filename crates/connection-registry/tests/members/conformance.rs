@@ -11,7 +11,7 @@ use redis_fixture::RedisCluster;
 use wire::{Families, Scope, UserId};
 
 use crate::GRACE;
-use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, instance, pulse, store_at};
+use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, instance, pulse, store_at, unhurried};
 
 macro_rules! conformance {
     ($($case:ident),+ $(,)?) => {
@@ -19,7 +19,7 @@ macro_rules! conformance {
             use super::*;
             $(#[tokio::test]
             async fn $case() {
-                super::$case(MemoryStore::new(ANY_NUMBER, Timings { grace: GRACE, ..Timings::default() })).await;
+                super::$case(MemoryStore::new(ANY_NUMBER, Timings { grace: GRACE, ..unhurried() })).await;
             })+
         }
         mod redis {
@@ -27,7 +27,7 @@ macro_rules! conformance {
             $(#[tokio::test]
             async fn $case() {
                 let server = RedisServer::start();
-                super::$case(server.store(Timings { grace: GRACE, ..Timings::default() }, ANY_NUMBER)).await;
+                super::$case(server.store(Timings { grace: GRACE, ..unhurried() }, ANY_NUMBER)).await;
             })+
         }
     };
@@ -48,7 +48,7 @@ conformance!(
 #[tokio::test]
 async fn a_cluster_is_no_other() {
     let cluster = RedisCluster::start();
-    let store = || store_at(&cluster.url(), Timings { grace: GRACE, ..Timings::default() }, ANY_NUMBER);
+    let store = || store_at(&cluster.url(), Timings { grace: GRACE, ..unhurried() }, ANY_NUMBER);
     a_member_of_two_instances_joins_once_and_leaves_once(store()).await;
     let (two, token) = (instance("gw-2", 1), granted(&store(), &instance("gw-2", 1)).await);
     assert_eq!(store().reap(&two, &token, &instance("gw-9", 1), 0).await, Ok(None));

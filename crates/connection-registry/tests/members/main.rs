@@ -8,5 +8,5 @@ mod hearts;
 
 use std::time::Duration;
 
-/// How long members may come back.
-const GRACE: Duration = Duration::from_millis(300);
+/// How long members may come back: long enough for a busy machine, short enough to wait for its end.
+const GRACE: Duration = Duration::from_millis(2_000);

@@ -11,7 +11,13 @@ use redis_topology::Target;
 use wire::{Families, InstanceId, TenantId, Timestamp, UserId};
 
 /// How long anything may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For tests of what the store does, not of when: no busy machine is so slow that a call or a lease ends on it.
+pub(crate) fn unhurried() -> Timings {
+    let [call, beat, lease, reap, rows] = [20, 20, 120, 150, 300].map(Duration::from_secs);
+    Timings { beat, lease, reap, call, rows, ..Timings::default() }
+}
 
 /// Nobody is one too many.
 pub(crate) const ANY_NUMBER: ConnectionLimits =
@@ -31,7 +37,7 @@ impl RedisServer {
 
     /// A connection past the store.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
-        redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        self.0.connect_async().await
     }
 
     pub(crate) fn store(&self, timings: Timings, limits: ConnectionLimits) -> RedisStore {
