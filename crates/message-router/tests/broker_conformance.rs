@@ -106,6 +106,8 @@ impl Cluster for Redis {
         let target = Target::parse(&self.server.url()).expect("it is a URL");
         let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, library);
         config.backoff_min_ms = 10;
+        // A busy machine's silence is no outage.
+        (config.probe_interval_ms, config.reply_deadline_ms) = (60_000, 60_000);
         RedisBroker::new(config)
     }
 
@@ -148,6 +150,8 @@ impl Cluster for Sharded {
         let target = Target::parse(&self.nodes.borrow().url()).expect("it is a URL");
         let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, self.policies.library());
         config.backoff_min_ms = 10;
+        // A busy machine's silence is no outage.
+        (config.probe_interval_ms, config.reply_deadline_ms) = (60_000, 60_000);
         RedisBroker::new(config)
     }
 
@@ -499,7 +503,7 @@ async fn messages_past_their_ttl_are_not_read_and_positions_go_on<C: Cluster>() 
             break;
         }
         assert_eq!(history.entries.len(), 2);
-        assert!(stored.elapsed() < Duration::from_secs(10), "messages outlive their TTL");
+        assert!(stored.elapsed() < Duration::from_secs(30), "messages outlive their TTL");
     }
     assert!(stored.elapsed() >= Duration::from_millis(390), "messages die before their TTL");
     assert_eq!(station.publish(&scope, &[("", MESSAGE)]).await, last.next());

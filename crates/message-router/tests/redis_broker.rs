@@ -23,7 +23,8 @@ use wire::{Envelope, GapReason, InstanceId, Position, Scope};
 
 /// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
-const PROBE_INTERVAL_MS: u64 = 200;
+/// Of tests that are about silence; to others a busy machine's is none.
+const PROBE_INTERVAL_MS: u64 = 500;
 const MESSAGE: &[u8] = br#"{"type":"t"}"#;
 
 fn run<T>(test: impl Future<Output = T>) -> T {
@@ -41,9 +42,16 @@ fn library() -> Library {
 fn config(url: &str) -> RedisBrokerConfig {
     let instance = InstanceId::parse("gw-1").unwrap();
     let mut config = RedisBrokerConfig::new(Target::parse(url).unwrap(), Keyspace::default(), instance, library());
-    config.probe_interval_ms = PROBE_INTERVAL_MS;
+    config.probe_interval_ms = 60_000;
+    config.reply_deadline_ms = 60_000;
     config.backoff_min_ms = 10;
     config.backoff_max_ms = 100;
+    config
+}
+
+fn probing(url: &str) -> RedisBrokerConfig {
+    let mut config = config(url);
+    config.probe_interval_ms = PROBE_INTERVAL_MS;
     config
 }
 
@@ -201,9 +209,7 @@ fn killed_subscriptions_are_told_and_the_broker_comes_back() {
 fn a_killed_command_connection_ends_the_link() {
     run(async {
         let server = RedisServer::start(&[]);
-        let mut slow = config(&server.url());
-        slow.probe_interval_ms = 3_600_000;
-        let mut broker = up(slow).await;
+        let mut broker = up(config(&server.url())).await;
         cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").exec(&mut server.connect()).unwrap();
         down(&mut broker).await;
         up_again(&mut broker).await;
@@ -217,15 +223,15 @@ fn a_subscriber_that_hears_nothing_is_noticed() {
     run(async {
         let server = RedisServer::start(&[]);
         let proxy = Proxy::before(server.port()).await;
-        let mut broker = up(config(&proxy.url())).await;
+        let mut broker = up(probing(&proxy.url())).await;
         subscribe(&mut broker, &scope("user:7")).await;
         // The subscriber connected first.
         proxy.silence(0);
         let started = Instant::now();
         let reason = down(&mut broker).await;
         assert!(reason.contains("the subscriber hears nothing"), "{reason}");
-        let bound = Duration::from_millis(4 * PROBE_INTERVAL_MS) + Duration::from_secs(5);
-        assert!(started.elapsed() < bound, "{:?}", started.elapsed());
+        // Scheduling may be slow here; the deadline of calls must not be what found out.
+        assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
         up_again(&mut broker).await;
     });
 }
@@ -234,7 +240,7 @@ fn a_subscriber_that_hears_nothing_is_noticed() {
 fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
     run(async {
         let server = RedisServer::start(&[]);
-        let mut broker = up(config(&server.url())).await;
+        let mut broker = up(probing(&server.url())).await;
         let scope = scope("user:7");
         signal(&server, "STOP");
         let started = Instant::now();
@@ -242,8 +248,8 @@ fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
         broker.command(Command::Read { ticket: Ticket(8), scope: scope.clone(), after: None, entries_max: 0 });
         let reason = down(&mut broker).await;
         assert!(reason.contains("does not answer"), "{reason}");
-        // Scheduling may be slow here; the calls' own deadline of two seconds must not be what found out.
-        assert!(started.elapsed() < Duration::from_millis(1_900), "{:?}", started.elapsed());
+        // Scheduling may be slow here; the calls' own deadline must not be what found out.
+        assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
         let (mut unknown, mut unavailable) = (0, 0);
         for _ in 0..2 {
             match next(&mut broker).await {
@@ -265,10 +271,9 @@ fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
 fn an_answer_that_does_not_come_in_time_is_unknown() {
     run(async {
         let server = RedisServer::start(&[]);
-        let mut patient = config(&server.url());
-        patient.probe_interval_ms = 3_600_000;
-        patient.reply_deadline_ms = 300;
-        let mut broker = up(patient).await;
+        let mut hurried = config(&server.url());
+        hurried.reply_deadline_ms = 3_000;
+        let mut broker = up(hurried).await;
         signal(&server, "STOP");
         let (scope, started) = (scope("user:7"), Instant::now());
         send(&mut broker, 7, &scope);
@@ -284,7 +289,7 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(started.elapsed() < Duration::from_secs(5), "one deadline for both: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(6), "one deadline for both: {:?}", started.elapsed());
         signal(&server, "CONT");
         // It was carried out, in fact.
         assert_eq!(publish(&mut broker, &scope).await.unwrap().offset, 2);
@@ -365,9 +370,7 @@ fn a_flushed_library_is_loaded_by_the_call_that_misses_it() {
 fn a_demoted_redis_refuses_and_ends_the_link() {
     run(async {
         let server = RedisServer::start(&[]);
-        let mut slow = config(&server.url());
-        slow.probe_interval_ms = 3_600_000;
-        let mut broker = up(slow).await;
+        let mut broker = up(config(&server.url())).await;
         let mut redis = server.connect();
         let nobody = ReservedPort::take().unwrap();
         cmd("REPLICAOF").arg("127.0.0.1").arg(nobody.number()).exec(&mut redis).unwrap();
@@ -385,7 +388,7 @@ fn a_demoted_redis_refuses_and_ends_the_link() {
 fn a_redis_that_takes_no_writes_ends_the_link() {
     run(async {
         let server = RedisServer::start(&[]);
-        let mut broker = up(config(&server.url())).await;
+        let mut broker = up(probing(&server.url())).await;
         let mut redis = server.connect();
         let mut replicas = |least: u32| {
             cmd("CONFIG").arg("SET").arg("min-replicas-to-write").arg(least).exec(&mut redis).unwrap();
@@ -403,7 +406,7 @@ fn a_redis_that_takes_no_writes_ends_the_link() {
 fn a_full_redis_refuses_publishes_and_stays_up() {
     run(async {
         let server = RedisServer::start(&[]);
-        let mut broker = up(config(&server.url())).await;
+        let mut broker = up(probing(&server.url())).await;
         let scope = scope("user:7");
         subscribe(&mut broker, &scope).await;
         let before = publish_and_hear(&mut broker, &scope).await;

@@ -10,7 +10,9 @@ use redis_fixture::RedisServer;
 use redis_topology::{BreakerCounts, Target};
 use wire::{Families, TenantId};
 
-const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How often one call is let through. A busy machine may be longer about a thousand.
+const PAUSE: Duration = Duration::from_millis(500);
 
 fn store(server: &RedisServer) -> RedisStore {
     RedisStore::new(RedisStoreConfig {
@@ -54,19 +56,28 @@ async fn a_stalled_redis_is_found_out_by_a_few_calls_and_not_by_each() {
         let (answer, took) = ask(&store).await;
         assert!(answer.is_err() && took >= DEADLINE, "{answer:?} after {took:?}");
     }
-    // Most wait for nothing, one at most is the trial.
+    // Most wait for nothing, one at most of each pause is the trial.
     let begun = Instant::now();
-    let flood = join_all((0..1_000).map(|_| ask(&store))).await;
+    let asked = std::cell::Cell::new(begun);
+    let flood = join_all((0..1_000).map(|_| {
+        let (asking, asked) = (ask(&store), &asked);
+        async move {
+            asked.set(Instant::now());
+            asking.await
+        }
+    }))
+    .await;
+    let trials = 1 + (asked.get() - begun).as_millis() / PAUSE.as_millis();
     assert!(flood.iter().all(|(answer, _)| answer.is_err()));
-    let waited = flood.iter().filter(|(_, took)| *took >= DEADLINE).count();
-    assert!(waited <= 1, "{waited} of 1,000 calls waited for {DEADLINE:?}");
+    let waited = flood.iter().filter(|(_, took)| *took >= DEADLINE).count() as u128;
+    assert!(waited <= trials, "{waited} of 1,000 calls waited for {DEADLINE:?}");
     let counts = store.pools().counts();
-    assert!(counts.refused >= 999, "{counts:?}");
+    assert!(u128::from(counts.refused) >= 1_000 - trials, "{counts:?}");
     assert_eq!((counts.open, counts.opens), (1, 1), "after {:?}", begun.elapsed());
     signal(&server, "-CONT", |state| state != 'T');
     let back = Instant::now();
     while ask(&store).await.0.is_err() {
-        assert!(back.elapsed() < Duration::from_secs(5), "it answers, and is not asked");
+        assert!(back.elapsed() < Duration::from_secs(30), "it answers, and is not asked");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(join_all((0..100).map(|_| ask(&store))).await.iter().all(|(answer, _)| answer.is_ok()));

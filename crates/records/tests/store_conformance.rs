@@ -135,7 +135,7 @@ async fn the_oldest_go_when_there_are_too_many(bench: impl Bench) {
 }
 
 async fn letters_end_with_their_time(bench: impl Bench) {
-    let store = bench.store(Bounds { ttl: Duration::from_millis(50), ..BOUNDS });
+    let store = bench.store(Bounds { ttl: Duration::from_secs(1), ..BOUNDS });
     store.keep(&letter("acme", 1)).await.unwrap();
     let first = store.letters(&acme(), None, 10).await.unwrap().first().map(|letter| letter.id);
     // The next letter, kept once the first one's time is over, finds it gone, and its mark forgotten.

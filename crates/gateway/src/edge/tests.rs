@@ -384,13 +384,13 @@ async fn a_frozen_instance_answers_nothing() {
     LocalSet::new().run_until(test).await;
 }
 
-/// Twenty at once where five come in: the rest wait their turn, the health check does not, and nobody is lost.
+/// Twenty at once where two come in: the rest wait their turn, the health check does not, and nobody is lost.
 #[tokio::test]
 async fn what_comes_faster_than_the_rate_waits_its_turn() {
     let local = LocalSet::new();
     let test = async {
         let mut edge =
-            TestEdge::throttled(PATIENCE, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), 5).await;
+            TestEdge::throttled(PATIENCE, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), 2).await;
         let began = Instant::now();
         let mut streams = Vec::new();
         for _ in 0..20 {
@@ -411,11 +411,11 @@ async fn what_comes_faster_than_the_rate_waits_its_turn() {
                 _ => taken += 1,
             }
         }
-        assert!((10..20).contains(&taken), "five at once, and five within each second: {taken}");
+        assert!((4..20).contains(&taken), "two at once, and two within each second: {taken}");
         assert_eq!(told, 20 - taken);
         assert!(began.elapsed() > Duration::from_millis(700), "some waited: {:?}", began.elapsed());
         assert_eq!(edge.counters.upgrades_throttled.get(), told);
-        assert!(edge.counters.upgrades_queued.get() >= 4);
+        assert!(edge.counters.upgrades_queued.get() >= 1);
         edge.task.abort();
     };
     local.run_until(test).await;

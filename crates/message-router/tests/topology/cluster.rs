@@ -213,7 +213,9 @@ async fn the_documented_rights_are_enough_on_a_cluster() {
 #[tokio::test]
 async fn a_node_that_falls_silent_is_noticed_by_its_own_probe_and_comes_back() {
     let cluster = RedisCluster::start();
-    let mut ear = Ear::up(config(&cluster.url())).await;
+    let mut probing = config(&cluster.url());
+    probing.probe_interval_ms = 1_000;
+    let mut ear = Ear::up(probing).await;
     let ([silent], [living]) = (&scopes_at(0, 1)[..], &scopes_at(1, 1)[..]) else { panic!("one of each") };
     for scope in [silent, living] {
         ear.subscribe(scope).await;

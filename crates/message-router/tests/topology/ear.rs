@@ -12,7 +12,7 @@ use wire::{Envelope, Position, Scope};
 use super::MESSAGE;
 
 /// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
-const DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Ear {
     broker: RedisBroker,

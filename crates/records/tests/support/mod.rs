@@ -44,7 +44,7 @@ pub(crate) fn redis_store(server: &RedisServer, bounds: Bounds) -> RedisStore {
         keyspace: Keyspace::default(),
         library: Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 100))),
         loading: Loading::Replace,
-        deadline: Duration::from_secs(2),
+        deadline: Duration::from_secs(30),
         bounds,
     })
 }

@@ -52,9 +52,14 @@ async fn the_newest_answer_counts_wherever_it_stands() {
 
 #[tokio::test]
 async fn a_majority_is_enough_and_one_answer_too_when_no_other_comes() {
-    let started = Instant::now();
-    assert_eq!(primary(&[None, Some((1, 7)), Some((2, 8))]).await.unwrap().port, 8);
-    assert!(started.elapsed() < ANSWER_DEADLINE, "nobody waited for the silent one");
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let started = Instant::now();
+        assert_eq!(primary(&[None, Some((1, 7)), Some((2, 8))]).await.unwrap().port, 8);
+        took.push(started.elapsed());
+    }
+    // A busy machine may have been so long about one of them; whoever waits for the silent one always is.
+    assert!(took.iter().any(|took| *took < ANSWER_DEADLINE), "nobody waited for the silent one: {took:?}");
     let (started, deadline) = (Instant::now(), ANSWER_DEADLINE * 20);
     assert_eq!(primary_within(&[None, Some((1, 7)), None], deadline).await.unwrap().port, 7);
     assert!(started.elapsed() < deadline / 2, "the others were waited for");
