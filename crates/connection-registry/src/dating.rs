@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use wire::Timestamp;
 
+/// A contradiction of more than this is a clock that was set: two that do not go equally fast are apart by a ms or so from one
+/// beat to the next. In µs.
+const JUMP_MIN: i64 = 100_000;
+
 /// The store's clock was read between two moments of ours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
@@ -37,15 +41,22 @@ impl Dating {
         dating
     }
 
-    /// What is known after one more. Where it contradicts the earlier ones, the clocks do not go equally fast, or one has
-    /// jumped: then it is believed, as far as it must be.
-    pub(crate) fn narrow(&mut self, sample: Sample) {
+    /// What is known after one more. Where it contradicts the earlier ones, the clocks do not go equally fast, and it is
+    /// believed as far as it must be; or one has jumped, and only this one counts. Whether one has: then dates that were
+    /// given do not compare with those that will be.
+    #[must_use]
+    pub(crate) fn narrow(&mut self, sample: Sample) -> bool {
         let (least, most) = self.bounds(sample);
+        if least - self.most > JUMP_MIN || self.least - most > JUMP_MIN {
+            *self = Self::new(sample);
+            return true;
+        }
         (self.least, self.most) = match (least > self.most, most < self.least) {
             (true, _) => (least, least),
             (_, true) => (most, most),
             _ => (least.max(self.least), most.min(self.most)),
         };
+        false
     }
 
     /// What the store's clock said at a moment of ours, at the earliest.
@@ -109,11 +120,11 @@ mod tests {
         let moment = start + millis(500);
         let mut dating = Dating::new(sample(start, 0, 1_000_000, 20, 300));
         assert_eq!(span(&dating, moment), (1_000_200, 1_000_520));
-        dating.narrow(sample(start, 1_000, 1_000_000, 1, 0));
+        assert!(!dating.narrow(sample(start, 1_000, 1_000_000, 1, 0)));
         assert_eq!(span(&dating, moment), (1_000_500, 1_000_501));
         // Slow ones take nothing back, on whichever way they were slow.
-        dating.narrow(sample(start, 2_000, 1_000_000, 400, 1));
-        dating.narrow(sample(start, 3_000, 1_000_000, 1, 400));
+        assert!(!dating.narrow(sample(start, 2_000, 1_000_000, 400, 1)));
+        assert!(!dating.narrow(sample(start, 3_000, 1_000_000, 1, 400)));
         assert_eq!(span(&dating, moment), (1_000_500, 1_000_501));
     }
 
@@ -127,7 +138,7 @@ mod tests {
                 let ahead = 1_000_000_u64.saturating_add_signed(drift * second as i64 / 1_000);
                 // Most calls are slow, one way or the other.
                 let (there, back) = [(1, 1), (80, 1), (1, 90)][second as usize % 3];
-                dating.narrow(sample(start, second * 1_000, ahead, there, back));
+                assert!(!dating.narrow(sample(start, second * 1_000, ahead, there, back)));
                 let (earliest, latest) = span(&dating, start + millis(second * 1_000));
                 let right = ahead + second * 1_000;
                 assert!(
@@ -139,10 +150,11 @@ mod tests {
         for jump in [-3_600_000, 3_600_000_i64] {
             let mut dating = Dating::new(sample(start, 0, 100_000_000, 1, 1));
             let ahead = 100_000_000_u64.saturating_add_signed(jump);
-            dating.narrow(sample(start, 1_000, ahead, 1, 200));
-            dating.narrow(sample(start, 2_000, ahead, 1, 1));
+            assert!(dating.narrow(sample(start, 1_000, ahead, 1, 200)));
+            assert_eq!(span(&dating, start), (ahead - 200, ahead + 1), "as much as one sample says");
+            assert!(!dating.narrow(sample(start, 2_000, ahead, 1, 1)));
             let (earliest, latest) = span(&dating, start);
-            assert!(earliest.abs_diff(ahead) <= 200 && latest.abs_diff(ahead) <= 200, "{earliest} {ahead} {latest}");
+            assert!(earliest <= ahead && ahead <= latest && latest - earliest <= 3, "{earliest} {ahead} {latest}");
         }
     }
 }

@@ -277,7 +277,10 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         let Renewed { at, listed: Listed { rows, orders } } = renewed;
         if let Some(read) = at {
             let sample = Sample { sent, read, received: Instant::now() };
-            self.dating.get_or_insert_with(|| Dating::new(sample)).narrow(sample);
+            if self.dating.get_or_insert_with(|| Dating::new(sample)).narrow(sample) {
+                tracing::warn!("Redis' clock was set, or this machine slept: rows are dated anew");
+                self.directory.rewrite();
+            }
         }
         self.lease.update(|lease, now| lease.renewed(sent, now));
         if self.rows_stored.is_some_and(|stored| stored != rows) {

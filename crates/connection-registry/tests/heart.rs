@@ -410,6 +410,40 @@ async fn an_instance_whose_answers_come_late_does_not_date_its_connections_too_e
     busy.stop().await;
 }
 
+/// Else the older connection of a session would be the newer one for as long as the clock was set back.
+#[tokio::test]
+async fn connections_are_dated_anew_when_the_clock_of_redis_is_set() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let store = Bent::<_, true>::new(server.store(TIMINGS, ANY_NUMBER));
+    store.ahead_ms.store(3_600_000, Ordering::Relaxed);
+    let heart = start("gw-1", store.clone());
+    held(&heart).await;
+    let session = SessionId::from_random(1);
+    let _seat = heart.directory.connect(session, row("alice"));
+    let users = Keyspace::default().users(&own(&heart).id, own(&heart).incarnation);
+    let mut dated_ahead = async || {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (now, _): (u64, u64) = command(&mut redis, &["TIME"]).await;
+            let listed: Option<String> = command(&mut redis, &["HGET", &users, "default/alice"]).await;
+            if let Some((_, since)) = listed.as_deref().and_then(|listed| listed.split_once('@')) {
+                return since.parse::<u64>().unwrap() > (now + 1_800) * 1_000;
+            }
+            assert!(Instant::now() < until, "nobody is listed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(dated_ahead().await);
+    store.ahead_ms.store(0, Ordering::Relaxed);
+    let until = Instant::now() + PATIENCE;
+    while dated_ahead().await {
+        assert!(Instant::now() < until, "it is never dated anew");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    heart.stop().await;
+}
+
 #[tokio::test]
 async fn a_killed_instance_and_its_rows_are_removed_by_its_peers() {
     let server = RedisServer::start();
@@ -553,6 +587,8 @@ struct Bent<S, const LEASES_END: bool> {
     late_ms: Arc<AtomicU64>,
     /// So many answers to renewals that tell of orders are lost.
     unheard: Arc<AtomicUsize>,
+    /// The clock that it tells is so many ms ahead.
+    ahead_ms: Arc<AtomicU64>,
     /// What is done with records takes so many ms, …
     slow_ms: Arc<AtomicU64>,
     /// … so many questions for them get no answer, …
@@ -570,7 +606,7 @@ impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
     fn new(inner: S) -> Self {
         let (beats, writes, unanswered, late_ms, unheard) = Default::default();
         let (slow_ms, unanswered_takes, takes, kept, burst, burst_max) = Default::default();
-        let hangs = false;
+        let (ahead_ms, hangs) = (Arc::default(), false);
         Self {
             inner,
             beats,
@@ -578,6 +614,7 @@ impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
             unanswered,
             late_ms,
             unheard,
+            ahead_ms,
             slow_ms,
             unanswered_takes,
             takes,
@@ -586,6 +623,10 @@ impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
             burst_max,
             hangs,
         }
+    }
+
+    fn told(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+        at.map(|at| Timestamp(at.0 + self.ahead_ms.load(Ordering::Relaxed)))
     }
 
     async fn late<T>(&self, call: impl Future<Output = T>) -> T {
@@ -610,7 +651,11 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
     }
 
     async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
-        self.late(self.inner.acquire(instance, pulse)).await
+        let mut acquired = self.late(self.inner.acquire(instance, pulse)).await?;
+        if let Acquired::Granted { at, .. } = &mut acquired {
+            *at = self.told(*at);
+        }
+        Ok(acquired)
     }
     async fn renew(&self, of: &Instance, token: &Token, pulse: Pulse, heard: u64) -> Result<Renewed, StoreError> {
         self.beats.fetch_add(1, Ordering::Relaxed);
@@ -618,7 +663,8 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
         if self.hangs {
             std::future::pending::<()>().await;
         }
-        let renewed = self.late(self.inner.renew(of, token, pulse, heard)).await?;
+        let mut renewed = self.late(self.inner.renew(of, token, pulse, heard)).await?;
+        renewed.at = self.told(renewed.at);
         let is_lost = |renewed: &Renewed| !renewed.listed.orders.is_empty() && decreases(&self.unheard);
         if is_lost(&renewed) { Err(StoreError::NoAnswer(TIMINGS.call)) } else { Ok(renewed) }
     }

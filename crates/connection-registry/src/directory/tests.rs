@@ -201,7 +201,7 @@ fn a_connection_has_one_date_until_everything_is_written_anew() {
     assert!(latest - earliest >= 3_600_000, "{earliest} {latest}");
     directory.put_back(batch);
     let mut better = Dating::new(slow);
-    better.narrow(quick);
+    assert!(!better.narrow(quick));
     let again = dated(directory.take(ANY, Some(better)));
     assert_eq!(again.0, earliest);
     assert_eq!(directory.seated(session(1)).unwrap().1, Some(Timestamp(earliest)));
