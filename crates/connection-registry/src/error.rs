@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use redis_topology::CallError;
+
 /// A call to the store that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -59,5 +61,16 @@ impl StoreError {
     #[must_use]
     pub fn may_retry(&self) -> bool {
         self.fault() == Fault::Redis
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable(why) => Self::Unreachable(why),
+            CallError::NoAnswer(within) => Self::NoAnswer(within),
+            CallError::Rejected(why) => Self::Rejected(why),
+            CallError::Malformed(why) => Self::Malformed(why),
+        }
     }
 }

@@ -349,6 +349,20 @@ async fn what_counts_connections_ends_by_itself() {
     }
 }
 
+/// It has answered, and the operator is told what; that server is not asked again before it has been looked for anew.
+#[tokio::test]
+async fn a_demoted_primary_says_so() {
+    let server = RedisServer::start();
+    let (store, mut redis) = (server.store(Timings::default(), ANY_NUMBER), server.connection().await);
+    let first = instance("gw-1", 1);
+    granted(&store, &first).await;
+    let _: () = command(&mut redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
+    let refused = store.acquire(&first, pulse(1)).await;
+    assert!(matches!(&refused, Err(StoreError::Rejected(why)) if why.contains("read only")), "{refused:?}");
+    let _: () = command(&mut redis, &["REPLICAOF", "NO", "ONE"]).await;
+    granted(&store, &first).await;
+}
+
 /// What an operator sees and does, past every instance.
 #[tokio::test]
 async fn a_user_is_found_and_kicked_wherever_it_is() {

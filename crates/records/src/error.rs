@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use redis_topology::CallError;
+
 /// A call to the store that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -28,6 +30,17 @@ impl StoreError {
             // `ERR` is about the call itself; OOM, MISCONF, READONLY and their like pass.
             Self::Rejected(text) => !text.contains("ERR ") || text.contains("Function not found"),
             Self::Malformed(_) => false,
+        }
+    }
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable(why) => Self::Unreachable(why),
+            CallError::NoAnswer(within) => Self::NoAnswer(within),
+            CallError::Rejected(why) => Self::Rejected(why),
+            CallError::Malformed(why) => Self::Malformed(why),
         }
     }
 }

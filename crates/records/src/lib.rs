@@ -28,4 +28,5 @@ pub use letter::{BadLetterId, Body, KeptLetter, Letter, LetterId, Reason};
 pub use letterbox::{LetterCounts, Letterbox, LetterboxConfig};
 pub use receipt::{Behind, Got, Receipt, Standing};
 pub use recorder::Recorder;
-pub use store::{Bounds, EitherStore, Loading, MemoryStore, RedisStore, RedisStoreConfig, ReplayError, Store};
+pub use redis_topology::Loading;
+pub use store::{Bounds, EitherStore, MemoryStore, RedisStore, RedisStoreConfig, ReplayError, Store};

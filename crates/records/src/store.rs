@@ -15,7 +15,7 @@ use crate::receipt::Standing;
 
 pub use self::either::EitherStore;
 pub use self::memory::MemoryStore;
-pub use self::redis::{Loading, RedisStore, RedisStoreConfig, ReplayError};
+pub use self::redis::{RedisStore, RedisStoreConfig, ReplayError};
 
 /// How much is kept of dead letters.
 #[derive(Debug, Clone, Copy)]

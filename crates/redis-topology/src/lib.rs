@@ -10,18 +10,20 @@
 //! finds that a node is not what it was asks again. [`ClusterMap`] is what a cluster says of its slots.
 //!
 //! [`Pools`] are the connections of those who call now and then, from the registry and the records: one pool for each
-//! primary, found anew when it has failed, and left alone for moments while it is known not to answer. The broker has
-//! connections of its own.
+//! primary, found anew when it has failed, and left alone for moments while it is known not to answer. A [`Caller`] makes
+//! their calls, with one deadline over all that a call does. The broker has connections of its own.
 //!
 //! This crate does not decide when a node is the wrong one: whoever calls sees it.
 
 mod breaker;
+mod caller;
 mod map;
 mod node;
 mod pools;
 mod sentinel;
 mod target;
 
+pub use self::caller::{CallError, Caller, Loading, Question, call};
 pub use self::map::{ClusterMap, Primary};
 pub use self::node::Node;
 pub use self::pools::{BreakerCounts, Held, Pools, PoolsError};

@@ -1,8 +1,7 @@
 //! The fleet's store: Redis, through the functions of `keyspace`. Only file here naming `redis`.
 //!
-//! Connections come from a pool of the server that has our keys, each call has one deadline over everything it does, and a connection that broke it
-//! is thrown away, not returned. One heart makes one call at a time, so one connection is what an instance uses. The
-//! pool's connections are multiplexed: its bound of 100 is the owner's, and rarely more than one is opened.
+//! One heart makes one call at a time, so one connection is what an instance uses. The pool's connections are multiplexed:
+//! its bound of 100 is the owner's, and rarely more than one is opened.
 //!
 //! Cost when idle, however many are connected: two function calls per instance and beat, 18 µs (renewing) and 35 µs
 //! (listing 20 peers) of Redis' time as measured on 7.0.15, and the pool's own `UNWATCH` and `PING` before each.
@@ -14,10 +13,10 @@ mod restores;
 use std::time::Duration;
 
 use deadpool_redis::Connection;
-use keyspace::{Function, Keyspace, Library, Loaded, Slot};
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
-use redis_topology::{Held, Pools, Target};
-use tokio::time::{Instant, timeout_at};
+use keyspace::{Function, Keyspace, Library, Slot};
+use redis::cmd;
+use redis_topology::{Caller, Held, Loading, Pools, Target, call};
+use tokio::time::Instant;
 use wire::{InstanceId, Notice, Scope, SessionId, TenantId, Timestamp, UserId};
 
 use crate::directory::RowChange;
@@ -71,7 +70,7 @@ pub struct Connected {
 /// The registry in Redis.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
-    pools: Pools,
+    caller: Caller,
     /// One connection that waits at the bell.
     bell: Pools,
     /// For the one call that waits for news.
@@ -79,7 +78,6 @@ pub struct RedisStore {
     /// Of all our keys: they share one hash tag.
     slot: Slot,
     keyspace: Keyspace,
-    library: Library,
     timings: Timings,
     limits: ConnectionLimits,
 }
@@ -92,13 +90,14 @@ impl RedisStore {
         let bell = Pools::new(target.clone(), 1, BELL_WAIT + timings.call);
         let waiting = Pools::new(target.clone(), 1, timings.call + members::WAIT);
         let pools = Pools::new(target, connections_max, timings.call);
-        Self { pools, bell, waiting, slot: keyspace.registry_slot(), keyspace, library, timings, limits }
+        let caller = Caller::new(pools, library, Loading::Replace, timings.call);
+        Self { caller, bell, waiting, slot: keyspace.registry_slot(), keyspace, timings, limits }
     }
 
     /// Its connections, by what they are for.
     #[must_use]
     pub fn pools(&self) -> [(&'static str, &Pools); 3] {
-        [("registry", &self.pools), ("bell", &self.bell), ("presence", &self.waiting)]
+        [("registry", self.caller.pools()), ("bell", &self.bell), ("presence", &self.waiting)]
     }
 
     /// Where a user is connected, as of the newest changes that instances have told.
@@ -150,63 +149,9 @@ impl RedisStore {
         answer.chunks(3).map(read).collect::<Option<_>>().ok_or_else(|| malformed(function, &answer))
     }
 
-    /// Calls a function within the deadline, loading the library first where it is missing.
     async fn call(&self, function: Function, keys: &[String], args: &[&str]) -> Result<Vec<String>, StoreError> {
-        debug_assert_eq!(keys.len(), usize::from(function.keys), "{} has its keys", function.name);
         debug_assert!(args.len() >= usize::from(function.args_min), "{} has its arguments", function.name);
-        let deadline = Instant::now() + self.timings.call;
-        loop {
-            let held = self.pools.connection(self.slot, deadline).await;
-            let Held { mut connection, node } = held.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-            let answer = timeout_at(deadline, async {
-                match call_once(&mut connection, function, keys, args).await {
-                    Err(error) if is_missing(&error) && self.load(&mut connection).await? => {
-                        call_once(&mut connection, function, keys, args).await
-                    }
-                    answer => answer,
-                }
-            })
-            .await;
-            match answer {
-                Ok(Ok(answer)) => {
-                    self.pools.answered(&node);
-                    return Ok(answer);
-                }
-                // Nothing was done: another node of the cluster has the keys, or will have them in a moment.
-                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => self.pools.answered(&node),
-                Ok(Err(error)) if is_answer(&error) => {
-                    self.pools.answered(&node);
-                    return Err(StoreError::Rejected(error.to_string()));
-                }
-                Ok(Err(error)) if is_other_shape(&error) => {
-                    self.pools.answered(&node);
-                    return Err(StoreError::Malformed(error.to_string()));
-                }
-                // What it still has to say would be read by nobody, and a demoted primary must not be asked again.
-                Ok(Err(_)) | Err(_) => {
-                    drop(Connection::take(connection));
-                    self.pools.failed(&node);
-                    return Err(StoreError::NoAnswer(self.timings.call));
-                }
-            }
-        }
-    }
-
-    /// Loads the library unless a newer one is there. Whether there is a point in calling again.
-    async fn load(&self, connection: &mut Connection) -> RedisResult<bool> {
-        let version = Function::VERSION;
-        let loaded: RedisResult<(u32, String)> =
-            cmd(version.command()).arg(version.name).arg(0).query_async(connection).await;
-        let loaded = loaded.map_or(Loaded::Replace, |(version, digest)| self.library.compare(version, &digest));
-        match loaded {
-            // The broker's link has loaded it since the call failed.
-            Loaded::Same => return Ok(true),
-            Loaded::Newer => return Ok(false),
-            Loaded::Replace => {}
-        }
-        cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(self.library.source()).exec_async(connection).await?;
-        tracing::info!(digest = self.library.digest(), "loaded the function library into Redis");
-        Ok(true)
+        Ok(self.caller.ask(self.slot, call(function, keys).arg(args)).await?)
     }
 
     /// Calls a function that answers `OK …` or `REFUSED …`.
@@ -230,35 +175,6 @@ impl RedisStore {
         let [rows, users, orders] = self.rows_users_orders(&instance.id, instance.incarnation);
         [self.keyspace.lease(&instance.id), self.keyspace.peers(), rows, users, orders]
     }
-}
-
-async fn call_once(
-    connection: &mut Connection,
-    function: Function,
-    keys: &[String],
-    args: &[&str],
-) -> RedisResult<Vec<String>> {
-    let mut call = cmd(function.command());
-    call.arg(function.name).arg(keys.len()).arg(keys).arg(args);
-    call.query_async(connection).await
-}
-
-/// Whether Redis does not know the function: it was restarted without its data, or is new.
-fn is_missing(error: &RedisError) -> bool {
-    error.to_string().contains("Function not found")
-}
-
-/// Whether Redis itself refused, and stays the one to ask.
-fn is_answer(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Server(kind) => kind != ServerErrorKind::ReadOnly,
-        ErrorKind::Extension => true, // OOM, MISCONF and other codes that the client has no name for
-        _ => false,
-    }
-}
-
-fn is_other_shape(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::UnexpectedReturnType)
 }
 
 fn malformed(function: Function, answer: &[String]) -> StoreError {

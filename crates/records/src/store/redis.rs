@@ -1,7 +1,4 @@
 //! The fleet's store: Redis, through the functions of `keyspace`. Only files here name `redis`.
-//!
-//! Connections come from a pool, each call has one deadline over everything it does, and a connection that broke it
-//! is thrown away, not returned.
 
 mod fields;
 mod letters;
@@ -9,11 +6,9 @@ mod receipts;
 
 use std::time::Duration;
 
-use deadpool_redis::Connection;
-use keyspace::{Function, Keyspace, Library, Loaded, Slot};
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, cmd};
-use redis_topology::{Held, Pools, Target, Topology};
-use tokio::time::{Instant, timeout_at};
+use keyspace::{Function, Keyspace, Library, Slot};
+use redis::{FromRedisValue, cmd};
+use redis_topology::{Caller, Loading, Pools, Question, Target, Topology, call};
 use wire::{Position, Scope, TenantId, UserId};
 
 use crate::error::StoreError;
@@ -42,25 +37,13 @@ pub struct RedisStoreConfig {
     pub bounds: Bounds,
 }
 
-/// What is done when Redis does not know a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loading {
-    /// The library is loaded in place of an older one: a gateway's.
-    Replace,
-    /// It is loaded only where there is none: a tool must not change the families that gateways have compiled in.
-    FillGap,
-}
-
 /// Records in Redis.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
-    pools: Pools,
+    caller: Caller,
     /// Scopes may be anywhere.
     is_cluster: bool,
     keyspace: Keyspace,
-    library: Library,
-    loading: Loading,
-    deadline: Duration,
     bounds: Bounds,
 }
 
@@ -70,116 +53,19 @@ impl RedisStore {
     pub fn new(config: RedisStoreConfig) -> Self {
         let RedisStoreConfig { target, connections_max, keyspace, library, loading, deadline, bounds } = config;
         let is_cluster = matches!(target.topology(), Topology::Cluster(_));
-        let pools = Pools::new(target, connections_max, deadline);
-        Self { pools, is_cluster, keyspace, library, loading, deadline, bounds }
+        let caller = Caller::new(Pools::new(target, connections_max, deadline), library, loading, deadline);
+        Self { caller, is_cluster, keyspace, bounds }
     }
 
     /// Its connections.
     #[must_use]
     pub fn pools(&self) -> &Pools {
-        &self.pools
+        self.caller.pools()
     }
 
-    /// Runs a command on `key`, or several in one go, within the deadline; the library is loaded first where a function
-    /// is missing.
+    /// Runs a command on `key`, or several in one go.
     async fn run<T: FromRedisValue>(&self, key: &str, question: &impl Question) -> Result<T, StoreError> {
-        let (slot, deadline) = (Slot::of(key), Instant::now() + self.deadline);
-        loop {
-            let held = self.pools.connection(slot, deadline).await;
-            let Held { mut connection, node } = held.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-            let answer = timeout_at(deadline, async {
-                match question.ask(&mut connection).await {
-                    Err(error) if is_missing(&error) && self.load(&mut connection).await? => {
-                        question.ask(&mut connection).await
-                    }
-                    answer => answer,
-                }
-            })
-            .await;
-            match answer {
-                Ok(Ok(answer)) => {
-                    self.pools.answered(&node);
-                    return Ok(answer);
-                }
-                // Nothing was done: another node of the cluster has the key, or will have it in a moment.
-                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => self.pools.answered(&node),
-                Ok(Err(error)) if is_answer(&error) => {
-                    self.pools.answered(&node);
-                    return Err(StoreError::Rejected(error.to_string()));
-                }
-                Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedReturnType => {
-                    self.pools.answered(&node);
-                    return Err(StoreError::Malformed(error.to_string()));
-                }
-                // What it still has to say would be read by nobody, and a demoted primary must not be asked again.
-                Ok(Err(_)) | Err(_) => {
-                    drop(Connection::take(connection));
-                    self.pools.failed(&node);
-                    return Err(StoreError::NoAnswer(self.deadline));
-                }
-            }
-        }
-    }
-
-    /// Loads the library where that is allowed. Whether there is a point in calling again.
-    async fn load(&self, connection: &mut Connection) -> RedisResult<bool> {
-        let version = Function::VERSION;
-        let loaded: RedisResult<(u32, String)> =
-            cmd(version.command()).arg(version.name).arg(0).query_async(connection).await;
-        let mut load = cmd("FUNCTION");
-        load.arg("LOAD");
-        match loaded.map(|(version, digest)| self.library.compare(version, &digest)) {
-            // The broker's link has loaded it since the call failed.
-            Ok(Loaded::Same) => return Ok(true),
-            Ok(Loaded::Newer) => return Ok(false),
-            Ok(Loaded::Replace) if self.loading == Loading::FillGap => return Ok(false),
-            Ok(Loaded::Replace) => drop(load.arg("REPLACE")),
-            // There is none, or one that is not ours.
-            Err(_) if self.loading == Loading::FillGap => {}
-            Err(_) => drop(load.arg("REPLACE")),
-        }
-        load.arg(self.library.source()).exec_async(connection).await?;
-        tracing::info!(digest = self.library.digest(), "loaded the function library into Redis");
-        Ok(true)
-    }
-}
-
-/// What may be asked of Redis; asking again does no harm.
-trait Question {
-    async fn ask<T: FromRedisValue>(&self, connection: &mut Connection) -> RedisResult<T>;
-}
-
-impl Question for Cmd {
-    async fn ask<T: FromRedisValue>(&self, connection: &mut Connection) -> RedisResult<T> {
-        self.query_async(connection).await
-    }
-}
-
-impl Question for Pipeline {
-    async fn ask<T: FromRedisValue>(&self, connection: &mut Connection) -> RedisResult<T> {
-        self.query_async(connection).await
-    }
-}
-
-/// The call of a function, to be given its keys and arguments.
-fn call(function: Function, keys: &[String]) -> Cmd {
-    debug_assert_eq!(keys.len(), usize::from(function.keys), "{} has its keys", function.name);
-    let mut call = cmd(function.command());
-    call.arg(function.name).arg(keys.len()).arg(keys);
-    call
-}
-
-/// Whether Redis does not know the function: it was restarted without its data, or is new.
-fn is_missing(error: &RedisError) -> bool {
-    error.to_string().contains("Function not found")
-}
-
-/// Whether Redis itself refused, and stays the one to ask.
-fn is_answer(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Server(kind) => kind != ServerErrorKind::ReadOnly,
-        ErrorKind::Extension => true, // OOM, MISCONF and other codes that the client has no name for
-        _ => false,
+        Ok(self.caller.ask(Slot::of(key), question).await?)
     }
 }
 

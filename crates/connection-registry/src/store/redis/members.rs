@@ -39,7 +39,13 @@ impl RedisStore {
                 let malformed = || StoreError::Malformed("the stream of members holds what it should not".into());
                 entries.map(|(id, fields)| read_turnover(&id, &fields)).collect::<Option<_>>().ok_or_else(malformed)
             }
-            Ok(Err(_)) | Err(_) => {
+            Ok(Err(error)) => {
+                // It may be another server's turn.
+                drop(Connection::take(connection));
+                self.waiting.failed(&node);
+                Err(StoreError::Unreachable(error.to_string()))
+            }
+            Err(_) => {
                 drop(Connection::take(connection));
                 self.waiting.failed(&node);
                 Err(StoreError::NoAnswer(WAIT))

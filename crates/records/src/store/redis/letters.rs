@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use keyspace::Function;
+use redis_topology::call;
 use wire::{Channel, Position, TenantId};
 
-use super::{RedisStore, call, fields};
+use super::{RedisStore, fields};
 use crate::error::StoreError;
 use crate::letter::{Body, KeptLetter};
 

@@ -2,9 +2,10 @@
 
 use keyspace::Function;
 use redis::{Cmd, Pipeline};
+use redis_topology::call;
 use wire::{Position, Scope, Timestamp, UserId};
 
-use super::{RedisStore, call};
+use super::RedisStore;
 use crate::error::StoreError;
 use crate::receipt::Standing;
 
