@@ -4,9 +4,13 @@
 //! call that fails ends the beat; the next one tries again. New connections are written at once, not at a beat, and orders
 //! are taken when the bell rings. Whatever happens, the lease is said to be lost at its deadline.
 
+mod fleet;
 mod handle;
+mod holding;
 mod members;
+mod orders;
 mod records;
+mod rows;
 mod told;
 
 use std::collections::hash_map::RandomState;
@@ -19,23 +23,20 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 use wire::InstanceId;
 
-use crate::dating::{Dating, Sample};
+use crate::dating::Dating;
 use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::heart::told::ToldLease;
 use crate::instance::{Incarnation, Instance};
-use crate::lease::{Ask, Lease, LeaseState, Token};
-use crate::limits::{Addressee, Closing, Errand, Listed, Order, Renewed};
-use crate::load::{Load, Pulse};
+use crate::lease::{Ask, Lease, LeaseState};
+use crate::limits::Errand;
+use crate::load::Load;
 use crate::presence::Presence;
-use crate::roster::{Change, Roster};
-use crate::store::{Acquired, ROW_CHANGES_MAX, Store};
+use crate::roster::Roster;
+use crate::store::Store;
 use crate::timings::Timings;
 
 pub use self::handle::{HeartHandle, Peers};
-
-/// So many dead peers are removed in one beat: a fleet that went down as a whole is not buried in one breath.
-const REAPED_PER_BEAT_MAX: usize = 8;
 
 /// New rows are written after so long, together with those that come meanwhile: a connection too many is closed soon,
 /// and a storm of them is a few calls.
@@ -258,181 +259,14 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         self.tell().await
     }
 
-    /// Renewing brings the orders. Without a lease they wait for the next beat.
-    async fn take_orders(&mut self) -> Result<(), StoreError> {
-        let Ask::Renew(token) = self.lease.ask() else { return Ok(()) };
-        self.number += 1;
-        self.renew(&token).await
-    }
-
-    /// What the next call shows the peers.
-    fn pulse(&self) -> Pulse {
-        Pulse { number: self.number, load: (self.load)() }
-    }
-
-    async fn renew(&mut self, token: &Token) -> Result<(), StoreError> {
-        let sent = Instant::now();
-        let renewed = self.lease.during(self.store.renew(&self.instance, token, self.pulse(), self.heard)).await?;
-        self.heard = self.number;
-        let Renewed { at, listed: Listed { rows, orders } } = renewed;
-        if let Some(read) = at {
-            let sample = Sample { sent, read, received: Instant::now() };
-            if self.dating.get_or_insert_with(|| Dating::new(sample)).narrow(sample) {
-                tracing::warn!("Redis' clock was set, or this machine slept: rows are dated anew");
-                self.directory.rewrite();
-            }
-        }
-        self.lease.update(|lease, now| lease.renewed(sent, now));
-        if self.rows_stored.is_some_and(|stored| stored != rows) {
-            tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
-            self.directory.rewrite();
-        }
-        self.pass_on(orders);
-        Ok(())
-    }
-
-    /// Passes on who has to go, and what is to be sent. Nobody listens when the gateway stops, and then everybody goes.
-    fn pass_on(&self, orders: Vec<Order>) {
-        let errand = |errand| _ = self.errands.send(errand);
-        for order in orders {
-            match order {
-                // Its client may have come back meanwhile.
-                Order::Session(closing, since) => match self.directory.seated(closing.session) {
-                    Some((number, at)) if since.is_none() || since == at => errand(Errand::Close(closing, number)),
-                    _ => {}
-                },
-                Order::User(tenant, user, why) => {
-                    for session in self.directory.sessions_of(&tenant, &user) {
-                        if let Some((number, _)) = self.directory.seated(session) {
-                            errand(Errand::Close(Closing { session, why }, number));
-                        }
-                    }
-                }
-                Order::Notice(Addressee::Session(session), notice) => errand(Errand::Notice(vec![session], notice)),
-                Order::Notice(Addressee::User(tenant, user), notice) => {
-                    errand(Errand::Notice(self.directory.sessions_of(&tenant, &user), notice));
-                }
-            }
-        }
-    }
-
-    async fn acquire(&mut self) -> Result<(), StoreError> {
-        let sent = Instant::now();
-        match self.lease.during(self.store.acquire(&self.instance, self.pulse())).await? {
-            Acquired::Granted { token, at, before } => {
-                // It may be another store than before, with another clock.
-                self.dating = at.map(|read| Dating::new(Sample { sent, read, received: Instant::now() }));
-                self.lease.update(|lease, now| lease.granted(token, sent, now));
-                self.life_before = before.filter(|before| *before != self.instance.incarnation);
-                // Between two leases anybody may have removed our rows: only the directory knows the truth.
-                self.directory.rewrite();
-                self.presence.rewrite();
-            }
-            Acquired::Busy { holder } => self.lease.update(|lease, _| lease.busy(holder)),
-        }
-        Ok(())
-    }
-
-    /// Reads the peers' beats.
-    async fn look(&mut self) -> Result<(), StoreError> {
-        let beats = self.lease.during(self.store.peers()).await?;
-        let seen = Instant::now();
-        for change in self.roster.observe(beats, seen) {
-            log(&change);
-        }
-        self.peers.send_replace(Peers {
-            own: self.instance.clone(),
-            others: self.roster.peers().cloned().collect(),
-            seen: Some(seen),
-            doubted: self.roster.doubts(),
-        });
-        Ok(())
-    }
-
-    /// Removes peers that have died, with their rows. Instances beat at different moments, so what the first removes
-    /// the others mostly do not see any more; where two ask at once, the store answers one of them.
-    async fn reap(&mut self) -> Result<(), StoreError> {
-        let until = Instant::now() + self.timings.beat / 2;
-        for (dead, number) in self.roster.dead().take(REAPED_PER_BEAT_MAX) {
-            let Some(token) = self.lease.held(Instant::now()) else { return Ok(()) };
-            if let Some(rows) = self.lease.during(self.store.reap(&self.instance, &token, dead, number)).await? {
-                tracing::info!(id = %dead.id, incarnation = %dead.incarnation, rows, "removed a dead peer");
-                // Its members have left in the same step, or as many of them as go at once.
-                self.members_due = Some(Instant::now());
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Writes what the store has yet to learn.
     async fn tell(&mut self) -> Result<(), StoreError> {
         self.tell_rows().await?;
         self.tell_members().await
     }
 
-    /// Writes what changed in the directory and what sessions left, in bounded batches and for at most half a beat: the
-    /// lease must be renewed meanwhile. What is left waits for the next one.
-    async fn tell_rows(&mut self) -> Result<(), StoreError> {
-        let until = Instant::now() + self.timings.beat / 2;
-        if !self.leave_records(Some(until)).await? {
-            return Ok(());
-        }
-        while let Some(token) = self.lease.held(Instant::now()) {
-            if let Some(before) = self.life_before {
-                self.lease.during(self.store.delete_rows(&self.instance, &token, before)).await?;
-                self.life_before = None;
-            } else if self.directory.take_rewrite() {
-                self.rows_stored = None;
-                let own = self.instance.incarnation;
-                let deleted = self.lease.during(self.store.delete_rows(&self.instance, &token, own)).await;
-                deleted.inspect_err(|_| self.directory.rewrite())?;
-                self.rows_stored = Some(0);
-            } else {
-                let batch = self.directory.take(ROW_CHANGES_MAX, self.dating);
-                if batch.is_empty() {
-                    break;
-                }
-                self.rows_stored = None;
-                // Whoever is taken out here has left its record before.
-                match self.leave_records(Some(until)).await {
-                    Ok(true) => {}
-                    unfinished => {
-                        self.directory.put_back(batch);
-                        return unfinished.map(drop);
-                    }
-                }
-                match self.lease.during(self.store.write_rows(&self.instance, &token, &batch)).await {
-                    Ok(Listed { rows, orders }) => {
-                        self.rows_stored = Some(rows);
-                        self.pass_on(orders);
-                    }
-                    Err(error) => {
-                        self.directory.put_back(batch);
-                        return Err(error);
-                    }
-                }
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        self.take_records(until).await
-    }
-
     fn is_fenced(&self) -> bool {
         *self.lease.state() == LeaseState::Fenced
-    }
-
-    /// A fenced incarnation is over. The next one has no lease and no rows yet.
-    async fn begin_again(&mut self) {
-        self.give_back().await;
-        let fenced = std::mem::replace(&mut self.instance.incarnation, begin_life());
-        tracing::warn!(%fenced, incarnation = %self.instance.incarnation, "begins again as a new incarnation");
-        self.lease.update(|lease, _| lease.begin_again());
-        self.rows_stored = None;
     }
 
     async fn release(mut self) {
@@ -442,15 +276,6 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         }
         self.give_back().await;
         self.lease.update(|lease, _| lease.released());
-    }
-
-    /// Ends the lease in the store if it is still there, where it would keep the next incarnation out.
-    async fn give_back(&mut self) {
-        if let Ask::Renew(token) = self.lease.ask()
-            && let Err(error) = self.store.release(&self.instance, &token).await
-        {
-            tracing::warn!(%error, "could not give the lease back; it runs out by itself");
-        }
     }
 
     /// Logs a trouble when it begins, changes or ends.
@@ -486,20 +311,6 @@ async fn has_news(directory: &Directory, presence: &Presence) {
         () = directory.restores().has_new() => {}
         () = directory.has_new() => {}
         () = presence.has_news() => {}
-    }
-}
-
-fn log(change: &Change) {
-    match change {
-        Change::Joined(peer) => {
-            tracing::info!(id = %peer.id, incarnation = %peer.incarnation, address = &*peer.address, "a peer joined");
-        }
-        Change::Suspected(peer) => tracing::warn!(id = %peer.id, "a peer is silent for as long as its lease lasts"),
-        Change::Recovered(peer) => tracing::info!(id = %peer.id, "a silent peer beats again"),
-        Change::Left(peer) => tracing::info!(id = %peer.id, incarnation = %peer.incarnation, "a peer left"),
-        Change::ManyVanished { silent, of } => {
-            tracing::error!(silent, of, "so many peers fell silent at once that Redis or a clock is suspected");
-        }
     }
 }
 
