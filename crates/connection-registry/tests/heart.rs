@@ -317,6 +317,29 @@ async fn orders_in_an_answer_that_was_lost_are_told_again_and_once() {
     heart.stop().await;
 }
 
+/// Orders name connections by the dates that rows have until they are dated anew.
+#[tokio::test]
+async fn orders_are_followed_that_come_with_the_word_that_rows_are_missing() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let mut heart = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
+    held(&heart).await;
+    let [kicked, _missing] = [1, 2].map(|n| heart.directory.connect(SessionId::from_random(n), row("alice")));
+    lists(&mut redis, &own(&heart), &[1, 2]).await;
+    let (gw, keys) = (own(&heart), Keyspace::default());
+    let (users, orders) = (keys.users(&gw.id, gw.incarnation), keys.orders(&gw.id, gw.incarnation));
+    let listed: String = command(&mut redis, &["HGET", &users, "default/alice"]).await;
+    let [session, other] = [1, 2].map(|n| SessionId::from_random(n).to_string());
+    let seat = listed.split(' ').find(|seat| seat.starts_with(&session)).expect("it is listed");
+    let why = format!("kicked@{}", seat.split_once('@').unwrap().1);
+    let both = "redis.call('HDEL', KEYS[1], ARGV[1]) return redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])";
+    let _: i64 = command(&mut redis, &["EVAL", both, "2", &rows_key(&gw), &orders, &other, &session, &why]).await;
+    let told = timeout(PATIENCE, heart.errands.recv()).await.expect("it is told").unwrap();
+    let closing = Closing { session: SessionId::from_random(1), why: Why::Kicked };
+    assert_eq!(told, Errand::Close(closing, kicked.number()));
+    heart.stop().await;
+}
+
 /// From one instance to the other and back, before the first has read that its old socket is of no use.
 #[tokio::test]
 async fn a_client_that_has_come_back_is_not_closed_for_the_connection_it_had_before() {

@@ -21,6 +21,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
         let renewed = self.lease.during(self.store.renew(&self.instance, token, self.pulse(), self.heard)).await?;
         self.heard = self.number;
         let Renewed { at, listed: Listed { rows, orders } } = renewed;
+        // They name connections by the dates that these have until everything is written anew.
+        self.pass_on(orders);
         if let Some(read) = at {
             let sample = Sample { sent, read, received: Instant::now() };
             if self.dating.get_or_insert_with(|| Dating::new(sample)).narrow(sample) {
@@ -33,7 +35,6 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
             tracing::warn!(rows, expected = self.rows_stored, "rows of this instance changed behind its back");
             self.directory.rewrite();
         }
-        self.pass_on(orders);
         Ok(())
     }
 
