@@ -184,7 +184,9 @@ impl Health {
         let word = standing.as_str();
         match standing {
             // At the start it is no trouble: the first attempt to reach Redis says how it is.
-            Standing::Isolated if before == Standing::Starting as u8 => tracing::info!("the instance is {word} yet"),
+            Standing::Leaseless | Standing::Isolated if before == Standing::Starting as u8 => {
+                tracing::info!("the instance is {word} yet");
+            }
             Standing::Leaseless | Standing::Isolated => tracing::warn!("the instance is {word}"),
             Standing::Fenced => tracing::error!("the instance is {word}"),
             _ => tracing::info!("the instance is {word}"),

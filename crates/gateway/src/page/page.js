@@ -65,6 +65,10 @@ class Client {
 
   receive(frame) {
     const { type, channel, payload, position, correlation_id: id } = frame;
+    if ("timestamp" in frame) {
+      for (const pattern of this.channels.keys()) if (hears(pattern, channel)) this.seen(pattern, position);
+      return this.view.message(frame, this.openedAt);
+    }
     if (id && this.answers.has(id)) {
       this.answers.get(id)(frame);
       this.answers.delete(id);
@@ -102,14 +106,9 @@ class Client {
       case "reconnect":
         this.moveAfter = payload.after_ms;
         return this.view.note(`asked to come back in ${payload.after_ms} ms`);
-      case "ack":
-      case "bye":
-      case "pong":
-      case "refreshed":
-        return;
-      default:
-        for (const pattern of this.channels.keys()) if (hears(pattern, channel)) this.seen(pattern, position);
-        this.view.message(frame, this.openedAt);
+      case "notice":
+        return this.view.note(`${payload.event}: ${JSON.stringify(payload.payload)}`);
+      // Others answer what the page does not ask, or are not known yet.
     }
   }
 
