@@ -31,7 +31,11 @@ register('tidegate_letter', {}, function(keys, args)
   for i = 4, #args do
     fields[i - 3] = args[i]
   end
-  local entry = call('XADD', letters, 'MAXLEN', entries, '*', unpack(fields))
+  local entry = pcall_redis('XADD', letters, 'MAXLEN', entries, '*', unpack(fields))
+  if type(entry) == 'table' then -- an error: it has not been kept
+    call('ZREM', seen, id)
+    return entry
+  end
   call('XTRIM', letters, 'MINID', decimal(now - ttl))
   call('PEXPIRE', letters, decimal(ttl))
   call('PEXPIRE', seen, decimal(ttl))

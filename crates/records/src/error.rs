@@ -27,8 +27,11 @@ impl StoreError {
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NoAnswer(_) => true,
-            // `ERR` is about the call itself; OOM, MISCONF, READONLY and their like pass.
-            Self::Rejected(text) => !text.contains("ERR ") || text.contains("Function not found"),
+            // ERR is about the call itself, WRONGTYPE about a key of somebody else's; OOM, MISCONF, READONLY and their like pass.
+            Self::Rejected(text) => {
+                let is_lasting = text.starts_with("ERR ") || text.contains("WRONGTYPE");
+                !is_lasting || text.contains("Function not found")
+            }
             Self::Malformed(_) => false,
         }
     }

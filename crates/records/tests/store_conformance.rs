@@ -215,3 +215,30 @@ async fn standing_is_of_the_users_asked_for_or_of_the_oldest(bench: impl Bench) 
     assert_eq!((standing.top, standing.users[0].1), (None, Position::new(7, 2)));
     assert!(standing.users[0].2.0 > 1_700_000_000_000, "when it moved, by the store's clock");
 }
+
+/// What will never be taken must not hold up what waits behind it, and what was not kept is not known.
+#[tokio::test]
+async fn a_letter_that_redis_will_not_have_is_not_known_and_not_tried_for_ever() {
+    let server = RedisServer::start(&[]);
+    let wrong = support::redis_store(&server, Bounds { entries_max: 0, ..BOUNDS }).keep(&letter("acme", 1)).await;
+    let refused = wrong.unwrap_err();
+    assert!(!refused.may_retry() && refused.to_string().contains("ERR arguments are"), "{refused}");
+
+    let store = support::redis_store(&server, BOUNDS);
+    let key = keyspace::Keyspace::default().letters(&acme());
+    server.command::<()>(&["SET", &key, "somebody else's"]);
+    let refused = store.keep(&letter("acme", 1)).await.unwrap_err();
+    assert!(!refused.may_retry() && refused.to_string().contains("WRONGTYPE"), "{refused}");
+    server.command::<()>(&["DEL", &key]);
+    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(true));
+
+    let receipts = keyspace::Keyspace::default().receipts(&scope("acme/collection:1"));
+    server.command::<()>(&["SET", &receipts, "somebody else's"]);
+    let batch = [(scope("acme/collection:1"), vec![(user("alice"), Position::new(7, 1))])];
+    let refused = store.write_receipts(&batch).await.unwrap_err();
+    assert!(!refused.may_retry() && refused.to_string().contains("WRONGTYPE"), "{refused}");
+
+    server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let passing = store.keep(&letter("acme", 2)).await.unwrap_err();
+    assert!(passing.may_retry() && passing.to_string().contains("NOREPLICAS"), "{passing}");
+}

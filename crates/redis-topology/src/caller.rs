@@ -36,7 +36,7 @@ pub enum CallError {
     Unreachable(String),
     /// No answer in time, or the connection broke. Nobody knows whether it was done.
     NoAnswer(Duration),
-    /// Redis answered with an error. Nothing was done.
+    /// Redis answered with this error, its code first. Nothing was done.
     Rejected(String),
     /// An answer of another shape than was asked for.
     Malformed(String),
@@ -88,7 +88,7 @@ impl Caller {
                 Ok(Err(error)) if self.pools.redirected(&error, deadline).await => self.pools.answered(&node),
                 Ok(Err(error)) if is_answer(&error) => {
                     self.pools.answered(&node);
-                    return Err(CallError::Rejected(error.to_string()));
+                    return Err(CallError::Rejected(said(&error)));
                 }
                 Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedReturnType => {
                     self.pools.answered(&node);
@@ -99,7 +99,7 @@ impl Caller {
                     drop(Connection::take(connection));
                     self.pools.failed(&node);
                     return Err(match is_demoted(&error) {
-                        true => CallError::Rejected(error.to_string()),
+                        true => CallError::Rejected(said(&error)),
                         false => CallError::NoAnswer(self.deadline),
                     });
                 }
@@ -167,6 +167,15 @@ fn is_answer(error: &RedisError) -> bool {
         ErrorKind::Server(_) => !is_demoted(error),
         ErrorKind::Extension => true, // OOM, MISCONF and other codes that the client has no name for
         _ => false,
+    }
+}
+
+/// What Redis said, in its own words: operators know its codes, and callers go by them.
+fn said(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => format!("{code} {error}"),
+        (None, _) => error.to_string(),
     }
 }
 
