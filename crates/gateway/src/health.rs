@@ -185,7 +185,7 @@ impl Health {
         match standing {
             // At the start it is no trouble: the first attempt to reach Redis says how it is.
             Standing::Leaseless | Standing::Isolated if before == Standing::Starting as u8 => {
-                tracing::info!("the instance is {word} yet");
+                tracing::info!("the instance is {word} so far");
             }
             Standing::Leaseless | Standing::Isolated => tracing::warn!("the instance is {word}"),
             Standing::Fenced => tracing::error!("the instance is {word}"),
