@@ -81,16 +81,22 @@ local function depart_member(base, log, life, scope, user, now, due)
   end
 end
 
--- All that a life holds is due, but for what it writes again until then. One step, however much it is.
+-- All that a life holds is due, but for what it writes again until then. However much it is, its set changes its name: a copy
+-- of 100,000 would hold Redis up for 35 ms. Only where older ghosts have yet to leave the two become one.
 local function end_life(base, life, due)
   local present, ghosts = base .. 'present:' .. life, base .. 'ghosts:' .. life
+  local had_ghosts = call('EXISTS', ghosts) == 1
   if call('EXISTS', present) == 1 then
-    call('SUNIONSTORE', ghosts, ghosts, present)
-    call('UNLINK', present)
+    if had_ghosts then
+      call('SUNIONSTORE', ghosts, ghosts, present)
+      call('UNLINK', present)
+    else
+      call('RENAME', present, ghosts)
+    end
+  elseif not had_ghosts then
+    return
   end
-  if call('EXISTS', ghosts) == 1 then
-    call('ZADD', base .. 'leaving', decimal(due), life)
-  end
+  call('ZADD', base .. 'leaving', decimal(due), life)
 end
 
 -- Lets some ghosts of an ended life leave. How many it looked at.

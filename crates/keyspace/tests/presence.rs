@@ -204,6 +204,8 @@ fn a_great_many_dead_leave_in_turns() {
     assert_eq!(fleet.list(&room(), 10), (700, fleet.list(&room(), 10).1));
     assert_eq!(fleet.list(&room(), 10).1.len(), 10);
     fleet.reap("gw-2", &two, "gw-1");
+    let stats: String = cmd("INFO").arg("commandstats").query(&mut fleet.admin).unwrap();
+    assert!(stats.contains("cmdstat_rename:") && !stats.contains("cmdstat_sunionstore:"), "all were copied: {stats}");
     assert_eq!(fleet.list(&room(), 0).0, 700 - 256);
     assert_eq!(fleet.write("gw-2", &two, GRACE_MS, &room(), &[]), ["OK", "0"], "there are more");
     fleet.renew("gw-2", &two);
