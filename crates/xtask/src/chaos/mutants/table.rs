@@ -159,7 +159,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no reaper: rows of the dead stay",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heart.rs",
+            file: "crates/connection-registry/src/heart/fleet.rs",
             old: "self.roster.dead().take(REAPED_PER_BEAT_MAX)",
             new: "self.roster.dead().take(REAPED_PER_BEAT_MAX - REAPED_PER_BEAT_MAX)",
         }],
