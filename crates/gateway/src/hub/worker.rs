@@ -94,8 +94,11 @@ struct End {
     /// Its place in the directory, once its session is open.
     seat: Option<Seat>,
     /// When it came, if it waits for its session's record before it takes its place.
-    came: Option<(Timestamp, Instant)>,
+    came: Option<Box<(Timestamp, Instant)>>,
 }
+
+// One per connection, and room for as many more while they become more.
+const _: () = assert!(size_of::<Option<End>>() <= 40);
 
 impl Worker {
     pub(crate) fn new(

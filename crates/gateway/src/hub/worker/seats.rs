@@ -68,11 +68,12 @@ impl Worker {
             }
             // It takes its place with the time at which it came: a later one may have come while it waited.
             let earlier = end.came.take().filter(|_| restoring.is_none());
-            let (connected_at, came) = earlier.unwrap_or_else(|| (Timestamp(self.clock.now().unix_ms), Instant::now()));
+            let now = || (Timestamp(self.clock.now().unix_ms), Instant::now());
+            let (connected_at, came) = earlier.map_or_else(now, |earlier| *earlier);
             // At once: a `hello` may have named the connection twice, and two questions would compete.
             shard.came(slot, connected_at, came);
             if restoring.is_some() {
-                end.came = Some((connected_at, came));
+                end.came = Some(Box::new((connected_at, came)));
                 // It takes its place when it has what the session held, or knows that there is nothing.
                 let older = self.directory.seat(session);
                 let (shard, awaited) = (u16::from(self.index.0), older.is_some());
