@@ -7,6 +7,7 @@ mod autobahn;
 mod browser;
 mod chaos;
 mod compose;
+mod examples;
 mod haproxy;
 mod rust;
 mod tidy;
@@ -36,6 +37,11 @@ pub(crate) const LANES: &[Lane] = &[
         name: "browser",
         about: "two pages in Chromium, through HAProxy, over an instance's death",
         run: browser::run,
+    },
+    Lane {
+        name: "examples",
+        about: "the documents' examples in four languages, while an answer of Redis is lost",
+        run: examples::run,
     },
     Lane {
         name: "chaos",
@@ -127,7 +133,7 @@ mod tests {
     fn an_unknown_lane_is_answered_with_the_lanes() {
         assert_eq!(
             names(&["--only", "unit"]).unwrap_err(),
-            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, browser, chaos, compose"
+            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, browser, examples, chaos, compose"
         );
         assert!(names(&["--only"]).unwrap_err().starts_with("--only wants the name of a lane"));
         assert!(names(&["rust"]).unwrap_err().starts_with("`test` does not know `rust`"));

@@ -23,6 +23,7 @@ pub(crate) const HAPROXY: Need = Need { program: "haproxy", packages: &["haproxy
 pub(crate) const PYTHON: Need = Need { program: "python3", packages: &["python3", "python3-venv"] };
 pub(crate) const NODE: Need = Need { program: "node", packages: &["nodejs"] };
 pub(crate) const NPM: Need = Need { program: "npm", packages: &["npm"] };
+pub(crate) const GO: Need = Need { program: "go", packages: &["golang-go"] };
 pub(crate) const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium"] };
 pub(crate) const COMPOSE: Need = Need { program: "docker-compose", packages: &["docker-compose"] };
 

@@ -24,12 +24,14 @@ export class Program {
   /** Until it has ended and its last word is read. */
   isRunning = true;
 
-  /** Starts it from the repository's root, without what the person's own shell configures for another gateway. */
-  constructor(command, args) {
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TIDEGATE_")));
+  /** Starts it from the repository's root or `cwd`, without what the person's own shell configures for another
+   * gateway, and with these variables. */
+  constructor(command, args, { cwd = ROOT, ...settings } = {}) {
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("TIDEGATE_"));
+    const env = { ...Object.fromEntries(own), ...settings };
     this.name = [command.split("/").at(-1), ...args].join(" ");
     // In our process group: Ctrl-C ends it with us.
-    this.process = spawn(command, args, { cwd: ROOT, env, stdio: ["ignore", "pipe", "inherit"] });
+    this.process = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "inherit"] });
     this.process.stdout.setEncoding("utf8").on("data", (text) => (this.text += text));
     const kill = () => this.process.kill("SIGTERM");
     process.once("exit", kill);

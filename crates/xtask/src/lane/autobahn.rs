@@ -2,20 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::cluster::{Rank, Watchman};
 use crate::failure::Failure;
 use crate::step::Step;
-use crate::{package, workspace};
+use crate::{python, workspace};
 
 /// The Autobahn case definitions as a plain Python 3 package. Pinned: a new release may judge differently.
 const KOSOKU: &str = "kosoku==0.1.0";
 
 pub(super) fn run() -> Result<(), Failure> {
-    package::ensure(&[package::PYTHON])?;
-    let python = python_with_kosoku()?;
+    let python = python::with(KOSOKU, &workspace::target().join("venv"))?;
     Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls", "--example", "echo"]).run()?;
     let mut echo = Echo::start(&workspace::target().join("debug/examples/echo"))?;
     let address = echo.address()?;
@@ -55,20 +54,4 @@ impl Drop for Echo {
         // Reaping it is all there is to do; it has no result.
         let _ = self.process.wait();
     }
-}
-
-/// A virtual environment under `target/`, so that nothing is installed into the machine's own Python.
-fn python_with_kosoku() -> Result<PathBuf, Failure> {
-    let venv = workspace::target().join("venv");
-    let python = venv.join("bin/python");
-    let pinned =
-        format!("import importlib.metadata as m; assert m.version('kosoku') == '{}'", &KOSOKU["kosoku==".len()..]);
-    if python.is_file() && Step::new(&python).args(["-c", &pinned]).succeeds() {
-        return Ok(python);
-    }
-    let make = || Step::new("python3").args(["-m", "venv", "--clear"]).args([&venv]).run();
-    // Debian's python3 comes without `venv`; the package is named when, and only when, it is missing.
-    make().or_else(|_| package::install(package::PYTHON.packages).and_then(|()| make()))?;
-    Step::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", KOSOKU]).run()?;
-    Ok(python)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::failure::Failure;
 use crate::step::Step;
-use crate::{package, workspace};
+use crate::{npm, package, workspace};
 
 /// The tests and their package-lock.json.
 const TESTS: &str = "crates/gateway/tests/browser";
@@ -14,8 +14,10 @@ const TESTS: &str = "crates/gateway/tests/browser";
 pub(super) fn run() -> Result<(), Failure> {
     let tests = workspace::root().join(TESTS);
     require_tests(&tests)?;
-    package::ensure(&[package::NODE, package::NPM, package::CHROMIUM, package::REDIS, package::HAPROXY])?;
-    install_modules(&tests)?;
+    package::ensure(&[package::CHROMIUM, package::REDIS, package::HAPROXY])?;
+    let modules = npm::install(&tests, &workspace::target().join("browser"))?;
+    // An `import` looks nowhere but beside the tests.
+    link_modules(&modules, &tests.join("node_modules"))?;
     // What the tests start is what a person starts; built here, where the compiler can be seen working.
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     let chromium =
@@ -37,25 +39,6 @@ fn require_tests(tests: &Path) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::new(format!("{TESTS} holds no test"))),
     }
-}
-
-/// `npm ci` under `target/`; the tests see it through a link beside them, because an `import` looks nowhere else.
-fn install_modules(tests: &Path) -> Result<(), Failure> {
-    let home = workspace::target().join("browser");
-    let lock = tests.join("package-lock.json");
-    let wanted = fs::read(&lock).map_err(Failure::during(format_args!("reading {}", lock.display())))?;
-    // Written after `npm ci` succeeded: an equal lock says that the modules are complete.
-    let stamp = home.join("installed.json");
-    let modules = home.join("node_modules");
-    if !modules.is_dir() || fs::read(&stamp).ok().as_deref() != Some(&wanted) {
-        fs::create_dir_all(&home).map_err(Failure::during("making target/browser"))?;
-        for name in ["package.json", "package-lock.json"] {
-            fs::copy(tests.join(name), home.join(name)).map_err(Failure::during(format_args!("copying {name}")))?;
-        }
-        Step::new("npm").args(["ci", "--no-audit", "--no-fund"]).dir(&home).run()?;
-        fs::write(&stamp, wanted).map_err(Failure::during("writing target/browser/installed.json"))?;
-    }
-    link_modules(&modules, &tests.join("node_modules"))
 }
 
 fn link_modules(modules: &Path, link: &Path) -> Result<(), Failure> {

@@ -1,0 +1,28 @@
+//! Packages from npm, as a package-lock.json names them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::package;
+use crate::step::Step;
+
+/// `npm ci` below `home`, with the package.json and the lock of `package`, unless that has been done. Gives the
+/// directory of the modules.
+pub(crate) fn install(package: &Path, home: &Path) -> Result<PathBuf, Failure> {
+    package::ensure(&[package::NODE, package::NPM])?;
+    let lock = package.join("package-lock.json");
+    let wanted = fs::read(&lock).map_err(Failure::during(format_args!("reading {}", lock.display())))?;
+    // Written after `npm ci` succeeded: an equal lock says that the modules are complete.
+    let stamp = home.join("installed.json");
+    let modules = home.join("node_modules");
+    if !modules.is_dir() || fs::read(&stamp).ok().as_deref() != Some(&wanted) {
+        fs::create_dir_all(home).map_err(Failure::during(format_args!("making {}", home.display())))?;
+        for name in ["package.json", "package-lock.json"] {
+            fs::copy(package.join(name), home.join(name)).map_err(Failure::during(format_args!("copying {name}")))?;
+        }
+        Step::new("npm").args(["ci", "--no-audit", "--no-fund"]).dir(home).run()?;
+        fs::write(&stamp, wanted).map_err(Failure::during(format_args!("writing {}", stamp.display())))?;
+    }
+    Ok(modules)
+}
