@@ -13,6 +13,9 @@
 //! Everything is refused as early as its bytes allow: a reserved bit at the first byte, a message above the limit at
 //! its frame's header, text that is not UTF-8 in the read that brings the byte which breaks it.
 //!
+//! Behind a violation frames are skipped up to the client's close frame, where it is known where they end: a client in
+//! the middle of a large message learns why it is refused only if the socket stays open until it has sent the rest.
+//!
 //! This module does not know about sockets, sessions or time. What the server sends is made by [`wire::Encoded`].
 
 mod accept;
@@ -46,6 +49,8 @@ pub struct Codec {
     /// The message between two of its fragments; while a frame of it comes in, the frame has it.
     message: Option<Message>,
     message_bytes_max: usize,
+    /// A violation has been reported: nothing but a close frame is taken any more.
+    has_failed: bool,
 }
 
 // One per connection, and an idle connection has 2 KiB for everything.
@@ -58,7 +63,9 @@ enum Stage {
     Header(HeaderBytes),
     /// The payload of a frame, of which `remaining` bytes are still to come.
     Payload { remaining: usize, mask: Mask, part: Part },
-    /// Nothing: behind a close, a violation or a break.
+    /// The payload of a frame behind a violation, or of the one that is the violation.
+    Skipped { remaining: u64 },
+    /// Nothing: behind a close, a break, or a violation of which it is not known where its frame ends.
     Closed,
 }
 
@@ -78,58 +85,97 @@ impl Codec {
     /// its fragments.
     #[must_use]
     pub fn new(message_bytes_max: usize) -> Self {
-        Self { held: Vec::new(), stage: Stage::Header(HeaderBytes::default()), message: None, message_bytes_max }
+        let stage = Stage::Header(HeaderBytes::default());
+        Self { held: Vec::new(), stage, message: None, message_bytes_max, has_failed: false }
     }
 
     /// Takes the next `bytes` of the stream, all of them, and calls `take` for each message and control frame that they
     /// complete, in order. `bytes` are unmasked in place.
     ///
-    /// A violation, a close frame and a break of `take` are final: nothing behind them is looked at, in this call or a
-    /// later one.
+    /// A close frame and a break of `take` are final: nothing behind them is looked at, in this call or a later one. Behind
+    /// a violation nothing is taken but a close frame that a later call brings: it may answer the close that told of it.
     pub fn feed(
         &mut self,
-        bytes: &mut [u8],
+        mut bytes: &mut [u8],
         mut take: impl FnMut(Input<'_>) -> ControlFlow<()>,
     ) -> Result<(), Violation> {
-        let outcome = self.advance(bytes, &mut take);
-        if !matches!(outcome, Ok(ControlFlow::Continue(()))) {
-            self.stage = Stage::Closed;
-            self.message = None;
-            self.held = Vec::new();
+        match self.advance(&mut bytes, &mut take) {
+            Ok(ControlFlow::Continue(())) => return Ok(()),
+            Err(violation) if !self.has_failed => {
+                self.forget();
+                self.has_failed = true;
+                if !matches!(self.advance(&mut bytes, &mut |_| ControlFlow::Break(())), Ok(ControlFlow::Continue(()))) {
+                    self.stage = Stage::Closed;
+                }
+                return Err(violation);
+            }
+            Ok(ControlFlow::Break(())) | Err(_) => {}
         }
-        outcome.map(|_| ())
+        self.forget();
+        self.stage = Stage::Closed;
+        Ok(())
     }
 
+    /// Whether nothing more will be taken.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.stage, Stage::Closed)
+    }
+
+    fn forget(&mut self) {
+        self.message = None;
+        self.held = Vec::new();
+    }
+
+    /// Takes all of `bytes`, or those up to a violation.
     fn advance(
         &mut self,
-        mut bytes: &mut [u8],
+        bytes: &mut &mut [u8],
         take: &mut impl FnMut(Input<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
         loop {
             match self.stage {
                 Stage::Closed => return Ok(ControlFlow::Break(())),
                 Stage::Header(mut so_far) => {
+                    self.stage = Stage::Closed; // Behind a header that is wrong nobody knows where the next one begins.
                     let Some((header, used)) = so_far.push(bytes)? else {
                         self.stage = Stage::Header(so_far);
                         return Ok(ControlFlow::Continue(()));
                     };
-                    bytes = &mut bytes[used..];
-                    self.stage = self.begin(&header)?;
+                    *bytes = &mut mem::take(bytes)[used..];
+                    self.stage = Stage::Skipped { remaining: header.payload_bytes };
+                    if !self.has_failed || header.opcode == Opcode::Control(Control::Close) {
+                        self.stage = self.begin(&header)?;
+                    }
                 }
                 Stage::Payload { remaining, mut mask, mut part } => {
-                    let (piece, behind) = bytes.split_at_mut(remaining.min(bytes.len()));
-                    bytes = behind;
+                    let here = remaining.min(bytes.len());
+                    let (piece, behind) = mem::take(bytes).split_at_mut(here);
+                    *bytes = behind;
                     mask.remove(piece);
                     let remaining = remaining - piece.len();
                     if remaining > 0 {
+                        self.stage = Stage::Skipped { remaining: remaining as u64 };
                         self.keep(&mut part, piece)?;
                         self.stage = Stage::Payload { remaining, mask, part };
                         return Ok(ControlFlow::Continue(()));
                     }
-                    self.stage = Stage::Header(HeaderBytes::default());
+                    self.stage = match part {
+                        Part::Control { control: Control::Close, .. } => Stage::Closed,
+                        _ => Stage::Header(HeaderBytes::default()),
+                    };
                     if self.finish(part, piece, take)?.is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
+                }
+                Stage::Skipped { remaining } => {
+                    let skipped = remaining.min(bytes.len() as u64);
+                    *bytes = &mut mem::take(bytes)[skipped as usize..];
+                    if skipped < remaining {
+                        self.stage = Stage::Skipped { remaining: remaining - skipped };
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                    self.stage = Stage::Header(HeaderBytes::default());
                 }
             }
         }

@@ -89,6 +89,10 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
         };
         shard.refuse(slot, code, &violation.to_string(), violation.close());
     }
+    if codec.is_closed() {
+        // Its close frame has come, or there is none that could be read: it is not waited for.
+        shard.end(slot, None, None);
+    }
 }
 
 /// RFC 6455 §5.5.1: the answer carries the code that came.

@@ -260,6 +260,47 @@ fn nothing_is_taken_behind_a_violation() {
     assert_eq!(feed(&mut codec, &frame(0x81, b"later")), (vec![], Ok(())));
 }
 
+/// The client's close frame is what says that it has read why it is refused.
+#[test]
+fn behind_a_violation_only_a_close_is_taken() {
+    let text_of_a_frame = [b"\xff"[..].to_vec(), frame(0x88, b"\x03\xe8")].concat();
+    // The violation, and how many bytes of its last frame are still to come when it is seen.
+    let cases = [
+        ("too big", frame(0x82, &vec![b'x'; LIMIT + 1]), LIMIT + 1, Violation::TooBig { message_bytes_max: LIMIT }),
+        ("not UTF-8", frame(0x81, &text_of_a_frame), text_of_a_frame.len() - 1, Violation::NotUtf8),
+        ("no message", frame(0x80, b"xyz"), 3, Violation::NothingToContinue),
+        ("a message in another", [frame(0x01, b"a"), frame(0x81, b"b")].concat(), 1, Violation::MessageUnfinished),
+    ];
+    for (name, violating, rest, violation) in cases {
+        let (seen, rest) = violating.split_at(violating.len() - rest);
+        let behind = [rest, &frame(0x81, b"late"), &frame(0x89, b"ping"), &frame(0x88, b"\x03\xf1")].concat();
+        for step in [1, 3, behind.len()] {
+            let mut codec = Codec::new(LIMIT);
+            assert_eq!(feed(&mut codec, seen), (vec![], Err(violation)), "{name}");
+            let taken: Vec<_> = behind.chunks(step).map(|piece| feed(&mut codec, piece)).collect();
+            assert!(taken.iter().all(|(_, outcome)| outcome.is_ok()), "{name}: told once");
+            let taken: Vec<String> = taken.into_iter().flat_map(|(taken, _)| taken).collect();
+            assert_eq!(taken, ["close 1009 "], "{name}, {step} at a time");
+            assert!(codec.is_closed() && codec.held.capacity() == 0, "{name}");
+        }
+        // What came with it cannot be the answer to what is told of it.
+        let mut codec = Codec::new(LIMIT);
+        assert_eq!(feed(&mut codec, &[seen, &behind].concat()), (vec![], Err(violation)), "{name}");
+        assert!(codec.is_closed(), "{name}");
+        // Where a header is wrong nothing more is known.
+        let mut codec = Codec::new(LIMIT);
+        assert_eq!(feed(&mut codec, &[seen, rest].concat()), (vec![], Err(violation)), "{name}");
+        assert!(!codec.is_closed(), "{name}");
+        assert_eq!(feed(&mut codec, b"GET / HTTP/1.1"), (vec![], Ok(())), "{name}");
+        assert!(codec.is_closed(), "{name}");
+    }
+    // Of a wrong header, and of a close frame that says nothing good, it is known at once.
+    for violating in [frame(0x83, b""), frame(0x88, b"\x03")] {
+        let mut codec = Codec::new(LIMIT);
+        assert!(feed(&mut codec, &violating).1.is_err() && codec.is_closed());
+    }
+}
+
 #[test]
 fn a_break_is_final() {
     let mut codec = Codec::new(LIMIT);

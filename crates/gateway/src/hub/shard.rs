@@ -43,7 +43,7 @@ mod shed;
 mod slow;
 mod time;
 
-pub(crate) use life::Life;
+pub(crate) use life::{Life, Written};
 pub(crate) use listing::Listing;
 use presence::Attendance;
 pub(crate) use presence::{Attending, Listed, turn_frame};

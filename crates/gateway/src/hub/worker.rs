@@ -28,7 +28,7 @@ use crate::counters::{PresenceCounters, ShardCounters};
 use crate::handoff::Handoff;
 use crate::health::Health;
 use crate::hub::members::Slot;
-use crate::hub::shard::{Attending, Life, Shard, Wake, growth};
+use crate::hub::shard::{Attending, Life, Shard, Wake, Written, growth};
 use crate::hub::wheel::Wheel;
 use crate::hub::{FromShard, Hub, SPREAD, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
@@ -394,11 +394,12 @@ impl Worker {
         if empty && life == Life::Open {
             shard.resume_replays(slot);
         } else if empty {
-            if let Some(cut_ms) = shard.finish(slot, self.clock.now()) {
-                // The other direction stays open until the client has read all this and closes, or its time is up.
+            let Some(Written { ends, cut_ms }) = shard.written(slot, self.clock.now()) else { return };
+            if ends {
+                // The other direction stays open until the client closes it, or its time is up.
                 socket.shutdown(Shutdown::Write);
-                self.wheel.borrow_mut().schedule(slot, cut_ms);
             }
+            cut_ms.into_iter().for_each(|at_ms| self.wheel.borrow_mut().schedule(slot, at_ms));
         } else if !blocked {
             shard.mark_dirty(slot);
         }

@@ -86,7 +86,7 @@ impl World {
         if empty && phase == Phase::Open {
             seat.shard.resume_replays(slot);
         } else if empty {
-            seat.shard.finish(slot, now);
+            seat.shard.written(slot, now);
         } else if !blocked {
             seat.shard.mark_dirty(slot);
         }

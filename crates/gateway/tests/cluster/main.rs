@@ -11,6 +11,7 @@ mod proxy;
 mod bad_input;
 #[cfg(target_os = "linux")]
 mod churn;
+mod closing;
 mod dead_letters;
 mod delivery;
 mod drain;

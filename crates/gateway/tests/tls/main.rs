@@ -8,6 +8,8 @@ mod fleet;
 
 #[path = "../cluster/bad_input.rs"]
 mod bad_input;
+#[path = "../cluster/closing.rs"]
+mod closing;
 #[path = "../cluster/delivery.rs"]
 mod delivery;
 #[path = "../cluster/flood.rs"]

@@ -1,9 +1,14 @@
 //! PURE. How a connection ends.
 //!
 //! ```text
-//!   Open ──close──▶ Closing ──its close frame──▶ Ending ──all written──▶ Finished ──socket gone──▶ (removed)
-//!     └──────────its close frame──────────────────▲
+//!   Open ──close──▶ Closing ──all written──▶ CloseSent ──its close frame──▶ Answered
+//!     │                └──────its close frame─────┐                            │ at once
+//!     └──its close frame, or it cannot send one──▶ Ending ──all written──▶ Finished ──socket gone──▶ (removed)
 //! ```
+//!
+//! The gateway ends its direction of the socket when both close frames have been exchanged (RFC 6455 §7.1.1), and not
+//! before: behind the end of one direction HAProxy closes both, and TLS 1.2 (RFC 5246 §7.2.1) asks the client to. The
+//! client's close frame, which says what it has received, would be lost.
 
 use std::time::Duration;
 
@@ -34,10 +39,23 @@ pub(crate) enum Life {
     Open,
     /// A close frame is queued; nothing is taken in or queued any more.
     Closing,
-    /// The client has sent its close frame: the socket ends when the answer is written.
+    /// Our close frame is written. The client has a moment to read it and to answer.
+    CloseSent,
+    /// The client has answered the close frame that was written: our direction ends now.
+    Answered,
+    /// The client has sent its close frame, or sends none that can be read: our direction ends when all is written.
     Ending,
-    /// Everything is written. The client has a moment to read it and close.
+    /// Our direction has ended. The client has a moment to end its own.
     Finished,
+}
+
+/// What is due when the last byte of a connection that ends has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Our direction of the socket is to be ended.
+    pub(crate) ends: bool,
+    /// When the socket is to be cut, if that was not known yet.
+    pub(crate) cut_ms: Option<u64>,
 }
 
 impl Shard {
@@ -148,9 +166,11 @@ impl Shard {
     pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Encoded>) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let was = connection.life;
-        if was != Life::Finished {
-            connection.life = Life::Ending;
-        }
+        connection.life = match was {
+            Life::Open | Life::Closing | Life::Ending => Life::Ending,
+            Life::CloseSent | Life::Answered => Life::Answered,
+            Life::Finished => Life::Finished,
+        };
         self.note_end(slot, None);
         self.leave_record(slot, code);
         if was == Life::Open {
@@ -161,15 +181,21 @@ impl Shard {
         }
     }
 
-    /// The last byte of a connection that ends has been written. Says, the first time, when it is to be cut.
-    pub(crate) fn finish(&mut self, slot: Slot, now: Now) -> Option<u64> {
+    /// Everything queued for a connection has been written. Says what is due, if it ends and that is news.
+    pub(crate) fn written(&mut self, slot: Slot, now: Now) -> Option<Written> {
         let connection = &mut self.connections[slot as usize];
-        if matches!(connection.life, Life::Open | Life::Finished) {
-            return None;
+        let (life, is_timed) = match connection.life {
+            Life::Open | Life::CloseSent | Life::Finished => return None,
+            Life::Closing => (Life::CloseSent, false),
+            Life::Ending => (Life::Finished, false),
+            // Its time runs since our close frame was written.
+            Life::Answered => (Life::Finished, true),
+        };
+        connection.life = life;
+        if !is_timed {
+            connection.wake_ms = now.mono_ms + close_timeout_ms(connection);
         }
-        connection.life = Life::Finished;
-        connection.wake_ms = now.mono_ms + close_timeout_ms(connection);
-        Some(connection.wake_ms)
+        Some(Written { ends: life == Life::Finished, cut_ms: (!is_timed).then_some(connection.wake_ms) })
     }
 
     /// Forgets a connection whose socket is gone.
