@@ -52,7 +52,7 @@ impl Histogram {
 /// What one shard counts.
 #[derive(Debug, Default)]
 pub(crate) struct ShardCounters {
-    /// Gauge: sockets this shard holds. The hub places new ones on the shard with the fewest.
+    /// Gauge: sockets this shard holds, and those on their way to it. The hub places new ones on the shard with the fewest.
     pub(crate) connections: Counter,
     /// Gauge: subscriptions its sessions hold.
     pub(crate) subscriptions: Counter,

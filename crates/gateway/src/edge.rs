@@ -1,7 +1,7 @@
 //! The edge: accepts, speaks HTTP, checks tokens, and hands upgraded sockets to the shards. One thread.
 //!
 //! ```text
-//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ place
+//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ hub
 //!     │ at most HANDSHAKES_MAX at once                                └▶ 4xx, 503, health, page: one answer, then close
 //!     └ each has handshake_timeout for all of it, however slowly it sends or reads
 //! ```
@@ -26,10 +26,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
-use crate::counters::{Counter, ShardCounters};
+use crate::counters::Counter;
 use crate::handoff::{Handoff, Opening, Transport};
 use crate::handshake::{Handshake, Refusal, RoutingCookie};
 use crate::health::{Health, Silence};
+use crate::hub::{Hub, Reservation};
 use crate::page::Page;
 use crate::standing::Standing;
 use crate::tls::Tls;
@@ -104,8 +105,8 @@ pub(crate) struct EdgeCounters {
     pub(crate) rebalance_pauses: Counter,
 }
 
-/// The edge and all it consults. `P` hands a connection to a shard.
-pub(crate) struct Edge<P> {
+/// The edge and all it consults.
+pub(crate) struct Edge {
     config: EdgeConfig,
     admission: Admission,
     diversion: Diversion,
@@ -115,15 +116,15 @@ pub(crate) struct Edge<P> {
     health: Arc<Health>,
     /// The page at `/` and its tokens, in development.
     page: Option<Page>,
-    /// Whose `connections` gauges say how full the instance is.
-    shards: Vec<Arc<ShardCounters>>,
+    /// The shards, and how full they are.
+    hub: Hub,
     counters: Arc<EdgeCounters>,
-    place: P,
 }
 
 /// An upgrade that has been answered and waits for hyper to let go of the socket.
 struct Promise {
     upgrade: OnUpgrade,
+    reservation: Reservation,
     session_id: SessionId,
     path_tenant: Option<TenantId>,
     opening: Opening,
@@ -131,29 +132,17 @@ struct Promise {
 
 // === impl Edge ===
 
-impl<P: Fn(Handoff) + 'static> Edge<P> {
+impl Edge {
     pub(crate) fn new(
         config: EdgeConfig,
         handshake: Handshake,
         health: Arc<Health>,
         page: Option<Page>,
-        shards: Vec<Arc<ShardCounters>>,
+        hub: Hub,
         counters: Arc<EdgeCounters>,
-        place: P,
     ) -> Self {
         let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
-        Self {
-            config,
-            admission,
-            diversion: Diversion::default(),
-            begun,
-            handshake,
-            health,
-            page,
-            shards,
-            counters,
-            place,
-        }
+        Self { config, admission, diversion: Diversion::default(), begun, handshake, health, page, hub, counters }
     }
 
     /// Accepts until dropped. Runs on a local runtime: connections become tasks beside it.
@@ -240,8 +229,8 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         let Ok((socket, tls)) = parts.io.into_inner().hand_over().await else { return };
         self.counters.upgrades.add(1);
-        let Promise { session_id, path_tenant, opening, .. } = promise;
-        (self.place)(Handoff { socket, tls, early, session_id, path_tenant, opening });
+        let Promise { reservation, session_id, path_tenant, opening, .. } = promise;
+        self.hub.place(Handoff { reservation, socket, tls, early, session_id, path_tenant, opening });
     }
 
     async fn answer(
@@ -306,11 +295,12 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        // Before it is asked whether anybody is taken in: a drain says that nobody is, and then counts.
+        let reservation = self.hub.reserve();
         if !self.health.standing(Instant::now()).takes_clients() {
             return Err(Refusal::draining());
         }
-        let connections: u64 = self.shards.iter().map(|shard| shard.connections.get()).sum();
-        if connections >= self.config.connections_max {
+        if self.hub.connections() > self.config.connections_max {
             self.counters.upgrades_full.add(1);
             let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
             let message = "this instance is full; come back a little later".into();
@@ -333,7 +323,8 @@ impl<P: Fn(Handoff) + 'static> Edge<P> {
         }
         let response = answer::switching_protocols(&upgrade);
         let opening = upgrade.opening;
-        promise.set(Some(Promise { upgrade: hyper::upgrade::on(request), session_id, path_tenant, opening }));
+        let upgrade = hyper::upgrade::on(request);
+        promise.set(Some(Promise { upgrade, reservation, session_id, path_tenant, opening }));
         Ok(response)
     }
 }

@@ -208,9 +208,8 @@ async fn serve(
     let Shared { config, rules, health, hub, .. } = shared;
     let listening = listeners.register()?;
     let counters = Arc::new(EdgeCounters::default());
-    let shards: Vec<_> = hub.shards().map(|shard| Arc::clone(&shard.counters)).collect();
     let sources = Sources {
-        shards: shards.clone(),
+        shards: hub.shards().map(|shard| Arc::clone(&shard.counters)).collect(),
         pump: Arc::clone(&shared.pump),
         edge: Arc::clone(&counters),
         presence: Arc::clone(&shared.presence),
@@ -234,11 +233,7 @@ async fn serve(
     let verifier = Arc::clone(&rules.verifier);
     let handshake = Handshake::new(verifier, config.allowed_origins.clone(), config.auth.cookie.clone());
     let page = config.dev_page.then(|| dev_page(config)).flatten();
-    let place = {
-        let hub = hub.clone();
-        move |handoff| hub.place(handoff)
-    };
-    let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, shards, Arc::clone(&counters), place);
+    let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, hub.clone(), Arc::clone(&counters));
     let agent = async {
         match listening.agent {
             Some(listener) => agent::run(listener, Arc::clone(health)).await,

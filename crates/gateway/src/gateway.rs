@@ -123,6 +123,7 @@ impl Gateway {
     /// time is up.
     pub async fn drain(self) {
         self.health.advance(Phase::Draining);
+        self.hub.look_for_reservations();
         self.bell.notify_one();
         let DrainConfig { window, grace, kill_after } = self.drain;
         let begun = tokio::time::Instant::now();

@@ -7,12 +7,15 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
+use crate::hub::Reservation;
 use crate::tls::Session;
 use crate::token::Identity;
 
 /// One upgraded connection on its way from the edge to its shard. From here to close it belongs to the shard.
 #[derive(Debug)]
 pub(crate) struct Handoff {
+    /// Its shard, and its place among the connections there.
+    pub(crate) reservation: Reservation,
     /// Taken out of the edge's runtime; non-blocking.
     pub(crate) socket: TcpStream,
     /// Over TLS, what was agreed on this socket; bytes that were read and not yet asked for lie in it too.

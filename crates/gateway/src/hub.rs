@@ -1,6 +1,7 @@
 //! Hands connections to shards, and messages to interested shards.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,11 +22,13 @@ mod departures;
 pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod newest;
+mod reservation;
 pub(crate) mod shard;
 pub(crate) mod wheel;
 pub(crate) mod worker;
 
 pub(crate) use departures::Departures;
+pub(crate) use reservation::Reservation;
 
 /// Clients of an instance that begins anew are asked to come back elsewhere spread over this time.
 pub(crate) const SPREAD: Duration = Duration::from_secs(5);
@@ -234,13 +237,25 @@ impl Hub {
         Self { shards: shards.into() }
     }
 
-    /// Gives a new connection to the shard with the fewest.
+    /// Counts one more connection, on the shard with the fewest.
+    pub(crate) fn reserve(&self) -> Reservation {
+        // Counted here, so that a burst of upgrades spreads before the shards have seen any of it.
+        let least = self.indexes().min_by_key(|index| self.shard(*index).counters.connections.get());
+        let least = least.expect("there are shards");
+        let reservation = Reservation::on(least, &self.shard(least).counters);
+        // With the one of `look_for_reservations`: who reserves and then sees the instance running is seen by its drain.
+        fence(Ordering::SeqCst);
+        reservation
+    }
+
+    /// To be called by who has said that nobody is taken in any more, before it counts who is left.
+    pub(crate) fn look_for_reservations(&self) {
+        fence(Ordering::SeqCst);
+    }
+
+    /// Gives a new connection to the shard that it is counted on.
     pub(crate) fn place(&self, handoff: Handoff) {
-        let least = self.shards.iter().min_by_key(|shard| shard.counters.connections.get());
-        let Some(shard) = least else { return };
-        // Counted here, so that a burst of placements spreads before the shards have seen any of it.
-        shard.counters.connections.add(1);
-        shard.inbox.push(ToShard::Adopt(Box::new(handoff)), 0);
+        self.shard(handoff.reservation.shard()).inbox.push(ToShard::Adopt(Box::new(handoff)), 0);
     }
 
     /// Takes clients from the shards with the most, as many from each as if one after the other was asked.

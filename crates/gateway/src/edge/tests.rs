@@ -1,16 +1,19 @@
-//! A real edge on a free port, spoken to by the byte; the hub is a list of handoffs.
+//! A real edge on a free port, spoken to by the byte; nobody but the test takes what it hands to the shard.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
 use connection_registry::{LeaseState, Loss, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::config::Origins;
+use crate::counters::ShardCounters;
 use crate::health::Phase;
+use crate::hub::{ShardHandle, ToShard};
+use crate::mailbox::Mailbox;
 use crate::page::DevTokens;
 use crate::token::signed;
 use crate::watchdog::{FROZEN_AFTER, Loop, Watchdog};
@@ -20,7 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct TestEdge {
     address: SocketAddr,
-    handoffs: mpsc::UnboundedReceiver<Handoff>,
+    inbox: Arc<Mailbox<ToShard>>,
+    /// Taken from there, and not asked for yet.
+    handed: VecDeque<ToShard>,
     health: Arc<Health>,
     counters: Arc<EdgeCounters>,
     diverts: Rc<Cell<bool>>,
@@ -30,14 +35,20 @@ struct TestEdge {
 
 impl TestEdge {
     async fn start(handshake_timeout: Duration, health: Health) -> Self {
-        Self::throttled(handshake_timeout, health, 0).await
+        Self::throttled(handshake_timeout, health, 2, 0).await
     }
 
-    async fn throttled(handshake_timeout: Duration, health: Health, connects_per_second: u32) -> Self {
+    async fn throttled(
+        handshake_timeout: Duration,
+        health: Health,
+        connections_max: u64,
+        connects_per_second: u32,
+    ) -> Self {
         health.advance(Phase::Running);
         let health = Arc::new(health);
         let (counters, shard) = (Arc::new(EdgeCounters::default()), Arc::new(ShardCounters::default()));
-        let (place, handoffs) = mpsc::unbounded_channel();
+        let inbox = Arc::new(Mailbox::new(1 << 20));
+        let hub = Hub::new(vec![ShardHandle { inbox: Arc::clone(&inbox), counters: Arc::clone(&shard) }]);
         let origins = Origins { loopback: true, ..Origins::default() };
         let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
         let diverts = Rc::new(Cell::new(false));
@@ -45,7 +56,7 @@ impl TestEdge {
         let edge = Edge::new(
             EdgeConfig {
                 handshake_timeout,
-                connections_max: 2,
+                connections_max,
                 connects_per_second,
                 diverts: Rc::clone(&diverts),
                 tls: None,
@@ -53,14 +64,13 @@ impl TestEdge {
             handshake,
             health.clone(),
             Some(page),
-            vec![shard.clone()],
+            hub,
             counters.clone(),
-            move |handoff| place.send(handoff).expect("the test still listens"),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::task::spawn_local(edge.run(listener));
-        Self { address, handoffs, health, counters, diverts, shard, task }
+        Self { address, inbox, handed: VecDeque::new(), health, counters, diverts, shard, task }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -80,7 +90,13 @@ impl TestEdge {
     }
 
     async fn next_handoff(&mut self) -> Handoff {
-        tokio::time::timeout(PATIENCE, self.handoffs.recv()).await.expect("a handoff").unwrap()
+        if self.handed.is_empty() {
+            let mut handed = Vec::new();
+            tokio::time::timeout(PATIENCE, self.inbox.take_all(&mut handed)).await.expect("a handoff");
+            self.handed.extend(handed);
+        }
+        let Some(ToShard::Adopt(handoff)) = self.handed.pop_front() else { panic!("only handoffs come from an edge") };
+        *handoff
     }
 }
 
@@ -217,6 +233,32 @@ async fn a_full_instance_refuses_by_frame_and_never_by_503() {
     .await;
 }
 
+/// Who was answered 101 and is not at its shard yet is a connection too: for what fits in, and for a drain.
+#[tokio::test]
+async fn connections_on_their_way_to_a_shard_are_counted() {
+    with_edge(PATIENCE, async |edge| {
+        let mut streams = Vec::new();
+        for n in 1..=3 {
+            let mut stream = edge.connect().await;
+            stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+            assert!(read_head(&mut stream).await.starts_with("http/1.1 101 "));
+            assert_eq!(edge.shard.connections.get(), n);
+            streams.push(stream);
+        }
+        let mut refused = Vec::new();
+        for left in [2, 1, 0] {
+            refused.push(matches!(edge.next_handoff().await.opening, Opening::Refused { .. }));
+            assert_eq!(edge.shard.connections.get(), left, "nobody has taken it");
+        }
+        assert_eq!(refused, [false, false, true], "two fit in");
+        // Who is turned away is not counted any more.
+        edge.health.advance(Phase::Draining);
+        assert!(edge.say(upgrade("/ws", "").as_bytes()).await.starts_with("HTTP/1.1 503 "));
+        assert_eq!(edge.shard.connections.get(), 0);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn bad_requests_get_a_status_a_code_and_a_sentence() {
     with_edge(PATIENCE, async |edge| {
@@ -243,7 +285,7 @@ async fn bad_requests_get_a_status_a_code_and_a_sentence() {
             assert!(body["message"].as_str().is_some_and(|sentence| sentence.len() > 20), "{answer}");
         }
         assert!(edge.say(b"POST /ws HTTP/1.1\r\nHost: a\r\n\r\n").await.contains("allow: GET\r\n"));
-        assert!(edge.handoffs.try_recv().is_err(), "nothing of this was handed over");
+        assert!(!edge.inbox.try_take_all(&mut Vec::new()), "nothing of this was handed over");
         assert_eq!(edge.counters.http_refusals.get(), 12);
     })
     .await;
@@ -276,7 +318,7 @@ async fn smuggled_requests_are_never_read() {
             assert!(!answer.contains("ready"), "{request}\n{answer}");
             assert!(!answer.starts_with("HTTP/1.1 101"), "{request}\n{answer}");
         }
-        assert!(edge.handoffs.try_recv().is_err());
+        assert!(!edge.inbox.try_take_all(&mut Vec::new()));
     })
     .await;
 }
@@ -390,7 +432,7 @@ async fn what_comes_faster_than_the_rate_waits_its_turn() {
     let local = LocalSet::new();
     let test = async {
         let mut edge =
-            TestEdge::throttled(PATIENCE, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), 2).await;
+            TestEdge::throttled(PATIENCE, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), 100, 2).await;
         let began = Instant::now();
         let mut streams = Vec::new();
         for _ in 0..20 {

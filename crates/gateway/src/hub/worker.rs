@@ -235,15 +235,15 @@ impl Worker {
 
     /// Takes a connection from the edge: from here to close it is this shard's.
     fn adopt(self: &Rc<Self>, handoff: Handoff) {
-        let Handoff { socket, tls, early, session_id, path_tenant, opening } = handoff;
+        let Handoff { reservation, socket, tls, early, session_id, path_tenant, opening } = handoff;
         let socket = match Socket::register(socket, tls) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
                 tracing::warn!(%error, "a socket could not be registered");
-                self.counters.connections.sub(1);
                 return;
             }
         };
+        reservation.redeem();
         // Those who were here before a fence are sent away before anybody new comes.
         self.look_at_lease(Instant::now());
         let now = self.clock.now();

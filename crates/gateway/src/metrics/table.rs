@@ -98,7 +98,12 @@ pub(super) const METRICS: &[Metric] = &[
         "Times that too many of those came back here: nobody is moved for a minute, longer each time.",
         EdgeCounter(|c| &c.rebalance_pauses),
     ),
-    metric("tidegate_connections", Unit::Count, "Sockets held.", ShardGauge(|c| &c.connections)),
+    metric(
+        "tidegate_connections",
+        Unit::Count,
+        "Sockets held, from the moment an upgrade is answered 101.",
+        ShardGauge(|c| &c.connections),
+    ),
     metric("tidegate_subscriptions", Unit::Count, "Subscriptions held.", ShardGauge(|c| &c.subscriptions)),
     metric("tidegate_frames_in_total", Unit::Count, "Frames from clients.", ShardCounter(|c| &c.frames_in)),
     metric(

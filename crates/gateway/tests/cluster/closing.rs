@@ -228,3 +228,42 @@ async fn who_leaves_without_an_answer_is_let_go_of_at_once() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Clients are between hyper, TLS and a shard's mailbox when an instance that has none is asked to leave.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_answered_101_while_an_instance_leaves_gets_a_close_frame() {
+    const ROUNDS: usize = 20;
+    const CLIENTS: usize = 40;
+    let mut met = 0;
+    for round in 0..ROUNDS {
+        let mut fleet = Fleet::start(1, None, "[drain]\nwindow_ms = 0\n");
+        let authorization = bearer(&fleet, "alice");
+        let mut streams = Vec::new();
+        for _ in 0..CLIENTS {
+            let socket = TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+            streams.push(dial::over(socket).await);
+        }
+        let (answered, mut first) = mpsc::unbounded_channel();
+        let mut clients = JoinSet::new();
+        for stream in streams {
+            let (authorization, answered) = (authorization.clone(), answered.clone());
+            clients.spawn(async move {
+                let mut client = Raw::ask(stream, &authorization).await?;
+                // Only the first is waited for.
+                let _ = answered.send(());
+                let code = client.close().await;
+                client.say(8, &code.to_be_bytes()).await;
+                Some(code)
+            });
+        }
+        first.recv().await.expect("an instance that runs takes clients in");
+        fleet.gateways[0].take().unwrap().drain().await;
+        while let Some(ended) = clients.join_next().await {
+            if let Some(code) = ended.unwrap_or_else(|error| panic!("round {round}: {error}")) {
+                assert_eq!(code, 1012);
+                met += 1;
+            }
+        }
+    }
+    assert!(met > ROUNDS, "{met} clients were answered 101");
+}

@@ -53,7 +53,7 @@ fn worker(pump: &Arc<Mailbox<(ShardIndex, FromShard)>>) -> Rc<Worker> {
 }
 
 /// A client's socket, and the other end of it as the edge hands it over.
-fn connect() -> (TcpStream, Handoff) {
+fn connect(worker: &Worker) -> (TcpStream, Handoff) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, _) = listener.accept().unwrap();
@@ -69,7 +69,8 @@ fn connect() -> (TcpStream, Handoff) {
         info: None,
     };
     let (early, session_id, path_tenant) = (Bytes::new(), SessionId::from_random(1), None);
-    (client, Handoff { socket, tls: None, early, session_id, path_tenant, opening: Opening::Authenticated(identity) })
+    let (reservation, opening) = (worker.hub.reserve(), Opening::Authenticated(identity));
+    (client, Handoff { reservation, socket, tls: None, early, session_id, path_tenant, opening })
 }
 
 fn page(scope: &Scope) -> Joined {
@@ -101,7 +102,7 @@ fn the_next_page_is_asked_for_as_soon_as_the_last_has_left() {
     LocalSet::new().block_on(&runtime, async {
         let pump = Arc::new(Mailbox::new(1 << 20));
         let worker = worker(&pump);
-        let (mut client, handoff) = connect();
+        let (mut client, handoff) = connect(&worker);
         worker.adopt(handoff);
         worker.step(0, |shard, now| {
             let frame = r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#;
