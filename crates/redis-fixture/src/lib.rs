@@ -1,11 +1,12 @@
 //! A Redis of a test's own, on a free port of loopback, in memory unless asked otherwise.
 //!
 //! For tests alone: a failure to start is a panic that says what to install. This crate knows no names of ours.
-//! [`SentinelSet`] is a primary with a replica, and Sentinels that watch them;
+//! [`SentinelSet`] is a primary with a replica, and Sentinels that watch them; a [`StagedSentinel`] only says it does;
 //! [`RedisCluster`] is three primaries that share the slots.
 
 mod cluster;
 mod sentinel;
+mod staged_sentinel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +17,10 @@ pub use reserved_port::ReservedPort;
 
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;
+pub use self::staged_sentinel::StagedSentinel;
 
+/// What the Sentinels call the primary.
+const SENTINEL_MASTER: &str = "main";
 /// Redis starts in well under a second, but for machines that are busy with much else.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 

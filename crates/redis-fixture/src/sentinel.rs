@@ -1,9 +1,7 @@
 //! A primary with a replica, and three Sentinels that watch them.
 
-use crate::{RedisServer, wait_until};
+use crate::{RedisServer, SENTINEL_MASTER, wait_until};
 
-/// What the Sentinels call the primary.
-const SENTINEL_MASTER: &str = "main";
 /// So many of the three must agree.
 const QUORUM: usize = 2;
 /// How long a server may say nothing. No loaded machine keeps one waiting for so long, so that nothing fails over but

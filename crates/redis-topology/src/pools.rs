@@ -197,6 +197,8 @@ impl Pools {
     fn pool(&self, slot: Slot) -> Result<Option<(Node, Pool)>, PoolsError> {
         let mut known = self.known();
         let Known { place, servers, .. } = &mut *known;
+        // The old primary may answer for a while yet, and what it is told then is lost.
+        place.take_if(|place| !self.target.is_current(place));
         let Some(place) = place else { return Ok(None) };
         let node = place.node(slot)?.clone();
         if !servers.contains_key(&node) {
@@ -237,9 +239,11 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use redis_fixture::{RedisServer, StagedSentinel};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::Topology;
     use crate::breaker::FAILURES_MAX;
 
     const DEADLINE: Duration = Duration::from_secs(30);
@@ -272,5 +276,21 @@ mod tests {
             sleep(Duration::from_millis(10)).await;
         }
         assert!(pools.counts().refused >= 1 && pools.counts().opens == 1, "{:?}", pools.counts());
+    }
+
+    /// The old primary answers still, so nothing but that word can tell.
+    #[tokio::test]
+    async fn a_primary_that_another_has_replaced_is_called_no_more() {
+        let servers = [RedisServer::start(&[]), RedisServer::start(&[])];
+        let [old, new] = [0, 1].map(|index: usize| servers[index].port());
+        let staged = [6, 6, 6].map(|epoch| StagedSentinel::start(epoch, old));
+        let target = Target::parse(&StagedSentinel::url(&staged)).unwrap();
+        let pools = Pools::new(target.clone(), 1, DEADLINE);
+        assert_eq!(ask(&pools).await.unwrap().node.port, old);
+        let Topology::Sentinel(sentinels) = target.topology() else { panic!("they are Sentinels") };
+        sentinels.reported(Node { host: "127.0.0.1".into(), port: new }, 7);
+        assert_eq!(ask(&pools).await.unwrap().node.port, new, "all three Sentinels name the old one");
+        pools.failed(&Node { host: "127.0.0.1".into(), port: new });
+        assert_eq!(ask(&pools).await.unwrap().node.port, new, "and do so when they are asked again");
     }
 }

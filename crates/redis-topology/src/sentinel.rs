@@ -1,11 +1,23 @@
-//! Asking Sentinels which server is the primary.
+//! Which server is the primary, by what Sentinels say: when asked, and of themselves.
+//!
+//! ```text
+//!   primary ───▶ asks all ─────────────┐
+//!   replaced ──▶ asks now and then ────┤
+//!   announced ◀─ +switch-master ───────┴──▶ KnownPrimary ──▶ the primary, or the one known where all answers are older
+//! ```
 
+mod known;
+
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisConnectionInfo, RedisError};
+use redis::{ErrorKind, RedisConnectionInfo, RedisError};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use self::known::{KnownPrimary, Report, Verdict};
 use crate::node::Node;
 use crate::target::{connect, info};
 
@@ -16,12 +28,21 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 /// is given.
 const OTHERS_WITHIN: Duration = Duration::from_millis(400);
 
-/// Who watches a primary.
+/// Once a majority has answered and none of them as new as what is known, the rest are waited for no longer than this.
+const REST_WITHIN: Duration = Duration::from_millis(100);
+
+/// Between two questions while a majority has not confirmed the primary.
+const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
+/// The same once it has: a failover that was not announced is noticed within this time.
+const SETTLED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Who watches a primary. Clones share what is known of it.
 #[derive(Debug, Clone)]
 pub struct Sentinels {
     pub(crate) nodes: Vec<Node>,
     pub(crate) master: String,
     pub(crate) settings: RedisConnectionInfo,
+    known: Arc<watch::Sender<KnownPrimary>>,
 }
 
 /// Why the Sentinels do not say where the primary is.
@@ -35,10 +56,11 @@ pub enum SentinelError {
     Silent(String),
 }
 
-/// What one Sentinel says: the primary, and the number of the failover that made it that.
-type Answer = (u64, Node);
-
 impl Sentinels {
+    pub(crate) fn new(nodes: Vec<Node>, master: String, settings: RedisConnectionInfo) -> Self {
+        Self { nodes, master, settings, known: Arc::default() }
+    }
+
     /// The name under which they watch the primary.
     #[must_use]
     pub fn master(&self) -> &str {
@@ -57,24 +79,77 @@ impl Sentinels {
         &self.settings
     }
 
-    /// The primary, by the newest of the answers.
+    /// The primary, by the newest of the answers and of what was known before.
     ///
     /// All are asked at once, and a majority of answers is enough: one Sentinel that was cut off while the others
-    /// changed the primary must not send us to the old one. Fewer are enough when the others are silent. Whether the server
-    /// still is the primary, it must say itself.
+    /// changed the primary must not send us to the old one. Fewer are enough when the others are silent. Where all answers
+    /// are older than what is known, it is the primary that is known. Whether the server still is the primary, it must say
+    /// itself.
     ///
     /// # Errors
     /// When none answers, or none knows the master.
     pub async fn primary(&self) -> Result<Node, SentinelError> {
-        self.primary_within(ANSWER_DEADLINE).await
+        self.ask_all(ANSWER_DEADLINE).await.map(|answer| answer.primary)
     }
 
-    async fn primary_within(&self, deadline: Duration) -> Result<Node, SentinelError> {
+    /// Whether no other server is known to be the primary.
+    #[must_use]
+    pub fn is_current(&self, node: &Node) -> bool {
+        self.known.borrow().primary().is_none_or(|primary| primary == node)
+    }
+
+    /// Ends when another server than `node` is known to be the primary, whoever found that out; asks now and then itself.
+    pub async fn replaced(&self, node: &Node) -> Node {
+        let mut known = self.known.subscribe();
+        let replaced = async {
+            loop {
+                if let Some(primary) = known.borrow_and_update().primary()
+                    && primary != node
+                {
+                    return primary.clone();
+                }
+                known.changed().await.expect("we hold its sender");
+            }
+        };
+        tokio::select! {
+            primary = replaced => primary,
+            never = self.ask_now_and_then() => match never {},
+        }
+    }
+
+    /// A Sentinel says, unasked or asked by somebody else, that `primary` is the primary of this configuration epoch. It is one
+    /// voice, and may be behind the others.
+    pub fn reported(&self, primary: Node, epoch: u64) {
+        self.learn(&[Report { epoch, primary }]);
+    }
+
+    /// A Sentinel has announced a failover by `+switch-master`, and its epoch cannot be had. It counts as newer than all
+    /// that is known, until an answer with a higher epoch than that is there.
+    pub fn announced(&self, primary: Node) {
+        self.known.send_if_modified(|known| {
+            let is_news = known.primary() != Some(&primary);
+            if is_news {
+                known.announced(primary);
+            }
+            is_news
+        });
+    }
+
+    async fn ask_now_and_then(&self) -> Infallible {
+        let mut pause = UNSETTLED_INTERVAL;
+        loop {
+            sleep(pause).await;
+            let is_settled = self.ask_all(ANSWER_DEADLINE).await.is_ok_and(|answer| answer.is_settled);
+            pause = if is_settled { SETTLED_INTERVAL } else { UNSETTLED_INTERVAL };
+        }
+    }
+
+    async fn ask_all(&self, deadline: Duration) -> Result<Answer, SentinelError> {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
             asked.spawn(ask(node.clone(), self.settings.clone(), self.master.clone(), deadline));
         }
-        let (mut newest, mut answers, mut failures) = (None::<Answer>, 0, Vec::new());
+        let (mut reports, mut answers, mut failures) = (Vec::new(), 0, Vec::new());
         let others = sleep(Duration::MAX);
         tokio::pin!(others);
         loop {
@@ -84,27 +159,63 @@ impl Sentinels {
             };
             let Some(answer) = answer else { break };
             match answer.expect("a question does not panic, and is aborted only with all") {
-                Ok(answer) => {
+                Ok(report) => {
                     answers += 1;
-                    if answer.as_ref().is_some_and(|(epoch, _)| newest.as_ref().is_none_or(|(best, _)| epoch > best)) {
-                        if newest.is_none() {
-                            others.as_mut().reset(Instant::now() + OTHERS_WITHIN);
-                        }
-                        newest = answer;
+                    if reports.is_empty() && report.is_some() {
+                        others.as_mut().reset(Instant::now() + OTHERS_WITHIN);
                     }
-                    if newest.is_some() && answers > self.nodes.len() / 2 {
-                        break;
+                    reports.extend(report);
+                    if !reports.is_empty() && answers > self.nodes.len() / 2 {
+                        if self.known.borrow().is_current(&reports) {
+                            break;
+                        }
+                        let rest = Instant::now() + REST_WITHIN;
+                        if rest < others.deadline() {
+                            others.as_mut().reset(rest);
+                        }
                     }
                 }
                 Err((node, error)) => failures.push(format!("{node}: {error}")),
             }
         }
-        match newest {
-            Some((_, node)) => Ok(node),
-            None if answers > 0 => Err(SentinelError::Unknown(self.master.clone())),
-            None => Err(SentinelError::Silent(failures.join("; "))),
+        match reports.is_empty() {
+            false => Ok(self.learn(&reports)),
+            true if answers > 0 => Err(SentinelError::Unknown(self.master.clone())),
+            true => Err(SentinelError::Silent(failures.join("; "))),
         }
     }
+
+    /// Takes in the reports of one question.
+    fn learn(&self, reports: &[Report]) -> Answer {
+        let (mut before, mut verdict) = (None, Verdict::Stale { is_first: false });
+        self.known.send_if_modified(|known| {
+            before = known.newest().cloned();
+            verdict = known.learn(reports, self.nodes.len(), Instant::now());
+            known.primary() != before.as_ref().map(|report| &report.primary)
+        });
+        let known = self.known.borrow().newest().cloned().expect("reports have just been learned");
+        let master = &self.master;
+        match (verdict, before) {
+            (Verdict::Stale { is_first: true }, _) => {
+                let said = reports.iter().map(|report| format!("{} (epoch {})", report.primary, report.epoch));
+                let (said, primary, epoch) = (said.collect::<Vec<_>>().join(", "), &known.primary, known.epoch);
+                tracing::warn!(%master, %primary, epoch, said, "Sentinel answers ignored: older than the known primary");
+            }
+            (Verdict::Forgotten, Some(Report { epoch, primary })) => {
+                let (now, epoch_now) = (&known.primary, known.epoch);
+                tracing::warn!(%master, %primary, epoch, %now, epoch_now, "Sentinels no longer know the known primary");
+            }
+            _ => {}
+        }
+        Answer { primary: known.primary, is_settled: verdict == Verdict::Current { is_settled: true } }
+    }
+}
+
+/// What comes of a question to all.
+struct Answer {
+    primary: Node,
+    /// A majority names it.
+    is_settled: bool,
 }
 
 async fn ask(
@@ -112,32 +223,38 @@ async fn ask(
     settings: RedisConnectionInfo,
     master: String,
     deadline: Duration,
-) -> Result<Option<Answer>, (Node, RedisError)> {
+) -> Result<Option<Report>, (Node, RedisError)> {
     ask_at(&node, &settings, &master, deadline).await.map_err(|error| (node, error))
 }
 
 /// Nothing when it does not know the master.
 ///
 /// The address comes from its own command: while a failover goes on it is the new primary's already, and the number
-/// is the new one from the same moment.
+/// is the new one from the same moment. The number is read first: should a failover come in between, the report is taken for an
+/// older one than it is, and the next one puts that right. An old address under a new number would be believed.
 async fn ask_at(
     node: &Node,
     settings: &RedisConnectionInfo,
     master: &str,
     deadline: Duration,
-) -> Result<Option<Answer>, RedisError> {
+) -> Result<Option<Report>, RedisError> {
     let mut connection = connect(info(node, settings), deadline).await?;
+    let mut details = redis::cmd("SENTINEL");
+    details.arg("MASTER").arg(master);
+    let fields = match details.query_async::<Vec<String>>(&mut connection).await {
+        // Most likely it does not know the master, which the second answer says for certain.
+        Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => return Err(error),
+        fields => fields,
+    };
     let mut where_is = redis::cmd("SENTINEL");
     where_is.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     let Some((host, port)) = where_is.query_async::<Option<(String, u16)>>(&mut connection).await? else {
         return Ok(None);
     };
-    let mut details = redis::cmd("SENTINEL");
-    details.arg("MASTER").arg(master);
-    let fields: Vec<String> = details.query_async(&mut connection).await?;
+    let fields = fields?;
     let (pairs, _) = fields.as_chunks::<2>();
     let epoch = pairs.iter().find(|[name, _]| name == "config-epoch").and_then(|[_, value]| value.parse().ok());
-    Ok(Some((epoch.unwrap_or(0), Node { host, port })))
+    Ok(Some(Report { epoch: epoch.unwrap_or(0), primary: Node { host, port } }))
 }
 
 #[cfg(test)]

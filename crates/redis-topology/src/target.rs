@@ -164,7 +164,7 @@ impl Target {
         let nodes = nodes.collect::<Result<_, String>>()?;
         let (_, sentinel_settings) = one(&format!("redis://{theirs}sentinel"))?;
         let (_, settings) = one(&format!("redis://{user}master/{db}"))?;
-        let sentinels = Sentinels { nodes, master: master.to_owned(), settings: sentinel_settings };
+        let sentinels = Sentinels::new(nodes, master.to_owned(), sentinel_settings);
         Ok(Self { topology: Topology::Sentinel(sentinels), settings })
     }
 
@@ -218,6 +218,15 @@ impl Target {
             Topology::Standalone(node) => Ok(Place::One(node.clone())),
             Topology::Sentinel(sentinels) => Ok(Place::One(sentinels.primary().await?)),
             Topology::Cluster(nodes) => Ok(Place::Map(self.ask_for_map(nodes).await?)),
+        }
+    }
+
+    /// Whether no other server is known by now to be the primary in this place: a cheap look, which asks nobody.
+    #[must_use]
+    pub fn is_current(&self, place: &Place) -> bool {
+        match (&self.topology, place) {
+            (Topology::Sentinel(sentinels), Place::One(node)) => sentinels.is_current(node),
+            _ => true,
         }
     }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod ear;
 mod sentinel;
+mod stale_sentinels;
 
 use std::time::{Duration, Instant};
 

@@ -92,7 +92,7 @@ async fn open(config: Arc<RedisBrokerConfig>, spot: Spot) -> Result<Link, Greeti
         false => None,
     };
     if let Topology::Sentinel(sentinels) = config.target.topology() {
-        driver.spawn(watch_switch(sentinels.clone()));
+        driver.spawn(watch_switch(sentinels.clone(), node.clone()));
     }
     check_eviction(&caller).await?;
     caller.load_library().await.map_err(GreetingError::Library)?;

@@ -1,37 +1,46 @@
-//! Listening for the Sentinels' word that another server is the primary now.
+//! Noticing that another server is the primary now, by what the Sentinels say.
 //!
-//! It only saves time: a link to a demoted primary is found out by its probe, within three intervals. So a Sentinel
-//! that goes away is left for the next one, without haste and without a word.
+//! One of them is listened to, which only saves time: all are asked now and then, and a link to a demoted primary is found
+//! out by its probe, within three intervals. So a Sentinel that goes away is left for the next one, without haste and
+//! without a word. What an announcement is worth `redis_topology` decides.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use redis_topology::{Node, Sentinels};
 use tokio::time::{sleep, timeout};
 
 use super::link::Cut;
-use super::resp::Heard;
+use super::resp::{Heard, Value};
 use super::subscriber::{Subscriber, SubscriberError, connect};
 
 /// Between two Sentinels.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For a Sentinel to take the subscription.
 const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(2);
+/// For one that has just announced a failover to tell its epoch.
+const REPORT_DEADLINE: Duration = Duration::from_millis(200);
 const CHANNEL: &str = "+switch-master";
 
-/// Ends when a Sentinel has said it.
-pub(super) async fn watch_switch(sentinels: Sentinels) -> Cut {
+/// Ends when another server than `node` is the primary.
+pub(super) async fn watch_switch(sentinels: Sentinels, node: Node) -> Cut {
+    tokio::select! {
+        primary = sentinels.replaced(&node) => Cut(format!("the Sentinels have made {primary} the primary")),
+        never = listen_to_any(&sentinels) => match never {},
+    }
+}
+
+async fn listen_to_any(sentinels: &Sentinels) -> Infallible {
     for node in sentinels.nodes().iter().cycle() {
-        match listen(node, &sentinels).await {
-            Ok(node) => return Cut(format!("the Sentinels have made {node} the primary")),
-            Err(error) => tracing::debug!(sentinel = %node, %error, "does not tell of failovers"),
-        }
+        let Err(error) = listen(node, sentinels).await;
+        tracing::debug!(sentinel = %node, %error, "does not tell of failovers");
         sleep(PAUSE).await;
     }
     std::future::pending().await
 }
 
-/// Waits at one Sentinel; the new primary.
-async fn listen(node: &Node, sentinels: &Sentinels) -> Result<String, SubscriberError> {
+/// Passes on what one Sentinel announces.
+async fn listen(node: &Node, sentinels: &Sentinels) -> Result<Infallible, SubscriberError> {
     let subscribe = async {
         let mut subscriber = Subscriber::new(connect((node.host.as_str(), node.port)).await?);
         let mut hello = vec!["HELLO", "3"];
@@ -49,14 +58,50 @@ async fn listen(node: &Node, sentinels: &Sentinels) -> Result<String, Subscriber
     let late = |_| SubscriberError::Io(std::io::ErrorKind::TimedOut.into());
     let mut subscriber = timeout(SUBSCRIBE_DEADLINE, subscribe).await.map_err(late)??;
     loop {
-        // NAME OLD-HOST OLD-PORT HOST PORT
-        if let Heard::Message { payload, .. } = subscriber.hear().await? {
-            let words: Vec<_> = std::str::from_utf8(&payload).unwrap_or_default().split(' ').collect();
-            if let [name, _, _, host, port] = words[..]
-                && name == sentinels.master()
-            {
-                return Ok(format!("{host}:{port}"));
+        let Heard::Message { payload, .. } = subscriber.hear().await? else { continue };
+        let Some(primary) = announced(&payload, sentinels.master()) else { continue };
+        match timeout(REPORT_DEADLINE, report(&mut subscriber, sentinels.master())).await.map_err(late).flatten() {
+            Ok(Some((primary, epoch))) => sentinels.reported(primary, epoch),
+            Ok(None) => sentinels.announced(primary),
+            Err(error) => {
+                sentinels.announced(primary);
+                return Err(error);
             }
         }
+    }
+}
+
+/// `NAME OLD-HOST OLD-PORT HOST PORT`
+fn announced(payload: &[u8], master: &str) -> Option<Node> {
+    let words: Vec<_> = std::str::from_utf8(payload).ok()?.split(' ').collect();
+    let [name, _, _, host, port] = words[..] else { return None };
+    (name == master).then_some(Node { host: host.to_owned(), port: port.parse().ok()? })
+}
+
+/// The primary and its configuration epoch by the Sentinel that has just announced one: asked on the same connection, it
+/// answers for that announcement or a later one. The epoch is read first, for the reason given in `redis_topology`. Nothing
+/// where it tells no epoch.
+async fn report(subscriber: &mut Subscriber, master: &str) -> Result<Option<(Node, u64)>, SubscriberError> {
+    let details = answer(subscriber, &["SENTINEL", "MASTER", master]).await?;
+    let epoch = details.get("config-epoch").and_then(Value::as_text).and_then(|epoch| epoch.parse().ok());
+    let address = answer(subscriber, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", master]).await?;
+    let Value::List(address) = address else { return Ok(None) };
+    let [Some(host), Some(port)] = [0, 1].map(|index| address.get(index).and_then(Value::as_text)) else {
+        return Ok(None);
+    };
+    Ok(port.parse().ok().zip(epoch).map(|(port, epoch)| (Node { host: host.to_owned(), port }, epoch)))
+}
+
+/// The answer to a command, past announcements.
+async fn answer(subscriber: &mut Subscriber, command: &[&str]) -> Result<Value, SubscriberError> {
+    let mut heard = subscriber.ask(command).await?;
+    loop {
+        match heard {
+            Heard::Refused(text) => return Err(SubscriberError::Refused(text)),
+            Heard::Other(Value::Push(_)) => {}
+            Heard::Other(answer) => return Ok(answer),
+            Heard::Message { .. } | Heard::Subscribed { .. } | Heard::Unsubscribed { .. } => {}
+        }
+        heard = subscriber.hear().await?;
     }
 }

@@ -1,0 +1,151 @@
+//! Sentinels that say what is no longer so: two servers that both take writes, and only the order of what Sentinels say
+//! tells which is the primary.
+
+use std::time::{Duration, Instant};
+
+use message_router::RedisBrokerConfig;
+use redis_fixture::{RedisServer, StagedSentinel};
+use wire::Scope;
+
+use super::ear::{DEADLINE, Ear};
+use super::{config, eventually, scope};
+
+/// Two servers, and three Sentinels that begin by naming the first one.
+struct Stage {
+    servers: [RedisServer; 2],
+    sentinels: Vec<StagedSentinel>,
+}
+
+const FIRST: usize = 0;
+const SECOND: usize = 1;
+
+impl Stage {
+    fn set(epoch: u64) -> Self {
+        let servers = [RedisServer::start(&[]), RedisServer::start(&[])];
+        let sentinels = (0..3).map(|_| StagedSentinel::start(epoch, servers[FIRST].port())).collect();
+        Self { servers, sentinels }
+    }
+
+    fn config(&self) -> RedisBrokerConfig {
+        config(&StagedSentinel::url(&self.sentinels))
+    }
+
+    fn port(&self, server: usize) -> u16 {
+        self.servers[server].port()
+    }
+
+    /// Until the broker listens to one of the Sentinels; which.
+    async fn listened_to(&self) -> usize {
+        let index = || self.sentinels.iter().position(|sentinel| sentinel.listeners() > 0);
+        eventually("a Sentinel is listened to", || index().is_some()).await;
+        index().unwrap()
+    }
+
+    /// Until each of these Sentinels has been asked so many times more.
+    async fn asked_again(&self, ear: &mut Ear, sentinels: &[usize], times: usize) {
+        let asked = || sentinels.iter().map(|index| self.sentinels[*index].questions()).collect::<Vec<_>>();
+        let (before, begun) = (asked(), Instant::now());
+        while asked().iter().zip(&before).any(|(now, before)| *now < before + times) {
+            assert!(begun.elapsed() < DEADLINE, "the Sentinels are not asked again");
+            ear.listen(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Publishes once; which server has it.
+    async fn publish(&self, ear: &mut Ear, scope: &Scope) -> usize {
+        let before = self.stored();
+        ear.publish(scope).await;
+        let after = self.stored();
+        match [FIRST, SECOND].map(|server| after[server] > before[server]) {
+            [true, false] => FIRST,
+            [false, true] => SECOND,
+            _ => panic!("both have it, or none: {before:?}, {after:?}"),
+        }
+    }
+
+    /// How often each server has stored a message.
+    fn stored(&self) -> [u64; 2] {
+        [FIRST, SECOND].map(|server| {
+            let stat = self.servers[server].info("cmdstat_xadd").unwrap_or_default();
+            let calls = stat.strip_prefix("calls=").and_then(|stat| stat.split(',').next());
+            calls.map_or(0, |calls| calls.parse().unwrap())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_majority_that_has_not_heard_of_a_failover_does_not_lead_back() {
+    let stage = Stage::set(6);
+    let mut ear = Ear::up(stage.config()).await;
+    let scope = scope("acme/collection:42");
+    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+    let told = stage.listened_to().await;
+    let others: Vec<_> = (0..3).filter(|index| *index != told).collect();
+    stage.sentinels[told].learn(7, stage.port(SECOND));
+    stage.sentinels[told].announce(stage.port(FIRST), stage.port(SECOND));
+    // The others answer first, and two are a majority.
+    stage.sentinels[told].slow_down(Duration::from_millis(50));
+    ear.until("up again", |ear| ear.ups == 2).await;
+    assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
+
+    // They go on like that for a while, and the one that knows falls silent.
+    stage.sentinels[told].fall_silent();
+    stage.asked_again(&mut ear, &others, 3).await;
+    assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
+    assert_eq!(ear.downs.len(), 1, "{:?}", ear.downs);
+
+    // A failover back is newer, and is not announced by those that are not listened to.
+    others.iter().for_each(|index| stage.sentinels[*index].learn(8, stage.port(FIRST)));
+    ear.until("up once more", |ear| ear.ups == 3).await;
+    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+}
+
+/// It has sent the announcement and answers nothing more, as when its machine is gone: the epoch is never known.
+#[tokio::test]
+async fn an_announcement_counts_even_where_nobody_can_tell_its_epoch() {
+    for has_epochs in [true, false] {
+        let stage = Stage::set(6);
+        if !has_epochs {
+            stage.sentinels.iter().for_each(|sentinel| sentinel.learn_without_epoch(stage.port(FIRST)));
+        }
+        let mut ear = Ear::up(stage.config()).await;
+        let scope = scope("acme/collection:42");
+        let told = stage.listened_to().await;
+        let others: Vec<_> = (0..3).filter(|index| *index != told).collect();
+        stage.sentinels[told].fall_silent();
+        stage.sentinels[told].announce(stage.port(FIRST), stage.port(SECOND));
+        ear.until("up again", |ear| ear.ups == 2).await;
+        stage.asked_again(&mut ear, &others, 3).await;
+        assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
+        assert_eq!(ear.downs.len(), 1, "{:?}", ear.downs);
+    }
+}
+
+/// The Sentinel that is listened to has missed two failovers, and announces the first when the second is known.
+#[tokio::test]
+async fn an_announcement_that_is_older_than_what_is_known_is_not_followed() {
+    let stage = Stage::set(6);
+    stage.sentinels[1..].iter().for_each(|sentinel| sentinel.learn(8, stage.port(FIRST)));
+    let mut ear = Ear::up(stage.config()).await;
+    let scope = scope("acme/collection:42");
+    let told = stage.listened_to().await;
+    stage.sentinels[told].learn(7, stage.port(SECOND));
+    stage.sentinels[told].announce(stage.port(FIRST), stage.port(SECOND));
+    // By the listener, and by the next question to all.
+    stage.asked_again(&mut ear, &[told], 2).await;
+    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+}
+
+#[tokio::test]
+async fn a_failover_that_nobody_announced_is_noticed() {
+    let stage = Stage::set(6);
+    let mut ear = Ear::up(stage.config()).await;
+    let scope = scope("acme/collection:42");
+    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+    stage.sentinels.iter().for_each(|sentinel| sentinel.learn(7, stage.port(SECOND)));
+    ear.until("up again", |ear| ear.ups == 2).await;
+    let expected = format!("the Sentinels have made 127.0.0.1:{} the primary", stage.port(SECOND));
+    assert_eq!(ear.downs, [expected]);
+    assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
+}

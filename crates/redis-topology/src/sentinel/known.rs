@@ -1,0 +1,266 @@
+//! PURE. The newest primary known, from what several Sentinels say at different times.
+//!
+//! ```text
+//!   reports of one question ──▶ learn ──▶ newer: it is the primary now
+//!                                    ├──▶ as known: confirmed
+//!                                    └──▶ older: not believed, unless a majority has said nothing newer for FORGOTTEN_AFTER
+//!   +switch-master, its epoch unknown ──▶ announced ──▶ the primary, until a newer report or FORGOTTEN_AFTER
+//! ```
+//!
+//! Sentinels count their failovers: each makes a configuration with a higher epoch, and they hear of it one after the
+//! other. So a later answer may be an older one, and a majority of them may be behind for a moment.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::node::Node;
+
+/// A report that is older than what is known is believed after this long in which a majority gave such reports and none
+/// a current one: the Sentinels were set up anew, or their failover came to nothing. They tell each other of a failover
+/// every 2 s, and set a server back that has a role they do not know of after 8 s; this is well beyond both.
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// What one Sentinel says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Its configuration epoch: the number of the failover that made this server the primary. 0 before the first one,
+    /// and where the Sentinel tells none.
+    pub(super) epoch: u64,
+    pub(super) primary: Node,
+}
+
+/// The newest report, and since when Sentinels contradict it.
+#[derive(Debug, Default)]
+pub(super) struct KnownPrimary {
+    /// Nothing before the first answer.
+    newest: Option<Report>,
+    /// Only older reports have come since then.
+    contradicted: Option<Contradiction>,
+}
+
+#[derive(Debug)]
+struct Contradiction {
+    /// When a majority first gave them; nothing while fewer than a majority answer.
+    by_majority_since: Option<Instant>,
+}
+
+/// What reports are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// At least one is as new as what is known now.
+    Current {
+        /// A majority says the same.
+        is_settled: bool,
+    },
+    /// All are older than what is known, which stays.
+    Stale {
+        /// None was before it.
+        is_first: bool,
+    },
+    /// All are older, and have been for so long that they are believed.
+    Forgotten,
+}
+
+// === impl KnownPrimary ===
+
+impl KnownPrimary {
+    pub(super) fn newest(&self) -> Option<&Report> {
+        self.newest.as_ref()
+    }
+
+    pub(super) fn primary(&self) -> Option<&Node> {
+        self.newest.as_ref().map(|report| &report.primary)
+    }
+
+    /// Whether one of them is newer than what is known, or the same.
+    pub(super) fn is_current(&self, reports: &[Report]) -> bool {
+        self.newest
+            .as_ref()
+            .is_some_and(|known| reports.iter().any(|report| report.epoch > known.epoch || report == known))
+    }
+
+    /// Takes in what some of `sentinels` Sentinels said when they were asked once. There is at least one report.
+    pub(super) fn learn(&mut self, reports: &[Report], sentinels: usize, now: Instant) -> Verdict {
+        let same = |report: &Report| reports.iter().filter(|other| *other == report).count();
+        // Two of one epoch are two who were set up differently, or spell one server in two ways.
+        let Some(best) = reports.iter().max_by_key(|report| (report.epoch, same(report))) else {
+            return Verdict::Stale { is_first: false };
+        };
+        let is_majority = |count: usize| count > sentinels / 2;
+        if self.newest.is_none() || self.is_current(reports) {
+            let known = self.newest.take().filter(|known| known.epoch >= best.epoch).unwrap_or_else(|| best.clone());
+            let is_settled = is_majority(same(&known));
+            (self.newest, self.contradicted) = (Some(known), None);
+            return Verdict::Current { is_settled };
+        }
+        let is_first = self.contradicted.is_none();
+        let contradiction = self.contradicted.get_or_insert(Contradiction { by_majority_since: None });
+        if !is_majority(reports.len()) {
+            return Verdict::Stale { is_first };
+        }
+        let since = *contradiction.by_majority_since.get_or_insert(now);
+        if now.duration_since(since) < FORGOTTEN_AFTER {
+            return Verdict::Stale { is_first };
+        }
+        (self.newest, self.contradicted) = (Some(best.clone()), None);
+        Verdict::Forgotten
+    }
+
+    /// Takes in a failover that a Sentinel announced without saying its epoch afterwards. It is newer than what is known,
+    /// so reports of the known epoch that name another server are older than it.
+    pub(super) fn announced(&mut self, primary: Node) {
+        let epoch = self.newest.as_ref().map_or(0, |known| known.epoch);
+        (self.newest, self.contradicted) = (Some(Report { epoch, primary }), None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: u16 = 1;
+    const B: u16 = 2;
+    const C: u16 = 3;
+    const SENTINELS: usize = 3;
+    const SECOND: Duration = Duration::from_secs(1);
+    const SETTLED: Verdict = Verdict::Current { is_settled: true };
+
+    fn report(&(epoch, port): &(u64, u16)) -> Report {
+        Report { epoch, primary: Node { host: "h".into(), port } }
+    }
+
+    /// What is known, and a clock.
+    struct Asker {
+        known: KnownPrimary,
+        now: Instant,
+    }
+
+    impl Asker {
+        fn knowing(reports: &[(u64, u16)]) -> Self {
+            let mut asker = Self { known: KnownPrimary::default(), now: Instant::now() };
+            asker.learn(reports);
+            asker
+        }
+
+        fn learn(&mut self, reports: &[(u64, u16)]) -> Verdict {
+            let reports: Vec<_> = reports.iter().map(report).collect();
+            self.known.learn(&reports, SENTINELS, self.now)
+        }
+
+        fn announced(&mut self, port: u16) {
+            self.known.announced(report(&(0, port)).primary);
+        }
+
+        fn primary(&self) -> u16 {
+            self.known.primary().unwrap().port
+        }
+    }
+
+    #[test]
+    fn the_newest_report_counts_and_a_majority_settles_it() {
+        let mut asker = Asker::knowing(&[(5, A)]);
+        assert_eq!(asker.learn(&[(5, A), (6, B), (5, A)]), Verdict::Current { is_settled: false });
+        assert_eq!(asker.primary(), B);
+        assert_eq!(asker.learn(&[(5, A), (6, B), (6, B)]), SETTLED);
+        assert_eq!(asker.learn(&[(6, B), (6, B)]), SETTLED);
+        assert_eq!(asker.primary(), B);
+    }
+
+    #[test]
+    fn a_stale_majority_is_not_believed() {
+        let mut asker = Asker::knowing(&[(6, B)]);
+        assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: true });
+        assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: false });
+        assert_eq!(asker.primary(), B);
+        // Nor is one that has lost its epochs, or tells none.
+        assert_eq!(asker.learn(&[(0, A), (0, A)]), Verdict::Stale { is_first: false });
+        assert_eq!(asker.learn(&[(5, A), (6, B)]), Verdict::Current { is_settled: false });
+        assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: true });
+        assert_eq!(asker.primary(), B);
+    }
+
+    #[test]
+    fn a_failover_back_is_believed_and_an_older_failover_is_not() {
+        let mut asker = Asker::knowing(&[(5, A)]);
+        asker.learn(&[(6, B), (6, B), (6, B)]);
+        assert_eq!(asker.learn(&[(7, A), (6, B), (6, B)]), Verdict::Current { is_settled: false });
+        assert_eq!(asker.primary(), A);
+        assert_eq!(asker.learn(&[(6, B), (6, B)]), Verdict::Stale { is_first: true });
+        assert_eq!(asker.primary(), A);
+    }
+
+    #[test]
+    fn an_announcement_outweighs_what_was_known_and_a_newer_report_outweighs_it() {
+        let mut asker = Asker::knowing(&[(5, A), (5, A), (5, A)]);
+        asker.announced(B);
+        assert_eq!(asker.primary(), B);
+        assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: true });
+        assert_eq!(asker.primary(), B);
+        assert_eq!(asker.learn(&[(5, A), (5, A), (6, B)]), Verdict::Current { is_settled: false });
+        assert_eq!(asker.primary(), B);
+        asker.announced(C);
+        assert_eq!(asker.learn(&[(7, A), (6, B)]), Verdict::Current { is_settled: false });
+        assert_eq!(asker.primary(), A);
+    }
+
+    #[test]
+    fn without_epochs_the_announcement_is_the_order() {
+        let mut asker = Asker::knowing(&[(0, A), (0, A), (0, A)]);
+        asker.announced(B);
+        assert_eq!(asker.learn(&[(0, A), (0, A)]), Verdict::Stale { is_first: true });
+        assert_eq!(asker.learn(&[(0, A), (0, B), (0, B)]), SETTLED);
+        assert_eq!(asker.learn(&[(0, A), (0, A)]), Verdict::Stale { is_first: true });
+        assert_eq!(asker.primary(), B);
+    }
+
+    #[test]
+    fn an_announcement_that_is_never_confirmed_is_given_up_when_a_majority_holds_on() {
+        let mut asker = Asker::knowing(&[(5, A)]);
+        asker.announced(B);
+        asker.learn(&[(5, A), (5, A), (5, A)]);
+        asker.now += FORGOTTEN_AFTER - SECOND;
+        assert_eq!(asker.learn(&[(5, A), (5, A), (5, A)]), Verdict::Stale { is_first: false });
+        assert_eq!(asker.primary(), B);
+        asker.now += SECOND;
+        assert_eq!(asker.learn(&[(5, A), (5, A), (5, A)]), Verdict::Forgotten);
+        assert_eq!(asker.primary(), A);
+        assert_eq!(asker.learn(&[(5, A), (5, A), (5, A)]), SETTLED);
+    }
+
+    #[test]
+    fn sentinels_that_were_set_up_anew_are_believed_in_the_end_even_where_the_primary_is_the_same() {
+        let mut asker = Asker::knowing(&[(6, B)]);
+        asker.learn(&[(0, B), (0, B), (0, B)]);
+        asker.now += FORGOTTEN_AFTER;
+        assert_eq!(asker.learn(&[(0, B), (0, B), (0, B)]), Verdict::Forgotten);
+        assert_eq!(asker.learn(&[(1, A)]), Verdict::Current { is_settled: false }, "their first failover is newer");
+        assert_eq!(asker.primary(), A);
+    }
+
+    #[test]
+    fn a_current_report_begins_the_time_anew_and_a_minority_never_begins_it() {
+        let mut asker = Asker::knowing(&[(6, B)]);
+        asker.learn(&[(5, A), (5, A)]);
+        asker.now += FORGOTTEN_AFTER;
+        asker.learn(&[(5, A), (6, B)]);
+        assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: true });
+        asker.learn(&[(6, B)]);
+        for _ in 0..10 {
+            asker.now += FORGOTTEN_AFTER;
+            assert!(matches!(asker.learn(&[(5, A)]), Verdict::Stale { .. }));
+        }
+        assert_eq!(asker.primary(), B);
+        assert!(matches!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { .. }));
+        asker.now += FORGOTTEN_AFTER;
+        assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Forgotten);
+    }
+
+    #[test]
+    fn of_one_epoch_the_known_one_stays_and_at_first_the_most_named_counts() {
+        let mut asker = Asker::knowing(&[(0, A), (0, B), (0, B)]);
+        assert_eq!(asker.primary(), B);
+        assert_eq!(asker.learn(&[(0, A), (0, A), (0, B)]), Verdict::Current { is_settled: false });
+        assert_eq!(asker.primary(), B);
+    }
+}
