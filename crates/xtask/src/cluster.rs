@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::step::Step;
 use crate::{package, workspace};
 
-pub(crate) use fleet::{Fleet, GATEWAYS, Server};
+pub(crate) use fleet::Fleet;
 pub(crate) use watchman::{Rank, Watchman};
 
 /// How often children are asked whether they live.

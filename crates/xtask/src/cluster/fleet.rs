@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
+
 use super::member::Member;
 use super::port;
 use super::watchman::{Rank, Watchman};
 use crate::failure::Failure;
-use crate::{http, package, workspace};
+use crate::{http, package};
 
-/// As many as the shipped HAProxy file has lines for.
-pub(crate) const GATEWAYS: usize = 3;
 /// A process that is not ready by then is not going to be.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
@@ -32,7 +32,7 @@ pub(crate) struct Addresses {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) redis: SocketAddr,
-    pub(crate) gateways: Vec<Addresses>,
+    pub(crate) gateways: [Addresses; GATEWAYS],
     /// HAProxy: where clients connect, and its statistics.
     pub(crate) entrance: SocketAddr,
     pub(crate) statistics: SocketAddr,
@@ -56,13 +56,15 @@ impl Fleet {
     ) -> Result<Self, Failure> {
         fs::create_dir_all(dir).map_err(Failure::during(format_args!("making {}", dir.display())))?;
         let ports = port::free(3 + 3 * GATEWAYS)?;
-        let gateways =
-            ports[3..].chunks(3).map(|three| Addresses { clients: three[0], admin: three[1], agent: three[2] });
+        let gateway = |index: usize| {
+            let first = 3 + 3 * index;
+            Addresses { clients: ports[first], admin: ports[first + 1], agent: ports[first + 2] }
+        };
         let mut fleet = Self {
             redis: ports[0],
             entrance: ports[1],
             statistics: ports[2],
-            gateways: gateways.collect(),
+            gateways: std::array::from_fn(gateway),
             dir: dir.to_owned(),
             members: Vec::new(),
             watchman: Watchman::start().map_err(Failure::during("starting the watchman"))?,
@@ -113,14 +115,8 @@ impl Fleet {
 
     /// What HAProxy says of gateway `number`, counted from 1.
     pub(crate) fn server(&self, number: usize) -> Option<Server> {
-        let table = http::get(self.statistics, "/;csv").ok()?.body;
-        let mut lines = table.lines();
-        let columns: Vec<&str> = lines.next()?.trim_start_matches("# ").split(',').collect();
-        let column = |name: &str| columns.iter().position(|column| *column == name);
-        let (name, status, weight) = (column("svname")?, column("status")?, column("weight")?);
-        let wanted = format!("gateway{number}");
-        let row = lines.map(|line| line.split(',').collect::<Vec<_>>()).find(|row| row.get(name) == Some(&&*wanted))?;
-        Some(Server { status: (*row.get(status)?).to_owned(), weight: row.get(weight)?.parse().ok()? })
+        let servers = haproxy_fixture::servers(self.statistics).ok()?;
+        servers.get(number.checked_sub(1)?).cloned()
     }
 
     /// Polls until `done`, failing when a member ends, when it takes too long, or when we are told to stop.
@@ -153,7 +149,7 @@ impl Fleet {
     }
 
     fn redis_command(&self) -> Command {
-        let mut command = program("redis-server");
+        let mut command = Command::new(find("redis-server"));
         command.args(["--bind", "127.0.0.1", "--port", &self.redis.port().to_string()]);
         // Nothing on disk: the cluster is for looking, and ends with its terminal. `noeviction`: Redis must refuse,
         // not forget, when it is full, or a stream and its metadata part.
@@ -184,20 +180,9 @@ impl Fleet {
     }
 
     fn haproxy_command(&self) -> Command {
-        let mut command = program("haproxy");
-        command.arg("-f").arg(workspace::root().join("haproxy/haproxy.cfg")).current_dir(&self.dir);
-        command
-            .env("LB_BIND", self.entrance.to_string())
-            .env("LB_STATS", self.statistics.to_string())
-            // Relative to its directory: the path of a Unix socket has at most 107 bytes.
-            .env("LB_SOCKET", "unix@haproxy.sock")
-            .env_remove("LB_RESOLVER");
-        for (index, gateway) in self.gateways.iter().enumerate() {
-            command
-                .env(format!("GATEWAY{}_ADDR", index + 1), gateway.clients.to_string())
-                .env(format!("GATEWAY{}_AGENT_PORT", index + 1), gateway.agent.port().to_string());
-        }
-        command
+        let listeners = Listeners { clients: self.entrance, statistics: self.statistics };
+        let backend = |gateway: Addresses| Backend { address: gateway.clients, agent_port: gateway.agent.port() };
+        haproxy_fixture::command(&find("haproxy"), &self.dir, listeners, &self.gateways.map(backend))
     }
 }
 
@@ -207,20 +192,12 @@ impl Drop for Fleet {
     }
 }
 
-/// One server in HAProxy's eyes.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// `UP`, `DOWN`, `NOLB` while it drains, or something between, such as `UP 1/3`.
-    pub(crate) status: String,
-    pub(crate) weight: u32,
-}
-
 fn gateway_name(index: usize) -> String {
     format!("gateway{}", index + 1)
 }
 
-fn program(name: &str) -> Command {
-    Command::new(package::find(name).unwrap_or_else(|| name.into()))
+fn find(name: &str) -> PathBuf {
+    package::find(name).unwrap_or_else(|| name.into())
 }
 
 /// 256 bits in hex, so that no quoting can go wrong.

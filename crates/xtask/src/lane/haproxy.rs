@@ -11,9 +11,10 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use haproxy_fixture::{GATEWAYS, Server, server_cookie};
 use serde_json::json;
 
-use crate::cluster::{Fleet, GATEWAYS};
+use crate::cluster::Fleet;
 use crate::failure::Failure;
 use crate::socket::Socket;
 use crate::step::Step;
@@ -215,7 +216,7 @@ impl Trial {
         Step::new("kill").args([signal, &pid.to_string()]).run()
     }
 
-    fn seen(&self, number: usize, what: &str, is_so: impl Fn(&crate::cluster::Server) -> bool) -> Result<(), Failure> {
+    fn seen(&self, number: usize, what: &str, is_so: impl Fn(&Server) -> bool) -> Result<(), Failure> {
         eventually(&format!("gateway{number} {what}"), || {
             self.fleet.server(number).is_some_and(|server| is_so(&server))
         })
@@ -226,10 +227,6 @@ impl Trial {
 fn instance(socket: &mut Socket) -> Result<String, Failure> {
     let welcome = socket.receive("welcome").map_err(Failure::during("a welcome"))?;
     Ok(welcome["payload"]["instance"].as_str().unwrap_or_default().to_owned())
-}
-
-fn server_cookie(number: usize) -> String {
-    format!("g{number}")
 }
 
 /// 200 to the health check, 503 to everything else.

@@ -20,6 +20,7 @@ use crate::step::Step;
 const DRAWING: &[(&str, &[&str])] = &[
     ("chaos", &["history-checker", "keyspace", "reserved-port", "wire"]),
     ("connection-registry", &["keyspace", "redis-topology", "wire"]),
+    ("haproxy-fixture", &[]),
     ("history-checker", &[]),
     ("keyspace", &["wire"]),
     ("loadtest", &["keyspace", "wire"]),
@@ -31,7 +32,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("reserved-port", &[]),
     ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "records", "redis-topology", "wire"]),
     ("wire", &[]),
-    ("xtask", &[]),
+    ("xtask", &["haproxy-fixture"]),
 ];
 
 /// What cargo says about the workspace.

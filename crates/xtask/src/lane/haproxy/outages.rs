@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
+use haproxy_fixture::{GATEWAYS, server_cookie};
 use serde_json::{Value, json};
 
-use super::{Trial, eventually, expect, server_cookie, told};
-use crate::cluster::GATEWAYS;
+use super::{Trial, eventually, expect, told};
 use crate::failure::Failure;
 use crate::http;
 use crate::socket::Socket;

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Trial, expect, instance, server_cookie, token, told};
+use haproxy_fixture::server_cookie;
+
+use super::{Trial, expect, instance, token, told};
 use crate::failure::Failure;
 use crate::socket::Socket;
 
