@@ -1,26 +1,21 @@
 //! A client as an application writes one: it keeps a position for each subscription, and comes back elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use history_checker::{Event, Position};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::entrance::{Cookie, Entrance, Jar, Socket};
 use crate::ownership::Open;
 use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::rivals::Rivalry;
-use crate::token;
 
 /// For a connection and its upgrade. A frozen instance must not hold a client for longer.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -53,8 +48,8 @@ pub(crate) enum Manner {
 #[derive(Debug)]
 pub(crate) struct Crowd {
     pub(crate) recorder: Recorder,
-    /// Where the gateways are.
-    pub(crate) gateways: Vec<(String, SocketAddr)>,
+    /// Where gateways are reached.
+    pub(crate) entrance: Entrance,
     /// From then on nobody leaves of its own accord.
     pub(crate) is_calm: watch::Receiver<bool>,
     /// How many subscriptions stand now.
@@ -76,6 +71,8 @@ pub(crate) struct Client {
     /// Subscriptions, and the largest position of each.
     held: BTreeMap<String, Option<Position>>,
     last_instance: Option<usize>,
+    /// Cookies that it was given.
+    jar: Jar,
     /// As the first `welcome` named it.
     session: Option<String>,
     /// Who else goes on with that session.
@@ -88,8 +85,6 @@ pub(crate) struct Client {
     done: BTreeSet<String>,
 }
 
-type Socket = WebSocketStream<TcpStream>;
-
 impl Client {
     pub(crate) fn new(name: String, manner: Manner, patterns: Vec<String>, crowd: Arc<Crowd>, random: Random) -> Self {
         let held = patterns.into_iter().map(|pattern| (pattern, None)).collect();
@@ -101,6 +96,7 @@ impl Client {
             random,
             held,
             last_instance: None,
+            jar: Jar::new(),
             session: None,
             rivalry: None,
             has_lost: false,
@@ -138,10 +134,11 @@ impl Client {
 
     /// A socket with a hello on its way.
     async fn open(&mut self, number: u64) -> Option<Socket> {
-        let index = self.choose();
-        let (instance, address) = self.crowd.gateways[index].clone();
+        let (wanted, cookie) = self.choose();
         let user = self.rivalry.as_ref().map_or(&self.name, |rivalry| &rivalry.user);
-        let mut socket = timeout(CONNECT_TIME_MAX, dial(address, user)).await.ok()??;
+        let connecting = self.crowd.entrance.connect(user, wanted, cookie, &mut self.jar);
+        let (index, mut socket) = timeout(CONNECT_TIME_MAX, connecting).await.ok()??;
+        let instance = self.crowd.entrance.name(index).to_owned();
         self.last_instance = Some(index);
         let forgets = self.manner == Manner::Forgets;
         if forgets {
@@ -163,14 +160,18 @@ impl Client {
         Some(socket)
     }
 
-    /// Another instance than the last one, most of the time.
-    fn choose(&mut self) -> usize {
+    /// Another instance than the last one, most of the time. Behind HAProxy who stays goes where its cookies lead.
+    fn choose(&mut self) -> (usize, Cookie) {
         if let Manner::Lives(home) = self.manner {
-            return home;
+            return (home, Cookie::Wanted);
         }
-        let count = self.crowd.gateways.len();
+        let count = self.crowd.entrance.len();
         let index = self.random.below(count);
-        if Some(index) == self.last_instance { (index + 1) % count } else { index }
+        let index = if Some(index) == self.last_instance { (index + 1) % count } else { index };
+        match self.manner {
+            Manner::Stays => (index, Cookie::Kept),
+            _ => (index, self.crowd.entrance.any_cookie(&mut self.random)),
+        }
     }
 
     /// Reads until the connection ends, or until it leaves; says why if it was its own wish.
@@ -280,18 +281,6 @@ impl Crowd {
     fn open(&self) -> MutexGuard<'_, BTreeMap<u64, (String, String)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(crate) async fn dial(address: SocketAddr, user: &str) -> Option<Socket> {
-    dial_with(address, &token::sign(user)).await
-}
-
-pub(crate) async fn dial_with(address: SocketAddr, token: &str) -> Option<Socket> {
-    let stream = TcpStream::connect(address).await.ok()?;
-    let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
-    let bearer = format!("Bearer {token}").parse().ok()?;
-    request.headers_mut().insert("authorization", bearer);
-    Some(client_async(request, stream).await.ok()?.0)
 }
 
 fn hears(pattern: &str, channel: &str) -> bool {

@@ -1,13 +1,16 @@
 //! Everything that can be broken: Redis, the gateways, and the network between them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
+use haproxy_fixture::GATEWAYS;
 use keyspace::Keyspace;
 use tokio::time::{Instant, sleep};
 use wire::Families;
 
+use crate::balancer::Balancer;
+use crate::entrance::{Entrance, Via};
 use crate::failure::Failure;
 use crate::fault::{Fault, Jumping};
 use crate::gateway::{Gateway, Setting};
@@ -16,10 +19,11 @@ use crate::namespace::Namespace;
 use crate::ownership::Ownership;
 use crate::proxy::Proxy;
 use crate::random::Random;
-use crate::redis_server::RedisServer;
+use crate::redis_sentinels::RedisSentinels;
+use crate::redis_server::{REPLICA_ARGS, RedisServer};
+use crate::run::Bench;
 use crate::wall_clock::WallClock;
 
-const GATEWAYS: usize = 3;
 const LINK_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -29,7 +33,9 @@ pub(crate) struct Cluster {
     pub(crate) gateways: Vec<Gateway>,
     /// A process with the name of the last of them, started when the fault wants it.
     pub(crate) twin: Option<Gateway>,
-    /// Between each gateway and Redis.
+    /// In front of the gateways, unless clients reach them directly.
+    pub(crate) balancer: Option<Balancer>,
+    /// Between each gateway and Redis; with Sentinels nobody uses them.
     pub(crate) proxies: Vec<Proxy>,
     /// Between publishers that call Redis and Redis.
     pub(crate) calls: Proxy,
@@ -37,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) replication: Option<Proxy>,
     pub(crate) primary: RedisServer,
     pub(crate) replica: Option<RedisServer>,
+    /// They watch both, if they are there.
+    sentinels: Option<RedisSentinels>,
     pub(crate) ownership: Ownership,
     /// The network of the first gateway, if it has one of its own; it speaks to Redis past its proxy then.
     namespace: Option<Namespace>,
@@ -63,83 +71,135 @@ impl Top {
     }
 }
 
-impl Cluster {
-    pub(crate) async fn start(
+/// The servers, and what stands between them.
+struct Stores {
+    primary: RedisServer,
+    replica: Option<RedisServer>,
+    replication: Option<Proxy>,
+    sentinels: Option<RedisSentinels>,
+}
+
+impl Stores {
+    async fn start(
         fault: Fault,
-        program: &Path,
+        namespace: Option<&Namespace>,
+        prefix: Vec<String>,
         directory: &Path,
-        mut random: Random,
+        random: &mut Random,
     ) -> Result<Self, Failure> {
-        let directory: PathBuf = directory.to_owned();
-        let namespace = if fault.needs_namespace() { Some(Namespace::start(&directory).await?) } else { None };
+        if fault.needs_sentinels() {
+            let (primary, replica, sentinels) = RedisSentinels::start(directory, random).await?;
+            return Ok(Self { primary, replica: Some(replica), replication: None, sentinels: Some(sentinels) });
+        }
         let mut args: Vec<&str> = fault.redis_args().to_vec();
-        let inside = namespace.as_ref().map(|namespace| namespace.redis().to_string());
+        let inside = namespace.map(|namespace| namespace.redis().to_string());
         if let Some(inside) = &inside {
             args.extend(["--bind", "127.0.0.1", inside, "--protected-mode", "no"]);
         }
+        let primary = RedisServer::start_behind(prefix, "primary", directory, &args).await?;
+        if !fault.needs_replica() {
+            return Ok(Self { primary, replica: None, replication: None, sentinels: None });
+        }
+        let proxy = Proxy::start(primary.address, random.fork()).await?;
+        let port = proxy.address.port().to_string();
+        let args = [&["--replicaof", "127.0.0.1", &port], &REPLICA_ARGS[..]].concat();
+        let replica = RedisServer::start("replica", directory, &args).await?;
+        replica.until_linked().await?;
+        Ok(Self { primary, replica: Some(replica), replication: Some(proxy), sentinels: None })
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn start(
+        fault: Fault,
+        via: Via,
+        bench: &Bench,
+        directory: &Path,
+        mut random: Random,
+    ) -> Result<Self, Failure> {
+        let namespace = if fault.needs_namespace() { Some(Namespace::start(directory).await?) } else { None };
         let jumps = fault.jumping_clock();
         let clock = jumps.map(|_| WallClock::new(directory.join("wall.clock"))).transpose()?;
         let clock_of = |whose: Jumping| match &clock {
             Some(clock) if jumps == Some(whose) => clock.prefix(),
             _ => Ok(Vec::new()),
         };
-        let primary = RedisServer::start_behind(clock_of(Jumping::Redis)?, "primary", &directory, &args).await?;
-        let (mut replication, mut replica) = (None, None);
-        if fault.needs_replica() {
-            let proxy = Proxy::start(primary.address, random.fork()).await?;
-            let port = proxy.address.port().to_string();
-            let args = ["--replicaof", "127.0.0.1", &port, "--repl-timeout", "600", "--repl-ping-replica-period", "1"];
-            let server = RedisServer::start("replica", &directory, &args).await?;
-            let is_linked = async || server.info("replication", "master_link_status").await.is_ok_and(|s| s == "up");
-            until("the replica has its primary", is_linked).await?;
-            (replication, replica) = (Some(proxy), Some(server));
-        }
+        let prefix = clock_of(Jumping::Redis)?;
+        let stores = Stores::start(fault, namespace.as_ref(), prefix, directory, &mut random).await?;
+        let Stores { primary, replica, replication, sentinels } = stores;
         let calls = Proxy::start(primary.address, random.fork()).await?;
         let ownership = Ownership::watch(calls.address);
         let (mut proxies, mut gateways) = (Vec::new(), Vec::new());
-        for number in 1..=GATEWAYS {
+        for index in 0..GATEWAYS {
             let proxy = Proxy::start(primary.address, random.fork()).await?;
-            let (local, directory) = (fault.local(), directory.as_path());
-            let (mut redis, mut host, mut prefix) = (proxy.address, IpAddr::from(Ipv4Addr::LOCALHOST), Vec::new());
-            if let Some(namespace) = namespace.as_ref().filter(|_| number == 1) {
-                redis = SocketAddr::new(namespace.redis().into(), primary.address.port());
-                (host, prefix) = (namespace.guest().into(), namespace.prefix());
+            let (mut redis, mut setting) = (proxy.address, Setting::new(fault, bench, directory));
+            if index == 0 {
+                if let Some(namespace) = &namespace {
+                    redis = SocketAddr::new(namespace.redis().into(), primary.address.port());
+                    (setting.host, setting.prefix) = (namespace.guest().into(), namespace.prefix());
+                }
+                setting.prefix.extend(clock_of(Jumping::Gateway)?);
             }
-            if number == 1 {
-                prefix.extend(clock_of(Jumping::Gateway)?);
-            }
-            let setting = Setting { program, redis, local, directory, prefix, host };
-            gateways.push(Gateway::start(&format!("gw-{number}"), setting)?);
+            let url = sentinels.as_ref().map_or_else(|| format!("redis://{redis}"), |sentinels| sentinels.url(index));
+            gateways.push(Gateway::start(&format!("gw-{}", index + 1), &url, setting)?);
             proxies.push(proxy);
         }
-        let mut twin = None;
-        if fault == Fault::Twin {
-            let (program, proxy) = (program, &proxies[GATEWAYS - 1]);
-            let (local, directory) = (fault.local(), directory.join("twin"));
-            std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
-            let (prefix, host) = (Vec::new(), Ipv4Addr::LOCALHOST.into());
-            let setting = Setting { program, redis: proxy.address, local, directory: &directory, prefix, host };
-            let mut process = Gateway::start(&format!("gw-{GATEWAYS}"), setting)?;
-            // Its place is known from now on; it comes later.
-            process.process.kill()?;
-            twin = Some(process);
-        }
+        let twin = match fault {
+            Fault::Twin => Some(start_twin(bench, directory, &proxies[GATEWAYS - 1])?),
+            _ => None,
+        };
         for gateway in &mut gateways {
             gateway.await_connected().await?;
         }
-        Ok(Self { gateways, twin, proxies, calls, replication, primary, replica, ownership, namespace, clock, random })
+        if let Some(sentinels) = &sentinels {
+            sentinels.until_met().await?;
+        }
+        let balancer = match via {
+            Via::Haproxy => Some(Balancer::start(&bench.haproxy, directory, &gateways).await?),
+            Via::Direct => None,
+        };
+        Ok(Self {
+            gateways,
+            twin,
+            balancer,
+            proxies,
+            calls,
+            replication,
+            primary,
+            replica,
+            sentinels,
+            ownership,
+            namespace,
+            clock,
+            random,
+        })
+    }
+
+    /// How clients and publishers come in.
+    pub(crate) fn entrance(&self) -> Entrance {
+        let all = self.gateways.iter().chain(&self.twin);
+        let gateways = all.map(|gateway| (gateway.name.clone(), gateway.address)).collect();
+        Entrance::new(gateways, self.balancer.as_ref().map(|balancer| balancer.address))
     }
 
     /// Everybody who speaks to Redis speaks to this one from now on.
     pub(crate) fn point_all_to(&self, target: SocketAddr) {
         for proxy in self.proxies.iter().chain([&self.calls]) {
-            proxy.change(|weather| weather.target = target);
-            proxy.cut(|_| true);
+            point(proxy, target);
         }
+    }
+
+    /// Publishers that call Redis speak to this one from now on.
+    pub(crate) fn point_calls_to(&self, target: SocketAddr) {
+        point(&self.calls, target);
     }
 
     pub(crate) fn replica(&self) -> Result<&RedisServer, Failure> {
         self.replica.as_ref().ok_or_else(|| Failure::Unproven("there is no replica".into()))
+    }
+
+    pub(crate) fn sentinels(&self) -> Result<&RedisSentinels, Failure> {
+        self.sentinels.as_ref().ok_or_else(|| Failure::Unproven("there are no Sentinels".into()))
     }
 
     pub(crate) fn clock(&self) -> Result<&WallClock, Failure> {
@@ -158,6 +218,22 @@ impl Cluster {
     pub(crate) fn replication(&self) -> Result<&Proxy, Failure> {
         self.replication.as_ref().ok_or_else(|| Failure::Unproven("there is no replication".into()))
     }
+}
+
+/// A process with the name of the last gateway, whose place is known from now on; it comes later.
+fn start_twin(bench: &Bench, directory: &Path, proxy: &Proxy) -> Result<Gateway, Failure> {
+    let directory = directory.join("twin");
+    std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
+    let url = format!("redis://{}", proxy.address);
+    let mut twin = Gateway::start(&format!("gw-{GATEWAYS}"), &url, Setting::new(Fault::Twin, bench, &directory))?;
+    twin.process.kill()?;
+    Ok(twin)
+}
+
+/// Whoever comes through this proxy goes there from now on, and begins anew.
+fn point(proxy: &Proxy, target: SocketAddr) {
+    proxy.change(|weather| (weather.target, weather.is_cut) = (target, false));
+    proxy.cut();
 }
 
 /// Where every scope stands in this Redis; those that have not begun are left out.

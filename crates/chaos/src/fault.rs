@@ -11,11 +11,13 @@ mod instance;
 mod loss;
 mod network;
 mod partition;
+mod sentinel;
 mod service;
 
 use clap::ValueEnum;
 
 use crate::cluster::Cluster;
+use crate::entrance::Via;
 use crate::failure::Failure;
 use crate::namespace::Cut;
 
@@ -36,6 +38,12 @@ pub(crate) enum Fault {
     FailoverClean,
     /// Over to the replica, on without its old primary, and back to that one, with writes lost on both sides.
     Failback,
+    /// The primary dies with writes that its replica never got, and Sentinels put the replica in its place.
+    SentinelKill,
+    /// The primary stands still until Sentinels have replaced it, and goes on.
+    SentinelStop,
+    /// Sentinels fail over, and two of three do not know for a while: they name the old primary, which takes writes.
+    SentinelStale,
     /// FLUSHALL.
     Flushall,
     /// The metadata of scopes has expired while their streams have not.
@@ -117,12 +125,31 @@ impl Fault {
     /// Whether Redis itself loses what it has acknowledged. If not, nobody may be told of a gap.
     pub(crate) fn loses(self) -> bool {
         use Fault::{Failback, FailoverLost, Flushall, MetaExpired, RestartEmpty, RestartOlder};
-        matches!(self, RestartEmpty | RestartOlder | FailoverLost | Failback | Flushall | MetaExpired)
+        // A primary that was replaced and does not know it takes writes until a Sentinel makes it a replica.
+        let is_lost = matches!(self, RestartEmpty | RestartOlder | FailoverLost | Failback | Flushall | MetaExpired);
+        is_lost || self.needs_sentinels()
     }
 
     pub(crate) fn needs_replica(self) -> bool {
         use Fault::{Failback, FailoverClean, FailoverLost, StuckSubscriber};
         matches!(self, FailoverLost | FailoverClean | Failback | StuckSubscriber)
+    }
+
+    /// Whether Sentinels watch a primary and a replica.
+    pub(crate) fn needs_sentinels(self) -> bool {
+        matches!(self, Self::SentinelKill | Self::SentinelStop | Self::SentinelStale)
+    }
+
+    /// How clients reach gateways in the run of this seed: as it is `wanted`, or by turns. In one round, neighbours
+    /// among the faults differ.
+    pub(crate) fn via(self, wanted: Option<Via>, seed: u64) -> Via {
+        match wanted {
+            // The shipped file has a line for each of three gateways, and the twin is a fourth.
+            _ if self == Self::Twin => Via::Direct,
+            Some(via) => via,
+            None if (self as u64 + seed).is_multiple_of(2) => Via::Haproxy,
+            None => Via::Direct,
+        }
     }
 
     /// Whether one gateway has a network of its own.
@@ -162,6 +189,9 @@ impl Fault {
             Self::FailoverLost => data::failover_lost(cluster).await,
             Self::FailoverClean => data::failover_clean(cluster).await,
             Self::Failback => data::failback(cluster).await,
+            Self::SentinelKill => sentinel::kill(cluster).await,
+            Self::SentinelStop => sentinel::stop(cluster).await,
+            Self::SentinelStale => sentinel::stale_majority(cluster).await,
             Self::Flushall => data::flushall(cluster).await,
             Self::MetaExpired => data::meta_expired(cluster).await,
             Self::KillPubsub => service::kill_pubsub(cluster).await,
@@ -198,4 +228,24 @@ impl Fault {
 /// The proof, if it is so.
 fn proven(is_so: bool, proof: String) -> Result<String, Failure> {
     if is_so { Ok(proof) } else { Err(Failure::Unproven(proof)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_turns_half_of_the_runs_go_through_haproxy_of_one_fault_and_of_one_round() {
+        let through = |runs: Vec<(Fault, u64)>| {
+            runs.into_iter().filter(|(fault, seed)| fault.via(None, *seed) == Via::Haproxy).count()
+        };
+        assert_eq!(through((1..=4).map(|seed| (Fault::KillGateway, seed)).collect()), 2);
+        let all = Fault::value_variants();
+        for seed in [1, 2] {
+            let count = through(all.iter().map(|fault| (*fault, seed)).collect());
+            assert!(count.abs_diff(all.len() / 2) <= 1, "{count} of {}", all.len());
+        }
+        assert_eq!(Fault::KillGateway.via(Some(Via::Haproxy), 1), Via::Haproxy);
+        assert_eq!(Fault::Twin.via(Some(Via::Haproxy), 1), Via::Direct);
+    }
 }

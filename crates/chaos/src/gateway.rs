@@ -5,11 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use haproxy_fixture::Backend;
 use reserved_port::ReservedPort;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
+use crate::fault::Fault;
 use crate::process::{Process, reserve_port};
+use crate::run::Bench;
 use crate::token::SECRET;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
@@ -21,8 +24,9 @@ pub(crate) struct Gateway {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     admin: SocketAddr,
+    agent: SocketAddr,
     pub(crate) process: Process,
-    _ports: [ReservedPort; 2],
+    _ports: [ReservedPort; 3],
     /// The program and the words before those of its own; nothing but itself as a rule.
     command: Vec<PathBuf>,
     config: PathBuf,
@@ -33,7 +37,6 @@ pub(crate) struct Gateway {
 #[derive(Debug)]
 pub(crate) struct Setting<'a> {
     pub(crate) program: &'a Path,
-    pub(crate) redis: SocketAddr,
     /// Families that go on within the instance while it is without Redis.
     pub(crate) local: &'a [&'a str],
     pub(crate) directory: &'a Path,
@@ -43,11 +46,20 @@ pub(crate) struct Setting<'a> {
     pub(crate) host: IpAddr,
 }
 
+impl<'a> Setting<'a> {
+    /// As most are, in the run of this fault.
+    pub(crate) fn new(fault: Fault, bench: &'a Bench, directory: &'a Path) -> Self {
+        let (program, local, host) = (bench.gateway.as_path(), fault.local(), Ipv4Addr::LOCALHOST.into());
+        Self { program, local, directory, prefix: Vec::new(), host }
+    }
+}
+
 impl Gateway {
-    pub(crate) fn start(name: &str, setting: Setting<'_>) -> Result<Self, Failure> {
-        let Setting { program, redis, local, directory, prefix, host } = setting;
+    /// `redis` is the URL of its Redis.
+    pub(crate) fn start(name: &str, redis: &str, setting: Setting<'_>) -> Result<Self, Failure> {
+        let Setting { program, local, directory, prefix, host } = setting;
         let command = prefix.into_iter().map(PathBuf::from).chain([program.to_owned()]).collect();
-        let text = |address, admin| configuration(name, address, admin, redis, local);
+        let text = |listeners| configuration(name, listeners, redis, local);
         Self::launch(name, command, host, directory, text)
     }
 
@@ -58,6 +70,7 @@ impl Gateway {
         directory: &Path,
         text: impl FnOnce(SocketAddr, SocketAddr) -> String,
     ) -> Result<Self, Failure> {
+        let text = |[address, admin, _]: [SocketAddr; 3]| text(address, admin);
         Self::launch(name, vec![program.to_owned()], Ipv4Addr::LOCALHOST.into(), directory, text)
     }
 
@@ -66,15 +79,16 @@ impl Gateway {
         command: Vec<PathBuf>,
         host: IpAddr,
         directory: &Path,
-        text: impl FnOnce(SocketAddr, SocketAddr) -> String,
+        text: impl FnOnce([SocketAddr; 3]) -> String,
     ) -> Result<Self, Failure> {
-        let ports = [reserve_port()?, reserve_port()?];
-        let [address, admin] = ports.each_ref().map(|port| SocketAddr::new(host, port.address().port()));
+        let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
+        let listeners = ports.each_ref().map(|port| SocketAddr::new(host, port.number()));
+        let [address, admin, agent] = listeners;
         let (config, log) = (directory.join(format!("{name}.toml")), directory.join(format!("{name}.log")));
-        let (name, text) = (name.to_owned(), text(address, admin));
+        let (name, text) = (name.to_owned(), text(listeners));
         std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
         let process = spawn(&name, &command, &config, &log)?;
-        Ok(Self { name, address, admin, process, _ports: ports, command, config, log })
+        Ok(Self { name, address, admin, agent, process, _ports: ports, command, config, log })
     }
 
     /// Starts it again where it was.
@@ -103,6 +117,16 @@ impl Gateway {
     /// How it says that it stands; nothing when it does not answer.
     pub(crate) fn standing(&self) -> String {
         get(self.address, "/ws/health").unwrap_or_default()
+    }
+
+    /// As HAProxy reaches it.
+    pub(crate) fn backend(&self) -> Backend {
+        Backend { address: self.address, agent_port: self.agent.port() }
+    }
+
+    /// How many clients are connected to it.
+    pub(crate) fn connections(&self) -> u64 {
+        self.metric("tidegate_connections").unwrap_or(0)
     }
 
     /// What one of its metrics is now, over all shards.
@@ -134,7 +158,8 @@ fn spawn(name: &str, command: &[PathBuf], config: &Path, log: &Path) -> Result<P
 
 /// Defaults, but for where things are, for families that keep everything a run publishes and refuse what they cannot
 /// store, and for shorter waits, because a run has seconds.
-fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: SocketAddr, local: &[&str]) -> String {
+fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, local: &[&str]) -> String {
+    let [address, admin, agent] = listeners;
     let family = |family: &str, more: &str| {
         let isolation = if local.contains(&family) { "local" } else { "read_only" };
         format!(
@@ -143,9 +168,10 @@ fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: Sock
     };
     [
         format!(
-            "instance = \"{name}\"\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\nbroker = \"redis\"\nshards = 2"
+            "instance = \"{name}\"\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\nagent_listen = \"{agent}\"\n\
+             broker = \"redis\"\nshards = 2"
         ),
-        format!("redis.url = \"redis://{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
+        format!("redis.url = \"{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
         format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
         "limits.ping_interval_ms = 2000\nlimits.pong_timeout_ms = 1900".into(),

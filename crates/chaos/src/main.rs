@@ -1,18 +1,21 @@
 //! Breaks a real cluster in one way at a time, under load, and lets the history checker judge what was heard.
 //!
 //! ```text
-//!   publishers ──▶ gateways ──▶ proxy ──▶ Redis        one run: steady ─▶ fault ─▶ mended ─▶ quiet ─▶ sentinels
-//!   clients ◀───── gateways ◀── proxy ◀── Redis                       │ proven, or the run counts as failed
+//!   publishers ──▶ (HAProxy) ──▶ gateways ──▶ proxy ──▶ Redis      one run: steady ─▶ fault ─▶ mended ─▶ quiet
+//!   clients ◀───── (HAProxy) ◀── gateways ◀── proxy ◀── Redis                      │ proven, or it has failed
 //!        └────────────┴── one log ──▶ history-checker ──▶ verdict ──▶ one row of the table
 //! ```
 //!
-//! Redis, its replica and the gateways are real processes; the proxies in front of Redis are in this one. Gateways'
-//! logs are kept for whoever looks for a cause, and are never evidence.
+//! Every other run goes through HAProxy with the shipped file. Redis, its replica and Sentinels, HAProxy and the gateways
+//! are real processes; the proxies in front of Redis are in this one. Gateways' logs are kept for whoever looks for a
+//! cause, and are never evidence.
 //!
 //! This program is not the product and shares with it the names of Redis' keys alone.
 
+mod balancer;
 mod client;
 mod cluster;
+mod entrance;
 mod failure;
 mod fault;
 mod fleet;
@@ -25,6 +28,7 @@ mod proxy;
 mod publisher;
 mod random;
 mod recorder;
+mod redis_sentinels;
 mod redis_server;
 mod rivals;
 mod run;
@@ -39,6 +43,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum as _};
 
+use crate::entrance::Via;
 use crate::fault::Fault;
 use crate::fleet::{Length, Trial};
 use crate::run::{Bench, Outcome, run};
@@ -75,12 +80,18 @@ struct RunArgs {
     /// The history checker.
     #[arg(long, value_name = "FILE")]
     checker: PathBuf,
+    /// HAProxy, for runs through it.
+    #[arg(long, value_name = "FILE", default_value = "haproxy")]
+    haproxy: PathBuf,
     /// Where logs go; those of clean runs are removed.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
     directory: PathBuf,
     /// Only these faults; all without it.
     #[arg(long = "fault", value_name = "NAME")]
     faults: Vec<Fault>,
+    /// How clients reach gateways; by turns without it. The twin is always reached directly.
+    #[arg(long, value_name = "WAY")]
+    via: Option<Via>,
     /// How often each.
     #[arg(long, default_value_t = 1)]
     runs: u64,
@@ -110,7 +121,7 @@ struct FleetArgs {
     #[arg(long, value_name = "FILE")]
     checker: PathBuf,
     /// Where logs go.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
     directory: PathBuf,
     /// Only these trials; all of this length without it.
     #[arg(long = "trial", value_name = "NAME")]
@@ -124,6 +135,11 @@ struct FleetArgs {
     /// A check of this name, or of another one named, must fail: succeeds if it does.
     #[arg(long, value_name = "CHECK")]
     expect: Vec<String>,
+}
+
+/// Servers that are given it run elsewhere.
+fn absolute(path: &str) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -141,18 +157,19 @@ async fn main() -> ExitCode {
 
 async fn runs(args: RunArgs) -> ExitCode {
     let faults = if args.faults.is_empty() { Fault::value_variants().to_vec() } else { args.faults };
-    let RunArgs { gateway, checker, directory, .. } = args;
+    let RunArgs { gateway, checker, haproxy, directory, .. } = args;
     if let Some(missing) = [&gateway, &checker].into_iter().find(|program| !program.is_file()) {
         eprintln!("chaos: there is no {}", missing.display());
         return ExitCode::FAILURE;
     }
-    let bench =
-        Bench { gateway, checker, directory, longer: Duration::from_secs(args.seconds), scattered: args.scattered };
+    let longer = Duration::from_secs(args.seconds);
+    let bench = Bench { gateway, checker, haproxy, directory, longer, scattered: args.scattered };
     let mut outcomes = Vec::new();
     for round in 0..args.runs {
         for fault in &faults {
+            let seed = args.seed + round;
             let outcome = tokio::select! {
-                outcome = run(&bench, *fault, args.seed + round) => outcome,
+                outcome = run(&bench, *fault, fault.via(args.via, seed), seed) => outcome,
                 // Dropping the run ends its processes and takes its rules away.
                 _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
             };
@@ -176,7 +193,9 @@ async fn runs(args: RunArgs) -> ExitCode {
 
 async fn trials(args: FleetArgs) -> ExitCode {
     let FleetArgs { gateway, checker, directory, trials, length, seed, expect } = args;
-    let bench = Bench { gateway, checker, directory, longer: Duration::ZERO, scattered: false };
+    // The fleet's clients do what HAProxy does, or ask for no other place.
+    let haproxy = PathBuf::from("haproxy");
+    let bench = Bench { gateway, checker, haproxy, directory, longer: Duration::ZERO, scattered: false };
     let reports = tokio::select! {
         reports = fleet::run(&bench, &trials, length, seed) => reports,
         // Dropping the run ends its processes.
@@ -209,7 +228,7 @@ fn tell(outcome: &Outcome, as_json: bool) {
         _ => "FAILED",
     };
     let proof = outcome.proof.as_ref().unwrap_or_else(|why| why);
-    println!("{} {}: {word}; {proof}", outcome.fault, outcome.seed);
+    println!("{} {} {}: {word}; {proof}", outcome.fault, outcome.via, outcome.seed);
     if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.is_good()) {
         println!("{verdict}  the log: {}", outcome.log.display());
         outcome.ownership.breaches.iter().for_each(|breach| println!("  {}: {}", breach.kind, breach.says));

@@ -25,11 +25,23 @@ impl Process {
     /// Starts `program` with its output in `log`. From the main thread only: the kernel takes the death of the starting
     /// thread for the parent's.
     pub(crate) fn start<A: AsRef<OsStr>>(name: &str, program: &Path, args: &[A], log: &Path) -> Result<Self, Failure> {
+        Self::start_command(name, Command::new(program).args(args), log)
+    }
+
+    /// The same for a command with variables of its own.
+    pub(crate) fn start_command(name: &str, wanted: &Command, log: &Path) -> Result<Self, Failure> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.map_err(Failure::io(log.display().to_string()))?;
         let copy = file.try_clone().map_err(Failure::io(log.display().to_string()))?;
         let mut command = Command::new("/proc/self/exe");
-        command.args(["leash", "--parent", &std::process::id().to_string(), "--"]).arg(program).args(args);
+        command.args(["leash", "--parent", &std::process::id().to_string(), "--"]);
+        command.arg(wanted.get_program()).args(wanted.get_args());
+        for (variable, value) in wanted.get_envs() {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
         command.stdin(Stdio::null()).stdout(file).stderr(copy);
         let child = command.spawn().map_err(Failure::io(format!("starting {name}")))?;
         Ok(Self { name: name.to_owned(), child })

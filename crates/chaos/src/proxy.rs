@@ -2,14 +2,17 @@
 //!
 //! ```text
 //!   gateway ──▶ listener ──▶ tunnel, one task each way ──▶ the target of the moment
-//!                              delay · hold replies · hold a subscriber's · cut · refuse
+//!                              delay · hold replies · leave one kind of traffic unread · cut · refuse
 //! ```
 //!
-//! A tunnel knows whether it carries a subscriber or calls by the name that gateways give their connections.
+//! A tunnel knows what it carries by the names that gateways and Sentinels give their connections, and by what replicas
+//! say first.
+
+mod traffic;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,11 +22,10 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
+pub(crate) use self::traffic::Traffic;
 use crate::failure::Failure;
 use crate::random::Random;
 
-/// How gateways name the connection that hears.
-const SUBSCRIBER_MARK: &[u8] = b":subscriber";
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// What the network does now.
@@ -37,8 +39,8 @@ pub(crate) struct Weather {
     pub(crate) delay_max: Duration,
     /// What Redis says stays here.
     pub(crate) holds_replies: bool,
-    /// What Redis says to subscribers is not even read.
-    pub(crate) holds_subscribers: bool,
+    /// What Redis says in this traffic is not even read.
+    pub(crate) unread: Option<Traffic>,
 }
 
 /// What it did.
@@ -49,7 +51,7 @@ pub(crate) struct Counts {
     pub(crate) cut: AtomicU64,
     pub(crate) delayed: AtomicU64,
     pub(crate) held: AtomicU64,
-    /// Tunnels that Redis ended while a subscriber's bytes were not read.
+    /// Tunnels that Redis ended.
     pub(crate) ended_by_redis: AtomicU64,
     pub(crate) respliced: AtomicU64,
 }
@@ -66,7 +68,8 @@ pub(crate) struct Proxy {
 
 #[derive(Debug)]
 struct Tunnel {
-    is_subscriber: AtomicBool,
+    /// Calls, until something else has shown.
+    traffic: OnceLock<Traffic>,
     up: Arc<AsyncMutex<OwnedWriteHalf>>,
     down: Arc<AsyncMutex<OwnedWriteHalf>>,
     /// The task that reads from Redis, and the one that reads from the gateway.
@@ -79,13 +82,7 @@ impl Proxy {
     pub(crate) async fn start(target: SocketAddr, random: Random) -> Result<Self, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::io("binding a proxy"))?;
         let address = listener.local_addr().map_err(Failure::io("binding a proxy"))?;
-        let fair = Weather {
-            target,
-            is_cut: false,
-            delay_max: Duration::ZERO,
-            holds_replies: false,
-            holds_subscribers: false,
-        };
+        let fair = Weather { target, is_cut: false, delay_max: Duration::ZERO, holds_replies: false, unread: None };
         let (weather, _) = watch::channel(fair);
         let counts = Arc::<Counts>::default();
         let tunnels = Arc::<Mutex<Vec<Arc<Tunnel>>>>::default();
@@ -99,11 +96,9 @@ impl Proxy {
         self.weather.send_modify(change);
     }
 
-    /// Ends every connection, or those of one kind.
-    pub(crate) fn cut(&self, wanted: impl Fn(bool) -> bool) -> usize {
-        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        let cut: Vec<_> =
-            tunnels.extract_if(.., |tunnel| wanted(tunnel.is_subscriber.load(Ordering::Relaxed))).collect();
+    /// Ends every connection.
+    pub(crate) fn cut(&self) -> usize {
+        let cut = std::mem::take(&mut *self.tunnels.lock().unwrap_or_else(PoisonError::into_inner));
         for tunnel in &cut {
             tunnel.end();
         }
@@ -129,7 +124,7 @@ impl Proxy {
 
     fn calls(&self) -> Vec<Arc<Tunnel>> {
         let tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        tunnels.iter().filter(|tunnel| !tunnel.is_subscriber.load(Ordering::Relaxed)).cloned().collect()
+        tunnels.iter().filter(|tunnel| tunnel.traffic() == Traffic::Calls).cloned().collect()
     }
 }
 
@@ -176,7 +171,7 @@ async fn open(
     let _ = client.set_nodelay(true);
     let ((client_read, client_write), (server_read, server_write)) = (client.into_split(), server.into_split());
     let tunnel = Arc::new(Tunnel {
-        is_subscriber: AtomicBool::new(false),
+        traffic: OnceLock::new(),
         up: Arc::new(AsyncMutex::new(server_write)),
         down: Arc::new(AsyncMutex::new(client_write)),
         tasks: Mutex::default(),
@@ -200,6 +195,10 @@ async fn open(
 }
 
 impl Tunnel {
+    fn traffic(&self) -> Traffic {
+        self.traffic.get().copied().unwrap_or(Traffic::Calls)
+    }
+
     fn keep(&self, handle: AbortHandle) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
     }
@@ -254,8 +253,10 @@ async fn go_up(
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut paused = tunnel.is_paused.subscribe();
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        if chunk[..length].windows(SUBSCRIBER_MARK.len()).any(|window| window == SUBSCRIBER_MARK) {
-            tunnel.is_subscriber.store(true, Ordering::Relaxed);
+        if tunnel.traffic.get().is_none()
+            && let Some(traffic) = Traffic::of(&chunk[..length])
+        {
+            tunnel.traffic.get_or_init(|| traffic);
         }
         delay(&mut weather, &counts, &mut random).await;
         if paused.wait_for(|paused| !paused).await.is_err() {
@@ -277,10 +278,10 @@ async fn go_down(
 ) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let is_held = tunnel.is_subscriber.load(Ordering::Relaxed) && weather.borrow().holds_subscribers;
-        if is_held {
+        let unread = weather.borrow().unread;
+        if unread == Some(tunnel.traffic()) {
             counts.held.fetch_add(1, Ordering::Relaxed);
-            if weather.wait_for(|weather| !weather.holds_subscribers).await.is_err() {
+            if weather.wait_for(|weather| weather.unread != unread).await.is_err() {
                 return;
             }
         }

@@ -5,20 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use history_checker::{Answer, Event, Retry};
 use keyspace::{Function, Keyspace};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisResult};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use wire::{Families, TenantId};
 
-use crate::client::dial;
+use crate::entrance::{Entrance, Jar, Socket};
 use crate::load;
 use crate::random::Random;
 use crate::recorder::Recorder;
@@ -42,7 +39,7 @@ static VALUES: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub(crate) struct Press {
     pub(crate) recorder: Recorder,
-    pub(crate) gateways: Vec<(String, SocketAddr)>,
+    pub(crate) entrance: Entrance,
     /// Where the primary is, for publishers that call Redis.
     pub(crate) redis: SocketAddr,
     /// Publishers stop behind the message they are at.
@@ -86,7 +83,7 @@ impl Draft {
 
 /// Publishes through gateways until it is stopped, now this one, now that one.
 pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Random) {
-    let mut line: Option<(String, WebSocketStream<TcpStream>)> = None;
+    let (mut line, user) = (None::<(String, Socket)>, format!("publisher-{number}"));
     while !*press.is_stopped.borrow() {
         let draft = Draft::new(load::channel(&mut random));
         let mut retry = Retry::No;
@@ -94,9 +91,11 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
             let (name, socket) = match &mut line {
                 Some(line) => line,
                 None => {
-                    let (name, address) = press.gateways[random.below(press.gateways.len())].clone();
-                    match timeout(ANSWER_TIME_MAX, dial(address, &format!("publisher-{number}"))).await {
-                        Ok(Some(socket)) => line.insert((name, socket)),
+                    let (wanted, mut jar) = (random.below(press.entrance.len()), Jar::new());
+                    let cookie = press.entrance.any_cookie(&mut random);
+                    let connecting = press.entrance.connect(&user, wanted, cookie, &mut jar);
+                    match timeout(ANSWER_TIME_MAX, connecting).await {
+                        Ok(Some((index, socket))) => line.insert((press.entrance.name(index).to_owned(), socket)),
                         _ => {
                             sleep(RECONNECT_PAUSE).await;
                             continue;
@@ -126,7 +125,7 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
     press.running.fetch_sub(1, Ordering::Relaxed);
 }
 
-async fn say(socket: &mut WebSocketStream<TcpStream>, draft: &Draft) -> Answer {
+async fn say(socket: &mut Socket, draft: &Draft) -> Answer {
     if let Err(error) = socket.send(Message::text(draft.frame())).await {
         return Answer::Nothing(error.to_string());
     }

@@ -9,6 +9,7 @@ use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 use reserved_port::ReservedPort;
 use tokio::time::{Instant, sleep};
 
+use crate::cluster::until;
 use crate::failure::Failure;
 use crate::process::{Process, reserve_port};
 
@@ -16,6 +17,22 @@ const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// For a question to a Redis that is there.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
+/// Of a replica whose primary is silent for longer than a run lasts, and yet is not given up.
+pub(crate) const REPLICA_ARGS: [&str; 4] = ["--repl-timeout", "600", "--repl-ping-replica-period", "1"];
+/// How a server of ours is, whatever else it is.
+const OWN_ARGS: [&str; 10] = [
+    "--save",
+    "",
+    "--appendonly",
+    "no",
+    "--maxmemory-policy",
+    "noeviction",
+    "--enable-debug-command",
+    "local",
+    // A replica begins at once, without waiting for others.
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 #[derive(Debug)]
 pub(crate) struct RedisServer {
@@ -25,7 +42,7 @@ pub(crate) struct RedisServer {
     pub(crate) process: Process,
     directory: PathBuf,
     args: Vec<String>,
-    /// The program and the words before those of its own; nothing but itself as a rule.
+    /// The program and the words that stand before its arguments, or before itself.
     command: Vec<String>,
 }
 
@@ -42,13 +59,32 @@ impl RedisServer {
         directory: &Path,
         args: &[&str],
     ) -> Result<Self, Failure> {
-        let command: Vec<String> = prefix.into_iter().chain(["redis-server".into()]).collect();
+        let command = prefix.into_iter().chain(["redis-server".into()]).collect();
+        Self::launch(command, name, directory, &[&OWN_ARGS, args].concat()).await
+    }
+
+    /// Starts a Sentinel with this configuration and waits until it answers.
+    pub(crate) async fn start_sentinel(name: &'static str, directory: &Path, config: &str) -> Result<Self, Failure> {
+        let file = directory.join(format!("{name}.conf"));
+        std::fs::write(&file, config).map_err(Failure::io(file.display().to_string()))?;
+        let command = vec!["redis-server".into(), file.display().to_string(), "--sentinel".into()];
+        Self::launch(command, name, directory, &[]).await
+    }
+
+    async fn launch(
+        command: Vec<String>,
+        name: &'static str,
+        directory: &Path,
+        args: &[&str],
+    ) -> Result<Self, Failure> {
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
         let port = reserve_port()?;
         let address = port.address();
-        let args = args.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let process = spawn(&command, name, address, &directory, &args)?;
+        let (number, place) = (address.port().to_string(), directory.to_string_lossy());
+        let where_it_is = ["--bind", "127.0.0.1", "--port", &number, "--dir", &place];
+        let args: Vec<String> = [&where_it_is, args].concat().into_iter().map(str::to_owned).collect();
+        let process = spawn(&command, name, &directory, &args)?;
         let mut server = Self { name, address, _port: port, process, directory, args, command };
         server.await_answer().await?;
         Ok(server)
@@ -61,7 +97,7 @@ impl RedisServer {
 
     /// Starts it again where it was, with what its directory holds.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
-        self.process = spawn(&self.command, self.name, self.address, &self.directory, &self.args)?;
+        self.process = spawn(&self.command, self.name, &self.directory, &self.args)?;
         self.await_answer().await
     }
 
@@ -82,6 +118,12 @@ impl RedisServer {
         Ok(text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().trim().to_owned())
     }
 
+    /// Waits until it has a copy of its primary.
+    pub(crate) async fn until_linked(&self) -> Result<(), Failure> {
+        let is_linked = async || self.info("replication", "master_link_status").await.is_ok_and(|s| s == "up");
+        until("the replica has its primary", is_linked).await
+    }
+
     /// How many calls were refused with this error.
     pub(crate) async fn refusals(&self, error: &str) -> Result<u64, Failure> {
         let text = self.info("errorstats", &format!("errorstat_{error}")).await?;
@@ -99,7 +141,8 @@ impl RedisServer {
         loop {
             // Somebody else may have taken the port: the answer must come from our own.
             if self.info("server", "process_id").await.is_ok_and(|pid| pid == ours)
-                && self.info("persistence", "loading").await.is_ok_and(|loading| loading == "0")
+                // A Sentinel has nothing to load, and does not say so.
+                && self.info("persistence", "loading").await.is_ok_and(|loading| loading != "1")
             {
                 return Ok(());
             }
@@ -119,20 +162,7 @@ pub(crate) async fn connect(address: SocketAddr, wait: Duration) -> RedisResult<
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-fn spawn(
-    command: &[String],
-    name: &str,
-    address: SocketAddr,
-    directory: &Path,
-    args: &[String],
-) -> Result<Process, Failure> {
-    let own: Vec<String> = ["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--save", ""]
-        .into_iter()
-        .chain(["--appendonly", "no", "--maxmemory-policy", "noeviction", "--enable-debug-command", "local"])
-        // A replica begins at once, without waiting for others.
-        .chain(["--repl-diskless-sync-delay", "0", "--dir", &directory.to_string_lossy()])
-        .map(str::to_owned)
-        .collect();
-    let all: Vec<String> = command[1..].iter().chain(&own).chain(args).cloned().collect();
-    Process::start(name, Path::new(&command[0]), &all, &directory.join("redis.log"))
+fn spawn(command: &[String], name: &str, directory: &Path, args: &[String]) -> Result<Process, Failure> {
+    let words = [&command[1..], args].concat();
+    Process::start(name, Path::new(&command[0]), &words, &directory.join("redis.log"))
 }

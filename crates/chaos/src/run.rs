@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Crowd, Manner};
 use crate::cluster::Cluster;
+use crate::entrance::Via;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::load;
@@ -32,6 +33,7 @@ const QUIET_TIME_MAX: Duration = Duration::from_secs(25);
 const SENTINEL_TIME_MAX: Duration = Duration::from_secs(15);
 const SETTLE: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(20);
+const LOG: &str = "history.jsonl";
 /// A run that judged less shows nothing.
 const DELIVERIES_MIN: u64 = 500;
 
@@ -40,6 +42,7 @@ const DELIVERIES_MIN: u64 = 500;
 pub(crate) struct Bench {
     pub(crate) gateway: PathBuf,
     pub(crate) checker: PathBuf,
+    pub(crate) haproxy: PathBuf,
     /// Below which each run has a directory.
     pub(crate) directory: PathBuf,
     /// How much longer than usual publishers go on after the fault.
@@ -52,6 +55,8 @@ pub(crate) struct Bench {
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) fault: String,
+    /// How clients reached gateways.
+    pub(crate) via: Via,
     pub(crate) seed: u64,
     /// The fault was there: what shows it. Otherwise why there was no run.
     pub(crate) proof: Result<String, String>,
@@ -83,12 +88,13 @@ impl Outcome {
 }
 
 /// Runs this fault once.
-pub(crate) async fn run(bench: &Bench, fault: Fault, seed: u64) -> Outcome {
-    let directory = bench.directory.join(format!("{}-{seed}", fault.name()));
-    let log = directory.join("history.jsonl");
-    let made = make(bench, fault, seed, &directory, &log).await;
+pub(crate) async fn run(bench: &Bench, fault: Fault, via: Via, seed: u64) -> Outcome {
+    let directory = bench.directory.join(format!("{}-{via}-{seed}", fault.name()));
+    let log = directory.join(LOG);
+    let made = make(bench, fault, via, seed, &directory).await;
     let mut outcome = Outcome {
         fault: fault.name(),
+        via,
         seed,
         proof: Ok(String::new()),
         is_impossible: false,
@@ -113,17 +119,11 @@ pub(crate) async fn run(bench: &Bench, fault: Fault, seed: u64) -> Outcome {
     outcome
 }
 
-async fn make(
-    bench: &Bench,
-    fault: Fault,
-    seed: u64,
-    directory: &Path,
-    log: &Path,
-) -> Result<(String, Report), Failure> {
+async fn make(bench: &Bench, fault: Fault, via: Via, seed: u64, directory: &Path) -> Result<(String, Report), Failure> {
     let _ = std::fs::remove_dir_all(directory);
     std::fs::create_dir_all(directory).map_err(Failure::io(directory.display().to_string()))?;
     let mut random = Random::new(seed);
-    let recorder = Recorder::create(log)?;
+    let recorder = Recorder::create(&directory.join(LOG))?;
     recorder.record(Event::Run {
         fault: fault.name(),
         loses: fault.loses(),
@@ -131,17 +131,20 @@ async fn make(
         no_history: Vec::new(),
         local: fault.local().iter().map(ToString::to_string).collect(),
     });
-    let mut cluster = Cluster::start(fault, &bench.gateway, directory, random.fork()).await?;
+    let mut cluster = Cluster::start(fault, via, bench, directory, random.fork()).await?;
     let mut stage = Stage::enter(&cluster, bench.scattered, recorder.clone(), &mut random);
     stage.until_all_stand().await?;
     stage.publish(&mut random);
     stage.is_calm.send_replace(false);
     sleep(STEADY).await;
     recorder.record(Event::FaultBegan);
-    let proof = match fault {
+    let mut proof = match fault {
         Fault::TwoSockets => rivals::contend(&mut stage, &mut cluster).await?,
         _ => fault.inject(&mut cluster).await?,
     };
+    if let Some(balancer) = &cluster.balancer {
+        proof = format!("{proof}; {}", balancer.proof()?);
+    }
     recorder.record(Event::FaultEnded { proof: proof.clone() });
     sleep(AFTERMATH + bench.longer).await;
     stage.quiesce(&cluster).await;
@@ -166,13 +169,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// Clients connect; nobody leaves and nobody publishes yet.
     fn enter(cluster: &Cluster, scattered: bool, recorder: Recorder, random: &mut Random) -> Self {
-        let all = cluster.gateways.iter().chain(&cluster.twin);
-        let gateways: Vec<_> = all.map(|gateway| (gateway.name.clone(), gateway.address)).collect();
-        let count = cluster.gateways.len();
+        let (entrance, count) = (cluster.entrance(), cluster.gateways.len());
         let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
         let crowd = Arc::new(Crowd {
             recorder: recorder.clone(),
-            gateways: gateways.clone(),
+            entrance: entrance.clone(),
             is_calm: calm,
             standing: AtomicUsize::new(0),
             sentinels: AtomicUsize::new(0),
@@ -181,7 +182,7 @@ impl Stage {
         });
         let press = Arc::new(Press {
             recorder: recorder.clone(),
-            gateways,
+            entrance,
             redis: cluster.calls.address,
             is_stopped: stopped,
             running: AtomicUsize::new(0),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::entrance::Via;
 use crate::run::Outcome;
 
 #[derive(Debug, Default)]
@@ -24,21 +25,21 @@ struct Row {
     recovery_us: Vec<u64>,
 }
 
-/// The table, one row for each fault and one for all.
+/// The table, one row for each fault and way to the gateways, and one for all.
 pub(crate) fn table(outcomes: &[Outcome]) -> String {
-    let mut rows: BTreeMap<(bool, &str), Row> = BTreeMap::new();
+    let mut rows: BTreeMap<(bool, &str, Via), Row> = BTreeMap::new();
     let mut all = Row::default();
     for outcome in outcomes {
-        rows.entry((outcome.loses, &outcome.fault)).or_default().add(outcome);
+        rows.entry((outcome.loses, &outcome.fault, outcome.via)).or_default().add(outcome);
         all.add(outcome);
     }
     let mut text = String::from(
-        "fault             loses runs messages deliveries resumed silent false gaps  gaps/M   recovery p50    p99    max ms   breaches refused ghosts ms\n",
+        "fault             via     loses runs messages deliveries resumed silent false gaps  gaps/M   recovery p50    p99    max ms   breaches refused ghosts ms\n",
     );
-    for ((loses, fault), row) in rows.iter_mut() {
-        row.write(fault, if *loses { "yes" } else { "no" }, &mut text);
+    for ((loses, fault, via), row) in rows.iter_mut() {
+        row.write(&format!("{fault:<17} {via:<7} {:<5}", if *loses { "yes" } else { "no" }), &mut text);
     }
-    all.write("all", "", &mut text);
+    all.write(&format!("{:<31}", "all"), &mut text);
     // Runs that showed nothing bound nothing.
     let judged = all.runs - all.unproven - all.not_injected - all.incomplete;
     if judged > 0 {
@@ -74,7 +75,7 @@ impl Row {
         self.recovery_us.extend(&verdict.recovery_us);
     }
 
-    fn write(&mut self, fault: &str, loses: &str, text: &mut String) {
+    fn write(&mut self, what: &str, text: &mut String) {
         self.recovery_us.sort_unstable();
         let ms = |share: f64| {
             let last = self.recovery_us.len().saturating_sub(1);
@@ -86,7 +87,7 @@ impl Row {
         } = self;
         let _ = write!(
             text,
-            "{fault:<17} {loses:<5} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {silent:>6} {false_gaps:>10} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {ghost_ms_max:>9}",
+            "{what} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {silent:>6} {false_gaps:>10} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {ghost_ms_max:>9}",
             ms(0.5),
             ms(0.99),
             ms(1.0)
@@ -114,6 +115,7 @@ mod tests {
     fn outcome(proof: Result<&str, &str>, is_impossible: bool, verdict: Option<Verdict>) -> Outcome {
         Outcome {
             fault: "cut".into(),
+            via: Via::Direct,
             seed: 1,
             proof: proof.map(str::to_owned).map_err(str::to_owned),
             is_impossible,

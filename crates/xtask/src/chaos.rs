@@ -1,7 +1,7 @@
 //! `cargo xtask chaos`: a real cluster is broken in every way we know, and what was heard is judged.
 //!
 //! ```text
-//!   build release ─▶ `chaos run`      one row for each fault
+//!   build release ─▶ `chaos run`      one row for each fault, directly and through HAProxy
 //!                 ─▶ `chaos fleet`    storms, rolling restarts, limits and an idle fleet, in figures
 //!   lane haproxy  ─▶ the fleet behind HAProxy, without Redis too
 //!   --mutants     ─▶ mutants          builds with planted bugs, each of which must be caught
@@ -18,31 +18,37 @@ use crate::package;
 use crate::step::Step;
 use crate::workspace;
 
-/// What `cargo xtask test` breaks, beside a run in which nothing is broken: the faults that ask most of the product, in less
-/// than three minutes.
-const SHORT: &[&str] = &[
+/// What `cargo xtask test` breaks, beside runs in which nothing is broken: the faults that ask most of the product, in
+/// about three minutes. Each is broken once, and half of them where clients come through HAProxy.
+const DIRECT: &[&str] = &[
     "none",
     "restart-empty",
-    "restart-older",
     "restart-aof",
-    "failover-lost",
     "failover-clean",
     "failback",
     "flushall",
-    "kill-pubsub",
+    "sentinel-kill",
     "function-flush",
     "output-buffer",
-    "one-way",
     "packet-loss",
-    "readonly",
     "stuck-subscriber",
+    "clock-gateway",
+];
+const HAPROXY: &[&str] = &[
+    "none",
+    "restart-older",
+    "failover-lost",
+    "sentinel-stale",
+    "kill-pubsub",
+    "one-way",
+    "readonly",
     "kill-gateway",
+    "drain",
     "cut-local",
     "partition-receive",
     "two-sockets",
-    "clock-gateway",
 ];
-/// Rounds of all faults without `--runs`.
+/// Rounds of all faults without `--runs`; in every other one a fault's clients come through HAProxy.
 const RUNS: &str = "4";
 
 /// The programs of one build.
@@ -54,7 +60,7 @@ struct Programs {
 
 impl Programs {
     fn build(is_release: bool) -> Result<Self, Failure> {
-        package::ensure(&[package::REDIS, package::NFT, package::IP, package::FAKETIME])?;
+        package::ensure(&[package::REDIS, package::HAPROXY, package::NFT, package::IP, package::FAKETIME])?;
         let mut args =
             vec!["build", "--package", "tidegate-gateway", "--package", "chaos", "--package", "history-checker"];
         args.extend(is_release.then_some("--release"));
@@ -68,7 +74,8 @@ impl Programs {
     }
 
     fn run(&self) -> Step {
-        self.command("run")
+        let haproxy = package::find(package::HAPROXY.program).unwrap_or_else(|| package::HAPROXY.program.into());
+        self.command("run").args(["--haproxy"]).args([haproxy])
     }
 
     fn fleet(&self) -> Step {
@@ -126,8 +133,10 @@ fn simulate() -> Result<(), Failure> {
 /// The lane of `cargo xtask test`: each of the chosen faults once and the short trials of the fleet, on the binaries of
 /// the other lanes.
 pub(crate) fn lane() -> Result<(), Failure> {
-    let faults = SHORT.iter().flat_map(|fault| ["--fault", fault]);
     let programs = Programs::build(false)?;
-    programs.run().args(faults).run()?;
+    for (way, faults) in [("direct", DIRECT), ("haproxy", HAPROXY)] {
+        let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
+        programs.run().args(["--via", way]).args(faults).run()?;
+    }
     programs.fleet().args(["--length", "short"]).run()
 }

@@ -16,7 +16,7 @@ const TOGETHER: Duration = Duration::from_millis(7_000);
 pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure> {
     let index = cluster.random.below(cluster.gateways.len());
     let (gateway, ownership) = (&mut cluster.gateways[index], &cluster.ownership);
-    let before = ownership.holder(&gateway.name);
+    let (before, held) = (ownership.holder(&gateway.name), gateway.connections());
     let signal = gateway.process.kill()?;
     ownership.died(&gateway.name);
     let began = Instant::now();
@@ -26,8 +26,10 @@ pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure
     let took = began.elapsed().as_millis();
     until("a call of its old life was refused", async || ownership.stale_refused() > 0).await?;
     let has_new_life = before.is_some() && ownership.holder(&gateway.name) != before;
-    let text = format!("{} died of signal {signal}, was leaseless, and had its lease after {took} ms", gateway.name);
-    proven(signal == 9 && has_new_life, text)
+    let name = &gateway.name;
+    let text =
+        format!("{name} died of signal {signal} with {held} clients, was leaseless, and had its lease after {took} ms");
+    proven(signal == 9 && has_new_life && held > 0, text)
 }
 
 /// A second process with the last gateway's name: the first keeps the lease until it is killed, then the second has it,

@@ -6,8 +6,8 @@ use futures_util::StreamExt as _;
 use tokio::time::{sleep, timeout};
 
 use super::proven;
-use crate::client::dial_with;
 use crate::cluster::{Cluster, until};
+use crate::entrance::dial;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::redis_server::RedisServer;
@@ -82,7 +82,7 @@ async fn hours_at(gateway: &Gateway) -> Option<i64> {
 
 /// Whether it takes a token that runs out in so many seconds, or did so long ago.
 async fn takes(gateway: &Gateway, seconds: i64) -> Option<bool> {
-    let mut socket = dial_with(gateway.address, &token::sign_for("clock", seconds)).await?;
+    let mut socket = dial(gateway.address, &token::sign_for("clock", seconds)).await?;
     let first = timeout(ANSWER_TIME_MAX, socket.next()).await.ok()??.ok()?;
     Some(first.to_text().ok()?.contains("\"welcome\""))
 }

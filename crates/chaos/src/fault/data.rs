@@ -11,7 +11,7 @@ use crate::load;
 use crate::redis_server::RedisServer;
 
 /// For writes that are going to be lost.
-const WRITES: Duration = Duration::from_millis(1_000);
+pub(super) const WRITES: Duration = Duration::from_millis(1_000);
 /// How long Redis is away.
 const AWAY: Duration = Duration::from_millis(400);
 

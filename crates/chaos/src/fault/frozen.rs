@@ -16,12 +16,14 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     let index = cluster.random.below(cluster.gateways.len());
     let (gateway, ownership) = (&cluster.gateways[index], &cluster.ownership);
     let name = &gateway.name;
-    let before = ownership.holder(name);
+    let (before, held) = (ownership.holder(name), gateway.connections());
     gateway.process.signal(Signal::STOP)?;
     // For its peers that is the same.
     ownership.died(name);
     sleep(STOPPED).await;
     let (is_stopped, meanwhile) = (gateway.process.is_stopped()?, ownership.holder(name));
+    // HAProxy cuts the sockets of a frozen instance, and nobody else does.
+    let is_left = cluster.balancer.as_ref().map_or(Ok(true), |balancer| Ok(balancer.times_down(index)? > 0))?;
     gateway.process.signal(Signal::CONT)?;
     let has_new_life = async || ownership.holder(name).is_some_and(|now| Some(&now) != before.as_ref());
     until("the instance that slept has a new life", has_new_life).await?;
@@ -30,7 +32,10 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     let refused = ownership.stale_refused();
     let is_over = before.is_some() && meanwhile.is_none();
     proven(
-        is_stopped && is_over && fences == 1,
-        format!("{name} stood still for {} ms, {fences} fence, {refused} stale calls refused", STOPPED.as_millis()),
+        is_stopped && is_over && fences == 1 && held > 0 && is_left,
+        format!(
+            "{name} stood still for {} ms with {held} clients, {fences} fence, {refused} stale calls refused",
+            STOPPED.as_millis()
+        ),
     )
 }

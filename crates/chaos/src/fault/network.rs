@@ -58,7 +58,7 @@ pub(super) async fn cut(cluster: &mut Cluster) -> Result<String, Failure> {
     let mut ended = 0;
     for proxy in everywhere() {
         proxy.change(|weather| weather.is_cut = true);
-        ended += proxy.cut(|_| true);
+        ended += proxy.cut();
     }
     sleep(HELD).await;
     everywhere().for_each(|proxy| proxy.change(|weather| weather.is_cut = false));
@@ -70,7 +70,7 @@ pub(super) async fn cut_one(cluster: &mut Cluster) -> Result<String, Failure> {
     let index = cluster.random.below(cluster.proxies.len());
     let proxy = &cluster.proxies[index];
     proxy.change(|weather| weather.is_cut = true);
-    let ended = proxy.cut(|_| true);
+    let ended = proxy.cut();
     sleep(HELD).await;
     proxy.change(|weather| weather.is_cut = false);
     let refused = proxy.counts.refused.load(Ordering::Relaxed);
@@ -86,7 +86,7 @@ pub(super) async fn one_way(cluster: &mut Cluster) -> Result<String, Failure> {
     sleep(HELD).await;
     let after = tops(&cluster.primary).await?;
     for proxy in everywhere() {
-        proxy.cut(|_| true);
+        proxy.cut();
         proxy.change(|weather| weather.holds_replies = false);
     }
     let held = sum(cluster, |counts| counts.held.load(Ordering::Relaxed));
@@ -98,7 +98,7 @@ pub(super) async fn one_way(cluster: &mut Cluster) -> Result<String, Failure> {
 /// while the replica takes over, and go on there: no connection breaks, and nothing is lost.
 pub(super) async fn stuck_subscriber(cluster: &mut Cluster) -> Result<String, Failure> {
     cluster.calls.change(|weather| weather.is_cut = true);
-    cluster.calls.cut(|_| true);
+    cluster.calls.cut();
     cluster.proxies.iter().for_each(Proxy::pause_calls);
     sleep(DRAINED).await;
     data::pause_writes(cluster).await?;

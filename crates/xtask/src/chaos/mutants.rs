@@ -67,7 +67,7 @@ fn try_one(programs: &Programs, harness: Harness, mutant: &Mutant) -> Result<(),
     };
     let expected = mutant.kinds.iter().flat_map(|kind| ["--expect", kind]);
     let run = match harness {
-        Harness::Faults => mutated.run().args(["--fault", mutant.fault, "--runs", RUNS]),
+        Harness::Faults => mutated.run().args(["--runs", RUNS, "--fault"]).args(mutant.fault.split(' ')),
         Harness::Fleet => mutated.fleet().args(["--length", "short", "--trial", mutant.fault]),
     };
     run.args(expected).run()

@@ -18,7 +18,7 @@ use crate::step::Step;
 
 /// Each crate and the crates of this workspace it depends on, in the order of the alphabet. Tests may use more.
 const DRAWING: &[(&str, &[&str])] = &[
-    ("chaos", &["history-checker", "keyspace", "reserved-port", "wire"]),
+    ("chaos", &["haproxy-fixture", "history-checker", "keyspace", "reserved-port", "wire"]),
     ("connection-registry", &["keyspace", "redis-topology", "wire"]),
     ("haproxy-fixture", &[]),
     ("history-checker", &[]),

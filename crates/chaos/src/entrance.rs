@@ -1,0 +1,183 @@
+//! Where clients and publishers connect: at each gateway's own address, or through HAProxy with the shipped file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use clap::ValueEnum;
+use futures_util::{SinkExt as _, StreamExt as _};
+use haproxy_fixture::server_cookie;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::random::Random;
+use crate::token;
+
+/// By which way clients and publishers reach gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Via {
+    /// Each gateway at its own address.
+    Direct,
+    /// All through HAProxy with the shipped file.
+    Haproxy,
+}
+
+/// Which cookies a connection brings. They matter behind HAProxy alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cookie {
+    /// HAProxy's own, of the gateway that is wanted.
+    Wanted,
+    /// Those that earlier connections were given, as a browser brings them.
+    Kept,
+    /// None: HAProxy chooses.
+    None,
+}
+
+/// The cookies that a client was given, by name.
+pub(crate) type Jar = BTreeMap<String, String>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    gateways: Vec<(String, SocketAddr)>,
+    balancer: Option<SocketAddr>,
+}
+
+/// A WebSocket, and what was read from it to learn which gateway answers.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    first: Option<Result<Message, Error>>,
+    stream: WebSocketStream<TcpStream>,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Direct => "direct",
+            Self::Haproxy => "haproxy",
+        })
+    }
+}
+
+impl Entrance {
+    /// Through `balancer`, or directly without one.
+    pub(crate) fn new(gateways: Vec<(String, SocketAddr)>, balancer: Option<SocketAddr>) -> Self {
+        Self { gateways, balancer }
+    }
+
+    /// How many gateways there are.
+    pub(crate) fn len(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// The name of this gateway.
+    pub(crate) fn name(&self, index: usize) -> &str {
+        &self.gateways[index].0
+    }
+
+    /// Behind HAProxy every other connection of those who go anywhere is HAProxy's to place.
+    pub(crate) fn any_cookie(&self, random: &mut Random) -> Cookie {
+        if self.balancer.is_some() && random.one_in(2) { Cookie::None } else { Cookie::Wanted }
+    }
+
+    /// Connects this user to gateway `wanted`, or to where HAProxy leads; says to which it was.
+    pub(crate) async fn connect(
+        &self,
+        user: &str,
+        wanted: usize,
+        cookie: Cookie,
+        jar: &mut Jar,
+    ) -> Option<(usize, Socket)> {
+        let token = token::sign(user);
+        let Some(balancer) = self.balancer else {
+            let stream = dial(self.gateways[wanted].1, &token).await?;
+            return Some((wanted, Socket { first: None, stream }));
+        };
+        let cookies = match cookie {
+            Cookie::Wanted => format!("SERVERID={}", server_cookie(wanted + 1)),
+            Cookie::Kept => jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; "),
+            Cookie::None => String::new(),
+        };
+        let (mut stream, headers) = dial_with(balancer, &token, &cookies).await?;
+        jar.extend(given(&headers));
+        // The token is in the upgrade, so `welcome` is the first that comes, and tells the instance.
+        let first = stream.next().await;
+        let instance = first.as_ref().and_then(|message| instance(message.as_ref().ok()?));
+        let index = self.gateways.iter().position(|(name, _)| Some(name) == instance.as_ref());
+        Some((index.unwrap_or(wanted), Socket { first, stream }))
+    }
+}
+
+impl Socket {
+    pub(crate) async fn next(&mut self) -> Option<Result<Message, Error>> {
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => self.stream.next().await,
+        }
+    }
+
+    pub(crate) async fn send(&mut self, message: Message) -> Result<(), Error> {
+        self.stream.send(message).await
+    }
+}
+
+/// A WebSocket to this gateway.
+pub(crate) async fn dial(gateway: SocketAddr, token: &str) -> Option<WebSocketStream<TcpStream>> {
+    Some(dial_with(gateway, token, "").await?.0)
+}
+
+/// The same with these cookies, and what was answered.
+async fn dial_with(address: SocketAddr, token: &str, cookies: &str) -> Option<(WebSocketStream<TcpStream>, HeaderMap)> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
+    request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().ok()?);
+    if !cookies.is_empty() {
+        request.headers_mut().insert(COOKIE, cookies.parse().ok()?);
+    }
+    let (socket, response) = client_async(request, stream).await.ok()?;
+    Some((socket, response.headers().clone()))
+}
+
+/// Names and values of the cookies that are set.
+fn given(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
+    let texts = headers.get_all(SET_COOKIE).iter().map(HeaderValue::to_str).filter_map(Result::ok);
+    texts.filter_map(|text| {
+        let (name, value) = text.split(';').next()?.split_once('=')?;
+        Some((name.trim().to_owned(), value.trim().to_owned()))
+    })
+}
+
+/// As `welcome` names it.
+fn instance(message: &Message) -> Option<String> {
+    let frame: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
+    let is_welcome = frame["type"] == "welcome";
+    frame["payload"]["instance"].as_str().filter(|_| is_welcome).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_kept_by_name_without_their_attributes() {
+        let mut headers = HeaderMap::new();
+        for text in ["SERVERID=g2; path=/; HttpOnly", "session_id=ab; SameSite=Lax", "nonsense"] {
+            headers.append(SET_COOKIE, HeaderValue::from_static(text));
+        }
+        let jar: Jar = given(&headers).collect();
+        assert_eq!(jar, [("SERVERID", "g2"), ("session_id", "ab")].map(|(a, b)| (a.into(), b.into())).into());
+    }
+
+    #[test]
+    fn a_welcome_tells_the_instance_and_no_other_frame_does() {
+        let frame = |kind: &str| Message::text(format!(r#"{{"type":"{kind}","payload":{{"instance":"gw-2"}}}}"#));
+        assert_eq!(instance(&frame("welcome")).as_deref(), Some("gw-2"));
+        assert_eq!(instance(&frame("notice")), None);
+        assert_eq!(instance(&Message::Close(None)), None);
+    }
+}
