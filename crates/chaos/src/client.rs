@@ -1,4 +1,8 @@
-//! A client as an application writes one: it keeps a position for each subscription, and comes back elsewhere.
+//! A client as an application writes one: it keeps positions, its session's id or nothing, and comes back elsewhere.
+
+mod ending;
+mod manner;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,13 +13,17 @@ use history_checker::{Event, Position};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{self, Message};
 
+use self::ending::{Ending, answer_close};
+pub(crate) use self::manner::{Keeps, Manner};
+use self::session::Kept;
 use crate::entrance::{Cookie, Entrance, Jar, Socket};
 use crate::ownership::Open;
 use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::rivals::Rivalry;
+use crate::token;
 
 /// For a connection and its upgrade. A frozen instance must not hold a client for longer.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -31,19 +39,6 @@ const ELSEWHERE: u16 = 4504;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How a client treats its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// It stays as long as it is let, and comes back with its positions.
-    Stays,
-    /// So it does, and to this instance alone.
-    Lives(usize),
-    /// It comes and goes, and gives its positions back.
-    Roams,
-    /// It comes and goes, and begins anew each time.
-    Forgets,
-}
-
 /// Everything that clients of a run share.
 #[derive(Debug)]
 pub(crate) struct Crowd {
@@ -58,8 +53,6 @@ pub(crate) struct Crowd {
     pub(crate) sentinels: AtomicUsize,
     /// Who is connected where, as `welcome` said.
     pub(crate) open: Open,
-    /// How often a gateway said that another connection goes on with a session, of which each client uses one.
-    pub(crate) turned_away: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -83,6 +76,8 @@ pub(crate) struct Client {
     standing: Vec<String>,
     /// Of those, the ones whose sentinel has come.
     done: BTreeSet<String>,
+    /// What a client knows that keeps its session's id alone.
+    kept: Kept,
 }
 
 impl Client {
@@ -102,6 +97,7 @@ impl Client {
             has_lost: false,
             standing,
             done,
+            kept: Kept::default(),
         }
     }
 
@@ -116,7 +112,7 @@ impl Client {
         loop {
             let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
             let why = match self.open(number).await {
-                Some(mut socket) => self.stay(number, &mut socket).await,
+                Some(socket) => self.stay(number, socket).await,
                 None => None,
             };
             let (from, to) = if why.is_some() { ABSENCE } else { BACKOFF };
@@ -136,90 +132,125 @@ impl Client {
     async fn open(&mut self, number: u64) -> Option<Socket> {
         let (wanted, cookie) = self.choose();
         let user = self.rivalry.as_ref().map_or(&self.name, |rivalry| &rivalry.user);
-        let connecting = self.crowd.entrance.connect(user, wanted, cookie, &mut self.jar);
+        let token = token::sign(user);
+        // Who names a session gives its token in the `hello`: with one in the upgrade it is another session until then.
+        let in_upgrade = (self.manner.keeps != Keeps::Session).then_some(token.as_str());
+        let connecting = self.crowd.entrance.connect(in_upgrade, wanted, cookie, &mut self.jar);
         let (index, mut socket) = timeout(CONNECT_TIME_MAX, connecting).await.ok()??;
         let instance = self.crowd.entrance.name(index).to_owned();
         self.last_instance = Some(index);
-        let forgets = self.manner == Manner::Forgets;
-        if forgets {
+        if self.manner.keeps == Keeps::Nothing {
             self.held.values_mut().for_each(|position| *position = None);
             self.session = None;
         }
-        let channels: Vec<Value> = self
-            .held
-            .iter()
-            .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
-            .collect();
-        let hello = json!({"type": "hello", "payload": {"session_id": self.session, "channels": channels}}).to_string();
+        let hello = match self.manner.keeps {
+            Keeps::Session => self.kept.hello(&token, self.session.as_deref(), self.held.keys()),
+            Keeps::Positions | Keeps::Nothing => self.hello(),
+        };
         self.crowd.recorder.record(Event::Opened { client: self.name.clone(), connection: number, instance });
-        self.crowd.recorder.record(Event::Sent { connection: number, text: hello.clone() });
-        if socket.send(Message::text(hello)).await.is_err() {
-            self.close(number, "the hello could not be sent", false);
+        if self.send(number, &mut socket, hello).await.is_err() {
+            self.close(number, "the hello could not be sent", false, None);
             return None;
         }
         Some(socket)
     }
 
-    /// Another instance than the last one, most of the time. Behind HAProxy who stays goes where its cookies lead.
+    fn hello(&self) -> String {
+        let channels: Vec<Value> = self
+            .held
+            .iter()
+            .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
+            .collect();
+        json!({"type": "hello", "payload": {"session_id": self.session, "channels": channels}}).to_string()
+    }
+
+    async fn send(&self, number: u64, socket: &mut Socket, text: String) -> Result<(), Box<tungstenite::Error>> {
+        self.crowd.recorder.record(Event::Sent { connection: number, text: text.clone() });
+        Ok(socket.send(Message::text(text)).await?)
+    }
+
+    /// Another instance than the last one, most of the time; who keeps its session alone may come back to the same one.
+    /// Behind HAProxy who stays goes where its cookies lead.
     fn choose(&mut self) -> (usize, Cookie) {
-        if let Manner::Lives(home) = self.manner {
+        if let Some(home) = self.manner.home {
             return (home, Cookie::Wanted);
         }
         let count = self.crowd.entrance.len();
         let index = self.random.below(count);
-        let index = if Some(index) == self.last_instance { (index + 1) % count } else { index };
-        match self.manner {
-            Manner::Stays => (index, Cookie::Kept),
-            _ => (index, self.crowd.entrance.any_cookie(&mut self.random)),
+        let is_same = Some(index) == self.last_instance && self.manner.keeps != Keeps::Session;
+        let index = if is_same { (index + 1) % count } else { index };
+        match self.manner.leaves {
+            false => (index, Cookie::Kept),
+            true => (index, self.crowd.entrance.any_cookie(&mut self.random)),
         }
     }
 
     /// Reads until the connection ends, or until it leaves; says why if it was its own wish.
-    async fn stay(&mut self, number: u64, socket: &mut Socket) -> Option<()> {
+    async fn stay(&mut self, number: u64, mut socket: Socket) -> Option<()> {
         let stay = self.random.between(STAY.0, STAY.1);
-        let leaves = matches!(self.manner, Manner::Roams | Manner::Forgets);
         let until = Instant::now() + stay;
         let crowd = Arc::clone(&self.crowd);
         let contest = self.rivalry.clone().filter(|_| !self.contends() && !self.has_lost);
+        let leaves = self.manner.leaves;
         let may_leave = || leaves && !*crowd.is_calm.borrow();
-        let why = loop {
+        let (why, code) = loop {
+            let again = self.kept.asks_again_at();
             tokio::select! {
                 message = socket.next() => match message {
-                    Some(Ok(Message::Text(text))) => self.receive(number, text.as_str()),
+                    Some(Ok(Message::Text(text))) => {
+                        self.receive(number, text.as_str());
+                        if let Err(error) = self.say_what_is_due(number, &mut socket).await {
+                            break (format!("broken: {error}"), None);
+                        }
+                    }
                     Some(Ok(Message::Close(frame))) => {
-                        let is_elsewhere = frame.as_ref().is_some_and(|frame| u16::from(frame.code) == ELSEWHERE);
-                        if is_elsewhere {
+                        let code = frame.as_ref().map(|frame| u16::from(frame.code));
+                        if code == Some(ELSEWHERE) {
                             self.leave_to_the_other();
                         }
-                        break format!("closed by the gateway: {frame:?}");
+                        answer_close(&mut socket).await;
+                        break (format!("closed by the gateway: {frame:?}"), code);
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(error)) => break format!("broken: {error}"),
-                    None => break String::from("ended"),
+                    Some(Err(error)) => break (format!("broken: {error}"), None),
+                    None => break (String::from("ended"), None),
                 },
                 () = async { contest.clone().expect("it is looked at only then").begun().await }, if contest.is_some() => {
-                    self.close(number, "it goes on with another session", true);
+                    self.close(number, "it goes on with another session", true, None);
                     self.session = contest.map(|rivalry| rivalry.session);
                     return Some(());
                 }
+                () = sleep_until(again.unwrap_or(until)), if again.is_some() => {
+                    if let Err(error) = self.say_what_is_due(number, &mut socket).await {
+                        break (format!("broken: {error}"), None);
+                    }
+                }
                 () = sleep_until(until), if may_leave() => {
-                    self.close(number, "it wished to leave", true);
+                    let ending = Ending::draw(&mut self.random);
+                    self.close(number, &format!("it wished to leave: {ending:?}"), true, None);
+                    ending.end(socket).await;
                     return Some(());
                 }
             }
         };
-        self.close(number, &why, false);
+        self.close(number, &why, false, code);
         None
     }
 
-    /// It begins a session of its own, so that there is something to judge.
+    /// What the page tells a client to say now that keeps its session's id alone.
+    async fn say_what_is_due(&mut self, number: u64, socket: &mut Socket) -> Result<(), Box<tungstenite::Error>> {
+        for text in self.kept.take_due(Instant::now()) {
+            self.send(number, socket, text).await?;
+        }
+        Ok(())
+    }
+
+    /// It begins a session of its own, so that there is something to judge. Whether others were sent away with reason is
+    /// for the checker to say.
     fn leave_to_the_other(&mut self) {
-        match self.rivalry.as_ref().filter(|_| self.contends()) {
-            Some(rivalry) => {
-                rivalry.replaced.fetch_add(1, Ordering::Relaxed);
-                (self.session, self.has_lost) = (None, true);
-            }
-            None => _ = self.crowd.turned_away.fetch_add(1, Ordering::Relaxed),
+        if let Some(rivalry) = self.rivalry.as_ref().filter(|_| self.contends()) {
+            rivalry.replaced.fetch_add(1, Ordering::Relaxed);
+            (self.session, self.has_lost) = (None, true);
         }
     }
 
@@ -228,11 +259,12 @@ impl Client {
         self.rivalry.as_ref().is_some_and(|rivalry| self.session.as_ref() == Some(&rivalry.session))
     }
 
-    fn close(&mut self, number: u64, why: &str, wished: bool) {
+    fn close(&mut self, number: u64, why: &str, wished: bool, code: Option<u16>) {
+        self.kept.ended();
         self.crowd.standing.fetch_sub(self.standing.len(), Ordering::Relaxed);
         self.standing.clear();
         self.crowd.open().remove(&number);
-        self.crowd.recorder.record(Event::Closed { connection: number, why: why.to_owned(), wished });
+        self.crowd.recorder.record(Event::Closed { connection: number, why: why.to_owned(), wished, code });
     }
 
     fn welcome(&mut self, number: u64, payload: &Value) {
@@ -254,6 +286,8 @@ impl Client {
             "gap" => &frame["payload"]["upto"],
             "subscribed" | "position" => &frame["position"],
             "welcome" => return self.welcome(number, &frame["payload"]),
+            "restored" => return self.kept.restored(&frame["payload"], self.held.keys()),
+            "error" => return self.kept.refused(&frame["payload"], Instant::now()),
             _ => return,
         };
         let at: Option<Position> = at.as_str().and_then(|at| at.parse().ok());
@@ -269,6 +303,9 @@ impl Client {
                     self.crowd.sentinels.fetch_add(1, Ordering::Relaxed);
                 }
             }
+        }
+        if !is_message && kind == "subscribed" && at.is_some() {
+            self.kept.confirmed(channel);
         }
         if !is_message && kind == "subscribed" && at.is_some() && !self.standing.iter().any(|name| name == channel) {
             self.standing.push(channel.to_owned());

@@ -16,7 +16,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::random::Random;
-use crate::token;
+
+/// HAProxy's own cookie, which names a gateway.
+const SERVER_COOKIE: &str = "SERVERID";
 
 /// By which way clients and publishers reach gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -85,31 +87,41 @@ impl Entrance {
         if self.balancer.is_some() && random.one_in(2) { Cookie::None } else { Cookie::Wanted }
     }
 
-    /// Connects this user to gateway `wanted`, or to where HAProxy leads; says to which it was.
+    /// Connects with this token in the upgrade to gateway `wanted`, or to where HAProxy leads; says to which it was.
     pub(crate) async fn connect(
         &self,
-        user: &str,
+        token: Option<&str>,
         wanted: usize,
         cookie: Cookie,
         jar: &mut Jar,
     ) -> Option<(usize, Socket)> {
-        let token = token::sign(user);
         let Some(balancer) = self.balancer else {
-            let stream = dial(self.gateways[wanted].1, &token).await?;
+            let (stream, _) = dial_with(self.gateways[wanted].1, token, "").await?;
             return Some((wanted, Socket { first: None, stream }));
         };
         let cookies = match cookie {
-            Cookie::Wanted => format!("SERVERID={}", server_cookie(wanted + 1)),
+            Cookie::Wanted => format!("{SERVER_COOKIE}={}", server_cookie(wanted + 1)),
             Cookie::Kept => jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; "),
             Cookie::None => String::new(),
         };
-        let (mut stream, headers) = dial_with(balancer, &token, &cookies).await?;
+        let (mut stream, headers) = dial_with(balancer, token, &cookies).await?;
         jar.extend(given(&headers));
+        if token.is_none() {
+            return Some((self.served_by(&cookies, &headers).unwrap_or(wanted), Socket { first: None, stream }));
+        }
         // The token is in the upgrade, so `welcome` is the first that comes, and tells the instance.
         let first = stream.next().await;
         let instance = first.as_ref().and_then(|message| instance(message.as_ref().ok()?));
         let index = self.gateways.iter().position(|(name, _)| Some(name) == instance.as_ref());
         Some((index.unwrap_or(wanted), Socket { first, stream }))
+    }
+
+    /// HAProxy sets its cookie wherever it led elsewhere than the one that was brought.
+    fn served_by(&self, brought: &str, headers: &HeaderMap) -> Option<usize> {
+        let brought = brought.split("; ").filter_map(|pair| pair.split_once('='));
+        let brought = brought.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (_, value) = brought.chain(given(headers)).filter(|(name, _)| name == SERVER_COOKIE).last()?;
+        (0..self.len()).find(|index| server_cookie(index + 1) == value)
     }
 }
 
@@ -124,18 +136,34 @@ impl Socket {
     pub(crate) async fn send(&mut self, message: Message) -> Result<(), Error> {
         self.stream.send(message).await
     }
+
+    /// Says that it goes.
+    pub(crate) async fn close(&mut self) -> Result<(), Error> {
+        self.stream.close(None).await
+    }
+
+    /// When it is dropped its connection is reset.
+    pub(crate) fn set_reset(&self) -> std::io::Result<()> {
+        self.stream.get_ref().set_zero_linger()
+    }
 }
 
 /// A WebSocket to this gateway.
 pub(crate) async fn dial(gateway: SocketAddr, token: &str) -> Option<WebSocketStream<TcpStream>> {
-    Some(dial_with(gateway, token, "").await?.0)
+    Some(dial_with(gateway, Some(token), "").await?.0)
 }
 
 /// The same with these cookies, and what was answered.
-async fn dial_with(address: SocketAddr, token: &str, cookies: &str) -> Option<(WebSocketStream<TcpStream>, HeaderMap)> {
+async fn dial_with(
+    address: SocketAddr,
+    token: Option<&str>,
+    cookies: &str,
+) -> Option<(WebSocketStream<TcpStream>, HeaderMap)> {
     let stream = TcpStream::connect(address).await.ok()?;
     let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
-    request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().ok()?);
+    if let Some(token) = token {
+        request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().ok()?);
+    }
     if !cookies.is_empty() {
         request.headers_mut().insert(COOKIE, cookies.parse().ok()?);
     }
@@ -171,6 +199,18 @@ mod tests {
         }
         let jar: Jar = given(&headers).collect();
         assert_eq!(jar, [("SERVERID", "g2"), ("session_id", "ab")].map(|(a, b)| (a.into(), b.into())).into());
+    }
+
+    #[test]
+    fn without_a_welcome_the_cookies_tell_the_instance() {
+        let gateways = (1..=3).map(|n| (format!("gw-{n}"), SocketAddr::from(([127, 0, 0, 1], n)))).collect();
+        let entrance = Entrance::new(gateways, None);
+        let mut headers = HeaderMap::new();
+        let brought = format!("session_id=ab; {SERVER_COOKIE}={}", server_cookie(2));
+        assert_eq!((entrance.served_by("", &headers), entrance.served_by(&brought, &headers)), (None, Some(1)));
+        let given = format!("{SERVER_COOKIE}={}; path=/", server_cookie(3));
+        headers.append(SET_COOKIE, given.parse().unwrap());
+        assert_eq!(entrance.served_by(&brought, &headers), Some(2), "it was led elsewhere");
     }
 
     #[test]

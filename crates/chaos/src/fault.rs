@@ -130,6 +130,14 @@ impl Fault {
         is_lost || self.needs_sentinels()
     }
 
+    /// Whether what a session held may be forgotten: its instance dies, or is without Redis for longer than others wait, or
+    /// Redis loses what it has, be it because its clock runs ahead. If not, every session must be found.
+    pub(crate) fn forgets(self) -> bool {
+        use Fault::{ClockRedisAhead, CutOne, KillGateway, KillReturn, StopGateway, Twin};
+        let dies = matches!(self, KillGateway | KillReturn | StopGateway | Twin);
+        dies || self.needs_namespace() || self.loses() || matches!(self, CutOne | ClockRedisAhead)
+    }
+
     pub(crate) fn needs_replica(self) -> bool {
         use Fault::{Failback, FailoverClean, FailoverLost, StuckSubscriber};
         matches!(self, FailoverLost | FailoverClean | Failback | StuckSubscriber)

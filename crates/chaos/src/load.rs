@@ -4,6 +4,8 @@ use crate::random::Random;
 
 /// Clients of a run, beside those that live on one instance each.
 pub(crate) const CLIENTS: usize = 21;
+/// Those that keep nothing but their session's id.
+pub(crate) const RESTORED: usize = 9;
 /// Publishers that speak to gateways, and those that call Redis.
 pub(crate) const GATEWAY_PUBLISHERS: usize = 3;
 pub(crate) const REDIS_PUBLISHERS: usize = 3;

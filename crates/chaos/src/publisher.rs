@@ -20,6 +20,7 @@ use crate::load;
 use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::redis_server::connect;
+use crate::token;
 
 /// Between two publishes of one publisher.
 const PACE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(70));
@@ -93,7 +94,8 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
                 None => {
                     let (wanted, mut jar) = (random.below(press.entrance.len()), Jar::new());
                     let cookie = press.entrance.any_cookie(&mut random);
-                    let connecting = press.entrance.connect(&user, wanted, cookie, &mut jar);
+                    let token = token::sign(&user);
+                    let connecting = press.entrance.connect(Some(&token), wanted, cookie, &mut jar);
                     match timeout(ANSWER_TIME_MAX, connecting).await {
                         Ok(Some((index, socket))) => line.insert((press.entrance.name(index).to_owned(), socket)),
                         _ => {

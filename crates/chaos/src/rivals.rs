@@ -44,7 +44,7 @@ pub(crate) async fn contend(stage: &mut Stage, cluster: &mut Cluster) -> Result<
             let (patterns, crowd) = (load::all_patterns(), Arc::clone(&stage.crowd));
             stage.subscriptions += patterns.len();
             let name = format!("{}-{home}", rivalry.user);
-            let client = Client::new(name, Manner::Lives(home), patterns, crowd, cluster.random.fork());
+            let client = Client::new(name, Manner::STAYS.at(home), patterns, crowd, cluster.random.fork());
             stage.tasks.spawn(client.with_rival(rivalry.clone()).run());
         }
     }

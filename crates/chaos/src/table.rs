@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use history_checker::Kind;
+
 use crate::entrance::Via;
 use crate::run::Outcome;
 
@@ -15,7 +17,13 @@ struct Row {
     deliveries: u64,
     resumed: u64,
     silent: u64,
-    false_gaps: u64,
+    /// Gaps and `found: false` where nothing can have been lost.
+    false_alarms: u64,
+    /// Close codes and errors for good.
+    terminal: u64,
+    /// Sessions of clients that keep nothing else.
+    restored: u64,
+    not_found: u64,
     gaps: u64,
     incomplete: u64,
     /// Of ownership.
@@ -34,7 +42,7 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
         all.add(outcome);
     }
     let mut text = String::from(
-        "fault             via     loses runs messages deliveries resumed silent false gaps  gaps/M   recovery p50    p99    max ms   breaches refused ghosts ms\n",
+        "fault             via     loses runs messages deliveries resumed restored not found silent false gaps terminal  gaps/M   recovery p50    p99    max ms   breaches refused ghosts ms\n",
     );
     for ((loses, fault, via), row) in rows.iter_mut() {
         row.write(&format!("{fault:<17} {via:<7} {:<5}", if *loses { "yes" } else { "no" }), &mut text);
@@ -69,7 +77,11 @@ impl Row {
         self.deliveries += verdict.tally.deliveries;
         self.resumed += verdict.tally.resumed;
         self.silent += verdict.silent();
-        self.false_gaps += verdict.counts.iter().filter(|(kind, _)| !kind.is_silent()).map(|(_, n)| n).sum::<u64>();
+        self.false_alarms +=
+            verdict.counts.iter().filter(|(kind, _)| kind.is_false_alarm()).map(|(_, n)| n).sum::<u64>();
+        self.terminal += verdict.count(Kind::TerminalCode);
+        self.restored += verdict.tally.restored_exactly + verdict.tally.restored_with_repeats;
+        self.not_found += verdict.tally.not_found;
         self.gaps += verdict.tally.gaps.values().sum::<u64>();
         self.incomplete += u64::from(!verdict.incomplete.is_empty());
         self.recovery_us.extend(&verdict.recovery_us);
@@ -83,11 +95,21 @@ impl Row {
         };
         let per_million = self.gaps * 1_000_000 / self.deliveries.max(1);
         let Self {
-            runs, messages, deliveries, resumed, silent, false_gaps, breaches, stale_refused, ghost_ms_max, ..
+            runs,
+            messages,
+            deliveries,
+            resumed,
+            silent,
+            false_alarms,
+            breaches,
+            stale_refused,
+            ghost_ms_max,
+            ..
         } = self;
+        let Self { restored, not_found, terminal, .. } = self;
         let _ = write!(
             text,
-            "{what} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {silent:>6} {false_gaps:>10} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {ghost_ms_max:>9}",
+            "{what} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {restored:>8} {not_found:>9} {silent:>6} {false_alarms:>10} {terminal:>8} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {ghost_ms_max:>9}",
             ms(0.5),
             ms(0.99),
             ms(1.0)

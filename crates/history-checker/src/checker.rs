@@ -1,19 +1,25 @@
 //! Reads the log from its first line to its last.
 
+mod session;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::channel::{family_of, hears};
-use crate::connection::Connection;
-use crate::frame::{Heard, asked, hear};
+use crate::connection::{Asked, Connection};
+use crate::frame::{Heard, hear, say};
 use crate::ledger::{Ledger, Place};
 use crate::position::Position;
 use crate::record::{Event, Record};
 use crate::segment::Segment;
+use crate::sessions::Sessions;
 use crate::verdict::{Kind, Verdict};
 use crate::view::{View, ViewName};
 
 /// Who left so long before the end of the fault of its own accord may not be back: its absence is no recovery.
 const AWAY_US_MAX: u64 = 5_000_000;
+
+/// Of a gap for who reads too slowly.
+const SLOW: &str = "slow";
 
 /// Fed with [`Self::feed`], line by line; judges with [`Self::conclude`].
 #[derive(Debug, Default)]
@@ -21,6 +27,7 @@ pub struct Checker {
     rules: Rules,
     ledger: Ledger,
     connections: HashMap<u64, Connection>,
+    sessions: Sessions,
     views: BTreeMap<ViewName, View>,
     /// Clients that are wanted to be there at the end.
     clients: BTreeSet<String>,
@@ -39,6 +46,8 @@ struct Rules {
     loses: bool,
     no_history: Vec<String>,
     local: Vec<String>,
+    newest: Vec<String>,
+    forgets: bool,
 }
 
 #[derive(Debug, Default)]
@@ -83,10 +92,11 @@ impl Checker {
         self.at_us = record.at_us;
         let line = self.line;
         match &record.event {
-            Event::Run { loses, keyless, no_history, local, .. } => {
+            Event::Run { loses, keyless, no_history, local, newest, forgets, .. } => {
                 self.marks.run = Some(line);
                 self.ledger = Ledger::new(keyless.clone());
-                self.rules = Rules { loses: *loses, no_history: no_history.clone(), local: local.clone() };
+                let (no_history, local, newest) = (no_history.clone(), local.clone(), newest.clone());
+                self.rules = Rules { loses: *loses, no_history, local, newest, forgets: *forgets };
             }
             Event::Publish { value, channel, via, retry } => {
                 self.ledger.publish(value, channel, via.as_deref(), *retry, (line, record.at_us));
@@ -99,11 +109,7 @@ impl Checker {
             }
             Event::Sent { connection, text } => self.sent(*connection, text),
             Event::Received { connection, text } => self.received(*connection, text),
-            Event::Closed { connection, wished, .. } => {
-                if let Some(connection) = self.connections.remove(connection).filter(|_| *wished) {
-                    self.left.entry(connection.client).or_default().push(record.at_us);
-                }
-            }
+            Event::Closed { connection, wished, code, .. } => self.closed(*connection, *wished, *code),
             Event::Retired { client } => {
                 self.clients.remove(client);
                 self.connections.retain(|_, connection| connection.client != *client);
@@ -116,11 +122,33 @@ impl Checker {
     }
 
     fn sent(&mut self, number: u64, text: &str) {
+        let line = self.line;
         let Some(connection) = self.connections.get_mut(&number) else {
-            return self.verdict.incomplete.push(format!("line {}: sent on no open connection", self.line));
+            return self.verdict.incomplete.push(format!("line {line}: sent on no open connection"));
         };
-        for asked in asked(text).unwrap_or_default() {
-            connection.asked.insert(asked.channel, (asked.after, self.line));
+        let said = say(text).unwrap_or_default();
+        if said.is_hello {
+            Self::hello(&mut self.sessions, connection, number, &said, line);
+        }
+        for wish in said.wishes {
+            if connection.keeps_session {
+                self.sessions.subscriptions(&connection.client).asked.insert(wish.channel.clone());
+            }
+            connection.not_found = None;
+            connection.asked.insert(wish.channel, Asked { after: wish.after, line, restored: None });
+        }
+    }
+
+    fn closed(&mut self, number: u64, wished: bool, code: Option<u16>) {
+        if let Some(code) = code {
+            self.turned_away(number, code, "closed");
+        }
+        let Some(connection) = self.connections.remove(&number) else { return };
+        if let Some(session) = &connection.session {
+            self.sessions.end(session, number, self.line);
+        }
+        if wished {
+            self.left.entry(connection.client).or_default().push(self.at_us);
         }
     }
 
@@ -159,7 +187,19 @@ impl Checker {
             Some(Heard::Gap { channel, after, upto, reason }) => {
                 self.gap(number, &Gap { pattern: &channel, after, upto, reason: &reason });
             }
-            Some(Heard::Degraded(_) | Heard::Ack { .. } | Heard::Error { .. } | Heard::Other) => {}
+            Some(Heard::Welcome { session }) => self.welcome(number, session),
+            Some(Heard::Restored(restored)) => self.restored(number, restored),
+            Some(Heard::Error { code, retryable }) => {
+                if !retryable {
+                    self.refused(number, &code);
+                }
+            }
+            Some(Heard::Bye { code, reconnect }) => {
+                if !reconnect {
+                    self.turned_away(number, code, "a bye");
+                }
+            }
+            Some(Heard::Degraded(_) | Heard::Ack { .. } | Heard::Other) => {}
         }
     }
 
@@ -172,14 +212,21 @@ impl Checker {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let client = connection.client.clone();
         let place = format!("{client} {pattern}");
-        let Some(&(asked, asked_line)) = connection.asked.get(pattern) else {
+        let Some(&asked) = connection.asked.get(pattern) else {
             return self.verdict.add(Kind::Phantom, place, "subscribed, and nobody asked", &[line]);
         };
         connection.standing.insert(pattern.to_owned());
+        if connection.keeps_session {
+            self.sessions.subscriptions(&client).confirmed.insert(pattern.to_owned());
+        }
         let Some(position) = position else {
             return self.verdict.add(Kind::WrongResume, place, "subscribed without a position", &[line]);
         };
         self.ledger.mentioned(pattern, position);
+        if let (None, Some(repeats)) = (asked.after, asked.restored) {
+            return self.subscribed_again(number, pattern, position, resumed, repeats);
+        }
+        let Asked { after: asked, line: asked_line, .. } = asked;
         match asked {
             Some(asked) if resumed => {
                 self.verdict.tally.resumed += 1;
@@ -299,7 +346,7 @@ impl Checker {
         if let Some(segment) = self.view(&client, gap.pattern).current() {
             // That one leaves nothing of the history out.
             if !is_isolated {
-                segment.announce(gap.after, gap.upto);
+                segment.announce(gap.after, gap.upto, gap.reason == SLOW);
             }
             if let Some(upto) = gap.upto {
                 segment.move_on(upto, at_us);
@@ -311,6 +358,10 @@ impl Checker {
     fn is_false(&self, gap: &Gap<'_>, scope: &str) -> Option<String> {
         let Gap { reason, .. } = gap;
         let family = family_of(scope);
+        if *reason == SLOW {
+            let keeps_newest = self.rules.newest.iter().any(|name| name == family);
+            return (!keeps_newest).then(|| format!("a gap ({reason}) in a family that leaves nothing out"));
+        }
         let Some(began) = self.marks.fault_began else {
             return Some(format!("a gap ({reason}) before anything was broken"));
         };
@@ -342,6 +393,9 @@ impl Checker {
             for (index, segment) in view.segments.iter().enumerate() {
                 let is_open = view.is_open && index + 1 == view.segments.len();
                 segment.conclude(&name.pattern, &place, is_open, places, &self.ledger, &mut self.verdict);
+                if is_open && !self.rules.loses {
+                    segment.conclude_newest(&name.pattern, &place, places, &self.ledger, &mut self.verdict);
+                }
             }
         }
         self.verdict.tally.clients = self.views.keys().map(|name| &name.client).collect::<BTreeSet<_>>().len() as u64;
@@ -375,6 +429,14 @@ impl Checker {
                 } else {
                     self.verdict.add(Kind::LostTail, place, "its subscription did not stand at the end", &[]);
                 }
+            }
+            if let Some(line) = connection.restoring {
+                let says = "what its session held was asked for, and it was never told";
+                self.verdict.add(Kind::LostTail, &connection.client, says, &[line]);
+            }
+            if let Some(line) = connection.not_found {
+                let why = format!("line {line}: {} was told `found: false` and asked for nothing", connection.client);
+                self.verdict.incomplete.push(why);
             }
             for (pattern, line) in &connection.owed_gaps {
                 let place = format!("{} {pattern}", connection.client);

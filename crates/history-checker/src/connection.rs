@@ -5,12 +5,33 @@ use std::collections::{HashMap, HashSet};
 use crate::channel::hears;
 use crate::position::Position;
 
+/// A subscription that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Behind which position.
+    pub(crate) after: Option<Position>,
+    /// On which line.
+    pub(crate) line: usize,
+    /// The gateway brought it back, and says whether messages may come again.
+    pub(crate) restored: Option<bool>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) client: String,
     pub(crate) instance: String,
-    /// What was asked for, behind which position, and on which line.
-    pub(crate) asked: HashMap<String, (Option<Position>, usize)>,
+    /// What was asked for, and what was brought back.
+    pub(crate) asked: HashMap<String, Asked>,
+    /// The session that goes on here.
+    pub(crate) session: Option<String>,
+    /// The client keeps nothing but its session's id.
+    pub(crate) keeps_session: bool,
+    /// It asked for what its session held, on this line, and has not been told.
+    pub(crate) restoring: Option<usize>,
+    /// It was told on this line that nothing is known of its session, and has asked for nothing since.
+    pub(crate) not_found: Option<usize>,
+    /// It was told not to come back.
+    pub(crate) is_turned_away: bool,
     /// Subscriptions that stand.
     pub(crate) standing: HashSet<String>,
     /// Subscriptions that were told their position cannot be honoured: a gap must follow. Since which line.
@@ -27,6 +48,11 @@ impl Connection {
             client,
             instance,
             asked: HashMap::new(),
+            session: None,
+            keeps_session: false,
+            restoring: None,
+            not_found: None,
+            is_turned_away: false,
             standing: HashSet::new(),
             owed_gaps: HashMap::new(),
             owed_isolated: HashMap::new(),

@@ -32,22 +32,51 @@ pub(crate) enum Heard {
         reason: String,
     },
     Degraded(bool),
+    Welcome {
+        session: String,
+    },
+    /// What a session held; nothing if nothing is known of it.
+    Restored(Option<Restored>),
     Ack {
         position: Option<Position>,
         level: String,
     },
     Error {
         code: String,
+        retryable: bool,
+    },
+    Bye {
+        code: u16,
+        reconnect: bool,
     },
     /// Of no consequence, or of a type that this page did not have.
     Other,
 }
 
-/// What a client asked for.
+/// What a gateway brought back.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct Restored {
+    /// Messages may come again.
+    pub(crate) repeats: bool,
+    pub(crate) channels: Vec<String>,
+}
+
+/// One channel or pattern that a client asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
     pub(crate) channel: String,
     pub(crate) after: Option<Position>,
+}
+
+/// What a client said, as far as it matters here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) is_hello: bool,
+    /// The session that is to go on.
+    pub(crate) session: Option<String>,
+    /// What that session held is to come back.
+    pub(crate) restore: bool,
+    pub(crate) wishes: Vec<Wish>,
 }
 
 /// Reads a frame from the gateway; nothing if it breaks the page.
@@ -77,22 +106,40 @@ pub(crate) fn hear(text: &str) -> Option<Heard> {
         },
         "degraded" => Heard::Degraded(payload["degraded"].as_bool()?),
         "ack" => Heard::Ack { position: position(&frame["position"])?, level: payload["level"].as_str()?.to_owned() },
-        "error" => Heard::Error { code: payload["code"].as_str()?.to_owned() },
+        "welcome" => Heard::Welcome { session: payload["session_id"].as_str()?.to_owned() },
+        "restored" => Heard::Restored(if payload["found"].as_bool()? { Some(restored(payload)?) } else { None }),
+        "error" => {
+            Heard::Error { code: payload["code"].as_str()?.to_owned(), retryable: payload["retryable"].as_bool()? }
+        }
+        "bye" => {
+            Heard::Bye { code: payload["code"].as_u64()?.try_into().ok()?, reconnect: payload["reconnect"].as_bool()? }
+        }
         _ => Heard::Other,
     })
 }
 
-/// What a client asked for in this frame.
-pub(crate) fn asked(text: &str) -> Option<Vec<Asked>> {
+fn restored(payload: &Value) -> Option<Restored> {
+    let channels = payload["channels"].as_array()?.iter().map(|channel| channel.as_str().map(str::to_owned));
+    Some(Restored { repeats: payload["repeats"].as_bool()?, channels: channels.collect::<Option<_>>()? })
+}
+
+/// What a client said in this frame.
+pub(crate) fn say(text: &str) -> Option<Said> {
     let frame: Value = serde_json::from_str(text).ok()?;
+    let payload = &frame["payload"];
     let one = |place: &Value| {
-        Some(Asked { channel: place["channel"].as_str()?.to_owned(), after: position(&place["position"])? })
+        Some(Wish { channel: place["channel"].as_str()?.to_owned(), after: position(&place["position"])? })
     };
-    match frame["type"].as_str()? {
-        "hello" => frame["payload"]["channels"].as_array().into_iter().flatten().map(one).collect(),
-        "subscribe" => one(&frame).map(|asked| vec![asked]),
-        _ => Some(Vec::new()),
-    }
+    Some(match frame["type"].as_str()? {
+        "hello" => Said {
+            is_hello: true,
+            session: payload["session_id"].as_str().map(str::to_owned),
+            restore: payload["restore"] == true,
+            wishes: payload["channels"].as_array().into_iter().flatten().map(one).collect::<Option<_>>()?,
+        },
+        "subscribe" => Said { wishes: vec![one(&frame)?], ..Said::default() },
+        _ => Said::default(),
+    })
 }
 
 /// A position, `null` or absent; nothing if it is something else.
@@ -130,7 +177,20 @@ mod tests {
     #[test]
     fn a_hello_asks_for_all_its_channels() {
         let text = r#"{"type":"hello","payload":{"token":"t","channels":[{"channel":"system","position":null},{"channel":"user:a","position":"7-2"}]}}"#;
-        let after: Vec<_> = asked(text).unwrap().into_iter().map(|asked| asked.after.map(|p| p.offset)).collect();
+        let said = say(text).unwrap();
+        let after: Vec<_> = said.wishes.iter().map(|wish| wish.after.map(|p| p.offset)).collect();
         assert_eq!(after, [None, Some(2)]);
+        assert!(said.is_hello && !said.restore);
+    }
+
+    #[test]
+    fn what_a_session_held_is_read_or_that_nothing_is_known() {
+        let text = r#"{"type":"restored","payload":{"found":true,"repeats":true,"channels":["system:*"]}}"#;
+        let restored = Restored { repeats: true, channels: vec!["system:*".into()] };
+        assert_eq!(hear(text), Some(Heard::Restored(Some(restored))));
+        assert_eq!(hear(r#"{"type":"restored","payload":{"found":false}}"#), Some(Heard::Restored(None)));
+        assert_eq!(hear(r#"{"type":"restored","payload":{"found":true,"repeats":true}}"#), None);
+        let said = say(r#"{"type":"hello","payload":{"token":"t","session_id":"ab","restore":true}}"#).unwrap();
+        assert_eq!((said.session.as_deref(), said.restore, said.wishes), (Some("ab"), true, vec![]));
     }
 }

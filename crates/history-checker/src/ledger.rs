@@ -111,9 +111,12 @@ impl Ledger {
                     return;
                 }
                 Some(Heard::Ack { position, .. }) => position,
-                Some(Heard::Error { code }) if code == "unknown" || code == "internal" => return,
-                Some(Heard::Error { .. }) => {
+                Some(Heard::Error { code, .. }) if code == "unknown" || code == "internal" => return,
+                Some(Heard::Error { code, retryable }) => {
                     publication.refused += 1;
+                    if !retryable {
+                        verdict.add(Kind::TerminalCode, value, format!("refused for good: {code}"), &[line]);
+                    }
                     return;
                 }
                 _ => None,

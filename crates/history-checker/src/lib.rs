@@ -24,6 +24,7 @@ mod ledger;
 mod position;
 mod record;
 mod segment;
+mod sessions;
 mod verdict;
 mod view;
 

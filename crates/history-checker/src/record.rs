@@ -31,6 +31,13 @@ pub enum Event {
         no_history: Vec<String>,
         /// Families whose messages stay within one instance while Redis is away.
         local: Vec<String>,
+        /// Families that keep only the newest message of each topic for a client that reads too slowly.
+        #[serde(default)]
+        newest: Vec<String>,
+        /// Whether what a session held may be forgotten: an instance dies or stays without Redis, or Redis loses what it
+        /// has taken. If not, a session of which nothing is known is an anomaly.
+        #[serde(default)]
+        forgets: bool,
     },
     /// A message is about to be sent. `value` is unique in the run and stands in the payload as `v`.
     Publish {
@@ -81,6 +88,9 @@ pub enum Event {
         why: String,
         /// The client left of its own accord.
         wished: bool,
+        /// Of the gateway's close frame, if one came.
+        #[serde(default)]
+        code: Option<u16>,
     },
     /// The client will not come back, and wants nothing more.
     Retired {

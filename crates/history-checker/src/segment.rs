@@ -1,7 +1,8 @@
 //! What one subscription has been told since it last began afresh, over any number of resumptions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::channel::hears;
 use crate::ledger::{Ledger, Place, Places};
 use crate::position::Position;
 use crate::verdict::{Kind, Verdict};
@@ -12,8 +13,10 @@ pub(crate) const END: Position = Position { generation: u64::MAX, offset: u64::M
 #[derive(Debug)]
 pub(crate) struct Segment {
     /// What is behind this is owed.
-    start: Position,
+    pub(crate) start: Position,
     start_line: usize,
+    /// It repeats some of the segment before.
+    pub(crate) is_again: bool,
     /// Where it was asked for, if it began afresh.
     asked_line: Option<usize>,
     /// Everything up to here has been delivered or announced, says the gateway.
@@ -24,6 +27,8 @@ pub(crate) struct Segment {
     copies: HashMap<String, u32>,
     /// What was announced: behind the first, up to the second.
     gaps: Vec<(Position, Position)>,
+    /// Of those, where the client read too slowly and gets the newest of each topic alone.
+    slow_gaps: Vec<(Position, Position)>,
     /// How far it had come when (µs).
     pub(crate) steps: Vec<(Position, u64)>,
 }
@@ -33,13 +38,20 @@ impl Segment {
         Self {
             start,
             start_line: line,
+            is_again: false,
             asked_line,
             at: start,
             received: BTreeMap::new(),
             copies: HashMap::new(),
             gaps: Vec::new(),
+            slow_gaps: Vec::new(),
             steps: Vec::new(),
         }
+    }
+
+    /// One that gives some of what was received before again.
+    pub(crate) fn again(start: Position, line: usize) -> Self {
+        Self { is_again: true, ..Self::new(start, line, None) }
     }
 
     /// Takes a message, and says what is wrong with its coming now.
@@ -71,10 +83,11 @@ impl Segment {
     }
 
     /// A gap that ends before it begins says that the history was wound back: nobody knows what stood behind `after`.
-    pub(crate) fn announce(&mut self, after: Option<Position>, upto: Option<Position>) {
+    pub(crate) fn announce(&mut self, after: Option<Position>, upto: Option<Position>, is_slow: bool) {
         let after = after.unwrap_or(self.start);
         let rest = Position { offset: u64::MAX, ..after };
-        self.gaps.push((after, upto.filter(|upto| *upto >= after).unwrap_or(rest)));
+        let gaps = if is_slow { &mut self.slow_gaps } else { &mut self.gaps };
+        gaps.push((after, upto.filter(|upto| *upto >= after).unwrap_or(rest)));
     }
 
     /// What it should have been told and was not. `is_open`: it was to hear everything to the end.
@@ -120,7 +133,7 @@ impl Segment {
     ) {
         for (position, known) in places.known.range(..=start) {
             let Some(publication) = ledger.get(&known.value) else { continue };
-            let is_owed = publication.line > self.start_line && crate::channel::hears(pattern, &publication.channel);
+            let is_owed = publication.line > self.start_line && hears(pattern, &publication.channel);
             if is_owed && !self.has(*position) {
                 let says = format!(
                     "{} at {position} was published after the subscription began at {}",
@@ -131,9 +144,28 @@ impl Segment {
         }
     }
 
+    /// Who reads too slowly may go without older messages, and not without the newest of a topic.
+    pub(crate) fn conclude_newest(
+        &self,
+        pattern: &str,
+        place: &str,
+        places: &Places,
+        ledger: &Ledger,
+        verdict: &mut Verdict,
+    ) {
+        let mut topics = BTreeSet::new();
+        for (position, known) in places.known.iter().rev().take_while(|(position, _)| **position > self.start) {
+            let Some(publication) = ledger.get(&known.value) else { continue };
+            let is_newest = hears(pattern, &publication.channel) && topics.insert(&publication.channel);
+            if is_newest && !self.received.contains_key(position) && is_in(&self.slow_gaps, *position) {
+                let says = format!("{} at {position} is the newest of its topic, and was left out", known.value);
+                verdict.add(Kind::SilentGap, place, says, &[publication.line, known.line]);
+            }
+        }
+    }
+
     fn has(&self, position: Position) -> bool {
-        self.received.contains_key(&position)
-            || self.gaps.iter().any(|(after, upto)| *after < position && position <= *upto)
+        self.received.contains_key(&position) || is_in(&self.gaps, position) || is_in(&self.slow_gaps, position)
     }
 
     fn tell(&self, place: &str, missing: &[(Position, Option<&Place>)], verdict: &mut Verdict) {
@@ -147,4 +179,8 @@ impl Segment {
         let lines: Vec<usize> = [Some(before), known.map(|known| known.line), after].into_iter().flatten().collect();
         verdict.add(kind, place, says, &lines);
     }
+}
+
+fn is_in(gaps: &[(Position, Position)], position: Position) -> bool {
+    gaps.iter().any(|(after, upto)| *after < position && position <= *upto)
 }

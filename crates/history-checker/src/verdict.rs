@@ -29,6 +29,12 @@ pub enum Kind {
     Divergent,
     /// A frame that `docs/protocol.md` does not allow.
     Unreadable,
+    /// A session was brought back without a subscription that it had: its client hears nothing more there.
+    LostSubscription,
+    /// `found: false` where nothing can have been forgotten.
+    FalseNotFound,
+    /// A client that did nothing wrong was told not to come back, or that something is refused for good.
+    TerminalCode,
 }
 
 /// One thing that is wrong.
@@ -61,6 +67,15 @@ pub struct Tally {
     pub connections: u64,
     /// Subscriptions that were resumed.
     pub resumed: u64,
+    /// Sessions that were brought back to continue exactly where they were.
+    #[serde(default)]
+    pub restored_exactly: u64,
+    /// Sessions that were brought back with messages that may come again.
+    #[serde(default)]
+    pub restored_with_repeats: u64,
+    /// Sessions of which nothing was known.
+    #[serde(default)]
+    pub not_found: u64,
     /// Gap frames by reason.
     pub gaps: BTreeMap<String, u64>,
     /// Clients that received anything.
@@ -86,10 +101,16 @@ pub struct Verdict {
 const KEPT_PER_KIND: u64 = 20;
 
 impl Kind {
-    /// Whether somebody may have lost, doubled or reordered messages without knowing. A false gap costs time alone.
+    /// Whether somebody may have lost, doubled or reordered messages without knowing.
     #[must_use]
     pub fn is_silent(self) -> bool {
-        self != Self::FalseGap
+        !self.is_false_alarm() && self != Self::TerminalCode
+    }
+
+    /// Whether somebody was told of a loss where nothing can have been lost: that costs time alone.
+    #[must_use]
+    pub fn is_false_alarm(self) -> bool {
+        matches!(self, Self::FalseGap | Self::FalseNotFound)
     }
 }
 
@@ -106,6 +127,9 @@ impl fmt::Display for Kind {
             Self::FalseGap => "false_gap",
             Self::Divergent => "divergent",
             Self::Unreadable => "unreadable",
+            Self::LostSubscription => "lost_subscription",
+            Self::FalseNotFound => "false_not_found",
+            Self::TerminalCode => "terminal_code",
         })
     }
 }
@@ -141,10 +165,13 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { messages, acknowledged, unknown, refused, deliveries, connections, resumed, gaps, clients } =
+        let Tally { messages, acknowledged, unknown, refused, deliveries, connections, resumed, gaps, clients, .. } =
             &self.tally;
+        let Tally { restored_exactly, restored_with_repeats, not_found, .. } = &self.tally;
         writeln!(f, "messages: {messages}; acknowledged {acknowledged}, unknown {unknown}, refused {refused}")?;
         writeln!(f, "deliveries: {deliveries} to {clients} clients over {connections} connections, {resumed} resumed")?;
+        let restored = restored_exactly + restored_with_repeats;
+        writeln!(f, "sessions restored: {restored}, {restored_exactly} of them exactly; not found: {not_found}")?;
         writeln!(f, "gaps announced: {gaps:?}")?;
         for why in &self.incomplete {
             writeln!(f, "INCOMPLETE: {why}")?;

@@ -95,6 +95,8 @@ impl Stage {
             keyless: Vec::new(),
             no_history: Vec::new(),
             local: Vec::new(),
+            newest: Vec::new(),
+            forgets: false,
         });
         let args: &[&str] = if plan.keeps { &["--appendonly", "yes", "--appendfsync", "always"] } else { &[] };
         let redis = RedisServer::start("primary", &directory, args).await?;

@@ -153,7 +153,8 @@ impl Subscriber {
         }
         self.standing.clear();
         self.pending.broken(&self.audience);
-        self.audience.recorder.record(Event::Closed { connection: number, why: code.to_string(), wished: false });
+        let (why, told) = (code.to_string(), Some(code).filter(|code| *code != ABNORMAL));
+        self.audience.recorder.record(Event::Closed { connection: number, why, wished: false, code: told });
         self.note(Step::Ended(code, self.told.is_some()));
     }
 

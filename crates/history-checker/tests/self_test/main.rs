@@ -30,6 +30,7 @@ pub(crate) fn judge(records: &[Record]) -> Verdict {
 #[test]
 fn correct_histories_are_clean() {
     let (mut deliveries, mut gaps, mut resumed, mut recoveries) = (0, 0, 0, 0);
+    let (mut exact, mut repeating, mut not_found) = (0, 0, 0);
     for seed in 0..2 * HISTORIES {
         let verdict = judge(&world::history(seed, seed % 2 == 0));
         assert!(verdict.is_clean(), "seed {seed}: {verdict}");
@@ -37,10 +38,14 @@ fn correct_histories_are_clean() {
         gaps += verdict.tally.gaps.values().sum::<u64>();
         resumed += verdict.tally.resumed;
         recoveries += verdict.recovery_us.len();
+        exact += verdict.tally.restored_exactly;
+        repeating += verdict.tally.restored_with_repeats;
+        not_found += verdict.tally.not_found;
     }
     // Clean over nothing would prove nothing.
     assert!(deliveries > 50_000 && gaps > 1_000 && resumed > 2_000, "{deliveries} {gaps} {resumed}");
     assert!(recoveries > 3_000, "{recoveries}");
+    assert!(exact > 500 && repeating > 500 && not_found > 200, "{exact} {repeating} {not_found}");
 }
 
 #[test]
@@ -111,6 +116,101 @@ fn a_message_within_one_instance_is_followed_by_a_gap() {
     assert_eq!(judge_local("gw-1", &[message, other, isolated]).count(FalseGap), 1);
     assert_eq!(judge_local("gw-2", &[message, isolated]).count(Phantom), 1);
     assert_eq!(judge_local("gw-1", &[stored]).count(Divergent), 1);
+}
+
+/// Two connections of one session; the first is closed with this code, and the second is opened on a line behind or before
+/// its end.
+fn judge_two(code: u16, is_over: bool) -> Verdict {
+    use history_checker::Event::{Closed, Opened, Sent};
+    let hello = |connection: u64| Sent {
+        connection,
+        text: r#"{"type":"hello","payload":{"token":"t","session_id":"5e","channels":[]}}"#.into(),
+    };
+    let opened = |connection: u64| Opened { client: format!("c{connection}"), connection, instance: "gw-1".into() };
+    let closed = |connection: u64, code| Closed { connection, why: "x".into(), wished: false, code };
+    let mut events = vec![opened(1), hello(1)];
+    match is_over {
+        false => events.extend([opened(2), hello(2), closed(1, Some(code)), closed(2, None)]),
+        true => events.extend([closed(1, None), opened(2), hello(2), closed(2, Some(code))]),
+    }
+    let mut checker = Checker::new();
+    events.into_iter().for_each(|event| checker.feed(&Record { at_us: 0, event }));
+    checker.conclude()
+}
+
+#[test]
+fn a_close_for_good_is_right_for_who_is_replaced_alone() {
+    use history_checker::Kind::TerminalCode;
+    assert_eq!(judge_two(4504, false).count(TerminalCode), 0);
+    assert_eq!(judge_two(4504, true).count(TerminalCode), 1, "its other connection was over");
+    assert_eq!(judge_two(4500, false).count(TerminalCode), 1);
+    for code in [1001, 1006, 1011, 1012, 1013, 4000, 4001, 4005] {
+        assert_eq!(judge_two(code, true).count(TerminalCode), 0, "{code}");
+    }
+}
+
+/// A client that reads too slowly and is told so, with these frames behind its subscription.
+fn judge_slow(family: &str, frames: &[&str]) -> Verdict {
+    let received = |text: &str| {
+        let event = history_checker::Event::Received { connection: 1, text: text.to_owned() };
+        serde_json::to_string(&Record { at_us: 9, event }).unwrap()
+    };
+    let publish = |n: u32, topic: &str| {
+        [
+            format!(
+                r#"{{"at_us":3,"event":"publish","value":"v{n}","channel":"{family}:a:{topic}","via":null,"retry":"no"}}"#
+            ),
+            format!(r#"{{"at_us":3,"event":"answered","value":"v{n}","answer":{{"reply":"7-{n}"}}}}"#),
+        ]
+    };
+    let asked = format!(r#"{{\"type\":\"subscribe\",\"channel\":\"{family}:a:*\"}}"#);
+    let mut lines = vec![
+        r#"{"at_us":0,"event":"run","fault":"x","loses":false,"keyless":[],"no_history":[],"local":[],"newest":["ticker"]}"#.to_owned(),
+        r#"{"at_us":1,"event":"opened","client":"c","connection":1,"instance":"gw-1"}"#.to_owned(),
+        format!(r#"{{"at_us":2,"event":"sent","connection":1,"text":"{asked}"}}"#),
+        received(&format!(r#"{{"type":"subscribed","channel":"{family}:a:*","payload":{{"resumed":false,"degraded":false}},"position":"7-0"}}"#)),
+    ];
+    lines.extend([publish(1, "x"), publish(2, "y"), publish(3, "x")].concat());
+    lines.push(r#"{"at_us":3,"event":"quiesced"}"#.to_owned());
+    lines.extend(publish(4, "z"));
+    lines.extend(frames.iter().map(|text| received(&text.replace("FAMILY", family))));
+    lines.push(r#"{"at_us":14,"event":"end"}"#.to_owned());
+    let mut checker = Checker::new();
+    lines.iter().for_each(|line| checker.feed_line(line));
+    checker.conclude()
+}
+
+#[test]
+fn who_reads_slowly_gets_the_newest_of_each_topic_where_its_family_says_so() {
+    use history_checker::Kind::{FalseGap, SilentGap};
+    let second = r#"{"type":"n","channel":"FAMILY:a:y","payload":{"v":"v2"},"timestamp":"x","position":"7-2"}"#;
+    let third = r#"{"type":"n","channel":"FAMILY:a:x","payload":{"v":"v3"},"timestamp":"x","position":"7-3"}"#;
+    let last = r#"{"type":"n","channel":"FAMILY:a:z","payload":{"v":"v4"},"timestamp":"x","position":"7-4"}"#;
+    let gap = r#"{"type":"gap","channel":"FAMILY:a:*","payload":{"after":"7-0","upto":"7-1","reason":"slow","certain":true}}"#;
+    let wide = r#"{"type":"gap","channel":"FAMILY:a:*","payload":{"after":"7-0","upto":"7-2","reason":"slow","certain":true}}"#;
+    let right = judge_slow("ticker", &[gap, second, third, last]);
+    assert!(right.is_clean(), "{right}");
+    assert_eq!(judge_slow("collection", &[gap, second, third, last]).count(FalseGap), 1);
+    assert_eq!(judge_slow("ticker", &[second, third, last]).count(SilentGap), 1);
+    assert_eq!(judge_slow("ticker", &[wide, third, last]).count(SilentGap), 1, "the newest of y was left out");
+}
+
+#[test]
+fn a_client_that_is_told_nothing_is_known_and_asks_for_nothing_proves_nothing() {
+    let mut history = world::history(0, true);
+    let at = history.len() - 1;
+    let record = |event| Record { at_us: 0, event };
+    let hello = r#"{"type":"hello","payload":{"token":"t","session_id":"5e","restore":true}}"#;
+    let restored = r#"{"type":"restored","payload":{"found":false}}"#;
+    history.splice(
+        at..at,
+        [
+            record(history_checker::Event::Opened { client: "idle".into(), connection: 999, instance: "gw-1".into() }),
+            record(history_checker::Event::Sent { connection: 999, text: hello.into() }),
+            record(history_checker::Event::Received { connection: 999, text: restored.into() }),
+        ],
+    );
+    assert!(judge(&history).incomplete[0].contains("asked for nothing"));
 }
 
 #[test]

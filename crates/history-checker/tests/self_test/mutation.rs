@@ -1,5 +1,7 @@
 //! What may go wrong, done to a history that was right.
 
+mod session;
+
 use history_checker::{Answer, Event, Kind, Position, Record, Retry};
 use serde_json::{Value, json};
 
@@ -32,6 +34,24 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation { name: "a gap and nothing lost", kinds: &[Kind::FalseGap], mutate: gap_for_nothing },
     Mutation { name: "the publisher hears another position", kinds: &[Kind::Divergent], mutate: diverge },
     Mutation { name: "no frame of the protocol", kinds: &[Kind::Unreadable], mutate: babble },
+    Mutation { name: "a session comes back empty", kinds: &[Kind::LostSubscription], mutate: session::empty },
+    Mutation { name: "a session comes back in part", kinds: &[Kind::LostSubscription], mutate: session::in_part },
+    Mutation { name: "a session comes back with more", kinds: &[Kind::Phantom], mutate: session::with_more },
+    Mutation { name: "a session is not found", kinds: &[Kind::FalseNotFound], mutate: session::not_found },
+    Mutation { name: "a session is never answered", kinds: &[Kind::LostTail], mutate: session::unanswered },
+    Mutation { name: "it was to be exact, and repeats", kinds: &[Kind::WrongResume], mutate: session::repeat },
+    Mutation {
+        name: "it was to be exact, and one comes again",
+        kinds: &[Kind::Duplicate, Kind::WrongResume],
+        mutate: session::give_again,
+    },
+    Mutation { name: "restored from too far ahead", kinds: &[Kind::SilentGap], mutate: session::skip_ahead },
+    Mutation { name: "restored from before it began", kinds: &[Kind::WrongResume], mutate: session::go_behind },
+    Mutation { name: "restored and never subscribed", kinds: &[Kind::LostTail], mutate: session::leave_out },
+    Mutation { name: "a live session is closed for good", kinds: &[Kind::TerminalCode], mutate: session::close },
+    Mutation { name: "a bye for good", kinds: &[Kind::TerminalCode], mutate: session::dismiss },
+    Mutation { name: "an error for good", kinds: &[Kind::TerminalCode], mutate: session::refuse },
+    Mutation { name: "a publish refused for good", kinds: &[Kind::TerminalCode], mutate: session::refuse_publish },
 ];
 
 /// A received message: its line, connection and frame.
@@ -248,7 +268,7 @@ fn stay_away(history: &[Record], _: bool, _: &mut Random) -> Option<Vec<Record>>
         _ => None,
     };
     let connection = history.iter().rev().find_map(open)?;
-    Some(insert(history, end, Event::Closed { connection, why: "spoilt".into(), wished: false }))
+    Some(insert(history, end, Event::Closed { connection, why: "spoilt".into(), wished: false, code: None }))
 }
 
 fn invent(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
@@ -286,12 +306,18 @@ fn misdirect(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Rec
 }
 
 fn resume_elsewhere(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
-    let resumed = frames(history, |frame| frame["payload"]["resumed"] == true);
+    let mut resumed = frames(history, |frame| frame["payload"]["resumed"] == true);
+    // What a session held says itself where it goes on.
+    resumed.retain(|one| !is_restored(history, one.connection));
     let one = pick(&resumed, random)?;
     let mut frame = one.frame.clone();
     let at = position(&frame);
     frame["position"] = json!(Position { offset: at.offset + 1, ..at }.to_string());
     Some(with(history, one.index, text(one.connection, &frame)))
+}
+
+fn is_restored(history: &[Record], connection: u64) -> bool {
+    frames(history, |frame| frame["type"] == "restored").iter().any(|restored| restored.connection == connection)
 }
 
 /// The client's next frame on that channel is no gap.
@@ -323,8 +349,8 @@ fn resume_nothing(history: &[Record], _: bool, random: &mut Random) -> Option<Ve
         history[..one.index].iter().any(|record| match &record.event {
             Event::Sent { connection, text } if *connection == one.connection => {
                 let hello: Value = serde_json::from_str(text).unwrap();
-                let places = hello["payload"]["channels"].as_array().unwrap();
-                places.iter().any(|place| place["channel"] == one.frame["channel"] && place["position"].is_null())
+                let mut places = hello["payload"]["channels"].as_array().into_iter().flatten();
+                places.any(|place| place["channel"] == one.frame["channel"] && place["position"].is_null())
             }
             _ => false,
         })

@@ -3,6 +3,8 @@
 //! Publishers get every kind of answer, clients come and go with and without positions, and a failover loses what it
 //! had acknowledged and says so to everybody. With `loses` false it loses nothing and says nothing.
 
+mod session;
+
 use history_checker::{Answer, Event, Position, Record, Retry};
 use serde_json::{Value, json};
 
@@ -22,6 +24,9 @@ pub(crate) struct World {
     clients: Vec<Client>,
     next_value: usize,
     next_connection: u64,
+    next_session: u64,
+    /// The fault has begun.
+    is_broken: bool,
 }
 
 struct Scope {
@@ -45,11 +50,25 @@ struct Client {
     name: String,
     /// One for each scope.
     patterns: Vec<String>,
-    resumes: bool,
+    keeps: Keeps,
     connection: Option<u64>,
+    /// As the last `welcome` named it.
+    session: Option<String>,
     /// For each scope: the position it keeps and how much of the history it was sent.
     at: Vec<Option<Position>>,
     sent: Vec<usize>,
+    /// For each scope: where the subscription began, and with which entry.
+    began: Vec<(Position, usize)>,
+    /// For each scope: how much of the history it was ever sent.
+    reached: Vec<usize>,
+}
+
+/// What a client has when it comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Positions,
+    Session,
+    Nothing,
 }
 
 /// The history of this seed.
@@ -61,15 +80,21 @@ pub(crate) fn history(seed: u64, loses: bool) -> Vec<Record> {
             .iter()
             .map(|scope| if random.one_in(3) { format!("{scope}:{}", TOPICS[0]) } else { format!("{scope}:*") })
             .collect(),
-        resumes: !random.one_in(4),
+        keeps: [Keeps::Positions, Keeps::Positions, Keeps::Session, Keeps::Session, Keeps::Nothing][random.below(5)],
         connection: None,
+        session: None,
         at: vec![None; SCOPES.len()],
         sent: vec![0; SCOPES.len()],
+        began: vec![(Position { generation: 0, offset: 0 }, 0); SCOPES.len()],
+        reached: vec![0; SCOPES.len()],
     });
     let clients = clients.collect();
     let scopes =
         (7..).take(SCOPES.len()).map(|generation| Scope { generation, offset: 0, history: Vec::new() }).collect();
-    let mut world = World { random, loses, records: Vec::new(), scopes, clients, next_value: 0, next_connection: 0 };
+    let records = Vec::new();
+    let (next_value, next_connection, next_session, is_broken) = (0, 0, 0, false);
+    let mut world =
+        World { random, loses, records, scopes, clients, next_value, next_connection, next_session, is_broken };
     world.run();
     world.records
 }
@@ -82,8 +107,11 @@ impl World {
             keyless: vec!["system".into()],
             no_history: vec![],
             local: vec![],
+            newest: vec![],
+            forgets: self.loses,
         });
         self.steps(60);
+        self.is_broken = true;
         self.write(Event::FaultBegan);
         self.steps(10);
         if self.loses {
@@ -199,7 +227,10 @@ impl World {
         }
         for client in &mut self.clients {
             for (scope, sent) in client.sent.iter_mut().enumerate() {
-                *sent = (*sent).min(self.scopes[scope].history.len() - 1);
+                let doubt = self.scopes[scope].history.len() - 1;
+                *sent = (*sent).min(doubt);
+                client.began[scope].1 = client.began[scope].1.min(doubt);
+                client.reached[scope] = client.reached[scope].min(doubt);
             }
         }
     }
@@ -211,20 +242,32 @@ impl World {
         self.next_connection += 1;
         let connection = self.next_connection;
         let instance = format!("gw-{}", self.random.below(INSTANCES));
-        let Client { name, resumes, patterns, at, .. } = &self.clients[client];
-        let (name, resumes, patterns) = (name.clone(), *resumes, patterns.clone());
-        let asked: Vec<Option<Position>> = at.iter().map(|at| at.filter(|_| resumes)).collect();
         self.clients[client].connection = Some(connection);
+        let Client { name, keeps, session, at, .. } = &self.clients[client];
+        let (name, keeps, session) = (name.clone(), *keeps, session.clone());
+        let asked: Vec<Option<Position>> = at.iter().map(|at| at.filter(|_| keeps == Keeps::Positions)).collect();
         self.write(Event::Opened { client: name, connection, instance });
+        match (keeps, session) {
+            (Keeps::Session, Some(session)) => self.come_back(client, connection, &session),
+            (Keeps::Positions, session) => self.come(client, connection, session, &asked),
+            (Keeps::Session | Keeps::Nothing, _) => self.come(client, connection, None, &asked),
+        }
+    }
+
+    /// With everything that it wants to hear in its `hello`.
+    fn come(&mut self, client: usize, connection: u64, session: Option<String>, asked: &[Option<Position>]) {
+        let Client { patterns, keeps, .. } = &self.clients[client];
         let channels: Vec<Value> = patterns
             .iter()
-            .zip(&asked)
+            .zip(asked)
             .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
             .collect();
-        let hello = json!({"type": "hello", "payload": {"token": "t", "channels": channels}});
-        self.write(Event::Sent { connection, text: hello.to_string() });
-        for (scope, asked) in asked.into_iter().enumerate() {
-            self.subscribe(client, scope, connection, asked);
+        let restore = *keeps == Keeps::Session;
+        let payload = json!({"token": "t", "session_id": session, "restore": restore, "channels": channels});
+        self.write(Event::Sent { connection, text: json!({"type": "hello", "payload": payload}).to_string() });
+        self.welcome(client, connection, session);
+        for (scope, asked) in asked.iter().enumerate() {
+            self.subscribe(client, scope, connection, *asked);
         }
     }
 
@@ -233,6 +276,8 @@ impl World {
         let at = asked.unwrap_or(top);
         if asked.is_none() {
             self.clients[client].sent[scope] = self.scopes[scope].history.len();
+            self.clients[client].began[scope] = (at, self.scopes[scope].history.len());
+            self.clients[client].reached[scope] = self.scopes[scope].history.len();
         }
         self.clients[client].at[scope] = Some(at);
         let pattern = self.clients[client].patterns[scope].clone();
@@ -257,7 +302,9 @@ impl World {
 
     fn disconnect(&mut self, client: usize) {
         if let Some(connection) = self.clients[client].connection.take() {
-            self.write(Event::Closed { connection, why: "for the test".into(), wished: true });
+            let wished = self.random.one_in(2);
+            let code = if wished { None } else { Some(1012) };
+            self.write(Event::Closed { connection, why: "for the test".into(), wished, code });
         }
     }
 

@@ -185,6 +185,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             new: "dating.filter(|_| entry.dated)",
         }],
         fault: "clock-gateway",
-        kinds: &["turned_away"],
+        kinds: &["terminal_code"],
     },
 ];

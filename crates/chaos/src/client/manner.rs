@@ -1,0 +1,35 @@
+//! How a client treats its connections.
+
+/// What it has when it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// A position for each subscription, and its session.
+    Positions,
+    /// Nothing but its session's id: the gateway is to bring back what it held (`restore`).
+    Session,
+    /// Nothing: it begins anew each time.
+    Nothing,
+}
+
+/// How a client treats its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Manner {
+    pub(crate) keeps: Keeps,
+    /// It comes and goes; otherwise it stays as long as it is let.
+    pub(crate) leaves: bool,
+    /// It comes to this instance alone.
+    pub(crate) home: Option<usize>,
+}
+
+impl Manner {
+    pub(crate) const STAYS: Self = Self { keeps: Keeps::Positions, leaves: false, home: None };
+    pub(crate) const ROAMS: Self = Self { leaves: true, ..Self::STAYS };
+    pub(crate) const FORGETS: Self = Self { keeps: Keeps::Nothing, ..Self::ROAMS };
+    pub(crate) const RESTORES: Self = Self { keeps: Keeps::Session, ..Self::STAYS };
+    pub(crate) const ROAMS_AND_RESTORES: Self = Self { keeps: Keeps::Session, ..Self::ROAMS };
+
+    /// At this instance alone.
+    pub(crate) const fn at(self, home: usize) -> Self {
+        Self { home: Some(home), ..self }
+    }
+}

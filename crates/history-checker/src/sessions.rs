@@ -1,0 +1,86 @@
+//! Which connections go on with which session, and what clients hold that keep nothing but their session's id.
+
+use std::collections::{BTreeSet, HashMap};
+
+/// Every session that anybody named.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    uses: HashMap<String, Vec<Use>>,
+    /// By client, of those that keep nothing but their session's id.
+    subscriptions: HashMap<String, Subscriptions>,
+}
+
+/// A session on one connection.
+#[derive(Debug)]
+struct Use {
+    connection: u64,
+    /// On which line it was named.
+    began: usize,
+    /// On which line that connection ended.
+    ended: Option<usize>,
+}
+
+/// What a client has subscribed since its session began.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// It asked for them.
+    pub(crate) asked: BTreeSet<String>,
+    /// It was told that they stand.
+    pub(crate) confirmed: BTreeSet<String>,
+}
+
+impl Sessions {
+    /// This connection goes on with this session.
+    pub(crate) fn begin(&mut self, session: &str, connection: u64, line: usize) {
+        let uses = self.uses.entry(session.to_owned()).or_default();
+        if uses.iter().all(|other| other.connection != connection) {
+            uses.push(Use { connection, began: line, ended: None });
+        }
+    }
+
+    /// The connection has ended, as far as its client is concerned.
+    pub(crate) fn end(&mut self, session: &str, connection: u64, line: usize) {
+        let uses = self.uses.get_mut(session).into_iter().flatten();
+        uses.filter(|one| one.connection == connection).for_each(|one| one.ended = Some(line));
+    }
+
+    /// Whether another connection may be the one that the session goes on with: it was not over when this one began.
+    pub(crate) fn has_another(&self, session: &str, connection: u64) -> bool {
+        let uses = self.uses.get(session).map_or(&[][..], Vec::as_slice);
+        let Some(own) = uses.iter().find(|one| one.connection == connection) else { return false };
+        let overlaps = |other: &Use| other.ended.is_none_or(|ended| ended > own.began);
+        uses.iter().any(|other| other.connection != connection && overlaps(other))
+    }
+
+    pub(crate) fn subscriptions(&mut self, client: &str) -> &mut Subscriptions {
+        self.subscriptions.entry(client.to_owned()).or_default()
+    }
+
+    /// The client begins a session of its own, or has none any more.
+    pub(crate) fn forget(&mut self, client: &str) {
+        self.subscriptions.remove(client);
+    }
+}
+
+/// Whether a client is told by this close code not to come back, says the table of ranges.
+pub(crate) fn is_terminal(code: u16) -> bool {
+    !matches!(code, 1001 | 1005 | 1006 | 1011..=1013 | 4000..=4499)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_connection_counts_unless_it_was_over_before() {
+        let mut sessions = Sessions::default();
+        sessions.begin("s", 1, 10);
+        assert!(!sessions.has_another("s", 1));
+        sessions.end("s", 1, 20);
+        sessions.begin("s", 2, 30);
+        assert!(!sessions.has_another("s", 2), "the first one had ended");
+        sessions.begin("s", 3, 40);
+        assert!(sessions.has_another("s", 2) && sessions.has_another("s", 3));
+        assert!(!sessions.has_another("t", 2));
+    }
+}
