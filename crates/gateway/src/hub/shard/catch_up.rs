@@ -30,15 +30,14 @@ impl Shard {
 
     /// Whether subscriptions that this client asked for before, in the same scope, are still behind the live flow.
     pub(super) fn is_preceded(&self, joiner: u64, new: &Join) -> bool {
-        let is_new = |s: &Subscription| new.wanted.iter().any(|wanted| wanted.filter == s.pattern.filter);
         let subscriptions = &self.connections[new.slot as usize].session.subscriptions;
-        if !subscriptions.iter().any(|s| !s.live && s.pattern.scope == new.scope && !is_new(s)) {
+        let behind = subscriptions.iter().filter(|s| !s.live && s.pattern.scope == new.scope).count();
+        if behind == new.wanted.len() {
             return false; // The common case, without a look at everybody who joins.
         }
         let precedes = |other: u64| {
             self.joins.get(&other).is_some_and(|join| {
-                let mine = join.slot == new.slot && join.scope == new.scope;
-                mine && join.reads_back() && other != joiner && (other < joiner || join.is_announced())
+                join.slot == new.slot && join.reads_back() && (other < joiner || join.is_announced())
             })
         };
         self.scopes.get(&new.scope).is_some_and(|members| members.joining().any(precedes))
