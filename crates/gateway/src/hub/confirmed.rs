@@ -190,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_counts_for_each_subscription_by_itself() {
+        let ops = || pattern("collection:42:ops");
+        let mut confirmed = Confirmed::default();
+        for (all, only_ops) in [(20, 15), (25, 24)] {
+            confirmed.ping(vec![(pattern("collection:42:*"), at(all)), (ops(), at(only_ops))]);
+            confirmed.pong();
+        }
+        confirmed.ping(vec![(ops(), at(29))]);
+        confirmed.pong();
+        let narrow = Held { pattern: ops(), ..held().remove(0) };
+        confirmed.end(None, || held().into_iter().chain([narrow]).collect());
+        let positions: Vec<_> = confirmed.record(None).channels.iter().map(|(_, position)| *position).collect();
+        assert_eq!(positions, [Some(at(25)), Some(at(29))]);
+    }
+
+    #[test]
     fn what_is_not_known_to_be_queued_is_not_exact() {
         for is_known in [false, true] {
             let mut confirmed = Confirmed::default();

@@ -15,12 +15,14 @@ use crate::rate::RateLimit;
 use crate::rules::Limits;
 use crate::token::{Identity, Policy, Verifier};
 
+mod dismiss;
 mod latest;
 mod model;
 mod presence;
 mod receipts;
 mod restore;
 mod slow;
+mod tokens;
 
 const GENERATION: u64 = 7;
 

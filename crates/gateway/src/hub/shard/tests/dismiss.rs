@@ -1,0 +1,119 @@
+//! Connections that an operator lists, and those that are closed on another one's word.
+
+use connection_registry::{Closing, Why};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::config::CLOSE_TIMEOUT;
+
+impl Table {
+    /// A connection of this session.
+    fn of_session(&mut self, user: &str, session: SessionId) -> Slot {
+        let slot = self.connect(user);
+        self.says(slot, &format!(r#"{{"type":"hello","payload":{{"session_id":"{session}"}}}}"#));
+        slot
+    }
+
+    /// A listing, as `tenant/user`.
+    fn lists(&self, tenant: Option<&str>, users: &[&str], most: usize) -> Vec<String> {
+        let (answer, mut listed) = oneshot::channel();
+        let tenant = tenant.map(|tenant| TenantId::parse(tenant).unwrap());
+        let users = users.iter().map(|user| UserId::parse(user).unwrap()).collect();
+        self.shard.list(Listing { tenant, users, most, answer });
+        let text = |row: &Value| format!("{}/{}", row["tenant"].as_str().unwrap(), row["user"].as_str().unwrap());
+        listed.try_recv().unwrap().iter().map(text).collect()
+    }
+}
+
+fn session(n: u128) -> SessionId {
+    SessionId::from_random(n)
+}
+
+#[test]
+fn a_dismissed_session_is_told_why_and_nobody_else_is() {
+    for (why, expected) in [
+        (Why::TooMany, &["error too_many_connections", "bye", "close 4005"][..]),
+        (Why::Replaced, &["bye", "close 4504"]),
+        (Why::Kicked, &["bye", "close 4505"]),
+    ] {
+        let mut table = Table::new();
+        let [one, two, spared, closing] = [7; 4].map(|n| table.of_session("alice", session(n)));
+        let other = table.of_session("alice", session(8));
+        table.shard.close(closing, Close::Restart);
+        table.heard(closing);
+        let dismissed = table.shard.dismiss(Closing { session: session(7), why }, |slot| slot != spared);
+        assert_eq!(dismissed, [one, two], "those that are open and meant");
+        for slot in [one, two] {
+            assert_eq!(table.heard(slot), expected);
+        }
+        for slot in [spared, other, closing] {
+            assert_eq!(table.heard(slot), [""; 0], "{slot}");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_goes_on_in_one_socket_ends_its_others() {
+    let mut table = Table::new();
+    let [old, closing, new] = [7; 3].map(|n| table.of_session("alice", session(n)));
+    let other = table.of_session("alice", session(8));
+    table.shard.close(closing, Close::Restart);
+    assert_eq!(table.shard.dismiss_others(session(7), new), [old]);
+    assert_eq!(table.heard(old), ["bye", "close 4504"]);
+    assert_eq!(table.heard(closing), ["bye", "close 1012"]);
+    assert_eq!([new, other].map(|slot| table.heard(slot)), [vec![""; 0], vec![""; 0]]);
+}
+
+/// Somebody waits for the record of a session that goes on elsewhere.
+#[test]
+fn a_session_that_goes_on_elsewhere_has_less_time_to_answer_its_close() {
+    let close_timeout_ms = CLOSE_TIMEOUT.as_millis() as u64;
+    for (keeps, close, timeout_ms) in [
+        (true, Close::Replaced, 1_000),
+        (true, Close::Kicked, close_timeout_ms),
+        (false, Close::Replaced, close_timeout_ms),
+    ] {
+        let mut table = Table::new();
+        let alice = table.connect("alice");
+        if keeps {
+            table.says(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
+        }
+        assert!(table.shard.close(alice, close));
+        let cut_ms = table.shard.finish(alice, table.now);
+        assert_eq!(cut_ms, Some(table.now.mono_ms + timeout_ms), "{keeps} {close:?}");
+        assert_eq!(table.shard.finish(alice, table.now), None, "once");
+    }
+}
+
+#[test]
+fn a_listing_has_the_connections_it_asks_for() {
+    let mut table = Table::new();
+    let identity = |table: &mut Table, tenant: &str, user: &str| {
+        let slot = table.connect(user);
+        let (_, known) = table.shard.holder(slot).unwrap();
+        let identity = Identity { tenant: TenantId::parse(tenant).unwrap(), ..known.clone() };
+        table.shard.remove(slot);
+        table.shard.open(Session::new(session(9), None), Opening::Authenticated(identity), table.now)
+    };
+    let alice = identity(&mut table, "acme", "alice");
+    identity(&mut table, "acme", "bob");
+    identity(&mut table, "other", "alice");
+    table.shard.open(Session::new(session(10), None), Opening::AwaitHello, table.now);
+
+    assert_eq!(table.lists(None, &[], 9), ["acme/alice", "acme/bob", "other/alice"], "all whose holder is known");
+    assert_eq!(table.lists(None, &[], 2).len(), 2, "no more than it asks for");
+    assert_eq!(table.lists(Some("acme"), &[], 9), ["acme/alice", "acme/bob"]);
+    assert_eq!(table.lists(None, &["alice"], 9), ["acme/alice", "other/alice"]);
+    assert_eq!(table.lists(Some("acme"), &["alice", "carol"], 9), ["acme/alice"]);
+
+    table.heard(alice);
+    table.live(alice, "collection:42:ops", 0);
+    let (answer, mut listed) = oneshot::channel();
+    table.shard.list(Listing { tenant: None, users: Vec::new(), most: 1, answer });
+    let rows = listed.try_recv().unwrap();
+    let expected = serde_json::json!({
+        "tenant": "acme", "user": "alice", "session_id": session(9).to_string(), "shard": 0, "subscriptions": 1,
+        "waiting_bytes": 0, "rtt_ms": null,
+    });
+    assert_eq!(rows, [expected]);
+}
