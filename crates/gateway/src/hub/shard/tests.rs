@@ -15,6 +15,7 @@ use crate::rate::RateLimit;
 use crate::rules::Limits;
 use crate::token::{Identity, Policy, Verifier};
 
+mod deadlines;
 mod dismiss;
 mod latest;
 mod model;
@@ -22,6 +23,7 @@ mod presence;
 mod receipts;
 mod restore;
 mod slow;
+mod tables;
 mod tokens;
 
 const GENERATION: u64 = 7;

@@ -141,4 +141,5 @@ fn a_topic_that_nobody_holds_any_more_is_not_kept() {
     let told = table.drains(slow);
     assert!(!told.iter().any(|text| text.starts_with("y@")), "{told:?}");
     assert!(told.contains(&format!("x@{first}")), "{told:?}");
+    assert_eq!(table.shard.counters.backlog.get(), 0, "what was let go of is not counted any more");
 }

@@ -229,6 +229,44 @@ fn a_gap_that_live_clients_were_told_of_meanwhile_comes_at_its_place() {
 }
 
 #[test]
+fn a_client_whose_outbox_has_room_receives_though_its_socket_takes_nothing() {
+    let mut table = Table::new();
+    let (slow, quick) = (table.connect("slow"), table.connect("quick"));
+    table.live(slow, OPS, 0);
+    table.live(quick, OPS, 0);
+    table.blocks(slow);
+    let received: Vec<u64> = (1..=60).map(|offset| table.publish("collection:42", "ops", offset)).collect();
+    let queued = offsets(&table.reads(slow), OPS).len();
+    let expected: Vec<u64> = (0..60).map(|n| if n < queued { 2 } else { 1 }).collect();
+    assert_eq!(received, expected);
+}
+
+/// Up to eight are told one by one, with what lies between them; further ones widen the last.
+#[test]
+fn gaps_that_came_while_a_client_was_behind_are_told_one_by_one() {
+    let mut table = Table::new();
+    let slow = table.connect("slow");
+    table.live(slow, OPS, 0);
+    table.blocks(slow);
+    table.publishes("ops", 1..=60);
+    let first = offsets(&table.reads(slow), OPS).len() as u64;
+    let (joiner, _) = table.joiner();
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    for n in 20..30 {
+        let gap = Gap { after: Some(at(3 * n)), upto: at(3 * n + 2), reason: GapReason::Failover, certain: false };
+        table.shard.gap(&scope, gap);
+        table.publish("collection:42", "ops", 3 * n + 3);
+    }
+    table.shard.joined(joiner, page(Start::Resumed, ops(first + 1..=90), Some(90), false));
+    let message = |offset: u64| format!("{OPS}@{offset}");
+    let gap = || format!("gap {OPS}");
+    let before = (first + 1..=60).map(message);
+    let apart = (21..28).flat_map(|n| [gap(), message(3 * n)]);
+    let expected: Vec<String> = before.chain(apart).chain([gap(), message(90)]).collect();
+    assert_eq!(table.reads(slow), expected);
+}
+
+#[test]
 fn who_is_told_that_all_is_gone_is_not_moved_to_where_the_others_stood_in_between() {
     let mut table = Table::new();
     let slow = table.connect("slow");
