@@ -8,7 +8,7 @@ use wire::{GapReason, Position};
 use crate::broker::{Entry, History};
 
 /// Messages that were read, for one of those whom the read answers. They share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entries {
     read: Option<Arc<[Entry]>>,
     begin: usize,
@@ -35,14 +35,6 @@ impl Deref for Entries {
         self.read.as_ref().map_or(&[], |read| &read[self.begin..self.begin + self.count])
     }
 }
-
-impl PartialEq for Entries {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Entries {}
 
 /// Messages that may be missing, and where a subscription goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

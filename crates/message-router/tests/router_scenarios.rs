@@ -9,6 +9,7 @@ mod support {
 
 mod scenarios {
     mod hot_scope;
+    mod outages;
     mod several_positions;
     mod upkeep;
 }
@@ -517,6 +518,22 @@ fn what_finds_no_room_during_the_read_is_read_again() {
         message 7-15                 |
         history 2 top 7-14 has 7-6 7-7 more | replay 0 7-6 7-7; read 3 after 7-7
         history 3 top 7-14 has 7-8 7-9 7-10 7-11 7-12 7-13 7-14 | replay 0 7-8 7-9 7-10 7-11 7-12 7-13 7-14; deliver 0 7-15 after 7-14
+        ",
+    );
+}
+
+#[test]
+fn what_found_no_room_is_not_read_again_if_the_read_had_it() {
+    let config = RouterConfig { held_bytes_max: 50, ..RouterConfig::default() };
+    run_with(
+        config,
+        "
+        up                           | recovered
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        message 7-6..7-14            |
+        history 1 top 7-14           | joined a fresh upto 7-14
+        message 7-15                 | deliver 0 7-15 after 7-14
         ",
     );
 }

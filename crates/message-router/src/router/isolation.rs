@@ -120,6 +120,21 @@ mod tests {
     }
 
     #[test]
+    fn so_many_ids_are_remembered_and_a_doubt_beyond_them_is_forgotten() {
+        let mut isolation = Isolation { is_on: true, ..Isolation::default() };
+        let ids: Vec<String> = (1..REMEMBERED_MAX).map(|n| n.to_string()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        assert_eq!(take(&mut isolation, 1, &ids).0, Taken::Local);
+        assert_eq!(take(&mut isolation, 1, &["a", "b"]).0, Taken::Full, "there is room for one");
+        isolation.doubt(scope(1), "a".into());
+        isolation.doubt(scope(1), "b".into());
+        assert_eq!(isolation.ids.len(), REMEMBERED_MAX);
+        assert_eq!(take(&mut isolation, 1, &["a"]).0, Taken::Doubtful);
+        assert_eq!(take(&mut isolation, 1, &["b"]).0, Taken::Full);
+        assert_eq!(take(&mut isolation, 1, &["1", ""]), (Taken::Local, 1), "without an id there is room");
+    }
+
+    #[test]
     fn an_id_stays_here_once_and_not_at_all_while_it_is_in_doubt() {
         let mut isolation = Isolation { is_on: true, ..Isolation::default() };
         assert_eq!(take(&mut isolation, 1, &["a", "b", ""]), (Taken::Local, 3));

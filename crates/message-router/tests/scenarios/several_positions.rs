@@ -24,6 +24,17 @@ fn each_position_is_judged_by_itself_and_the_lowest_that_stands_is_where_it_begi
 }
 
 #[test]
+fn a_position_at_the_top_is_no_reason_to_ask_what_is_behind_it() {
+    run("
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-5            | joined a fresh upto 7-5
+        join 0 b after 7-3 7-5       | read 2 after 7-3
+        history 2 top 7-5 has 7-4 7-5 | joined b resumed upto 7-5 with 7-4 7-5
+    ");
+}
+
+#[test]
 fn a_position_that_has_not_come_here_yet_is_waited_for() {
     run("
         join 0 a                     | subscribe

@@ -62,6 +62,42 @@ fn a_lost_subscription_of_a_family_without_history_is_a_gap_unless_nothing_was_m
     );
 }
 
+/// What came before the question and is behind its answer may never have been stored. What came after it, and is behind
+/// the answer, was pushed behind everything that the answer tells of.
+#[test]
+fn what_comes_behind_a_question_shows_what_is_missing_where_nothing_is_kept() {
+    run_with(
+        without_history(),
+        "
+        up                           | recovered
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-5            | joined a fresh upto 7-5
+        message 7-9                  | read 2 after 7-5
+        message 7-8                  |
+        history 2 top 7-7            | gap 0 after 7-5 upto 7-7 no_history!; deliver 0 7-8 after 7-7
+        ",
+    );
+}
+
+/// Nothing shows that it will not come any more, but a subscription that is asked for again and confirmed.
+#[test]
+fn what_came_before_a_question_and_is_behind_its_answer_shows_nothing() {
+    run_with(
+        without_history(),
+        "
+        up                           | recovered
+        join 0 a                     | subscribe
+        subscribed                   | read 1 after -
+        history 1 top 7-5            | joined a fresh upto 7-5
+        message 7-9                  | read 2 after 7-5
+        history 2 top 7-7            | subscribe
+        message 7-6                  |
+        subscribed                   | deliver 0 7-6 after 7-5; gap 0 after 7-6 upto 7-7 no_history!
+        ",
+    );
+}
+
 #[test]
 fn what_never_existed_is_no_gap_where_nothing_is_kept() {
     run_with(
