@@ -32,6 +32,8 @@ mod limits;
 mod load;
 mod member;
 mod presence;
+#[cfg(test)]
+mod random;
 mod restores;
 mod roster;
 mod session_record;

@@ -498,6 +498,26 @@ async fn a_killed_instance_and_its_rows_are_removed_by_its_peers() {
 }
 
 #[tokio::test]
+async fn rows_of_a_killed_instance_without_peers_are_removed_by_its_next_life() {
+    let server = RedisServer::start();
+    let mut redis = server.connection().await;
+    let life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let doomed = {
+        let _entered = life.enter();
+        start("gw-1", server.store(TIMINGS, ANY_NUMBER))
+    };
+    let _seat = doomed.directory.connect(SessionId::from_random(1), row("alice"));
+    held(&doomed).await;
+    let dead = own(&doomed);
+    lists(&mut redis, &dead, &[1]).await;
+    life.shutdown_background();
+    let heart = start("gw-1", server.store(TIMINGS, ANY_NUMBER));
+    held(&heart).await;
+    lists(&mut redis, &dead, &[]).await;
+    heart.stop().await;
+}
+
+#[tokio::test]
 async fn an_idle_instance_writes_no_rows() {
     let store = Bent::<_, false>::new(MemoryStore::new(ANY_NUMBER, TIMINGS));
     let heart = start("gw-1", store.clone());

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::dating::Sample;
 
+mod model;
+
 const ANY: usize = usize::MAX;
 
 fn session(number: u128) -> SessionId {

@@ -3,6 +3,8 @@
 use super::*;
 use wire::Families;
 
+mod model;
+
 const NOW: Timestamp = Timestamp(1_795_176_000_000);
 
 fn room(id: u32) -> Scope {

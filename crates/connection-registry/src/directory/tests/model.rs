@@ -1,0 +1,115 @@
+//! The directory against a store whose answers get lost, under seeds: whatever comes between, the store ends with the
+//! rows that are here, and is told of no removal that it cannot need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::random::Random;
+
+#[derive(Default)]
+struct World {
+    directory: Directory,
+    /// All seats that have not been given back, older ones of a session too.
+    seats: Vec<Seat>,
+    /// By session: the newest seat, if it has not been given back.
+    here: BTreeMap<u128, (SeatNumber, String)>,
+    store: BTreeMap<u128, String>,
+    /// What the store may list.
+    maybe: BTreeSet<u128>,
+}
+
+fn number_of(session: SessionId) -> u128 {
+    (0..SESSIONS).find(|number| super::session(*number) == session).unwrap()
+}
+
+const SESSIONS: u128 = 6;
+
+impl World {
+    fn step(&mut self, random: &mut Random) {
+        match random.below(10) {
+            0..4 => {
+                let (number, user) = (random.below(SESSIONS as usize) as u128, format!("user-{}", random.below(3)));
+                let seat = self.directory.connect(session(number), row(&user));
+                self.here.insert(number, (seat.number(), user));
+                self.seats.push(seat);
+            }
+            4..7 if !self.seats.is_empty() => {
+                let seat = self.seats.swap_remove(random.below(self.seats.len()));
+                let number = number_of(seat.session());
+                if self.here.get(&number).is_some_and(|(newest, _)| *newest == seat.number()) {
+                    self.here.remove(&number);
+                }
+                self.directory.disconnect(seat);
+            }
+            7 if random.below(8) == 0 => self.directory.rewrite(),
+            _ => drop(self.beat(random.below(4) + 1, random.below(3))),
+        }
+        for number in 0..SESSIONS {
+            let here = self.here.get(&number);
+            let expected = here.map(|(seat, user)| (*seat, row(user)));
+            assert_eq!(self.directory.seat(session(number)), expected);
+        }
+        assert_eq!(self.directory.len(), self.here.len());
+    }
+
+    /// The store is told as the heart does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
+    /// there was anything to tell.
+    fn beat(&mut self, max: usize, fate: usize) -> bool {
+        if self.directory.take_rewrite() {
+            if fate != 1 {
+                self.store.clear();
+                self.maybe.clear();
+            }
+            if fate != 0 {
+                self.directory.rewrite();
+                return true;
+            }
+        }
+        let batch = self.directory.take(max, None);
+        assert!(batch.len() <= max);
+        let told = batch.len();
+        for change in &batch {
+            let number = number_of(change.session());
+            match change {
+                RowChange::Put(_, row, _) => {
+                    self.maybe.insert(number);
+                    if fate != 1 {
+                        self.store.insert(number, row.user.to_string());
+                    }
+                }
+                RowChange::Remove(_) => {
+                    assert!(self.maybe.contains(&number), "nothing of {number} is there to be removed");
+                    if fate != 1 {
+                        self.store.remove(&number);
+                    }
+                    if fate == 0 {
+                        self.maybe.remove(&number);
+                    }
+                }
+            }
+        }
+        if fate != 0 {
+            self.directory.put_back(batch);
+        }
+        told > 0
+    }
+}
+
+#[test]
+fn under_any_seed_the_store_ends_with_the_rows_that_are_here() {
+    for seed in 0..500 {
+        let (mut world, mut random) = (World::default(), Random(seed));
+        for _ in 0..200 {
+            world.step(&mut random);
+        }
+        while world.beat(2, 0) {}
+        let here: BTreeMap<u128, String> = world.here.iter().map(|(n, (_, user))| (*n, user.clone())).collect();
+        assert_eq!(world.store, here, "seed {seed}");
+        for user in ["user-0", "user-1", "user-2"] {
+            let theirs = world.directory.sessions_of(&TenantId::default(), &UserId::parse(user).unwrap());
+            let theirs: BTreeSet<u128> = theirs.into_iter().map(number_of).collect();
+            let expected: BTreeSet<u128> = here.iter().filter(|(_, u)| *u == user).map(|(n, _)| *n).collect();
+            assert_eq!(theirs, expected);
+        }
+    }
+}

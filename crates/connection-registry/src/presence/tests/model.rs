@@ -1,0 +1,102 @@
+//! Members against a store whose answers get lost, under seeds: whatever comes between, the store ends with the members
+//! that are here, and is told of no departure that it cannot need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::random::Random;
+
+type Name = (String, String);
+
+#[derive(Default)]
+struct World {
+    presence: Presence,
+    /// Connections by scope and user.
+    here: BTreeMap<Name, usize>,
+    store: BTreeSet<Name>,
+    /// Whom the store may list.
+    maybe: BTreeSet<Name>,
+}
+
+impl World {
+    fn step(&mut self, random: &mut Random) {
+        let (room, user) = (room(random.below(2) as u32), user(["alice", "bob", "carol"][random.below(3)]));
+        let name = (room.to_string(), user.to_string());
+        match random.below(10) {
+            0..4 => {
+                self.presence.enter(&room, &user, &info(), NOW);
+                *self.here.entry(name).or_default() += 1;
+            }
+            4..7 => {
+                self.presence.exit(&room, &user);
+                if let Some(connections) = self.here.get_mut(&name) {
+                    *connections -= 1;
+                    if *connections == 0 {
+                        self.here.remove(&name);
+                    }
+                }
+            }
+            7 if random.below(8) == 0 => self.presence.rewrite(),
+            _ => drop(self.beat(random.below(3) + 1, random.below(3))),
+        }
+        assert_eq!(self.presence.len(), self.here.len());
+        let table = self.presence.table();
+        let is_here = |(scope, user): &(Scope, UserId)| table.scopes.get(scope).is_some_and(|m| m.contains_key(user));
+        assert_eq!(table.gone, table.changed.iter().filter(|member| !is_here(member)).count());
+    }
+
+    /// The store is told as the heart does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
+    /// there was anything to tell.
+    fn beat(&mut self, max: usize, fate: usize) -> bool {
+        if self.presence.take_rewrite() {
+            if fate != 1 {
+                self.store.clear();
+                self.maybe.clear();
+            }
+            if fate != 0 {
+                self.presence.rewrite();
+                return true;
+            }
+        }
+        let batch = self.presence.take(max);
+        assert!(batch.len() <= max);
+        let told = batch.len();
+        for change in &batch {
+            let (MemberChange::Enter(scope, user, _) | MemberChange::Exit(scope, user)) = change;
+            let name = (scope.to_string(), user.to_string());
+            match change {
+                MemberChange::Enter(..) => {
+                    self.maybe.insert(name.clone());
+                    if fate != 1 {
+                        self.store.insert(name);
+                    }
+                }
+                MemberChange::Exit(..) => {
+                    assert!(self.maybe.contains(&name), "{name:?} is not there to leave");
+                    if fate != 1 {
+                        self.store.remove(&name);
+                    }
+                    if fate == 0 {
+                        self.maybe.remove(&name);
+                    }
+                }
+            }
+        }
+        if fate != 0 {
+            self.presence.put_back(batch);
+        }
+        told > 0
+    }
+}
+
+#[test]
+fn under_any_seed_the_store_ends_with_the_members_that_are_here() {
+    for seed in 0..500 {
+        let (mut world, mut random) = (World::default(), Random(seed));
+        for _ in 0..200 {
+            world.step(&mut random);
+        }
+        while world.beat(2, 0) {}
+        assert_eq!(world.store, world.here.into_keys().collect(), "seed {seed}");
+    }
+}
