@@ -19,6 +19,7 @@ mod deadlines;
 mod dismiss;
 mod latest;
 mod model;
+mod overlap;
 mod presence;
 mod receipts;
 mod restore;
