@@ -79,9 +79,10 @@ fn a_session_that_goes_on_elsewhere_has_less_time_to_answer_its_close() {
             table.says(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
         }
         assert!(table.shard.close(alice, close));
-        let cut_ms = table.shard.finish(alice, table.now);
-        assert_eq!(cut_ms, Some(table.now.mono_ms + timeout_ms), "{keeps} {close:?}");
-        assert_eq!(table.shard.finish(alice, table.now), None, "once");
+        let due = table.shard.written(alice, table.now);
+        let expected = Written { ends: false, cut_ms: Some(table.now.mono_ms + timeout_ms) };
+        assert_eq!(due, Some(expected), "{keeps} {close:?}");
+        assert_eq!(table.shard.written(alice, table.now), None, "once");
     }
 }
 
