@@ -33,8 +33,8 @@ mod tests {
     #[test]
     fn a_connection_is_known_by_its_name_or_by_its_first_words() {
         let of = |text: &str| Traffic::of(text.as_bytes());
-        assert_eq!(of("$7\r\nSETNAME\r\n$24\r\ntidegate:gw-1:subscriber\r\n"), Some(Traffic::Subscriber));
-        assert_eq!(of("$22\r\ntidegate:gw-1:commands\r\n"), Some(Traffic::Calls));
+        assert_eq!(of("$7\r\nSETNAME\r\n$17\r\nx:gw-1:subscriber\r\n"), Some(Traffic::Subscriber));
+        assert_eq!(of("$15\r\nx:gw-1:commands\r\n"), Some(Traffic::Calls));
         assert_eq!(of("CLIENT SETNAME sentinel-0a1b2c3d-pubsub"), Some(Traffic::SentinelHello));
         assert_eq!(of("CLIENT SETNAME sentinel-0a1b2c3d-cmd"), None);
         assert_eq!(of("*3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n"), Some(Traffic::Replication));
