@@ -12,6 +12,7 @@ mod haproxy;
 mod rust;
 mod tidy;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
@@ -54,6 +55,11 @@ pub(crate) const LANES: &[Lane] = &[
 /// The fleet behind the shipped HAProxy file; of interest to whoever breaks everything, too.
 pub(crate) fn haproxy() -> Result<(), Failure> {
     haproxy::run()
+}
+
+/// One row of docs/guarantees.md through HAProxy, with this gateway.
+pub(crate) fn try_guarantee(gateway: &Path, name: &str) -> Result<(), Failure> {
+    haproxy::try_guarantee(gateway, name)
 }
 
 /// The lanes that the arguments name, in the order of [`LANES`]; all of them when none is named.

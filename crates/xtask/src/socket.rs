@@ -19,6 +19,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) struct Socket {
     stream: TcpStream,
     head: String,
+    answers_pings: bool,
 }
 
 impl Socket {
@@ -34,7 +35,7 @@ impl Socket {
         stream.write_all(request.as_bytes())?;
         let head = read_head(&mut stream)?;
         match http::status(&head)? {
-            101 => Ok(Self { stream, head }),
+            101 => Ok(Self { stream, head, answers_pings: true }),
             status => Err(io::Error::other(format!("the upgrade was answered {status}"))),
         }
     }
@@ -45,15 +46,64 @@ impl Socket {
         pairs.into_iter().find(|(cookie, _)| *cookie == name).map(|(_, value)| value)
     }
 
-    /// Sends one short text frame, masked with zeros: RFC 6455 asks for a mask, and here nobody needs it to be random.
+    /// Sends one text frame.
     pub(crate) fn send(&mut self, frame: &Value) -> io::Result<()> {
-        let text = frame.to_string();
-        let bytes = u8::try_from(text.len()).ok().filter(|bytes| *bytes < 126);
-        let bytes = bytes.ok_or_else(|| io::Error::other("too long for this client"))?;
-        let mut message = vec![0x81, 0x80 | bytes];
-        message.extend([0; 4]);
-        message.extend(text.as_bytes());
-        self.stream.write_all(&message)
+        self.write_frame(0x1, frame.to_string().as_bytes())
+    }
+
+    /// Answers the gateway's close as every client does, and waits until it ends the connection.
+    pub(crate) fn answer_close(&mut self, code: u16) -> io::Result<()> {
+        self.write_frame(0x8, &code.to_be_bytes())?;
+        self.wait_for_end().map(drop)
+    }
+
+    /// Masked with zeros: RFC 6455 asks for a mask, and here nobody needs it to be random.
+    fn write_frame(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
+        let mut frame = vec![0x80 | opcode];
+        match payload.len() {
+            short @ 0..126 => frame.push(0x80 | short as u8),
+            medium @ 126..65_536 => {
+                frame.push(0x80 | 126);
+                frame.extend((medium as u16).to_be_bytes());
+            }
+            long => {
+                frame.push(0x80 | 127);
+                frame.extend((long as u64).to_be_bytes());
+            }
+        }
+        frame.extend([0; 4]);
+        frame.extend(payload);
+        self.stream.write_all(&frame)
+    }
+
+    /// From now on pings have no answer.
+    pub(crate) fn fall_silent(&mut self) {
+        self.answers_pings = false;
+    }
+
+    /// The next text frame, of any type. A close is an error.
+    pub(crate) fn next(&mut self) -> io::Result<Value> {
+        loop {
+            match self.read_frame()? {
+                (0x1, payload) => return Ok(serde_json::from_slice(&payload)?),
+                (0x8, _) => return Err(io::Error::other("closed")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads up to the gateway's close, for at most this long, and does not answer it. Gives the code.
+    pub(crate) fn receive_close(&mut self, within: Duration) -> io::Result<u16> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(left))?;
+            let (opcode, payload) = self.read_frame()?;
+            if opcode == 0x8 {
+                self.stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+                return Ok(payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code)));
+            }
+        }
     }
 
     /// The next text frame of this type; others are passed over, pings too.
@@ -90,7 +140,7 @@ impl Socket {
         }
     }
 
-    /// The opcode and the payload; a server's frames are not masked.
+    /// The opcode and the payload; a server's frames are not masked. Answers pings.
     fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let [first, second] = self.read_array()?;
         let bytes = match second & 0x7f {
@@ -100,11 +150,13 @@ impl Socket {
         };
         let mut payload = Vec::new();
         (&mut self.stream).take(bytes).read_to_end(&mut payload)?;
-        if payload.len() as u64 == bytes {
-            Ok((first & 0x0f, payload))
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
+        if payload.len() as u64 != bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        if first & 0x0f == 0x9 && self.answers_pings {
+            self.write_frame(0xa, &payload)?;
+        }
+        Ok((first & 0x0f, payload))
     }
 
     fn read_array<const N: usize>(&mut self) -> io::Result<[u8; N]> {

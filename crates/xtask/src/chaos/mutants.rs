@@ -4,6 +4,7 @@
 //! bug is a change of text, made in a copy of the workspace below `target/mutants`, which has a build of its own.
 
 mod fleet;
+mod haproxy;
 mod table;
 
 use std::fs;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::Programs;
 use crate::failure::Failure;
+use crate::lane;
+use crate::package;
 use crate::step::Step;
 use crate::workspace;
 use table::Mutant;
@@ -23,11 +26,13 @@ const RUNS: &str = "5";
 enum Harness {
     Faults,
     Fleet,
+    Haproxy,
 }
 
 fn mutants() -> impl Iterator<Item = (Harness, &'static Mutant)> {
     let of_faults = table::MUTANTS.iter().map(|mutant| (Harness::Faults, mutant));
-    of_faults.chain(fleet::MUTANTS.iter().map(|mutant| (Harness::Fleet, mutant)))
+    let of_fleet = fleet::MUTANTS.iter().map(|mutant| (Harness::Fleet, mutant));
+    of_faults.chain(of_fleet).chain(haproxy::MUTANTS.iter().map(|mutant| (Harness::Haproxy, mutant)))
 }
 
 /// Builds and tries every mutant, or those whose names contain one of `wanted`.
@@ -69,8 +74,23 @@ fn try_one(programs: &Programs, harness: Harness, mutant: &Mutant) -> Result<(),
     let run = match harness {
         Harness::Faults => mutated.run().args(["--runs", RUNS, "--fault"]).args(mutant.fault.split(' ')),
         Harness::Fleet => mutated.fleet().args(["--length", "short", "--trial", mutant.fault]),
+        Harness::Haproxy => return try_behind_haproxy(&mutated.gateway, mutant),
     };
     run.args(expected).run()
+}
+
+/// What the guarantee's trial says must name the bug's kind; any other failure has found something else.
+fn try_behind_haproxy(gateway: &Path, mutant: &Mutant) -> Result<(), Failure> {
+    package::ensure(&[package::HAPROXY])?;
+    match lane::try_guarantee(gateway, mutant.fault) {
+        Ok(()) => Err(Failure::new(format!("{} has passed", mutant.fault))),
+        Err(failure) => {
+            println!("{failure}");
+            let said = failure.to_string();
+            let is_expected = mutant.kinds.iter().any(|kind| said.contains(&format!(": {kind}: ")));
+            if is_expected { Ok(()) } else { Err(Failure::new(format!("not as expected: {said}"))) }
+        }
+    }
 }
 
 /// What git knows, where it differs: untouched files keep their times, so that little is built anew.

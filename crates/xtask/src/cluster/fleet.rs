@@ -41,6 +41,16 @@ pub(crate) struct Fleet {
     /// Redis, the gateways, HAProxy: in the order in which they were started.
     pub(crate) members: Vec<Member>,
     watchman: Watchman,
+    recipe: Recipe,
+}
+
+/// How gateways are started.
+#[derive(Debug)]
+struct Recipe {
+    binary: PathBuf,
+    /// What all of them sign with.
+    key: String,
+    settings: Vec<(String, String)>,
 }
 
 // === impl Fleet ===
@@ -60,6 +70,8 @@ impl Fleet {
             let first = 3 + 3 * index;
             Addresses { clients: ports[first], admin: ports[first + 1], agent: ports[first + 2] }
         };
+        let key = random_key().map_err(Failure::during("reading /dev/urandom"))?;
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut fleet = Self {
             redis: ports[0],
             entrance: ports[1],
@@ -68,14 +80,12 @@ impl Fleet {
             dir: dir.to_owned(),
             members: Vec::new(),
             watchman: Watchman::start().map_err(Failure::during("starting the watchman"))?,
+            recipe: Recipe { binary: binary.to_owned(), key, settings },
         };
         fleet.launch("redis", fleet.redis_command(), Rank::Base)?;
         fleet.until("Redis answers", stop, |fleet| is_redis_ready(fleet.redis))?;
-        let key = random_key().map_err(Failure::during("reading /dev/urandom"))?;
         for index in 0..GATEWAYS {
-            let mut command = fleet.gateway_command(binary, index, &key);
-            command.envs(settings.iter().copied());
-            fleet.launch(&gateway_name(index), command, Rank::Front)?;
+            fleet.launch(&gateway_name(index), fleet.gateway_command(index), Rank::Front)?;
         }
         for index in 0..GATEWAYS {
             let admin = fleet.gateways[index].admin;
@@ -87,6 +97,34 @@ impl Fleet {
             (1..=GATEWAYS).all(|number| fleet.server(number).is_some_and(|server| server.status == "UP"))
         })?;
         Ok(fleet)
+    }
+
+    /// Starts gateway `number`, counted from 1, once more when it has ended, and returns when HAProxy sends it clients.
+    pub(crate) fn start_again(&mut self, number: usize) -> Result<(), Failure> {
+        let name = gateway_name(number - 1);
+        let goes_on = AtomicBool::new(false);
+        let deadline = Instant::now() + READY_WITHIN;
+        while !self.members.iter_mut().any(|member| {
+            member.name == name && {
+                member.fell();
+                member.has_ended()
+            }
+        }) {
+            if Instant::now() > deadline {
+                return Err(Failure::new(format!("{name} has not ended within {READY_WITHIN:?}")));
+            }
+            thread::sleep(POLL);
+        }
+        let ended = self.members.extract_if(.., |member| member.name == name);
+        for member in ended {
+            self.watchman.forget(member.pid()).map_err(Failure::during("forgetting a member"))?;
+        }
+        self.launch(&name, self.gateway_command(number - 1), Rank::Front)?;
+        let admin = self.gateways[number - 1].admin;
+        self.until(&format!("{name} is back"), &goes_on, |fleet| {
+            let is_ready = http::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
+            is_ready && fleet.server(number).is_some_and(|server| server.status == "UP")
+        })
     }
 
     /// Members that ended since the last call.
@@ -158,8 +196,9 @@ impl Fleet {
         command
     }
 
-    fn gateway_command(&self, binary: &Path, index: usize, key: &str) -> Command {
+    fn gateway_command(&self, index: usize) -> Command {
         let Addresses { clients, admin, agent } = self.gateways[index];
+        let Recipe { binary, key, settings } = &self.recipe;
         let mut command = Command::new(binary);
         // Whatever the person's own shell sets is about another gateway.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
@@ -175,7 +214,8 @@ impl Fleet {
             .env("TIDEGATE_AGENT_LISTEN", agent.to_string())
             .env("TIDEGATE_REDIS_URL", format!("redis://{}", self.redis))
             // One key for all: a token from one instance is good on every other.
-            .env("TIDEGATE_AUTH_KEYS", format!(r#"[{{ kid = "cluster", algorithm = "HS256", secret = "{key}" }}]"#));
+            .env("TIDEGATE_AUTH_KEYS", format!(r#"[{{ kid = "cluster", algorithm = "HS256", secret = "{key}" }}]"#))
+            .envs(settings.iter().map(|(name, value)| (name, value)));
         command
     }
 

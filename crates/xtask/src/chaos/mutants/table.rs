@@ -4,8 +4,8 @@
 pub(super) struct Mutant {
     pub(super) name: &'static str,
     pub(super) edits: &'static [Edit],
-    /// Under which it must show: a trial of the fleet, or a fault as it is typed behind `--fault`, with its way to the
-    /// gateways if that matters (`drain --via haproxy`).
+    /// Under which it must show: a guarantee behind HAProxy, a trial of the fleet, or a fault as it is typed behind
+    /// `--fault`, with its way to the gateways if that matters (`drain --via haproxy`).
     pub(super) fault: &'static str,
     /// As one of these: kinds of anomalies, or checks.
     pub(super) kinds: &'static [&'static str],

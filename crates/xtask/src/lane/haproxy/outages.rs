@@ -66,10 +66,14 @@ impl Trial {
         told("with Redis hanging no socket was cut, members of one instance heard each other, and were told of it")
     }
 
-    /// What one of a gateway's metrics is now.
-    fn metric(&self, number: usize, name: &str) -> Option<u64> {
+    /// What one of a gateway's metrics is now, over all its shards.
+    pub(super) fn metric(&self, number: usize, name: &str) -> Option<u64> {
         let text = http::get(self.fleet.gateways[number - 1].admin, "/metrics").ok()?.body;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            rest.rsplit_once(' ')?.1.parse::<u64>().ok()
+        };
+        text.lines().filter_map(value).reduce(|all, one| all + one)
     }
 
     /// Past HAProxy, which would have cut the socket meanwhile.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use haproxy_fixture::server_cookie;
 
-use super::{Trial, expect, instance, token, told};
+use super::client::Client;
+use super::{Trial, expect, token, told};
 use crate::failure::Failure;
 use crate::socket::Socket;
 
@@ -18,55 +19,64 @@ const KEPT: usize = 15;
 /// Five beats until it begins, and three after each of two rounds, on a busy machine.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// A browser: it keeps its cookies.
+/// What each of them hears.
+const CHANNEL: &str = "collection:rebalanced:ops";
+
+/// A browser: it keeps its cookies, and the name of its session.
 struct Browser {
-    authorization: String,
+    token: String,
     server: String,
-    session: String,
-    socket: Socket,
+    /// The gateway's cookie, which is not the session's name.
+    cookie: String,
+    client: Client,
 }
 
 impl Browser {
     /// Its first socket is on gateway1.
     fn open(trial: &Trial, number: usize) -> Result<Self, Failure> {
         let token = token(&trial.fleet, &format!("browser{number}"))?;
-        let authorization = format!("Authorization: Bearer {token}\r\n");
         let server = server_cookie(1);
-        let socket = Socket::open(trial.fleet.entrance, &format!("{authorization}Cookie: SERVERID={server}\r\n"))
+        let socket = Socket::open(trial.fleet.entrance, &format!("Cookie: SERVERID={server}\r\n"))
             .map_err(Failure::during("a browser's first socket"))?;
-        let session = socket.cookie("session_id").ok_or_else(|| Failure::new("no session_id"))?.to_owned();
+        let cookie = socket.cookie("session_id").ok_or_else(|| Failure::new("no session_id"))?.to_owned();
         expect(socket.cookie("SERVERID").is_none(), || "a first socket is not on gateway1".into())?;
-        Ok(Self { authorization, server, session, socket })
+        let mut client = Client::hello(socket, &token, None)?;
+        client.subscribe(CHANNEL, None)?;
+        Ok(Self { token, server, cookie, client })
     }
 
     /// Comes back at once, with both cookies or the gateway's alone, and says to which instance.
     fn come_back(&mut self, trial: &Trial, with_server: bool) -> Result<String, Failure> {
         let server = if with_server { format!("SERVERID={}; ", self.server) } else { String::new() };
-        let cookies = format!("Cookie: {server}session_id={}\r\n", self.session);
-        let headers = format!("{}{cookies}", self.authorization);
-        self.socket = Socket::open(trial.fleet.entrance, &headers).map_err(Failure::during("coming back"))?;
+        let cookies = format!("Cookie: {server}session_id={}\r\n", self.cookie);
+        let socket = Socket::open(trial.fleet.entrance, &cookies).map_err(Failure::during("coming back"))?;
         // HAProxy sets its cookie only when the client's was wrong.
-        if let Some(server) = self.socket.cookie("SERVERID") {
+        if let Some(server) = socket.cookie("SERVERID") {
             self.server = server.to_owned();
         }
-        instance(&mut self.socket)
+        self.client = Client::hello(socket, &self.token, Some(&self.client.session))?;
+        Ok(self.client.instance.clone())
     }
 }
 
 impl Trial {
     pub(super) fn sends_clients_of_a_full_instance_to_empty_ones(&self) -> Result<(), Failure> {
         let browsers = (0..CLIENTS).map(|number| Browser::open(self, number)).collect::<Result<Vec<_>, _>>()?;
+        // Each has read a message, and has answered no ping since.
+        let mut publisher = self.client(2, "publisher", None)?;
+        publisher.publish(CHANNEL, 0..1)?;
         let deadline = Instant::now() + WITHIN;
         let moved: Vec<(Browser, String)> = thread::scope(|scope| {
             let wait = |mut browser: Browser| {
-                // A socket waits for ten seconds at a time.
-                while Instant::now() < deadline {
-                    if browser.socket.receive("reconnect").is_ok() {
-                        let reached = browser.come_back(self, true)?;
-                        return Ok(Some((browser, reached)));
-                    }
-                }
-                Ok(None)
+                browser.client.numbers(0..1)?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                let Ok(code) = browser.client.socket.receive_close(left) else { return Ok(None) };
+                expect(code == 1012, || format!("a client is closed with {code}, not moved"))?;
+                browser.client.socket.answer_close(code).map_err(Failure::during("answering a close"))?;
+                let reached = browser.come_back(self, true)?;
+                let restored = browser.client.restored()?;
+                expect(restored["repeats"] == false, || format!("a client that is moved is told {restored}"))?;
+                Ok(Some((browser, reached)))
             };
             let waiting: Vec<_> = browsers.into_iter().map(|browser| scope.spawn(move || wait(browser))).collect();
             let ended = waiting.into_iter().map(|thread| thread.join().expect("it does not panic"));
@@ -84,6 +94,6 @@ impl Trial {
                 expect(again == reached, || format!("{cookies} led to {again}, not to {reached}"))?;
             }
         }
-        told("half of the clients of a full instance went to empty ones, cookies and all, and stayed there")
+        told("half of the clients of a full instance went to empty ones, cookies, sessions and all, and stayed there")
     }
 }

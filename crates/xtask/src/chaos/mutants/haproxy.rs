@@ -1,0 +1,15 @@
+//! The planted bugs that show behind the load balancer alone: under a guarantee that the lane `haproxy` tries, as the
+//! beginning of what it says then. As in [`super::table`].
+
+use super::table::{Edit, Mutant};
+
+pub(super) const MUTANTS: &[Mutant] = &[Mutant {
+    name: "half-close: our direction ends with our close frame",
+    edits: &[Edit {
+        file: "crates/gateway/src/hub/worker.rs",
+        old: "            if ends {\n",
+        new: "            if ends || cut_ms.is_some() {\n",
+    }],
+    fault: "a_disconnected_client_gets_exactly_the_rest",
+    kinds: &["repeats"],
+}];

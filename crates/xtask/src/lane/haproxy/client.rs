@@ -1,0 +1,128 @@
+//! A client behind HAProxy that names its session, subscribes, publishes, and reads numbers in order.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use haproxy_fixture::server_cookie;
+
+use super::{Trial, expect, token};
+use crate::failure::Failure;
+use crate::socket::Socket;
+
+/// For a close that something has caused already.
+const CLOSED_WITHIN: Duration = Duration::from_secs(20);
+
+pub(super) struct Client {
+    pub(super) socket: Socket,
+    pub(super) session: String,
+    /// Whose it is, in its own words.
+    pub(super) instance: String,
+}
+
+impl Trial {
+    /// A client of the gateway with this number, as the cookie says; of another one where that takes none. It wants a record
+    /// of its session, and goes on with the one that it names.
+    pub(super) fn client(&self, number: usize, user: &str, session: Option<&str>) -> Result<Client, Failure> {
+        let cookie = format!("Cookie: SERVERID={}\r\n", server_cookie(number));
+        let token = token(&self.fleet, user)?;
+        Client::hello(Socket::open(self.fleet.entrance, &cookie).map_err(Failure::during("a socket"))?, &token, session)
+    }
+}
+
+impl Client {
+    pub(super) fn hello(socket: Socket, token: &str, session: Option<&str>) -> Result<Self, Failure> {
+        let mut client = Self { socket, session: String::new(), instance: String::new() };
+        let mut payload = json!({ "token": token, "restore": true });
+        if let Some(session) = session {
+            payload["session_id"] = session.into();
+        }
+        client.say(&json!({ "type": "hello", "payload": payload }))?;
+        let welcome = &client.hear("welcome")?["payload"];
+        let text = |name: &str| welcome[name].as_str().unwrap_or_default().to_owned();
+        (client.session, client.instance) = (text("session_id"), text("instance"));
+        Ok(client)
+    }
+
+    pub(super) fn say(&mut self, frame: &Value) -> Result<(), Failure> {
+        self.socket.send(frame).map_err(Failure::during("sending"))
+    }
+
+    /// The next frame of this type.
+    pub(super) fn hear(&mut self, kind: &str) -> Result<Value, Failure> {
+        self.socket.receive(kind).map_err(Failure::during(format_args!("waiting for `{kind}`")))
+    }
+
+    /// Subscribes, behind a position if one is given; gives the answer, once the instance has reached Redis.
+    pub(super) fn subscribe(&mut self, channel: &str, position: Option<&str>) -> Result<Value, Failure> {
+        let mut frame = json!({ "type": "subscribe", "channel": channel });
+        if let Some(position) = position {
+            frame["position"] = position.into();
+        }
+        self.say(&frame)?;
+        loop {
+            let answer = self.hear("subscribed")?;
+            if answer["payload"]["degraded"] == false {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Publishes numbers, each of which must be stored.
+    pub(super) fn publish(&mut self, channel: &str, numbers: Range<u64>) -> Result<(), Failure> {
+        for n in numbers {
+            let ack = self.publish_one(channel, &n.into())?;
+            expect(ack["payload"]["level"] == "durable", || format!("{n} was answered {ack}"))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes and gives the answer.
+    pub(super) fn publish_one(&mut self, channel: &str, payload: &Value) -> Result<Value, Failure> {
+        self.say(&json!({ "type": "publish", "channel": channel, "event": "n", "payload": payload }))?;
+        loop {
+            let frame = self.next()?;
+            if frame["type"] == "ack" || frame["type"] == "error" {
+                return Ok(frame);
+            }
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Value, Failure> {
+        self.socket.next().map_err(Failure::during("reading on"))
+    }
+
+    /// These numbers, in order, and no other message or gap before the last of them. Gives the last one's position.
+    pub(super) fn numbers(&mut self, numbers: Range<u64>) -> Result<String, Failure> {
+        let mut position = String::new();
+        for n in numbers {
+            let frame = loop {
+                let frame = self.next()?;
+                if frame["type"] == "n" || frame["type"] == "gap" {
+                    break frame;
+                }
+            };
+            expect(frame["payload"] == n, || format!("not {n} but {frame}"))?;
+            position = frame["position"].as_str().unwrap_or_default().to_owned();
+        }
+        Ok(position)
+    }
+
+    /// What it is told of its session's record.
+    pub(super) fn restored(&mut self) -> Result<Value, Failure> {
+        Ok(self.hear("restored")?["payload"].take())
+    }
+
+    /// Reads up to a close with this code; gives its socket, which has not answered.
+    pub(super) fn closed(mut self, code: u16) -> Result<Socket, Failure> {
+        let closed = self.socket.receive_close(CLOSED_WITHIN).map_err(Failure::during("waiting for a close"))?;
+        expect(closed == code, || format!("closed with {closed}, not {code}"))?;
+        Ok(self.socket)
+    }
+
+    /// The same, and answers.
+    pub(super) fn answers_close(self, code: u16) -> Result<(), Failure> {
+        self.closed(code)?.answer_close(code).map_err(Failure::during("answering a close"))
+    }
+}

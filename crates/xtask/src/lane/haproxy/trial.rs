@@ -1,0 +1,99 @@
+//! The cluster in front of which everything is tried, and what every trial needs of it.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use haproxy_fixture::{GATEWAYS, Server, server_cookie};
+
+use super::guarantees::FAMILIES;
+use super::{Proof, SEEN_WITHIN, SETTINGS, eventually, token};
+use crate::cluster::Fleet;
+use crate::failure::Failure;
+use crate::socket::Socket;
+use crate::step::Step;
+use crate::workspace;
+
+/// A cluster on which one thing after another is tried; the later ones break it for good.
+pub(super) struct Trial {
+    pub(super) fleet: Fleet,
+    pub(super) binary: PathBuf,
+    /// Alice's.
+    pub(super) token: String,
+    pub(super) authorization: String,
+    /// By name.
+    proven: BTreeSet<&'static str>,
+}
+
+impl Trial {
+    pub(super) fn start(binary: &Path) -> Result<Self, Failure> {
+        let dir = workspace::target().join("haproxy-lane");
+        let fleet = Fleet::start(binary, &dir, &SETTINGS, &AtomicBool::new(false))?;
+        let token = token(&fleet, "alice")?;
+        let authorization = format!("Authorization: Bearer {token}\r\n");
+        Ok(Self { fleet, binary: binary.to_owned(), token, authorization, proven: BTreeSet::new() })
+    }
+
+    /// What several rows rest on is tried once.
+    pub(super) fn prove(&mut self, proof: &Proof) -> Result<(), Failure> {
+        if self.proven.insert(proof.name) {
+            println!("trying {}", proof.name);
+            (proof.run)(self).map_err(|failure| Failure::new(format!("{}: {failure}", proof.name)))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(&self, headers: &str) -> Result<Socket, Failure> {
+        let headers = format!("{}{headers}", self.authorization);
+        Socket::open(self.fleet.entrance, &headers).map_err(Failure::during("a WebSocket through HAProxy"))
+    }
+
+    /// A command of the product, about this fleet.
+    pub(super) fn tidegate(&self, args: &[&str]) -> Step {
+        let (families, rows) = FAMILIES;
+        let step = Step::new(&self.binary).args(args).env(families, rows);
+        step.env("TIDEGATE_REDIS_URL", format!("redis://{}", self.fleet.redis))
+    }
+
+    /// Waits until the directory lists a user's connection, a moment after its `welcome`.
+    pub(super) fn is_listed(&self, user: &str) -> Result<(), Failure> {
+        eventually("the directory lists a client", || self.tidegate(&["who", user]).succeeds())
+    }
+
+    /// One command without arguments that need quoting; gives the first line of the answer.
+    pub(super) fn redis(&self, command: &str) -> Result<String, Failure> {
+        let ask = || {
+            let mut stream = TcpStream::connect(self.fleet.redis)?;
+            stream.set_read_timeout(Some(SEEN_WITHIN))?;
+            stream.write_all(format!("{command}\r\n").as_bytes())?;
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line)?;
+            Ok(line)
+        };
+        let answer = ask().map_err(Failure::during(format_args!("{command} of Redis")))?;
+        if answer.starts_with('-') { Err(Failure::new(format!("{command}: {answer}"))) } else { Ok(answer) }
+    }
+
+    /// A socket on each gateway, in their order.
+    pub(super) fn one_on_each(&self) -> Result<Vec<Socket>, Failure> {
+        (1..=GATEWAYS).map(|number| self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(number)))).collect()
+    }
+
+    pub(super) fn signal(&self, signal: &str, number: usize) -> Result<(), Failure> {
+        self.signal_member(signal, &format!("gateway{number}"))
+    }
+
+    pub(super) fn signal_member(&self, signal: &str, name: &str) -> Result<(), Failure> {
+        let member = self.fleet.members.iter().find(|member| member.name == name);
+        let pid = member.ok_or_else(|| Failure::new(format!("no member {name}")))?.pid();
+        Step::new("kill").args([signal, &pid.to_string()]).run()
+    }
+
+    pub(super) fn seen(&self, number: usize, what: &str, is_so: impl Fn(&Server) -> bool) -> Result<(), Failure> {
+        eventually(&format!("gateway{number} {what}"), || {
+            self.fleet.server(number).is_some_and(|server| is_so(&server))
+        })
+    }
+}
