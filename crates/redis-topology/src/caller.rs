@@ -85,7 +85,7 @@ impl Caller {
                     return Ok(answer);
                 }
                 // Nothing was done: another node of the cluster has the keys, or will have them in a moment.
-                Ok(Err(error)) if self.pools.redirected(&error, deadline).await => self.pools.answered(&node),
+                Ok(Err(error)) if self.pools.redirected(&node, &error, deadline).await => self.pools.answered(&node),
                 Ok(Err(error)) if is_answer(&error) => {
                     self.pools.answered(&node);
                     return Err(CallError::Rejected(said(&error)));

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`Target`] is such a URL, checked. [`Target::locate`] finds the [`Node`] to talk to, anew at each call: whoever
-//! finds that a node is not what it was asks again. [`ClusterMap`] is what a cluster says of its slots.
+//! finds that a node is not what it was asks again. [`ClusterMap`] is what a node of a cluster says of its slots, and [`Slots`]
+//! what several have said. Older answers never outweigh newer ones: Redis' epochs order both kinds.
 //!
 //! [`Pools`] are the connections of those who call now and then, from the registry and the records: one pool for each
 //! primary, found anew when it has failed, and left alone for moments while it is known not to answer. A [`Caller`] makes
@@ -21,6 +22,7 @@ mod map;
 mod node;
 mod pools;
 mod sentinel;
+mod slots;
 mod target;
 
 pub use self::caller::{CallError, Caller, Loading, Question, call};
@@ -28,4 +30,5 @@ pub use self::map::{ClusterMap, Primary};
 pub use self::node::Node;
 pub use self::pools::{BreakerCounts, Held, Pools, PoolsError};
 pub use self::sentinel::{SentinelError, Sentinels};
+pub use self::slots::Slots;
 pub use self::target::{BadRedisUrl, LocateError, Place, Target, Topology};

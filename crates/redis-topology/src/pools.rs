@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::breaker::{Breaker, PAUSE};
 use crate::node::Node;
+use crate::slots::Slots;
 use crate::target::{LocateError, Place, Target};
 
 /// Between two tries while a cluster moves a slot: small ones take a few milliseconds.
@@ -30,6 +31,8 @@ pub struct Pools {
 struct Known {
     /// Nothing before the first call, and after it has proven wrong.
     place: Option<Place>,
+    /// Of a cluster: what all maps and redirections have said.
+    slots: Slots,
     /// Of those who say where the servers are.
     guides: Breaker,
     /// Those that are not primaries any more go when the next place is known.
@@ -96,8 +99,14 @@ impl Pools {
     /// Connects when first used; `deadline` is for each step, and for a whole call.
     #[must_use]
     pub fn new(target: Target, connections_max: usize, deadline: Duration) -> Self {
-        let known =
-            Known { place: None, guides: Breaker::new(deadline), servers: HashMap::new(), opens: 0, refused: 0 };
+        let known = Known {
+            place: None,
+            slots: Slots::default(),
+            guides: Breaker::new(deadline),
+            servers: HashMap::new(),
+            opens: 0,
+            refused: 0,
+        };
         Self { target, connections_max, deadline, known: Arc::new(Mutex::new(known)) }
     }
 
@@ -134,6 +143,10 @@ impl Pools {
         match place {
             Ok(place) => {
                 known.guides.answered();
+                if let Place::Map(map) = &place {
+                    let Known { slots, servers, .. } = &mut *known;
+                    slots.learn(map, |node| answers(servers, node));
+                }
                 known.place = Some(place);
                 Ok(())
             }
@@ -179,31 +192,45 @@ impl Pools {
         BreakerCounts { open, opens: known.opens, refused: known.refused }
     }
 
-    /// Whether an error says that another node of a cluster is to be asked, or this one again in a moment, and there
-    /// is time for it. Waits for that moment.
-    pub async fn redirected(&self, error: &RedisError, deadline: Instant) -> bool {
+    /// Whether an error of this node says that another node of a cluster is to be asked, or this one again in a moment, and
+    /// there is time for it. Waits for that moment.
+    pub async fn redirected(&self, node: &Node, error: &RedisError, deadline: Instant) -> bool {
         let ErrorKind::Server(kind) = error.kind() else { return false };
         // A slot on its way, and one that nobody has yet: to follow ASK is not worth it for what takes so little time.
         let moving = [ServerErrorKind::Ask, ServerErrorKind::TryAgain, ServerErrorKind::ClusterDown].contains(&kind);
         if !(moving || kind == ServerErrorKind::Moved) || Instant::now() + MOVING_PAUSE >= deadline {
             return false;
         }
-        self.known().place = None;
+        self.forget_place(moved_to(error, node), node);
         sleep(MOVING_PAUSE).await;
         true
+    }
+
+    /// The map is old: what its node has said of one slot is newer.
+    fn forget_place(&self, moved: Option<(Slot, Node)>, from: &Node) {
+        let mut known = self.known();
+        known.place = None;
+        if let Some((slot, to)) = moved {
+            let Known { slots, servers, .. } = &mut *known;
+            slots.moved(slot, from, &to, |node| answers(servers, node));
+        }
     }
 
     /// Nothing when the place must be found first.
     fn pool(&self, slot: Slot) -> Result<Option<(Node, Pool)>, PoolsError> {
         let mut known = self.known();
-        let Known { place, servers, .. } = &mut *known;
+        let Known { place, slots, servers, .. } = &mut *known;
         // The old primary may answer for a while yet, and what it is told then is lost.
         place.take_if(|place| !self.target.is_current(place));
-        let Some(place) = place else { return Ok(None) };
-        let node = place.node(slot)?.clone();
+        let node = match place {
+            None => return Ok(None),
+            Some(Place::One(node)) => node.clone(),
+            Some(Place::Map(_)) => slots.owner(slot).ok_or(LocateError::Unserved(slot.number()))?.clone(),
+        };
         if !servers.contains_key(&node) {
             let server = Server { pool: self.new_pool(&node)?, breaker: Breaker::new(self.deadline) };
-            servers.retain(|node, _| place.has(node));
+            let primaries = slots.nodes();
+            servers.retain(|node, _| primaries.contains(node));
             servers.insert(node.clone(), server);
         }
         known.admit(|known| known.servers.get_mut(&node).map(|server| &mut server.breaker))?;
@@ -237,9 +264,30 @@ impl Known {
     }
 }
 
+/// Whether nothing is known against a node. One that was never called may well answer.
+fn answers(servers: &HashMap<Node, Server>, node: &Node) -> bool {
+    servers.get(node).is_none_or(|server| !server.breaker.is_open())
+}
+
+/// What a MOVED says: the slot, and the node it names, which leaves its host out when it does not know it.
+fn moved_to(error: &RedisError, from: &Node) -> Option<(Slot, Node)> {
+    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
+        return None;
+    }
+    let (address, slot) = error.redirect_node()?;
+    let mut to = Node::parse(address)?;
+    if to.host.is_empty() {
+        to.host.clone_from(&from.host);
+    }
+    Slot::new(slot).map(|slot| (slot, to))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use redis_fixture::{RedisServer, StagedSentinel};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -292,5 +340,41 @@ mod tests {
         assert_eq!(ask(&pools).await.unwrap().node.port, new, "all three Sentinels name the old one");
         pools.failed(&Node { host: "127.0.0.1".into(), port: new });
         assert_eq!(ask(&pools).await.unwrap().node.port, new, "and do so when they are asked again");
+    }
+
+    /// A node of a cluster that answers each question for the map with the next of these.
+    async fn node_of_a_cluster(maps: Vec<String>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for map in maps {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                stream.write_all(format!("${}\r\n{map}\r\n", map.len()).as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_older_map_of_a_cluster_does_not_lead_back() {
+        let claim =
+            |port: u16, epoch: u64| format!("67ed 127.0.0.1:{port}@17000 master - 0 0 {epoch} connected 0-16383\n");
+        let [old, new] = [7001, 7002];
+        let address = node_of_a_cluster(vec![claim(old, 3), claim(new, 4), claim(old, 3), claim(new, 4)]).await;
+        let pools = Pools::new(Target::parse(&format!("redis+cluster://{address}")).unwrap(), 1, DEADLINE);
+        let node = |port| Node { host: "127.0.0.1".into(), port };
+        let found = async || {
+            pools.find(Instant::now() + DEADLINE).await.unwrap();
+            pools.pool(Slot::of("a")).unwrap().unwrap().0
+        };
+        assert_eq!(found().await, node(old));
+        assert_eq!(found().await, node(new));
+        assert_eq!(found().await, node(new), "the map that came last is older");
+        // The owner's own word is newer than the map that follows.
+        let text = format!("-MOVED {} 127.0.0.1:{old}\r\n", Slot::of("a").number());
+        let moved = redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err();
+        assert!(pools.redirected(&node(new), &moved, Instant::now() + DEADLINE).await);
+        assert_eq!(found().await, node(old));
     }
 }

@@ -97,13 +97,6 @@ impl Place {
             Self::Map(map) => map.owner(slot).ok_or(LocateError::Unserved(slot.number())),
         }
     }
-
-    pub(crate) fn has(&self, node: &Node) -> bool {
-        match self {
-            Self::One(one) => one == node,
-            Self::Map(map) => map.primaries.iter().any(|primary| primary.node == *node),
-        }
-    }
 }
 
 // === impl Target ===

@@ -28,7 +28,6 @@ mod redirection;
 mod replicas;
 mod resp;
 mod sharded;
-mod slots;
 mod subscriber;
 mod switch;
 mod wishes;

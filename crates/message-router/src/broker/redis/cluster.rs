@@ -186,7 +186,7 @@ impl Cluster {
                 self.events.extend(lost.map(Event::Lost));
             }
             Told::Bounced(bounced) => {
-                self.guide.moved(bounced.slot, bounced.to);
+                self.guide.moved(bounced.slot, &node, &bounced.to);
                 self.wishes.bounced(&bounced.scopes);
                 self.adjust();
             }

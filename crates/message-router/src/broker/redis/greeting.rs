@@ -131,7 +131,7 @@ async fn subscribe_to_probe(
             (Heard::Subscribed { .. }, _) => return Ok(channel),
             (Heard::Refused(text), Spot::Node(node, guide)) => match Redirection::parse(&text, node) {
                 // The map is older than the node's own word. Each time round another slot of it is put right.
-                Some(Redirection::Moved(slot, to)) if to != *node => guide.moved(slot, to),
+                Some(Redirection::Moved(slot, to)) if to != *node => drop(guide.moved(slot, node, &to)),
                 _ => return Err(SubscriberError::Refused(text).into()),
             },
             (Heard::Refused(text), Spot::Primary) => return Err(SubscriberError::Refused(text).into()),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use keyspace::{Keyspace, Slot};
-use redis_topology::{ClusterMap, Node};
+use redis_topology::{ClusterMap, Node, Slots};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use wire::{Position, Scope};
@@ -23,7 +23,6 @@ use wire::{Position, Scope};
 use super::caller::{CallError, Caller};
 use super::config::RedisBrokerConfig;
 use super::redirection::Redirection;
-use super::slots::Slots;
 use crate::broker::{Draft, History};
 
 /// Between two tries while a slot is on its way.
@@ -149,11 +148,7 @@ impl Guide {
             }
             let asking = matches!(redirection, Redirection::Ask(_));
             match redirection {
-                Redirection::Moved(slot, to) => {
-                    self.known().slots.moved(slot, to.clone());
-                    self.news.notify_one();
-                    node = to;
-                }
+                Redirection::Moved(slot, to) => node = self.moved(slot, &node, &to),
                 Redirection::Ask(to) => node = to,
                 Redirection::Later => {
                     self.news.notify_one();
@@ -220,9 +215,14 @@ impl Guide {
         slots.learn(map, |node| callers.contains_key(node));
     }
 
-    pub(super) fn moved(&self, slot: Slot, to: Node) {
-        self.known().slots.moved(slot, to);
+    /// Takes in that `from` has answered MOVED; the node to go to.
+    pub(super) fn moved(&self, slot: Slot, from: &Node, to: &Node) -> Node {
+        let mut known = self.known();
+        let Known { slots, callers, .. } = &mut *known;
+        let to = slots.moved(slot, from, to, |node| callers.contains_key(node));
+        drop(known);
         self.news.notify_one();
+        to
     }
 
     /// A link works.

@@ -1,7 +1,9 @@
-//! Who serves which slot, from what several nodes say at different times.
+//! PURE. Who serves which slot, from what several nodes say at different times.
 
 use keyspace::Slot;
-use redis_topology::{ClusterMap, Node};
+
+use crate::map::ClusterMap;
+use crate::node::Node;
 
 /// How many numbers are tried for a node's probe: enough for a node with a single slot.
 const NUMBERS_MAX: u32 = 400_000;
@@ -11,7 +13,7 @@ const NUMBERS_MAX: u32 = 400_000;
 /// Nodes hear of changes one after the other, so a later answer may be older than an earlier one. Claims carry their
 /// owner's epoch: a higher one wins, and one that is not higher is taken only where the present owner does not answer.
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub struct Slots {
     nodes: Vec<Node>,
     /// By number; empty before anything is known.
     claims: Vec<Option<Claim>>,
@@ -25,45 +27,59 @@ struct Claim {
 }
 
 impl Slots {
-    pub(super) fn owner(&self, slot: Slot) -> Option<&Node> {
-        let claim = self.claims.get(usize::from(slot.number()))?.as_ref()?;
-        Some(&self.nodes[claim.node])
+    /// Who serves a slot, as far as anybody knows.
+    #[must_use]
+    pub fn owner(&self, slot: Slot) -> Option<&Node> {
+        self.claim(slot.number()).map(|claim| &self.nodes[claim.node])
     }
 
     /// Those that serve anything.
-    pub(super) fn nodes(&self) -> Vec<Node> {
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
         let mut serves = vec![false; self.nodes.len()];
         self.claims.iter().flatten().for_each(|claim| serves[claim.node] = true);
         self.nodes.iter().zip(serves).filter(|(_, serves)| *serves).map(|(node, _)| node.clone()).collect()
     }
 
     /// A number, written out, whose slot is this node's.
-    pub(super) fn number_at(&self, node: &Node) -> Option<u32> {
+    #[must_use]
+    pub fn number_at(&self, node: &Node) -> Option<u32> {
         self.nodes.iter().position(|known| known == node)?;
         (0..NUMBERS_MAX).find(|number| self.owner(Slot::of(&number.to_string())) == Some(node))
     }
 
-    /// Takes over a map.
-    pub(super) fn learn(&mut self, map: &ClusterMap, answers: impl Fn(&Node) -> bool) {
-        for primary in &map.primaries {
-            let node = self.index(&primary.node);
+    /// Takes over a map, where it is newer than what is known. `answers` says of a node whether it is reached.
+    pub fn learn(&mut self, map: &ClusterMap, answers: impl Fn(&Node) -> bool) {
+        let claimants: Vec<usize> = map.primaries.iter().map(|primary| self.index(&primary.node)).collect();
+        let answers: Vec<bool> = self.nodes.iter().map(answers).collect();
+        for (primary, node) in map.primaries.iter().zip(claimants) {
+            let claim = Claim { node, epoch: primary.epoch };
             for slot in primary.slots.iter().flat_map(|(first, last)| *first..=*last) {
                 let known = self.claim(slot);
-                let is_better = known.is_none_or(|claim| {
-                    claim.node == node || primary.epoch > claim.epoch || !answers(&self.nodes[claim.node])
-                });
-                if is_better {
-                    *self.claim_mut(slot) = Some(Claim { node, epoch: primary.epoch });
+                // A claim of the present owner's that is lower is old: with it, an older one of somebody else's would win.
+                if known.is_none_or(|known| primary.epoch > known.epoch || !answers[known.node]) {
+                    *self.claim_mut(slot) = Some(claim);
                 }
             }
         }
     }
 
-    /// Takes the former owner's own word for it, which is newer than any map of its epoch.
-    pub(super) fn moved(&mut self, slot: Slot, to: Node) {
-        let node = self.index(&to);
-        let epoch = self.claim(slot.number()).map_or(0, |claim| claim.epoch);
+    /// Takes in that `from` has answered MOVED, and gives the node to go to.
+    ///
+    /// The word of the owner we know is newer than any map of its time; so is anybody's where that owner does not answer.
+    /// Of others it is the older word: `from` was asked before we knew better. Whoever gets a slot gets the highest epoch
+    /// there is, so the claim counts as one of the highest known.
+    pub fn moved(&mut self, slot: Slot, from: &Node, to: &Node, answers: impl Fn(&Node) -> bool) -> Node {
+        if let Some(owner) = self.owner(slot)
+            && owner != from
+            && answers(owner)
+        {
+            return owner.clone();
+        }
+        let epoch = self.claims.iter().flatten().map(|claim| claim.epoch).max().unwrap_or(0);
+        let node = self.index(to);
         *self.claim_mut(slot.number()) = Some(Claim { node, epoch });
+        to.clone()
     }
 
     fn claim(&self, slot: u16) -> Option<Claim> {
@@ -86,9 +102,8 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use redis_topology::Primary;
-
     use super::*;
+    use crate::map::Primary;
 
     fn node(port: u16) -> Node {
         Node { host: "h".into(), port }
@@ -116,16 +131,56 @@ mod tests {
         assert_eq!(slots.nodes(), [node(1), node(2)]);
     }
 
+    /// The slot went 1 → 2 → 1. The two old maps come late, one after the other.
+    #[test]
+    fn older_maps_do_not_undo_a_newer_one_by_turns() {
+        let mut slots = Slots::default();
+        slots.learn(&map(&[(1, 3, 0, 99)]), |_| true);
+        slots.learn(&map(&[(1, 1, 0, 99)]), |_| true);
+        slots.learn(&map(&[(2, 2, 0, 99)]), |_| true);
+        assert_eq!(owner(&slots, 7), 1);
+    }
+
+    fn moved(slots: &mut Slots, from: u16, to: u16) -> u16 {
+        slots.moved(Slot::new(7).unwrap(), &node(from), &node(to), |_| true).port
+    }
+
     #[test]
     fn the_word_of_the_former_owner_outweighs_a_map_of_its_time() {
         let mut slots = Slots::default();
         let old = map(&[(1, 1, 0, 99)]);
         slots.learn(&old, |_| true);
-        slots.moved(Slot::new(7).unwrap(), node(3));
+        assert_eq!(moved(&mut slots, 1, 3), 3);
         slots.learn(&old, |_| true);
         assert_eq!((owner(&slots, 7), owner(&slots, 8)), (3, 1));
         slots.learn(&map(&[(1, 9, 0, 99)]), |_| true);
         assert_eq!(owner(&slots, 7), 1, "it has gone back since");
+    }
+
+    /// It went 1 → 2 → 3; the first owner tells of the third, and a map of the time between comes late.
+    #[test]
+    fn the_word_of_the_former_owner_outweighs_what_was_in_between() {
+        let mut slots = Slots::default();
+        slots.learn(&map(&[(1, 1, 0, 99), (4, 5, 200, 299)]), |_| true);
+        assert_eq!(moved(&mut slots, 1, 3), 3);
+        slots.learn(&map(&[(2, 5, 0, 99)]), |_| true);
+        assert_eq!((owner(&slots, 7), owner(&slots, 8)), (3, 2));
+        slots.learn(&map(&[(2, 6, 0, 99)]), |_| true);
+        assert_eq!(owner(&slots, 7), 2);
+    }
+
+    /// It was asked before the newer map came.
+    #[test]
+    fn the_word_of_whom_we_know_not_to_own_the_slot_is_old() {
+        let mut slots = Slots::default();
+        slots.learn(&map(&[(1, 1, 0, 99)]), |_| true);
+        slots.learn(&map(&[(3, 6, 0, 99)]), |_| true);
+        assert_eq!(moved(&mut slots, 1, 2), 3, "go where the newer map says");
+        assert_eq!(owner(&slots, 7), 3);
+        assert_eq!(moved(&mut slots, 3, 2), 2, "the owner itself knows");
+        assert_eq!(owner(&slots, 7), 2);
+        let to = slots.moved(Slot::new(7).unwrap(), &node(1), &node(4), |node| node.port != 2);
+        assert_eq!((to.port, owner(&slots, 7)), (4, 4), "the owner does not answer");
     }
 
     #[test]
