@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
 use crate::dating::Dating;
-use crate::limits::{Closing, ConnectionLimits, OnExcess, Why};
+use crate::limits::{Addressee, Closing, ConnectionLimits, Errand, OnExcess, Order, Why};
 use crate::restores::Restores;
 
 /// So many removals are remembered one by one while the store cannot be told. 16 bytes each, and the set's overhead.
@@ -60,7 +60,8 @@ impl RowChange {
 /// The right to remove one row: what [`Directory::connect`] gives and [`Directory::disconnect`] takes back.
 ///
 /// A client that reconnects before its old socket is found dead has the same session twice. The newer one owns the
-/// row; the older one's end must not remove it.
+/// row; the older one's end must not remove it. Which is the newer one is decided when they come: one that waits for its
+/// session's record has its number from then on, and is listed later, or never if another one has come meanwhile.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a seat that is not given back leaves a row behind"]
 pub struct Seat {
@@ -99,6 +100,8 @@ struct Notes {
     changed: BTreeMap<NonZeroU64, SessionId>,
     /// Sessions not in `rows` that the store may list.
     gone: HashSet<SessionId>,
+    /// The newest connections of their sessions, not listed yet: they wait for their records. Others may be in `rows`.
+    waiting: HashMap<SessionId, Entry>,
     /// The store's rows are unknown: all are to be deleted, and written again.
     rewrite: bool,
 }
@@ -134,27 +137,75 @@ impl Directory {
         self.take_over(session, row, Instant::now()).0
     }
 
-    /// As [`Self::connect`] for a connection that came before now, with the row that was replaced: of an older socket of
-    /// the same session, which is to be closed.
-    pub fn take_over(&self, session: SessionId, row: Row, came: Instant) -> (Seat, Option<Row>) {
+    /// As [`Self::connect`], with the shards of older connections of the same session, which are to be closed.
+    pub fn take_over(&self, session: SessionId, row: Row, came: Instant) -> (Seat, Vec<u16>) {
         let mut notes = self.notes();
+        let (seat, older, entry) = self.seat_newest(&mut notes, session, row, came);
+        self.insert(&mut notes, session, entry);
+        (seat, older)
+    }
+
+    /// A session is connected here, and listed later. As for [`Self::take_over`], older connections are to be closed.
+    pub fn wait(&self, session: SessionId, row: Row, came: Instant) -> (Seat, Vec<u16>) {
+        let mut notes = self.notes();
+        let (seat, older, entry) = self.seat_newest(&mut notes, session, row, came);
+        notes.waiting.insert(session, entry);
+        (seat, older)
+    }
+
+    /// The connection waits no more: it is listed. False if a newer one of its session has come.
+    #[must_use = "a connection that is not listed is to be closed"]
+    pub fn list(&self, seat: &Seat) -> bool {
+        let mut notes = self.notes();
+        match take_if(&mut notes.waiting, seat) {
+            Some(entry) => self.insert(&mut notes, seat.session, entry),
+            None => return self.rows.get(&seat.session).is_some_and(|entry| entry.serial == seat.serial),
+        }
+        true
+    }
+
+    fn seat_newest(&self, notes: &mut Notes, session: SessionId, row: Row, came: Instant) -> (Seat, Vec<u16>, Entry) {
         let serial = notes.serial.map_or(NonZeroU64::MIN, |last| last.saturating_add(1));
         notes.serial = Some(serial);
-        let before = self.rows.get(&session).map(|entry| (entry.serial, entry.told, entry.row.clone()));
-        let told = notes.gone.remove(&session) || before.as_ref().is_some_and(|(_, told, _)| *told);
-        if let Some((serial, ..)) = &before {
-            notes.changed.remove(serial);
+        let listed = self.rows.get(&session).map(|entry| entry.row.shard);
+        let waits = notes.waiting.remove(&session).map(|entry| entry.row.shard);
+        let older = listed.into_iter().chain(waits.filter(|shard| listed != Some(*shard))).collect();
+        (Seat { session, serial }, older, Entry { row, came, serial, told: false, dated: false })
+    }
+
+    fn insert(&self, notes: &mut Notes, session: SessionId, mut entry: Entry) {
+        let before = self.rows.get(&session).map(|entry| (entry.serial, entry.told));
+        entry.told = notes.gone.remove(&session) || before.is_some_and(|(_, told)| told);
+        if let Some((serial, _)) = before {
+            notes.changed.remove(&serial);
         }
-        self.rows.insert(session, Entry { row, came, serial, told, dated: false });
-        notes.changed.insert(serial, session);
-        drop(notes);
+        notes.changed.insert(entry.serial, session);
+        self.rows.insert(session, entry);
         self.news.notify_one();
-        (Seat { session, serial }, before.map(|(.., row)| row))
+    }
+
+    /// Since when the connection that got this seat is there. Nothing if a newer one of its session has come.
+    #[must_use]
+    pub fn since(&self, seat: &Seat) -> Option<(Timestamp, Instant)> {
+        let notes = self.notes();
+        let since = |entry: &Entry| (entry.row.connected_at, entry.came);
+        match notes.waiting.get(&seat.session) {
+            Some(entry) => (entry.serial == seat.serial).then(|| since(entry)),
+            None => self.rows.get(&seat.session).filter(|entry| entry.serial == seat.serial).map(|entry| since(&entry)),
+        }
+    }
+
+    /// Whether the connection with this number is the newest of its session here.
+    pub fn is_newest(&self, session: SessionId, number: SeatNumber) -> bool {
+        self.since(&Seat { session, serial: number.0 }).is_some()
     }
 
     /// The connection that got this seat has ended.
     pub fn disconnect(&self, seat: Seat) {
         let mut notes = self.notes();
+        if take_if(&mut notes.waiting, &seat).is_some() {
+            return; // Of an older one there may be a row, which is its own.
+        }
         let owned = self.rows.remove_if(&seat.session, |_, entry| entry.serial == seat.serial);
         let Some((session, entry)) = owned else { return };
         notes.changed.remove(&entry.serial);
@@ -189,6 +240,28 @@ impl Directory {
     pub fn sessions_of(&self, tenant: &TenantId, user: &UserId) -> Vec<SessionId> {
         let theirs = self.rows.iter().filter(|entry| (&entry.row.tenant, &entry.row.user) == (tenant, user));
         theirs.map(|entry| *entry.key()).collect()
+    }
+
+    /// What an order of the store means here.
+    #[must_use]
+    pub fn errands(&self, order: Order) -> Vec<Errand> {
+        match order {
+            Order::Session(closing, since) => match self.seated(closing.session) {
+                Some((number, at)) if since.is_none() || since == at => vec![Errand::Close(closing, number)],
+                _ => Vec::new(), // Its client has come back meanwhile.
+            },
+            Order::User(tenant, user, why) => {
+                let close = |session| {
+                    let (number, _) = self.seated(session)?;
+                    Some(Errand::Close(Closing { session, why }, number))
+                };
+                self.sessions_of(&tenant, &user).into_iter().filter_map(close).collect()
+            }
+            Order::Notice(Addressee::Session(session), notice) => vec![Errand::Notice(vec![session], notice)],
+            Order::Notice(Addressee::User(tenant, user), notice) => {
+                vec![Errand::Notice(self.sessions_of(&tenant, &user), notice)]
+            }
+        }
     }
 
     /// Who is one too many, if nobody else in the fleet were counted: of a user's connections here the newest or the
@@ -254,8 +327,9 @@ impl Directory {
             self.rows.shrink_to_fit();
         }
         let mut notes = self.notes();
-        let len = notes.gone.len();
-        notes.gone.shrink_to(2 * len);
+        let (gone, waiting) = (notes.gone.len(), notes.waiting.len());
+        notes.gone.shrink_to(2 * gone);
+        notes.waiting.shrink_to(2 * waiting);
     }
 
     /// Waits until a session has come since the last call.
@@ -271,6 +345,11 @@ impl Directory {
     /// Whether the store's rows must be deleted before the next batch. Says so once.
     pub(crate) fn take_rewrite(&self) -> bool {
         std::mem::take(&mut self.notes().rewrite)
+    }
+
+    /// Up to `max` changes for a store without a clock of its own, removals first. Empty when it knows everything.
+    pub fn take_undated(&self, max: usize) -> Vec<RowChange> {
+        self.take(max, None)
     }
 
     /// Up to `max` changes for the store, removals first, dated by its clock if it has one of its own. Empty when it knows
@@ -301,7 +380,7 @@ impl Directory {
     }
 
     /// Notes the changes again whose fate in the store is unknown.
-    pub(crate) fn put_back(&self, batch: Vec<RowChange>) {
+    pub fn put_back(&self, batch: Vec<RowChange>) {
         let mut notes = self.notes();
         for change in batch {
             let session = change.session();
@@ -329,6 +408,12 @@ impl Directory {
         // A panic elsewhere under the lock leaves a note too many or too few; the next rewrite heals that.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes out the entry of this seat, if it waits.
+fn take_if(waiting: &mut HashMap<SessionId, Entry>, seat: &Seat) -> Option<Entry> {
+    let is_own = waiting.get(&seat.session).is_some_and(|entry| entry.serial == seat.serial);
+    is_own.then(|| waiting.remove(&seat.session)).flatten()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
+use crate::directory::SeatNumber;
 use crate::session_record::{LeftRecord, SessionRecord};
 
 /// Records that wait while the store is away. Further ones are let go of, and their clients told that there is none.
@@ -38,6 +39,8 @@ pub struct Ask {
     pub since: Timestamp,
     /// The same by the monotonic clock.
     pub came: Instant,
+    /// Its number here.
+    pub number: SeatNumber,
     /// On which shard of this instance.
     pub shard: u16,
     /// An older connection of this session on this instance has been told to end, and leaves a record.
@@ -121,9 +124,8 @@ impl Restores {
         self.news.notify_one();
     }
 
-    /// A connection wants its session's record.
-    pub fn ask(&self, ask: Ask) {
-        let now = Instant::now();
+    /// A connection wants its session's record, from now on.
+    pub fn ask(&self, ask: Ask, now: Instant) {
         let mut waiting = self.waiting();
         waiting.number += 1;
         let number = waiting.number;
@@ -138,7 +140,7 @@ impl Restores {
     }
 
     /// Up to `max` records for the store, oldest first.
-    pub(crate) fn take_left(&self, max: usize, bytes_max: usize) -> Vec<LeftRecord> {
+    pub fn take_left(&self, max: usize, bytes_max: usize) -> Vec<LeftRecord> {
         let mut waiting = self.waiting();
         let (mut count, mut total) = (0, 0);
         for left in waiting.left.iter().take(max) {
@@ -152,14 +154,14 @@ impl Restores {
     }
 
     /// Puts records back whose fate in the store is unknown. Writing one again does no harm.
-    pub(crate) fn put_back(&self, left: Vec<LeftRecord>) {
+    pub fn put_back(&self, left: Vec<LeftRecord>) {
         let mut waiting = self.waiting();
         waiting.left_bytes += left.iter().map(bytes).sum::<usize>();
         waiting.left.splice(..0, left);
     }
 
     /// Up to `max` questions that are due.
-    pub(crate) fn take_due(&self, max: usize, now: Instant) -> Vec<Question> {
+    pub fn take_due(&self, max: usize, now: Instant) -> Vec<Question> {
         let mut waiting = self.waiting();
         let mut room = max;
         let due = waiting.questions.extract_if(.., |question| {
@@ -171,7 +173,7 @@ impl Restores {
     }
 
     /// Puts questions back that the store did not answer. Asking again does no harm.
-    pub(crate) fn ask_again(&self, questions: Vec<Question>) {
+    pub fn ask_again(&self, questions: Vec<Question>) {
         self.waiting().questions.splice(..0, questions);
     }
 
@@ -181,7 +183,7 @@ impl Restores {
     }
 
     /// What an answer means for the one who asked; nothing while it is waited for.
-    pub(crate) fn settle(&self, mut question: Question, kept: Kept, now: Instant) -> Option<(Ask, Restored)> {
+    pub fn settle(&self, mut question: Question, kept: Kept, now: Instant) -> Option<(Ask, Restored)> {
         let restored = match kept {
             Kept::Record(record) => Restored::Found(record),
             Kept::Replaced => Restored::Replaced,
@@ -211,11 +213,15 @@ fn bytes(left: &LeftRecord) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::{Directory, Row};
 
     fn ask(awaited: bool) -> Ask {
         static CAME: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
-        Ask { session: SessionId::from_random(1), tenant, user, since: Timestamp(1), came: *CAME, shard: 0, awaited }
+        let row = Row { tenant: tenant.clone(), user: user.clone(), shard: 0, connected_at: Timestamp(1) };
+        let session = SessionId::from_random(1);
+        let number = Directory::default().connect(session, row).number();
+        Ask { session, tenant, user, since: Timestamp(1), came: *CAME, number, shard: 0, awaited }
     }
 
     fn left(n: u128, channels: usize) -> LeftRecord {
@@ -232,12 +238,12 @@ mod tests {
     #[test]
     fn an_unknown_session_is_answered_at_once_and_one_that_is_handed_over_within_its_time() {
         let (restores, now) = (Restores::default(), Instant::now());
-        restores.ask(ask(false));
+        restores.ask(ask(false), now);
         let now = now + Duration::from_secs(1);
         let question = asked(&restores, now);
         assert_eq!(restores.settle(question, Kept::Nothing, now), Some((ask(false), Restored::Nothing)));
 
-        restores.ask(ask(false));
+        restores.ask(ask(false), now);
         let question = asked(&restores, now);
         assert_eq!(restores.settle(question, Kept::Awaited, now), None);
         assert_eq!(restores.take_due(1, now), [], "not again at once");

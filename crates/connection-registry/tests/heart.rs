@@ -592,8 +592,10 @@ async fn who_asks_for_a_record_in_an_outage_is_not_kept_waiting_for_beats_after_
     let mut heart = Heart::start(config, store.clone(), || pulse(0).load);
     held(&heart).await;
     store.unanswered_takes.store(1, Ordering::Relaxed);
-    let ask = Ask { session, tenant, user, since, came: Instant::now(), shard, awaited: false };
-    heart.directory.restores().ask(ask.clone());
+    let came = Instant::now();
+    let (seat, _) = heart.directory.wait(session, row("alice"), came);
+    let ask = Ask { session, tenant, user, since, came, number: seat.number(), shard, awaited: false };
+    heart.directory.restores().ask(ask.clone(), came);
     // The connection elsewhere does not end: it is asked for until that takes too long.
     let told = timeout(PATIENCE, heart.errands.recv()).await.expect("it is told").unwrap();
     assert_eq!(told, Errand::Restored(Ask { awaited: true, ..ask }, Restored::Nothing));

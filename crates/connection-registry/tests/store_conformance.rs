@@ -5,9 +5,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Ask, Closing, ConnectionLimits, Duty, Incarnation, Instance, Kept, LeftRecord, Listed, Load, MemoryStore,
-    OnExcess, Order, Pulse, Question, ROW_CHANGES_MAX, RedisStore, Refusal, Row, RowChange, SessionRecord, Store,
-    StoreError, Timings, Token, Why,
+    Acquired, Ask, Closing, ConnectionLimits, Directory, Duty, Incarnation, Instance, Kept, LeftRecord, Listed, Load,
+    MemoryStore, OnExcess, Order, Pulse, Question, ROW_CHANGES_MAX, RedisStore, Refusal, Row, RowChange, SessionRecord,
+    Store, StoreError, Timings, Token, Why,
 };
 use keyspace::Keyspace;
 use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, unhurried};
@@ -98,6 +98,7 @@ conformance!(
     the_newest_connection_has_the_record(ANY_NUMBER),
     a_connection_that_took_a_record_leaves_its_own_whatever_its_date(ANY_NUMBER),
     a_session_that_is_connected_is_asked_to_end(ANY_NUMBER),
+    an_instances_own_rows_end_nobody(ANY_NUMBER),
 );
 
 const TWO_EACH: ConnectionLimits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::Reject };
@@ -289,6 +290,10 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
         assert_eq!(store.write_rows(&second, &two, &[put(4)]).await, listed(2));
     }
     assert_eq!(renew(store, &second, &two, pulse(1)).await.unwrap().orders, [closing(2, Why::Replaced)]);
+    // Rows are written anew behind an outage: then it may be the one that is written.
+    let itself = Listed { rows: 0, orders: vec![closing(1, Why::Replaced)] };
+    assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, Ok(itself));
+    assert_eq!(renew(store, &second, &two, pulse(2)).await, listed(2));
 }
 
 async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
@@ -352,8 +357,9 @@ fn left_at(moment: u64, offset: u64) -> LeftRecord {
 fn question(user: &str, moment: u64, number: u64) -> Question {
     let Row { tenant, user, connected_at, shard } = row(user);
     let since = Timestamp(connected_at.0 + moment);
-    let came = Instant::now();
-    Question::new(Ask { session: session(1), tenant, user, since, came, shard, awaited: false }, number, came)
+    let (came, seat) = (Instant::now(), Directory::default().connect(session(1), row("alice")));
+    let ask = Ask { session: session(1), tenant, user, since, came, number: seat.number(), shard, awaited: false };
+    Question::new(ask, number, came)
 }
 
 async fn a_record_is_for_one_taker_and_its_owner(bench: impl Bench) {
@@ -399,6 +405,21 @@ async fn a_connection_that_took_a_record_leaves_its_own_whatever_its_date(bench:
     store.leave_records(&first, &one, &[left_at(10, 9)]).await.unwrap();
     let found = Ok(vec![Kept::Record(record(9))]);
     assert_eq!(store.take_records(&second, &two, &[question("alice", 20, 1)]).await, found);
+}
+
+/// One of them may be that of the connection that asks, and which is the newest is known there.
+async fn an_instances_own_rows_end_nobody(bench: impl Bench) {
+    let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(store, &first).await, granted(store, &second).await);
+    store.write_rows(&first, &one, &[put_at(1, 5_000)]).await.unwrap();
+    for moment in [4_999, 5_000, 5_001] {
+        let asked = [question("alice", moment, moment)];
+        assert_eq!(store.take_records(&first, &one, &asked).await, Ok(vec![Kept::Nothing]), "{moment}");
+    }
+    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, []);
+    // Another one's question still does.
+    assert_eq!(store.take_records(&second, &two, &[question("alice", 5_001, 1)]).await, Ok(vec![Kept::Awaited]));
+    assert_eq!(renew(store, &first, &one, pulse(2)).await.unwrap().orders, [closing_at(1, 5_000, Why::Replaced)]);
 }
 
 async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {

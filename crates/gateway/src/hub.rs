@@ -23,6 +23,7 @@ pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod newest;
 mod reservation;
+pub(crate) mod seats;
 pub(crate) mod shard;
 pub(crate) mod wheel;
 pub(crate) mod worker;

@@ -18,9 +18,13 @@ use crate::rules::{Now, Rules};
 use crate::token::{Identity, TokenError};
 
 mod effect;
+mod name;
 mod restoring;
 
 use restoring::Restoring;
+
+#[cfg(test)]
+pub(crate) use name::bind;
 
 pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
 
@@ -111,6 +115,14 @@ impl Session {
 
     /// Begins with an identity that the upgrade established.
     pub(crate) fn open(&mut self, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
+        self.open_as(None, identity, rules, out);
+    }
+
+    /// Begins: as the session that the client has named, if that is its own, or as a new one.
+    fn open_as(&mut self, named: Option<SessionId>, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
+        let Identity { tenant, user, .. } = &identity;
+        let own = named.filter(|named| name::is_of(*named, tenant, user));
+        self.id = own.unwrap_or_else(|| name::bind(self.id, tenant, user));
         let session_id = self.id.to_string();
         let welcome = ServerFrame::Welcome(Welcome {
             session_id: &session_id,
@@ -155,21 +167,18 @@ impl Session {
                 out.push(Effect::Send(Lane::CONTROL, pong.encode()));
             }
             ClientBody::Pong => {}
-            ClientBody::Hello { token, session_id, restore, channels } => {
-                let before = self.id;
-                self.id = session_id.unwrap_or(before);
-                if !self.hello(token.as_deref(), before, id, now, rules, out) {
-                    // It has not shown that the session it named is its own: notices and records go by that name.
-                    self.id = before;
+            ClientBody::Hello { token, session_id: named, restore, channels } => {
+                let is_welcome = self.identity().is_some();
+                if !self.hello(token.as_deref(), named, id, now, rules, out) {
                     return;
                 }
-                if restore {
-                    out.push(Effect::KeepRecord);
+                match named.filter(|_| restore) {
+                    Some(named) if named == self.id => return self.restore(&channels, id, now, out),
+                    Some(_) => out.extend([Effect::KeepRecord, self.not_restored(is_welcome, id)]),
+                    None if restore => out.push(Effect::KeepRecord),
+                    None => {}
                 }
-                match restore && session_id.is_some() {
-                    true => self.restore(&channels, id, now, out),
-                    false => self.subscribe_all(channels, id, rules, out),
-                }
+                self.subscribe_all(channels, id, rules, out);
             }
             body => match &self.state {
                 State::AwaitHello { .. } => {
@@ -202,24 +211,24 @@ impl Session {
         }
     }
 
-    /// Whether the hello is taken, and the session open; `before` is the session's name until now.
+    /// Whether the hello is taken, and the session open. It goes on as the one that was named, if that is its user's.
     fn hello(
         &mut self,
         token: Option<&str>,
-        before: SessionId,
+        named: Option<SessionId>,
         id: Option<&str>,
         now: Now,
         rules: &Rules,
         out: &mut Vec<Effect>,
     ) -> bool {
         let path_tenant = match (&self.state, token) {
-            (State::Open(_), None) => {
-                if self.id != before {
-                    out.push(Effect::Identified);
+            (State::Open(_), token) => {
+                let is_taken = token.is_none_or(|token| self.refresh(token, id, now, rules, out));
+                if is_taken {
+                    self.go_on_as(named, out);
                 }
-                return true;
+                return is_taken;
             }
-            (State::Open(_), Some(token)) => return self.refresh(token, id, now, rules, out),
             (State::AwaitHello { .. }, None) => {
                 let message = "this hello carries no token, and neither did the upgrade";
                 out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
@@ -240,9 +249,21 @@ impl Session {
                 false
             }
             Ok(identity) => {
-                self.open(identity, rules, out);
+                self.open_as(named, identity, rules, out);
                 true
             }
+        }
+    }
+
+    /// An open session goes on as an earlier one of its user. Another one's name is passed over.
+    fn go_on_as(&mut self, named: Option<SessionId>, out: &mut Vec<Effect>) {
+        let (Some(named), State::Open(Identity { tenant, user, .. })) = (named, &self.state) else { return };
+        if named != self.id && name::is_of(named, tenant, user) {
+            self.id = named;
+            if let Some(restoring) = &mut self.restoring {
+                restoring.begin_again(); // It waits for another one's record.
+            }
+            out.push(Effect::Identified);
         }
     }
 

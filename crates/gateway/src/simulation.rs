@@ -33,6 +33,8 @@ mod losses;
 mod plan;
 mod random;
 mod redis;
+mod registry;
+mod restoring;
 mod schedule;
 mod sockets;
 mod tally;

@@ -52,6 +52,7 @@ local function lives(peers)
     local life = entries[i] .. ':' .. record.incarnation
     found[#found + 1] = {
       id = entries[i],
+      incarnation = record.incarnation,
       rows = base .. 'rows:' .. life,
       users = base .. 'users:' .. life,
       orders = base .. 'orders:' .. life,
@@ -204,10 +205,27 @@ register('tidegate_registry_write', {}, function(keys, args)
     local owner = row.tenant .. '/' .. row.user
     local over = user_max > 0 and total(all, owner) + 1 - user_max or 0
     if over > 0 and excess == 'close_oldest' then
-      local others = seats(all, owner)
-      table.sort(others, function(a, b) return a.since < b.since end)
-      for i = 1, min(over, #others) do
-        close(others[i].life, others[i].session, 'replaced')
+      -- It may be the oldest itself: rows are written anew behind an outage. Of two of one moment it is the newer one.
+      local own = { session = session, since = since }
+      local oldest = seats(all, owner)
+      oldest[#oldest + 1] = own
+      table.sort(oldest, function(a, b)
+        if a.since ~= b.since then
+          return a.since < b.since
+        end
+        return b == own and a ~= own
+      end)
+      local is_oldest = false
+      for i = 1, min(over, #oldest) do
+        if oldest[i] == own then
+          is_oldest = true
+        else
+          close(oldest[i].life, oldest[i].session, 'replaced')
+        end
+      end
+      if is_oldest then
+        closing[#closing + 1], closing[#closing + 2] = session, of_then('replaced', decimal(since))
+        return
       end
       over = 0
     end

@@ -10,9 +10,12 @@
 --   ARGV    token, ms its trace is kept [, session id, TENANT/USER, connected since (ms), at the latest since (ms), taker …]
 --           a taker is INCARNATION/NUMBER
 --   →       { 'OK' [, 'record RECORD', 'none', 'awaited' or 'replaced' …] } or { 'REFUSED', why }
---           awaited   an older connection of the session is listed, and has been told to end; or another taker has the
---                     record, and is not listed yet
---           replaced  a connection of the session is listed that is certainly newer; if either may be, the one that asks is
+--           awaited   an older connection of the session is listed elsewhere, and has been told to end; or another taker has
+--                     the record, and is not listed yet
+--           replaced  a connection of the session is listed elsewhere that is certainly newer; if either may be, the one that
+--                     asks is
+--           Which of its own connections is the newest the instance knows better: its rows are passed over. One of them may be
+--           that of the connection that asks.
 --
 -- A record is "SINCE - RECORD", and "SINCE TAKER RECORD" when it has been taken. Its key has its owner in it: who names
 -- another one's session finds nothing.
@@ -55,7 +58,7 @@ register('tidegate_registry_take', {}, function(keys, args)
   if refused then
     return refused
   end
-  local all, answer = lives(keys[2]), { 'OK' }
+  local all, own, answer = lives(keys[2]), match(args[1], '([^:]*)$'), { 'OK' }
 
   local function take(session, owner, since, latest, taker)
     local key = record_key(keys[2], session, owner)
@@ -69,7 +72,7 @@ register('tidegate_registry_take', {}, function(keys, args)
       found = 'awaited'
     end
     for _, other in ipairs(seats(all, owner)) do
-      if other.session == session then
+      if other.session == session and other.life.incarnation ~= own then
         if other.since > tonumber(latest) then
           return 'replaced'
         end

@@ -157,7 +157,9 @@ impl Default for TenantId {
     }
 }
 
-/// A session, 128 random bits, printed as 32 hexadecimal digits. Each connection has one of its own.
+/// A session, 128 bits, printed as 32 hexadecimal digits. Each connection has one of its own.
+///
+/// Which of the bits name its user is the gateway's affair.
 ///
 /// ```
 /// use wire::SessionId;
@@ -177,6 +179,12 @@ impl SessionId {
         Self(bits.to_be_bytes())
     }
 
+    /// All of its bits.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
     /// Reads the printed form back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -187,6 +195,6 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        write!(f, "{:032x}", self.bits())
     }
 }

@@ -20,6 +20,8 @@ pub enum ServerFrame<'a> {
     Restored {
         /// What is known of it: none when there is no record.
         record: Option<Restored<'a>>,
+        /// The session that goes on, where the one that was named is another user's and `welcome` came before.
+        session_id: Option<&'a str>,
         /// The client's id.
         correlation_id: Option<&'a str>,
     },
@@ -300,6 +302,8 @@ struct RestoredPayload<'a> {
     repeats: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<&'a [&'a str]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -400,10 +404,10 @@ impl ServerFrame<'_> {
         let bare = |kind, correlation_id| shape::<()>(kind, None, None, correlation_id, None);
         match self {
             Self::Welcome(welcome) => shape("welcome", None, Some(welcome), None, None),
-            Self::Restored { record, correlation_id } => {
+            Self::Restored { record, session_id, correlation_id } => {
                 let record = record.as_ref();
                 let (repeats, channels) = (record.map(|r| r.repeats), record.map(|r| &*r.channels));
-                let payload = RestoredPayload { found: record.is_some(), repeats, channels };
+                let payload = RestoredPayload { found: record.is_some(), repeats, channels, session_id: *session_id };
                 shape("restored", None, Some(payload), *correlation_id, None)
             }
             Self::Subscribed { channel, position, resumed, degraded, correlation_id } => {

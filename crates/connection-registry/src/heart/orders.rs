@@ -3,7 +3,7 @@
 use super::Heart;
 use crate::error::StoreError;
 use crate::lease::Ask;
-use crate::limits::{Addressee, Closing, Errand, Order};
+use crate::limits::Order;
 use crate::load::Load;
 use crate::store::Store;
 
@@ -17,26 +17,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> Heart<S, L> {
 
     /// Passes on who has to go, and what is to be sent. Nobody listens when the gateway stops, and then everybody goes.
     pub(super) fn pass_on(&self, orders: Vec<Order>) {
-        let errand = |errand| _ = self.errands.send(errand);
-        for order in orders {
-            match order {
-                // Its client may have come back meanwhile.
-                Order::Session(closing, since) => match self.directory.seated(closing.session) {
-                    Some((number, at)) if since.is_none() || since == at => errand(Errand::Close(closing, number)),
-                    _ => {}
-                },
-                Order::User(tenant, user, why) => {
-                    for session in self.directory.sessions_of(&tenant, &user) {
-                        if let Some((number, _)) = self.directory.seated(session) {
-                            errand(Errand::Close(Closing { session, why }, number));
-                        }
-                    }
-                }
-                Order::Notice(Addressee::Session(session), notice) => errand(Errand::Notice(vec![session], notice)),
-                Order::Notice(Addressee::User(tenant, user), notice) => {
-                    errand(Errand::Notice(self.directory.sessions_of(&tenant, &user), notice));
-                }
-            }
+        for errand in orders.into_iter().flat_map(|order| self.directory.errands(order)) {
+            let _ = self.errands.send(errand);
         }
     }
 }

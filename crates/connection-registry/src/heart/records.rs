@@ -38,6 +38,11 @@ impl<S: Store, L> Heart<S, L> {
             if questions.is_empty() {
                 break;
             }
+            // Who has ended, or was replaced, has nothing to ask.
+            questions.retain(|Question { ask, .. }| self.directory.is_newest(ask.session, ask.number));
+            if questions.is_empty() {
+                continue;
+            }
             if let Some(dating) = self.dating {
                 for Question { ask, latest, .. } in &mut questions {
                     (ask.since, *latest) = (dating.earliest(ask.came), dating.latest(ask.came));

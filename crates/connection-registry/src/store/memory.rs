@@ -143,7 +143,7 @@ impl Registry {
             is_awaited = true;
         }
         let seats = self.seats.get(&owner).cloned().unwrap_or_default();
-        for (_, other) in seats.into_iter().filter(|(other, _)| *other == session) {
+        for (_, other) in seats.into_iter().filter(|(other, of)| *other == session && of != life) {
             let listed = self.rows.get(&other).and_then(|rows| rows.get(&session)).map(|row| row.connected_at);
             if listed.is_some_and(|listed| listed > *latest) {
                 return Kept::Replaced;
@@ -181,12 +181,27 @@ impl Registry {
         }
         let ConnectionLimits { per_user_max, per_tenant_max, on_excess } = self.limits;
         let excess = if per_user_max == 0 { 0 } else { (others.len() + 1).saturating_sub(per_user_max as usize) };
+        self.remove(life, session);
         if on_excess == OnExcess::CloseOldest {
-            for (session, other) in others.into_iter().take(excess) {
-                self.replace(&other, session);
+            // It may be the oldest itself, where rows are written anew.
+            let since = |(session, of): &(SessionId, Life)| {
+                self.rows.get(of).and_then(|rows| rows.get(session)).map_or(0, |row| row.connected_at.0)
+            };
+            let mut oldest: Vec<_> = others.into_iter().map(|other| (since(&other), Some(other))).collect();
+            oldest.push((row.connected_at.0, None));
+            oldest.sort_by_key(|(since, _)| *since);
+            let mut goes_itself = false;
+            for (_, other) in oldest.into_iter().take(excess) {
+                match other {
+                    Some((session, other)) => self.replace(&other, session),
+                    None => goes_itself = true,
+                }
+            }
+            if goes_itself {
+                closing.push(Order::Session(Closing { session, why: Why::Replaced }, Some(row.connected_at)));
+                return;
             }
         }
-        self.remove(life, session);
         let crowded = per_tenant_max > 0 && self.tenants.get(&owner.0).is_some_and(|n| *n >= per_tenant_max as usize);
         if crowded || (excess > 0 && on_excess == OnExcess::Reject) {
             closing.push(Order::Session(Closing { session, why: Why::TooMany }, Some(row.connected_at)));

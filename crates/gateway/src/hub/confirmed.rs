@@ -3,15 +3,20 @@
 //! What was written is not what was read. Two things prove that a client's WebSocket has read everything before them: its
 //! answer to a ping, and its own close frame as the answer to ours. A close frame of its own accord proves nothing: what
 //! came behind its `close()` a browser has thrown away.
+//!
+//! A record replaces the one before, so a connection leaves one only if it [knows](Claim) what its session holds.
 
 use std::time::Instant;
 
 use connection_registry::SessionRecord;
-use wire::{Close, Pattern, Position, Timestamp};
+use wire::{Close, Pattern, Position, SessionId, Timestamp};
 
 /// Of one connection whose client wants a record of its session.
 #[derive(Debug)]
 pub(crate) struct Confirmed {
+    /// Of this session it knows so much.
+    session: SessionId,
+    claim: Claim,
     /// Since when the connection has its place in the directory, or has asked for one, by both clocks.
     pub(crate) came: Option<(Timestamp, Instant)>,
     received: Places,
@@ -20,6 +25,17 @@ pub(crate) struct Confirmed {
     /// What was queued has been let go of: a close frame proves nothing about that.
     has_hole: bool,
     ending: Option<Ending>,
+}
+
+/// What a connection knows of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// There was nothing before: the session is new, or nothing is known of it. What is subscribed here is all there is.
+    New,
+    /// It has asked for the record, and was not given it: what the session holds is in that one still.
+    Asked,
+    /// It has been given the record.
+    Given,
 }
 
 /// How far the scope of each subscription had come.
@@ -44,14 +60,42 @@ pub(crate) struct Held {
     pub(crate) is_known: bool,
 }
 
-impl Default for Confirmed {
-    /// Nothing is known yet.
-    fn default() -> Self {
-        Self { came: None, received: Vec::new(), pinged: Vec::new(), has_hole: false, ending: None }
-    }
-}
-
 impl Confirmed {
+    /// Nothing has been received, and the session is new.
+    pub(crate) fn new(session: SessionId) -> Self {
+        let (claim, received, pinged) = (Claim::New, Vec::new(), Vec::new());
+        Self { session, claim, came: None, received, pinged, has_hole: false, ending: None }
+    }
+
+    /// The client wants a record of this session, and asks for none.
+    pub(crate) fn keep(&mut self, session: SessionId) {
+        if self.session != session {
+            (self.session, self.claim) = (session, Claim::New);
+        }
+    }
+
+    /// The record of this session is asked for; the connection holds subscriptions, or none. Who asks once more knows what
+    /// it knew.
+    pub(crate) fn ask(&mut self, session: SessionId, holds: bool) {
+        let knows = self.claim == Claim::Given || (self.claim == Claim::New && holds);
+        if self.session != session || !knows {
+            (self.session, self.claim) = (session, Claim::Asked);
+        }
+    }
+
+    /// The answer: the record, or that there is none.
+    pub(crate) fn answered(&mut self, found: bool) {
+        self.claim = match (self.claim, found) {
+            (_, true) | (Claim::Given, false) => Claim::Given,
+            (Claim::New | Claim::Asked, false) => Claim::New,
+        };
+    }
+
+    /// Whether a record of this session may be left.
+    pub(crate) fn knows(&self, session: SessionId) -> bool {
+        self.session == session && self.claim != Claim::Asked
+    }
+
     /// A ping is sent behind all of this.
     pub(crate) fn ping(&mut self, sent: Places) {
         self.pinged = sent;
@@ -92,16 +136,22 @@ impl Confirmed {
 
     /// The connection has ended; `answer` is the code of the client's close frame, if there was one. A client answers a
     /// close with its code (RFC 6455 §5.5.1), and one that had closed by itself before ours came has another one.
-    pub(crate) fn record(self, answer: Option<u16>) -> SessionRecord {
-        let Self { received, ending, .. } = self;
+    ///
+    /// A session of which nothing was known, and which holds nothing, leaves nothing: what its client wanted to hear may
+    /// have been on the way, and a record would tell it that there is no more.
+    pub(crate) fn record(self, answer: Option<u16>) -> Option<SessionRecord> {
+        let Self { claim, received, ending, .. } = self;
         let Ending { code, held } = ending.unwrap_or(Ending { code: None, held: Vec::new() });
+        if held.is_empty() && claim == Claim::New {
+            return None;
+        }
         let exact = code.is_some() && code == answer && held.iter().all(|held| held.is_known);
         let position = |held: &Held| match exact {
             true => held.queued,
             false => received.iter().find(|(pattern, _)| *pattern == held.pattern).map(|(_, at)| *at).or(held.begins),
         };
         let channels = held.iter().map(|held| (held.pattern.to_string().into(), position(held))).collect();
-        SessionRecord { channels, exact }
+        Some(SessionRecord { channels, exact })
     }
 }
 
@@ -112,6 +162,10 @@ mod tests {
     use super::*;
 
     const DRAINED: u16 = 1012;
+
+    fn session(number: u128) -> SessionId {
+        SessionId::from_random(number)
+    }
 
     fn pattern(text: &str) -> Pattern {
         Families::default().parse(&TenantId::default(), text).unwrap()
@@ -171,28 +225,28 @@ mod tests {
             ("another subscription of the name", unsubscribed_between, None, None, 10, false),
         ];
         for (name, before, ours, theirs, position, exact) in cases {
-            let mut confirmed = Confirmed::default();
+            let mut confirmed = Confirmed::new(session(1));
             before(&mut confirmed);
             confirmed.end(ours, held);
             let channels = vec![("collection:42:*".into(), Some(at(position)))];
-            assert_eq!(confirmed.record(theirs), SessionRecord { channels, exact }, "{name}");
+            assert_eq!(confirmed.record(theirs), Some(SessionRecord { channels, exact }), "{name}");
         }
     }
 
     #[test]
     fn an_answer_on_its_way_still_counts_and_the_first_end_too() {
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = Confirmed::new(session(1));
         confirmed.ping(places(20));
         confirmed.end(Some(DRAINED), held);
         confirmed.end(None, Vec::new);
         confirmed.pong();
-        assert_eq!(confirmed.record(None).channels[0].1, Some(at(20)));
+        assert_eq!(confirmed.record(None).unwrap().channels[0].1, Some(at(20)));
     }
 
     #[test]
     fn an_answer_counts_for_each_subscription_by_itself() {
         let ops = || pattern("collection:42:ops");
-        let mut confirmed = Confirmed::default();
+        let mut confirmed = Confirmed::new(session(1));
         for (all, only_ops) in [(20, 15), (25, 24)] {
             confirmed.ping(vec![(pattern("collection:42:*"), at(all)), (ops(), at(only_ops))]);
             confirmed.pong();
@@ -201,20 +255,80 @@ mod tests {
         confirmed.pong();
         let narrow = Held { pattern: ops(), ..held().remove(0) };
         confirmed.end(None, || held().into_iter().chain([narrow]).collect());
-        let positions: Vec<_> = confirmed.record(None).channels.iter().map(|(_, position)| *position).collect();
+        let positions: Vec<_> = confirmed.record(None).unwrap().channels.iter().map(|(_, position)| *position).collect();
         assert_eq!(positions, [Some(at(25)), Some(at(29))]);
     }
 
     #[test]
     fn what_is_not_known_to_be_queued_is_not_exact() {
         for is_known in [false, true] {
-            let mut confirmed = Confirmed::default();
+            let mut confirmed = Confirmed::new(session(1));
             let fresh = Held { pattern: pattern("system"), begins: None, queued: None, is_known };
             confirmed.end(Some(DRAINED), || held().into_iter().chain([fresh]).collect());
-            let record = confirmed.record(Some(DRAINED));
+            let record = confirmed.record(Some(DRAINED)).unwrap();
             let positions: Vec<_> = record.channels.iter().map(|(_, position)| *position).collect();
             let first = if is_known { at(30) } else { at(10) };
             assert_eq!((positions, record.exact), (vec![Some(first), None], is_known));
+        }
+    }
+
+    /// What the connection did; whether it may tell what it holds, and whether it may say that it holds nothing.
+    #[test]
+    fn only_who_knows_the_session_leaves_a_record() {
+        type Before = fn(&mut Confirmed);
+        let asked: Before = |confirmed| confirmed.ask(session(1), false);
+        let given: Before = |confirmed| {
+            confirmed.ask(session(1), false);
+            confirmed.answered(true);
+        };
+        let told_nothing: Before = |confirmed| {
+            confirmed.ask(session(1), false);
+            confirmed.answered(false);
+        };
+        let asked_again: Before = |confirmed| {
+            confirmed.ask(session(1), false);
+            confirmed.answered(true);
+            confirmed.ask(session(1), true);
+        };
+        let told_nothing_later: Before = |confirmed| {
+            confirmed.ask(session(1), false);
+            confirmed.answered(true);
+            confirmed.ask(session(1), true);
+            confirmed.answered(false);
+        };
+        let subscribed_and_asked: Before = |confirmed| {
+            confirmed.ask(session(1), false);
+            confirmed.answered(false);
+            confirmed.ask(session(1), true);
+        };
+        let was_another: Before = |confirmed| {
+            confirmed.keep(session(2));
+            confirmed.ask(session(1), true);
+        };
+        let goes_on_as_another: Before = |confirmed| {
+            confirmed.ask(session(2), false);
+            confirmed.answered(true);
+        };
+        let cases: [(&str, Before, bool, bool); 9] = [
+            ("new", |_| {}, true, false),
+            ("asked, not answered", asked, false, false),
+            ("given it", given, true, true),
+            ("told that there is none", told_nothing, true, false),
+            ("given it, asked again", asked_again, true, true),
+            ("given it, asked again, told that there is none", told_nothing_later, true, true),
+            ("told that there is none, subscribed, asked again", subscribed_and_asked, true, false),
+            ("asked for another than its own until then", was_another, false, false),
+            ("given that of another", goes_on_as_another, false, false),
+        ];
+        for (name, before, tells, tells_nothing) in cases {
+            for (holds, leaves) in [(held(), tells), (Vec::new(), tells_nothing)] {
+                let mut confirmed = Confirmed::new(session(1));
+                before(&mut confirmed);
+                let is_empty = holds.is_empty();
+                confirmed.end(None, || holds);
+                let record = confirmed.knows(session(1)).then(|| confirmed.record(None)).flatten();
+                assert_eq!(record.is_some(), leaves, "{name}, holds nothing: {is_empty}");
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{Ask, Directory, LeftRecord, Presence, Seat};
+use connection_registry::{Closing, Presence, SeatNumber};
 use message_router::ShardIndex;
 use records::Ledger;
 use tokio::task;
@@ -28,6 +28,7 @@ use crate::counters::{PresenceCounters, ShardCounters};
 use crate::handoff::Handoff;
 use crate::health::Health;
 use crate::hub::members::Slot;
+use crate::hub::seats::{Seated, Seats};
 use crate::hub::shard::{Attending, Life, Shard, Wake, Written, growth};
 use crate::hub::wheel::Wheel;
 use crate::hub::{FromShard, Hub, SPREAD, ShardHandle, ToShard};
@@ -55,8 +56,10 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 pub(crate) struct Worker {
     index: ShardIndex,
     shard: RefCell<Shard>,
-    /// By slot.
-    ends: RefCell<Vec<Option<End>>>,
+    /// This side's ends of the connections, by slot.
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    /// Their places in the directory.
+    seats: RefCell<Seats>,
     wheel: RefCell<Wheel>,
     /// Whether connections have stopped coming and going.
     rest: RefCell<Rest>,
@@ -70,7 +73,6 @@ pub(crate) struct Worker {
     pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
     counters: Arc<ShardCounters>,
     health: Arc<Health>,
-    directory: Arc<Directory>,
     presence: Arc<Presence>,
     /// Of whoever watches scopes.
     desk: Arc<DeskInbox>,
@@ -87,19 +89,6 @@ pub(crate) struct Worker {
     fences: Cell<u64>,
 }
 
-/// This side's end of one connection.
-#[derive(Debug)]
-struct End {
-    socket: Rc<Socket>,
-    /// Its place in the directory, once its session is open.
-    seat: Option<Seat>,
-    /// When it came, if it waits for its session's record before it takes its place.
-    came: Option<Box<(Timestamp, Instant)>>,
-}
-
-// One per connection, and room for as many more while they become more.
-const _: () = assert!(size_of::<Option<End>>() <= 40);
-
 impl Worker {
     pub(crate) fn new(
         index: ShardIndex,
@@ -115,7 +104,8 @@ impl Worker {
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
-            ends: RefCell::default(),
+            sockets: RefCell::default(),
+            seats: RefCell::new(Seats::new(index, registers.directory)),
             rest: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
             scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
@@ -125,7 +115,6 @@ impl Worker {
             pump,
             counters,
             health: Arc::clone(&shared.health),
-            directory: registers.directory,
             presence: registers.presence,
             desk: Arc::clone(&shared.desk),
             presence_counters: Arc::clone(&shared.presence),
@@ -222,10 +211,7 @@ impl Worker {
             ToShard::Dismiss(closing, upto) => self.dismiss(closing, upto),
             ToShard::Restored(told) => {
                 let (ask, restored) = *told;
-                if let Some(record) = self.shard.borrow_mut().restored(&ask, restored) {
-                    let Ask { session, tenant, user, since, came, .. } = ask;
-                    self.directory.restores().leave(LeftRecord { session, tenant, user, since, came, record });
-                }
+                self.seats.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
             }
             ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
@@ -255,16 +241,17 @@ impl Worker {
         }
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
         drop(shard);
-        let mut ends = self.ends.borrow_mut();
+        let mut sockets = self.sockets.borrow_mut();
         let at = slot as usize;
-        if ends.len() <= at {
-            let more = at + 1 - ends.len() + growth(ends.len());
-            ends.reserve_exact(more);
-            let capacity = ends.capacity();
-            ends.resize_with(capacity, || None);
+        if sockets.len() <= at {
+            let more = at + 1 - sockets.len() + growth(sockets.len());
+            sockets.reserve_exact(more);
+            let capacity = sockets.capacity();
+            sockets.resize_with(capacity, || None);
         }
-        ends[at] = Some(End { socket: Rc::clone(&socket), seat: None, came: None });
-        drop(ends);
+        sockets[at] = Some(Rc::clone(&socket));
+        drop(sockets);
+        self.seats.borrow_mut().open(slot);
         let mut codec = Codec::new(self.message_bytes_max);
         if !early.is_empty() {
             connection::take(self, slot, &mut codec, &mut early.to_vec());
@@ -282,22 +269,20 @@ impl Worker {
 
     /// Ends all sockets. Their readers see it, and remove the connections.
     fn cut(&self) {
-        for End { socket, .. } in self.ends.borrow().iter().flatten() {
+        for socket in self.sockets.borrow().iter().flatten() {
             socket.shutdown(Shutdown::Both);
         }
     }
 
     /// The connection's socket is gone.
     pub(crate) fn remove(&self, slot: Slot) {
-        let end = self.ends.borrow_mut().get_mut(slot as usize).and_then(Option::take);
-        if self.shard.borrow_mut().remove(slot).is_some() {
+        drop(self.sockets.borrow_mut().get_mut(slot as usize).and_then(Option::take));
+        let mut shard = self.shard.borrow_mut();
+        if shard.remove(slot).is_some() {
             self.counters.connections.sub(1);
         }
-        // Its record comes before the end of its row: a session is listed or has one.
-        self.leave_records();
-        if let Some(seat) = end.and_then(|end| end.seat) {
-            self.directory.disconnect(seat);
-        }
+        self.seats.borrow_mut().remove(&mut shard, slot);
+        drop(shard);
         self.forward();
     }
 
@@ -313,9 +298,9 @@ impl Worker {
     /// Hands the table's requests to the pump, and lists the sessions that have opened.
     /// Gives the connections that were closed for it.
     fn forward(&self) -> Vec<Slot> {
-        self.leave_records();
         let mut requests = Vec::new();
         let mut shard = self.shard.borrow_mut();
+        self.seats.borrow_mut().leave_records(&mut shard);
         shard.take_requests(&mut requests);
         shard.take_receipts().into_iter().for_each(|receipt| self.ledger.note(receipt));
         self.tell_attending(shard.take_attending());
@@ -329,6 +314,37 @@ impl Worker {
             self.pump.push((self.index, request), bytes);
         }
         closed
+    }
+
+    /// Lists the sessions that have opened. Gives the connections that were closed for it.
+    fn seat_identified(&self, shard: &mut Shard) -> Vec<Slot> {
+        let identified = shard.take_identified();
+        if identified.is_empty() {
+            return Vec::new(); // The common case.
+        }
+        let now = self.clock.now();
+        let Seated { closed, elsewhere } = self.seats.borrow_mut().seat(shard, &identified, now, Instant::now());
+        for (index, item) in elsewhere {
+            self.hub.shard(index).inbox.push(item, 0);
+        }
+        for slot in identified.into_iter().chain(closed.iter().copied()) {
+            self.wake_sooner(shard, slot, now);
+        }
+        closed
+    }
+
+    /// Closes a session that the registry says must go.
+    fn dismiss(&self, closing: Closing, upto: SeatNumber) {
+        let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
+        for slot in self.seats.borrow().dismiss(&mut shard, closing, upto) {
+            self.wake_sooner(&mut shard, slot, now);
+        }
+    }
+
+    fn wake_sooner(&self, shard: &mut Shard, slot: Slot, now: Now) {
+        if let Some(at_ms) = shard.wake_sooner(slot, now) {
+            self.wheel.borrow_mut().schedule(slot, at_ms);
+        }
     }
 
     /// Tells the registry who has come to scopes and gone, and the desk who watches.
@@ -374,8 +390,8 @@ impl Worker {
 
     /// One write. What does not fit waits for the socket, what remains for the next turn.
     fn flush(self: &Rc<Self>, slot: Slot) {
-        let ends = self.ends.borrow();
-        let Some(Some(End { socket, .. })) = ends.get(slot as usize) else { return };
+        let sockets = self.sockets.borrow();
+        let Some(Some(socket)) = sockets.get(slot as usize) else { return };
         let mut shard = self.shard.borrow_mut();
         let Some(connection) = shard.connection(slot) else { return };
         if connection.blocked {
@@ -438,8 +454,8 @@ impl Worker {
     }
 
     fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
-        let same = |end: &Option<End>| end.as_ref().is_some_and(|end| Rc::ptr_eq(&end.socket, socket));
-        if !self.ends.borrow().get(slot as usize).is_some_and(same) {
+        let same = |other: &Option<Rc<Socket>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, socket));
+        if !self.sockets.borrow().get(slot as usize).is_some_and(same) {
             return; // The slot belongs to another connection by now.
         }
         self.shard.borrow_mut().unblock(slot);
@@ -462,8 +478,8 @@ impl Worker {
                 Wake::Stale => {}
                 Wake::At(at_ms) => self.wheel.borrow_mut().schedule(slot, at_ms),
                 Wake::Cut => {
-                    if let Some(Some(end)) = self.ends.borrow().get(slot as usize) {
-                        end.socket.shutdown(Shutdown::Both);
+                    if let Some(Some(socket)) = self.sockets.borrow().get(slot as usize) {
+                        socket.shutdown(Shutdown::Both);
                     }
                 }
             }
@@ -471,6 +487,5 @@ impl Worker {
     }
 }
 
-mod seats;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,11 @@ impl Restoring {
         self.channels.extend(channels.iter().map(|resume| (Box::from(&*resume.channel), resume.position)));
     }
 
+    /// Another record is waited for, which has not been asked for.
+    pub(super) fn begin_again(&mut self) {
+        self.is_asked = false;
+    }
+
     /// All that is to be subscribed: what the client names goes by the position it names, or by the record's.
     fn merge(&mut self, record: &SessionRecord) {
         for (channel, position) in &record.channels {
@@ -42,7 +47,7 @@ impl Restoring {
 }
 
 impl Session {
-    /// Puts a `hello` aside until the record of its session has come.
+    /// Puts a `hello` aside until the record of its session has come. The record is kept up from then on.
     pub(super) fn restore(&mut self, channels: &[Resume<'_>], id: Option<&str>, now: Now, out: &mut Vec<Effect>) {
         let restoring = self.restoring.get_or_insert_default();
         if restoring.channels.len() + channels.len() > CHANNELS_PER_CONNECTION_MAX {
@@ -83,13 +88,20 @@ impl Session {
             repeats: !record.exact,
             channels: record.channels.iter().map(|(channel, _)| &**channel).collect(),
         });
-        let frame = ServerFrame::Restored { record: told, correlation_id: id.as_deref() };
+        let frame = ServerFrame::Restored { record: told, session_id: None, correlation_id: id.as_deref() };
         out.extend([Effect::Send(Lane::CONTROL, frame.encode()), Effect::Identified]);
         let resume = |(channel, position): &(Box<str>, Option<Position>)| Resume {
             channel: Cow::Owned(channel.to_string()),
             position: *position,
         };
         self.subscribe_all(restoring.channels.iter().map(resume).collect(), id.as_deref(), rules, out);
+    }
+
+    /// The session that was named is another user's. A client that had its `welcome` before cannot know which goes on.
+    pub(super) fn not_restored(&self, is_welcome: bool, id: Option<&str>) -> Effect {
+        let own = is_welcome.then(|| self.id.to_string());
+        let frame = ServerFrame::Restored { record: None, session_id: own.as_deref(), correlation_id: id };
+        Effect::Send(Lane::CONTROL, frame.encode())
     }
 
     /// The record cannot be had now: the client is to ask again, and until then nothing of its `hello` is done.

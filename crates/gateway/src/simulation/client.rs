@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use wire::Position;
 
+use super::restoring::Restoring;
 use super::schedule::{Life, Pipe, Wire};
 use super::view::{Subscribed, Told, View};
 use crate::hub::members::Slot;
@@ -27,6 +28,10 @@ pub(super) struct Client {
     pub(super) questions: u64,
     /// It has been asked to connect and has not.
     pub(super) is_connecting: bool,
+    /// It keeps nothing but the id of its session.
+    pub(super) restoring: Option<Restoring>,
+    /// It has asked what its session held, in this question, and was not told.
+    pub(super) asking: Option<String>,
 }
 
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub(super) struct Asked {
     pub(super) channel: String,
     pub(super) given: Option<Position>,
     pub(super) forged: bool,
+    /// It is brought back: what the client had of it, if anything, and whether that may come again.
+    pub(super) restored: Option<(Option<Box<View>>, bool)>,
 }
 
 /// A connection to one shard of one instance.
@@ -66,8 +73,8 @@ impl Socket {
 /// What came in one WebSocket frame.
 pub(super) enum Frame {
     Text(Value),
-    Ping,
-    Close,
+    Ping(Vec<u8>),
+    Close(u16),
 }
 
 /// Takes whole frames off the beginning of `bytes`.
@@ -82,8 +89,8 @@ pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Result<Option<Frame>, String> {
     let Some(payload) = bytes.get(header..header + len) else { return Ok(None) };
     let frame = match first {
         0x81 => Frame::Text(serde_json::from_slice(payload).map_err(|error| format!("{error} in a frame"))?),
-        0x89 => Frame::Ping,
-        0x88 => Frame::Close,
+        0x89 => Frame::Ping(payload.to_vec()),
+        0x88 => Frame::Close(u16::from_be_bytes([payload[0], payload[1]])),
         other => return Err(format!("a frame of kind {other:#x}")),
     };
     bytes.drain(..header + len);
@@ -110,7 +117,7 @@ pub(super) fn read_subscribed(frame: &Value) -> Subscribed {
 }
 
 impl Client {
-    pub(super) fn new(index: usize, wanted: BTreeMap<String, Option<Position>>) -> Self {
+    pub(super) fn new(index: usize, wanted: BTreeMap<String, Option<Position>>, restores: bool) -> Self {
         Self {
             user: format!("u{index}"),
             socket: None,
@@ -120,6 +127,8 @@ impl Client {
             forges: false,
             questions: 0,
             is_connecting: false,
+            restoring: restores.then(Restoring::default),
+            asking: None,
         }
     }
 
@@ -134,7 +143,13 @@ impl Client {
 
     /// The connection is gone: what it saw last on each channel is what it will give.
     pub(super) fn forget_connection(&mut self) -> Option<Socket> {
-        for (channel, view) in std::mem::take(&mut self.views) {
+        let views = std::mem::take(&mut self.views);
+        if let Some(restoring) = &mut self.restoring {
+            restoring.keep(views, std::mem::take(&mut self.asked));
+            self.asking = None;
+            return self.socket.take();
+        }
+        for (channel, view) in views {
             if let Some(wanted) = self.wanted.get_mut(&channel) {
                 *wanted = view.stored.or(*wanted);
             }

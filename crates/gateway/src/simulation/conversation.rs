@@ -34,6 +34,11 @@ impl World {
         });
         self.send(index, |wire, _| Happening::Opened(life, wire), "");
         let id = self.clients[index].next_id();
+        let delay_ms = self.random.within(30, 300);
+        self.schedule.after(delay_ms, Happening::Act(index));
+        if self.ask_for_session(index, life, &id) {
+            return;
+        }
         let wanted: Vec<_> = self.clients[index].wanted.clone().into_iter().collect();
         let mut channels = Vec::new();
         for (channel, given) in wanted {
@@ -42,12 +47,12 @@ impl World {
                 Some(given) => json!({"channel": channel, "position": given.to_string()}),
                 None => json!({"channel": channel}),
             });
-            self.clients[index].asked.push(Asked { id: id.clone(), channel, given, forged });
+            self.clients[index].asked.push(Asked { id: id.clone(), channel, given, forged, restored: None });
         }
         self.clients[index].forges = false;
-        self.say(index, &json!({"type": "hello", "payload": {"channels": channels}, "correlation_id": id}));
-        let delay_ms = self.random.within(30, 300);
-        self.schedule.after(delay_ms, Happening::Act(index));
+        let restore = self.clients[index].restoring.is_some();
+        let payload = json!({"channels": channels, "restore": restore});
+        self.say(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
     }
 
     /// What it gives as its position: what it saw last, or what nobody gave it.
@@ -65,7 +70,7 @@ impl World {
         (Some(forged), true)
     }
 
-    fn send(&mut self, index: usize, what: impl FnOnce(Wire, String) -> Happening, text: &str) {
+    pub(super) fn send(&mut self, index: usize, what: impl FnOnce(Wire, String) -> Happening, text: &str) {
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.within(1, 15));
         let Some(socket) = &mut self.clients[index].socket else { return };
         let at_ms = socket.up.through(now_ms, delay_ms);
@@ -87,6 +92,7 @@ impl World {
         self.schedule.after(delay_ms, Happening::Act(index));
         match self.random.below(10) {
             0..5 => self.publish_as(index),
+            _ if self.clients[index].asking.is_some() => {}
             5 => drop(self.unsubscribe_one(index)),
             6 | 7 => self.subscribe_one(index),
             _ => {}
@@ -140,7 +146,7 @@ impl World {
         let client = &mut self.clients[index];
         client.wanted.insert(channel.clone(), given);
         let id = client.next_id();
-        client.asked.push(Asked { id: id.clone(), channel: channel.clone(), given, forged: false });
+        client.asked.push(Asked { id: id.clone(), channel: channel.clone(), given, forged: false, restored: None });
         let mut frame = json!({"type": "subscribe", "channel": channel, "correlation_id": id});
         if let Some(given) = given {
             frame["position"] = given.to_string().into();
@@ -166,11 +172,11 @@ impl World {
             let Some(socket) = self.clients[wire.client].socket.as_mut().filter(|s| s.wire == wire) else { return };
             let outcome = match take_frame(&mut socket.rest) {
                 Ok(None) => return,
-                Ok(Some(Frame::Ping)) => {
-                    self.send(wire.client, |wire, _| Happening::Pongs(wire), "");
+                Ok(Some(Frame::Ping(payload))) => {
+                    self.send(wire.client, |wire, _| Happening::Pongs(wire, payload), "");
                     continue;
                 }
-                Ok(Some(Frame::Close)) => return self.lose_connection(wire.client, 5),
+                Ok(Some(Frame::Close(code))) => return self.closed(wire, code),
                 Ok(Some(Frame::Text(frame))) => self.frame(wire.client, &frame),
                 Err(error) => Err(error),
             };

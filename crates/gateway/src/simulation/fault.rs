@@ -6,6 +6,8 @@ use redis_model::{Loses, NodeIndex};
 use super::instance::Instance;
 use super::plan::Mode;
 use super::redis::{A, B, other};
+use super::registry::REAP_MS;
+use super::restoring::VANISHED_MS;
 use super::schedule::{Happening, Life};
 use super::tally::{Fault, Race};
 use super::world::World;
@@ -43,6 +45,7 @@ const LOSSLESS: &[Fault] = &[
     Fault::InstanceFenced,
     Fault::SubscriptionLost,
     Fault::ClientCut,
+    Fault::ClientVanished,
     Fault::ClientStalled,
     Fault::PositionForged,
     Fault::SubscribeRace,
@@ -109,6 +112,11 @@ impl World {
             Fault::ClientCut if self.clients[client].socket.is_some() => {
                 self.fault(fault);
                 self.lose_connection(client, 600);
+            }
+            // Nobody says so: the instance finds out by its pings.
+            Fault::ClientVanished if self.clients[client].socket.is_some() => {
+                self.fault(fault);
+                self.lose_connection(client, VANISHED_MS);
             }
             Fault::ClientStalled => drop(self.stall(client)),
             Fault::PositionForged if self.clients[client].socket.is_some() => {
@@ -248,7 +256,8 @@ impl World {
     fn kill_instance(&mut self, instance: usize) {
         self.fault(Fault::InstanceKilled);
         let life = Life { instance, number: self.next_number() };
-        let dead = std::mem::replace(&mut self.instances[instance], Instance::new(life, &self.plan));
+        let next = Instance::new(life, &self.plan, &self.registry);
+        let dead = std::mem::replace(&mut self.instances[instance], next);
         if let Some(up) = dead.link.up {
             self.redis.deployment.node_mut(up.heard_at).close(up.subscriber);
         }
@@ -260,6 +269,7 @@ impl World {
         self.joining.retain(|(life, ..), _| *life != number);
         self.wanted.retain(|(life, _), _| *life != number);
         self.handed.retain(|(life, _), _| *life != number);
+        self.schedule.after(REAP_MS, Happening::Reaped(Box::new(dead.member)));
         self.begin_life(life);
     }
 
@@ -290,7 +300,7 @@ impl World {
     }
 
     fn race_subscriptions(&mut self, client: usize) {
-        if self.clients[client].socket.is_none() {
+        if self.clients[client].socket.is_none() || self.clients[client].asking.is_some() {
             return;
         }
         let before: Vec<_> = self.clients[client].asked.iter().map(|asked| asked.channel.clone()).collect();

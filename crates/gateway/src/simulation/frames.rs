@@ -13,10 +13,19 @@ impl World {
         self.note(|| format!("client {index} reads {frame}"));
         let channel = frame["channel"].as_str().unwrap_or_default();
         let outcome = match frame["type"].as_str().unwrap_or_default() {
-            "welcome" | "degraded" | "reconnect" | "pong" => Ok(()),
+            "degraded" | "reconnect" | "pong" => Ok(()),
+            "welcome" => {
+                self.welcomed(index, frame);
+                Ok(())
+            }
+            "restored" => self.restored(index, frame),
             "bye" => {
                 self.tally.slow_closes += u64::from(frame["payload"]["code"] == 4000);
-                Ok(())
+                // Nobody here has done what another one would have to be kept out for.
+                match frame["payload"]["reconnect"] == true {
+                    true => Ok(()),
+                    false => Err("it is sent away for good".into()),
+                }
             }
             "subscribed" => self.subscribed(index, channel, frame),
             "unsubscribed" => self.unsubscribed(index, channel),
@@ -79,12 +88,16 @@ impl World {
         if let Some(at) = client.asked.iter().position(|asked| asked.id == id && asked.channel == channel) {
             let asked = client.asked.remove(at);
             let pattern = self.families.parse(&TenantId::default(), channel).map_err(|e| e.to_string())?;
-            if client.views.insert(channel.to_owned(), View::new(pattern, asked.given, asked.forged)).is_some() {
+            let view = match asked.restored {
+                Some((before, repeats)) => View::restored(pattern, before, repeats),
+                None => View::new(pattern, asked.given, asked.forged),
+            };
+            if client.views.insert(channel.to_owned(), view).is_some() {
                 return Err("subscribed, and it held it already".into());
             }
         }
-        let view = client.views.get_mut(channel).ok_or("subscribed, and it did not ask")?;
-        view.subscribed(told, self.schedule.now_ms())?;
+        let now_ms = self.schedule.now_ms();
+        self.with_view(index, channel, |view, judge| view.subscribed(told, now_ms, judge))?;
         self.tally.resumed += u64::from(told.resumed);
         Ok(())
     }
@@ -131,6 +144,10 @@ impl World {
     fn refused(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
         let code = frame["payload"]["code"].as_str().unwrap_or_default();
         match code {
+            "unavailable" if self.clients[index].asking.as_deref() == frame["correlation_id"].as_str() => {
+                self.asked_in_vain(index);
+                Ok(())
+            }
             "unavailable" => {
                 let number = number_of(frame)?;
                 if !self.retries.contains(&number) {

@@ -15,12 +15,14 @@ use wire::UserId;
 
 use super::link::Link;
 use super::plan::Plan;
+use super::registry::{Member, Registry};
 use super::schedule::{Life, Pipe, Wire};
 use crate::clock::Clock;
 use crate::config::{Config, FlagSetting, RawConfig, Sources};
 use crate::gateway::rules;
 use crate::grants::{GrantList, Grants};
 use crate::hub::members::Slot;
+use crate::hub::seats::Seats;
 use crate::hub::shard::Shard;
 use crate::hub::{Hub, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
@@ -58,6 +60,8 @@ pub(super) struct Instance {
     pub(super) rules: Arc<Rules>,
     pub(super) shards: Vec<Seat>,
     pub(super) link: Link,
+    /// What it has of the registry.
+    pub(super) member: Member,
     /// The router's counts when they were last looked at.
     pub(super) ghosts: u64,
 }
@@ -65,6 +69,7 @@ pub(super) struct Instance {
 /// One shard, and the ways to it and from it.
 pub(super) struct Seat {
     pub(super) shard: Shard,
+    pub(super) seats: Seats,
     pub(super) from_pump: Pipe,
     pub(super) to_pump: Pipe,
     /// Whose socket each slot is.
@@ -72,7 +77,8 @@ pub(super) struct Seat {
 }
 
 impl Instance {
-    pub(super) fn new(life: Life, plan: &Plan) -> Self {
+    pub(super) fn new(life: Life, plan: &Plan, registry: &Registry) -> Self {
+        let member = registry.join(life);
         let config = config(plan, life.instance);
         let handle = || ShardHandle { inbox: Arc::new(Mailbox::new(1 << 30)), counters: Arc::default() };
         let hub = Hub::new((0..config.shards).map(|_| handle()).collect());
@@ -93,12 +99,13 @@ impl Instance {
         let pump = Pump::new(desk, router, shared, Arc::new(Mailbox::new(1 << 30)), Clock::start());
         let seat = |index| Seat {
             shard: Shard::new(index, Arc::clone(&rules), Arc::clone(&hub.shard(index).counters)),
+            seats: Seats::new(index, Arc::clone(&member.directory)),
             from_pump: Pipe::default(),
             to_pump: Pipe::default(),
             wires: BTreeMap::new(),
         };
         let shards = hub.indexes().map(seat).collect();
-        Self { life, pump, commands, hub, rules, shards, link: Link::default(), ghosts: 0 }
+        Self { life, pump, commands, hub, rules, shards, link: Link::default(), member, ghosts: 0 }
     }
 
     /// Ends a turn of the pump: what it asks of the broker, and what it hands to the shards.

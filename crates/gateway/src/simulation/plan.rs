@@ -43,6 +43,8 @@ pub(super) struct Plan {
     pub(super) instances: usize,
     pub(super) shards: usize,
     pub(super) clients: usize,
+    /// Behind those: so many keep nothing but the id of their session.
+    pub(super) restoring_clients: usize,
     /// For how long things go wrong.
     pub(super) faults_ms: u64,
     /// Between one fault and the next, on average.
@@ -71,6 +73,7 @@ impl Plan {
             instances: random.index(2) + 2,
             shards: random.index(2) + 1,
             clients: 6,
+            restoring_clients: 2,
             faults_ms: 20_000,
             fault_every_ms: 180,
             page_entries_max: *random.pick(&[1, 2, 5, 512]),

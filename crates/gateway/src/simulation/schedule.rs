@@ -8,6 +8,7 @@ use redis_model::{Connection, NodeIndex};
 use wire::Scope;
 
 use super::fault::Heal;
+use super::registry::Member;
 use crate::hub::{FromShard, ToShard};
 
 /// An instance in one of its lives: what is on its way to an earlier one arrives nowhere.
@@ -62,7 +63,17 @@ pub(super) enum Happening {
     /// A client's connection reaches an instance.
     Opened(Life, Wire),
     Says(Wire, String),
-    Pongs(Wire),
+    Pongs(Wire, Vec<u8>),
+    /// A client answers a close.
+    Closes(Wire, u16),
+    /// A connection is gone without a word.
+    Vanishes(Wire),
+    /// A client asks for its session once more.
+    AsksAgain(Wire),
+    /// An instance tells the registry what is new.
+    Beat(Life),
+    /// The registry forgets a dead instance.
+    Reaped(Box<Member>),
     /// Bytes reach a client.
     Reads(Wire, Vec<u8>),
     /// The instance's socket has room again.

@@ -3,12 +3,13 @@
 use message_router::{Joiner, ShardIndex};
 use wire::{ClientFrame, Scope, SessionId};
 
-use super::instance::identity;
+use super::instance::{Seat, identity};
 use super::schedule::{Happening, Life, Wire};
 use super::world::World;
 use crate::handoff::Opening;
 use crate::hub::FromShard;
 use crate::hub::members::Slot;
+use crate::hub::seats::Seated;
 use crate::hub::shard::{Life as Phase, Shard, Wake};
 use crate::rules::Now;
 use crate::session::Session;
@@ -16,9 +17,14 @@ use crate::session::Session;
 impl World {
     /// One turn of a shard: what it asks of the pump, and what it writes.
     pub(super) fn shard_turn(&mut self, life: Life, at: usize, act: impl FnOnce(&mut Shard, Now)) {
+        self.seat_turn(life, at, |seat, now| act(&mut seat.shard, now));
+    }
+
+    /// The same, with its connections' places in the directory.
+    pub(super) fn seat_turn(&mut self, life: Life, at: usize, act: impl FnOnce(&mut Seat, Now)) {
         let now = self.now();
         let Some(instance) = self.instance(life) else { return };
-        act(&mut instance.shards[at].shard, now);
+        act(&mut instance.shards[at], now);
         let mut dirty = Vec::new();
         loop {
             self.forward(life, at);
@@ -36,9 +42,13 @@ impl World {
     fn forward(&mut self, life: Life, at: usize) {
         let index = ShardIndex(u8::try_from(at).expect("few shards"));
         let mut requests = Vec::new();
-        let seat = &mut self.instances[life.instance].shards[at];
-        seat.shard.take_requests(&mut requests);
-        drop(seat.shard.take_identified());
+        let (now, moment) = (self.now(), self.registry.moment(self.schedule.now_ms()));
+        let Seat { shard, seats, .. } = &mut self.instances[life.instance].shards[at];
+        seats.leave_records(shard);
+        shard.take_requests(&mut requests);
+        let identified = shard.take_identified();
+        let Seated { elsewhere, .. } = seats.seat(shard, &identified, now, moment);
+        elsewhere.into_iter().for_each(|(other, item)| self.tell_shard(life, other, item));
         for request in requests {
             if let FromShard::Join { joiner, scope, .. } = &request {
                 self.note_join(life, index, *joiner, scope);
@@ -125,6 +135,7 @@ impl World {
         let seat = &mut instance.shards[at];
         let slot = seat.shard.open(session, Opening::Authenticated(identity), now);
         seat.shard.first_wake(slot, now);
+        seat.seats.open(slot);
         seat.wires.insert(slot, wire);
         socket.seat = Some((at, slot));
         self.shard_turn(life, at, |_, _| ());
@@ -138,9 +149,17 @@ impl World {
         });
     }
 
-    pub(super) fn pongs(&mut self, wire: Wire) {
+    pub(super) fn pongs(&mut self, wire: Wire, payload: &[u8]) {
         let Some((life, at, slot)) = self.seat_of(wire) else { return };
-        self.shard_turn(life, at, |shard, _| shard.heard(slot));
+        self.shard_turn(life, at, |shard, now| {
+            shard.heard(slot);
+            shard.pong(slot, payload, now);
+        });
+    }
+
+    pub(super) fn closes(&mut self, wire: Wire, code: u16) {
+        let Some((life, at, slot)) = self.seat_of(wire) else { return };
+        self.shard_turn(life, at, |shard, _| shard.end(slot, Some(code), None));
     }
 
     pub(super) fn writable(&mut self, wire: Wire) {
@@ -157,7 +176,10 @@ impl World {
                     continue;
                 };
                 seat.wires.remove(&slot);
-                self.shard_turn(life, index, |shard, _| drop(shard.remove(slot)));
+                self.seat_turn(life, index, |Seat { shard, seats, .. }, _| {
+                    drop(shard.remove(slot));
+                    seats.remove(shard, slot);
+                });
             }
         }
     }

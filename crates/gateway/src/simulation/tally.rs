@@ -24,6 +24,8 @@ kinds! {
         InstanceFenced,
         /// A client's connection breaks; it comes back, mostly elsewhere.
         ClientCut,
+        /// A client's connection is gone without a word; it comes back, and the instance keeps the old one for seconds.
+        ClientVanished,
         /// A client's socket takes nothing for a while.
         ClientStalled,
         /// A client comes back with a position that nobody gave it.
@@ -132,6 +134,12 @@ pub(super) struct Tally {
     pub(super) retried: u64,
     /// Clients closed because they read too slowly.
     pub(super) slow_closes: u64,
+    /// Sessions that were brought back, …
+    pub(super) restored: u64,
+    /// … those of which nothing was known, …
+    pub(super) forgotten: u64,
+    /// … and questions for them without an answer.
+    pub(super) asked_in_vain: u64,
     /// Messages that stayed on one instance.
     pub(super) local: u64,
     /// Subscriptions whose last message Redis has lost.
@@ -152,6 +160,9 @@ impl Default for Tally {
             told_elsewhere: 0,
             retried: 0,
             slow_closes: 0,
+            restored: 0,
+            forgotten: 0,
+            asked_in_vain: 0,
             local: 0,
             lost_by_redis: 0,
             events: 0,
@@ -187,6 +198,9 @@ impl Tally {
         self.unknown += other.unknown;
         self.retried += other.retried;
         self.slow_closes += other.slow_closes;
+        self.restored += other.restored;
+        self.forgotten += other.forgotten;
+        self.asked_in_vain += other.asked_in_vain;
         self.local += other.local;
         self.lost_by_redis += other.lost_by_redis;
         self.events += other.events;
@@ -203,11 +217,12 @@ impl fmt::Display for Tally {
         }
         let Self { delivered, gaps, resumed, unknown, retried, slow_closes, local, lost_by_redis, events, .. } = self;
         let told_elsewhere = self.told_elsewhere;
+        let Self { restored, forgotten, asked_in_vain, .. } = self;
         write!(
             f,
             "{events} events, {delivered} messages delivered, {gaps} gaps, {told_elsewhere} of them of what others had seen lost, {resumed} resumed, {slow_closes} slow \
              clients closed, {unknown} publishes unknown, {retried} found stored when tried again, {local} kept \
-             local, {lost_by_redis} lost by Redis and seen before"
+             local, {restored} sessions brought back, {forgotten} forgotten, {asked_in_vain} asked for in vain, {lost_by_redis} lost by Redis and seen before"
         )
     }
 }

@@ -3,7 +3,7 @@
 use message_router::{Gap, ShardIndex};
 use wire::Scope;
 
-use super::instance::Desk;
+use super::instance::{Desk, Seat};
 use super::schedule::{Happening, Life};
 use super::tally::Race;
 use super::world::{SWEEP_MS, World};
@@ -96,14 +96,16 @@ impl World {
             }
             _ => {}
         }
-        self.shard_turn(life, index.0 as usize, |shard, _| match item {
+        self.seat_turn(life, index.0 as usize, |Seat { shard, seats, .. }, _| match item {
+            ToShard::Dismiss(closing, upto) => drop(seats.dismiss(shard, closing, upto)),
+            ToShard::Restored(told) => seats.restored(shard, told.0, told.1),
             ToShard::Deliver { scope, messages, .. } => drop(shard.deliver(&scope, &messages)),
             ToShard::Joined(joiner, joined) => shard.joined(joiner, *joined),
             ToShard::Gap(scope, gap) => shard.gap(&scope, gap),
             ToShard::Isolated(scope) => shard.isolated(&scope),
             ToShard::Degraded(degraded) => shard.degraded(degraded),
             ToShard::Published(to, answer) => shard.published(to, &answer),
-            other => unreachable!("the pump does not say {other:?}"),
+            other => unreachable!("nobody says {other:?}"),
         });
     }
 }

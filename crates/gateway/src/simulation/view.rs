@@ -74,6 +74,9 @@ pub(super) struct View {
     pub(super) replayed: u64,
     /// It was moved to a newer generation, and to a smaller offset.
     pub(super) moved: Option<u64>,
+    /// It is brought back, and has not been told where it goes on: what its client had before, and whether some of that
+    /// may come again.
+    restored: Option<(Option<Box<View>>, bool)>,
 }
 
 /// The `subscribed` of a subscription.
@@ -121,11 +124,42 @@ impl View {
             heard: 0,
             replayed: 0,
             moved: None,
+            restored: None,
+        }
+    }
+
+    /// Of a client that has given no position, because it keeps none.
+    pub(super) fn restored(pattern: Pattern, before: Option<Box<Self>>, repeats: bool) -> Self {
+        Self { restored: Some((before, repeats)), ..Self::new(pattern, None, false) }
+    }
+
+    /// What its client has had of it, on this connection or before.
+    pub(super) fn had(mut self) -> Option<Box<Self>> {
+        match self.restored.take() {
+            Some((before, _)) => before,
+            None => Some(Box::new(self)),
+        }
+    }
+
+    /// It goes on behind this position: nothing is passed over, and nothing comes again of which that was not said.
+    fn may_go_on(&self, at: Position, repeats: bool, judge: &Judge<'_>) -> Result<(), String> {
+        let seen = self.newest.last_key_value().map(|(generation, offset)| Position::new(*generation, *offset));
+        if !repeats && seen > Some(at) {
+            return Err(format!("goes on behind {at}, has had {seen:?}, and is told that nothing comes twice"));
+        }
+        // What a client keeps is the larger of what it was told, also behind a gap that leads back. One that has never been
+        // told where it stands is owed nothing.
+        if at <= self.last || self.stored.is_none_or(|stored| at <= stored) {
+            return Ok(());
+        }
+        match self.first_owed(at, judge)? {
+            None => Ok(()),
+            Some(first) => Err(format!("goes on behind {at}, had come to {}, and {first} lies between", self.last)),
         }
     }
 
     /// Takes a `subscribed`: the only one, or the second after one that said degraded.
-    pub(super) fn subscribed(&mut self, told: Subscribed, now_ms: u64) -> Result<(), String> {
+    pub(super) fn subscribed(&mut self, told: Subscribed, now_ms: u64, judge: &Judge<'_>) -> Result<(), String> {
         if self.standing != Standing::Degraded {
             return Err("subscribed twice".into());
         }
@@ -133,7 +167,20 @@ impl View {
         let Some(position) = position else {
             return if degraded && !resumed { Ok(()) } else { Err(format!("{told:?} has no position")) };
         };
+        let before = self.restored.as_ref().and_then(|(before, _)| before.as_deref());
+        let stood = before.is_some_and(|before| before.stored.is_some());
         match self.given {
+            None if self.restored.is_some() && resumed => {
+                let (before, repeats) = self.restored.take().unwrap_or_default();
+                before.map_or(Ok(()), |before| before.may_go_on(position, repeats, judge))?;
+                self.given = Some(position);
+                self.standing = Standing::Live;
+                self.last = position;
+            }
+            None if stood && !degraded => {
+                self.standing = Standing::OwedGap;
+                self.begins = position;
+            }
             _ if degraded => return Err(format!("{told:?} has a position")),
             None if resumed => return Err("resumed from nowhere".into()),
             Some(given) if resumed && given != position => {
@@ -183,6 +230,7 @@ impl View {
             return Err("it came before".into());
         }
         self.heard += 1;
+        self.restored = None;
         self.last = position;
         self.store(position);
         Ok(())
@@ -199,6 +247,16 @@ impl View {
 
     pub(super) fn gap(&mut self, told: &Told, judge: &Judge<'_>) -> Result<(), String> {
         let (Some(after), Some(upto)) = (told.after, told.upto) else { return Err(format!("{told:?} has no ends")) };
+        // One that begins where the subscription stands tells of something else.
+        let is_first = self.standing == Standing::OwedGap || (self.is_live() && after != self.last);
+        if let Some((before, repeats)) = self.restored.take_if(|_| is_first) {
+            before.map_or(Ok(()), |before| before.may_go_on(after, repeats, judge))?;
+            // Where it was, the client hears only now.
+            self.begins = self.last.max(self.begins);
+            self.standing = Standing::OwedGap;
+            self.given = Some(after);
+            self.store(after);
+        }
         match self.standing {
             Standing::Degraded => return Err("a gap before it was subscribed".into()),
             Standing::OwedGap if self.given != told.after => {
@@ -236,7 +294,11 @@ impl View {
     /// Messages have stayed on the instance. Its ends are where the subscription stands.
     pub(super) fn isolated(&mut self, told: &Told, judge: &Judge<'_>) -> Result<(), String> {
         self.owes_isolated = false;
+        if let (Some((Some(before), repeats)), Some(after)) = (&self.restored, told.after) {
+            before.may_go_on(after, *repeats, judge)?;
+        }
         let stands = match self.standing {
+            Standing::Degraded if self.restored.is_some() => told.after,
             Standing::Degraded => self.given,
             Standing::OwedGap => return Err(format!("{told:?} before the gap that is owed")),
             Standing::Live => told.after,
@@ -287,6 +349,7 @@ impl View {
         if let Some(first) = self.first_owed(position, judge)? {
             return Err(format!("told that it has come to {position} from {}, and {first} lies between", self.last));
         }
+        self.restored = None;
         self.last = position;
         self.store(position);
         Ok(())

@@ -12,6 +12,7 @@ use super::losses::Losses;
 use super::plan::Plan;
 use super::random::Random;
 use super::redis::{Redis, UNIX_MS, message};
+use super::registry::Registry;
 use super::schedule::{Happening, Life, Schedule};
 use super::tally::{Fault, Race, Tally};
 use crate::rules::Now;
@@ -35,10 +36,13 @@ pub(super) struct World {
     pub(super) families: Families,
     pub(super) scopes: Vec<Scope>,
     pub(super) redis: Redis,
+    pub(super) registry: Registry,
     pub(super) instances: Vec<Instance>,
     pub(super) clients: Vec<Client>,
     /// The first thing that must not be.
     pub(super) anomaly: Option<String>,
+    /// Lives that could not reach the registry for a while.
+    pub(super) outages: BTreeSet<u64>,
     /// Numbers lives, connections, links and messages.
     pub(super) number: u64,
     /// Messages published, whatever became of them.
@@ -92,9 +96,11 @@ impl World {
             families,
             scopes,
             redis,
+            registry: Registry::new(),
             instances: Vec::new(),
             clients: Vec::new(),
             anomaly: None,
+            outages: BTreeSet::new(),
             number: 0,
             messages: 0,
             is_quiet: false,
@@ -117,12 +123,12 @@ impl World {
         world.set_clock();
         for instance in 0..world.plan.instances {
             let life = Life { instance, number: world.next_number() };
-            world.instances.push(Instance::new(life, &world.plan));
+            world.instances.push(Instance::new(life, &world.plan, &world.registry));
             world.begin_life(life);
         }
-        for index in 0..world.plan.clients {
+        for index in 0..world.plan.clients + world.plan.restoring_clients {
             let wanted = world.channels_of(index);
-            world.clients.push(Client::new(index, wanted));
+            world.clients.push(Client::new(index, wanted, index >= world.plan.clients));
             world.clients[index].is_connecting = true;
             let delay_ms = world.random.below(300);
             world.schedule.after(delay_ms, Happening::Connect(index));
@@ -174,7 +180,12 @@ impl World {
             Happening::Second(life) => self.second(life),
             Happening::Opened(life, wire) => self.opened(life, wire),
             Happening::Says(wire, text) => self.says(wire, &text),
-            Happening::Pongs(wire) => self.pongs(wire),
+            Happening::Pongs(wire, payload) => self.pongs(wire, &payload),
+            Happening::Closes(wire, code) => self.closes(wire, code),
+            Happening::Vanishes(wire) => self.vanish(wire),
+            Happening::AsksAgain(wire) => self.ask_again(wire),
+            Happening::Beat(life) => self.beat(life),
+            Happening::Reaped(dead) => self.registry.reap(&dead),
             Happening::Reads(wire, bytes) => self.reads(wire, bytes),
             Happening::Writable(wire) => self.writable(wire),
             Happening::EndSeenByServer(wire) => self.end_seen_by_server(wire),
@@ -238,6 +249,7 @@ impl World {
     pub(super) fn begin_life(&mut self, life: Life) {
         let (attempt_ms, sweep_ms, second_ms) =
             (self.random.below(50), self.random.below(SWEEP_MS), self.random.below(1_000));
+        self.schedule.after(attempt_ms, Happening::Beat(life));
         self.schedule.after(attempt_ms, Happening::Attempt(life));
         self.schedule.after(sweep_ms, Happening::Sweep(life));
         self.schedule.after(second_ms, Happening::Second(life));
@@ -276,6 +288,8 @@ impl World {
             let mut wrong = None;
             if client.socket.is_none() {
                 wrong = Some("is not connected".to_owned());
+            } else if client.asking.is_some() {
+                wrong = Some("was never told what its session held".to_owned());
             } else if let Some(asked) = client.asked.first() {
                 wrong = Some(format!("was never answered about {}", asked.channel));
             }

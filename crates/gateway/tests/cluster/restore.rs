@@ -97,7 +97,7 @@ impl Plain {
                     }
                     return (frame["code"].as_u64().unwrap(), numbers);
                 }
-                "reconnect" | "bye" | "subscribed" => {}
+                "reconnect" | "bye" | "restored" | "subscribed" => {}
                 _ => panic!("not the way to an end: {frame}"),
             }
         }
@@ -379,4 +379,254 @@ async fn one_process_without_redis_restores_too() {
     let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
     assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
     assert_eq!(back.numbers(2).await, [0, 1, 2]);
+}
+
+/// Waits until Redis keeps so many records of sessions, and gives them.
+async fn kept(redis: &RedisServer, count: usize) -> Vec<String> {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let connection = &mut redis.connect();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*record:*").query(connection).unwrap();
+        if keys.len() == count {
+            return keys.iter().map(|key| redis::cmd("GET").arg(key).query(connection).unwrap()).collect();
+        }
+        assert!(Instant::now() < until, "{keys:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until an instance has so many connections.
+async fn connected(fleet: &Fleet, index: usize, count: usize) {
+    let until = Instant::now() + DEADLINE;
+    while fleet.metric(index, "tidegate_connections").await != count as f64 {
+        assert!(Instant::now() < until, "it has others");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Asks for the session until Redis can be asked; gives what is told then.
+async fn restored_at_last(back: &mut Plain) -> Value {
+    let hello = json!({ "type": "hello", "payload": { "restore": true, "session_id": back.session } }).to_string();
+    let until = Instant::now() + DEADLINE;
+    loop {
+        match back.next().await {
+            frame if frame["type"] == "restored" => return frame["payload"].clone(),
+            frame if frame["payload"]["code"] == "unavailable" => {
+                assert!(Instant::now() < until, "Redis is back");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                back.client.say(&hello).await;
+            }
+            frame => panic!("neither the session nor a reason: {frame}"),
+        }
+    }
+}
+
+/// Its connection knew nothing of the session: what it leaves must not stand in the place of what is known.
+#[tokio::test]
+async fn who_asked_while_redis_was_away_leaves_what_there_was() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start_watchful(1, &redis.url());
+    let mut watcher = fleet.client(0, "watcher").await;
+    let plain = Plain::subscribed(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    let session = plain.session.clone();
+    drop(plain.client);
+    let before = kept(&redis, 1).await;
+    redis.freeze();
+    while watcher.next().await["payload"]["degraded"] != true {}
+    // One ends while Redis is away, one stays until it is back, and one has subscribed something meanwhile.
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+        assert_eq!(back.next().await["payload"]["code"], "unavailable");
+        asked.push(back);
+    }
+    let mut last = asked.pop().unwrap();
+    last.client.say(r#"{"type":"subscribe","channel":"collection:44"}"#).await;
+    assert_eq!(last.next().await["type"], "subscribed");
+    drop(asked);
+    redis.thaw();
+    while watcher.next().await["payload"]["degraded"] != false {}
+    drop(last.client);
+    connected(&fleet, 0, 1).await;
+    listed(&redis, "alice", 0).await;
+    assert_eq!(kept(&redis, 1).await, before);
+    publish(&mut watcher, 0..2).await;
+    let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+    assert_eq!(restored_at_last(&mut back).await, json!({ "found": true, "repeats": true, "channels": both() }));
+    assert_eq!(back.numbers(1).await, [0, 1]);
+}
+
+/// The answer went to a connection that nobody read any more: the next one is told the same.
+#[tokio::test]
+async fn who_is_told_that_there_is_nothing_leaves_nothing() {
+    let redis = RedisServer::start(&[]);
+    let mut fleet = Fleet::start(2, Some(&redis.url()), "");
+    let plain = Plain::subscribed(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    fleet.kill(0);
+    let session = plain.session.clone();
+    for round in 0..3 {
+        let mut back = Plain::hello(&fleet, 1, "alice", Some(&session)).await;
+        assert_eq!(back.restored().await, json!({ "found": false }), "round {round}");
+        drop(back.client);
+        connected(&fleet, 1, 0).await;
+    }
+    // What it subscribes then is all there is.
+    let mut back = Plain::hello(&fleet, 1, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": false }));
+    back.client.subscribe("collection:44", None).await;
+    drop(back.client);
+    let mut back = Plain::hello(&fleet, 1, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": ["collection:44"] }));
+}
+
+/// What was handed to a connection that ended before its client read it is handed to the next one.
+#[tokio::test]
+async fn what_nobody_read_is_handed_to_the_next_one() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut publisher = fleet.client(1, "publisher").await;
+    let plain = Plain::subscribed(&fleet, 0, "alice").await;
+    let session = plain.session.clone();
+    publish(&mut publisher, 0..3).await;
+    drop(plain.client);
+    let [first] = &kept(&redis, 1).await[..] else { panic!("one record") };
+    let positions = |record: &str| record.split_once('{').unwrap().1.to_owned();
+    for index in [0, 1, 0, 1] {
+        // As soon as the instance can have it; and when it has been handed on.
+        for reads in [false, true] {
+            let mut back = Plain::hello(&fleet, index, "alice", Some(&session)).await;
+            if reads {
+                assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+            }
+            drop(back.client);
+            connected(&fleet, index, if index == 1 { 1 } else { 0 }).await;
+            listed(&redis, "alice", 0).await;
+            let [record] = &kept(&redis, 1).await[..] else { panic!("one record") };
+            assert_eq!(positions(record), positions(first), "as it was");
+        }
+    }
+    let mut back = Plain::hello(&fleet, 1, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+    assert_eq!(back.numbers(2).await, [0, 1, 2]);
+}
+
+/// An older connection of the session waits for its record, read by nobody; it must not take the newer one's place.
+#[tokio::test]
+async fn who_came_last_goes_on_whatever_an_older_connection_is_told() {
+    let redis = RedisServer::start(&[]);
+    let mut fleet = Fleet::start_watchful(1, &redis.url());
+    fleet.add(None);
+    let mut watcher = fleet.client(0, "watcher").await;
+    for (round, again) in [(0, 0), (1, 0), (2, 1)] {
+        let user = format!("user{round}");
+        let plain = Plain::subscribed(&fleet, 0, &user).await;
+        listed(&redis, &user, 1).await;
+        let session = plain.session.clone();
+        drop(plain.client);
+        kept(&redis, round + 1).await;
+        redis.freeze();
+        // Redis is thought to be there still.
+        let older = Plain::hello(&fleet, 0, &user, Some(&session)).await;
+        while watcher.next().await["payload"]["degraded"] != true {}
+        let mut back = Plain::hello(&fleet, again, &user, Some(&session)).await;
+        redis.thaw();
+        while watcher.next().await["payload"]["degraded"] != false {}
+        assert_eq!(restored_at_last(&mut back).await["found"], true, "round {round}");
+        publish(&mut watcher, 0..2).await;
+        assert_eq!(back.numbers(1).await, [0, 1]);
+        assert_eq!(older.closed().await.0, 4504);
+        back.client.say(r#"{"type":"ping"}"#).await;
+        assert_eq!(back.next().await["type"], "pong");
+    }
+}
+
+/// A session is its user's: who names another one's gets one of its own, and that one is not disturbed.
+#[tokio::test]
+async fn a_session_that_somebody_else_names_stays_its_users() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let mut publisher = fleet.client(1, "publisher").await;
+    let mut alice = Plain::subscribed(&fleet, 0, "alice").await;
+    listed(&redis, "alice", 1).await;
+    let unused = "0123456789abcdef0123456789abcdef".to_owned();
+    let nothing = json!({ "found": false });
+    let mut others = Vec::new();
+    for (n, session) in [&alice.session, &unused].into_iter().enumerate() {
+        for index in [0, 1] {
+            let user = format!("bob{n}{index}");
+            let mut bob = Plain::hello(&fleet, index, &user, Some(session)).await;
+            assert_ne!(bob.session, *session, "one of its own");
+            assert_eq!(bob.restored().await, nothing);
+            bob.client.subscribe("collection:42:*", None).await;
+            listed(&redis, &user, 1).await;
+            // Its own goes on as hers does.
+            let (session, own) = (bob.session.clone(), bob);
+            let mut again = Plain::hello(&fleet, 1 - index, &user, Some(&session)).await;
+            assert_eq!(again.session, session);
+            assert_eq!(again.restored().await["found"], true);
+            assert_eq!(own.closed().await.0, 4504);
+            others.push(again);
+        }
+    }
+    // She is connected, comes to another instance, is away, and comes back: never refused for what others did.
+    publish(&mut publisher, 0..1).await;
+    assert_eq!(alice.numbers(0).await, [0]);
+    let mut back = alice.back(&fleet, 1, "alice").await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+    assert_eq!(back.numbers(0).await, [0]);
+    assert_eq!(alice.closed().await, (4504, vec![]));
+    let session = back.session.clone();
+    drop(back.client);
+    listed(&redis, "alice", 0).await;
+    for index in [0, 1] {
+        let mut mallory = Plain::hello(&fleet, index, "mallory", Some(&session)).await;
+        assert_ne!(mallory.session, session);
+        assert_eq!(mallory.restored().await, nothing);
+        others.push(mallory);
+    }
+    let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+    assert_eq!(back.session, session);
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
+    for mut other in others {
+        other.client.say(r#"{"type":"ping"}"#).await;
+        while other.next().await["type"] != "pong" {}
+    }
+}
+
+/// With a token in the upgrade the session is open, and has told its name, before another one is named.
+#[tokio::test]
+async fn who_names_a_foreign_session_later_is_told_which_goes_on() {
+    let fleet = Fleet::start(1, None, "");
+    let alice = Plain::subscribed(&fleet, 0, "alice").await;
+    let mut bob = fleet.client(0, "bob").await;
+    let hello = json!({ "restore": true, "session_id": alice.session, "channels": [{ "channel": "collection:42:*" }] });
+    bob.say(&json!({ "type": "hello", "payload": hello, "correlation_id": "h1" }).to_string()).await;
+    let restored = bob.expect("restored").await;
+    assert_eq!((&restored["payload"]["found"], &restored["correlation_id"]), (&json!(false), &json!("h1")));
+    let own = restored["payload"]["session_id"].as_str().unwrap().to_owned();
+    assert_ne!(own, alice.session);
+    bob.expect("subscribed").await;
+    drop(bob);
+    let mut bob = Plain::hello(&fleet, 0, "bob", Some(&own)).await;
+    let channels = json!(["system:ready", "collection:42:*"]);
+    assert_eq!(bob.restored().await, json!({ "found": true, "repeats": true, "channels": channels }));
+}
+
+/// The token came with the upgrade, as browsers send it, and the session was there before the client wanted it kept.
+#[tokio::test]
+async fn a_token_in_the_upgrade_keeps_nobody_from_having_a_record() {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(1, Some(&redis.url()), "");
+    let token = fleet.token("acme", "alice", &["collection:*"]);
+    let mut client = Client::connect(fleet.gateway(0).listen_addr(), "/ws", Some(&token)).await;
+    let session = client.expect("welcome").await["payload"]["session_id"].as_str().unwrap().to_owned();
+    listed(&redis, "alice", 1).await;
+    client.say(r#"{"type":"hello","payload":{"restore":true}}"#).await;
+    client.subscribe("collection:42:*", None).await;
+    drop(client);
+    kept(&redis, 1).await;
+    let mut back = Plain::hello(&fleet, 0, "alice", Some(&session)).await;
+    assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": ["collection:42:*"] }));
 }

@@ -58,7 +58,8 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
             let channels =
                 || payload["channels"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
             let record = flag("found").then(|| Restored { repeats: flag("repeats"), channels: channels() });
-            ServerFrame::Restored { record, correlation_id }
+            let session_id = payload.get("session_id").and_then(Value::as_str);
+            ServerFrame::Restored { record, session_id, correlation_id }
         }
         "subscribed" => ServerFrame::Subscribed {
             channel: channel?,

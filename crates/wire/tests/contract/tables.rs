@@ -83,7 +83,7 @@ fn sample_frames() -> [ServerFrame<'static>; 18] {
     let member = PresenceMember { user: "", since: Timestamp(0), info: None };
     [
         ServerFrame::Welcome(welcome),
-        ServerFrame::Restored { record: None, correlation_id },
+        ServerFrame::Restored { record: None, session_id: None, correlation_id },
         ServerFrame::Subscribed { channel, position, resumed: false, degraded: false, correlation_id },
         ServerFrame::Unsubscribed { channel, correlation_id },
         ServerFrame::Ack { channel, position, level: AckLevel::Durable, duplicate: false, correlation_id },

@@ -82,13 +82,6 @@ impl Shard {
         slots
     }
 
-    /// Closes the older sockets of a session that goes on in `slot`.
-    pub(crate) fn dismiss_others(&mut self, session: SessionId, slot: Slot) -> Vec<Slot> {
-        let mut others = self.connections_of(session);
-        others.retain(|other| *other != slot && self.close(*other, Close::Replaced));
-        others
-    }
-
     pub(super) fn connections_of(&self, session: SessionId) -> Vec<Slot> {
         let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
         same.map(|(slot, _)| slot as Slot).collect()

@@ -9,19 +9,30 @@ use super::*;
 use crate::hub::confirmed::{Held as HeldAtEnd, Places};
 
 impl Shard {
+    /// The client wants a record of its session, and has not asked for one.
     pub(super) fn keep_record(&mut self, slot: Slot) {
-        self.connections[slot as usize].confirmed.get_or_insert_with(Box::default);
+        let session = self.connections[slot as usize].session.id();
+        self.confirmed_of(slot).keep(session);
+        self.identified.push(slot); // So that it is known since when it is there.
+    }
+
+    fn confirmed_of(&mut self, slot: Slot) -> &mut Confirmed {
+        let connection = &mut self.connections[slot as usize];
+        connection.confirmed.get_or_insert_with(|| Box::new(Confirmed::new(connection.session.id())))
     }
 
     /// Without Redis nobody knows what the session held.
     pub(super) fn begin_restore(&mut self, slot: Slot) {
+        let session = &self.connections[slot as usize].session;
+        let (id, holds) = (session.id(), !session.subscriptions.is_empty());
+        self.confirmed_of(slot).ask(id, holds);
         match self.is_degraded {
             true => self.give_up_restoring(slot),
             false => self.identified.push(slot),
         }
     }
 
-    pub(super) fn give_up_restoring(&mut self, slot: Slot) {
+    pub(crate) fn give_up_restoring(&mut self, slot: Slot) {
         let mut effects = Vec::new();
         self.connections[slot as usize].session.give_up_restoring(&mut effects);
         self.carry_out(slot, &mut effects);
@@ -56,6 +67,7 @@ impl Shard {
             (None, Restored::Nothing | Restored::Replaced) => return None,
         };
         let slot = slot?;
+        self.confirmed_of(slot).answered(record.is_some());
         let rules = Arc::clone(&self.rules);
         let mut effects = Vec::new();
         self.connections[slot as usize].session.restored(record, &rules, &mut effects);
@@ -85,8 +97,8 @@ impl Shard {
     pub(super) fn note_end(&mut self, slot: Slot, code: Option<u16>) {
         let connection = &mut self.connections[slot as usize];
         let Some(mut confirmed) = connection.confirmed.take() else { return };
-        if connection.session.restoring().is_some() {
-            return; // What it is to hold is still another one's record.
+        if !confirmed.knows(connection.session.id()) {
+            return; // What the session holds is in another one's record.
         }
         confirmed.end(code, || self.held_at_end(slot));
         self.connections[slot as usize].confirmed = Some(confirmed);
@@ -100,7 +112,8 @@ impl Shard {
         };
         let (tenant, user) = (identity.tenant.clone(), identity.user.clone());
         let (session, Some((since, came))) = (connection.session.id(), confirmed.came) else { return };
-        self.left.push((slot, LeftRecord { session, tenant, user, since, came, record: confirmed.record(answer) }));
+        let Some(record) = confirmed.record(answer) else { return };
+        self.left.push((slot, LeftRecord { session, tenant, user, since, came, record }));
     }
 
     /// What sessions have left since the last call.

@@ -13,6 +13,7 @@ use crate::hub::Departures;
 use crate::hub::wheel::Wheel;
 use crate::rate::RateLimit;
 use crate::rules::Limits;
+use crate::session::bind;
 use crate::token::{Identity, Policy, Verifier};
 
 mod deadlines;
@@ -742,7 +743,9 @@ fn a_client_without_a_token_and_one_whose_token_ran_out_are_closed() {
 #[test]
 fn who_names_a_session_with_no_good_token_is_not_taken_for_it() {
     let mut table = Table::new();
-    let named = SessionId::from_random(9);
+    let user = UserId::parse("mallory").unwrap();
+    let (own, named) = (SessionId::from_random(1), SessionId::from_random(9));
+    let [own, named] = [own, named].map(|drawn| bind(drawn, &TenantId::default(), &user));
     let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
     table.says(nobody, &format!(r#"{{"type":"hello","payload":{{"session_id":"{named}"}}}}"#));
     assert_eq!(table.heard(nobody), ["error unauthenticated"]);
@@ -752,7 +755,7 @@ fn who_names_a_session_with_no_good_token_is_not_taken_for_it() {
 
     table.shard.notice(named, &ServerFrame::Degraded { degraded: true }.encode());
     assert_eq!([nobody, mallory].map(|slot| table.heard(slot)), [vec![], Vec::<String>::new()]);
-    assert_eq!(table.shard.holder(mallory).map(|(session, _)| session.id()), Some(SessionId::from_random(1)));
+    assert_eq!(table.shard.holder(mallory).map(|(session, _)| session.id()), Some(own));
 }
 
 #[test]

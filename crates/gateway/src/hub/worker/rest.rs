@@ -7,12 +7,13 @@ impl Worker {
     /// To be called when connections have stopped coming and going.
     pub(super) fn shrink(&self) {
         self.shard.borrow_mut().shrink();
-        let mut ends = self.ends.borrow_mut();
-        let used = ends.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        if is_loose(ends.capacity(), used) {
-            ends.truncate(used);
-            ends.shrink_to_fit();
+        let mut sockets = self.sockets.borrow_mut();
+        let used = sockets.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        if is_loose(sockets.capacity(), used) {
+            sockets.truncate(used);
+            sockets.shrink_to_fit();
         }
+        self.seats.borrow_mut().shrink();
         self.wheel.borrow_mut().shrink();
     }
 }

@@ -1,20 +1,22 @@
 //! Noticing that another server is the primary now, by what the Sentinels say.
 //!
-//! One of them is listened to, which only saves time: all are asked now and then, and a link to a demoted primary is found
-//! out by its probe, within three intervals. So a Sentinel that goes away is left for the next one, without haste and
-//! without a word. What an announcement is worth `redis_topology` decides.
+//! All are listened to: the first that knows says so, and one that is cut off from the others may be long about it. That only
+//! saves time: all are asked now and then, and a link to a demoted primary is found out by its probe, within three
+//! intervals. So a Sentinel that goes away is tried again without haste and without a word. What an announcement is worth
+//! `redis_topology` decides.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use redis_topology::{Node, Sentinels};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::link::Cut;
 use super::resp::{Heard, Value};
 use super::subscriber::{Subscriber, SubscriberError, connect};
 
-/// Between two Sentinels.
+/// Before a Sentinel that has gone away is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For a Sentinel to take the subscription.
 const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(2);
@@ -24,19 +26,20 @@ const CHANNEL: &str = "+switch-master";
 
 /// Ends when another server than `node` is the primary.
 pub(super) async fn watch_switch(sentinels: Sentinels, node: Node) -> Cut {
-    tokio::select! {
-        primary = sentinels.replaced(&node) => Cut(format!("the Sentinels have made {primary} the primary")),
-        never = listen_to_any(&sentinels) => match never {},
+    let mut listeners = JoinSet::new();
+    for sentinel in sentinels.nodes() {
+        listeners.spawn(listen_for_ever(sentinel.clone(), sentinels.clone()));
     }
+    let primary = sentinels.replaced(&node).await;
+    Cut(format!("the Sentinels have made {primary} the primary"))
 }
 
-async fn listen_to_any(sentinels: &Sentinels) -> Infallible {
-    for node in sentinels.nodes().iter().cycle() {
-        let Err(error) = listen(node, sentinels).await;
+async fn listen_for_ever(node: Node, sentinels: Sentinels) {
+    loop {
+        let Err(error) = listen(&node, &sentinels).await;
         tracing::debug!(sentinel = %node, %error, "does not tell of failovers");
         sleep(PAUSE).await;
     }
-    std::future::pending().await
 }
 
 /// Passes on what one Sentinel announces.
@@ -60,7 +63,8 @@ async fn listen(node: &Node, sentinels: &Sentinels) -> Result<Infallible, Subscr
     loop {
         let Heard::Message { payload, .. } = subscriber.hear().await? else { continue };
         let Some(primary) = announced(&payload, sentinels.master()) else { continue };
-        match timeout(REPORT_DEADLINE, report(&mut subscriber, sentinels.master())).await.map_err(late).flatten() {
+        let report = timeout(REPORT_DEADLINE, report(&mut subscriber, sentinels.master())).await;
+        match report.map_err(late).and_then(|report| report) {
             Ok(Some((primary, epoch))) => sentinels.reported(primary, epoch),
             Ok(None) => sentinels.announced(primary),
             Err(error) => {

@@ -187,4 +187,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "clock-gateway",
         kinds: &["terminal_code"],
     },
+    Mutant {
+        name: "a stale majority of Sentinels is believed",
+        edits: &[Edit {
+            file: "crates/redis-topology/src/sentinel/known.rs",
+            old: "if now.duration_since(since) < FORGOTTEN_AFTER {",
+            new: "if now.duration_since(since) > FORGOTTEN_AFTER {",
+        }],
+        fault: "sentinel-stale",
+        kinds: &["silent_gap", "reorder"],
+    },
 ];

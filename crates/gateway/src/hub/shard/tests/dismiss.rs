@@ -52,18 +52,6 @@ fn a_dismissed_session_is_told_why_and_nobody_else_is() {
     }
 }
 
-#[test]
-fn a_session_that_goes_on_in_one_socket_ends_its_others() {
-    let mut table = Table::new();
-    let [old, closing, new] = [7; 3].map(|n| table.of_session("alice", session(n)));
-    let other = table.of_session("alice", session(8));
-    table.shard.close(closing, Close::Restart);
-    assert_eq!(table.shard.dismiss_others(session(7), new), [old]);
-    assert_eq!(table.heard(old), ["bye", "close 4504"]);
-    assert_eq!(table.heard(closing), ["bye", "close 1012"]);
-    assert_eq!([new, other].map(|slot| table.heard(slot)), [vec![""; 0], vec![""; 0]]);
-}
-
 /// Somebody waits for the record of a session that goes on elsewhere.
 #[test]
 fn a_session_that_goes_on_elsewhere_has_less_time_to_answer_its_close() {

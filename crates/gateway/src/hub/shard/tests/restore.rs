@@ -2,11 +2,28 @@
 
 use std::time::Instant;
 
-use connection_registry::{Ask, Restored, SessionRecord};
+use connection_registry::{Ask, Directory, Restored, Row, SeatNumber, SessionRecord};
 
 use super::*;
 
 const OPS: &str = "collection:42:ops";
+
+/// One of alice's sessions.
+fn own(number: u128) -> SessionId {
+    bind(SessionId::from_random(number), &TenantId::default(), &UserId::parse("alice").unwrap())
+}
+
+fn hello(session: SessionId) -> String {
+    format!(r#"{{"type":"hello","payload":{{"restore":true,"session_id":"{session}"}}}}"#)
+}
+
+/// What she asks in this session, as a connection that came then.
+fn asks(session: SessionId, came: Instant) -> Ask {
+    let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
+    let row = Row { tenant: tenant.clone(), user: user.clone(), shard: 0, connected_at: Timestamp(1) };
+    let number: SeatNumber = Directory::default().connect(session, row).number();
+    Ask { session, tenant, user, since: Timestamp(1), came, number, shard: 0, awaited: false }
+}
 
 impl Table {
     /// A client that wants a record, with one live subscription at 5.
@@ -136,50 +153,125 @@ fn one_that_has_fallen_behind_goes_on_where_it_was() {
 
 #[test]
 fn a_session_that_waits_for_its_record_leaves_none_and_gets_one_that_came_too_late_not() {
-    let session = SessionId::from_random(7);
-    let hello = format!(r#"{{"type":"hello","payload":{{"restore":true,"session_id":"{session}"}}}}"#);
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, &hello);
+    table.says(alice, &hello(own(7)));
     let came = Instant::now();
     table.shard.came(alice, Timestamp(1), came);
-    let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
-    let asked = Ask { session, tenant, user, since: Timestamp(1), came, shard: 0, awaited: false };
+    let asked = asks(own(7), came);
     let record = SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
 
-    // Another client of the same name, whose record comes in time.
-    let bob = table.connect("alice");
-    table.says(bob, &hello.replace("07", "08"));
-    table.shard.came(bob, Timestamp(1), came);
-    let other = Ask { session: SessionId::from_random(8), ..asked.clone() };
-    assert_eq!(table.shard.restored(&other, Restored::Found(record.clone())), None);
-    assert_eq!(table.heard(bob), ["restored"]);
+    // Another session of hers, whose record comes in time.
+    let other = table.connect("alice");
+    table.says(other, &hello(own(8)));
+    table.shard.came(other, Timestamp(1), came);
+    assert_eq!(table.shard.restored(&asks(own(8), came), Restored::Found(record.clone())), None);
+    assert_eq!(table.heard(other), ["restored"]);
     assert_eq!(table.joiner().1, Some(at(5)));
 
-    // Hers takes too long.
+    // This one's takes too long.
     table.now.mono_ms = table.shard.first_wake(alice, table.now);
     table.shard.wake(alice, table.now);
     assert_eq!(table.heard(alice), ["error unavailable"]);
     assert_eq!(table.shard.restored(&asked, Restored::Found(record.clone())), Some(record), "it is given back");
-    table.says(alice, &hello);
+    table.says(alice, &hello(own(7)));
     table.shard.remove(alice);
     assert!(table.shard.take_left().is_empty(), "what it was to hold is another one's record still");
 }
 
 #[test]
 fn of_two_that_ask_for_one_session_each_hears_its_own_answer() {
-    let session = SessionId::from_random(7);
-    let hello = format!(r#"{{"type":"hello","payload":{{"restore":true,"session_id":"{session}"}}}}"#);
     let mut table = Table::new();
     let first = Instant::now();
     let [one, other] = [first, first + std::time::Duration::from_millis(1)].map(|came| {
         let slot = table.connect("alice");
-        table.says(slot, &hello);
+        table.says(slot, &hello(own(7)));
         table.shard.came(slot, Timestamp(1), came);
         (slot, came)
     });
-    let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
-    let asked = Ask { session, tenant, user, since: Timestamp(1), came: other.1, shard: 0, awaited: false };
-    assert_eq!(table.shard.restored(&asked, Restored::Nothing), None);
+    assert_eq!(table.shard.restored(&asks(own(7), other.1), Restored::Nothing), None);
     assert_eq!((table.heard(one.0), table.heard(other.0)), (vec![], vec!["restored".to_owned()]));
+}
+
+/// What became of its question, what the client did then; what it leaves.
+#[test]
+fn who_was_not_given_its_session_leaves_no_record_of_it() {
+    type Then = fn(&mut Table, Slot);
+    let record = || SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
+    let nothing: Then = |_, _| {};
+    let subscribes: Then = |table, slot| table.live(slot, "collection:43", 5);
+    let unsubscribes: Then = |table, slot| {
+        table.says(slot, &format!(r#"{{"type":"unsubscribe","channel":"{OPS}"}}"#));
+    };
+    let asks_again: Then = |table, slot| table.says(slot, &hello(own(7)));
+    let answers = [None, Some(Restored::Nothing), Some(Restored::Found(record()))];
+    let [unavailable, none, found] = &answers;
+    let cases: [(&Option<Restored>, Then, Option<&[&str]>); 9] = [
+        (unavailable, nothing, None),
+        (unavailable, subscribes, None),
+        (unavailable, asks_again, None),
+        (none, nothing, None),
+        (none, subscribes, Some(&["collection:43"])),
+        (none, asks_again, None),
+        (found, nothing, Some(&[OPS])),
+        (found, unsubscribes, Some(&[])),
+        (found, asks_again, Some(&[OPS])),
+    ];
+    for (n, (answer, then, left)) in cases.into_iter().enumerate() {
+        let mut table = Table::new();
+        let (alice, came) = (table.connect("alice"), Instant::now());
+        table.says(alice, &hello(own(7)));
+        table.shard.came(alice, Timestamp(1), came);
+        match answer.clone() {
+            Some(answer) => assert_eq!(table.shard.restored(&asks(own(7), came), answer), None),
+            None => table.shard.give_up_restoring(alice),
+        }
+        if matches!(answer, Some(Restored::Found(_))) {
+            table.joiner();
+        }
+        table.heard(alice);
+        then(&mut table, alice);
+        table.shard.remove(alice);
+        let records: Vec<Vec<String>> = table.shard.take_left().into_iter().map(|(_, left)| channels(left)).collect();
+        let expected: Vec<Vec<String>> =
+            left.iter().map(|left| left.iter().map(ToString::to_string).collect()).collect();
+        assert_eq!(records, expected, "case {n}");
+    }
+}
+
+fn channels(left: LeftRecord) -> Vec<String> {
+    left.record.channels.into_iter().map(|(channel, _)| channel.into()).collect()
+}
+
+/// A new session that holds nothing may have asked for something that has not come.
+#[test]
+fn a_new_session_that_holds_nothing_leaves_no_record() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    table.says(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
+    table.shard.came(alice, Timestamp(1), Instant::now());
+    table.shard.remove(alice);
+    assert!(table.shard.take_left().is_empty());
+}
+
+/// The token came with the upgrade; what the client wants it says later.
+#[test]
+fn a_session_that_is_open_already_leaves_one_too() {
+    let mut table = Table::new();
+    let alice = table.connect("alice");
+    assert_eq!(table.shard.take_identified(), [alice]);
+    table.live(alice, OPS, 5);
+    table.says(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
+    assert_eq!(table.shard.take_identified(), [alice], "it is asked since when it is there");
+}
+
+#[test]
+fn a_session_of_somebody_else_is_not_asked_for() {
+    let mut table = Table::new();
+    let bob = table.connect("bob");
+    table.shard.take_identified();
+    let before = table.shard.holder(bob).unwrap().0.id();
+    table.says(bob, &hello(own(7)));
+    assert_eq!(table.heard(bob), ["restored"], "at once: {before} goes on");
+    assert_eq!(table.shard.holder(bob).map(|(session, _)| (session.id(), session.restoring())), Some((before, None)));
 }

@@ -1,0 +1,164 @@
+//! Clients that keep nothing but the id of their session, and what they are owed: what they held must be brought back, from
+//! where they were or before; or they are told that nothing is known of it, which only a fault of an instance may cause.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::client::Asked;
+use super::schedule::{Happening, Life, Wire};
+use super::tally::Fault;
+use super::view::View;
+use super::world::World;
+
+/// So long an answer may take, which waits for an older connection.
+const ASKS_MS: u64 = 4_500;
+/// And so long a connection that is gone without a word is believed in.
+pub(super) const VANISHED_MS: u64 = 9_000;
+
+/// What the run knows of such a client. The client itself knows the session alone.
+#[derive(Debug, Default)]
+pub(super) struct Restoring {
+    session: Option<String>,
+    /// What it held when its last connection ended, and had been told so.
+    held: BTreeMap<String, Option<Box<View>>>,
+    /// What it had asked for, and not been told.
+    asked: BTreeSet<String>,
+    /// It was told that nothing is known of it, and not what it holds since. One that could not reach the registry may have
+    /// something of it yet.
+    is_doubtful: bool,
+    /// The lives of instances to which it has spoken since it was last told what it holds.
+    lives: BTreeSet<u64>,
+}
+
+impl Restoring {
+    /// A connection is gone, with these subscriptions and questions.
+    pub(super) fn keep(&mut self, views: BTreeMap<String, View>, asked: Vec<Asked>) {
+        self.held.extend(views.into_iter().map(|(channel, view)| (channel, view.had())));
+        for Asked { channel, restored, .. } in asked {
+            match restored {
+                Some((before, _)) => drop(self.held.insert(channel, before)),
+                None => drop(self.asked.insert(channel)),
+            }
+        }
+    }
+}
+
+impl World {
+    pub(super) fn welcomed(&mut self, index: usize, frame: &Value) {
+        if let Some(restoring) = &mut self.clients[index].restoring {
+            let told = frame["payload"]["session_id"].as_str().map(str::to_owned);
+            restoring.session = restoring.session.take().or(told);
+        }
+    }
+
+    /// A client that has a session wants it back. Whether it is one.
+    pub(super) fn ask_for_session(&mut self, index: usize, life: Life, id: &str) -> bool {
+        let Some(restoring) = &mut self.clients[index].restoring else { return false };
+        restoring.lives.insert(life.number);
+        if restoring.session.is_none() {
+            return false;
+        }
+        self.clients[index].asking = Some(id.to_owned());
+        self.say_restore(index);
+        if !self.is_quiet && self.random.one_in(3) {
+            let wire = self.clients[index].socket.as_ref().expect("it has just spoken").wire;
+            let delay_ms = self.random.within(10, ASKS_MS);
+            self.schedule.after(delay_ms, Happening::Vanishes(wire));
+        }
+        true
+    }
+
+    /// A connection is gone without a word, perhaps before it was told what its session held: nobody reads the answer.
+    pub(super) fn vanish(&mut self, wire: Wire) {
+        if self.clients[wire.client].is_on(wire) && !self.is_quiet {
+            self.fault(Fault::ClientVanished);
+            self.lose_connection(wire.client, VANISHED_MS);
+        }
+    }
+
+    fn say_restore(&mut self, index: usize) {
+        let client = &self.clients[index];
+        let (Some(id), Some(restoring)) = (&client.asking, &client.restoring) else { return };
+        let payload = json!({"restore": true, "session_id": restoring.session});
+        self.say(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
+    }
+
+    /// Nobody can say what its session held: it asks again.
+    pub(super) fn asked_in_vain(&mut self, index: usize) {
+        self.tally.asked_in_vain += 1;
+        if let Some(socket) = &self.clients[index].socket {
+            self.schedule.after(1_000, Happening::AsksAgain(socket.wire));
+        }
+    }
+
+    pub(super) fn ask_again(&mut self, wire: Wire) {
+        if self.clients[wire.client].is_on(wire) {
+            self.say_restore(wire.client);
+        }
+    }
+
+    /// What its session held, or that nothing is known.
+    pub(super) fn restored(&mut self, index: usize, frame: &Value) -> Result<(), String> {
+        let (id, payload) = (frame["correlation_id"].as_str().unwrap_or_default(), &frame["payload"]);
+        let client = &mut self.clients[index];
+        let restoring = client.restoring.as_mut().filter(|_| client.asking.take().as_deref() == Some(id));
+        let Some(restoring) = restoring else { return Err("it has not asked".into()) };
+        let (mut held, asked) = (std::mem::take(&mut restoring.held), std::mem::take(&mut restoring.asked));
+        let lives = std::mem::take(&mut restoring.lives);
+        restoring.lives.extend(client.socket.as_ref().map(|socket| socket.life.number));
+        let is_well = |life: &u64| {
+            let is_there = self.instances.iter().any(|instance| instance.life.number == *life);
+            is_there && !self.outages.contains(life)
+        };
+        let (found, all_are_well) = (payload["found"] == true, lives.iter().all(is_well));
+        let is_stale = std::mem::replace(&mut restoring.is_doubtful, !found) && !all_are_well;
+        if !found && !held.is_empty() && all_are_well {
+            return Err(format!("nothing is known, and it held {:?}", held.keys()));
+        }
+        if !found || is_stale {
+            self.tally.forgotten += 1;
+            held.clear();
+        }
+        let channels: BTreeSet<String> = payload["channels"].as_array().into_iter().flatten().map(text).collect();
+        if let Some(lost) =
+            held.keys().find(|channel| client.wanted.contains_key(*channel) && !channels.contains(*channel))
+        {
+            return Err(format!("it held {lost}, which is not brought back"));
+        }
+        let is_strange = |channel: &&String| !is_stale && !held.contains_key(*channel) && !asked.contains(*channel);
+        if let Some(strange) = channels.iter().find(is_strange) {
+            return Err(format!("it has never held {strange}"));
+        }
+        self.tally.restored += u64::from(found && !is_stale);
+        let repeats = payload["repeats"] == true;
+        for channel in &channels {
+            let restored = Some((held.remove(channel).flatten(), repeats));
+            client.wanted.insert(channel.clone(), None);
+            client.asked.push(Asked {
+                id: id.to_owned(),
+                channel: channel.clone(),
+                given: None,
+                forged: false,
+                restored,
+            });
+        }
+        // What else it wants has not been heard, or is not known any more.
+        let others: Vec<_> = client.wanted.keys().filter(|channel| !channels.contains(*channel)).cloned().collect();
+        others.into_iter().for_each(|channel| self.subscribe(index, channel, None));
+        Ok(())
+    }
+
+    /// The gateway has closed. Half of those who keep their session answer before they go.
+    pub(super) fn closed(&mut self, wire: Wire, code: u16) {
+        if self.clients[wire.client].restoring.is_none() || self.random.one_in(2) {
+            return self.lose_connection(wire.client, 5);
+        }
+        self.send(wire.client, |wire, _| Happening::Closes(wire, code), "");
+        self.schedule.after(50, Happening::EndSeenByClient(wire));
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
