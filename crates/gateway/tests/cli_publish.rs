@@ -1,25 +1,29 @@
 //! `tidegate publish` against a Redis of its own.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use keyspace::{Keyspace, Library};
 use wire::{Families, FamilyShape, Name, Position, Scope};
 
-use redis_fixture::{RedisCluster, RedisServer, SentinelSet};
+use redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};
 
 fn publish(url: &str, args: &[&str], input: &str) -> Output {
+    let mut child = begin(url, args);
+    // It may end without reading.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+fn begin(url: &str, args: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
     }
     command.arg("publish").args(args).env("TIDEGATE_REDIS_URL", url).env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000");
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
-    // It may end without reading.
-    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
-    child.wait_with_output().expect("it ends")
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built")
 }
 
 fn code(output: &Output) -> i32 {
@@ -221,6 +225,33 @@ fn the_primary_is_found_by_its_sentinels() {
     let unknown = publish(&set.url().replace("/main", "/other"), &["collection:42:ops", "3"], "");
     assert_eq!(code(&unknown), 69);
     assert!(stderr(&unknown).contains(r#"no Sentinel watches a master called "other""#), "{}", stderr(&unknown));
+}
+
+/// Both servers take what they are given, and the connection to the first one is never cut.
+#[test]
+fn lines_that_come_after_a_failover_go_to_the_new_primary() {
+    let [old, new] = [RedisServer::start(&[]), RedisServer::start(&[])];
+    let sentinels = [6, 6, 6].map(|epoch| StagedSentinel::start(epoch, old.port()));
+    let mut child = begin(&StagedSentinel::url(&sentinels), &["--lines", "collection:42:ops"]);
+    let (mut lines, mut answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let mut send = || {
+        lines.write_all(b"1\n").unwrap();
+        answers.next().expect("it goes on").unwrap();
+    };
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    let stored = |server: &RedisServer| entries(&mut server.connect(), "tidegate", &scope).len();
+    send();
+    assert_eq!((stored(&old), stored(&new)), (1, 0));
+    sentinels.iter().for_each(|sentinel| sentinel.learn(7, new.port()));
+    let begun = Instant::now();
+    while stored(&new) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it stays with the old one");
+        std::thread::sleep(Duration::from_millis(20));
+        send();
+    }
+    drop(send);
+    drop(lines);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

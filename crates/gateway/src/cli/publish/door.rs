@@ -5,13 +5,16 @@ use std::time::Duration;
 use keyspace::{Function, Keyspace};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
-use redis_topology::Node;
+use redis_topology::{Node, Topology};
 use tidegate_gateway::config::PublishConfig;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use wire::{Channel, Position};
 
 /// Getting to Redis, name resolution included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Sentinels are asked for the primary again before a call that comes so long after the last question.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why messages may not have been stored.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +47,15 @@ pub(super) struct Door<'c> {
     channel: &'c Channel,
     keys: Keyspace,
     open: Option<(Node, MultiplexedConnection)>,
+    /// When it was last asked where Redis is.
+    asked: Instant,
 }
 
 // === impl Door ===
 
 impl<'c> Door<'c> {
     pub(super) fn new(config: &'c PublishConfig, channel: &'c Channel) -> Self {
-        Self { config, channel, keys: Keyspace::new(config.redis.prefix.clone()), open: None }
+        Self { config, channel, keys: Keyspace::new(config.redis.prefix.clone()), open: None, asked: Instant::now() }
     }
 
     /// Stores and publishes, all or none.
@@ -90,13 +95,26 @@ impl<'c> Door<'c> {
 
     /// The connection to the scope's server, made if there is none.
     async fn enter(&mut self) -> Result<(Node, MultiplexedConnection), PublishError> {
+        let is_watched = matches!(self.config.redis.target.topology(), Topology::Sentinel(_));
+        if is_watched && self.open.is_some() && self.asked.elapsed() > ASK_AGAIN {
+            // An old primary answers for a while yet. Where nobody says who it is now, the connection is as good as any.
+            if let Ok(node) = self.locate().await {
+                self.open.take_if(|(open, _)| *open != node);
+            }
+        }
         if let Some((node, redis)) = &self.open {
             return Ok((node.clone(), redis.clone()));
         }
-        let located = timeout(CONNECT_DEADLINE, self.config.redis.target.locate(self.keys.slot(&self.channel.scope)));
-        let node = located.await.map_err(|_| PublishError::Lost("nobody says where it is".into()))?;
-        let node = node.map_err(|error| PublishError::Lost(error.to_string()))?;
+        let node = self.locate().await?;
         self.enter_at(node).await
+    }
+
+    async fn locate(&mut self) -> Result<Node, PublishError> {
+        let located = timeout(CONNECT_DEADLINE, self.config.redis.target.locate(self.keys.slot(&self.channel.scope)));
+        let located = located.await;
+        self.asked = Instant::now();
+        let node = located.map_err(|_| PublishError::Lost("nobody says where it is".into()))?;
+        node.map_err(|error| PublishError::Lost(error.to_string()))
     }
 
     async fn enter_at(&mut self, node: Node) -> Result<(Node, MultiplexedConnection), PublishError> {
