@@ -148,3 +148,23 @@ async fn a_failover_that_nobody_announced_is_noticed() {
     assert_eq!(ear.downs, [expected]);
     assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
 }
+
+/// The server takes the connection and says nothing; when it goes on, it has been replaced and does not know it.
+#[tokio::test]
+async fn a_primary_that_was_replaced_while_it_was_connected_to_is_not_used() {
+    let stage = Stage::set(6);
+    stage.servers[FIRST].freeze();
+    let mut ear = Ear::new(stage.config());
+    let asked = || stage.sentinels.iter().filter(|sentinel| sentinel.questions() > 0).count();
+    let begun = Instant::now();
+    while asked() < 3 {
+        assert!(begun.elapsed() < DEADLINE, "the Sentinels are not asked");
+        ear.listen(Duration::from_millis(20)).await;
+    }
+    stage.sentinels.iter().for_each(|sentinel| sentinel.learn(7, stage.port(SECOND)));
+    stage.servers[FIRST].thaw();
+    ear.until("up", |ear| ear.ups > 0).await;
+    assert_eq!(stage.publish(&mut ear, &scope("acme/collection:42")).await, SECOND);
+    assert_eq!(ear.ups, 1);
+    assert!(ear.downs[0].contains("another server has taken the place of"), "{:?}", ear.downs);
+}

@@ -96,17 +96,23 @@ impl<'c> Door<'c> {
     /// The connection to the scope's server, made if there is none.
     async fn enter(&mut self) -> Result<(Node, MultiplexedConnection), PublishError> {
         let is_watched = matches!(self.config.redis.target.topology(), Topology::Sentinel(_));
-        if is_watched && self.open.is_some() && self.asked.elapsed() > ASK_AGAIN {
+        loop {
+            let (node, redis) = match &self.open {
+                Some(open) => open.clone(),
+                None => {
+                    let node = self.locate().await?;
+                    self.enter_at(node).await?
+                }
+            };
+            if !is_watched || self.asked.elapsed() <= ASK_AGAIN {
+                return Ok((node, redis));
+            }
             // An old primary answers for a while yet. Where nobody says who it is now, the connection is as good as any.
-            if let Ok(node) = self.locate().await {
-                self.open.take_if(|(open, _)| *open != node);
+            match self.locate().await {
+                Ok(primary) if primary != node => self.open = None,
+                _ => return Ok((node, redis)),
             }
         }
-        if let Some((node, redis)) = &self.open {
-            return Ok((node.clone(), redis.clone()));
-        }
-        let node = self.locate().await?;
-        self.enter_at(node).await
     }
 
     async fn locate(&mut self) -> Result<Node, PublishError> {

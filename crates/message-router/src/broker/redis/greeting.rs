@@ -45,6 +45,8 @@ pub(super) enum GreetingError {
     WrongServer(String),
     #[error("Redis at {0} is a replica, and the primary is needed")]
     Replica(Node),
+    #[error("another server has taken the place of {0} meanwhile")]
+    Replaced(Node),
     #[error("{0} serves no slot of the cluster")]
     Idle(Node),
     #[error("Redis at {0} is {1}")]
@@ -107,6 +109,8 @@ async fn open(config: Arc<RedisBrokerConfig>, spot: Spot) -> Result<Link, Greeti
         {
             if let Spot::Node(node, _) = spot {
                 subscriber.shard(node);
+            } else {
+                check_sentinels(&config, node).await?;
             }
             return Ok(Link::new(config, subscriber, caller, replicas, driver, channel));
         }
@@ -202,6 +206,16 @@ fn check_place(config: &RedisBrokerConfig, node: &Node, hello: &Value) -> Result
     }
     match hello.get("role").and_then(Value::as_text) {
         Some("replica" | "slave") => Err(GreetingError::Replica(node.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is the primary still. A server that stood still while the link was made may have been replaced meanwhile, and
+/// does not know it. Where no Sentinel answers, the server's own word is good enough.
+async fn check_sentinels(config: &RedisBrokerConfig, node: Node) -> Result<(), GreetingError> {
+    let Topology::Sentinel(sentinels) = config.target.topology() else { return Ok(()) };
+    match sentinels.primary().await {
+        Ok(primary) if primary != node => Err(GreetingError::Replaced(node)),
         _ => Ok(()),
     }
 }
