@@ -2,6 +2,7 @@
 
 mod ending;
 mod manner;
+mod pace;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +18,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use self::ending::{Ending, answer_close};
 pub(crate) use self::manner::{Keeps, Manner};
+use self::pace::Pace;
 use self::session::Kept;
-use crate::entrance::{Cookie, Entrance, Jar, Socket};
+use crate::entrance::{Approach, Cookie, Entrance, Jar, Socket};
 use crate::ownership::Open;
 use crate::random::Random;
 use crate::recorder::Recorder;
@@ -29,9 +31,7 @@ use crate::token;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 /// Shorter than the protocol asks for: a run has seconds.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
-/// How long a client stays that comes and goes.
-const STAY: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(4));
-/// How long it is away then.
+/// How long a client is away that comes and goes.
 const ABSENCE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(1_500));
 
 /// The close code of a connection whose session goes on in another.
@@ -78,6 +78,18 @@ pub(crate) struct Client {
     done: BTreeSet<String>,
     /// What a client knows that keeps its session's id alone.
     kept: Kept,
+}
+
+/// What happens next on a connection.
+enum Turn {
+    Heard(Option<Result<Message, tungstenite::Error>>),
+    /// It goes on with another session.
+    Contends,
+    /// It asks again for what its session held.
+    Asks,
+    /// It says that it is there, and reads nothing.
+    Speaks,
+    Leaves,
 }
 
 impl Client {
@@ -135,7 +147,9 @@ impl Client {
         let token = token::sign(user);
         // Who names a session gives its token in the `hello`: with one in the upgrade it is another session until then.
         let in_upgrade = (self.manner.keeps != Keeps::Session).then_some(token.as_str());
-        let connecting = self.crowd.entrance.connect(in_upgrade, wanted, cookie, &mut self.jar);
+        let reads_slowly = self.manner.reads_slowly;
+        let approach = Approach { token: in_upgrade, wanted, cookie, reads_slowly };
+        let connecting = self.crowd.entrance.connect(approach, &mut self.jar);
         let (index, mut socket) = timeout(CONNECT_TIME_MAX, connecting).await.ok()??;
         let instance = self.crowd.entrance.name(index).to_owned();
         self.last_instance = Some(index);
@@ -147,7 +161,8 @@ impl Client {
             Keeps::Session => self.kept.hello(&token, self.session.as_deref(), self.held.keys()),
             Keeps::Positions | Keeps::Nothing => self.hello(),
         };
-        self.crowd.recorder.record(Event::Opened { client: self.name.clone(), connection: number, instance });
+        let client = self.name.clone();
+        self.crowd.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly });
         if self.send(number, &mut socket, hello).await.is_err() {
             self.close(number, "the hello could not be sent", false, None);
             return None;
@@ -187,50 +202,59 @@ impl Client {
 
     /// Reads until the connection ends, or until it leaves; says why if it was its own wish.
     async fn stay(&mut self, number: u64, mut socket: Socket) -> Option<()> {
-        let stay = self.random.between(STAY.0, STAY.1);
-        let until = Instant::now() + stay;
+        let (shortest, longest) = self.manner.stay();
+        let until = Instant::now() + self.random.between(shortest, longest);
         let crowd = Arc::clone(&self.crowd);
+        let is_calm = || *crowd.is_calm.borrow();
         let contest = self.rivalry.clone().filter(|_| !self.contends() && !self.has_lost);
-        let leaves = self.manner.leaves;
-        let may_leave = || leaves && !*crowd.is_calm.borrow();
+        let mut pace = Pace::new(self.manner.reads_slowly);
         let (why, code) = loop {
-            let again = self.kept.asks_again_at();
-            tokio::select! {
-                message = socket.next() => match message {
-                    Some(Ok(Message::Text(text))) => {
-                        self.receive(number, text.as_str());
-                        if let Err(error) = self.say_what_is_due(number, &mut socket).await {
-                            break (format!("broken: {error}"), None);
-                        }
-                    }
-                    Some(Ok(Message::Close(frame))) => {
-                        let code = frame.as_ref().map(|frame| u16::from(frame.code));
-                        if code == Some(ELSEWHERE) {
-                            self.leave_to_the_other();
-                        }
-                        answer_close(&mut socket).await;
-                        break (format!("closed by the gateway: {frame:?}"), code);
-                    }
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => break (format!("broken: {error}"), None),
-                    None => break (String::from("ended"), None),
-                },
+            let (again, word) = (self.kept.asks_again_at(), pace.speaks_at());
+            let turn = tokio::select! {
+                message = socket.next(), if word.is_none() => Turn::Heard(message),
                 () = async { contest.clone().expect("it is looked at only then").begun().await }, if contest.is_some() => {
+                    Turn::Contends
+                }
+                () = sleep_until(again.unwrap_or(until)), if again.is_some() => Turn::Asks,
+                () = sleep_until(word.unwrap_or(until)), if word.is_some() => Turn::Speaks,
+                () = sleep_until(until), if self.manner.leaves && !is_calm() => Turn::Leaves,
+            };
+            let said = match turn {
+                Turn::Heard(Some(Ok(Message::Text(text)))) => {
+                    self.receive(number, text.as_str());
+                    pace.has_read(is_calm(), &mut self.random);
+                    self.say_what_is_due(number, &mut socket).await
+                }
+                Turn::Heard(Some(Ok(Message::Close(frame)))) => {
+                    let code = frame.as_ref().map(|frame| u16::from(frame.code));
+                    if code == Some(ELSEWHERE) {
+                        self.leave_to_the_other();
+                    }
+                    answer_close(&mut socket).await;
+                    break (format!("closed by the gateway: {frame:?}"), code);
+                }
+                Turn::Heard(Some(Ok(_))) => Ok(()),
+                Turn::Heard(Some(Err(error))) => break (format!("broken: {error}"), None),
+                Turn::Heard(None) => break (String::from("ended"), None),
+                Turn::Asks => self.say_what_is_due(number, &mut socket).await,
+                Turn::Speaks => {
+                    pace.has_spoken(is_calm());
+                    self.send(number, &mut socket, json!({"type": "ping"}).to_string()).await
+                }
+                Turn::Contends => {
                     self.close(number, "it goes on with another session", true, None);
                     self.session = contest.map(|rivalry| rivalry.session);
                     return Some(());
                 }
-                () = sleep_until(again.unwrap_or(until)), if again.is_some() => {
-                    if let Err(error) = self.say_what_is_due(number, &mut socket).await {
-                        break (format!("broken: {error}"), None);
-                    }
-                }
-                () = sleep_until(until), if may_leave() => {
+                Turn::Leaves => {
                     let ending = Ending::draw(&mut self.random);
                     self.close(number, &format!("it wished to leave: {ending:?}"), true, None);
                     ending.end(socket).await;
                     return Some(());
                 }
+            };
+            if let Err(error) = said {
+                break (format!("broken: {error}"), None);
             }
         };
         self.close(number, &why, false, code);

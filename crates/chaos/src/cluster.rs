@@ -7,7 +7,6 @@ use std::time::Duration;
 use haproxy_fixture::GATEWAYS;
 use keyspace::Keyspace;
 use tokio::time::{Instant, sleep};
-use wire::Families;
 
 use crate::balancer::Balancer;
 use crate::entrance::{Entrance, Via};
@@ -260,13 +259,13 @@ pub(crate) fn lost(before: &[(&str, Top)], after: &[(&str, Top)]) -> u64 {
 
 /// The name of a scope's metadata.
 pub(crate) fn meta(scope: &str) -> String {
-    let scope = Families::default().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
+    let scope = load::families().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
     Keyspace::default().meta(&scope)
 }
 
 /// The name of a scope's stream.
 pub(crate) fn stream(scope: &str) -> String {
-    let scope = Families::default().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
+    let scope = load::families().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
     Keyspace::default().stream(&scope)
 }
 

@@ -9,16 +9,24 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use haproxy_fixture::server_cookie;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::random::Random;
 
 /// HAProxy's own cookie, which names a gateway.
 const SERVER_COOKIE: &str = "SERVERID";
+
+/// What the kernel keeps for a client that reads too slowly. The sender's part goes by the size of segments.
+const SLOW_WINDOW_BYTES: u32 = 2_048;
+const SLOW_SEGMENT_BYTES: u32 = 536;
+/// And what its library reads ahead.
+const SLOW_BUFFER_BYTES: usize = 4 * 1024;
 
 /// By which way clients and publishers reach gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -39,6 +47,17 @@ pub(crate) enum Cookie {
     Kept,
     /// None: HAProxy chooses.
     None,
+}
+
+/// How a connection is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Approach<'a> {
+    /// In the upgrade.
+    pub(crate) token: Option<&'a str>,
+    pub(crate) wanted: usize,
+    pub(crate) cookie: Cookie,
+    /// Little is to wait between the gateway and this client.
+    pub(crate) reads_slowly: bool,
 }
 
 /// The cookies that a client was given, by name.
@@ -87,16 +106,11 @@ impl Entrance {
         if self.balancer.is_some() && random.one_in(2) { Cookie::None } else { Cookie::Wanted }
     }
 
-    /// Connects with this token in the upgrade to gateway `wanted`, or to where HAProxy leads; says to which it was.
-    pub(crate) async fn connect(
-        &self,
-        token: Option<&str>,
-        wanted: usize,
-        cookie: Cookie,
-        jar: &mut Jar,
-    ) -> Option<(usize, Socket)> {
+    /// Connects to the gateway that is wanted, or to where HAProxy leads; says to which it was.
+    pub(crate) async fn connect(&self, approach: Approach<'_>, jar: &mut Jar) -> Option<(usize, Socket)> {
+        let Approach { token, wanted, cookie, reads_slowly } = approach;
         let Some(balancer) = self.balancer else {
-            let (stream, _) = dial_with(self.gateways[wanted].1, token, "").await?;
+            let (stream, _) = dial_with(self.gateways[wanted].1, token, "", reads_slowly).await?;
             return Some((wanted, Socket { first: None, stream }));
         };
         let cookies = match cookie {
@@ -104,7 +118,7 @@ impl Entrance {
             Cookie::Kept => jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; "),
             Cookie::None => String::new(),
         };
-        let (mut stream, headers) = dial_with(balancer, token, &cookies).await?;
+        let (mut stream, headers) = dial_with(balancer, token, &cookies, reads_slowly).await?;
         jar.extend(given(&headers));
         if token.is_none() {
             return Some((self.served_by(&cookies, &headers).unwrap_or(wanted), Socket { first: None, stream }));
@@ -150,7 +164,7 @@ impl Socket {
 
 /// A WebSocket to this gateway.
 pub(crate) async fn dial(gateway: SocketAddr, token: &str) -> Option<WebSocketStream<TcpStream>> {
-    Some(dial_with(gateway, Some(token), "").await?.0)
+    Some(dial_with(gateway, Some(token), "", false).await?.0)
 }
 
 /// The same with these cookies, and what was answered.
@@ -158,8 +172,14 @@ async fn dial_with(
     address: SocketAddr,
     token: Option<&str>,
     cookies: &str,
+    reads_slowly: bool,
 ) -> Option<(WebSocketStream<TcpStream>, HeaderMap)> {
-    let stream = TcpStream::connect(address).await.ok()?;
+    let socket = TcpSocket::new_v4().ok()?;
+    if reads_slowly {
+        socket.set_recv_buffer_size(SLOW_WINDOW_BYTES).ok()?;
+        SockRef::from(&socket).set_tcp_mss(SLOW_SEGMENT_BYTES).ok()?;
+    }
+    let stream = socket.connect(address).await.ok()?;
     let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
     if let Some(token) = token {
         request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().ok()?);
@@ -167,7 +187,11 @@ async fn dial_with(
     if !cookies.is_empty() {
         request.headers_mut().insert(COOKIE, cookies.parse().ok()?);
     }
-    let (socket, response) = client_async(request, stream).await.ok()?;
+    let mut config = WebSocketConfig::default();
+    if reads_slowly {
+        config = config.read_buffer_size(SLOW_BUFFER_BYTES);
+    }
+    let (socket, response) = client_async_with_config(request, stream, Some(config)).await.ok()?;
     Some((socket, response.headers().clone()))
 }
 

@@ -13,6 +13,7 @@ mod network;
 mod partition;
 mod sentinel;
 mod service;
+mod slow_readers;
 
 use clap::ValueEnum;
 
@@ -106,6 +107,8 @@ pub(crate) enum Fault {
     ClockGateway,
     /// An instance is asked to leave, and another comes.
     Drain,
+    /// Clients read less than they are sent.
+    SlowReaders,
 }
 
 /// Whose wall clock is not the machine's.
@@ -152,8 +155,9 @@ impl Fault {
     /// among the faults differ.
     pub(crate) fn via(self, wanted: Option<Via>, seed: u64) -> Via {
         match wanted {
-            // The shipped file has a line for each of three gateways, and the twin is a fourth.
-            _ if self == Self::Twin => Via::Direct,
+            // The shipped file has a line for each of three gateways, and the twin is a fourth. What HAProxy and the
+            // kernel keep for a slow client is more than a run sends it.
+            _ if matches!(self, Self::Twin | Self::SlowReaders) => Via::Direct,
             Some(via) => via,
             None if (self as u64 + seed).is_multiple_of(2) => Via::Haproxy,
             None => Via::Direct,
@@ -163,6 +167,11 @@ impl Fault {
     /// Whether one gateway has a network of its own.
     pub(crate) fn needs_namespace(self) -> bool {
         matches!(self, Self::Partition | Self::PartitionSend | Self::PartitionReceive | Self::Starve)
+    }
+
+    /// Whether there are clients that read too slowly, and enough for them to fall behind.
+    pub(crate) fn has_slow_readers(self) -> bool {
+        matches!(self, Self::SlowReaders | Self::StopGateway)
     }
 
     /// Whose wall clock jumps.
@@ -229,6 +238,7 @@ impl Fault {
             Self::ClockRedisBack => clock::redis(cluster, -clock::HOURS).await,
             Self::ClockGateway => clock::gateway(cluster).await,
             Self::Drain => instance::drain(cluster).await,
+            Self::SlowReaders => slow_readers::slow(cluster).await,
         }
     }
 }

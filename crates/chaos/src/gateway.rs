@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use crate::fault::Fault;
+use crate::load;
 use crate::process::{Process, reserve_port};
 use crate::run::Bench;
 use crate::token::SECRET;
@@ -37,8 +38,7 @@ pub(crate) struct Gateway {
 #[derive(Debug)]
 pub(crate) struct Setting<'a> {
     pub(crate) program: &'a Path,
-    /// Families that go on within the instance while it is without Redis.
-    pub(crate) local: &'a [&'a str],
+    pub(crate) fault: Fault,
     pub(crate) directory: &'a Path,
     /// What stands before the program's name.
     pub(crate) prefix: Vec<String>,
@@ -49,17 +49,17 @@ pub(crate) struct Setting<'a> {
 impl<'a> Setting<'a> {
     /// As most are, in the run of this fault.
     pub(crate) fn new(fault: Fault, bench: &'a Bench, directory: &'a Path) -> Self {
-        let (program, local, host) = (bench.gateway.as_path(), fault.local(), Ipv4Addr::LOCALHOST.into());
-        Self { program, local, directory, prefix: Vec::new(), host }
+        let (program, host) = (bench.gateway.as_path(), Ipv4Addr::LOCALHOST.into());
+        Self { program, fault, directory, prefix: Vec::new(), host }
     }
 }
 
 impl Gateway {
     /// `redis` is the URL of its Redis.
     pub(crate) fn start(name: &str, redis: &str, setting: Setting<'_>) -> Result<Self, Failure> {
-        let Setting { program, local, directory, prefix, host } = setting;
+        let Setting { program, fault, directory, prefix, host } = setting;
         let command = prefix.into_iter().map(PathBuf::from).chain([program.to_owned()]).collect();
-        let text = |listeners| configuration(name, listeners, redis, local);
+        let text = |listeners| configuration(name, listeners, redis, fault);
         Self::launch(name, command, host, directory, text)
     }
 
@@ -158,7 +158,8 @@ fn spawn(name: &str, command: &[PathBuf], config: &Path, log: &Path) -> Result<P
 
 /// Defaults, but for where things are, for families that keep everything a run publishes and refuse what they cannot
 /// store, and for shorter waits, because a run has seconds.
-fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, local: &[&str]) -> String {
+fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, fault: Fault) -> String {
+    let (local, has_slow_readers) = (fault.local(), fault.has_slow_readers());
     let [address, admin, agent] = listeners;
     let family = |family: &str, more: &str| {
         let isolation = if local.contains(&family) { "local" } else { "read_only" };
@@ -174,9 +175,13 @@ fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, local: &[&
         format!("redis.url = \"{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
         format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
+        // Small enough for slow clients to fall behind within a run, and as much as a page of what they hear.
+        if has_slow_readers { "limits.message_bytes_max = 32768\nlimits.outbox_bytes_max = 131072" } else { "" }.into(),
         "limits.ping_interval_ms = 2000\nlimits.pong_timeout_ms = 1900".into(),
         family("collection", "ttl_ms = 86400000"),
         family("system", "ttl_ms = 86400000"),
+        family(load::NEWEST, "ttl_ms = 86400000\non_slow = \"latest\""),
+        family(load::CLOSING, "ttl_ms = 86400000\non_slow = \"close\""),
         family("user", ""),
     ]
     .join("\n")

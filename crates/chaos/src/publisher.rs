@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use history_checker::{Answer, Event, Retry};
+use history_checker::{Answer, Event, Position, Retry};
 use keyspace::{Function, Keyspace};
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisResult};
+use redis::{ErrorKind, RedisError, RedisResult};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use wire::{Families, TenantId};
 
-use crate::entrance::{Entrance, Jar, Socket};
+use crate::entrance::{Approach, Entrance, Jar, Socket};
 use crate::load;
 use crate::random::Random;
 use crate::recorder::Recorder;
@@ -33,6 +33,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(150);
 /// For gateways and for Redis to come back.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const PADDING_BYTES: usize = 200;
+/// What slow clients hear is so much, at this pace, that they cannot follow.
+const BULK_PACE: Duration = Duration::from_millis(100);
+const BULK_MESSAGES: usize = 40;
+const BULK_BYTES: usize = 100;
 
 static VALUES: AtomicU64 = AtomicU64::new(0);
 
@@ -59,8 +63,12 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(channel: String) -> Self {
+        Self::with_padding(channel, PADDING_BYTES)
+    }
+
+    fn with_padding(channel: String, bytes: usize) -> Self {
         let value = format!("v{}", VALUES.fetch_add(1, Ordering::Relaxed));
-        let payload = json!({"v": value, "padding": "x".repeat(PADDING_BYTES)});
+        let payload = json!({"v": value, "padding": "x".repeat(bytes)});
         Self { value, channel, payload }
     }
 
@@ -95,7 +103,8 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
                     let (wanted, mut jar) = (random.below(press.entrance.len()), Jar::new());
                     let cookie = press.entrance.any_cookie(&mut random);
                     let token = token::sign(&user);
-                    let connecting = press.entrance.connect(Some(&token), wanted, cookie, &mut jar);
+                    let approach = Approach { token: Some(&token), wanted, cookie, reads_slowly: false };
+                    let connecting = press.entrance.connect(approach, &mut jar);
                     match timeout(ANSWER_TIME_MAX, connecting).await {
                         Ok(Some((index, socket))) => line.insert((press.entrance.name(index).to_owned(), socket)),
                         _ => {
@@ -179,6 +188,24 @@ pub(crate) async fn by_call(press: Arc<Press>, mut random: Random) {
     press.running.fetch_sub(1, Ordering::Relaxed);
 }
 
+/// The same with more than slow clients can follow, many messages of a scope in one call.
+pub(crate) async fn in_bulk(press: Arc<Press>, mut random: Random) {
+    let (mut caller, mut due) = (Caller::new(press.redis), Instant::now());
+    for scope in load::SLOW_SCOPES.into_iter().cycle() {
+        if *press.is_stopped.borrow() {
+            break;
+        }
+        let channels = (0..BULK_MESSAGES).map(|_| load::topic_of(scope, &mut random));
+        let drafts: Vec<Draft> = channels.map(|channel| Draft::with_padding(channel, BULK_BYTES)).collect();
+        drafts.iter().for_each(|draft| draft.sent(&press.recorder, None, Retry::No));
+        let answers = caller.publish_all(&drafts).await;
+        drafts.iter().zip(answers).for_each(|(draft, answer)| draft.answered(&press.recorder, answer));
+        due = (due + BULK_PACE).max(Instant::now());
+        sleep_until(due).await;
+    }
+    press.running.fetch_sub(1, Ordering::Relaxed);
+}
+
 /// Publishes one message for certain: tries new ones until one is acknowledged. False if none is in time.
 pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: String, deadline: Duration) -> bool {
     let mut caller = Caller::new(redis);
@@ -211,39 +238,80 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(redis: SocketAddr) -> Self {
         let tenant = TenantId::parse("default").expect("it is a name");
-        Self { redis, keyspace: Keyspace::default(), families: Families::default(), tenant, connection: None }
+        Self { redis, keyspace: Keyspace::default(), families: load::families(), tenant, connection: None }
     }
 
     pub(crate) async fn publish(&mut self, draft: &Draft, has_id: bool) -> Answer {
-        match self.call(draft, has_id).await {
+        match self.call(std::slice::from_ref(draft), has_id).await {
             Ok(position) => Answer::Reply(position),
-            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
-                Answer::Error(error.to_string())
-            }
-            Err(error) => {
-                self.connection = None;
-                sleep(RECONNECT_PAUSE).await;
-                Answer::Nothing(error.to_string())
-            }
+            Err(error) => self.failed(&error).await,
         }
     }
 
-    async fn call(&mut self, draft: &Draft, has_id: bool) -> RedisResult<String> {
+    /// Messages of one scope, without ids, in one call: all or none. Each has an answer.
+    pub(crate) async fn publish_all(&mut self, drafts: &[Draft]) -> Vec<Answer> {
+        let answer = match self.call(drafts, false).await {
+            Ok(position) => match position.parse::<Position>() {
+                Ok(last) => return replies(last, drafts.len()),
+                Err(()) => Answer::Reply(position),
+            },
+            Err(error) => self.failed(&error).await,
+        };
+        vec![answer; drafts.len()]
+    }
+
+    async fn failed(&mut self, error: &RedisError) -> Answer {
+        if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
+            return Answer::Error(error.to_string());
+        }
+        self.connection = None;
+        sleep(RECONNECT_PAUSE).await;
+        Answer::Nothing(error.to_string())
+    }
+
+    /// The position of the last of them.
+    async fn call(&mut self, drafts: &[Draft], has_id: bool) -> RedisResult<String> {
         if self.connection.is_none() {
             self.connection = Some(connect(self.redis, CALL_TIME_MAX).await?);
         }
-        let channel =
-            self.families.parse_channel(&self.tenant, &draft.channel).expect("channels of a run are channels");
-        let (scope, topic) = (&channel.scope, channel.topic());
-        let message = json!({"type": "note", "payload": draft.payload}).to_string();
+        let channel = |draft: &Draft| {
+            self.families.parse_channel(&self.tenant, &draft.channel).expect("channels of a run are channels")
+        };
+        let scope = channel(&drafts[0]).scope;
         let function = if has_id { Function::PUBLISH_ONCE } else { Function::PUBLISH };
         let mut command = redis::cmd(function.command());
-        command.arg(function.name).arg(function.keys).arg(self.keyspace.stream(scope)).arg(self.keyspace.meta(scope));
-        let connection = self.connection.as_mut().expect("set above");
-        if !has_id {
-            return command.arg(topic).arg(message).query_async(connection).await;
+        command.arg(function.name).arg(function.keys).arg(self.keyspace.stream(&scope)).arg(self.keyspace.meta(&scope));
+        if has_id {
+            command.arg(&self.keyspace.ids(&scope));
         }
-        command.arg(&self.keyspace.ids(scope)).arg(topic).arg(message).arg(&draft.value);
-        command.query_async::<(String, u64)>(connection).await.map(|(position, _)| position)
+        for draft in drafts {
+            let message = json!({"type": "note", "payload": draft.payload}).to_string();
+            command.arg(channel(draft).topic()).arg(message);
+            if has_id {
+                command.arg(&draft.value);
+            }
+        }
+        let connection = self.connection.as_mut().expect("set above");
+        match has_id {
+            true => command.query_async::<(String, u64)>(connection).await.map(|(position, _)| position),
+            false => command.query_async(connection).await,
+        }
+    }
+}
+
+/// A call names the position of its last message: the others stand directly before it.
+fn replies(last: Position, count: usize) -> Vec<Answer> {
+    let before = (0..count as u64).rev();
+    before.map(|back| Answer::Reply(Position { offset: last.offset - back, ..last }.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_one_call_stand_side_by_side() {
+        let expected = ["7-9", "7-10", "7-11"].map(|position| Answer::Reply(position.into()));
+        assert_eq!(replies(Position { generation: 7, offset: 11 }, 3), expected);
     }
 }

@@ -130,11 +130,12 @@ async fn make(bench: &Bench, fault: Fault, via: Via, seed: u64, directory: &Path
         keyless: vec![load::KEYLESS.into()],
         no_history: Vec::new(),
         local: fault.local().iter().map(ToString::to_string).collect(),
-        newest: Vec::new(),
+        newest: vec![load::NEWEST.into()],
         forgets: fault.forgets(),
     });
     let mut cluster = Cluster::start(fault, via, bench, directory, random.fork()).await?;
-    let mut stage = Stage::enter(&cluster, bench.scattered, recorder.clone(), &mut random);
+    let scattered = bench.scattered;
+    let mut stage = Stage::enter(&cluster, scattered, fault.has_slow_readers(), recorder.clone(), &mut random);
     stage.until_all_stand().await?;
     stage.publish(&mut random);
     stage.is_calm.send_replace(false);
@@ -165,12 +166,19 @@ pub(crate) struct Stage {
     is_stopped: watch::Sender<bool>,
     /// Subscriptions of all clients.
     pub(crate) subscriptions: usize,
+    has_slow_readers: bool,
     pub(crate) tasks: JoinSet<()>,
 }
 
 impl Stage {
     /// Clients connect; nobody leaves and nobody publishes yet.
-    fn enter(cluster: &Cluster, scattered: bool, recorder: Recorder, random: &mut Random) -> Self {
+    fn enter(
+        cluster: &Cluster,
+        scattered: bool,
+        has_slow_readers: bool,
+        recorder: Recorder,
+        random: &mut Random,
+    ) -> Self {
         let (entrance, count) = (cluster.entrance(), cluster.gateways.len());
         let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
         let crowd = Arc::new(Crowd {
@@ -190,7 +198,9 @@ impl Stage {
         });
         let (mut tasks, mut subscriptions) = (JoinSet::new(), 0);
         // What Redis has lost is known to those instances alone that had heard it: see docs/redis.md.
-        let residents = (0..count).filter(|_| !scattered).map(|home| (Manner::STAYS.at(home), load::all_patterns()));
+        let residents = (0..count)
+            .filter(|_| !scattered)
+            .map(|home| (Manner::STAYS.at(home), load::resident_patterns(has_slow_readers)));
         let guests = (0..load::CLIENTS).map(|number| {
             let manner = [Manner::STAYS, Manner::ROAMS, Manner::STAYS, Manner::ROAMS, Manner::FORGETS][number % 5];
             (manner, load::patterns(number))
@@ -200,12 +210,16 @@ impl Stage {
             let (roams, home) = (Manner::ROAMS_AND_RESTORES, number % count);
             ([roams, roams.at(home), Manner::RESTORES][number / count % 3], load::patterns(number))
         });
-        for (number, (manner, patterns)) in residents.chain(guests).chain(restored).enumerate() {
+        let slow = (0..load::SLOW).filter(|_| has_slow_readers).map(|number| {
+            let manners = [Manner::STAYS, Manner::ROAMS, Manner::ROAMS_AND_RESTORES];
+            (manners[number / load::SLOW_SCOPES.len() % 3].slowly(), vec![load::slow_pattern(number)])
+        });
+        for (number, (manner, patterns)) in residents.chain(guests).chain(restored).chain(slow).enumerate() {
             subscriptions += patterns.len();
             let client = Client::new(format!("client-{number}"), manner, patterns, Arc::clone(&crowd), random.fork());
             tasks.spawn(client.run());
         }
-        Self { recorder, crowd, press, is_calm, is_stopped, subscriptions, tasks }
+        Self { recorder, crowd, press, is_calm, is_stopped, subscriptions, has_slow_readers, tasks }
     }
 
     fn all_stand(&self) -> bool {
@@ -220,13 +234,17 @@ impl Stage {
     }
 
     fn publish(&mut self, random: &mut Random) {
-        let count = load::GATEWAY_PUBLISHERS + load::REDIS_PUBLISHERS;
+        let in_bulk = usize::from(self.has_slow_readers);
+        let count = load::GATEWAY_PUBLISHERS + load::REDIS_PUBLISHERS + in_bulk;
         self.press.running.store(count, Ordering::Relaxed);
         for number in 0..load::GATEWAY_PUBLISHERS {
             self.tasks.spawn(publisher::by_gateway(number, Arc::clone(&self.press), random.fork()));
         }
         for _ in 0..load::REDIS_PUBLISHERS {
             self.tasks.spawn(publisher::by_call(Arc::clone(&self.press), random.fork()));
+        }
+        for _ in 0..in_bulk {
+            self.tasks.spawn(publisher::in_bulk(Arc::clone(&self.press), random.fork()));
         }
     }
 
@@ -247,7 +265,7 @@ impl Stage {
     }
 
     async fn send_sentinels(&self, cluster: &Cluster) {
-        for scope in load::SCOPES {
+        for scope in load::scopes(self.has_slow_readers) {
             publisher::sentinel(
                 &self.recorder,
                 cluster.calls.address,

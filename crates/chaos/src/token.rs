@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) const SECRET: &str = "chaos-secret-of-at-least-32-bytes";
 /// Longer than any run, also by a clock that is hours ahead.
 const LIFETIME_S: i64 = 24 * 3_600;
-const GRANTS: [&str; 2] = ["collection:*", "system:*"];
+const GRANTS: [&str; 4] = ["collection:*", "system:*", "ticker:*", "feed:*"];
 
 #[derive(Serialize)]
 struct Claims<'a> {

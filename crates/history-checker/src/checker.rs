@@ -31,6 +31,8 @@ pub struct Checker {
     views: BTreeMap<ViewName, View>,
     /// Clients that are wanted to be there at the end.
     clients: BTreeSet<String>,
+    /// Clients that read too slowly on purpose.
+    slow: BTreeSet<String>,
     /// When clients left of their own accord (µs).
     left: HashMap<String, Vec<u64>>,
     verdict: Verdict,
@@ -102,10 +104,14 @@ impl Checker {
                 self.ledger.publish(value, channel, via.as_deref(), *retry, (line, record.at_us));
             }
             Event::Answered { value, answer } => self.ledger.answered(value, answer, line, &mut self.verdict),
-            Event::Opened { client, connection, instance } => {
+            Event::Opened { client, connection, instance, reads_slowly } => {
                 self.verdict.tally.connections += 1;
                 self.clients.insert(client.clone());
-                self.connections.insert(*connection, Connection::new(client.clone(), instance.clone()));
+                if *reads_slowly {
+                    self.slow.insert(client.clone());
+                }
+                let opened = Connection::new(client.clone(), instance.clone(), *reads_slowly);
+                self.connections.insert(*connection, opened);
             }
             Event::Sent { connection, text } => self.sent(*connection, text),
             Event::Received { connection, text } => self.received(*connection, text),
@@ -338,7 +344,8 @@ impl Checker {
         connection.owed_gaps.remove(gap.pattern);
         let is_isolated = gap.reason == "isolated";
         let heard_local = is_isolated && connection.owed_isolated.remove(&scope).is_some();
-        if !heard_local && let Some(says) = self.is_false(gap, &scope) {
+        let reads_slowly = connection.reads_slowly;
+        if !heard_local && let Some(says) = self.is_false(gap, &scope, reads_slowly) {
             self.verdict.add(Kind::FalseGap, format!("{client} {}", gap.pattern), says, &[line]);
         }
         let at_us = self.at_us;
@@ -355,12 +362,17 @@ impl Checker {
     }
 
     /// Why nothing can have been lost where this gap says so.
-    fn is_false(&self, gap: &Gap<'_>, scope: &str) -> Option<String> {
+    fn is_false(&self, gap: &Gap<'_>, scope: &str, reads_slowly: bool) -> Option<String> {
         let Gap { reason, .. } = gap;
         let family = family_of(scope);
         if *reason == SLOW {
             let keeps_newest = self.rules.newest.iter().any(|name| name == family);
-            return (!keeps_newest).then(|| format!("a gap ({reason}) in a family that leaves nothing out"));
+            let says = match (keeps_newest, reads_slowly) {
+                (true, true) => return None,
+                (true, false) => "to a client that reads at once",
+                (false, _) => "in a family that leaves nothing out",
+            };
+            return Some(format!("a gap ({reason}) {says}"));
         }
         let Some(began) = self.marks.fault_began else {
             return Some(format!("a gap ({reason}) before anything was broken"));
@@ -469,7 +481,8 @@ impl Checker {
     fn recoveries(&self) -> Vec<u64> {
         let Some((ended, ended_us)) = self.marks.fault_ended else { return Vec::new() };
         let mut by_client: BTreeMap<&str, u64> = BTreeMap::new();
-        for (name, view) in self.views.iter().filter(|(_, view)| view.is_open) {
+        let counts = |name: &ViewName, view: &View| view.is_open && !self.slow.contains(&name.client);
+        for (name, view) in self.views.iter().filter(|(name, view)| counts(name, view)) {
             let (Some(segment), Some(places)) =
                 (view.segments.last(), self.ledger.places(self.ledger.scope_of(&name.pattern)))
             else {

@@ -20,6 +20,7 @@ pub(crate) struct Asked {
 pub(crate) struct Connection {
     pub(crate) client: String,
     pub(crate) instance: String,
+    pub(crate) reads_slowly: bool,
     /// What was asked for, and what was brought back.
     pub(crate) asked: HashMap<String, Asked>,
     /// The session that goes on here.
@@ -43,10 +44,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(client: String, instance: String) -> Self {
+    pub(crate) fn new(client: String, instance: String, reads_slowly: bool) -> Self {
         Self {
             client,
             instance,
+            reads_slowly,
             asked: HashMap::new(),
             session: None,
             keeps_session: false,

@@ -65,6 +65,9 @@ pub enum Event {
         connection: u64,
         /// To which instance.
         instance: String,
+        /// It reads too slowly, on purpose: it may be told so, and its being late is no recovery.
+        #[serde(default)]
+        reads_slowly: bool,
     },
     /// A client is about to send this text.
     Sent {

@@ -140,7 +140,12 @@ impl Subscriber {
     async fn stay(&mut self, instance: usize, mut socket: Socket) {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let (name, to) = (self.person.name.clone(), self.audience.gateways[instance].0.clone());
-        self.audience.recorder.record(Event::Opened { client: name, connection: number, instance: to });
+        self.audience.recorder.record(Event::Opened {
+            client: name,
+            connection: number,
+            instance: to,
+            reads_slowly: false,
+        });
         let hello = self.hello();
         self.audience.recorder.record(Event::Sent { connection: number, text: hello.clone() });
         let code = match socket.send(Message::text(hello)).await {

@@ -38,7 +38,11 @@ impl Restoring {
         for Asked { channel, restored, .. } in asked {
             match restored {
                 Some((before, _)) => drop(self.held.insert(channel, before)),
-                None => drop(self.asked.insert(channel)),
+                None => {
+                    // It had let go of it before, and nobody knows how much of that was heard.
+                    self.held.remove(&channel);
+                    self.asked.insert(channel);
+                }
             }
         }
     }

@@ -247,8 +247,8 @@ impl View {
 
     pub(super) fn gap(&mut self, told: &Told, judge: &Judge<'_>) -> Result<(), String> {
         let (Some(after), Some(upto)) = (told.after, told.upto) else { return Err(format!("{told:?} has no ends")) };
-        // One that begins where the subscription stands tells of something else.
-        let is_first = self.standing == Standing::OwedGap || (self.is_live() && after != self.last);
+        // One that leads elsewhere than to where the subscription has been said to begin tells of something else.
+        let is_first = self.standing == Standing::OwedGap || (self.is_live() && upto == self.last);
         if let Some((before, repeats)) = self.restored.take_if(|_| is_first) {
             before.map_or(Ok(()), |before| before.may_go_on(after, repeats, judge))?;
             // Where it was, the client hears only now.

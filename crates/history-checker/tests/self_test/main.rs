@@ -126,7 +126,12 @@ fn judge_two(code: u16, is_over: bool) -> Verdict {
         connection,
         text: r#"{"type":"hello","payload":{"token":"t","session_id":"5e","channels":[]}}"#.into(),
     };
-    let opened = |connection: u64| Opened { client: format!("c{connection}"), connection, instance: "gw-1".into() };
+    let opened = |connection: u64| Opened {
+        client: format!("c{connection}"),
+        connection,
+        instance: "gw-1".into(),
+        reads_slowly: false,
+    };
     let closed = |connection: u64, code| Closed { connection, why: "x".into(), wished: false, code };
     let mut events = vec![opened(1), hello(1)];
     match is_over {
@@ -150,7 +155,7 @@ fn a_close_for_good_is_right_for_who_is_replaced_alone() {
 }
 
 /// A client that reads too slowly and is told so, with these frames behind its subscription.
-fn judge_slow(family: &str, frames: &[&str]) -> Verdict {
+fn judge_slow(family: &str, reads_slowly: bool, frames: &[&str]) -> Verdict {
     let received = |text: &str| {
         let event = history_checker::Event::Received { connection: 1, text: text.to_owned() };
         serde_json::to_string(&Record { at_us: 9, event }).unwrap()
@@ -166,7 +171,7 @@ fn judge_slow(family: &str, frames: &[&str]) -> Verdict {
     let asked = format!(r#"{{\"type\":\"subscribe\",\"channel\":\"{family}:a:*\"}}"#);
     let mut lines = vec![
         r#"{"at_us":0,"event":"run","fault":"x","loses":false,"keyless":[],"no_history":[],"local":[],"newest":["ticker"]}"#.to_owned(),
-        r#"{"at_us":1,"event":"opened","client":"c","connection":1,"instance":"gw-1"}"#.to_owned(),
+        format!(r#"{{"at_us":1,"event":"opened","client":"c","connection":1,"instance":"gw-1","reads_slowly":{reads_slowly}}}"#),
         format!(r#"{{"at_us":2,"event":"sent","connection":1,"text":"{asked}"}}"#),
         received(&format!(r#"{{"type":"subscribed","channel":"{family}:a:*","payload":{{"resumed":false,"degraded":false}},"position":"7-0"}}"#)),
     ];
@@ -188,11 +193,12 @@ fn who_reads_slowly_gets_the_newest_of_each_topic_where_its_family_says_so() {
     let last = r#"{"type":"n","channel":"FAMILY:a:z","payload":{"v":"v4"},"timestamp":"x","position":"7-4"}"#;
     let gap = r#"{"type":"gap","channel":"FAMILY:a:*","payload":{"after":"7-0","upto":"7-1","reason":"slow","certain":true}}"#;
     let wide = r#"{"type":"gap","channel":"FAMILY:a:*","payload":{"after":"7-0","upto":"7-2","reason":"slow","certain":true}}"#;
-    let right = judge_slow("ticker", &[gap, second, third, last]);
+    let right = judge_slow("ticker", true, &[gap, second, third, last]);
     assert!(right.is_clean(), "{right}");
-    assert_eq!(judge_slow("collection", &[gap, second, third, last]).count(FalseGap), 1);
-    assert_eq!(judge_slow("ticker", &[second, third, last]).count(SilentGap), 1);
-    assert_eq!(judge_slow("ticker", &[wide, third, last]).count(SilentGap), 1, "the newest of y was left out");
+    assert_eq!(judge_slow("collection", true, &[gap, second, third, last]).count(FalseGap), 1);
+    assert_eq!(judge_slow("ticker", false, &[gap, second, third, last]).count(FalseGap), 1, "it is not slow");
+    assert_eq!(judge_slow("ticker", true, &[second, third, last]).count(SilentGap), 1);
+    assert_eq!(judge_slow("ticker", true, &[wide, third, last]).count(SilentGap), 1, "the newest of y was left out");
 }
 
 #[test]
@@ -205,7 +211,12 @@ fn a_client_that_is_told_nothing_is_known_and_asks_for_nothing_proves_nothing() 
     history.splice(
         at..at,
         [
-            record(history_checker::Event::Opened { client: "idle".into(), connection: 999, instance: "gw-1".into() }),
+            record(history_checker::Event::Opened {
+                client: "idle".into(),
+                connection: 999,
+                instance: "gw-1".into(),
+                reads_slowly: false,
+            }),
             record(history_checker::Event::Sent { connection: 999, text: hello.into() }),
             record(history_checker::Event::Received { connection: 999, text: restored.into() }),
         ],

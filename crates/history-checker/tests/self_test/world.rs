@@ -246,7 +246,7 @@ impl World {
         let Client { name, keeps, session, at, .. } = &self.clients[client];
         let (name, keeps, session) = (name.clone(), *keeps, session.clone());
         let asked: Vec<Option<Position>> = at.iter().map(|at| at.filter(|_| keeps == Keeps::Positions)).collect();
-        self.write(Event::Opened { client: name, connection, instance });
+        self.write(Event::Opened { client: name, connection, instance, reads_slowly: false });
         match (keeps, session) {
             (Keeps::Session, Some(session)) => self.come_back(client, connection, &session),
             (Keeps::Positions, session) => self.come(client, connection, session, &asked),

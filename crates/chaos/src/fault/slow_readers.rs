@@ -1,0 +1,16 @@
+//! Clients read less than they are sent, and each way to deal with them is taken.
+
+use super::proven;
+use crate::cluster::{Cluster, until};
+use crate::failure::Failure;
+
+/// As gateways count them: clients that fell behind, messages that gave way to newer ones, clients that were closed.
+const WAYS: [&str; 3] = ["tidegate_slow_clients", "tidegate_superseded_total", "tidegate_slow_closes_total"];
+
+pub(super) async fn slow(cluster: &mut Cluster) -> Result<String, Failure> {
+    let sum = |name: &str| cluster.gateways.iter().filter_map(|gateway| gateway.metric(name)).sum::<u64>();
+    until("slow clients were dealt with in each way", async || WAYS.map(sum).iter().all(|count| *count > 0)).await?;
+    let [behind, left_out, closed] = WAYS.map(sum);
+    let text = format!("{behind} clients behind, {left_out} messages gave way to newer ones, {closed} clients closed");
+    proven(behind > 0, text)
+}
