@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Client, Manner};
+use crate::client::{Client, Manner, dial};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::load;
-use crate::random::Random;
 use crate::run::{Stage, wait};
 
 const PAIRS: usize = 8;
 /// For something to be published between their leaving and their return.
 const AWAY: Duration = Duration::from_millis(500);
+/// For one connection to be opened.
+const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
 /// An older socket elsewhere is closed at a beat (2 s).
 const TOLD_TIME_MAX: Duration = Duration::from_millis(6_000);
 /// Longer than a beat: whoever else was to be closed has been.
@@ -37,8 +41,9 @@ pub(crate) struct Rivalry {
 pub(crate) async fn contend(stage: &mut Stage, cluster: &mut Cluster) -> Result<String, Failure> {
     let (replaced, (begin, is_on)) = (Arc::<AtomicUsize>::default(), watch::channel(false));
     for pair in 0..PAIRS {
-        let (session, replaced, is_on) = (session(&mut cluster.random), Arc::clone(&replaced), is_on.clone());
-        let rivalry = Rivalry { user: format!("rival-{pair}"), session, is_on, replaced };
+        let (user, replaced, is_on) = (format!("rival-{pair}"), Arc::clone(&replaced), is_on.clone());
+        let session = session(cluster, &user).await?;
+        let rivalry = Rivalry { user, session, is_on, replaced };
         let first = cluster.random.below(cluster.gateways.len());
         for home in [first, (first + 1) % cluster.gateways.len()] {
             let (patterns, crowd) = (load::all_patterns(), Arc::clone(&stage.crowd));
@@ -80,6 +85,19 @@ impl Rivalry {
     }
 }
 
-fn session(random: &mut Random) -> String {
-    (0..32).filter_map(|_| char::from_digit(random.below(16) as u32, 16)).collect()
+/// A session of the user's, as a gateway has named it: no other would be taken for the user's own.
+async fn session(cluster: &Cluster, user: &str) -> Result<String, Failure> {
+    let welcomed = async {
+        let mut socket = dial(cluster.gateways.first()?.address, user).await?;
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Text(text) = message else { continue };
+            let frame: Value = serde_json::from_str(text.as_str()).ok()?;
+            if frame["type"] == "welcome" {
+                return frame["payload"]["session_id"].as_str().map(str::to_owned);
+            }
+        }
+        None
+    };
+    let session = timeout(WELCOME_TIME_MAX, welcomed).await;
+    session.ok().flatten().ok_or_else(|| Failure::Late(format!("{user} is welcome")))
 }

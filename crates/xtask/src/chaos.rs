@@ -33,6 +33,8 @@ const DIRECT: &[&str] = &[
     "packet-loss",
     "stuck-subscriber",
     "clock-gateway",
+    "stop-redis",
+    "slow-readers",
 ];
 const HAPROXY: &[&str] = &[
     "none",

@@ -158,6 +158,19 @@ fn error_codes() {
     assert_eq!(frozen, code_has);
 }
 
+/// A code that says "never" says it of the client that gets it: each has its row.
+#[test]
+fn final_codes() {
+    let closes = Close::ALL.map(Close::code).into_iter().filter(|code| !Close::should_reconnect(*code));
+    let errors = ErrorCode::ALL.into_iter().filter(|code| !code.retryable());
+    let code_has: Vec<String> =
+        closes.map(|code| code.to_string()).chain(errors.map(|code| code.as_str().to_owned())).collect();
+    let rows = Document::load().table("final codes");
+    let listed: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
+    assert_eq!(listed, code_has, "who can cause a final code, in docs/protocol.md");
+    assert!(rows.iter().all(|row| row[1..].iter().all(|cell| !cell.is_empty()) && row.len() == 3), "{rows:?}");
+}
+
 #[test]
 fn ack_levels() {
     let listed = Document::load().column("ack levels", 0);

@@ -79,8 +79,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no session goes on: a reconnect is a new one",
         edits: &[Edit {
             file: "crates/gateway/src/session.rs",
-            old: "self.id = session_id.unwrap_or(before);",
-            new: "self.id = session_id.map_or(before, |_| before);",
+            old: "let own = named.filter(|named| name::is_of(*named, tenant, user));",
+            new: "let own = named.filter(|named| !name::is_of(*named, tenant, user)).filter(|_| false);",
         }],
         fault: "limits",
         kinds: &["ghost-refusal"],

@@ -197,4 +197,54 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "sentinel-stale",
         kinds: &["silent_gap", "reorder"],
     },
+    Mutant {
+        name: "who was not given its session leaves a record",
+        edits: &[Edit {
+            file: "crates/gateway/src/hub/shard/restore.rs",
+            old: "if !confirmed.knows(connection.session.id()) {",
+            new: "if connection.session.restoring().is_some() {",
+        }],
+        fault: "stop-redis",
+        kinds: &["silent_gap", "lost_tail"],
+    },
+    Mutant {
+        name: "who knows of nothing and holds nothing leaves a record",
+        edits: &[Edit {
+            file: "crates/gateway/src/hub/confirmed.rs",
+            old: "if held.is_empty() && claim == Claim::New {",
+            new: "if held.is_empty() && claim == Claim::Asked {",
+        }],
+        fault: "kill-gateway",
+        kinds: &["silent_gap", "lost_tail"],
+    },
+    Mutant {
+        name: "an older connection that is answered late takes the session over",
+        edits: &[Edit {
+            file: "crates/connection-registry/src/directory.rs",
+            old: "let waits = notes.waiting.remove(&session).map(|entry| entry.row.shard);",
+            new: "let waits: Option<u16> = None;",
+        }],
+        fault: "stop-redis",
+        kinds: &["turned_away"],
+    },
+    Mutant {
+        name: "who asks finds its own row, and has itself closed",
+        edits: &[Edit {
+            file: "crates/keyspace/lua/restores.lua",
+            old: "if other.session == session and other.life.incarnation ~= own then",
+            new: "if other.session == session then",
+        }],
+        fault: "stop-redis",
+        kinds: &["turned_away"],
+    },
+    Mutant {
+        name: "anybody's session is whoever's names it",
+        edits: &[Edit {
+            file: "crates/gateway/src/session/name.rs",
+            old: "    tag(random, tenant, user) == own\n",
+            new: "    tag(random, tenant, user) == own || own != 0\n",
+        }],
+        fault: "two-sockets",
+        kinds: &["turned_away"],
+    },
 ];
