@@ -10,11 +10,13 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Client, Manner, dial};
+use crate::client::{Client, Manner};
 use crate::cluster::Cluster;
+use crate::entrance::dial;
 use crate::failure::Failure;
 use crate::load;
 use crate::run::{Stage, wait};
+use crate::token;
 
 const PAIRS: usize = 8;
 /// For something to be published between their leaving and their return.
@@ -88,7 +90,7 @@ impl Rivalry {
 /// A session of the user's, as a gateway has named it: no other would be taken for the user's own.
 async fn session(cluster: &Cluster, user: &str) -> Result<String, Failure> {
     let welcomed = async {
-        let mut socket = dial(cluster.gateways.first()?.address, user).await?;
+        let mut socket = dial(cluster.gateways.first()?.address, &token::sign(user)).await?;
         while let Some(Ok(message)) = socket.next().await {
             let Message::Text(text) = message else { continue };
             let frame: Value = serde_json::from_str(text.as_str()).ok()?;

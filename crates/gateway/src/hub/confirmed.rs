@@ -255,7 +255,8 @@ mod tests {
         confirmed.pong();
         let narrow = Held { pattern: ops(), ..held().remove(0) };
         confirmed.end(None, || held().into_iter().chain([narrow]).collect());
-        let positions: Vec<_> = confirmed.record(None).unwrap().channels.iter().map(|(_, position)| *position).collect();
+        let positions: Vec<_> =
+            confirmed.record(None).unwrap().channels.iter().map(|(_, position)| *position).collect();
         assert_eq!(positions, [Some(at(25)), Some(at(29))]);
     }
 
