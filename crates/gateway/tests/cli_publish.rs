@@ -249,7 +249,6 @@ fn lines_that_come_after_a_failover_go_to_the_new_primary() {
         std::thread::sleep(Duration::from_millis(20));
         send();
     }
-    drop(send);
     drop(lines);
     assert!(child.wait().unwrap().success());
 }

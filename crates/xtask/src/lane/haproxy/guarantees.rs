@@ -79,7 +79,7 @@ const TABLES: &[(&str, &[Row])] = &[
                 shown: By(&[MOVED, DISCONNECTED, REPLACED, REBALANCED]),
             },
             Row { row: "the network, or any end that it did not confirm", shown: By(&[UNCONFIRMED]) },
-            Row { row: "its instance was killed", shown: By(&[KILLED]) },
+            Row { row: "its instance was killed, or has not been able to write to Redis since", shown: By(&[KILLED]) },
             Row { row: "its instance was killed, or the network", shown: By(&[KILLED]) },
             Row { row: "the instance lost Redis for a while", shown: By(&[HUNG]) },
             Row { row: "pub/sub dropped a message", shown: By(&[DROPPED]) },

@@ -197,6 +197,7 @@ fn of_two_that_ask_for_one_session_each_hears_its_own_answer() {
 #[test]
 fn who_was_not_given_its_session_leaves_no_record_of_it() {
     type Then = fn(&mut Table, Slot);
+    type Case<'a> = (&'a Option<Restored>, Then, Option<&'a [&'a str]>);
     let record = || SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
     let nothing: Then = |_, _| {};
     let subscribes: Then = |table, slot| table.live(slot, "collection:43", 5);
@@ -206,7 +207,7 @@ fn who_was_not_given_its_session_leaves_no_record_of_it() {
     let asks_again: Then = |table, slot| table.says(slot, &hello(own(7)));
     let answers = [None, Some(Restored::Nothing), Some(Restored::Found(record()))];
     let [unavailable, none, found] = &answers;
-    let cases: [(&Option<Restored>, Then, Option<&[&str]>); 9] = [
+    let cases: [Case<'_>; 9] = [
         (unavailable, nothing, None),
         (unavailable, subscribes, None),
         (unavailable, asks_again, None),

@@ -1,0 +1,129 @@
+//! Judges what is known at the end of the log: holes, subscriptions that do not stand, and how long recovery took.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Checker;
+use crate::channel::hears;
+use crate::ledger::Place;
+use crate::position::Position;
+use crate::verdict::{Kind, Verdict};
+use crate::view::{View, ViewName};
+
+/// Who left so long before the end of the fault of its own accord may not be back: its absence is no recovery.
+const AWAY_US_MAX: u64 = 5_000_000;
+
+impl Checker {
+    /// The verdict.
+    #[must_use]
+    pub fn conclude(mut self) -> Verdict {
+        self.find_incomplete();
+        self.find_who_stayed();
+        self.ledger.conclude(self.rules.loses, &mut self.verdict);
+        for (name, view) in &self.views {
+            let Some(places) = self.ledger.places(self.ledger.scope_of(&name.pattern)) else { continue };
+            let place = format!("{} {}", name.client, name.pattern);
+            for (index, segment) in view.segments.iter().enumerate() {
+                let is_open = view.is_open && index + 1 == view.segments.len();
+                segment.conclude(&name.pattern, &place, is_open, places, &self.ledger, &mut self.verdict);
+                if is_open && !self.rules.loses {
+                    segment.conclude_newest(&name.pattern, &place, places, &self.ledger, &mut self.verdict);
+                }
+            }
+        }
+        self.verdict.tally.clients = self.views.keys().map(|name| &name.client).collect::<BTreeSet<_>>().len() as u64;
+        self.verdict.recovery_us = self.recoveries();
+        self.verdict
+    }
+
+    fn find_incomplete(&mut self) {
+        let marks = [
+            ("a first line that says what the run is", self.marks.run),
+            ("a line that says when all was quiet", self.marks.quiesced),
+            ("a last line", self.marks.end),
+        ];
+        for (what, mark) in marks {
+            if mark.is_none() {
+                self.verdict.incomplete.push(format!("there is no {what}"));
+            }
+        }
+    }
+
+    /// Marks the subscriptions that stand at the end; who does not have one is told of.
+    fn find_who_stayed(&mut self) {
+        let mut scopes = BTreeSet::new();
+        for connection in self.connections.values() {
+            for pattern in connection.asked.keys() {
+                let name = ViewName { client: connection.client.clone(), pattern: pattern.clone() };
+                let place = format!("{} {pattern}", name.client);
+                scopes.insert(self.ledger.scope_of(pattern).to_owned());
+                if connection.standing.contains(pattern) {
+                    self.views.entry(name).or_default().is_open = true;
+                } else {
+                    self.verdict.add(Kind::LostTail, place, "its subscription did not stand at the end", &[]);
+                }
+            }
+            if let Some(line) = connection.restoring {
+                let says = "what its session held was asked for, and it was never told";
+                self.verdict.add(Kind::LostTail, &connection.client, says, &[line]);
+            }
+            if let Some(line) = connection.not_found {
+                let why = format!("line {line}: {} was told `found: false` and asked for nothing", connection.client);
+                self.verdict.incomplete.push(why);
+            }
+            for (pattern, line) in &connection.owed_gaps {
+                let place = format!("{} {pattern}", connection.client);
+                self.verdict.add(Kind::WrongResume, place, "not resumed, and no gap came", &[*line]);
+            }
+            for (scope, line) in &connection.owed_isolated {
+                let place = format!("{} {scope}", connection.client);
+                self.verdict.add(Kind::SilentGap, place, "local messages came, and no gap behind them", &[*line]);
+            }
+        }
+        for client in &self.clients {
+            if !self.connections.values().any(|connection| connection.client == *client) {
+                self.verdict.add(Kind::LostTail, client, "it was not connected at the end", &[]);
+            }
+        }
+        let quiesced = self.marks.quiesced.unwrap_or(usize::MAX);
+        for scope in scopes {
+            let is_sentinel = |value: &str| {
+                self.ledger.get(value).is_some_and(|message| message.line > quiesced && message.is_acknowledged())
+            };
+            let places = self.ledger.places(&scope);
+            if !places.is_some_and(|places| places.known.values().any(|place| is_sentinel(&place.value))) {
+                self.verdict.incomplete.push(format!("no sentinel was acknowledged in {scope} after all was quiet"));
+            }
+        }
+    }
+
+    /// For each client that was there, the longest that one of its subscriptions took: from the end of the fault, or from
+    /// the sending of what was published next if that was later, until it had that message.
+    fn recoveries(&self) -> Vec<u64> {
+        let Some((ended, ended_us)) = self.marks.fault_ended else { return Vec::new() };
+        let mut by_client: BTreeMap<&str, u64> = BTreeMap::new();
+        let counts = |name: &ViewName, view: &View| view.is_open && !self.slow.contains(&name.client);
+        for (name, view) in self.views.iter().filter(|(name, view)| counts(name, view)) {
+            let (Some(segment), Some(places)) =
+                (view.segments.last(), self.ledger.places(self.ledger.scope_of(&name.pattern)))
+            else {
+                continue;
+            };
+            let later = |(at, place): (&Position, &Place)| {
+                let message = self.ledger.get(&place.value)?;
+                let counts =
+                    message.line > ended && message.is_acknowledged() && hears(&name.pattern, &message.channel);
+                counts.then_some((*at, message.at_us))
+            };
+            let Some((target, sent_us)) = places.known.iter().find_map(later) else { continue };
+            let there = segment.steps.iter().find(|(position, at_us)| *position >= target && *at_us >= ended_us);
+            let Some((_, there_us)) = there else { continue };
+            let away = (ended_us.saturating_sub(AWAY_US_MAX), *there_us);
+            let was_away = |left_us: &u64| away.0 <= *left_us && *left_us <= away.1;
+            if !self.left.get(&name.client).is_some_and(|left| left.iter().any(was_away)) {
+                let took = by_client.entry(&name.client).or_default();
+                *took = (*took).max(there_us - ended_us.max(sent_us));
+            }
+        }
+        by_client.into_values().collect()
+    }
+}
