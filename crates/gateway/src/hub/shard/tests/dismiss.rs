@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::CLOSE_TIMEOUT;
+use crate::session::bind;
 
 impl Table {
     /// A connection of this session.
@@ -29,6 +30,11 @@ fn session(n: u128) -> SessionId {
     SessionId::from_random(n)
 }
 
+/// A session of this user in the tenant of [`Table::connect`].
+fn own(n: u128, user: &str) -> SessionId {
+    bind(session(n), &TenantId::default(), &UserId::parse(user).unwrap())
+}
+
 #[test]
 fn a_dismissed_session_is_told_why_and_nobody_else_is() {
     for (why, expected) in [
@@ -37,11 +43,11 @@ fn a_dismissed_session_is_told_why_and_nobody_else_is() {
         (Why::Kicked, &["bye", "close 4505"]),
     ] {
         let mut table = Table::new();
-        let [one, two, spared, closing] = [7; 4].map(|n| table.of_session("alice", session(n)));
-        let other = table.of_session("alice", session(8));
+        let [one, two, spared, closing] = [7; 4].map(|n| table.of_session("alice", own(n, "alice")));
+        let other = table.of_session("alice", own(8, "alice"));
         table.shard.close(closing, Close::Restart);
         table.heard(closing);
-        let dismissed = table.shard.dismiss(Closing { session: session(7), why }, |slot| slot != spared);
+        let dismissed = table.shard.dismiss(Closing { session: own(7, "alice"), why }, |slot| slot != spared);
         assert_eq!(dismissed, [one, two], "those that are open and meant");
         for slot in [one, two] {
             assert_eq!(table.heard(slot), expected);
@@ -100,8 +106,9 @@ fn a_listing_has_the_connections_it_asks_for() {
     let (answer, mut listed) = oneshot::channel();
     table.shard.list(Listing { tenant: None, users: Vec::new(), most: 1, answer });
     let rows = listed.try_recv().unwrap();
+    let session = bind(session(9), &TenantId::parse("acme").unwrap(), &UserId::parse("alice").unwrap());
     let expected = serde_json::json!({
-        "tenant": "acme", "user": "alice", "session_id": session(9).to_string(), "shard": 0, "subscriptions": 1,
+        "tenant": "acme", "user": "alice", "session_id": session.to_string(), "shard": 0, "subscriptions": 1,
         "waiting_bytes": 0, "rtt_ms": null,
     });
     assert_eq!(rows, [expected]);
