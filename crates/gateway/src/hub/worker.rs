@@ -263,7 +263,11 @@ impl Worker {
     pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
         self.look_at_lease(Instant::now());
         step(&mut self.shard.borrow_mut(), self.clock.now());
+        // First: whoever reads its `welcome` may be back on another shard before this one has seated it.
+        let closed = self.forward();
         self.flush(slot);
+        closed.into_iter().for_each(|closed| self.flush(closed));
+        // What has been written may be followed by the next page of a replay.
         self.forward().into_iter().for_each(|closed| self.flush(closed));
     }
 
