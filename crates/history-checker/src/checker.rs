@@ -5,6 +5,7 @@ mod session;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use self::session::Again;
 use crate::channel::{family_of, hears};
 use crate::connection::{Asked, Connection};
 use crate::frame::{Heard, hear, say};
@@ -220,15 +221,15 @@ impl Checker {
             return self.verdict.add(Kind::Phantom, place, "subscribed, and nobody asked", &[line]);
         };
         connection.standing.insert(pattern.to_owned());
-        if connection.keeps_session {
-            self.sessions.subscriptions(&client).confirmed.insert(pattern.to_owned());
-        }
+        let goes_on =
+            connection.keeps_session && !self.sessions.subscriptions(&client).confirmed.insert(pattern.to_owned());
         let Some(position) = position else {
             return self.verdict.add(Kind::WrongResume, place, "subscribed without a position", &[line]);
         };
         self.ledger.mentioned(pattern, position);
         if let (None, Some(repeats)) = (asked.after, asked.restored) {
-            return self.subscribed_again(number, pattern, position, resumed, repeats);
+            let again = Again { pattern, position, resumed, repeats, goes_on };
+            return self.subscribed_again(number, &again);
         }
         let Asked { after: asked, line: asked_line, .. } = asked;
         match asked {

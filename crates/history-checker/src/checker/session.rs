@@ -13,6 +13,16 @@ use crate::verdict::Kind;
 /// The close code of a connection whose session goes on in another one.
 const ELSEWHERE: u16 = 4504;
 
+/// A subscription that was brought back.
+pub(super) struct Again<'a> {
+    pub(super) pattern: &'a str,
+    pub(super) position: Position,
+    pub(super) resumed: bool,
+    pub(super) repeats: bool,
+    /// Its client had been told that it stands.
+    pub(super) goes_on: bool,
+}
+
 impl Checker {
     /// What a `hello` says of its session.
     pub(super) fn hello(sessions: &mut Sessions, connection: &mut Connection, number: u64, said: &Said, line: usize) {
@@ -80,22 +90,17 @@ impl Checker {
 
     /// A subscription goes on that was brought back. Nothing may be missing behind what its client had; whether anything
     /// may come again, `restored` has said.
-    pub(super) fn subscribed_again(
-        &mut self,
-        number: u64,
-        pattern: &str,
-        position: Position,
-        resumed: bool,
-        repeats: bool,
-    ) {
+    pub(super) fn subscribed_again(&mut self, number: u64, again: &Again<'_>) {
+        let Again { pattern, position, resumed, repeats, goes_on } = *again;
         let (line, at_us) = (self.line, self.at_us);
         self.verdict.tally.resumed += u64::from(resumed);
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let client = connection.client.clone();
         let asked_line = connection.asked.get(pattern).map_or(line, |asked| asked.line);
         let view = self.view(&client, pattern);
-        let Some(((began, reached), at)) = view.span().zip(view.current().map(|segment| segment.at)) else {
-            // Its client was never told that it stands: it begins here, unless the gateway says that it goes on.
+        let span = view.span().zip(view.current().map(|segment| segment.at));
+        let Some(((began, reached), at)) = span.filter(|_| goes_on) else {
+            // It begins here, unless the gateway says that it goes on.
             return view.segments.push(Segment::new(position, line, (!resumed).then_some(asked_line)));
         };
         if !resumed {

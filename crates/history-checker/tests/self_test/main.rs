@@ -202,6 +202,60 @@ fn who_reads_slowly_gets_the_newest_of_each_topic_where_its_family_says_so() {
 }
 
 #[test]
+fn a_subscription_that_was_forgotten_and_never_stood_again_begins_afresh() {
+    use history_checker::Event::{Closed, End, FaultBegan, Opened, Quiesced, Received, Run, Sent};
+    let named = |connection: u64, rest: &str| Sent {
+        connection,
+        text: format!(r#"{{"type":"hello","payload":{{"token":"t","restore":true{rest}}}}}"#),
+    };
+    let opened =
+        |connection: u64| Opened { client: "c".into(), connection, instance: "gw-1".into(), reads_slowly: false };
+    let closed = |connection: u64| Closed { connection, why: "x".into(), wished: true, code: None };
+    let received = |connection: u64, text: &str| Received { connection, text: text.into() };
+    let subscribed = |connection: u64, rest: &str| {
+        received(connection, &format!(r#"{{"type":"subscribed","channel":"collection:1:*","payload":{rest}}}"#))
+    };
+    let run = Run {
+        fault: "x".into(),
+        loses: false,
+        keyless: vec![],
+        no_history: vec![],
+        local: vec![],
+        newest: vec![],
+        forgets: true,
+    };
+    let judge = |found: &str| {
+        let events = [
+            run.clone(),
+            opened(1),
+            named(1, r#","channels":[{"channel":"collection:1:*"}]"#),
+            subscribed(1, r#"{"resumed":false,"degraded":false},"position":"7-3""#),
+            FaultBegan,
+            closed(1),
+            opened(2),
+            named(2, r#","session_id":"5e""#),
+            received(2, &format!(r#"{{"type":"restored","payload":{found}}}"#)),
+            Sent { connection: 2, text: r#"{"type":"subscribe","channel":"collection:1:*"}"#.into() },
+            subscribed(2, r#"{"resumed":false,"degraded":true}"#),
+            closed(2),
+            opened(3),
+            named(3, r#","session_id":"5e""#),
+            received(3, r#"{"type":"restored","payload":{"found":true,"repeats":true,"channels":["collection:1:*"]}}"#),
+            subscribed(3, r#"{"resumed":false,"degraded":false},"position":"7-9""#),
+            Quiesced,
+            End,
+        ];
+        let mut checker = Checker::new();
+        events.into_iter().for_each(|event| checker.feed(&Record { at_us: 0, event }));
+        checker.conclude()
+    };
+    use history_checker::Kind::WrongResume;
+    assert_eq!(judge(r#"{"found":false}"#).count(WrongResume), 0, "it begins where that subscription does");
+    let kept = judge(r#"{"found":true,"repeats":true,"channels":["collection:1:*"]}"#);
+    assert_eq!(kept.count(WrongResume), 1, "not resumed, and no gap came");
+}
+
+#[test]
 fn a_client_that_is_told_nothing_is_known_and_asks_for_nothing_proves_nothing() {
     let mut history = world::history(0, true);
     let at = history.len() - 1;

@@ -237,14 +237,4 @@ pub(super) const MUTANTS: &[Mutant] = &[
         fault: "stop-redis",
         kinds: &["turned_away"],
     },
-    Mutant {
-        name: "anybody's session is whoever's names it",
-        edits: &[Edit {
-            file: "crates/gateway/src/session/name.rs",
-            old: "    tag(random, tenant, user) == own\n",
-            new: "    tag(random, tenant, user) == own || own != 0\n",
-        }],
-        fault: "two-sockets",
-        kinds: &["turned_away"],
-    },
 ];
