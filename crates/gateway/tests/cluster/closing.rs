@@ -143,7 +143,7 @@ async fn closing(fleet: &Fleet, way: &str) -> (Raw, Option<Raw>) {
         }
         "too big" => {
             let mut client = connect(&bearer(fleet, "bob")).await;
-            client.stream.write_all(&[&b"\x82\xff\0\0\0\0\0\x80\0\0\0\0\0\0"[..], &[7; 1000]].concat()).await.unwrap();
+            client.stream.write_all(&[&b"\x82\xff\0\0\0\0\0\x20\0\0\0\0\0\0"[..], &[7; 1000]].concat()).await.unwrap();
             client
         }
         "not UTF-8" => {
@@ -173,7 +173,7 @@ async fn the_gateway_keeps_its_direction_until_the_close_is_answered_and_no_long
                 // Nobody listens any more once the drain has begun.
                 let _ = closed.send(());
                 if answers && way == "too big" {
-                    client.stream.write_all(&vec![7; (8 << 20) - 1000]).await.expect("the rest of it is read");
+                    client.stream.write_all(&vec![7; (2 << 20) - 1000]).await.expect("the rest of it is read");
                 }
                 if answers {
                     client.say(8, &code.to_be_bytes()).await;
