@@ -143,11 +143,11 @@ impl Fault {
         dies || is_away || self.loses() || self == ClockRedisAhead
     }
 
-    /// Whether Redis takes nothing from anybody for a while.
+    /// Whether Redis takes nothing from anybody for a while, or what it takes is late beyond all deadlines.
     fn is_outage(self) -> bool {
-        use Fault::{Cut, CutLocal, FailoverClean, OneWay, Oom, Readonly, RestartAof, StopRedis, StuckSubscriber};
+        use Fault::{Cut, CutLocal, FailoverClean, OneWay, Oom, PacketLoss, Readonly, RestartAof, StopRedis};
         let is_silent = matches!(self, Cut | CutLocal | OneWay | StopRedis | FailoverClean | RestartAof);
-        is_silent || matches!(self, Oom | Readonly | StuckSubscriber)
+        is_silent || matches!(self, Oom | PacketLoss | Readonly | Self::StuckSubscriber)
     }
 
     pub(crate) fn needs_replica(self) -> bool {
