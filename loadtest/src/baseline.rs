@@ -52,14 +52,14 @@ impl Baseline {
         let (process, Pipes { stdin, stdout }) = Process::start_self(name, &[core], args)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut baseline = Self { process, stdin, stdout: BufReader::new(stdout), addr };
-        let port = baseline.hear("port")?;
+        let port = baseline.receive("port")?;
         baseline.addr.set_port(u16::try_from(port).map_err(|_| baseline.process.failure("named no port"))?);
         Ok(baseline)
     }
 
     /// Waits until it has accepted all its receivers.
     pub(crate) fn await_ready(&mut self) -> Result<(), Failure> {
-        self.hear("ready").map(drop)
+        self.receive("ready").map(drop)
     }
 
     /// Tells it what to write.
@@ -75,15 +75,17 @@ impl Baseline {
 
     /// Waits until it is through, and says how often it called `write`.
     pub(crate) fn await_done(&mut self) -> Result<u64, Failure> {
-        self.hear("done")
+        self.receive("done")
     }
 
     /// Reads one line, `word` or `word NUMBER`.
-    fn hear(&mut self, word: &str) -> Result<u64, Failure> {
+    fn receive(&mut self, word: &str) -> Result<u64, Failure> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).map_err(Failure::io("hearing the baseline"))?;
         match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "0")) {
-            (said, number) if said == word => number.parse().map_err(|_| self.process.failure("said no number")),
+            (reply_word, number) if reply_word == word => {
+                number.parse().map_err(|_| self.process.failure("said no number"))
+            }
             _ => Err(self.process.failure(format!("said {line:?} instead of {word}"))),
         }
     }

@@ -27,7 +27,7 @@ pub(crate) enum Failure {
     /// The gateway said something the scenario does not allow for, or hung up.
     #[error("receiver {receiver}: {what}")]
     Receiver {
-        /// Its number in the swarm.
+        /// Its number among the clients.
         receiver: usize,
         /// What happened.
         what: String,

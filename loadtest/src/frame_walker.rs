@@ -23,7 +23,7 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xA;
 
-/// Longest frame the walker accepts: far above anything the scenarios publish, below the swarm's scratch buffer.
+/// Longest frame the walker accepts: far above anything the scenarios publish, below the clients' scratch buffer.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// The first frame of `bytes`, or `None` when it is not complete yet.
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use wire::{Encoded, Opcode};
 
-    /// Feeds `stream` in two pieces, cut at `cut`, the way the swarm keeps a tail between reads.
+    /// Feeds `stream` in two pieces, cut at `cut`, the way the client set keeps a tail between reads.
     fn walk_in_two(stream: &[u8], cut: usize) -> Vec<(u8, Vec<u8>)> {
         let (mut seen, mut tail) = (Vec::new(), Vec::new());
         for piece in [&stream[..cut], &stream[cut..]] {

@@ -3,12 +3,12 @@
 //! ```text
 //!   clients' cores                                             │ the server's core
 //!   Publisher ── FCALL ─▶ Redis ───────────────────────────────┼─▶ gateway ──┐ frames
-//!   Ledger ◀── Swarm (1,000 to 18,000 sockets, one epoll) ◀────┼─────────────┤ in turn
+//!    Tally ◀─ Clients (1,000 to 18,000 sockets, one epoll) ◀────┼─────────────┤ in turn
 //!                                                              │ write loop ─┘ the same bytes
 //! ```
 //!
-//! The three types that matter: [`scenario::Scenario`], one row of the budget table; [`ledger::Ledger`], which knows every
-//! delivery that is owed; [`report::Row`], a figure beside its limit.
+//! The three types that matter: [`scenario::Scenario`], one row of the budget table; [`delivery_tally::DeliveryTally`], which knows every
+//! delivery that is owed; [`report::BudgetRow`], a figure beside its limit.
 //!
 //! This crate does not test: a figure that misses its budget is printed, and only a delivery that is missing, doubled
 //! or out of order fails the run. `README.md` says what each figure is and what it is not.
@@ -17,21 +17,21 @@
 mod scenario;
 
 mod cores;
+mod harness;
 mod machine;
 mod process;
-mod rig;
 
-mod barrage;
 mod baseline;
+mod publish_load;
 mod publisher;
 mod send_times;
 mod tick;
 mod token;
 
+mod clients;
+mod delivery_tally;
 mod frame_walker;
 mod latencies;
-mod ledger;
-mod swarm;
 mod usage;
 mod window;
 
@@ -64,7 +64,7 @@ enum Command {
     Bench(BenchArgs),
     /// Become PROGRAM, pinned, and dead when the bench is. Used by the bench itself.
     #[command(hide = true)]
-    Leash {
+    Supervise {
         #[arg(long, value_delimiter = ',')]
         cores: Vec<usize>,
         #[arg(long)]
@@ -123,7 +123,7 @@ struct BenchArgs {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench(&args),
-        Command::Leash { cores, parent, program, args } => Err(process::leash(&cores, parent, &program, &args)),
+        Command::Supervise { cores, parent, program, args } => Err(process::supervise(&cores, parent, &program, &args)),
         Command::WriteLoop { sockets } => baseline::serve_write_loop(sockets),
         Command::Relay { sockets, redis, stem } => baseline::serve_relay(sockets, redis, &stem),
     };

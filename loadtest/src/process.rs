@@ -1,6 +1,6 @@
 //! A process the bench started. It runs on the cores it was given and does not outlive the bench.
 //!
-//! Every child is started through this same binary's `leash` command, which pins itself, asks the kernel to be killed
+//! Every child is started through this same binary's `supervise` command, which pins itself, asks the kernel to be killed
 //! when the bench dies (so neither Ctrl-C, a panic nor SIGKILL leaves anything behind) and then becomes the program.
 
 use std::ffi::{OsStr, OsString};
@@ -43,7 +43,7 @@ impl Process {
         program: &OsStr,
         args: &[A],
     ) -> Result<Self, Failure> {
-        let mut command = leashed(cores, program, args);
+        let mut command = supervised(cores, program, args);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.spawn().map_err(Failure::io(format!("starting {name}")))?;
         Ok(Self { name, child })
@@ -51,7 +51,7 @@ impl Process {
 
     /// Starts this same binary with another command, and keeps a line to it.
     pub(crate) fn start_self(name: &'static str, cores: &[usize], args: &[&str]) -> Result<(Self, Pipes), Failure> {
-        let mut command = leashed(cores, OsStr::new(SELF), args);
+        let mut command = supervised(cores, OsStr::new(SELF), args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(Failure::io(format!("starting {name}")))?;
         let stdin = child.stdin.take().expect("stdin was asked to be a pipe");
@@ -103,16 +103,16 @@ impl Drop for Process {
 
 const SELF: &str = "/proc/self/exe";
 
-fn leashed<A: AsRef<OsStr>>(cores: &[usize], program: &OsStr, args: &[A]) -> Command {
+fn supervised<A: AsRef<OsStr>>(cores: &[usize], program: &OsStr, args: &[A]) -> Command {
     let cores = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new(SELF);
-    command.args(["leash", "--cores", &cores, "--parent", &std::process::id().to_string(), "--"]);
+    command.args(["supervise", "--cores", &cores, "--parent", &std::process::id().to_string(), "--"]);
     command.arg(program).args(args);
     command
 }
 
-/// What `loadtest leash` runs: pins itself, ties its life to the bench's, becomes `program`.
-pub(crate) fn leash(cores: &[usize], parent: u32, program: &OsStr, args: &[OsString]) -> Failure {
+/// What `loadtest supervise` runs: pins itself, ties its life to the bench's, becomes `program`.
+pub(crate) fn supervise(cores: &[usize], parent: u32, program: &OsStr, args: &[OsString]) -> Failure {
     let tie = || {
         pin_this_thread(cores)?;
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::io("prctl PR_SET_PDEATHSIG"))?;

@@ -4,21 +4,21 @@ use std::fmt;
 
 /// One line of the table.
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
+pub(crate) struct BudgetRow {
     /// What was measured, and under which conditions.
     pub(crate) what: String,
     /// The figure, with its unit.
     pub(crate) measured: String,
     /// The budget, or a dash.
     pub(crate) limit: String,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: BudgetVerdict,
     /// What belongs to the figure but does not fit the line.
     pub(crate) notes: Vec<String>,
 }
 
 /// How a figure compares with its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum BudgetVerdict {
     /// Within the budget.
     Met,
     /// Not within it. The run succeeds all the same: a slow machine is no defect.
@@ -27,7 +27,7 @@ pub(crate) enum Verdict {
     Stated,
 }
 
-impl Verdict {
+impl BudgetVerdict {
     /// For figures that are to be small.
     pub(crate) fn at_most(measured: f64, limit: f64) -> Self {
         if measured <= limit { Self::Met } else { Self::Missed }
@@ -39,7 +39,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for BudgetVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Met => "met",
@@ -85,8 +85,8 @@ pub(crate) fn thousands(value: f64) -> String {
 }
 
 /// The table of `rows`, as wide as its widest cells.
-pub(crate) fn table(rows: &[Row]) -> String {
-    let widest = |cell: fn(&Row) -> &str, head: &str| {
+pub(crate) fn table(rows: &[BudgetRow]) -> String {
+    let widest = |cell: fn(&BudgetRow) -> &str, head: &str| {
         rows.iter().map(|r| cell(r).chars().count()).max().unwrap_or(0).max(head.len())
     };
     let what = widest(|row| &row.what, "what");
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn a_figure_on_its_limit_meets_it() {
-        assert_eq!(Verdict::at_most(1.15, 1.15), Verdict::Met);
-        assert_eq!(Verdict::at_most(1.151, 1.15), Verdict::Missed);
-        assert_eq!(Verdict::at_least(2e6, 2e6), Verdict::Met);
-        assert_eq!(Verdict::at_least(1_999_999.0, 2e6), Verdict::Missed);
+        assert_eq!(BudgetVerdict::at_most(1.15, 1.15), BudgetVerdict::Met);
+        assert_eq!(BudgetVerdict::at_most(1.151, 1.15), BudgetVerdict::Missed);
+        assert_eq!(BudgetVerdict::at_least(2e6, 2e6), BudgetVerdict::Met);
+        assert_eq!(BudgetVerdict::at_least(1_999_999.0, 2e6), BudgetVerdict::Missed);
     }
 
     #[test]
@@ -140,11 +140,11 @@ mod tests {
 
     #[test]
     fn every_row_and_note_is_in_the_table() {
-        let row = Row {
+        let row = BudgetRow {
             what: "figure".into(),
             measured: "3".into(),
             limit: "≤ 2".into(),
-            verdict: Verdict::Missed,
+            verdict: BudgetVerdict::Missed,
             notes: vec!["why".into()],
         };
         let text = table(&[row]);

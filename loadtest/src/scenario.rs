@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::cores::Cores;
 use crate::failure::Failure;
-use crate::report::Row;
+use crate::report::BudgetRow;
 
 /// A row of the budget table, numbered as there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -45,7 +45,7 @@ impl Scenario {
         [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle, Self::Publishing, Self::Stopped];
 
     /// Runs it on servers of its own.
-    pub(crate) fn run(self, setting: &Setting) -> Result<Vec<Row>, Failure> {
+    pub(crate) fn run(self, setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
         match self {
             Self::Delivery => delivery::run(setting),
             Self::Personal => personal::run(setting),

@@ -58,11 +58,11 @@ impl TickReader {
 /// The `type` of a frame that is not a tick; for error messages and control frames, off the hot path.
 pub(crate) fn kind_of(payload: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Kind {
+    struct FrameType {
         #[serde(rename = "type")]
         kind: String,
     }
-    serde_json::from_slice::<Kind>(payload).ok().map(|frame| frame.kind)
+    serde_json::from_slice::<FrameType>(payload).ok().map(|frame| frame.kind)
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ struct Claims<'a> {
 }
 
 /// Signs tokens with the key that the gateway was given.
-pub(crate) struct TokenPress {
+pub(crate) struct TokenSigner {
     key: EncodingKey,
     expires_at_s: u64,
 }
 
-impl TokenPress {
+impl TokenSigner {
     /// With this shared secret.
     pub(crate) fn new(secret: &[u8]) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");

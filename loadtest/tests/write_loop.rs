@@ -23,19 +23,19 @@ fn every_socket_gets_every_tick() {
     let mut child = Loop(command.spawn().expect("the binary runs"));
     let mut stdin = child.0.stdin.take().expect("a pipe");
     let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
-    let mut hear = || lines.next().expect("another line").expect("UTF-8");
+    let mut receive = || lines.next().expect("another line").expect("UTF-8");
 
-    let port: u16 = hear().strip_prefix("port ").and_then(|port| port.parse().ok()).expect("a port");
+    let port: u16 = receive().strip_prefix("port ").and_then(|port| port.parse().ok()).expect("a port");
     let connect = |_| {
         let socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket option");
         socket
     };
     let sockets: Vec<TcpStream> = (0..3).map(connect).collect();
-    assert_eq!(hear(), "ready");
+    assert_eq!(receive(), "ready");
 
     writeln!(stdin, "frame 81026869\ngo 4 1000").expect("it listens to stdin");
-    assert_eq!(hear(), "done 12");
+    assert_eq!(receive(), "done 12");
     for mut socket in &sockets {
         let mut bytes = [0; 16];
         socket.read_exact(&mut bytes).expect("four frames of four bytes");

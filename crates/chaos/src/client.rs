@@ -1,7 +1,7 @@
 //! A client as an application writes one: it keeps positions, its session's id or nothing, and comes back elsewhere.
 
+mod behaviour;
 mod ending;
-mod manner;
 mod pace;
 mod session;
 
@@ -16,15 +16,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+pub(crate) use self::behaviour::{Behaviour, Keeps};
 use self::ending::{Ending, answer_close};
-pub(crate) use self::manner::{Keeps, Manner};
 use self::pace::Pace;
 use self::session::Kept;
+use crate::contending_sessions::Contention;
 use crate::entrance::{Approach, Cookie, Entrance, Jar, Socket};
 use crate::ownership::Open;
 use crate::random::Random;
 use crate::recorder::Recorder;
-use crate::rivals::Rivalry;
 use crate::token;
 
 /// For a connection and its upgrade. A frozen instance must not hold a client for longer.
@@ -41,14 +41,14 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Everything that clients of a run share.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct SharedClients {
     pub(crate) recorder: Recorder,
     /// Where gateways are reached.
     pub(crate) entrance: Entrance,
     /// From then on nobody leaves of its own accord.
     pub(crate) is_calm: watch::Receiver<bool>,
     /// How many subscriptions stand now.
-    pub(crate) standing: AtomicUsize,
+    pub(crate) active: AtomicUsize,
     /// How many subscriptions have received their scope's sentinel.
     pub(crate) sentinels: AtomicUsize,
     /// Who is connected where, as `welcome` said.
@@ -58,8 +58,8 @@ pub(crate) struct Crowd {
 #[derive(Debug)]
 pub(crate) struct Client {
     name: String,
-    manner: Manner,
-    crowd: Arc<Crowd>,
+    behaviour: Behaviour,
+    clients: Arc<SharedClients>,
     random: Random,
     /// Subscriptions, and the largest position of each.
     held: BTreeMap<String, Option<Position>>,
@@ -69,11 +69,11 @@ pub(crate) struct Client {
     /// As the first `welcome` named it.
     session: Option<String>,
     /// Who else goes on with that session.
-    rivalry: Option<Rivalry>,
+    contention: Option<Contention>,
     /// It left that session to the other.
     has_lost: bool,
     /// Of those in `held`, the ones that stand on this connection.
-    standing: Vec<String>,
+    active: Vec<String>,
     /// Of those, the ones whose sentinel has come.
     done: BTreeSet<String>,
     /// What a client knows that keeps its session's id alone.
@@ -93,29 +93,35 @@ enum Turn {
 }
 
 impl Client {
-    pub(crate) fn new(name: String, manner: Manner, patterns: Vec<String>, crowd: Arc<Crowd>, random: Random) -> Self {
+    pub(crate) fn new(
+        name: String,
+        behaviour: Behaviour,
+        patterns: Vec<String>,
+        clients: Arc<SharedClients>,
+        random: Random,
+    ) -> Self {
         let held = patterns.into_iter().map(|pattern| (pattern, None)).collect();
-        let (standing, done) = (Vec::new(), BTreeSet::new());
+        let (active, done) = (Vec::new(), BTreeSet::new());
         Self {
             name,
-            manner,
-            crowd,
+            behaviour,
+            clients,
             random,
             held,
             last_instance: None,
             jar: Jar::new(),
             session: None,
-            rivalry: None,
+            contention: None,
             has_lost: false,
-            standing,
+            active,
             done,
             kept: Kept::default(),
         }
     }
 
     /// When the time comes it leaves, and goes on with a session that another one goes on with.
-    pub(crate) fn with_rival(mut self, rivalry: Rivalry) -> Self {
-        self.rivalry = Some(rivalry);
+    pub(crate) fn with_contention(mut self, contention: Contention) -> Self {
+        self.contention = Some(contention);
         self
     }
 
@@ -128,9 +134,9 @@ impl Client {
                 None => None,
             };
             let (from, to) = if why.is_some() { ABSENCE } else { BACKOFF };
-            let calm = *self.crowd.is_calm.borrow();
+            let calm = *self.clients.is_calm.borrow();
             let wait = if self.contends() {
-                Rivalry::absence()
+                Contention::absence()
             } else if calm {
                 BACKOFF.0
             } else {
@@ -143,26 +149,26 @@ impl Client {
     /// A socket with a hello on its way.
     async fn open(&mut self, number: u64) -> Option<Socket> {
         let (wanted, cookie) = self.choose();
-        let user = self.rivalry.as_ref().map_or(&self.name, |rivalry| &rivalry.user);
+        let user = self.contention.as_ref().map_or(&self.name, |contention| &contention.user);
         let token = token::sign(user);
         // Who names a session gives its token in the `hello`: with one in the upgrade it is another session until then.
-        let in_upgrade = (self.manner.keeps != Keeps::Session).then_some(token.as_str());
-        let reads_slowly = self.manner.reads_slowly;
+        let in_upgrade = (self.behaviour.keeps != Keeps::Session).then_some(token.as_str());
+        let reads_slowly = self.behaviour.reads_slowly;
         let approach = Approach { token: in_upgrade, wanted, cookie, reads_slowly };
-        let connecting = self.crowd.entrance.connect(approach, &mut self.jar);
+        let connecting = self.clients.entrance.connect(approach, &mut self.jar);
         let (index, mut socket) = timeout(CONNECT_TIME_MAX, connecting).await.ok()??;
-        let instance = self.crowd.entrance.name(index).to_owned();
+        let instance = self.clients.entrance.name(index).to_owned();
         self.last_instance = Some(index);
-        if self.manner.keeps == Keeps::Nothing {
+        if self.behaviour.keeps == Keeps::Nothing {
             self.held.values_mut().for_each(|position| *position = None);
             self.session = None;
         }
-        let hello = match self.manner.keeps {
+        let hello = match self.behaviour.keeps {
             Keeps::Session => self.kept.hello(&token, self.session.as_deref(), self.held.keys()),
             Keeps::Positions | Keeps::Nothing => self.hello(),
         };
         let client = self.name.clone();
-        self.crowd.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly });
+        self.clients.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly });
         if self.send(number, &mut socket, hello).await.is_err() {
             self.close(number, "the hello could not be sent", false, None);
             return None;
@@ -180,34 +186,34 @@ impl Client {
     }
 
     async fn send(&self, number: u64, socket: &mut Socket, text: String) -> Result<(), Box<tungstenite::Error>> {
-        self.crowd.recorder.record(Event::Sent { connection: number, text: text.clone() });
+        self.clients.recorder.record(Event::Sent { connection: number, text: text.clone() });
         Ok(socket.send(Message::text(text)).await?)
     }
 
     /// Another instance than the last one, most of the time; who keeps its session alone may come back to the same one.
     /// Behind HAProxy who stays goes where its cookies lead.
     fn choose(&mut self) -> (usize, Cookie) {
-        if let Some(home) = self.manner.home {
+        if let Some(home) = self.behaviour.home {
             return (home, Cookie::Wanted);
         }
-        let count = self.crowd.entrance.len();
+        let count = self.clients.entrance.len();
         let index = self.random.below(count);
-        let is_same = Some(index) == self.last_instance && self.manner.keeps != Keeps::Session;
+        let is_same = Some(index) == self.last_instance && self.behaviour.keeps != Keeps::Session;
         let index = if is_same { (index + 1) % count } else { index };
-        match self.manner.leaves {
+        match self.behaviour.leaves {
             false => (index, Cookie::Kept),
-            true => (index, self.crowd.entrance.any_cookie(&mut self.random)),
+            true => (index, self.clients.entrance.any_cookie(&mut self.random)),
         }
     }
 
     /// Reads until the connection ends, or until it leaves; says why if it was its own wish.
     async fn stay(&mut self, number: u64, mut socket: Socket) -> Option<()> {
-        let (shortest, longest) = self.manner.stay();
+        let (shortest, longest) = self.behaviour.stay();
         let until = Instant::now() + self.random.between(shortest, longest);
-        let crowd = Arc::clone(&self.crowd);
-        let is_calm = || *crowd.is_calm.borrow();
-        let contest = self.rivalry.clone().filter(|_| !self.contends() && !self.has_lost);
-        let mut pace = Pace::new(self.manner.reads_slowly);
+        let clients = Arc::clone(&self.clients);
+        let is_calm = || *clients.is_calm.borrow();
+        let contest = self.contention.clone().filter(|_| !self.contends() && !self.has_lost);
+        let mut pace = Pace::new(self.behaviour.reads_slowly);
         let (why, code) = loop {
             let (again, word) = (self.kept.asks_again_at(), pace.speaks_at());
             let turn = tokio::select! {
@@ -217,7 +223,7 @@ impl Client {
                 }
                 () = sleep_until(again.unwrap_or(until)), if again.is_some() => Turn::Asks,
                 () = sleep_until(word.unwrap_or(until)), if word.is_some() => Turn::Speaks,
-                () = sleep_until(until), if self.manner.leaves && !is_calm() => Turn::Leaves,
+                () = sleep_until(until), if self.behaviour.leaves && !is_calm() => Turn::Leaves,
             };
             let said = match turn {
                 Turn::Heard(Some(Ok(Message::Text(text)))) => {
@@ -243,7 +249,7 @@ impl Client {
                 }
                 Turn::Contends => {
                     self.close(number, "it goes on with another session", true, None);
-                    self.session = contest.map(|rivalry| rivalry.session);
+                    self.session = contest.map(|contention| contention.session);
                     return Some(());
                 }
                 Turn::Leaves => {
@@ -272,35 +278,35 @@ impl Client {
     /// It begins a session of its own, so that there is something to judge. Whether others were sent away with reason is
     /// for the checker to say.
     fn leave_to_the_other(&mut self) {
-        if let Some(rivalry) = self.rivalry.as_ref().filter(|_| self.contends()) {
-            rivalry.replaced.fetch_add(1, Ordering::Relaxed);
+        if let Some(contention) = self.contention.as_ref().filter(|_| self.contends()) {
+            contention.replaced.fetch_add(1, Ordering::Relaxed);
             (self.session, self.has_lost) = (None, true);
         }
     }
 
     /// Whether it goes on with the session that another one goes on with.
     fn contends(&self) -> bool {
-        self.rivalry.as_ref().is_some_and(|rivalry| self.session.as_ref() == Some(&rivalry.session))
+        self.contention.as_ref().is_some_and(|contention| self.session.as_ref() == Some(&contention.session))
     }
 
-    fn close(&mut self, number: u64, why: &str, wished: bool, code: Option<u16>) {
+    fn close(&mut self, number: u64, why: &str, intended: bool, code: Option<u16>) {
         self.kept.ended();
-        self.crowd.standing.fetch_sub(self.standing.len(), Ordering::Relaxed);
-        self.standing.clear();
-        self.crowd.open().remove(&number);
-        self.crowd.recorder.record(Event::Closed { connection: number, why: why.to_owned(), wished, code });
+        self.clients.active.fetch_sub(self.active.len(), Ordering::Relaxed);
+        self.active.clear();
+        self.clients.open().remove(&number);
+        self.clients.recorder.record(Event::Closed { connection: number, why: why.to_owned(), intended, code });
     }
 
     fn welcome(&mut self, number: u64, payload: &Value) {
         let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
         // The token is in the upgrade, so `welcome` comes before the hello that names an earlier session.
         let session = self.session.get_or_insert_with(|| text("session_id")).clone();
-        self.crowd.open().insert(number, (text("instance"), session));
+        self.clients.open().insert(number, (text("instance"), session));
     }
 
     /// What `docs/protocol.md` tells clients to do, and no more.
     fn receive(&mut self, number: u64, text: &str) {
-        self.crowd.recorder.record(Event::Received { connection: number, text: text.to_owned() });
+        self.clients.recorder.record(Event::Received { connection: number, text: text.to_owned() });
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
         let is_message = frame.get("timestamp").is_some();
         let channel = frame["channel"].as_str().unwrap_or_default();
@@ -316,34 +322,34 @@ impl Client {
         };
         let at: Option<Position> = at.as_str().and_then(|at| at.parse().ok());
         for (pattern, held) in &mut self.held {
-            let is_meant = if is_message { hears(pattern, channel) } else { pattern == channel };
+            let is_meant = if is_message { matches(pattern, channel) } else { pattern == channel };
             if is_meant && at > *held {
                 *held = at;
             }
         }
         if is_message && frame["payload"]["sentinel"] == true {
-            for pattern in self.held.keys().filter(|pattern| hears(pattern, channel)) {
+            for pattern in self.held.keys().filter(|pattern| matches(pattern, channel)) {
                 if self.done.insert(pattern.clone()) {
-                    self.crowd.sentinels.fetch_add(1, Ordering::Relaxed);
+                    self.clients.sentinels.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
         if !is_message && kind == "subscribed" && at.is_some() {
             self.kept.confirmed(channel);
         }
-        if !is_message && kind == "subscribed" && at.is_some() && !self.standing.iter().any(|name| name == channel) {
-            self.standing.push(channel.to_owned());
-            self.crowd.standing.fetch_add(1, Ordering::Relaxed);
+        if !is_message && kind == "subscribed" && at.is_some() && !self.active.iter().any(|name| name == channel) {
+            self.active.push(channel.to_owned());
+            self.clients.active.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Crowd {
+impl SharedClients {
     fn open(&self) -> MutexGuard<'_, BTreeMap<u64, (String, String)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn hears(pattern: &str, channel: &str) -> bool {
+fn matches(pattern: &str, channel: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == channel, |stem| channel.len() > stem.len() && channel.starts_with(stem))
 }

@@ -20,7 +20,7 @@ use crate::proxy::Proxy;
 use crate::random::Random;
 use crate::redis_sentinels::RedisSentinels;
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
-use crate::run::Bench;
+use crate::run::Environment;
 use crate::wall_clock::WallClock;
 
 const LINK_TIME_MAX: Duration = Duration::from_secs(20);
@@ -112,7 +112,7 @@ impl Cluster {
     pub(crate) async fn start(
         fault: Fault,
         via: Via,
-        bench: &Bench,
+        environment: &Environment,
         directory: &Path,
         mut random: Random,
     ) -> Result<Self, Failure> {
@@ -131,7 +131,7 @@ impl Cluster {
         let (mut proxies, mut gateways) = (Vec::new(), Vec::new());
         for index in 0..GATEWAYS {
             let proxy = Proxy::start(primary.address, random.fork()).await?;
-            let (mut redis, mut setting) = (proxy.address, Setting::new(fault, bench, directory));
+            let (mut redis, mut setting) = (proxy.address, Setting::new(fault, environment, directory));
             if index == 0 {
                 if let Some(namespace) = &namespace {
                     redis = SocketAddr::new(namespace.redis().into(), primary.address.port());
@@ -144,7 +144,7 @@ impl Cluster {
             proxies.push(proxy);
         }
         let twin = match fault {
-            Fault::Twin => Some(start_twin(bench, directory, &proxies[GATEWAYS - 1])?),
+            Fault::Twin => Some(start_twin(environment, directory, &proxies[GATEWAYS - 1])?),
             _ => None,
         };
         for gateway in &mut gateways {
@@ -154,7 +154,7 @@ impl Cluster {
             sentinels.until_met().await?;
         }
         let balancer = match via {
-            Via::Haproxy => Some(Balancer::start(&bench.haproxy, directory, &gateways).await?),
+            Via::Haproxy => Some(Balancer::start(&environment.haproxy, directory, &gateways).await?),
             Via::Direct => None,
         };
         Ok(Self {
@@ -206,7 +206,7 @@ impl Cluster {
     }
 
     /// Which life of each gateway has its lease.
-    pub(crate) fn lives(&self) -> Vec<Option<String>> {
+    pub(crate) fn incarnation_ids(&self) -> Vec<Option<String>> {
         self.gateways.iter().map(|gateway| self.ownership.holder(&gateway.name)).collect()
     }
 
@@ -220,18 +220,18 @@ impl Cluster {
 }
 
 /// A process with the name of the last gateway, whose place is known from now on; it comes later.
-fn start_twin(bench: &Bench, directory: &Path, proxy: &Proxy) -> Result<Gateway, Failure> {
+fn start_twin(environment: &Environment, directory: &Path, proxy: &Proxy) -> Result<Gateway, Failure> {
     let directory = directory.join("twin");
     std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
     let url = format!("redis://{}", proxy.address);
-    let mut twin = Gateway::start(&format!("gw-{GATEWAYS}"), &url, Setting::new(Fault::Twin, bench, &directory))?;
+    let mut twin = Gateway::start(&format!("gw-{GATEWAYS}"), &url, Setting::new(Fault::Twin, environment, &directory))?;
     twin.process.kill()?;
     Ok(twin)
 }
 
 /// Whoever comes through this proxy goes there from now on, and begins anew.
 fn point(proxy: &Proxy, target: SocketAddr) {
-    proxy.change(|weather| (weather.target, weather.is_cut) = (target, false));
+    proxy.change(|conditions| (conditions.target, conditions.is_cut) = (target, false));
     proxy.cut();
 }
 

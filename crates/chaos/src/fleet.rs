@@ -9,14 +9,14 @@
 //! Figures come from clients, Redis and the kernel. What a gateway says of itself is no evidence.
 
 mod audience;
-mod ghosts;
+mod harness;
 mod idle;
 mod limits;
 mod meter;
 mod pending;
 mod report;
 mod rolling;
-mod stage;
+mod stale_rows;
 mod storm;
 mod subscriber;
 mod trace;
@@ -26,7 +26,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::failure::Failure;
-use crate::run::Bench;
+use crate::run::Environment;
 use report::Report;
 
 /// One thing that the fleet must stand.
@@ -57,7 +57,7 @@ pub(crate) enum Length {
 
 /// Runs these trials, all without any; of each its report, or why it could not be made.
 pub(crate) async fn run(
-    bench: &Bench,
+    environment: &Environment,
     trials: &[Trial],
     length: Length,
     seed: u64,
@@ -68,7 +68,7 @@ pub(crate) async fn run(
         Length::Short => &[Trial::Storm, Trial::RollingRedis, Trial::Limits, Trial::Idle],
     };
     let trials = if named { trials } else { of_length };
-    let each = trials.iter().map(async |trial| (*trial, trial.run(bench, length, seed).await));
+    let each = trials.iter().map(async |trial| (*trial, trial.run(environment, length, seed).await));
     match length {
         Length::Short => futures_util::future::join_all(each).await,
         Length::Long => {
@@ -82,23 +82,23 @@ pub(crate) async fn run(
 }
 
 impl Trial {
-    async fn run(self, bench: &Bench, length: Length, seed: u64) -> Result<Report, Failure> {
+    async fn run(self, environment: &Environment, length: Length, seed: u64) -> Result<Report, Failure> {
         let is_long = length == Length::Long;
         match self {
             Self::Storm | Self::StormAll => {
-                storm::storm(bench, storm_size(is_long), self == Self::StormAll, seed).await
+                storm::storm(environment, storm_size(is_long), self == Self::StormAll, seed).await
             }
             Self::Rolling | Self::RollingRedis => {
                 let redis = self == Self::RollingRedis;
-                rolling::rolling(bench, rolling_size(is_long, redis), redis, seed).await
+                rolling::rolling(environment, rolling_size(is_long, redis), redis, seed).await
             }
             Self::Limits => {
                 let (users, kills) = if is_long { (60, 4) } else { (10, 1) };
-                limits::limits(bench, limits::Size { users, kills }, seed).await
+                limits::limits(environment, limits::Size { users, kills }, seed).await
             }
             Self::Idle => {
                 let (few, many, window) = if is_long { (100, 2_000, 60) } else { (30, 300, 5) };
-                idle::idle(bench, idle::Size { few, many, window: Duration::from_secs(window) }, seed).await
+                idle::idle(environment, idle::Size { few, many, window: Duration::from_secs(window) }, seed).await
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::load;
 use crate::process::{Process, reserve_port};
-use crate::run::Bench;
+use crate::run::Environment;
 use crate::token::SECRET;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
@@ -48,8 +48,8 @@ pub(crate) struct Setting<'a> {
 
 impl<'a> Setting<'a> {
     /// As most are, in the run of this fault.
-    pub(crate) fn new(fault: Fault, bench: &'a Bench, directory: &'a Path) -> Self {
-        let (program, host) = (bench.gateway.as_path(), Ipv4Addr::LOCALHOST.into());
+    pub(crate) fn new(fault: Fault, environment: &'a Environment, directory: &'a Path) -> Self {
+        let (program, host) = (environment.gateway.as_path(), Ipv4Addr::LOCALHOST.into());
         Self { program, fault, directory, prefix: Vec::new(), host }
     }
 }
@@ -111,11 +111,11 @@ impl Gateway {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.standing().contains("connected")
+        self.active().contains("connected")
     }
 
     /// How it says that it stands; nothing when it does not answer.
-    pub(crate) fn standing(&self) -> String {
+    pub(crate) fn active(&self) -> String {
         get(self.address, "/ws/health").unwrap_or_default()
     }
 

@@ -1,4 +1,4 @@
-//! Breaks a real cluster in one way at a time, under load, and lets the history checker judge what was heard.
+//! Breaks a real cluster in one way at a time, under load, and lets the history checker judge what was received.
 //!
 //! ```text
 //!   publishers ──▶ (HAProxy) ──▶ gateways ──▶ proxy ──▶ Redis      one run: steady ─▶ fault ─▶ mended ─▶ quiet
@@ -15,6 +15,7 @@
 mod balancer;
 mod client;
 mod cluster;
+mod contending_sessions;
 mod entrance;
 mod failure;
 mod fault;
@@ -30,7 +31,6 @@ mod random;
 mod recorder;
 mod redis_sentinels;
 mod redis_server;
-mod rivals;
 mod run;
 mod table;
 mod token;
@@ -46,10 +46,10 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use crate::entrance::Via;
 use crate::fault::Fault;
 use crate::fleet::{Length, Trial};
-use crate::run::{Bench, Outcome, run};
+use crate::run::{Environment, RunOutcome, run};
 
 #[derive(Debug, Parser)]
-#[command(about = "Breaks a real cluster and lets the history checker judge what was heard.")]
+#[command(about = "Breaks a real cluster and lets the history checker judge what was received.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -62,9 +62,9 @@ enum Command {
     Run(RunArgs),
     /// Storms, rolling restarts, limits and an idle fleet, in figures, each beside the bound that it must keep.
     Fleet(FleetArgs),
-    /// For this program's own use: becomes another program that ends with its parent.
+    /// Internal: becomes another program that ends with its parent.
     #[command(hide = true)]
-    Leash {
+    Supervise {
         #[arg(long)]
         parent: u32,
         #[arg(last = true)]
@@ -74,37 +74,37 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
-    /// The gateway to be tried.
+    /// The gateway binary under test.
     #[arg(long, value_name = "FILE")]
     gateway: PathBuf,
-    /// The history checker.
+    /// The history-checker binary.
     #[arg(long, value_name = "FILE")]
     checker: PathBuf,
     /// HAProxy, for runs through it.
     #[arg(long, value_name = "FILE", default_value = "haproxy")]
     haproxy: PathBuf,
-    /// Where logs go; those of clean runs are removed.
+    /// Directory for logs; those of clean runs are removed.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     directory: PathBuf,
-    /// Only these faults; all without it.
+    /// Run only these faults. Default: all.
     #[arg(long = "fault", value_name = "NAME")]
     faults: Vec<Fault>,
     /// How clients reach gateways; by turns without it. The twin is always reached directly.
     #[arg(long, value_name = "WAY")]
     via: Option<Via>,
-    /// How often each.
+    /// Runs of each fault.
     #[arg(long, default_value_t = 1)]
     runs: u64,
-    /// How much longer publishers go on after each fault.
+    /// Seconds that publishers go on after each fault, beyond the usual.
     #[arg(long, default_value_t = 0)]
     seconds: u64,
-    /// Where the seeds begin.
+    /// First seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Leaves scopes without a listener on some instances: what Redis loses of them then, these cannot know.
     #[arg(long)]
     scattered: bool,
-    /// There must be an anomaly of this kind, or of another one named: succeeds with the first run that shows it.
+    /// Expect an anomaly of this kind (may be repeated): succeed with the first run that shows one of them.
     #[arg(long, value_name = "KIND")]
     expect: Vec<String>,
     /// Prints one JSON object for each run in place of the table.
@@ -114,25 +114,25 @@ struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 struct FleetArgs {
-    /// The gateway to be tried.
+    /// The gateway binary under test.
     #[arg(long, value_name = "FILE")]
     gateway: PathBuf,
-    /// The history checker.
+    /// The history-checker binary.
     #[arg(long, value_name = "FILE")]
     checker: PathBuf,
-    /// Where logs go.
+    /// Directory for logs.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     directory: PathBuf,
-    /// Only these trials; all of this length without it.
+    /// Run only these trials. Default: all of this length.
     #[arg(long = "trial", value_name = "NAME")]
     trials: Vec<Trial>,
-    /// How much.
+    /// Size of the trials.
     #[arg(long, default_value = "long")]
     length: Length,
-    /// Where the seeds begin.
+    /// First seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A check of this name, or of another one named, must fail: succeeds if it does.
+    /// Expect the check of this name to fail (may be repeated): succeed if one of them does.
     #[arg(long, value_name = "CHECK")]
     expect: Vec<String>,
 }
@@ -147,9 +147,9 @@ async fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => runs(args).await,
         Command::Fleet(args) => trials(args).await,
-        Command::Leash { parent, program } => {
+        Command::Supervise { parent, program } => {
             let Some((program, args)) = program.split_first() else { return ExitCode::from(64) };
-            eprintln!("chaos: {}", process::leash(parent, program, args));
+            eprintln!("chaos: {}", process::supervise(parent, program, args));
             ExitCode::FAILURE
         }
     }
@@ -163,17 +163,17 @@ async fn runs(args: RunArgs) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let longer = Duration::from_secs(args.seconds);
-    let bench = Bench { gateway, checker, haproxy, directory, longer, scattered: args.scattered };
+    let environment = Environment { gateway, checker, haproxy, directory, longer, scattered: args.scattered };
     let mut outcomes = Vec::new();
     for round in 0..args.runs {
         for fault in &faults {
             let seed = args.seed + round;
             let outcome = tokio::select! {
-                outcome = run(&bench, *fault, fault.via(args.via, seed), seed) => outcome,
+                outcome = run(&environment, *fault, fault.via(args.via, seed), seed) => outcome,
                 // Dropping the run ends its processes and takes its rules away.
                 _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
             };
-            tell(&outcome, args.json);
+            print_outcome(&outcome, args.json);
             if let Some(kind) = outcome.shows(&args.expect) {
                 println!("CAUGHT as {kind} in run {}", outcomes.len() + 1);
                 return ExitCode::SUCCESS;
@@ -195,9 +195,9 @@ async fn trials(args: FleetArgs) -> ExitCode {
     let FleetArgs { gateway, checker, directory, trials, length, seed, expect } = args;
     // The fleet's clients do what HAProxy does, or ask for no other place.
     let haproxy = PathBuf::from("haproxy");
-    let bench = Bench { gateway, checker, haproxy, directory, longer: Duration::ZERO, scattered: false };
+    let environment = Environment { gateway, checker, haproxy, directory, longer: Duration::ZERO, scattered: false };
     let reports = tokio::select! {
-        reports = fleet::run(&bench, &trials, length, seed) => reports,
+        reports = fleet::run(&environment, &trials, length, seed) => reports,
         // Dropping the run ends its processes.
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
@@ -217,7 +217,7 @@ async fn trials(args: FleetArgs) -> ExitCode {
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn tell(outcome: &Outcome, as_json: bool) {
+fn print_outcome(outcome: &RunOutcome, as_json: bool) {
     if as_json {
         println!("{}", serde_json::to_string(outcome).expect("an outcome is texts and numbers"));
         return;
@@ -231,6 +231,6 @@ fn tell(outcome: &Outcome, as_json: bool) {
     println!("{} {} {}: {word}; {proof}", outcome.fault, outcome.via, outcome.seed);
     if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.is_good()) {
         println!("{verdict}  the log: {}", outcome.log.display());
-        outcome.ownership.breaches.iter().for_each(|breach| println!("  {}: {}", breach.kind, breach.says));
+        outcome.ownership.breaches.iter().for_each(|breach| println!("  {}: {}", breach.kind, breach.detail));
     }
 }

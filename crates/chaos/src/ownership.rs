@@ -2,13 +2,13 @@
 //! whether the rows name the sockets that are open.
 //!
 //! ```text
-//!   Redis ── MONITOR ──▶ ledger ── stale calls, word for word ──▶ Redis      each must change nothing
-//!         ── rows, leases ──▶ ghosts                                         none after 10 s
+//!   Redis ── MONITOR ──▶ lease log ── stale calls, word for word ──▶ Redis   each must change nothing
+//!         ── rows, leases ──▶ stale rows                                         none after 10 s
 //! ```
 
-mod ghosts;
-mod ledger;
-mod line;
+mod lease_log;
+mod monitor_line;
+mod stale_rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -24,16 +24,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use self::ghosts::{Ghosts, Rows};
-use self::ledger::{Ledger, Words};
-use self::line::Line;
+use self::lease_log::{LeaseLog, Words};
+use self::monitor_line::MonitorLine;
+use self::stale_rows::{Rows, StaleRows};
 use crate::redis_server::connect;
 
 /// What the dead leave behind is gone by then, and one look of ours.
-const GHOST_TIME_MAX: Duration = Duration::from_millis(10_000 + 2 * 250);
+const STALE_ROWS_TIME_MAX: Duration = Duration::from_millis(10_000 + 2 * 250);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CALL_TIME_MAX: Duration = Duration::from_millis(1_000);
-/// Rows are written at once; what ended is taken out at a beat.
+/// Rows are written at once; what ended is taken out at a heartbeat.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(12);
 
 const ROWS_MARK: &str = ":{registry}:rows:";
@@ -44,7 +44,7 @@ const LEASE_MARK: &str = ":{registry}:lease:";
 pub(crate) struct Breach {
     /// As `--expect` names it.
     pub(crate) kind: &'static str,
-    pub(crate) says: String,
+    pub(crate) detail: String,
 }
 
 /// What was seen of it in a run.
@@ -53,7 +53,7 @@ pub(crate) struct Report {
     /// Calls with a token that was current once, of which each changed nothing.
     pub(crate) stale_refused: u64,
     /// For how long rows of a life that was over stood in Redis.
-    pub(crate) ghost_ms_max: u64,
+    pub(crate) stale_rows_ms_max: u64,
     pub(crate) breaches: Vec<Breach>,
 }
 
@@ -62,8 +62,8 @@ pub(crate) type Open = Mutex<BTreeMap<u64, (String, String)>>;
 
 #[derive(Debug, Default)]
 struct Seen {
-    ledger: Ledger,
-    ghosts: Ghosts,
+    lease_log: LeaseLog,
+    stale_rows: StaleRows,
     rows: Rows,
     breaches: Vec<Breach>,
 }
@@ -92,16 +92,16 @@ impl Ownership {
     pub(crate) fn died(&self, instance: &str) {
         let mut seen = lock(&self.seen);
         let rows = seen.rows.clone();
-        seen.ghosts.died(instance, &rows);
+        seen.stale_rows.died(instance, &rows);
     }
 
-    pub(crate) fn breach(&self, kind: &'static str, says: String) {
-        lock(&self.seen).breaches.push(Breach { kind, says });
+    pub(crate) fn breach(&self, kind: &'static str, detail: String) {
+        lock(&self.seen).breaches.push(Breach { kind, detail });
     }
 
     /// How many stale calls were refused until now.
     pub(crate) fn stale_refused(&self) -> u64 {
-        lock(&self.seen).ledger.refused
+        lock(&self.seen).lease_log.refused
     }
 
     /// Which life of this instance holds its lease.
@@ -113,13 +113,13 @@ impl Ownership {
     pub(crate) async fn settle(&self, open: &Open) {
         let deadline = Instant::now() + AGREE_TIME_MAX;
         loop {
-            let says = match rows(self.redis).await {
+            let detail = match rows(self.redis).await {
                 Ok(rows) => difference(&rows, &lock(open)),
                 Err(error) => Some(error.to_string()),
             };
-            let Some(says) = says else { return };
+            let Some(detail) = detail else { return };
             if Instant::now() > deadline {
-                return self.breach("wrong_rows", says);
+                return self.breach("wrong_rows", detail);
             }
             sleep(LOOK_EVERY).await;
         }
@@ -128,15 +128,20 @@ impl Ownership {
     pub(crate) fn report(&self) -> Report {
         let mut seen = lock(&self.seen);
         let mut breaches = std::mem::take(&mut seen.breaches);
-        let accepted = std::mem::take(&mut seen.ledger.accepted);
-        breaches.extend(accepted.into_iter().map(|says| Breach { kind: "stale_write", says }));
-        let (longest, life) = seen.ghosts.longest.clone().unwrap_or_default();
-        if longest > GHOST_TIME_MAX {
-            let says = format!("rows of {} {} stood for {} ms after its end", life.0, life.1, longest.as_millis());
-            breaches.push(Breach { kind: "ghost_row", says });
+        let accepted = std::mem::take(&mut seen.lease_log.accepted);
+        breaches.extend(accepted.into_iter().map(|detail| Breach { kind: "stale_write", detail }));
+        let (longest, incarnation_id) = seen.stale_rows.longest.clone().unwrap_or_default();
+        if longest > STALE_ROWS_TIME_MAX {
+            let detail = format!(
+                "rows of {} {} stood for {} ms after its end",
+                incarnation_id.0,
+                incarnation_id.1,
+                longest.as_millis()
+            );
+            breaches.push(Breach { kind: "stale_row", detail });
         }
-        let ghost_ms_max = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-        Report { stale_refused: seen.ledger.refused, ghost_ms_max, breaches }
+        let stale_rows_ms_max = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        Report { stale_refused: seen.lease_log.refused, stale_rows_ms_max, breaches }
     }
 }
 
@@ -165,8 +170,8 @@ async fn look_at(connection: &mut MultiplexedConnection) -> RedisResult<Rows> {
     let mut rows = Rows::default();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*:{registry}:*").query_async(connection).await?;
     for key in keys {
-        if let Some((_, life)) = key.split_once(ROWS_MARK)
-            && let Some((instance, incarnation)) = life.rsplit_once(':')
+        if let Some((_, incarnation_id)) = key.split_once(ROWS_MARK)
+            && let Some((instance, incarnation)) = incarnation_id.rsplit_once(':')
         {
             let sessions: BTreeSet<String> = redis::cmd("HKEYS").arg(&key).query_async(connection).await?;
             if !sessions.is_empty() {
@@ -195,9 +200,9 @@ async fn look(redis: SocketAddr, seen: Arc<Mutex<Seen>>, again: mpsc::UnboundedS
             Ok(rows) => {
                 let mut seen = lock(&seen);
                 let now = std::time::Instant::now();
-                seen.ghosts.look(&rows, now);
+                seen.stale_rows.look(&rows, now);
                 seen.rows = rows;
-                seen.ledger.tick(now).into_iter().for_each(|words| _ = again.send(words));
+                seen.lease_log.tick(now).into_iter().for_each(|words| _ = again.send(words));
             }
             Err(_) => connection = None,
         }
@@ -208,19 +213,23 @@ async fn look(redis: SocketAddr, seen: Arc<Mutex<Seen>>, again: mpsc::UnboundedS
 async fn listen(redis: SocketAddr, seen: Arc<Mutex<Seen>>, again: mpsc::UnboundedSender<Words>) {
     loop {
         if let Ok(stream) = TcpStream::connect(redis).await {
-            lock(&seen).ledger.forget();
-            let _ = hear(stream, &seen, &again).await;
+            lock(&seen).lease_log.forget();
+            let _ = receive(stream, &seen, &again).await;
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-async fn hear(mut stream: TcpStream, seen: &Mutex<Seen>, again: &mpsc::UnboundedSender<Words>) -> std::io::Result<()> {
+async fn receive(
+    mut stream: TcpStream,
+    seen: &Mutex<Seen>,
+    again: &mpsc::UnboundedSender<Words>,
+) -> std::io::Result<()> {
     stream.write_all(b"MONITOR\r\n").await?;
     let (mut reader, mut text) = (BufReader::new(stream), Vec::new());
     while reader.read_until(b'\n', &mut text).await? > 0 {
-        if let Some(line) = Line::parse(text.trim_ascii_end()) {
-            let stale = lock(seen).ledger.hear(&line, std::time::Instant::now());
+        if let Some(line) = MonitorLine::parse(text.trim_ascii_end()) {
+            let stale = lock(seen).lease_log.receive(&line, std::time::Instant::now());
             stale.into_iter().for_each(|words| _ = again.send(words));
         }
         text.clear();
@@ -259,9 +268,9 @@ mod tests {
             holders: [("gw-1".to_owned(), "2".to_owned())].into(),
         };
         assert_eq!(difference(&rows("2", &["aa"]), &open), None);
-        let says = |incarnation, sessions| difference(&rows(incarnation, sessions), &open).unwrap();
-        assert!(says("2", &["aa", "bb"]).starts_with("1 rows without a socket, 0 sockets without a row"));
-        assert!(says("2", &["bb"]).starts_with("1 rows without a socket, 1 sockets without a row"));
-        assert!(says("1", &["aa"]).starts_with("rows of gw-1 1"));
+        let detail = |incarnation, sessions| difference(&rows(incarnation, sessions), &open).unwrap();
+        assert!(detail("2", &["aa", "bb"]).starts_with("1 rows without a socket, 0 sockets without a row"));
+        assert!(detail("2", &["bb"]).starts_with("1 rows without a socket, 1 sockets without a row"));
+        assert!(detail("1", &["aa"]).starts_with("rows of gw-1 1"));
     }
 }

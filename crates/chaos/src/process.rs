@@ -1,6 +1,6 @@
 //! A process of a run. It does not outlive this program.
 //!
-//! Each is started through this same binary's `leash`, which asks the kernel to be killed when this program dies (so
+//! Each is started through this same binary's `supervise`, which asks the kernel to be killed when this program dies (so
 //! that neither Ctrl-C, a panic nor SIGKILL leaves anything behind) and then becomes the program: the pid stays.
 
 use std::ffi::{OsStr, OsString};
@@ -34,7 +34,7 @@ impl Process {
         let file = file.map_err(Failure::io(log.display().to_string()))?;
         let copy = file.try_clone().map_err(Failure::io(log.display().to_string()))?;
         let mut command = Command::new("/proc/self/exe");
-        command.args(["leash", "--parent", &std::process::id().to_string(), "--"]);
+        command.args(["supervise", "--parent", &std::process::id().to_string(), "--"]);
         command.arg(wanted.get_program()).args(wanted.get_args());
         for (variable, value) in wanted.get_envs() {
             match value {
@@ -97,8 +97,8 @@ impl Drop for Process {
     }
 }
 
-/// What `chaos leash` runs: ties its life to its parent's and becomes `program`.
-pub(crate) fn leash(parent: u32, program: &OsStr, args: &[OsString]) -> Failure {
+/// What `chaos supervise` runs: ties its life to its parent's and becomes `program`.
+pub(crate) fn supervise(parent: u32, program: &OsStr, args: &[OsString]) -> Failure {
     let name = program.display().to_string();
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return Failure::io("prctl PR_SET_PDEATHSIG")(error.into());

@@ -30,7 +30,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// What the network does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Weather {
+pub(crate) struct NetworkConditions {
     /// To whom new connections go.
     pub(crate) target: SocketAddr,
     /// New connections are refused and old ones were cut.
@@ -60,7 +60,7 @@ pub(crate) struct Counts {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) counts: Arc<Counts>,
-    weather: watch::Sender<Weather>,
+    conditions: watch::Sender<NetworkConditions>,
     tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
     /// Ends with the proxy.
     _tasks: JoinSet<()>,
@@ -82,18 +82,23 @@ impl Proxy {
     pub(crate) async fn start(target: SocketAddr, random: Random) -> Result<Self, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::io("binding a proxy"))?;
         let address = listener.local_addr().map_err(Failure::io("binding a proxy"))?;
-        let fair = Weather { target, is_cut: false, delay_max: Duration::ZERO, holds_replies: false, unread: None };
-        let (weather, _) = watch::channel(fair);
+        let fair =
+            NetworkConditions { target, is_cut: false, delay_max: Duration::ZERO, holds_replies: false, unread: None };
+        let (conditions, _) = watch::channel(fair);
         let counts = Arc::<Counts>::default();
         let tunnels = Arc::<Mutex<Vec<Arc<Tunnel>>>>::default();
         let mut tasks = JoinSet::new();
-        let gate = Gate { counts: Arc::clone(&counts), weather: weather.clone(), tunnels: Arc::clone(&tunnels) };
-        tasks.spawn(gate.accept(listener, random));
-        Ok(Self { address, counts, weather, tunnels, _tasks: tasks })
+        let acceptor = ProxyAcceptor {
+            counts: Arc::clone(&counts),
+            conditions: conditions.clone(),
+            tunnels: Arc::clone(&tunnels),
+        };
+        tasks.spawn(acceptor.accept(listener, random));
+        Ok(Self { address, counts, conditions, tunnels, _tasks: tasks })
     }
 
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Weather)) {
-        self.weather.send_modify(change);
+    pub(crate) fn change(&self, change: impl FnOnce(&mut NetworkConditions)) {
+        self.conditions.send_modify(change);
     }
 
     /// Ends every connection.
@@ -115,7 +120,7 @@ impl Proxy {
     pub(crate) async fn resplice_calls(&self, target: SocketAddr) -> Result<usize, Failure> {
         let calls = self.calls();
         for tunnel in &calls {
-            tunnel.resplice(target, self.weather.subscribe()).await.map_err(Failure::io("moving a tunnel"))?;
+            tunnel.resplice(target, self.conditions.subscribe()).await.map_err(Failure::io("moving a tunnel"))?;
             self.counts.respliced.fetch_add(1, Ordering::Relaxed);
             tunnel.is_paused.send_replace(false);
         }
@@ -129,26 +134,33 @@ impl Proxy {
 }
 
 /// The listening side.
-struct Gate {
+struct ProxyAcceptor {
     counts: Arc<Counts>,
-    weather: watch::Sender<Weather>,
+    conditions: watch::Sender<NetworkConditions>,
     tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
 }
 
-impl Gate {
+impl ProxyAcceptor {
     async fn accept(self, listener: TcpListener, mut random: Random) {
         let mut openings = JoinSet::new();
         loop {
             let Ok((client, _)) = listener.accept().await else { continue };
             while openings.try_join_next().is_some() {}
-            let weather = *self.weather.borrow();
-            if weather.is_cut {
+            let conditions = *self.conditions.borrow();
+            if conditions.is_cut {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             self.counts.connections.fetch_add(1, Ordering::Relaxed);
             let (tunnels, counts) = (Arc::clone(&self.tunnels), Arc::clone(&self.counts));
-            openings.spawn(open(client, weather.target, self.weather.subscribe(), tunnels, counts, random.fork()));
+            openings.spawn(open(
+                client,
+                conditions.target,
+                self.conditions.subscribe(),
+                tunnels,
+                counts,
+                random.fork(),
+            ));
         }
     }
 }
@@ -162,7 +174,7 @@ async fn connect(target: SocketAddr) -> std::io::Result<TcpStream> {
 async fn open(
     client: TcpStream,
     target: SocketAddr,
-    weather: watch::Receiver<Weather>,
+    conditions: watch::Receiver<NetworkConditions>,
     tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
     counts: Arc<Counts>,
     mut random: Random,
@@ -180,9 +192,9 @@ async fn open(
     tunnels.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tunnel));
     let mut tasks = JoinSet::new();
     let handle =
-        tasks.spawn(go_down(server_read, Arc::clone(&tunnel), weather.clone(), Arc::clone(&counts), random.fork()));
+        tasks.spawn(go_down(server_read, Arc::clone(&tunnel), conditions.clone(), Arc::clone(&counts), random.fork()));
     tunnel.keep(handle);
-    let handle = tasks.spawn(go_up(client_read, Arc::clone(&tunnel), weather, counts, random));
+    let handle = tasks.spawn(go_up(client_read, Arc::clone(&tunnel), conditions, counts, random));
     tunnel.keep(handle);
     // The first way that ends takes the other along, unless it was moved to another Redis.
     while let Some(ended) = tasks.join_next().await {
@@ -221,7 +233,11 @@ impl Tunnel {
     }
 
     /// A new way to and from `target` in place of the old one, past the greeting.
-    async fn resplice(self: &Arc<Self>, target: SocketAddr, weather: watch::Receiver<Weather>) -> std::io::Result<()> {
+    async fn resplice(
+        self: &Arc<Self>,
+        target: SocketAddr,
+        conditions: watch::Receiver<NetworkConditions>,
+    ) -> std::io::Result<()> {
         let server = connect(target).await?;
         let (mut read, mut write) = server.into_split();
         write.write_all(b"HELLO 3\r\nECHO resplice\r\n").await?;
@@ -233,7 +249,7 @@ impl Tunnel {
         }
         let tunnel = Arc::clone(self);
         let task = tokio::spawn(async move {
-            go_down(read, Arc::clone(&tunnel), weather, Arc::default(), Random::new(0)).await;
+            go_down(read, Arc::clone(&tunnel), conditions, Arc::default(), Random::new(0)).await;
             tunnel.end();
         });
         self.replace_down(&task.abort_handle());
@@ -246,7 +262,7 @@ impl Tunnel {
 async fn go_up(
     mut from: OwnedReadHalf,
     tunnel: Arc<Tunnel>,
-    mut weather: watch::Receiver<Weather>,
+    mut conditions: watch::Receiver<NetworkConditions>,
     counts: Arc<Counts>,
     mut random: Random,
 ) {
@@ -258,7 +274,7 @@ async fn go_up(
         {
             tunnel.traffic.get_or_init(|| traffic);
         }
-        delay(&mut weather, &counts, &mut random).await;
+        delay(&mut conditions, &counts, &mut random).await;
         if paused.wait_for(|paused| !paused).await.is_err() {
             return;
         }
@@ -272,16 +288,16 @@ async fn go_up(
 async fn go_down(
     mut from: OwnedReadHalf,
     tunnel: Arc<Tunnel>,
-    mut weather: watch::Receiver<Weather>,
+    mut conditions: watch::Receiver<NetworkConditions>,
     counts: Arc<Counts>,
     mut random: Random,
 ) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let unread = weather.borrow().unread;
+        let unread = conditions.borrow().unread;
         if unread == Some(tunnel.traffic()) {
             counts.held.fetch_add(1, Ordering::Relaxed);
-            if weather.wait_for(|weather| weather.unread != unread).await.is_err() {
+            if conditions.wait_for(|conditions| conditions.unread != unread).await.is_err() {
                 return;
             }
         }
@@ -291,10 +307,10 @@ async fn go_down(
                     counts.ended_by_redis.fetch_add(1, Ordering::Relaxed);
                     return;
                 };
-                delay(&mut weather, &counts, &mut random).await;
-                if weather.borrow().holds_replies {
+                delay(&mut conditions, &counts, &mut random).await;
+                if conditions.borrow().holds_replies {
                     counts.held.fetch_add(length as u64, Ordering::Relaxed);
-                    if weather.wait_for(|weather| !weather.holds_replies).await.is_err() {
+                    if conditions.wait_for(|conditions| !conditions.holds_replies).await.is_err() {
                         return;
                     }
                 }
@@ -303,13 +319,13 @@ async fn go_down(
                 }
             }
             // Looks at the weather again.
-            changed = weather.changed() => if changed.is_err() { return },
+            changed = conditions.changed() => if changed.is_err() { return },
         }
     }
 }
 
-async fn delay(weather: &mut watch::Receiver<Weather>, counts: &Counts, random: &mut Random) {
-    let delay_max = weather.borrow().delay_max;
+async fn delay(conditions: &mut watch::Receiver<NetworkConditions>, counts: &Counts, random: &mut Random) {
+    let delay_max = conditions.borrow().delay_max;
     if !delay_max.is_zero() {
         counts.delayed.fetch_add(1, Ordering::Relaxed);
         sleep(random.between(Duration::ZERO, delay_max)).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use history_checker::{Answer, Event, Position, Retry};
+use history_checker::{Event, Position, PublishAnswer, Retry};
 use keyspace::{Function, Keyspace};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
@@ -42,7 +42,7 @@ static VALUES: AtomicU64 = AtomicU64::new(0);
 
 /// What publishers of a run share.
 #[derive(Debug)]
-pub(crate) struct Press {
+pub(crate) struct SharedPublishers {
     pub(crate) recorder: Recorder,
     pub(crate) entrance: Entrance,
     /// Where the primary is, for publishers that call Redis.
@@ -77,7 +77,7 @@ impl Draft {
         recorder.record(Event::Publish { value, channel, via: via.map(str::to_owned), retry });
     }
 
-    pub(crate) fn answered(&self, recorder: &Recorder, answer: Answer) {
+    pub(crate) fn answered(&self, recorder: &Recorder, answer: PublishAnswer) {
         recorder.record(Event::Answered { value: self.value.clone(), answer });
     }
 
@@ -91,22 +91,22 @@ impl Draft {
 }
 
 /// Publishes through gateways until it is stopped, now this one, now that one.
-pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Random) {
+pub(crate) async fn by_gateway(number: usize, publishers: Arc<SharedPublishers>, mut random: Random) {
     let (mut line, user) = (None::<(String, Socket)>, format!("publisher-{number}"));
-    while !*press.is_stopped.borrow() {
+    while !*publishers.is_stopped.borrow() {
         let draft = Draft::new(load::channel(&mut random));
         let mut retry = Retry::No;
         for _ in 0..ATTEMPTS_MAX {
             let (name, socket) = match &mut line {
                 Some(line) => line,
                 None => {
-                    let (wanted, mut jar) = (random.below(press.entrance.len()), Jar::new());
-                    let cookie = press.entrance.any_cookie(&mut random);
+                    let (wanted, mut jar) = (random.below(publishers.entrance.len()), Jar::new());
+                    let cookie = publishers.entrance.any_cookie(&mut random);
                     let token = token::sign(&user);
                     let approach = Approach { token: Some(&token), wanted, cookie, reads_slowly: false };
-                    let connecting = press.entrance.connect(approach, &mut jar);
+                    let connecting = publishers.entrance.connect(approach, &mut jar);
                     match timeout(ANSWER_TIME_MAX, connecting).await {
-                        Ok(Some((index, socket))) => line.insert((press.entrance.name(index).to_owned(), socket)),
+                        Ok(Some((index, socket))) => line.insert((publishers.entrance.name(index).to_owned(), socket)),
                         _ => {
                             sleep(RECONNECT_PAUSE).await;
                             continue;
@@ -114,14 +114,14 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
                     }
                 }
             };
-            draft.sent(&press.recorder, Some(name), retry);
+            draft.sent(&publishers.recorder, Some(name), retry);
             retry = Retry::SameId;
-            let answer = say(socket, &draft).await;
-            let is_known = matches!(&answer, Answer::Frame(frame) if !is_unknown(frame));
-            if !matches!(answer, Answer::Frame(_)) {
+            let answer = publish_by_frame(socket, &draft).await;
+            let is_known = matches!(&answer, PublishAnswer::Frame(frame) if !is_unknown(frame));
+            if !matches!(answer, PublishAnswer::Frame(_)) {
                 line = None;
             }
-            draft.answered(&press.recorder, answer);
+            draft.answered(&publishers.recorder, answer);
             if is_known {
                 break;
             }
@@ -133,27 +133,27 @@ pub(crate) async fn by_gateway(number: usize, press: Arc<Press>, mut random: Ran
         }
         sleep(random.between(PACE.0, PACE.1)).await;
     }
-    press.running.fetch_sub(1, Ordering::Relaxed);
+    publishers.running.fetch_sub(1, Ordering::Relaxed);
 }
 
-async fn say(socket: &mut Socket, draft: &Draft) -> Answer {
+async fn publish_by_frame(socket: &mut Socket, draft: &Draft) -> PublishAnswer {
     if let Err(error) = socket.send(Message::text(draft.frame())).await {
-        return Answer::Nothing(error.to_string());
+        return PublishAnswer::Nothing(error.to_string());
     }
-    let hear = async {
+    let receive = async {
         while let Some(message) = socket.next().await {
             match message {
                 Ok(Message::Text(text)) if is_about(text.as_str(), &draft.value) => {
-                    return Answer::Frame(text.as_str().to_owned());
+                    return PublishAnswer::Frame(text.as_str().to_owned());
                 }
-                Ok(Message::Close(frame)) => return Answer::Nothing(format!("closed: {frame:?}")),
+                Ok(Message::Close(frame)) => return PublishAnswer::Nothing(format!("closed: {frame:?}")),
                 Ok(_) => {}
-                Err(error) => return Answer::Nothing(error.to_string()),
+                Err(error) => return PublishAnswer::Nothing(error.to_string()),
             }
         }
-        Answer::Nothing("the connection ended".into())
+        PublishAnswer::Nothing("the connection ended".into())
     };
-    timeout(ANSWER_TIME_MAX, hear).await.unwrap_or_else(|_| Answer::Nothing("no answer in time".into()))
+    timeout(ANSWER_TIME_MAX, receive).await.unwrap_or_else(|_| PublishAnswer::Nothing("no answer in time".into()))
 }
 
 fn is_about(text: &str, value: &str) -> bool {
@@ -166,18 +166,18 @@ fn is_unknown(frame: &str) -> bool {
 }
 
 /// Calls Redis until it is stopped: with an id, which it repeats, or without, once.
-pub(crate) async fn by_call(press: Arc<Press>, mut random: Random) {
-    let mut caller = Caller::new(press.redis);
-    while !*press.is_stopped.borrow() {
+pub(crate) async fn by_call(publishers: Arc<SharedPublishers>, mut random: Random) {
+    let mut caller = FunctionCaller::new(publishers.redis);
+    while !*publishers.is_stopped.borrow() {
         let draft = Draft::new(load::channel(&mut random));
         let has_id = random.one_in(2);
         let mut retry = Retry::No;
         for _ in 0..ATTEMPTS_MAX {
-            draft.sent(&press.recorder, None, retry);
+            draft.sent(&publishers.recorder, None, retry);
             retry = Retry::SameId;
             let answer = caller.publish(&draft, has_id).await;
-            let is_known = !matches!(answer, Answer::Nothing(_));
-            draft.answered(&press.recorder, answer);
+            let is_known = !matches!(answer, PublishAnswer::Nothing(_));
+            draft.answered(&publishers.recorder, answer);
             if is_known || !has_id {
                 break;
             }
@@ -185,37 +185,37 @@ pub(crate) async fn by_call(press: Arc<Press>, mut random: Random) {
         }
         sleep(random.between(PACE.0, PACE.1)).await;
     }
-    press.running.fetch_sub(1, Ordering::Relaxed);
+    publishers.running.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// The same with more than slow clients can follow, many messages of a scope in one call.
-pub(crate) async fn in_bulk(press: Arc<Press>, mut random: Random) {
-    let (mut caller, mut due) = (Caller::new(press.redis), Instant::now());
+pub(crate) async fn in_bulk(publishers: Arc<SharedPublishers>, mut random: Random) {
+    let (mut caller, mut due) = (FunctionCaller::new(publishers.redis), Instant::now());
     for scope in load::SLOW_SCOPES.into_iter().cycle() {
-        if *press.is_stopped.borrow() {
+        if *publishers.is_stopped.borrow() {
             break;
         }
         let channels = (0..BULK_MESSAGES).map(|_| load::topic_of(scope, &mut random));
         let drafts: Vec<Draft> = channels.map(|channel| Draft::with_padding(channel, BULK_BYTES)).collect();
-        drafts.iter().for_each(|draft| draft.sent(&press.recorder, None, Retry::No));
+        drafts.iter().for_each(|draft| draft.sent(&publishers.recorder, None, Retry::No));
         let answers = caller.publish_all(&drafts).await;
-        drafts.iter().zip(answers).for_each(|(draft, answer)| draft.answered(&press.recorder, answer));
+        drafts.iter().zip(answers).for_each(|(draft, answer)| draft.answered(&publishers.recorder, answer));
         due = (due + BULK_PACE).max(Instant::now());
         sleep_until(due).await;
     }
-    press.running.fetch_sub(1, Ordering::Relaxed);
+    publishers.running.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Publishes one message for certain: tries new ones until one is acknowledged. False if none is in time.
 pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: String, deadline: Duration) -> bool {
-    let mut caller = Caller::new(redis);
+    let mut caller = FunctionCaller::new(redis);
     let attempts = async {
         loop {
             let mut draft = Draft::new(channel.clone());
             draft.payload["sentinel"] = Value::Bool(true);
             draft.sent(recorder, None, Retry::No);
             let answer = caller.publish(&draft, false).await;
-            let is_stored = matches!(answer, Answer::Reply(_));
+            let is_stored = matches!(answer, PublishAnswer::Reply(_));
             draft.answered(recorder, answer);
             if is_stored {
                 return;
@@ -227,7 +227,7 @@ pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: St
 }
 
 /// Calls the functions, as a backend in any language does.
-pub(crate) struct Caller {
+pub(crate) struct FunctionCaller {
     redis: SocketAddr,
     keyspace: Keyspace,
     families: Families,
@@ -235,38 +235,38 @@ pub(crate) struct Caller {
     connection: Option<MultiplexedConnection>,
 }
 
-impl Caller {
+impl FunctionCaller {
     pub(crate) fn new(redis: SocketAddr) -> Self {
         let tenant = TenantId::parse("default").expect("it is a name");
         Self { redis, keyspace: Keyspace::default(), families: load::families(), tenant, connection: None }
     }
 
-    pub(crate) async fn publish(&mut self, draft: &Draft, has_id: bool) -> Answer {
+    pub(crate) async fn publish(&mut self, draft: &Draft, has_id: bool) -> PublishAnswer {
         match self.call(std::slice::from_ref(draft), has_id).await {
-            Ok(position) => Answer::Reply(position),
+            Ok(position) => PublishAnswer::Reply(position),
             Err(error) => self.failed(&error).await,
         }
     }
 
     /// Messages of one scope, without ids, in one call: all or none. Each has an answer.
-    pub(crate) async fn publish_all(&mut self, drafts: &[Draft]) -> Vec<Answer> {
+    pub(crate) async fn publish_all(&mut self, drafts: &[Draft]) -> Vec<PublishAnswer> {
         let answer = match self.call(drafts, false).await {
             Ok(position) => match position.parse::<Position>() {
                 Ok(last) => return replies(last, drafts.len()),
-                Err(()) => Answer::Reply(position),
+                Err(()) => PublishAnswer::Reply(position),
             },
             Err(error) => self.failed(&error).await,
         };
         vec![answer; drafts.len()]
     }
 
-    async fn failed(&mut self, error: &RedisError) -> Answer {
+    async fn failed(&mut self, error: &RedisError) -> PublishAnswer {
         if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
-            return Answer::Error(error.to_string());
+            return PublishAnswer::Error(error.to_string());
         }
         self.connection = None;
         sleep(RECONNECT_PAUSE).await;
-        Answer::Nothing(error.to_string())
+        PublishAnswer::Nothing(error.to_string())
     }
 
     /// The position of the last of them.
@@ -300,9 +300,9 @@ impl Caller {
 }
 
 /// A call names the position of its last message: the others stand directly before it.
-fn replies(last: Position, count: usize) -> Vec<Answer> {
+fn replies(last: Position, count: usize) -> Vec<PublishAnswer> {
     let before = (0..count as u64).rev();
-    before.map(|back| Answer::Reply(Position { offset: last.offset - back, ..last }.to_string())).collect()
+    before.map(|back| PublishAnswer::Reply(Position { offset: last.offset - back, ..last }.to_string())).collect()
 }
 
 #[cfg(test)]
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn messages_of_one_call_stand_side_by_side() {
-        let expected = ["7-9", "7-10", "7-11"].map(|position| Answer::Reply(position.into()));
+        let expected = ["7-9", "7-10", "7-11"].map(|position| PublishAnswer::Reply(position.into()));
         assert_eq!(replies(Position { generation: 7, offset: 11 }, 3), expected);
     }
 }

@@ -53,10 +53,10 @@ impl RedisSentinels {
         let fronts = [Proxy::start(NOWHERE, random.fork()).await?, Proxy::start(NOWHERE, random.fork()).await?];
         let [first, second] = fronts.each_ref().map(|front| front.address.port().to_string());
         let primary = RedisServer::start("primary", directory, &announced(&first)).await?;
-        fronts[0].change(|weather| weather.target = primary.address);
+        fronts[0].change(|conditions| conditions.target = primary.address);
         let args = [&announced(&second)[..], &["--replicaof", "127.0.0.1", &first], &REPLICA_ARGS].concat();
         let replica = RedisServer::start("replica", directory, &args).await?;
-        fronts[1].change(|weather| weather.target = replica.address);
+        fronts[1].change(|conditions| conditions.target = replica.address);
         replica.until_linked().await?;
         let (mut servers, mut peers) = (Vec::new(), Vec::new());
         for name in NAMES {
@@ -72,7 +72,7 @@ impl RedisSentinels {
             );
             let server = RedisServer::start_sentinel(name, directory, &config).await?;
             let _: String = server.ask(&PACE).await?;
-            peer.change(|weather| weather.target = server.address);
+            peer.change(|conditions| conditions.target = server.address);
             servers.push(server);
             peers.push(peer);
         }
@@ -117,19 +117,21 @@ impl RedisSentinels {
 
     /// Nothing that the first Sentinel learns reaches the other two until [`Self::reconnect`].
     pub(crate) async fn isolate(&self) -> Result<(), Failure> {
-        self.fronts.iter().for_each(|front| front.change(|weather| weather.unread = Some(Traffic::SentinelHello)));
+        self.fronts
+            .iter()
+            .for_each(|front| front.change(|conditions| conditions.unread = Some(Traffic::SentinelHello)));
         for (server, peer) in self.servers.iter().zip(&self.peers).skip(1) {
             // One that sees a replica say "primary" for four of these periods makes it a replica again.
             let _: String = server.ask(&["SENTINEL", "DEBUG", "PUBLISH-PERIOD", "60000"]).await?;
-            peer.change(|weather| weather.is_cut = true);
+            peer.change(|conditions| conditions.is_cut = true);
             peer.cut();
         }
         Ok(())
     }
 
     pub(crate) fn reconnect(&self) {
-        self.fronts.iter().for_each(|front| front.change(|weather| weather.unread = None));
-        self.peers.iter().for_each(|peer| peer.change(|weather| weather.is_cut = false));
+        self.fronts.iter().for_each(|front| front.change(|conditions| conditions.unread = None));
+        self.peers.iter().for_each(|peer| peer.change(|conditions| conditions.is_cut = false));
     }
 
     /// The port of the primary, as each of them says.

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use history_checker::{Event, Kind, Verdict};
+use history_checker::{AnomalyKind, Event, Verdict};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Client, Crowd, Manner};
+use crate::client::{Behaviour, Client, SharedClients};
 use crate::cluster::Cluster;
+use crate::contending_sessions;
 use crate::entrance::Via;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::load;
 use crate::ownership::{Open, Report};
-use crate::publisher::{self, Press};
+use crate::publisher::{self, SharedPublishers};
 use crate::random::Random;
 use crate::recorder::Recorder;
-use crate::rivals;
 
 const STEADY: Duration = Duration::from_millis(1_200);
 /// For everything to come back while publishers go on.
@@ -39,7 +39,7 @@ const DELIVERIES_MIN: u64 = 500;
 
 /// What every run needs to know.
 #[derive(Debug)]
-pub(crate) struct Bench {
+pub(crate) struct Environment {
     pub(crate) gateway: PathBuf,
     pub(crate) checker: PathBuf,
     pub(crate) haproxy: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct Bench {
 
 /// What came of a run.
 #[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     pub(crate) fault: String,
     /// How clients reached gateways.
     pub(crate) via: Via,
@@ -69,7 +69,7 @@ pub(crate) struct Outcome {
     pub(crate) ownership: Report,
 }
 
-impl Outcome {
+impl RunOutcome {
     pub(crate) fn is_good(&self) -> bool {
         self.proof.is_ok()
             && self.ownership.breaches.is_empty()
@@ -77,22 +77,22 @@ impl Outcome {
     }
 }
 
-impl Outcome {
+impl RunOutcome {
     /// The first of these kinds that was found, in a run whose fault was there and whose log is whole.
     pub(crate) fn shows(&self, kinds: &[String]) -> Option<String> {
         let verdict = self.verdict.as_ref().filter(|verdict| self.proof.is_ok() && verdict.incomplete.is_empty())?;
-        let found = verdict.counts.keys().map(Kind::to_string);
+        let found = verdict.counts.keys().map(AnomalyKind::to_string);
         let breached = self.ownership.breaches.iter().map(|breach| breach.kind.to_owned());
         found.chain(breached).find(|kind| kinds.contains(kind))
     }
 }
 
 /// Runs this fault once.
-pub(crate) async fn run(bench: &Bench, fault: Fault, via: Via, seed: u64) -> Outcome {
-    let directory = bench.directory.join(format!("{}-{via}-{seed}", fault.name()));
+pub(crate) async fn run(environment: &Environment, fault: Fault, via: Via, seed: u64) -> RunOutcome {
+    let directory = environment.directory.join(format!("{}-{via}-{seed}", fault.name()));
     let log = directory.join(LOG);
-    let made = make(bench, fault, via, seed, &directory).await;
-    let mut outcome = Outcome {
+    let made = make(environment, fault, via, seed, &directory).await;
+    let mut outcome = RunOutcome {
         fault: fault.name(),
         via,
         seed,
@@ -103,7 +103,7 @@ pub(crate) async fn run(bench: &Bench, fault: Fault, via: Via, seed: u64) -> Out
         verdict: None,
         ownership: Report::default(),
     };
-    match made.and_then(|(proof, ownership)| Ok((proof, ownership, judge(&bench.checker, &log)?))) {
+    match made.and_then(|(proof, ownership)| Ok((proof, ownership, judge(&environment.checker, &log)?))) {
         Ok((proof, ownership, verdict)) => {
             (outcome.proof, outcome.ownership, outcome.verdict) = (Ok(proof), ownership, Some(verdict));
         }
@@ -119,7 +119,13 @@ pub(crate) async fn run(bench: &Bench, fault: Fault, via: Via, seed: u64) -> Out
     outcome
 }
 
-async fn make(bench: &Bench, fault: Fault, via: Via, seed: u64, directory: &Path) -> Result<(String, Report), Failure> {
+async fn make(
+    environment: &Environment,
+    fault: Fault,
+    via: Via,
+    seed: u64,
+    directory: &Path,
+) -> Result<(String, Report), Failure> {
     let _ = std::fs::remove_dir_all(directory);
     std::fs::create_dir_all(directory).map_err(Failure::io(directory.display().to_string()))?;
     let mut random = Random::new(seed);
@@ -133,35 +139,35 @@ async fn make(bench: &Bench, fault: Fault, via: Via, seed: u64, directory: &Path
         newest: vec![load::NEWEST.into()],
         forgets: fault.forgets(),
     });
-    let mut cluster = Cluster::start(fault, via, bench, directory, random.fork()).await?;
-    let scattered = bench.scattered;
-    let mut stage = Stage::enter(&cluster, scattered, fault.has_slow_readers(), recorder.clone(), &mut random);
-    stage.until_all_stand().await?;
-    stage.publish(&mut random);
-    stage.is_calm.send_replace(false);
+    let mut cluster = Cluster::start(fault, via, environment, directory, random.fork()).await?;
+    let scattered = environment.scattered;
+    let mut harness = RunHarness::enter(&cluster, scattered, fault.has_slow_readers(), recorder.clone(), &mut random);
+    harness.until_all_active().await?;
+    harness.publish(&mut random);
+    harness.is_calm.send_replace(false);
     sleep(STEADY).await;
     recorder.record(Event::FaultBegan);
     let mut proof = match fault {
-        Fault::TwoSockets => rivals::contend(&mut stage, &mut cluster).await?,
+        Fault::TwoSockets => contending_sessions::contend(&mut harness, &mut cluster).await?,
         _ => fault.inject(&mut cluster).await?,
     };
     if let Some(balancer) = &cluster.balancer {
         proof = format!("{proof}; {}", balancer.proof()?);
     }
     recorder.record(Event::FaultEnded { proof: proof.clone() });
-    sleep(AFTERMATH + bench.longer).await;
-    stage.quiesce(&cluster).await;
+    sleep(AFTERMATH + environment.longer).await;
+    harness.quiesce(&cluster).await;
     recorder.record(Event::Quiesced);
-    stage.send_sentinels(&cluster).await;
+    harness.send_sentinels(&cluster).await;
     recorder.end()?;
-    Ok((proof, stage.report(&cluster).await))
+    Ok((proof, harness.report(&cluster).await))
 }
 
 /// Clients and publishers; they end when this is dropped.
-pub(crate) struct Stage {
+pub(crate) struct RunHarness {
     recorder: Recorder,
-    pub(crate) crowd: Arc<Crowd>,
-    press: Arc<Press>,
+    pub(crate) clients: Arc<SharedClients>,
+    publishers: Arc<SharedPublishers>,
     pub(crate) is_calm: watch::Sender<bool>,
     is_stopped: watch::Sender<bool>,
     /// Subscriptions of all clients.
@@ -170,7 +176,7 @@ pub(crate) struct Stage {
     pub(crate) tasks: JoinSet<()>,
 }
 
-impl Stage {
+impl RunHarness {
     /// Clients connect; nobody leaves and nobody publishes yet.
     fn enter(
         cluster: &Cluster,
@@ -181,15 +187,15 @@ impl Stage {
     ) -> Self {
         let (entrance, count) = (cluster.entrance(), cluster.gateways.len());
         let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
-        let crowd = Arc::new(Crowd {
+        let clients = Arc::new(SharedClients {
             recorder: recorder.clone(),
             entrance: entrance.clone(),
             is_calm: calm,
-            standing: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
             sentinels: AtomicUsize::new(0),
             open: Open::default(),
         });
-        let press = Arc::new(Press {
+        let publishers = Arc::new(SharedPublishers {
             recorder: recorder.clone(),
             entrance,
             redis: cluster.calls.address,
@@ -200,34 +206,37 @@ impl Stage {
         // What Redis has lost is known to those instances alone that had heard it: see docs/redis.md.
         let residents = (0..count)
             .filter(|_| !scattered)
-            .map(|home| (Manner::STAYS.at(home), load::resident_patterns(has_slow_readers)));
+            .map(|home| (Behaviour::STAYS.at(home), load::resident_patterns(has_slow_readers)));
         let guests = (0..load::CLIENTS).map(|number| {
-            let manner = [Manner::STAYS, Manner::ROAMS, Manner::STAYS, Manner::ROAMS, Manner::FORGETS][number % 5];
-            (manner, load::patterns(number))
+            let behaviour =
+                [Behaviour::STAYS, Behaviour::ROAMS, Behaviour::STAYS, Behaviour::ROAMS, Behaviour::FORGETS]
+                    [number % 5];
+            (behaviour, load::patterns(number))
         });
         // Some come back to the instance that they left, which may not have noticed.
         let restored = (0..load::RESTORED).map(|number| {
-            let (roams, home) = (Manner::ROAMS_AND_RESTORES, number % count);
-            ([roams, roams.at(home), Manner::RESTORES][number / count % 3], load::patterns(number))
+            let (roams, home) = (Behaviour::ROAMS_AND_RESTORES, number % count);
+            ([roams, roams.at(home), Behaviour::RESTORES][number / count % 3], load::patterns(number))
         });
         let slow = (0..load::SLOW).filter(|_| has_slow_readers).map(|number| {
-            let manners = [Manner::STAYS, Manner::ROAMS, Manner::ROAMS_AND_RESTORES];
+            let manners = [Behaviour::STAYS, Behaviour::ROAMS, Behaviour::ROAMS_AND_RESTORES];
             (manners[number / load::SLOW_SCOPES.len() % 3].slowly(), vec![load::slow_pattern(number)])
         });
-        for (number, (manner, patterns)) in residents.chain(guests).chain(restored).chain(slow).enumerate() {
+        for (number, (behaviour, patterns)) in residents.chain(guests).chain(restored).chain(slow).enumerate() {
             subscriptions += patterns.len();
-            let client = Client::new(format!("client-{number}"), manner, patterns, Arc::clone(&crowd), random.fork());
+            let client =
+                Client::new(format!("client-{number}"), behaviour, patterns, Arc::clone(&clients), random.fork());
             tasks.spawn(client.run());
         }
-        Self { recorder, crowd, press, is_calm, is_stopped, subscriptions, has_slow_readers, tasks }
+        Self { recorder, clients, publishers, is_calm, is_stopped, subscriptions, has_slow_readers, tasks }
     }
 
-    fn all_stand(&self) -> bool {
-        self.crowd.standing.load(Ordering::Relaxed) == self.subscriptions
+    fn all_active(&self) -> bool {
+        self.clients.active.load(Ordering::Relaxed) == self.subscriptions
     }
 
-    pub(crate) async fn until_all_stand(&self) -> Result<(), Failure> {
-        if wait(READY_TIME_MAX, || self.all_stand()).await {
+    pub(crate) async fn until_all_active(&self) -> Result<(), Failure> {
+        if wait(READY_TIME_MAX, || self.all_active()).await {
             return Ok(());
         }
         Err(Failure::Late("every client has its subscriptions".into()))
@@ -236,15 +245,15 @@ impl Stage {
     fn publish(&mut self, random: &mut Random) {
         let in_bulk = usize::from(self.has_slow_readers);
         let count = load::GATEWAY_PUBLISHERS + load::REDIS_PUBLISHERS + in_bulk;
-        self.press.running.store(count, Ordering::Relaxed);
+        self.publishers.running.store(count, Ordering::Relaxed);
         for number in 0..load::GATEWAY_PUBLISHERS {
-            self.tasks.spawn(publisher::by_gateway(number, Arc::clone(&self.press), random.fork()));
+            self.tasks.spawn(publisher::by_gateway(number, Arc::clone(&self.publishers), random.fork()));
         }
         for _ in 0..load::REDIS_PUBLISHERS {
-            self.tasks.spawn(publisher::by_call(Arc::clone(&self.press), random.fork()));
+            self.tasks.spawn(publisher::by_call(Arc::clone(&self.publishers), random.fork()));
         }
         for _ in 0..in_bulk {
-            self.tasks.spawn(publisher::in_bulk(Arc::clone(&self.press), random.fork()));
+            self.tasks.spawn(publisher::in_bulk(Arc::clone(&self.publishers), random.fork()));
         }
     }
 
@@ -252,15 +261,15 @@ impl Stage {
     async fn quiesce(&self, cluster: &Cluster) {
         self.is_calm.send_replace(true);
         self.is_stopped.send_replace(true);
-        wait(QUIET_TIME_MAX, || self.press.running.load(Ordering::Relaxed) == 0).await;
+        wait(QUIET_TIME_MAX, || self.publishers.running.load(Ordering::Relaxed) == 0).await;
         let connected = || cluster.gateways.iter().all(crate::gateway::Gateway::is_connected);
-        wait(QUIET_TIME_MAX, || self.all_stand() && connected()).await;
+        wait(QUIET_TIME_MAX, || self.all_active() && connected()).await;
         sleep(SETTLE).await;
     }
 
     /// What became of ownership, once the rows have had time to follow the sockets.
     async fn report(&self, cluster: &Cluster) -> Report {
-        cluster.ownership.settle(&self.crowd.open).await;
+        cluster.ownership.settle(&self.clients.open).await;
         cluster.ownership.report()
     }
 
@@ -274,7 +283,7 @@ impl Stage {
             )
             .await;
         }
-        wait(SENTINEL_TIME_MAX, || self.crowd.sentinels.load(Ordering::Relaxed) >= self.subscriptions).await;
+        wait(SENTINEL_TIME_MAX, || self.clients.sentinels.load(Ordering::Relaxed) >= self.subscriptions).await;
         sleep(SETTLE).await;
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use history_checker::Kind;
+use history_checker::AnomalyKind;
 
 use crate::entrance::Via;
-use crate::run::Outcome;
+use crate::run::RunOutcome;
 
 #[derive(Debug, Default)]
-struct Row {
+struct FaultRow {
     runs: u64,
     unproven: u64,
     not_injected: u64,
@@ -29,20 +29,20 @@ struct Row {
     /// Of ownership.
     breaches: u64,
     stale_refused: u64,
-    ghost_ms_max: u64,
+    stale_rows_ms_max: u64,
     recovery_us: Vec<u64>,
 }
 
 /// The table, one row for each fault and way to the gateways, and one for all.
-pub(crate) fn table(outcomes: &[Outcome]) -> String {
-    let mut rows: BTreeMap<(bool, &str, Via), Row> = BTreeMap::new();
-    let mut all = Row::default();
+pub(crate) fn table(outcomes: &[RunOutcome]) -> String {
+    let mut rows: BTreeMap<(bool, &str, Via), FaultRow> = BTreeMap::new();
+    let mut all = FaultRow::default();
     for outcome in outcomes {
         rows.entry((outcome.loses, &outcome.fault, outcome.via)).or_default().add(outcome);
         all.add(outcome);
     }
     let mut text = String::from(
-        "fault             via     loses runs messages deliveries resumed restored not found silent false gaps terminal  gaps/M   recovery p50    p99    max ms   breaches refused ghosts ms\n",
+        "fault             via     loses runs messages deliveries resumed restored not found silent false gaps terminal  gaps/M   recovery p50    p99    max ms   breaches refused stale rows ms\n",
     );
     for ((loses, fault, via), row) in rows.iter_mut() {
         row.write(&format!("{fault:<17} {via:<7} {:<5}", if *loses { "yes" } else { "no" }), &mut text);
@@ -64,12 +64,12 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-impl Row {
-    fn add(&mut self, outcome: &Outcome) {
+impl FaultRow {
+    fn add(&mut self, outcome: &RunOutcome) {
         self.runs += 1;
         self.breaches += outcome.ownership.breaches.len() as u64;
         self.stale_refused += outcome.ownership.stale_refused;
-        self.ghost_ms_max = self.ghost_ms_max.max(outcome.ownership.ghost_ms_max);
+        self.stale_rows_ms_max = self.stale_rows_ms_max.max(outcome.ownership.stale_rows_ms_max);
         self.not_injected += u64::from(outcome.is_impossible);
         self.unproven += u64::from(outcome.proof.is_err() && !outcome.is_impossible);
         let Some(verdict) = &outcome.verdict else { return };
@@ -79,7 +79,7 @@ impl Row {
         self.silent += verdict.silent();
         self.false_alarms +=
             verdict.counts.iter().filter(|(kind, _)| kind.is_false_alarm()).map(|(_, n)| n).sum::<u64>();
-        self.terminal += verdict.count(Kind::TerminalCode);
+        self.terminal += verdict.count(AnomalyKind::TerminalCode);
         self.restored += verdict.tally.restored_exactly + verdict.tally.restored_with_repeats;
         self.not_found += verdict.tally.not_found;
         self.gaps += verdict.tally.gaps.values().sum::<u64>();
@@ -103,13 +103,13 @@ impl Row {
             false_alarms,
             breaches,
             stale_refused,
-            ghost_ms_max,
+            stale_rows_ms_max,
             ..
         } = self;
         let Self { restored, not_found, terminal, .. } = self;
         let _ = write!(
             text,
-            "{what} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {restored:>8} {not_found:>9} {silent:>6} {false_alarms:>10} {terminal:>8} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {ghost_ms_max:>9}",
+            "{what} {runs:>4} {messages:>8} {deliveries:>10} {resumed:>7} {restored:>8} {not_found:>9} {silent:>6} {false_alarms:>10} {terminal:>8} {per_million:>7}          {:>6} {:>6} {:>6}   {breaches:>8} {stale_refused:>7} {stale_rows_ms_max:>13}",
             ms(0.5),
             ms(0.99),
             ms(1.0)
@@ -134,8 +134,8 @@ mod tests {
     use super::*;
     use crate::ownership::{Breach, Report};
 
-    fn outcome(proof: Result<&str, &str>, is_impossible: bool, verdict: Option<Verdict>) -> Outcome {
-        Outcome {
+    fn outcome(proof: Result<&str, &str>, is_impossible: bool, verdict: Option<Verdict>) -> RunOutcome {
+        RunOutcome {
             fault: "cut".into(),
             via: Via::Direct,
             seed: 1,
@@ -154,9 +154,9 @@ mod tests {
             Verdict { tally: history_checker::Tally { deliveries: 1_000, ..Default::default() }, ..Verdict::default() };
         let mut run = outcome(Ok("x"), false, Some(verdict));
         assert!(run.is_good());
-        run.ownership.breaches.push(Breach { kind: "ghost_row", says: "x".into() });
+        run.ownership.breaches.push(Breach { kind: "stale_row", detail: "x".into() });
         assert!(!run.is_good());
-        assert_eq!(run.shows(&["ghost_row".into()]).as_deref(), Some("ghost_row"));
+        assert_eq!(run.shows(&["stale_row".into()]).as_deref(), Some("stale_row"));
     }
 
     #[test]

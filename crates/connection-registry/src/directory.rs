@@ -1,11 +1,11 @@
 //! Who is connected here: the instance's own truth, and what of it the store has yet to learn.
 //!
 //! ```text
-//!   shards ── connect, disconnect ──▶ Directory ── take(batch) ──▶ heart ══▶ rows in Redis
+//!   shards ── connect, disconnect ──▶ Directory ── take(batch) ──▶ heartbeat ══▶ rows in Redis
 //!   anybody ◀── get ───────────────── (rows)       (noted changes)
 //! ```
 //!
-//! Changes are noted by session, not queued one by one: a session that comes and goes between two beats costs the
+//! Changes are noted by session, not queued one by one: a session that comes and goes between two heartbeats costs the
 //! store nothing, and an idle instance writes nothing. The notes are bounded by what exists: sessions connected now,
 //! and at most [`GONE_SESSIONS_MAX`] that the store may still list; beyond that the whole instance is written anew.
 
@@ -18,8 +18,10 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
-use crate::dating::Dating;
-use crate::limits::{Addressee, Closing, ConnectionLimits, Errand, OnExcess, Order, Why};
+use crate::clock_offset::ClockOffset;
+use crate::limits::{
+    CloseReason, ConnectionLimits, InstanceCommand, NoticeTarget, OnExcess, SessionClose, SessionCommand,
+};
 use crate::restores::Restores;
 
 /// So many removals are remembered one by one while the store cannot be told. 16 bytes each, and the set's overhead.
@@ -27,7 +29,7 @@ const GONE_SESSIONS_MAX: usize = 65_536;
 
 /// One connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct ConnectionRow {
     /// Of which customer.
     pub tenant: TenantId,
     /// Who.
@@ -42,7 +44,7 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowChange {
     /// The session is here, by the store's clock since this moment at the latest.
-    Put(SessionId, Row, Timestamp),
+    Put(SessionId, ConnectionRow, Timestamp),
     /// It is not, or no more.
     Remove(SessionId),
 }
@@ -64,44 +66,44 @@ impl RowChange {
 /// session's record has its number from then on, and is listed later, or never if another one has come meanwhile.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a seat that is not given back leaves a row behind"]
-pub struct Seat {
+pub struct Registration {
     session: SessionId,
     serial: NonZeroU64,
 }
 
 // One per connection, and a connection that is not open yet has room for one.
-const _: () = assert!(size_of::<Option<Seat>>() <= 24);
+const _: () = assert!(size_of::<Option<Registration>>() <= 24);
 
 /// What is known about one session.
 #[derive(Debug)]
-struct Entry {
-    row: Row,
+struct DirectoryEntry {
+    row: ConnectionRow,
     /// When it came.
-    came: Instant,
-    /// Of the seat that owns the row.
+    arrival: Instant,
+    /// Of the registration that owns the row.
     serial: NonZeroU64,
     /// Whether the store may list it, so that its end must be told.
-    told: bool,
+    announced: bool,
     /// The row has the date that the store is told, which names connections by it.
-    dated: bool,
+    has_store_time: bool,
 }
 
 /// A connection that is listed here, among all that its session may have had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SeatNumber(NonZeroU64);
+pub struct RegistrationNumber(NonZeroU64);
 
 /// What the store has yet to learn.
 #[derive(Debug, Default)]
-struct Notes {
-    /// Number of the newest seat.
+struct UnsyncedChanges {
+    /// Number of the newest registration.
     serial: Option<NonZeroU64>,
-    /// Sessions of `rows` that came, by their seats' serials: told in the order in which they came, so that of two the
+    /// Sessions of `rows` that came, by their registrations' serials: told in the order in which they came, so that of two the
     /// later one is the one too many.
     changed: BTreeMap<NonZeroU64, SessionId>,
     /// Sessions not in `rows` that the store may list.
     gone: HashSet<SessionId>,
     /// The newest connections of their sessions, not listed yet: they wait for their records. Others may be in `rows`.
-    waiting: HashMap<SessionId, Entry>,
+    waiting: HashMap<SessionId, DirectoryEntry>,
     /// The store's rows are unknown: all are to be deleted, and written again.
     rewrite: bool,
 }
@@ -110,14 +112,14 @@ struct Notes {
 #[derive(Debug, Default)]
 pub struct Directory {
     /// Read by anybody, changed only under the lock of `notes`: so the two agree.
-    rows: DashMap<SessionId, Entry>,
-    notes: Mutex<Notes>,
+    rows: DashMap<SessionId, DirectoryEntry>,
+    notes: Mutex<UnsyncedChanges>,
     /// Woken when a session has come.
-    news: Notify,
+    changes: Notify,
     restores: Restores,
 }
 
-impl Seat {
+impl Registration {
     /// Whose row it is.
     #[must_use]
     pub fn session(&self) -> SessionId {
@@ -126,90 +128,106 @@ impl Seat {
 
     /// Later ones have higher numbers.
     #[must_use]
-    pub fn number(&self) -> SeatNumber {
-        SeatNumber(self.serial)
+    pub fn number(&self) -> RegistrationNumber {
+        RegistrationNumber(self.serial)
     }
 }
 
 impl Directory {
     /// A session is connected here. A row it already had is replaced.
-    pub fn connect(&self, session: SessionId, row: Row) -> Seat {
+    pub fn connect(&self, session: SessionId, row: ConnectionRow) -> Registration {
         self.take_over(session, row, Instant::now()).0
     }
 
     /// As [`Self::connect`], with the shards of older connections of the same session, which are to be closed.
-    pub fn take_over(&self, session: SessionId, row: Row, came: Instant) -> (Seat, Vec<u16>) {
+    pub fn take_over(&self, session: SessionId, row: ConnectionRow, arrival: Instant) -> (Registration, Vec<u16>) {
         let mut notes = self.notes();
-        let (seat, older, entry) = self.seat_newest(&mut notes, session, row, came);
+        let (registration, older, entry) = self.seat_newest(&mut notes, session, row, arrival);
         self.insert(&mut notes, session, entry);
-        (seat, older)
+        (registration, older)
     }
 
     /// A session is connected here, and listed later. As for [`Self::take_over`], older connections are to be closed.
-    pub fn wait(&self, session: SessionId, row: Row, came: Instant) -> (Seat, Vec<u16>) {
+    pub fn wait(&self, session: SessionId, row: ConnectionRow, arrival: Instant) -> (Registration, Vec<u16>) {
         let mut notes = self.notes();
-        let (seat, older, entry) = self.seat_newest(&mut notes, session, row, came);
+        let (registration, older, entry) = self.seat_newest(&mut notes, session, row, arrival);
         notes.waiting.insert(session, entry);
-        (seat, older)
+        (registration, older)
     }
 
     /// The connection waits no more: it is listed. False if a newer one of its session has come.
     #[must_use = "a connection that is not listed is to be closed"]
-    pub fn list(&self, seat: &Seat) -> bool {
+    pub fn list(&self, registration: &Registration) -> bool {
         let mut notes = self.notes();
-        match take_if(&mut notes.waiting, seat) {
-            Some(entry) => self.insert(&mut notes, seat.session, entry),
-            None => return self.rows.get(&seat.session).is_some_and(|entry| entry.serial == seat.serial),
+        match take_if(&mut notes.waiting, registration) {
+            Some(entry) => self.insert(&mut notes, registration.session, entry),
+            None => {
+                return self.rows.get(&registration.session).is_some_and(|entry| entry.serial == registration.serial);
+            }
         }
         true
     }
 
-    fn seat_newest(&self, notes: &mut Notes, session: SessionId, row: Row, came: Instant) -> (Seat, Vec<u16>, Entry) {
+    fn seat_newest(
+        &self,
+        notes: &mut UnsyncedChanges,
+        session: SessionId,
+        row: ConnectionRow,
+        arrival: Instant,
+    ) -> (Registration, Vec<u16>, DirectoryEntry) {
         let serial = notes.serial.map_or(NonZeroU64::MIN, |last| last.saturating_add(1));
         notes.serial = Some(serial);
         let listed = self.rows.get(&session).map(|entry| entry.row.shard);
         let waits = notes.waiting.remove(&session).map(|entry| entry.row.shard);
         let older = listed.into_iter().chain(waits.filter(|shard| listed != Some(*shard))).collect();
-        (Seat { session, serial }, older, Entry { row, came, serial, told: false, dated: false })
+        (
+            Registration { session, serial },
+            older,
+            DirectoryEntry { row, arrival, serial, announced: false, has_store_time: false },
+        )
     }
 
-    fn insert(&self, notes: &mut Notes, session: SessionId, mut entry: Entry) {
-        let before = self.rows.get(&session).map(|entry| (entry.serial, entry.told));
-        entry.told = notes.gone.remove(&session) || before.is_some_and(|(_, told)| told);
+    fn insert(&self, notes: &mut UnsyncedChanges, session: SessionId, mut entry: DirectoryEntry) {
+        let before = self.rows.get(&session).map(|entry| (entry.serial, entry.announced));
+        entry.announced = notes.gone.remove(&session) || before.is_some_and(|(_, announced)| announced);
         if let Some((serial, _)) = before {
             notes.changed.remove(&serial);
         }
         notes.changed.insert(entry.serial, session);
         self.rows.insert(session, entry);
-        self.news.notify_one();
+        self.changes.notify_one();
     }
 
-    /// Since when the connection that got this seat is there. Nothing if a newer one of its session has come.
+    /// Since when the connection that got this registration is there. Nothing if a newer one of its session has come.
     #[must_use]
-    pub fn since(&self, seat: &Seat) -> Option<(Timestamp, Instant)> {
+    pub fn since(&self, registration: &Registration) -> Option<(Timestamp, Instant)> {
         let notes = self.notes();
-        let since = |entry: &Entry| (entry.row.connected_at, entry.came);
-        match notes.waiting.get(&seat.session) {
-            Some(entry) => (entry.serial == seat.serial).then(|| since(entry)),
-            None => self.rows.get(&seat.session).filter(|entry| entry.serial == seat.serial).map(|entry| since(&entry)),
+        let since = |entry: &DirectoryEntry| (entry.row.connected_at, entry.arrival);
+        match notes.waiting.get(&registration.session) {
+            Some(entry) => (entry.serial == registration.serial).then(|| since(entry)),
+            None => self
+                .rows
+                .get(&registration.session)
+                .filter(|entry| entry.serial == registration.serial)
+                .map(|entry| since(&entry)),
         }
     }
 
     /// Whether the connection with this number is the newest of its session here.
-    pub fn is_newest(&self, session: SessionId, number: SeatNumber) -> bool {
-        self.since(&Seat { session, serial: number.0 }).is_some()
+    pub fn is_newest(&self, session: SessionId, number: RegistrationNumber) -> bool {
+        self.since(&Registration { session, serial: number.0 }).is_some()
     }
 
-    /// The connection that got this seat has ended.
-    pub fn disconnect(&self, seat: Seat) {
+    /// The connection that got this registration has ended.
+    pub fn disconnect(&self, registration: Registration) {
         let mut notes = self.notes();
-        if take_if(&mut notes.waiting, &seat).is_some() {
+        if take_if(&mut notes.waiting, &registration).is_some() {
             return; // Of an older one there may be a row, which is its own.
         }
-        let owned = self.rows.remove_if(&seat.session, |_, entry| entry.serial == seat.serial);
+        let owned = self.rows.remove_if(&registration.session, |_, entry| entry.serial == registration.serial);
         let Some((session, entry)) = owned else { return };
         notes.changed.remove(&entry.serial);
-        if entry.told && !notes.rewrite {
+        if entry.announced && !notes.rewrite {
             notes.gone.insert(session);
             if notes.gone.len() > GONE_SESSIONS_MAX {
                 self.note_all(&mut notes);
@@ -219,20 +237,20 @@ impl Directory {
 
     /// The row of a session, if it is connected here.
     #[must_use]
-    pub fn get(&self, session: SessionId) -> Option<Row> {
-        self.seat(session).map(|(_, row)| row)
+    pub fn get(&self, session: SessionId) -> Option<ConnectionRow> {
+        self.registration(session).map(|(_, row)| row)
     }
 
     /// The connection that has the row of a session, with the row.
     #[must_use]
-    pub fn seat(&self, session: SessionId) -> Option<(SeatNumber, Row)> {
-        self.rows.get(&session).map(|entry| (SeatNumber(entry.serial), entry.row.clone()))
+    pub fn registration(&self, session: SessionId) -> Option<(RegistrationNumber, ConnectionRow)> {
+        self.rows.get(&session).map(|entry| (RegistrationNumber(entry.serial), entry.row.clone()))
     }
 
-    /// As [`Self::seat`], with the time since when it is there as the store has been told.
-    pub(crate) fn seated(&self, session: SessionId) -> Option<(SeatNumber, Option<Timestamp>)> {
-        let dated = |entry: &Entry| entry.dated.then_some(entry.row.connected_at);
-        self.rows.get(&session).map(|entry| (SeatNumber(entry.serial), dated(&entry)))
+    /// As [`Self::registration`], with the time since when it is there as the store has been told.
+    pub(crate) fn registered(&self, session: SessionId) -> Option<(RegistrationNumber, Option<Timestamp>)> {
+        let has_store_time = |entry: &DirectoryEntry| entry.has_store_time.then_some(entry.row.connected_at);
+        self.rows.get(&session).map(|entry| (RegistrationNumber(entry.serial), has_store_time(&entry)))
     }
 
     /// A user's sessions here. Looks at every row.
@@ -244,29 +262,31 @@ impl Directory {
 
     /// What an order of the store means here.
     #[must_use]
-    pub fn errands(&self, order: Order) -> Vec<Errand> {
-        match order {
-            Order::Session(closing, since) => match self.seated(closing.session) {
-                Some((number, at)) if since.is_none() || since == at => vec![Errand::Close(closing, number)],
+    pub fn session_commands(&self, command: InstanceCommand) -> Vec<SessionCommand> {
+        match command {
+            InstanceCommand::Session(closing, since) => match self.registered(closing.session) {
+                Some((number, at)) if since.is_none() || since == at => vec![SessionCommand::Close(closing, number)],
                 _ => Vec::new(), // Its client has come back meanwhile.
             },
-            Order::User(tenant, user, why) => {
+            InstanceCommand::User(tenant, user, why) => {
                 let close = |session| {
-                    let (number, _) = self.seated(session)?;
-                    Some(Errand::Close(Closing { session, why }, number))
+                    let (number, _) = self.registered(session)?;
+                    Some(SessionCommand::Close(SessionClose { session, why }, number))
                 };
                 self.sessions_of(&tenant, &user).into_iter().filter_map(close).collect()
             }
-            Order::Notice(Addressee::Session(session), notice) => vec![Errand::Notice(vec![session], notice)],
-            Order::Notice(Addressee::User(tenant, user), notice) => {
-                vec![Errand::Notice(self.sessions_of(&tenant, &user), notice)]
+            InstanceCommand::Notice(NoticeTarget::Session(session), notice) => {
+                vec![SessionCommand::Notice(vec![session], notice)]
+            }
+            InstanceCommand::Notice(NoticeTarget::User(tenant, user), notice) => {
+                vec![SessionCommand::Notice(self.sessions_of(&tenant, &user), notice)]
             }
         }
     }
 
     /// Who is one too many, if nobody else in the fleet were counted: of a user's connections here the newest or the
     /// oldest, of a tenant's the newest. Looks at every row.
-    pub(crate) fn excess(&self, limits: ConnectionLimits) -> Vec<(Closing, SeatNumber)> {
+    pub(crate) fn excess(&self, limits: ConnectionLimits) -> Vec<(SessionClose, RegistrationNumber)> {
         if limits.per_user_max == 0 && limits.per_tenant_max == 0 {
             return Vec::new();
         }
@@ -276,31 +296,31 @@ impl Directory {
         let mut users: HashMap<_, Vec<(NonZeroU64, SessionId)>> = HashMap::new();
         let mut tenants: HashMap<_, u32> = HashMap::new();
         for (number, session, row) in &rows {
-            let (theirs, seat) = (users.entry((&row.tenant, &row.user)).or_default(), (*number, *session));
+            let (theirs, registration) = (users.entry((&row.tenant, &row.user)).or_default(), (*number, *session));
             if limits.per_user_max > 0 && theirs.len() >= limits.per_user_max as usize {
                 match limits.on_excess {
                     OnExcess::Reject => {
-                        closing.insert(seat, Why::TooMany);
+                        closing.insert(registration, CloseReason::TooMany);
                         continue;
                     }
-                    OnExcess::CloseOldest => _ = closing.insert(theirs.remove(0), Why::Replaced),
+                    OnExcess::CloseOldest => _ = closing.insert(theirs.remove(0), CloseReason::Replaced),
                 }
             }
-            theirs.push(seat);
+            theirs.push(registration);
         }
         for (number, session, row) in &rows {
-            let seat = (*number, *session);
-            if limits.per_tenant_max == 0 || closing.contains_key(&seat) {
+            let registration = (*number, *session);
+            if limits.per_tenant_max == 0 || closing.contains_key(&registration) {
                 continue;
             }
             let count = tenants.entry(&row.tenant).or_default();
             *count += 1;
             if *count > limits.per_tenant_max {
-                closing.insert(seat, Why::TooMany);
+                closing.insert(registration, CloseReason::TooMany);
             }
         }
-        let told = |((number, session), why)| (Closing { session, why }, SeatNumber(number));
-        closing.into_iter().map(told).collect()
+        let close = |((number, session), why)| (SessionClose { session, why }, RegistrationNumber(number));
+        closing.into_iter().map(close).collect()
     }
 
     /// What sessions leave behind, and take up.
@@ -333,8 +353,8 @@ impl Directory {
     }
 
     /// Waits until a session has come since the last call.
-    pub(crate) async fn has_new(&self) {
-        self.news.notified().await;
+    pub(crate) async fn wait_for_new(&self) {
+        self.changes.notified().await;
     }
 
     /// What the store knows is void: everything is to be written again.
@@ -354,7 +374,7 @@ impl Directory {
 
     /// Up to `max` changes for the store, removals first, dated by its clock if it has one of its own. Empty when it knows
     /// everything.
-    pub(crate) fn take(&self, max: usize, dating: Option<Dating>) -> Vec<RowChange> {
+    pub(crate) fn take(&self, max: usize, clock_offset: Option<ClockOffset>) -> Vec<RowChange> {
         let mut notes = self.notes();
         let gone: Vec<SessionId> = notes.gone.iter().take(max).copied().collect();
         let mut batch = Vec::with_capacity(max.min(gone.len() + notes.changed.len()));
@@ -366,14 +386,15 @@ impl Directory {
             && let Some((_, session)) = notes.changed.pop_first()
         {
             let mut entry = self.rows.get_mut(&session).expect("changed names rows only, under one lock");
-            let came = entry.came;
+            let arrival = entry.arrival;
             // Told again it has the same date.
-            if let Some(dating) = dating.filter(|_| !entry.dated) {
-                entry.row.connected_at = dating.earliest(came);
+            if let Some(clock_offset) = clock_offset.filter(|_| !entry.has_store_time) {
+                entry.row.connected_at = clock_offset.earliest(arrival);
             }
-            (entry.told, entry.dated) = (true, true);
+            (entry.announced, entry.has_store_time) = (true, true);
             let row = entry.row.clone();
-            let latest = dating.map_or(row.connected_at, |dating| dating.latest(came).max(row.connected_at));
+            let latest = clock_offset
+                .map_or(row.connected_at, |clock_offset| clock_offset.latest(arrival).max(row.connected_at));
             batch.push(RowChange::Put(session, row, latest));
         }
         batch
@@ -387,7 +408,7 @@ impl Directory {
             match self.rows.get_mut(&session) {
                 Some(mut entry) => {
                     // Also by a removal that may not have come to pass.
-                    entry.told = true;
+                    entry.announced = true;
                     notes.changed.insert(entry.serial, session);
                 }
                 None => drop(notes.gone.insert(session)),
@@ -395,25 +416,25 @@ impl Directory {
         }
     }
 
-    fn note_all(&self, notes: &mut Notes) {
+    fn note_all(&self, notes: &mut UnsyncedChanges) {
         notes.gone = HashSet::new();
         notes.changed = self.rows.iter().map(|entry| (entry.serial, *entry.key())).collect();
         for mut entry in self.rows.iter_mut() {
-            (entry.told, entry.dated) = (false, false);
+            (entry.announced, entry.has_store_time) = (false, false);
         }
         notes.rewrite = true;
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    fn notes(&self) -> MutexGuard<'_, UnsyncedChanges> {
         // A panic elsewhere under the lock leaves a note too many or too few; the next rewrite heals that.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes out the entry of this seat, if it waits.
-fn take_if(waiting: &mut HashMap<SessionId, Entry>, seat: &Seat) -> Option<Entry> {
-    let is_own = waiting.get(&seat.session).is_some_and(|entry| entry.serial == seat.serial);
-    is_own.then(|| waiting.remove(&seat.session)).flatten()
+/// Takes out the entry of this registration, if it waits.
+fn take_if(waiting: &mut HashMap<SessionId, DirectoryEntry>, registration: &Registration) -> Option<DirectoryEntry> {
+    let is_own = waiting.get(&registration.session).is_some_and(|entry| entry.serial == registration.serial);
+    is_own.then(|| waiting.remove(&registration.session)).flatten()
 }
 
 #[cfg(test)]

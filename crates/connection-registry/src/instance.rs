@@ -4,10 +4,10 @@ use std::fmt;
 
 use wire::InstanceId;
 
-/// One life of an instance. A new one begins when the process starts and when it finds itself fenced.
+/// One incarnation of an instance. A new one begins when the process starts and when it finds itself fenced.
 ///
 /// The upper half is the start in Unix seconds, so that operators see the order; the lower half is random, so that
-/// two lives within a second, or under a clock set back, still differ. Nothing compares incarnations by size.
+/// two incarnations within a second, or under a clock set back, still differ. Nothing compares incarnations by size.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(u64);
 
@@ -43,7 +43,7 @@ impl fmt::Debug for Incarnation {
 pub struct Instance {
     /// As operators name it. Two processes must not share one: the lease lets only the first of them in.
     pub id: InstanceId,
-    /// Which of its lives.
+    /// Which of its incarnations.
     pub incarnation: Incarnation,
     /// Where it listens, for operators to read. Nothing connects to it.
     pub address: Box<str>,
@@ -52,7 +52,7 @@ pub struct Instance {
 /// What the roster thinks of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Its beats come.
+    /// Its heartbeats come.
     Up,
     /// Silent for as long as a lease lasts: it may no longer act as owner, but may still come back as it was.
     Suspect,

@@ -55,14 +55,14 @@ pub enum LeaseState {
         /// clients, and others may have taken its place.
         end: Option<Instant>,
     },
-    /// Not ours now. The instance is isolated, and asks again at every beat.
+    /// Not ours now. The instance is isolated, and asks again at every heartbeat.
     Lost(Loss),
     /// Others may have acted in our place meanwhile. This incarnation is over.
     Fenced,
 }
 
 impl LeaseState {
-    /// Whether the lease may be acted on at `now`. Also right when the heart itself had no chance to run.
+    /// Whether the lease may be acted on at `now`. Also right when the heartbeat task itself had no chance to run.
     #[must_use]
     pub fn is_held(&self, now: Instant) -> bool {
         match self {
@@ -87,9 +87,9 @@ pub enum Loss {
     Released,
 }
 
-/// What the next beat should ask of the store.
+/// What the next heartbeat should ask of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum LeaseRequest {
     /// For a lease.
     Acquire,
     /// For more time on this one.
@@ -135,10 +135,10 @@ impl Lease {
         }
     }
 
-    pub(crate) fn ask(&self) -> Ask {
+    pub(crate) fn ask(&self) -> LeaseRequest {
         match &self.token {
-            Some(token) => Ask::Renew(token.clone()),
-            None => Ask::Acquire,
+            Some(token) => LeaseRequest::Renew(token.clone()),
+            None => LeaseRequest::Acquire,
         }
     }
 
@@ -200,7 +200,7 @@ impl Lease {
     }
 
     /// A new incarnation begins.
-    pub(crate) fn begin_again(&mut self) {
+    pub(crate) fn start_new_incarnation(&mut self) {
         debug_assert_eq!(self.state, LeaseState::Fenced, "only a fenced incarnation is over");
         self.token = None;
         self.state = LeaseState::Lost(Loss::Starting);

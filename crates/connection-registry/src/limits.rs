@@ -2,8 +2,8 @@
 
 use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
-use crate::directory::SeatNumber;
-use crate::restores::{Ask, Restored};
+use crate::directory::RegistrationNumber;
+use crate::restores::{RestoreRequest, RestoreResult};
 
 /// Limits that only the store can keep, because connections are spread over instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,48 +27,48 @@ pub enum OnExcess {
 
 /// A session of this instance that the store wants closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closing {
+pub struct SessionClose {
     /// Which.
     pub session: SessionId,
     /// Why.
-    pub why: Why,
+    pub why: CloseReason,
 }
 
 /// What the store wants done here, on another one's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
+pub enum InstanceCommand {
     /// Close the connection that this session has had since then, if that is known: its client may be back in another
     /// one.
-    Session(Closing, Option<Timestamp>),
+    Session(SessionClose, Option<Timestamp>),
     /// Close all connections of a user on this instance.
-    User(TenantId, UserId, Why),
+    User(TenantId, UserId, CloseReason),
     /// Send a notice.
-    Notice(Addressee, Notice),
+    Notice(NoticeTarget, Notice),
 }
 
 /// Whom a notice is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Addressee {
+pub enum NoticeTarget {
     /// One session.
     Session(SessionId),
     /// All connections of a user on this instance.
     User(TenantId, UserId),
 }
 
-/// An [`Order`] once the directory has said which sessions it is about.
+/// An [`InstanceCommand`] once the directory has said which sessions it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Errand {
+pub enum SessionCommand {
     /// Close a session's connection with this number, and those before it.
-    Close(Closing, SeatNumber),
+    Close(SessionClose, RegistrationNumber),
     /// Send these sessions a notice.
     Notice(Vec<SessionId>, Notice),
     /// What became of a question for a session's record.
-    Restored(Ask, Restored),
+    Restored(RestoreRequest, RestoreResult),
 }
 
 /// Why a session is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum CloseReason {
     /// Its user or tenant has as many connections as it may.
     TooMany,
     /// Its owner has connected elsewhere: with the same session, or with one more than it may have.
@@ -77,22 +77,22 @@ pub enum Why {
     Kicked,
 }
 
-/// What the store answers to a beat.
+/// What the store answers to a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Renewed {
+pub struct LeaseRenewal {
     /// What its clock says; nothing if it has none of its own.
     pub at: Option<Timestamp>,
     /// Of this instance.
-    pub listed: Listed,
+    pub listed: DirectoryReply,
 }
 
 /// What the store knows of an instance's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct DirectoryReply {
     /// How many rows this instance has there.
     pub rows: usize,
     /// What is to be done here.
-    pub orders: Vec<Order>,
+    pub commands: Vec<InstanceCommand>,
 }
 
 impl Default for ConnectionLimits {
@@ -111,7 +111,7 @@ impl OnExcess {
     }
 }
 
-impl Why {
+impl CloseReason {
     /// Reads what the store's functions write.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {

@@ -1,4 +1,4 @@
-//! What an instance tells its peers of how it is doing, with every beat.
+//! What an instance tells its peers of how it is doing, with every heartbeat.
 
 /// How much an instance holds, and what it can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub enum Duty {
     Draining,
 }
 
-/// What one beat shows.
+/// What one heartbeat shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pulse {
-    /// Counts up by one with each beat of one incarnation.
+pub struct Heartbeat {
+    /// Counts up by one with each heartbeat of one incarnation.
     pub number: u64,
     /// At that moment.
     pub load: Load,

@@ -42,21 +42,21 @@ pub struct MemberList {
 
 /// The members of some scopes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Roll {
+pub struct PresenceSnapshot {
     /// What is told behind this has changed since.
-    pub mark: Mark,
+    pub cursor: PresenceCursor,
     /// As they were asked for.
     pub scopes: Vec<MemberList>,
 }
 
 /// A place in the order of what the store tells. Another store, or one that lost its data, orders anew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
+pub struct PresenceCursor {
     ms: u64,
     number: u64,
 }
 
-impl Mark {
+impl PresenceCursor {
     /// The one behind it, where one process counts.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -73,7 +73,7 @@ impl Mark {
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for PresenceCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.number)
     }
@@ -81,18 +81,18 @@ impl fmt::Display for Mark {
 
 /// What one step of the store changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turnover {
+pub struct PresenceBatch {
     /// Its place.
-    pub mark: Mark,
+    pub cursor: PresenceCursor,
     /// The place of the one before it: if that is not the one that came before, some are missing.
-    pub before: Mark,
+    pub before: PresenceCursor,
     /// In order.
-    pub changes: Vec<MemberNews>,
+    pub changes: Vec<PresenceEvent>,
 }
 
 /// Somebody has joined a scope, or left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberNews {
+pub struct PresenceEvent {
     /// `TENANT/FAMILY:ID`.
     pub scope: Box<str>,
     /// Who.
@@ -102,12 +102,12 @@ pub struct MemberNews {
     /// How many members there are now.
     pub count: usize,
     /// What.
-    pub turn: Turn,
+    pub transition: PresenceTransition,
 }
 
 /// What became of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub enum PresenceTransition {
     /// It has joined.
     Joined(MemberInfo),
     /// It has left.
@@ -119,11 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_reads_back_and_is_ordered_by_number() {
-        assert_eq!(Mark::parse("1700000000000-12").unwrap().to_string(), "1700000000000-12");
-        assert!(Mark::parse("7-12") > Mark::parse("7-9"));
-        assert!(Mark::parse("10-0") > Mark::parse("9-9"));
-        assert_eq!(Mark::parse(""), Some(Mark::default()));
-        assert_eq!((Mark::parse("7"), Mark::parse("7-x"), Mark::parse("-")), (None, None, None));
+    fn a_cursor_reads_back_and_is_ordered_by_number() {
+        assert_eq!(PresenceCursor::parse("1700000000000-12").unwrap().to_string(), "1700000000000-12");
+        assert!(PresenceCursor::parse("7-12") > PresenceCursor::parse("7-9"));
+        assert!(PresenceCursor::parse("10-0") > PresenceCursor::parse("9-9"));
+        assert_eq!(PresenceCursor::parse(""), Some(PresenceCursor::default()));
+        assert_eq!(
+            (PresenceCursor::parse("7"), PresenceCursor::parse("7-x"), PresenceCursor::parse("-")),
+            (None, None, None)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Who is in which scope here: the instance's own truth, and what of it the store has yet to learn.
 //!
 //! ```text
-//!   shards ── enter, exit ──▶ Presence ── take(batch) ──▶ heart ══▶ members in Redis
+//!   shards ── enter, exit ──▶ Presence ── take(batch) ──▶ heartbeat ══▶ members in Redis
 //! ```
 //!
 //! A user with several connections of a scope is one member: the store hears of the first and of the last. Changes are
@@ -22,14 +22,14 @@ const GONE_MEMBERS_MAX: usize = 65_536;
 /// The members that one instance holds.
 #[derive(Debug, Default)]
 pub struct Presence {
-    table: Mutex<Table>,
+    table: Mutex<MemberTable>,
     /// Woken when somebody has come or gone.
-    news: Notify,
+    changes: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    scopes: HashMap<Scope, HashMap<UserId, Here>>,
+struct MemberTable {
+    scopes: HashMap<Scope, HashMap<UserId, LocalMember>>,
     /// How many members there are in all scopes.
     members: usize,
     /// What the store has yet to learn: members who are here, or are not any more.
@@ -43,12 +43,12 @@ struct Table {
 }
 
 #[derive(Debug)]
-struct Here {
+struct LocalMember {
     connections: u32,
     since: Timestamp,
     info: MemberInfo,
     /// Whether the store may list it, so that its end must be told.
-    told: bool,
+    announced: bool,
 }
 
 impl Presence {
@@ -59,16 +59,16 @@ impl Presence {
             here.connections += 1;
             return;
         }
-        let Table { scopes, changed, .. } = &mut *table;
+        let MemberTable { scopes, changed, .. } = &mut *table;
         // One whose departure has not been told yet may be listed still.
-        let told = !changed.insert((scope.clone(), user.clone()));
-        let here = Here { connections: 1, since: now, info: info.clone(), told };
+        let announced = !changed.insert((scope.clone(), user.clone()));
+        let here = LocalMember { connections: 1, since: now, info: info.clone(), announced };
         scopes.entry(scope.clone()).or_default().insert(user.clone(), here);
-        table.gone -= usize::from(told);
+        table.gone -= usize::from(announced);
         table.members += 1;
         table.is_used = true;
         drop(table);
-        self.news.notify_one();
+        self.changes.notify_one();
     }
 
     /// A connection of this user that had come has left the scope, or has ended.
@@ -80,14 +80,14 @@ impl Presence {
         if here.connections > 0 {
             return;
         }
-        let told = here.told;
+        let announced = here.announced;
         members.remove(user);
         if members.is_empty() {
             table.scopes.remove(scope);
         }
         table.members -= 1;
         let member = (scope.clone(), user.clone());
-        if !told || table.rewrite {
+        if !announced || table.rewrite {
             table.changed.remove(&member);
             return;
         }
@@ -97,7 +97,7 @@ impl Presence {
             table.note_all();
         }
         drop(table);
-        self.news.notify_one();
+        self.changes.notify_one();
     }
 
     /// How many members this instance holds.
@@ -117,7 +117,7 @@ impl Presence {
     pub fn here(&self, scope: &Scope, most: usize) -> MemberList {
         let table = self.table();
         let Some(members) = table.scopes.get(scope) else { return MemberList::default() };
-        let member = |(user, here): (&UserId, &Here)| Member {
+        let member = |(user, here): (&UserId, &LocalMember)| Member {
             user: user.clone(),
             since: here.since,
             info: here.info.clone(),
@@ -127,8 +127,8 @@ impl Presence {
     }
 
     /// Waits until somebody has come or gone since the last call.
-    pub(crate) async fn has_news(&self) {
-        self.news.notified().await;
+    pub(crate) async fn wait_for_changes(&self) {
+        self.changes.notified().await;
     }
 
     /// What the store knows is void: everything is to be written again.
@@ -155,7 +155,7 @@ impl Presence {
             let (scope, user) = member;
             match table.scopes.get_mut(&scope).and_then(|members| members.get_mut(&user)) {
                 Some(here) => {
-                    here.told = true;
+                    here.announced = true;
                     let info = here.info.clone();
                     batch.push(MemberChange::Enter(scope, user, info));
                 }
@@ -178,7 +178,7 @@ impl Presence {
             let here = table.scopes.get_mut(&scope).and_then(|members| members.get_mut(&user));
             let is_here = here.is_some();
             if let Some(here) = here {
-                here.told = true; // Also by a departure that may not have come to pass.
+                here.announced = true; // Also by a departure that may not have come to pass.
             }
             if table.changed.insert((scope, user)) && !is_here {
                 table.gone += 1;
@@ -186,13 +186,13 @@ impl Presence {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, MemberTable> {
         // A panic elsewhere under the lock leaves a note too many or too few; the next rewrite heals that.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl MemberTable {
     fn note_all(&mut self) {
         let all = self.scopes.iter().flat_map(|(scope, members)| {
             let scope = Scope::clone(scope);
@@ -200,7 +200,7 @@ impl Table {
         });
         self.changed = all.collect();
         self.gone = 0;
-        self.scopes.values_mut().flat_map(HashMap::values_mut).for_each(|here| here.told = false);
+        self.scopes.values_mut().flat_map(HashMap::values_mut).for_each(|here| here.announced = false);
         self.rewrite = true;
     }
 }

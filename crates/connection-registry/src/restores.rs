@@ -1,8 +1,8 @@
 //! Records of sessions on their way: those that connections have left, and those that new connections ask for.
 //!
 //! ```text
-//!   shards ── leave, ask ──▶ Restores ──▶ heart ══▶ records in Redis
-//!   shards ◀─ Errand::Restored ◀───────── heart ◀══
+//!   shards ── leave, ask ──▶ Restores ──▶ heartbeat ══▶ records in Redis
+//!   shards ◀─ Errand::Restored ◀───────── heartbeat ◀══
 //! ```
 //!
 //! Bounded: one question for each connection at most, and [`LEFT_BYTES_MAX`] of records that the store has yet to learn.
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use wire::{SessionId, TenantId, Timestamp, UserId};
 
-use crate::directory::SeatNumber;
-use crate::session_record::{LeftRecord, SessionRecord};
+use crate::directory::RegistrationNumber;
+use crate::session_record::{ClosedSessionRecord, SessionRecord};
 
 /// Records that wait while the store is away. Further ones are let go of, and their clients told that there is none.
 const LEFT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -28,7 +28,7 @@ pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A connection that asks for the record of its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct RestoreRequest {
     /// Of which session.
     pub session: SessionId,
     /// Of which customer.
@@ -38,18 +38,18 @@ pub struct Ask {
     /// Since when the connection is there, by this instance's clock; in the store, by the store's.
     pub since: Timestamp,
     /// The same by the monotonic clock.
-    pub came: Instant,
+    pub arrival: Instant,
     /// Its number here.
-    pub number: SeatNumber,
+    pub number: RegistrationNumber,
     /// On which shard of this instance.
     pub shard: u16,
     /// An older connection of this session on this instance has been told to end, and leaves a record.
     pub awaited: bool,
 }
 
-/// What became of an [`Ask`].
+/// What became of an [`RestoreRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Restored {
+pub enum RestoreResult {
     /// Here is the record; nobody else gets it.
     Found(SessionRecord),
     /// There is none, or it is another one's.
@@ -60,7 +60,7 @@ pub enum Restored {
 
 /// What a store knows of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum LookupResult {
     /// This one, which is the asker's from now on.
     Record(SessionRecord),
     /// None.
@@ -71,14 +71,14 @@ pub enum Kept {
     Replaced,
 }
 
-/// An [`Ask`] on its way to the store.
+/// An [`RestoreRequest`] on its way to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct RecordLookup {
     /// What is asked.
-    pub ask: Ask,
+    pub ask: RestoreRequest,
     /// Since when the connection is there at the latest, by the store's clock.
     pub latest: Timestamp,
-    /// Different for each in the life of an instance, and the same when it is asked again.
+    /// Different for each in one incarnation of an instance, and the same when it is asked again.
     pub number: u64,
     /// When to give up.
     until: Instant,
@@ -86,10 +86,10 @@ pub struct Question {
     due: Instant,
 }
 
-impl Question {
+impl RecordLookup {
     /// To be asked now.
     #[must_use]
-    pub fn new(ask: Ask, number: u64, now: Instant) -> Self {
+    pub fn new(ask: RestoreRequest, number: u64, now: Instant) -> Self {
         Self { latest: ask.since, ask, number, until: now + HANDED_OVER_WITHIN, due: now }
     }
 }
@@ -98,49 +98,49 @@ impl Question {
 #[derive(Debug, Default)]
 pub struct Restores {
     waiting: Mutex<Waiting>,
-    news: Notify,
+    changes: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    left: Vec<LeftRecord>,
+    left: Vec<ClosedSessionRecord>,
     left_bytes: usize,
-    questions: Vec<Question>,
+    lookups: Vec<RecordLookup>,
     number: u64,
 }
 
 impl Restores {
     /// A connection has ended. To be called before its row is removed, so that a session is listed or has a record.
-    pub fn leave(&self, left: LeftRecord) {
+    pub fn leave(&self, left: ClosedSessionRecord) {
         let mut waiting = self.waiting();
         let bytes = bytes(&left);
         if waiting.left_bytes + bytes > LEFT_BYTES_MAX {
-            tracing::debug!(session = %left.session, "a session's record is let go of: too many wait");
+            tracing::debug!(session = %left.session, "session record dropped: too many are waiting");
             return;
         }
         waiting.left_bytes += bytes;
         waiting.left.push(left);
         drop(waiting);
-        self.news.notify_one();
+        self.changes.notify_one();
     }
 
     /// A connection wants its session's record, from now on.
-    pub fn ask(&self, ask: Ask, now: Instant) {
+    pub fn ask(&self, ask: RestoreRequest, now: Instant) {
         let mut waiting = self.waiting();
         waiting.number += 1;
         let number = waiting.number;
-        waiting.questions.push(Question::new(ask, number, now));
+        waiting.lookups.push(RecordLookup::new(ask, number, now));
         drop(waiting);
-        self.news.notify_one();
+        self.changes.notify_one();
     }
 
     /// Waits until there is something since the last call.
-    pub(crate) async fn has_new(&self) {
-        self.news.notified().await;
+    pub(crate) async fn wait_for_new(&self) {
+        self.changes.notified().await;
     }
 
     /// Up to `max` records for the store, oldest first.
-    pub fn take_left(&self, max: usize, bytes_max: usize) -> Vec<LeftRecord> {
+    pub fn take_left(&self, max: usize, bytes_max: usize) -> Vec<ClosedSessionRecord> {
         let mut waiting = self.waiting();
         let (mut count, mut total) = (0, 0);
         for left in waiting.left.iter().take(max) {
@@ -154,18 +154,18 @@ impl Restores {
     }
 
     /// Puts records back whose fate in the store is unknown. Writing one again does no harm.
-    pub fn put_back(&self, left: Vec<LeftRecord>) {
+    pub fn put_back(&self, left: Vec<ClosedSessionRecord>) {
         let mut waiting = self.waiting();
         waiting.left_bytes += left.iter().map(bytes).sum::<usize>();
         waiting.left.splice(..0, left);
     }
 
     /// Up to `max` questions that are due.
-    pub fn take_due(&self, max: usize, now: Instant) -> Vec<Question> {
+    pub fn take_due(&self, max: usize, now: Instant) -> Vec<RecordLookup> {
         let mut waiting = self.waiting();
         let mut room = max;
-        let due = waiting.questions.extract_if(.., |question| {
-            let takes = room > 0 && question.due <= now;
+        let due = waiting.lookups.extract_if(.., |lookup| {
+            let takes = room > 0 && lookup.due <= now;
             room -= usize::from(takes);
             takes
         });
@@ -173,30 +173,35 @@ impl Restores {
     }
 
     /// Puts questions back that the store did not answer. Asking again does no harm.
-    pub fn ask_again(&self, questions: Vec<Question>) {
-        self.waiting().questions.splice(..0, questions);
+    pub fn ask_again(&self, lookups: Vec<RecordLookup>) {
+        self.waiting().lookups.splice(..0, lookups);
     }
 
     /// When the next question is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.waiting().questions.iter().map(|question| question.due).min()
+        self.waiting().lookups.iter().map(|lookup| lookup.due).min()
     }
 
     /// What an answer means for the one who asked; nothing while it is waited for.
-    pub fn settle(&self, mut question: Question, kept: Kept, now: Instant) -> Option<(Ask, Restored)> {
+    pub fn settle(
+        &self,
+        mut lookup: RecordLookup,
+        kept: LookupResult,
+        now: Instant,
+    ) -> Option<(RestoreRequest, RestoreResult)> {
         let restored = match kept {
-            Kept::Record(record) => Restored::Found(record),
-            Kept::Replaced => Restored::Replaced,
-            Kept::Nothing if !question.ask.awaited => Restored::Nothing,
-            Kept::Nothing | Kept::Awaited if now >= question.until => Restored::Nothing,
+            LookupResult::Record(record) => RestoreResult::Found(record),
+            LookupResult::Replaced => RestoreResult::Replaced,
+            LookupResult::Nothing if !lookup.ask.awaited => RestoreResult::Nothing,
+            LookupResult::Nothing | LookupResult::Awaited if now >= lookup.until => RestoreResult::Nothing,
             kept => {
-                question.ask.awaited |= kept == Kept::Awaited;
-                question.due = now + ASK_AGAIN_AFTER;
-                self.waiting().questions.push(question);
+                lookup.ask.awaited |= kept == LookupResult::Awaited;
+                lookup.due = now + ASK_AGAIN_AFTER;
+                self.waiting().lookups.push(lookup);
                 return None;
             }
         };
-        Some((question.ask, restored))
+        Some((lookup.ask, restored))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -205,33 +210,33 @@ impl Restores {
     }
 }
 
-fn bytes(left: &LeftRecord) -> usize {
+fn bytes(left: &ClosedSessionRecord) -> usize {
     let channels = left.record.channels.iter().map(|(name, _)| name.len() + 64);
-    size_of::<LeftRecord>() + channels.sum::<usize>()
+    size_of::<ClosedSessionRecord>() + channels.sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Directory, Row};
+    use crate::directory::{ConnectionRow, Directory};
 
-    fn ask(awaited: bool) -> Ask {
-        static CAME: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    fn ask(awaited: bool) -> RestoreRequest {
+        static ARRIVAL: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
-        let row = Row { tenant: tenant.clone(), user: user.clone(), shard: 0, connected_at: Timestamp(1) };
+        let row = ConnectionRow { tenant: tenant.clone(), user: user.clone(), shard: 0, connected_at: Timestamp(1) };
         let session = SessionId::from_random(1);
         let number = Directory::default().connect(session, row).number();
-        Ask { session, tenant, user, since: Timestamp(1), came: *CAME, number, shard: 0, awaited }
+        RestoreRequest { session, tenant, user, since: Timestamp(1), arrival: *ARRIVAL, number, shard: 0, awaited }
     }
 
-    fn left(n: u128, channels: usize) -> LeftRecord {
-        let Ask { tenant, user, since, came, .. } = ask(false);
+    fn left(n: u128, channels: usize) -> ClosedSessionRecord {
+        let RestoreRequest { tenant, user, since, arrival, .. } = ask(false);
         let channels = vec![("collection:42".into(), None); channels];
         let record = SessionRecord { channels, exact: false };
-        LeftRecord { session: SessionId::from_random(n), tenant, user, since, came, record }
+        ClosedSessionRecord { session: SessionId::from_random(n), tenant, user, since, arrival, record }
     }
 
-    fn asked(restores: &Restores, now: Instant) -> Question {
+    fn asked(restores: &Restores, now: Instant) -> RecordLookup {
         restores.take_due(1, now).pop().expect("it is due")
     }
 
@@ -240,20 +245,20 @@ mod tests {
         let (restores, now) = (Restores::default(), Instant::now());
         restores.ask(ask(false), now);
         let now = now + Duration::from_secs(1);
-        let question = asked(&restores, now);
-        assert_eq!(restores.settle(question, Kept::Nothing, now), Some((ask(false), Restored::Nothing)));
+        let lookup = asked(&restores, now);
+        assert_eq!(restores.settle(lookup, LookupResult::Nothing, now), Some((ask(false), RestoreResult::Nothing)));
 
         restores.ask(ask(false), now);
-        let question = asked(&restores, now);
-        assert_eq!(restores.settle(question, Kept::Awaited, now), None);
+        let lookup = asked(&restores, now);
+        assert_eq!(restores.settle(lookup, LookupResult::Awaited, now), None);
         assert_eq!(restores.take_due(1, now), [], "not again at once");
         let later = now + ASK_AGAIN_AFTER;
-        let question = asked(&restores, later);
+        let lookup = asked(&restores, later);
         // Its row may go a moment before its record is seen.
-        assert_eq!(restores.settle(question, Kept::Nothing, later), None);
+        assert_eq!(restores.settle(lookup, LookupResult::Nothing, later), None);
         let late = later + HANDED_OVER_WITHIN;
-        let question = asked(&restores, late);
-        assert_eq!(restores.settle(question, Kept::Nothing, late).unwrap().1, Restored::Nothing);
+        let lookup = asked(&restores, late);
+        assert_eq!(restores.settle(lookup, LookupResult::Nothing, late).unwrap().1, RestoreResult::Nothing);
         assert_eq!(restores.next_due(), None);
     }
 

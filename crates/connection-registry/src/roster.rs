@@ -1,6 +1,6 @@
 //! PURE. Which peers are alive, from what the store lists and times handed in.
 //!
-//! A peer's record carries a beat number. The roster trusts no clock but its own: what counts is for how long the
+//! A peer's record carries a heartbeat number. The roster trusts no clock but its own: what counts is for how long the
 //! number stood still *while we looked*. An instance that was frozen or cut off for a minute therefore wakes up with
 //! no opinion on anybody, and a jump of Redis' clock changes nothing. Only at first sight, when there is nothing to
 //! compare, the age of the record by Redis' clock is taken over.
@@ -23,10 +23,10 @@ const MANY_ONE_IN: usize = 3;
 
 /// An instance's entry in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
+pub struct PeerHeartbeat {
     /// Who.
     pub instance: Instance,
-    /// Counts up by one with each beat of one incarnation.
+    /// Counts up by one with each heartbeat of one incarnation.
     pub number: u64,
     /// How old the entry is, by the store's clock.
     pub age: Duration,
@@ -41,22 +41,22 @@ pub struct Peer {
     pub instance: Instance,
     /// Whether it is alive.
     pub status: Status,
-    /// For how long its beat number has not moved while we looked.
+    /// For how long its heartbeat number has not moved while we looked.
     pub silent: Duration,
-    /// As of its newest beat; nothing, if it is of a version that does not tell.
+    /// As of its newest heartbeat; nothing, if it is of a version that does not tell.
     pub load: Option<Load>,
-    /// The newest beat number seen.
+    /// The newest heartbeat number seen.
     pub number: u64,
 }
 
 /// What a look at the store brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A peer, or a new incarnation of one, beats.
+    /// A peer, or a new incarnation of one, sends heartbeats.
     Joined(Instance),
     /// It has been silent for as long as its lease lasts.
     Suspected(Instance),
-    /// It beats again, in the incarnation we knew.
+    /// It sends heartbeats again, in the incarnation we knew.
     Recovered(Instance),
     /// It is gone: it said goodbye, or it has been silent for too long.
     Left(Instance),
@@ -89,11 +89,19 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// An empty roster of an instance that looks about every `beat`.
-    pub(crate) fn new(own: InstanceId, beat: Duration, suspect_after: Duration, reap_after: Duration) -> Self {
-        assert!(beat < suspect_after, "a peer must not be suspect between two beats");
+    /// An empty roster of an instance that looks about every `heartbeat`.
+    pub(crate) fn new(own: InstanceId, heartbeat: Duration, suspect_after: Duration, reap_after: Duration) -> Self {
+        assert!(heartbeat < suspect_after, "a peer must not be suspect between two heartbeats");
         assert!(suspect_after < reap_after, "a peer is suspect before it is gone");
-        Self { own, suspect_after, reap_after, look_max: 2 * beat, peers: BTreeMap::new(), looked: None, doubt: false }
+        Self {
+            own,
+            suspect_after,
+            reap_after,
+            look_max: 2 * heartbeat,
+            peers: BTreeMap::new(),
+            looked: None,
+            doubt: false,
+        }
     }
 
     /// All peers, by id.
@@ -106,14 +114,14 @@ impl Roster {
         self.doubt
     }
 
-    /// Whom the store still lists though they are gone, with the newest beat number seen. Nobody while in doubt.
+    /// Whom the store still lists though they are gone, with the newest heartbeat number seen. Nobody while in doubt.
     pub(crate) fn dead(&self) -> impl Iterator<Item = (&Instance, u64)> {
         let dead = self.peers.values().filter(|peer| peer.status == Status::Gone && !self.doubt);
         dead.map(|peer| (&peer.instance, peer.number))
     }
 
     /// Takes in one look at the store at `now`. There is no sweep without a look: who does not look knows nothing.
-    pub(crate) fn observe(&mut self, beats: Vec<Beat>, now: Instant) -> Vec<Change> {
+    pub(crate) fn observe(&mut self, heartbeats: Vec<PeerHeartbeat>, now: Instant) -> Vec<Change> {
         let pause = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
         self.looked = Some(now);
         let mut changes = Vec::new();
@@ -121,10 +129,10 @@ impl Roster {
             peer.silent += pause.min(self.look_max);
         }
         let mut missing: BTreeSet<InstanceId> = self.peers.keys().cloned().collect();
-        for beat in beats {
-            if beat.instance.id != self.own {
-                missing.remove(&beat.instance.id);
-                self.hear(beat, &mut changes);
+        for heartbeat in heartbeats {
+            if heartbeat.instance.id != self.own {
+                missing.remove(&heartbeat.instance.id);
+                self.hear(heartbeat, &mut changes);
             }
         }
         self.part(&missing, &mut changes);
@@ -133,8 +141,8 @@ impl Roster {
     }
 
     /// One listed peer.
-    fn hear(&mut self, beat: Beat, changes: &mut Vec<Change>) {
-        let Beat { instance, number, age, load } = beat;
+    fn hear(&mut self, heartbeat: PeerHeartbeat, changes: &mut Vec<Change>) {
+        let PeerHeartbeat { instance, number, age, load } = heartbeat;
         let id = instance.id.clone();
         match self.peers.get_mut(&id) {
             Some(peer) if peer.instance.incarnation == instance.incarnation => {
@@ -162,7 +170,7 @@ impl Roster {
     }
 
     /// Peers that the store lists no more. A few have said goodbye; of many, the store has lost the list, and they
-    /// are treated as silent until their next beat puts them back on it.
+    /// are treated as silent until their next heartbeat puts them back on it.
     fn part(&mut self, missing: &BTreeSet<InstanceId>, changes: &mut Vec<Change>) {
         let alive = self.peers.values().filter(|peer| peer.status != Status::Gone).count();
         let leaving = missing.iter().filter(|id| self.peers[*id].status != Status::Gone).count();

@@ -19,7 +19,7 @@ pub struct SessionRecord {
 
 /// A record, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftRecord {
+pub struct ClosedSessionRecord {
     /// Of which session.
     pub session: SessionId,
     /// Of which customer.
@@ -30,7 +30,7 @@ pub struct LeftRecord {
     /// the one of the newer connection stays.
     pub since: Timestamp,
     /// The same by the monotonic clock.
-    pub came: Instant,
+    pub arrival: Instant,
     /// What it held.
     pub record: SessionRecord,
 }

@@ -1,4 +1,4 @@
-//! Where instances meet: leases, beats and directory rows. A memory store for one process, Redis for a fleet.
+//! Where instances meet: leases, heartbeats and directory rows. A memory store for one process, Redis for a fleet.
 //!
 //! Every change of an instance's rows carries the token of its lease, and the store itself compares it in the same
 //! step: a process that slept through its lease is refused there, not by its own good intentions.
@@ -16,12 +16,12 @@ use crate::directory::RowChange;
 use crate::error::StoreError;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{ConnectionLimits, Listed, Renewed};
-use crate::load::Pulse;
-use crate::member::{Mark, MemberChange, Roll, Turnover};
-use crate::restores::{Kept, Question};
-use crate::roster::Beat;
-use crate::session_record::LeftRecord;
+use crate::limits::{ConnectionLimits, DirectoryReply, LeaseRenewal};
+use crate::load::Heartbeat;
+use crate::member::{MemberChange, PresenceBatch, PresenceCursor, PresenceSnapshot};
+use crate::restores::{LookupResult, RecordLookup};
+use crate::roster::PeerHeartbeat;
+use crate::session_record::ClosedSessionRecord;
 
 pub use self::memory::MemoryStore;
 pub use self::redis::{Connected, RedisStore, RedisStoreConfig};
@@ -49,30 +49,34 @@ pub trait Store: Send + Sync + 'static {
     /// What it holds users and tenants to. While it is away, an instance does so alone.
     fn limits(&self) -> ConnectionLimits;
 
-    /// Asks for the lease of `instance.id`, with a beat as in renewing. The same incarnation may ask again, and gets
+    /// Asks for the lease of `instance.id`, with a heartbeat as in renewing. The same incarnation may ask again, and gets
     /// a new token.
-    fn acquire(&self, instance: &Instance, pulse: Pulse) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
+    fn acquire(
+        &self,
+        instance: &Instance,
+        heartbeat: Heartbeat,
+    ) -> impl Future<Output = Result<Acquired, StoreError>> + Send;
 
-    /// Gives the lease and the rows more time and shows the beat to the peers. Answers what its clock says, how
-    /// many rows there are, and what is to be done on somebody else's word, which is told until `heard`, the number of
-    /// the newest beat whose answer was read, is that of a beat that told it.
+    /// Gives the lease and the rows more time and shows the heartbeat to the peers. Answers what its clock says, how
+    /// many rows there are, and what is to be done on somebody else's word, which is told until `acknowledged`, the number of
+    /// the newest heartbeat whose answer was read, is that of a heartbeat that told it.
     fn renew(
         &self,
         instance: &Instance,
         token: &Token,
-        pulse: Pulse,
-        heard: u64,
-    ) -> impl Future<Output = Result<Renewed, StoreError>> + Send;
+        heartbeat: Heartbeat,
+        acknowledged: u64,
+    ) -> impl Future<Output = Result<LeaseRenewal, StoreError>> + Send;
 
     /// Ends the lease, with the instance's rows and its place among the peers.
     fn release(&self, instance: &Instance, token: &Token) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Waits until somebody has orders for an instance, which renewing brings, or until there have been none for a while.
+    /// Waits until somebody has commands for an instance, which renewing brings, or until there have been none for a while.
     /// Whether there are. May be missed, and may be wrong: a word to save time.
-    fn rung(&self, id: &InstanceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    fn wait_for_wakeup(&self, id: &InstanceId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Every instance's newest beat, one's own included.
-    fn peers(&self) -> impl Future<Output = Result<Vec<Beat>, StoreError>> + Send;
+    /// Every instance's newest heartbeat, one's own included.
+    fn peers(&self) -> impl Future<Output = Result<Vec<PeerHeartbeat>, StoreError>> + Send;
 
     /// Changes rows of this incarnation, at most [`ROW_CHANGES_MAX`]. Answers how many rows there are now, and which of
     /// those that are put are to be closed instead of listed. Who is to go for them, here or elsewhere, renewing tells.
@@ -81,7 +85,7 @@ pub trait Store: Send + Sync + 'static {
         instance: &Instance,
         token: &Token,
         changes: &[RowChange],
-    ) -> impl Future<Output = Result<Listed, StoreError>> + Send;
+    ) -> impl Future<Output = Result<DirectoryReply, StoreError>> + Send;
 
     /// Keeps records of sessions whose connections have ended, at most [`ROW_CHANGES_MAX`], unless a newer connection has
     /// left one, or taken one elsewhere: what this incarnation leaves comes before what it takes later.
@@ -89,7 +93,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         instance: &Instance,
         token: &Token,
-        left: &[LeftRecord],
+        left: &[ClosedSessionRecord],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes records for connections of this instance, at most [`ROW_CHANGES_MAX`], each for one question alone. Where
@@ -98,8 +102,8 @@ pub trait Store: Send + Sync + 'static {
         &self,
         instance: &Instance,
         token: &Token,
-        questions: &[Question],
-    ) -> impl Future<Output = Result<Vec<Kept>, StoreError>> + Send;
+        lookups: &[RecordLookup],
+    ) -> impl Future<Output = Result<Vec<LookupResult>, StoreError>> + Send;
 
     /// Deletes all rows of one incarnation of this instance: its own, or one before it.
     fn delete_rows(
@@ -109,7 +113,7 @@ pub trait Store: Send + Sync + 'static {
         of: Incarnation,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Removes a peer that has died, and its rows, unless it has beaten since `number` or holds its lease. Answers how
+    /// Removes a peer that has died, and its rows, unless it has sent a heartbeat since `number` or holds its lease. Answers how
     /// many rows there were; none if it lives, or if another peer was first.
     fn reap(
         &self,
@@ -139,12 +143,19 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// Who is in which scope, for whoever asks: the part of a store that takes no lease.
-pub trait Rolls: Send + Sync + 'static {
+pub trait PresenceReader: Send + Sync + 'static {
     /// Who is in these scopes, at most so many of each.
-    fn list_members(&self, scopes: &[Scope], most: usize) -> impl Future<Output = Result<Roll, StoreError>> + Send;
+    fn list_members(
+        &self,
+        scopes: &[Scope],
+        most: usize,
+    ) -> impl Future<Output = Result<PresenceSnapshot, StoreError>> + Send;
 
     /// Waits for what has changed behind a place, and gives nothing when that has taken some seconds.
-    fn next_turnovers(&self, after: Mark) -> impl Future<Output = Result<Vec<Turnover>, StoreError>> + Send;
+    fn next_presence_batches(
+        &self,
+        after: PresenceCursor,
+    ) -> impl Future<Output = Result<Vec<PresenceBatch>, StoreError>> + Send;
 }
 
 /// The answer to [`Store::acquire`].

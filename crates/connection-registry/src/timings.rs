@@ -1,19 +1,19 @@
-//! How often an instance beats, how long its lease lasts, and how these must relate.
+//! How often an instance heartbeats, how long its lease lasts, and how these must relate.
 
 use std::time::Duration;
 
 /// The registry's times. [`Timings::problems`] says which relations are broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
-    /// From one beat to the next.
-    pub beat: Duration,
+    /// From one heartbeat to the next.
+    pub heartbeat: Duration,
     /// How long a lease lasts without being renewed.
     pub lease: Duration,
     /// After this much silence a peer's rows may be taken over.
     pub reap: Duration,
     /// How long one call to the store may take.
     pub call: Duration,
-    /// How long directory rows outlive the last beat. A safety net for rows that nobody reaps, not the reaper.
+    /// How long directory rows outlive the last heartbeat. A safety net for rows that nobody reaps, not the reaper.
     pub rows: Duration,
     /// How long a member whose last connection has ended may come back before it has left.
     pub grace: Duration,
@@ -22,7 +22,7 @@ pub struct Timings {
 }
 
 /// The owner's defaults, in milliseconds, as they stand in the example configuration.
-const BEAT_MS: u64 = 2_000;
+const HEARTBEAT_MS: u64 = 2_000;
 const LEASE_MS: u64 = 6_000;
 const REAP_MS: u64 = 8_000;
 const CALL_MS: u64 = 1_000;
@@ -34,15 +34,15 @@ const RECORD_MS: u64 = 120_000;
 /// covers a Redis that is late to answer by a scheduling hiccup.
 const DRIFT_PARTS: u32 = 10;
 
-const _: () = assert!(LEASE_MS - LEASE_MS / DRIFT_PARTS as u64 >= 2 * BEAT_MS + CALL_MS);
-const _: () = assert!(REAP_MS >= LEASE_MS + BEAT_MS);
-const _: () = assert!(CALL_MS <= BEAT_MS);
+const _: () = assert!(LEASE_MS - LEASE_MS / DRIFT_PARTS as u64 >= 2 * HEARTBEAT_MS + CALL_MS);
+const _: () = assert!(REAP_MS >= LEASE_MS + HEARTBEAT_MS);
+const _: () = assert!(CALL_MS <= HEARTBEAT_MS);
 const _: () = assert!(ROWS_MS >= 2 * REAP_MS);
 
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            beat: Duration::from_millis(BEAT_MS),
+            heartbeat: Duration::from_millis(HEARTBEAT_MS),
             lease: Duration::from_millis(LEASE_MS),
             reap: Duration::from_millis(REAP_MS),
             call: Duration::from_millis(CALL_MS),
@@ -63,10 +63,10 @@ impl Timings {
     #[must_use]
     pub fn problems(&self) -> Vec<BadTimings> {
         let checks = [
-            (self.beat.is_zero() || self.call.is_zero() || self.record.is_zero(), BadTimings::Zero),
-            (self.lease.saturating_sub(self.drift()) < 2 * self.beat + self.call, BadTimings::LeaseTooShort),
-            (self.reap < self.lease + self.beat, BadTimings::ReapTooEarly),
-            (self.call > self.beat, BadTimings::CallTooLong),
+            (self.heartbeat.is_zero() || self.call.is_zero() || self.record.is_zero(), BadTimings::Zero),
+            (self.lease.saturating_sub(self.drift()) < 2 * self.heartbeat + self.call, BadTimings::LeaseTooShort),
+            (self.reap < self.lease + self.heartbeat, BadTimings::ReapTooEarly),
+            (self.call > self.heartbeat, BadTimings::CallTooLong),
             (self.rows < 2 * self.reap, BadTimings::RowsTooShort),
         ];
         checks.into_iter().filter(|(broken, _)| *broken).map(|(_, problem)| problem).collect()
@@ -77,16 +77,16 @@ impl Timings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTimings {
     /// A loop that never waits.
-    #[error("beat, call and record must be longer than zero")]
+    #[error("heartbeat, call and record must be longer than zero")]
     Zero,
-    /// One lost beat would lose the lease.
-    #[error("nine tenths of the lease must hold two beats and one call, so that one missed renewal costs nothing")]
+    /// One lost heartbeat would lose the lease.
+    #[error("nine tenths of the lease must hold two heartbeats and one call, so that one missed renewal costs nothing")]
     LeaseTooShort,
     /// A peer could be buried while its lease still runs.
-    #[error("reap must be at least lease + beat, so that a peer is given up only after its lease has ended")]
+    #[error("reap must be at least lease + heartbeat, so that a peer is given up only after its lease has ended")]
     ReapTooEarly,
     /// Calls would pile up.
-    #[error("a call must not be allowed more time than a beat")]
+    #[error("a call must not be allowed more time than a heartbeat")]
     CallTooLong,
     /// The safety net would act before the reaper.
     #[error("rows must live for at least twice the reap time, so that the reaper still finds them")]
@@ -106,12 +106,13 @@ mod tests {
     fn every_broken_relation_is_reported_at_once() {
         let second = Duration::from_secs(1);
         let default = Timings::default();
-        let timings = Timings { beat: second, lease: second, reap: second, call: 2 * second, rows: second, ..default };
+        let timings =
+            Timings { heartbeat: second, lease: second, reap: second, call: 2 * second, rows: second, ..default };
         assert_eq!(
             timings.problems(),
             [BadTimings::LeaseTooShort, BadTimings::ReapTooEarly, BadTimings::CallTooLong, BadTimings::RowsTooShort]
         );
-        let timings = Timings { beat: Duration::ZERO, ..Timings::default() };
+        let timings = Timings { heartbeat: Duration::ZERO, ..Timings::default() };
         assert_eq!(timings.problems(), [BadTimings::Zero, BadTimings::CallTooLong]);
     }
 }

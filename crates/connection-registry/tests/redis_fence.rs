@@ -5,27 +5,32 @@ mod support;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Closing, Connected, ConnectionLimits, Instance, Listed, OnExcess, Order, Pulse, RedisStore, Refusal,
-    RowChange, Store, StoreError, Timings, Token, Why,
+    Acquired, CloseReason, Connected, ConnectionLimits, DirectoryReply, Heartbeat, Instance, InstanceCommand, OnExcess,
+    RedisStore, Refusal, RowChange, SessionClose, Store, StoreError, Timings, Token,
 };
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
 use redis_fixture::{RedisCluster, SentinelSet};
-use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, store_at, unhurried};
+use support::{ANY_NUMBER, RedisServer, command, instance, nth_heartbeat, row, store_at, unhurried};
 use wire::{Notice, SessionId, TenantId, UserId};
 
 /// The answer that so many rows are there and nobody is to be closed.
-fn listed(rows: usize) -> Result<Listed, StoreError> {
-    Ok(Listed { rows, orders: Vec::new() })
+fn listed(rows: usize) -> Result<DirectoryReply, StoreError> {
+    Ok(DirectoryReply { rows, commands: Vec::new() })
 }
 
 /// What renewing answers about rows.
-async fn renew(store: &RedisStore, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
-    store.renew(instance, token, pulse, pulse.number - 1).await.map(|renewed| renewed.listed)
+async fn renew(
+    store: &RedisStore,
+    instance: &Instance,
+    token: &Token,
+    nth_heartbeat: Heartbeat,
+) -> Result<DirectoryReply, StoreError> {
+    store.renew(instance, token, nth_heartbeat, nth_heartbeat.number - 1).await.map(|renewed| renewed.listed)
 }
 
 async fn granted(store: &RedisStore, instance: &Instance) -> Token {
-    match store.acquire(instance, pulse(0)).await.unwrap() {
+    match store.acquire(instance, nth_heartbeat(0)).await.unwrap() {
         Acquired::Granted { token, .. } => token,
         Acquired::Busy { holder } => panic!("held by {holder}"),
     }
@@ -58,7 +63,7 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     let refused = store.write_rows(&frozen, &stale, &[put(2)]).await;
     assert_eq!(refused, Err(StoreError::Refused(Refusal::Expired)), "nobody took it yet, and still it is over");
 
-    let asked = store.acquire(&successor, pulse(0)).await.unwrap();
+    let asked = store.acquire(&successor, nth_heartbeat(0)).await.unwrap();
     let Acquired::Granted { token, before: Some(before), .. } = asked else { panic!("free: {asked:?}") };
     assert_eq!(before, frozen.incarnation);
     assert!(number(&token) > number(&stale));
@@ -67,17 +72,17 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
 
     // The frozen one wakes up.
     for refused in [
-        renew(&store, &frozen, &stale, pulse(9)).await,
+        renew(&store, &frozen, &stale, nth_heartbeat(9)).await,
         store.write_rows(&frozen, &stale, &[put(2)]).await,
-        store.release(&frozen, &stale).await.map(|()| Listed::default()),
-        store.delete_rows(&frozen, &stale, successor.incarnation).await.map(|()| Listed::default()),
+        store.release(&frozen, &stale).await.map(|()| DirectoryReply::default()),
+        store.delete_rows(&frozen, &stale, successor.incarnation).await.map(|()| DirectoryReply::default()),
     ] {
         assert_eq!(refused, Err(StoreError::Refused(Refusal::Taken)));
     }
     let keys = Keyspace::default();
     let left: i64 = command(&mut redis, &["EXISTS", &keys.rows(&frozen.id, frozen.incarnation)]).await;
     assert_eq!(left, 0);
-    assert_eq!(renew(&store, &successor, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(&store, &successor, &token, nth_heartbeat(1)).await, listed(1));
 }
 
 #[tokio::test]
@@ -93,7 +98,7 @@ async fn a_lease_and_its_rows_end_by_themselves() {
     for key in [&lease, &rows] {
         let _: i64 = command(&mut redis, &["PEXPIRE", key, "40000"]).await;
     }
-    renew(&store, &first, &token, pulse(1)).await.unwrap();
+    renew(&store, &first, &token, nth_heartbeat(1)).await.unwrap();
     let lease_ms: i64 = command(&mut redis, &["PTTL", &lease]).await;
     let rows_ms: i64 = command(&mut redis, &["PTTL", &rows]).await;
     let (lease, rows) = (timings.lease.as_millis() as i64, timings.rows.as_millis() as i64);
@@ -111,7 +116,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
     let _: () = command(&mut redis, &["DEBUG", "CHANGE-REPL-ID"]).await;
 
     let stale = StoreError::Refused(Refusal::Generation);
-    assert_eq!(renew(&store, &first, &old, pulse(1)).await, Err(stale.clone()));
+    assert_eq!(renew(&store, &first, &old, nth_heartbeat(1)).await, Err(stale.clone()));
     assert_eq!(store.write_rows(&first, &old, &[put(2)]).await, Err(stale.clone()));
     assert_eq!(store.delete_rows(&first, &old, first.incarnation).await, Err(stale.clone()));
     assert_eq!(store.release(&first, &old).await, Err(stale));
@@ -120,7 +125,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
     let second = instance("gw-1", 2);
     let new = granted(&store, &second).await;
     assert!(number(&new) > number(&old));
-    assert_eq!(store.acquire(&first, pulse(2)).await, Ok(Acquired::Busy { holder: second.incarnation }));
+    assert_eq!(store.acquire(&first, nth_heartbeat(2)).await, Ok(Acquired::Busy { holder: second.incarnation }));
 }
 
 #[tokio::test]
@@ -134,10 +139,10 @@ async fn a_redis_that_forgot_everything_gives_no_token_twice() {
         newest = granted(&store, &first).await;
     }
     let _: () = command(&mut redis, &["FLUSHALL"]).await;
-    assert_eq!(renew(&store, &first, &newest, pulse(1)).await, Err(StoreError::Refused(Refusal::Expired)));
+    assert_eq!(renew(&store, &first, &newest, nth_heartbeat(1)).await, Err(StoreError::Refused(Refusal::Expired)));
     let token = granted(&store, &first).await;
     assert!(number(&token) > number(&newest), "{token:?} after {newest:?}");
-    assert_eq!(renew(&store, &first, &newest, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
+    assert_eq!(renew(&store, &first, &newest, nth_heartbeat(1)).await, Err(StoreError::Refused(Refusal::Taken)));
 }
 
 #[tokio::test]
@@ -152,13 +157,13 @@ async fn a_full_redis_renews_and_frees_but_gives_no_new_lease() {
         redis::cmd("SET").arg("x").arg(vec![b'x'; 1 << 20]).exec_async(&mut redis).await;
     assert!(refused.is_err_and(|error| error.code() == Some("OOM")), "the memory is full");
 
-    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(1)).await, listed(1));
     assert_eq!(store.peers().await.map(|peers| peers.len()), Ok(1));
     let rejected = store.write_rows(&first, &token, &[put(2)]).await;
     assert!(matches!(&rejected, Err(StoreError::Rejected(why)) if why.contains("OOM")), "{rejected:?}");
-    let rejected = store.acquire(&instance("gw-2", 2), pulse(0)).await;
+    let rejected = store.acquire(&instance("gw-2", 2), nth_heartbeat(0)).await;
     assert!(matches!(&rejected, Err(StoreError::Rejected(why)) if why.contains("OOM")), "{rejected:?}");
-    assert_eq!(renew(&store, &first, &token, pulse(2)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(2)).await, listed(1));
     assert_eq!(store.delete_rows(&first, &token, first.incarnation).await, Ok(()));
     assert_eq!(store.release(&first, &token).await, Ok(()));
 }
@@ -170,7 +175,7 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["FUNCTION", "FLUSH"]).await;
-    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(1)).await, listed(0));
 
     let newer = format!(
         "#!lua name={}\nredis.register_function{{function_name='{}', callback=function() return {{99, 'x'}} end, \
@@ -179,7 +184,7 @@ async fn the_library_is_loaded_when_it_is_missing_and_a_newer_one_left_alone() {
         Function::VERSION.name
     );
     let _: String = command(&mut redis, &["FUNCTION", "LOAD", "REPLACE", &newer]).await;
-    let refused = renew(&store, &first, &token, pulse(2)).await;
+    let refused = renew(&store, &first, &token, nth_heartbeat(2)).await;
     assert!(matches!(&refused, Err(StoreError::Rejected(why)) if why.contains("not found")), "{refused:?}");
 }
 
@@ -191,9 +196,9 @@ async fn a_call_without_an_answer_ends_and_the_next_one_works() {
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "60000", "WRITE"]).await;
-    assert_eq!(renew(&store, &first, &token, pulse(1)).await, Err(StoreError::NoAnswer(timings.call)));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(1)).await, Err(StoreError::NoAnswer(timings.call)));
     let _: () = command(&mut redis, &["CLIENT", "UNPAUSE"]).await;
-    assert_eq!(renew(&store, &first, &token, pulse(2)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(2)).await, listed(0));
 }
 
 /// One deadline over all a call does: asking the pool's connection, opening another one, and the call itself.
@@ -206,11 +211,11 @@ async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
     let token = granted(&store, &first).await;
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "9000", "ALL"]).await;
     let asked = Instant::now();
-    let answer = renew(&store, &first, &token, pulse(1)).await;
+    let answer = renew(&store, &first, &token, nth_heartbeat(1)).await;
     // Either is true: the pool's own deadline ends together with the call's.
     assert!(matches!(answer, Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_))), "{answer:?}");
     assert!(asked.elapsed() < 2 * timings.call, "gave up after {:?}", asked.elapsed());
-    while let Err(error) = renew(&store, &first, &token, pulse(2)).await {
+    while let Err(error) = renew(&store, &first, &token, nth_heartbeat(2)).await {
         assert!(error.may_retry(), "{error}");
         assert!(asked.elapsed() < support::PATIENCE, "Redis answers again, the store does not: {error}");
     }
@@ -221,7 +226,7 @@ async fn no_redis_is_a_plain_error() {
     let server = RedisServer::start();
     let store = server.store(unhurried(), ANY_NUMBER);
     drop(server);
-    let answer = store.acquire(&instance("gw-1", 1), pulse(0)).await;
+    let answer = store.acquire(&instance("gw-1", 1), nth_heartbeat(0)).await;
     assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
 }
 
@@ -234,11 +239,11 @@ async fn only_the_dead_are_removed_and_by_one_peer() {
     let (last, first, second) =
         (granted(&store, &dead).await, granted(&store, &one).await, granted(&store, &other).await);
     store.write_rows(&dead, &last, &[put(1), put(2)]).await.unwrap();
-    renew(&store, &dead, &last, pulse(7)).await.unwrap();
+    renew(&store, &dead, &last, nth_heartbeat(7)).await.unwrap();
     assert_eq!(store.reap(&one, &first, &dead, 7).await, Ok(None), "it holds its lease");
 
     run_out(&mut redis, &dead).await;
-    assert_eq!(store.reap(&one, &first, &dead, 6).await, Ok(None), "it has beaten since");
+    assert_eq!(store.reap(&one, &first, &dead, 6).await, Ok(None), "it has sent a heartbeat since");
     let before = instance("gw-1", 9);
     assert_eq!(store.reap(&one, &first, &before, 7).await, Ok(None), "that one was gone long ago");
     let stale = StoreError::Refused(Refusal::Taken);
@@ -292,13 +297,13 @@ async fn a_user_with_more_connections_than_are_named_is_held_to_its_limit_and_ki
     let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
     let named = store.who(&tenant, &alice).await.unwrap();
     assert_eq!(named.len(), 128);
-    let gone: Vec<_> = named.iter().map(|seat| RowChange::Remove(seat.session)).collect();
+    let gone: Vec<_> = named.iter().map(|registration| RowChange::Remove(registration.session)).collect();
     assert_eq!(store.write_rows(&gw, &token, &gone).await, listed(12));
-    let told = renew(&store, &gw, &token, pulse(1)).await.unwrap().orders;
+    let reported = renew(&store, &gw, &token, nth_heartbeat(1)).await.unwrap().commands;
     store.kick(&tenant, &alice, None).await.unwrap();
-    let kicked = Order::User(tenant, alice, Why::Kicked);
-    assert!(!told.contains(&kicked));
-    assert!(renew(&store, &gw, &token, pulse(2)).await.unwrap().orders.contains(&kicked));
+    let kicked = InstanceCommand::User(tenant, alice, CloseReason::Kicked);
+    assert!(!reported.contains(&kicked));
+    assert!(renew(&store, &gw, &token, nth_heartbeat(2)).await.unwrap().commands.contains(&kicked));
 }
 
 /// The documented line is enough for all that the registry does, and nothing is refused half-way.
@@ -316,9 +321,9 @@ async fn a_user_with_the_documented_rights_is_enough() {
     let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
     store.write_rows(&first, &one, &[put(1)]).await.unwrap();
     store.write_rows(&second, &two, &[put(2)]).await.unwrap();
-    assert_eq!(store.rung(&first.id).await, Ok(true));
-    assert_eq!(renew(&store, &first, &one, pulse(1)).await.unwrap().orders.len(), 1);
-    renew(&store, &first, &one, pulse(2)).await.unwrap();
+    assert_eq!(store.wait_for_wakeup(&first.id).await, Ok(true));
+    assert_eq!(renew(&store, &first, &one, nth_heartbeat(1)).await.unwrap().commands.len(), 1);
+    renew(&store, &first, &one, nth_heartbeat(2)).await.unwrap();
     let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
     assert_eq!(store.who(&tenant, &alice).await.unwrap().len(), 1);
     store.kick(&tenant, &alice, None).await.unwrap();
@@ -357,7 +362,7 @@ async fn a_demoted_primary_says_so() {
     let first = instance("gw-1", 1);
     granted(&store, &first).await;
     let _: () = command(&mut redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
-    let refused = store.acquire(&first, pulse(1)).await;
+    let refused = store.acquire(&first, nth_heartbeat(1)).await;
     assert!(matches!(&refused, Err(StoreError::Rejected(why)) if why.contains("read only")), "{refused:?}");
     let _: () = command(&mut redis, &["REPLICAOF", "NO", "ONE"]).await;
     granted(&store, &first).await;
@@ -381,7 +386,8 @@ async fn a_user_is_found_and_kicked_wherever_it_is() {
         .unwrap();
     let (tenant, alice) = (TenantId::default(), UserId::parse("alice").unwrap());
     let places = |found: Vec<Connected>| {
-        let mut places: Vec<_> = found.into_iter().map(|seat| (seat.instance.to_string(), seat.session)).collect();
+        let mut places: Vec<_> =
+            found.into_iter().map(|registration| (registration.instance.to_string(), registration.session)).collect();
         places.sort_by_key(|(gw, session): &(String, SessionId)| (gw.clone(), session.to_string()));
         places
     };
@@ -391,14 +397,21 @@ async fn a_user_is_found_and_kicked_wherever_it_is() {
     assert_eq!(store.who(&TenantId::parse("acme").unwrap(), &alice).await.unwrap(), []);
 
     assert_eq!(places(store.kick(&tenant, &alice, Some(id(2))).await.unwrap()), everywhere[1..2]);
-    let told = renew(&store, &first, &one, pulse(1)).await.unwrap();
+    let reported = renew(&store, &first, &one, nth_heartbeat(1)).await.unwrap();
     let since = row("alice").connected_at;
-    assert_eq!(told.orders, [Order::Session(Closing { session: id(2), why: Why::Kicked }, Some(since))]);
+    assert_eq!(
+        reported.commands,
+        [InstanceCommand::Session(SessionClose { session: id(2), why: CloseReason::Kicked }, Some(since))]
+    );
     store.write_rows(&first, &one, &[RowChange::Remove(id(2))]).await.unwrap();
     assert_eq!(store.kick(&tenant, &alice, None).await.unwrap().len(), 2);
     for (instance, token) in [(&first, &one), (&second, &two)] {
-        let told = renew(&store, instance, token, pulse(2)).await.unwrap();
-        assert_eq!(told.orders, [Order::User(tenant.clone(), alice.clone(), Why::Kicked)], "all of them, named or not");
+        let reported = renew(&store, instance, token, nth_heartbeat(2)).await.unwrap();
+        assert_eq!(
+            reported.commands,
+            [InstanceCommand::User(tenant.clone(), alice.clone(), CloseReason::Kicked)],
+            "all of them, named or not"
+        );
     }
 }
 
@@ -409,12 +422,12 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
     let store = support::store_at(&set.url(), timings, ANY_NUMBER);
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
-    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(1)).await, listed(0));
     set.expect_a_failure();
     set.servers[0].crash();
     let deadline = Instant::now() + Duration::from_secs(60);
     let refused = loop {
-        match renew(&store, &first, &token, pulse(2)).await {
+        match renew(&store, &first, &token, nth_heartbeat(2)).await {
             Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_)) => {
                 assert!(Instant::now() < deadline, "the new primary is never found");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -426,7 +439,7 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
     let lost = [Refusal::Generation, Refusal::Expired].map(|why| Err(StoreError::Refused(why)));
     assert!(lost.contains(&refused), "{refused:?}");
     let token = granted(&store, &first).await;
-    assert_eq!(renew(&store, &first, &token, pulse(3)).await, listed(0));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(3)).await, listed(0));
 }
 
 #[tokio::test]
@@ -438,7 +451,7 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     let first = instance("gw-1", 1);
     let token = granted(&store, &first).await;
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
-    assert_eq!(renew(&store, &first, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(1)).await, listed(1));
 
     // While the keys are at both nodes a call waits; the move ends before the call's deadline.
     let other = (owner + 1) % 3;
@@ -446,7 +459,7 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     assert!(cluster.move_keys(slot, owner, other) > 0);
     let renewing = tokio::spawn({
         let (store, first, token) = (store.clone(), first.clone(), token.clone());
-        async move { renew(&store, &first, &token, pulse(2)).await }
+        async move { renew(&store, &first, &token, nth_heartbeat(2)).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!renewing.is_finished(), "the slot is on its way");
@@ -454,6 +467,6 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     // The token is of the node that gave it, as after a failover.
     assert_eq!(renewing.await.unwrap(), Err(StoreError::Refused(Refusal::Generation)));
     let token = granted(&store, &first).await;
-    assert_eq!(renew(&store, &first, &token, pulse(3)).await, listed(1));
+    assert_eq!(renew(&store, &first, &token, nth_heartbeat(3)).await, listed(1));
     assert_eq!(store.peers().await.unwrap().len(), 1);
 }

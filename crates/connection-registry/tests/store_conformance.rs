@@ -5,12 +5,13 @@ mod support;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Ask, Closing, ConnectionLimits, Directory, Duty, Incarnation, Instance, Kept, LeftRecord, Listed, Load,
-    MemoryStore, OnExcess, Order, Pulse, Question, ROW_CHANGES_MAX, RedisStore, Refusal, Row, RowChange, SessionRecord,
-    Store, StoreError, Timings, Token, Why,
+    Acquired, CloseReason, ClosedSessionRecord, ConnectionLimits, ConnectionRow, Directory, DirectoryReply, Duty,
+    Heartbeat, Incarnation, Instance, InstanceCommand, Load, LookupResult, MemoryStore, OnExcess, ROW_CHANGES_MAX,
+    RecordLookup, RedisStore, Refusal, RestoreRequest, RowChange, SessionClose, SessionRecord, Store, StoreError,
+    Timings, Token,
 };
 use keyspace::Keyspace;
-use support::{ANY_NUMBER, RedisServer, command, instance, pulse, row, unhurried};
+use support::{ANY_NUMBER, RedisServer, command, instance, nth_heartbeat, row, unhurried};
 use wire::{Position, SessionId, Timestamp};
 
 /// A store, and a way to look behind it.
@@ -86,14 +87,14 @@ conformance!(
     rows_are_counted_replaced_and_removed(ANY_NUMBER),
     a_full_batch_fits(ANY_NUMBER),
     the_one_before_is_named_and_its_rows_can_be_deleted(ANY_NUMBER),
-    peers_see_every_beat(ANY_NUMBER),
+    peers_see_every_heartbeat(ANY_NUMBER),
     the_new_one_is_refused_when_its_user_has_enough(TWO_EACH),
     the_oldest_goes_when_its_user_has_one_too_many(TWO_NEWEST),
     a_tenant_has_no_more_than_it_may(THREE_OF_A_TENANT),
     a_session_that_returns_elsewhere_is_one_connection(TWO_EACH),
     the_dead_are_not_counted(TWO_EACH),
-    the_bell_rings_for_orders(TWO_EACH),
-    of_two_that_may_be_the_newer_one_the_one_told_later_stays(ANY_NUMBER),
+    a_command_wakes_its_instance(TWO_EACH),
+    of_two_that_may_be_the_newer_one_the_one_written_later_stays(ANY_NUMBER),
     a_record_is_for_one_taker_and_its_owner(ANY_NUMBER),
     the_newest_connection_has_the_record(ANY_NUMBER),
     a_connection_that_took_a_record_leaves_its_own_whatever_its_date(ANY_NUMBER),
@@ -106,17 +107,22 @@ const TWO_NEWEST: ConnectionLimits = ConnectionLimits { on_excess: OnExcess::Clo
 const THREE_OF_A_TENANT: ConnectionLimits = ConnectionLimits { per_user_max: 0, per_tenant_max: 3, ..TWO_EACH };
 
 /// The answer that so many rows are there and nobody is to be closed.
-fn listed(rows: usize) -> Result<Listed, StoreError> {
-    Ok(Listed { rows, orders: Vec::new() })
+fn listed(rows: usize) -> Result<DirectoryReply, StoreError> {
+    Ok(DirectoryReply { rows, commands: Vec::new() })
 }
 
 /// What renewing answers about rows.
-async fn renew(store: &impl Store, instance: &Instance, token: &Token, pulse: Pulse) -> Result<Listed, StoreError> {
-    store.renew(instance, token, pulse, pulse.number - 1).await.map(|renewed| renewed.listed)
+async fn renew(
+    store: &impl Store,
+    instance: &Instance,
+    token: &Token,
+    nth_heartbeat: Heartbeat,
+) -> Result<DirectoryReply, StoreError> {
+    store.renew(instance, token, nth_heartbeat, nth_heartbeat.number - 1).await.map(|renewed| renewed.listed)
 }
 
 async fn granted(store: &impl Store, instance: &Instance) -> Token {
-    match store.acquire(instance, pulse(0)).await.unwrap() {
+    match store.acquire(instance, nth_heartbeat(0)).await.unwrap() {
         Acquired::Granted { token, .. } => token,
         Acquired::Busy { holder } => panic!("held by {holder}"),
     }
@@ -134,10 +140,10 @@ fn put(number: u128) -> RowChange {
 async fn one_incarnation_holds_the_lease(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-1", 2));
     let token = granted(store, &first).await;
-    assert_eq!(store.acquire(&second, pulse(0)).await, Ok(Acquired::Busy { holder: first.incarnation }));
+    assert_eq!(store.acquire(&second, nth_heartbeat(0)).await, Ok(Acquired::Busy { holder: first.incarnation }));
     // Another instance is another lease.
     granted(store, &instance("gw-2", 3)).await;
-    assert_eq!(renew(store, &first, &token, pulse(1)).await, listed(0));
+    assert_eq!(renew(store, &first, &token, nth_heartbeat(1)).await, listed(0));
 }
 
 async fn a_released_lease_leaves_nothing(bench: impl Bench) {
@@ -147,7 +153,7 @@ async fn a_released_lease_leaves_nothing(bench: impl Bench) {
     assert_eq!(store.release(&first, &token).await, Ok(()));
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(store.peers().await, Ok(vec![]));
-    assert_eq!(renew(store, &first, &token, pulse(2)).await, Err(StoreError::Refused(Refusal::Expired)));
+    assert_eq!(renew(store, &first, &token, nth_heartbeat(2)).await, Err(StoreError::Refused(Refusal::Expired)));
     assert_ne!(granted(store, &instance("gw-1", 2)).await, token);
 }
 
@@ -156,8 +162,11 @@ async fn an_incarnation_that_asks_again_gets_a_new_token(bench: impl Bench) {
     let lost_on_the_way = granted(store, &first).await;
     let token = granted(store, &first).await;
     assert_ne!(lost_on_the_way, token);
-    assert_eq!(renew(store, &first, &lost_on_the_way, pulse(1)).await, Err(StoreError::Refused(Refusal::Taken)));
-    assert_eq!(renew(store, &first, &token, pulse(1)).await, listed(0));
+    assert_eq!(
+        renew(store, &first, &lost_on_the_way, nth_heartbeat(1)).await,
+        Err(StoreError::Refused(Refusal::Taken))
+    );
+    assert_eq!(renew(store, &first, &token, nth_heartbeat(1)).await, listed(0));
 }
 
 /// Refused in the store: after another incarnation acquired the lease, nothing that the first one still sends,
@@ -170,7 +179,7 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
     store.write_rows(&second, &token, &[put(1)]).await.unwrap();
 
     let refused = StoreError::Refused(Refusal::Taken);
-    assert_eq!(renew(store, &first, &stale, pulse(9)).await, Err(refused.clone()));
+    assert_eq!(renew(store, &first, &stale, nth_heartbeat(9)).await, Err(refused.clone()));
     assert_eq!(store.write_rows(&first, &stale, &[put(2)]).await, Err(refused.clone()));
     assert_eq!(store.write_rows(&second, &stale, &[RowChange::Remove(session(1))]).await, Err(refused.clone()));
     assert_eq!(store.delete_rows(&second, &stale, second.incarnation).await, Err(refused.clone()));
@@ -178,9 +187,9 @@ async fn a_stale_token_changes_nothing(bench: impl Bench) {
 
     assert_eq!(bench.sessions(&first).await, []);
     assert_eq!(bench.sessions(&second).await, [session(1)]);
-    assert_eq!(renew(store, &second, &token, pulse(1)).await, listed(1));
+    assert_eq!(renew(store, &second, &token, nth_heartbeat(1)).await, listed(1));
     let peers = store.peers().await.unwrap();
-    assert_eq!(peers.iter().map(|beat| &beat.instance).collect::<Vec<_>>(), [&second]);
+    assert_eq!(peers.iter().map(|heartbeat| &heartbeat.instance).collect::<Vec<_>>(), [&second]);
 }
 
 async fn rows_are_counted_replaced_and_removed(bench: impl Bench) {
@@ -189,12 +198,12 @@ async fn rows_are_counted_replaced_and_removed(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &token, &[put(1), put(2)]).await, listed(2));
     let changes = [RowChange::Remove(session(1)), put(2), put(3), RowChange::Remove(session(4))];
     assert_eq!(store.write_rows(&first, &token, &changes).await, listed(2));
-    assert_eq!(renew(store, &first, &token, pulse(1)).await, listed(2));
+    assert_eq!(renew(store, &first, &token, nth_heartbeat(1)).await, listed(2));
     let mut sessions = bench.sessions(&first).await;
     sessions.sort_by_key(SessionId::to_string);
     assert_eq!(sessions, [session(2), session(3)]);
     assert_eq!(store.write_rows(&first, &token, &[2, 3].map(|n| RowChange::Remove(session(n)))).await, listed(0));
-    assert_eq!(renew(store, &first, &token, pulse(2)).await, listed(0));
+    assert_eq!(renew(store, &first, &token, nth_heartbeat(2)).await, listed(0));
 }
 
 async fn a_full_batch_fits(bench: impl Bench) {
@@ -208,12 +217,12 @@ async fn a_full_batch_fits(bench: impl Bench) {
 
 async fn the_one_before_is_named_and_its_rows_can_be_deleted(bench: impl Bench) {
     let (store, first) = (bench.store(), instance("gw-1", 1));
-    let asked = store.acquire(&first, pulse(0)).await.unwrap();
+    let asked = store.acquire(&first, nth_heartbeat(0)).await.unwrap();
     let Acquired::Granted { token, before: None, .. } = asked else { panic!("nobody was before: {asked:?}") };
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
 
     // The same incarnation loses and regains its lease, as after an isolation.
-    let asked = store.acquire(&first, pulse(1)).await.unwrap();
+    let asked = store.acquire(&first, nth_heartbeat(1)).await.unwrap();
     let Acquired::Granted { token, before, .. } = asked else { panic!("ours already: {asked:?}") };
     assert_eq!(before, Some(first.incarnation));
     assert_eq!(bench.sessions(&first).await, [session(1)]);
@@ -224,16 +233,16 @@ async fn the_one_before_is_named_and_its_rows_can_be_deleted(bench: impl Bench) 
     assert_eq!(bench.sessions(&first).await, []);
 }
 
-async fn peers_see_every_beat(bench: impl Bench) {
+async fn peers_see_every_heartbeat(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let token = granted(store, &first).await;
     granted(store, &second).await;
-    renew(store, &first, &token, pulse(41)).await.unwrap();
+    renew(store, &first, &token, nth_heartbeat(41)).await.unwrap();
     let load = Load { connections: 700, connects_per_second: 3_000, duty: Duty::Draining };
-    renew(store, &first, &token, Pulse { number: 42, load }).await.unwrap();
+    renew(store, &first, &token, Heartbeat { number: 42, load }).await.unwrap();
     let mut peers = store.peers().await.unwrap();
     peers.sort_by(|a, b| a.instance.id.cmp(&b.instance.id));
-    let [one, two] = &peers[..] else { panic!("two instances beat: {peers:?}") };
+    let [one, two] = &peers[..] else { panic!("two instances send heartbeats: {peers:?}") };
     assert_eq!((&one.instance, one.number, one.load), (&first, 42, Some(load)));
     assert_eq!((&two.instance, two.number), (&second, 0));
     assert!(one.age < support::PATIENCE, "the age is counted by the store's clock: {:?}", one.age);
@@ -241,21 +250,24 @@ async fn peers_see_every_beat(bench: impl Bench) {
 
 fn put_for(user: &str, number: u128) -> RowChange {
     let connected_at = Timestamp(1_795_176_000_000 + number as u64);
-    RowChange::Put(session(number), Row { connected_at, ..row(user) }, connected_at)
+    RowChange::Put(session(number), ConnectionRow { connected_at, ..row(user) }, connected_at)
 }
 
 /// The session of this number, connected at another moment.
 fn put_at(number: u128, moment: u64) -> RowChange {
     let connected_at = Timestamp(1_795_176_000_000 + moment);
-    RowChange::Put(session(number), Row { connected_at, ..row("alice") }, connected_at)
+    RowChange::Put(session(number), ConnectionRow { connected_at, ..row("alice") }, connected_at)
 }
 
-fn closing(number: u128, why: Why) -> Order {
+fn closing(number: u128, why: CloseReason) -> InstanceCommand {
     closing_at(number, number as u64, why)
 }
 
-fn closing_at(number: u128, moment: u64, why: Why) -> Order {
-    Order::Session(Closing { session: session(number), why }, Some(Timestamp(1_795_176_000_000 + moment)))
+fn closing_at(number: u128, moment: u64, why: CloseReason) -> InstanceCommand {
+    InstanceCommand::Session(
+        SessionClose { session: session(number), why },
+        Some(Timestamp(1_795_176_000_000 + moment)),
+    )
 }
 
 async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
@@ -264,14 +276,14 @@ async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, listed(1));
     assert_eq!(store.write_rows(&second, &two, &[put(2)]).await, listed(1));
     // On either instance, in one batch with somebody who may, and told again.
-    let refused = Listed { rows: 2, orders: vec![closing(3, Why::TooMany)] };
+    let refused = DirectoryReply { rows: 2, commands: vec![closing(3, CloseReason::TooMany)] };
     assert_eq!(store.write_rows(&second, &two, &[put(3), put_for("bob", 4)]).await, Ok(refused));
-    let refused = Listed { rows: 1, orders: vec![closing(3, Why::TooMany)] };
+    let refused = DirectoryReply { rows: 1, commands: vec![closing(3, CloseReason::TooMany)] };
     assert_eq!(store.write_rows(&first, &one, &[put(3), put(1)]).await, Ok(refused));
     // One leaves, and there is room.
     assert_eq!(store.write_rows(&second, &two, &[RowChange::Remove(session(2))]).await, listed(1));
     assert_eq!(store.write_rows(&first, &one, &[put(3)]).await, listed(2));
-    assert_eq!(renew(store, &second, &two, pulse(1)).await, listed(1), "nobody else has to go");
+    assert_eq!(renew(store, &second, &two, nth_heartbeat(1)).await, listed(1), "nobody else has to go");
 }
 
 async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
@@ -280,28 +292,31 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
     store.write_rows(&first, &one, &[put(1)]).await.unwrap();
     store.write_rows(&second, &two, &[put(2)]).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(2));
-    // The oldest is on the other instance, which learns it at its next beat, once.
-    let told = renew(store, &first, &one, pulse(1)).await.unwrap();
-    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
+    // The oldest is on the other instance, which learns it at its next heartbeat, once.
+    let reported = renew(store, &first, &one, nth_heartbeat(1)).await.unwrap();
+    assert_eq!(reported.commands, [closing(1, CloseReason::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
-    assert_eq!(renew(store, &first, &one, pulse(2)).await, listed(0));
+    assert_eq!(renew(store, &first, &one, nth_heartbeat(2)).await, listed(0));
     // On the same instance too, and not in an answer that may be lost.
     for _ in 0..2 {
         assert_eq!(store.write_rows(&second, &two, &[put(4)]).await, listed(2));
     }
-    assert_eq!(renew(store, &second, &two, pulse(1)).await.unwrap().orders, [closing(2, Why::Replaced)]);
+    assert_eq!(
+        renew(store, &second, &two, nth_heartbeat(1)).await.unwrap().commands,
+        [closing(2, CloseReason::Replaced)]
+    );
     // Rows are written anew behind an outage: then it may be the one that is written.
-    let itself = Listed { rows: 0, orders: vec![closing(1, Why::Replaced)] };
+    let itself = DirectoryReply { rows: 0, commands: vec![closing(1, CloseReason::Replaced)] };
     assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, Ok(itself));
-    assert_eq!(renew(store, &second, &two, pulse(2)).await, listed(2));
+    assert_eq!(renew(store, &second, &two, nth_heartbeat(2)).await, listed(2));
 }
 
 async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
-    let told = store.write_rows(&second, &two, &[put_for("c", 3), put_for("d", 4)]).await.unwrap();
-    assert_eq!(told, Listed { rows: 1, orders: vec![closing(4, Why::TooMany)] });
+    let reported = store.write_rows(&second, &two, &[put_for("c", 3), put_for("d", 4)]).await.unwrap();
+    assert_eq!(reported, DirectoryReply { rows: 1, commands: vec![closing(4, CloseReason::TooMany)] });
     // Told again, nobody counts twice.
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
@@ -314,21 +329,21 @@ async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
     assert_eq!(store.write_rows(&second, &two, &[put_at(1, 10)]).await, listed(1));
-    let told = renew(store, &first, &one, pulse(1)).await.unwrap();
-    assert_eq!(told.orders, [closing(1, Why::Replaced)]);
+    let reported = renew(store, &first, &one, nth_heartbeat(1)).await.unwrap();
+    assert_eq!(reported.commands, [closing(1, CloseReason::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     // Told there once more, as after a lost answer, it is the older socket that goes.
-    let told = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
-    assert_eq!(told.orders, [closing_at(1, 0, Why::Replaced)]);
-    assert_eq!(renew(store, &second, &two, pulse(1)).await, listed(1), "the newer one stays");
+    let reported = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
+    assert_eq!(reported.commands, [closing_at(1, 0, CloseReason::Replaced)]);
+    assert_eq!(renew(store, &second, &two, nth_heartbeat(1)).await, listed(1), "the newer one stays");
     // Its end there took nothing from it here: the user has two, and no third finds room.
-    let told = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
-    assert_eq!(told.orders, [closing(3, Why::TooMany)]);
-    assert_eq!(renew(store, &second, &two, pulse(1)).await, listed(1));
+    let reported = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
+    assert_eq!(reported.commands, [closing(3, CloseReason::TooMany)]);
+    assert_eq!(renew(store, &second, &two, nth_heartbeat(1)).await, listed(1));
 }
 
 /// An instance that does not know the store's clock well must not take its newest connections for the older ones.
-async fn of_two_that_may_be_the_newer_one_the_one_told_later_stays(bench: impl Bench) {
+async fn of_two_that_may_be_the_newer_one_the_one_written_later_stays(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     let uncertain = |from, to: u64| match put_at(1, from) {
@@ -336,10 +351,13 @@ async fn of_two_that_may_be_the_newer_one_the_one_told_later_stays(bench: impl B
         RowChange::Remove(_) => unreachable!("it is put"),
     };
     assert_eq!(store.write_rows(&first, &one, &[put_at(1, 50)]).await, listed(1));
-    let told = store.write_rows(&second, &two, &[uncertain(10, 49)]).await.unwrap();
-    assert_eq!(told.orders, [closing_at(1, 10, Why::Replaced)], "it is the older one at the latest");
+    let reported = store.write_rows(&second, &two, &[uncertain(10, 49)]).await.unwrap();
+    assert_eq!(reported.commands, [closing_at(1, 10, CloseReason::Replaced)], "it is the older one at the latest");
     assert_eq!(store.write_rows(&second, &two, &[uncertain(10, 50)]).await, listed(1));
-    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [closing_at(1, 50, Why::Replaced)]);
+    assert_eq!(
+        renew(store, &first, &one, nth_heartbeat(1)).await.unwrap().commands,
+        [closing_at(1, 50, CloseReason::Replaced)]
+    );
 }
 
 fn record(offset: u64) -> SessionRecord {
@@ -347,37 +365,46 @@ fn record(offset: u64) -> SessionRecord {
 }
 
 /// What a connection of alice's session 1 leaves that came at this moment.
-fn left_at(moment: u64, offset: u64) -> LeftRecord {
-    let Row { tenant, user, connected_at, .. } = row("alice");
+fn left_at(moment: u64, offset: u64) -> ClosedSessionRecord {
+    let ConnectionRow { tenant, user, connected_at, .. } = row("alice");
     let since = Timestamp(connected_at.0 + moment);
-    LeftRecord { session: session(1), tenant, user, since, came: Instant::now(), record: record(offset) }
+    ClosedSessionRecord { session: session(1), tenant, user, since, arrival: Instant::now(), record: record(offset) }
 }
 
 /// The question of a connection that came at this moment.
-fn question(user: &str, moment: u64, number: u64) -> Question {
-    let Row { tenant, user, connected_at, shard } = row(user);
+fn lookup(user: &str, moment: u64, number: u64) -> RecordLookup {
+    let ConnectionRow { tenant, user, connected_at, shard } = row(user);
     let since = Timestamp(connected_at.0 + moment);
-    let (came, seat) = (Instant::now(), Directory::default().connect(session(1), row("alice")));
-    let ask = Ask { session: session(1), tenant, user, since, came, number: seat.number(), shard, awaited: false };
-    Question::new(ask, number, came)
+    let (arrival, registration) = (Instant::now(), Directory::default().connect(session(1), row("alice")));
+    let ask = RestoreRequest {
+        session: session(1),
+        tenant,
+        user,
+        since,
+        arrival,
+        number: registration.number(),
+        shard,
+        awaited: false,
+    };
+    RecordLookup::new(ask, number, arrival)
 }
 
 async fn a_record_is_for_one_taker_and_its_owner(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 10, 1)]).await, Ok(vec![Kept::Nothing]));
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 10, 1)]).await, Ok(vec![LookupResult::Nothing]));
     let refused = StoreError::Refused(Refusal::Taken);
     assert_eq!(store.leave_records(&first, &two, &[left_at(0, 5)]).await, Err(refused.clone()));
     store.leave_records(&first, &one, &[left_at(0, 5)]).await.unwrap();
-    assert_eq!(store.take_records(&second, &one, &[question("alice", 10, 1)]).await, Err(refused));
-    assert_eq!(store.take_records(&second, &two, &[question("bob", 10, 1)]).await, Ok(vec![Kept::Nothing]));
-    let found = Ok(vec![Kept::Record(record(5))]);
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 10, 2)]).await, found);
+    assert_eq!(store.take_records(&second, &one, &[lookup("alice", 10, 1)]).await, Err(refused));
+    assert_eq!(store.take_records(&second, &two, &[lookup("bob", 10, 1)]).await, Ok(vec![LookupResult::Nothing]));
+    let found = Ok(vec![LookupResult::Record(record(5))]);
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 10, 2)]).await, found);
     // Asked again, as after a lost answer, the same one gets it again; others do not.
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 10, 2)]).await, found);
-    let others = [question("alice", 10, 3), question("alice", 11, 4)];
-    assert_eq!(store.take_records(&second, &two, &others).await, Ok(vec![Kept::Awaited; 2]));
-    assert_eq!(store.take_records(&first, &one, &[question("alice", 10, 2)]).await, Ok(vec![Kept::Awaited]));
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 10, 2)]).await, found);
+    let others = [lookup("alice", 10, 3), lookup("alice", 11, 4)];
+    assert_eq!(store.take_records(&second, &two, &others).await, Ok(vec![LookupResult::Awaited; 2]));
+    assert_eq!(store.take_records(&first, &one, &[lookup("alice", 10, 2)]).await, Ok(vec![LookupResult::Awaited]));
 }
 
 async fn the_newest_connection_has_the_record(bench: impl Bench) {
@@ -386,14 +413,14 @@ async fn the_newest_connection_has_the_record(bench: impl Bench) {
     for (moment, offset) in [(0, 5), (10, 9), (5, 7)] {
         store.leave_records(&first, &token, &[left_at(moment, offset)]).await.unwrap();
     }
-    let found = Ok(vec![Kept::Record(record(9))]);
-    assert_eq!(store.take_records(&first, &token, &[question("alice", 20, 1)]).await, found);
+    let found = Ok(vec![LookupResult::Record(record(9))]);
+    assert_eq!(store.take_records(&first, &token, &[lookup("alice", 20, 1)]).await, found);
     // Written again late, it does not come to life; what the taker leaves does.
     store.leave_records(&second, &two, &[left_at(10, 9)]).await.unwrap();
-    assert_eq!(store.take_records(&first, &token, &[question("alice", 30, 2)]).await, Ok(vec![Kept::Awaited]));
+    assert_eq!(store.take_records(&first, &token, &[lookup("alice", 30, 2)]).await, Ok(vec![LookupResult::Awaited]));
     store.leave_records(&first, &token, &[left_at(20, 11)]).await.unwrap();
-    let found = Ok(vec![Kept::Record(record(11))]);
-    assert_eq!(store.take_records(&first, &token, &[question("alice", 30, 3)]).await, found);
+    let found = Ok(vec![LookupResult::Record(record(11))]);
+    assert_eq!(store.take_records(&first, &token, &[lookup("alice", 30, 3)]).await, found);
 }
 
 /// Clocks drift and jump, and after a failover it is another one: the same connection may have another date when it ends.
@@ -401,10 +428,10 @@ async fn a_connection_that_took_a_record_leaves_its_own_whatever_its_date(bench:
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     store.leave_records(&second, &two, &[left_at(0, 5)]).await.unwrap();
-    store.take_records(&first, &one, &[question("alice", 5_000, 1)]).await.unwrap();
+    store.take_records(&first, &one, &[lookup("alice", 5_000, 1)]).await.unwrap();
     store.leave_records(&first, &one, &[left_at(10, 9)]).await.unwrap();
-    let found = Ok(vec![Kept::Record(record(9))]);
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 20, 1)]).await, found);
+    let found = Ok(vec![LookupResult::Record(record(9))]);
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 20, 1)]).await, found);
 }
 
 /// One of them may be that of the connection that asks, and which is the newest is known there.
@@ -413,13 +440,16 @@ async fn an_instances_own_rows_end_nobody(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     store.write_rows(&first, &one, &[put_at(1, 5_000)]).await.unwrap();
     for moment in [4_999, 5_000, 5_001] {
-        let asked = [question("alice", moment, moment)];
-        assert_eq!(store.take_records(&first, &one, &asked).await, Ok(vec![Kept::Nothing]), "{moment}");
+        let asked = [lookup("alice", moment, moment)];
+        assert_eq!(store.take_records(&first, &one, &asked).await, Ok(vec![LookupResult::Nothing]), "{moment}");
     }
-    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, []);
+    assert_eq!(renew(store, &first, &one, nth_heartbeat(1)).await.unwrap().commands, []);
     // Another one's question still does.
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 5_001, 1)]).await, Ok(vec![Kept::Awaited]));
-    assert_eq!(renew(store, &first, &one, pulse(2)).await.unwrap().orders, [closing_at(1, 5_000, Why::Replaced)]);
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 5_001, 1)]).await, Ok(vec![LookupResult::Awaited]));
+    assert_eq!(
+        renew(store, &first, &one, nth_heartbeat(2)).await.unwrap().commands,
+        [closing_at(1, 5_000, CloseReason::Replaced)]
+    );
 }
 
 async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
@@ -427,22 +457,30 @@ async fn a_session_that_is_connected_is_asked_to_end(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     store.write_rows(&first, &one, &[put_at(1, 5_000)]).await.unwrap();
     let older = Timestamp(row("alice").connected_at.0 + 5_000);
-    assert_eq!(store.take_records(&second, &two, &[question("bob", 10, 1)]).await, Ok(vec![Kept::Nothing]));
-    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [], "a stranger has nobody closed");
+    assert_eq!(store.take_records(&second, &two, &[lookup("bob", 10, 1)]).await, Ok(vec![LookupResult::Nothing]));
+    assert_eq!(
+        renew(store, &first, &one, nth_heartbeat(1)).await.unwrap().commands,
+        [],
+        "a stranger has nobody closed"
+    );
     for moment in [0, 4_999] {
-        assert_eq!(store.take_records(&second, &two, &[question("alice", moment, 1)]).await, Ok(vec![Kept::Replaced]));
+        assert_eq!(
+            store.take_records(&second, &two, &[lookup("alice", moment, 1)]).await,
+            Ok(vec![LookupResult::Replaced])
+        );
     }
-    assert_eq!(renew(store, &first, &one, pulse(2)).await.unwrap().orders, [], "the newer one stays");
-    let mut uncertain = question("alice", 4_999, 1);
+    assert_eq!(renew(store, &first, &one, nth_heartbeat(2)).await.unwrap().commands, [], "the newer one stays");
+    let mut uncertain = lookup("alice", 4_999, 1);
     uncertain.latest = older;
-    assert_eq!(store.take_records(&second, &two, &[uncertain]).await, Ok(vec![Kept::Awaited]));
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 5_010, 2)]).await, Ok(vec![Kept::Awaited]));
-    let order = Order::Session(Closing { session: session(1), why: Why::Replaced }, Some(older));
-    assert_eq!(renew(store, &first, &one, pulse(3)).await.unwrap().orders, [order]);
+    assert_eq!(store.take_records(&second, &two, &[uncertain]).await, Ok(vec![LookupResult::Awaited]));
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 5_010, 2)]).await, Ok(vec![LookupResult::Awaited]));
+    let command =
+        InstanceCommand::Session(SessionClose { session: session(1), why: CloseReason::Replaced }, Some(older));
+    assert_eq!(renew(store, &first, &one, nth_heartbeat(3)).await.unwrap().commands, [command]);
     store.leave_records(&first, &one, &[left_at(5_000, 5)]).await.unwrap();
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
-    let found = Ok(vec![Kept::Record(record(5))]);
-    assert_eq!(store.take_records(&second, &two, &[question("alice", 5_010, 2)]).await, found);
+    let found = Ok(vec![LookupResult::Record(record(5))]);
+    assert_eq!(store.take_records(&second, &two, &[lookup("alice", 5_010, 2)]).await, found);
 }
 
 #[tokio::test]
@@ -458,29 +496,32 @@ async fn expires(store: &impl Store) {
     let token = granted(store, &first).await;
     store.leave_records(&first, &token, &[left_at(0, 5)]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert_eq!(store.take_records(&first, &token, &[question("alice", 10, 1)]).await, Ok(vec![Kept::Nothing]));
+    assert_eq!(store.take_records(&first, &token, &[lookup("alice", 10, 1)]).await, Ok(vec![LookupResult::Nothing]));
 }
 
-/// Somebody else's connection is closed for a newer one of the same session, without waiting for a beat.
-async fn the_bell_rings_for_orders(bench: impl Bench) {
+/// Somebody else's connection is closed for a newer one of the same session, without waiting for a heartbeat.
+async fn a_command_wakes_its_instance(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     store.write_rows(&first, &one, &[put(1)]).await.unwrap();
-    let mut rung = std::pin::pin!(store.rung(&first.id));
-    let quiet = tokio::time::timeout(std::time::Duration::from_millis(200), &mut rung).await;
-    assert!(quiet.is_err(), "{quiet:?} without an order");
-    let order = async { store.write_rows(&second, &two, &[put_at(1, 10)]).await };
-    let (rung, ordered) = tokio::join!(tokio::time::timeout(support::PATIENCE, rung), order);
-    assert_eq!((rung.unwrap(), ordered), (Ok(true), listed(1)));
-    assert_eq!(renew(store, &first, &one, pulse(1)).await.unwrap().orders, [closing(1, Why::Replaced)]);
+    let mut wait_for_wakeup = std::pin::pin!(store.wait_for_wakeup(&first.id));
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(200), &mut wait_for_wakeup).await;
+    assert!(quiet.is_err(), "{quiet:?} without a command");
+    let command = async { store.write_rows(&second, &two, &[put_at(1, 10)]).await };
+    let (wait_for_wakeup, ordered) = tokio::join!(tokio::time::timeout(support::PATIENCE, wait_for_wakeup), command);
+    assert_eq!((wait_for_wakeup.unwrap(), ordered), (Ok(true), listed(1)));
+    assert_eq!(
+        renew(store, &first, &one, nth_heartbeat(1)).await.unwrap().commands,
+        [closing(1, CloseReason::Replaced)]
+    );
 }
 
 async fn the_dead_are_not_counted(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1), put(2)]).await, listed(2));
-    let told = store.write_rows(&second, &two, &[put(3)]).await.unwrap();
-    assert_eq!(told.orders, [closing(3, Why::TooMany)]);
+    let reported = store.write_rows(&second, &two, &[put(3)]).await.unwrap();
+    assert_eq!(reported.commands, [closing(3, CloseReason::TooMany)]);
     store.release(&first, &one).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(1));
 }

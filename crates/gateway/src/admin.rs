@@ -18,10 +18,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::edge::{HEAD_BYTES_MAX, HEADERS_MAX, accept_backoff, answer};
 use crate::handshake::Refusal;
-use crate::health::{Health, Silence};
+use crate::health::{Health, NoAnswer};
 use crate::hub::Hub;
+use crate::instance_state::InstanceState;
 use crate::metrics::Exposition;
-use crate::standing::Standing;
 
 mod connections;
 mod records;
@@ -83,7 +83,7 @@ impl Admin {
             let (method, uri) = (request.method(), request.uri());
             match (method, uri.path()) {
                 (&Method::GET, "/connections") => Ok(self.connections.list(uri.query().unwrap_or_default()).await),
-                (&Method::GET, "/dead-letters") => Ok(self.records.letters(uri.query().unwrap_or_default()).await),
+                (&Method::GET, "/dead-letters") => Ok(self.records.dead_letters(uri.query().unwrap_or_default()).await),
                 (&Method::GET, "/receipts") => Ok(self.records.receipts(uri.query().unwrap_or_default()).await),
                 (_, path) => self.answer(method, path, Instant::now()),
             }
@@ -98,8 +98,8 @@ impl Admin {
     }
 
     /// The numbers are told even when a shard is stuck: then more than ever.
-    fn answer(&self, method: &Method, path: &str, now: Instant) -> Result<Response<Full<Bytes>>, Silence> {
-        let standing = self.health.standing(now);
+    fn answer(&self, method: &Method, path: &str, now: Instant) -> Result<Response<Full<Bytes>>, NoAnswer> {
+        let instance_state = self.health.instance_state(now);
         let probe = match path {
             "/metrics" | "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {
                 return Ok(answer::refusal(&Refusal::method_not_allowed("GET, HEAD")));
@@ -116,11 +116,11 @@ impl Admin {
                 self.leave.notify_one();
                 return Ok(answer::draining());
             }
-            "/livez" => answer::livez(standing),
-            "/readyz" => answer::readyz(standing),
+            "/livez" => answer::livez(instance_state),
+            "/readyz" => answer::readyz(instance_state),
             _ => return Ok(answer::refusal(&Refusal::not_found())),
         };
-        if standing == Standing::Frozen { Err(Silence) } else { Ok(probe) }
+        if instance_state == InstanceState::Frozen { Err(NoAnswer) } else { Ok(probe) }
     }
 }
 

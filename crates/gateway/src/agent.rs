@@ -22,9 +22,9 @@ pub(crate) async fn run(listener: TcpListener, health: Arc<Health>) -> Infallibl
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                if let Some(line) = health.standing(Instant::now()).agent_line() {
+                if let Some(line) = health.instance_state(Instant::now()).agent_line() {
                     // A checker that left before its answer has nothing to be told.
-                    let _ = tokio::time::timeout(WRITE_TIMEOUT, tell(stream, line)).await;
+                    let _ = tokio::time::timeout(WRITE_TIMEOUT, send_line(stream, line)).await;
                 }
             }
             Err(error) => {
@@ -36,7 +36,7 @@ pub(crate) async fn run(listener: TcpListener, health: Arc<Health>) -> Infallibl
     }
 }
 
-async fn tell(mut stream: TcpStream, line: &'static str) -> std::io::Result<()> {
+async fn send_line(mut stream: TcpStream, line: &'static str) -> std::io::Result<()> {
     stream.write_all(line.as_bytes()).await?;
     stream.shutdown().await
 }
@@ -51,9 +51,9 @@ mod tests {
     use crate::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 
     async fn ask(address: std::net::SocketAddr) -> String {
-        let mut said = String::new();
-        TcpStream::connect(address).await.unwrap().read_to_string(&mut said).await.unwrap();
-        said
+        let mut sent = String::new();
+        TcpStream::connect(address).await.unwrap().read_to_string(&mut sent).await.unwrap();
+        sent
     }
 
     #[tokio::test]
@@ -77,8 +77,8 @@ mod tests {
     fn a_stuck_shard_says_nothing() {
         let begun = Instant::now();
         let health = Health::new(Watchdog::new(1, FROZEN_AFTER, begun));
-        health.watchdog().turn(Loop::Shard(0), begun, begun);
-        assert!(health.standing(begun).agent_line().is_some());
-        assert_eq!(health.standing(begun + FROZEN_AFTER + Duration::from_millis(1)).agent_line(), None);
+        health.watchdog().report(Loop::Shard(0), begun, begun);
+        assert!(health.instance_state(begun).agent_line().is_some());
+        assert_eq!(health.instance_state(begun + FROZEN_AFTER + Duration::from_millis(1)).agent_line(), None);
     }
 }

@@ -58,23 +58,23 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Publish one message through Redis and print its position
     Publish(PublishArgs),
-    /// Say where a user is connected
+    /// Show where a user is connected
     Who(SessionArgs),
-    /// Say who is in a channel's scope
+    /// Show the members of a channel's scope
     Presence(PresenceArgs),
-    /// Disconnect a user, wherever connected
+    /// Disconnect a user from every instance
     Kick(KickArgs),
-    /// Send a notice to a user, wherever connected and whatever subscribed
+    /// Send a notice to every connection of a user
     Send(SendArgs),
-    /// See to messages that could not be delivered or stored
+    /// List, replay or drop dead letters: messages that could not be delivered or stored
     Dlq(DlqArgs),
-    /// Say who has got how far, and whether a user has got a message
+    /// Show how far each user has acknowledged a channel
     Receipts(ReceiptsArgs),
-    /// Sign a token, to try things out
+    /// Sign a token for tests
     Token(TokenArgs),
-    /// Ask whether the gateway on this machine is alive
+    /// Check whether the gateway on this machine is alive
     Health(AdminArgs),
-    /// Have the gateway on this machine move its clients elsewhere and end
+    /// Move the clients of the gateway on this machine to other instances and stop it
     Drain(DrainArgs),
 }
 
@@ -93,13 +93,13 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Where clients connect [default: 127.0.0.1:8080]
+    /// Address for clients [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where health and metrics are asked for [default: 127.0.0.1:9090]
+    /// Address for health checks and metrics [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
-    /// Where Redis is, such as redis://127.0.0.1:6379 [env: TIDEGATE_REDIS_URL, safer for passwords]
+    /// Redis URL, such as redis://127.0.0.1:6379 [env: TIDEGATE_REDIS_URL, safer for passwords]
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     /// This instance's name among its peers [default: from host and port]
@@ -111,7 +111,7 @@ pub(crate) struct ServeArgs {
     /// Print the effective configuration as TOML, secrets redacted, and exit
     #[arg(long, conflicts_with = "check_config")]
     pub(crate) print_config: bool,
-    /// Say whether the configuration is right, or everything that is wrong with it, and exit
+    /// Check the configuration, print every problem, and exit
     #[arg(long)]
     pub(crate) check_config: bool,
 }
@@ -136,7 +136,7 @@ Exit codes:
   69  Redis is not there or refused: not stored
   75  no answer in time: it may have been stored; with --id, do the same again")]
 pub(crate) struct PublishArgs {
-    /// Where to, such as user:alice, collection:42:ops or system:news
+    /// Channel, such as user:alice, collection:42:ops or system:news
     channel: String,
     /// JSON, or - to read it from standard input
     #[arg(default_value = "null", allow_hyphen_values = true)]
@@ -148,16 +148,16 @@ pub(crate) struct PublishArgs {
     /// is called ID:3
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// What kind of message receivers are told it is
+    /// `type` of the message
     #[arg(long = "type", value_name = "TYPE", default_value = "message")]
     kind: String,
-    /// Whose channel
+    /// Tenant of the channel
     #[arg(long, default_value = "default", value_parser = wire::TenantId::parse)]
     tenant: wire::TenantId,
-    /// An id of yours that receivers see
+    /// `correlation_id` of the message, which receivers see
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// Where Redis is [env: TIDEGATE_REDIS_URL]
+    /// Redis URL [env: TIDEGATE_REDIS_URL]
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     #[command(flatten)]
@@ -176,13 +176,13 @@ Exit codes:
   69  Redis is not there or refused
   75  no answer in time")]
 pub(crate) struct SessionArgs {
-    /// Who, as the token names them
+    /// User id: the `sub` of the token
     #[arg(value_parser = wire::UserId::parse)]
     user: wire::UserId,
-    /// Whose customer they are
+    /// Tenant of the user
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = wire::TenantId::parse)]
     tenant: wire::TenantId,
-    /// Where Redis is [env: TIDEGATE_REDIS_URL]
+    /// Redis URL [env: TIDEGATE_REDIS_URL]
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     #[command(flatten)]
@@ -204,7 +204,7 @@ Exit codes:
 pub(crate) struct KickArgs {
     #[command(flatten)]
     of: SessionArgs,
-    /// Only this connection of theirs
+    /// Only the connection with this session id
     #[arg(long, value_name = "ID", value_parser = sessions::parse_session)]
     session: Option<wire::SessionId>,
 }
@@ -231,10 +231,10 @@ pub(crate) struct SendArgs {
     /// JSON, at most 16 KiB
     #[arg(default_value = "null", allow_hyphen_values = true)]
     payload: String,
-    /// What kind of notice receivers are told it is
+    /// Event name of the notice
     #[arg(long, value_name = "EVENT", default_value = "message")]
     event: String,
-    /// Only this connection of theirs
+    /// Only the connection with this session id
     #[arg(long, value_name = "ID", value_parser = sessions::parse_session)]
     session: Option<wire::SessionId>,
 }
@@ -252,22 +252,22 @@ Exit codes:
   64  wrong command line or configuration, or no key that can sign
   65  a gateway would not take the token")]
 pub(crate) struct TokenArgs {
-    /// Who holds it: user:NAME and everything below belongs to them
+    /// User id; user:NAME and everything below it belongs to this user
     #[arg(long, value_name = "NAME", value_parser = wire::UserId::parse)]
     user: wire::UserId,
-    /// Whose customer they are
+    /// Tenant of the user
     #[arg(long, value_name = "NAME", value_parser = wire::TenantId::parse)]
     tenant: Option<wire::TenantId>,
-    /// What they may hear; may be repeated. Without it, auth.default_subscribe
+    /// Pattern to subscribe to; may be repeated. Default: auth.default_subscribe
     #[arg(long, value_name = "PATTERN")]
     subscribe: Vec<String>,
-    /// Where they may publish; may be repeated. Without it, auth.default_publish
+    /// Pattern to publish to; may be repeated. Default: auth.default_publish
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<String>,
-    /// What others may know of them, where presence shows it: a JSON object
+    /// Presence info of the user: a JSON object
     #[arg(long, value_name = "JSON", value_parser = token::parse_info)]
     info: Option<token::Info>,
-    /// How long it is good: a number and s, m, h or d
+    /// Lifetime of the token: a number and s, m, h or d
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token::parse_seconds)]
     expires_in: u64,
     /// Sign with the key of this kid instead of the first
@@ -286,7 +286,7 @@ Exit codes:
   1   not
   64  wrong command line or configuration")]
 pub(crate) struct AdminArgs {
-    /// Whom to ask, such as http://127.0.0.1:9090 [default: ADMIN_LISTEN of the configuration]
+    /// URL of the gateway, such as http://127.0.0.1:9090 [default: ADMIN_LISTEN of the configuration]
     url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,

@@ -45,7 +45,7 @@ pub struct Codec {
     /// Payload that waits for the rest, unmasked: the unfinished message's, behind it that of a control frame between
     /// its fragments. Without heap memory while nothing is unfinished.
     held: Vec<u8>,
-    stage: Stage,
+    stage: DecoderState,
     /// The message between two of its fragments; while a frame of it comes in, the frame has it.
     message: Option<Message>,
     message_bytes_max: usize,
@@ -58,7 +58,7 @@ const _: () = assert!(size_of::<Codec>() <= 64);
 
 /// What the next byte belongs to.
 #[derive(Debug, Clone, Copy)]
-enum Stage {
+enum DecoderState {
     /// A header.
     Header(HeaderBytes),
     /// The payload of a frame, of which `remaining` bytes are still to come.
@@ -85,7 +85,7 @@ impl Codec {
     /// its fragments.
     #[must_use]
     pub fn new(message_bytes_max: usize) -> Self {
-        let stage = Stage::Header(HeaderBytes::default());
+        let stage = DecoderState::Header(HeaderBytes::default());
         Self { held: Vec::new(), stage, message: None, message_bytes_max, has_failed: false }
     }
 
@@ -105,21 +105,21 @@ impl Codec {
                 self.forget();
                 self.has_failed = true;
                 if !matches!(self.advance(&mut bytes, &mut |_| ControlFlow::Break(())), Ok(ControlFlow::Continue(()))) {
-                    self.stage = Stage::Closed;
+                    self.stage = DecoderState::Closed;
                 }
                 return Err(violation);
             }
             Ok(ControlFlow::Break(())) | Err(_) => {}
         }
         self.forget();
-        self.stage = Stage::Closed;
+        self.stage = DecoderState::Closed;
         Ok(())
     }
 
     /// Whether nothing more will be taken.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.stage, Stage::Closed)
+        matches!(self.stage, DecoderState::Closed)
     }
 
     fn forget(&mut self) {
@@ -135,54 +135,54 @@ impl Codec {
     ) -> Result<ControlFlow<()>, Violation> {
         loop {
             match self.stage {
-                Stage::Closed => return Ok(ControlFlow::Break(())),
-                Stage::Header(mut so_far) => {
-                    self.stage = Stage::Closed; // Behind a header that is wrong nobody knows where the next one begins.
+                DecoderState::Closed => return Ok(ControlFlow::Break(())),
+                DecoderState::Header(mut so_far) => {
+                    self.stage = DecoderState::Closed; // Behind a header that is wrong nobody knows where the next one begins.
                     let Some((header, used)) = so_far.push(bytes)? else {
-                        self.stage = Stage::Header(so_far);
+                        self.stage = DecoderState::Header(so_far);
                         return Ok(ControlFlow::Continue(()));
                     };
                     *bytes = &mut mem::take(bytes)[used..];
-                    self.stage = Stage::Skipped { remaining: header.payload_bytes };
+                    self.stage = DecoderState::Skipped { remaining: header.payload_bytes };
                     if !self.has_failed || header.opcode == Opcode::Control(Control::Close) {
                         self.stage = self.begin(&header)?;
                     }
                 }
-                Stage::Payload { remaining, mut mask, mut part } => {
+                DecoderState::Payload { remaining, mut mask, mut part } => {
                     let here = remaining.min(bytes.len());
                     let (piece, behind) = mem::take(bytes).split_at_mut(here);
                     *bytes = behind;
                     mask.remove(piece);
                     let remaining = remaining - piece.len();
                     if remaining > 0 {
-                        self.stage = Stage::Skipped { remaining: remaining as u64 };
+                        self.stage = DecoderState::Skipped { remaining: remaining as u64 };
                         self.keep(&mut part, piece)?;
-                        self.stage = Stage::Payload { remaining, mask, part };
+                        self.stage = DecoderState::Payload { remaining, mask, part };
                         return Ok(ControlFlow::Continue(()));
                     }
                     self.stage = match part {
-                        Part::Control { control: Control::Close, .. } => Stage::Closed,
-                        _ => Stage::Header(HeaderBytes::default()),
+                        Part::Control { control: Control::Close, .. } => DecoderState::Closed,
+                        _ => DecoderState::Header(HeaderBytes::default()),
                     };
                     if self.finish(part, piece, take)?.is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
-                Stage::Skipped { remaining } => {
+                DecoderState::Skipped { remaining } => {
                     let skipped = remaining.min(bytes.len() as u64);
                     *bytes = &mut mem::take(bytes)[skipped as usize..];
                     if skipped < remaining {
-                        self.stage = Stage::Skipped { remaining: remaining - skipped };
+                        self.stage = DecoderState::Skipped { remaining: remaining - skipped };
                         return Ok(ControlFlow::Continue(()));
                     }
-                    self.stage = Stage::Header(HeaderBytes::default());
+                    self.stage = DecoderState::Header(HeaderBytes::default());
                 }
             }
         }
     }
 
     /// Whether a frame with this header may come now, before any of its payload is looked at.
-    fn begin(&mut self, header: &Header) -> Result<Stage, Violation> {
+    fn begin(&mut self, header: &Header) -> Result<DecoderState, Violation> {
         let (part, room) = match header.opcode {
             Opcode::Control(control) => (Part::Control { control, held: 0 }, CONTROL_BYTES_MAX),
             Opcode::Data(data) => {
@@ -196,7 +196,7 @@ impl Codec {
             }
         };
         match usize::try_from(header.payload_bytes) {
-            Ok(remaining) if remaining <= room => Ok(Stage::Payload { remaining, mask: header.mask, part }),
+            Ok(remaining) if remaining <= room => Ok(DecoderState::Payload { remaining, mask: header.mask, part }),
             _ => Err(Violation::TooBig { message_bytes_max: self.message_bytes_max }),
         }
     }

@@ -51,7 +51,7 @@ pub use dead_letters::DeadLettersConfig;
 pub use drain::DrainConfig;
 pub(crate) use drain::{CLOSE_TIMEOUT, ENDING};
 pub use http::Origins;
-pub use key::{Fallback, KEYS, Key, Kind, Secrecy};
+pub use key::{Fallback, KEYS, Key, Secrecy, ValueKind};
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat};
 pub use problem::{Problem, Problems, Source};
@@ -192,7 +192,7 @@ pub struct RecordsConfig {
     pub redis: RedisConfig,
     /// What channels there are.
     pub policies: Policies,
-    /// How many letters there may be.
+    /// How many dead letters there may be.
     pub dead_letters: DeadLettersConfig,
 }
 

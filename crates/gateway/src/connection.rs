@@ -67,7 +67,7 @@ pub(crate) fn take(worker: &Rc<Worker>, slot: Slot, codec: &mut Codec, bytes: &m
 }
 
 fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now: Now) {
-    shard.heard(slot);
+    shard.peer_alive(slot);
     let parsed = codec.feed(bytes, |input| {
         match input {
             Input::Text(text) => shard.frame(slot, ClientFrame::parse(text), now),

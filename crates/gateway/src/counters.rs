@@ -75,7 +75,7 @@ pub(crate) struct ShardCounters {
     /// Clients that had, and are live again.
     pub(crate) slow_catch_ups: Counter,
     /// How often a client's queued messages were let go of because too much waited for all.
-    pub(crate) slow_sheds: Counter,
+    pub(crate) slow_evictions: Counter,
     /// Messages that a slow client was not given because newer ones of their topic came.
     pub(crate) superseded: Counter,
     /// Connections closed because their client read too slowly.

@@ -1,21 +1,21 @@
 //! What becomes a dead letter, and what of it may be kept.
 //!
-//! Posting never waits and does no I/O: the edge's thread carries letters to the store (`records::Recorder`).
+//! Posting never waits and does no I/O: the edge's thread carries dead letters to the store (`records::RecordWriter`).
 
 use std::sync::Arc;
 
 use message_router::Policies;
-use records::{Body, Letter, Letterbox, Reason};
+use records::{Body, DeadLetter, DeadLetterQueue, Reason};
 use wire::{BadMessage, Channel, InstanceId, Position, Scope, Timestamp, UserId};
 
 /// Writes dead letters for the pump.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
-    letterbox: Arc<Letterbox>,
+    dead_letter_queue: Arc<DeadLetterQueue>,
     instance: InstanceId,
     policies: Policies,
-    /// Of this process, so that its letters are not taken for those of the one before it.
-    life: u32,
+    /// Of this process, so that its dead letters are not taken for those of the one before it.
+    incarnation: u32,
     /// How many messages stayed on this instance.
     isolated: u64,
 }
@@ -30,9 +30,9 @@ pub(crate) enum Poison {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(letterbox: Arc<Letterbox>, instance: InstanceId, policies: Policies) -> Self {
-        let life = getrandom::u32().unwrap_or_else(|_| std::process::id());
-        Self { letterbox, instance, policies, life, isolated: 0 }
+    pub(crate) fn new(dead_letter_queue: Arc<DeadLetterQueue>, instance: InstanceId, policies: Policies) -> Self {
+        let incarnation = getrandom::u32().unwrap_or_else(|_| std::process::id());
+        Self { dead_letter_queue, instance, policies, incarnation, isolated: 0 }
     }
 
     /// A message that is stored and cannot be delivered. Every instance finds it, and every client that resumes over
@@ -46,13 +46,13 @@ impl DeadLetters {
         message: &[u8],
         poison: &Poison,
     ) {
-        let mark: Box<str> = format!("{scope} {position}").into();
-        if self.letterbox.knows(&mark) {
+        let dedup_key: Box<str> = format!("{scope} {position}").into();
+        if self.dead_letter_queue.knows(&dedup_key) {
             return;
         }
         let detail = self.detail(scope, poison);
-        let letter = Letter {
-            mark,
+        let dead_letter = DeadLetter {
+            dedup_key,
             reason: Reason::Poison,
             instance: self.instance.clone(),
             scope: scope.clone(),
@@ -64,8 +64,8 @@ impl DeadLetters {
             size: message.len(),
             body: self.body(scope, message),
         };
-        if self.letterbox.post(letter) {
-            tracing::warn!(%scope, %position, reason = detail, "a message was left out: it is a dead letter now");
+        if self.dead_letter_queue.post(dead_letter) {
+            tracing::warn!(%scope, %position, reason = detail, "message dropped: kept as a dead letter");
         }
     }
 
@@ -77,10 +77,10 @@ impl DeadLetters {
             return;
         }
         self.isolated += 1;
-        let Self { instance, life, isolated, .. } = self;
-        let mark = format!("{instance} {life:08x} {isolated}").into();
-        let letter = Letter {
-            mark,
+        let Self { instance, incarnation, isolated, .. } = self;
+        let dedup_key = format!("{instance} {incarnation:08x} {isolated}").into();
+        let dead_letter = DeadLetter {
+            dedup_key,
             reason: Reason::Isolated,
             instance: self.instance.clone(),
             scope: scope.clone(),
@@ -92,13 +92,13 @@ impl DeadLetters {
             size: message.len(),
             body: self.body(scope, message),
         };
-        self.letterbox.post(letter);
+        self.dead_letter_queue.post(dead_letter);
     }
 
     fn body(&self, scope: &Scope, message: &[u8]) -> Body {
         match self.is_redacted(scope) {
             true => Body::Redacted,
-            false => self.letterbox.body(message),
+            false => self.dead_letter_queue.body(message),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) fn connections_max(asked: Option<usize>) -> u64 {
     let allowed = usable.map_or(u64::MAX, |usable| usable.saturating_sub(RESERVED).max(1));
     match asked {
         Some(asked) if asked as u64 > allowed => {
-            tracing::warn!(asked, allowed, "limits.connections_max is above what the descriptor limit allows");
+            tracing::warn!(configured = asked, allowed, "limits.connections_max lowered to the file descriptor limit");
             allowed
         }
         Some(asked) => asked as u64,

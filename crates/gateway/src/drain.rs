@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// The second instance's drain is known after a beat; from then on each has half.
+    /// The second instance's drain is known after a heartbeat; from then on each has half.
     #[test]
     fn a_drain_slows_down_when_another_one_begins() {
         let moved = drained(WINDOW, LAST, 10_000, |now| Some(if now.as_secs() < 2 { 2_000 } else { 600 }));

@@ -29,10 +29,10 @@ use wire::{Close, ErrorCode, SessionId, TenantId};
 use crate::counters::Counter;
 use crate::handoff::{Handoff, Opening, Transport};
 use crate::handshake::{Handshake, Refusal, RoutingCookie};
-use crate::health::{Health, Silence};
+use crate::health::{Health, NoAnswer};
 use crate::hub::{Hub, Reservation};
+use crate::instance_state::InstanceState;
 use crate::page::Page;
-use crate::standing::Standing;
 use crate::tls::Tls;
 
 mod admission;
@@ -45,7 +45,7 @@ mod route;
 pub(crate) use backoff::accept_backoff;
 pub(crate) use percent::percent_decode;
 
-use admission::{Admission, Turn};
+use admission::{Admission, AdmissionDecision};
 use diversion::Diversion;
 use route::Route;
 
@@ -122,7 +122,7 @@ pub(crate) struct Edge {
 }
 
 /// An upgrade that has been answered and waits for hyper to let go of the socket.
-struct Promise {
+struct PendingUpgrade {
     upgrade: OnUpgrade,
     reservation: Reservation,
     session_id: SessionId,
@@ -167,7 +167,7 @@ impl Edge {
                     edge.counters.accept_errors.add(1);
                     // Once per shortage, not twenty times a second; the counter tells how long it lasts.
                     if !std::mem::replace(&mut is_short, true) {
-                        tracing::warn!(%error, "cannot accept");
+                        tracing::warn!(%error, "accept failed");
                     }
                     tokio::time::sleep(pause).await;
                 }
@@ -188,7 +188,7 @@ impl Edge {
                     Ok(stream) => self.speak_http(stream).await,
                     Err(error) => {
                         self.counters.tls_errors.add(1);
-                        tracing::debug!(%error, "tls");
+                        tracing::debug!(%error, "TLS failed");
                     }
                 },
             }
@@ -199,8 +199,8 @@ impl Edge {
     }
 
     async fn speak_http<T: Transport>(&self, stream: T) {
-        let promise = Cell::new(None);
-        let service = service_fn(|request| self.answer(request, &promise));
+        let pending_upgrade = Cell::new(None);
+        let service = service_fn(|request| self.answer(request, &pending_upgrade));
         let http = http1::Builder::new()
             .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
             .max_headers(HEADERS_MAX)
@@ -210,45 +210,47 @@ impl Edge {
         match http.await {
             Err(error) => {
                 self.counters.http_errors.add(1);
-                tracing::debug!(%error, "http");
+                tracing::debug!(%error, "HTTP failed");
             }
             Ok(()) => {
-                if let Some(promise) = promise.take() {
-                    self.keep::<T>(promise).await;
+                if let Some(pending_upgrade) = pending_upgrade.take() {
+                    self.keep::<T>(pending_upgrade).await;
                 }
             }
         }
     }
 
     /// Takes the socket out of this runtime and gives it away.
-    async fn keep<T: Transport>(&self, promise: Promise) {
+    async fn keep<T: Transport>(&self, pending_upgrade: PendingUpgrade) {
         // Fails when the peer left before the 101 was written.
-        let Ok(upgraded) = promise.upgrade.await else { return };
+        let Ok(upgraded) = pending_upgrade.upgrade.await else { return };
         let parts = upgraded.downcast::<TokioIo<T>>().expect("hyper gives back what it was given");
         // A copy, because `read_buf` holds on to hyper's whole buffer even when it is empty.
         let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         let Ok((socket, tls)) = parts.io.into_inner().hand_over().await else { return };
         self.counters.upgrades.add(1);
-        let Promise { reservation, session_id, path_tenant, opening, .. } = promise;
+        let PendingUpgrade { reservation, session_id, path_tenant, opening, .. } = pending_upgrade;
         self.hub.place(Handoff { reservation, socket, tls, early, session_id, path_tenant, opening });
     }
 
     async fn answer(
         &self,
         mut request: Request<Incoming>,
-        promise: &Cell<Option<Promise>>,
-    ) -> Result<Response<Full<Bytes>>, Silence> {
+        pending_upgrade: &Cell<Option<PendingUpgrade>>,
+    ) -> Result<Response<Full<Bytes>>, NoAnswer> {
         let routed = Route::of(request.method(), request.uri().path(), self.page.is_some());
-        let standing = self.health.standing(Instant::now());
+        let instance_state = self.health.instance_state(Instant::now());
         let answered = match routed {
             Ok(Route::Upgrade(path_tenant)) => {
                 let throttled = self.admit().await;
-                self.upgrade(&mut request, path_tenant, throttled, promise)
+                self.upgrade(&mut request, path_tenant, throttled, pending_upgrade)
             }
-            Ok(Route::Health | Route::Livez | Route::Readyz) if standing == Standing::Frozen => return Err(Silence),
-            Ok(Route::Health) => Ok(answer::health(standing)),
-            Ok(Route::Livez) => Ok(answer::livez(standing)),
-            Ok(Route::Readyz) => Ok(answer::readyz(standing)),
+            Ok(Route::Health | Route::Livez | Route::Readyz) if instance_state == InstanceState::Frozen => {
+                return Err(NoAnswer);
+            }
+            Ok(Route::Health) => Ok(answer::health(instance_state)),
+            Ok(Route::Livez) => Ok(answer::livez(instance_state)),
+            Ok(Route::Readyz) => Ok(answer::readyz(instance_state)),
             Ok(Route::Page) => {
                 self.page.as_ref().ok_or(Refusal::not_found()).and_then(|page| page.answer(&request, unix_s()))
             }
@@ -256,7 +258,7 @@ impl Edge {
         };
         Ok(answered.unwrap_or_else(|refusal| {
             self.counters.http_refusals.add(1);
-            tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "refused");
+            tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "request refused");
             answer::refusal(&refusal)
         }))
     }
@@ -265,13 +267,13 @@ impl Edge {
     async fn admit(&self) -> Option<Opening> {
         let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         match self.admission.enter(now_us) {
-            Turn::After(Duration::ZERO) => None,
-            Turn::After(wait) => {
+            AdmissionDecision::After(Duration::ZERO) => None,
+            AdmissionDecision::After(wait) => {
                 self.counters.upgrades_queued.add(1);
                 tokio::time::sleep(wait).await;
                 None
             }
-            Turn::Full(wait) => {
+            AdmissionDecision::Full(wait) => {
                 self.counters.upgrades_throttled.add(1);
                 // Spread over as long again, or all who were refused together would come back together.
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -291,13 +293,13 @@ impl Edge {
         request: &mut Request<Incoming>,
         path_tenant: Option<TenantId>,
         throttled: Option<Opening>,
-        promise: &Cell<Option<Promise>>,
+        pending_upgrade: &Cell<Option<PendingUpgrade>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
         // Before it is asked whether anybody is taken in: a drain says that nobody is, and then counts.
         let reservation = self.hub.reserve();
-        if !self.health.standing(Instant::now()).takes_clients() {
+        if !self.health.instance_state(Instant::now()).takes_clients() {
             return Err(Refusal::draining());
         }
         if self.hub.connections() > self.config.connections_max {
@@ -324,7 +326,7 @@ impl Edge {
         let response = answer::switching_protocols(&upgrade);
         let opening = upgrade.opening;
         let upgrade = hyper::upgrade::on(request);
-        promise.set(Some(Promise { upgrade, reservation, session_id, path_tenant, opening }));
+        pending_upgrade.set(Some(PendingUpgrade { upgrade, reservation, session_id, path_tenant, opening }));
         Ok(response)
     }
 }

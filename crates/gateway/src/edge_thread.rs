@@ -9,13 +9,13 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Directory, Duty, Errand, Heart, HeartConfig, HeartHandle, LeaseState, Load, Loss, MemoryStore, Peers, RedisStore,
-    RedisStoreConfig, Rolls, Store,
+    Directory, Duty, HeartbeatConfig, HeartbeatHandle, HeartbeatTask, LeaseState, Load, Loss, MemoryStore, Peers,
+    PresenceReader, RedisStore, RedisStoreConfig, SessionCommand, Store,
 };
 use hashbrown::HashMap;
 use keyspace::Keyspace;
 use message_router::ShardIndex;
-use records::{EitherStore, Recorder};
+use records::{EitherStore, RecordWriter};
 use redis_topology::Pools;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
@@ -23,20 +23,20 @@ use wire::ServerFrame;
 
 use crate::admin::{Admin, Records};
 use crate::agent;
-use crate::allocator::{Rest, give_back};
+use crate::allocator::{IdleDetector, release_memory};
 use crate::config::{BrokerConfig, Config, ENDING, RedisConfig};
 use crate::descriptors;
 use crate::edge::{Edge, EdgeConfig, EdgeCounters};
 use crate::handshake::Handshake;
 use crate::health::Health;
 use crate::hub::{Hub, ToShard};
+use crate::instance_state::InstanceState;
 use crate::issuer::Issuer;
 use crate::listeners::Listeners;
 use crate::metrics::{Exposition, Sources};
 use crate::page::{DevTokens, Page};
-use crate::presence::PresenceDesk;
+use crate::presence::PresenceService;
 use crate::shared::{Registers, Shared};
-use crate::standing::Standing;
 use crate::watchdog;
 
 mod rebalancing;
@@ -51,8 +51,8 @@ const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
 pub(crate) struct Registry {
     pub(crate) registers: Registers,
     pub(crate) peers: watch::Receiver<Peers>,
-    /// See [`HeartHandle::bell`].
-    pub(crate) bell: Arc<Notify>,
+    /// See [`HeartbeatHandle::wakeup`].
+    pub(crate) wakeup: Arc<Notify>,
 }
 
 /// Everything that the edge's thread does.
@@ -90,49 +90,61 @@ impl EdgeThread {
     /// Runs until the instance is told to stop. The shards need the registry before they take connections.
     pub(crate) async fn run(self, registry: Sender<Registry>) {
         let Self { shared, listeners, store, records } = self;
-        let heart = HeartConfig {
+        let heartbeat = HeartbeatConfig {
             id: shared.config.instance.clone(),
             address: listeners.listen_addr().to_string().into(),
             timings: shared.config.registry,
         };
         let pools = pools(store.as_ref(), &records);
-        let mut heart = match store {
-            None => begin(heart, MemoryStore::new(shared.config.limits.fleet, shared.config.registry), &shared),
-            Some(store) => begin(heart, store, &shared),
+        let mut heartbeat = match store {
+            None => start_heartbeat(
+                heartbeat,
+                MemoryStore::new(shared.config.limits.fleet, shared.config.registry),
+                &shared,
+            ),
+            Some(store) => start_heartbeat(heartbeat, store, &shared),
         };
         // Nobody waits for it only if a shard could not be started; then the instance stops.
-        let HeartHandle { directory, presence, peers, bell, .. } = &heart;
+        let HeartbeatHandle { directory, presence, peers, wakeup, .. } = &heartbeat;
         let registers = Registers { directory: Arc::clone(directory), presence: Arc::clone(presence) };
-        drop(registry.send(Registry { registers, peers: peers.clone(), bell: Arc::clone(bell) }));
-        let recorder = Recorder::new(Arc::clone(&shared.letterbox), Arc::clone(&shared.ledger), records.clone());
-        let recording = spawn_local(record(recorder, shared.stop.clone()));
+        drop(registry.send(Registry { registers, peers: peers.clone(), wakeup: Arc::clone(wakeup) }));
+        let record_writer = RecordWriter::new(
+            Arc::clone(&shared.dead_letter_queue),
+            Arc::clone(&shared.receipt_buffer),
+            records.clone(),
+        );
+        let recording = spawn_local(record(record_writer, shared.stop.clone()));
         let mut stop = shared.stop.clone();
         tokio::select! {
-            ended = serve(&shared, listeners, &mut heart, records, pools) => {
+            ended = serve(&shared, listeners, &mut heartbeat, records, pools) => {
                 let Err(error) = ended;
-                tracing::error!(%error, "the edge cannot run");
+                tracing::error!(%error, "edge failed");
             }
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        heart.stop().await;
+        heartbeat.stop().await;
         if recording.await.is_err() {
-            tracing::error!("the recorder had panicked");
+            tracing::error!("record writer panicked");
         }
     }
 }
 
-/// Starts the heart, and the desk of whoever watches scopes if there is anything to watch.
-fn begin<S: Store + Rolls + Clone>(heart: HeartConfig, store: S, shared: &Shared) -> HeartHandle {
-    let settle = heart.timings.beat;
-    let heart = Heart::start(heart, store.clone(), load(shared));
+/// Starts the heartbeat task, and the presence service if there is anything to watch.
+fn start_heartbeat<S: Store + PresenceReader + Clone>(
+    heartbeat: HeartbeatConfig,
+    store: S,
+    shared: &Shared,
+) -> HeartbeatHandle {
+    let settle = heartbeat.timings.heartbeat;
+    let heartbeat = HeartbeatTask::start(heartbeat, store.clone(), load(shared));
     if shared.config.policies.have_presence() {
-        let desk = PresenceDesk {
+        let presence_service = PresenceService {
             store,
-            presence: Arc::clone(&heart.presence),
+            presence: Arc::clone(&heartbeat.presence),
             hub: shared.hub.clone(),
-            inbox: Arc::clone(&shared.desk),
+            inbox: Arc::clone(&shared.presence_inbox),
             counters: Arc::clone(&shared.presence),
-            lease: heart.lease.clone(),
+            lease: heartbeat.lease.clone(),
             settle,
             watched: HashMap::new(),
             asked: HashMap::new(),
@@ -140,12 +152,12 @@ fn begin<S: Store + Rolls + Clone>(heart: HeartConfig, store: S, shared: &Shared
         let mut stop = shared.stop.clone();
         spawn_local(async move {
             tokio::select! {
-                never = desk.run() => match never {},
+                never = presence_service.run() => match never {},
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         });
     }
-    heart
+    heartbeat
 }
 
 /// The ways to Redis that have breakers, for metrics.
@@ -158,31 +170,37 @@ fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static 
     registry.chain(records).map(|(calls, pools)| (calls, pools.clone())).collect()
 }
 
-/// What the instance tells its peers, asked at each beat.
+/// What the instance tells its peers, asked at each heartbeat.
 fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
     let (health, hub) = (Arc::clone(&shared.health), shared.hub.clone());
     let connects_per_second = shared.config.limits.connects_per_second;
-    move || Load { connections: hub.connections(), connects_per_second, duty: duty(health.standing(Instant::now())) }
+    move || Load {
+        connections: hub.connections(),
+        connects_per_second,
+        duty: duty(health.instance_state(Instant::now())),
+    }
 }
 
-fn duty(standing: Standing) -> Duty {
-    match standing {
-        Standing::Connected => Duty::Full,
-        Standing::Draining => Duty::Draining,
-        Standing::Starting | Standing::Leaseless | Standing::Isolated | Standing::Fenced | Standing::Frozen => {
-            Duty::Reduced
-        }
+fn duty(instance_state: InstanceState) -> Duty {
+    match instance_state {
+        InstanceState::Connected => Duty::Full,
+        InstanceState::Draining => Duty::Draining,
+        InstanceState::Starting
+        | InstanceState::LeaseLost
+        | InstanceState::Isolated
+        | InstanceState::Fenced
+        | InstanceState::Frozen => Duty::Reduced,
     }
 }
 
 /// Writes letters and receipts until the instance stops, and then what still goes.
-async fn record(recorder: Recorder<EitherStore>, mut stop: watch::Receiver<bool>) {
+async fn record(record_writer: RecordWriter<EitherStore>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
-        never = recorder.run() => match never {},
+        never = record_writer.run() => match never {},
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    if tokio::time::timeout(FLUSH_DEADLINE, recorder.flush()).await.is_err() {
-        tracing::warn!("dead letters and receipts are lost: there was no time to write them");
+    if tokio::time::timeout(FLUSH_DEADLINE, record_writer.flush()).await.is_err() {
+        tracing::warn!("dead letters and receipts lost: shutdown deadline passed");
     }
 }
 
@@ -201,7 +219,7 @@ fn redis_records(shared: &Shared, redis: &RedisConfig) -> records::RedisStoreCon
 async fn serve(
     shared: &Shared,
     listeners: Listeners,
-    heart: &mut HeartHandle,
+    heartbeat: &mut HeartbeatHandle,
     records: EitherStore,
     pools: Vec<(&'static str, Pools)>,
 ) -> io::Result<Infallible> {
@@ -213,8 +231,8 @@ async fn serve(
         pump: Arc::clone(&shared.pump),
         edge: Arc::clone(&counters),
         presence: Arc::clone(&shared.presence),
-        letterbox: Arc::clone(&shared.letterbox),
-        ledger: Arc::clone(&shared.ledger),
+        dead_letter_queue: Arc::clone(&shared.dead_letter_queue),
+        receipt_buffer: Arc::clone(&shared.receipt_buffer),
         health: Arc::clone(health),
         pools,
     };
@@ -244,11 +262,11 @@ async fn serve(
         never = edge.run(listening.main) => match never {},
         never = admin.run(listening.admin) => match never {},
         never = agent => match never {},
-        never = rebalancing::run(shared, heart.peers.clone(), &diverts, &counters) => match never {},
+        never = rebalancing::run(shared, heartbeat.peers.clone(), &diverts, &counters) => match never {},
         never = watchdog::watch(health) => match never {},
-        never = watch_lease(heart.lease.clone(), health) => match never {},
-        never = rest_after_storms(&counters, &heart.directory) => match never {},
-        never = run_errands(&mut heart.errands, &heart.directory, hub) => match never {},
+        never = watch_lease(heartbeat.lease.clone(), health) => match never {},
+        never = release_after_storms(&counters, &heartbeat.directory) => match never {},
+        never = run_session_commands(&mut heartbeat.session_commands, &heartbeat.directory, hub) => match never {},
     }
 }
 
@@ -257,42 +275,46 @@ fn dev_page(config: &Config) -> Option<Page> {
     match Issuer::new(&config.auth, families.clone(), None) {
         Ok(issuer) => Some(Page::new(DevTokens::new(issuer, families))),
         Err(error) => {
-            tracing::warn!(%error, "there is no page");
+            tracing::warn!(%error, "dev page disabled");
             None
         }
     }
 }
 
 /// Gives back what a storm of handshakes took.
-async fn rest_after_storms(counters: &EdgeCounters, directory: &Directory) -> Infallible {
-    let mut rest = Rest::default();
+async fn release_after_storms(counters: &EdgeCounters, directory: &Directory) -> Infallible {
+    let mut idle_detector = IdleDetector::default();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
         let moves = counters.accepts.get().wrapping_add(directory.len() as u64);
-        if rest.comes(moves) {
+        if idle_detector.is_idle(moves) {
             directory.shrink();
-            give_back();
+            release_memory();
         }
     }
 }
 
 /// Has done what the registry says about sessions: closes those that must go, sends what they are to be told.
-async fn run_errands(errands: &mut mpsc::UnboundedReceiver<Errand>, directory: &Directory, hub: &Hub) -> Infallible {
+async fn run_session_commands(
+    session_commands: &mut mpsc::UnboundedReceiver<SessionCommand>,
+    directory: &Directory,
+    hub: &Hub,
+) -> Infallible {
     // One that has gone meanwhile is nobody's business.
     let shard_of = |session| directory.get(session).map(|row| hub.shard(ShardIndex(row.shard as u8)));
-    while let Some(errand) = errands.recv().await {
-        match errand {
-            Errand::Close(closing, upto) => {
+    while let Some(session_command) = session_commands.recv().await {
+        match session_command {
+            SessionCommand::Close(closing, upto) => {
                 if let Some(shard) = shard_of(closing.session) {
-                    shard.inbox.push(ToShard::Dismiss(closing, upto), 0);
+                    shard.inbox.push(ToShard::CloseSession(closing, upto), 0);
                 }
             }
-            Errand::Restored(ask, restored) => {
+            SessionCommand::Restored(ask, restored) => {
                 let shard = hub.shard(ShardIndex(ask.shard as u8));
                 shard.inbox.push(ToShard::Restored(Box::new((ask, restored))), 0);
             }
-            Errand::Notice(sessions, notice) => {
+            SessionCommand::Notice(sessions, notice) => {
                 let frame = ServerFrame::Notice(notice).encode();
                 for session in sessions {
                     if let Some(shard) = shard_of(session) {
@@ -302,7 +324,7 @@ async fn run_errands(errands: &mut mpsc::UnboundedReceiver<Errand>, directory: &
             }
         }
     }
-    // The heart has ended, and the instance with it.
+    // The heartbeat task has ended, and the instance with it.
     std::future::pending().await
 }
 
@@ -311,7 +333,7 @@ async fn watch_lease(mut lease: watch::Receiver<LeaseState>, health: &Health) ->
     loop {
         health.set_lease(&lease.borrow_and_update());
         if lease.changed().await.is_err() {
-            // The heart has ended, and with it the lease.
+            // The heartbeat task has ended, and with it the lease.
             health.set_lease(&LeaseState::Lost(Loss::Released));
             std::future::pending::<()>().await;
         }

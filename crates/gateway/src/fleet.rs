@@ -1,4 +1,4 @@
-//! PURE. What an instance can tell from its peers' beats: who takes clients, and how many a second.
+//! PURE. What an instance can tell from its peers' heartbeats: who takes clients, and how many a second.
 
 use std::time::{Duration, Instant};
 

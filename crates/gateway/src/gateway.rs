@@ -34,7 +34,7 @@ const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What clients' publishes may hold before more are refused.
 const PUMP_INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long shards may take to let go of connections that are cut; a shard that is stuck never does.
-const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running gateway. Dropping it stops it at once; [`Gateway::drain`] is the gentle way.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Gateway {
     /// The other instances.
     peers: watch::Receiver<Peers>,
     /// Woken when they are to hear of this one at once.
-    bell: Arc<Notify>,
+    wakeup: Arc<Notify>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -82,11 +82,11 @@ impl Gateway {
         let health = Arc::clone(&shared.health);
         let (drain, leave) = (shared.config.drain, Arc::clone(&shared.leave));
         let edge = EdgeThread::new(shared.clone(), listeners);
-        let (tell, told) = mpsc::channel();
-        let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(tell)))?;
+        let (registry_sender, moved_by_shard) = mpsc::channel();
+        let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(registry_sender)))?;
         let ended = || StartError::Thread(io::Error::other("the edge ended at once"));
-        let Registry { registers, peers, bell } = told.recv().map_err(|_| ended())?;
-        let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, bell, stop, threads: vec![thread] };
+        let Registry { registers, peers, wakeup } = moved_by_shard.recv().map_err(|_| ended())?;
+        let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, wakeup, stop, threads: vec![thread] };
         match shared.config.broker.clone() {
             BrokerConfig::Memory => {
                 let policies = shared.config.policies.clone();
@@ -115,7 +115,7 @@ impl Gateway {
     }
 
     /// Waits until an operator asks for a drain at the admin port.
-    pub async fn told_to_drain(&self) {
+    pub async fn drain_requested(&self) {
         self.leave.notified().await;
     }
 
@@ -124,24 +124,24 @@ impl Gateway {
     pub async fn drain(self) {
         self.health.advance(Phase::Draining);
         self.hub.look_for_reservations();
-        self.bell.notify_one();
+        self.wakeup.notify_one();
         let DrainConfig { window, grace, kill_after } = self.drain;
         let begun = tokio::time::Instant::now();
         let before: Vec<u64> = self.hub.shards().map(|shard| shard.counters.connections.get()).collect();
         let clients: u64 = before.iter().sum();
         let mut pace = Pace::new(window, grace - CLOSE_TIMEOUT);
         let kill_after_ms = kill_after.map(millis);
-        tracing::info!(clients, window_ms = millis(window), grace_ms = millis(grace), kill_after_ms, "draining");
-        let (mut moved, mut told) = (0, vec![0; before.len()]);
+        tracing::info!(clients, window_ms = millis(window), grace_ms = millis(grace), kill_after_ms, "drain started");
+        let (mut moved, mut moved_by_shard) = (0, vec![0; before.len()]);
         let mut slots = tokio::time::interval(SLOT);
         while moved < clients {
             slots.tick().await;
             let takes_per_second = Fleet::of(&self.peers.borrow()).takes_per_second();
             let mut departures = pace.slot(begun.elapsed(), clients - moved, takes_per_second);
             moved += departures.count as u64;
-            for ((shard, clients_here), told) in self.hub.shards().zip(&before).zip(&mut told) {
+            for ((shard, clients_here), moved_by_shard) in self.hub.shards().zip(&before).zip(&mut moved_by_shard) {
                 let due = moved * clients_here / clients;
-                let count = (due - std::mem::replace(told, due)) as usize;
+                let count = (due - std::mem::replace(moved_by_shard, due)) as usize;
                 shard.inbox.push(ToShard::Drain(departures.split(count)), 0);
             }
         }
@@ -150,13 +150,13 @@ impl Gateway {
         while self.hub.connections() > 0 && begun.elapsed() < grace {
             slots.tick().await;
         }
-        let cut = self.hub.connections();
+        let disconnected = self.hub.connections();
         // Sessions that end here leave their records: whoever did not answer in time may come back all the same.
-        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Cut, 0));
-        while self.hub.connections() > 0 && begun.elapsed() < grace + CUT_TIMEOUT {
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::DisconnectAll, 0));
+        while self.hub.connections() > 0 && begun.elapsed() < grace + DISCONNECT_TIMEOUT {
             slots.tick().await;
         }
-        tracing::info!(cut, "drained");
+        tracing::info!(disconnected, "drain finished");
     }
 
     fn start_shards<B: Broker + Send + 'static>(
@@ -204,7 +204,7 @@ impl Drop for Gateway {
                 shard.inbox.push(ToShard::Stop, 0);
             }
             if thread.join().is_err() {
-                tracing::error!("a thread had panicked");
+                tracing::error!("thread panicked");
             }
         }
     }

@@ -1,5 +1,5 @@
 //! What the instance knows of itself, in one place that every thread may read: its phase, its broker, its
-//! lease, and whether its loops still turn ([`Watchdog`]). [`Standing`] is what it comes to, and is logged once per change.
+//! lease, and whether its loops still turn ([`Watchdog`]). [`InstanceState`] is what it comes to, and is logged once per change.
 //!
 //! The lease is looked at by the clock at every reading. A process that was stopped and goes on does not know it: whichever
 //! thread looks first finds that the lease has ended meanwhile, and from then on all of them see that the instance is
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use connection_registry::LeaseState;
 
-use crate::standing::{Lease, Standing};
+use crate::instance_state::{InstanceState, LeaseStatus};
 use crate::watchdog::Watchdog;
 
 /// Where the process stands in its life. It only moves forward.
@@ -37,7 +37,7 @@ pub(crate) struct Health {
     /// How often the instance has been fenced.
     fences: AtomicU64,
     /// As logged last.
-    told: AtomicU8,
+    logged_state: AtomicU8,
     /// The zero of all milliseconds here.
     begun: Instant,
     watchdog: Watchdog,
@@ -55,7 +55,7 @@ const TIMES: u64 = 2;
 /// Ends a connection without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("a loop is stuck, and nothing is said")]
-pub(crate) struct Silence;
+pub(crate) struct NoAnswer;
 
 // === impl Health ===
 
@@ -68,7 +68,7 @@ impl Health {
             lease: AtomicU64::new(LOST),
             lease_end: AtomicU64::new(0),
             fences: AtomicU64::new(0),
-            told: AtomicU8::new(Standing::Starting as u8),
+            logged_state: AtomicU8::new(InstanceState::Starting as u8),
             begun: watchdog.begun(),
             watchdog,
         }
@@ -77,7 +77,7 @@ impl Health {
     /// Moves on to `phase`; never back.
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
-        self.tell();
+        self.log_change();
     }
 
     /// The phase now.
@@ -92,10 +92,10 @@ impl Health {
     /// Tells whether messages travel from here through the broker and back.
     pub(crate) fn set_broker_up(&self, up: bool) {
         self.broker_up.store(up, Ordering::Relaxed);
-        self.tell();
+        self.log_change();
     }
 
-    /// Tells what the heart believes of the lease. With the memory broker it is always held.
+    /// Tells what the heartbeat task believes of the lease. With the memory broker it is always held.
     pub(crate) fn set_lease(&self, state: &LeaseState) {
         let lease = match state {
             LeaseState::Held { deadline: Some(deadline), end, .. } => {
@@ -110,22 +110,22 @@ impl Health {
         if self.lease.swap(lease, Ordering::AcqRel) != FENCED && lease == FENCED {
             self.fences.fetch_add(1, Ordering::Relaxed);
         }
-        self.tell();
+        self.log_change();
     }
 
     /// What may be believed of the lease at `now`.
-    pub(crate) fn lease(&self, now: Instant) -> Lease {
+    pub(crate) fn lease(&self, now: Instant) -> LeaseStatus {
         let lease = self.lease.load(Ordering::Acquire);
         match lease {
-            LOST => Lease::Lost,
-            FENCED => Lease::Fenced,
-            ENDLESS => Lease::Held,
+            LOST => LeaseStatus::Lost,
+            FENCED => LeaseStatus::Fenced,
+            ENDLESS => LeaseStatus::Held,
             _ => {
                 let now_ms = self.since_begun_ms(now);
                 if now_ms < lease - TIMES {
-                    Lease::Held
+                    LeaseStatus::Held
                 } else if now_ms < self.lease_end.load(Ordering::Acquire) {
-                    Lease::Lost
+                    LeaseStatus::Lost
                 } else {
                     self.fence(lease)
                 }
@@ -150,46 +150,48 @@ impl Health {
     }
 
     /// How the instance stands.
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
-        Standing::of(self.phase(), self.is_frozen(now), self.is_broker_up(), self.lease(now))
+    pub(crate) fn instance_state(&self, now: Instant) -> InstanceState {
+        InstanceState::of(self.phase(), self.is_frozen(now), self.is_broker_up(), self.lease(now))
     }
 
     /// The clock says that a lease which was never renewed nor given up has ended: this process has slept.
-    fn fence(&self, seen: u64) -> Lease {
+    fn fence(&self, seen: u64) -> LeaseStatus {
         match self.lease.compare_exchange(seen, FENCED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 self.fences.fetch_add(1, Ordering::Relaxed);
-                self.tell();
-                Lease::Fenced
+                self.log_change();
+                LeaseStatus::Fenced
             }
-            Err(FENCED) => Lease::Fenced,
+            Err(FENCED) => LeaseStatus::Fenced,
             // It was renewed in this moment, by a thread that had not slept.
-            Err(_) => Lease::Lost,
+            Err(_) => LeaseStatus::Lost,
         }
     }
 
     /// Logs how the instance stands, if that is news. Frozen is nobody's to tell.
-    fn tell(&self) {
+    fn log_change(&self) {
         // A lease that has run out is `fence`'s to tell, and is by now.
         let lease = match self.lease.load(Ordering::Acquire) {
-            LOST => Lease::Lost,
-            FENCED => Lease::Fenced,
-            _ => Lease::Held,
+            LOST => LeaseStatus::Lost,
+            FENCED => LeaseStatus::Fenced,
+            _ => LeaseStatus::Held,
         };
-        let standing = Standing::of(self.phase(), false, self.is_broker_up(), lease);
-        let before = self.told.swap(standing as u8, Ordering::Relaxed);
-        if before == standing as u8 {
+        let instance_state = InstanceState::of(self.phase(), false, self.is_broker_up(), lease);
+        let before = self.logged_state.swap(instance_state as u8, Ordering::Relaxed);
+        if before == instance_state as u8 {
             return;
         }
-        let word = standing.as_str();
-        match standing {
+        let word = instance_state.as_str();
+        match instance_state {
             // At the start it is no trouble: the first attempt to reach Redis says how it is.
-            Standing::Leaseless | Standing::Isolated if before == Standing::Starting as u8 => {
-                tracing::info!("the instance is {word} so far");
+            InstanceState::LeaseLost | InstanceState::Isolated if before == InstanceState::Starting as u8 => {
+                tracing::info!(state = word, "instance state changed");
             }
-            Standing::Leaseless | Standing::Isolated => tracing::warn!("the instance is {word}"),
-            Standing::Fenced => tracing::error!("the instance is {word}"),
-            _ => tracing::info!("the instance is {word}"),
+            InstanceState::LeaseLost | InstanceState::Isolated => {
+                tracing::warn!(state = word, "instance state changed")
+            }
+            InstanceState::Fenced => tracing::error!(state = word, "instance state changed"),
+            _ => tracing::info!(state = word, "instance state changed"),
         }
     }
 
@@ -241,23 +243,27 @@ mod tests {
         let begun = Instant::now();
         let health = health(begun);
         let after = |ms| begun + Duration::from_millis(ms);
-        assert_eq!((health.lease(begun), health.fences(begun)), (Lease::Lost, 0), "there was none yet");
+        assert_eq!((health.lease(begun), health.fences(begun)), (LeaseStatus::Lost, 0), "there was none yet");
         health.set_lease(&held(begun, 5_400));
-        assert_eq!(health.lease(after(5_399)), Lease::Held);
-        assert_eq!(health.lease(after(5_400)), Lease::Lost, "nobody has taken it yet");
-        assert_eq!((health.fences(after(5_999)), health.lease(after(5_999))), (0, Lease::Lost));
+        assert_eq!(health.lease(after(5_399)), LeaseStatus::Held);
+        assert_eq!(health.lease(after(5_400)), LeaseStatus::Lost, "nobody has taken it yet");
+        assert_eq!((health.fences(after(5_999)), health.lease(after(5_999))), (0, LeaseStatus::Lost));
         health.set_lease(&held(begun, 7_400));
-        assert_eq!(health.lease(after(7_399)), Lease::Held, "renewed at the last moment");
+        assert_eq!(health.lease(after(7_399)), LeaseStatus::Held, "renewed at the last moment");
         assert_eq!(health.fences(after(8_000)), 1);
         health.set_lease(&LeaseState::Fenced);
         assert_eq!(
             (health.fences(after(8_100)), health.lease(after(8_100))),
-            (1, Lease::Fenced),
-            "the heart says it too"
+            (1, LeaseStatus::Fenced),
+            "the heartbeat task says it too"
         );
         health.set_lease(&LeaseState::Lost(Loss::Starting));
         health.set_lease(&held(begun, 20_000));
-        assert_eq!((health.fences(after(9_000)), health.lease(after(9_000))), (1, Lease::Held), "a new incarnation");
+        assert_eq!(
+            (health.fences(after(9_000)), health.lease(after(9_000))),
+            (1, LeaseStatus::Held),
+            "a new incarnation"
+        );
         health.set_lease(&LeaseState::Fenced);
         assert_eq!(health.fences(after(9_100)), 2, "the store refused its token");
     }
@@ -267,10 +273,10 @@ mod tests {
         let begun = Instant::now();
         let health = health(begun);
         health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
-        assert_eq!(health.lease(begun + Duration::from_secs(1_000_000)), Lease::Held);
+        assert_eq!(health.lease(begun + Duration::from_secs(1_000_000)), LeaseStatus::Held);
         health.set_broker_up(true);
         health.advance(Phase::Running);
-        assert_eq!(health.standing(begun + Duration::from_secs(1)), Standing::Connected);
+        assert_eq!(health.instance_state(begun + Duration::from_secs(1)), InstanceState::Connected);
     }
 
     #[test]
@@ -280,12 +286,12 @@ mod tests {
         let after = |ms| begun + Duration::from_millis(ms);
         health.advance(Phase::Running);
         for shard in [0, 1] {
-            health.watchdog().turn(Loop::Shard(shard), begun, begun);
+            health.watchdog().report(Loop::Shard(shard), begun, begun);
         }
-        assert_ne!(health.standing(after(5_000)), Standing::Frozen);
-        health.watchdog().turn(Loop::Shard(0), after(5_000), after(5_000));
-        assert_eq!(health.standing(after(5_001)), Standing::Frozen);
-        health.watchdog().turn(Loop::Shard(1), after(5_001), after(5_001));
-        assert_ne!(health.standing(after(5_001)), Standing::Frozen);
+        assert_ne!(health.instance_state(after(5_000)), InstanceState::Frozen);
+        health.watchdog().report(Loop::Shard(0), after(5_000), after(5_000));
+        assert_eq!(health.instance_state(after(5_001)), InstanceState::Frozen);
+        health.watchdog().report(Loop::Shard(1), after(5_001), after(5_001));
+        assert_ne!(health.instance_state(after(5_001)), InstanceState::Frozen);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use bytes::Bytes;
-use connection_registry::{Ask, Closing, Mark, Restored, SeatNumber};
+use connection_registry::{PresenceCursor, RegistrationNumber, RestoreRequest, RestoreResult, SessionClose};
 use message_router::{BrokerError, Gap, Joiner, Positions, ShardIndex, Start, Stored};
 use smallvec::SmallVec;
 use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId, UserId};
@@ -13,17 +13,17 @@ use wire::{AckLevel, Channel, Encoded, ErrorCode, Position, Scope, ServerFrame, 
 use crate::counters::ShardCounters;
 use crate::handoff::Handoff;
 use crate::hub::members::Slot;
-use crate::hub::shard::{Listed, Listing};
+use crate::hub::shard::{Listing, PresenceList};
 use crate::mailbox::Mailbox;
 
 mod arrivals;
-pub(crate) mod confirmed;
+pub(crate) mod conflation;
+pub(crate) mod delivery_confirmation;
 mod departures;
 pub(crate) mod join;
 pub(crate) mod members;
-pub(crate) mod newest;
+pub(crate) mod registrations;
 mod reservation;
-pub(crate) mod seats;
 pub(crate) mod shard;
 pub(crate) mod wheel;
 pub(crate) mod worker;
@@ -47,7 +47,7 @@ pub(crate) enum ToShard {
         published_ms: u64,
     },
     /// The answer to [`FromShard::Join`].
-    Joined(Joiner, Box<Joined>),
+    Joined(Joiner, Box<CatchUpPage>),
     /// Messages may be missing.
     Gap(Scope, Gap),
     /// The broker is back, and messages of this scope have travelled within this instance alone.
@@ -55,27 +55,27 @@ pub(crate) enum ToShard {
     /// The broker is lost, or back.
     Degraded(bool),
     /// The answer to [`FromShard::Publish`].
-    Published(Sender, Box<Answer>),
+    Published(ReplyTo, Box<PublishReply>),
     /// Who is in a scope, for those who wait for it.
-    Listed(Arc<Listed>),
+    PresenceListed(Arc<PresenceList>),
     /// Somebody has joined a scope or left it.
-    Turned(Scope, Mark, Encoded),
+    PresenceChanged(Scope, PresenceCursor, Encoded),
     /// Of those who joined or left, some may not have been told: lists are to be asked for anew.
-    WatchAnew,
+    ResyncPresence,
     /// Too much waits for slow clients of all shards, and this one has the most.
-    Shed,
+    Evict,
     /// Tell so many more to come back elsewhere, close them, and take nobody in.
     Drain(Departures),
     /// Cut whoever has not closed yet: the drain's time is up.
-    Cut,
+    DisconnectAll,
     /// Send so many to emptier instances, but nobody who has been here for less than this.
     Rebalance(Departures, Duration),
     /// Close a session's connection with this number, and those before it, if they are still here.
-    Dismiss(Closing, SeatNumber),
+    CloseSession(SessionClose, RegistrationNumber),
     /// Tell an operator of the connections here.
     List(Box<Listing>),
     /// What became of a connection's question for its session's record.
-    Restored(Box<(Ask, Restored)>),
+    Restored(Box<(RestoreRequest, RestoreResult)>),
     /// Send a session a notice, if it is still here.
     Notice(SessionId, Encoded),
     /// End the thread.
@@ -109,7 +109,7 @@ impl Outgoing {
 
 /// A page of history for one who catches up.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub(crate) struct CatchUpPage {
     pub(crate) start: Start,
     /// Of several positions, those that cannot be honoured while others can, or for another reason.
     pub(crate) lost: Vec<Gap>,
@@ -122,15 +122,15 @@ pub(crate) struct Joined {
 
 /// The word on a publish.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct PublishReply {
     pub(crate) channel: Channel,
     pub(crate) correlation_id: Option<Box<str>>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: PublishOutcome,
 }
 
 /// What has become of a publish.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum PublishOutcome {
     /// The broker has taken it.
     Stored {
         stored: Stored,
@@ -151,13 +151,13 @@ pub(crate) enum Outcome {
 /// When to send again what was refused because the broker is away: it is asked for about as often.
 const RETRY_AFTER_MS: u64 = 1_000;
 
-impl Answer {
+impl PublishReply {
     /// As the publisher gets it.
     pub(crate) fn encode(&self) -> Encoded {
         let channel = self.channel.to_string();
         let correlation_id = self.correlation_id.as_deref();
         let (code, message, retry_after_ms) = match &self.outcome {
-            Outcome::Stored { stored, is_kept } => {
+            PublishOutcome::Stored { stored, is_kept } => {
                 let level = match (is_kept, stored.replicated) {
                     (true, true) => AckLevel::Replicated,
                     (true, false) => AckLevel::Durable,
@@ -167,25 +167,25 @@ impl Answer {
                 let channel = &*channel;
                 return ServerFrame::Ack { channel, position, level, duplicate, correlation_id }.encode();
             }
-            Outcome::Local { duplicate } => {
+            PublishOutcome::Local { duplicate } => {
                 let (channel, level) = (&*channel, AckLevel::Local);
                 return ServerFrame::Ack { channel, position: None, level, duplicate: *duplicate, correlation_id }
                     .encode();
             }
             // What exactly ails the broker is the operator's to know, not the client's.
-            Outcome::Failed(BrokerError::Unavailable(_)) => {
+            PublishOutcome::Failed(BrokerError::Unavailable(_)) => {
                 (ErrorCode::Unavailable, "the gateway cannot take messages now; nothing was stored", None)
             }
-            Outcome::Failed(BrokerError::Unknown) => (
+            PublishOutcome::Failed(BrokerError::Unknown) => (
                 ErrorCode::Unknown,
                 "no answer came in time: the message may or may not have been stored; publish it again under the same \
                  id, and it is stored once",
                 None,
             ),
-            Outcome::Failed(BrokerError::Wrong(_)) => {
+            PublishOutcome::Failed(BrokerError::Wrong(_)) => {
                 (ErrorCode::Internal, "the broker did not understand the gateway; nothing was stored", None)
             }
-            Outcome::Refused(why) => (ErrorCode::Unavailable, *why, Some(RETRY_AFTER_MS)),
+            PublishOutcome::Refused(why) => (ErrorCode::Unavailable, *why, Some(RETRY_AFTER_MS)),
         };
         let channel = Some(&*channel);
         ServerFrame::Error { code, message, channel, retry_after_ms, correlation_id }.encode()
@@ -194,7 +194,7 @@ impl Answer {
 
 /// Who awaits an answer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sender {
+pub(crate) struct ReplyTo {
     pub(crate) shard: ShardIndex,
     pub(crate) slot: Slot,
     /// The connection's own number: its slot may have another tenant by now.
@@ -210,7 +210,7 @@ pub(crate) enum FromShard {
     Leave { scope: Scope },
     /// A client publishes.
     Publish {
-        from: Sender,
+        from: ReplyTo,
         user: UserId,
         channel: Channel,
         id: Option<Box<str>>,

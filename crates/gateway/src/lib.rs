@@ -36,6 +36,7 @@ mod handoff;
 mod handshake;
 mod health;
 mod hub;
+mod instance_state;
 mod issuer;
 mod listeners;
 mod mailbox;
@@ -54,7 +55,6 @@ pub mod shown;
 #[cfg(test)]
 mod simulation;
 mod socket;
-mod standing;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod token;
@@ -76,18 +76,18 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
         let (instance, page) = (config.instance.clone(), config.dev_page);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let gateway = Gateway::start(config)?;
-        tracing::info!(%instance, listen = %gateway.listen_addr(), admin = %gateway.admin_addr(), "running");
+        tracing::info!(%instance, listen = %gateway.listen_addr(), admin = %gateway.admin_addr(), "gateway started");
         if page {
             // That nobody reads it is no reason to stop.
             let _ = writeln!(std::io::stdout(), "{scheme}://{}/", gateway.listen_addr());
         }
         tokio::select! {
             () = stop_signal() => {}
-            () = gateway.told_to_drain() => {}
+            () = gateway.drain_requested() => {}
         }
         tokio::select! {
             () = gateway.drain() => {}
-            () = stop_signal() => tracing::warn!("told twice to stop"),
+            () = stop_signal() => tracing::warn!("second stop signal: exiting at once"),
         }
         Ok(())
     })
@@ -101,7 +101,7 @@ async fn stop_signal() {
             Ok(mut signal) => drop(signal.recv().await),
             // Without a handler the signal's default action ends the process.
             Err(error) => {
-                tracing::error!(%error, "a signal cannot be handled");
+                tracing::error!(%error, "signal handler failed");
                 std::future::pending().await
             }
         }

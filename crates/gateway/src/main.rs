@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return say(&error).into(),
+        Err(error) => return print_clap_error(&error).into(),
     };
     match cli.command {
         None => serve(cli.serve),
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 /// Help and version are asked for; everything else that the parser returns is a mistake.
-fn say(error: &clap::Error) -> Exit {
+fn print_clap_error(error: &clap::Error) -> Exit {
     // A closed pipe is no reason to change the exit code.
     let _ = error.print();
     match error.kind() {

@@ -14,13 +14,13 @@ use ::metrics::{Label, Unit};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use records::{Ledger, LetterCounts, Letterbox, ReceiptCounts};
+use records::{DeadLetterCounts, DeadLetterQueue, ReceiptBuffer, ReceiptCounts};
 use redis_topology::{BreakerCounts, Pools};
 
 use crate::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PresenceCounters, PumpCounters, ShardCounters};
 use crate::edge::EdgeCounters;
 use crate::health::Health;
-use crate::standing::Standing;
+use crate::instance_state::InstanceState;
 
 /// One metric.
 struct Metric {
@@ -39,7 +39,7 @@ enum Value {
     ShardHistogram(fn(&ShardCounters) -> &Histogram),
     PumpCounter(fn(&PumpCounters) -> &Counter),
     PumpGauge(fn(&PumpCounters) -> &Counter),
-    LetterCounter(fn(&LetterCounts) -> &AtomicU64),
+    DeadLetterCounter(fn(&DeadLetterCounts) -> &AtomicU64),
     ReceiptCounter(fn(&ReceiptCounts) -> &AtomicU64),
     ReceiptGauge(fn(&ReceiptCounts) -> &AtomicU64),
     EdgeCounter(fn(&EdgeCounters) -> &Counter),
@@ -50,8 +50,8 @@ enum Value {
     BreakerGauge(fn(BreakerCounts) -> u64),
     HealthGauge(fn(&Health) -> f64),
     HealthCounter(fn(&Health) -> u64),
-    /// One gauge for each [`Standing`], 1 for the present one.
-    StandingGauge,
+    /// One gauge for each [`InstanceState`], 1 for the present one.
+    InstanceStateGauge,
     /// One gauge for each loop of the watchdog's.
     LagGauge,
 }
@@ -68,8 +68,8 @@ pub(crate) struct Sources {
     pub(crate) pump: Arc<PumpCounters>,
     pub(crate) edge: Arc<EdgeCounters>,
     pub(crate) presence: Arc<PresenceCounters>,
-    pub(crate) letterbox: Arc<Letterbox>,
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) dead_letter_queue: Arc<DeadLetterQueue>,
+    pub(crate) receipt_buffer: Arc<ReceiptBuffer>,
     pub(crate) health: Arc<Health>,
     /// Ways to Redis beside the broker's, and whose they are.
     pub(crate) pools: Vec<(&'static str, Pools)>,
@@ -119,7 +119,7 @@ impl Metric {
         match self.value {
             Value::ShardCounter(_)
             | Value::PumpCounter(_)
-            | Value::LetterCounter(_)
+            | Value::DeadLetterCounter(_)
             | Value::ReceiptCounter(_)
             | Value::EdgeCounter(_)
             | Value::PresenceCounter(_)
@@ -134,7 +134,7 @@ impl Metric {
             | Value::BreakerGauge(_)
             | Value::HealthGauge(_)
             | Value::LagGauge
-            | Value::StandingGauge => {
+            | Value::InstanceStateGauge => {
                 ::metrics::describe_gauge!(self.name, self.unit, self.help);
             }
             Value::ShardHistogram(_) => {} // Not the recorder's; see above.
@@ -155,15 +155,15 @@ impl Metric {
             }
             Value::PumpCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.pump).get()),
             Value::ReceiptCounter(read) => {
-                let count = read(sources.ledger.counts()).load(Ordering::Relaxed);
+                let count = read(sources.receipt_buffer.counts()).load(Ordering::Relaxed);
                 ::metrics::counter!(self.name).absolute(count);
             }
             Value::ReceiptGauge(read) => {
-                let count = read(sources.ledger.counts()).load(Ordering::Relaxed);
+                let count = read(sources.receipt_buffer.counts()).load(Ordering::Relaxed);
                 ::metrics::gauge!(self.name).set(count as f64);
             }
-            Value::LetterCounter(read) => {
-                let count = read(sources.letterbox.counts()).load(Ordering::Relaxed);
+            Value::DeadLetterCounter(read) => {
+                let count = read(sources.dead_letter_queue.counts()).load(Ordering::Relaxed);
                 ::metrics::counter!(self.name).absolute(count);
             }
             Value::PumpGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.pump).get() as f64),
@@ -182,11 +182,11 @@ impl Metric {
             }
             Value::HealthGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.health)),
             Value::HealthCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.health)),
-            Value::StandingGauge => {
-                let present = sources.health.standing(Instant::now());
-                for standing in Standing::ALL {
-                    let label = Label::new("state", standing.as_str());
-                    ::metrics::gauge!(self.name, vec![label]).set(f64::from(u8::from(standing == present)));
+            Value::InstanceStateGauge => {
+                let present = sources.health.instance_state(Instant::now());
+                for instance_state in InstanceState::ALL {
+                    let label = Label::new("state", instance_state.as_str());
+                    ::metrics::gauge!(self.name, vec![label]).set(f64::from(u8::from(instance_state == present)));
                 }
             }
             Value::LagGauge => {

@@ -117,14 +117,14 @@ impl Outbox {
         }
     }
 
-    /// Looks at frames from the last towards the first, and lets go of those that `goes` says, until no more than `keep`
+    /// Looks at frames from the last towards the first, and lets go of those that `may_evict` says, until no more than `keep`
     /// bytes are left. The frame in flight stays.
-    pub(crate) fn thin(&mut self, keep: usize, mut goes: impl FnMut(&Encoded) -> bool) {
+    pub(crate) fn evict(&mut self, keep: usize, mut may_evict: impl FnMut(&Encoded) -> bool) {
         let head = usize::from(self.written > 0);
         let mut behind = Vec::new();
         while self.bytes > keep && self.frames.len() > head {
             let Some((lane, frame)) = self.frames.pop_back() else { break };
-            match goes(&frame) {
+            match may_evict(&frame) {
                 true => self.bytes -= frame.bytes().len(),
                 false => behind.push((lane, frame)),
             }

@@ -1,8 +1,8 @@
 //! Who watches which scopes, and how they are kept true: lists from the registry's store, then what changes.
 //!
 //! ```text
-//!   shards ─ watched, unwatched ─▶ PresenceDesk ─ one list at a time ─▶ store
-//!   shards ◀─ lists, changes ───── PresenceDesk ◀─ what has changed ─── store     (while anybody watches)
+//!   shards ─ watched, unwatched ─▶ PresenceService ─ one list at a time ─▶ store
+//!   shards ◀─ lists, changes ───── PresenceService ◀─ what has changed ─── store     (while anybody watches)
 //! ```
 //!
 //! The store tells changes in one order for all scopes, each with the place of the one before it. When one is missing,
@@ -14,7 +14,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connection_registry::{LeaseState, Mark, Presence, Rolls, StoreError, Token, Turn, Turnover};
+use connection_registry::{
+    LeaseState, Presence, PresenceBatch, PresenceCursor, PresenceReader, PresenceTransition, StoreError, Token,
+};
 use hashbrown::HashMap;
 use message_router::{ShardIndex, ShardSet};
 use tokio::sync::watch;
@@ -22,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use wire::{PRESENCE_MEMBERS_MAX, Scope};
 
 use crate::counters::PresenceCounters;
-use crate::hub::shard::{Listed, turn_frame};
+use crate::hub::shard::{PresenceList, presence_event_frame};
 use crate::hub::{Hub, ToShard};
 use crate::mailbox::Mailbox;
 
@@ -34,24 +36,24 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// A shard's word on a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Watching {
+pub(crate) enum WatchRequest {
     /// Somebody there waits for a list.
     Begun(Scope),
     /// Nobody there watches any more.
     Ended(Scope),
 }
 
-/// What shards tell the desk. Bounded by the subscriptions there are and the rate of their clients.
-pub(crate) type DeskInbox = Mailbox<(ShardIndex, Watching)>;
+/// What shards tell the presence service. Bounded by the subscriptions there are and the rate of their clients.
+pub(crate) type PresenceInbox = Mailbox<(ShardIndex, WatchRequest)>;
 
 /// Answers who is there, and passes on who comes and goes.
 #[derive(Debug)]
-pub(crate) struct PresenceDesk<S> {
+pub(crate) struct PresenceService<S> {
     pub(crate) store: S,
     /// The members on this instance.
     pub(crate) presence: Arc<Presence>,
     pub(crate) hub: Hub,
-    pub(crate) inbox: Arc<DeskInbox>,
+    pub(crate) inbox: Arc<PresenceInbox>,
     pub(crate) counters: Arc<PresenceCounters>,
     pub(crate) lease: watch::Receiver<LeaseState>,
     /// How long the fleet takes to write its members anew, about.
@@ -73,7 +75,7 @@ enum Ended {
     AnotherLease,
 }
 
-impl<S: Rolls + Clone> PresenceDesk<S> {
+impl<S: PresenceReader + Clone> PresenceService<S> {
     /// Runs for ever.
     pub(crate) async fn run(mut self) -> Infallible {
         let mut is_lost = false;
@@ -82,16 +84,16 @@ impl<S: Rolls + Clone> PresenceDesk<S> {
                 self.take_requests().await;
             }
             let token = token_of(&self.lease.borrow_and_update());
-            let Ok(roll) = self.store.list_members(&[], 0).await else {
+            let Ok(snapshot) = self.store.list_members(&[], 0).await else {
                 self.pause(RETRY_AFTER).await;
                 is_lost = true;
                 continue;
             };
             if is_lost {
                 self.counters.resyncs.add(1);
-                self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::WatchAnew, 0));
+                self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::ResyncPresence, 0));
             }
-            is_lost = match self.follow(roll.mark, token).await {
+            is_lost = match self.follow(snapshot.cursor, token).await {
                 Ended::NobodyWatches => false,
                 Ended::Lost => {
                     self.pause(RETRY_AFTER).await;
@@ -105,10 +107,10 @@ impl<S: Rolls + Clone> PresenceDesk<S> {
         }
     }
 
-    /// Answers, and passes on what stands behind `mark`.
-    async fn follow(&mut self, mut mark: Mark, token: Option<Token>) -> Ended {
+    /// Answers, and passes on what stands behind `cursor`.
+    async fn follow(&mut self, mut cursor: PresenceCursor, token: Option<Token>) -> Ended {
         let (mut lease, inbox, store) = (self.lease.clone(), Arc::clone(&self.inbox), self.store.clone());
-        let mut next = pin!(store.next_turnovers(mark));
+        let mut next = pin!(store.next_presence_batches(cursor));
         let mut requests = Vec::new();
         loop {
             if let Some(ended) = self.answer().await {
@@ -119,10 +121,10 @@ impl<S: Rolls + Clone> PresenceDesk<S> {
             }
             tokio::select! {
                 () = inbox.take_all(&mut requests) => self.note(&mut requests),
-                turnovers = &mut next => {
-                    let Some(upto) = self.pass_on(mark, turnovers) else { return Ended::Lost };
-                    mark = upto;
-                    next.set(store.next_turnovers(mark));
+                batches = &mut next => {
+                    let Some(upto) = self.pass_on(cursor, batches) else { return Ended::Lost };
+                    cursor = upto;
+                    next.set(store.next_presence_batches(cursor));
                 }
                 changed = lease.changed() => {
                     if changed.is_err() {
@@ -155,14 +157,14 @@ impl<S: Rolls + Clone> PresenceDesk<S> {
         self.note(&mut requests);
     }
 
-    fn note(&mut self, requests: &mut Vec<(ShardIndex, Watching)>) {
+    fn note(&mut self, requests: &mut Vec<(ShardIndex, WatchRequest)>) {
         for (shard, watching) in requests.drain(..) {
             match watching {
-                Watching::Begun(scope) => {
+                WatchRequest::Begun(scope) => {
                     self.watched.entry(scope.clone()).or_default().insert(shard);
                     self.asked.entry(scope).or_default().insert(shard);
                 }
-                Watching::Ended(scope) => {
+                WatchRequest::Ended(scope) => {
                     for table in [&mut self.watched, &mut self.asked] {
                         if let Some(shards) = table.get_mut(&scope) {
                             shards.remove(shard);
@@ -181,13 +183,13 @@ impl<S: Rolls + Clone> PresenceDesk<S> {
     async fn answer(&mut self) -> Option<Ended> {
         while !self.asked.is_empty() {
             let scopes: Vec<Scope> = self.asked.keys().take(SCOPES_PER_CALL).cloned().collect();
-            let Ok(roll) = self.store.list_members(&scopes, PRESENCE_MEMBERS_MAX).await else {
+            let Ok(snapshot) = self.store.list_members(&scopes, PRESENCE_MEMBERS_MAX).await else {
                 self.answer_without_store();
                 return Some(Ended::Lost);
             };
             self.counters.lists.add(scopes.len() as u64);
-            for (scope, list) in scopes.into_iter().zip(roll.scopes) {
-                self.tell(Listed { scope, mark: Some(roll.mark), list });
+            for (scope, list) in scopes.into_iter().zip(snapshot.scopes) {
+                self.send_list(PresenceList { scope, cursor: Some(snapshot.cursor), list });
             }
         }
         None
@@ -197,36 +199,46 @@ impl<S: Rolls + Clone> PresenceDesk<S> {
         let scopes: Vec<Scope> = self.asked.keys().cloned().collect();
         for scope in scopes {
             let list = self.presence.here(&scope, PRESENCE_MEMBERS_MAX);
-            self.tell(Listed { scope, mark: None, list });
+            self.send_list(PresenceList { scope, cursor: None, list });
         }
     }
 
     /// Gives a list to the shards that wait for it.
-    fn tell(&mut self, listed: Listed) {
+    fn send_list(&mut self, listed: PresenceList) {
         let Some(shards) = self.asked.remove(&listed.scope) else { return };
-        let (bytes, listed) = (listed.list.members.len() * size_of::<Listed>(), Arc::new(listed));
-        shards.iter().for_each(|shard| self.hub.shard(shard).inbox.push(ToShard::Listed(Arc::clone(&listed)), bytes));
+        let (bytes, listed) = (listed.list.members.len() * size_of::<PresenceList>(), Arc::new(listed));
+        shards
+            .iter()
+            .for_each(|shard| self.hub.shard(shard).inbox.push(ToShard::PresenceListed(Arc::clone(&listed)), bytes));
     }
 
-    /// Passes on what is behind `mark`, and says how far that goes; nothing if something is missing.
-    fn pass_on(&mut self, mut mark: Mark, turnovers: Result<Vec<Turnover>, StoreError>) -> Option<Mark> {
-        for turnover in turnovers.ok()? {
-            if turnover.before != mark || self.hub.shards().any(|shard| shard.inbox.is_full()) {
+    /// Passes on what is behind `cursor`, and says how far that goes; nothing if something is missing.
+    fn pass_on(
+        &mut self,
+        mut cursor: PresenceCursor,
+        batches: Result<Vec<PresenceBatch>, StoreError>,
+    ) -> Option<PresenceCursor> {
+        for batch in batches.ok()? {
+            if batch.before != cursor || self.hub.shards().any(|shard| shard.inbox.is_full()) {
                 return None;
             }
-            mark = turnover.mark;
-            for news in turnover.changes {
-                let counter = if news.turn == Turn::Left { &self.counters.left } else { &self.counters.joined };
+            cursor = batch.cursor;
+            for event in batch.changes {
+                let counter = if event.transition == PresenceTransition::Left {
+                    &self.counters.left
+                } else {
+                    &self.counters.joined
+                };
                 counter.add(1);
-                let Some((scope, shards)) = self.watched.get_key_value(&*news.scope) else { continue };
-                let frame = turn_frame(scope, &news);
+                let Some((scope, shards)) = self.watched.get_key_value(&*event.scope) else { continue };
+                let frame = presence_event_frame(scope, &event);
                 for shard in shards.iter() {
-                    let turned = ToShard::Turned(scope.clone(), mark, frame.clone());
-                    self.hub.shard(shard).inbox.push(turned, frame.bytes().len());
+                    let presence_changed = ToShard::PresenceChanged(scope.clone(), cursor, frame.clone());
+                    self.hub.shard(shard).inbox.push(presence_changed, frame.bytes().len());
                 }
             }
         }
-        Some(mark)
+        Some(cursor)
     }
 }
 

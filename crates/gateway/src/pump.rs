@@ -23,16 +23,16 @@ use tokio::sync::watch;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 use wire::{Channel, Envelope, Message, Position, Scope, Timestamp, UserId};
 
-use crate::allocator::Rest;
+use crate::allocator::IdleDetector;
 use crate::clock::Clock;
 use crate::counters::PumpCounters;
 use crate::dead_letters::{DeadLetters, Poison};
 use crate::health::Health;
-use crate::hub::{Answer, FromShard, Hub, Joined, Messages, Outcome, Outgoing, Sender, ToShard};
+use crate::hub::{CatchUpPage, FromShard, Hub, Messages, Outgoing, PublishOutcome, PublishReply, ReplyTo, ToShard};
+use crate::instance_state::LeaseStatus;
 use crate::mailbox::Mailbox;
 use crate::rules::Rules;
 use crate::shared::Shared;
-use crate::standing::Lease;
 use crate::watchdog::{self, Loop};
 use page_encoder::PageEncoder;
 
@@ -67,7 +67,7 @@ pub(crate) struct Pump<B> {
     fences: u64,
     sweeps: u32,
     /// Whether scopes have stopped coming and going.
-    rest: Rest,
+    idle_detector: IdleDetector,
     /// What the router gave in this turn.
     outputs: Vec<Output>,
     /// What each shard is to get at the end of this turn, and how many bytes that is.
@@ -77,7 +77,7 @@ pub(crate) struct Pump<B> {
 /// Who awaits the answer to a publish.
 #[derive(Debug)]
 struct Publishing {
-    from: Sender,
+    from: ReplyTo,
     user: UserId,
     channel: Channel,
     /// As Redis knows it.
@@ -93,8 +93,8 @@ impl<B: Broker> Pump<B> {
         inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
         clock: Clock,
     ) -> Self {
-        let Shared { rules, health, hub, pump: counters, letterbox, .. } = shared;
-        let dead_letters = DeadLetters::new(letterbox, rules.instance.clone(), rules.policies.clone());
+        let Shared { rules, health, hub, pump: counters, dead_letter_queue, .. } = shared;
+        let dead_letters = DeadLetters::new(dead_letter_queue, rules.instance.clone(), rules.policies.clone());
         let outgoing = hub.shards().map(|_| (Vec::new(), 0)).collect();
         Self {
             broker,
@@ -110,7 +110,7 @@ impl<B: Broker> Pump<B> {
             next_ticket: 0,
             fences: 0,
             sweeps: 0,
-            rest: Rest::default(),
+            idle_detector: IdleDetector::default(),
             outputs: Vec::new(),
             outgoing,
         }
@@ -121,7 +121,7 @@ impl<B: Broker> Pump<B> {
         let mut requests = Vec::new();
         let mut sweeps = interval(SWEEP_INTERVAL);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pulses = watchdog::pulses();
+        let mut report_timer = watchdog::report_timer();
         loop {
             let mut event = None;
             // In no order of preference: neither a storm of joins nor one of messages starves the other.
@@ -129,19 +129,19 @@ impl<B: Broker> Pump<B> {
                 () = self.inbox.take_all(&mut requests) => {}
                 next = self.broker.next_event() => event = Some(next),
                 _ = sweeps.tick() => self.sweep(),
-                due = pulses.tick() => self.health.watchdog().turn(Loop::Pump, due.into_std(), Instant::now()),
+                due = report_timer.tick() => self.health.watchdog().report(Loop::Pump, due.into_std(), Instant::now()),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
             // Before anything is done with it: the process may have slept since.
-            if self.is_fenced_anew() {
-                self.begin_anew(&mut event);
+            if self.was_fenced_again() {
+                self.restart(&mut event);
             }
             requests.drain(..).for_each(|(shard, request)| self.request(shard, request));
             if let Some(event) = event {
                 self.events(event);
             }
             self.carry_out();
-            self.hand_over().await;
+            self.flush_to_shards().await;
         }
     }
 
@@ -156,21 +156,21 @@ impl<B: Broker> Pump<B> {
         self.counters.scope_gaps.set(gaps);
         self.counters.subscriptions_lost.set(lost);
         self.sweeps = self.sweeps.wrapping_add(1);
-        if self.sweeps.is_multiple_of(SWEEPS_PER_SECOND) && self.rest.comes(self.router.scopes() as u64) {
+        if self.sweeps.is_multiple_of(SWEEPS_PER_SECOND) && self.idle_detector.is_idle(self.router.scopes() as u64) {
             self.outputs.shrink_to(OUTPUTS_KEPT);
             self.outgoing.iter_mut().for_each(|(items, _)| items.shrink_to(OUTPUTS_KEPT));
             self.publishing.shrink_to(2 * self.publishing.len());
         }
     }
 
-    fn is_fenced_anew(&mut self) -> bool {
+    fn was_fenced_again(&mut self) -> bool {
         let fences = self.health.fences(Instant::now());
         std::mem::replace(&mut self.fences, fences) != fences
     }
 
     /// What is on its way from the broker may be stale, and its link with it: it begins anew, as the shards send their
     /// clients to do. Whoever awaits the answer to a publish is among those.
-    fn begin_anew(&mut self, in_hand: &mut Option<Event>) {
+    fn restart(&mut self, in_hand: &mut Option<Event>) {
         in_hand.take_if(|event| !matches!(event, Event::Up | Event::Down(_)));
         self.publishing.clear();
         self.broker.command(Command::Reset("this process slept through its lease, or was replaced".into()));
@@ -194,13 +194,13 @@ impl<B: Broker> Pump<B> {
         match event {
             Event::Published { ticket, result } => self.published(ticket, result),
             Event::Up => {
-                tracing::info!("the broker is there");
+                tracing::info!("broker connected");
                 self.counters.broker_up.set(1);
                 self.health.set_broker_up(true);
                 self.router.handle(Event::Up, now_ms, &mut self.outputs);
             }
             Event::Down(reason) => {
-                tracing::warn!(reason, "the broker is lost");
+                tracing::warn!(reason, "broker disconnected");
                 self.counters.broker_up.set(0);
                 self.health.set_broker_up(false);
                 self.counters.broker_downs.add(1);
@@ -229,7 +229,7 @@ impl<B: Broker> Pump<B> {
     fn publish(&mut self, publishing: Publishing, draft: Draft) {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        if self.health.lease(Instant::now()) == Lease::Fenced {
+        if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
             return self.refuse(publishing, "this instance begins anew; another one takes the message");
         }
         let scope = publishing.channel.scope.clone();
@@ -246,9 +246,9 @@ impl<B: Broker> Pump<B> {
                 let time = Timestamp(self.clock.now().unix_ms);
                 let Publishing { user, channel, .. } = &publishing;
                 self.dead_letters.isolated(channel, user, time, &copy.unwrap_or_default());
-                return self.answer(publishing, Outcome::Local { duplicate: false });
+                return self.answer(publishing, PublishOutcome::Local { duplicate: false });
             }
-            Taken::Again => return self.answer(publishing, Outcome::Local { duplicate: true }),
+            Taken::Again => return self.answer(publishing, PublishOutcome::Local { duplicate: true }),
             Taken::Doubtful => "its first attempt may have been stored; Redis, which knows, cannot be reached",
             Taken::ReadOnly => "Redis cannot be reached, and until it can this family takes no messages",
             Taken::Full => "Redis cannot be reached, and too much has been published meanwhile",
@@ -258,7 +258,7 @@ impl<B: Broker> Pump<B> {
 
     fn refuse(&mut self, publishing: Publishing, why: &'static str) {
         self.counters.publish_errors.add(1);
-        self.answer(publishing, Outcome::Refused(why));
+        self.answer(publishing, PublishOutcome::Refused(why));
     }
 
     fn published(&mut self, ticket: Ticket, result: Result<Stored, BrokerError>) {
@@ -271,8 +271,12 @@ impl<B: Broker> Pump<B> {
                 self.counters.publish_errors.add(1);
                 self.counters.publish_unknowns.add((*error == BrokerError::Unknown).into());
                 match error {
-                    BrokerError::Wrong(_) => tracing::error!(%error, "a publish was refused"),
-                    BrokerError::Unavailable(_) | BrokerError::Unknown => tracing::debug!(%error, "a publish failed"),
+                    BrokerError::Wrong(_) => {
+                        tracing::error!(scope = self.publishing.get(&ticket).map(|publishing| tracing::field::display(&publishing.channel.scope)), %error, "publish failed")
+                    }
+                    BrokerError::Unavailable(_) | BrokerError::Unknown => {
+                        tracing::debug!(scope = self.publishing.get(&ticket).map(|publishing| tracing::field::display(&publishing.channel.scope)), %error, "publish failed")
+                    }
                 }
             }
         }
@@ -282,16 +286,16 @@ impl<B: Broker> Pump<B> {
             }
             let is_kept = self.rules.policies.policy(publishing.channel.scope.family()).history_entries_max > 0;
             let outcome = match result {
-                Ok(stored) => Outcome::Stored { stored, is_kept },
-                Err(error) => Outcome::Failed(error),
+                Ok(stored) => PublishOutcome::Stored { stored, is_kept },
+                Err(error) => PublishOutcome::Failed(error),
             };
             self.answer(publishing, outcome);
         }
     }
 
-    fn answer(&mut self, Publishing { from, channel, correlation_id, .. }: Publishing, outcome: Outcome) {
-        let answer = Box::new(Answer { channel, correlation_id, outcome });
-        self.tell(from.shard, ToShard::Published(from, answer), 0);
+    fn answer(&mut self, Publishing { from, channel, correlation_id, .. }: Publishing, outcome: PublishOutcome) {
+        let answer = Box::new(PublishReply { channel, correlation_id, outcome });
+        self.send_to_shard(from.shard, ToShard::Published(from, answer), 0);
     }
 
     /// Does what the router decided.
@@ -312,18 +316,18 @@ impl<B: Broker> Pump<B> {
                     let messages = pages.encode(&joined.entries, |entry| self.encode_entry(&joined.scope, entry));
                     let bytes = messages.iter().map(|m| m.frame.bytes().len()).sum();
                     let message_router::Joined { start, lost, upto, more, .. } = joined;
-                    let joined = Box::new(Joined { start, lost, messages, upto, more });
-                    self.tell(shard, ToShard::Joined(joiner, joined), bytes);
+                    let joined = Box::new(CatchUpPage { start, lost, messages, upto, more });
+                    self.send_to_shard(shard, ToShard::Joined(joiner, joined), bytes);
                 }
                 Output::Gap { shards, scope, gap } => {
-                    shards.iter().for_each(|shard| self.tell(shard, ToShard::Gap(scope.clone(), gap), 0));
+                    shards.iter().for_each(|shard| self.send_to_shard(shard, ToShard::Gap(scope.clone(), gap), 0));
                 }
                 Output::Local { shards, scope, messages } => self.deliver_local(shards, scope, messages),
                 Output::Isolated { shards, scope } => {
-                    shards.iter().for_each(|shard| self.tell(shard, ToShard::Isolated(scope.clone()), 0));
+                    shards.iter().for_each(|shard| self.send_to_shard(shard, ToShard::Isolated(scope.clone()), 0));
                 }
                 Output::Degraded { degraded } => {
-                    self.hub.indexes().for_each(|shard| self.tell(shard, ToShard::Degraded(degraded), 0));
+                    self.hub.indexes().for_each(|shard| self.send_to_shard(shard, ToShard::Degraded(degraded), 0));
                 }
             }
         }
@@ -351,7 +355,7 @@ impl<B: Broker> Pump<B> {
                 messages.push(outgoing);
             }
         }
-        self.hand(shards, scope, messages, size, envelope.time);
+        self.enqueue_delivery(shards, scope, messages, size, envelope.time);
     }
 
     /// Repaired messages take the same way as live ones.
@@ -359,7 +363,7 @@ impl<B: Broker> Pump<B> {
         let messages: Messages = entries.iter().filter_map(|entry| self.encode_entry(scope, entry)).collect();
         let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
         let time = entries.last().map_or(Timestamp(0), |entry| entry.time);
-        self.hand(shards, scope.clone(), messages, size, time);
+        self.enqueue_delivery(shards, scope.clone(), messages, size, time);
     }
 
     /// So do messages that the broker has not taken; they stand nowhere.
@@ -370,10 +374,10 @@ impl<B: Broker> Pump<B> {
         };
         let messages: Messages = messages.iter().filter_map(encode).collect();
         let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
-        self.hand(shards, scope, messages, size, time);
+        self.enqueue_delivery(shards, scope, messages, size, time);
     }
 
-    fn hand(&mut self, shards: ShardSet, scope: Scope, messages: Messages, size: usize, time: Timestamp) {
+    fn enqueue_delivery(&mut self, shards: ShardSet, scope: Scope, messages: Messages, size: usize, time: Timestamp) {
         if messages.is_empty() {
             return;
         }
@@ -381,10 +385,10 @@ impl<B: Broker> Pump<B> {
         while let Some(shard) = shards.next() {
             let published_ms = time.0;
             if shards.peek().is_none() {
-                return self.tell(shard, ToShard::Deliver { scope, messages, published_ms }, size);
+                return self.send_to_shard(shard, ToShard::Deliver { scope, messages, published_ms }, size);
             }
             let (scope, messages) = (scope.clone(), messages.clone());
-            self.tell(shard, ToShard::Deliver { scope, messages, published_ms }, size);
+            self.send_to_shard(shard, ToShard::Deliver { scope, messages, published_ms }, size);
         }
     }
 
@@ -416,12 +420,12 @@ impl<B: Broker> Pump<B> {
         match position {
             Some(position) => self.dead_letters.poison(scope, topic, position, time, message, &poison),
             // One of our own clients sent it a moment ago, and the session has checked it.
-            None => tracing::warn!(%scope, "a local message was left out"),
+            None => tracing::warn!(%scope, "local message dropped"),
         }
         None
     }
 
-    fn tell(&mut self, shard: ShardIndex, item: ToShard, bytes: usize) {
+    fn send_to_shard(&mut self, shard: ShardIndex, item: ToShard, bytes: usize) {
         let (items, size) = &mut self.outgoing[shard.0 as usize];
         items.push(item);
         *size += bytes;
@@ -429,7 +433,7 @@ impl<B: Broker> Pump<B> {
 
     /// Ends the turn: each shard gets its part at once. A shard that is full holds the pump back, and thereby Redis'
     /// socket; Redis then cuts a subscriber that stays behind, and the router repairs from history.
-    pub(crate) async fn hand_over(&mut self) {
+    pub(crate) async fn flush_to_shards(&mut self) {
         for (shard, (items, size)) in self.hub.shards().zip(&mut self.outgoing) {
             if items.is_empty() {
                 continue;
@@ -447,17 +451,17 @@ impl<B: Broker> Pump<B> {
         self.request(shard, request);
     }
 
-    pub(crate) fn hear(&mut self, event: Event) {
+    pub(crate) fn handle_event(&mut self, event: Event) {
         self.event(event);
     }
 
-    pub(crate) fn turn_of_sweeping(&mut self) {
+    pub(crate) fn run_sweep(&mut self) {
         self.sweep();
         self.carry_out();
     }
 
-    pub(crate) fn turn_of_beginning_anew(&mut self) {
-        self.begin_anew(&mut None);
+    pub(crate) fn run_restart(&mut self) {
+        self.restart(&mut None);
         self.carry_out();
     }
 

@@ -19,13 +19,13 @@ use crate::fleet::{Fleet, rate};
 pub(crate) const SLOT: Duration = Duration::from_millis(100);
 
 /// So long must there be too many: new clients may level it, and a balancer has to find a new instance.
-const PATIENCE_BEATS: u32 = 5;
+const PATIENCE_HEARTBEATS: u32 = 5;
 /// So old may the peers' numbers be.
-const STALE_BEATS: u32 = 2;
+const STALE_HEARTBEATS: u32 = 2;
 /// So long after a round everybody has come back somewhere, and the peers have told.
-const SETTLING_BEATS: u32 = 3;
+const SETTLING_HEARTBEATS: u32 = 3;
 /// How long it rests after a round that did not help; twice as long each time, six times at most.
-const PAUSE_BEATS: u32 = 30;
+const PAUSE_HEARTBEATS: u32 = 30;
 const PAUSES_MAX: u32 = 6;
 /// The first round.
 const ROUND_MIN: u64 = 10;
@@ -37,7 +37,7 @@ const HELPED_ONE_IN: u64 = 4;
 
 /// What this instance knows of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Own {
+pub(crate) struct OwnLoad {
     /// Sockets held.
     pub(crate) connections: u64,
     /// Clients moved since the process began.
@@ -49,7 +49,7 @@ pub(crate) struct Own {
 #[derive(Debug)]
 pub(crate) struct Rebalance {
     config: RebalanceConfig,
-    beat: Duration,
+    heartbeat: Duration,
     state: State,
     /// How many go in the next round.
     round: u64,
@@ -69,7 +69,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Round {
     /// At its beginning.
-    before: Own,
+    before: OwnLoad,
     /// Asked to go so far.
     asked: u64,
     /// When that was.
@@ -87,11 +87,11 @@ struct Surplus {
 }
 
 impl Rebalance {
-    pub(crate) fn new(config: RebalanceConfig, beat: Duration) -> Self {
-        Self { config, beat, state: State::Quiet(None), round: ROUND_MIN, futile: 0 }
+    pub(crate) fn new(config: RebalanceConfig, heartbeat: Duration) -> Self {
+        Self { config, heartbeat, state: State::Quiet(None), round: ROUND_MIN, futile: 0 }
     }
 
-    /// Whether clients are on their way: then it wants to look again after [`SLOT`], where otherwise the peers' next beats are
+    /// Whether clients are on their way: then it wants to look again after [`SLOT`], where otherwise the peers' next heartbeats are
     /// soon enough, and who comes back by its cookie is sent on.
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.state, State::Moving(_) | State::Settling(..))
@@ -103,19 +103,19 @@ impl Rebalance {
     }
 
     /// How many clients are to go now.
-    pub(crate) fn look(&mut self, now: Instant, own: Own, fleet: &Fleet) -> u64 {
-        let is_known = own.is_full && fleet.is_certain(now, self.beat * STALE_BEATS) && !fleet.drains();
+    pub(crate) fn look(&mut self, now: Instant, own: OwnLoad, fleet: &Fleet) -> u64 {
+        let is_known = own.is_full && fleet.is_certain(now, self.heartbeat * STALE_HEARTBEATS) && !fleet.drains();
         let surplus = if is_known { self.surplus(own.connections, fleet) } else { None };
         match (self.state, surplus) {
             (State::Pausing(until), _) if now < until => {}
-            (State::Moving(_) | State::Settling(..), _) if !is_known => self.rest(),
+            (State::Moving(_) | State::Settling(..), _) if !is_known => self.stay_quiet(),
             (State::Moving(round), surplus) => return self.go_on(now, own, round, surplus),
             (State::Settling(_, until), _) if now < until => {}
             (State::Settling(round, _), surplus) => self.judge(now, own, round, surplus),
-            (State::Quiet(_) | State::Pausing(_), None) => self.rest(),
+            (State::Quiet(_) | State::Pausing(_), None) => self.stay_quiet(),
             (State::Quiet(None) | State::Pausing(_), Some(_)) => self.state = State::Quiet(Some(now)),
             (State::Quiet(Some(since)), Some(surplus)) => {
-                if now.saturating_duration_since(since) >= self.beat * PATIENCE_BEATS {
+                if now.saturating_duration_since(since) >= self.heartbeat * PATIENCE_HEARTBEATS {
                     self.begin(now, own, &surplus);
                 }
             }
@@ -123,7 +123,7 @@ impl Rebalance {
         0
     }
 
-    fn rest(&mut self) {
+    fn stay_quiet(&mut self) {
         (self.state, self.round) = (State::Quiet(None), ROUND_MIN);
     }
 
@@ -146,11 +146,11 @@ impl Rebalance {
         (takes > 0).then(|| Surplus { keep: level(0.5).ceil() as u64, per_second })
     }
 
-    fn begin(&mut self, now: Instant, own: Own, surplus: &Surplus) {
+    fn begin(&mut self, now: Instant, own: OwnLoad, surplus: &Surplus) {
         self.state = State::Moving(Round { before: own, asked: 0, at: now, part: 0.0, keep: surplus.keep });
     }
 
-    fn go_on(&mut self, now: Instant, own: Own, mut round: Round, surplus: Option<Surplus>) -> u64 {
+    fn go_on(&mut self, now: Instant, own: OwnLoad, mut round: Round, surplus: Option<Surplus>) -> u64 {
         // Who has been asked to go may not have gone yet.
         let above = own.connections.min(round.before.connections.saturating_sub(round.asked));
         let left = surplus.as_ref().map_or(0, |_| above.saturating_sub(round.keep).min(self.round - round.asked));
@@ -160,25 +160,25 @@ impl Rebalance {
         let count = left.min(due as u64);
         (round.at, round.part, round.asked) = (now, due.fract(), round.asked + count);
         self.state = match left == count {
-            true => State::Settling(round, now + self.beat * SETTLING_BEATS),
+            true => State::Settling(round, now + self.heartbeat * SETTLING_HEARTBEATS),
             false => State::Moving(round),
         };
         count
     }
 
-    fn judge(&mut self, now: Instant, own: Own, round: Round, surplus: Option<Surplus>) {
+    fn judge(&mut self, now: Instant, own: OwnLoad, round: Round, surplus: Option<Surplus>) {
         let moved = own.moved - round.before.moved;
         let fewer = round.before.connections.saturating_sub(own.connections);
         if moved == 0 {
             // All have come too recently.
-            self.rest();
+            self.stay_quiet();
         } else if fewer >= moved.div_ceil(HELPED_ONE_IN) {
             self.futile = 0;
-            let Some(surplus) = surplus else { return self.rest() };
+            let Some(surplus) = surplus else { return self.stay_quiet() };
             self.round = (2 * self.round).min(ROUND_SECONDS_MAX * u64::from(self.config.per_second)).max(ROUND_MIN);
             self.begin(now, own, &surplus);
         } else {
-            let pause = self.beat * (PAUSE_BEATS << self.futile.min(PAUSES_MAX));
+            let pause = self.heartbeat * (PAUSE_HEARTBEATS << self.futile.min(PAUSES_MAX));
             self.futile += 1;
             self.round = ROUND_MIN;
             self.state = State::Pausing(now + pause);

@@ -65,7 +65,7 @@ pub(crate) struct Subscription {
     /// Once live: everything behind this has been or will be delivered by it.
     pub(crate) since: Position,
     /// Once live: how far the client has been moved on by `position` frames.
-    pub(crate) told: Position,
+    pub(crate) position_sent: Position,
     /// Nothing at or before this may be read from history once more: it would come twice, or behind a `gap`.
     pub(crate) floor: Position,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Subscription {
 impl Subscription {
     fn new(pattern: Pattern) -> Self {
         let none = Position::default();
-        Self { pattern, live: false, began: none, since: none, told: none, floor: none }
+        Self { pattern, live: false, began: none, since: none, position_sent: none, floor: none }
     }
 }
 

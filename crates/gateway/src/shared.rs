@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use connection_registry::{Directory, Presence};
 use keyspace::Library;
-use records::{Ledger, Letterbox, LetterboxConfig};
+use records::{DeadLetterQueue, DeadLetterQueueConfig, ReceiptBuffer};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
 use crate::counters::{PresenceCounters, PumpCounters};
 use crate::health::Health;
 use crate::hub::Hub;
-use crate::presence::DeskInbox;
+use crate::presence::PresenceInbox;
 use crate::rules::Rules;
 use crate::watchdog::Watchdog;
 
@@ -27,13 +27,13 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) pump: Arc<PumpCounters>,
     /// Where dead letters wait to be kept.
-    pub(crate) letterbox: Arc<Letterbox>,
+    pub(crate) dead_letter_queue: Arc<DeadLetterQueue>,
     /// Woken when the instance is asked to drain.
     pub(crate) leave: Arc<Notify>,
     /// Where receipts wait to be written.
-    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) receipt_buffer: Arc<ReceiptBuffer>,
     /// Where shards tell who watches scopes.
-    pub(crate) desk: Arc<DeskInbox>,
+    pub(crate) presence_inbox: Arc<PresenceInbox>,
     pub(crate) presence: Arc<PresenceCounters>,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -51,17 +51,17 @@ impl Shared {
     /// Of an instance that begins, with these shards, until `stop` turns true.
     pub(crate) fn new(config: Config, rules: Rules, hub: Hub, stop: watch::Receiver<bool>) -> Self {
         let watchdog = Watchdog::new(config.shards, config.frozen_after, Instant::now());
-        let letterbox = LetterboxConfig { message_bytes_max: config.dead_letters.message_bytes_max };
+        let dead_letter_queue = DeadLetterQueueConfig { message_bytes_max: config.dead_letters.message_bytes_max };
         Self {
             rules: Arc::new(rules),
             library: config.policies.library(),
             health: Arc::new(Health::new(watchdog)),
             hub,
             pump: Arc::default(),
-            letterbox: Arc::new(Letterbox::new(letterbox)),
+            dead_letter_queue: Arc::new(DeadLetterQueue::new(dead_letter_queue)),
             leave: Arc::default(),
-            ledger: Arc::default(),
-            desk: Arc::new(DeskInbox::new(usize::MAX)), // Bounded by what there is to watch.
+            receipt_buffer: Arc::default(),
+            presence_inbox: Arc::new(PresenceInbox::new(usize::MAX)), // Bounded by what there is to watch.
             presence: Arc::default(),
             stop,
             config: Arc::new(config),

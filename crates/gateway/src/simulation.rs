@@ -4,7 +4,7 @@
 //!   Client ◀═ bytes ═ Shard ◀─ Pump, Router ◀═ pushes, answers ═ redis-model: two nodes
 //!     │   ═ frames ═▶ Session ─▶    │       ═ calls ═▶              │ what is stored
 //!     ▼                             └ each way takes its time       ▼
-//!   View ───────────────── every frame is compared with ───────── Ledger
+//!   View ───────────────── every frame is compared with ───────── PublishLog
 //! ```
 //!
 //! Time is virtual, and one seed decides everything: what is on its way for how long, who does what, what breaks. So a
@@ -26,21 +26,21 @@ mod conversation;
 mod fault;
 mod frames;
 mod instance;
-mod ledger;
 mod link;
 mod links;
 mod losses;
 mod plan;
+mod publish_log;
 mod random;
 mod redis;
 mod registry;
 mod restoring;
 mod schedule;
 mod sockets;
+mod steps;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod view;
 mod world;
 

@@ -95,7 +95,7 @@ impl Transport for TlsStream<TcpStream> {
 }
 
 fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| told(&e))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| pem_error(&e))?;
     if chain.is_empty() {
         return Err("there is none in it".into());
     }
@@ -106,12 +106,12 @@ fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn read_key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| told(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| pem_error(&error))?;
     provider.key_provider.load_private_key(key).map_err(|error| error.to_string())
 }
 
 /// The parser's own words quote lines of the file, which may be a key's.
-fn told(error: &pem::Error) -> String {
+fn pem_error(error: &pem::Error) -> String {
     match error {
         pem::Error::NoItemsFound => "there is none in it",
         pem::Error::MissingSectionEnd { .. } => "it ends before its END line",

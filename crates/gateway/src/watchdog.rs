@@ -1,7 +1,7 @@
 //! Whether the instance's loops turn, and how late they are.
 //!
 //! ```text
-//!   each shard, the pump, the edge ── "I turn", every PULSE ──▶ Watchdog ◀── stuck? ── whoever answers for the instance
+//!   each shard, the pump, the edge ── alive, every REPORT_INTERVAL ──▶ Watchdog ◀── stuck? ── whoever answers for the instance
 //! ```
 //!
 //! It is the edge's thread that answers. When that one is stuck itself nobody does, which says the same.
@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::health::Health;
 
 /// How often a loop says that it turns. What takes a thread for longer shows in its lag.
-pub(crate) const PULSE: Duration = Duration::from_millis(250);
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What the tests take, and the default.
 #[cfg(test)]
@@ -42,14 +42,14 @@ pub(crate) struct Watchdog {
     /// The zero of all times here.
     begun: Instant,
     /// Those of the shards, the pump's and the edge's.
-    pulses: Box<[Pulse]>,
+    reports: Box<[LoopReport]>,
 }
 
 /// What is known of one loop. It alone writes.
 #[derive(Debug, Default)]
-struct Pulse {
+struct LoopReport {
     /// Microseconds, plus one, of its last turn; 0 before the first.
-    turned: AtomicU64,
+    reported_at: AtomicU64,
     /// The worst lag of a window and of the one before: the window's number, then microseconds.
     worst: [AtomicU64; 2],
 }
@@ -58,7 +58,7 @@ struct Pulse {
 
 impl Watchdog {
     pub(crate) fn new(shards: usize, frozen_after: Duration, now: Instant) -> Self {
-        Self { frozen_after, begun: now, pulses: (0..shards + 2).map(|_| Pulse::default()).collect() }
+        Self { frozen_after, begun: now, reports: (0..shards + 2).map(|_| LoopReport::default()).collect() }
     }
 
     /// The zero of its times.
@@ -72,41 +72,41 @@ impl Watchdog {
     }
 
     /// A loop turns, though it was to do so at `due`.
-    pub(crate) fn turn(&self, which: Loop, due: Instant, now: Instant) {
+    pub(crate) fn report(&self, which: Loop, due: Instant, now: Instant) {
         let lag = micros(now.saturating_duration_since(due));
-        let pulse = &self.pulses[self.index(which)];
-        pulse.note(self.window(now), lag);
-        pulse.turned.store(self.since_begun(now) + 1, Ordering::Relaxed);
+        let report = &self.reports[self.index(which)];
+        report.note(self.window(now), lag);
+        report.reported_at.store(self.since_begun(now) + 1, Ordering::Relaxed);
     }
 
     /// Those that once turned and have stopped. Not the edge: it is the edge that asks.
     pub(crate) fn stuck(&self, now: Instant) -> impl Iterator<Item = Loop> {
         let oldest = self.since_begun(now).saturating_sub(micros(self.frozen_after));
         self.loops().filter(move |which| {
-            let turned = self.pulses[self.index(*which)].turned.load(Ordering::Relaxed);
-            *which != Loop::Edge && turned != 0 && turned <= oldest
+            let reported_at = self.reports[self.index(*which)].reported_at.load(Ordering::Relaxed);
+            *which != Loop::Edge && reported_at != 0 && reported_at <= oldest
         })
     }
 
     /// By how much a loop was late at worst in the last minute or two, and is now.
     pub(crate) fn worst_lag(&self, which: Loop, now: Instant) -> Duration {
-        let pulse = &self.pulses[self.index(which)];
-        let turned = pulse.turned.load(Ordering::Relaxed);
-        let since = if turned == 0 { 0 } else { (self.since_begun(now) + 1).saturating_sub(turned) };
-        let overdue = since.saturating_sub(micros(PULSE));
-        Duration::from_micros(pulse.worst(self.window(now)).max(overdue))
+        let report = &self.reports[self.index(which)];
+        let reported_at = report.reported_at.load(Ordering::Relaxed);
+        let since = if reported_at == 0 { 0 } else { (self.since_begun(now) + 1).saturating_sub(reported_at) };
+        let overdue = since.saturating_sub(micros(REPORT_INTERVAL));
+        Duration::from_micros(report.worst(self.window(now)).max(overdue))
     }
 
     /// All of them.
     pub(crate) fn loops(&self) -> impl Iterator<Item = Loop> + use<> {
-        (0..self.pulses.len() - 2).map(Loop::Shard).chain([Loop::Pump, Loop::Edge])
+        (0..self.reports.len() - 2).map(Loop::Shard).chain([Loop::Pump, Loop::Edge])
     }
 
     fn index(&self, which: Loop) -> usize {
         match which {
             Loop::Shard(index) => index,
-            Loop::Pump => self.pulses.len() - 2,
-            Loop::Edge => self.pulses.len() - 1,
+            Loop::Pump => self.reports.len() - 2,
+            Loop::Edge => self.reports.len() - 1,
         }
     }
 
@@ -119,7 +119,7 @@ impl Watchdog {
     }
 }
 
-impl Pulse {
+impl LoopReport {
     fn note(&self, window: u64, lag: u64) {
         let [current, before] = &self.worst;
         let (last, worst) = unpack(current.load(Ordering::Relaxed));
@@ -160,27 +160,27 @@ impl fmt::Display for Loop {
 }
 
 /// A loop's own timer for saying that it turns.
-pub(crate) fn pulses() -> Interval {
-    let mut pulses = interval(PULSE);
-    pulses.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pulses
+pub(crate) fn report_timer() -> Interval {
+    let mut report_timer = interval(REPORT_INTERVAL);
+    report_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    report_timer
 }
 
 /// The edge's pulse. It also says once of each other loop that it has stopped, and that it turns again.
 pub(crate) async fn watch(health: &Health) -> Infallible {
-    let mut pulses = pulses();
+    let mut report_timer = report_timer();
     let mut stuck = Vec::new();
     loop {
-        let due = pulses.tick().await.into_std();
+        let due = report_timer.tick().await.into_std();
         let now = Instant::now();
         let watchdog = health.watchdog();
-        watchdog.turn(Loop::Edge, due, now);
+        watchdog.report(Loop::Edge, due, now);
         let before = std::mem::replace(&mut stuck, watchdog.stuck(now).collect());
         for which in stuck.iter().filter(|which| !before.contains(which)) {
-            tracing::error!(event_loop = %which, "has not turned for {:?}: the instance is frozen", watchdog.frozen_after());
+            tracing::error!(event_loop = %which, after = ?watchdog.frozen_after(), "event loop stuck: instance frozen");
         }
         for which in before.iter().filter(|which| !stuck.contains(which)) {
-            tracing::warn!(event_loop = %which, lag = ?watchdog.worst_lag(*which, now), "turns again");
+            tracing::warn!(event_loop = %which, lag = ?watchdog.worst_lag(*which, now), "event loop running again");
         }
     }
 }
@@ -198,13 +198,13 @@ mod tests {
         let (watchdog, at) = watchdog(Instant::now());
         let stuck = |ms| watchdog.stuck(at(ms)).collect::<Vec<_>>();
         assert_eq!(stuck(60_000), []);
-        watchdog.loops().for_each(|which| watchdog.turn(which, at(0), at(0)));
+        watchdog.loops().for_each(|which| watchdog.report(which, at(0), at(0)));
         assert_eq!(stuck(5_000), []);
         assert_eq!(stuck(5_001), [Loop::Shard(0), Loop::Shard(1), Loop::Pump], "the edge is who asks");
-        watchdog.turn(Loop::Shard(0), at(250), at(5_000));
-        watchdog.turn(Loop::Pump, at(250), at(5_000));
+        watchdog.report(Loop::Shard(0), at(250), at(5_000));
+        watchdog.report(Loop::Pump, at(250), at(5_000));
         assert_eq!(stuck(5_001), [Loop::Shard(1)]);
-        watchdog.turn(Loop::Shard(1), at(250), at(5_001));
+        watchdog.report(Loop::Shard(1), at(250), at(5_001));
         assert_eq!(stuck(10_000), []);
     }
 
@@ -213,12 +213,12 @@ mod tests {
         let (watchdog, at) = watchdog(Instant::now());
         let lag = |ms| watchdog.worst_lag(Loop::Pump, at(ms)).as_millis();
         assert_eq!(lag(10_000), 0, "it has not begun");
-        watchdog.turn(Loop::Pump, at(1_000), at(1_700));
-        watchdog.turn(Loop::Pump, at(1_950), at(1_950));
+        watchdog.report(Loop::Pump, at(1_000), at(1_700));
+        watchdog.report(Loop::Pump, at(1_950), at(1_950));
         assert_eq!((lag(1_950), lag(2_200)), (700, 700));
         assert_eq!(lag(3_200), 1_000, "it is a second overdue");
         for (ms, expected) in [(3_000, 700), (61_000, 700), (119_999, 700), (121_000, 0)] {
-            watchdog.turn(Loop::Pump, at(ms), at(ms));
+            watchdog.report(Loop::Pump, at(ms), at(ms));
             assert_eq!(lag(ms), expected, "after {ms} ms");
         }
         assert_eq!(watchdog.worst_lag(Loop::Edge, at(121_000)), Duration::ZERO, "each has its own");

@@ -194,16 +194,16 @@ fn silence_after_the_call_means_that_nobody_knows() {
     let redis = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut bytes = [0; 4096];
-        let mut heard = String::new();
+        let mut received = String::new();
         loop {
             let n = stream.read(&mut bytes).unwrap();
             if n == 0 {
-                return heard;
+                return received;
             }
             let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
-            heard += &text;
+            received += &text;
             // Greetings are answered, whatever they are; the call is not.
-            if !heard.contains("tidegate_publish") {
+            if !received.contains("tidegate_publish") {
                 let commands = text.lines().filter(|line| line.starts_with('*')).count();
                 stream.write_all("+OK\r\n".repeat(commands).as_bytes()).unwrap();
             }

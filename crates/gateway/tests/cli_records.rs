@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
-use records::{Body, Bounds, Letter, Loading, Reason, RedisStore, RedisStoreConfig, Store};
+use records::{Body, Bounds, DeadLetter, Loading, Reason, RedisStore, RedisStoreConfig, Store};
 use redis_fixture::RedisServer;
 use serde_json::Value;
 use wire::{Families, InstanceId, Position, Timestamp, UserId};
@@ -65,20 +65,20 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-fn keep(server: &RedisServer, letters: impl IntoIterator<Item = Letter>) {
+fn keep(server: &RedisServer, dead_letters: impl IntoIterator<Item = DeadLetter>) {
     let store = store(server);
     block_on(async {
-        for letter in letters {
-            assert_eq!(store.keep(&letter).await, Ok(true));
+        for dead_letter in dead_letters {
+            assert_eq!(store.keep(&dead_letter).await, Ok(true));
         }
     });
 }
 
 /// What an isolated instance took.
-fn isolated(number: u64) -> Letter {
+fn isolated(number: u64) -> DeadLetter {
     let message = format!(r#"{{"type":"n","payload":{number}}}"#);
-    Letter {
-        mark: format!("isolated {number}").into(),
+    DeadLetter {
+        dedup_key: format!("isolated {number}").into(),
         reason: Reason::Isolated,
         instance: InstanceId::parse("gw-1").unwrap(),
         scope: Families::default().parse_scope("acme/collection:42").unwrap(),
@@ -93,9 +93,9 @@ fn isolated(number: u64) -> Letter {
 }
 
 /// What nobody can read, and what would like to clear the operator's screen.
-fn poison(body: Body) -> Letter {
-    Letter {
-        mark: format!("poison {body:?}").into(),
+fn poison(body: Body) -> DeadLetter {
+    DeadLetter {
+        dedup_key: format!("poison {body:?}").into(),
         reason: Reason::Poison,
         user: None,
         position: Some(Position::new(7, 42)),
@@ -122,7 +122,7 @@ fn stored(server: &RedisServer) -> Vec<String> {
 }
 
 #[test]
-fn letters_are_listed_newest_first_and_shown_whole() {
+fn dead_letters_are_listed_newest_first_and_shown_whole() {
     let server = RedisServer::start(&[]);
     let empty = dlq(&server.url(), &["list"]);
     assert_eq!((done(&empty), stderr(&empty)), ("", "tidegate: no dead letters of tenant default\n"));
@@ -170,7 +170,7 @@ fn replaying_publishes_in_order_once_and_removes() {
 
     let again = dlq(&server.url(), &["replay", "--tenant", "acme", &all[0]]);
     assert_eq!(code(&again), 1);
-    assert!(stderr(&again).contains("there is no such letter"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("there is no such dead letter"), "{}", stderr(&again));
     done(&dlq(&server.url(), &["replay", "--tenant", "acme", "--all"]));
     assert_eq!(stored(&server), [payload(1), payload(3), payload(2)]);
     assert_eq!(ids(&server, &[]), <[String; 0]>::default());
@@ -178,14 +178,14 @@ fn replaying_publishes_in_order_once_and_removes() {
 
 /// The answer to a replay was lost, or two operators did the same at once.
 #[test]
-fn a_letter_that_is_replayed_twice_is_stored_once() {
+fn a_dead_letter_that_is_replayed_twice_is_stored_once() {
     let server = RedisServer::start(&[]);
     keep(&server, [isolated(1)]);
-    let letters = Keyspace::default().letters(&wire::TenantId::parse("acme").unwrap());
-    let dumped: Vec<u8> = redis::cmd("DUMP").arg(&letters).query(&mut server.connect()).unwrap();
+    let dead_letters = Keyspace::default().dead_letters(&wire::TenantId::parse("acme").unwrap());
+    let dumped: Vec<u8> = redis::cmd("DUMP").arg(&dead_letters).query(&mut server.connect()).unwrap();
     let first = dlq(&server.url(), &["replay", "--tenant", "acme", "--all"]);
     let first = done(&first).to_owned();
-    redis::cmd("RESTORE").arg(&letters).arg(0).arg(dumped).arg("REPLACE").exec(&mut server.connect()).unwrap();
+    redis::cmd("RESTORE").arg(&dead_letters).arg(0).arg(dumped).arg("REPLACE").exec(&mut server.connect()).unwrap();
     let second = dlq(&server.url(), &["replay", "--tenant", "acme", "--all"]);
     assert_eq!(done(&second), first, "the same letter stands where it stood");
     assert_eq!(stored(&server).len(), 1);
@@ -265,7 +265,7 @@ fn publish(server: &RedisServer, count: usize) -> Position {
     }
     // A Redis that has just started reads its file first, and one without the library is given it by any question.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while let Err(error) = block_on(store(server).standing(&scope(), &[], 1)) {
+    while let Err(error) = block_on(store(server).scope_receipts(&scope(), &[], 1)) {
         assert!(std::time::Instant::now() < deadline, "{error}");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -290,7 +290,7 @@ fn receipts_are_listed_with_the_furthest_behind_first() {
     let table = receipts(&server.url(), &["--channel", "collection:42:ops"]);
     let lines: Vec<Vec<&str>> = done(&table).lines().map(|line| line.split_whitespace().collect()).collect();
     let (alice, bob) = (top.to_string(), format!("{}-2", top.generation));
-    assert_eq!(lines[0], ["USER", "BEHIND", "ACKNOWLEDGED", "TOP", "TIME"]);
+    assert_eq!(lines[0], ["USER", "LAG", "ACKNOWLEDGED", "TOP", "TIME"]);
     assert_eq!(
         (&lines[1][..4], &lines[2][..4]),
         (&["bob", "3", &bob, &alice][..], &["alice", "0", &alice, &alice][..])
@@ -298,7 +298,7 @@ fn receipts_are_listed_with_the_furthest_behind_first() {
 
     let one = receipts(&server.url(), &["--channel", "collection:42", "--user", "bob", "--json"]);
     let one: Value = serde_json::from_str(done(&one)).unwrap();
-    assert_eq!((&one["behind"], &one["exact"], &one["acknowledged"]), (&3.into(), &true.into(), &bob.as_str().into()));
+    assert_eq!((&one["lag"], &one["exact"], &one["acknowledged"]), (&3.into(), &true.into(), &bob.as_str().into()));
     let limited = receipts(&server.url(), &["--channel", "collection:42", "--limit", "1"]);
     assert!(done(&limited).lines().count() == 2 && stderr(&limited).contains("1 more (--limit)"));
     let nobody = receipts(&server.url(), &["--channel", "collection:42", "--user", "carol", "--user", "bob"]);

@@ -18,7 +18,7 @@ pub(crate) fn family_of(channel: &str) -> &str {
 }
 
 /// Whether a subscription to `pattern` hears `channel`.
-pub(crate) fn hears(pattern: &str, channel: &str) -> bool {
+pub(crate) fn matches(pattern: &str, channel: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(stem) => channel.len() > stem.len() && channel.starts_with(stem),
         None => pattern == channel,
@@ -37,10 +37,10 @@ mod tests {
         assert_eq!(scope_of("collection:42:*", &keyless), "collection:42");
         assert_eq!(scope_of("system:news", &keyless), "system");
         assert_eq!(scope_of("system", &keyless), "system");
-        assert!(hears("collection:42:*", "collection:42:ops"));
-        assert!(!hears("collection:42:*", "collection:42"));
-        assert!(!hears("collection:42:*", "collection:421:ops"));
-        assert!(hears("system", "system"));
-        assert!(!hears("system", "system:news"));
+        assert!(matches("collection:42:*", "collection:42:ops"));
+        assert!(!matches("collection:42:*", "collection:42"));
+        assert!(!matches("collection:42:*", "collection:421:ops"));
+        assert!(matches("system", "system"));
+        assert!(!matches("system", "system:news"));
     }
 }

@@ -6,15 +6,15 @@ mod session;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::session::Again;
-use crate::channel::{family_of, hears};
-use crate::connection::{Asked, Connection};
-use crate::frame::{Heard, hear, say};
-use crate::ledger::Ledger;
+use crate::channel::{family_of, matches};
+use crate::connection::{Connection, SubscribeRequest};
+use crate::frame::{ServerMessage, read_frame, say};
 use crate::position::Position;
+use crate::publications::PublicationLog;
 use crate::record::{Event, Record};
 use crate::segment::Segment;
 use crate::sessions::Sessions;
-use crate::verdict::{Kind, Verdict};
+use crate::verdict::{AnomalyKind, Verdict};
 use crate::view::{View, ViewName};
 
 /// Of a gap for who reads too slowly.
@@ -24,7 +24,7 @@ const SLOW: &str = "slow";
 #[derive(Debug, Default)]
 pub struct Checker {
     rules: Rules,
-    ledger: Ledger,
+    publications: PublicationLog,
     connections: HashMap<u64, Connection>,
     sessions: Sessions,
     views: BTreeMap<ViewName, View>,
@@ -95,14 +95,14 @@ impl Checker {
         match &record.event {
             Event::Run { loses, keyless, no_history, local, newest, forgets, .. } => {
                 self.marks.run = Some(line);
-                self.ledger = Ledger::new(keyless.clone());
+                self.publications = PublicationLog::new(keyless.clone());
                 let (no_history, local, newest) = (no_history.clone(), local.clone(), newest.clone());
                 self.rules = Rules { loses: *loses, no_history, local, newest, forgets: *forgets };
             }
             Event::Publish { value, channel, via, retry } => {
-                self.ledger.publish(value, channel, via.as_deref(), *retry, (line, record.at_us));
+                self.publications.publish(value, channel, via.as_deref(), *retry, (line, record.at_us));
             }
-            Event::Answered { value, answer } => self.ledger.answered(value, answer, line, &mut self.verdict),
+            Event::Answered { value, answer } => self.publications.answered(value, answer, line, &mut self.verdict),
             Event::Opened { client, connection, instance, reads_slowly } => {
                 self.verdict.tally.connections += 1;
                 self.clients.insert(client.clone());
@@ -114,7 +114,7 @@ impl Checker {
             }
             Event::Sent { connection, text } => self.sent(*connection, text),
             Event::Received { connection, text } => self.received(*connection, text),
-            Event::Closed { connection, wished, code, .. } => self.closed(*connection, *wished, *code),
+            Event::Closed { connection, intended, code, .. } => self.closed(*connection, *intended, *code),
             Event::Retired { client } => {
                 self.clients.remove(client);
                 self.connections.retain(|_, connection| connection.client != *client);
@@ -140,11 +140,11 @@ impl Checker {
                 self.sessions.subscriptions(&connection.client).asked.insert(wish.channel.clone());
             }
             connection.not_found = None;
-            connection.asked.insert(wish.channel, Asked { after: wish.after, line, restored: None });
+            connection.asked.insert(wish.channel, SubscribeRequest { after: wish.after, line, restored: None });
         }
     }
 
-    fn closed(&mut self, number: u64, wished: bool, code: Option<u16>) {
+    fn closed(&mut self, number: u64, intended: bool, code: Option<u16>) {
         if let Some(code) = code {
             self.turned_away(number, code, "closed");
         }
@@ -152,7 +152,7 @@ impl Checker {
         if let Some(session) = &connection.session {
             self.sessions.end(session, number, self.line);
         }
-        if wished {
+        if intended {
             self.left.entry(connection.client).or_default().push(self.at_us);
         }
     }
@@ -162,49 +162,49 @@ impl Checker {
         let Some(connection) = self.connections.get(&number) else { return };
         let client = connection.client.clone();
         let line = self.line;
-        match hear(text) {
-            None => self.verdict.add(Kind::Unreadable, &client, text, &[line]),
-            Some(Heard::Message { channel, value, position }) => {
+        match read_frame(text) {
+            None => self.verdict.add(AnomalyKind::Unreadable, &client, text, &[line]),
+            Some(ServerMessage::Message { channel, value, position }) => {
                 self.verdict.tally.deliveries += 1;
                 match position {
                     Some(position) => self.message(number, &channel, value, position),
                     None => self.local_message(number, &channel, value),
                 }
             }
-            Some(Heard::Subscribed { channel, position, resumed, degraded }) => {
+            Some(ServerMessage::Subscribed { channel, position, resumed, degraded }) => {
                 if !degraded {
                     self.subscribed(number, &channel, position, resumed);
                 }
             }
-            Some(Heard::Unsubscribed { channel }) => {
+            Some(ServerMessage::Unsubscribed { channel }) => {
                 if let Some(connection) = self.connections.get_mut(&number) {
-                    connection.standing.remove(&channel);
+                    connection.active.remove(&channel);
                     connection.asked.remove(&channel);
                 }
             }
-            Some(Heard::Position { channel, position }) => {
+            Some(ServerMessage::Position { channel, position }) => {
                 let at_us = self.at_us;
-                self.ledger.mentioned(&channel, position);
+                self.publications.mentioned(&channel, position);
                 if let Some(segment) = self.view(&client, &channel).current() {
                     segment.move_on(position, at_us);
                 }
             }
-            Some(Heard::Gap { channel, after, upto, reason }) => {
+            Some(ServerMessage::Gap { channel, after, upto, reason }) => {
                 self.gap(number, &Gap { pattern: &channel, after, upto, reason: &reason });
             }
-            Some(Heard::Welcome { session }) => self.welcome(number, session),
-            Some(Heard::Restored(restored)) => self.restored(number, restored),
-            Some(Heard::Error { code, retryable }) => {
+            Some(ServerMessage::Welcome { session }) => self.welcome(number, session),
+            Some(ServerMessage::Restored(restored)) => self.restored(number, restored),
+            Some(ServerMessage::Error { code, retryable }) => {
                 if !retryable {
                     self.refused(number, &code);
                 }
             }
-            Some(Heard::Bye { code, reconnect }) => {
+            Some(ServerMessage::Bye { code, reconnect }) => {
                 if !reconnect {
                     self.turned_away(number, code, "a bye");
                 }
             }
-            Some(Heard::Degraded(_) | Heard::Ack { .. } | Heard::Other) => {}
+            Some(ServerMessage::Degraded(_) | ServerMessage::Ack { .. } | ServerMessage::Other) => {}
         }
     }
 
@@ -218,33 +218,33 @@ impl Checker {
         let client = connection.client.clone();
         let place = format!("{client} {pattern}");
         let Some(&asked) = connection.asked.get(pattern) else {
-            return self.verdict.add(Kind::Phantom, place, "subscribed, and nobody asked", &[line]);
+            return self.verdict.add(AnomalyKind::Phantom, place, "subscribed, and nobody asked", &[line]);
         };
-        connection.standing.insert(pattern.to_owned());
+        connection.active.insert(pattern.to_owned());
         let goes_on =
             connection.keeps_session && !self.sessions.subscriptions(&client).confirmed.insert(pattern.to_owned());
         let Some(position) = position else {
-            return self.verdict.add(Kind::WrongResume, place, "subscribed without a position", &[line]);
+            return self.verdict.add(AnomalyKind::WrongResume, place, "subscribed without a position", &[line]);
         };
-        self.ledger.mentioned(pattern, position);
+        self.publications.mentioned(pattern, position);
         if let (None, Some(repeats)) = (asked.after, asked.restored) {
             let again = Again { pattern, position, resumed, repeats, goes_on };
             return self.subscribed_again(number, &again);
         }
-        let Asked { after: asked, line: asked_line, .. } = asked;
+        let SubscribeRequest { after: asked, line: asked_line, .. } = asked;
         match asked {
             Some(asked) if resumed => {
                 self.verdict.tally.resumed += 1;
                 if position != asked {
-                    let says = format!("asked behind {asked}, resumed behind {position}");
-                    self.verdict.add(Kind::WrongResume, place, says, &[line]);
+                    let detail = format!("asked behind {asked}, resumed behind {position}");
+                    self.verdict.add(AnomalyKind::WrongResume, place, detail, &[line]);
                 }
             }
             Some(_) => {
-                connection.owed_gaps.insert(pattern.to_owned(), line);
+                connection.expected_gaps.insert(pattern.to_owned(), line);
             }
             None if resumed => {
-                self.verdict.add(Kind::WrongResume, place, "resumed, and no position was given", &[line]);
+                self.verdict.add(AnomalyKind::WrongResume, place, "resumed, and no position was given", &[line]);
             }
             None => {}
         }
@@ -265,30 +265,34 @@ impl Checker {
         let line = self.line;
         let Some(connection) = self.connections.get(&number) else { return };
         let client = connection.client.clone();
-        let hearing = connection.hearing(channel);
-        let owed: Vec<_> = hearing.iter().filter_map(|pattern| connection.owed_gaps.get(pattern).copied()).collect();
+        let matching_subscriptions = connection.matching_subscriptions(channel);
+        let expected: Vec<_> = matching_subscriptions
+            .iter()
+            .filter_map(|pattern| connection.expected_gaps.get(pattern).copied())
+            .collect();
         let Some(value) = self.check_value(&client, channel, value) else { return };
-        if hearing.is_empty() {
-            let says = format!("{value} on {channel}, to which it is not subscribed");
-            self.verdict.add(Kind::Phantom, &client, says, &[line]);
+        if matching_subscriptions.is_empty() {
+            let detail = format!("{value} on {channel}, to which it is not subscribed");
+            self.verdict.add(AnomalyKind::Phantom, &client, detail, &[line]);
         }
-        for told in owed {
-            let says = format!("{position} came where a gap was owed");
-            self.verdict.add(Kind::WrongResume, format!("{client} {channel}"), says, &[told, line]);
+        for since_line in expected {
+            let detail = format!("{position} came where a gap was owed");
+            self.verdict.add(AnomalyKind::WrongResume, format!("{client} {channel}"), detail, &[since_line, line]);
         }
-        self.ledger.found(channel, position, &value, line, &mut self.verdict);
-        let copies_max = self.ledger.get(&value).map_or(1, |publication| publication.copies_max(self.rules.loses));
+        self.publications.found(channel, position, &value, line, &mut self.verdict);
+        let copies_max =
+            self.publications.get(&value).map_or(1, |publication| publication.copies_max(self.rules.loses));
         let at_us = self.at_us;
-        for pattern in hearing {
+        for pattern in matching_subscriptions {
             let Some(segment) = self.view(&client, &pattern).current() else { continue };
             let mut wrong = segment.receive(position, &value, line);
             let copies = segment.copies(&value);
             segment.move_on(position, at_us);
             if wrong.is_none() && copies > copies_max {
-                wrong = Some((Kind::Duplicate, format!("{value} came {copies} times"), line));
+                wrong = Some((AnomalyKind::Duplicate, format!("{value} came {copies} times"), line));
             }
-            if let Some((kind, says, before)) = wrong {
-                self.verdict.add(kind, format!("{client} {pattern}"), says, &[before, line]);
+            if let Some((kind, detail, before)) = wrong {
+                self.verdict.add(kind, format!("{client} {pattern}"), detail, &[before, line]);
             }
         }
     }
@@ -296,8 +300,8 @@ impl Checker {
     /// The message's name, if it may exist at all.
     fn check_value(&mut self, client: &str, channel: &str, value: Option<String>) -> Option<String> {
         let line = self.line;
-        let publication = value.as_deref().and_then(|value| self.ledger.get(value));
-        let says = match (&value, publication) {
+        let publication = value.as_deref().and_then(|value| self.publications.get(value));
+        let detail = match (&value, publication) {
             (None, _) => String::from("a message without a value"),
             (Some(value), None) => format!("{value} was never sent"),
             (Some(value), Some(publication)) if publication.channel != channel => {
@@ -308,7 +312,7 @@ impl Checker {
             }
             _ => return value,
         };
-        self.verdict.add(Kind::Phantom, client, says, &[line]);
+        self.verdict.add(AnomalyKind::Phantom, client, detail, &[line]);
         None
     }
 
@@ -318,20 +322,25 @@ impl Checker {
         let Some(connection) = self.connections.get(&number) else { return };
         let client = connection.client.clone();
         let Some(value) = self.check_value(&client, channel, value) else { return };
-        let scope = self.ledger.scope_of(channel).to_owned();
+        let scope = self.publications.scope_of(channel).to_owned();
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let may_be = self.rules.local.iter().any(|family| family == family_of(channel))
-            && self.ledger.get(&value).is_some_and(|publication| publication.is_local_to(&connection.instance));
+            && self.publications.get(&value).is_some_and(|publication| publication.is_local_to(&connection.instance));
         if !may_be {
-            let says = format!("{value} came without a position");
-            self.verdict.add(Kind::Phantom, &client, says, &[line]);
-        } else if !connection.asked.keys().any(|pattern| hears(pattern, channel)) {
-            let says = format!("{value} on {channel}, to which it is not subscribed");
-            self.verdict.add(Kind::Phantom, &client, says, &[line]);
+            let detail = format!("{value} came without a position");
+            self.verdict.add(AnomalyKind::Phantom, &client, detail, &[line]);
+        } else if !connection.asked.keys().any(|pattern| matches(pattern, channel)) {
+            let detail = format!("{value} on {channel}, to which it is not subscribed");
+            self.verdict.add(AnomalyKind::Phantom, &client, detail, &[line]);
         } else if !connection.local.insert(value.clone()) {
-            self.verdict.add(Kind::Duplicate, &client, format!("{value} came twice without a position"), &[line]);
+            self.verdict.add(
+                AnomalyKind::Duplicate,
+                &client,
+                format!("{value} came twice without a position"),
+                &[line],
+            );
         }
-        connection.owed_isolated.entry(scope).or_insert(line);
+        connection.expected_isolated_gaps.entry(scope).or_insert(line);
     }
 
     fn gap(&mut self, number: u64, gap: &Gap<'_>) {
@@ -339,16 +348,16 @@ impl Checker {
         *self.verdict.tally.gaps.entry(gap.reason.to_owned()).or_default() += 1;
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let client = connection.client.clone();
-        let scope = self.ledger.scope_of(gap.pattern).to_owned();
-        connection.owed_gaps.remove(gap.pattern);
+        let scope = self.publications.scope_of(gap.pattern).to_owned();
+        connection.expected_gaps.remove(gap.pattern);
         let is_isolated = gap.reason == "isolated";
-        let heard_local = is_isolated && connection.owed_isolated.remove(&scope).is_some();
+        let received_local = is_isolated && connection.expected_isolated_gaps.remove(&scope).is_some();
         let reads_slowly = connection.reads_slowly;
-        if !heard_local && let Some(says) = self.is_false(gap, &scope, reads_slowly) {
-            self.verdict.add(Kind::FalseGap, format!("{client} {}", gap.pattern), says, &[line]);
+        if !received_local && let Some(detail) = self.is_false(gap, &scope, reads_slowly) {
+            self.verdict.add(AnomalyKind::FalseGap, format!("{client} {}", gap.pattern), detail, &[line]);
         }
         let at_us = self.at_us;
-        gap.after.into_iter().chain(gap.upto).for_each(|position| self.ledger.mentioned(gap.pattern, position));
+        gap.after.into_iter().chain(gap.upto).for_each(|position| self.publications.mentioned(gap.pattern, position));
         if let Some(segment) = self.view(&client, gap.pattern).current() {
             // That one leaves nothing of the history out.
             if !is_isolated {
@@ -366,12 +375,12 @@ impl Checker {
         let family = family_of(scope);
         if *reason == SLOW {
             let keeps_newest = self.rules.newest.iter().any(|name| name == family);
-            let says = match (keeps_newest, reads_slowly) {
+            let detail = match (keeps_newest, reads_slowly) {
                 (true, true) => return None,
                 (true, false) => "to a client that reads at once",
                 (false, _) => "in a family that leaves nothing out",
             };
-            return Some(format!("a gap ({reason}) {says}"));
+            return Some(format!("a gap ({reason}) {detail}"));
         }
         let Some(began) = self.marks.fault_began else {
             return Some(format!("a gap ({reason}) before anything was broken"));
@@ -386,8 +395,8 @@ impl Checker {
         }
         let (ended, _) = self.marks.fault_ended?;
         let after = gap.after?;
-        let value = &self.ledger.places(scope)?.known.get(&after)?.value;
-        let published = self.ledger.get(value)?.line;
+        let value = &self.publications.places(scope)?.known.get(&after)?.value;
+        let published = self.publications.get(value)?.line;
         (published > ended)
             .then(|| format!("a gap ({reason}) behind {after}, which was published after the fault was over"))
     }

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::channel::hears;
+use crate::channel::matches;
 use crate::position::Position;
 
 /// A subscription that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct SubscribeRequest {
     /// Behind which position.
     pub(crate) after: Option<Position>,
     /// On which line.
@@ -22,7 +22,7 @@ pub(crate) struct Connection {
     pub(crate) instance: String,
     pub(crate) reads_slowly: bool,
     /// What was asked for, and what was brought back.
-    pub(crate) asked: HashMap<String, Asked>,
+    pub(crate) asked: HashMap<String, SubscribeRequest>,
     /// The session that goes on here.
     pub(crate) session: Option<String>,
     /// The client keeps nothing but its session's id.
@@ -34,11 +34,11 @@ pub(crate) struct Connection {
     /// It was told not to come back.
     pub(crate) is_turned_away: bool,
     /// Subscriptions that stand.
-    pub(crate) standing: HashSet<String>,
+    pub(crate) active: HashSet<String>,
     /// Subscriptions that were told their position cannot be honoured: a gap must follow. Since which line.
-    pub(crate) owed_gaps: HashMap<String, usize>,
+    pub(crate) expected_gaps: HashMap<String, usize>,
     /// Scopes in which it heard messages of this instance alone: a gap must follow. Since which line.
-    pub(crate) owed_isolated: HashMap<String, usize>,
+    pub(crate) expected_isolated_gaps: HashMap<String, usize>,
     /// Those messages, each once.
     pub(crate) local: HashSet<String>,
 }
@@ -55,15 +55,15 @@ impl Connection {
             restoring: None,
             not_found: None,
             is_turned_away: false,
-            standing: HashSet::new(),
-            owed_gaps: HashMap::new(),
-            owed_isolated: HashMap::new(),
+            active: HashSet::new(),
+            expected_gaps: HashMap::new(),
+            expected_isolated_gaps: HashMap::new(),
             local: HashSet::new(),
         }
     }
 
     /// Its subscriptions that hear this channel.
-    pub(crate) fn hearing(&self, channel: &str) -> Vec<String> {
-        self.standing.iter().filter(|pattern| hears(pattern, channel)).cloned().collect()
+    pub(crate) fn matching_subscriptions(&self, channel: &str) -> Vec<String> {
+        self.active.iter().filter(|pattern| matches(pattern, channel)).cloned().collect()
     }
 }

@@ -6,7 +6,7 @@ use crate::position::Position;
 
 /// What a gateway said, as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum ServerMessage {
     Message {
         channel: String,
         value: Option<String>,
@@ -80,41 +80,47 @@ pub(crate) struct Said {
 }
 
 /// Reads a frame from the gateway; nothing if it breaks the page.
-pub(crate) fn hear(text: &str) -> Option<Heard> {
+pub(crate) fn read_frame(text: &str) -> Option<ServerMessage> {
     let frame: Value = serde_json::from_str(text).ok()?;
     let kind = frame["type"].as_str()?;
     let channel = || frame["channel"].as_str().map(str::to_owned);
     let payload = &frame["payload"];
     if frame.get("timestamp").is_some() {
         let value = payload["v"].as_str().map(str::to_owned);
-        return Some(Heard::Message { channel: channel()?, value, position: position(&frame["position"])? });
+        return Some(ServerMessage::Message { channel: channel()?, value, position: position(&frame["position"])? });
     }
     Some(match kind {
-        "subscribed" => Heard::Subscribed {
+        "subscribed" => ServerMessage::Subscribed {
             channel: channel()?,
             position: position(&frame["position"])?,
             resumed: payload["resumed"].as_bool()?,
             degraded: payload["degraded"].as_bool()?,
         },
-        "unsubscribed" => Heard::Unsubscribed { channel: channel()? },
-        "position" => Heard::Position { channel: channel()?, position: position(&frame["position"])?? },
-        "gap" => Heard::Gap {
+        "unsubscribed" => ServerMessage::Unsubscribed { channel: channel()? },
+        "position" => ServerMessage::Position { channel: channel()?, position: position(&frame["position"])?? },
+        "gap" => ServerMessage::Gap {
             channel: channel()?,
             after: position(&payload["after"])?,
             upto: position(&payload["upto"])?,
             reason: payload["reason"].as_str()?.to_owned(),
         },
-        "degraded" => Heard::Degraded(payload["degraded"].as_bool()?),
-        "ack" => Heard::Ack { position: position(&frame["position"])?, level: payload["level"].as_str()?.to_owned() },
-        "welcome" => Heard::Welcome { session: payload["session_id"].as_str()?.to_owned() },
-        "restored" => Heard::Restored(if payload["found"].as_bool()? { Some(restored(payload)?) } else { None }),
-        "error" => {
-            Heard::Error { code: payload["code"].as_str()?.to_owned(), retryable: payload["retryable"].as_bool()? }
+        "degraded" => ServerMessage::Degraded(payload["degraded"].as_bool()?),
+        "ack" => {
+            ServerMessage::Ack { position: position(&frame["position"])?, level: payload["level"].as_str()?.to_owned() }
         }
-        "bye" => {
-            Heard::Bye { code: payload["code"].as_u64()?.try_into().ok()?, reconnect: payload["reconnect"].as_bool()? }
+        "welcome" => ServerMessage::Welcome { session: payload["session_id"].as_str()?.to_owned() },
+        "restored" => {
+            ServerMessage::Restored(if payload["found"].as_bool()? { Some(restored(payload)?) } else { None })
         }
-        _ => Heard::Other,
+        "error" => ServerMessage::Error {
+            code: payload["code"].as_str()?.to_owned(),
+            retryable: payload["retryable"].as_bool()?,
+        },
+        "bye" => ServerMessage::Bye {
+            code: payload["code"].as_u64()?.try_into().ok()?,
+            reconnect: payload["reconnect"].as_bool()?,
+        },
+        _ => ServerMessage::Other,
     })
 }
 
@@ -163,15 +169,18 @@ mod tests {
     fn a_message_may_be_called_like_anything() {
         let text = r#"{"type":"gap","channel":"system","payload":{"v":"a"},"timestamp":"x","position":"7-1"}"#;
         let position = Some(Position { generation: 7, offset: 1 });
-        assert_eq!(hear(text), Some(Heard::Message { channel: "system".into(), value: Some("a".into()), position }));
+        assert_eq!(
+            read_frame(text),
+            Some(ServerMessage::Message { channel: "system".into(), value: Some("a".into()), position })
+        );
     }
 
     #[test]
     fn what_breaks_the_page_is_nothing() {
         for text in ["", "[]", r#"{"type":"gap","channel":"system","payload":{"after":7,"upto":null,"reason":"x"}}"#] {
-            assert_eq!(hear(text), None, "{text}");
+            assert_eq!(read_frame(text), None, "{text}");
         }
-        assert_eq!(hear(r#"{"type":"pong"}"#), Some(Heard::Other));
+        assert_eq!(read_frame(r#"{"type":"pong"}"#), Some(ServerMessage::Other));
     }
 
     #[test]
@@ -187,9 +196,9 @@ mod tests {
     fn what_a_session_held_is_read_or_that_nothing_is_known() {
         let text = r#"{"type":"restored","payload":{"found":true,"repeats":true,"channels":["system:*"]}}"#;
         let restored = Restored { repeats: true, channels: vec!["system:*".into()] };
-        assert_eq!(hear(text), Some(Heard::Restored(Some(restored))));
-        assert_eq!(hear(r#"{"type":"restored","payload":{"found":false}}"#), Some(Heard::Restored(None)));
-        assert_eq!(hear(r#"{"type":"restored","payload":{"found":true,"repeats":true}}"#), None);
+        assert_eq!(read_frame(text), Some(ServerMessage::Restored(Some(restored))));
+        assert_eq!(read_frame(r#"{"type":"restored","payload":{"found":false}}"#), Some(ServerMessage::Restored(None)));
+        assert_eq!(read_frame(r#"{"type":"restored","payload":{"found":true,"repeats":true}}"#), None);
         let said = say(r#"{"type":"hello","payload":{"token":"t","session_id":"ab","restore":true}}"#).unwrap();
         assert_eq!((said.session.as_deref(), said.restore, said.wishes), (Some("ab"), true, vec![]));
     }

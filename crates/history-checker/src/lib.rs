@@ -1,7 +1,7 @@
 //! Judges what publishers were told and what clients received: was anything lost, doubled or reordered in silence?
 //!
 //! ```text
-//!   publishers: sent, answered ─┐                    ┌─▶ Ledger   which message stands at which position
+//!   publishers: sent, answered ─┐                    ┌─▶ publications   which message stands at which position
 //!   clients: every raw frame ───┼─▶ one log, lines ──┤                    │ compared, line by line and at the end
 //!   faults: began, ended ───────┘                    └─▶ View     what one subscription has been told
 //!                                                              ─▶ Verdict: anomalies with the lines that prove them
@@ -20,8 +20,8 @@ mod channel;
 mod checker;
 mod connection;
 mod frame;
-mod ledger;
 mod position;
+mod publications;
 mod record;
 mod segment;
 mod sessions;
@@ -30,5 +30,5 @@ mod view;
 
 pub use checker::Checker;
 pub use position::Position;
-pub use record::{Answer, Event, Record, Retry};
-pub use verdict::{Anomaly, Kind, Tally, Verdict};
+pub use record::{Event, PublishAnswer, Record, Retry};
+pub use verdict::{Anomaly, AnomalyKind, Tally, Verdict};

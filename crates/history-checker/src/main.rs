@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     match judge(path) {
-        Ok(verdict) => tell(&verdict, as_json),
+        Ok(verdict) => write_report(&verdict, as_json),
         Err(error) => {
             eprintln!("history-checker: {path}: {error}");
             ExitCode::from(2)
@@ -37,7 +37,7 @@ fn judge(path: &str) -> io::Result<Verdict> {
     Ok(checker.conclude())
 }
 
-fn tell(verdict: &Verdict, as_json: bool) -> ExitCode {
+fn write_report(verdict: &Verdict, as_json: bool) -> ExitCode {
     if as_json {
         println!("{}", serde_json::to_string(verdict).expect("a verdict is texts and numbers"));
     } else {

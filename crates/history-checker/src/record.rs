@@ -55,7 +55,7 @@ pub enum Event {
         /// Which message.
         value: String,
         /// In the words that came.
-        answer: Answer,
+        answer: PublishAnswer,
     },
     /// A client has a new WebSocket.
     Opened {
@@ -90,7 +90,7 @@ pub enum Event {
         /// For the reader of the log.
         why: String,
         /// The client left of its own accord.
-        wished: bool,
+        intended: bool,
         /// Of the gateway's close frame, if one came.
         #[serde(default)]
         code: Option<u16>,
@@ -129,7 +129,7 @@ pub enum Retry {
 /// What a publisher was told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum PublishAnswer {
     /// The frame that a gateway answered with.
     Frame(String),
     /// What Redis replied to the call.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::channel::hears;
-use crate::ledger::{Ledger, Place, Places};
+use crate::channel::matches;
 use crate::position::Position;
-use crate::verdict::{Kind, Verdict};
+use crate::publications::{PositionEntry, PublicationLog, ScopePositions};
+use crate::verdict::{AnomalyKind, Verdict};
 
 /// Behind everything.
 pub(crate) const END: Position = Position { generation: u64::MAX, offset: u64::MAX };
@@ -55,18 +55,23 @@ impl Segment {
     }
 
     /// Takes a message, and says what is wrong with its coming now.
-    pub(crate) fn receive(&mut self, position: Position, value: &str, line: usize) -> Option<(Kind, String, usize)> {
+    pub(crate) fn receive(
+        &mut self,
+        position: Position,
+        value: &str,
+        line: usize,
+    ) -> Option<(AnomalyKind, String, usize)> {
         *self.copies.entry(value.to_owned()).or_default() += 1;
         if let Some(&before) = self.received.get(&position) {
-            return Some((Kind::Duplicate, format!("{position} came twice"), before));
+            return Some((AnomalyKind::Duplicate, format!("{position} came twice"), before));
         }
         self.received.insert(position, line);
         if position <= self.start {
-            return Some((Kind::WrongResume, format!("{position} came behind {}", self.start), self.start_line));
+            return Some((AnomalyKind::WrongResume, format!("{position} came behind {}", self.start), self.start_line));
         }
         if position <= self.at {
             let before = self.received.get(&self.at).copied().unwrap_or(self.start_line);
-            return Some((Kind::Reorder, format!("{position} came behind {}", self.at), before));
+            return Some((AnomalyKind::Reorder, format!("{position} came behind {}", self.at), before));
         }
         None
     }
@@ -96,29 +101,30 @@ impl Segment {
         pattern: &str,
         place: &str,
         is_open: bool,
-        places: &Places,
-        ledger: &Ledger,
+        places: &ScopePositions,
+        publications: &PublicationLog,
         verdict: &mut Verdict,
     ) {
         let end = if is_open { END } else { self.at };
         // One that begins afresh is not owed what had been acknowledged before it asked. Its position may lie below that:
         // Redis may have lost it meanwhile.
-        let start = self.asked_line.map_or(self.start, |line| places.acknowledged_before(line, ledger).max(self.start));
-        let mut missing: Vec<(Position, Option<&Place>)> = Vec::new();
-        for (position, known) in places.owed(pattern, start, end, ledger) {
+        let start =
+            self.asked_line.map_or(self.start, |line| places.acknowledged_before(line, publications).max(self.start));
+        let mut missing: Vec<(Position, Option<&PositionEntry>)> = Vec::new();
+        for (position, known) in places.expected(pattern, start, end, publications) {
             if !self.has(position) {
                 if missing.last().is_some_and(|(last, _)| *last <= self.at && position > self.at) {
-                    self.tell(place, &std::mem::take(&mut missing), verdict);
+                    self.write_report(place, &std::mem::take(&mut missing), verdict);
                 }
                 missing.push((position, known));
             } else if !missing.is_empty() {
-                self.tell(place, &std::mem::take(&mut missing), verdict);
+                self.write_report(place, &std::mem::take(&mut missing), verdict);
             }
         }
         if !missing.is_empty() {
-            self.tell(place, &missing, verdict);
+            self.write_report(place, &missing, verdict);
         }
-        self.conclude_start(pattern, place, start, places, ledger, verdict);
+        self.conclude_start(pattern, place, start, places, publications, verdict);
     }
 
     /// What was published after the subscription stood is owed, wherever it stands.
@@ -127,19 +133,19 @@ impl Segment {
         pattern: &str,
         place: &str,
         start: Position,
-        places: &Places,
-        ledger: &Ledger,
+        places: &ScopePositions,
+        publications: &PublicationLog,
         verdict: &mut Verdict,
     ) {
         for (position, known) in places.known.range(..=start) {
-            let Some(publication) = ledger.get(&known.value) else { continue };
-            let is_owed = publication.line > self.start_line && hears(pattern, &publication.channel);
-            if is_owed && !self.has(*position) {
-                let says = format!(
+            let Some(publication) = publications.get(&known.value) else { continue };
+            let is_expected = publication.line > self.start_line && matches(pattern, &publication.channel);
+            if is_expected && !self.has(*position) {
+                let detail = format!(
                     "{} at {position} was published after the subscription began at {}",
                     known.value, self.start
                 );
-                verdict.add(Kind::SilentGap, place, says, &[self.start_line, publication.line, known.line]);
+                verdict.add(AnomalyKind::SilentGap, place, detail, &[self.start_line, publication.line, known.line]);
             }
         }
     }
@@ -149,17 +155,17 @@ impl Segment {
         &self,
         pattern: &str,
         place: &str,
-        places: &Places,
-        ledger: &Ledger,
+        places: &ScopePositions,
+        publications: &PublicationLog,
         verdict: &mut Verdict,
     ) {
         let mut topics = BTreeSet::new();
         for (position, known) in places.known.iter().rev().take_while(|(position, _)| **position > self.start) {
-            let Some(publication) = ledger.get(&known.value) else { continue };
-            let is_newest = hears(pattern, &publication.channel) && topics.insert(&publication.channel);
+            let Some(publication) = publications.get(&known.value) else { continue };
+            let is_newest = matches(pattern, &publication.channel) && topics.insert(&publication.channel);
             if is_newest && !self.received.contains_key(position) && is_in(&self.slow_gaps, *position) {
-                let says = format!("{} at {position} is the newest of its topic, and was left out", known.value);
-                verdict.add(Kind::SilentGap, place, says, &[publication.line, known.line]);
+                let detail = format!("{} at {position} is the newest of its topic, and was left out", known.value);
+                verdict.add(AnomalyKind::SilentGap, place, detail, &[publication.line, known.line]);
             }
         }
     }
@@ -168,16 +174,16 @@ impl Segment {
         self.received.contains_key(&position) || is_in(&self.gaps, position) || is_in(&self.slow_gaps, position)
     }
 
-    fn tell(&self, place: &str, missing: &[(Position, Option<&Place>)], verdict: &mut Verdict) {
+    fn write_report(&self, place: &str, missing: &[(Position, Option<&PositionEntry>)], verdict: &mut Verdict) {
         let (first, last) = (missing[0].0, missing[missing.len() - 1].0);
-        let kind = if last > self.at { Kind::LostTail } else { Kind::SilentGap };
+        let kind = if last > self.at { AnomalyKind::LostTail } else { AnomalyKind::SilentGap };
         let known = missing.iter().find_map(|(_, known)| *known);
         let example = known.map_or("nobody knows which", |place| place.value.as_str());
-        let says = format!("{} messages, {first} to {last}, never came; the first known is {example}", missing.len());
+        let detail = format!("{} messages, {first} to {last}, never came; the first known is {example}", missing.len());
         let before = self.received.range(..first).next_back().map_or(self.start_line, |(_, line)| *line);
         let after = self.received.range(last..).next().map(|(_, line)| *line);
         let lines: Vec<usize> = [Some(before), known.map(|known| known.line), after].into_iter().flatten().collect();
-        verdict.add(kind, place, says, &lines);
+        verdict.add(kind, place, detail, &lines);
     }
 }
 

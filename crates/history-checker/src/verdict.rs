@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The ways in which a history can be wrong without saying so, and one in which it says too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum AnomalyKind {
     /// One position names two messages.
     OffsetReused,
     /// A message was passed over, and later ones came.
@@ -41,11 +41,11 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
     /// In which way.
-    pub kind: Kind,
+    pub kind: AnomalyKind,
     /// Where: a subscription, a scope or a connection.
     pub place: String,
     /// What exactly.
-    pub says: String,
+    pub detail: String,
     /// The lines of the log that prove it, counted from 1.
     pub lines: Vec<usize>,
 }
@@ -88,7 +88,7 @@ pub struct Verdict {
     /// Why the log proves nothing, if so: the rest is not to be trusted then.
     pub incomplete: Vec<String>,
     /// How often each kind was found.
-    pub counts: BTreeMap<Kind, u64>,
+    pub counts: BTreeMap<AnomalyKind, u64>,
     /// The first of each kind.
     pub anomalies: Vec<Anomaly>,
     /// How much was judged.
@@ -100,7 +100,7 @@ pub struct Verdict {
 /// Of each kind so many are kept with their proof.
 const KEPT_PER_KIND: u64 = 20;
 
-impl Kind {
+impl AnomalyKind {
     /// Whether somebody may have lost, doubled or reordered messages without knowing.
     #[must_use]
     pub fn is_silent(self) -> bool {
@@ -114,7 +114,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AnomalyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OffsetReused => "offset_reused",
@@ -143,7 +143,7 @@ impl Verdict {
 
     /// How many anomalies of this kind there are.
     #[must_use]
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: AnomalyKind) -> u64 {
         self.counts.get(&kind).copied().unwrap_or(0)
     }
 
@@ -153,12 +153,18 @@ impl Verdict {
         self.counts.iter().filter(|(kind, _)| kind.is_silent()).map(|(_, count)| count).sum()
     }
 
-    pub(crate) fn add(&mut self, kind: Kind, place: impl Into<String>, says: impl Into<String>, lines: &[usize]) {
+    pub(crate) fn add(
+        &mut self,
+        kind: AnomalyKind,
+        place: impl Into<String>,
+        detail: impl Into<String>,
+        lines: &[usize],
+    ) {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         if *count <= KEPT_PER_KIND {
-            let (place, says) = (place.into(), says.into());
-            self.anomalies.push(Anomaly { kind, place, says, lines: lines.to_vec() });
+            let (place, detail) = (place.into(), detail.into());
+            self.anomalies.push(Anomaly { kind, place, detail, lines: lines.to_vec() });
         }
     }
 }
@@ -179,8 +185,8 @@ impl fmt::Display for Verdict {
         for (kind, count) in &self.counts {
             writeln!(f, "{kind}: {count}")?;
         }
-        for Anomaly { kind, place, says, lines } in &self.anomalies {
-            writeln!(f, "  {kind} {place}: {says} (lines {lines:?})")?;
+        for Anomaly { kind, place, detail, lines } in &self.anomalies {
+            writeln!(f, "  {kind} {place}: {detail} (lines {lines:?})")?;
         }
         writeln!(f, "{}", if self.is_clean() { "clean" } else { "NOT CLEAN" })
     }

@@ -29,9 +29,9 @@
 -- It goes with its incarnation, so a limit counts living instances only. Names of other instances' keys are made from
 -- their ids here: all share one hash tag, and thereby one node of a Cluster.
 --
--- Orders are for one incarnation of an instance: session id or TENANT/USER → why it is to be closed, and
+-- Commands are for one incarnation of an instance: session id or TENANT/USER → why it is to be closed, and
 -- "notice NUMBER WHOM" → the notice, in the order of the numbers. They are taken when the instance renews its lease, which
--- it does at once when its bell rings, a list that it waits at, and at its next beat if it has not heard it.
+-- it does at once when it is woken up (a list that it waits for, with BLPOP), and at its next heartbeat in any case.
 --
 -- Why a session is to be closed: 'limit' it was one too many, 'replaced' its owner has connected elsewhere, 'kicked'.
 -- Of a session, '@' and the moment (ms) follow since when the connection in question had been there, if that is listed: its
@@ -41,42 +41,42 @@ local ROW_CHANGES_MAX = 128
 -- Of a user with more connections on one instance so many are named, and all are counted: every change reads the names.
 local LISTED_MAX = 128
 -- Notices are refused above it. An instance that listens has none waiting.
-local ORDERS_MAX = 1000
+local COMMANDS_MAX = 1000
 
--- The lives of all instances, with the names of their keys.
-local function lives(peers)
+-- The incarnations of all instances, with the names of their keys.
+local function incarnations(peers)
   local base, found = match(peers, '^(.*)peers$'), {}
   local entries = call('HGETALL', peers)
   for i = 1, #entries, 2 do
     local record = cjson.decode(match(entries[i + 1], '^%d+ (.*)$'))
-    local life = entries[i] .. ':' .. record.incarnation
+    local incarnation = entries[i] .. ':' .. record.incarnation
     found[#found + 1] = {
       id = entries[i],
       incarnation = record.incarnation,
-      rows = base .. 'rows:' .. life,
-      users = base .. 'users:' .. life,
-      orders = base .. 'orders:' .. life,
-      bell = base .. 'bell:' .. entries[i],
+      rows = base .. 'rows:' .. incarnation,
+      users = base .. 'users:' .. incarnation,
+      commands = base .. 'commands:' .. incarnation,
+      wakeup = base .. 'wakeup:' .. entries[i],
     }
   end
   return found
 end
 
--- How many connections a user or a tenant has in all lives.
+-- How many connections a user or a tenant has in all incarnations.
 local function total(all, who)
   local count = 0
-  for _, life in ipairs(all) do
-    count = count + tonumber(call('HGET', life.users, '#' .. who) or 0)
+  for _, incarnation in ipairs(all) do
+    count = count + tonumber(call('HGET', incarnation.users, '#' .. who) or 0)
   end
   return count
 end
 
--- Where `owner` is connected: { session, since, life }, in no order.
-local function seats(all, owner)
+-- Where `owner` is connected: { session, since, incarnation }, in no order.
+local function registrations(all, owner)
   local found = {}
-  for _, life in ipairs(all) do
-    for session, since in gmatch(call('HGET', life.users, owner) or '', '([^@ ]+)@(%d+)') do
-      found[#found + 1] = { session = session, since = tonumber(since), life = life }
+  for _, incarnation in ipairs(all) do
+    for session, since in gmatch(call('HGET', incarnation.users, owner) or '', '([^@ ]+)@(%d+)') do
+      found[#found + 1] = { session = session, since = tonumber(since), incarnation = incarnation }
     end
   end
   return found
@@ -91,7 +91,7 @@ local function count_one(users, who, change)
   return count
 end
 
-local function seat(users, row, session, since)
+local function add_registration(users, row, session, since)
   local owner = row.tenant .. '/' .. row.user
   count_one(users, row.tenant, 1)
   local is_short, list = count_one(users, owner, 1) <= LISTED_MAX, call('HGET', users, owner)
@@ -101,18 +101,18 @@ local function seat(users, row, session, since)
   end
 end
 
--- Those of the lives that have connections of `owner`, named or not.
-local function lives_with(all, owner)
+-- Those of the incarnations that have connections of `owner`, named or not.
+local function incarnations_with(all, owner)
   local found = {}
-  for _, life in ipairs(all) do
-    if call('HGET', life.users, '#' .. owner) then
-      found[#found + 1] = life
+  for _, incarnation in ipairs(all) do
+    if call('HGET', incarnation.users, '#' .. owner) then
+      found[#found + 1] = incarnation
     end
   end
   return found
 end
 
-local function unseat(users, row, session)
+local function remove_registration(users, row, session)
   local owner, left, since_when = row.tenant .. '/' .. row.user, {}, nil
   count_one(users, owner, -1)
   count_one(users, row.tenant, -1)
@@ -131,14 +131,14 @@ local function unseat(users, row, session)
   return since_when
 end
 
--- Removes a row of one life. Whether there was one, and since when.
+-- Removes a row of one incarnation. Whether there was one, and since when.
 local function remove(rows, users, session)
   local text = call('HGET', rows, session)
   if not text then
     return false
   end
   call('HDEL', rows, session)
-  return true, unseat(users, cjson.decode(text), session)
+  return true, remove_registration(users, cjson.decode(text), session)
 end
 
 local function of_then(why, since)
@@ -146,12 +146,12 @@ local function of_then(why, since)
 end
 
 -- What another instance is to do.
-local function order(life, what, how)
-  call('HSET', life.orders, what, how)
-  call('PEXPIRE', life.orders, ORDERS_MS)
-  call('LPUSH', life.bell, '')
-  call('LTRIM', life.bell, 0, 0)
-  call('PEXPIRE', life.bell, ORDERS_MS)
+local function send_command(incarnation, what, how)
+  call('HSET', incarnation.commands, what, how)
+  call('PEXPIRE', incarnation.commands, COMMANDS_MS)
+  call('LPUSH', incarnation.wakeup, '')
+  call('LTRIM', incarnation.wakeup, 0, 0)
+  call('PEXPIRE', incarnation.wakeup, COMMANDS_MS)
 end
 
 register('tidegate_registry_write', {}, function(keys, args)
@@ -165,16 +165,16 @@ register('tidegate_registry_write', {}, function(keys, args)
   if refused then
     return refused
   end
-  local all, closing = lives(peers), {}
+  local all, closing = incarnations(peers), {}
 
-  -- Has a session closed that is listed, and counts it no more. An order here too: nobody writes its row again, so nobody
+  -- Has a session closed that is listed, and counts it no more. A command here too: nobody writes its row again, so nobody
   -- would hear of it if this answer were lost.
-  local function close(life, session, why)
-    local was_there, since = remove(life.rows, life.users, session)
+  local function close(incarnation, session, why)
+    local was_there, since = remove(incarnation.rows, incarnation.users, session)
     if was_there then
-      call('HINCRBY', life.users, '-', 1)
-      call('PEXPIRE', life.users, rows_ms, 'NX') -- if it was the last one, the key is new
-      order(life, session, of_then(why, since))
+      call('HINCRBY', incarnation.users, '-', 1)
+      call('PEXPIRE', incarnation.users, rows_ms, 'NX') -- if it was the last one, the key is new
+      send_command(incarnation, session, of_then(why, since))
     end
   end
 
@@ -182,14 +182,14 @@ register('tidegate_registry_write', {}, function(keys, args)
   -- closed: its client has come back here before that socket was found dead, or uses both. If either may be the newer, it is
   -- the one that is written later.
   local function is_elsewhere(session, row, latest)
-    for _, life in ipairs(all) do
-      local text = life.rows ~= rows and call('HGET', life.rows, session)
+    for _, incarnation in ipairs(all) do
+      local text = incarnation.rows ~= rows and call('HGET', incarnation.rows, session)
       local other = text and cjson.decode(text)
       if other and other.tenant == row.tenant and other.user == row.user then
         if other.connected_at > latest then
           return true
         end
-        close(life, session, 'replaced')
+        close(incarnation, session, 'replaced')
       end
     end
     return false
@@ -207,7 +207,7 @@ register('tidegate_registry_write', {}, function(keys, args)
     if over > 0 and excess == 'close_oldest' then
       -- It may be the oldest itself: rows are written anew behind an outage. Of two of one moment it is the newer one.
       local own = { session = session, since = since }
-      local oldest = seats(all, owner)
+      local oldest = registrations(all, owner)
       oldest[#oldest + 1] = own
       table.sort(oldest, function(a, b)
         if a.since ~= b.since then
@@ -220,7 +220,7 @@ register('tidegate_registry_write', {}, function(keys, args)
         if oldest[i] == own then
           is_oldest = true
         else
-          close(oldest[i].life, oldest[i].session, 'replaced')
+          close(oldest[i].incarnation, oldest[i].session, 'replaced')
         end
       end
       if is_oldest then
@@ -234,7 +234,7 @@ register('tidegate_registry_write', {}, function(keys, args)
       return
     end
     call('HSET', rows, session, text)
-    seat(users, row, session, since)
+    add_registration(users, row, session, since)
   end
 
   for i = 6, #args, 4 do
@@ -259,55 +259,55 @@ register('tidegate_registry_delete', { 'allow-oom' }, function(keys, args)
   return { 'OK' }
 end)
 
-local function tell(found)
+local function listed_connections(found)
   local answer = {}
   for _, one in ipairs(found) do
     local n = #answer
-    answer[n + 1], answer[n + 2], answer[n + 3] = one.life.id, one.session, decimal(one.since)
+    answer[n + 1], answer[n + 2], answer[n + 3] = one.incarnation.id, one.session, decimal(one.since)
   end
   return answer
 end
 
 register('tidegate_registry_who', { 'no-writes', 'allow-oom' }, function(keys, args)
-  return tell(seats(lives(keys[1]), args[1]))
+  return listed_connections(registrations(incarnations(keys[1]), args[1]))
 end)
 
 register('tidegate_registry_kick', {}, function(keys, args)
-  local owner, session, all, found = args[1], args[2], lives(keys[1]), {}
-  for _, life in ipairs(session == '' and lives_with(all, owner) or {}) do
-    order(life, owner, 'kicked')
+  local owner, session, all, found = args[1], args[2], incarnations(keys[1]), {}
+  for _, incarnation in ipairs(session == '' and incarnations_with(all, owner) or {}) do
+    send_command(incarnation, owner, 'kicked')
   end
-  for _, one in ipairs(seats(all, owner)) do
+  for _, one in ipairs(registrations(all, owner)) do
     if session == one.session then
-      order(one.life, session, of_then('kicked', decimal(one.since)))
+      send_command(one.incarnation, session, of_then('kicked', decimal(one.since)))
     end
     if session == '' or session == one.session then
       found[#found + 1] = one
     end
   end
-  return tell(found)
+  return listed_connections(found)
 end)
 
 register('tidegate_registry_send', {}, function(keys, args)
-  local owner, session, notice, all, found, orders = args[1], args[2], args[3], lives(keys[1]), {}, {}
+  local owner, session, notice, all, found, commands = args[1], args[2], args[3], incarnations(keys[1]), {}, {}
   local time = call('TIME')
   local number = decimal(time[1] * 1000000 + time[2])
-  for _, life in ipairs(session == '' and lives_with(all, owner) or {}) do
-    orders[life.orders] = life
+  for _, incarnation in ipairs(session == '' and incarnations_with(all, owner) or {}) do
+    commands[incarnation.commands] = incarnation
   end
-  for _, one in ipairs(seats(all, owner)) do
+  for _, one in ipairs(registrations(all, owner)) do
     if session == '' or session == one.session then
       found[#found + 1] = one
-      orders[one.life.orders] = one.life
+      commands[one.incarnation.commands] = one.incarnation
     end
   end
-  for key in pairs(orders) do
-    if call('HLEN', key) >= ORDERS_MAX then
-      return error_reply('BUSY an instance has ' .. ORDERS_MAX .. ' orders waiting that it does not take')
+  for key in pairs(commands) do
+    if call('HLEN', key) >= COMMANDS_MAX then
+      return error_reply('BUSY an instance has ' .. COMMANDS_MAX .. ' commands waiting that it does not take')
     end
   end
-  for _, life in pairs(orders) do
-    order(life, 'notice ' .. number .. ' ' .. (session == '' and owner or session), notice)
+  for _, incarnation in pairs(commands) do
+    send_command(incarnation, 'notice ' .. number .. ' ' .. (session == '' and owner or session), notice)
   end
-  return tell(found)
+  return listed_connections(found)
 end)

@@ -1,12 +1,12 @@
--- Who is in which scope: what joining and leaving mean. The functions are in presence.lua; registry.lua ends whole lives.
+-- Who is in which scope: what joining and leaving mean. The functions are in presence.lua; registry.lua ends whole incarnations.
 --
 -- All keys share the hash tag {registry}; their names are made from that of the peers. A member is a user, held by the
 -- lives of the instances to which it is connected:
---   members:TENANT/FAMILY:ID      hash of user → "since(ms) life,life,… info"; "-" for the lives: it has gone, and has
+--   members:TENANT/FAMILY:ID      hash of user → "since(ms) incarnation,incarnation,… info"; "-" for the incarnations: it has gone, and has
 --                                 until it is due to come back
---   present:INSTANCE:INCARNATION  set of "TENANT/FAMILY:ID user" that this life holds
---   ghosts:INSTANCE:INCARNATION   the same of a life that has ended, or writes all anew
---   leaving                       sorted set of "TENANT/FAMILY:ID user", and of lives with ghosts, by when they are due (ms)
+--   present:INSTANCE:INCARNATION  set of "TENANT/FAMILY:ID user" that this incarnation holds
+--   stale:INSTANCE:INCARNATION    the same of an incarnation that has ended, or writes all anew
+--   leaving                       sorted set of "TENANT/FAMILY:ID user", and of incarnations with stale rows, by when they are due (ms)
 --   presence                      stream of what changed, an entry a call: '+' "scope user since count info",
 --                                 '-' "scope user now count", and 'p', the id of the entry before it
 --
@@ -28,31 +28,31 @@ local function read_member(base, scope, user)
   end
 end
 
-local function without(lives, life)
+local function without(incarnations, incarnation)
   local left = {}
-  for other in gmatch(lives, '[^,]+') do
-    if other ~= life then
+  for other in gmatch(incarnations, '[^,]+') do
+    if other ~= incarnation then
       left[#left + 1] = other
     end
   end
   return #left > 0 and concat(left, ',') or '-'
 end
 
-local function enter_member(base, log, life, scope, user, info, now)
+local function enter_member(base, log, incarnation, scope, user, info, now)
   local key, entry = base .. 'members:' .. scope, scope .. ' ' .. user
-  call('SADD', base .. 'present:' .. life, entry)
-  local since, lives, kept = read_member(base, scope, user)
+  call('SADD', base .. 'present:' .. incarnation, entry)
+  local since, incarnations, kept = read_member(base, scope, user)
   if not since then
-    call('HSET', key, user, decimal(now) .. ' ' .. life .. ' ' .. info)
+    call('HSET', key, user, decimal(now) .. ' ' .. incarnation .. ' ' .. info)
     log[#log + 1] = '+'
     log[#log + 1] = concat({ scope, user, decimal(now), decimal(call('HLEN', key)), info }, ' ')
     return
   end
-  local others = without(lives, life)
+  local others = without(incarnations, incarnation)
   if others == '-' then
     call('ZREM', base .. 'leaving', entry)
   end
-  call('HSET', key, user, concat({ since, others == '-' and life or others .. ',' .. life, kept }, ' '))
+  call('HSET', key, user, concat({ since, others == '-' and incarnation or others .. ',' .. incarnation, kept }, ' '))
 end
 
 local function leave_member(base, log, scope, user, now)
@@ -64,14 +64,14 @@ local function leave_member(base, log, scope, user, now)
   end
 end
 
--- A life holds a member no more. Without another life the member leaves when it is due.
-local function depart_member(base, log, life, scope, user, now, due)
-  call('SREM', base .. 'present:' .. life, scope .. ' ' .. user)
-  local since, lives, info = read_member(base, scope, user)
-  if not since or lives == '-' then
+-- An incarnation holds a member no more. Without another incarnation the member leaves when it is due.
+local function depart_member(base, log, incarnation, scope, user, now, due)
+  call('SREM', base .. 'present:' .. incarnation, scope .. ' ' .. user)
+  local since, incarnations, info = read_member(base, scope, user)
+  if not since or incarnations == '-' then
     return
   end
-  local others = without(lives, life)
+  local others = without(incarnations, incarnation)
   if others == '-' and due <= now then
     return leave_member(base, log, scope, user, now)
   end
@@ -81,36 +81,36 @@ local function depart_member(base, log, life, scope, user, now, due)
   end
 end
 
--- All that a life holds is due, but for what it writes again until then. However much it is, its set changes its name: a copy
--- of 100,000 would hold Redis up for 35 ms. Only where older ghosts have yet to leave the two become one.
-local function end_life(base, life, due)
-  local present, ghosts = base .. 'present:' .. life, base .. 'ghosts:' .. life
-  local had_ghosts = call('EXISTS', ghosts) == 1
+-- All that an incarnation holds is due, but for what it writes again until then. However much it is, its set changes its name: a copy
+-- of 100,000 would hold Redis up for 35 ms. Only where older stale rows have yet to leave the two become one.
+local function end_incarnation(base, incarnation, due)
+  local present, stale = base .. 'present:' .. incarnation, base .. 'stale:' .. incarnation
+  local had_stale = call('EXISTS', stale) == 1
   if call('EXISTS', present) == 1 then
-    if had_ghosts then
-      call('SUNIONSTORE', ghosts, ghosts, present)
+    if had_stale then
+      call('SUNIONSTORE', stale, stale, present)
       call('UNLINK', present)
     else
-      call('RENAME', present, ghosts)
+      call('RENAME', present, stale)
     end
-  elseif not had_ghosts then
+  elseif not had_stale then
     return
   end
-  call('ZADD', base .. 'leaving', decimal(due), life)
+  call('ZADD', base .. 'leaving', decimal(due), incarnation)
 end
 
--- Lets some ghosts of an ended life leave. How many it looked at.
-local function sweep_life(base, log, life, now, most)
-  local ghosts, present = base .. 'ghosts:' .. life, base .. 'present:' .. life
-  local entries = call('SPOP', ghosts, most)
+-- Lets some stale rows of an ended incarnation leave. How many it looked at.
+local function sweep_incarnation(base, log, incarnation, now, most)
+  local stale, present = base .. 'stale:' .. incarnation, base .. 'present:' .. incarnation
+  local entries = call('SPOP', stale, most)
   for i = 1, #entries do
     if call('SISMEMBER', present, entries[i]) == 0 then
       local scope, user = match(entries[i], '^(%S+) (%S+)$')
-      depart_member(base, log, life, scope, user, now, now)
+      depart_member(base, log, incarnation, scope, user, now, now)
     end
   end
-  if call('EXISTS', ghosts) == 0 then
-    call('ZREM', base .. 'leaving', life)
+  if call('EXISTS', stale) == 0 then
+    call('ZREM', base .. 'leaving', incarnation)
   end
   return max(#entries, 1)
 end
@@ -129,14 +129,14 @@ local function sweep_members(base, log, now)
         leave_member(base, log, scope, user, now)
         room = room - 1
       elseif room > 0 then
-        room = room - sweep_life(base, log, due[i], now, room)
+        room = room - sweep_incarnation(base, log, due[i], now, room)
       end
     end
   end
 end
 
 -- Tells the instances what has changed.
-local function tell_presence(base, log)
+local function publish_presence(base, log)
   if #log > 0 then
     local key = base .. 'presence'
     local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
@@ -144,9 +144,9 @@ local function tell_presence(base, log)
   end
 end
 
--- What every beat does for members whose instance has died, or has no time left: nothing, mostly.
+-- What every heartbeat does for members whose instance has died, or has no time left: nothing, mostly.
 local function sweep_presence(base)
   local log = {}
   sweep_members(base, log, clock())
-  tell_presence(base, log)
+  publish_presence(base, log)
 end

@@ -1,11 +1,11 @@
 -- Who is in which scope, as instances tell and ask it. What it means is in members.lua.
 --
--- tidegate_presence_write: changes what one life holds, and lets those leave who are due.
+-- tidegate_presence_write: changes what one incarnation holds, and lets those leave who are due.
 --   KEYS[1] lease, KEYS[2] peers
 --   ARGV    token, instance id, grace ms [, '+' or '-', TENANT/FAMILY:ID, user, info (JSON) or '', …]
 --           none, or up to PRESENCE_CHANGES_MAX of them
 --   →       { 'OK', ms until somebody is due, or '' } or { 'REFUSED', why }
--- tidegate_presence_rewrite: what this life holds is unknown, and will be written anew within so many ms.
+-- tidegate_presence_rewrite: what this incarnation holds is unknown, and will be written anew within so many ms.
 --   KEYS    as for writing
 --   ARGV    token, instance id, ms
 --   →       { 'OK' } or { 'REFUSED', why }
@@ -13,13 +13,13 @@
 --   KEYS[1] peers
 --   ARGV    most members of a scope, TENANT/FAMILY:ID [, TENANT/FAMILY:ID …]
 --   →       { id of the newest change or '', for each scope: number of members, number of those that follow
---           [, user, since (ms), lives, info …] }
+--           [, user, since (ms), incarnations, info …] }
 --
 -- A user is a member from the first connection of any instance to the last one's end, and for the grace after it.
 
 local PRESENCE_CHANGES_MAX = 128
 
-local function life_of(token, id)
+local function incarnation_of(token, id)
   return id .. ':' .. match(token, '([^:]*)$')
 end
 
@@ -33,16 +33,16 @@ register('tidegate_presence_write', {}, function(keys, args)
   if refused then
     return refused
   end
-  local life, now, log = life_of(token, id), clock(), {}
+  local incarnation, now, log = incarnation_of(token, id), clock(), {}
   for i = 4, #args, 4 do
     if args[i] == '+' then
-      enter_member(base, log, life, args[i + 1], args[i + 2], args[i + 3], now)
+      enter_member(base, log, incarnation, args[i + 1], args[i + 2], args[i + 3], now)
     else
-      depart_member(base, log, life, args[i + 1], args[i + 2], now, now + grace_ms)
+      depart_member(base, log, incarnation, args[i + 1], args[i + 2], now, now + grace_ms)
     end
   end
   sweep_members(base, log, now)
-  tell_presence(base, log)
+  publish_presence(base, log)
   local due = call('ZRANGE', base .. 'leaving', 0, 0, 'WITHSCORES')[2]
   return { 'OK', due and decimal(max(tonumber(due) - now, 0)) or '' }
 end)
@@ -52,7 +52,7 @@ register('tidegate_presence_rewrite', {}, function(keys, args)
   if refused then
     return refused
   end
-  end_life(base_of(keys[2]), life_of(args[1], args[2]), clock() + tonumber(args[3]))
+  end_incarnation(base_of(keys[2]), incarnation_of(args[1], args[2]), clock() + tonumber(args[3]))
   return { 'OK' }
 end)
 

@@ -4,22 +4,22 @@
 --   KEYS[1] lease, KEYS[2] fence, KEYS[3] peers
 --   ARGV    instance id, incarnation, lease ms, peer record, forget ms [, presence grace ms]
 --   →       { 'GRANTED', token, clock (ms), the peer record before this one or '' } or { 'BUSY', token of the holder }
--- tidegate_registry_renew: more time for the lease and its rows, and a beat for the peers to see.
---   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] orders
---   ARGV    token, instance id, lease ms, rows ms, peer record, number of the newest beat whose answer was read
+-- tidegate_registry_renew: more time for the lease and its rows, and a heartbeat for the peers to see.
+--   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] commands
+--   ARGV    token, instance id, lease ms, rows ms, peer record, number of the newest heartbeat whose answer was read
 --   →       { 'OK', clock (ms), number of rows, those included that others took out since the last write
 --           [, session id or TENANT/USER to be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
 --   KEYS    as for renewing
 --   ARGV    token, instance id [, presence grace ms]
 --   →       { 'OK' } or { 'REFUSED', why }
--- tidegate_registry_peers: every beat. Writes nothing (FCALL_RO).
+-- tidegate_registry_peers: every heartbeat. Writes nothing (FCALL_RO).
 --   KEYS[1] peers
 --   →       { instance id, age ms, peer record, … }
 -- tidegate_registry_reap: removes a dead peer and its rows, on the word of an instance that lives.
 --   KEYS[1] lease of the one that asks, KEYS[2] peers, KEYS[3] lease of the dead one, KEYS[4] its rows,
---   KEYS[5] its users, KEYS[6] its orders
---   ARGV    token, id of the dead one, its incarnation, its newest beat number
+--   KEYS[5] its users, KEYS[6] its commands
+--   ARGV    token, id of the dead one, its incarnation, its newest heartbeat number
 --   →       { 'OK', number of rows removed }, { 'OK', '' } if it lives or somebody was first, or { 'REFUSED', why }
 --
 -- A token is REPLICATION-ID:NUMBER:INCARNATION, and the lease key holds nothing else. It is current only while
@@ -27,17 +27,17 @@
 -- but not what the old primary did with it afterwards. The number is above every earlier one, and not below the clock
 -- in µs, so that it is new even when the counter was lost (FLUSHALL): no Redis grants more than one per µs.
 --
--- Whoever ends a life here ends what it holds of scopes too (members.lua): when the grace is over, or at once if the
--- life is reaped, as its clients have had time enough. Every renewal lets some of those leave who are due.
+-- Whoever ends an incarnation here ends what it holds of scopes too (members.lua): when the grace is over, or at once if the
+-- incarnation is reaped, as its clients have had time enough. Every renewal lets some of those leave who are due.
 --
--- Orders are answered until a later beat says that an answer with them was read: one may be lost on its way, and whoever was
--- to be closed is not listed any more. Meanwhile they are in ORDERS:told, with the number of the beat in `beat`.
+-- Commands are answered until a later heartbeat says that an answer with them was read: one may be lost on its way, and whoever was
+-- to be closed is not listed any more. Meanwhile they are in COMMANDS:pending, with the number of the heartbeat in `heartbeat`.
 --
 -- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they take none, and an instance must
 -- not lose its lease for that.
 
--- What an instance was told to do and never asked for; it beats every few seconds, or is dead.
-local ORDERS_MS = 60 * 1000
+-- What an instance was told to do and never asked for; it sends a heartbeat every few seconds, or is dead.
+local COMMANDS_MS = 60 * 1000
 
 -- Why `token` is not the current lease, or nil.
 local function refusal(lease, token)
@@ -54,7 +54,7 @@ local function refusal(lease, token)
 end
 
 -- Returns the clock.
-local function beat(peers, id, record)
+local function heartbeat(peers, id, record)
   local now = decimal(clock())
   call('HSET', peers, id, now .. ' ' .. record)
   return now
@@ -69,7 +69,7 @@ local function forget(peers, now, forget_ms)
   local entries = call('HGETALL', peers)
   for i = 1, #entries, 2 do
     if tonumber(match(entries[i + 1], '^%d+')) < now - forget_ms then
-      end_life(base_of(peers), entries[i] .. ':' .. incarnation_in(entries[i + 1]), now)
+      end_incarnation(base_of(peers), entries[i] .. ':' .. incarnation_in(entries[i + 1]), now)
       call('HDEL', peers, entries[i])
     end
   end
@@ -95,46 +95,46 @@ register('tidegate_registry_acquire', {}, function(keys, args)
   call('SET', fence, number)
   call('SET', lease, token, 'PX', lease_ms)
   if before and incarnation_in(before) ~= incarnation then
-    end_life(base_of(peers), id .. ':' .. incarnation_in(before), now + grace_ms)
+    end_incarnation(base_of(peers), id .. ':' .. incarnation_in(before), now + grace_ms)
   end
   forget(peers, now, forget_ms)
-  return { 'GRANTED', token, beat(peers, id, record), before and match(before, '^%d+ (.*)') or '' }
+  return { 'GRANTED', token, heartbeat(peers, id, record), before and match(before, '^%d+ (.*)') or '' }
 end)
 
-local function told_of(orders)
-  return orders .. ':told'
+local function pending_of(commands)
+  return commands .. ':pending'
 end
 
 -- Adds to `answer` what an instance is to do: what is new, and what it may not have heard.
-local function tell_orders(answer, orders, record, heard)
-  local told = told_of(orders)
-  local last = tonumber(call('HGET', told, 'beat'))
-  if last and last <= heard then
-    call('UNLINK', told)
+local function add_commands(answer, commands, record, acknowledged)
+  local pending = pending_of(commands)
+  local last = tonumber(call('HGET', pending, 'heartbeat'))
+  if last and last <= acknowledged then
+    call('UNLINK', pending)
     last = nil
   end
-  local new = call('HGETALL', orders)
+  local new = call('HGETALL', commands)
   if #new > 0 then
     for i = 1, #new, 2 do
-      call('HSET', told, new[i], new[i + 1])
+      call('HSET', pending, new[i], new[i + 1])
     end
-    call('UNLINK', orders)
+    call('UNLINK', commands)
   elseif not last then
     return
   end
-  call('HSET', told, 'beat', decimal(cjson.decode(record).beat))
-  call('PEXPIRE', told, ORDERS_MS)
-  local all = call('HGETALL', told)
+  call('HSET', pending, 'heartbeat', decimal(cjson.decode(record).heartbeat))
+  call('PEXPIRE', pending, COMMANDS_MS)
+  local all = call('HGETALL', pending)
   for i = 1, #all, 2 do
-    if all[i] ~= 'beat' then
+    if all[i] ~= 'heartbeat' then
       answer[#answer + 1], answer[#answer + 2] = all[i], all[i + 1]
     end
   end
 end
 
 register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
-  local lease, peers, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5]
-  local token, id, lease_ms, rows_ms, record, heard = args[1], args[2], args[3], args[4], args[5], tonumber(args[6])
+  local lease, peers, rows, users, commands = keys[1], keys[2], keys[3], keys[4], keys[5]
+  local token, id, lease_ms, rows_ms, record, acknowledged = args[1], args[2], args[3], args[4], args[5], tonumber(args[6])
   local refused = refusal(lease, token)
   if refused then
     return refused
@@ -142,25 +142,25 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   call('PEXPIRE', lease, lease_ms)
   call('PEXPIRE', rows, rows_ms)
   call('PEXPIRE', users, rows_ms)
-  local at = beat(peers, id, record)
+  local at = heartbeat(peers, id, record)
   sweep_presence(base_of(peers))
   -- Rows that others took out are no reason to doubt the rest.
   local taken = tonumber(call('HGET', users, '-') or 0)
   local answer = { 'OK', at, decimal(call('HLEN', rows) + taken) }
-  tell_orders(answer, orders, record, heard)
+  add_commands(answer, commands, record, acknowledged)
   return answer
 end)
 
 register('tidegate_registry_release', { 'allow-oom' }, function(keys, args)
-  local lease, peers, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5]
+  local lease, peers, rows, users, commands = keys[1], keys[2], keys[3], keys[4], keys[5]
   local token, id, grace_ms = args[1], args[2], tonumber(args[3] or 0)
   local refused = refusal(lease, token)
   if refused then
     return refused
   end
-  end_life(base_of(peers), id .. ':' .. match(token, '([^:]*)$'), clock() + grace_ms)
+  end_incarnation(base_of(peers), id .. ':' .. match(token, '([^:]*)$'), clock() + grace_ms)
   call('HDEL', peers, id)
-  call('UNLINK', lease, rows, users, orders, told_of(orders))
+  call('UNLINK', lease, rows, users, commands, pending_of(commands))
   return { 'OK' }
 end)
 
@@ -176,16 +176,16 @@ register('tidegate_registry_peers', { 'no-writes', 'allow-oom' }, function(keys)
 end)
 
 register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
-  local own, peers, lease, rows, users, orders = keys[1], keys[2], keys[3], keys[4], keys[5], keys[6]
-  local token, id, incarnation, beats = args[1], args[2], args[3], args[4]
+  local own, peers, lease, rows, users, commands = keys[1], keys[2], keys[3], keys[4], keys[5], keys[6]
+  local token, id, incarnation, heartbeats = args[1], args[2], args[3], args[4]
   local refused = refusal(own, token)
   if refused then
     return refused
   end
   local entry, held = call('HGET', peers, id), call('GET', lease)
   local record = entry and cjson.decode(match(entry, '^%d+ (.*)$'))
-  -- It has beaten since it was seen last, another incarnation has begun, or another instance was quicker.
-  if not record or record.incarnation ~= incarnation or decimal(record.beat) ~= beats then
+  -- It has sent a heartbeat since it was seen last, another incarnation has begun, or another instance was quicker.
+  if not record or record.incarnation ~= incarnation or decimal(record.heartbeat) ~= heartbeats then
     return { 'OK', '' }
   end
   -- A lease of another generation is stale by definition.
@@ -194,8 +194,8 @@ register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
   end
   local count, base = call('HLEN', rows), base_of(peers)
   call('HDEL', peers, id)
-  call('UNLINK', lease, rows, users, orders, told_of(orders))
-  end_life(base, id .. ':' .. incarnation, clock())
+  call('UNLINK', lease, rows, users, commands, pending_of(commands))
+  end_incarnation(base, id .. ':' .. incarnation, clock())
   sweep_presence(base)
   return { 'OK', decimal(count) }
 end)

@@ -58,7 +58,7 @@ register('tidegate_registry_take', {}, function(keys, args)
   if refused then
     return refused
   end
-  local all, own, answer = lives(keys[2]), match(args[1], '([^:]*)$'), { 'OK' }
+  local all, own, answer = incarnations(keys[2]), match(args[1], '([^:]*)$'), { 'OK' }
 
   local function take(session, owner, since, latest, taker)
     local key = record_key(keys[2], session, owner)
@@ -71,13 +71,13 @@ register('tidegate_registry_take', {}, function(keys, args)
       end
       found = 'awaited'
     end
-    for _, other in ipairs(seats(all, owner)) do
-      if other.session == session and other.life.incarnation ~= own then
+    for _, other in ipairs(registrations(all, owner)) do
+      if other.session == session and other.incarnation.incarnation ~= own then
         if other.since > tonumber(latest) then
           return 'replaced'
         end
         found = 'awaited'
-        order(other.life, session, of_then('replaced', decimal(other.since)))
+        send_command(other.incarnation, session, of_then('replaced', decimal(other.since)))
       end
     end
     return found

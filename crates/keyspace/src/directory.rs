@@ -27,7 +27,7 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:rows:INSTANCE:INCARNATION",
         kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
-        ttl: "with its instance: at its goodbye, or within about 10 s of its death; 60 s after its last beat in any case",
+        ttl: "with its instance: at its goodbye, or within about 10 s of its death; 60 s after its last heartbeat in any case",
         writer: "`tidegate_registry_write`, up to 128 changes a call and nothing when idle; \
                  `tidegate_registry_delete`, `tidegate_registry_reap`",
         reader: "operators; `tidegate_registry_renew` counts them",
@@ -42,26 +42,26 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
                  `tidegate_registry_send`",
     },
     Footprint {
-        name: ":{registry}:orders:INSTANCE:INCARNATION",
+        name: ":{registry}:commands:INSTANCE:INCARNATION",
         kind: "hash of session id or `TENANT/USER` → why it is to be closed, and for a session `@` and since when (ms) \
                the connection meant was there; and `notice NUMBER WHOM` → notice",
-        ttl: "60 s; taken up when the instance has heard its bell, or at its next beat",
+        ttl: "60 s; taken when the instance is woken up, or at its next heartbeat",
         writer: "`tidegate_registry_write` and `tidegate_registry_take` of any instance, `tidegate_registry_kick`, \
                  `tidegate_registry_send`",
         reader: "`tidegate_registry_renew`",
     },
     Footprint {
-        name: ":{registry}:orders:INSTANCE:INCARNATION:told",
-        kind: "hash, orders whose answer the instance may not have read, and `beat` → number of the beat that was answered",
-        ttl: "60 s; until a later beat says that it has been read",
+        name: ":{registry}:commands:INSTANCE:INCARNATION:pending",
+        kind: "hash, commands whose answer the instance may not have read, and `heartbeat` → number of the heartbeat that was answered",
+        ttl: "60 s; until a later heartbeat says that it has been read",
         writer: "`tidegate_registry_renew`",
         reader: "`tidegate_registry_renew`",
     },
     Footprint {
-        name: ":{registry}:bell:INSTANCE",
-        kind: "list of one empty text: there are orders",
+        name: ":{registry}:wakeup:INSTANCE",
+        kind: "list of one empty text: there are commands",
         ttl: "60 s; the instance waits for it and takes it out",
-        writer: "whoever writes orders",
+        writer: "whoever writes commands",
         reader: "the instance, by `BLPOP`",
     },
 ];
@@ -77,7 +77,7 @@ impl Keyspace {
     /// ```
     #[must_use]
     pub fn rows(&self, instance: &InstanceId, incarnation: impl Display) -> String {
-        self.of_life("rows", instance, incarnation)
+        self.per_incarnation("rows", instance, incarnation)
     }
 
     /// How many of whom are connected to one incarnation of an instance.
@@ -90,7 +90,7 @@ impl Keyspace {
     /// ```
     #[must_use]
     pub fn users(&self, instance: &InstanceId, incarnation: impl Display) -> String {
-        self.of_life("users", instance, incarnation)
+        self.per_incarnation("users", instance, incarnation)
     }
 
     /// Whom one incarnation of an instance is to close.
@@ -99,24 +99,24 @@ impl Keyspace {
     /// # use keyspace::Keyspace;
     /// # use wire::InstanceId;
     /// let gw = InstanceId::parse("gw-1").unwrap();
-    /// assert_eq!(Keyspace::default().orders(&gw, "650000000000002a"), "tidegate:{registry}:orders:gw-1:650000000000002a");
+    /// assert_eq!(Keyspace::default().commands(&gw, "650000000000002a"), "tidegate:{registry}:commands:gw-1:650000000000002a");
     /// ```
     #[must_use]
-    pub fn orders(&self, instance: &InstanceId, incarnation: impl Display) -> String {
-        self.of_life("orders", instance, incarnation)
+    pub fn commands(&self, instance: &InstanceId, incarnation: impl Display) -> String {
+        self.per_incarnation("commands", instance, incarnation)
     }
 
-    /// Rung when there are orders for an instance.
+    /// Notified when there are commands for an instance.
     ///
     /// ```
     /// # use keyspace::Keyspace;
     /// # use wire::InstanceId;
     /// let gw = InstanceId::parse("gw-1").unwrap();
-    /// assert_eq!(Keyspace::default().bell(&gw), "tidegate:{registry}:bell:gw-1");
+    /// assert_eq!(Keyspace::default().wakeup(&gw), "tidegate:{registry}:wakeup:gw-1");
     /// ```
     #[must_use]
-    pub fn bell(&self, instance: &InstanceId) -> String {
-        format!("{}:{{registry}}:bell:{instance}", self.prefix())
+    pub fn wakeup(&self, instance: &InstanceId) -> String {
+        format!("{}:{{registry}}:wakeup:{instance}", self.prefix())
     }
 
     /// The name under which the directory counts a user's connections.
@@ -132,7 +132,7 @@ impl Keyspace {
         format!("{tenant}/{user}")
     }
 
-    pub(crate) fn of_life(&self, kind: &str, instance: &InstanceId, incarnation: impl Display) -> String {
+    pub(crate) fn per_incarnation(&self, kind: &str, instance: &InstanceId, incarnation: impl Display) -> String {
         format!("{}:{{registry}}:{kind}:{instance}:{incarnation}", self.prefix())
     }
 }

@@ -76,7 +76,7 @@ impl Keyspace {
     pub fn footprint() -> impl Iterator<Item = Footprint> {
         let registry = crate::registry::FOOTPRINT.into_iter().chain(crate::directory::FOOTPRINT);
         let registry = registry.chain(crate::restores::FOOTPRINT).chain(crate::presence::FOOTPRINT);
-        MESSAGES.into_iter().chain(registry).chain(crate::letters::FOOTPRINT).chain(crate::receipts::FOOTPRINT)
+        MESSAGES.into_iter().chain(registry).chain(crate::dead_letters::FOOTPRINT).chain(crate::receipts::FOOTPRINT)
     }
 
     /// [`Self::footprint`] as the Markdown table of `docs/redis.md`.

@@ -1,7 +1,7 @@
 //! What Redis names mean: every key and channel, and every function that touches them. The other dictionary.
 //!
 //! ```text
-//!   wire::Scope ──▶ Keyspace ──▶ tidegate:{acme/user:42}          channel   the letter at the door
+//!   wire::Scope ──▶ Keyspace ──▶ tidegate:{acme/user:42}          channel   messages as they come
 //!                           ├──▶ tidegate:{acme/user:42}:stream   stream    what is kept of it
 //!                           └──▶ tidegate:{acme/user:42}:meta     hash      generation and count
 //!   families' retention ──▶ Library ──▶ FUNCTION LOAD ──▶ FCALL tidegate_publish, tidegate_read, …
@@ -14,9 +14,9 @@
 //! This crate does not talk to Redis. It contains no `async`. No other crate contains a Redis name or Lua.
 #![warn(missing_docs)]
 
+mod dead_letters;
 mod directory;
 mod footprint;
-mod letters;
 mod names;
 mod presence;
 mod receipts;

@@ -1,5 +1,5 @@
 //! The names and functions of presence: who is in which scope. The keys are the registry's, so that whoever ends an
-//! instance's life ends its members in the same step.
+//! instance's incarnation ends its members in the same step.
 
 use std::fmt::Display;
 
@@ -13,9 +13,9 @@ pub(crate) const MEMBERS_LUA: &str = include_str!("../lua/members.lua");
 pub(crate) const LUA: &str = include_str!("../lua/presence.lua");
 
 impl Function {
-    /// Changes what one life of an instance holds, and lets those leave who are due.
+    /// Changes what one incarnation of an instance holds, and lets those leave who are due.
     pub const PRESENCE_WRITE: Self = Self { name: "tidegate_presence_write", keys: 2, args_min: 3, read_only: false };
-    /// Says that what a life holds will be written anew.
+    /// Says that what an incarnation holds will be written anew.
     pub const PRESENCE_REWRITE: Self =
         Self { name: "tidegate_presence_rewrite", keys: 2, args_min: 3, read_only: false };
     /// Tells who is in some scopes.
@@ -35,12 +35,12 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:present:INSTANCE:INCARNATION",
         kind: "set of `TENANT/FAMILY:ID user`, what one incarnation holds",
-        ttl: "becomes `ghosts` when the incarnation ends",
+        ttl: "becomes `stale` when the incarnation ends",
         writer: "`tidegate_presence_write`",
         reader: "`tidegate_presence_write`, and whoever ends the incarnation",
     },
     Footprint {
-        name: ":{registry}:ghosts:INSTANCE:INCARNATION",
+        name: ":{registry}:stale:INSTANCE:INCARNATION",
         kind: "set, what an ended incarnation held",
         ttl: "when all of it has left, at most 256 a call",
         writer: "`tidegate_registry_reap`, `tidegate_registry_release`, `tidegate_registry_acquire`, \
@@ -49,7 +49,7 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
     },
     Footprint {
         name: ":{registry}:leaving",
-        kind: "sorted set of `TENANT/FAMILY:ID user`, and of incarnations with ghosts, by when they are due (ms)",
+        kind: "sorted set of `TENANT/FAMILY:ID user`, and of incarnations with stale rows, by when they are due (ms)",
         ttl: "as they leave or come back",
         writer: "as the members",
         reader: "`tidegate_presence_write`, `tidegate_registry_renew`",
@@ -87,7 +87,7 @@ impl Keyspace {
     /// ```
     #[must_use]
     pub fn present(&self, instance: &InstanceId, incarnation: impl Display) -> String {
-        self.of_life("present", instance, incarnation)
+        self.per_incarnation("present", instance, incarnation)
     }
 
     /// The stream of who joined and who left.

@@ -12,12 +12,12 @@ impl Function {
     /// Asks for an instance's lease.
     pub const REGISTRY_ACQUIRE: Self =
         Self { name: "tidegate_registry_acquire", keys: 3, args_min: 5, read_only: false };
-    /// Renews it, and shows a beat.
+    /// Renews it, and shows a heartbeat.
     pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 5, args_min: 6, read_only: false };
     /// Gives it back.
     pub const REGISTRY_RELEASE: Self =
         Self { name: "tidegate_registry_release", keys: 5, args_min: 2, read_only: false };
-    /// Lists every instance's newest beat.
+    /// Lists every instance's newest heartbeat.
     pub const REGISTRY_PEERS: Self = Self { name: "tidegate_registry_peers", keys: 1, args_min: 0, read_only: true };
     /// Removes a dead peer with its rows.
     pub const REGISTRY_REAP: Self = Self { name: "tidegate_registry_reap", keys: 6, args_min: 4, read_only: false };
@@ -28,7 +28,7 @@ pub(crate) const FOOTPRINT: [Footprint; 3] = [
     Footprint {
         name: ":{registry}:lease:INSTANCE",
         kind: "string, the fence token `REPLICATION-ID:NUMBER:INCARNATION`",
-        ttl: "the lease (6 s), renewed at every beat (2 s)",
+        ttl: "the lease (6 s), renewed at every heartbeat (2 s)",
         writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`",
         reader: "every `tidegate_registry_…` that changes something",
     },
@@ -41,11 +41,11 @@ pub(crate) const FOOTPRINT: [Footprint; 3] = [
     },
     Footprint {
         name: ":{registry}:peers",
-        kind: "hash of instance id → time of its last beat (ms) and JSON `{incarnation, beat, address, connections, connects_per_second, duty}`",
+        kind: "hash of instance id → time of its last heartbeat (ms) and JSON `{incarnation, heartbeat, address, connections, connects_per_second, duty}`",
         ttl: "never; a dead instance's is removed by a peer within about 10 s",
         writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`; \
                  `tidegate_registry_reap`, called by the peers of a dead instance",
-        reader: "`tidegate_registry_peers`, called by every instance at every beat",
+        reader: "`tidegate_registry_peers`, called by every instance at every heartbeat",
     },
 ];
 
@@ -74,7 +74,7 @@ impl Keyspace {
         format!("{}:{{registry}}:fence", self.prefix())
     }
 
-    /// Every instance's newest beat.
+    /// Every instance's newest heartbeat.
     ///
     /// ```
     /// # use keyspace::Keyspace;

@@ -16,13 +16,13 @@ const PARTS: [&str; 12] = [
     crate::directory::LUA,
     crate::restores::LUA,
     crate::presence::LUA,
-    crate::letters::LUA,
+    crate::dead_letters::LUA,
     crate::receipts::LUA,
 ];
 
 /// Raised when a newer library could not serve an older gateway any more, or the other way round: an instance
 /// replaces a library of its own version, or an older one, and leaves a newer one alone.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// A message's id is known for so long at least, and for twice as long at most.
 pub const ID_WINDOW_MS: u64 = 120_000;

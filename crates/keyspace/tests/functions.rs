@@ -124,8 +124,8 @@ fn a_batch_is_stored_counted_and_published_as_one() {
     let second: String = call(&mut redis, Function::PUBLISH, &scope, &["x", "{}"]).unwrap();
     assert_eq!(second, position.next().to_string());
 
-    let heard = listener.get_message().unwrap();
-    let envelope = Envelope::parse(heard.get_payload_bytes()).expect("it publishes what wire reads");
+    let received = listener.get_message().unwrap();
+    let envelope = Envelope::parse(received.get_payload_bytes()).expect("it publishes what wire reads");
     let items: Vec<_> = envelope.items().map(|item| item.expect("every message is whole")).collect();
     let sent: Vec<_> = args
         .chunks(2)
@@ -512,7 +512,7 @@ fn a_read_fetches_little_more_than_it_answers() {
 }
 
 #[test]
-fn a_full_redis_refuses_before_anything_is_heard() {
+fn a_full_redis_refuses_before_anything_is_published() {
     let (server, mut redis) = server();
     let scope = scope("user:7");
     let before = publish(&mut redis, &scope, 1);
@@ -531,8 +531,8 @@ fn a_full_redis_refuses_before_anything_is_heard() {
     limit(&mut redis, 0);
     let after = publish(&mut redis, &scope, 1);
     assert_eq!(after, before.next());
-    let heard = listener.get_message().unwrap();
-    let first = Envelope::parse(heard.get_payload_bytes()).unwrap().first;
+    let received = listener.get_message().unwrap();
+    let first = Envelope::parse(received.get_payload_bytes()).unwrap().first;
     assert_eq!(first, after, "the first thing heard is the first thing stored");
 }
 
@@ -557,9 +557,9 @@ fn a_known_id_is_neither_stored_nor_published_and_answers_where_its_message_stan
         let mut listener = server.connect();
         let mut listener = listener.as_pubsub();
         listener.subscribe(Keyspace::default().channel(&scope)).unwrap();
-        let heard = |listener: &mut redis::PubSub<'_>| {
-            let heard = listener.get_message().unwrap();
-            Envelope::parse(heard.get_payload_bytes()).unwrap().items().map(|item| item.unwrap().0.offset).collect()
+        let received = |listener: &mut redis::PubSub<'_>| {
+            let received = listener.get_message().unwrap();
+            Envelope::parse(received.get_payload_bytes()).unwrap().items().map(|item| item.unwrap().0.offset).collect()
         };
 
         let first = publish_once(&mut redis, &scope, &["a"]).unwrap()[0];
@@ -570,8 +570,8 @@ fn a_known_id_is_neither_stored_nor_published_and_answers_where_its_message_stan
         assert_eq!(mixed, [(at(1), true), (at(2), false), (at(2), true), (at(3), false), (at(4), false)], "{name}");
         assert_eq!(publish_once(&mut redis, &scope, &["b", "a"]).unwrap(), [(at(2), true), (at(1), true)], "{name}");
         assert_eq!(publish(&mut redis, &scope, 1), at(5), "offsets have no hole: {name}");
-        let heard: Vec<Vec<u64>> = (0..3).map(|_| heard(&mut listener)).collect();
-        assert_eq!(heard, [vec![1], vec![2, 3, 4], vec![5]], "{name}");
+        let received: Vec<Vec<u64>> = (0..3).map(|_| received(&mut listener)).collect();
+        assert_eq!(received, [vec![1], vec![2, 3, 4], vec![5]], "{name}");
         assert_eq!(read(&mut redis, &scope, "", "0").top, at(5), "{name}");
     }
     let kept = read(&mut redis, &scope("user:7"), "1-0", "9");

@@ -9,7 +9,7 @@ use redis::{Connection, cmd};
 use redis_fixture::RedisServer;
 use wire::{Families, InstanceId, Scope};
 
-const LIFE: &str = "650000000000002a";
+const INCARNATION: &str = "650000000000002a";
 const GRACE_MS: u64 = 60_000;
 
 /// A server with the library, and what a test does with it.
@@ -54,16 +54,22 @@ impl Fleet {
         call.arg(function.name).arg(keys.len()).arg(keys).arg(args).query(&mut self.redis)
     }
 
-    fn keys_of(&self, name: &str, life: &str) -> [String; 5] {
+    fn keys_of(&self, name: &str, incarnation: &str) -> [String; 5] {
         let (keys, id) = (&self.keys, id(name));
-        [keys.lease(&id), keys.peers(), keys.rows(&id, life), keys.users(&id, life), keys.orders(&id, life)]
+        [
+            keys.lease(&id),
+            keys.peers(),
+            keys.rows(&id, incarnation),
+            keys.users(&id, incarnation),
+            keys.commands(&id, incarnation),
+        ]
     }
 
-    /// A lease for one life of an instance.
-    fn begin(&mut self, name: &str, life: &str) -> String {
+    /// A lease for one incarnation of an instance.
+    fn begin(&mut self, name: &str, incarnation: &str) -> String {
         let keys = [self.keys.lease(&id(name)), self.keys.fence(), self.keys.peers()];
-        let record = format!(r#"{{"incarnation":"{life}","beat":1,"address":""}}"#);
-        let args = [name, life, "60000", &record, "3600000", &GRACE_MS.to_string()];
+        let record = format!(r#"{{"incarnation":"{incarnation}","heartbeat":1,"address":""}}"#);
+        let args = [name, incarnation, "60000", &record, "3600000", &GRACE_MS.to_string()];
         self.call(Function::REGISTRY_ACQUIRE, &keys, &args).unwrap().remove(1)
     }
 
@@ -94,32 +100,32 @@ impl Fleet {
     }
 
     /// What has been told, as "+ user count" and "- user count".
-    fn told(&mut self) -> Vec<String> {
+    fn events(&mut self) -> Vec<String> {
         let entries: Vec<(String, Vec<String>)> =
             cmd("XRANGE").arg(self.keys.presence()).arg("-").arg("+").query(&mut self.redis).unwrap();
-        let (mut told, mut last) = (Vec::new(), String::new());
+        let (mut events, mut last) = (Vec::new(), String::new());
         for (entry, fields) in entries {
             assert_eq!(fields[..2], ["p".to_owned(), last], "each entry names the one before it");
             for pair in fields[2..].chunks(2) {
                 let words: Vec<&str> = pair[1].splitn(5, ' ').collect();
-                told.push(format!("{} {} {}", pair[0], words[1], words[3]));
+                events.push(format!("{} {} {}", pair[0], words[1], words[3]));
             }
             last = entry;
         }
-        told
+        events
     }
 
     fn reap(&mut self, by: &str, token: &str, dead: &str) -> Vec<String> {
         cmd("DEL").arg(self.keys.lease(&id(dead))).exec(&mut self.admin).unwrap(); // as if it had run out
-        let [lease, _, rows, users, orders] = self.keys_of(dead, LIFE);
-        let keys = [self.keys.lease(&id(by)), self.keys.peers(), lease, rows, users, orders];
-        self.call(Function::REGISTRY_REAP, &keys, &[token, dead, LIFE, "1"]).unwrap()
+        let [lease, _, rows, users, commands] = self.keys_of(dead, INCARNATION);
+        let keys = [self.keys.lease(&id(by)), self.keys.peers(), lease, rows, users, commands];
+        self.call(Function::REGISTRY_REAP, &keys, &[token, dead, INCARNATION, "1"]).unwrap()
     }
 
     fn renew(&mut self, name: &str, token: &str) {
-        let record = format!(r#"{{"incarnation":"{LIFE}","beat":2,"address":""}}"#);
+        let record = format!(r#"{{"incarnation":"{INCARNATION}","heartbeat":2,"address":""}}"#);
         let args = [token, name, "60000", "60000", &record, "1"];
-        let keys = self.keys_of(name, LIFE);
+        let keys = self.keys_of(name, INCARNATION);
         assert_eq!(self.call(Function::REGISTRY_RENEW, &keys, &args).unwrap()[0], "OK");
     }
 
@@ -138,7 +144,7 @@ impl Fleet {
 #[test]
 fn a_user_of_two_instances_joins_once_and_leaves_once() {
     let mut fleet = Fleet::start();
-    let (one, two) = (fleet.begin("gw-1", LIFE), fleet.begin("gw-2", LIFE));
+    let (one, two) = (fleet.begin("gw-1", INCARNATION), fleet.begin("gw-2", INCARNATION));
     fleet.write("gw-1", &one, 0, &room(), &["+ alice", "+ bob"]);
     fleet.write("gw-2", &two, 0, &room(), &["+ alice"]);
     fleet.write("gw-2", &two, 0, &room(), &["+ alice"]); // repeated after an answer that was lost
@@ -148,7 +154,7 @@ fn a_user_of_two_instances_joins_once_and_leaves_once() {
     assert_eq!(fleet.users(&room()), ["alice", "bob"]);
     fleet.write("gw-2", &two, 0, &room(), &["- alice"]);
     assert_eq!(fleet.users(&room()), ["bob"]);
-    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2", "- alice 1"]);
+    assert_eq!(fleet.events(), ["+ alice 1", "+ bob 2", "- alice 1"]);
     fleet.write("gw-1", &one, 0, &room(), &["- bob"]);
     assert_eq!(fleet.left_behind(), Vec::<String>::new());
 }
@@ -156,14 +162,14 @@ fn a_user_of_two_instances_joins_once_and_leaves_once() {
 #[test]
 fn whoever_comes_back_within_the_grace_has_not_left() {
     let mut fleet = Fleet::start();
-    let (one, two) = (fleet.begin("gw-1", LIFE), fleet.begin("gw-2", LIFE));
+    let (one, two) = (fleet.begin("gw-1", INCARNATION), fleet.begin("gw-2", INCARNATION));
     fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
     let answer = fleet.write("gw-1", &one, GRACE_MS, &room(), &["- alice"]);
     let due_ms: u64 = answer[1].parse().unwrap();
     assert!(due_ms > GRACE_MS / 2 && due_ms <= GRACE_MS, "{answer:?}");
     assert_eq!(fleet.users(&room()), ["alice", "bob"]);
     assert_eq!(fleet.write("gw-2", &two, GRACE_MS, &room(), &["+ alice"]), ["OK", ""]);
-    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2"]);
+    assert_eq!(fleet.events(), ["+ alice 1", "+ bob 2"]);
 
     // And who does not, leaves when somebody looks, once.
     fleet.write("gw-2", &two, 20, &room(), &["- alice"]);
@@ -174,13 +180,13 @@ fn whoever_comes_back_within_the_grace_has_not_left() {
         sleep(Duration::from_millis(5));
     }
     fleet.write("gw-2", &two, 20, &room(), &[]);
-    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2", "- alice 1"]);
+    assert_eq!(fleet.events(), ["+ alice 1", "+ bob 2", "- alice 1"]);
 }
 
 #[test]
 fn the_dead_leave_in_the_step_that_buries_them_and_nobody_else_does() {
     let mut fleet = Fleet::start();
-    let [one, two, three] = ["gw-1", "gw-2", "gw-3"].map(|name| fleet.begin(name, LIFE));
+    let [one, two, three] = ["gw-1", "gw-2", "gw-3"].map(|name| fleet.begin(name, INCARNATION));
     fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
     fleet.write("gw-2", &two, GRACE_MS, &room(), &["+ alice"]);
     let other = scope("acme/collection:7");
@@ -188,15 +194,15 @@ fn the_dead_leave_in_the_step_that_buries_them_and_nobody_else_does() {
     assert_eq!(fleet.reap("gw-2", &two, "gw-1"), ["OK", "0"]);
     assert_eq!(fleet.reap("gw-3", &three, "gw-1"), ["OK", ""], "the second finds nothing to do");
     assert_eq!((fleet.users(&room()), fleet.users(&other)), (vec!["alice".to_owned()], vec![]));
-    assert_eq!(fleet.told()[3..].iter().collect::<std::collections::HashSet<_>>().len(), 2, "{:?}", fleet.told());
-    assert!(fleet.told()[3..].iter().all(|told| told.starts_with("- bob") || told.starts_with("- carol")));
+    assert_eq!(fleet.events()[3..].iter().collect::<std::collections::HashSet<_>>().len(), 2, "{:?}", fleet.events());
+    assert!(fleet.events()[3..].iter().all(|events| events.starts_with("- bob") || events.starts_with("- carol")));
 }
 
-/// More than one step can bury: the rest goes with the beats that follow, and is told once.
+/// More than one step can bury: the rest goes with the heartbeats that follow, and is told once.
 #[test]
 fn a_great_many_dead_leave_in_turns() {
     let mut fleet = Fleet::start();
-    let (one, two) = (fleet.begin("gw-1", LIFE), fleet.begin("gw-2", LIFE));
+    let (one, two) = (fleet.begin("gw-1", INCARNATION), fleet.begin("gw-2", INCARNATION));
     let users: Vec<String> = (0..700).map(|n| format!("+ u{n}")).collect();
     for users in users.chunks(100) {
         fleet.write("gw-1", &one, GRACE_MS, &room(), &users.iter().map(String::as_str).collect::<Vec<_>>());
@@ -211,19 +217,19 @@ fn a_great_many_dead_leave_in_turns() {
     fleet.renew("gw-2", &two);
     assert_eq!(fleet.left_behind(), Vec::<String>::new());
     let mut left: HashMap<String, u32> = HashMap::new();
-    for told in fleet.told().into_iter().filter(|told| told.starts_with('-')) {
-        *left.entry(told.split(' ').nth(1).unwrap().to_owned()).or_default() += 1;
+    for events in fleet.events().into_iter().filter(|events| events.starts_with('-')) {
+        *left.entry(events.split(' ').nth(1).unwrap().to_owned()).or_default() += 1;
     }
     assert_eq!((left.len(), left.values().max()), (700, Some(&1)));
 }
 
 /// What is written again in time has not left; what is not, has.
 #[test]
-fn a_life_that_writes_all_anew_makes_no_noise() {
+fn an_incarnation_that_writes_all_again_makes_no_events() {
     let mut fleet = Fleet::start();
-    let one = fleet.begin("gw-1", LIFE);
+    let one = fleet.begin("gw-1", INCARNATION);
     fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
-    let again = fleet.begin("gw-1", LIFE);
+    let again = fleet.begin("gw-1", INCARNATION);
     let keys = [fleet.keys.lease(&id("gw-1")), fleet.keys.peers()];
     let stale = fleet.call(Function::PRESENCE_REWRITE, &keys, &[&one, "gw-1", "0"]).unwrap();
     assert_eq!(stale, ["REFUSED", "TAKEN"]);
@@ -233,32 +239,32 @@ fn a_life_that_writes_all_anew_makes_no_noise() {
     sleep(Duration::from_millis(2_050));
     fleet.renew("gw-1", &again);
     assert_eq!(fleet.users(&room()), ["alice"]);
-    assert_eq!(fleet.told(), ["+ alice 1", "+ bob 2", "- bob 1"]);
+    assert_eq!(fleet.events(), ["+ alice 1", "+ bob 2", "- bob 1"]);
 }
 
-/// A new life of the same name has the grace to bring the old one's members back.
+/// A new incarnation of the same name has the grace to bring the old one's members back.
 #[test]
-fn a_new_life_takes_over_from_the_old_one() {
+fn a_new_incarnation_takes_over_from_the_old_one() {
     let mut fleet = Fleet::start();
-    let old = fleet.begin("gw-1", LIFE);
+    let old = fleet.begin("gw-1", INCARNATION);
     fleet.write("gw-1", &old, GRACE_MS, &room(), &["+ alice"]);
     cmd("DEL").arg(fleet.keys.lease(&id("gw-1"))).exec(&mut fleet.admin).unwrap();
     let new = fleet.begin("gw-1", "650000000000002b");
     fleet.write("gw-1", &new, GRACE_MS, &room(), &["+ alice"]);
     let goodbye = fleet.keys_of("gw-1", "650000000000002b");
     assert_eq!(fleet.call(Function::REGISTRY_RELEASE, &goodbye, &[&new, "gw-1", "0"]).unwrap(), ["OK"]);
-    let two = fleet.begin("gw-2", LIFE);
+    let two = fleet.begin("gw-2", INCARNATION);
     fleet.renew("gw-2", &two);
-    // The new life has gone, the old one's ghosts have time yet.
+    // The new incarnation has gone, the old one's stale rows have time yet.
     assert_eq!(fleet.users(&room()), ["alice"]);
-    assert_eq!(fleet.told(), ["+ alice 1"]);
+    assert_eq!(fleet.events(), ["+ alice 1"]);
 }
 
 /// `docs/operations.md` says what a member costs.
 #[test]
 fn a_member_costs_what_the_document_says() {
     let mut fleet = Fleet::start();
-    let token = fleet.begin("gw-1", LIFE);
+    let token = fleet.begin("gw-1", INCARNATION);
     let commands = |fleet: &mut Fleet| -> u64 {
         let stats: String = cmd("INFO").arg("commandstats").query(&mut fleet.admin).unwrap();
         // Not the calls themselves, nor the comparison of the lease and the look at the clock.

@@ -84,7 +84,7 @@ pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
 
 /// [`judge`] with these entries for those of `history`.
 pub(crate) fn continues(after: Position, history: &History, entries: &[Entry]) -> Result<(), GapReason> {
-    standing(after, history)?;
+    check_position(after, history)?;
     if history.torn.iter().any(|generation| *generation >= after.generation) {
         return Err(GapReason::Failover);
     }
@@ -103,7 +103,7 @@ pub(crate) fn continues(after: Position, history: &History, entries: &[Entry]) -
 }
 
 /// Whether `position` is one that `history` handed out and still knows of.
-pub(crate) fn standing(position: Position, history: &History) -> Result<(), GapReason> {
+pub(crate) fn check_position(position: Position, history: &History) -> Result<(), GapReason> {
     if position.generation == history.top.generation {
         return if position.offset <= history.top.offset { Ok(()) } else { Err(GapReason::UnknownPosition) };
     }

@@ -30,7 +30,7 @@ pub use shard::{ShardIndex, ShardSet};
 use crate::broker::{Command, Event, Publish};
 use crate::route::{OnIsolation, Policies};
 use checks::Checks;
-use interest::{Desk, Interest};
+use interest::{Interest, RouterContext};
 use isolation::Isolation;
 use reads::Reads;
 
@@ -90,7 +90,7 @@ pub struct Router {
     /// The broker was lost and not every scope is repaired. True at first.
     is_degraded: bool,
     /// That it is degraded has been told. False at first: then the broker may be there in a moment.
-    is_told: bool,
+    got_degraded: bool,
     /// Since the broker was lost.
     isolation: Isolation,
     counts: RouterCounts,
@@ -113,7 +113,7 @@ impl Router {
             resyncing: 0,
             is_up: false,
             is_degraded: true,
-            is_told: false,
+            got_degraded: false,
             isolation: Isolation::default(),
             counts: RouterCounts::default(),
         }
@@ -130,13 +130,14 @@ impl Router {
         after: impl Into<Positions>,
         out: &mut Vec<Output>,
     ) {
-        let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
+        let mut context =
+            RouterContext { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
         let checks = &mut self.checks;
         let interest = self.scopes.entry(scope.clone()).or_insert_with(|| Interest::new(checks.enter(&scope)));
-        interest.join(shard, joiner, &scope, after.into(), &mut desk);
+        interest.join(shard, joiner, &scope, after.into(), &mut context);
         if !self.is_up {
-            interest.tell_degraded(&scope, out);
-        } else if interest.stream.is_unheard() && !interest.is_resyncing {
+            interest.send_degraded(&scope, out);
+        } else if interest.stream.is_unsubscribed() && !interest.is_resyncing {
             interest.subscribe(&scope, out);
         }
     }
@@ -194,13 +195,17 @@ impl Router {
     /// Takes what the broker said. `Published` is the business of whoever published.
     pub fn handle(&mut self, event: Event, now_ms: u64, out: &mut Vec<Output>) {
         match event {
-            Event::Message { scope, envelope } => self.hear(&scope, envelope, out),
+            Event::Message { scope, envelope } => self.receive(&scope, envelope, out),
             Event::Subscribed(scope) => {
                 let Some(interest) = self.scopes.get_mut(&scope) else { return };
                 let checked = if interest.fences <= 1 { self.checks.take_ahead(&scope) } else { None };
-                let mut desk =
-                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
-                interest.subscribed(&scope, checked, &mut desk);
+                let mut context = RouterContext {
+                    config: &self.config,
+                    reads: &mut self.reads,
+                    counts: &mut self.counts,
+                    out: &mut *out,
+                };
+                interest.subscribed(&scope, checked, &mut context);
                 self.resynced(&scope, out);
             }
             Event::Lost(scope) => self.lose(&scope, out),
@@ -208,17 +213,25 @@ impl Router {
             Event::History { ticket, result } => {
                 let Some(scope) = self.reads.answered(ticket) else { return };
                 let Some(interest) = self.scopes.get_mut(&scope) else { return };
-                let mut desk =
-                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
-                interest.answered(&scope, ticket, result, now_ms, &mut desk);
+                let mut context = RouterContext {
+                    config: &self.config,
+                    reads: &mut self.reads,
+                    counts: &mut self.counts,
+                    out: &mut *out,
+                };
+                interest.answered(&scope, ticket, result, now_ms, &mut context);
                 self.resynced(&scope, out);
             }
             Event::LossNoted { ticket, result } => {
                 let Some(scope) = self.reads.answered(ticket) else { return };
                 let Some(interest) = self.scopes.get_mut(&scope) else { return };
-                let mut desk =
-                    Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
-                interest.loss_noted(&scope, ticket, result.is_ok(), now_ms, &mut desk);
+                let mut context = RouterContext {
+                    config: &self.config,
+                    reads: &mut self.reads,
+                    counts: &mut self.counts,
+                    out: &mut *out,
+                };
+                interest.loss_noted(&scope, ticket, result.is_ok(), now_ms, &mut context);
             }
             Event::Up => self.up(out),
             Event::Down(_) => self.down(out),
@@ -235,7 +248,7 @@ impl Router {
             let due_ms = interest.idle_since_ms + self.config.linger_ms;
             if !interest.shards.is_empty() {
                 interest.is_lingering = false;
-            } else if due_ms > now_ms || !interest.stream.is_heard() || interest.fences > 0 {
+            } else if due_ms > now_ms || !interest.stream.is_subscribed() || interest.fences > 0 {
                 // Never unsubscribed unconfirmed: a late confirmation would be taken for that of the next subscribe.
                 self.lingering.push_back((due_ms.max(now_ms + 1), scope));
             } else {
@@ -246,9 +259,13 @@ impl Router {
         }
         while let Some((ticket, scope)) = self.reads.due(now_ms) {
             let Some(interest) = self.scopes.get_mut(&scope) else { continue };
-            let mut desk =
-                Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out: &mut *out };
-            interest.ask_again(&scope, ticket, &mut desk);
+            let mut context = RouterContext {
+                config: &self.config,
+                reads: &mut self.reads,
+                counts: &mut self.counts,
+                out: &mut *out,
+            };
+            interest.ask_again(&scope, ticket, &mut context);
         }
         self.check(now_ms, out);
         self.shrink();
@@ -257,11 +274,11 @@ impl Router {
     /// What thousands took who are gone is given back: a table of which less than a quarter is used.
     fn shrink(&mut self) {
         let kept = |len: usize| 2 * len;
-        let is_loose = |capacity: usize, len: usize| capacity > TABLE_KEPT && capacity / 4 > len;
-        if is_loose(self.scopes.capacity(), self.scopes.len()) {
+        let should_shrink = |capacity: usize, len: usize| capacity > TABLE_KEPT && capacity / 4 > len;
+        if should_shrink(self.scopes.capacity(), self.scopes.len()) {
             self.scopes.shrink_to(kept(self.scopes.len()));
         }
-        if is_loose(self.lingering.capacity(), self.lingering.len()) {
+        if should_shrink(self.lingering.capacity(), self.lingering.len()) {
             self.lingering.shrink_to(kept(self.lingering.len()));
         }
     }
@@ -285,7 +302,7 @@ impl Router {
     }
 
     /// The hot path: one lookup, nothing allocated.
-    fn hear(&mut self, scope: &[u8], envelope: Bytes, out: &mut Vec<Output>) {
+    fn receive(&mut self, scope: &[u8], envelope: Bytes, out: &mut Vec<Output>) {
         let found = std::str::from_utf8(scope).ok().and_then(|text| self.scopes.get_key_value_mut(text));
         // Unsubscribed a moment ago.
         let Some((scope, interest)) = found else { return };
@@ -293,8 +310,8 @@ impl Router {
             self.counts.bad_envelopes += 1;
             return;
         };
-        let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
-        interest.hear(scope, first, last, envelope, &mut desk);
+        let mut context = RouterContext { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
+        interest.receive(scope, first, last, envelope, &mut context);
     }
 
     fn up(&mut self, out: &mut Vec<Output>) {
@@ -325,14 +342,14 @@ impl Router {
         self.resyncing = 0;
         self.isolation.is_on = true;
         self.is_degraded = true;
-        if !std::mem::replace(&mut self.is_told, true) {
+        if !std::mem::replace(&mut self.got_degraded, true) {
             out.push(Output::Degraded { degraded: true });
         }
         self.scopes.retain(|_, interest| !interest.shards.is_empty());
         self.scopes.values_mut().for_each(Interest::lose_broker);
         for scope in self.in_order(Interest::has_joiners) {
             if let Some(interest) = self.scopes.get_mut(&scope) {
-                interest.tell_degraded(&scope, out);
+                interest.send_degraded(&scope, out);
             }
         }
     }
@@ -340,7 +357,7 @@ impl Router {
     /// One scope's subscription has ended.
     fn lose(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         let Some(interest) = self.scopes.get_mut(scope) else { return };
-        if !interest.stream.is_heard() {
+        if !interest.stream.is_subscribed() {
             return; // That was an earlier one, given up since and asked for again.
         }
         self.counts.lost += 1;
@@ -382,7 +399,7 @@ impl Router {
         let Some(interest) = self.scopes.remove(scope) else { return };
         interest.questions().for_each(|ticket| self.reads.forget(ticket));
         self.checks.leave(scope, &self.scopes);
-        if interest.is_resyncing && !interest.stream.is_unheard() {
+        if interest.is_resyncing && !interest.stream.is_unsubscribed() {
             self.resyncing -= 1;
         }
     }
@@ -401,7 +418,7 @@ impl Router {
             self.resyncing += 1;
         }
         if self.is_up && self.resyncing == 0 && self.resync.is_empty() && self.is_degraded {
-            (self.is_degraded, self.is_told) = (false, false);
+            (self.is_degraded, self.got_degraded) = (false, false);
             out.push(Output::Degraded { degraded: false });
         }
     }

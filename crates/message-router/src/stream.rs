@@ -1,7 +1,7 @@
 //! PURE. One scope as this instance hears it: how far it has been handed on, and what to do about a hole.
 //!
 //! ```text
-//!   Unheard ──▶ Subscribing ──▶ Syncing ──▶ Live ──┐
+//!   Unsubscribed ─▶ Subscribing ─▶ Syncing ──▶ Live ──┐
 //!      ▲                          ▲  └─ more ─┘    │ hole, or another generation
 //!      │ broker lost              └────────────────┘
 //! ```
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use wire::{GapReason, Position};
 
 use crate::broker::{History, Ticket};
-use crate::history::{Gap, judge, over_ends, standing};
+use crate::history::{Gap, check_position, judge, over_ends};
 
 /// Contiguity of one scope. Small: every scope of the instance has one.
 #[derive(Debug, Default)]
@@ -33,24 +33,24 @@ pub(crate) struct Stream {
 enum Phase {
     /// The broker has not been asked for it, or has lost it.
     #[default]
-    Unheard,
+    Unsubscribed,
     /// Asked for, not confirmed.
     Subscribing,
     /// Heard, and its history is being read.
-    Syncing(Box<Sync>),
+    Syncing(Box<SyncState>),
     /// Handed on as it is heard.
     Live,
 }
 
 /// What is kept while the history is read.
 #[derive(Debug, Default)]
-struct Sync {
+struct SyncState {
     /// The question in flight, or waiting to be asked again.
     ticket: Option<Ticket>,
     /// Behind which position it asks.
     after: Option<Position>,
     /// Heard since, in order.
-    held: VecDeque<Held>,
+    held: VecDeque<HeldEnvelope>,
     /// Bytes of the envelopes in `held`.
     held_bytes: usize,
     /// How many of `held` were heard before the question was asked. The answer knows of them, or they were
@@ -74,7 +74,7 @@ struct Sync {
 
 /// One envelope that waits for the history.
 #[derive(Debug)]
-struct Held {
+struct HeldEnvelope {
     first: Position,
     last: Position,
     envelope: Bytes,
@@ -82,13 +82,13 @@ struct Held {
 
 /// What to do with an envelope that was heard.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum EnvelopeAction {
     /// Hand on its messages behind `after`.
     Deliver { after: Position },
     /// Nothing: it was handed on before.
     Old,
     /// Nothing: it waits for the history, or the history that is yet to be read will hold it.
-    Held,
+    Buffered,
     /// It waits; read the history behind `after`.
     Hole { after: Position },
 }
@@ -118,13 +118,13 @@ pub(crate) enum Release {
     /// What lies in it was not kept, and goes missing. There may be a next one.
     Gap(Gap),
     /// It was never stored; left out.
-    Ghost,
+    Unstored,
     /// None is left, the stream is live.
     Live,
 }
 
 /// How an envelope lies to the top.
-enum Place {
+enum EnvelopePlace {
     Old,
     Next,
     Hole,
@@ -140,8 +140,8 @@ impl Stream {
         if matches!(self.phase, Phase::Live) { self.top } else { None }
     }
 
-    pub(crate) fn is_unheard(&self) -> bool {
-        matches!(self.phase, Phase::Unheard)
+    pub(crate) fn is_unsubscribed(&self) -> bool {
+        matches!(self.phase, Phase::Unsubscribed)
     }
 
     pub(crate) fn is_subscribing(&self) -> bool {
@@ -149,7 +149,7 @@ impl Stream {
     }
 
     /// The broker confirmed that it is heard.
-    pub(crate) fn is_heard(&self) -> bool {
+    pub(crate) fn is_subscribed(&self) -> bool {
         matches!(self.phase, Phase::Syncing(_) | Phase::Live)
     }
 
@@ -166,19 +166,19 @@ impl Stream {
 
     /// The broker is asked for it.
     pub(crate) fn subscribe(&mut self) {
-        debug_assert!(self.is_unheard(), "a scope is subscribed once until it is lost");
+        debug_assert!(self.is_unsubscribed(), "a scope is subscribed once until it is lost");
         self.phase = Phase::Subscribing;
     }
 
     /// The broker lost it. What is held is forgotten: the history has it.
     pub(crate) fn lose(&mut self) {
-        self.phase = Phase::Unheard;
+        self.phase = Phase::Unsubscribed;
     }
 
     /// The history that is asked for next is read because of a check.
     pub(crate) fn check(&mut self) {
         debug_assert!(self.live().is_some(), "only what is live is checked");
-        self.phase = Phase::Syncing(Box::new(Sync { is_check: true, ..Sync::default() }));
+        self.phase = Phase::Syncing(Box::new(SyncState { is_check: true, ..SyncState::default() }));
     }
 
     /// Its history is asked for behind `after`; from now on envelopes are held.
@@ -210,26 +210,32 @@ impl Stream {
     }
 
     /// An envelope with the messages `first` to `last` arrived.
-    pub(crate) fn hear(&mut self, first: Position, last: Position, envelope: &Bytes, bytes_max: usize) -> Heard {
+    pub(crate) fn receive(
+        &mut self,
+        first: Position,
+        last: Position,
+        envelope: &Bytes,
+        bytes_max: usize,
+    ) -> EnvelopeAction {
         match (&mut self.phase, self.top) {
             (Phase::Live, Some(top)) => match place(top, first, last) {
-                Place::Next => {
+                EnvelopePlace::Next => {
                     self.top = Some(last);
-                    Heard::Deliver { after: top }
+                    EnvelopeAction::Deliver { after: top }
                 }
-                Place::Old => Heard::Old,
-                Place::Hole => {
-                    let mut sync = Box::new(Sync::default());
+                EnvelopePlace::Old => EnvelopeAction::Old,
+                EnvelopePlace::Hole => {
+                    let mut sync = Box::new(SyncState::default());
                     sync.hold(first, last, envelope, bytes_max);
                     self.phase = Phase::Syncing(sync);
-                    Heard::Hole { after: top }
+                    EnvelopeAction::Hole { after: top }
                 }
             },
             (Phase::Syncing(sync), _) => {
                 sync.hold(first, last, envelope, bytes_max);
-                Heard::Held
+                EnvelopeAction::Buffered
             }
-            (Phase::Unheard | Phase::Subscribing | Phase::Live, _) => Heard::Held,
+            (Phase::Unsubscribed | Phase::Subscribing | Phase::Live, _) => EnvelopeAction::Buffered,
         }
     }
 
@@ -256,9 +262,9 @@ impl Stream {
             return Absorbed::First;
         };
         // Heard, and lost by the failover that began the generation of the answer.
-        let is_lost = |last: Position| last <= history.top && standing(last, history).is_err();
+        let is_lost = |last: Position| last <= history.top && check_position(last, history).is_err();
         let lost = sync.held.iter().map(|held| held.last).chain(dropped).filter(|last| is_lost(*last)).max();
-        let gone = lost.max(standing(top, history).is_err().then_some(top));
+        let gone = lost.max(check_position(top, history).is_err().then_some(top));
         // Nothing stands at 0.
         if let Some(gone) = gone.filter(|gone| gone.offset > 0 && !sync.is_noted) {
             sync.dropped = dropped;
@@ -294,7 +300,7 @@ impl Stream {
         while let Some(held) = sync.held.front() {
             let place = place(top, held.first, held.last);
             let is_known = sync.held_when_asked > 0;
-            if let (Place::Hole, Some(upto)) = (&place, upto)
+            if let (EnvelopePlace::Hole, Some(upto)) = (&place, upto)
                 && !(is_known && held.first > upto)
             {
                 let upto = upto.min(before(held.first));
@@ -303,16 +309,16 @@ impl Stream {
                     return Release::Gap(Gap::new(Some(top), upto, GapReason::NoHistory));
                 }
             }
-            if matches!(place, Place::Hole) && !is_known {
+            if matches!(place, EnvelopePlace::Hole) && !is_known {
                 return Release::Hole { after: top };
             }
             let held = sync.held.pop_front().expect("just seen");
             sync.held_bytes -= held.envelope.len();
             sync.held_when_asked = sync.held_when_asked.saturating_sub(1);
             match place {
-                Place::Old => {}
-                Place::Hole => return Release::Ghost,
-                Place::Next => {
+                EnvelopePlace::Old => {}
+                EnvelopePlace::Hole => return Release::Unstored,
+                EnvelopePlace::Next => {
                     self.top = Some(held.last);
                     return Release::Deliver { envelope: held.envelope, after: top };
                 }
@@ -331,14 +337,14 @@ impl Stream {
     }
 }
 
-impl Sync {
+impl SyncState {
     /// Whether messages up to the top of `history` may still be on their way: they are pushed in order, so what has
     /// not come before one that stands there or behind it never will.
     fn is_early(&self, top: Position, history: &History) -> bool {
-        let is_reached = |(index, held): (usize, &Held)| {
+        let is_reached = |(index, held): (usize, &HeldEnvelope)| {
             // Known when asked, and wholly behind the answer: never stored, so it shows nothing.
-            let is_ghost = index < self.held_when_asked && held.first > history.top;
-            held.last >= history.top && !is_ghost
+            let is_unstored = index < self.held_when_asked && held.first > history.top;
+            held.last >= history.top && !is_unstored
         };
         let is_dropped = self.dropped.is_some_and(|dropped| dropped >= history.top);
         judge(top, history) == Err(GapReason::Expired) && !is_dropped && !self.held.iter().enumerate().any(is_reached)
@@ -353,7 +359,7 @@ impl Sync {
             return;
         }
         self.held_bytes += envelope.len();
-        self.held.push_back(Held { first, last, envelope: envelope.clone() });
+        self.held.push_back(HeldEnvelope { first, last, envelope: envelope.clone() });
     }
 }
 
@@ -362,12 +368,12 @@ fn before(first: Position) -> Position {
     Position::new(first.generation, first.offset.saturating_sub(1))
 }
 
-fn place(top: Position, first: Position, last: Position) -> Place {
+fn place(top: Position, first: Position, last: Position) -> EnvelopePlace {
     if last <= top {
-        Place::Old
+        EnvelopePlace::Old
     } else if first.generation == top.generation && first <= top.next() {
-        Place::Next
+        EnvelopePlace::Next
     } else {
-        Place::Hole
+        EnvelopePlace::Hole
     }
 }

@@ -3,7 +3,7 @@
 //! Each case is written once, for any [`Cluster`], and runs on a store of its own.
 
 mod support {
-    pub(crate) mod station;
+    pub(crate) mod test_client;
 }
 
 mod conformance {
@@ -26,7 +26,7 @@ use message_router::{
 };
 use redis_fixture::{RedisCluster, RedisServer};
 use redis_topology::Target;
-use support::station::{Heard, MESSAGE, Station, items};
+use support::test_client::{MESSAGE, ReceivedMessage, TestClient, items};
 use tokio::time::timeout;
 use wire::{GapReason, InstanceId, Position, Scope, Timestamp};
 
@@ -72,7 +72,7 @@ impl Cluster for Memory {
 
     /// A listener that does not listen is cut off when its queue is full.
     async fn interrupt(&self, scope: &Scope) {
-        let mut publisher = Station::up(self.broker()).await;
+        let mut publisher = TestClient::up(self.broker()).await;
         let large = format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(600 * 1024));
         publisher.publish(scope, &[("", &large)]).await;
         publisher.publish(scope, &[("", &large)]).await;
@@ -235,50 +235,51 @@ fn scope(text: &str) -> Scope {
     Policies::default().families().parse_scope(text).expect("a scope")
 }
 
-fn offsets(heard: &[Heard]) -> Vec<u64> {
-    heard.iter().map(|heard| heard.position.offset).collect()
+fn offsets(received: &[ReceivedMessage]) -> Vec<u64> {
+    received.iter().map(|received| received.position.offset).collect()
 }
 
 async fn nothing_is_subscribed_at_up<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let (silent, fence) = (scope("acme/user:1"), scope("acme/user:2"));
-    station.publish(&silent, &[("", MESSAGE)]).await;
-    station.subscribe(&fence).await;
-    station.publish(&silent, &[("", MESSAGE)]).await;
-    station.publish(&fence, &[("", MESSAGE)]).await;
-    assert_eq!(station.hear().await.scope, "acme/user:2");
+    client.publish(&silent, &[("", MESSAGE)]).await;
+    client.subscribe(&fence).await;
+    client.publish(&silent, &[("", MESSAGE)]).await;
+    client.publish(&fence, &[("", MESSAGE)]).await;
+    assert_eq!(client.receive().await.scope, "acme/user:2");
 }
 
 async fn what_is_published_after_the_confirmation_arrives_in_order<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/collection:42");
     listener.subscribe(&scope).await;
     for _ in 0..200 {
         publisher.publish(&scope, &[("ops", MESSAGE)]).await;
     }
-    let heard = listener.hear_many(200).await;
-    assert_eq!(offsets(&heard), (1..=200).collect::<Vec<_>>());
-    assert!(heard.iter().all(|h| h.position.generation == heard[0].position.generation));
+    let received = listener.receive_many(200).await;
+    assert_eq!(offsets(&received), (1..=200).collect::<Vec<_>>());
+    assert!(received.iter().all(|h| h.position.generation == received[0].position.generation));
 }
 
 async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut stations = Vec::new();
     for _ in 0..3 {
-        stations.push(Station::up(cluster.broker()).await);
+        stations.push(TestClient::up(cluster.broker()).await);
     }
     let scope = scope("acme/collection:42");
-    for station in &mut stations {
-        station.subscribe(&scope).await;
+    for client in &mut stations {
+        client.subscribe(&scope).await;
     }
     // All at once, none waiting for the others' answers.
     for number in 0..50 {
-        for (who, station) in stations.iter_mut().enumerate() {
-            let ticket = station.ticket();
+        for (who, client) in stations.iter_mut().enumerate() {
+            let ticket = client.ticket();
             let messages = vec![Draft::new(format!("from-{who}-{number}"), MESSAGE.as_bytes().to_vec())];
-            station.broker.command(Command::Publish(Publish {
+            client.broker.command(Command::Publish(Publish {
                 ticket,
                 scope: scope.clone(),
                 messages,
@@ -286,20 +287,20 @@ async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
             }));
         }
     }
-    let hear_all = async |station: &mut Station<C::Broker>| {
-        let (mut heard, mut answers) = (Vec::new(), 0);
-        while heard.len() < 150 || answers < 50 {
-            match station.next().await {
-                Event::Message { scope, envelope } => heard.extend(items(&scope, &envelope)),
+    let receive_all = async |client: &mut TestClient<C::Broker>| {
+        let (mut received, mut answers) = (Vec::new(), 0);
+        while received.len() < 150 || answers < 50 {
+            match client.next().await {
+                Event::Message { scope, envelope } => received.extend(items(&scope, &envelope)),
                 Event::Published { result, .. } => answers += usize::from(result.is_ok()),
                 event => panic!("{event:?}"),
             }
         }
-        assert_eq!(offsets(&heard), (1..=150).collect::<Vec<_>>());
-        heard
+        assert_eq!(offsets(&received), (1..=150).collect::<Vec<_>>());
+        received
     };
     let [a, b, c] = stations.as_mut_slice() else { panic!("three were started") };
-    let orders: [_; 3] = tokio::join!(hear_all(a), hear_all(b), hear_all(c)).into();
+    let orders: [_; 3] = tokio::join!(receive_all(a), receive_all(b), receive_all(c)).into();
     assert_eq!(orders[0], orders[1]);
     assert_eq!(orders[0], orders[2]);
     for who in 0..3 {
@@ -311,14 +312,14 @@ async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
 
 async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/collection:42");
     // In bursts, so that some come while earlier ones wait to be sent, be the queue there as long as it may.
     for _ in 0..30 {
         for _ in 0..30 {
             let messages = vec![Draft::new("", MESSAGE.as_bytes().to_vec())];
-            let ticket = station.ticket();
-            station.broker.command(Command::Publish(Publish {
+            let ticket = client.ticket();
+            client.broker.command(Command::Publish(Publish {
                 ticket,
                 scope: scope.clone(),
                 messages,
@@ -329,7 +330,7 @@ async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
     }
     let mut answers = Vec::new();
     while answers.len() < 900 {
-        match station.next().await {
+        match client.next().await {
             Event::Published { ticket, result } => {
                 answers.push((ticket.0, result.expect("Redis is there").position.offset))
             }
@@ -342,23 +343,23 @@ async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
 
 async fn a_batch_stands_at_consecutive_positions<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
-    station.subscribe(&scope).await;
-    let single = station.publish(&scope, &[("", MESSAGE)]).await;
-    let last = station.publish(&scope, &[("a", MESSAGE), ("b", MESSAGE), ("c", MESSAGE)]).await;
+    client.subscribe(&scope).await;
+    let single = client.publish(&scope, &[("", MESSAGE)]).await;
+    let last = client.publish(&scope, &[("a", MESSAGE), ("b", MESSAGE), ("c", MESSAGE)]).await;
     assert_eq!(last, Position::new(single.generation, 4), "the answer names the last of them");
-    let heard = station.hear_many(4).await;
-    assert_eq!(offsets(&heard), [1, 2, 3, 4]);
-    assert_eq!(heard.iter().map(|h| h.topic.as_str()).collect::<Vec<_>>(), ["", "a", "b", "c"]);
+    let received = client.receive_many(4).await;
+    assert_eq!(offsets(&received), [1, 2, 3, 4]);
+    assert_eq!(received.iter().map(|h| h.topic.as_str()).collect::<Vec<_>>(), ["", "a", "b", "c"]);
 }
 
 async fn an_id_is_stored_once<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut station, mut other) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut client, mut other) = (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/user:1");
-    station.subscribe(&scope).await;
-    let first = station.publish_once(&scope, &["a"]).await;
+    client.subscribe(&scope).await;
+    let first = client.publish_once(&scope, &["a"]).await;
     assert!(!first.duplicate);
     let at = |offset| Position::new(first.position.generation, offset);
     assert_eq!(first.position, at(1));
@@ -367,13 +368,13 @@ async fn an_id_is_stored_once<C: Cluster>() {
         assert_eq!(other.publish_once(&scope, &["a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
     }
     // Each message of a batch by itself; the answer is about the last.
-    assert_eq!(station.publish_once(&scope, &["b", "", "b", "a", "c"]).await, Stored::at(at(4)));
-    assert_eq!(station.publish_once(&scope, &["c", "a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
+    assert_eq!(client.publish_once(&scope, &["b", "", "b", "a", "c"]).await, Stored::at(at(4)));
+    assert_eq!(client.publish_once(&scope, &["c", "a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
     assert_eq!(other.publish_once(&another_scope(), &["a"]).await.position.offset, 1, "another scope's id");
-    station.publish(&scope, &[("end", MESSAGE)]).await;
-    let heard = station.hear_many(5).await;
-    assert_eq!(offsets(&heard), [1, 2, 3, 4, 5], "nothing is heard twice, and no offset is left out");
-    let kept = station.read(&scope, Some(at(0)), 10).await;
+    client.publish(&scope, &[("end", MESSAGE)]).await;
+    let received = client.receive_many(5).await;
+    assert_eq!(offsets(&received), [1, 2, 3, 4, 5], "nothing is heard twice, and no offset is left out");
+    let kept = client.read(&scope, Some(at(0)), 10).await;
     assert_eq!((kept.entries.len(), kept.top), (5, at(5)));
 }
 
@@ -383,23 +384,23 @@ fn another_scope() -> Scope {
 
 async fn an_id_is_lost_with_its_message<C: Cluster>() {
     let mut cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
-    let lost = station.publish_once(&scope, &["a"]).await;
+    let lost = client.publish_once(&scope, &["a"]).await;
     cluster.lose_everything();
-    let mut station = Station::up(cluster.broker()).await;
-    let again = station.publish_once(&scope, &["a"]).await;
+    let mut client = TestClient::up(cluster.broker()).await;
+    let again = client.publish_once(&scope, &["a"]).await;
     assert!(!again.duplicate && again.position != lost.position, "{again:?} after {lost:?}");
 }
 
 async fn an_unused_scope_has_begun_its_first_generation<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/system");
-    let unused = station.read(&scope, None, 10).await;
+    let unused = client.read(&scope, None, 10).await;
     assert_eq!((unused.top.offset, unused.entries.len(), unused.more), (0, 0, false));
-    let first = station.publish(&scope, &[("", MESSAGE)]).await;
-    let used = station.read(&scope, Some(unused.top), 10).await;
+    let first = client.publish(&scope, &[("", MESSAGE)]).await;
+    let used = client.read(&scope, Some(unused.top), 10).await;
     assert_eq!((used.top, used.entries.len()), (first, 1));
     // Who began with the unused scope is owed that message, and no gap.
     assert_eq!(judge(unused.top, &used), Ok(()), "{unused:?} then {used:?}");
@@ -407,35 +408,36 @@ async fn an_unused_scope_has_begun_its_first_generation<C: Cluster>() {
 
 async fn what_is_heard_can_be_read<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/user:1");
     listener.subscribe(&scope).await;
     let mut after = listener.read(&scope, None, 10).await.top;
     for _ in 0..50 {
         publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
-        let heard = listener.hear_many(2).await;
+        let received = listener.receive_many(2).await;
         let history = listener.read(&scope, Some(after), 10).await;
         assert_eq!(
             history.entries.iter().map(|e| e.position).collect::<Vec<_>>(),
-            [heard[0].position, heard[1].position]
+            [received[0].position, received[1].position]
         );
-        after = heard[1].position;
+        after = received[1].position;
     }
 }
 
 async fn topics_and_bytes_arrive_and_are_kept_unchanged<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:auth0|5f7c@example.com");
-    station.subscribe(&scope).await;
+    client.subscribe(&scope).await;
     let texts = [r#"{"type":"a","payload":"line\nline"}"#, "{\"type\":\"b\",\n \"payload\":\"Grüße 🌍\"}", MESSAGE];
     let sent = [("", texts[0]), ("ops:cursor", texts[1]), ("x", texts[2])];
     let before = now();
-    station.publish(&scope, &sent).await;
-    let heard = station.hear_many(3).await;
-    let kept = station.read(&scope, Some(Position::new(heard[0].position.generation, 0)), 10).await.entries;
+    client.publish(&scope, &sent).await;
+    let received = client.receive_many(3).await;
+    let kept = client.read(&scope, Some(Position::new(received[0].position.generation, 0)), 10).await.entries;
     for (index, (topic, text)) in sent.iter().enumerate() {
-        assert_eq!((heard[index].topic.as_str(), &heard[index].message[..]), (*topic, text.as_bytes()));
+        assert_eq!((received[index].topic.as_str(), &received[index].message[..]), (*topic, text.as_bytes()));
         assert_eq!((&*kept[index].topic, &kept[index].message[..]), (*topic, text.as_bytes()));
         assert!((before..=now()).contains(&kept[index].time), "stored between {before} and now");
     }
@@ -447,56 +449,56 @@ fn now() -> Timestamp {
 
 async fn a_history_is_read_in_pages<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
     for _ in 0..5 {
-        station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+        client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
     }
-    let top = station.read(&scope, None, 10).await.top;
+    let top = client.read(&scope, None, 10).await.top;
     assert_eq!(top.offset, 10);
     let page = |history: message_router::History| {
         assert_eq!(history.top, top);
         (history.entries.iter().map(|e| e.position.offset).collect::<Vec<_>>(), history.more)
     };
     let at = |offset| Some(Position::new(top.generation, offset));
-    assert_eq!(page(station.read(&scope, None, 4).await), (vec![], false));
-    assert_eq!(page(station.read(&scope, at(0), 4).await), (vec![1, 2, 3, 4], true));
-    assert_eq!(page(station.read(&scope, at(4), 4).await), (vec![5, 6, 7, 8], true));
-    assert_eq!(page(station.read(&scope, at(8), 4).await), (vec![9, 10], false));
-    assert_eq!(page(station.read(&scope, at(6), 4).await), (vec![7, 8, 9, 10], false));
-    assert_eq!(page(station.read(&scope, at(10), 4).await), (vec![], false));
-    assert_eq!(page(station.read(&scope, at(11), 4).await), (vec![], false));
+    assert_eq!(page(client.read(&scope, None, 4).await), (vec![], false));
+    assert_eq!(page(client.read(&scope, at(0), 4).await), (vec![1, 2, 3, 4], true));
+    assert_eq!(page(client.read(&scope, at(4), 4).await), (vec![5, 6, 7, 8], true));
+    assert_eq!(page(client.read(&scope, at(8), 4).await), (vec![9, 10], false));
+    assert_eq!(page(client.read(&scope, at(6), 4).await), (vec![7, 8, 9, 10], false));
+    assert_eq!(page(client.read(&scope, at(10), 4).await), (vec![], false));
+    assert_eq!(page(client.read(&scope, at(11), 4).await), (vec![], false));
 }
 
 async fn a_history_keeps_the_newest_entries_of_its_family<C: Cluster>() {
     let cluster = C::start(&policies(|policy| policy.history_entries_max = 10));
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
-    let begin = station.read(&scope, None, 1).await.top;
+    let begin = client.read(&scope, None, 1).await.top;
     let mut last = begin;
     for _ in 0..400 {
-        last = station.publish(&scope, &[("", MESSAGE)]).await;
+        last = client.publish(&scope, &[("", MESSAGE)]).await;
     }
-    let history = station.read(&scope, Some(begin), 1_000).await;
+    let history = client.read(&scope, Some(begin), 1_000).await;
     assert_eq!(history.top, last);
     let kept: Vec<_> = history.entries.iter().map(|e| e.position.offset).collect();
     assert_eq!(kept, (401 - kept.len() as u64..=400).collect::<Vec<_>>(), "the newest, without a hole");
     assert!((10..=10 + TRIM_SLACK).contains(&kept.len()), "{} entries are kept", kept.len());
     assert_eq!(judge(begin, &history), Err(GapReason::Expired));
     let after = Position::new(last.generation, 390);
-    assert_eq!(judge(after, &station.read(&scope, Some(after), 1_000).await), Ok(()));
+    assert_eq!(judge(after, &client.read(&scope, Some(after), 1_000).await), Ok(()));
 }
 
 async fn messages_past_their_ttl_are_not_read_and_positions_go_on<C: Cluster>() {
     let cluster = C::start(&policies(|policy| policy.ttl_ms = 400));
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/system");
-    station.subscribe(&scope).await;
-    let begin = station.read(&scope, None, 1).await.top;
+    client.subscribe(&scope).await;
+    let begin = client.read(&scope, None, 1).await.top;
     let stored = Instant::now();
-    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    let last = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
     loop {
-        let history = station.read(&scope, Some(begin), 10).await;
+        let history = client.read(&scope, Some(begin), 10).await;
         assert_eq!(history.top, last, "the count outlives the messages");
         if history.entries.is_empty() {
             assert_eq!(judge(begin, &history), Err(GapReason::Expired));
@@ -506,26 +508,26 @@ async fn messages_past_their_ttl_are_not_read_and_positions_go_on<C: Cluster>() 
         assert!(stored.elapsed() < Duration::from_secs(30), "messages outlive their TTL");
     }
     assert!(stored.elapsed() >= Duration::from_millis(390), "messages die before their TTL");
-    assert_eq!(station.publish(&scope, &[("", MESSAGE)]).await, last.next());
+    assert_eq!(client.publish(&scope, &[("", MESSAGE)]).await, last.next());
 }
 
 async fn a_family_without_history_counts_all_the_same<C: Cluster>() {
     let cluster = C::start(&policies(|policy| policy.history_entries_max = 0));
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
-    station.subscribe(&scope).await;
-    let begin = station.read(&scope, None, 1).await.top;
-    station.publish(&scope, &[("", MESSAGE)]).await;
-    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
-    assert_eq!(offsets(&station.hear_many(3).await), [1, 2, 3]);
-    let history = station.read(&scope, Some(begin), 10).await;
+    client.subscribe(&scope).await;
+    let begin = client.read(&scope, None, 1).await.top;
+    client.publish(&scope, &[("", MESSAGE)]).await;
+    let last = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    assert_eq!(offsets(&client.receive_many(3).await), [1, 2, 3]);
+    let history = client.read(&scope, Some(begin), 10).await;
     assert_eq!((history.top, history.entries.len(), history.more), (last, 0, false));
     assert_eq!(last.offset, 3);
 }
 
 async fn one_user_id_in_two_tenants_is_two_scopes<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut acme, mut globex) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut acme, mut globex) = (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let (of_acme, of_globex) = (scope("acme/user:42"), scope("globex/user:42"));
     acme.subscribe(&of_acme).await;
     globex.subscribe(&of_globex).await;
@@ -535,19 +537,20 @@ async fn one_user_id_in_two_tenants_is_two_scopes<C: Cluster>() {
             globex.publish(&of_globex, &[("of-globex", MESSAGE)]).await;
         }
     }
-    let heard = acme.hear_many(20).await;
-    assert!(heard.iter().all(|h| h.scope == "acme/user:42" && h.topic == "of-acme"));
-    let heard = globex.hear_many(10).await;
-    assert!(heard.iter().all(|h| h.scope == "globex/user:42" && h.topic == "of-globex"));
-    assert_eq!(offsets(&heard), (1..=10).collect::<Vec<_>>(), "each counts for itself");
-    let begin = Position::new(heard[0].position.generation, 0);
+    let received = acme.receive_many(20).await;
+    assert!(received.iter().all(|h| h.scope == "acme/user:42" && h.topic == "of-acme"));
+    let received = globex.receive_many(10).await;
+    assert!(received.iter().all(|h| h.scope == "globex/user:42" && h.topic == "of-globex"));
+    assert_eq!(offsets(&received), (1..=10).collect::<Vec<_>>(), "each counts for itself");
+    let begin = Position::new(received[0].position.generation, 0);
     let kept = globex.read(&of_globex, Some(begin), 100).await.entries;
     assert!(kept.len() == 10 && kept.iter().all(|e| &*e.topic == "of-globex"));
 }
 
 async fn unsubscribing_ends_one_scope_alone<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let (left, stays, fence) = (scope("acme/user:1"), scope("acme/user:2"), scope("acme/user:3"));
     listener.subscribe(&left).await;
     listener.subscribe(&stays).await;
@@ -556,34 +559,34 @@ async fn unsubscribing_ends_one_scope_alone<C: Cluster>() {
     listener.subscribe(&fence).await;
     publisher.publish(&left, &[("", MESSAGE)]).await;
     publisher.publish(&stays, &[("", MESSAGE)]).await;
-    assert_eq!(listener.hear().await.scope, "acme/user:2");
+    assert_eq!(listener.receive().await.scope, "acme/user:2");
     listener.subscribe(&left).await;
     publisher.publish(&left, &[("", MESSAGE)]).await;
-    let heard = listener.hear().await;
-    assert_eq!((heard.scope.as_str(), heard.position.offset), ("acme/user:1", 2));
+    let received = listener.receive().await;
+    assert_eq!((received.scope.as_str(), received.position.offset), ("acme/user:1", 2));
 }
 
 async fn every_question_has_one_answer<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scopes = ["acme/user:1", "acme/user:2", "globex/system"].map(scope);
     let (mut reads, mut publishes, mut losses) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for number in 0..300 {
-        let (ticket, scope) = (station.ticket(), scopes[number % 3].clone());
+        let (ticket, scope) = (client.ticket(), scopes[number % 3].clone());
         if number % 10 == 0 {
             losses.insert(ticket.0);
-            station.broker.command(Command::Lost { ticket, scope, position: Position::new(1, 1) });
+            client.broker.command(Command::Lost { ticket, scope, position: Position::new(1, 1) });
         } else if number % 2 == 0 {
             reads.insert(ticket.0);
-            station.broker.command(Command::Read { ticket, scope, after: None, entries_max: 1 });
+            client.broker.command(Command::Read { ticket, scope, after: None, entries_max: 1 });
         } else {
             publishes.insert(ticket.0);
             let messages = vec![Draft::new("", MESSAGE.as_bytes().to_vec())];
-            station.broker.command(Command::Publish(Publish { ticket, scope, messages, replicated: false }));
+            client.broker.command(Command::Publish(Publish { ticket, scope, messages, replicated: false }));
         }
     }
     while !(reads.is_empty() && publishes.is_empty() && losses.is_empty()) {
-        match station.next().await {
+        match client.next().await {
             Event::History { ticket, result } => assert!(result.is_ok() && reads.remove(&ticket.0), "{ticket:?}"),
             Event::LossNoted { ticket, result } => assert!(result.is_ok() && losses.remove(&ticket.0), "{ticket:?}"),
             Event::Published { ticket, result } => assert!(result.is_ok() && publishes.remove(&ticket.0), "{ticket:?}"),
@@ -592,57 +595,60 @@ async fn every_question_has_one_answer<C: Cluster>() {
     }
     let mut rest = 0;
     for scope in &scopes {
-        rest += station.read(scope, None, 1).await.top.offset;
+        rest += client.read(scope, None, 1).await.top.offset;
     }
     assert_eq!(rest, 150, "each publish was carried out once, and nothing is answered twice");
 }
 
 async fn a_dropped_future_loses_nothing<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/user:1");
     listener.subscribe(&scope).await;
-    let (mut heard, mut dropped) = (Vec::new(), 0);
+    let (mut received, mut dropped) = (Vec::new(), 0);
     for _ in 0..100 {
         publisher.publish(&scope, &[("", MESSAGE)]).await;
         // Polled once and dropped, wherever it stands.
         for _ in 0..3 {
             match timeout(Duration::ZERO, listener.broker.next_event()).await {
-                Ok(Event::Message { scope, envelope }) => heard.extend(items(&scope, &envelope)),
+                Ok(Event::Message { scope, envelope }) => received.extend(items(&scope, &envelope)),
                 Ok(event) => panic!("{event:?}"),
                 Err(_) => dropped += 1,
             }
         }
     }
     assert!(dropped > 0, "some futures were dropped");
-    let missing = 100 - heard.len();
-    heard.extend(listener.hear_many(missing).await);
-    assert_eq!(offsets(&heard), (1..=100).collect::<Vec<_>>());
+    let missing = 100 - received.len();
+    received.extend(listener.receive_many(missing).await);
+    assert_eq!(offsets(&received), (1..=100).collect::<Vec<_>>());
 }
 
 async fn a_listener_that_waits_is_woken<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/user:1");
     listener.subscribe(&scope).await;
     for offset in 1..=20 {
         // The listener is polled first, so that it waits before there is anything.
-        let (heard, last) = tokio::join!(biased; listener.hear(), publisher.publish(&scope, &[("", MESSAGE)]));
-        assert_eq!((heard.position, last.offset), (last, offset));
+        let (received, last) = tokio::join!(biased; listener.receive(), publisher.publish(&scope, &[("", MESSAGE)]));
+        assert_eq!((received.position, last.offset), (last, offset));
     }
 }
 
 async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/user:1");
     listener.subscribe(&scope).await;
     for _ in 0..50 {
         publisher.publish(&scope, &[("", MESSAGE)]).await;
     }
     // Everything has been published: once one has arrived, the most that may be waited for are more bytes.
-    let (mut heard, mut waits) = (Vec::new(), 0);
-    while heard.len() < 50 {
+    let (mut received, mut waits) = (Vec::new(), 0);
+    while received.len() < 50 {
         let event = match listener.broker.try_next_event() {
             Some(event) => event,
             None => {
@@ -651,11 +657,11 @@ async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
             }
         };
         match event {
-            Event::Message { scope, envelope } => heard.extend(items(&scope, &envelope)),
+            Event::Message { scope, envelope } => received.extend(items(&scope, &envelope)),
             event => panic!("{event:?}"),
         }
     }
-    assert_eq!(offsets(&heard), (1..=50).collect::<Vec<_>>());
+    assert_eq!(offsets(&received), (1..=50).collect::<Vec<_>>());
     assert!(waits < 25, "{waits} of 50 messages had to be waited for");
     assert!(listener.broker.try_next_event().is_none());
 }
@@ -663,68 +669,68 @@ async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
 async fn a_store_that_lost_everything_does_not_know_its_positions<C: Cluster>() {
     let mut cluster = C::start(&Policies::default());
     let scope = scope("acme/user:1");
-    let mut station = Station::up(cluster.broker()).await;
-    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
-    drop(station);
+    let mut client = TestClient::up(cluster.broker()).await;
+    let last = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    drop(client);
     cluster.lose_everything();
-    let mut station = Station::up(cluster.broker()).await;
-    assert_eq!(judge(last, &station.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
+    let mut client = TestClient::up(cluster.broker()).await;
+    assert_eq!(judge(last, &client.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
     // The same offsets again, but not the same positions.
-    let again = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    let again = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
     assert_eq!(again.offset, last.offset);
-    assert_eq!(judge(last, &station.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
+    assert_eq!(judge(last, &client.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
 }
 
 async fn what_is_there_is_not_taken_for_lost<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let scope = scope("acme/user:1");
-    let mut station = Station::up(cluster.broker()).await;
-    let last = station.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    let mut client = TestClient::up(cluster.broker()).await;
+    let last = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
     // Nor what nobody has stored.
     for position in [last, last.next(), Position::new(last.generation + 1, 1), Position::new(1, 1)] {
-        station.note_loss(&scope, position).await;
+        client.note_loss(&scope, position).await;
     }
     let first = Position::new(last.generation, 1);
-    assert_eq!(judge(first, &station.read(&scope, Some(first), 10).await), Ok(()));
-    assert_eq!(station.publish(&scope, &[("", MESSAGE)]).await, last.next());
+    assert_eq!(judge(first, &client.read(&scope, Some(first), 10).await), Ok(()));
+    assert_eq!(client.publish(&scope, &[("", MESSAGE)]).await, last.next());
 }
 
 async fn an_empty_publish_is_refused<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
-    assert!(matches!(station.try_publish(&scope, &[]).await, Err(BrokerError::Wrong(_))));
+    assert!(matches!(client.try_publish(&scope, &[]).await, Err(BrokerError::Wrong(_))));
     let too_many = vec![("", MESSAGE); wire::BATCH_MESSAGES_MAX + 1];
-    assert!(matches!(station.try_publish(&scope, &too_many).await, Err(BrokerError::Wrong(_))));
-    assert_eq!(station.read(&scope, None, 1).await.top.offset, 0, "all or none");
-    assert_eq!(station.publish(&scope, &too_many[1..]).await.offset, wire::BATCH_MESSAGES_MAX as u64);
+    assert!(matches!(client.try_publish(&scope, &too_many).await, Err(BrokerError::Wrong(_))));
+    assert_eq!(client.read(&scope, None, 1).await.top.offset, 0, "all or none");
+    assert_eq!(client.publish(&scope, &too_many[1..]).await.offset, wire::BATCH_MESSAGES_MAX as u64);
 }
 
 async fn an_interruption_is_told_and_nothing_is_subscribed_after_it<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut listener = Station::up(cluster.broker()).await;
+    let mut listener = TestClient::up(cluster.broker()).await;
     let (scope, fence) = (scope("acme/user:1"), scope("acme/user:2"));
     listener.subscribe(&scope).await;
     cluster.interrupt(&scope).await;
     listener.until(|event| matches!(event, Event::Down(_)).then_some(())).await;
     listener.until(|event| matches!(event, Event::Up).then_some(())).await;
-    let mut publisher = Station::up(cluster.broker()).await;
+    let mut publisher = TestClient::up(cluster.broker()).await;
     publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
     listener.subscribe(&fence).await;
     publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
     publisher.publish(&fence, &[("fence", MESSAGE)]).await;
-    assert_ne!(listener.hear().await.topic, "unheard");
+    assert_ne!(listener.receive().await.topic, "unheard");
     listener.subscribe(&scope).await;
     publisher.publish(&scope, &[("heard", MESSAGE)]).await;
-    assert_eq!(listener.hear().await.topic, "heard");
+    assert_eq!(listener.receive().await.topic, "heard");
 }
 
 async fn a_broker_that_is_reset_forgets_what_was_on_its_way_and_begins_anew<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut listener = Station::up(cluster.broker()).await;
+    let mut listener = TestClient::up(cluster.broker()).await;
     let (scope, fence) = (scope("acme/user:1"), scope("acme/user:2"));
     listener.subscribe(&scope).await;
-    let mut publisher = Station::up(cluster.broker()).await;
+    let mut publisher = TestClient::up(cluster.broker()).await;
     publisher.publish(&scope, &[("stale", MESSAGE)]).await;
     // The listener has not looked since; a message waits for it.
     listener.broker.command(Command::Reset("the test says so".into()));
@@ -734,45 +740,46 @@ async fn a_broker_that_is_reset_forgets_what_was_on_its_way_and_begins_anew<C: C
     listener.subscribe(&fence).await;
     publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
     publisher.publish(&fence, &[("fresh", MESSAGE)]).await;
-    assert_eq!(listener.hear().await.topic, "fresh");
+    assert_eq!(listener.receive().await.topic, "fresh");
 }
 
 async fn tops_are_told_in_the_order_asked<C: Cluster>() {
     let mut cluster = C::start(&policies(|policy| policy.history_entries_max = 0));
-    let mut station = Station::up(cluster.broker()).await;
+    let mut client = TestClient::up(cluster.broker()).await;
     let scopes = ["acme/user:1", "acme/user:unused", "acme/system", "other/user:1"].map(scope);
-    let one = station.publish(&scopes[0], &[("", MESSAGE)]).await;
-    let two = station.publish(&scopes[2], &[("", MESSAGE), ("", MESSAGE)]).await;
-    assert_eq!(station.tops(&scopes).await, [Some(one), None, Some(two), None]);
-    assert_eq!(station.tops(&scopes).await[1], None, "looking begins nothing");
-    let begun = station.read(&scopes[1], None, 1).await.top;
-    assert_eq!(station.tops(&scopes).await, [Some(one), Some(begun), Some(two), None]);
+    let one = client.publish(&scopes[0], &[("", MESSAGE)]).await;
+    let two = client.publish(&scopes[2], &[("", MESSAGE), ("", MESSAGE)]).await;
+    assert_eq!(client.tops(&scopes).await, [Some(one), None, Some(two), None]);
+    assert_eq!(client.tops(&scopes).await[1], None, "looking begins nothing");
+    let begun = client.read(&scopes[1], None, 1).await.top;
+    assert_eq!(client.tops(&scopes).await, [Some(one), Some(begun), Some(two), None]);
     cluster.lose_everything();
-    let mut station = Station::up(cluster.broker()).await;
-    assert_eq!(station.tops(&scopes).await, [None; 4]);
-    assert_eq!(station.tops(&[]).await, []);
+    let mut client = TestClient::up(cluster.broker()).await;
+    assert_eq!(client.tops(&scopes).await, [None; 4]);
+    assert_eq!(client.tops(&[]).await, []);
 }
 
 async fn a_second_subscribe_is_confirmed_behind_all_that_came_before<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let (mut publisher, mut listener) = (Station::up(cluster.broker()).await, Station::up(cluster.broker()).await);
+    let (mut publisher, mut listener) =
+        (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
     let scope = scope("acme/user:1");
     listener.subscribe(&scope).await;
     for round in 1..=20 {
         let last = publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
         listener.subscribe(&scope).await;
         // Heard before the confirmation, so nothing is waited for.
-        let heard = listener.heard();
-        assert_eq!(heard.last().map(|heard| heard.position), Some(last), "round {round}");
+        let received = listener.received();
+        assert_eq!(received.last().map(|received| received.position), Some(last), "round {round}");
     }
     publisher.publish(&scope, &[("once", MESSAGE)]).await;
     publisher.publish(&scope, &[("more", MESSAGE)]).await;
-    assert_eq!(listener.hear().await.topic, "once");
-    assert_eq!(listener.hear().await.topic, "more", "subscribed twice is not heard twice");
+    assert_eq!(listener.receive().await.topic, "once");
+    assert_eq!(listener.receive().await.topic, "more", "subscribed twice is not heard twice");
     listener.broker.command(Command::Unsubscribe(scope.clone()));
     let fence = self::scope("acme/user:fence");
     listener.subscribe(&fence).await;
     publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
     publisher.publish(&fence, &[("fence", MESSAGE)]).await;
-    assert_eq!(listener.hear().await.topic, "fence", "one unsubscribe ends it");
+    assert_eq!(listener.receive().await.topic, "fence", "one unsubscribe ends it");
 }

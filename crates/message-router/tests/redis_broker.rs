@@ -116,21 +116,21 @@ async fn publish(broker: &mut RedisBroker, scope: &Scope) -> Result<Position, Br
 }
 
 /// Publishes one message, hears one, whichever is told first, and nothing else.
-async fn publish_and_hear(broker: &mut RedisBroker, scope: &Scope) -> Position {
+async fn publish_and_receive(broker: &mut RedisBroker, scope: &Scope) -> Position {
     send(broker, 1, scope);
-    let (mut published, mut heard) = (None, None);
-    while published.is_none() || heard.is_none() {
+    let (mut published, mut received) = (None, None);
+    while published.is_none() || received.is_none() {
         match next(broker).await {
             Event::Published { ticket: Ticket(1), result } => published = Some(result.unwrap().position),
-            Event::Message { scope: name, envelope } if heard.is_none() => {
+            Event::Message { scope: name, envelope } if received.is_none() => {
                 assert_eq!(name, scope.as_str());
-                heard = Some(Envelope::parse(&envelope).unwrap().first);
+                received = Some(Envelope::parse(&envelope).unwrap().first);
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(published, heard);
-    heard.unwrap()
+    assert_eq!(published, received);
+    received.unwrap()
 }
 
 #[test]
@@ -140,15 +140,15 @@ fn what_is_published_is_heard_and_read() {
         let mut broker = up(config(&server.url())).await;
         let scope = scope("user:7");
         subscribe(&mut broker, &scope).await;
-        let heard = publish_and_hear(&mut broker, &scope).await;
-        assert_eq!(heard.offset, 1);
+        let received = publish_and_receive(&mut broker, &scope).await;
+        assert_eq!(received.offset, 1);
         // A second message would be here before the answer to a question asked now.
         let ticket = Ticket(9);
-        let after = Some(Position::new(heard.generation, 0));
+        let after = Some(Position::new(received.generation, 0));
         broker.command(Command::Read { ticket, scope: scope.clone(), after, entries_max: 9 });
         let Event::History { ticket: Ticket(9), result } = next(&mut broker).await else { panic!("heard twice") };
         let history = result.unwrap();
-        assert_eq!((history.top, history.entries.len(), history.more), (heard, 1, false));
+        assert_eq!((history.top, history.entries.len(), history.more), (received, 1, false));
         assert_eq!((&*history.entries[0].topic, &*history.entries[0].message), ("topic", MESSAGE));
     });
 }
@@ -229,7 +229,7 @@ fn a_subscriber_that_hears_nothing_is_noticed() {
         proxy.silence(0);
         let started = Instant::now();
         let reason = down(&mut broker).await;
-        assert!(reason.contains("the subscriber hears nothing"), "{reason}");
+        assert!(reason.contains("the subscriber receives nothing"), "{reason}");
         // Scheduling may be slow here; the deadline of calls must not be what found out.
         assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
         up_again(&mut broker).await;
@@ -409,7 +409,7 @@ fn a_full_redis_refuses_publishes_and_stays_up() {
         let mut broker = up(probing(&server.url())).await;
         let scope = scope("user:7");
         subscribe(&mut broker, &scope).await;
-        let before = publish_and_hear(&mut broker, &scope).await;
+        let before = publish_and_receive(&mut broker, &scope).await;
         let mut redis = server.connect();
         let mut limit = |bytes: u32| cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut redis).unwrap();
         limit(1);
@@ -419,7 +419,7 @@ fn a_full_redis_refuses_publishes_and_stays_up() {
         let quiet = timeout(Duration::from_millis(5 * PROBE_INTERVAL_MS), broker.next_event()).await;
         assert!(quiet.is_err(), "{quiet:?}");
         limit(0);
-        assert_eq!(publish_and_hear(&mut broker, &scope).await, before.next());
+        assert_eq!(publish_and_receive(&mut broker, &scope).await, before.next());
     });
 }
 
@@ -459,7 +459,7 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
             line.split(',').next().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(loads(), 1);
-        let newer = library().source().replace("VERSION,DIGEST=3,", "VERSION,DIGEST=4,");
+        let newer = library().source().replace("VERSION,DIGEST=4,", "VERSION,DIGEST=5,");
         assert_ne!(newer, library().source());
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec(&mut server.connect()).unwrap();
         let _third = up(config(&server.url())).await;
@@ -479,35 +479,35 @@ fn what_is_no_fit_redis_is_told_in_a_sentence() {
     run(async {
         let reason = |config: RedisBrokerConfig| async { down(&mut RedisBroker::new(config)).await };
         let nobody = ReservedPort::take().unwrap();
-        let told = reason(config(&format!("redis://{}/", nobody.address()))).await;
-        assert!(told.contains("cannot connect to Redis at 127.0.0.1"), "{told}");
+        let reason_given = reason(config(&format!("redis://{}/", nobody.address()))).await;
+        assert!(reason_given.contains("cannot connect to Redis at 127.0.0.1"), "{reason_given}");
 
-        let told = reason(config("redis://redis.invalid/")).await;
-        assert!(told.contains("cannot find the Redis host \"redis.invalid\""), "{told}");
+        let reason_given = reason(config("redis://redis.invalid/")).await;
+        assert!(reason_given.contains("cannot find the Redis host \"redis.invalid\""), "{reason_given}");
 
-        for (greeting, sentence) in [
+        for (hello_reply, sentence) in [
             ("%2\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n$5\r\nproto\r\n:3\r\n", "its version is 6.2.14"),
             ("-ERR unknown command 'HELLO'\r\n", "this is no Redis, or one before version 7"),
             ("HTTP/1.1 400 Bad Request\r\n\r\n", "what is not RESP"),
             ("-LOADING Redis is loading the dataset in memory\r\n", "LOADING"),
         ] {
-            let port = impostor(greeting).await;
-            let told = reason(config(&format!("redis://127.0.0.1:{port}/"))).await;
-            assert!(told.contains(sentence), "{told}");
+            let port = impostor(hello_reply).await;
+            let reason_given = reason(config(&format!("redis://127.0.0.1:{port}/"))).await;
+            assert!(reason_given.contains(sentence), "{reason_given}");
         }
 
         let server = RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
-        let told = reason(config(&server.url())).await;
-        assert!(told.contains("maxmemory-policy allkeys-lru"), "{told}");
+        let reason_given = reason(config(&server.url())).await;
+        assert!(reason_given.contains("maxmemory-policy allkeys-lru"), "{reason_given}");
         cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction").exec(&mut server.connect()).unwrap();
         up(config(&server.url())).await;
 
         cmd("CONFIG").arg("SET").arg("requirepass").arg("secret").exec(&mut server.connect()).unwrap();
-        let told = reason(config(&server.url())).await;
-        assert!(told.contains("NOAUTH"), "{told}");
-        let told = reason(config(&format!("redis://:wrong@127.0.0.1:{}/", server.port()))).await;
-        assert!(told.contains("WRONGPASS"), "{told}");
-        assert!(!told.contains("wrong@"), "{told}");
+        let reason_given = reason(config(&server.url())).await;
+        assert!(reason_given.contains("NOAUTH"), "{reason_given}");
+        let reason_given = reason(config(&format!("redis://:wrong@127.0.0.1:{}/", server.port()))).await;
+        assert!(reason_given.contains("WRONGPASS"), "{reason_given}");
+        assert!(!reason_given.contains("wrong@"), "{reason_given}");
         up(config(&format!("redis://:secret@127.0.0.1:{}/3", server.port()))).await;
     });
 }
@@ -529,7 +529,7 @@ fn the_documented_acl_is_enough() {
         let mut broker = up(all).await;
         let scope = scope("user:7");
         subscribe(&mut broker, &scope).await;
-        let position = publish_and_hear(&mut broker, &scope).await;
+        let position = publish_and_receive(&mut broker, &scope).await;
         assert!(!publishing::publish_replicated(&mut broker, &self::scope("user:9")).await.replicated);
         let id = Draft { id: Some("a".into()), ..Draft::new("", MESSAGE.to_vec()) };
         let (scope_8, messages) = (self::scope("user:8"), vec![id]);
@@ -564,7 +564,7 @@ fn signal(server: &RedisServer, name: &str) {
 }
 
 /// Answers whoever connects with these bytes, once each, and nothing else.
-async fn impostor(greeting: &'static str) -> u16 {
+async fn impostor(hello_reply: &'static str) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -573,7 +573,7 @@ async fn impostor(greeting: &'static str) -> u16 {
             let mut question = [0; 1024];
             if stream.read(&mut question).await.is_ok_and(|bytes| bytes > 0) {
                 // The broker may hang up at any time.
-                let _ = stream.write_all(greeting.as_bytes()).await;
+                let _ = stream.write_all(hello_reply.as_bytes()).await;
                 let _ = stream.read(&mut question).await;
             }
         }

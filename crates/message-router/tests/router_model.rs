@@ -81,7 +81,7 @@ impl World {
                 self.redis.publish(&scope, count);
             }
             12..18 => self.publish(scope),
-            18..42 => self.hear(),
+            18..42 => self.receive(),
             42..52 => self.redis.run_subscriber(),
             52..64 => {
                 let (fails, at) = (self.random.one_in(8), self.random.below(4));
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    fn hear(&mut self) {
+    fn receive(&mut self) {
         if let Some(event) = self.redis.from_subscriber.pop_front() {
             if let Event::Lost(scope) = &event {
                 self.redis.abandon_reads(scope);
@@ -196,7 +196,7 @@ impl World {
                 let items = Envelope::parse(&envelope).expect("checked").items();
                 for position in items.map(|item| item.expect("checked").0).filter(|p| *p > after) {
                     for member in self.members.iter_mut().filter(|m| shards.contains(m.shard) && m.scope == scope) {
-                        member.hear(position, published);
+                        member.receive(position, published);
                     }
                 }
             }
@@ -204,14 +204,14 @@ impl World {
                 let published = &self.redis.logs[scope.as_str()].published;
                 for entry in entries {
                     for member in self.members.iter_mut().filter(|m| shards.contains(m.shard) && m.scope == scope) {
-                        member.hear(entry.position, published);
+                        member.receive(entry.position, published);
                     }
                 }
             }
             Output::Gap { shards, scope, gap } => {
                 let ever = &self.redis.logs[scope.as_str()].ever;
                 for member in self.members.iter_mut().filter(|m| shards.contains(m.shard) && m.scope == scope) {
-                    member.hear_gap(gap, ever);
+                    member.receive_gap(gap, ever);
                 }
             }
             Output::Joined { shard, joiner, joined } => {
@@ -220,7 +220,7 @@ impl World {
                 let log = &self.redis.logs[joined.scope.as_str()];
                 if let Some(after) = member.joined(joined, &log.published, &log.ever) {
                     let scope = member.scope.clone();
-                    member.told_degraded = 0;
+                    member.got_degraded = 0;
                     self.router.join(shard, joiner, scope, Some(after), &mut self.out);
                 }
             }
@@ -228,13 +228,13 @@ impl World {
                 assert!(self.is_degraded == Some(true) && self.router.is_isolated(), "the broker takes messages");
                 assert_eq!(messages.len(), 1);
                 for member in self.members.iter_mut().filter(|m| shards.contains(m.shard) && m.scope == scope) {
-                    member.heard_local = true;
+                    member.received_local = true;
                 }
             }
             Output::Isolated { shards, scope } => {
                 assert!(self.isolated.contains(&scope), "nothing stayed here in {scope}");
                 for member in self.members.iter_mut().filter(|m| shards.contains(m.shard) && m.scope == scope) {
-                    member.heard_local = false;
+                    member.received_local = false;
                     member.isolations += 1;
                 }
             }
@@ -257,7 +257,7 @@ impl World {
             while !self.redis.to_reader.is_empty() {
                 self.redis.run_reader(0, false, 4);
             }
-            self.hear();
+            self.receive();
             while !self.redis.from_reader.is_empty() {
                 self.answer();
             }
@@ -331,7 +331,7 @@ fn what_redis_keeps_arrives_once_and_in_order_without_a_gap() {
     assert!(sum(|w| w.router.counts().checks_failed) > SEEDS / 10);
     assert!(sum(|w| w.router.counts().check_holes) > SEEDS / 8, "checks found what no message had shown");
     assert!(sum(|w| w.router.counts().check_repaired) > SEEDS / 8, "and it was repaired");
-    assert!(sum(|w| w.members.iter().filter(|m| m.told_degraded > 0).count() as u64) > SEEDS / 10);
+    assert!(sum(|w| w.members.iter().filter(|m| m.got_degraded > 0).count() as u64) > SEEDS / 10);
     assert!(sum(|w| w.router.counts().local) > SEEDS, "messages stayed here");
     assert!(sum(|w| w.members.iter().map(|m| m.isolations).sum()) > SEEDS / 10, "and their scopes were told");
     let kept = |m: &&Member| ModelRedis::keeps_history(&m.scope);

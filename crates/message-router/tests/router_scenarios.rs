@@ -77,7 +77,7 @@ fn r3_what_was_never_stored_is_left_out() {
         history 2 top 7-5            | deliver 0 7-6 after 7-5
         message 7-7                  | deliver 0 7-7 after 7-6
     ");
-    assert_eq!(router.counts().ghosts, 1);
+    assert_eq!(router.counts().unstored, 1);
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use wire::{Position, Scope, TenantId, UserId};
 
+use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::letter::{KeptLetter, Letter, LetterId};
-use crate::receipt::Standing;
+use crate::receipt::ScopeReceipts;
 
 pub use self::either::EitherStore;
 pub use self::memory::MemoryStore;
@@ -20,7 +20,7 @@ pub use self::redis::{RedisStore, RedisStoreConfig, ReplayError};
 /// How much is kept of dead letters.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Letters of one tenant; the oldest go.
+    /// Dead letters of one tenant; the oldest go.
     pub entries_max: u64,
     /// How long one is kept.
     pub ttl: Duration,
@@ -35,31 +35,32 @@ pub(crate) const RECEIPTS_PER_WRITE_MAX: usize = 500;
 ///
 /// Contract, checked for every store by `tests/store_conformance.rs`:
 ///
-/// - A letter's mark is kept once, even after the letter was removed, as long as letters are kept.
-/// - Ids of a tenant's letters grow. No tenant sees another's.
+/// - A dead letter's mark is kept once, even after the dead letter was removed, as long as dead letters are kept.
+/// - Ids of a tenant's dead letters grow. No tenant sees another's.
 /// - A receipt never goes back, whoever writes last. Generations are compared before offsets, both as numbers.
 /// - Every call may be repeated without harm, and ends within the store's deadline.
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a letter. Whether it was new.
-    fn keep(&self, letter: &Letter) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Keeps a dead letter. Whether it was new.
+    fn keep(&self, dead_letter: &DeadLetter) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// At most `most` letters of a tenant that are older than `before`, newest first.
-    fn letters(
+    /// At most `most` dead letters of a tenant that are older than `before`, newest first.
+    fn dead_letters(
         &self,
         tenant: &TenantId,
-        before: Option<LetterId>,
+        before: Option<DeadLetterId>,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<KeptLetter>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<StoredDeadLetter>, StoreError>> + Send;
 
-    /// One letter, if it is still there.
-    fn letter(
+    /// One dead letter, if it is still there.
+    fn dead_letter(
         &self,
         tenant: &TenantId,
-        id: LetterId,
-    ) -> impl Future<Output = Result<Option<KeptLetter>, StoreError>> + Send;
+        id: DeadLetterId,
+    ) -> impl Future<Output = Result<Option<StoredDeadLetter>, StoreError>> + Send;
 
-    /// Removes letters. How many were there.
-    fn remove(&self, tenant: &TenantId, ids: &[LetterId]) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    /// Removes dead letters. How many were there.
+    fn remove(&self, tenant: &TenantId, ids: &[DeadLetterId])
+    -> impl Future<Output = Result<usize, StoreError>> + Send;
 
     /// Writes down how far users have got, scope by scope. How many have got further.
     fn write_receipts(
@@ -68,10 +69,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Who has got how far in a scope: these users, or without any, at most `most` of those whose receipts are oldest.
-    fn standing(
+    fn scope_receipts(
         &self,
         scope: &Scope,
         users: &[UserId],
         most: usize,
-    ) -> impl Future<Output = Result<Standing, StoreError>> + Send;
+    ) -> impl Future<Output = Result<ScopeReceipts, StoreError>> + Send;
 }

@@ -29,7 +29,7 @@ fn store(server: &RedisServer) -> RedisStore {
 /// One question to Redis: how it ended, and how long it took.
 async fn ask(store: &RedisStore) -> (Result<(), StoreError>, Duration) {
     let begun = Instant::now();
-    let answer = store.letters(&TenantId::default(), None, 1).await;
+    let answer = store.dead_letters(&TenantId::default(), None, 1).await;
     (answer.map(drop), begun.elapsed())
 }
 

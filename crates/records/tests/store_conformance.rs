@@ -1,4 +1,4 @@
-//! One suite, every store: what a kept letter is.
+//! One suite, every store: what a kept dead letter is.
 
 mod support;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use records::{Body, Bounds, MemoryStore, RedisStore, Store};
 use redis_fixture::RedisServer;
-use support::{BOUNDS, acme, letter, redis_store, tenant};
+use support::{BOUNDS, acme, dead_letter, redis_store, tenant};
 use wire::{Families, Position, Scope, UserId};
 
 trait Bench {
@@ -51,75 +51,75 @@ macro_rules! conformance {
 }
 
 conformance!(
-    a_letter_comes_back_as_it_was_kept,
-    a_mark_is_kept_once_even_after_its_letter_was_removed,
+    a_dead_letter_comes_back_as_it_was_kept,
+    a_dedup_key_is_kept_once_even_after_its_dead_letter_was_removed,
     tenants_do_not_see_each_other,
     lists_are_newest_first_and_go_on_where_they_ended,
     the_oldest_go_when_there_are_too_many,
-    letters_end_with_their_time,
+    dead_letters_expire,
     removing_counts_what_was_there,
     a_receipt_never_goes_back,
-    standing_is_of_the_users_asked_for_or_of_the_oldest,
+    scope_receipts_are_of_the_users_asked_for_or_of_the_oldest,
 );
 
-async fn a_letter_comes_back_as_it_was_kept(bench: impl Bench) {
+async fn a_dead_letter_comes_back_as_it_was_kept(bench: impl Bench) {
     let store = bench.store(BOUNDS);
-    let kept = letter("acme", 1);
+    let kept = dead_letter("acme", 1);
     assert_eq!(store.keep(&kept).await, Ok(true));
-    let mut redacted = letter("acme", 2);
+    let mut redacted = dead_letter("acme", 2);
     (redacted.body, redacted.user, redacted.position) = (Body::Redacted, None, None);
     assert_eq!(store.keep(&redacted).await, Ok(true));
-    let mut cut = letter("acme", 3);
+    let mut cut = dead_letter("acme", 3);
     cut.body = Body::TooBig;
     assert_eq!(store.keep(&cut).await, Ok(true));
 
-    let letters = store.letters(&acme(), None, 10).await.unwrap();
-    let [third, second, first] = &letters[..] else { panic!("three were kept: {letters:?}") };
+    let dead_letters = store.dead_letters(&acme(), None, 10).await.unwrap();
+    let [third, second, first] = &dead_letters[..] else { panic!("three were kept: {dead_letters:?}") };
     assert_eq!((&*first.reason, &*first.instance, &*first.channel), ("poison", "gw-1", "collection:1:ops"));
     assert_eq!((first.user.as_deref(), first.position.as_deref()), (Some("alice"), Some("7-1")));
     assert_eq!((first.time, &first.detail, first.size), (kept.time, &kept.detail, kept.size));
     assert_eq!(first.body, Body::Message(b"\x00no message \xff".to_vec().into()), "byte by byte");
     assert_eq!((&second.body, &second.user, &second.position), (&Body::Redacted, &None, &None));
     assert_eq!((&third.body, third.size), (&Body::TooBig, cut.size));
-    assert_eq!(store.letter(&acme(), second.id).await, Ok(Some(second.clone())));
+    assert_eq!(store.dead_letter(&acme(), second.id).await, Ok(Some(second.clone())));
 }
 
-async fn a_mark_is_kept_once_even_after_its_letter_was_removed(bench: impl Bench) {
+async fn a_dedup_key_is_kept_once_even_after_its_dead_letter_was_removed(bench: impl Bench) {
     let store = bench.store(BOUNDS);
-    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(true));
-    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(false));
-    let letters = store.letters(&acme(), None, 10).await.unwrap();
-    assert_eq!(letters.len(), 1);
-    assert_eq!(store.remove(&acme(), &[letters[0].id]).await, Ok(1));
-    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(false));
-    assert_eq!(store.letters(&acme(), None, 10).await, Ok(vec![]));
+    assert_eq!(store.keep(&dead_letter("acme", 1)).await, Ok(true));
+    assert_eq!(store.keep(&dead_letter("acme", 1)).await, Ok(false));
+    let dead_letters = store.dead_letters(&acme(), None, 10).await.unwrap();
+    assert_eq!(dead_letters.len(), 1);
+    assert_eq!(store.remove(&acme(), &[dead_letters[0].id]).await, Ok(1));
+    assert_eq!(store.keep(&dead_letter("acme", 1)).await, Ok(false));
+    assert_eq!(store.dead_letters(&acme(), None, 10).await, Ok(vec![]));
 }
 
 async fn tenants_do_not_see_each_other(bench: impl Bench) {
     let store = bench.store(BOUNDS);
-    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(true));
-    assert_eq!(store.keep(&letter("umbrella", 1)).await, Ok(true), "the same mark of another tenant is another");
-    let id = store.letters(&acme(), None, 10).await.unwrap()[0].id;
-    let theirs = store.letters(&tenant("umbrella"), None, 10).await.unwrap();
+    assert_eq!(store.keep(&dead_letter("acme", 1)).await, Ok(true));
+    assert_eq!(store.keep(&dead_letter("umbrella", 1)).await, Ok(true), "the same mark of another tenant is another");
+    let id = store.dead_letters(&acme(), None, 10).await.unwrap()[0].id;
+    let theirs = store.dead_letters(&tenant("umbrella"), None, 10).await.unwrap();
     assert_eq!(theirs.len(), 1);
     if theirs[0].id != id {
-        assert_eq!(store.letter(&tenant("umbrella"), id).await, Ok(None));
+        assert_eq!(store.dead_letter(&tenant("umbrella"), id).await, Ok(None));
         assert_eq!(store.remove(&tenant("umbrella"), &[id]).await, Ok(0));
     }
-    assert_eq!(store.letters(&tenant("nobody"), None, 10).await, Ok(vec![]));
+    assert_eq!(store.dead_letters(&tenant("nobody"), None, 10).await, Ok(vec![]));
 }
 
 async fn lists_are_newest_first_and_go_on_where_they_ended(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     for number in 1..=5 {
-        store.keep(&letter("acme", number)).await.unwrap();
+        store.keep(&dead_letter("acme", number)).await.unwrap();
     }
     let (mut positions, mut before) = (Vec::new(), None);
     loop {
-        let page = store.letters(&acme(), before, 2).await.unwrap();
+        let page = store.dead_letters(&acme(), before, 2).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.id);
-        positions.extend(page.into_iter().filter_map(|letter| letter.position));
+        positions.extend(page.into_iter().filter_map(|dead_letter| dead_letter.position));
     }
     assert_eq!(positions, ["7-5", "7-4", "7-3", "7-2", "7-1"]);
 }
@@ -127,33 +127,37 @@ async fn lists_are_newest_first_and_go_on_where_they_ended(bench: impl Bench) {
 async fn the_oldest_go_when_there_are_too_many(bench: impl Bench) {
     let store = bench.store(Bounds { entries_max: 3, ..BOUNDS });
     for number in 1..=5 {
-        store.keep(&letter("acme", number)).await.unwrap();
+        store.keep(&dead_letter("acme", number)).await.unwrap();
     }
-    let letters = store.letters(&acme(), None, 10).await.unwrap();
-    let positions: Vec<_> = letters.into_iter().filter_map(|letter| letter.position).collect();
+    let dead_letters = store.dead_letters(&acme(), None, 10).await.unwrap();
+    let positions: Vec<_> = dead_letters.into_iter().filter_map(|dead_letter| dead_letter.position).collect();
     assert_eq!(positions, ["7-5", "7-4", "7-3"]);
 }
 
-async fn letters_end_with_their_time(bench: impl Bench) {
+async fn dead_letters_expire(bench: impl Bench) {
     let store = bench.store(Bounds { ttl: Duration::from_secs(1), ..BOUNDS });
-    store.keep(&letter("acme", 1)).await.unwrap();
-    let first = store.letters(&acme(), None, 10).await.unwrap().first().map(|letter| letter.id);
-    // The next letter, kept once the first one's time is over, finds it gone, and its mark forgotten.
+    store.keep(&dead_letter("acme", 1)).await.unwrap();
+    let first = store.dead_letters(&acme(), None, 10).await.unwrap().first().map(|dead_letter| dead_letter.id);
+    // The next dead letter, kept once the first one's time is over, finds it gone, and its mark forgotten.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !store.keep(&letter("acme", 1)).await.unwrap() {
+    while !store.keep(&dead_letter("acme", 1)).await.unwrap() {
         assert!(std::time::Instant::now() < deadline, "the mark is never forgotten");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let letters = store.letters(&acme(), None, 10).await.unwrap();
-    assert!(letters.len() <= 1 && letters.first().map(|letter| letter.id) != first, "{letters:?}");
+    let dead_letters = store.dead_letters(&acme(), None, 10).await.unwrap();
+    assert!(
+        dead_letters.len() <= 1 && dead_letters.first().map(|dead_letter| dead_letter.id) != first,
+        "{dead_letters:?}"
+    );
 }
 
 async fn removing_counts_what_was_there(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     for number in 1..=3 {
-        store.keep(&letter("acme", number)).await.unwrap();
+        store.keep(&dead_letter("acme", number)).await.unwrap();
     }
-    let ids: Vec<_> = store.letters(&acme(), None, 10).await.unwrap().iter().map(|letter| letter.id).collect();
+    let ids: Vec<_> =
+        store.dead_letters(&acme(), None, 10).await.unwrap().iter().map(|dead_letter| dead_letter.id).collect();
     assert_eq!(store.remove(&acme(), &[]).await, Ok(0));
     assert_eq!(store.remove(&acme(), &ids[..2]).await, Ok(2));
     assert_eq!(store.remove(&acme(), &ids).await, Ok(1));
@@ -168,8 +172,8 @@ fn user(name: &str) -> UserId {
 }
 
 async fn acknowledged(store: &impl Store, scope_text: &str) -> Vec<(String, Position)> {
-    let standing = store.standing(&scope(scope_text), &[], 100).await.unwrap();
-    let mut users: Vec<_> = standing.users.into_iter().map(|(user, at, _)| (user.to_string(), at)).collect();
+    let scope_receipts = store.scope_receipts(&scope(scope_text), &[], 100).await.unwrap();
+    let mut users: Vec<_> = scope_receipts.users.into_iter().map(|(user, at, _)| (user.to_string(), at)).collect();
     users.sort();
     users
 }
@@ -196,7 +200,7 @@ async fn a_receipt_never_goes_back(bench: impl Bench) {
     assert_eq!(acknowledged(&store, "umbrella/collection:1").await, [("alice".to_owned(), Position::new(1, 1))]);
 }
 
-async fn standing_is_of_the_users_asked_for_or_of_the_oldest(bench: impl Bench) {
+async fn scope_receipts_are_of_the_users_asked_for_or_of_the_oldest(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     let place = scope("acme/collection:1");
     for name in ["first", "second", "third"] {
@@ -206,31 +210,31 @@ async fn standing_is_of_the_users_asked_for_or_of_the_oldest(bench: impl Bench) 
     }
     store.write_receipts(&[(place.clone(), vec![(user("first"), Position::new(7, 2))])]).await.unwrap();
     let names = async |users: &[UserId], most| {
-        let standing = store.standing(&place, users, most).await.unwrap();
-        standing.users.iter().map(|(user, ..)| user.to_string()).collect::<Vec<_>>()
+        let scope_receipts = store.scope_receipts(&place, users, most).await.unwrap();
+        scope_receipts.users.iter().map(|(user, ..)| user.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(names(&[], 2).await, ["second", "third"]);
     assert_eq!(names(&[user("first"), user("nobody")], 100).await, ["first"]);
-    let standing = store.standing(&place, &[user("first")], 1).await.unwrap();
-    assert_eq!((standing.top, standing.users[0].1), (None, Position::new(7, 2)));
-    assert!(standing.users[0].2.0 > 1_700_000_000_000, "when it moved, by the store's clock");
+    let scope_receipts = store.scope_receipts(&place, &[user("first")], 1).await.unwrap();
+    assert_eq!((scope_receipts.top, scope_receipts.users[0].1), (None, Position::new(7, 2)));
+    assert!(scope_receipts.users[0].2.0 > 1_700_000_000_000, "when it moved, by the store's clock");
 }
 
 /// What will never be taken must not hold up what waits behind it, and what was not kept is not known.
 #[tokio::test]
-async fn a_letter_that_redis_will_not_have_is_not_known_and_not_tried_for_ever() {
+async fn a_dead_letter_that_redis_rejects_is_not_known_and_not_tried_for_ever() {
     let server = RedisServer::start(&[]);
-    let wrong = support::redis_store(&server, Bounds { entries_max: 0, ..BOUNDS }).keep(&letter("acme", 1)).await;
+    let wrong = support::redis_store(&server, Bounds { entries_max: 0, ..BOUNDS }).keep(&dead_letter("acme", 1)).await;
     let refused = wrong.unwrap_err();
     assert!(!refused.may_retry() && refused.to_string().contains("ERR arguments are"), "{refused}");
 
     let store = support::redis_store(&server, BOUNDS);
-    let key = keyspace::Keyspace::default().letters(&acme());
+    let key = keyspace::Keyspace::default().dead_letters(&acme());
     server.command::<()>(&["SET", &key, "somebody else's"]);
-    let refused = store.keep(&letter("acme", 1)).await.unwrap_err();
+    let refused = store.keep(&dead_letter("acme", 1)).await.unwrap_err();
     assert!(!refused.may_retry() && refused.to_string().contains("WRONGTYPE"), "{refused}");
     server.command::<()>(&["DEL", &key]);
-    assert_eq!(store.keep(&letter("acme", 1)).await, Ok(true));
+    assert_eq!(store.keep(&dead_letter("acme", 1)).await, Ok(true));
 
     let receipts = keyspace::Keyspace::default().receipts(&scope("acme/collection:1"));
     server.command::<()>(&["SET", &receipts, "somebody else's"]);
@@ -239,6 +243,6 @@ async fn a_letter_that_redis_will_not_have_is_not_known_and_not_tried_for_ever()
     assert!(!refused.may_retry() && refused.to_string().contains("WRONGTYPE"), "{refused}");
 
     server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-    let passing = store.keep(&letter("acme", 2)).await.unwrap_err();
+    let passing = store.keep(&dead_letter("acme", 2)).await.unwrap_err();
     assert!(passing.may_retry() && passing.to_string().contains("NOREPLICAS"), "{passing}");
 }

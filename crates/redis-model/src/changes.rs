@@ -8,7 +8,7 @@ use crate::stream::Entry;
 
 /// What one call changed.
 #[derive(Debug, Clone)]
-pub(crate) enum Change {
+pub(crate) enum ReplicatedChange {
     /// The keys of one scope, step by step.
     Scope(Box<str>, Vec<Write>),
     /// Every key is gone.

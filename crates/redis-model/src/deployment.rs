@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::changes::{Change, Write};
-use crate::function::{Answer, Call, Refusal, Run};
+use crate::changes::{ReplicatedChange, Write};
+use crate::function::{Call, FunctionReply, FunctionRun, Refusal};
 use crate::keys::Families;
 use crate::node::{Connection, Loses, Node, ReplicationId, Role};
 
@@ -37,7 +37,7 @@ pub struct Deployment {
 #[derive(Debug, Clone)]
 struct Feed {
     primary: NodeIndex,
-    waiting: VecDeque<Rc<Change>>,
+    waiting: VecDeque<Rc<ReplicatedChange>>,
 }
 
 impl Deployment {
@@ -83,7 +83,7 @@ impl Deployment {
         call: Call,
         now_ms: u64,
         out: &mut Vec<Push>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<FunctionReply, Refusal> {
         let node = &mut self.nodes[at.0];
         if node.role() == Role::Replica && !matches!(call, Call::Read { .. }) {
             return Err(Refusal::ReadOnly);
@@ -92,7 +92,7 @@ impl Deployment {
             return Err(Refusal::OutOfMemory);
         }
         let retention = self.families.of(scope).ok_or(Refusal::NoFamily)?;
-        let mut run = Run::new(node, scope, retention, now_ms);
+        let mut run = FunctionRun::new(node, scope, retention, now_ms);
         let answer = run.run(call);
         let changes = run.finish();
         self.spread(at, changes, out);
@@ -101,7 +101,7 @@ impl Deployment {
 
     /// PUBLISH by somebody who does not use the library. It reaches the replicas' subscribers too.
     pub fn publish_bare(&mut self, at: NodeIndex, scope: &str, payload: Bytes, out: &mut Vec<Push>) {
-        let change = Change::Publish(scope.into(), payload);
+        let change = ReplicatedChange::Publish(scope.into(), payload);
         match self.nodes[at.0].role() {
             Role::Primary => self.spread(at, vec![change], out),
             // A replica takes it, and it goes no further.
@@ -112,7 +112,7 @@ impl Deployment {
     /// FLUSHALL on a primary.
     pub fn erase_all(&mut self, at: NodeIndex, out: &mut Vec<Push>) {
         self.nodes[at.0].erase_all();
-        self.spread(at, vec![Change::EraseAll], out);
+        self.spread(at, vec![ReplicatedChange::EraseAll], out);
     }
 
     /// The metadata of a scope has expired.
@@ -185,15 +185,15 @@ impl Deployment {
 
     fn erase(&mut self, at: NodeIndex, scope: &str, write: Write, out: &mut Vec<Push>) {
         if self.nodes[at.0].write(scope, &write) {
-            self.spread(at, vec![Change::Scope(scope.into(), vec![write])], out);
+            self.spread(at, vec![ReplicatedChange::Scope(scope.into(), vec![write])], out);
         }
     }
 
     /// What a primary has changed: its own subscribers hear it now, the replicas when it comes to them.
-    fn spread(&mut self, at: NodeIndex, changes: Vec<Change>, out: &mut Vec<Push>) {
+    fn spread(&mut self, at: NodeIndex, changes: Vec<ReplicatedChange>, out: &mut Vec<Push>) {
         for change in changes {
-            if let Change::Publish(scope, payload) = &change {
-                self.tell(at, scope, payload, out);
+            if let ReplicatedChange::Publish(scope, payload) = &change {
+                self.push_to_subscribers(at, scope, payload, out);
             }
             let change = Rc::new(change);
             for feed in self.feeds.iter_mut().flatten().filter(|feed| feed.primary == at) {
@@ -203,11 +203,11 @@ impl Deployment {
     }
 
     /// A replica does what its primary did.
-    fn carry_out(&mut self, at: NodeIndex, change: &Change, out: &mut Vec<Push>) {
+    fn carry_out(&mut self, at: NodeIndex, change: &ReplicatedChange, out: &mut Vec<Push>) {
         match change {
-            Change::Publish(scope, payload) => self.tell(at, scope, payload, out),
-            Change::EraseAll => self.nodes[at.0].erase_all(),
-            Change::Scope(scope, writes) => {
+            ReplicatedChange::Publish(scope, payload) => self.push_to_subscribers(at, scope, payload, out),
+            ReplicatedChange::EraseAll => self.nodes[at.0].erase_all(),
+            ReplicatedChange::Scope(scope, writes) => {
                 for write in writes {
                     self.nodes[at.0].write(scope, write);
                 }
@@ -215,7 +215,7 @@ impl Deployment {
         }
     }
 
-    fn tell(&self, at: NodeIndex, scope: &str, payload: &Bytes, out: &mut Vec<Push>) {
+    fn push_to_subscribers(&self, at: NodeIndex, scope: &str, payload: &Bytes, out: &mut Vec<Push>) {
         let push = |connection| Push { connection, scope: scope.into(), payload: payload.clone() };
         out.extend(self.nodes[at.0].hearers(scope).map(push));
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wire::{Envelope, Position, Timestamp};
 
-use crate::changes::{Change, Write};
+use crate::changes::{ReplicatedChange, Write};
 use crate::keys::{ID_WINDOW_MS, Ids, Keys, Meta, Retention};
 use crate::node::{Node, ReplicationId, Role};
 use crate::stream::{Entry, Stream};
@@ -53,7 +53,7 @@ pub struct Draft {
 
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum FunctionReply {
     /// Where the last message stands.
     Stored(Position),
     /// Where each message stands, and whether it had been stored before.
@@ -101,16 +101,16 @@ pub enum Refusal {
 }
 
 /// One function at work on one scope of a node.
-pub(crate) struct Run<'n> {
+pub(crate) struct FunctionRun<'n> {
     pub(crate) node: &'n mut Node,
     pub(crate) scope: &'n str,
     pub(crate) retention: Retention,
     pub(crate) now_ms: u64,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<ReplicatedChange>,
     writes: Vec<Write>,
 }
 
-impl<'n> Run<'n> {
+impl<'n> FunctionRun<'n> {
     pub(crate) fn new(node: &'n mut Node, scope: &'n str, retention: Retention, now_ms: u64) -> Self {
         let mut run = Self { node, scope, retention, now_ms, changes: Vec::new(), writes: Vec::new() };
         // A replica waits for its primary to erase what has expired.
@@ -120,21 +120,21 @@ impl<'n> Run<'n> {
         run
     }
 
-    pub(crate) fn run(&mut self, call: Call) -> Result<Answer, Refusal> {
+    pub(crate) fn run(&mut self, call: Call) -> Result<FunctionReply, Refusal> {
         match call {
-            Call::Publish(drafts) => {
-                self.publish(drafts, false).map(|positions| Answer::Stored(positions.last().expect("not empty").0))
-            }
-            Call::PublishOnce(drafts) => self.publish(drafts, true).map(Answer::StoredOnce),
+            Call::Publish(drafts) => self
+                .publish(drafts, false)
+                .map(|positions| FunctionReply::Stored(positions.last().expect("not empty").0)),
+            Call::PublishOnce(drafts) => self.publish(drafts, true).map(FunctionReply::StoredOnce),
             Call::Read { after, entries_max } => Ok(self.read(after, entries_max, false)),
             Call::Open { after, entries_max } => Ok(self.read(after, entries_max, true)),
-            Call::Lost(position) => Ok(Answer::Marked(self.lose(position))),
-            Call::Probe => Ok(Answer::Probed),
+            Call::Lost(position) => Ok(FunctionReply::Marked(self.lose(position))),
+            Call::Probe => Ok(FunctionReply::Probed),
         }
     }
 
     /// What was changed, for the replicas. To be called once, at the end, however it went.
-    pub(crate) fn finish(mut self) -> Vec<Change> {
+    pub(crate) fn finish(mut self) -> Vec<ReplicatedChange> {
         self.close_writes();
         self.changes
     }
@@ -196,7 +196,7 @@ impl<'n> Run<'n> {
         self.close_writes();
         let items = stored.iter().map(|entry| (&*entry.topic, &entry.message[..]));
         let envelope = Envelope::write(stored[0].position, Timestamp(self.now_ms), items);
-        self.changes.push(Change::Publish(self.scope.into(), envelope.into()));
+        self.changes.push(ReplicatedChange::Publish(self.scope.into(), envelope.into()));
         Ok(answer)
     }
 
@@ -289,10 +289,10 @@ impl<'n> Run<'n> {
         self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
     }
 
-    fn read(&mut self, after: Option<Position>, entries_max: usize, opening: bool) -> Answer {
+    fn read(&mut self, after: Option<Position>, entries_max: usize, opening: bool) -> FunctionReply {
         if self.meta().is_none() {
             if !opening {
-                return Answer::Nothing;
+                return FunctionReply::Nothing;
             }
             self.begin(self.node.replication_id(), None);
             self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
@@ -300,7 +300,7 @@ impl<'n> Run<'n> {
         let meta = self.meta().expect("begun");
         let (top, earlier, torn) = (meta.top(), meta.earlier.clone(), meta.torn.clone());
         let (entries, more) = after.map_or((Vec::new(), false), |after| self.collect(after, entries_max));
-        Answer::Page(Page { top, earlier, torn, entries, more })
+        FunctionReply::Page(Page { top, earlier, torn, entries, more })
     }
 
     fn collect(&self, after: Position, entries_max: usize) -> (Vec<Entry>, bool) {
@@ -337,7 +337,7 @@ impl<'n> Run<'n> {
 
     fn close_writes(&mut self) {
         if !self.writes.is_empty() {
-            self.changes.push(Change::Scope(self.scope.into(), std::mem::take(&mut self.writes)));
+            self.changes.push(ReplicatedChange::Scope(self.scope.into(), std::mem::take(&mut self.writes)));
         }
     }
 }

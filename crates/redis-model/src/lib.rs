@@ -22,7 +22,7 @@ mod node;
 mod stream;
 
 pub use deployment::{Deployment, NodeIndex, Push};
-pub use function::{Answer, Call, Draft, Page, Refusal};
+pub use function::{Call, Draft, FunctionReply, Page, Refusal};
 pub use keys::{Families, Meta, Retention};
 pub use node::{Connection, Loses, Node, ReplicationId, Role};
 pub use stream::{Entry, Stream};

@@ -22,11 +22,11 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Breaker {
     /// How long a call may take. A trial of which nothing was heard by then is over: its caller has left.
     deadline: Duration,
-    state: State,
+    state: BreakerState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BreakerState {
     /// All calls go.
     Closed { failures: u32 },
     /// None goes.
@@ -37,16 +37,16 @@ enum State {
 
 impl Breaker {
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { deadline, state: State::Closed { failures: 0 } }
+        Self { deadline, state: BreakerState::Closed { failures: 0 } }
     }
 
     /// Whether a call may go now. One that goes while the breaker is open is the trial.
     pub(crate) fn admits(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Closed { .. } => true,
-            State::Open { until } | State::Trying { until } if now < until => false,
-            State::Open { .. } | State::Trying { .. } => {
-                self.state = State::Trying { until: now + self.deadline };
+            BreakerState::Closed { .. } => true,
+            BreakerState::Open { until } | BreakerState::Trying { until } if now < until => false,
+            BreakerState::Open { .. } | BreakerState::Trying { .. } => {
+                self.state = BreakerState::Trying { until: now + self.deadline };
                 true
             }
         }
@@ -55,7 +55,7 @@ impl Breaker {
     /// A call was answered, whatever the answer was. Whether this closes the breaker.
     pub(crate) fn answered(&mut self) -> bool {
         let was_open = self.is_open();
-        self.state = State::Closed { failures: 0 };
+        self.state = BreakerState::Closed { failures: 0 };
         was_open
     }
 
@@ -63,18 +63,18 @@ impl Breaker {
     pub(crate) fn failed(&mut self, now: Instant) -> bool {
         let until = now + PAUSE;
         match &mut self.state {
-            State::Closed { failures } if *failures + 1 < FAILURES_MAX => {
+            BreakerState::Closed { failures } if *failures + 1 < FAILURES_MAX => {
                 *failures += 1;
                 false
             }
-            State::Closed { .. } => {
-                self.state = State::Open { until };
+            BreakerState::Closed { .. } => {
+                self.state = BreakerState::Open { until };
                 true
             }
             // The rest of those that had gone before: the pause is on.
-            State::Open { .. } => false,
-            State::Trying { .. } => {
-                self.state = State::Open { until };
+            BreakerState::Open { .. } => false,
+            BreakerState::Trying { .. } => {
+                self.state = BreakerState::Open { until };
                 false
             }
         }
@@ -82,7 +82,7 @@ impl Breaker {
 
     /// Whether calls are refused, a trial now and then left out.
     pub(crate) fn is_open(&self) -> bool {
-        !matches!(self.state, State::Closed { .. })
+        !matches!(self.state, BreakerState::Closed { .. })
     }
 }
 

@@ -11,13 +11,13 @@
 //! what several have said. Older answers never outweigh newer ones: Redis' epochs order both kinds.
 //!
 //! [`Pools`] are the connections of those who call now and then, from the registry and the records: one pool for each
-//! primary, found anew when it has failed, and left alone for moments while it is known not to answer. A [`Caller`] makes
+//! primary, found anew when it has failed, and left alone for moments while it is known not to answer. A [`CommandClient`] makes
 //! their calls, with one deadline over all that a call does. The broker has connections of its own.
 //!
 //! This crate does not decide when a node is the wrong one: whoever calls sees it.
 
 mod breaker;
-mod caller;
+mod command_client;
 mod map;
 mod node;
 mod pools;
@@ -25,10 +25,10 @@ mod sentinel;
 mod slots;
 mod target;
 
-pub use self::caller::{CallError, Caller, Loading, Question, call};
+pub use self::command_client::{CallError, CommandClient, Loading, RedisCommand, call};
 pub use self::map::{ClusterMap, Primary};
 pub use self::node::Node;
-pub use self::pools::{BreakerCounts, Held, Pools, PoolsError};
+pub use self::pools::{BreakerCounts, PooledConnection, Pools, PoolsError};
 pub use self::sentinel::{SentinelError, Sentinels};
 pub use self::slots::Slots;
-pub use self::target::{BadRedisUrl, LocateError, Place, Target, Topology};
+pub use self::target::{BadRedisUrl, LocateError, PrimaryLocation, Target, Topology};

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::breaker::{Breaker, PAUSE};
 use crate::node::Node;
 use crate::slots::Slots;
-use crate::target::{LocateError, Place, Target};
+use crate::target::{LocateError, PrimaryLocation, Target};
 
 /// Between two tries while a cluster moves a slot: small ones take a few milliseconds.
 const MOVING_PAUSE: Duration = Duration::from_millis(20);
@@ -24,17 +24,17 @@ pub struct Pools {
     target: Target,
     connections_max: usize,
     deadline: Duration,
-    known: Arc<Mutex<Known>>,
+    state: Arc<Mutex<PoolState>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct PoolState {
     /// Nothing before the first call, and after it has proven wrong.
-    place: Option<Place>,
+    place: Option<PrimaryLocation>,
     /// Of a cluster: what all maps and redirections have said.
     slots: Slots,
     /// Of those who say where the servers are.
-    guides: Breaker,
+    locator: Breaker,
     /// Those that are not primaries any more go when the next place is known.
     servers: HashMap<Node, Server>,
     opens: u64,
@@ -49,7 +49,7 @@ struct Server {
 }
 
 /// A connection, and the server that it leads to.
-pub struct Held {
+pub struct PooledConnection {
     /// To be taken out of its pool when it is of no use any more.
     pub connection: Connection,
     /// For [`Pools::answered`] and [`Pools::failed`].
@@ -99,15 +99,15 @@ impl Pools {
     /// Connects when first used; `deadline` is for each step, and for a whole call.
     #[must_use]
     pub fn new(target: Target, connections_max: usize, deadline: Duration) -> Self {
-        let known = Known {
+        let state = PoolState {
             place: None,
             slots: Slots::default(),
-            guides: Breaker::new(deadline),
+            locator: Breaker::new(deadline),
             servers: HashMap::new(),
             opens: 0,
             refused: 0,
         };
-        Self { target, connections_max, deadline, known: Arc::new(Mutex::new(known)) }
+        Self { target, connections_max, deadline, state: Arc::new(Mutex::new(state)) }
     }
 
     /// A connection to the server that has a slot, as far as anybody knows. What becomes of the call on it is to be
@@ -115,7 +115,7 @@ impl Pools {
     ///
     /// # Errors
     /// When there is none by `deadline`; at once when the server is known not to answer.
-    pub async fn connection(&self, slot: Slot, deadline: Instant) -> Result<Held, PoolsError> {
+    pub async fn connection(&self, slot: Slot, deadline: Instant) -> Result<PooledConnection, PoolsError> {
         let (node, pool) = match self.pool(slot)? {
             Some(found) => found,
             None => {
@@ -126,7 +126,7 @@ impl Pools {
         let connection = timeout_at(deadline, pool.get()).await;
         let connection = connection.map_err(|_| PoolsError::Late).and_then(|got| got.map_err(PoolsError::Pool));
         match connection {
-            Ok(connection) => Ok(Held { connection, node }),
+            Ok(connection) => Ok(PooledConnection { connection, node }),
             Err(error) => {
                 self.failed(&node);
                 Err(error)
@@ -136,26 +136,26 @@ impl Pools {
 
     /// Asks where the servers are.
     async fn find(&self, deadline: Instant) -> Result<(), PoolsError> {
-        self.known().admit(|known| Some(&mut known.guides))?;
+        self.state().admit(|state| Some(&mut state.locator))?;
         let place = timeout_at(deadline, self.target.find()).await;
         let place = place.map_err(|_| PoolsError::Late).and_then(|found| found.map_err(PoolsError::Locate));
-        let mut known = self.known();
+        let mut state = self.state();
         match place {
             Ok(place) => {
-                known.guides.answered();
-                if let Place::Map(map) = &place {
-                    let Known { slots, servers, .. } = &mut *known;
+                state.locator.answered();
+                if let PrimaryLocation::Map(map) = &place {
+                    let PoolState { slots, servers, .. } = &mut *state;
                     slots.learn(map, |node| answers(servers, node));
                 }
-                known.place = Some(place);
+                state.place = Some(place);
                 Ok(())
             }
             Err(error) => {
-                let opens = known.guides.failed(Instant::now());
-                known.opens += u64::from(opens);
-                drop(known);
+                let opens = state.locator.failed(Instant::now());
+                state.opens += u64::from(opens);
+                drop(state);
                 if opens {
-                    tracing::warn!(redis = %self.target, %error, "nobody says where Redis is: asking every {PAUSE:?}");
+                    tracing::warn!(redis = %self.target, %error, retry = ?PAUSE, "Redis not located");
                 }
                 Err(error)
             }
@@ -164,32 +164,32 @@ impl Pools {
 
     /// The server has answered a call, if only by an error.
     pub fn answered(&self, node: &Node) {
-        let mut known = self.known();
-        if known.servers.get_mut(node).is_some_and(|server| server.breaker.answered()) {
-            drop(known);
-            tracing::info!(%node, "Redis answers again: calls go");
+        let mut state = self.state();
+        if state.servers.get_mut(node).is_some_and(|server| server.breaker.answered()) {
+            drop(state);
+            tracing::info!(%node, "circuit breaker closed");
         }
     }
 
     /// The server did not answer a call, or does not take connections: another may have its place.
     pub fn failed(&self, node: &Node) {
-        let mut known = self.known();
-        known.place = None;
-        let opens = known.servers.get_mut(node).is_some_and(|server| server.breaker.failed(Instant::now()));
-        known.opens += u64::from(opens);
-        drop(known);
+        let mut state = self.state();
+        state.place = None;
+        let opens = state.servers.get_mut(node).is_some_and(|server| server.breaker.failed(Instant::now()));
+        state.opens += u64::from(opens);
+        drop(state);
         if opens {
-            tracing::warn!(%node, "Redis does not answer: calls are refused, but for one every {PAUSE:?}");
+            tracing::warn!(%node, retry = ?PAUSE, "circuit breaker opened");
         }
     }
 
     /// What breakers have done.
     #[must_use]
     pub fn counts(&self) -> BreakerCounts {
-        let known = self.known();
-        let breakers = known.servers.values().map(|server| &server.breaker).chain([&known.guides]);
+        let state = self.state();
+        let breakers = state.servers.values().map(|server| &server.breaker).chain([&state.locator]);
         let open = breakers.filter(|breaker| breaker.is_open()).count() as u64;
-        BreakerCounts { open, opens: known.opens, refused: known.refused }
+        BreakerCounts { open, opens: state.opens, refused: state.refused }
     }
 
     /// Whether an error of this node says that another node of a cluster is to be asked, or this one again in a moment, and
@@ -208,24 +208,24 @@ impl Pools {
 
     /// The map is old: what its node has said of one slot is newer.
     fn forget_place(&self, moved: Option<(Slot, Node)>, from: &Node) {
-        let mut known = self.known();
-        known.place = None;
+        let mut state = self.state();
+        state.place = None;
         if let Some((slot, to)) = moved {
-            let Known { slots, servers, .. } = &mut *known;
+            let PoolState { slots, servers, .. } = &mut *state;
             slots.moved(slot, from, &to, |node| answers(servers, node));
         }
     }
 
     /// Nothing when the place must be found first.
     fn pool(&self, slot: Slot) -> Result<Option<(Node, Pool)>, PoolsError> {
-        let mut known = self.known();
-        let Known { place, slots, servers, .. } = &mut *known;
+        let mut state = self.state();
+        let PoolState { place, slots, servers, .. } = &mut *state;
         // The old primary may answer for a while yet, and what it is told then is lost.
         place.take_if(|place| !self.target.is_current(place));
         let node = match place {
             None => return Ok(None),
-            Some(Place::One(node)) => node.clone(),
-            Some(Place::Map(_)) => slots.owner(slot).ok_or(LocateError::Unserved(slot.number()))?.clone(),
+            Some(PrimaryLocation::One(node)) => node.clone(),
+            Some(PrimaryLocation::Map(_)) => slots.owner(slot).ok_or(LocateError::Unserved(slot.number()))?.clone(),
         };
         if !servers.contains_key(&node) {
             let server = Server { pool: self.new_pool(&node)?, breaker: Breaker::new(self.deadline) };
@@ -233,8 +233,8 @@ impl Pools {
             servers.retain(|node, _| primaries.contains(node));
             servers.insert(node.clone(), server);
         }
-        known.admit(|known| known.servers.get_mut(&node).map(|server| &mut server.breaker))?;
-        let pool = known.servers[&node].pool.clone();
+        state.admit(|state| state.servers.get_mut(&node).map(|server| &mut server.breaker))?;
+        let pool = state.servers[&node].pool.clone();
         Ok(Some((node, pool)))
     }
 
@@ -247,12 +247,12 @@ impl Pools {
         pool.map_err(|error| PoolsError::Build(error.to_string()))
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("nobody panics while holding it")
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().expect("nobody panics while holding it")
     }
 }
 
-impl Known {
+impl PoolState {
     /// Whether a breaker lets a call go.
     fn admit(&mut self, of: impl FnOnce(&mut Self) -> Option<&mut Breaker>) -> Result<(), PoolsError> {
         let admits = of(self).is_none_or(|breaker| breaker.admits(Instant::now()));
@@ -296,7 +296,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    async fn ask(pools: &Pools) -> Result<Held, PoolsError> {
+    async fn ask(pools: &Pools) -> Result<PooledConnection, PoolsError> {
         pools.connection(Slot::of("a"), Instant::now() + DEADLINE).await
     }
 

@@ -42,7 +42,7 @@ pub struct Sentinels {
     pub(crate) nodes: Vec<Node>,
     pub(crate) master: String,
     pub(crate) settings: RedisConnectionInfo,
-    known: Arc<watch::Sender<KnownPrimary>>,
+    state: Arc<watch::Sender<KnownPrimary>>,
 }
 
 /// Why the Sentinels do not say where the primary is.
@@ -58,7 +58,7 @@ pub enum SentinelError {
 
 impl Sentinels {
     pub(crate) fn new(nodes: Vec<Node>, master: String, settings: RedisConnectionInfo) -> Self {
-        Self { nodes, master, settings, known: Arc::default() }
+        Self { nodes, master, settings, state: Arc::default() }
     }
 
     /// The name under which they watch the primary.
@@ -95,20 +95,20 @@ impl Sentinels {
     /// Whether no other server is known to be the primary.
     #[must_use]
     pub fn is_current(&self, node: &Node) -> bool {
-        self.known.borrow().primary().is_none_or(|primary| primary == node)
+        self.state.borrow().primary().is_none_or(|primary| primary == node)
     }
 
     /// Ends when another server than `node` is known to be the primary, whoever found that out; asks now and then itself.
     pub async fn replaced(&self, node: &Node) -> Node {
-        let mut known = self.known.subscribe();
+        let mut state = self.state.subscribe();
         let replaced = async {
             loop {
-                if let Some(primary) = known.borrow_and_update().primary()
+                if let Some(primary) = state.borrow_and_update().primary()
                     && primary != node
                 {
                     return primary.clone();
                 }
-                known.changed().await.expect("we hold its sender");
+                state.changed().await.expect("we hold its sender");
             }
         };
         tokio::select! {
@@ -126,10 +126,10 @@ impl Sentinels {
     /// A Sentinel has announced a failover by `+switch-master`, and its epoch cannot be had. It counts as newer than all
     /// that is known, until an answer with a higher epoch than that is there.
     pub fn announced(&self, primary: Node) {
-        self.known.send_if_modified(|known| {
-            let is_news = known.primary() != Some(&primary);
+        self.state.send_if_modified(|state| {
+            let is_news = state.primary() != Some(&primary);
             if is_news {
-                known.announced(primary);
+                state.announced(primary);
             }
             is_news
         });
@@ -144,7 +144,7 @@ impl Sentinels {
         }
     }
 
-    async fn ask_all(&self, deadline: Duration) -> Result<Answer, SentinelError> {
+    async fn ask_all(&self, deadline: Duration) -> Result<SentinelReply, SentinelError> {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
             asked.spawn(ask(node.clone(), self.settings.clone(), self.master.clone(), deadline));
@@ -166,7 +166,7 @@ impl Sentinels {
                     }
                     reports.extend(report);
                     if !reports.is_empty() && answers > self.nodes.len() / 2 {
-                        if self.known.borrow().is_current(&reports) {
+                        if self.state.borrow().is_current(&reports) {
                             break;
                         }
                         let rest = Instant::now() + REST_WITHIN;
@@ -186,33 +186,33 @@ impl Sentinels {
     }
 
     /// Takes in the reports of one question.
-    fn learn(&self, reports: &[Report]) -> Answer {
+    fn learn(&self, reports: &[Report]) -> SentinelReply {
         let (mut before, mut verdict) = (None, Verdict::Stale { is_first: false });
-        self.known.send_if_modified(|known| {
-            before = known.newest().cloned();
-            verdict = known.learn(reports, self.nodes.len(), Instant::now());
-            known.primary() != before.as_ref().map(|report| &report.primary)
+        self.state.send_if_modified(|state| {
+            before = state.newest().cloned();
+            verdict = state.learn(reports, self.nodes.len(), Instant::now());
+            state.primary() != before.as_ref().map(|report| &report.primary)
         });
-        let known = self.known.borrow().newest().cloned().expect("reports have just been learned");
+        let state = self.state.borrow().newest().cloned().expect("reports have just been learned");
         let master = &self.master;
         match (verdict, before) {
             (Verdict::Stale { is_first: true }, _) => {
-                let said = reports.iter().map(|report| format!("{} (epoch {})", report.primary, report.epoch));
-                let (said, primary, epoch) = (said.collect::<Vec<_>>().join(", "), &known.primary, known.epoch);
-                tracing::warn!(%master, %primary, epoch, said, "Sentinel answers ignored: older than the known primary");
+                let replies = reports.iter().map(|report| format!("{} (epoch {})", report.primary, report.epoch));
+                let (replies, primary, epoch) = (replies.collect::<Vec<_>>().join(", "), &state.primary, state.epoch);
+                tracing::warn!(%master, %primary, epoch, replies, "Sentinel answers ignored: older than the known primary");
             }
             (Verdict::Forgotten, Some(Report { epoch, primary })) => {
-                let (now, epoch_now) = (&known.primary, known.epoch);
+                let (now, epoch_now) = (&state.primary, state.epoch);
                 tracing::warn!(%master, %primary, epoch, %now, epoch_now, "Sentinels no longer know the known primary");
             }
             _ => {}
         }
-        Answer { primary: known.primary, is_settled: verdict == Verdict::Current { is_settled: true } }
+        SentinelReply { primary: state.primary, is_settled: verdict == Verdict::Current { is_settled: true } }
     }
 }
 
 /// What comes of a question to all.
-struct Answer {
+struct SentinelReply {
     primary: Node,
     /// A majority names it.
     is_settled: bool,

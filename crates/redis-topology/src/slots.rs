@@ -44,7 +44,7 @@ impl Slots {
     /// A number, written out, whose slot is this node's.
     #[must_use]
     pub fn number_at(&self, node: &Node) -> Option<u32> {
-        self.nodes.iter().position(|known| known == node)?;
+        self.nodes.iter().position(|state| state == node)?;
         (0..NUMBERS_MAX).find(|number| self.owner(Slot::of(&number.to_string())) == Some(node))
     }
 
@@ -55,9 +55,9 @@ impl Slots {
         for (primary, node) in map.primaries.iter().zip(claimants) {
             let claim = Claim { node, epoch: primary.epoch };
             for slot in primary.slots.iter().flat_map(|(first, last)| *first..=*last) {
-                let known = self.claim(slot);
+                let state = self.claim(slot);
                 // A claim of the present owner's that is lower is old: with it, an older one of somebody else's would win.
-                if known.is_none_or(|known| primary.epoch > known.epoch || !answers[known.node]) {
+                if state.is_none_or(|state| primary.epoch > state.epoch || !answers[state.node]) {
                     *self.claim_mut(slot) = Some(claim);
                 }
             }
@@ -93,7 +93,7 @@ impl Slots {
 
     /// Nodes are few, and stay known: a place in the list means the same for ever.
     fn index(&mut self, node: &Node) -> usize {
-        self.nodes.iter().position(|known| known == node).unwrap_or_else(|| {
+        self.nodes.iter().position(|state| state == node).unwrap_or_else(|| {
             self.nodes.push(node.clone());
             self.nodes.len() - 1
         })

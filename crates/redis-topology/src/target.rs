@@ -77,16 +77,16 @@ pub enum LocateError {
 
 /// Where the primaries are at a moment.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum PrimaryLocation {
     /// One has everything.
     One(Node),
     /// Each has its slots.
     Map(ClusterMap),
 }
 
-// === impl Place ===
+// === impl PrimaryLocation ===
 
-impl Place {
+impl PrimaryLocation {
     /// The primary of a slot.
     ///
     /// # Errors
@@ -206,19 +206,19 @@ impl Target {
     ///
     /// # Errors
     /// When nobody can say.
-    pub async fn find(&self) -> Result<Place, LocateError> {
+    pub async fn find(&self) -> Result<PrimaryLocation, LocateError> {
         match &self.topology {
-            Topology::Standalone(node) => Ok(Place::One(node.clone())),
-            Topology::Sentinel(sentinels) => Ok(Place::One(sentinels.primary().await?)),
-            Topology::Cluster(nodes) => Ok(Place::Map(self.ask_for_map(nodes).await?)),
+            Topology::Standalone(node) => Ok(PrimaryLocation::One(node.clone())),
+            Topology::Sentinel(sentinels) => Ok(PrimaryLocation::One(sentinels.primary().await?)),
+            Topology::Cluster(nodes) => Ok(PrimaryLocation::Map(self.ask_for_map(nodes).await?)),
         }
     }
 
     /// Whether no other server is known by now to be the primary in this place: a cheap look, which asks nobody.
     #[must_use]
-    pub fn is_current(&self, place: &Place) -> bool {
+    pub fn is_current(&self, place: &PrimaryLocation) -> bool {
         match (&self.topology, place) {
-            (Topology::Sentinel(sentinels), Place::One(node)) => sentinels.is_current(node),
+            (Topology::Sentinel(sentinels), PrimaryLocation::One(node)) => sentinels.is_current(node),
             _ => true,
         }
     }

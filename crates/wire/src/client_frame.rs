@@ -268,7 +268,7 @@ impl<'a> RawFrame<'a> {
         let text = self.payload.map_or("{}", RawValue::get);
         let object: Result<Object<T>, _> = serde_json::from_str(text);
         object.map(|Object(payload)| payload).map_err(|e| {
-            self.bad(ErrorCode::InvalidField, format!("the payload of {} is {shape}: {}", self.kind, said(&e)))
+            self.bad(ErrorCode::InvalidField, format!("the payload of {} is {shape}: {}", self.kind, error_text(&e)))
         })
     }
 }
@@ -284,13 +284,13 @@ fn read(text: &str) -> Result<RawFrame<'_>, BadFrame> {
             .ok()
             .and_then(|just| just.correlation_id)
             .filter(|id| id.len() <= CORRELATION_ID_BYTES_MAX);
-        let message = format!("a frame is one JSON object of the documented shape: {}", said(&e));
+        let message = format!("a frame is one JSON object of the documented shape: {}", error_text(&e));
         BadFrame { code, message, correlation_id: correlation_id.map(Cow::into_owned) }
     })
 }
 
 /// serde_json's sentence; it may quote what the client sent, so it is bounded.
-fn said(error: &serde_json::Error) -> String {
+fn error_text(error: &serde_json::Error) -> String {
     error.to_string().chars().take(256).collect()
 }
 

@@ -115,10 +115,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         return broken;
     }
     let simulated = simulate();
-    let stood = programs.fleet().run();
+    let fleet_result = programs.fleet().run();
     // Frozen, drained, killed and without Redis as a whole, behind HAProxy, which must cut no socket.
     let balanced = lane::haproxy();
-    broken.and(simulated).and(stood).and(balanced)
+    broken.and(simulated).and(fleet_result).and(balanced)
 }
 
 /// `cargo test` passes when nothing has the name that it is given: then nothing would have been simulated.

@@ -7,13 +7,13 @@
 //! ```
 //!
 //! Killing an instance is what the cluster is for, so a child that dies is told and the rest goes on. When we end, by
-//! Ctrl-C or by `kill -9`, the [`Watchman`] ends every child.
+//! Ctrl-C or by `kill -9`, the [`ProcessSupervisor`] ends every child.
 
 mod fleet;
-mod guide;
+mod instructions;
 mod member;
 mod port;
-mod watchman;
+mod process_supervisor;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ use crate::step::Step;
 use crate::{package, workspace};
 
 pub(crate) use fleet::Fleet;
-pub(crate) use watchman::{Rank, Watchman};
+pub(crate) use process_supervisor::{EndOrder, ProcessSupervisor};
 
 /// How often children are asked whether they live.
 const TICK: Duration = Duration::from_millis(200);
@@ -40,9 +40,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     let binary = workspace::target().join("release/tidegate");
     let stop = stop_on_signals().map_err(Failure::during("catching Ctrl-C"))?;
     let mut fleet = Fleet::start(&binary, &workspace::target().join("cluster"), &[], &stop)?;
-    print!("{}", guide::text(&fleet, &binary));
+    print!("{}", instructions::text(&fleet, &binary));
     while !stop.load(Ordering::Relaxed) {
-        for (name, status) in fleet.fallen() {
+        for (name, status) in fleet.exited() {
             println!("{name} ended ({status})");
         }
         thread::sleep(TICK);
@@ -52,7 +52,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A flag that the first signal raises. The second one ends us at once, and the watchman sees to the children.
+/// A flag that the first signal raises. The second one ends us at once, and the process supervisor sees to the children.
 fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -9,13 +9,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a server answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
 /// Asks `address` for `path`; the connection closes after the answer.
-pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<HttpResponse> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -26,7 +26,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
     let (head, body) =
         text.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("an answer without an end of headers"))?;
     let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    Ok(Answer { status: status(head)?, body: if is_chunked { join_chunks(body) } else { body.to_owned() } })
+    Ok(HttpResponse { status: status(head)?, body: if is_chunked { join_chunks(body) } else { body.to_owned() } })
 }
 
 /// The number in `HTTP/1.1 200 OK`.

@@ -34,7 +34,7 @@ Usage: cargo xtask <command>
   test [--only LANE]...   run every test, or only the named lanes; installs what is missing by package name
   cluster                 Redis, three gateways and HAProxy on free loopback ports; Ctrl-C ends all of it
   bench [ARGS]...         release builds, then `loadtest bench` with ARGS: prints the budgets beside what was measured
-  chaos [ARGS]...         breaks a real cluster in every way, --runs N times each, and judges what was heard; then the
+  chaos [ARGS]...         breaks a real cluster in every way, --runs N times each, and judges what was received; then the
                           long run of the simulation, a fleet of 10,000 clients in figures, and a fleet behind HAProxy.
                           --fault NAME for one fault, --seconds S for longer load, --fleet for the figures alone;
                           --mutants [WORD]... plants bugs instead, each of which must be caught

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use wire::{Channel, Families, TenantId};
 
 use super::Setting;
+use crate::clients::{Clients, ConnectPlan, storm};
+use crate::delivery_tally::DeliveryTally;
 use crate::failure::Failure;
+use crate::harness::BenchHarness;
 use crate::latencies::Latencies;
-use crate::ledger::Ledger;
 use crate::publisher::{Pace, Progress, Published, Publisher};
-use crate::rig::Rig;
 use crate::send_times::SendTimes;
-use crate::swarm::{Swarm, Visit, storm};
 use crate::tick::{TickReader, kind_of};
 use crate::window::{Spent, Window};
 
@@ -38,10 +38,10 @@ pub(super) enum Layout {
 
 /// The receivers, their books and their publisher.
 pub(super) struct Audience {
-    pub(super) rig: Rig,
+    pub(super) harness: BenchHarness,
     layout: Layout,
-    swarm: Swarm,
-    ledger: Ledger,
+    clients: Clients,
+    delivery_tally: DeliveryTally,
     reader: TickReader,
     /// Absent while a run has it in its thread.
     publisher: Option<Publisher>,
@@ -79,34 +79,34 @@ impl Run {
 impl Audience {
     /// Starts Redis and a gateway and brings the receivers in.
     pub(super) fn gather(setting: &Setting, layout: Layout, receivers: usize) -> Result<Self, Failure> {
-        Self::gather_at(Rig::start(setting, "")?, layout, receivers)
+        Self::gather_at(BenchHarness::start(setting, "")?, layout, receivers)
     }
 
     /// Brings the receivers in.
-    pub(super) fn gather_at(rig: Rig, layout: Layout, receivers: usize) -> Result<Self, Failure> {
+    pub(super) fn gather_at(harness: BenchHarness, layout: Layout, receivers: usize) -> Result<Self, Failure> {
         let mut visits = Vec::with_capacity(receivers);
         for number in 0..receivers {
             let (user, channel) = layout.place(number);
-            visits.push(Visit { token: rig.tokens.sign(&user, &[SHARED])?, channel });
+            visits.push(ConnectPlan { token: harness.tokens.sign(&user, &[SHARED])?, channel });
         }
-        let mut swarm = Swarm::new()?;
-        storm(&mut swarm, rig.addr, visits.into_iter())?;
+        let mut clients = Clients::new()?;
+        storm(&mut clients, harness.addr, visits.into_iter())?;
         let times = Arc::new(SendTimes::new());
         let channels = match layout {
             Layout::Shared => vec![channel(SHARED)],
             Layout::Personal => (0..receivers).map(|number| channel(&layout.place(number).1)).collect(),
         };
-        let publisher = Some(Publisher::connect(&rig.redis_url, &channels, times.clone())?);
+        let publisher = Some(Publisher::connect(&harness.redis_url, &channels, times.clone())?);
         let reader = match layout {
             Layout::Shared => TickReader::new(SHARED, 0),
             Layout::Personal => TickReader::new(PERSONAL_STEM, PERSONAL_DIGITS),
         };
-        let ledger = Ledger::new(receivers, 0);
-        Ok(Self { rig, layout, swarm, ledger, reader, publisher, times, frame: Vec::new() })
+        let delivery_tally = DeliveryTally::new(receivers, 0);
+        Ok(Self { harness, layout, clients, delivery_tally, reader, publisher, times, frame: Vec::new() })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.swarm.len()
+        self.clients.len()
     }
 
     /// Publishes for `duration` and receives until everybody has everything; fails if anybody does not.
@@ -119,22 +119,22 @@ impl Audience {
     ) -> Result<Run, Failure> {
         let publisher = self.publisher.take().expect("every run gives it back");
         let first = publisher.next();
-        let before = self.ledger.delivered();
+        let before = self.delivery_tally.delivered();
         let progress = Arc::new(Progress::default());
         progress.received.store(first, Ordering::Relaxed);
         self.frame.clear();
         let mut latencies = Latencies::new();
-        let window = Window::open(self.rig.gateway.pid(), Some(self.rig.redis.pid()))?;
+        let window = Window::open(self.harness.gateway.pid(), Some(self.harness.redis.pid()))?;
         let task = publisher.run(setting.cores.clients.clone(), pace, batch, duration, progress.clone());
         while !progress.finished.load(Ordering::Acquire) {
             self.receive(&mut latencies)?;
-            let messages = self.ledger.delivered() / self.layout.deliveries_per_message(self.len());
+            let messages = self.delivery_tally.delivered() / self.layout.deliveries_per_message(self.len());
             progress.received.store(messages, Ordering::Relaxed);
         }
         let (publisher, published) = task.join().expect("the publisher does not panic")?;
         self.publisher = Some(publisher);
         self.receive_until(published.end, &mut latencies)?;
-        let deliveries = self.ledger.delivered() - before;
+        let deliveries = self.delivery_tally.delivered() - before;
         Ok(Run { published, deliveries, spent: window.close(published.cpu)?, latencies })
     }
 
@@ -142,31 +142,34 @@ impl Audience {
     fn receive_until(&mut self, end: u64, latencies: &mut Latencies) -> Result<(), Failure> {
         let (layout, receivers) = (self.layout, self.len());
         let expected = end * layout.deliveries_per_message(receivers);
-        let balance = |ledger: &Ledger| ledger.balance(|receiver| layout.owed(receiver, receivers, end));
+        let counts =
+            |delivery_tally: &DeliveryTally| delivery_tally.counts(|receiver| layout.pending(receiver, receivers, end));
         let mut last_progress = Instant::now();
         while last_progress.elapsed() < SILENCE_MAX {
             // A delivery that came twice stands for none that is still to come, so the number alone proves nothing.
-            if self.ledger.delivered() >= expected && balance(&self.ledger).is_clean() {
+            if self.delivery_tally.delivered() >= expected && counts(&self.delivery_tally).is_clean() {
                 return Ok(());
             }
-            let before = self.ledger.delivered();
+            let before = self.delivery_tally.delivered();
             self.receive(latencies)?;
-            if self.ledger.delivered() > before {
+            if self.delivery_tally.delivered() > before {
                 last_progress = Instant::now();
             }
         }
-        Err(Failure::Deliveries(balance(&self.ledger).to_string()))
+        Err(Failure::Deliveries(counts(&self.delivery_tally).to_string()))
     }
 
     fn receive(&mut self, latencies: &mut Latencies) -> Result<(), Failure> {
-        let Self { layout, swarm, ledger, reader, times, frame: first, .. } = self;
-        let (mut read_at, receivers) = ((usize::MAX, Instant::now()), swarm.len() as u64);
-        swarm.poll(Duration::from_millis(5), |receiver, frame| {
+        let Self { layout, clients, delivery_tally, reader, times, frame: first, .. } = self;
+        let (mut read_at, receivers) = ((usize::MAX, Instant::now()), clients.len() as u64);
+        clients.poll(Duration::from_millis(5), |receiver, frame| {
             let Some(number) = reader.read(frame.payload) else { return check_control(receiver, frame.payload) };
             match layout {
-                Layout::Shared => ledger.enter(receiver, number),
-                Layout::Personal if number % receivers == receiver as u64 => ledger.enter(receiver, number / receivers),
-                Layout::Personal => ledger.enter_misrouted(),
+                Layout::Shared => delivery_tally.record_delivery(receiver, number),
+                Layout::Personal if number % receivers == receiver as u64 => {
+                    delivery_tally.record_delivery(receiver, number / receivers)
+                }
+                Layout::Personal => delivery_tally.record_misrouted(),
             }
             if (number + receiver as u64).is_multiple_of(LATENCY_EVERY) {
                 // One look at the clock per read: a round over many busy sockets takes milliseconds.
@@ -202,7 +205,7 @@ impl Layout {
     }
 
     /// How many messages `receiver` is owed when `end` have been published.
-    fn owed(self, receiver: usize, receivers: usize, end: u64) -> u64 {
+    fn pending(self, receiver: usize, receivers: usize, end: u64) -> u64 {
         match self {
             Self::Shared => end,
             Self::Personal => end / receivers as u64 + u64::from((receiver as u64) < end % receivers as u64),
@@ -229,10 +232,10 @@ mod tests {
 
     #[test]
     fn personal_messages_are_owed_in_turns() {
-        let owed = |end| (0..3).map(|receiver| Layout::Personal.owed(receiver, 3, end)).collect::<Vec<_>>();
-        assert_eq!(owed(0), [0, 0, 0]);
-        assert_eq!(owed(4), [2, 1, 1]);
-        assert_eq!(owed(6), [2, 2, 2]);
-        assert_eq!(Layout::Shared.owed(2, 3, 4), 4);
+        let pending = |end| (0..3).map(|receiver| Layout::Personal.pending(receiver, 3, end)).collect::<Vec<_>>();
+        assert_eq!(pending(0), [0, 0, 0]);
+        assert_eq!(pending(4), [2, 1, 1]);
+        assert_eq!(pending(6), [2, 2, 2]);
+        assert_eq!(Layout::Shared.pending(2, 3, 4), 4);
     }
 }

@@ -6,10 +6,10 @@ use super::audience::{Audience, Layout};
 use super::pairs::{Pair, Pairs};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
+use crate::clients::Clients;
 use crate::failure::Failure;
 use crate::publisher::Pace;
-use crate::report::{Row, thousands};
-use crate::swarm::Swarm;
+use crate::report::{BudgetRow, thousands};
 use crate::window::{Spent, Window};
 
 /// Messages per second on both sides, evenly spaced.
@@ -23,11 +23,11 @@ const RATIO_MAX: f64 = 1.15;
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Both servers stay up; the sides take turns, so that a change of the machine's mood hits both.
-pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { receivers, pairs, window, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
     let mut baseline = Baseline::write_loop(setting.cores.server, receivers)?;
-    let mut onlookers = Swarm::new()?;
+    let mut onlookers = Clients::new()?;
     onlookers.connect_plain(baseline.addr, receivers)?;
     baseline.await_ready()?;
 
@@ -47,7 +47,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
 /// CPU of the write loop per write, in microseconds, over one window.
 fn write_loop_us(
     baseline: &mut Baseline,
-    onlookers: &mut Swarm,
+    onlookers: &mut Clients,
     frame: &[u8],
     window: Duration,
 ) -> Result<(f64, Spent), Failure> {

@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Setting, Sizes};
+use crate::clients::{Clients, ConnectPlan, Storm, storm};
 use crate::failure::Failure;
-use crate::report::{Row, Verdict, thousands};
-use crate::rig::Rig;
-use crate::swarm::{Storm, Swarm, Visit, storm};
+use crate::harness::BenchHarness;
+use crate::report::{BudgetRow, BudgetVerdict, thousands};
 use crate::usage::{Resident, cpu_time, resident, socket_kernel_bytes};
 use crate::window::{Spent, Window};
 
@@ -23,38 +23,38 @@ const WATCHED_TIMES: u32 = 3;
 const DESCRIPTORS_SPARE: u64 = 256;
 
 /// Connects everybody, waits, and reads the meters.
-pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { connections, settle, .. } = setting.sizes;
     check_descriptors(connections)?;
-    let rig = Rig::start(setting, "")?;
-    let pid = rig.gateway.pid();
-    let visit = |number: usize| {
+    let harness = BenchHarness::start(setting, "")?;
+    let pid = harness.gateway.pid();
+    let plan = |number: usize| {
         let user = format!("u{number:05}");
-        Ok(Visit { token: rig.tokens.sign(&user, &[])?, channel: format!("user:{user}") })
+        Ok(ConnectPlan { token: harness.tokens.sign(&user, &[])?, channel: format!("user:{user}") })
     };
-    let visits = (0..connections).map(visit).collect::<Result<Vec<_>, Failure>>()?;
-    let mut swarm = Swarm::new()?;
-    idle(&mut swarm, settle / 4)?;
+    let visits = (0..connections).map(plan).collect::<Result<Vec<_>, Failure>>()?;
+    let mut clients = Clients::new()?;
+    idle(&mut clients, settle / 4)?;
 
     let (before, kernel, cpu) = (resident(pid)?, socket_kernel_bytes(), cpu_time(pid)?);
-    let storm = storm(&mut swarm, rig.addr, visits.into_iter())?;
+    let storm = storm(&mut clients, harness.addr, visits.into_iter())?;
     let storm_cpu = cpu_time(pid)? - cpu;
     let at_once = resident(pid)?;
-    idle(&mut swarm, settle)?;
+    idle(&mut clients, settle)?;
     let settled = resident(pid)?;
     let kernel = kernel.zip(socket_kernel_bytes()).map(|(before, after)| after.saturating_sub(before));
-    let watch = Watch::begin(&rig)?;
-    idle(&mut swarm, WATCHED_TIMES * settle)?;
-    let watched = watch.end(&rig)?;
+    let watch = Watch::begin(&harness)?;
+    idle(&mut clients, WATCHED_TIMES * settle)?;
+    let watched = watch.end(&harness)?;
 
     let per = |bytes: u64| bytes as f64 / connections as f64;
     let grown = |now: Resident| per(now.rss.saturating_sub(before.rss));
     let count = thousands(connections as f64);
-    let memory = Row {
+    let memory = BudgetRow {
         what: format!("RSS per idle connection ({count}, each in its own user scope)"),
         measured: format!("{} bytes", thousands(grown(settled))),
         limit: format!("≤ {}", thousands(RSS_BYTES_MAX)),
-        verdict: Verdict::at_most(grown(settled), RSS_BYTES_MAX),
+        verdict: BudgetVerdict::at_most(grown(settled), RSS_BYTES_MAX),
         notes: vec![
             format!("RSS {:.1} MiB before, {:.1} MiB after", mib(before.rss), mib(settled.rss)),
             format!(
@@ -81,26 +81,29 @@ struct Watched {
 }
 
 impl Watch {
-    fn begin(rig: &Rig) -> Result<Self, Failure> {
-        Ok(Self { window: Window::open(rig.gateway.pid(), Some(rig.redis.pid()))?, redis_calls: rig.redis_calls()? })
+    fn begin(harness: &BenchHarness) -> Result<Self, Failure> {
+        Ok(Self {
+            window: Window::open(harness.gateway.pid(), Some(harness.redis.pid()))?,
+            redis_calls: harness.redis_calls()?,
+        })
     }
 
-    fn end(self, rig: &Rig) -> Result<Watched, Failure> {
+    fn end(self, harness: &BenchHarness) -> Result<Watched, Failure> {
         let spent = self.window.close(Duration::ZERO)?;
-        Ok(Watched { spent, redis_calls: rig.redis_calls()? - self.redis_calls })
+        Ok(Watched { spent, redis_calls: harness.redis_calls()? - self.redis_calls })
     }
 }
 
 impl Watched {
-    fn row(&self, connections: &str) -> Row {
+    fn row(&self, connections: &str) -> BudgetRow {
         let (cores, wall) = (self.spent.server_share(), self.spent.wall.as_secs_f64());
         let foreign = self.spent.foreign_cores();
         let advice = if self.spent.is_quiet() { "" } else { ": too much, do not quote" };
-        Row {
+        BudgetRow {
             what: format!("CPU of an instance with {connections} idle connections"),
             measured: format!("{:.2} % of a core", cores * 100.0),
             limit: format!("≤ {} %", IDLE_CORES_MAX * 100.0),
-            verdict: Verdict::at_most(cores, IDLE_CORES_MAX),
+            verdict: BudgetVerdict::at_most(cores, IDLE_CORES_MAX),
             notes: vec![
                 format!("over {wall:.0} s, with a ping to each connection every 30 s"),
                 format!("{:.1} commands a second to Redis", self.redis_calls as f64 / wall),
@@ -111,10 +114,10 @@ impl Watched {
 }
 
 /// Lets the connections idle, answering pings; nothing else may come.
-fn idle(swarm: &mut Swarm, duration: Duration) -> Result<(), Failure> {
+fn idle(clients: &mut Clients, duration: Duration) -> Result<(), Failure> {
     let end = Instant::now() + duration;
     while Instant::now() < end {
-        swarm.poll(Duration::from_millis(50), |_, _| Ok(()))?;
+        clients.poll(Duration::from_millis(50), |_, _| Ok(()))?;
     }
     Ok(())
 }
@@ -130,12 +133,12 @@ fn check_descriptors(connections: usize) -> Result<(), Failure> {
     }
 }
 
-fn kernel_row(per_connection: Option<f64>) -> Row {
-    Row {
+fn kernel_row(per_connection: Option<f64>) -> BudgetRow {
+    BudgetRow {
         what: "kernel memory per connection, both ends of it".into(),
         measured: per_connection.map_or("not readable".into(), |bytes| format!("{} bytes", thousands(bytes))),
         limit: "-".into(),
-        verdict: Verdict::Stated,
+        verdict: BudgetVerdict::Stated,
         notes: vec![
             "slab objects TCP, sock_inode_cache, filp and eventpoll_epi, and TCP's buffer pages; \
             the client's socket is on this machine too, so the gateway's share is about half"
@@ -144,14 +147,14 @@ fn kernel_row(per_connection: Option<f64>) -> Row {
     }
 }
 
-fn storm_row(storm: &Storm, cpu: Duration, connections: usize) -> Row {
+fn storm_row(storm: &Storm, cpu: Duration, connections: usize) -> BudgetRow {
     let cpu_us = cpu.as_secs_f64() * 1e6 / connections as f64;
     let per_s = connections as f64 / storm.duration.as_secs_f64();
-    Row {
+    BudgetRow {
         what: "CPU per connect + HS256 + subscribe, nothing replayed".into(),
         measured: format!("{cpu_us:.1} µs"),
         limit: format!("≤ {CPU_US_MAX:.0} µs"),
-        verdict: Verdict::at_most(cpu_us, CPU_US_MAX),
+        verdict: BudgetVerdict::at_most(cpu_us, CPU_US_MAX),
         notes: vec![format!(
             "{} connections/s; connect to subscribed p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
             thousands(per_s),

@@ -2,7 +2,7 @@
 
 use super::audience::Run;
 use crate::failure::Failure;
-use crate::report::{Row, Spread, Verdict, thousands};
+use crate::report::{BudgetRow, BudgetVerdict, Spread, thousands};
 use crate::window::{FOREIGN_CORES_MAX, Spent};
 
 /// So many times the pairs wanted are tried for, when others disturb them.
@@ -52,18 +52,18 @@ impl Pairs {
     }
 
     /// A line of the report: the median of the ratios beside `limit`.
-    pub(super) fn row(&self, what: String, baseline: &str, limit: f64, frame_bytes: usize) -> Row {
+    pub(super) fn row(&self, what: String, baseline: &str, limit: f64, frame_bytes: usize) -> BudgetRow {
         let spread = |value: fn(&Pair) -> f64| Spread::of(&self.kept.iter().map(value).collect::<Vec<_>>());
         let (ratio, bare) = (spread(Pair::ratio), spread(|pair| pair.bare_us));
         let gateway = spread(|pair| pair.run.cpu_us_per_delivery());
         let p99 = spread(|pair| pair.run.latencies.quantile_ms(0.99));
         let ratios = self.kept.iter().map(|pair| format!("{:.3}", pair.ratio())).collect::<Vec<_>>().join(" ");
         let deliveries: u64 = self.kept.iter().map(|pair| pair.run.deliveries).sum();
-        Row {
+        BudgetRow {
             what,
             measured: format!("{:.3} × {baseline}", ratio.median),
             limit: format!("≤ {limit} ×"),
-            verdict: Verdict::at_most(ratio.median, limit),
+            verdict: BudgetVerdict::at_most(ratio.median, limit),
             notes: vec![
                 format!("ratios of {} pairs: {ratios} (min {:.3}, max {:.3})", self.kept.len(), ratio.min, ratio.max),
                 format!("{baseline} {:.2} µs per write ({:.2} to {:.2})", bare.median, bare.min, bare.max),
@@ -115,8 +115,8 @@ mod tests {
     fn the_median_of_the_ratios_is_compared() {
         let (pairs, _) = take(vec![pair(1.1, 0.0), pair(3.0, 0.0), pair(1.0, 0.0)], 3);
         let row = pairs.row("row".into(), "loop", 1.15, 170);
-        assert_eq!((row.measured.as_str(), row.verdict), ("1.100 × loop", Verdict::Met));
-        assert_eq!(pairs.row("row".into(), "loop", 1.05, 170).verdict, Verdict::Missed);
+        assert_eq!((row.measured.as_str(), row.verdict), ("1.100 × loop", BudgetVerdict::Met));
+        assert_eq!(pairs.row("row".into(), "loop", 1.05, 170).verdict, BudgetVerdict::Missed);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use super::audience::{Audience, Layout, PERSONAL_DIGITS, channel};
 use super::pairs::{Pair, Pairs};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
+use crate::clients::Clients;
 use crate::failure::Failure;
 use crate::publisher::{Pace, Progress, Publisher};
-use crate::report::{Row, thousands};
+use crate::report::{BudgetRow, thousands};
 use crate::send_times::SendTimes;
-use crate::swarm::Swarm;
 use crate::window::{Spent, Window};
 
 /// Between two messages, over all scopes: 5,025 a second. As in row 1, no divisor of the kernel's timer tick.
@@ -27,29 +27,29 @@ const RELAY_STEM: &str = "user:r";
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A relay on the same Redis, with as many scopes and sockets.
-struct Rival {
+struct RelayBaseline {
     baseline: Baseline,
     /// The Redis that both sides share, for `/proc`.
     redis: u32,
-    onlookers: Swarm,
+    onlookers: Clients,
     /// Absent while a run has it in its thread.
     publisher: Option<Publisher>,
 }
 
 /// Both servers stay up; the sides take turns.
-pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { scopes, pairs, window, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Personal, scopes)?;
-    let mut rival = Rival::start(setting, &audience, scopes)?;
+    let mut relay = RelayBaseline::start(setting, &audience, scopes)?;
     let mut rows = Vec::new();
     for (name, batch) in ARRIVALS {
         let pace = Pace::Even { interval: INTERVAL * batch, outstanding_max: u64::MAX };
         let batch = u64::from(batch);
         // Long enough that every scope has had a message: each begins its history once.
         audience.run(setting, pace.clone(), batch, Duration::from_secs(scopes as u64 / RATE + 1))?;
-        rival.run_us(setting, &audience.frame, pace.clone(), batch, Duration::from_secs(scopes as u64 / RATE + 1))?;
+        relay.run_us(setting, &audience.frame, pace.clone(), batch, Duration::from_secs(scopes as u64 / RATE + 1))?;
         let taken = Pairs::take(pairs, || {
-            let (bare_us, bare) = rival.run_us(setting, &audience.frame, pace.clone(), batch, window)?;
+            let (bare_us, bare) = relay.run_us(setting, &audience.frame, pace.clone(), batch, window)?;
             Ok(Pair { bare_us, bare, run: audience.run(setting, pace.clone(), batch, window)? })
         })?;
         let (count, rate) = (thousands(scopes as f64), thousands(RATE as f64));
@@ -59,16 +59,16 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-impl Rival {
+impl RelayBaseline {
     fn start(setting: &Setting, audience: &Audience, scopes: usize) -> Result<Self, Failure> {
-        let mut baseline = Baseline::relay(setting.cores.server, scopes, audience.rig.redis_addr, RELAY_STEM)?;
-        let mut onlookers = Swarm::new()?;
+        let mut baseline = Baseline::relay(setting.cores.server, scopes, audience.harness.redis_addr, RELAY_STEM)?;
+        let mut onlookers = Clients::new()?;
         onlookers.connect_plain(baseline.addr, scopes)?;
         baseline.await_ready()?;
         let channels: Vec<_> =
             (0..scopes).map(|number| channel(&format!("{RELAY_STEM}{number:0PERSONAL_DIGITS$}"))).collect();
-        let publisher = Publisher::connect(&audience.rig.redis_url, &channels, Arc::new(SendTimes::new()))?;
-        Ok(Self { baseline, redis: audience.rig.redis.pid(), onlookers, publisher: Some(publisher) })
+        let publisher = Publisher::connect(&audience.harness.redis_url, &channels, Arc::new(SendTimes::new()))?;
+        Ok(Self { baseline, redis: audience.harness.redis.pid(), onlookers, publisher: Some(publisher) })
     }
 
     /// CPU of the relay per message, in microseconds, over one run.

@@ -7,10 +7,10 @@ use keyspace::{Keyspace, Library};
 use wire::{Families, Scope};
 
 use super::{Setting, Sizes};
-use crate::barrage::{Fire, Listener, fire};
 use crate::failure::Failure;
 use crate::process::{Process, free_port};
-use crate::report::{Row, Spread, Verdict, thousands};
+use crate::publish_load::{Listener, PublishLoad, publish_for_load};
+use crate::report::{BudgetRow, BudgetVerdict, Spread, thousands};
 use crate::window::{FOREIGN_CORES_MAX, Spent, Window};
 
 /// Messages per second and Redis, in eights into one scope.
@@ -24,48 +24,48 @@ const TRIM_SLACK: u64 = 200;
 /// A way to publish that is measured.
 struct Shape {
     what: &'static str,
-    fire: Fire,
+    load: PublishLoad,
     limit: Option<f64>,
 }
 
-const PIPELINED: Fire = Fire { connections: 4, depth: 16, batch: 8, ids: false };
+const PIPELINED: PublishLoad = PublishLoad { connections: 4, depth: 16, batch: 8, ids: false };
 
 const SHAPES: [Shape; 5] = [
-    Shape { what: "publish in eights into one scope", fire: PIPELINED, limit: Some(MESSAGES_MIN) },
-    Shape { what: "publish singly", fire: Fire { batch: 1, ..PIPELINED }, limit: None },
-    Shape { what: "publish in eights with ids", fire: Fire { ids: true, ..PIPELINED }, limit: None },
-    Shape { what: "publish singly with ids", fire: Fire { batch: 1, ids: true, ..PIPELINED }, limit: None },
+    Shape { what: "publish in eights into one scope", load: PIPELINED, limit: Some(MESSAGES_MIN) },
+    Shape { what: "publish singly", load: PublishLoad { batch: 1, ..PIPELINED }, limit: None },
+    Shape { what: "publish in eights with ids", load: PublishLoad { ids: true, ..PIPELINED }, limit: None },
+    Shape { what: "publish singly with ids", load: PublishLoad { batch: 1, ids: true, ..PIPELINED }, limit: None },
     Shape {
         what: "publish in eights, 32 backends that wait for each answer",
-        fire: Fire { connections: 32, depth: 1, ..PIPELINED },
+        load: PublishLoad { connections: 32, depth: 1, ..PIPELINED },
         limit: None,
     },
 ];
 
 /// One window of one shape.
-struct Shot {
+struct ShapeWindow {
     messages: u64,
     spent: Spent,
 }
 
 /// A Redis of its own on the server's core; backends and the listener on the others.
-pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
-    let redis = Stand::start(setting)?;
-    let mut shots: Vec<Vec<Shot>> = SHAPES.iter().map(|_| Vec::new()).collect();
+pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
+    let redis = RedisUnderTest::start(setting)?;
+    let mut windows: Vec<Vec<ShapeWindow>> = SHAPES.iter().map(|_| Vec::new()).collect();
     let mut tops = [0; SHAPES.len()];
     // In turns, so that what disturbs the machine for a while does not fall on one shape alone.
     for round in 0..=setting.sizes.pairs {
         for (index, shape) in SHAPES.iter().enumerate() {
-            let shot = redis.shoot(setting, index, shape.fire, round, &mut tops[index])?;
+            let window = redis.shoot(setting, index, shape.load, round, &mut tops[index])?;
             // The first round warms up.
             if round > 0 {
-                shots[index].push(shot);
+                windows[index].push(window);
             }
         }
     }
-    let mut rows: Vec<Row> = SHAPES.iter().zip(&shots).map(|(shape, shots)| row(shape, shots)).collect();
+    let mut rows: Vec<BudgetRow> = SHAPES.iter().zip(&windows).map(|(shape, windows)| row(shape, windows)).collect();
     rows[0].notes.push("messages of 100 bytes; one listener, which heard every one of them".into());
-    for (index, _) in SHAPES.iter().enumerate().filter(|(_, shape)| shape.fire.ids) {
+    for (index, _) in SHAPES.iter().enumerate().filter(|(_, shape)| shape.load.ids) {
         let (ids, bytes) = redis.ids(index)?;
         let per_id = bytes as f64 / ids as f64;
         rows[index].notes.push(format!("{} ids were kept, of {per_id:.0} bytes each", thousands(ids as f64)));
@@ -74,12 +74,12 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
 }
 
 /// The Redis that is measured.
-struct Stand {
+struct RedisUnderTest {
     redis: Process,
     url: String,
 }
 
-impl Stand {
+impl RedisUnderTest {
     fn start(setting: &Setting) -> Result<Self, Failure> {
         let port = free_port()?;
         let mut args: Vec<String> =
@@ -90,11 +90,11 @@ impl Stand {
         let mut redis = Process::start("redis", &[setting.cores.server], OsStr::new("redis-server"), &args)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         redis.await_listening(address)?;
-        let stand = Self { redis, url: format!("redis://{address}") };
+        let redis_under_test = Self { redis, url: format!("redis://{address}") };
         let families = Families::default();
         let library = Library::new(families.iter().map(|(_, shape)| (shape, TTL_MS, ENTRIES_MAX)));
-        stand.ask::<String>(redis::cmd("FUNCTION").arg("LOAD").arg(library.source()))?;
-        Ok(stand)
+        redis_under_test.ask::<String>(redis::cmd("FUNCTION").arg("LOAD").arg(library.source()))?;
+        Ok(redis_under_test)
     }
 
     fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Failure> {
@@ -108,15 +108,15 @@ impl Stand {
         &self,
         setting: &Setting,
         index: usize,
-        shape: Fire,
+        shape: PublishLoad,
         round: usize,
         top: &mut u64,
-    ) -> Result<Shot, Failure> {
+    ) -> Result<ShapeWindow, Failure> {
         let Sizes { step, .. } = setting.sizes;
         let (scope, clients) = (scope(index), &setting.cores.clients);
         let listener = Listener::start(&self.url, clients.clone(), &scope, *top)?;
         let window = Window::open(self.redis.pid(), None)?;
-        let acknowledged = fire(&self.url, clients, &scope, shape, round, step / 2)?;
+        let acknowledged = publish_for_load(&self.url, clients, &scope, shape, round, step / 2)?;
         *top += acknowledged.messages;
         let listener_cpu = listener.finish(*top)?;
         let spent = window.close(acknowledged.cpu + listener_cpu)?;
@@ -130,7 +130,7 @@ impl Stand {
         if !(ENTRIES_MAX.min(*top)..=ENTRIES_MAX + TRIM_SLACK).contains(&kept) {
             return Err(Failure::Deliveries(format!("{kept} messages kept of {top}")));
         }
-        Ok(Shot { messages: acknowledged.messages, spent })
+        Ok(ShapeWindow { messages: acknowledged.messages, spent })
     }
 
     /// How many ids a scope keeps, and in how many bytes.
@@ -149,30 +149,30 @@ fn scope(index: usize) -> Scope {
     Families::default().parse_scope(&format!("default/user:bench-{index}")).expect("a user is a scope")
 }
 
-fn row(shape: &Shape, shots: &[Shot]) -> Row {
-    let spread = |figure: fn(&Shot) -> f64| Spread::of(&shots.iter().map(figure).collect::<Vec<_>>());
-    let per_core = spread(|shot| shot.messages as f64 / shot.spent.server_cpu.as_secs_f64());
-    let by_clock = spread(|shot| shot.messages as f64 / shot.spent.wall.as_secs_f64());
-    let share = spread(|shot| shot.spent.server_share());
-    let foreign = spread(|shot| shot.spent.foreign_cores());
+fn row(shape: &Shape, windows: &[ShapeWindow]) -> BudgetRow {
+    let spread = |figure: fn(&ShapeWindow) -> f64| Spread::of(&windows.iter().map(figure).collect::<Vec<_>>());
+    let per_core = spread(|window| window.messages as f64 / window.spent.server_cpu.as_secs_f64());
+    let by_clock = spread(|window| window.messages as f64 / window.spent.wall.as_secs_f64());
+    let share = spread(|window| window.spent.server_share());
+    let foreign = spread(|window| window.spent.foreign_cores());
     let mut notes = vec![
         format!(
             "{:.2} µs of Redis each; {} to {} in {} windows",
             1e6 / per_core.median,
             thousands(per_core.min),
             thousands(per_core.max),
-            shots.len()
+            windows.len()
         ),
         format!("by the clock {}/s, Redis {:.0} % of its core", thousands(by_clock.median), share.median * 100.0),
     ];
     if foreign.median > FOREIGN_CORES_MAX {
         notes.push(format!("others on this machine used {:.2} cores meanwhile: do not quote", foreign.median));
     }
-    Row {
+    BudgetRow {
         what: shape.what.into(),
         measured: format!("{} messages per core-second of Redis", thousands(per_core.median)),
         limit: shape.limit.map_or("-".into(), |limit| format!("≥ {}", thousands(limit))),
-        verdict: shape.limit.map_or(Verdict::Stated, |limit| Verdict::at_least(per_core.median, limit)),
+        verdict: shape.limit.map_or(BudgetVerdict::Stated, |limit| BudgetVerdict::at_least(per_core.median, limit)),
         notes,
     }
 }

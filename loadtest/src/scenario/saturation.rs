@@ -6,7 +6,7 @@ use super::audience::{Audience, Layout, Run};
 use super::{Setting, Sizes};
 use crate::failure::Failure;
 use crate::publisher::Pace;
-use crate::report::{Row, Verdict, thousands};
+use crate::report::{BudgetRow, BudgetVerdict, thousands};
 use crate::window::FOREIGN_CORES_MAX;
 
 /// Deliveries per second and core.
@@ -24,7 +24,7 @@ const STEPS_MAX: usize = 16;
 
 /// First as fast as the answers allow, then at fixed rates around that: the fastest one that is kept with its
 /// messages within the latency counts.
-pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { batch, step, receivers, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
     audience.run(setting, Pace::Window(WINDOW), batch, step / 2)?;
@@ -88,11 +88,11 @@ fn figures(run: &Run) -> String {
     )
 }
 
-fn rows(best: Option<&Run>, closed: &Run, steps: &[String], setting: &Setting, frame_bytes: usize) -> Vec<Row> {
+fn rows(best: Option<&Run>, closed: &Run, steps: &[String], setting: &Setting, frame_bytes: usize) -> Vec<BudgetRow> {
     let run = best.unwrap_or(closed);
     let within = best.is_some();
     let per_core = run.deliveries_per_core_s();
-    let met = Verdict::at_least(per_core, DELIVERIES_MIN);
+    let met = BudgetVerdict::at_least(per_core, DELIVERIES_MIN);
     let mut notes = vec![
         format!("closed loop, {WINDOW} messages under way: {}", figures(closed)),
         format!("open loop, batches of {}, latency from when a message was due:", setting.sizes.batch),
@@ -110,21 +110,21 @@ fn rows(best: Option<&Run>, closed: &Run, steps: &[String], setting: &Setting, f
         ));
     }
     vec![
-        Row {
+        BudgetRow {
             what: format!(
                 "deliveries per core-second ({} receivers, p99 ≤ {P99_MS_MAX} ms)",
                 thousands(setting.sizes.receivers as f64)
             ),
             measured: thousands(per_core),
             limit: format!("≥ {}", thousands(DELIVERIES_MIN)),
-            verdict: if within { met } else { Verdict::Missed },
+            verdict: if within { met } else { BudgetVerdict::Missed },
             notes,
         },
-        Row {
+        BudgetRow {
             what: "the same by the clock".into(),
             measured: format!("{}/s, p99 {:.1} ms", thousands(run.deliveries_per_s()), run.latencies.quantile_ms(0.99)),
             limit: "-".into(),
-            verdict: Verdict::Stated,
+            verdict: BudgetVerdict::Stated,
             notes: Vec::new(),
         },
     ]

@@ -8,11 +8,11 @@ use keyspace::{Function, Keyspace};
 use super::audience::{Audience, Layout, SHARED, channel};
 use super::pairs::{Pair, Pairs};
 use super::{Setting, Sizes};
+use crate::clients::{Clients, ConnectPlan, storm};
 use crate::failure::Failure;
+use crate::harness::{BenchHarness, Metrics};
 use crate::publisher::Pace;
-use crate::report::{Row, Verdict, thousands};
-use crate::rig::{Metrics, Rig};
-use crate::swarm::{Swarm, Visit, storm};
+use crate::report::{BudgetRow, BudgetVerdict, thousands};
 use crate::usage::resident;
 
 /// As in row 1.
@@ -32,24 +32,24 @@ const PATIENCE: &str = "limits.write_timeout_ms = 600000\nlimits.ping_interval_m
 const BACKLOG_MIB_MAX: f64 = 256.0;
 
 /// Two gateways with as many receivers in one scope; in one of them others in the same scope have stopped reading.
-pub(super) fn run(setting: &Setting) -> Result<Vec<Row>, Failure> {
+pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { receivers, pairs, window, stopped, .. } = setting.sizes;
     let mut alone = Audience::gather(setting, Layout::Shared, receivers)?;
-    let mut beside = Audience::gather_at(Rig::start(setting, PATIENCE)?, Layout::Shared, receivers)?;
-    let (metrics, pid) = (beside.rig.metrics, beside.rig.gateway.pid());
+    let mut beside = Audience::gather_at(BenchHarness::start(setting, PATIENCE)?, Layout::Shared, receivers)?;
+    let (metrics, pid) = (beside.harness.metrics, beside.harness.gateway.pid());
     let pace = Pace::Even { interval: INTERVAL, outstanding_max: u64::MAX };
     alone.run(setting, pace.clone(), 1, window)?;
     let calm = beside.run(setting, pace.clone(), 1, window)?;
 
     // Nobody polls these.
-    let mut readers = Swarm::new()?;
-    let visit = |number: usize| {
+    let mut readers = Clients::new()?;
+    let plan = |number: usize| {
         let channel = format!("{SHARED}:*");
-        Ok(Visit { token: beside.rig.tokens.sign(&format!("s{number}"), &[&channel])?, channel })
+        Ok(ConnectPlan { token: beside.harness.tokens.sign(&format!("s{number}"), &[&channel])?, channel })
     };
-    let visits = (0..stopped).map(visit).collect::<Result<Vec<_>, Failure>>()?;
-    storm(&mut readers, beside.rig.addr, visits.into_iter())?;
-    let flood = Flood { url: beside.rig.redis_url.clone(), metrics, pid, stopped };
+    let visits = (0..stopped).map(plan).collect::<Result<Vec<_>, Failure>>()?;
+    storm(&mut readers, beside.harness.addr, visits.into_iter())?;
+    let flood = Flood { url: beside.harness.redis_url.clone(), metrics, pid, stopped };
     let flood = thread::spawn(move || flood.run());
     let mut stormy = Vec::new();
     while !flood.is_finished() {
@@ -128,14 +128,14 @@ impl Flood {
 }
 
 impl Flooded {
-    fn row(&self, stopped: usize) -> Row {
+    fn row(&self, stopped: usize) -> BudgetRow {
         let mib = self.grown_bytes as f64 / f64::from(1 << 20);
         let offered = self.messages as f64 * FLOOD_BYTES as f64 / f64::from(1 << 20);
-        Row {
+        BudgetRow {
             what: format!("most memory while {} readers stopped", thousands(stopped as f64)),
             measured: format!("{mib:.0} MiB"),
             limit: format!("≤ {BACKLOG_MIB_MAX:.0} MiB"),
-            verdict: Verdict::at_most(mib, BACKLOG_MIB_MAX),
+            verdict: BudgetVerdict::at_most(mib, BACKLOG_MIB_MAX),
             notes: vec![format!(
                 "each was sent {} messages of {FLOOD_BYTES} bytes, {offered:.0} MiB; all were left to read the rest from history",
                 self.messages

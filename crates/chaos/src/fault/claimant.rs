@@ -21,15 +21,16 @@ pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure
     ownership.died(&gateway.name);
     let began = Instant::now();
     gateway.restart()?;
-    until("it stands without a lease", async || gateway.standing().contains("leaseless")).await?;
+    until("it stands without a lease", async || gateway.active().contains("lease_lost")).await?;
     gateway.await_connected().await?;
     let took = began.elapsed().as_millis();
     until("a call of its old life was refused", async || ownership.stale_refused() > 0).await?;
-    let has_new_life = before.is_some() && ownership.holder(&gateway.name) != before;
+    let has_new_incarnation = before.is_some() && ownership.holder(&gateway.name) != before;
     let name = &gateway.name;
-    let text =
-        format!("{name} died of signal {signal} with {held} clients, was leaseless, and had its lease after {took} ms");
-    proven(signal == 9 && has_new_life && held > 0, text)
+    let text = format!(
+        "{name} died of signal {signal} with {held} clients, was lease_lost, and had its lease after {took} ms"
+    );
+    proven(signal == 9 && has_new_incarnation && held > 0, text)
 }
 
 /// A second process with the last gateway's name: the first keeps the lease until it is killed, then the second has it,
@@ -42,23 +43,23 @@ pub(super) async fn twin(cluster: &mut Cluster) -> Result<String, Failure> {
     let name = first.name.clone();
     let before = ownership.holder(&name);
     twin.restart()?;
-    until("the twin stands without a lease", async || twin.standing().contains("leaseless")).await?;
+    until("the twin stands without a lease", async || twin.active().contains("lease_lost")).await?;
     sleep(TOGETHER).await;
     let is_kept = before.is_some() && ownership.holder(&name) == before;
-    let (stood, served) = (first.standing().contains("connected"), twin.metric("tidegate_deliveries_total"));
+    let (was_active, served) = (first.active().contains("connected"), twin.metric("tidegate_deliveries_total"));
     let fences = first.metric("tidegate_fences_total").unwrap_or(0);
     first.process.kill()?;
     ownership.died(&name);
     until("the twin has the lease", async || twin.is_connected()).await?;
     first.restart()?;
-    until("the first stands without a lease", async || first.standing().contains("leaseless")).await?;
+    until("the first stands without a lease", async || first.active().contains("lease_lost")).await?;
     twin.process.signal(Signal::TERM)?;
     until("the first has its lease again", async || first.is_connected()).await?;
     let process = tokio::sync::Mutex::new(&mut twin.process);
     until("the twin has ended", async || process.lock().await.has_ended().is_ok_and(|ended| ended)).await?;
     until("a call of the first life was refused", async || ownership.stale_refused() > 0).await?;
     proven(
-        is_kept && stood && fences == 0 && served.is_some_and(|served| served > 0),
+        is_kept && was_active && fences == 0 && served.is_some_and(|served| served > 0),
         format!(
             "two had the name {name} for {} ms and the first kept the lease, the second delivered {} messages without \
              it, had it when the first was killed, and gave it back",

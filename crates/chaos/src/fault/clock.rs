@@ -22,13 +22,14 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Redis' clock jumps, and stays there: leases end at once, or could last for hours.
 pub(super) async fn redis(cluster: &mut Cluster, hours: i64) -> Result<String, Failure> {
-    let lives = cluster.lives();
+    let incarnation_ids = cluster.incarnation_ids();
     cluster.clock()?.set(hours)?;
     let primary = &cluster.primary;
     until("Redis' clock has jumped", async || hours_ahead(primary).await.is_ok_and(|ahead| ahead == hours)).await?;
     sleep(HELD).await;
     let ahead = hours_ahead(primary).await?;
-    let (fences, kept) = (fences(cluster), cluster.lives() == lives && !lives.contains(&None));
+    let (fences, kept) =
+        (fences(cluster), cluster.incarnation_ids() == incarnation_ids && !incarnation_ids.contains(&None));
     proven(
         ahead == hours && fences == 0 && kept,
         format!("Redis' clock was {ahead} h ahead, {fences} fences, all leases are held by whom they were: {kept}"),
@@ -37,16 +38,16 @@ pub(super) async fn redis(cluster: &mut Cluster, hours: i64) -> Result<String, F
 
 /// The first gateway's clock jumps forwards, backwards and to where it was.
 pub(super) async fn gateway(cluster: &mut Cluster) -> Result<String, Failure> {
-    let (lives, mut seen) = (cluster.lives(), Vec::new());
+    let (incarnation_ids, mut seen) = (cluster.incarnation_ids(), Vec::new());
     for hours in [HOURS, -HOURS, 0] {
         cluster.clock()?.set(hours)?;
         let (gateway, text) = (&cluster.gateways[0], format!("gw-1's clock is {hours:+} h off"));
         until(&text, async || hours_at(gateway).await == Some(hours)).await?;
         sleep(HELD / 2).await;
-        seen.push(cluster.gateways[0].is_connected() && cluster.lives() == lives);
+        seen.push(cluster.gateways[0].is_connected() && cluster.incarnation_ids() == incarnation_ids);
     }
     let fences = fences(cluster);
-    let kept = !lives.contains(&None) && seen.iter().all(|kept| *kept);
+    let kept = !incarnation_ids.contains(&None) && seen.iter().all(|kept| *kept);
     proven(
         fences == 0 && kept,
         format!(

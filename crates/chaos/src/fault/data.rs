@@ -51,7 +51,7 @@ pub(super) async fn restart_aof(cluster: &mut Cluster) -> Result<String, Failure
 
 pub(super) async fn failover_lost(cluster: &mut Cluster) -> Result<String, Failure> {
     let run = replid(&cluster.primary).await?;
-    cluster.replication()?.change(|weather| weather.holds_replies = true);
+    cluster.replication()?.change(|conditions| conditions.holds_replies = true);
     sleep(WRITES).await;
     let before = tops(&cluster.primary).await?;
     cluster.primary.crash()?;
@@ -78,7 +78,7 @@ pub(super) async fn failover_clean(cluster: &mut Cluster) -> Result<String, Fail
 /// The old primary keeps what it took while nobody copied it, and takes over again without what its successor took.
 pub(super) async fn failback(cluster: &mut Cluster) -> Result<String, Failure> {
     let first = replid(&cluster.primary).await?;
-    cluster.replication()?.change(|weather| weather.holds_replies = true);
+    cluster.replication()?.change(|conditions| conditions.holds_replies = true);
     sleep(WRITES).await;
     let on_old = tops(&cluster.primary).await?;
     promote(cluster.replica()?).await?;

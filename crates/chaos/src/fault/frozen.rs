@@ -9,7 +9,7 @@ use super::proven;
 use crate::cluster::{Cluster, until};
 use crate::failure::Failure;
 
-/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a beat of 2 s).
+/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a heartbeat of 2 s).
 const STOPPED: Duration = Duration::from_millis(12_000);
 
 pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
@@ -25,8 +25,8 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     // HAProxy cuts the sockets of a frozen instance, and nobody else does.
     let is_left = cluster.balancer.as_ref().map_or(Ok(true), |balancer| Ok(balancer.times_down(index)? > 0))?;
     gateway.process.signal(Signal::CONT)?;
-    let has_new_life = async || ownership.holder(name).is_some_and(|now| Some(&now) != before.as_ref());
-    until("the instance that slept has a new life", has_new_life).await?;
+    let has_new_incarnation = async || ownership.holder(name).is_some_and(|now| Some(&now) != before.as_ref());
+    until("the instance that slept has a new life", has_new_incarnation).await?;
     until("a call of its old life was refused", async || ownership.stale_refused() > 0).await?;
     let fences = gateway.metric("tidegate_fences_total").unwrap_or(0);
     let refused = ownership.stale_refused();

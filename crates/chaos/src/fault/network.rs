@@ -23,24 +23,24 @@ fn sum(cluster: &Cluster, count: impl Fn(&Counts) -> u64) -> u64 {
 
 pub(super) async fn latency(cluster: &mut Cluster) -> Result<String, Failure> {
     let everywhere = || cluster.proxies.iter().chain([&cluster.calls]);
-    everywhere().for_each(|proxy| proxy.change(|weather| weather.delay_max = DELAY_MAX));
+    everywhere().for_each(|proxy| proxy.change(|conditions| conditions.delay_max = DELAY_MAX));
     sleep(HELD).await;
     let mut slowest = Duration::ZERO;
     for proxy in everywhere() {
         slowest = slowest.max(round_trip(proxy).await?);
     }
-    everywhere().for_each(|proxy| proxy.change(|weather| weather.delay_max = Duration::ZERO));
+    everywhere().for_each(|proxy| proxy.change(|conditions| conditions.delay_max = Duration::ZERO));
     let delayed = sum(cluster, |counts| counts.delayed.load(Ordering::Relaxed));
     let text = format!("{delayed} pieces were delayed, a round trip took {} ms", slowest.as_millis());
     proven(delayed > 0 && slowest > Duration::from_millis(50), text)
 }
 
 pub(super) async fn kill_pubsub_slow(cluster: &mut Cluster) -> Result<String, Failure> {
-    cluster.proxies.iter().for_each(|proxy| proxy.change(|weather| weather.delay_max = DELAY_MAX));
+    cluster.proxies.iter().for_each(|proxy| proxy.change(|conditions| conditions.delay_max = DELAY_MAX));
     sleep(HELD / 4).await;
     let killed: u64 = cluster.primary.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
     sleep(HELD * 2).await;
-    cluster.proxies.iter().for_each(|proxy| proxy.change(|weather| weather.delay_max = Duration::ZERO));
+    cluster.proxies.iter().for_each(|proxy| proxy.change(|conditions| conditions.delay_max = Duration::ZERO));
     let delayed = sum(cluster, |counts| counts.delayed.load(Ordering::Relaxed));
     let is_there = killed >= cluster.gateways.len() as u64 && delayed > 0;
     proven(is_there, format!("{killed} subscribers killed, {delayed} pieces delayed"))
@@ -57,11 +57,11 @@ pub(super) async fn cut(cluster: &mut Cluster) -> Result<String, Failure> {
     let everywhere = || cluster.proxies.iter().chain([&cluster.calls]);
     let mut ended = 0;
     for proxy in everywhere() {
-        proxy.change(|weather| weather.is_cut = true);
+        proxy.change(|conditions| conditions.is_cut = true);
         ended += proxy.cut();
     }
     sleep(HELD).await;
-    everywhere().for_each(|proxy| proxy.change(|weather| weather.is_cut = false));
+    everywhere().for_each(|proxy| proxy.change(|conditions| conditions.is_cut = false));
     let refused = sum(cluster, |counts| counts.refused.load(Ordering::Relaxed));
     proven(ended > 0 && refused > 0, format!("{ended} connections were cut, {refused} refused"))
 }
@@ -69,10 +69,10 @@ pub(super) async fn cut(cluster: &mut Cluster) -> Result<String, Failure> {
 pub(super) async fn cut_one(cluster: &mut Cluster) -> Result<String, Failure> {
     let index = cluster.random.below(cluster.proxies.len());
     let proxy = &cluster.proxies[index];
-    proxy.change(|weather| weather.is_cut = true);
+    proxy.change(|conditions| conditions.is_cut = true);
     let ended = proxy.cut();
     sleep(HELD).await;
-    proxy.change(|weather| weather.is_cut = false);
+    proxy.change(|conditions| conditions.is_cut = false);
     let refused = proxy.counts.refused.load(Ordering::Relaxed);
     let name = &cluster.gateways[index].name;
     proven(ended > 0 && refused > 0, format!("{name}: {ended} connections were cut, {refused} refused"))
@@ -82,12 +82,12 @@ pub(super) async fn cut_one(cluster: &mut Cluster) -> Result<String, Failure> {
 pub(super) async fn one_way(cluster: &mut Cluster) -> Result<String, Failure> {
     let before = tops(&cluster.primary).await?;
     let everywhere = || cluster.proxies.iter().chain([&cluster.calls]);
-    everywhere().for_each(|proxy| proxy.change(|weather| weather.holds_replies = true));
+    everywhere().for_each(|proxy| proxy.change(|conditions| conditions.holds_replies = true));
     sleep(HELD).await;
     let after = tops(&cluster.primary).await?;
     for proxy in everywhere() {
         proxy.cut();
-        proxy.change(|weather| weather.holds_replies = false);
+        proxy.change(|conditions| conditions.holds_replies = false);
     }
     let held = sum(cluster, |counts| counts.held.load(Ordering::Relaxed));
     let taken = lost(&after, &before);
@@ -97,7 +97,7 @@ pub(super) async fn one_way(cluster: &mut Cluster) -> Result<String, Failure> {
 /// The old primary follows somebody who is not there, so it hears nothing; subscribers are left on it. Calls are kept back
 /// while the replica takes over, and go on there: no connection breaks, and nothing is lost.
 pub(super) async fn stuck_subscriber(cluster: &mut Cluster) -> Result<String, Failure> {
-    cluster.calls.change(|weather| weather.is_cut = true);
+    cluster.calls.change(|conditions| conditions.is_cut = true);
     cluster.calls.cut();
     cluster.proxies.iter().for_each(Proxy::pause_calls);
     sleep(DRAINED).await;
@@ -111,12 +111,12 @@ pub(super) async fn stuck_subscriber(cluster: &mut Cluster) -> Result<String, Fa
     for proxy in &cluster.proxies {
         moved += proxy.resplice_calls(new).await?;
     }
-    cluster.calls.change(|weather| (weather.target, weather.is_cut) = (new, false));
+    cluster.calls.change(|conditions| (conditions.target, conditions.is_cut) = (new, false));
     let clients: String = cluster.primary.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).await?;
     let stuck = clients.lines().count();
     sleep(HELD).await;
     // Who connects from now on finds the new primary.
-    cluster.proxies.iter().for_each(|proxy| proxy.change(|weather| weather.target = new));
+    cluster.proxies.iter().for_each(|proxy| proxy.change(|conditions| conditions.target = new));
     let text = format!("{stuck} subscribers were on the demoted node, {moved} connections for calls were moved");
     proven(stuck >= cluster.gateways.len() && moved > 0, text)
 }

@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, until};
 use crate::failure::Failure;
 use crate::namespace::Cut;
 
-/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a beat of 2 s).
+/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a heartbeat of 2 s).
 const HELD: Duration = Duration::from_millis(12_000);
 
 /// A quarter of what the instance is sent.
@@ -20,9 +20,9 @@ pub(super) async fn starve(cluster: &mut Cluster) -> Result<String, Failure> {
     let network = cluster.namespace()?;
     network.narrow(NARROW_KBIT)?;
     sleep(NARROW_FOR).await;
-    let (delayed, standing) = (network.delayed()?, cluster.gateways[0].standing());
+    let (delayed, active) = (network.delayed()?, cluster.gateways[0].active());
     network.widen()?;
-    let word = standing.rsplit("\r\n").next().unwrap_or_default().trim();
+    let word = active.rsplit("\r\n").next().unwrap_or_default().trim();
     proven(delayed > 0, format!("{delayed} packets waited for {NARROW_KBIT} kbit/s, and the instance said {word}"))
 }
 
@@ -33,11 +33,11 @@ pub(super) async fn cut(cluster: &mut Cluster, cut: Cut) -> Result<String, Failu
     let before = ownership.holder(&gateway.name);
     let began = Instant::now();
     network.cut(cut)?;
-    until("the instance without Redis says so", async || gateway.standing().contains("isolated")).await?;
-    let told = began.elapsed();
-    sleep(HELD.saturating_sub(told)).await;
+    until("the instance without Redis says so", async || gateway.active().contains("isolated")).await?;
+    let noticed_after = began.elapsed();
+    sleep(HELD.saturating_sub(noticed_after)).await;
     let (held, meanwhile) = (count("tidegate_connections"), ownership.holder(&gateway.name));
-    let others_stand = cluster.gateways[1..].iter().all(|other| other.standing().contains("connected"));
+    let others_active = cluster.gateways[1..].iter().all(|other| other.active().contains("connected"));
     let dropped = network.dropped()?;
     network.mend()?;
     let is_back = async || gateway.is_connected() && ownership.holder(&gateway.name).is_some();
@@ -46,12 +46,12 @@ pub(super) async fn cut(cluster: &mut Cluster, cut: Cut) -> Result<String, Failu
     let (fences, refused) = (count("tidegate_fences_total"), ownership.stale_refused());
     let was_lost = before.is_some() && meanwhile.is_none();
     proven(
-        dropped > 0 && held > 0 && was_lost && others_stand,
+        dropped > 0 && held > 0 && was_lost && others_active,
         format!(
             "{}: {dropped} packets dropped, isolated after {} ms, its {held} clients stayed, its lease ended, \
              {fences} fences, {refused} stale calls refused",
             gateway.name,
-            told.as_millis()
+            noticed_after.as_millis()
         ),
     )
 }

@@ -20,7 +20,7 @@ const FAR: Duration = Duration::from_millis(80);
 /// The primary dies with writes that its replica never got.
 pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
     let front = &cluster.sentinels()?.fronts[0];
-    front.change(|weather| weather.unread = Some(Traffic::Replication));
+    front.change(|conditions| conditions.unread = Some(Traffic::Replication));
     sleep(WRITES).await;
     let before = tops(&cluster.primary).await?;
     let signal = cluster.primary.process.kill()?;
@@ -29,7 +29,7 @@ pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
     sentinels.expect_a_failure().await?;
     sentinels.until_switched(3).await?;
     let took = began.elapsed().as_millis();
-    sentinels.fronts[0].change(|weather| weather.unread = None);
+    sentinels.fronts[0].change(|conditions| conditions.unread = None);
     let after = tops(cluster.replica()?).await?;
     cluster.point_calls_to(cluster.replica()?.address);
     let gone = lost(&before, &after);
@@ -59,10 +59,10 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
 pub(super) async fn stale_majority(cluster: &mut Cluster) -> Result<String, Failure> {
     let sentinels = cluster.sentinels()?;
     let [old, new] = sentinels.fronts.each_ref().map(|front| front.address.port());
-    sentinels.far.change(|weather| weather.delay_max = FAR);
+    sentinels.far.change(|conditions| conditions.delay_max = FAR);
     sentinels.isolate().await?;
     // Backends are told, and wait.
-    cluster.calls.change(|weather| weather.is_cut = true);
+    cluster.calls.change(|conditions| conditions.is_cut = true);
     cluster.calls.cut();
     sentinels.fail_over().await?;
     sentinels.until_switched(1).await?;
@@ -73,7 +73,7 @@ pub(super) async fn stale_majority(cluster: &mut Cluster) -> Result<String, Fail
         let role = cluster.primary.info("replication", "role").await?;
         seen.push(sentinels.named().await? == [new, old, old] && role == "master");
     }
-    sentinels.far.change(|weather| weather.delay_max = Duration::ZERO);
+    sentinels.far.change(|conditions| conditions.delay_max = Duration::ZERO);
     sentinels.reconnect();
     sentinels.until_switched(3).await?;
     let gone = until_it_follows(cluster).await?;

@@ -76,10 +76,10 @@ pub(super) async fn wrong_type(cluster: &mut Cluster) -> Result<String, Failure>
 pub(super) async fn output_buffer(cluster: &mut Cluster) -> Result<String, Failure> {
     let limit = ["CONFIG", "SET", "client-output-buffer-limit", "pubsub 256kb 128kb 1"];
     let _: String = cluster.primary.ask(&limit).await?;
-    cluster.proxies.iter().for_each(|proxy| proxy.change(|weather| weather.unread = Some(Traffic::Subscriber)));
+    cluster.proxies.iter().for_each(|proxy| proxy.change(|conditions| conditions.unread = Some(Traffic::Subscriber)));
     flood(cluster).await?;
     sleep(HELD).await;
-    cluster.proxies.iter().for_each(|proxy| proxy.change(|weather| weather.unread = None));
+    cluster.proxies.iter().for_each(|proxy| proxy.change(|conditions| conditions.unread = None));
     let _: String = cluster.primary.ask(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60"]).await?;
     let cut = cluster.primary.log().matches("overcoming of output buffer limits").count();
     proven(cut > 0, format!("Redis cut {cut} subscribers"))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use history_checker::Position;
 use tokio::sync::watch;
 
-use super::trace::Acknowledged;
+use super::trace::AcknowledgedPositions;
 use crate::publisher::Draft;
 use crate::recorder::Recorder;
 
@@ -32,7 +32,7 @@ pub(crate) struct Audience {
     /// Publishes without a final answer.
     pub(crate) unanswered: AtomicUsize,
     began: Instant,
-    acknowledged: Mutex<Acknowledged>,
+    acknowledged: Mutex<AcknowledgedPositions>,
 }
 
 impl Audience {
@@ -77,11 +77,11 @@ impl Audience {
         self.acknowledgements().entry(scope).or_default().push((at_us, position));
     }
 
-    pub(crate) fn acknowledged(&self) -> Acknowledged {
+    pub(crate) fn acknowledged(&self) -> AcknowledgedPositions {
         self.acknowledgements().clone()
     }
 
-    fn acknowledgements(&self) -> MutexGuard<'_, Acknowledged> {
+    fn acknowledgements(&self) -> MutexGuard<'_, AcknowledgedPositions> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::harness::{FleetHarness, INSTANCES, Plan};
 use super::meter::Commands;
 use super::report::Report;
-use super::stage::{INSTANCES, Plan, Stage};
 use crate::failure::Failure;
-use crate::run::Bench;
+use crate::run::Environment;
 
 /// For rows to be written, subscriptions to be made and threads to give memory back.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -17,7 +17,7 @@ const CHECK_INTERVAL_S: f64 = 30.0;
 const SCOPES_PER_CALL: f64 = 128.0;
 /// One, and what falls into one window and not into the other.
 const COMMANDS_PER_SCOPE: f64 = 1.5;
-/// Beats fall into a window or just outside: so many calls, and so many commands in all.
+/// Heartbeats fall into a window or just outside: so many calls, and so many commands in all.
 const SLACK: (f64, f64) = (1.5, 8.0);
 
 /// How large it is.
@@ -28,7 +28,7 @@ pub(crate) struct Size {
     pub(crate) window: Duration,
 }
 
-pub(crate) async fn idle(bench: &Bench, size: Size, seed: u64) -> Result<Report, Failure> {
+pub(crate) async fn idle(environment: &Environment, size: Size, seed: u64) -> Result<Report, Failure> {
     let mut report = Report::new("idle: what a fleet costs Redis while nothing is said".into());
     let plan = Plan {
         name: "idle".into(),
@@ -39,18 +39,18 @@ pub(crate) async fn idle(bench: &Bench, size: Size, seed: u64) -> Result<Report,
         connects_per_second: None,
         keeps: false,
     };
-    let mut stage = Stage::open(bench, plan, seed).await?;
-    stage.enter_many(size.few, None);
-    let few = measure(&stage, size.few, size.window, &mut report).await?;
-    stage.enter_many(size.many, None);
-    let many = measure(&stage, size.many, size.window, &mut report).await?;
+    let mut harness = FleetHarness::open(environment, plan, seed).await?;
+    harness.add_clients(size.few, None);
+    let few = measure(&harness, size.few, size.window, &mut report).await?;
+    harness.add_clients(size.many, None);
+    let many = measure(&harness, size.many, size.window, &mut report).await?;
     // What may grow: the comparison of each scope with Redis, by the instance that hears it.
     let scopes = ((size.many - size.few) / INSTANCES) as f64 / CHECK_INTERVAL_S;
     let mut bound = |what: &str, few: f64, many: f64, growth: f64| {
         let bound = few + growth;
         let what = format!("{what} per second and instance with {} connections", size.many);
-        let said = format!("at most {bound:.2}: as with {}, and the checks", size.few);
-        report.check("idle", few > 0.0 && many <= bound, what, format!("{many:.2}"), said);
+        let bound_text = format!("at most {bound:.2}: as with {}, and the checks", size.few);
+        report.check("idle", few > 0.0 && many <= bound, what, format!("{many:.2}"), bound_text);
     };
     bound("calls", few.0, many.0, scopes / SCOPES_PER_CALL + SLACK.0);
     bound("commands", few.1, many.1, scopes * COMMANDS_PER_SCOPE + SLACK.1);
@@ -59,18 +59,18 @@ pub(crate) async fn idle(bench: &Bench, size: Size, seed: u64) -> Result<Report,
 
 /// Calls per second and instance, and commands in all.
 async fn measure(
-    stage: &Stage,
+    harness: &FleetHarness,
     connections: usize,
     window: Duration,
     report: &mut Report,
 ) -> Result<(f64, f64), Failure> {
-    stage.until_live(connections).await?;
+    harness.until_live(connections).await?;
     sleep(SETTLE).await;
-    let before = Commands::read(&stage.redis).await?;
+    let before = Commands::read(&harness.redis).await?;
     sleep(window).await;
-    let spent = Commands::read(&stage.redis).await?.since(before);
+    let spent = Commands::read(&harness.redis).await?.since(before);
     let each = |count: u64| count as f64 / window.as_secs_f64() / INSTANCES as f64;
     let what = format!("calls, and commands in all, per second and instance: {connections} connections");
-    report.say(what, format!("{:.2}, {:.2}", each(spent.calls), each(spent.all)));
+    report.note_figure(what, format!("{:.2}, {:.2}", each(spent.calls), each(spent.all)));
     Ok((each(spent.calls), each(spent.all)))
 }

@@ -1,4 +1,4 @@
-//! Users at their limit lose an instance, again and again: their own ghosts keep them out for no longer than documented,
+//! Users at their limit lose an instance, again and again: their own stale rows keep them out for no longer than documented,
 //! and nobody gets one connection too many.
 
 use std::collections::BTreeMap;
@@ -9,15 +9,15 @@ use history_checker::Event;
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 
-use super::ghosts;
-use super::meter::Life;
+use super::harness::{FleetHarness, INSTANCES, Participant, Plan};
+use super::meter::IncarnationKeys;
 use super::report::{Report, seconds};
-use super::stage::{INSTANCES, Plan, Seat, Stage};
-use super::subscriber::Person;
+use super::stale_rows;
+use super::subscriber::ClientIdentity;
 use super::trace::Step;
 use crate::failure::Failure;
 use crate::redis_server::connect;
-use crate::run::Bench;
+use crate::run::Environment;
 
 /// `limits.connections_per_user`.
 const LIMIT: usize = 10;
@@ -25,7 +25,7 @@ const TOO_MANY: u16 = 4005;
 const STEADY: Duration = Duration::from_secs(2);
 /// Who kept the session is back within this: one wait of the backoff, and the way.
 const KEPT_BACK: Duration = Duration::from_secs(5);
-/// Who did not: the ten seconds of the ghosts, two waits of the backoff, and the way.
+/// Who did not: the ten seconds of the stale rows, two waits of the backoff, and the way.
 const LOST_BACK: Duration = Duration::from_secs(13);
 /// A connection too many is welcomed, and closed a moment later.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub(crate) struct Size {
     pub(crate) kills: usize,
 }
 
-pub(crate) async fn limits(bench: &Bench, size: Size, seed: u64) -> Result<Report, Failure> {
+pub(crate) async fn limits(environment: &Environment, size: Size, seed: u64) -> Result<Report, Failure> {
     let title = format!("limits: users with {LIMIT} connections, which they may have, lose an instance");
     let mut report = Report::new(title);
     let plan = Plan {
@@ -51,30 +51,30 @@ pub(crate) async fn limits(bench: &Bench, size: Size, seed: u64) -> Result<Repor
         connects_per_second: None,
         keeps: false,
     };
-    let mut stage = Stage::open(bench, plan, seed).await?;
+    let mut harness = FleetHarness::open(environment, plan, seed).await?;
     let entitled = size.users * LIMIT;
     for number in 0..entitled {
-        let person = person(&stage, number, number % size.users, size.users);
-        stage.enter(person);
+        let identity = identity(&harness, number, number % size.users, size.users);
+        harness.add_client(identity);
     }
-    stage.until_live(entitled).await?;
-    until_counted(&stage, entitled as u64).await?;
+    harness.until_live(entitled).await?;
+    until_counted(&harness, entitled as u64).await?;
     // One more for each user keeps trying, and is to be refused for as long as there are ten others.
     for user in 0..size.users {
-        let person = person(&stage, entitled + user, user, size.users);
-        stage.enter(person);
+        let identity = identity(&harness, entitled + user, user, size.users);
+        harness.add_client(identity);
     }
-    stage.begin_flow();
+    harness.begin_flow();
     sleep(STEADY).await;
     let mut rounds = Vec::new();
     for round in 0..size.kills {
-        rounds.push(kill(&mut stage, round % INSTANCES, size.users, &mut report).await?);
+        rounds.push(kill(&mut harness, round % INSTANCES, size.users, &mut report).await?);
     }
-    tell(&stage, size, &rounds, &mut report);
+    write_report(&harness, size, &rounds, &mut report);
     // Who is one too many gives up; the others stay to the end.
-    let extra: Vec<String> = (0..size.users).filter_map(|user| surplus(&stage, user)).collect();
-    stage.dismiss(|seat| extra.contains(&seat.person.name));
-    stage.conclude(&mut report).await?;
+    let extra: Vec<String> = (0..size.users).filter_map(|user| surplus(&harness, user)).collect();
+    harness.retire(|participant| extra.contains(&participant.identity.name));
+    harness.conclude(&mut report).await?;
     Ok(report)
 }
 
@@ -86,11 +86,11 @@ fn keeps_session(user: usize, users: usize) -> bool {
     user < users.div_ceil(2)
 }
 
-fn person(stage: &Stage, number: usize, of: usize, users: usize) -> Person {
-    Person {
+fn identity(harness: &FleetHarness, number: usize, of: usize, users: usize) -> ClientIdentity {
+    ClientIdentity {
         name: format!("client-{number}"),
         user: user(of),
-        patterns: stage.plan.patterns(number),
+        patterns: harness.plan.patterns(number),
         keeps_session: keeps_session(of, users),
         first: Some(number % INSTANCES),
     }
@@ -104,23 +104,24 @@ struct Round {
     counted_max: u64,
 }
 
-async fn kill(stage: &mut Stage, index: usize, users: usize, report: &mut Report) -> Result<Round, Failure> {
-    let name = stage.gateways[index].name.clone();
-    let life =
-        Life::of(&stage.redis, &name).await?.ok_or_else(|| Failure::Unproven(format!("{name} is not listed")))?;
-    let rows = life.rows(&stage.redis).await?;
-    stage.audience.recorder.record(Event::FaultBegan);
-    let (killed, killed_us) = (Instant::now(), stage.audience.now_us());
-    let signal = stage.gateways[index].process.kill()?;
+async fn kill(harness: &mut FleetHarness, index: usize, users: usize, report: &mut Report) -> Result<Round, Failure> {
+    let name = harness.gateways[index].name.clone();
+    let incarnation_id = IncarnationKeys::of(&harness.redis, &name)
+        .await?
+        .ok_or_else(|| Failure::Unproven(format!("{name} is not listed")))?;
+    let rows = incarnation_id.rows(&harness.redis).await?;
+    harness.audience.recorder.record(Event::FaultBegan);
+    let (killed, killed_us) = (Instant::now(), harness.audience.now_us());
+    let signal = harness.gateways[index].process.kill()?;
     let proof = format!("{name} died of signal {signal} with {rows} connections");
-    stage.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
+    harness.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
     if signal != 9 || rows == 0 {
         return Err(Failure::Unproven(proof));
     }
     let (is_over, counted_max) = (AtomicBool::new(false), AtomicU64::new(0));
     let outcome = async {
-        let gone = ghosts::watch(&stage.redis, &life, killed).await;
-        while killed.elapsed() < LOST_BACK && !all_have_ten(stage, users) {
+        let gone = stale_rows::watch(&harness.redis, &incarnation_id, killed).await;
+        while killed.elapsed() < LOST_BACK && !all_have_ten(harness, users) {
             sleep(POLL).await;
         }
         is_over.store(true, Ordering::Relaxed);
@@ -128,25 +129,25 @@ async fn kill(stage: &mut Stage, index: usize, users: usize, report: &mut Report
     };
     let counting = async {
         while !is_over.load(Ordering::Relaxed) {
-            if let Ok(most) = count(stage, users).await {
+            if let Ok(most) = count(harness, users).await {
                 counted_max.fetch_max(most, Ordering::Relaxed);
             }
             sleep(POLL).await;
         }
     };
     let (gone, ()) = tokio::join!(outcome, counting);
-    ghosts::tell(gone, report);
-    stage.gateways[index].restart()?;
-    stage.gateways[index].await_connected().await?;
-    Ok(Round { killed_us, until_us: stage.audience.now_us(), counted_max: counted_max.into_inner() })
+    stale_rows::write_report(gone, report);
+    harness.gateways[index].restart()?;
+    harness.gateways[index].await_connected().await?;
+    Ok(Round { killed_us, until_us: harness.audience.now_us(), counted_max: counted_max.into_inner() })
 }
 
 /// Redis lists so many connections in all.
-async fn until_counted(stage: &Stage, expected: u64) -> Result<(), Failure> {
+async fn until_counted(harness: &FleetHarness, expected: u64) -> Result<(), Failure> {
     let listed = async || -> Result<u64, Failure> {
         let mut sum = 0;
-        for life in Life::all(&stage.redis).await? {
-            sum += life.rows(&stage.redis).await?;
+        for incarnation_id in IncarnationKeys::all(&harness.redis).await? {
+            sum += incarnation_id.rows(&harness.redis).await?;
         }
         Ok(sum)
     };
@@ -155,52 +156,54 @@ async fn until_counted(stage: &Stage, expected: u64) -> Result<(), Failure> {
 }
 
 /// The most that Redis counts for one user, over all instances at one moment.
-async fn count(stage: &Stage, users: usize) -> Result<u64, Failure> {
-    let lives = Life::all(&stage.redis).await?;
+async fn count(harness: &FleetHarness, users: usize) -> Result<u64, Failure> {
+    let incarnation_ids = IncarnationKeys::all(&harness.redis).await?;
     let fields: Vec<String> = (0..users).map(|number| format!("#default/{}", user(number))).collect();
     let mut pipe = redis::pipe();
     pipe.atomic();
-    for life in &lives {
-        pipe.cmd("HMGET").arg(life.users()).arg(&fields);
+    for incarnation_id in &incarnation_ids {
+        pipe.cmd("HMGET").arg(incarnation_id.users()).arg(&fields);
     }
     let ask = async || -> redis::RedisResult<Vec<Vec<Option<u64>>>> {
-        let mut connection: MultiplexedConnection = connect(stage.redis.address, ANSWER_TIME_MAX).await?;
+        let mut connection: MultiplexedConnection = connect(harness.redis.address, ANSWER_TIME_MAX).await?;
         pipe.query_async(&mut connection).await
     };
     let counts = ask().await.map_err(Failure::redis("counting connections"))?;
-    let of = |user: usize| counts.iter().filter_map(|life| life.get(user).copied().flatten()).sum::<u64>();
+    let of = |user: usize| {
+        counts.iter().filter_map(|incarnation_id| incarnation_id.get(user).copied().flatten()).sum::<u64>()
+    };
     Ok((0..users).map(of).max().unwrap_or(0))
 }
 
-fn is_live(seat: &Seat) -> bool {
+fn is_live(participant: &Participant) -> bool {
     let last = |step: &Step| !matches!(step, Step::Has(..));
-    let moments = seat.trace.moments();
+    let moments = participant.trace.moments();
     moments.iter().map(|moment| moment.step).rfind(last) == Some(Step::Live)
 }
 
-fn all_have_ten(stage: &Stage, users: usize) -> bool {
+fn all_have_ten(harness: &FleetHarness, users: usize) -> bool {
     let mut live: BTreeMap<&str, usize> = BTreeMap::new();
-    for seat in stage.seats.iter().filter(|seat| is_live(seat)) {
-        *live.entry(&seat.person.user).or_default() += 1;
+    for participant in harness.participants.iter().filter(|participant| is_live(participant)) {
+        *live.entry(&participant.identity.user).or_default() += 1;
     }
     (0..users).all(|number| live.get(user(number).as_str()).is_some_and(|count| *count >= LIMIT))
 }
 
 /// The client of this user that has no place now.
-fn surplus(stage: &Stage, number: usize) -> Option<String> {
+fn surplus(harness: &FleetHarness, number: usize) -> Option<String> {
     let name = user(number);
-    let theirs = || stage.seats.iter().filter(|seat| seat.person.user == name);
-    let out = theirs().find(|seat| !is_live(seat)).or_else(|| theirs().next_back());
-    out.map(|seat| seat.person.name.clone())
+    let theirs = || harness.participants.iter().filter(|participant| participant.identity.user == name);
+    let out = theirs().find(|participant| !is_live(participant)).or_else(|| theirs().next_back());
+    out.map(|participant| participant.identity.name.clone())
 }
 
-fn tell(stage: &Stage, size: Size, rounds: &[Round], report: &mut Report) {
-    let kept = |seat: &&Seat| seat.person.keeps_session;
+fn write_report(harness: &FleetHarness, size: Size, rounds: &[Round], report: &mut Report) {
+    let kept = |participant: &&Participant| participant.identity.keeps_session;
     for (keeps, who, bound) in [(true, "named their session", KEPT_BACK), (false, "forgot it", LOST_BACK)] {
-        let longest = rounds.iter().map(|round| until_ten(stage, size.users, keeps, round)).max().unwrap_or(u64::MAX);
+        let longest = rounds.iter().map(|round| until_ten(harness, size.users, keeps, round)).max().unwrap_or(u64::MAX);
         let measured = if longest == u64::MAX { "never".into() } else { seconds(longest) };
         report.check(
-            if keeps { "ghost-refusal" } else { "back" },
+            if keeps { "stale-row-refusal" } else { "back" },
             u128::from(longest) <= bound.as_micros(),
             format!("until users who {who} had their ten again, longest"),
             measured,
@@ -208,11 +211,12 @@ fn tell(stage: &Stage, size: Size, rounds: &[Round], report: &mut Report) {
         );
     }
     let first = rounds.first().map_or(0, |round| round.killed_us);
-    let entitled = stage.seats.iter().take(size.users * LIMIT);
-    let refused = entitled.filter(kept).map(|seat| refusals(seat, first)).sum::<usize>();
+    let entitled = harness.participants.iter().take(size.users * LIMIT);
+    let refused = entitled.filter(kept).map(|participant| refusals(participant, first)).sum::<usize>();
     let what = "refusals (4005) of those among ten who named their session";
-    report.check("ghost-refusal", refused == 0, what, refused.to_string(), "0");
-    let others: usize = stage.seats.iter().skip(size.users * LIMIT).map(|seat| refusals(seat, 0)).sum();
+    report.check("stale-row-refusal", refused == 0, what, refused.to_string(), "0");
+    let others: usize =
+        harness.participants.iter().skip(size.users * LIMIT).map(|participant| refusals(participant, 0)).sum();
     report.check("eleventh", others > 0, "refusals of an eleventh connection", others.to_string(), "some");
     let most = rounds.iter().map(|round| round.counted_max).max().unwrap_or(0);
     let bound = format!("at most {LIMIT}");
@@ -223,7 +227,7 @@ fn tell(stage: &Stage, size: Size, rounds: &[Round], report: &mut Report) {
         most.to_string(),
         bound,
     );
-    let over = (0..size.users).map(|number| over_limit(stage, number)).max().unwrap_or(0);
+    let over = (0..size.users).map(|number| over_limit(harness, number)).max().unwrap_or(0);
     report.check(
         "limit",
         u128::from(over) <= MOMENT.as_micros(),
@@ -233,16 +237,16 @@ fn tell(stage: &Stage, size: Size, rounds: &[Round], report: &mut Report) {
     );
 }
 
-fn refusals(seat: &Seat, from_us: u64) -> usize {
+fn refusals(participant: &Participant, from_us: u64) -> usize {
     let is_refusal = |step: Step| matches!(step, Step::Ended(TOO_MANY, _));
-    seat.trace.moments().iter().filter(|moment| moment.at_us > from_us && is_refusal(moment.step)).count()
+    participant.trace.moments().iter().filter(|moment| moment.at_us > from_us && is_refusal(moment.step)).count()
 }
 
 /// From a kill until each of these users had ten connections that were not closed again before the round's end.
-fn until_ten(stage: &Stage, users: usize, keeps: bool, round: &Round) -> u64 {
+fn until_ten(harness: &FleetHarness, users: usize, keeps: bool, round: &Round) -> u64 {
     let of = |number: usize| {
         let lasting = |stay: &(u64, u64)| stay.0 <= round.until_us && stay.1 > round.until_us;
-        let mut since: Vec<u64> = stays(stage, number).into_iter().filter(lasting).map(|stay| stay.0).collect();
+        let mut since: Vec<u64> = stays(harness, number).into_iter().filter(lasting).map(|stay| stay.0).collect();
         since.sort_unstable();
         since.get(LIMIT - 1).map_or(u64::MAX, |at| at.saturating_sub(round.killed_us))
     };
@@ -250,15 +254,15 @@ fn until_ten(stage: &Stage, users: usize, keeps: bool, round: &Round) -> u64 {
 }
 
 /// Connections of a user, from their welcome to their end.
-fn stays(stage: &Stage, number: usize) -> Vec<(u64, u64)> {
-    let (name, now_us) = (user(number), stage.audience.now_us());
-    let theirs = stage.seats.iter().filter(|seat| seat.person.user == name);
-    theirs.flat_map(|seat| seat.trace.stays(now_us)).collect()
+fn stays(harness: &FleetHarness, number: usize) -> Vec<(u64, u64)> {
+    let (name, now_us) = (user(number), harness.audience.now_us());
+    let theirs = harness.participants.iter().filter(|participant| participant.identity.user == name);
+    theirs.flat_map(|participant| participant.trace.stays(now_us)).collect()
 }
 
 /// The longest that more than ten connections of a user were open together, as clients saw it.
-fn over_limit(stage: &Stage, number: usize) -> u64 {
-    let stays = stays(stage, number).into_iter();
+fn over_limit(harness: &FleetHarness, number: usize) -> u64 {
+    let stays = stays(harness, number).into_iter();
     let mut edges: Vec<(u64, i64)> = stays.flat_map(|(from, to)| [(from, 1), (to, -1)]).collect();
     edges.sort_unstable();
     let (mut open, mut since, mut longest) = (0, 0, 0);

@@ -51,12 +51,12 @@ impl Commands {
 
 /// One life of an instance, as the registry's keys name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Life {
+pub(crate) struct IncarnationKeys {
     id: InstanceId,
     incarnation: String,
 }
 
-impl Life {
+impl IncarnationKeys {
     /// The one that this instance leads now, if the roster has it.
     pub(crate) async fn of(server: &RedisServer, name: &str) -> Result<Option<Self>, Failure> {
         let entry: Option<String> = server.ask(&["HGET", &Keyspace::default().peers(), name]).await?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use history_checker::{Answer, Retry};
+use history_checker::{PublishAnswer, Retry};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -75,7 +75,7 @@ impl Pending {
     /// No answer will come to what was sent.
     pub(crate) fn broken(&mut self, audience: &Audience) {
         if let Some(draft) = self.draft.as_ref().filter(|_| self.is_asked) {
-            draft.answered(&audience.recorder, Answer::Nothing("no answer came".into()));
+            draft.answered(&audience.recorder, PublishAnswer::Nothing("no answer came".into()));
             self.is_asked = false;
         }
         if self.draft.is_some() {
@@ -89,7 +89,7 @@ impl Pending {
         if !self.is_asked {
             return;
         }
-        draft.answered(&audience.recorder, Answer::Frame(text.to_owned()));
+        draft.answered(&audience.recorder, PublishAnswer::Frame(text.to_owned()));
         self.is_asked = false;
         if frame["payload"]["code"] == "unknown" {
             self.due = Instant::now() + RETRY_PAUSE;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// One figure.
 #[derive(Debug)]
-struct Row {
+struct ReportRow {
     what: String,
     measured: String,
     /// What it must keep, if it must keep anything.
@@ -22,7 +22,7 @@ struct Check {
 #[derive(Debug)]
 pub(crate) struct Report {
     trial: String,
-    rows: Vec<Row>,
+    rows: Vec<ReportRow>,
 }
 
 impl Report {
@@ -31,8 +31,8 @@ impl Report {
     }
 
     /// A figure that is told and bound by nothing.
-    pub(crate) fn say(&mut self, what: impl Into<String>, measured: impl Into<String>) {
-        self.rows.push(Row { what: what.into(), measured: measured.into(), check: None });
+    pub(crate) fn note_figure(&mut self, what: impl Into<String>, measured: impl Into<String>) {
+        self.rows.push(ReportRow { what: what.into(), measured: measured.into(), check: None });
     }
 
     /// A figure that must keep its bound, or the trial has failed.
@@ -45,7 +45,7 @@ impl Report {
         bound: impl Into<String>,
     ) {
         let check = Check { name, bound: bound.into(), holds };
-        self.rows.push(Row { what: what.into(), measured: measured.into(), check: Some(check) });
+        self.rows.push(ReportRow { what: what.into(), measured: measured.into(), check: Some(check) });
     }
 
     /// Whether every bound was kept; a trial without bounds shows nothing.
@@ -63,7 +63,7 @@ impl Report {
     /// As a table.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}\n", self.trial);
-        for Row { what, measured, check } in &self.rows {
+        for ReportRow { what, measured, check } in &self.rows {
             let _ = write!(text, "  {what:<68} {measured:>16}");
             if let Some(Check { name, bound, holds }) = check {
                 let word = if *holds { "ok" } else { "FAILED" };
@@ -94,14 +94,14 @@ mod tests {
     #[test]
     fn one_broken_bound_fails_the_trial_and_is_named() {
         let mut report = Report::new("storm".into());
-        report.say("clients", "300");
+        report.note_figure("clients", "300");
         assert!(!report.is_good(), "nothing was checked");
-        report.check("ghosts", true, "rows gone", "8.10 s", "within 10 s");
+        report.check("stale-rows", true, "rows gone", "8.10 s", "within 10 s");
         assert!(report.is_good());
         report.check("back", false, "all back", "9.00 s", "within 5 s");
         assert!(!report.is_good());
-        assert_eq!(report.shows(&["ghosts".into(), "back".into()]), Some("back"));
-        assert_eq!(report.shows(&["ghosts".into()]), None);
+        assert_eq!(report.shows(&["stale-rows".into(), "back".into()]), Some("back"));
+        assert_eq!(report.shows(&["stale-rows".into()]), None);
         assert!(report.table().contains("FAILED (back)"), "{}", report.table());
     }
 

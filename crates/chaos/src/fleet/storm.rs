@@ -6,13 +6,13 @@ use std::time::Duration;
 use history_checker::Event;
 use tokio::time::{Instant, sleep};
 
-use super::ghosts;
-use super::meter::{Commands, Life, resident};
+use super::harness::{FleetHarness, INSTANCES, Plan};
+use super::meter::{Commands, IncarnationKeys, resident};
 use super::report::{Report, seconds, share};
-use super::stage::{INSTANCES, Plan, Stage};
+use super::stale_rows;
 use super::trace::{Absence, Step};
 use crate::failure::Failure;
-use crate::run::Bench;
+use crate::run::Environment;
 
 const STEADY: Duration = Duration::from_secs(3);
 const AFTERMATH: Duration = Duration::from_secs(1);
@@ -42,13 +42,14 @@ const SLACK_PER_GUEST_BYTES: u64 = 1_536;
 const READS_PER_SCOPE: u64 = 10;
 
 /// The first instance holds a third of all clients, or `all` of them.
-pub(crate) async fn storm(bench: &Bench, size: Size, all: bool, seed: u64) -> Result<Report, Failure> {
+pub(crate) async fn storm(environment: &Environment, size: Size, all: bool, seed: u64) -> Result<Report, Failure> {
     let name = if all { "storm-all" } else { "storm" };
     let mut report = Report::new(format!("{name}: an instance is killed, its clients come back to the others at once"));
     let rate = size.connects_per_second.unwrap_or(CONNECTS_PER_SECOND);
     // Below the rate of those who take them in: nobody is refused before anything has happened.
-    let doors = if all { 1.0 } else { 2.0 };
-    let ramp = Duration::from_secs_f64(size.clients as f64 / f64::from(rate) / doors) + Duration::from_secs(1);
+    let attempts_without_instance = if all { 1.0 } else { 2.0 };
+    let ramp = Duration::from_secs_f64(size.clients as f64 / f64::from(rate) / attempts_without_instance)
+        + Duration::from_secs(1);
     let plan = Plan {
         name: name.into(),
         scopes: size.scopes,
@@ -57,81 +58,82 @@ pub(crate) async fn storm(bench: &Bench, size: Size, all: bool, seed: u64) -> Re
         connects_per_second: size.connects_per_second,
         keeps: false,
     };
-    let mut stage = Stage::open(bench, plan, seed).await?;
-    stage.enter_many(size.clients, all.then_some(0));
-    stage.until_live(size.clients).await?;
-    stage.begin_flow();
+    let mut harness = FleetHarness::open(environment, plan, seed).await?;
+    harness.add_clients(size.clients, all.then_some(0));
+    harness.until_live(size.clients).await?;
+    harness.begin_flow();
     sleep(STEADY).await;
-    let memory_before = survivors(&stage)?;
-    let redis_before = Commands::read(&stage.redis).await?;
-    let killed = kill(&mut stage).await?;
+    let memory_before = survivors(&harness)?;
+    let redis_before = Commands::read(&harness.redis).await?;
+    let killed = kill(&mut harness).await?;
     let back = async {
-        stage.until_back(killed.clients, size.clients).await?;
-        Commands::read(&stage.redis).await
+        harness.until_back(killed.clients, size.clients).await?;
+        Commands::read(&harness.redis).await
     };
-    let (gone, redis) = tokio::join!(ghosts::watch(&stage.redis, &killed.life, killed.at), back);
+    let (gone, redis) = tokio::join!(stale_rows::watch(&harness.redis, &killed.incarnation_id, killed.at), back);
     let redis = redis?.since(redis_before);
-    let memory_height = survivors(&stage)?;
+    let memory_height = survivors(&harness)?;
     sleep(AFTERMATH).await;
-    ghosts::tell(gone, &mut report);
-    stage.conclude(&mut report).await?;
-    let absences = stage.absences(killed.at_us);
+    stale_rows::write_report(gone, &mut report);
+    harness.conclude(&mut report).await?;
+    let absences = harness.absences(killed.at_us);
     let victims = absences.len();
-    tell_return(&absences, killed.at_us, size.back, &mut report);
-    tell_admission(&stage, killed.at_us, rate, &mut report);
-    tell_redis(redis, victims as u64, size.scopes as u64 + 1, &mut report);
+    report_return(&absences, killed.at_us, size.back, &mut report);
+    report_admission(&harness, killed.at_us, rate, &mut report);
+    report_redis(redis, victims as u64, size.scopes as u64 + 1, &mut report);
     // Those who came leave again: what is left is what was there before.
-    stage.dismiss(|seat| !seat.trace.absences(killed.at_us, &[], &BTreeMap::new()).is_empty());
+    harness.retire(|participant| !participant.trace.absences(killed.at_us, &[], &BTreeMap::new()).is_empty());
     sleep(size.quiet).await;
-    tell_memory(&memory_before, &memory_height, &survivors(&stage)?, victims as u64, &mut report);
+    report_memory(&memory_before, &memory_height, &survivors(&harness)?, victims as u64, &mut report);
     Ok(report)
 }
 
 struct Killed {
-    life: Life,
+    incarnation_id: IncarnationKeys,
     /// How many it held.
     clients: usize,
     at: Instant,
     at_us: u64,
 }
 
-async fn kill(stage: &mut Stage) -> Result<Killed, Failure> {
-    let name = stage.gateways[0].name.clone();
-    let life =
-        Life::of(&stage.redis, &name).await?.ok_or_else(|| Failure::Unproven(format!("{name} is not listed")))?;
-    let clients = stage.held_by(0);
-    let rows = life.rows(&stage.redis).await?;
-    stage.audience.recorder.record(Event::FaultBegan);
-    let (at, at_us) = (Instant::now(), stage.audience.now_us());
-    let signal = stage.gateways[0].process.kill()?;
+async fn kill(harness: &mut FleetHarness) -> Result<Killed, Failure> {
+    let name = harness.gateways[0].name.clone();
+    let incarnation_id = IncarnationKeys::of(&harness.redis, &name)
+        .await?
+        .ok_or_else(|| Failure::Unproven(format!("{name} is not listed")))?;
+    let clients = harness.held_by(0);
+    let rows = incarnation_id.rows(&harness.redis).await?;
+    harness.audience.recorder.record(Event::FaultBegan);
+    let (at, at_us) = (Instant::now(), harness.audience.now_us());
+    let signal = harness.gateways[0].process.kill()?;
     let proof = format!("{name} died of signal {signal} with {rows} connections");
-    stage.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
+    harness.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
     if signal == 9 && clients > 0 && rows == clients as u64 {
-        Ok(Killed { life, clients, at, at_us })
+        Ok(Killed { incarnation_id, clients, at, at_us })
     } else {
         Err(Failure::Unproven(proof))
     }
 }
 
-fn survivors(stage: &Stage) -> Result<Vec<u64>, Failure> {
-    stage.gateways[1..INSTANCES].iter().map(|gateway| resident(gateway.process.pid())).collect()
+fn survivors(harness: &FleetHarness) -> Result<Vec<u64>, Failure> {
+    harness.gateways[1..INSTANCES].iter().map(|gateway| resident(gateway.process.pid())).collect()
 }
 
-fn tell_return(absences: &[Absence], killed_us: u64, back: Duration, report: &mut Report) {
+fn report_return(absences: &[Absence], killed_us: u64, back: Duration, report: &mut Report) {
     let since = |of: fn(&Absence) -> u64| -> Vec<u64> {
         absences.iter().map(|absence| of(absence).saturating_sub(killed_us)).collect()
     };
-    report.say("clients that were cut and came back", absences.len().to_string());
+    report.note_figure("clients that were cut and came back", absences.len().to_string());
     let mut seen = since(|absence| absence.ended_us);
-    report.say("until half / all of them saw their socket closed", {
+    report.note_figure("until half / all of them saw their socket closed", {
         format!("{} / {}", seconds(share(&mut seen, 0.5)), seconds(share(&mut seen, 1.0)))
     });
     let mut live = since(|absence| absence.live_us);
-    report.say("until 99 % / all had their subscriptions again", {
+    report.note_figure("until 99 % / all had their subscriptions again", {
         format!("{} / {}", seconds(share(&mut live, 0.99)), seconds(share(&mut live, 1.0)))
     });
     let mut caught_up = since(|absence| absence.caught_up_us);
-    report.say("until 99 % were back and had everything", seconds(share(&mut caught_up, 0.99)));
+    report.note_figure("until 99 % were back and had everything", seconds(share(&mut caught_up, 0.99)));
     let last = share(&mut caught_up, 1.0);
     let holds = !absences.is_empty() && u128::from(last) <= back.as_micros();
     let bound = format!("within {} s", back.as_secs());
@@ -139,19 +141,27 @@ fn tell_return(absences: &[Absence], killed_us: u64, back: Duration, report: &mu
 }
 
 /// Clients count what they were told: no instance took in more than its rate, and who was refused was told when to come.
-fn tell_admission(stage: &Stage, from_us: u64, rate: u32, report: &mut Report) {
-    let (mut welcomes, mut refused, mut untold) = (vec![Vec::new(); INSTANCES], 0_u64, 0_u64);
-    for seat in &stage.seats {
-        for moment in seat.trace.moments().iter().filter(|moment| moment.at_us > from_us) {
+fn report_admission(harness: &FleetHarness, from_us: u64, rate: u32, report: &mut Report) {
+    let (mut welcomes, mut refused, mut without_retry_after) = (vec![Vec::new(); INSTANCES], 0_u64, 0_u64);
+    for participant in &harness.participants {
+        for moment in participant.trace.moments().iter().filter(|moment| moment.at_us > from_us) {
             match moment.step {
                 Step::Welcomed(instance) => welcomes[instance].push(moment.at_us),
-                Step::Ended(1013, told) => (refused, untold) = (refused + 1, untold + u64::from(!told)),
-                Step::NoDoor | Step::Live | Step::Has(..) | Step::Ended(..) => {}
+                Step::Ended(1013, has_retry_after) => {
+                    (refused, without_retry_after) = (refused + 1, without_retry_after + u64::from(!has_retry_after))
+                }
+                Step::NoInstance | Step::Live | Step::Has(..) | Step::Ended(..) => {}
             }
         }
     }
-    report.say("refused at the door (1013), and tried again when told", refused.to_string());
-    report.check("told-when", untold == 0, "of those, not told when to come back", untold.to_string(), "0");
+    report.note_figure("refused with 1013, and tried again after the delay that was named", refused.to_string());
+    report.check(
+        "retry-after",
+        without_retry_after == 0,
+        "of those, not told when to come back",
+        without_retry_after.to_string(),
+        "0",
+    );
     let burst = f64::from(rate);
     let most = welcomes.iter_mut().map(|times| excess(times, burst)).max().unwrap_or(0);
     let bound = (burst * (1.0 + SEEN_LATER.as_secs_f64())) as u64;
@@ -175,10 +185,10 @@ fn excess(times: &mut [u64], rate: f64) -> u64 {
     most as u64
 }
 
-fn tell_redis(redis: Commands, victims: u64, scopes: u64, report: &mut Report) {
+fn report_redis(redis: Commands, victims: u64, scopes: u64, report: &mut Report) {
     let each = |count: u64| format!("{:.2}", count as f64 / victims.max(1) as f64);
-    report.say("calls to Redis for each client that came back", each(redis.calls));
-    report.say("commands of Redis for each of them, those within functions counted", each(redis.all));
+    report.note_figure("calls to Redis for each client that came back", each(redis.calls));
+    report.note_figure("commands of Redis for each of them, those within functions counted", each(redis.all));
     let resumed = 2 * victims;
     let bound = resumed / 2 + scopes * (INSTANCES as u64 - 1) * READS_PER_SCOPE;
     let what = format!("reads of history for {resumed} subscriptions, {scopes} scopes, {} instances", INSTANCES - 1);
@@ -191,7 +201,7 @@ fn tell_redis(redis: Commands, victims: u64, scopes: u64, report: &mut Report) {
     );
 }
 
-fn tell_memory(before: &[u64], height: &[u64], after: &[u64], victims: u64, report: &mut Report) {
+fn report_memory(before: &[u64], height: &[u64], after: &[u64], victims: u64, report: &mut Report) {
     let slack = SLACK_BYTES + victims / before.len() as u64 * SLACK_PER_GUEST_BYTES;
     for (index, ((before, height), after)) in before.iter().zip(height).zip(after).enumerate() {
         let mib = |bytes: &u64| *bytes as f64 / 1_048_576.0;

@@ -43,7 +43,7 @@ type Socket = WebSocketStream<TcpStream>;
 
 /// Who a client is.
 #[derive(Debug, Clone)]
-pub(crate) struct Person {
+pub(crate) struct ClientIdentity {
     /// Of the client, different for each.
     pub(crate) name: String,
     /// Whose token it has.
@@ -57,7 +57,7 @@ pub(crate) struct Person {
 
 #[derive(Debug)]
 pub(crate) struct Subscriber {
-    person: Person,
+    identity: ClientIdentity,
     audience: Arc<Audience>,
     trace: Trace,
     random: Random,
@@ -68,36 +68,36 @@ pub(crate) struct Subscriber {
     /// Failures in a row.
     attempt: u32,
     /// Patterns that stand on this connection.
-    standing: BTreeSet<usize>,
+    active: BTreeSet<usize>,
     /// Patterns whose sentinel has come.
     done: BTreeSet<usize>,
     /// When it was told to come back.
-    told: Option<Duration>,
+    retry_after: Option<Duration>,
     pending: Pending,
 }
 
 impl Subscriber {
     pub(crate) fn new(
         number: usize,
-        person: Person,
+        identity: ClientIdentity,
         audience: Arc<Audience>,
         trace: Trace,
         mut random: Random,
     ) -> Self {
         let last = 2 + u8::try_from(number % SOURCES).unwrap_or(0);
-        let pending = Pending::new(&audience, scope_of(&person.patterns[0]), random.fork());
+        let pending = Pending::new(&audience, scope_of(&identity.patterns[0]), random.fork());
         Self {
-            held: vec![None; person.patterns.len()],
+            held: vec![None; identity.patterns.len()],
             source: Ipv4Addr::new(127, 0, 0, last),
-            person,
+            identity,
             audience,
             trace,
             random,
             session: None,
             attempt: 0,
-            standing: BTreeSet::new(),
+            active: BTreeSet::new(),
             done: BTreeSet::new(),
-            told: None,
+            retry_after: None,
             pending,
         }
     }
@@ -108,12 +108,12 @@ impl Subscriber {
         loop {
             match self.connect().await {
                 Some((instance, socket)) => self.stay(instance, socket).await,
-                None => self.note(Step::NoDoor),
+                None => self.note(Step::NoInstance),
             }
             let most = BACKOFF.1.min(BACKOFF.0 * 2_u32.saturating_pow(self.attempt));
             let jittered = self.random.between(Duration::ZERO, most);
             self.attempt += 1;
-            sleep(self.told.take().unwrap_or(jittered)).await;
+            sleep(self.retry_after.take().unwrap_or(jittered)).await;
         }
     }
 
@@ -124,7 +124,7 @@ impl Subscriber {
     /// Any instance that takes it.
     async fn connect(&mut self) -> Option<(usize, Socket)> {
         let count = self.audience.gateways.len();
-        let first = self.person.first.take().unwrap_or_else(|| self.random.below(count));
+        let first = self.identity.first.take().unwrap_or_else(|| self.random.below(count));
         // The others in either direction, or who stands behind a dead one would get all of its clients.
         let step = 1 + self.random.below(count - 1);
         for index in (0..count).map(|nth| (first + nth * step) % count) {
@@ -139,7 +139,7 @@ impl Subscriber {
     /// From the hello to the connection's end.
     async fn stay(&mut self, instance: usize, mut socket: Socket) {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let (name, to) = (self.person.name.clone(), self.audience.gateways[instance].0.clone());
+        let (name, to) = (self.identity.name.clone(), self.audience.gateways[instance].0.clone());
         self.audience.recorder.record(Event::Opened {
             client: name,
             connection: number,
@@ -156,19 +156,19 @@ impl Subscriber {
             self.audience.live.fetch_sub(1, Ordering::Relaxed);
             self.audience.cuts.fetch_add(1, Ordering::Relaxed);
         }
-        self.standing.clear();
+        self.active.clear();
         self.pending.broken(&self.audience);
-        let (why, told) = (code.to_string(), Some(code).filter(|code| *code != ABNORMAL));
-        self.audience.recorder.record(Event::Closed { connection: number, why, wished: false, code: told });
-        self.note(Step::Ended(code, self.told.is_some()));
+        let (why, retry_after) = (code.to_string(), Some(code).filter(|code| *code != ABNORMAL));
+        self.audience.recorder.record(Event::Closed { connection: number, why, intended: false, code: retry_after });
+        self.note(Step::Ended(code, self.retry_after.is_some()));
     }
 
     fn hello(&self) -> String {
-        let channels: Vec<Value> = (self.person.patterns.iter().zip(&self.held))
+        let channels: Vec<Value> = (self.identity.patterns.iter().zip(&self.held))
             .map(|(channel, at)| json!({"channel": channel, "position": at.map(|at| at.to_string())}))
             .collect();
-        let session = self.session.as_ref().filter(|_| self.person.keeps_session);
-        let token = token::sign(&self.person.user);
+        let session = self.session.as_ref().filter(|_| self.identity.keeps_session);
+        let token = token::sign(&self.identity.user);
         json!({"type": "hello", "payload": {"token": token, "session_id": session, "channels": channels}}).to_string()
     }
 
@@ -196,7 +196,7 @@ impl Subscriber {
     }
 
     fn is_live(&self) -> bool {
-        self.standing.len() == self.person.patterns.len()
+        self.active.len() == self.identity.patterns.len()
     }
 
     fn receive(&mut self, number: u64, instance: usize, text: &str) {
@@ -212,9 +212,9 @@ impl Subscriber {
                 self.session = payload["session_id"].as_str().map(str::to_owned);
                 self.note(Step::Welcomed(instance));
             }
-            "reconnect" => self.told = payload["after_ms"].as_u64().map(Duration::from_millis),
+            "reconnect" => self.retry_after = payload["after_ms"].as_u64().map(Duration::from_millis),
             "error" if frame["correlation_id"].is_null() => {
-                self.told = payload["retry_after_ms"].as_u64().map(Duration::from_millis);
+                self.retry_after = payload["retry_after_ms"].as_u64().map(Duration::from_millis);
             }
             kind @ ("ack" | "error") => self.pending.answered(&self.audience, kind, &frame, text),
             "gap" => self.hold(frame["channel"].as_str(), &payload["upto"]),
@@ -226,11 +226,11 @@ impl Subscriber {
 
     fn subscribed(&mut self, frame: &Value) {
         let channel = frame["channel"].as_str().unwrap_or_default();
-        let Some(index) = self.person.patterns.iter().position(|pattern| pattern == channel) else { return };
+        let Some(index) = self.identity.patterns.iter().position(|pattern| pattern == channel) else { return };
         self.hold(Some(channel), &frame["position"]);
         let was_live = self.is_live();
         if frame["position"].is_string() {
-            self.standing.insert(index);
+            self.active.insert(index);
         }
         if self.is_live() && !was_live {
             self.audience.live.fetch_add(1, Ordering::Relaxed);
@@ -243,9 +243,9 @@ impl Subscriber {
         if let Some(sent_us) = frame["payload"]["at_us"].as_u64() {
             self.trace.note_lateness(self.audience.now_us().saturating_sub(sent_us));
         }
-        let hears = |pattern: &str| pattern.strip_suffix('*').is_some_and(|stem| channel.starts_with(stem));
-        for index in 0..self.person.patterns.len() {
-            if hears(&self.person.patterns[index]) {
+        let matches = |pattern: &str| pattern.strip_suffix('*').is_some_and(|stem| channel.starts_with(stem));
+        for index in 0..self.identity.patterns.len() {
+            if matches(&self.identity.patterns[index]) {
                 self.raise(index, &frame["position"]);
                 if frame["payload"]["sentinel"] == true && self.done.insert(index) {
                     self.audience.sentinels.fetch_add(1, Ordering::Relaxed);
@@ -255,7 +255,7 @@ impl Subscriber {
     }
 
     fn hold(&mut self, channel: Option<&str>, position: &Value) {
-        let named = self.person.patterns.iter().position(|pattern| Some(pattern.as_str()) == channel);
+        let named = self.identity.patterns.iter().position(|pattern| Some(pattern.as_str()) == channel);
         if let Some(index) = named {
             self.raise(index, position);
         }

@@ -15,7 +15,7 @@ pub(crate) struct Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// No instance took the connection.
-    NoDoor,
+    NoInstance,
     /// This instance said `welcome`.
     Welcomed(usize),
     /// All its subscriptions stand.
@@ -31,7 +31,7 @@ pub(crate) enum Step {
 pub(crate) struct Absence {
     pub(crate) ended_us: u64,
     pub(crate) code: u16,
-    pub(crate) told: bool,
+    pub(crate) has_retry_after: bool,
     /// All subscriptions stood again.
     pub(crate) live_us: u64,
     /// It had everything that had been acknowledged by then.
@@ -49,7 +49,7 @@ struct Inner {
 }
 
 /// When which position of which channel's scope was known to be acknowledged.
-pub(crate) type Acknowledged = BTreeMap<String, Vec<(u64, Position)>>;
+pub(crate) type AcknowledgedPositions = BTreeMap<String, Vec<(u64, Position)>>;
 
 impl Trace {
     pub(crate) fn note(&self, at_us: u64, step: Step) {
@@ -78,7 +78,7 @@ impl Trace {
             match moment.step {
                 Step::Welcomed(there) => instance = Some(there),
                 Step::Ended(..) => instance = None,
-                Step::NoDoor | Step::Live | Step::Has(..) => {}
+                Step::NoInstance | Step::Live | Step::Has(..) => {}
             }
         }
         instance
@@ -86,23 +86,28 @@ impl Trace {
 
     /// Its interruptions since `from_us`: from the end of a connection on which it was live until it was live again and
     /// had caught up. `names` are those of its subscriptions' scopes, in their order. One that has not ended is left out.
-    pub(crate) fn absences(&self, from_us: u64, names: &[String], acknowledged: &Acknowledged) -> Vec<Absence> {
+    pub(crate) fn absences(
+        &self,
+        from_us: u64,
+        names: &[String],
+        acknowledged: &AcknowledgedPositions,
+    ) -> Vec<Absence> {
         let moments = self.moments();
         let (mut found, mut is_live, mut ended) = (Vec::new(), false, None);
         for Moment { at_us, step } in &moments {
             match *step {
                 Step::Live => {
                     is_live = true;
-                    if let Some((ended_us, code, told)) = ended.take() {
+                    if let Some((ended_us, code, has_retry_after)) = ended.take() {
                         let caught_up_us = caught_up(&moments, *at_us, names, acknowledged);
-                        found.push(Absence { ended_us, code, told, live_us: *at_us, caught_up_us });
+                        found.push(Absence { ended_us, code, has_retry_after, live_us: *at_us, caught_up_us });
                     }
                 }
-                Step::Ended(code, told) if is_live => {
+                Step::Ended(code, has_retry_after) if is_live => {
                     is_live = false;
-                    ended = (*at_us >= from_us).then_some((*at_us, code, told));
+                    ended = (*at_us >= from_us).then_some((*at_us, code, has_retry_after));
                 }
-                Step::NoDoor | Step::Welcomed(_) | Step::Has(..) | Step::Ended(..) => {}
+                Step::NoInstance | Step::Welcomed(_) | Step::Has(..) | Step::Ended(..) => {}
             }
         }
         found
@@ -115,7 +120,7 @@ impl Trace {
             match step {
                 Step::Welcomed(_) => since = Some(at_us),
                 Step::Ended(..) => stays.extend(since.take().map(|from| (from, at_us))),
-                Step::NoDoor | Step::Live | Step::Has(..) => {}
+                Step::NoInstance | Step::Live | Step::Has(..) => {}
             }
         }
         stays.extend(since.map(|from| (from, now_us)));
@@ -128,7 +133,7 @@ impl Trace {
 }
 
 /// When it had everything that had been acknowledged before it was live; never is `u64::MAX`.
-fn caught_up(moments: &[Moment], live_us: u64, names: &[String], acknowledged: &Acknowledged) -> u64 {
+fn caught_up(moments: &[Moment], live_us: u64, names: &[String], acknowledged: &AcknowledgedPositions) -> u64 {
     let one = |(index, name): (usize, &String)| {
         let known = acknowledged.get(name).map_or(&[][..], Vec::as_slice);
         let Some(target) = known.iter().filter(|(at_us, _)| *at_us <= live_us).map(|(_, at)| *at).max() else {
@@ -158,12 +163,12 @@ mod tests {
         trace.note(40, Step::Ended(1012, true));
         let names = [String::from("a")];
         // The last was acknowledged when it was live already: it is not owed by the return.
-        let acknowledged = Acknowledged::from([("a".into(), vec![(1, at(1)), (15, at(3)), (25, at(4))])]);
-        let expected = Absence { ended_us: 10, code: 1006, told: false, live_us: 22, caught_up_us: 30 };
+        let acknowledged = AcknowledgedPositions::from([("a".into(), vec![(1, at(1)), (15, at(3)), (25, at(4))])]);
+        let expected = Absence { ended_us: 10, code: 1006, has_retry_after: false, live_us: 22, caught_up_us: 30 };
         assert_eq!(trace.absences(0, &names, &acknowledged), [expected]);
         assert_eq!(trace.absences(11, &names, &acknowledged), []);
         assert_eq!(trace.stays(50), [(20, 40)]);
-        let more = Acknowledged::from([("a".into(), vec![(1, at(9))])]);
+        let more = AcknowledgedPositions::from([("a".into(), vec![(1, at(9))])]);
         assert_eq!(trace.absences(0, &names, &more)[0].caught_up_us, u64::MAX, "it never had it");
     }
 }

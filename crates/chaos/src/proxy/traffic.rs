@@ -21,8 +21,8 @@ impl Traffic {
             (b"-pubsub", Self::SentinelHello),
             (b"REPLCONF", Self::Replication),
         ];
-        let stands = |mark: &[u8]| piece.windows(mark.len()).any(|window| window == mark);
-        marks.into_iter().find(|(mark, _)| stands(mark)).map(|(_, traffic)| traffic)
+        let position_now = |mark: &[u8]| piece.windows(mark.len()).any(|window| window == mark);
+        marks.into_iter().find(|(mark, _)| position_now(mark)).map(|(_, traffic)| traffic)
     }
 }
 

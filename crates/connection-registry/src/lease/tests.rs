@@ -30,13 +30,13 @@ fn a_lease_is_counted_from_before_the_asking() {
     let clock = Clock::new();
     let mut lease = lease();
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Starting));
-    assert_eq!(lease.ask(), Ask::Acquire);
+    assert_eq!(lease.ask(), LeaseRequest::Acquire);
     // Asked at 0, answered at 900: the 900 ms are not ours.
     lease.granted(Token::from_store("a"), clock.at(0), clock.at(900));
     assert_eq!(lease.deadline(), Some(clock.at(5_400)));
     assert_eq!(lease.held(clock.at(5_399)), Some(Token::from_store("a")));
     assert_eq!(lease.held(clock.at(5_400)), None);
-    assert_eq!(lease.ask(), Ask::Renew(Token::from_store("a")));
+    assert_eq!(lease.ask(), LeaseRequest::Renew(Token::from_store("a")));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn an_unrenewed_lease_is_lost_before_it_ends_in_the_store() {
 }
 
 #[test]
-fn a_reader_sees_the_deadline_although_the_heart_did_not_run() {
+fn a_reader_sees_the_deadline_although_the_heartbeat_task_did_not_run() {
     let clock = Clock::new();
     let lease = held(&clock);
     assert!(lease.state().is_held(clock.at(5_399)));
@@ -75,8 +75,8 @@ fn an_instance_that_slept_past_its_lease_is_fenced() {
     lease.renewed(clock.at(5_000), clock.at(6_001));
     lease.refused(Refusal::Expired, clock.at(6_002));
     assert_eq!(lease.state(), &LeaseState::Fenced);
-    lease.begin_again();
-    assert_eq!(lease.ask(), Ask::Acquire);
+    lease.start_new_incarnation();
+    assert_eq!(lease.ask(), LeaseRequest::Acquire);
 }
 
 #[test]
@@ -95,13 +95,13 @@ fn isolated_and_back_with_the_same_lease_or_a_new_one() {
     lease.tick(clock.at(5_450));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Unrenewed));
     // The store may still know it: ask for that first.
-    assert_eq!(lease.ask(), Ask::Renew(Token::from_store("a")));
+    assert_eq!(lease.ask(), LeaseRequest::Renew(Token::from_store("a")));
     // A renewal that would already be over again changes nothing.
     lease.renewed(clock.at(100), clock.at(5_500));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Unrenewed));
     lease.refused(Refusal::Expired, clock.at(30_000));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Forgotten));
-    assert_eq!(lease.ask(), Ask::Acquire);
+    assert_eq!(lease.ask(), LeaseRequest::Acquire);
     lease.granted(Token::from_store("b"), clock.at(30_001), clock.at(30_002));
     assert_eq!(lease.held(clock.at(30_003)), Some(Token::from_store("b")));
 }
@@ -112,7 +112,7 @@ fn a_redis_that_failed_over_makes_us_ask_again_and_one_that_gave_the_lease_away_
     let mut lease = held(&clock);
     lease.refused(Refusal::Generation, clock.at(2_000));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Forgotten));
-    assert_eq!(lease.ask(), Ask::Acquire);
+    assert_eq!(lease.ask(), LeaseRequest::Acquire);
 
     let mut lease = held(&clock);
     lease.refused(Refusal::Taken, clock.at(2_000));
@@ -124,7 +124,7 @@ fn a_name_in_use_is_not_ours() {
     let mut lease = lease();
     lease.busy(Incarnation::new(1, 2));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Busy(Incarnation::new(1, 2))));
-    assert_eq!(lease.ask(), Ask::Acquire);
+    assert_eq!(lease.ask(), LeaseRequest::Acquire);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn whoever_comes_and_goes_between_two_batches_costs_nothing() {
 }
 
 #[test]
-fn a_batch_of_unknown_fate_is_told_again_as_things_are_now() {
+fn a_batch_of_unknown_fate_is_synced_again_as_things_are_now() {
     let presence = Presence::default();
     enter(&presence, "alice");
     enter(&presence, "bob");
@@ -90,7 +90,7 @@ fn a_batch_of_unknown_fate_is_told_again_as_things_are_now() {
 
 /// Its departure was on its way when it came back, and got no answer: it may be listed.
 #[test]
-fn the_end_of_a_member_that_may_be_listed_is_told() {
+fn the_end_of_a_member_that_may_be_listed_is_synced() {
     let presence = Presence::default();
     enter(&presence, "alice");
     presence.take(9);

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::directory::Row;
+use crate::directory::ConnectionRow;
 use crate::instance::{Incarnation, Instance};
-use crate::load::{Duty, Load, Pulse};
+use crate::load::{Duty, Heartbeat, Load};
 
 /// An instance's entry in the hash of peers.
 #[derive(Serialize, Deserialize)]
 pub(super) struct PeerRecord<'a> {
     incarnation: String,
-    beat: u64,
+    heartbeat: u64,
     #[serde(borrow)]
     address: Cow<'a, str>,
     /// Absent in records of versions that did not tell.
@@ -37,11 +37,11 @@ pub(super) struct Decoded {
 }
 
 impl<'a> PeerRecord<'a> {
-    pub(super) fn encode(instance: &'a Instance, pulse: Pulse) -> String {
-        let Load { connections, connects_per_second, duty } = pulse.load;
+    pub(super) fn encode(instance: &'a Instance, heartbeat: Heartbeat) -> String {
+        let Load { connections, connects_per_second, duty } = heartbeat.load;
         let record = Self {
             incarnation: instance.incarnation.to_string(),
-            beat: pulse.number,
+            heartbeat: heartbeat.number,
             address: (&*instance.address).into(),
             load: Some(LoadRecord { connections, connects_per_second, duty: duty.as_str().into() }),
         };
@@ -56,7 +56,7 @@ impl<'a> PeerRecord<'a> {
             duty: Duty::parse(&duty),
         });
         let incarnation = Incarnation::parse(&record.incarnation)?;
-        Some(Decoded { incarnation, number: record.beat, address: record.address.into(), load })
+        Some(Decoded { incarnation, number: record.heartbeat, address: record.address.into(), load })
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) struct RowRecord<'a> {
 }
 
 impl<'a> RowRecord<'a> {
-    pub(super) fn encode(row: &'a Row) -> String {
+    pub(super) fn encode(row: &'a ConnectionRow) -> String {
         let record = Self {
             tenant: row.tenant.as_str(),
             user: row.user.as_str(),
@@ -92,10 +92,10 @@ mod tests {
         let (id, address) = (InstanceId::parse("gw-1").unwrap(), "10.0.0.1:8080".into());
         let instance = Instance { id, incarnation: Incarnation::new(7, 9), address };
         let load = Load { connections: 4_000, connects_per_second: 3_000, duty: Duty::Draining };
-        let text = PeerRecord::encode(&instance, Pulse { number: 12, load });
+        let text = PeerRecord::encode(&instance, Heartbeat { number: 12, load });
         let read = PeerRecord::decode(&text).unwrap();
         assert_eq!((read.incarnation, read.number, read.load), (instance.incarnation, 12, Some(load)));
-        let older = r#"{"incarnation":"0000000700000009","beat":12,"address":"10.0.0.1:8080"}"#;
+        let older = r#"{"incarnation":"0000000700000009","heartbeat":12,"address":"10.0.0.1:8080"}"#;
         assert_eq!(PeerRecord::decode(older).unwrap().load, None);
         let later = text.replace("draining", "half").replace('}', r#","more":1}"#);
         assert_eq!(PeerRecord::decode(&later).unwrap().load, Some(Load { duty: Duty::Reduced, ..load }));

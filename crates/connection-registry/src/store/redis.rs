@@ -1,13 +1,13 @@
 //! The fleet's store: Redis, through the functions of `keyspace`. Only file here naming `redis`.
 //!
-//! One heart makes one call at a time, so one connection is what an instance uses. The pool's connections are multiplexed:
+//! One heartbeat task makes one call at a time, so one connection is what an instance uses. The pool's connections are multiplexed:
 //! its bound of 100 is the owner's, and rarely more than one is opened.
 //!
-//! Cost when idle, however many are connected: two function calls per instance and beat, 18 µs (renewing) and 35 µs
+//! Cost when idle, however many are connected: two function calls per instance and heartbeat, 18 µs (renewing) and 35 µs
 //! (listing 20 peers) of Redis' time as measured on 7.0.15, and the pool's own `UNWATCH` and `PING` before each.
 
+mod commands;
 mod members;
-mod orders;
 mod restores;
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use deadpool_redis::Connection;
 use keyspace::{Function, Keyspace, Library, Slot};
 use redis::cmd;
-use redis_topology::{Caller, Held, Loading, Pools, Target, call};
+use redis_topology::{CommandClient, Loading, PooledConnection, Pools, Target, call};
 use tokio::time::Instant;
 use wire::{InstanceId, Notice, Scope, SessionId, TenantId, Timestamp, UserId};
 
@@ -23,21 +23,21 @@ use crate::directory::RowChange;
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{ConnectionLimits, Listed, Renewed};
-use crate::load::Pulse;
-use crate::member::{Mark, MemberChange, Roll, Turnover};
-use crate::restores::{Kept, Question};
-use crate::roster::Beat;
-use crate::session_record::LeftRecord;
+use crate::limits::{ConnectionLimits, DirectoryReply, LeaseRenewal};
+use crate::load::Heartbeat;
+use crate::member::{MemberChange, PresenceBatch, PresenceCursor, PresenceSnapshot};
+use crate::restores::{LookupResult, RecordLookup};
+use crate::roster::PeerHeartbeat;
+use crate::session_record::ClosedSessionRecord;
 use crate::store::record::{Decoded, PeerRecord, RowRecord};
-use crate::store::{Acquired, MEMBER_CHANGES_MAX, ROW_CHANGES_MAX, Rolls, Store};
+use crate::store::{Acquired, MEMBER_CHANGES_MAX, PresenceReader, ROW_CHANGES_MAX, Store};
 use crate::timings::Timings;
 
 /// An instance that died without a goodbye, and whose name nobody took again, is forgotten after this.
 const FORGET_PEER_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// How long one question at the bell waits: what an idle instance costs Redis is one of them in this time.
-const BELL_WAIT: Duration = Duration::from_secs(10);
+/// How long one wait for a wake-up lasts: what an idle instance costs Redis is one of them in this time.
+const WAKEUP_WAIT: Duration = Duration::from_secs(10);
 
 /// What a [`RedisStore`] needs to know.
 #[derive(Debug, Clone)]
@@ -70,9 +70,9 @@ pub struct Connected {
 /// The registry in Redis.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
-    caller: Caller,
-    /// One connection that waits at the bell.
-    bell: Pools,
+    client: CommandClient,
+    /// One connection that waits for a wake-up.
+    wakeup: Pools,
     /// For the one call that waits for news.
     waiting: Pools,
     /// Of all our keys: they share one hash tag.
@@ -87,17 +87,17 @@ impl RedisStore {
     #[must_use]
     pub fn new(config: RedisStoreConfig) -> Self {
         let RedisStoreConfig { target, connections_max, keyspace, library, timings, limits } = config;
-        let bell = Pools::new(target.clone(), 1, BELL_WAIT + timings.call);
+        let wakeup = Pools::new(target.clone(), 1, WAKEUP_WAIT + timings.call);
         let waiting = Pools::new(target.clone(), 1, timings.call + members::WAIT);
         let pools = Pools::new(target, connections_max, timings.call);
-        let caller = Caller::new(pools, library, Loading::Replace, timings.call);
-        Self { caller, bell, waiting, slot: keyspace.registry_slot(), keyspace, timings, limits }
+        let client = CommandClient::new(pools, library, Loading::Replace, timings.call);
+        Self { client, wakeup, waiting, slot: keyspace.registry_slot(), keyspace, timings, limits }
     }
 
     /// Its connections, by what they are for.
     #[must_use]
     pub fn pools(&self) -> [(&'static str, &Pools); 3] {
-        [("registry", self.caller.pools()), ("bell", &self.bell), ("presence", &self.waiting)]
+        [("registry", self.client.pools()), ("wakeup", &self.wakeup), ("presence", &self.waiting)]
     }
 
     /// Where a user is connected, as of the newest changes that instances have told.
@@ -110,7 +110,7 @@ impl RedisStore {
     }
 
     /// Has a user's connections closed wherever they are, or the one with this session; each instance does so when
-    /// its bell rings. Answers which.
+    /// its wake-up rings. Answers which.
     ///
     /// # Errors
     /// When Redis cannot be asked.
@@ -141,8 +141,8 @@ impl RedisStore {
 
     async fn connected(&self, function: Function, args: &[&str]) -> Result<Vec<Connected>, StoreError> {
         let answer = self.call(function, &[self.keyspace.peers()], args).await?;
-        let read = |seat: &[String]| {
-            let [instance, session, since] = seat else { return None };
+        let read = |registration: &[String]| {
+            let [instance, session, since] = registration else { return None };
             let (instance, session) = (InstanceId::parse(instance).ok()?, SessionId::parse(session)?);
             Some(Connected { instance, session, since: Timestamp(since.parse().ok()?) })
         };
@@ -151,7 +151,7 @@ impl RedisStore {
 
     async fn call(&self, function: Function, keys: &[String], args: &[&str]) -> Result<Vec<String>, StoreError> {
         debug_assert!(args.len() >= usize::from(function.args_min), "{} has its arguments", function.name);
-        Ok(self.caller.ask(self.slot, call(function, keys).arg(args)).await?)
+        Ok(self.client.ask(self.slot, call(function, keys).arg(args)).await?)
     }
 
     /// Calls a function that answers `OK …` or `REFUSED …`.
@@ -166,14 +166,14 @@ impl RedisStore {
         }
     }
 
-    fn rows_users_orders(&self, id: &InstanceId, life: Incarnation) -> [String; 3] {
+    fn rows_users_commands(&self, id: &InstanceId, incarnation: Incarnation) -> [String; 3] {
         let Self { keyspace, .. } = self;
-        [keyspace.rows(id, life), keyspace.users(id, life), keyspace.orders(id, life)]
+        [keyspace.rows(id, incarnation), keyspace.users(id, incarnation), keyspace.commands(id, incarnation)]
     }
 
     fn keys_of(&self, instance: &Instance) -> [String; 5] {
-        let [rows, users, orders] = self.rows_users_orders(&instance.id, instance.incarnation);
-        [self.keyspace.lease(&instance.id), self.keyspace.peers(), rows, users, orders]
+        let [rows, users, commands] = self.rows_users_commands(&instance.id, instance.incarnation);
+        [self.keyspace.lease(&instance.id), self.keyspace.peers(), rows, users, commands]
     }
 }
 
@@ -199,10 +199,10 @@ impl Store for RedisStore {
         self.limits
     }
 
-    async fn acquire(&self, instance: &Instance, pulse: Pulse) -> Result<Acquired, StoreError> {
+    async fn acquire(&self, instance: &Instance, heartbeat: Heartbeat) -> Result<Acquired, StoreError> {
         let function = Function::REGISTRY_ACQUIRE;
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.fence(), self.keyspace.peers()];
-        let (incarnation, record) = (instance.incarnation.to_string(), PeerRecord::encode(instance, pulse));
+        let (incarnation, record) = (instance.incarnation.to_string(), PeerRecord::encode(instance, heartbeat));
         let (lease, forget, grace) =
             (millis(self.timings.lease), millis(FORGET_PEER_AFTER), millis(self.timings.grace));
         let args = [instance.id.as_str(), &incarnation, &lease, &record, &forget, &grace];
@@ -221,10 +221,16 @@ impl Store for RedisStore {
         }
     }
 
-    async fn renew(&self, instance: &Instance, token: &Token, pulse: Pulse, heard: u64) -> Result<Renewed, StoreError> {
+    async fn renew(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        heartbeat: Heartbeat,
+        acknowledged: u64,
+    ) -> Result<LeaseRenewal, StoreError> {
         let (lease, rows) = (millis(self.timings.lease), millis(self.timings.rows));
-        let (record, heard) = (PeerRecord::encode(instance, pulse), heard.to_string());
-        let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record, &heard];
+        let (record, acknowledged) = (PeerRecord::encode(instance, heartbeat), acknowledged.to_string());
+        let args = [token.as_str(), instance.id.as_str(), &lease, &rows, &record, &acknowledged];
         let function = Function::REGISTRY_RENEW;
         let answer = self.change(function, &self.keys_of(instance), &args).await?;
         read_renewed(&answer).ok_or_else(|| malformed(function, &answer))
@@ -236,36 +242,37 @@ impl Store for RedisStore {
         self.change(Function::REGISTRY_RELEASE, &self.keys_of(instance), &args).await.map(drop)
     }
 
-    async fn rung(&self, id: &InstanceId) -> Result<bool, StoreError> {
-        let connected = self.bell.connection(self.slot, Instant::now() + self.timings.call).await;
-        let Held { mut connection, node } = connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+    async fn wait_for_wakeup(&self, id: &InstanceId) -> Result<bool, StoreError> {
+        let connected = self.wakeup.connection(self.slot, Instant::now() + self.timings.call).await;
+        let PooledConnection { mut connection, node } =
+            connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let mut wait = cmd("BLPOP");
-        wait.arg(self.keyspace.bell(id)).arg(BELL_WAIT.as_secs());
+        wait.arg(self.keyspace.wakeup(id)).arg(WAKEUP_WAIT.as_secs());
         match wait.query_async::<Option<(String, String)>>(&mut connection).await {
-            Ok(rung) => {
-                self.bell.answered(&node);
-                Ok(rung.is_some())
+            Ok(woken) => {
+                self.wakeup.answered(&node);
+                Ok(woken.is_some())
             }
             Err(error) => {
                 // It may be another server's turn, and what this one still has to say would be read by nobody.
                 drop(Connection::take(connection));
-                self.bell.failed(&node);
+                self.wakeup.failed(&node);
                 Err(StoreError::Unreachable(error.to_string()))
             }
         }
     }
 
-    async fn peers(&self) -> Result<Vec<Beat>, StoreError> {
+    async fn peers(&self) -> Result<Vec<PeerHeartbeat>, StoreError> {
         let answer = self.call(Function::REGISTRY_PEERS, &[self.keyspace.peers()], &[]).await?;
-        let beats = answer.chunks(3).filter_map(|entry| {
+        let heartbeats = answer.chunks(3).filter_map(|entry| {
             let [id, age_ms, record] = entry else { return None };
-            let beat = read_beat(id, age_ms, record);
-            if beat.is_none() {
-                tracing::debug!(id, record, "an instance of another version, or no instance, is listed as a peer");
+            let heartbeat = read_heartbeat(id, age_ms, record);
+            if heartbeat.is_none() {
+                tracing::debug!(peer = id, record, "malformed peer record ignored");
             }
-            beat
+            heartbeat
         });
-        Ok(beats.collect())
+        Ok(heartbeats.collect())
     }
 
     async fn write_rows(
@@ -273,7 +280,7 @@ impl Store for RedisStore {
         instance: &Instance,
         token: &Token,
         changes: &[RowChange],
-    ) -> Result<Listed, StoreError> {
+    ) -> Result<DirectoryReply, StoreError> {
         assert!(changes.len() <= ROW_CHANGES_MAX, "a batch of rows is bounded");
         let [lease, peers, rows, users, _] = self.keys_of(instance);
         let ConnectionLimits { per_user_max, per_tenant_max, on_excess } = self.limits;
@@ -299,7 +306,12 @@ impl Store for RedisStore {
         read_listed(&answer[1..]).ok_or_else(|| malformed(function, &answer))
     }
 
-    async fn leave_records(&self, instance: &Instance, token: &Token, left: &[LeftRecord]) -> Result<(), StoreError> {
+    async fn leave_records(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        left: &[ClosedSessionRecord],
+    ) -> Result<(), StoreError> {
         self.leave(instance, token, left).await
     }
 
@@ -307,13 +319,13 @@ impl Store for RedisStore {
         &self,
         instance: &Instance,
         token: &Token,
-        questions: &[Question],
-    ) -> Result<Vec<Kept>, StoreError> {
-        self.take(instance, token, questions).await
+        lookups: &[RecordLookup],
+    ) -> Result<Vec<LookupResult>, StoreError> {
+        self.take(instance, token, lookups).await
     }
 
     async fn delete_rows(&self, instance: &Instance, token: &Token, of: Incarnation) -> Result<(), StoreError> {
-        let [rows, users, _] = self.rows_users_orders(&instance.id, of);
+        let [rows, users, _] = self.rows_users_commands(&instance.id, of);
         let keys = [self.keyspace.lease(&instance.id), rows, users];
         self.change(Function::REGISTRY_DELETE, &keys, &[token.as_str()]).await.map(drop)
     }
@@ -328,8 +340,8 @@ impl Store for RedisStore {
         let function = Function::REGISTRY_REAP;
         let (incarnation, number) = (dead.incarnation.to_string(), number.to_string());
         let args = [token.as_str(), dead.id.as_str(), &incarnation, &number];
-        let [lease, peers, rows, users, orders] = self.keys_of(dead);
-        let keys = [self.keyspace.lease(&instance.id), peers, lease, rows, users, orders];
+        let [lease, peers, rows, users, commands] = self.keys_of(dead);
+        let keys = [self.keyspace.lease(&instance.id), peers, lease, rows, users, commands];
         let answer = self.change(function, &keys, &args).await?;
         match answer.get(1).map(String::as_str) {
             Some("") => Ok(None),
@@ -374,39 +386,39 @@ impl Store for RedisStore {
     }
 }
 
-impl Rolls for RedisStore {
-    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
+impl PresenceReader for RedisStore {
+    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<PresenceSnapshot, StoreError> {
         let function = Function::PRESENCE_LIST;
         let most = most.to_string();
         let args: Vec<&str> = [most.as_str()].into_iter().chain(scopes.iter().map(Scope::as_str)).collect();
         let answer = self.call(function, &[self.keyspace.peers()], &args).await?;
-        let roll = members::read_roll(&answer).filter(|roll| roll.scopes.len() == scopes.len());
-        roll.ok_or_else(|| malformed(function, &answer))
+        let snapshot = members::read_snapshot(&answer).filter(|snapshot| snapshot.scopes.len() == scopes.len());
+        snapshot.ok_or_else(|| malformed(function, &answer))
     }
 
-    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
-        self.read_turnovers(after).await
+    async fn next_presence_batches(&self, after: PresenceCursor) -> Result<Vec<PresenceBatch>, StoreError> {
+        self.read_presence_batches(after).await
     }
 }
 
-/// `OK`, the clock, the number of rows, and orders.
-fn read_renewed(answer: &[String]) -> Option<Renewed> {
+/// `OK`, the clock, the number of rows, and commands.
+fn read_renewed(answer: &[String]) -> Option<LeaseRenewal> {
     let [_, at, listed @ ..] = answer else { return None };
-    Some(Renewed { at: Some(read_clock(at)?), listed: read_listed(listed)? })
+    Some(LeaseRenewal { at: Some(read_clock(at)?), listed: read_listed(listed)? })
 }
 
 fn read_clock(text: &str) -> Option<Timestamp> {
     text.parse().ok().map(Timestamp)
 }
 
-/// The number of rows, and orders.
-fn read_listed(answer: &[String]) -> Option<Listed> {
+/// The number of rows, and commands.
+fn read_listed(answer: &[String]) -> Option<DirectoryReply> {
     let [rows, pairs @ ..] = answer else { return None };
-    Some(Listed { rows: rows.parse().ok()?, orders: orders::read(pairs)? })
+    Some(DirectoryReply { rows: rows.parse().ok()?, commands: commands::read(pairs)? })
 }
 
-fn read_beat(id: &str, age_ms: &str, record: &str) -> Option<Beat> {
+fn read_heartbeat(id: &str, age_ms: &str, record: &str) -> Option<PeerHeartbeat> {
     let Decoded { incarnation, number, address, load } = PeerRecord::decode(record)?;
     let instance = Instance { id: InstanceId::parse(id).ok()?, incarnation, address };
-    Some(Beat { instance, number, age: Duration::from_millis(age_ms.parse().ok()?), load })
+    Some(PeerHeartbeat { instance, number, age: Duration::from_millis(age_ms.parse().ok()?), load })
 }

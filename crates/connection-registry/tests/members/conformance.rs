@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, Instance, MEMBER_CHANGES_MAX, Mark, MemberChange, MemoryStore, Refusal, Rolls, Store, StoreError,
-    Timings, Token, Turn,
+    Acquired, Instance, MEMBER_CHANGES_MAX, MemberChange, MemoryStore, PresenceCursor, PresenceReader,
+    PresenceTransition, Refusal, Store, StoreError, Timings, Token,
 };
 use redis_fixture::RedisCluster;
 use wire::{Families, Scope, UserId};
 
 use crate::GRACE;
-use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, instance, pulse, store_at, unhurried};
+use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, instance, nth_heartbeat, store_at, unhurried};
 
 macro_rules! conformance {
     ($($case:ident),+ $(,)?) => {
@@ -36,11 +36,11 @@ macro_rules! conformance {
 conformance!(
     a_member_of_two_instances_joins_once_and_leaves_once,
     whoever_comes_back_within_the_grace_has_not_left,
-    a_goodbye_gives_the_grace_and_a_new_life_takes_over,
+    a_goodbye_gives_the_grace_and_a_new_incarnation_takes_over,
     a_stale_token_changes_nothing,
     what_is_written_anew_has_not_left_and_the_rest_has,
     a_full_batch_is_one_step_and_is_listed_in_part,
-    who_waits_is_told_and_nothing_is_left_out,
+    a_waiting_reader_is_woken_and_nothing_is_left_out,
     scopes_are_apart,
 );
 
@@ -52,7 +52,7 @@ async fn a_cluster_is_no_other() {
     a_member_of_two_instances_joins_once_and_leaves_once(store()).await;
     let (two, token) = (instance("gw-2", 1), granted(&store(), &instance("gw-2", 1)).await);
     assert_eq!(store().reap(&two, &token, &instance("gw-9", 1), 0).await, Ok(None));
-    who_waits_is_told_and_nothing_is_left_out(store()).await;
+    a_waiting_reader_is_woken_and_nothing_is_left_out(store()).await;
 }
 
 fn room(id: u32) -> Scope {
@@ -71,15 +71,15 @@ fn exit(name: &str) -> MemberChange {
     MemberChange::Exit(room(1), user(name))
 }
 
-async fn granted(store: &(impl Store + Rolls), instance: &Instance) -> Token {
-    match store.acquire(instance, pulse(0)).await.unwrap() {
+async fn granted(store: &(impl Store + PresenceReader), instance: &Instance) -> Token {
+    match store.acquire(instance, nth_heartbeat(0)).await.unwrap() {
         Acquired::Granted { token, .. } => token,
         Acquired::Busy { holder } => panic!("held by {holder}"),
     }
 }
 
 /// Members of the first room, and of how many instances each.
-async fn members(store: &(impl Store + Rolls)) -> Vec<(String, usize)> {
+async fn members(store: &(impl Store + PresenceReader)) -> Vec<(String, usize)> {
     let list = store.list_members(&[room(1)], 1_000).await.unwrap().scopes.remove(0);
     assert_eq!(list.count, list.members.len());
     let mut members: Vec<_> =
@@ -93,39 +93,44 @@ fn of(members: &[(&str, usize)]) -> Vec<(String, usize)> {
 }
 
 /// "+alice 1" and "-bob 0": what has been told since the beginning, with the members there were then.
-async fn told(store: &(impl Store + Rolls)) -> Vec<String> {
-    if store.list_members(&[], 0).await.unwrap().mark == Mark::default() {
+async fn reported(store: &(impl Store + PresenceReader)) -> Vec<String> {
+    if store.list_members(&[], 0).await.unwrap().cursor == PresenceCursor::default() {
         return Vec::new(); // Nothing: do not wait for it.
     }
-    let (mut told, mut last) = (Vec::new(), Mark::default());
-    for turnover in store.next_turnovers(Mark::default()).await.unwrap() {
-        assert_eq!(turnover.before, last);
-        assert!(turnover.mark > last);
-        last = turnover.mark;
-        for news in turnover.changes {
-            let sign = if news.turn == Turn::Left { '-' } else { '+' };
-            told.push(format!("{sign}{} {}", news.user, news.count));
+    let (mut reported, mut last) = (Vec::new(), PresenceCursor::default());
+    for batch in store.next_presence_batches(PresenceCursor::default()).await.unwrap() {
+        assert_eq!(batch.before, last);
+        assert!(batch.cursor > last);
+        last = batch.cursor;
+        for event in batch.changes {
+            let sign = if event.transition == PresenceTransition::Left { '-' } else { '+' };
+            reported.push(format!("{sign}{} {}", event.user, event.count));
         }
     }
-    told
+    reported
 }
 
 /// Has those leave who are due until so many changes have been told.
-async fn until_told(store: &(impl Store + Rolls), by: &Instance, token: &Token, count: usize) -> Vec<String> {
+async fn until_reported(
+    store: &(impl Store + PresenceReader),
+    by: &Instance,
+    token: &Token,
+    count: usize,
+) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let due = store.write_members(by, token, &[]).await.unwrap();
-        let told = told(store).await;
-        if told.len() >= count {
+        let reported = reported(store).await;
+        if reported.len() >= count {
             assert_eq!(due, None);
-            return told;
+            return reported;
         }
-        assert!(Instant::now() < deadline, "{told:?}");
+        assert!(Instant::now() < deadline, "{reported:?}");
         tokio::time::sleep(due.expect("somebody is due")).await;
     }
 }
 
-async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store + Rolls) {
+async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store + PresenceReader) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     assert_eq!(store.write_members(&one, &first, &[enter("alice")]).await, Ok(None));
@@ -137,24 +142,24 @@ async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store 
     let due = store.write_members(&two, &second, &[exit("alice")]).await.unwrap().expect("the grace runs");
     assert!(due <= GRACE, "{due:?}");
     assert_eq!(members(&store).await, of(&[("alice", 0)]));
-    assert_eq!(until_told(&store, &one, &first, 2).await, ["+alice 1", "-alice 0"]);
+    assert_eq!(until_reported(&store, &one, &first, 2).await, ["+alice 1", "-alice 0"]);
     assert_eq!(members(&store).await, []);
 }
 
-async fn whoever_comes_back_within_the_grace_has_not_left(store: impl Store + Rolls) {
+async fn whoever_comes_back_within_the_grace_has_not_left(store: impl Store + PresenceReader) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     store.write_members(&one, &first, &[enter("alice"), enter("bob")]).await.unwrap();
     let since = store.list_members(&[room(1)], 9).await.unwrap().scopes[0].members[0].since;
     store.write_members(&one, &first, &[exit("alice"), exit("bob")]).await.unwrap();
     store.write_members(&two, &second, &[enter("alice")]).await.unwrap();
-    assert_eq!(until_told(&store, &one, &first, 3).await, ["+alice 1", "+bob 2", "-bob 1"]);
+    assert_eq!(until_reported(&store, &one, &first, 3).await, ["+alice 1", "+bob 2", "-bob 1"]);
     let list = store.list_members(&[room(1)], 9).await.unwrap().scopes.remove(0);
     assert_eq!((list.members[0].user.as_str(), list.members[0].since), ("alice", since));
     assert_eq!(list.members[0].info.as_ref().map(|info| info.as_str()), Some(r#"{"name": "alice A"}"#));
 }
 
-async fn a_goodbye_gives_the_grace_and_a_new_life_takes_over(store: impl Store + Rolls) {
+async fn a_goodbye_gives_the_grace_and_a_new_incarnation_takes_over(store: impl Store + PresenceReader) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     store.write_members(&one, &first, &[enter("alice"), enter("bob")]).await.unwrap();
@@ -163,11 +168,11 @@ async fn a_goodbye_gives_the_grace_and_a_new_life_takes_over(store: impl Store +
     let again = instance("gw-1", 2);
     let third = granted(&store, &again).await;
     store.write_members(&again, &third, &[enter("alice")]).await.unwrap();
-    assert_eq!(until_told(&store, &two, &second, 3).await, ["+alice 1", "+bob 2", "-bob 1"]);
+    assert_eq!(until_reported(&store, &two, &second, 3).await, ["+alice 1", "+bob 2", "-bob 1"]);
     assert_eq!(members(&store).await, of(&[("alice", 1)]));
 }
 
-async fn a_stale_token_changes_nothing(store: impl Store + Rolls) {
+async fn a_stale_token_changes_nothing(store: impl Store + PresenceReader) {
     let one = instance("gw-1", 1);
     let stale = granted(&store, &one).await;
     let current = granted(&store, &one).await;
@@ -176,57 +181,60 @@ async fn a_stale_token_changes_nothing(store: impl Store + Rolls) {
     assert_eq!(store.write_members(&one, &stale, &[exit("alice"), enter("bob")]).await.map(drop), refused);
     assert_eq!(store.rewrite_members(&one, &stale, Duration::ZERO).await, refused);
     assert_eq!(store.write_members(&one, &current, &[]).await, Ok(None));
-    assert_eq!((members(&store).await, told(&store).await), (of(&[("alice", 1)]), vec!["+alice 1".to_owned()]));
+    assert_eq!((members(&store).await, reported(&store).await), (of(&[("alice", 1)]), vec!["+alice 1".to_owned()]));
 }
 
-async fn what_is_written_anew_has_not_left_and_the_rest_has(store: impl Store + Rolls) {
+async fn what_is_written_anew_has_not_left_and_the_rest_has(store: impl Store + PresenceReader) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     store.write_members(&one, &token, &[enter("alice"), enter("bob")]).await.unwrap();
     store.rewrite_members(&one, &token, GRACE).await.unwrap();
     let due = store.write_members(&one, &token, &[enter("alice")]).await.unwrap();
     assert!(due.is_some_and(|due| due <= GRACE), "{due:?}");
-    assert_eq!(until_told(&store, &one, &token, 3).await, ["+alice 1", "+bob 2", "-bob 1"]);
+    assert_eq!(until_reported(&store, &one, &token, 3).await, ["+alice 1", "+bob 2", "-bob 1"]);
     assert_eq!(members(&store).await, of(&[("alice", 1)]));
 }
 
-async fn a_full_batch_is_one_step_and_is_listed_in_part(store: impl Store + Rolls) {
+async fn a_full_batch_is_one_step_and_is_listed_in_part(store: impl Store + PresenceReader) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     let batch: Vec<_> = (0..MEMBER_CHANGES_MAX).map(|n| enter(&format!("u{n}"))).collect();
     store.write_members(&one, &token, &batch).await.unwrap();
-    let roll = store.list_members(&[room(1), room(2)], 10).await.unwrap();
-    assert_eq!((roll.scopes[0].count, roll.scopes[0].members.len()), (MEMBER_CHANGES_MAX, 10));
-    assert_eq!((roll.scopes[1].count, roll.scopes[1].members.len()), (0, 0));
-    let turnovers = store.next_turnovers(Mark::default()).await.unwrap();
-    assert_eq!((turnovers.len(), turnovers[0].changes.len(), turnovers[0].mark), (1, MEMBER_CHANGES_MAX, roll.mark));
+    let snapshot = store.list_members(&[room(1), room(2)], 10).await.unwrap();
+    assert_eq!((snapshot.scopes[0].count, snapshot.scopes[0].members.len()), (MEMBER_CHANGES_MAX, 10));
+    assert_eq!((snapshot.scopes[1].count, snapshot.scopes[1].members.len()), (0, 0));
+    let batches = store.next_presence_batches(PresenceCursor::default()).await.unwrap();
+    assert_eq!((batches.len(), batches[0].changes.len(), batches[0].cursor), (1, MEMBER_CHANGES_MAX, snapshot.cursor));
 }
 
-async fn who_waits_is_told_and_nothing_is_left_out(store: impl Store + Rolls) {
+async fn a_waiting_reader_is_woken_and_nothing_is_left_out(store: impl Store + PresenceReader) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
-    let mut mark = store.list_members(&[], 0).await.unwrap().mark;
+    let mut cursor = store.list_members(&[], 0).await.unwrap().cursor;
     for name in ["alice", "bob", "carol"] {
         let change = [enter(name)];
         let write = async {
             tokio::time::sleep(Duration::from_millis(30)).await; // so that the reader waits
             store.write_members(&one, &token, &change).await.unwrap();
         };
-        let (turnovers, ()) = tokio::join!(store.next_turnovers(mark), write);
-        let [turnover] = &turnovers.unwrap()[..] else { panic!("one step, one entry") };
-        assert_eq!((turnover.before, turnover.changes[0].user.as_str()), (mark, name));
-        mark = turnover.mark;
+        let (batches, ()) = tokio::join!(store.next_presence_batches(cursor), write);
+        let [batch] = &batches.unwrap()[..] else { panic!("one step, one entry") };
+        assert_eq!((batch.before, batch.changes[0].user.as_str()), (cursor, name));
+        cursor = batch.cursor;
     }
-    assert_eq!(store.list_members(&[], 0).await.unwrap().mark, mark);
+    assert_eq!(store.list_members(&[], 0).await.unwrap().cursor, cursor);
 }
 
-async fn scopes_are_apart(store: impl Store + Rolls) {
+async fn scopes_are_apart(store: impl Store + PresenceReader) {
     let one = instance("gw-1", 1);
     let token = granted(&store, &one).await;
     let elsewhere = MemberChange::Enter(room(2), user("alice"), None);
     store.write_members(&one, &token, &[enter("alice"), elsewhere]).await.unwrap();
     store.write_members(&one, &token, &[exit("alice")]).await.unwrap();
-    until_told(&store, &one, &token, 3).await;
-    let roll = store.list_members(&[room(1), room(2)], 9).await.unwrap();
-    assert_eq!((roll.scopes[0].count, roll.scopes[1].count, &roll.scopes[1].members[0].info), (0, 1, &None));
+    until_reported(&store, &one, &token, 3).await;
+    let snapshot = store.list_members(&[room(1), room(2)], 9).await.unwrap();
+    assert_eq!(
+        (snapshot.scopes[0].count, snapshot.scopes[1].count, &snapshot.scopes[1].members[0].info),
+        (0, 1, &None)
+    );
 }

@@ -4,7 +4,7 @@
 mod support;
 
 mod conformance;
-mod hearts;
+mod heartbeats;
 
 use std::time::Duration;
 

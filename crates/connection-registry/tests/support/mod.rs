@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use connection_registry::{
-    ConnectionLimits, Duty, Incarnation, Instance, Load, OnExcess, Pulse, RedisStore, RedisStoreConfig, Row, Timings,
+    ConnectionLimits, ConnectionRow, Duty, Heartbeat, Incarnation, Instance, Load, OnExcess, RedisStore,
+    RedisStoreConfig, Timings,
 };
 use keyspace::{Keyspace, Library};
 use redis::aio::MultiplexedConnection;
@@ -15,8 +16,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// For tests of what the store does, not of when: no busy machine is so slow that a call or a lease ends on it.
 pub(crate) fn unhurried() -> Timings {
-    let [call, beat, lease, reap, rows] = [20, 20, 120, 150, 300].map(Duration::from_secs);
-    Timings { beat, lease, reap, call, rows, ..Timings::default() }
+    let [call, heartbeat, lease, reap, rows] = [20, 20, 120, 150, 300].map(Duration::from_secs);
+    Timings { heartbeat, lease, reap, call, rows, ..Timings::default() }
 }
 
 /// Nobody is one too many.
@@ -59,18 +60,18 @@ pub(crate) async fn command<T: redis::FromRedisValue>(connection: &mut Multiplex
     command.query_async(connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
-pub(crate) fn instance(id: &str, life: u32) -> Instance {
-    let address = format!("127.0.0.1:{life}").into();
-    Instance { id: InstanceId::parse(id).unwrap(), incarnation: Incarnation::new(1_700_000_000, life), address }
+pub(crate) fn instance(id: &str, incarnation: u32) -> Instance {
+    let address = format!("127.0.0.1:{incarnation}").into();
+    Instance { id: InstanceId::parse(id).unwrap(), incarnation: Incarnation::new(1_700_000_000, incarnation), address }
 }
 
-/// A beat of an instance with nobody on it.
-pub(crate) fn pulse(number: u64) -> Pulse {
-    Pulse { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
+/// A heartbeat of an instance with nobody on it.
+pub(crate) fn nth_heartbeat(number: u64) -> Heartbeat {
+    Heartbeat { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
 }
 
-pub(crate) fn row(user: &str) -> Row {
-    Row {
+pub(crate) fn row(user: &str) -> ConnectionRow {
+    ConnectionRow {
         tenant: TenantId::default(),
         user: UserId::parse(user).unwrap(),
         shard: 1,

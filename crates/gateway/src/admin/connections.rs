@@ -36,11 +36,11 @@ impl Connections {
             Err(refusal) => return answer::refusal(&refusal),
         };
         let ask = |shard: &ShardHandle| {
-            let (answer, told) = oneshot::channel();
+            let (answer, reply) = oneshot::channel();
             let (tenant, users) = (tenant.clone(), users.clone());
             let listing = Listing { tenant, users, most: ROWS_MAX + 1, answer };
             shard.inbox.push(ToShard::List(Box::new(listing)), 0);
-            told
+            reply
         };
         // All at once; each has the whole time.
         let asked: Vec<_> = self.hub.shards().map(ask).collect();
@@ -51,8 +51,8 @@ impl Connections {
                 answer::json(StatusCode::OK, &json!({ "connections": found, "more": more }))
             }
             Err(_) => {
-                let told = json!({ "code": "unavailable", "message": "a shard does not answer" });
-                answer::json(StatusCode::SERVICE_UNAVAILABLE, &told)
+                let reply = json!({ "code": "unavailable", "message": "a shard does not answer" });
+                answer::json(StatusCode::SERVICE_UNAVAILABLE, &reply)
             }
         }
     }
@@ -61,8 +61,8 @@ impl Connections {
 /// What each shard tells; nothing of one that has ended.
 async fn collect(asked: Vec<oneshot::Receiver<Vec<Value>>>) -> Vec<Value> {
     let mut found = Vec::new();
-    for told in asked {
-        found.extend(told.await.unwrap_or_default());
+    for reply in asked {
+        found.extend(reply.await.unwrap_or_default());
     }
     found
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Response, StatusCode};
-use records::{EitherStore, KeptLetter, Store, StoreError};
+use records::{EitherStore, Store, StoreError, StoredDeadLetter};
 use serde_json::{Value, json};
 use wire::{Families, TenantId, UserId};
 
@@ -12,7 +12,7 @@ use crate::edge::{answer, percent_decode};
 use crate::handshake::Refusal;
 use crate::shown;
 
-/// Letters and receipts in one answer, at most.
+/// Dead letters and receipts in one answer, at most.
 pub(super) const ROWS_MAX: usize = 1_000;
 /// Redis' function takes no more in one call.
 const USERS_MAX: usize = 499;
@@ -37,14 +37,18 @@ impl Records {
         Self { store, families }
     }
 
-    /// Each tenant's newest letters, newest first.
-    pub(super) async fn letters(&self, query: &str) -> Response<Full<Bytes>> {
+    /// Each tenant's newest dead letters, newest first.
+    pub(super) async fn dead_letters(&self, query: &str) -> Response<Full<Bytes>> {
         let Query { tenant, .. } = match read(query) {
             Ok(query) => query,
             Err(refusal) => return answer::refusal(&refusal),
         };
-        let letters = self.store.letters(&tenant.unwrap_or_default(), None, ROWS_MAX).await;
-        told(letters.map(|letters| json!({ "letters": letters.iter().map(without_quotes).collect::<Vec<_>>() })))
+        let dead_letters = self.store.dead_letters(&tenant.unwrap_or_default(), None, ROWS_MAX).await;
+        reply(
+            dead_letters.map(
+                |dead_letters| json!({ "dead_letters": dead_letters.iter().map(without_quotes).collect::<Vec<_>>() }),
+            ),
+        )
     }
 
     /// How far users have got in a channel's scope; those whose receipts are oldest first.
@@ -59,22 +63,22 @@ impl Records {
                 "of which channel? /receipts?tenant=acme&channel=collection:42",
             ));
         };
-        let standing = self.store.standing(&pattern.scope, &users, ROWS_MAX).await;
-        told(standing.map(|standing| {
-            let row = |(user, position, time): &(_, _, _)| shown::receipt(&standing, user, *position, *time);
-            json!({ "receipts": standing.users.iter().map(row).collect::<Vec<_>>() })
+        let scope_receipts = self.store.scope_receipts(&pattern.scope, &users, ROWS_MAX).await;
+        reply(scope_receipts.map(|scope_receipts| {
+            let row = |(user, position, time): &(_, _, _)| shown::receipt(&scope_receipts, user, *position, *time);
+            json!({ "receipts": scope_receipts.users.iter().map(row).collect::<Vec<_>>() })
         }))
     }
 }
 
 /// The sentence about a message may quote it.
-fn without_quotes(letter: &KeptLetter) -> Value {
-    let mut object = shown::letter(letter);
+fn without_quotes(dead_letter: &StoredDeadLetter) -> Value {
+    let mut object = shown::dead_letter(dead_letter);
     object.as_object_mut().map(|fields| fields.remove("detail"));
     object
 }
 
-fn told(value: Result<Value, StoreError>) -> Response<Full<Bytes>> {
+fn reply(value: Result<Value, StoreError>) -> Response<Full<Bytes>> {
     match value {
         Ok(value) => answer::json(StatusCode::OK, &value),
         Err(error) => {

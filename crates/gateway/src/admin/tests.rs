@@ -1,6 +1,6 @@
 //! The administration port, asked by the byte.
 
-use ::records::{Body, Letter, Reason, Store};
+use ::records::{Body, DeadLetter, Reason, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::LocalSet;
 
@@ -17,14 +17,14 @@ async fn say(address: std::net::SocketAddr, request: &str) -> String {
     answer
 }
 
-/// One letter and one receipt of tenant acme, in memory.
+/// One dead letter and one receipt of tenant acme, in memory.
 async fn records() -> Records {
     let families = wire::Families::default();
     let scope = families.parse_scope("acme/collection:42").unwrap();
     let bounds = ::records::Bounds { entries_max: 10, ttl: Duration::from_secs(60) };
     let store = ::records::EitherStore::Memory(::records::MemoryStore::new(bounds));
-    let letter = Letter {
-        mark: "m".into(),
+    let dead_letter = DeadLetter {
+        dedup_key: "m".into(),
         reason: Reason::Poison,
         instance: wire::InstanceId::parse("gw-1").unwrap(),
         scope: scope.clone(),
@@ -36,7 +36,7 @@ async fn records() -> Records {
         size: 6,
         body: Body::Message(Bytes::from_static(b"secret")),
     };
-    store.keep(&letter).await.unwrap();
+    store.keep(&dead_letter).await.unwrap();
     let alice = wire::UserId::parse("alice|1").unwrap();
     store.write_receipts(&[(scope, vec![(alice, wire::Position::new(7, 42))])]).await.unwrap();
     Records::new(store, families)
@@ -59,8 +59,10 @@ async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr,
         pump: Arc::default(),
         edge: Arc::default(),
         presence: Arc::default(),
-        letterbox: Arc::new(::records::Letterbox::new(::records::LetterboxConfig { message_bytes_max: 0 })),
-        ledger: Arc::default(),
+        dead_letter_queue: Arc::new(::records::DeadLetterQueue::new(::records::DeadLetterQueueConfig {
+            message_bytes_max: 0,
+        })),
+        receipt_buffer: Arc::default(),
         health: health.clone(),
         pools: Vec::new(),
     };
@@ -101,7 +103,7 @@ async fn metrics_and_probes() {
 async fn a_stuck_shard_silences_the_probes_and_not_the_numbers() {
     let long_ago = Instant::now().checked_sub(FROZEN_AFTER * 2).expect("the machine is up for longer");
     let health = Health::new(Watchdog::new(1, FROZEN_AFTER, long_ago));
-    health.watchdog().turn(Loop::Shard(0), long_ago, long_ago);
+    health.watchdog().report(Loop::Shard(0), long_ago, long_ago);
     with_admin(health, async |address, _| {
         assert_eq!(say(address, "GET /livez").await, "");
         assert_eq!(say(address, "GET /readyz").await, "");
@@ -113,14 +115,14 @@ async fn a_stuck_shard_silences_the_probes_and_not_the_numbers() {
 #[tokio::test]
 async fn an_operator_asks_for_a_drain_by_post_alone() {
     with_leave(Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), async |address, _, leave| {
-        let told = leave.notified();
-        tokio::pin!(told);
+        let woken = leave.notified();
+        tokio::pin!(woken);
         let refused = say(address, "GET /drain").await;
         assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("allow: POST"), "{refused}");
-        assert!(futures_util::FutureExt::now_or_never(told.as_mut()).is_none(), "a crawler drains nothing");
+        assert!(futures_util::FutureExt::now_or_never(woken.as_mut()).is_none(), "a crawler drains nothing");
         let accepted = say(address, "POST /drain").await;
         assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.contains("draining"), "{accepted}");
-        tokio::time::timeout(Duration::from_secs(20), told).await.expect("it was woken");
+        tokio::time::timeout(Duration::from_secs(20), woken).await.expect("it was woken");
     })
     .await;
 }
@@ -138,12 +140,15 @@ async fn a_stuck_shard_tells_nobody_who_is_connected() {
 }
 
 #[tokio::test]
-async fn letters_and_receipts_are_told_and_messages_are_not() {
+async fn dead_letters_and_receipts_are_shown_and_messages_are_not() {
     with_admin(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())), async |address, _| {
-        let letters = say(address, "GET /dead-letters?tenant=acme").await;
-        assert!(letters.starts_with("HTTP/1.1 200 ") && letters.contains(r#""reason":"poison""#), "{letters}");
-        assert!(!letters.contains("secret"), "{letters}");
-        assert!(say(address, "GET /dead-letters").await.ends_with("{\"letters\":[]}\n"), "another tenant's");
+        let dead_letters = say(address, "GET /dead-letters?tenant=acme").await;
+        assert!(
+            dead_letters.starts_with("HTTP/1.1 200 ") && dead_letters.contains(r#""reason":"poison""#),
+            "{dead_letters}"
+        );
+        assert!(!dead_letters.contains("secret"), "{dead_letters}");
+        assert!(say(address, "GET /dead-letters").await.ends_with("{\"dead_letters\":[]}\n"), "another tenant's");
         for (query, expected) in [
             ("tenant=acme&channel=collection:42", r#""acknowledged":"7-42""#),
             ("tenant=acme&channel=collection:42:ops&user=alice%7C1", r#""user":"alice|1""#),

@@ -15,8 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 1_024;
 
 pub(crate) fn health(args: AdminArgs) -> Exit {
-    ask_admin(args, "GET", "/livez", "200", |answer| match answer.standing {
-        Some(standing) => Exit::Ok.telling(format_args!("{standing}\n")),
+    ask_admin(args, "GET", "/livez", "200", |answer| match answer.instance_state {
+        Some(instance_state) => Exit::Ok.telling(format_args!("{instance_state}\n")),
         // Another path than a gateway's `/livez` says nothing of it.
         None => Exit::Ok,
     })
@@ -28,7 +28,7 @@ pub(crate) fn drain(args: AdminArgs) -> Exit {
 }
 
 /// Asks the gateway on this machine, or the one at the URL given, at `path` unless that names another.
-fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl FnOnce(Answer) -> Exit) -> Exit {
+fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl FnOnce(AdminReply) -> Exit) -> Exit {
     let url = match args.url {
         Some(url) => url,
         None => match HealthConfig::check(&RawConfig::gather(args.config.sources([]))) {
@@ -66,13 +66,13 @@ fn split_url<'u>(url: &'u str, default: &'u str) -> Option<(&'u str, &'u str)> {
     is_clean.then_some((authority, if path.is_empty() { default } else { path }))
 }
 
-struct Answer {
+struct AdminReply {
     status: String,
     /// How the instance stands, by its own word.
-    standing: Option<String>,
+    instance_state: Option<String>,
 }
 
-fn ask(method: &str, authority: &str, path: &str) -> io::Result<Answer> {
+fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
     let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
@@ -88,7 +88,7 @@ fn ask(method: &str, authority: &str, path: &str) -> io::Result<Answer> {
     let status = status.ok_or_else(|| io::Error::other("this is not HTTP"))?.to_owned();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    Ok(Answer { status, standing: body["standing"].as_str().map(str::to_owned) })
+    Ok(AdminReply { status, instance_state: body["state"].as_str().map(str::to_owned) })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod shown;
 use std::future::Future;
 
 use records::{
-    Body, KeptLetter, LetterId, Loading, Reason, RedisStore, RedisStoreConfig, ReplayError, Store, StoreError,
+    Body, DeadLetterId, Loading, Reason, RedisStore, RedisStoreConfig, ReplayError, Store, StoreError, StoredDeadLetter,
 };
 use tidegate_gateway::config::{RawConfig, RecordsConfig};
 use wire::{Channel, Message, TenantId};
@@ -16,20 +16,20 @@ use args::{DlqCommand, ListArgs, PickArgs, ShowArgs};
 
 pub(crate) use args::{DlqArgs, RecordsArgs};
 
-/// Letters read at once: with the longest messages a few MiB.
+/// Dead letters read at once: with the longest messages a few MiB.
 const PAGE: usize = 100;
 
 /// What one command works on.
-pub(crate) struct Desk {
+pub(crate) struct RecordsClient {
     pub(crate) store: RedisStore,
     pub(crate) tenant: TenantId,
     pub(crate) config: RecordsConfig,
 }
 
-/// Why a letter stays.
+/// Why a dead letter stays.
 #[derive(Debug, thiserror::Error)]
-enum Stays {
-    #[error("there is no such letter")]
+enum NotReplayed {
+    #[error("there is no such dead letter")]
     Absent,
     #[error("its message was not kept: {0}")]
     NoMessage(&'static str),
@@ -43,17 +43,17 @@ enum Stays {
 
 pub(crate) fn dlq(args: DlqArgs) -> Exit {
     match args.command {
-        DlqCommand::List(args) => with_desk(args.records.clone(), |desk| list(desk, args)),
-        DlqCommand::Show(args) => with_desk(args.records.clone(), |desk| show(desk, args)),
-        DlqCommand::Replay(args) => with_desk(args.records.clone(), |desk| replay(desk, args)),
-        DlqCommand::Drop(args) => with_desk(args.records.clone(), |desk| drop_letters(desk, args)),
+        DlqCommand::List(args) => with_records(args.records.clone(), |client| list(client, args)),
+        DlqCommand::Show(args) => with_records(args.records.clone(), |client| show(client, args)),
+        DlqCommand::Replay(args) => with_records(args.records.clone(), |client| replay(client, args)),
+        DlqCommand::Drop(args) => with_records(args.records.clone(), |client| drop_dead_letters(client, args)),
     }
 }
 
 /// Opens the store of the configuration and runs a command on it.
-pub(crate) fn with_desk<F: Future<Output = Result<Exit, StoreError>>>(
+pub(crate) fn with_records<F: Future<Output = Result<Exit, StoreError>>>(
     args: RecordsArgs,
-    run: impl FnOnce(Desk) -> F,
+    run: impl FnOnce(RecordsClient) -> F,
 ) -> Exit {
     let RecordsArgs { tenant, redis_url, config } = args;
     let mut raw = RawConfig::gather(config.sources([flag_setting("--redis-url", "redis.url", redis_url)]));
@@ -75,24 +75,26 @@ pub(crate) fn with_desk<F: Future<Output = Result<Exit, StoreError>>>(
         Ok(runtime) => runtime,
         Err(error) => return Exit::Failure.because(error),
     };
-    match runtime.block_on(run(Desk { store, tenant, config })) {
+    match runtime.block_on(run(RecordsClient { store, tenant, config })) {
         Ok(exit) => exit,
         Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
         Err(error) => Exit::Unavailable.because(error),
     }
 }
 
-async fn list(desk: Desk, args: ListArgs) -> Result<Exit, StoreError> {
+async fn list(client: RecordsClient, args: ListArgs) -> Result<Exit, StoreError> {
     let ListArgs { reason, limit, json, .. } = args;
     let limit = limit as usize;
-    let mut letters = desk.pick(reason.as_ref(), limit + 1).await?;
-    let more = letters.len() > limit;
-    letters.truncate(limit);
-    let object = |letter| format!("{}\n", tidegate_gateway::shown::letter(letter));
+    let mut dead_letters = client.pick(reason.as_ref(), limit + 1).await?;
+    let more = dead_letters.len() > limit;
+    dead_letters.truncate(limit);
+    let object = |dead_letter| format!("{}\n", tidegate_gateway::shown::dead_letter(dead_letter));
     let exit = match json {
-        true => Exit::Ok.telling(letters.iter().map(object).collect::<String>()),
-        false if letters.is_empty() => Exit::Ok.because(format_args!("no dead letters of tenant {}", desk.tenant)),
-        false => Exit::Ok.telling(shown::table(&letters)),
+        true => Exit::Ok.telling(dead_letters.iter().map(object).collect::<String>()),
+        false if dead_letters.is_empty() => {
+            Exit::Ok.because(format_args!("no dead letters of tenant {}", client.tenant))
+        }
+        false => Exit::Ok.telling(shown::table(&dead_letters)),
     };
     if more {
         eprintln!("tidegate: these are the newest {limit}; there are more (--limit)");
@@ -100,54 +102,55 @@ async fn list(desk: Desk, args: ListArgs) -> Result<Exit, StoreError> {
     Ok(exit)
 }
 
-async fn show(desk: Desk, args: ShowArgs) -> Result<Exit, StoreError> {
-    let Some(letter) = desk.store.letter(&desk.tenant, args.id).await? else {
-        let reason = format!("{}: {} (tenant {})", args.id, Stays::Absent, desk.tenant);
+async fn show(client: RecordsClient, args: ShowArgs) -> Result<Exit, StoreError> {
+    let Some(dead_letter) = client.store.dead_letter(&client.tenant, args.id).await? else {
+        let reason = format!("{}: {} (tenant {})", args.id, NotReplayed::Absent, client.tenant);
         return Ok(Exit::Failure.because(reason));
     };
     Ok(match args.json {
-        true => Exit::Ok.telling(format_args!("{}\n", shown::json(&letter))),
-        false => Exit::Ok.telling(shown::page(&letter)),
+        true => Exit::Ok.telling(format_args!("{}\n", shown::json(&dead_letter))),
+        false => Exit::Ok.telling(shown::page(&dead_letter)),
     })
 }
 
-/// Oldest first, as the messages came. Each letter is removed once its message is stored.
-async fn replay(desk: Desk, args: PickArgs) -> Result<Exit, StoreError> {
+/// Oldest first, as the messages came. Each dead letter is removed once its message is stored.
+async fn replay(client: RecordsClient, args: PickArgs) -> Result<Exit, StoreError> {
     let mut exit = Exit::Ok;
-    for id in desk.ids(args).await? {
-        match desk.replay(id).await? {
+    for id in client.ids(args).await? {
+        match client.replay(id).await? {
             Ok(position) => exit = exit.telling(format_args!("{id}  stored at {position}\n")),
-            Err(stays) => exit = Exit::Failure.because(format_args!("{id}: it stays: {stays}")),
+            Err(reason) => exit = Exit::Failure.because(format_args!("{id}: it stays: {reason}")),
         }
     }
     Ok(exit)
 }
 
-async fn drop_letters(desk: Desk, args: PickArgs) -> Result<Exit, StoreError> {
-    let ids = desk.ids(args).await?;
+async fn drop_dead_letters(client: RecordsClient, args: PickArgs) -> Result<Exit, StoreError> {
+    let ids = client.ids(args).await?;
     let mut dropped = 0;
     for ids in ids.chunks(PAGE) {
-        dropped += desk.store.remove(&desk.tenant, ids).await?;
+        dropped += client.store.remove(&client.tenant, ids).await?;
     }
     let exit = Exit::Ok.telling(format_args!("{dropped} dropped\n"));
     let absent = ids.len() - dropped;
     if absent > 0 {
-        return Ok(Exit::Failure.because(format_args!("{absent} were not there (tenant {})", desk.tenant)));
+        return Ok(Exit::Failure.because(format_args!("{absent} were not there (tenant {})", client.tenant)));
     }
     Ok(exit)
 }
 
-// === impl Desk ===
+// === impl RecordsClient ===
 
-impl Desk {
-    /// At most `most` letters, newest first.
-    async fn pick(&self, reason: Option<&Reason>, most: usize) -> Result<Vec<KeptLetter>, StoreError> {
+impl RecordsClient {
+    /// At most `most` dead letters, newest first.
+    async fn pick(&self, reason: Option<&Reason>, most: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let (mut picked, mut before) = (Vec::new(), None);
         loop {
-            let page = self.store.letters(&self.tenant, before, PAGE).await?;
+            let page = self.store.dead_letters(&self.tenant, before, PAGE).await?;
             let Some(last) = page.last() else { return Ok(picked) };
             before = Some(last.id);
-            let wanted = |letter: &KeptLetter| reason.is_none_or(|reason| reason.as_str() == letter.reason);
+            let wanted =
+                |dead_letter: &StoredDeadLetter| reason.is_none_or(|reason| reason.as_str() == dead_letter.reason);
             picked.extend(page.into_iter().filter(wanted).take(most - picked.len()));
             if picked.len() == most {
                 return Ok(picked);
@@ -156,16 +159,17 @@ impl Desk {
     }
 
     /// The ids that were named, or all; oldest first. Only ids: all messages together may be a lot.
-    async fn ids(&self, args: PickArgs) -> Result<Vec<LetterId>, StoreError> {
+    async fn ids(&self, args: PickArgs) -> Result<Vec<DeadLetterId>, StoreError> {
         let PickArgs { ids: mut picked, all, reason, .. } = args;
         if all {
             let mut before = None;
             loop {
-                let page = self.store.letters(&self.tenant, before, PAGE).await?;
+                let page = self.store.dead_letters(&self.tenant, before, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 before = Some(last.id);
-                let wanted = |letter: &&KeptLetter| reason.is_none_or(|reason| reason.as_str() == letter.reason);
-                picked.extend(page.iter().filter(wanted).map(|letter| letter.id));
+                let wanted =
+                    |dead_letter: &&StoredDeadLetter| reason.is_none_or(|reason| reason.as_str() == dead_letter.reason);
+                picked.extend(page.iter().filter(wanted).map(|dead_letter| dead_letter.id));
             }
         }
         picked.sort_unstable();
@@ -173,43 +177,45 @@ impl Desk {
         Ok(picked)
     }
 
-    /// Publishes one letter anew and removes it. The outer error ends the command: Redis is not there.
-    async fn replay(&self, id: LetterId) -> Result<Result<wire::Position, Stays>, StoreError> {
-        let Some(letter) = self.store.letter(&self.tenant, id).await? else { return Ok(Err(Stays::Absent)) };
-        let channel = match self.deliverable(&letter) {
-            Ok(channel) => channel,
-            Err(stays) => return Ok(Err(stays)),
+    /// Publishes one dead letter anew and removes it. The outer error ends the command: Redis is not there.
+    async fn replay(&self, id: DeadLetterId) -> Result<Result<wire::Position, NotReplayed>, StoreError> {
+        let Some(dead_letter) = self.store.dead_letter(&self.tenant, id).await? else {
+            return Ok(Err(NotReplayed::Absent));
         };
-        match self.store.replay(&letter, &channel).await {
+        let channel = match self.deliverable(&dead_letter) {
+            Ok(channel) => channel,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        match self.store.replay(&dead_letter, &channel).await {
             Ok(position) => {
                 self.store.remove(&self.tenant, &[id]).await?;
                 Ok(Ok(position))
             }
-            Err(ReplayError::NoMessage) => Ok(Err(Stays::NoMessage("it is not there"))),
+            Err(ReplayError::NoMessage) => Ok(Err(NotReplayed::NoMessage("it is not there"))),
             Err(ReplayError::Store(error @ (StoreError::Rejected(_) | StoreError::Malformed(_)))) => {
-                Ok(Err(Stays::Refused(error)))
+                Ok(Err(NotReplayed::Refused(error)))
             }
             Err(ReplayError::Store(error)) => Err(error),
         }
     }
 
     /// Whether a gateway could deliver it now: a poison message published again would only be the next dead letter.
-    fn deliverable(&self, letter: &KeptLetter) -> Result<Channel, Stays> {
-        let message = match &letter.body {
+    fn deliverable(&self, dead_letter: &StoredDeadLetter) -> Result<Channel, NotReplayed> {
+        let message = match &dead_letter.body {
             Body::Message(message) => message,
-            Body::Redacted => return Err(Stays::NoMessage("its family redacts dead letters")),
-            Body::TooBig => return Err(Stays::NoMessage("it is longer than dead_letters.message_bytes_max")),
+            Body::Redacted => return Err(NotReplayed::NoMessage("its family redacts dead letters")),
+            Body::TooBig => return Err(NotReplayed::NoMessage("it is longer than dead_letters.message_bytes_max")),
         };
         let policies = &self.config.policies;
-        let channel = policies.families().parse_channel(&self.tenant, &letter.channel);
-        let channel = channel.map_err(|_| Stays::Channel(letter.channel.clone()))?;
+        let channel = policies.families().parse_channel(&self.tenant, &dead_letter.channel);
+        let channel = channel.map_err(|_| NotReplayed::Channel(dead_letter.channel.clone()))?;
         let binary = policies.policy(channel.scope.family()).binary;
         match Message::parse(message) {
             Ok(message) if message.is_binary() && !binary => {
-                Err(Stays::Poison("its family takes no binary messages".into()))
+                Err(NotReplayed::Poison("its family takes no binary messages".into()))
             }
             Ok(_) => Ok(channel),
-            Err(error) => Err(Stays::Poison(error.to_string())),
+            Err(error) => Err(NotReplayed::Poison(error.to_string())),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use connection_registry::{Member, Rolls};
+use connection_registry::{Member, PresenceReader};
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 
 use super::registry::ask_registry;
@@ -29,13 +29,13 @@ Exit codes:
 pub(crate) struct PresenceArgs {
     /// A channel of the scope, such as collection:42
     channel: String,
-    /// Whose customer's
+    /// Tenant of the channel
     #[arg(long, value_name = "NAME", default_value_t, value_parser = wire::TenantId::parse)]
     tenant: wire::TenantId,
-    /// Show so many at most; all are counted
+    /// Show at most so many members; all are counted
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
     most: u16,
-    /// Where Redis is [env: TIDEGATE_REDIS_URL, safer for passwords]
+    /// Redis URL [env: TIDEGATE_REDIS_URL, safer for passwords]
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
     #[command(flatten)]
@@ -60,8 +60,8 @@ pub(crate) fn presence(args: PresenceArgs) -> Exit {
     ask_registry(
         &config,
         async |store| store.list_members(&asked, usize::from(most)).await,
-        |roll| {
-            let [list] = &roll.scopes[..] else { return Exit::Failure.because("one scope was asked for") };
+        |snapshot| {
+            let [list] = &snapshot.scopes[..] else { return Exit::Failure.because("one scope was asked for") };
             if list.count == 0 {
                 return Exit::Failure.because(format_args!("nobody of tenant {tenant} is in {}", asked[0].name()));
             }

@@ -1,7 +1,7 @@
 //! `tidegate publish`: what a worker does, from the shell.
 
-mod door;
 mod lines;
+mod publisher;
 
 use std::borrow::Cow;
 use std::io::{Read, Write};
@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 use wire::{Channel, Message, MessageDraft};
 
-use self::door::{Door, Item, Placed, PublishError};
 use self::lines::Lines;
+use self::publisher::{Item, Placed, PublishError, Publisher};
 use super::{Exit, PublishArgs, flag_setting};
 
 /// Longest `--id`; with `--lines` the line's number is added, and Redis takes 300.
@@ -51,7 +51,7 @@ async fn publish_one(args: &PublishArgs, config: &PublishConfig, channel: &Chann
         Err(reason) => return Exit::Data.because(reason),
     };
     let item = Item { message, id: args.id.clone() };
-    match Door::new(config, channel).store(&[item]).await {
+    match Publisher::new(config, channel).store(&[item]).await {
         Ok(placed) => {
             print(&placed);
             Exit::Ok
@@ -63,7 +63,7 @@ async fn publish_one(args: &PublishArgs, config: &PublishConfig, channel: &Chann
 /// One payload a line, in batches of what has come; it ends at the first line that cannot be stored.
 async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Channel) -> Exit {
     let bytes_max = config.message_bytes_max;
-    let mut door = Door::new(config, channel);
+    let mut publisher = Publisher::new(config, channel);
     let mut lines = Lines::new(std::io::stdin().lock(), bytes_max);
     loop {
         let batch = lines.next();
@@ -84,7 +84,7 @@ async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Cha
         }
         let is_end = items.is_empty();
         if !is_end {
-            match door.store(&items).await {
+            match publisher.store(&items).await {
                 Ok(placed) => print(&placed),
                 Err(error) => {
                     let what = format!("lines {first} to {last}: {error}; what came before them is stored");

@@ -40,7 +40,7 @@ fn ask(
         if found.is_empty() {
             return Exit::Failure.because(format_args!("{user} of tenant {tenant} is not connected"));
         }
-        found.sort_by_key(|seat| seat.since.0);
+        found.sort_by_key(|connection| connection.since.0);
         let line = |Connected { instance, session, since }: &_| format!("{since} {session} {instance}\n");
         Exit::Ok.telling(found.iter().map(line).collect::<String>())
     };

@@ -14,7 +14,7 @@ pub struct CloseFrame<'a> {
 impl<'a> CloseFrame<'a> {
     pub(super) fn parse(payload: &'a [u8]) -> Result<Option<Self>, Violation> {
         let Some((code, reason)) = payload.split_first_chunk() else {
-            return if payload.is_empty() { Ok(None) } else { Err(Violation::CloseCodeCut) };
+            return if payload.is_empty() { Ok(None) } else { Err(Violation::CloseCodeTruncated) };
         };
         let code = u16::from_be_bytes(*code);
         if !may_be_sent(code) {
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn code_and_reason_may_be_absent() {
         assert_eq!(parse(b""), Ok(None));
-        assert_eq!(parse(b"\x03"), Err(Violation::CloseCodeCut));
+        assert_eq!(parse(b"\x03"), Err(Violation::CloseCodeTruncated));
         assert_eq!(parse(b"\x03\xe8"), Ok(Some(CloseFrame { code: 1000, reason: "" })));
         assert_eq!(parse(b"\x0f\xa0bye"), Ok(Some(CloseFrame { code: 4000, reason: "bye" })));
     }

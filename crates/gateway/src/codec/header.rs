@@ -1,7 +1,7 @@
 //! The header of a client's frame (RFC 6455 §5.2).
 
 use super::mask::Mask;
-use super::message::Kind;
+use super::message::MessageKind;
 use super::violation::Violation;
 
 /// Longest payload of a control frame, in bytes (§5.5).
@@ -20,7 +20,7 @@ pub(super) enum Opcode {
 /// A frame of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
-    Begin(Kind),
+    Begin(MessageKind),
     Continue,
 }
 
@@ -55,8 +55,8 @@ impl Header {
         }
         let opcode = match first & 0x0f {
             0x0 => Opcode::Data(Data::Continue),
-            0x1 => Opcode::Data(Data::Begin(Kind::Text)),
-            0x2 => Opcode::Data(Data::Begin(Kind::Binary)),
+            0x1 => Opcode::Data(Data::Begin(MessageKind::Text)),
+            0x2 => Opcode::Data(Data::Begin(MessageKind::Binary)),
             0x8 => Opcode::Control(Control::Close),
             0x9 => Opcode::Control(Control::Ping),
             0xa => Opcode::Control(Control::Pong),
@@ -133,7 +133,7 @@ impl HeaderBytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Control, Data, Header, Kind, Opcode, Violation};
+    use super::{Control, Data, Header, MessageKind, Opcode, Violation};
 
     fn refused(bytes: &[u8]) -> Violation {
         Header::parse(bytes).expect_err("must be refused")
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn the_three_forms_of_a_length() {
-        let text = Opcode::Data(Data::Begin(Kind::Text));
-        let binary = Opcode::Data(Data::Begin(Kind::Binary));
+        let text = Opcode::Data(Data::Begin(MessageKind::Text));
+        let binary = Opcode::Data(Data::Begin(MessageKind::Binary));
         assert_eq!(parsed(b"\x81\x85\x01\x02\x03\x04hello"), (text, true, 5, 6));
         assert_eq!(parsed(b"\x01\xfd\x01\x02\x03\x04"), (text, false, 125, 6));
         assert_eq!(parsed(b"\x82\xfe\x00\x7e\x01\x02\x03\x04"), (binary, true, 126, 8));

@@ -26,7 +26,7 @@ pub enum Input<'a> {
 
 /// What a message is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MessageKind {
     Text,
     Binary,
 }
@@ -36,13 +36,13 @@ pub(super) enum Kind {
 pub(super) struct Message {
     /// Frames that have begun.
     fragments: u16,
-    kind: Kind,
+    kind: MessageKind,
     /// Bytes at the end of what is held that begin a character: 0 to 3, and 0 unless text.
     unfinished_tail: u8,
 }
 
 impl Message {
-    pub(super) const fn new(kind: Kind) -> Self {
+    pub(super) const fn new(kind: MessageKind) -> Self {
         Self { fragments: 1, kind, unfinished_tail: 0 }
     }
 
@@ -59,7 +59,7 @@ impl Message {
     ///
     /// Text that cannot become UTF-8 any more is refused here, not when the message ends.
     pub(super) fn check(&mut self, held: &[u8], added: usize) -> Result<(), Violation> {
-        if self.kind == Kind::Text {
+        if self.kind == MessageKind::Text {
             let checked = held.len() - added - usize::from(self.unfinished_tail);
             self.unfinished_tail = utf8::unfinished_tail(&held[checked..])?;
         }
@@ -69,8 +69,8 @@ impl Message {
     /// The whole message. Text that came in pieces is looked at a second time, which costs less than the copy it had.
     pub(super) fn input(self, whole: &[u8]) -> Result<Input<'_>, Violation> {
         match self.kind {
-            Kind::Text => Ok(Input::Text(simdutf8::basic::from_utf8(whole).map_err(|_| Violation::NotUtf8)?)),
-            Kind::Binary => Ok(Input::Binary(whole)),
+            MessageKind::Text => Ok(Input::Text(simdutf8::basic::from_utf8(whole).map_err(|_| Violation::NotUtf8)?)),
+            MessageKind::Binary => Ok(Input::Binary(whole)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use wire::Close;
 
-use super::{Codec, FRAGMENTS_MAX, Input, Stage, Violation};
+use super::{Codec, DecoderState, FRAGMENTS_MAX, Input, Violation};
 
 /// Small, so that a test can go over it; not below 65,536, which the longest form of a length needs.
 const LIMIT: usize = 100_000;
@@ -195,10 +195,10 @@ fn nothing_is_kept_between_messages() {
     let bytes = [frame(0x01, b"ab"), frame(0x89, b"ping"), frame(0x80, b"cd"), frame(0x89, b"ping")].concat();
     for byte in &bytes {
         assert_eq!(feed(&mut codec, &[*byte]).1, Ok(()));
-        let idle = codec.message.is_none() && matches!(codec.stage, Stage::Header(_));
+        let idle = codec.message.is_none() && matches!(codec.stage, DecoderState::Header(_));
         assert!(!idle || codec.held.capacity() == 0, "an idle connection holds {:?}", codec.held);
     }
-    assert!(matches!(codec.stage, Stage::Header(_)));
+    assert!(matches!(codec.stage, DecoderState::Header(_)));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn nothing_is_taken_behind_a_close() {
 fn a_close_says_why() {
     assert_eq!(accepted(b"\x88\x80\0\0\0\0"), ["close"]);
     assert_eq!(accepted(b"\x88\x82\0\0\0\0\x13\x87"), ["close 4999 "]);
-    assert_eq!(refused(b"\x88\x81\0\0\0\0\x03"), Violation::CloseCodeCut);
+    assert_eq!(refused(b"\x88\x81\0\0\0\0\x03"), Violation::CloseCodeTruncated);
     assert_eq!(refused(b"\x88\x82\0\0\0\0\x03\xed"), Violation::CloseCode(1005));
     assert_eq!(refused(b"\x88\x83\0\0\0\0\x03\xe8\xff"), Violation::NotUtf8);
 }

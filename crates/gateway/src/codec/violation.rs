@@ -48,7 +48,7 @@ pub enum Violation {
     NotUtf8,
     /// §5.5.1: a payload of one byte.
     #[error("a close has no payload or begins with a code of two bytes")]
-    CloseCodeCut,
+    CloseCodeTruncated,
     /// §7.4: a code that must not be sent, or that nobody has registered.
     #[error("{0} is not a code to close with")]
     CloseCode(u16),
@@ -68,7 +68,7 @@ impl Violation {
             | Self::LengthTopBit
             | Self::NothingToContinue
             | Self::MessageUnfinished
-            | Self::CloseCodeCut
+            | Self::CloseCodeTruncated
             | Self::CloseCode(_) => Close::ProtocolError,
             Self::TooBig { .. } | Self::TooManyFragments => Close::TooBig,
             Self::NotUtf8 => Close::InvalidUtf8,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wire::Families;
 
-use super::raw::{RawConfig, Row};
+use super::raw::{RawConfig, TableRow};
 use crate::grants::GrantList;
 use crate::token::{Key, Policy, Verifier};
 
@@ -138,7 +138,7 @@ impl AuthConfig {
     }
 }
 
-fn check_material(raw: &RawConfig, row: &Row) -> Option<KeyMaterial> {
+fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
     let needs = |names: &[&str]| {
         let given = ["secret", "secret_file", "public_key_file"].into_iter().filter(|name| row.has(name));
         let (given, names) = (given.collect::<Vec<_>>(), names.join(" or "));
@@ -175,7 +175,7 @@ fn check_material(raw: &RawConfig, row: &Row) -> Option<KeyMaterial> {
     }
 }
 
-fn read_file(raw: &RawConfig, row: &Row, name: &str) -> Option<Vec<u8>> {
+fn read_file(raw: &RawConfig, row: &TableRow, name: &str) -> Option<Vec<u8>> {
     let path = row.text(name)?;
     let complain = |error| raw.wrong_row(row, name, format!("a file that can be read; {path:?}: {error}"));
     std::fs::read(path).map_err(complain).ok()

@@ -4,7 +4,7 @@ use message_router::{Acknowledge, FamilyPolicy, OnIsolation, OnSlow, Policies};
 use toml::{Table, Value};
 use wire::FamilyShape;
 
-use super::raw::{RawConfig, Row};
+use super::raw::{RawConfig, TableRow};
 
 /// [`wire::Families`] takes no more.
 const FAMILIES_MAX: usize = 64;
@@ -65,7 +65,7 @@ pub(super) fn check_families(raw: &mut RawConfig) -> Policies {
     Policies::new(families)
 }
 
-fn change((shape, policy): &mut Family, row: &Row) {
+fn change((shape, policy): &mut Family, row: &TableRow) {
     shape.keyed = row.flag("keyed").unwrap_or(shape.keyed);
     policy.ttl_ms = row.number("ttl_ms").unwrap_or(policy.ttl_ms);
     let entries = row.number("history_entries_max").and_then(|entries| u32::try_from(entries).ok());

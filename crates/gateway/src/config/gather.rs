@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
-use super::key::{KEYS, Key, Kind};
+use super::key::{KEYS, Key, ValueKind};
 use super::nearest::nearest;
 use super::problem::Source;
 use super::raw::{RawConfig, Setting};
@@ -108,7 +108,7 @@ impl RawConfig {
     }
 
     fn set(&mut self, key: &'static Key, value: Value, source: Source) {
-        if let (Kind::Rows(keys), Value::Array(rows)) = (key.kind, &value) {
+        if let (ValueKind::Rows(keys), Value::Array(rows)) = (key.kind, &value) {
             for (index, row) in rows.iter().enumerate() {
                 self.check_row(&format!("{}[{index}]", key.name), keys, row, &source);
             }

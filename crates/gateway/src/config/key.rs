@@ -17,7 +17,7 @@ pub struct Key {
     /// `section.key`, or the bare key before the first section; in a row of a list, the bare key.
     pub name: &'static str,
     /// What it takes.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// What holds when no source sets it.
     pub default: Fallback,
     /// What of its value must not be shown.
@@ -47,7 +47,7 @@ pub enum Secrecy {
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum ValueKind {
     /// `true` or `false`.
     Flag,
     /// A whole number of `unit` within bounds.
@@ -65,53 +65,53 @@ pub enum Kind {
 /// Stands for what must not be shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-const ADDRESS: Kind = Kind::Text {
+const ADDRESS: ValueKind = ValueKind::Text {
     expected: "an address and a port, such as 127.0.0.1:8080 or [::1]:8080",
     accepts: |text| text.parse::<SocketAddr>().is_ok(),
 };
-const NAME: Kind = Kind::Text {
+const NAME: ValueKind = ValueKind::Text {
     expected: "a name: 1 to 128 letters, digits and _ . @ | = + ~ -",
     accepts: |text| wire::Name::parse(text).is_ok(),
 };
-const WORDS: Kind = Kind::Text { expected: "a text that is not empty", accepts: |text| !text.is_empty() };
-const FILE: Kind = Kind::Text { expected: "the name of a file", accepts: |text| !text.is_empty() };
-const COOKIE: Kind = Kind::Text {
+const WORDS: ValueKind = ValueKind::Text { expected: "a text that is not empty", accepts: |text| !text.is_empty() };
+const FILE: ValueKind = ValueKind::Text { expected: "the name of a file", accepts: |text| !text.is_empty() };
+const COOKIE: ValueKind = ValueKind::Text {
     expected: "a cookie's name: letters, digits and _ . -",
     accepts: |text| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
     },
 };
-const REDIS_URL: Kind = Kind::Text {
+const REDIS_URL: ValueKind = ValueKind::Text {
     expected: "a URL such as redis://127.0.0.1:6379",
     // `RedisConfig::check` says what is wrong with one.
     accepts: |_| true,
 };
-const LOG_FILTER: Kind = Kind::Text {
+const LOG_FILTER: ValueKind = ValueKind::Text {
     expected: "a log filter, such as info or info,tidegate_gateway=debug",
     accepts: |text| tracing_subscriber::EnvFilter::builder().parse(text).is_ok(),
 };
-const ORIGINS: Kind = Kind::Texts {
+const ORIGINS: ValueKind = ValueKind::Texts {
     expected: "a list of origins such as \"https://app.example.com\", or \"loopback\", or \"*\"",
     accepts: super::http::is_origin_rule,
 };
-const PATTERNS: Kind = Kind::Texts {
+const PATTERNS: ValueKind = ValueKind::Texts {
     expected: "a list of patterns such as \"system:*\" or \"collection:42:ops\"",
     accepts: |text| !text.is_empty(),
 };
 
-const fn ms(min: i64, max: i64) -> Kind {
-    Kind::Number { unit: "milliseconds", min, max }
+const fn ms(min: i64, max: i64) -> ValueKind {
+    ValueKind::Number { unit: "milliseconds", min, max }
 }
 
-const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
+const fn key(name: &'static str, kind: ValueKind, default: &'static str) -> Key {
     Key { name, kind, default: Fallback::Toml(default), secret: Secrecy::Open }
 }
 
-const fn derived(name: &'static str, kind: Kind) -> Key {
+const fn derived(name: &'static str, kind: ValueKind) -> Key {
     Key { name, kind, default: Fallback::Derived, secret: Secrecy::Open }
 }
 
-const fn optional(name: &'static str, kind: Kind) -> Key {
+const fn optional(name: &'static str, kind: ValueKind) -> Key {
     Key { name, kind, default: Fallback::Absent, secret: Secrecy::Open }
 }
 
@@ -120,70 +120,74 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Every key, in the order of the example file.
 pub const KEYS: &[Key] = &[
-    derived("dev", Kind::Flag),
-    derived("dev_page", Kind::Flag),
+    derived("dev", ValueKind::Flag),
+    derived("dev_page", ValueKind::Flag),
     derived("instance", NAME),
-    key("shards", Kind::Number { unit: "threads", min: 0, max: SHARDS_MAX }, "0"),
+    key("shards", ValueKind::Number { unit: "threads", min: 0, max: SHARDS_MAX }, "0"),
     key("listen", ADDRESS, "\"127.0.0.1:8080\""),
     key("admin_listen", ADDRESS, "\"127.0.0.1:9090\""),
     optional("agent_listen", ADDRESS),
-    derived("broker", Kind::Choice(&["memory", "redis"])),
+    derived("broker", ValueKind::Choice(&["memory", "redis"])),
     optional("tls.cert_file", FILE),
     optional("tls.key_file", FILE),
     Key { name: "redis.url", kind: REDIS_URL, default: Fallback::Absent, secret: Secrecy::UrlUser },
     key("redis.prefix", NAME, "\"tidegate\""),
-    key("redis.pool_size", Kind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
+    key("redis.pool_size", ValueKind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
     key("redis.reply_deadline_ms", ms(10, 60_000), "2000"),
     key("redis.probe_interval_ms", ms(100, 60_000), "1000"),
     key("redis.check_interval_ms", ms(1_000, 3_600_000), "30000"),
-    derived("auth.keys", Kind::Rows(AUTH_KEY_ROW)),
+    derived("auth.keys", ValueKind::Rows(AUTH_KEY_ROW)),
     optional("auth.issuer", WORDS),
     optional("auth.audience", WORDS),
-    key("auth.leeway_s", Kind::Number { unit: "seconds", min: 0, max: 300 }, "10"),
+    key("auth.leeway_s", ValueKind::Number { unit: "seconds", min: 0, max: 300 }, "10"),
     key("auth.default_subscribe", PATTERNS, "[\"system:*\"]"),
     key("auth.default_publish", PATTERNS, "[]"),
     key("auth.cookie", COOKIE, "\"tidegate_token\""),
     derived("http.allowed_origins", ORIGINS),
-    key("limits.message_bytes_max", Kind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
-    key("limits.messages_per_second", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }, "100"),
-    key("limits.messages_burst", Kind::Number { unit: "messages", min: 1, max: 1_000_000 }, "200"),
-    key("limits.backlog_bytes_max", Kind::Number { unit: "bytes", min: 4096, max: 1024 * 1024 * MIB }, "268435456"),
+    key("limits.message_bytes_max", ValueKind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
+    key("limits.messages_per_second", ValueKind::Number { unit: "messages", min: 1, max: 1_000_000 }, "100"),
+    key("limits.messages_burst", ValueKind::Number { unit: "messages", min: 1, max: 1_000_000 }, "200"),
+    key(
+        "limits.backlog_bytes_max",
+        ValueKind::Number { unit: "bytes", min: 4096, max: 1024 * 1024 * MIB },
+        "268435456",
+    ),
     key("limits.write_timeout_ms", ms(100, 3_600_000), "30000"),
     key("limits.ping_interval_ms", ms(100, 3_600_000), "30000"),
     key("limits.pong_timeout_ms", ms(50, 3_600_000), "10000"),
     key("limits.hello_timeout_ms", ms(50, 3_600_000), "10000"),
     key("limits.handshake_timeout_ms", ms(50, 3_600_000), "10000"),
-    key("limits.outbox_bytes_max", Kind::Number { unit: "bytes", min: 4096, max: 1024 * MIB }, "4194304"),
-    key("limits.connections_max", Kind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
-    key("limits.connects_per_second", Kind::Number { unit: "connections", min: 0, max: 1_000_000 }, "3000"),
-    key("limits.connections_per_user", Kind::Number { unit: "connections", min: 0, max: 1_000_000 }, "10"),
-    key("limits.connections_per_tenant", Kind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
-    key("limits.on_excess", Kind::Choice(ON_EXCESS), "\"reject\""),
+    key("limits.outbox_bytes_max", ValueKind::Number { unit: "bytes", min: 4096, max: 1024 * MIB }, "4194304"),
+    key("limits.connections_max", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key("limits.connects_per_second", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "3000"),
+    key("limits.connections_per_user", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "10"),
+    key("limits.connections_per_tenant", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key("limits.on_excess", ValueKind::Choice(ON_EXCESS), "\"reject\""),
     key("drain.window_ms", ms(0, 3_600_000), "10000"),
     key("drain.grace_ms", ms(5_000, 3_600_000), "20000"),
     optional("drain.kill_after_ms", ms(1_000, 86_400_000)),
-    key("rebalance.tolerance_percent", Kind::Number { unit: "percent", min: 5, max: 1_000 }, "20"),
-    key("rebalance.surplus_min", Kind::Number { unit: "connections", min: 1, max: 10_000_000 }, "50"),
-    key("rebalance.per_second", Kind::Number { unit: "connections", min: 0, max: 100_000 }, "100"),
+    key("rebalance.tolerance_percent", ValueKind::Number { unit: "percent", min: 5, max: 1_000 }, "20"),
+    key("rebalance.surplus_min", ValueKind::Number { unit: "connections", min: 1, max: 10_000_000 }, "50"),
+    key("rebalance.per_second", ValueKind::Number { unit: "connections", min: 0, max: 100_000 }, "100"),
     key("rebalance.spare_ms", ms(1_000, 3_600_000), "60000"),
     key("watchdog.frozen_after_ms", ms(1_000, 3_600_000), "5000"),
-    key("registry.beat_ms", ms(50, 60_000), "2000"),
+    key("registry.heartbeat_interval_ms", ms(50, 60_000), "2000"),
     key("registry.lease_ms", ms(100, 600_000), "6000"),
     key("registry.reap_ms", ms(100, 600_000), "8000"),
     key("registry.record_ms", ms(1_000, 3_600_000), "120000"),
     key("presence.grace_ms", ms(0, 60_000), "5000"),
-    key("dead_letters.entries_max", Kind::Number { unit: "letters", min: 1, max: 1_000_000 }, "1000"),
-    key("dead_letters.message_bytes_max", Kind::Number { unit: "bytes", min: 0, max: 64 * MIB }, "65536"),
+    key("dead_letters.entries_max", ValueKind::Number { unit: "dead letters", min: 1, max: 1_000_000 }, "1000"),
+    key("dead_letters.message_bytes_max", ValueKind::Number { unit: "bytes", min: 0, max: 64 * MIB }, "65536"),
     key("dead_letters.ttl_ms", ms(1_000, 365 * DAY_MS), "604800000"),
     key("log.filter", LOG_FILTER, "\"info\""),
-    key("log.format", Kind::Choice(&["text", "json"]), "\"text\""),
-    derived("families", Kind::Rows(FAMILY_ROW)),
+    key("log.format", ValueKind::Choice(&["text", "json"]), "\"text\""),
+    derived("families", ValueKind::Rows(FAMILY_ROW)),
 ];
 
 /// A row of `auth.keys`.
 const AUTH_KEY_ROW: &[Key] = &[
     optional("kid", WORDS),
-    optional("algorithm", Kind::Choice(&["HS256", "RS256"])),
+    optional("algorithm", ValueKind::Choice(&["HS256", "RS256"])),
     Key { name: "secret", kind: WORDS, default: Fallback::Absent, secret: Secrecy::Secret },
     optional("secret_file", FILE),
     optional("public_key_file", FILE),
@@ -192,17 +196,17 @@ const AUTH_KEY_ROW: &[Key] = &[
 /// A row of `families`; what it leaves out, `families.rs` knows.
 const FAMILY_ROW: &[Key] = &[
     optional("name", NAME),
-    optional("keyed", Kind::Flag),
+    optional("keyed", ValueKind::Flag),
     optional("ttl_ms", ms(1_000, 365 * DAY_MS)),
-    optional("history_entries_max", Kind::Number { unit: "messages", min: 0, max: 1_000_000 }),
-    optional("lane", Kind::Number { unit: "lane", min: 1, max: 3 }),
-    optional("binary", Kind::Flag),
-    optional("on_isolation", Kind::Choice(ON_ISOLATION)),
-    optional("on_slow", Kind::Choice(ON_SLOW)),
-    optional("acknowledge", Kind::Choice(ACKNOWLEDGE)),
-    optional("redact_dead_letters", Kind::Flag),
-    optional("receipts", Kind::Flag),
-    optional("presence", Kind::Flag),
+    optional("history_entries_max", ValueKind::Number { unit: "messages", min: 0, max: 1_000_000 }),
+    optional("lane", ValueKind::Number { unit: "lane", min: 1, max: 3 }),
+    optional("binary", ValueKind::Flag),
+    optional("on_isolation", ValueKind::Choice(ON_ISOLATION)),
+    optional("on_slow", ValueKind::Choice(ON_SLOW)),
+    optional("acknowledge", ValueKind::Choice(ACKNOWLEDGE)),
+    optional("redact_dead_letters", ValueKind::Flag),
+    optional("receipts", ValueKind::Flag),
+    optional("presence", ValueKind::Flag),
 ];
 
 impl Key {
@@ -236,11 +240,11 @@ impl Key {
         match (self.secret, &self.kind, value) {
             (Secrecy::Secret, ..) => Value::from(REDACTED),
             (Secrecy::UrlUser, _, Value::String(url)) => Value::from(redact_url_user(url)),
-            (_, Kind::Rows(keys), Value::Array(rows)) => {
+            (_, ValueKind::Rows(keys), Value::Array(rows)) => {
                 Value::Array(rows.iter().map(|row| shown_row(keys, row)).collect())
             }
             // A list of rows that is not one, from which a secret could not be picked out.
-            (_, Kind::Rows(_), _) => Value::from(REDACTED),
+            (_, ValueKind::Rows(_), _) => Value::from(REDACTED),
             _ => value.clone(),
         }
     }
@@ -271,7 +275,7 @@ fn redact_url_user(url: &str) -> String {
     }
 }
 
-impl Kind {
+impl ValueKind {
     /// What it takes, to follow "expected ".
     fn expected(&self) -> String {
         match self {

@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use super::key::{KEYS, Kind};
+use super::key::{KEYS, ValueKind};
 use super::raw::RawConfig;
 
 impl RawConfig {
@@ -16,7 +16,7 @@ impl RawConfig {
             let Some(setting) = self.settings.get(key.name) else { continue };
             let value = key.shown(&setting.value);
             let (key_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
-            if let (Kind::Rows(keys), "", Value::Array(rows)) = (key.kind, key_section, &value) {
+            if let (ValueKind::Rows(keys), "", Value::Array(rows)) = (key.kind, key_section, &value) {
                 // Behind a section's head a bare key would belong to that section; a table has its own head.
                 for row in rows {
                     out += &format!("\n[[{name}]]\n");

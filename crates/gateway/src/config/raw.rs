@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::key::{Key, Kind};
+use super::key::{Key, ValueKind};
 use super::problem::{Problem, Problems, Source};
 
 /// Every key with its value, and what is wrong.
@@ -33,7 +33,7 @@ pub(super) struct Setting {
 
 /// One table of a list.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct TableRow {
     /// Which list.
     list: &'static str,
     /// Its place there, from 0.
@@ -69,7 +69,7 @@ impl RawConfig {
     }
 
     /// Tells that something in a row of a list cannot stand. Its value is not shown.
-    pub(super) fn wrong_row(&self, row: &Row, key: &str, expected: impl Into<String>) {
+    pub(super) fn wrong_row(&self, row: &TableRow, key: &str, expected: impl Into<String>) {
         let source = self.settings.get(row.list).map_or(Source::Default, |setting| setting.source.clone());
         self.complain(format!("{}[{}].{key}", row.list, row.index), None, source, expected.into());
     }
@@ -144,8 +144,10 @@ impl RawConfig {
     }
 
     /// The rows of a list. Values in them that failed their check have been complained about, and are left out.
-    pub(super) fn rows(&self, list: &'static str) -> Vec<Row> {
-        let Some(Kind::Rows(keys)) = Key::find(list).map(|key| key.kind) else { panic!("{list} is a list of tables") };
+    pub(super) fn rows(&self, list: &'static str) -> Vec<TableRow> {
+        let Some(ValueKind::Rows(keys)) = Key::find(list).map(|key| key.kind) else {
+            panic!("{list} is a list of tables")
+        };
         let rows = self.value(list).as_array().expect("checked by its kind").iter().filter_map(Value::as_table);
         let accepted = |table: &Table| {
             let accepted = |(name, value): (&String, &Value)| {
@@ -154,7 +156,7 @@ impl RawConfig {
             };
             table.iter().filter_map(accepted).collect()
         };
-        let row = |(index, table): (usize, &Table)| Row {
+        let row = |(index, table): (usize, &Table)| TableRow {
             list,
             index,
             names: table.keys().cloned().collect(),
@@ -168,7 +170,7 @@ fn is_empty_list(value: &Value) -> bool {
     value.as_array().is_some_and(Vec::is_empty)
 }
 
-impl Row {
+impl TableRow {
     /// Whether the key is there, be its value right or wrong.
     pub(super) fn has(&self, key: &str) -> bool {
         self.names.iter().any(|name| name == key)

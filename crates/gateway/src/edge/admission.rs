@@ -24,7 +24,7 @@ pub(crate) struct Admission {
 
 /// What becomes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum AdmissionDecision {
     /// It comes in, after waiting for so long.
     After(Duration),
     /// Too many wait already; this one would have its turn after so long.
@@ -39,15 +39,15 @@ impl Admission {
     }
 
     /// One more connection, at `now_us` of any clock that only goes forward.
-    pub(crate) fn enter(&self, now_us: u64) -> Turn {
-        let Some(limit) = self.limit else { return Turn::After(Duration::ZERO) };
+    pub(crate) fn enter(&self, now_us: u64) -> AdmissionDecision {
+        let Some(limit) = self.limit else { return AdmissionDecision::After(Duration::ZERO) };
         let due_us = self.due_us.get().max(now_us) + limit.cost_us;
         let wait = Duration::from_micros((due_us - now_us).saturating_sub(limit.burst_us));
         if wait > WAIT_MAX {
-            return Turn::Full(wait);
+            return AdmissionDecision::Full(wait);
         }
         self.due_us.set(due_us);
-        Turn::After(wait)
+        AdmissionDecision::After(wait)
     }
 }
 
@@ -60,26 +60,29 @@ mod tests {
     #[test]
     fn a_burst_comes_in_then_a_queue_at_the_rate_then_nobody() {
         let admission = Admission::new(100);
-        let turns: Vec<Turn> = (0..1_000).map(|_| admission.enter(SECOND)).collect();
-        let at_once = turns.iter().filter(|turn| **turn == Turn::After(Duration::ZERO)).count();
+        let decisions: Vec<AdmissionDecision> = (0..1_000).map(|_| admission.enter(SECOND)).collect();
+        let at_once =
+            decisions.iter().filter(|decision| **decision == AdmissionDecision::After(Duration::ZERO)).count();
         assert_eq!(at_once, 100);
-        let waits: Vec<Duration> =
-            turns.iter().filter_map(|turn| if let Turn::After(wait) = turn { Some(*wait) } else { None }).collect();
+        let waits: Vec<Duration> = decisions
+            .iter()
+            .filter_map(|decision| if let AdmissionDecision::After(wait) = decision { Some(*wait) } else { None })
+            .collect();
         assert_eq!(waits.len(), 200, "a burst, and a second's worth of waiting");
         assert!(waits.is_sorted() && waits[150] - waits[149] == Duration::from_millis(10));
-        let Turn::Full(wait) = turns[999] else { panic!("{:?}", turns[999]) };
+        let AdmissionDecision::Full(wait) = decisions[999] else { panic!("{:?}", decisions[999]) };
         assert!(
             wait > WAIT_MAX && wait < WAIT_MAX + Duration::from_millis(20),
             "who is refused holds no place: {wait:?}"
         );
         // A second later a second's worth of places is free.
-        let later = (0..1_000).filter(|_| matches!(admission.enter(2 * SECOND), Turn::After(_))).count();
+        let later = (0..1_000).filter(|_| matches!(admission.enter(2 * SECOND), AdmissionDecision::After(_))).count();
         assert_eq!(later, 100);
     }
 
     #[test]
     fn without_a_rate_nobody_waits() {
         let admission = Admission::new(0);
-        assert!((0..100_000).all(|_| admission.enter(7) == Turn::After(Duration::ZERO)));
+        assert!((0..100_000).all(|_| admission.enter(7) == AdmissionDecision::After(Duration::ZERO)));
     }
 }

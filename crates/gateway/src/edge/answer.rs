@@ -11,7 +11,7 @@ use serde_json::json;
 use wire::SUBPROTOCOL;
 
 use crate::handshake::{ROUTING_COOKIE, Refusal, RoutingCookie, Upgrade};
-use crate::standing::Standing;
+use crate::instance_state::InstanceState;
 
 /// A whole answer with `Connection: close`: whoever asks again opens another connection, and nothing that
 /// follows the request in the same packet is ever read as a second one.
@@ -59,24 +59,24 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
 
 /// `/drain`: it has begun, or goes on.
 pub(crate) fn draining() -> Response<Full<Bytes>> {
-    json(StatusCode::ACCEPTED, &json!({"standing": Standing::Draining.as_str()}))
+    json(StatusCode::ACCEPTED, &json!({"state": InstanceState::Draining.as_str()}))
 }
 
 /// `/ws/health`: 200 is "give it clients", 404 is "give it no new ones" (`http-check disable-on-404`).
-pub(super) fn health(standing: Standing) -> Response<Full<Bytes>> {
-    let status = if standing.is_ready() { StatusCode::OK } else { StatusCode::NOT_FOUND };
-    json(status, &json!({"status": standing.as_str()}))
+pub(super) fn health(instance_state: InstanceState) -> Response<Full<Bytes>> {
+    let status = if instance_state.is_ready() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    json(status, &json!({"status": instance_state.as_str()}))
 }
 
 /// `/livez`: whoever can answer lives. How well, it says too.
-pub(crate) fn livez(standing: Standing) -> Response<Full<Bytes>> {
-    json(StatusCode::OK, &json!({"status": "alive", "standing": standing.as_str()}))
+pub(crate) fn livez(instance_state: InstanceState) -> Response<Full<Bytes>> {
+    json(StatusCode::OK, &json!({"status": "alive", "state": instance_state.as_str()}))
 }
 
 /// `/readyz`
-pub(crate) fn readyz(standing: Standing) -> Response<Full<Bytes>> {
-    match standing.is_ready() {
+pub(crate) fn readyz(instance_state: InstanceState) -> Response<Full<Bytes>> {
+    match instance_state.is_ready() {
         true => json(StatusCode::OK, &json!({"status": "ready"})),
-        false => json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": standing.as_str()})),
+        false => json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": instance_state.as_str()})),
     }
 }

@@ -78,7 +78,7 @@ impl TestEdge {
     }
 
     /// Sends `bytes` and returns all that comes back until the edge closes.
-    async fn say(&self, bytes: &[u8]) -> String {
+    async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         // The edge may answer and close before it has read all.
         let _ = stream.write_all(bytes).await;
@@ -86,7 +86,7 @@ impl TestEdge {
     }
 
     async fn get(&self, path: &str) -> String {
-        self.say(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await
+        self.exchange(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await
     }
 
     async fn next_handoff(&mut self) -> Handoff {
@@ -208,8 +208,10 @@ async fn refusals_of_well_formed_upgrades_are_told_by_frame() {
             let mut stream = edge.connect().await;
             stream.write_all(upgrade("/ws", more).as_bytes()).await.unwrap();
             assert!(read_head(&mut stream).await.starts_with("http/1.1 101 "), "{more}");
-            let Opening::Refused { code: told, .. } = edge.next_handoff().await.opening else { panic!("{more}") };
-            assert_eq!(told, code);
+            let Opening::Refused { code: refused_code, .. } = edge.next_handoff().await.opening else {
+                panic!("{more}")
+            };
+            assert_eq!(refused_code, code);
         }
         assert_eq!(edge.counters.upgrades_refused.get(), 3);
     })
@@ -253,7 +255,7 @@ async fn connections_on_their_way_to_a_shard_are_counted() {
         assert_eq!(refused, [false, false, true], "two fit in");
         // Who is turned away is not counted any more.
         edge.health.advance(Phase::Draining);
-        assert!(edge.say(upgrade("/ws", "").as_bytes()).await.starts_with("HTTP/1.1 503 "));
+        assert!(edge.exchange(upgrade("/ws", "").as_bytes()).await.starts_with("HTTP/1.1 503 "));
         assert_eq!(edge.shard.connections.get(), 0);
     })
     .await;
@@ -276,7 +278,7 @@ async fn bad_requests_get_a_status_a_code_and_a_sentence() {
             (upgrade("/ws", "Sec-WebSocket-Version: 13\r\n"), "400 Bad Request", "bad_upgrade"),
             (upgrade("/ws", "").replace("HTTP/1.1", "HTTP/1.0"), "400 Bad Request", "bad_upgrade"),
         ] {
-            let answer = edge.say(request.as_bytes()).await;
+            let answer = edge.exchange(request.as_bytes()).await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             // An HTTP/1.0 request is answered in kind.
             assert!(head.split_once(' ').unwrap().1.starts_with(status), "{request}{answer}");
@@ -284,7 +286,7 @@ async fn bad_requests_get_a_status_a_code_and_a_sentence() {
             assert_eq!(body["code"], code, "{request}{answer}");
             assert!(body["message"].as_str().is_some_and(|sentence| sentence.len() > 20), "{answer}");
         }
-        assert!(edge.say(b"POST /ws HTTP/1.1\r\nHost: a\r\n\r\n").await.contains("allow: GET\r\n"));
+        assert!(edge.exchange(b"POST /ws HTTP/1.1\r\nHost: a\r\n\r\n").await.contains("allow: GET\r\n"));
         assert!(!edge.inbox.try_take_all(&mut Vec::new()), "nothing of this was handed over");
         assert_eq!(edge.counters.http_refusals.get(), 12);
     })
@@ -313,7 +315,7 @@ async fn smuggled_requests_are_never_read() {
             format!("GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n{length}\r\n{smuggled}"),
             format!("GET /nowhere HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n{smuggled}"),
         ] {
-            let answer = edge.say(request.as_bytes()).await;
+            let answer = edge.exchange(request.as_bytes()).await;
             assert!(answer.matches("HTTP/1.1").count() <= 1, "{request}\n{answer}");
             assert!(!answer.contains("ready"), "{request}\n{answer}");
             assert!(!answer.starts_with("HTTP/1.1 101"), "{request}\n{answer}");
@@ -329,7 +331,7 @@ async fn a_giant_head_is_refused_by_size_and_by_count() {
         let big = format!("X-Big: {}\r\n", "a".repeat(HEAD_BYTES_MAX));
         let many = "X-Many: a\r\n".repeat(HEADERS_MAX);
         for more in [big.as_str(), &many] {
-            let answer = edge.say(upgrade("/ws", more).as_bytes()).await;
+            let answer = edge.exchange(upgrade("/ws", more).as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
         }
         // A token of the size that is allowed fits.
@@ -366,7 +368,7 @@ async fn a_slow_handshake_is_closed_at_its_deadline() {
         assert!(begun.elapsed() < PATIENCE, "and not long after it");
         assert_eq!(edge.counters.timeouts.get(), 1);
         // The same for a peer that says nothing at all.
-        assert_eq!(edge.say(b"").await, "");
+        assert_eq!(edge.exchange(b"").await, "");
         assert_eq!(edge.counters.timeouts.get(), 2);
     })
     .await;
@@ -393,15 +395,15 @@ async fn health_for_haproxy_and_kubernetes() {
         edge.health.set_lease(&held(None));
         assert_eq!(answers(edge).await, ["200 connected", "200 alive", "200 ready"]);
         edge.health.set_lease(&LeaseState::Lost(Loss::Unrenewed));
-        assert_eq!(answers(edge).await, ["200 leaseless", "200 alive", "200 ready"]);
-        // What the heart has not noticed yet, the clock says.
+        assert_eq!(answers(edge).await, ["200 lease_lost", "200 alive", "200 ready"]);
+        // What the heartbeat task has not noticed yet, the clock says.
         edge.health.set_lease(&held(Some(Duration::ZERO)));
-        let refused = edge.say(upgrade("/ws", "").as_bytes()).await;
+        let refused = edge.exchange(upgrade("/ws", "").as_bytes()).await;
         assert!(refused.starts_with("HTTP/1.1 503 "), "another instance takes it: {refused}");
         assert_eq!(answers(edge).await, ["200 fenced", "200 alive", "200 ready"]);
         edge.health.advance(Phase::Draining);
         assert_eq!(answers(edge).await, ["404 draining", "200 alive", "503 draining"]);
-        let refused = edge.say(upgrade("/ws", "").as_bytes()).await;
+        let refused = edge.exchange(upgrade("/ws", "").as_bytes()).await;
         assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
         assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
     })
@@ -413,14 +415,14 @@ async fn a_frozen_instance_answers_nothing() {
     // The shard turned once, longer ago than it may be silent.
     let long_ago = Instant::now().checked_sub(FROZEN_AFTER * 2).expect("the machine is up for longer");
     let health = Health::new(Watchdog::new(1, FROZEN_AFTER, long_ago));
-    health.watchdog().turn(Loop::Shard(0), long_ago, long_ago);
+    health.watchdog().report(Loop::Shard(0), long_ago, long_ago);
     let test = async {
         let edge = TestEdge::start(PATIENCE, health).await;
         for path in ["/ws/health", "/livez", "/readyz"] {
             assert_eq!(edge.get(path).await, "", "{path}");
         }
         let now = Instant::now();
-        edge.health.watchdog().turn(Loop::Shard(0), now, now);
+        edge.health.watchdog().report(Loop::Shard(0), now, now);
         assert!(edge.get("/livez").await.starts_with("HTTP/1.1 200 "));
     };
     LocalSet::new().run_until(test).await;
@@ -440,23 +442,23 @@ async fn what_comes_faster_than_the_rate_waits_its_turn() {
             stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
             streams.push(stream);
         }
-        let health = edge.say(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let health = edge.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         assert!(health.starts_with("HTTP/1.1 200"), "{health}");
-        let (mut taken, mut told) = (0, 0);
+        let (mut taken, mut refused_code) = (0, 0);
         for _ in 0..20 {
             match edge.next_handoff().await.opening {
                 Opening::Refused { code, close, retry_after_ms: Some(ms), .. } => {
                     assert_eq!((code, close), (ErrorCode::Unavailable, Close::TryAgainLater));
                     assert!((1_000..=4_000).contains(&ms), "{ms}");
-                    told += 1;
+                    refused_code += 1;
                 }
                 _ => taken += 1,
             }
         }
         assert!((4..20).contains(&taken), "two at once, and two within each second: {taken}");
-        assert_eq!(told, 20 - taken);
+        assert_eq!(refused_code, 20 - taken);
         assert!(began.elapsed() > Duration::from_millis(700), "some waited: {:?}", began.elapsed());
-        assert_eq!(edge.counters.upgrades_throttled.get(), told);
+        assert_eq!(edge.counters.upgrades_throttled.get(), refused_code);
         assert!(edge.counters.upgrades_queued.get() >= 1);
         edge.task.abort();
     };
@@ -471,22 +473,22 @@ async fn a_client_whose_cookie_leads_to_an_instance_with_too_many_is_turned_away
         let token = signed::hs256(&signed::claims("alice"));
         let from = |cookie: &str| upgrade("/ws", &format!("Authorization: Bearer {token}\r\n{cookie}"));
         let cookie = "Cookie: session_id=0123456789abcdef0123456789abcdef\r\n";
-        let refused = edge.say(from(cookie).as_bytes()).await;
+        let refused = edge.exchange(from(cookie).as_bytes()).await;
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("elsewhere"), "{refused}");
         let (diverts, counters) = (Rc::clone(&edge.diverts), Arc::clone(&edge.counters));
-        let mut comes_in = async |request: String| {
+        let mut is_admitted = async |request: String| {
             let mut stream = edge.connect().await;
             stream.write_all(request.as_bytes()).await.unwrap();
             let head = read_head(&mut stream).await;
             assert!(head.starts_with("http/1.1 101 "), "{head}");
             edge.next_handoff().await;
         };
-        comes_in(from(cookie)).await;
+        is_admitted(from(cookie)).await;
         // Nothing leads it here but chance.
-        comes_in(from("")).await;
+        is_admitted(from("")).await;
         assert_eq!(counters.upgrades_diverted.get(), 1);
         diverts.set(false);
-        comes_in(from("Cookie: session_id=fedcba9876543210fedcba9876543210\r\n")).await;
+        is_admitted(from("Cookie: session_id=fedcba9876543210fedcba9876543210\r\n")).await;
     })
     .await;
 }

@@ -10,9 +10,9 @@ use tokio::time::sleep;
 
 use crate::edge::EdgeCounters;
 use crate::fleet::Fleet;
-use crate::rebalance::{Own, Rebalance, SLOT};
+use crate::instance_state::InstanceState;
+use crate::rebalance::{OwnLoad, Rebalance, SLOT};
 use crate::shared::Shared;
-use crate::standing::Standing;
 
 /// Looks whenever the peers have been heard, and more often while clients are moved.
 pub(super) async fn run(
@@ -25,19 +25,19 @@ pub(super) async fn run(
     if config.rebalance.per_second == 0 {
         return std::future::pending().await;
     }
-    let mut rebalance = Rebalance::new(config.rebalance, config.registry.beat);
+    let mut rebalance = Rebalance::new(config.rebalance, config.registry.heartbeat);
     loop {
-        let heard = tokio::select! {
-            heard = peers.changed() => heard,
+        let peers_changed = tokio::select! {
+            peers_changed = peers.changed() => peers_changed,
             () = sleep(SLOT), if rebalance.is_active() => Ok(()),
         };
-        if heard.is_err() {
-            // The heart has ended, and the instance with it.
+        if peers_changed.is_err() {
+            // The heartbeat task has ended, and the instance with it.
             return std::future::pending().await;
         }
         let now = Instant::now();
-        let is_full = health.standing(now) == Standing::Connected;
-        let own = Own { connections: hub.connections(), moved: hub.rebalanced(), is_full };
+        let is_full = health.instance_state(now) == InstanceState::Connected;
+        let own = OwnLoad { connections: hub.connections(), moved: hub.rebalanced(), is_full };
         let (was_active, futile) = (rebalance.is_active(), rebalance.futile());
         let count = rebalance.look(now, own, &Fleet::of(&peers.borrow_and_update()));
         diverts.set(rebalance.is_active());
@@ -47,11 +47,14 @@ pub(super) async fn run(
         let connections = own.connections;
         if rebalance.futile() > futile {
             counters.rebalance_pauses.add(1);
-            tracing::warn!(connections, "clients that were sent to emptier instances came back: can they be reached?");
+            tracing::warn!(
+                connections,
+                "rebalancing paused: moved clients came back; check that the other instances can be reached"
+            );
         } else if rebalance.is_active() && !was_active {
-            tracing::info!(connections, "others have fewer clients: sending them some");
+            tracing::info!(connections, "rebalancing started");
         } else if was_active && !rebalance.is_active() {
-            tracing::info!(connections, moved = own.moved, "no more clients are sent to other instances");
+            tracing::info!(connections, moved = own.moved, "rebalancing stopped");
         }
     }
 }

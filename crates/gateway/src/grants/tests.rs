@@ -130,8 +130,8 @@ fn a_wildcard_is_granted_exactly_when_all_it_hears_is() {
     let (mut yes, mut no) = (0, 0);
     for granted in &filters {
         for wanted in &filters {
-            let heard = topics.iter().filter(|topic| wanted.matches(topic));
-            let all_granted = heard.clone().count() > 0 && heard.clone().all(|topic| granted.matches(topic));
+            let received = topics.iter().filter(|topic| wanted.matches(topic));
+            let all_granted = received.clone().count() > 0 && received.clone().all(|topic| granted.matches(topic));
             // One deep topic alone is not all a wildcard can hear: names are not limited to this alphabet.
             let expected = all_granted && !matches!((granted, wanted), (Filter::Exact(_), Filter::Below(_)));
             assert_eq!(covers(granted, wanted), expected, "{granted:?} for {wanted:?}");

@@ -26,19 +26,19 @@ pub(crate) struct Join {
     pub(crate) scope: Scope,
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) correlation_id: Option<Box<str>>,
-    pub(crate) held: Held,
+    pub(crate) buffer: LiveBuffer,
     pub(crate) announced: Announced,
-    pub(crate) stage: Stage,
+    pub(crate) stage: JoinStage,
     /// Its last question gave a position, and so the answer brings older messages, whoever has left meanwhile.
-    pub(crate) asked_back: bool,
+    pub(crate) asked_with_position: bool,
     /// What live subscriptions were told is missing, since these were announced and not live. Each is told at its
     /// place among the messages.
-    pub(crate) owed: Vec<Gap>,
+    pub(crate) pending_gaps: Vec<Gap>,
 }
 
 /// What a join does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum JoinStage {
     /// A page of history has been asked for, and live messages are held.
     Reading,
     /// Nothing is asked for and nothing held until the client has read what is queued: the history has it.
@@ -56,19 +56,19 @@ pub(crate) enum Announced {
 
 /// Live messages held back. What does not fit is read from history instead.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct LiveBuffer {
     pub(crate) messages: Vec<Outgoing>,
     bytes: usize,
     pub(crate) overflowed: bool,
 }
 
 /// What one joiner holds at most. More than this is read again: the history has it.
-const HELD_BYTES_MAX: usize = 256 * 1024;
+const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
-impl Held {
-    fn hold(&mut self, message: &Outgoing) {
+impl LiveBuffer {
+    fn add(&mut self, message: &Outgoing) {
         let bytes = message.frame.bytes().len();
-        if self.overflowed || self.bytes + bytes > HELD_BYTES_MAX {
+        if self.overflowed || self.bytes + bytes > BUFFER_BYTES_MAX {
             *self = Self { overflowed: true, ..Self::default() };
             return;
         }
@@ -77,13 +77,13 @@ impl Held {
     }
 
     /// What to go on holding while the next page is read: all of it, or afresh after an overflow.
-    pub(crate) fn or_afresh(self) -> Self {
+    pub(crate) fn or_restart(self) -> Self {
         if self.overflowed { Self::default() } else { self }
     }
 }
 
 /// So many gaps are owed one by one; further ones widen the last.
-const OWED_MAX: usize = 8;
+const PENDING_GAPS_MAX: usize = 8;
 
 impl Join {
     /// Whether the client has been told that its subscriptions stand. From then on it is owed everything.
@@ -98,10 +98,10 @@ impl Join {
     }
 
     /// Whether messages older than those that come now are yet to come.
-    pub(crate) fn reads_back(&self) -> bool {
+    pub(crate) fn reads_history(&self) -> bool {
         match self.stage {
-            Stage::Reading => self.asked_back,
-            Stage::Waiting => self.after().lowest().is_some(),
+            JoinStage::Reading => self.asked_with_position,
+            JoinStage::Waiting => self.after().lowest().is_some(),
         }
     }
 
@@ -114,20 +114,20 @@ impl Join {
 
     /// Live subscriptions are told of a gap. What was held stands before it, and may have been lost since.
     pub(crate) fn break_off(&mut self, gap: Gap) {
-        self.held = Held::default();
+        self.buffer = LiveBuffer::default();
         // The answer of those who have none yet ends behind the gap. The others are owed what is before it.
         if self.is_announced() {
-            self.held.overflowed = self.stage == Stage::Reading;
-            self.owe(gap);
+            self.buffer.overflowed = self.stage == JoinStage::Reading;
+            self.add_pending_gap(gap);
         }
     }
 
-    fn owe(&mut self, gap: Gap) {
-        let is_full = self.owed.len() >= OWED_MAX;
-        match self.owed.last_mut() {
+    fn add_pending_gap(&mut self, gap: Gap) {
+        let is_full = self.pending_gaps.len() >= PENDING_GAPS_MAX;
+        match self.pending_gaps.last_mut() {
             // What lies between the two is not sent either.
             Some(last) if is_full => *last = Gap { upto: gap.upto, certain: true, ..*last },
-            _ => self.owed.push(gap),
+            _ => self.pending_gaps.push(gap),
         }
     }
 
@@ -148,9 +148,9 @@ impl Join {
 
     /// A live message of the scope has come. It is held whatever position was asked for: that one may be on a branch
     /// which Redis has lost, and then the subscription goes on before it.
-    pub(crate) fn hear(&mut self, message: &Outgoing) {
+    pub(crate) fn receive(&mut self, message: &Outgoing) {
         if self.wanted.iter().any(|wanted| wanted.filter.matches(message.topic())) {
-            self.held.hold(message);
+            self.buffer.add(message);
         }
     }
 }

@@ -8,19 +8,19 @@ pub(crate) type Slot = u32;
 
 /// The members of one scope, indexed so that a topic costs its members and not the scope's.
 #[derive(Debug, Default)]
-pub(crate) struct Members {
+pub(crate) struct ScopeMembers {
     /// Sorted by topic. Mostly one.
     topics: Vec<Topic>,
     /// Wildcards: the head below which topics are wanted.
     below: Rare<(Box<str>, Slot)>,
     /// Those who catch up. Most scopes have none most of the time.
-    joins: Option<Box<Joins>>,
+    joins: Option<Box<PendingJoins>>,
     /// The newest position this shard has seen in the scope; before the first one.
     pub(crate) top: Position,
 }
 
 // One per scope, and an idle user has a scope to itself: a quarter of the table is empty besides.
-const _: () = assert!(size_of::<Members>() <= 56);
+const _: () = assert!(size_of::<ScopeMembers>() <= 56);
 
 /// A list that most scopes do not have: a word instead of three.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<T> std::ops::Deref for Rare<T> {
 
 /// Who catches up in a scope, by joiner number (see [`super::join::Join`]).
 #[derive(Debug, Default)]
-struct Joins {
+struct PendingJoins {
     /// Those whose history is being read; they hear what is published meanwhile.
     reading: Vec<u64>,
     /// Those who wait for their client to read. Apart, so that a message does not cost a look at each of them.
@@ -70,7 +70,7 @@ struct Topic {
     members: SmallVec<[Slot; 4]>,
 }
 
-impl Members {
+impl ScopeMembers {
     pub(crate) fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.below.is_empty() && self.joins.is_none()
     }
@@ -177,7 +177,7 @@ mod tests {
         Filter::Below(head.into())
     }
 
-    fn receivers(members: &Members, topic: &str) -> Vec<Slot> {
+    fn receivers(members: &ScopeMembers, topic: &str) -> Vec<Slot> {
         let mut all: Vec<_> = members.exact(topic).iter().copied().chain(members.wildcards(topic)).collect();
         all.sort_unstable();
         all
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_topic_reaches_its_members_and_the_wildcards_above_it() {
-        let mut members = Members::default();
+        let mut members = ScopeMembers::default();
         members.add(&exact("ops"), 1);
         members.add(&exact("ops:cursor"), 2);
         members.add(&below("ops"), 3);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn the_index_agrees_with_the_filters_it_holds() {
         let filters = [exact(""), exact("a"), exact("a:b"), below(""), below("a"), below("a:b"), below("ab")];
-        let mut members = Members::default();
+        let mut members = ScopeMembers::default();
         for (slot, filter) in (0..).zip(&filters) {
             members.add(filter, slot);
         }
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn nothing_stays_behind_the_last_member() {
-        let mut members = Members::default();
+        let mut members = ScopeMembers::default();
         for filter in [exact("a"), below("a"), exact("")] {
             members.add(&filter, 7);
             members.add(&filter, 8);

@@ -11,7 +11,7 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use connection_registry::LeftRecord;
+use connection_registry::ClosedSessionRecord;
 use hashbrown::HashMap;
 use message_router::{Gap, Joiner, ShardIndex};
 use records::Receipt;
@@ -21,34 +21,34 @@ use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, Se
 use crate::counters::ShardCounters;
 use crate::handoff::Opening;
 use crate::hub::arrivals::Arrivals;
-use crate::hub::confirmed::Confirmed;
-use crate::hub::join::{Announced, Held, Join, Stage};
-use crate::hub::members::{Members, Slot};
-use crate::hub::{Answer, FromShard, Joined, Outcome, Outgoing, Sender};
+use crate::hub::delivery_confirmation::DeliveryConfirmation;
+use crate::hub::join::{Announced, Join, JoinStage, LiveBuffer};
+use crate::hub::members::{ScopeMembers, Slot};
+use crate::hub::{CatchUpPage, FromShard, Outgoing, PublishOutcome, PublishReply, ReplyTo};
 use crate::outbox::{Lane, Outbox, Queued};
 use crate::rules::{Now, Rules};
 use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, Wanted, refuse};
 use crate::token::Identity;
 
 mod catch_up;
+mod closing;
+mod evict;
 mod isolation;
 mod latest;
-mod life;
 mod listing;
 mod presence;
 mod receipts;
-mod rest;
 mod restore;
-mod shed;
-mod slow;
+mod shrink;
+mod slow_clients;
 mod time;
 
-pub(crate) use life::{Life, Written};
+pub(crate) use closing::{ConnectionState, Written};
 pub(crate) use listing::Listing;
-use presence::Attendance;
-pub(crate) use presence::{Attending, Listed, turn_frame};
-pub(crate) use rest::is_loose;
-use slow::Behind;
+use presence::PresenceTable;
+pub(crate) use presence::{PresenceList, PresenceUpdate, presence_event_frame};
+pub(crate) use shrink::should_shrink;
+use slow_clients::SlowClient;
 use time::Ping;
 pub(crate) use time::Wake;
 
@@ -59,7 +59,7 @@ pub(crate) struct Shard {
     rules: Arc<Rules>,
     pub(crate) counters: Arc<ShardCounters>,
     connections: Slab<Connection>,
-    scopes: HashMap<Scope, Members>,
+    scopes: HashMap<Scope, ScopeMembers>,
     joins: HashMap<u64, Join>,
     /// Numbers connections and joiners, so that an answer for one that is gone finds nobody.
     next_number: u64,
@@ -73,18 +73,18 @@ pub(crate) struct Shard {
     requests: Vec<FromShard>,
     /// Sessions whose holder has become known, or has shown a new token.
     identified: Vec<Slot>,
-    /// For the ledger.
+    /// For the receipt buffer.
     receipts: Vec<Receipt>,
     /// Who is in scopes of families with presence.
-    attendance: Attendance,
+    presence_table: PresenceTable,
     /// Of sessions that have ended here.
-    left: Vec<(Slot, LeftRecord)>,
+    left: Vec<(Slot, ClosedSessionRecord)>,
     /// The broker is lost.
     is_degraded: bool,
     /// The instance is going away: whoever still comes is sent elsewhere.
     is_draining: bool,
     /// Clients behind the live flow.
-    behind: HashMap<Slot, Behind>,
+    slow_clients: HashMap<Slot, SlowClient>,
     /// Scratch for those whose sockets take nothing.
     slow: Vec<Slot>,
     /// Scratch for effects, so that a ping allocates nothing.
@@ -114,10 +114,10 @@ pub(crate) struct Connection {
     /// Listed in `behind`.
     is_behind: bool,
     /// Of some scopes it is given the newest of each topic alone.
-    keeps_newest: bool,
-    pub(crate) life: Life,
+    is_conflating: bool,
+    pub(crate) state: ConnectionState,
     /// What the client is known to have received, if it wants a record of its session.
-    confirmed: Option<Box<Confirmed>>,
+    confirmation: Option<Box<DeliveryConfirmation>>,
     /// From the last ping that was answered to its pong.
     rtt_ms: Option<NonZeroU16>,
 }
@@ -156,11 +156,11 @@ impl Shard {
             requests: Vec::new(),
             identified: Vec::new(),
             receipts: Vec::new(),
-            attendance: Attendance::default(),
+            presence_table: PresenceTable::default(),
             left: Vec::new(),
             is_degraded: false,
             is_draining: false,
-            behind: HashMap::new(),
+            slow_clients: HashMap::new(),
             slow: Vec::new(),
             effects: Vec::new(),
         }
@@ -184,9 +184,9 @@ impl Shard {
             blocked: false,
             blocked_ms: 0,
             is_behind: false,
-            keeps_newest: false,
-            life: Life::Open,
-            confirmed: None,
+            is_conflating: false,
+            state: ConnectionState::Open,
+            confirmation: None,
             rtt_ms: None,
         };
         if self.connections.len() == self.connections.capacity() {
@@ -216,7 +216,7 @@ impl Shard {
     /// A frame from a client.
     pub(crate) fn frame(&mut self, slot: Slot, frame: Result<ClientFrame<'_>, BadFrame>, now: Now) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if connection.life != Life::Open {
+        if connection.state != ConnectionState::Open {
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);
@@ -227,17 +227,17 @@ impl Shard {
     }
 
     /// Bytes came from the client: it is alive.
-    pub(crate) fn heard(&mut self, slot: Slot) {
+    pub(crate) fn peer_alive(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.get_mut(slot as usize)
             && connection.ping == Ping::Silent
         {
-            connection.ping = Ping::Heard;
+            connection.ping = Ping::Alive;
         }
     }
 
     /// Queues a frame that answers the client itself.
     pub(crate) fn reply(&mut self, slot: Slot, frame: Encoded) {
-        if self.connections.get(slot as usize).is_some_and(|connection| connection.life == Life::Open) {
+        if self.connections.get(slot as usize).is_some_and(|connection| connection.state == ConnectionState::Open) {
             self.queue(slot, Lane::CONTROL, frame);
         }
     }
@@ -263,7 +263,7 @@ impl Shard {
                         return;
                     }
                     connection.stamp = stamp;
-                    if connection.blocked | connection.keeps_newest {
+                    if connection.blocked | connection.is_conflating {
                         return slow.push(slot);
                     }
                     connection.outbox.append(lane, message.frame.clone());
@@ -283,14 +283,14 @@ impl Shard {
                 if !slow.is_empty() {
                     break;
                 }
-                hear(members, &mut self.joins, message);
+                buffer_for_joins(members, &mut self.joins, message);
                 done += 1;
             }
             let Some((message, behind)) = rest[done..].split_first() else { break };
             // Whoever falls behind because of this message is to hear it as a joiner, or to read it later.
             receivers += self.deliver_slowly(scope, message, &mut slow);
             if let Some(members) = self.scopes.get_mut(scope) {
-                hear(members, &mut self.joins, message);
+                buffer_for_joins(members, &mut self.joins, message);
             }
             rest = behind;
         }
@@ -305,13 +305,13 @@ impl Shard {
     }
 
     /// The broker's answer to a publish.
-    pub(crate) fn published(&mut self, to: Sender, answer: &Answer) {
+    pub(crate) fn published(&mut self, to: ReplyTo, answer: &PublishReply) {
         let Some(connection) = self.connections.get(to.slot as usize) else { return };
         if connection.number != to.number {
             return;
         }
         self.reply(to.slot, answer.encode());
-        if matches!(answer.outcome, Outcome::Failed(_) | Outcome::Refused(_)) {
+        if matches!(answer.outcome, PublishOutcome::Failed(_) | PublishOutcome::Refused(_)) {
             self.counters.errors.add(1);
         }
     }
@@ -331,7 +331,7 @@ impl Shard {
             }
         }
         for slot in slots {
-            self.give_newest(slot);
+            self.flush_conflated(slot);
             let live = |s: &&Subscription| s.live && s.pattern.scope == *scope;
             let subscriptions = self.connections[slot as usize].session.subscriptions.iter().filter(live);
             let frames: Vec<Encoded> =
@@ -393,8 +393,8 @@ impl Shard {
                 Effect::KeepRecord => self.keep_record(slot),
                 Effect::Restore => self.begin_restore(slot),
                 Effect::Leave(subscription) => {
-                    if let Some(confirmed) = &mut self.connections[slot as usize].confirmed {
-                        confirmed.forget(&subscription.pattern);
+                    if let Some(confirmation) = &mut self.connections[slot as usize].confirmation {
+                        confirmation.forget(&subscription.pattern);
                     }
                     self.leave(slot, &subscription);
                 }
@@ -411,7 +411,7 @@ impl Shard {
     fn publish(&mut self, slot: Slot, request: PublishRequest) {
         let PublishRequest { user, channel, id, message, correlation_id } = request;
         let number = self.connections[slot as usize].number;
-        let from = Sender { shard: self.index, slot, number };
+        let from = ReplyTo { shard: self.index, slot, number };
         self.requests.push(FromShard::Publish { from, user, channel, id, message, correlation_id });
     }
 
@@ -433,7 +433,7 @@ impl Shard {
             _ => self.bytes_max(slot).saturating_add(answers_bytes_max(&self.rules)),
         };
         if self.push(slot, lane, frame.clone(), bytes_max) == Queued::Full {
-            self.slim(slot, self.rules.limits.outbox_bytes_max / 2);
+            self.evict_queued(slot, self.rules.limits.outbox_bytes_max / 2);
             if self.push(slot, lane, frame, bytes_max) == Queued::Full {
                 self.close_slow(slot);
             }
@@ -444,7 +444,7 @@ impl Shard {
     /// the close, or the client would take the hole for the end.
     fn push(&mut self, slot: Slot, lane: Lane, frame: Encoded, bytes_max: usize) -> Queued {
         let connection = &mut self.connections[slot as usize];
-        if connection.life != Life::Open && lane != Lane::CLOSE {
+        if connection.state != ConnectionState::Open && lane != Lane::CLOSE {
             return Queued::Yes;
         }
         let before = connection.outbox.cost();
@@ -463,11 +463,11 @@ impl Shard {
 }
 
 /// Those who catch up hear a message that history has too, and the scope is at it.
-fn hear(members: &mut Members, joins: &mut HashMap<u64, Join>, message: &Outgoing) {
+fn buffer_for_joins(members: &mut ScopeMembers, joins: &mut HashMap<u64, Join>, message: &Outgoing) {
     let Some(position) = message.position else { return };
     for joiner in members.reading() {
         if let Some(join) = joins.get_mut(joiner) {
-            join.hear(message);
+            join.receive(message);
         }
     }
     members.top = members.top.max(position);

@@ -14,13 +14,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{Closing, Presence, SeatNumber};
+use connection_registry::{Presence, RegistrationNumber, SessionClose};
 use message_router::ShardIndex;
-use records::Ledger;
+use records::ReceiptBuffer;
 use tokio::task;
 use wire::{Close, Timestamp};
 
-use crate::allocator::{Rest, give_back};
+use crate::allocator::{IdleDetector, release_memory};
 use crate::clock::Clock;
 use crate::codec::Codec;
 use crate::connection;
@@ -28,26 +28,26 @@ use crate::counters::{PresenceCounters, ShardCounters};
 use crate::handoff::Handoff;
 use crate::health::Health;
 use crate::hub::members::Slot;
-use crate::hub::seats::{Seated, Seats};
-use crate::hub::shard::{Attending, Life, Shard, Wake, Written, growth};
+use crate::hub::registrations::{RegistrationOutcome, Registrations};
+use crate::hub::shard::{ConnectionState, PresenceUpdate, Shard, Wake, Written, growth};
 use crate::hub::wheel::Wheel;
 use crate::hub::{FromShard, Hub, SPREAD, ShardHandle, ToShard};
+use crate::instance_state::LeaseStatus;
 use crate::mailbox::Mailbox;
 use crate::outbox::Outbox;
-use crate::presence::{DeskInbox, Watching};
+use crate::presence::{PresenceInbox, WatchRequest};
 use crate::rules::Now;
 use crate::session::Session;
 use crate::shared::{Registers, Shared};
 use crate::socket::Socket;
-use crate::standing::Lease;
 use crate::watchdog::{self, Loop};
 
-mod rest;
+mod shrink;
 
 /// Sockets written before reads get their turn.
 const WRITES_PER_TURN: usize = 256;
 /// Or this much time.
-const TURN: Duration = Duration::from_millis(1);
+const WRITE_SLICE_MAX: Duration = Duration::from_millis(1);
 /// Small frames are copied together up to this size; also the most that one read takes.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -59,10 +59,10 @@ pub(crate) struct Worker {
     /// This side's ends of the connections, by slot.
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     /// Their places in the directory.
-    seats: RefCell<Seats>,
+    registrations: RefCell<Registrations>,
     wheel: RefCell<Wheel>,
     /// Whether connections have stopped coming and going.
-    rest: RefCell<Rest>,
+    idle_detector: RefCell<IdleDetector>,
     /// What is being read; taken while in use.
     scratch_in: RefCell<Vec<u8>>,
     /// What is being written.
@@ -74,12 +74,12 @@ pub(crate) struct Worker {
     counters: Arc<ShardCounters>,
     health: Arc<Health>,
     presence: Arc<Presence>,
-    /// Of whoever watches scopes.
-    desk: Arc<DeskInbox>,
+    /// Requests to the presence service.
+    presence_inbox: Arc<PresenceInbox>,
     presence_counters: Arc<PresenceCounters>,
     hub: Hub,
     /// Where receipts wait to be written.
-    ledger: Arc<Ledger>,
+    receipt_buffer: Arc<ReceiptBuffer>,
     clock: Clock,
     message_bytes_max: usize,
     backlog_bytes_max: u64,
@@ -105,8 +105,8 @@ impl Worker {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
             sockets: RefCell::default(),
-            seats: RefCell::new(Seats::new(index, registers.directory)),
-            rest: RefCell::default(),
+            registrations: RefCell::new(Registrations::new(index, registers.directory)),
+            idle_detector: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
             scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
             scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
@@ -116,10 +116,10 @@ impl Worker {
             counters,
             health: Arc::clone(&shared.health),
             presence: registers.presence,
-            desk: Arc::clone(&shared.desk),
+            presence_inbox: Arc::clone(&shared.presence_inbox),
             presence_counters: Arc::clone(&shared.presence),
             hub: shared.hub.clone(),
-            ledger: Arc::clone(&shared.ledger),
+            receipt_buffer: Arc::clone(&shared.receipt_buffer),
             clock,
             message_bytes_max,
             backlog_bytes_max,
@@ -133,24 +133,24 @@ impl Worker {
         let (mut inbox, mut delivered) = (Vec::new(), Vec::new());
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut pulses = watchdog::pulses();
+        let mut report_timer = watchdog::report_timer();
         let which = Loop::Shard(self.index.0.into());
         loop {
             tokio::select! {
                 () = self.inbox.take_all(&mut inbox) => {}
-                _ = seconds.tick() => self.second(),
-                due = pulses.tick() => self.health.watchdog().turn(which, due.into_std(), Instant::now()),
+                _ = seconds.tick() => self.tick_second(),
+                due = report_timer.tick() => self.health.watchdog().report(which, due.into_std(), Instant::now()),
             }
             for item in inbox.drain(..) {
                 if let ToShard::Stop = item {
                     return;
                 }
                 self.handle(item, &mut delivered);
-                self.shed();
+                self.evict_backlog();
             }
             self.forward(); // What it closed is written with the rest.
             self.flush_dirty().await;
-            self.shed();
+            self.evict_backlog();
             let now_ms = self.clock.now().unix_ms;
             for (published_ms, receivers) in delivered.drain(..) {
                 self.counters.latency.record(now_ms.saturating_sub(published_ms) * 1_000, receivers);
@@ -160,7 +160,7 @@ impl Worker {
 
     /// Keeps what waits for slow clients within the instance's budget: whoever is above the shards' average lets go of
     /// it, down to seven eighths of the budget, so that not every message asks again.
-    fn shed(&self) {
+    fn evict_backlog(&self) {
         let own = self.counters.backlog.get();
         if own == 0 {
             return; // The common case.
@@ -171,16 +171,16 @@ impl Worker {
             return;
         }
         if own * self.hub.indexes().count() as u64 >= total {
-            self.shard.borrow_mut().shed(total - bytes_max / 8 * 7);
+            self.shard.borrow_mut().evict(total - bytes_max / 8 * 7);
         } else if !self.has_asked.replace(true) {
             // It may have nothing else to do and not notice.
             let largest = self.hub.shards().max_by_key(|shard| shard.counters.backlog.get());
-            largest.into_iter().for_each(|shard| shard.inbox.push(ToShard::Shed, 0));
+            largest.into_iter().for_each(|shard| shard.inbox.push(ToShard::Evict, 0));
         }
     }
 
     /// To be asked before anything is taken from a client, or written, that may have waited while the process slept.
-    fn look_at_lease(&self, now: Instant) {
+    fn check_lease(&self, now: Instant) {
         let fences = self.health.fences(now);
         if self.fences.replace(fences) != fences {
             self.shard.borrow_mut().fence(SPREAD);
@@ -195,23 +195,25 @@ impl Worker {
                 delivered.push((published_ms, receivers));
             }
             ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
-            ToShard::Shed => {} // Asked after every item.
+            ToShard::Evict => {} // Asked after every item.
             ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
             ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
             ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
-            ToShard::Cut => self.cut(),
-            ToShard::Listed(listed) => self.shard.borrow_mut().listed(&listed),
-            ToShard::Turned(scope, mark, frame) => self.shard.borrow_mut().turned(&scope, mark, &frame),
-            ToShard::WatchAnew => self.shard.borrow_mut().watch_anew(),
+            ToShard::DisconnectAll => self.disconnect_all(),
+            ToShard::PresenceListed(listed) => self.shard.borrow_mut().presence_listed(&listed),
+            ToShard::PresenceChanged(scope, mark, frame) => {
+                self.shard.borrow_mut().presence_changed(&scope, mark, &frame)
+            }
+            ToShard::ResyncPresence => self.shard.borrow_mut().resync_presence(),
             ToShard::Rebalance(departures, spare) => {
                 self.shard.borrow_mut().rebalance(departures, spare, self.clock.now());
             }
-            ToShard::Dismiss(closing, upto) => self.dismiss(closing, upto),
-            ToShard::Restored(told) => {
-                let (ask, restored) = *told;
-                self.seats.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
+            ToShard::CloseSession(closing, upto) => self.close_session(closing, upto),
+            ToShard::Restored(restored_for) => {
+                let (ask, restored) = *restored_for;
+                self.registrations.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
             }
             ToShard::List(listing) => self.shard.borrow().list(*listing),
             ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
@@ -225,18 +227,18 @@ impl Worker {
         let socket = match Socket::register(socket, tls) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
-                tracing::warn!(%error, "a socket could not be registered");
+                tracing::warn!(%error, "socket registration failed");
                 return;
             }
         };
         reservation.redeem();
         // Those who were here before a fence are sent away before anybody new comes.
-        self.look_at_lease(Instant::now());
+        self.check_lease(Instant::now());
         let now = self.clock.now();
         let mut shard = self.shard.borrow_mut();
         let slot = shard.open(Session::new(session_id, path_tenant), opening, now);
         // Upgraded a moment before; from here on they are refused.
-        if self.health.lease(Instant::now()) == Lease::Fenced {
+        if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
             shard.close(slot, Close::Restart);
         }
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
@@ -251,7 +253,7 @@ impl Worker {
         }
         sockets[at] = Some(Rc::clone(&socket));
         drop(sockets);
-        self.seats.borrow_mut().open(slot);
+        self.registrations.borrow_mut().open(slot);
         let mut codec = Codec::new(self.message_bytes_max);
         if !early.is_empty() {
             connection::take(self, slot, &mut codec, &mut early.to_vec());
@@ -261,7 +263,7 @@ impl Worker {
 
     /// Runs one step of a connection's own loop, and writes what it gave.
     pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
-        self.look_at_lease(Instant::now());
+        self.check_lease(Instant::now());
         step(&mut self.shard.borrow_mut(), self.clock.now());
         // First: whoever reads its `welcome` may be back on another shard before this one has seated it.
         let closed = self.forward();
@@ -272,7 +274,7 @@ impl Worker {
     }
 
     /// Ends all sockets. Their readers see it, and remove the connections.
-    fn cut(&self) {
+    fn disconnect_all(&self) {
         for socket in self.sockets.borrow().iter().flatten() {
             socket.shutdown(Shutdown::Both);
         }
@@ -285,7 +287,7 @@ impl Worker {
         if shard.remove(slot).is_some() {
             self.counters.connections.sub(1);
         }
-        self.seats.borrow_mut().remove(&mut shard, slot);
+        self.registrations.borrow_mut().remove(&mut shard, slot);
         drop(shard);
         self.forward();
     }
@@ -304,11 +306,11 @@ impl Worker {
     fn forward(&self) -> Vec<Slot> {
         let mut requests = Vec::new();
         let mut shard = self.shard.borrow_mut();
-        self.seats.borrow_mut().leave_records(&mut shard);
+        self.registrations.borrow_mut().leave_records(&mut shard);
         shard.take_requests(&mut requests);
-        shard.take_receipts().into_iter().for_each(|receipt| self.ledger.note(receipt));
-        self.tell_attending(shard.take_attending());
-        let closed = self.seat_identified(&mut shard);
+        shard.take_receipts().into_iter().for_each(|receipt| self.receipt_buffer.note(receipt));
+        self.forward_presence(shard.take_presence_updates());
+        let closed = self.register_identified(&mut shard);
         drop(shard);
         for request in requests {
             let bytes = match &request {
@@ -321,13 +323,14 @@ impl Worker {
     }
 
     /// Lists the sessions that have opened. Gives the connections that were closed for it.
-    fn seat_identified(&self, shard: &mut Shard) -> Vec<Slot> {
+    fn register_identified(&self, shard: &mut Shard) -> Vec<Slot> {
         let identified = shard.take_identified();
         if identified.is_empty() {
             return Vec::new(); // The common case.
         }
         let now = self.clock.now();
-        let Seated { closed, elsewhere } = self.seats.borrow_mut().seat(shard, &identified, now, Instant::now());
+        let RegistrationOutcome { closed, elsewhere } =
+            self.registrations.borrow_mut().register(shard, &identified, now, Instant::now());
         for (index, item) in elsewhere {
             self.hub.shard(index).inbox.push(item, 0);
         }
@@ -338,9 +341,9 @@ impl Worker {
     }
 
     /// Closes a session that the registry says must go.
-    fn dismiss(&self, closing: Closing, upto: SeatNumber) {
+    fn close_session(&self, closing: SessionClose, upto: RegistrationNumber) {
         let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
-        for slot in self.seats.borrow().dismiss(&mut shard, closing, upto) {
+        for slot in self.registrations.borrow().close_session(&mut shard, closing, upto) {
             self.wake_sooner(&mut shard, slot, now);
         }
     }
@@ -351,18 +354,20 @@ impl Worker {
         }
     }
 
-    /// Tells the registry who has come to scopes and gone, and the desk who watches.
-    fn tell_attending(&self, attending: Vec<Attending>) {
-        if attending.is_empty() {
+    /// Tells the registry who has come to scopes and gone, and the presence service who watches.
+    fn forward_presence(&self, updates: Vec<PresenceUpdate>) {
+        if updates.is_empty() {
             return; // The common case.
         }
         let now = Timestamp(self.clock.now().unix_ms);
-        for attending in attending {
-            match attending {
-                Attending::Entered(scope, user, info) => self.presence.enter(&scope, &user, &info, now),
-                Attending::Exited(scope, user) => self.presence.exit(&scope, &user),
-                Attending::Watched(scope) => self.desk.push((self.index, Watching::Begun(scope)), 0),
-                Attending::Unwatched(scope) => self.desk.push((self.index, Watching::Ended(scope)), 0),
+        for update in updates {
+            match update {
+                PresenceUpdate::Entered(scope, user, info) => self.presence.enter(&scope, &user, &info, now),
+                PresenceUpdate::Exited(scope, user) => self.presence.exit(&scope, &user),
+                PresenceUpdate::Watched(scope) => self.presence_inbox.push((self.index, WatchRequest::Begun(scope)), 0),
+                PresenceUpdate::Unwatched(scope) => {
+                    self.presence_inbox.push((self.index, WatchRequest::Ended(scope)), 0)
+                }
             }
         }
         self.presence_counters.members.set(self.presence.len() as u64);
@@ -376,14 +381,14 @@ impl Worker {
             if dirty.is_empty() {
                 break;
             }
-            let mut turn = Instant::now();
-            self.look_at_lease(turn);
+            let mut slice_start = Instant::now();
+            self.check_lease(slice_start);
             for (n, slot) in (1..).zip(dirty.drain(..)) {
                 self.flush(slot);
-                if n % WRITES_PER_TURN == 0 || (n % 32 == 0 && turn.elapsed() >= TURN) {
+                if n % WRITES_PER_TURN == 0 || (n % 32 == 0 && slice_start.elapsed() >= WRITE_SLICE_MAX) {
                     task::yield_now().await;
-                    turn = Instant::now();
-                    self.look_at_lease(turn);
+                    slice_start = Instant::now();
+                    self.check_lease(slice_start);
                 }
             }
         }
@@ -410,8 +415,8 @@ impl Worker {
             }
         }
         let Some(connection) = shard.connection(slot) else { return };
-        let (empty, blocked, life) = (connection.outbox.is_empty(), connection.blocked, connection.life);
-        if empty && life == Life::Open {
+        let (empty, blocked, state) = (connection.outbox.is_empty(), connection.blocked, connection.state);
+        if empty && state == ConnectionState::Open {
             shard.resume_replays(slot);
         } else if empty {
             let Some(Written { ends, cut_ms }) = shard.written(slot, self.clock.now()) else { return };
@@ -466,14 +471,14 @@ impl Worker {
     }
 
     /// Once a second: whoever's time has come.
-    fn second(&self) {
-        if self.rest.borrow_mut().comes(self.counters.connections.get()) {
+    fn tick_second(&self) {
+        if self.idle_detector.borrow_mut().is_idle(self.counters.connections.get()) {
             self.shrink();
-            give_back();
+            release_memory();
         }
         self.has_asked.set(false);
-        self.shed();
-        self.look_at_lease(Instant::now());
+        self.evict_backlog();
+        self.check_lease(Instant::now());
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);
@@ -481,7 +486,7 @@ impl Worker {
             match self.shard.borrow_mut().wake(slot, now) {
                 Wake::Stale => {}
                 Wake::At(at_ms) => self.wheel.borrow_mut().schedule(slot, at_ms),
-                Wake::Cut => {
+                Wake::Disconnect => {
                     if let Some(Some(socket)) = self.sockets.borrow().get(slot as usize) {
                         socket.shutdown(Shutdown::Both);
                     }

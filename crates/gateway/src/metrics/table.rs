@@ -5,13 +5,13 @@ use std::time::Instant;
 use ::metrics::Unit;
 
 use super::Value::{
-    BreakerCounter, BreakerGauge, EdgeCounter, HealthCounter, HealthGauge, LagGauge, LetterCounter, PresenceCounter,
-    PresenceGauge, PumpCounter, PumpGauge, ReceiptCounter, ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram,
-    StandingGauge,
+    BreakerCounter, BreakerGauge, DeadLetterCounter, EdgeCounter, HealthCounter, HealthGauge, InstanceStateGauge,
+    LagGauge, PresenceCounter, PresenceGauge, PumpCounter, PumpGauge, ReceiptCounter, ReceiptGauge, ShardCounter,
+    ShardGauge, ShardHistogram,
 };
 use super::{Metric, Value};
 use crate::health::{Health, Phase};
-use crate::standing::Lease;
+use crate::instance_state::LeaseStatus;
 
 const fn metric(name: &'static str, unit: Unit, help: &'static str, value: Value) -> Metric {
     Metric { name, unit, help, value }
@@ -140,10 +140,10 @@ pub(super) const METRICS: &[Metric] = &[
         ShardCounter(|c| &c.slow_catch_ups),
     ),
     metric(
-        "tidegate_slow_sheds_total",
+        "tidegate_slow_evictions_total",
         Unit::Count,
-        "Times what waited for a slow client was let go of because limits.backlog_bytes_max was exceeded.",
-        ShardCounter(|c| &c.slow_sheds),
+        "Times that messages waiting for a slow client were evicted because limits.backlog_bytes_max was exceeded.",
+        ShardCounter(|c| &c.slow_evictions),
     ),
     metric(
         "tidegate_superseded_total",
@@ -177,11 +177,16 @@ pub(super) const METRICS: &[Metric] = &[
         PumpGauge(|c| &c.broker_up),
     ),
     metric("tidegate_broker_downs_total", Unit::Count, "Times the broker was lost.", PumpCounter(|c| &c.broker_downs)),
-    metric("tidegate_scopes", Unit::Count, "Scopes this instance hears from the broker.", PumpGauge(|c| &c.scopes)),
+    metric(
+        "tidegate_scopes",
+        Unit::Count,
+        "Scopes this instance is subscribed to at the broker.",
+        PumpGauge(|c| &c.scopes),
+    ),
     metric(
         "tidegate_messages_in_total",
         Unit::Count,
-        "Messages heard from the broker.",
+        "Messages received from the broker.",
         PumpCounter(|c| &c.messages_in),
     ),
     metric(
@@ -194,19 +199,19 @@ pub(super) const METRICS: &[Metric] = &[
         "tidegate_dead_letters_total",
         Unit::Count,
         "Dead letters this instance has kept: messages that reached nobody, or only clients of this instance.",
-        LetterCounter(|c| &c.kept),
+        DeadLetterCounter(|c| &c.kept),
     ),
     metric(
         "tidegate_dead_letters_known_total",
         Unit::Count,
         "Dead letters that had been kept before, nearly always by another instance.",
-        LetterCounter(|c| &c.known),
+        DeadLetterCounter(|c| &c.known),
     ),
     metric(
         "tidegate_dead_letters_dropped_total",
         Unit::Count,
         "Dead letters lost: 4 MiB of them waited already because Redis was away, or Redis will not have them.",
-        LetterCounter(|c| &c.dropped),
+        DeadLetterCounter(|c| &c.dropped),
     ),
     metric(
         "tidegate_presence_members",
@@ -223,13 +228,13 @@ pub(super) const METRICS: &[Metric] = &[
     metric(
         "tidegate_presence_joined_total",
         Unit::Count,
-        "Members of the whole fleet that joined, as heard while any scope was watched here.",
+        "Members of the whole fleet that joined, as received while any scope was watched here.",
         PresenceCounter(|c| &c.joined),
     ),
     metric(
         "tidegate_presence_left_total",
         Unit::Count,
-        "Members of the whole fleet that left, as heard while any scope was watched here.",
+        "Members of the whole fleet that left, as received while any scope was watched here.",
         PresenceCounter(|c| &c.left),
     ),
     metric("tidegate_presence_lists_total", Unit::Count, "Lists of members read.", PresenceCounter(|c| &c.lists)),
@@ -352,7 +357,7 @@ pub(super) const METRICS: &[Metric] = &[
         "tidegate_lease_held",
         Unit::Count,
         "1 while this incarnation holds its lease.",
-        HealthGauge(|health| f64::from(u8::from(health.lease(Instant::now()) == Lease::Held))),
+        HealthGauge(|health| f64::from(u8::from(health.lease(Instant::now()) == LeaseStatus::Held))),
     ),
     metric(
         "tidegate_fences_total",
@@ -361,10 +366,10 @@ pub(super) const METRICS: &[Metric] = &[
         HealthCounter(Health::fence_count),
     ),
     metric(
-        "tidegate_standing",
+        "tidegate_instance_state",
         Unit::Count,
-        "By state, 1 for the one the instance is in: starting, connected, leaseless, isolated, fenced, draining, frozen.",
-        StandingGauge,
+        "By state, 1 for the one the instance is in: starting, connected, lease_lost, isolated, fenced, draining, frozen.",
+        InstanceStateGauge,
     ),
     metric(
         "tidegate_loop_lag_seconds",

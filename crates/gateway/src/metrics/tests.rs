@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use records::LetterboxConfig;
+use records::DeadLetterQueueConfig;
 use redis_topology::Target;
 
 use super::*;
@@ -11,7 +11,7 @@ use crate::watchdog::{FROZEN_AFTER, Watchdog};
 fn exposition() -> Exposition {
     let shards = vec![Arc::default(), Arc::default()];
     let health = Arc::new(Health::new(Watchdog::new(2, FROZEN_AFTER, Instant::now())));
-    let letterbox = Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 0 }));
+    let dead_letter_queue = Arc::new(DeadLetterQueue::new(DeadLetterQueueConfig { message_bytes_max: 0 }));
     let pools = Pools::new(Target::parse("redis://127.0.0.1").unwrap(), 1, Duration::from_secs(1));
     Exposition::new(Sources {
         pools: vec![("registry", pools)],
@@ -19,8 +19,8 @@ fn exposition() -> Exposition {
         pump: Arc::default(),
         edge: Arc::default(),
         presence: Arc::default(),
-        letterbox,
-        ledger: Arc::default(),
+        dead_letter_queue,
+        receipt_buffer: Arc::default(),
         health,
     })
 }
@@ -50,8 +50,8 @@ fn values_are_absolute_and_by_shard() {
             "tidegate_deliveries_total{shard=\"1\"} 1000",
             "tidegate_accepts_total 3",
             "tidegate_breakers_open{calls=\"registry\"} 0",
-            "tidegate_standing{state=\"starting\"} 1",
-            "tidegate_standing{state=\"isolated\"} 0",
+            "tidegate_instance_state{state=\"starting\"} 1",
+            "tidegate_instance_state{state=\"isolated\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
         }
@@ -61,13 +61,14 @@ fn values_are_absolute_and_by_shard() {
 }
 
 #[test]
-fn one_standing_is_true_at_a_time() {
+fn one_state_is_true_at_a_time() {
     let exposition = exposition();
     exposition.sources.health.advance(crate::health::Phase::Running);
     let text = exposition.render();
-    let of = |value: &str| text.lines().filter(|l| l.starts_with("tidegate_standing{") && l.ends_with(value)).count();
-    assert_eq!((of(" 1"), of(" 0")), (1, Standing::ALL.len() - 1), "{text}");
-    assert!(text.contains("tidegate_standing{state=\"isolated\"} 1\n"), "{text}");
+    let of =
+        |value: &str| text.lines().filter(|l| l.starts_with("tidegate_instance_state{") && l.ends_with(value)).count();
+    assert_eq!((of(" 1"), of(" 0")), (1, InstanceState::ALL.len() - 1), "{text}");
+    assert!(text.contains("tidegate_instance_state{state=\"isolated\"} 1\n"), "{text}");
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn kind(metric: &Metric) -> &'static str {
         | Value::PumpCounter(_)
         | Value::EdgeCounter(_)
         | Value::PresenceCounter(_)
-        | Value::LetterCounter(_)
+        | Value::DeadLetterCounter(_)
         | Value::ReceiptCounter(_)
         | Value::BreakerCounter(_)
         | Value::HealthCounter(_) => "counter",
@@ -119,7 +120,7 @@ fn kind(metric: &Metric) -> &'static str {
         | Value::BreakerGauge(_)
         | Value::HealthGauge(_)
         | Value::LagGauge
-        | Value::StandingGauge => "gauge",
+        | Value::InstanceStateGauge => "gauge",
         Value::ShardHistogram(_) => "histogram",
     }
 }

@@ -17,8 +17,8 @@ const isBehind = (a, b) => {
 
 const offset = (position) => position.split("-")[1];
 
-/** Whether a subscription to `pattern` hears `channel`. */
-const hears = (pattern, channel) =>
+/** Whether a subscription to `pattern` matches `channel`. */
+const matches = (pattern, channel) =>
   pattern === channel || (pattern.endsWith(":*") && channel.startsWith(pattern.slice(0, -1)));
 
 /** A connection that comes back by itself and resumes where it was. */
@@ -66,7 +66,7 @@ class Client {
   receive(frame) {
     const { type, channel, payload, position, correlation_id: id } = frame;
     if ("timestamp" in frame) {
-      for (const pattern of this.channels.keys()) if (hears(pattern, channel)) this.seen(pattern, position);
+      for (const pattern of this.channels.keys()) if (matches(pattern, channel)) this.seen(pattern, position);
       return this.view.message(frame, this.openedAt);
     }
     if (id && this.answers.has(id)) {
@@ -295,7 +295,7 @@ for (const user of ["alice", "bob"]) {
 }
 
 const answer = document.getElementById("publish-answer");
-const say = (text, bad) => {
+const showResult = (text, bad) => {
   answer.textContent = text;
   answer.className = bad ? "bad" : "";
 };
@@ -306,7 +306,7 @@ async function publish(times) {
   try {
     payload = JSON.parse(value("payload"));
   } catch (error) {
-    return say(`the payload is not JSON: ${error.message}`, true);
+    return showResult(`the payload is not JSON: ${error.message}`, true);
   }
   const [channel, client] = [value("channel"), clients[value("as")]];
   const frames = [];
@@ -316,12 +316,12 @@ async function publish(times) {
   }
   const answers = await Promise.all(frames);
   const last = answers.find((frame) => frame?.type !== "ack") ?? answers.at(-1);
-  if (last === undefined) return say(`${client.view.name} is not connected; publish as somebody who is`, true);
-  if (last === null) return say("the connection ended before the answer; it may have been published", true);
-  if (last.type === "error") return say(`${last.payload.code}: ${last.payload.message}`, true);
-  const isHeard = Object.values(clients).some((each) => [...each.channels.keys()].some((held) => hears(held, channel)));
-  const hint = isHeard ? "" : `; nobody on this page listens to it, so subscribe somebody to ${channel}`;
-  say(`${last.payload.level} at ${last.position}${hint}`);
+  if (last === undefined) return showResult(`${client.view.name} is not connected; publish as somebody who is`, true);
+  if (last === null) return showResult("the connection ended before the answer; it may have been published", true);
+  if (last.type === "error") return showResult(`${last.payload.code}: ${last.payload.message}`, true);
+  const isReceived = Object.values(clients).some((each) => [...each.channels.keys()].some((held) => matches(held, channel)));
+  const hint = isReceived ? "" : `; nobody on this page listens to it, so subscribe somebody to ${channel}`;
+  showResult(`${last.payload.level} at ${last.position}${hint}`);
 }
 
 document.getElementById("publish").addEventListener("submit", (event) => {

@@ -1,9 +1,10 @@
-//! The desk between one shard and a store in memory.
+//! The presence service between one shard and a store in memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use connection_registry::{
-    Acquired, ConnectionLimits, Duty, Incarnation, Instance, Load, MemberChange, MemoryStore, Pulse, Roll, Store,
+    Acquired, ConnectionLimits, Duty, Heartbeat, Incarnation, Instance, Load, MemberChange, MemoryStore,
+    PresenceSnapshot, Store,
 };
 use wire::{Families, InstanceId, Timestamp, UserId};
 
@@ -20,13 +21,13 @@ struct Flaky {
     is_away: Arc<AtomicBool>,
 }
 
-struct Bench {
+struct TestService {
     store: Flaky,
     instance: Instance,
     token: Token,
     lease: watch::Sender<LeaseState>,
     presence: Arc<Presence>,
-    inbox: Arc<DeskInbox>,
+    inbox: Arc<PresenceInbox>,
     hub: Hub,
     counters: Arc<PresenceCounters>,
 }
@@ -43,8 +44,8 @@ fn held(token: &Token) -> LeaseState {
     LeaseState::Held { token: token.clone(), deadline: None, end: None }
 }
 
-impl Bench {
-    /// A desk at work, and what it works with.
+impl TestService {
+    /// A presence service at work, and what it works with.
     async fn start() -> Self {
         let inner = MemoryStore::new(
             ConnectionLimits::default(),
@@ -53,7 +54,7 @@ impl Bench {
         let id = InstanceId::parse("gw-1").unwrap();
         let instance = Instance { id, incarnation: Incarnation::new(1, 1), address: "".into() };
         let load = Load { connections: 0, connects_per_second: 0, duty: Duty::Full };
-        let granted = inner.acquire(&instance, Pulse { number: 0, load }).await.unwrap();
+        let granted = inner.acquire(&instance, Heartbeat { number: 0, load }).await.unwrap();
         let Acquired::Granted { token, .. } = granted else { panic!("nobody else asks") };
         let store = Flaky { inner, is_away: Arc::default() };
         let shard = ShardHandle { inbox: Arc::new(Mailbox::new(1 << 20)), counters: Arc::default() };
@@ -68,7 +69,7 @@ impl Bench {
             hub: Hub::new(vec![shard]),
             counters: Arc::default(),
         };
-        let desk = PresenceDesk {
+        let presence_service = PresenceService {
             store: bench.store.clone(),
             presence: Arc::clone(&bench.presence),
             hub: bench.hub.clone(),
@@ -79,7 +80,7 @@ impl Bench {
             watched: HashMap::new(),
             asked: HashMap::new(),
         };
-        tokio::spawn(desk.run());
+        tokio::spawn(presence_service.run());
         bench
     }
 
@@ -92,41 +93,41 @@ impl Bench {
     }
 
     fn watch(&self, scope: Scope) {
-        self.inbox.push((SHARD, Watching::Begun(scope)), 0);
+        self.inbox.push((SHARD, WatchRequest::Begun(scope)), 0);
     }
 
     /// What the shard is told next.
-    async fn told(&self) -> Vec<String> {
-        let mut told = Vec::new();
-        let take = self.hub.shard(SHARD).inbox.take_all(&mut told);
+    async fn sent(&self) -> Vec<String> {
+        let mut sent = Vec::new();
+        let take = self.hub.shard(SHARD).inbox.take_all(&mut sent);
         tokio::time::timeout(DEADLINE, take).await.expect("the shard is told something");
-        let text = |told: ToShard| match told {
-            ToShard::Listed(listed) => {
-                let stale = if listed.mark.is_none() { " stale" } else { "" };
+        let text = |sent: ToShard| match sent {
+            ToShard::PresenceListed(listed) => {
+                let stale = if listed.cursor.is_none() { " stale" } else { "" };
                 format!("{} of {}{stale}", listed.list.count, listed.scope.name())
             }
-            ToShard::Turned(scope, _, frame) => {
+            ToShard::PresenceChanged(scope, _, frame) => {
                 let kind = if frame.payload().starts_with(b"{\"type\":\"joined\"") { "joined" } else { "left" };
                 format!("{kind} {}", scope.name())
             }
-            ToShard::WatchAnew => "anew".into(),
+            ToShard::ResyncPresence => "anew".into(),
             other => panic!("{other:?}"),
         };
-        told.into_iter().map(text).collect()
+        sent.into_iter().map(text).collect()
     }
 
     async fn expect(&self, expected: &[&str]) {
-        let mut told = Vec::new();
-        while told.len() < expected.len() {
-            told.extend(self.told().await);
+        let mut sent = Vec::new();
+        while sent.len() < expected.len() {
+            sent.extend(self.sent().await);
         }
-        assert_eq!(told, expected);
+        assert_eq!(sent, expected);
     }
 }
 
 #[tokio::test]
 async fn a_scope_is_listed_and_followed_while_it_is_watched() {
-    let bench = Bench::start().await;
+    let bench = TestService::start().await;
     bench.change(&room(1), "alice", true).await;
     bench.watch(room(1));
     bench.expect(&["1 of collection:1"]).await;
@@ -136,7 +137,7 @@ async fn a_scope_is_listed_and_followed_while_it_is_watched() {
     bench.change(&room(1), "bob", false).await;
     bench.expect(&["left collection:1"]).await;
     assert_eq!((bench.counters.watched.get(), bench.counters.joined.get(), bench.counters.left.get()), (1, 2, 1));
-    bench.inbox.push((SHARD, Watching::Ended(room(1))), 0);
+    bench.inbox.push((SHARD, WatchRequest::Ended(room(1))), 0);
     bench.watch(room(2));
     bench.expect(&["1 of collection:2"]).await;
     bench.change(&room(1), "carol", true).await;
@@ -148,10 +149,10 @@ async fn a_scope_is_listed_and_followed_while_it_is_watched() {
 /// The store keeps 256 entries; who is further behind cannot know what it missed.
 #[tokio::test]
 async fn who_has_missed_changes_lists_anew() {
-    let bench = Bench::start().await;
+    let bench = TestService::start().await;
     bench.watch(room(1));
     bench.expect(&["0 of collection:1"]).await;
-    // None of these waits for anything, so the desk does not get its turn in between.
+    // None of these waits for anything, so the presence service does not run in between.
     for n in 0..150 {
         bench.change(&room(1), &format!("u{n}"), true).await;
         bench.change(&room(1), &format!("u{n}"), false).await;
@@ -168,7 +169,7 @@ async fn who_has_missed_changes_lists_anew() {
 /// Without the store it says what is known here, that this may be wrong, and lists anew once afterwards.
 #[tokio::test]
 async fn without_the_store_lists_are_stale() {
-    let bench = Bench::start().await;
+    let bench = TestService::start().await;
     bench.presence.enter(&room(1), &user("alice"), &None, Timestamp(0));
     bench.store.is_away.store(true, Ordering::Relaxed);
     bench.watch(room(1));
@@ -186,7 +187,7 @@ async fn without_the_store_lists_are_stale() {
 
 #[tokio::test]
 async fn with_another_lease_everything_is_listed_anew() {
-    let bench = Bench::start().await;
+    let bench = TestService::start().await;
     bench.watch(room(1));
     bench.expect(&["0 of collection:1"]).await;
     // A renewal is no news.
@@ -197,13 +198,13 @@ async fn with_another_lease_everything_is_listed_anew() {
     bench.expect(&["anew"]).await;
 }
 
-impl Rolls for Flaky {
-    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<Roll, StoreError> {
+impl PresenceReader for Flaky {
+    async fn list_members(&self, scopes: &[Scope], most: usize) -> Result<PresenceSnapshot, StoreError> {
         self.reach()?.list_members(scopes, most).await
     }
 
-    async fn next_turnovers(&self, after: Mark) -> Result<Vec<Turnover>, StoreError> {
-        self.reach()?.next_turnovers(after).await
+    async fn next_presence_batches(&self, after: PresenceCursor) -> Result<Vec<PresenceBatch>, StoreError> {
+        self.reach()?.next_presence_batches(after).await
     }
 }
 

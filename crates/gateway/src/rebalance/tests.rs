@@ -1,4 +1,4 @@
-//! Fleets on literal clocks: beat 2 s, tolerance 20 %, at least 50, 100 a second.
+//! Fleets on literal clocks: heartbeat 2 s, tolerance 20 %, at least 50, 100 a second.
 
 use connection_registry::{Duty, Load, Status};
 
@@ -13,8 +13,8 @@ fn full(connections: u64) -> (Status, Option<Load>) {
     (Status::Up, Some(load(connections, 3_000, Duty::Full)))
 }
 
-fn own(connections: u64) -> Own {
-    Own { connections, moved: 0, is_full: true }
+fn own(connections: u64) -> OwnLoad {
+    OwnLoad { connections, moved: 0, is_full: true }
 }
 
 /// How many clients this instance asks to go within 20 s, if nothing it does has any effect.
@@ -29,7 +29,7 @@ fn who_is_above_the_mean_sends_some_to_those_below() {
     let reduced = (Status::Up, Some(load(0, 3_000, Duty::Reduced)));
     let draining = (Status::Up, Some(load(0, 3_000, Duty::Draining)));
     let slow = (Status::Up, Some(load(0, 1, Duty::Full)));
-    for (what, connections, others, goes) in [
+    for (what, connections, others, moves_away) in [
         ("alone", 1_000, vec![], false),
         ("two new ones", 1_000, vec![full(0), full(0)], true),
         ("level", 1_000, vec![full(1_000), full(1_000)], false),
@@ -44,14 +44,14 @@ fn who_is_above_the_mean_sends_some_to_those_below() {
         ("a corpse", 1_000, vec![full(0), (Status::Gone, full(0).1)], true),
         ("the empty one takes hardly anybody", 1_000, vec![slow], false),
     ] {
-        assert_eq!(asked(connections, &others) > 0, goes, "{what}");
+        assert_eq!(asked(connections, &others) > 0, moves_away, "{what}");
     }
 }
 
 #[test]
 fn nobody_goes_before_it_has_lasted_nor_while_this_instance_is_not_whole() {
     let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
-    let mut look = |seconds: f64, own: Own, seen: f64| {
+    let mut look = |seconds: f64, own: OwnLoad, seen: f64| {
         let at = |seconds| zero + Duration::from_secs_f64(seconds);
         let fleet = Fleet::of(&peers(&[full(0)], at(seen)));
         (rebalance.look(at(seconds), own, &fleet), rebalance.is_active())
@@ -62,11 +62,11 @@ fn nobody_goes_before_it_has_lasted_nor_while_this_instance_is_not_whole() {
     }
     assert_eq!(look(10.0, own(1_000), 10.0), (0, true));
     assert_eq!(look(10.1, own(1_000), 10.1), (10, true), "the first round");
-    let isolated = Own { is_full: false, ..own(1_000) };
+    let isolated = OwnLoad { is_full: false, ..own(1_000) };
     assert_eq!(look(10.2, isolated, 10.2), (0, false), "Redis is gone");
     assert_eq!(look(21.0, own(1_000), 21.0), (0, false), "the time begins anew");
     assert_eq!(look(32.0, own(1_000), 32.0), (0, true));
-    assert_eq!(look(32.1, own(1_000), 28.0), (0, false), "Redis has not answered for two beats");
+    assert_eq!(look(32.1, own(1_000), 28.0), (0, false), "Redis has not answered for two heartbeats");
 }
 
 /// How long until an instance tries again, after each round that did not help.
@@ -76,13 +76,13 @@ fn clients_who_come_back_are_left_in_peace_for_longer_each_time() {
     let (mut me, mut rounds) = (own(1_000), Vec::new());
     for n in 0..20_000 {
         let now = zero + SLOT * n;
-        let goes = rebalance.look(now, me, &Fleet::of(&peers(&[full(0)], now)));
-        me.moved += goes;
-        if goes > 0 {
-            rounds.push((n / 10, goes));
+        let moves_away = rebalance.look(now, me, &Fleet::of(&peers(&[full(0)], now)));
+        me.moved += moves_away;
+        if moves_away > 0 {
+            rounds.push((n / 10, moves_away));
         }
     }
-    let sizes: Vec<u64> = rounds.iter().map(|(_, goes)| *goes).collect();
+    let sizes: Vec<u64> = rounds.iter().map(|(_, moves_away)| *moves_away).collect();
     assert_eq!(sizes, [10; 6], "always the smallest round");
     let pauses: Vec<u32> = rounds.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert!(pauses.iter().zip([76, 136, 256, 496, 976]).all(|(pause, s)| pause.abs_diff(s) <= 2), "{pauses:?}");
@@ -100,27 +100,28 @@ fn whom_everybody_has_come_to_recently_are_not_a_reason_to_rest() {
     assert_eq!((asked, rebalance.futile()), (20, 0), "asked again after each round");
 }
 
-/// A whole fleet, each instance deciding by what the others told within the last beat. Where clients go, `balancer` says:
+/// A whole fleet, each instance deciding by what the others told within the last heartbeat. Where clients go, `balancer` says:
 /// given the connections of all, and a number.
 fn level(mut fleet: Vec<u64>, seconds: u32, balancer: impl Fn(&[u64], u64) -> usize) -> (Vec<u64>, Vec<u64>, u64) {
     let zero = Instant::now();
     let mut minds: Vec<Rebalance> = fleet.iter().map(|_| Rebalance::new(CONFIG, BEAT)).collect();
     let mut moved = vec![0; fleet.len()];
-    let (mut told, mut last, mut number) = (fleet.clone(), 0, 0);
+    let (mut reported, mut last, mut number) = (fleet.clone(), 0, 0);
     for n in 0..seconds * 10 {
         let now = zero + SLOT * n;
         if n % 20 == 0 {
-            told.clone_from(&fleet);
+            reported.clone_from(&fleet);
         }
         for me in 0..fleet.len() {
-            let others: Vec<_> = (0..fleet.len()).filter(|other| *other != me).map(|other| full(told[other])).collect();
-            let own = Own { connections: fleet[me], moved: moved[me], is_full: true };
-            let goes = minds[me].look(now, own, &Fleet::of(&peers(&others, now)));
-            if goes > 0 {
+            let others: Vec<_> =
+                (0..fleet.len()).filter(|other| *other != me).map(|other| full(reported[other])).collect();
+            let own = OwnLoad { connections: fleet[me], moved: moved[me], is_full: true };
+            let moves_away = minds[me].look(now, own, &Fleet::of(&peers(&others, now)));
+            if moves_away > 0 {
                 last = u64::from(n / 10);
             }
-            moved[me] += goes;
-            for _ in 0..goes {
+            moved[me] += moves_away;
+            for _ in 0..moves_away {
                 fleet[me] -= 1;
                 number += 1;
                 let reached = balancer(&fleet, number);
@@ -175,8 +176,8 @@ fn it_stays_at_it_until_those_on_their_way_have_come_somewhere() {
     for n in 0..400 {
         let now = zero + SLOT * n;
         // Both are level once ten have gone.
-        let goes = rebalance.look(now, me, &Fleet::of(&peers(&[full(10 + me.moved)], now)));
-        (me.connections, me.moved) = (me.connections - goes, me.moved + goes);
+        let moves_away = rebalance.look(now, me, &Fleet::of(&peers(&[full(10 + me.moved)], now)));
+        (me.connections, me.moved) = (me.connections - moves_away, me.moved + moves_away);
         if me.connections == 110 {
             me.connections = 60;
         }
@@ -186,6 +187,6 @@ fn it_stays_at_it_until_those_on_their_way_have_come_somewhere() {
     let (first, last) = (active[0], *active.last().unwrap());
     assert!(
         last - first >= 60 && active.len() as u32 == last - first + 1,
-        "{first} to {last}: three beats are 60 slots"
+        "{first} to {last}: three heartbeats are 60 slots"
     );
 }

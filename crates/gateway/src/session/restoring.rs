@@ -84,11 +84,11 @@ impl Session {
             restoring.merge(&record);
             record
         });
-        let told = record.as_ref().map(|record| Restored {
+        let restored_record = record.as_ref().map(|record| Restored {
             repeats: !record.exact,
             channels: record.channels.iter().map(|(channel, _)| &**channel).collect(),
         });
-        let frame = ServerFrame::Restored { record: told, session_id: None, correlation_id: id.as_deref() };
+        let frame = ServerFrame::Restored { record: restored_record, session_id: None, correlation_id: id.as_deref() };
         out.extend([Effect::Send(Lane::CONTROL, frame.encode()), Effect::Identified]);
         let resume = |(channel, position): &(Box<str>, Option<Position>)| Resume {
             channel: Cow::Owned(channel.to_string()),

@@ -3,7 +3,7 @@
 use redis_model::Call;
 use wire::Scope;
 
-use super::schedule::Happening;
+use super::schedule::SimulatedEvent;
 use super::world::{TOPICS, World};
 
 impl World {
@@ -12,7 +12,7 @@ impl World {
             return;
         }
         let delay_ms = self.random.within(5, 60);
-        self.schedule.after(delay_ms, Happening::BackendPublishes);
+        self.schedule.after(delay_ms, SimulatedEvent::BackendPublishes);
         let scope = self.random.pick(&self.scopes).clone();
         let now_ms = self.schedule.now_ms();
         self.hushed.take_if(|(_, until_ms)| *until_ms <= now_ms);

@@ -6,8 +6,8 @@ use serde_json::Value;
 use wire::Position;
 
 use super::restoring::Restoring;
-use super::schedule::{Life, Pipe, Wire};
-use super::view::{Subscribed, Told, View};
+use super::schedule::{InstanceRun, Pipe, Wire};
+use super::view::{GapFrame, Subscribed, View};
 use crate::hub::members::Slot;
 
 /// What a socket takes before the client has read any of it.
@@ -21,7 +21,7 @@ pub(super) struct Client {
     /// By channel: what it holds on this connection.
     pub(super) views: BTreeMap<String, View>,
     /// Subscriptions without an answer: id, channel, the position given, and whether that was forged.
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<PendingSubscribe>,
     /// The next position it gives is one that nobody gave it.
     pub(super) forges: bool,
     /// Numbers its questions.
@@ -35,7 +35,7 @@ pub(super) struct Client {
 }
 
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct PendingSubscribe {
     pub(super) id: String,
     pub(super) channel: String,
     pub(super) given: Option<Position>,
@@ -47,9 +47,9 @@ pub(super) struct Asked {
 /// A connection to one shard of one instance.
 pub(super) struct Socket {
     pub(super) wire: Wire,
-    pub(super) life: Life,
+    pub(super) instance_run: InstanceRun,
     /// Where the instance keeps it, once it has come there.
-    pub(super) seat: Option<(usize, Slot)>,
+    pub(super) shard_slot: Option<(usize, Slot)>,
     pub(super) up: Pipe,
     pub(super) down: Pipe,
     /// Written by the instance and not read by the client.
@@ -102,8 +102,8 @@ pub(super) fn position(value: &Value) -> Option<Position> {
     value.as_str().map(|text| text.parse().expect("the gateway writes positions"))
 }
 
-pub(super) fn read_gap(payload: &Value) -> Told {
-    Told {
+pub(super) fn read_gap(payload: &Value) -> GapFrame {
+    GapFrame {
         after: position(&payload["after"]),
         upto: position(&payload["upto"]),
         reason: payload["reason"].as_str().unwrap_or_default().to_owned(),

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use wire::{Position, Scope};
 
-use super::client::{Asked, Frame, Socket, take_frame};
-use super::schedule::{Happening, Pipe, Wire};
+use super::client::{Frame, PendingSubscribe, Socket, take_frame};
+use super::schedule::{Pipe, SimulatedEvent, Wire};
 use super::tally::{Fault, Race};
 use super::world::{TOPICS, World};
 
@@ -12,7 +12,7 @@ impl World {
     /// A client connects to some instance and says all it wants in one frame.
     pub(super) fn connect(&mut self, index: usize) {
         let instance = self.random.index(self.instances.len());
-        let life = self.instances[instance].life;
+        let instance_run = self.instances[instance].instance_run;
         let wire = Wire { client: index, number: self.next_number() };
         let since_ms = self.schedule.now_ms();
         let client = &mut self.clients[index];
@@ -22,8 +22,8 @@ impl World {
         }
         client.socket = Some(Socket {
             wire,
-            life,
-            seat: None,
+            instance_run,
+            shard_slot: None,
             up: Pipe::default(),
             down: Pipe::default(),
             unread: 0,
@@ -32,11 +32,11 @@ impl World {
             since_ms,
             locals: Default::default(),
         });
-        self.send(index, |wire, _| Happening::Opened(life, wire), "");
+        self.send(index, |wire, _| SimulatedEvent::Opened(instance_run, wire), "");
         let id = self.clients[index].next_id();
         let delay_ms = self.random.within(30, 300);
-        self.schedule.after(delay_ms, Happening::Act(index));
-        if self.ask_for_session(index, life, &id) {
+        self.schedule.after(delay_ms, SimulatedEvent::Act(index));
+        if self.ask_for_session(index, instance_run, &id) {
             return;
         }
         let wanted: Vec<_> = self.clients[index].wanted.clone().into_iter().collect();
@@ -47,12 +47,12 @@ impl World {
                 Some(given) => json!({"channel": channel, "position": given.to_string()}),
                 None => json!({"channel": channel}),
             });
-            self.clients[index].asked.push(Asked { id: id.clone(), channel, given, forged, restored: None });
+            self.clients[index].asked.push(PendingSubscribe { id: id.clone(), channel, given, forged, restored: None });
         }
         self.clients[index].forges = false;
         let restore = self.clients[index].restoring.is_some();
         let payload = json!({"channels": channels, "restore": restore});
-        self.say(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
+        self.send_frame(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
     }
 
     /// What it gives as its position: what it saw last, or what nobody gave it.
@@ -70,7 +70,7 @@ impl World {
         (Some(forged), true)
     }
 
-    pub(super) fn send(&mut self, index: usize, what: impl FnOnce(Wire, String) -> Happening, text: &str) {
+    pub(super) fn send(&mut self, index: usize, what: impl FnOnce(Wire, String) -> SimulatedEvent, text: &str) {
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.within(1, 15));
         let Some(socket) = &mut self.clients[index].socket else { return };
         let at_ms = socket.up.through(now_ms, delay_ms);
@@ -78,9 +78,9 @@ impl World {
         self.schedule.at(at_ms, what);
     }
 
-    pub(super) fn say(&mut self, index: usize, frame: &Value) {
+    pub(super) fn send_frame(&mut self, index: usize, frame: &Value) {
         self.note(|| format!("client {index} says {frame}"));
-        self.send(index, Happening::Says, &frame.to_string());
+        self.send(index, SimulatedEvent::SendText, &frame.to_string());
     }
 
     /// What a client does of its own accord.
@@ -89,7 +89,7 @@ impl World {
             return;
         }
         let delay_ms = self.random.within(30, 400);
-        self.schedule.after(delay_ms, Happening::Act(index));
+        self.schedule.after(delay_ms, SimulatedEvent::Act(index));
         match self.random.below(10) {
             0..5 => self.publish_as(index),
             _ if self.clients[index].asking.is_some() => {}
@@ -111,15 +111,15 @@ impl World {
         }
         let channel = if topic.is_empty() { name.to_owned() } else { format!("{name}:{topic}") };
         let (number, _) = self.next_message();
-        self.say_publish(index, number, &channel);
+        self.send_publish(index, number, &channel);
     }
 
-    pub(super) fn say_publish(&mut self, index: usize, number: u64, channel: &str) {
+    pub(super) fn send_publish(&mut self, index: usize, number: u64, channel: &str) {
         let (id, name) = (format!("p{number}"), format!("m{number}"));
         let frame = json!({
             "type": "publish", "channel": channel, "event": "m", "payload": number, "id": name, "correlation_id": id,
         });
-        self.say(index, &frame);
+        self.send_frame(index, &frame);
     }
 
     pub(super) fn unsubscribe_one(&mut self, index: usize) -> Option<String> {
@@ -130,7 +130,7 @@ impl World {
         let channel = self.random.pick(&held).clone();
         self.clients[index].wanted.remove(&channel);
         let id = self.clients[index].next_id();
-        self.say(index, &json!({"type": "unsubscribe", "channel": channel, "correlation_id": id}));
+        self.send_frame(index, &json!({"type": "unsubscribe", "channel": channel, "correlation_id": id}));
         Some(channel)
     }
 
@@ -146,12 +146,18 @@ impl World {
         let client = &mut self.clients[index];
         client.wanted.insert(channel.clone(), given);
         let id = client.next_id();
-        client.asked.push(Asked { id: id.clone(), channel: channel.clone(), given, forged: false, restored: None });
+        client.asked.push(PendingSubscribe {
+            id: id.clone(),
+            channel: channel.clone(),
+            given,
+            forged: false,
+            restored: None,
+        });
         let mut frame = json!({"type": "subscribe", "channel": channel, "correlation_id": id});
         if let Some(given) = given {
             frame["position"] = given.to_string().into();
         }
-        self.say(index, &frame);
+        self.send_frame(index, &frame);
     }
 
     /// Bytes reach a client.
@@ -164,16 +170,16 @@ impl World {
         let was_full = socket.room(1) == 0;
         socket.unread -= bytes.len();
         socket.rest.extend(bytes);
-        if was_full || socket.seat.is_some() {
+        if was_full || socket.shard_slot.is_some() {
             let delay_ms = self.random.below(6);
-            self.schedule.after(delay_ms, Happening::Writable(wire));
+            self.schedule.after(delay_ms, SimulatedEvent::Writable(wire));
         }
         loop {
             let Some(socket) = self.clients[wire.client].socket.as_mut().filter(|s| s.wire == wire) else { return };
             let outcome = match take_frame(&mut socket.rest) {
                 Ok(None) => return,
                 Ok(Some(Frame::Ping(payload))) => {
-                    self.send(wire.client, |wire, _| Happening::Pongs(wire, payload), "");
+                    self.send(wire.client, |wire, _| SimulatedEvent::Pongs(wire, payload), "");
                     continue;
                 }
                 Ok(Some(Frame::Close(code))) => return self.closed(wire, code),
@@ -206,11 +212,11 @@ impl World {
         self.note_resumes(index);
         let Some(socket) = self.clients[index].forget_connection() else { return };
         let noticed_ms = self.random.below(noticed_ms.max(1));
-        self.schedule.after(noticed_ms, Happening::EndSeenByServer(socket.wire));
+        self.schedule.after(noticed_ms, SimulatedEvent::EndSeenByServer(socket.wire));
         if !std::mem::replace(&mut self.clients[index].is_connecting, true) {
             let most_ms = if self.random.one_in(4) { 4_000 } else { 400 };
             let delay_ms = self.random.within(5, most_ms);
-            self.schedule.after(delay_ms, Happening::Connect(index));
+            self.schedule.after(delay_ms, SimulatedEvent::Connect(index));
         }
     }
 
@@ -218,7 +224,7 @@ impl World {
     fn note_resumes(&mut self, index: usize) {
         let views: Vec<_> = self.clients[index].views.values().collect();
         let moved = views.iter().any(|v| v.moved.is_some() && v.moved == v.stored.map(|stored| stored.generation));
-        let replayed = views.iter().any(|v| v.resumed && v.replayed > 0 && v.replayed == v.heard);
+        let replayed = views.iter().any(|v| v.resumed && v.replayed > 0 && v.replayed == v.received);
         if moved {
             self.race(Race::MovedGeneration);
         }
@@ -235,7 +241,7 @@ impl World {
         }
         socket.waiting = Some(Vec::new());
         let wire = socket.wire;
-        self.schedule.after(delay_ms, Happening::Resume(wire));
+        self.schedule.after(delay_ms, SimulatedEvent::Resume(wire));
         self.fault(Fault::ClientStalled);
         true
     }

@@ -5,7 +5,7 @@ use redis_model::{Loses, NodeIndex};
 use super::plan::Mode;
 use super::redis::{A, B, other};
 use super::restoring::VANISHED_MS;
-use super::schedule::Happening;
+use super::schedule::SimulatedEvent;
 use super::tally::{Fault, Race};
 use super::world::World;
 
@@ -41,12 +41,12 @@ const LOSSLESS: &[Fault] = &[
     Fault::InstanceKilled,
     Fault::InstanceFenced,
     Fault::SubscriptionLost,
-    Fault::ClientCut,
+    Fault::ClientDisconnected,
     Fault::ClientVanished,
     Fault::ClientStalled,
     Fault::PositionForged,
     Fault::SubscribeRace,
-    Fault::LinkCut,
+    Fault::LinkDisconnected,
     Fault::SubscribersKilled,
     Fault::MessageDropped,
     Fault::LastMessageDropped,
@@ -55,7 +55,7 @@ const LOSSLESS: &[Fault] = &[
     Fault::RedisSlow,
     Fault::RedisFull,
     Fault::LibraryFlushed,
-    Fault::GhostPublished,
+    Fault::UnstoredPublished,
     Fault::RestartedWhole,
     Fault::FailedOverWhole,
     Fault::SubscriberStuck,
@@ -92,7 +92,7 @@ impl World {
             return;
         }
         let delay_ms = self.random.below(2 * self.plan.fault_every_ms);
-        self.schedule.after(delay_ms, Happening::Break);
+        self.schedule.after(delay_ms, SimulatedEvent::Break);
         if self.random.one_in(6) && self.redis.runs[self.redis.primary.0] {
             self.redis.deployment.node_mut(self.redis.primary).save();
         }
@@ -106,7 +106,7 @@ impl World {
             Fault::InstanceKilled => self.kill_instance(instance),
             Fault::InstanceFenced => self.fence_instance(instance),
             Fault::SubscriptionLost => self.lose_subscription(instance),
-            Fault::ClientCut if self.clients[client].socket.is_some() => {
+            Fault::ClientDisconnected if self.clients[client].socket.is_some() => {
                 self.fault(fault);
                 self.lose_connection(client, 600);
             }
@@ -122,11 +122,11 @@ impl World {
                 self.lose_connection(client, 5);
             }
             Fault::SubscribeRace => self.race_subscriptions(client),
-            Fault::LinkCut => self.cut_link(instance),
+            Fault::LinkDisconnected => self.disconnect_link(instance),
             Fault::SubscribersKilled => self.kill_subscribers(),
             Fault::MessageDropped => {
-                let life = self.instances[instance].life.number;
-                self.drops.insert(life, (self.random.within(1, 4), None));
+                let instance_run = self.instances[instance].instance_run.number;
+                self.drops.insert(instance_run, (self.random.within(1, 4), None));
             }
             Fault::LastMessageDropped => self.drop_last(instance),
             Fault::CallLost | Fault::AnswerLost => {
@@ -148,7 +148,7 @@ impl World {
                 self.fault(fault);
                 [A, B].into_iter().for_each(|node| self.redis.deployment.node_mut(node).forget_library());
             }
-            Fault::GhostPublished if is_whole => self.publish_ghost(),
+            Fault::UnstoredPublished if is_whole => self.publish_unstored_message(),
             Fault::SubscriberStuck => self.stray(instance),
             fault if is_whole => self.break_redis(fault, primary),
             _ => {}
@@ -245,30 +245,30 @@ impl World {
 
     fn heal_after(&mut self, most_ms: u64, heal: Heal) {
         let delay_ms = self.random.within(most_ms / 5, most_ms);
-        self.schedule.after(delay_ms, Happening::Heal(heal));
+        self.schedule.after(delay_ms, SimulatedEvent::Heal(heal));
     }
 
     // === Links ===
 
-    fn cut_link(&mut self, instance: usize) {
-        if self.instances[instance].link.is_cut {
+    fn disconnect_link(&mut self, instance: usize) {
+        if self.instances[instance].link.is_disconnected {
             return;
         }
-        self.fault(Fault::LinkCut);
-        self.instances[instance].link.is_cut = true;
+        self.fault(Fault::LinkDisconnected);
+        self.instances[instance].link.is_disconnected = true;
         self.heal_after(5_000, Heal::LinkMended(instance));
         // A reset is noticed at once, silence when the word does not come back.
         if self.random.one_in(2) {
-            let life = self.instances[instance].life;
-            self.end_link(life, None, "reset");
+            let instance_run = self.instances[instance].instance_run;
+            self.end_link(instance_run, None, "reset");
         }
     }
 
     /// A connection does not outlive the bytes that were lost on it.
     fn mend_link(&mut self, instance: usize) {
-        if std::mem::take(&mut self.instances[instance].link.is_cut) {
-            let life = self.instances[instance].life;
-            self.end_link(life, None, "reset");
+        if std::mem::take(&mut self.instances[instance].link.is_disconnected) {
+            let instance_run = self.instances[instance].instance_run;
+            self.end_link(instance_run, None, "reset");
         }
     }
 
@@ -276,24 +276,24 @@ impl World {
         self.fault(Fault::SubscribersKilled);
         let cut = self.redis.deployment.node_mut(self.redis.primary).kill_subscribers();
         for at in 0..self.instances.len() {
-            let (life, up) = (self.instances[at].life, self.instances[at].link.up.as_ref());
+            let (instance_run, up) = (self.instances[at].instance_run, self.instances[at].link.up.as_ref());
             let Some(number) = up.filter(|up| cut.contains(&up.subscriber)).map(|up| up.number) else { continue };
             let delay_ms = self.random.within(1, 20);
-            self.schedule.after(delay_ms, Happening::LinkEnds(life, number, "killed"));
+            self.schedule.after(delay_ms, SimulatedEvent::LinkEnds(instance_run, number, "killed"));
         }
     }
 
     /// The last message of a scope for a while does not come.
     fn drop_last(&mut self, instance: usize) {
-        let life = self.instances[instance].life.number;
+        let instance_run = self.instances[instance].instance_run.number;
         let Some(up) = &self.instances[instance].link.up else { return };
-        let heard = up.heard.iter().filter_map(|text| self.families.parse_scope(text));
-        let heard: Vec<_> = heard.filter(|scope| self.scopes.contains(scope)).collect();
-        if heard.is_empty() || self.hushed.is_some() {
+        let received = up.received.iter().filter_map(|text| self.families.parse_scope(text));
+        let received: Vec<_> = received.filter(|scope| self.scopes.contains(scope)).collect();
+        if received.is_empty() || self.hushed.is_some() {
             return;
         }
-        let scope = self.random.pick(&heard).clone();
-        self.drops.insert(life, (1, Some(scope.clone())));
+        let scope = self.random.pick(&received).clone();
+        self.drops.insert(instance_run, (1, Some(scope.clone())));
         self.publish_at_backend(&scope, 1);
         self.hushed = Some((scope, self.schedule.now_ms() + 1_500));
     }
@@ -303,17 +303,17 @@ impl World {
         let primary = self.redis.primary;
         let replica = other(primary);
         let has_replica = self.redis.runs[replica.0] && self.redis.deployment.followed(replica) == Some(primary);
-        if has_replica && self.redis.replicates && !self.instances[instance].link.is_cut {
+        if has_replica && self.redis.replicates && !self.instances[instance].link.is_disconnected {
             self.instances[instance].link.strays = true;
-            let life = self.instances[instance].life;
-            self.end_link(life, None, "sent elsewhere");
+            let instance_run = self.instances[instance].instance_run;
+            self.end_link(instance_run, None, "sent elsewhere");
             self.heal_after(1_500, Heal::ReplicaStarves(instance));
         }
     }
 
     fn starve(&mut self, instance: usize) {
         let up = self.instances[instance].link.up.as_ref();
-        if !self.is_quiet && self.redis.replicates && up.is_some_and(|up| up.heard_at != up.asked_at) {
+        if !self.is_quiet && self.redis.replicates && up.is_some_and(|up| up.subscribed_at != up.calls_at) {
             self.fault(Fault::SubscriberStuck);
             self.redis.replicates = false;
             self.heal_after(5_000, Heal::Replicates);
@@ -322,12 +322,12 @@ impl World {
 
     // === Redis ===
 
-    fn publish_ghost(&mut self) {
+    fn publish_unstored_message(&mut self) {
         let scope = self.random.pick(&self.scopes).clone();
         let mut pushes = Vec::new();
-        if self.redis.publish_ghost(self.redis.primary, &scope, &mut pushes) {
-            self.ghosts.insert(scope);
-            self.fault(Fault::GhostPublished);
+        if self.redis.publish_unstored_message(self.redis.primary, &scope, &mut pushes) {
+            self.unstored.insert(scope);
+            self.fault(Fault::UnstoredPublished);
         }
         self.push(pushes);
     }
@@ -336,7 +336,7 @@ impl World {
     fn crash(&mut self, fault: Fault, node: NodeIndex, loses: Loses) {
         self.fault(fault);
         self.redis.runs[node.0] = false;
-        self.cut_links_of(node);
+        self.disconnect_links_of(node);
         self.heal_after(800, Heal::Starts(node, loses));
     }
 
@@ -355,7 +355,7 @@ impl World {
     fn fail_over(&mut self, primary: NodeIndex) {
         let replica = other(primary);
         self.redis.runs[primary.0] = false;
-        self.cut_links_of(primary);
+        self.disconnect_links_of(primary);
         let before = self.seen_by_clients();
         self.redis.promote(replica);
         self.redis.primary = replica;
@@ -394,9 +394,9 @@ impl World {
         self.redis.primary = other(old);
         self.look_back(&before);
         for at in 0..self.instances.len() {
-            let life = self.instances[at].life;
+            let instance_run = self.instances[at].instance_run;
             if self.random.one_in(2) {
-                self.end_link(life, None, "sent to the new primary");
+                self.end_link(instance_run, None, "sent to the new primary");
             }
         }
         self.heal_after(if back { 800 } else { 3_000 }, Heal::SplitEnds { back });

@@ -1,4 +1,4 @@
-//! What clients make of each frame: it is compared with the ledger.
+//! What clients make of each frame: it is compared with the publish log.
 
 use serde_json::Value;
 use wire::{Scope, TenantId};
@@ -8,7 +8,7 @@ use super::view::{Judge, View};
 use super::world::World;
 
 impl World {
-    /// One frame, compared with the ledger.
+    /// One frame, compared with the publish log.
     pub(super) fn frame(&mut self, index: usize, frame: &Value) -> Result<(), String> {
         self.note(|| format!("client {index} reads {frame}"));
         let channel = frame["channel"].as_str().unwrap_or_default();
@@ -35,13 +35,13 @@ impl World {
             "gap" if frame["payload"]["reason"] == "isolated" => self.isolated(index, channel, frame),
             "gap" => {
                 self.tally.gaps += 1;
-                let told = read_gap(&frame["payload"]);
+                let claim = read_gap(&frame["payload"]);
                 let mut is_known = false;
                 let outcome = self.with_view(index, channel, |view, judge| {
-                    is_known = view.spans_loss(&told, judge);
-                    view.gap(&told, judge)
+                    is_known = view.spans_loss(&claim, judge);
+                    view.gap(&claim, judge)
                 });
-                self.tally.told_elsewhere += u64::from(is_known);
+                self.tally.known_losses += u64::from(is_known);
                 outcome
             }
             "ack" => self.acked(channel, frame),
@@ -70,11 +70,13 @@ impl World {
         let policy = *self.instances[0].rules.policies.policy(scope.family());
         let now_ms = self.schedule.now_ms();
         Judge {
-            ledger: &self.redis.ledger,
+            publish_log: &self.redis.publish_log,
             deployment: &self.redis.deployment,
             primary: self.redis.primary,
             mode: self.plan.mode,
-            is_haunted: self.ghosts.contains(scope) || now_ms < self.split_until_ms || self.redis.skew_ms != [0; 2],
+            may_look_lost_to_instances: self.unstored.contains(scope)
+                || now_ms < self.split_until_ms
+                || self.redis.skew_ms != [0; 2],
             losses: self.losses_of(scope, since_ms),
             keeps_ms: (policy.history_entries_max > 0).then_some(policy.ttl_ms),
             clocks_ms: [super::redis::A, super::redis::B].map(|node| self.redis.clock_ms(node, now_ms)),
@@ -82,7 +84,7 @@ impl World {
     }
 
     fn subscribed(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
-        let told = read_subscribed(frame);
+        let claim = read_subscribed(frame);
         let id = frame["correlation_id"].as_str().unwrap_or_default();
         let client = &mut self.clients[index];
         if let Some(at) = client.asked.iter().position(|asked| asked.id == id && asked.channel == channel) {
@@ -97,8 +99,8 @@ impl World {
             }
         }
         let now_ms = self.schedule.now_ms();
-        self.with_view(index, channel, |view, judge| view.subscribed(told, now_ms, judge))?;
-        self.tally.resumed += u64::from(told.resumed);
+        self.with_view(index, channel, |view, judge| view.subscribed(claim, now_ms, judge))?;
+        self.tally.resumed += u64::from(claim.resumed);
         Ok(())
     }
 
@@ -115,9 +117,9 @@ impl World {
     /// Messages have stayed on the client's instance.
     fn isolated(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
         let socket = self.clients[index].socket.as_ref().ok_or("no connection")?;
-        let life = socket.life.number;
+        let instance_run = socket.instance_run.number;
         let view = self.clients[index].views.get(channel).ok_or("it does not hold this channel")?;
-        if !self.local.contains_key(&(life, view.scope.clone())) {
+        if !self.local.contains_key(&(instance_run, view.scope.clone())) {
             return Err("no message has stayed on this instance".into());
         }
         self.with_view(index, channel, |view, judge| view.isolated(&read_gap(&frame["payload"]), judge))
@@ -127,12 +129,12 @@ impl World {
         let number = number_of(frame)?;
         let place = self.families.parse_channel(&TenantId::default(), channel).map_err(|e| e.to_string())?;
         if frame["payload"]["level"] == "local" {
-            let is_stored = !self.redis.ledger.places(number).is_empty();
+            let is_stored = !self.redis.publish_log.places(number).is_empty();
             let is_first = !self.retries.contains(&number);
             return if is_stored && is_first { Err("it is local, and was stored".into()) } else { Ok(()) };
         }
         let at = position(&frame["position"]).ok_or("an ack without a position")?;
-        let message = self.redis.ledger.message(place.scope.as_str(), at).map(|message| message.number);
+        let message = self.redis.publish_log.message(place.scope.as_str(), at).map(|message| message.number);
         self.tally.retried += u64::from(frame["payload"]["duplicate"] == true);
         let level = if self.judge(&place.scope, 0).keeps_ms.is_some() { "durable" } else { "published" };
         match message {
@@ -159,7 +161,7 @@ impl World {
                 let number = number_of(frame)?;
                 self.tally.unknown += 1;
                 if self.retries.insert(number) && !self.is_quiet {
-                    self.say_publish(index, number, channel);
+                    self.send_publish(index, number, channel);
                 }
                 Ok(())
             }
@@ -177,7 +179,7 @@ impl World {
         let place = self.families.parse_channel(&TenantId::default(), channel).map_err(|e| e.to_string())?;
         let (scope, topic) = (&place.scope, place.topic());
         let Some(at) = position(&frame["position"]) else { return self.local_message(index, scope, topic, frame) };
-        let stored = self.redis.ledger.message(scope.as_str(), at).ok_or("it was never stored")?;
+        let stored = self.redis.publish_log.message(scope.as_str(), at).ok_or("it was never stored")?;
         let stored_ms = stored.at_ms;
         if frame["payload"] != stored.number || *stored.topic != *topic {
             return Err(format!("at this position stands message {} of topic {:?}", stored.number, stored.topic));
@@ -185,16 +187,16 @@ impl World {
         let mut views = std::mem::take(&mut self.clients[index].views);
         let since_ms = self.clients[index].socket.as_ref().map_or(0, |socket| socket.since_ms);
         let judge = self.judge(scope, since_ms);
-        let mut hearers: Vec<_> = views.values_mut().filter(|view| view.hears(scope, topic)).collect();
-        let outcome = if hearers.is_empty() {
+        let mut receivers: Vec<_> = views.values_mut().filter(|view| view.receives(scope, topic)).collect();
+        let outcome = if receivers.is_empty() {
             Err("it holds nothing that hears this".to_owned())
-        } else if !hearers.iter().any(|view| view.is_new(at)) {
+        } else if !receivers.iter().any(|view| view.is_new(at)) {
             Err("it came before, or something newer did".to_owned())
         } else {
-            let mut new = hearers.iter_mut().filter(|view| view.is_new(at));
+            let mut new = receivers.iter_mut().filter(|view| view.is_new(at));
             new.try_for_each(|view| {
                 view.replayed += u64::from(stored_ms < since_ms);
-                view.hear(at, &judge)
+                view.receive(at, &judge)
             })
         };
         self.clients[index].views = views;
@@ -206,13 +208,13 @@ impl World {
     fn local_message(&mut self, index: usize, scope: &Scope, topic: &str, frame: &Value) -> Result<(), String> {
         let number = frame["payload"].as_u64().unwrap_or_default();
         let client = &mut self.clients[index];
-        let mut hears = false;
-        for view in client.views.values_mut().filter(|view| view.hears(scope, topic)) {
-            view.owes_isolated = true;
-            hears = true;
+        let mut receives = false;
+        for view in client.views.values_mut().filter(|view| view.receives(scope, topic)) {
+            view.expects_isolated_gap = true;
+            receives = true;
         }
         let socket = client.socket.as_mut().ok_or("no connection")?;
-        match hears && number != 0 && number <= self.messages {
+        match receives && number != 0 && number <= self.messages {
             true if socket.locals.insert(number) => Ok(()),
             true => Err("it came before".into()),
             false => Err("nobody asked for it, or published it".into()),

@@ -16,13 +16,13 @@ use wire::UserId;
 use super::link::Link;
 use super::plan::Plan;
 use super::registry::{Member, Registry};
-use super::schedule::{Life, Pipe, Wire};
+use super::schedule::{InstanceRun, Pipe, Wire};
 use crate::clock::Clock;
 use crate::config::{Config, FlagSetting, RawConfig, Sources};
 use crate::gateway::rules;
 use crate::grants::{GrantList, Grants};
 use crate::hub::members::Slot;
-use crate::hub::seats::Seats;
+use crate::hub::registrations::Registrations;
 use crate::hub::shard::Shard;
 use crate::hub::{Hub, ShardHandle, ToShard};
 use crate::mailbox::Mailbox;
@@ -36,9 +36,9 @@ const CHECK_MS: u64 = 2_000;
 
 /// A broker that keeps commands until the run takes them.
 #[derive(Debug, Default)]
-pub(super) struct Desk(Rc<RefCell<Vec<Command>>>);
+pub(super) struct CommandRecorder(Rc<RefCell<Vec<Command>>>);
 
-impl Broker for Desk {
+impl Broker for CommandRecorder {
     fn command(&mut self, command: Command) {
         self.0.borrow_mut().push(command);
     }
@@ -53,23 +53,23 @@ impl Broker for Desk {
 }
 
 pub(super) struct Instance {
-    pub(super) life: Life,
-    pub(super) pump: Pump<Desk>,
+    pub(super) instance_run: InstanceRun,
+    pub(super) pump: Pump<CommandRecorder>,
     commands: Rc<RefCell<Vec<Command>>>,
     hub: Hub,
     pub(super) rules: Arc<Rules>,
-    pub(super) shards: Vec<Seat>,
+    pub(super) shards: Vec<ShardSlot>,
     pub(super) link: Link,
     /// What it has of the registry.
     pub(super) member: Member,
     /// The router's counts when they were last looked at.
-    pub(super) ghosts: u64,
+    pub(super) unstored: u64,
 }
 
 /// One shard, and the ways to it and from it.
-pub(super) struct Seat {
+pub(super) struct ShardSlot {
     pub(super) shard: Shard,
-    pub(super) seats: Seats,
+    pub(super) registrations: Registrations,
     pub(super) from_pump: Pipe,
     pub(super) to_pump: Pipe,
     /// Whose socket each slot is.
@@ -77,9 +77,9 @@ pub(super) struct Seat {
 }
 
 impl Instance {
-    pub(super) fn new(life: Life, plan: &Plan, registry: &Registry) -> Self {
-        let member = registry.join(life);
-        let config = config(plan, life.instance);
+    pub(super) fn new(instance_run: InstanceRun, plan: &Plan, registry: &Registry) -> Self {
+        let member = registry.join(instance_run);
+        let config = config(plan, instance_run.instance);
         let handle = || ShardHandle { inbox: Arc::new(Mailbox::new(1 << 30)), counters: Arc::default() };
         let hub = Hub::new((0..config.shards).map(|_| handle()).collect());
         let (_, stop) = watch::channel(false);
@@ -94,32 +94,32 @@ impl Instance {
         });
         let shared = Shared::new(config, own_rules, hub.clone(), stop);
         let rules = Arc::clone(&shared.rules);
-        let desk = Desk::default();
-        let commands = Rc::clone(&desk.0);
-        let pump = Pump::new(desk, router, shared, Arc::new(Mailbox::new(1 << 30)), Clock::start());
-        let seat = |index| Seat {
+        let recorder = CommandRecorder::default();
+        let commands = Rc::clone(&recorder.0);
+        let pump = Pump::new(recorder, router, shared, Arc::new(Mailbox::new(1 << 30)), Clock::start());
+        let shard_slot = |index| ShardSlot {
             shard: Shard::new(index, Arc::clone(&rules), Arc::clone(&hub.shard(index).counters)),
-            seats: Seats::new(index, Arc::clone(&member.directory)),
+            registrations: Registrations::new(index, Arc::clone(&member.directory)),
             from_pump: Pipe::default(),
             to_pump: Pipe::default(),
             wires: BTreeMap::new(),
         };
-        let shards = hub.indexes().map(seat).collect();
-        Self { life, pump, commands, hub, rules, shards, link: Link::default(), member, ghosts: 0 }
+        let shards = hub.indexes().map(shard_slot).collect();
+        Self { instance_run, pump, commands, hub, rules, shards, link: Link::default(), member, unstored: 0 }
     }
 
     /// Ends a turn of the pump: what it asks of the broker, and what it hands to the shards.
-    pub(super) fn hand_over(&mut self) -> (Vec<Command>, Vec<(ShardIndex, Vec<ToShard>)>) {
-        let ready = pin!(self.pump.hand_over()).poll(&mut Context::from_waker(Waker::noop()));
+    pub(super) fn flush_to_shards(&mut self) -> (Vec<Command>, Vec<(ShardIndex, Vec<ToShard>)>) {
+        let ready = pin!(self.pump.flush_to_shards()).poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(ready, Poll::Ready(()), "no inbox here is ever full");
-        let mut handed = Vec::new();
+        let mut delivered = Vec::new();
         for index in self.hub.indexes() {
             let mut items = Vec::new();
             if self.hub.shard(index).inbox.try_take_all(&mut items) {
-                handed.push((index, items));
+                delivered.push((index, items));
             }
         }
-        (self.commands.take(), handed)
+        (self.commands.take(), delivered)
     }
 }
 

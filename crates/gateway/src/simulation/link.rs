@@ -13,7 +13,7 @@ use super::schedule::{LinkNumber, Pipe};
 pub(super) struct Link {
     pub(super) up: Option<Up>,
     /// Nothing gets through in either direction, and neither side is told.
-    pub(super) is_cut: bool,
+    pub(super) is_disconnected: bool,
     /// The next attempt puts the subscriber on the replica.
     pub(super) strays: bool,
     /// Of calls, so many in a thousand are lost before Redis, and so many answers.
@@ -26,19 +26,19 @@ pub(super) struct Up {
     pub(super) number: LinkNumber,
     pub(super) subscriber: Connection,
     /// Where it is subscribed.
-    pub(super) heard_at: NodeIndex,
+    pub(super) subscribed_at: NodeIndex,
     /// Where it calls.
-    pub(super) asked_at: NodeIndex,
+    pub(super) calls_at: NodeIndex,
     pub(super) to_subscriber: Pipe,
     pub(super) from_subscriber: Pipe,
     /// Calls without an answer.
     pub(super) pending: BTreeMap<u64, Pending>,
     /// What Redis has confirmed, and the router has not let go of.
-    pub(super) heard: BTreeSet<Box<str>>,
+    pub(super) received: BTreeSet<Box<str>>,
     /// Intervals without a sign of life.
     pub(super) missed: u32,
     /// Something came in on the subscriber since the last word.
-    pub(super) has_heard: bool,
+    pub(super) has_received: bool,
 }
 
 #[derive(Debug)]

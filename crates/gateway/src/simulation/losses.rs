@@ -5,7 +5,7 @@ use redis_model::Meta;
 use wire::{Position, Scope};
 
 use super::redis::other;
-use super::schedule::Life;
+use super::schedule::InstanceRun;
 use super::world::World;
 
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ struct Loss {
     scope: Scope,
     /// What is left ends here, and something followed.
     end: Position,
-    told_ms: u64,
+    noted_ms: u64,
 }
 
 impl World {
@@ -28,20 +28,20 @@ impl World {
         // What Redis was told may be lost as well.
         let meta = self.redis.deployment.node(self.redis.primary).meta(scope.as_str());
         let is_marked = |end: Position| meta.is_some_and(|meta| is_torn(meta, end));
-        let known = self.losses.0.iter().filter(|loss| loss.scope == *scope && loss.told_ms < since_ms);
+        let known = self.losses.0.iter().filter(|loss| loss.scope == *scope && loss.noted_ms < since_ms);
         known.map(|loss| loss.end).filter(|end| is_marked(*end)).collect()
     }
 
     /// An instance tells its clients that what they had come to is no position any more. Redis must have been told before.
-    pub(super) fn note_loss(&mut self, life: Life, scope: &Scope, after: Position) {
+    pub(super) fn note_loss(&mut self, instance_run: InstanceRun, scope: &Scope, after: Position) {
         let primary = self.redis.primary;
-        let asked_at = self.instances[life.instance].link.up.as_ref().map(|up| up.asked_at);
+        let calls_at = self.instances[instance_run.instance].link.up.as_ref().map(|up| up.calls_at);
         // With two of them, who knows which one was told; and generations by clocks that jump are in no order.
         let is_only = self.redis.is_primary(primary) && !self.redis.is_primary(other(primary));
-        let is_plain = is_only && self.redis.skew_ms == [0; 2] && !self.ghosts.contains(scope);
-        let is_told = asked_at == Some(primary) && is_plain;
-        let Some(meta) = self.redis.deployment.node(primary).meta(scope.as_str()).filter(|_| is_told) else { return };
-        let Some(end) = self.redis.ledger.fork(scope.as_str(), after, meta.top()) else { return };
+        let is_plain = is_only && self.redis.skew_ms == [0; 2] && !self.unstored.contains(scope);
+        let is_noted = calls_at == Some(primary) && is_plain;
+        let Some(meta) = self.redis.deployment.node(primary).meta(scope.as_str()).filter(|_| is_noted) else { return };
+        let Some(end) = self.redis.publish_log.fork(scope.as_str(), after, meta.top()) else { return };
         // One that was lost as a whole is not told from an erased one of the same second.
         if end.generation != after.generation && end.generation >> 16 == after.generation >> 16 {
             return;
@@ -49,7 +49,7 @@ impl World {
         if !is_torn(meta, end) {
             return self.fail(format!("{scope}: what followed {end} was lost, which is told, and Redis has not been"));
         }
-        self.losses.0.push(Loss { scope: scope.clone(), end, told_ms: self.schedule.now_ms() });
+        self.losses.0.push(Loss { scope: scope.clone(), end, noted_ms: self.schedule.now_ms() });
     }
 }
 

@@ -1,17 +1,17 @@
-//! Redis as the cluster meets it: two model nodes, their clocks, which of them is the primary, and the ledger of all
+//! Redis as the cluster meets it: two model nodes, their clocks, which of them is the primary, and the publish log of all
 //! they stored.
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 use message_router::{BrokerError, Entry, History, Policies, Stored};
 use redis_model::{
-    Answer, Call, Connection, Deployment, Draft, Families, Loses, NodeIndex, Push, Refusal, ReplicationId, Retention,
-    Role,
+    Call, Connection, Deployment, Draft, Families, FunctionReply, Loses, NodeIndex, Push, Refusal, ReplicationId,
+    Retention, Role,
 };
 use wire::{Envelope, Position, Scope, Timestamp};
 
-use super::ledger::{Ledger, Message};
 use super::plan::{Mutant, Plan};
+use super::publish_log::{Message, PublishLog};
 use super::random::Random;
 
 /// When the runs take place.
@@ -25,7 +25,7 @@ pub(super) const B: NodeIndex = NodeIndex(1);
 #[derive(Debug)]
 pub(super) struct Redis {
     pub(super) deployment: Deployment,
-    pub(super) ledger: Ledger,
+    pub(super) publish_log: PublishLog,
     /// Whom those who ask for the primary are sent to.
     pub(super) primary: NodeIndex,
     /// By node: how far its clock is off.
@@ -41,7 +41,7 @@ pub(super) struct Redis {
 }
 
 /// What came of a call.
-pub(super) type Outcome = Result<Answer, Refusal>;
+pub(super) type FunctionOutcome = Result<FunctionReply, Refusal>;
 
 pub(super) fn other(node: NodeIndex) -> NodeIndex {
     NodeIndex(1 - node.0)
@@ -59,7 +59,7 @@ impl Redis {
         let ids = [ReplicationId(random.next()), ReplicationId(random.next())];
         let mut redis = Self {
             deployment: Deployment::new(families, &ids, LEAF_ENTRIES_MAX),
-            ledger: Ledger::default(),
+            publish_log: PublishLog::default(),
             primary: A,
             skew_ms: [0; 2],
             runs: [true; 2],
@@ -86,7 +86,7 @@ impl Redis {
         self.runs[node.0] && self.deployment.node(node).role() == Role::Primary
     }
 
-    /// Runs a function, and enters what it stored in the ledger.
+    /// Runs a function, and enters what it stored in the publish log.
     pub(super) fn call(
         &mut self,
         node: NodeIndex,
@@ -94,7 +94,7 @@ impl Redis {
         call: Call,
         now_ms: u64,
         out: &mut Vec<Push>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<FunctionOutcome, String> {
         let drafts = match &call {
             Call::Publish(drafts) | Call::PublishOnce(drafts) => drafts.clone(),
             Call::Read { .. } | Call::Open { .. } | Call::Lost(_) | Call::Probe => Vec::new(),
@@ -106,11 +106,11 @@ impl Redis {
         let outcome = self.deployment.call(node, scope.as_str(), call, clock_ms, out);
         self.note_generation(node, scope);
         let positions = match &outcome {
-            Ok(Answer::Stored(last)) => {
+            Ok(FunctionReply::Stored(last)) => {
                 let first = last.offset + 1 - drafts.len() as u64;
                 (first..=last.offset).map(|offset| (Position::new(last.generation, offset), false)).collect()
             }
-            Ok(Answer::StoredOnce(positions)) => positions.clone(),
+            Ok(FunctionReply::StoredOnce(positions)) => positions.clone(),
             _ => Vec::new(),
         };
         for (draft, (position, _)) in drafts.iter().zip(positions).filter(|(_, (_, known))| !known) {
@@ -118,7 +118,7 @@ impl Redis {
             let message = Message { number, topic: draft.topic.clone(), at_ms: now_ms };
             // By a clock that jumps, an id's time may be over at once.
             let once = self.skew_ms == [0; 2];
-            self.ledger.store(scope.as_str(), position, message, once)?;
+            self.publish_log.store(scope.as_str(), position, message, once)?;
             self.stored_ms.insert(scope.clone(), now_ms);
         }
         Ok(outcome)
@@ -140,7 +140,7 @@ impl Redis {
     }
 
     /// PUBLISH of an envelope far above what was stored.
-    pub(super) fn publish_ghost(&mut self, node: NodeIndex, scope: &Scope, out: &mut Vec<Push>) -> bool {
+    pub(super) fn publish_unstored_message(&mut self, node: NodeIndex, scope: &Scope, out: &mut Vec<Push>) -> bool {
         let Some(meta) = self.deployment.node(node).meta(scope.as_str()) else { return false };
         let Position { generation, offset } = meta.top();
         let first = Position::new(generation, offset + 1_000_000);
@@ -175,7 +175,7 @@ impl Redis {
     /// Enters a generation that has begun on a node.
     fn note_generation(&mut self, node: NodeIndex, scope: &Scope) {
         let Some(meta) = self.deployment.node(node).meta(scope.as_str()) else { return };
-        self.ledger.begin(scope.as_str(), meta.generation, meta.earlier.last().copied());
+        self.publish_log.begin(scope.as_str(), meta.generation, meta.earlier.last().copied());
     }
 }
 
@@ -190,9 +190,9 @@ fn number_of(message: &[u8]) -> u64 {
 }
 
 /// As the broker hands it to the router.
-pub(super) fn history(outcome: Outcome) -> Result<History, BrokerError> {
+pub(super) fn history(outcome: FunctionOutcome) -> Result<History, BrokerError> {
     let page = match outcome {
-        Ok(Answer::Page(page)) => page,
+        Ok(FunctionReply::Page(page)) => page,
         Ok(other) => panic!("{other:?} answers no read"),
         Err(refusal) => return Err(BrokerError::Unavailable(refusal.to_string())),
     };
@@ -212,10 +212,10 @@ pub(super) fn history(outcome: Outcome) -> Result<History, BrokerError> {
 }
 
 /// As the broker hands it to the publisher.
-pub(super) fn stored(outcome: Outcome) -> Result<Stored, BrokerError> {
+pub(super) fn stored(outcome: FunctionOutcome) -> Result<Stored, BrokerError> {
     match outcome {
-        Ok(Answer::Stored(position)) => Ok(Stored::at(position)),
-        Ok(Answer::StoredOnce(positions)) => {
+        Ok(FunctionReply::Stored(position)) => Ok(Stored::at(position)),
+        Ok(FunctionReply::StoredOnce(positions)) => {
             let (position, _) = *positions.last().expect("a batch is not empty");
             let duplicate = positions.iter().all(|(_, known)| *known);
             Ok(Stored { duplicate, ..Stored::at(position) })

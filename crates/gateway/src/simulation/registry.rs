@@ -1,4 +1,4 @@
-//! The registry of the fleet, and what its instances tell it in the order of the product's heart: what sessions left,
+//! The registry of the fleet, and what its instances tell it in the order of the product's heartbeat task: what sessions left,
 //! who is connected where, and who wants its session back. Its store is the product's own of one process; that a real
 //! Redis is the same the conformance suite shows. Leases do not end here, and no clock is off.
 
@@ -9,14 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Acquired, ConnectionLimits, Directory, Duty, Errand, Incarnation, Instance, Load, MemoryStore, Pulse,
-    ROW_CHANGES_MAX, Store, StoreError, Timings, Token,
+    Acquired, ConnectionLimits, Directory, Duty, Heartbeat, Incarnation, Instance, Load, MemoryStore, ROW_CHANGES_MAX,
+    SessionCommand, Store, StoreError, Timings, Token,
 };
 use message_router::ShardIndex;
 use wire::InstanceId;
 
 use super::random::Random;
-use super::schedule::{Happening, Life};
+use super::schedule::{InstanceRun, SimulatedEvent};
 use super::world::World;
 use crate::hub::ToShard;
 
@@ -58,10 +58,10 @@ impl Registry {
     }
 
     /// A life of an instance begins.
-    pub(super) fn join(&self, life: Life) -> Member {
+    pub(super) fn join(&self, instance_run: InstanceRun) -> Member {
         let instance = Instance {
-            id: InstanceId::parse(&format!("gw-{}-{}", life.instance, life.number)).expect("a name"),
-            incarnation: Incarnation::new(0, life.number as u32),
+            id: InstanceId::parse(&format!("gw-{}-{}", instance_run.instance, instance_run.number)).expect("a name"),
+            incarnation: Incarnation::new(0, instance_run.number as u32),
             address: "nowhere".into(),
         };
         let acquired = ready(self.store.acquire(&instance, pulse(0)));
@@ -75,20 +75,21 @@ impl Registry {
     }
 
     /// What an instance says and hears in one turn, up to the first call without an answer.
-    fn turn(
+    fn pump_step(
         &self,
         member: &mut Member,
         now: Instant,
         losses: Losses,
         random: &mut Random,
-        errands: &mut Vec<Errand>,
+        session_commands: &mut Vec<SessionCommand>,
     ) -> Result<(), StoreError> {
         let Self { store, .. } = self;
         let Member { directory, instance, token, number } = member;
         let mut call = Calls { losses, random };
         *number += 1;
         let renewed = call.make(|| ready(store.renew(instance, token, pulse(*number), *number - 1)))?;
-        errands.extend(renewed.listed.orders.into_iter().flat_map(|order| directory.errands(order)));
+        session_commands
+            .extend(renewed.listed.commands.into_iter().flat_map(|command| directory.session_commands(command)));
         let restores = directory.restores();
         loop {
             let left = restores.take_left(ROW_CHANGES_MAX, RECORDS_BYTES_MAX);
@@ -102,17 +103,18 @@ impl Registry {
         if !batch.is_empty() {
             let written = call.make(|| ready(store.write_rows(instance, token, &batch)));
             let listed = written.inspect_err(|_| directory.put_back(batch))?;
-            errands.extend(listed.orders.into_iter().flat_map(|order| directory.errands(order)));
+            session_commands
+                .extend(listed.commands.into_iter().flat_map(|command| directory.session_commands(command)));
         }
         let mut questions = restores.take_due(ROW_CHANGES_MAX, now);
-        questions.retain(|question| directory.is_newest(question.ask.session, question.ask.number));
+        questions.retain(|redis_call| directory.is_newest(redis_call.ask.session, redis_call.ask.number));
         if questions.is_empty() {
             return Ok(());
         }
         let answers = call.make(|| ready(store.take_records(instance, token, &questions)));
         let answers = answers.inspect_err(|_| restores.ask_again(questions.clone()))?;
         let settled = questions.into_iter().zip(answers).filter_map(|(asked, kept)| restores.settle(asked, kept, now));
-        errands.extend(settled.map(|(ask, restored)| Errand::Restored(ask, restored)));
+        session_commands.extend(settled.map(|(ask, restored)| SessionCommand::Restored(ask, restored)));
         Ok(())
     }
 }
@@ -135,50 +137,51 @@ impl Calls<'_> {
 }
 
 impl World {
-    /// An instance's heart: writes what is new, and asks, if Redis can be reached.
-    pub(super) fn beat(&mut self, life: Life) {
-        if self.instance(life).is_none() {
+    /// An instance's heartbeat task: writes what is new, and asks, if Redis can be reached.
+    pub(super) fn heartbeat(&mut self, instance_run: InstanceRun) {
+        if self.instance(instance_run).is_none() {
             return;
         }
         let delay_ms = self.random.within(20, 80) + self.slow_ms;
-        self.schedule.after(delay_ms, Happening::Beat(life));
+        self.schedule.after(delay_ms, SimulatedEvent::PeerHeartbeat(instance_run));
         let moment = self.registry.moment(self.schedule.now_ms());
         let runs = self.redis.runs[self.redis.primary.0];
-        let instance = &mut self.instances[life.instance];
-        if !runs || instance.link.is_cut {
-            self.outages.insert(life.number);
+        let instance = &mut self.instances[instance_run.instance];
+        if !runs || instance.link.is_disconnected {
+            self.outages.insert(instance_run.number);
             return;
         }
         let losses = Losses { calls: instance.link.lost_calls, answers: instance.link.lost_answers };
-        let mut errands = Vec::new();
-        let told = self.registry.turn(&mut instance.member, moment, losses, &mut self.random, &mut errands);
-        if told.is_err() {
-            self.outages.insert(life.number);
+        let mut session_commands = Vec::new();
+        let renewed =
+            self.registry.pump_step(&mut instance.member, moment, losses, &mut self.random, &mut session_commands);
+        if renewed.is_err() {
+            self.outages.insert(instance_run.number);
         }
-        for errand in errands {
-            self.run_errand(life, errand);
+        for session_command in session_commands {
+            self.run_session_command(instance_run, session_command);
         }
     }
 
-    fn run_errand(&mut self, life: Life, errand: Errand) {
-        let directory = &self.instances[life.instance].member.directory;
-        let (shard, item) = match errand {
-            Errand::Close(closing, upto) => match directory.get(closing.session) {
-                Some(row) => (row.shard, ToShard::Dismiss(closing, upto)),
+    fn run_session_command(&mut self, instance_run: InstanceRun, session_command: SessionCommand) {
+        let directory = &self.instances[instance_run.instance].member.directory;
+        let (shard, item) = match session_command {
+            SessionCommand::Close(closing, upto) => match directory.get(closing.session) {
+                Some(row) => (row.shard, ToShard::CloseSession(closing, upto)),
                 None => return,
             },
-            Errand::Restored(ask, restored) => (ask.shard, ToShard::Restored(Box::new((ask, restored)))),
-            Errand::Notice(..) => return,
+            SessionCommand::Restored(ask, restored) => (ask.shard, ToShard::Restored(Box::new((ask, restored)))),
+            SessionCommand::Notice(..) => return,
         };
-        self.tell_shard(life, ShardIndex(shard as u8), item);
+        self.tell_shard(instance_run, ShardIndex(shard as u8), item);
     }
 
     /// Something is on its way to a shard, behind what was sent before.
-    pub(super) fn tell_shard(&mut self, life: Life, shard: ShardIndex, item: ToShard) {
+    pub(super) fn tell_shard(&mut self, instance_run: InstanceRun, shard: ShardIndex, item: ToShard) {
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.below(4));
-        let seat = &mut self.instances[life.instance].shards[shard.0 as usize];
-        let at_ms = seat.from_pump.through(now_ms, delay_ms);
-        self.schedule.at(at_ms, Happening::ToShard(life, shard, item));
+        let shard_slot = &mut self.instances[instance_run.instance].shards[shard.0 as usize];
+        let at_ms = shard_slot.from_pump.through(now_ms, delay_ms);
+        self.schedule.at(at_ms, SimulatedEvent::ToShard(instance_run, shard, item));
     }
 }
 
@@ -190,6 +193,6 @@ fn ready<T>(call: impl Future<Output = T>) -> T {
     }
 }
 
-fn pulse(number: u64) -> Pulse {
-    Pulse { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
+fn pulse(number: u64) -> Heartbeat {
+    Heartbeat { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
 }

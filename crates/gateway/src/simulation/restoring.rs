@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::client::Asked;
-use super::schedule::{Happening, Life, Wire};
+use super::client::PendingSubscribe;
+use super::schedule::{InstanceRun, SimulatedEvent, Wire};
 use super::tally::Fault;
 use super::view::View;
 use super::world::World;
@@ -33,9 +33,9 @@ pub(super) struct Restoring {
 
 impl Restoring {
     /// A connection is gone, with these subscriptions and questions.
-    pub(super) fn keep(&mut self, views: BTreeMap<String, View>, asked: Vec<Asked>) {
+    pub(super) fn keep(&mut self, views: BTreeMap<String, View>, asked: Vec<PendingSubscribe>) {
         self.held.extend(views.into_iter().map(|(channel, view)| (channel, view.had())));
-        for Asked { channel, restored, .. } in asked {
+        for PendingSubscribe { channel, restored, .. } in asked {
             match restored {
                 Some((before, _)) => drop(self.held.insert(channel, before)),
                 None => {
@@ -51,15 +51,15 @@ impl Restoring {
 impl World {
     pub(super) fn welcomed(&mut self, index: usize, frame: &Value) {
         if let Some(restoring) = &mut self.clients[index].restoring {
-            let told = frame["payload"]["session_id"].as_str().map(str::to_owned);
-            restoring.session = restoring.session.take().or(told);
+            let session_id = frame["payload"]["session_id"].as_str().map(str::to_owned);
+            restoring.session = restoring.session.take().or(session_id);
         }
     }
 
     /// A client that has a session wants it back. Whether it is one.
-    pub(super) fn ask_for_session(&mut self, index: usize, life: Life, id: &str) -> bool {
+    pub(super) fn ask_for_session(&mut self, index: usize, instance_run: InstanceRun, id: &str) -> bool {
         let Some(restoring) = &mut self.clients[index].restoring else { return false };
-        restoring.lives.insert(life.number);
+        restoring.lives.insert(instance_run.number);
         if restoring.session.is_none() {
             return false;
         }
@@ -68,7 +68,7 @@ impl World {
         if !self.is_quiet && self.random.one_in(3) {
             let wire = self.clients[index].socket.as_ref().expect("it has just spoken").wire;
             let delay_ms = self.random.within(10, ASKS_MS);
-            self.schedule.after(delay_ms, Happening::Vanishes(wire));
+            self.schedule.after(delay_ms, SimulatedEvent::Vanishes(wire));
         }
         true
     }
@@ -85,14 +85,14 @@ impl World {
         let client = &self.clients[index];
         let (Some(id), Some(restoring)) = (&client.asking, &client.restoring) else { return };
         let payload = json!({"restore": true, "session_id": restoring.session});
-        self.say(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
+        self.send_frame(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
     }
 
     /// Nobody can say what its session held: it asks again.
     pub(super) fn asked_in_vain(&mut self, index: usize) {
         self.tally.asked_in_vain += 1;
         if let Some(socket) = &self.clients[index].socket {
-            self.schedule.after(1_000, Happening::AsksAgain(socket.wire));
+            self.schedule.after(1_000, SimulatedEvent::AsksAgain(socket.wire));
         }
     }
 
@@ -110,10 +110,10 @@ impl World {
         let Some(restoring) = restoring else { return Err("it has not asked".into()) };
         let (mut held, asked) = (std::mem::take(&mut restoring.held), std::mem::take(&mut restoring.asked));
         let lives = std::mem::take(&mut restoring.lives);
-        restoring.lives.extend(client.socket.as_ref().map(|socket| socket.life.number));
-        let is_well = |life: &u64| {
-            let is_there = self.instances.iter().any(|instance| instance.life.number == *life);
-            is_there && !self.outages.contains(life)
+        restoring.lives.extend(client.socket.as_ref().map(|socket| socket.instance_run.number));
+        let is_well = |instance_run: &u64| {
+            let is_there = self.instances.iter().any(|instance| instance.instance_run.number == *instance_run);
+            is_there && !self.outages.contains(instance_run)
         };
         let (found, all_are_well) = (payload["found"] == true, lives.iter().all(is_well));
         let is_stale = std::mem::replace(&mut restoring.is_doubtful, !found) && !all_are_well;
@@ -139,7 +139,7 @@ impl World {
         for channel in &channels {
             let restored = Some((held.remove(channel).flatten(), repeats));
             client.wanted.insert(channel.clone(), None);
-            client.asked.push(Asked {
+            client.asked.push(PendingSubscribe {
                 id: id.to_owned(),
                 channel: channel.clone(),
                 given: None,
@@ -158,8 +158,8 @@ impl World {
         if self.clients[wire.client].restoring.is_none() || self.random.one_in(2) {
             return self.lose_connection(wire.client, 5);
         }
-        self.send(wire.client, |wire, _| Happening::Closes(wire, code), "");
-        self.schedule.after(50, Happening::EndSeenByClient(wire));
+        self.send(wire.client, |wire, _| SimulatedEvent::Closes(wire, code), "");
+        self.schedule.after(50, SimulatedEvent::EndSeenByClient(wire));
     }
 }
 

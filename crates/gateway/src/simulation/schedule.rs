@@ -13,7 +13,7 @@ use crate::hub::{FromShard, ToShard};
 
 /// An instance in one of its lives: what is on its way to an earlier one arrives nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Life {
+pub(super) struct InstanceRun {
     pub(super) instance: usize,
     pub(super) number: u64,
 }
@@ -31,14 +31,14 @@ pub(super) struct LinkNumber(pub(super) u64);
 
 /// What comes to Redis.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum RedisRequest {
     Subscribe(Connection, Scope),
     Unsubscribe(Connection, Scope),
-    Call(Ticket, Question),
+    Call(Ticket, RedisCall),
 }
 
 #[derive(Debug)]
-pub(super) enum Question {
+pub(super) enum RedisCall {
     Read { scope: Scope, after: Option<wire::Position>, entries_max: usize },
     Publish(message_router::Publish),
     Tops(Vec<Scope>),
@@ -46,23 +46,23 @@ pub(super) enum Question {
 }
 
 #[derive(Debug)]
-pub(super) enum Happening {
+pub(super) enum SimulatedEvent {
     /// A link is tried.
-    Attempt(Life),
+    Attempt(InstanceRun),
     /// A link's own word is due.
-    Probe(Life, LinkNumber),
-    AtRedis(Life, LinkNumber, NodeIndex, Ask),
+    Probe(InstanceRun, LinkNumber),
+    AtRedis(InstanceRun, LinkNumber, NodeIndex, RedisRequest),
     /// From the subscriber, in order.
-    Heard(Life, LinkNumber, Event),
-    Answered(Life, LinkNumber, Ticket, Event),
-    LinkEnds(Life, LinkNumber, &'static str),
-    ToPump(Life, ShardIndex, FromShard),
-    ToShard(Life, ShardIndex, ToShard),
-    Sweep(Life),
-    Second(Life),
+    Pushed(InstanceRun, LinkNumber, Event),
+    Answered(InstanceRun, LinkNumber, Ticket, Event),
+    LinkEnds(InstanceRun, LinkNumber, &'static str),
+    ToPump(InstanceRun, ShardIndex, FromShard),
+    ToShard(InstanceRun, ShardIndex, ToShard),
+    Sweep(InstanceRun),
+    Second(InstanceRun),
     /// A client's connection reaches an instance.
-    Opened(Life, Wire),
-    Says(Wire, String),
+    Opened(InstanceRun, Wire),
+    SendText(Wire, String),
     Pongs(Wire, Vec<u8>),
     /// A client answers a close.
     Closes(Wire, u16),
@@ -71,7 +71,7 @@ pub(super) enum Happening {
     /// A client asks for its session once more.
     AsksAgain(Wire),
     /// An instance tells the registry what is new.
-    Beat(Life),
+    PeerHeartbeat(InstanceRun),
     /// The registry forgets a dead instance.
     Reaped(Box<Member>),
     /// Bytes reach a client.
@@ -101,7 +101,7 @@ pub(super) struct Schedule {
 struct Item {
     at_ms: u64,
     number: u64,
-    what: Happening,
+    what: SimulatedEvent,
 }
 
 impl Schedule {
@@ -109,17 +109,17 @@ impl Schedule {
         self.now_ms
     }
 
-    pub(super) fn after(&mut self, delay_ms: u64, what: Happening) {
+    pub(super) fn after(&mut self, delay_ms: u64, what: SimulatedEvent) {
         self.at(self.now_ms + delay_ms, what);
     }
 
-    pub(super) fn at(&mut self, at_ms: u64, what: Happening) {
+    pub(super) fn at(&mut self, at_ms: u64, what: SimulatedEvent) {
         self.number += 1;
         self.events.push(Reverse(Item { at_ms, number: self.number, what }));
     }
 
     /// The next event, up to a time. The clock goes on to it.
-    pub(super) fn next(&mut self, until_ms: u64) -> Option<Happening> {
+    pub(super) fn next(&mut self, until_ms: u64) -> Option<SimulatedEvent> {
         if self.events.peek().is_none_or(|Reverse(item)| item.at_ms > until_ms) {
             self.now_ms = until_ms;
             return None;

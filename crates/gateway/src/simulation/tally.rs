@@ -23,7 +23,7 @@ kinds! {
         /// An instance has slept through its lease: it begins anew and sends its clients away.
         InstanceFenced,
         /// A client's connection breaks; it comes back, mostly elsewhere.
-        ClientCut,
+        ClientDisconnected,
         /// A client's connection is gone without a word; it comes back, and the instance keeps the old one for seconds.
         ClientVanished,
         /// A client's socket takes nothing for a while.
@@ -33,7 +33,7 @@ kinds! {
         /// Unsubscribe and subscribe in one breath, or the other way round.
         SubscribeRace,
         /// An instance and Redis cannot reach each other for a while.
-        LinkCut,
+        LinkDisconnected,
         /// CLIENT KILL TYPE pubsub, or an output buffer that ran over.
         SubscribersKilled,
         /// One subscription ends while the link stays: a slot has moved.
@@ -53,7 +53,7 @@ kinds! {
         /// FUNCTION FLUSH, and the library is loaded anew.
         LibraryFlushed,
         /// Somebody publishes what was never stored.
-        GhostPublished,
+        UnstoredPublished,
         /// A restart that loses nothing.
         RestartedWhole,
         /// A failover to a replica that has everything.
@@ -120,12 +120,12 @@ kinds! {
 pub(super) struct Tally {
     faults: Vec<u64>,
     races: Vec<u64>,
-    /// Messages that clients were handed and that were compared with the ledger.
+    /// Messages that clients were handed and that were compared with the publish log.
     pub(super) delivered: u64,
     /// Gaps that clients were told of.
     pub(super) gaps: u64,
     /// Of those, told because of what others had seen lost.
-    pub(super) told_elsewhere: u64,
+    pub(super) known_losses: u64,
     /// Subscriptions resumed without a gap.
     pub(super) resumed: u64,
     /// Publishes whose fate the publisher was not told.
@@ -157,7 +157,7 @@ impl Default for Tally {
             gaps: 0,
             resumed: 0,
             unknown: 0,
-            told_elsewhere: 0,
+            known_losses: 0,
             retried: 0,
             slow_closes: 0,
             restored: 0,
@@ -193,7 +193,7 @@ impl Tally {
         sum(&mut self.races, &other.races);
         self.delivered += other.delivered;
         self.gaps += other.gaps;
-        self.told_elsewhere += other.told_elsewhere;
+        self.known_losses += other.known_losses;
         self.resumed += other.resumed;
         self.unknown += other.unknown;
         self.retried += other.retried;
@@ -216,11 +216,11 @@ impl fmt::Display for Tally {
             writeln!(f, "race R{number} {kind:?}: {count}")?;
         }
         let Self { delivered, gaps, resumed, unknown, retried, slow_closes, local, lost_by_redis, events, .. } = self;
-        let told_elsewhere = self.told_elsewhere;
+        let known_losses = self.known_losses;
         let Self { restored, forgotten, asked_in_vain, .. } = self;
         write!(
             f,
-            "{events} events, {delivered} messages delivered, {gaps} gaps, {told_elsewhere} of them of what others had seen lost, {resumed} resumed, {slow_closes} slow \
+            "{events} events, {delivered} messages delivered, {gaps} gaps, {known_losses} of them of what others had seen lost, {resumed} resumed, {slow_closes} slow \
              clients closed, {unknown} publishes unknown, {retried} found stored when tried again, {local} kept \
              local, {restored} sessions brought back, {forgotten} forgotten, {asked_in_vain} asked for in vain, {lost_by_redis} lost by Redis and seen before"
         )

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::redis::{Redis, UNIX_MS, message};
 use super::registry::Registry;
-use super::schedule::{Happening, Life, Schedule};
+use super::schedule::{InstanceRun, Schedule, SimulatedEvent};
 use super::tally::{Fault, Race, Tally};
 use crate::rules::Now;
 
@@ -52,13 +52,13 @@ pub(super) struct World {
     /// Clients that wait for a shard's answer: by life and shard.
     pub(super) joining: HashMap<(u64, ShardIndex, Joiner), Scope>,
     /// How far each instance has handed each scope to its shards, by life.
-    pub(super) handed: HashMap<(u64, Scope), Position>,
+    pub(super) delivered: HashMap<(u64, Scope), Position>,
     /// Scopes that clients of an instance want and Redis has not been told of, by life.
     pub(super) wanted: HashMap<(u64, Scope), ()>,
     /// Scopes in which messages have stayed on an instance, by life.
     pub(super) local: HashMap<(u64, Scope), ()>,
     /// Scopes in which somebody published what was never stored. To an instance it looks as if Redis had lost it.
-    pub(super) ghosts: HashSet<Scope>,
+    pub(super) unstored: HashSet<Scope>,
     /// What clients have been told that Redis lost.
     pub(super) losses: Losses,
     /// Until when instances may still believe what the other of two primaries said.
@@ -105,10 +105,10 @@ impl World {
             messages: 0,
             is_quiet: false,
             joining: HashMap::new(),
-            handed: HashMap::new(),
+            delivered: HashMap::new(),
             wanted: HashMap::new(),
             local: HashMap::new(),
-            ghosts: HashSet::new(),
+            unstored: HashSet::new(),
             losses: Losses::default(),
             split_until_ms: 0,
             hushed: None,
@@ -122,18 +122,18 @@ impl World {
         };
         world.set_clock();
         for instance in 0..world.plan.instances {
-            let life = Life { instance, number: world.next_number() };
-            world.instances.push(Instance::new(life, &world.plan, &world.registry));
-            world.begin_life(life);
+            let instance_run = InstanceRun { instance, number: world.next_number() };
+            world.instances.push(Instance::new(instance_run, &world.plan, &world.registry));
+            world.new_incarnation(instance_run);
         }
         for index in 0..world.plan.clients + world.plan.restoring_clients {
             let wanted = world.channels_of(index);
             world.clients.push(Client::new(index, wanted, index >= world.plan.clients));
             world.clients[index].is_connecting = true;
             let delay_ms = world.random.below(300);
-            world.schedule.after(delay_ms, Happening::Connect(index));
+            world.schedule.after(delay_ms, SimulatedEvent::Connect(index));
         }
-        for what in [Happening::BackendPublishes, Happening::Replicate, Happening::Break] {
+        for what in [SimulatedEvent::BackendPublishes, SimulatedEvent::Replicate, SimulatedEvent::Break] {
             world.schedule.after(10, what);
         }
         world
@@ -166,37 +166,39 @@ impl World {
         }
     }
 
-    fn happen(&mut self, what: Happening) {
+    fn happen(&mut self, what: SimulatedEvent) {
         match what {
-            Happening::Attempt(life) => self.attempt(life),
-            Happening::Probe(life, link) => self.probe(life, link),
-            Happening::AtRedis(life, link, node, ask) => self.at_redis(life, link, node, ask),
-            Happening::Heard(life, link, event) => self.heard(life, link, event),
-            Happening::Answered(life, link, ticket, event) => self.answered(life, link, ticket, event),
-            Happening::LinkEnds(life, link, why) => self.end_link(life, Some(link), why),
-            Happening::ToPump(life, shard, request) => self.reach_pump(life, shard, request),
-            Happening::ToShard(life, shard, item) => self.reach_shard(life, shard, item),
-            Happening::Sweep(life) => self.sweep(life),
-            Happening::Second(life) => self.second(life),
-            Happening::Opened(life, wire) => self.opened(life, wire),
-            Happening::Says(wire, text) => self.says(wire, &text),
-            Happening::Pongs(wire, payload) => self.pongs(wire, &payload),
-            Happening::Closes(wire, code) => self.closes(wire, code),
-            Happening::Vanishes(wire) => self.vanish(wire),
-            Happening::AsksAgain(wire) => self.ask_again(wire),
-            Happening::Beat(life) => self.beat(life),
-            Happening::Reaped(dead) => self.registry.reap(&dead),
-            Happening::Reads(wire, bytes) => self.reads(wire, bytes),
-            Happening::Writable(wire) => self.writable(wire),
-            Happening::EndSeenByServer(wire) => self.end_seen_by_server(wire),
-            Happening::EndSeenByClient(wire) => self.end_seen_by_client(wire),
-            Happening::Connect(client) => self.connect(client),
-            Happening::Act(client) => self.act(client),
-            Happening::Resume(wire) => self.resume_reading(wire),
-            Happening::BackendPublishes => self.backend_publishes(),
-            Happening::Replicate => self.replicate(),
-            Happening::Break => self.break_something(),
-            Happening::Heal(heal) => self.heal(heal),
+            SimulatedEvent::Attempt(instance_run) => self.attempt(instance_run),
+            SimulatedEvent::Probe(instance_run, link) => self.probe(instance_run, link),
+            SimulatedEvent::AtRedis(instance_run, link, node, ask) => self.at_redis(instance_run, link, node, ask),
+            SimulatedEvent::Pushed(instance_run, link, event) => self.received(instance_run, link, event),
+            SimulatedEvent::Answered(instance_run, link, ticket, event) => {
+                self.answered(instance_run, link, ticket, event)
+            }
+            SimulatedEvent::LinkEnds(instance_run, link, why) => self.end_link(instance_run, Some(link), why),
+            SimulatedEvent::ToPump(instance_run, shard, request) => self.reach_pump(instance_run, shard, request),
+            SimulatedEvent::ToShard(instance_run, shard, item) => self.reach_shard(instance_run, shard, item),
+            SimulatedEvent::Sweep(instance_run) => self.sweep(instance_run),
+            SimulatedEvent::Second(instance_run) => self.second(instance_run),
+            SimulatedEvent::Opened(instance_run, wire) => self.opened(instance_run, wire),
+            SimulatedEvent::SendText(wire, text) => self.send_text(wire, &text),
+            SimulatedEvent::Pongs(wire, payload) => self.pongs(wire, &payload),
+            SimulatedEvent::Closes(wire, code) => self.closes(wire, code),
+            SimulatedEvent::Vanishes(wire) => self.vanish(wire),
+            SimulatedEvent::AsksAgain(wire) => self.ask_again(wire),
+            SimulatedEvent::PeerHeartbeat(instance_run) => self.heartbeat(instance_run),
+            SimulatedEvent::Reaped(dead) => self.registry.reap(&dead),
+            SimulatedEvent::Reads(wire, bytes) => self.reads(wire, bytes),
+            SimulatedEvent::Writable(wire) => self.writable(wire),
+            SimulatedEvent::EndSeenByServer(wire) => self.end_seen_by_server(wire),
+            SimulatedEvent::EndSeenByClient(wire) => self.end_seen_by_client(wire),
+            SimulatedEvent::Connect(client) => self.connect(client),
+            SimulatedEvent::Act(client) => self.act(client),
+            SimulatedEvent::Resume(wire) => self.resume_reading(wire),
+            SimulatedEvent::BackendPublishes => self.backend_publishes(),
+            SimulatedEvent::Replicate => self.replicate(),
+            SimulatedEvent::Break => self.break_something(),
+            SimulatedEvent::Heal(heal) => self.heal(heal),
         }
     }
 
@@ -234,25 +236,25 @@ impl World {
     pub(super) fn fail(&mut self, what: String) {
         self.note(|| format!("ANOMALY {what}"));
         for scope in self.scopes.clone() {
-            let story = self.redis.ledger.story(scope.as_str());
+            let story = self.redis.publish_log.story(scope.as_str());
             story.into_iter().for_each(|line| self.note(|| line));
         }
         let at_ms = self.schedule.now_ms();
         self.anomaly.get_or_insert_with(|| format!("at {at_ms} ms: {what}"));
     }
 
-    pub(super) fn instance(&mut self, life: Life) -> Option<&mut Instance> {
-        self.instances.get_mut(life.instance).filter(|instance| instance.life == life)
+    pub(super) fn instance(&mut self, instance_run: InstanceRun) -> Option<&mut Instance> {
+        self.instances.get_mut(instance_run.instance).filter(|instance| instance.instance_run == instance_run)
     }
 
     /// A link is tried at once; sweeps and seconds begin somewhere.
-    pub(super) fn begin_life(&mut self, life: Life) {
+    pub(super) fn new_incarnation(&mut self, instance_run: InstanceRun) {
         let (attempt_ms, sweep_ms, second_ms) =
             (self.random.below(50), self.random.below(SWEEP_MS), self.random.below(1_000));
-        self.schedule.after(attempt_ms, Happening::Beat(life));
-        self.schedule.after(attempt_ms, Happening::Attempt(life));
-        self.schedule.after(sweep_ms, Happening::Sweep(life));
-        self.schedule.after(second_ms, Happening::Second(life));
+        self.schedule.after(attempt_ms, SimulatedEvent::PeerHeartbeat(instance_run));
+        self.schedule.after(attempt_ms, SimulatedEvent::Attempt(instance_run));
+        self.schedule.after(sweep_ms, SimulatedEvent::Sweep(instance_run));
+        self.schedule.after(second_ms, SimulatedEvent::Second(instance_run));
     }
 
     fn channels_of(&mut self, client: usize) -> BTreeMap<String, Option<Position>> {
@@ -305,7 +307,7 @@ impl World {
             }
         }
         for number in std::mem::take(&mut self.refused) {
-            if let [(scope, at), ..] = self.redis.ledger.places(number) {
+            if let [(scope, at), ..] = self.redis.publish_log.places(number) {
                 let what = format!("message {number} was refused as not stored, and stands at {at} of {scope}");
                 return self.fail(what);
             }

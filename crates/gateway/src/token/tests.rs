@@ -39,16 +39,16 @@ fn says_who_and_until_when() {
 
 #[test]
 fn says_what_others_may_know_within_bounds() {
-    let said =
+    let info_of =
         |info: Value| verify(&hs256(&with(claims("alice"), json!({"info": info})))).map(|identity| identity.info);
     assert_eq!(verify(&hs256(&claims("alice"))).unwrap().info, None);
-    let info = said(json!({"name": "Alice A", "face": [1, 2]})).unwrap().unwrap();
+    let info = info_of(json!({"name": "Alice A", "face": [1, 2]})).unwrap().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&info).unwrap(), json!({"name": "Alice A", "face": [1, 2]}));
-    let long = |bytes: usize| said(json!({"n": "x".repeat(bytes - r#"{"n":""}"#.len())}));
+    let long = |bytes: usize| info_of(json!({"n": "x".repeat(bytes - r#"{"n":""}"#.len())}));
     assert_eq!(long(512).unwrap().unwrap().len(), 512);
     assert_eq!(long(513), Err(TokenError::LongInfo));
-    assert_eq!(said(json!("Alice")), Err(TokenError::BadClaims));
-    assert_eq!(said(json!([])), Err(TokenError::BadClaims));
+    assert_eq!(info_of(json!("Alice")), Err(TokenError::BadClaims));
+    assert_eq!(info_of(json!([])), Err(TokenError::BadClaims));
 }
 
 #[test]
@@ -57,17 +57,17 @@ fn grants_come_from_claims_or_else_from_defaults() {
     let policy =
         Policy { default_subscribe: GrantList::parse_defaults(&families, &["system:*"]).unwrap(), ..Policy::default() };
     let verifier = Verifier::new(vec![hs(None, SECRET)], policy, families.clone());
-    let may_hear = |claims: &Value, channel: &str| {
+    let may_receive = |claims: &Value, channel: &str| {
         let identity = verifier.verify(&hs256(claims), NOW).unwrap();
         identity.may_subscribe(&families.parse(&identity.tenant, channel).unwrap())
     };
-    assert!(may_hear(&claims("alice"), "system:news"));
-    assert!(!may_hear(&claims("alice"), "collection:1"));
+    assert!(may_receive(&claims("alice"), "system:news"));
+    assert!(!may_receive(&claims("alice"), "collection:1"));
     let own = with(claims("alice"), json!({"subscribe": ["collection:1"]}));
-    assert!(may_hear(&own, "collection:1"));
-    assert!(!may_hear(&own, "system:news"), "a claim replaces the default");
-    assert!(!may_hear(&with(claims("alice"), json!({"subscribe": []})), "system:news"));
-    assert!(may_hear(&own, "user:alice:inbox"), "one's own needs no grant");
+    assert!(may_receive(&own, "collection:1"));
+    assert!(!may_receive(&own, "system:news"), "a claim replaces the default");
+    assert!(!may_receive(&with(claims("alice"), json!({"subscribe": []})), "system:news"));
+    assert!(may_receive(&own, "user:alice:inbox"), "one's own needs no grant");
 }
 
 #[test]

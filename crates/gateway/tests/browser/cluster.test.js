@@ -114,7 +114,7 @@ class Trial {
     }
     await this.allReached();
     for (const card of this.cards) {
-      const news = (await card.messages()).filter(({ channel }) => channel === "system:news");
+      const systemMessages = (await card.messages()).filter(({ channel }) => channel === "system:news");
       assert.deepEqual(news.map(({ payload }) => payload.text), ["hello", "hello"], `${card.user}: the copied lines`);
     }
     await keep(this.one.page, "cluster-1-delivered-one");
@@ -142,8 +142,8 @@ class Trial {
 
   async repairsACutSubscription() {
     // A gateway says so when it loses Redis, be it for some milliseconds.
-    const told = /^this instance .* Redis/;
-    const noticed = () => Promise.all([this.one.noticed(told), this.two.noticed(told)]);
+    const notice = /^this instance .* Redis/;
+    const noticed = () => Promise.all([this.one.noticed(notice), this.two.noticed(notice)]);
     const before = await noticed();
     // In one write: Redis runs the calls before any gateway can be back.
     const [cut] = await this.redis.send(["CLIENT", "KILL", "TYPE", "pubsub"], ...this.fcalls(8));

@@ -149,9 +149,9 @@ class Visit {
     await alice.root.getByRole("button", { name: "Subscribe", exact: true }).click();
     await until("Alice is subscribed", async () => (await alice.notes(/^subscribed collection:7:\*$/)).length === 1);
     assert.match(await this.publish("alice", "collection:7:ops", { text: "heard" }), /^durable at \d+-2$/);
-    const heard = async () => (await alice.messages()).filter(({ channel }) => channel === "collection:7:ops");
-    await until("Alice hears it", async () => (await heard()).length === 1);
-    assert.equal((await heard())[0].payload.text, "heard");
+    const received = async () => (await alice.messages()).filter(({ channel }) => channel === "collection:7:ops");
+    await until("Alice hears it", async () => (await received()).length === 1);
+    assert.equal((await received())[0].payload.text, "heard");
     await alice.root.getByTitle("Unsubscribe collection:7:*").click();
     const held = alice.root.locator(".held");
     await until("it is no longer held", async () => !(await held.textContent()).includes("collection:7"));

@@ -25,7 +25,7 @@ async fn every_bad_frame_is_answered_by_a_code_and_a_sentence() {
         (r#"{"type":"refresh","payload":{"token":"x.y.z"},"correlation_id":"7"}"#, "unauthenticated"),
     ];
     for (frame, code) in cases {
-        client.say(frame).await;
+        client.send_text(frame).await;
         let error = client.expect("error").await;
         assert_eq!(error["payload"]["code"], code, "{frame}: {error}");
         assert!(error["payload"]["message"].as_str().unwrap().len() > 15, "a sentence that helps: {error}");
@@ -48,7 +48,7 @@ async fn tokens_that_are_no_good_are_refused_in_words_a_browser_sees() {
         // In the upgrade, and in the first frame.
         let mut at_upgrade = Client::connect(address, path, Some(token)).await;
         let mut in_hello = Client::connect(address, path, None).await;
-        in_hello.say(&format!(r#"{{"type":"hello","payload":{{"token":"{token}"}}}}"#)).await;
+        in_hello.send_text(&format!(r#"{{"type":"hello","payload":{{"token":"{token}"}}}}"#)).await;
         for client in [&mut at_upgrade, &mut in_hello] {
             assert_eq!(client.expect("error").await["payload"]["code"], code);
             assert_eq!(client.expect("bye").await["payload"]["reconnect"], false);
@@ -57,11 +57,11 @@ async fn tokens_that_are_no_good_are_refused_in_words_a_browser_sees() {
     });
     join_all(refused).await;
     let mut nobody = Client::connect(address, "/ws", None).await;
-    nobody.say(r#"{"type":"subscribe","channel":"system:news"}"#).await;
+    nobody.send_text(r#"{"type":"subscribe","channel":"system:news"}"#).await;
     assert_eq!(nobody.expect("error").await["payload"]["code"], "unauthenticated");
     let hello =
         format!(r#"{{"type":"hello","payload":{{"token":"{good}","channels":[{{"channel":"user:alice:*"}}]}}}}"#);
-    nobody.say(&hello).await;
+    nobody.send_text(&hello).await;
     assert_eq!(nobody.expect("welcome").await["payload"]["user"], "alice");
     nobody.expect("subscribed").await;
 }
@@ -73,7 +73,7 @@ async fn a_message_above_the_limit_closes_its_sender_alone() {
     let mut bystander = fleet.client(0, "bystander").await;
     let mut client = fleet.client(0, "loud").await;
     let filler = "x".repeat(2_000);
-    client.say(&format!(r#"{{"type":"publish","channel":"system:news","payload":"{filler}"}}"#)).await;
+    client.send_text(&format!(r#"{{"type":"publish","channel":"system:news","payload":"{filler}"}}"#)).await;
     assert_eq!(client.expect("error").await["payload"]["code"], "too_big");
     client.expect("bye").await;
     assert_eq!(client.expect("close").await["code"], 1009);

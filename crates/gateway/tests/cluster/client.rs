@@ -43,7 +43,7 @@ impl Client {
         Self { socket }
     }
 
-    pub(crate) async fn say(&mut self, frame: &str) {
+    pub(crate) async fn send_text(&mut self, frame: &str) {
         self.socket.send(Message::text(frame)).await.expect("the connection is open");
     }
 
@@ -78,7 +78,7 @@ impl Client {
     /// Subscribes and waits until it stands. Gives where.
     pub(crate) async fn subscribe(&mut self, channel: &str, position: Option<&str>) -> Value {
         let position = position.map(|position| format!(r#","position":"{position}""#)).unwrap_or_default();
-        self.say(&format!(r#"{{"type":"subscribe","channel":"{channel}"{position}}}"#)).await;
+        self.send_text(&format!(r#"{{"type":"subscribe","channel":"{channel}"{position}}}"#)).await;
         loop {
             // A gateway that has just started may not have reached Redis yet; it says so, and confirms later.
             let frame = self.next().await;
@@ -92,7 +92,7 @@ impl Client {
 
     /// Publishes and waits for the answer.
     pub(crate) async fn publish(&mut self, channel: &str, n: u64) -> Value {
-        self.say(&format!(r#"{{"type":"publish","channel":"{channel}","event":"n","payload":{n}}}"#)).await;
+        self.send_text(&format!(r#"{{"type":"publish","channel":"{channel}","event":"n","payload":{n}}}"#)).await;
         loop {
             let frame = self.next().await;
             if frame["type"] == "ack" || frame["type"] == "error" {

@@ -55,7 +55,7 @@ impl Raw {
         head.starts_with(b"HTTP/1.1 101 ").then_some(Self { stream })
     }
 
-    async fn say(&mut self, opcode: u8, payload: &[u8]) {
+    async fn send_text(&mut self, opcode: u8, payload: &[u8]) {
         let mut frame = vec![0x80 | opcode, 0x80 | 126];
         frame.extend(u16::try_from(payload.len()).expect("short").to_be_bytes());
         if payload.len() < 126 {
@@ -131,13 +131,13 @@ async fn closing(fleet: &Fleet, way: &str) -> (Raw, Option<Raw>) {
             let mut client = connect("").await;
             let token = fleet.token("acme", "alice", &["collection:*"]);
             let hello = json!({ "type": "hello", "payload": { "token": token } });
-            client.say(1, hello.to_string().as_bytes()).await;
+            client.send_text(1, hello.to_string().as_bytes()).await;
             let welcome = client.frame().await.expect("a welcome");
             let welcome: serde_json::Value = serde_json::from_slice(&welcome.payload).unwrap();
             let session = &welcome["payload"]["session_id"];
             let mut again = connect("").await;
             let hello = json!({ "type": "hello", "payload": { "token": token, "session_id": session } });
-            again.say(1, hello.to_string().as_bytes()).await;
+            again.send_text(1, hello.to_string().as_bytes()).await;
             beside = Some(again);
             client
         }
@@ -148,7 +148,7 @@ async fn closing(fleet: &Fleet, way: &str) -> (Raw, Option<Raw>) {
         }
         "not UTF-8" => {
             let mut client = connect(&bearer(fleet, "carol")).await;
-            client.say(1, b"\xff and more").await;
+            client.send_text(1, b"\xff and more").await;
             client
         }
         _ => connect(&bearer(fleet, "dave")).await,
@@ -176,7 +176,7 @@ async fn the_gateway_keeps_its_direction_until_the_close_is_answered_and_no_long
                     client.stream.write_all(&vec![7; (2 << 20) - 1000]).await.expect("the rest of it is read");
                 }
                 if answers {
-                    client.say(8, &code.to_be_bytes()).await;
+                    client.send_text(8, &code.to_be_bytes()).await;
                 }
                 let ended = client.end().await;
                 drop(beside);
@@ -252,7 +252,7 @@ async fn who_is_answered_101_while_an_instance_leaves_gets_a_close_frame() {
                 // Only the first is waited for.
                 let _ = answered.send(());
                 let code = client.close().await;
-                client.say(8, &code.to_be_bytes()).await;
+                client.send_text(8, &code.to_be_bytes()).await;
                 Some(code)
             });
         }

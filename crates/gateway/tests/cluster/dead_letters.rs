@@ -20,18 +20,18 @@ fn store(redis: &RedisServer, message: &str) -> String {
     publish.arg("ops").arg(message).query(&mut redis.connect()).expect("it is taken")
 }
 
-/// The letters of tenant acme: position and message.
-fn letters(redis: &RedisServer) -> Vec<(String, Option<String>)> {
-    let key = Keyspace::default().letters(&TenantId::parse("acme").unwrap());
+/// The dead letters of tenant acme: position and message.
+fn dead_letters(redis: &RedisServer) -> Vec<(String, Option<String>)> {
+    let key = Keyspace::default().dead_letters(&TenantId::parse("acme").unwrap());
     let entries: Vec<(String, Vec<(String, String)>)> =
         redis::cmd("XRANGE").arg(key).arg("-").arg("+").query(&mut redis.connect()).unwrap();
     let field = |fields: &[(String, String)], name: &str| {
         fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone())
     };
-    let letter = |(_, fields): &(String, Vec<(String, String)>)| {
+    let dead_letter = |(_, fields): &(String, Vec<(String, String)>)| {
         (field(fields, "position").expect("it was stored"), field(fields, "message"))
     };
-    entries.iter().map(letter).collect()
+    entries.iter().map(dead_letter).collect()
 }
 
 async fn subscribers(fleet: &Fleet) -> Vec<Client> {
@@ -45,7 +45,7 @@ async fn subscribers(fleet: &Fleet) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn a_poison_message_is_one_letter_of_three_instances() {
+async fn a_poison_message_is_one_dead_letter_of_three_instances() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(3, Some(&redis.url()), "");
     let mut clients = subscribers(&fleet).await;
@@ -59,14 +59,14 @@ async fn a_poison_message_is_one_letter_of_three_instances() {
     until(&fleet, "tidegate_dead_letters_total", 1).await;
     until(&fleet, "tidegate_dead_letters_known_total", 2).await;
     let expected = vec![(poison, Some("{\"type\":\"n\",\"payload\":}".to_owned()))];
-    assert_eq!(letters(&redis), expected);
+    assert_eq!(dead_letters(&redis), expected);
 
     // Who resumes over it comes upon it again.
     let mut late = fleet.client(0, "bob").await;
     late.subscribe("collection:42:*", Some(&before)).await;
     assert_eq!(late.messages(1).await.0, [2]);
     assert_eq!(metric(&fleet, "tidegate_messages_bad_total").await, 4, "three instances, and one resume");
-    assert_eq!(letters(&redis), expected);
+    assert_eq!(dead_letters(&redis), expected);
     assert_eq!(metric(&fleet, "tidegate_dead_letters_known_total").await, 2, "nobody asked Redis again");
 }
 
@@ -78,15 +78,15 @@ async fn a_redacted_family_keeps_the_fact_and_not_the_words() {
     let _clients = subscribers(&fleet).await;
     let poison = store(&redis, "{\"pin\":4711}");
     until(&fleet, "tidegate_dead_letters_total", 1).await;
-    assert_eq!(letters(&redis), [(poison, None)]);
-    let key = Keyspace::default().letters(&TenantId::parse("acme").unwrap());
+    assert_eq!(dead_letters(&redis), [(poison, None)]);
+    let key = Keyspace::default().dead_letters(&TenantId::parse("acme").unwrap());
     let all: Vec<u8> = redis::cmd("DUMP").arg(key).query(&mut redis.connect()).unwrap();
     assert!(!String::from_utf8_lossy(&all).contains("pin"), "not even in the sentence of the parser");
 }
 
-/// A full Redis delivers and takes nothing: the letter waits until it can be kept.
+/// A full Redis delivers and takes nothing: the dead letter waits until it can be kept.
 #[tokio::test]
-async fn letters_wait_while_redis_takes_none() {
+async fn dead_letters_wait_while_redis_takes_none() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(1, Some(&redis.url()), "");
     let _clients = subscribers(&fleet).await;
@@ -116,14 +116,14 @@ async fn letters_wait_while_redis_takes_none() {
     assert_eq!(metric(&fleet, "tidegate_dead_letters_total").await, 1, "Redis takes nothing");
     config("0");
     until(&fleet, "tidegate_dead_letters_total", 2).await;
-    let positions: Vec<String> = letters(&redis).into_iter().map(|(position, _)| position).collect();
+    let positions: Vec<String> = dead_letters(&redis).into_iter().map(|(position, _)| position).collect();
     assert_eq!(positions, [poison, second]);
     assert_eq!(metric(&fleet, "tidegate_dead_letters_dropped_total").await, 0);
 }
 
 /// What an instance took while Redis was away is written down when Redis is back; of a family without history, nothing.
 #[tokio::test]
-async fn what_stayed_on_an_instance_becomes_letters_when_redis_is_back() {
+async fn what_stayed_on_an_instance_becomes_dead_letters_when_redis_is_back() {
     let mut redis = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let rooms = "[[families]]\nname = \"room\"\nhistory_entries_max = 0\non_isolation = \"local\"\n";
     let fleet = Fleet::start(2, Some(&redis.url()), rooms);
@@ -141,7 +141,7 @@ async fn what_stayed_on_an_instance_becomes_letters_when_redis_is_back() {
     assert_eq!(metric(&fleet, "tidegate_dead_letters_total").await, 0);
     redis.restart();
     until(&fleet, "tidegate_dead_letters_total", 2).await;
-    let key = Keyspace::default().letters(&TenantId::parse("acme").unwrap());
+    let key = Keyspace::default().dead_letters(&TenantId::parse("acme").unwrap());
     let entries: Vec<(String, std::collections::HashMap<String, String>)> =
         redis::cmd("XRANGE").arg(key).arg("-").arg("+").query(&mut redis.connect()).unwrap();
     for ((_, fields), n) in entries.iter().zip(1..) {

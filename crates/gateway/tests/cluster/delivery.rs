@@ -41,7 +41,7 @@ async fn a_message_published_again_under_its_id_is_delivered_once() {
         // Another connection each time: the id is the user's, not the connection's.
         let mut client = fleet.client(index, user).await;
         client
-            .say(&format!(
+            .send_text(&format!(
                 r#"{{"type":"publish","channel":"collection:42:ops","event":"n","id":"{id}","payload":{n}}}"#
             ))
             .await;
@@ -99,22 +99,22 @@ async fn two_tenants_with_the_same_user_never_meet() {
         clients.push(client);
     }
     for (client, n) in clients.iter_mut().zip([100, 200]) {
-        client.say(&format!(r#"{{"type":"publish","channel":"user:42:inbox","event":"n","payload":{n}}}"#)).await;
+        client.send_text(&format!(r#"{{"type":"publish","channel":"user:42:inbox","event":"n","payload":{n}}}"#)).await;
         client
-            .say(&format!(r#"{{"type":"publish","channel":"collection:7:ops","event":"n","payload":{}}}"#, n + 1))
+            .send_text(&format!(r#"{{"type":"publish","channel":"collection:7:ops","event":"n","payload":{}}}"#, n + 1))
             .await;
     }
     for (client, n) in clients.iter_mut().zip([100, 200]) {
-        let mut heard = Vec::new();
-        while heard.len() < 2 {
+        let mut received = Vec::new();
+        while received.len() < 2 {
             let frame = client.next().await;
             if frame["type"] == "n" {
-                heard.push(frame["payload"].as_u64().unwrap());
+                received.push(frame["payload"].as_u64().unwrap());
             }
         }
-        assert_eq!(heard, [n, n + 1]);
+        assert_eq!(received, [n, n + 1]);
         // Whatever the other tenant's messages did would come before the answer to this.
-        client.say(r#"{"type":"ping","correlation_id":"last"}"#).await;
+        client.send_text(r#"{"type":"ping","correlation_id":"last"}"#).await;
         loop {
             let frame = client.next().await;
             match frame["type"].as_str().unwrap() {
@@ -144,13 +144,13 @@ async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_no
         publisher.publish("collection:42:ops", next).await;
         next += 1;
     }
-    let (heard, mut position) = client.messages(5).await;
-    assert_eq!(heard, [0, 1, 2, 3, 4]);
+    let (received, mut position) = client.messages(5).await;
+    assert_eq!(received, [0, 1, 2, 3, 4]);
     fleet.kill(0);
     // More than a page of history.
     for _ in 0..700 {
         let frame = format!(r#"{{"type":"publish","channel":"collection:42:ops","event":"n","payload":{next}}}"#);
-        publisher.say(&frame).await;
+        publisher.send_text(&frame).await;
         next += 1;
     }
     publisher.publish("collection:43:ops", 0).await;
@@ -160,8 +160,8 @@ async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_no
         let subscribed = client.subscribe("collection:42:*", Some(&position)).await;
         assert_eq!(subscribed["payload"]["resumed"], true, "round {round}: {subscribed}");
         let rest = usize::try_from(next - expected).unwrap();
-        let (heard, last) = client.messages(rest).await;
-        assert!(heard.iter().copied().eq(expected..next), "round {round}: {heard:?}");
+        let (received, last) = client.messages(rest).await;
+        assert!(received.iter().copied().eq(expected..next), "round {round}: {received:?}");
         position = last;
         expected = next;
         publisher.publish("collection:42:ops", next).await;

@@ -13,18 +13,18 @@ use crate::process::is;
 use redis_fixture::RedisServer;
 
 const TAKES_PER_SECOND: u32 = 50;
-const BEAT_MS: u64 = 1_000;
+const HEARTBEAT_MS: u64 = 1_000;
 
 /// What all instances are told; a window of none would move everybody at once.
 fn settings(window_ms: u64) -> String {
     format!(
         "[limits]\nconnections_per_user = 0\nconnects_per_second = {TAKES_PER_SECOND}\n\
          [drain]\nwindow_ms = {window_ms}\ngrace_ms = 120000\n\
-         [registry]\nbeat_ms = {BEAT_MS}\nlease_ms = 10000\nreap_ms = 12000\n"
+         [registry]\nheartbeat_interval_ms = {HEARTBEAT_MS}\nlease_ms = 10000\nreap_ms = 12000\n"
     )
 }
 
-/// Waits until the first instance has looked at the beats of the second, and so knows what it takes in.
+/// Waits until the first instance has looked at the heartbeats of the second, and so knows what it takes in.
 async fn until_known(fleet: &Fleet, redis: &RedisServer) {
     let until = Instant::now() + DEADLINE;
     for index in 0..2 {
@@ -33,12 +33,12 @@ async fn until_known(fleet: &Fleet, redis: &RedisServer) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    // It beats, and then it looks; the look behind the first of these two is whole.
-    let beat = || redis.command::<String>(&["HGET", &keyspace::Keyspace::default().peers(), "gw-0"]);
+    // It sends a heartbeat, and then it looks; the look behind the first of these two is whole.
+    let heartbeat = || redis.command::<String>(&["HGET", &keyspace::Keyspace::default().peers(), "gw-0"]);
     for _ in 0..2 {
-        let before = beat();
-        while beat() == before {
-            assert!(Instant::now() < until, "the first instance does not beat: {before}");
+        let before = heartbeat();
+        while heartbeat() == before {
+            assert!(Instant::now() < until, "the first instance sends no heartbeat: {before}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -48,7 +48,7 @@ async fn until_known(fleet: &Fleet, redis: &RedisServer) {
 struct Moved {
     closed_at: Instant,
     /// The newest message it had by then.
-    heard: u64,
+    received: u64,
 }
 
 /// Publishes a number every `pause` until told to stop; gives how many.
@@ -118,7 +118,7 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
         moving.spawn(async move {
             let mut next = 0;
             assert!(!read_on(&mut client, &mut next, &mut position, u64::MAX).await);
-            let moved = Moved { closed_at: Instant::now(), heard: next };
+            let moved = Moved { closed_at: Instant::now(), received: next };
             let mut client = Client::connect(elsewhere, "/ws", Some(&token)).await;
             client.expect("welcome").await;
             let answer = client.subscribe("collection:42:*", Some(&position)).await;
@@ -147,7 +147,7 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
     // Three seconds by the clock; when the clients see it a busy machine blurs.
     assert!(spread.as_secs() >= 1, "all at once would be a storm: {spread:?}");
     let last = back.iter().map(|(.., moved)| moved).max_by_key(|moved| moved.closed_at).unwrap();
-    assert!(last.heard > before + 5, "who was not moved yet was served as before: {} after {before}", last.heard);
+    assert!(last.received > before + 5, "who was not moved yet was served as before: {} after {before}", last.received);
     for (mut client, mut next, mut position, _) in back {
         assert!(read_on(&mut client, &mut next, &mut position, all).await);
     }

@@ -11,12 +11,13 @@ use crate::fleet::Fleet;
 use crate::process::{Process, is, number};
 
 /// Long enough for a busy machine to keep the lease, short enough to wait for its end.
-const BEAT_MS: u64 = 1_500;
+const HEARTBEAT_MS: u64 = 1_500;
 const LEASE_MS: u64 = 6_000;
 
 /// A gateway in a process of its own, named `sleeper`.
 fn sleeper(redis: &RedisServer) -> Process {
-    let registry = [("beat_ms", BEAT_MS), ("lease_ms", LEASE_MS), ("reap_ms", LEASE_MS + BEAT_MS)];
+    let registry =
+        [("heartbeat_interval_ms", HEARTBEAT_MS), ("lease_ms", LEASE_MS), ("reap_ms", LEASE_MS + HEARTBEAT_MS)];
     let registry = registry.map(|(key, ms)| format!("registry.{key}={ms}"));
     // Silence for as long as it sleeps is no reason to think the link dead.
     let mut settings = vec!["instance=sleeper", "shards=2", "redis.probe_interval_ms=60000"];
@@ -44,9 +45,13 @@ fn lease_key(instance: &str) -> String {
 
 /// The client is sent elsewhere, and nothing else.
 async fn expect_move(client: &mut Client) {
-    let told = [client.next().await, client.next().await, client.next().await];
-    assert_eq!(told.each_ref().map(|frame| frame["type"].as_str().unwrap()), ["reconnect", "bye", "close"], "{told:?}");
-    assert_eq!(told[2]["code"], 1012);
+    let frames = [client.next().await, client.next().await, client.next().await];
+    assert_eq!(
+        frames.each_ref().map(|frame| frame["type"].as_str().unwrap()),
+        ["reconnect", "bye", "close"],
+        "{frames:?}"
+    );
+    assert_eq!(frames[2]["code"], 1012);
 }
 
 #[tokio::test]
@@ -58,16 +63,16 @@ async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_an
     let token = fleet.token("acme", "alice", &["collection:*"]);
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
     client.expect("welcome").await;
-    let stands = client.subscribe("collection:42:ops", None).await["position"].as_str().unwrap().to_owned();
-    let mut awake = fleet.client(0, "bob").await;
-    awake.subscribe("collection:42:ops", Some(&stands)).await;
+    let is_in_state = client.subscribe("collection:42:ops", None).await["position"].as_str().unwrap().to_owned();
+    let mut is_running = fleet.client(0, "bob").await;
+    is_running.subscribe("collection:42:ops", Some(&is_in_state)).await;
     let mut publisher = fleet.client(0, "carol").await;
     let before = lease(&redis, "sleeper").expect("it holds its lease");
 
     // Asleep, it gets a message from Redis and a publish from its client.
     sleeper.signal("-STOP");
     assert_eq!(publisher.publish("collection:42:ops", 1).await["type"], "ack");
-    client.say(r#"{"type":"publish","channel":"collection:42:ops","event":"n","payload":2}"#).await;
+    client.send_text(r#"{"type":"publish","channel":"collection:42:ops","event":"n","payload":2}"#).await;
     until("its lease has ended", || lease(&redis, "sleeper").is_none()).await;
     sleeper.signal("-CONT");
 
@@ -82,10 +87,10 @@ async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_an
     // What came from its client in its sleep was not published; what Redis kept comes to whoever resumes.
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
     client.expect("welcome").await;
-    client.subscribe("collection:42:ops", Some(&stands)).await;
+    client.subscribe("collection:42:ops", Some(&is_in_state)).await;
     assert_eq!(publisher.publish("collection:42:ops", 3).await["type"], "ack");
     assert_eq!(client.messages(2).await.0, [1, 3]);
-    assert_eq!(awake.messages(2).await.0, [1, 3]);
+    assert_eq!(is_running.messages(2).await.0, [1, 3]);
     sleeper.child.kill().unwrap();
 }
 
@@ -109,7 +114,7 @@ async fn who_wakes_up_without_redis_moves_its_clients_and_is_isolated() {
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
     client.expect("welcome").await;
     assert_eq!(client.expect("degraded").await["payload"]["degraded"], true);
-    client.say(r#"{"type":"subscribe","channel":"collection:42:ops"}"#).await;
+    client.send_text(r#"{"type":"subscribe","channel":"collection:42:ops"}"#).await;
     client.expect("subscribed").await;
     assert_eq!(client.publish("collection:42:ops", 1).await["payload"]["level"], "local");
     assert_eq!(client.expect("n").await["payload"], 1);
@@ -128,8 +133,10 @@ async fn who_wakes_up_without_redis_moves_its_clients_and_is_isolated() {
 #[tokio::test]
 async fn whose_lease_another_took_moves_its_clients_and_waits_for_its_turn() {
     let redis = RedisServer::start(&[]);
-    let registry =
-        format!("[registry]\nbeat_ms = {BEAT_MS}\nlease_ms = {LEASE_MS}\nreap_ms = {}\n", LEASE_MS + BEAT_MS);
+    let registry = format!(
+        "[registry]\nheartbeat_interval_ms = {HEARTBEAT_MS}\nlease_ms = {LEASE_MS}\nreap_ms = {}\n",
+        LEASE_MS + HEARTBEAT_MS
+    );
     let fleet = Fleet::start(1, Some(&redis.url()), &registry);
     let admin = fleet.gateway(0).admin_addr();
     until("it is connected", || is(admin, "connected")).await;
@@ -143,14 +150,14 @@ async fn whose_lease_another_took_moves_its_clients_and_waits_for_its_turn() {
     expect_move(&mut client).await;
     assert_eq!(number(admin, "tidegate_fences_total "), Some(1.0));
     // The new incarnation has no lease, yet messages travel.
-    until("its new incarnation waits", || is(admin, "leaseless")).await;
+    until("its new incarnation waits", || is(admin, "lease_lost")).await;
     assert_eq!(lease(&redis, "gw-0").as_ref(), Some(&taken));
     let mut client = fleet.client(0, "alice").await;
     client.subscribe("collection:42:ops", None).await;
     assert_eq!(client.publish("collection:42:ops", 1).await["payload"]["level"], "durable");
     let () = redis.command(&["DEL", &lease_key("gw-0")]);
     until("it is connected again", || is(admin, "connected")).await;
-    client.say(r#"{"type":"ping"}"#).await;
+    client.send_text(r#"{"type":"ping"}"#).await;
     while client.next().await["type"] != "pong" {}
     assert_eq!(number(admin, "tidegate_fences_total "), Some(1.0), "and this one was not moved");
 }

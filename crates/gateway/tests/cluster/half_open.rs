@@ -18,13 +18,13 @@ const INTERVAL_MS: u64 = 5_000;
 const PONG_MS: u64 = 4_000;
 
 /// Between clients and a gateway. Once it swallows, both sides keep their sockets, and what they say is read and lost.
-struct Hole {
+struct SilentPeer {
     address: std::net::SocketAddr,
     swallows: watch::Sender<bool>,
     swallowed: Arc<Notify>,
 }
 
-impl Hole {
+impl SilentPeer {
     async fn start(gateway: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, swallowed) = (listener.local_addr().unwrap(), Arc::new(Notify::new()));
@@ -72,7 +72,7 @@ async fn who_is_gone_without_a_word_is_found_by_ping_and_its_row_goes() {
     let limits = format!("[limits]\nping_interval_ms = {INTERVAL_MS}\npong_timeout_ms = {PONG_MS}\n");
     let fleet = Fleet::start(1, Some(&redis.url()), &limits);
     let gateway = fleet.gateway(0).listen_addr();
-    let hole = Hole::start(gateway).await;
+    let hole = SilentPeer::start(gateway).await;
     let mut gone = connect(&fleet, hole.address, "gone").await;
     let mut there = connect(&fleet, gateway, "there").await;
     for user in ["gone", "there"] {
@@ -86,7 +86,7 @@ async fn who_is_gone_without_a_word_is_found_by_ping_and_its_row_goes() {
     });
     hole.swallows.send_replace(true);
     let begun = Instant::now();
-    gone.say(r#"{"type":"ping"}"#).await;
+    gone.send_text(r#"{"type":"ping"}"#).await;
     tokio::time::timeout(DEADLINE, hole.swallowed.notified()).await.expect("what it says is lost");
     listed(&redis, "gone", 0).await;
     assert!(begun.elapsed() >= Duration::from_millis(PONG_MS), "it was given its time");

@@ -23,7 +23,7 @@ fn is_degraded(frame: &Value, degraded: bool) -> bool {
 
 /// Everything that was on its way to the client.
 async fn rest(client: &mut Client) -> Vec<Value> {
-    client.say(r#"{"type":"ping","correlation_id":"rest"}"#).await;
+    client.send_text(r#"{"type":"ping","correlation_id":"rest"}"#).await;
     let mut frames = until(client, |frame| frame["type"] == "pong").await;
     frames.pop();
     frames
@@ -48,7 +48,7 @@ async fn degraded_member(fleet: &Fleet, channel: &str) -> Client {
     let mut client = Client::connect(fleet.gateway(0).listen_addr(), "/ws", Some(&token)).await;
     client.expect("welcome").await;
     while !is_degraded(&client.next().await, true) {}
-    client.say(&format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#)).await;
+    client.send_text(&format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#)).await;
     assert_eq!(client.expect("subscribed").await["payload"]["degraded"], true);
     client
 }
@@ -73,11 +73,11 @@ async fn without_redis_an_instance_serves_its_own_and_tells_of_it_when_redis_is_
     for channel in channels {
         assert_eq!(level(&publisher.publish(channel, 1).await), ("ack", "durable"));
     }
-    let mut stands = String::new();
+    let mut position_now = String::new();
     for client in [&mut here, &mut there, &mut elsewhere] {
         let frames = [client.next().await, client.next().await];
         let own = frames.iter().find(|frame| frame["channel"] == "collection:42:ops").expect("both came");
-        stands = own["position"].as_str().unwrap().to_owned();
+        position_now = own["position"].as_str().unwrap().to_owned();
     }
 
     redis.crash();
@@ -109,24 +109,24 @@ async fn without_redis_an_instance_serves_its_own_and_tells_of_it_when_redis_is_
     redis.restart();
     until(&mut publisher, |frame| is_degraded(frame, false)).await;
     assert_eq!(level(&publisher.publish("collection:42:ops", 5).await), ("ack", "durable"));
-    let told = until(&mut here, |frame| frame["payload"] == 5).await;
-    let own = gaps(&told);
-    assert_eq!(own.len(), 1, "of the scope in which something stayed here, and of no other: {told:?}");
-    let expected = json!({ "after": stands, "upto": stands, "reason": "isolated", "certain": false });
+    let events = until(&mut here, |frame| frame["payload"] == 5).await;
+    let own = gaps(&events);
+    assert_eq!(own.len(), 1, "of the scope in which something stayed here, and of no other: {events:?}");
+    let expected = json!({ "after": position_now, "upto": position_now, "reason": "isolated", "certain": false });
     assert_eq!((&own[0]["channel"], &own[0]["payload"]), (&"collection:42:ops".into(), &expected));
-    assert!(told.iter().any(|frame| is_degraded(frame, false)), "{told:?}");
-    let told = until(&mut late, |frame| frame["payload"] == 5).await;
-    let confirmed = told.iter().position(|frame| frame["type"] == "subscribed").expect("it is confirmed now");
-    assert_eq!(gaps(&told[..confirmed])[0]["payload"]["upto"], Value::Null, "{told:?}");
-    assert_eq!(gaps(&told).len(), 1, "{told:?}");
+    assert!(events.iter().any(|frame| is_degraded(frame, false)), "{events:?}");
+    let events = until(&mut late, |frame| frame["payload"] == 5).await;
+    let confirmed = events.iter().position(|frame| frame["type"] == "subscribed").expect("it is confirmed now");
+    assert_eq!(gaps(&events[..confirmed])[0]["payload"]["upto"], Value::Null, "{events:?}");
+    assert_eq!(gaps(&events).len(), 1, "{events:?}");
     for client in [&mut there, &mut elsewhere] {
-        let told = until(client, |frame| frame["payload"] == 5).await;
-        assert_eq!(gaps(&told), Vec::<Value>::new(), "nothing stayed on its instance, and Redis lost nothing");
-        assert!(told.iter().any(|frame| is_degraded(frame, false)), "{told:?}");
+        let events = until(client, |frame| frame["payload"] == 5).await;
+        assert_eq!(gaps(&events), Vec::<Value>::new(), "nothing stayed on its instance, and Redis lost nothing");
+        assert!(events.iter().any(|frame| is_degraded(frame, false)), "{events:?}");
     }
     // Nothing of it is in the history.
     let mut again = fleet.client(0, "again").await;
-    again.subscribe("collection:42:*", Some(&stands)).await;
+    again.subscribe("collection:42:*", Some(&position_now)).await;
     assert_eq!(again.messages(1).await.0, [5]);
 }
 
@@ -148,15 +148,15 @@ async fn a_redis_that_hangs_isolates_too_and_what_was_under_way_is_unknown() {
     };
     assert_eq!(level(&local), ("ack", "local"));
     signal(&redis, "-CONT");
-    let told = until(&mut client, |frame| frame["type"] == "gap").await;
-    assert_eq!(told.last().unwrap()["payload"]["reason"], "isolated", "{told:?}");
+    let events = until(&mut client, |frame| frame["type"] == "gap").await;
+    assert_eq!(events.last().unwrap()["payload"]["reason"], "isolated", "{events:?}");
     assert_eq!(level(&client.publish("collection:42:ops", 3).await), ("ack", "durable"));
 }
 
 /// Publishes under an id and waits for the answer: its level or code, and whether it was published before.
 async fn publish_as(client: &mut Client, id: &str, n: u64) -> (String, bool) {
     let publish = json!({ "type": "publish", "channel": "collection:42:ops", "event": "n", "id": id, "payload": n });
-    client.say(&publish.to_string()).await;
+    client.send_text(&publish.to_string()).await;
     let answers = until(client, |frame| frame["type"] == "ack" || frame["type"] == "error").await;
     let payload = &answers.last().unwrap()["payload"];
     let word = payload["level"].as_str().or(payload["code"].as_str()).unwrap();
@@ -179,10 +179,11 @@ async fn an_id_holds_without_redis_too() {
     until(&mut publisher, |frame| is_degraded(frame, false)).await;
     assert_eq!(publish_as(&mut publisher, "first", 1).await.0, "durable");
     assert_eq!(publish_as(&mut publisher, "last", 3).await, ("durable".into(), false));
-    let heard = until(&mut member, |frame| frame["payload"] == 3).await;
-    let mut heard: Vec<_> = heard.iter().filter(|frame| frame["type"] == "n").map(|frame| &frame["payload"]).collect();
-    assert_eq!(heard.pop(), Some(&json!(3)));
-    assert_eq!(heard, [&json!(2), &json!(1)], "each once");
+    let received = until(&mut member, |frame| frame["payload"] == 3).await;
+    let mut received: Vec<_> =
+        received.iter().filter(|frame| frame["type"] == "n").map(|frame| &frame["payload"]).collect();
+    assert_eq!(received.pop(), Some(&json!(3)));
+    assert_eq!(received, [&json!(2), &json!(1)], "each once");
 }
 
 #[tokio::test]
@@ -202,10 +203,10 @@ async fn a_family_without_history_is_told_too_and_every_subscription_by_itself()
     assert_eq!(client.publish("collection:42:ops", 1).await["payload"]["code"], "unavailable");
     assert_eq!(level(&client.publish("room:1:chat", 2).await), ("ack", "local"));
     redis.restart();
-    let mut told = until(&mut client, |frame| frame["type"] == "gap").await;
-    told.push(client.expect("gap").await);
-    assert_eq!(told.iter().filter(|frame| frame["type"] == "n").count(), 1, "once, for both: {told:?}");
-    let channels: Vec<_> = gaps(&told).iter().map(|gap| gap["channel"].as_str().unwrap().to_owned()).collect();
+    let mut events = until(&mut client, |frame| frame["type"] == "gap").await;
+    events.push(client.expect("gap").await);
+    assert_eq!(events.iter().filter(|frame| frame["type"] == "n").count(), 1, "once, for both: {events:?}");
+    let channels: Vec<_> = gaps(&events).iter().map(|gap| gap["channel"].as_str().unwrap().to_owned()).collect();
     assert_eq!(channels, ["room:1:chat", "room:1:*"]);
 }
 

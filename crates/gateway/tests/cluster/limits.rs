@@ -98,7 +98,7 @@ async fn while_redis_is_away_each_instance_keeps_the_limit_alone() {
     }
     for client in &mut clients {
         // Whoever was within the limit is there, Redis or not.
-        client.say(r#"{"type":"ping","correlation_id":"there"}"#).await;
+        client.send_text(r#"{"type":"ping","correlation_id":"there"}"#).await;
         while client.next().await["type"] != "pong" {}
     }
     redis.restart();
@@ -132,7 +132,7 @@ async fn hello(fleet: &Fleet, index: usize, user: &str, session: Option<&str>) -
     let token = fleet.token("acme", user, &["system:*"]);
     let mut client = Client::connect(fleet.gateway(index).listen_addr(), "/ws", None).await;
     let session = session.map(|id| format!(r#","session_id":"{id}""#)).unwrap_or_default();
-    client.say(&format!(r#"{{"type":"hello","payload":{{"token":"{token}"{session}}}}}"#)).await;
+    client.send_text(&format!(r#"{{"type":"hello","payload":{{"token":"{token}"{session}}}}}"#)).await;
     let welcome = client.expect("welcome").await;
     let session = welcome["payload"]["session_id"].as_str().unwrap().to_owned();
     (client, session)

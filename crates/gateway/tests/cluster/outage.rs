@@ -88,7 +88,7 @@ async fn a_subscription_made_without_redis_is_confirmed_when_it_is_back() {
     assert_eq!(client.messages(1).await.0, [0]);
     redis.crash();
     assert_eq!(client.expect("degraded").await["payload"]["degraded"], true);
-    client.say(r#"{"type":"subscribe","channel":"collection:7:ops"}"#).await;
+    client.send_text(r#"{"type":"subscribe","channel":"collection:7:ops"}"#).await;
     assert_eq!(client.expect("subscribed").await["payload"]["degraded"], true);
     redis.restart();
     let confirmed = loop {
@@ -121,23 +121,23 @@ async fn a_failover_by_sentinels_loses_no_socket_and_no_message() {
     assert_eq!(bob.messages(2).await.0, [0, 1]);
 }
 
-/// The answer to a frame; what else the client is told meanwhile comes to `heard`.
-async fn answered(client: &mut Client, frame: &Value, heard: &mut Vec<Value>) -> Value {
-    client.say(&frame.to_string()).await;
+/// The answer to a frame; what else the client is told meanwhile comes to `received`.
+async fn answered(client: &mut Client, frame: &Value, received: &mut Vec<Value>) -> Value {
+    client.send_text(&frame.to_string()).await;
     loop {
         let frame = client.next().await;
         if frame["type"] == "ack" || frame["type"] == "error" {
             return frame;
         }
-        heard.push(frame);
+        received.push(frame);
     }
 }
 
 /// The same for a publish that is said again until Redis has it.
-async fn stored(client: &mut Client, publish: &Value, heard: &mut Vec<Value>) -> Value {
+async fn stored(client: &mut Client, publish: &Value, received: &mut Vec<Value>) -> Value {
     let until = Instant::now() + DEADLINE;
     loop {
-        let answer = answered(client, publish, heard).await;
+        let answer = answered(client, publish, received).await;
         if answer["payload"]["level"] == "durable" {
             return answer;
         }
@@ -161,21 +161,22 @@ async fn a_publish_of_unknown_outcome_is_stored_once_when_it_is_repeated() {
     let mut outcomes = Vec::new();
     for n in 0..4u64 {
         let publish = json!({ "type": "publish", "channel": "collection:42:ops", "event": "n", "id": format!("order-{n}"), "payload": n });
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         signal("-STOP");
-        let answer = answered(&mut client, &publish, &mut heard).await;
+        let answer = answered(&mut client, &publish, &mut received).await;
         assert_eq!(answer["payload"]["code"], "unknown", "{answer}");
         assert!(answer["payload"]["message"].as_str().unwrap().contains("the same id"), "{answer}");
         signal("-CONT");
-        let ack = stored(&mut client, &publish, &mut heard).await;
+        let ack = stored(&mut client, &publish, &mut received).await;
         // Behind whatever the first attempt has left.
         let fence = json!({ "type": "publish", "channel": "collection:42:x", "event": "fence", "payload": n });
-        let fence = stored(&mut client, &fence, &mut heard).await["position"].clone();
-        while !heard.iter().any(|frame| frame["position"] == fence) {
-            heard.push(client.next().await);
+        let fence = stored(&mut client, &fence, &mut received).await["position"].clone();
+        while !received.iter().any(|frame| frame["position"] == fence) {
+            received.push(client.next().await);
         }
-        let heard: Vec<_> = heard.iter().filter(|frame| frame["type"] == "n").map(|frame| &frame["payload"]).collect();
-        assert_eq!(heard, [&json!(n)], "{ack}");
+        let received: Vec<_> =
+            received.iter().filter(|frame| frame["type"] == "n").map(|frame| &frame["payload"]).collect();
+        assert_eq!(received, [&json!(n)], "{ack}");
         outcomes.push(ack["payload"]["duplicate"] == true);
     }
     assert!(fleet.metric(0, "tidegate_publish_unknown_total").await >= 4.0);

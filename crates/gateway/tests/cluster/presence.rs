@@ -19,9 +19,9 @@ const GRACE: Duration = Duration::from_millis(5_000);
 /// The same with lives that are short enough to wait for their ends, and so long that a busy machine sees them in time: a
 /// tenth of the lease before. Nobody comes back here.
 const SHORT_LIVED: &str = "[[families]]\nname = \"collection\"\npresence = true\n[presence]\ngrace_ms = 1500\n\
-                           [registry]\nbeat_ms = 1000\nlease_ms = 10000\nreap_ms = 11000\n";
+                           [registry]\nheartbeat_interval_ms = 1000\nlease_ms = 10000\nreap_ms = 11000\n";
 const SHORT_GRACE: Duration = Duration::from_millis(1_500);
-const BEAT_MS: u64 = 1_000;
+const HEARTBEAT_MS: u64 = 1_000;
 
 /// A client that is a member of collection 42.
 async fn member(fleet: &Fleet, index: usize, user: &str) -> Client {
@@ -32,10 +32,10 @@ async fn member(fleet: &Fleet, index: usize, user: &str) -> Client {
 
 /// A client that has asked who is there, and waited until these are: `joined` may follow the list.
 async fn watcher(fleet: &Fleet, index: usize, user: &str, members: &[&str]) -> Watcher {
-    let mut watcher = Watcher { client: member(fleet, index, user).await, members: Vec::new(), told: Vec::new() };
+    let mut watcher = Watcher { client: member(fleet, index, user).await, members: Vec::new(), events: Vec::new() };
     watcher.ask().await;
     watcher.until(members).await;
-    watcher.told.clear();
+    watcher.events.clear();
     watcher
 }
 
@@ -44,12 +44,12 @@ struct Watcher {
     client: Client,
     members: Vec<String>,
     /// "+bob" and "-bob", and "=" for a list, with "=+bob" and "=-bob" for what it changes.
-    told: Vec<String>,
+    events: Vec<String>,
 }
 
 impl Watcher {
     async fn ask(&mut self) {
-        self.client.say(r#"{"type":"presence","channel":"collection:42","correlation_id":"w"}"#).await;
+        self.client.send_text(r#"{"type":"presence","channel":"collection:42","correlation_id":"w"}"#).await;
         loop {
             let frame = self.next().await;
             if frame["correlation_id"] == "w" {
@@ -71,21 +71,21 @@ impl Watcher {
             Some("presence") => {
                 let members = payload["members"].as_array().expect("a list");
                 let members: Vec<_> = members.iter().map(|m| m["user"].as_str().expect("a user").to_owned()).collect();
-                self.told.push("=".into());
+                self.events.push("=".into());
                 let new = members.iter().filter(|user| !self.members.contains(user));
-                self.told.extend(new.map(|user| format!("=+{user}")));
+                self.events.extend(new.map(|user| format!("=+{user}")));
                 let gone = self.members.iter().filter(|user| !members.contains(user));
-                self.told.extend(gone.map(|user| format!("=-{user}")));
+                self.events.extend(gone.map(|user| format!("=-{user}")));
                 self.members = members;
             }
             Some("joined") => {
                 self.members.retain(|other| *other != user());
                 self.members.push(user());
-                self.told.push(format!("+{}", user()));
+                self.events.push(format!("+{}", user()));
             }
             Some("left") => {
                 self.members.retain(|other| *other != user());
-                self.told.push(format!("-{}", user()));
+                self.events.push(format!("-{}", user()));
             }
             Some("degraded" | "gap" | "subscribed") => return,
             _ => panic!("not about presence: {frame}"),
@@ -105,10 +105,10 @@ impl Watcher {
 
     /// Who came and went by all that was told up to now: a question of its own is answered behind it. An instance that
     /// waited for Redis too long gives a whole list, which may say the same.
-    async fn told(&mut self) -> Vec<String> {
+    async fn events(&mut self) -> Vec<String> {
         self.ask().await;
-        let told = std::mem::take(&mut self.told).into_iter().filter(|told| told != "=");
-        told.map(|told| told.trim_start_matches('=').to_owned()).collect()
+        let events = std::mem::take(&mut self.events).into_iter().filter(|events| events != "=");
+        events.map(|events| events.trim_start_matches('=').to_owned()).collect()
     }
 }
 
@@ -140,21 +140,21 @@ async fn a_user_with_two_tabs_on_two_instances_joins_once_and_leaves_once() {
     drop(laptop);
     // The last subscription of the scope ends it, not the first.
     phone.subscribe("collection:42", None).await;
-    phone.say(r#"{"type":"unsubscribe","channel":"collection:42:*"}"#).await;
+    phone.send_text(r#"{"type":"unsubscribe","channel":"collection:42:*"}"#).await;
     phone.expect("unsubscribed").await;
     sleep(GRACE * 3 / 2).await;
-    assert_eq!(alice.told().await, ["+bob"]);
-    phone.say(r#"{"type":"unsubscribe","channel":"collection:42"}"#).await;
+    assert_eq!(alice.events().await, ["+bob"]);
+    phone.send_text(r#"{"type":"unsubscribe","channel":"collection:42"}"#).await;
     phone.expect("unsubscribed").await;
     let start = Instant::now();
     alice.until(&["alice"]).await;
     assert!(start.elapsed() > GRACE / 2, "there is a grace");
-    assert_eq!(alice.told().await, ["-bob"]);
+    assert_eq!(alice.events().await, ["-bob"]);
 
     // What bob does not hold he is not told of.
-    phone.say(r#"{"type":"presence","channel":"collection:42"}"#).await;
+    phone.send_text(r#"{"type":"presence","channel":"collection:42"}"#).await;
     assert_eq!(phone.expect("error").await["payload"]["code"], "not_subscribed");
-    phone.say(r#"{"type":"presence","channel":"system:ready"}"#).await;
+    phone.send_text(r#"{"type":"presence","channel":"system:ready"}"#).await;
     assert_eq!(phone.expect("error").await["payload"]["code"], "invalid_field");
 }
 
@@ -169,7 +169,7 @@ async fn who_comes_back_within_the_grace_has_not_left() {
     drop(bob);
     let _bob = member(&fleet, 0, "bob").await;
     sleep(GRACE * 3 / 2).await;
-    assert_eq!(alice.told().await, ["+bob"]);
+    assert_eq!(alice.events().await, ["+bob"]);
     assert_eq!(alice.members, ["alice", "bob"]);
 }
 
@@ -186,7 +186,7 @@ async fn members_are_told_with_what_their_tokens_say() {
     let joined = alice.next().await;
     assert_eq!((&joined["payload"]["user"], &joined["payload"]["info"]), (&json!("bob"), &info));
     assert_eq!(joined["channel"], "collection:42");
-    bob.say(r#"{"type":"presence","channel":"collection:42:ops"}"#).await;
+    bob.send_text(r#"{"type":"presence","channel":"collection:42:ops"}"#).await;
     let list = bob.expect("presence").await;
     let of = |user: &str| list["payload"]["members"].as_array().unwrap().iter().find(|m| m["user"] == user).unwrap();
     assert_eq!((&of("bob")["info"], of("bob")["since"].clone()), (&info, joined["payload"]["since"].clone()));
@@ -205,7 +205,7 @@ async fn a_drained_instance_moves_its_members_without_noise() {
     }
     let everybody = ["alice", "u0", "u1", "u2", "u3", "u4"];
     alice.until(&everybody).await;
-    alice.told.clear();
+    alice.events.clear();
     let leaving = fleet.gateways[1].take().expect("it runs");
     let drain = tokio::spawn(leaving.drain());
     let mut back = Vec::new();
@@ -216,7 +216,7 @@ async fn a_drained_instance_moves_its_members_without_noise() {
     drop(moved);
     tokio::time::timeout(DEADLINE, drain).await.expect("it ends").expect("it does not panic");
     sleep(GRACE * 3 / 2).await;
-    assert_eq!(alice.told().await, [""; 0]);
+    assert_eq!(alice.events().await, [""; 0]);
     assert_eq!(alice.members, everybody);
 }
 
@@ -230,7 +230,7 @@ async fn after_a_restart_of_redis_without_its_data_views_converge() {
     alice.until(&["alice", "bob", "carol"]).await;
     redis.crash();
     // While it is away, whoever asks is told what this instance knows, and that it may be wrong.
-    alice.client.say(r#"{"type":"presence","channel":"collection:42","correlation_id":"stale"}"#).await;
+    alice.client.send_text(r#"{"type":"presence","channel":"collection:42","correlation_id":"stale"}"#).await;
     loop {
         let frame = alice.next().await;
         if frame["correlation_id"] == "stale" {
@@ -240,11 +240,11 @@ async fn after_a_restart_of_redis_without_its_data_views_converge() {
     }
     drop(bob); // and this nobody can be told
     redis.restart();
-    alice.told.clear();
+    alice.events.clear();
     alice.until(&["alice", "carol"]).await;
-    let told = alice.told.clone();
-    assert!(told.contains(&"=".to_owned()), "a list is given anew: {told:?}");
-    assert!(!told.contains(&"-carol".to_owned()), "{told:?}");
+    let events = alice.events.clone();
+    assert!(events.contains(&"=".to_owned()), "a list is given anew: {events:?}");
+    assert!(!events.contains(&"-carol".to_owned()), "{events:?}");
     sleep(SHORT_GRACE).await;
     alice.ask().await;
     assert_eq!(alice.members, ["alice", "carol"]);
@@ -271,20 +271,20 @@ async fn idle_members_cost_a_waiting_call_and_no_more() {
     let (start, before) = (Instant::now(), NAMES.map(calls));
     sleep(Duration::from_secs(5)).await;
     let after = NAMES.map(calls);
-    // A beat is a renewal and a look at the peers; the broker asks once a second what is new.
-    let beats = start.elapsed().as_millis() as u64 / BEAT_MS + 2;
+    // A heartbeat is a renewal and a look at the peers; the broker asks once a second what is new.
+    let heartbeats = start.elapsed().as_millis() as u64 / HEARTBEAT_MS + 2;
     let cost: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    assert!(cost[0] <= 2 * beats && cost[1] <= 2 * beats, "{cost:?} in {beats} beats");
-    assert!(cost[2] <= beats / 5 + 2, "{cost:?}: one that waits five seconds");
+    assert!(cost[0] <= 2 * heartbeats && cost[1] <= 2 * heartbeats, "{cost:?} in {heartbeats} heartbeats");
+    assert!(cost[2] <= heartbeats / 5 + 2, "{cost:?}: one that waits five seconds");
     assert_eq!(cost[3..], [0, 0]);
 }
 
 /// What the process of a fleet is told.
 fn settings(name: &str) -> [String; 6] {
     let families = "families=[{ name = 'collection', presence = true }]".to_owned();
-    let more = ["shards=2", "presence.grace_ms=1500", "registry.beat_ms=2000", "registry.lease_ms=6000"];
-    let [shards, grace, beat, lease] = more.map(str::to_owned);
-    [format!("instance={name}"), families, shards, grace, beat, lease]
+    let more = ["shards=2", "presence.grace_ms=1500", "registry.heartbeat_interval_ms=2000", "registry.lease_ms=6000"];
+    let [shards, grace, heartbeat, lease] = more.map(str::to_owned);
+    [format!("instance={name}"), families, shards, grace, heartbeat, lease]
 }
 
 fn process(name: &str, redis: &RedisServer) -> Process {
@@ -309,12 +309,12 @@ async fn member_at(fleet: &Fleet, process: &Process, user: &str) -> Client {
     client
 }
 
-/// The default times: beats of two seconds, reaped after eight.
+/// The default times: heartbeats of two seconds, reaped after eight.
 #[tokio::test]
 async fn the_members_of_a_killed_instance_leave_within_ten_seconds_once_and_nobody_else() {
     let redis = RedisServer::start(&[]);
     let defaults = "[[families]]\nname = \"collection\"\npresence = true\n[presence]\ngrace_ms = 1500\n\
-                    [registry]\nbeat_ms = 2000\nlease_ms = 6000\nreap_ms = 8000\n";
+                    [registry]\nheartbeat_interval_ms = 2000\nlease_ms = 6000\nreap_ms = 8000\n";
     let fleet = Fleet::start(2, Some(&redis.url()), defaults);
     let mut killed = process("killed", &redis);
     until_connected(&killed).await;
@@ -327,7 +327,7 @@ async fn the_members_of_a_killed_instance_leave_within_ten_seconds_once_and_nobo
     let everybody = ["alice", "bob", "carol", "dave"];
     alice.until(&everybody).await;
     dave.until(&everybody).await;
-    (alice.told, dave.told) = (Vec::new(), Vec::new());
+    (alice.events, dave.events) = (Vec::new(), Vec::new());
 
     killed.child.kill().expect("it runs");
     let dead = Instant::now();
@@ -335,11 +335,11 @@ async fn the_members_of_a_killed_instance_leave_within_ten_seconds_once_and_nobo
     dave.until(&["alice", "bob", "dave"]).await;
     let took = dead.elapsed();
     assert!(took > Duration::from_secs(4), "a lease outlasts {took:?}: the process said goodbye");
-    // A beat before the kill, eight seconds, and a beat at most; twice that where the peers themselves are held up.
+    // A heartbeat before the kill, eight seconds, and a heartbeat at most; twice that where the peers themselves are held up.
     assert!(took < Duration::from_secs(20), "{took:?}");
     sleep(2 * SHORT_GRACE).await;
-    assert_eq!(alice.told().await, ["-carol"]);
-    assert_eq!(dave.told().await, ["-carol"]);
+    assert_eq!(alice.events().await, ["-carol"]);
+    assert_eq!(dave.events().await, ["-carol"]);
 }
 
 /// Cut off from Redis, yet not from its clients: others see its members leave, and both sides agree again afterwards.
@@ -358,7 +358,7 @@ async fn an_instance_that_was_cut_off_agrees_with_the_others_again() {
     let _carol = member(&fleet, 0, "carol").await;
     alice.until(&["alice", "carol"]).await;
     // On its side of the cut, an answer that does not claim to be the truth.
-    bob.client.say(r#"{"type":"presence","channel":"collection:42","correlation_id":"cut"}"#).await;
+    bob.client.send_text(r#"{"type":"presence","channel":"collection:42","correlation_id":"cut"}"#).await;
     loop {
         let frame = bob.next().await;
         if frame["correlation_id"] == "cut" {

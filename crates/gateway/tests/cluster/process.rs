@@ -55,8 +55,8 @@ impl Process {
         stats.into_iter().all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
     }
 
-    pub(crate) fn is(&self, standing: &str) -> bool {
-        is(self.admin, standing)
+    pub(crate) fn is(&self, state: &str) -> bool {
+        is(self.admin, state)
     }
 
     /// The value of a metric; none while the gateway does not answer.
@@ -88,6 +88,6 @@ pub(crate) fn number(admin: SocketAddr, line_begins: &str) -> Option<f64> {
     metrics(admin)?.lines().find_map(|line| line.strip_prefix(line_begins)?.trim().parse().ok())
 }
 
-pub(crate) fn is(admin: SocketAddr, standing: &str) -> bool {
-    number(admin, &format!("tidegate_standing{{state=\"{standing}\"}}")) == Some(1.0)
+pub(crate) fn is(admin: SocketAddr, state: &str) -> bool {
+    number(admin, &format!("tidegate_instance_state{{state=\"{state}\"}}")) == Some(1.0)
 }

@@ -42,7 +42,7 @@ async fn until_acknowledged(redis: &RedisServer, user: &str, position: &str) {
 }
 
 async fn acknowledge(client: &mut Client, position: &str) {
-    client.say(&format!(r#"{{"type":"receipt","channel":"collection:42","position":"{position}"}}"#)).await;
+    client.send_text(&format!(r#"{{"type":"receipt","channel":"collection:42","position":"{position}"}}"#)).await;
 }
 
 /// Subscribes, reads five messages, and gives their positions.
@@ -89,7 +89,7 @@ async fn a_user_has_got_what_the_furthest_device_has() {
     let beyond = format!("{}9", seen[4]);
     acknowledge(&mut bob, &beyond).await;
     assert_eq!(bob.expect("error").await["payload"]["code"], "invalid_position");
-    bob.say(&format!(
+    bob.send_text(&format!(
         r#"{{"type":"receipt","channel":"collection:42:*","position":"{}","correlation_id":"a1"}}"#,
         seen[1]
     ))
@@ -112,7 +112,7 @@ async fn many_receipts_are_few_writes_and_wait_while_redis_is_away() {
     // One after the other, so that they are not one because they came at once.
     for position in &seen {
         alice
-            .say(&format!(
+            .send_text(&format!(
                 r#"{{"type":"receipt","channel":"collection:42","position":"{position}","correlation_id":"a"}}"#
             ))
             .await;

@@ -31,7 +31,9 @@ impl Plain {
         let mut client = Client::upgrade(stream, "/ws", None).await;
         let token = fleet.token("acme", user, &["collection:*"]);
         let session = session.map(|id| format!(r#","session_id":"{id}""#)).unwrap_or_default();
-        client.say(&format!(r#"{{"type":"hello","payload":{{"token":"{token}","restore":true{session}}}}}"#)).await;
+        client
+            .send_text(&format!(r#"{{"type":"hello","payload":{{"token":"{token}","restore":true{session}}}}}"#))
+            .await;
         let welcome = client.expect("welcome").await;
         let session = welcome["payload"]["session_id"].as_str().unwrap().to_owned();
         Self { client, session }
@@ -162,8 +164,8 @@ async fn a_cut_socket_loses_nothing_and_repeats_only_behind_the_last_answered_pi
     // Who is not read does not answer pings: another publisher each time, and whoever stays is read meanwhile.
     let publish = async |numbers| publish(&mut fleet.client(1, "publisher").await, numbers).await;
     let mut plain = Plain::subscribed(&fleet, 0, "alice").await;
-    let ((), heard) = tokio::join!(publish(0..10), plain.numbers(9));
-    assert_eq!(heard, (0..10).collect::<Vec<_>>());
+    let ((), received) = tokio::join!(publish(0..10), plain.numbers(9));
+    assert_eq!(received, (0..10).collect::<Vec<_>>());
     // A `position` frame follows a ping, and the next ping is sent only if that one was answered.
     for _ in 0..2 {
         let before = fleet.metric(0, "tidegate_client_rtt_seconds_count").await;
@@ -173,8 +175,8 @@ async fn a_cut_socket_loses_nothing_and_repeats_only_behind_the_last_answered_pi
             let _ = timeout(Duration::from_millis(50), plain.next()).await;
         }
     }
-    let ((), heard) = tokio::join!(publish(10..20), plain.numbers(19));
-    assert_eq!(heard, (10..20).collect::<Vec<_>>());
+    let ((), received) = tokio::join!(publish(10..20), plain.numbers(19));
+    assert_eq!(received, (10..20).collect::<Vec<_>>());
     let session = plain.session.clone();
     drop(plain.client); // No close frame.
     publish(20..30).await;
@@ -194,15 +196,15 @@ async fn a_session_that_is_still_thought_connected_is_handed_over() {
     listed(&redis, "alice", 1).await;
     publish(&mut publisher, 0..5).await;
     // Its own instance, both of its shards, and another one. The older sockets are there, read by nobody.
-    let (mut ghosts, mut last) = (Vec::new(), plain);
+    let (mut stale_rows, mut last) = (Vec::new(), plain);
     for index in [0, 0, 1, 0] {
         let mut back = last.back(&fleet, index, "alice").await;
         assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
         assert_eq!(back.numbers(4).await, [0, 1, 2, 3, 4], "nothing was confirmed");
-        ghosts.push(std::mem::replace(&mut last, back));
+        stale_rows.push(std::mem::replace(&mut last, back));
     }
-    for ghost in ghosts {
-        assert_eq!(ghost.closed().await.0, 4504);
+    for stale_row in stale_rows {
+        assert_eq!(stale_row.closed().await.0, 4504);
     }
     // Where the older one answers its close, nothing comes twice.
     let (session, older) = (last.session.clone(), tokio::spawn(last.closed()));
@@ -258,7 +260,7 @@ async fn of_two_sockets_one_goes_on_with_everything() {
         while winner.last() != Some(&(first + 2)) {
             assert_ne!(take(other.next().await, &mut winner), "close", "one of them goes on");
         }
-        other.client.say(r#"{"type":"ping"}"#).await;
+        other.client.send_text(r#"{"type":"ping"}"#).await;
         while take(other.next().await, &mut winner) != "pong" {}
         assert!(winner.ends_with(&[first + 2]), "round {round}: {winner:?}");
         assert_eq!(winner, (first..first + 3).collect::<Vec<_>>()[3 - winner.len()..], "in order, each once");
@@ -272,26 +274,26 @@ async fn who_waits_for_its_record_came_when_it_said_hello() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(2, Some(&redis.url()), "");
     // Read by nobody: it is waited for.
-    let ghost = Plain::subscribed(&fleet, 0, "alice").await;
+    let stale_row = Plain::subscribed(&fleet, 0, "alice").await;
     listed(&redis, "alice", 1).await;
-    let mut back = ghost.back(&fleet, 1, "alice").await;
+    let mut back = stale_row.back(&fleet, 1, "alice").await;
     let (s, us): (u64, u64) = redis::cmd("TIME").query(&mut redis.connect()).unwrap();
     assert_eq!(back.restored().await["found"], true);
     let deadline = Instant::now() + DEADLINE;
     let since: u64 = loop {
         let keys: Vec<String> = redis::cmd("KEYS").arg("*:users:gw-1:*").query(&mut redis.connect()).unwrap();
-        let seats = keys.iter().filter_map(|key| {
+        let registrations = keys.iter().filter_map(|key| {
             redis::cmd("HGET").arg(key).arg("acme/alice").query::<Option<String>>(&mut redis.connect()).unwrap()
         });
-        let seats: Vec<_> = seats.collect();
-        if let [seat] = &seats[..] {
-            break seat.split_once('@').unwrap().1.parse().unwrap();
+        let registrations: Vec<_> = registrations.collect();
+        if let [registration] = &registrations[..] {
+            break registration.split_once('@').unwrap().1.parse().unwrap();
         }
-        assert!(Instant::now() < deadline, "{seats:?}");
+        assert!(Instant::now() < deadline, "{registrations:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    let said = s * 1_000 + us / 1_000;
-    assert!(since <= said, "it is listed since {} ms after its hello", since - said);
+    let said_at_ms = s * 1_000 + us / 1_000;
+    assert!(since <= said_at_ms, "it is listed since {} ms after its hello", since - said_at_ms);
 }
 
 #[tokio::test]
@@ -314,7 +316,7 @@ async fn a_stranger_is_told_that_there_is_nothing() {
     let mut client = Client::connect(fleet.gateway(1).listen_addr(), "/ws", None).await;
     let token = fleet.token("acme", "alice", &["collection:43:*"]);
     let hello = json!({ "token": token, "restore": true, "session_id": session });
-    client.say(&json!({ "type": "hello", "payload": hello, "correlation_id": "h1" }).to_string()).await;
+    client.send_text(&json!({ "type": "hello", "payload": hello, "correlation_id": "h1" }).to_string()).await;
     client.expect("welcome").await;
     let restored = client.expect("restored").await;
     assert_eq!((&restored["payload"]["channels"], &restored["correlation_id"]), (&both(), &json!("h1")));
@@ -357,7 +359,7 @@ async fn without_redis_the_client_is_told_to_ask_again() {
     redis.thaw();
     let hello = json!({ "type": "hello", "payload": { "restore": true, "session_id": session } }).to_string();
     loop {
-        back.client.say(&hello).await;
+        back.client.send_text(&hello).await;
         match back.next().await {
             frame if frame["type"] == "error" => tokio::time::sleep(Duration::from_millis(200)).await,
             frame => {
@@ -414,7 +416,7 @@ async fn restored_at_last(back: &mut Plain) -> Value {
             frame if frame["payload"]["code"] == "unavailable" => {
                 assert!(Instant::now() < until, "Redis is back");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                back.client.say(&hello).await;
+                back.client.send_text(&hello).await;
             }
             frame => panic!("neither the session nor a reason: {frame}"),
         }
@@ -442,7 +444,7 @@ async fn who_asked_while_redis_was_away_leaves_what_there_was() {
         asked.push(back);
     }
     let mut last = asked.pop().unwrap();
-    last.client.say(r#"{"type":"subscribe","channel":"collection:44"}"#).await;
+    last.client.send_text(r#"{"type":"subscribe","channel":"collection:44"}"#).await;
     assert_eq!(last.next().await["type"], "subscribed");
     drop(asked);
     redis.thaw();
@@ -537,7 +539,7 @@ async fn who_came_last_goes_on_whatever_an_older_connection_is_told() {
         publish(&mut watcher, 0..2).await;
         assert_eq!(back.numbers(1).await, [0, 1]);
         assert_eq!(older.closed().await.0, 4504);
-        back.client.say(r#"{"type":"ping"}"#).await;
+        back.client.send_text(r#"{"type":"ping"}"#).await;
         assert_eq!(back.next().await["type"], "pong");
     }
 }
@@ -590,7 +592,7 @@ async fn a_session_that_somebody_else_names_stays_its_users() {
     assert_eq!(back.session, session);
     assert_eq!(back.restored().await, json!({ "found": true, "repeats": true, "channels": both() }));
     for mut other in others {
-        other.client.say(r#"{"type":"ping"}"#).await;
+        other.client.send_text(r#"{"type":"ping"}"#).await;
         while other.next().await["type"] != "pong" {}
     }
 }
@@ -602,7 +604,7 @@ async fn who_names_a_foreign_session_later_is_told_which_goes_on() {
     let alice = Plain::subscribed(&fleet, 0, "alice").await;
     let mut bob = fleet.client(0, "bob").await;
     let hello = json!({ "restore": true, "session_id": alice.session, "channels": [{ "channel": "collection:42:*" }] });
-    bob.say(&json!({ "type": "hello", "payload": hello, "correlation_id": "h1" }).to_string()).await;
+    bob.send_text(&json!({ "type": "hello", "payload": hello, "correlation_id": "h1" }).to_string()).await;
     let restored = bob.expect("restored").await;
     assert_eq!((&restored["payload"]["found"], &restored["correlation_id"]), (&json!(false), &json!("h1")));
     let own = restored["payload"]["session_id"].as_str().unwrap().to_owned();
@@ -623,7 +625,7 @@ async fn a_token_in_the_upgrade_keeps_nobody_from_having_a_record() {
     let mut client = Client::connect(fleet.gateway(0).listen_addr(), "/ws", Some(&token)).await;
     let session = client.expect("welcome").await["payload"]["session_id"].as_str().unwrap().to_owned();
     listed(&redis, "alice", 1).await;
-    client.say(r#"{"type":"hello","payload":{"restore":true}}"#).await;
+    client.send_text(r#"{"type":"hello","payload":{"restore":true}}"#).await;
     client.subscribe("collection:42:*", None).await;
     drop(client);
     kept(&redis, 1).await;

@@ -9,8 +9,8 @@ use crate::cli::{ask, listed};
 use crate::client::Client;
 use crate::fleet::Fleet;
 
-/// Who waits for a beat instead of the bell is late by far.
-const SLOW_BEAT: &str = "[registry]\nbeat_ms = 60000\nlease_ms = 300000\nreap_ms = 400000\n";
+/// Who waits for a heartbeat instead of the wake-up is late by far.
+const SLOW_HEARTBEAT: &str = "[registry]\nheartbeat_interval_ms = 60000\nlease_ms = 300000\nreap_ms = 400000\n";
 
 /// A client that has subscribed nothing.
 async fn connect(fleet: &Fleet, index: usize, tenant: &str, user: &str) -> Client {
@@ -31,15 +31,15 @@ async fn next(client: &mut Client) -> serde_json::Value {
 }
 
 /// Nothing has come: the answer to a ping is the next frame.
-async fn hears_nothing(client: &mut Client) {
-    client.say(r#"{"type":"ping"}"#).await;
+async fn receives_nothing(client: &mut Client) {
+    client.send_text(r#"{"type":"ping"}"#).await;
     assert_eq!(next(client).await["type"], "pong");
 }
 
 #[tokio::test]
 async fn a_notice_reaches_all_connections_of_a_user_at_once() {
     let redis = RedisServer::start(&[]);
-    let fleet = Fleet::start(3, Some(&redis.url()), SLOW_BEAT);
+    let fleet = Fleet::start(3, Some(&redis.url()), SLOW_HEARTBEAT);
     let mut hers = [
         connect(&fleet, 0, "acme", "alice").await,
         connect(&fleet, 0, "acme", "alice").await,
@@ -54,26 +54,26 @@ async fn a_notice_reaches_all_connections_of_a_user_at_once() {
     let began = Instant::now();
     for minutes in [5, 4, 3] {
         let payload = json!({ "minutes": minutes });
-        let (told, code) = ask("send", &redis, &["--event", "maintenance", "alice", &payload.to_string()]);
-        assert_eq!((told, code), (lines.clone(), 0), "it says to which connections");
+        let (printed, code) = ask("send", &redis, &["--event", "maintenance", "alice", &payload.to_string()]);
+        assert_eq!((printed, code), (lines.clone(), 0), "it says to which connections");
         let notice = json!({ "type": "notice", "payload": { "event": "maintenance", "payload": payload } });
         for client in &mut hers {
             assert_eq!(next(client).await, notice);
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(60), "no beat was waited for: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "no heartbeat was waited for: {:?}", began.elapsed());
 
     // Several come in their order, and to one connection alone if that is wanted.
     let session = lines.iter().find(|line| line.ends_with("gw-1")).unwrap().split(' ').nth(1).unwrap();
     for n in 0..5 {
-        let (told, code) = ask("send", &redis, &["alice", "--session", session, &n.to_string()]);
-        assert_eq!((told.len(), code), (1, 0));
+        let (printed, code) = ask("send", &redis, &["alice", "--session", session, &n.to_string()]);
+        assert_eq!((printed.len(), code), (1, 0));
     }
     for n in 0..5 {
         assert_eq!(next(&mut hers[2]).await["payload"], json!({ "event": "message", "payload": n }));
     }
     for client in hers.iter_mut().chain(&mut others) {
-        hears_nothing(client).await;
+        receives_nothing(client).await;
     }
 }
 
@@ -91,7 +91,7 @@ async fn a_notice_for_nobody_says_so() {
     assert_eq!(ask("send", &redis, &["bob", "--event", "welcome"]).1, 65, "a control frame's name");
     assert_eq!(ask("send", &redis, &["bob", &format!("\"{}\"", "x".repeat(16 * 1024))]).1, 65, "too long");
     for client in [&mut elsewhere, &mut bob] {
-        hears_nothing(client).await;
+        receives_nothing(client).await;
     }
 }
 

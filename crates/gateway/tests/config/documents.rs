@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tidegate_gateway::config::{Config, Fallback, FlagSetting, KEYS, Kind, RawConfig, Sources};
+use tidegate_gateway::config::{Config, Fallback, FlagSetting, KEYS, RawConfig, Sources, ValueKind};
 use toml::{Table, Value};
 
 fn repository(path: &str) -> PathBuf {
@@ -50,7 +50,7 @@ fn the_example_holds_every_key() {
         }
         assert!(lookup(&every, key.name).is_some(), "{} is missing in the example", key.name);
     }
-    let Some(Kind::Rows(row)) = KEYS.iter().find(|key| key.name == "families").map(|key| key.kind) else {
+    let Some(ValueKind::Rows(row)) = KEYS.iter().find(|key| key.name == "families").map(|key| key.kind) else {
         panic!("families are rows")
     };
     for family in plain["families"].as_array().unwrap() {
@@ -103,7 +103,7 @@ fn the_documentation_lists_every_key_with_its_default() {
                 key.name
             );
         }
-        if let Kind::Rows(keys) = key.kind {
+        if let ValueKind::Rows(keys) = key.kind {
             for inner in keys {
                 let name = format!("{}[].{}", key.name, inner.name);
                 assert!(text.contains(&format!("| `{name}` |")), "docs/configuration.md has no row for {name}");

@@ -4,7 +4,7 @@ mod dev_mode;
 mod documents;
 mod fit;
 mod given;
+mod messages;
 mod sources;
 mod temp_file;
 mod tls;
-mod told;

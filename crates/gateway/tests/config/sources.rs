@@ -1,6 +1,6 @@
 //! Flags, environment, file and defaults: what wins, and that every key is read.
 
-use tidegate_gateway::config::{Fallback, KEYS, Kind, Sources};
+use tidegate_gateway::config::{Fallback, KEYS, Sources, ValueKind};
 
 use crate::given::{RSA_PUBLIC, check, keys_variable, serving, set, sources};
 use crate::temp_file::TempFile;
@@ -104,13 +104,13 @@ fn every_key_changes_what_the_gateway_runs_by() {
             ("http.allowed_origins", ..) => "https://b.example".into(),
             ("families", ..) => "[{ name = 'room' }]".into(),
             ("limits.message_bytes_max", ..) => "2048".into(),
-            ("registry.beat_ms", ..) => "1900".into(),
+            ("registry.heartbeat_interval_ms", ..) => "1900".into(),
             ("registry.lease_ms", ..) => "5900".into(),
             ("log.filter", ..) => "debug".into(),
             ("drain.kill_after_ms", ..) => "40000".into(),
-            (_, Kind::Flag, _) => "true".into(),
-            (_, Kind::Number { .. }, Fallback::Toml(default)) => one_more(default),
-            (_, Kind::Choice(words), _) => words[1].into(),
+            (_, ValueKind::Flag, _) => "true".into(),
+            (_, ValueKind::Number { .. }, Fallback::Toml(default)) => one_more(default),
+            (_, ValueKind::Choice(words), _) => words[1].into(),
             (name, ..) if name.ends_with("listen") => "127.0.0.1:1234".into(),
             _ => "another".into(),
         };

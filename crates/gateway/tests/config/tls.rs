@@ -38,33 +38,47 @@ mod with_tls {
         let (certificate, key) = (key_file("test_only_tls_certificate.pem"), key_file("test_only_tls_key.pem"));
         assert!(check(serving(&[(CERTIFICATE, &certificate), (KEY, &key)])).unwrap().tls.is_some());
         assert!(check(serving(&[])).unwrap().tls.is_none());
-        let told = problems(&[(CERTIFICATE, &certificate)]);
-        assert!(told.contains("tls.key_file is not set") && told.contains("because tls.cert_file is set"), "{told}");
-        let told = problems(&[(KEY, &key)]);
-        assert!(told.contains("tls.cert_file is not set") && told.contains("because tls.key_file is set"), "{told}");
+        let problems_found = problems(&[(CERTIFICATE, &certificate)]);
+        assert!(
+            problems_found.contains("tls.key_file is not set")
+                && problems_found.contains("because tls.cert_file is set"),
+            "{problems_found}"
+        );
+        let problems_found = problems(&[(KEY, &key)]);
+        assert!(
+            problems_found.contains("tls.cert_file is not set")
+                && problems_found.contains("because tls.key_file is set"),
+            "{problems_found}"
+        );
     }
 
     #[test]
     fn what_is_wrong_with_either_file_is_told_at_once() {
-        let told = problems(&[(CERTIFICATE, "no-such.pem"), (KEY, "no-such.key")]);
-        assert_eq!(told.matches("a file that can be read: No such file").count(), 2, "{told}");
+        let problems_found = problems(&[(CERTIFICATE, "no-such.pem"), (KEY, "no-such.key")]);
+        assert_eq!(problems_found.matches("a file that can be read: No such file").count(), 2, "{problems_found}");
         // Each given in the other's place.
         let (certificate, key) = (key_file("test_only_tls_certificate.pem"), key_file("test_only_tls_key.pem"));
-        let told = problems(&[(CERTIFICATE, &key), (KEY, &certificate)]);
-        assert_eq!(told.matches("there is none in it").count(), 2, "{told}");
+        let problems_found = problems(&[(CERTIFICATE, &key), (KEY, &certificate)]);
+        assert_eq!(problems_found.matches("there is none in it").count(), 2, "{problems_found}");
         let line = |name: &str, body: &str| format!("-----BEGIN {name}-----\n{body}\n-----END {name}-----\n");
         let broken = TempFile::new("tls-broken.pem", &line("CERTIFICATE", "AAAA"));
         let hidden = TempFile::new("tls-hidden.pem", &line("PRIVATE KEY", "hidden! hidden!"));
-        let told = problems(&[(CERTIFICATE, broken.0.to_str().unwrap()), (KEY, hidden.0.to_str().unwrap())]);
-        assert!(told.contains("chain behind it; number 1 in it: ") && told.contains("it is not base64"), "{told}");
-        assert!(!told.contains("hidden!"), "{told}");
+        let problems_found = problems(&[(CERTIFICATE, broken.0.to_str().unwrap()), (KEY, hidden.0.to_str().unwrap())]);
+        assert!(
+            problems_found.contains("chain behind it; number 1 in it: ") && problems_found.contains("it is not base64"),
+            "{problems_found}"
+        );
+        assert!(!problems_found.contains("hidden!"), "{problems_found}");
     }
 
     #[test]
     fn a_key_of_another_certificate_is_found_at_start() {
         let (certificate, other) = (key_file("test_only_tls_certificate.pem"), key_file("test_only_tls_other_key.pem"));
-        let told = check(serving(&[(CERTIFICATE, &certificate), (KEY, &other)])).unwrap_err();
-        assert!(told.starts_with("1 problem ") && told.contains("tls.key_file = "), "{told}");
-        assert!(told.contains("the private key of the certificate"), "{told}");
+        let problems_found = check(serving(&[(CERTIFICATE, &certificate), (KEY, &other)])).unwrap_err();
+        assert!(
+            problems_found.starts_with("1 problem ") && problems_found.contains("tls.key_file = "),
+            "{problems_found}"
+        );
+        assert!(problems_found.contains("the private key of the certificate"), "{problems_found}");
     }
 }

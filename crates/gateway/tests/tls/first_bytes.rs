@@ -31,12 +31,12 @@ async fn frames_in_the_packets_of_the_upgrade_are_heard() {
         let mut stream = dial::over(socket).await;
         stream.write_all(&[request.as_bytes(), &frame(&publish)].concat()).await.unwrap();
         stream.flush().await.unwrap();
-        let mut heard = Vec::new();
-        while !String::from_utf8_lossy(&heard).contains(r#""type":"ack""#) {
-            let read = timeout(DEADLINE, stream.read_buf(&mut heard)).await;
+        let mut received = Vec::new();
+        while !String::from_utf8_lossy(&received).contains(r#""type":"ack""#) {
+            let read = timeout(DEADLINE, stream.read_buf(&mut received)).await;
             let n = read.unwrap_or_else(|_| panic!("no ack for {filler_bytes} bytes")).unwrap();
-            assert!(n > 0, "closed: {}", String::from_utf8_lossy(&heard));
+            assert!(n > 0, "closed: {}", String::from_utf8_lossy(&received));
         }
-        assert!(heard.starts_with(b"HTTP/1.1 101 "));
+        assert!(received.starts_with(b"HTTP/1.1 101 "));
     }
 }

@@ -15,7 +15,7 @@ use crate::dial;
 use crate::fleet::Fleet;
 
 /// Says `bytes`, and gives all that comes until the gateway closes.
-async fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+async fn send_text(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // The gateway may close before it has read all.
     let _ = stream.write_all(bytes).await;
@@ -23,19 +23,19 @@ async fn say(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
-    let mut heard = Vec::new();
-    let read = timeout(DEADLINE, stream.read_to_end(&mut heard)).await.expect("the gateway closes");
+    let mut received = Vec::new();
+    let read = timeout(DEADLINE, stream.read_to_end(&mut received)).await.expect("the gateway closes");
     if let Err(error) = read {
         // What was not read when it closed comes back as a reset.
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
-    heard
+    received
 }
 
 /// The administration port speaks plain HTTP whatever the main port speaks.
 async fn metric(fleet: &Fleet, name: &str) -> u64 {
     let request = "GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
-    let text = String::from_utf8(say(fleet.gateway(0).admin_addr(), request.as_bytes()).await).unwrap();
+    let text = String::from_utf8(send_text(fleet.gateway(0).admin_addr(), request.as_bytes()).await).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
@@ -56,9 +56,9 @@ async fn what_is_no_tls_is_closed_and_disturbs_nobody() {
         &[22, 3, 1, 0, 4, 9, 9, 9, 9],
     ];
     for bytes in cases {
-        let heard = say(address, bytes).await;
-        assert!(heard.len() <= 16, "at most an alert: {heard:?}");
-        assert!(heard.is_empty() || heard[0] == 21, "an alert: {heard:?}");
+        let received = send_text(address, bytes).await;
+        assert!(received.len() <= 16, "at most an alert: {received:?}");
+        assert!(received.is_empty() || received[0] == 21, "an alert: {received:?}");
     }
     assert_eq!(metric(&fleet, "tidegate_tls_errors_total").await, cases.len() as u64);
     assert_eq!(bystander.publish("system:news", 1).await["type"], "ack");
@@ -88,7 +88,7 @@ async fn a_slow_handshake_is_closed_at_its_deadline() {
         read = from.read(&mut end) => assert!(matches!(read, Ok(0) | Err(_)), "closed without an answer"),
     }
     assert!(begun.elapsed() >= deadline, "not before the deadline");
-    assert_eq!(say(address, b"").await, b"", "the same for one that says nothing");
+    assert_eq!(send_text(address, b"").await, b"", "the same for one that says nothing");
     // The deadline is for all of it: TLS, and the request over it.
     let stream = dial::over(TcpStream::connect(address).await.unwrap()).await;
     read_to_end(&mut stream.into_inner().0).await;

@@ -14,7 +14,9 @@ async fn messages_above_a_mebibyte_arrive_whole_and_in_order() {
     for n in 1..=3 {
         let payload = text(n);
         writer
-            .say(&format!(r#"{{"type":"publish","channel":"collection:42:ops","event":"m","payload":"{payload}"}}"#))
+            .send_text(&format!(
+                r#"{{"type":"publish","channel":"collection:42:ops","event":"m","payload":"{payload}"}}"#
+            ))
             .await;
     }
     for n in 1..=3 {

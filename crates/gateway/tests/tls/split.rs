@@ -37,21 +37,22 @@ async fn a_connection_that_comes_byte_by_byte_is_served() {
     let proxy = listener.local_addr().unwrap();
     carriers.spawn(crumble(listener, fleet.gateway(0).listen_addr()));
     let token = fleet.token("acme", "thin", &["collection:*"]);
-    let mut thin = Client::connect(proxy, "/ws", Some(&token)).await;
-    thin.expect("welcome").await;
-    thin.subscribe("collection:42:*", None).await;
+    let mut slow = Client::connect(proxy, "/ws", Some(&token)).await;
+    slow.expect("welcome").await;
+    slow.subscribe("collection:42:*", None).await;
     let mut other = fleet.client(0, "other").await;
     other.subscribe("collection:42:*", None).await;
     for n in 0..5 {
-        thin.say(&format!(r#"{{"type":"publish","channel":"collection:42:ops","event":"n","payload":{n}}}"#)).await;
+        slow.send_text(&format!(r#"{{"type":"publish","channel":"collection:42:ops","event":"n","payload":{n}}}"#))
+            .await;
     }
     assert_eq!(other.messages(5).await.0, [0, 1, 2, 3, 4]);
-    let mut heard = Vec::new();
-    while heard.len() < 5 {
-        let frame = thin.next().await;
+    let mut received = Vec::new();
+    while received.len() < 5 {
+        let frame = slow.next().await;
         if frame["type"] == "n" {
-            heard.push(frame["payload"].as_u64().unwrap());
+            received.push(frame["payload"].as_u64().unwrap());
         }
     }
-    assert_eq!(heard, [0, 1, 2, 3, 4]);
+    assert_eq!(received, [0, 1, 2, 3, 4]);
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checker;
-use crate::channel::hears;
-use crate::ledger::Place;
+use crate::channel::matches;
 use crate::position::Position;
-use crate::verdict::{Kind, Verdict};
+use crate::publications::PositionEntry;
+use crate::verdict::{AnomalyKind, Verdict};
 use crate::view::{View, ViewName};
 
 /// Who left so long before the end of the fault of its own accord may not be back: its absence is no recovery.
@@ -18,15 +18,15 @@ impl Checker {
     pub fn conclude(mut self) -> Verdict {
         self.find_incomplete();
         self.find_who_stayed();
-        self.ledger.conclude(self.rules.loses, &mut self.verdict);
+        self.publications.conclude(self.rules.loses, &mut self.verdict);
         for (name, view) in &self.views {
-            let Some(places) = self.ledger.places(self.ledger.scope_of(&name.pattern)) else { continue };
+            let Some(places) = self.publications.places(self.publications.scope_of(&name.pattern)) else { continue };
             let place = format!("{} {}", name.client, name.pattern);
             for (index, segment) in view.segments.iter().enumerate() {
                 let is_open = view.is_open && index + 1 == view.segments.len();
-                segment.conclude(&name.pattern, &place, is_open, places, &self.ledger, &mut self.verdict);
+                segment.conclude(&name.pattern, &place, is_open, places, &self.publications, &mut self.verdict);
                 if is_open && !self.rules.loses {
-                    segment.conclude_newest(&name.pattern, &place, places, &self.ledger, &mut self.verdict);
+                    segment.conclude_newest(&name.pattern, &place, places, &self.publications, &mut self.verdict);
                 }
             }
         }
@@ -55,41 +55,46 @@ impl Checker {
             for pattern in connection.asked.keys() {
                 let name = ViewName { client: connection.client.clone(), pattern: pattern.clone() };
                 let place = format!("{} {pattern}", name.client);
-                scopes.insert(self.ledger.scope_of(pattern).to_owned());
-                if connection.standing.contains(pattern) {
+                scopes.insert(self.publications.scope_of(pattern).to_owned());
+                if connection.active.contains(pattern) {
                     self.views.entry(name).or_default().is_open = true;
                 } else {
-                    self.verdict.add(Kind::LostTail, place, "its subscription did not stand at the end", &[]);
+                    self.verdict.add(AnomalyKind::LostTail, place, "its subscription did not stand at the end", &[]);
                 }
             }
             if let Some(line) = connection.restoring {
-                let says = "what its session held was asked for, and it was never told";
-                self.verdict.add(Kind::LostTail, &connection.client, says, &[line]);
+                let detail = "what its session held was asked for, and it was never told";
+                self.verdict.add(AnomalyKind::LostTail, &connection.client, detail, &[line]);
             }
             if let Some(line) = connection.not_found {
                 let why = format!("line {line}: {} was told `found: false` and asked for nothing", connection.client);
                 self.verdict.incomplete.push(why);
             }
-            for (pattern, line) in &connection.owed_gaps {
+            for (pattern, line) in &connection.expected_gaps {
                 let place = format!("{} {pattern}", connection.client);
-                self.verdict.add(Kind::WrongResume, place, "not resumed, and no gap came", &[*line]);
+                self.verdict.add(AnomalyKind::WrongResume, place, "not resumed, and no gap came", &[*line]);
             }
-            for (scope, line) in &connection.owed_isolated {
+            for (scope, line) in &connection.expected_isolated_gaps {
                 let place = format!("{} {scope}", connection.client);
-                self.verdict.add(Kind::SilentGap, place, "local messages came, and no gap behind them", &[*line]);
+                self.verdict.add(
+                    AnomalyKind::SilentGap,
+                    place,
+                    "local messages came, and no gap behind them",
+                    &[*line],
+                );
             }
         }
         for client in &self.clients {
             if !self.connections.values().any(|connection| connection.client == *client) {
-                self.verdict.add(Kind::LostTail, client, "it was not connected at the end", &[]);
+                self.verdict.add(AnomalyKind::LostTail, client, "it was not connected at the end", &[]);
             }
         }
         let quiesced = self.marks.quiesced.unwrap_or(usize::MAX);
         for scope in scopes {
             let is_sentinel = |value: &str| {
-                self.ledger.get(value).is_some_and(|message| message.line > quiesced && message.is_acknowledged())
+                self.publications.get(value).is_some_and(|message| message.line > quiesced && message.is_acknowledged())
             };
-            let places = self.ledger.places(&scope);
+            let places = self.publications.places(&scope);
             if !places.is_some_and(|places| places.known.values().any(|place| is_sentinel(&place.value))) {
                 self.verdict.incomplete.push(format!("no sentinel was acknowledged in {scope} after all was quiet"));
             }
@@ -104,14 +109,14 @@ impl Checker {
         let counts = |name: &ViewName, view: &View| view.is_open && !self.slow.contains(&name.client);
         for (name, view) in self.views.iter().filter(|(name, view)| counts(name, view)) {
             let (Some(segment), Some(places)) =
-                (view.segments.last(), self.ledger.places(self.ledger.scope_of(&name.pattern)))
+                (view.segments.last(), self.publications.places(self.publications.scope_of(&name.pattern)))
             else {
                 continue;
             };
-            let later = |(at, place): (&Position, &Place)| {
-                let message = self.ledger.get(&place.value)?;
+            let later = |(at, place): (&Position, &PositionEntry)| {
+                let message = self.publications.get(&place.value)?;
                 let counts =
-                    message.line > ended && message.is_acknowledged() && hears(&name.pattern, &message.channel);
+                    message.line > ended && message.is_acknowledged() && matches(&name.pattern, &message.channel);
                 counts.then_some((*at, message.at_us))
             };
             let Some((target, sent_us)) = places.known.iter().find_map(later) else { continue };

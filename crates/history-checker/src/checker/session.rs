@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Checker;
-use crate::connection::{Asked, Connection};
+use crate::connection::{Connection, SubscribeRequest};
 use crate::frame::{Restored, Said};
 use crate::position::Position;
 use crate::segment::Segment;
 use crate::sessions::{Sessions, is_terminal};
-use crate::verdict::Kind;
+use crate::verdict::AnomalyKind;
 
 /// The close code of a connection whose session goes on in another one.
 const ELSEWHERE: u16 = 4504;
@@ -54,15 +54,15 @@ impl Checker {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let client = connection.client.clone();
         let Some(asked_line) = connection.restoring.take() else {
-            return self.verdict.add(Kind::Phantom, client, "restored, and nobody asked", &[line]);
+            return self.verdict.add(AnomalyKind::Phantom, client, "restored, and nobody asked", &[line]);
         };
         let Some(Restored { repeats, channels }) = restored else {
             self.verdict.tally.not_found += 1;
             connection.not_found = Some(line);
             self.sessions.forget(&client);
             if self.marks.fault_began.is_none() || !self.rules.forgets {
-                let says = "nothing is known of its session, and nothing can have been forgotten";
-                self.verdict.add(Kind::FalseNotFound, client, says, &[asked_line, line]);
+                let detail = "nothing is known of its session, and nothing can have been forgotten";
+                self.verdict.add(AnomalyKind::FalseNotFound, client, detail, &[asked_line, line]);
             }
             return;
         };
@@ -72,9 +72,9 @@ impl Checker {
         for channel in &channels {
             if !subscriptions.asked.contains(channel) {
                 let place = format!("{client} {channel}");
-                self.verdict.add(Kind::Phantom, place, "restored, and the session never held it", &[line]);
+                self.verdict.add(AnomalyKind::Phantom, place, "restored, and the session never held it", &[line]);
             }
-            let asked = Asked { after: None, line: asked_line, restored: None };
+            let asked = SubscribeRequest { after: None, line: asked_line, restored: None };
             let asked = connection.asked.entry(channel.clone()).or_insert(asked);
             asked.restored = Some(repeats);
         }
@@ -83,8 +83,8 @@ impl Checker {
         let (kept, lost): (BTreeSet<String>, _) = confirmed.into_iter().partition(|channel| channels.contains(channel));
         subscriptions.confirmed = kept;
         for channel in lost {
-            let says = format!("restored without it; {} others were restored", channels.len());
-            self.verdict.add(Kind::LostSubscription, format!("{client} {channel}"), says, &[asked_line, line]);
+            let detail = format!("restored without it; {} others were restored", channels.len());
+            self.verdict.add(AnomalyKind::LostSubscription, format!("{client} {channel}"), detail, &[asked_line, line]);
         }
     }
 
@@ -105,7 +105,7 @@ impl Checker {
         };
         if !resumed {
             if let Some(connection) = self.connections.get_mut(&number) {
-                connection.owed_gaps.insert(pattern.to_owned(), line);
+                connection.expected_gaps.insert(pattern.to_owned(), line);
             }
             return;
         }
@@ -114,14 +114,14 @@ impl Checker {
         } else if repeats {
             view.segments.push(Segment::again(position, line));
         }
-        let says = match () {
+        let detail = match () {
             () if position < began => format!("it goes on behind {position}, and had begun at {began}"),
             () if position < reached && !repeats => {
                 format!("it goes on behind {position}, had {reached}, and nothing may come twice")
             }
             () => return,
         };
-        self.verdict.add(Kind::WrongResume, format!("{client} {pattern}"), says, &[line]);
+        self.verdict.add(AnomalyKind::WrongResume, format!("{client} {pattern}"), detail, &[line]);
     }
 
     /// A client was refused something for good. Clients of a run ask for nothing that is to be refused.
@@ -129,7 +129,12 @@ impl Checker {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         connection.is_turned_away = true;
         let place = connection.client.clone();
-        self.verdict.add(Kind::TerminalCode, place, format!("an error that is not retryable: {code}"), &[self.line]);
+        self.verdict.add(
+            AnomalyKind::TerminalCode,
+            place,
+            format!("an error that is not retryable: {code}"),
+            &[self.line],
+        );
     }
 
     /// A client was told not to come back, which is right alone where another connection goes on with its session.
@@ -141,8 +146,8 @@ impl Checker {
         let is_elsewhere =
             code == ELSEWHERE && connection.session.as_ref().is_some_and(|s| self.sessions.has_another(s, number));
         if !is_elsewhere {
-            let says = format!("{how} with {code}, and no other connection goes on with its session");
-            self.verdict.add(Kind::TerminalCode, connection.client.clone(), says, &[self.line]);
+            let detail = format!("{how} with {code}, and no other connection goes on with its session");
+            self.verdict.add(AnomalyKind::TerminalCode, connection.client.clone(), detail, &[self.line]);
         }
     }
 }

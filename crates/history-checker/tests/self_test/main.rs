@@ -104,7 +104,7 @@ fn judge_local(instance: &str, behind: &[&str]) -> Verdict {
 
 #[test]
 fn a_message_within_one_instance_is_followed_by_a_gap() {
-    use history_checker::Kind::{Divergent, Duplicate, FalseGap, Phantom, SilentGap};
+    use history_checker::AnomalyKind::{Divergent, Duplicate, FalseGap, Phantom, SilentGap};
     let message = r#"{"type":"n","channel":"user:a","payload":{"v":"v1"},"timestamp":"x"}"#;
     let stored = r#"{"type":"n","channel":"user:a","payload":{"v":"v1"},"timestamp":"x","position":"7-1"}"#;
     let isolated = r#"{"type":"gap","channel":"user:a","payload":{"after":"7-0","upto":"7-0","reason":"isolated","certain":false}}"#;
@@ -132,7 +132,7 @@ fn judge_two(code: u16, is_over: bool) -> Verdict {
         instance: "gw-1".into(),
         reads_slowly: false,
     };
-    let closed = |connection: u64, code| Closed { connection, why: "x".into(), wished: false, code };
+    let closed = |connection: u64, code| Closed { connection, why: "x".into(), intended: false, code };
     let mut events = vec![opened(1), hello(1)];
     match is_over {
         false => events.extend([opened(2), hello(2), closed(1, Some(code)), closed(2, None)]),
@@ -145,7 +145,7 @@ fn judge_two(code: u16, is_over: bool) -> Verdict {
 
 #[test]
 fn a_close_for_good_is_right_for_who_is_replaced_alone() {
-    use history_checker::Kind::TerminalCode;
+    use history_checker::AnomalyKind::TerminalCode;
     assert_eq!(judge_two(4504, false).count(TerminalCode), 0);
     assert_eq!(judge_two(4504, true).count(TerminalCode), 1, "its other connection was over");
     assert_eq!(judge_two(4500, false).count(TerminalCode), 1);
@@ -187,7 +187,7 @@ fn judge_slow(family: &str, reads_slowly: bool, frames: &[&str]) -> Verdict {
 
 #[test]
 fn who_reads_slowly_gets_the_newest_of_each_topic_where_its_family_says_so() {
-    use history_checker::Kind::{FalseGap, SilentGap};
+    use history_checker::AnomalyKind::{FalseGap, SilentGap};
     let second = r#"{"type":"n","channel":"FAMILY:a:y","payload":{"v":"v2"},"timestamp":"x","position":"7-2"}"#;
     let third = r#"{"type":"n","channel":"FAMILY:a:x","payload":{"v":"v3"},"timestamp":"x","position":"7-3"}"#;
     let last = r#"{"type":"n","channel":"FAMILY:a:z","payload":{"v":"v4"},"timestamp":"x","position":"7-4"}"#;
@@ -210,7 +210,7 @@ fn a_subscription_that_was_forgotten_and_never_stood_again_begins_afresh() {
     };
     let opened =
         |connection: u64| Opened { client: "c".into(), connection, instance: "gw-1".into(), reads_slowly: false };
-    let closed = |connection: u64| Closed { connection, why: "x".into(), wished: true, code: None };
+    let closed = |connection: u64| Closed { connection, why: "x".into(), intended: true, code: None };
     let received = |connection: u64, text: &str| Received { connection, text: text.into() };
     let subscribed = |connection: u64, rest: &str| {
         received(connection, &format!(r#"{{"type":"subscribed","channel":"collection:1:*","payload":{rest}}}"#))
@@ -249,7 +249,7 @@ fn a_subscription_that_was_forgotten_and_never_stood_again_begins_afresh() {
         events.into_iter().for_each(|event| checker.feed(&Record { at_us: 0, event }));
         checker.conclude()
     };
-    use history_checker::Kind::WrongResume;
+    use history_checker::AnomalyKind::WrongResume;
     assert_eq!(judge(r#"{"found":false}"#).count(WrongResume), 0, "it begins where that subscription does");
     let kept = judge(r#"{"found":true,"repeats":true,"channels":["collection:1:*"]}"#);
     assert_eq!(kept.count(WrongResume), 1, "not resumed, and no gap came");

@@ -2,7 +2,7 @@
 
 mod session;
 
-use history_checker::{Answer, Event, Kind, Position, Record, Retry};
+use history_checker::{AnomalyKind, Event, Position, PublishAnswer, Record, Retry};
 use serde_json::{Value, json};
 
 use crate::random::Random;
@@ -10,48 +10,64 @@ use crate::random::Random;
 /// One way to spoil a history, and what the checker may call it.
 pub(crate) struct Mutation {
     pub(crate) name: &'static str,
-    pub(crate) kinds: &'static [Kind],
+    pub(crate) kinds: &'static [AnomalyKind],
     /// The spoilt history; none if this one has no place for it.
     pub(crate) mutate: fn(&[Record], bool, &mut Random) -> Option<Vec<Record>>,
 }
 
 pub(crate) const MUTATIONS: &[Mutation] = &[
-    Mutation { name: "one position names two", kinds: &[Kind::OffsetReused], mutate: reuse_an_offset },
-    Mutation { name: "a message is skipped", kinds: &[Kind::SilentGap], mutate: skip_one },
-    Mutation { name: "a gap frame is left out", kinds: &[Kind::SilentGap, Kind::WrongResume], mutate: leave_out_a_gap },
-    Mutation { name: "a subscription begins too late", kinds: &[Kind::SilentGap], mutate: begin_late },
-    Mutation { name: "a message comes twice", kinds: &[Kind::Duplicate], mutate: repeat_one },
-    Mutation { name: "an id is stored twice", kinds: &[Kind::Duplicate], mutate: store_twice },
-    Mutation { name: "two messages change places", kinds: &[Kind::Reorder, Kind::WrongResume], mutate: swap_two },
-    Mutation { name: "the last one never comes", kinds: &[Kind::LostTail], mutate: drop_the_last },
-    Mutation { name: "a client stays away", kinds: &[Kind::LostTail], mutate: stay_away },
-    Mutation { name: "nobody sent it", kinds: &[Kind::Phantom], mutate: invent },
-    Mutation { name: "it was refused", kinds: &[Kind::Phantom], mutate: refuse },
-    Mutation { name: "nobody asked for it", kinds: &[Kind::Phantom], mutate: misdirect },
-    Mutation { name: "resumed from elsewhere", kinds: &[Kind::WrongResume], mutate: resume_elsewhere },
-    Mutation { name: "not resumed and no gap", kinds: &[Kind::WrongResume], mutate: resume_not },
-    Mutation { name: "resumed without a position", kinds: &[Kind::WrongResume], mutate: resume_nothing },
-    Mutation { name: "a gap and nothing lost", kinds: &[Kind::FalseGap], mutate: gap_for_nothing },
-    Mutation { name: "the publisher hears another position", kinds: &[Kind::Divergent], mutate: diverge },
-    Mutation { name: "no frame of the protocol", kinds: &[Kind::Unreadable], mutate: babble },
-    Mutation { name: "a session comes back empty", kinds: &[Kind::LostSubscription], mutate: session::empty },
-    Mutation { name: "a session comes back in part", kinds: &[Kind::LostSubscription], mutate: session::in_part },
-    Mutation { name: "a session comes back with more", kinds: &[Kind::Phantom], mutate: session::with_more },
-    Mutation { name: "a session is not found", kinds: &[Kind::FalseNotFound], mutate: session::not_found },
-    Mutation { name: "a session is never answered", kinds: &[Kind::LostTail], mutate: session::unanswered },
-    Mutation { name: "it was to be exact, and repeats", kinds: &[Kind::WrongResume], mutate: session::repeat },
+    Mutation { name: "one position names two", kinds: &[AnomalyKind::OffsetReused], mutate: reuse_an_offset },
+    Mutation { name: "a message is skipped", kinds: &[AnomalyKind::SilentGap], mutate: skip_one },
+    Mutation {
+        name: "a gap frame is left out",
+        kinds: &[AnomalyKind::SilentGap, AnomalyKind::WrongResume],
+        mutate: leave_out_a_gap,
+    },
+    Mutation { name: "a subscription begins too late", kinds: &[AnomalyKind::SilentGap], mutate: begin_late },
+    Mutation { name: "a message comes twice", kinds: &[AnomalyKind::Duplicate], mutate: repeat_one },
+    Mutation { name: "an id is stored twice", kinds: &[AnomalyKind::Duplicate], mutate: store_twice },
+    Mutation {
+        name: "two messages change places",
+        kinds: &[AnomalyKind::Reorder, AnomalyKind::WrongResume],
+        mutate: swap_two,
+    },
+    Mutation { name: "the last one never comes", kinds: &[AnomalyKind::LostTail], mutate: drop_the_last },
+    Mutation { name: "a client stays away", kinds: &[AnomalyKind::LostTail], mutate: stay_away },
+    Mutation { name: "nobody sent it", kinds: &[AnomalyKind::Phantom], mutate: invent },
+    Mutation { name: "it was refused", kinds: &[AnomalyKind::Phantom], mutate: refuse },
+    Mutation { name: "nobody asked for it", kinds: &[AnomalyKind::Phantom], mutate: misdirect },
+    Mutation { name: "resumed from elsewhere", kinds: &[AnomalyKind::WrongResume], mutate: resume_elsewhere },
+    Mutation { name: "not resumed and no gap", kinds: &[AnomalyKind::WrongResume], mutate: resume_not },
+    Mutation { name: "resumed without a position", kinds: &[AnomalyKind::WrongResume], mutate: resume_nothing },
+    Mutation { name: "a gap and nothing lost", kinds: &[AnomalyKind::FalseGap], mutate: gap_for_nothing },
+    Mutation { name: "the publisher hears another position", kinds: &[AnomalyKind::Divergent], mutate: diverge },
+    Mutation { name: "no frame of the protocol", kinds: &[AnomalyKind::Unreadable], mutate: babble },
+    Mutation { name: "a session comes back empty", kinds: &[AnomalyKind::LostSubscription], mutate: session::empty },
+    Mutation {
+        name: "a session comes back in part",
+        kinds: &[AnomalyKind::LostSubscription],
+        mutate: session::in_part,
+    },
+    Mutation { name: "a session comes back with more", kinds: &[AnomalyKind::Phantom], mutate: session::with_more },
+    Mutation { name: "a session is not found", kinds: &[AnomalyKind::FalseNotFound], mutate: session::not_found },
+    Mutation { name: "a session is never answered", kinds: &[AnomalyKind::LostTail], mutate: session::unanswered },
+    Mutation { name: "it was to be exact, and repeats", kinds: &[AnomalyKind::WrongResume], mutate: session::repeat },
     Mutation {
         name: "it was to be exact, and one comes again",
-        kinds: &[Kind::Duplicate, Kind::WrongResume],
+        kinds: &[AnomalyKind::Duplicate, AnomalyKind::WrongResume],
         mutate: session::give_again,
     },
-    Mutation { name: "restored from too far ahead", kinds: &[Kind::SilentGap], mutate: session::skip_ahead },
-    Mutation { name: "restored from before it began", kinds: &[Kind::WrongResume], mutate: session::go_behind },
-    Mutation { name: "restored and never subscribed", kinds: &[Kind::LostTail], mutate: session::leave_out },
-    Mutation { name: "a live session is closed for good", kinds: &[Kind::TerminalCode], mutate: session::close },
-    Mutation { name: "a bye for good", kinds: &[Kind::TerminalCode], mutate: session::dismiss },
-    Mutation { name: "an error for good", kinds: &[Kind::TerminalCode], mutate: session::refuse },
-    Mutation { name: "a publish refused for good", kinds: &[Kind::TerminalCode], mutate: session::refuse_publish },
+    Mutation { name: "restored from too far ahead", kinds: &[AnomalyKind::SilentGap], mutate: session::skip_ahead },
+    Mutation { name: "restored from before it began", kinds: &[AnomalyKind::WrongResume], mutate: session::go_behind },
+    Mutation { name: "restored and never subscribed", kinds: &[AnomalyKind::LostTail], mutate: session::leave_out },
+    Mutation { name: "a live session is closed for good", kinds: &[AnomalyKind::TerminalCode], mutate: session::close },
+    Mutation { name: "a bye for good", kinds: &[AnomalyKind::TerminalCode], mutate: session::dismiss },
+    Mutation { name: "an error for good", kinds: &[AnomalyKind::TerminalCode], mutate: session::refuse },
+    Mutation {
+        name: "a publish refused for good",
+        kinds: &[AnomalyKind::TerminalCode],
+        mutate: session::refuse_publish,
+    },
 ];
 
 /// A received message: its line, connection and frame.
@@ -113,7 +129,9 @@ fn text(connection: u64, frame: &Value) -> Event {
 /// Replies that name a position: line, value, position.
 fn replies(history: &[Record]) -> Vec<(usize, String, String)> {
     let reply = |(index, record): (usize, &Record)| match &record.event {
-        Event::Answered { value, answer: Answer::Reply(position) } => Some((index, value.clone(), position.clone())),
+        Event::Answered { value, answer: PublishAnswer::Reply(position) } => {
+            Some((index, value.clone(), position.clone()))
+        }
         _ => None,
     };
     history.iter().enumerate().filter_map(reply).collect()
@@ -132,7 +150,7 @@ fn reuse_an_offset(history: &[Record], _: bool, random: &mut Random) -> Option<V
     let (_, of, taken) = pick(&replies, random)?;
     let same = |value: &str| scope(&json!(channel_of(history, value))) == scope(&json!(channel_of(history, of)));
     let (index, value, _) = replies.iter().find(|(_, value, _)| value != of && same(value))?;
-    Some(with(history, *index, Event::Answered { value: value.clone(), answer: Answer::Reply(taken.clone()) }))
+    Some(with(history, *index, Event::Answered { value: value.clone(), answer: PublishAnswer::Reply(taken.clone()) }))
 }
 
 /// One that is followed by another on the same connection, so that it is no tail.
@@ -225,7 +243,7 @@ fn store_twice(history: &[Record], loses: bool, random: &mut Random) -> Option<V
     let beyond = Position { offset: position.offset + 10_000, ..position };
     let channel = channel_of(history, value);
     let again = Event::Publish { value: value.clone(), channel, via: None, retry: Retry::SameId };
-    let answer = Event::Answered { value: value.clone(), answer: Answer::Reply(beyond.to_string()) };
+    let answer = Event::Answered { value: value.clone(), answer: PublishAnswer::Reply(beyond.to_string()) };
     Some(insert(&insert(history, index + 1, again), index + 2, answer))
 }
 
@@ -268,7 +286,7 @@ fn stay_away(history: &[Record], _: bool, _: &mut Random) -> Option<Vec<Record>>
         _ => None,
     };
     let connection = history.iter().rev().find_map(open)?;
-    Some(insert(history, end, Event::Closed { connection, why: "spoilt".into(), wished: false, code: None }))
+    Some(insert(history, end, Event::Closed { connection, why: "spoilt".into(), intended: false, code: None }))
 }
 
 fn invent(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
@@ -286,7 +304,7 @@ fn refuse(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record
         .filter(|(index, value, _)| received.iter().any(|m| m.index > *index && m.frame["payload"]["v"] == **value))
         .collect();
     let (index, value, _) = pick(&replies, random)?;
-    let answer = Answer::Error("READONLY You can't write against a read only replica.".into());
+    let answer = PublishAnswer::Error("READONLY You can't write against a read only replica.".into());
     Some(with(history, *index, Event::Answered { value: value.clone(), answer }))
 }
 
@@ -387,7 +405,11 @@ fn diverge(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Recor
     let (index, value, at) = pick(&replies, random)?;
     let position: Position = at.parse().unwrap();
     let beyond = Position { offset: position.offset + 10_000, ..position };
-    Some(with(history, *index, Event::Answered { value: value.clone(), answer: Answer::Reply(beyond.to_string()) }))
+    Some(with(
+        history,
+        *index,
+        Event::Answered { value: value.clone(), answer: PublishAnswer::Reply(beyond.to_string()) },
+    ))
 }
 
 fn babble(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {

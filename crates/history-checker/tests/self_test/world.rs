@@ -5,7 +5,7 @@
 
 mod session;
 
-use history_checker::{Answer, Event, Position, Record, Retry};
+use history_checker::{Event, Position, PublishAnswer, Record, Retry};
 use serde_json::{Value, json};
 
 use crate::random::Random;
@@ -142,7 +142,7 @@ impl World {
                 0..=2 => self.publish(scope),
                 3 => self.connect(client),
                 4 => self.disconnect(client),
-                5 => self.tell_position(client, scope),
+                5 => self.send_position(client, scope),
                 _ => {
                     self.deliver(client, scope);
                 }
@@ -165,11 +165,11 @@ impl World {
         match self.random.below(8) {
             0 => {
                 let value = self.send(scope, topic);
-                self.write(Event::Answered { value, answer: Answer::Error("OOM command not allowed".into()) });
+                self.write(Event::Answered { value, answer: PublishAnswer::Error("OOM command not allowed".into()) });
             }
             1 => {
                 let value = self.send(scope, topic);
-                self.write(Event::Answered { value, answer: Answer::Nothing("timed out".into()) });
+                self.write(Event::Answered { value, answer: PublishAnswer::Nothing("timed out".into()) });
             }
             2 => {
                 let value = self.store(scope, topic, false);
@@ -182,7 +182,7 @@ impl World {
                 self.write(again);
                 let position = self.top(scope).to_string();
                 let ack = json!({"type": "ack", "channel": "x", "payload": {"level": "durable"}, "position": position});
-                self.write(Event::Answered { value, answer: Answer::Frame(ack.to_string()) });
+                self.write(Event::Answered { value, answer: PublishAnswer::Frame(ack.to_string()) });
             }
             3 => {
                 self.store(scope, topic, false);
@@ -201,13 +201,14 @@ impl World {
         value
     }
 
-    fn store(&mut self, scope: usize, topic: &str, is_told: bool) -> String {
+    fn store(&mut self, scope: usize, topic: &str, is_reported: bool) -> String {
         let value = self.send(scope, topic);
         let channel = format!("{}:{topic}", SCOPES[scope]);
         self.scopes[scope].offset += 1;
         let position = self.top(scope);
         self.scopes[scope].history.push(Entry::Message { position, channel, value: value.clone() });
-        let answer = if is_told { Answer::Reply(position.to_string()) } else { Answer::Nothing("cut".into()) };
+        let answer =
+            if is_reported { PublishAnswer::Reply(position.to_string()) } else { PublishAnswer::Nothing("cut".into()) };
         self.write(Event::Answered { value: value.clone(), answer });
         value
     }
@@ -302,9 +303,9 @@ impl World {
 
     fn disconnect(&mut self, client: usize) {
         if let Some(connection) = self.clients[client].connection.take() {
-            let wished = self.random.one_in(2);
-            let code = if wished { None } else { Some(1012) };
-            self.write(Event::Closed { connection, why: "for the test".into(), wished, code });
+            let intended = self.random.one_in(2);
+            let code = if intended { None } else { Some(1012) };
+            self.write(Event::Closed { connection, why: "for the test".into(), intended, code });
         }
     }
 
@@ -333,7 +334,7 @@ impl World {
     }
 
     /// How far it has been sent, which a filter hides.
-    fn tell_position(&mut self, client: usize, scope: usize) {
+    fn send_position(&mut self, client: usize, scope: usize) {
         let Some(connection) = self.clients[client].connection else { return };
         let sent = self.clients[client].sent[scope];
         let Some(Entry::Message { position, .. }) = sent.checked_sub(1).map(|last| &self.scopes[scope].history[last])

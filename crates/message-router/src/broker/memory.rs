@@ -3,14 +3,14 @@
 //! ```text
 //!   MemoryBroker ──┐ command            ┌─▶ queue ─▶ next_event
 //!   MemoryBroker ──┴─▶ MemoryStore ─────┴─▶ queue ─▶ next_event
-//!                        └ Shelf: what each scope keeps
+//!                        └ MemoryHistory: what each scope keeps
 //! ```
 //!
 //! It keeps the contract of [`Broker`] to the letter: positions, pages, trimming and expiry are those of Redis.
 //! Several handles on one [`MemoryStore`] are to each other what gateways on one Redis are.
 
 mod ids;
-mod shelf;
+mod memory_history;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,7 +22,7 @@ use wire::{BATCH_MESSAGES_MAX, Envelope, Scope, Timestamp};
 
 use super::{Broker, BrokerError, Command, Draft, Event, Publish, Stored};
 use crate::route::Policies;
-use shelf::Shelf;
+use memory_history::MemoryHistory;
 
 /// What a [`MemoryStore`] is made of.
 #[derive(Debug, Clone)]
@@ -68,14 +68,14 @@ type HandleId = u64;
 
 #[derive(Debug)]
 struct Shared {
-    shelf: Shelf,
+    history: MemoryHistory,
     now_ms: fn() -> u64,
     queue_bytes_max: usize,
     /// The number of the newest handle.
     last_id: HandleId,
     handles: HashMap<HandleId, Handle>,
     /// Who hears which scope.
-    hearers: HashMap<Scope, Vec<HandleId>>,
+    subscribers: HashMap<Scope, Vec<HandleId>>,
 }
 
 #[derive(Debug)]
@@ -95,12 +95,12 @@ impl MemoryStore {
     pub fn new(config: MemoryConfig) -> Self {
         let generation = config.unix_seconds << 16 | u64::from(config.random);
         Self(Arc::new(Mutex::new(Shared {
-            shelf: Shelf::new(config.policies, generation, config.history_bytes_max),
+            history: MemoryHistory::new(config.policies, generation, config.history_bytes_max),
             now_ms: config.now_ms,
             queue_bytes_max: config.queue_bytes_max,
             last_id: 0,
             handles: HashMap::new(),
-            hearers: HashMap::new(),
+            subscribers: HashMap::new(),
         })))
     }
 
@@ -134,20 +134,20 @@ impl Broker for MemoryBroker {
             Command::Subscribe(scope) => shared.subscribe(self.id, scope, now_ms),
             Command::Unsubscribe(scope) => shared.unsubscribe(self.id, &scope),
             Command::Read { ticket, scope, after, entries_max } => {
-                let result = Ok(shared.shelf.read(&scope, after, entries_max, now_ms));
-                shared.tell(self.id, Event::History { ticket, result });
+                let result = Ok(shared.history.read(&scope, after, entries_max, now_ms));
+                shared.push_event(self.id, Event::History { ticket, result });
             }
             Command::Tops { ticket, scopes } => {
-                let result = Ok(scopes.iter().map(|scope| shared.shelf.top(scope)).collect());
-                shared.tell(self.id, Event::Tops { ticket, result });
+                let result = Ok(scopes.iter().map(|scope| shared.history.top(scope)).collect());
+                shared.push_event(self.id, Event::Tops { ticket, result });
             }
             Command::Publish(Publish { ticket, scope, messages, replicated: _ }) => {
                 let result = shared.publish(&scope, messages, now_ms);
-                shared.tell(self.id, Event::Published { ticket, result });
+                shared.push_event(self.id, Event::Published { ticket, result });
             }
             // It has everything for as long as it is there.
-            Command::Lost { ticket, .. } => shared.tell(self.id, Event::LossNoted { ticket, result: Ok(()) }),
-            Command::Reset(reason) => shared.cut_off(self.id, reason),
+            Command::Lost { ticket, .. } => shared.push_event(self.id, Event::LossNoted { ticket, result: Ok(()) }),
+            Command::Reset(reason) => shared.disconnect(self.id, reason),
         }
     }
 
@@ -174,7 +174,7 @@ impl Drop for MemoryBroker {
     fn drop(&mut self) {
         let mut shared = self.store.lock();
         if let Some(handle) = shared.handles.remove(&self.id) {
-            handle.scopes.iter().for_each(|scope| shared.forget_hearer(self.id, scope));
+            handle.scopes.iter().for_each(|scope| shared.forget_subscriber(self.id, scope));
         }
     }
 }
@@ -185,24 +185,24 @@ impl Shared {
     fn subscribe(&mut self, id: HandleId, scope: Scope, now_ms: u64) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
         if handle.scopes.insert(scope.clone()) {
-            self.shelf.pin(&scope, now_ms);
-            self.hearers.entry(scope.clone()).or_default().push(id);
+            self.history.pin(&scope, now_ms);
+            self.subscribers.entry(scope.clone()).or_default().push(id);
         }
-        self.tell(id, Event::Subscribed(scope));
+        self.push_event(id, Event::Subscribed(scope));
     }
 
     fn unsubscribe(&mut self, id: HandleId, scope: &Scope) {
         if self.handles.get_mut(&id).is_some_and(|handle| handle.scopes.remove(scope)) {
-            self.forget_hearer(id, scope);
+            self.forget_subscriber(id, scope);
         }
     }
 
-    fn forget_hearer(&mut self, id: HandleId, scope: &Scope) {
-        self.shelf.unpin(scope);
-        if let Some(hearers) = self.hearers.get_mut(scope) {
-            hearers.retain(|hearer| *hearer != id);
-            if hearers.is_empty() {
-                self.hearers.remove(scope);
+    fn forget_subscriber(&mut self, id: HandleId, scope: &Scope) {
+        self.history.unpin(scope);
+        if let Some(subscribers) = self.subscribers.get_mut(scope) {
+            subscribers.retain(|subscriber| *subscriber != id);
+            if subscribers.is_empty() {
+                self.subscribers.remove(scope);
             }
         }
     }
@@ -211,16 +211,16 @@ impl Shared {
         if !(1..=BATCH_MESSAGES_MAX).contains(&messages.len()) {
             return Err(BrokerError::Wrong(format!("a publish carries 1 to {BATCH_MESSAGES_MAX} messages")));
         }
-        let first = self.shelf.next_position(scope, now_ms);
+        let first = self.history.next_position(scope, now_ms);
         let (mut next, mut last, mut fresh) = (first, first, Vec::with_capacity(messages.len()));
         for mut draft in messages {
             let id = draft.id.take();
-            if let Some(known) = id.as_ref().and_then(|id| self.shelf.known(scope, id, now_ms)) {
+            if let Some(known) = id.as_ref().and_then(|id| self.history.known(scope, id, now_ms)) {
                 last = known;
                 continue;
             }
             if let Some(id) = id {
-                self.shelf.keep_id(scope, id, next, now_ms);
+                self.history.keep_id(scope, id, next, now_ms);
             }
             (last, next) = (next, next.next());
             fresh.push(draft);
@@ -230,26 +230,26 @@ impl Shared {
         }
         let items = fresh.iter().map(|draft| (&*draft.topic, draft.message.as_slice()));
         let envelope = Bytes::from(Envelope::write(first, Timestamp(now_ms), items));
-        self.shelf.store(scope, fresh, now_ms);
+        self.history.store(scope, fresh, now_ms);
         let name = Bytes::copy_from_slice(scope.as_str().as_bytes());
-        for id in self.hearers.get(scope).cloned().unwrap_or_default() {
-            self.tell(id, Event::Message { scope: name.clone(), envelope: envelope.clone() });
+        for id in self.subscribers.get(scope).cloned().unwrap_or_default() {
+            self.push_event(id, Event::Message { scope: name.clone(), envelope: envelope.clone() });
         }
         Ok(Stored::at(last))
     }
 
-    fn tell(&mut self, id: HandleId, event: Event) {
+    fn push_event(&mut self, id: HandleId, event: Event) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
         handle.queue_bytes += queued_bytes(&event);
         handle.queue.push_back(event);
         handle.wake.notify_one();
         if handle.queue_bytes > self.queue_bytes_max {
-            self.cut_off(id, "more was waiting for this subscriber than its queue holds".into());
+            self.disconnect(id, "more was waiting for this subscriber than its queue holds".into());
         }
     }
 
     /// Drops what a handle has not heard, and says so. Answers stay: each question has one.
-    fn cut_off(&mut self, id: HandleId, reason: String) {
+    fn disconnect(&mut self, id: HandleId, reason: String) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
         let is_answer = |event: &Event| match event {
             Event::History { .. } | Event::Tops { .. } | Event::LossNoted { .. } | Event::Published { .. } => true,
@@ -261,7 +261,7 @@ impl Shared {
         handle.queue.push_back(Event::Up);
         handle.wake.notify_one();
         for scope in std::mem::take(&mut handle.scopes) {
-            self.forget_hearer(id, &scope);
+            self.forget_subscriber(id, &scope);
         }
     }
 }

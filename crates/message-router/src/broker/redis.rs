@@ -1,36 +1,36 @@
 //! The broker that makes a cluster: messages go through Redis.
 //!
 //! ```text
-//!              ┌─ Line ── Link ────────────────────────────────────────────────────┐
-//!   Command ──▶│ Lanes ─▶ Calls ─▶ Caller ═ MultiplexedConnection ═▶ FCALL …       │═▶ Redis
-//!   Event   ◀──│ Probe ─▶ tidegate_probe ─▶                                        │
-//!   Event   ◀──│ Subscriber ◀─ resp::Decoder ◀═ our own RESP3 socket, SUBSCRIBE    │◀═ Redis
-//!              └───────────────────────────────────────────────────────────────────┘
+//!              ┌─ ReconnectingConnection ── ConnectionPair ────────────────────────────────────────┐
+//!   Command ──▶│ PublishQueues ─▶ PendingCalls ─▶ CommandClient ═ MultiplexedConnection ═▶ FCALL … │═▶ Redis
+//!   Event   ◀──│ Probe ─▶ tidegate_probe ─▶                                                        │
+//!   Event   ◀──│ Subscriber ◀─ resp::Decoder ◀═ our own RESP3 socket, SUBSCRIBE                    │◀═ Redis
+//!              └───────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Both connections live and die as one [`link::Link`], and a [`line::Line`] makes it anew. There is one line to the one
+//! Both connections live and die as one [`connection_pair::ConnectionPair`], and a [`reconnecting_connection::ReconnectingConnection`] makes it anew. There is one connection pair to the one
 //! primary, or in a Redis Cluster one to each, with calls that find their way by themselves ([`cluster::Cluster`]).
 //! Nothing runs in the background but the moving of the command connections' bytes: whoever awaits
 //! [`RedisBroker::next_event`] reads the subscriber's socket itself.
 
 mod backoff;
-mod caller;
-mod calls;
 mod cluster;
+mod cluster_router;
+mod command_client;
 mod config;
-mod greeting;
-mod guide;
-mod lanes;
-mod line;
-mod link;
+mod connection_pair;
+mod connection_setup;
+mod desired_subscriptions;
+mod failover_listener;
+mod pending_calls;
 mod probe;
+mod publish_queue;
+mod reconnecting_connection;
 mod redirection;
 mod replicas;
 mod resp;
-mod sharded;
+mod sharded_commands;
 mod subscriber;
-mod switch;
-mod wishes;
 
 use std::sync::Arc;
 
@@ -38,9 +38,9 @@ use redis_topology::Topology;
 
 use self::cluster::Cluster;
 pub use self::config::RedisBrokerConfig;
-use self::greeting::Spot;
-use self::line::Line;
-use self::link::Told;
+use self::connection_pair::LinkEvent;
+use self::connection_setup::Endpoint;
+use self::reconnecting_connection::ReconnectingConnection;
 use super::{Broker, Command, Event};
 
 /// Carries messages through Redis 7.0 or later, or Valkey: one server, one watched by Sentinels, or a cluster.
@@ -50,12 +50,12 @@ use super::{Broker, Command, Event};
 /// broker's; see the module `cluster` for the rule.
 #[derive(Debug)]
 pub struct RedisBroker {
-    kind: Kind,
+    topology: BrokerTopology,
 }
 
 #[derive(Debug)]
-enum Kind {
-    Primary(Box<Line>),
+enum BrokerTopology {
+    Primary(Box<ReconnectingConnection>),
     Cluster(Box<Cluster>),
 }
 
@@ -69,40 +69,40 @@ impl RedisBroker {
     #[must_use]
     pub fn new(config: RedisBrokerConfig) -> Self {
         let config = Arc::new(config);
-        let kind = match config.target.topology() {
+        let topology = match config.target.topology() {
             Topology::Standalone(_) | Topology::Sentinel(_) => {
-                Kind::Primary(Box::new(Line::new(config, Spot::Primary)))
+                BrokerTopology::Primary(Box::new(ReconnectingConnection::new(config, Endpoint::Primary)))
             }
-            Topology::Cluster(_) => Kind::Cluster(Box::new(Cluster::new(config))),
+            Topology::Cluster(_) => BrokerTopology::Cluster(Box::new(Cluster::new(config))),
         };
-        Self { kind }
+        Self { topology }
     }
 
     /// What is at hand, without waiting.
     fn take_event(&mut self) -> Option<Event> {
-        match &mut self.kind {
-            Kind::Primary(line) => match line.take()? {
-                Told::Event(event) => Some(event),
-                Told::Ended(_) | Told::Bounced(_) => unreachable!("one primary redirects nobody"),
+        match &mut self.topology {
+            BrokerTopology::Primary(connection) => match connection.take()? {
+                LinkEvent::Event(event) => Some(event),
+                LinkEvent::Ended(_) | LinkEvent::Misrouted(_) => unreachable!("one primary redirects nobody"),
             },
-            Kind::Cluster(cluster) => cluster.take(),
+            BrokerTopology::Cluster(cluster) => cluster.take(),
         }
     }
 
     /// Waits until something has changed. Dropping the future loses nothing.
     async fn advance(&mut self) {
-        match &mut self.kind {
-            Kind::Primary(line) => line.advance().await,
-            Kind::Cluster(cluster) => cluster.advance().await,
+        match &mut self.topology {
+            BrokerTopology::Primary(connection) => connection.advance().await,
+            BrokerTopology::Cluster(cluster) => cluster.advance().await,
         }
     }
 }
 
 impl Broker for RedisBroker {
     fn command(&mut self, command: Command) {
-        match &mut self.kind {
-            Kind::Primary(line) => line.command(command),
-            Kind::Cluster(cluster) => cluster.command(command),
+        match &mut self.topology {
+            BrokerTopology::Primary(connection) => connection.command(command),
+            BrokerTopology::Cluster(cluster) => cluster.command(command),
         }
     }
 

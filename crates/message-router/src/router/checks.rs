@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use wire::{Position, Scope};
 
 use super::Router;
-use super::interest::{Desk, Interest};
+use super::interest::{Interest, RouterContext};
 use super::output::Output;
 use crate::broker::{BrokerError, Command, Ticket};
 
@@ -37,10 +37,10 @@ const GONE_KEPT: usize = 1_024;
 pub(super) struct Checks {
     /// Every scope once, in the order they will be asked about, except those in `asked`. One that has gone stays until
     /// its turn, or until such places are most of the ring: while the broker is away no turn comes.
-    ring: VecDeque<Place>,
+    ring: VecDeque<RingPlace>,
     /// Scopes that have gone since, at most.
     gone: usize,
-    asked: VecDeque<Batch>,
+    asked: VecDeque<CheckBatch>,
     /// Where the broker was seen to stand, for scopes behind a fence.
     ahead: HashMap<Scope, Position>,
     /// When the ring was turned last.
@@ -52,7 +52,7 @@ pub(super) struct Checks {
 
 /// One scope's place in the ring.
 #[derive(Debug)]
-struct Place {
+struct RingPlace {
     scope: Scope,
     /// Of the interest: one that was given up and taken again has another place.
     mark: u32,
@@ -60,17 +60,17 @@ struct Place {
 
 /// One question.
 #[derive(Debug)]
-struct Batch {
+struct CheckBatch {
     ticket: Ticket,
     /// With the position that had been handed on when it was asked.
-    places: Vec<(Place, Position)>,
+    places: Vec<(RingPlace, Position)>,
 }
 
 impl Checks {
     /// A place for a new scope; its mark.
     pub(super) fn enter(&mut self, scope: &Scope) -> u32 {
         self.last_mark = self.last_mark.wrapping_add(1);
-        self.ring.push_back(Place { scope: scope.clone(), mark: self.last_mark });
+        self.ring.push_back(RingPlace { scope: scope.clone(), mark: self.last_mark });
         self.last_mark
     }
 
@@ -108,7 +108,7 @@ impl Checks {
     }
 
     /// The next place that has had its period.
-    fn take_due(&mut self, period_ms: u64) -> Option<Place> {
+    fn take_due(&mut self, period_ms: u64) -> Option<RingPlace> {
         self.credit = self.credit.checked_sub(period_ms)?;
         self.ring.pop_front()
     }
@@ -141,7 +141,7 @@ impl Router {
             let ticket = self.reads.ticket();
             let scopes = places.iter().map(|(place, _)| place.scope.clone()).collect();
             out.push(Output::Command(Command::Tops { ticket, scopes }));
-            self.checks.asked.push_back(Batch { ticket, places });
+            self.checks.asked.push_back(CheckBatch { ticket, places });
         }
     }
 
@@ -171,7 +171,7 @@ impl Router {
     }
 
     /// `asked` had been handed on when the broker was asked, and stood at `top`.
-    fn compare(&mut self, place: Place, asked: Position, top: Option<Position>, out: &mut Vec<Output>) {
+    fn compare(&mut self, place: RingPlace, asked: Position, top: Option<Position>, out: &mut Vec<Output>) {
         let Some(interest) = self.scopes.get_mut(&place.scope).filter(|i| i.mark == place.mark) else { return };
         self.counts.checks += 1;
         match (interest.stream.live(), top) {
@@ -185,8 +185,9 @@ impl Router {
             }
             (Some(_), Some(top)) if top >= asked => {}
             (Some(_), Some(_) | None) => {
-                let mut desk = Desk { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
-                interest.repair(&place.scope, &mut desk);
+                let mut context =
+                    RouterContext { config: &self.config, reads: &mut self.reads, counts: &mut self.counts, out };
+                interest.repair(&place.scope, &mut context);
             }
         }
         self.checks.ring.push_back(place);

@@ -22,7 +22,7 @@ pub struct RouterCounts {
     /// Gaps that had to be told to everybody in a scope.
     pub gaps: u64,
     /// Envelopes with a position that was never stored: a bare PUBLISH, left out.
-    pub ghosts: u64,
+    pub unstored: u64,
     /// Envelopes that could not be read, left out.
     pub bad_envelopes: u64,
     /// Questions about history that failed.

@@ -5,14 +5,14 @@ use wire::{GapReason, Position, Scope};
 
 use super::RouterConfig;
 use super::counts::RouterCounts;
-use super::joins::{JoinRead, Joins, Page, Waiting};
+use super::joins::{JoinRead, Joins, Page, WaitingJoiner};
 use super::output::{Joiner, Output};
 use super::positions::Positions;
 use super::reads::Reads;
 use super::shard::{ShardIndex, ShardSet};
 use crate::broker::{BrokerError, Command, History, Ticket};
 use crate::history::Gap;
-use crate::stream::{Absorbed, Heard, Release, Stream};
+use crate::stream::{Absorbed, EnvelopeAction, Release, Stream};
 
 /// What the router knows of one scope.
 #[derive(Debug, Default)]
@@ -37,14 +37,14 @@ pub(crate) struct Interest {
 const _: () = assert!(size_of::<(Scope, Interest)>() <= 96);
 
 /// What a scope needs of the router to think, for the length of one call.
-pub(crate) struct Desk<'a> {
+pub(crate) struct RouterContext<'a> {
     pub(crate) config: &'a RouterConfig,
     pub(crate) reads: &'a mut Reads,
     pub(crate) counts: &'a mut RouterCounts,
     pub(crate) out: &'a mut Vec<Output>,
 }
 
-impl Desk<'_> {
+impl RouterContext<'_> {
     fn keeps_history(&self, scope: &Scope) -> bool {
         self.config.policies.policy(scope.family()).history_entries_max > 0
     }
@@ -70,19 +70,19 @@ impl Interest {
         joiner: Joiner,
         scope: &Scope,
         after: Positions,
-        desk: &mut Desk<'_>,
+        context: &mut RouterContext<'_>,
     ) {
         self.shards.insert(shard);
         let seen = self.stream.top();
-        let waiting = Waiting::new(shard, joiner, after, seen);
+        let waiting = WaitingJoiner::new(shard, joiner, after, seen);
         match self.stream.live() {
             // The common case, without a box.
             Some(top) if waiting.after.are_at(top) => {
-                waiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out)
+                waiting.answer_at(scope, top, GapReason::UnknownPosition, context.out)
             }
             _ => {
                 self.joins.get_or_insert_default().waiting.push(waiting);
-                self.settle(scope, desk);
+                self.settle(scope, context);
             }
         }
     }
@@ -105,11 +105,11 @@ impl Interest {
     /// the first joiner, so that one question does for both.
     ///
     /// `checked` is where the broker was seen to stand before a fence.
-    pub(crate) fn subscribed(&mut self, scope: &Scope, checked: Option<Position>, desk: &mut Desk<'_>) {
+    pub(crate) fn subscribed(&mut self, scope: &Scope, checked: Option<Position>, context: &mut RouterContext<'_>) {
         if self.stream.is_subscribing() {
             let first = self.joins.as_ref().and_then(|joins| joins.waiting.first());
             let after = self.stream.top().or_else(|| first.and_then(|waiting| waiting.after.lowest()));
-            self.ask(scope, after, desk);
+            self.ask(scope, after, context);
             return;
         }
         self.fences = self.fences.saturating_sub(1);
@@ -117,10 +117,10 @@ impl Interest {
             return;
         }
         if let Some(history) = self.stream.take_unjudged() {
-            self.absorb(scope, self.stream.top(), history, true, desk);
-            self.settle(scope, desk);
+            self.absorb(scope, self.stream.top(), history, true, context);
+            self.settle(scope, context);
         } else if self.stream.live().is_some_and(|top| checked > Some(top)) {
-            self.repair(scope, desk);
+            self.repair(scope, context);
         }
     }
 
@@ -132,28 +132,28 @@ impl Interest {
     }
 
     /// The broker stands elsewhere than what was handed on last, and nothing is on its way that would tell.
-    pub(crate) fn repair(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
-        desk.counts.check_holes += 1;
+    pub(crate) fn repair(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
+        context.counts.check_holes += 1;
         let top = self.stream.top();
         self.stream.check();
-        self.ask(scope, top, desk);
+        self.ask(scope, top, context);
     }
 
-    pub(crate) fn hear(
+    pub(crate) fn receive(
         &mut self,
         scope: &Scope,
         first: Position,
         last: Position,
         envelope: Bytes,
-        desk: &mut Desk<'_>,
+        context: &mut RouterContext<'_>,
     ) {
-        match self.stream.hear(first, last, &envelope, desk.config.held_bytes_max) {
-            Heard::Deliver { after } => self.deliver(scope, envelope, after, desk.out),
-            Heard::Old => desk.counts.duplicates += 1,
-            Heard::Held => {}
-            Heard::Hole { after } => {
-                desk.counts.holes += 1;
-                self.ask(scope, Some(after), desk);
+        match self.stream.receive(first, last, &envelope, context.config.held_bytes_max) {
+            EnvelopeAction::Deliver { after } => self.deliver(scope, envelope, after, context.out),
+            EnvelopeAction::Old => context.counts.duplicates += 1,
+            EnvelopeAction::Buffered => {}
+            EnvelopeAction::Hole { after } => {
+                context.counts.holes += 1;
+                self.ask(scope, Some(after), context);
             }
         }
     }
@@ -165,32 +165,32 @@ impl Interest {
         ticket: Ticket,
         result: Result<History, BrokerError>,
         now_ms: u64,
-        desk: &mut Desk<'_>,
+        context: &mut RouterContext<'_>,
     ) {
         let question = self.stream.question().filter(|(asked, _)| *asked == ticket);
         let read = self.joins.as_mut().and_then(|joins| joins.take_read(ticket));
         match (question, read, result) {
-            (Some((_, after)), _, Ok(history)) => self.absorb(scope, after, history, false, desk),
+            (Some((_, after)), _, Ok(history)) => self.absorb(scope, after, history, false, context),
             (Some(_), _, Err(_)) => {
-                desk.counts.reads_failed += 1;
-                desk.reads.failed(ticket, scope, now_ms);
+                context.counts.reads_failed += 1;
+                context.reads.failed(ticket, scope, now_ms);
                 if let Some(joins) = &mut self.joins {
-                    joins.tell_degraded(scope, desk.out);
+                    joins.send_degraded(scope, context.out);
                 }
             }
-            (None, Some(read), Ok(history)) => self.catch_up(scope, read, history, desk),
+            (None, Some(read), Ok(history)) => self.catch_up(scope, read, history, context),
             (None, Some(read), Err(_)) => {
-                desk.counts.reads_failed += 1;
+                context.counts.reads_failed += 1;
                 let joins = self.joins.get_or_insert_default();
                 let exhausted = joins.failed(read);
                 if joins.question().is_some() {
-                    desk.reads.failed(ticket, scope, now_ms);
+                    context.reads.failed(ticket, scope, now_ms);
                 }
-                self.give_up(scope, exhausted, desk.out);
+                self.give_up(scope, exhausted, context.out);
             }
             (None, None, _) => {}
         }
-        self.settle(scope, desk);
+        self.settle(scope, context);
     }
 
     /// The broker knows what this instance has seen of what is gone: its history now says so to everybody.
@@ -200,29 +200,29 @@ impl Interest {
         ticket: Ticket,
         is_noted: bool,
         now_ms: u64,
-        desk: &mut Desk<'_>,
+        context: &mut RouterContext<'_>,
     ) {
         if self.stream.question().is_none_or(|(asked, _)| asked != ticket) {
             return;
         }
         if !is_noted {
-            return desk.reads.failed(ticket, scope, now_ms);
+            return context.reads.failed(ticket, scope, now_ms);
         }
         self.stream.loss_noted();
-        self.ask(scope, self.stream.top(), desk);
+        self.ask(scope, self.stream.top(), context);
     }
 
     /// A failed question's time has come.
-    pub(crate) fn ask_again(&mut self, scope: &Scope, ticket: Ticket, desk: &mut Desk<'_>) {
+    pub(crate) fn ask_again(&mut self, scope: &Scope, ticket: Ticket, context: &mut RouterContext<'_>) {
         if let Some(position) = self.stream.noting(ticket) {
-            self.note_loss(scope, position, desk);
+            self.note_loss(scope, position, context);
         } else if let Some((_, after)) = self.stream.question().filter(|(asked, _)| *asked == ticket) {
-            self.ask(scope, after, desk);
+            self.ask(scope, after, context);
         } else if let Some(joins) = &mut self.joins
             && let Some(read) = joins.take_read(ticket)
         {
             joins.queue_again(read.joiners);
-            self.read_next(scope, desk);
+            self.read_next(scope, context);
         }
     }
 
@@ -246,9 +246,9 @@ impl Interest {
         self.joins.is_some()
     }
 
-    pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+    pub(crate) fn send_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         if let Some(joins) = &mut self.joins {
-            joins.tell_degraded(scope, out);
+            joins.send_degraded(scope, out);
         }
     }
 
@@ -265,8 +265,8 @@ impl Interest {
     }
 
     /// Reads the history, and holds what is heard meanwhile.
-    fn ask(&mut self, scope: &Scope, after: Option<Position>, desk: &mut Desk<'_>) {
-        let ticket = desk.read(scope, after);
+    fn ask(&mut self, scope: &Scope, after: Option<Position>, context: &mut RouterContext<'_>) {
+        let ticket = context.read(scope, after);
         self.stream.ask(ticket, after);
         if let Some(joins) = &mut self.joins {
             joins.waiting.iter_mut().for_each(|waiting| waiting.is_confirmed = true);
@@ -280,42 +280,42 @@ impl Interest {
         after: Option<Position>,
         history: History,
         is_fenced: bool,
-        desk: &mut Desk<'_>,
+        context: &mut RouterContext<'_>,
     ) {
-        let (keeps_history, is_check) = (desk.keeps_history(scope), self.stream.is_check());
+        let (keeps_history, is_check) = (context.keeps_history(scope), self.stream.is_check());
         match self.stream.absorb(&history, keeps_history, is_fenced) {
-            Absorbed::Early => return self.fence(scope, desk.out),
-            Absorbed::First => self.answer_first(scope, after, history, keeps_history, desk),
+            Absorbed::Early => return self.fence(scope, context.out),
+            Absorbed::First => self.answer_first(scope, after, history, keeps_history, context),
             Absorbed::Missed { more } => {
                 let count = history.entries.len() as u64;
-                desk.counts.repaired += count;
-                desk.counts.check_repaired += if is_check { count } else { 0 };
+                context.counts.repaired += count;
+                context.counts.check_repaired += if is_check { count } else { 0 };
                 if count > 0 && !self.shards.is_empty() {
                     let (shards, scope, entries) = (self.shards, scope.clone(), history.entries);
-                    desk.out.push(Output::Replay { shards, scope, entries });
+                    context.out.push(Output::Replay { shards, scope, entries });
                 }
                 if more {
-                    return self.ask(scope, self.stream.top(), desk);
+                    return self.ask(scope, self.stream.top(), context);
                 }
             }
-            Absorbed::Lost(position) => return self.note_loss(scope, position, desk),
-            Absorbed::Broken(gap) => self.break_off(scope, gap, desk),
+            Absorbed::Lost(position) => return self.note_loss(scope, position, context),
+            Absorbed::Broken(gap) => self.break_off(scope, gap, context),
         }
-        self.release(scope, desk);
+        self.release(scope, context);
     }
 
     /// Something that was handed on is gone. Before anybody is told, the broker is: so that from the first gap on, who
     /// was away is told too, wherever it comes back.
-    fn note_loss(&mut self, scope: &Scope, position: Position, desk: &mut Desk<'_>) {
-        let ticket = desk.reads.note_loss(scope, position, desk.out);
+    fn note_loss(&mut self, scope: &Scope, position: Position, context: &mut RouterContext<'_>) {
+        let ticket = context.reads.note_loss(scope, position, context.out);
         self.stream.note_loss(ticket, position);
     }
 
     /// Tells everybody of a gap.
-    fn break_off(&mut self, scope: &Scope, gap: Gap, desk: &mut Desk<'_>) {
-        desk.counts.gaps += 1;
+    fn break_off(&mut self, scope: &Scope, gap: Gap, context: &mut RouterContext<'_>) {
+        context.counts.gaps += 1;
         if !self.shards.is_empty() {
-            desk.out.push(Output::Gap { shards: self.shards, scope: scope.clone(), gap });
+            context.out.push(Output::Gap { shards: self.shards, scope: scope.clone(), gap });
         }
         if let Some(joins) = &mut self.joins {
             joins.see(gap.upto);
@@ -330,13 +330,13 @@ impl Interest {
         asked: Option<Position>,
         mut history: History,
         keeps_history: bool,
-        desk: &mut Desk<'_>,
+        context: &mut RouterContext<'_>,
     ) {
-        let out = &mut *desk.out;
+        let out = &mut *context.out;
         let Some(joins) = &mut self.joins else { return };
         let top = history.top;
         let entries = std::mem::take(&mut history.entries).into();
-        let page = |waiting: &Waiting| {
+        let page = |waiting: &WaitingJoiner| {
             // One who came after the question was asked may know more than the answer does.
             let is_answered = waiting.is_confirmed || waiting.after.highest() <= Some(top);
             let asked = asked.filter(|asked| is_answered && waiting.after.lowest() == Some(*asked))?;
@@ -354,20 +354,20 @@ impl Interest {
     }
 
     /// Hands on what was held, up to the next hole.
-    fn release(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
+    fn release(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         loop {
             match self.stream.release() {
-                Release::Deliver { envelope, after } => self.deliver(scope, envelope, after, desk.out),
-                Release::Gap(gap) => self.break_off(scope, gap, desk),
-                Release::Ghost => desk.counts.ghosts += 1,
-                Release::Hole { after } => return self.ask(scope, Some(after), desk),
+                Release::Deliver { envelope, after } => self.deliver(scope, envelope, after, context.out),
+                Release::Gap(gap) => self.break_off(scope, gap, context),
+                Release::Unstored => context.counts.unstored += 1,
+                Release::Hole { after } => return self.ask(scope, Some(after), context),
                 Release::Live => return,
             }
         }
     }
 
     /// Answers whoever can be answered, now that the scope is live.
-    fn settle(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
+    fn settle(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         let (Some(top), Some(joins)) = (self.stream.live(), &mut self.joins) else { return };
         let mut ahead = Vec::new();
         for mut waiting in std::mem::take(&mut joins.waiting) {
@@ -375,27 +375,27 @@ impl Interest {
             if waiting.after.highest() > Some(top) && !waiting.is_confirmed {
                 ahead.push(waiting);
             } else if waiting.after.lowest().is_some_and(|lowest| lowest < top) {
-                joins.queue(waiting, desk.reach());
+                joins.queue(waiting, context.reach());
             } else {
-                waiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out);
+                waiting.answer_at(scope, top, GapReason::UnknownPosition, context.out);
             }
         }
         // It has seen more elsewhere than has arrived here: the history says whether that can be.
         let must_ask = !ahead.is_empty();
         joins.waiting = ahead;
         if must_ask {
-            self.ask(scope, Some(top), desk);
+            self.ask(scope, Some(top), context);
         }
-        self.read_next(scope, desk);
+        self.read_next(scope, context);
     }
 
     /// Reads for joiners, unless that is being done or nobody waits.
-    fn read_next(&mut self, scope: &Scope, desk: &mut Desk<'_>) {
+    fn read_next(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         if let Some(joins) = &mut self.joins
-            && let Some(after) = joins.next_after(desk.reach())
+            && let Some(after) = joins.next_after(context.reach())
         {
-            let ticket = desk.read(scope, Some(after));
-            joins.asked(ticket, after, desk.reach());
+            let ticket = context.read(scope, Some(after));
+            joins.asked(ticket, after, context.reach());
         }
         if self.joins.as_ref().is_some_and(|joins| joins.is_empty()) {
             self.joins = None;
@@ -403,18 +403,18 @@ impl Interest {
     }
 
     /// A history for joiners arrived.
-    fn catch_up(&mut self, scope: &Scope, read: JoinRead, mut history: History, desk: &mut Desk<'_>) {
+    fn catch_up(&mut self, scope: &Scope, read: JoinRead, mut history: History, context: &mut RouterContext<'_>) {
         let top = self.stream.top().expect("nobody catches up with a scope that was never live");
         let joins = self.joins.get_or_insert_default();
         if history.top.generation > top.generation {
             // A failover that the stream has not heard of yet: it comes first.
             joins.waiting.extend(read.joiners);
             if self.stream.live().is_some() {
-                self.ask(scope, Some(top), desk);
+                self.ask(scope, Some(top), context);
             }
             return;
         }
-        let keeps_history = desk.keeps_history(scope);
+        let keeps_history = context.keeps_history(scope);
         let entries = std::mem::take(&mut history.entries).into();
         let (mut again, mut exhausted) = (Vec::new(), Vec::new());
         for mut waiting in read.joiners {
@@ -425,18 +425,18 @@ impl Interest {
             } else if is_stale {
                 again.push(waiting);
             } else if let Some(page) = Page::new(&waiting.after, read.after, &history, &entries, top, keeps_history) {
-                waiting.answer(scope, page, desk.out);
+                waiting.answer(scope, page, context.out);
             } else {
                 again.push(waiting.pass_over());
             }
         }
         joins.queue_again(again);
-        self.give_up(scope, exhausted, desk.out);
-        self.read_next(scope, desk);
+        self.give_up(scope, exhausted, context.out);
+        self.read_next(scope, context);
     }
 
     /// Tells these that what they missed cannot be read.
-    fn give_up(&self, scope: &Scope, exhausted: Vec<Waiting>, out: &mut Vec<Output>) {
+    fn give_up(&self, scope: &Scope, exhausted: Vec<WaitingJoiner>, out: &mut Vec<Output>) {
         for waiting in exhausted {
             let upto = self.stream.top().or(waiting.seen).or(waiting.after.lowest()).unwrap_or_default();
             waiting.answer_at(scope, upto, GapReason::Unreadable, out);

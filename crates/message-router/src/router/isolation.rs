@@ -30,7 +30,7 @@ pub enum Taken {
 
 /// What is known of a publish's id while the broker cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum KnownId {
     /// Its message stayed here.
     Stayed,
     /// Nobody knows whether the broker has it.
@@ -45,17 +45,17 @@ pub(crate) struct Isolation {
     /// Where messages stayed on this instance. Also scopes that all members have left since: one who comes back before
     /// the broker does is told too.
     scopes: HashSet<Scope>,
-    ids: HashMap<(Scope, Box<str>), Known>,
+    ids: HashMap<(Scope, Box<str>), KnownId>,
 }
 
 impl Isolation {
     /// Remembers the scope and the ids of messages, and leaves those that are to be delivered.
     pub(crate) fn take(&mut self, scope: &Scope, messages: &mut Vec<Draft>) -> Taken {
-        let known = |ids: &HashMap<_, Known>, draft: &Draft| {
+        let known = |ids: &HashMap<_, KnownId>, draft: &Draft| {
             let id = draft.id.as_ref()?;
             ids.get(&(scope.clone(), id.clone())).copied()
         };
-        if messages.iter().any(|draft| known(&self.ids, draft) == Some(Known::Doubtful)) {
+        if messages.iter().any(|draft| known(&self.ids, draft) == Some(KnownId::Doubtful)) {
             return Taken::Doubtful;
         }
         messages.retain(|draft| known(&self.ids, draft).is_none());
@@ -71,7 +71,7 @@ impl Isolation {
             self.scopes.insert(scope.clone());
         }
         let ids = messages.iter().filter_map(|draft| draft.id.clone());
-        self.ids.extend(ids.map(|id| ((scope.clone(), id), Known::Stayed)));
+        self.ids.extend(ids.map(|id| ((scope.clone(), id), KnownId::Stayed)));
         Taken::Local
     }
 
@@ -79,7 +79,7 @@ impl Isolation {
     /// come twice.
     pub(crate) fn doubt(&mut self, scope: Scope, id: Box<str>) {
         if self.ids.len() < REMEMBERED_MAX {
-            self.ids.insert((scope, id), Known::Doubtful);
+            self.ids.insert((scope, id), KnownId::Doubtful);
         }
     }
 

@@ -14,7 +14,7 @@ use super::output::{Joined, Joiner, Output, Start};
 use super::positions::Positions;
 use super::shard::ShardIndex;
 use crate::broker::{Entry, History, Ticket};
-use crate::history::{Entries, Gap, continues, standing};
+use crate::history::{Entries, Gap, check_position, continues};
 
 /// How often a history is asked for on behalf of a joiner before it is told that it cannot be read.
 const READ_ATTEMPTS_MAX: u8 = 8;
@@ -23,9 +23,9 @@ const READ_ATTEMPTS_MAX: u8 = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Joins {
     /// Until the scope is live, or has caught up with the position they gave.
-    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<WaitingJoiner>,
     /// Behind the scope, for the next question. In the order they came, but for those who are asked for again.
-    queued: Vec<Waiting>,
+    queued: Vec<WaitingJoiner>,
     /// The question in flight, or waiting to be asked again. One, however many join: so many clients that come back
     /// at once cost a few reads, and a scope has at most two in flight, with the stream's own.
     read: Option<JoinRead>,
@@ -33,12 +33,12 @@ pub(crate) struct Joins {
 
 /// One joiner.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingJoiner {
     pub(crate) shard: ShardIndex,
     pub(crate) joiner: Joiner,
     pub(crate) after: Positions,
     /// The interim answer has been given.
-    pub(crate) is_told: bool,
+    pub(crate) got_degraded: bool,
     /// The scope's history was asked for after it joined: a position that is still unknown then is wrong.
     pub(crate) is_confirmed: bool,
     /// A page ended before its positions: the next question for it is asked behind the lowest.
@@ -54,12 +54,21 @@ pub(crate) struct Waiting {
 pub(crate) struct JoinRead {
     pub(crate) ticket: Ticket,
     pub(crate) after: Position,
-    pub(crate) joiners: Vec<Waiting>,
+    pub(crate) joiners: Vec<WaitingJoiner>,
 }
 
-impl Waiting {
+impl WaitingJoiner {
     pub(crate) fn new(shard: ShardIndex, joiner: Joiner, after: Positions, seen: Option<Position>) -> Self {
-        Self { shard, joiner, after, is_told: false, is_confirmed: false, is_passed_over: false, attempts: 0, seen }
+        Self {
+            shard,
+            joiner,
+            after,
+            got_degraded: false,
+            is_confirmed: false,
+            is_passed_over: false,
+            attempts: 0,
+            seen,
+        }
     }
 
     /// The final answer.
@@ -78,8 +87,8 @@ impl Waiting {
     }
 
     /// The interim answer, once.
-    pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
-        if !std::mem::replace(&mut self.is_told, true) {
+    pub(crate) fn send_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+        if !std::mem::replace(&mut self.got_degraded, true) {
             let entries = Entries::default();
             let (start, lost, upto) = (Start::Degraded, Vec::new(), None);
             let joined = Joined { scope: scope.clone(), start, lost, entries, upto, more: false };
@@ -112,7 +121,7 @@ impl Joins {
     }
 
     /// One who has a position behind the scope. A question that is in flight may answer it too.
-    pub(crate) fn queue(&mut self, waiting: Waiting, reach: u64) {
+    pub(crate) fn queue(&mut self, waiting: WaitingJoiner, reach: u64) {
         match &mut self.read {
             Some(read) if waiting.is_in_reach(read.after, reach) => read.joiners.push(waiting),
             _ => self.queued.push(waiting),
@@ -120,7 +129,7 @@ impl Joins {
     }
 
     /// These were not answered by their question, and come first.
-    pub(crate) fn queue_again(&mut self, joiners: impl IntoIterator<Item = Waiting>) {
+    pub(crate) fn queue_again(&mut self, joiners: impl IntoIterator<Item = WaitingJoiner>) {
         self.queued.splice(..0, joiners);
     }
 
@@ -153,8 +162,8 @@ impl Joins {
     }
 
     /// The question failed and is to be asked again. Returns those for whom that is once too often.
-    pub(crate) fn failed(&mut self, mut read: JoinRead) -> Vec<Waiting> {
-        let exhausted = read.joiners.extract_if(.., Waiting::is_exhausted_by_one_more).collect();
+    pub(crate) fn failed(&mut self, mut read: JoinRead) -> Vec<WaitingJoiner> {
+        let exhausted = read.joiners.extract_if(.., WaitingJoiner::is_exhausted_by_one_more).collect();
         self.read = Some(read).filter(|read| !read.joiners.is_empty());
         exhausted
     }
@@ -182,13 +191,13 @@ impl Joins {
         self.waiting.append(&mut self.queued);
     }
 
-    pub(crate) fn tell_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
+    pub(crate) fn send_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         for waiting in &mut self.waiting {
-            waiting.tell_degraded(scope, out);
+            waiting.send_degraded(scope, out);
         }
     }
 
-    fn all(&mut self) -> impl Iterator<Item = &mut Vec<Waiting>> {
+    fn all(&mut self) -> impl Iterator<Item = &mut Vec<WaitingJoiner>> {
         [&mut self.waiting, &mut self.queued].into_iter().chain(self.read.as_mut().map(|read| &mut read.joiners))
     }
 }
@@ -229,7 +238,7 @@ impl Page {
                 _ if position > top => Err(GapReason::UnknownPosition),
                 // What follows the lower one without a hole follows this one too.
                 None if !is_beyond(position) => continues(position, history, &entries[behind(position)..]),
-                _ => standing(position, history),
+                _ => check_position(position, history),
             };
             match judged {
                 Ok(()) => resumed = resumed.or(Some(position)),

@@ -6,7 +6,7 @@ use message_router::{Broker, Event, Gap, Joiner, Output, Policies, Router, Route
 use tokio::time::timeout;
 use wire::Position;
 
-use crate::support::station::{MESSAGE, Station, items};
+use crate::support::test_client::{MESSAGE, TestClient, items};
 use crate::{Cluster, policies, scope};
 
 /// A gateway as far as this crate goes: a broker, a router, and one member.
@@ -35,7 +35,7 @@ impl<B: Broker> Gateway<B> {
         Self { broker, router, out, seen, gaps, downs: 0, is_degraded: true, is_deaf: false, now_ms: 0 }
     }
 
-    async fn turn(&mut self) {
+    async fn step(&mut self) {
         let deadline = Duration::from_secs(30);
         let event = timeout(deadline, self.broker.next_event()).await.expect("the broker has something to tell");
         self.downs += usize::from(matches!(event, Event::Down(_)));
@@ -80,24 +80,24 @@ pub(crate) async fn the_router_repairs_an_interruption_without_a_gap<C: Cluster>
     let mut gateway = Gateway::new(cluster.broker(), Policies::default());
     gateway.router.join(ShardIndex(0), Joiner(1), scope.clone(), None, &mut gateway.out);
     while gateway.seen.is_empty() {
-        gateway.turn().await;
+        gateway.step().await;
     }
     let mut last = gateway.seen[0];
     for round in 1..=3 {
-        let mut publisher = Station::up(cluster.broker()).await;
+        let mut publisher = TestClient::up(cluster.broker()).await;
         for _ in 0..20 {
             last = publisher.publish(&scope, &[("", MESSAGE)]).await;
         }
         while gateway.seen.last() != Some(&last) {
-            gateway.turn().await;
+            gateway.step().await;
         }
         cluster.interrupt(&scope).await;
-        let mut publisher = Station::up(cluster.broker()).await;
+        let mut publisher = TestClient::up(cluster.broker()).await;
         for _ in 0..20 {
             last = publisher.publish(&scope, &[("", MESSAGE)]).await;
         }
         while gateway.seen.last() < Some(&last) || gateway.is_degraded || gateway.downs < round {
-            gateway.turn().await;
+            gateway.step().await;
         }
         last = *gateway.seen.last().expect("there are some");
     }
@@ -116,17 +116,17 @@ pub(crate) async fn the_router_notices_that_the_last_message_was_dropped<C: Clus
         let mut gateway = Gateway::new(cluster.broker(), policies);
         gateway.router.join(ShardIndex(0), Joiner(1), scope.clone(), None, &mut gateway.out);
         while gateway.seen.is_empty() {
-            gateway.turn().await;
+            gateway.step().await;
         }
-        let mut publisher = Station::up(cluster.broker()).await;
+        let mut publisher = TestClient::up(cluster.broker()).await;
         gateway.is_deaf = true;
         let last = publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
-        gateway.turn().await;
+        gateway.step().await;
         assert_eq!((gateway.seen.len(), gateway.gaps.len()), (1, 0), "nothing tells of them");
         gateway.is_deaf = false;
         gateway.sweep();
         while gateway.seen.len() + gateway.gaps.len() < if keeps_history { 3 } else { 2 } {
-            gateway.turn().await;
+            gateway.step().await;
         }
         match keeps_history {
             true => assert_eq!((gateway.seen.last(), gateway.gaps.len()), (Some(&last), 0)),
@@ -134,7 +134,7 @@ pub(crate) async fn the_router_notices_that_the_last_message_was_dropped<C: Clus
         }
         let next = publisher.publish(&scope, &[("", MESSAGE)]).await;
         while gateway.seen.last() != Some(&next) {
-            gateway.turn().await;
+            gateway.step().await;
         }
     }
 }

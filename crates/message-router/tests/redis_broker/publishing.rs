@@ -138,13 +138,13 @@ fn a_link_that_ends_while_a_replica_is_asked_leaves_a_publish_stored() {
             assert!(quiet.is_err(), "{quiet:?}");
         }
         cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).exec(&mut redis).unwrap();
-        let mut told = None;
-        while told.is_none() {
+        let mut publish_result = None;
+        while publish_result.is_none() {
             if let Event::Published { ticket: Ticket(1), result } = next(&mut broker).await {
-                told = Some(result.expect("it was stored"));
+                publish_result = Some(result.expect("it was stored"));
             }
         }
-        assert_eq!(told.map(|stored| (stored.position.offset, stored.replicated)), Some((1, false)));
+        assert_eq!(publish_result.map(|stored| (stored.position.offset, stored.replicated)), Some((1, false)));
     });
 }
 

@@ -15,9 +15,9 @@ pub(crate) struct Member {
     /// Heard by its shard since it joined, until it is let in.
     kept: Option<Vec<Position>>,
     /// The interim answers it was given.
-    pub(crate) told_degraded: usize,
+    pub(crate) got_degraded: usize,
     /// Messages without a position were handed to its shard, and it has not been told of the isolation yet.
-    pub(crate) heard_local: bool,
+    pub(crate) received_local: bool,
     /// How often it was told.
     pub(crate) isolations: u64,
     pub(crate) gaps: Vec<Gap>,
@@ -26,8 +26,8 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn new(shard: ShardIndex, joiner: Joiner, scope: Scope, asked: Option<Position>) -> Self {
         let (kept, gaps) = (Some(Vec::new()), Vec::new());
-        let (told_degraded, heard_local, isolations) = (0, false, 0);
-        Self { shard, joiner, scope, asked, last: asked, kept, told_degraded, heard_local, isolations, gaps }
+        let (got_degraded, received_local, isolations) = (0, false, 0);
+        Self { shard, joiner, scope, asked, last: asked, kept, got_degraded, received_local, isolations, gaps }
     }
 
     pub(crate) fn is_joining(&self) -> bool {
@@ -35,7 +35,7 @@ impl Member {
     }
 
     /// Its shard was handed a message.
-    pub(crate) fn hear(&mut self, position: Position, published: &[Position]) {
+    pub(crate) fn receive(&mut self, position: Position, published: &[Position]) {
         match &mut self.kept {
             Some(kept) => kept.push(position),
             None => self.take(position, published),
@@ -43,7 +43,7 @@ impl Member {
     }
 
     /// Its shard was told of a gap. While it joins, its answer will end behind it.
-    pub(crate) fn hear_gap(&mut self, gap: Gap, ever: &[Position]) {
+    pub(crate) fn receive_gap(&mut self, gap: Gap, ever: &[Position]) {
         if self.kept.is_none() {
             self.check_gap(gap, ever);
             self.last = Some(gap.upto);
@@ -66,8 +66,8 @@ impl Member {
         assert!(self.is_joining(), "{:?} is answered once", self.joiner);
         match joined.start {
             Start::Degraded => {
-                self.told_degraded += 1;
-                assert_eq!(self.told_degraded, 1, "an interim answer is given once");
+                self.got_degraded += 1;
+                assert_eq!(self.got_degraded, 1, "an interim answer is given once");
                 assert_eq!((joined.upto, joined.entries.len(), joined.more), (None, 0, false));
                 return None;
             }
@@ -99,7 +99,7 @@ impl Member {
     /// A message reaches the client: behind the last one, and nothing that was published lies between.
     fn take(&mut self, position: Position, published: &[Position]) {
         assert!(
-            !self.heard_local,
+            !self.received_local,
             "{:?} in {}: {position} before it was told of its isolation",
             self.joiner, self.scope
         );
@@ -121,7 +121,7 @@ impl Member {
 
     /// Nothing is on its way any more: it has everything.
     pub(crate) fn is_complete(&self, published: &[Position]) {
-        assert!(!self.heard_local, "{:?} in {} is never told of its isolation", self.joiner, self.scope);
+        assert!(!self.received_local, "{:?} in {} is never told of its isolation", self.joiner, self.scope);
         assert!(!self.is_joining(), "{:?} in {} is never answered", self.joiner, self.scope);
         let missed: Vec<_> = published.iter().filter(|p| Some(**p) > self.last).collect();
         assert!(missed.is_empty(), "{:?} in {}: never got {missed:?} after {:?}", self.joiner, self.scope, self.last);

@@ -5,7 +5,7 @@ use message_router::{BrokerError, judge};
 use redis_fixture::RedisCluster;
 use wire::{Position, Scope};
 
-use super::ear::Ear;
+use super::subscriber::RecordingSubscriber;
 use super::{config, eventually, scope};
 
 /// Scopes whose slots are this primary's, in as many slots.
@@ -20,9 +20,9 @@ fn slot(scope: &Scope) -> u16 {
 }
 
 /// All that were published are heard or can be read behind the last one heard before, in order.
-async fn nothing_is_missing(ear: &mut Ear, scope: &Scope, published: &[Position]) {
+async fn nothing_is_missing(subscriber: &mut RecordingSubscriber, scope: &Scope, published: &[Position]) {
     let first = Position::new(published[0].generation, published[0].offset - 1);
-    let history = ear.read(scope, first).await;
+    let history = subscriber.read(scope, first).await;
     assert_eq!(judge(first, &history), Ok(()), "{history:?}");
     let kept: Vec<_> = history.entries.iter().map(|entry| entry.position).collect();
     assert_eq!(kept, published);
@@ -31,38 +31,40 @@ async fn nothing_is_missing(ear: &mut Ear, scope: &Scope, published: &[Position]
 #[tokio::test]
 async fn scopes_of_all_nodes_are_heard_and_read() {
     let cluster = RedisCluster::start();
-    let (mut publisher, mut ear) = (Ear::up(config(&cluster.url())).await, Ear::up(config(&cluster.url())).await);
+    let (mut publisher, mut subscriber) =
+        (RecordingSubscriber::up(config(&cluster.url())).await, RecordingSubscriber::up(config(&cluster.url())).await);
     let scopes: Vec<Scope> = (0..3).flat_map(|primary| scopes_at(primary, 20)).collect();
     for scope in &scopes {
-        ear.subscribe(scope).await;
+        subscriber.subscribe(scope).await;
         let position = publisher.publish(scope).await;
-        ear.hear(scope, position).await;
-        nothing_is_missing(&mut ear, scope, &[position]).await;
+        subscriber.receive(scope, position).await;
+        nothing_is_missing(&mut subscriber, scope, &[position]).await;
     }
-    assert_eq!(ear.heard.len(), scopes.len(), "none twice");
+    assert_eq!(subscriber.received.len(), scopes.len(), "none twice");
     // Once unsubscribed it is quiet, and the others are not.
-    ear.unsubscribe(&scopes[0]);
-    ear.subscribe(&scopes[0]).await;
-    ear.unsubscribe(&scopes[0]);
-    ear.subscribe(&scopes[1]).await;
+    subscriber.unsubscribe(&scopes[0]);
+    subscriber.subscribe(&scopes[0]).await;
+    subscriber.unsubscribe(&scopes[0]);
+    subscriber.subscribe(&scopes[1]).await;
     publisher.publish(&scopes[0]).await;
     let last = publisher.publish(&scopes[1]).await;
-    ear.hear(&scopes[1], last).await;
-    assert_eq!(ear.count(&scopes[0]), 1);
-    assert_eq!((ear.lost.len(), ear.downs.len()), (0, 0));
+    subscriber.receive(&scopes[1], last).await;
+    assert_eq!(subscriber.count(&scopes[0]), 1);
+    assert_eq!((subscriber.lost.len(), subscriber.downs.len()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
     let cluster = RedisCluster::start();
-    let (mut publisher, mut ear) = (Ear::up(config(&cluster.url())).await, Ear::up(config(&cluster.url())).await);
+    let (mut publisher, mut subscriber) =
+        (RecordingSubscriber::up(config(&cluster.url())).await, RecordingSubscriber::up(config(&cluster.url())).await);
     let [moving, staying] = &scopes_at(0, 2)[..] else { panic!("two were asked for") };
     for scope in [moving, staying] {
-        ear.subscribe(scope).await;
+        subscriber.subscribe(scope).await;
     }
     let mut published = vec![publisher.publish(moving).await];
     for (round, (from, to)) in [(0, 1), (1, 2), (2, 0)].into_iter().enumerate() {
-        // Under way when the slot goes; those behind them wait in the lane.
+        // Under way when the slot goes; those behind them wait in the queue.
         let mut tickets: Vec<u64> = (0..20).map(|_| publisher.send(moving)).collect();
         cluster.begin_move(slot(moving), from, to);
         tickets.extend((0..20).map(|_| publisher.send(moving)));
@@ -73,107 +75,109 @@ async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
         publisher.listen(std::time::Duration::from_millis(30)).await;
         cluster.end_move(slot(moving), from, to);
         tickets.extend((0..20).map(|_| publisher.send(moving)));
-        publisher.until("answers", |ear| tickets.iter().all(|ticket| ear.published.contains_key(ticket))).await;
+        publisher
+            .until("answers", |subscriber| tickets.iter().all(|ticket| subscriber.published.contains_key(ticket)))
+            .await;
         // None is refused, and none overtakes another.
         published.extend(tickets.iter().map(|ticket| publisher.published[ticket].clone().unwrap()));
-        ear.until("lost", |ear| ear.lost.len() == round + 1).await;
-        assert_eq!(ear.lost[round], *moving);
-        ear.until("subscribed again", |ear| ear.confirmed.len() == round + 3).await;
+        subscriber.until("lost", |subscriber| subscriber.lost.len() == round + 1).await;
+        assert_eq!(subscriber.lost[round], *moving);
+        subscriber.until("subscribed again", |subscriber| subscriber.confirmed.len() == round + 3).await;
         let last = publisher.publish(moving).await;
         published.push(last);
-        ear.hear(moving, last).await;
+        subscriber.receive(moving, last).await;
     }
     assert!(published.is_sorted(), "{published:?}");
-    nothing_is_missing(&mut ear, moving, &published).await;
+    nothing_is_missing(&mut subscriber, moving, &published).await;
     let other = publisher.publish(staying).await;
-    ear.hear(staying, other).await;
-    assert_eq!((ear.downs.len(), publisher.downs.len()), (0, 0), "a move is not an outage");
+    subscriber.receive(staying, other).await;
+    assert_eq!((subscriber.downs.len(), publisher.downs.len()), (0, 0), "a move is not an outage");
 }
 
 #[tokio::test]
 async fn a_key_that_is_half_way_is_asked_for_at_its_new_place() {
     let cluster = RedisCluster::start();
-    let mut ear = Ear::up(config(&cluster.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let moving = &scopes_at(0, 1)[0];
-    let first = ear.publish(moving).await;
+    let first = subscriber.publish(moving).await;
     cluster.begin_move(slot(moving), 0, 1);
     cluster.move_keys(slot(moving), 0, 1);
     let asked = |node: usize| cluster.primaries[node].info("cmdstat_asking").is_some();
     assert!(!asked(1));
     // The slot is the first one's still, and so is the next call; the key is not.
-    let second = ear.publish(moving).await;
+    let second = subscriber.publish(moving).await;
     assert!(second > first && asked(1));
-    let third = ear.publish(moving).await;
-    nothing_is_missing(&mut ear, moving, &[first, second, third]).await;
+    let third = subscriber.publish(moving).await;
+    nothing_is_missing(&mut subscriber, moving, &[first, second, third]).await;
     cluster.end_move(slot(moving), 0, 1);
-    let fourth = ear.publish(moving).await;
+    let fourth = subscriber.publish(moving).await;
     assert_eq!(fourth, third.next());
 }
 
 #[tokio::test]
 async fn a_node_that_dies_takes_its_own_scopes_along_and_its_replica_brings_them_back() {
     let mut cluster = RedisCluster::start_with_replica();
-    let mut ear = Ear::up(config(&cluster.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let ([dying], [living]) = (&scopes_at(0, 1)[..], &scopes_at(1, 1)[..]) else { panic!("one of each") };
     for scope in [dying, living] {
-        ear.subscribe(scope).await;
+        subscriber.subscribe(scope).await;
     }
-    let before = ear.publish(dying).await;
+    let before = subscriber.publish(dying).await;
     cluster.primaries[0].wait_until_copied_by(&cluster.replicas[0]);
     cluster.expect_a_failure();
     cluster.primaries[0].crash();
-    ear.until("lost", |ear| !ear.lost.is_empty()).await;
-    assert_eq!(ear.lost.iter().collect::<Vec<_>>(), [dying]);
-    let refused = ear.try_publish(dying).await;
+    subscriber.until("lost", |subscriber| !subscriber.lost.is_empty()).await;
+    assert_eq!(subscriber.lost.iter().collect::<Vec<_>>(), [dying]);
+    let refused = subscriber.try_publish(dying).await;
     assert!(refused.is_err(), "{refused:?}");
-    let position = ear.publish(living).await;
-    ear.hear(living, position).await;
+    let position = subscriber.publish(living).await;
+    subscriber.receive(living, position).await;
 
-    ear.until("subscribed again", |ear| ear.confirmed.len() == 3).await;
-    let after = ear.publish(dying).await;
+    subscriber.until("subscribed again", |subscriber| subscriber.confirmed.len() == 3).await;
+    let after = subscriber.publish(dying).await;
     assert!(after.generation > before.generation, "{before} then {after}");
-    ear.hear(dying, after).await;
-    let history = ear.read(dying, before).await;
+    subscriber.receive(dying, after).await;
+    let history = subscriber.read(dying, before).await;
     assert_eq!(judge(before, &history), Ok(()), "{history:?}");
-    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+    assert!(subscriber.downs.is_empty(), "{:?}", subscriber.downs);
     eventually("a primary", || cluster.replicas[0].info("role").as_deref() == Some("master")).await;
 }
 
 #[tokio::test]
 async fn a_node_without_our_functions_gets_them_and_a_wrong_url_says_what_is_there() {
     let cluster = RedisCluster::start();
-    let mut ear = Ear::up(config(&cluster.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let scope = &scopes_at(2, 1)[0];
-    ear.publish(scope).await;
+    subscriber.publish(scope).await;
     cluster.primaries[2].command::<()>(&["FUNCTION", "FLUSH"]);
-    ear.try_publish(scope).await.unwrap();
+    subscriber.try_publish(scope).await.unwrap();
 
-    let mut misled = Ear::new(config(&cluster.primaries[0].url()));
-    misled.until("down", |ear| !ear.downs.is_empty()).await;
+    let mut misled = RecordingSubscriber::new(config(&cluster.primaries[0].url()));
+    misled.until("down", |subscriber| !subscriber.downs.is_empty()).await;
     assert!(misled.downs[0].contains("is a node of a cluster: write redis+cluster://"), "{:?}", misled.downs);
     let server = redis_fixture::RedisServer::start(&[]);
-    let mut misled = Ear::new(config(&format!("redis+cluster://127.0.0.1:{}", server.port())));
-    misled.until("down", |ear| !ear.downs.is_empty()).await;
+    let mut misled = RecordingSubscriber::new(config(&format!("redis+cluster://127.0.0.1:{}", server.port())));
+    misled.until("down", |subscriber| !subscriber.downs.is_empty()).await;
     assert!(misled.downs[0].contains("cluster support disabled"), "{:?}", misled.downs);
 }
 
 #[tokio::test]
 async fn the_slot_of_the_probe_may_move_as_well() {
     let cluster = RedisCluster::start();
-    let mut ear = Ear::up(config(&cluster.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let scopes: Vec<Scope> = (0..3).flat_map(|primary| scopes_at(primary, 1)).collect();
     for scope in &scopes {
-        ear.subscribe(scope).await;
+        subscriber.subscribe(scope).await;
     }
     let channels: Vec<String> = cluster.primaries[1].command(&["PUBSUB", "SHARDCHANNELS", "*:probe:*"]);
     let [probe] = &channels[..] else { panic!("one probe to a node: {channels:?}") };
     cluster.move_slot(keyspace::Slot::of(probe).number(), 1, 2);
-    ear.until("subscribed again", |ear| ear.confirmed.len() == 4).await;
-    assert_eq!(ear.lost, scopes[1..2]);
-    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+    subscriber.until("subscribed again", |subscriber| subscriber.confirmed.len() == 4).await;
+    assert_eq!(subscriber.lost, scopes[1..2]);
+    assert!(subscriber.downs.is_empty(), "{:?}", subscriber.downs);
     for scope in &scopes {
-        let position = ear.publish(scope).await;
-        ear.hear(scope, position).await;
+        let position = subscriber.publish(scope).await;
+        subscriber.receive(scope, position).await;
     }
 }
 
@@ -188,21 +192,21 @@ async fn the_documented_rights_are_enough_on_a_cluster() {
         }
     }
     let url = cluster.url().replace("://", "://gateway:secret@");
-    let mut ear = Ear::up(config(&url)).await;
+    let mut subscriber = RecordingSubscriber::up(config(&url)).await;
     for scope in (0..3).flat_map(|primary| scopes_at(primary, 1)) {
-        ear.subscribe(&scope).await;
-        let position = ear.publish(&scope).await;
-        ear.hear(&scope, position).await;
-        nothing_is_missing(&mut ear, &scope, &[position]).await;
-        ear.unsubscribe(&scope);
-        ear.subscribe(&scope).await;
+        subscriber.subscribe(&scope).await;
+        let position = subscriber.publish(&scope).await;
+        subscriber.receive(&scope, position).await;
+        nothing_is_missing(&mut subscriber, &scope, &[position]).await;
+        subscriber.unsubscribe(&scope);
+        subscriber.subscribe(&scope).await;
     }
     let moving = &scopes_at(0, 1)[0];
     cluster.begin_move(slot(moving), 0, 1);
     cluster.move_keys(slot(moving), 0, 1);
-    ear.publish(moving).await;
+    subscriber.publish(moving).await;
     cluster.end_move(slot(moving), 0, 1);
-    ear.publish(moving).await;
+    subscriber.publish(moving).await;
     for node in cluster.nodes() {
         let log: Vec<redis::Value> = node.command(&["ACL", "LOG"]);
         assert!(log.is_empty(), "{log:?}");
@@ -215,25 +219,25 @@ async fn a_node_that_falls_silent_is_noticed_by_its_own_probe_and_comes_back() {
     let cluster = RedisCluster::start();
     let mut probing = config(&cluster.url());
     probing.probe_interval_ms = 1_000;
-    let mut ear = Ear::up(probing).await;
+    let mut subscriber = RecordingSubscriber::up(probing).await;
     let ([silent], [living]) = (&scopes_at(0, 1)[..], &scopes_at(1, 1)[..]) else { panic!("one of each") };
     for scope in [silent, living] {
-        ear.subscribe(scope).await;
+        subscriber.subscribe(scope).await;
     }
-    let before = ear.publish(silent).await;
+    let before = subscriber.publish(silent).await;
     cluster.primaries[0].freeze();
-    ear.until("lost", |ear| !ear.lost.is_empty()).await;
-    let refused = ear.try_publish(silent).await;
+    subscriber.until("lost", |subscriber| !subscriber.lost.is_empty()).await;
+    let refused = subscriber.try_publish(silent).await;
     assert!(matches!(refused, Err(BrokerError::Unavailable(_))), "{refused:?}");
     for _ in 0..20 {
-        let position = ear.publish(living).await;
-        ear.hear(living, position).await;
+        let position = subscriber.publish(living).await;
+        subscriber.receive(living, position).await;
     }
-    assert_eq!(ear.lost.iter().collect::<Vec<_>>(), [silent]);
+    assert_eq!(subscriber.lost.iter().collect::<Vec<_>>(), [silent]);
     cluster.primaries[0].thaw();
-    ear.until("subscribed again", |ear| ear.confirmed.len() == 3).await;
-    let after = ear.publish(silent).await;
+    subscriber.until("subscribed again", |subscriber| subscriber.confirmed.len() == 3).await;
+    let after = subscriber.publish(silent).await;
     assert_eq!(after, before.next(), "it lost nothing");
-    ear.hear(silent, after).await;
-    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+    subscriber.receive(silent, after).await;
+    assert!(subscriber.downs.is_empty(), "{:?}", subscriber.downs);
 }

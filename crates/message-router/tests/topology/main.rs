@@ -1,9 +1,9 @@
 //! The Redis broker where Redis is several servers: Sentinels that change the primary, a cluster that moves its slots.
 
 mod cluster;
-mod ear;
 mod sentinel;
 mod stale_sentinels;
+mod subscriber;
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ fn scope(text: &str) -> Scope {
 
 /// Waits for something that a server does.
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + ear::DEADLINE;
+    let deadline = Instant::now() + subscriber::DEADLINE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}: not in time");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,60 +4,60 @@ use message_router::judge;
 use redis_fixture::SentinelSet;
 use wire::GapReason;
 
-use super::ear::Ear;
+use super::subscriber::RecordingSubscriber;
 use super::{config, eventually, scope};
 
 #[tokio::test]
 async fn a_failover_begins_a_generation_and_loses_nothing_that_was_replicated() {
     let mut set = SentinelSet::start(&[]);
-    let mut ear = Ear::up(config(&set.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&set.url())).await;
     let scope = scope("acme/collection:42");
-    ear.subscribe(&scope).await;
-    ear.publish(&scope).await;
-    let last = ear.publish(&scope).await;
-    ear.hear(&scope, last).await;
+    subscriber.subscribe(&scope).await;
+    subscriber.publish(&scope).await;
+    let last = subscriber.publish(&scope).await;
+    subscriber.receive(&scope, last).await;
     set.servers[0].wait_until_copied_by(&set.servers[1]);
 
     set.expect_a_failure();
     set.servers[0].crash();
-    ear.until("up again", |ear| ear.ups == 2).await;
-    assert!(!ear.downs.is_empty());
-    ear.subscribe(&scope).await;
-    let next = ear.publish(&scope).await;
+    subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
+    assert!(!subscriber.downs.is_empty());
+    subscriber.subscribe(&scope).await;
+    let next = subscriber.publish(&scope).await;
     assert!(next.generation > last.generation && next.offset == 1, "{last} then {next}");
-    ear.hear(&scope, next).await;
-    let history = ear.read(&scope, last).await;
+    subscriber.receive(&scope, next).await;
+    let history = subscriber.read(&scope, last).await;
     assert_eq!(judge(last, &history), Ok(()), "{history:?}");
     assert_eq!(history.entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [next]);
 
     set.expect_no_failure();
     // The old primary comes back believing that it is one. Who asks the Sentinels is not misled.
     set.servers[0].restart();
-    let mut late = Ear::up(config(&set.url())).await;
+    let mut late = RecordingSubscriber::up(config(&set.url())).await;
     late.subscribe(&scope).await;
-    let newest = ear.publish(&scope).await;
+    let newest = subscriber.publish(&scope).await;
     assert_eq!(newest, next.next());
-    late.hear(&scope, newest).await;
+    late.receive(&scope, newest).await;
 }
 
 #[tokio::test]
 async fn writes_that_a_failover_loses_are_known_to_be_lost() {
     let mut set = SentinelSet::start(&[]);
-    let mut ear = Ear::up(config(&set.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&set.url())).await;
     let scope = scope("acme/collection:42");
-    let kept = ear.publish(&scope).await;
+    let kept = subscriber.publish(&scope).await;
     set.servers[0].wait_until_copied_by(&set.servers[1]);
     // The replica hears nothing more: not even what would lie in its socket when it wakes up.
     set.servers[1].freeze();
     assert_eq!(set.servers[0].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]), 1);
-    let lost = ear.publish(&scope).await;
+    let lost = subscriber.publish(&scope).await;
     set.expect_a_failure();
     set.servers[0].crash();
     set.servers[1].thaw();
 
-    ear.until("up again", |ear| ear.ups == 2).await;
-    ear.publish(&scope).await;
-    let history = ear.read(&scope, kept).await;
+    subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
+    subscriber.publish(&scope).await;
+    let history = subscriber.read(&scope, kept).await;
     assert_eq!(judge(kept, &history), Ok(()), "{history:?}");
     assert_eq!(judge(lost, &history), Err(GapReason::Failover), "{history:?}");
 }
@@ -66,35 +66,35 @@ async fn writes_that_a_failover_loses_are_known_to_be_lost() {
 #[tokio::test]
 async fn the_word_of_a_sentinel_cuts_the_link_at_once() {
     let set = SentinelSet::start(&[]);
-    let mut ear = Ear::up(config(&set.url())).await;
-    let hears = |clients: String| clients.lines().any(|client| client.contains("cmd=subscribe"));
+    let mut subscriber = RecordingSubscriber::up(config(&set.url())).await;
+    let receives = |clients: String| clients.lines().any(|client| client.contains("cmd=subscribe"));
     eventually("a Sentinel is listened to", || {
-        set.sentinels.iter().any(|sentinel| hears(sentinel.command(&["CLIENT", "LIST"])))
+        set.sentinels.iter().any(|sentinel| receives(sentinel.command(&["CLIENT", "LIST"])))
     })
     .await;
     set.expect_a_failure();
     set.servers[0].freeze();
-    ear.until("down", |ear| !ear.downs.is_empty()).await;
+    subscriber.until("down", |subscriber| !subscriber.downs.is_empty()).await;
     let expected = format!("the Sentinels have made 127.0.0.1:{} the primary", set.servers[1].port());
-    assert_eq!(ear.downs[0], expected);
-    ear.until("up again", |ear| ear.ups == 2).await;
+    assert_eq!(subscriber.downs[0], expected);
+    subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
     set.servers[0].thaw();
-    ear.publish(&scope("acme/system")).await;
+    subscriber.publish(&scope("acme/system")).await;
 }
 
 #[tokio::test]
 async fn a_demoted_primary_is_left_and_never_bound_to() {
     let set = SentinelSet::start(&[]);
-    let mut ear = Ear::up(config(&set.url())).await;
+    let mut subscriber = RecordingSubscriber::up(config(&set.url())).await;
     let scope = scope("acme/collection:42");
-    let before = ear.publish(&scope).await;
+    let before = subscriber.publish(&scope).await;
     set.switch();
-    ear.until("up again", |ear| ear.ups == 2).await;
-    let after = ear.publish(&scope).await;
+    subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
+    let after = subscriber.publish(&scope).await;
     assert!(after.generation > before.generation);
     eventually("the old primary is a replica", || set.servers[0].info("role").as_deref() == Some("slave")).await;
-    let mut misled = Ear::new(config(&set.servers[0].url()));
-    misled.until("down", |ear| !ear.downs.is_empty()).await;
+    let mut misled = RecordingSubscriber::new(config(&set.servers[0].url()));
+    misled.until("down", |subscriber| !subscriber.downs.is_empty()).await;
     assert!(misled.downs[0].contains("is a replica"), "{:?}", misled.downs);
     assert_eq!(misled.ups, 0);
 }
@@ -111,16 +111,16 @@ async fn sentinels_have_users_of_their_own_and_names_for_what_they_watch() {
     let port = set.sentinels[0].port();
     let url = |rest: &str| format!("redis+sentinel://127.0.0.1:{port}/{rest}");
     // Before it says so, a busy Sentinel may not have answered in time.
-    let told = |url: String, sentences: &'static [&str]| async move {
-        let mut ear = Ear::new(config(&url));
+    let expect_reason = |url: String, sentences: &'static [&str]| async move {
+        let mut subscriber = RecordingSubscriber::new(config(&url));
         let is_it = |down: &String| sentences.iter().all(|sentence| down.contains(sentence));
-        ear.until("told", |ear| ear.downs.iter().any(is_it)).await;
+        subscriber.until("told", |subscriber| subscriber.downs.iter().any(is_it)).await;
     };
-    told(url("main"), &["no Sentinel answers", "NOAUTH"]).await;
-    Ear::up(config(&url("main?sentinel_user=watcher&sentinel_password=word"))).await;
+    expect_reason(url("main"), &["no Sentinel answers", "NOAUTH"]).await;
+    RecordingSubscriber::up(config(&url("main?sentinel_user=watcher&sentinel_password=word"))).await;
     let unknown = url("other?sentinel_user=watcher&sentinel_password=word");
-    told(unknown, &[r#"no Sentinel watches a master called "other""#]).await;
+    expect_reason(unknown, &[r#"no Sentinel watches a master called "other""#]).await;
     // And a Sentinel, or a node of a cluster, is not taken for what it is not.
     let place = format!("redis://127.0.0.1:{}", set.sentinels[1].port());
-    told(place, &["is a Sentinel: write redis+sentinel://"]).await;
+    expect_reason(place, &["is a Sentinel: write redis+sentinel://"]).await;
 }

@@ -7,7 +7,7 @@ use message_router::RedisBrokerConfig;
 use redis_fixture::{RedisServer, StagedSentinel};
 use wire::Scope;
 
-use super::ear::{DEADLINE, Ear};
+use super::subscriber::{DEADLINE, RecordingSubscriber};
 use super::{config, eventually, scope};
 
 /// Two servers, and three Sentinels that begin by naming the first one.
@@ -41,19 +41,19 @@ impl Stage {
     }
 
     /// Until each of these Sentinels has been asked so many times more.
-    async fn asked_again(&self, ear: &mut Ear, sentinels: &[usize], times: usize) {
+    async fn asked_again(&self, subscriber: &mut RecordingSubscriber, sentinels: &[usize], times: usize) {
         let asked = || sentinels.iter().map(|index| self.sentinels[*index].questions()).collect::<Vec<_>>();
         let (before, begun) = (asked(), Instant::now());
         while asked().iter().zip(&before).any(|(now, before)| *now < before + times) {
             assert!(begun.elapsed() < DEADLINE, "the Sentinels are not asked again");
-            ear.listen(Duration::from_millis(20)).await;
+            subscriber.listen(Duration::from_millis(20)).await;
         }
     }
 
     /// Publishes once; which server has it.
-    async fn publish(&self, ear: &mut Ear, scope: &Scope) -> usize {
+    async fn publish(&self, subscriber: &mut RecordingSubscriber, scope: &Scope) -> usize {
         let before = self.stored();
-        ear.publish(scope).await;
+        subscriber.publish(scope).await;
         let after = self.stored();
         match [FIRST, SECOND].map(|server| after[server] > before[server]) {
             [true, false] => FIRST,
@@ -75,28 +75,28 @@ impl Stage {
 #[tokio::test]
 async fn a_majority_that_has_not_heard_of_a_failover_does_not_lead_back() {
     let stage = Stage::set(6);
-    let mut ear = Ear::up(stage.config()).await;
+    let mut subscriber = RecordingSubscriber::up(stage.config()).await;
     let scope = scope("acme/collection:42");
-    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
     stage.listened_to().await;
-    let (told, others) = (2, [0, 1]);
-    stage.sentinels[told].learn(7, stage.port(SECOND));
-    stage.sentinels[told].announce(stage.port(FIRST), stage.port(SECOND));
+    let (reason_given, others) = (2, [0, 1]);
+    stage.sentinels[reason_given].learn(7, stage.port(SECOND));
+    stage.sentinels[reason_given].announce(stage.port(FIRST), stage.port(SECOND));
     // The others answer first, and two are a majority.
-    stage.sentinels[told].slow_down(Duration::from_millis(50));
-    ear.until("up again", |ear| ear.ups == 2).await;
-    assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
+    stage.sentinels[reason_given].slow_down(Duration::from_millis(50));
+    subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
 
     // They go on like that for a while, and the one that knows falls silent.
-    stage.sentinels[told].fall_silent();
-    stage.asked_again(&mut ear, &others, 3).await;
-    assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
-    assert_eq!(ear.downs.len(), 1, "{:?}", ear.downs);
+    stage.sentinels[reason_given].fall_silent();
+    stage.asked_again(&mut subscriber, &others, 3).await;
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
+    assert_eq!(subscriber.downs.len(), 1, "{:?}", subscriber.downs);
 
     // A failover back is newer; this one nobody announces.
     others.iter().for_each(|index| stage.sentinels[*index].learn(8, stage.port(FIRST)));
-    ear.until("up once more", |ear| ear.ups == 3).await;
-    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+    subscriber.until("up once more", |subscriber| subscriber.ups == 3).await;
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
 }
 
 /// It has sent the announcement and answers nothing more, as when its machine is gone: the epoch is never known.
@@ -107,16 +107,16 @@ async fn an_announcement_counts_even_where_nobody_can_tell_its_epoch() {
         if !has_epochs {
             stage.sentinels.iter().for_each(|sentinel| sentinel.learn_without_epoch(stage.port(FIRST)));
         }
-        let mut ear = Ear::up(stage.config()).await;
+        let mut subscriber = RecordingSubscriber::up(stage.config()).await;
         let scope = scope("acme/collection:42");
         stage.listened_to().await;
-        let (told, others) = (2, [0, 1]);
-        stage.sentinels[told].fall_silent();
-        stage.sentinels[told].announce(stage.port(FIRST), stage.port(SECOND));
-        ear.until("up again", |ear| ear.ups == 2).await;
-        stage.asked_again(&mut ear, &others, 3).await;
-        assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
-        assert_eq!(ear.downs.len(), 1, "{:?}", ear.downs);
+        let (reason_given, others) = (2, [0, 1]);
+        stage.sentinels[reason_given].fall_silent();
+        stage.sentinels[reason_given].announce(stage.port(FIRST), stage.port(SECOND));
+        subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
+        stage.asked_again(&mut subscriber, &others, 3).await;
+        assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
+        assert_eq!(subscriber.downs.len(), 1, "{:?}", subscriber.downs);
     }
 }
 
@@ -125,28 +125,28 @@ async fn an_announcement_counts_even_where_nobody_can_tell_its_epoch() {
 async fn an_announcement_that_is_older_than_what_is_known_is_not_followed() {
     let stage = Stage::set(6);
     stage.sentinels[1..].iter().for_each(|sentinel| sentinel.learn(8, stage.port(FIRST)));
-    let mut ear = Ear::up(stage.config()).await;
+    let mut subscriber = RecordingSubscriber::up(stage.config()).await;
     let scope = scope("acme/collection:42");
     stage.listened_to().await;
     stage.sentinels[0].learn(7, stage.port(SECOND));
     stage.sentinels[0].announce(stage.port(FIRST), stage.port(SECOND));
     // By the listener, and by the next question to all.
-    stage.asked_again(&mut ear, &[0], 2).await;
-    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
-    assert!(ear.downs.is_empty(), "{:?}", ear.downs);
+    stage.asked_again(&mut subscriber, &[0], 2).await;
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
+    assert!(subscriber.downs.is_empty(), "{:?}", subscriber.downs);
 }
 
 #[tokio::test]
 async fn a_failover_that_nobody_announced_is_noticed() {
     let stage = Stage::set(6);
-    let mut ear = Ear::up(stage.config()).await;
+    let mut subscriber = RecordingSubscriber::up(stage.config()).await;
     let scope = scope("acme/collection:42");
-    assert_eq!(stage.publish(&mut ear, &scope).await, FIRST);
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
     stage.sentinels.iter().for_each(|sentinel| sentinel.learn(7, stage.port(SECOND)));
-    ear.until("up again", |ear| ear.ups == 2).await;
+    subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
     let expected = format!("the Sentinels have made 127.0.0.1:{} the primary", stage.port(SECOND));
-    assert_eq!(ear.downs, [expected]);
-    assert_eq!(stage.publish(&mut ear, &scope).await, SECOND);
+    assert_eq!(subscriber.downs, [expected]);
+    assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
 }
 
 /// The server takes the connection and says nothing; when it goes on, it has been replaced and does not know it.
@@ -154,17 +154,17 @@ async fn a_failover_that_nobody_announced_is_noticed() {
 async fn a_primary_that_was_replaced_while_it_was_connected_to_is_not_used() {
     let stage = Stage::set(6);
     stage.servers[FIRST].freeze();
-    let mut ear = Ear::new(stage.config());
+    let mut subscriber = RecordingSubscriber::new(stage.config());
     let asked = || stage.sentinels.iter().filter(|sentinel| sentinel.questions() > 0).count();
     let begun = Instant::now();
     while asked() < 3 {
         assert!(begun.elapsed() < DEADLINE, "the Sentinels are not asked");
-        ear.listen(Duration::from_millis(20)).await;
+        subscriber.listen(Duration::from_millis(20)).await;
     }
     stage.sentinels.iter().for_each(|sentinel| sentinel.learn(7, stage.port(SECOND)));
     stage.servers[FIRST].thaw();
-    ear.until("up", |ear| ear.ups > 0).await;
-    assert_eq!(stage.publish(&mut ear, &scope("acme/collection:42")).await, SECOND);
-    assert_eq!(ear.ups, 1);
-    assert!(ear.downs[0].contains("another server has taken the place of"), "{:?}", ear.downs);
+    subscriber.until("up", |subscriber| subscriber.ups > 0).await;
+    assert_eq!(stage.publish(&mut subscriber, &scope("acme/collection:42")).await, SECOND);
+    assert_eq!(subscriber.ups, 1);
+    assert!(subscriber.downs[0].contains("another server has taken the place of"), "{:?}", subscriber.downs);
 }

@@ -2,9 +2,9 @@
 
 use wire::{Position, Scope, TenantId, UserId};
 
+use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::letter::{KeptLetter, Letter, LetterId};
-use crate::receipt::Standing;
+use crate::receipt::ScopeReceipts;
 use crate::store::{MemoryStore, RedisStore, Store};
 
 /// One store or the other. Clones are the same store.
@@ -17,33 +17,33 @@ pub enum EitherStore {
 }
 
 impl Store for EitherStore {
-    async fn keep(&self, letter: &Letter) -> Result<bool, StoreError> {
+    async fn keep(&self, dead_letter: &DeadLetter) -> Result<bool, StoreError> {
         match self {
-            Self::Memory(store) => store.keep(letter).await,
-            Self::Redis(store) => store.keep(letter).await,
+            Self::Memory(store) => store.keep(dead_letter).await,
+            Self::Redis(store) => store.keep(dead_letter).await,
         }
     }
 
-    async fn letters(
+    async fn dead_letters(
         &self,
         tenant: &TenantId,
-        before: Option<LetterId>,
+        before: Option<DeadLetterId>,
         most: usize,
-    ) -> Result<Vec<KeptLetter>, StoreError> {
+    ) -> Result<Vec<StoredDeadLetter>, StoreError> {
         match self {
-            Self::Memory(store) => store.letters(tenant, before, most).await,
-            Self::Redis(store) => store.letters(tenant, before, most).await,
+            Self::Memory(store) => store.dead_letters(tenant, before, most).await,
+            Self::Redis(store) => store.dead_letters(tenant, before, most).await,
         }
     }
 
-    async fn letter(&self, tenant: &TenantId, id: LetterId) -> Result<Option<KeptLetter>, StoreError> {
+    async fn dead_letter(&self, tenant: &TenantId, id: DeadLetterId) -> Result<Option<StoredDeadLetter>, StoreError> {
         match self {
-            Self::Memory(store) => store.letter(tenant, id).await,
-            Self::Redis(store) => store.letter(tenant, id).await,
+            Self::Memory(store) => store.dead_letter(tenant, id).await,
+            Self::Redis(store) => store.dead_letter(tenant, id).await,
         }
     }
 
-    async fn remove(&self, tenant: &TenantId, ids: &[LetterId]) -> Result<usize, StoreError> {
+    async fn remove(&self, tenant: &TenantId, ids: &[DeadLetterId]) -> Result<usize, StoreError> {
         match self {
             Self::Memory(store) => store.remove(tenant, ids).await,
             Self::Redis(store) => store.remove(tenant, ids).await,
@@ -57,10 +57,10 @@ impl Store for EitherStore {
         }
     }
 
-    async fn standing(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<Standing, StoreError> {
+    async fn scope_receipts(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<ScopeReceipts, StoreError> {
         match self {
-            Self::Memory(store) => store.standing(scope, users, most).await,
-            Self::Redis(store) => store.standing(scope, users, most).await,
+            Self::Memory(store) => store.scope_receipts(scope, users, most).await,
+            Self::Redis(store) => store.scope_receipts(scope, users, most).await,
         }
     }
 }

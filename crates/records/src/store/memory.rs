@@ -6,26 +6,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wire::{Position, Scope, TenantId, Timestamp, UserId};
 
+use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::letter::{KeptLetter, Letter, LetterId};
-use crate::receipt::Standing;
+use crate::receipt::ScopeReceipts;
 use crate::store::{Bounds, Store};
 
 /// Records in memory. Clones are the same records.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     bounds: Bounds,
-    shelf: Arc<Mutex<Shelf>>,
+    stored: Arc<Mutex<StoredRecords>>,
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct StoredRecords {
     /// Oldest first.
-    letters: VecDeque<KeptLetter>,
-    /// Tenant and mark of each letter there ever was, within the bounds; oldest first.
+    dead_letters: VecDeque<StoredDeadLetter>,
+    /// Tenant and mark of each dead letter there ever was, within the bounds; oldest first.
     seen: VecDeque<(Timestamp, TenantId, Box<str>)>,
-    marks: HashSet<(TenantId, Box<str>)>,
-    last: Option<LetterId>,
+    dedup_keys: HashSet<(TenantId, Box<str>)>,
+    last: Option<DeadLetterId>,
     /// How far each user has got, and when that last moved.
     receipts: HashMap<(Scope, UserId), (Position, Timestamp)>,
 }
@@ -39,35 +39,37 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, shelf: Arc::default() }
+        Self { bounds, stored: Arc::default() }
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stored(&self) -> MutexGuard<'_, StoredRecords> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
+impl StoredRecords {
     /// Drops what is past its time or too much.
     fn trim(&mut self, bounds: Bounds, now: Timestamp) {
         let ttl_ms = u64::try_from(bounds.ttl.as_millis()).unwrap_or(u64::MAX);
         let expired = |time: Timestamp| time.0 < now.0.saturating_sub(ttl_ms);
         let entries_max = usize::try_from(bounds.entries_max).unwrap_or(usize::MAX);
-        while self.letters.len() > entries_max || self.letters.front().is_some_and(|letter| expired(letter.id.time)) {
-            self.letters.pop_front();
+        while self.dead_letters.len() > entries_max
+            || self.dead_letters.front().is_some_and(|dead_letter| expired(dead_letter.id.time))
+        {
+            self.dead_letters.pop_front();
         }
         while self.seen.len() > SEEN_MAX || self.seen.front().is_some_and(|(time, ..)| expired(*time)) {
-            if let Some((_, tenant, mark)) = self.seen.pop_front() {
-                self.marks.remove(&(tenant, mark));
+            if let Some((_, tenant, dedup_key)) = self.seen.pop_front() {
+                self.dedup_keys.remove(&(tenant, dedup_key));
             }
         }
     }
 
     /// Above every id before it, whatever the clock does.
-    fn next_id(&mut self, now: Timestamp) -> LetterId {
+    fn next_id(&mut self, now: Timestamp) -> DeadLetterId {
         let id = match self.last {
-            Some(last) if last.time >= now => LetterId { time: last.time, number: last.number + 1 },
-            _ => LetterId { time: now, number: 0 },
+            Some(last) if last.time >= now => DeadLetterId { time: last.time, number: last.number + 1 },
+            _ => DeadLetterId { time: now, number: 0 },
         };
         self.last = Some(id);
         id
@@ -82,52 +84,59 @@ fn now() -> Timestamp {
 // === impl Store ===
 
 impl Store for MemoryStore {
-    async fn keep(&self, letter: &Letter) -> Result<bool, StoreError> {
-        let (mut shelf, now) = (self.shelf(), now());
-        shelf.trim(self.bounds, now);
-        let tenant = letter.tenant();
-        if !shelf.marks.insert((tenant.clone(), letter.mark.clone())) {
+    async fn keep(&self, dead_letter: &DeadLetter) -> Result<bool, StoreError> {
+        let (mut stored, now) = (self.stored(), now());
+        stored.trim(self.bounds, now);
+        let tenant = dead_letter.tenant();
+        if !stored.dedup_keys.insert((tenant.clone(), dead_letter.dedup_key.clone())) {
             return Ok(false);
         }
-        shelf.seen.push_back((now, tenant, letter.mark.clone()));
-        let id = shelf.next_id(now);
-        shelf.letters.push_back(letter.keep(id));
-        shelf.trim(self.bounds, now);
+        stored.seen.push_back((now, tenant, dead_letter.dedup_key.clone()));
+        let id = stored.next_id(now);
+        stored.dead_letters.push_back(dead_letter.keep(id));
+        stored.trim(self.bounds, now);
         Ok(true)
     }
 
-    async fn letters(
+    async fn dead_letters(
         &self,
         tenant: &TenantId,
-        before: Option<LetterId>,
+        before: Option<DeadLetterId>,
         most: usize,
-    ) -> Result<Vec<KeptLetter>, StoreError> {
-        let shelf = self.shelf();
-        let wanted = |letter: &&KeptLetter| letter.tenant == *tenant && before.is_none_or(|before| letter.id < before);
-        Ok(shelf.letters.iter().rev().filter(wanted).take(most).cloned().collect())
+    ) -> Result<Vec<StoredDeadLetter>, StoreError> {
+        let stored = self.stored();
+        let wanted = |dead_letter: &&StoredDeadLetter| {
+            dead_letter.tenant == *tenant && before.is_none_or(|before| dead_letter.id < before)
+        };
+        Ok(stored.dead_letters.iter().rev().filter(wanted).take(most).cloned().collect())
     }
 
-    async fn letter(&self, tenant: &TenantId, id: LetterId) -> Result<Option<KeptLetter>, StoreError> {
-        Ok(self.shelf().letters.iter().find(|letter| letter.tenant == *tenant && letter.id == id).cloned())
+    async fn dead_letter(&self, tenant: &TenantId, id: DeadLetterId) -> Result<Option<StoredDeadLetter>, StoreError> {
+        Ok(self
+            .stored()
+            .dead_letters
+            .iter()
+            .find(|dead_letter| dead_letter.tenant == *tenant && dead_letter.id == id)
+            .cloned())
     }
 
-    async fn remove(&self, tenant: &TenantId, ids: &[LetterId]) -> Result<usize, StoreError> {
-        let mut shelf = self.shelf();
-        let before = shelf.letters.len();
-        shelf.letters.retain(|letter| letter.tenant != *tenant || !ids.contains(&letter.id));
-        Ok(before - shelf.letters.len())
+    async fn remove(&self, tenant: &TenantId, ids: &[DeadLetterId]) -> Result<usize, StoreError> {
+        let mut stored = self.stored();
+        let before = stored.dead_letters.len();
+        stored.dead_letters.retain(|dead_letter| dead_letter.tenant != *tenant || !ids.contains(&dead_letter.id));
+        Ok(before - stored.dead_letters.len())
     }
 
     async fn write_receipts(&self, batch: &[(Scope, Vec<(UserId, Position)>)]) -> Result<u64, StoreError> {
-        let (mut shelf, now, mut moved) = (self.shelf(), now(), 0);
+        let (mut stored, now, mut moved) = (self.stored(), now(), 0);
         for (scope, users) in batch {
             for (user, position) in users {
-                let has_room = shelf.receipts.len() < RECEIPTS_MAX;
+                let has_room = stored.receipts.len() < RECEIPTS_MAX;
                 let key = (scope.clone(), user.clone());
-                match shelf.receipts.get_mut(&key) {
+                match stored.receipts.get_mut(&key) {
                     Some((held, _)) if *held >= *position => continue,
                     Some(held) => *held = (*position, now),
-                    None if has_room => drop(shelf.receipts.insert(key, (*position, now))),
+                    None if has_room => drop(stored.receipts.insert(key, (*position, now))),
                     None => continue,
                 }
                 moved += 1;
@@ -137,13 +146,13 @@ impl Store for MemoryStore {
     }
 
     /// Where the scope stands, only its broker knows.
-    async fn standing(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<Standing, StoreError> {
-        let shelf = self.shelf();
+    async fn scope_receipts(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<ScopeReceipts, StoreError> {
+        let stored = self.stored();
         let wanted = |(of, user): &(Scope, UserId)| of == scope && (users.is_empty() || users.contains(user));
-        let found = shelf.receipts.iter().filter(|(key, _)| wanted(key));
+        let found = stored.receipts.iter().filter(|(key, _)| wanted(key));
         let mut users: Vec<_> = found.map(|((_, user), (position, at))| (user.clone(), *position, *at)).collect();
         users.sort_by(|a, b| (a.2, &a.0).cmp(&(b.2, &b.0)));
         users.truncate(most);
-        Ok(Standing { top: None, earlier: Vec::new(), users })
+        Ok(ScopeReceipts { top: None, earlier: Vec::new(), users })
     }
 }

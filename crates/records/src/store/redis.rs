@@ -1,22 +1,22 @@
 //! The fleet's store: Redis, through the functions of `keyspace`. Only files here name `redis`.
 
+mod dead_letters;
 mod fields;
-mod letters;
 mod receipts;
 
 use std::time::Duration;
 
 use keyspace::{Function, Keyspace, Library, Slot};
 use redis::{FromRedisValue, cmd};
-use redis_topology::{Caller, Loading, Pools, Question, Target, Topology, call};
+use redis_topology::{CommandClient, Loading, Pools, RedisCommand, Target, Topology, call};
 use wire::{Position, Scope, TenantId, UserId};
 
+use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::letter::{KeptLetter, Letter, LetterId};
-use crate::receipt::Standing;
+use crate::receipt::ScopeReceipts;
 use crate::store::{Bounds, Store};
 
-pub use letters::ReplayError;
+pub use dead_letters::ReplayError;
 
 /// What a [`RedisStore`] needs to know.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct RedisStoreConfig {
 /// Records in Redis.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
-    caller: Caller,
+    client: CommandClient,
     /// Scopes may be anywhere.
     is_cluster: bool,
     keyspace: Keyspace,
@@ -53,63 +53,63 @@ impl RedisStore {
     pub fn new(config: RedisStoreConfig) -> Self {
         let RedisStoreConfig { target, connections_max, keyspace, library, loading, deadline, bounds } = config;
         let is_cluster = matches!(target.topology(), Topology::Cluster(_));
-        let caller = Caller::new(Pools::new(target, connections_max, deadline), library, loading, deadline);
-        Self { caller, is_cluster, keyspace, bounds }
+        let client = CommandClient::new(Pools::new(target, connections_max, deadline), library, loading, deadline);
+        Self { client, is_cluster, keyspace, bounds }
     }
 
     /// Its connections.
     #[must_use]
     pub fn pools(&self) -> &Pools {
-        self.caller.pools()
+        self.client.pools()
     }
 
     /// Runs a command on `key`, or several in one go.
-    async fn run<T: FromRedisValue>(&self, key: &str, question: &impl Question) -> Result<T, StoreError> {
-        Ok(self.caller.ask(Slot::of(key), question).await?)
+    async fn run<T: FromRedisValue>(&self, key: &str, command: &impl RedisCommand) -> Result<T, StoreError> {
+        Ok(self.client.ask(Slot::of(key), command).await?)
     }
 }
 
 // === impl Store ===
 
 impl Store for RedisStore {
-    async fn keep(&self, letter: &Letter) -> Result<bool, StoreError> {
-        let tenant = letter.tenant();
-        let keys = [self.keyspace.letters(&tenant), self.keyspace.letters_seen(&tenant)];
-        let mut keep = call(Function::LETTER, &keys);
-        keep.arg(&*letter.mark).arg(self.bounds.entries_max);
+    async fn keep(&self, dead_letter: &DeadLetter) -> Result<bool, StoreError> {
+        let tenant = dead_letter.tenant();
+        let keys = [self.keyspace.dead_letters(&tenant), self.keyspace.dead_letters_seen(&tenant)];
+        let mut keep = call(Function::DEAD_LETTER, &keys);
+        keep.arg(&*dead_letter.dedup_key).arg(self.bounds.entries_max);
         keep.arg(u64::try_from(self.bounds.ttl.as_millis()).unwrap_or(u64::MAX));
-        keep.arg(fields::write(letter));
+        keep.arg(fields::write(dead_letter));
         let id: String = self.run(&keys[0], &keep).await?;
         Ok(!id.is_empty())
     }
 
-    async fn letters(
+    async fn dead_letters(
         &self,
         tenant: &TenantId,
-        before: Option<LetterId>,
+        before: Option<DeadLetterId>,
         most: usize,
-    ) -> Result<Vec<KeptLetter>, StoreError> {
+    ) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let newest = before.map_or_else(|| "+".into(), |before| format!("({before}"));
         let mut range = cmd("XREVRANGE");
-        range.arg(self.keyspace.letters(tenant)).arg(newest).arg("-").arg("COUNT").arg(most);
-        let entries: Vec<letters::Entry> = self.run(&self.keyspace.letters(tenant), &range).await?;
-        entries.into_iter().map(|entry| letters::read(tenant, entry)).collect()
+        range.arg(self.keyspace.dead_letters(tenant)).arg(newest).arg("-").arg("COUNT").arg(most);
+        let entries: Vec<dead_letters::StreamFields> = self.run(&self.keyspace.dead_letters(tenant), &range).await?;
+        entries.into_iter().map(|entry| dead_letters::read(tenant, entry)).collect()
     }
 
-    async fn letter(&self, tenant: &TenantId, id: LetterId) -> Result<Option<KeptLetter>, StoreError> {
+    async fn dead_letter(&self, tenant: &TenantId, id: DeadLetterId) -> Result<Option<StoredDeadLetter>, StoreError> {
         let mut range = cmd("XRANGE");
-        range.arg(self.keyspace.letters(tenant)).arg(id.to_string()).arg(id.to_string());
-        let entries: Vec<letters::Entry> = self.run(&self.keyspace.letters(tenant), &range).await?;
-        entries.into_iter().next().map(|entry| letters::read(tenant, entry)).transpose()
+        range.arg(self.keyspace.dead_letters(tenant)).arg(id.to_string()).arg(id.to_string());
+        let entries: Vec<dead_letters::StreamFields> = self.run(&self.keyspace.dead_letters(tenant), &range).await?;
+        entries.into_iter().next().map(|entry| dead_letters::read(tenant, entry)).transpose()
     }
 
-    async fn remove(&self, tenant: &TenantId, ids: &[LetterId]) -> Result<usize, StoreError> {
+    async fn remove(&self, tenant: &TenantId, ids: &[DeadLetterId]) -> Result<usize, StoreError> {
         if ids.is_empty() {
             return Ok(0);
         }
         let mut delete = cmd("XDEL");
-        delete.arg(self.keyspace.letters(tenant)).arg(ids.iter().map(ToString::to_string).collect::<Vec<_>>());
-        self.run(&self.keyspace.letters(tenant), &delete).await
+        delete.arg(self.keyspace.dead_letters(tenant)).arg(ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.run(&self.keyspace.dead_letters(tenant), &delete).await
     }
 
     async fn write_receipts(&self, batch: &[(Scope, Vec<(UserId, Position)>)]) -> Result<u64, StoreError> {
@@ -124,8 +124,8 @@ impl Store for RedisStore {
         Ok(moved)
     }
 
-    async fn standing(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<Standing, StoreError> {
-        let ask = self.standing_call(scope, users, most);
+    async fn scope_receipts(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<ScopeReceipts, StoreError> {
+        let ask = self.scope_receipts_call(scope, users, most);
         receipts::read(self.run(&self.keyspace.receipts(scope), &ask).await?)
     }
 }

@@ -1,9 +1,9 @@
-//! Letters and stores for tests.
+//! Dead letters and stores for tests.
 
 use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
-use records::{Body, Bounds, Letter, Loading, Reason, RedisStore, RedisStoreConfig};
+use records::{Body, Bounds, DeadLetter, Loading, Reason, RedisStore, RedisStoreConfig};
 use redis_fixture::RedisServer;
 use redis_topology::Target;
 use wire::{Families, InstanceId, Position, TenantId, Timestamp, UserId};
@@ -18,11 +18,11 @@ pub(crate) fn acme() -> TenantId {
     tenant("acme")
 }
 
-pub(crate) fn letter(tenant_name: &str, number: u64) -> Letter {
+pub(crate) fn dead_letter(tenant_name: &str, number: u64) -> DeadLetter {
     let scope = Families::default().parse_scope(&format!("{tenant_name}/collection:1")).unwrap();
     let position = Position::new(7, number);
-    Letter {
-        mark: format!("{number}").into(),
+    DeadLetter {
+        dedup_key: format!("{number}").into(),
         reason: Reason::Poison,
         instance: InstanceId::parse("gw-1").unwrap(),
         scope,

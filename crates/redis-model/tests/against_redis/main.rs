@@ -22,10 +22,10 @@ fn the_model_answers_what_redis_answers() {
         }
     }
     // A trace that meets little shows little.
-    let Met { stored, known, entries, refused, heard, generations, .. } = met;
+    let Met { stored, known, entries, refused, received, generations, .. } = met;
     let Met { marked, torn, promoted, copied, restarted, trimmed, expired, .. } = met;
     let met = [
-        [stored, known, entries, refused, heard, generations].as_slice(),
+        [stored, known, entries, refused, received, generations].as_slice(),
         &[marked, torn, promoted, copied, restarted, trimmed, expired],
     ]
     .concat();

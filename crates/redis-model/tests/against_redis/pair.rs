@@ -1,7 +1,9 @@
 //! Two real servers and the model of them, told the same.
 
 use keyspace::Library;
-use redis_model::{Answer, Call, Connection, Deployment, Families, Loses, NodeIndex, Push, Refusal, Retention, Role};
+use redis_model::{
+    Call, Connection, Deployment, Families, FunctionReply, Loses, NodeIndex, Push, Refusal, Retention, Role,
+};
 use wire::FamilyShape;
 
 use crate::server::{Server, key};
@@ -23,7 +25,7 @@ pub(crate) const SCOPES: [&str; 5] = ["acme/user:1", "acme/user:2", "acme/room:1
 pub(crate) struct Pair {
     pub(crate) real: [Server; 2],
     pub(crate) model: Deployment,
-    pub(crate) heard: u64,
+    pub(crate) received: u64,
 }
 
 impl Pair {
@@ -35,7 +37,7 @@ impl Pair {
         let mut real = [(); 2].map(|()| Server::start(&library, LEAF_ENTRIES_MAX));
         let ids = real.each_mut().map(Server::replication_id);
         let families = Families::new(FAMILIES.map(|(name, _, kept)| (name, kept)));
-        Self { real, model: Deployment::new(families, &ids, LEAF_ENTRIES_MAX), heard: 0 }
+        Self { real, model: Deployment::new(families, &ids, LEAF_ENTRIES_MAX), received: 0 }
     }
 
     pub(crate) fn role(&self, at: usize) -> Role {
@@ -48,28 +50,28 @@ impl Pair {
     }
 
     /// Calls both and compares what they answer, and what was heard.
-    pub(crate) fn call(&mut self, at: usize, scope: &str, call: &Call) -> Result<Answer, Refusal> {
+    pub(crate) fn call(&mut self, at: usize, scope: &str, call: &Call) -> Result<FunctionReply, Refusal> {
         let real = &mut self.real[at];
         let begun_ms = real.now_ms();
         let answer = real.call(scope, call);
         let ended_ms = real.now_ms();
         self.settle(at);
-        let heard = self.real.each_mut().map(Server::heard);
+        let received = self.real.each_mut().map(Server::received);
         // Redis' clock moved on while it was asked; one of these instants is the one it saw.
         let mut modelled = None;
         for now_ms in begun_ms..=ended_ms {
             let (mut model, mut out) = (self.model.clone(), Vec::new());
-            let told = model.call(NodeIndex(at), scope, call.clone(), now_ms, &mut out);
+            let expected = model.call(NodeIndex(at), scope, call.clone(), now_ms, &mut out);
             model.replicate(NodeIndex(1 - at), usize::MAX, &mut out);
-            let is_equal = told == answer && by_node(&out) == heard;
-            modelled.get_or_insert((told, out));
+            let is_equal = expected == answer && by_node(&out) == received;
+            modelled.get_or_insert((expected, out));
             if is_equal {
                 self.model = model;
-                self.heard += heard.iter().map(|heard| heard.len() as u64).sum::<u64>();
+                self.received += received.iter().map(|received| received.len() as u64).sum::<u64>();
                 return answer;
             }
         }
-        panic!("{call:?} in {scope} on {at}: Redis says {answer:?} and tells {heard:?}; the model {modelled:?}");
+        panic!("{call:?} in {scope} on {at}: Redis says {answer:?} and tells {received:?}; the model {modelled:?}");
     }
 
     /// Does something to both that nobody answers, and compares what was heard.
@@ -79,9 +81,9 @@ impl Pair {
         let mut out = Vec::new();
         model(&mut self.model, &mut out);
         self.model.replicate(NodeIndex(1 - at), usize::MAX, &mut out);
-        let heard = self.real.each_mut().map(Server::heard);
-        assert_eq!(by_node(&out), heard, "after {words:?}");
-        self.heard += out.len() as u64;
+        let received = self.real.each_mut().map(Server::received);
+        assert_eq!(by_node(&out), received, "after {words:?}");
+        self.received += out.len() as u64;
     }
 
     pub(crate) fn erase(&mut self, at: usize, scope: &str, kind: &str) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use keyspace::{Function, Keyspace, Library};
 use redis::{Connection, Value, cmd};
 use redis_fixture::RedisServer;
-use redis_model::{Answer, Call, Draft, Entry, Page, Refusal, ReplicationId};
+use redis_model::{Call, Draft, Entry, FunctionReply, Page, Refusal, ReplicationId};
 use wire::Position;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -57,17 +57,17 @@ impl Server {
     }
 
     /// All that was heard since the last call.
-    pub(crate) fn heard(&mut self) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn received(&mut self) -> Vec<(String, Vec<u8>)> {
         self.exec(&["PUBLISH", &self.mark.clone(), ""]);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
             let message: (String, String, Vec<u8>) =
                 redis::from_redis_value(self.listener.recv_response().expect("the mark comes")).expect("a message");
             if message.1 == self.mark {
-                return heard;
+                return received;
             }
             let scope = Keyspace::default().scope_of_channel(message.1.as_bytes()).expect("a scope's").to_owned();
-            heard.push((scope, message.2));
+            received.push((scope, message.2));
         }
     }
 
@@ -99,7 +99,7 @@ impl Server {
         ReplicationId::parse(&self.info("master_replid:")).expect("forty hexadecimal digits")
     }
 
-    pub(crate) fn call(&mut self, scope: &str, call: &Call) -> Result<Answer, Refusal> {
+    pub(crate) fn call(&mut self, scope: &str, call: &Call) -> Result<FunctionReply, Refusal> {
         let (function, args) = match call {
             Call::Publish(drafts) => {
                 let words = drafts.iter().flat_map(|draft| [draft.topic.as_bytes().to_vec(), draft.message.to_vec()]);
@@ -122,12 +122,12 @@ impl Server {
         command.arg(&keys[..usize::from(function.keys)]);
         match (call, command.arg(args).query::<Value>(&mut self.redis)) {
             (_, Err(error)) => Err(refusal(&error.to_string())),
-            (Call::Probe, Ok(_)) => Ok(Answer::Probed),
-            (Call::Lost(_), Ok(value)) => Ok(Answer::Marked(value == Value::Int(1))),
-            (_, Ok(Value::Nil)) => Ok(Answer::Nothing),
-            (Call::Publish(_), Ok(value)) => Ok(Answer::Stored(position(value))),
-            (Call::PublishOnce(_), Ok(value)) => Ok(Answer::StoredOnce(positions(value))),
-            (_, Ok(value)) => Ok(Answer::Page(page(value))),
+            (Call::Probe, Ok(_)) => Ok(FunctionReply::Probed),
+            (Call::Lost(_), Ok(value)) => Ok(FunctionReply::Marked(value == Value::Int(1))),
+            (_, Ok(Value::Nil)) => Ok(FunctionReply::Nothing),
+            (Call::Publish(_), Ok(value)) => Ok(FunctionReply::Stored(position(value))),
+            (Call::PublishOnce(_), Ok(value)) => Ok(FunctionReply::StoredOnce(positions(value))),
+            (_, Ok(value)) => Ok(FunctionReply::Page(page(value))),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use redis_model::{Answer, Call, Draft, Loses, NodeIndex, Refusal, Role};
+use redis_model::{Call, Draft, FunctionReply, Loses, NodeIndex, Refusal, Role};
 use wire::{Envelope, Position, Timestamp};
 
 use crate::pair::{Pair, SCOPES};
@@ -18,7 +18,7 @@ pub(crate) struct Met {
     /// Entries that were read.
     pub(crate) entries: u64,
     pub(crate) refused: u64,
-    pub(crate) heard: u64,
+    pub(crate) received: u64,
     /// Earlier generations in what was read.
     pub(crate) generations: u64,
     /// Generations that were marked as having lost messages, and such marks in what was read.
@@ -50,7 +50,7 @@ pub(crate) fn run(seed: u64, steps: usize, met: &mut Met) {
     for _ in 0..steps {
         trace.step();
     }
-    trace.met.heard += trace.pair.heard;
+    trace.met.received += trace.pair.received;
 }
 
 impl Trace<'_> {
@@ -83,7 +83,7 @@ impl Trace<'_> {
         }
     }
 
-    fn call(&mut self, at: usize, scope: &'static str, call: &Call) -> Option<Answer> {
+    fn call(&mut self, at: usize, scope: &'static str, call: &Call) -> Option<FunctionReply> {
         let answer = self.pair.call(at, scope, call);
         self.met.refused += u64::from(answer.is_err());
         answer.ok()
@@ -97,8 +97,8 @@ impl Trace<'_> {
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
         let call = if once { Call::PublishOnce(drafts) } else { Call::Publish(drafts) };
         let positions = match self.call(at, scope, &call) {
-            Some(Answer::Stored(last)) => vec![(last, false)],
-            Some(Answer::StoredOnce(positions)) => positions,
+            Some(FunctionReply::Stored(last)) => vec![(last, false)],
+            Some(FunctionReply::StoredOnce(positions)) => positions,
             _ => return,
         };
         self.met.stored += count;
@@ -133,7 +133,7 @@ impl Trace<'_> {
 
     fn read(&mut self, at: usize, scope: &'static str) {
         let (after, entries_max) = (self.position(scope), self.random.index(12));
-        let Some(Answer::Page(page)) = self.call(at, scope, &Call::Read { after, entries_max }) else { return };
+        let Some(FunctionReply::Page(page)) = self.call(at, scope, &Call::Read { after, entries_max }) else { return };
         self.met.generations += page.earlier.len() as u64;
         self.met.torn += page.torn.len() as u64;
         self.met.entries += page.entries.len() as u64;
@@ -147,7 +147,7 @@ impl Trace<'_> {
 
     fn open(&mut self, at: usize, scope: &'static str) {
         let (after, entries_max) = (self.position(scope), self.random.index(12));
-        if let Some(Answer::Page(page)) = self.call(at, scope, &Call::Open { after, entries_max }) {
+        if let Some(FunctionReply::Page(page)) = self.call(at, scope, &Call::Open { after, entries_max }) {
             self.seen.entry(scope).or_default().push(page.top);
         }
     }
@@ -158,7 +158,7 @@ impl Trace<'_> {
         let Some(Position { generation, offset }) = known else { return };
         let position = Position::new(generation, offset + self.random.below(4));
         let marked = self.call(at, scope, &Call::Lost(position));
-        self.met.marked += u64::from(marked == Some(Answer::Marked(true)));
+        self.met.marked += u64::from(marked == Some(FunctionReply::Marked(true)));
     }
 
     /// Somebody who does not use the library.

@@ -77,7 +77,7 @@ impl KnownPrimary {
     pub(super) fn is_current(&self, reports: &[Report]) -> bool {
         self.newest
             .as_ref()
-            .is_some_and(|known| reports.iter().any(|report| report.epoch > known.epoch || report == known))
+            .is_some_and(|state| reports.iter().any(|report| report.epoch > state.epoch || report == state))
     }
 
     /// Takes in what some of `sentinels` Sentinels said when they were asked once. There is at least one report.
@@ -89,9 +89,9 @@ impl KnownPrimary {
         };
         let is_majority = |count: usize| count > sentinels / 2;
         if self.newest.is_none() || self.is_current(reports) {
-            let known = self.newest.take().filter(|known| known.epoch >= best.epoch).unwrap_or_else(|| best.clone());
-            let is_settled = is_majority(same(&known));
-            (self.newest, self.contradicted) = (Some(known), None);
+            let state = self.newest.take().filter(|state| state.epoch >= best.epoch).unwrap_or_else(|| best.clone());
+            let is_settled = is_majority(same(&state));
+            (self.newest, self.contradicted) = (Some(state), None);
             return Verdict::Current { is_settled };
         }
         let is_first = self.contradicted.is_none();
@@ -110,7 +110,7 @@ impl KnownPrimary {
     /// Takes in a failover that a Sentinel announced without saying its epoch afterwards. It is newer than what is known,
     /// so reports of the known epoch that name another server are older than it.
     pub(super) fn announced(&mut self, primary: Node) {
-        let epoch = self.newest.as_ref().map_or(0, |known| known.epoch);
+        let epoch = self.newest.as_ref().map_or(0, |state| state.epoch);
         (self.newest, self.contradicted) = (Some(Report { epoch, primary }), None);
     }
 }
@@ -132,28 +132,28 @@ mod tests {
 
     /// What is known, and a clock.
     struct Asker {
-        known: KnownPrimary,
+        state: KnownPrimary,
         now: Instant,
     }
 
     impl Asker {
         fn knowing(reports: &[(u64, u16)]) -> Self {
-            let mut asker = Self { known: KnownPrimary::default(), now: Instant::now() };
+            let mut asker = Self { state: KnownPrimary::default(), now: Instant::now() };
             asker.learn(reports);
             asker
         }
 
         fn learn(&mut self, reports: &[(u64, u16)]) -> Verdict {
             let reports: Vec<_> = reports.iter().map(report).collect();
-            self.known.learn(&reports, SENTINELS, self.now)
+            self.state.learn(&reports, SENTINELS, self.now)
         }
 
         fn announced(&mut self, port: u16) {
-            self.known.announced(report(&(0, port)).primary);
+            self.state.announced(report(&(0, port)).primary);
         }
 
         fn primary(&self) -> u16 {
-            self.known.primary().unwrap().port
+            self.state.primary().unwrap().port
         }
     }
 

@@ -51,8 +51,8 @@ async fn a_majority_is_enough_and_one_answer_too_when_no_other_comes() {
 
 #[tokio::test]
 async fn silence_is_said() {
-    let told = timeout(ANSWER_DEADLINE * 10, primary(&[None, None])).await.expect("it is given up").unwrap_err();
-    assert!(told.to_string().contains("no Sentinel answers"), "{told}");
+    let error = timeout(ANSWER_DEADLINE * 10, primary(&[None, None])).await.expect("it is given up").unwrap_err();
+    assert!(error.to_string().contains("no Sentinel answers"), "{error}");
 }
 
 fn node(port: u16) -> Node {

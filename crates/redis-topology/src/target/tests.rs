@@ -66,8 +66,8 @@ async fn a_server_of_a_cluster_that_is_silent_is_not_waited_for() {
     let map = target.ask_for_map_within(&[first.clone(), second], deadline).await.unwrap();
     assert_eq!(map.primaries[0].node.port, 7000);
     assert!(asked.elapsed() < deadline / 2, "the first one was waited for");
-    let told = target.ask_for_map_within(&[first], Duration::from_millis(50)).await.unwrap_err();
-    assert!(told.to_string().contains("no node of the Redis Cluster answers: 127.0.0.1"), "{told}");
+    let error = target.ask_for_map_within(&[first], Duration::from_millis(50)).await.unwrap_err();
+    assert!(error.to_string().contains("no node of the Redis Cluster answers: 127.0.0.1"), "{error}");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_wrong_url_says_what_is_missing() {
         ("redis://a,b", "redis+sentinel:// or redis+cluster://"),
     ];
     for (url, says) in cases {
-        let told = Target::parse(url).unwrap_err().to_string();
-        assert!(told.contains(says), "{url}: {told}");
+        let error = Target::parse(url).unwrap_err().to_string();
+        assert!(error.contains(says), "{url}: {error}");
     }
 }
 
@@ -119,8 +119,8 @@ fn no_password_is_shown() {
         "hidden",
     ];
     for url in wrong {
-        let told = Target::parse(url).unwrap_err().to_string();
-        assert!(!told.contains("hid"), "{told}");
+        let error = Target::parse(url).unwrap_err().to_string();
+        assert!(!error.contains("hid"), "{error}");
     }
     for url in
         ["redis://a:hidden@h", "redis+sentinel://:hidden@h/m?sentinel_password=hidden", "redis+cluster://:hidden@h"]

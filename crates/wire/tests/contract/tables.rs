@@ -126,21 +126,21 @@ fn close_codes() {
 #[test]
 fn ranges_of_close_codes() {
     let rows = Document::load().table("close ranges");
-    let mut told = vec![None; 65_536];
+    let mut listed = vec![None; 65_536];
     for row in &rows {
         for part in row[0].split(", ") {
             let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("{text:?} is a close code"));
             let (first, last) = part.split_once('–').unwrap_or((part, part));
             let (first, last) = (number(first), number(last));
-            for (code, told) in (first..).zip(&mut told[first..=last]) {
-                assert_eq!(told.replace(yes_or_no(&row[1])), None, "{code} stands in two rows");
+            for (code, listed) in (first..).zip(&mut listed[first..=last]) {
+                assert_eq!(listed.replace(yes_or_no(&row[1])), None, "{code} stands in two rows");
             }
         }
     }
-    for (code, told) in (0..=u16::MAX).zip(told) {
+    for (code, listed) in (0..=u16::MAX).zip(listed) {
         let expected = Close::should_reconnect(code);
-        match told {
-            Some(told) => assert_eq!(told, expected, "{code}"),
+        match listed {
+            Some(listed) => assert_eq!(listed, expected, "{code}"),
             None => assert!(!expected && !(1000..=4999).contains(&code), "{code} stands in no row"),
         }
     }

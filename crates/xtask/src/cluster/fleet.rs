@@ -13,7 +13,7 @@ use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
 
 use super::member::Member;
 use super::port;
-use super::watchman::{Rank, Watchman};
+use super::process_supervisor::{EndOrder, ProcessSupervisor};
 use crate::failure::Failure;
 use crate::{http, package};
 
@@ -40,7 +40,7 @@ pub(crate) struct Fleet {
     pub(crate) dir: PathBuf,
     /// Redis, the gateways, HAProxy: in the order in which they were started.
     pub(crate) members: Vec<Member>,
-    watchman: Watchman,
+    supervisor: ProcessSupervisor,
     recipe: Recipe,
 }
 
@@ -79,20 +79,20 @@ impl Fleet {
             gateways: std::array::from_fn(gateway),
             dir: dir.to_owned(),
             members: Vec::new(),
-            watchman: Watchman::start().map_err(Failure::during("starting the watchman"))?,
+            supervisor: ProcessSupervisor::start().map_err(Failure::during("starting the process supervisor"))?,
             recipe: Recipe { binary: binary.to_owned(), key, settings },
         };
-        fleet.launch("redis", fleet.redis_command(), Rank::Base)?;
+        fleet.launch("redis", fleet.redis_command(), EndOrder::Base)?;
         fleet.until("Redis answers", stop, |fleet| is_redis_ready(fleet.redis))?;
         for index in 0..GATEWAYS {
-            fleet.launch(&gateway_name(index), fleet.gateway_command(index), Rank::Front)?;
+            fleet.launch(&gateway_name(index), fleet.gateway_command(index), EndOrder::Front)?;
         }
         for index in 0..GATEWAYS {
             let admin = fleet.gateways[index].admin;
             let what = format!("{} is ready", gateway_name(index));
             fleet.until(&what, stop, |_| http::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200))?;
         }
-        fleet.launch("haproxy", fleet.haproxy_command(), Rank::Front)?;
+        fleet.launch("haproxy", fleet.haproxy_command(), EndOrder::Front)?;
         fleet.until("HAProxy knows every gateway", stop, |fleet| {
             (1..=GATEWAYS).all(|number| fleet.server(number).is_some_and(|server| server.status == "UP"))
         })?;
@@ -106,7 +106,7 @@ impl Fleet {
         let deadline = Instant::now() + READY_WITHIN;
         while !self.members.iter_mut().any(|member| {
             member.name == name && {
-                member.fell();
+                member.exit_status();
                 member.has_ended()
             }
         }) {
@@ -117,9 +117,9 @@ impl Fleet {
         }
         let ended = self.members.extract_if(.., |member| member.name == name);
         for member in ended {
-            self.watchman.forget(member.pid()).map_err(Failure::during("forgetting a member"))?;
+            self.supervisor.forget(member.pid()).map_err(Failure::during("forgetting a member"))?;
         }
-        self.launch(&name, self.gateway_command(number - 1), Rank::Front)?;
+        self.launch(&name, self.gateway_command(number - 1), EndOrder::Front)?;
         let admin = self.gateways[number - 1].admin;
         self.until(&format!("{name} is back"), &goes_on, |fleet| {
             let is_ready = http::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
@@ -128,24 +128,24 @@ impl Fleet {
     }
 
     /// Members that ended since the last call.
-    pub(crate) fn fallen(&mut self) -> Vec<(String, ExitStatus)> {
-        let mut fallen = Vec::new();
+    pub(crate) fn exited(&mut self) -> Vec<(String, ExitStatus)> {
+        let mut exited = Vec::new();
         for member in &mut self.members {
-            if let Some(status) = member.fell() {
-                // A watchman that is gone has ended everything already.
-                let _ = self.watchman.forget(member.pid());
-                fallen.push((member.name.clone(), status));
+            if let Some(status) = member.exit_status() {
+                // A process supervisor that is gone has ended everything already.
+                let _ = self.supervisor.forget(member.pid());
+                exited.push((member.name.clone(), status));
             }
         }
-        fallen
+        exited
     }
 
     /// Ends every process and waits for it.
     pub(crate) fn end(&mut self) {
-        self.watchman.release();
-        while !self.watchman.is_done() || self.members.iter().any(|member| !member.has_ended()) {
+        self.supervisor.release();
+        while !self.supervisor.is_done() || self.members.iter().any(|member| !member.has_ended()) {
             for member in &mut self.members {
-                member.fell();
+                member.exit_status();
             }
             thread::sleep(POLL);
         }
@@ -161,8 +161,8 @@ impl Fleet {
     fn until(&mut self, what: &str, stop: &AtomicBool, done: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         let deadline = Instant::now() + READY_WITHIN;
         while !done(self) {
-            if let Some((name, status)) = self.fallen().into_iter().next() {
-                let words = self.members.iter().find(|member| member.name == name).map(Member::last_words);
+            if let Some((name, status)) = self.exited().into_iter().next() {
+                let words = self.members.iter().find(|member| member.name == name).map(Member::last_log_lines);
                 return Err(Failure::new(format!(
                     "{name} ended ({status}) before {what}; its last words:\n{}",
                     words.unwrap_or_default()
@@ -180,8 +180,8 @@ impl Fleet {
         Ok(())
     }
 
-    fn launch(&mut self, name: &str, command: Command, rank: Rank) -> Result<(), Failure> {
-        let member = Member::start(name, command, &self.dir, rank, &mut self.watchman)?;
+    fn launch(&mut self, name: &str, command: Command, end_order: EndOrder) -> Result<(), Failure> {
+        let member = Member::start(name, command, &self.dir, end_order, &mut self.supervisor)?;
         self.members.push(member);
         Ok(())
     }

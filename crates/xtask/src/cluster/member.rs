@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::watchman::{Rank, Watchman};
+use super::process_supervisor::{EndOrder, ProcessSupervisor};
 use crate::failure::Failure;
 
 /// How much of a log is shown when its process dies before it was ready.
@@ -26,8 +26,8 @@ impl Member {
         name: &str,
         mut command: Command,
         dir: &Path,
-        rank: Rank,
-        watchman: &mut Watchman,
+        end_order: EndOrder,
+        supervisor: &mut ProcessSupervisor,
     ) -> Result<Self, Failure> {
         let starting = || format!("starting {name}");
         let log = dir.join(format!("{name}.log"));
@@ -35,7 +35,7 @@ impl Member {
         let copy = file.try_clone().map_err(Failure::during(starting()))?;
         command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0);
         let mut process = command.spawn().map_err(Failure::during(starting()))?;
-        if let Err(error) = watchman.watch(process.id(), rank) {
+        if let Err(error) = supervisor.watch(process.id(), end_order) {
             // Nobody would end it after us, so it must not go on.
             let _ = process.kill().and_then(|()| process.wait());
             return Err(Failure::new(format!("watching {name}: {error}")));
@@ -48,7 +48,7 @@ impl Member {
     }
 
     /// How it ended, the first time that is seen.
-    pub(super) fn fell(&mut self) -> Option<ExitStatus> {
+    pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_some() {
             return None;
         }
@@ -61,7 +61,7 @@ impl Member {
     }
 
     /// The last lines it wrote.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn last_log_lines(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::cluster::{Rank, Watchman};
+use crate::cluster::{EndOrder, ProcessSupervisor};
 use crate::failure::Failure;
 use crate::step::Step;
 use crate::{python, workspace};
@@ -24,18 +24,18 @@ pub(super) fn run() -> Result<(), Failure> {
 /// The echo server, which ends with its scope, or with us.
 struct Echo {
     process: Child,
-    watchman: Watchman,
+    supervisor: ProcessSupervisor,
 }
 
 impl Echo {
     fn start(binary: &Path) -> Result<Self, Failure> {
         let starting = || Failure::during("starting the echo example");
-        let mut watchman = Watchman::start().map_err(starting())?;
+        let mut supervisor = ProcessSupervisor::start().map_err(starting())?;
         let mut command = Command::new(binary);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         let process = command.spawn().map_err(starting())?;
-        watchman.watch(process.id(), Rank::Front).map_err(starting())?;
-        Ok(Self { process, watchman })
+        supervisor.watch(process.id(), EndOrder::Front).map_err(starting())?;
+        Ok(Self { process, supervisor })
     }
 
     /// It takes a free port and says which: `listening 127.0.0.1:PORT`.
@@ -50,7 +50,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        self.watchman.release();
+        self.supervisor.release();
         // Reaping it is all there is to do; it has no result.
         let _ = self.process.wait();
     }

@@ -79,7 +79,7 @@ pub(crate) fn try_guarantee(binary: &Path, name: &str) -> Result<(), Failure> {
     Trial::start(binary)?.prove(proof)
 }
 
-/// From the page's own door, through HAProxy.
+/// From the page's own route, through HAProxy.
 fn token(fleet: &Fleet, user: &str) -> Result<String, Failure> {
     let path = format!("/dev/token?user={user}");
     let answer = http::get(fleet.entrance, &path).map_err(Failure::during("asking for a token"))?;
@@ -107,7 +107,7 @@ impl Trial {
                 expect(again == reached, || format!("{cookie} led to {again}, not to {reached}"))?;
             }
         }
-        told("sockets spread over the instances, and both cookies lead back")
+        passed("sockets spread over the instances, and both cookies lead back")
     }
 
     fn delivers_to_every_instance(&self) -> Result<(), Failure> {
@@ -122,7 +122,7 @@ impl Trial {
             let note = socket.receive("note").map_err(Failure::during(format_args!("gateway{}", index + 1)))?;
             expect(note["payload"]["text"] == "to all", || format!("gateway{} delivered {note}", index + 1))?;
         }
-        told("one publish reached a socket on every instance")
+        passed("one publish reached a socket on every instance")
     }
 
     fn refuses_other_upgrades(&self) -> Result<(), Failure> {
@@ -132,7 +132,7 @@ impl Trial {
             let status = asked(headers)?;
             expect(status == 400, || format!("{headers:?} was answered {status}, not 400"))?;
         }
-        told("an upgrade to anything but a WebSocket is answered 400")
+        passed("an upgrade to anything but a WebSocket is answered 400")
     }
 
     /// More than all buffers take: who was cut in the middle of it would not know why.
@@ -143,7 +143,7 @@ impl Trial {
         let code = socket.receive_close(SEEN_WITHIN).map_err(Failure::during("waiting for 1009"))?;
         expect(code == 1009, || format!("a message that is too large is closed with {code}"))?;
         socket.answer_close(code).map_err(Failure::during("answering 1009"))?;
-        told("a client in the middle of a message that is too large is told so")
+        passed("a client in the middle of a message that is too large is told so")
     }
 
     fn keeps_the_token_out_of_the_log(&self) -> Result<(), Failure> {
@@ -157,7 +157,7 @@ impl Trial {
             text.contains("/livez")
         })?;
         expect(!text.contains(token.as_str()), || "haproxy.log holds a token".into())?;
-        told("no token stands in HAProxy's log")
+        passed("no token stands in HAProxy's log")
     }
 
     fn cuts_a_frozen_instance(&self) -> Result<(), Failure> {
@@ -170,7 +170,7 @@ impl Trial {
         expect(took < FROZEN_CUT_WITHIN, || format!("gateway3's socket was cut after {took:?}"))?;
         expect(elsewhere.cookie("SERVERID").is_some(), || "a sticky client was sent to the frozen gateway3".into())?;
         self.seen(3, "is UP again after SIGCONT", |server| server.status == "UP")?;
-        told(&format!("a frozen instance's socket was cut after {:.1} s", took.as_secs_f64()))
+        passed(&format!("a frozen instance's socket was cut after {:.1} s", took.as_secs_f64()))
     }
 
     fn moves_clients_off_a_draining_instance(&self) -> Result<(), Failure> {
@@ -188,7 +188,7 @@ impl Trial {
         }
         self.seen(3, "is down after its drain", |server| server.status == "DOWN")?;
         expect(!sticky()?, || "a client was sent to gateway3, which is gone".into())?;
-        told("during a drain every new client was served by another instance")
+        passed("during a drain every new client was served by another instance")
     }
 
     fn sends_a_sticky_client_past_a_dead_instance(&self) -> Result<(), Failure> {
@@ -199,7 +199,7 @@ impl Trial {
         expect(again.cookie("SERVERID") == Some("g1"), || "after gateway2's death nobody else answered".into())?;
         // Without `redispatch 1` this takes 2 s, without `redispatch` it is a 503.
         expect(took < Duration::from_secs(1), || format!("the redispatch took {took:?}"))?;
-        told(&format!("a killed instance's client was elsewhere after {} ms", took.as_millis()))
+        passed(&format!("a killed instance's client was elsewhere after {} ms", took.as_millis()))
     }
 
     fn keeps_clients_when_redis_is_gone(&self) -> Result<(), Failure> {
@@ -208,7 +208,7 @@ impl Trial {
         socket.receive("degraded").map_err(Failure::during("waiting for `degraded` on gateway1"))?;
         self.seen(1, "is UP with weight 1 without Redis", |server| server.weight == 1 && server.status == "UP")?;
         self.open("")?;
-        told("without Redis the last instance keeps its sockets, takes new ones, and weighs 1 %")
+        passed("without Redis the last instance keeps its sockets, takes new ones, and weighs 1 %")
     }
 
     /// The moment between SIGTERM and the next health check, held still by a stand-in on gateway3's address.
@@ -219,7 +219,7 @@ impl Trial {
         self.seen(3, "is UP by the stand-in's health", |server| server.status == "UP")?;
         let again = self.open("Cookie: SERVERID=g3\r\n")?;
         expect(again.cookie("SERVERID").is_some(), || "the stand-in's 503 reached a client".into())?;
-        told("a 503 is retried on another instance, and the client does not see it")
+        passed("a 503 is retried on another instance, and the client does not see it")
     }
 }
 
@@ -260,7 +260,7 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure
     if holds { Ok(()) } else { Err(Failure::new(otherwise())) }
 }
 
-fn told(what: &str) -> Result<(), Failure> {
+fn passed(what: &str) -> Result<(), Failure> {
     println!("ok: {what}");
     Ok(())
 }

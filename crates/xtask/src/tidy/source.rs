@@ -20,11 +20,17 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         let (path, text) = (path.into(), text.into());
-        let kinds = Lexer { bytes: text.as_bytes(), at: 0, kinds: vec![Kind::Code; text.len()] }.run();
-        let view = |wanted: Kind| -> String {
+        let kinds = Lexer { bytes: text.as_bytes(), at: 0, kinds: vec![TokenKind::Code; text.len()] }.run();
+        let view = |wanted: TokenKind| -> String {
             text.char_indices().map(|(at, c)| if c == '\n' || kinds[at] == wanted { c } else { blank(c) }).collect()
         };
-        Self { path, code: view(Kind::Code), strings: view(Kind::Text), comments: view(Kind::Comment), text }
+        Self {
+            path,
+            code: view(TokenKind::Code),
+            strings: view(TokenKind::Text),
+            comments: view(TokenKind::Comment),
+            text,
+        }
     }
 
     /// Whether the file belongs to tests, examples or benchmarks rather than to a program.
@@ -59,7 +65,7 @@ fn blank(c: char) -> char {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TokenKind {
     Code,
     Text,
     /// A character literal: neither code nor a name that anybody could search.
@@ -72,24 +78,24 @@ enum Kind {
 struct Lexer<'a> {
     bytes: &'a [u8],
     at: usize,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenKind>,
 }
 
 impl Lexer<'_> {
-    fn run(mut self) -> Vec<Kind> {
+    fn run(mut self) -> Vec<TokenKind> {
         while self.at < self.bytes.len() {
             let rest = &self.bytes[self.at..];
             if rest.starts_with(b"//") {
                 let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
-                self.mark(end, Kind::Comment);
+                self.mark(end, TokenKind::Comment);
             } else if rest.starts_with(b"/*") {
-                self.mark(block_comment_bytes(rest), Kind::Comment);
+                self.mark(block_comment_bytes(rest), TokenKind::Comment);
             } else if let Some(hashes) = self.raw_string_opens() {
-                self.mark(raw_string_bytes(rest, hashes), Kind::Text);
+                self.mark(raw_string_bytes(rest, hashes), TokenKind::Text);
             } else if rest[0] == b'"' {
-                self.mark(quoted_bytes(rest, b'"'), Kind::Text);
+                self.mark(quoted_bytes(rest, b'"'), TokenKind::Text);
             } else if is_character(rest) {
-                self.mark(quoted_bytes(rest, b'\''), Kind::Character);
+                self.mark(quoted_bytes(rest, b'\''), TokenKind::Character);
             } else {
                 self.at += 1;
             }
@@ -97,7 +103,7 @@ impl Lexer<'_> {
         self.kinds
     }
 
-    fn mark(&mut self, bytes: usize, kind: Kind) {
+    fn mark(&mut self, bytes: usize, kind: TokenKind) {
         let end = (self.at + bytes).min(self.kinds.len());
         self.kinds[self.at..end].fill(kind);
         self.at = end;

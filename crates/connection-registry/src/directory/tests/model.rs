@@ -9,10 +9,10 @@ use crate::random::Random;
 #[derive(Default)]
 struct World {
     directory: Directory,
-    /// All seats that have not been given back, older ones of a session too.
-    seats: Vec<Seat>,
-    /// By session: the newest seat, if it has not been given back.
-    here: BTreeMap<u128, (SeatNumber, String)>,
+    /// All registrations that have not been given back, older ones of a session too.
+    registrations: Vec<Registration>,
+    /// By session: the newest registration, if it has not been given back.
+    here: BTreeMap<u128, (RegistrationNumber, String)>,
     store: BTreeMap<u128, String>,
     /// What the store may list.
     maybe: BTreeSet<u128>,
@@ -29,32 +29,32 @@ impl World {
         match random.below(10) {
             0..4 => {
                 let (number, user) = (random.below(SESSIONS as usize) as u128, format!("user-{}", random.below(3)));
-                let seat = self.directory.connect(session(number), row(&user));
-                self.here.insert(number, (seat.number(), user));
-                self.seats.push(seat);
+                let registration = self.directory.connect(session(number), row(&user));
+                self.here.insert(number, (registration.number(), user));
+                self.registrations.push(registration);
             }
-            4..7 if !self.seats.is_empty() => {
-                let seat = self.seats.swap_remove(random.below(self.seats.len()));
-                let number = number_of(seat.session());
-                if self.here.get(&number).is_some_and(|(newest, _)| *newest == seat.number()) {
+            4..7 if !self.registrations.is_empty() => {
+                let registration = self.registrations.swap_remove(random.below(self.registrations.len()));
+                let number = number_of(registration.session());
+                if self.here.get(&number).is_some_and(|(newest, _)| *newest == registration.number()) {
                     self.here.remove(&number);
                 }
-                self.directory.disconnect(seat);
+                self.directory.disconnect(registration);
             }
             7 if random.below(8) == 0 => self.directory.rewrite(),
-            _ => drop(self.beat(random.below(4) + 1, random.below(3))),
+            _ => drop(self.heartbeat(random.below(4) + 1, random.below(3))),
         }
         for number in 0..SESSIONS {
             let here = self.here.get(&number);
-            let expected = here.map(|(seat, user)| (*seat, row(user)));
-            assert_eq!(self.directory.seat(session(number)), expected);
+            let expected = here.map(|(registration, user)| (*registration, row(user)));
+            assert_eq!(self.directory.registration(session(number)), expected);
         }
         assert_eq!(self.directory.len(), self.here.len());
     }
 
-    /// The store is told as the heart does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
+    /// The store is told as the heartbeat task does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
     /// there was anything to tell.
-    fn beat(&mut self, max: usize, fate: usize) -> bool {
+    fn heartbeat(&mut self, max: usize, fate: usize) -> bool {
         if self.directory.take_rewrite() {
             if fate != 1 {
                 self.store.clear();
@@ -67,7 +67,7 @@ impl World {
         }
         let batch = self.directory.take(max, None);
         assert!(batch.len() <= max);
-        let told = batch.len();
+        let reported = batch.len();
         for change in &batch {
             let number = number_of(change.session());
             match change {
@@ -91,7 +91,7 @@ impl World {
         if fate != 0 {
             self.directory.put_back(batch);
         }
-        told > 0
+        reported > 0
     }
 }
 
@@ -102,7 +102,7 @@ fn under_any_seed_the_store_ends_with_the_rows_that_are_here() {
         for _ in 0..200 {
             world.step(&mut random);
         }
-        while world.beat(2, 0) {}
+        while world.heartbeat(2, 0) {}
         let here: BTreeMap<u128, String> = world.here.iter().map(|(n, (_, user))| (*n, user.clone())).collect();
         assert_eq!(world.store, here, "seed {seed}");
         for user in ["user-0", "user-1", "user-2"] {

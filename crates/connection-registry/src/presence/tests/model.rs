@@ -37,7 +37,7 @@ impl World {
                 }
             }
             7 if random.below(8) == 0 => self.presence.rewrite(),
-            _ => drop(self.beat(random.below(3) + 1, random.below(3))),
+            _ => drop(self.heartbeat(random.below(3) + 1, random.below(3))),
         }
         assert_eq!(self.presence.len(), self.here.len());
         let table = self.presence.table();
@@ -45,9 +45,9 @@ impl World {
         assert_eq!(table.gone, table.changed.iter().filter(|member| !is_here(member)).count());
     }
 
-    /// The store is told as the heart does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
+    /// The store is told as the heartbeat task does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
     /// there was anything to tell.
-    fn beat(&mut self, max: usize, fate: usize) -> bool {
+    fn heartbeat(&mut self, max: usize, fate: usize) -> bool {
         if self.presence.take_rewrite() {
             if fate != 1 {
                 self.store.clear();
@@ -60,7 +60,7 @@ impl World {
         }
         let batch = self.presence.take(max);
         assert!(batch.len() <= max);
-        let told = batch.len();
+        let reported = batch.len();
         for change in &batch {
             let (MemberChange::Enter(scope, user, _) | MemberChange::Exit(scope, user)) = change;
             let name = (scope.to_string(), user.to_string());
@@ -85,7 +85,7 @@ impl World {
         if fate != 0 {
             self.presence.put_back(batch);
         }
-        told > 0
+        reported > 0
     }
 }
 
@@ -96,7 +96,7 @@ fn under_any_seed_the_store_ends_with_the_members_that_are_here() {
         for _ in 0..200 {
             world.step(&mut random);
         }
-        while world.beat(2, 0) {}
+        while world.heartbeat(2, 0) {}
         assert_eq!(world.store, world.here.into_keys().collect(), "seed {seed}");
     }
 }

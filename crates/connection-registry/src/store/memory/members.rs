@@ -5,59 +5,71 @@ use std::time::{Duration, Instant};
 
 use wire::{Scope, Timestamp, UserId};
 
-use super::Life;
-use crate::member::{Mark, Member, MemberChange, MemberInfo, MemberList, MemberNews, Turn, Turnover};
+use super::InstanceIncarnation;
+use crate::member::{
+    Member, MemberChange, MemberInfo, MemberList, PresenceBatch, PresenceCursor, PresenceEvent, PresenceTransition,
+};
 
 /// Readers wait for what is told and are behind by little.
-const TURNOVERS_MAX: usize = 256;
+const PRESENCE_BATCHES_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    scopes: HashMap<Scope, BTreeMap<UserId, Held>>,
+    scopes: HashMap<Scope, BTreeMap<UserId, MemberEntry>>,
     /// What is due when, and of whom.
     leaving: Vec<(Instant, Leaving)>,
-    turnovers: VecDeque<Turnover>,
-    mark: Mark,
+    batches: VecDeque<PresenceBatch>,
+    cursor: PresenceCursor,
 }
 
 #[derive(Debug)]
-struct Held {
+struct MemberEntry {
     since: Timestamp,
     info: MemberInfo,
-    lives: Vec<Life>,
+    incarnations: Vec<InstanceIncarnation>,
 }
 
 #[derive(Debug, PartialEq)]
 enum Leaving {
     /// A member that nobody holds.
     Member(Scope, UserId),
-    /// What an ended life held, or one that writes all anew has not written again yet.
-    Ghosts(Life, HashSet<(Scope, UserId)>),
+    /// What an ended incarnation held, or one that writes all anew has not written again yet.
+    Stale(InstanceIncarnation, HashSet<(Scope, UserId)>),
 }
 
 impl Members {
-    pub(super) fn change(&mut self, life: &Life, changes: &[MemberChange], grace: Duration, now: (Instant, Timestamp)) {
-        let mut news = Vec::new();
+    pub(super) fn change(
+        &mut self,
+        incarnation: &InstanceIncarnation,
+        changes: &[MemberChange],
+        grace: Duration,
+        now: (Instant, Timestamp),
+    ) {
+        let mut events = Vec::new();
         for change in changes {
             match change {
-                MemberChange::Enter(scope, user, info) => self.enter(life, scope, user, info, now.1, &mut news),
-                MemberChange::Exit(scope, user) => self.depart(life, scope, user, now.0 + grace, now, &mut news),
+                MemberChange::Enter(scope, user, info) => {
+                    self.enter(incarnation, scope, user, info, now.1, &mut events)
+                }
+                MemberChange::Exit(scope, user) => {
+                    self.depart(incarnation, scope, user, now.0 + grace, now, &mut events)
+                }
             }
         }
-        self.sweep(now, &mut news);
-        self.tell(news);
+        self.sweep(now, &mut events);
+        self.publish(events);
     }
 
-    /// All that a life holds is due, but for what it writes again until then.
-    pub(super) fn end(&mut self, life: &Life, due: Instant) {
-        let held = self.scopes.iter().flat_map(|(scope, members)| {
-            let of_life = members.iter().filter(|(_, held)| held.lives.contains(life));
-            of_life.map(|(user, _)| (scope.clone(), user.clone()))
+    /// All that an incarnation holds is due, but for what it writes again until then.
+    pub(super) fn end(&mut self, incarnation: &InstanceIncarnation, due: Instant) {
+        let entry = self.scopes.iter().flat_map(|(scope, members)| {
+            let per_incarnation = members.iter().filter(|(_, entry)| entry.incarnations.contains(incarnation));
+            per_incarnation.map(|(user, _)| (scope.clone(), user.clone()))
         });
-        let ghosts: HashSet<_> = held.collect();
-        self.leaving.retain(|(_, leaving)| !matches!(leaving, Leaving::Ghosts(other, _) if other == life));
-        if !ghosts.is_empty() {
-            self.leaving.push((due, Leaving::Ghosts(life.clone(), ghosts)));
+        let stale: HashSet<_> = entry.collect();
+        self.leaving.retain(|(_, leaving)| !matches!(leaving, Leaving::Stale(other, _) if other == incarnation));
+        if !stale.is_empty() {
+            self.leaving.push((due, Leaving::Stale(incarnation.clone(), stale)));
         }
     }
 
@@ -68,109 +80,118 @@ impl Members {
 
     pub(super) fn list(&self, scope: &Scope, most: usize) -> MemberList {
         let Some(members) = self.scopes.get(scope) else { return MemberList::default() };
-        let member = |(user, held): (&UserId, &Held)| Member {
+        let member = |(user, entry): (&UserId, &MemberEntry)| Member {
             user: user.clone(),
-            since: held.since,
-            info: held.info.clone(),
-            instances: held.lives.iter().map(|(id, _)| id.clone()).collect(),
+            since: entry.since,
+            info: entry.info.clone(),
+            instances: entry.incarnations.iter().map(|(id, _)| id.clone()).collect(),
         };
         MemberList { count: members.len(), members: members.iter().take(most).map(member).collect() }
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        self.mark
+    pub(super) fn cursor(&self) -> PresenceCursor {
+        self.cursor
     }
 
-    pub(super) fn behind(&self, mark: Mark) -> Vec<Turnover> {
-        self.turnovers.iter().filter(|turnover| turnover.mark > mark).cloned().collect()
+    pub(super) fn behind(&self, cursor: PresenceCursor) -> Vec<PresenceBatch> {
+        self.batches.iter().filter(|batch| batch.cursor > cursor).cloned().collect()
     }
 
     fn enter(
         &mut self,
-        life: &Life,
+        incarnation: &InstanceIncarnation,
         scope: &Scope,
         user: &UserId,
         info: &MemberInfo,
         now: Timestamp,
-        news: &mut Vec<MemberNews>,
+        events: &mut Vec<PresenceEvent>,
     ) {
         let member = (scope.clone(), user.clone());
         self.leaving.retain_mut(|(_, leaving)| match leaving {
             Leaving::Member(scope, user) => (&*scope, &*user) != (&member.0, &member.1),
-            Leaving::Ghosts(other, ghosts) => {
-                if other == life {
-                    ghosts.remove(&member);
+            Leaving::Stale(other, stale) => {
+                if other == incarnation {
+                    stale.remove(&member);
                 }
                 true
             }
         });
         let members = self.scopes.entry(scope.clone()).or_default();
-        let Some(held) = members.get_mut(user) else {
-            members.insert(user.clone(), Held { since: now, info: info.clone(), lives: vec![life.clone()] });
+        let Some(entry) = members.get_mut(user) else {
+            members.insert(
+                user.clone(),
+                MemberEntry { since: now, info: info.clone(), incarnations: vec![incarnation.clone()] },
+            );
             let count = members.len();
-            let turn = Turn::Joined(info.clone());
-            return news.push(MemberNews { scope: scope.as_str().into(), user: user.clone(), at: now, count, turn });
+            let transition = PresenceTransition::Joined(info.clone());
+            return events.push(PresenceEvent {
+                scope: scope.as_str().into(),
+                user: user.clone(),
+                at: now,
+                count,
+                transition,
+            });
         };
-        if !held.lives.contains(life) {
-            held.lives.push(life.clone());
+        if !entry.incarnations.contains(incarnation) {
+            entry.incarnations.push(incarnation.clone());
         }
     }
 
     fn depart(
         &mut self,
-        life: &Life,
+        incarnation: &InstanceIncarnation,
         scope: &Scope,
         user: &UserId,
         due: Instant,
         now: (Instant, Timestamp),
-        news: &mut Vec<MemberNews>,
+        events: &mut Vec<PresenceEvent>,
     ) {
-        let Some(held) = self.scopes.get_mut(scope).and_then(|members| members.get_mut(user)) else { return };
-        let was_held = !held.lives.is_empty();
-        held.lives.retain(|other| other != life);
-        if !was_held || !held.lives.is_empty() {
+        let Some(entry) = self.scopes.get_mut(scope).and_then(|members| members.get_mut(user)) else { return };
+        let was_held = !entry.incarnations.is_empty();
+        entry.incarnations.retain(|other| other != incarnation);
+        if !was_held || !entry.incarnations.is_empty() {
             return;
         }
         match due <= now.0 {
-            true => self.leave(scope, user, now.1, news),
+            true => self.leave(scope, user, now.1, events),
             false => self.leaving.push((due, Leaving::Member(scope.clone(), user.clone()))),
         }
     }
 
-    fn leave(&mut self, scope: &Scope, user: &UserId, now: Timestamp, news: &mut Vec<MemberNews>) {
+    fn leave(&mut self, scope: &Scope, user: &UserId, now: Timestamp, events: &mut Vec<PresenceEvent>) {
         let Some(members) = self.scopes.get_mut(scope) else { return };
         members.remove(user);
         let count = members.len();
         if count == 0 {
             self.scopes.remove(scope);
         }
-        let turn = Turn::Left;
-        news.push(MemberNews { scope: scope.as_str().into(), user: user.clone(), at: now, count, turn });
+        let transition = PresenceTransition::Left;
+        events.push(PresenceEvent { scope: scope.as_str().into(), user: user.clone(), at: now, count, transition });
     }
 
-    fn sweep(&mut self, now: (Instant, Timestamp), news: &mut Vec<MemberNews>) {
+    fn sweep(&mut self, now: (Instant, Timestamp), events: &mut Vec<PresenceEvent>) {
         let due: Vec<_> = self.leaving.extract_if(.., |(due, _)| *due <= now.0).collect();
         for (_, leaving) in due {
             match leaving {
-                Leaving::Member(scope, user) => self.leave(&scope, &user, now.1, news),
-                Leaving::Ghosts(life, ghosts) => {
-                    for (scope, user) in ghosts {
-                        self.depart(&life, &scope, &user, now.0, now, news);
+                Leaving::Member(scope, user) => self.leave(&scope, &user, now.1, events),
+                Leaving::Stale(incarnation, stale) => {
+                    for (scope, user) in stale {
+                        self.depart(&incarnation, &scope, &user, now.0, now, events);
                     }
                 }
             }
         }
     }
 
-    fn tell(&mut self, changes: Vec<MemberNews>) {
+    fn publish(&mut self, changes: Vec<PresenceEvent>) {
         if changes.is_empty() {
             return;
         }
-        let before = self.mark;
-        self.mark = before.next();
-        self.turnovers.push_back(Turnover { mark: self.mark, before, changes });
-        if self.turnovers.len() > TURNOVERS_MAX {
-            self.turnovers.pop_front();
+        let before = self.cursor;
+        self.cursor = before.next();
+        self.batches.push_back(PresenceBatch { cursor: self.cursor, before, changes });
+        if self.batches.len() > PRESENCE_BATCHES_MAX {
+            self.batches.pop_front();
         }
     }
 }

@@ -6,8 +6,8 @@ use super::{RedisStore, malformed, millis};
 use crate::error::StoreError;
 use crate::instance::Instance;
 use crate::lease::Token;
-use crate::restores::{Kept, Question};
-use crate::session_record::{LeftRecord, SessionRecord};
+use crate::restores::{LookupResult, RecordLookup};
+use crate::session_record::{ClosedSessionRecord, SessionRecord};
 use crate::store::ROW_CHANGES_MAX;
 
 impl RedisStore {
@@ -15,11 +15,11 @@ impl RedisStore {
         &self,
         instance: &Instance,
         token: &Token,
-        left: &[LeftRecord],
+        left: &[ClosedSessionRecord],
     ) -> Result<(), StoreError> {
         assert!(left.len() <= ROW_CHANGES_MAX, "a batch of records is bounded");
         let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
-        for LeftRecord { session, tenant, user, since, record, .. } in left {
+        for ClosedSessionRecord { session, tenant, user, since, record, .. } in left {
             // One that is too long is not kept.
             let Some(record) = record.encode() else { continue };
             args.extend([session.to_string(), Keyspace::owner(tenant, user), since.0.to_string(), record]);
@@ -33,11 +33,11 @@ impl RedisStore {
         &self,
         instance: &Instance,
         token: &Token,
-        questions: &[Question],
-    ) -> Result<Vec<Kept>, StoreError> {
-        assert!(questions.len() <= ROW_CHANGES_MAX, "a batch of questions is bounded");
+        lookups: &[RecordLookup],
+    ) -> Result<Vec<LookupResult>, StoreError> {
+        assert!(lookups.len() <= ROW_CHANGES_MAX, "a batch of questions is bounded");
         let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
-        for Question { ask, latest, number, .. } in questions {
+        for RecordLookup { ask, latest, number, .. } in lookups {
             let (owner, taker) =
                 (Keyspace::owner(&ask.tenant, &ask.user), format!("{}/{number}", instance.incarnation));
             args.extend([ask.session.to_string(), owner, ask.since.0.to_string(), latest.0.to_string(), taker]);
@@ -46,17 +46,17 @@ impl RedisStore {
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.peers()];
         let function = Function::REGISTRY_TAKE;
         let answer = self.change(function, &keys, &args).await?;
-        let kept = answer[1..].iter().map(|text| read_kept(text)).collect::<Option<Vec<_>>>();
-        kept.filter(|kept| kept.len() == questions.len()).ok_or_else(|| malformed(function, &answer))
+        let kept = answer[1..].iter().map(|text| read_lookup(text)).collect::<Option<Vec<_>>>();
+        kept.filter(|kept| kept.len() == lookups.len()).ok_or_else(|| malformed(function, &answer))
     }
 }
 
-fn read_kept(text: &str) -> Option<Kept> {
+fn read_lookup(text: &str) -> Option<LookupResult> {
     Some(match text {
-        "none" => Kept::Nothing,
-        "awaited" => Kept::Awaited,
-        "replaced" => Kept::Replaced,
+        "none" => LookupResult::Nothing,
+        "awaited" => LookupResult::Awaited,
+        "replaced" => LookupResult::Replaced,
         // Somebody with access to Redis wrote it: as good as none.
-        _ => SessionRecord::decode(text.strip_prefix("record ")?).map_or(Kept::Nothing, Kept::Record),
+        _ => SessionRecord::decode(text.strip_prefix("record ")?).map_or(LookupResult::Nothing, LookupResult::Record),
     })
 }

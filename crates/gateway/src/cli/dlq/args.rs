@@ -1,7 +1,7 @@
 //! What may be said to `tidegate dlq`.
 
 use clap::{Args, Subcommand};
-use records::{LetterId, Reason};
+use records::{DeadLetterId, Reason};
 
 use crate::cli::ConfigArgs;
 
@@ -19,7 +19,7 @@ Examples:
 
 Exit codes:
   0   done
-  1   some letters were not there or could not be replayed; standard error names them
+  1   some dead letters were not there or could not be replayed; standard error names them
   64  wrong command line or configuration
   69  Redis is not there or refused
   75  no answer in time: it may have been done; doing it again does no harm")]
@@ -30,23 +30,23 @@ pub(crate) struct DlqArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DlqCommand {
-    /// List letters, newest first
+    /// List dead letters, newest first
     List(ListArgs),
-    /// Show all that is known of one letter, its message included
+    /// Show all that is known of one dead letter, its message included
     Show(ShowArgs),
-    /// Publish messages again, oldest first, and remove their letters
+    /// Publish messages again, oldest first, and remove their dead letters
     Replay(PickArgs),
-    /// Remove letters
+    /// Remove dead letters
     Drop(PickArgs),
 }
 
-/// Whose letters, and where they are.
+/// Whose dead letters, and where they are.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RecordsArgs {
-    /// Whose
+    /// Tenant
     #[arg(long, default_value = "default", value_parser = wire::TenantId::parse)]
     pub(crate) tenant: wire::TenantId,
-    /// Where Redis is [env: TIDEGATE_REDIS_URL]
+    /// Redis URL [env: TIDEGATE_REDIS_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) struct RecordsArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Only letters of this reason: poison or isolated
+    /// Only dead letters of this reason: poison or isolated
     #[arg(long, value_parser = parse_reason)]
     pub(super) reason: Option<Reason>,
     /// At most so many
@@ -71,7 +71,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     /// Which, as listed
-    pub(super) id: LetterId,
+    pub(super) id: DeadLetterId,
     /// Print a JSON object; a message that is not UTF-8 stands in message_base64
     #[arg(long)]
     pub(super) json: bool,
@@ -83,11 +83,11 @@ pub(super) struct ShowArgs {
 pub(super) struct PickArgs {
     /// Which, as listed
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
-    pub(super) ids: Vec<LetterId>,
+    pub(super) ids: Vec<DeadLetterId>,
     /// All of the tenant
     #[arg(long)]
     pub(super) all: bool,
-    /// With --all: only letters of this reason, poison or isolated
+    /// With --all: only dead letters of this reason, poison or isolated
     #[arg(long, requires = "all", conflicts_with = "ids", value_parser = parse_reason)]
     pub(super) reason: Option<Reason>,
     #[command(flatten)]

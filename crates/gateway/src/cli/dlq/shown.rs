@@ -1,9 +1,9 @@
-//! Letters as people and programs read them. What publishers wrote is printed without control characters: a dead
+//! Dead letters as people and programs read them. What publishers wrote is printed without control characters: a dead
 //! letter must not write to the operator's terminal.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use records::{Body, KeptLetter};
+use records::{Body, StoredDeadLetter};
 use serde_json::Value;
 use tidegate_gateway::shown;
 
@@ -12,49 +12,49 @@ use crate::cli::table::{Table, printable};
 /// A sentence in a table is cut after this many characters; `show` has all of it.
 const DETAIL_CHARS_MAX: usize = 60;
 
-/// One line for each letter, newest first.
-pub(super) fn table(letters: &[KeptLetter]) -> String {
+/// One line for each dead letter, newest first.
+pub(super) fn table(dead_letters: &[StoredDeadLetter]) -> String {
     let mut table = Table::new(&["ID", "REASON", "CHANNEL", "POSITION", "TIME", "BYTES", "INSTANCE", "USER", "WHAT"]);
-    for letter in letters {
+    for dead_letter in dead_letters {
         table.row([
-            letter.id.to_string(),
-            letter.reason.clone(),
-            letter.channel.clone(),
-            letter.position.clone().unwrap_or_else(|| "-".into()),
-            letter.time.to_string(),
-            letter.size.to_string(),
-            letter.instance.clone(),
-            letter.user.clone().unwrap_or_else(|| "-".into()),
-            shortened(&letter.detail),
+            dead_letter.id.to_string(),
+            dead_letter.reason.clone(),
+            dead_letter.channel.clone(),
+            dead_letter.position.clone().unwrap_or_else(|| "-".into()),
+            dead_letter.time.to_string(),
+            dead_letter.size.to_string(),
+            dead_letter.instance.clone(),
+            dead_letter.user.clone().unwrap_or_else(|| "-".into()),
+            shortened(&dead_letter.detail),
         ]);
     }
     table.to_string()
 }
 
-/// All that is known of one letter.
-pub(super) fn page(letter: &KeptLetter) -> String {
+/// All that is known of one dead letter.
+pub(super) fn page(dead_letter: &StoredDeadLetter) -> String {
     let absent = || "-".to_owned();
     let rows = [
-        ("id", letter.id.to_string()),
-        ("tenant", letter.tenant.to_string()),
-        ("reason", letter.reason.clone()),
-        ("channel", letter.channel.clone()),
-        ("position", letter.position.clone().unwrap_or_else(absent)),
-        ("published", letter.time.to_string()),
-        ("kept", letter.id.time.to_string()),
-        ("instance", letter.instance.clone()),
-        ("user", letter.user.clone().unwrap_or_else(absent)),
-        ("what", letter.detail.clone()),
-        ("bytes", letter.size.to_string()),
-        ("message", message(&letter.body)),
+        ("id", dead_letter.id.to_string()),
+        ("tenant", dead_letter.tenant.to_string()),
+        ("reason", dead_letter.reason.clone()),
+        ("channel", dead_letter.channel.clone()),
+        ("position", dead_letter.position.clone().unwrap_or_else(absent)),
+        ("published", dead_letter.time.to_string()),
+        ("kept", dead_letter.id.time.to_string()),
+        ("instance", dead_letter.instance.clone()),
+        ("user", dead_letter.user.clone().unwrap_or_else(absent)),
+        ("what", dead_letter.detail.clone()),
+        ("bytes", dead_letter.size.to_string()),
+        ("message", message(&dead_letter.body)),
     ];
     rows.iter().map(|(name, value)| format!("{name:<9}  {}\n", printable(value))).collect()
 }
 
 /// One object, with the message.
-pub(super) fn json(letter: &KeptLetter) -> Value {
-    let mut object = shown::letter(letter);
-    if let Body::Message(message) = &letter.body {
+pub(super) fn json(dead_letter: &StoredDeadLetter) -> Value {
+    let mut object = shown::dead_letter(dead_letter);
+    if let Body::Message(message) = &dead_letter.body {
         match std::str::from_utf8(message) {
             Ok(text) => object["message"] = text.into(),
             Err(_) => object["message_base64"] = STANDARD.encode(message).into(),

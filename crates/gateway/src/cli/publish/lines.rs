@@ -17,7 +17,7 @@ pub(super) struct Lines<R> {
 
 /// Lines that came together.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(super) struct LineBatch {
     /// Each with its number, counted from 1; empty ones are left out.
     pub(super) lines: Vec<(u64, String)>,
     /// What ended the reading, if not the end of input.
@@ -31,8 +31,8 @@ impl<R: Read> Lines<R> {
     }
 
     /// The next batch; one without lines is the end.
-    pub(super) fn next(&mut self) -> Batch {
-        let (mut batch, mut bytes) = (Batch::default(), 0);
+    pub(super) fn next(&mut self) -> LineBatch {
+        let (mut batch, mut bytes) = (LineBatch::default(), 0);
         while batch.lines.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX {
             match self.line() {
                 Ok(None) => break,
@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    fn numbers(batch: &Batch) -> Vec<u64> {
+    fn numbers(batch: &LineBatch) -> Vec<u64> {
         batch.lines.iter().map(|(number, _)| *number).collect()
     }
 
@@ -127,8 +127,8 @@ mod tests {
         for (input, reason) in [(&b"1\n22\n333\n4\n"[..], "more than 2 bytes"), (b"1\n22\n\xff\n4\n", "UTF-8")] {
             let batch = Lines::new(input, 2).next();
             assert_eq!(numbers(&batch), [1, 2]);
-            let (number, told) = batch.wrong.unwrap();
-            assert!(number == 3 && told.contains(reason), "{number}: {told}");
+            let (number, error) = batch.wrong.unwrap();
+            assert!(number == 3 && error.contains(reason), "{number}: {error}");
         }
     }
 }

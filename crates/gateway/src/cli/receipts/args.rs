@@ -10,7 +10,7 @@ use crate::cli::dlq::RecordsArgs;
 A receipt is what a client says: everything of this channel's scope up to here has been dealt with. It is
 the user's: with several devices, the furthest. Families keep receipts if families[].receipts is true.
 
-BEHIND is how many messages the scope has handed out since. After a failover of Redis it is at most so
+LAG is how many messages the scope has handed out since. After a failover of Redis it is at most so
 many (~7), because some may have been lost with it, or unknown (?).
 
 Examples:
@@ -26,13 +26,13 @@ Exit codes:
   69  Redis is not there or refused
   75  no answer in time; with --position: unknown, Redis knows no such message")]
 pub(crate) struct ReceiptsArgs {
-    /// Whose members, such as collection:42; a topic behind it makes no difference
+    /// Channel, such as collection:42; its topic makes no difference
     #[arg(long, value_name = "CHANNEL")]
     pub(super) channel: String,
     /// Only this user; may be repeated
     #[arg(long = "user", value_name = "NAME", value_parser = UserId::parse)]
     pub(super) users: Vec<UserId>,
-    /// Ask whether they have got this message
+    /// Check whether the users have acknowledged this message
     #[arg(long, value_name = "POSITION", requires = "users", conflicts_with = "json")]
     pub(super) position: Option<Position>,
     /// At most so many users

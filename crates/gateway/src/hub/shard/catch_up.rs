@@ -13,12 +13,23 @@ impl Shard {
         let JoinRequest { scope, wanted, correlation_id } = request;
         let joiner = self.next_number();
         self.counters.subscriptions.add(wanted.len() as u64);
-        let (held, announced, stage, owed) = (Held::default(), Announced::Nothing, Stage::Reading, Vec::new());
-        let mut join = Join { slot, scope, wanted, correlation_id, held, announced, stage, asked_back: false, owed };
+        let (buffer, announced, stage, pending_gaps) =
+            (LiveBuffer::default(), Announced::Nothing, JoinStage::Reading, Vec::new());
+        let mut join = Join {
+            slot,
+            scope,
+            wanted,
+            correlation_id,
+            buffer,
+            announced,
+            stage,
+            asked_with_position: false,
+            pending_gaps,
+        };
         if self.is_preceded(joiner, &join) {
             if self.is_degraded {
                 let (start, lost, messages) = (Start::Degraded, Vec::new(), Vec::new());
-                let interim = Joined { start, lost, messages, upto: None, more: false };
+                let interim = CatchUpPage { start, lost, messages, upto: None, more: false };
                 self.announce(&mut join, &interim);
             }
             // Older subscriptions come first, or their messages would come behind newer ones.
@@ -37,14 +48,14 @@ impl Shard {
         }
         let precedes = |other: u64| {
             self.joins.get(&other).is_some_and(|join| {
-                join.slot == new.slot && join.reads_back() && (other < joiner || join.is_announced())
+                join.slot == new.slot && join.reads_history() && (other < joiner || join.is_announced())
             })
         };
         self.scopes.get(&new.scope).is_some_and(|members| members.joining().any(precedes))
     }
 
     /// A page of history, the last one unless it says `more`.
-    pub(crate) fn joined(&mut self, joiner: Joiner, joined: Joined) {
+    pub(crate) fn joined(&mut self, joiner: Joiner, joined: CatchUpPage) {
         let Some(join) = self.joins.remove(&joiner.0) else { return };
         self.catch_up(joiner.0, join, &joined);
         // After a storm the table would keep the room that thousands took at once.
@@ -53,7 +64,7 @@ impl Shard {
         }
     }
 
-    fn catch_up(&mut self, joiner: u64, mut join: Join, joined: &Joined) {
+    fn catch_up(&mut self, joiner: u64, mut join: Join, joined: &CatchUpPage) {
         let slot = join.slot;
         debug_assert_eq!(joined.upto.is_none(), joined.start == Start::Degraded, "only an interim answer has no end");
         if joined.upto.is_some() && self.connections[slot as usize].outbox.bytes() > self.rules.limits.outbox_bytes_max
@@ -62,34 +73,34 @@ impl Shard {
         }
         if matches!(joined.start, Start::Gap(_)) {
             // It spans them. Their positions may be of a history that is gone, and above all that follow.
-            join.owed.clear();
+            join.pending_gaps.clear();
         }
         self.announce(&mut join, joined);
         for message in &joined.messages {
             // A page is bounded by itself and asked for when there is room: it always fits.
-            let _ = self.hand_on(&mut join, message, usize::MAX);
+            let _ = self.queue_for_join(&mut join, message, usize::MAX);
         }
-        if self.connections[slot as usize].life != Life::Open {
+        if self.connections[slot as usize].state != ConnectionState::Open {
             return; // It could not take what it asked for, and has left its scopes.
         }
         let Some(upto) = joined.upto else {
             self.joins.insert(joiner, join); // An interim answer: the broker cannot be asked now.
             return;
         };
-        self.tell_owed(&mut join, upto);
+        self.send_pending_gaps(&mut join, upto);
         join.move_to(upto);
-        let held = std::mem::take(&mut join.held);
-        if joined.more || held.overflowed {
-            join.held = held.or_afresh();
+        let buffer = std::mem::take(&mut join.buffer);
+        if joined.more || buffer.overflowed {
+            join.buffer = buffer.or_restart();
             return self.ask_on(joiner, join);
         }
         let bytes_max = self.bytes_max(slot);
-        for message in &held.messages {
-            if self.hand_on(&mut join, message, bytes_max) == Queued::Full {
+        for message in &buffer.messages {
+            if self.queue_for_join(&mut join, message, bytes_max) == Queued::Full {
                 match self.rules.on_slow(&join.scope) {
                     OnSlow::CatchUp => return self.wait(joiner, join),
                     // There is not much of it, and nobody could give it later.
-                    OnSlow::Latest => _ = self.hand_on(&mut join, message, usize::MAX),
+                    OnSlow::Latest => _ = self.queue_for_join(&mut join, message, usize::MAX),
                     OnSlow::Close => {
                         self.joins.insert(joiner, join);
                         return self.close_slow(slot);
@@ -97,18 +108,18 @@ impl Shard {
                 }
             }
         }
-        self.tell_owed(&mut join, Position::new(u64::MAX, u64::MAX));
-        if self.connections[slot as usize].life == Life::Open {
+        self.send_pending_gaps(&mut join, Position::new(u64::MAX, u64::MAX));
+        if self.connections[slot as usize].state == ConnectionState::Open {
             self.go_live(joiner, &join);
         }
     }
 
     /// Queues a message for those of the join's patterns that have not got it, behind the gaps that stand before it.
-    fn hand_on(&mut self, join: &mut Join, message: &Outgoing, bytes_max: usize) -> Queued {
+    fn queue_for_join(&mut self, join: &mut Join, message: &Outgoing, bytes_max: usize) -> Queued {
         if let Some(position) = message.position
-            && !join.owed.is_empty()
+            && !join.pending_gaps.is_empty()
         {
-            self.tell_owed(join, Position::new(position.generation, position.offset.saturating_sub(1)));
+            self.send_pending_gaps(join, Position::new(position.generation, position.offset.saturating_sub(1)));
         }
         if join.wants(message.topic(), message.position) && !self.covered(join, message) {
             let lane = self.rules.lane(&join.scope);
@@ -123,10 +134,10 @@ impl Shard {
     }
 
     /// Tells of the gaps that begin at or before `position`.
-    fn tell_owed(&mut self, join: &mut Join, position: Position) {
+    fn send_pending_gaps(&mut self, join: &mut Join, position: Position) {
         let lane = self.rules.lane(&join.scope);
-        let due = join.owed.iter().take_while(|gap| gap.after <= Some(position)).count();
-        for gap in join.owed.drain(..due).collect::<Vec<_>>() {
+        let due = join.pending_gaps.iter().take_while(|gap| gap.after <= Some(position)).count();
+        for gap in join.pending_gaps.drain(..due).collect::<Vec<_>>() {
             self.raise_floor(join.slot, &join.scope, gap.upto.max(gap.after.unwrap_or_default()));
             for wanted in join.wanted.iter().filter(|wanted| wanted.after < Some(gap.upto)) {
                 self.counters.gaps.add(1);
@@ -141,7 +152,7 @@ impl Shard {
     /// Asks for what is behind the last page: now, or when that has left, so that a slow client reads history no
     /// faster than it can.
     fn ask_on(&mut self, joiner: u64, join: Join) {
-        if self.connections[join.slot as usize].life != Life::Open {
+        if self.connections[join.slot as usize].state != ConnectionState::Open {
             return;
         }
         self.note_behind(join.slot, joiner);
@@ -153,11 +164,11 @@ impl Shard {
 
     /// Asks for the next page.
     pub(super) fn ask(&mut self, joiner: u64, mut join: Join) {
-        if self.connections[join.slot as usize].life != Life::Open {
+        if self.connections[join.slot as usize].state != ConnectionState::Open {
             return; // It was closed while this was in hand, and has left its scopes.
         }
         let (scope, after) = (join.scope.clone(), join.after());
-        (join.stage, join.asked_back) = (Stage::Reading, after.lowest().is_some());
+        (join.stage, join.asked_with_position) = (JoinStage::Reading, after.lowest().is_some());
         self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope, after });
         self.joins.insert(joiner, join);
     }
@@ -186,21 +197,21 @@ impl Shard {
     }
 
     /// Tells the client that its subscriptions stand and from where, and what it has missed for good.
-    fn announce(&mut self, join: &mut Join, joined: &Joined) {
+    fn announce(&mut self, join: &mut Join, joined: &CatchUpPage) {
         let lane = self.rules.lane(&join.scope);
         let degraded = joined.start == Start::Degraded;
-        let told = if degraded { Announced::Degraded } else { Announced::Subscribed };
+        let announced_now = if degraded { Announced::Degraded } else { Announced::Subscribed };
         // Once it stands there is no news, but that it goes on behind a gap.
-        let news = !join.is_announced() && std::mem::replace(&mut join.announced, told) != told;
-        if news {
-            self.attend(join.slot, &join.scope);
+        let is_change = !join.is_announced() && std::mem::replace(&mut join.announced, announced_now) != announced_now;
+        if is_change {
+            self.track(join.slot, &join.scope);
         }
         for wanted in &mut join.wanted {
             let pattern = wire::Pattern { scope: join.scope.clone(), filter: wanted.filter.clone() };
             let channel = pattern.to_string();
             let gap = match joined.start {
                 // Behind its first page, one who began afresh has something to miss too.
-                Start::Gap(gap) if wanted.after.is_some() || !news => Some(gap),
+                Start::Gap(gap) if wanted.after.is_some() || !is_change => Some(gap),
                 Start::Gap(_) | Start::Fresh | Start::Resumed | Start::Degraded => None,
             };
             let own = joined.lost.iter().find(|gap| wanted.after.is_some() && gap.after == wanted.after);
@@ -208,7 +219,7 @@ impl Shard {
             let resumed = wanted.after.is_some() && joined.start == Start::Resumed && gap.is_none();
             // Where it goes on, unless it resumes.
             let begins = gap.map(|gap| gap.upto).or(joined.upto);
-            if news {
+            if is_change {
                 let position = if resumed { wanted.after } else { begins };
                 let frame = ServerFrame::Subscribed {
                     channel: &channel,
@@ -226,12 +237,12 @@ impl Shard {
             let (Some(begins), Some(upto)) = (begins, joined.upto) else { continue };
             let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
             if let Some(subscription) = waiting_of(subscriptions, &join.scope, &wanted.filter) {
-                if news {
+                if is_change {
                     subscription.began = wanted.after.unwrap_or(begins);
                     // With a position that is honoured, everything behind that one is delivered by this subscription. A
                     // page that its client turns out not to read may be read again, as far as no other one has been.
                     subscription.since = if resumed { subscription.began } else { begins };
-                    (subscription.told, subscription.floor) = (upto, subscription.since);
+                    (subscription.position_sent, subscription.floor) = (upto, subscription.since);
                 }
                 if gap.is_some() {
                     subscription.floor = subscription.floor.max(begins);
@@ -259,12 +270,12 @@ impl Shard {
     pub(super) fn leave(&mut self, slot: Slot, subscription: &Subscription) {
         let Subscription { pattern, live, .. } = subscription;
         self.counters.subscriptions.sub(1);
-        self.unattend(slot, &pattern.scope);
+        self.untrack(slot, &pattern.scope);
         let Some(members) = self.scopes.get_mut(&pattern.scope) else { return };
         if *live {
             members.remove(&pattern.filter, slot);
             let top = members.top;
-            self.thin_newest(slot, &pattern.scope);
+            self.prune_conflated(slot, &pattern.scope);
             // What only it wanted is not read again for the others, or it would come behind newer messages.
             self.raise_floor(slot, &pattern.scope, top);
         } else {
@@ -288,7 +299,7 @@ impl Shard {
                     && join.wanted.iter().any(|w| w.filter == pattern.filter)
             })
         };
-        let known = self.behind.get(&slot).and_then(|behind| behind.joins.iter().copied().find(mine));
+        let known = self.slow_clients.get(&slot).and_then(|behind| behind.joins.iter().copied().find(mine));
         // One that waits is looked for too: a client that was closed by the very answer to its unsubscribe is behind nowhere.
         let Some(joiner) = known.or_else(|| members.joining().find(mine)) else {
             // One that is in nobody's hands belongs to this client, which is being closed while it catches up.

@@ -44,25 +44,26 @@ impl Shard {
             let own = || own.iter().take_while(|(other, _)| *other == slot).map(|(_, wanted)| wanted);
             let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
             for Subscription { pattern, live, .. } in subscriptions.filter(|s| s.pattern.scope == *scope) {
-                let stands = match live {
+                let position = match live {
                     true => Some(Some(top)),
                     false => own().find(|wanted| wanted.filter == pattern.filter).map(|wanted| wanted.after),
                 };
-                frames.extend(stands.map(|stands| (slot, stands, isolated_frame(&pattern.to_string(), stands))));
+                frames
+                    .extend(position.map(|position| (slot, position, isolated_frame(&pattern.to_string(), position))));
             }
         }
-        for (slot, stands, frame) in frames {
-            self.give_newest(slot);
+        for (slot, position, frame) in frames {
+            self.flush_conflated(slot);
             self.counters.gaps.add(1);
             // First: making room for it must not let go of what stands before it.
-            self.raise_floor(slot, scope, stands.unwrap_or_default());
+            self.raise_floor(slot, scope, position.unwrap_or_default());
             self.queue(slot, lane, frame);
         }
     }
 }
 
 /// Not certain: whoever was here the whole time has heard everything, only not what everybody else has.
-fn isolated_frame(channel: &str, stands: Option<Position>) -> Encoded {
+fn isolated_frame(channel: &str, position: Option<Position>) -> Encoded {
     let reason = GapReason::Isolated;
-    ServerFrame::Gap { channel, after: stands, upto: stands, reason, certain: false }.encode()
+    ServerFrame::Gap { channel, after: position, upto: position, reason, certain: false }.encode()
 }

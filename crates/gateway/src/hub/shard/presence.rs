@@ -4,7 +4,7 @@
 //! A watcher is given a list and then the changes behind the list's mark. When some may be missing, the lists are asked
 //! for anew, and until the new one has come no change is passed on: it has them.
 
-use connection_registry::{Mark, Member, MemberInfo, MemberList, MemberNews, Turn};
+use connection_registry::{Member, MemberInfo, MemberList, PresenceCursor, PresenceEvent, PresenceTransition};
 use smallvec::SmallVec;
 use wire::{PresenceMember, UserId};
 
@@ -13,7 +13,7 @@ use crate::session::PresenceRequest;
 
 /// What the shard wants told, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Attending {
+pub(crate) enum PresenceUpdate {
     /// A connection has come to a scope.
     Entered(Scope, UserId, MemberInfo),
     /// It has left, or ended.
@@ -26,22 +26,22 @@ pub(crate) enum Attending {
 
 /// A list for whoever waits for it.
 #[derive(Debug)]
-pub(crate) struct Listed {
+pub(crate) struct PresenceList {
     pub(crate) scope: Scope,
     /// What stands behind it follows. Absent if the store could not be asked: then the list is what this instance knows.
-    pub(crate) mark: Option<Mark>,
+    pub(crate) cursor: Option<PresenceCursor>,
     pub(crate) list: MemberList,
 }
 
 /// Connections in scopes whose families have presence.
 #[derive(Debug, Default)]
-pub(super) struct Attendance {
-    scopes: HashMap<Scope, HashMap<Slot, Attendee>>,
-    told: Vec<Attending>,
+pub(super) struct PresenceTable {
+    scopes: HashMap<Scope, HashMap<Slot, PresenceEntry>>,
+    updates: Vec<PresenceUpdate>,
 }
 
 #[derive(Debug, Default)]
-struct Attendee {
+struct PresenceEntry {
     /// A subscription has stood.
     is_member: bool,
     watch: Option<Watch>,
@@ -50,31 +50,31 @@ struct Attendee {
 #[derive(Debug, Default)]
 struct Watch {
     /// Where the list stood that it has been given. Absent while it waits for one.
-    at: Option<Mark>,
+    at: Option<PresenceCursor>,
     /// The ids of its questions that wait for an answer: bounded by its rate, as none waits longer than a call.
     asked: SmallVec<[Option<Box<str>>; 1]>,
 }
 
 impl Shard {
     /// A subscription in the scope stands.
-    pub(super) fn attend(&mut self, slot: Slot, scope: &Scope) {
+    pub(super) fn track(&mut self, slot: Slot, scope: &Scope) {
         if !self.rules.policies.policy(scope.family()).presence {
             return; // The common case.
         }
         let connection = &self.connections[slot as usize];
         let Some(identity) = connection.session.identity() else { return };
-        if connection.life != Life::Open {
+        if connection.state != ConnectionState::Open {
             return;
         }
-        let attendee = self.attendance.attendee(scope, slot);
-        if !std::mem::replace(&mut attendee.is_member, true) {
+        let presence_entry = self.presence_table.presence_entry(scope, slot);
+        if !std::mem::replace(&mut presence_entry.is_member, true) {
             let (user, info) = (identity.user.clone(), identity.info.clone());
-            self.attendance.told.push(Attending::Entered(scope.clone(), user, info));
+            self.presence_table.updates.push(PresenceUpdate::Entered(scope.clone(), user, info));
         }
     }
 
     /// A subscription in the scope has ended, perhaps the last.
-    pub(super) fn unattend(&mut self, slot: Slot, scope: &Scope) {
+    pub(super) fn untrack(&mut self, slot: Slot, scope: &Scope) {
         if !self.rules.policies.policy(scope.family()).presence {
             return;
         }
@@ -82,44 +82,44 @@ impl Shard {
         if session.holds(scope) {
             return;
         }
-        let Some(attendees) = self.attendance.scopes.get_mut(scope) else { return };
-        let Some(attendee) = attendees.remove(&slot) else { return };
-        let is_watched = attendees.values().any(|other| other.watch.is_some());
-        if attendees.is_empty() {
-            self.attendance.scopes.remove(scope);
+        let Some(presence_entries) = self.presence_table.scopes.get_mut(scope) else { return };
+        let Some(presence_entry) = presence_entries.remove(&slot) else { return };
+        let is_watched = presence_entries.values().any(|other| other.watch.is_some());
+        if presence_entries.is_empty() {
+            self.presence_table.scopes.remove(scope);
         }
-        if attendee.watch.is_some() && !is_watched {
-            self.attendance.told.push(Attending::Unwatched(scope.clone()));
+        if presence_entry.watch.is_some() && !is_watched {
+            self.presence_table.updates.push(PresenceUpdate::Unwatched(scope.clone()));
         }
-        if attendee.is_member
+        if presence_entry.is_member
             && let Some(identity) = session.identity()
         {
-            self.attendance.told.push(Attending::Exited(scope.clone(), identity.user.clone()));
+            self.presence_table.updates.push(PresenceUpdate::Exited(scope.clone(), identity.user.clone()));
         }
     }
 
     /// A client asks who is there.
     pub(super) fn watch(&mut self, slot: Slot, request: PresenceRequest) {
         let PresenceRequest { scope, correlation_id } = request;
-        let attendee = self.attendance.attendee(&scope, slot);
-        attendee.watch.get_or_insert_default().asked.push(correlation_id);
-        self.attendance.told.push(Attending::Watched(scope));
+        let presence_entry = self.presence_table.presence_entry(&scope, slot);
+        presence_entry.watch.get_or_insert_default().asked.push(correlation_id);
+        self.presence_table.updates.push(PresenceUpdate::Watched(scope));
     }
 
     /// What the shard wants told since the last call.
-    pub(crate) fn take_attending(&mut self) -> Vec<Attending> {
-        std::mem::take(&mut self.attendance.told)
+    pub(crate) fn take_presence_updates(&mut self) -> Vec<PresenceUpdate> {
+        std::mem::take(&mut self.presence_table.updates)
     }
 
     /// A list has come for those who wait for it.
-    pub(crate) fn listed(&mut self, listed: &Listed) {
-        let Listed { scope, mark, list } = listed;
-        let Some(attendees) = self.attendance.scopes.get_mut(scope) else { return };
-        let stale = mark.is_none();
+    pub(crate) fn presence_listed(&mut self, listed: &PresenceList) {
+        let PresenceList { scope, cursor, list } = listed;
+        let Some(presence_entries) = self.presence_table.scopes.get_mut(scope) else { return };
+        let stale = cursor.is_none();
         let mut frames = Vec::new();
         let mut anew = None; // One frame for all who have not asked.
-        for (slot, attendee) in attendees {
-            let Some(watch) = &mut attendee.watch else { continue };
+        for (slot, presence_entry) in presence_entries {
+            let Some(watch) = &mut presence_entry.watch else { continue };
             if watch.at.is_none() && watch.asked.is_empty() && !stale {
                 let frame = anew.get_or_insert_with(|| presence_frame(scope, list, stale, None));
                 frames.push((*slot, frame.clone()));
@@ -128,31 +128,32 @@ impl Shard {
                 frames.push((*slot, presence_frame(scope, list, stale, id.as_deref())));
             }
             if !stale {
-                watch.at = *mark;
+                watch.at = *cursor;
             }
         }
         self.queue_all(scope, frames);
     }
 
     /// Somebody has joined or left a scope. Watchers whose list says so already pass over it.
-    pub(crate) fn turned(&mut self, scope: &Scope, mark: Mark, frame: &Encoded) {
-        let Some(attendees) = self.attendance.scopes.get(scope) else { return };
-        let is_news =
-            |attendee: &Attendee| attendee.watch.as_ref().and_then(|watch| watch.at).is_some_and(|at| at < mark);
-        let watching = attendees.iter().filter(|(_, attendee)| is_news(attendee));
+    pub(crate) fn presence_changed(&mut self, scope: &Scope, cursor: PresenceCursor, frame: &Encoded) {
+        let Some(presence_entries) = self.presence_table.scopes.get(scope) else { return };
+        let is_new = |presence_entry: &PresenceEntry| {
+            presence_entry.watch.as_ref().and_then(|watch| watch.at).is_some_and(|at| at < cursor)
+        };
+        let watching = presence_entries.iter().filter(|(_, presence_entry)| is_new(presence_entry));
         let frames = watching.map(|(slot, _)| (*slot, frame.clone())).collect();
         self.queue_all(scope, frames);
     }
 
     /// Changes may be missing: everybody's list is asked for again.
-    pub(crate) fn watch_anew(&mut self) {
-        for (scope, attendees) in &mut self.attendance.scopes {
+    pub(crate) fn resync_presence(&mut self) {
+        for (scope, presence_entries) in &mut self.presence_table.scopes {
             let mut is_watched = false;
-            for watch in attendees.values_mut().filter_map(|attendee| attendee.watch.as_mut()) {
+            for watch in presence_entries.values_mut().filter_map(|presence_entry| presence_entry.watch.as_mut()) {
                 (watch.at, is_watched) = (None, true);
             }
             if is_watched {
-                self.attendance.told.push(Attending::Watched(scope.clone()));
+                self.presence_table.updates.push(PresenceUpdate::Watched(scope.clone()));
             }
         }
     }
@@ -165,8 +166,8 @@ impl Shard {
     }
 }
 
-impl Attendance {
-    fn attendee(&mut self, scope: &Scope, slot: Slot) -> &mut Attendee {
+impl PresenceTable {
+    fn presence_entry(&mut self, scope: &Scope, slot: Slot) -> &mut PresenceEntry {
         if !self.scopes.contains_key(scope) {
             self.scopes.insert(scope.clone(), HashMap::new());
         }
@@ -180,14 +181,14 @@ fn presence_frame(scope: &Scope, list: &MemberList, stale: bool, correlation_id:
 }
 
 /// The one frame of a change, for all who watch.
-pub(crate) fn turn_frame(scope: &Scope, news: &MemberNews) -> Encoded {
-    let (channel, count) = (scope.name(), news.count);
-    match &news.turn {
-        Turn::Joined(info) => {
-            let member = member_of(&news.user, news.at, info);
+pub(crate) fn presence_event_frame(scope: &Scope, event: &PresenceEvent) -> Encoded {
+    let (channel, count) = (scope.name(), event.count);
+    match &event.transition {
+        PresenceTransition::Joined(info) => {
+            let member = member_of(&event.user, event.at, info);
             ServerFrame::Joined { channel, member, count }.encode()
         }
-        Turn::Left => ServerFrame::Left { channel, user: news.user.as_str(), count }.encode(),
+        PresenceTransition::Left => ServerFrame::Left { channel, user: event.user.as_str(), count }.encode(),
     }
 }
 

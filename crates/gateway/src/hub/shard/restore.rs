@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use connection_registry::{Ask, Restored, SessionRecord};
+use connection_registry::{RestoreRequest, RestoreResult, SessionRecord};
 use wire::{Pattern, Timestamp};
 
 use super::*;
-use crate::hub::confirmed::{Held as HeldAtEnd, Places};
+use crate::hub::delivery_confirmation::{PatternPositions, SubscriptionAtEnd};
 
 impl Shard {
     /// The client wants a record of its session, and has not asked for one.
@@ -16,9 +16,9 @@ impl Shard {
         self.identified.push(slot); // So that it is known since when it is there.
     }
 
-    fn confirmed_of(&mut self, slot: Slot) -> &mut Confirmed {
+    fn confirmed_of(&mut self, slot: Slot) -> &mut DeliveryConfirmation {
         let connection = &mut self.connections[slot as usize];
-        connection.confirmed.get_or_insert_with(|| Box::new(Confirmed::new(connection.session.id())))
+        connection.confirmation.get_or_insert_with(|| Box::new(DeliveryConfirmation::new(connection.session.id())))
     }
 
     /// Without Redis nobody knows what the session held.
@@ -39,32 +39,32 @@ impl Shard {
     }
 
     /// A connection has taken its place, or has asked for its record.
-    pub(crate) fn came(&mut self, slot: Slot, since: Timestamp, came: Instant) {
+    pub(crate) fn arrived(&mut self, slot: Slot, since: Timestamp, arrival: Instant) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         connection.session.restore_asked();
-        if let Some(confirmed) = &mut connection.confirmed {
-            confirmed.came = Some((since, came));
+        if let Some(confirmation) = &mut connection.confirmation {
+            confirmation.arrival = Some((since, arrival));
         }
     }
 
     /// What became of a question. Gives the record back if the connection that asked is not there any more.
-    pub(crate) fn restored(&mut self, ask: &Ask, restored: Restored) -> Option<SessionRecord> {
+    pub(crate) fn restored(&mut self, ask: &RestoreRequest, restored: RestoreResult) -> Option<SessionRecord> {
         let waits = |connection: &Connection| {
-            let (session, confirmed) = (&connection.session, connection.confirmed.as_ref());
-            let came = confirmed.and_then(|confirmed| confirmed.came).map(|(_, came)| came);
-            let is_asker = session.id() == ask.session && came == Some(ask.came);
-            is_asker && connection.life == Life::Open && session.restoring().is_some_and(|(_, asked)| asked)
+            let (session, confirmation) = (&connection.session, connection.confirmation.as_ref());
+            let arrival = confirmation.and_then(|confirmation| confirmation.arrival).map(|(_, arrival)| arrival);
+            let is_asker = session.id() == ask.session && arrival == Some(ask.arrival);
+            is_asker && connection.state == ConnectionState::Open && session.restoring().is_some_and(|(_, asked)| asked)
         };
         let slot = self.connections.iter().find(|(_, connection)| waits(connection)).map(|(slot, _)| slot as Slot);
         let record = match (slot, restored) {
-            (Some(slot), Restored::Replaced) => {
+            (Some(slot), RestoreResult::Replaced) => {
                 self.close(slot, Close::Replaced);
                 return None;
             }
-            (Some(_), Restored::Found(record)) => Some(record),
-            (Some(_), Restored::Nothing) => None,
-            (None, Restored::Found(record)) => return Some(record),
-            (None, Restored::Nothing | Restored::Replaced) => return None,
+            (Some(_), RestoreResult::Found(record)) => Some(record),
+            (Some(_), RestoreResult::Nothing) => None,
+            (None, RestoreResult::Found(record)) => return Some(record),
+            (None, RestoreResult::Nothing | RestoreResult::Replaced) => return None,
         };
         let slot = slot?;
         self.confirmed_of(slot).answered(record.is_some());
@@ -79,16 +79,16 @@ impl Shard {
     /// read.
     pub(super) fn note_ping(&mut self, slot: Slot) {
         let connection = &self.connections[slot as usize];
-        if connection.confirmed.is_none() {
+        if connection.confirmation.is_none() {
             return;
         }
-        let mut sent = Places::new();
-        if connection.outbox.is_empty() && !connection.keeps_newest {
+        let mut sent = PatternPositions::new();
+        if connection.outbox.is_empty() && !connection.is_conflating {
             let subscriptions = &connection.session.subscriptions;
             sent.extend(subscriptions.iter().filter_map(|s| Some((s.pattern.clone(), self.queued_upto(slot, s)?))));
         }
-        if let Some(confirmed) = &mut self.connections[slot as usize].confirmed {
-            confirmed.ping(sent);
+        if let Some(confirmation) = &mut self.connections[slot as usize].confirmation {
+            confirmation.ping(sent);
         }
     }
 
@@ -96,41 +96,42 @@ impl Shard {
     /// goes out behind all that is queued, or without one.
     pub(super) fn note_end(&mut self, slot: Slot, code: Option<u16>) {
         let connection = &mut self.connections[slot as usize];
-        let Some(mut confirmed) = connection.confirmed.take() else { return };
-        if !confirmed.knows(connection.session.id()) {
+        let Some(mut confirmation) = connection.confirmation.take() else { return };
+        if !confirmation.knows(connection.session.id()) {
             return; // What the session holds is in another one's record.
         }
-        confirmed.end(code, || self.held_at_end(slot));
-        self.connections[slot as usize].confirmed = Some(confirmed);
+        confirmation.end(code, || self.held_at_end(slot));
+        self.connections[slot as usize].confirmation = Some(confirmation);
     }
 
     /// A connection has ended, as far as its client is concerned.
     pub(super) fn leave_record(&mut self, slot: Slot, answer: Option<u16>) {
         let connection = &mut self.connections[slot as usize];
-        let (Some(confirmed), Some(identity)) = (connection.confirmed.take(), connection.session.identity()) else {
+        let (Some(confirmation), Some(identity)) = (connection.confirmation.take(), connection.session.identity())
+        else {
             return;
         };
         let (tenant, user) = (identity.tenant.clone(), identity.user.clone());
-        let (session, Some((since, came))) = (connection.session.id(), confirmed.came) else { return };
-        let Some(record) = confirmed.record(answer) else { return };
-        self.left.push((slot, LeftRecord { session, tenant, user, since, came, record }));
+        let (session, Some((since, arrival))) = (connection.session.id(), confirmation.arrival) else { return };
+        let Some(record) = confirmation.record(answer) else { return };
+        self.left.push((slot, ClosedSessionRecord { session, tenant, user, since, arrival, record }));
     }
 
     /// What sessions have left since the last call.
-    pub(crate) fn take_left(&mut self) -> Vec<(Slot, LeftRecord)> {
+    pub(crate) fn take_left(&mut self) -> Vec<(Slot, ClosedSessionRecord)> {
         std::mem::take(&mut self.left)
     }
 
-    fn held_at_end(&self, slot: Slot) -> Vec<HeldAtEnd> {
-        let Connection { session, keeps_newest, .. } = &self.connections[slot as usize];
+    fn held_at_end(&self, slot: Slot) -> Vec<SubscriptionAtEnd> {
+        let Connection { session, is_conflating, .. } = &self.connections[slot as usize];
         let held = |subscription: &Subscription| {
             let asked = || self.wanted(slot, &subscription.pattern).and_then(|wanted| wanted.after);
             let is_announced = subscription.began != Position::default();
-            HeldAtEnd {
+            SubscriptionAtEnd {
                 pattern: subscription.pattern.clone(),
                 begins: if is_announced { Some(subscription.began) } else { asked() },
                 queued: self.queued_upto(slot, subscription),
-                is_known: !keeps_newest,
+                is_known: !is_conflating,
             }
         };
         session.subscriptions.iter().map(held).collect()

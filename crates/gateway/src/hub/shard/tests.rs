@@ -16,15 +16,15 @@ use crate::rules::Limits;
 use crate::session::bind;
 use crate::token::{Identity, Policy, Verifier};
 
+mod close_session;
 mod deadlines;
-mod dismiss;
 mod latest;
 mod model;
 mod overlap;
 mod presence;
 mod receipts;
 mod restore;
-mod slow;
+mod slow_clients;
 mod tables;
 mod tokens;
 
@@ -78,26 +78,26 @@ impl Table {
         let session = Session::new(SessionId::from_random(1), None);
         let slot = self.shard.open(session, Opening::Authenticated(identity), self.now);
         self.shard.first_wake(slot, self.now);
-        assert_eq!(self.heard(slot), ["welcome"]);
+        assert_eq!(self.received(slot), ["welcome"]);
         slot
     }
 
-    fn says(&mut self, slot: Slot, frame: &str) {
+    fn client_sends(&mut self, slot: Slot, frame: &str) {
         self.shard.frame(slot, ClientFrame::parse(frame), self.now);
     }
 
     /// Takes what a client would read: types for control frames, `channel@offset` for messages.
-    fn heard(&mut self, slot: Slot) -> Vec<String> {
-        let mut heard = Vec::new();
-        let Some(connection) = self.shard.connection(slot) else { return heard };
+    fn received(&mut self, slot: Slot) -> Vec<String> {
+        let mut received = Vec::new();
+        let Some(connection) = self.shard.connection(slot) else { return received };
         let mut scratch = Vec::with_capacity(1 << 16);
         while !connection.outbox.is_empty() {
             // One frame at a time: a scratch buffer without room gathers nothing.
             let bytes = connection.outbox.next_write(&mut scratch).to_vec();
             connection.outbox.advance(bytes.len());
-            heard.extend(frames(&bytes));
+            received.extend(frames(&bytes));
         }
-        heard
+        received
     }
 
     /// What a client would read, which must be gaps: channel, reason, from where to where.
@@ -139,10 +139,10 @@ impl Table {
     }
 
     fn live(&mut self, slot: Slot, channel: &str, top: u64) {
-        self.says(slot, &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#));
+        self.client_sends(slot, &format!(r#"{{"type":"subscribe","channel":"{channel}"}}"#));
         let (joiner, _) = self.joiner();
         self.shard.joined(joiner, page(Start::Fresh, vec![], Some(top), false));
-        assert_eq!(self.heard(slot), [format!("subscribed {channel}")]);
+        assert_eq!(self.received(slot), [format!("subscribed {channel}")]);
     }
 
     fn publish(&mut self, scope: &str, topic: &str, offset: u64) -> u64 {
@@ -156,10 +156,10 @@ fn message(scope: &Scope, topic: &str, offset: u64) -> Outgoing {
     Outgoing::new(Some(at(offset)), Bytes::copy_from_slice(topic.as_bytes()), frame)
 }
 
-fn page(start: Start, offsets: Vec<(&str, u64)>, upto: Option<u64>, more: bool) -> Joined {
+fn page(start: Start, offsets: Vec<(&str, u64)>, upto: Option<u64>, more: bool) -> CatchUpPage {
     let scope = Families::default().parse_scope("default/collection:42").unwrap();
     let messages = offsets.into_iter().map(|(topic, offset)| message(&scope, topic, offset)).collect();
-    Joined { start, lost: Vec::new(), messages, upto: upto.map(at), more }
+    CatchUpPage { start, lost: Vec::new(), messages, upto: upto.map(at), more }
 }
 
 /// Reads back finished frames of less than 64 KiB.
@@ -203,38 +203,38 @@ fn a_message_reaches_those_who_hold_its_topic_once() {
     assert_eq!(table.publish("collection:42", "ops", 1), 1);
     assert_eq!(table.publish("collection:42", "comments", 2), 2);
     assert_eq!(table.publish("collection:7", "ops", 1), 0);
-    assert_eq!(table.heard(alice), ["collection:42:ops@1", "collection:42:comments@2"]);
-    assert_eq!(table.heard(bob), ["collection:42:comments@2"]);
+    assert_eq!(table.received(alice), ["collection:42:ops@1", "collection:42:comments@2"]);
+    assert_eq!(table.received(bob), ["collection:42:comments@2"]);
 }
 
 #[test]
 fn a_resume_replays_then_gives_what_was_held_and_nothing_twice() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
     let (joiner, after) = table.joiner();
     assert_eq!(after, Some(at(3)));
     // Live messages overtake the history that is being read: two of them are in it, one is not.
     for offset in [5, 6, 7] {
         table.publish("collection:42", "ops", offset);
     }
-    assert_eq!(table.heard(alice), Vec::<String>::new(), "nothing before subscribed");
+    assert_eq!(table.received(alice), Vec::<String>::new(), "nothing before subscribed");
     table.shard.joined(joiner, page(Start::Resumed, vec![("ops", 4), ("ops", 5), ("ops", 6)], Some(6), false));
     table.publish("collection:42", "ops", 8);
     let expected = [4, 5, 6, 7, 8].map(|offset| format!("collection:42:ops@{offset}"));
-    assert_eq!(table.heard(alice)[0], "subscribed collection:42:*");
+    assert_eq!(table.received(alice)[0], "subscribed collection:42:*");
     table.publish("collection:42", "ops", 9);
-    assert_eq!(table.heard(alice), ["collection:42:ops@9"]);
+    assert_eq!(table.received(alice), ["collection:42:ops@9"]);
     let mut again = Table::new();
     let alice = again.connect("alice");
-    again.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    again.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
     let (joiner, _) = again.joiner();
     for offset in [5, 6, 7] {
         again.publish("collection:42", "ops", offset);
     }
     again.shard.joined(joiner, page(Start::Resumed, vec![("ops", 4), ("ops", 5), ("ops", 6)], Some(6), false));
     again.publish("collection:42", "ops", 8);
-    assert_eq!(again.heard(alice)[1..], expected);
+    assert_eq!(again.received(alice)[1..], expected);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn patterns_of_one_hello_in_one_scope_replay_in_order_each_from_its_own_position
     let alice = table.connect("alice");
     let hello = r#"{"type":"hello","payload":{"channels":[
         {"channel":"collection:42:ops","position":"7-2"},{"channel":"collection:42:comments","position":"7-5"}]}}"#;
-    table.says(alice, hello);
+    table.client_sends(alice, hello);
     let (joiner, after) = table.joiner_of_several();
     assert_eq!(after, [2, 5].map(at).into_iter().collect(), "one join for the scope");
     table.publish("collection:42", "other", 7);
@@ -256,7 +256,7 @@ fn patterns_of_one_hello_in_one_scope_replay_in_order_each_from_its_own_position
         "collection:42:ops@5",
         "collection:42:comments@6",
     ];
-    assert_eq!(table.heard(alice), expected);
+    assert_eq!(table.received(alice), expected);
 }
 
 /// Of several positions each is told what became of it, and goes on where the lowest that stands does.
@@ -265,24 +265,24 @@ fn a_lost_position_is_a_gap_for_its_own_pattern_alone() {
     let hello = r#"{"type":"hello","payload":{"channels":[
         {"channel":"collection:42:ops","position":"7-2"},{"channel":"collection:42:comments","position":"7-5"},
         {"channel":"collection:42:*","position":"7-5"},{"channel":"collection:42"}]}}"#;
-    for (lost, stands) in [(2, 5), (5, 2)] {
+    for (lost, position) in [(2, 5), (5, 2)] {
         let mut table = Table::new();
         let alice = table.connect("alice");
-        table.says(alice, hello);
+        table.client_sends(alice, hello);
         let (joiner, after) = table.joiner_of_several();
         assert_eq!(after, [2, 5].map(at).into_iter().collect());
-        let gap = Gap { after: Some(at(lost)), upto: at(stands), reason: GapReason::Failover, certain: false };
-        let entries = (stands + 1..=7).map(|offset| ("ops", offset)).collect();
-        let joined = Joined { lost: vec![gap], ..page(Start::Resumed, entries, Some(7), false) };
+        let gap = Gap { after: Some(at(lost)), upto: at(position), reason: GapReason::Failover, certain: false };
+        let entries = (position + 1..=7).map(|offset| ("ops", offset)).collect();
+        let joined = CatchUpPage { lost: vec![gap], ..page(Start::Resumed, entries, Some(7), false) };
         table.shard.joined(joiner, joined);
-        let frames = table.heard(alice);
+        let frames = table.received(alice);
         let gaps: Vec<_> = frames.iter().filter(|frame| frame.starts_with("gap")).map(String::as_str).collect();
         match lost {
             2 => assert_eq!(gaps, ["gap collection:42:ops"]),
             _ => assert_eq!(gaps, ["gap collection:42:comments", "gap collection:42:*"]),
         }
-        let expected: Vec<_> = (stands + 1..=7).map(|offset| format!("collection:42:ops@{offset}")).collect();
-        assert_eq!(frames[4 + gaps.len()..], expected, "all of them go on behind {stands}");
+        let expected: Vec<_> = (position + 1..=7).map(|offset| format!("collection:42:ops@{offset}")).collect();
+        assert_eq!(frames[4 + gaps.len()..], expected, "all of them go on behind {position}");
     }
 }
 
@@ -293,20 +293,20 @@ fn a_subscription_waits_for_older_messages_though_who_asked_for_them_has_left() 
     let alice = table.connect("alice");
     let hello = r#"{"type":"hello","payload":{"channels":[
         {"channel":"collection:42:*"},{"channel":"collection:42:comments","position":"7-2"}]}}"#;
-    table.says(alice, hello);
+    table.client_sends(alice, hello);
     let (first, after) = table.joiner();
     assert_eq!(after, Some(at(2)));
     table.shard.degraded(true);
     table.shard.joined(first, page(Start::Degraded, vec![], None, false));
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:ops"}"#);
-    table.says(alice, r#"{"type":"unsubscribe","channel":"collection:42:comments"}"#);
-    table.heard(alice);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:ops"}"#);
+    table.client_sends(alice, r#"{"type":"unsubscribe","channel":"collection:42:comments"}"#);
+    table.received(alice);
     table.shard.resume_replays(alice);
     assert_eq!(table.requests().len(), 0, "it waits");
     table.shard.joined(first, page(Start::Resumed, vec![("ops", 3)], Some(3), true));
-    table.heard(alice);
+    table.received(alice);
     table.shard.joined(first, page(Start::Resumed, vec![("ops", 4)], Some(4), false));
-    assert_eq!(table.heard(alice), ["collection:42:ops@4"]);
+    assert_eq!(table.received(alice), ["collection:42:ops@4"]);
     table.requests();
     table.shard.resume_replays(alice);
     assert_eq!(table.joiner().1, None, "now it begins");
@@ -317,17 +317,17 @@ fn a_subscription_waits_for_older_messages_though_who_asked_for_them_has_left() 
 fn what_lies_in_the_gap_of_a_subscription_comes_through_a_later_one() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
     let (joiner, after) = table.joiner();
     let gap = Gap { after, upto: at(9), reason: GapReason::Expired, certain: true };
     table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
     table.publish("collection:42", "ops", 10);
-    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "gap collection:42:*", "collection:42:ops@10"]);
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:ops","position":"7-7"}"#);
+    assert_eq!(table.received(alice), ["subscribed collection:42:*", "gap collection:42:*", "collection:42:ops@10"]);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:ops","position":"7-7"}"#);
     let (joiner, _) = table.joiner();
     table.shard.joined(joiner, page(Start::Resumed, vec![("ops", 8), ("ops", 9), ("ops", 10)], Some(10), false));
     let expected = ["subscribed collection:42:ops", "collection:42:ops@8", "collection:42:ops@9"];
-    assert_eq!(table.heard(alice), expected);
+    assert_eq!(table.received(alice), expected);
 }
 
 #[test]
@@ -336,20 +336,20 @@ fn replay_leaves_out_what_a_live_subscription_has_delivered() {
     let alice = table.connect("alice");
     table.live(alice, "collection:42:ops", 2);
     table.publish("collection:42", "ops", 3);
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
     let (joiner, _) = table.joiner();
     let entries = vec![("ops", 2), ("ops", 3), ("comments", 4)];
     table.shard.joined(joiner, page(Start::Resumed, entries, Some(4), false));
     let expected =
         ["collection:42:ops@3", "subscribed collection:42:*", "collection:42:ops@2", "collection:42:comments@4"];
-    assert_eq!(table.heard(alice), expected);
+    assert_eq!(table.received(alice), expected);
 }
 
 #[test]
 fn pages_are_asked_for_until_there_are_no_more() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
     let (joiner, _) = table.joiner();
     table.shard.joined(joiner, page(Start::Resumed, vec![("a", 1), ("a", 2)], Some(2), true));
     let (again, after) = table.joiner();
@@ -358,19 +358,19 @@ fn pages_are_asked_for_until_there_are_no_more() {
     table.shard.joined(joiner, page(Start::Resumed, vec![("a", 3)], Some(3), false));
     let mut expected = vec!["subscribed collection:42:*".to_owned()];
     expected.extend((1..=4).map(|offset| format!("collection:42:a@{offset}")));
-    assert_eq!(table.heard(alice), expected);
+    assert_eq!(table.received(alice), expected);
 }
 
 #[test]
 fn a_replay_waits_for_a_client_that_has_not_read_the_last_page() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
     let (joiner, _) = table.joiner();
     let entries: Vec<_> = (1..=12).map(|offset| ("a", offset)).collect();
     table.shard.joined(joiner, page(Start::Resumed, entries, Some(12), true));
     assert!(table.requests().is_empty(), "more than a quarter of the outbox waits");
-    assert_eq!(table.heard(alice).len(), 13);
+    assert_eq!(table.received(alice).len(), 13);
     table.shard.resume_replays(alice);
     assert_eq!(table.joiner(), (joiner, Some(at(12))));
 }
@@ -379,33 +379,33 @@ fn a_replay_waits_for_a_client_that_has_not_read_the_last_page() {
 fn a_joiner_that_held_too_much_reads_it_from_history_instead() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
     let (joiner, _) = table.joiner();
     for offset in 2..3_000 {
         table.publish("collection:42", "a", offset);
     }
     table.shard.joined(joiner, page(Start::Resumed, vec![("a", 1)], Some(1), false));
     assert_eq!(table.joiner(), (joiner, Some(at(1))), "what was let go of is asked for");
-    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "collection:42:a@1"]);
+    assert_eq!(table.received(alice), ["subscribed collection:42:*", "collection:42:a@1"]);
 }
 
 #[test]
 fn a_position_that_cannot_be_honoured_is_a_gap_and_the_rest_goes_on() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
     let (joiner, _) = table.joiner();
     let gap = Gap { after: Some(at(3)), upto: at(9), reason: GapReason::Expired, certain: true };
     table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
     table.publish("collection:42", "ops", 10);
-    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "gap collection:42:*", "collection:42:ops@10"]);
+    assert_eq!(table.received(alice), ["subscribed collection:42:*", "gap collection:42:*", "collection:42:ops@10"]);
 }
 
 #[test]
 fn one_that_began_afresh_is_told_of_a_gap_behind_its_first_page() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (joiner, _) = table.joiner();
     for offset in 2..3_000 {
         table.publish("collection:42", "a", offset);
@@ -414,20 +414,20 @@ fn one_that_began_afresh_is_told_of_a_gap_behind_its_first_page() {
     assert_eq!(table.joiner(), (joiner, Some(at(1))), "what was let go of is asked for");
     let gap = Gap { after: Some(at(1)), upto: at(9), reason: GapReason::Failover, certain: false };
     table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
-    assert_eq!(table.heard(alice), ["subscribed collection:42:*", "gap collection:42:*"]);
+    assert_eq!(table.received(alice), ["subscribed collection:42:*", "gap collection:42:*"]);
 }
 
 #[test]
 fn while_the_broker_is_away_a_subscription_stands_as_degraded_and_is_confirmed_later() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (joiner, _) = table.joiner();
     table.shard.joined(joiner, page(Start::Degraded, vec![], None, false));
     table.shard.joined(joiner, page(Start::Fresh, vec![], Some(4), false));
     table.publish("collection:42", "ops", 5);
     let expected = ["subscribed collection:42:*", "subscribed collection:42:*", "collection:42:ops@5"];
-    assert_eq!(table.heard(alice), expected);
+    assert_eq!(table.received(alice), expected);
 }
 
 #[test]
@@ -441,17 +441,17 @@ fn a_message_of_this_instance_alone_comes_at_once_and_a_gap_where_each_stands_te
     let (live, late, new) = (table.connect("live"), table.connect("late"), table.connect("new"));
     table.live(live, "collection:42:ops", 3);
     table.live(live, "collection:42:*", 3);
-    table.says(late, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-2"}"#);
+    table.client_sends(late, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-2"}"#);
     let (late_joiner, _) = table.joiner();
     table.shard.joined(late_joiner, page(Start::Degraded, vec![], None, false));
-    assert_eq!(table.heard(late), ["subscribed collection:42:*"]);
-    table.says(new, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    assert_eq!(table.received(late), ["subscribed collection:42:*"]);
+    table.client_sends(new, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (new_joiner, _) = table.joiner();
 
     assert_eq!(table.shard.deliver(&scope, &[local("ops"), local("other")]), 4);
-    assert_eq!(table.heard(live), ["local", "local"]);
-    assert_eq!(table.heard(late), ["local", "local"], "whoever knows that the subscription stands");
-    assert_eq!(table.heard(new), Vec::<String>::new(), "nothing before subscribed");
+    assert_eq!(table.received(live), ["local", "local"]);
+    assert_eq!(table.received(late), ["local", "local"], "whoever knows that the subscription stands");
+    assert_eq!(table.received(new), Vec::<String>::new(), "nothing before subscribed");
 
     table.shard.isolated(&scope);
     assert_eq!(table.gaps(live), ["collection:42:ops isolated 7-3..7-3", "collection:42:* isolated 7-3..7-3"]);
@@ -459,8 +459,8 @@ fn a_message_of_this_instance_alone_comes_at_once_and_a_gap_where_each_stands_te
     assert_eq!(table.gaps(new), Vec::<String>::new(), "it came after them");
     table.shard.joined(late_joiner, page(Start::Resumed, vec![("ops", 3)], Some(3), false));
     table.shard.joined(new_joiner, page(Start::Fresh, vec![], Some(3), false));
-    assert_eq!(table.heard(late), ["subscribed collection:42:*", "collection:42:ops@3"]);
-    assert_eq!(table.heard(new), ["subscribed collection:42:*"], "nothing was held for it");
+    assert_eq!(table.received(late), ["subscribed collection:42:*", "collection:42:ops@3"]);
+    assert_eq!(table.received(new), ["subscribed collection:42:*"], "nothing was held for it");
     assert_eq!(table.publish("collection:42", "ops", 4), 3);
 }
 
@@ -469,10 +469,10 @@ fn who_gave_no_position_and_has_none_yet_is_told_without_one() {
     let mut table = Table::new();
     let scope = Families::default().parse_scope("default/collection:42").unwrap();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (joiner, _) = table.joiner();
     table.shard.joined(joiner, page(Start::Degraded, vec![], None, false));
-    table.heard(alice);
+    table.received(alice);
     table.shard.isolated(&scope);
     assert_eq!(table.gaps(alice), ["collection:42:* isolated null..null"]);
 }
@@ -481,7 +481,7 @@ fn who_gave_no_position_and_has_none_yet_is_told_without_one() {
 fn nothing_stays_behind_a_connection_that_ends_while_it_catches_up() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (joiner, _) = table.joiner();
     assert!(table.shard.remove(alice).is_some());
     assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
@@ -496,14 +496,14 @@ fn the_last_member_to_leave_lets_the_scope_go() {
     let (alice, bob) = (table.connect("alice"), table.connect("bob"));
     table.live(alice, "system:*", 0);
     table.live(bob, "system:news", 0);
-    table.says(alice, r#"{"type":"unsubscribe","channel":"system:*"}"#);
-    assert_eq!(table.heard(alice), ["unsubscribed system:*"]);
+    table.client_sends(alice, r#"{"type":"unsubscribe","channel":"system:*"}"#);
+    assert_eq!(table.received(alice), ["unsubscribed system:*"]);
     assert!(table.requests().is_empty());
-    table.says(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
+    table.client_sends(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
     assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
-    assert_eq!(table.heard(bob), ["unsubscribed system:news"]);
-    table.says(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
-    assert_eq!(table.heard(bob), ["error not_subscribed"]);
+    assert_eq!(table.received(bob), ["unsubscribed system:news"]);
+    table.client_sends(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
+    assert_eq!(table.received(bob), ["error not_subscribed"]);
 }
 
 #[test]
@@ -514,7 +514,7 @@ fn a_burst_is_not_slowness_until_the_socket_takes_no_more() {
     for offset in 1..=100 {
         table.publish("collection:42", "ops", offset);
     }
-    assert_eq!(table.heard(alice).len(), 100, "far more than the bound, and all of it is there to be written");
+    assert_eq!(table.received(alice).len(), 100, "far more than the bound, and all of it is there to be written");
 }
 
 #[test]
@@ -522,13 +522,13 @@ fn what_a_live_subscription_delivers_while_another_catches_up_comes_once() {
     let mut table = Table::new();
     let alice = table.connect("alice");
     table.live(alice, "collection:42:ops", 2);
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (joiner, _) = table.joiner();
     table.publish("collection:42", "ops", 3);
     table.publish("collection:42", "comments", 4);
     table.shard.joined(joiner, page(Start::Fresh, vec![], Some(2), false));
     let expected = ["collection:42:ops@3", "subscribed collection:42:*", "collection:42:comments@4"];
-    assert_eq!(table.heard(alice), expected);
+    assert_eq!(table.received(alice), expected);
 }
 
 #[test]
@@ -545,15 +545,18 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
     };
     let session = |n| Session::new(SessionId::from_random(n), None);
     let late = table.shard.open(session(1), Opening::Authenticated(identity()), table.now);
-    assert_eq!(table.heard(late), ["welcome", "degraded"]);
-    table.says(late, &format!(r#"{{"type":"hello","payload":{{"session_id":"{}"}}}}"#, SessionId::from_random(7)));
-    assert_eq!(table.heard(late), [""; 0], "it has been told");
+    assert_eq!(table.received(late), ["welcome", "degraded"]);
+    table.client_sends(
+        late,
+        &format!(r#"{{"type":"hello","payload":{{"session_id":"{}"}}}}"#, SessionId::from_random(7)),
+    );
+    assert_eq!(table.received(late), [""; 0], "it has been told");
     table.shard.drain(Departures::spread(0, Duration::ZERO));
-    assert_eq!(table.heard(late), [""; 0], "its turn has not come");
+    assert_eq!(table.received(late), [""; 0], "its turn has not come");
     table.shard.drain(Departures::spread(1, Duration::ZERO));
-    assert_eq!(table.heard(late), ["reconnect", "bye", "close 1012"]);
+    assert_eq!(table.received(late), ["reconnect", "bye", "close 1012"]);
     let later = table.shard.open(session(2), Opening::Authenticated(identity()), table.now);
-    assert_eq!(table.heard(later), ["bye", "close 1012"]);
+    assert_eq!(table.received(later), ["bye", "close 1012"]);
 }
 
 #[test]
@@ -567,13 +570,13 @@ fn to_emptier_instances_go_those_first_who_came_first_and_nobody_who_has_just_co
     let spare = Duration::from_secs(60);
     let mut departures = Departures { count: 1, after: Duration::ZERO, step: Duration::from_millis(50) };
     table.shard.rebalance(departures, spare, table.now);
-    assert_eq!(table.heard(one), ["reconnect", "bye", "close 1012"]);
-    assert_eq!(table.heard(two), [""; 0]);
+    assert_eq!(table.received(one), ["reconnect", "bye", "close 1012"]);
+    assert_eq!(table.received(two), [""; 0]);
     departures.count = 10;
     table.shard.rebalance(departures, spare, table.now);
-    assert_eq!(table.heard(two), ["reconnect", "bye", "close 1012"]);
+    assert_eq!(table.received(two), ["reconnect", "bye", "close 1012"]);
     for (slot, what) in [(slow, "has something to read"), (stranger, "has no token yet"), (late, "has just come")] {
-        assert_eq!(table.heard(slot), [""; 0], "{what}");
+        assert_eq!(table.received(slot), [""; 0], "{what}");
     }
     assert_eq!(table.shard.counters.rebalanced.get(), 2);
 }
@@ -589,7 +592,7 @@ fn a_fenced_instance_writes_nothing_that_waited_and_sends_everybody_elsewhere() 
     table.shard.fence(Duration::from_secs(1));
     table.publish("collection:42", "ops", 2);
     for slot in [quick, slow] {
-        assert_eq!(table.heard(slot), ["reconnect", "bye", "close 1012"]);
+        assert_eq!(table.received(slot), ["reconnect", "bye", "close 1012"]);
     }
     // The new incarnation takes clients again.
     table.connect("later");
@@ -603,8 +606,8 @@ fn a_flood_is_refused_and_then_ended_however_it_is_spelt() {
         let mut answers = Vec::new();
         for ms in 0..2_000 {
             table.now.mono_ms = 1_000 + ms;
-            table.says(alice, frame);
-            answers.extend(table.heard(alice));
+            table.client_sends(alice, frame);
+            answers.extend(table.received(alice));
         }
         assert!(answers.iter().filter(|answer| *answer == "error rate_limited").count() >= 900, "{frame}");
         assert_eq!(answers.last().map(String::as_str), Some("close 4004"), "{frame}");
@@ -621,90 +624,6 @@ fn a_token_that_ends_soon_is_looked_at_in_time() {
 }
 
 #[test]
-fn silence_is_pinged_and_then_ended() {
-    let mut table = Table::new();
-    let alice = table.connect("alice");
-    let woken = |table: &mut Table, ms| {
-        table.now.mono_ms = ms;
-        table.shard.wake(alice, table.now)
-    };
-    let Wake::At(ping_ms) = ({
-        let first = table.shard.connection(alice).unwrap().wake_ms;
-        woken(&mut table, first)
-    }) else {
-        panic!("a ping is due and it is woken again");
-    };
-    assert_eq!(table.heard(alice), ["PING"]);
-    assert_eq!(woken(&mut table, ping_ms - 1), Wake::Stale);
-    table.shard.heard(alice);
-    assert!(matches!(woken(&mut table, ping_ms), Wake::At(_)));
-    assert_eq!(table.heard(alice), Vec::<String>::new(), "it answered in time");
-    let next_ms = table.shard.connection(alice).unwrap().wake_ms;
-    let Wake::At(late_ms) = woken(&mut table, next_ms) else { panic!("pinged again") };
-    assert_eq!(table.heard(alice), ["PING"]);
-    woken(&mut table, late_ms);
-    assert_eq!(table.heard(alice), ["bye", "close 4001"]);
-}
-
-#[test]
-fn pings_further_apart_than_the_wheel_is_long_are_sent_and_expiry_between_them_is_seen() {
-    let mut table = Table::new();
-    Arc::get_mut(&mut table.shard.rules).unwrap().limits.ping_interval_ms = 200_000;
-    let (alice, mut wheel) = (table.connect("alice"), Wheel::new(table.now.mono_ms));
-    wheel.schedule(alice, table.shard.connection(alice).unwrap().wake_ms);
-    let (mut heard, mut due) = (Vec::new(), Vec::new());
-    for _ in 0..700 {
-        (table.now.mono_ms, table.now.unix_ms) = (table.now.mono_ms + 1_000, table.now.unix_ms + 1_000);
-        wheel.take_due(table.now.mono_ms, &mut due);
-        for slot in due.drain(..) {
-            if let Wake::At(at_ms) = table.shard.wake(slot, table.now) {
-                wheel.schedule(slot, at_ms);
-            }
-        }
-        heard.extend(table.heard(alice));
-        table.shard.heard(alice);
-    }
-    assert_eq!(heard, ["PING", "PING", "PING", "error token_expired", "bye", "close 4002"]);
-}
-
-#[test]
-fn the_way_there_and_back_is_measured_by_the_pong_to_our_ping_alone() {
-    let mut table = Table::new();
-    let alice = table.connect("alice");
-    let rtt_ms = |table: &mut Table| table.shard.connection(alice).unwrap().rtt_ms.map(NonZeroU16::get);
-    let ping = |table: &mut Table| {
-        table.now.mono_ms = table.shard.connection(alice).unwrap().ping_ms;
-        table.shard.wake(alice, table.now);
-        let outbox = &mut table.shard.connection(alice).unwrap().outbox;
-        let bytes = outbox.next_write(&mut Vec::new()).to_vec();
-        outbox.advance(bytes.len());
-        assert_eq!(frames(&bytes), ["PING"]);
-        bytes[2..].to_vec()
-    };
-    table.shard.pong(alice, b"", table.now);
-    assert_eq!(rtt_ms(&mut table), None, "nobody asked");
-    let first = ping(&mut table);
-    table.shard.pong(alice, b"", table.now);
-    assert_eq!(rtt_ms(&mut table), None, "it is no answer");
-    // What comes before the answer shows that the client lives, and the answer counts all the same.
-    table.now.mono_ms += 20;
-    table.shard.heard(alice);
-    table.now.mono_ms += 22;
-    table.shard.heard(alice);
-    table.shard.pong(alice, &first, table.now);
-    assert_eq!(rtt_ms(&mut table), Some(42));
-    table.now.mono_ms += 9;
-    table.shard.pong(alice, &first, table.now);
-    assert_eq!(rtt_ms(&mut table), Some(42), "once");
-    let second = ping(&mut table);
-    table.shard.pong(alice, &first, table.now);
-    assert_eq!(rtt_ms(&mut table), Some(42), "it is late, and would look fast");
-    table.shard.pong(alice, &second, table.now);
-    assert_eq!(rtt_ms(&mut table), Some(1), "under a millisecond is one");
-    assert_eq!(table.shard.counters.rtt.buckets.iter().map(crate::counters::Counter::get).sum::<u64>(), 2);
-}
-
-#[test]
 fn tables_shrink_when_thousands_have_gone_and_who_stays_is_where_it_was() {
     let mut table = Table::new();
     let slots: Vec<Slot> = (0..8_000).map(|n| table.connect(&format!("user-{n}"))).collect();
@@ -716,7 +635,7 @@ fn tables_shrink_when_thousands_have_gone_and_who_stays_is_where_it_was() {
     let left = table.shard.connections.capacity();
     assert!(full >= 8_000 && left <= stays as usize + 1, "{full} {left}");
     assert_eq!(table.publish("collection:42", "ops", 1), 1);
-    assert_eq!(table.heard(stays), ["collection:42:ops@1"]);
+    assert_eq!(table.received(stays), ["collection:42:ops@1"]);
     let next = table.connect("another");
     assert_ne!(next, stays);
 }
@@ -725,19 +644,19 @@ fn tables_shrink_when_thousands_have_gone_and_who_stays_is_where_it_was() {
 fn a_client_without_a_token_and_one_whose_token_ran_out_are_closed() {
     let mut table = Table::new();
     let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
-    table.says(nobody, r#"{"type":"subscribe","channel":"system:*"}"#);
-    assert_eq!(table.heard(nobody), ["error unauthenticated"], "and it may still say hello");
+    table.client_sends(nobody, r#"{"type":"subscribe","channel":"system:*"}"#);
+    assert_eq!(table.received(nobody), ["error unauthenticated"], "and it may still say hello");
     let due_ms = table.shard.first_wake(nobody, table.now);
     assert_eq!(due_ms, 11_000);
     table.now.mono_ms = due_ms;
     table.shard.wake(nobody, table.now);
-    assert_eq!(table.heard(nobody), ["error unauthenticated", "bye", "close 4003"]);
+    assert_eq!(table.received(nobody), ["error unauthenticated", "bye", "close 4003"]);
 
     let alice = table.connect("alice");
     table.now.unix_ms = 1_000_600_000;
     table.now.mono_ms += 600_000;
     table.shard.wake(alice, table.now);
-    assert_eq!(table.heard(alice), ["error token_expired", "bye", "close 4002"]);
+    assert_eq!(table.received(alice), ["error token_expired", "bye", "close 4002"]);
 }
 
 #[test]
@@ -747,14 +666,15 @@ fn who_names_a_session_with_no_good_token_is_not_taken_for_it() {
     let (own, named) = (SessionId::from_random(1), SessionId::from_random(9));
     let [own, named] = [own, named].map(|drawn| bind(drawn, &TenantId::default(), &user));
     let nobody = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
-    table.says(nobody, &format!(r#"{{"type":"hello","payload":{{"session_id":"{named}"}}}}"#));
-    assert_eq!(table.heard(nobody), ["error unauthenticated"]);
+    table.client_sends(nobody, &format!(r#"{{"type":"hello","payload":{{"session_id":"{named}"}}}}"#));
+    assert_eq!(table.received(nobody), ["error unauthenticated"]);
     let mallory = table.connect("mallory");
-    table.says(mallory, &format!(r#"{{"type":"hello","payload":{{"token":"forged","session_id":"{named}"}}}}"#));
-    assert_eq!(table.heard(mallory), ["error unauthenticated"]);
+    table
+        .client_sends(mallory, &format!(r#"{{"type":"hello","payload":{{"token":"forged","session_id":"{named}"}}}}"#));
+    assert_eq!(table.received(mallory), ["error unauthenticated"]);
 
     table.shard.notice(named, &ServerFrame::Degraded { degraded: true }.encode());
-    assert_eq!([nobody, mallory].map(|slot| table.heard(slot)), [vec![], Vec::<String>::new()]);
+    assert_eq!([nobody, mallory].map(|slot| table.received(slot)), [vec![], Vec::<String>::new()]);
     assert_eq!(table.shard.holder(mallory).map(|(session, _)| session.id()), Some(own));
 }
 
@@ -766,11 +686,11 @@ fn a_quiet_topics_position_moves_on_with_the_ping() {
     table.publish("collection:42", "busy", 1);
     table.now.mono_ms += 60_000;
     table.shard.wake(alice, table.now);
-    assert_eq!(table.heard(alice), ["PING", "position"]);
-    table.shard.heard(alice);
+    assert_eq!(table.received(alice), ["PING", "position"]);
+    table.shard.peer_alive(alice);
     table.now.mono_ms += 60_000;
     table.shard.wake(alice, table.now);
-    assert_eq!(table.heard(alice), ["PING"], "nothing new, nothing said");
+    assert_eq!(table.received(alice), ["PING"], "nothing new, nothing said");
 }
 
 #[test]
@@ -792,9 +712,9 @@ fn bad_frames_are_answered_and_the_connection_goes_on() {
         (r#"{"type":"unsubscribe","channel":"system:x"}"#, "not_subscribed"),
     ];
     for (frame, code) in cases {
-        table.says(alice, frame);
-        assert_eq!(table.heard(alice), [format!("error {code}")], "{frame}");
+        table.client_sends(alice, frame);
+        assert_eq!(table.received(alice), [format!("error {code}")], "{frame}");
     }
-    table.says(alice, r#"{"type":"ping"}"#);
-    assert_eq!(table.heard(alice), ["pong"]);
+    table.client_sends(alice, r#"{"type":"ping"}"#);
+    assert_eq!(table.received(alice), ["pong"]);
 }

@@ -2,7 +2,7 @@
 
 use wire::Opcode;
 
-use super::life::close_timeout_ms;
+use super::closing::close_timeout_ms;
 use super::*;
 use crate::hub::wheel::SPAN_MS;
 use crate::rules::Limits;
@@ -15,7 +15,7 @@ pub(crate) enum Wake {
     /// Wake it again then.
     At(u64),
     /// It has had its time: cut the socket.
-    Cut,
+    Disconnect,
 }
 
 /// What has become of the last ping.
@@ -26,7 +26,7 @@ pub(super) enum Ping {
     /// Nothing has come since.
     Silent,
     /// The client lives, and its pong is yet to come.
-    Heard,
+    Alive,
 }
 
 impl Shard {
@@ -64,8 +64,8 @@ impl Shard {
         if now.mono_ms < connection.wake_ms {
             return Wake::Stale;
         }
-        if connection.life != Life::Open {
-            return Wake::Cut;
+        if connection.state != ConnectionState::Open {
+            return Wake::Disconnect;
         }
         if now.mono_ms >= connection.session.hello_by_ms() {
             self.refuse(slot, ErrorCode::Unauthenticated, "no token came in time", Close::HelloTimeout);
@@ -82,7 +82,7 @@ impl Shard {
             connection.ping_ms = now.mono_ms + interval_ms;
             self.note_ping(slot);
             self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, &ping_payload(now.mono_ms)));
-            self.tell_positions(slot);
+            self.send_positions(slot);
         }
         let connection = &mut self.connections[slot as usize];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
@@ -98,8 +98,8 @@ impl Shard {
             return;
         }
         connection.ping = Ping::Answered;
-        if let Some(confirmed) = &mut connection.confirmed {
-            confirmed.pong();
+        if let Some(confirmation) = &mut connection.confirmation {
+            confirmation.pong();
         }
         let rtt_ms = now.mono_ms.saturating_sub(sent_ms).max(1);
         connection.rtt_ms = NonZeroU16::new(u16::try_from(rtt_ms).unwrap_or(u16::MAX));
@@ -108,18 +108,18 @@ impl Shard {
 
     /// Moves a client on in scopes where nothing passed its filter, so that a quiet topic's position does not
     /// age into a false gap.
-    fn tell_positions(&mut self, slot: Slot) {
+    fn send_positions(&mut self, slot: Slot) {
         let mut frames = Vec::new();
-        if self.connections[slot as usize].keeps_newest {
+        if self.connections[slot as usize].is_conflating {
             return; // What is kept for it is yet to come.
         }
         for subscription in &mut self.connections[slot as usize].session.subscriptions {
             let scope = &subscription.pattern.scope;
             let Some(position) = self.scopes.get(scope).map(|members| members.top) else { continue };
-            if !subscription.live || position <= subscription.told {
+            if !subscription.live || position <= subscription.position_sent {
                 continue;
             }
-            (subscription.told, subscription.floor) = (position, subscription.floor.max(position));
+            (subscription.position_sent, subscription.floor) = (position, subscription.floor.max(position));
             let channel = subscription.pattern.to_string();
             frames.push((self.rules.lane(scope), ServerFrame::Position { channel: &channel, position }.encode()));
         }
@@ -136,12 +136,12 @@ fn ping_payload(sent_ms: u64) -> [u8; 2] {
 
 fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
     let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = rules.limits;
-    if connection.life != Life::Open {
+    if connection.state != ConnectionState::Open {
         return now.mono_ms + close_timeout_ms(connection);
     }
     let silent_ms = match connection.ping {
         Ping::Silent => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
-        Ping::Answered | Ping::Heard => u64::MAX,
+        Ping::Answered | Ping::Alive => u64::MAX,
     };
     let stuck_ms = match connection.blocked {
         true => connection.blocked_ms + write_timeout_ms,

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use bytes::Bytes;
 use message_router::{Joiner, Start};
-use records::{Letterbox, LetterboxConfig};
+use records::{DeadLetterQueue, DeadLetterQueueConfig};
 use socket2::SockRef;
 use tokio::runtime;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use crate::config::{Config, RawConfig, Sources};
 use crate::gateway::rules;
 use crate::grants::{GrantList, Grants};
 use crate::handoff::Opening;
-use crate::hub::{Joined, Outgoing};
+use crate::hub::{CatchUpPage, Outgoing};
 use crate::token::Identity;
 use crate::watchdog::{FROZEN_AFTER, Watchdog};
 
@@ -40,10 +40,10 @@ fn worker(pump: &Arc<Mailbox<(ShardIndex, FromShard)>>) -> Rc<Worker> {
         health: Arc::new(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now()))),
         hub: Hub::new(vec![shard]),
         pump: Arc::default(),
-        letterbox: Arc::new(Letterbox::new(LetterboxConfig { message_bytes_max: 1024 })),
-        ledger: Arc::default(),
+        dead_letter_queue: Arc::new(DeadLetterQueue::new(DeadLetterQueueConfig { message_bytes_max: 1024 })),
+        receipt_buffer: Arc::default(),
         leave: Arc::default(),
-        desk: Arc::new(Mailbox::new(1 << 20)),
+        presence_inbox: Arc::new(Mailbox::new(1 << 20)),
         presence: Arc::default(),
         stop: watch::channel(false).1,
         config: Arc::new(config),
@@ -73,7 +73,7 @@ fn connect(worker: &Worker) -> (TcpStream, Handoff) {
     (client, Handoff { reservation, socket, tls: None, early, session_id, path_tenant, opening })
 }
 
-fn page(scope: &Scope) -> Joined {
+fn page(scope: &Scope) -> CatchUpPage {
     let text = format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(1 << 20));
     let message = |offset| {
         let position = Some(Position::new(7, offset));
@@ -83,7 +83,7 @@ fn page(scope: &Scope) -> Joined {
     let offsets = 2..2 + (PAGE_BYTES >> 20) as u64;
     let upto = Some(Position::new(7, offsets.end - 1));
     let messages = offsets.map(message).collect();
-    Joined { start: Start::Resumed, lost: Vec::new(), messages, upto, more: true }
+    CatchUpPage { start: Start::Resumed, lost: Vec::new(), messages, upto, more: true }
 }
 
 async fn joins(pump: &Mailbox<(ShardIndex, FromShard)>) -> (Joiner, Option<Position>) {

@@ -6,55 +6,55 @@ use crate::hub::SPREAD;
 use crate::pump::Pump;
 use crate::simulation::instance::Instance;
 use crate::simulation::registry::REAP_MS;
-use crate::simulation::schedule::{Happening, Life};
+use crate::simulation::schedule::{InstanceRun, SimulatedEvent};
 use crate::simulation::tally::{Fault, Race};
 use crate::simulation::world::World;
 
 impl World {
     pub(super) fn kill_instance(&mut self, instance: usize) {
         self.fault(Fault::InstanceKilled);
-        let life = Life { instance, number: self.next_number() };
-        let next = Instance::new(life, &self.plan, &self.registry);
+        let instance_run = InstanceRun { instance, number: self.next_number() };
+        let next = Instance::new(instance_run, &self.plan, &self.registry);
         let dead = std::mem::replace(&mut self.instances[instance], next);
         if let Some(up) = dead.link.up {
-            self.redis.deployment.node_mut(up.heard_at).close(up.subscriber);
+            self.redis.deployment.node_mut(up.subscribed_at).close(up.subscriber);
         }
-        for wire in dead.shards.iter().flat_map(|seat| seat.wires.values()) {
+        for wire in dead.shards.iter().flat_map(|shard_slot| shard_slot.wires.values()) {
             let delay_ms = self.random.within(1, 60);
-            self.schedule.after(delay_ms, Happening::EndSeenByClient(*wire));
+            self.schedule.after(delay_ms, SimulatedEvent::EndSeenByClient(*wire));
         }
-        let number = dead.life.number;
-        self.joining.retain(|(life, ..), _| *life != number);
-        self.wanted.retain(|(life, _), _| *life != number);
-        self.handed.retain(|(life, _), _| *life != number);
-        self.schedule.after(REAP_MS, Happening::Reaped(Box::new(dead.member)));
-        self.begin_life(life);
+        let number = dead.instance_run.number;
+        self.joining.retain(|(instance_run, ..), _| *instance_run != number);
+        self.wanted.retain(|(instance_run, _), _| *instance_run != number);
+        self.delivered.retain(|(instance_run, _), _| *instance_run != number);
+        self.schedule.after(REAP_MS, SimulatedEvent::Reaped(Box::new(dead.member)));
+        self.new_incarnation(instance_run);
     }
 
     /// It has slept through its lease.
     pub(super) fn fence_instance(&mut self, instance: usize) {
         self.fault(Fault::InstanceFenced);
-        let life = self.instances[instance].life;
-        self.turn(life, Pump::turn_of_beginning_anew);
+        let instance_run = self.instances[instance].instance_run;
+        self.pump_step(instance_run, Pump::run_restart);
         for at in 0..self.instances[instance].shards.len() {
-            self.shard_turn(life, at, |shard, _| shard.fence(SPREAD));
+            self.shard_step(instance_run, at, |shard, _| shard.fence(SPREAD));
         }
     }
 
     /// A slot moves: the subscription ends, and everything else stays.
     pub(super) fn lose_subscription(&mut self, instance: usize) {
-        let life = self.instances[instance].life;
+        let instance_run = self.instances[instance].instance_run;
         let Some(up) = &mut self.instances[instance].link.up else { return };
-        let heard: Vec<_> = up.heard.iter().filter_map(|text| self.families.parse_scope(text)).collect();
-        if heard.is_empty() {
+        let received: Vec<_> = up.received.iter().filter_map(|text| self.families.parse_scope(text)).collect();
+        if received.is_empty() {
             return;
         }
-        let scope = self.random.pick(&heard).clone();
-        let (number, subscriber, heard_at) = (up.number, up.subscriber, up.heard_at);
-        up.heard.remove(scope.as_str());
-        self.redis.deployment.node_mut(heard_at).unsubscribe(subscriber, scope.as_str());
+        let scope = self.random.pick(&received).clone();
+        let (number, subscriber, subscribed_at) = (up.number, up.subscriber, up.subscribed_at);
+        up.received.remove(scope.as_str());
+        self.redis.deployment.node_mut(subscribed_at).unsubscribe(subscriber, scope.as_str());
         self.fault(Fault::SubscriptionLost);
-        self.hear_later(life, number, Event::Lost(scope));
+        self.push_later(instance_run, number, Event::Lost(scope));
     }
 
     pub(super) fn race_subscriptions(&mut self, client: usize) {
@@ -72,7 +72,7 @@ impl World {
             self.race(Race::AnswerOutlived);
             let id = self.clients[client].next_id();
             let frame = serde_json::json!({"type": "unsubscribe", "channel": channel, "correlation_id": id});
-            self.say(client, &frame);
+            self.send_frame(client, &frame);
             self.subscribe(client, channel.clone(), None);
         }
     }

@@ -123,10 +123,10 @@ async fn a_write_is_counted_whole_only_when_all_of_it_is_on_the_socket() {
     // The caller brings the byte again, with more behind it; the client sees it once.
     let again = [rest, &message].concat();
     sent.extend_from_slice(&message);
-    let mut heard = vec![0; sent.len()];
-    let (_, read) = tokio::join!(write(&socket, &again), timeout(PATIENCE, client.read_exact(&mut heard)));
+    let mut received = vec![0; sent.len()];
+    let (_, read) = tokio::join!(write(&socket, &again), timeout(PATIENCE, client.read_exact(&mut received)));
     read.expect("everything arrives without another call").unwrap();
-    assert!(heard == sent, "in order, nothing twice, nothing missing");
+    assert!(received == sent, "in order, nothing twice, nothing missing");
 }
 
 #[tokio::test]
@@ -137,10 +137,11 @@ async fn a_large_write_is_encrypted_little_by_little() {
     assert!(taken < message.len(), "the socket holds less");
     let waiting = socket.session.borrow_mut().process_new_packets().unwrap().tls_bytes_to_write();
     assert!((1..RECORDS_BYTES_MAX + 1024).contains(&waiting), "{waiting} bytes encrypted ahead");
-    let mut heard = vec![0; message.len()];
-    let (_, read) = tokio::join!(write(&socket, &message[taken..]), timeout(PATIENCE, client.read_exact(&mut heard)));
+    let mut received = vec![0; message.len()];
+    let (_, read) =
+        tokio::join!(write(&socket, &message[taken..]), timeout(PATIENCE, client.read_exact(&mut received)));
     read.expect("everything arrives").unwrap();
-    assert!(heard == message);
+    assert!(received == message);
 }
 
 #[tokio::test]
@@ -186,10 +187,10 @@ async fn shutdown_says_that_nothing_more_comes() {
     let (socket, mut client) = pair().await;
     write(&socket, b"bye").await;
     socket.shutdown(Shutdown::Write);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     // rustls gives an error for an end without close_notify.
-    timeout(PATIENCE, client.read_to_end(&mut heard)).await.expect("the end").unwrap();
-    assert_eq!(heard, b"bye");
+    timeout(PATIENCE, client.read_to_end(&mut received)).await.expect("the end").unwrap();
+    assert_eq!(received, b"bye");
     // The other direction is open still.
     client.write_all(b"you too").await.unwrap();
     client.flush().await.unwrap();

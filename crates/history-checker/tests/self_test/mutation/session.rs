@@ -1,6 +1,6 @@
 //! What may go wrong with sessions: for who keeps nothing else, and for who is sent away.
 
-use history_checker::{Answer, Event, Position, Record};
+use history_checker::{Event, Position, PublishAnswer, Record};
 use serde_json::{Value, json};
 
 use super::{Received, frames, insert, messages, pick, position, replies, scope, text, with, without};
@@ -175,7 +175,7 @@ pub(super) fn close(history: &[Record], _: bool, random: &mut Random) -> Option<
     let all: Vec<_> = history.iter().enumerate().filter_map(closed).collect();
     let (index, connection) = *pick(&all, random)?;
     let code = Some([4504, 4500, 1000, 1008][random.below(4)]);
-    Some(with(history, index, Event::Closed { connection, why: "spoilt".into(), wished: false, code }))
+    Some(with(history, index, Event::Closed { connection, why: "spoilt".into(), intended: false, code }))
 }
 
 /// Says this to somebody who is there.
@@ -196,12 +196,12 @@ pub(super) fn refuse(history: &[Record], _: bool, random: &mut Random) -> Option
 
 pub(super) fn refuse_publish(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let refused = |(index, record): (usize, &Record)| match &record.event {
-        Event::Answered { value, answer: Answer::Error(_) } => Some((index, value.clone())),
+        Event::Answered { value, answer: PublishAnswer::Error(_) } => Some((index, value.clone())),
         _ => None,
     };
     let all: Vec<_> = history.iter().enumerate().filter_map(refused).collect();
     let (index, value) = pick(&all, random)?.clone();
     let payload = json!({"code": "forbidden", "message": "m", "retryable": false});
-    let answer = Answer::Frame(json!({"type": "error", "payload": payload}).to_string());
+    let answer = PublishAnswer::Frame(json!({"type": "error", "payload": payload}).to_string());
     Some(with(history, index, Event::Answered { value, answer }))
 }

@@ -16,16 +16,16 @@ pub(super) struct Ids {
 impl Ids {
     /// Where the message of this id stands, if it is known.
     pub(super) fn find(&mut self, id: &str, now_ms: u64) -> Option<Position> {
-        self.turn(now_ms);
+        self.rotate(now_ms);
         self.newest.get(id).or_else(|| self.before.get(id)).copied()
     }
 
     pub(super) fn insert(&mut self, id: Box<str>, position: Position, now_ms: u64) {
-        self.turn(now_ms);
+        self.rotate(now_ms);
         self.newest.insert(id, position);
     }
 
-    fn turn(&mut self, now_ms: u64) {
+    fn rotate(&mut self, now_ms: u64) {
         let window = now_ms / ID_WINDOW_MS;
         // A clock that was set back makes ids live longer, not shorter.
         if window > self.window {

@@ -1,13 +1,13 @@
-//! A Redis Cluster: a line to each primary, and each scope at the one that has its slot.
+//! A Redis Cluster: a connection to each primary, and each scope at the one that has its slot.
 //!
 //! ```text
-//!   Subscribe ─▶ Wishes ─▶ Line of the slot's node ═ SSUBSCRIBE ═▶ node
-//!   Message   ◀──────────── that Line ◀═ smessage ◀═ SPUBLISH ◀═ tidegate_publish
-//!   Lost      ◀─ Wishes ◀─ sunsubscribe, a line that is cut, a map that has changed
-//!   Read, Tops, Publish ─▶ Calls ─▶ Guide ═▶ node (follows MOVED, ASK, TRYAGAIN)
+//!   Subscribe ─▶ DesiredSubscriptions ─▶ connection of the slot's node ═ SSUBSCRIBE ═▶ node
+//!   Message   ◀──────────── that connection ◀═ smessage ◀═ SPUBLISH ◀═ tidegate_publish
+//!   Lost      ◀─ DesiredSubscriptions ◀─ sunsubscribe, a connection that is lost, a map that has changed
+//!   Read, Tops, Publish ─▶ PendingCalls ─▶ ClusterRouter ═▶ node (follows MOVED, ASK, TRYAGAIN)
 //! ```
 //!
-//! The broker is up when the map is known, each line works or has tried in vain, and one works; it is down when none
+//! The broker is up when the map is known, each connection works or has tried in vain, and one works; it is down when none
 //! does. In between a node that is away takes its own scopes along and nobody else's: each is told as
 //! [`Event::Lost`], calls for it are refused, and subscribes wait until its slot has a working node again.
 //!
@@ -24,13 +24,13 @@ use redis_topology::{ClusterMap, LocateError, Node, Topology};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::calls::{Calls, Reply};
+use super::cluster_router::{CallRoute, ClusterRouter};
 use super::config::RedisBrokerConfig;
-use super::greeting::Spot;
-use super::guide::{Guide, Way};
-use super::line::{Line, refusal};
-use super::link::{Cut, Told};
-use super::wishes::{Change, Wishes};
+use super::connection_pair::{Disconnected, LinkEvent};
+use super::connection_setup::Endpoint;
+use super::desired_subscriptions::{DesiredSubscriptions, SubscriptionMove};
+use super::pending_calls::{CallReply, PendingCalls};
+use super::reconnecting_connection::{ReconnectingConnection, refusal};
 use crate::broker::{Command, Event};
 
 /// How often the map is asked for without a reason.
@@ -41,12 +41,12 @@ const TROUBLE_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Cluster {
     config: Arc<RedisBrokerConfig>,
-    guide: Arc<Guide>,
-    calls: Calls,
-    lines: Vec<(Node, Line)>,
+    router: Arc<ClusterRouter>,
+    calls: PendingCalls,
+    connections: Vec<(Node, ReconnectingConnection)>,
     /// Whose turn it is to be heard first: one busy node must not hide the others.
-    turn: usize,
-    wishes: Wishes,
+    next_index: usize,
+    desired: DesiredSubscriptions,
     is_up: bool,
     /// The reason last told, while down.
     reason: Option<String>,
@@ -62,14 +62,14 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(config: Arc<RedisBrokerConfig>) -> Self {
-        let guide = Arc::new(Guide::new(Arc::clone(&config)));
+        let router = Arc::new(ClusterRouter::new(Arc::clone(&config)));
         Self {
-            calls: Calls::new(Arc::clone(&config), Way::Cluster(Arc::clone(&guide)), None),
-            wishes: Wishes::new(config.keyspace.clone()),
-            guide,
+            calls: PendingCalls::new(Arc::clone(&config), CallRoute::Cluster(Arc::clone(&router)), None),
+            desired: DesiredSubscriptions::new(config.keyspace.clone()),
+            router,
             config,
-            lines: Vec::new(),
-            turn: 0,
+            connections: Vec::new(),
+            next_index: 0,
             is_up: false,
             reason: None,
             events: VecDeque::new(),
@@ -87,12 +87,12 @@ impl Cluster {
         }
         let refused = match command {
             Command::Subscribe(scope) => {
-                let changes = self.wishes.subscribe(scope, |slot| self.guide.node_of(slot));
+                let changes = self.desired.subscribe(scope, |slot| self.router.node_of(slot));
                 self.carry_out(changes);
                 None
             }
             Command::Unsubscribe(scope) => {
-                let changes = self.wishes.unsubscribe(&scope);
+                let changes = self.desired.unsubscribe(&scope);
                 self.carry_out(changes);
                 None
             }
@@ -101,7 +101,9 @@ impl Cluster {
             Command::Lost { ticket, scope, position } => self.calls.lost(ticket, scope, position),
             Command::Publish(publish) => self.calls.publish(publish),
             Command::Reset(reason) => {
-                self.lines.iter_mut().for_each(|(_, line)| line.go_down(Cut(reason.clone())));
+                self.connections
+                    .iter_mut()
+                    .for_each(|(_, connection)| connection.go_down(Disconnected(reason.clone())));
                 None
             }
         };
@@ -119,11 +121,11 @@ impl Cluster {
                 self.take_answer(answer.reply);
                 continue;
             }
-            let (index, told) = self.next_told()?;
-            if let Told::Event(event @ Event::Message { .. }) = told {
+            let (index, link_event) = self.next_link_event()?;
+            if let LinkEvent::Event(event @ Event::Message { .. }) = link_event {
                 return Some(event);
             }
-            self.handle(index, told);
+            self.handle(index, link_event);
         }
     }
 
@@ -131,76 +133,76 @@ impl Cluster {
     pub(super) async fn advance(&mut self) {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now())));
         tokio::select! {
-            () = first_of(&mut self.lines) => self.settle(),
+            () = first_of(&mut self.connections) => self.settle(),
             answer = self.calls.next() => self.take_answer(answer.reply),
             Some(map) = self.asking.join_next() => {
                 self.learn(map.expect("a question does not panic, and is aborted only with the broker"));
             }
             () = timer.as_mut() => self.ask_for_map(),
-            () = self.guide.news.notified() => {
+            () = self.router.map_changed.notified() => {
                 self.adjust();
                 self.hurry();
             }
         }
     }
 
-    fn next_told(&mut self) -> Option<(usize, Told)> {
-        let count = self.lines.len();
+    fn next_link_event(&mut self) -> Option<(usize, LinkEvent)> {
+        let count = self.connections.len();
         for step in 0..count {
-            let index = (self.turn + step) % count;
-            if let Some(told) = self.lines[index].1.take() {
-                self.turn = index + 1;
-                return Some((index, told));
+            let index = (self.next_index + step) % count;
+            if let Some(link_event) = self.connections[index].1.take() {
+                self.next_index = index + 1;
+                return Some((index, link_event));
             }
         }
         None
     }
 
-    fn handle(&mut self, index: usize, told: Told) {
-        let node = self.lines[index].0.clone();
-        match told {
-            Told::Event(Event::Up) => {
+    fn handle(&mut self, index: usize, link_event: LinkEvent) {
+        let node = self.connections[index].0.clone();
+        match link_event {
+            LinkEvent::Event(Event::Up) => {
                 self.settle();
-                let changes = self.wishes.place(|slot| self.guide.node_of(slot));
+                let changes = self.desired.place(|slot| self.router.node_of(slot));
                 self.carry_out(changes);
             }
-            Told::Event(Event::Down(_)) => {
+            LinkEvent::Event(Event::Down(_)) => {
                 // The slots of a node that has failed will be another's.
                 self.hurry();
-                let lost = self.wishes.cut(&node);
+                let lost = self.desired.disconnected(&node);
                 if self.is_up {
                     self.events.extend(lost.into_iter().map(Event::Lost));
                 }
                 self.settle();
             }
-            Told::Event(Event::Subscribed(scope)) => {
-                let changes = self.wishes.confirmed(&scope);
+            LinkEvent::Event(Event::Subscribed(scope)) => {
+                let changes = self.desired.confirmed(&scope);
                 self.events.extend(self.is_up.then_some(Event::Subscribed(scope)));
                 self.carry_out(changes);
             }
-            Told::Event(event) => self.events.push_back(event),
-            Told::Ended(scope) => {
+            LinkEvent::Event(event) => self.events.push_back(event),
+            LinkEvent::Ended(scope) => {
                 self.hurry();
                 let scope = std::str::from_utf8(&scope).ok();
-                let lost = scope.and_then(|scope| self.wishes.ended(scope, &node));
+                let lost = scope.and_then(|scope| self.desired.ended(scope, &node));
                 self.events.extend(lost.map(Event::Lost));
             }
-            Told::Bounced(bounced) => {
-                self.guide.moved(bounced.slot, &node, &bounced.to);
-                self.wishes.bounced(&bounced.scopes);
+            LinkEvent::Misrouted(misrouted) => {
+                self.router.moved(misrouted.slot, &node, &misrouted.to);
+                self.desired.misrouted(&misrouted.scopes);
                 self.adjust();
             }
         }
     }
 
-    /// Has the lines do what the wishes ask for.
-    fn carry_out(&mut self, changes: Vec<Change>) {
-        for Change { node, scope, wanted } in changes {
-            let line = self.lines.iter_mut().find(|(name, line)| *name == node && line.is_up());
-            match (line, wanted) {
-                (Some((_, line)), true) => line.command(Command::Subscribe(scope)),
-                (Some((_, line)), false) => line.command(Command::Unsubscribe(scope)),
-                (None, true) => self.wishes.unplaced(&scope),
+    /// Sends the changes to the connections of their nodes.
+    fn carry_out(&mut self, changes: Vec<SubscriptionMove>) {
+        for SubscriptionMove { node, scope, wanted } in changes {
+            let connection = self.connections.iter_mut().find(|(name, connection)| *name == node && connection.is_up());
+            match (connection, wanted) {
+                (Some((_, connection)), true) => connection.command(Command::Subscribe(scope)),
+                (Some((_, connection)), false) => connection.command(Command::Unsubscribe(scope)),
+                (None, true) => self.desired.unplaced(&scope),
                 (None, false) => {}
             }
         }
@@ -208,8 +210,8 @@ impl Cluster {
 
     /// Up or down, as the lines are.
     fn settle(&mut self) {
-        let any_up = self.lines.iter().any(|(_, line)| line.is_up());
-        let all_settled = self.lines.iter().all(|(_, line)| line.is_settled());
+        let any_up = self.connections.iter().any(|(_, connection)| connection.is_up());
+        let all_settled = self.connections.iter().all(|(_, connection)| connection.is_settled());
         if !self.is_up && any_up && all_settled {
             self.is_up = true;
             self.reason = None;
@@ -221,7 +223,8 @@ impl Cluster {
 
     /// Why the lines are down: once, when it is the same for all.
     fn reasons(&self) -> String {
-        let reasons: Vec<_> = self.lines.iter().filter_map(|(node, line)| Some((node, line.reason()?))).collect();
+        let reasons: Vec<_> =
+            self.connections.iter().filter_map(|(node, connection)| Some((node, connection.reason()?))).collect();
         match &reasons[..] {
             [(_, first), others @ ..] if others.iter().all(|(_, reason)| reason == first) => (*first).to_owned(),
             _ => reasons.iter().map(|(node, reason)| format!("{node}: {reason}")).collect::<Vec<_>>().join("; "),
@@ -230,9 +233,9 @@ impl Cluster {
 
     fn go_down(&mut self, reason: String) {
         self.is_up = false;
-        self.wishes.clear();
+        self.desired.clear();
         if self.reason.as_deref() != Some(&*reason) {
-            tracing::warn!(redis = %self.config.target, reason, "the Redis Cluster is away");
+            tracing::warn!(redis = %self.config.target, reason, "Redis Cluster unavailable");
             self.events.push_back(Event::Down(reason.clone()));
             self.reason = Some(reason);
         }
@@ -245,10 +248,14 @@ impl Cluster {
         }
         let Topology::Cluster(seeds) = self.config.target.topology() else { unreachable!("it is a cluster") };
         // Those that work, each in its turn, and the ones of the URL when none does.
-        let mut nodes: Vec<Node> =
-            self.lines.iter().filter(|(_, line)| line.is_up()).map(|(node, _)| node.clone()).collect();
-        let turn = self.asked % nodes.len().max(1);
-        nodes.rotate_left(turn);
+        let mut nodes: Vec<Node> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.is_up())
+            .map(|(node, _)| node.clone())
+            .collect();
+        let next_index = self.asked % nodes.len().max(1);
+        nodes.rotate_left(next_index);
         nodes.extend(seeds.iter().cloned());
         self.asked += 1;
         let target = self.config.target.clone();
@@ -257,9 +264,9 @@ impl Cluster {
 
     fn learn(&mut self, map: Result<ClusterMap, LocateError>) {
         match map {
-            Ok(map) => self.guide.learn(&map),
+            Ok(map) => self.router.learn(&map),
             Err(error) => {
-                if self.lines.iter().all(|(_, line)| !line.is_up()) {
+                if self.connections.iter().all(|(_, connection)| !connection.is_up()) {
                     self.go_down(error.to_string());
                 }
                 self.hurry();
@@ -267,34 +274,34 @@ impl Cluster {
             }
         }
         self.adjust();
-        let served = self.guide.nodes();
-        let missing = served.is_empty() || self.lines.iter().any(|(_, line)| !line.is_up());
-        if missing || self.wishes.has_unplaced() {
+        let served = self.router.nodes();
+        let missing = served.is_empty() || self.connections.iter().any(|(_, connection)| !connection.is_up());
+        if missing || self.desired.has_unplaced() {
             self.hurry();
         }
     }
 
-    /// Lines and wishes as the map has them.
+    /// Connections and desired subscriptions follow the map.
     fn adjust(&mut self) {
-        let served = self.guide.nodes();
+        let served = self.router.nodes();
         for node in &served {
-            if !self.lines.iter().any(|(name, _)| name == node) {
-                let spot = Spot::Node(node.clone(), Arc::clone(&self.guide));
-                self.lines.push((node.clone(), Line::new(Arc::clone(&self.config), spot)));
+            if !self.connections.iter().any(|(name, _)| name == node) {
+                let endpoint = Endpoint::Node(node.clone(), Arc::clone(&self.router));
+                self.connections.push((node.clone(), ReconnectingConnection::new(Arc::clone(&self.config), endpoint)));
             }
         }
-        let (lost, changes) = self.wishes.follow(|slot| self.guide.node_of(slot));
+        let (lost, changes) = self.desired.follow(|slot| self.router.node_of(slot));
         self.events.extend(lost.into_iter().map(Event::Lost));
         self.carry_out(changes);
         // A node without slots has nobody's scope; what was asked there will be asked elsewhere.
-        for (node, _) in self.lines.extract_if(.., |(node, _)| !served.contains(node)) {
-            let lost = self.wishes.cut(&node);
-            self.guide.link_is_down(&node);
+        for (node, _) in self.connections.extract_if(.., |(node, _)| !served.contains(node)) {
+            let lost = self.desired.disconnected(&node);
+            self.router.connection_is_down(&node);
             self.events.extend(lost.into_iter().map(Event::Lost));
         }
-        let changes = self.wishes.place(|slot| self.guide.node_of(slot));
+        let changes = self.desired.place(|slot| self.router.node_of(slot));
         self.carry_out(changes);
-        if !self.lines.is_empty() {
+        if !self.connections.is_empty() {
             self.settle();
         }
     }
@@ -307,8 +314,8 @@ impl Cluster {
         }
     }
 
-    fn take_answer(&mut self, reply: Reply) {
-        if let Reply::Events(events) = reply {
+    fn take_answer(&mut self, reply: CallReply) {
+        if let CallReply::Events(events) = reply {
             self.events.extend(events);
         }
         self.calls.send(&mut self.events);
@@ -316,8 +323,8 @@ impl Cluster {
 }
 
 /// Waits for any of the lines.
-async fn first_of(lines: &mut [(Node, Line)]) {
-    let mut waits: Vec<_> = lines.iter_mut().map(|(_, line)| Box::pin(line.advance())).collect();
+async fn first_of(connections: &mut [(Node, ReconnectingConnection)]) {
+    let mut waits: Vec<_> = connections.iter_mut().map(|(_, connection)| Box::pin(connection.advance())).collect();
     poll_fn(|context| match waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready()) {
         true => Poll::Ready(()),
         false => Poll::Pending,

@@ -21,7 +21,7 @@ pub(super) struct Probe {
     /// The function answered since the last word went out.
     answered: bool,
     /// Something came in on the subscriber since.
-    heard: bool,
+    received: bool,
 }
 
 /// What to do at a tick.
@@ -38,7 +38,7 @@ pub(super) enum Tick {
 impl Probe {
     /// Begins on a way that has just been seen to work.
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, due: now + interval, missed: 0, answered: true, heard: true }
+        Self { interval, due: now + interval, missed: 0, answered: true, received: true }
     }
 
     /// When to call [`Self::tick`] next.
@@ -50,23 +50,23 @@ impl Probe {
         self.answered = true;
     }
 
-    pub(super) fn heard(&mut self) {
-        self.heard = true;
+    pub(super) fn received(&mut self) {
+        self.received = true;
     }
 
     pub(super) fn tick(&mut self, now: Instant) -> Tick {
         if now < self.due {
             return Tick::Wait;
         }
-        self.missed = if self.answered && self.heard { 0 } else { self.missed + 1 };
+        self.missed = if self.answered && self.received { 0 } else { self.missed + 1 };
         if self.missed >= MISSED_MAX {
-            let missing = if self.answered { "the subscriber hears nothing" } else { "Redis does not answer" };
+            let missing = if self.answered { "the subscriber receives nothing" } else { "Redis does not answer" };
             return Tick::Dead(missing);
         }
         // From now, not from `due`: after a pause of this process the answers must get their time.
         self.due = now + self.interval;
         self.answered = false;
-        self.heard = false;
+        self.received = false;
         Tick::Send
     }
 }
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(next(&mut probe), Tick::Send);
         assert_eq!(next(&mut probe), Tick::Send);
         probe.answered();
-        probe.heard();
+        probe.received();
         assert_eq!(next(&mut probe), Tick::Send, "a sign of life forgives one miss");
         assert_eq!(next(&mut probe), Tick::Send);
         assert_eq!(next(&mut probe), Tick::Dead("Redis does not answer"));
@@ -106,16 +106,16 @@ mod tests {
         probe.answered();
         assert_eq!(next(&mut probe), Tick::Send);
         probe.answered();
-        assert_eq!(next(&mut probe), Tick::Dead("the subscriber hears nothing"));
+        assert_eq!(next(&mut probe), Tick::Dead("the subscriber receives nothing"));
     }
 
     #[test]
     fn traffic_alone_does_not_hide_a_dead_command_connection() {
         let (mut probe, mut next) = probe();
         assert_eq!(next(&mut probe), Tick::Send);
-        probe.heard();
+        probe.received();
         assert_eq!(next(&mut probe), Tick::Send);
-        probe.heard();
+        probe.received();
         assert_eq!(next(&mut probe), Tick::Dead("Redis does not answer"));
     }
 }

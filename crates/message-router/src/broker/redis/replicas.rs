@@ -17,7 +17,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 use wire::Scope;
 
-use super::caller::CallError;
+use super::command_client::CommandError;
 use crate::broker::{Stored, Ticket};
 
 /// The mark means nothing once WAIT has been answered.
@@ -39,7 +39,7 @@ pub(super) struct Replicas {
 
 /// A question to be asked; it goes to a task.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct ReplicaQuery {
     connection: MultiplexedConnection,
     /// Where to put the mark: it goes to the same primary as what was stored.
     pub(super) scope: Scope,
@@ -60,14 +60,14 @@ impl Replicas {
     }
 
     /// The next question, unless one is under way or nobody wants to know.
-    pub(super) fn begin(&mut self) -> Option<Question> {
+    pub(super) fn begin(&mut self) -> Option<ReplicaQuery> {
         if !self.asking.is_empty() {
             return None;
         }
         let scope = self.scope.take()?;
         self.asking = std::mem::take(&mut self.waiting);
         let Self { connection, patience, deadline, .. } = self;
-        Some(Question { connection: connection.clone(), scope, patience: *patience, deadline: *deadline })
+        Some(ReplicaQuery { connection: connection.clone(), scope, patience: *patience, deadline: *deadline })
     }
 
     /// Whom the answer is for.
@@ -81,15 +81,15 @@ impl Replicas {
     }
 }
 
-impl Question {
+impl ReplicaQuery {
     /// Whether at least one replica has it all.
-    pub(super) async fn ask(mut self, mark: &str) -> Result<bool, CallError> {
+    pub(super) async fn ask(mut self, mark: &str) -> Result<bool, CommandError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(mark).arg("").arg("PX").arg(MARK_TTL_MS).ignore();
         let patience_ms = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
         pipeline.cmd("WAIT").arg(1).arg(patience_ms);
         let answer = timeout(self.patience + self.deadline, pipeline.query_async(&mut self.connection)).await;
-        let (replicas,): (u32,) = answer.map_err(|_| CallError::Late)??;
+        let (replicas,): (u32,) = answer.map_err(|_| CommandError::Late)??;
         Ok(replicas > 0)
     }
 }

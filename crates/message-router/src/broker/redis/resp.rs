@@ -22,7 +22,7 @@ const SHARDED_MESSAGE: &[u8] = b">3\r\n$8\r\nsmessage\r\n";
 
 /// What was heard.
 #[derive(Debug, PartialEq)]
-pub(super) enum Heard {
+pub(super) enum PushFrame {
     /// Somebody published.
     Message { channel: Bytes, payload: Bytes },
     /// `SUBSCRIBE` took effect, or `SSUBSCRIBE`.
@@ -87,7 +87,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the bytes are not RESP. Asking again is no use then.
-    pub(super) fn next(&mut self) -> Result<Option<Heard>, BadResp> {
+    pub(super) fn next(&mut self) -> Result<Option<PushFrame>, BadResp> {
         let outcome = match message(&self.buffer) {
             Fast::Message { channel, payload, end } => {
                 let mut frame = self.buffer.split_to(end).freeze();
@@ -95,14 +95,14 @@ impl Decoder {
                 let name = frame.split_to(channel.1 - channel.0);
                 frame.advance(payload.0 - channel.1);
                 frame.truncate(payload.1 - payload.0);
-                return Ok(Some(Heard::Message { channel: name, payload: frame }));
+                return Ok(Some(PushFrame::Message { channel: name, payload: frame }));
             }
             Fast::Incomplete => Err(Stop::Incomplete),
             Fast::Bad(reason) => Err(Stop::Bad(reason)),
-            Fast::Another => self.value().map(hear),
+            Fast::Another => self.value().map(receive),
         };
         match outcome {
-            Ok(heard) => Ok(Some(heard)),
+            Ok(received) => Ok(Some(received)),
             Err(Stop::Incomplete) => Ok(None),
             Err(Stop::Bad(reason)) => Err(BadResp(reason)),
         }
@@ -188,23 +188,23 @@ fn length_at(bytes: &[u8], mut at: usize) -> Result<(usize, usize), Stop> {
     }
 }
 
-fn hear(value: Value) -> Heard {
+fn receive(value: Value) -> PushFrame {
     match value {
-        Value::Error(text) => Heard::Refused(String::from_utf8_lossy(&text).into_owned()),
+        Value::Error(text) => PushFrame::Refused(String::from_utf8_lossy(&text).into_owned()),
         Value::Push(items) => match &items[..] {
             [Value::Text(kind), Value::Text(channel), Value::Number(_)]
                 if kind == "subscribe" || kind == "ssubscribe" =>
             {
-                Heard::Subscribed { channel: channel.clone() }
+                PushFrame::Subscribed { channel: channel.clone() }
             }
             [Value::Text(kind), Value::Text(channel), Value::Number(_)]
                 if kind == "unsubscribe" || kind == "sunsubscribe" =>
             {
-                Heard::Unsubscribed { channel: channel.clone() }
+                PushFrame::Unsubscribed { channel: channel.clone() }
             }
-            _ => Heard::Other(Value::Push(items)),
+            _ => PushFrame::Other(Value::Push(items)),
         },
-        other => Heard::Other(other),
+        other => PushFrame::Other(other),
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, ToSocketAddrs};
 use wire::Scope;
 
-use super::resp::{BadResp, Decoder, Heard};
-use super::sharded::{Bounced, Sharded};
+use super::resp::{BadResp, Decoder, PushFrame};
+use super::sharded_commands::{Misrouted, ShardedCommands};
 
 /// Room kept for one read, in bytes. A burst of small messages is then a few hundred per system call.
 const READ_BYTES: usize = 64 * 1024;
@@ -42,14 +42,14 @@ pub(super) enum SubscriberError {
 
 /// A change of subscription that has not been written.
 #[derive(Debug)]
-struct Change {
+struct SubscriptionChange {
     scope: Scope,
     wanted: bool,
 }
 
 /// What came in, after bookkeeping.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum SubscriberEvent {
     Message {
         channel: Bytes,
         payload: Bytes,
@@ -58,7 +58,7 @@ pub(super) enum News {
     /// The slot of this scope, by its text, has gone to another node.
     Ended(Bytes),
     /// These are not subscribed: their slot has gone before.
-    Bounced(Bounced),
+    Misrouted(Misrouted),
 }
 
 #[derive(Debug)]
@@ -67,13 +67,13 @@ pub(super) struct Subscriber {
     decoder: Decoder,
     /// Encoded and not yet written. Bounded by the scopes the router wants.
     out: BytesMut,
-    changes: Vec<Change>,
-    asked: Asked,
+    changes: Vec<SubscriptionChange>,
+    asked: PendingCommands,
 }
 
 /// Commands whose answers are on their way.
 #[derive(Debug)]
-enum Asked {
+enum PendingCommands {
     /// Redis answers in the order of the commands, and refuses none.
     Plain {
         /// Scopes to be confirmed, in the order asked.
@@ -82,7 +82,7 @@ enum Asked {
         leaving: usize,
     },
     /// At a node of a cluster.
-    Sharded(Node, Sharded),
+    Sharded(Node, ShardedCommands),
 }
 
 /// Opens a socket that sends at once and notices a vanished peer.
@@ -106,26 +106,26 @@ impl Subscriber {
             decoder: Decoder::default(),
             out: BytesMut::new(),
             changes: Vec::new(),
-            asked: Asked::Plain { confirming: VecDeque::new(), leaving: 0 },
+            asked: PendingCommands::Plain { confirming: VecDeque::new(), leaving: 0 },
         }
     }
 
     /// From now on at a node of a cluster.
     pub(super) fn shard(&mut self, node: Node) {
-        self.asked = Asked::Sharded(node, Sharded::default());
+        self.asked = PendingCommands::Sharded(node, ShardedCommands::default());
     }
 
     /// Sends one command and waits for one thing to be heard: for the beginning, before anything is subscribed.
-    pub(super) async fn ask(&mut self, args: &[&str]) -> Result<Heard, SubscriberError> {
+    pub(super) async fn ask(&mut self, args: &[&str]) -> Result<PushFrame, SubscriberError> {
         encode(&mut self.out, args.len(), args.iter().copied());
-        self.hear().await
+        self.receive().await
     }
 
     /// Waits for the next thing heard, whatever it is.
-    pub(super) async fn hear(&mut self) -> Result<Heard, SubscriberError> {
+    pub(super) async fn receive(&mut self) -> Result<PushFrame, SubscriberError> {
         loop {
-            if let Some(heard) = self.decoder.next()? {
-                return Ok(heard);
+            if let Some(received) = self.decoder.next()? {
+                return Ok(received);
             }
             self.flush()?;
             self.ready().await?;
@@ -134,11 +134,11 @@ impl Subscriber {
     }
 
     pub(super) fn subscribe(&mut self, scope: Scope) {
-        self.changes.push(Change { scope, wanted: true });
+        self.changes.push(SubscriptionChange { scope, wanted: true });
     }
 
     pub(super) fn unsubscribe(&mut self, scope: Scope) {
-        self.changes.push(Change { scope, wanted: false });
+        self.changes.push(SubscriptionChange { scope, wanted: false });
     }
 
     /// Writes what was asked for since the last time, as much as the socket takes.
@@ -150,51 +150,61 @@ impl Subscriber {
     }
 
     /// What lies in the buffer. Nothing means: read first.
-    pub(super) fn next(&mut self, keyspace: &Keyspace) -> Result<Option<News>, SubscriberError> {
+    pub(super) fn next(&mut self, keyspace: &Keyspace) -> Result<Option<SubscriberEvent>, SubscriberError> {
         loop {
-            let news = match self.decoder.next()? {
+            let event = match self.decoder.next()? {
                 None => return Ok(None),
-                Some(Heard::Message { channel, payload }) => return Ok(Some(News::Message { channel, payload })),
-                Some(Heard::Subscribed { channel }) => Some(self.subscribed(&channel, keyspace)?),
-                Some(Heard::Unsubscribed { channel }) => self.unsubscribed(channel, keyspace)?,
-                Some(Heard::Refused(text)) => self.refused(text)?,
+                Some(PushFrame::Message { channel, payload }) => {
+                    return Ok(Some(SubscriberEvent::Message { channel, payload }));
+                }
+                Some(PushFrame::Subscribed { channel }) => Some(self.subscribed(&channel, keyspace)?),
+                Some(PushFrame::Unsubscribed { channel }) => self.unsubscribed(channel, keyspace)?,
+                Some(PushFrame::Refused(text)) => self.refused(text)?,
                 // Nothing else is asked for; what a newer Redis may push besides is none of our business.
-                Some(Heard::Other(_)) => None,
+                Some(PushFrame::Other(_)) => None,
             };
-            if news.is_some() {
-                return Ok(news);
+            if event.is_some() {
+                return Ok(event);
             }
         }
     }
 
-    fn subscribed(&mut self, channel: &[u8], keyspace: &Keyspace) -> Result<News, SubscriberError> {
+    fn subscribed(&mut self, channel: &[u8], keyspace: &Keyspace) -> Result<SubscriberEvent, SubscriberError> {
         let scope = match &mut self.asked {
-            Asked::Plain { confirming, .. } => confirming.pop_front(),
-            Asked::Sharded(_, asked) => keyspace.scope_of_channel(channel).and_then(|scope| asked.subscribed(scope)),
+            PendingCommands::Plain { confirming, .. } => confirming.pop_front(),
+            PendingCommands::Sharded(_, asked) => {
+                keyspace.scope_of_channel(channel).and_then(|scope| asked.subscribed(scope))
+            }
         };
-        scope.map(News::Subscribed).ok_or(SubscriberError::Unasked)
+        scope.map(SubscriberEvent::Subscribed).ok_or(SubscriberError::Unasked)
     }
 
-    fn unsubscribed(&mut self, channel: Bytes, keyspace: &Keyspace) -> Result<Option<News>, SubscriberError> {
+    fn unsubscribed(
+        &mut self,
+        channel: Bytes,
+        keyspace: &Keyspace,
+    ) -> Result<Option<SubscriberEvent>, SubscriberError> {
         match &mut self.asked {
-            Asked::Plain { leaving, .. } => {
+            PendingCommands::Plain { leaving, .. } => {
                 *leaving = leaving.checked_sub(1).ok_or(SubscriberError::Unasked)?;
                 Ok(None)
             }
-            Asked::Sharded(_, asked) => {
+            PendingCommands::Sharded(_, asked) => {
                 let scope = keyspace.scope_of_channel(&channel).ok_or(SubscriberError::ProbeMoved)?;
                 let text = channel.slice_ref(scope.as_bytes());
-                Ok(asked.unsubscribed(scope, text).map(News::Ended))
+                Ok(asked.unsubscribed(scope, text).map(SubscriberEvent::Ended))
             }
         }
     }
 
-    fn refused(&mut self, text: String) -> Result<Option<News>, SubscriberError> {
-        let bounced = match &mut self.asked {
-            Asked::Plain { .. } => Err(()),
-            Asked::Sharded(node, asked) => asked.refused(&text, node),
+    fn refused(&mut self, text: String) -> Result<Option<SubscriberEvent>, SubscriberError> {
+        let misrouted = match &mut self.asked {
+            PendingCommands::Plain { .. } => Err(()),
+            PendingCommands::Sharded(node, asked) => asked.refused(&text, node),
         };
-        bounced.map(|bounced| bounced.map(News::Bounced)).map_err(|()| SubscriberError::Refused(text))
+        misrouted
+            .map(|misrouted| misrouted.map(SubscriberEvent::Misrouted))
+            .map_err(|()| SubscriberError::Refused(text))
     }
 
     /// Reads once without waiting; true when something came.
@@ -234,13 +244,13 @@ impl Subscriber {
     fn encode_changes(&mut self, keyspace: &Keyspace) {
         let mut changes = std::mem::take(&mut self.changes);
         match &mut self.asked {
-            Asked::Plain { confirming, leaving } => {
+            PendingCommands::Plain { confirming, leaving } => {
                 for run in changes.chunk_by(|a, b| a.wanted == b.wanted) {
                     let command = if run[0].wanted { "SUBSCRIBE" } else { "UNSUBSCRIBE" };
                     run.chunks(CHANNELS_PER_COMMAND_MAX)
                         .for_each(|run| encode_run(&mut self.out, command, run, keyspace));
                 }
-                for Change { scope, wanted } in changes.drain(..) {
+                for SubscriptionChange { scope, wanted } in changes.drain(..) {
                     if wanted {
                         confirming.push_back(scope);
                     } else {
@@ -248,7 +258,7 @@ impl Subscriber {
                     }
                 }
             }
-            Asked::Sharded(_, asked) => {
+            PendingCommands::Sharded(_, asked) => {
                 for run in changes.chunk_by_mut(|a, b| a.wanted == b.wanted) {
                     let (wanted, command) = (run[0].wanted, if run[0].wanted { "SSUBSCRIBE" } else { "SUNSUBSCRIBE" });
                     // A command may name channels of one slot alone.
@@ -266,7 +276,7 @@ impl Subscriber {
     }
 }
 
-fn encode_run(out: &mut BytesMut, command: &str, run: &[Change], keyspace: &Keyspace) {
+fn encode_run(out: &mut BytesMut, command: &str, run: &[SubscriptionChange], keyspace: &Keyspace) {
     let channels = run.iter().map(|change| keyspace.channel(&change.scope));
     encode(out, 1 + run.len(), std::iter::once(command.to_owned()).chain(channels));
 }

@@ -1,28 +1,28 @@
-//! A letter as the fields of a stream entry, and back. Operators read them with any client.
+//! A dead letter as the fields of a stream entry, and back. Operators read them with any client.
 
 use std::collections::HashMap;
 
 use wire::{TenantId, Timestamp};
 
-use crate::letter::{Body, KeptLetter, Letter, LetterId};
+use crate::dead_letter::{Body, DeadLetter, DeadLetterId, StoredDeadLetter};
 
 /// Field and value, one after the other.
-pub(super) fn write(letter: &Letter) -> Vec<Vec<u8>> {
+pub(super) fn write(dead_letter: &DeadLetter) -> Vec<Vec<u8>> {
     let mut fields = Vec::with_capacity(18);
     let mut put = |name: &str, value: &[u8]| fields.extend([name.as_bytes().to_vec(), value.to_vec()]);
-    put("reason", letter.reason.as_str().as_bytes());
-    put("instance", letter.instance.as_str().as_bytes());
-    put("channel", letter.channel().as_bytes());
-    if let Some(user) = &letter.user {
+    put("reason", dead_letter.reason.as_str().as_bytes());
+    put("instance", dead_letter.instance.as_str().as_bytes());
+    put("channel", dead_letter.channel().as_bytes());
+    if let Some(user) = &dead_letter.user {
         put("user", user.as_str().as_bytes());
     }
-    if let Some(position) = letter.position {
+    if let Some(position) = dead_letter.position {
         put("position", position.to_string().as_bytes());
     }
-    put("at", letter.time.0.to_string().as_bytes());
-    put("detail", letter.detail.as_bytes());
-    put("size", letter.size.to_string().as_bytes());
-    match &letter.body {
+    put("at", dead_letter.time.0.to_string().as_bytes());
+    put("detail", dead_letter.detail.as_bytes());
+    put("size", dead_letter.size.to_string().as_bytes());
+    match &dead_letter.body {
         Body::Message(message) => put("message", message),
         Body::Redacted => put("redacted", b"1"),
         Body::TooBig => put("too_big", b"1"),
@@ -30,15 +30,15 @@ pub(super) fn write(letter: &Letter) -> Vec<Vec<u8>> {
     fields
 }
 
-/// The letter in an entry. What is missing is left empty: somebody else's entry must not hide the others.
-pub(super) fn read(tenant: &TenantId, id: LetterId, mut fields: HashMap<String, Vec<u8>>) -> KeptLetter {
+/// The dead letter in an entry. What is missing is left empty: somebody else's entry must not hide the others.
+pub(super) fn read(tenant: &TenantId, id: DeadLetterId, mut fields: HashMap<String, Vec<u8>>) -> StoredDeadLetter {
     let body = match fields.remove("message") {
         Some(message) => Body::Message(message.into()),
         None if fields.contains_key("too_big") => Body::TooBig,
         None => Body::Redacted,
     };
     let mut text = |name: &str| fields.remove(name).map(|value| String::from_utf8_lossy(&value).into_owned());
-    KeptLetter {
+    StoredDeadLetter {
         id,
         tenant: tenant.clone(),
         reason: text("reason").unwrap_or_default(),

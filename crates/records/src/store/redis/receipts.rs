@@ -7,10 +7,10 @@ use wire::{Position, Scope, Timestamp, UserId};
 
 use super::RedisStore;
 use crate::error::StoreError;
-use crate::receipt::Standing;
+use crate::receipt::ScopeReceipts;
 
 /// The answer of `tidegate_receipts`.
-pub(super) type Answer = (String, Vec<String>, Vec<String>);
+pub(super) type ReceiptsReply = (String, Vec<String>, Vec<String>);
 
 impl RedisStore {
     pub(super) fn write_call(&self, batch: &[(Scope, Vec<(UserId, Position)>)]) -> Pipeline {
@@ -26,7 +26,7 @@ impl RedisStore {
         calls
     }
 
-    pub(super) fn standing_call(&self, scope: &Scope, users: &[UserId], most: usize) -> Cmd {
+    pub(super) fn scope_receipts_call(&self, scope: &Scope, users: &[UserId], most: usize) -> Cmd {
         let keys = [self.keyspace.receipts(scope), self.keyspace.receipts_times(scope), self.keyspace.meta(scope)];
         let mut ask = call(Function::RECEIPTS, &keys);
         ask.arg(most).arg(users.iter().map(UserId::as_str).collect::<Vec<_>>());
@@ -34,7 +34,7 @@ impl RedisStore {
     }
 }
 
-pub(super) fn read((top, earlier, found): Answer) -> Result<Standing, StoreError> {
+pub(super) fn read((top, earlier, found): ReceiptsReply) -> Result<ScopeReceipts, StoreError> {
     let malformed = || StoreError::Malformed(format!("{} answered {top:?}, {earlier:?}", Function::RECEIPTS.name));
     let position = |text: &String| text.parse::<Position>().map_err(|_| malformed());
     let user = |row: &[String]| {
@@ -42,7 +42,7 @@ pub(super) fn read((top, earlier, found): Answer) -> Result<Standing, StoreError
         let user = UserId::parse(user).map_err(|_| malformed())?;
         Ok((user, position(at)?, Timestamp(time_ms.parse().map_err(|_| malformed())?)))
     };
-    Ok(Standing {
+    Ok(ScopeReceipts {
         top: if top.is_empty() { None } else { Some(position(&top)?) },
         earlier: earlier.iter().map(position).collect::<Result<_, _>>()?,
         users: found.chunks(3).map(user).collect::<Result<_, _>>()?,

@@ -23,14 +23,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
             new: "retry_after_ms: (retry_after_ms == 0).then_some(0),",
         }],
         fault: "storm",
-        kinds: &["told-when"],
+        kinds: &["retry-after"],
     },
     Mutant {
         name: "naive resume, in a storm",
         edits: &[Edit {
             file: "crates/message-router/src/router/interest.rs",
-            old: "joins.queue(waiting, desk.reach());",
-            new: "waiting.after = Some(top).into();\nwaiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out);",
+            old: "joins.queue(waiting, context.reach());",
+            new: "waiting.after = Some(top).into();\nwaiting.answer_at(scope, top, GapReason::UnknownPosition, context.out);",
         }],
         fault: "storm",
         kinds: &["anomalies"],
@@ -43,7 +43,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             new: "filter(|peer| peer.status == Status::Gone && self.doubt)",
         }],
         fault: "storm",
-        kinds: &["ghosts"],
+        kinds: &["stale-rows"],
     },
     Mutant {
         name: "memory kept: each connection leaves 64 KiB",
@@ -68,12 +68,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "drain without a word: no reconnect frame",
         edits: &[Edit {
-            file: "crates/gateway/src/hub/shard/life.rs",
+            file: "crates/gateway/src/hub/shard/closing.rs",
             old: "            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());\n",
             new: "            let _: u64 = after_ms;\n",
         }],
         fault: "rolling",
-        kinds: &["told"],
+        kinds: &["reconnect-frame"],
     },
     Mutant {
         name: "no session goes on: a reconnect is a new one",
@@ -83,7 +83,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             new: "let own = named.filter(|named| !name::is_of(*named, tenant, user)).filter(|_| false);",
         }],
         fault: "limits",
-        kinds: &["ghost-refusal"],
+        kinds: &["stale-row-refusal"],
     },
     Mutant {
         name: "limit off: anybody gets one more connection",
@@ -92,9 +92,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         kinds: &["limit"],
     },
     Mutant {
-        name: "chatter: all rows are written at every beat",
+        name: "chatter: all rows are written at every heartbeat",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heart.rs",
+            file: "crates/connection-registry/src/heartbeat.rs",
             old: "        self.lease.tick();\n        let mut result = Ok(());\n",
             new: "        self.lease.tick();\n        self.directory.rewrite();\n        let mut result = Ok(());\n",
         }],

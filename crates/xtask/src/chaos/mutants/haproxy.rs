@@ -7,8 +7,8 @@ pub(super) const MUTANTS: &[Mutant] = &[Mutant {
     name: "half-close: our direction ends with our close frame",
     edits: &[Edit {
         file: "crates/gateway/src/hub/worker.rs",
-        old: "            if ends {\n",
-        new: "            if ends || cut_ms.is_some() {\n",
+        old: "            if sockets {\n",
+        new: "            if sockets || disconnect_ms.is_some() {\n",
     }],
     fault: "a_disconnected_client_gets_exactly_the_rest",
     kinds: &["repeats"],

@@ -30,8 +30,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "naive resume: nothing is read for who returns",
         edits: &[Edit {
             file: INTEREST,
-            old: "joins.queue(waiting, desk.reach());",
-            new: "waiting.after = Some(top).into();\nwaiting.answer_at(scope, top, GapReason::UnknownPosition, desk.out);",
+            old: "joins.queue(waiting, context.reach());",
+            new: "waiting.after = Some(top).into();\nwaiting.answer_at(scope, top, GapReason::UnknownPosition, context.out);",
         }],
         fault: "none",
         kinds: &["silent_gap"],
@@ -40,7 +40,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no position check: any position is good",
         edits: &[Edit {
             file: HISTORY,
-            old: "    standing(after, history)?;\n",
+            old: "    check_position(after, history)?;\n",
             new: "    if history.top >= Position::default() {\n        return Ok(());\n    }\n",
         }],
         fault: "failover-lost",
@@ -97,13 +97,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
             },
             Edit {
                 file: STREAM,
-                old: "            if matches!(place, Place::Hole) && !is_known {\n                return Release::Hole { after: top };\n            }\n",
+                old: "            if matches!(place, EnvelopePlace::Hole) && !is_known {\n                return Release::Hole { after: top };\n            }\n",
                 new: "",
             },
             Edit {
                 file: STREAM,
-                old: "                Place::Hole => return Release::Ghost,\n                Place::Next => {",
-                new: "                Place::Hole | Place::Next => {",
+                old: "                EnvelopePlace::Hole => return Release::Unstored,\n                EnvelopePlace::Next => {",
+                new: "                EnvelopePlace::Hole | EnvelopePlace::Next => {",
             },
             Edit {
                 file: STREAM,
@@ -141,8 +141,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a gap for every interruption",
         edits: &[Edit {
             file: HISTORY,
-            old: "    standing(after, history)?;\n",
-            new: "    standing(after, history)?;\n    if !entries.is_empty() {\n        return Err(GapReason::Expired);\n    }\n",
+            old: "    check_position(after, history)?;\n",
+            new: "    check_position(after, history)?;\n    if !entries.is_empty() {\n        return Err(GapReason::Expired);\n    }\n",
         }],
         fault: "kill-pubsub",
         kinds: &["false_gap"],
@@ -160,18 +160,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no reaper: rows of the dead stay",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heart/fleet.rs",
-            old: "self.roster.dead().take(REAPED_PER_BEAT_MAX)",
-            new: "self.roster.dead().take(REAPED_PER_BEAT_MAX - REAPED_PER_BEAT_MAX)",
+            file: "crates/connection-registry/src/heartbeat/peers.rs",
+            old: "self.roster.dead().take(REAPED_PER_HEARTBEAT_MAX)",
+            new: "self.roster.dead().take(REAPED_PER_HEARTBEAT_MAX - REAPED_PER_HEARTBEAT_MAX)",
         }],
         fault: "stop-gateway",
-        kinds: &["ghost_row"],
+        kinds: &["stale_row"],
     },
     Mutant {
         name: "a row replaces none: a session stays on two sockets",
         edits: &[Edit {
             file: "crates/keyspace/lua/directory.lua",
-            old: "        close(life, session, 'replaced')\n      end\n    end\n    return false\n",
+            old: "        close(incarnation, session, 'replaced')\n      end\n    end\n    return false\n",
             new: "      end\n    end\n    return false\n",
         }],
         fault: "two-sockets",
@@ -181,8 +181,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "connections dated by the wall clock of their instance",
         edits: &[Edit {
             file: "crates/connection-registry/src/directory.rs",
-            old: "dating.filter(|_| !entry.dated)",
-            new: "dating.filter(|_| entry.dated)",
+            old: "clock_offset.filter(|_| !entry.has_store_time)",
+            new: "clock_offset.filter(|_| entry.has_store_time)",
         }],
         fault: "clock-gateway",
         kinds: &["terminal_code"],
@@ -201,7 +201,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "who was not given its session leaves a record",
         edits: &[Edit {
             file: "crates/gateway/src/hub/shard/restore.rs",
-            old: "if !confirmed.knows(connection.session.id()) {",
+            old: "if !confirmation.knows(connection.session.id()) {",
             new: "if connection.session.restoring().is_some() {",
         }],
         fault: "stop-redis",
@@ -210,7 +210,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "who knows of nothing and holds nothing leaves a record",
         edits: &[Edit {
-            file: "crates/gateway/src/hub/confirmed.rs",
+            file: "crates/gateway/src/hub/delivery_confirmation.rs",
             old: "if held.is_empty() && claim == Claim::New {",
             new: "if held.is_empty() && claim == Claim::Asked {",
         }],
@@ -231,7 +231,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "who asks finds its own row, and has itself closed",
         edits: &[Edit {
             file: "crates/keyspace/lua/restores.lua",
-            old: "if other.session == session and other.life.incarnation ~= own then",
+            old: "if other.session == session and other.incarnation.incarnation ~= own then",
             new: "if other.session == session then",
         }],
         fault: "stop-redis",

@@ -39,7 +39,7 @@ impl Client {
             payload["session_id"] = session.into();
         }
         client.say(&json!({ "type": "hello", "payload": payload }))?;
-        let welcome = &client.hear("welcome")?["payload"];
+        let welcome = &client.receive_frame("welcome")?["payload"];
         let text = |name: &str| welcome[name].as_str().unwrap_or_default().to_owned();
         (client.session, client.instance) = (text("session_id"), text("instance"));
         Ok(client)
@@ -50,7 +50,7 @@ impl Client {
     }
 
     /// The next frame of this type.
-    pub(super) fn hear(&mut self, kind: &str) -> Result<Value, Failure> {
+    pub(super) fn receive_frame(&mut self, kind: &str) -> Result<Value, Failure> {
         self.socket.receive(kind).map_err(Failure::during(format_args!("waiting for `{kind}`")))
     }
 
@@ -62,7 +62,7 @@ impl Client {
         }
         self.say(&frame)?;
         loop {
-            let answer = self.hear("subscribed")?;
+            let answer = self.receive_frame("subscribed")?;
             if answer["payload"]["degraded"] == false {
                 return Ok(answer);
             }
@@ -111,7 +111,7 @@ impl Client {
 
     /// What it is told of its session's record.
     pub(super) fn restored(&mut self) -> Result<Value, Failure> {
-        Ok(self.hear("restored")?["payload"].take())
+        Ok(self.receive_frame("restored")?["payload"].take())
     }
 
     /// Reads up to a close with this code; gives its socket, which has not answered.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use haproxy_fixture::{GATEWAYS, server_cookie};
 use serde_json::{Value, json};
 
-use super::{Trial, eventually, expect, told};
+use super::{Trial, eventually, expect, passed};
 use crate::failure::Failure;
 use crate::http;
 use crate::socket::Socket;
@@ -25,7 +25,7 @@ impl Trial {
         }
         self.signal_member("-STOP", "redis")?;
         for socket in &mut sockets {
-            hear(socket, "degraded")?;
+            receive_frame(socket, "degraded")?;
         }
         for number in 1..=GATEWAYS {
             self.seen(number, "is UP with weight 1 without Redis", |s| s.weight == 1 && s.status == "UP")?;
@@ -39,15 +39,15 @@ impl Trial {
         let publish = json!({"type": "publish", "channel": CHANNEL, "event": "note", "payload": 1});
         let ack = ask(&mut sockets[0], publish, "ack")?;
         expect(ack["payload"]["level"] == "local", || format!("published without Redis, and told {ack}"))?;
-        hear(&mut sockets[GATEWAYS], "note")?;
+        receive_frame(&mut sockets[GATEWAYS], "note")?;
         self.signal_member("-CONT", "redis")?;
         for index in [0, GATEWAYS] {
-            let gap = hear(&mut sockets[index], "gap")?;
+            let gap = receive_frame(&mut sockets[index], "gap")?;
             expect(gap["payload"]["reason"] == "isolated", || format!("Redis is back, and gateway1 told {gap}"))?;
         }
         for socket in &mut sockets[1..GATEWAYS] {
-            let news = hear(socket, "degraded")?;
-            expect(news["payload"]["degraded"] == false, || format!("Redis is back, and a client was told {news}"))?;
+            let frame = receive_frame(socket, "degraded")?;
+            expect(frame["payload"]["degraded"] == false, || format!("Redis is back, and a client was told {frame}"))?;
         }
         for number in 1..=GATEWAYS {
             self.seen(number, "has its whole weight again", |s| s.weight == 100 && s.status == "UP")?;
@@ -61,9 +61,9 @@ impl Trial {
         let ack = ask(&mut sockets[1], publish, "ack")?;
         expect(ack["payload"]["level"] == "durable", || format!("Redis is back, and a publish was told {ack}"))?;
         for socket in &mut sockets {
-            hear(socket, "after")?;
+            receive_frame(socket, "after")?;
         }
-        told("with Redis hanging no socket was cut, members of one instance heard each other, and were told of it")
+        passed("with Redis hanging no socket was cut, members of one instance heard each other, and were told of it")
     }
 
     /// What one of a gateway's metrics is now, over all its shards.
@@ -81,11 +81,11 @@ impl Trial {
         let gateway = self.fleet.gateways[2];
         let mut direct =
             Socket::open(gateway.clients, &self.authorization).map_err(Failure::during("a socket past HAProxy"))?;
-        hear(&mut direct, "welcome")?;
+        receive_frame(&mut direct, "welcome")?;
         self.signal("-STOP", 3)?;
         thread::sleep(SLEEP);
         self.signal("-CONT", 3)?;
-        hear(&mut direct, "reconnect")?;
+        receive_frame(&mut direct, "reconnect")?;
         direct.wait_for_end().map_err(Failure::during("waiting for the close"))?;
         let admin = |path| http::get(gateway.admin, path).map_or(String::new(), |answer| answer.body);
         eventually("gateway3 is connected again", || admin("/livez").contains("\"connected\""))?;
@@ -94,15 +94,15 @@ impl Trial {
         self.seen(3, "has its whole weight again", |server| server.weight == 100 && server.status == "UP")?;
         let again = self.open("Cookie: SERVERID=g3\r\n")?;
         expect(again.cookie("SERVERID").is_none(), || "gateway3 begins anew and takes no clients".into())?;
-        told("an instance that slept past its lease moved its clients and began anew")
+        passed("an instance that slept past its lease moved its clients and began anew")
     }
 }
 
 fn ask(socket: &mut Socket, frame: Value, kind: &str) -> Result<Value, Failure> {
     socket.send(&frame).map_err(Failure::during("sending"))?;
-    hear(socket, kind)
+    receive_frame(socket, kind)
 }
 
-fn hear(socket: &mut Socket, kind: &str) -> Result<Value, Failure> {
+fn receive_frame(socket: &mut Socket, kind: &str) -> Result<Value, Failure> {
     socket.receive(kind).map_err(Failure::during(format_args!("waiting for `{kind}`")))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use haproxy_fixture::server_cookie;
 
 use super::client::Client;
-use super::{Trial, expect, token, told};
+use super::{Trial, expect, passed, token};
 use crate::failure::Failure;
 use crate::socket::Socket;
 
@@ -16,7 +16,7 @@ pub(super) const SETTINGS: [(&str, &str); 2] =
 /// Three instances: 10 is the mean, and 15 the most that gateway1 keeps once it has begun.
 const CLIENTS: usize = 30;
 const KEPT: usize = 15;
-/// Five beats until it begins, and three after each of two rounds, on a busy machine.
+/// Five heartbeats until it begins, and three after each of two rounds, on a busy machine.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// What each of them hears.
@@ -94,6 +94,6 @@ impl Trial {
                 expect(again == reached, || format!("{cookies} led to {again}, not to {reached}"))?;
             }
         }
-        told("half of the clients of a full instance went to empty ones, cookies, sessions and all, and stayed there")
+        passed("half of the clients of a full instance went to empty ones, cookies, sessions and all, and stayed there")
     }
 }

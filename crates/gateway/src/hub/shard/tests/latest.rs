@@ -6,8 +6,8 @@ use super::*;
 
 fn table() -> Table {
     let kept = FamilyPolicy::kept_for(1_000, 3, OnIsolation::ReadOnly);
-    let newest = FamilyPolicy { history_entries_max: 0, on_slow: OnSlow::Latest, ..kept };
-    let policy = |name: &str| if name == "collection" { newest } else { kept };
+    let conflation = FamilyPolicy { history_entries_max: 0, on_slow: OnSlow::Latest, ..kept };
+    let policy = |name: &str| if name == "collection" { conflation } else { kept };
     let families = Families::default();
     Table::with(Policies::new(families.iter().map(|(_, shape)| (shape.clone(), policy(&shape.name))).collect()))
 }
@@ -16,15 +16,15 @@ impl Table {
     /// Everything that waits, as the client reads it; its socket takes all of it.
     fn drains(&mut self, slot: Slot) -> Vec<String> {
         self.shard.unblock(slot);
-        let mut all = self.told(slot);
+        let mut all = self.sent(slot);
         self.shard.resume_replays(slot);
-        all.extend(self.told(slot));
+        all.extend(self.sent(slot));
         all
     }
 
     /// Messages as `topic@offset`, gaps as `after..upto`.
-    fn told(&mut self, slot: Slot) -> Vec<String> {
-        let mut told = Vec::new();
+    fn sent(&mut self, slot: Slot) -> Vec<String> {
+        let mut sent = Vec::new();
         let outbox = &mut self.shard.connection(slot).unwrap().outbox;
         while !outbox.is_empty() {
             let bytes = outbox.next_write(&mut Vec::new()).to_vec();
@@ -32,7 +32,7 @@ impl Table {
             let header = if bytes[1] == 126 { 4 } else { 2 };
             let Ok(frame) = serde_json::from_slice::<Value>(&bytes[header..]) else { continue };
             let offset = |value: &Value| value.as_str().map_or("", |text| text.split_once('-').unwrap().1).to_owned();
-            told.push(match frame["type"].as_str().unwrap() {
+            sent.push(match frame["type"].as_str().unwrap() {
                 "gap" => {
                     assert_eq!(frame["payload"]["reason"], "slow");
                     assert_eq!(frame["payload"]["certain"], true);
@@ -45,14 +45,14 @@ impl Table {
                 other => other.to_owned(),
             });
         }
-        told
+        sent
     }
 
     /// Publishes `x` until one of them does not fit, and says which.
     fn fill(&mut self, slot: Slot) -> u64 {
         self.shard.block(slot, self.now);
         let mut offset = 0;
-        while !self.shard.connection(slot).unwrap().keeps_newest {
+        while !self.shard.connection(slot).unwrap().is_conflating {
             offset += 1;
             self.publish("collection:42", "x", offset);
         }
@@ -69,8 +69,8 @@ fn a_slow_client_is_given_the_newest_of_each_topic_and_told_exactly_what_it_has_
     for (topic, n) in [("y", 1), ("x", 2), ("z", 3), ("x", 4), ("x", 5)] {
         table.publish("collection:42", topic, first + n);
     }
-    let told = table.drains(slow);
-    let (queued, rest) = told.split_at(first as usize - 1);
+    let sent = table.drains(slow);
+    let (queued, rest) = sent.split_at(first as usize - 1);
     assert!((1..).zip(queued).all(|(offset, text)| *text == format!("x@{offset}")), "{queued:?}");
     let expected = [
         format!("{}..{first}", first - 1),
@@ -122,7 +122,7 @@ fn over_the_budget_what_is_queued_is_folded_and_nothing_is_missing_in_silence() 
     let first = table.fill(slow);
     table.publish("collection:42", "y", first + 1);
     table.publish("collection:42", "x", first + 2);
-    table.shard.shed(1);
+    table.shard.evict(1);
     assert_eq!(table.shard.counters.slow_closes.get(), 0);
     let (y, x) = (format!("y@{}", first + 1), format!("x@{}", first + 2));
     assert_eq!(table.drains(slow), [format!("0..{first}"), y, x]);
@@ -137,9 +137,9 @@ fn a_topic_that_nobody_holds_any_more_is_not_kept() {
     table.live(slow, "collection:42:y", 0);
     let first = table.fill(slow);
     table.publish("collection:42", "y", first + 1);
-    table.says(slow, r#"{"type":"unsubscribe","channel":"collection:42:y"}"#);
-    let told = table.drains(slow);
-    assert!(!told.iter().any(|text| text.starts_with("y@")), "{told:?}");
-    assert!(told.contains(&format!("x@{first}")), "{told:?}");
+    table.client_sends(slow, r#"{"type":"unsubscribe","channel":"collection:42:y"}"#);
+    let sent = table.drains(slow);
+    assert!(!sent.iter().any(|text| text.starts_with("y@")), "{sent:?}");
+    assert!(sent.contains(&format!("x@{first}")), "{sent:?}");
     assert_eq!(table.shard.counters.backlog.get(), 0, "what was let go of is not counted any more");
 }

@@ -8,9 +8,9 @@ use message_router::Positions;
 use super::*;
 
 /// SplitMix64.
-struct Dice(u64);
+struct TestRandom(u64);
 
-impl Dice {
+impl TestRandom {
     fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -33,7 +33,7 @@ const CHANNELS: [[&str; 4]; 2] = [
 /// On its way to the shard, in order.
 enum Item {
     Deliver(usize, u64),
-    Joined(Joiner, Joined),
+    Joined(Joiner, CatchUpPage),
     Gap(usize, Gap),
 }
 
@@ -49,7 +49,7 @@ struct Stream {
 }
 
 /// A subscription as its client sees it.
-struct Held {
+struct HeldSubscription {
     scope: usize,
     channel: &'static str,
     filter: wire::Filter,
@@ -60,7 +60,7 @@ struct Held {
 struct Client {
     slot: Slot,
     blocked: bool,
-    held: Vec<Held>,
+    held: Vec<HeldSubscription>,
     /// By scope: what has come since it resumed there, and the last of it.
     got: [BTreeSet<u64>; 2],
     newest: [u64; 2],
@@ -68,7 +68,7 @@ struct Client {
 
 struct World {
     table: Table,
-    dice: Dice,
+    random: TestRandom,
     streams: [Stream; 2],
     clients: Vec<Client>,
     inbox: VecDeque<Item>,
@@ -109,28 +109,28 @@ impl World {
         };
         let clients = ["alice", "bob"].map(client).into();
         let (inbox, questions, seen) = (VecDeque::new(), Vec::new(), Seen::default());
-        Self { table, dice: Dice(seed), streams, clients, inbox, questions, seen }
+        Self { table, random: TestRandom(seed), streams, clients, inbox, questions, seen }
     }
 
-    fn run(&mut self, steps: u64) {
-        for _ in 0..steps {
-            let (client, scope) = (self.dice.index(2), self.dice.index(2));
-            match self.dice.below(34) {
+    fn run(&mut self, items: u64) {
+        for _ in 0..items {
+            let (client, scope) = (self.random.index(2), self.random.index(2));
+            match self.random.below(34) {
                 0..15 => self.publish(scope),
                 15..21 => self.read(client),
                 21..24 => self.arrive(),
                 24..27 => self.answer(),
-                27 if self.dice.below(2) == 0 => self.subscribe(client, scope),
+                27 if self.random.below(2) == 0 => self.subscribe(client, scope),
                 28 => self.unsubscribe(client),
-                29 if self.dice.below(10) == 0 => {
+                29 if self.random.below(10) == 0 => {
                     let stream = &mut self.streams[scope];
-                    stream.expired += self.dice.below(stream.top - stream.expired + 1);
+                    stream.expired += self.random.below(stream.top - stream.expired + 1);
                 }
-                30 if self.dice.below(5) == 0 => self.lose(scope),
-                31 if self.dice.below(4) == 0 => self.tick(),
-                32 if self.dice.below(2) == 0 => {
-                    let keep = self.dice.index(2_000);
-                    self.table.shard.slim(self.clients[client].slot, keep);
+                30 if self.random.below(5) == 0 => self.lose(scope),
+                31 if self.random.below(4) == 0 => self.tick(),
+                32 if self.random.below(2) == 0 => {
+                    let keep = self.random.index(2_000);
+                    self.table.shard.evict_queued(self.clients[client].slot, keep);
                 }
                 _ => self.block(client),
             }
@@ -143,7 +143,7 @@ impl World {
             }
         }
         let shard = &self.table.shard;
-        assert_eq!(shard.behind.len(), 0, "they are live again");
+        assert_eq!(shard.slow_clients.len(), 0, "they are live again");
         assert_eq!(shard.joins.len(), 0, "nothing waits");
         self.seen.caught_up = shard.counters.slow_catch_ups.get();
         assert_eq!(shard.counters.slow_closes.get(), 0);
@@ -167,12 +167,12 @@ impl World {
     }
 
     fn publish(&mut self, scope: usize) {
-        let topic = TOPICS[self.dice.index(3)];
+        let topic = TOPICS[self.random.index(3)];
         let stream = &mut self.streams[scope];
         stream.history.push(topic);
         stream.top += 1;
         self.inbox.push_back(Item::Deliver(scope, stream.top));
-        if self.dice.below(3) > 0 {
+        if self.random.below(3) > 0 {
             self.arrive();
         }
     }
@@ -181,8 +181,8 @@ impl World {
     fn lose(&mut self, scope: usize) {
         let stream = &mut self.streams[scope];
         let after = Some(at(stream.top));
-        for _ in 0..=self.dice.below(3) {
-            stream.history.push(TOPICS[self.dice.index(3)]);
+        for _ in 0..=self.random.below(3) {
+            stream.history.push(TOPICS[self.random.index(3)]);
             stream.top += 1;
         }
         let gap = Gap { after, upto: at(stream.top), reason: GapReason::Failover, certain: false };
@@ -204,7 +204,7 @@ impl World {
         }
         self.take_requests();
         for client in 0..2 {
-            if !self.clients[client].blocked && self.dice.below(2) == 0 {
+            if !self.clients[client].blocked && self.random.below(2) == 0 {
                 self.flush(client, 1_000);
             }
         }
@@ -224,12 +224,12 @@ impl World {
         if self.questions.is_empty() {
             return;
         }
-        let at_random = self.dice.index(self.questions.len());
+        let at_random = self.random.index(self.questions.len());
         let (joiner, scope, after) = self.questions.swap_remove(at_random);
         let Stream { scope, history, expired, top } = &self.streams[scope];
         let resumed = after.iter().find(|position| position.offset >= *expired);
         let upto = match resumed {
-            Some(Position { offset, .. }) => (offset + 1 + self.dice.below(6)).min(*top),
+            Some(Position { offset, .. }) => (offset + 1 + self.random.below(6)).min(*top),
             None => *top,
         };
         let mut lost: Vec<Gap> = after
@@ -247,7 +247,7 @@ impl World {
         };
         let behind = resumed.map_or(upto, |resumed| resumed.offset) + 1;
         let messages = (behind..=upto).map(|offset| message(scope, history[offset as usize - 1], offset)).collect();
-        let joined = Joined { start, lost, messages, upto: Some(at(upto)), more: upto < *top };
+        let joined = CatchUpPage { start, lost, messages, upto: Some(at(upto)), more: upto < *top };
         self.inbox.push_back(Item::Joined(joiner, joined));
     }
 
@@ -263,13 +263,13 @@ impl World {
         // Into a scope that it holds already a client comes without a position, as the protocol asks; into another one
         // it may come with several subscriptions at once, each with its own.
         let mut channels = Vec::new();
-        if is_first && self.dice.below(2) == 0 {
+        if is_first && self.random.below(2) == 0 {
             let top = self.streams[scope].top;
             for channel in CHANNELS[scope] {
-                match self.dice.below(4) {
+                match self.random.below(4) {
                     0 => channels.push(format!(r#"{{"channel":"{channel}"}}"#)),
                     1 => {
-                        let position = at(self.dice.below(top + 1));
+                        let position = at(self.random.below(top + 1));
                         channels.push(format!(r#"{{"channel":"{channel}","position":"{position}"}}"#));
                     }
                     _ => {}
@@ -279,28 +279,28 @@ impl World {
             self.clients[client].got[scope].clear();
             self.clients[client].newest[scope] = 0;
         } else {
-            let channel = CHANNELS[scope][self.dice.index(4)];
+            let channel = CHANNELS[scope][self.random.index(4)];
             channels.push(format!(r#"{{"channel":"{channel}"}}"#));
         }
         let hello = format!(r#"{{"type":"hello","payload":{{"channels":[{}]}}}}"#, channels.join(","));
-        self.table.says(slot, &hello);
+        self.table.client_sends(slot, &hello);
         self.take_requests();
     }
 
     fn unsubscribe(&mut self, client: usize) {
         let Client { slot, held, .. } = &self.clients[client];
-        if self.dice.below(3) > 0 || held.is_empty() {
+        if self.random.below(3) > 0 || held.is_empty() {
             return;
         }
-        let channel = held[self.dice.index(held.len())].channel;
-        self.table.says(*slot, &format!(r#"{{"type":"unsubscribe","channel":"{channel}"}}"#));
+        let channel = held[self.random.index(held.len())].channel;
+        self.table.client_sends(*slot, &format!(r#"{{"type":"unsubscribe","channel":"{channel}"}}"#));
         self.take_requests();
     }
 
     fn tick(&mut self) {
         self.table.now.mono_ms += 5_000;
         for client in &self.clients {
-            self.table.shard.heard(client.slot);
+            self.table.shard.peer_alive(client.slot);
             self.table.shard.wake(client.slot, self.table.now);
         }
     }
@@ -313,7 +313,7 @@ impl World {
     }
 
     fn read(&mut self, client: usize) {
-        let frames = 1 + self.dice.index(12);
+        let frames = 1 + self.random.index(12);
         self.flush(client, frames);
     }
 
@@ -356,7 +356,7 @@ impl World {
             "subscribed" => {
                 let channel = CHANNELS[scope].into_iter().find(|known| *known == channel).unwrap();
                 let filter = Families::default().parse(&TenantId::default(), channel).unwrap().filter;
-                held.push(Held { scope, channel, filter, position: offset(&frame["position"]) });
+                held.push(HeldSubscription { scope, channel, filter, position: offset(&frame["position"]) });
             }
             "unsubscribed" => held.retain(|held| held.channel != channel),
             "m" => {
@@ -365,7 +365,9 @@ impl World {
                 assert!(offset > newest[scope], "{offset} comes behind {}", newest[scope]);
                 newest[scope] = offset;
                 let topic = self.streams[scope].history[offset as usize - 1];
-                let wants = |held: &Held| held.scope == scope && held.position < offset && held.filter.matches(topic);
+                let wants = |held: &HeldSubscription| {
+                    held.scope == scope && held.position < offset && held.filter.matches(topic)
+                };
                 let wanting: Vec<usize> = (0..held.len()).filter(|n| wants(&held[*n])).collect();
                 assert!(!wanting.is_empty(), "{offset} is for nobody");
                 wanting.into_iter().for_each(|n| self.reach(client, n, offset));
@@ -396,7 +398,7 @@ impl World {
     }
 }
 
-impl Held {
+impl HeldSubscription {
     /// What passes its filter, lies behind its position and at or before `upto`, and has not come.
     fn missing(&self, stream: &Stream, got: &BTreeSet<u64>, upto: u64) -> Vec<u64> {
         let is_wanted = |offset: &u64| self.filter.matches(stream.history[*offset as usize - 1]);

@@ -20,10 +20,10 @@ fn table() -> Table {
 impl Table {
     /// Acknowledges, and gives the code of the error if it was refused.
     fn acknowledges(&mut self, slot: Slot, channel: &str, position: &str) -> Option<String> {
-        self.says(slot, &format!(r#"{{"type":"receipt","channel":"{channel}","position":"{position}"}}"#));
-        let heard = self.heard(slot);
-        assert!(heard.len() <= 1, "without an id there is no answer but an error: {heard:?}");
-        heard.into_iter().next()
+        self.client_sends(slot, &format!(r#"{{"type":"receipt","channel":"{channel}","position":"{position}"}}"#));
+        let received = self.received(slot);
+        assert!(received.len() <= 1, "without an id there is no answer but an error: {received:?}");
+        received.into_iter().next()
     }
 
     fn receipts(&mut self) -> Vec<(String, String, Position)> {
@@ -42,7 +42,7 @@ fn a_receipt_is_of_the_scope_and_never_beyond_what_was_sent() {
     let alice = table.connect("alice");
     table.live(alice, "collection:42:*", 40);
     table.publish("collection:42", "ops", 41);
-    table.heard(alice);
+    table.received(alice);
     assert_eq!(table.acknowledges(alice, "collection:42:*", "7-41"), None);
     // Another channel of the same scope stands for it too.
     assert_eq!(table.acknowledges(alice, "collection:42", "7-40"), None);
@@ -59,10 +59,10 @@ fn a_receipt_is_of_the_scope_and_never_beyond_what_was_sent() {
     }
     assert_eq!(table.receipts(), []);
     table.publish("collection:42", "ops", 42);
-    table.heard(alice);
+    table.received(alice);
     assert_eq!(table.acknowledges(alice, "collection:42:*", "7-42"), None);
-    table.says(alice, r#"{"type":"unsubscribe","channel":"collection:42:*"}"#);
-    table.heard(alice);
+    table.client_sends(alice, r#"{"type":"unsubscribe","channel":"collection:42:*"}"#);
+    table.received(alice);
     assert_eq!(table.acknowledges(alice, "collection:42:*", "7-42").as_deref(), Some("error not_subscribed"));
 }
 
@@ -70,7 +70,7 @@ fn a_receipt_is_of_the_scope_and_never_beyond_what_was_sent() {
 fn a_family_that_keeps_none_says_so() {
     let mut table = table();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"subscribe","channel":"system:news"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"system:news"}"#);
     assert_eq!(table.acknowledges(alice, "system:news", "7-1").as_deref(), Some("error invalid_field"));
 }
 
@@ -80,13 +80,13 @@ fn who_catches_up_acknowledges_what_has_been_sent_so_far() {
     let mut table = table();
     let (bob, alice) = (table.connect("bob"), table.connect("alice"));
     table.live(bob, "collection:42:*", 9);
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-2"}"#);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-2"}"#);
     let (joiner, _) = table.joiner();
     assert_eq!(table.acknowledges(alice, "collection:42", "7-2"), None, "it has brought that along");
     let ahead = "error invalid_position";
     assert_eq!(table.acknowledges(alice, "collection:42", "7-3").as_deref(), Some(ahead));
     table.shard.joined(joiner, page(Start::Resumed, vec![("a", 3), ("a", 4)], Some(4), true));
-    table.heard(alice);
+    table.received(alice);
     assert_eq!(table.acknowledges(alice, "collection:42", "7-4"), None);
     assert_eq!(table.acknowledges(alice, "collection:42", "7-9").as_deref(), Some(ahead), "bob has, and alice has not");
     assert_eq!(table.receipts(), [of_alice(2), of_alice(4)]);
@@ -97,6 +97,7 @@ fn a_receipt_with_an_id_is_answered() {
     let mut table = table();
     let alice = table.connect("alice");
     table.live(alice, "collection:42:*", 40);
-    table.says(alice, r#"{"type":"receipt","channel":"collection:42","position":"7-40","correlation_id":"a1"}"#);
-    assert_eq!(table.heard(alice), ["receipt collection:42"]);
+    table
+        .client_sends(alice, r#"{"type":"receipt","channel":"collection:42","position":"7-40","correlation_id":"a1"}"#);
+    assert_eq!(table.received(alice), ["receipt collection:42"]);
 }

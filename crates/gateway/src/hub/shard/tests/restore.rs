@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use connection_registry::{Ask, Directory, Restored, Row, SeatNumber, SessionRecord};
+use connection_registry::{ConnectionRow, Directory, RegistrationNumber, RestoreRequest, RestoreResult, SessionRecord};
 
 use super::*;
 
@@ -18,24 +18,24 @@ fn hello(session: SessionId) -> String {
 }
 
 /// What she asks in this session, as a connection that came then.
-fn asks(session: SessionId, came: Instant) -> Ask {
+fn asks(session: SessionId, arrival: Instant) -> RestoreRequest {
     let (tenant, user) = (TenantId::default(), UserId::parse("alice").unwrap());
-    let row = Row { tenant: tenant.clone(), user: user.clone(), shard: 0, connected_at: Timestamp(1) };
-    let number: SeatNumber = Directory::default().connect(session, row).number();
-    Ask { session, tenant, user, since: Timestamp(1), came, number, shard: 0, awaited: false }
+    let row = ConnectionRow { tenant: tenant.clone(), user: user.clone(), shard: 0, connected_at: Timestamp(1) };
+    let number: RegistrationNumber = Directory::default().connect(session, row).number();
+    RestoreRequest { session, tenant, user, since: Timestamp(1), arrival, number, shard: 0, awaited: false }
 }
 
 impl Table {
     /// A client that wants a record, with one live subscription at 5.
     fn keeping(&mut self) -> Slot {
         let slot = self.connect("alice");
-        self.says(slot, r#"{"type":"hello","payload":{"restore":true}}"#);
-        self.shard.came(slot, Timestamp(1), Instant::now());
+        self.client_sends(slot, r#"{"type":"hello","payload":{"restore":true}}"#);
+        self.shard.arrived(slot, Timestamp(1), Instant::now());
         self.live(slot, OPS, 5);
         slot
     }
 
-    fn hears_of(&mut self, offsets: std::ops::RangeInclusive<u64>) {
+    fn publish_numbers(&mut self, offsets: std::ops::RangeInclusive<u64>) {
         for offset in offsets {
             self.publish("collection:42", "ops", offset);
         }
@@ -55,7 +55,7 @@ impl Table {
     /// Where the one record stands, and whether it is exact.
     fn left(&mut self) -> (u64, bool) {
         let left = self.shard.take_left();
-        let [(_, LeftRecord { record: SessionRecord { channels, exact }, .. })] = &left[..] else {
+        let [(_, ClosedSessionRecord { record: SessionRecord { channels, exact }, .. })] = &left[..] else {
             panic!("one record, not {left:?}")
         };
         let [(channel, Some(position))] = &channels[..] else { panic!("one channel, not {channels:?}") };
@@ -68,11 +68,11 @@ impl Table {
 fn a_ping_confirms_what_was_written_before_it() {
     let mut table = Table::new();
     let alice = table.keeping();
-    table.hears_of(6..=8);
-    table.heard(alice);
+    table.publish_numbers(6..=8);
+    table.received(alice);
     table.pings(alice);
-    table.heard(alice);
-    table.hears_of(9..=9);
+    table.received(alice);
+    table.publish_numbers(9..=9);
     table.answers_ping(alice);
     table.shard.remove(alice);
     assert_eq!(table.left(), (8, false));
@@ -82,13 +82,13 @@ fn a_ping_confirms_what_was_written_before_it() {
 fn a_ping_before_which_something_waits_confirms_nothing() {
     let mut table = Table::new();
     let alice = table.keeping();
-    table.hears_of(6..=6);
-    table.heard(alice);
+    table.publish_numbers(6..=6);
+    table.received(alice);
     table.pings(alice);
     table.answers_ping(alice);
-    table.heard(alice);
+    table.received(alice);
     // The ping overtakes these.
-    table.hears_of(7..=8);
+    table.publish_numbers(7..=8);
     table.pings(alice);
     table.answers_ping(alice);
     table.shard.remove(alice);
@@ -101,12 +101,12 @@ fn a_gap_that_may_not_have_been_read_is_before_the_record() {
     let mut table = Table::new();
     let alice = table.connect("alice");
     let channels = format!(r#"[{{"channel":"{OPS}","position":"7-2"}}]"#);
-    table.says(alice, &format!(r#"{{"type":"hello","payload":{{"restore":true,"channels":{channels}}}}}"#));
-    table.shard.came(alice, Timestamp(1), Instant::now());
+    table.client_sends(alice, &format!(r#"{{"type":"hello","payload":{{"restore":true,"channels":{channels}}}}}"#));
+    table.shard.arrived(alice, Timestamp(1), Instant::now());
     let (joiner, after) = table.joiner();
     let gap = Gap { after, upto: at(9), reason: GapReason::Expired, certain: true };
     table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
-    assert_eq!(table.heard(alice), [format!("subscribed {OPS}"), format!("gap {OPS}")]);
+    assert_eq!(table.received(alice), [format!("subscribed {OPS}"), format!("gap {OPS}")]);
     table.shard.remove(alice);
     assert_eq!(table.left(), (2, false));
 }
@@ -115,7 +115,7 @@ fn a_gap_that_may_not_have_been_read_is_before_the_record() {
 fn a_close_that_is_answered_confirms_everything_that_was_queued() {
     let mut table = Table::new();
     let alice = table.keeping();
-    table.hears_of(6..=9);
+    table.publish_numbers(6..=9);
     table.shard.close(alice, Close::Restart);
     assert!(table.shard.take_left().is_empty(), "not before it is answered");
     table.shard.end(alice, Some(Close::Restart.code()), None);
@@ -131,7 +131,7 @@ fn what_was_let_go_of_is_not_confirmed() {
     for (ends, code) in [(fenced, Close::Restart), (slow, Close::SlowConsumer)] {
         let mut table = Table::new();
         let alice = table.keeping();
-        table.hears_of(6..=9);
+        table.publish_numbers(6..=9);
         ends(&mut table, alice);
         table.shard.end(alice, Some(code.code()), None);
         assert_eq!(table.left(), (5, false), "{code:?}");
@@ -143,9 +143,9 @@ fn one_that_has_fallen_behind_goes_on_where_it_was() {
     let mut table = Table::new();
     let alice = table.keeping();
     table.shard.block(alice, table.now);
-    table.hears_of(6..=100);
+    table.publish_numbers(6..=100);
     table.shard.close(alice, Close::Restart);
-    let queued = table.heard(alice).iter().filter(|text| text.starts_with(OPS)).count() as u64;
+    let queued = table.received(alice).iter().filter(|text| text.starts_with(OPS)).count() as u64;
     assert!(queued < 95, "it was too slow");
     table.shard.end(alice, Some(Close::Restart.code()), None);
     assert_eq!(table.left(), (5 + queued, true));
@@ -155,26 +155,26 @@ fn one_that_has_fallen_behind_goes_on_where_it_was() {
 fn a_session_that_waits_for_its_record_leaves_none_and_gets_one_that_came_too_late_not() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, &hello(own(7)));
-    let came = Instant::now();
-    table.shard.came(alice, Timestamp(1), came);
-    let asked = asks(own(7), came);
+    table.client_sends(alice, &hello(own(7)));
+    let arrival = Instant::now();
+    table.shard.arrived(alice, Timestamp(1), arrival);
+    let asked = asks(own(7), arrival);
     let record = SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
 
     // Another session of hers, whose record comes in time.
     let other = table.connect("alice");
-    table.says(other, &hello(own(8)));
-    table.shard.came(other, Timestamp(1), came);
-    assert_eq!(table.shard.restored(&asks(own(8), came), Restored::Found(record.clone())), None);
-    assert_eq!(table.heard(other), ["restored"]);
+    table.client_sends(other, &hello(own(8)));
+    table.shard.arrived(other, Timestamp(1), arrival);
+    assert_eq!(table.shard.restored(&asks(own(8), arrival), RestoreResult::Found(record.clone())), None);
+    assert_eq!(table.received(other), ["restored"]);
     assert_eq!(table.joiner().1, Some(at(5)));
 
     // This one's takes too long.
     table.now.mono_ms = table.shard.first_wake(alice, table.now);
     table.shard.wake(alice, table.now);
-    assert_eq!(table.heard(alice), ["error unavailable"]);
-    assert_eq!(table.shard.restored(&asked, Restored::Found(record.clone())), Some(record), "it is given back");
-    table.says(alice, &hello(own(7)));
+    assert_eq!(table.received(alice), ["error unavailable"]);
+    assert_eq!(table.shard.restored(&asked, RestoreResult::Found(record.clone())), Some(record), "it is given back");
+    table.client_sends(alice, &hello(own(7)));
     table.shard.remove(alice);
     assert!(table.shard.take_left().is_empty(), "what it was to hold is another one's record still");
 }
@@ -183,29 +183,29 @@ fn a_session_that_waits_for_its_record_leaves_none_and_gets_one_that_came_too_la
 fn of_two_that_ask_for_one_session_each_hears_its_own_answer() {
     let mut table = Table::new();
     let first = Instant::now();
-    let [one, other] = [first, first + std::time::Duration::from_millis(1)].map(|came| {
+    let [one, other] = [first, first + std::time::Duration::from_millis(1)].map(|arrival| {
         let slot = table.connect("alice");
-        table.says(slot, &hello(own(7)));
-        table.shard.came(slot, Timestamp(1), came);
-        (slot, came)
+        table.client_sends(slot, &hello(own(7)));
+        table.shard.arrived(slot, Timestamp(1), arrival);
+        (slot, arrival)
     });
-    assert_eq!(table.shard.restored(&asks(own(7), other.1), Restored::Nothing), None);
-    assert_eq!((table.heard(one.0), table.heard(other.0)), (vec![], vec!["restored".to_owned()]));
+    assert_eq!(table.shard.restored(&asks(own(7), other.1), RestoreResult::Nothing), None);
+    assert_eq!((table.received(one.0), table.received(other.0)), (vec![], vec!["restored".to_owned()]));
 }
 
 /// What became of its question, what the client did then; what it leaves.
 #[test]
 fn who_was_not_given_its_session_leaves_no_record_of_it() {
     type Then = fn(&mut Table, Slot);
-    type Case<'a> = (&'a Option<Restored>, Then, Option<&'a [&'a str]>);
+    type Case<'a> = (&'a Option<RestoreResult>, Then, Option<&'a [&'a str]>);
     let record = || SessionRecord { channels: vec![(OPS.into(), Some(at(5)))], exact: true };
     let nothing: Then = |_, _| {};
     let subscribes: Then = |table, slot| table.live(slot, "collection:43", 5);
     let unsubscribes: Then = |table, slot| {
-        table.says(slot, &format!(r#"{{"type":"unsubscribe","channel":"{OPS}"}}"#));
+        table.client_sends(slot, &format!(r#"{{"type":"unsubscribe","channel":"{OPS}"}}"#));
     };
-    let asks_again: Then = |table, slot| table.says(slot, &hello(own(7)));
-    let answers = [None, Some(Restored::Nothing), Some(Restored::Found(record()))];
+    let asks_again: Then = |table, slot| table.client_sends(slot, &hello(own(7)));
+    let answers = [None, Some(RestoreResult::Nothing), Some(RestoreResult::Found(record()))];
     let [unavailable, none, found] = &answers;
     let cases: [Case<'_>; 9] = [
         (unavailable, nothing, None),
@@ -220,17 +220,17 @@ fn who_was_not_given_its_session_leaves_no_record_of_it() {
     ];
     for (n, (answer, then, left)) in cases.into_iter().enumerate() {
         let mut table = Table::new();
-        let (alice, came) = (table.connect("alice"), Instant::now());
-        table.says(alice, &hello(own(7)));
-        table.shard.came(alice, Timestamp(1), came);
+        let (alice, arrival) = (table.connect("alice"), Instant::now());
+        table.client_sends(alice, &hello(own(7)));
+        table.shard.arrived(alice, Timestamp(1), arrival);
         match answer.clone() {
-            Some(answer) => assert_eq!(table.shard.restored(&asks(own(7), came), answer), None),
+            Some(answer) => assert_eq!(table.shard.restored(&asks(own(7), arrival), answer), None),
             None => table.shard.give_up_restoring(alice),
         }
-        if matches!(answer, Some(Restored::Found(_))) {
+        if matches!(answer, Some(RestoreResult::Found(_))) {
             table.joiner();
         }
-        table.heard(alice);
+        table.received(alice);
         then(&mut table, alice);
         table.shard.remove(alice);
         let records: Vec<Vec<String>> = table.shard.take_left().into_iter().map(|(_, left)| channels(left)).collect();
@@ -240,7 +240,7 @@ fn who_was_not_given_its_session_leaves_no_record_of_it() {
     }
 }
 
-fn channels(left: LeftRecord) -> Vec<String> {
+fn channels(left: ClosedSessionRecord) -> Vec<String> {
     left.record.channels.into_iter().map(|(channel, _)| channel.into()).collect()
 }
 
@@ -249,8 +249,8 @@ fn channels(left: LeftRecord) -> Vec<String> {
 fn a_new_session_that_holds_nothing_leaves_no_record() {
     let mut table = Table::new();
     let alice = table.connect("alice");
-    table.says(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
-    table.shard.came(alice, Timestamp(1), Instant::now());
+    table.client_sends(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
+    table.shard.arrived(alice, Timestamp(1), Instant::now());
     table.shard.remove(alice);
     assert!(table.shard.take_left().is_empty());
 }
@@ -262,7 +262,7 @@ fn a_session_that_is_open_already_leaves_one_too() {
     let alice = table.connect("alice");
     assert_eq!(table.shard.take_identified(), [alice]);
     table.live(alice, OPS, 5);
-    table.says(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
+    table.client_sends(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
     assert_eq!(table.shard.take_identified(), [alice], "it is asked since when it is there");
 }
 
@@ -272,7 +272,7 @@ fn a_session_of_somebody_else_is_not_asked_for() {
     let bob = table.connect("bob");
     table.shard.take_identified();
     let before = table.shard.holder(bob).unwrap().0.id();
-    table.says(bob, &hello(own(7)));
-    assert_eq!(table.heard(bob), ["restored"], "at once: {before} goes on");
+    table.client_sends(bob, &hello(own(7)));
+    assert_eq!(table.received(bob), ["restored"], "at once: {before} goes on");
     assert_eq!(table.shard.holder(bob).map(|(session, _)| (session.id(), session.restoring())), Some((before, None)));
 }

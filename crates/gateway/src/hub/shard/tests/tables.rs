@@ -1,7 +1,7 @@
 //! How much room tables take that thousands of connections fill and leave.
 
 use super::*;
-use crate::hub::shard::rest::is_loose;
+use crate::hub::shard::shrink::should_shrink;
 
 #[test]
 fn the_table_of_connections_grows_by_an_eighth() {
@@ -17,7 +17,7 @@ fn the_table_of_connections_grows_by_an_eighth() {
 fn a_table_is_loose_when_three_quarters_of_a_large_one_are_empty() {
     for (capacity, len, expected) in [(1_024, 0, false), (1_028, 256, true), (1_028, 257, false), (8_000, 2_000, false)]
     {
-        assert_eq!(is_loose(capacity, len), expected, "{len} of {capacity}");
+        assert_eq!(should_shrink(capacity, len), expected, "{len} of {capacity}");
     }
 }
 
@@ -32,7 +32,8 @@ fn tables_by_scope_and_of_slow_clients_keep_twice_what_they_hold() {
     }
     slots[300..].iter().for_each(|slot| drop(table.shard.remove(*slot)));
     table.shard.shrink();
-    for (name, capacity) in [("scopes", table.shard.scopes.capacity()), ("behind", table.shard.behind.capacity())] {
+    for (name, capacity) in [("scopes", table.shard.scopes.capacity()), ("behind", table.shard.slow_clients.capacity())]
+    {
         assert!((600..1_200).contains(&capacity), "{name}: {capacity}");
     }
 }

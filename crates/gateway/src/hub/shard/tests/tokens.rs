@@ -23,13 +23,13 @@ impl Table {
     fn greets(&mut self, path: Option<&str>, token: &str) -> (Slot, Vec<String>) {
         let path = path.map(|tenant| TenantId::parse(tenant).unwrap());
         let slot = self.shard.open(Session::new(SessionId::from_random(1), path), Opening::AwaitHello, self.now);
-        self.says(slot, &format!(r#"{{"type":"hello","payload":{{"token":"{token}"}}}}"#));
-        (slot, self.heard(slot))
+        self.client_sends(slot, &format!(r#"{{"type":"hello","payload":{{"token":"{token}"}}}}"#));
+        (slot, self.received(slot))
     }
 
     fn refreshes(&mut self, slot: Slot, token: &str) -> Vec<String> {
-        self.says(slot, &format!(r#"{{"type":"refresh","payload":{{"token":"{token}"}}}}"#));
-        self.heard(slot)
+        self.client_sends(slot, &format!(r#"{{"type":"refresh","payload":{{"token":"{token}"}}}}"#));
+        self.received(slot)
     }
 }
 
@@ -37,10 +37,10 @@ impl Table {
 fn a_token_in_hello_is_of_the_tenant_of_the_path() {
     let of_acme = hs256(&with(claims("alice"), json!({"tenant": "acme"})));
     for (path, welcome) in [(None, true), (Some("acme"), true), (Some("other"), false)] {
-        let (_, heard) = table().greets(path, &of_acme);
+        let (_, received) = table().greets(path, &of_acme);
         match welcome {
-            true => assert_eq!(heard, ["welcome"], "{path:?}"),
-            false => assert_eq!(heard, ["error wrong_identity", "bye", "close 4501"], "{path:?}"),
+            true => assert_eq!(received, ["welcome"], "{path:?}"),
+            false => assert_eq!(received, ["error wrong_identity", "bye", "close 4501"], "{path:?}"),
         }
     }
 }
@@ -62,12 +62,12 @@ fn a_new_token_drops_exactly_the_subscriptions_that_it_does_not_grant() {
     let (alice, _) = table.greets(None, &token("alice", &["collection:*"]));
     table.live(alice, "collection:42:ops", 0);
     table.live(alice, "collection:7:ops", 0);
-    let heard = table.refreshes(alice, &token("alice", &["collection:42:*"]));
-    assert_eq!(heard, ["refreshed", "error forbidden", "unsubscribed collection:7:ops"]);
+    let received = table.refreshes(alice, &token("alice", &["collection:42:*"]));
+    assert_eq!(received, ["refreshed", "error forbidden", "unsubscribed collection:7:ops"]);
     assert_eq!((table.publish("collection:42", "ops", 1), table.publish("collection:7", "ops", 1)), (1, 0));
-    assert_eq!(table.heard(alice), ["collection:42:ops@1"]);
-    table.says(alice, r#"{"type":"subscribe","channel":"collection:7:ops"}"#);
-    assert_eq!(table.heard(alice), ["error forbidden"]);
+    assert_eq!(table.received(alice), ["collection:42:ops@1"]);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:7:ops"}"#);
+    assert_eq!(table.received(alice), ["error forbidden"]);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_new_token_that_is_not_taken_changes_nothing() {
         assert_eq!(table.refreshes(alice, &token), [format!("error {code}")]);
     }
     assert_eq!(table.publish("collection:42", "ops", 1), 1);
-    assert_eq!(table.heard(alice), ["collection:42:ops@1"]);
+    assert_eq!(table.received(alice), ["collection:42:ops@1"]);
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn a_binary_message_is_taken_where_its_family_has_them() {
         let (alice, _) = table.greets(None, &token("alice", &[]));
         table.shard.frame(alice, ClientFrame::parse_binary(&frame), table.now);
         match (binary, &table.requests()[..]) {
-            (false, []) => assert_eq!(table.heard(alice), ["error invalid_field"]),
-            (true, [FromShard::Publish { .. }]) => assert_eq!(table.heard(alice), [""; 0]),
+            (false, []) => assert_eq!(table.received(alice), ["error invalid_field"]),
+            (true, [FromShard::Publish { .. }]) => assert_eq!(table.received(alice), [""; 0]),
             other => panic!("{other:?}"),
         }
     }

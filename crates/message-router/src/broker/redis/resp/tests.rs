@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn decode_all(chunks: &[&[u8]]) -> Result<Vec<Heard>, BadResp> {
-    let (mut decoder, mut heard) = (Decoder::default(), Vec::new());
+fn decode_all(chunks: &[&[u8]]) -> Result<Vec<PushFrame>, BadResp> {
+    let (mut decoder, mut received) = (Decoder::default(), Vec::new());
     for chunk in chunks {
         decoder.buffer.extend_from_slice(chunk);
         while let Some(next) = decoder.next()? {
-            heard.push(next);
+            received.push(next);
         }
     }
-    assert!(heard.is_empty() || decoder.buffer.is_empty(), "left over: {:?}", decoder.buffer);
-    Ok(heard)
+    assert!(received.is_empty() || decoder.buffer.is_empty(), "left over: {:?}", decoder.buffer);
+    Ok(received)
 }
 
 fn text(text: &'static str) -> Value {
@@ -31,11 +31,12 @@ const CONVERSATION: &[u8] = b"%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r
     >2\r\n+invalidate\r\n_\r\n\
     |1\r\n+ttl\r\n:9\r\n~7\r\n#t\r\n,1.5\r\n(123456789012345678901\r\n=7\r\ntxt:abc\r\n$-1\r\n*-1\r\n!3\r\nERR\r\n";
 
-fn conversation() -> Vec<Heard> {
+fn conversation() -> Vec<PushFrame> {
     let channel = || Bytes::from_static(b"a:b");
-    let message = |channel, payload: &'static [u8]| Heard::Message { channel, payload: Bytes::from_static(payload) };
+    let message =
+        |channel, payload: &'static [u8]| PushFrame::Message { channel, payload: Bytes::from_static(payload) };
     vec![
-        Heard::Other(Value::Map(vec![
+        PushFrame::Other(Value::Map(vec![
             text("server"),
             text("redis"),
             text("proto"),
@@ -43,16 +44,16 @@ fn conversation() -> Vec<Heard> {
             text("modules"),
             Value::List(vec![]),
         ])),
-        Heard::Subscribed { channel: channel() },
+        PushFrame::Subscribed { channel: channel() },
         message(channel(), b"x\r\ny\r\n"),
         message(Bytes::new(), b""),
-        Heard::Unsubscribed { channel: channel() },
-        Heard::Subscribed { channel: channel() },
+        PushFrame::Unsubscribed { channel: channel() },
+        PushFrame::Subscribed { channel: channel() },
         message(channel(), b"hi"),
-        Heard::Unsubscribed { channel: channel() },
-        Heard::Refused("NOPERM no".into()),
-        Heard::Other(Value::Push(vec![text("invalidate"), Value::Null])),
-        Heard::Other(Value::List(vec![
+        PushFrame::Unsubscribed { channel: channel() },
+        PushFrame::Refused("NOPERM no".into()),
+        PushFrame::Other(Value::Push(vec![text("invalidate"), Value::Null])),
+        PushFrame::Other(Value::List(vec![
             Value::Boolean(true),
             text("1.5"),
             text("123456789012345678901"),
@@ -67,9 +68,9 @@ fn conversation() -> Vec<Heard> {
 #[test]
 fn the_conversation_reads_the_same_however_it_is_cut() {
     assert_eq!(decode_all(&[CONVERSATION]).unwrap(), conversation());
-    for cut in 0..=CONVERSATION.len() {
-        let (head, tail) = CONVERSATION.split_at(cut);
-        assert_eq!(decode_all(&[head, tail]).unwrap(), conversation(), "cut at {cut}");
+    for disconnected in 0..=CONVERSATION.len() {
+        let (head, tail) = CONVERSATION.split_at(disconnected);
+        assert_eq!(decode_all(&[head, tail]).unwrap(), conversation(), "cut at {disconnected}");
     }
     let bytes: Vec<&[u8]> = CONVERSATION.chunks(1).collect();
     assert_eq!(decode_all(&bytes).unwrap(), conversation());
@@ -80,14 +81,14 @@ fn a_message_is_a_slice_of_what_was_read() {
     let mut decoder = Decoder::default();
     decoder.buffer.extend_from_slice(b">3\r\n$7\r\nmessage\r\n$3\r\na:b\r\n$2\r\nhi\r\n");
     let range = decoder.buffer.as_ptr_range();
-    let Ok(Some(Heard::Message { channel, payload })) = decoder.next() else { panic!("a message was written") };
+    let Ok(Some(PushFrame::Message { channel, payload })) = decoder.next() else { panic!("a message was written") };
     assert!(range.contains(&channel.as_ptr()), "the channel was copied");
     assert!(range.contains(&payload.as_ptr()), "the payload was copied");
 }
 
 #[test]
 fn maps_answer_by_key() {
-    let Heard::Other(hello) = &conversation()[0] else { panic!("the first is an answer") };
+    let PushFrame::Other(hello) = &conversation()[0] else { panic!("the first is an answer") };
     assert_eq!(hello.get("server").and_then(Value::as_text), Some("redis"));
     assert_eq!(hello.get("redis"), None, "a value is not a key");
     assert_eq!(Value::Null.get("server"), None);

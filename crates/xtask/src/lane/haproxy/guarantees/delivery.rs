@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{FAMILIES, MEMBERS};
 use crate::failure::Failure;
-use crate::lane::haproxy::{Trial, eventually, expect, told};
+use crate::lane::haproxy::{Trial, eventually, expect, passed};
 
-/// Rows of a dead instance go after this long (`registry.reap_ms` and a beat), and a busy machine is late.
+/// Rows of a dead instance go after this long (`registry.reap_ms` and a heartbeat), and a busy machine is late.
 const REAPED_WITHIN: Duration = Duration::from_secs(20);
 /// A message as large as this, so often, is more than all buffers between gateway and client and the client's outbox take.
 const LARGE_BYTES: usize = 500_000;
@@ -32,10 +32,10 @@ impl Trial {
         let mut watcher = self.client(1, "watcher", None)?;
         watcher.subscribe(MEMBERS, None)?;
         watcher.say(&json!({ "type": "presence", "channel": MEMBERS }))?;
-        watcher.hear("presence")?;
+        watcher.receive_frame("presence")?;
         let mut member = self.client(2, "member", None)?;
         member.subscribe(MEMBERS, None)?;
-        while watcher.hear("joined")?["payload"]["user"] != "member" {}
+        while watcher.receive_frame("joined")?["payload"]["user"] != "member" {}
         self.is_listed("positioned")?;
 
         self.signal("-KILL", 2)?;
@@ -52,12 +52,12 @@ impl Trial {
         eventually("the killed instance's connections are gone", is_alone)?;
         let (who, mut left) = (killed.elapsed(), Value::Null);
         while left["payload"]["user"] != "member" && killed.elapsed() < REAPED_WITHIN {
-            left = watcher.hear("left")?;
+            left = watcher.receive_frame("left")?;
         }
         let members = killed.elapsed();
         expect(who < REAPED_WITHIN && members < REAPED_WITHIN, || format!("gone after {who:?} and {members:?}"))?;
         self.fleet.start_again(2)?;
-        told(&format!(
+        passed(&format!(
             "a killed instance's client got the rest elsewhere; its rows were gone after {:.1} s, its members after {:.1} s",
             who.as_secs_f64(),
             members.as_secs_f64()
@@ -87,7 +87,7 @@ impl Trial {
             expect(began.elapsed() < Duration::from_secs(3), || format!("{n} came after {:?}", began.elapsed()))?;
             n += 1;
         }
-        told(&format!("of {n} messages published while subscribers' links ended, each came, in order"))
+        passed(&format!("of {n} messages published while subscribers' links ended, each came, in order"))
     }
 
     pub(super) fn tells_of_a_redis_that_was_flushed(&mut self) -> Result<(), Failure> {
@@ -99,17 +99,17 @@ impl Trial {
         let position = client.numbers(0..3)?;
         self.redis("FLUSHALL")?;
         publisher.publish(CHANNEL, 3..4)?;
-        let gap = client.hear("gap")?;
+        let gap = client.receive_frame("gap")?;
         expect(gap["payload"]["after"] == position.as_str(), || format!("after a flush {gap}"))?;
         let mut back = self.client(2, "alice", None)?;
         let answer = back.subscribe(CHANNEL, Some(&position))?;
         expect(answer["payload"]["resumed"] == false, || format!("after a flush a client resumed: {answer}"))?;
-        back.hear("gap")?;
+        back.receive_frame("gap")?;
         for number in 1..=3 {
             self.seen(number, "has its lease again", |server| server.weight == 100 && server.status == "UP")?;
             eventually("the lease is held", || self.metric(number, "tidegate_lease_held") == Some(1))?;
         }
-        told("when Redis was flushed those who stayed and those who came back were told by a gap")
+        passed("when Redis was flushed those who stayed and those who came back were told by a gap")
     }
 
     /// It reads nothing until more waits for it than all buffers hold.
@@ -126,10 +126,10 @@ impl Trial {
         let behind = self.metric(3, "tidegate_slow_clients");
         expect(behind == Some(1), || format!("gateway3 counts {behind:?} slow clients"))?;
         for n in 0..LARGE {
-            let message = slow.hear("n")?;
+            let message = slow.receive_frame("n")?;
             expect(message["payload"][0] == n, || format!("not {n} but {}", message["payload"][0]))?;
         }
-        told("a client that read nothing for a while got the same messages later, in order")
+        passed("a client that read nothing for a while got the same messages later, in order")
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::UNKEPT;
 use crate::failure::Failure;
 use crate::lane::haproxy::client::Client;
-use crate::lane::haproxy::{Trial, expect, told};
+use crate::lane::haproxy::{Trial, expect, passed};
 
 /// The first ping goes out within the first interval (30 s), and has 10 s; HAProxy would cut after 90 s of silence.
 const NOTICED_WITHIN: Duration = Duration::from_secs(45);
@@ -26,7 +26,7 @@ impl Trial {
         let mut later = self.client(3, "alice", None)?;
         later.subscribe(CHANNEL, Some(&before))?;
         later.numbers(0..1)?;
-        told("what is acknowledged as durable reaches who is there and who comes later")
+        passed("what is acknowledged as durable reaches who is there and who comes later")
     }
 
     pub(super) fn acknowledges_what_is_not_kept(&mut self) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ impl Trial {
         let ack = self.client(1, "publisher", None)?.publish_one(UNKEPT, &0.into())?;
         expect(ack["payload"]["level"] == "published", || format!("of a family that keeps nothing: {ack}"))?;
         hearing.numbers(0..1)?;
-        told("what a family does not keep is said to be published, and reaches who is there")
+        passed("what a family does not keep is said to be published, and reaches who is there")
     }
 
     /// Two publishers on two instances: all hear the same order.
@@ -56,11 +56,11 @@ impl Trial {
         })?;
         let mut orders = Vec::new();
         for client in &mut hearing {
-            let heard = (0..2 * EACH).map(|_| client.hear("n").map(|message| message["payload"].clone()));
-            orders.push(heard.collect::<Result<Vec<_>, _>>()?);
+            let received = (0..2 * EACH).map(|_| client.receive_frame("n").map(|message| message["payload"].clone()));
+            orders.push(received.collect::<Result<Vec<_>, _>>()?);
         }
         expect(orders[1..].iter().all(|order| *order == orders[0]), || format!("three orders: {orders:?}"))?;
-        told("clients of three instances heard two publishers in one order")
+        passed("clients of three instances heard two publishers in one order")
     }
 
     /// Redis hangs: what was sent is unknown, what may not go on without it is refused, and what was published meanwhile by
@@ -86,7 +86,7 @@ impl Trial {
             has_come |= frame["type"] == "n" && frame["payload"] == 0;
             expect(frame["type"] != "gap", || format!("nothing was lost, and a client is told {frame}"))?;
         }
-        told("while Redis hung publishers were told `unknown` and `unavailable`, and then all came")
+        passed("while Redis hung publishers were told `unknown` and `unavailable`, and then all came")
     }
 
     /// A client that answers no ping, through HAProxy, which would cut it later.
@@ -96,7 +96,7 @@ impl Trial {
         let began = Instant::now();
         let code = silent.socket.receive_close(NOTICED_WITHIN).map_err(Failure::during("waiting for 4001"))?;
         expect(code == 4001, || format!("a client that answers no ping is closed with {code}"))?;
-        told(&format!("a client that answers no ping was closed after {:.0} s", began.elapsed().as_secs_f64()))
+        passed(&format!("a client that answers no ping was closed after {:.0} s", began.elapsed().as_secs_f64()))
     }
 }
 
@@ -105,7 +105,7 @@ fn hang(hearing: &mut Client, publisher: &mut Client) -> Result<(), Failure> {
     let code = |answer: Value| answer["payload"]["code"].as_str().unwrap_or_default().to_owned();
     let unknown = code(publisher.publish_one("collection:hung:unknown", &0.into())?);
     expect(unknown == "unknown", || format!("a publish without an answer is told {unknown:?}"))?;
-    hearing.hear("degraded")?;
+    hearing.receive_frame("degraded")?;
     // Its own instance may learn it a moment later.
     let began = Instant::now();
     while code(publisher.publish_one("system:hung", &0.into())?) != "unavailable" {

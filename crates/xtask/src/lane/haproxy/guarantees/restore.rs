@@ -4,18 +4,18 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::lane::haproxy::client::Client;
-use crate::lane::haproxy::{Trial, expect, told};
+use crate::lane::haproxy::{Trial, expect, passed};
 
 impl Trial {
     pub(super) fn moves_a_client_and_gives_it_exactly_the_rest(&mut self) -> Result<(), Failure> {
         self.gives_exactly_the_rest("drained", 1012, |trial| trial.signal("-TERM", 3))?;
         self.fleet.start_again(3)?;
-        told("a client that is moved by a drain gets exactly the rest")
+        passed("a client that is moved by a drain gets exactly the rest")
     }
 
     pub(super) fn disconnects_a_client_and_gives_it_exactly_the_rest(&mut self) -> Result<(), Failure> {
         self.gives_exactly_the_rest("kicked", 4505, |trial| trial.kick("kicked"))?;
-        told("a client that is disconnected gets exactly the rest")
+        passed("a client that is disconnected gets exactly the rest")
     }
 
     /// The later connection waits for the record of the one that it replaces.
@@ -27,7 +27,7 @@ impl Trial {
         older.answers_close(4504)?;
         publisher.publish(CHANNEL, 20..21)?;
         got_exactly_the_rest(&mut newer, &mut publisher, CHANNEL)?;
-        told("a client that is replaced gets exactly the rest")
+        passed("a client that is replaced gets exactly the rest")
     }
 
     /// Whose socket vanishes, and who does not answer a close: nothing is missing, and it is told that some may come again.
@@ -49,7 +49,7 @@ impl Trial {
             // It has answered no ping: everything since it subscribed.
             back.numbers(0..21)?;
         }
-        told("after an end that was not confirmed nothing is missing, and repeats are announced")
+        passed("after an end that was not confirmed nothing is missing, and repeats are announced")
     }
 
     /// A client of gateway3 that has subscribed, and read twenty messages, and the publisher of these.

@@ -1,0 +1,279 @@
+//! A fleet of three instances at their default configuration, their Redis, their clients, and a flow of messages.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use history_checker::{Event, PublishAnswer, Retry, Verdict};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::audience::{Audience, scope_of};
+use super::report::Report;
+use super::subscriber::{ClientIdentity, Subscriber};
+use super::trace::{Absence, Trace};
+use crate::failure::Failure;
+use crate::gateway::Gateway;
+use crate::publisher::{FunctionCaller, sentinel};
+use crate::random::Random;
+use crate::recorder::Recorder;
+use crate::redis_server::RedisServer;
+use crate::run::{Environment, judge, wait};
+use crate::token::SECRET;
+
+pub(crate) const INSTANCES: usize = 3;
+/// From one message of the flow to the next.
+const PACE: Duration = Duration::from_millis(100);
+const LIVE_TIME_MAX: Duration = Duration::from_secs(60);
+const SENTINEL_TIME_MAX: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_millis(300);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a trial wants.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    /// Scopes with an id of their own; everybody hears one of them, and the one that all hear.
+    pub(crate) scopes: usize,
+    /// From one publish of a client to its next.
+    pub(crate) publish_every: Option<Duration>,
+    /// Clients come within so long.
+    pub(crate) ramp: Duration,
+    /// Connections that an instance takes in per second; its default without it.
+    pub(crate) connects_per_second: Option<u32>,
+    /// Redis keeps everything over a restart.
+    pub(crate) keeps: bool,
+}
+
+impl Plan {
+    /// What client `number` hears.
+    pub(crate) fn patterns(&self, number: usize) -> Vec<String> {
+        vec![format!("collection:{}:*", number % self.scopes), "collection:hall:*".into()]
+    }
+
+    fn scope_names(&self) -> Vec<String> {
+        let numbered = (0..self.scopes).map(|number| format!("collection:{number}"));
+        numbered.chain(["collection:hall".into()]).collect()
+    }
+}
+
+/// A client of the trial.
+#[derive(Debug)]
+pub(crate) struct Participant {
+    pub(crate) identity: ClientIdentity,
+    pub(crate) trace: Trace,
+    task: AbortHandle,
+}
+
+/// Clients go first when it is dropped, then gateways, then Redis.
+#[derive(Debug)]
+pub(crate) struct FleetHarness {
+    pub(crate) participants: Vec<Participant>,
+    tasks: JoinSet<()>,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) redis: RedisServer,
+    pub(crate) audience: Arc<Audience>,
+    pub(crate) plan: Plan,
+    is_calm: watch::Sender<bool>,
+    random: Random,
+    directory: PathBuf,
+    checker: PathBuf,
+}
+
+impl FleetHarness {
+    pub(crate) async fn open(environment: &Environment, plan: Plan, seed: u64) -> Result<Self, Failure> {
+        let directory = environment.directory.join(format!("fleet-{}", plan.name));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
+        let recorder = Recorder::create(&directory.join("history.jsonl"))?;
+        recorder.record(Event::Run {
+            fault: plan.name.clone(),
+            loses: false,
+            keyless: Vec::new(),
+            no_history: Vec::new(),
+            local: Vec::new(),
+            newest: Vec::new(),
+            forgets: false,
+        });
+        let args: &[&str] = if plan.keeps { &["--appendonly", "yes", "--appendfsync", "always"] } else { &[] };
+        let redis = RedisServer::start("primary", &directory, args).await?;
+        let mut gateways = Vec::new();
+        for number in 1..=INSTANCES {
+            let name = format!("gw-{number}");
+            let text = |address, admin| configuration(&name, address, admin, redis.address, &plan);
+            gateways.push(Gateway::start_with(&name, &environment.gateway, &directory, text)?);
+        }
+        for gateway in &mut gateways {
+            gateway.await_connected().await?;
+        }
+        let (is_calm, calm) = watch::channel(false);
+        let addresses = gateways.iter().map(|gateway| (gateway.name.clone(), gateway.address)).collect();
+        let audience = Arc::new(Audience::new(recorder, addresses, plan.ramp, plan.publish_every, calm));
+        let (random, checker) = (Random::new(seed), environment.checker.clone());
+        let (participants, tasks) = (Vec::new(), JoinSet::new());
+        Ok(Self { participants, tasks, gateways, redis, audience, plan, is_calm, random, directory, checker })
+    }
+
+    /// One more client comes.
+    pub(crate) fn add_client(&mut self, identity: ClientIdentity) {
+        let trace = Trace::default();
+        let (audience, random) = (Arc::clone(&self.audience), self.random.fork());
+        let client = Subscriber::new(self.participants.len(), identity.clone(), audience, trace.clone(), random);
+        let task = self.tasks.spawn(client.run());
+        self.participants.push(Participant { identity, trace, task });
+    }
+
+    /// Clients come until there are `count`, each a user of its own, spread over the instances or all to `first`.
+    pub(crate) fn add_clients(&mut self, count: usize, first: Option<usize>) {
+        for number in self.participants.len()..count {
+            self.add_one_client(number, first);
+        }
+    }
+
+    fn add_one_client(&mut self, number: usize, first: Option<usize>) {
+        let name = format!("client-{number}");
+        let (user, patterns) = (name.clone(), self.plan.patterns(number));
+        let first = first.or(Some(number % INSTANCES));
+        self.add_client(ClientIdentity { name, user, patterns, keeps_session: true, first });
+    }
+
+    /// Those who meet this condition leave for good, as the log is told while it is written.
+    pub(crate) fn retire(&mut self, leaves: impl Fn(&Participant) -> bool) {
+        let (gone, stay) = std::mem::take(&mut self.participants).into_iter().partition(leaves);
+        self.participants = stay;
+        for participant in gone {
+            participant.task.abort();
+            self.audience.recorder.record(Event::Retired { client: participant.identity.name });
+        }
+    }
+
+    /// So many clients have all their subscriptions.
+    pub(crate) async fn until_live(&self, count: usize) -> Result<(), Failure> {
+        if wait(LIVE_TIME_MAX, || self.audience.live.load(Ordering::Relaxed) >= count).await {
+            return Ok(());
+        }
+        let live = self.audience.live.load(Ordering::Relaxed);
+        Err(Failure::Late(format!("{count} clients have their subscriptions; {live} have")))
+    }
+
+    /// As [`Self::until_live`], behind the loss of so many connections.
+    pub(crate) async fn until_back(&self, cuts: usize, count: usize) -> Result<(), Failure> {
+        if wait(LIVE_TIME_MAX, || self.cuts() >= cuts).await {
+            return self.until_live(count).await;
+        }
+        Err(Failure::Late(format!("{cuts} connections have been cut; {} have", self.cuts())))
+    }
+
+    /// How many connections have been lost so far.
+    pub(crate) fn cuts(&self) -> usize {
+        self.audience.cuts.load(Ordering::Relaxed)
+    }
+
+    /// How many clients are connected to this instance, by what they were told.
+    pub(crate) fn held_by(&self, instance: usize) -> usize {
+        self.participants.iter().filter(|participant| participant.trace.instance() == Some(instance)).count()
+    }
+
+    /// A backend begins to publish.
+    pub(crate) fn begin_flow(&mut self) {
+        let (audience, redis, scopes) = (Arc::clone(&self.audience), self.redis.address, self.plan.scope_names());
+        self.tasks.spawn(flow(audience, redis, scopes));
+    }
+
+    /// Everybody's interruptions since `from_us`.
+    pub(crate) fn absences(&self, from_us: u64) -> Vec<Absence> {
+        let acknowledged = self.audience.acknowledged();
+        let of = |participant: &Participant| {
+            let scopes: Vec<_> =
+                participant.identity.patterns.iter().map(|pattern| scope_of(pattern).to_owned()).collect();
+            participant.trace.absences(from_us, &scopes, &acknowledged)
+        };
+        self.participants.iter().flat_map(of).collect()
+    }
+
+    /// Publishers stop, sentinels go, and the checker judges; its words go into the report.
+    pub(crate) async fn conclude(&mut self, report: &mut Report) -> Result<Verdict, Failure> {
+        self.is_calm.send_replace(true);
+        self.until_live(self.participants.len()).await?;
+        let audience = Arc::clone(&self.audience);
+        wait(LIVE_TIME_MAX, || audience.unanswered.load(Ordering::Relaxed) == 0).await;
+        sleep(SETTLE).await;
+        audience.recorder.record(Event::Quiesced);
+        for scope in self.plan.scope_names() {
+            sentinel(&audience.recorder, self.redis.address, format!("{scope}:notes"), SENTINEL_TIME_MAX).await;
+        }
+        let expected: usize = self.participants.iter().map(|participant| participant.identity.patterns.len()).sum();
+        wait(SENTINEL_TIME_MAX, || audience.sentinels.load(Ordering::Relaxed) >= expected).await;
+        sleep(SETTLE).await;
+        audience.recorder.end()?;
+        let (checker, log) = (self.checker.clone(), self.directory.join("history.jsonl"));
+        let judged = tokio::task::spawn_blocking(move || judge(&checker, &log)).await;
+        let verdict = judged.map_err(|error| Failure::Checker(error.to_string()))??;
+        self.write_report(&verdict, report);
+        Ok(verdict)
+    }
+
+    fn write_report(&self, verdict: &Verdict, report: &mut Report) {
+        let tally = &verdict.tally;
+        let judged = format!("{} of {} messages", tally.deliveries, tally.messages);
+        report.note_figure("deliveries judged by the history checker", judged);
+        report.note_figure("subscriptions resumed", tally.resumed.to_string());
+        let enough = tally.deliveries > self.participants.len() as u64;
+        let measured = format!("{} / {}", verdict.silent(), verdict.counts.values().sum::<u64>() - verdict.silent());
+        let is_clean = verdict.is_clean() && enough;
+        report.check("anomalies", is_clean, "lost, doubled or reordered in silence / false gaps", measured, "0 / 0");
+        if verdict.is_clean() {
+            // Clean logs are large and tell nothing.
+            let _ = std::fs::remove_file(self.directory.join("history.jsonl"));
+        } else {
+            println!("{verdict}  the log: {}", self.directory.join("history.jsonl").display());
+        }
+    }
+}
+
+/// Publishes to all scopes in turn until everything is calm; what has no answer is published again under its id.
+async fn flow(audience: Arc<Audience>, redis: SocketAddr, scopes: Vec<String>) {
+    let mut caller = FunctionCaller::new(redis);
+    let mut due = Instant::now();
+    for scope in scopes.iter().cycle() {
+        if *audience.is_calm.borrow() {
+            return;
+        }
+        let draft = audience.draft(format!("{scope}:notes"));
+        let mut retry = Retry::No;
+        audience.unanswered.fetch_add(1, Ordering::Relaxed);
+        loop {
+            draft.sent(&audience.recorder, None, retry);
+            retry = Retry::SameId;
+            let answer = caller.publish(&draft, true).await;
+            if let PublishAnswer::Reply(text) = &answer
+                && let Ok(position) = text.parse()
+            {
+                audience.acknowledge(&draft, position);
+            }
+            let is_known = !matches!(answer, PublishAnswer::Nothing(_));
+            draft.answered(&audience.recorder, answer);
+            if is_known {
+                break;
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+        audience.unanswered.fetch_sub(1, Ordering::Relaxed);
+        due = (due + PACE).max(Instant::now());
+        sleep_until(due).await;
+    }
+}
+
+/// Defaults, but for where things are, and for a family that refuses what it cannot store.
+fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: SocketAddr, plan: &Plan) -> String {
+    let connects = plan.connects_per_second.map(|rate| format!("limits.connects_per_second = {rate}\n"));
+    format!(
+        "instance = \"{name}\"\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\nbroker = \"redis\"\n\
+         redis.url = \"redis://{redis}\"\nauth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n{}\
+         [[families]]\nname = \"collection\"\non_isolation = \"read_only\"\n",
+        connects.unwrap_or_default()
+    )
+}

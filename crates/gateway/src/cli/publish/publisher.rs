@@ -1,0 +1,216 @@
+//! The way into Redis for messages of one channel.
+
+use std::time::Duration;
+
+use keyspace::{Function, Keyspace};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis_topology::{Node, Topology};
+use tidegate_gateway::config::PublishConfig;
+use tokio::time::{Instant, timeout};
+use wire::{Channel, Position};
+
+/// Getting to Redis, name resolution included.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Sentinels are asked for the primary again before a call that comes so long after the last question.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why messages may not have been stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    #[error("Redis is not found; the message is not stored: {0}")]
+    Lost(String),
+    #[error("Redis does not answer; the message is not stored: {0}")]
+    Unreachable(RedisError),
+    #[error("Redis refused; the message is not stored: {0}")]
+    Refused(RedisError),
+    #[error("no answer from Redis; the message may have been stored: {0}")]
+    Unknown(RedisError),
+    #[error("the function failed half-way; the message may have been stored: {0}")]
+    HalfWay(RedisError),
+}
+
+/// A message as Redis keeps it, and the publisher's own name for it.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) message: Vec<u8>,
+    pub(super) id: Option<String>,
+}
+
+/// Where a message stands, and whether it had stood there before.
+pub(super) type Placed = (Position, bool);
+
+/// Keeps its connection from one call to the next.
+pub(super) struct Publisher<'c> {
+    config: &'c PublishConfig,
+    channel: &'c Channel,
+    keys: Keyspace,
+    open: Option<(Node, MultiplexedConnection)>,
+    /// When it was last asked where Redis is.
+    asked: Instant,
+}
+
+// === impl Publisher ===
+
+impl<'c> Publisher<'c> {
+    pub(super) fn new(config: &'c PublishConfig, channel: &'c Channel) -> Self {
+        Self { config, channel, keys: Keyspace::new(config.redis.prefix.clone()), open: None, asked: Instant::now() }
+    }
+
+    /// Stores and publishes, all or none.
+    pub(super) async fn store(&mut self, items: &[Item]) -> Result<Vec<Placed>, PublishError> {
+        let call = self.call(items);
+        let (node, mut redis) = self.connect().await?;
+        let answer = self.ask(&mut redis, &call, false).await;
+        let answer = match answer {
+            Err(PublishError::Refused(error)) if error.redirect_node().is_some() => {
+                self.follow(&node, &call, error).await?
+            }
+            answer => answer?,
+        };
+        read_answer(&answer, items.len()).ok_or_else(|| {
+            let what = RedisError::from((ErrorKind::UnexpectedReturnType, "an answer of another shape"));
+            PublishError::Unknown(what)
+        })
+    }
+
+    fn call(&self, items: &[Item]) -> Cmd {
+        let (scope, topic) = (&self.channel.scope, self.channel.topic());
+        let with_ids = items.iter().any(|item| item.id.is_some());
+        let function = if with_ids { Function::PUBLISH_ONCE } else { Function::PUBLISH };
+        let mut call = redis::cmd(function.command());
+        call.arg(function.name).arg(function.keys).arg(self.keys.stream(scope)).arg(self.keys.meta(scope));
+        if with_ids {
+            call.arg(&self.keys.ids(scope));
+        }
+        for item in items {
+            call.arg(topic).arg(&item.message);
+            if with_ids {
+                call.arg(item.id.as_deref().unwrap_or_default());
+            }
+        }
+        call
+    }
+
+    /// The connection to the scope's server, made if there is none.
+    async fn connect(&mut self) -> Result<(Node, MultiplexedConnection), PublishError> {
+        let is_watched = matches!(self.config.redis.target.topology(), Topology::Sentinel(_));
+        loop {
+            let (node, redis) = match &self.open {
+                Some(open) => open.clone(),
+                None => {
+                    let node = self.locate().await?;
+                    self.connect_to(node).await?
+                }
+            };
+            if !is_watched || self.asked.elapsed() <= ASK_AGAIN {
+                return Ok((node, redis));
+            }
+            // An old primary answers for a while yet. Where nobody says who it is now, the connection is as good as any.
+            match self.locate().await {
+                Ok(primary) if primary != node => self.open = None,
+                _ => return Ok((node, redis)),
+            }
+        }
+    }
+
+    async fn locate(&mut self) -> Result<Node, PublishError> {
+        let located = timeout(CONNECT_DEADLINE, self.config.redis.target.locate(self.keys.slot(&self.channel.scope)));
+        let located = located.await;
+        self.asked = Instant::now();
+        let node = located.map_err(|_| PublishError::Lost("nobody says where it is".into()))?;
+        node.map_err(|error| PublishError::Lost(error.to_string()))
+    }
+
+    async fn connect_to(&mut self, node: Node) -> Result<(Node, MultiplexedConnection), PublishError> {
+        let client = Client::open(self.config.redis.target.info(&node)).map_err(PublishError::Unreachable)?;
+        let options = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_DEADLINE))
+            .set_response_timeout(Some(self.config.redis.reply_deadline));
+        let connected = client.get_multiplexed_async_connection_with_config(&options).await;
+        let redis = connected.map_err(PublishError::Unreachable)?;
+        self.open = Some((node.clone(), redis.clone()));
+        Ok((node, redis))
+    }
+
+    /// The scope's keys are on their way to another node of the cluster, or have just arrived there.
+    async fn follow(&mut self, old: &Node, call: &Cmd, error: RedisError) -> Result<Value, PublishError> {
+        let address = error.redirect_node().map(|(address, _)| address).unwrap_or_default();
+        let mut new = Node::parse(address).ok_or_else(|| PublishError::Lost(format!("it is at {address:?}")))?;
+        if new.host.is_empty() {
+            new.host.clone_from(&old.host);
+        }
+        let asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+        let (_, mut redis) = self.connect_to(new).await?;
+        let answer = self.ask(&mut redis, call, asking).await;
+        if asking {
+            // Until the move is over, the old node is the one to ask.
+            self.open = None;
+        }
+        answer
+    }
+
+    /// Calls at one server, which is told that it is `asking` for a key on its way there.
+    async fn ask(&self, redis: &mut MultiplexedConnection, call: &Cmd, asking: bool) -> Result<Value, PublishError> {
+        let mut answer = call_once(redis, call, asking).await;
+        if answer.as_ref().is_err_and(is_function_missing) {
+            load_library(redis, self.config).await.map_err(|error| match error.is_io_error() {
+                true => PublishError::Unreachable(error),
+                false => PublishError::Refused(error),
+            })?;
+            answer = call_once(redis, call, asking).await;
+        }
+        answer.map_err(|error| match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension if is_half_way(&error) => PublishError::HalfWay(error),
+            ErrorKind::Server(_) | ErrorKind::Extension => PublishError::Refused(error),
+            _ => PublishError::Unknown(error),
+        })
+    }
+}
+
+async fn call_once(redis: &mut MultiplexedConnection, call: &Cmd, asking: bool) -> RedisResult<Value> {
+    if asking {
+        redis::cmd("ASKING").exec_async(redis).await?;
+    }
+    call.query_async(redis).await
+}
+
+/// The last one's position, or a position and a number for each.
+fn read_answer(answer: &Value, count: usize) -> Option<Vec<Placed>> {
+    let position = |value: &Value| -> Option<Position> {
+        match value {
+            Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        }
+    };
+    match answer {
+        Value::Array(all) if all.len() == 2 * count => {
+            all.chunks_exact(2).map(|pair| Some((position(&pair[0])?, pair[1] == Value::Int(1)))).collect()
+        }
+        single => {
+            let last = position(single)?;
+            let first = last.offset.checked_sub(count as u64 - 1)?;
+            Some((first..=last.offset).map(|offset| (Position::new(last.generation, offset), false)).collect())
+        }
+    }
+}
+
+/// Only fills a gap: a library that is there is the gateways', who know better which families there are.
+async fn load_library(redis: &mut MultiplexedConnection, config: &PublishConfig) -> RedisResult<()> {
+    let loaded =
+        redis::cmd("FUNCTION").arg("LOAD").arg(config.policies.library().source()).query_async::<String>(redis).await;
+    match loaded {
+        Err(error) if error.detail().is_some_and(|detail| detail.contains("already exists")) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn is_function_missing(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("Function not found"))
+}
+
+/// Raised by a command within the function: what it wrote before stays.
+fn is_half_way(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("script: "))
+}

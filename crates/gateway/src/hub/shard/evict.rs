@@ -1,0 +1,134 @@
+//! PURE. Letting go of what waits for slow clients and can be had again.
+//!
+//! ```text
+//!   queued:  [begun] 41 42 43 44 45   ──▶   [begun] 41 42          and the client is behind since 42
+//!                          └─ from the back, as far as history has them
+//! ```
+
+use message_router::OnSlow;
+use wire::message_place;
+
+use super::*;
+
+/// What may be let go of in one scope of a client.
+struct EvictionMark {
+    scope: Scope,
+    /// Nothing up to here is read again.
+    floor: Position,
+    /// The first message let go of.
+    first: Option<Position>,
+    /// What stands before this is kept.
+    is_pinned: bool,
+}
+
+impl Shard {
+    /// Frees at least `bytes` of what waits for clients whose sockets take nothing: the largest first, so that few
+    /// are concerned. Who has nothing that can be had again is closed.
+    pub(crate) fn evict(&mut self, bytes: u64) {
+        let waits = |connection: &Connection| connection.blocked && connection.state == ConnectionState::Open;
+        let mut slots: Vec<(u64, Slot)> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| waits(connection))
+            .map(|(slot, connection)| (connection.outbox.cost(), slot as Slot))
+            .collect();
+        slots.sort_unstable_by(|a, b| b.cmp(a));
+        let mut freed = 0;
+        for (before, slot) in slots {
+            if freed >= bytes {
+                break;
+            }
+            self.counters.slow_evictions.add(1);
+            self.evict_queued(slot, 0);
+            self.conflate_outbox(slot);
+            if self.connections[slot as usize].outbox.cost() > before / 2 {
+                self.close_slow(slot);
+            }
+            freed += before.saturating_sub(self.connections[slot as usize].outbox.cost());
+        }
+    }
+
+    /// Lets go of queued messages that history has, the last first, until no more than `keep` bytes wait. The client
+    /// is behind in their scopes then.
+    pub(super) fn evict_queued(&mut self, slot: Slot, keep: usize) {
+        if self.connections[slot as usize].state != ConnectionState::Open {
+            return;
+        }
+        let mut marks = self.marks(slot);
+        let connection = &mut self.connections[slot as usize];
+        let before = connection.outbox.cost();
+        connection.outbox.evict(keep, |frame| {
+            let Some((channel, position)) = message_place(frame) else { return false };
+            let Some(mark) = marks.iter_mut().find(|mark| mark.is_of(channel)) else { return false };
+            mark.may_evict(position)
+        });
+        if connection.blocked {
+            self.counters.backlog.sub(before - connection.outbox.cost());
+        }
+        for EvictionMark { scope, first, .. } in marks {
+            if let Some(first) = first {
+                let after = Position::new(first.generation, first.offset.saturating_sub(1));
+                self.rewind(slot, &scope, after);
+            }
+        }
+    }
+
+    /// What may be let go of: in scopes with a history, if all of the client's subscriptions stand at one place.
+    fn marks(&self, slot: Slot) -> Vec<EvictionMark> {
+        let mut marks: Vec<EvictionMark> = Vec::new();
+        for subscription in &self.connections[slot as usize].session.subscriptions {
+            let scope = &subscription.pattern.scope;
+            // What is queued while a subscription has not been announced belongs to an earlier one, and is not read again.
+            let is_announced = subscription.floor != Position::default();
+            if self.rules.on_slow(scope) != OnSlow::CatchUp || !is_announced {
+                continue;
+            }
+            let at = marks.iter().position(|mark| mark.scope == *scope).unwrap_or_else(|| {
+                let floor = Position::default();
+                marks.push(EvictionMark { scope: scope.clone(), floor, first: None, is_pinned: false });
+                marks.len() - 1
+            });
+            let mark = &mut marks[at];
+            mark.floor = mark.floor.max(subscription.floor);
+            mark.is_pinned |= subscription.live && self.behind_in(slot, scope).is_some();
+        }
+        marks
+    }
+
+    /// The client's subscriptions in a scope go on behind `after`, which lies before what has been queued for them.
+    fn rewind(&mut self, slot: Slot, scope: &Scope, after: Position) {
+        let Some(old) = self.behind_in(slot, scope) else { return self.fall_behind(slot, scope, after) };
+        let Some(mut join) = self.joins.remove(&old) else { return };
+        for wanted in &mut join.wanted {
+            wanted.after = wanted.after.min(Some(after));
+        }
+        // A page that is on its way begins too late: it finds nobody.
+        let joiner = self.next_number();
+        self.wait(joiner, join);
+        self.end_behind(slot, old);
+        if let Some(members) = self.scopes.get_mut(scope) {
+            members.end(old);
+        }
+    }
+}
+
+// === impl EvictionMark ===
+
+impl EvictionMark {
+    /// Whether a channel belongs to the scope.
+    fn is_of(&self, channel: &str) -> bool {
+        channel.strip_prefix(self.scope.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    }
+
+    /// Whether a message goes, if everything behind it that could has gone.
+    fn may_evict(&mut self, position: Option<Position>) -> bool {
+        let may_evict =
+            position.filter(|position| *position > self.floor && self.first.is_none_or(|first| *position < first));
+        self.is_pinned |= may_evict.is_none();
+        if self.is_pinned {
+            return false;
+        }
+        self.first = position;
+        true
+    }
+}

@@ -1,0 +1,264 @@
+//! Which connection a call goes by: the link's, or in a cluster that of the node which has the scope's slot.
+//!
+//! ```text
+//!   call ─▶ ClusterRouter: slot ─▶ node ─▶ its connection ═▶ node ─▶ answer
+//!             ▲ └──(MOVED: the map is set right)──┐            │
+//!             └──(TRYAGAIN: a little later)───────┴────────────┤
+//!                 ASKING, once, at the node named by ASK ◀─────┘
+//! ```
+//!
+//! A redirected call was not carried out, so it is repeated here, behind the back of whoever waits for its answer; the
+//! next publish of its scope waits in its queue meanwhile, and order stays.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use keyspace::{Keyspace, Slot};
+use redis_topology::{ClusterMap, Node, Slots};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use wire::{Position, Scope};
+
+use super::command_client::{CommandClient, CommandError};
+use super::config::RedisBrokerConfig;
+use super::redirection::Redirection;
+use crate::broker::{Draft, History};
+
+/// Between two tries while a slot is on its way.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How calls find their connection.
+#[derive(Debug, Clone)]
+pub(super) enum CallRoute {
+    /// There is one.
+    One(CommandClient),
+    /// A cluster's nodes have one each.
+    Cluster(Arc<ClusterRouter>),
+}
+
+/// What is known of a cluster, for its links and the calls under way.
+#[derive(Debug)]
+pub(super) struct ClusterRouter {
+    config: Arc<RedisBrokerConfig>,
+    known: Mutex<Known>,
+    /// Told when the map has changed, or is known to be wrong.
+    pub(super) map_changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    slots: Slots,
+    /// The command connections of the links that are up.
+    command_clients: HashMap<Node, CommandClient>,
+    /// Connections to nodes that a redirection named and no link leads to yet.
+    temporary: HashMap<Node, CommandClient>,
+}
+
+// === impl CallRoute ===
+
+impl CallRoute {
+    pub(super) async fn publish(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        messages: &[Draft],
+    ) -> Result<Vec<(Position, bool)>, CommandError> {
+        match self {
+            Self::One(command_client) => command_client.publish(keyspace, scope, messages).await,
+            Self::Cluster(router) => {
+                router
+                    .route_call(keyspace.slot(scope), |command_client| {
+                        command_client.publish(keyspace, scope, messages)
+                    })
+                    .await
+            }
+        }
+    }
+
+    pub(super) async fn read(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        after: Option<Position>,
+        entries_max: usize,
+    ) -> Result<History, CommandError> {
+        match self {
+            Self::One(command_client) => command_client.read(keyspace, scope, after, entries_max).await,
+            Self::Cluster(router) => {
+                router
+                    .route_call(keyspace.slot(scope), |command_client| {
+                        command_client.read(keyspace, scope, after, entries_max)
+                    })
+                    .await
+            }
+        }
+    }
+
+    pub(super) async fn lost(self, keyspace: &Keyspace, scope: &Scope, gone: Position) -> Result<(), CommandError> {
+        match self {
+            Self::One(command_client) => command_client.lost(keyspace, scope, gone).await,
+            Self::Cluster(router) => {
+                router
+                    .route_call(keyspace.slot(scope), |command_client| command_client.lost(keyspace, scope, gone))
+                    .await
+            }
+        }
+    }
+
+    /// In a cluster each node is asked for its own, one node after the other.
+    pub(super) async fn tops(
+        self,
+        keyspace: &Keyspace,
+        scopes: &[Scope],
+    ) -> Result<Vec<Option<Position>>, CommandError> {
+        let router = match self {
+            Self::One(command_client) => return command_client.tops(keyspace, scopes).await,
+            Self::Cluster(router) => router,
+        };
+        let mut by_node: HashMap<Node, Vec<usize>> = HashMap::new();
+        for (index, scope) in scopes.iter().enumerate() {
+            by_node.entry(router.owner(keyspace.slot(scope))?).or_default().push(index);
+        }
+        let mut tops = vec![None; scopes.len()];
+        for (node, indices) in by_node {
+            let own: Vec<Scope> = indices.iter().map(|index| scopes[*index].clone()).collect();
+            let command_client = router.command_client(&node).ok_or_else(|| no_connection(&node))?;
+            let answers = command_client.tops(keyspace, &own).await.inspect_err(|_| router.map_changed.notify_one())?;
+            indices.into_iter().zip(answers).for_each(|(index, top)| tops[index] = top);
+        }
+        Ok(tops)
+    }
+}
+
+// === impl ClusterRouter ===
+
+impl ClusterRouter {
+    pub(super) fn new(config: Arc<RedisBrokerConfig>) -> Self {
+        Self { config, known: Mutex::default(), map_changed: Notify::new() }
+    }
+
+    /// Calls until an answer is no redirection, or there is no time left for another try.
+    async fn route_call<T, F: Future<Output = Result<T, CommandError>>>(
+        &self,
+        slot: Slot,
+        call: impl Fn(CommandClient) -> F,
+    ) -> Result<T, CommandError> {
+        let end = Instant::now() + Duration::from_millis(self.config.reply_deadline_ms);
+        let node = self.owner(slot)?;
+        let (mut command_client, mut node) = (self.command_client(&node).ok_or_else(|| no_connection(&node))?, node);
+        loop {
+            let refusal = match call(command_client).await {
+                Err(CommandError::Refused(text)) => text,
+                Err(error @ CommandError::Broken(_)) => {
+                    self.known().temporary.remove(&node);
+                    return Err(error);
+                }
+                answer => return answer,
+            };
+            let Some(redirection) = Redirection::parse(&refusal, &node) else {
+                return Err(CommandError::Refused(refusal));
+            };
+            if Instant::now() + PAUSE > end {
+                return Err(CommandError::Refused(refusal));
+            }
+            let asking = matches!(redirection, Redirection::Ask(_));
+            match redirection {
+                Redirection::Moved(slot, to) => node = self.moved(slot, &node, &to),
+                Redirection::Ask(to) => node = to,
+                Redirection::Later => {
+                    self.map_changed.notify_one();
+                    sleep(PAUSE).await;
+                    node = self.owner(slot)?;
+                }
+            }
+            command_client = self.connect_to(&node).await?;
+            if asking {
+                command_client = command_client.asking();
+            }
+        }
+    }
+
+    /// The connection of the link to this node, or one made for the occasion.
+    async fn connect_to(&self, node: &Node) -> Result<CommandClient, CommandError> {
+        if let Some(command_client) = self.command_client(node) {
+            return Ok(command_client);
+        }
+        let info = self.config.target.info(node);
+        let deadline = Duration::from_millis(self.config.reply_deadline_ms);
+        // Nothing has been done when this fails.
+        let refused = |error: redis::RedisError| CommandError::Refused(format!("CLUSTERDOWN {node}: {error}"));
+        let client = redis::Client::open(info).map_err(refused)?;
+        let limits = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(deadline))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(super::connection_setup::calls_max(&self.config));
+        let connection = client.get_multiplexed_async_connection_with_config(&limits).await.map_err(refused)?;
+        let command_client = CommandClient::new(connection, Arc::new(self.config.library.clone()), deadline);
+        // Of two made at once the first stays, so that no publish overtakes another of its scope.
+        Ok(self.known().temporary.entry(node.clone()).or_insert(command_client).clone())
+    }
+
+    fn owner(&self, slot: Slot) -> Result<Node, CommandError> {
+        let unserved = || CommandError::Refused(format!("CLUSTERDOWN no node serves slot {}", slot.number()));
+        self.known().slots.owner(slot).cloned().ok_or_else(unserved)
+    }
+
+    fn command_client(&self, node: &Node) -> Option<CommandClient> {
+        let known = self.known();
+        known.command_clients.get(node).or_else(|| known.temporary.get(node)).cloned()
+    }
+
+    /// Who serves a slot.
+    pub(super) fn node_of(&self, slot: Slot) -> Option<Node> {
+        self.known().slots.owner(slot).cloned()
+    }
+
+    /// The primaries that serve anything.
+    pub(super) fn nodes(&self) -> Vec<Node> {
+        self.known().slots.nodes()
+    }
+
+    /// A number whose slot is served by this node.
+    pub(super) fn number_at(&self, node: &Node) -> Option<u32> {
+        self.known().slots.number_at(node)
+    }
+
+    /// Takes over what a node said of all.
+    pub(super) fn learn(&self, map: &ClusterMap) {
+        let mut known = self.known();
+        let Known { slots, command_clients, .. } = &mut *known;
+        slots.learn(map, |node| command_clients.contains_key(node));
+    }
+
+    /// Takes in that `from` has answered MOVED; the node to go to.
+    pub(super) fn moved(&self, slot: Slot, from: &Node, to: &Node) -> Node {
+        let mut known = self.known();
+        let Known { slots, command_clients, .. } = &mut *known;
+        let to = slots.moved(slot, from, to, |node| command_clients.contains_key(node));
+        drop(known);
+        self.map_changed.notify_one();
+        to
+    }
+
+    /// A link works.
+    pub(super) fn connection_is_up(&self, node: &Node, command_client: CommandClient) {
+        let mut known = self.known();
+        known.temporary.remove(node);
+        known.command_clients.insert(node.clone(), command_client);
+    }
+
+    pub(super) fn connection_is_down(&self, node: &Node) {
+        let mut known = self.known();
+        known.temporary.remove(node);
+        known.command_clients.remove(node);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nobody panics while holding it")
+    }
+}
+
+fn no_connection(node: &Node) -> CommandError {
+    CommandError::Refused(format!("CLUSTERDOWN there is no link to {node}"))
+}

@@ -1,0 +1,359 @@
+//! One function call on the command connection, from the command to its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyspace::{Function, Keyspace, Library, Loaded};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, RedisError, Value};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use wire::{Position, Scope, Timestamp};
+
+use super::random;
+use crate::broker::{BrokerError, Draft, Entry, History};
+
+/// Calls functions of the library, and loads it when it has gone. A handle: clones share one connection.
+#[derive(Debug, Clone)]
+pub(super) struct CommandClient {
+    connection: MultiplexedConnection,
+    library: Arc<Library>,
+    /// Held while loading: a thousand calls that miss the library load it once.
+    loading: Arc<Mutex<()>>,
+    deadline: Duration,
+    /// Each command is preceded by ASKING: the key is on its way to that node.
+    asking: bool,
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    /// Redis said no: nothing was done.
+    #[error("{0}")]
+    Refused(String),
+    /// No answer within the deadline; whether the call was carried out is unknown.
+    #[error("Redis did not answer in time")]
+    Late,
+    /// The connection is gone; whether the call was carried out is unknown.
+    #[error("the command connection broke: {0}")]
+    Broken(String),
+}
+
+// === impl CommandClient ===
+
+impl CommandClient {
+    pub(super) fn new(connection: MultiplexedConnection, library: Arc<Library>, deadline: Duration) -> Self {
+        Self { connection, library, loading: Arc::default(), deadline, asking: false }
+    }
+
+    /// The same connection, to be asked for keys that are on their way to its node.
+    pub(super) fn asking(self) -> Self {
+        Self { asking: true, ..self }
+    }
+
+    /// Stores and publishes messages of one scope. Tells of each where it stands, and whether it had stood there
+    /// before.
+    pub(super) async fn publish(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        messages: &[Draft],
+    ) -> Result<Vec<(Position, bool)>, CommandError> {
+        if messages.iter().any(|draft| draft.id.is_some()) {
+            return self.publish_once(keyspace, scope, messages).await;
+        }
+        let mut command = scoped(Function::PUBLISH, keyspace, scope);
+        for draft in messages {
+            command.arg(&*draft.topic).arg(&*draft.message);
+        }
+        let last = position(&self.call(&command).await?)?;
+        // Positions of one call are consecutive.
+        let first = last.offset.checked_sub(messages.len() as u64 - 1).ok_or_else(|| strange("an early position"))?;
+        Ok((first..=last.offset).map(|offset| (Position::new(last.generation, offset), false)).collect())
+    }
+
+    async fn publish_once(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        messages: &[Draft],
+    ) -> Result<Vec<(Position, bool)>, CommandError> {
+        let mut command = scoped(Function::PUBLISH_ONCE, keyspace, scope);
+        command.arg(&keyspace.ids(scope));
+        for draft in messages {
+            command.arg(&*draft.topic).arg(&*draft.message).arg(draft.id.as_deref().unwrap_or_default());
+        }
+        let Value::Array(answer) = self.call(&command).await? else { return Err(strange("no list of positions")) };
+        if answer.len() != 2 * messages.len() {
+            return Err(strange("positions of other messages"));
+        }
+        answer.chunks_exact(2).map(|pair| Ok((position(&pair[0])?, pair[1] == Value::Int(1)))).collect()
+    }
+
+    /// Where a scope stands. One that has not begun is begun, so that what follows is owed from a position on.
+    pub(super) async fn read(
+        self,
+        keyspace: &Keyspace,
+        scope: &Scope,
+        after: Option<Position>,
+        entries_max: usize,
+    ) -> Result<History, CommandError> {
+        let after = after.map(|position| position.to_string()).unwrap_or_default();
+        let command = |function| {
+            let mut command = scoped(function, keyspace, scope);
+            command.arg(&after).arg(entries_max);
+            command
+        };
+        match self.call(&command(Function::READ)).await? {
+            Value::Nil => history(self.call(&command(Function::OPEN)).await?),
+            begun => history(begun),
+        }
+    }
+
+    /// Marks where a message stood that is gone.
+    pub(super) async fn lost(self, keyspace: &Keyspace, scope: &Scope, gone: Position) -> Result<(), CommandError> {
+        let mut command = scoped(Function::LOST, keyspace, scope);
+        command.arg(gone.to_string());
+        self.call(&command).await.map(drop)
+    }
+
+    /// Where each of these scopes stands, by one round of plain commands: a function call costs Redis several times more.
+    ///
+    /// One of them, drawn at random, has its metadata kept for another week: so those of a scope that somebody
+    /// subscribes do not expire, however quiet it is, and nobody is told of a gap where nothing was lost.
+    pub(super) async fn tops(
+        self,
+        keyspace: &Keyspace,
+        scopes: &[Scope],
+    ) -> Result<Vec<Option<Position>>, CommandError> {
+        if scopes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(scopes.len() + 1);
+        for scope in scopes {
+            pipeline.cmd("HMGET").arg(keyspace.meta(scope)).arg(&Keyspace::TOP_FIELDS);
+        }
+        let drawn = usize::try_from(random() % scopes.len() as u64).expect("an index");
+        pipeline.cmd("PEXPIRE").arg(keyspace.meta(&scopes[drawn])).arg(Keyspace::META_KEPT_MS).arg("GT");
+        let mut connection = self.connection.clone();
+        let answers = timeout(self.deadline, connection.send_packed_commands(&pipeline, 0, scopes.len() + 1));
+        let answers = answers.await.map_err(|_| CommandError::Late)??;
+        // The last one may be refused where nothing can be written; there is a next time.
+        answers.into_iter().take(scopes.len()).map(top).collect()
+    }
+
+    /// Says a word to ourselves.
+    pub(super) async fn probe(self, channel: &str, word: &str) -> Result<(), CommandError> {
+        let mut command = function(Function::PROBE);
+        command.arg(channel).arg(word);
+        self.call(&command).await.map(drop)
+    }
+
+    /// Makes sure that our library is there, or a newer one.
+    pub(super) async fn load_library(&self) -> Result<(), CommandError> {
+        let _loading = self.loading.lock().await;
+        match self.send(&function(Function::VERSION)).await {
+            Err(CommandError::Refused(text)) if is_missing(&text) => {}
+            Err(error) => return Err(error),
+            Ok(answer) => {
+                let (version, digest): (u32, String) =
+                    redis::from_redis_value(answer).map_err(|e| strange(&e.to_string()))?;
+                match self.library.compare(version, &digest) {
+                    Loaded::Same => return Ok(()),
+                    Loaded::Newer => {
+                        tracing::info!(version, "newer function library found: using it");
+                        return Ok(());
+                    }
+                    Loaded::Replace => tracing::info!(version, digest, "function library replaced"),
+                }
+            }
+        }
+        let mut command = redis::cmd("FUNCTION");
+        command.arg("LOAD").arg("REPLACE").arg(self.library.source());
+        self.send(&command).await.map(drop)
+    }
+
+    /// Any command, under the deadline.
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
+        let mut connection = self.connection.clone();
+        if self.asking {
+            let mut both = redis::pipe();
+            both.cmd("ASKING").add_command(command.clone());
+            let answers = timeout(self.deadline, connection.send_packed_commands(&both, 1, 1)).await;
+            return match answers.map_err(|_| CommandError::Late)??.pop() {
+                Some(Value::ServerError(error)) => Err(RedisError::from(error).into()),
+                answer => answer.ok_or_else(|| strange("none")),
+            };
+        }
+        match timeout(self.deadline, connection.send_packed_command(command)).await {
+            Err(_) => Err(CommandError::Late),
+            Ok(Ok(Value::ServerError(error))) => Err(RedisError::from(error).into()),
+            Ok(answer) => Ok(answer?),
+        }
+    }
+
+    /// One call, and once more if the library was missing: after FUNCTION FLUSH, or a restart without persistence.
+    async fn call(&self, command: &Cmd) -> Result<Value, CommandError> {
+        match self.send(command).await {
+            Err(CommandError::Refused(text)) if is_missing(&text) => {
+                self.load_library().await?;
+                self.send(command).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+// === impl CommandError ===
+
+impl CommandError {
+    /// Whether this connection, or the Redis behind it, is the wrong one to go on with.
+    pub(super) fn ends_connection(&self) -> bool {
+        match self {
+            Self::Refused(text) => text.starts_with("READONLY"),
+            Self::Late => false,
+            Self::Broken(_) => true,
+        }
+    }
+
+    /// What is true of a publish that failed so.
+    pub(super) fn of_publish(self) -> BrokerError {
+        match self {
+            // A function that failed half-way: what it wrote before stays.
+            Self::Refused(text) if text.contains("script: ") => BrokerError::Unknown,
+            Self::Refused(text) if is_state(&text) => BrokerError::Unavailable(text),
+            Self::Refused(text) => BrokerError::Wrong(text),
+            Self::Late | Self::Broken(_) => BrokerError::Unknown,
+        }
+    }
+}
+
+impl From<RedisError> for CommandError {
+    fn from(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => {
+                let text = [error.code().unwrap_or("ERR"), error.detail().unwrap_or_default()].join(" ");
+                Self::Refused(text)
+            }
+            _ if error.is_timeout() => Self::Late,
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+/// Whether Redis said no because of its own state, which may pass, and not because of what it was told.
+fn is_state(text: &str) -> bool {
+    const STATES: [&str; 13] = [
+        "OOM",
+        "READONLY",
+        "MISCONF",
+        "NOREPLICAS",
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MOVED",
+        "ASK",
+        "NOAUTH",
+        "NOPERM",
+    ];
+    let code = text.split(' ').next().unwrap_or_default();
+    STATES.contains(&code) || is_missing(text)
+}
+
+fn is_missing(text: &str) -> bool {
+    text.contains("Function not found")
+}
+
+/// An answer no function of ours gives. The call may have been carried out.
+fn strange(what: &str) -> CommandError {
+    CommandError::Broken(format!("an answer of another shape: {what}"))
+}
+
+fn function(function: Function) -> Cmd {
+    let mut command = redis::cmd(function.command());
+    command.arg(function.name).arg(function.keys);
+    command
+}
+
+fn scoped(called: Function, keyspace: &Keyspace, scope: &Scope) -> Cmd {
+    debug_assert!(called.keys >= 2, "a scope has a stream and metadata");
+    let mut command = function(called);
+    command.arg(keyspace.stream(scope)).arg(keyspace.meta(scope));
+    command
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn position(value: &Value) -> Result<Position, CommandError> {
+    text(value).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no position"))
+}
+
+/// `{ generation, offset }`, both nil for a scope that has not begun.
+fn top(value: Value) -> Result<Option<Position>, CommandError> {
+    let parts = match value {
+        Value::Array(parts) => parts,
+        // Somebody else's key under our name. Reading the scope will say so; the others are not held up by it.
+        Value::ServerError(error) if error.code() == "WRONGTYPE" => return Ok(None),
+        Value::ServerError(error) => return Err(RedisError::from(error).into()),
+        _ => return Err(strange("no pair")),
+    };
+    match parts.as_slice() {
+        [Value::Nil, Value::Nil] => Ok(None),
+        [generation, offset] => {
+            let number = |value| text(value).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no number"));
+            Ok(Some(Position::new(number(generation)?, number(offset)?)))
+        }
+        _ => Err(strange("not two parts")),
+    }
+}
+
+/// `{ top, { earlier }, { { position, time, topic, message } }, more }`
+fn history(value: Value) -> Result<History, CommandError> {
+    let Value::Array(parts) = value else { return Err(strange("no list")) };
+    let [top, Value::Array(earlier), Value::Array(entries), Value::Int(more)] =
+        <[Value; 4]>::try_from(parts).map_err(|_| strange("not four parts"))?
+    else {
+        return Err(strange("parts of other types"));
+    };
+    let (mut known, mut torn) = (Vec::with_capacity(earlier.len()), Vec::new());
+    for end in earlier {
+        let (Position { generation, offset }, is_torn) = end_of_generation(&end)?;
+        known.push((generation, offset));
+        torn.extend(is_torn.then_some(generation));
+    }
+    Ok(History {
+        top: position(&top)?,
+        earlier: known,
+        torn,
+        entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        more: more != 0,
+    })
+}
+
+/// `generation-top`, with a `+` where messages behind it were lost.
+fn end_of_generation(value: &Value) -> Result<(Position, bool), CommandError> {
+    let end = text(value).ok_or_else(|| strange("no generation"))?;
+    let (position, is_torn) = end.strip_suffix('+').map_or((end, false), |position| (position, true));
+    Ok((position.parse().map_err(|_| strange("no generation"))?, is_torn))
+}
+
+fn entry(value: Value) -> Result<Entry, CommandError> {
+    let Value::Array(parts) = value else { return Err(strange("no entry")) };
+    let [id, time, topic, Value::BulkString(message)] =
+        <[Value; 4]>::try_from(parts).map_err(|_| strange("an entry of other than four parts"))?
+    else {
+        return Err(strange("an entry without message"));
+    };
+    let time = text(&time).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no time"))?;
+    let topic = text(&topic).ok_or_else(|| strange("no topic"))?;
+    Ok(Entry { position: position(&id)?, time: Timestamp(time), topic: topic.into(), message: Bytes::from(message) })
+}

@@ -1,0 +1,204 @@
+//! Both connections to Redis as one thing that works or does not.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::cluster_router::CallRoute;
+use super::command_client::CommandClient;
+use super::config::RedisBrokerConfig;
+use super::pending_calls::{CallOutcome, CallReply, PendingCalls};
+use super::probe::{Probe, Tick};
+use super::replicas::Replicas;
+use super::sharded_commands::Misrouted;
+use super::subscriber::{Subscriber, SubscriberError, SubscriberEvent};
+use crate::broker::{Command, Event};
+
+/// Why a link came to its end, in a sentence for the operator.
+#[derive(Debug)]
+pub(super) struct Disconnected(pub(super) String);
+
+/// What a link tells.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    /// For the caller of the broker.
+    Event(Event),
+    /// The slot of this scope, by its text, has gone to another node of the cluster.
+    Ended(Bytes),
+    /// Subscribes that came to the wrong node.
+    Misrouted(Misrouted),
+}
+
+#[derive(Debug)]
+pub(super) struct ConnectionPair {
+    config: Arc<RedisBrokerConfig>,
+    subscriber: Subscriber,
+    command_client: CommandClient,
+    calls: PendingCalls,
+    /// Moves the bytes of the connections for commands, and listens to Sentinels where there are any. The first to end
+    /// says why the link is of no use any more; with the link all end.
+    driver: JoinSet<Disconnected>,
+    probe: Probe,
+    probe_channel: String,
+    /// Set to when the probe is due. Kept, because arming a timer for every message would cost more than the message.
+    alarm: Pin<Box<Sleep>>,
+    /// Answers that came while waiting.
+    events: VecDeque<Event>,
+    /// The end, when an answer showed it: told behind that answer.
+    disconnected: Option<Disconnected>,
+}
+
+// === impl ConnectionPair ===
+
+impl ConnectionPair {
+    pub(super) fn new(
+        config: Arc<RedisBrokerConfig>,
+        subscriber: Subscriber,
+        command_client: CommandClient,
+        replicas: Option<Replicas>,
+        driver: JoinSet<Disconnected>,
+        probe_channel: String,
+    ) -> Self {
+        let probe = Probe::new(Duration::from_millis(config.probe_interval_ms), Instant::now());
+        Self {
+            subscriber,
+            calls: PendingCalls::new(Arc::clone(&config), CallRoute::One(command_client.clone()), replicas),
+            command_client,
+            driver,
+            alarm: Box::pin(sleep_until(probe.due())),
+            probe,
+            probe_channel,
+            events: VecDeque::new(),
+            disconnected: None,
+            config,
+        }
+    }
+
+    /// The command connection, for calls that find their way by themselves.
+    pub(super) fn command_client(&self) -> CommandClient {
+        self.command_client.clone()
+    }
+
+    /// Takes a command; one that is refused at once is answered by [`Self::next`].
+    pub(super) fn command(&mut self, command: Command) {
+        let refused = match command {
+            Command::Subscribe(scope) => {
+                self.subscriber.subscribe(scope);
+                None
+            }
+            Command::Unsubscribe(scope) => {
+                self.subscriber.unsubscribe(scope);
+                None
+            }
+            Command::Read { ticket, scope, after, entries_max } => self.calls.read(ticket, scope, after, entries_max),
+            Command::Tops { ticket, scopes } => self.calls.tops(ticket, scopes),
+            Command::Lost { ticket, scope, position } => self.calls.lost(ticket, scope, position),
+            Command::Publish(publish) => self.calls.publish(publish),
+            Command::Reset(reason) => {
+                self.disconnected.get_or_insert(Disconnected(reason));
+                None
+            }
+        };
+        self.events.extend(refused);
+    }
+
+    /// What is at hand, without waiting.
+    pub(super) fn next(&mut self) -> Result<Option<LinkEvent>, Disconnected> {
+        self.subscriber.send_changes(&self.config.keyspace)?;
+        self.calls.send(&mut self.events);
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(LinkEvent::Event(event)));
+            }
+            if let Some(disconnected) = self.disconnected.take() {
+                return Err(disconnected);
+            }
+            if let Some(answer) = self.calls.try_next() {
+                self.take_answer(answer);
+                self.calls.send(&mut self.events);
+                continue;
+            }
+            match self.subscriber.next(&self.config.keyspace)? {
+                Some(SubscriberEvent::Subscribed(scope)) => {
+                    return Ok(Some(LinkEvent::Event(Event::Subscribed(scope))));
+                }
+                Some(SubscriberEvent::Ended(scope)) => return Ok(Some(LinkEvent::Ended(scope))),
+                Some(SubscriberEvent::Misrouted(misrouted)) => return Ok(Some(LinkEvent::Misrouted(misrouted))),
+                Some(SubscriberEvent::Message { channel, payload }) => {
+                    self.probe.received();
+                    if let Some(scope) = self.scope_of(channel) {
+                        return Ok(Some(LinkEvent::Event(Event::Message { scope, envelope: payload })));
+                    }
+                }
+                None if self.subscriber.fill()? => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits until [`Self::next`] may have something. Dropping the future loses nothing.
+    pub(super) async fn wait(&mut self) -> Result<(), Disconnected> {
+        tokio::select! {
+            biased;
+            () = self.alarm.as_mut() => self.tick(),
+            ended = self.driver.join_next() => Err(match ended {
+                Some(Ok(disconnected)) => disconnected,
+                _ => Disconnected("the command connection is gone".into()),
+            }),
+            answer = self.calls.next() => {
+                self.take_answer(answer);
+                Ok(())
+            }
+            ready = self.subscriber.ready() => Ok(ready?),
+        }
+    }
+
+    /// Answers for what is still waiting.
+    pub(super) fn close(mut self, why: &str) -> impl Iterator<Item = Event> {
+        // A call that has finished by now keeps its own answer.
+        while let Some(answer) = self.calls.try_next() {
+            self.take_answer(answer);
+        }
+        self.events.into_iter().chain(self.calls.abandon(why))
+    }
+
+    fn tick(&mut self) -> Result<(), Disconnected> {
+        match self.probe.tick(Instant::now()) {
+            Tick::Wait => {}
+            Tick::Send => self.calls.probe(self.command_client(), self.probe_channel.clone(), String::from("probe")),
+            Tick::Dead(missing) => return Err(Disconnected(format!("the Redis connection is broken: {missing}"))),
+        }
+        self.alarm.as_mut().reset(self.probe.due());
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answer: CallOutcome) {
+        match answer.reply {
+            CallReply::Events(events) => self.events.extend(events),
+            CallReply::ProbeTaken => self.probe.answered(),
+            CallReply::ProbeLate => {}
+        }
+        if self.disconnected.is_none() {
+            self.disconnected = answer.disconnect_reason.map(Disconnected);
+        }
+    }
+
+    /// The scope's text within the channel's name; nothing for the probe's channel.
+    fn scope_of(&self, mut channel: Bytes) -> Option<Bytes> {
+        let length = self.config.keyspace.scope_of_channel(&channel)?.len();
+        channel.advance(channel.len() - length - 1);
+        channel.truncate(length);
+        Some(channel)
+    }
+}
+
+impl From<SubscriberError> for Disconnected {
+    fn from(error: SubscriberError) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,346 @@
+//! The calls that wait for Redis: bounded in bytes, each answered exactly once, whatever happens to the link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::{HashMap, HashSet};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use wire::{BATCH_MESSAGES_MAX, Position, Scope};
+
+use super::cluster_router::CallRoute;
+use super::command_client::{CommandClient, CommandError};
+use super::config::RedisBrokerConfig;
+use super::publish_queue::{Batch, PublishQueues, Share};
+use super::replicas::Replicas;
+use crate::broker::{BrokerError, Event, History, Publish, Stored, Ticket};
+
+/// What a call is taken to hold besides its messages, in bytes: the task, the command's frame, the answer's.
+pub(super) const CALL_BYTES: usize = 512;
+
+/// What asking for one top is taken to hold: its name in the question, its answer.
+const TOP_BYTES: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct PendingCalls {
+    config: Arc<RedisBrokerConfig>,
+    route: CallRoute,
+    /// Publishes that are not under way yet.
+    queues: PublishQueues,
+    /// For those who want to know that a replica has their messages, if that can be asked.
+    replicas: Option<Replicas>,
+    running: JoinSet<FinishedCall>,
+    waiting: HashMap<Ticket, PendingCall>,
+    bytes: usize,
+}
+
+/// What is owed for a ticket.
+#[derive(Debug, Clone, Copy)]
+struct PendingCall {
+    kind: CallKind,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum CallKind {
+    Read,
+    Tops,
+    Lost,
+    Publish,
+}
+
+/// A finished call.
+#[derive(Debug)]
+struct FinishedCall {
+    result: CallResult,
+    /// Why the link is of no use any more, if the call has shown that.
+    disconnect_reason: Option<String>,
+}
+
+#[derive(Debug)]
+enum CallResult {
+    Publish(Batch, Result<Vec<(Position, bool)>, CommandError>),
+    Read(Ticket, Result<History, CommandError>),
+    Tops(Ticket, Result<Vec<Option<Position>>, CommandError>),
+    Lost(Ticket, Result<(), CommandError>),
+    Replicated(Result<bool, CommandError>),
+    Probe(CallReply),
+}
+
+/// What a finished call tells.
+#[derive(Debug)]
+pub(super) struct CallOutcome {
+    pub(super) reply: CallReply,
+    /// Why the link is of no use any more, if the call has shown that.
+    pub(super) disconnect_reason: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum CallReply {
+    /// For the caller of the broker.
+    Events(Vec<Event>),
+    /// Redis took our own word.
+    ProbeTaken,
+    /// Redis did not answer the probe in time.
+    ProbeLate,
+}
+
+// === impl PendingCalls ===
+
+impl PendingCalls {
+    pub(super) fn new(config: Arc<RedisBrokerConfig>, route: CallRoute, replicas: Option<Replicas>) -> Self {
+        let queues = PublishQueues::new(Duration::from_millis(config.reply_deadline_ms));
+        let (running, waiting) = (JoinSet::new(), HashMap::new());
+        Self { config, route, queues, replicas, running, waiting, bytes: 0 }
+    }
+
+    /// Takes a publish that [`Self::send`] will send, or returns its refusal.
+    pub(super) fn publish(&mut self, publish: Publish) -> Option<Event> {
+        let ticket = publish.ticket;
+        let refuse = |error| Some(Event::Published { ticket, result: Err(error) });
+        if !(1..=BATCH_MESSAGES_MAX).contains(&publish.messages.len()) {
+            let why = format!("a publish carries 1 to {BATCH_MESSAGES_MAX} messages");
+            return refuse(BrokerError::Wrong(why));
+        }
+        let messages = publish.messages.iter().map(|draft| draft.topic.len() + draft.message.len()).sum::<usize>();
+        if let Err(error) = self.admit(ticket, CallKind::Publish, messages) {
+            return refuse(error);
+        }
+        self.queues.push(publish, Instant::now());
+        None
+    }
+
+    /// Begins the calls that can be: what was published since the last time goes together. Refuses what has waited
+    /// too long for its turn.
+    pub(super) fn send(&mut self, refused: &mut impl Extend<Event>) {
+        while self.queues.is_ready() {
+            let Some(mut batch) = self.queues.next(Instant::now()) else { return };
+            refused.extend(std::mem::take(&mut batch.late).into_iter().map(|ticket| {
+                self.forget(ticket);
+                let why = "earlier publishes of its scope take too long".to_owned();
+                Event::Published { ticket, result: Err(BrokerError::Unavailable(why)) }
+            }));
+            if batch.shares.is_empty() {
+                self.queues.done(&batch.scope);
+                continue;
+            }
+            let (route, config) = (self.route.clone(), Arc::clone(&self.config));
+            self.running.spawn(async move {
+                let result = route.publish(&config.keyspace, &batch.scope, &batch.messages).await;
+                let disconnect_reason = disconnect_reason(&result);
+                FinishedCall { result: CallResult::Publish(batch, result), disconnect_reason }
+            });
+        }
+    }
+
+    /// Begins a read, or returns its refusal.
+    pub(super) fn read(
+        &mut self,
+        ticket: Ticket,
+        scope: Scope,
+        after: Option<Position>,
+        entries_max: usize,
+    ) -> Option<Event> {
+        if let Err(error) = self.admit(ticket, CallKind::Read, 0) {
+            return Some(Event::History { ticket, result: Err(error) });
+        }
+        let (route, config) = (self.route.clone(), Arc::clone(&self.config));
+        self.running.spawn(async move {
+            let result = route.read(&config.keyspace, &scope, after, entries_max).await;
+            let disconnect_reason = disconnect_reason(&result);
+            FinishedCall { result: CallResult::Read(ticket, result), disconnect_reason }
+        });
+        None
+    }
+
+    /// Begins to ask for tops, or returns the refusal.
+    pub(super) fn tops(&mut self, ticket: Ticket, scopes: Vec<Scope>) -> Option<Event> {
+        if let Err(error) = self.admit(ticket, CallKind::Tops, scopes.len() * TOP_BYTES) {
+            return Some(Event::Tops { ticket, result: Err(error) });
+        }
+        let (route, config) = (self.route.clone(), Arc::clone(&self.config));
+        self.running.spawn(async move {
+            let result = route.tops(&config.keyspace, &scopes).await;
+            let disconnect_reason = disconnect_reason(&result);
+            FinishedCall { result: CallResult::Tops(ticket, result), disconnect_reason }
+        });
+        None
+    }
+
+    /// Begins to say that a message is gone, or returns the refusal.
+    pub(super) fn lost(&mut self, ticket: Ticket, scope: Scope, position: Position) -> Option<Event> {
+        if let Err(error) = self.admit(ticket, CallKind::Lost, 0) {
+            return Some(Event::LossNoted { ticket, result: Err(error) });
+        }
+        let (route, config) = (self.route.clone(), Arc::clone(&self.config));
+        self.running.spawn(async move {
+            let result = route.lost(&config.keyspace, &scope, position).await;
+            let disconnect_reason = disconnect_reason(&result);
+            FinishedCall { result: CallResult::Lost(ticket, result), disconnect_reason }
+        });
+        None
+    }
+
+    pub(super) fn probe(&mut self, command_client: CommandClient, channel: String, word: String) {
+        self.running.spawn(async move {
+            match command_client.probe(&channel, &word).await {
+                Ok(()) => FinishedCall { result: CallResult::Probe(CallReply::ProbeTaken), disconnect_reason: None },
+                Err(CommandError::Late) => {
+                    FinishedCall { result: CallResult::Probe(CallReply::ProbeLate), disconnect_reason: None }
+                }
+                // Refused where a publish would be: the way is not there.
+                Err(error) => FinishedCall {
+                    result: CallResult::Probe(CallReply::ProbeLate),
+                    disconnect_reason: Some(error.to_string()),
+                },
+            }
+        });
+    }
+
+    /// A finished call, if there is one.
+    pub(super) fn try_next(&mut self) -> Option<CallOutcome> {
+        // Asking an empty set takes a lock; this stands in the way of every message.
+        if self.running.is_empty() {
+            return None;
+        }
+        let joined = self.running.try_join_next()?;
+        Some(self.settle(joined))
+    }
+
+    /// Waits for a call to finish, for ever if there is none.
+    pub(super) async fn next(&mut self) -> CallOutcome {
+        match self.running.join_next().await {
+            Some(joined) => self.settle(joined),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives up what is still waiting: the link is gone. What was not sent is not stored.
+    pub(super) fn abandon(self, why: &str) -> impl Iterator<Item = Event> {
+        let why = BrokerError::Unavailable(why.to_owned());
+        let unsent: HashSet<Ticket> = self.queues.unsent().collect();
+        let unanswered = self.replicas.into_iter().flat_map(Replicas::into_unanswered);
+        // Stored it is, and more is not known.
+        let mut stored: HashMap<Ticket, Stored> = unanswered.collect();
+        self.waiting.into_iter().map(move |(ticket, PendingCall { kind, .. })| match kind {
+            CallKind::Publish if stored.contains_key(&ticket) => {
+                Event::Published { ticket, result: stored.remove(&ticket).ok_or(BrokerError::Unknown) }
+            }
+            CallKind::Read => Event::History { ticket, result: Err(why.clone()) },
+            CallKind::Tops => Event::Tops { ticket, result: Err(why.clone()) },
+            CallKind::Lost => Event::LossNoted { ticket, result: Err(why.clone()) },
+            CallKind::Publish if unsent.contains(&ticket) => Event::Published { ticket, result: Err(why.clone()) },
+            CallKind::Publish => Event::Published { ticket, result: Err(BrokerError::Unknown) },
+        })
+    }
+
+    fn admit(&mut self, ticket: Ticket, kind: CallKind, messages: usize) -> Result<(), BrokerError> {
+        let bytes = messages + CALL_BYTES;
+        if self.bytes + bytes > self.config.in_flight_bytes_max {
+            let why = format!("calls of {} bytes wait for Redis already", self.bytes);
+            return Err(BrokerError::Unavailable(why));
+        }
+        self.bytes += bytes;
+        let before = self.waiting.insert(ticket, PendingCall { kind, bytes });
+        debug_assert!(before.is_none(), "ticket {ticket:?} is used twice");
+        Ok(())
+    }
+
+    fn settle(&mut self, joined: Result<FinishedCall, tokio::task::JoinError>) -> CallOutcome {
+        let FinishedCall { result, disconnect_reason } =
+            joined.expect("a call does not panic, and is aborted only with the whole set");
+        let reply = match result {
+            CallResult::Publish(batch, result) => CallReply::Events(self.published(batch, result)),
+            CallResult::Read(ticket, result) => {
+                self.forget(ticket);
+                // Reading twice does no harm, so a late answer is no mystery: ask again.
+                let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
+                CallReply::Events(vec![Event::History { ticket, result }])
+            }
+            CallResult::Tops(ticket, result) => {
+                self.forget(ticket);
+                let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
+                CallReply::Events(vec![Event::Tops { ticket, result }])
+            }
+            CallResult::Lost(ticket, result) => {
+                self.forget(ticket);
+                // Saying it twice does no harm either.
+                let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
+                CallReply::Events(vec![Event::LossNoted { ticket, result }])
+            }
+            CallResult::Replicated(result) => {
+                let replicated = result.unwrap_or(false);
+                let answered = self.replicas.as_mut().map(Replicas::finish).unwrap_or_default();
+                let published_event = |(ticket, stored)| {
+                    self.forget(ticket);
+                    Event::Published { ticket, result: Ok(Stored { replicated, ..stored }) }
+                };
+                let events = answered.into_iter().map(published_event).collect();
+                self.ask_replicas();
+                CallReply::Events(events)
+            }
+            CallResult::Probe(reply) => reply,
+        };
+        CallOutcome { reply, disconnect_reason }
+    }
+
+    /// Tells each publisher what is true of its own messages.
+    fn published(&mut self, batch: Batch, result: Result<Vec<(Position, bool)>, CommandError>) -> Vec<Event> {
+        let mut events = Vec::with_capacity(batch.shares.len());
+        let mut published_event = |calls: &mut Self, ticket, result| {
+            calls.forget(ticket);
+            events.push(Event::Published { ticket, result });
+        };
+        match result {
+            Ok(placed) => {
+                let mut placed = placed.as_slice();
+                for Share { ticket, count, replicated } in batch.shares {
+                    let (own, others) = placed.split_at(count);
+                    placed = others;
+                    let duplicate = own.iter().all(|(_, known)| *known);
+                    let (position, _) = own.last().expect("nobody publishes nothing");
+                    let stored = Stored { duplicate, ..Stored::at(*position) };
+                    match &mut self.replicas {
+                        Some(replicas) if replicated => replicas.push(ticket, stored, &batch.scope),
+                        _ => published_event(self, ticket, Ok(stored)),
+                    }
+                }
+                self.ask_replicas();
+            }
+            Err(error) => {
+                // An unanswered publish may have been carried out; a refused one was not, nor was what waits behind.
+                let behind: Vec<Ticket> = match error {
+                    CommandError::Refused(_) => Vec::new(),
+                    CommandError::Late | CommandError::Broken(_) => self.queues.give_up(&batch.scope).collect(),
+                };
+                let why = error.to_string();
+                let error = error.of_publish();
+                batch.shares.into_iter().for_each(|share| published_event(self, share.ticket, Err(error.clone())));
+                behind
+                    .into_iter()
+                    .for_each(|ticket| published_event(self, ticket, Err(BrokerError::Unavailable(why.clone()))));
+            }
+        }
+        self.queues.done(&batch.scope);
+        events
+    }
+
+    /// Asks for all who have waited for the last answer.
+    fn ask_replicas(&mut self) {
+        let Some(query) = self.replicas.as_mut().and_then(Replicas::begin) else { return };
+        let mark = self.config.keyspace.mark(&query.scope);
+        self.running.spawn(async move {
+            let result = query.ask(&mark).await;
+            FinishedCall { disconnect_reason: disconnect_reason(&result), result: CallResult::Replicated(result) }
+        });
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        let waiting = self.waiting.remove(&ticket).expect("a call runs under a ticket");
+        self.bytes -= waiting.bytes;
+    }
+}
+
+fn disconnect_reason<T>(result: &Result<T, CommandError>) -> Option<String> {
+    result.as_ref().err().filter(|error| error.ends_connection()).map(CommandError::to_string)
+}

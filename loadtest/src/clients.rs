@@ -1,0 +1,209 @@
+//! The receivers: thousands of raw sockets on one thread and one epoll, cheap enough to share a core with Redis.
+//!
+//! ```text
+//!   storm / connect_plain ─▶ ┌───────┐ ── each text or binary frame ─▶ the scenario (tally, latency)
+//!                   poll ──▶ │Clients│ ── pong ─▶ whoever pinged
+//!                            └───────┘ ── close, end of stream ─▶ Failure
+//! ```
+//!
+//! One read per readable socket and round, then a walk over the frame headers. No WebSocket library copies, checks
+//! UTF-8 or allocates here: that would measure the library.
+
+mod client_frame;
+mod storm;
+
+pub(crate) use storm::{ConnectPlan, Storm, storm};
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::event::{Timespec, epoll::EventFlags};
+
+use crate::failure::Failure;
+use crate::frame_walker::{self, CLOSE, FRAME_BYTES_MAX, Frame, PING, PONG};
+use client_frame::masked;
+
+/// Most sockets served per round.
+const EVENTS_MAX: usize = 512;
+/// One read's room. An unfinished frame is put in front of it, so it is more than the longest frame.
+const SCRATCH_BYTES: usize = 256 * 1024;
+const _: () = assert!(SCRATCH_BYTES >= 2 * FRAME_BYTES_MAX);
+
+/// All receivers of one server.
+pub(crate) struct Clients {
+    epoll: OwnedFd,
+    receivers: Vec<Receiver>,
+    events: Vec<epoll::Event>,
+    scratch: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Receiver {
+    socket: TcpStream,
+    /// The beginning of a frame whose rest has not come yet.
+    tail: Vec<u8>,
+}
+
+impl Clients {
+    /// Nobody yet.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Failure::io("epoll_create"))?;
+        let scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
+        Ok(Self { epoll, receivers: Vec::new(), events: Vec::with_capacity(EVENTS_MAX), scratch })
+    }
+
+    /// How many receivers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.receivers.len()
+    }
+
+    /// Takes over an open socket; `tail` is what has been read of it but not understood.
+    fn adopt(&mut self, socket: TcpStream, tail: Vec<u8>) -> Result<(), Failure> {
+        socket.set_nonblocking(true).map_err(Failure::io("set_nonblocking"))?;
+        let data = epoll::EventData::new_u64(self.receivers.len() as u64);
+        epoll::add(&self.epoll, &socket, data, EventFlags::IN).map_err(Failure::io("epoll_ctl"))?;
+        self.receivers.push(Receiver { socket, tail });
+        Ok(())
+    }
+
+    /// Adds `count` receivers of a server that speaks without being asked.
+    pub(crate) fn connect_plain(&mut self, addr: SocketAddr, count: usize) -> Result<(), Failure> {
+        for _ in 0..count {
+            let socket = TcpStream::connect(addr).map_err(Failure::io(format!("connecting to {addr}")))?;
+            self.adopt(socket, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Waits at most `timeout` for something to come, and hands every text or binary frame that is complete to `take`
+    /// together with its receiver's number.
+    pub(crate) fn poll(
+        &mut self,
+        timeout: Duration,
+        mut take: impl FnMut(usize, Frame<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        wait(&self.epoll, &mut self.events, timeout)?;
+        for event in &self.events {
+            let number = event.data.u64() as usize;
+            self.receivers[number].receive(number, &mut self.scratch, &mut take)?;
+        }
+        Ok(())
+    }
+}
+
+/// One `epoll_wait` into `events`.
+fn wait(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Duration) -> Result<(), Failure> {
+    let timeout = Timespec::try_from(timeout).expect("timeouts here are seconds at most");
+    events.clear();
+    match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(errno) => Err(Failure::io("epoll_wait")(errno)),
+    }
+}
+
+impl Receiver {
+    fn receive(
+        &mut self,
+        number: usize,
+        scratch: &mut [u8],
+        take: &mut impl FnMut(usize, Frame<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let failed = |what: String| Failure::Receiver { receiver: number, what };
+        let kept = self.tail.len();
+        scratch[..kept].copy_from_slice(&self.tail);
+        let read = match self.socket.read(&mut scratch[kept..]) {
+            Ok(0) => return Err(failed("the server hung up".into())),
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(failed(format!("read: {error}"))),
+        };
+        let bytes = &scratch[..kept + read];
+        let mut at = 0;
+        while let Some(frame) = frame_walker::next_frame(&bytes[at..])
+            .map_err(|_| failed("the server sent a broken frame header".into()))?
+        {
+            at += frame.bytes.len();
+            match frame.opcode {
+                PING => {
+                    let pong = masked(PONG, frame.payload);
+                    self.socket.write_all(&pong).map_err(|error| failed(format!("pong: {error}")))?;
+                }
+                PONG => {}
+                CLOSE => return Err(failed(format!("the server closed: {}", close_text(frame.payload)))),
+                _ => take(number, frame)?,
+            }
+        }
+        self.tail.clear();
+        self.tail.extend_from_slice(&bytes[at..]);
+        Ok(())
+    }
+}
+
+fn close_text(payload: &[u8]) -> String {
+    match payload {
+        [high, low, reason @ ..] => {
+            format!("{} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason))
+        }
+        _ => "without a code".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::time::Instant;
+    use wire::{Encoded, Opcode};
+
+    /// One client, and the server's end of its socket.
+    fn pair() -> (Clients, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut clients = Clients::new().expect("an epoll");
+        clients.connect_plain(listener.local_addr().expect("bound"), 1).expect("it listens");
+        (clients, listener.accept().expect("it connected").0)
+    }
+
+    fn poll_until(clients: &mut Clients, frames: usize) -> Result<Vec<Vec<u8>>, Failure> {
+        let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
+        while seen.len() < frames {
+            assert!(Instant::now() < deadline, "{} frames of {frames} came", seen.len());
+            clients.poll(Duration::from_millis(20), |_, frame| {
+                seen.push(frame.payload.to_vec());
+                Ok(())
+            })?;
+        }
+        Ok(seen)
+    }
+
+    #[test]
+    fn frames_split_over_packets_are_put_together_and_pings_answered() {
+        let (mut clients, mut server) = pair();
+        server.set_nodelay(true).expect("a TCP option");
+        let text = Encoded::new(Opcode::Text, &[b'x'; 200]);
+        let bytes = [text.bytes(), Encoded::new(Opcode::Ping, b"42").bytes(), text.bytes()].concat();
+        let server = std::thread::spawn(move || {
+            bytes.chunks(7).for_each(|piece| server.write_all(piece).expect("the swarm reads"));
+            let mut pong = [0; 8];
+            server.read_exact(&mut pong).expect("a pong");
+            pong
+        });
+        assert_eq!(poll_until(&mut clients, 2).expect("no failure"), vec![vec![b'x'; 200]; 2]);
+        assert_eq!(server.join().expect("no panic")[..], masked(PONG, b"42"));
+    }
+
+    #[test]
+    fn a_close_and_a_hang_up_fail_the_run() {
+        let (mut clients, mut server) = pair();
+        server.write_all(Encoded::new(Opcode::Close, b"\x0f\xa1slow").bytes()).expect("the swarm reads");
+        let failure = poll_until(&mut clients, 1).expect_err("a close is no frame to count");
+        assert!(failure.to_string().contains("4001 slow"), "{failure}");
+
+        let (mut clients, server) = pair();
+        drop(server);
+        let failure = poll_until(&mut clients, 1).expect_err("nobody is left to deliver");
+        assert!(failure.to_string().contains("hung up"), "{failure}");
+    }
+}

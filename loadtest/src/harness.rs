@@ -1,0 +1,151 @@
+//! What a scenario runs on: a Redis and a gateway of its own, each on its cores, gone when the scenario is over.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::process::{Process, free_port};
+use crate::scenario::Setting;
+use crate::token::TokenSigner;
+
+/// The shared secret that tokens are signed with. It protects nothing: everything listens on loopback only.
+const SECRET: &str = "loadtest-secret-of-at-least-32-bytes";
+
+/// How long a gateway may take until it is connected.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
+const CONNECT_POLL: Duration = Duration::from_millis(20);
+
+/// A running Redis and a running gateway.
+pub(crate) struct BenchHarness {
+    /// Dropped first: a gateway that loses its Redis complains.
+    pub(crate) gateway: Process,
+    pub(crate) redis: Process,
+    pub(crate) redis_addr: SocketAddr,
+    pub(crate) redis_url: String,
+    /// Where clients connect.
+    pub(crate) addr: SocketAddr,
+    pub(crate) metrics: Metrics,
+    pub(crate) tokens: TokenSigner,
+}
+
+/// Where a gateway tells its metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metrics(SocketAddr);
+
+impl Metrics {
+    pub(crate) fn value(self, name: &str) -> Result<f64, Failure> {
+        let text = get(self.0, "/metrics").map_err(Failure::io("asking for metrics"))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse().ok());
+        value.ok_or_else(|| Failure::Unmeasurable(format!("the gateway has no metric {name}")))
+    }
+}
+
+impl BenchHarness {
+    /// Starts both and waits until the gateway has its Redis and its lease. `settings` are further lines of its
+    /// configuration.
+    pub(crate) fn start(setting: &Setting, settings: &str) -> Result<Self, Failure> {
+        let redis_port = free_port()?;
+        let redis_args = ["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let mut redis = Process::start("redis", &setting.cores.clients, OsStr::new("redis-server"), &redis_args)?;
+        let redis_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, redis_port));
+        redis.await_listening(redis_addr)?;
+        let redis_url = format!("redis://{redis_addr}");
+
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let file = ConfigFile::write(&config(addr, admin, &redis_url, settings))?;
+        let args = [OsStr::new("serve"), OsStr::new("--config"), file.path().as_os_str()];
+        let program = setting.gateway.as_os_str();
+        let mut gateway = Process::start("the gateway", &[setting.cores.server], program, &args)?;
+        gateway.await_listening(addr)?;
+        await_connected(&mut gateway, addr)?;
+        Ok(Self {
+            gateway,
+            redis,
+            redis_addr,
+            redis_url,
+            addr,
+            metrics: Metrics(admin),
+            tokens: TokenSigner::new(SECRET.as_bytes()),
+        })
+    }
+
+    /// How many commands Redis has run, without this one.
+    pub(crate) fn redis_calls(&self) -> Result<u64, Failure> {
+        let ask = || -> redis::RedisResult<String> {
+            redis::cmd("INFO").arg("stats").query(&mut redis::Client::open(self.redis_url.as_str())?.get_connection()?)
+        };
+        let text = ask().map_err(Failure::redis("INFO stats"))?;
+        let calls = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:")?.trim().parse().ok());
+        calls.ok_or_else(|| Failure::Unmeasurable("Redis does not count its commands".into()))
+    }
+}
+
+/// Asks one of the gateway's ports by HTTP, and returns the whole answer.
+fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(CONNECT_TIME_MAX))?;
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A gateway listens before it is connected; clients that come in between are told `degraded`.
+fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failure> {
+    let deadline = Instant::now() + CONNECT_TIME_MAX;
+    loop {
+        gateway.check_alive()?;
+        match get(addr, "/ws/health") {
+            Ok(answer) if answer.contains("connected") => return Ok(()),
+            answer if Instant::now() > deadline => {
+                return Err(gateway.failure(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")));
+            }
+            _ => std::thread::sleep(CONNECT_POLL),
+        }
+    }
+}
+
+/// Defaults but for where to listen, whom to trust and how much to say: what is measured is what is delivered. And all
+/// may connect at once, because what a connect costs is measured too, not how it waits.
+fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str, settings: &str) -> String {
+    [
+        "instance = \"loadtest\"",
+        &format!("listen = \"{addr}\""),
+        &format!("admin_listen = \"{admin}\""),
+        "broker = \"redis\"",
+        &format!("redis.url = \"{redis_url}\""),
+        &format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
+        "limits.connects_per_second = 0",
+        "log.filter = \"warn\"",
+        settings,
+    ]
+    .join("\n")
+}
+
+/// A file that is needed only until the gateway has read it.
+struct ConfigFile(PathBuf);
+
+impl ConfigFile {
+    fn write(text: &str) -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("tidegate-loadtest-{}.toml", std::process::id()));
+        let file = Self(path);
+        fs::write(&file.0, text).map_err(Failure::io(file.0.display().to_string()))?;
+        Ok(file)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        // In the system's directory for files that may stay behind.
+        let _ = fs::remove_file(&self.0);
+    }
+}
