@@ -15,56 +15,30 @@
 //! This crate does not talk to Redis (that is `message-router` and `connection-registry`) and does not know what
 //! frames mean (that is `wire`).
 
-mod admin;
-mod agent;
-mod allocator;
-mod clock;
-#[doc(hidden)]
-pub mod codec;
-pub mod config;
-mod connection;
-mod counters;
-mod dead_letters;
-mod descriptors;
-mod drain;
-mod edge;
-mod edge_thread;
-mod fleet;
-mod gateway;
-mod grants;
-mod handoff;
-mod handshake;
-mod health;
-mod hub;
-mod instance_state;
-mod issuer;
-mod listeners;
-mod mailbox;
-mod metrics;
-mod outbox;
-mod page;
-mod presence;
-mod pump;
-mod rate;
-mod rebalance;
-mod rules;
-mod session;
-mod shared;
-#[doc(hidden)]
-pub mod shown;
 #[cfg(test)]
 mod simulation;
-mod socket;
-#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
-mod tls;
-mod token;
-mod watchdog;
+
+mod auth;
+pub mod config;
+mod dispatch;
+mod health;
+mod host;
+mod http;
+mod instance;
+mod metrics;
+mod session;
+mod shard;
+mod transport;
 
 use std::io::Write as _;
 
-pub use gateway::{Gateway, StartError};
-pub use issuer::{IssueError, Issuer, TokenRequest};
-pub use listeners::BindError;
+pub use auth::issuer::{IssueError, Issuer, TokenRequest};
+pub use http::listeners::BindError;
+#[doc(hidden)]
+pub use http::record_json;
+pub use instance::gateway::{Gateway, StartError};
+#[doc(hidden)]
+pub use transport::websocket::codec;
 
 /// Runs one instance until SIGTERM, SIGINT or `tidegate drain`, then drains it. A signal after that ends it at once.
 ///

@@ -123,7 +123,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
 
 /// `cargo test` passes when nothing has the name that it is given: then nothing would have been simulated.
 fn simulate() -> Result<(), Failure> {
-    let source = workspace::root().join("crates/gateway/src/simulation.rs");
+    let source = workspace::root().join("crates/gateway/src/simulation/mod.rs");
     if !source.is_file() {
         return Err(Failure::new(format!("NOT SIMULATED: there is no {}", source.display())));
     }

@@ -88,7 +88,7 @@ async fn list(client: RecordsClient, args: ListArgs) -> Result<Exit, StoreError>
     let mut dead_letters = client.pick(reason.as_ref(), limit + 1).await?;
     let more = dead_letters.len() > limit;
     dead_letters.truncate(limit);
-    let object = |dead_letter| format!("{}\n", tidegate_gateway::shown::dead_letter(dead_letter));
+    let object = |dead_letter| format!("{}\n", tidegate_gateway::record_json::dead_letter(dead_letter));
     let exit = match json {
         true => Exit::Ok.telling(dead_letters.iter().map(object).collect::<String>()),
         false if dead_letters.is_empty() => {

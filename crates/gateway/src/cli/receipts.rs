@@ -74,7 +74,7 @@ fn list(mut scope_receipts: ScopeReceipts, users: &[UserId], limit: usize, json:
     let (known, more) = (rows.len(), rows.len().saturating_sub(limit));
     rows.truncate(limit);
     let object = |(_, user, at, time): &shown::ReceiptRow| {
-        format!("{}\n", tidegate_gateway::shown::receipt(&scope_receipts, user, *at, *time))
+        format!("{}\n", tidegate_gateway::record_json::receipt(&scope_receipts, user, *at, *time))
     };
     let exit = match json {
         true => Exit::Ok.telling(rows.iter().map(object).collect::<String>()),

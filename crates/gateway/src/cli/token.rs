@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use tidegate_gateway::config::{RawConfig, SignConfig};
-use tidegate_gateway::{IssueError, Issuer, TokenRequest};
+use tidegate_gateway::{IssueError, TokenRequest};
 
 use super::{Exit, TokenArgs};
 
@@ -13,7 +13,7 @@ pub(crate) fn token(args: TokenArgs) -> Exit {
         Ok(checked) => checked,
         Err(problems) => return Exit::Usage.because(problems),
     };
-    let issuer = match Issuer::new(&config.auth, config.families, args.kid.as_deref()) {
+    let issuer = match config.auth.issuer(config.families, args.kid.as_deref()) {
         Ok(issuer) => issuer,
         Err(error) => return Exit::Usage.because(error),
     };

@@ -6,8 +6,9 @@ use std::time::Duration;
 use wire::Families;
 
 use super::raw::{RawConfig, TableRow};
-use crate::grants::GrantList;
-use crate::token::{Key, Policy, Verifier};
+use crate::auth::grants::GrantList;
+use crate::auth::issuer::{IssueError, Issuer};
+use crate::auth::token::{Key, Policy, Verifier};
 
 /// Checked `[auth]`.
 #[derive(Debug, Clone)]
@@ -136,6 +137,22 @@ impl AuthConfig {
         };
         Verifier::new(self.keys.iter().map(key).collect(), policy, families)
     }
+
+    /// Signs with the key called `kid`, or with the first that can sign.
+    ///
+    /// # Errors
+    /// When there is no such key.
+    pub fn issuer(&self, families: Families, kid: Option<&str>) -> Result<Issuer, IssueError> {
+        let can_sign = |key: &&AuthKey| kid.is_none() || key.kid.as_deref() == kid;
+        let secret = self.keys.iter().filter(can_sign).find_map(|key| match &key.material {
+            KeyMaterial::Hs256(secret) => Some((key.kid.clone(), secret)),
+            KeyMaterial::Rs256(_) => None,
+        });
+        let called = || kid.map(|kid| format!(" with the kid {kid:?}")).unwrap_or_default();
+        let (kid, secret) = secret.ok_or_else(|| IssueError::NoSecret(called()))?;
+        let verifier = self.verifier(families);
+        Ok(Issuer::with_secret(kid, secret.expose(), verifier).naming(self.issuer.clone(), self.audience.clone()))
+    }
 }
 
 fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
@@ -149,7 +166,7 @@ fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
         raw.wrong_row(row, "algorithm", format!("{algorithm} with {names}, and no other key material"));
         None
     };
-    let checked = |name: &str, result: Result<Key, crate::token::BadKey>| {
+    let checked = |name: &str, result: Result<Key, crate::auth::token::BadKey>| {
         result.map_err(|error| raw.wrong_row(row, name, format!("a key; {error}"))).is_ok()
     };
     match row.text("algorithm") {

@@ -1,7 +1,7 @@
 //! The certificate of the main port.
 
 use super::raw::RawConfig;
-use crate::tls::Tls;
+use crate::transport::tls::Tls;
 
 const CERTIFICATE: &str = "tls.cert_file";
 const KEY: &str = "tls.key_file";

@@ -10,8 +10,9 @@ use super::Value::{
     ShardGauge, ShardHistogram,
 };
 use super::{Metric, Value};
-use crate::health::{Health, Phase};
-use crate::instance_state::LeaseStatus;
+use crate::health::Health;
+use crate::health::instance_state::LeaseStatus;
+use crate::health::instance_state::Phase;
 
 const fn metric(name: &'static str, unit: Unit, help: &'static str, value: Value) -> Metric {
     Metric { name, unit, help, value }

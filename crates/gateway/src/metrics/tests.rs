@@ -6,7 +6,7 @@ use records::DeadLetterQueueConfig;
 use redis_topology::Target;
 
 use super::*;
-use crate::watchdog::{FROZEN_AFTER, Watchdog};
+use crate::health::watchdog::{FROZEN_AFTER, Watchdog};
 
 fn exposition() -> Exposition {
     let shards = vec![Arc::default(), Arc::default()];
@@ -63,7 +63,7 @@ fn values_are_absolute_and_by_shard() {
 #[test]
 fn one_state_is_true_at_a_time() {
     let exposition = exposition();
-    exposition.sources.health.advance(crate::health::Phase::Running);
+    exposition.sources.health.advance(crate::health::instance_state::Phase::Running);
     let text = exposition.render();
     let of =
         |value: &str| text.lines().filter(|l| l.starts_with("tidegate_instance_state{") && l.ends_with(value)).count();

@@ -4,7 +4,7 @@ use records::Receipt;
 use wire::{Channel, Close, Encoded, ErrorCode, Filter, Position, Scope, ServerFrame, UserId};
 
 use super::Subscription;
-use crate::outbox::Lane;
+use crate::session::rules::Lane;
 
 /// What the shard is to do, in order.
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use connection_registry::SessionRecord;
 use wire::{CHANNELS_PER_CONNECTION_MAX, ErrorCode, Position, Restored, Resume, ServerFrame};
 
 use super::{Effect, Session, State, refuse};
-use crate::outbox::Lane;
-use crate::rules::{Now, Rules};
+use crate::host::clock::Now;
+use crate::session::rules::Lane;
+use crate::session::rules::Rules;
 
 /// Beyond this much time the client is told to ask again.
 const RESTORE_TIMEOUT_MS: u64 = 6_000;

@@ -8,7 +8,7 @@ use wire::Position;
 use super::restoring::Restoring;
 use super::schedule::{InstanceRun, Pipe, Wire};
 use super::view::{GapFrame, Subscribed, View};
-use crate::hub::members::Slot;
+use crate::shard::members::Slot;
 
 /// What a socket takes before the client has read any of it.
 const SOCKET_BYTES_MAX: usize = 2_048;

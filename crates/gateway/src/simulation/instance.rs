@@ -17,19 +17,20 @@ use super::link::Link;
 use super::plan::Plan;
 use super::registry::{Member, Registry};
 use super::schedule::{InstanceRun, Pipe, Wire};
-use crate::clock::Clock;
+use crate::auth::grants::{GrantList, Grants};
+use crate::auth::token::Identity;
 use crate::config::{Config, FlagSetting, RawConfig, Sources};
-use crate::gateway::rules;
-use crate::grants::{GrantList, Grants};
-use crate::hub::members::Slot;
-use crate::hub::registrations::Registrations;
-use crate::hub::shard::Shard;
-use crate::hub::{Hub, ShardHandle, ToShard};
-use crate::mailbox::Mailbox;
-use crate::pump::Pump;
-use crate::rules::Rules;
-use crate::shared::Shared;
-use crate::token::Identity;
+use crate::dispatch::pump::Pump;
+use crate::host::clock::Clock;
+use crate::host::mailbox::Mailbox;
+use crate::instance::gateway::rules;
+use crate::session::rules::Rules;
+use crate::shard::hub::{Hub, ShardHandle};
+use crate::shard::members::Slot;
+use crate::shard::registrations::Registrations;
+use crate::shard::requests::ToShard;
+use crate::shard::shared::Shared;
+use crate::shard::table::Shard;
 
 /// How often scopes are compared with Redis.
 const CHECK_MS: u64 = 2_000;
@@ -96,7 +97,8 @@ impl Instance {
         let rules = Arc::clone(&shared.rules);
         let recorder = CommandRecorder::default();
         let commands = Rc::clone(&recorder.0);
-        let pump = Pump::new(recorder, router, shared, Arc::new(Mailbox::new(1 << 30)), Clock::start());
+        let pump =
+            Pump::new(recorder, router, shared, Arc::new(Mailbox::new(1 << 30)), Clock::Simulated(super::virtual_now));
         let shard_slot = |index| ShardSlot {
             shard: Shard::new(index, Arc::clone(&rules), Arc::clone(&hub.shard(index).counters)),
             registrations: Registrations::new(index, Arc::clone(&member.directory)),

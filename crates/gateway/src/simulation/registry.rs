@@ -18,7 +18,7 @@ use wire::InstanceId;
 use super::random::Random;
 use super::schedule::{InstanceRun, SimulatedEvent};
 use super::world::World;
-use crate::hub::ToShard;
+use crate::shard::requests::ToShard;
 
 /// Longer than any of its records is needed.
 const RECORDS_BYTES_MAX: usize = 1 << 20;

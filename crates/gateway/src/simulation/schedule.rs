@@ -9,7 +9,7 @@ use wire::Scope;
 
 use super::fault::Heal;
 use super::registry::Member;
-use crate::hub::{FromShard, ToShard};
+use crate::shard::requests::{FromShard, ToShard};
 
 /// An instance in one of its lives: what is on its way to an earlier one arrives nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

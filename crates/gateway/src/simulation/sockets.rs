@@ -6,13 +6,13 @@ use wire::{ClientFrame, Scope, SessionId};
 use super::instance::{ShardSlot, identity};
 use super::schedule::{InstanceRun, SimulatedEvent, Wire};
 use super::world::World;
-use crate::handoff::Opening;
-use crate::hub::FromShard;
-use crate::hub::members::Slot;
-use crate::hub::registrations::RegistrationOutcome;
-use crate::hub::shard::{ConnectionState as Phase, Shard, Wake};
-use crate::rules::Now;
+use crate::host::clock::Now;
 use crate::session::Session;
+use crate::shard::handoff::Opening;
+use crate::shard::members::Slot;
+use crate::shard::registrations::RegistrationOutcome;
+use crate::shard::requests::FromShard;
+use crate::shard::table::{ConnectionState as Phase, Shard, Wake};
 
 impl World {
     /// One turn of a shard: what it asks of the pump, and what it writes.

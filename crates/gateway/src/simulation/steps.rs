@@ -7,8 +7,9 @@ use super::instance::{CommandRecorder, ShardSlot};
 use super::schedule::{InstanceRun, SimulatedEvent};
 use super::tally::Race;
 use super::world::{SWEEP_MS, World};
-use crate::hub::{FromShard, PublishOutcome, ToShard};
-use crate::pump::Pump;
+use crate::dispatch::pump::Pump;
+use crate::shard::publish_reply::PublishOutcome;
+use crate::shard::requests::{FromShard, ToShard};
 
 impl World {
     /// One turn of an instance's pump.

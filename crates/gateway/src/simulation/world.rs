@@ -15,7 +15,7 @@ use super::redis::{Redis, UNIX_MS, message};
 use super::registry::Registry;
 use super::schedule::{InstanceRun, Schedule, SimulatedEvent};
 use super::tally::{Fault, Race, Tally};
-use crate::rules::Now;
+use crate::host::clock::Now;
 
 /// Before instances look at what lingers and what has failed.
 pub(super) const SWEEP_MS: u64 = 250;
@@ -205,7 +205,7 @@ impl World {
     /// What every clock of the gateways says.
     fn set_clock(&self) {
         let now_ms = self.schedule.now_ms();
-        super::set_virtual_now(Some(Now { mono_ms: 1_000 + now_ms, unix_ms: UNIX_MS + now_ms }));
+        super::set_virtual_now(Now { mono_ms: 1_000 + now_ms, unix_ms: UNIX_MS + now_ms });
     }
 
     pub(super) fn now(&self) -> Now {

@@ -53,8 +53,7 @@ impl Fleet {
         let registry = if settings.contains("[registry]") { "" } else { REGISTRY };
         let settings = format!("{settings}{registry}");
         let config = config("gw-0", &broker, &settings);
-        let issuer =
-            Issuer::new(&config.auth, config.policies.families().clone(), None).expect("an HS256 key is there");
+        let issuer = config.auth.issuer(config.policies.families().clone(), None).expect("an HS256 key is there");
         let mut fleet = Self { gateways: Vec::new(), issuer, settings, broker };
         for _ in 0..instances {
             fleet.add(None);

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use records::{Body, StoredDeadLetter};
 use serde_json::Value;
-use tidegate_gateway::shown;
+use tidegate_gateway::record_json;
 
 use crate::cli::table::{Table, printable};
 
@@ -53,7 +53,7 @@ pub(super) fn page(dead_letter: &StoredDeadLetter) -> String {
 
 /// One object, with the message.
 pub(super) fn json(dead_letter: &StoredDeadLetter) -> Value {
-    let mut object = shown::dead_letter(dead_letter);
+    let mut object = record_json::dead_letter(dead_letter);
     if let Body::Message(message) = &dead_letter.body {
         match std::str::from_utf8(message) {
             Ok(text) => object["message"] = text.into(),

@@ -2,8 +2,8 @@
 
 use message_router::Event;
 
-use crate::hub::SPREAD;
-use crate::pump::Pump;
+use crate::dispatch::pump::Pump;
+use crate::shard::departures::SPREAD;
 use crate::simulation::instance::Instance;
 use crate::simulation::registry::REAP_MS;
 use crate::simulation::schedule::{InstanceRun, SimulatedEvent};

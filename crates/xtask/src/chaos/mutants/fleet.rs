@@ -8,7 +8,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "admission off: everybody comes in at once",
         edits: &[Edit {
-            file: "crates/gateway/src/edge/admission.rs",
+            file: "crates/gateway/src/http/edge/admission.rs",
             old: "let limit = (per_second > 0).then(",
             new: "let limit = (per_second == u32::MAX).then(",
         }],
@@ -18,7 +18,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no hint: who is refused is not told when",
         edits: &[Edit {
-            file: "crates/gateway/src/edge.rs",
+            file: "crates/gateway/src/http/edge.rs",
             old: "retry_after_ms: Some(retry_after_ms),",
             new: "retry_after_ms: (retry_after_ms == 0).then_some(0),",
         }],
@@ -58,7 +58,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "drain without pacing: all are moved at once",
         edits: &[Edit {
-            file: "crates/gateway/src/drain.rs",
+            file: "crates/gateway/src/instance/drain.rs",
             old: "let due = match rate.is_finite() {",
             new: "let due = match rate < 0.0 {",
         }],
@@ -68,7 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "drain without a word: no reconnect frame",
         edits: &[Edit {
-            file: "crates/gateway/src/hub/shard/closing.rs",
+            file: "crates/gateway/src/shard/table/closing.rs",
             old: "            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());\n",
             new: "            let _: u64 = after_ms;\n",
         }],
@@ -78,7 +78,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no session goes on: a reconnect is a new one",
         edits: &[Edit {
-            file: "crates/gateway/src/session.rs",
+            file: "crates/gateway/src/session/mod.rs",
             old: "let own = named.filter(|named| name::is_of(*named, tenant, user));",
             new: "let own = named.filter(|named| !name::is_of(*named, tenant, user)).filter(|_| false);",
         }],

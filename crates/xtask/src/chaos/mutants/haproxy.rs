@@ -6,7 +6,7 @@ use super::table::{Edit, Mutant};
 pub(super) const MUTANTS: &[Mutant] = &[Mutant {
     name: "half-close: our direction ends with our close frame",
     edits: &[Edit {
-        file: "crates/gateway/src/hub/worker.rs",
+        file: "crates/gateway/src/shard/worker.rs",
         old: "            if sockets {\n",
         new: "            if sockets || disconnect_ms.is_some() {\n",
     }],

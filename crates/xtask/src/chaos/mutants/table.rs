@@ -79,7 +79,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "dedupe off: what is held is not compared",
         edits: &[Edit {
-            file: "crates/gateway/src/hub/join.rs",
+            file: "crates/gateway/src/shard/join.rs",
             old: "            (Some(position), Some(after)) => position > after,\n",
             new: "            (Some(_), Some(_)) => true,\n",
         }],
@@ -200,7 +200,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "who was not given its session leaves a record",
         edits: &[Edit {
-            file: "crates/gateway/src/hub/shard/restore.rs",
+            file: "crates/gateway/src/shard/table/restore.rs",
             old: "if !confirmation.knows(connection.session.id()) {",
             new: "if connection.session.restoring().is_some() {",
         }],
@@ -210,7 +210,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "who knows of nothing and holds nothing leaves a record",
         edits: &[Edit {
-            file: "crates/gateway/src/hub/delivery_confirmation.rs",
+            file: "crates/gateway/src/shard/delivery_confirmation.rs",
             old: "if held.is_empty() && claim == Claim::New {",
             new: "if held.is_empty() && claim == Claim::Asked {",
         }],

@@ -1,0 +1,474 @@
+//! THE MAIN LOOP: broker events in, router commands out.
+//!
+//! ```text
+//!   broker ─event─▶ pump ─▶ router ─▶ ┌ commands ──────────────────▶ broker
+//!   shards ─request─▶ pump ─▶         └ deliveries ─▶ encode once ─▶ shards
+//! ```
+//!
+//! It runs on the first shard's thread: with one core a message goes from Redis' socket to the clients' without
+//! a change of thread.
+
+mod page_encoder;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use message_router::{
+    Broker, BrokerError, Command, Draft, Entry, Event, Output, Publish, Router, RouterCounts, ShardIndex, ShardSet,
+    Stored, Taken, Ticket,
+};
+use tokio::sync::watch;
+use tokio::time::{Duration, MissedTickBehavior, interval};
+use wire::{Channel, Envelope, Message, Position, Scope, Timestamp, UserId};
+
+use crate::dispatch::dead_letters::{DeadLetters, Poison};
+use crate::health::Health;
+use crate::health::instance_state::LeaseStatus;
+use crate::health::watchdog::{self, Loop};
+use crate::host::allocator::IdleDetector;
+use crate::host::clock::Clock;
+use crate::host::mailbox::Mailbox;
+use crate::metrics::counters::PumpCounters;
+use crate::session::rules::Rules;
+use crate::shard::hub::Hub;
+use crate::shard::outgoing::{CatchUpPage, Messages, Outgoing};
+use crate::shard::publish_reply::{PublishOutcome, PublishReply};
+use crate::shard::requests::{FromShard, ReplyTo, ToShard};
+use crate::shard::shared::Shared;
+use page_encoder::PageEncoder;
+
+/// Broker events handled before shards get what they gave: enough to batch, few enough to stay prompt.
+const EVENTS_PER_TURN: usize = 128;
+
+/// How often the router lets go of what lingers and asks failed questions again.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// For what is to be done about once a second.
+const SWEEPS_PER_SECOND: u32 = 4;
+
+/// Room for so much of a turn is kept.
+const OUTPUTS_KEPT: usize = 1_024;
+
+/// Carries messages between the broker and the shards.
+#[derive(Debug)]
+pub(crate) struct Pump<B> {
+    broker: B,
+    router: Router,
+    rules: Arc<Rules>,
+    health: Arc<Health>,
+    hub: Hub,
+    inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
+    counters: Arc<PumpCounters>,
+    dead_letters: DeadLetters,
+    clock: Clock,
+    /// Publishes without an answer yet.
+    publishing: HashMap<Ticket, Publishing>,
+    next_ticket: u64,
+    /// How often the instance had been fenced when last looked at.
+    fences: u64,
+    sweeps: u32,
+    /// Whether scopes have stopped coming and going.
+    idle_detector: IdleDetector,
+    /// What the router gave in this turn.
+    outputs: Vec<Output>,
+    /// What each shard is to get at the end of this turn, and how many bytes that is.
+    outgoing: Vec<(Vec<ToShard>, usize)>,
+}
+
+/// Who awaits the answer to a publish.
+#[derive(Debug)]
+struct Publishing {
+    from: ReplyTo,
+    user: UserId,
+    channel: Channel,
+    /// As Redis knows it.
+    id: Option<Box<str>>,
+    correlation_id: Option<Box<str>>,
+}
+
+impl<B: Broker> Pump<B> {
+    pub(crate) fn new(
+        broker: B,
+        router: Router,
+        shared: Shared,
+        inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
+        clock: Clock,
+    ) -> Self {
+        let Shared { rules, health, hub, pump: counters, dead_letter_queue, .. } = shared;
+        let dead_letters = DeadLetters::new(dead_letter_queue, rules.instance.clone(), rules.policies.clone());
+        let outgoing = hub.shards().map(|_| (Vec::new(), 0)).collect();
+        Self {
+            broker,
+            router,
+            rules,
+            health,
+            hub,
+            inbox,
+            counters,
+            dead_letters,
+            clock,
+            publishing: HashMap::new(),
+            next_ticket: 0,
+            fences: 0,
+            sweeps: 0,
+            idle_detector: IdleDetector::default(),
+            outputs: Vec::new(),
+            outgoing,
+        }
+    }
+
+    /// Runs until `stop` turns true.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut requests = Vec::new();
+        let mut sweeps = interval(SWEEP_INTERVAL);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut report_timer = watchdog::report_timer();
+        loop {
+            let mut event = None;
+            // In no order of preference: neither a storm of joins nor one of messages starves the other.
+            tokio::select! {
+                () = self.inbox.take_all(&mut requests) => {}
+                next = self.broker.next_event() => event = Some(next),
+                _ = sweeps.tick() => self.sweep(),
+                due = report_timer.tick() => self.health.watchdog().report(Loop::Pump, due.into_std(), Instant::now()),
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            // Before anything is done with it: the process may have slept since.
+            if self.was_fenced_again() {
+                self.restart(&mut event);
+            }
+            requests.drain(..).for_each(|(shard, request)| self.request(shard, request));
+            if let Some(event) = event {
+                self.events(event);
+            }
+            self.carry_out();
+            self.flush_to_shards().await;
+        }
+    }
+
+    /// Gives the router its time, and the scrapes what it has counted.
+    fn sweep(&mut self) {
+        self.router.sweep(self.clock.now().mono_ms, &mut self.outputs);
+        let RouterCounts { repaired, check_repaired, checks, check_holes, gaps, lost, .. } = self.router.counts();
+        self.counters.repaired.set(repaired);
+        self.counters.check_repaired.set(check_repaired);
+        self.counters.checks.set(checks);
+        self.counters.check_holes.set(check_holes);
+        self.counters.scope_gaps.set(gaps);
+        self.counters.subscriptions_lost.set(lost);
+        self.sweeps = self.sweeps.wrapping_add(1);
+        if self.sweeps.is_multiple_of(SWEEPS_PER_SECOND) && self.idle_detector.is_idle(self.router.scopes() as u64) {
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+            self.outgoing.iter_mut().for_each(|(items, _)| items.shrink_to(OUTPUTS_KEPT));
+            self.publishing.shrink_to(2 * self.publishing.len());
+        }
+    }
+
+    fn was_fenced_again(&mut self) -> bool {
+        let fences = self.health.fences(Instant::now());
+        std::mem::replace(&mut self.fences, fences) != fences
+    }
+
+    /// What is on its way from the broker may be stale, and its link with it: it begins anew, as the shards send their
+    /// clients to do. Whoever awaits the answer to a publish is among those.
+    fn restart(&mut self, in_hand: &mut Option<Event>) {
+        in_hand.take_if(|event| !matches!(event, Event::Up | Event::Down(_)));
+        self.publishing.clear();
+        self.broker.command(Command::Reset("this process slept through its lease, or was replaced".into()));
+    }
+
+    /// Handles one event and those that are at hand behind it.
+    fn events(&mut self, first: Event) {
+        let mut next = Some(first);
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = next else { return };
+            self.event(event);
+            next = self.broker.try_next_event();
+        }
+        if let Some(event) = next {
+            self.event(event);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let now_ms = self.clock.now().mono_ms;
+        match event {
+            Event::Published { ticket, result } => self.published(ticket, result),
+            Event::Up => {
+                tracing::info!("broker connected");
+                self.counters.broker_up.set(1);
+                self.health.set_broker_up(true);
+                self.router.handle(Event::Up, now_ms, &mut self.outputs);
+            }
+            Event::Down(reason) => {
+                tracing::warn!(reason, "broker disconnected");
+                self.counters.broker_up.set(0);
+                self.health.set_broker_up(false);
+                self.counters.broker_downs.add(1);
+                self.router.handle(Event::Down(reason), now_ms, &mut self.outputs);
+            }
+            event => self.router.handle(event, now_ms, &mut self.outputs),
+        }
+        self.carry_out();
+    }
+
+    fn request(&mut self, shard: ShardIndex, request: FromShard) {
+        match request {
+            FromShard::Join { joiner, scope, after } => {
+                self.router.join(shard, joiner, scope, after, &mut self.outputs);
+            }
+            FromShard::Leave { scope } => self.router.leave(shard, &scope, self.clock.now().mono_ms),
+            FromShard::Publish { from, user, channel, id, message, correlation_id } => {
+                let draft = Draft { topic: channel.topic().into(), message, id };
+                let id = draft.id.clone();
+                self.publish(Publishing { from, user, channel, id, correlation_id }, draft);
+            }
+        }
+        self.carry_out();
+    }
+
+    fn publish(&mut self, publishing: Publishing, draft: Draft) {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
+            return self.refuse(publishing, "this instance begins anew; another one takes the message");
+        }
+        let scope = publishing.channel.scope.clone();
+        let copy = self.router.is_isolated().then(|| draft.message.clone());
+        let replicated = self.rules.policies.policy(scope.family()).asks_replicas();
+        let publish = Publish { ticket, scope, messages: vec![draft], replicated };
+        let why = match self.router.publish(publish, &mut self.outputs) {
+            Taken::Asked => {
+                self.publishing.insert(ticket, publishing);
+                return;
+            }
+            Taken::Local => {
+                self.counters.local.add(1);
+                let time = Timestamp(self.clock.now().unix_ms);
+                let Publishing { user, channel, .. } = &publishing;
+                self.dead_letters.isolated(channel, user, time, &copy.unwrap_or_default());
+                return self.answer(publishing, PublishOutcome::Local { duplicate: false });
+            }
+            Taken::Again => return self.answer(publishing, PublishOutcome::Local { duplicate: true }),
+            Taken::Doubtful => "its first attempt may have been stored; Redis, which knows, cannot be reached",
+            Taken::ReadOnly => "Redis cannot be reached, and until it can this family takes no messages",
+            Taken::Full => "Redis cannot be reached, and too much has been published meanwhile",
+        };
+        self.refuse(publishing, why);
+    }
+
+    fn refuse(&mut self, publishing: Publishing, why: &'static str) {
+        self.counters.publish_errors.add(1);
+        self.answer(publishing, PublishOutcome::Refused(why));
+    }
+
+    fn published(&mut self, ticket: Ticket, result: Result<Stored, BrokerError>) {
+        match &result {
+            Ok(stored) => {
+                self.counters.publishes.add(1);
+                self.counters.publish_duplicates.add(stored.duplicate.into());
+            }
+            Err(error) => {
+                self.counters.publish_errors.add(1);
+                self.counters.publish_unknowns.add((*error == BrokerError::Unknown).into());
+                match error {
+                    BrokerError::Wrong(_) => {
+                        tracing::error!(scope = self.publishing.get(&ticket).map(|publishing| tracing::field::display(&publishing.channel.scope)), %error, "publish failed")
+                    }
+                    BrokerError::Unavailable(_) | BrokerError::Unknown => {
+                        tracing::debug!(scope = self.publishing.get(&ticket).map(|publishing| tracing::field::display(&publishing.channel.scope)), %error, "publish failed")
+                    }
+                }
+            }
+        }
+        if let Some(mut publishing) = self.publishing.remove(&ticket) {
+            if let (Err(BrokerError::Unknown), Some(id)) = (&result, publishing.id.take()) {
+                self.router.doubt(publishing.channel.scope.clone(), id);
+            }
+            let is_kept = self.rules.policies.policy(publishing.channel.scope.family()).history_entries_max > 0;
+            let outcome = match result {
+                Ok(stored) => PublishOutcome::Stored { stored, is_kept },
+                Err(error) => PublishOutcome::Failed(error),
+            };
+            self.answer(publishing, outcome);
+        }
+    }
+
+    fn answer(&mut self, Publishing { from, channel, correlation_id, .. }: Publishing, outcome: PublishOutcome) {
+        let answer = Box::new(PublishReply { channel, correlation_id, outcome });
+        self.send_to_shard(from.shard, ToShard::Published(from, answer), 0);
+    }
+
+    /// Does what the router decided.
+    fn carry_out(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut pages = PageEncoder::default();
+        for output in outputs.drain(..) {
+            match output {
+                Output::Command(command) => {
+                    if let Command::Read { .. } = command {
+                        self.counters.history_reads.add(1);
+                    }
+                    self.broker.command(command);
+                }
+                Output::Deliver { shards, scope, envelope, after } => self.deliver(shards, scope, &envelope, after),
+                Output::Replay { shards, scope, entries } => self.replay(shards, &scope, &entries),
+                Output::Joined { shard, joiner, joined } => {
+                    let messages = pages.encode(&joined.entries, |entry| self.encode_entry(&joined.scope, entry));
+                    let bytes = messages.iter().map(|m| m.frame.bytes().len()).sum();
+                    let message_router::Joined { start, lost, upto, more, .. } = joined;
+                    let joined = Box::new(CatchUpPage { start, lost, messages, upto, more });
+                    self.send_to_shard(shard, ToShard::Joined(joiner, joined), bytes);
+                }
+                Output::Gap { shards, scope, gap } => {
+                    shards.iter().for_each(|shard| self.send_to_shard(shard, ToShard::Gap(scope.clone(), gap), 0));
+                }
+                Output::Local { shards, scope, messages } => self.deliver_local(shards, scope, messages),
+                Output::Isolated { shards, scope } => {
+                    shards.iter().for_each(|shard| self.send_to_shard(shard, ToShard::Isolated(scope.clone()), 0));
+                }
+                Output::Degraded { degraded } => {
+                    self.hub.indexes().for_each(|shard| self.send_to_shard(shard, ToShard::Degraded(degraded), 0));
+                }
+            }
+        }
+        self.outputs = outputs;
+        self.counters.scopes.set(self.router.scopes() as u64);
+    }
+
+    /// Encodes what is behind `after`, once, for all shards.
+    fn deliver(&mut self, shards: ShardSet, scope: Scope, bytes: &Bytes, after: Position) {
+        let Ok(envelope) = Envelope::parse(bytes) else { return self.counters.messages_bad.add(1) };
+        let mut messages = Messages::new();
+        let mut size = 0;
+        for item in envelope.items() {
+            let Ok((position, topic, message)) = item else {
+                self.counters.messages_bad.add(1);
+                break;
+            };
+            if position <= after {
+                continue;
+            }
+            self.counters.messages_in.add(1);
+            let topic_bytes = bytes.slice_ref(topic.as_bytes());
+            if let Some(outgoing) = self.encode(&scope, topic, topic_bytes, message, envelope.time, Some(position)) {
+                size += outgoing.frame.bytes().len();
+                messages.push(outgoing);
+            }
+        }
+        self.enqueue_delivery(shards, scope, messages, size, envelope.time);
+    }
+
+    /// Repaired messages take the same way as live ones.
+    fn replay(&mut self, shards: ShardSet, scope: &Scope, entries: &[Entry]) {
+        let messages: Messages = entries.iter().filter_map(|entry| self.encode_entry(scope, entry)).collect();
+        let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
+        let time = entries.last().map_or(Timestamp(0), |entry| entry.time);
+        self.enqueue_delivery(shards, scope.clone(), messages, size, time);
+    }
+
+    /// So do messages that the broker has not taken; they stand nowhere.
+    fn deliver_local(&mut self, shards: ShardSet, scope: Scope, messages: Vec<Draft>) {
+        let time = Timestamp(self.clock.now().unix_ms);
+        let encode = |Draft { topic, message, .. }: &Draft| {
+            self.encode(&scope, topic, Bytes::copy_from_slice(topic.as_bytes()), message, time, None)
+        };
+        let messages: Messages = messages.iter().filter_map(encode).collect();
+        let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
+        self.enqueue_delivery(shards, scope, messages, size, time);
+    }
+
+    fn enqueue_delivery(&mut self, shards: ShardSet, scope: Scope, messages: Messages, size: usize, time: Timestamp) {
+        if messages.is_empty() {
+            return;
+        }
+        let mut shards = shards.iter().peekable();
+        while let Some(shard) = shards.next() {
+            let published_ms = time.0;
+            if shards.peek().is_none() {
+                return self.send_to_shard(shard, ToShard::Deliver { scope, messages, published_ms }, size);
+            }
+            let (scope, messages) = (scope.clone(), messages.clone());
+            self.send_to_shard(shard, ToShard::Deliver { scope, messages, published_ms }, size);
+        }
+    }
+
+    fn encode_entry(&self, scope: &Scope, entry: &Entry) -> Option<Outgoing> {
+        let topic = Bytes::copy_from_slice(entry.topic.as_bytes());
+        self.encode(scope, &entry.topic, topic, &entry.message, entry.time, Some(entry.position))
+    }
+
+    /// A poison message is counted, kept as a dead letter and left out; the channel goes on.
+    fn encode(
+        &self,
+        scope: &Scope,
+        topic: &str,
+        topic_bytes: Bytes,
+        message: &[u8],
+        time: Timestamp,
+        position: Option<Position>,
+    ) -> Option<Outgoing> {
+        let binary = self.rules.policies.policy(scope.family()).binary;
+        let poison = match Message::parse(message) {
+            Ok(message) if message.is_binary() && !binary => Poison::Binary,
+            Ok(message) => {
+                let frame = message.encode(scope, topic, time, position);
+                return Some(Outgoing::new(position, topic_bytes, frame));
+            }
+            Err(error) => Poison::Bad(error),
+        };
+        self.counters.messages_bad.add(1);
+        match position {
+            Some(position) => self.dead_letters.poison(scope, topic, position, time, message, &poison),
+            // One of our own clients sent it a moment ago, and the session has checked it.
+            None => tracing::warn!(%scope, "local message dropped"),
+        }
+        None
+    }
+
+    fn send_to_shard(&mut self, shard: ShardIndex, item: ToShard, bytes: usize) {
+        let (items, size) = &mut self.outgoing[shard.0 as usize];
+        items.push(item);
+        *size += bytes;
+    }
+
+    /// Ends the turn: each shard gets its part at once. A shard that is full holds the pump back, and thereby Redis'
+    /// socket; Redis then cuts a subscriber that stays behind, and the router repairs from history.
+    pub(crate) async fn flush_to_shards(&mut self) {
+        for (shard, (items, size)) in self.hub.shards().zip(&mut self.outgoing) {
+            if items.is_empty() {
+                continue;
+            }
+            shard.inbox.has_room().await;
+            shard.inbox.push_all(items, std::mem::take(size));
+        }
+    }
+}
+
+/// The turns of [`Pump::run`], one at a time: a simulation decides which comes next.
+#[cfg(test)]
+impl<B: Broker> Pump<B> {
+    pub(crate) fn take(&mut self, shard: ShardIndex, request: FromShard) {
+        self.request(shard, request);
+    }
+
+    pub(crate) fn handle_event(&mut self, event: Event) {
+        self.event(event);
+    }
+
+    pub(crate) fn run_sweep(&mut self) {
+        self.sweep();
+        self.carry_out();
+    }
+
+    pub(crate) fn run_restart(&mut self) {
+        self.restart(&mut None);
+        self.carry_out();
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+}

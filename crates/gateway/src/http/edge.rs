@@ -1,0 +1,311 @@
+//! The edge: accepts, speaks HTTP, checks tokens, and hands upgraded sockets to the shards. One thread.
+//!
+//! ```text
+//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ hub
+//!     │ at most HANDSHAKES_MAX at once                                └▶ 4xx, 503, health, page: one answer, then close
+//!     └ each has handshake_timeout for all of it, however slowly it sends or reads
+//! ```
+//!
+//! A connection keeps nothing of its request: a single header value pins hyper's whole read buffer of 8 KiB.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use wire::{Close, ErrorCode, SessionId, TenantId};
+
+use crate::health::instance_state::InstanceState;
+use crate::health::{Health, NoAnswer};
+use crate::http::accept_backoff::accept_backoff;
+use crate::http::answer;
+use crate::http::handshake::{Handshake, RoutingCookie};
+use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::http::page::Page;
+use crate::http::refusal::Refusal;
+use crate::metrics::counters::EdgeCounters;
+use crate::shard::handoff::{Handoff, Opening};
+use crate::shard::hub::Hub;
+use crate::shard::reservation::Reservation;
+use crate::transport::hand_over::HandOver;
+use crate::transport::tls::Tls;
+
+mod admission;
+mod diversion;
+mod route;
+
+use admission::{Admission, AdmissionDecision};
+use diversion::Diversion;
+use route::Route;
+
+/// Most requests in progress; above it nothing is accepted and the kernel's backlog fills. With
+/// [`HEAD_BYTES_MAX`] it bounds what unauthenticated peers can make the edge hold: 64 MiB; with TLS, whose handshake
+/// messages may have 64 KiB, five times that.
+const HANDSHAKES_MAX: usize = 4096;
+
+/// What an operator may tune here.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgeConfig {
+    /// How long a request may take, from accept over TLS to the last byte of the answer.
+    pub(crate) handshake_timeout: Duration,
+    /// Most sockets on all shards; above it an upgrade is answered by 101 and close 1013, because HAProxy
+    /// would take a 503 for the instance and try them all in turn.
+    pub(crate) connections_max: u64,
+    /// Upgrades taken in per second; 0 for any number.
+    pub(crate) connects_per_second: u32,
+    /// Whether clients are being sent to emptier instances: who comes back by its cookie is sent on.
+    pub(crate) diverts: Rc<Cell<bool>>,
+    /// With it the port speaks TLS and nothing else.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// The edge and all it consults.
+pub(crate) struct Edge {
+    config: EdgeConfig,
+    admission: Admission,
+    diversion: Diversion,
+    /// The zero of the admission's clock.
+    begun: Instant,
+    handshake: Handshake,
+    health: Arc<Health>,
+    /// The page at `/` and its tokens, in development.
+    page: Option<Page>,
+    /// The shards, and how full they are.
+    hub: Hub,
+    counters: Arc<EdgeCounters>,
+}
+
+/// An upgrade that has been answered and waits for hyper to let go of the socket.
+struct PendingUpgrade {
+    upgrade: OnUpgrade,
+    reservation: Reservation,
+    session_id: SessionId,
+    path_tenant: Option<TenantId>,
+    opening: Opening,
+}
+
+// === impl Edge ===
+
+impl Edge {
+    pub(crate) fn new(
+        config: EdgeConfig,
+        handshake: Handshake,
+        health: Arc<Health>,
+        page: Option<Page>,
+        hub: Hub,
+        counters: Arc<EdgeCounters>,
+    ) -> Self {
+        let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
+        Self { config, admission, diversion: Diversion::default(), begun, handshake, health, page, hub, counters }
+    }
+
+    /// Accepts until dropped. Runs on a local runtime: connections become tasks beside it.
+    pub(crate) async fn run(self, listener: TcpListener) -> Infallible {
+        let edge = Rc::new(self);
+        let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut is_short = false;
+        loop {
+            let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    is_short = false;
+                    edge.counters.accepts.add(1);
+                    let edge = edge.clone();
+                    tokio::task::spawn_local(async move {
+                        edge.serve(stream).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    let Some(pause) = accept_backoff(&error) else { continue };
+                    edge.counters.accept_errors.add(1);
+                    // Once per shortage, not twenty times a second; the counter tells how long it lasts.
+                    if !std::mem::replace(&mut is_short, true) {
+                        tracing::warn!(%error, "accept failed");
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// One connection: one request, one answer, and perhaps a handoff.
+    async fn serve(&self, stream: TcpStream) {
+        // Frames are small and finished; waiting for more would only delay them.
+        if stream.set_nodelay(true).is_err() {
+            return; // The peer is gone already.
+        }
+        let whole = async {
+            match &self.config.tls {
+                None => self.speak_http(stream).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => self.speak_http(stream).await,
+                    Err(error) => {
+                        self.counters.tls_errors.add(1);
+                        tracing::debug!(%error, "TLS failed");
+                    }
+                },
+            }
+        };
+        if tokio::time::timeout(self.config.handshake_timeout, whole).await.is_err() {
+            self.counters.timeouts.add(1);
+        }
+    }
+
+    async fn speak_http<T: HandOver>(&self, stream: T) {
+        let pending_upgrade = Cell::new(None);
+        let service = service_fn(|request| self.answer(request, &pending_upgrade));
+        let http = http1::Builder::new()
+            .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        match http.await {
+            Err(error) => {
+                self.counters.http_errors.add(1);
+                tracing::debug!(%error, "HTTP failed");
+            }
+            Ok(()) => {
+                if let Some(pending_upgrade) = pending_upgrade.take() {
+                    self.keep::<T>(pending_upgrade).await;
+                }
+            }
+        }
+    }
+
+    /// Takes the socket out of this runtime and gives it away.
+    async fn keep<T: HandOver>(&self, pending_upgrade: PendingUpgrade) {
+        // Fails when the peer left before the 101 was written.
+        let Ok(upgraded) = pending_upgrade.upgrade.await else { return };
+        let parts = upgraded.downcast::<TokioIo<T>>().expect("hyper gives back what it was given");
+        // A copy, because `read_buf` holds on to hyper's whole buffer even when it is empty.
+        let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
+        let Ok((socket, tls)) = parts.io.into_inner().hand_over().await else { return };
+        self.counters.upgrades.add(1);
+        let PendingUpgrade { reservation, session_id, path_tenant, opening, .. } = pending_upgrade;
+        self.hub.place(Handoff { reservation, socket, tls, early, session_id, path_tenant, opening });
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        pending_upgrade: &Cell<Option<PendingUpgrade>>,
+    ) -> Result<Response<Full<Bytes>>, NoAnswer> {
+        let routed = Route::of(request.method(), request.uri().path(), self.page.is_some());
+        let instance_state = self.health.instance_state(Instant::now());
+        let answered = match routed {
+            Ok(Route::Upgrade(path_tenant)) => {
+                let throttled = self.admit().await;
+                self.upgrade(&mut request, path_tenant, throttled, pending_upgrade)
+            }
+            Ok(Route::Health | Route::Livez | Route::Readyz) if instance_state == InstanceState::Frozen => {
+                return Err(NoAnswer);
+            }
+            Ok(Route::Health) => Ok(answer::health(instance_state)),
+            Ok(Route::Livez) => Ok(answer::livez(instance_state)),
+            Ok(Route::Readyz) => Ok(answer::readyz(instance_state)),
+            Ok(Route::Page) => {
+                self.page.as_ref().ok_or(Refusal::not_found()).and_then(|page| page.answer(&request, unix_s()))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        Ok(answered.unwrap_or_else(|refusal| {
+            self.counters.http_refusals.add(1);
+            tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "request refused");
+            answer::refusal(&refusal)
+        }))
+    }
+
+    /// Waits for this connection's turn, or gives its refusal.
+    async fn admit(&self) -> Option<Opening> {
+        let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match self.admission.enter(now_us) {
+            AdmissionDecision::After(Duration::ZERO) => None,
+            AdmissionDecision::After(wait) => {
+                self.counters.upgrades_queued.add(1);
+                tokio::time::sleep(wait).await;
+                None
+            }
+            AdmissionDecision::Full(wait) => {
+                self.counters.upgrades_throttled.add(1);
+                // Spread over as long again, or all who were refused together would come back together.
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let retry_after_ms = wait_ms + u64::from(getrandom::u32().unwrap_or_default()) % wait_ms.max(1);
+                Some(Opening::Refused {
+                    code: ErrorCode::Unavailable,
+                    close: Close::TryAgainLater,
+                    message: "too many clients connect at once; come back a little later".into(),
+                    retry_after_ms: Some(retry_after_ms),
+                })
+            }
+        }
+    }
+
+    fn upgrade(
+        &self,
+        request: &mut Request<Incoming>,
+        path_tenant: Option<TenantId>,
+        throttled: Option<Opening>,
+        pending_upgrade: &Cell<Option<PendingUpgrade>>,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let session_id = draw_session_id();
+        let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        // Before it is asked whether anybody is taken in: a drain says that nobody is, and then counts.
+        let reservation = self.hub.reserve();
+        if !self.health.instance_state(Instant::now()).takes_clients() {
+            return Err(Refusal::draining());
+        }
+        if self.hub.connections() > self.config.connections_max {
+            self.counters.upgrades_full.add(1);
+            let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
+            let message = "this instance is full; come back a little later".into();
+            upgrade.opening = Opening::Refused { code, close, message, retry_after_ms: None };
+        }
+        if let Some(throttled) = throttled {
+            upgrade.opening = throttled;
+        }
+        if self.config.diverts.get()
+            && !matches!(upgrade.opening, Opening::Refused { .. })
+            && let RoutingCookie::Brought(cookie) = upgrade.cookie
+            && self.diversion.turns_away(cookie, Instant::now())
+        {
+            self.counters.upgrades_diverted.add(1);
+            return Err(Refusal::elsewhere());
+        }
+        if let Opening::Refused { code, .. } = &upgrade.opening {
+            self.counters.upgrades_refused.add(1);
+            tracing::debug!(code = code.as_str(), "upgrade refused");
+        }
+        let response = answer::switching_protocols(&upgrade);
+        let opening = upgrade.opening;
+        let upgrade = hyper::upgrade::on(request);
+        pending_upgrade.set(Some(PendingUpgrade { upgrade, reservation, session_id, path_tenant, opening }));
+        Ok(response)
+    }
+}
+
+fn draw_session_id() -> SessionId {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("the kernel's random source does not fail once it has begun");
+    SessionId::from_random(u128::from_ne_bytes(bits))
+}
+
+/// The clock of tokens. A clock before 1970 is read as 1970.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;

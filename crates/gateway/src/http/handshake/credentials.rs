@@ -1,0 +1,84 @@
+//! Where an upgrade may carry a token. Nothing here keeps or prints one.
+
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
+use wire::SUBPROTOCOL;
+
+use super::unauthenticated;
+use crate::shard::handoff::Opening;
+
+/// Before a token in the subprotocol list. Base64url and dots are legal there (RFC 6455 §4.1, RFC 9110 §5.6.2).
+const TOKEN_PROTOCOL: &str = "tidegate.token.";
+
+/// Names under which people put tokens in addresses.
+const TOKEN_PARAMETERS: [&str; 6] = ["token", "access_token", "auth_token", "authorization", "bearer", "jwt"];
+
+/// What `Sec-WebSocket-Protocol` offers.
+#[derive(Debug, Default)]
+pub(super) struct Offers<'r> {
+    /// Whether the client offers any: one that does fails on an answer that selects none.
+    pub(super) any: bool,
+    /// Whether [`SUBPROTOCOL`] is among them.
+    pub(super) speaks_v1: bool,
+    tokens: Vec<&'r str>,
+}
+
+impl<'r> Offers<'r> {
+    pub(super) fn read(headers: &'r HeaderMap) -> Self {
+        let mut offers = Self::default();
+        for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
+            offers.any = true;
+            for offer in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+                offers.speaks_v1 |= offer == SUBPROTOCOL;
+                offers.tokens.extend(offer.strip_prefix(TOKEN_PROTOCOL));
+            }
+        }
+        offers
+    }
+}
+
+/// The one token of a request, or none. The error is an [`Opening::Refused`].
+pub(super) fn find_token<'r>(
+    headers: &'r HeaderMap,
+    offers: &Offers<'r>,
+    cookie_name: &str,
+    is_trusted_page: bool,
+) -> Result<Option<&'r str>, Opening> {
+    let mut tokens = offers.tokens.clone();
+    tokens.extend(bearer(headers));
+    let mut in_cookies = cookies(headers, cookie_name).peekable();
+    let is_cookie_ignored = !is_trusted_page && in_cookies.peek().is_some();
+    if is_trusted_page {
+        tokens.extend(in_cookies);
+    }
+    match tokens.split_first() {
+        // Waiting for a hello would only hide from its author why the cookie did not do.
+        None if is_cookie_ignored => Err(unauthenticated(
+            "a token in a cookie counts only from a page whose origin is listed by name in http.allowed_origins; \
+             programs send it in Authorization",
+        )),
+        None => Ok(None),
+        Some((first, rest)) if rest.iter().any(|token| token != first) => {
+            Err(unauthenticated("the upgrade carries different tokens in different places; send one"))
+        }
+        Some((token, _)) => Ok(Some(token)),
+    }
+}
+
+/// Other schemes are not ours to judge: browsers repeat the `Basic` of a site behind a password.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The values of all cookies called `name`.
+pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
+    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter_map(move |(key, value)| (key == name).then_some(value))
+}
+
+/// Whether the query has a parameter by which people pass tokens.
+pub(super) fn names_token_in_query(query: &str) -> bool {
+    let mut names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    names.any(|name| TOKEN_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter)))
+}

@@ -1,0 +1,246 @@
+//! Requests by table; no socket.
+
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, StatusCode, Version};
+use serde_json::json;
+
+use super::*;
+use crate::auth::signed::{NOW, claims, hs256, verifier, with};
+
+const PAGE: &str = "https://app.example.com";
+
+fn handshake(any: bool) -> Handshake {
+    let origins = Origins { any, loopback: false, exact: vec![PAGE.into()] };
+    Handshake::new(Arc::new(verifier()), origins, "tidegate_token".into())
+}
+
+/// A well-formed upgrade, changed by `headers`: `+name` adds a line, `-name` takes all away, `name` replaces.
+fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder()
+        .uri(uri)
+        .header("host", "gw.example.com")
+        .header("upgrade", "websocket")
+        .header("connection", "Upgrade")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-version", "13")
+        .body(())
+        .unwrap();
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value).unwrap();
+        let parsed = |name: &str| HeaderName::from_bytes(name.as_bytes()).unwrap();
+        match name.split_at(1) {
+            ("+", name) => drop(request.headers_mut().append(parsed(name), value)),
+            ("-", name) => drop(request.headers_mut().remove(parsed(name))),
+            _ => drop(request.headers_mut().insert(parsed(name), value)),
+        }
+    }
+    request
+}
+
+fn decide(request: &Request<()>) -> Result<Upgrade, Refusal> {
+    handshake(false).decide(request, None, NOW, SessionId::from_random(7))
+}
+
+fn open(uri: &str, headers: &[(&str, &str)]) -> Opening {
+    decide(&request(uri, headers)).unwrap().opening
+}
+
+#[track_caller]
+fn assert_user(opening: &Opening, user: &str) {
+    assert!(matches!(opening, Opening::Authenticated(identity) if identity.user.as_str() == user), "{opening:?}");
+}
+
+#[track_caller]
+fn assert_refused(opening: &Opening, code: ErrorCode, close: Close) {
+    assert!(matches!(opening, Opening::Refused { code: c, close: k, .. } if (*c, *k) == (code, close)), "{opening:?}");
+}
+
+#[test]
+fn a_plain_upgrade_waits_for_hello() {
+    let upgrade = decide(&request("/ws", &[])).unwrap();
+    assert_eq!(upgrade.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert!(!upgrade.subprotocol);
+    assert_eq!(upgrade.cookie, RoutingCookie::Set(SessionId::from_random(7)));
+    assert!(matches!(upgrade.opening, Opening::AwaitHello));
+}
+
+#[test]
+fn what_is_malformed_gets_a_status() {
+    for (status, headers) in [
+        (400, &[("-host", "")][..]),
+        (400, &[("+host", "evil.example")]),
+        (426, &[("-upgrade", "")]),
+        (400, &[("upgrade", "h2c")]),
+        (400, &[("upgrade", "h2c, websocket")]),
+        (400, &[("+upgrade", "websocket")]),
+        (400, &[("-connection", "")]),
+        (400, &[("connection", "keep-alive")]),
+        (400, &[("connection", "upgraded")]),
+        (400, &[("-sec-websocket-key", "")]),
+        (400, &[("sec-websocket-key", "dG9vIHNob3J0")]),
+        (400, &[("sec-websocket-key", "not base64 at all!!!!!!!")]),
+        (400, &[("+sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]),
+        (426, &[("-sec-websocket-version", "")]),
+        (426, &[("sec-websocket-version", "8")]),
+        (426, &[("sec-websocket-version", "013")]),
+        (400, &[("+sec-websocket-version", "13")]),
+        (400, &[("content-length", "0")]),
+        (400, &[("content-length", "5")]),
+        (400, &[("transfer-encoding", "chunked")]),
+        (400, &[("content-length", "5"), ("transfer-encoding", "chunked")]),
+        (400, &[("origin", PAGE), ("+origin", PAGE)]),
+        (400, &[("authorization", "Bearer a"), ("+authorization", "Bearer b")]),
+    ] {
+        let refusal = decide(&request("/ws", headers)).expect_err(&format!("{headers:?}"));
+        assert_eq!(refusal.status.as_u16(), status, "{headers:?}: {}", refusal.message);
+    }
+    let mut old = request("/ws", &[]);
+    *old.version_mut() = Version::HTTP_10;
+    assert_eq!(decide(&old).unwrap_err().status, StatusCode::BAD_REQUEST);
+    let version = decide(&request("/ws", &[("sec-websocket-version", "8")])).unwrap_err();
+    assert_eq!(
+        version.header.unwrap(),
+        (HeaderName::from_static("sec-websocket-version"), HeaderValue::from_static("13"))
+    );
+    assert_eq!(request("/ws", &[]).method(), Method::GET); // Other methods do not come here: see `edge::route`.
+}
+
+#[test]
+fn what_browsers_and_proxies_write_is_well_formed() {
+    for headers in [
+        &[("connection", "keep-alive, Upgrade")][..],
+        &[("connection", "keep-alive"), ("+connection", "upgrade")],
+        &[("upgrade", "WebSocket")],
+        &[("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")],
+    ] {
+        assert!(decide(&request("/ws", headers)).is_ok(), "{headers:?}");
+    }
+}
+
+#[test]
+fn a_token_may_stand_in_each_of_its_places() {
+    let token = hs256(&claims("alice"));
+    assert_user(&open("/ws", &[("authorization", &format!("Bearer {token}"))]), "alice");
+    assert_user(&open("/ws", &[("authorization", &format!("bearer  {token}"))]), "alice");
+    let offers = format!("tidegate.v1, tidegate.token.{token}");
+    assert_user(&open("/ws", &[("sec-websocket-protocol", &offers)]), "alice");
+    let offer = format!("tidegate.token.{token}");
+    assert_user(
+        &open("/ws", &[("sec-websocket-protocol", "tidegate.v1"), ("+sec-websocket-protocol", &offer)]),
+        "alice",
+    );
+    let cookie = format!("theme=dark; tidegate_token={token}; x=y");
+    assert_user(&open("/ws", &[("origin", PAGE), ("cookie", &cookie)]), "alice");
+    // The same token twice says one thing; a password for something else says nothing.
+    assert_user(
+        &open("/ws", &[("authorization", &format!("Bearer {token}")), ("sec-websocket-protocol", &offers)]),
+        "alice",
+    );
+    assert!(matches!(open("/ws", &[("authorization", "Basic dXNlcjpwYXNz")]), Opening::AwaitHello));
+}
+
+#[test]
+fn different_tokens_are_refused_even_if_both_are_valid() {
+    let (alice, bob) = (hs256(&claims("alice")), hs256(&claims("bob")));
+    let bearer = format!("Bearer {alice}");
+    let offers = format!("tidegate.v1, tidegate.token.{bob}");
+    let cookie = format!("tidegate_token={bob}");
+    let two_cookies = format!("tidegate_token={bob}; tidegate_token={alice}");
+    for headers in [
+        &[("authorization", bearer.as_str()), ("sec-websocket-protocol", &offers)][..],
+        &[("authorization", &bearer), ("cookie", &cookie), ("origin", PAGE)],
+        &[("cookie", &two_cookies), ("origin", PAGE)],
+    ] {
+        assert_refused(&open("/ws", headers), ErrorCode::Unauthenticated, Close::Unauthenticated);
+    }
+}
+
+#[test]
+fn a_cookie_counts_only_from_a_page_listed_by_name() {
+    let cookie = format!("tidegate_token={}", hs256(&claims("alice")));
+    // A program with a cookie jar.
+    assert_refused(&open("/ws", &[("cookie", &cookie)]), ErrorCode::Unauthenticated, Close::Unauthenticated);
+    // A page elsewhere, where every page may connect: its visitor's cookie must not.
+    let elsewhere = request("/ws", &[("cookie", &cookie), ("origin", "https://evil.example")]);
+    let opening = handshake(true).decide(&elsewhere, None, NOW, SessionId::from_random(7)).unwrap().opening;
+    assert_refused(&opening, ErrorCode::Unauthenticated, Close::Unauthenticated);
+    // A token that the page itself hands over counts all the same, and the cookie is left aside.
+    let offers = format!("tidegate.v1, tidegate.token.{}", hs256(&claims("bob")));
+    let headers =
+        [("cookie", cookie.as_str()), ("origin", "https://evil.example"), ("sec-websocket-protocol", &offers)];
+    let opening =
+        handshake(true).decide(&request("/ws", &headers), None, NOW, SessionId::from_random(7)).unwrap().opening;
+    assert_user(&opening, "bob");
+}
+
+#[test]
+fn origins_are_compared_whole() {
+    assert!(matches!(open("/ws", &[("origin", PAGE)]), Opening::AwaitHello));
+    for origin in [
+        "https://evil-app.example.com",
+        "https://app.example.com.evil.example",
+        "https://app.example.com:8443",
+        "http://app.example.com",
+        "HTTPS://APP.EXAMPLE.COM",
+        "https://app.example.com/",
+        "null",
+        "",
+    ] {
+        assert_refused(&open("/ws", &[("origin", origin)]), ErrorCode::WrongOrigin, Close::WrongOrigin);
+    }
+}
+
+#[test]
+fn a_token_in_the_address_is_refused() {
+    for query in ["token=x", "a=b&access_token=x", "Token", "JWT=x"] {
+        let opening = open(&format!("/ws?{query}"), &[]);
+        assert_refused(&opening, ErrorCode::Unauthenticated, Close::Unauthenticated);
+    }
+    assert!(matches!(open("/ws?v=3&tokens=none", &[]), Opening::AwaitHello));
+}
+
+#[test]
+fn offered_subprotocols_must_include_ours() {
+    let upgrade = decide(&request("/ws", &[("sec-websocket-protocol", "graphql-ws, tidegate.v1")])).unwrap();
+    assert!(upgrade.subprotocol);
+    let token_alone = format!("tidegate.token.{}", hs256(&claims("alice")));
+    for offer in ["graphql-ws", "tidegate.v2", "tidegate.v1x", &token_alone, ""] {
+        let upgrade = decide(&request("/ws", &[("sec-websocket-protocol", offer)])).unwrap();
+        assert!(!upgrade.subprotocol, "{offer}");
+        assert_refused(&upgrade.opening, ErrorCode::InvalidField, Close::WrongSubprotocol);
+    }
+}
+
+#[test]
+fn the_path_names_the_tokens_tenant() {
+    let bearer = format!("Bearer {}", hs256(&with(claims("alice"), json!({"tenant": "acme"}))));
+    let open_at = |tenant: Option<&str>| {
+        let tenant = tenant.map(|tenant| TenantId::parse(tenant).unwrap());
+        let request = request("/ws", &[("authorization", &bearer)]);
+        handshake(false).decide(&request, tenant.as_ref(), NOW, SessionId::from_random(7)).unwrap().opening
+    };
+    assert_user(&open_at(None), "alice");
+    assert_user(&open_at(Some("acme")), "alice");
+    assert_refused(&open_at(Some("other")), ErrorCode::WrongIdentity, Close::WrongTenant);
+}
+
+#[test]
+fn bad_tokens_are_told_by_frame_and_never_repeated() {
+    let expired = hs256(&with(claims("alice"), json!({"exp": NOW - 1})));
+    let opening = open("/ws", &[("authorization", &format!("Bearer {expired}"))]);
+    assert_refused(&opening, ErrorCode::TokenExpired, Close::TokenExpired);
+    let opening = open("/ws", &[("authorization", "Bearer canary.canary.canary")]);
+    assert_refused(&opening, ErrorCode::Unauthenticated, Close::Unauthenticated);
+    assert!(!format!("{opening:?}").contains("canary"), "{opening:?}");
+}
+
+#[test]
+fn a_valid_routing_cookie_stays() {
+    let kept = "session_id=0123456789abcdef0123456789abcdef";
+    let brought = RoutingCookie::Brought(SessionId::parse("0123456789abcdef0123456789abcdef").unwrap());
+    assert_eq!(decide(&request("/ws", &[("cookie", kept)])).unwrap().cookie, brought);
+    for cookie in ["session_id=guess", "session_id=", "other=0123456789abcdef0123456789abcdef"] {
+        let upgrade = decide(&request("/ws", &[("cookie", cookie)])).unwrap();
+        assert_eq!(upgrade.cookie, RoutingCookie::Set(SessionId::from_random(7)), "{cookie}");
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP: the main port with its upgrades, the administration port, and the answers of both.
+
+pub(crate) mod accept_backoff;
+pub(crate) mod admin;
+pub(crate) mod agent;
+pub(crate) mod answer;
+pub(crate) mod edge;
+pub(crate) mod handshake;
+mod head;
+pub(crate) mod listeners;
+pub(crate) mod page;
+pub(crate) mod percent;
+pub mod record_json;
+pub(crate) mod refusal;

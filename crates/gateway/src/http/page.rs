@@ -1,0 +1,75 @@
+//! Development only: the page at `/` and the tokens it asks for at `/dev/token`.
+//!
+//! Anyone who can reach this port can be anyone, which is why dev mode listens on loopback alone. A page
+//! elsewhere on the web cannot read a token: there are no CORS headers, and a name that was rebound to
+//! 127.0.0.1 does not pass the check of `Host`.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_SECURITY_POLICY, HOST, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+
+use crate::http::answer;
+use crate::http::refusal::Refusal;
+
+mod dev_token;
+
+pub(crate) use dev_token::DevTokens;
+
+/// Only what this binary carries: the page runs without the internet, and nothing else runs in it.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// One file of the page.
+struct File {
+    path: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const FILES: &[File] = &[
+    File { path: "/", content_type: "text/html; charset=utf-8", text: include_str!("page/index.html") },
+    File { path: "/dev/page.css", content_type: "text/css; charset=utf-8", text: include_str!("page/page.css") },
+    File { path: "/dev/page.js", content_type: "text/javascript; charset=utf-8", text: include_str!("page/page.js") },
+];
+
+/// The page and its tokens.
+#[derive(Debug)]
+pub(crate) struct Page {
+    tokens: DevTokens,
+}
+
+impl Page {
+    pub(crate) fn new(tokens: DevTokens) -> Self {
+        Self { tokens }
+    }
+
+    /// Answers a `GET` or `HEAD`.
+    pub(crate) fn answer<B>(&self, request: &Request<B>, now_unix_s: u64) -> Result<Response<Full<Bytes>>, Refusal> {
+        if !names_loopback(request) {
+            return Err(Refusal::bad_request("the development page is reached as localhost, 127.0.0.1 or [::1]"));
+        }
+        let path = request.uri().path();
+        if path == "/dev/token" {
+            let query = request.uri().query().unwrap_or_default();
+            // The token alone, so that `$(curl -s …)` is enough in a shell.
+            let token = self.tokens.issue(query, now_unix_s)?;
+            return Ok(answer::whole(StatusCode::OK, "text/plain; charset=utf-8", token + "\n"));
+        }
+        let file = FILES.iter().find(|file| file.path == path).ok_or(Refusal::not_found())?;
+        let mut response = answer::whole(StatusCode::OK, file.content_type, Bytes::from_static(file.text.as_bytes()));
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        Ok(response)
+    }
+}
+
+fn names_loopback<B>(request: &Request<B>) -> bool {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| {
+        let rest = host.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    })
+}
+
+#[cfg(test)]
+mod tests;

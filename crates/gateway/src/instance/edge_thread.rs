@@ -1,0 +1,342 @@
+//! The thread beside the shards: it accepts, answers admin and agent, and keeps the instance's lease.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use connection_registry::{
+    Directory, Duty, HeartbeatConfig, HeartbeatHandle, HeartbeatTask, LeaseState, Load, Loss, MemoryStore, Peers,
+    PresenceReader, RedisStore, RedisStoreConfig, SessionCommand, Store,
+};
+use hashbrown::HashMap;
+use keyspace::Keyspace;
+use message_router::ShardIndex;
+use records::{EitherStore, RecordWriter};
+use redis_topology::Pools;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::spawn_local;
+use wire::ServerFrame;
+
+use crate::config::{BrokerConfig, Config, ENDING, RedisConfig};
+use crate::dispatch::presence::PresenceService;
+use crate::health::Health;
+use crate::health::instance_state::InstanceState;
+use crate::health::watchdog;
+use crate::host::allocator::{IdleDetector, release_memory};
+use crate::host::descriptors;
+use crate::http::admin::{Admin, Records};
+use crate::http::agent;
+use crate::http::edge::{Edge, EdgeConfig};
+use crate::http::handshake::Handshake;
+use crate::http::listeners::Listeners;
+use crate::http::page::{DevTokens, Page};
+use crate::metrics::counters::EdgeCounters;
+use crate::metrics::{Exposition, Sources};
+use crate::shard::hub::Hub;
+use crate::shard::requests::ToShard;
+use crate::shard::shared::{Registers, Shared};
+
+mod rebalancing;
+
+/// How long an instance that ends keeps writing dead letters and receipts.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
+
+/// What the rest of the instance has of the registry, which lives on the edge's thread.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) registers: Registers,
+    pub(crate) peers: watch::Receiver<Peers>,
+    /// See [`HeartbeatHandle::wakeup`].
+    pub(crate) wakeup: Arc<Notify>,
+}
+
+/// Everything that the edge's thread does.
+#[derive(Debug)]
+pub(crate) struct EdgeThread {
+    shared: Shared,
+    listeners: Listeners,
+    /// Where instances know of each other; none of them with the memory broker.
+    store: Option<RedisStore>,
+    /// Where letters and receipts are kept; with the memory broker, in this process.
+    records: EitherStore,
+}
+
+impl EdgeThread {
+    pub(crate) fn new(shared: Shared, listeners: Listeners) -> Self {
+        let (store, records) = match &shared.config.broker {
+            BrokerConfig::Memory => {
+                (None, EitherStore::Memory(records::MemoryStore::new(shared.config.dead_letters.bounds)))
+            }
+            BrokerConfig::Redis(redis) => (
+                Some(RedisStore::new(RedisStoreConfig {
+                    target: redis.target.clone(),
+                    connections_max: redis.pool_size,
+                    keyspace: Keyspace::new(redis.prefix.clone()),
+                    library: shared.library.clone(),
+                    timings: shared.config.registry,
+                    limits: shared.config.limits.fleet,
+                })),
+                EitherStore::Redis(Box::new(records::RedisStore::new(redis_records(&shared, redis)))),
+            ),
+        };
+        Self { shared, listeners, store, records }
+    }
+
+    /// Runs until the instance is told to stop. The shards need the registry before they take connections.
+    pub(crate) async fn run(self, registry: Sender<Registry>) {
+        let Self { shared, listeners, store, records } = self;
+        let heartbeat = HeartbeatConfig {
+            id: shared.config.instance.clone(),
+            address: listeners.listen_addr().to_string().into(),
+            timings: shared.config.registry,
+        };
+        let pools = pools(store.as_ref(), &records);
+        let mut heartbeat = match store {
+            None => start_heartbeat(
+                heartbeat,
+                MemoryStore::new(shared.config.limits.fleet, shared.config.registry),
+                &shared,
+            ),
+            Some(store) => start_heartbeat(heartbeat, store, &shared),
+        };
+        // Nobody waits for it only if a shard could not be started; then the instance stops.
+        let HeartbeatHandle { directory, presence, peers, wakeup, .. } = &heartbeat;
+        let registers = Registers { directory: Arc::clone(directory), presence: Arc::clone(presence) };
+        drop(registry.send(Registry { registers, peers: peers.clone(), wakeup: Arc::clone(wakeup) }));
+        let record_writer = RecordWriter::new(
+            Arc::clone(&shared.dead_letter_queue),
+            Arc::clone(&shared.receipt_buffer),
+            records.clone(),
+        );
+        let recording = spawn_local(record(record_writer, shared.stop.clone()));
+        let mut stop = shared.stop.clone();
+        tokio::select! {
+            ended = serve(&shared, listeners, &mut heartbeat, records, pools) => {
+                let Err(error) = ended;
+                tracing::error!(%error, "edge failed");
+            }
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        heartbeat.stop().await;
+        if recording.await.is_err() {
+            tracing::error!("record writer panicked");
+        }
+    }
+}
+
+/// Starts the heartbeat task, and the presence service if there is anything to watch.
+fn start_heartbeat<S: Store + PresenceReader + Clone>(
+    heartbeat: HeartbeatConfig,
+    store: S,
+    shared: &Shared,
+) -> HeartbeatHandle {
+    let settle = heartbeat.timings.heartbeat;
+    let heartbeat = HeartbeatTask::start(heartbeat, store.clone(), load(shared));
+    if shared.config.policies.have_presence() {
+        let presence_service = PresenceService {
+            store,
+            presence: Arc::clone(&heartbeat.presence),
+            hub: shared.hub.clone(),
+            inbox: Arc::clone(&shared.presence_inbox),
+            counters: Arc::clone(&shared.presence),
+            lease: heartbeat.lease.clone(),
+            settle,
+            watched: HashMap::new(),
+            asked: HashMap::new(),
+        };
+        let mut stop = shared.stop.clone();
+        spawn_local(async move {
+            tokio::select! {
+                never = presence_service.run() => match never {},
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+    heartbeat
+}
+
+/// The ways to Redis that have breakers, for metrics.
+fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static str, Pools)> {
+    let registry = registry.into_iter().flat_map(RedisStore::pools);
+    let records = match records {
+        EitherStore::Redis(store) => Some(("records", store.pools())),
+        EitherStore::Memory(_) => None,
+    };
+    registry.chain(records).map(|(calls, pools)| (calls, pools.clone())).collect()
+}
+
+/// What the instance tells its peers, asked at each heartbeat.
+fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
+    let (health, hub) = (Arc::clone(&shared.health), shared.hub.clone());
+    let connects_per_second = shared.config.limits.connects_per_second;
+    move || Load {
+        connections: hub.connections(),
+        connects_per_second,
+        duty: duty(health.instance_state(Instant::now())),
+    }
+}
+
+fn duty(instance_state: InstanceState) -> Duty {
+    match instance_state {
+        InstanceState::Connected => Duty::Full,
+        InstanceState::Draining => Duty::Draining,
+        InstanceState::Starting
+        | InstanceState::LeaseLost
+        | InstanceState::Isolated
+        | InstanceState::Fenced
+        | InstanceState::Frozen => Duty::Reduced,
+    }
+}
+
+/// Writes letters and receipts until the instance stops, and then what still goes.
+async fn record(record_writer: RecordWriter<EitherStore>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        never = record_writer.run() => match never {},
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    if tokio::time::timeout(FLUSH_DEADLINE, record_writer.flush()).await.is_err() {
+        tracing::warn!("dead letters and receipts lost: shutdown deadline passed");
+    }
+}
+
+fn redis_records(shared: &Shared, redis: &RedisConfig) -> records::RedisStoreConfig {
+    records::RedisStoreConfig {
+        target: redis.target.clone(),
+        connections_max: redis.pool_size,
+        keyspace: Keyspace::new(redis.prefix.clone()),
+        library: shared.library.clone(),
+        loading: records::Loading::Replace,
+        deadline: redis.reply_deadline,
+        bounds: shared.config.dead_letters.bounds,
+    }
+}
+
+async fn serve(
+    shared: &Shared,
+    listeners: Listeners,
+    heartbeat: &mut HeartbeatHandle,
+    records: EitherStore,
+    pools: Vec<(&'static str, Pools)>,
+) -> io::Result<Infallible> {
+    let Shared { config, rules, health, hub, .. } = shared;
+    let listening = listeners.register()?;
+    let counters = Arc::new(EdgeCounters::default());
+    let sources = Sources {
+        shards: hub.shards().map(|shard| Arc::clone(&shard.counters)).collect(),
+        pump: Arc::clone(&shared.pump),
+        edge: Arc::clone(&counters),
+        presence: Arc::clone(&shared.presence),
+        dead_letter_queue: Arc::clone(&shared.dead_letter_queue),
+        receipt_buffer: Arc::clone(&shared.receipt_buffer),
+        health: Arc::clone(health),
+        pools,
+    };
+    let admin = {
+        let records = Records::new(records, config.policies.families().clone());
+        Admin::new(Exposition::new(sources), Arc::clone(health), Arc::clone(&shared.leave), records, hub.clone())
+    };
+    let diverts = Rc::new(Cell::new(false));
+    let edge_config = EdgeConfig {
+        handshake_timeout: config.limits.handshake_timeout,
+        connections_max: descriptors::connections_max(config.limits.connections_max),
+        connects_per_second: config.limits.connects_per_second,
+        diverts: Rc::clone(&diverts),
+        tls: config.tls.clone(),
+    };
+    let verifier = Arc::clone(&rules.verifier);
+    let handshake = Handshake::new(verifier, config.allowed_origins.clone(), config.auth.cookie.clone());
+    let page = config.dev_page.then(|| dev_page(config)).flatten();
+    let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, hub.clone(), Arc::clone(&counters));
+    let agent = async {
+        match listening.agent {
+            Some(listener) => agent::run(listener, Arc::clone(health)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        never = edge.run(listening.main) => match never {},
+        never = admin.run(listening.admin) => match never {},
+        never = agent => match never {},
+        never = rebalancing::run(shared, heartbeat.peers.clone(), &diverts, &counters) => match never {},
+        never = watchdog::watch(health.watchdog()) => match never {},
+        never = watch_lease(heartbeat.lease.clone(), health) => match never {},
+        never = release_after_storms(&counters, &heartbeat.directory) => match never {},
+        never = run_session_commands(&mut heartbeat.session_commands, &heartbeat.directory, hub) => match never {},
+    }
+}
+
+fn dev_page(config: &Config) -> Option<Page> {
+    let families = config.policies.families();
+    match config.auth.issuer(families.clone(), None) {
+        Ok(issuer) => Some(Page::new(DevTokens::new(issuer, families))),
+        Err(error) => {
+            tracing::warn!(%error, "dev page disabled");
+            None
+        }
+    }
+}
+
+/// Gives back what a storm of handshakes took.
+async fn release_after_storms(counters: &EdgeCounters, directory: &Directory) -> Infallible {
+    let mut idle_detector = IdleDetector::default();
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        let moves = counters.accepts.get().wrapping_add(directory.len() as u64);
+        if idle_detector.is_idle(moves) {
+            directory.shrink();
+            release_memory();
+        }
+    }
+}
+
+/// Has done what the registry says about sessions: closes those that must go, sends what they are to be told.
+async fn run_session_commands(
+    session_commands: &mut mpsc::UnboundedReceiver<SessionCommand>,
+    directory: &Directory,
+    hub: &Hub,
+) -> Infallible {
+    // One that has gone meanwhile is nobody's business.
+    let shard_of = |session| directory.get(session).map(|row| hub.shard(ShardIndex(row.shard as u8)));
+    while let Some(session_command) = session_commands.recv().await {
+        match session_command {
+            SessionCommand::Close(closing, upto) => {
+                if let Some(shard) = shard_of(closing.session) {
+                    shard.inbox.push(ToShard::CloseSession(closing, upto), 0);
+                }
+            }
+            SessionCommand::Restored(ask, restored) => {
+                let shard = hub.shard(ShardIndex(ask.shard as u8));
+                shard.inbox.push(ToShard::Restored(Box::new((ask, restored))), 0);
+            }
+            SessionCommand::Notice(sessions, notice) => {
+                let frame = ServerFrame::Notice(notice).encode();
+                for session in sessions {
+                    if let Some(shard) = shard_of(session) {
+                        shard.inbox.push(ToShard::Notice(session, frame.clone()), frame.bytes().len());
+                    }
+                }
+            }
+        }
+    }
+    // The heartbeat task has ended, and the instance with it.
+    std::future::pending().await
+}
+
+/// Keeps `health` true to the lease. After a sleep it may be told late; so `health` looks at the clock itself.
+async fn watch_lease(mut lease: watch::Receiver<LeaseState>, health: &Health) -> Infallible {
+    loop {
+        health.set_lease(&lease.borrow_and_update());
+        if lease.changed().await.is_err() {
+            // The heartbeat task has ended, and with it the lease.
+            health.set_lease(&LeaseState::Lost(Loss::Released));
+            std::future::pending::<()>().await;
+        }
+    }
+}

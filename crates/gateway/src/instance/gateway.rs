@@ -1,0 +1,277 @@
+//! One running instance: its threads, how it starts, and how it ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use connection_registry::Peers;
+use keyspace::Keyspace;
+use message_router::{
+    Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex,
+};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{Notify, watch};
+
+use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig, RedisConfig};
+use crate::dispatch::pump::Pump;
+use crate::health::Health;
+use crate::health::instance_state::Phase;
+use crate::host::clock::Clock;
+use crate::host::mailbox::Mailbox;
+use crate::host::rate::RateLimit;
+use crate::http::listeners::{BindError, Listeners};
+use crate::instance::drain::{Pace, SLOT};
+use crate::instance::edge_thread::{EdgeThread, Registry};
+use crate::instance::fleet::Fleet;
+use crate::session::rules::{Limits, Rules};
+use crate::shard::departures::Departures;
+use crate::shard::hub::{Hub, ShardHandle};
+use crate::shard::requests::{FromShard, ToShard};
+use crate::shard::shared::{Registers, Shared};
+use crate::shard::worker::Worker;
+
+/// What waits for one shard before the pump is held back.
+const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What clients' publishes may hold before more are refused.
+const PUMP_INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long shards may take to let go of connections that are cut; a shard that is stuck never does.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running gateway. Dropping it stops it at once; [`Gateway::drain`] is the gentle way.
+#[derive(Debug)]
+pub struct Gateway {
+    listen: SocketAddr,
+    admin: SocketAddr,
+    health: Arc<Health>,
+    hub: Hub,
+    drain: DrainConfig,
+    /// Woken by the admin port.
+    leave: Arc<Notify>,
+    /// The other instances.
+    peers: watch::Receiver<Peers>,
+    /// Woken when they are to hear of this one at once.
+    wakeup: Arc<Notify>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refuses a thread or a runtime.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+impl Gateway {
+    /// Starts all threads and listens.
+    ///
+    /// # Errors
+    /// When an address is taken, or Redis' address cannot be used. That Redis does not answer is no error: the
+    /// instance starts isolated and tries for ever.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&config)?;
+        let (listen, admin) = (listeners.listen_addr(), listeners.admin_addr());
+        let (stop, stopped) = watch::channel(false);
+        let shard = || ShardHandle { inbox: Arc::new(Mailbox::new(SHARD_INBOX_BYTES_MAX)), counters: Arc::default() };
+        let hub = Hub::new((0..config.shards).map(|_| shard()).collect());
+        let rules = rules(&config);
+        let shared = Shared::new(config, rules, hub.clone(), stopped);
+        let health = Arc::clone(&shared.health);
+        let (drain, leave) = (shared.config.drain, Arc::clone(&shared.leave));
+        let edge = EdgeThread::new(shared.clone(), listeners);
+        let (registry_sender, moved_by_shard) = mpsc::channel();
+        let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(registry_sender)))?;
+        let ended = || StartError::Thread(io::Error::other("the edge ended at once"));
+        let Registry { registers, peers, wakeup } = moved_by_shard.recv().map_err(|_| ended())?;
+        let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, wakeup, stop, threads: vec![thread] };
+        match shared.config.broker.clone() {
+            BrokerConfig::Memory => {
+                let policies = shared.config.policies.clone();
+                let store = MemoryStore::new(MemoryConfig::new(policies, unix_ms() / 1_000, random_u16(), unix_ms));
+                gateway.start_shards(&shared, MemoryBroker::new(&store), &registers)?;
+            }
+            BrokerConfig::Redis(redis) => {
+                let broker = RedisBroker::new(redis_broker(&shared, &redis));
+                gateway.start_shards(&shared, broker, &registers)?;
+            }
+        }
+        gateway.health.advance(Phase::Running);
+        Ok(gateway)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where health and metrics are asked for.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Waits until an operator asks for a drain at the admin port.
+    pub async fn drain_requested(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Turns new clients away, moves those it has elsewhere, a few at a time, and stops when they are gone or their
+    /// time is up.
+    pub async fn drain(self) {
+        self.health.advance(Phase::Draining);
+        self.hub.look_for_reservations();
+        self.wakeup.notify_one();
+        let DrainConfig { window, grace, kill_after } = self.drain;
+        let begun = tokio::time::Instant::now();
+        let before: Vec<u64> = self.hub.shards().map(|shard| shard.counters.connections.get()).collect();
+        let clients: u64 = before.iter().sum();
+        let mut pace = Pace::new(window, grace - CLOSE_TIMEOUT);
+        let kill_after_ms = kill_after.map(millis);
+        tracing::info!(clients, window_ms = millis(window), grace_ms = millis(grace), kill_after_ms, "drain started");
+        let (mut moved, mut moved_by_shard) = (0, vec![0; before.len()]);
+        let mut slots = tokio::time::interval(SLOT);
+        while moved < clients {
+            slots.tick().await;
+            let takes_per_second = Fleet::of(&self.peers.borrow()).takes_per_second();
+            let mut departures = pace.slot(begun.elapsed(), clients - moved, takes_per_second);
+            moved += departures.count as u64;
+            for ((shard, clients_here), moved_by_shard) in self.hub.shards().zip(&before).zip(&mut moved_by_shard) {
+                let due = moved * clients_here / clients;
+                let count = (due - std::mem::replace(moved_by_shard, due)) as usize;
+                shard.inbox.push(ToShard::Drain(departures.split(count)), 0);
+            }
+        }
+        // Whoever is left, and whoever came in meanwhile.
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Drain(Departures::everybody()), 0));
+        while self.hub.connections() > 0 && begun.elapsed() < grace {
+            slots.tick().await;
+        }
+        let disconnected = self.hub.connections();
+        // Sessions that end here leave their records: whoever did not answer in time may come back all the same.
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::DisconnectAll, 0));
+        while self.hub.connections() > 0 && begun.elapsed() < grace + DISCONNECT_TIMEOUT {
+            slots.tick().await;
+        }
+        tracing::info!(disconnected, "drain finished");
+    }
+
+    fn start_shards<B: Broker + Send + 'static>(
+        &mut self,
+        shared: &Shared,
+        broker: B,
+        registers: &Registers,
+    ) -> Result<(), StartError> {
+        let inbox: Arc<Mailbox<(ShardIndex, FromShard)>> = Arc::new(Mailbox::new(PUMP_INBOX_BYTES_MAX));
+        let clock = Clock::start();
+        let mut config = RouterConfig { policies: shared.config.policies.clone(), ..RouterConfig::default() };
+        if let BrokerConfig::Redis(redis) = &shared.config.broker {
+            config.check_interval_ms = millis(redis.check_interval);
+        }
+        let router = Router::new(config);
+        let pump = Pump::new(broker, router, shared.clone(), Arc::clone(&inbox), clock);
+        let mut pump = Some(pump);
+        for index in self.hub.indexes() {
+            let (shared, inbox, pump) = (shared.clone(), Arc::clone(&inbox), pump.take());
+            let registers = registers.clone();
+            let thread = spawn(&format!("shard-{}", index.0), move |runtime| {
+                runtime.block_on(async move {
+                    let worker = Worker::new(index, &shared, registers, inbox, clock);
+                    // The first shard's thread carries the pump too (see `pump`).
+                    if let Some(pump) = pump {
+                        tokio::task::spawn_local(pump.run(shared.stop.clone()));
+                    }
+                    worker.run().await;
+                });
+            })?;
+            self.threads.push(thread);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Gateway {
+    /// Stops all threads and waits for them.
+    fn drop(&mut self) {
+        self.health.advance(Phase::Draining);
+        self.stop.send_replace(true);
+        // The edge's thread last: it writes what is left, and gives the lease back.
+        for thread in self.threads.drain(..).rev() {
+            for shard in self.hub.shards() {
+                shard.inbox.push(ToShard::Stop, 0);
+            }
+            if thread.join().is_err() {
+                tracing::error!("thread panicked");
+            }
+        }
+    }
+}
+
+/// Starts a thread with a runtime of its own, and waits until it has one.
+fn spawn(name: &str, body: impl FnOnce(LocalRuntime) + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let start = move || match local_runtime() {
+        Err(error) => drop(ready.send(Err(error))),
+        Ok(runtime) => {
+            drop(ready.send(Ok(())));
+            body(runtime);
+        }
+    };
+    let thread = std::thread::Builder::new().name(name.into()).spawn(start).map_err(StartError::Thread)?;
+    let started = is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")));
+    started.map(|()| thread).map_err(StartError::Thread)
+}
+
+/// A runtime for the thread that calls it: tasks stay there, and need not be `Send`.
+fn local_runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+/// What a configuration means for every session.
+pub(crate) fn rules(config: &Config) -> Rules {
+    let limits = &config.limits;
+    Rules {
+        instance: config.instance.clone(),
+        verifier: Arc::new(config.auth.verifier(config.policies.families().clone())),
+        policies: config.policies.clone(),
+        limits: Limits {
+            message_bytes_max: limits.message_bytes_max,
+            messages_per_second: limits.messages_per_second,
+            rate: RateLimit::new(limits.messages_per_second, limits.messages_burst),
+            outbox_bytes_max: limits.outbox_bytes_max,
+            backlog_bytes_max: limits.backlog_bytes_max as u64,
+            write_timeout_ms: millis(limits.write_timeout),
+            ping_interval_ms: millis(limits.ping_interval),
+            pong_timeout_ms: millis(limits.pong_timeout),
+            hello_timeout_ms: millis(limits.hello_timeout),
+        },
+    }
+}
+
+fn redis_broker(shared: &Shared, redis: &RedisConfig) -> RedisBrokerConfig {
+    let keyspace = Keyspace::new(redis.prefix.clone());
+    let (instance, library) = (shared.config.instance.clone(), shared.library.clone());
+    let mut broker = RedisBrokerConfig::new(redis.target.clone(), keyspace, instance, library);
+    broker.probe_interval_ms = millis(redis.probe_interval);
+    broker.reply_deadline_ms = millis(redis.reply_deadline);
+    broker.asks_replicas = shared.rules.policies.asks_replicas();
+    broker
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+fn random_u16() -> u16 {
+    getrandom::u32().map_or_else(|_| std::process::id() as u16, |bits| bits as u16)
+}

@@ -1,0 +1,235 @@
+//! Every metric: its name, type, unit, meaning, and where its value comes from. `docs/metrics.md` is this table.
+//!
+//! Counters and gauges are published to a `metrics` recorder at scrape time, as absolute values. Histograms
+//! are not: the recorder takes samples one by one, queues each with its own `Instant` and sorts them into buckets
+//! when rendering, and it has no way to take buckets that are counted already. Ours are ([`crate::metrics::counters`]), so
+//! their text is appended to what the recorder renders, by the exporter's own formatting functions.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use ::metrics::{Label, Unit};
+use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use records::{DeadLetterCounts, DeadLetterQueue, ReceiptBuffer, ReceiptCounts};
+use redis_topology::{BreakerCounts, Pools};
+
+use crate::health::Health;
+use crate::health::instance_state::InstanceState;
+use crate::metrics::counters::EdgeCounters;
+use crate::metrics::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PresenceCounters, PumpCounters, ShardCounters};
+
+/// One metric.
+struct Metric {
+    /// Name as scraped; ends in its unit, and counters in `_total`.
+    name: &'static str,
+    unit: Unit,
+    help: &'static str,
+    value: Value,
+}
+
+/// What kind of metric it is and where its value is read.
+enum Value {
+    ShardCounter(fn(&ShardCounters) -> &Counter),
+    ShardGauge(fn(&ShardCounters) -> &Counter),
+    /// All shards in one, because buckets times cores is a lot of lines.
+    ShardHistogram(fn(&ShardCounters) -> &Histogram),
+    PumpCounter(fn(&PumpCounters) -> &Counter),
+    PumpGauge(fn(&PumpCounters) -> &Counter),
+    DeadLetterCounter(fn(&DeadLetterCounts) -> &AtomicU64),
+    ReceiptCounter(fn(&ReceiptCounts) -> &AtomicU64),
+    ReceiptGauge(fn(&ReceiptCounts) -> &AtomicU64),
+    EdgeCounter(fn(&EdgeCounters) -> &Counter),
+    PresenceCounter(fn(&PresenceCounters) -> &Counter),
+    PresenceGauge(fn(&PresenceCounters) -> &Counter),
+    /// By whose calls they are.
+    BreakerCounter(fn(BreakerCounts) -> u64),
+    BreakerGauge(fn(BreakerCounts) -> u64),
+    HealthGauge(fn(&Health) -> f64),
+    HealthCounter(fn(&Health) -> u64),
+    /// One gauge for each [`InstanceState`], 1 for the present one.
+    InstanceStateGauge,
+    /// One gauge for each loop of the watchdog's.
+    LagGauge,
+}
+
+pub(crate) mod counters;
+mod table;
+
+use table::METRICS;
+
+/// Where all values are read.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// By shard.
+    pub(crate) shards: Vec<Arc<ShardCounters>>,
+    pub(crate) pump: Arc<PumpCounters>,
+    pub(crate) edge: Arc<EdgeCounters>,
+    pub(crate) presence: Arc<PresenceCounters>,
+    pub(crate) dead_letter_queue: Arc<DeadLetterQueue>,
+    pub(crate) receipt_buffer: Arc<ReceiptBuffer>,
+    pub(crate) health: Arc<Health>,
+    /// Ways to Redis beside the broker's, and whose they are.
+    pub(crate) pools: Vec<(&'static str, Pools)>,
+}
+
+/// Renders [`METRICS`] in the Prometheus text format.
+pub(crate) struct Exposition {
+    sources: Sources,
+    /// Not installed globally: several instances may live in one process, in tests.
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+// === impl Exposition ===
+
+impl Exposition {
+    pub(crate) fn new(sources: Sources) -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || METRICS.iter().for_each(Metric::describe));
+        Self { sources, recorder, handle }
+    }
+
+    /// The text of one scrape.
+    pub(crate) fn render(&self) -> String {
+        ::metrics::with_local_recorder(&self.recorder, || {
+            METRICS.iter().for_each(|metric| metric.publish(&self.sources));
+        });
+        // Descriptions become visible to the renderer only by upkeep; without histograms it costs nothing.
+        self.handle.run_upkeep();
+        let mut text = self.handle.render();
+        for metric in METRICS {
+            if let Value::ShardHistogram(read) = metric.value {
+                write_help_line(&mut text, metric.name, None, None, metric.help);
+                write_type_line(&mut text, metric.name, None, None, "histogram");
+                write_histogram(&mut text, metric.name, self.sources.shards.iter().map(|shard| read(shard)));
+            }
+        }
+        text
+    }
+}
+
+// === impl Metric ===
+
+impl Metric {
+    fn describe(&self) {
+        match self.value {
+            Value::ShardCounter(_)
+            | Value::PumpCounter(_)
+            | Value::DeadLetterCounter(_)
+            | Value::ReceiptCounter(_)
+            | Value::EdgeCounter(_)
+            | Value::PresenceCounter(_)
+            | Value::BreakerCounter(_)
+            | Value::HealthCounter(_) => {
+                ::metrics::describe_counter!(self.name, self.unit, self.help);
+            }
+            Value::ShardGauge(_)
+            | Value::PumpGauge(_)
+            | Value::PresenceGauge(_)
+            | Value::ReceiptGauge(_)
+            | Value::BreakerGauge(_)
+            | Value::HealthGauge(_)
+            | Value::LagGauge
+            | Value::InstanceStateGauge => {
+                ::metrics::describe_gauge!(self.name, self.unit, self.help);
+            }
+            Value::ShardHistogram(_) => {} // Not the recorder's; see above.
+        }
+    }
+
+    fn publish(&self, sources: &Sources) {
+        match self.value {
+            Value::ShardCounter(read) => {
+                for (shard, label) in sources.labelled() {
+                    ::metrics::counter!(self.name, vec![label]).absolute(read(shard).get());
+                }
+            }
+            Value::ShardGauge(read) => {
+                for (shard, label) in sources.labelled() {
+                    ::metrics::gauge!(self.name, vec![label]).set(read(shard).get() as f64);
+                }
+            }
+            Value::PumpCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.pump).get()),
+            Value::ReceiptCounter(read) => {
+                let count = read(sources.receipt_buffer.counts()).load(Ordering::Relaxed);
+                ::metrics::counter!(self.name).absolute(count);
+            }
+            Value::ReceiptGauge(read) => {
+                let count = read(sources.receipt_buffer.counts()).load(Ordering::Relaxed);
+                ::metrics::gauge!(self.name).set(count as f64);
+            }
+            Value::DeadLetterCounter(read) => {
+                let count = read(sources.dead_letter_queue.counts()).load(Ordering::Relaxed);
+                ::metrics::counter!(self.name).absolute(count);
+            }
+            Value::PumpGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.pump).get() as f64),
+            Value::PresenceCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.presence).get()),
+            Value::PresenceGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.presence).get() as f64),
+            Value::EdgeCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.edge).get()),
+            Value::BreakerCounter(read) => {
+                for (calls, pools) in &sources.pools {
+                    ::metrics::counter!(self.name, "calls" => *calls).absolute(read(pools.counts()));
+                }
+            }
+            Value::BreakerGauge(read) => {
+                for (calls, pools) in &sources.pools {
+                    ::metrics::gauge!(self.name, "calls" => *calls).set(read(pools.counts()) as f64);
+                }
+            }
+            Value::HealthGauge(read) => ::metrics::gauge!(self.name).set(read(&sources.health)),
+            Value::HealthCounter(read) => ::metrics::counter!(self.name).absolute(read(&sources.health)),
+            Value::InstanceStateGauge => {
+                let present = sources.health.instance_state(Instant::now());
+                for instance_state in InstanceState::ALL {
+                    let label = Label::new("state", instance_state.as_str());
+                    ::metrics::gauge!(self.name, vec![label]).set(f64::from(u8::from(instance_state == present)));
+                }
+            }
+            Value::LagGauge => {
+                let (watchdog, now) = (sources.health.watchdog(), Instant::now());
+                for which in watchdog.loops() {
+                    let label = Label::new("loop", which.to_string());
+                    ::metrics::gauge!(self.name, vec![label]).set(watchdog.worst_lag(which, now).as_secs_f64());
+                }
+            }
+            Value::ShardHistogram(_) => {} // Appended by `render`.
+        }
+    }
+}
+
+impl Sources {
+    fn labelled(&self) -> impl Iterator<Item = (&ShardCounters, Label)> {
+        self.shards.iter().enumerate().map(|(index, shard)| (&**shard, Label::new("shard", index.to_string())))
+    }
+}
+
+/// Cumulative buckets in seconds, and a `_count` that is the last of them: read separately, a sample that falls
+/// between two reads would make a bucket larger than the count.
+fn write_histogram<'c>(text: &mut String, name: &str, histograms: impl Iterator<Item = &'c Histogram>) {
+    let (mut buckets, mut sum_us) = ([0u64; LATENCY_BOUNDS_US.len() + 1], 0u64);
+    for histogram in histograms {
+        for (total, bucket) in buckets.iter_mut().zip(&histogram.buckets) {
+            *total += bucket.get();
+        }
+        sum_us += histogram.sum_us.get();
+    }
+    let mut count = 0;
+    let bounds = LATENCY_BOUNDS_US.iter().map(|us| seconds(*us).to_string()).chain(["+Inf".into()]);
+    for (bound, bucket) in bounds.zip(buckets) {
+        count += bucket;
+        writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}").expect("a String takes all");
+    }
+    writeln!(text, "{name}_sum {}\n{name}_count {count}\n", seconds(sum_us)).expect("a String takes all");
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests;

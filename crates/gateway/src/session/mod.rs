@@ -1,0 +1,474 @@
+//! PURE. What a client may do next: frames in, effects out.
+//!
+//! ```text
+//!   AwaitHello ──hello with a valid token──▶ Open ──bye, expiry, violation──▶ (closed by the shard)
+//! ```
+
+use std::borrow::Cow;
+
+use records::Receipt;
+use wire::{
+    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, MessageDraft, Pattern, Position,
+    Resume, Scope, ServerFrame, SessionId, TenantId, Welcome,
+};
+
+use crate::auth::token::{Identity, TokenError};
+use crate::host::clock::Now;
+use crate::host::rate::Rate;
+use crate::session::rules::Lane;
+use crate::session::rules::Rules;
+
+mod effect;
+mod name;
+mod restoring;
+pub(crate) mod rules;
+
+use restoring::Restoring;
+
+#[cfg(test)]
+pub(crate) use name::bind;
+
+pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
+
+/// One client's session. It holds no handle to anything: its shard carries the effects out.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: SessionId,
+    state: State,
+    /// What the client holds.
+    pub(crate) subscriptions: Vec<Subscription>,
+    rate: Rate,
+    /// Frames refused for coming too fast, less those accepted since.
+    refused: u32,
+    /// What it held before is being brought back.
+    restoring: Option<Box<Restoring>>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody yet.
+    AwaitHello {
+        /// As the path asked for it.
+        tenant: Option<TenantId>,
+        /// Until when.
+        by_ms: u64,
+    },
+    Open(Identity),
+}
+
+/// One channel or pattern that a client holds.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) pattern: Pattern,
+    /// False while it catches up.
+    pub(crate) live: bool,
+    /// Where its client stood when it was told that it stands: the gap that it was told with that, it may not have read.
+    pub(crate) began: Position,
+    /// Once live: everything behind this has been or will be delivered by it.
+    pub(crate) since: Position,
+    /// Once live: how far the client has been moved on by `position` frames.
+    pub(crate) position_sent: Position,
+    /// Nothing at or before this may be read from history once more: it would come twice, or behind a `gap`.
+    pub(crate) floor: Position,
+}
+
+impl Subscription {
+    fn new(pattern: Pattern) -> Self {
+        let none = Position::default();
+        Self { pattern, live: false, began: none, since: none, position_sent: none, floor: none }
+    }
+}
+
+/// So many more frames refused than accepted, in seconds of the permitted rate, end the connection.
+const REFUSED_SECONDS_MAX: u32 = 10;
+
+impl Session {
+    pub(crate) fn new(id: SessionId, path_tenant: Option<TenantId>) -> Self {
+        let state = State::AwaitHello { tenant: path_tenant, by_ms: u64::MAX };
+        Self { id, state, subscriptions: Vec::new(), rate: Rate::default(), refused: 0, restoring: None }
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who the client is, once that is known.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match &self.state {
+            State::AwaitHello { .. } => None,
+            State::Open(identity) => Some(identity),
+        }
+    }
+
+    /// A client without a token has time until then.
+    pub(crate) fn await_hello(&mut self, until_ms: u64) {
+        if let State::AwaitHello { by_ms, .. } = &mut self.state {
+            *by_ms = until_ms;
+        }
+    }
+
+    /// When it is to be closed if nobody is known by then.
+    pub(crate) fn hello_by_ms(&self) -> u64 {
+        match self.state {
+            State::AwaitHello { by_ms, .. } => by_ms,
+            State::Open(_) => u64::MAX,
+        }
+    }
+
+    /// Begins with an identity that the upgrade established.
+    pub(crate) fn open(&mut self, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
+        self.open_as(None, identity, rules, out);
+    }
+
+    /// Begins: as the session that the client has named, if that is its own, or as a new one.
+    fn open_as(&mut self, named: Option<SessionId>, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
+        let Identity { tenant, user, .. } = &identity;
+        let own = named.filter(|named| name::is_of(*named, tenant, user));
+        self.id = own.unwrap_or_else(|| name::bind(self.id, tenant, user));
+        let session_id = self.id.to_string();
+        let welcome = ServerFrame::Welcome(Welcome {
+            session_id: &session_id,
+            user: identity.user.as_str(),
+            tenant: identity.tenant.as_str(),
+            instance: rules.instance.as_str(),
+            ping_interval_ms: rules.limits.ping_interval_ms,
+            message_bytes_max: rules.limits.message_bytes_max,
+            messages_per_second: rules.limits.messages_per_second,
+            channels_max: CHANNELS_PER_CONNECTION_MAX,
+        });
+        out.extend([Effect::Send(Lane::CONTROL, welcome.encode()), Effect::Opened, Effect::Identified]);
+        self.state = State::Open(identity);
+    }
+
+    /// Takes one frame.
+    pub(crate) fn handle(
+        &mut self,
+        frame: Result<ClientFrame<'_>, BadFrame>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(BadFrame { code, message, correlation_id }) => {
+                let id = correlation_id.as_deref();
+                return match self.rate.take(rules.limits.rate, now.mono_ms) {
+                    Ok(()) => out.push(refuse(code, &message, None, id)),
+                    Err(retry_after_ms) => self.refuse_fast(retry_after_ms, id, rules, out),
+                };
+            }
+        };
+        let id = frame.correlation_id.as_deref();
+        if let Err(retry_after_ms) = self.rate.take(rules.limits.rate, now.mono_ms) {
+            return self.refuse_fast(retry_after_ms, id, rules, out);
+        }
+        self.refused = self.refused.saturating_sub(1);
+        match frame.body {
+            ClientBody::Ping => {
+                let pong = ServerFrame::Pong { correlation_id: id };
+                out.push(Effect::Send(Lane::CONTROL, pong.encode()));
+            }
+            ClientBody::Pong => {}
+            ClientBody::Hello { token, session_id: named, restore, channels } => {
+                let is_welcome = self.identity().is_some();
+                if !self.hello(token.as_deref(), named, id, now, rules, out) {
+                    return;
+                }
+                match named.filter(|_| restore) {
+                    Some(named) if named == self.id => return self.restore(&channels, id, now, out),
+                    Some(_) => out.extend([Effect::KeepRecord, self.not_restored(is_welcome, id)]),
+                    None if restore => out.push(Effect::KeepRecord),
+                    None => {}
+                }
+                self.subscribe_all(channels, id, rules, out);
+            }
+            body => match &self.state {
+                State::AwaitHello { .. } => {
+                    let message = "the first frame is a hello with a token, because the upgrade carried none";
+                    out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
+                }
+                State::Open(_) => self.handle_open(body, id, now, rules, out),
+            },
+        }
+    }
+
+    /// The client's token has run out.
+    pub(crate) fn expired(&self, now: Now) -> bool {
+        self.identity().is_some_and(|identity| identity.expires_at_unix_s <= now.unix_s())
+    }
+
+    fn handle_open(&mut self, body: ClientBody<'_>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) {
+        match body {
+            ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
+            ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),
+            ClientBody::Publish { channel, id: name, message } => {
+                out.extend(self.publish(&channel, name.as_deref(), &message, id, now, rules));
+            }
+            ClientBody::Receipt { channel, position } => out.push(self.receipt(&channel, position, id, rules)),
+            ClientBody::Presence { channel } => out.push(self.presence(&channel, id, rules)),
+            ClientBody::Refresh { token } => drop(self.refresh(&token, id, now, rules, out)),
+            ClientBody::Hello { .. } | ClientBody::Ping | ClientBody::Pong => {
+                debug_assert!(false, "taken by handle");
+            }
+        }
+    }
+
+    /// Whether the hello is taken, and the session open. It goes on as the one that was named, if that is its user's.
+    fn hello(
+        &mut self,
+        token: Option<&str>,
+        named: Option<SessionId>,
+        id: Option<&str>,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let path_tenant = match (&self.state, token) {
+            (State::Open(_), token) => {
+                let is_taken = token.is_none_or(|token| self.refresh(token, id, now, rules, out));
+                if is_taken {
+                    self.go_on_as(named, out);
+                }
+                return is_taken;
+            }
+            (State::AwaitHello { .. }, None) => {
+                let message = "this hello carries no token, and neither did the upgrade";
+                out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
+                return false;
+            }
+            (State::AwaitHello { tenant, .. }, Some(_)) => tenant.clone(),
+        };
+        let verified = rules.verifier.verify(token.unwrap_or_default(), now.unix_s());
+        match verified {
+            Err(error) => {
+                refuse_token(error, id, out);
+                false
+            }
+            Ok(identity) if path_tenant.as_ref().is_some_and(|tenant| *tenant != identity.tenant) => {
+                let message = "the token belongs to another tenant than the path /ws/{tenant}";
+                out.push(refuse(ErrorCode::WrongIdentity, message, None, id));
+                out.push(Effect::Close(Close::WrongTenant));
+                false
+            }
+            Ok(identity) => {
+                self.open_as(named, identity, rules, out);
+                true
+            }
+        }
+    }
+
+    /// An open session goes on as an earlier one of its user. Another one's name is passed over.
+    fn go_on_as(&mut self, named: Option<SessionId>, out: &mut Vec<Effect>) {
+        let (Some(named), State::Open(Identity { tenant, user, .. })) = (named, &self.state) else { return };
+        if named != self.id && name::is_of(named, tenant, user) {
+            self.id = named;
+            if let Some(restoring) = &mut self.restoring {
+                restoring.begin_again(); // It waits for another one's record.
+            }
+            out.push(Effect::Identified);
+        }
+    }
+
+    /// A new token for an open session: same tenant, same user, perhaps other grants. What is held stays held;
+    /// what the new token no longer grants is dropped.
+    fn refresh(&mut self, token: &str, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
+        let State::Open(old) = &mut self.state else { return false };
+        let new = match rules.verifier.verify(token, now.unix_s()) {
+            Ok(new) => new,
+            // The old token still holds: the connection goes on until that one expires.
+            Err(error) => {
+                out.push(refuse(error.code(), &error.to_string(), None, id));
+                return false;
+            }
+        };
+        if (&new.tenant, &new.user) != (&old.tenant, &old.user) {
+            let message = "a session keeps its tenant and user; connect anew to be somebody else";
+            out.push(refuse(ErrorCode::WrongIdentity, message, None, id));
+            return false;
+        }
+        *old = new;
+        let refreshed = ServerFrame::Refreshed { correlation_id: id };
+        out.extend([Effect::Send(Lane::CONTROL, refreshed.encode()), Effect::Identified]);
+        let identity = &*old;
+        for subscription in self.subscriptions.extract_if(.., |s| !identity.may_subscribe(&s.pattern)) {
+            let channel = subscription.pattern.to_string();
+            let message = "the new token does not grant this channel";
+            out.push(refuse(ErrorCode::Forbidden, message, Some(&channel), None));
+            out.push(unsubscribed(&subscription.pattern, &channel, None, rules));
+            out.push(Effect::Leave(subscription));
+        }
+        true
+    }
+
+    fn subscribe_all(&mut self, wanted: Vec<Resume<'_>>, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
+        let mut joins: Vec<JoinRequest> = Vec::new();
+        for Resume { channel, position } in wanted {
+            match self.admit(&channel, rules) {
+                Err((code, message)) => out.push(refuse(code, &message, Some(&channel), id)),
+                Ok(pattern) => {
+                    let wanted = Wanted { filter: pattern.filter.clone(), after: position };
+                    match joins.iter_mut().find(|join| join.scope == pattern.scope) {
+                        Some(join) => join.wanted.push(wanted),
+                        None => joins.push(JoinRequest {
+                            scope: pattern.scope.clone(),
+                            wanted: vec![wanted],
+                            correlation_id: id.map(Box::from),
+                        }),
+                    }
+                    self.subscriptions.reserve_exact(1);
+                    self.subscriptions.push(Subscription::new(pattern));
+                }
+            }
+        }
+        out.extend(joins.into_iter().map(Effect::Join));
+    }
+
+    /// Whether the client may hold this channel too.
+    fn admit(&self, channel: &str, rules: &Rules) -> Result<Pattern, (ErrorCode, Cow<'static, str>)> {
+        let State::Open(identity) = &self.state else {
+            return Err((ErrorCode::Unauthenticated, "the session is not open".into()));
+        };
+        let families = rules.policies.families();
+        let pattern = families
+            .parse(&identity.tenant, channel)
+            .map_err(|e| (ErrorCode::InvalidChannel, Cow::Owned(e.to_string())))?;
+        if !identity.may_subscribe(&pattern) {
+            return Err((ErrorCode::Forbidden, "the token does not grant this channel".into()));
+        }
+        if self.find(&pattern).is_some() {
+            return Err((ErrorCode::AlreadySubscribed, "this connection holds the channel already".into()));
+        }
+        if self.subscriptions.len() >= CHANNELS_PER_CONNECTION_MAX {
+            let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
+            return Err((ErrorCode::TooManyChannels, message.into()));
+        }
+        Ok(pattern)
+    }
+
+    fn unsubscribe(&mut self, channel: &str, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
+        let State::Open(identity) = &self.state else { return };
+        let pattern = match rules.policies.families().parse(&identity.tenant, channel) {
+            Ok(pattern) => pattern,
+            Err(e) => return out.push(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(channel), id)),
+        };
+        let Some(at) = self.find(&pattern) else {
+            let message = "this connection does not hold the channel";
+            return out.push(refuse(ErrorCode::NotSubscribed, message, Some(channel), id));
+        };
+        let subscription = self.subscriptions.remove(at);
+        out.push(unsubscribed(&subscription.pattern, channel, id, rules));
+        out.push(Effect::Leave(subscription));
+    }
+
+    fn publish(
+        &self,
+        text: &str,
+        name: Option<&str>,
+        message: &MessageDraft<'_>,
+        id: Option<&str>,
+        now: Now,
+        rules: &Rules,
+    ) -> Option<Effect> {
+        let State::Open(identity) = &self.state else { return None };
+        let channel = match rules.policies.families().parse_channel(&identity.tenant, text) {
+            Ok(channel) => channel,
+            Err(e) => return Some(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
+        };
+        if self.expired(now) {
+            let message = "the token has expired; send a refresh with a new one";
+            return Some(refuse(ErrorCode::TokenExpired, message, Some(text), id));
+        }
+        if !identity.may_publish(&channel) {
+            let message = "the token does not grant publishing to this channel";
+            return Some(refuse(ErrorCode::Forbidden, message, Some(text), id));
+        }
+        if message.binary.is_some() && !rules.policies.policy(channel.scope.family()).binary {
+            let message = "this channel's family takes no binary messages";
+            return Some(refuse(ErrorCode::InvalidField, message, Some(text), id));
+        }
+        let message = message.to_bytes();
+        // A slash is in no name: ids of users meet neither each other nor those that backends choose.
+        let name = name.map(|name| format!("{}/{name}", identity.user).into());
+        let (user, correlation_id) = (identity.user.clone(), id.map(Box::from));
+        Some(Effect::Publish(PublishRequest { user, channel, id: name, message, correlation_id }))
+    }
+
+    /// A receipt is of a scope, whichever of its channels the client names. Whether so much has been sent, the shard
+    /// knows.
+    fn receipt(&self, text: &str, position: Position, id: Option<&str>, rules: &Rules) -> Effect {
+        let (identity, scope) = match self.held_scope(text, id, rules) {
+            Ok(held) => held,
+            Err(refusal) => return refusal,
+        };
+        if !rules.policies.policy(scope.family()).receipts {
+            let message = "this channel's family keeps no receipts";
+            return refuse(ErrorCode::InvalidField, message, Some(text), id);
+        }
+        let receipt = Receipt { scope, user: identity.user.clone(), position };
+        Effect::Receipt(ReceiptRequest { receipt, channel: text.into(), correlation_id: id.map(Box::from) })
+    }
+
+    /// Presence is of a scope too: whoever hears any of it may know who else does.
+    fn presence(&self, text: &str, id: Option<&str>, rules: &Rules) -> Effect {
+        let scope = match self.held_scope(text, id, rules) {
+            Ok((_, scope)) => scope,
+            Err(refusal) => return refusal,
+        };
+        if !rules.policies.policy(scope.family()).presence {
+            let message = "this channel's family has no presence";
+            return refuse(ErrorCode::InvalidField, message, Some(text), id);
+        }
+        Effect::Presence(PresenceRequest { scope, correlation_id: id.map(Box::from) })
+    }
+
+    /// The scope of a channel or pattern, if the client holds anything of it; else what to answer.
+    fn held_scope(&self, text: &str, id: Option<&str>, rules: &Rules) -> Result<(&Identity, Scope), Effect> {
+        let State::Open(identity) = &self.state else {
+            return Err(refuse(ErrorCode::Unauthenticated, "the session is not open", Some(text), id));
+        };
+        let pattern = match rules.policies.families().parse(&identity.tenant, text) {
+            Ok(pattern) => pattern,
+            Err(e) => return Err(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
+        };
+        if !self.holds(&pattern.scope) {
+            let message = "this connection holds no channel of this scope";
+            return Err(refuse(ErrorCode::NotSubscribed, message, Some(text), id));
+        }
+        Ok((identity, pattern.scope))
+    }
+
+    /// Whether the client holds any channel of a scope.
+    pub(crate) fn holds(&self, scope: &Scope) -> bool {
+        self.subscriptions.iter().any(|s| s.pattern.scope == *scope)
+    }
+
+    fn refuse_fast(&mut self, retry_after_ms: u64, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
+        self.refused = self.refused.saturating_add(1);
+        let error = ServerFrame::Error {
+            code: ErrorCode::RateLimited,
+            message: "more frames than this connection's rate; this one was dropped",
+            channel: None,
+            retry_after_ms: Some(retry_after_ms),
+            correlation_id: id,
+        };
+        out.push(Effect::Refuse(error.encode()));
+        if self.refused >= rules.limits.messages_per_second.saturating_mul(REFUSED_SECONDS_MAX) {
+            out.push(Effect::Close(Close::RateLimited));
+        }
+    }
+
+    fn find(&self, pattern: &Pattern) -> Option<usize> {
+        self.subscriptions.iter().position(|s| s.pattern == *pattern)
+    }
+}
+
+fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {
+    out.push(refuse(error.code(), &error.to_string(), None, id));
+    out.push(Effect::Close(error.close()));
+}
+
+/// In the scope's own lane: it must not overtake the messages it ends.
+fn unsubscribed(pattern: &Pattern, channel: &str, id: Option<&str>, rules: &Rules) -> Effect {
+    let frame = ServerFrame::Unsubscribed { channel, correlation_id: id };
+    Effect::Send(rules.lane(&pattern.scope), frame.encode())
+}

@@ -1,0 +1,102 @@
+//! The loop of one socket: read, parse, hand to the session, write what that gave.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use wire::{ClientFrame, Close, Encoded, ErrorCode, Opcode};
+
+use crate::host::clock::Now;
+use crate::shard::members::Slot;
+use crate::shard::table::Shard;
+use crate::shard::worker::Worker;
+use crate::transport::socket::Socket;
+use crate::transport::websocket::codec::{CloseFrame, Codec, Input};
+
+/// Reads from one turn of the loop at most; then others get theirs.
+const READS_PER_TURN: usize = 4;
+
+/// Serves one connection until its socket ends. Its state lives in the shard's table; here is only the parser.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps each argument twice, as captured and as moved into the body: 256 bytes per connection"
+)]
+pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec: Codec) -> impl Future<Output = ()> {
+    async move {
+        while socket.readable().await.is_ok() {
+            match turn(&worker, slot, &socket, &mut codec) {
+                ControlFlow::Continue(More::No) => {}
+                // A client that sends without a pause is always readable: waiting for that lets nobody else in.
+                ControlFlow::Continue(More::Perhaps) => tokio::task::yield_now().await,
+                ControlFlow::Break(()) => break,
+            }
+        }
+        worker.remove(slot);
+    }
+}
+
+/// Whether a turn has left something to read.
+enum More {
+    No,
+    Perhaps,
+}
+
+/// Reads what is there, through the one scratch buffer that all connections of the shard share.
+fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> ControlFlow<(), More> {
+    let mut scratch = worker.take_scratch();
+    let mut flow = ControlFlow::Continue(More::Perhaps);
+    for _ in 0..READS_PER_TURN {
+        match socket.try_read(&mut scratch) {
+            Ok(0) => flow = ControlFlow::Break(()),
+            Ok(n) => {
+                take(worker, slot, codec, &mut scratch[..n]);
+                continue;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => flow = ControlFlow::Continue(More::No),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => flow = ControlFlow::Break(()),
+        }
+        break;
+    }
+    worker.give_scratch(scratch);
+    flow
+}
+
+/// Parses bytes, carries out what they say, and writes what that gave.
+pub(crate) fn take(worker: &Rc<Worker>, slot: Slot, codec: &mut Codec, bytes: &mut [u8]) {
+    worker.step(slot, |shard, now| parse(shard, slot, codec, bytes, now));
+}
+
+fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now: Now) {
+    shard.peer_alive(slot);
+    let parsed = codec.feed(bytes, |input| {
+        match input {
+            Input::Text(text) => shard.frame(slot, ClientFrame::parse(text), now),
+            Input::Binary(bytes) => shard.frame(slot, ClientFrame::parse_binary(bytes), now),
+            Input::Ping(payload) => shard.reply(slot, Encoded::new(Opcode::Pong, payload)),
+            Input::Pong(payload) => shard.pong(slot, payload, now),
+            Input::Close(frame) => {
+                let code = frame.as_ref().map(|frame| frame.code);
+                shard.end(slot, code, Some(close_answer(frame)));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    if let Err(violation) = parsed {
+        let code = match violation.close() {
+            Close::TooBig => ErrorCode::TooBig,
+            _ => ErrorCode::Malformed,
+        };
+        shard.refuse(slot, code, &violation.to_string(), violation.close());
+    }
+    if codec.is_closed() {
+        // Its close frame has come, or there is none that could be read: it is not waited for.
+        shard.end(slot, None, None);
+    }
+}
+
+/// RFC 6455 §5.5.1: the answer carries the code that came.
+fn close_answer(frame: Option<CloseFrame<'_>>) -> Encoded {
+    let code = frame.map(|frame| frame.code.to_be_bytes());
+    Encoded::new(Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]))
+}

@@ -1,0 +1,103 @@
+//! What shards are told, and what they ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connection_registry::{PresenceCursor, RegistrationNumber, RestoreRequest, RestoreResult, SessionClose};
+use message_router::{Gap, Joiner, Positions, ShardIndex};
+use wire::{Channel, Encoded, Scope, SessionId, UserId};
+
+use crate::host::mailbox::Mailbox;
+use crate::shard::departures::Departures;
+use crate::shard::handoff::Handoff;
+use crate::shard::members::Slot;
+use crate::shard::outgoing::{CatchUpPage, Messages};
+use crate::shard::publish_reply::PublishReply;
+use crate::shard::table::{Listing, PresenceList};
+
+/// What a shard is told, in the order in which it is told.
+#[derive(Debug)]
+pub(crate) enum ToShard {
+    /// A new connection.
+    Adopt(Box<Handoff>),
+    /// Messages of one scope for whoever wants them here.
+    Deliver {
+        scope: Scope,
+        messages: Messages,
+        /// By Redis' clock.
+        published_ms: u64,
+    },
+    /// The answer to [`FromShard::Join`].
+    Joined(Joiner, Box<CatchUpPage>),
+    /// Messages may be missing.
+    Gap(Scope, Gap),
+    /// The broker is back, and messages of this scope have travelled within this instance alone.
+    Isolated(Scope),
+    /// The broker is lost, or back.
+    Degraded(bool),
+    /// The answer to [`FromShard::Publish`].
+    Published(ReplyTo, Box<PublishReply>),
+    /// Who is in a scope, for those who wait for it.
+    PresenceListed(Arc<PresenceList>),
+    /// Somebody has joined a scope or left it.
+    PresenceChanged(Scope, PresenceCursor, Encoded),
+    /// Of those who joined or left, some may not have been told: lists are to be asked for anew.
+    ResyncPresence,
+    /// Too much waits for slow clients of all shards, and this one has the most.
+    Evict,
+    /// Tell so many more to come back elsewhere, close them, and take nobody in.
+    Drain(Departures),
+    /// Cut whoever has not closed yet: the drain's time is up.
+    DisconnectAll,
+    /// Send so many to emptier instances, but nobody who has been here for less than this.
+    Rebalance(Departures, Duration),
+    /// Close a session's connection with this number, and those before it, if they are still here.
+    CloseSession(SessionClose, RegistrationNumber),
+    /// Tell an operator of the connections here.
+    List(Box<Listing>),
+    /// What became of a connection's question for its session's record.
+    Restored(Box<(RestoreRequest, RestoreResult)>),
+    /// Send a session a notice, if it is still here.
+    Notice(SessionId, Encoded),
+    /// End the thread.
+    Stop,
+}
+
+/// Who awaits an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplyTo {
+    pub(crate) shard: ShardIndex,
+    pub(crate) slot: Slot,
+    /// The connection's own number: its slot may have another tenant by now.
+    pub(crate) number: u64,
+}
+
+/// What a shard asks of the pump.
+#[derive(Debug)]
+pub(crate) enum FromShard {
+    /// Somebody here wants this scope from `after` on.
+    Join { joiner: Joiner, scope: Scope, after: Positions },
+    /// Nobody here wants it any more.
+    Leave { scope: Scope },
+    /// A client publishes.
+    Publish {
+        from: ReplyTo,
+        user: UserId,
+        channel: Channel,
+        id: Option<Box<str>>,
+        message: Vec<u8>,
+        correlation_id: Option<Box<str>>,
+    },
+}
+
+/// A shard's word on a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WatchRequest {
+    /// Somebody there waits for a list.
+    Begun(Scope),
+    /// Nobody there watches any more.
+    Ended(Scope),
+}
+
+/// What shards tell the presence service. Bounded by the subscriptions there are and the rate of their clients.
+pub(crate) type PresenceInbox = Mailbox<(ShardIndex, WatchRequest)>;

@@ -1,0 +1,226 @@
+//! PURE. How a connection ends.
+//!
+//! ```text
+//!   Open ──close──▶ Closing ──all written──▶ CloseSent ──its close frame──▶ Answered
+//!     │                └──────its close frame─────┐                            │ at once
+//!     └──its close frame, or it cannot send one──▶ Ending ──all written──▶ Finished ──socket gone──▶ (removed)
+//! ```
+//!
+//! The gateway ends its direction of the socket when both close frames have been exchanged (RFC 6455 §7.1.1), and not
+//! before: behind the end of one direction HAProxy closes both, and TLS 1.2 (RFC 5246 §7.2.1) asks the client to. The
+//! client's close frame, which says what it has received, would be lost.
+
+use std::time::Duration;
+
+use connection_registry::{CloseReason, SessionClose};
+
+use crate::config::CLOSE_TIMEOUT;
+use crate::shard::departures::Departures;
+
+use super::*;
+
+/// A client that never answers a close is cut off after this long.
+pub(super) const CLOSE_TIMEOUT_MS: u64 = CLOSE_TIMEOUT.as_millis() as u64;
+
+/// The same where the session goes on elsewhere, and what was received here is waited for.
+const HAND_OVER_TIMEOUT_MS: u64 = 1_000;
+
+/// How long a client is given to answer a close.
+pub(super) fn close_timeout_ms(connection: &Connection) -> u64 {
+    match connection.confirmation.as_ref().is_some_and(|confirmation| confirmation.is_awaited()) {
+        true => HAND_OVER_TIMEOUT_MS,
+        false => CLOSE_TIMEOUT_MS,
+    }
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectionState {
+    Open,
+    /// A close frame is queued; nothing is taken in or queued any more.
+    Closing,
+    /// Our close frame is written. The client has a moment to read it and to answer.
+    CloseSent,
+    /// The client has answered the close frame that was written: our direction ends now.
+    Answered,
+    /// The client has sent its close frame, or sends none that can be read: our direction ends when all is written.
+    Ending,
+    /// Our direction has ended. The client has a moment to end its own.
+    Finished,
+}
+
+/// What is due when the last byte of a connection that ends has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Our direction of the socket is to be ended.
+    pub(crate) ends: bool,
+    /// When the socket is to be cut, if that was not known yet.
+    pub(crate) cut_ms: Option<u64>,
+}
+
+impl Shard {
+    /// Closes after an `error` frame that says more than a code.
+    pub(crate) fn refuse(&mut self, slot: Slot, code: ErrorCode, message: &str, close: Close) {
+        self.carry_out(slot, &mut vec![refuse(code, message, None, None), Effect::Close(close)]);
+    }
+
+    /// Closes those connections of a session that are meant. Gives those that had not begun to close.
+    pub(crate) fn close_session(&mut self, closing: SessionClose, is_meant: impl Fn(Slot) -> bool) -> Vec<Slot> {
+        let SessionClose { session, why } = closing;
+        let mut slots = self.connections_of(session);
+        slots.retain(|slot| self.connections[*slot as usize].state == ConnectionState::Open && is_meant(*slot));
+        for slot in slots.iter().copied() {
+            match why {
+                CloseReason::TooMany => {
+                    let message = "this user, or this tenant, has as many connections as it may";
+                    self.refuse(slot, ErrorCode::TooManyConnections, message, Close::TooManyConnections);
+                }
+                CloseReason::Replaced => drop(self.close(slot, Close::Replaced)),
+                CloseReason::Kicked => drop(self.close(slot, Close::Kicked)),
+            }
+        }
+        slots
+    }
+
+    pub(super) fn connections_of(&self, session: SessionId) -> Vec<Slot> {
+        let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
+        same.map(|(slot, _)| slot as Slot).collect()
+    }
+
+    /// The instance goes away: so many clients more are moved now, and nobody is taken in.
+    pub(crate) fn drain(&mut self, departures: Departures) {
+        self.is_draining = true;
+        self.send_away(departures);
+    }
+
+    /// The instance has slept through its lease: what waits to be written may be stale, and others have it.
+    pub(crate) fn fence(&mut self, spread: Duration) {
+        self.connections.iter_mut().for_each(|(_, connection)| discard_unsent(connection, &self.counters));
+        let count = self.connections.len();
+        self.send_away(Departures::spread(count, spread));
+    }
+
+    /// Sends so many elsewhere, each with a delay of its own, so that the others are not stormed.
+    fn send_away(&mut self, departures: Departures) {
+        let open = self.connections.iter().filter(|(_, connection)| connection.state == ConnectionState::Open);
+        let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot as Slot).collect();
+        self.send_these_away(slots, departures);
+    }
+
+    /// Sends so many to emptier instances, those first who came first: who has just been moved here is the last. A client
+    /// that has something to read first, or has shown no token yet, is not moved.
+    pub(crate) fn rebalance(&mut self, departures: Departures, spare: Duration, now: Now) {
+        let arrived_since = self.arrivals.before(now.mono_ms, spare);
+        let may_go = |connection: &Connection| {
+            let is_calm = connection.state == ConnectionState::Open && !connection.blocked && !connection.is_behind;
+            is_calm && connection.number < arrived_since && connection.session.identity().is_some()
+        };
+        let candidates = self.connections.iter().filter(|(_, connection)| may_go(connection));
+        let mut candidates: Vec<_> = candidates.map(|(slot, connection)| (connection.number, slot as Slot)).collect();
+        candidates.sort_unstable();
+        candidates.truncate(departures.count);
+        self.counters.rebalanced.add(candidates.len() as u64);
+        self.send_these_away(candidates.into_iter().map(|(_, slot)| slot).collect(), departures);
+    }
+
+    fn send_these_away(&mut self, slots: Vec<Slot>, departures: Departures) {
+        for (slot, after_ms) in slots.into_iter().zip(departures.after_ms()) {
+            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());
+            self.close(slot, Close::Restart);
+        }
+    }
+
+    /// Begins to close: tells why, takes nothing more, and stops hearing for this client. False if it had begun.
+    pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        if connection.state != ConnectionState::Open {
+            return false;
+        }
+        connection.state = ConnectionState::Closing;
+        if close == Close::SlowConsumer {
+            discard_unsent(connection, &self.counters);
+        }
+        self.note_end(slot, Some(close.code()));
+        self.leave_all(slot);
+        let bye = ServerFrame::Bye { code: close.code(), reason: close.reason() };
+        self.queue(slot, Lane::CLOSE, bye.encode());
+        self.queue(slot, Lane::CLOSE, close_frame(close));
+        true
+    }
+
+    /// Closes a client that reads too slowly. It comes back and resumes from history, so it loses nothing.
+    pub(super) fn close_slow(&mut self, slot: Slot) {
+        if self.close(slot, Close::SlowConsumer) {
+            self.counters.slow_closes.add(1);
+        }
+    }
+
+    /// The client sent its close frame, with this code; `answer` goes out behind what is queued, unless we closed first.
+    pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Encoded>) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let was = connection.state;
+        connection.state = match was {
+            ConnectionState::Open | ConnectionState::Closing | ConnectionState::Ending => ConnectionState::Ending,
+            ConnectionState::CloseSent | ConnectionState::Answered => ConnectionState::Answered,
+            ConnectionState::Finished => ConnectionState::Finished,
+        };
+        self.note_end(slot, None);
+        self.leave_record(slot, code);
+        if was == ConnectionState::Open {
+            self.leave_all(slot);
+            if let Some(answer) = answer {
+                self.queue(slot, Lane::CLOSE, answer);
+            }
+        }
+    }
+
+    /// Everything queued for a connection has been written. Says what is due, if it ends and that is news.
+    pub(crate) fn written(&mut self, slot: Slot, now: Now) -> Option<Written> {
+        let connection = &mut self.connections[slot as usize];
+        let (state, is_timed) = match connection.state {
+            ConnectionState::Open | ConnectionState::CloseSent | ConnectionState::Finished => return None,
+            ConnectionState::Closing => (ConnectionState::CloseSent, false),
+            ConnectionState::Ending => (ConnectionState::Finished, false),
+            // Its time runs since our close frame was written.
+            ConnectionState::Answered => (ConnectionState::Finished, true),
+        };
+        connection.state = state;
+        if !is_timed {
+            connection.wake_ms = now.mono_ms + close_timeout_ms(connection);
+        }
+        Some(Written { ends: state == ConnectionState::Finished, cut_ms: (!is_timed).then_some(connection.wake_ms) })
+    }
+
+    /// Forgets a connection whose socket is gone.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Session> {
+        if !self.connections.contains(slot as usize) {
+            return None;
+        }
+        self.note_end(slot, None);
+        self.leave_record(slot, None);
+        self.leave_all(slot);
+        let connection = self.connections.remove(slot as usize);
+        if connection.blocked {
+            self.counters.backlog.sub(connection.outbox.cost());
+        }
+        Some(connection.session)
+    }
+}
+
+/// Lets go of what has not begun to be written.
+fn discard_unsent(connection: &mut Connection, counters: &ShardCounters) {
+    if let Some(confirmation) = &mut connection.confirmation {
+        confirmation.mark_incomplete();
+    }
+    let before = connection.outbox.cost();
+    connection.outbox.discard_unsent();
+    if connection.blocked {
+        counters.backlog.sub(before - connection.outbox.cost());
+    }
+}
+
+/// A close frame (RFC 6455 §5.5.1).
+fn close_frame(close: Close) -> Encoded {
+    let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
+    Encoded::new(wire::Opcode::Close, &payload)
+}

@@ -1,0 +1,143 @@
+//! PURE. Slow clients of families that want the newest of each topic alone: cursors, presence, prices.
+
+use message_router::OnSlow;
+use wire::{GapReason, message_place};
+
+use super::*;
+use crate::shard::conflation::{ConflatedItem, Conflation};
+
+impl Shard {
+    /// A message did not fit: from here on the newest of each topic is kept, until all that is queued is written.
+    pub(super) fn begin_conflation(&mut self, slot: Slot, scope: &Scope, after: Position, message: &Outgoing) {
+        self.connections[slot as usize].is_conflating = true;
+        self.mark_slow(slot).conflations.push(Conflation::new(scope.clone(), after));
+        self.conflate(slot, scope, message);
+    }
+
+    /// Keeps a message if the newest of its scope are kept for this client.
+    pub(super) fn conflate(&mut self, slot: Slot, scope: &Scope, message: &Outgoing) -> bool {
+        let bytes_max = replay_pause_bytes(&self.rules);
+        let Some(slow_client) = self.slow_clients.get_mut(&slot) else { return false };
+        let Some(conflation) = slow_client.conflations.iter_mut().find(|conflation| conflation.scope == *scope) else {
+            return false;
+        };
+        let before = conflation.cost();
+        let gone = conflation.keep(message, bytes_max);
+        self.counters.backlog.add(conflation.cost());
+        self.counters.backlog.sub(before);
+        self.counters.superseded.add(gone);
+        true
+    }
+
+    /// The client is given what was kept, with the gaps between, and is live again: when all that was queued is written,
+    /// or something comes that must stand behind it.
+    pub(super) fn flush_conflated(&mut self, slot: Slot) {
+        if !self.connections[slot as usize].is_conflating {
+            return;
+        }
+        let Some(slow_client) = self.slow_clients.get_mut(&slot) else { return };
+        for conflation in std::mem::take(&mut slow_client.conflations) {
+            self.counters.backlog.sub(conflation.cost());
+            let (scope, lane) = (conflation.scope.clone(), self.rules.lane(&conflation.scope));
+            let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
+            let live = subscriptions.filter(|s| s.live && s.pattern.scope == scope);
+            let channels: Vec<String> = live.map(|s| s.pattern.to_string()).collect();
+            // With several, what is missing may be another's.
+            let certain = channels.len() == 1;
+            for item in conflation.into_items() {
+                match item {
+                    ConflatedItem::Message(message) => self.queue(slot, lane, message.frame),
+                    ConflatedItem::Gap { after, upto } => {
+                        self.raise_floor(slot, &scope, upto);
+                        for channel in &channels {
+                            self.counters.gaps.add(1);
+                            let gap = Gap { after: Some(after), upto, reason: GapReason::Slow, certain };
+                            self.queue(slot, lane, catch_up::gap_frame(channel, gap));
+                        }
+                    }
+                }
+            }
+        }
+        self.connections[slot as usize].is_conflating = false;
+        if let Some(slow_client) = self.slow_clients.get(&slot)
+            && slow_client.joins.is_empty()
+        {
+            self.counters.slow_catch_ups.add(u64::from(slow_client.fell_behind));
+            self.forget_behind(slot);
+        }
+    }
+
+    /// A subscription has ended: nothing is kept for it alone.
+    pub(super) fn prune_conflated(&mut self, slot: Slot, scope: &Scope) {
+        let Some(slow_client) = self.slow_clients.get_mut(&slot) else { return };
+        let subscriptions = &self.connections[slot as usize].session.subscriptions;
+        let wanted = |topic: &str| {
+            subscriptions.iter().any(|s| s.live && s.pattern.scope == *scope && s.pattern.filter.matches(topic))
+        };
+        for conflation in slow_client.conflations.iter_mut().filter(|conflation| conflation.scope == *scope) {
+            let before = conflation.cost();
+            conflation.retain(wanted);
+            self.counters.backlog.sub(before - conflation.cost());
+        }
+    }
+
+    /// Lets go of queued messages in favour of the newest of their topics.
+    pub(super) fn conflate_outbox(&mut self, slot: Slot) {
+        let mut scopes: Vec<Scope> = Vec::new();
+        for subscription in &self.connections[slot as usize].session.subscriptions {
+            let scope = &subscription.pattern.scope;
+            if subscription.live && self.rules.on_slow(scope) == OnSlow::Latest && !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
+        for scope in scopes {
+            if self.behind_in(slot, &scope).is_some() {
+                continue; // What is replayed to another subscription is not superseded for that one.
+            }
+            let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
+            let floor = subscriptions.filter(|s| s.pattern.scope == scope).map(|s| s.floor).max().unwrap_or_default();
+            let mut is_pinned = false;
+            let mut conflated: Vec<Outgoing> = Vec::new();
+            let connection = &mut self.connections[slot as usize];
+            let before = connection.outbox.cost();
+            connection.outbox.evict(0, |frame| {
+                let Some((channel, position)) = message_place(frame) else { return false };
+                let Some(rest) = channel.strip_prefix(scope.name()) else { return false };
+                let Some(topic) = rest.strip_prefix(':').or_else(|| rest.is_empty().then_some(rest)) else {
+                    return false;
+                };
+                is_pinned |= position.is_none_or(|position| position <= floor);
+                let (false, Some(position)) = (is_pinned, position) else { return false };
+                let topic = bytes::Bytes::copy_from_slice(topic.as_bytes());
+                conflated.push(Outgoing::new(Some(position), topic, frame.clone()));
+                true
+            });
+            if connection.blocked {
+                self.counters.backlog.sub(before - connection.outbox.cost());
+            }
+            let Some(first) = conflated.iter().filter_map(|message| message.position).min() else { continue };
+            let after = Position::new(first.generation, first.offset.saturating_sub(1));
+            self.connections[slot as usize].is_conflating = true;
+            let slow_client = self.mark_slow(slot);
+            let old = slow_client.conflations.iter().position(|conflation| conflation.scope == scope);
+            let old = old.map(|at| slow_client.conflations.swap_remove(at));
+            slow_client.conflations.push(Conflation::new(scope.clone(), after));
+            self.counters.backlog.sub(old.as_ref().map_or(0, Conflation::cost));
+            let later = old.map_or_else(Vec::new, Conflation::into_items);
+            for message in conflated.iter().rev() {
+                self.conflate(slot, &scope, message);
+            }
+            for item in later {
+                match item {
+                    ConflatedItem::Message(message) => _ = self.conflate(slot, &scope, &message),
+                    ConflatedItem::Gap { upto, .. } => {
+                        let slow_client = self.slow_clients.entry(slot).or_default();
+                        let conflation =
+                            slow_client.conflations.iter_mut().filter(|conflation| conflation.scope == scope);
+                        conflation.for_each(|conflation| conflation.miss(upto));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Tokens that come in frames: the first one, and those that take its place.
+
+use message_router::{FamilyPolicy, OnIsolation};
+use serde_json::json;
+
+use super::*;
+use crate::auth::signed::{NOW, claims, hs256, verifier, with};
+
+/// A table that takes signed tokens.
+fn table() -> Table {
+    let mut table = Table::new();
+    Arc::get_mut(&mut table.shard.rules).unwrap().verifier = Arc::new(verifier());
+    table.now.unix_ms = NOW * 1_000;
+    table
+}
+
+fn token(user: &str, subscribe: &[&str]) -> String {
+    hs256(&with(claims(user), json!({"subscribe": subscribe, "publish": ["collection:*"]})))
+}
+
+impl Table {
+    /// Connects on the path of this tenant and says hello with a token.
+    fn greets(&mut self, path: Option<&str>, token: &str) -> (Slot, Vec<String>) {
+        let path = path.map(|tenant| TenantId::parse(tenant).unwrap());
+        let slot = self.shard.open(Session::new(SessionId::from_random(1), path), Opening::AwaitHello, self.now);
+        self.client_sends(slot, &format!(r#"{{"type":"hello","payload":{{"token":"{token}"}}}}"#));
+        (slot, self.received(slot))
+    }
+
+    fn refreshes(&mut self, slot: Slot, token: &str) -> Vec<String> {
+        self.client_sends(slot, &format!(r#"{{"type":"refresh","payload":{{"token":"{token}"}}}}"#));
+        self.received(slot)
+    }
+}
+
+#[test]
+fn a_token_in_hello_is_of_the_tenant_of_the_path() {
+    let of_acme = hs256(&with(claims("alice"), json!({"tenant": "acme"})));
+    for (path, welcome) in [(None, true), (Some("acme"), true), (Some("other"), false)] {
+        let (_, received) = table().greets(path, &of_acme);
+        match welcome {
+            true => assert_eq!(received, ["welcome"], "{path:?}"),
+            false => assert_eq!(received, ["error wrong_identity", "bye", "close 4501"], "{path:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_first_token_that_is_no_good_ends_the_connection() {
+    let expired = hs256(&with(claims("alice"), json!({"exp": NOW - 1})));
+    for (token, expected) in [
+        (expired.as_str(), ["error token_expired", "bye", "close 4002"]),
+        ("forged", ["error unauthenticated", "bye", "close 4500"]),
+    ] {
+        assert_eq!(table().greets(None, token).1, expected);
+    }
+}
+
+#[test]
+fn a_new_token_drops_exactly_the_subscriptions_that_it_does_not_grant() {
+    let mut table = table();
+    let (alice, _) = table.greets(None, &token("alice", &["collection:*"]));
+    table.live(alice, "collection:42:ops", 0);
+    table.live(alice, "collection:7:ops", 0);
+    let received = table.refreshes(alice, &token("alice", &["collection:42:*"]));
+    assert_eq!(received, ["refreshed", "error forbidden", "unsubscribed collection:7:ops"]);
+    assert_eq!((table.publish("collection:42", "ops", 1), table.publish("collection:7", "ops", 1)), (1, 0));
+    assert_eq!(table.received(alice), ["collection:42:ops@1"]);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:7:ops"}"#);
+    assert_eq!(table.received(alice), ["error forbidden"]);
+}
+
+#[test]
+fn a_new_token_that_is_not_taken_changes_nothing() {
+    let mut table = table();
+    let (alice, _) = table.greets(None, &token("alice", &["collection:*"]));
+    table.live(alice, "collection:42:ops", 0);
+    let of_acme = hs256(&with(claims("alice"), json!({"tenant": "acme"})));
+    for (token, code) in [
+        (token("bob", &[]), "wrong_identity"),
+        (of_acme, "wrong_identity"),
+        (hs256(&with(claims("alice"), json!({"exp": NOW - 1}))), "token_expired"),
+    ] {
+        assert_eq!(table.refreshes(alice, &token), [format!("error {code}")]);
+    }
+    assert_eq!(table.publish("collection:42", "ops", 1), 1);
+    assert_eq!(table.received(alice), ["collection:42:ops@1"]);
+}
+
+#[test]
+fn a_binary_message_is_taken_where_its_family_has_them() {
+    let header = br#"{"type":"publish","channel":"collection:42:scan"}"#;
+    let frame = [&[1, 0, header.len() as u8], &header[..], b"\xff\xfe"].concat();
+    for binary in [false, true] {
+        let mut table = table();
+        let families = Families::default();
+        let kept = FamilyPolicy::kept_for(1_000, 3, OnIsolation::ReadOnly);
+        let policy = FamilyPolicy { binary, ..kept };
+        let policies = Policies::new(families.iter().map(|(_, shape)| (shape.clone(), policy)).collect());
+        Arc::get_mut(&mut table.shard.rules).unwrap().policies = policies;
+        let (alice, _) = table.greets(None, &token("alice", &[]));
+        table.shard.frame(alice, ClientFrame::parse_binary(&frame), table.now);
+        match (binary, &table.requests()[..]) {
+            (false, []) => assert_eq!(table.received(alice), ["error invalid_field"]),
+            (true, [FromShard::Publish { .. }]) => assert_eq!(table.received(alice), [""; 0]),
+            other => panic!("{other:?}"),
+        }
+    }
+}

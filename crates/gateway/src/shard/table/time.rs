@@ -1,0 +1,160 @@
+//! PURE. What a connection's second hand does: pings, deadlines, and `position` frames for quiet topics.
+
+use wire::Opcode;
+
+use super::closing::close_timeout_ms;
+use super::*;
+use crate::session::rules::Limits;
+use crate::shard::wheel::SPAN_MS;
+
+/// What the worker is to do with a connection it has woken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The wake was an old one.
+    Stale,
+    /// Wake it again then.
+    At(u64),
+    /// It has had its time: cut the socket.
+    Disconnect,
+}
+
+/// What has become of the last ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ping {
+    /// Its pong has come, or none has gone out yet.
+    Answered,
+    /// Nothing has come since.
+    Silent,
+    /// The client lives, and its pong is yet to come.
+    Alive,
+}
+
+impl Shard {
+    /// Spread over the interval, so that ten thousand clients who came at once are not pinged at once.
+    pub(super) fn first_ping_ms(&self) -> u64 {
+        let interval_ms = self.rules.limits.ping_interval_ms;
+        let spread = self.next_number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        interval_ms / 2 + ((spread * (interval_ms / 2)) >> 32)
+    }
+
+    /// When a fresh connection is to be looked at for the first time.
+    pub(crate) fn first_wake(&mut self, slot: Slot, now: Now) -> u64 {
+        let connection = &mut self.connections[slot as usize];
+        connection.wake_ms = next_wake_ms(connection, &self.rules, now);
+        connection.wake_ms
+    }
+
+    /// A token has come or changed: gives when the connection is to be looked at, if that is sooner than planned.
+    pub(crate) fn wake_sooner(&mut self, slot: Slot, now: Now) -> Option<u64> {
+        let connection = self.connections.get_mut(slot as usize)?;
+        let at_ms = next_wake_ms(connection, &self.rules, now);
+        if at_ms >= connection.wake_ms {
+            return None;
+        }
+        connection.wake_ms = at_ms;
+        Some(at_ms)
+    }
+
+    /// Looks at a connection: pings it, or closes it for what it did not do in time.
+    pub(crate) fn wake(&mut self, slot: Slot, now: Now) -> Wake {
+        let limits = &self.rules.limits;
+        let (interval_ms, pong_ms) = (limits.ping_interval_ms, limits.pong_timeout_ms);
+        let write_ms = limits.write_timeout_ms;
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return Wake::Stale };
+        if now.mono_ms < connection.wake_ms {
+            return Wake::Stale;
+        }
+        if connection.state != ConnectionState::Open {
+            return Wake::Disconnect;
+        }
+        if now.mono_ms >= connection.session.hello_by_ms() {
+            self.refuse(slot, ErrorCode::Unauthenticated, "no token came in time", Close::HelloTimeout);
+        } else if connection.session.expired(now) {
+            self.refuse(slot, ErrorCode::TokenExpired, "the token has run out", Close::TokenExpired);
+        } else if connection.blocked && now.mono_ms >= connection.blocked_ms + write_ms {
+            self.close_slow(slot);
+        } else if connection.ping == Ping::Silent && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
+            self.close(slot, Close::PingTimeout);
+        } else if connection.session.restoring().is_some_and(|(until_ms, _)| now.mono_ms >= until_ms) {
+            self.give_up_restoring(slot);
+        } else if now.mono_ms >= connection.ping_ms {
+            connection.ping = Ping::Silent;
+            connection.ping_ms = now.mono_ms + interval_ms;
+            self.note_ping(slot);
+            self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, &ping_payload(now.mono_ms)));
+            self.send_positions(slot);
+        }
+        let connection = &mut self.connections[slot as usize];
+        connection.wake_ms = next_wake_ms(connection, &self.rules, now);
+        Wake::At(connection.wake_ms)
+    }
+
+    /// The client's answer to a ping, which has the same payload. Others nobody asked for (RFC 6455 §5.5.3), or they come
+    /// too late to tell anything.
+    pub(crate) fn pong(&mut self, slot: Slot, payload: &[u8], now: Now) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let sent_ms = connection.ping_ms.saturating_sub(self.rules.limits.ping_interval_ms);
+        if connection.ping == Ping::Answered || payload != ping_payload(sent_ms) {
+            return;
+        }
+        connection.ping = Ping::Answered;
+        if let Some(confirmation) = &mut connection.confirmation {
+            confirmation.pong();
+        }
+        let rtt_ms = now.mono_ms.saturating_sub(sent_ms).max(1);
+        connection.rtt_ms = NonZeroU16::new(u16::try_from(rtt_ms).unwrap_or(u16::MAX));
+        self.counters.rtt.record(rtt_ms * 1_000, 1);
+    }
+
+    /// Moves a client on in scopes where nothing passed its filter, so that a quiet topic's position does not
+    /// age into a false gap.
+    fn send_positions(&mut self, slot: Slot) {
+        let mut frames = Vec::new();
+        if self.connections[slot as usize].is_conflating {
+            return; // What is kept for it is yet to come.
+        }
+        for subscription in &mut self.connections[slot as usize].session.subscriptions {
+            let scope = &subscription.pattern.scope;
+            let Some(position) = self.scopes.get(scope).map(|members| members.top) else { continue };
+            if !subscription.live || position <= subscription.position_sent {
+                continue;
+            }
+            (subscription.position_sent, subscription.floor) = (position, subscription.floor.max(position));
+            let channel = subscription.pattern.to_string();
+            frames.push((self.rules.lane(scope), ServerFrame::Position { channel: &channel, position }.encode()));
+        }
+        for (lane, frame) in frames {
+            self.queue(slot, lane, frame);
+        }
+    }
+}
+
+/// Enough of the time to tell this ping from others.
+fn ping_payload(sent_ms: u64) -> [u8; 2] {
+    (sent_ms as u16).to_be_bytes()
+}
+
+fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
+    let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = rules.limits;
+    if connection.state != ConnectionState::Open {
+        return now.mono_ms + close_timeout_ms(connection);
+    }
+    let silent_ms = match connection.ping {
+        Ping::Silent => connection.ping_ms - ping_interval_ms + pong_timeout_ms,
+        Ping::Answered | Ping::Alive => u64::MAX,
+    };
+    let stuck_ms = match connection.blocked {
+        true => connection.blocked_ms + write_timeout_ms,
+        false => u64::MAX,
+    };
+    let token_ms = match connection.session.identity() {
+        None => connection.session.hello_by_ms(),
+        Some(identity) => {
+            let left_ms = identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms);
+            now.mono_ms.saturating_add(left_ms)
+        }
+    };
+    let restore_ms = connection.session.restoring().map_or(u64::MAX, |(until_ms, _)| until_ms);
+    let due_ms = connection.ping_ms.min(restore_ms).min(silent_ms).min(stuck_ms).min(token_ms);
+    due_ms.min(now.mono_ms + SPAN_MS)
+}

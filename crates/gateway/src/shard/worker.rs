@@ -1,0 +1,502 @@
+//! One shard's thread: the table, the sockets, and the loop that delivers.
+//!
+//! ```text
+//!   inbox ─▶ everything into outboxes ─▶ one write per dirty socket, 256 or 1 ms at a time ─▶ reads ─▶ again
+//! ```
+//!
+//! An idle shard writes each message at once; a busy one finds many in the inbox and writes them together. No
+//! timer decides.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use connection_registry::{Presence, RegistrationNumber, SessionClose};
+use message_router::ShardIndex;
+use records::ReceiptBuffer;
+use tokio::task;
+use wire::{Close, Timestamp};
+
+use crate::health::Health;
+use crate::health::instance_state::LeaseStatus;
+use crate::health::watchdog::{self, Loop};
+use crate::host::allocator::{IdleDetector, release_memory};
+use crate::host::clock::Clock;
+use crate::host::clock::Now;
+use crate::host::mailbox::Mailbox;
+use crate::metrics::counters::{PresenceCounters, ShardCounters};
+use crate::session::Session;
+use crate::shard::departures::SPREAD;
+use crate::shard::handoff::Handoff;
+use crate::shard::hub::{Hub, ShardHandle};
+use crate::shard::members::Slot;
+use crate::shard::outbox::Outbox;
+use crate::shard::reader;
+use crate::shard::registrations::{RegistrationOutcome, Registrations};
+use crate::shard::requests::{FromShard, ToShard};
+use crate::shard::requests::{PresenceInbox, WatchRequest};
+use crate::shard::shared::{Registers, Shared};
+use crate::shard::table::{ConnectionState, PresenceUpdate, Shard, Wake, Written, growth};
+use crate::shard::wheel::Wheel;
+use crate::transport::socket::Socket;
+use crate::transport::websocket::codec::Codec;
+
+mod shrink;
+
+/// Sockets written before reads get their turn.
+const WRITES_PER_TURN: usize = 256;
+/// Or this much time.
+const WRITE_SLICE_MAX: Duration = Duration::from_millis(1);
+/// Small frames are copied together up to this size; also the most that one read takes.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// A shard with its sockets. Lives on one thread; the tasks of its connections share it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    index: ShardIndex,
+    shard: RefCell<Shard>,
+    /// This side's ends of the connections, by slot.
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    /// Their places in the directory.
+    registrations: RefCell<Registrations>,
+    wheel: RefCell<Wheel>,
+    /// Whether connections have stopped coming and going.
+    idle_detector: RefCell<IdleDetector>,
+    /// What is being read; taken while in use.
+    scratch_in: RefCell<Vec<u8>>,
+    /// What is being written.
+    scratch_out: RefCell<Vec<u8>>,
+    /// The connections of a writing turn; taken while in use.
+    dirty: RefCell<Vec<Slot>>,
+    inbox: Arc<Mailbox<ToShard>>,
+    pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+    counters: Arc<ShardCounters>,
+    health: Arc<Health>,
+    presence: Arc<Presence>,
+    /// Requests to the presence service.
+    presence_inbox: Arc<PresenceInbox>,
+    presence_counters: Arc<PresenceCounters>,
+    hub: Hub,
+    /// Where receipts wait to be written.
+    receipt_buffer: Arc<ReceiptBuffer>,
+    clock: Clock,
+    message_bytes_max: usize,
+    backlog_bytes_max: u64,
+    /// The shard with the largest backlog has been told that it is too much for all.
+    has_asked: Cell<bool>,
+    /// How often the instance had been fenced when last looked at.
+    fences: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        index: ShardIndex,
+        shared: &Shared,
+        registers: Registers,
+        pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+        clock: Clock,
+    ) -> Rc<Self> {
+        let ShardHandle { inbox, counters } = shared.hub.shard(index);
+        let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
+        let message_bytes_max = rules.limits.message_bytes_max;
+        let backlog_bytes_max = rules.limits.backlog_bytes_max;
+        Rc::new(Self {
+            index,
+            shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
+            sockets: RefCell::default(),
+            registrations: RefCell::new(Registrations::new(index, registers.directory)),
+            idle_detector: RefCell::default(),
+            wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
+            scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
+            scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
+            dirty: RefCell::default(),
+            inbox,
+            pump,
+            counters,
+            health: Arc::clone(&shared.health),
+            presence: registers.presence,
+            presence_inbox: Arc::clone(&shared.presence_inbox),
+            presence_counters: Arc::clone(&shared.presence),
+            hub: shared.hub.clone(),
+            receipt_buffer: Arc::clone(&shared.receipt_buffer),
+            clock,
+            message_bytes_max,
+            backlog_bytes_max,
+            has_asked: Cell::new(false),
+            fences: Cell::new(0),
+        })
+    }
+
+    /// Serves until it is told to stop.
+    pub(crate) async fn run(self: Rc<Self>) {
+        let (mut inbox, mut delivered) = (Vec::new(), Vec::new());
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut report_timer = watchdog::report_timer();
+        let which = Loop::Shard(self.index.0.into());
+        loop {
+            tokio::select! {
+                () = self.inbox.take_all(&mut inbox) => {}
+                _ = seconds.tick() => self.tick_second(),
+                due = report_timer.tick() => self.health.watchdog().report(which, due.into_std(), Instant::now()),
+            }
+            for item in inbox.drain(..) {
+                if let ToShard::Stop = item {
+                    return;
+                }
+                self.handle(item, &mut delivered);
+                self.evict_backlog();
+            }
+            self.forward(); // What it closed is written with the rest.
+            self.flush_dirty().await;
+            self.evict_backlog();
+            let now_ms = self.clock.now().unix_ms;
+            for (published_ms, receivers) in delivered.drain(..) {
+                self.counters.latency.record(now_ms.saturating_sub(published_ms) * 1_000, receivers);
+            }
+        }
+    }
+
+    /// Keeps what waits for slow clients within the instance's budget: whoever is above the shards' average lets go of
+    /// it, down to seven eighths of the budget, so that not every message asks again.
+    fn evict_backlog(&self) {
+        let own = self.counters.backlog.get();
+        if own == 0 {
+            return; // The common case.
+        }
+        let (total, bytes_max) = (self.hub.backlog(), self.backlog_bytes_max);
+        if total <= bytes_max {
+            self.has_asked.set(false);
+            return;
+        }
+        if own * self.hub.indexes().count() as u64 >= total {
+            self.shard.borrow_mut().evict(total - bytes_max / 8 * 7);
+        } else if !self.has_asked.replace(true) {
+            // It may have nothing else to do and not notice.
+            let largest = self.hub.shards().max_by_key(|shard| shard.counters.backlog.get());
+            largest.into_iter().for_each(|shard| shard.inbox.push(ToShard::Evict, 0));
+        }
+    }
+
+    /// To be asked before anything is taken from a client, or written, that may have waited while the process slept.
+    fn check_lease(&self, now: Instant) {
+        let fences = self.health.fences(now);
+        if self.fences.replace(fences) != fences {
+            self.shard.borrow_mut().fence(SPREAD);
+        }
+    }
+
+    fn handle(self: &Rc<Self>, item: ToShard, delivered: &mut Vec<(u64, u64)>) {
+        match item {
+            ToShard::Adopt(handoff) => self.adopt(*handoff),
+            ToShard::Deliver { scope, messages, published_ms } => {
+                let receivers = self.shard.borrow_mut().deliver(&scope, &messages);
+                delivered.push((published_ms, receivers));
+            }
+            ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
+            ToShard::Evict => {} // Asked after every item.
+            ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
+            ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
+            ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
+            ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
+            ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
+            ToShard::DisconnectAll => self.disconnect_all(),
+            ToShard::PresenceListed(listed) => self.shard.borrow_mut().presence_listed(&listed),
+            ToShard::PresenceChanged(scope, mark, frame) => {
+                self.shard.borrow_mut().presence_changed(&scope, mark, &frame)
+            }
+            ToShard::ResyncPresence => self.shard.borrow_mut().resync_presence(),
+            ToShard::Rebalance(departures, spare) => {
+                self.shard.borrow_mut().rebalance(departures, spare, self.clock.now());
+            }
+            ToShard::CloseSession(closing, upto) => self.close_session(closing, upto),
+            ToShard::Restored(restored_for) => {
+                let (ask, restored) = *restored_for;
+                self.registrations.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
+            }
+            ToShard::List(listing) => self.shard.borrow().list(*listing),
+            ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
+            ToShard::Stop => {}
+        }
+    }
+
+    /// Takes a connection from the edge: from here to close it is this shard's.
+    fn adopt(self: &Rc<Self>, handoff: Handoff) {
+        let Handoff { reservation, socket, tls, early, session_id, path_tenant, opening } = handoff;
+        let socket = match Socket::register(socket, tls) {
+            Ok(socket) => Rc::new(socket),
+            Err(error) => {
+                tracing::warn!(%error, "socket registration failed");
+                return;
+            }
+        };
+        reservation.redeem();
+        // Those who were here before a fence are sent away before anybody new comes.
+        self.check_lease(Instant::now());
+        let now = self.clock.now();
+        let mut shard = self.shard.borrow_mut();
+        let slot = shard.open(Session::new(session_id, path_tenant), opening, now);
+        // Upgraded a moment before; from here on they are refused.
+        if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
+            shard.close(slot, Close::Restart);
+        }
+        self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
+        drop(shard);
+        let mut sockets = self.sockets.borrow_mut();
+        let at = slot as usize;
+        if sockets.len() <= at {
+            let more = at + 1 - sockets.len() + growth(sockets.len());
+            sockets.reserve_exact(more);
+            let capacity = sockets.capacity();
+            sockets.resize_with(capacity, || None);
+        }
+        sockets[at] = Some(Rc::clone(&socket));
+        drop(sockets);
+        self.registrations.borrow_mut().open(slot);
+        let mut codec = Codec::new(self.message_bytes_max);
+        if !early.is_empty() {
+            reader::take(self, slot, &mut codec, &mut early.to_vec());
+        }
+        task::spawn_local(reader::run(Rc::clone(self), slot, socket, codec));
+    }
+
+    /// Runs one step of a connection's own loop, and writes what it gave.
+    pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
+        self.check_lease(Instant::now());
+        step(&mut self.shard.borrow_mut(), self.clock.now());
+        // First: whoever reads its `welcome` may be back on another shard before this one has seated it.
+        let closed = self.forward();
+        self.flush(slot);
+        closed.into_iter().for_each(|closed| self.flush(closed));
+        // What has been written may be followed by the next page of a replay.
+        self.forward().into_iter().for_each(|closed| self.flush(closed));
+    }
+
+    /// Ends all sockets. Their readers see it, and remove the connections.
+    fn disconnect_all(&self) {
+        for socket in self.sockets.borrow().iter().flatten() {
+            socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The connection's socket is gone.
+    pub(crate) fn remove(&self, slot: Slot) {
+        drop(self.sockets.borrow_mut().get_mut(slot as usize).and_then(Option::take));
+        let mut shard = self.shard.borrow_mut();
+        if shard.remove(slot).is_some() {
+            self.counters.connections.sub(1);
+        }
+        self.registrations.borrow_mut().remove(&mut shard, slot);
+        drop(shard);
+        self.forward();
+    }
+
+    /// The buffer that all connections of this shard read through.
+    pub(crate) fn take_scratch(&self) -> Vec<u8> {
+        self.scratch_in.take()
+    }
+
+    pub(crate) fn give_scratch(&self, scratch: Vec<u8>) {
+        self.scratch_in.replace(scratch);
+    }
+
+    /// Hands the table's requests to the pump, and lists the sessions that have opened.
+    /// Gives the connections that were closed for it.
+    fn forward(&self) -> Vec<Slot> {
+        let mut requests = Vec::new();
+        let mut shard = self.shard.borrow_mut();
+        self.registrations.borrow_mut().leave_records(&mut shard);
+        shard.take_requests(&mut requests);
+        shard.take_receipts().into_iter().for_each(|receipt| self.receipt_buffer.note(receipt));
+        self.forward_presence(shard.take_presence_updates());
+        let closed = self.register_identified(&mut shard);
+        drop(shard);
+        for request in requests {
+            let bytes = match &request {
+                FromShard::Publish { message, .. } => message.len(),
+                FromShard::Join { .. } | FromShard::Leave { .. } => 0,
+            };
+            self.pump.push((self.index, request), bytes);
+        }
+        closed
+    }
+
+    /// Lists the sessions that have opened. Gives the connections that were closed for it.
+    fn register_identified(&self, shard: &mut Shard) -> Vec<Slot> {
+        let identified = shard.take_identified();
+        if identified.is_empty() {
+            return Vec::new(); // The common case.
+        }
+        let now = self.clock.now();
+        let RegistrationOutcome { closed, elsewhere } =
+            self.registrations.borrow_mut().register(shard, &identified, now, Instant::now());
+        for (index, item) in elsewhere {
+            self.hub.shard(index).inbox.push(item, 0);
+        }
+        for slot in identified.into_iter().chain(closed.iter().copied()) {
+            self.wake_sooner(shard, slot, now);
+        }
+        closed
+    }
+
+    /// Closes a session that the registry says must go.
+    fn close_session(&self, closing: SessionClose, upto: RegistrationNumber) {
+        let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
+        for slot in self.registrations.borrow().close_session(&mut shard, closing, upto) {
+            self.wake_sooner(&mut shard, slot, now);
+        }
+    }
+
+    fn wake_sooner(&self, shard: &mut Shard, slot: Slot, now: Now) {
+        if let Some(at_ms) = shard.wake_sooner(slot, now) {
+            self.wheel.borrow_mut().schedule(slot, at_ms);
+        }
+    }
+
+    /// Tells the registry who has come to scopes and gone, and the presence service who watches.
+    fn forward_presence(&self, updates: Vec<PresenceUpdate>) {
+        if updates.is_empty() {
+            return; // The common case.
+        }
+        let now = Timestamp(self.clock.now().unix_ms);
+        for update in updates {
+            match update {
+                PresenceUpdate::Entered(scope, user, info) => self.presence.enter(&scope, &user, &info, now),
+                PresenceUpdate::Exited(scope, user) => self.presence.exit(&scope, &user),
+                PresenceUpdate::Watched(scope) => self.presence_inbox.push((self.index, WatchRequest::Begun(scope)), 0),
+                PresenceUpdate::Unwatched(scope) => {
+                    self.presence_inbox.push((self.index, WatchRequest::Ended(scope)), 0)
+                }
+            }
+        }
+        self.presence_counters.members.set(self.presence.len() as u64);
+    }
+
+    /// Writes to every connection that has something to write, in turns, until none has.
+    async fn flush_dirty(self: &Rc<Self>) {
+        let mut dirty = self.dirty.take();
+        loop {
+            self.shard.borrow_mut().take_dirty(&mut dirty);
+            if dirty.is_empty() {
+                break;
+            }
+            let mut slice_start = Instant::now();
+            self.check_lease(slice_start);
+            for (n, slot) in (1..).zip(dirty.drain(..)) {
+                self.flush(slot);
+                if n % WRITES_PER_TURN == 0 || (n % 32 == 0 && slice_start.elapsed() >= WRITE_SLICE_MAX) {
+                    task::yield_now().await;
+                    slice_start = Instant::now();
+                    self.check_lease(slice_start);
+                }
+            }
+        }
+        self.dirty.replace(dirty);
+        // A client that has been written everything may be owed the next page of its replay.
+        self.forward();
+    }
+
+    /// One write. What does not fit waits for the socket, what remains for the next turn.
+    fn flush(self: &Rc<Self>, slot: Slot) {
+        let sockets = self.sockets.borrow();
+        let Some(Some(socket)) = sockets.get(slot as usize) else { return };
+        let mut shard = self.shard.borrow_mut();
+        let Some(connection) = shard.connection(slot) else { return };
+        if connection.blocked {
+            return;
+        }
+        if !connection.outbox.is_empty() {
+            match self.write(&mut connection.outbox, socket) {
+                Ok(true) => {}
+                Ok(false) => self.wait_for(slot, &mut shard, socket),
+                // The reader sees the same error and removes the connection.
+                Err(_) => return socket.shutdown(Shutdown::Both),
+            }
+        }
+        let Some(connection) = shard.connection(slot) else { return };
+        let (empty, blocked, state) = (connection.outbox.is_empty(), connection.blocked, connection.state);
+        if empty && state == ConnectionState::Open {
+            shard.resume_replays(slot);
+        } else if empty {
+            let Some(Written { ends, cut_ms }) = shard.written(slot, self.clock.now()) else { return };
+            if ends {
+                // The other direction stays open until the client closes it, or its time is up.
+                socket.shutdown(Shutdown::Write);
+            }
+            cut_ms.into_iter().for_each(|at_ms| self.wheel.borrow_mut().schedule(slot, at_ms));
+        } else if !blocked {
+            shard.mark_dirty(slot);
+        }
+    }
+
+    /// One `write(2)`. Whether the socket took all it was given.
+    fn write(&self, outbox: &mut Outbox, socket: &Socket) -> io::Result<bool> {
+        let mut scratch = self.scratch_out.borrow_mut();
+        let bytes = outbox.next_write(&mut scratch);
+        let wanted = bytes.len();
+        self.counters.writes.add(1);
+        match socket.try_write(bytes) {
+            Ok(n) => {
+                outbox.advance(n);
+                self.counters.bytes_out.add(n as u64);
+                Ok(n == wanted)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Flushes a connection again when its socket takes more.
+    fn wait_for(self: &Rc<Self>, slot: Slot, shard: &mut Shard, socket: &Rc<Socket>) {
+        if let Some(at_ms) = shard.block(slot, self.clock.now()) {
+            self.wheel.borrow_mut().schedule(slot, at_ms);
+        }
+        let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
+        task::spawn_local(async move {
+            // An error is the reader's to see; here it only ends the wait.
+            drop(socket.writable().await);
+            worker.unblock(slot, &socket);
+            worker.flush_dirty().await;
+        });
+    }
+
+    fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
+        let same = |other: &Option<Rc<Socket>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, socket));
+        if !self.sockets.borrow().get(slot as usize).is_some_and(same) {
+            return; // The slot belongs to another connection by now.
+        }
+        self.shard.borrow_mut().unblock(slot);
+    }
+
+    /// Once a second: whoever's time has come.
+    fn tick_second(&self) {
+        if self.idle_detector.borrow_mut().is_idle(self.counters.connections.get()) {
+            self.shrink();
+            release_memory();
+        }
+        self.has_asked.set(false);
+        self.evict_backlog();
+        self.check_lease(Instant::now());
+        let now = self.clock.now();
+        let mut due = Vec::new();
+        self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);
+        for slot in due {
+            match self.shard.borrow_mut().wake(slot, now) {
+                Wake::Stale => {}
+                Wake::At(at_ms) => self.wheel.borrow_mut().schedule(slot, at_ms),
+                Wake::Disconnect => {
+                    if let Some(Some(socket)) = self.sockets.borrow().get(slot as usize) {
+                        socket.shutdown(Shutdown::Both);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! What carries frames: sockets, TLS, and the framing of each transport.
+
+pub(crate) mod hand_over;
+pub(crate) mod socket;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+pub(crate) mod tls;
+pub(crate) mod websocket;

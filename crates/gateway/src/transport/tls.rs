@@ -1,0 +1,108 @@
+//! TLS on the main port: from a certificate in two files to sockets that a shard owns.
+//!
+//! ```text
+//!   edge    TCP ─▶ Tls::accept ─▶ TlsStream, over which hyper speaks ─▶ 101 ─▶ taken apart
+//!                                                                               │ TCP socket, Session
+//!   shard   TlsSocket ◀─ Handoff ◀──────────────────────────────────────────────┘
+//! ```
+//!
+//! Only in gateways built with the feature `tls`; `no_tls.rs` stands here in the others.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+mod socket;
+
+pub(crate) use socket::TlsSocket;
+
+/// What rustls knows of one connection: keys, sequence numbers, and bytes on their way. More than a KiB, hence the box.
+pub(crate) type Session = Box<ServerConnection>;
+
+/// Speaks TLS 1.2 and 1.3 with one certificate. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls(TlsAcceptor);
+
+/// What is wrong with a certificate and its key: a sentence for each that is not right.
+#[derive(Debug)]
+pub(crate) struct BadPair {
+    pub(crate) certificate: Option<String>,
+    pub(crate) key: Option<String>,
+}
+
+// === impl Tls ===
+
+impl Tls {
+    /// From the texts of two PEM files: the certificate with the chain behind it, and its private key.
+    pub(crate) fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, BadPair> {
+        let provider = Arc::new(ring::default_provider());
+        let (chain, key) = match (read_chain(certificate), read_key(key, &provider)) {
+            (Ok(chain), Ok(key)) => (chain, key),
+            (chain, key) => return Err(BadPair { certificate: chain.err(), key: key.err() }),
+        };
+        let pair = CertifiedKey::new(chain, key);
+        let of_key = |error: rustls::Error| BadPair { certificate: None, key: Some(error.to_string()) };
+        pair.keys_match().map_err(of_key)?;
+        let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = versions
+            .expect("ring has suites for TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+        // Browsers offer HTTP/2 on other connections than those for WebSockets; it is not spoken here.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A client that comes back brings its session along in a ticket, sealed with a key of this process: nothing is
+        // kept for it here. One ticket, because one client opens one connection.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = ring::Ticketer::new().map_err(of_key)?;
+        config.send_tls13_tickets = 1;
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// The handshake. The caller sets its deadline.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.0.accept(stream).await
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| pem_error(&e))?;
+    if chain.is_empty() {
+        return Err("there is none in it".into());
+    }
+    for (n, certificate) in (1..).zip(&chain) {
+        ParsedCertificate::try_from(certificate).map_err(|error| format!("number {n} in it: {error}"))?;
+    }
+    Ok(chain)
+}
+
+fn read_key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn rustls::sign::SigningKey>, String> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| pem_error(&error))?;
+    provider.key_provider.load_private_key(key).map_err(|error| error.to_string())
+}
+
+/// The parser's own words quote lines of the file, which may be a key's.
+fn pem_error(error: &pem::Error) -> String {
+    match error {
+        pem::Error::NoItemsFound => "there is none in it",
+        pem::Error::MissingSectionEnd { .. } => "it ends before its END line",
+        pem::Error::IllegalSectionStart { .. } => "its BEGIN line is not right",
+        _ => "it is not base64",
+    }
+    .into()
+}

@@ -1,0 +1,3 @@
+//! WebSocket framing (RFC 6455).
+
+pub mod codec;
