@@ -26,10 +26,13 @@ use wire::{PRESENCE_MEMBERS_MAX, Scope};
 use crate::metrics::counters::PresenceCounters;
 use crate::shard::hub::Hub;
 use crate::shard::requests::{PresenceInbox, ToShard, WatchRequest};
-use crate::shard::table::{PresenceList, presence_event_frame};
+use crate::shard::table::PresenceList;
 
 /// Lists of one call: with all their members about 200 KiB, and some milliseconds of Redis' time.
 const SCOPES_PER_CALL: usize = 8;
+
+/// Bytes of an event in a shard's inbox at most, without the user's name.
+const EVENT_BYTES: usize = wire::PRESENCE_INFO_BYTES_MAX;
 
 /// Before the store is asked again that did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -219,10 +222,11 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
                 };
                 counter.add(1);
                 let Some((scope, shards)) = self.watched.get_key_value(&*event.scope) else { continue };
-                let frame = presence_event_frame(scope, &event);
+                let (scope, size) = (scope.clone(), EVENT_BYTES + event.user.as_str().len());
+                let event = Arc::new(event);
                 for shard in shards.iter() {
-                    let presence_changed = ToShard::PresenceChanged(scope.clone(), cursor, frame.clone());
-                    self.hub.shard(shard).inbox.push(presence_changed, frame.bytes().len());
+                    let changed = ToShard::PresenceChanged(scope.clone(), cursor, Arc::clone(&event));
+                    self.hub.shard(shard).inbox.push(changed, size);
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::shard::handoff::Opening;
 use crate::shard::members::Slot;
 use crate::shard::registrations::RegistrationOutcome;
 use crate::shard::requests::FromShard;
-use crate::shard::table::{ConnectionState as Phase, Shard, Wake};
+use crate::shard::table::{Shard, Wake};
 
 impl World {
     /// One turn of a shard: what it asks of the pump, and what it writes.
@@ -67,41 +67,25 @@ impl World {
         }
     }
 
-    /// One write, as the worker does it.
+    /// One write into a simulated socket.
     fn flush(&mut self, instance_run: InstanceRun, at: usize, slot: Slot) {
         let now = self.now();
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.below(12));
         let shard_slot = &mut self.instances[instance_run.instance].shards[at];
         let Some(wire) = shard_slot.wires.get(&slot).copied() else { return };
-        let Some(connection) = shard_slot.shard.connection(slot).filter(|connection| !connection.blocked) else {
-            return;
-        };
-        if !connection.outbox.is_empty() {
-            let mut scratch = Vec::with_capacity(512);
-            let bytes = connection.outbox.next_write(&mut scratch);
-            let len = bytes.len();
-            let socket = self.clients[wire.client].socket.as_mut().filter(|socket| socket.wire == wire);
+        let socket = self.clients[wire.client].socket.as_mut().filter(|socket| socket.wire == wire);
+        let mut scratch = Vec::with_capacity(512);
+        let flushed = shard_slot.shard.flush(slot, now, &mut scratch, |bytes| {
             // Without a reader the kernel takes it, until somebody notices.
-            let taken = socket.as_ref().map_or(len, |socket| socket.room(len));
+            let taken = socket.as_ref().map_or(bytes.len(), |socket| socket.room(bytes.len()));
             if let Some(socket) = socket.filter(|_| taken > 0) {
                 socket.unread += taken;
                 let at_ms = socket.down.through(now_ms, delay_ms);
                 self.schedule.at(at_ms, SimulatedEvent::Reads(wire, bytes[..taken].to_vec()));
             }
-            connection.outbox.advance(taken);
-            if taken < len {
-                shard_slot.shard.block(slot, now);
-            }
-        }
-        let Some(connection) = shard_slot.shard.connection(slot) else { return };
-        let (empty, blocked, phase) = (connection.outbox.is_empty(), connection.blocked, connection.state);
-        if empty && phase == Phase::Open {
-            shard_slot.shard.resume_replays(slot);
-        } else if empty {
-            shard_slot.shard.written(slot, now);
-        } else if !blocked {
-            shard_slot.shard.mark_dirty(slot);
-        }
+            Ok(taken)
+        });
+        flushed.expect("a simulated socket does not fail");
     }
 
     pub(super) fn second(&mut self, instance_run: InstanceRun) {
