@@ -155,6 +155,11 @@ impl Verifier {
         Self { keys: keys.collect(), policy, families, default_tenant: TenantId::default() }
     }
 
+    /// The grammar of channels.
+    pub(crate) fn families(&self) -> &Families {
+        &self.families
+    }
+
     /// Reads a token as of `now_unix_s`.
     ///
     /// # Errors

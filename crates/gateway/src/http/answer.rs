@@ -1,18 +1,22 @@
 //! HTTP answers. Each ends its connection, except the one that upgrades it.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE,
-    UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE,
 };
 use hyper::{Response, StatusCode};
 use serde_json::json;
-use wire::SUBPROTOCOL;
+use wire::{ErrorCode, SUBPROTOCOL, ServerFrame};
 
 use crate::health::instance_state::InstanceState;
+use crate::http::cors::Cors;
 use crate::http::handshake::{ROUTING_COOKIE, RoutingCookie, Upgrade};
 use crate::http::refusal::Refusal;
+use crate::protocol::event_stream;
 
 /// A whole answer with `Connection: close`: whoever asks again opens another connection, and nothing that
 /// follows the request in the same packet is ever read as a second one.
@@ -51,9 +55,71 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     if upgrade.subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    if let RoutingCookie::Set(id) = upgrade.cookie {
-        let cookie = format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/");
+    if let Some(cookie) = set_cookie(upgrade.cookie) {
         headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
+    }
+    response
+}
+
+/// The value of `Set-Cookie`, if the client is to have another routing cookie.
+fn set_cookie(cookie: RoutingCookie) -> Option<String> {
+    let RoutingCookie::Set(id) = cookie else { return None };
+    Some(format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/"))
+}
+
+/// Headers of an event stream. Nobody may keep it, change it, or hold it back.
+const EVENT_STREAM_HEADERS: [(HeaderName, &str); 4] = [
+    (CONTENT_TYPE, "text/event-stream"),
+    (CACHE_CONTROL, "no-store, no-transform"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+    (CONNECTION, "close"),
+];
+
+/// The head of an event stream, which ends with its connection (RFC 9112 §6.3): proxies have nothing to gather.
+pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Vec<u8> {
+    let mut headers =
+        HeaderMap::from_iter(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    headers.insert(DATE, HeaderValue::from_str(&date).expect("a date is a header value"));
+    if let Some(cookie) = set_cookie(cookie) {
+        headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
+    }
+    if let Some(cors) = cors {
+        cors.allow(&mut headers);
+    }
+    let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for (name, value) in &headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// An event stream that says why it ends, and when to come back. Browsers come back behind no other status.
+pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> Response<Full<Bytes>> {
+    let error = ServerFrame::Error {
+        code: ErrorCode::Unavailable,
+        message: message.into(),
+        channel: None,
+        retry_after_ms: Some(after_ms),
+        correlation_id: None,
+    };
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(event_stream::reply(&error).event_bytes())));
+    let headers = response.headers_mut();
+    headers.extend(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    if let Some(cookie) = set_cookie(cookie) {
+        headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
+    }
+    response
+}
+
+/// Whether a page of another origin may open an event stream with headers of its own.
+pub(super) fn preflight(cors: Option<Cors>) -> Response<Full<Bytes>> {
+    let mut response = whole(StatusCode::NO_CONTENT, "text/plain", "");
+    if let Some(cors) = cors {
+        cors.allow_requests(response.headers_mut());
     }
     response
 }

@@ -10,6 +10,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,23 +20,25 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
+use crate::health::Health;
 use crate::health::instance_state::InstanceState;
-use crate::health::{Health, NoAnswer};
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
+use crate::http::event_stream::EventStreamRequest;
 use crate::http::handshake::{Handshake, RoutingCookie};
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::http::page::Page;
 use crate::http::refusal::Refusal;
 use crate::metrics::counters::EdgeCounters;
-use crate::shard::handoff::{Handoff, Opening};
+use crate::protocol::outbound::Frame;
+use crate::shard::handoff::{EventStreamOpening, Handoff, Opening};
 use crate::shard::hub::Hub;
 use crate::shard::reservation::Reservation;
 use crate::transport::hand_over::HandOver;
@@ -70,6 +73,12 @@ pub(crate) struct EdgeConfig {
     pub(crate) tls: Option<Tls>,
 }
 
+/// When the client of an event stream comes back that another instance takes at once.
+const COME_BACK_ELSEWHERE_MS: u64 = 100;
+
+/// The same when this instance is full.
+const COME_BACK_FULL_MS: u64 = 5_000;
+
 /// The edge and all it consults.
 pub(crate) struct Edge {
     config: EdgeConfig,
@@ -86,13 +95,30 @@ pub(crate) struct Edge {
     counters: Arc<EdgeCounters>,
 }
 
-/// An upgrade that has been answered and waits for hyper to let go of the socket.
-struct PendingUpgrade {
-    upgrade: OnUpgrade,
+/// A connection that is decided, and waits for hyper to let go of its socket.
+struct PendingHandoff {
     reservation: Reservation,
     session_id: SessionId,
     path_tenant: Option<TenantId>,
     opening: Opening,
+}
+
+/// What becomes of a request for an event stream.
+enum StreamDecision {
+    Opens(PendingHandoff),
+    /// The answer says when.
+    ComesBack(Response<Full<Bytes>>),
+}
+
+/// Why hyper has nothing to write.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// The instance is frozen, and says so by its silence.
+    #[error("the instance is frozen")]
+    Frozen,
+    /// The shard answers, and goes on answering.
+    #[error("the shard answers")]
+    HandedOver,
 }
 
 // === impl Edge ===
@@ -164,54 +190,71 @@ impl Edge {
     }
 
     async fn speak_http<T: HandOver>(&self, stream: T) {
-        let pending_upgrade = Cell::new(None);
-        let service = service_fn(|request| self.answer(request, &pending_upgrade));
-        let http = http1::Builder::new()
+        let pending = Cell::new(None);
+        let service = service_fn(|request| Box::pin(self.answer(request, &pending)));
+        let mut http = http1::Builder::new()
             .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        match http.await {
-            Err(error) => {
+            .serve_connection(TokioIo::new(stream), service);
+        let served = poll_fn(|context| http.poll_without_shutdown(context)).await;
+        match (served, pending.take()) {
+            // The service of an event stream has failed, so that nothing was written.
+            (Ok(()), Some(pending)) => self.place(pending, http.into_parts()).await,
+            (Err(_), Some(pending)) if matches!(pending.opening, Opening::EventStream(_)) => {
+                self.place(pending, http.into_parts()).await;
+            }
+            (Err(error), _) => {
                 self.counters.http_errors.add(1);
                 tracing::debug!(%error, "HTTP failed");
             }
-            Ok(()) => {
-                if let Some(pending_upgrade) = pending_upgrade.take() {
-                    self.keep::<T>(pending_upgrade).await;
-                }
+            (Ok(()), None) => {
+                // The answer is written, and ends the connection.
+                drop(http.into_parts().io.into_inner().shutdown().await);
             }
         }
     }
 
     /// Takes the socket out of this runtime and gives it away.
-    async fn keep<T: HandOver>(&self, pending_upgrade: PendingUpgrade) {
-        // Fails when the peer left before the 101 was written.
-        let Ok(upgraded) = pending_upgrade.upgrade.await else { return };
-        let parts = upgraded.downcast::<TokioIo<T>>().expect("hyper gives back what it was given");
+    async fn place<T: HandOver, S>(&self, pending: PendingHandoff, parts: http1::Parts<TokioIo<T>, S>) {
         // A copy, because `read_buf` holds on to hyper's whole buffer even when it is empty.
         let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         let Ok((socket, tls)) = parts.io.into_inner().hand_over().await else { return };
-        self.counters.upgrades.add(1);
-        let PendingUpgrade { reservation, session_id, path_tenant, opening, .. } = pending_upgrade;
+        let PendingHandoff { reservation, session_id, path_tenant, opening } = pending;
+        match opening {
+            Opening::EventStream(_) => self.counters.event_streams.add(1),
+            _ => self.counters.upgrades.add(1),
+        }
         self.hub.place(Handoff { reservation, socket, tls, early, session_id, path_tenant, opening });
     }
 
     async fn answer(
         &self,
-        mut request: Request<Incoming>,
-        pending_upgrade: &Cell<Option<PendingUpgrade>>,
-    ) -> Result<Response<Full<Bytes>>, NoAnswer> {
+        request: Request<Incoming>,
+        pending: &Cell<Option<PendingHandoff>>,
+    ) -> Result<Response<Full<Bytes>>, Unanswered> {
         let routed = Route::of(request.method(), request.uri().path(), self.page.is_some());
         let instance_state = self.health.instance_state(Instant::now());
         let answered = match routed {
             Ok(Route::Upgrade(path_tenant)) => {
                 let throttled = self.admit().await;
-                self.upgrade(&mut request, path_tenant, throttled, pending_upgrade)
+                self.upgrade(&request, path_tenant, throttled, pending)
             }
+            Ok(Route::EventStream(path_tenant)) => {
+                let throttled = self.admit().await;
+                match self.event_stream(&request, path_tenant, throttled) {
+                    Ok(StreamDecision::Opens(handoff)) => {
+                        pending.set(Some(handoff));
+                        return Err(Unanswered::HandedOver);
+                    }
+                    Ok(StreamDecision::ComesBack(response)) => Ok(response),
+                    Err(refusal) => Err(refusal),
+                }
+                .map(|response| self.readable(&request, response))
+            }
+            Ok(Route::Preflight) => Ok(answer::preflight(self.handshake.cors(request.headers()))),
             Ok(Route::Health | Route::Livez | Route::Readyz) if instance_state == InstanceState::Frozen => {
-                return Err(NoAnswer);
+                return Err(Unanswered::Frozen);
             }
             Ok(Route::Health) => Ok(answer::health(instance_state)),
             Ok(Route::Livez) => Ok(answer::livez(instance_state)),
@@ -224,7 +267,7 @@ impl Edge {
         Ok(answered.unwrap_or_else(|refusal| {
             self.counters.http_refusals.add(1);
             tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "request refused");
-            answer::refusal(&refusal)
+            self.readable(&request, answer::refusal(&refusal))
         }))
     }
 
@@ -255,10 +298,10 @@ impl Edge {
 
     fn upgrade(
         &self,
-        request: &mut Request<Incoming>,
+        request: &Request<Incoming>,
         path_tenant: Option<TenantId>,
         throttled: Option<Opening>,
-        pending_upgrade: &Cell<Option<PendingUpgrade>>,
+        pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
@@ -267,21 +310,10 @@ impl Edge {
         if !self.health.instance_state(Instant::now()).takes_clients() {
             return Err(Refusal::draining());
         }
-        if self.hub.connections() > self.config.connections_max {
-            self.counters.upgrades_full.add(1);
-            let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
-            let message = "this instance is full; come back a little later".into();
-            upgrade.opening = Opening::Refused { code, close, message, retry_after_ms: None };
+        if let Some(refused) = throttled.or_else(|| self.full()) {
+            upgrade.opening = refused;
         }
-        if let Some(throttled) = throttled {
-            upgrade.opening = throttled;
-        }
-        if self.config.diverts.get()
-            && !matches!(upgrade.opening, Opening::Refused { .. })
-            && let RoutingCookie::Brought(cookie) = upgrade.cookie
-            && self.diversion.turns_away(cookie, Instant::now())
-        {
-            self.counters.upgrades_diverted.add(1);
+        if !matches!(upgrade.opening, Opening::Refused { .. }) && self.diverts(upgrade.cookie) {
             return Err(Refusal::elsewhere());
         }
         if let Opening::Refused { code, .. } = &upgrade.opening {
@@ -289,10 +321,67 @@ impl Edge {
             tracing::debug!(code = code.as_str(), "upgrade refused");
         }
         let response = answer::switching_protocols(&upgrade);
-        let opening = upgrade.opening;
-        let upgrade = hyper::upgrade::on(request);
-        pending_upgrade.set(Some(PendingUpgrade { upgrade, reservation, session_id, path_tenant, opening }));
+        pending.set(Some(PendingHandoff { reservation, session_id, path_tenant, opening: upgrade.opening }));
         Ok(response)
+    }
+
+    /// Decides about an event stream. A client that is to come back is given another routing cookie: behind a balancer it
+    /// comes back to another instance.
+    fn event_stream(
+        &self,
+        request: &Request<Incoming>,
+        path_tenant: Option<TenantId>,
+        throttled: Option<Opening>,
+    ) -> Result<StreamDecision, Refusal> {
+        let session_id = draw_session_id();
+        let wanted = self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        let reservation = self.hub.reserve();
+        let elsewhere = RoutingCookie::Set(session_id);
+        if !self.health.instance_state(Instant::now()).takes_clients() {
+            let message = "this instance takes no new connections; others do";
+            return Ok(StreamDecision::ComesBack(answer::come_back(message, COME_BACK_ELSEWHERE_MS, elsewhere)));
+        }
+        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled.or_else(|| self.full()) {
+            let after_ms = retry_after_ms.unwrap_or(COME_BACK_FULL_MS);
+            return Ok(StreamDecision::ComesBack(answer::come_back(&message, after_ms, elsewhere)));
+        }
+        if self.diverts(wanted.cookie) {
+            let message = "this instance has more than its share of clients; others have room";
+            return Ok(StreamDecision::ComesBack(answer::come_back(message, COME_BACK_ELSEWHERE_MS, elsewhere)));
+        }
+        let EventStreamRequest { identity, session, channels, presence, cookie } = wanted;
+        let head = answer::event_stream_head(cookie, self.handshake.cors(request.headers()));
+        let opening = EventStreamOpening { head: Frame::new(head), identity, session, channels, presence };
+        let opening = Opening::EventStream(Box::new(opening));
+        Ok(StreamDecision::Opens(PendingHandoff { reservation, session_id, path_tenant, opening }))
+    }
+
+    /// The refusal of newcomers while the instance is full.
+    fn full(&self) -> Option<Opening> {
+        (self.hub.connections() > self.config.connections_max).then(|| {
+            self.counters.upgrades_full.add(1);
+            let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
+            let message = "this instance is full; come back a little later".into();
+            Opening::Refused { code, close, message, retry_after_ms: None }
+        })
+    }
+
+    /// Whether a client that comes back by its cookie is sent on to an emptier instance.
+    fn diverts(&self, cookie: RoutingCookie) -> bool {
+        let RoutingCookie::Brought(cookie) = cookie else { return false };
+        let diverts = self.config.diverts.get() && self.diversion.turns_away(cookie, Instant::now());
+        if diverts {
+            self.counters.upgrades_diverted.add(1);
+        }
+        diverts
+    }
+
+    /// Lets a page of a listed origin read an answer.
+    fn readable(&self, request: &Request<Incoming>, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+        if let Some(cors) = self.handshake.cors(request.headers()) {
+            cors.allow(response.headers_mut());
+        }
+        response
     }
 }
 

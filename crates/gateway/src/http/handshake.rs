@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use hyper::Request;
 use hyper::header::{HeaderMap, ORIGIN};
-use wire::{Close, ErrorCode, SUBPROTOCOL, SessionId, TenantId};
+use wire::{Close, ErrorCode, Families, SUBPROTOCOL, SessionId, TenantId};
 
-use crate::auth::token::Verifier;
+use crate::auth::token::{Identity, Verifier};
 use crate::config::Origins;
+use crate::http::cors::Cors;
 use crate::http::refusal::Refusal;
 use crate::shard::handoff::Opening;
 
@@ -86,9 +87,45 @@ impl Handshake {
         let accept = well_formed::check(request)?;
         let offers = Offers::read(request.headers());
         let opening = self.open(request, &offers, path_tenant, now_unix_s).unwrap_or_else(|refused| refused);
-        let brought = cookies(request.headers(), ROUTING_COOKIE).find_map(SessionId::parse);
-        let cookie = brought.map_or(RoutingCookie::Set(fresh), RoutingCookie::Brought);
+        let cookie = self.routing_cookie(request.headers(), fresh);
         Ok(Upgrade { accept, subprotocol: offers.speaks_v1, cookie, opening })
+    }
+
+    /// The grammar of channels.
+    pub(crate) fn families(&self) -> &Families {
+        self.verifier.families()
+    }
+
+    pub(crate) fn routing_cookie(&self, headers: &HeaderMap, fresh: SessionId) -> RoutingCookie {
+        let brought = cookies(headers, ROUTING_COOKIE).find_map(SessionId::parse);
+        brought.map_or(RoutingCookie::Set(fresh), RoutingCookie::Brought)
+    }
+
+    /// Who sends a request that is no upgrade, which needs a token. `trusts_cookie` says that the page may use one, whatever
+    /// its origin.
+    pub(crate) fn authenticate<B>(
+        &self,
+        request: &Request<B>,
+        path_tenant: Option<&TenantId>,
+        trusts_cookie: bool,
+        now_unix_s: u64,
+    ) -> Result<Identity, Refusal> {
+        match self.identify(request, &Offers::default(), path_tenant, trusts_cookie, now_unix_s) {
+            Ok(Some(identity)) => Ok(identity),
+            Ok(None) => Err(Refusal::unauthorized(
+                ErrorCode::Unauthenticated,
+                "this request carries no token; send it in Authorization: Bearer, or in the cookie of a trusted page",
+            )),
+            Err(Opening::Refused { code, message, .. }) => Err(Refusal::of(code, message)),
+            Err(_) => Err(Refusal::unauthorized(ErrorCode::Unauthenticated, "this request carries no good token")),
+        }
+    }
+
+    /// What pages of the request's origin may do.
+    pub(crate) fn cors(&self, headers: &HeaderMap) -> Option<Cors> {
+        let origin = headers.get(ORIGIN)?;
+        self.check_origin(headers).ok()?;
+        Some(Cors { origin: origin.clone(), credentials: self.is_trusted_page(headers) })
     }
 
     /// The error is an [`Opening::Refused`].
@@ -99,20 +136,32 @@ impl Handshake {
         path_tenant: Option<&TenantId>,
         now_unix_s: u64,
     ) -> Result<Opening, Opening> {
-        let headers = request.headers();
         if offers.any && !offers.speaks_v1 {
             let message = format!("this gateway speaks the subprotocol {SUBPROTOCOL}, which was not offered");
             return Err(refused(ErrorCode::InvalidField, Close::WrongSubprotocol, message));
         }
+        let identity = self.identify(request, offers, path_tenant, false, now_unix_s)?;
+        Ok(identity.map_or(Opening::AwaitHello, Opening::Authenticated))
+    }
+
+    /// Who the request's token says that its client is. The error is an [`Opening::Refused`].
+    fn identify<B>(
+        &self,
+        request: &Request<B>,
+        offers: &Offers<'_>,
+        path_tenant: Option<&TenantId>,
+        trusts_cookie: bool,
+        now_unix_s: u64,
+    ) -> Result<Option<Identity>, Opening> {
+        let headers = request.headers();
         self.check_origin(headers)?;
         if request.uri().query().is_some_and(names_token_in_query) {
             let message = "a token does not belong in the address, where every log keeps it; send it in Authorization, \
                            in the subprotocol list, in the cookie, or in a hello frame";
             return Err(unauthenticated(message));
         }
-        let Some(token) = find_token(headers, offers, &self.cookie_name, self.is_trusted_page(headers))? else {
-            return Ok(Opening::AwaitHello);
-        };
+        let trusts_cookie = trusts_cookie || self.is_trusted_page(headers);
+        let Some(token) = find_token(headers, offers, &self.cookie_name, trusts_cookie)? else { return Ok(None) };
         let identity = match self.verifier.verify(token, now_unix_s) {
             Ok(identity) => identity,
             Err(error) => return Err(refused(error.code(), error.close(), error.to_string())),
@@ -121,7 +170,7 @@ impl Handshake {
             let message = "the token belongs to another tenant than this address";
             return Err(refused(ErrorCode::WrongIdentity, Close::WrongTenant, message));
         }
-        Ok(Opening::Authenticated(identity))
+        Ok(Some(identity))
     }
 
     /// Programs send no `Origin` and need not: they have no user's cookies to abuse.

@@ -1,7 +1,10 @@
 //! An HTTP answer for what is not a WebSocket: a status, a stable code and a sentence that helps.
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
-use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
+use wire::ErrorCode;
 
 /// Why a request is refused by HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +14,7 @@ pub(crate) struct Refusal {
     /// What a program may switch on.
     pub(crate) code: &'static str,
     /// What a person may read.
-    pub(crate) message: &'static str,
+    pub(crate) message: Cow<'static, str>,
     /// The header that the status asks for.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
 }
@@ -19,7 +22,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// An upgrade that breaks RFC 6455 §4.2.1.
     pub(crate) const fn bad_upgrade(message: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "bad_upgrade", message, header: None }
+        Self { status: StatusCode::BAD_REQUEST, code: "bad_upgrade", message: Cow::Borrowed(message), header: None }
     }
 
     /// A plain request to an address that is only for WebSockets.
@@ -27,7 +30,9 @@ impl Refusal {
         Self {
             status: StatusCode::UPGRADE_REQUIRED,
             code: "upgrade_required",
-            message: "this address takes WebSocket upgrades, and there is no Upgrade header; a proxy may have dropped it",
+            message: Cow::Borrowed(
+                "this address takes WebSocket upgrades, and there is no Upgrade header; a proxy may have dropped it",
+            ),
             header: Some((UPGRADE, HeaderValue::from_static("websocket"))),
         }
     }
@@ -37,15 +42,16 @@ impl Refusal {
         Self {
             status: StatusCode::UPGRADE_REQUIRED,
             code: "websocket_version",
-            message: "this gateway speaks WebSocket version 13 (one Sec-WebSocket-Version header)",
+            message: Cow::Borrowed("this gateway speaks WebSocket version 13 (one Sec-WebSocket-Version header)"),
             header: Some((SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))),
         }
     }
 
     /// A path that leads nowhere.
     pub(crate) const fn not_found() -> Self {
-        let message = "there is nothing here; WebSockets are at /ws and /ws/TENANT";
-        Self { status: StatusCode::NOT_FOUND, code: "not_found", message, header: None }
+        let message =
+            "there is nothing here; WebSockets are at /ws and /ws/TENANT, event streams at /sse and /sse/TENANT";
+        Self { status: StatusCode::NOT_FOUND, code: "not_found", message: Cow::Borrowed(message), header: None }
     }
 
     /// A method that this path does not take.
@@ -53,7 +59,7 @@ impl Refusal {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             code: "method_not_allowed",
-            message: "this path does not take that method; the Allow header says which it takes",
+            message: Cow::Borrowed("this path does not take that method; the Allow header says which it takes"),
             header: Some((ALLOW, HeaderValue::from_static(allowed))),
         }
     }
@@ -63,7 +69,7 @@ impl Refusal {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "draining",
-            message: "this instance takes no new connections; others do",
+            message: Cow::Borrowed("this instance takes no new connections; others do"),
             header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
         }
     }
@@ -73,13 +79,38 @@ impl Refusal {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "elsewhere",
-            message: "this instance has more than its share of clients; others have room",
+            message: Cow::Borrowed("this instance has more than its share of clients; others have room"),
             header: Some((RETRY_AFTER, HeaderValue::from_static("0"))),
         }
     }
 
     /// A request that a development endpoint cannot use.
     pub(crate) const fn bad_request(message: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "bad_request", message, header: None }
+        Self { status: StatusCode::BAD_REQUEST, code: "bad_request", message: Cow::Borrowed(message), header: None }
+    }
+
+    /// A request without a good token.
+    pub(crate) fn unauthorized(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        let header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        Self { status: StatusCode::UNAUTHORIZED, code: code.as_str(), message: message.into(), header }
+    }
+
+    /// A good token that does not allow this.
+    pub(crate) fn forbidden(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, code: code.as_str(), message: message.into(), header: None }
+    }
+
+    /// A request that names what cannot be.
+    pub(crate) fn bad_field(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: code.as_str(), message: message.into(), header: None }
+    }
+
+    /// What a WebSocket client would be told by an `error` frame.
+    pub(crate) fn of(code: ErrorCode, message: String) -> Self {
+        match code {
+            ErrorCode::WrongIdentity | ErrorCode::WrongOrigin | ErrorCode::Forbidden => Self::forbidden(code, message),
+            ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Self::unauthorized(code, message),
+            _ => Self::bad_field(code, message),
+        }
     }
 }

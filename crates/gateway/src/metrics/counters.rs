@@ -159,6 +159,8 @@ pub(crate) struct EdgeCounters {
     pub(crate) http_errors: Counter,
     /// Requests refused by HTTP status.
     pub(crate) http_refusals: Counter,
+    /// Event streams handed to a shard.
+    pub(crate) event_streams: Counter,
     /// Upgrades handed to a shard, welcome or not.
     pub(crate) upgrades: Counter,
     /// Upgrades answered 101 and then refused, full instance included.

@@ -2,6 +2,7 @@
 
 use wire::{Close, Opcode, ServerFrame, WebSocketFrame};
 
+use crate::protocol::event_stream::{self, EventStream};
 use crate::protocol::outbound::{Frame, Outbound};
 
 /// A protocol and a transport.
@@ -9,6 +10,8 @@ use crate::protocol::outbound::{Frame, Outbound};
 pub(crate) enum Format {
     /// `tidegate.v1` over WebSocket.
     WebSocket,
+    /// `tidegate.v1` as server-sent events.
+    EventStream,
 }
 
 /// Encodes for one connection.
@@ -16,20 +19,37 @@ pub(crate) enum Format {
 pub(crate) enum Encoder {
     /// A WebSocket needs no memory: each frame stands for itself.
     WebSocket,
+    /// Each event has an id, which tells how far the client has come.
+    EventStream(Box<EventStream>),
 }
 
 impl Encoder {
     pub(crate) fn format(&self) -> Format {
         match self {
             Self::WebSocket => Format::WebSocket,
+            Self::EventStream(_) => Format::EventStream,
         }
     }
 
-    /// The bytes of an entry.
+    /// So many entries of the outbox keep their place, because ids that are written tell of them.
+    pub(crate) fn pinned(&self) -> usize {
+        match self {
+            Self::WebSocket => 0,
+            Self::EventStream(stream) => stream.pinned.into(),
+        }
+    }
+
+    pub(crate) fn pin(&mut self, count: usize) {
+        if let Self::EventStream(stream) = self {
+            stream.pinned = count as u8;
+        }
+    }
+
+    /// The bytes of an entry. Those of an event come behind the head of its id.
     pub(crate) fn bytes<'o>(&self, outbound: &'o Outbound) -> &'o [u8] {
         match (outbound, self) {
             (Outbound::Message(message), Self::WebSocket) => message.websocket(),
-            (Outbound::Frame(frame), _) => frame.bytes(),
+            (outbound, _) => outbound.event_bytes(),
         }
     }
 }
@@ -39,6 +59,7 @@ impl Format {
     pub(crate) fn has_answers(self) -> bool {
         match self {
             Self::WebSocket => true,
+            Self::EventStream => false,
         }
     }
 
@@ -49,6 +70,7 @@ impl Format {
                 let frame = WebSocketFrame::build(Opcode::Text, 256, |out| reply.write_json(out));
                 Outbound::Frame(Frame::new(frame.into_bytes()))
             }
+            Self::EventStream => event_stream::reply(reply),
         }
     }
 
@@ -56,6 +78,7 @@ impl Format {
     pub(crate) fn ping(self, payload: &[u8]) -> Outbound {
         match self {
             Self::WebSocket => control(Opcode::Ping, payload),
+            Self::EventStream => event_stream::ping(),
         }
     }
 
@@ -67,6 +90,7 @@ impl Format {
                 let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
                 Some(control(Opcode::Close, &payload))
             }
+            Self::EventStream => None,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! A message on its way to the clients of this instance.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use wire::{Message, Opcode, Position, Scope, Timestamp, WebSocketFrame};
+
+use crate::protocol::event_stream;
 
 /// Messages of one publishing call; mostly one.
 pub(crate) type Messages = SmallVec<[Outgoing; 1]>;
@@ -21,6 +23,9 @@ struct Encodings {
     position: Option<Position>,
     /// The frame of WebSocket clients. Other formats are made from its payload.
     websocket: WebSocketFrame,
+    is_binary: bool,
+    /// The event of event streams, made for the first that wants it.
+    event_body: OnceLock<Box<[u8]>>,
 }
 
 impl Outgoing {
@@ -38,7 +43,8 @@ impl Outgoing {
         let websocket = WebSocketFrame::build(opcode, message.size_hint(scope, name), |out| {
             message.write(scope, name, published, position, out);
         });
-        Self(Arc::new(Encodings { scope: scope.clone(), topic, position, websocket }))
+        let (scope, is_binary, event_body) = (scope.clone(), message.is_binary(), OnceLock::new());
+        Self(Arc::new(Encodings { scope, topic, position, websocket, is_binary, event_body }))
     }
 
     pub(crate) fn scope(&self) -> &Scope {
@@ -56,6 +62,20 @@ impl Outgoing {
     /// The finished WebSocket frame.
     pub(crate) fn websocket(&self) -> &[u8] {
         self.0.websocket.bytes()
+    }
+
+    /// JSON, or header length, header and bytes of a binary message.
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.0.websocket.payload()
+    }
+
+    pub(crate) fn is_binary(&self) -> bool {
+        self.0.is_binary
+    }
+
+    /// The event of event streams, behind the head of its id.
+    pub(crate) fn event_body(&self) -> &[u8] {
+        self.0.event_body.get_or_init(|| event_stream::message_body(self))
     }
 
     /// How many bytes it has, about, whatever the format: what budgets count.

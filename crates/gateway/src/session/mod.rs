@@ -27,6 +27,7 @@ use restoring::Restoring;
 
 #[cfg(test)]
 pub(crate) use name::bind;
+pub(crate) use name::is_of;
 
 use effect::owned;
 pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
@@ -119,6 +120,22 @@ impl Session {
     /// Begins with an identity that the upgrade established.
     pub(crate) fn open(&mut self, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
         self.open_as(None, identity, rules, out);
+    }
+
+    /// Begins with all that a request has said: the identity, an earlier session of the user, channels, and scopes whose
+    /// members are asked for.
+    pub(crate) fn open_subscribed(
+        &mut self,
+        identity: Identity,
+        named: Option<SessionId>,
+        channels: Vec<Resume<'_>>,
+        presence: &[String],
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) {
+        self.open_as(named, identity, rules, out);
+        self.subscribe_all(channels, None, rules, out);
+        out.extend(presence.iter().map(|channel| self.presence(channel, None, rules)));
     }
 
     /// Begins: as the session that the client has named, if that is its own, or as a new one.

@@ -3,9 +3,10 @@
 use std::net::TcpStream;
 
 use bytes::Bytes;
-use wire::{Close, ErrorCode, SessionId, TenantId};
+use wire::{Close, ErrorCode, Resume, SessionId, TenantId};
 
 use crate::auth::token::Identity;
+use crate::protocol::outbound::Frame;
 use crate::shard::reservation::Reservation;
 use crate::transport::tls::Session;
 
@@ -33,6 +34,8 @@ pub(crate) struct Handoff {
 pub(crate) enum Opening {
     /// The upgrade carried a valid token.
     Authenticated(Identity),
+    /// An event stream, whose request has said all that its client has to say.
+    EventStream(Box<EventStreamOpening>),
     /// The upgrade carried no token: the first frame must be a `hello` with one.
     AwaitHello,
     /// A browser sees no HTTP status of a failed upgrade, so it is told in an `error` frame and a close code.
@@ -46,4 +49,17 @@ pub(crate) enum Opening {
         /// When to come back, if that can be said.
         retry_after_ms: Option<u64>,
     },
+}
+
+/// What the request of an event stream asked for.
+#[derive(Debug)]
+pub(crate) struct EventStreamOpening {
+    /// The head of the answer, which is written first.
+    pub(crate) head: Frame,
+    pub(crate) identity: Identity,
+    /// The session that goes on.
+    pub(crate) session: Option<SessionId>,
+    pub(crate) channels: Vec<Resume<'static>>,
+    /// Scopes whose members are asked for.
+    pub(crate) presence: Vec<String>,
 }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
+use crate::protocol::cursor::CURSOR_BYTES_MAX;
 use crate::protocol::encoder::{Encoder, Format};
-use crate::protocol::outbound::Outbound;
+use crate::protocol::outbound::{Frame, Outbound};
 use crate::protocol::outgoing::Outgoing;
 use crate::session::rules::Lane;
 
@@ -33,9 +34,9 @@ pub(crate) struct Outbox {
     /// Ordered by lane behind the head, which may be half written and keeps its place.
     entries: VecDeque<(Lane, Outbound)>,
     /// Bytes of the head that are written already.
-    written: usize,
-    /// Bytes of all entries not yet written.
-    bytes: usize,
+    written: u32,
+    /// Bytes of all entries not yet written: what a shard's inbox holds at most, and less.
+    bytes: u32,
     encoder: Encoder,
 }
 
@@ -56,7 +57,7 @@ impl Outbox {
     pub(crate) fn push(&mut self, lane: Lane, outbound: Outbound, bytes_max: usize) -> Queued {
         let len = self.encoder.bytes(&outbound).len();
         // An entry above the bound still goes out when nothing else waits.
-        if self.bytes + len > bytes_max && self.bytes > 0 {
+        if self.bytes() + len > bytes_max && self.bytes > 0 {
             return Queued::Full;
         }
         self.append(lane, outbound);
@@ -65,7 +66,7 @@ impl Outbox {
 
     /// Appends an entry, whatever the bound says.
     pub(crate) fn append(&mut self, lane: Lane, outbound: Outbound) {
-        self.bytes += self.encoder.bytes(&outbound).len();
+        self.bytes += size_of_bytes(self.encoder.bytes(&outbound));
         match self.entries.back() {
             Some((last, _)) if *last > lane => {
                 let head = self.head();
@@ -82,12 +83,12 @@ impl Outbox {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes as usize
     }
 
     /// Memory of all of it, if no other outbox shared the bytes: what budgets count.
     pub(crate) fn cost(&self) -> u64 {
-        (self.bytes + self.entries.len() * size_of::<(Lane, Outbound)>()) as u64
+        (self.bytes() + self.entries.len() * size_of::<(Lane, Outbound)>()) as u64
     }
 
     /// One write: the rest of one entry alone, or as many entries as fit `scratch`, copied together so that many small
@@ -100,24 +101,64 @@ impl Outbox {
         scratch: &mut Vec<u8>,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<Wrote> {
-        let bytes = self.next_write(scratch);
-        let wanted = bytes.len();
-        match write(bytes) {
-            Ok(n) => {
-                self.advance(n);
-                Ok(if n == wanted { Wrote::All } else { Wrote::Part })
+        if self.head() == 0 && self.gather_events(scratch) {
+            let (n, wrote) = taken(write(scratch), scratch.len())?;
+            if n < scratch.len() {
+                let rest = Frame::new(&scratch[n..]);
+                self.bytes += size_of_bytes(rest.bytes());
+                self.entries.push_front((Lane::CONTROL, Outbound::Frame(rest)));
+                self.encoder.pin(1);
+            } else {
+                self.give_back();
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Wrote::Part),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Wrote::All),
-            Err(error) => Err(error),
+            return Ok(wrote);
         }
+        let bytes = self.next_write(scratch);
+        let (n, wrote) = taken(write(bytes), bytes.len())?;
+        self.advance(n);
+        Ok(wrote)
+    }
+
+    /// Takes as many events as fit `scratch`, each with an id that tells what the client has received by then. False if
+    /// the entries can be written as they are.
+    fn gather_events(&mut self, scratch: &mut Vec<u8>) -> bool {
+        let Self { entries, encoder: Encoder::EventStream(stream), bytes, .. } = self else { return false };
+        scratch.clear();
+        while let Some((lane, outbound)) = entries.front() {
+            let body = outbound.event_bytes();
+            if body.len() > scratch.capacity() / 2 {
+                if scratch.is_empty() {
+                    // Too large to be copied for each receiver: its id is written before it.
+                    let (lane, mut id, outbound) = (*lane, Vec::new(), outbound.clone());
+                    stream.write_id(&outbound, &mut id);
+                    *bytes += size_of_bytes(&id);
+                    entries[0].1 = outbound.into_body();
+                    entries.push_front((lane, Outbound::Frame(Frame::new(id))));
+                    stream.pinned = 2;
+                    return false;
+                }
+                break;
+            }
+            if !scratch.is_empty() && scratch.len() + body.len() + CURSOR_BYTES_MAX > scratch.capacity() {
+                break;
+            }
+            stream.write_id(outbound, scratch);
+            scratch.extend_from_slice(body);
+            *bytes -= size_of_bytes(body);
+            entries.pop_front();
+        }
+        true
     }
 
     fn next_write<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        let mut entries = self.entries.iter().map(|(_, outbound)| self.encoder.bytes(outbound));
+        let count = match self.encoder.pinned() {
+            0 => self.entries.len(),
+            pinned => pinned,
+        };
+        let mut entries = self.entries.iter().take(count).map(|(_, outbound)| self.encoder.bytes(outbound));
         let Some(head) = entries.next() else { return &[] };
-        let head = &head[self.written..];
-        if self.entries.len() == 1 || head.len() >= scratch.capacity() {
+        let head = &head[self.written as usize..];
+        if count == 1 || head.len() >= scratch.capacity() {
             return head;
         }
         scratch.clear();
@@ -133,18 +174,25 @@ impl Outbox {
 
     /// Forgets the first `n` bytes: they are written.
     fn advance(&mut self, n: usize) {
-        debug_assert!(n <= self.bytes, "only queued bytes are written");
-        self.bytes -= n;
-        self.written += n;
+        debug_assert!(n <= self.bytes(), "only queued bytes are written");
+        self.bytes -= n as u32;
+        let mut written = self.written as usize + n;
         while let Some((_, head)) = self.entries.front() {
             let len = self.encoder.bytes(head).len();
-            if self.written < len {
+            if written < len {
+                self.written = written as u32;
                 return;
             }
-            self.written -= len;
+            written -= len;
+            self.encoder.pin(self.encoder.pinned().saturating_sub(1));
             self.entries.pop_front();
         }
-        if self.entries.capacity() > KEPT_ENTRIES_MAX {
+        self.written = 0;
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_ENTRIES_MAX {
             self.entries = VecDeque::new();
         }
     }
@@ -154,10 +202,12 @@ impl Outbox {
     pub(crate) fn evict(&mut self, keep: usize, mut may_evict: impl FnMut(&Outgoing) -> bool) {
         let head = self.head();
         let mut behind = Vec::new();
-        while self.bytes > keep && self.entries.len() > head {
+        while self.bytes() > keep && self.entries.len() > head {
             let Some((lane, outbound)) = self.entries.pop_back() else { break };
             match &outbound {
-                Outbound::Message(message) if may_evict(message) => self.bytes -= self.encoder.bytes(&outbound).len(),
+                Outbound::Message(message) if may_evict(message) => {
+                    self.bytes -= size_of_bytes(self.encoder.bytes(&outbound));
+                }
                 _ => behind.push((lane, outbound)),
             }
         }
@@ -170,12 +220,28 @@ impl Outbox {
     /// Drops what has not begun to be written: a client that read too slowly is told why, and resumes.
     pub(crate) fn discard_unsent(&mut self) {
         self.entries.truncate(self.head());
-        self.bytes = self.entries.front().map_or(0, |(_, head)| self.encoder.bytes(head).len() - self.written);
+        let bytes: u32 = self.entries.iter().map(|(_, outbound)| size_of_bytes(self.encoder.bytes(outbound))).sum();
+        self.bytes = bytes - self.written;
     }
 
-    /// How many entries keep their place: one that is half written.
+    /// How many entries keep their place: one that is half written, and those whose ids are.
     fn head(&self) -> usize {
-        usize::from(self.written > 0)
+        self.encoder.pinned().max(usize::from(self.written > 0))
+    }
+}
+
+/// An entry has at most 16 MiB and what the protocol adds.
+fn size_of_bytes(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("no entry has 4 GiB")
+}
+
+/// How many bytes of so many a socket took, and whether it takes more.
+fn taken(written: io::Result<usize>, wanted: usize) -> io::Result<(usize, Wrote)> {
+    match written {
+        Ok(n) => Ok((n, if n == wanted { Wrote::All } else { Wrote::Part })),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok((0, Wrote::Part)),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok((0, Wrote::All)),
+        Err(error) => Err(error),
     }
 }
 

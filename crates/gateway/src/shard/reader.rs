@@ -36,6 +36,30 @@ pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec:
     }
 }
 
+/// What the client of an event stream may send behind its request. It has nothing to say.
+const EVENT_STREAM_INPUT_MAX: usize = 16 * 1024;
+
+/// Waits for the end of an event stream's client.
+#[expect(clippy::manual_async_fn, reason = "as for `run`")]
+pub(crate) fn run_event_stream(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>) -> impl Future<Output = ()> {
+    async move {
+        let mut received = 0;
+        while received <= EVENT_STREAM_INPUT_MAX && socket.readable().await.is_ok() {
+            let mut scratch = worker.take_scratch();
+            let read = socket.try_read(&mut scratch);
+            worker.give_scratch(scratch);
+            match read {
+                Ok(0) => break,
+                Ok(n) => received += n,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        worker.remove(slot);
+    }
+}
+
 /// Whether a turn has left something to read.
 enum More {
     No,

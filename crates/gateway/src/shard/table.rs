@@ -22,6 +22,7 @@ use crate::auth::token::Identity;
 use crate::host::clock::Now;
 use crate::metrics::counters::ShardCounters;
 use crate::protocol::encoder::Encoder;
+use crate::protocol::event_stream::EventStream;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::outgoing::Outgoing;
 use crate::session::rules::Lane;
@@ -30,7 +31,7 @@ use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription,
 use crate::shard::arrivals::Arrivals;
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::delivery_confirmation::DeliveryConfirmation;
-use crate::shard::handoff::Opening;
+use crate::shard::handoff::{EventStreamOpening, Opening};
 use crate::shard::join::{Announced, Join, JoinStage, LiveBuffer};
 use crate::shard::members::{ScopeMembers, Slot};
 use crate::shard::outbox::{Outbox, Queued};
@@ -207,6 +208,22 @@ impl Shard {
         match opening {
             _ if self.is_draining => effects.push(Effect::Close(Close::Restart)),
             Opening::AwaitHello => {}
+            Opening::EventStream(opening) => {
+                let EventStreamOpening { head, identity, session: named, channels, presence } = *opening;
+                let named_positions: Vec<_> = channels.iter().map(|r| (r.channel.to_string(), r.position)).collect();
+                let connection = &mut self.connections[slot as usize];
+                let session = &mut connection.session;
+                session.open_subscribed(identity, named, channels, &presence, &rules, &mut effects);
+                let subscribed = session.subscriptions.iter().map(|subscription| {
+                    let channel = subscription.pattern.to_string();
+                    let position = named_positions.iter().find(|(name, _)| *name == channel).and_then(|(_, at)| *at);
+                    (subscription.pattern.clone(), position)
+                });
+                let stream = EventStream::new(session.id(), subscribed);
+                connection.outbox = Outbox::new(Encoder::EventStream(Box::new(stream)));
+                connection.outbox.append(Lane::CONTROL, Outbound::Frame(head));
+                self.mark_dirty(slot);
+            }
             Opening::Authenticated(identity) => {
                 self.connections[slot as usize].session.open(identity, &rules, &mut effects);
             }

@@ -29,7 +29,7 @@ use crate::host::mailbox::Mailbox;
 use crate::metrics::counters::{PresenceCounters, ShardCounters};
 use crate::session::Session;
 use crate::shard::departures::SPREAD;
-use crate::shard::handoff::Handoff;
+use crate::shard::handoff::{Handoff, Opening};
 use crate::shard::hub::{Hub, ShardHandle};
 use crate::shard::members::Slot;
 use crate::shard::reader;
@@ -82,6 +82,7 @@ pub(crate) struct Worker {
     receipt_buffer: Arc<ReceiptBuffer>,
     clock: Clock,
     message_bytes_max: usize,
+    pong_timeout: Duration,
     backlog_bytes_max: u64,
     /// The shard with the largest backlog has been told that it is too much for all.
     has_asked: Cell<bool>,
@@ -100,6 +101,7 @@ impl Worker {
         let ShardHandle { inbox, counters } = shared.hub.shard(index);
         let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
         let message_bytes_max = rules.limits.message_bytes_max;
+        let pong_timeout = Duration::from_millis(rules.limits.pong_timeout_ms);
         let backlog_bytes_max = rules.limits.backlog_bytes_max;
         Rc::new(Self {
             index,
@@ -122,6 +124,7 @@ impl Worker {
             receipt_buffer: Arc::clone(&shared.receipt_buffer),
             clock,
             message_bytes_max,
+            pong_timeout,
             backlog_bytes_max,
             has_asked: Cell::new(false),
             fences: Cell::new(0),
@@ -231,6 +234,11 @@ impl Worker {
                 return;
             }
         };
+        let is_event_stream = matches!(opening, Opening::EventStream(_));
+        if is_event_stream {
+            // Its client answers no ping: the kernel says when nothing is acknowledged any more.
+            socket.set_user_timeout(self.pong_timeout);
+        }
         reservation.redeem();
         // Those who were here before a fence are sent away before anybody new comes.
         self.check_lease(Instant::now());
@@ -254,6 +262,10 @@ impl Worker {
         sockets[at] = Some(Rc::clone(&socket));
         drop(sockets);
         self.registrations.borrow_mut().open(slot);
+        if is_event_stream {
+            task::spawn_local(reader::run_event_stream(Rc::clone(self), slot, socket));
+            return self.step(slot, |_, _| ());
+        }
         let mut codec = Codec::new(self.message_bytes_max);
         if !early.is_empty() {
             reader::take(self, slot, &mut codec, &mut early.to_vec());

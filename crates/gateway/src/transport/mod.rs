@@ -2,6 +2,7 @@
 
 pub(crate) mod hand_over;
 pub(crate) mod socket;
+pub(crate) mod sse;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 pub(crate) mod tls;
 pub(crate) mod websocket;

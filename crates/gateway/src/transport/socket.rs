@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -59,6 +60,16 @@ impl Socket {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Tls(socket) => socket.try_write(bytes),
         }
+    }
+
+    /// Bounds the time for which sent bytes may stay unacknowledged (RFC 5482): then the connection fails.
+    pub(crate) fn set_user_timeout(&self, timeout: Duration) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(socket) => socket.stream(),
+        };
+        // It fails only when the client was faster.
+        drop(socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout)));
     }
 
     /// Ends the connection in the given direction; the reader then sees the end.

@@ -11,6 +11,10 @@ use crate::http::refusal::Refusal;
 pub(super) enum Route {
     /// `/ws`, `/ws/{tenant}`
     Upgrade(Option<TenantId>),
+    /// `/sse`, `/sse/{tenant}`
+    EventStream(Option<TenantId>),
+    /// What a page of another origin asks before it opens an event stream.
+    Preflight,
     /// `/ws/health`, for HAProxy. A tenant of that name connects to `/ws`.
     Health,
     /// `/livez`
@@ -26,15 +30,19 @@ impl Route {
         let route = match path {
             "/ws" => Self::Upgrade(None),
             "/ws/health" => Self::Health,
+            "/sse" => Self::EventStream(None),
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
-            _ => match path.strip_prefix("/ws/") {
-                Some(tenant) => Self::Upgrade(Some(read_tenant(tenant).ok_or(Refusal::not_found())?)),
-                None if has_page => Self::Page,
-                None => return Err(Refusal::not_found()),
+            _ => match (path.strip_prefix("/ws/"), path.strip_prefix("/sse/")) {
+                (Some(tenant), _) => Self::Upgrade(Some(read_tenant(tenant).ok_or(Refusal::not_found())?)),
+                (_, Some(tenant)) => Self::EventStream(Some(read_tenant(tenant).ok_or(Refusal::not_found())?)),
+                _ if has_page => Self::Page,
+                _ => return Err(Refusal::not_found()),
             },
         };
         match route {
+            Self::EventStream(_) if method == Method::OPTIONS => Ok(Self::Preflight),
+            Self::EventStream(_) if method != Method::GET => Err(Refusal::method_not_allowed("GET, OPTIONS")),
             Self::Upgrade(_) if method != Method::GET => Err(Refusal::method_not_allowed("GET")),
             _ if method != Method::GET && method != Method::HEAD => Err(Refusal::method_not_allowed("GET, HEAD")),
             route => Ok(route),
@@ -60,6 +68,12 @@ mod tests {
             (Method::GET, "/ws/a%40b", Ok(Route::Upgrade(tenant("a@b")))),
             (Method::GET, "/ws/health", Ok(Route::Health)),
             (Method::HEAD, "/ws/health", Ok(Route::Health)),
+            (Method::GET, "/sse", Ok(Route::EventStream(None))),
+            (Method::GET, "/sse/acme", Ok(Route::EventStream(tenant("acme")))),
+            (Method::OPTIONS, "/sse", Ok(Route::Preflight)),
+            (Method::OPTIONS, "/ws", Err(Refusal::method_not_allowed("GET"))),
+            (Method::POST, "/sse", Err(Refusal::method_not_allowed("GET, OPTIONS"))),
+            (Method::GET, "/sse/", Err(Refusal::not_found())),
             (Method::GET, "/livez", Ok(Route::Livez)),
             (Method::GET, "/readyz", Ok(Route::Readyz)),
             (Method::POST, "/ws", Err(Refusal::method_not_allowed("GET"))),

@@ -31,6 +31,10 @@ impl TlsSocket {
         Ok(Self { stream, session: RefCell::new(session), held_back: Cell::new(None) })
     }
 
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// Waits until a read may succeed. One task alone may wait.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         // Bytes that lie decrypted in the session, from the upgrade's packets for one, are announced by no event.

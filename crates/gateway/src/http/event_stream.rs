@@ -1,0 +1,161 @@
+//! From a `GET /sse` to a decision. Pure: request and clock in, [`EventStreamRequest`] or [`Refusal`] out.
+//!
+//! ```text
+//!   what a retry cannot help     400, 401, 403: a browser never comes back behind another status than 200
+//!   what a retry can help        200, an `error` event, when to come back, and the end
+//!   good                         200, and the events of the session
+//! ```
+//!
+//! A token stands in `Authorization: Bearer`, or in a cookie of a page that is trusted with it: one whose `Origin` is listed
+//! by name, or one of this very origin, for which browsers send no `Origin` but `Sec-Fetch-Site: same-origin`.
+
+use std::borrow::Cow;
+
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use wire::{CHANNELS_PER_CONNECTION_MAX, ErrorCode, Resume, SessionId, TenantId};
+
+use crate::auth::token::Identity;
+use crate::http::handshake::{Handshake, RoutingCookie};
+use crate::http::percent::percent_decode;
+use crate::http::refusal::Refusal;
+use crate::protocol::cursor::{CURSOR_BYTES_MAX, Cursor};
+use crate::session;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Headers of which one alone has a meaning.
+const SINGLE: [HeaderName; 4] = [HOST, ORIGIN, AUTHORIZATION, LAST_EVENT_ID];
+
+/// What a well-formed request asks for.
+#[derive(Debug)]
+pub(crate) struct EventStreamRequest {
+    pub(crate) identity: Identity,
+    /// The session that goes on.
+    pub(crate) session: Option<SessionId>,
+    pub(crate) channels: Vec<Resume<'static>>,
+    /// Scopes whose members are asked for.
+    pub(crate) presence: Vec<String>,
+    pub(crate) cookie: RoutingCookie,
+}
+
+/// What the address asks for.
+#[derive(Debug, Default)]
+struct Query {
+    channels: Vec<String>,
+    presence: Vec<String>,
+    cursor: Option<String>,
+}
+
+impl Handshake {
+    /// Decides about a `GET` of `/sse` or `/sse/{tenant}`. `fresh` is a session id drawn for it.
+    ///
+    /// # Errors
+    /// When a retry of the same request cannot help.
+    pub(crate) fn decide_event_stream<B>(
+        &self,
+        request: &Request<B>,
+        path_tenant: Option<&TenantId>,
+        now_unix_s: u64,
+        fresh: SessionId,
+    ) -> Result<EventStreamRequest, Refusal> {
+        let headers = request.headers();
+        if SINGLE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+            return Err(Refusal::bad_request(
+                "a request has one Host, and at most one Origin, Authorization and Last-Event-ID",
+            ));
+        }
+        let cookie = self.routing_cookie(headers, fresh);
+        let identity = self.authenticate(request, path_tenant, is_same_origin(headers), now_unix_s)?;
+        let query = Query::parse(request.uri().query().unwrap_or_default())?;
+        let cursor = match headers.get(LAST_EVENT_ID) {
+            Some(id) => Some(Cow::Borrowed(id.to_str().unwrap_or("\u{fffd}"))),
+            None => query.cursor.map(Cow::Owned),
+        };
+        let (session, channels) = match cursor.filter(|cursor| !cursor.is_empty()) {
+            None => (None, query.channels.into_iter().map(|channel| (channel, None)).collect()),
+            Some(text) => {
+                let cursor = Cursor::parse(&text).ok_or_else(|| {
+                    let message =
+                        "Last-Event-ID is the id of an event that this gateway sent; leave it out to begin anew";
+                    Refusal::bad_field(ErrorCode::InvalidPosition, message)
+                })?;
+                if !session::is_of(cursor.session, &identity.tenant, &identity.user) {
+                    let message = "this Last-Event-ID belongs to another user's session; leave it out to begin anew";
+                    return Err(Refusal::forbidden(ErrorCode::WrongIdentity, message));
+                }
+                (Some(cursor.session), cursor.channels)
+            }
+        };
+        self.check_channels(&identity, &channels)?;
+        let resume = |(channel, position)| Resume { channel: Cow::Owned(channel), position };
+        let channels = channels.into_iter().map(resume).collect();
+        Ok(EventStreamRequest { identity, session, channels, presence: query.presence, cookie })
+    }
+
+    /// All of them can be subscribed, and their positions fit into an id.
+    fn check_channels(
+        &self,
+        identity: &Identity,
+        channels: &[(String, Option<wire::Position>)],
+    ) -> Result<(), Refusal> {
+        if channels.is_empty() {
+            return Err(Refusal::bad_field(ErrorCode::InvalidChannel, "name channels: /sse?channels=CHANNEL,CHANNEL"));
+        }
+        let names = || channels.iter().map(|(channel, _)| channel.as_str());
+        if channels.len() > CHANNELS_PER_CONNECTION_MAX || !Cursor::has_room_for(names()) {
+            let message = format!(
+                "an event stream has at most {CHANNELS_PER_CONNECTION_MAX} channels, whose names and positions fit into an \
+                 id of {CURSOR_BYTES_MAX} bytes; use patterns, several streams or a WebSocket"
+            );
+            return Err(Refusal::bad_field(ErrorCode::TooManyChannels, message));
+        }
+        for (at, channel) in names().enumerate() {
+            let pattern = self.families().parse(&identity.tenant, channel);
+            let pattern = pattern
+                .map_err(|error| Refusal::bad_field(ErrorCode::InvalidChannel, format!("{channel:?}: {error}")))?;
+            if !identity.may_subscribe(&pattern) {
+                let message = format!("the token does not grant {channel:?}");
+                return Err(Refusal::forbidden(ErrorCode::Forbidden, message));
+            }
+            if names().take(at).any(|other| other == channel) {
+                return Err(Refusal::bad_field(ErrorCode::AlreadySubscribed, format!("{channel:?} is named twice")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A `GET` of a page to its own origin has no `Origin`.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    !headers.contains_key(ORIGIN) && headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin")
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, Refusal> {
+        let mut parsed = Self::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = || {
+                percent_decode(value)
+                    .ok_or_else(|| Refusal::bad_request("the address has a broken percent escape, or is not UTF-8"))
+            };
+            let list = || {
+                decoded()
+                    .map(|list| list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect::<Vec<_>>())
+            };
+            match name {
+                "channels" => parsed.channels.append(&mut list()?),
+                "presence" => parsed.presence.append(&mut list()?),
+                "cursor" => parsed.cursor = Some(decoded()?),
+                // Others are not ours: libraries append numbers against caches.
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! `tidegate.v1` as server-sent events.
+//!
+//! ```text
+//!   id: CURSOR          the head is this connection's, written with the event; the position is the event's own
+//!   event: gap          absent for messages
+//!   data: {…}           the JSON of a WebSocket client's frame
+//! ```
+//!
+//! An id tells what the client has received when it has received the event. It is made when the event is written and not
+//! when it is queued: what is queued may be overtaken, or dropped and read again.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use wire::{Close, Pattern, Position, ServerFrame, SessionId, split_binary};
+
+use crate::protocol::cursor::write_head;
+use crate::protocol::outbound::{Frame, Outbound};
+use crate::protocol::outgoing::Outgoing;
+use crate::transport::sse::{COMMENT, write_event, write_retry};
+
+/// When a client comes back whose stream has ended without a word: spread over this time, behind as long again.
+const RETRY_SPREAD_MS: u64 = 500;
+
+/// When a client comes back that is told not to. A browser cannot be kept from it but by its page.
+const RETRY_NEVER_MS: u64 = 3_600_000;
+
+/// How far one connection's client has received each of its channels.
+#[derive(Debug)]
+pub(crate) struct EventStream {
+    session: Box<str>,
+    channels: Vec<Subscribed>,
+    /// How many entries of the outbox are written, ids and all, and not yet taken by the socket.
+    pub(crate) pinned: u8,
+}
+
+#[derive(Debug)]
+struct Subscribed {
+    channel: Box<str>,
+    pattern: Pattern,
+    position: Option<Position>,
+    /// The event that is being written moves it.
+    is_moved: bool,
+}
+
+/// An event that moves one channel's position.
+#[derive(Debug)]
+pub(crate) struct Positioned {
+    channel: Box<str>,
+    position: Position,
+    /// From the end of the id's head on.
+    body: Box<[u8]>,
+}
+
+impl Positioned {
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl EventStream {
+    /// Of a session that is subscribed to these, at the positions that its client named.
+    pub(crate) fn new(session: SessionId, channels: impl Iterator<Item = (Pattern, Option<Position>)>) -> Self {
+        let subscribed = |(pattern, position): (Pattern, _)| {
+            let channel = pattern.to_string().into();
+            Subscribed { channel, pattern, position, is_moved: false }
+        };
+        Self { session: session.to_string().into(), channels: channels.map(subscribed).collect(), pinned: 0 }
+    }
+
+    /// Appends the head of the id of an event that is written now, if the event has one.
+    pub(crate) fn write_id(&mut self, outbound: &Outbound, out: &mut Vec<u8>) {
+        match outbound {
+            Outbound::Message(message) => {
+                let Some(position) = message.position() else { return };
+                self.move_to(position, out, |subscribed| {
+                    let Pattern { scope, filter } = &subscribed.pattern;
+                    scope == message.scope() && filter.matches(message.topic())
+                });
+            }
+            Outbound::Positioned(event) => self.move_to(event.position, out, |s| s.channel == event.channel),
+            Outbound::EventBody(_) | Outbound::Frame(_) => {}
+        }
+    }
+
+    /// Of the old position and the new one a channel keeps the larger, as clients of a WebSocket do.
+    fn move_to(&mut self, position: Position, out: &mut Vec<u8>, is_meant: impl Fn(&Subscribed) -> bool) {
+        let mut is_any = false;
+        for subscribed in &mut self.channels {
+            subscribed.is_moved = subscribed.position <= Some(position) && is_meant(subscribed);
+            is_any |= subscribed.is_moved;
+        }
+        if !is_any {
+            // The body begins with a position. An empty field name is passed over with its line.
+            return out.push(b':');
+        }
+        out.extend_from_slice(b"id: ");
+        let others = self.channels.iter().filter(|s| !s.is_moved).map(|s| (&*s.channel, s.position));
+        let moved = self.channels.iter().filter(|s| s.is_moved).map(|s| &*s.channel);
+        write_head(&self.session, others, moved, out);
+        for subscribed in self.channels.iter_mut().filter(|s| s.is_moved) {
+            subscribed.position = Some(position);
+        }
+    }
+}
+
+/// A message from the end of its id's head on: the same for all who receive it.
+pub(crate) fn message_body(message: &Outgoing) -> Box<[u8]> {
+    let payload = message.payload();
+    let mut body = Vec::with_capacity(payload.len() + 64);
+    write_position(message.position(), &mut body);
+    match message.is_binary().then(|| split_binary(payload)).flatten() {
+        None => write_event(None, payload, &mut body),
+        Some((header, bytes)) => {
+            // Bytes stand in a field of their own, at the end of the object.
+            let fields = header.strip_suffix(b"}").unwrap_or(header);
+            let mut json = Vec::with_capacity(header.len() + bytes.len().div_ceil(3) * 4 + 24);
+            json.extend_from_slice(fields);
+            json.extend_from_slice(br#","payload_base64":""#);
+            json.extend_from_slice(BASE64.encode(bytes).as_bytes());
+            json.extend_from_slice(br#""}"#);
+            write_event(None, &json, &mut body);
+        }
+    }
+    body.into()
+}
+
+fn write_position(position: Option<Position>, out: &mut Vec<u8>) {
+    if let Some(position) = position {
+        out.extend_from_slice(format!("/{position}\n").as_bytes());
+    }
+}
+
+/// A reply.
+pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
+    let moved = match reply {
+        ServerFrame::Subscribed { channel, position, .. } => position.map(|position| (channel, position)),
+        ServerFrame::Position { channel, position } => Some((channel, *position)),
+        ServerFrame::Gap { channel, upto, .. } => upto.map(|upto| (channel, upto)),
+        _ => None,
+    };
+    let mut body = Vec::with_capacity(256);
+    write_position(moved.map(|(_, position)| position), &mut body);
+    match reply {
+        ServerFrame::Welcome(welcome) => write_retry(first_retry_ms(&welcome.session_id), &mut body),
+        ServerFrame::Reconnect { after_ms } => write_retry(*after_ms, &mut body),
+        ServerFrame::Error { retry_after_ms: Some(after_ms), .. } => write_retry(*after_ms, &mut body),
+        ServerFrame::Bye { code, .. } if !Close::should_reconnect(*code) => write_retry(RETRY_NEVER_MS, &mut body),
+        _ => {}
+    }
+    match reply {
+        // An id alone: browsers keep it and dispatch nothing.
+        ServerFrame::Position { .. } => body.push(b'\n'),
+        reply => {
+            let mut json = Vec::with_capacity(256);
+            reply.write_json(&mut json);
+            write_event(Some(reply.kind()), &json, &mut body);
+        }
+    }
+    match moved {
+        Some((channel, position)) => {
+            let (channel, body) = (Box::from(&**channel), body.into());
+            Outbound::Positioned(Arc::new(Positioned { channel, position, body }))
+        }
+        None => Outbound::Frame(Frame::new(body)),
+    }
+}
+
+/// Differs from session to session, so that those of a killed instance do not come back all at once.
+fn first_retry_ms(session_id: &str) -> u64 {
+    let random = session_id.bytes().take(8).fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    RETRY_SPREAD_MS + random % RETRY_SPREAD_MS
+}
+
+/// A sign of life.
+pub(crate) fn ping() -> Outbound {
+    Outbound::Frame(Frame::new(COMMENT))
+}
+
+#[cfg(test)]
+mod tests;
