@@ -1,5 +1,5 @@
-//! What the gateway sends: every case of `server_frames.json`, read into the code's own types and written back
-//! byte by byte. Also the bytes around it, `websocket.json`.
+//! The frames that the gateway sends: every case of `server_frames.json` is read into the types of the code and written
+//! back byte by byte. Also the WebSocket framing: every case of `websocket.json`.
 
 use serde_json::Value;
 use wire::{
@@ -9,8 +9,8 @@ use wire::{
 
 use crate::vectors::{Vectors, hex, unhex};
 
-/// The `type` of every control frame the gateway sends. A new one does not compile until it is here, and then
-/// fails until `docs/protocol.md` and the vectors have it.
+/// The `type` of every control frame that the gateway sends. A new variant does not compile until it is listed here,
+/// and then this test fails until `docs/protocol.md` and the vectors have it.
 pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
     match frame {
         ServerFrame::Welcome(_) => "welcome",
@@ -34,7 +34,7 @@ pub(crate) fn type_of(frame: &ServerFrame<'_>) -> &'static str {
     }
 }
 
-/// Reads a control frame as a client would, into the type that the gateway writes it from.
+/// Reads a control frame, as a client would, into the type from which the gateway writes it.
 pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
     let payload = &frame["payload"];
     let channel = frame["channel"].as_str();
@@ -104,7 +104,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
     })
 }
 
-/// The frames of [`read`] that are about members.
+/// Reads the presence frames for [`read`].
 fn read_presence(frame: &Value) -> Option<ServerFrame<'_>> {
     let (channel, payload) = (frame["channel"].as_str()?, &frame["payload"]);
     let count = usize::try_from(payload["count"].as_u64()?).ok()?;
@@ -122,7 +122,7 @@ fn read_presence(frame: &Value) -> Option<ServerFrame<'_>> {
     })
 }
 
-/// Members of the vectors have joined when the vectors' time began.
+/// Reads one member. All members of the vectors have the same `since`.
 fn read_member(member: &Value) -> PresenceMember<'_> {
     assert_eq!(member["since"], "2026-11-20T12:00:00.000Z");
     let since = Timestamp(1_795_176_000_000);
@@ -155,7 +155,7 @@ fn every_type_error_code_and_gap_reason_that_a_client_must_know_is_a_frame() {
 }
 
 #[test]
-fn what_later_gateways_may_send_is_none_of_this_ones() {
+fn frames_of_later_gateways_are_unknown_to_this_one() {
     let vectors = Vectors::load("server_frames.json");
     let known = crate::tables::server_types();
     for case in vectors.cases("ignore") {
