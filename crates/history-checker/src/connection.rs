@@ -1,11 +1,11 @@
-//! One WebSocket of one client, and what the gateway owes it.
+//! One WebSocket of one client, and what the gateway must still send to it.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::channel::matches;
 use crate::position::Position;
 
-/// A requested subscription.
+/// A subscription that the client has requested or the gateway has restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscribeRequest {
     /// The position to resume from.
@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     pub(crate) not_found: Option<usize>,
     /// The gateway told the client not to reconnect.
     pub(crate) is_turned_away: bool,
-    /// Confirmed subscriptions.
+    /// Channels and patterns whose subscription is confirmed.
     pub(crate) active: HashSet<String>,
     /// Subscriptions whose position cannot be honoured, so that a gap must follow; each with its line.
     pub(crate) expected_gaps: HashMap<String, usize>,

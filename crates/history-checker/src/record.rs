@@ -43,7 +43,7 @@ pub enum Event {
     Publish {
         /// The name of the message.
         value: String,
-        /// The target channel.
+        /// The channel to which it is published.
         channel: String,
         /// The instance that it is sent through; none if it is sent to Redis directly.
         via: Option<String>,
@@ -72,21 +72,21 @@ pub enum Event {
     },
     /// A client is about to send this text.
     Sent {
-        /// The connection.
+        /// Number of the connection, as in `Opened`.
         connection: u64,
         /// The text of the frame.
         text: String,
     },
     /// A client received this text.
     Received {
-        /// The connection.
+        /// Number of the connection, as in `Opened`.
         connection: u64,
         /// The text of the frame.
         text: String,
     },
     /// A connection has ended, or the client is about to end it.
     Closed {
-        /// The connection.
+        /// Number of the connection, as in `Opened`.
         connection: u64,
         /// The reason, for people who read the log.
         why: String,

@@ -23,9 +23,9 @@ struct Use {
 /// The subscriptions of a client since its session began.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    /// Requested subscriptions.
+    /// Channels and patterns that the client requested.
     pub(crate) asked: BTreeSet<String>,
-    /// Confirmed subscriptions.
+    /// Channels and patterns that the gateway confirmed.
     pub(crate) confirmed: BTreeSet<String>,
 }
 

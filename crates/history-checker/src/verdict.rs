@@ -37,7 +37,7 @@ pub enum AnomalyKind {
     TerminalCode,
 }
 
-/// One anomaly.
+/// One anomaly, with the lines that prove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
     /// The kind of the anomaly.

@@ -13,7 +13,7 @@ impl Function {
     pub const DEAD_LETTER: Self = Self { name: "tidegate_dead_letter", keys: 2, args_min: 5, read_only: false };
 }
 
-/// The dead letters in Redis.
+/// The keys of dead letters in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 2] = [
     Footprint {
         name: ":{TENANT}:dead-letters",

@@ -23,7 +23,7 @@ impl Function {
     pub const REGISTRY_SEND: Self = Self { name: "tidegate_registry_send", keys: 1, args_min: 3, read_only: false };
 }
 
-/// The directory in Redis.
+/// The keys of the directory in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:rows:INSTANCE:INCARNATION",

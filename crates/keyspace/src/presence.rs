@@ -22,7 +22,7 @@ impl Function {
     pub const PRESENCE_LIST: Self = Self { name: "tidegate_presence_list", keys: 1, args_min: 1, read_only: true };
 }
 
-/// Presence in Redis. There is nothing if no family has presence.
+/// The keys of presence in Redis. There are none if no family has presence.
 pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:members:TENANT/FAMILY:ID",

@@ -15,7 +15,7 @@ impl Function {
     pub const RECEIPTS: Self = Self { name: "tidegate_receipts", keys: 3, args_min: 1, read_only: true };
 }
 
-/// Receipts in Redis.
+/// The keys of receipts in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 2] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}:receipts",

@@ -14,7 +14,7 @@ impl Function {
         Self { name: "tidegate_registry_acquire", keys: 3, args_min: 5, read_only: false };
     /// Renews the lease, and writes a heartbeat.
     pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 5, args_min: 6, read_only: false };
-    /// Releases the lease.
+    /// Releases the lease, and removes the rows of the instance.
     pub const REGISTRY_RELEASE: Self =
         Self { name: "tidegate_registry_release", keys: 5, args_min: 2, read_only: false };
     /// Lists the newest heartbeat of every instance.
@@ -23,7 +23,7 @@ impl Function {
     pub const REGISTRY_REAP: Self = Self { name: "tidegate_registry_reap", keys: 6, args_min: 4, read_only: false };
 }
 
-/// The registry in Redis.
+/// The keys of the registry in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 3] = [
     Footprint {
         name: ":{registry}:lease:INSTANCE",

@@ -12,7 +12,7 @@ impl Function {
     pub const REGISTRY_TAKE: Self = Self { name: "tidegate_registry_take", keys: 2, args_min: 2, read_only: false };
 }
 
-/// The session records in Redis.
+/// The keys of session records in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 1] = [Footprint {
     name: ":{registry}:record:TENANT/USER:SESSION",
     kind: "string, `SINCE TAKER {exact, channels: [[channel, position], …]}`; `-` for nobody; at most 64 KiB",

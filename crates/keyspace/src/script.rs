@@ -38,9 +38,9 @@ pub const ID_WINDOW_MS: u64 = 120_000;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Function {
-    /// Name in `FCALL`.
+    /// The name that `FCALL` takes.
     pub name: &'static str,
-    /// Number of keys.
+    /// Number of keys that it takes.
     pub keys: u8,
     /// Least number of arguments after the keys.
     pub args_min: u8,

@@ -82,7 +82,7 @@ impl Keyspace {
     }
 }
 
-/// The checksum CRC-16/XMODEM.
+/// The checksum CRC-16/XMODEM, by which Redis Cluster assigns slots.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }

@@ -204,7 +204,7 @@ pub struct History {
     pub more: bool,
 }
 
-/// One kept message.
+/// One kept message of a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Position of the message in its scope.

@@ -104,7 +104,7 @@ impl FamilyPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
     families: Families,
-    /// Indexed by [`FamilyIndex`].
+    /// The policies, indexed by [`FamilyIndex`].
     policies: Vec<FamilyPolicy>,
 }
 

@@ -298,7 +298,7 @@ impl Router {
         self.is_degraded
     }
 
-    /// Totals for metrics.
+    /// Totals since the start of the process, for metrics.
     #[must_use]
     pub fn counts(&self) -> RouterCounts {
         self.counts

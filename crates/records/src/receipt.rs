@@ -5,7 +5,7 @@ use wire::{Position, Scope, Timestamp, UserId};
 /// A user has processed every message of a scope up to this position, on the device that is furthest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The acknowledged scope.
+    /// The scope of the acknowledged messages.
     pub scope: Scope,
     /// The user, in the tenant of the scope.
     pub user: UserId,
@@ -27,7 +27,7 @@ pub struct ScopeReceipts {
 /// How many messages lie between a receipt and the newest position of the scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lag {
-    /// Exactly this many.
+    /// Exactly this many messages.
     Exactly(u64),
     /// At most this many: the positions given out since, over a failover, which may have lost some of them.
     AtMost(u64),

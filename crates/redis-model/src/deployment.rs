@@ -17,9 +17,9 @@ pub struct NodeIndex(pub usize);
 /// One message pushed to a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
-    /// The subscriber's connection.
+    /// The connection of the subscriber.
     pub connection: Connection,
-    /// The scope, `tenant/family:id`.
+    /// Text of the scope, `tenant/family:id`.
     pub scope: Box<str>,
     /// The envelope, as bytes.
     pub payload: Bytes,
@@ -49,13 +49,13 @@ impl Deployment {
         Self { families, nodes, feeds: vec![None; ids.len()] }
     }
 
-    /// One node, read-only.
+    /// One node of the deployment, read-only.
     #[must_use]
     pub fn node(&self, at: NodeIndex) -> &Node {
         &self.nodes[at.0]
     }
 
-    /// One node, for changes.
+    /// One node of the deployment, for changes.
     pub fn node_mut(&mut self, at: NodeIndex) -> &mut Node {
         &mut self.nodes[at.0]
     }

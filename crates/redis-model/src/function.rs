@@ -16,18 +16,18 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// A call to a node.
 #[derive(Debug, Clone)]
 pub enum Call {
-    /// `tidegate_publish`.
+    /// `tidegate_publish`: stores and publishes messages.
     Publish(Vec<Draft>),
     /// `tidegate_publish_once`: a message with a known id is neither stored nor published.
     PublishOnce(Vec<Draft>),
-    /// `tidegate_read`.
+    /// `tidegate_read`: reads, and does not begin a scope.
     Read {
         /// Returns the entries after this position; without one, no entries.
         after: Option<Position>,
         /// Most entries in the answer.
         entries_max: usize,
     },
-    /// `tidegate_open`.
+    /// `tidegate_open`: reads, and begins the scope if necessary.
     Open {
         /// The same as for reading.
         after: Option<Position>,

@@ -59,7 +59,7 @@ impl Families {
 pub struct Meta {
     /// The replication id under which the generation was begun.
     pub replication_id: ReplicationId,
-    /// The current generation.
+    /// The generation in which messages are stored now.
     pub generation: u64,
     /// The newest offset given out in the generation.
     pub offset: u64,

@@ -43,11 +43,11 @@ pub enum Loses {
     Nothing,
     /// Everything written after the last snapshot.
     SinceSnapshot,
-    /// All data.
+    /// All data, the snapshot included.
     Everything,
 }
 
-/// One Redis node.
+/// One Redis process with its data.
 #[derive(Debug, Clone)]
 pub struct Node {
     role: Role,

@@ -67,7 +67,7 @@ pub enum ClientBody<'a> {
     },
     /// Replaces the token by a new one for the same tenant and user.
     Refresh {
-        /// The new token.
+        /// The token that replaces the old one.
         token: Cow<'a, str>,
     },
     /// Asks for a `pong`.

@@ -180,7 +180,7 @@ impl SessionId {
         Self(bits.to_be_bytes())
     }
 
-    /// All 128 bits.
+    /// The session as a number of 128 bits.
     #[must_use]
     pub fn bits(self) -> u128 {
         u128::from_be_bytes(self.0)

@@ -14,7 +14,7 @@ use crate::view::{View, ViewName};
 const AWAY_US_MAX: u64 = 5_000_000;
 
 impl Checker {
-    /// Returns the verdict.
+    /// Judges the whole log and returns the verdict.
     #[must_use]
     pub fn conclude(mut self) -> Verdict {
         self.find_incomplete();

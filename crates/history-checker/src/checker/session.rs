@@ -14,7 +14,7 @@ use crate::verdict::AnomalyKind;
 /// The close code of a connection whose session continues on another one.
 const ELSEWHERE: u16 = 4504;
 
-/// A restored subscription.
+/// A restored subscription, as its `subscribed` describes it.
 pub(super) struct Again<'a> {
     pub(super) pattern: &'a str,
     pub(super) position: Position,

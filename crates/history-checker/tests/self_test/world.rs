@@ -16,7 +16,7 @@ const TOPICS: [&str; 2] = ["a", "b"];
 const CLIENTS: usize = 5;
 const INSTANCES: usize = 3;
 
-/// Writes one history.
+/// The state of the model while it writes one history.
 pub(crate) struct World {
     random: Random,
     loses: bool,

@@ -49,7 +49,7 @@ pub(crate) struct Isolation {
 }
 
 impl Isolation {
-    /// Remembers the scope and the ids, and leaves in `messages` those that are to be delivered.
+    /// Remembers the scope and the ids, and leaves in `messages` those that must be delivered.
     pub(crate) fn take(&mut self, scope: &Scope, messages: &mut Vec<Draft>) -> Taken {
         let known = |ids: &HashMap<_, KnownId>, draft: &Draft| {
             let id = draft.id.as_ref()?;

@@ -42,7 +42,7 @@ pub enum Output {
         shard: ShardIndex,
         /// The joiner, as its shard numbered it.
         joiner: Joiner,
-        /// The answer.
+        /// The answer, interim or final.
         joined: Joined,
     },
     /// Messages of a scope may be missing for all of its members. Joiners without an answer are not affected: their

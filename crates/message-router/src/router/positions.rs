@@ -27,7 +27,7 @@ impl Positions {
         self.lowest
     }
 
-    /// The highest position.
+    /// The highest of the positions; none if there are none.
     #[must_use]
     pub fn highest(&self) -> Option<Position> {
         self.higher.last().copied().or(self.lowest)

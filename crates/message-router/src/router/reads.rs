@@ -47,7 +47,7 @@ impl Reads {
         ticket
     }
 
-    /// The next ticket.
+    /// Returns an unused ticket of the router.
     pub(crate) fn ticket(&mut self) -> Ticket {
         self.last += 1;
         Ticket(OWN_TICKETS | self.last)

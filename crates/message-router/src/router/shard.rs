@@ -34,7 +34,7 @@ impl ShardSet {
         self.0 |= Self::bit(shard);
     }
 
-    /// Removes a shard.
+    /// Removes a shard, if it is in the set.
     pub fn remove(&mut self, shard: ShardIndex) {
         self.0 &= !Self::bit(shard);
     }

@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A message that every broker accepts.
 pub(crate) const MESSAGE: &str = r#"{"type":"t"}"#;
 
-/// One received message.
+/// One message as the client received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReceivedMessage {
     pub(crate) scope: String,

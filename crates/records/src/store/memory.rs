@@ -20,7 +20,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct StoredRecords {
-    /// Oldest first.
+    /// The dead letters of all tenants, oldest first.
     dead_letters: VecDeque<StoredDeadLetter>,
     /// Tenant and key of each dead letter that was ever stored, within the limits; oldest first.
     seen: VecDeque<(Timestamp, TenantId, Box<str>)>,
