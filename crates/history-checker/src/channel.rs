@@ -1,6 +1,6 @@
-//! Channel names, as far as judging needs them.
+//! Channel names, as far as the checker needs them.
 
-/// The part of a channel or pattern that is one sequence of messages: `family`, or `family:id`.
+/// The scope of a channel or pattern, which is one sequence of messages: `family`, or `family:id`.
 pub(crate) fn scope_of<'c>(channel: &'c str, keyless: &[String]) -> &'c str {
     let family_end = channel.find(':').unwrap_or(channel.len());
     let family = &channel[..family_end];
@@ -12,12 +12,12 @@ pub(crate) fn scope_of<'c>(channel: &'c str, keyless: &[String]) -> &'c str {
     &channel[..(family_end + 1 + id_length).min(channel.len())]
 }
 
-/// The first name.
+/// The first segment of a channel.
 pub(crate) fn family_of(channel: &str) -> &str {
     channel.split(':').next().unwrap_or_default()
 }
 
-/// Whether a subscription to `pattern` hears `channel`.
+/// Whether a subscription to `pattern` receives messages of `channel`.
 pub(crate) fn matches(pattern: &str, channel: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(stem) => channel.len() > stem.len() && channel.starts_with(stem),
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_and_patterns_are_told() {
+    fn scopes_and_patterns_are_recognised() {
         let keyless = [String::from("system")];
         assert_eq!(scope_of("collection:42:ops:cursor", &keyless), "collection:42");
         assert_eq!(scope_of("collection:42", &keyless), "collection:42");

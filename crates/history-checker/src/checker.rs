@@ -1,4 +1,4 @@
-//! Reads the log from its first line to its last.
+//! The checker: it reads the log from the first line to the last.
 
 mod conclusion;
 mod session;
@@ -17,10 +17,10 @@ use crate::sessions::Sessions;
 use crate::verdict::{AnomalyKind, Verdict};
 use crate::view::{View, ViewName};
 
-/// Of a gap for who reads too slowly.
+/// Reason of a gap for a client that reads too slowly.
 const SLOW: &str = "slow";
 
-/// Fed with [`Self::feed`], line by line; judges with [`Self::conclude`].
+/// Takes the lines of a log with [`Self::feed`], and judges them with [`Self::conclude`].
 #[derive(Debug, Default)]
 pub struct Checker {
     rules: Rules,
@@ -28,20 +28,20 @@ pub struct Checker {
     connections: HashMap<u64, Connection>,
     sessions: Sessions,
     views: BTreeMap<ViewName, View>,
-    /// Clients that are wanted to be there at the end.
+    /// Clients that must be connected at the end.
     clients: BTreeSet<String>,
     /// Clients that read too slowly on purpose.
     slow: BTreeSet<String>,
-    /// When clients left of their own accord (µs).
+    /// Times (µs) at which clients left on their own initiative.
     left: HashMap<String, Vec<u64>>,
     verdict: Verdict,
     line: usize,
     at_us: u64,
-    /// On which lines these came.
+    /// The lines of the milestones of the run.
     marks: Marks,
 }
 
-/// What the first line says.
+/// The rules of the run, from its first line.
 #[derive(Debug, Default)]
 struct Rules {
     loses: bool,
@@ -55,13 +55,13 @@ struct Rules {
 struct Marks {
     run: Option<usize>,
     fault_began: Option<usize>,
-    /// The last one, and when (µs).
+    /// The last one, and its time (µs).
     fault_ended: Option<(usize, u64)>,
     quiesced: Option<usize>,
     end: Option<usize>,
 }
 
-/// What a gap frame says.
+/// The content of a gap frame.
 struct Gap<'g> {
     pattern: &'g str,
     after: Option<Position>,
@@ -70,13 +70,13 @@ struct Gap<'g> {
 }
 
 impl Checker {
-    /// A checker that has seen nothing.
+    /// A checker that has read no line.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next line as text. One that is no record is told of in the verdict.
+    /// Takes the next line as text. A line that is not a record is reported in the verdict as incomplete.
     pub fn feed_line(&mut self, text: &str) {
         match serde_json::from_str::<Record>(text) {
             Ok(record) => self.feed(&record),
@@ -87,7 +87,7 @@ impl Checker {
         }
     }
 
-    /// Takes the next line.
+    /// Takes the next line as a record.
     pub fn feed(&mut self, record: &Record) {
         self.line += 1;
         self.at_us = record.at_us;
@@ -135,12 +135,12 @@ impl Checker {
         if said.is_hello {
             Self::hello(&mut self.sessions, connection, number, &said, line);
         }
-        for wish in said.wishes {
+        for request in said.wishes {
             if connection.keeps_session {
-                self.sessions.subscriptions(&connection.client).asked.insert(wish.channel.clone());
+                self.sessions.subscriptions(&connection.client).asked.insert(request.channel.clone());
             }
             connection.not_found = None;
-            connection.asked.insert(wish.channel, SubscribeRequest { after: wish.after, line, restored: None });
+            connection.asked.insert(request.channel, SubscribeRequest { after: request.after, line, restored: None });
         }
     }
 
@@ -158,7 +158,7 @@ impl Checker {
     }
 
     fn received(&mut self, number: u64, text: &str) {
-        // Its reader saw it before somebody else closed it: nothing may be concluded from what comes late.
+        // The reader received it before another part of the run closed the connection. A late frame proves nothing.
         let Some(connection) = self.connections.get(&number) else { return };
         let client = connection.client.clone();
         let line = self.line;
@@ -218,7 +218,7 @@ impl Checker {
         let client = connection.client.clone();
         let place = format!("{client} {pattern}");
         let Some(&asked) = connection.asked.get(pattern) else {
-            return self.verdict.add(AnomalyKind::Phantom, place, "subscribed, and nobody asked", &[line]);
+            return self.verdict.add(AnomalyKind::Phantom, place, "subscribed without a request", &[line]);
         };
         connection.active.insert(pattern.to_owned());
         let goes_on =
@@ -236,7 +236,7 @@ impl Checker {
             Some(asked) if resumed => {
                 self.verdict.tally.resumed += 1;
                 if position != asked {
-                    let detail = format!("asked behind {asked}, resumed behind {position}");
+                    let detail = format!("requested from {asked}, resumed from {position}");
                     self.verdict.add(AnomalyKind::WrongResume, place, detail, &[line]);
                 }
             }
@@ -244,19 +244,20 @@ impl Checker {
                 connection.expected_gaps.insert(pattern.to_owned(), line);
             }
             None if resumed => {
-                self.verdict.add(AnomalyKind::WrongResume, place, "resumed, and no position was given", &[line]);
+                self.verdict.add(AnomalyKind::WrongResume, place, "resumed, but no position was given", &[line]);
             }
             None => {}
         }
         let start = asked.unwrap_or(position);
         let view = self.view(&client, pattern);
         let at = view.current().map(|segment| segment.at);
-        // One that gives the position it has goes on; any other begins anew.
+        // A client that gives its own position continues; any other begins a new segment.
         if asked.is_none() || at != Some(start) {
             view.segments.push(Segment::new(start, line, asked.is_none().then_some(asked_line)));
         }
         if asked.is_some() && Some(start) > at {
-            let why = format!("line {line}: {client} resumed {pattern} behind {start}, which it was never told");
+            let why =
+                format!("line {line}: {client} resumed {pattern} from {start}, a position that it never received");
             self.verdict.incomplete.push(why);
         }
     }
@@ -276,7 +277,7 @@ impl Checker {
             self.verdict.add(AnomalyKind::Phantom, &client, detail, &[line]);
         }
         for since_line in expected {
-            let detail = format!("{position} came where a gap was owed");
+            let detail = format!("{position} came where a gap was expected");
             self.verdict.add(AnomalyKind::WrongResume, format!("{client} {channel}"), detail, &[since_line, line]);
         }
         self.publications.found(channel, position, &value, line, &mut self.verdict);
@@ -297,7 +298,7 @@ impl Checker {
         }
     }
 
-    /// The message's name, if it may exist at all.
+    /// Returns the message's value if the message may exist at all.
     fn check_value(&mut self, client: &str, channel: &str, value: Option<String>) -> Option<String> {
         let line = self.line;
         let publication = value.as_deref().and_then(|value| self.publications.get(value));
@@ -305,10 +306,10 @@ impl Checker {
             (None, _) => String::from("a message without a value"),
             (Some(value), None) => format!("{value} was never sent"),
             (Some(value), Some(publication)) if publication.channel != channel => {
-                format!("{value} was sent to {}, and came on {channel}", publication.channel)
+                format!("{value} was sent to {} and came on {channel}", publication.channel)
             }
             (Some(value), Some(publication)) if !publication.may_exist() => {
-                format!("{value} was refused, and came")
+                format!("{value} was refused, but came")
             }
             _ => return value,
         };
@@ -316,7 +317,7 @@ impl Checker {
         None
     }
 
-    /// One without a position: only while Redis is away, and only within the instance that took it.
+    /// A message without a position is valid only while Redis is away, and only on the instance that accepted it.
     fn local_message(&mut self, number: u64, channel: &str, value: Option<String>) {
         let line = self.line;
         let Some(connection) = self.connections.get(&number) else { return };
@@ -359,7 +360,7 @@ impl Checker {
         let at_us = self.at_us;
         gap.after.into_iter().chain(gap.upto).for_each(|position| self.publications.mentioned(gap.pattern, position));
         if let Some(segment) = self.view(&client, gap.pattern).current() {
-            // That one leaves nothing of the history out.
+            // An isolated gap leaves nothing of the history out.
             if !is_isolated {
                 segment.announce(gap.after, gap.upto, gap.reason == SLOW);
             }
@@ -369,7 +370,7 @@ impl Checker {
         }
     }
 
-    /// Why nothing can have been lost where this gap says so.
+    /// Returns why nothing can have been lost where this gap reports a loss.
     fn is_false(&self, gap: &Gap<'_>, scope: &str, reads_slowly: bool) -> Option<String> {
         let Gap { reason, .. } = gap;
         let family = family_of(scope);
@@ -378,7 +379,7 @@ impl Checker {
             let detail = match (keeps_newest, reads_slowly) {
                 (true, true) => return None,
                 (true, false) => "to a client that reads at once",
-                (false, _) => "in a family that leaves nothing out",
+                (false, _) => "in a family that does not conflate messages",
             };
             return Some(format!("a gap ({reason}) {detail}"));
         }
@@ -391,13 +392,13 @@ impl Checker {
             return None;
         }
         if !self.rules.loses {
-            return Some(format!("a gap ({reason}), and Redis lost nothing (the fault began on line {began})"));
+            return Some(format!("a gap ({reason}), but Redis lost nothing (the fault began on line {began})"));
         }
         let (ended, _) = self.marks.fault_ended?;
         let after = gap.after?;
         let value = &self.publications.places(scope)?.known.get(&after)?.value;
         let published = self.publications.get(value)?.line;
         (published > ended)
-            .then(|| format!("a gap ({reason}) behind {after}, which was published after the fault was over"))
+            .then(|| format!("a gap ({reason}) after {after}, which was published after the end of the fault"))
     }
 }

@@ -1,18 +1,18 @@
-//! One WebSocket of one client, and what it was promised.
+//! One WebSocket of one client, and what the gateway must still send to it.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::channel::matches;
 use crate::position::Position;
 
-/// A subscription that was asked for.
+/// A subscription that the client has requested or the gateway has restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SubscribeRequest {
-    /// Behind which position.
+    /// The position to resume from.
     pub(crate) after: Option<Position>,
-    /// On which line.
+    /// The line of the request.
     pub(crate) line: usize,
-    /// The gateway brought it back, and says whether messages may come again.
+    /// The gateway has restored it; whether messages may come again.
     pub(crate) restored: Option<bool>,
 }
 
@@ -21,25 +21,25 @@ pub(crate) struct Connection {
     pub(crate) client: String,
     pub(crate) instance: String,
     pub(crate) reads_slowly: bool,
-    /// What was asked for, and what was brought back.
+    /// The subscriptions that were requested or restored, by channel or pattern.
     pub(crate) asked: HashMap<String, SubscribeRequest>,
-    /// The session that goes on here.
+    /// The session that continues on this connection.
     pub(crate) session: Option<String>,
-    /// The client keeps nothing but its session's id.
+    /// The client keeps only the id of its session.
     pub(crate) keeps_session: bool,
-    /// It asked for what its session held, on this line, and has not been told.
+    /// The client asked on this line to restore its session, and has no answer yet.
     pub(crate) restoring: Option<usize>,
-    /// It was told on this line that nothing is known of its session, and has asked for nothing since.
+    /// The gateway answered on this line that it does not know the session, and the client has requested nothing since.
     pub(crate) not_found: Option<usize>,
-    /// It was told not to come back.
+    /// The gateway told the client not to reconnect.
     pub(crate) is_turned_away: bool,
-    /// Subscriptions that stand.
+    /// Channels and patterns whose subscription is confirmed.
     pub(crate) active: HashSet<String>,
-    /// Subscriptions that were told their position cannot be honoured: a gap must follow. Since which line.
+    /// Subscriptions whose position cannot be honoured, so that a gap must follow; each with its line.
     pub(crate) expected_gaps: HashMap<String, usize>,
-    /// Scopes in which it heard messages of this instance alone: a gap must follow. Since which line.
+    /// Scopes with messages that were delivered on this instance only, so that a gap must follow; each with its line.
     pub(crate) expected_isolated_gaps: HashMap<String, usize>,
-    /// Those messages, each once.
+    /// These messages, each once.
     pub(crate) local: HashSet<String>,
 }
 
@@ -62,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// Its subscriptions that hear this channel.
+    /// The subscriptions of this connection that receive messages of a channel.
     pub(crate) fn matching_subscriptions(&self, channel: &str) -> Vec<String> {
         self.active.iter().filter(|pattern| matches(pattern, channel)).cloned().collect()
     }

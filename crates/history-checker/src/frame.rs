@@ -1,10 +1,10 @@
-//! The frames of `docs/protocol.md`, read from their raw text by nothing but that page.
+//! The frames of `docs/protocol.md`, read from their raw text according to that page alone.
 
 use serde_json::Value;
 
 use crate::position::Position;
 
-/// What a gateway said, as far as it matters here.
+/// A frame from the gateway, as far as the checker needs it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerMessage {
     Message {
@@ -35,7 +35,7 @@ pub(crate) enum ServerMessage {
     Welcome {
         session: String,
     },
-    /// What a session held; nothing if nothing is known of it.
+    /// The answer to a restore; none if the session is not known.
     Restored(Option<Restored>),
     Ack {
         position: Option<Position>,
@@ -49,37 +49,37 @@ pub(crate) enum ServerMessage {
         code: u16,
         reconnect: bool,
     },
-    /// Of no consequence, or of a type that this page did not have.
+    /// A frame without consequence for the checker, or of an unknown type.
     Other,
 }
 
-/// What a gateway brought back.
+/// The content of a restored session.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Restored {
-    /// Messages may come again.
+    /// Whether messages may come again.
     pub(crate) repeats: bool,
     pub(crate) channels: Vec<String>,
 }
 
-/// One channel or pattern that a client asked for.
+/// One channel or pattern that a client requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
     pub(crate) channel: String,
     pub(crate) after: Option<Position>,
 }
 
-/// What a client said, as far as it matters here.
+/// A frame from a client, as far as the checker needs it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) is_hello: bool,
-    /// The session that is to go on.
+    /// The session that must continue.
     pub(crate) session: Option<String>,
-    /// What that session held is to come back.
+    /// The subscriptions of that session must be restored.
     pub(crate) restore: bool,
     pub(crate) wishes: Vec<Wish>,
 }
 
-/// Reads a frame from the gateway; nothing if it breaks the page.
+/// Reads a frame from the gateway; none if it breaks the protocol.
 pub(crate) fn read_frame(text: &str) -> Option<ServerMessage> {
     let frame: Value = serde_json::from_str(text).ok()?;
     let kind = frame["type"].as_str()?;
@@ -129,7 +129,7 @@ fn restored(payload: &Value) -> Option<Restored> {
     Some(Restored { repeats: payload["repeats"].as_bool()?, channels: channels.collect::<Option<_>>()? })
 }
 
-/// What a client said in this frame.
+/// Reads a frame from a client.
 pub(crate) fn say(text: &str) -> Option<Said> {
     let frame: Value = serde_json::from_str(text).ok()?;
     let payload = &frame["payload"];
@@ -148,7 +148,7 @@ pub(crate) fn say(text: &str) -> Option<Said> {
     })
 }
 
-/// A position, `null` or absent; nothing if it is something else.
+/// A position, `null` or absent; none if it is something else.
 #[allow(
     clippy::option_option,
     reason = "the outer one is whether it could be read, the inner one whether it was there"
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_may_be_called_like_anything() {
+    fn a_message_may_have_any_type() {
         let text = r#"{"type":"gap","channel":"system","payload":{"v":"a"},"timestamp":"x","position":"7-1"}"#;
         let position = Some(Position { generation: 7, offset: 1 });
         assert_eq!(
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_page_is_nothing() {
+    fn frames_that_break_the_protocol_are_not_read() {
         for text in ["", "[]", r#"{"type":"gap","channel":"system","payload":{"after":7,"upto":null,"reason":"x"}}"#] {
             assert_eq!(read_frame(text), None, "{text}");
         }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_held_is_read_or_that_nothing_is_known() {
+    fn restored_sessions_are_read_found_or_not() {
         let text = r#"{"type":"restored","payload":{"found":true,"repeats":true,"channels":["system:*"]}}"#;
         let restored = Restored { repeats: true, channels: vec!["system:*".into()] };
         assert_eq!(read_frame(text), Some(ServerMessage::Restored(Some(restored))));

@@ -1,19 +1,20 @@
-//! Judges what publishers were told and what clients received: was anything lost, doubled or reordered in silence?
+//! Judges the answers that publishers got and the frames that clients received: was anything lost, doubled or reordered
+//! without notice?
 //!
 //! ```text
-//!   publishers: sent, answered ─┐                    ┌─▶ publications   which message stands at which position
-//!   clients: every raw frame ───┼─▶ one log, lines ──┤                    │ compared, line by line and at the end
-//!   faults: began, ended ───────┘                    └─▶ View     what one subscription has been told
-//!                                                              ─▶ Verdict: anomalies with the lines that prove them
+//!   publishers: sent, answered ─┐                    ┌─▶ PublicationLog   the message at each position
+//!   clients: every raw frame ───┼─▶ one log, lines ──┤      │ compared, line by line and at the end
+//!   faults: began, ended ───────┘                    └─▶ View             what one subscription has received
+//!                                                           ─▶ Verdict: anomalies with the lines that prove them
 //! ```
 //!
-//! The types that matter: [`Record`], one line of the log; [`Checker`], which is fed the lines in order;
-//! [`Verdict`], what it found.
+//! The types that matter: [`Record`] is one line of the log. [`Checker`] takes the lines in order. [`Verdict`] is what
+//! it found.
 //!
-//! The log is all it sees. Gateways' own logs and metrics are no evidence, and this crate shares no code with the
-//! product: a frame that the product misreads must not be misread here the same way.
+//! The checker sees only this log. Logs and metrics of gateways are no evidence. This crate shares no code with the
+//! product: a mistake in the product's reading of a frame must not be repeated here.
 //!
-//! This crate does not publish, connect, or break anything: `chaos` does, and runs the checker as another process.
+//! This crate does not publish, connect or break anything: `chaos` does, and runs the checker as another process.
 #![warn(missing_docs)]
 
 mod channel;

@@ -1,4 +1,4 @@
-//! `history-checker LOG`: judges one log; the verdict goes to standard output, the exit code tells it.
+//! `history-checker LOG` judges one log. The verdict goes to standard output, and the exit code summarises it.
 //!
 //! 0: clean. 1: anomalies. 2: the log proves nothing, because it cannot be read or is not complete.
 

@@ -1,14 +1,14 @@
-//! Where a message stands in its scope.
+//! The position of a message in its scope.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `generation-offset`, ordered.
+/// `generation-offset`, ordered by both numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
-    /// Which unbroken history.
+    /// The generation: an unbroken history of the scope.
     pub generation: u64,
-    /// Counted from 1 in each.
+    /// The number of the message in its generation, from 1.
     pub offset: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Which messages there are, what their publishers were told, and which one stands at each position.
+//! The messages of a run: what their publishers were told, and which message is at each position.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,39 +20,39 @@ pub(crate) struct PublicationLog {
 #[derive(Debug)]
 pub(crate) struct Publication {
     pub(crate) channel: String,
-    /// Of its first `Publish`.
+    /// Line of its first `Publish`.
     pub(crate) line: usize,
-    /// When that was (µs).
+    /// Time of its first `Publish` (µs).
     pub(crate) at_us: u64,
     via: Option<String>,
     attempts: u32,
-    /// Every attempt carried one id.
+    /// All attempts carried the same id.
     has_id: bool,
-    /// Where it stands, as publishers were told, and on which line.
+    /// The positions that publishers were told, each with its line.
     stored: Vec<(Position, usize)>,
-    /// The instances that took it for their own clients alone.
+    /// The instances that accepted it for their own clients only.
     local: Vec<String>,
-    /// Taken over at a level that names no position, which only `local` may be.
+    /// Number of attempts that were refused.
     refused: u32,
-    /// Where receivers found it.
+    /// The positions at which receivers found it, each with its first line.
     found: BTreeMap<Position, usize>,
 }
 
-/// One scope.
+/// The positions of one scope.
 #[derive(Debug, Default)]
 pub(crate) struct ScopePositions {
-    /// What stands where, as far as anybody was told.
+    /// The message at each position, as far as it was reported to a publisher or receiver.
     pub(crate) known: BTreeMap<Position, PositionEntry>,
-    /// The newest offset of each generation: all below it have been handed out too.
+    /// The newest offset of each generation. All lower offsets have been given out too.
     pub(crate) tops: BTreeMap<u64, u64>,
-    /// Where its messages went.
+    /// The channels of its messages.
     channels: BTreeSet<String>,
 }
 
 #[derive(Debug)]
 pub(crate) struct PositionEntry {
     pub(crate) value: String,
-    /// Where this was told first.
+    /// The line on which this was first reported.
     pub(crate) line: usize,
 }
 
@@ -99,7 +99,7 @@ impl PublicationLog {
         };
         let position = match answer {
             PublishAnswer::Reply(text) => text.parse().ok(),
-            // Each error of Redis says that nothing was done.
+            // Every error of Redis says that nothing was done.
             PublishAnswer::Error(_) => {
                 publication.refused += 1;
                 return;
@@ -123,25 +123,20 @@ impl PublicationLog {
             },
         };
         let Some(position) = position else {
-            return verdict.add(
-                AnomalyKind::Unreadable,
-                value,
-                format!("an answer without sense: {answer:?}"),
-                &[line],
-            );
+            return verdict.add(AnomalyKind::Unreadable, value, format!("an unreadable answer: {answer:?}"), &[line]);
         };
         publication.stored.push((position, line));
         let channel = publication.channel.clone();
         self.position_now(&channel, position, value, line, verdict);
     }
 
-    /// A gateway spoke of this position: it was handed out, and all below it.
+    /// A gateway has named this position, so that it and all lower ones were given out.
     pub(crate) fn mentioned(&mut self, channel: &str, position: Position) {
         let scope = self.scope_of(channel).to_owned();
         self.scopes.entry(scope).or_default().raise(position);
     }
 
-    /// A client received it at this position.
+    /// A client received the message at this position.
     pub(crate) fn found(&mut self, channel: &str, position: Position, value: &str, line: usize, verdict: &mut Verdict) {
         if let Some(publication) = self.publications.get_mut(value) {
             publication.found.entry(position).or_insert(line);
@@ -160,7 +155,7 @@ impl PublicationLog {
         }
     }
 
-    /// Told at the end, when all answers are there.
+    /// Judges the messages at the end, when all answers are known.
     pub(crate) fn conclude(&self, loses: bool, verdict: &mut Verdict) {
         let mut values: Vec<_> = self.publications.iter().collect();
         values.sort_unstable_by_key(|(_, publication)| publication.line);
@@ -177,7 +172,7 @@ impl PublicationLog {
             if publication.local.len() == publication.attempts as usize
                 && let Some((position, line)) = publication.found.first_key_value()
             {
-                let detail = format!("taken for one instance alone, received at {position}");
+                let detail = format!("accepted for one instance only, but received at {position}");
                 verdict.add(AnomalyKind::Divergent, value, detail, &[*line]);
             }
             if publication.has_id
@@ -192,12 +187,12 @@ impl PublicationLog {
 }
 
 impl Publication {
-    /// Whether a receiver may have it.
+    /// Whether a receiver may get it.
     pub(crate) fn may_exist(&self) -> bool {
         self.refused < self.attempts
     }
 
-    /// How many times one receiver may get it. An id is forgotten by a Redis that loses what it knows.
+    /// How often one receiver may get it. A Redis that loses data forgets ids too.
     pub(crate) fn copies_max(&self, loses: bool) -> u32 {
         if self.has_id && !loses { 1 } else { self.attempts }
     }
@@ -206,7 +201,7 @@ impl Publication {
         !self.stored.is_empty()
     }
 
-    /// Whether clients of this instance may have it without a position.
+    /// Whether clients of this instance may get it without a position.
     pub(crate) fn is_local_to(&self, instance: &str) -> bool {
         self.local.iter().any(|local| local == instance) || self.via.as_deref() == Some(instance)
     }
@@ -229,7 +224,7 @@ impl ScopePositions {
         *top = (*top).max(position.offset);
     }
 
-    /// The newest position that a publisher had been told before this line.
+    /// The newest position that a publisher was told before this line.
     pub(crate) fn acknowledged_before(&self, line: usize, publications: &PublicationLog) -> Position {
         let was_reported = |(at, place): &(&Position, &PositionEntry)| {
             publications.get(&place.value).is_some_and(|message| {
@@ -240,12 +235,13 @@ impl ScopePositions {
         newest.unwrap_or(Position { generation: 0, offset: 0 })
     }
 
-    /// Whether who hears `pattern` hears everything of the scope, so that its offsets must come without a hole.
+    /// Whether `pattern` matches every channel of the scope, so that its offsets must come without a hole.
     fn is_all(&self, pattern: &str) -> bool {
         self.channels.iter().all(|channel| matches(pattern, channel))
     }
 
-    /// What who hears `pattern` is owed behind `start` up to `end`: positions, and the message where it is known.
+    /// The positions after `start` up to `end` that a subscription to `pattern` must receive, each with its message if
+    /// that is known.
     pub(crate) fn expected<'p>(
         &'p self,
         pattern: &str,

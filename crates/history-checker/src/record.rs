@@ -1,141 +1,142 @@
-//! One line of the log: what somebody outside the product did or saw, and when.
+//! One line of the log: what a participant outside the product did or saw, and when.
 //!
-//! The order of the lines is an order of time: a line about something done is written before it is done, a line about
-//! something seen after it was seen.
+//! The order of the lines is the order of time. A line about an action is written before the action; a line about an
+//! observation is written after it.
 
 use serde::{Deserialize, Serialize};
 
-/// A line.
+/// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Microseconds since the run began, of a clock that does not jump.
+    /// Microseconds since the run began, by a clock that does not jump.
     pub at_us: u64,
-    /// What happened.
+    /// The event of this line.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// What happened.
+/// The events of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The first line: what the run may be judged by.
+    /// The first line: the rules by which the run is judged.
     Run {
-        /// What is going to be broken.
+        /// The fault that will be injected.
         fault: String,
-        /// Whether Redis itself loses what it has taken. If not, a gap is an anomaly.
+        /// Whether Redis itself loses data that it has acknowledged. If not, a gap is an anomaly.
         loses: bool,
         /// Families whose channels have no id.
         keyless: Vec<String>,
-        /// Families that keep nothing: an interruption gives them gaps.
+        /// Families without history: after an interruption they get gaps.
         no_history: Vec<String>,
-        /// Families whose messages stay within one instance while Redis is away.
+        /// Families whose messages stay on one instance while Redis is away.
         local: Vec<String>,
         /// Families that keep only the newest message of each topic for a client that reads too slowly.
         #[serde(default)]
         newest: Vec<String>,
-        /// Whether what a session held may be forgotten: an instance dies or stays without Redis, or Redis loses what it
-        /// has taken. If not, a session of which nothing is known is an anomaly.
+        /// Whether session records may be lost: an instance dies or is without Redis, or Redis loses data that it has
+        /// acknowledged. If not, a session that is not found is an anomaly.
         #[serde(default)]
         forgets: bool,
     },
-    /// A message is about to be sent. `value` is unique in the run and stands in the payload as `v`.
+    /// A message is about to be sent. `value` is unique in the run and is the field `v` of the payload.
     Publish {
-        /// Its name.
+        /// The name of the message.
         value: String,
-        /// Where it goes.
+        /// The channel to which it is published.
         channel: String,
-        /// Through which instance; none when straight into Redis.
+        /// The instance that it is sent through; none if it is sent to Redis directly.
         via: Option<String>,
-        /// Whether it was sent before.
+        /// Whether the message was sent before.
         retry: Retry,
     },
-    /// What the publisher was told about the last `Publish` of this value.
+    /// The answer to the last `Publish` of this value.
     Answered {
-        /// Which message.
+        /// The name of the message.
         value: String,
-        /// In the words that came.
+        /// The answer in its original text.
         answer: PublishAnswer,
     },
-    /// A client has a new WebSocket.
+    /// A client has opened a WebSocket.
     Opened {
-        /// Who; the same across all its connections.
+        /// The client; it keeps its name over all its connections.
         client: String,
-        /// Unique in the run.
+        /// The number of the connection, unique in the run.
         connection: u64,
-        /// To which instance.
+        /// The instance that it is connected to.
         instance: String,
-        /// It reads too slowly, on purpose: it may be told so, and its being late is no recovery.
+        /// The client reads too slowly on purpose: it may get gaps for that, and its delay does not count as recovery
+        /// time.
         #[serde(default)]
         reads_slowly: bool,
     },
     /// A client is about to send this text.
     Sent {
-        /// On which connection.
+        /// Number of the connection, as in `Opened`.
         connection: u64,
-        /// As it goes over the wire.
+        /// The text of the frame.
         text: String,
     },
     /// A client received this text.
     Received {
-        /// On which connection.
+        /// Number of the connection, as in `Opened`.
         connection: u64,
-        /// As it came over the wire.
+        /// The text of the frame.
         text: String,
     },
     /// A connection has ended, or the client is about to end it.
     Closed {
-        /// Which one.
+        /// Number of the connection, as in `Opened`.
         connection: u64,
-        /// For the reader of the log.
+        /// The reason, for people who read the log.
         why: String,
-        /// The client left of its own accord.
+        /// The client left on its own initiative.
         intended: bool,
-        /// Of the gateway's close frame, if one came.
+        /// The code of the gateway's close frame, if there was one.
         #[serde(default)]
         code: Option<u16>,
     },
-    /// The client will not come back, and wants nothing more.
+    /// The client will not reconnect, and expects nothing more.
     Retired {
-        /// Who.
+        /// The client that has left.
         client: String,
     },
     /// The fault is about to be injected.
     FaultBegan,
-    /// The fault has been taken away.
+    /// The fault has been removed.
     FaultEnded {
-        /// What shows that it was there.
+        /// The evidence that the fault was effective.
         proof: String,
     },
-    /// Publishers have stopped, everything had time to settle. What is published from here on are the sentinels, one for
-    /// each scope.
+    /// Publishers have stopped, and there was time for everything to settle. From here on only the sentinels are
+    /// published, one for each scope.
     Quiesced,
-    /// The last line. Who is connected here must have everything.
+    /// The last line. Clients that are connected now must have every message.
     End,
 }
 
-/// How a publish relates to earlier ones of the same value.
+/// How a publish relates to earlier publishes of the same value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
-    /// It is the first.
+    /// It is the first publish of the value.
     No,
     /// It carries the same idempotency id: there must be one message.
     SameId,
-    /// Nothing tells it from the first: there may be two.
+    /// It carries no id: there may be two messages.
     Blind,
 }
 
-/// What a publisher was told.
+/// The answer that a publisher got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PublishAnswer {
-    /// The frame that a gateway answered with.
+    /// The frame of a gateway.
     Frame(String),
-    /// What Redis replied to the call.
+    /// The reply of Redis to the call.
     Reply(String),
-    /// The error that Redis replied with.
+    /// The error of Redis.
     Error(String),
-    /// Nothing came; why the publisher stopped waiting.
+    /// There was no answer; the reason why the publisher stopped waiting.
     Nothing(String),
 }

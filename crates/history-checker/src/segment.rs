@@ -1,4 +1,4 @@
-//! What one subscription has been told since it last began afresh, over any number of resumptions.
+//! What one subscription has received since it last began without a position, over any number of resumptions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,29 +7,29 @@ use crate::position::Position;
 use crate::publications::{PositionEntry, PublicationLog, ScopePositions};
 use crate::verdict::{AnomalyKind, Verdict};
 
-/// Behind everything.
+/// A position after all others.
 pub(crate) const END: Position = Position { generation: u64::MAX, offset: u64::MAX };
 
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// What is behind this is owed.
+    /// Everything after this position must be received.
     pub(crate) start: Position,
     start_line: usize,
-    /// It repeats some of the segment before.
+    /// It repeats a part of the segment before it.
     pub(crate) is_again: bool,
-    /// Where it was asked for, if it began afresh.
+    /// The line of the request, if it began without a position.
     asked_line: Option<usize>,
-    /// Everything up to here has been delivered or announced, says the gateway.
+    /// The gateway states that everything up to this position has been delivered or announced as a gap.
     pub(crate) at: Position,
-    /// Positions received, and on which line.
+    /// Positions received, each with its line.
     received: BTreeMap<Position, usize>,
-    /// How often each message was received.
+    /// Number of times that each message was received.
     copies: HashMap<String, u32>,
-    /// What was announced: behind the first, up to the second.
+    /// The announced gaps: after the first position, up to the second.
     gaps: Vec<(Position, Position)>,
-    /// Of those, where the client read too slowly and gets the newest of each topic alone.
+    /// The gaps for a slow client, which gets only the newest message of each topic.
     slow_gaps: Vec<(Position, Position)>,
-    /// How far it had come when (µs).
+    /// Positions reached, each with its time (µs).
     pub(crate) steps: Vec<(Position, u64)>,
 }
 
@@ -49,12 +49,12 @@ impl Segment {
         }
     }
 
-    /// One that gives some of what was received before again.
+    /// A segment that repeats some of the messages received before.
     pub(crate) fn again(start: Position, line: usize) -> Self {
         Self { is_again: true, ..Self::new(start, line, None) }
     }
 
-    /// Takes a message, and says what is wrong with its coming now.
+    /// Takes a message. Returns the anomaly, if there is one.
     pub(crate) fn receive(
         &mut self,
         position: Position,
@@ -67,11 +67,15 @@ impl Segment {
         }
         self.received.insert(position, line);
         if position <= self.start {
-            return Some((AnomalyKind::WrongResume, format!("{position} came behind {}", self.start), self.start_line));
+            return Some((
+                AnomalyKind::WrongResume,
+                format!("{position} came, but it begins after {}", self.start),
+                self.start_line,
+            ));
         }
         if position <= self.at {
             let before = self.received.get(&self.at).copied().unwrap_or(self.start_line);
-            return Some((AnomalyKind::Reorder, format!("{position} came behind {}", self.at), before));
+            return Some((AnomalyKind::Reorder, format!("{position} came after {}", self.at), before));
         }
         None
     }
@@ -87,7 +91,7 @@ impl Segment {
         }
     }
 
-    /// A gap that ends before it begins says that the history was wound back: nobody knows what stood behind `after`.
+    /// A gap that ends before it begins says that the history was set back: it is not known what was after `after`.
     pub(crate) fn announce(&mut self, after: Option<Position>, upto: Option<Position>, is_slow: bool) {
         let after = after.unwrap_or(self.start);
         let rest = Position { offset: u64::MAX, ..after };
@@ -95,7 +99,8 @@ impl Segment {
         gaps.push((after, upto.filter(|upto| *upto >= after).unwrap_or(rest)));
     }
 
-    /// What it should have been told and was not. `is_open`: it was to hear everything to the end.
+    /// Judges what the subscription should have received and did not. `is_open`: it had to receive everything to the
+    /// end.
     pub(crate) fn conclude(
         &self,
         pattern: &str,
@@ -106,8 +111,8 @@ impl Segment {
         verdict: &mut Verdict,
     ) {
         let end = if is_open { END } else { self.at };
-        // One that begins afresh is not owed what had been acknowledged before it asked. Its position may lie below that:
-        // Redis may have lost it meanwhile.
+        // A subscription without a position need not receive what had been acknowledged before its request. Its own
+        // position may be lower, because Redis may have lost those messages meanwhile.
         let start =
             self.asked_line.map_or(self.start, |line| places.acknowledged_before(line, publications).max(self.start));
         let mut missing: Vec<(Position, Option<&PositionEntry>)> = Vec::new();
@@ -127,7 +132,8 @@ impl Segment {
         self.conclude_start(pattern, place, start, places, publications, verdict);
     }
 
-    /// What was published after the subscription stood is owed, wherever it stands.
+    /// Messages that were published after the confirmation of the subscription must be received, whatever their
+    /// position.
     fn conclude_start(
         &self,
         pattern: &str,
@@ -150,7 +156,7 @@ impl Segment {
         }
     }
 
-    /// Who reads too slowly may go without older messages, and not without the newest of a topic.
+    /// A client that reads too slowly may miss older messages, but not the newest one of a topic.
     pub(crate) fn conclude_newest(
         &self,
         pattern: &str,
@@ -164,7 +170,7 @@ impl Segment {
             let Some(publication) = publications.get(&known.value) else { continue };
             let is_newest = matches(pattern, &publication.channel) && topics.insert(&publication.channel);
             if is_newest && !self.received.contains_key(position) && is_in(&self.slow_gaps, *position) {
-                let detail = format!("{} at {position} is the newest of its topic, and was left out", known.value);
+                let detail = format!("{} at {position} is the newest of its topic, but was left out", known.value);
                 verdict.add(AnomalyKind::SilentGap, place, detail, &[publication.line, known.line]);
             }
         }
@@ -178,7 +184,7 @@ impl Segment {
         let (first, last) = (missing[0].0, missing[missing.len() - 1].0);
         let kind = if last > self.at { AnomalyKind::LostTail } else { AnomalyKind::SilentGap };
         let known = missing.iter().find_map(|(_, known)| *known);
-        let example = known.map_or("nobody knows which", |place| place.value.as_str());
+        let example = known.map_or("unknown", |place| place.value.as_str());
         let detail = format!("{} messages, {first} to {last}, never came; the first known is {example}", missing.len());
         let before = self.received.range(..first).next_back().map_or(self.start_line, |(_, line)| *line);
         let after = self.received.range(last..).next().map(|(_, line)| *line);

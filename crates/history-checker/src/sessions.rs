@@ -1,36 +1,36 @@
-//! Which connections go on with which session, and what clients hold that keep nothing but their session's id.
+//! The connections of each session, and the subscriptions of clients that keep only the id of their session.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Every session that anybody named.
+/// Every session that was named in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     uses: HashMap<String, Vec<Use>>,
-    /// By client, of those that keep nothing but their session's id.
+    /// By client; only clients that keep nothing but the id of their session.
     subscriptions: HashMap<String, Subscriptions>,
 }
 
-/// A session on one connection.
+/// The use of a session by one connection.
 #[derive(Debug)]
 struct Use {
     connection: u64,
-    /// On which line it was named.
+    /// The line on which the session was named.
     began: usize,
-    /// On which line that connection ended.
+    /// The line on which that connection ended.
     ended: Option<usize>,
 }
 
-/// What a client has subscribed since its session began.
+/// The subscriptions of a client since its session began.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    /// It asked for them.
+    /// Channels and patterns that the client requested.
     pub(crate) asked: BTreeSet<String>,
-    /// It was told that they stand.
+    /// Channels and patterns that the gateway confirmed.
     pub(crate) confirmed: BTreeSet<String>,
 }
 
 impl Sessions {
-    /// This connection goes on with this session.
+    /// This connection continues this session.
     pub(crate) fn begin(&mut self, session: &str, connection: u64, line: usize) {
         let uses = self.uses.entry(session.to_owned()).or_default();
         if uses.iter().all(|other| other.connection != connection) {
@@ -38,13 +38,13 @@ impl Sessions {
         }
     }
 
-    /// The connection has ended, as far as its client is concerned.
+    /// The connection has ended, as its client sees it.
     pub(crate) fn end(&mut self, session: &str, connection: u64, line: usize) {
         let uses = self.uses.get_mut(session).into_iter().flatten();
         uses.filter(|one| one.connection == connection).for_each(|one| one.ended = Some(line));
     }
 
-    /// Whether another connection may be the one that the session goes on with: it was not over when this one began.
+    /// Whether the session may continue on another connection: one that had not ended when this one began.
     pub(crate) fn has_another(&self, session: &str, connection: u64) -> bool {
         let uses = self.uses.get(session).map_or(&[][..], Vec::as_slice);
         let Some(own) = uses.iter().find(|one| one.connection == connection) else { return false };
@@ -56,13 +56,13 @@ impl Sessions {
         self.subscriptions.entry(client.to_owned()).or_default()
     }
 
-    /// The client begins a session of its own, or has none any more.
+    /// The client begins a new session, or has none any more.
     pub(crate) fn forget(&mut self, client: &str) {
         self.subscriptions.remove(client);
     }
 }
 
-/// Whether a client is told by this close code not to come back, says the table of ranges.
+/// Whether this close code tells a client not to reconnect, by the table of ranges in `docs/protocol.md`.
 pub(crate) fn is_terminal(code: u16) -> bool {
     !matches!(code, 1001 | 1005 | 1006 | 1011..=1013 | 4000..=4499)
 }

@@ -1,65 +1,65 @@
-//! What the checker found.
+//! The findings of the checker.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The ways in which a history can be wrong without saying so, and one in which it says too much.
+/// The kinds of anomalies: errors in the history without notice, false alarms, and terminal codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnomalyKind {
     /// One position names two messages.
     OffsetReused,
-    /// A message was passed over, and later ones came.
+    /// A message is missing, and later ones came.
     SilentGap,
     /// A message came twice.
     Duplicate,
-    /// A message came behind a later one.
+    /// A message came after a later one.
     Reorder,
-    /// What came last never arrived, or a client never came back.
+    /// The last messages never arrived, or a client did not reconnect.
     LostTail,
-    /// A message came that nobody published, that was refused, or that was not asked for.
+    /// A message came that was never published, was refused, or was not subscribed to.
     Phantom,
-    /// A resumption did not begin where it was asked to, or said that it did.
+    /// A subscription did not resume from the requested position, or falsely claimed to do so.
     WrongResume,
     /// A gap where nothing can have been lost.
     FalseGap,
-    /// A publisher was told another position than receivers were.
+    /// A publisher was told another position than receivers.
     Divergent,
     /// A frame that `docs/protocol.md` does not allow.
     Unreadable,
-    /// A session was brought back without a subscription that it had: its client hears nothing more there.
+    /// A session was restored without one of its subscriptions, so that its client receives nothing more there.
     LostSubscription,
-    /// `found: false` where nothing can have been forgotten.
+    /// `found: false` where no record can have been lost.
     FalseNotFound,
-    /// A client that did nothing wrong was told not to come back, or that something is refused for good.
+    /// A client without an error of its own was told not to reconnect, or got an error that is not retryable.
     TerminalCode,
 }
 
-/// One thing that is wrong.
+/// One anomaly, with the lines that prove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
-    /// In which way.
+    /// The kind of the anomaly.
     pub kind: AnomalyKind,
-    /// Where: a subscription, a scope or a connection.
+    /// A subscription, a scope or a connection.
     pub place: String,
-    /// What exactly.
+    /// A sentence about what was found.
     pub detail: String,
     /// The lines of the log that prove it, counted from 1.
     pub lines: Vec<usize>,
 }
 
-/// How much there was to be judged. A clean verdict over nothing proves nothing.
+/// How much was judged. A clean verdict over nothing proves nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Different messages that publishers sent.
     pub messages: u64,
-    /// Of those, taken over for certain.
+    /// Messages that were acknowledged.
     pub acknowledged: u64,
-    /// Of those, with an outcome that nobody was told.
+    /// Messages whose outcome is unknown.
     pub unknown: u64,
-    /// Of those, refused.
+    /// Messages that were refused.
     pub refused: u64,
     /// Messages that clients received.
     pub deliveries: u64,
@@ -67,13 +67,13 @@ pub struct Tally {
     pub connections: u64,
     /// Subscriptions that were resumed.
     pub resumed: u64,
-    /// Sessions that were brought back to continue exactly where they were.
+    /// Sessions that were restored exactly where they were.
     #[serde(default)]
     pub restored_exactly: u64,
-    /// Sessions that were brought back with messages that may come again.
+    /// Sessions that were restored with messages that may come again.
     #[serde(default)]
     pub restored_with_repeats: u64,
-    /// Sessions of which nothing was known.
+    /// Sessions that were not found.
     #[serde(default)]
     pub not_found: u64,
     /// Gap frames by reason.
@@ -82,32 +82,33 @@ pub struct Tally {
     pub clients: u64,
 }
 
-/// Everything that was found.
+/// The result for one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Why the log proves nothing, if so: the rest is not to be trusted then.
+    /// The reasons why the log proves nothing. If there are any, the rest must not be trusted.
     pub incomplete: Vec<String>,
-    /// How often each kind was found.
+    /// Number of anomalies of each kind.
     pub counts: BTreeMap<AnomalyKind, u64>,
-    /// The first of each kind.
+    /// The first anomalies of each kind.
     pub anomalies: Vec<Anomaly>,
     /// How much was judged.
     pub tally: Tally,
-    /// For each client, how long after the end of the fault it had a message that was published after it (µs).
+    /// For each client, the time from the end of the fault until it had a message that was published after that end
+    /// (µs).
     pub recovery_us: Vec<u64>,
 }
 
-/// Of each kind so many are kept with their proof.
+/// Most anomalies of one kind that are kept with their proof.
 const KEPT_PER_KIND: u64 = 20;
 
 impl AnomalyKind {
-    /// Whether somebody may have lost, doubled or reordered messages without knowing.
+    /// Whether messages may have been lost, doubled or reordered without notice.
     #[must_use]
     pub fn is_silent(self) -> bool {
         !self.is_false_alarm() && self != Self::TerminalCode
     }
 
-    /// Whether somebody was told of a loss where nothing can have been lost: that costs time alone.
+    /// Whether a loss was reported where nothing can have been lost. This costs only time.
     #[must_use]
     pub fn is_false_alarm(self) -> bool {
         matches!(self, Self::FalseGap | Self::FalseNotFound)
@@ -135,19 +136,19 @@ impl fmt::Display for AnomalyKind {
 }
 
 impl Verdict {
-    /// Whether nothing is wrong, and the log proves it.
+    /// Whether the log is complete and shows no anomaly.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.incomplete.is_empty() && self.counts.is_empty()
     }
 
-    /// How many anomalies of this kind there are.
+    /// The number of anomalies of this kind.
     #[must_use]
     pub fn count(&self, kind: AnomalyKind) -> u64 {
         self.counts.get(&kind).copied().unwrap_or(0)
     }
 
-    /// How many anomalies are silent.
+    /// The number of silent anomalies.
     #[must_use]
     pub fn silent(&self) -> u64 {
         self.counts.iter().filter(|(kind, _)| kind.is_silent()).map(|(_, count)| count).sum()

@@ -3,19 +3,19 @@
 use crate::position::Position;
 use crate::segment::Segment;
 
-/// Which subscription of whom.
+/// The client and the channel or pattern of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ViewName {
     pub(crate) client: String,
     pub(crate) pattern: String,
 }
 
-/// Its history. A client that comes back without a position begins a new segment, and so does one that gets messages
-/// again.
+/// The history of the subscription. A client that returns without a position begins a new segment, and so does one that
+/// gets messages again.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) segments: Vec<Segment>,
-    /// It is to hear everything to the end of the run.
+    /// The subscription must receive everything to the end of the run.
     pub(crate) is_open: bool,
 }
 
@@ -24,8 +24,8 @@ impl View {
         self.segments.last_mut()
     }
 
-    /// Where the subscription began that the current segment belongs to, and how far its client has come: segments behind
-    /// the first one repeat.
+    /// The position at which the subscription of the current segment began, and the highest position that its client
+    /// has reached. Segments after the first one repeat messages.
     pub(crate) fn span(&self) -> Option<(Position, Position)> {
         let first = self.segments.iter().rposition(|segment| !segment.is_again)?;
         let reached = self.segments[first..].iter().map(|segment| segment.at).max()?;

@@ -1,13 +1,13 @@
--- tidegate_dead_letter: keeps a dead letter, once, however many instances bring it and however often.
+-- tidegate_dead_letter: stores a dead letter once, however many instances report it and however often.
 --
 -- KEYS[1] dead letters  PREFIX:{TENANT}:dead-letters
 -- KEYS[2] seen          PREFIX:{TENANT}:dead-letters:seen
--- ARGV    id, most dead letters, ms they are kept, field, value [, field, value …]
--- →       the dead letter's entry id, or '' when one with this id has been kept before
+-- ARGV    id, most dead letters, retention (ms), field, value [, field, value …]
+-- →       the entry id of the dead letter, or '' if one with this id has been stored before
 --
--- The id tells a dead letter from all others: of a stored message it is its scope and position, which every instance
--- makes alike. Ids are remembered as long as dead letters are kept, the last SEEN_MAX of them, whether or not the dead letter
--- is still there: what an operator has dropped does not come back when the next client resumes.
+-- The id identifies the dead letter: for a stored message it is made from the scope and the position, so that every
+-- instance makes the same one. Ids are remembered as long as dead letters are kept, the last SEEN_MAX of them, even if
+-- the dead letter was removed: one that an operator has dropped does not return when the next client resumes.
 
 local SEEN_MAX = 10000
 local DEAD_LETTERS_KEY = '^' .. NAME .. '+:{' .. NAME .. '+}:dead%-letters$'
@@ -32,7 +32,7 @@ register('tidegate_dead_letter', {}, function(keys, args)
     fields[i - 3] = args[i]
   end
   local entry = pcall_redis('XADD', dead_letters, 'MAXLEN', entries, '*', unpack(fields))
-  if type(entry) == 'table' then -- an error: it has not been kept
+  if type(entry) == 'table' then -- an error: it was not stored
     call('ZREM', seen, id)
     return entry
   end

@@ -1,49 +1,53 @@
--- Who is connected where. Rows change only under the lease of their instance (registry.lua).
+-- The directory: which user is connected to which instance. Rows change only under the lease of their instance
+-- (registry.lua).
 --
 -- tidegate_registry_write: changes rows of the incarnation that holds the lease, within the limits of their owners.
 --   KEYS[1] lease, KEYS[2] rows, KEYS[3] users, KEYS[4] peers
---   ARGV    token, rows ms, most connections of a user, of a tenant (0: any number), 'reject' or 'close_oldest',
+--   ARGV    token, rows ms, most connections of a user, of a tenant (0: no limit), 'reject' or 'close_oldest',
 --           session id, row or '' to remove it, connected since (ms), at the latest since [, session id, row …]
---   →       { 'OK', number of rows [, session id that is not listed and to be closed, why …] } or { 'REFUSED', why }
+--   →       { 'OK', number of rows [, session id that is not listed and must be closed, why …] } or { 'REFUSED', why }
 -- tidegate_registry_delete: deletes the rows of one incarnation.
 --   KEYS[1] lease, KEYS[2] rows, KEYS[3] users
 --   ARGV    token
 --   →       { 'OK' } or { 'REFUSED', why }
--- tidegate_registry_who: where a user is connected. Writes nothing (FCALL_RO).
+-- tidegate_registry_who: the connections of a user. Writes nothing (FCALL_RO).
 --   KEYS[1] peers
 --   ARGV    TENANT/USER
 --   →       { instance id, session id, connected since (ms), … }
--- tidegate_registry_kick: has a user's connections closed, or one of them, wherever they are.
+-- tidegate_registry_kick: closes all connections of a user, or one of them, on every instance.
 --   KEYS[1] peers
 --   ARGV    TENANT/USER, session id or '' for all
---   →       as for who: those that will be closed
--- tidegate_registry_send: has a notice sent to a user's connections, or to one of them, wherever they are.
+--   →       as for who: the connections that will be closed
+-- tidegate_registry_send: sends a notice to all connections of a user, or to one of them, on every instance.
 --   KEYS[1] peers
 --   ARGV    TENANT/USER, session id or '' for all, notice
---   →       as for who: those that it will be sent to
+--   →       as for who: the connections to which it will be sent
 --
--- A row is { tenant, user, shard, connected_at }, the time in RFC 3339 and as early as it may have been: instances know this
--- clock no better than a call to it takes, and "at the latest since" is the other end, in RFC 3339 too. The hash `users` of the same incarnation counts rows:
---   #TENANT/USER   how many of a user        TENANT/USER   which: "session@ms session@ms …", at most LISTED_MAX
---   #TENANT        how many of a tenant      -             how many others have taken out since the last write
--- It goes with its incarnation, so a limit counts living instances only. Names of other instances' keys are made from
--- their ids here: all share one hash tag, and thereby one node of a Cluster.
+-- A row is { tenant, user, shard, connected_at }. connected_at is in RFC 3339, and is the earliest possible time: an
+-- instance knows Redis' clock only with the uncertainty of one call. "At the latest since" is the other end of that
+-- range, in RFC 3339 too. The hash `users` of the same incarnation counts rows:
+--   #TENANT/USER   number of a user's rows    TENANT/USER   which: "session@ms session@ms …", at most LISTED_MAX
+--   #TENANT        number of a tenant's rows  -             number of rows that others removed since the last write
+-- It is removed with its incarnation, so a limit counts living instances only. The names of other instances' keys are
+-- made from their ids here: all of them share one hash tag, and therefore one node of a Redis Cluster.
 --
--- Commands are for one incarnation of an instance: session id or TENANT/USER → why it is to be closed, and
--- "notice NUMBER WHOM" → the notice, in the order of the numbers. They are taken when the instance renews its lease, which
--- it does at once when it is woken up (a list that it waits for, with BLPOP), and at its next heartbeat in any case.
+-- Commands are for one incarnation of an instance: session id or TENANT/USER → why it must be closed, and
+-- "notice NUMBER WHOM" → the notice, for a session id or TENANT/USER. Notices are handled in the order of their
+-- numbers. Commands are taken when the instance renews its lease. It does this at once when it is woken up (by a list
+-- on which it waits with BLPOP), and at its next heartbeat in any case.
 --
--- Why a session is to be closed: 'limit' it was one too many, 'replaced' its owner has connected elsewhere, 'kicked'.
--- Of a session, '@' and the moment (ms) follow since when the connection in question had been there, if that is listed: its
--- client may be back in another one before this is read.
+-- Why a session must be closed: 'limit' (it exceeds a limit), 'replaced' (its owner has connected elsewhere), 'kicked'.
+-- If the session is listed, '@' and the time (ms) since when that connection was there follow: the client may have
+-- connected again before the command is read.
 
 local ROW_CHANGES_MAX = 128
--- Of a user with more connections on one instance so many are named, and all are counted: every change reads the names.
+-- If a user has more connections on one instance, this many are listed by name and all are counted. Every change reads
+-- the names.
 local LISTED_MAX = 128
--- Notices are refused above it. An instance that listens has none waiting.
+-- Above this number notices are refused. An instance that works has none waiting.
 local COMMANDS_MAX = 1000
 
--- The incarnations of all instances, with the names of their keys.
+-- Returns the incarnations of all instances, with the names of their keys.
 local function incarnations(peers)
   local base, found = match(peers, '^(.*)peers$'), {}
   local entries = call('HGETALL', peers)
@@ -62,7 +66,7 @@ local function incarnations(peers)
   return found
 end
 
--- How many connections a user or a tenant has in all incarnations.
+-- Returns the number of connections of a user or tenant in all incarnations.
 local function total(all, who)
   local count = 0
   for _, incarnation in ipairs(all) do
@@ -71,7 +75,7 @@ local function total(all, who)
   return count
 end
 
--- Where `owner` is connected: { session, since, incarnation }, in no order.
+-- Returns the listed connections of `owner`: { session, since, incarnation }, in no order.
 local function registrations(all, owner)
   local found = {}
   for _, incarnation in ipairs(all) do
@@ -82,7 +86,7 @@ local function registrations(all, owner)
   return found
 end
 
--- Counts one more, or one less, and returns how many there are.
+-- Adds `change` (1 or -1) to a count and returns the new count.
 local function count_one(users, who, change)
   local count = call('HINCRBY', users, '#' .. who, change)
   if count <= 0 then
@@ -95,13 +99,14 @@ local function add_registration(users, row, session, since)
   local owner = row.tenant .. '/' .. row.user
   count_one(users, row.tenant, 1)
   local is_short, list = count_one(users, owner, 1) <= LISTED_MAX, call('HGET', users, owner)
-  -- Who takes the place of one that was named is named: the oldest of them go first.
+  -- A session is listed if the list has room, even if there are more than LISTED_MAX of them: the listed ones are the
+  -- oldest, and are closed first.
   if is_short or not list or select(2, gsub(list, '@', '@')) < LISTED_MAX then
     call('HSET', users, owner, (list and list .. ' ' or '') .. session .. '@' .. decimal(since))
   end
 end
 
--- Those of the incarnations that have connections of `owner`, named or not.
+-- Returns the incarnations that have connections of `owner`, listed by name or not.
 local function incarnations_with(all, owner)
   local found = {}
   for _, incarnation in ipairs(all) do
@@ -131,7 +136,7 @@ local function remove_registration(users, row, session)
   return since_when
 end
 
--- Removes a row of one incarnation. Whether there was one, and since when.
+-- Removes a row of one incarnation. Returns whether it existed, and since when.
 local function remove(rows, users, session)
   local text = call('HGET', rows, session)
   if not text then
@@ -145,7 +150,7 @@ local function of_then(why, since)
   return since and why .. '@' .. since or why
 end
 
--- What another instance is to do.
+-- Adds a command for another instance and wakes it up.
 local function send_command(incarnation, what, how)
   call('HSET', incarnation.commands, what, how)
   call('PEXPIRE', incarnation.commands, COMMANDS_MS)
@@ -167,8 +172,8 @@ register('tidegate_registry_write', {}, function(keys, args)
   end
   local all, closing = incarnations(peers), {}
 
-  -- Has a session closed that is listed, and counts it no more. A command here too: nobody writes its row again, so nobody
-  -- would hear of it if this answer were lost.
+  -- Closes a listed session and no longer counts it. The command is needed even on this instance: nobody writes that
+  -- row again, so the close would be lost if this answer were lost.
   local function close(incarnation, session, why)
     local was_there, since = remove(incarnation.rows, incarnation.users, session)
     if was_there then
@@ -178,9 +183,9 @@ register('tidegate_registry_write', {}, function(keys, args)
     end
   end
 
-  -- Whether this session goes on elsewhere, in a connection that is certainly newer than this one. An older one there is
-  -- closed: its client has come back here before that socket was found dead, or uses both. If either may be the newer, it is
-  -- the one that is written later.
+  -- Whether this session continues elsewhere, in a connection that is certainly newer than this one. An older
+  -- connection there is closed: its client has reconnected here before the broken socket was noticed, or uses both. If
+  -- it is not certain which one is newer, it is the one that is written later.
   local function is_elsewhere(session, row, latest)
     for _, incarnation in ipairs(all) do
       local text = incarnation.rows ~= rows and call('HGET', incarnation.rows, session)
@@ -205,7 +210,8 @@ register('tidegate_registry_write', {}, function(keys, args)
     local owner = row.tenant .. '/' .. row.user
     local over = user_max > 0 and total(all, owner) + 1 - user_max or 0
     if over > 0 and excess == 'close_oldest' then
-      -- It may be the oldest itself: rows are written anew behind an outage. Of two of one moment it is the newer one.
+      -- The new row may be the oldest itself, because rows are written again after an outage. If two have the same
+      -- time, it is the newer one.
       local own = { session = session, since = since }
       local oldest = registrations(all, owner)
       oldest[#oldest + 1] = own

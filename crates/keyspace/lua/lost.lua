@@ -1,16 +1,17 @@
--- tidegate_lost: an instance was handed a message that is not there any more. Where it stood is marked, so that whoever
--- comes back from before it is told of a gap, by any instance.
+-- tidegate_lost: an instance has received a message that Redis has lost. The place of the loss is marked, so that every
+-- instance reports a gap to a client that resumes from before it.
 --
 -- KEYS[1] stream, KEYS[2] metadata   as for tidegate_publish
--- ARGV[1] position   the newest one that was handed on and is gone
--- →       1 if it is marked, now or before
---         0 if there is nothing to mark: it is there, or was never stored, or no position from before it is known
+-- ARGV[1] position   the newest lost position that was delivered
+-- →       1 if the loss is marked, now or before
+--         0 if there is nothing to mark: the message exists, was never stored, or no position before it is known
 --
--- If nothing has been published since, a generation is begun first, as a publish would: what stands behind the loss is
--- told by it from what stood before.
+-- If nothing has been published since the loss, a generation is begun first, as a publish does: it separates what comes
+-- after the loss from what came before.
 
--- Whether what stood in generation `number` came behind what is left of this one: it is the same, or a later one of
--- which nothing is left. One of the same second may be older, of a scope that was erased since.
+-- Whether a position of generation `number` comes after what is left of `generation`: both are the same, or `number`
+-- began in a later second and nothing of it is left. A generation of the same second may be older, from a scope that
+-- has been erased since.
 local function precedes(generation, number)
   return generation == number or floor(generation / 65536) < floor(number / 65536)
 end
@@ -60,5 +61,5 @@ local function lost(keys, args)
   return 1
 end
 
--- Where there is no memory left for messages, what was lost is still to be told.
+-- Losses are recorded even if Redis has no memory left for messages.
 register('tidegate_lost', { 'allow-oom' }, lost)

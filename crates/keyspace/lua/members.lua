@@ -1,20 +1,22 @@
--- Who is in which scope: what joining and leaving mean. The functions are in presence.lua; registry.lua ends whole incarnations.
+-- The rules of presence: what joining and leaving mean. The functions are in presence.lua; registry.lua ends whole
+-- incarnations.
 --
--- All keys share the hash tag {registry}; their names are made from that of the peers. A member is a user, held by the
--- lives of the instances to which it is connected:
---   members:TENANT/FAMILY:ID      hash of user → "since(ms) incarnation,incarnation,… info"; "-" for the incarnations: it has gone, and has
---                                 until it is due to come back
+-- All keys share the hash tag {registry}; their names are made from the name of the peers. A member is a user, held by
+-- the incarnations of the instances to which the user is connected:
+--   members:TENANT/FAMILY:ID      hash of user → "since(ms) incarnation,incarnation,… info"; "-" in place of the
+--                                 incarnations: the user is disconnected and may return until it is due
 --   present:INSTANCE:INCARNATION  set of "TENANT/FAMILY:ID user" that this incarnation holds
---   stale:INSTANCE:INCARNATION    the same of an incarnation that has ended, or writes all anew
---   leaving                       sorted set of "TENANT/FAMILY:ID user", and of incarnations with stale rows, by when they are due (ms)
---   presence                      stream of what changed, an entry a call: '+' "scope user since count info",
+--   stale:INSTANCE:INCARNATION    the same for an incarnation that has ended, or writes all its members again
+--   leaving                       sorted set of "TENANT/FAMILY:ID user", and of incarnations with stale rows, by the
+--                                 time (ms) when they are due
+--   presence                      stream of changes, one entry per call: '+' "scope user since count info",
 --                                 '-' "scope user now count", and 'p', the id of the entry before it
 --
--- Whoever takes a member out writes the entry in the same step: it is told once, by whoever was first.
+-- The call that removes a member writes its entry in the same step, so that each leave is reported once.
 
--- Members that one call lets leave at most: about 3 ms of Redis' time.
+-- Most members that one call removes: about 3 ms of Redis' time.
 local SWEPT_MAX = 256
--- Readers wait for entries and are behind by few; who is further behind reads the lists anew.
+-- Readers wait for entries and lag by few of them. A reader that lags further reads the lists again.
 local PRESENCE_LOG_MAX = 256
 
 local function base_of(peers)
@@ -64,7 +66,7 @@ local function leave_member(base, log, scope, user, now)
   end
 end
 
--- An incarnation holds a member no more. Without another incarnation the member leaves when it is due.
+-- An incarnation no longer holds a member. If no other incarnation holds it, the member leaves when it is due.
 local function depart_member(base, log, incarnation, scope, user, now, due)
   call('SREM', base .. 'present:' .. incarnation, scope .. ' ' .. user)
   local since, incarnations, info = read_member(base, scope, user)
@@ -81,8 +83,9 @@ local function depart_member(base, log, incarnation, scope, user, now, due)
   end
 end
 
--- All that an incarnation holds is due, but for what it writes again until then. However much it is, its set changes its name: a copy
--- of 100,000 would hold Redis up for 35 ms. Only where older stale rows have yet to leave the two become one.
+-- Makes all members of an incarnation due, except those that it writes again until then. The set is renamed, whatever
+-- its size: a copy of 100,000 members would block Redis for 35 ms. The two sets are merged only if older stale rows
+-- have not left yet.
 local function end_incarnation(base, incarnation, due)
   local present, stale = base .. 'present:' .. incarnation, base .. 'stale:' .. incarnation
   local had_stale = call('EXISTS', stale) == 1
@@ -99,7 +102,7 @@ local function end_incarnation(base, incarnation, due)
   call('ZADD', base .. 'leaving', decimal(due), incarnation)
 end
 
--- Lets some stale rows of an ended incarnation leave. How many it looked at.
+-- Removes some stale rows of an ended incarnation. Returns how many it looked at.
 local function sweep_incarnation(base, log, incarnation, now, most)
   local stale, present = base .. 'stale:' .. incarnation, base .. 'present:' .. incarnation
   local entries = call('SPOP', stale, most)
@@ -115,7 +118,7 @@ local function sweep_incarnation(base, log, incarnation, now, most)
   return max(#entries, 1)
 end
 
--- Lets those leave who are due, at most SWEPT_MAX of them.
+-- Removes the members that are due, at most SWEPT_MAX of them.
 local function sweep_members(base, log, now)
   local room = SWEPT_MAX
   while room > 0 do
@@ -135,7 +138,7 @@ local function sweep_members(base, log, now)
   end
 end
 
--- Tells the instances what has changed.
+-- Publishes the changes to the instances.
 local function publish_presence(base, log)
   if #log > 0 then
     local key = base .. 'presence'
@@ -144,7 +147,8 @@ local function publish_presence(base, log)
   end
 end
 
--- What every heartbeat does for members whose instance has died, or has no time left: nothing, mostly.
+-- Runs with every heartbeat, for members that are due and whose instance does not remove them, because it has died or
+-- is busy. Usually there is nothing to do.
 local function sweep_presence(base)
   local log = {}
   sweep_members(base, log, clock())

@@ -1,21 +1,22 @@
--- Who is in which scope, as instances tell and ask it. What it means is in members.lua.
+-- Presence: the members of scopes, as instances write and read them. The rules are in members.lua.
 --
--- tidegate_presence_write: changes what one incarnation holds, and lets those leave who are due.
+-- tidegate_presence_write: changes the members that one incarnation holds, and removes members that are due.
 --   KEYS[1] lease, KEYS[2] peers
 --   ARGV    token, instance id, grace ms [, '+' or '-', TENANT/FAMILY:ID, user, info (JSON) or '', …]
---           none, or up to PRESENCE_CHANGES_MAX of them
---   →       { 'OK', ms until somebody is due, or '' } or { 'REFUSED', why }
--- tidegate_presence_rewrite: what this incarnation holds is unknown, and will be written anew within so many ms.
+--           no change, or up to PRESENCE_CHANGES_MAX of them
+--   →       { 'OK', ms until the next member is due, or '' } or { 'REFUSED', why }
+-- tidegate_presence_rewrite: the members of this incarnation are unknown, and will be written again within this time.
 --   KEYS    as for writing
 --   ARGV    token, instance id, ms
 --   →       { 'OK' } or { 'REFUSED', why }
--- tidegate_presence_list: who is in some scopes. Writes nothing (FCALL_RO).
+-- tidegate_presence_list: the members of some scopes. Writes nothing (FCALL_RO).
 --   KEYS[1] peers
 --   ARGV    most members of a scope, TENANT/FAMILY:ID [, TENANT/FAMILY:ID …]
 --   →       { id of the newest change or '', for each scope: number of members, number of those that follow
 --           [, user, since (ms), incarnations, info …] }
 --
--- A user is a member from the first connection of any instance to the last one's end, and for the grace after it.
+-- A user is a member from the first connection on any instance until the last connection has ended and the grace is
+-- over.
 
 local PRESENCE_CHANGES_MAX = 128
 
@@ -56,7 +57,7 @@ register('tidegate_presence_rewrite', {}, function(keys, args)
   return { 'OK' }
 end)
 
--- Some of a scope's members; of many, whichever come first.
+-- Returns some members of a scope; if there are many, any of them.
 local function some_members(key, most)
   if call('HLEN', key) <= most then
     return call('HGETALL', key)

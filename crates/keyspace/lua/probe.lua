@@ -1,12 +1,12 @@
--- tidegate_probe: what an instance says to itself to know that the way there and back works.
+-- tidegate_probe: a message from an instance to itself, which proves that Redis takes publishes and delivers them.
 --
 -- ARGV[1] channel  PREFIX:probe:INSTANCE, in a cluster PREFIX:probe:INSTANCE:{NUMBER}, of a slot of this node
--- ARGV[2] text     comes back on the channel as it is
--- →       how many heard it
+-- ARGV[2] text     returned on the channel unchanged
+-- →       the number of receivers
 --
--- A bare PUBLISH would not do: Redis takes it on a read-only replica and when its disk is full. This function
--- writes nothing but is not declared read-only, so it is refused wherever a publish would be. Memory is the
--- exception: a full Redis still delivers, and says so to each publisher.
+-- A plain PUBLISH is not enough: Redis accepts it on a read-only replica and when its disk is full. This function
+-- writes nothing but is not declared read-only, so it is refused wherever a publish would be refused. The exception is
+-- memory: a full Redis still delivers, and each publisher gets an error.
 --
 -- tidegate_version: { version, digest } of the loaded library.
 

@@ -1,21 +1,22 @@
--- tidegate_publish: stores and publishes messages of one scope, all or none, and returns the last one's position.
+-- tidegate_publish: stores and publishes messages of one scope, all or none, and returns the position of the last one.
 --
 -- KEYS[1] stream    PREFIX:{TENANT/FAMILY:ID}:stream
 -- KEYS[2] metadata  PREFIX:{TENANT/FAMILY:ID}:meta
 -- ARGV    topic, message [, topic, message …]   1 to 64 pairs; the topic may be empty
 -- →       "generation-offset" of the last message
 --
--- tidegate_publish_once: the same for messages with ids. One whose id is known is neither stored nor published.
+-- tidegate_publish_once: the same for messages with ids. A message with a known id is neither stored nor published.
 --
 -- KEYS[1], KEYS[2]  as above
 -- KEYS[3] ids of even windows  PREFIX:{TENANT/FAMILY:ID}:ids:0
 -- KEYS[4] ids of odd windows   PREFIX:{TENANT/FAMILY:ID}:ids:1
--- ARGV    topic, message, id [, topic, message, id …]   1 to 64 of each; an empty id is none
--- →       { position, 0 [, position, 0 …] } for each message in order; for one that is known, where it has stood
---         since, and 1
+-- ARGV    topic, message, id [, topic, message, id …]   1 to 64 of each; an empty id means none
+-- →       { position, 0 [, position, 0 …] } for each message in order; for a known id, the position of the stored
+--         message and 1
 --
--- Stored first: when Redis takes no writes, nothing has been published. An id is written in the same step as its
--- message, so what loses one (a failover, FLUSHALL) loses the other too, and trying again stores it anew.
+-- Messages are stored first: if Redis accepts no writes, nothing has been published. An id is written in the same step
+-- as its message. An event that loses one of them (a failover, FLUSHALL) loses the other too, and a retry stores it
+-- again.
 
 local BATCH_MESSAGES_MAX = 64
 local BATCH_BYTES_MAX = 16 * 1024 * 1024
@@ -24,10 +25,11 @@ local ID_BYTES_MAX = 300
 local NOT_IN_TOPIC = '[^A-Za-z0-9_.@|=+~:-]'
 local BRACE, BINARY_V1 = 123, 1
 
--- Ids are kept in two hashes in turn, each for a window (WINDOW_MS) and the one behind it: an id is known for one
--- window at least, and Redis drops a whole hash instead of a key for each id. Metadata's field i is the newest one.
+-- Ids are kept in two hashes that alternate, each for one window (WINDOW_MS) and the next one. An id is known for at
+-- least one window, and Redis expires a whole hash instead of one key per id. Field i of the metadata is the newest
+-- window.
 
--- What is wrong with the messages, or nil. Arguments come in groups of `width`: topic, message and perhaps id.
+-- Returns an error text about the messages, or nil. Arguments come in groups of `width`: topic, message and perhaps id.
 local function complaint(args, width)
   local count = #args
   if count == 0 or count % width ~= 0 or count > width * BATCH_MESSAGES_MAX then
@@ -58,7 +60,8 @@ local function complaint(args, width)
   end
 end
 
--- Where messages with these ids stand: id → position. `window` is now's, `newest` the last one with ids.
+-- Returns the positions of stored messages with these ids: id → position. `window` is the current window, `newest` the
+-- last one with ids.
 local function known_positions(args, even, odd, window, newest)
   local known, ids = {}, {}
   for i = 3, #args, 3 do
@@ -75,7 +78,7 @@ local function known_positions(args, even, odd, window, newest)
   return known
 end
 
--- Adds field and value for each new id, and sees to it that they go away.
+-- Adds field and value for each new id, and sets the expiry of the hash.
 local function keep_ids(ids, fields, meta, window, newest)
   call('HSET', ids, unpack(fields))
   if newest ~= window then
@@ -119,7 +122,7 @@ local function publish(keys, args, width)
       offset = offset + 1
       position = dash .. offset
       if entries > 0 then
-        if offset == before + 1 then -- trimming once per call is enough
+        if offset == before + 1 then -- one trim per call is enough
           call('XADD', stream, 'MAXLEN', '~', entries, position, 't', stamp, 'c', topic, 'm', message)
         else
           call('XADD', stream, position, 't', stamp, 'c', topic, 'm', message)
@@ -144,7 +147,7 @@ local function publish(keys, args, width)
   if fields and #fields > 0 then
     keep_ids(keys[3 + window % 2], fields, meta, window, newest)
   end
-  -- The second half: Redis' clock was set back.
+  -- The second condition: Redis' clock was set back.
   if now >= due or now < due - 2 * family.step then
     upkeep(stream, meta, family, now, dash .. offset)
   end

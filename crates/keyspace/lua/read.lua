@@ -1,30 +1,32 @@
--- tidegate_read: where a scope stands, and what it keeps behind a position. Writes nothing (FCALL_RO).
--- tidegate_open: the same for a scope that nobody has used: begins its first generation.
+-- tidegate_read: the newest position of a scope, and the messages that it keeps after a position. Writes nothing
+-- (FCALL_RO).
+-- tidegate_open: the same; if the scope has not been used, begins its first generation.
 --
 -- KEYS[1] stream, KEYS[2] metadata   as for tidegate_publish
 -- ARGV[1] after        a position, or '' for no entries
--- ARGV[2] entries_max  at most so many entries in one answer
--- →       { top, { "generation-top" of earlier generations, oldest first, with a + where messages behind it were lost },
+-- ARGV[2] entries_max  most entries in the answer
+-- →       { top, { "generation-top" of earlier generations, oldest first, with a + if messages above it were lost },
 --           { { position, time ms, topic, message }, oldest first }, 1 if there are more else 0 }
 --         tidegate_read answers nil for a scope that has not begun.
 --
--- When the replication id has changed and nothing has been published since, the top is the old generation's:
--- no more will be stored in that one, and what a later generation holds lies behind it.
+-- If the replication id has changed and nothing has been published since, the top is that of the old generation. No
+-- message will be added to that generation, and the messages of later generations come after it.
 
 local ANSWER_BYTES_MAX = 1024 * 1024
 local ANSWER_ENTRIES_MAX = 10000
 
--- Entries fetched first. XRANGE gives whole messages, and 1 MiB costs Redis 2 ms: five hundred of them fetched to find
--- that two fill the answer would stop it for seconds. A page of small ones takes four rounds.
+-- Number of entries in the first fetch. XRANGE returns whole messages, and 1 MiB costs Redis 2 ms: to fetch five
+-- hundred large messages, of which two fill the answer, would block it for seconds. A page of small messages takes four
+-- rounds.
 local FETCH_FIRST, FETCH_GROWTH = 4, 8
 
--- Fills `entries`; returns whether there are more. What is past its time is skipped: it has expired, and upkeep
--- has not come to it yet.
+-- Fills `entries`; returns 1 if there are more, else 0. Messages older than `expired` are skipped: upkeep has not
+-- removed them yet.
 local function collect(entries, stream, after, entries_max, expired)
   local start, bytes, count = '(' .. after, 0, FETCH_FIRST
   local fetched, fetched_bytes = 0, 0
   while true do
-    count = min(count, entries_max + 1 - #entries) -- one more shows that there are more
+    count = min(count, entries_max + 1 - #entries) -- one more than needed shows whether there are more
     local page = call('XRANGE', stream, start, '+', 'COUNT', count)
     for i = 1, #page do
       local id, fields = page[i][1], page[i][2]
@@ -42,7 +44,7 @@ local function collect(entries, stream, after, entries_max, expired)
     if #page < count then
       return 0
     end
-    -- No more than will fit if the next are as large as these were.
+    -- Fetch no more than fit into the answer if the next messages are as large as these.
     local room = floor(max(ANSWER_BYTES_MAX - bytes, 0) * fetched / max(fetched_bytes, 1)) + 2
     count = min(count * FETCH_GROWTH, room)
   end

@@ -1,27 +1,27 @@
--- tidegate_receipt: writes down how far users have got in a scope.
+-- tidegate_receipt: stores how far users have acknowledged a scope.
 --
 -- KEYS[1] receipts  PREFIX:{TENANT/FAMILY:ID}:receipts
 -- KEYS[2] times     PREFIX:{TENANT/FAMILY:ID}:receipts:times
 -- ARGV    user, position [, user, position …]   1 to RECEIPTS_PER_CALL_MAX pairs
--- →       how many users have got further
+-- →       the number of users whose position has increased
 --
--- Positions are compared as two numbers: who writes late does not take back what another has written since.
+-- Positions are compared as two numbers: a late write does not replace a higher position that was written since.
 --
--- tidegate_receipts: who has got how far. Writes nothing (FCALL_RO).
+-- tidegate_receipts: how far users have acknowledged a scope. Writes nothing (FCALL_RO).
 --
 -- KEYS[1], KEYS[2]  as above
 -- KEYS[3] metadata  PREFIX:{TENANT/FAMILY:ID}:meta
--- ARGV    most users, user [, user …]   without a user: those whose receipts are oldest
+-- ARGV    most users, user [, user …]   without a user: the users whose receipts changed least recently
 -- →       { top or '' if the scope has not begun, { "generation-top" of earlier generations, oldest first },
 --           { user, position, time ms, … } }
 
 local RECEIPTS_PER_CALL_MAX = 500
--- Of one scope; those that moved longest ago go.
+-- Most receipts of one scope; those that changed least recently are removed.
 local RECEIPTS_MAX = 100000
 local RECEIPTS_ANSWER_MAX = 10000
 local RECEIPTS_KEY = '^(' .. NAME .. '+:{' .. NAME .. '+/(' .. NAME .. '+):?' .. NAME .. '*}):receipts$'
 
--- The scope's channel and its family's row, or nil and what is wrong with the keys.
+-- Returns the channel of the scope and the settings of its family, or nil and an error text.
 local function receipts_of(keys)
   local channel, name = match(keys[1] or '', RECEIPTS_KEY)
   if not channel or keys[2] ~= channel .. ':receipts:times' then
@@ -44,7 +44,7 @@ local function is_further(position, than)
   return tonumber(offset) > tonumber(other_offset)
 end
 
--- Takes out what has not moved since `before`, and the oldest beyond the bound.
+-- Removes receipts that have not changed since `before`, and the oldest ones above the limit.
 local function forget_receipts(receipts, times, before)
   local gone = call('ZRANGEBYSCORE', times, '-inf', '(' .. decimal(before), 'LIMIT', 0, 1000)
   local over = call('ZCARD', times) - #gone - RECEIPTS_MAX

@@ -1,45 +1,48 @@
--- Which instances live. All keys share the hash tag {registry}; what they own is in directory.lua.
+-- The registry: which instances are alive. All keys share the hash tag {registry}; what instances own is in
+-- directory.lua.
 --
--- tidegate_registry_acquire: the lease of an instance, for one of its incarnations.
+-- tidegate_registry_acquire: acquires the lease of an instance for one of its incarnations.
 --   KEYS[1] lease, KEYS[2] fence, KEYS[3] peers
 --   ARGV    instance id, incarnation, lease ms, peer record, forget ms [, presence grace ms]
 --   →       { 'GRANTED', token, clock (ms), the peer record before this one or '' } or { 'BUSY', token of the holder }
--- tidegate_registry_renew: more time for the lease and its rows, and a heartbeat for the peers to see.
+-- tidegate_registry_renew: extends the lease and its rows, and writes a heartbeat for the peers.
 --   KEYS[1] lease, KEYS[2] peers, KEYS[3] rows, KEYS[4] users, KEYS[5] commands
 --   ARGV    token, instance id, lease ms, rows ms, peer record, number of the newest heartbeat whose answer was read
---   →       { 'OK', clock (ms), number of rows, those included that others took out since the last write
+--   →       { 'OK', clock (ms), number of rows, including those that others removed since the last write
 --           [, session id or TENANT/USER to be closed, why …] } or { 'REFUSED', why }
--- tidegate_registry_release: ends the lease, with its rows and the place among the peers.
+-- tidegate_registry_release: ends the lease, and removes its rows and its entry among the peers.
 --   KEYS    as for renewing
 --   ARGV    token, instance id [, presence grace ms]
 --   →       { 'OK' } or { 'REFUSED', why }
 -- tidegate_registry_peers: every heartbeat. Writes nothing (FCALL_RO).
 --   KEYS[1] peers
 --   →       { instance id, age ms, peer record, … }
--- tidegate_registry_reap: removes a dead peer and its rows, on the word of an instance that lives.
---   KEYS[1] lease of the one that asks, KEYS[2] peers, KEYS[3] lease of the dead one, KEYS[4] its rows,
+-- tidegate_registry_reap: removes a dead peer and its rows, when a living instance asks for it.
+--   KEYS[1] lease of the asking instance, KEYS[2] peers, KEYS[3] lease of the dead one, KEYS[4] its rows,
 --   KEYS[5] its users, KEYS[6] its commands
 --   ARGV    token, id of the dead one, its incarnation, its newest heartbeat number
---   →       { 'OK', number of rows removed }, { 'OK', '' } if it lives or somebody was first, or { 'REFUSED', why }
+--   →       { 'OK', number of rows removed }, { 'OK', '' } if it lives or another peer was first, or { 'REFUSED', why }
 --
--- A token is REPLICATION-ID:NUMBER:INCARNATION, and the lease key holds nothing else. It is current only while
--- the lease key holds this very text, and only in the Redis that gave it: a promoted replica knows the lease too,
--- but not what the old primary did with it afterwards. The number is above every earlier one, and not below the clock
--- in µs, so that it is new even when the counter was lost (FLUSHALL): no Redis grants more than one per µs.
+-- A token is REPLICATION-ID:NUMBER:INCARNATION, and the lease key holds nothing else. It is valid only while the lease
+-- key holds exactly this text, and only in the Redis that granted it: a promoted replica knows the lease too, but not
+-- what the old primary did with it afterwards. The number is above every earlier one and not below the clock in µs. It
+-- is therefore new even if the counter was lost (FLUSHALL): no Redis grants more than one per µs.
 --
--- Whoever ends an incarnation here ends what it holds of scopes too (members.lua): when the grace is over, or at once if the
--- incarnation is reaped, as its clients have had time enough. Every renewal lets some of those leave who are due.
+-- A call that ends an incarnation here also ends its presence (members.lua): after the grace, or at once if the
+-- incarnation is reaped, because its clients have had enough time. Every renewal removes some of the members that are
+-- due.
 --
--- Commands are answered until a later heartbeat says that an answer with them was read: one may be lost on its way, and whoever was
--- to be closed is not listed any more. Meanwhile they are in COMMANDS:pending, with the number of the heartbeat in `heartbeat`.
+-- Commands are repeated until a later heartbeat says that an answer with them was read: an answer may be lost, and a
+-- connection that was to be closed is not listed any more. Until then they are in COMMANDS:pending, with the number of
+-- the heartbeat in `heartbeat`.
 --
--- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they take none, and an instance must
--- not lose its lease for that.
+-- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they use none, and an instance
+-- must not lose its lease because of that.
 
--- What an instance was told to do and never asked for; it sends a heartbeat every few seconds, or is dead.
+-- How long commands wait for an instance. A living instance sends a heartbeat every few seconds.
 local COMMANDS_MS = 60 * 1000
 
--- Why `token` is not the current lease, or nil.
+-- Returns why `token` is not the current lease, or nil.
 local function refusal(lease, token)
   if match(token, '^%x+') ~= replication_id() then
     return { 'REFUSED', 'GENERATION' }
@@ -53,7 +56,7 @@ local function refusal(lease, token)
   end
 end
 
--- Returns the clock.
+-- Writes a heartbeat. Returns the clock.
 local function heartbeat(peers, id, record)
   local now = decimal(clock())
   call('HSET', peers, id, now .. ' ' .. record)
@@ -64,7 +67,7 @@ local function incarnation_in(entry)
   return cjson.decode(match(entry, '^%d+ (.*)$')).incarnation
 end
 
--- Drops the entries of instances that died long ago without anybody reaping them.
+-- Removes the entries of instances that died long ago and were not reaped.
 local function forget(peers, now, forget_ms)
   local entries = call('HGETALL', peers)
   for i = 1, #entries, 2 do
@@ -105,7 +108,7 @@ local function pending_of(commands)
   return commands .. ':pending'
 end
 
--- Adds to `answer` what an instance is to do: what is new, and what it may not have heard.
+-- Adds to `answer` the new commands of an instance, and those whose answer it may not have read.
 local function add_commands(answer, commands, record, acknowledged)
   local pending = pending_of(commands)
   local last = tonumber(call('HGET', pending, 'heartbeat'))
@@ -144,7 +147,7 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   call('PEXPIRE', users, rows_ms)
   local at = heartbeat(peers, id, record)
   sweep_presence(base_of(peers))
-  -- Rows that others took out are no reason to doubt the rest.
+  -- Rows that others removed are counted too, so that the instance does not take rows for lost.
   local taken = tonumber(call('HGET', users, '-') or 0)
   local answer = { 'OK', at, decimal(call('HLEN', rows) + taken) }
   add_commands(answer, commands, record, acknowledged)
@@ -184,7 +187,7 @@ register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
   end
   local entry, held = call('HGET', peers, id), call('GET', lease)
   local record = entry and cjson.decode(match(entry, '^%d+ (.*)$'))
-  -- It has sent a heartbeat since it was seen last, another incarnation has begun, or another instance was quicker.
+  -- It has sent a heartbeat since it was last seen, another incarnation has begun, or another instance was first.
   if not record or record.incarnation ~= incarnation or decimal(record.heartbeat) ~= heartbeats then
     return { 'OK', '' }
   end

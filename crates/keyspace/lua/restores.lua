@@ -1,28 +1,31 @@
--- What sessions held when their connections ended. Written and taken under the lease of an instance (registry.lua); where a
--- session is still connected, directory.lua knows.
+-- Records of sessions: the subscriptions that they had when their connections ended. They are written and taken under
+-- the lease of an instance (registry.lua). directory.lua knows where a session is still connected.
 --
--- tidegate_registry_leave: keeps records of sessions, unless a newer connection has left one, or taken one elsewhere.
+-- tidegate_registry_leave: stores records of sessions, unless a newer connection has left one, or taken one elsewhere.
 --   KEYS[1] lease, KEYS[2] peers
---   ARGV    token, ms a record is kept [, session id, TENANT/USER, connected since (ms), record …]
+--   ARGV    token, retention of a record (ms) [, session id, TENANT/USER, connected since (ms), record …]
 --   →       { 'OK' } or { 'REFUSED', why }
--- tidegate_registry_take: takes records up, each for one taker alone. Asked again, the same taker gets the same record.
+-- tidegate_registry_take: takes records, each for one taker only. If the same taker asks again, it gets the same
+-- record.
 --   KEYS[1] lease, KEYS[2] peers
---   ARGV    token, ms its trace is kept [, session id, TENANT/USER, connected since (ms), at the latest since (ms), taker …]
+--   ARGV    token, retention of the trace (ms)
+--           [, session id, TENANT/USER, connected since (ms), at the latest since (ms), taker …]
 --           a taker is INCARNATION/NUMBER
 --   →       { 'OK' [, 'record RECORD', 'none', 'awaited' or 'replaced' …] } or { 'REFUSED', why }
---           awaited   an older connection of the session is listed elsewhere, and has been told to end; or another taker has
---                     the record, and is not listed yet
---           replaced  a connection of the session is listed elsewhere that is certainly newer; if either may be, the one that
---                     asks is
---           Which of its own connections is the newest the instance knows better: its rows are passed over. One of them may be
---           that of the connection that asks.
+--           awaited   an older connection of the session is listed elsewhere, and a command to end it has been sent; or
+--                     another taker has the record, and is not listed yet
+--           replaced  a connection of the session is listed elsewhere that is certainly newer. If it is not certain,
+--                     the asking connection counts as the newer one
+--           Rows of the asking instance itself are skipped: it knows better which of its own connections is the newest,
+--           and one of these rows may be that of the asking connection.
 --
--- A record is "SINCE - RECORD", and "SINCE TAKER RECORD" when it has been taken. Its key has its owner in it: who names
--- another one's session finds nothing.
+-- A record is "SINCE - RECORD", or "SINCE TAKER RECORD" when it has been taken. Its key contains its owner: a client
+-- that names the session of another user finds nothing.
 --
--- SINCE is as early as it may have been. An instance that knows this clock better by now, or another clock after a failover,
--- dates a connection anew when it ends: that must not cost the record of the one that took the last. What an instance leaves
--- comes before what it takes later, so it is no older one's.
+-- SINCE is the earliest possible time. An instance may know this clock better when the connection ends, or meet another
+-- clock after a failover, and then gives another SINCE for the same connection. That must not lose the record of the
+-- connection that took the last one; therefore an instance may replace a record that it has taken itself. An instance
+-- leaves records before it takes later ones, so such a record is not that of an older connection.
 
 local RECORDS_MAX = 128
 

@@ -1,17 +1,18 @@
--- What publishing and reading share: a scope's names, its generations and its upkeep.
+-- Shared by publishing and reading: the names of a scope, its generations and its upkeep.
 --
 -- Fields of the metadata hash:
---   r  the master_replid under which the generation was begun
---   g  the generation            o  the newest offset handed out in it
---   e  earlier generations, oldest first: "generation-top generation-top …", at most EARLIER_MAX; one with a + behind it
---      has lost messages above that top, which somebody had been handed
---   d  when upkeep is due (ms)
---   k  marks, oldest first: "ms:position …": all up to the position had been stored by then
---   i  the newest window in which a message came with an id
+--   r  the master_replid under which the generation began
+--   g  the generation            o  the newest offset given out in it
+--   e  earlier generations, oldest first: "generation-top generation-top …", at most EARLIER_MAX; a + after one means
+--      that messages above that top were delivered and then lost
+--   d  time when upkeep is due (ms)
+--   k  marks for trimming by age, oldest first: "ms:position …": every message up to the position was stored by
+--      that time
+--   i  the newest window in which a message had an id
 
--- Redis gives these to running functions only, not while a library is loaded: bound at the first call.
+-- Redis provides these only to running functions, not while a library is loaded. They are bound at the first call.
 local call, pcall_redis, error_reply, pairs, tonumber, unpack
--- In a cluster a channel belongs to the node that has its slot, as a key does.
+-- In a cluster a channel belongs to the node of its slot, like a key.
 local publish_command
 local byte, find, format, gmatch, gsub, match, sub, concat, floor, max, min
 
@@ -21,7 +22,7 @@ local function bind()
   byte, find, format, gmatch = string.byte, string.find, string.format, string.gmatch
   gsub, match, sub = string.gsub, string.match, string.sub
   concat, floor, max, min = table.concat, math.floor, math.max, math.min
-  -- Asked once: a server does not become a cluster's while it runs.
+  -- Read once: a server does not join or leave a cluster while it runs.
   publish_command = find(call('INFO', 'cluster'), 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
 end
 
@@ -39,14 +40,15 @@ local function register(name, flags, callback)
 end
 
 local EARLIER_MAX = 16
--- How much longer than its stream the metadata lives: a client that slept for a week still learns whether it
--- missed anything, and a scope quiet for less than that begins no new generation.
+-- How much longer than its stream the metadata is kept: a client that was away for a week still learns whether it
+-- missed messages, and a scope that was quiet for less than that does not begin a new generation.
 local META_GRACE_MS = 7 * 24 * 60 * 60 * 1000
 
 local NAME = '[A-Za-z0-9_.@|=+~-]'
 local STREAM_KEY = '^(' .. NAME .. '+:{' .. NAME .. '+/(' .. NAME .. '+)(:?)(' .. NAME .. '*)}):stream$'
 
--- The scope's pub/sub channel and its family's row, or nil and what is wrong with the keys: two, or four with ids.
+-- Returns the pub/sub channel of the scope and the settings of its family, or nil and an error text. `count` is 2, or 4
+-- with the keys for ids.
 local function scope_of(keys, count)
   if #keys ~= count then
     return nil, 'ERR ' .. count .. ' keys are needed, PREFIX:{TENANT/FAMILY:ID}:stream and …:meta'
@@ -80,13 +82,13 @@ local function clock()
   return time[1] * 1000 + floor(time[2] / 1000)
 end
 
--- Whole numbers above 10^14 lose digits in Lua's own notation.
+-- Lua's own notation loses digits of whole numbers above 10^14.
 local function decimal(number)
   return format('%.0f', number)
 end
 
--- Generations this process began and that the clock has not passed yet, by metadata key: a scope that is erased
--- (FLUSHALL, DEL) and used again at once must not hand out the same positions twice.
+-- The generations that this process began and that the clock has not passed yet, by metadata key. A scope that is
+-- erased (FLUSHALL, DEL) and used again at once must not give out the same positions twice.
 local begun, begun_second = {}, 0
 
 local function remember(meta, generation, second)
@@ -102,14 +104,14 @@ local function remember(meta, generation, second)
   begun[meta] = generation
 end
 
--- The earlier generations, with one more; only the last are kept.
+-- Adds one generation to the earlier ones. Only the last EARLIER_MAX are kept.
 local function extend(earlier, generation, top)
   earlier = earlier .. (earlier == '' and '' or ' ') .. generation .. '-' .. top
   local _, spaces = gsub(earlier, ' ', ' ')
   return spaces < EARLIER_MAX and earlier or match(earlier, ' (.*)')
 end
 
--- The generation of the stream's last id, which XADD must exceed; 0 without a stream.
+-- Returns the generation of the stream's last id, which XADD must exceed; 0 without a stream.
 local function last_generation(stream)
   local info = pcall_redis('XINFO', 'STREAM', stream)
   for i = 1, #info, 2 do
@@ -120,17 +122,18 @@ local function last_generation(stream)
   return 0
 end
 
--- Begins a generation above `old`, made of the time (s) and the first 16 bits of the replication id. Returns it as
--- text. When the clock is not past the old one, the next second is taken and the id's bits stay: old + 1 would be
--- what the other side of a failover takes as well, and then one position names two messages.
+-- Begins a generation above `old`. It consists of the time (s) and the first 16 bits of the replication id. Returns it
+-- as text. If the clock is not past the old one, the next second is used and the bits of the id are kept: the other
+-- side of a failover would also use old + 1, and then one position would name two messages.
 local function begin(stream, meta, replid, now, old, top)
   local second, id_bits, earlier = floor(now / 1000), tonumber(sub(replid, 1, 4), 16), ''
   local newest
   if old then
     earlier, newest = extend(call('HGET', meta, 'e') or '', old, top), tonumber(old)
   else
-    -- Erased, or never there; the stream may have stayed behind. The milliseconds are counted in, because neither the
-    -- replication id nor, when the library was loaded anew since, our memory tells it from the one that was erased.
+    -- The scope was erased or never existed; its stream may still exist. The milliseconds are added, because neither
+    -- the replication id nor, if the library was loaded again since, the memory of this process differs from that of
+    -- the erased scope.
     id_bits = (id_bits + now % 1000 * 64) % 65536
     newest = max(begun[meta] or 0, last_generation(stream))
   end
@@ -140,19 +143,19 @@ local function begin(stream, meta, replid, now, old, top)
   end
   remember(meta, generation, second)
   local text = decimal(generation)
-  -- Upkeep is due: when it was planned, another clock may have been read.
+  -- Upkeep is due at once: its planned time may come from another clock.
   call('HSET', meta, 'r', replid, 'g', text, 'o', 0, 'e', earlier, 'd', 0)
   return text
 end
 
--- Changes whenever this Redis may have lost writes: at every restart and promotion. It is read in every call:
--- a copy kept across calls would miss the change it is there to show.
+-- The replication id changes whenever this Redis may have lost writes: at every restart and promotion. It is read in
+-- every call: a cached copy would miss the change.
 local function replication_id()
   return match(call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 
--- Keeps the scope alive and drops what is past the family's TTL. Done once per TTL / 8, so keys are given
--- that much more, and what is stored lives at most that much longer than reads show it.
+-- Extends the life of the keys and drops messages that are older than the family's TTL. It runs once per TTL / 8. The
+-- keys live that much longer, and messages are stored at most that much longer than reads return them.
 local function upkeep(stream, meta, family, now, position)
   local kept, expired = {}, nil
   for at, upto in gmatch(call('HGET', meta, 'k') or '', '(%d+):(%d+%-%d+)') do

@@ -1,19 +1,19 @@
-//! The names and the function of dead letters. A tenant's keys share its name as the hash tag; scopes have a slash in
-//! theirs, so the two cannot meet.
+//! The names and the function of dead letters. The keys of a tenant have its name as the hash tag. The hash tag of a
+//! scope contains a slash, so the two never collide.
 
 use wire::TenantId;
 
 use crate::{Footprint, Function, Keyspace};
 
-/// The function's text; the header says what it takes and answers.
+/// The Lua text of the function. Its header documents arguments and answer.
 pub(crate) const LUA: &str = include_str!("../lua/dead_letters.lua");
 
 impl Function {
-    /// Keeps a dead letter. Arguments: id, most dead letters, ms they are kept, field, value [, field, value …].
+    /// Stores a dead letter. Arguments: id, most dead letters, retention in ms, field, value [, field, value …].
     pub const DEAD_LETTER: Self = Self { name: "tidegate_dead_letter", keys: 2, args_min: 5, read_only: false };
 }
 
-/// What is kept of dead letters in Redis.
+/// The keys of dead letters in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 2] = [
     Footprint {
         name: ":{TENANT}:dead-letters",
@@ -40,7 +40,7 @@ impl Keyspace {
     /// # use wire::TenantId;
     /// let acme = TenantId::parse("acme").unwrap();
     /// assert_eq!(Keyspace::default().dead_letters(&acme), "tidegate:{acme}:dead-letters");
-    /// // What could leave the hash tag is no tenant:
+    /// // A tenant name cannot break out of the hash tag:
     /// assert!(TenantId::parse("a}b").is_err());
     /// ```
     #[must_use]
@@ -48,7 +48,7 @@ impl Keyspace {
         format!("{}:{{{tenant}}}:dead-letters", self.prefix())
     }
 
-    /// The ids of the dead letters that were kept, so that each is kept once.
+    /// The ids of the dead letters that were stored, so that each is stored once.
     ///
     /// ```
     /// # use keyspace::Keyspace;

@@ -1,4 +1,5 @@
-//! The directory's names and functions: who is connected where, how many of whom, and who is to be closed.
+//! The names and functions of the directory: where users are connected, how many connections they have, and which
+//! connections must be closed.
 
 use std::fmt::Display;
 
@@ -6,7 +7,7 @@ use wire::{InstanceId, TenantId, UserId};
 
 use crate::{Footprint, Function, Keyspace};
 
-/// The functions' text; the header says what each takes and answers.
+/// The Lua text of the functions. Its header documents arguments and answers.
 pub(crate) const LUA: &str = include_str!("../lua/directory.lua");
 
 impl Function {
@@ -14,15 +15,15 @@ impl Function {
     pub const REGISTRY_WRITE: Self = Self { name: "tidegate_registry_write", keys: 4, args_min: 5, read_only: false };
     /// Deletes the rows of one incarnation.
     pub const REGISTRY_DELETE: Self = Self { name: "tidegate_registry_delete", keys: 3, args_min: 1, read_only: false };
-    /// Tells where a user is connected.
+    /// Returns the connections of a user.
     pub const REGISTRY_WHO: Self = Self { name: "tidegate_registry_who", keys: 1, args_min: 1, read_only: true };
-    /// Has a user's connections closed.
+    /// Closes the connections of a user.
     pub const REGISTRY_KICK: Self = Self { name: "tidegate_registry_kick", keys: 1, args_min: 2, read_only: false };
-    /// Has a notice sent to a user's connections.
+    /// Sends a notice to the connections of a user.
     pub const REGISTRY_SEND: Self = Self { name: "tidegate_registry_send", keys: 1, args_min: 3, read_only: false };
 }
 
-/// What the directory keeps in Redis.
+/// The keys of the directory in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:rows:INSTANCE:INCARNATION",
@@ -67,7 +68,7 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
 ];
 
 impl Keyspace {
-    /// Who is connected to one incarnation of an instance.
+    /// The connections of one incarnation of an instance.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -80,7 +81,7 @@ impl Keyspace {
         self.per_incarnation("rows", instance, incarnation)
     }
 
-    /// How many of whom are connected to one incarnation of an instance.
+    /// The number of connections of each user and tenant, for one incarnation of an instance.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -93,7 +94,7 @@ impl Keyspace {
         self.per_incarnation("users", instance, incarnation)
     }
 
-    /// Whom one incarnation of an instance is to close.
+    /// The commands for one incarnation of an instance.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -106,7 +107,7 @@ impl Keyspace {
         self.per_incarnation("commands", instance, incarnation)
     }
 
-    /// Notified when there are commands for an instance.
+    /// The list that wakes an instance up when there are commands for it.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -119,7 +120,7 @@ impl Keyspace {
         format!("{}:{{registry}}:wakeup:{instance}", self.prefix())
     }
 
-    /// The name under which the directory counts a user's connections.
+    /// The name under which the directory counts the connections of a user.
     ///
     /// ```
     /// # use keyspace::Keyspace;

@@ -1,4 +1,4 @@
-//! The table of everything this product keeps in Redis.
+//! The table of all keys and channels that this product uses in Redis.
 
 use std::fmt::Write as _;
 
@@ -7,19 +7,19 @@ use crate::Keyspace;
 /// One kind of key or channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// Its name, with placeholders in capitals; the prefix is left out.
+    /// The name, with placeholders in capitals and without the prefix.
     pub name: &'static str,
-    /// Of which Redis type it is.
+    /// The Redis type and the content.
     pub kind: &'static str,
-    /// When it goes away.
+    /// The time when it is removed.
     pub ttl: &'static str,
-    /// Who writes it.
+    /// The functions or programs that write it.
     pub writer: &'static str,
-    /// Who reads it.
+    /// The functions or programs that read it.
     pub reader: &'static str,
 }
 
-/// What carries and keeps messages.
+/// The keys and channels of messages.
 const MESSAGES: [Footprint; 6] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}",

@@ -1,17 +1,18 @@
-//! What Redis names mean: every key and channel, and every function that touches them. The other dictionary.
+//! All names in Redis: every key and channel, and every function that uses them.
 //!
 //! ```text
-//!   wire::Scope ──▶ Keyspace ──▶ tidegate:{acme/user:42}          channel   messages as they come
-//!                           ├──▶ tidegate:{acme/user:42}:stream   stream    what is kept of it
-//!                           └──▶ tidegate:{acme/user:42}:meta     hash      generation and count
+//!   wire::Scope ──▶ Keyspace ──▶ tidegate:{acme/user:42}          channel   messages as they are published
+//!                           ├──▶ tidegate:{acme/user:42}:stream   stream    the kept messages
+//!                           └──▶ tidegate:{acme/user:42}:meta     hash      generation and newest offset
 //!   families' retention ──▶ Library ──▶ FUNCTION LOAD ──▶ FCALL tidegate_publish, tidegate_read, …
 //! ```
 //!
-//! The three types that matter: [`Keyspace`] builds names; [`Library`] is the text of the one Redis Function
-//! library; [`Function`] is a typed handle to one function of it. `docs/redis.md` shows [`Keyspace::footprint`],
-//! and a test holds the two together.
+//! The three types that matter: [`Keyspace`] builds names. [`Library`] is the text of the one Redis function library.
+//! [`Function`] describes how one function of it is called. `docs/redis.md` shows [`Keyspace::footprint`], and a test
+//! compares the two.
 //!
-//! This crate does not talk to Redis. It contains no `async`. No other crate contains a Redis name or Lua.
+//! This crate does not talk to Redis and contains no `async`. No other crate of the product contains Redis
+//! names or Lua.
 #![warn(missing_docs)]
 
 mod dead_letters;

@@ -1,9 +1,9 @@
-//! The names of keys and channels. Each scope's carry its text as the hash tag, so a Redis Cluster keeps
-//! them together.
+//! The names of keys and channels. All names of a scope have its text as the hash tag, so that a Redis Cluster keeps
+//! them on one node.
 
 use wire::{InstanceId, Name, Scope};
 
-/// Builds every Redis name, below one prefix.
+/// Builds every Redis name, with one prefix.
 ///
 /// ```
 /// use keyspace::Keyspace;
@@ -20,7 +20,7 @@ pub struct Keyspace {
 }
 
 impl Default for Keyspace {
-    /// Below `tidegate`.
+    /// The prefix `tidegate`.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -32,13 +32,13 @@ impl Default for Keyspace {
 }
 
 impl Keyspace {
-    /// Names below `prefix`, which two deployments on one Redis may choose differently.
+    /// Names with this prefix. Two deployments on one Redis use different prefixes.
     ///
     /// ```
     /// # use keyspace::Keyspace;
     /// # use wire::Name;
     /// assert_eq!(Keyspace::new(Name::parse("staging").unwrap()).prefix(), "staging");
-    /// // A prefix with a brace or a colon would break the hash tag, and is not a name:
+    /// // A prefix with a brace or a colon would break the hash tag; it is not a valid name:
     /// assert!(Name::parse("a{b").is_err());
     /// ```
     #[must_use]
@@ -46,7 +46,7 @@ impl Keyspace {
         Self { prefix }
     }
 
-    /// What every name begins with.
+    /// The first part of every name.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -57,7 +57,7 @@ impl Keyspace {
         self.prefix.as_str()
     }
 
-    /// The pub/sub channel on which a scope's messages arrive, as [`wire::Envelope`]s.
+    /// The pub/sub channel on which the messages of a scope arrive, as [`wire::Envelope`]s.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -70,7 +70,7 @@ impl Keyspace {
         self.scoped(scope, "")
     }
 
-    /// The stream that keeps a scope's messages; an entry's id is the message's [`wire::Position`].
+    /// The stream that keeps the messages of a scope. The id of an entry is the message's [`wire::Position`].
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -83,7 +83,7 @@ impl Keyspace {
         self.scoped(scope, ":stream")
     }
 
-    /// The hash that holds a scope's generation and newest offset.
+    /// The hash with the generation and the newest offset of a scope.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -96,7 +96,7 @@ impl Keyspace {
         self.scoped(scope, ":meta")
     }
 
-    /// The hashes that hold the ids of a scope's messages, one for even windows of time and one for odd ones.
+    /// The hashes with the publish ids of a scope: one for even windows of time and one for odd ones.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -109,22 +109,22 @@ impl Keyspace {
         [self.scoped(scope, ":ids:0"), self.scoped(scope, ":ids:1")]
     }
 
-    /// For how long at least the hash [`Self::meta`] is kept from when somebody was seen to subscribe its scope: a week,
-    /// as it outlives its stream.
+    /// How long the hash [`Self::meta`] is kept at least after a gateway was last seen to subscribe to its scope, in
+    /// ms: one week, because it must outlive its stream.
     ///
     /// ```
     /// assert_eq!(keyspace::Keyspace::META_KEPT_MS, 604_800_000);
     /// ```
     pub const META_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
-    /// Of the hash [`Self::meta`]: the fields with the generation and the newest offset.
+    /// The fields of the hash [`Self::meta`] with the generation and the newest offset.
     ///
     /// ```
     /// assert_eq!(keyspace::Keyspace::TOP_FIELDS, ["g", "o"]);
     /// ```
     pub const TOP_FIELDS: [&str; 2] = ["g", "o"];
 
-    /// A key that says nothing: a write behind everything stored before, so that WAIT can be asked about it.
+    /// A key without content: a write after everything stored before, to which a WAIT can refer.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -137,7 +137,7 @@ impl Keyspace {
         self.scoped(scope, ":mark")
     }
 
-    /// The channel on which an instance talks to itself to know that Redis delivers.
+    /// The channel on which an instance sends messages to itself, to check that Redis delivers.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -150,7 +150,8 @@ impl Keyspace {
         format!("{}:probe:{instance}", self.prefix)
     }
 
-    /// The same on one node of a Redis Cluster: the number is chosen so that the channel's slot is there.
+    /// The probe channel on one node of a Redis Cluster. The number is chosen so that the slot of the channel is on
+    /// that node.
     ///
     /// ```
     /// # use keyspace::{Keyspace, Slot};
@@ -165,7 +166,7 @@ impl Keyspace {
         format!("{}:{{{number}}}", self.probe_channel(instance))
     }
 
-    /// What an instance calls its connections, for `CLIENT LIST`.
+    /// The name of an instance's connections in `CLIENT LIST`.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -178,7 +179,7 @@ impl Keyspace {
         format!("{}:{instance}:{role}", self.prefix)
     }
 
-    /// The scope's text within the name of its channel: where a message belongs, without copying it.
+    /// The text of the scope within the name of its channel, without a copy. None for other channels.
     ///
     /// ```
     /// # use keyspace::Keyspace;

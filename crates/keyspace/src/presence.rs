@@ -1,5 +1,5 @@
-//! The names and functions of presence: who is in which scope. The keys are the registry's, so that whoever ends an
-//! instance's incarnation ends its members in the same step.
+//! The names and functions of presence: the members of scopes. The keys belong to the registry, so that the call that
+//! ends an incarnation of an instance ends its members in the same step.
 
 use std::fmt::Display;
 
@@ -7,22 +7,22 @@ use wire::{InstanceId, Scope};
 
 use crate::{Footprint, Function, Keyspace};
 
-/// What joining and leaving mean; the registry's functions use it too.
+/// The rules of joining and leaving, in Lua. The functions of the registry use them too.
 pub(crate) const MEMBERS_LUA: &str = include_str!("../lua/members.lua");
-/// The functions' text; the header says what each takes and answers.
+/// The Lua text of the functions. Its header documents arguments and answers.
 pub(crate) const LUA: &str = include_str!("../lua/presence.lua");
 
 impl Function {
-    /// Changes what one incarnation of an instance holds, and lets those leave who are due.
+    /// Changes the members that one incarnation of an instance holds, and removes members that are due.
     pub const PRESENCE_WRITE: Self = Self { name: "tidegate_presence_write", keys: 2, args_min: 3, read_only: false };
-    /// Says that what an incarnation holds will be written anew.
+    /// Announces that the members of an incarnation will be written again.
     pub const PRESENCE_REWRITE: Self =
         Self { name: "tidegate_presence_rewrite", keys: 2, args_min: 3, read_only: false };
-    /// Tells who is in some scopes.
+    /// Returns the members of some scopes.
     pub const PRESENCE_LIST: Self = Self { name: "tidegate_presence_list", keys: 1, args_min: 1, read_only: true };
 }
 
-/// What presence keeps in Redis; nothing, if no family has it.
+/// The keys of presence in Redis. There are none if no family has presence.
 pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:members:TENANT/FAMILY:ID",
@@ -64,7 +64,7 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
 ];
 
 impl Keyspace {
-    /// Who is in a scope.
+    /// The members of a scope.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -77,7 +77,7 @@ impl Keyspace {
         format!("{}:{{registry}}:members:{scope}", self.prefix())
     }
 
-    /// What one incarnation of an instance holds of all scopes.
+    /// The members of all scopes that one incarnation of an instance holds.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -90,7 +90,7 @@ impl Keyspace {
         self.per_incarnation("present", instance, incarnation)
     }
 
-    /// The stream of who joined and who left.
+    /// The stream of members that joined and left.
     ///
     /// ```
     /// # use keyspace::Keyspace;

@@ -1,21 +1,21 @@
-//! The names and functions of receipts: how far users have got in a scope. They share the scope's hash tag, so that one
-//! call can compare them with where the scope stands.
+//! The names and functions of receipts: how far users have acknowledged a scope. They share the hash tag of the scope,
+//! so that one call can compare them with the newest position of the scope.
 
 use wire::Scope;
 
 use crate::{Footprint, Function, Keyspace};
 
-/// The functions' text; the header says what each takes and answers.
+/// The Lua text of the functions. Its header documents arguments and answers.
 pub(crate) const LUA: &str = include_str!("../lua/receipts.lua");
 
 impl Function {
-    /// Writes down how far users have got. Arguments: user, position [, user, position …].
+    /// Stores how far users have acknowledged a scope. Arguments: user, position [, user, position …].
     pub const RECEIPT: Self = Self { name: "tidegate_receipt", keys: 2, args_min: 2, read_only: false };
-    /// Who has got how far. Arguments: most users [, user …].
+    /// Returns how far users have acknowledged a scope. Arguments: most users [, user …].
     pub const RECEIPTS: Self = Self { name: "tidegate_receipts", keys: 3, args_min: 1, read_only: true };
 }
 
-/// What is kept of receipts in Redis.
+/// The keys of receipts in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 2] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}:receipts",
@@ -35,7 +35,7 @@ pub(crate) const FOOTPRINT: [Footprint; 2] = [
 ];
 
 impl Keyspace {
-    /// How far each user has got in a scope.
+    /// The last acknowledged position of each user in a scope.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -48,7 +48,7 @@ impl Keyspace {
         format!("{}:receipts", self.channel(scope))
     }
 
-    /// When each of them last moved.
+    /// The time of the last change of each user's receipt.
     ///
     /// ```
     /// # use keyspace::Keyspace;

@@ -1,29 +1,29 @@
-//! The registry's names and functions: leases and peers. All share one hash tag, so that every change of what an
-//! instance owns can compare the lease in the same step.
+//! The names and functions of the registry: leases and peers. All share one hash tag, so that every change of what an
+//! instance owns can check the lease in the same step.
 
 use wire::InstanceId;
 
 use crate::{Footprint, Function, Keyspace};
 
-/// The functions' text; the header says what each takes and answers.
+/// The Lua text of the functions. Its header documents arguments and answers.
 pub(crate) const LUA: &str = include_str!("../lua/registry.lua");
 
 impl Function {
-    /// Asks for an instance's lease.
+    /// Acquires the lease of an instance.
     pub const REGISTRY_ACQUIRE: Self =
         Self { name: "tidegate_registry_acquire", keys: 3, args_min: 5, read_only: false };
-    /// Renews it, and shows a heartbeat.
+    /// Renews the lease, and writes a heartbeat.
     pub const REGISTRY_RENEW: Self = Self { name: "tidegate_registry_renew", keys: 5, args_min: 6, read_only: false };
-    /// Gives it back.
+    /// Releases the lease, and removes the rows of the instance.
     pub const REGISTRY_RELEASE: Self =
         Self { name: "tidegate_registry_release", keys: 5, args_min: 2, read_only: false };
-    /// Lists every instance's newest heartbeat.
+    /// Lists the newest heartbeat of every instance.
     pub const REGISTRY_PEERS: Self = Self { name: "tidegate_registry_peers", keys: 1, args_min: 0, read_only: true };
     /// Removes a dead peer with its rows.
     pub const REGISTRY_REAP: Self = Self { name: "tidegate_registry_reap", keys: 6, args_min: 4, read_only: false };
 }
 
-/// What the registry keeps in Redis.
+/// The keys of the registry in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 3] = [
     Footprint {
         name: ":{registry}:lease:INSTANCE",
@@ -50,7 +50,7 @@ pub(crate) const FOOTPRINT: [Footprint; 3] = [
 ];
 
 impl Keyspace {
-    /// Who holds an instance id: the fence token of one incarnation.
+    /// The lease of an instance id: the fence token of the incarnation that holds it.
     ///
     /// ```
     /// # use keyspace::Keyspace;
@@ -74,7 +74,7 @@ impl Keyspace {
         format!("{}:{{registry}}:fence", self.prefix())
     }
 
-    /// Every instance's newest heartbeat.
+    /// The newest heartbeat of every instance.
     ///
     /// ```
     /// # use keyspace::Keyspace;

@@ -1,18 +1,18 @@
-//! The names and functions of sessions' records.
+//! The names and functions of session records.
 
 use crate::{Footprint, Function};
 
-/// The functions' text; the header says what each takes and answers.
+/// The Lua text of the functions. Its header documents arguments and answers.
 pub(crate) const LUA: &str = include_str!("../lua/restores.lua");
 
 impl Function {
-    /// Keeps records of sessions whose connections have ended.
+    /// Stores records of sessions whose connections have ended.
     pub const REGISTRY_LEAVE: Self = Self { name: "tidegate_registry_leave", keys: 2, args_min: 2, read_only: false };
-    /// Takes records up.
+    /// Takes records of sessions, each for one taker.
     pub const REGISTRY_TAKE: Self = Self { name: "tidegate_registry_take", keys: 2, args_min: 2, read_only: false };
 }
 
-/// What is kept of sessions in Redis.
+/// The keys of session records in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 1] = [Footprint {
     name: ":{registry}:record:TENANT/USER:SESSION",
     kind: "string, `SINCE TAKER {exact, channels: [[channel, position], …]}`; TAKER is `-` until the record is taken; at most 64 KiB",

@@ -1,10 +1,10 @@
-//! The Redis Function library: its text, and typed handles to its functions.
+//! The Redis function library: its text, and how its functions are called.
 
 use std::fmt::Write as _;
 
 use wire::FamilyShape;
 
-/// The parts in loading order; later ones use the locals of earlier ones.
+/// The parts in loading order; later parts use the locals of earlier ones.
 const PARTS: [&str; 12] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/publish.lua"),
@@ -20,11 +20,12 @@ const PARTS: [&str; 12] = [
     crate::receipts::LUA,
 ];
 
-/// Raised when a newer library could not serve an older gateway any more, or the other way round: an instance
-/// replaces a library of its own version, or an older one, and leaves a newer one alone.
+/// Version of the library. It is raised when a newer library cannot serve an older gateway any more, or an older
+/// library a newer gateway. An instance replaces a library of its own version or an older one, and does not replace a
+/// newer one.
 const VERSION: u32 = 4;
 
-/// A message's id is known for so long at least, and for twice as long at most.
+/// The shortest time for which a publish id is known, in ms. The longest time is twice as long.
 pub const ID_WINDOW_MS: u64 = 120_000;
 
 /// One function of the library: its name and how it is called.
@@ -37,11 +38,11 @@ pub const ID_WINDOW_MS: u64 = 120_000;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Function {
-    /// What `FCALL` is told.
+    /// The name that `FCALL` takes.
     pub name: &'static str,
-    /// How many keys it takes.
+    /// Number of keys that it takes.
     pub keys: u8,
-    /// At least so many arguments after the keys.
+    /// Least number of arguments after the keys.
     pub args_min: u8,
     /// Whether it is declared to write nothing.
     pub read_only: bool,
@@ -50,17 +51,18 @@ pub struct Function {
 impl Function {
     /// Stores and publishes messages of one scope. Arguments: topic, message [, topic, message …].
     pub const PUBLISH: Self = Self { name: "tidegate_publish", keys: 2, args_min: 2, read_only: false };
-    /// The same for messages with ids. Arguments: topic, message, id [, topic, message, id …].
+    /// The same as [`Self::PUBLISH`], for messages with ids. Arguments: topic, message, id [, topic, message, id …].
     pub const PUBLISH_ONCE: Self = Self { name: "tidegate_publish_once", keys: 4, args_min: 3, read_only: false };
-    /// Where a scope stands and what it keeps; nil when it has not begun. Arguments: after, most entries.
+    /// Reads the newest position of a scope and the messages that it keeps; nil if the scope has not begun. Arguments:
+    /// after, most entries.
     pub const READ: Self = Self { name: "tidegate_read", keys: 2, args_min: 2, read_only: true };
-    /// As [`Self::READ`], and begins the scope's first generation.
+    /// The same as [`Self::READ`], but begins the scope's first generation if necessary.
     pub const OPEN: Self = Self { name: "tidegate_open", keys: 2, args_min: 2, read_only: false };
-    /// Marks where a message stood that was handed on and is gone; 1 if there is something to mark. Argument: its position.
+    /// Marks the loss of a message that was delivered; 1 if it is marked. Argument: the position of the message.
     pub const LOST: Self = Self { name: "tidegate_lost", keys: 2, args_min: 1, read_only: false };
-    /// Sends a text to an instance's own probe channel. Arguments: channel, text.
+    /// Sends a text to the probe channel of an instance. Arguments: channel, text.
     pub const PROBE: Self = Self { name: "tidegate_probe", keys: 0, args_min: 2, read_only: false };
-    /// Which library is loaded: version and digest.
+    /// Returns version and digest of the loaded library.
     pub const VERSION: Self = Self { name: "tidegate_version", keys: 0, args_min: 0, read_only: true };
 
     /// The Redis command that calls it.
@@ -75,7 +77,7 @@ impl Function {
     }
 }
 
-/// The library's text with one deployment's families compiled in, so that publishers need not know retention.
+/// The text of the library with the families of one deployment compiled in, so that publishers need not know retention.
 ///
 /// Redis has one namespace of functions for all its databases: gateways that share a Redis share the families.
 ///
@@ -87,7 +89,7 @@ impl Function {
 /// let library = Library::new(families.iter().map(|(_, shape)| (shape, hour, 1000)));
 /// assert!(library.source().starts_with("#!lua name=tidegate\n"));
 /// assert!(library.source().contains("['system']={keyed=false,ttl=3600000,step=450000,entries=1000}"));
-/// // Another retention is another library:
+/// // Another retention makes another library:
 /// let other = Library::new(families.iter().map(|(_, shape)| (shape, hour, 500)));
 /// assert_ne!(library.digest(), other.digest());
 /// ```
@@ -97,14 +99,14 @@ pub struct Library {
     digest: String,
 }
 
-/// What `tidegate_version` said about the library that is loaded.
+/// The loaded library compared with this one, from the answer of `tidegate_version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loaded {
-    /// This very text.
+    /// The loaded library has the same text.
     Same,
-    /// An older one, or other families: to be replaced.
+    /// It is an older one, or one for other families, and must be replaced.
     Replace,
-    /// A newer gateway's, which serves older ones too.
+    /// It belongs to a newer gateway, and serves older gateways too.
     Newer,
 }
 
@@ -112,10 +114,10 @@ impl Library {
     /// The name of the library in `FUNCTION LIST`.
     pub const NAME: &'static str = "tidegate";
 
-    /// The library for these families: shape, TTL in ms, most entries kept (0: no history).
+    /// The library for these families, each with its shape, its TTL in ms, and its most entries (0: no history).
     ///
     /// # Panics
-    /// When a TTL is 0: the configuration has been checked before.
+    /// Panics if a TTL is 0. The configuration is checked before this call.
     #[must_use]
     pub fn new<'f>(families: impl IntoIterator<Item = (&'f FamilyShape, u64, u64)>) -> Self {
         let (mut table, mut names) = (String::new(), Vec::new());
@@ -135,7 +137,7 @@ impl Library {
         Self { source, digest }
     }
 
-    /// What `FUNCTION LOAD REPLACE` is given.
+    /// The text for `FUNCTION LOAD REPLACE`.
     ///
     /// ```
     /// # use keyspace::Library;
@@ -146,7 +148,7 @@ impl Library {
         &self.source
     }
 
-    /// Tells this text from others; it does not protect anything.
+    /// A digest that distinguishes this text from others. It is not a protection.
     ///
     /// ```
     /// # use keyspace::Library;
@@ -157,7 +159,7 @@ impl Library {
         &self.digest
     }
 
-    /// What to do about the library that is loaded, from the answer of [`Function::VERSION`].
+    /// Compares the loaded library with this one. `version` and `digest` are the answer of [`Function::VERSION`].
     ///
     /// ```
     /// # use keyspace::{Library, Loaded};
@@ -177,7 +179,7 @@ impl Library {
     }
 }
 
-/// 64-bit FNV-1a.
+/// FNV-1a with 64 bits.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

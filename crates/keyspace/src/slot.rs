@@ -1,18 +1,18 @@
-//! Where a Redis Cluster keeps a name.
+//! The slots of a Redis Cluster, by which it assigns names to nodes.
 
 use wire::Scope;
 
 use crate::Keyspace;
 
-/// One of the parts into which a Redis Cluster divides all names.
+/// One slot of a Redis Cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u16);
 
 impl Slot {
-    /// How many there are.
+    /// The number of slots in a cluster.
     pub const COUNT: u16 = 16384;
 
-    /// By its number, if there is such a slot.
+    /// The slot with this number, if there is one.
     ///
     /// ```
     /// # use keyspace::Slot;
@@ -24,11 +24,11 @@ impl Slot {
         (number < Self::COUNT).then_some(Self(number))
     }
 
-    /// The slot of a key or channel: by what stands between its first braces, or by all of it.
+    /// The slot of a key or channel: the hash of the text between its first braces, or of the whole name.
     ///
     /// ```
     /// use keyspace::Slot;
-    /// // As CLUSTER KEYSLOT answers:
+    /// // The same values as CLUSTER KEYSLOT:
     /// assert_eq!(Slot::of("123456789").number(), 12739);
     /// assert_eq!(Slot::of("tidegate:{user1000}:stream"), Slot::of("user1000"));
     /// assert_eq!(Slot::of("a{}b").number(), 13694, "empty braces are no tag");
@@ -41,7 +41,7 @@ impl Slot {
         Self(crc16(hashed.as_bytes()) % Self::COUNT)
     }
 
-    /// From 0 to 16,383.
+    /// The number of the slot, from 0 to 16,383.
     ///
     /// ```
     /// # use keyspace::Slot;
@@ -54,7 +54,7 @@ impl Slot {
 }
 
 impl Keyspace {
-    /// Where everything of a scope is.
+    /// The slot of all keys and of the channel of a scope.
     ///
     /// ```
     /// # use keyspace::{Keyspace, Slot};
@@ -65,11 +65,11 @@ impl Keyspace {
     /// ```
     #[must_use]
     pub fn slot(&self, scope: &Scope) -> Slot {
-        // The tag of all its names, and without a brace in it.
+        // All names of a scope have its text as the hash tag, and the text contains no brace.
         Slot::of(scope.as_str())
     }
 
-    /// Where everything of the registry is.
+    /// The slot of all keys of the registry.
     ///
     /// ```
     /// # use keyspace::{Keyspace, Slot};
@@ -82,7 +82,7 @@ impl Keyspace {
     }
 }
 
-/// CRC-16/XMODEM.
+/// The checksum CRC-16/XMODEM, by which Redis Cluster assigns slots.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }

@@ -1,4 +1,4 @@
-//! `docs/redis.md` shows the table that this crate prints, and gives gateways the right to what its functions do.
+//! `docs/redis.md` shows the table that this crate prints, and grants gateways the commands that the functions use.
 
 use keyspace::Keyspace;
 
@@ -14,7 +14,8 @@ fn the_documented_footprint_is_the_printed_one() {
     assert_eq!(section, printed, "put this between the two marks in docs/redis.md:\n\n{printed}");
 }
 
-/// Redis checks each command within a function too, and a function that is refused half-way has done half.
+/// Redis checks the rights for each command within a function too, and a function that is refused half-way has done
+/// half of its work.
 #[test]
 fn the_documented_rights_are_enough_for_all_functions() {
     let doc = include_str!("../../../docs/redis.md");

@@ -13,7 +13,7 @@ use wire::{Envelope, Families, FamilyShape, Position, Scope};
 const TTL_MS: u64 = 60_000;
 const MESSAGE: &str = r#"{"type":"t"}"#;
 
-/// `user` keeps 1,000 messages, `room` keeps 10, `nothing` none; `system` has no ids. All for a minute.
+/// `user` keeps 1,000 messages, `room` keeps 10 and `nothing` none; `system` has no ids. All are kept for one minute.
 fn library() -> Library {
     let shape = |name: &str, keyed| FamilyShape { name: name.into(), keyed };
     let families = [
@@ -97,7 +97,7 @@ fn the_handles_are_the_library() {
     let listed = format!("{list:?}");
     for function in functions {
         assert!(listed.contains(&format!("bulk-string('\"{}\"')", function.name)), "{} in {listed}", function.name);
-        // FCALL_RO takes exactly the functions that are declared to write nothing.
+        // FCALL_RO accepts exactly the functions that are declared to write nothing.
         let mut command = cmd("FCALL_RO");
         command.arg(function.name).arg(function.keys).arg(vec!["x"; function.keys as usize]);
         let refusal = command.query::<Value>(&mut redis).err().map(|e| e.to_string()).unwrap_or_default();
@@ -152,7 +152,7 @@ fn a_generation_is_made_of_time_and_replication_id_and_begins_with_a_new_id() {
     let first = publish(&mut redis, &scope, 2);
     let info: String = cmd("INFO").arg("replication").query(&mut redis).unwrap();
     let id = info.lines().find_map(|line| line.strip_prefix("master_replid:")).unwrap();
-    // A scope that had no generation counts the milliseconds in.
+    // A scope without an earlier generation adds the milliseconds.
     let begun_ms = read(&mut redis, &scope, &Position::new(first.generation, 0).to_string(), "1").entries[0].1 % 1_000;
     let id_bits = u64::from_str_radix(&id[..4], 16).unwrap();
     assert_eq!(first.generation & 0xffff, (id_bits + begun_ms * 64) % 65_536);
@@ -160,7 +160,7 @@ fn a_generation_is_made_of_time_and_replication_id_and_begins_with_a_new_id() {
     assert!((now - 60..=now).contains(&(first.generation >> 16)), "{first} began now");
 
     cmd("DEBUG").arg("CHANGE-REPL-ID").exec(&mut redis).unwrap();
-    // Nothing has been published under the new id: the old top still stands, and what follows lies behind it.
+    // Nothing has been published under the new id: the top is still the old one, and later messages come after it.
     assert_eq!(read(&mut redis, &scope, "", "0").top, first);
     let second = publish(&mut redis, &scope, 1);
     assert!(second.generation > first.generation);
@@ -197,9 +197,9 @@ fn a_crash_that_loses_writes_begins_a_generation_above_the_top_that_was_saved() 
     assert_eq!(kept.offsets(), [3, 1, 2, 3]);
 }
 
-/// What somebody has been handed and Redis has lost is marked where it stood, once, and a generation begins behind it.
+/// A message that was delivered and lost by Redis is marked at its place, once, and a generation begins after it.
 #[test]
-fn a_loss_is_marked_where_it_was() {
+fn a_loss_is_marked_at_its_place() {
     let (mut server, mut redis) = server();
     let scope = scope("user:7");
     let lost = |redis: &mut Connection, at: Position| {
@@ -222,10 +222,10 @@ fn a_loss_is_marked_where_it_was() {
     assert!(next.generation > gone.generation && next.offset == 1, "{next} behind {gone}");
     assert_eq!(lost(&mut redis, Position::new(saved.generation - 1, 1)), (0, format!("{saved}+")), "nobody knows it");
 
-    // A whole generation: what is left ends before it, a while ago.
+    // A whole generation is lost: what is left ends before it, an hour ago.
     let ago = next.generation - (3_600 << 16);
     cmd("HSET").arg(Keyspace::default().meta(&scope)).arg("g").arg(ago).arg("e").arg("").exec(&mut redis).unwrap();
-    // What it holds is of this second, and the next generation may be too.
+    // The stream is deleted: its entries are of this second, and the next generation may be of this second too.
     cmd("DEL").arg(Keyspace::default().stream(&scope)).exec(&mut redis).unwrap();
     cmd("SAVE").exec(&mut redis).unwrap();
     server.crash_and_restart();
@@ -257,8 +257,8 @@ fn promote(replica: &mut Connection) {
     cmd("REPLICAOF").arg("NO").arg("ONE").exec(replica).unwrap();
 }
 
-/// The story that a counter fenced by run_id loses: the old primary comes back with writes that its successor never
-/// saw, and both have counted on from the same place.
+/// A counter that is fenced by run_id fails here: the old primary returns with writes that its successor never
+/// received, and both have counted on from the same offset.
 #[test]
 fn failover_there_and_back_with_writes_on_both_sides_repeats_no_position() {
     let (a, mut on_a) = server();
@@ -272,13 +272,13 @@ fn failover_there_and_back_with_writes_on_both_sides_repeats_no_position() {
     assert!(refusal.contains("ReadOnly") || refusal.contains("READONLY"), "{refusal}");
 
     promote(&mut on_b);
-    let lost = publish(&mut on_a, &scope, 2); // A does not know yet
+    let lost = publish(&mut on_a, &scope, 2); // A does not know yet that B is promoted
     let on_second = publish(&mut on_b, &scope, 2);
     follow(&mut on_a, &b);
     promote(&mut on_a);
     let back = publish(&mut on_a, &scope, 1);
 
-    // Attaching a replica has given A a new id too: both sides begin a generation above the same one, at once.
+    // When the replica was attached, A got a new id too: both sides begin a generation above the same one, at once.
     assert!(common.generation < lost.generation);
     assert!(common.generation < on_second.generation);
     assert_ne!(lost.generation, on_second.generation);
@@ -288,7 +288,7 @@ fn failover_there_and_back_with_writes_on_both_sides_repeats_no_position() {
     assert_eq!(kept.offsets(), [1, 2, 1], "all that is owed behind {common}");
 }
 
-/// `old + 1` is what both sides would take.
+/// Both sides would use `old + 1`.
 #[test]
 fn both_sides_of_a_failover_differ_when_the_clock_is_not_past_the_old_generation() {
     let (a, mut on_a) = server();
@@ -316,14 +316,14 @@ fn a_scope_erased_and_used_again_repeats_no_position() {
         assert!(seen.insert(publish(&mut redis, &scope, 1)), "a position was handed out twice");
         match round % 3 {
             0 => cmd("FLUSHALL").exec(&mut redis).unwrap(),
-            // The stream alone stays behind, and would refuse ids below its last.
+            // The stream alone remains, and would refuse ids below its last one.
             1 => cmd("DEL").arg(keys.meta(&scope)).exec(&mut redis).unwrap(),
             _ => cmd("DEL").arg(keys.stream(&scope)).exec(&mut redis).unwrap(),
         }
     }
 }
 
-/// The library's memory of what it began goes with the library.
+/// The library's memory of begun generations is lost with the library.
 #[test]
 fn a_scope_erased_together_with_the_library_repeats_no_position() {
     let (_server, mut redis) = server();
@@ -345,7 +345,8 @@ fn clock_ms(redis: &mut Connection) -> u64 {
     seconds * 1_000 + micros / 1_000
 }
 
-/// Metadata expires on both sides of a failover whose streams end in a generation that the clock is not past.
+/// The metadata has expired on both sides of a failover, and the streams end in a generation that is ahead of the
+/// clock.
 #[test]
 fn both_sides_differ_when_only_the_stream_is_left_of_a_scope() {
     let (a, mut on_a) = server();
@@ -365,13 +366,13 @@ fn both_sides_differ_when_only_the_stream_is_left_of_a_scope() {
 fn a_stream_without_metadata_is_continued_above_its_last_id() {
     let (_server, mut redis) = server();
     let (scope, keys) = (scope("user:7"), Keyspace::default());
-    // As after a restore of half a backup; far in the future, so that the clock alone does not help.
+    // As after a restore of half a backup. It is far in the future, so that the clock alone does not help.
     cmd("XADD").arg(keys.stream(&scope)).arg("8007199254740992-7").arg("t").arg("0").exec(&mut redis).unwrap();
     assert!(publish(&mut redis, &scope, 1).generation > 8_007_199_254_740_992);
 }
 
 #[test]
-fn reading_begins_nothing_and_opening_does() {
+fn reading_does_not_begin_a_scope_and_opening_does() {
     let (_server, mut redis) = server();
     let (scope, keys) = (scope("user:7"), Keyspace::default());
     let nothing: Value = call(&mut redis, Function::READ, &scope, &["", "9"]).unwrap();
@@ -400,7 +401,7 @@ fn a_family_keeps_about_its_number_of_entries() {
 }
 
 #[test]
-fn a_family_without_history_is_counted_all_the_same() {
+fn a_family_without_history_has_positions_too() {
     let (_server, mut redis) = server();
     let (scope, keys) = (scope("nothing:1"), Keyspace::default());
     assert_eq!(publish(&mut redis, &scope, 2).offset, 2);
@@ -412,7 +413,7 @@ fn a_family_without_history_is_counted_all_the_same() {
 }
 
 #[test]
-fn keys_outlive_what_they_hold_and_metadata_outlives_the_stream() {
+fn keys_outlive_their_messages_and_metadata_outlives_the_stream() {
     let (_server, mut redis) = server();
     let (scope, keys) = (scope("system"), Keyspace::default());
     publish(&mut redis, &scope, 1);
@@ -420,12 +421,12 @@ fn keys_outlive_what_they_hold_and_metadata_outlives_the_stream() {
     let (stream, meta) = (ttl(&mut redis, keys.stream(&scope)), ttl(&mut redis, keys.meta(&scope)));
     assert!((TTL_MS..=TTL_MS * 9 / 8).contains(&stream), "{stream}");
     assert!(meta > stream + 6 * 24 * 60 * 60 * 1_000, "{meta}");
-    // Not due: expiry is left alone.
+    // Upkeep is not due: the expiry is not changed.
     cmd("PERSIST").arg(keys.stream(&scope)).exec(&mut redis).unwrap();
     publish(&mut redis, &scope, 1);
     let unset: i64 = cmd("PTTL").arg(keys.stream(&scope)).query(&mut redis).unwrap();
     assert_eq!(unset, -1);
-    // Due, and due too far ahead to be true (the clock was set back): done.
+    // Upkeep is due, or its time is too far ahead to be true (the clock was set back): the expiry is set.
     for due in ["1", "99999999999999"] {
         cmd("HSET").arg(keys.meta(&scope)).arg("d").arg(due).exec(&mut redis).unwrap();
         publish(&mut redis, &scope, 1);
@@ -440,7 +441,7 @@ fn each_message_expires_by_its_own_time() {
     let (scope, keys) = (scope("user:7"), Keyspace::default());
     let top = publish(&mut redis, &scope, 1);
     let now = read(&mut redis, &scope, &Position::new(top.generation, 0).to_string(), "1").entries[0].1;
-    // Five that were stored over a minute ago, as if the stream had been kept alive by others since.
+    // Five messages that were stored over a minute ago, as if newer messages had kept the stream alive.
     let generation = top.generation + 1;
     for offset in 1..=5 {
         let mut add = cmd("XADD");
@@ -453,7 +454,7 @@ fn each_message_expires_by_its_own_time() {
     let after = Position::new(generation, 0).to_string();
     assert_eq!(read(&mut redis, &scope, &after, "2").offsets(), [0u64; 0], "past their time");
 
-    // The next publish is due for upkeep: what the mark vouches for goes, its own entry excepted.
+    // The next publish runs upkeep: it removes the messages that the mark covers, except the one at the mark itself.
     publish(&mut redis, &scope, 1);
     let left: Vec<Value> = cmd("XRANGE").arg(keys.stream(&scope)).arg("-").arg("+").query(&mut redis).unwrap();
     assert_eq!(left.len(), 4, "3, 4, 5 and the new one");
@@ -475,7 +476,7 @@ fn an_answer_is_bounded_in_bytes() {
     assert_eq!((kept.offsets(), kept.more), (vec![3, 4], false), "as many as there are may be asked for");
 }
 
-/// What XRANGE was asked for within one read, as MONITOR shows it.
+/// The COUNT of each XRANGE within one read, as MONITOR shows it.
 fn fetched(server: &RedisServer, redis: &mut Connection, scope: &Scope, entries_max: &str) -> Vec<u64> {
     let mut monitor = TcpStream::connect(("127.0.0.1", server.port())).expect("the server runs");
     monitor.write_all(b"MONITOR\r\n").expect("it takes commands");
@@ -536,7 +537,7 @@ fn a_full_redis_refuses_before_anything_is_published() {
     assert_eq!(first, after, "the first thing heard is the first thing stored");
 }
 
-/// Topic, message and id of one message; the answer to it: where it stands, and whether it was known.
+/// Publishes one message for each id. The answer for each has its position, and whether its id was known.
 fn publish_once(redis: &mut Connection, scope: &Scope, ids: &[&str]) -> redis::RedisResult<Vec<(Position, bool)>> {
     let keys = Keyspace::default();
     let mut command = cmd(Function::PUBLISH_ONCE.command());
@@ -550,7 +551,7 @@ fn publish_once(redis: &mut Connection, scope: &Scope, ids: &[&str]) -> redis::R
 }
 
 #[test]
-fn a_known_id_is_neither_stored_nor_published_and_answers_where_its_message_stands() {
+fn a_known_id_is_neither_stored_nor_published_and_answers_with_the_stored_position() {
     let (server, mut redis) = server();
     for name in ["user:7", "nothing:7"] {
         let scope = scope(name);
@@ -565,7 +566,7 @@ fn a_known_id_is_neither_stored_nor_published_and_answers_where_its_message_stan
         let first = publish_once(&mut redis, &scope, &["a"]).unwrap()[0];
         assert!(!first.1, "{name}");
         let at = |offset| Position::new(first.0.generation, offset);
-        // Known, new, twice in one batch, and twice without an id.
+        // A known id, a new one, the same one twice in one batch, and two messages without an id.
         let mixed = publish_once(&mut redis, &scope, &["a", "b", "b", "", ""]).unwrap();
         assert_eq!(mixed, [(at(1), true), (at(2), false), (at(2), true), (at(3), false), (at(4), false)], "{name}");
         assert_eq!(publish_once(&mut redis, &scope, &["b", "a"]).unwrap(), [(at(2), true), (at(1), true)], "{name}");
@@ -576,12 +577,12 @@ fn a_known_id_is_neither_stored_nor_published_and_answers_where_its_message_stan
     }
     let kept = read(&mut redis, &scope("user:7"), "1-0", "9");
     assert_eq!(kept.offsets(), [1, 2, 3, 4, 5]);
-    // Another scope's ids are its own.
+    // The same id in another scope is another id.
     assert!(!publish_once(&mut redis, &scope("user:8"), &["a"]).unwrap()[0].1);
 }
 
 #[test]
-fn ids_go_away_with_their_time_and_with_their_messages() {
+fn ids_expire_and_are_lost_with_their_messages() {
     let (mut server, mut redis) = server();
     let (scope, keys) = (scope("user:7"), Keyspace::default());
     let first = publish_once(&mut redis, &scope, &["a"]).unwrap()[0].0;
@@ -592,14 +593,14 @@ fn ids_go_away_with_their_time_and_with_their_messages() {
     let left: i64 = cmd("PTTL").arg(held).query(&mut redis).unwrap();
     let window = i64::try_from(keyspace::ID_WINDOW_MS).unwrap();
     assert!(left > window - 10_000 && left <= 2 * window, "{left} ms");
-    // The window behind this one is looked into as well.
+    // The other window is searched as well.
     let other = ids.iter().find(|key| *key != held).unwrap();
     cmd("RENAME").arg(held).arg(other).exec(&mut redis).unwrap();
     assert_eq!(publish_once(&mut redis, &scope, &["a"]).unwrap(), [(first, true)]);
     cmd("UNLINK").arg(other).exec(&mut redis).unwrap();
     assert_eq!(publish_once(&mut redis, &scope, &["a"]).unwrap(), [(first.next(), false)], "its time is over");
 
-    // What a crash lost may be published again, and what it kept may not.
+    // An id that a crash lost may be published again, and an id that was saved may not.
     publish_once(&mut redis, &scope, &["kept"]).unwrap();
     cmd("SAVE").exec(&mut redis).unwrap();
     let lost = publish_once(&mut redis, &scope, &["lost"]).unwrap()[0].0;
@@ -613,7 +614,7 @@ fn ids_go_away_with_their_time_and_with_their_messages() {
 }
 
 #[test]
-fn mistakes_are_answered_with_a_sentence() {
+fn wrong_arguments_are_answered_with_an_explanation() {
     let (_server, mut redis) = server();
     let (stream, meta) = ("tidegate:{acme/user:7}:stream", "tidegate:{acme/user:7}:meta");
     let many = ["", MESSAGE].repeat(65);

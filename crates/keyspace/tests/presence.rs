@@ -1,4 +1,5 @@
-//! Who is in a scope, on a real Redis: what counts as joining and leaving, who is told, and what a death leaves.
+//! The members of a scope on a real Redis: what counts as joining and leaving, which changes are published, and what
+//! the death of an instance leaves.
 
 use std::collections::HashMap;
 use std::thread::sleep;
@@ -12,13 +13,13 @@ use wire::{Families, InstanceId, Scope};
 const INCARNATION: &str = "650000000000002a";
 const GRACE_MS: u64 = 60_000;
 
-/// A server with the library, and what a test does with it.
+/// A Redis with the library, and the calls of a test.
 struct Fleet {
-    /// As `docs/redis.md` would have a gateway connect: with no more rights than it needs.
+    /// Connected as the gateway user of `docs/redis.md`, with only the rights that it has there.
     redis: Connection,
     admin: Connection,
     keys: Keyspace,
-    /// Kept for its end.
+    /// Kept alive until the test ends.
     _server: RedisServer,
 }
 
@@ -65,7 +66,7 @@ impl Fleet {
         ]
     }
 
-    /// A lease for one incarnation of an instance.
+    /// Acquires a lease for one incarnation of an instance.
     fn begin(&mut self, name: &str, incarnation: &str) -> String {
         let keys = [self.keys.lease(&id(name)), self.keys.fence(), self.keys.peers()];
         let record = format!(r#"{{"incarnation":"{incarnation}","heartbeat":1,"address":""}}"#);
@@ -73,7 +74,7 @@ impl Fleet {
         self.call(Function::REGISTRY_ACQUIRE, &keys, &args).unwrap().remove(1)
     }
 
-    /// `changes` are "+ user" and "- user", of one scope.
+    /// Writes changes of one scope: "+ user" and "- user".
     fn write(&mut self, name: &str, token: &str, grace_ms: u64, scope: &Scope, changes: &[&str]) -> Vec<String> {
         let keys = [self.keys.lease(&id(name)), self.keys.peers()];
         let grace_ms = grace_ms.to_string();
@@ -85,7 +86,7 @@ impl Fleet {
         self.call(Function::PRESENCE_WRITE, &keys, &args).unwrap()
     }
 
-    /// Count, and the members that are shown.
+    /// Returns the number of members, and the members that are shown.
     fn list(&mut self, scope: &Scope, most: usize) -> (usize, Vec<String>) {
         let keys = [self.keys.peers()];
         let answer = self.call(Function::PRESENCE_LIST, &keys, &[&most.to_string(), scope.as_str()]).unwrap();
@@ -99,7 +100,7 @@ impl Fleet {
         self.list(scope, 100).1
     }
 
-    /// What has been told, as "+ user count" and "- user count".
+    /// The published changes, as "+ user count" and "- user count".
     fn events(&mut self) -> Vec<String> {
         let entries: Vec<(String, Vec<String>)> =
             cmd("XRANGE").arg(self.keys.presence()).arg("-").arg("+").query(&mut self.redis).unwrap();
@@ -116,7 +117,7 @@ impl Fleet {
     }
 
     fn reap(&mut self, by: &str, token: &str, dead: &str) -> Vec<String> {
-        cmd("DEL").arg(self.keys.lease(&id(dead))).exec(&mut self.admin).unwrap(); // as if it had run out
+        cmd("DEL").arg(self.keys.lease(&id(dead))).exec(&mut self.admin).unwrap(); // as if it had expired
         let [lease, _, rows, users, commands] = self.keys_of(dead, INCARNATION);
         let keys = [self.keys.lease(&id(by)), self.keys.peers(), lease, rows, users, commands];
         self.call(Function::REGISTRY_REAP, &keys, &[token, dead, INCARNATION, "1"]).unwrap()
@@ -129,7 +130,7 @@ impl Fleet {
         assert_eq!(self.call(Function::REGISTRY_RENEW, &keys, &args).unwrap()[0], "OK");
     }
 
-    /// Every key that is not of the registry itself.
+    /// Every key of presence that holds members.
     fn left_behind(&mut self) -> Vec<String> {
         let keys: Vec<String> = cmd("KEYS").arg("*").query(&mut self.admin).unwrap();
         let of_presence = |key: &String| {
@@ -147,7 +148,7 @@ fn a_user_of_two_instances_joins_once_and_leaves_once() {
     let (one, two) = (fleet.begin("gw-1", INCARNATION), fleet.begin("gw-2", INCARNATION));
     fleet.write("gw-1", &one, 0, &room(), &["+ alice", "+ bob"]);
     fleet.write("gw-2", &two, 0, &room(), &["+ alice"]);
-    fleet.write("gw-2", &two, 0, &room(), &["+ alice"]); // repeated after an answer that was lost
+    fleet.write("gw-2", &two, 0, &room(), &["+ alice"]); // repeated after a lost answer
     assert_eq!(fleet.users(&room()), ["alice", "bob"]);
     fleet.write("gw-1", &one, 0, &room(), &["- alice"]);
     fleet.write("gw-1", &one, 0, &room(), &["- alice"]);
@@ -160,7 +161,7 @@ fn a_user_of_two_instances_joins_once_and_leaves_once() {
 }
 
 #[test]
-fn whoever_comes_back_within_the_grace_has_not_left() {
+fn a_user_that_returns_within_the_grace_has_not_left() {
     let mut fleet = Fleet::start();
     let (one, two) = (fleet.begin("gw-1", INCARNATION), fleet.begin("gw-2", INCARNATION));
     fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
@@ -171,7 +172,7 @@ fn whoever_comes_back_within_the_grace_has_not_left() {
     assert_eq!(fleet.write("gw-2", &two, GRACE_MS, &room(), &["+ alice"]), ["OK", ""]);
     assert_eq!(fleet.events(), ["+ alice 1", "+ bob 2"]);
 
-    // And who does not, leaves when somebody looks, once.
+    // A member that does not return leaves with a later call, once.
     fleet.write("gw-2", &two, 20, &room(), &["- alice"]);
     let deadline = Instant::now() + Duration::from_secs(30);
     while fleet.users(&room()).len() > 1 {
@@ -184,7 +185,7 @@ fn whoever_comes_back_within_the_grace_has_not_left() {
 }
 
 #[test]
-fn the_dead_leave_in_the_step_that_buries_them_and_nobody_else_does() {
+fn reaping_removes_the_members_of_the_dead_instance_and_no_others() {
     let mut fleet = Fleet::start();
     let [one, two, three] = ["gw-1", "gw-2", "gw-3"].map(|name| fleet.begin(name, INCARNATION));
     fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
@@ -198,9 +199,9 @@ fn the_dead_leave_in_the_step_that_buries_them_and_nobody_else_does() {
     assert!(fleet.events()[3..].iter().all(|events| events.starts_with("- bob") || events.starts_with("- carol")));
 }
 
-/// More than one step can bury: the rest goes with the heartbeats that follow, and is told once.
+/// More members than one step removes: the rest is removed by the following heartbeats, and each is reported once.
 #[test]
-fn a_great_many_dead_leave_in_turns() {
+fn many_members_of_a_dead_instance_leave_in_several_calls() {
     let mut fleet = Fleet::start();
     let (one, two) = (fleet.begin("gw-1", INCARNATION), fleet.begin("gw-2", INCARNATION));
     let users: Vec<String> = (0..700).map(|n| format!("+ u{n}")).collect();
@@ -223,9 +224,9 @@ fn a_great_many_dead_leave_in_turns() {
     assert_eq!((left.len(), left.values().max()), (700, Some(&1)));
 }
 
-/// What is written again in time has not left; what is not, has.
+/// A member that is written again in time has not left; one that is not written again has left.
 #[test]
-fn an_incarnation_that_writes_all_again_makes_no_events() {
+fn an_incarnation_that_writes_its_members_again_makes_no_events() {
     let mut fleet = Fleet::start();
     let one = fleet.begin("gw-1", INCARNATION);
     fleet.write("gw-1", &one, GRACE_MS, &room(), &["+ alice", "+ bob"]);
@@ -242,7 +243,7 @@ fn an_incarnation_that_writes_all_again_makes_no_events() {
     assert_eq!(fleet.events(), ["+ alice 1", "+ bob 2", "- bob 1"]);
 }
 
-/// A new incarnation of the same name has the grace to bring the old one's members back.
+/// A new incarnation of the same instance has the grace to take over the members of the old one.
 #[test]
 fn a_new_incarnation_takes_over_from_the_old_one() {
     let mut fleet = Fleet::start();
@@ -255,7 +256,7 @@ fn a_new_incarnation_takes_over_from_the_old_one() {
     assert_eq!(fleet.call(Function::REGISTRY_RELEASE, &goodbye, &[&new, "gw-1", "0"]).unwrap(), ["OK"]);
     let two = fleet.begin("gw-2", INCARNATION);
     fleet.renew("gw-2", &two);
-    // The new incarnation has gone, the old one's stale rows have time yet.
+    // The new incarnation has ended, and the stale rows of the old one still have time.
     assert_eq!(fleet.users(&room()), ["alice"]);
     assert_eq!(fleet.events(), ["+ alice 1"]);
 }
@@ -267,7 +268,7 @@ fn a_member_costs_what_the_document_says() {
     let token = fleet.begin("gw-1", INCARNATION);
     let commands = |fleet: &mut Fleet| -> u64 {
         let stats: String = cmd("INFO").arg("commandstats").query(&mut fleet.admin).unwrap();
-        // Not the calls themselves, nor the comparison of the lease and the look at the clock.
+        // The calls themselves are not counted, nor the check of the lease and the clock.
         let counted = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")).filter(|line| {
             ["fcall", "info", "get", "time"].iter().all(|other| !line.starts_with(&format!("{other}:")))
         });
@@ -281,7 +282,7 @@ fn a_member_costs_what_the_document_says() {
         fleet.write("gw-1", &token, grace_ms, &room(), &changes.iter().map(String::as_str).collect::<Vec<_>>());
         commands(&mut fleet) - before
     };
-    // Besides two looks at who is due.
+    // Two more commands look for members that are due.
     assert_eq!(cost("+", GRACE_MS), 100 * 4 + 2 + 2);
     assert_eq!(cost("-", 1), 100 * 4 + 2);
     sleep(Duration::from_millis(5));

@@ -1,6 +1,6 @@
-//! What lies behind the router: something that carries and keeps messages.
+//! The broker behind the router: it carries and keeps messages.
 //!
-//! A broker is pulled, never registered: the pump awaits [`Broker::next_event`], and nothing calls back.
+//! A broker is polled: the pump awaits [`Broker::next_event`]. There are no callbacks.
 
 pub(crate) mod memory;
 pub(crate) mod redis;
@@ -12,97 +12,101 @@ use wire::{Position, Scope, Timestamp};
 
 /// Carries messages between instances and keeps their history.
 ///
-/// Contract, checked for every broker by `tests/broker_conformance.rs`:
+/// The contract, which `tests/broker_conformance.rs` checks for every broker:
 ///
 /// - [`Event::Up`] comes first, and again after every interruption. At `Up` nothing is subscribed: the caller
-///   asks again for what it wants. Between `Down` and `Up` commands are answered with errors, not kept.
-/// - [`Event::Subscribed`] means confirmed: every message published afterwards arrives, in order, or `Down` does.
-/// - Each [`Command::Subscribe`] is confirmed by one [`Event::Subscribed`], unless `Down` comes before it; also that of
-///   a scope which is subscribed already. What was published before is heard before its confirmation, or never.
-/// - A confirmed subscription may end by [`Event::Lost`] while the broker stays up. It says nothing of subscribes that
-///   have not been confirmed: they are still going to be.
-/// - Storing and publishing are one step: a message that arrives can be read, and positions are consecutive
-///   within a generation.
-/// - Each ticketed command is answered by exactly one event with its ticket.
+///   subscribes again to the scopes that it needs. Between `Down` and `Up` commands are answered with errors; they are
+///   not queued.
+/// - [`Event::Subscribed`] confirms a subscription: every message that is published afterwards arrives, in order, or
+///   `Down` arrives.
+/// - Each [`Command::Subscribe`] is confirmed by one [`Event::Subscribed`], unless `Down` comes first. This also holds
+///   for a scope that is already subscribed. A message that was published before arrives before the confirmation, or
+///   never.
+/// - A confirmed subscription may end with [`Event::Lost`] while the broker stays up. `Lost` does not affect subscribes
+///   that are not confirmed yet: their confirmations still come.
+/// - Storing and publishing are one step: a message that arrives can be read. Positions are consecutive within a
+///   generation.
+/// - Each command with a ticket is answered by exactly one event with that ticket.
 pub trait Broker {
-    /// Takes a command. Never blocks, never fails: failures come back as events.
+    /// Takes a command. It never blocks and never fails: failures are reported as events.
     fn command(&mut self, command: Command);
 
-    /// The next event. Dropping the future loses nothing.
+    /// Waits for the next event. If the future is dropped, no event is lost.
     fn next_event(&mut self) -> impl Future<Output = Event>;
 
-    /// The next event if one is at hand, without waiting: so that a burst is handled as one batch.
+    /// The next event if there is one, without waiting. The caller uses it to handle a burst as one batch.
     fn try_next_event(&mut self) -> Option<Event>;
 }
 
-/// Names a question so that its answer can be told from others. Chosen by the caller, unique while it waits.
+/// The number of a command that is answered by an event. The caller chooses it; it is unique until the answer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// What the router asks of a broker.
+/// The commands that a broker takes.
 #[derive(Debug)]
 pub enum Command {
-    /// Hear this scope from now on.
+    /// Subscribes to this scope.
     Subscribe(Scope),
-    /// Stop hearing it.
+    /// Ends the subscription to this scope.
     Unsubscribe(Scope),
-    /// Where the scope stands, and what it keeps behind `after`, oldest first.
+    /// Asks for the newest position of the scope, and for the messages that it keeps above `after`, oldest first.
     Read {
-        /// For the answer.
+        /// Returned in the answer, [`Event::History`].
         ticket: Ticket,
-        /// Of which scope.
+        /// The scope to read.
         scope: Scope,
-        /// Entries behind this position; without one, no entries.
+        /// Returns the entries after this position; without one, no entries.
         after: Option<Position>,
-        /// At most so many entries in one answer.
+        /// Most entries in the answer.
         entries_max: usize,
     },
-    /// The newest positions of many scopes, and nothing else of them: cheap, and begins nothing. What is asked for
-    /// again and again is not forgotten, however quiet it is.
+    /// Asks for the newest positions of many scopes. It is cheap, and does not begin a scope that does not exist. A
+    /// scope that is asked for regularly does not expire, however quiet it is.
     Tops {
-        /// For the answer.
+        /// Returned in the answer, [`Event::Tops`].
         ticket: Ticket,
-        /// Of which scopes.
+        /// The scopes, in the order of the positions in the answer.
         scopes: Vec<Scope>,
     },
-    /// The message at this position was handed on and is gone: whoever comes back from before it is to be told, by any
-    /// instance. From the answer on, histories say so ([`History::torn`]).
+    /// Records that the message at this position was delivered and has been lost. From the answer on, histories show it
+    /// ([`History::torn`]), so that every instance reports a gap to a client that resumes from before it.
     Lost {
-        /// For the answer.
+        /// Returned in the answer, [`Event::LossNoted`].
         ticket: Ticket,
-        /// Of which scope.
+        /// The scope that lost messages.
         scope: Scope,
-        /// The newest one that is gone.
+        /// The newest lost position.
         position: Position,
     },
-    /// Store and publish, as one step.
+    /// Stores and publishes messages in one step.
     Publish(Publish),
-    /// Begin anew, for this reason: drop whatever is on its way from the broker unheard, and tell [`Event::Down`] and,
-    /// when it is back, [`Event::Up`]. A broker that is down is doing so already.
+    /// Disconnects and connects again, for this reason. Messages that are under way are dropped. The broker reports
+    /// [`Event::Down`] and, when it is back, [`Event::Up`]. A broker that is down does nothing: it is connecting
+    /// already.
     Reset(String),
 }
 
-/// Messages of one scope to be stored and published, all or none.
+/// Messages of one scope to store and publish, all or none.
 #[derive(Debug)]
 pub struct Publish {
-    /// For the answer.
+    /// Returned in the answer, [`Event::Published`].
     pub ticket: Ticket,
-    /// Where they are ordered.
+    /// The scope that orders the messages.
     pub scope: Scope,
-    /// At most [`wire::BATCH_MESSAGES_MAX`].
+    /// 1 to [`wire::BATCH_MESSAGES_MAX`] messages.
     pub messages: Vec<Draft>,
-    /// Answer when a replica has it too, or when it is plain that none will say so in time.
+    /// Wait for a replica: the answer comes when a replica has the messages, or when none will confirm it in time.
     pub replicated: bool,
 }
 
-/// One message to be stored and published.
+/// One message to store and publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Within the scope.
+    /// Topic within the scope; may be empty.
     pub topic: Box<str>,
-    /// As [`wire::MessageDraft::to_bytes`] gives it.
+    /// The message as [`wire::MessageDraft::to_bytes`] writes it.
     pub message: Vec<u8>,
-    /// The publisher's own name for it: within a bounded time a second one of this name is not stored.
+    /// The publisher's id of the message. A second message with the same id is not stored within a bounded time.
     pub id: Option<Box<str>>,
 }
 
@@ -114,112 +118,116 @@ impl Draft {
     }
 }
 
-/// What is true of messages that were published.
+/// The result of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// Where the last of them stands.
+    /// Position of the last message.
     pub position: Position,
-    /// All of them had been published before, under the same ids: nothing was stored now.
+    /// True if all messages had been published before under the same ids. Nothing was stored now.
     pub duplicate: bool,
-    /// At least one replica has it.
+    /// True if at least one replica has the messages.
     pub replicated: bool,
 }
 
 impl Stored {
-    /// A new message that is where it is.
+    /// The result for new messages, of which the last one has this position. No replica has confirmed them.
     #[must_use]
     pub fn at(position: Position) -> Self {
         Self { position, duplicate: false, replicated: false }
     }
 }
 
-/// What a broker tells.
+/// The events that a broker reports.
 #[derive(Debug)]
 pub enum Event {
-    /// The way there and back works. Nothing is subscribed.
+    /// The broker is connected and takes commands. Nothing is subscribed.
     Up,
-    /// It does not, for this reason. Messages may be missed from now on.
+    /// The broker is not connected, for this reason. Messages may be missed from now on.
     Down(String),
-    /// The scope is heard from now on.
+    /// The subscription to the scope is confirmed.
     Subscribed(Scope),
-    /// The scope is not heard any more, though the broker is up: its slot has moved, or its node is gone. The caller
-    /// asks again for what it still wants.
+    /// The subscription to the scope has ended although the broker is up: its slot has moved, or its node is gone. The
+    /// caller subscribes again if it still needs the scope.
     Lost(Scope),
-    /// One publish call on a scope that is, or just was, subscribed.
+    /// The messages of one publish call, on a scope that is subscribed or was until a moment ago.
     Message {
-        /// The scope's text, `tenant/family:id`, UTF-8.
+        /// Text of the scope, `tenant/family:id`, in UTF-8.
         scope: Bytes,
-        /// To be read by [`wire::Envelope::parse`].
+        /// The envelope, for [`wire::Envelope::parse`].
         envelope: Bytes,
     },
     /// The answer to [`Command::Read`].
     History {
-        /// Of the question.
+        /// Ticket of the command.
         ticket: Ticket,
-        /// What the scope keeps.
+        /// The history of the scope, or the reason why it was not read.
         result: Result<History, BrokerError>,
     },
     /// The answer to [`Command::Tops`].
     Tops {
-        /// Of the question.
+        /// Ticket of the command.
         ticket: Ticket,
-        /// In the order asked; none for a scope of which nothing is known, as it never began or has been erased.
+        /// The newest positions, in the order of the scopes in the command. None for a scope that never began or was
+        /// erased.
         result: Result<Vec<Option<Position>>, BrokerError>,
     },
     /// The answer to [`Command::Lost`].
     LossNoted {
-        /// Of the question.
+        /// Ticket of the command.
         ticket: Ticket,
-        /// Done, or there was nothing to note: the broker has it, or never had, or knows no position from before it.
+        /// `Ok` if the loss is recorded, or if there was nothing to record: the broker has the message, never had it,
+        /// or knows no position before it.
         result: Result<(), BrokerError>,
     },
     /// The answer to [`Command::Publish`].
     Published {
-        /// Of the question.
+        /// Ticket of the command.
         ticket: Ticket,
-        /// What is true of them.
+        /// The position of the last message, or the reason of the failure.
         result: Result<Stored, BrokerError>,
     },
 }
 
-/// What a scope keeps.
+/// What the broker keeps of a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
-    /// The newest position handed out, kept or not. Never absent: an unused scope begins its first generation.
+    /// The newest position that was given out, whether its message is kept or not. An unused scope begins its first
+    /// generation when it is read.
     pub top: Position,
-    /// Earlier generations still known, oldest first: their number and the newest offset each handed out.
+    /// The earlier generations that are still known, oldest first, each with the newest offset that is known of it.
     pub earlier: Vec<(u64, u64)>,
-    /// Those of them that handed out more, which was lost after somebody had been handed it.
+    /// The earlier generations that gave out more positions than that: these messages were delivered and then lost.
     pub torn: Vec<u64>,
-    /// What is kept behind the position asked for, oldest first.
+    /// The kept messages after the requested position, oldest first.
     pub entries: Vec<Entry>,
-    /// Whether there is more behind the last entry.
+    /// True if there are more messages after the last entry.
     pub more: bool,
 }
 
-/// One kept message.
+/// One kept message of a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it stands.
+    /// Position of the message in its scope.
     pub position: Position,
-    /// When it was stored, by the broker's clock.
+    /// Time of storing by the broker's clock.
     pub time: Timestamp,
-    /// Its topic within the scope.
+    /// Topic within the scope.
     pub topic: Box<str>,
-    /// To be read by [`wire::Message::parse`].
+    /// The message, for [`wire::Message::parse`].
     pub message: Bytes,
 }
 
-/// Why a ticketed command failed.
+/// The reason why a command with a ticket failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// It was not carried out and may be tried again.
-    #[error("the broker cannot take it now: {0}")]
+    /// The command was not carried out and may be tried again.
+    #[error("the broker is not available: {0}")]
     Unavailable(String),
-    /// Nobody knows whether it was carried out: the answer did not come in time.
+    /// The answer did not come in time: the command may or may not have been carried out.
     #[error("the broker did not answer in time")]
     Unknown,
-    /// It was not carried out, and will not be: the call itself is wrong, which is nobody's fault but ours.
-    #[error("the broker finds the call wrong: {0}")]
+    /// The command was not carried out, and a retry cannot help: the call itself is wrong. This is an error of the
+    /// gateway.
+    #[error("the broker refused the call: {0}")]
     Wrong(String),
 }

@@ -7,7 +7,7 @@ use wire::{GapReason, Position};
 
 use crate::broker::{Entry, History};
 
-/// Messages that were read, for one of those whom the read answers. They share it.
+/// A part of the messages that one read returned. All receivers of that read share its memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entries {
     read: Option<Arc<[Entry]>>,
@@ -21,7 +21,8 @@ impl Entries {
         Self { read: Some(Arc::clone(read)), begin, count }
     }
 
-    /// Everything that was read, and where in it these begin: for whoever works on entries once for all.
+    /// All messages of the read, and the index at which this part begins. For code that processes a read once for all
+    /// receivers.
     #[must_use]
     pub fn read(&self) -> Option<(&Arc<[Entry]>, usize)> {
         self.read.as_ref().map(|read| (read, self.begin))
@@ -36,35 +37,36 @@ impl Deref for Entries {
     }
 }
 
-/// Messages that may be missing, and where a subscription goes on.
+/// Messages that may be missing, and the position at which a subscription continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The last position known to be seen, if any.
+    /// The last position that is known to be delivered, if any.
     pub after: Option<Position>,
-    /// What follows this position is delivered again.
+    /// Delivery continues after this position.
     pub upto: Position,
-    /// Why.
+    /// The reason for the gap.
     pub reason: GapReason,
-    /// True when messages are known to be missing, false when they may be.
+    /// True if messages are missing, false if they may be.
     pub certain: bool,
 }
 
 impl Gap {
-    /// Retention is counted, so what it took is certain; after a failover nobody can tell.
+    /// Messages that retention removed are certainly missing, because their positions are known. After a failover that
+    /// cannot be known.
     pub(crate) fn new(after: Option<Position>, upto: Position, reason: GapReason) -> Self {
         let certain = matches!(reason, GapReason::Expired | GapReason::NoHistory);
         Self { after, upto, reason, certain }
     }
 }
 
-/// Whether `history`, read behind `after`, holds everything that was published behind `after`, up to its last
-/// entry or, without `more`, up to its top.
+/// Whether `history`, read above `after`, has everything that was published above `after`: up to its last entry or,
+/// without `more`, up to its top.
 ///
-/// A position of an earlier generation is continued by the rest of that generation up to its listed top, and
-/// then by every later generation from 1: that is what Redis still knows to have been published.
+/// A position of an earlier generation is continued by the rest of that generation up to its listed top, and then by
+/// every later generation from offset 1. Redis knows of no other messages.
 ///
 /// # Errors
-/// Says why there is a hole, or why nobody can tell.
+/// Returns why there is a hole, or why it cannot be decided.
 ///
 /// ```
 /// use message_router::{History, judge};
@@ -74,7 +76,7 @@ impl Gap {
 /// assert_eq!(judge(Position::new(7, 3), &history), Err(GapReason::Expired));
 /// assert_eq!(judge(Position::new(7, 5), &history), Err(GapReason::UnknownPosition));
 /// assert_eq!(judge(Position::new(5, 10), &history), Err(GapReason::Failover));
-/// // Known to have lost messages behind 5-9:
+/// // Generation 5 is known to have lost messages after 5-9:
 /// let history = History { torn: vec![5], ..history };
 /// assert_eq!(judge(Position::new(5, 9), &history), Err(GapReason::Failover));
 /// ```
@@ -82,7 +84,7 @@ pub fn judge(after: Position, history: &History) -> Result<(), GapReason> {
     continues(after, history, &history.entries)
 }
 
-/// [`judge`] with these entries for those of `history`.
+/// The same as [`judge`], with `entries` in place of the entries of `history`.
 pub(crate) fn continues(after: Position, history: &History, entries: &[Entry]) -> Result<(), GapReason> {
     check_position(after, history)?;
     if history.torn.iter().any(|generation| *generation >= after.generation) {
@@ -96,27 +98,27 @@ pub(crate) fn continues(after: Position, history: &History, entries: &[Entry]) -
         seen = entry.position;
     }
     if history.more {
-        // A page without entries leads nowhere: asking behind it again would ask the same for ever.
+        // A page without entries and with `more` makes no progress: the next request would be the same, for ever.
         return if entries.is_empty() { Err(GapReason::Unreadable) } else { Ok(()) };
     }
     if over_ends(seen, history) == history.top { Ok(()) } else { Err(GapReason::Expired) }
 }
 
-/// Whether `position` is one that `history` handed out and still knows of.
+/// Whether `position` was given out by `history`, and its generation is still known.
 pub(crate) fn check_position(position: Position, history: &History) -> Result<(), GapReason> {
     if position.generation == history.top.generation {
         return if position.offset <= history.top.offset { Ok(()) } else { Err(GapReason::UnknownPosition) };
     }
     match history.earlier.iter().find(|(generation, _)| *generation == position.generation) {
         Some((_, newest)) if position.offset <= *newest => Ok(()),
-        // Handed out by a primary whose last writes did not survive it.
+        // A former primary gave it out, and its last writes were lost in the failover.
         Some(_) => Err(GapReason::Failover),
         None => Err(GapReason::UnknownPosition),
     }
 }
 
-/// `position`, or the beginning of the next generation when its own ended there. A generation in which nothing
-/// was published ends where it begins.
+/// Returns `position`, or the beginning of the next generation if `position` is the end of its own. A generation
+/// without messages ends at its beginning.
 pub(crate) fn over_ends(mut position: Position, history: &History) -> Position {
     let own = position.generation;
     let mut generations = history.earlier.iter().skip_while(|(generation, _)| *generation != own).peekable();
@@ -151,27 +153,27 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_owed_over_any_number_of_generations() {
+    fn a_range_continues_over_any_number_of_generations() {
         use GapReason::{Expired, Failover, UnknownPosition, Unreadable};
         let three = [(3, 5), (4, 0), (6, 2)];
         let rest: &[(u64, u64)] = &[(3, 5), (6, 1), (6, 2), (8, 1)];
         let cases = [
             ((8, 0), history(&[], (8, 0), &[], false), Ok(())),
             ((8, 1), history(&[], (8, 3), &[(8, 2), (8, 3)], false), Ok(())),
-            // The first entry must follow directly, and the last must reach the top.
+            // The first entry must follow directly, and the last one must reach the top.
             ((8, 1), history(&[], (8, 4), &[(8, 3), (8, 4)], false), Err(Expired)),
             ((8, 1), history(&[], (8, 4), &[(8, 2), (8, 3)], false), Err(Expired)),
             ((8, 1), history(&[], (8, 4), &[(8, 2), (8, 4)], false), Err(Expired)),
             ((8, 1), history(&[], (8, 4), &[(8, 2), (8, 3)], true), Ok(())),
             ((8, 1), history(&[], (8, 4), &[], true), Err(Unreadable)),
-            // Over two ends, one of a generation in which nothing was published.
+            // Over the ends of two generations, one of them without messages.
             ((3, 4), history(&three, (8, 1), rest, false), Ok(())),
             ((3, 5), history(&three, (8, 1), &rest[1..], false), Ok(())),
             ((3, 4), history(&three, (8, 1), &rest[1..], false), Err(Expired)),
             ((3, 5), history(&three, (8, 1), &rest[2..], false), Err(Expired)),
             ((3, 4), history(&three, (8, 1), &rest[..1], true), Ok(())),
             ((6, 2), history(&three, (8, 0), &[], false), Ok(())),
-            // What the dead primary handed out and nobody kept.
+            // A former primary gave these out, and nobody has kept them.
             ((3, 6), history(&three, (8, 1), &rest[1..], false), Err(Failover)),
             ((4, 1), history(&three, (8, 1), &rest[1..], false), Err(Failover)),
             ((5, 1), history(&three, (8, 1), &rest[1..], false), Err(UnknownPosition)),
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_comes_over_the_end_of_a_torn_generation_has_missed_something() {
+    fn a_position_before_the_end_of_a_torn_generation_has_missed_something() {
         let whole = history(&[(3, 5), (6, 2)], (8, 1), &[(3, 5), (6, 1), (6, 2), (8, 1)], false);
         let torn = History { torn: vec![6], ..whole };
         let behind = |generation, offset| {
@@ -194,7 +196,7 @@ mod tests {
             judge(after, &History { entries, ..torn.clone() })
         };
         assert_eq!(behind(3, 4), Err(GapReason::Failover));
-        assert_eq!(behind(6, 2), Err(GapReason::Failover), "it may have been there before what came next");
+        assert_eq!(behind(6, 2), Err(GapReason::Failover), "it may have been lost after 6-2");
         assert_eq!(behind(8, 0), Ok(()));
         assert_eq!(behind(8, 1), Ok(()));
     }

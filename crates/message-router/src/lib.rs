@@ -1,21 +1,23 @@
-//! Keeps this instance's subscriptions equal to what its sessions want, and every scope without a hole.
+//! Subscribes this instance to the scopes that its sessions need, and keeps every scope without a hole.
 //!
 //! ```text
-//!   join(shard, scope, after) ─▶ ┌────────┐ ─▶ Command::Subscribe, Read ─▶ broker ═▶ Redis
-//!   leave(shard, scope)       ─▶ │ Router │ ─▶ Command::Unsubscribe     ─▶ broker ═▶ Redis
-//!   sweep(now)                ─▶ └────────┘
-//!   Output::Deliver ◀──────────────┘ │ ▲ ◀─ Event::Message, History    ◀─ broker ◀═ Redis
-//!   Output::Joined, Replay, Gap ◀────┘ └─── what one Redis call stored and published
+//!   join(shard, scope, after) ─▶ ┌────────┐ ─▶ Command::Subscribe, Unsubscribe ─▶ ┌────────┐
+//!   leave(shard, scope)       ─▶ │        │ ─▶ Command::Read, Tops, Lost        ─▶ │        │ ═▶ Redis
+//!   publish(messages)         ─▶ │ Router │ ─▶ Command::Publish                 ─▶ │ Broker │
+//!   sweep(now)                ─▶ │        │ ◀─ Event::Subscribed, Message       ◀─ │        │ ◀═ Redis
+//!                                └───┬────┘ ◀─ Event::History, Tops, LossNoted  ◀─ └────────┘
+//!                                    └──▶ Output::Joined, Deliver, Replay, Gap, Local, Isolated, Degraded ─▶ shards
 //! ```
 //!
-//! [`Router`] counts interest, checks contiguity once per instance and scope, and never touches the network; a
-//! [`Broker`] talks to Redis and never counts. After an outage the router reads what was missed, once, and hands
-//! it to everybody; only what cannot be read is told as a [`Gap`]. A scope nobody wants is left subscribed for
-//! `linger_ms`, because page reloads leave and rejoin within a second.
+//! [`Router`] counts which shards need which scope, checks once per instance and scope that messages are contiguous,
+//! and never uses the network. A [`Broker`] talks to Redis and counts nothing. After an outage the router reads the
+//! missed messages of a scope once and hands them to all of its shards; only what cannot be read is reported as a
+//! [`Gap`]. A scope that no shard needs stays subscribed for `linger_ms`, because a page reload leaves and rejoins
+//! within a second.
 //!
-//! [`Policies`] says what holds for each family of channels: retention, lane, binary messages.
+//! [`Policies`] holds the rules of each family of channels: retention, lane, binary messages and others.
 //!
-//! This crate does not know about sockets, sessions, users or topics, and reads no message.
+//! This crate knows no client sockets, sessions or users, and does not look at topics or at the content of messages.
 
 mod broker;
 mod history;

@@ -1,79 +1,80 @@
-//! What holds for the channels of each family: what is kept, in which lane it travels, and what happens when Redis is
-//! away or a client is slow.
+//! The policies of channel families: what is kept, the lane in which messages are written, and what happens when Redis
+//! is away or a client is slow.
 
 use keyspace::Library;
 use wire::{Families, FamilyIndex, FamilyShape};
 
-/// Messages kept per scope unless the family says otherwise.
+/// Number of messages that a scope keeps, unless its family sets another number.
 ///
-/// A client that comes back asks for what it missed. 1,000 is ten seconds of the 100 messages per second that
-/// one connection may publish, far more than a reconnect takes; with 200-byte messages it costs Redis about
-/// 0.3 MB for a busy scope and next to nothing for a quiet one, where the family's TTL ends messages first.
+/// A client that reconnects asks for the messages that it missed. 1,000 messages are ten seconds of the 100 messages
+/// per second that one connection may publish, far more than a reconnect takes. With messages of 200 bytes they cost
+/// Redis about 0.3 MB for a busy scope, and almost nothing for a quiet one, where messages expire by the family's TTL
+/// first.
 pub const HISTORY_ENTRIES_DEFAULT: u32 = 1_000;
 
-/// The owner's retention of user channels: a working day and the night after it.
+/// Retention of user channels, set by the owner: a working day and the night after it.
 const USER_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
-/// The owner's retention of collection channels.
+/// Retention of collection channels, set by the owner.
 const COLLECTION_TTL_MS: u64 = 60 * 60 * 1_000;
-/// The owner's retention of system channels: an old notice is worse than none.
+/// Retention of system channels, set by the owner: an old notice is worse than none.
 const SYSTEM_TTL_MS: u64 = 5 * 60 * 1_000;
 
-/// What becomes of a family's publishes while this instance is cut off from Redis.
+/// What happens to publishes of a family while this instance is cut off from Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIsolation {
-    /// The members on this instance get them, and nobody else does; nothing is kept.
+    /// The members on this instance get the messages and nobody else does. Nothing is kept.
     Local,
-    /// They are refused, and may be tried again.
+    /// Publishes are refused and may be tried again.
     ReadOnly,
 }
 
-/// What becomes of a family's messages for a client that takes them too slowly.
+/// What happens to messages of a family for a client that reads too slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnSlow {
-    /// It is given them later, from history.
+    /// The client gets them later, from history.
     CatchUp,
-    /// It is given the newest of each topic, and told of the gap.
+    /// The client gets the newest message of each topic, and a gap.
     Latest,
-    /// It is closed with a code that says to come back.
+    /// The connection is closed with a code that says to reconnect.
     Close,
 }
 
-/// When a family's publishes are acknowledged.
+/// When publishes of a family are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledge {
-    /// As soon as Redis has stored them.
+    /// When Redis has stored them.
     Stored,
-    /// When a replica has them too, or is plainly not going to say so.
+    /// When a replica has them too, or when it is clear that none will confirm it in time.
     Replicated,
 }
 
-/// What holds for every channel of one family.
+/// The rules for every channel of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FamilyPolicy {
-    /// How long a message is kept, by the broker's clock.
+    /// Retention of a message in milliseconds, by the broker's clock.
     pub ttl_ms: u64,
-    /// How many messages a scope keeps at most; 0 for a family without history.
+    /// Most messages that a scope keeps; 0 for a family without history.
     pub history_entries_max: u32,
-    /// Which messages a busy shard writes first: 1 system, 2 user, 3 other. 0 is for control frames.
+    /// The order in which a busy shard writes messages: 1 system, 2 user, 3 others. 0 is reserved for control frames.
     pub lane: u8,
-    /// Whether clients may publish binary messages here.
+    /// Whether clients may publish binary messages.
     pub binary: bool,
-    /// What becomes of publishes while this instance is cut off from Redis.
+    /// What happens to publishes while this instance is cut off from Redis.
     pub on_isolation: OnIsolation,
-    /// What becomes of messages for a slow client. [`OnSlow::CatchUp`] needs a history.
+    /// What happens to messages for a slow client. [`OnSlow::CatchUp`] requires a history.
     pub on_slow: OnSlow,
     /// When publishes are acknowledged.
     pub acknowledge: Acknowledge,
-    /// Whether dead letters are kept without what the message said.
+    /// Whether dead letters are stored without the content of the message.
     pub redact_dead_letters: bool,
-    /// Whether clients may say how far they have got.
+    /// Whether clients may send receipts.
     pub receipts: bool,
-    /// Whether subscribers are members of their scope, of whom the others are told.
+    /// Whether subscribers are members of their scope and are announced to each other.
     pub presence: bool,
 }
 
 impl FamilyPolicy {
-    /// With the default history, for messages kept for so long.
+    /// A policy with this retention in milliseconds, the default history and the default for all other rules.
     #[must_use]
     pub const fn kept_for(ttl_ms: u64, lane: u8, on_isolation: OnIsolation) -> Self {
         Self {
@@ -92,48 +93,48 @@ impl FamilyPolicy {
 }
 
 impl FamilyPolicy {
-    /// Whether publishes are acknowledged only when a replica has them, which is a question only for what is kept.
+    /// Whether publishes wait for a replica. This applies only to families with a history.
     #[must_use]
     pub fn asks_replicas(&self) -> bool {
         self.acknowledge == Acknowledge::Replicated && self.history_entries_max > 0
     }
 }
 
-/// The families a gateway knows, and the policy of each.
+/// The families that a gateway knows, and the policy of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
     families: Families,
-    /// By [`FamilyIndex`].
+    /// The policies, indexed by [`FamilyIndex`].
     policies: Vec<FamilyPolicy>,
 }
 
 impl Policies {
-    /// A table of families in the order of their indexes.
+    /// Creates the table; the index of a family is its place in `table`.
     ///
     /// # Panics
-    /// Where [`Families::new`] does: the configuration has been checked before.
+    /// Panics where [`Families::new`] does. The configuration is checked before this call.
     #[must_use]
     pub fn new(table: Vec<(FamilyShape, FamilyPolicy)>) -> Self {
         let (shapes, policies) = table.into_iter().unzip();
         Self { families: Families::new(shapes), policies }
     }
 
-    /// The families, which are the channel grammar.
+    /// The families. They define the channel grammar.
     #[must_use]
     pub fn families(&self) -> &Families {
         &self.families
     }
 
-    /// What holds for one family.
+    /// The policy of one family.
     ///
     /// # Panics
-    /// With an index that another table of families gave out.
+    /// Panics with an index that is not in this table.
     #[must_use]
     pub fn policy(&self, family: FamilyIndex) -> &FamilyPolicy {
         &self.policies[family.0 as usize]
     }
 
-    /// Whether any family's publishes are acknowledged only when a replica has them.
+    /// Whether publishes of any family wait for a replica.
     #[must_use]
     pub fn asks_replicas(&self) -> bool {
         self.policies.iter().any(FamilyPolicy::asks_replicas)
@@ -145,7 +146,8 @@ impl Policies {
         self.policies.iter().any(|policy| policy.presence)
     }
 
-    /// The functions in Redis, with this retention compiled in: publishers need not know it.
+    /// The Redis function library with the retention of these families compiled in, so that publishers need not know
+    /// it.
     #[must_use]
     pub fn library(&self) -> Library {
         let row = |(index, shape)| {

@@ -1,9 +1,9 @@
-//! PURE. Which shards want which scope, and what they are to be handed of it.
+//! PURE. The router: which shards need which scope, and what is handed to them.
 //!
-//! The router is told what shards want and what the broker says, and answers with [`Output`]s. It counts
-//! interest, keeps every scope contiguous (see the `stream` module), repairs what an outage tore, and lets each
-//! joiner in at a point in the stream without a hole or a duplicate. While the broker is away it says by family what
-//! becomes of a publish. It does no I/O and is handed the time.
+//! Its inputs are the needs of the shards and the events of the broker; its results are [`Output`]s. It counts
+//! interest, keeps every scope contiguous (see the `stream` module), repairs scopes after an outage, and lets each
+//! joiner enter the stream without a hole or a duplicate. While the broker is away it decides by family what happens to
+//! a publish. It does no I/O, and the time is passed to it.
 
 mod checks;
 mod counts;
@@ -34,22 +34,23 @@ use interest::{Interest, RouterContext};
 use isolation::Isolation;
 use reads::Reads;
 
-/// What an operator may tune.
+/// Configuration of a [`Router`].
 #[derive(Debug, Clone)]
 pub struct RouterConfig {
-    /// The families, for what they keep.
+    /// The families and their retention.
     pub policies: Policies,
-    /// How long a scope that nobody wants stays subscribed: page reloads leave and rejoin within a second.
+    /// How long a scope that no shard needs stays subscribed: a page reload leaves and rejoins within a second.
     pub linger_ms: u64,
-    /// Most entries in one page of catching up.
+    /// Most entries in one page of history.
     pub page_entries_max: usize,
-    /// Most bytes held per scope while its history is read. Beyond that they are dropped and read again.
+    /// Most bytes held per scope while its history is read. Above this limit the held messages are dropped and read
+    /// from history.
     pub held_bytes_max: usize,
-    /// How many scopes are subscribed and repaired at the same time after an outage, so that Redis, which has
-    /// just come back, is not asked about all of them at once.
+    /// How many scopes are subscribed and repaired at the same time after an outage. This limits the load on a Redis
+    /// that has just come back.
     pub resync_scopes_max: usize,
-    /// How often each scope is compared with the broker's newest position: a dropped message that no later one shows
-    /// is noticed within this, and a sweep.
+    /// How often each scope is compared with the broker's newest position. A lost message that no later message shows
+    /// is noticed within this time and one sweep.
     pub check_interval_ms: u64,
 }
 
@@ -66,38 +67,38 @@ impl Default for RouterConfig {
     }
 }
 
-/// Tables up to this size are not made smaller.
+/// Tables up to this capacity are not shrunk.
 const TABLE_KEPT: usize = 1_024;
 
 /// Interest and contiguity of every scope on this instance.
 ///
-/// The tickets of its commands have their highest bit set; those without it are for publishing through the same
-/// broker.
+/// The tickets of the router's commands have their highest bit set. Tickets without that bit are free for publishes
+/// through the same broker.
 #[derive(Debug)]
 pub struct Router {
     config: RouterConfig,
     scopes: HashMap<Scope, Interest>,
     reads: Reads,
     checks: Checks,
-    /// Scopes that nobody wants, by when to look at them again.
+    /// Scopes that no shard needs, with the time of their next inspection.
     lingering: VecDeque<(u64, Scope)>,
-    /// Scopes that wait for their turn to be subscribed again.
+    /// Scopes that wait to be subscribed again.
     resync: VecDeque<Scope>,
-    /// Scopes whose turn it is.
+    /// Number of scopes that are being subscribed again.
     resyncing: usize,
-    /// The broker can be asked.
+    /// The broker takes commands.
     is_up: bool,
-    /// The broker was lost and not every scope is repaired. True at first.
+    /// The broker was lost, and not every scope is repaired yet. True at the start.
     is_degraded: bool,
-    /// That it is degraded has been told. False at first: then the broker may be there in a moment.
+    /// [`Output::Degraded`] has reported it. False at the start, when the broker may be there in a moment.
     got_degraded: bool,
-    /// Since the broker was lost.
+    /// The state since the broker was lost.
     isolation: Isolation,
     counts: RouterCounts,
 }
 
 impl Router {
-    /// A router that nobody has asked for anything. It is degraded until the broker is up.
+    /// A router without interest in any scope. It is degraded until the broker is up.
     #[must_use]
     pub fn new(config: RouterConfig) -> Self {
         assert!(config.page_entries_max > 0, "a page has entries");
@@ -119,9 +120,9 @@ impl Router {
         }
     }
 
-    /// Somebody on `shard` wants `scope`, from the lowest position of `after` on if there is one. Messages flow to the
-    /// shard from this call on; the answer is one [`Joined`], preceded by an interim one if the broker cannot be asked
-    /// now. Each of the positions is judged by itself: that one is lost says nothing of the others.
+    /// A joiner on `shard` needs `scope`, from the lowest position of `after` on if there is one. From this call on the
+    /// shard receives messages of the scope. The answer is one [`Joined`]; an interim one comes first if the broker is
+    /// away now. Each position of `after` is judged by itself: if one is lost, the others may still be honoured.
     pub fn join(
         &mut self,
         shard: ShardIndex,
@@ -142,7 +143,7 @@ impl Router {
         }
     }
 
-    /// The last member on `shard` left `scope`. Joiners there are not answered any more.
+    /// The last member on `shard` left `scope`. Its waiting joiners are not answered any more.
     pub fn leave(&mut self, shard: ShardIndex, scope: &Scope, now_ms: u64) {
         let Some(interest) = self.scopes.get_mut(scope) else { return };
         if !interest.leave(shard) {
@@ -158,13 +159,13 @@ impl Router {
         }
     }
 
-    /// Whether the broker is lost: what is published now stays on this instance, or is refused.
+    /// Whether the broker is lost. If so, publishes stay on this instance or are refused.
     #[must_use]
     pub fn is_isolated(&self) -> bool {
         self.isolation.is_on
     }
 
-    /// Gives messages to the broker or, while that is away and if their family wants it, to the members on this
+    /// Passes messages to the broker. If the broker is away and the family allows it, they go to the members on this
     /// instance alone: at once, without positions, and with a gap for the scope when the broker is back.
     pub fn publish(&mut self, publish: Publish, out: &mut Vec<Output>) -> Taken {
         if !self.isolation.is_on {
@@ -187,12 +188,13 @@ impl Router {
         Taken::Local
     }
 
-    /// A publish of this id is answered by nobody: it is not to stay on this instance until the broker can be asked.
+    /// A publish with this id was not answered. Until the broker is back, a publish with this id is refused, so that it
+    /// is not delivered locally in addition.
     pub fn doubt(&mut self, scope: Scope, id: Box<str>) {
         self.isolation.doubt(scope, id);
     }
 
-    /// Takes what the broker said. `Published` is the business of whoever published.
+    /// Handles an event of the broker. [`Event::Published`] is handled by the code that published.
     pub fn handle(&mut self, event: Event, now_ms: u64, out: &mut Vec<Output>) {
         match event {
             Event::Message { scope, envelope } => self.receive(&scope, envelope, out),
@@ -239,8 +241,8 @@ impl Router {
         }
     }
 
-    /// Lets go of scopes that nobody wanted for the linger time, asks failed questions again, and compares scopes with
-    /// the broker. To be called a few times a second.
+    /// Unsubscribes scopes that no shard needed for the linger time, repeats failed requests, and compares scopes with
+    /// the broker. The caller calls it a few times a second.
     pub fn sweep(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         while self.lingering.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
             let (_, scope) = self.lingering.pop_front().expect("just seen");
@@ -249,7 +251,8 @@ impl Router {
             if !interest.shards.is_empty() {
                 interest.is_lingering = false;
             } else if due_ms > now_ms || !interest.stream.is_subscribed() || interest.fences > 0 {
-                // Never unsubscribed unconfirmed: a late confirmation would be taken for that of the next subscribe.
+                // Never unsubscribed before the confirmation: a late confirmation would be taken for that of the next
+                // subscribe.
                 self.lingering.push_back((due_ms.max(now_ms + 1), scope));
             } else {
                 self.remove(&scope);
@@ -271,7 +274,7 @@ impl Router {
         self.shrink();
     }
 
-    /// What thousands took who are gone is given back: a table of which less than a quarter is used.
+    /// Shrinks tables after many scopes were removed: those of which less than a quarter is used.
     fn shrink(&mut self) {
         let kept = |len: usize| 2 * len;
         let should_shrink = |capacity: usize, len: usize| capacity > TABLE_KEPT && capacity / 4 > len;
@@ -283,28 +286,28 @@ impl Router {
         }
     }
 
-    /// How many scopes are wanted or linger.
+    /// Number of scopes that a shard needs or that linger.
     #[must_use]
     pub fn scopes(&self) -> usize {
         self.scopes.len()
     }
 
-    /// Whether the broker is lost, or back and not every scope repaired. [`Output::Degraded`] tells its changes.
+    /// Whether the broker is lost, or back while not every scope is repaired. [`Output::Degraded`] reports the changes.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.is_degraded
     }
 
-    /// What was seen, for metrics.
+    /// Totals since the start of the process, for metrics.
     #[must_use]
     pub fn counts(&self) -> RouterCounts {
         self.counts
     }
 
-    /// The hot path: one lookup, nothing allocated.
+    /// The hot path: one lookup, no allocation.
     fn receive(&mut self, scope: &[u8], envelope: Bytes, out: &mut Vec<Output>) {
         let found = std::str::from_utf8(scope).ok().and_then(|text| self.scopes.get_key_value_mut(text));
-        // Unsubscribed a moment ago.
+        // The scope was unsubscribed a moment ago.
         let Some((scope, interest)) = found else { return };
         let Some((first, last)) = extent(&envelope) else {
             self.counts.bad_envelopes += 1;
@@ -316,11 +319,11 @@ impl Router {
 
     fn up(&mut self, out: &mut Vec<Output>) {
         if self.is_up {
-            // An interruption that was over before it was told of.
+            // An interruption that ended before it was reported.
             self.down(out);
         }
         self.is_up = true;
-        // Before anything is repaired: a local message stands behind what was heard before the outage, and before
+        // This comes before any repair: local messages come after what was delivered before the outage, and before
         // everything that the repair brings.
         for scope in self.isolation.end() {
             let shards = self.scopes.get(&scope).map(|interest| interest.shards).unwrap_or_default();
@@ -354,17 +357,17 @@ impl Router {
         }
     }
 
-    /// One scope's subscription has ended.
+    /// The subscription to one scope has ended.
     fn lose(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         let Some(interest) = self.scopes.get_mut(scope) else { return };
         if !interest.stream.is_subscribed() {
-            return; // That was an earlier one, given up since and asked for again.
+            return; // It was an earlier subscription, which has been given up and requested again since.
         }
         self.counts.lost += 1;
         interest.questions().for_each(|ticket| self.reads.forget(ticket));
         interest.lose();
         if interest.fences > 0 {
-            // Asked for again already.
+            // The fence has subscribed it again already.
             interest.fences -= 1;
             interest.stream.subscribe();
             return;
@@ -376,7 +379,7 @@ impl Router {
         self.resync_next(out);
     }
 
-    /// A scope whose turn it was may be done.
+    /// A scope that was being subscribed again may be complete now.
     fn resynced(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         let Some(interest) = self.scopes.get_mut(scope) else { return };
         if interest.is_resyncing && interest.stream.live().is_some() {
@@ -386,7 +389,8 @@ impl Router {
         }
     }
 
-    /// Scopes by name: hash order differs from run to run, and a run under a seed should not.
+    /// The matching scopes sorted by name. The order of a hash table differs between runs; a run with a seed must be
+    /// repeatable.
     fn in_order(&self, filter: impl Fn(&Interest) -> bool) -> Vec<Scope> {
         let mut scopes: Vec<_> =
             self.scopes.iter().filter(|(_, i)| filter(i)).map(|(scope, _)| scope.clone()).collect();
@@ -394,7 +398,7 @@ impl Router {
         scopes
     }
 
-    /// Forgets a scope and what is in flight for it.
+    /// Forgets a scope and its requests in flight.
     fn remove(&mut self, scope: &Scope) {
         let Some(interest) = self.scopes.remove(scope) else { return };
         interest.questions().for_each(|ticket| self.reads.forget(ticket));
@@ -404,7 +408,7 @@ impl Router {
         }
     }
 
-    /// Subscribes the next scopes after an outage, and tells when the last one is done.
+    /// Subscribes the next scopes after an outage, and reports the end of the degraded state after the last one.
     fn resync_next(&mut self, out: &mut Vec<Output>) {
         while self.resyncing < self.config.resync_scopes_max {
             let Some(scope) = self.resync.pop_front() else { break };
@@ -424,7 +428,7 @@ impl Router {
     }
 }
 
-/// The positions of an envelope's first and last message; none if it cannot be read to its end, or is empty.
+/// The positions of the first and the last message of an envelope. None if it cannot be parsed to its end, or is empty.
 fn extent(envelope: &[u8]) -> Option<(Position, Position)> {
     let envelope = Envelope::parse(envelope).ok()?;
     let mut last = None;

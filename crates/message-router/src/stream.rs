@@ -1,17 +1,18 @@
-//! PURE. One scope as this instance hears it: how far it has been handed on, and what to do about a hole.
+//! PURE. One scope as this instance receives it: how far it has been handed on, and what to do about a hole.
 //!
 //! ```text
-//!   Unsubscribed ─▶ Subscribing ─▶ Syncing ──▶ Live ──┐
-//!      ▲                          ▲  └─ more ─┘    │ hole, or another generation
-//!      │ broker lost              └────────────────┘
+//!   Unsubscribed ─▶ Subscribing ─▶ Syncing ─────▶ Live
+//!     ▲                            ▲ │ ▲            │
+//!     │ subscription               └─┘ └────────────┘
+//!     │ or broker lost            more     hole, another generation, or a check
 //! ```
 //!
-//! The rule is anchored: what is heard while the history is read is held, and only what follows the history's
-//! top without a hole is handed on. Anything else is read again. (Checking only the held messages against each
-//! other loses one that was dropped between top and the first of them.)
+//! The rule is anchored at the history: messages that arrive while the history is read are held, and only those that
+//! follow the top of the history without a hole are handed on. For anything else the history is read again. (A
+//! comparison of the held messages with each other would miss one that was lost between the top and the first of them.)
 //!
-//! Where nothing is kept, what is held is all there is. The top of the history says how far it should reach, and a
-//! second confirmation of the subscription, the fence, that whatever has not come by then never will.
+//! A family without history has only the held messages. The top of its history says how far they should reach. A second
+//! confirmation of the subscription, the fence, shows that what has not come until then never will.
 
 use std::collections::VecDeque;
 
@@ -21,54 +22,55 @@ use wire::{GapReason, Position};
 use crate::broker::{History, Ticket};
 use crate::history::{Gap, check_position, judge, over_ends};
 
-/// Contiguity of one scope. Small: every scope of the instance has one.
+/// The contiguity of one scope. It is small, because every scope of the instance has one.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
-    /// The last position handed on. Kept through an outage: behind it, repair begins. `Some` while live.
+    /// The last position that was handed on. It is kept during an outage, because repair begins after it. Always `Some`
+    /// while live.
     top: Option<Position>,
     phase: Phase,
 }
 
 #[derive(Debug, Default)]
 enum Phase {
-    /// The broker has not been asked for it, or has lost it.
+    /// Not subscribed: not requested yet, or lost.
     #[default]
     Unsubscribed,
-    /// Asked for, not confirmed.
+    /// Requested and not confirmed.
     Subscribing,
-    /// Heard, and its history is being read.
+    /// Confirmed; the history is being read.
     Syncing(Box<SyncState>),
-    /// Handed on as it is heard.
+    /// Messages are handed on as they arrive.
     Live,
 }
 
-/// What is kept while the history is read.
+/// The state while the history is read.
 #[derive(Debug, Default)]
 struct SyncState {
-    /// The question in flight, or waiting to be asked again.
+    /// The request in flight, or waiting to be repeated.
     ticket: Option<Ticket>,
-    /// Behind which position it asks.
+    /// The position after which it reads.
     after: Option<Position>,
-    /// Heard since, in order.
+    /// Envelopes that arrived since, in order.
     held: VecDeque<HeldEnvelope>,
     /// Bytes of the envelopes in `held`.
     held_bytes: usize,
-    /// How many of `held` were heard before the question was asked. The answer knows of them, or they were
-    /// never stored.
+    /// Number of envelopes in `held` that arrived before the request. The answer contains them, or they were never
+    /// stored.
     held_when_asked: usize,
-    /// The last of those for which there was no room. The history has them.
+    /// The last position of the envelopes that were dropped for lack of room. They are in the history.
     dropped: Option<Position>,
-    /// The history must be read again, because of them.
+    /// The history must be read again because of dropped envelopes.
     again: bool,
-    /// An answer that stands behind what has been heard, of a family that keeps nothing: it waits for the fence.
+    /// An answer for a family without history that is ahead of the envelopes received. It waits for the fence.
     unjudged: Option<History>,
-    /// What is held ought to reach this history's top, and nothing else will come.
+    /// The history, of a family that keeps none, whose top the held envelopes should reach. Nothing else will come.
     unkept: Option<History>,
-    /// The question was asked because a check found the broker elsewhere.
+    /// The request was sent because a check found another position in the broker.
     is_check: bool,
-    /// What is said to the broker in place of a question: that the message here is gone.
+    /// The lost position that is reported to the broker, in place of a read.
     noting: Option<Position>,
-    /// It has been said, and the broker's history shows it.
+    /// The broker has recorded the loss; its next history shows it.
     is_noted: bool,
 }
 
@@ -80,50 +82,50 @@ struct HeldEnvelope {
     envelope: Bytes,
 }
 
-/// What to do with an envelope that was heard.
+/// What to do with an envelope that arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum EnvelopeAction {
-    /// Hand on its messages behind `after`.
+    /// Hand on its messages above `after`.
     Deliver { after: Position },
     /// Nothing: it was handed on before.
     Old,
-    /// Nothing: it waits for the history, or the history that is yet to be read will hold it.
+    /// Nothing: it waits for the history, or will be part of the history that is read next.
     Buffered,
-    /// It waits; read the history behind `after`.
+    /// It waits. Read the history above `after`.
     Hole { after: Position },
 }
 
-/// What a history meant for the shards.
+/// What a history means for the shards.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Absorbed {
-    /// Nothing was handed on before it: its top is where the stream begins.
+    /// It is the first one: its top is where the stream begins.
     First,
-    /// Its entries are what was missed. Without `more`, they reach its top.
+    /// Its entries are the missed messages. Without `more` they reach its top.
     Missed { more: bool },
-    /// Nothing can be said before the fence.
+    /// It cannot be judged before the fence is confirmed.
     Early,
-    /// Redis has lost what was handed on or heard, up to this position, and is to know of it.
+    /// Redis has lost messages that were handed on or received, up to this position. The broker must be informed.
     Lost(Position),
     /// It does not continue what was handed on.
     Broken(Gap),
 }
 
-/// What becomes of the held envelopes, one at a time.
+/// What to do with the held envelopes, one at a time.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// Hand on this one's messages behind `after`.
+    /// Hand on the messages of this envelope above `after`.
     Deliver { envelope: Bytes, after: Position },
-    /// There is a hole before the next one: read the history behind `after`.
+    /// There is a hole before the next envelope: read the history above `after`.
     Hole { after: Position },
-    /// What lies in it was not kept, and goes missing. There may be a next one.
+    /// Messages before the next envelope were not kept and are missing. More envelopes may follow.
     Gap(Gap),
-    /// It was never stored; left out.
+    /// The envelope was never stored; it is dropped.
     Unstored,
-    /// None is left, the stream is live.
+    /// No envelope is left; the stream is live.
     Live,
 }
 
-/// How an envelope lies to the top.
+/// The place of an envelope relative to the top.
 enum EnvelopePlace {
     Old,
     Next,
@@ -135,7 +137,7 @@ impl Stream {
         self.top
     }
 
-    /// The top, if messages are handed on as they are heard.
+    /// The top, if messages are handed on as they arrive.
     pub(crate) fn live(&self) -> Option<Position> {
         if matches!(self.phase, Phase::Live) { self.top } else { None }
     }
@@ -148,40 +150,40 @@ impl Stream {
         matches!(self.phase, Phase::Subscribing)
     }
 
-    /// The broker confirmed that it is heard.
+    /// The broker confirmed the subscription.
     pub(crate) fn is_subscribed(&self) -> bool {
         matches!(self.phase, Phase::Syncing(_) | Phase::Live)
     }
 
-    /// The question about its history: its name, and behind which position it asks.
+    /// The request for its history: its ticket, and the position after which it reads.
     pub(crate) fn question(&self) -> Option<(Ticket, Option<Position>)> {
         let Phase::Syncing(sync) = &self.phase else { return None };
         sync.ticket.map(|ticket| (ticket, sync.after))
     }
 
-    /// Whether its history is read because of a check.
+    /// Whether the history is read because of a check.
     pub(crate) fn is_check(&self) -> bool {
         matches!(&self.phase, Phase::Syncing(sync) if sync.is_check)
     }
 
-    /// The broker is asked for it.
+    /// The broker was asked to subscribe.
     pub(crate) fn subscribe(&mut self) {
         debug_assert!(self.is_unsubscribed(), "a scope is subscribed once until it is lost");
         self.phase = Phase::Subscribing;
     }
 
-    /// The broker lost it. What is held is forgotten: the history has it.
+    /// The subscription was lost. Held envelopes are dropped: the history has their messages.
     pub(crate) fn lose(&mut self) {
         self.phase = Phase::Unsubscribed;
     }
 
-    /// The history that is asked for next is read because of a check.
+    /// The next read of the history is because of a check.
     pub(crate) fn check(&mut self) {
         debug_assert!(self.live().is_some(), "only what is live is checked");
         self.phase = Phase::Syncing(Box::new(SyncState { is_check: true, ..SyncState::default() }));
     }
 
-    /// Its history is asked for behind `after`; from now on envelopes are held.
+    /// The history is requested above `after`. From now on envelopes are held.
     pub(crate) fn ask(&mut self, ticket: Ticket, after: Option<Position>) {
         if !matches!(self.phase, Phase::Syncing(_)) {
             self.phase = Phase::Syncing(Box::default());
@@ -191,25 +193,25 @@ impl Stream {
         sync.held_when_asked = sync.held.len();
     }
 
-    /// In place of a question, the broker is told that the message at `position` is gone.
+    /// The broker is informed, in place of a read, that the message at `position` is lost.
     pub(crate) fn note_loss(&mut self, ticket: Ticket, position: Position) {
         let Phase::Syncing(sync) = &mut self.phase else { unreachable!("only a history shows what is gone") };
         (sync.ticket, sync.noting) = (Some(ticket), Some(position));
     }
 
-    /// What the broker is told under this name.
+    /// The lost position that is reported with this ticket.
     pub(crate) fn noting(&self, ticket: Ticket) -> Option<Position> {
         let Phase::Syncing(sync) = &self.phase else { return None };
         sync.noting.filter(|_| sync.ticket == Some(ticket))
     }
 
-    /// The broker has been told.
+    /// The broker has recorded the loss.
     pub(crate) fn loss_noted(&mut self) {
         let Phase::Syncing(sync) = &mut self.phase else { unreachable!("it has just been told") };
         sync.is_noted = true;
     }
 
-    /// An envelope with the messages `first` to `last` arrived.
+    /// An envelope with the messages `first` to `last` has arrived.
     pub(crate) fn receive(
         &mut self,
         first: Position,
@@ -239,14 +241,14 @@ impl Stream {
         }
     }
 
-    /// The fence was heard: the answer that waits for it.
+    /// The fence is confirmed: takes the answer that waited for it.
     pub(crate) fn take_unjudged(&mut self) -> Option<History> {
         let Phase::Syncing(sync) = &mut self.phase else { return None };
         sync.unjudged.take()
     }
 
-    /// The history arrived. `keeps_history` is false for families without one; what those have held back is all there
-    /// is once it `is_fenced`.
+    /// The history has arrived. `keeps_history` is false for families without one; their held messages are complete
+    /// once the stream `is_fenced`.
     pub(crate) fn absorb(&mut self, history: &History, keeps_history: bool, is_fenced: bool) -> Absorbed {
         let Phase::Syncing(sync) = &mut self.phase else { unreachable!("only a question is answered") };
         sync.ticket = None;
@@ -261,11 +263,11 @@ impl Stream {
             self.top = Some(history.top);
             return Absorbed::First;
         };
-        // Heard, and lost by the failover that began the generation of the answer.
+        // Messages that arrived, and were lost by the failover that began the generation of the answer.
         let is_lost = |last: Position| last <= history.top && check_position(last, history).is_err();
         let lost = sync.held.iter().map(|held| held.last).chain(dropped).filter(|last| is_lost(*last)).max();
         let gone = lost.max(check_position(top, history).is_err().then_some(top));
-        // Nothing stands at 0.
+        // There is no message at offset 0.
         if let Some(gone) = gone.filter(|gone| gone.offset > 0 && !sync.is_noted) {
             sync.dropped = dropped;
             return Absorbed::Lost(gone);
@@ -289,7 +291,7 @@ impl Stream {
         Absorbed::Broken(gap)
     }
 
-    /// The next of the held envelopes, after [`Self::absorb`]. To be called until it says `Hole` or `Live`.
+    /// The next held envelope, after [`Self::absorb`]. The caller repeats the call until it returns `Hole` or `Live`.
     pub(crate) fn release(&mut self) -> Release {
         let (Phase::Syncing(sync), Some(mut top)) = (&mut self.phase, self.top) else { return Release::Live };
         if let Some(unkept) = &sync.unkept {
@@ -338,11 +340,12 @@ impl Stream {
 }
 
 impl SyncState {
-    /// Whether messages up to the top of `history` may still be on their way: they are pushed in order, so what has
-    /// not come before one that stands there or behind it never will.
+    /// Whether messages up to the top of `history` may still be under way. Messages are pushed in order: those that
+    /// have not come before one at or after that top never come.
     fn is_early(&self, top: Position, history: &History) -> bool {
         let is_reached = |(index, held): (usize, &HeldEnvelope)| {
-            // Known when asked, and wholly behind the answer: never stored, so it shows nothing.
+            // It arrived before the request and is wholly newer than the answer, so it was never stored and proves
+            // nothing.
             let is_unstored = index < self.held_when_asked && held.first > history.top;
             held.last >= history.top && !is_unstored
         };
@@ -363,7 +366,7 @@ impl SyncState {
     }
 }
 
-/// The position before `first`.
+/// The position directly before `first`.
 fn before(first: Position) -> Position {
     Position::new(first.generation, first.offset.saturating_sub(1))
 }

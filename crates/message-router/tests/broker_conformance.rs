@@ -1,4 +1,4 @@
-//! What every broker promises, tried on the memory broker and on a real Redis.
+//! The contract of [`Broker`], tried on the memory broker, on one Redis and on a Redis Cluster.
 //!
 //! Each case is written once, for any [`Cluster`], and runs on a store of its own.
 
@@ -30,18 +30,18 @@ use support::test_client::{MESSAGE, ReceivedMessage, TestClient, items};
 use tokio::time::timeout;
 use wire::{GapReason, InstanceId, Position, Scope, Timestamp};
 
-/// Redis trims a stream by whole nodes of 100 entries: a history may be longer than asked for by that much.
+/// Redis trims a stream by whole nodes of 100 entries, so a history may have this many entries more than configured.
 const TRIM_SLACK: usize = 100;
 
-/// What brokers meet in: one store, seen by any number of handles.
+/// One store that any number of brokers use.
 trait Cluster {
     type Broker: Broker;
     fn start(policies: &Policies) -> Self;
-    /// A further handle, as another gateway would have it.
+    /// One more broker on the store, like that of another gateway.
     fn broker(&self) -> Self::Broker;
-    /// Ends the subscriptions of a listener that hears `scope`, from outside.
+    /// Ends the subscriptions of a listener that is subscribed to `scope`, from outside.
     fn interrupt(&self, scope: &Scope) -> impl Future<Output = ()>;
-    /// Ends the store and begins an empty one in its place.
+    /// Replaces the store by an empty one.
     fn lose_everything(&mut self);
 }
 
@@ -70,7 +70,7 @@ impl Cluster for Memory {
         MemoryBroker::new(&self.store)
     }
 
-    /// A listener that does not listen is cut off when its queue is full.
+    /// A listener that does not read is disconnected when its queue is full.
     async fn interrupt(&self, scope: &Scope) {
         let mut publisher = TestClient::up(self.broker()).await;
         let large = format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(600 * 1024));
@@ -106,7 +106,7 @@ impl Cluster for Redis {
         let target = Target::parse(&self.server.url()).expect("it is a URL");
         let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, library);
         config.backoff_min_ms = 10;
-        // A busy machine's silence is no outage.
+        // A slow answer of a busy machine must not count as an outage.
         (config.probe_interval_ms, config.reply_deadline_ms) = (60_000, 60_000);
         RedisBroker::new(config)
     }
@@ -125,7 +125,7 @@ impl Cluster for Redis {
 }
 
 thread_local! {
-    /// One for all cases, since it takes seconds to form; each begins with it cleared.
+    /// One cluster for all cases, because it takes seconds to form. It is cleared before each case.
     static REDIS_CLUSTER: RefCell<Option<Rc<RefCell<RedisCluster>>>> = const { RefCell::new(None) };
 }
 
@@ -150,12 +150,12 @@ impl Cluster for Sharded {
         let target = Target::parse(&self.nodes.borrow().url()).expect("it is a URL");
         let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, self.policies.library());
         config.backoff_min_ms = 10;
-        // A busy machine's silence is no outage.
+        // A slow answer of a busy machine must not count as an outage.
         (config.probe_interval_ms, config.reply_deadline_ms) = (60_000, 60_000);
         RedisBroker::new(config)
     }
 
-    /// From all nodes: a listener that lost one would go on with the others.
+    /// Kills the connections to all nodes: a listener that lost one of them would continue with the others.
     async fn interrupt(&self, _: &Scope) {
         for node in self.nodes.borrow().nodes() {
             let killed: u64 = node.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
@@ -171,7 +171,7 @@ impl Cluster for Sharded {
 /// Runs every case on every broker.
 macro_rules! conformance {
     ($($case:ident)*) => {
-        /// On one thread, one after the other.
+        /// Runs the cases on one thread, one after the other.
         #[tokio::test]
         async fn redis_cluster() {
             $(
@@ -191,32 +191,32 @@ macro_rules! conformance {
 
 conformance! {
     nothing_is_subscribed_at_up
-    what_is_published_after_the_confirmation_arrives_in_order
-    every_listener_hears_the_same_order_of_all_publishers
+    messages_published_after_the_confirmation_arrive_in_order
+    every_listener_receives_the_same_order_of_all_publishers
     publishes_keep_their_order_however_many_are_under_way
-    a_batch_stands_at_consecutive_positions
+    a_batch_has_consecutive_positions
     an_id_is_stored_once
     an_id_is_lost_with_its_message
     an_unused_scope_has_begun_its_first_generation
-    what_is_heard_can_be_read
+    a_received_message_can_be_read
     topics_and_bytes_arrive_and_are_kept_unchanged
     a_history_is_read_in_pages
     a_history_keeps_the_newest_entries_of_its_family
-    messages_past_their_ttl_are_not_read_and_positions_go_on
-    a_family_without_history_counts_all_the_same
+    messages_past_their_ttl_are_not_read_and_positions_continue
+    a_family_without_history_has_positions_too
     one_user_id_in_two_tenants_is_two_scopes
     unsubscribing_ends_one_scope_alone
-    every_question_has_one_answer
+    every_command_with_a_ticket_has_one_answer
     a_dropped_future_loses_nothing
     a_listener_that_waits_is_woken
-    a_burst_is_at_hand_without_waiting
+    a_burst_is_available_without_waiting
     a_store_that_lost_everything_does_not_know_its_positions
-    what_is_there_is_not_taken_for_lost
+    stored_messages_are_not_recorded_as_lost
     an_empty_publish_is_refused
-    an_interruption_is_told_and_nothing_is_subscribed_after_it
-    tops_are_told_in_the_order_asked
-    a_second_subscribe_is_confirmed_behind_all_that_came_before
-    a_broker_that_is_reset_forgets_what_was_on_its_way_and_begins_anew
+    an_interruption_is_reported_and_nothing_is_subscribed_after_it
+    tops_are_returned_in_the_requested_order
+    a_second_subscribe_is_confirmed_after_all_earlier_messages
+    a_reset_broker_drops_messages_under_way_and_reconnects
     the_router_repairs_an_interruption_without_a_gap
     the_router_notices_that_the_last_message_was_dropped
 }
@@ -250,7 +250,7 @@ async fn nothing_is_subscribed_at_up<C: Cluster>() {
     assert_eq!(client.receive().await.scope, "acme/user:2");
 }
 
-async fn what_is_published_after_the_confirmation_arrives_in_order<C: Cluster>() {
+async fn messages_published_after_the_confirmation_arrive_in_order<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let (mut publisher, mut listener) =
         (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
@@ -264,19 +264,19 @@ async fn what_is_published_after_the_confirmation_arrives_in_order<C: Cluster>()
     assert!(received.iter().all(|h| h.position.generation == received[0].position.generation));
 }
 
-async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
+async fn every_listener_receives_the_same_order_of_all_publishers<C: Cluster>() {
     let cluster = C::start(&Policies::default());
-    let mut stations = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..3 {
-        stations.push(TestClient::up(cluster.broker()).await);
+        clients.push(TestClient::up(cluster.broker()).await);
     }
     let scope = scope("acme/collection:42");
-    for client in &mut stations {
+    for client in &mut clients {
         client.subscribe(&scope).await;
     }
-    // All at once, none waiting for the others' answers.
+    // All publishers send at once; none waits for the answers of the others.
     for number in 0..50 {
-        for (who, client) in stations.iter_mut().enumerate() {
+        for (who, client) in clients.iter_mut().enumerate() {
             let ticket = client.ticket();
             let messages = vec![Draft::new(format!("from-{who}-{number}"), MESSAGE.as_bytes().to_vec())];
             client.broker.command(Command::Publish(Publish {
@@ -299,7 +299,7 @@ async fn every_listener_hears_the_same_order_of_all_publishers<C: Cluster>() {
         assert_eq!(offsets(&received), (1..=150).collect::<Vec<_>>());
         received
     };
-    let [a, b, c] = stations.as_mut_slice() else { panic!("three were started") };
+    let [a, b, c] = clients.as_mut_slice() else { panic!("three were started") };
     let orders: [_; 3] = tokio::join!(receive_all(a), receive_all(b), receive_all(c)).into();
     assert_eq!(orders[0], orders[1]);
     assert_eq!(orders[0], orders[2]);
@@ -314,7 +314,7 @@ async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/collection:42");
-    // In bursts, so that some come while earlier ones wait to be sent, be the queue there as long as it may.
+    // In bursts, so that some publishes arrive while earlier ones wait to be sent, however long that queue may be.
     for _ in 0..30 {
         for _ in 0..30 {
             let messages = vec![Draft::new("", MESSAGE.as_bytes().to_vec())];
@@ -341,7 +341,7 @@ async fn publishes_keep_their_order_however_many_are_under_way<C: Cluster>() {
     assert!(answers.iter().map(|(_, offset)| *offset).eq(1..=900), "ticket and offset: {answers:?}");
 }
 
-async fn a_batch_stands_at_consecutive_positions<C: Cluster>() {
+async fn a_batch_has_consecutive_positions<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
@@ -363,17 +363,17 @@ async fn an_id_is_stored_once<C: Cluster>() {
     assert!(!first.duplicate);
     let at = |offset| Position::new(first.position.generation, offset);
     assert_eq!(first.position, at(1));
-    // Another gateway, and more than once: the id belongs to the scope.
+    // From another gateway, and twice: the id belongs to the scope.
     for _ in 0..2 {
         assert_eq!(other.publish_once(&scope, &["a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
     }
-    // Each message of a batch by itself; the answer is about the last.
+    // Each message of a batch is compared by itself; the answer is about the last one.
     assert_eq!(client.publish_once(&scope, &["b", "", "b", "a", "c"]).await, Stored::at(at(4)));
     assert_eq!(client.publish_once(&scope, &["c", "a"]).await, Stored { duplicate: true, ..Stored::at(at(1)) });
     assert_eq!(other.publish_once(&another_scope(), &["a"]).await.position.offset, 1, "another scope's id");
     client.publish(&scope, &[("end", MESSAGE)]).await;
     let received = client.receive_many(5).await;
-    assert_eq!(offsets(&received), [1, 2, 3, 4, 5], "nothing is heard twice, and no offset is left out");
+    assert_eq!(offsets(&received), [1, 2, 3, 4, 5], "nothing is received twice, and no offset is left out");
     let kept = client.read(&scope, Some(at(0)), 10).await;
     assert_eq!((kept.entries.len(), kept.top), (5, at(5)));
 }
@@ -402,11 +402,11 @@ async fn an_unused_scope_has_begun_its_first_generation<C: Cluster>() {
     let first = client.publish(&scope, &[("", MESSAGE)]).await;
     let used = client.read(&scope, Some(unused.top), 10).await;
     assert_eq!((used.top, used.entries.len()), (first, 1));
-    // Who began with the unused scope is owed that message, and no gap.
+    // A client that began with the unused scope receives that message, and no gap.
     assert_eq!(judge(unused.top, &used), Ok(()), "{unused:?} then {used:?}");
 }
 
-async fn what_is_heard_can_be_read<C: Cluster>() {
+async fn a_received_message_can_be_read<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let (mut publisher, mut listener) =
         (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
@@ -489,7 +489,7 @@ async fn a_history_keeps_the_newest_entries_of_its_family<C: Cluster>() {
     assert_eq!(judge(after, &client.read(&scope, Some(after), 1_000).await), Ok(()));
 }
 
-async fn messages_past_their_ttl_are_not_read_and_positions_go_on<C: Cluster>() {
+async fn messages_past_their_ttl_are_not_read_and_positions_continue<C: Cluster>() {
     let cluster = C::start(&policies(|policy| policy.ttl_ms = 400));
     let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/system");
@@ -511,7 +511,7 @@ async fn messages_past_their_ttl_are_not_read_and_positions_go_on<C: Cluster>() 
     assert_eq!(client.publish(&scope, &[("", MESSAGE)]).await, last.next());
 }
 
-async fn a_family_without_history_counts_all_the_same<C: Cluster>() {
+async fn a_family_without_history_has_positions_too<C: Cluster>() {
     let cluster = C::start(&policies(|policy| policy.history_entries_max = 0));
     let mut client = TestClient::up(cluster.broker()).await;
     let scope = scope("acme/user:1");
@@ -555,7 +555,7 @@ async fn unsubscribing_ends_one_scope_alone<C: Cluster>() {
     listener.subscribe(&left).await;
     listener.subscribe(&stays).await;
     listener.broker.command(Command::Unsubscribe(left.clone()));
-    // Commands take effect in order: once this one is confirmed, the one before it is done.
+    // Commands take effect in order: when this one is confirmed, the one before it is done.
     listener.subscribe(&fence).await;
     publisher.publish(&left, &[("", MESSAGE)]).await;
     publisher.publish(&stays, &[("", MESSAGE)]).await;
@@ -566,7 +566,7 @@ async fn unsubscribing_ends_one_scope_alone<C: Cluster>() {
     assert_eq!((received.scope.as_str(), received.position.offset), ("acme/user:1", 2));
 }
 
-async fn every_question_has_one_answer<C: Cluster>() {
+async fn every_command_with_a_ticket_has_one_answer<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut client = TestClient::up(cluster.broker()).await;
     let scopes = ["acme/user:1", "acme/user:2", "globex/system"].map(scope);
@@ -609,7 +609,7 @@ async fn a_dropped_future_loses_nothing<C: Cluster>() {
     let (mut received, mut dropped) = (Vec::new(), 0);
     for _ in 0..100 {
         publisher.publish(&scope, &[("", MESSAGE)]).await;
-        // Polled once and dropped, wherever it stands.
+        // The future is polled once and then dropped, at whatever point it has reached.
         for _ in 0..3 {
             match timeout(Duration::ZERO, listener.broker.next_event()).await {
                 Ok(Event::Message { scope, envelope }) => received.extend(items(&scope, &envelope)),
@@ -631,13 +631,13 @@ async fn a_listener_that_waits_is_woken<C: Cluster>() {
     let scope = scope("acme/user:1");
     listener.subscribe(&scope).await;
     for offset in 1..=20 {
-        // The listener is polled first, so that it waits before there is anything.
+        // The listener is polled first, so that it waits before there is an event.
         let (received, last) = tokio::join!(biased; listener.receive(), publisher.publish(&scope, &[("", MESSAGE)]));
         assert_eq!((received.position, last.offset), (last, offset));
     }
 }
 
-async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
+async fn a_burst_is_available_without_waiting<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let (mut publisher, mut listener) =
         (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
@@ -646,7 +646,7 @@ async fn a_burst_is_at_hand_without_waiting<C: Cluster>() {
     for _ in 0..50 {
         publisher.publish(&scope, &[("", MESSAGE)]).await;
     }
-    // Everything has been published: once one has arrived, the most that may be waited for are more bytes.
+    // Everything has been published: once one message has arrived, only further bytes may have to be awaited.
     let (mut received, mut waits) = (Vec::new(), 0);
     while received.len() < 50 {
         let event = match listener.broker.try_next_event() {
@@ -675,18 +675,18 @@ async fn a_store_that_lost_everything_does_not_know_its_positions<C: Cluster>() 
     cluster.lose_everything();
     let mut client = TestClient::up(cluster.broker()).await;
     assert_eq!(judge(last, &client.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
-    // The same offsets again, but not the same positions.
+    // The same offsets again, but other positions.
     let again = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
     assert_eq!(again.offset, last.offset);
     assert_eq!(judge(last, &client.read(&scope, Some(last), 10).await), Err(GapReason::UnknownPosition));
 }
 
-async fn what_is_there_is_not_taken_for_lost<C: Cluster>() {
+async fn stored_messages_are_not_recorded_as_lost<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let scope = scope("acme/user:1");
     let mut client = TestClient::up(cluster.broker()).await;
     let last = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
-    // Nor what nobody has stored.
+    // A position that was never stored is not recorded either.
     for position in [last, last.next(), Position::new(last.generation + 1, 1), Position::new(1, 1)] {
         client.note_loss(&scope, position).await;
     }
@@ -706,7 +706,7 @@ async fn an_empty_publish_is_refused<C: Cluster>() {
     assert_eq!(client.publish(&scope, &too_many[1..]).await.offset, wire::BATCH_MESSAGES_MAX as u64);
 }
 
-async fn an_interruption_is_told_and_nothing_is_subscribed_after_it<C: Cluster>() {
+async fn an_interruption_is_reported_and_nothing_is_subscribed_after_it<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut listener = TestClient::up(cluster.broker()).await;
     let (scope, fence) = (scope("acme/user:1"), scope("acme/user:2"));
@@ -715,35 +715,35 @@ async fn an_interruption_is_told_and_nothing_is_subscribed_after_it<C: Cluster>(
     listener.until(|event| matches!(event, Event::Down(_)).then_some(())).await;
     listener.until(|event| matches!(event, Event::Up).then_some(())).await;
     let mut publisher = TestClient::up(cluster.broker()).await;
-    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&scope, &[("unsubscribed", MESSAGE)]).await;
     listener.subscribe(&fence).await;
-    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&scope, &[("unsubscribed", MESSAGE)]).await;
     publisher.publish(&fence, &[("fence", MESSAGE)]).await;
-    assert_ne!(listener.receive().await.topic, "unheard");
+    assert_ne!(listener.receive().await.topic, "unsubscribed");
     listener.subscribe(&scope).await;
-    publisher.publish(&scope, &[("heard", MESSAGE)]).await;
-    assert_eq!(listener.receive().await.topic, "heard");
+    publisher.publish(&scope, &[("received", MESSAGE)]).await;
+    assert_eq!(listener.receive().await.topic, "received");
 }
 
-async fn a_broker_that_is_reset_forgets_what_was_on_its_way_and_begins_anew<C: Cluster>() {
+async fn a_reset_broker_drops_messages_under_way_and_reconnects<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let mut listener = TestClient::up(cluster.broker()).await;
     let (scope, fence) = (scope("acme/user:1"), scope("acme/user:2"));
     listener.subscribe(&scope).await;
     let mut publisher = TestClient::up(cluster.broker()).await;
     publisher.publish(&scope, &[("stale", MESSAGE)]).await;
-    // The listener has not looked since; a message waits for it.
+    // The listener has not polled since; a message waits for it.
     listener.broker.command(Command::Reset("the test says so".into()));
     let reason = listener.until(|event| if let Event::Down(reason) = event { Some(reason) } else { None }).await;
     assert_eq!(reason, "the test says so");
     listener.until(|event| matches!(event, Event::Up).then_some(())).await;
     listener.subscribe(&fence).await;
-    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&scope, &[("unsubscribed", MESSAGE)]).await;
     publisher.publish(&fence, &[("fresh", MESSAGE)]).await;
     assert_eq!(listener.receive().await.topic, "fresh");
 }
 
-async fn tops_are_told_in_the_order_asked<C: Cluster>() {
+async fn tops_are_returned_in_the_requested_order<C: Cluster>() {
     let mut cluster = C::start(&policies(|policy| policy.history_entries_max = 0));
     let mut client = TestClient::up(cluster.broker()).await;
     let scopes = ["acme/user:1", "acme/user:unused", "acme/system", "other/user:1"].map(scope);
@@ -759,7 +759,7 @@ async fn tops_are_told_in_the_order_asked<C: Cluster>() {
     assert_eq!(client.tops(&[]).await, []);
 }
 
-async fn a_second_subscribe_is_confirmed_behind_all_that_came_before<C: Cluster>() {
+async fn a_second_subscribe_is_confirmed_after_all_earlier_messages<C: Cluster>() {
     let cluster = C::start(&Policies::default());
     let (mut publisher, mut listener) =
         (TestClient::up(cluster.broker()).await, TestClient::up(cluster.broker()).await);
@@ -768,18 +768,18 @@ async fn a_second_subscribe_is_confirmed_behind_all_that_came_before<C: Cluster>
     for round in 1..=20 {
         let last = publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
         listener.subscribe(&scope).await;
-        // Heard before the confirmation, so nothing is waited for.
+        // They arrived before the confirmation, so nothing needs to be awaited.
         let received = listener.received();
         assert_eq!(received.last().map(|received| received.position), Some(last), "round {round}");
     }
     publisher.publish(&scope, &[("once", MESSAGE)]).await;
     publisher.publish(&scope, &[("more", MESSAGE)]).await;
     assert_eq!(listener.receive().await.topic, "once");
-    assert_eq!(listener.receive().await.topic, "more", "subscribed twice is not heard twice");
+    assert_eq!(listener.receive().await.topic, "more", "a second subscribe does not duplicate messages");
     listener.broker.command(Command::Unsubscribe(scope.clone()));
     let fence = self::scope("acme/user:fence");
     listener.subscribe(&fence).await;
-    publisher.publish(&scope, &[("unheard", MESSAGE)]).await;
+    publisher.publish(&scope, &[("unsubscribed", MESSAGE)]).await;
     publisher.publish(&fence, &[("fence", MESSAGE)]).await;
     assert_eq!(listener.receive().await.topic, "fence", "one unsubscribe ends it");
 }

@@ -1,5 +1,5 @@
-//! The Redis broker where only Redis can be: outages, half-dead connections, the wrong server, another library.
-//! What it shares with every broker is in `broker_conformance.rs`.
+//! The Redis broker in cases that only Redis has: outages, half-dead connections, the wrong server, another library.
+//! The cases that every broker must pass are in `broker_conformance.rs`.
 
 #[path = "redis_broker/publishing.rs"]
 mod publishing;
@@ -21,14 +21,14 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use wire::{Envelope, GapReason, InstanceId, Position, Scope};
 
-/// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
+/// Longer than anything here takes on a loaded machine. A broken broker would wait for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Of tests that are about silence; to others a busy machine's is none.
+/// For tests of silent connections. In other tests a slow answer of a busy machine must not count as silence.
 const PROBE_INTERVAL_MS: u64 = 500;
 const MESSAGE: &[u8] = br#"{"type":"t"}"#;
 
 fn run<T>(test: impl Future<Output = T>) -> T {
-    // As the gateway runs it: one thread, and nothing that must be sent to another.
+    // The gateway runs it in the same way: on one thread, with futures that are not `Send`.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()).unwrap();
     runtime.block_on(test)
 }
@@ -105,7 +105,7 @@ fn send(broker: &mut RedisBroker, ticket: u64, scope: &Scope) {
     }));
 }
 
-/// Publishes, and passes over messages heard meanwhile.
+/// Publishes one message, and skips messages that arrive meanwhile.
 async fn publish(broker: &mut RedisBroker, scope: &Scope) -> Result<Position, BrokerError> {
     send(broker, 1, scope);
     loop {
@@ -115,7 +115,7 @@ async fn publish(broker: &mut RedisBroker, scope: &Scope) -> Result<Position, Br
     }
 }
 
-/// Publishes one message, hears one, whichever is told first, and nothing else.
+/// Publishes one message and receives it, in either order, and accepts no other event.
 async fn publish_and_receive(broker: &mut RedisBroker, scope: &Scope) -> Position {
     send(broker, 1, scope);
     let (mut published, mut received) = (None, None);
@@ -134,7 +134,7 @@ async fn publish_and_receive(broker: &mut RedisBroker, scope: &Scope) -> Positio
 }
 
 #[test]
-fn what_is_published_is_heard_and_read() {
+fn a_published_message_is_received_and_read() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;
@@ -142,18 +142,18 @@ fn what_is_published_is_heard_and_read() {
         subscribe(&mut broker, &scope).await;
         let received = publish_and_receive(&mut broker, &scope).await;
         assert_eq!(received.offset, 1);
-        // A second message would be here before the answer to a question asked now.
+        // A second message would arrive before the answer to a command that is sent now.
         let ticket = Ticket(9);
         let after = Some(Position::new(received.generation, 0));
         broker.command(Command::Read { ticket, scope: scope.clone(), after, entries_max: 9 });
-        let Event::History { ticket: Ticket(9), result } = next(&mut broker).await else { panic!("heard twice") };
+        let Event::History { ticket: Ticket(9), result } = next(&mut broker).await else { panic!("received twice") };
         let history = result.unwrap();
         assert_eq!((history.top, history.entries.len(), history.more), (received, 1, false));
         assert_eq!((&*history.entries[0].topic, &*history.entries[0].message), ("topic", MESSAGE));
     });
 }
 
-/// Many changes in one pass become few commands, and their order stays: the last word holds.
+/// Many changes in one pass become few commands and keep their order: the last change of a scope holds.
 #[test]
 fn a_thousand_changes_at_once_take_effect_in_order() {
     run(async {
@@ -181,13 +181,13 @@ fn a_thousand_changes_at_once_take_effect_in_order() {
             let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls="))).unwrap();
             line.split(',').next().unwrap().parse().unwrap()
         };
-        // 512 channels a command, one more for the one taken back, one for the probe.
+        // 512 channels per command, one more for the scope that is subscribed again, one for the probe.
         assert_eq!((calls("subscribe"), calls("unsubscribe")), (5, 1));
     });
 }
 
 #[test]
-fn killed_subscriptions_are_told_and_the_broker_comes_back() {
+fn killed_subscriptions_are_reported_and_the_broker_reconnects() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;
@@ -204,9 +204,10 @@ fn killed_subscriptions_are_told_and_the_broker_comes_back() {
     });
 }
 
-/// The command connection alone breaks: nothing can be published, so the whole link is cut, without waiting for a probe.
+/// The command connection alone breaks. Nothing can be published, so the whole connection pair ends, without waiting
+/// for a probe.
 #[test]
-fn a_killed_command_connection_ends_the_link() {
+fn a_killed_command_connection_ends_the_connection_pair() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;
@@ -217,20 +218,20 @@ fn a_killed_command_connection_ends_the_link() {
     });
 }
 
-/// The socket is open and Redis is well, but the subscriber has been silenced: what PING does not see.
+/// The socket is open and Redis works, but the subscriber receives nothing. PING would not notice it.
 #[test]
-fn a_subscriber_that_hears_nothing_is_noticed() {
+fn a_subscriber_that_receives_nothing_is_noticed() {
     run(async {
         let server = RedisServer::start(&[]);
         let proxy = Proxy::before(server.port()).await;
         let mut broker = up(probing(&proxy.url())).await;
         subscribe(&mut broker, &scope("user:7")).await;
-        // The subscriber connected first.
+        // The subscriber's connection is the first one.
         proxy.silence(0);
         let started = Instant::now();
         let reason = down(&mut broker).await;
         assert!(reason.contains("the subscriber receives nothing"), "{reason}");
-        // Scheduling may be slow here; the deadline of calls must not be what found out.
+        // Scheduling may be slow here, but the deadline of the calls must not be what noticed it.
         assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
         up_again(&mut broker).await;
     });
@@ -248,7 +249,7 @@ fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
         broker.command(Command::Read { ticket: Ticket(8), scope: scope.clone(), after: None, entries_max: 0 });
         let reason = down(&mut broker).await;
         assert!(reason.contains("does not answer"), "{reason}");
-        // Scheduling may be slow here; the calls' own deadline must not be what found out.
+        // Scheduling may be slow here, but the deadline of the calls must not be what noticed it.
         assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
         let (mut unknown, mut unavailable) = (0, 0);
         for _ in 0..2 {
@@ -282,7 +283,7 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
         for _ in 0..2 {
             match next(&mut broker).await {
                 Event::Published { ticket: Ticket(7), result } => assert_eq!(result, Err(BrokerError::Unknown)),
-                // It waited behind the first, so nobody has to wonder.
+                // It waited in the queue after the first one, so it is known not to be stored.
                 Event::Published { ticket: Ticket(8), result } => {
                     assert!(matches!(result, Err(BrokerError::Unavailable(_))), "{result:?}");
                 }
@@ -291,7 +292,7 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
         }
         assert!(started.elapsed() < Duration::from_secs(6), "one deadline for both: {:?}", started.elapsed());
         signal(&server, "CONT");
-        // It was carried out, in fact.
+        // The first one was carried out in fact.
         assert_eq!(publish(&mut broker, &scope).await.unwrap().offset, 2);
     });
 }
@@ -311,9 +312,10 @@ fn a_restarted_redis_is_found_and_its_library_loaded() {
     });
 }
 
-/// The instance that was handed what is gone says so; another one, which heard nothing, tells who comes back.
+/// An instance that received a message which Redis has lost records the loss. Another instance, which did not receive
+/// it, then reports a gap to clients that resume.
 #[test]
-fn what_one_instance_saw_lost_every_instance_tells() {
+fn a_loss_seen_by_one_instance_is_reported_by_every_instance() {
     run(async {
         let mut server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;
@@ -367,7 +369,7 @@ fn a_flushed_library_is_loaded_by_the_call_that_misses_it() {
 }
 
 #[test]
-fn a_demoted_redis_refuses_and_ends_the_link() {
+fn a_demoted_redis_refuses_and_ends_the_connection_pair() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;
@@ -383,9 +385,9 @@ fn a_demoted_redis_refuses_and_ends_the_link() {
     });
 }
 
-/// The probe goes wherever a publish would go; a bare PUBLISH would not have noticed.
+/// The probe takes the same way as a publish; a bare PUBLISH would not notice this.
 #[test]
-fn a_redis_that_takes_no_writes_ends_the_link() {
+fn a_redis_that_takes_no_writes_ends_the_connection_pair() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(probing(&server.url())).await;
@@ -401,7 +403,7 @@ fn a_redis_that_takes_no_writes_ends_the_link() {
     });
 }
 
-/// A full Redis takes no message and delivers what it has: the broker stays up.
+/// A full Redis takes no message and delivers those that it has: the broker stays up.
 #[test]
 fn a_full_redis_refuses_publishes_and_stays_up() {
     run(async {
@@ -415,7 +417,7 @@ fn a_full_redis_refuses_publishes_and_stays_up() {
         limit(1);
         let refused = publish(&mut broker, &scope).await;
         assert!(matches!(&refused, Err(BrokerError::Unavailable(why)) if why.starts_with("OOM")), "{refused:?}");
-        // Longer than two missed probes would take: nothing happens.
+        // Longer than two missed probes take; nothing happens.
         let quiet = timeout(Duration::from_millis(5 * PROBE_INTERVAL_MS), broker.next_event()).await;
         assert!(quiet.is_err(), "{quiet:?}");
         limit(0);
@@ -464,7 +466,7 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec(&mut server.connect()).unwrap();
         let _third = up(config(&server.url())).await;
         assert_eq!(loads(), 2);
-        // Other families are another library of the same version: the last to come decides.
+        // A library for other families has the same version: the instance that loads it last decides.
         let mut other = config(&server.url());
         other.library = Library::new([]);
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(other.library.source()).exec(&mut server.connect()).unwrap();
@@ -473,9 +475,9 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
     });
 }
 
-/// It is down from the beginning, says why in a sentence, and keeps trying.
+/// The broker is down from the beginning, gives the reason in a sentence, and keeps trying.
 #[test]
-fn what_is_no_fit_redis_is_told_in_a_sentence() {
+fn an_unsuitable_redis_is_reported_with_a_reason() {
     run(async {
         let reason = |config: RedisBrokerConfig| async { down(&mut RedisBroker::new(config)).await };
         let nobody = ReservedPort::take().unwrap();
@@ -512,7 +514,7 @@ fn what_is_no_fit_redis_is_told_in_a_sentence() {
     });
 }
 
-/// `docs/redis.md` prints this line; it must be enough, and no less will do.
+/// `docs/redis.md` prints these lines; their rights must be enough.
 #[test]
 fn the_documented_acl_is_enough() {
     run(async {
@@ -550,7 +552,7 @@ fn the_documented_acl_is_enough() {
         once.arg("tidegate_publish_once").arg(4).arg(&keys);
         once.arg(&["tidegate:{acme/user:8}:ids:0", "tidegate:{acme/user:8}:ids:1"]).arg("").arg(MESSAGE).arg("b");
         once.exec(&mut publisher.get_connection().unwrap()).unwrap();
-        // A family's upkeep as well.
+        // The upkeep of a family is permitted as well.
         cmd("HSET").arg(keys[1]).arg("d").arg(0).arg("k").arg("1:1-1").exec(&mut server.connect()).unwrap();
         call.exec(&mut publisher.get_connection().unwrap()).unwrap();
         let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut server.connect()).unwrap();
@@ -563,7 +565,7 @@ fn signal(server: &RedisServer, name: &str) {
     assert!(status.unwrap().success());
 }
 
-/// Answers whoever connects with these bytes, once each, and nothing else.
+/// Answers the first bytes of each connection with `hello_reply`, and sends nothing else.
 async fn impostor(hello_reply: &'static str) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -572,7 +574,7 @@ async fn impostor(hello_reply: &'static str) -> u16 {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut question = [0; 1024];
             if stream.read(&mut question).await.is_ok_and(|bytes| bytes > 0) {
-                // The broker may hang up at any time.
+                // The broker may close the connection at any time.
                 let _ = stream.write_all(hello_reply.as_bytes()).await;
                 let _ = stream.read(&mut question).await;
             }
@@ -581,7 +583,7 @@ async fn impostor(hello_reply: &'static str) -> u16 {
     port
 }
 
-/// Passes bytes between the broker and Redis until it is told to keep one connection's to itself.
+/// Passes bytes between the broker and Redis, until it is told to drop the answers on one connection.
 struct Proxy {
     port: u16,
     silenced: tokio::sync::watch::Sender<Option<usize>>,
@@ -604,7 +606,7 @@ impl Proxy {
                     tokio::select! {
                         _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
                         _ = watched.wait_for(|silenced| *silenced == Some(number)) => {
-                            // The socket stays open; what Redis says is lost.
+                            // The socket stays open; the answers of Redis are dropped.
                             let _ = tokio::io::copy(&mut far_read, &mut tokio::io::sink()).await;
                             drop(near_write);
                         }
@@ -624,9 +626,10 @@ impl Proxy {
     }
 }
 
-/// The stream and its metadata go away while a member sits on the scope, nothing is published, and no link breaks.
+/// The stream and its metadata are erased while a member is in the scope. Nothing is published, and no connection
+/// breaks.
 #[test]
-fn what_was_erased_is_told_by_the_next_check() {
+fn an_erased_scope_is_reported_by_the_next_check() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;
@@ -641,7 +644,7 @@ fn what_was_erased_is_told_by_the_next_check() {
             cmd("FLUSHALL"),
             cmd("PEXPIRE").arg(&meta).arg(1).clone(),
             cmd("DEL").arg(&meta).arg(Keyspace::default().stream(&scope)).clone(),
-            // Set back, as by a failover to a replica that lacked the last write.
+            // The offset is set back, as by a failover to a replica that lacks the last write.
             cmd("HSET").arg(&meta).arg(&["o", "0"]).clone(),
         ];
         for erase in &erasures {
@@ -659,7 +662,7 @@ fn what_was_erased_is_told_by_the_next_check() {
             }
             assert_eq!(gaps, [], "nothing is missing yet");
             erase.exec(&mut server.connect()).unwrap();
-            // Before that, a check would keep it.
+            // A check before the expiry would extend it.
             while matches!(cmd("PTTL").arg(&meta).query::<i64>(&mut server.connect()), Ok(0..=1)) {}
             while gaps.is_empty() {
                 now_ms += 1_000;
@@ -674,7 +677,7 @@ fn what_was_erased_is_told_by_the_next_check() {
     });
 }
 
-/// The commands among what the router wants; the rest is noted.
+/// Returns the commands that the router requests, and notes the other outputs.
 fn take(out: &mut Vec<Output>, seen: &mut Position, gaps: &mut Vec<Gap>) -> Vec<Command> {
     let mut commands = Vec::new();
     for output in out.drain(..) {
@@ -691,7 +694,7 @@ fn take(out: &mut Vec<Output>, seen: &mut Position, gaps: &mut Vec<Gap>) -> Vec<
 }
 
 #[test]
-fn what_is_checked_is_not_forgotten() {
+fn a_checked_scope_does_not_expire() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut broker = up(config(&server.url())).await;

@@ -1,5 +1,5 @@
-//! The router against a model of Redis, under seeds: whatever the order of events, every member is handed every
-//! message of its scope once and in order, or is told of a gap; and where Redis lost nothing, there is no gap.
+//! The router with a model of Redis under random seeds. In any order of events, every member receives every message of
+//! its scope once and in order, or a gap. Without a loss in Redis there is no gap.
 
 mod support {
     pub(crate) mod member;
@@ -18,12 +18,12 @@ use wire::{Envelope, Families, Position, Scope, TenantId};
 const SEEDS: u64 = 400;
 const STEPS_PER_SEED: usize = 600;
 
-/// Which faults a run has.
+/// The faults of one run.
 #[derive(Clone, Copy, PartialEq)]
 enum Faults {
-    /// Connections break, messages are dropped between Redis and the instance, reads fail.
+    /// Connections break, messages are dropped between Redis and the instance, and reads fail.
     Lossless,
-    /// Besides, Redis trims histories and loses the last writes in failovers; clients make positions up.
+    /// The same, and Redis trims histories and loses the last writes in failovers; clients also invent positions.
     Losing,
 }
 
@@ -35,9 +35,9 @@ struct World {
     router: Router,
     members: Vec<Member>,
     joiners: u64,
-    /// As told last.
+    /// The last value reported.
     is_degraded: Option<bool>,
-    /// Where messages stayed on this instance since the broker was lost.
+    /// Scopes with messages that were delivered on this instance only, since the broker was lost.
     isolated: Vec<Scope>,
     out: Vec<Output>,
 }
@@ -102,7 +102,7 @@ impl World {
         self.carry_out();
     }
 
-    /// A client of this instance does.
+    /// A client of this instance publishes.
     fn publish(&mut self, scope: Scope) {
         let messages = vec![Draft::new("", b"{}".to_vec())];
         let publish = Publish { ticket: Ticket(0), scope: scope.clone(), messages, replicated: false };
@@ -126,7 +126,7 @@ impl World {
     }
 
     fn answer(&mut self) {
-        // Answers come in any order: the contract names none.
+        // Answers come in any order: the contract does not define one.
         let at = self.random.below(self.redis.from_reader.len().max(1) as u64);
         if let Some(event) = self.redis.from_reader.remove(usize::try_from(at).expect("an index")) {
             self.router.handle(event, self.now_ms, &mut self.out);
@@ -152,7 +152,7 @@ impl World {
         let published = &self.redis.log(&scope).published;
         let asked = match self.random.below(6) {
             0..2 => None,
-            // Seen on this instance, or on another that is ahead of it.
+            // Received on this instance, or on another one that is ahead.
             2..5 if !published.is_empty() => Some(*self.random.pick(published)),
             _ if faults == Faults::Losing => Some(Position::new(8 + self.random.below(20), self.random.below(20))),
             _ => Some(self.redis.log(&scope).top),
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// Does what pump and shards do.
+    /// Does the work of the pump and the shards.
     fn carry_out(&mut self) {
         while !self.out.is_empty() {
             for output in std::mem::take(&mut self.out) {
@@ -245,7 +245,7 @@ impl World {
         }
     }
 
-    /// Lets everything that is on its way arrive, and every scope be checked.
+    /// Delivers everything that is under way, and lets every scope be checked.
     fn settle(&mut self) {
         if !self.redis.is_up {
             self.redis.up();
@@ -286,7 +286,7 @@ fn run(seed: u64, faults: Faults) -> World {
     for _ in 0..STEPS_PER_SEED {
         world.step(faults);
     }
-    // A message that is dropped at the end is noticed by a check alone.
+    // If the last message is dropped, only a check can notice it.
     for scope in world.scopes.clone() {
         world.redis.publish(&scope, 1);
         world.redis.drop_message();
@@ -296,7 +296,7 @@ fn run(seed: u64, faults: Faults) -> World {
     world
 }
 
-/// The default families, but nothing of `system` is kept.
+/// The default families, but `system` keeps no history.
 fn policies() -> Policies {
     let defaults = Policies::default();
     let family = |(index, shape): (_, &wire::FamilyShape)| {
@@ -309,7 +309,7 @@ fn policies() -> Policies {
     Policies::new(defaults.families().iter().map(family).collect())
 }
 
-/// Names the seed when a run fails, so that it can be repeated alone.
+/// Runs all seeds; a failing run is repeated alone with its seed.
 fn run_all(faults: Faults) -> Vec<World> {
     let named = |seed| {
         let run = std::panic::AssertUnwindSafe(|| run(seed, faults));
@@ -319,9 +319,9 @@ fn run_all(faults: Faults) -> Vec<World> {
 }
 
 #[test]
-fn what_redis_keeps_arrives_once_and_in_order_without_a_gap() {
+fn messages_that_redis_keeps_arrive_once_and_in_order_without_a_gap() {
     let worlds = run_all(Faults::Lossless);
-    // The runs must have met what they are about.
+    // The runs must have met the situations that they are for.
     let sum = |count: fn(&World) -> u64| worlds.iter().map(count).sum::<u64>();
     assert!(sum(|w| w.router.counts().holes) > SEEDS, "dropped messages were noticed");
     assert!(sum(|w| w.router.counts().repaired) > SEEDS, "and repaired");
@@ -339,7 +339,7 @@ fn what_redis_keeps_arrives_once_and_in_order_without_a_gap() {
 }
 
 #[test]
-fn what_redis_loses_is_told_by_a_gap() {
+fn losses_of_redis_are_reported_by_a_gap() {
     let worlds = run_all(Faults::Losing);
     let sum = |count: fn(&World) -> u64| worlds.iter().map(count).sum::<u64>();
     assert!(sum(|w| w.router.counts().gaps) > SEEDS / 10, "gaps were told to whole scopes");

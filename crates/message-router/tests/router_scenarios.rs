@@ -1,7 +1,7 @@
-//! The router by literal events: each race that has cost somebody a message, played once.
+//! The router with literal events: each race that has lost a message once, played as a script.
 //!
-//! The names R1 to R10 are those of the usual list of resume races: what can go wrong between a history read
-//! and a live subscription.
+//! The names R1 to R10 are those of the usual list of resume races, which can happen between the read of a history and
+//! a live subscription.
 
 mod support {
     pub(crate) mod script;
@@ -55,7 +55,7 @@ fn one_read_anchors_the_scope_and_resumes_the_first_joiner() {
 }
 
 #[test]
-fn r1_r2_what_is_heard_during_the_read_is_merged_behind_its_top() {
+fn r1_r2_messages_during_the_read_follow_its_top() {
     run("
         join 0 a after 7-3           | subscribe
         subscribed                   | read 1 after 7-3
@@ -67,7 +67,7 @@ fn r1_r2_what_is_heard_during_the_read_is_merged_behind_its_top() {
 }
 
 #[test]
-fn r3_what_was_never_stored_is_left_out() {
+fn r3_an_envelope_that_was_never_stored_is_dropped() {
     let router = run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -81,7 +81,7 @@ fn r3_what_was_never_stored_is_left_out() {
 }
 
 #[test]
-fn r4_a_joiner_ahead_of_this_instance_is_neither_refused_nor_told_twice() {
+fn r4_a_joiner_ahead_of_this_instance_is_resumed_without_duplicates() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -105,7 +105,7 @@ fn r4_a_joiner_may_be_ahead_of_the_first_read_too() {
 }
 
 #[test]
-fn r4_what_the_store_did_not_know_when_asked_it_may_know_now() {
+fn r4_a_position_unknown_to_the_first_read_may_be_known_to_the_next() {
     run("
         join 0 a after 7-7           | subscribe
         subscribed                   | read 1 after 7-7
@@ -116,7 +116,7 @@ fn r4_what_the_store_did_not_know_when_asked_it_may_know_now() {
 }
 
 #[test]
-fn a_position_that_nobody_handed_out_is_a_gap() {
+fn a_position_that_was_never_given_out_is_a_gap() {
     run("
         join 0 a after 7-9           | subscribe
         subscribed                   | read 1 after 7-9
@@ -184,7 +184,7 @@ fn r7_a_generation_that_begins_during_the_read_is_read_too() {
 }
 
 #[test]
-fn r8_an_answer_to_one_who_left_reaches_nobody() {
+fn r8_an_answer_for_a_joiner_that_left_is_ignored() {
     run("
         join 0 a after 7-3           | subscribe
         leave 0                      |
@@ -228,7 +228,7 @@ fn r8_an_answer_from_before_an_outage_is_not_used_after_it() {
 }
 
 #[test]
-fn r9_what_a_failover_lost_is_told_and_its_offsets_are_not_taken_for_old_ones() {
+fn r9_a_loss_in_a_failover_is_a_gap_and_reused_offsets_are_not_duplicates() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -247,9 +247,9 @@ fn r9_what_a_failover_lost_is_told_and_its_offsets_are_not_taken_for_old_ones() 
     ");
 }
 
-/// Over to a replica that lacks the newest messages, and back before anything was published.
+/// A failover to a replica that lacks the newest messages, and back before anything was published.
 #[test]
-fn what_comes_back_with_an_old_primary_is_not_told_again() {
+fn messages_that_return_with_an_old_primary_are_not_delivered_again() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -268,9 +268,10 @@ fn what_comes_back_with_an_old_primary_is_not_told_again() {
     ");
 }
 
-/// To Redis its history looks whole; that there was more, it is told by who heard it, before anybody hears of the gap.
+/// To Redis the history looks complete. The instance that received the lost messages informs Redis before any member
+/// gets the gap.
 #[test]
-fn who_was_away_when_a_failover_lost_messages_is_told_too() {
+fn a_joiner_that_was_away_during_a_lossy_failover_gets_a_gap_too() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -290,9 +291,9 @@ fn who_was_away_when_a_failover_lost_messages_is_told_too() {
     ");
 }
 
-/// This instance was handed nothing of what was lost: another one has told Redis.
+/// This instance received none of the lost messages: another instance has informed Redis.
 #[test]
-fn what_another_instance_saw_lost_is_told_here() {
+fn a_loss_recorded_by_another_instance_is_a_gap_here() {
     run("
         join 0 a after 7-4           | subscribe
         subscribed                   | read 1 after 7-4
@@ -300,7 +301,8 @@ fn what_another_instance_saw_lost_is_told_here() {
         join 0 b after 8-1           | read 2 after 8-1
         history 2 top 9-1 earlier 7-6+ 8-3 has 8-2 8-3 9-1 | joined b resumed upto 9-1 with 8-2 8-3 9-1
     ");
-    // Also who stayed, if it had not been handed them and has not gone on.
+    // This also holds for a member that was there all the time, if it had not received the lost messages and nothing
+    // since.
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -312,7 +314,7 @@ fn what_another_instance_saw_lost_is_told_here() {
 }
 
 #[test]
-fn a_loss_is_told_to_the_broker_until_it_takes_it() {
+fn a_loss_is_reported_until_the_broker_records_it() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -334,9 +336,10 @@ fn a_loss_is_told_to_the_broker_until_it_takes_it() {
     ");
 }
 
-/// Where there was never a message, none is gone; and Redis that knows better is not asked again and again.
+/// At offset 0 there is no message that could be lost. If Redis has recorded the loss or knows better, it is not
+/// informed again.
 #[test]
-fn nothing_is_said_of_a_position_without_a_message() {
+fn no_loss_is_reported_for_a_position_without_a_message() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -356,7 +359,7 @@ fn nothing_is_said_of_a_position_without_a_message() {
 }
 
 #[test]
-fn a_message_in_hand_that_a_failover_lost_is_told() {
+fn a_held_message_that_a_failover_lost_is_a_gap() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -381,7 +384,7 @@ fn a_failover_that_lost_nothing_is_no_gap() {
 }
 
 #[test]
-fn a_joiner_that_hears_of_a_failover_first_waits_for_the_scope() {
+fn a_joiner_whose_read_shows_a_failover_waits_for_the_scope() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -421,7 +424,7 @@ fn a_joiner_catches_up_while_messages_flow_to_its_shard() {
 }
 
 #[test]
-fn pages_end_where_the_stream_is() {
+fn pages_end_at_the_position_of_the_stream() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -435,7 +438,7 @@ fn pages_end_where_the_stream_is() {
 }
 
 #[test]
-fn equal_questions_are_asked_once_unless_the_answer_may_be_too_old() {
+fn equal_reads_are_shared_unless_the_answer_may_be_too_old() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -502,7 +505,7 @@ fn failed_reads_are_asked_again_and_only_joiners_give_up() {
 }
 
 #[test]
-fn what_finds_no_room_during_the_read_is_read_again() {
+fn messages_without_room_during_the_read_are_read_again() {
     let config = RouterConfig { held_bytes_max: 50, ..RouterConfig::default() };
     run_with(
         config,
@@ -523,7 +526,7 @@ fn what_finds_no_room_during_the_read_is_read_again() {
 }
 
 #[test]
-fn what_found_no_room_is_not_read_again_if_the_read_had_it() {
+fn messages_without_room_are_not_read_again_if_the_read_has_them() {
     let config = RouterConfig { held_bytes_max: 50, ..RouterConfig::default() };
     run_with(
         config,
@@ -563,7 +566,7 @@ fn a_scope_lingers_and_is_then_unsubscribed() {
 }
 
 #[test]
-fn nobody_is_subscribed_for_after_an_outage_who_left_during_it() {
+fn a_scope_left_during_an_outage_is_not_subscribed_again() {
     let router = run("
         @user:1 join 0 a             | subscribe
         @user:2 join 0 b             | @user:2 subscribe
@@ -578,7 +581,7 @@ fn nobody_is_subscribed_for_after_an_outage_who_left_during_it() {
 }
 
 #[test]
-fn bytes_that_no_publish_wrote_are_left_out() {
+fn bytes_that_are_not_an_envelope_are_dropped() {
     let mut router = run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -601,7 +604,7 @@ fn bytes_that_no_publish_wrote_are_left_out() {
 }
 
 #[test]
-fn what_retention_took_is_told() {
+fn messages_removed_by_retention_are_a_gap() {
     run("
         join 0 a after 7-1           | subscribe
         subscribed                   | read 1 after 7-1
@@ -628,7 +631,7 @@ fn what_retention_took_is_told() {
 }
 
 #[test]
-fn an_outage_is_repaired_scope_by_scope_and_told_twice_in_all() {
+fn an_outage_is_repaired_scope_by_scope_and_reported_at_begin_and_end() {
     let config = RouterConfig { resync_scopes_max: 2, ..RouterConfig::default() };
     run_with(
         config,
@@ -666,7 +669,7 @@ fn an_outage_is_repaired_scope_by_scope_and_told_twice_in_all() {
 }
 
 #[test]
-fn without_the_broker_messages_stay_here_and_their_scope_is_told_before_it_is_repaired() {
+fn local_messages_are_followed_by_isolated_before_the_repair() {
     let router = run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -706,7 +709,7 @@ fn a_family_may_take_nothing_while_the_broker_is_away() {
 }
 
 #[test]
-fn a_broker_that_was_never_there_is_awaited_until_it_says_that_it_is_lost() {
+fn publishes_go_to_the_broker_until_its_first_down() {
     run_with(
         RouterConfig::default(),
         "
@@ -724,7 +727,7 @@ fn a_broker_that_was_never_there_is_awaited_until_it_says_that_it_is_lost() {
 }
 
 #[test]
-fn who_comes_back_before_the_broker_does_is_told_of_what_stayed_here_meanwhile() {
+fn a_joiner_during_the_outage_gets_isolated_for_earlier_local_messages() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -

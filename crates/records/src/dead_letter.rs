@@ -1,4 +1,4 @@
-//! A message that could not be delivered or stored, and what is known of it.
+//! A dead letter: a message that could not be delivered or stored, and what is known of it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use bytes::Bytes;
 use wire::{InstanceId, Position, Scope, TenantId, Timestamp, UserId};
 
-/// Why a message became a dead letter. Stable: operators select by it.
+/// The reason why a message became a dead letter. It is stable: operators select by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// It is stored, but is no message that a gateway can deliver.
+    /// The message is stored, but a gateway cannot deliver it because it breaks the format of messages.
     Poison,
-    /// It was taken while the instance was cut off from Redis, and reached only members of that instance.
+    /// The message was accepted while the instance was cut off from Redis, and reached only members on that instance.
     Isolated,
 }
 
@@ -19,7 +19,7 @@ impl Reason {
     /// Every reason, for documents and help.
     pub const ALL: [Self; 2] = [Self::Poison, Self::Isolated];
 
-    /// As it is stored and typed.
+    /// The reason as it is stored, and as operators type it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,25 +38,26 @@ impl fmt::Display for Reason {
 /// A dead letter on its way to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Tells it from all other dead letters of its tenant, and is the same wherever the same message is found again.
+    /// Identifies the message among the dead letters of its tenant. It is the same wherever the same message is found
+    /// again.
     pub dedup_key: Box<str>,
-    /// Why.
+    /// The reason why it is a dead letter.
     pub reason: Reason,
-    /// Which instance found it.
+    /// The instance that found it.
     pub instance: InstanceId,
-    /// Where the message was going.
+    /// The scope of the message's channel.
     pub scope: Scope,
-    /// The rest of its channel; may be empty.
+    /// The topic of the message's channel; may be empty.
     pub topic: Box<str>,
-    /// Who published it, if that is known.
+    /// The publisher, if it is known.
     pub user: Option<UserId>,
-    /// Where it stands in its scope, if it was stored.
+    /// Position of the message in its scope, if it was stored.
     pub position: Option<Position>,
-    /// When it was stored or taken.
+    /// Time when the message was stored or accepted.
     pub time: Timestamp,
     /// A sentence about what is wrong.
     pub detail: String,
-    /// The message's length in bytes.
+    /// Length of the message in bytes.
     pub size: usize,
     /// The message itself, if it is kept.
     pub body: Body,
@@ -65,42 +66,42 @@ pub struct DeadLetter {
 /// What is kept of the message itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// All of it, as it was stored.
+    /// The whole message, as it was stored.
     Message(Bytes),
-    /// Nothing: its family says so.
+    /// Nothing, because the policy of the family redacts dead letters.
     Redacted,
-    /// Nothing: it is longer than dead letters may be.
+    /// Nothing, because the message is longer than the limit for dead letters.
     TooBig,
 }
 
-/// A dead letter as the store gives it back. Texts, because an older or newer gateway may have written it.
+/// A dead letter as the store returns it. Fields are texts, because an older or newer gateway may have written them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
-    /// Under which it is shown, replayed and dropped.
+    /// The id for showing, replaying and dropping it.
     pub id: DeadLetterId,
-    /// Whose it is.
+    /// The tenant of the message.
     pub tenant: TenantId,
-    /// Why, as [`Reason::as_str`].
+    /// The reason, as written by [`Reason::as_str`].
     pub reason: String,
-    /// Which instance found it.
+    /// The instance that found it.
     pub instance: String,
-    /// Where the message was going, as clients name it.
+    /// The channel of the message, as clients write it.
     pub channel: String,
-    /// Who published it, if that is known.
+    /// The publisher, if it is known.
     pub user: Option<String>,
-    /// Where it stands in its scope, if it was stored.
+    /// Position of the message in its scope, if it was stored.
     pub position: Option<String>,
-    /// When it was stored or taken.
+    /// Time when the message was stored or accepted.
     pub time: Timestamp,
     /// A sentence about what is wrong.
     pub detail: String,
-    /// The message's length in bytes.
+    /// Length of the message in bytes.
     pub size: usize,
     /// The message itself, if it is kept.
     pub body: Body,
 }
 
-/// A dead letter's place among its tenant's: when it was kept (ms), and a number within that millisecond.
+/// The id of a dead letter within its tenant: the time when it was stored (ms), and a number within that millisecond.
 ///
 /// ```
 /// use records::DeadLetterId;
@@ -111,13 +112,13 @@ pub struct StoredDeadLetter {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeadLetterId {
-    /// When it was kept, by the store's clock.
+    /// Time when it was stored, by the store's clock.
     pub time: Timestamp,
-    /// Which of that millisecond.
+    /// Number within that millisecond, from 0.
     pub number: u64,
 }
 
-/// A text that is not a dead letter's id.
+/// The text is not the id of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a dead letter's id is two numbers with a dash, as `tidegate dlq list` prints it")]
 pub struct BadDeadLetterId;
@@ -125,28 +126,28 @@ pub struct BadDeadLetterId;
 // === impl DeadLetter ===
 
 impl DeadLetter {
-    /// What it takes in a queue.
+    /// Memory that it takes in the queue, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let Self { dedup_key, topic, detail, body, .. } = self;
         let body = if let Body::Message(message) = body { message.len() } else { 0 };
         size_of::<Self>() + dedup_key.len() + topic.len() + detail.len() + body
     }
 
-    /// Whose it is.
+    /// The tenant of the message.
     ///
     /// # Panics
-    /// Never: a scope's tenant has been checked.
+    /// Never panics: the tenant of a scope has been checked.
     pub(crate) fn tenant(&self) -> TenantId {
         TenantId::parse(self.scope.tenant()).expect("a scope's tenant is a name")
     }
 
-    /// The channel as clients name it.
+    /// The channel as clients write it.
     pub(crate) fn channel(&self) -> String {
         let Self { scope, topic, .. } = self;
         if topic.is_empty() { scope.name().to_owned() } else { format!("{}:{topic}", scope.name()) }
     }
 
-    /// As it comes back.
+    /// The dead letter as the store returns it under this id.
     pub(crate) fn keep(&self, id: DeadLetterId) -> StoredDeadLetter {
         StoredDeadLetter {
             id,
@@ -176,7 +177,7 @@ impl FromStr for DeadLetterId {
     type Err = BadDeadLetterId;
 
     fn from_str(text: &str) -> Result<Self, BadDeadLetterId> {
-        // The same shape as a position, for both are ids of stream entries; only the meaning differs.
+        // The text has the same form as a position, because both are ids of stream entries. Only the meaning differs.
         let entry: Position = text.parse().map_err(|_| BadDeadLetterId)?;
         Ok(Self { time: Timestamp(entry.generation), number: entry.offset })
     }

@@ -1,4 +1,5 @@
-//! Where threads leave dead letters. Bounded, and nobody waits at it: what does not fit is counted and let go of.
+//! The queue of dead letters between any thread and the writer. It is bounded, and no thread waits for it: a dead
+//! letter without room is counted and dropped.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +10,16 @@ use tokio::sync::Notify;
 
 use crate::dead_letter::{Body, DeadLetter};
 
-/// What may wait while the store is away. The oldest stay: they say how it began.
+/// Most bytes that wait while the store is away. The oldest dead letters stay, because they show how the problem began.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// So many marks are remembered, so that a stored poison message is not brought again by every client that resumes.
+/// Number of deduplication keys that are remembered, so that a stored poison message is not reported again by every
+/// client that resumes over it.
 const DEDUP_KEYS_MAX: usize = 1_024;
 
-/// How a [`DeadLetterQueue`] cuts what it takes.
+/// Configuration of a [`DeadLetterQueue`].
 #[derive(Debug, Clone, Copy)]
 pub struct DeadLetterQueueConfig {
-    /// Longer messages are not kept, only told of.
+    /// Longest message that is kept, in bytes. A dead letter with a longer message is stored without it.
     pub message_bytes_max: usize,
 }
 
@@ -30,14 +32,14 @@ pub struct DeadLetterQueue {
     counts: DeadLetterCounts,
 }
 
-/// What became of dead letters, for metrics.
+/// Totals of dead letters, for metrics.
 #[derive(Debug, Default)]
 pub struct DeadLetterCounts {
-    /// Kept in the store by this instance.
+    /// Stored by this instance.
     pub kept: AtomicU64,
-    /// Kept before, by another instance or by this one.
+    /// Not stored, because this or another instance had stored the same dead letter before.
     pub known: AtomicU64,
-    /// Lost: too many waited, or the store will not have them.
+    /// Lost, because too many waited, or because the store rejects it permanently.
     pub dropped: AtomicU64,
 }
 
@@ -45,31 +47,31 @@ pub struct DeadLetterCounts {
 struct WaitingDeadLetters {
     dead_letters: VecDeque<DeadLetter>,
     bytes: usize,
-    /// Marks of the last letters taken, oldest first.
+    /// Keys of the last dead letters taken, oldest first.
     recent: VecDeque<Box<str>>,
     dedup_keys: HashSet<Box<str>>,
 }
 
 impl DeadLetterQueue {
-    /// An empty one.
+    /// Creates an empty queue.
     #[must_use]
     pub fn new(config: DeadLetterQueueConfig) -> Self {
         Self { config, queue: Mutex::default(), filled: Notify::new(), counts: DeadLetterCounts::default() }
     }
 
-    /// What became of dead letters.
+    /// Totals of dead letters, for metrics.
     #[must_use]
     pub fn counts(&self) -> &DeadLetterCounts {
         &self.counts
     }
 
-    /// Whether a dead letter with this mark was left here lately: to make another would be waste.
+    /// Whether a dead letter with this key was posted here recently, so that there is no need to make another one.
     #[must_use]
     pub fn knows(&self, dedup_key: &str) -> bool {
         self.lock().dedup_keys.contains(dedup_key)
     }
 
-    /// What a dead letter keeps of this message. A copy: a slice would hold on to the whole packet it came in.
+    /// What a dead letter keeps of this message. It is a copy: a slice would keep the whole packet in memory.
     #[must_use]
     pub fn body(&self, message: &[u8]) -> Body {
         match message.len() > self.config.message_bytes_max {
@@ -78,7 +80,8 @@ impl DeadLetterQueue {
         }
     }
 
-    /// Leaves a dead letter here. Whether it will be written; if not, it is written already, or too many wait.
+    /// Adds a dead letter. Returns whether it will be written. If not, the same one was posted before, or there is no
+    /// room.
     pub fn post(&self, dead_letter: DeadLetter) -> bool {
         let bytes = dead_letter.bytes();
         let mut queue = self.lock();
@@ -104,12 +107,12 @@ impl DeadLetterQueue {
         true
     }
 
-    /// The oldest dead letter, which stays until [`Self::take`].
+    /// The oldest dead letter. It stays until [`Self::take`].
     pub(crate) fn oldest(&self) -> Option<DeadLetter> {
         self.lock().dead_letters.front().cloned()
     }
 
-    /// Waits until there is a dead letter. Dropping the future loses nothing. For one reader.
+    /// Waits until there is a dead letter. If the future is dropped, nothing is lost. There may be only one reader.
     pub(crate) async fn next(&self) -> DeadLetter {
         loop {
             if let Some(dead_letter) = self.oldest() {
@@ -119,7 +122,7 @@ impl DeadLetterQueue {
         }
     }
 
-    /// The oldest dead letter, which is dealt with.
+    /// Removes the oldest dead letter, which has been handled.
     pub fn take(&self) -> Option<DeadLetter> {
         let mut queue = self.lock();
         let dead_letter = queue.dead_letters.pop_front()?;
@@ -128,7 +131,7 @@ impl DeadLetterQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, WaitingDeadLetters> {
-        // Nothing between lock and unlock panics.
+        // The code between lock and unlock does not panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,33 +1,34 @@
-//! Why the store did not do what was asked.
+//! The errors of the store.
 
 use std::time::Duration;
 
 use redis_topology::CallError;
 
-/// A call to the store that failed.
+/// A call to the store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No connection. Nothing was done.
+    /// There is no connection. Nothing was done.
     #[error("cannot reach Redis: {0}")]
     Unreachable(String),
-    /// No answer in time, or the connection broke. Nobody knows whether it was done.
+    /// There was no answer in time, or the connection broke. The call may or may not have been carried out.
     #[error("Redis did not answer within {0:?}")]
     NoAnswer(Duration),
-    /// Redis answered with an error: it is full, read-only, or busy. Nothing was done.
+    /// Redis answered with an error, for instance because it is full, read-only or busy. Nothing was done.
     #[error("Redis refused: {0}")]
     Rejected(String),
-    /// An answer of another shape than `keyspace` documents: somebody loaded a different library.
-    #[error("Redis answered something else than agreed: {0}")]
+    /// The answer does not have the form that `keyspace` documents: a different function library was loaded.
+    #[error("Redis gave an unexpected answer: {0}")]
     Malformed(String),
 }
 
 impl StoreError {
-    /// Whether the same call can succeed later. All calls may be repeated without harm.
+    /// Whether the same call may succeed later. All calls may be repeated without harm.
     #[must_use]
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NoAnswer(_) => true,
-            // ERR is about the call itself, WRONGTYPE about a key of somebody else's; OOM, MISCONF, READONLY and their like pass.
+            // ERR is about the call itself, and WRONGTYPE about a key that another program uses. OOM, MISCONF, READONLY
+            // and similar errors pass.
             Self::Rejected(text) => {
                 let is_lasting = text.starts_with("ERR ") || text.contains("WRONGTYPE");
                 !is_lasting || text.contains("Function not found")

@@ -1,17 +1,18 @@
-//! What is written about messages, beside their way: dead letters, and receipts.
+//! Records about messages, kept beside their delivery: dead letters and receipts.
 //!
 //! ```text
-//!   pump   ─ what cannot be delivered or stored ─▶ DeadLetterQueue ─▶ ┌──────────────┐ ═▶ Store    (memory or Redis)
-//!   shards ─ how far clients have got ───────────▶ ReceiptBuffer   ─▶ │ RecordWriter │    ║
-//!                                                  (bounded,          └──────────────┘    ╠═▶ tidegate dlq
-//!                                                   never wait)        (one task)         ╚═▶ tidegate receipts
+//!   pump   ─ messages not delivered or stored ─▶ DeadLetterQueue ─▶ ┌──────────────┐ ═▶ Store    (memory or Redis)
+//!   shards ─ receipts of clients ──────────────▶ ReceiptBuffer   ─▶ │ RecordWriter │    ║
+//!                                                (bounded,          └──────────────┘    ╠═▶ tidegate dlq
+//!                                                 no waiting)        (one task)         ╚═▶ tidegate receipts
 //! ```
 //!
-//! The three types that matter: [`DeadLetter`], a message that reached nobody, and why; [`Receipt`], how far a user has got
-//! in a scope; [`Store`], where both are kept for all instances. Any thread leaves them in [`DeadLetterQueue`] and [`ReceiptBuffer`]
-//! without waiting, and [`RecordWriter`] carries them from there, on a thread that no message passes.
+//! The three types that matter: [`DeadLetter`] is a message that could not be delivered or stored, with the reason.
+//! [`Receipt`] says how far a user has acknowledged a scope. [`Store`] keeps both for all instances. Any thread adds
+//! them to [`DeadLetterQueue`] and [`ReceiptBuffer`] without waiting, and [`RecordWriter`] writes them to the store, on
+//! a thread that carries no messages.
 //!
-//! This crate does not know about sockets, sessions or subscriptions, and decides nothing about a message.
+//! This crate knows no sockets, sessions or subscriptions, and decides nothing about a message.
 #![warn(missing_docs)]
 
 mod dead_letter;

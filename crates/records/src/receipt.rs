@@ -1,53 +1,53 @@
-//! How far a user has got in a scope, and what follows from it.
+//! Receipts: how far a user has acknowledged a scope, and what can be derived from it.
 
 use wire::{Position, Scope, Timestamp, UserId};
 
-/// A user has dealt with everything up to here: of one scope, on the device that is furthest.
+/// A user has processed every message of a scope up to this position, on the device that is furthest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Where.
+    /// The scope of the acknowledged messages.
     pub scope: Scope,
-    /// Who; the tenant is the scope's.
+    /// The user, in the tenant of the scope.
     pub user: UserId,
-    /// How far.
+    /// The last acknowledged position.
     pub position: Position,
 }
 
-/// What is known of one scope's receipts.
+/// The receipts of one scope, and what is known of its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeReceipts {
-    /// The newest position that the scope has handed out; absent if it has not begun, or has been forgotten.
+    /// The newest position of the scope. None if the scope has not begun or is forgotten.
     pub top: Option<Position>,
-    /// Earlier generations still known, oldest first, each with the newest offset it handed out.
+    /// Earlier generations that are still known, oldest first, each with the newest offset that it gave out.
     pub earlier: Vec<Position>,
-    /// Who has got how far, and when that last moved.
+    /// Each user with the last acknowledged position and the time of its last change.
     pub users: Vec<(UserId, Position, Timestamp)>,
 }
 
-/// How many messages lie between a receipt and the scope's top.
+/// How many messages lie between a receipt and the newest position of the scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lag {
-    /// So many.
+    /// Exactly this many messages.
     Exactly(u64),
-    /// So many positions were handed out since, over a failover: some of them may have been lost with it.
+    /// At most this many: the positions given out since, over a failover, which may have lost some of them.
     AtMost(u64),
-    /// The generation of the receipt is not known any more, or not to this Redis.
+    /// Redis does not know the position of the receipt, or no longer does.
     Unknown,
 }
 
-/// Whether a user has got a message.
+/// Whether a user has acknowledged a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// Acknowledged.
+    /// The message is acknowledged.
     Yes,
-    /// Not acknowledged, or not yet.
+    /// The message is not acknowledged, or not yet.
     No,
-    /// Redis does not know the position: it was never handed out, or was lost in a failover.
+    /// Redis does not know the position: it was never given out, or was lost in a failover.
     Unknown,
 }
 
 impl ScopeReceipts {
-    /// How far behind a receipt is.
+    /// The number of messages between this receipt and the newest position.
     ///
     /// ```
     /// use records::{Lag, ScopeReceipts};
@@ -68,13 +68,13 @@ impl ScopeReceipts {
         Lag::AtMost(self.earlier[at].offset - receipt.offset + since + top.offset)
     }
 
-    /// Whether who acknowledged `receipt` has got `message`.
+    /// Whether a user with this `receipt` has acknowledged `message`.
     #[must_use]
     pub fn acknowledged(&self, message: Position, receipt: Option<Position>) -> Acknowledged {
         let is_handed_out = self.top.is_some_and(|top| message <= top)
             && (self.top.is_some_and(|top| top.generation == message.generation) || self.listed(message).is_some());
         match receipt {
-            // Within a generation positions are consecutive: whoever stands at or behind it has passed it.
+            // Within a generation positions are consecutive: a receipt at or after a message covers it.
             Some(receipt) if receipt.generation == message.generation && receipt >= message => Acknowledged::Yes,
             _ if !is_handed_out => Acknowledged::Unknown,
             Some(receipt) if receipt >= message => Acknowledged::Yes,
@@ -82,7 +82,7 @@ impl ScopeReceipts {
         }
     }
 
-    /// Which earlier generation handed this position out.
+    /// Index of the earlier generation that gave out this position.
     fn listed(&self, position: Position) -> Option<usize> {
         let handed_out = |last: &Position| last.generation == position.generation && last.offset >= position.offset;
         self.earlier.iter().position(handed_out)
@@ -97,7 +97,7 @@ mod tests {
         Position::new(generation, offset)
     }
 
-    /// Generation 7 ended at 42, generation 8 at 3; the scope stands at 9-5.
+    /// Generation 7 ended at 42, generation 8 at 3; the newest position is 9-5.
     fn scope_receipts() -> ScopeReceipts {
         ScopeReceipts { top: Some(at(9, 5)), earlier: vec![at(7, 42), at(8, 3)], users: Vec::new() }
     }
@@ -125,12 +125,13 @@ mod tests {
             [acknowledged(at(7, 42), Some(at(9, 1))), acknowledged(at(8, 3), Some(at(9, 0)))],
             [Acknowledged::Yes; 2]
         );
-        // 7-43 was acknowledged by a primary that died with it: those who are in generation 9 may never have seen it.
+        // 7-43 was given out by a primary that failed before it was replicated: a client in generation 9 may never have
+        // received it.
         assert_eq!(
             [acknowledged(at(7, 43), Some(at(9, 1))), acknowledged(at(7, 43), None), acknowledged(at(9, 6), None)],
             [Acknowledged::Unknown; 3]
         );
-        // But who acknowledged that very generation beyond it has.
+        // A receipt of that generation at a later position proves that the client has received it.
         assert_eq!(acknowledged(at(7, 43), Some(at(7, 44))), Acknowledged::Yes);
         assert_eq!(acknowledged(at(8, 1), Some(at(7, 40))), Acknowledged::No);
     }

@@ -1,5 +1,5 @@
-//! Where threads leave receipts. Only the furthest of each user and scope waits: a client may acknowledge every message,
-//! and one write a second stands for all of them.
+//! The buffer of receipts between the shards and the writer. It keeps only the highest position of each user and scope:
+//! a client may acknowledge every message, and one write per second covers all of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use wire::{Position, Scope, UserId};
 
 use crate::receipt::Receipt;
 
-/// So many users and scopes may wait, about 10 MiB. Further ones are counted and let go of: receipts are cumulative, and
-/// the client's next one makes good for it.
+/// Most pairs of user and scope that wait, about 10 MiB. Further ones are counted and dropped: receipts are cumulative,
+/// so the client's next receipt repairs the loss.
 const WAITING_MAX: usize = 65_536;
 
 /// Takes receipts from any thread.
@@ -20,40 +20,41 @@ pub struct ReceiptBuffer {
     counts: ReceiptCounts,
 }
 
-/// What became of receipts, for metrics.
+/// Totals of receipts, for metrics.
 #[derive(Debug, Default)]
 pub struct ReceiptCounts {
-    /// Taken from clients.
+    /// Receipts taken from clients.
     pub taken: AtomicU64,
-    /// Written to the store; many that were taken may be one that was written.
+    /// Receipts written to the store. One of them may cover many that were taken.
     pub written: AtomicU64,
-    /// Let go of: too many waited, or the store will not have them.
+    /// Receipts dropped, because too many waited or the store rejects them permanently.
     pub dropped: AtomicU64,
-    /// Gauge: users and scopes that wait to be written.
+    /// Gauge: pairs of user and scope that wait to be written.
     pub waiting: AtomicU64,
 }
 
 impl ReceiptBuffer {
-    /// What became of receipts.
+    /// Totals of receipts, for metrics.
     #[must_use]
     pub fn counts(&self) -> &ReceiptCounts {
         &self.counts
     }
 
-    /// A client has acknowledged.
+    /// Takes a receipt from a client.
     pub fn note(&self, receipt: Receipt) {
         self.counts.taken.fetch_add(1, Ordering::Relaxed);
         self.keep(receipt);
     }
 
-    /// Takes out what waits, by scope.
+    /// Removes all waiting receipts, grouped by scope.
     pub(crate) fn take(&self) -> HashMap<Scope, HashMap<UserId, Position>> {
         let mut waiting = self.lock();
         self.counts.waiting.store(0, Ordering::Relaxed);
         std::mem::take(&mut *waiting)
     }
 
-    /// Puts back what could not be written, behind what has come since.
+    /// Adds a receipt, unless a higher one of the same user and scope waits. Also used to put back receipts that could
+    /// not be written.
     pub(crate) fn keep(&self, receipt: Receipt) {
         let Receipt { scope, user, position } = receipt;
         let mut waiting = self.lock();
@@ -69,7 +70,7 @@ impl ReceiptBuffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Scope, HashMap<UserId, Position>>> {
-        // Nothing between lock and unlock panics.
+        // The code between lock and unlock does not panic.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(users[&UserId::parse("alice").unwrap()], Position::new(8, 1), "numbers, not texts");
         assert_eq!((taken.len(), users.len()), (1, 2));
         assert!(receipt_buffer.take().is_empty());
-        // What could not be written does not take back what came since.
+        // A receipt that is put back does not replace a newer one.
         receipt_buffer.note(receipt("alice", 8, 2));
         receipt_buffer.keep(receipt("alice", 8, 1));
         assert_eq!(receipt_buffer.take().into_values().next().unwrap().into_values().next(), Some(Position::new(8, 2)));
@@ -113,7 +114,7 @@ mod tests {
             receipt_buffer.note(receipt(&n.to_string(), 7, 1));
         }
         receipt_buffer.note(receipt("0", 7, 2));
-        assert_eq!(receipt_buffer.counts().dropped.load(Ordering::Relaxed), 10, "who waits already is not turned away");
+        assert_eq!(receipt_buffer.counts().dropped.load(Ordering::Relaxed), 10, "waiting users are still updated");
         assert_eq!(receipt_buffer.take().into_values().next().unwrap().len(), WAITING_MAX);
     }
 }

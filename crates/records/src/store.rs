@@ -1,4 +1,4 @@
-//! Where records are kept. A memory store for one process, Redis for a fleet.
+//! The store of records: in memory for one process, in Redis for all instances.
 
 mod either;
 mod memory;
@@ -17,12 +17,12 @@ pub use self::either::EitherStore;
 pub use self::memory::MemoryStore;
 pub use self::redis::{RedisStore, RedisStoreConfig, ReplayError};
 
-/// How much is kept of dead letters.
+/// The retention of dead letters.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Dead letters of one tenant; the oldest go.
+    /// Most dead letters of one tenant. Above this limit the oldest are removed.
     pub entries_max: u64,
-    /// How long one is kept.
+    /// How long a dead letter is kept.
     pub ttl: Duration,
 }
 
@@ -31,19 +31,20 @@ pub(crate) const RECEIPTS_PER_CALL_MAX: usize = 100;
 /// Most receipts in one [`Store::write_receipts`], over all scopes: about 50 KiB.
 pub(crate) const RECEIPTS_PER_WRITE_MAX: usize = 500;
 
-/// Keeps records.
+/// Keeps dead letters and receipts.
 ///
-/// Contract, checked for every store by `tests/store_conformance.rs`:
+/// The contract, which `tests/store_conformance.rs` checks for every store:
 ///
-/// - A dead letter's mark is kept once, even after the dead letter was removed, as long as dead letters are kept.
-/// - Ids of a tenant's dead letters grow. No tenant sees another's.
-/// - A receipt never goes back, whoever writes last. Generations are compared before offsets, both as numbers.
+/// - A deduplication key is stored once, even after its dead letter was removed, for as long as dead letters are kept.
+/// - The ids of a tenant's dead letters increase. No tenant sees those of another.
+/// - A receipt never decreases, in whatever order the writes come. Generations are compared before offsets, both as
+///   numbers.
 /// - Every call may be repeated without harm, and ends within the store's deadline.
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a dead letter. Whether it was new.
+    /// Stores a dead letter. Returns whether it is new.
     fn keep(&self, dead_letter: &DeadLetter) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// At most `most` dead letters of a tenant that are older than `before`, newest first.
+    /// The dead letters of a tenant that are older than `before`, newest first, at most `most` of them.
     fn dead_letters(
         &self,
         tenant: &TenantId,
@@ -51,24 +52,25 @@ pub trait Store: Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<StoredDeadLetter>, StoreError>> + Send;
 
-    /// One dead letter, if it is still there.
+    /// One dead letter, if it is still stored.
     fn dead_letter(
         &self,
         tenant: &TenantId,
         id: DeadLetterId,
     ) -> impl Future<Output = Result<Option<StoredDeadLetter>, StoreError>> + Send;
 
-    /// Removes dead letters. How many were there.
+    /// Removes dead letters. Returns how many of them existed.
     fn remove(&self, tenant: &TenantId, ids: &[DeadLetterId])
     -> impl Future<Output = Result<usize, StoreError>> + Send;
 
-    /// Writes down how far users have got, scope by scope. How many have got further.
+    /// Writes receipts, scope by scope. Returns how many positions have increased.
     fn write_receipts(
         &self,
         batch: &[(Scope, Vec<(UserId, Position)>)],
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Who has got how far in a scope: these users, or without any, at most `most` of those whose receipts are oldest.
+    /// The receipts of a scope: those of these users or, without users, the `most` receipts that changed least
+    /// recently.
     fn scope_receipts(
         &self,
         scope: &Scope,

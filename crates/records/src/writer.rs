@@ -1,5 +1,5 @@
-//! The task that carries dead letters and receipts to the store. One dead letter at a time: what is rare needs no more, and a
-//! publisher of garbage cannot make the fleet load Redis with it. Receipts once a second, in batches.
+//! The task that writes dead letters and receipts to the store. It writes one dead letter at a time: they are rare, and
+//! a publisher of invalid messages must not cause load on Redis. It writes receipts once per second, in batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -17,18 +17,18 @@ use crate::receipt::Receipt;
 use crate::receipt_buffer::ReceiptBuffer;
 use crate::store::{RECEIPTS_PER_CALL_MAX, RECEIPTS_PER_WRITE_MAX, Store};
 
-/// The first pause when the store is away; each further one is twice as long.
+/// The first pause when the store is away. Each further pause is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest.
+/// The longest pause when the store is away.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// At most one write for each user and scope in this time.
+/// There is at most one write for each user and scope in this time.
 const RECEIPTS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far users have got in one scope.
+/// The last acknowledged positions of users in one scope.
 type Users = Vec<(UserId, Position)>;
 
-/// Writes down what the instance reports.
+/// Writes the records of one instance.
 #[derive(Debug)]
 pub struct RecordWriter<S> {
     dead_letter_queue: Arc<DeadLetterQueue>,
@@ -37,13 +37,13 @@ pub struct RecordWriter<S> {
 }
 
 impl<S: Store> RecordWriter<S> {
-    /// A writer of this queue and this buffer.
+    /// A writer for this queue and this buffer.
     #[must_use]
     pub fn new(dead_letter_queue: Arc<DeadLetterQueue>, receipt_buffer: Arc<ReceiptBuffer>, store: S) -> Self {
         Self { dead_letter_queue, receipt_buffer, store }
     }
 
-    /// Writes what comes, until dropped. Dropping it loses nothing but the receipts of the write in progress.
+    /// Writes records until it is dropped. If it is dropped, only receipts of the write in progress are lost.
     pub async fn run(&self) -> Infallible {
         tokio::select! {
             never = self.write_dead_letters() => never,
@@ -51,14 +51,14 @@ impl<S: Store> RecordWriter<S> {
         }
     }
 
-    /// Writes what is still there, as far as the store takes it at once: the instance ends.
+    /// Writes the remaining records once, when the instance ends. It stops where the store fails.
     pub async fn flush(&self) {
         while let Some(dead_letter) = self.dead_letter_queue.oldest() {
             if self.write(&dead_letter).await.is_err() {
                 break;
             }
         }
-        // What fails is lost with the instance; the clients' next receipts make good for it.
+        // Receipts that fail are lost with the instance. The clients' next receipts repair the loss.
         let _ = self.write_buffered_receipts().await;
     }
 
@@ -78,7 +78,7 @@ impl<S: Store> RecordWriter<S> {
         }
     }
 
-    /// Once in an interval, and once for each user and scope, however often they acknowledged.
+    /// Writes receipts once per interval: once for each user and scope, however often they acknowledged.
     async fn write_receipts(&self) -> Infallible {
         let mut waits = false;
         loop {
@@ -93,7 +93,7 @@ impl<S: Store> RecordWriter<S> {
         }
     }
 
-    /// Writes all that waits, some hundreds at a time. An error is one that may pass: the rest is put back.
+    /// Writes all waiting receipts, some hundreds at a time. After an error that may pass, the rest is put back.
     async fn write_buffered_receipts(&self) -> Result<(), StoreError> {
         let (mut parts, counts) = (parts(self.receipt_buffer.take()), self.receipt_buffer.counts());
         while !parts.is_empty() {
@@ -105,7 +105,7 @@ impl<S: Store> RecordWriter<S> {
                     return Err(error);
                 }
                 Err(error) => {
-                    tracing::error!(%error, many, "receipts lost");
+                    tracing::error!(%error, count = many, "receipts lost");
                     counts.dropped.fetch_add(many, Ordering::Relaxed);
                 }
             }
@@ -113,7 +113,7 @@ impl<S: Store> RecordWriter<S> {
         Ok(())
     }
 
-    /// Deals with one dead letter, the oldest. An error is one that may pass: the dead letter stays.
+    /// Writes the oldest dead letter and removes it. After an error that may pass, it stays.
     async fn write(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
         let counts = self.dead_letter_queue.counts();
         match self.store.keep(dead_letter).await {
@@ -121,7 +121,13 @@ impl<S: Store> RecordWriter<S> {
             Ok(false) => counts.known.fetch_add(1, Ordering::Relaxed),
             Err(error) if error.may_retry() => return Err(error),
             Err(error) => {
-                tracing::error!(%error, channel = dead_letter.channel(), reason = %dead_letter.reason, "dead letter lost");
+                tracing::error!(
+                    %error,
+                    tenant = dead_letter.scope.tenant(),
+                    channel = dead_letter.channel(),
+                    reason = %dead_letter.reason,
+                    "dead letter lost"
+                );
                 counts.dropped.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -130,7 +136,7 @@ impl<S: Store> RecordWriter<S> {
     }
 }
 
-/// Each scope in parts that fit into one call.
+/// Splits each scope into parts that fit into one call.
 fn parts(waiting: HashMap<Scope, HashMap<UserId, Position>>) -> VecDeque<(Scope, Users)> {
     let mut parts = VecDeque::with_capacity(waiting.len());
     for (scope, users) in waiting {
@@ -140,7 +146,7 @@ fn parts(waiting: HashMap<Scope, HashMap<UserId, Position>>) -> VecDeque<(Scope,
     parts
 }
 
-/// As many parts as fit into one write, and how many receipts that is.
+/// Takes as many parts as fit into one write, and returns the number of receipts in them.
 fn next_batch(parts: &mut VecDeque<(Scope, Users)>) -> (Vec<(Scope, Users)>, u64) {
     let (mut batch, mut many) = (Vec::new(), 0);
     while let Some((_, users)) = parts.front()

@@ -1,4 +1,5 @@
-//! A Redis that takes calls and answers none: soon they are refused at once, and go again when it answers.
+//! A Redis that accepts calls and does not answer: after a few calls, further ones are refused at once, until it
+//! answers again.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use redis_topology::{BreakerCounts, Target};
 use wire::{Families, TenantId};
 
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How often one call is let through. A busy machine may be longer about a thousand.
+/// How often one trial call is let through. A thousand calls may take longer than this on a busy machine.
 const PAUSE: Duration = Duration::from_millis(500);
 
 fn store(server: &RedisServer) -> RedisStore {
@@ -26,14 +27,14 @@ fn store(server: &RedisServer) -> RedisStore {
     })
 }
 
-/// One question to Redis: how it ended, and how long it took.
+/// Sends one command to Redis. Returns its result and how long it took.
 async fn ask(store: &RedisStore) -> (Result<(), StoreError>, Duration) {
     let begun = Instant::now();
     let answer = store.dead_letters(&TenantId::default(), None, 1).await;
     (answer.map(drop), begun.elapsed())
 }
 
-/// Stops or continues the server, and waits until the kernel says that it has.
+/// Stops or continues the server, and waits until the kernel reports its new state.
 fn signal(server: &RedisServer, name: &str, state: impl Fn(char) -> bool) {
     let pid = server.child.id();
     assert!(Command::new("kill").arg(name).arg(pid.to_string()).status().unwrap().success());
@@ -47,7 +48,7 @@ fn signal(server: &RedisServer, name: &str, state: impl Fn(char) -> bool) {
 }
 
 #[tokio::test]
-async fn a_stalled_redis_is_found_out_by_a_few_calls_and_not_by_each() {
+async fn a_stalled_redis_is_detected_by_a_few_calls_and_not_by_each() {
     let server = RedisServer::start(&[]);
     let store = store(&server);
     assert_eq!(ask(&store).await.0, Ok(()));
@@ -56,7 +57,7 @@ async fn a_stalled_redis_is_found_out_by_a_few_calls_and_not_by_each() {
         let (answer, took) = ask(&store).await;
         assert!(answer.is_err() && took >= DEADLINE, "{answer:?} after {took:?}");
     }
-    // Most wait for nothing, one at most of each pause is the trial.
+    // Most calls fail at once; in each pause at most one of them is a trial that waits.
     let begun = Instant::now();
     let asked = std::cell::Cell::new(begun);
     let flood = join_all((0..1_000).map(|_| {

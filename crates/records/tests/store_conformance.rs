@@ -1,4 +1,4 @@
-//! One suite, every store: what a kept dead letter is.
+//! The contract of [`Store`]: one suite for every store.
 
 mod support;
 
@@ -11,7 +11,7 @@ use wire::{Families, Position, Scope, UserId};
 
 trait Bench {
     type Store: Store;
-    /// A store of nothing but what this bench has kept.
+    /// A store with the records of this bench only.
     fn store(&self, bounds: Bounds) -> Self::Store;
 }
 
@@ -54,11 +54,11 @@ conformance!(
     a_dead_letter_comes_back_as_it_was_kept,
     a_dedup_key_is_kept_once_even_after_its_dead_letter_was_removed,
     tenants_do_not_see_each_other,
-    lists_are_newest_first_and_go_on_where_they_ended,
-    the_oldest_go_when_there_are_too_many,
+    lists_are_newest_first_and_continue_where_they_ended,
+    the_oldest_are_removed_when_there_are_too_many,
     dead_letters_expire,
-    removing_counts_what_was_there,
-    a_receipt_never_goes_back,
+    removing_counts_the_existing_ones,
+    a_receipt_never_decreases,
     scope_receipts_are_of_the_users_asked_for_or_of_the_oldest,
 );
 
@@ -98,7 +98,7 @@ async fn a_dedup_key_is_kept_once_even_after_its_dead_letter_was_removed(bench: 
 async fn tenants_do_not_see_each_other(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     assert_eq!(store.keep(&dead_letter("acme", 1)).await, Ok(true));
-    assert_eq!(store.keep(&dead_letter("umbrella", 1)).await, Ok(true), "the same mark of another tenant is another");
+    assert_eq!(store.keep(&dead_letter("umbrella", 1)).await, Ok(true), "the same key of another tenant is another");
     let id = store.dead_letters(&acme(), None, 10).await.unwrap()[0].id;
     let theirs = store.dead_letters(&tenant("umbrella"), None, 10).await.unwrap();
     assert_eq!(theirs.len(), 1);
@@ -109,7 +109,7 @@ async fn tenants_do_not_see_each_other(bench: impl Bench) {
     assert_eq!(store.dead_letters(&tenant("nobody"), None, 10).await, Ok(vec![]));
 }
 
-async fn lists_are_newest_first_and_go_on_where_they_ended(bench: impl Bench) {
+async fn lists_are_newest_first_and_continue_where_they_ended(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     for number in 1..=5 {
         store.keep(&dead_letter("acme", number)).await.unwrap();
@@ -124,7 +124,7 @@ async fn lists_are_newest_first_and_go_on_where_they_ended(bench: impl Bench) {
     assert_eq!(positions, ["7-5", "7-4", "7-3", "7-2", "7-1"]);
 }
 
-async fn the_oldest_go_when_there_are_too_many(bench: impl Bench) {
+async fn the_oldest_are_removed_when_there_are_too_many(bench: impl Bench) {
     let store = bench.store(Bounds { entries_max: 3, ..BOUNDS });
     for number in 1..=5 {
         store.keep(&dead_letter("acme", number)).await.unwrap();
@@ -138,10 +138,10 @@ async fn dead_letters_expire(bench: impl Bench) {
     let store = bench.store(Bounds { ttl: Duration::from_secs(1), ..BOUNDS });
     store.keep(&dead_letter("acme", 1)).await.unwrap();
     let first = store.dead_letters(&acme(), None, 10).await.unwrap().first().map(|dead_letter| dead_letter.id);
-    // The next dead letter, kept once the first one's time is over, finds it gone, and its mark forgotten.
+    // The next dead letter with the same key is stored when the first one has expired, and then the first one is gone.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !store.keep(&dead_letter("acme", 1)).await.unwrap() {
-        assert!(std::time::Instant::now() < deadline, "the mark is never forgotten");
+        assert!(std::time::Instant::now() < deadline, "the key is never forgotten");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let dead_letters = store.dead_letters(&acme(), None, 10).await.unwrap();
@@ -151,7 +151,7 @@ async fn dead_letters_expire(bench: impl Bench) {
     );
 }
 
-async fn removing_counts_what_was_there(bench: impl Bench) {
+async fn removing_counts_the_existing_ones(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     for number in 1..=3 {
         store.keep(&dead_letter("acme", number)).await.unwrap();
@@ -178,7 +178,7 @@ async fn acknowledged(store: &impl Store, scope_text: &str) -> Vec<(String, Posi
     users
 }
 
-async fn a_receipt_never_goes_back(bench: impl Bench) {
+async fn a_receipt_never_decreases(bench: impl Bench) {
     let store = bench.store(BOUNDS);
     let place = "acme/collection:1";
     let write = async |receipts: &[(&str, u64, u64)]| {
@@ -186,13 +186,13 @@ async fn a_receipt_never_goes_back(bench: impl Bench) {
         store.write_receipts(&[(scope(place), users.collect())]).await.unwrap()
     };
     assert_eq!(write(&[("alice", 9, 5), ("bob", 9, 1)]).await, 2);
-    // A late writer, and texts that would compare the other way round.
+    // A late write, and numbers that would compare the other way round as texts.
     assert_eq!(write(&[("alice", 9, 4), ("alice", 9, 5), ("bob", 9, 10)]).await, 1);
     assert_eq!(write(&[("alice", 10, 1), ("bob", 9, 9)]).await, 1);
     assert_eq!(write(&[("alice", 9, 1_000)]).await, 0, "a later generation is further, whatever the offset");
     let expected = [("alice".to_owned(), Position::new(10, 1)), ("bob".to_owned(), Position::new(9, 10))];
     assert_eq!(acknowledged(&store, place).await, expected);
-    // Several scopes in one go; the same name elsewhere is somebody else.
+    // Several scopes in one write. The same user name in another tenant is another user.
     let batch = ["acme/collection:2", "umbrella/collection:1"]
         .map(|text| (scope(text), vec![(user("alice"), Position::new(1, 1))]));
     assert_eq!(store.write_receipts(&batch).await, Ok(2));
@@ -205,7 +205,7 @@ async fn scope_receipts_are_of_the_users_asked_for_or_of_the_oldest(bench: impl 
     let place = scope("acme/collection:1");
     for name in ["first", "second", "third"] {
         store.write_receipts(&[(place.clone(), vec![(user(name), Position::new(7, 1))])]).await.unwrap();
-        // Receipts of one millisecond are of one age.
+        // Receipts of the same millisecond have the same age.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     store.write_receipts(&[(place.clone(), vec![(user("first"), Position::new(7, 2))])]).await.unwrap();
@@ -220,7 +220,7 @@ async fn scope_receipts_are_of_the_users_asked_for_or_of_the_oldest(bench: impl 
     assert!(scope_receipts.users[0].2.0 > 1_700_000_000_000, "when it moved, by the store's clock");
 }
 
-/// What will never be taken must not hold up what waits behind it, and what was not kept is not known.
+/// A dead letter that is rejected permanently must not block later ones, and its key must not count as stored.
 #[tokio::test]
 async fn a_dead_letter_that_redis_rejects_is_not_known_and_not_tried_for_ever() {
     let server = RedisServer::start(&[]);

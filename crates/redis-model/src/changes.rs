@@ -1,4 +1,4 @@
-//! What a call changes, as Redis hands it to replicas: all of a call or nothing.
+//! The changes of one call, as Redis sends them to replicas: all of a call or none.
 
 use bytes::Bytes;
 use wire::Position;
@@ -6,52 +6,53 @@ use wire::Position;
 use crate::keys::{Ids, Key, Keys, Meta};
 use crate::stream::Entry;
 
-/// What one call changed.
+/// One change that is replicated.
 #[derive(Debug, Clone)]
 pub(crate) enum ReplicatedChange {
-    /// The keys of one scope, step by step.
+    /// Writes to the keys of one scope, in order.
     Scope(Box<str>, Vec<Write>),
-    /// Every key is gone.
+    /// All keys are erased.
     EraseAll,
-    /// What subscribers hear. It reaches those of a replica too, by way of replication.
+    /// A published message. Replication carries it to the subscribers of replicas too.
     Publish(Box<str>, Bytes),
 }
 
-/// One command of a function.
+/// One write command of a function.
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
-    /// A generation begins: replication id, generation, offset and list; the rest of the hash stays.
+    /// Begins a generation: replication id, generation, offset and list of earlier generations; the marks and the
+    /// window of ids stay.
     Begin(Meta),
-    /// An earlier generation is marked.
+    /// Marks that an earlier generation has lost messages.
     Tear(u64),
-    /// XADD, with about how many are to be kept.
+    /// XADD; with `keep_about`, also trims the stream to about this many entries.
     Add { entry: Entry, keep_about: Option<usize> },
-    /// The newest offset.
+    /// Sets the newest offset.
     Offset(u64),
-    /// Marks, and when upkeep is due next.
+    /// Sets the marks and the time of the next upkeep.
     Upkeep { due_ms: u64, marks: Vec<(u64, Position)> },
-    /// XTRIM MINID.
+    /// XTRIM MINID: drops the entries below the position.
     DropBelow(Position),
-    /// PEXPIRE of the stream.
+    /// PEXPIRE of the stream: the time of expiry in ms.
     ExpireStream(u64),
-    /// PEXPIRE of the metadata.
+    /// PEXPIRE of the metadata: the time of expiry in ms.
     ExpireMeta(u64),
-    /// Ids of messages, into the hash of even windows or that of odd ones.
+    /// Adds publish ids to the hash of even (0) or odd (1) windows.
     KeepIds(usize, Ids),
-    /// PEXPIREAT of a hash of ids.
+    /// PEXPIREAT of a hash of ids: which one, and the time of expiry in ms.
     ExpireIds(usize, u64),
-    /// The newest window with ids.
+    /// Sets the newest window with ids.
     IdsWindow(u64),
-    /// A hash of ids has gone.
+    /// A hash of ids has expired.
     EraseIds(usize),
-    /// The stream has gone.
+    /// The stream has expired or was erased.
     EraseStream,
-    /// The metadata has gone.
+    /// The metadata has expired or was erased.
     EraseMeta,
 }
 
 impl Write {
-    /// Carries it out. False when Redis would refuse it.
+    /// Carries out the write. Returns false if Redis would refuse it.
     pub(crate) fn apply(&self, keys: &mut Keys, leaf_entries_max: usize) -> bool {
         match self {
             Self::Begin(begun) => match &mut keys.meta {

@@ -1,4 +1,4 @@
-//! Nodes, and replication between them as far as the caller lets it run.
+//! Redis nodes, and replication between them, which runs only as far as the caller lets it.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,27 +10,27 @@ use crate::function::{Call, FunctionReply, FunctionRun, Refusal};
 use crate::keys::Families;
 use crate::node::{Connection, Loses, Node, ReplicationId, Role};
 
-/// One node of a deployment.
+/// The index of a node in its deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub usize);
 
-/// What one subscriber hears.
+/// One message pushed to a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
-    /// On which connection.
+    /// The connection of the subscriber.
     pub connection: Connection,
-    /// The scope, `tenant/family:id`.
+    /// Text of the scope, `tenant/family:id`.
     pub scope: Box<str>,
-    /// The envelope.
+    /// The envelope, as bytes.
     pub payload: Bytes,
 }
 
-/// Some nodes, the first of them the primary of nobody at first.
+/// Some nodes and the replication between them. At the start each node is a primary without replicas.
 #[derive(Debug, Clone)]
 pub struct Deployment {
     families: Families,
     nodes: Vec<Node>,
-    /// By replica: its primary, and what it has not got yet.
+    /// For each replica: its primary, and the changes that it has not received yet.
     feeds: Vec<Option<Feed>>,
 }
 
@@ -41,7 +41,7 @@ struct Feed {
 }
 
 impl Deployment {
-    /// Lone primaries, one for each replication id. A leaf of a stream has `leaf_entries_max` entries
+    /// Creates one primary for each replication id. A leaf of a stream has at most `leaf_entries_max` entries
     /// (`stream-node-max-entries`).
     #[must_use]
     pub fn new(families: Families, ids: &[ReplicationId], leaf_entries_max: usize) -> Self {
@@ -49,33 +49,33 @@ impl Deployment {
         Self { families, nodes, feeds: vec![None; ids.len()] }
     }
 
-    /// One node.
+    /// One node of the deployment, read-only.
     #[must_use]
     pub fn node(&self, at: NodeIndex) -> &Node {
         &self.nodes[at.0]
     }
 
-    /// One node, to be changed.
+    /// One node of the deployment, for changes.
     pub fn node_mut(&mut self, at: NodeIndex) -> &mut Node {
         &mut self.nodes[at.0]
     }
 
-    /// Whom a replica follows. None for a primary, and for a replica that has lost its own.
+    /// The primary that a replica follows. None for a primary, and for a replica that has lost its primary.
     #[must_use]
     pub fn followed(&self, replica: NodeIndex) -> Option<NodeIndex> {
         self.feeds[replica.0].as_ref().map(|feed| feed.primary)
     }
 
-    /// How many changes a replica is behind.
+    /// The number of changes that a replica has not received yet.
     #[must_use]
     pub fn lag(&self, replica: NodeIndex) -> usize {
         self.feeds[replica.0].as_ref().map_or(0, |feed| feed.waiting.len())
     }
 
-    /// Runs a function. `now_ms` is the node's clock.
+    /// Runs a function. `now_ms` is the clock of the node.
     ///
     /// # Errors
-    /// As Redis refuses it.
+    /// Returns the refusal that Redis would give.
     pub fn call(
         &mut self,
         at: NodeIndex,
@@ -99,12 +99,12 @@ impl Deployment {
         answer
     }
 
-    /// PUBLISH by somebody who does not use the library. It reaches the replicas' subscribers too.
+    /// A PUBLISH by a client that does not use the library. It reaches the subscribers of replicas too.
     pub fn publish_bare(&mut self, at: NodeIndex, scope: &str, payload: Bytes, out: &mut Vec<Push>) {
         let change = ReplicatedChange::Publish(scope.into(), payload);
         match self.nodes[at.0].role() {
             Role::Primary => self.spread(at, vec![change], out),
-            // A replica takes it, and it goes no further.
+            // A replica accepts it, and does not pass it on.
             Role::Replica => self.carry_out(at, &change, out),
         }
     }
@@ -115,17 +115,17 @@ impl Deployment {
         self.spread(at, vec![ReplicatedChange::EraseAll], out);
     }
 
-    /// The metadata of a scope has expired.
+    /// Erases the metadata of a scope, as by expiry.
     pub fn erase_meta(&mut self, at: NodeIndex, scope: &str, out: &mut Vec<Push>) {
         self.erase(at, scope, Write::EraseMeta, out);
     }
 
-    /// The stream of a scope has expired.
+    /// Erases the stream of a scope, as by expiry.
     pub fn erase_stream(&mut self, at: NodeIndex, scope: &str, out: &mut Vec<Push>) {
         self.erase(at, scope, Write::EraseStream, out);
     }
 
-    /// Hands a replica up to `changes_max` of what waits for it.
+    /// Sends a replica up to `changes_max` of its waiting changes.
     pub fn replicate(&mut self, replica: NodeIndex, changes_max: usize, out: &mut Vec<Push>) {
         for _ in 0..changes_max {
             let Some(change) = self.feeds[replica.0].as_mut().and_then(|feed| feed.waiting.pop_front()) else { return };
@@ -133,7 +133,8 @@ impl Deployment {
         }
     }
 
-    /// REPLICAOF: the replica takes over all the primary has. `id` becomes the primary's, if it had no replica yet.
+    /// REPLICAOF: the replica becomes a copy of the primary. `id` becomes the replication id of the primary if this is
+    /// its first replica.
     pub fn follow(&mut self, replica: NodeIndex, primary: NodeIndex, id: ReplicationId) {
         assert_ne!(replica, primary, "nobody follows itself");
         assert_eq!(self.node(primary).role(), Role::Primary, "replicas of replicas are not modelled");
@@ -147,8 +148,8 @@ impl Deployment {
         self.feeds[replica.0] = Some(Feed { primary, waiting: VecDeque::new() });
     }
 
-    /// A replica goes on with its primary, which was started again with everything: nothing is copied, and its own
-    /// snapshot stays what it was.
+    /// A replica continues with its primary, which was restarted without a loss. Nothing is copied, and the replica
+    /// keeps its own snapshot.
     pub fn resume(&mut self, replica: NodeIndex, primary: NodeIndex) {
         let source = &mut self.nodes[primary.0];
         source.has_backlog = true;
@@ -157,7 +158,7 @@ impl Deployment {
         self.feeds[replica.0] = Some(Feed { primary, waiting: VecDeque::new() });
     }
 
-    /// REPLICAOF NO ONE: what the replica has not got, it never gets. A primary stays as it is.
+    /// REPLICAOF NO ONE: the changes that the replica has not received are lost. A primary stays as it is.
     pub fn promote(&mut self, replica: NodeIndex, id: ReplicationId) {
         if self.node(replica).role() == Role::Replica {
             self.feeds[replica.0] = None;
@@ -165,7 +166,7 @@ impl Deployment {
         }
     }
 
-    /// The process ends and is started again as a primary of its own. Returns whom it was connected to.
+    /// The process ends and is restarted as a primary of its own. Returns the connections that were closed.
     pub fn restart(&mut self, at: NodeIndex, loses: Loses, id: ReplicationId) -> Vec<Connection> {
         self.leave_alone(at);
         self.feeds[at.0] = None;
@@ -174,7 +175,7 @@ impl Deployment {
         cut
     }
 
-    /// Whoever followed this node has lost it.
+    /// The replicas of this node have lost their primary.
     fn leave_alone(&mut self, at: NodeIndex) {
         for feed in &mut self.feeds {
             if feed.as_ref().is_some_and(|feed| feed.primary == at) {
@@ -189,7 +190,8 @@ impl Deployment {
         }
     }
 
-    /// What a primary has changed: its own subscribers hear it now, the replicas when it comes to them.
+    /// Distributes the changes of a primary: its own subscribers receive them now, its replicas when they are
+    /// replicated.
     fn spread(&mut self, at: NodeIndex, changes: Vec<ReplicatedChange>, out: &mut Vec<Push>) {
         for change in changes {
             if let ReplicatedChange::Publish(scope, payload) = &change {
@@ -202,7 +204,7 @@ impl Deployment {
         }
     }
 
-    /// A replica does what its primary did.
+    /// A replica carries out a change of its primary.
     fn carry_out(&mut self, at: NodeIndex, change: &ReplicatedChange, out: &mut Vec<Push>) {
         match change {
             ReplicatedChange::Publish(scope, payload) => self.push_to_subscribers(at, scope, payload, out),

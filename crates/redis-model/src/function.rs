@@ -1,4 +1,4 @@
-//! The function library as Redis runs it: what each call answers, and what it changes.
+//! The function library as Redis runs it: the answer of each call, and its changes.
 
 use bytes::Bytes;
 use wire::{Envelope, Position, Timestamp};
@@ -8,99 +8,99 @@ use crate::keys::{ID_WINDOW_MS, Ids, Keys, Meta, Retention};
 use crate::node::{Node, ReplicationId, Role};
 use crate::stream::{Entry, Stream};
 
-/// How many earlier generations the metadata lists.
+/// Most earlier generations that the metadata lists.
 const EARLIER_MAX: usize = 16;
-/// One answer has no more bytes than this and one message.
+/// An answer has at most this many bytes of messages and one message more.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// What somebody asks of a node.
+/// A call to a node.
 #[derive(Debug, Clone)]
 pub enum Call {
-    /// `tidegate_publish`.
+    /// `tidegate_publish`: stores and publishes messages.
     Publish(Vec<Draft>),
-    /// `tidegate_publish_once`: one whose id is known is neither stored nor published.
+    /// `tidegate_publish_once`: a message with a known id is neither stored nor published.
     PublishOnce(Vec<Draft>),
-    /// `tidegate_read`.
+    /// `tidegate_read`: reads, and does not begin a scope.
     Read {
-        /// Entries behind this one, if any are wanted.
+        /// Returns the entries after this position; without one, no entries.
         after: Option<Position>,
-        /// At most so many.
+        /// Most entries in the answer.
         entries_max: usize,
     },
-    /// `tidegate_open`.
+    /// `tidegate_open`: reads, and begins the scope if necessary.
     Open {
-        /// As for reading.
+        /// The same as for reading.
         after: Option<Position>,
-        /// As for reading.
+        /// The same as for reading.
         entries_max: usize,
     },
-    /// `tidegate_lost`: the message at this position was handed on and is gone.
+    /// `tidegate_lost`: the message at this position was delivered and is lost.
     Lost(Position),
-    /// `tidegate_probe`: refused where a publish would be, but for memory.
+    /// `tidegate_probe`: refused wherever a publish is refused, except for lack of memory.
     Probe,
 }
 
-/// One message to be published.
+/// One message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Within the scope.
+    /// Topic within the scope.
     pub topic: Box<str>,
-    /// The bytes.
+    /// The message as bytes.
     pub message: Bytes,
-    /// Its publisher's name for it; looked at by [`Call::PublishOnce`] alone.
+    /// The publisher's id of the message. Only [`Call::PublishOnce`] uses it.
     pub id: Option<Box<str>>,
 }
 
-/// What a node answers.
+/// The answer of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FunctionReply {
-    /// Where the last message stands.
+    /// Position of the last message.
     Stored(Position),
-    /// Where each message stands, and whether it had been stored before.
+    /// Position of each message, and whether it had been stored before.
     StoredOnce(Vec<(Position, bool)>),
-    /// Where the scope stands, and what it keeps.
+    /// The newest position of the scope, and the entries that were read.
     Page(Page),
     /// The scope has not begun.
     Nothing,
-    /// Whether there was anything to mark.
+    /// Whether a loss is marked.
     Marked(bool),
-    /// The word has gone out.
+    /// The probe was sent.
     Probed,
 }
 
 /// The answer to a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The newest position handed out.
+    /// The newest position that was given out.
     pub top: Position,
-    /// Earlier generations and their newest offsets, oldest first.
+    /// Earlier generations with their newest offsets, oldest first.
     pub earlier: Vec<Position>,
-    /// Those of them that are marked: messages behind them were lost.
+    /// The earlier generations that are marked: messages above their newest offset were lost.
     pub torn: Vec<u64>,
-    /// Oldest first.
+    /// The entries, oldest first.
     pub entries: Vec<Entry>,
-    /// Whether there are more.
+    /// Whether there are more entries.
     pub more: bool,
 }
 
-/// Why a node does not do it.
+/// The reason why a node refuses a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is a replica.
+    /// The node is a replica.
     #[error("READONLY You can't write against a read only replica.")]
     ReadOnly,
-    /// It has no memory left.
+    /// The node has no memory left.
     #[error("OOM command not allowed when used memory > 'maxmemory'.")]
     OutOfMemory,
-    /// An id is not above the stream's last: what was written before it stays.
+    /// An id is not above the last id of the stream. Entries written before it in the same call stay.
     #[error("ERR The ID specified in XADD is equal or smaller than the target stream top item")]
     IdTooSmall,
-    /// There is no such family.
+    /// The deployment has no such family.
     #[error("ERR there is no such channel family")]
     NoFamily,
 }
 
-/// One function at work on one scope of a node.
+/// One run of a function on one scope of a node.
 pub(crate) struct FunctionRun<'n> {
     pub(crate) node: &'n mut Node,
     pub(crate) scope: &'n str,
@@ -113,7 +113,7 @@ pub(crate) struct FunctionRun<'n> {
 impl<'n> FunctionRun<'n> {
     pub(crate) fn new(node: &'n mut Node, scope: &'n str, retention: Retention, now_ms: u64) -> Self {
         let mut run = Self { node, scope, retention, now_ms, changes: Vec::new(), writes: Vec::new() };
-        // A replica waits for its primary to erase what has expired.
+        // A replica does not erase expired keys: it waits for its primary to do so.
         if run.node.role() == Role::Primary {
             run.erase_expired();
         }
@@ -133,7 +133,7 @@ impl<'n> FunctionRun<'n> {
         }
     }
 
-    /// What was changed, for the replicas. To be called once, at the end, however it went.
+    /// Returns the changes for the replicas. Called once at the end, whether the call succeeded or not.
     pub(crate) fn finish(mut self) -> Vec<ReplicatedChange> {
         self.close_writes();
         self.changes
@@ -177,7 +177,7 @@ impl<'n> FunctionRun<'n> {
             let position = Position::new(generation, start + 1 + stored.len() as u64);
             let entry = Entry { position, time_ms: self.now_ms, topic, message };
             stored.push(entry.clone());
-            // Trimming once per call is enough.
+            // One trim per call is enough.
             let keep_about = (stored.len() == 1).then_some(entries_max);
             if entries_max > 0 && !self.write(Write::Add { entry, keep_about }) {
                 return Err(Refusal::IdTooSmall);
@@ -200,7 +200,7 @@ impl<'n> FunctionRun<'n> {
         Ok(answer)
     }
 
-    /// Where the message of this id stands.
+    /// The position of the message with this id, if the id is known.
     fn known(&self, id: &str, window: u64, newest: u64) -> Option<Position> {
         let ids = &self.node.keys(self.scope)?.ids;
         let fresh = ids.iter().flatten().filter(|key| !key.is_expired(self.now_ms));
@@ -254,7 +254,7 @@ impl<'n> FunctionRun<'n> {
         generation
     }
 
-    /// Marks the generation that a message stood in, or the newest of an earlier second.
+    /// Marks the generation of the lost message, or the newest one of an earlier second.
     fn lose(&mut self, gone: Position) -> bool {
         let Some(before) = self.meta().cloned() else { return false };
         let is_unbroken = before.replication_id == self.node.replication_id();

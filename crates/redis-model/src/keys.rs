@@ -1,4 +1,4 @@
-//! The keys of a scope, and how long a family keeps what is in them.
+//! The keys of a scope, and how long a family keeps them.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use wire::Position;
 use crate::node::ReplicationId;
 use crate::stream::Stream;
 
-/// How much longer than its stream a scope's metadata lives.
+/// How much longer than its stream the metadata of a scope is kept.
 const META_GRACE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
-/// A message's id is known for so long at least, and for twice as long at most.
+/// The shortest time for which a publish id is known, in ms. The longest time is twice as long.
 pub(crate) const ID_WINDOW_MS: u64 = 120_000;
 
-/// What a family keeps.
+/// The retention of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// For how long.
+    /// How long messages are kept, in ms.
     pub ttl_ms: u64,
-    /// About how many; 0 for none.
+    /// About how many messages of a scope are kept; 0 for none.
     pub entries_max: usize,
 }
 
 impl Retention {
-    /// How often upkeep is due.
+    /// Time between two runs of upkeep.
     pub(crate) fn step_ms(&self) -> u64 {
         (self.ttl_ms / 8).max(1)
     }
@@ -41,12 +41,12 @@ impl Retention {
 pub struct Families(BTreeMap<Box<str>, Retention>);
 
 impl Families {
-    /// These.
+    /// Creates the table from names and retentions.
     pub fn new<'f>(families: impl IntoIterator<Item = (&'f str, Retention)>) -> Self {
         Self(families.into_iter().map(|(name, retention)| (name.into(), retention)).collect())
     }
 
-    /// Of a scope written `tenant/family:id` or `tenant/family`.
+    /// The retention of a scope, written `tenant/family:id` or `tenant/family`.
     pub(crate) fn of(&self, scope: &str) -> Option<Retention> {
         let (_, name) = scope.split_once('/')?;
         let family = name.split_once(':').map_or(name, |(family, _)| family);
@@ -57,33 +57,33 @@ impl Families {
 /// The metadata hash of a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
-    /// Under which the generation was begun.
+    /// The replication id under which the generation was begun.
     pub replication_id: ReplicationId,
-    /// The generation.
+    /// The generation in which messages are stored now.
     pub generation: u64,
-    /// The newest offset handed out in it.
+    /// The newest offset given out in the generation.
     pub offset: u64,
-    /// Earlier generations and their newest offsets, oldest first.
+    /// Earlier generations with their newest offsets, oldest first.
     pub earlier: Vec<Position>,
-    /// Those of them that have lost messages which somebody had been handed.
+    /// The earlier generations that lost messages after they had been delivered.
     pub torn: Vec<u64>,
-    /// When upkeep is due.
+    /// Time when upkeep is due.
     pub due_ms: Option<u64>,
-    /// All up to the position had been stored by then. Oldest first.
+    /// Times (ms) and positions: every message up to the position was stored by that time. Oldest first.
     pub marks: Vec<(u64, Position)>,
-    /// The newest window of time in which a message came with an id.
+    /// The newest window in which a message had an id.
     pub ids_window: Option<u64>,
 }
 
 impl Meta {
-    /// The newest position handed out.
+    /// The newest position given out.
     #[must_use]
     pub fn top(&self) -> Position {
         Position::new(self.generation, self.offset)
     }
 }
 
-/// A key with a time to live.
+/// A key with its time of expiry.
 #[derive(Debug, Clone)]
 pub(crate) struct Key<T> {
     pub(crate) value: T,
@@ -96,12 +96,12 @@ impl<T> Key<T> {
     }
 }
 
-/// What Redis has of one scope.
+/// The keys of one scope.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keys {
     pub(crate) stream: Option<Key<Stream>>,
     pub(crate) meta: Option<Key<Meta>>,
-    /// Ids of messages and where those stand: of even windows of time, and of odd ones.
+    /// Publish ids and the positions of their messages: for even windows of time and for odd ones.
     pub(crate) ids: [Option<Key<Ids>>; 2],
 }
 

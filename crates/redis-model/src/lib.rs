@@ -1,18 +1,19 @@
-//! A Redis to run a cluster on in one test: the same data, the same answers, no process and no clock.
+//! A model of Redis, with which a test can run a whole cluster: the same data and the same answers, without a process
+//! and without a clock.
 //!
 //! ```text
-//!   Call ─▶ Deployment ─▶ Node (primary) ─▶ Answer or Refusal
-//!                 │          └─ Change, Change … ─▶ queue ─▶ Node (replica)     as far as the caller lets it run
-//!                 └─▶ Push: what subscribers of a node hear, in order
+//!   Call ─▶ Deployment ─▶ Node (primary) ─▶ FunctionReply or Refusal
+//!                 │          └─ ReplicatedChange … ─▶ queue ─▶ Node (replica)     as far as the caller lets it run
+//!                 └─▶ Push: what the subscribers of a node receive, in order
 //! ```
 //!
-//! A [`Deployment`] is some [`Node`]s and what flows between them. The caller says what time it is, when a replica
-//! gets how much, and who is promoted, restarted or cut off; the model says what Redis and our function library
-//! would have made of it. It is for tests alone, and is held against a real Redis by the same commands in
-//! `tests/against_redis`.
+//! A [`Deployment`] is some [`Node`]s and the replication between them. The caller gives the time, and decides how much
+//! a replica receives and when, and which node is promoted, restarted or disconnected. The model gives the results of
+//! Redis and of the function library. It is for tests only. `tests/against_redis` sends the same commands to the model
+//! and to real servers, and compares them.
 //!
-//! This crate does not know of sockets: a push is handed back, and how long it travels is the caller's to say. It
-//! models what `keyspace`'s functions do to a scope, not Redis' other commands.
+//! This crate has no sockets: pushes are returned to the caller, which decides how long they travel. It models what the
+//! functions of `keyspace` do to a scope, and not Redis' other commands.
 
 mod changes;
 mod deployment;

@@ -1,4 +1,4 @@
-//! One Redis process: its data, its replication id, who is subscribed, and what it forgets when it ends.
+//! One Redis process: its data, its replication id, its subscribers, and what it loses when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,61 +6,62 @@ use crate::changes::Write;
 use crate::keys::{Keys, Meta};
 use crate::stream::Stream;
 
-/// What `master_replid` begins with: as much as tells two apart.
+/// The first 64 bits of `master_replid`, enough to distinguish two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplicationId(pub u64);
 
 impl ReplicationId {
-    /// Of its hexadecimal text.
+    /// Reads it from the hexadecimal text of `master_replid`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         u64::from_str_radix(text.get(..16)?, 16).ok().map(Self)
     }
 
-    /// The first 16 bits, which stand in a generation.
+    /// The first 16 bits, which are part of a generation.
     pub(crate) fn bits(self) -> u64 {
         self.0 >> 48
     }
 }
 
-/// A client's connection to one node.
+/// The connection of a client to one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connection(pub u64);
 
-/// What a node is told to be.
+/// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It takes writes.
+    /// The node accepts writes.
     Primary,
-    /// It takes what another sends.
+    /// The node receives the changes of its primary.
     Replica,
 }
 
-/// What a process loses when it ends and is started again.
+/// What a process loses when it ends and is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loses {
-    /// Nothing: it keeps a log of every write.
+    /// Nothing: it logs every write.
     Nothing,
-    /// What was written after the last snapshot.
+    /// Everything written after the last snapshot.
     SinceSnapshot,
-    /// Everything.
+    /// All data, the snapshot included.
     Everything,
 }
 
-/// One Redis.
+/// One Redis process with its data.
 #[derive(Debug, Clone)]
 pub struct Node {
     role: Role,
     replication_id: ReplicationId,
-    /// A primary takes a new replication id when its first replica comes.
+    /// A primary gets a new replication id when its first replica connects.
     pub(crate) has_backlog: bool,
     keys: BTreeMap<Box<str>, Keys>,
     snapshot: BTreeMap<Box<str>, Keys>,
-    /// Generations the library began and the clock has not passed, by scope; gone with the library.
+    /// The generations that the library has begun and the clock has not passed, by scope. They are lost with the
+    /// library.
     begun: BTreeMap<Box<str>, u64>,
     begun_second: u64,
     subscribers: BTreeMap<Connection, BTreeSet<Box<str>>>,
-    /// It has no memory left for writes.
+    /// The node has no memory left for writes.
     pub is_full: bool,
     leaf_entries_max: usize,
 }
@@ -81,13 +82,13 @@ impl Node {
         }
     }
 
-    /// Primary or replica.
+    /// The role of the node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// Its `master_replid`.
+    /// The `master_replid` of the node.
     #[must_use]
     pub fn replication_id(&self) -> ReplicationId {
         self.replication_id
@@ -99,51 +100,51 @@ impl Node {
         self.keys.get(scope).and_then(|keys| keys.meta.as_ref()).map(|key| &key.value)
     }
 
-    /// What it keeps of a scope, expired or not.
+    /// The stream of a scope, expired or not.
     #[must_use]
     pub fn stream(&self, scope: &str) -> Option<&Stream> {
         self.keys.get(scope).and_then(|keys| keys.stream.as_ref()).map(|key| &key.value)
     }
 
-    /// Who hears a scope.
+    /// The subscribers of a scope.
     pub fn hearers(&self, scope: &str) -> impl Iterator<Item = Connection> {
         self.subscribers.iter().filter(move |(_, scopes)| scopes.contains(scope)).map(|(connection, _)| *connection)
     }
 
-    /// SUBSCRIBE.
+    /// SUBSCRIBE of a connection to one scope.
     pub fn subscribe(&mut self, connection: Connection, scope: &str) {
         self.subscribers.entry(connection).or_default().insert(scope.into());
     }
 
-    /// UNSUBSCRIBE.
+    /// UNSUBSCRIBE of a connection from one scope.
     pub fn unsubscribe(&mut self, connection: Connection, scope: &str) {
         if let Some(scopes) = self.subscribers.get_mut(&connection) {
             scopes.remove(scope);
         }
     }
 
-    /// The connection has ended.
+    /// Removes a connection that has ended, with its subscriptions.
     pub fn close(&mut self, connection: Connection) {
         self.subscribers.remove(&connection);
     }
 
-    /// CLIENT KILL TYPE pubsub: who was cut.
+    /// CLIENT KILL TYPE pubsub. Returns the connections that were closed.
     pub fn kill_subscribers(&mut self) -> Vec<Connection> {
         std::mem::take(&mut self.subscribers).into_keys().collect()
     }
 
-    /// SAVE.
+    /// SAVE: takes a snapshot of all keys.
     pub fn save(&mut self) {
         self.snapshot.clone_from(&self.keys);
     }
 
-    /// FUNCTION FLUSH, and loading the library anew: what it remembered is gone.
+    /// FUNCTION FLUSH and a new load of the library: its memory of begun generations is lost.
     pub fn forget_library(&mut self) {
         self.begun.clear();
         self.begun_second = 0;
     }
 
-    /// The process ends and begins again under a new replication id. All connections are cut.
+    /// The process ends and is restarted with a new replication id. Returns the connections that were closed.
     pub(crate) fn restart(&mut self, loses: Loses, replication_id: ReplicationId) -> Vec<Connection> {
         match loses {
             Loses::Nothing => {}
@@ -159,13 +160,13 @@ impl Node {
         self.kill_subscribers()
     }
 
-    /// It becomes a copy of `primary`.
+    /// Becomes a copy of `primary`.
     pub(crate) fn copy(&mut self, primary: &Self) {
         self.role = Role::Replica;
         self.replication_id = primary.replication_id;
         self.has_backlog = true;
         self.keys.clone_from(&primary.keys);
-        // What it was sent lies on its disk as its own snapshot.
+        // The transferred data is stored on disk as its own snapshot.
         self.snapshot.clone_from(&primary.keys);
         self.forget_library();
     }
@@ -195,7 +196,7 @@ impl Node {
         write.apply(keys, self.leaf_entries_max)
     }
 
-    /// The generation begun here for a scope that the clock has not passed; 0 for none.
+    /// The generation that was begun here for a scope and that the clock has not passed; 0 for none.
     pub(crate) fn begun(&self, scope: &str) -> u64 {
         self.begun.get(scope).copied().unwrap_or(0)
     }

@@ -1,36 +1,36 @@
-//! One Redis stream: entries in leaves, because trimming by about so many takes whole leaves.
+//! One Redis stream. Its entries are grouped in leaves, because approximate trimming removes whole leaves.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use wire::Position;
 
-/// One message as the stream keeps it.
+/// One message in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its id.
+    /// The id of the entry.
     pub position: Position,
-    /// When it was stored, by Redis' clock.
+    /// Time of storing by Redis' clock, in ms.
     pub time_ms: u64,
-    /// Within the scope.
+    /// Topic within the scope.
     pub topic: Box<str>,
-    /// The bytes.
+    /// The message as bytes.
     pub message: Bytes,
 }
 
-/// A stream key.
+/// The value of a stream key.
 #[derive(Debug, Clone, Default)]
 pub struct Stream {
     leaves: VecDeque<Leaf>,
     len: usize,
-    /// What the next id must exceed; stays when the entry goes.
+    /// The id that the next one must exceed. It stays when its entry is removed.
     last: Position,
 }
 
 #[derive(Debug, Clone)]
 struct Leaf {
     entries: VecDeque<Entry>,
-    /// How many it ever had: Redis counts the deleted ones too until the leaf goes.
+    /// Number of entries that the leaf ever had: Redis counts deleted ones until the whole leaf is removed.
     ever: usize,
 }
 
@@ -41,25 +41,25 @@ impl Stream {
         self.last
     }
 
-    /// How many entries it has.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What is behind `after`, oldest first.
+    /// The entries after `after`, oldest first.
     pub fn behind(&self, after: Position) -> impl Iterator<Item = &Entry> {
         let first = self.leaves.partition_point(|leaf| leaf.entries.back().is_none_or(|e| e.position <= after));
         self.leaves.range(first..).flat_map(|leaf| &leaf.entries).filter(move |entry| entry.position > after)
     }
 
-    /// The entry at a position.
+    /// The entry at this position.
     #[must_use]
     pub fn find(&self, position: Position) -> Option<&Entry> {
         let leaf = self.leaves.partition_point(|leaf| leaf.entries.back().is_none_or(|e| e.position < position));
@@ -67,7 +67,7 @@ impl Stream {
         entries.binary_search_by_key(&position, |entry| entry.position).ok().map(|at| &entries[at])
     }
 
-    /// XADD. False when the id is not above the last: Redis refuses it.
+    /// XADD. Returns false if the id is not above the last one, which Redis refuses.
     pub(crate) fn add(&mut self, entry: Entry, leaf_entries_max: usize) -> bool {
         if entry.position <= self.last {
             return false;
@@ -84,7 +84,7 @@ impl Stream {
         true
     }
 
-    /// MAXLEN ~: whole leaves go while enough remains.
+    /// MAXLEN ~: removes whole leaves while enough entries remain.
     pub(crate) fn keep_about(&mut self, entries_max: usize) {
         while let Some(leaf) = self.leaves.front() {
             if self.len <= entries_max || self.len - leaf.entries.len() < entries_max {
@@ -95,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// MINID: everything below `position` goes.
+    /// MINID: removes all entries below `position`.
     pub(crate) fn drop_below(&mut self, position: Position) {
         while let Some(leaf) = self.leaves.front_mut() {
             let before = leaf.entries.len();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn about_so_many_is_at_least_so_many_and_less_than_a_leaf_more() {
+    fn approximate_trimming_keeps_the_limit_and_less_than_a_leaf_more() {
         let mut stream = stream(11);
         stream.keep_about(5);
         assert_eq!(stream.len(), 7, "one leaf of four went; without the next, three would be left");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_counts_what_was_deleted_from_it() {
+    fn a_leaf_counts_its_deleted_entries() {
         let mut stream = stream(3);
         stream.drop_below(Position::new(7, 3));
         let entry =

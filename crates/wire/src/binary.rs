@@ -1,8 +1,8 @@
-//! The shape of a binary message: version 1, a two-byte header length, a JSON header, a payload.
+//! The layout of a binary message: version 1, a two-byte header length, a JSON header, then the payload.
 
 use crate::limits::BINARY_HEADER_BYTES_MAX;
 
-/// Splits version, header length, header and payload.
+/// Returns the header and the payload. Returns none if the version is not 1 or the bytes are too short.
 #[must_use]
 pub fn split_binary(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     const { assert!(BINARY_HEADER_BYTES_MAX == u16::MAX as usize) };

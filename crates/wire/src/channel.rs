@@ -1,9 +1,9 @@
-//! Channels, scopes and patterns, and the only parser of their names.
+//! The names of channels, scopes and patterns. This module is their only parser.
 //!
 //! ```text
 //!   collection:42:ops:cursor          family : id : topic          in tenant acme
 //!   └──── scope ────┘└─topic─┘        one Redis channel, stream and sequence: {acme/collection:42}
-//!   collection:42:*                   a pattern: one or more further segments, never another scope
+//!   collection:42:*                   a pattern: one or more further segments, always of one scope
 //!   system:maintenance                a family without ids: the scope is the family itself
 //! ```
 
@@ -14,43 +14,43 @@ use std::sync::Arc;
 use crate::id::{BadName, TenantId, check_name};
 use crate::limits::CHANNEL_BYTES_MAX;
 
-/// Why a text is not a channel or pattern. The sentences are shown to clients.
+/// The reason why a text is not a channel or pattern. The texts are sent to clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// Longer than [`CHANNEL_BYTES_MAX`].
+    /// The text is longer than [`CHANNEL_BYTES_MAX`].
     #[error("a channel has at most {CHANNEL_BYTES_MAX} bytes")]
     TooLong,
-    /// A family this gateway does not know.
+    /// The gateway does not know this family. The second field lists the families that it knows.
     #[error("there is no channel family {0:?}; this gateway knows {1}")]
     UnknownFamily(String, String),
-    /// A family with ids, named without one.
-    #[error("a {0} channel names its {0}: {0}:ID or {0}:ID:TOPIC")]
+    /// The family has ids, and the text gives none.
+    #[error("a {0} channel needs an id: {0}:ID or {0}:ID:TOPIC")]
     MissingId(String),
     /// A segment breaks the grammar of names.
     #[error("{0}")]
     Name(#[from] BadName),
-    /// A `*` anywhere but as the last whole segment of a topic.
-    #[error("a wildcard is one * as the last segment, after the scope ({0}:*)")]
+    /// A `*` is not the last segment, is part of a segment, or comes before the end of the scope.
+    #[error("a wildcard is a single * as the last segment, after the scope ({0}:*)")]
     Wildcard(String),
-    /// A `*` where a message is published.
+    /// A pattern was given where a message is published.
     #[error("a message is published to one channel, without a wildcard")]
     PatternNotChannel,
 }
 
-/// What the grammar must know of a family: its name, and whether an id follows it.
+/// What the grammar knows of a family: its name, and whether an id follows the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyShape {
-    /// The first segment of its channels.
+    /// First segment of the family's channels.
     pub name: String,
     /// True for `collection:{id}:…`, false for `system:…`.
     pub keyed: bool,
 }
 
-/// A family's place in [`Families`].
+/// The index of a family in [`Families`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FamilyIndex(pub u8);
 
-/// The families a gateway knows, and thereby its channel grammar.
+/// The families that a gateway knows. They define its channel grammar.
 ///
 /// ```
 /// use wire::{Families, TenantId, Filter};
@@ -61,7 +61,7 @@ pub struct FamilyIndex(pub u8);
 /// assert_eq!(pattern.filter, Filter::Below("ops".into()));
 /// assert!(pattern.filter.matches("ops:cursor"));
 /// assert!(!pattern.filter.matches("ops"));
-/// // Never across scopes:
+/// // A pattern never covers several scopes:
 /// assert!(families.parse(&acme, "collection:*").is_err());
 /// assert!(families.parse(&acme, "room:1").is_err());
 /// ```
@@ -69,7 +69,7 @@ pub struct FamilyIndex(pub u8);
 pub struct Families(Vec<FamilyShape>);
 
 impl Default for Families {
-    /// The three of the mission: `user:{id}`, `collection:{id}`, `system`.
+    /// The three families that are always there: `user:{id}`, `collection:{id}`, `system`.
     fn default() -> Self {
         let shape = |name: &str, keyed| FamilyShape { name: name.into(), keyed };
         Self(vec![shape("user", true), shape("collection", true), shape("system", false)])
@@ -77,11 +77,11 @@ impl Default for Families {
 }
 
 impl Families {
-    /// A table of families.
+    /// Creates the table of families.
     ///
     /// # Panics
-    /// With more than 64 families, a name used twice, or one outside the grammar: the configuration
-    /// has been checked before.
+    /// Panics with more than 64 families, with a name that occurs twice, and with a name outside the grammar. The
+    /// configuration is checked before this call.
     #[must_use]
     pub fn new(shapes: Vec<FamilyShape>) -> Self {
         assert!(shapes.len() <= 64, "at most 64 channel families");
@@ -92,18 +92,18 @@ impl Families {
         Self(shapes)
     }
 
-    /// The families in order.
+    /// All families, in the order of their indexes.
     pub fn iter(&self) -> impl Iterator<Item = (FamilyIndex, &FamilyShape)> {
         (0u8..).map(FamilyIndex).zip(&self.0)
     }
 
-    /// The shape of one family.
+    /// The shape of this family.
     #[must_use]
     pub fn shape(&self, family: FamilyIndex) -> &FamilyShape {
         &self.0[family.0 as usize]
     }
 
-    /// The index of the family called `name`.
+    /// The index of the family with this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<FamilyIndex> {
         self.iter().find(|(_, shape)| shape.name == name).map(|(index, _)| index)
@@ -112,7 +112,7 @@ impl Families {
     /// Reads what a client may subscribe to: a channel, or a pattern that ends in `*`.
     ///
     /// # Errors
-    /// Says which rule of the grammar is broken.
+    /// Returns the rule of the grammar that the text breaks.
     pub fn parse(&self, tenant: &TenantId, text: &str) -> Result<Pattern, ChannelError> {
         if text.len() > CHANNEL_BYTES_MAX {
             return Err(ChannelError::TooLong);
@@ -143,10 +143,10 @@ impl Families {
         Ok(Pattern { scope: Scope::new(tenant, family, scope_text), filter })
     }
 
-    /// Reads what may be published to: one channel.
+    /// Reads what a client may publish to: one channel.
     ///
     /// # Errors
-    /// Says which rule of the grammar is broken.
+    /// Returns the rule of the grammar that the text breaks.
     ///
     /// ```
     /// # use wire::{Families, TenantId};
@@ -162,7 +162,7 @@ impl Families {
         }
     }
 
-    /// Reads a scope back from its text, `tenant/family:id`: how a Redis name becomes a scope again.
+    /// Reads a scope from its text `tenant/family:id`, as Redis names contain it.
     ///
     /// ```
     /// # use wire::Families;
@@ -205,13 +205,13 @@ fn parse_filter(topic: &str, scope_text: &str) -> Result<Filter, ChannelError> {
     Ok(if below { Filter::Below(head) } else { Filter::Exact(head) })
 }
 
-/// One Redis pub/sub channel, one stream, one sequence, one hash tag: a family's id within a tenant.
-/// Order is kept per scope. Written `tenant/family:id`.
+/// The unit of ordering: the id of a family within a tenant. A scope has one Redis pub/sub channel, one stream, one
+/// sequence and one hash tag. Its text is `tenant/family:id`.
 #[derive(Clone)]
 pub struct Scope {
     text: Arc<str>,
     family: FamilyIndex,
-    /// Bytes of `text` before the slash.
+    /// Length of the tenant in bytes: `text` up to the slash.
     tenant_len: u8,
 }
 
@@ -223,25 +223,25 @@ impl Scope {
         Self { text, family, tenant_len }
     }
 
-    /// `tenant/family:id`, what stands between the braces of every Redis name of this scope.
+    /// `tenant/family:id`: the text between the braces of every Redis name of this scope.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The tenant's name.
+    /// The name of the tenant.
     #[must_use]
     pub fn tenant(&self) -> &str {
         &self.text[..self.tenant_len as usize]
     }
 
-    /// `family:id` as a client writes it.
+    /// `family:id`, as clients write it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.text[self.tenant_len as usize + 1..]
     }
 
-    /// Which family's policies hold here.
+    /// The family whose policies apply to this scope.
     #[must_use]
     pub fn family(&self) -> FamilyIndex {
         self.family
@@ -257,7 +257,7 @@ impl PartialEq for Scope {
 impl Eq for Scope {}
 
 impl Hash for Scope {
-    /// By text alone, so that a table keyed by scope can be asked with the name as Redis sends it.
+    /// Hashes the text alone, so that a table with scopes as keys accepts the name that Redis sends (`Borrow<str>`).
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.text.hash(state);
     }
@@ -281,16 +281,16 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What a message is published to: a scope and a topic within it, which may be empty.
+/// The target of a publish: a scope, and a topic within it. The topic may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
-    /// Where it is ordered and kept.
+    /// The scope that orders and keeps the message.
     pub scope: Scope,
     topic: Box<str>,
 }
 
 impl Channel {
-    /// The rest of the channel after its scope; empty when there is none.
+    /// The part of the channel after its scope; empty if there is none.
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
@@ -303,12 +303,12 @@ impl fmt::Display for Channel {
     }
 }
 
-/// What a client subscribes to.
+/// The target of a subscription: a scope, and a filter on its topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// Where its messages are ordered.
+    /// The scope that orders the messages.
     pub scope: Scope,
-    /// Which of them are wanted.
+    /// The topics that the subscription receives.
     pub filter: Filter,
 }
 
@@ -329,17 +329,17 @@ fn write_channel(f: &mut fmt::Formatter<'_>, scope: &str, topic: &str) -> fmt::R
     if topic.is_empty() { Ok(()) } else { write!(f, ":{topic}") }
 }
 
-/// Which topics of a scope a subscription wants. Replay applies the filter that live delivery applies.
+/// The topics of a scope that a subscription receives. Replay and live delivery apply the same filter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Filter {
-    /// This topic alone; the empty topic is the scope's own channel.
+    /// This topic alone. The empty topic is the channel of the scope itself.
     Exact(Box<str>),
-    /// Every topic with one or more segments below this one; an empty head means every non-empty topic.
+    /// Every topic with one or more segments after this prefix. An empty prefix matches every topic that is not empty.
     Below(Box<str>),
 }
 
 impl Filter {
-    /// Whether a message of `topic` passes.
+    /// Whether the subscription receives messages of `topic`.
     ///
     /// ```
     /// # use wire::Filter;

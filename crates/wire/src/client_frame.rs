@@ -1,4 +1,4 @@
-//! Everything a client may say.
+//! The frames that a client may send.
 
 use std::borrow::Cow;
 
@@ -13,89 +13,91 @@ use crate::message::{MessageDraft, check_timestamp, check_type};
 use crate::object::Object;
 use crate::position::Position;
 
-/// One frame from a client: what it wants, and the id under which it awaits the answer.
+/// One frame from a client: the request, and the id that its answer carries.
 #[derive(Debug)]
 pub struct ClientFrame<'a> {
-    /// Comes back in the answer, whatever that is.
+    /// The gateway copies this id into the answer, whether it is a success or an error.
     pub correlation_id: Option<Cow<'a, str>>,
-    /// What the client wants.
+    /// The request, with the fields that it uses.
     pub body: ClientBody<'a>,
 }
 
-/// The closed list of what a client may want.
+/// The requests that a client may send. The list is closed.
 #[derive(Debug)]
 pub enum ClientBody<'a> {
-    /// Who I am and what I want to hear, in one round trip.
+    /// Opens the session: who the client is and what it subscribes to, in one round trip.
     Hello {
-        /// A token, unless the upgrade carried one.
+        /// The token; none if the upgrade request carried one.
         token: Option<Cow<'a, str>>,
-        /// The session that goes on with this connection; without it, a new one.
+        /// The earlier session that continues on this connection; none for a new session.
         session_id: Option<SessionId>,
-        /// Keep what this session holds when its connection ends, and bring back what the named one held.
+        /// Record the subscriptions of this session when its connection ends, and restore those of the session that
+        /// `session_id` names.
         restore: bool,
-        /// What to subscribe to, and from where.
+        /// The channels and patterns to subscribe to, each with the position to resume from.
         channels: Vec<Resume<'a>>,
     },
-    /// One more channel or pattern.
+    /// Adds one channel or pattern.
     Subscribe(Resume<'a>),
-    /// One channel or pattern less.
+    /// Ends the subscription to one channel or pattern.
     Unsubscribe {
-        /// As it was subscribed.
+        /// The channel or pattern, as the client wrote it when it subscribed.
         channel: Cow<'a, str>,
     },
-    /// A message for a channel.
+    /// Publishes a message to a channel.
     Publish {
-        /// Where to.
+        /// The target: one channel, not a pattern.
         channel: Cow<'a, str>,
-        /// The client's own name for the message: a second one of this name is not stored again for a while.
+        /// The client's own id for the message. A second message with the same id is not stored for at least 2 minutes.
         id: Option<Cow<'a, str>>,
-        /// What.
+        /// Type, payload and other fields of the message.
         message: MessageDraft<'a>,
     },
-    /// Everything of the channel's scope that was sent to this client, up to here, has been dealt with.
+    /// A receipt: the client has processed everything up to `position` that it was sent in the scope of the channel.
     Receipt {
-        /// One that the client holds.
+        /// A channel or pattern that the client is subscribed to, or another of the same scope.
         channel: Cow<'a, str>,
-        /// Of the last message dealt with, or of a `position` frame.
+        /// The position of the last processed message or of a `position` frame.
         position: Position,
     },
-    /// Who is in the channel's scope, now and from now on.
+    /// Asks for the members of the scope of the channel, now and for every later change.
     Presence {
-        /// One that the client holds, or another of the same scope.
+        /// A channel or pattern that the client is subscribed to, or another of the same scope.
         channel: Cow<'a, str>,
     },
-    /// A new token for the same identity.
+    /// Replaces the token by a new one for the same tenant and user.
     Refresh {
-        /// The token.
+        /// The token that replaces the old one.
         token: Cow<'a, str>,
     },
-    /// Are you there?
+    /// Asks for a `pong`.
     Ping,
-    /// Yes.
+    /// Answers a ping. The gateway takes it and does not answer.
     Pong,
 }
 
-/// A channel or pattern, and the last position the client saw there.
+/// A channel or pattern, and the last position that the client saw there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume<'a> {
-    /// The channel or pattern.
+    /// The channel or pattern as the client wrote it.
     pub channel: Cow<'a, str>,
-    /// The last position seen; without one the subscription starts now.
+    /// The last position seen. Without one the subscription starts now.
     pub position: Option<Position>,
 }
 
-/// A frame that was not understood: which code to answer, a sentence that helps, and the id if it could be read.
+/// The answer to a frame that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadFrame {
     /// The code of the `error` frame.
     pub code: ErrorCode,
-    /// The sentence of the `error` frame.
+    /// The text of the `error` frame.
     pub message: String,
-    /// The client's id, if that much could be read.
+    /// The id of the refused frame, if it could be read.
     pub correlation_id: Option<String>,
 }
 
-/// The one shape of all frames. Anything else is refused by name, so that a typing error does not pass for silence.
+/// The JSON shape that all frames share. An unknown field is refused by name, so that a typo gives an error instead of
+/// being ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFrame<'a> {
@@ -145,7 +147,7 @@ struct RawRefresh<'a> {
     token: Cow<'a, str>,
 }
 
-/// Reads nothing but the id, from a frame that is wrong elsewhere.
+/// Reads only the id, from a frame that has an error elsewhere.
 #[derive(Deserialize)]
 struct JustTheId<'a> {
     #[serde(borrow)]
@@ -156,7 +158,7 @@ impl<'a> ClientFrame<'a> {
     /// Reads a text frame.
     ///
     /// # Errors
-    /// With the code and sentence to answer.
+    /// Returns the code and the text of the answer.
     ///
     /// ```
     /// use wire::{ClientBody, ClientFrame, ErrorCode};
@@ -171,10 +173,10 @@ impl<'a> ClientFrame<'a> {
         Self::from_raw(raw, None)
     }
 
-    /// Reads a binary frame: version, header length, JSON header, payload. Only `publish` has one.
+    /// Reads a binary frame: version, header length, JSON header, payload. Only `publish` may be binary.
     ///
     /// # Errors
-    /// With the code and sentence to answer.
+    /// Returns the code and the text of the answer.
     ///
     /// ```
     /// use wire::{ClientBody, ClientFrame};
@@ -289,7 +291,7 @@ fn read(text: &str) -> Result<RawFrame<'_>, BadFrame> {
     })
 }
 
-/// serde_json's sentence; it may quote what the client sent, so it is bounded.
+/// The error text of serde_json, cut after 256 characters: it may quote what the client sent.
 fn error_text(error: &serde_json::Error) -> String {
     error.to_string().chars().take(256).collect()
 }

@@ -1,49 +1,50 @@
-//! Close codes. The number alone tells a client whether to come back.
+//! Close codes. The number alone tells a client whether to reconnect.
 //!
-//! 4000–4499 and 1001, 1011, 1012, 1013: come back, with backoff, and resume. 4500–4999 and the other
-//! protocol codes of RFC 6455 §7.4.1: coming back unchanged cannot help.
+//! 4000–4499 and 1001, 1011, 1012, 1013: reconnect with backoff, and resume. 4500–4999 and the other protocol codes of
+//! RFC 6455 §7.4.1: to reconnect without a change cannot help. 1005 and 1006, which a client's own library reports,
+//! also mean: reconnect.
 
-/// Every code with which this gateway closes a connection.
+/// The codes with which this gateway closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Close {
-    /// The client asked for it.
+    /// The client closed the connection, or asked for it.
     Normal = 1000,
     /// A frame broke RFC 6455.
     ProtocolError = 1002,
-    /// Text that is not UTF-8 (RFC 6455 §8.1).
+    /// A text message is not UTF-8 (RFC 6455 §8.1).
     InvalidUtf8 = 1007,
-    /// A message above the limit announced in `welcome`.
+    /// A message is larger than the limit that `welcome` announces.
     TooBig = 1009,
-    /// The fault is ours.
+    /// An error inside the gateway.
     Internal = 1011,
-    /// This instance is going away; others are there.
+    /// This instance stops or moves the client. Other instances accept it.
     Restart = 1012,
-    /// This instance has no room.
+    /// This instance has no room for the connection.
     TryAgainLater = 1013,
     /// The client read slower than its messages arrived, and its outbox was full.
     SlowConsumer = 4000,
-    /// No answer to a ping in time.
+    /// The client did not answer a ping in time.
     PingTimeout = 4001,
-    /// The token expired and was not refreshed: come back with a new one.
+    /// The token expired and was not refreshed. The client reconnects with a new one.
     TokenExpired = 4002,
-    /// No token within the time `hello` may take.
+    /// The client sent no token within the time for `hello`.
     HelloTimeout = 4003,
-    /// More frames than the connection's rate, for longer than its burst.
+    /// The client sent more frames than its rate allows, for longer than its burst.
     RateLimited = 4004,
-    /// Its user or tenant has as many connections as it may.
+    /// The user or the tenant already has the highest number of connections allowed.
     TooManyConnections = 4005,
-    /// No token, or one that is not valid here.
+    /// The token is missing, or is not valid here.
     Unauthenticated = 4500,
     /// The token belongs to another tenant than the path.
     WrongTenant = 4501,
-    /// The page's origin is not allowed.
+    /// The origin of the page is not allowed.
     WrongOrigin = 4502,
-    /// The client does not speak `tidegate.v1`.
+    /// The client does not offer the subprotocol `tidegate.v1`.
     WrongSubprotocol = 4503,
-    /// Its user has connected elsewhere, with the same session or with one more than it may have.
+    /// The user opened another connection, with the same session or as one more than the limit allows.
     Replaced = 4504,
-    /// An operator closed it.
+    /// An operator closed the connection.
     Kicked = 4505,
 }
 
@@ -71,13 +72,13 @@ impl Close {
         Self::Kicked,
     ];
 
-    /// The code on the wire.
+    /// The code as it is sent.
     #[must_use]
     pub const fn code(self) -> u16 {
         self as u16
     }
 
-    /// The reason sent with it, at most 123 bytes (RFC 6455 §5.5).
+    /// The reason sent with the code, at most 123 bytes (RFC 6455 §5.5).
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -103,12 +104,12 @@ impl Close {
         }
     }
 
-    /// Whether a client should come back after `code`, whoever sent it.
+    /// Whether a client should reconnect after `code`, regardless of who sent it.
     ///
     /// ```
     /// use wire::Close;
     /// assert!(Close::should_reconnect(Close::SlowConsumer.code()));
-    /// assert!(Close::should_reconnect(1006)); // the connection just ended
+    /// assert!(Close::should_reconnect(1006)); // the connection ended without a close frame
     /// assert!(!Close::should_reconnect(Close::Unauthenticated.code()));
     /// ```
     #[must_use]

@@ -1,16 +1,16 @@
-//! What one gateway, or any publisher, says to the others through Redis pub/sub. Versioned.
+//! The envelope: the format of published messages on Redis pub/sub. It carries a version.
 //!
 //! ```text
 //!   1 SP generation SP first-offset SP time-ms LF          version 1: one batch of one scope
 //!   topic SP byte-length LF message                        one or more, at consecutive offsets
 //! ```
 //!
-//! The Redis Function writes it; the scope is the pub/sub channel it arrives on.
+//! The Redis function that publishes writes it. The pub/sub channel on which it arrives names the scope.
 
 use crate::position::Position;
 use crate::timestamp::Timestamp;
 
-/// One publish call as it arrives: messages at consecutive positions.
+/// The messages of one publish call, at consecutive positions.
 ///
 /// ```
 /// use wire::{Envelope, Position};
@@ -22,29 +22,29 @@ use crate::timestamp::Timestamp;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// Where the first message stands.
+    /// Position of the first message.
     pub first: Position,
-    /// Redis' clock when it was stored.
+    /// Time of storing by Redis' clock.
     pub time: Timestamp,
     body: &'a [u8],
 }
 
-/// Bytes on a scope's pub/sub channel that no publish function wrote.
+/// The bytes on the pub/sub channel of a scope are not an envelope that this gateway reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadEnvelope {
-    /// Another version, or none: a newer publisher, or a bare PUBLISH.
-    #[error("an envelope of a version this gateway does not read")]
+    /// The version is another one or missing: a newer publisher, or a plain `PUBLISH`.
+    #[error("the envelope has a version that this gateway does not read")]
     Version,
-    /// Cut short or not of the documented shape.
-    #[error("an envelope that breaks its own format")]
+    /// The bytes are cut off, or do not have the documented format.
+    #[error("the envelope is malformed")]
     Shape,
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads the first line; the messages are read by [`Self::items`].
+    /// Reads the first line. [`Self::items`] reads the messages.
     ///
     /// # Errors
-    /// When the bytes are of another version or break the format.
+    /// Fails if the bytes have another version or break the format.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BadEnvelope> {
         let Some(rest) = bytes.strip_prefix(b"1 ") else { return Err(BadEnvelope::Version) };
         let (line, body) = split_at_byte(rest, b'\n').ok_or(BadEnvelope::Shape)?;
@@ -54,13 +54,13 @@ impl<'a> Envelope<'a> {
         Ok(Self { first, time: Timestamp(decimal(time)?), body })
     }
 
-    /// The messages in order: position, topic, bytes.
+    /// The messages in order, each as position, topic and bytes.
     #[must_use]
     pub fn items(&self) -> EnvelopeItems<'a> {
         EnvelopeItems { next: self.first, rest: self.body }
     }
 
-    /// Writes an envelope: what the Redis Function does in Lua, for brokers that have none.
+    /// Writes an envelope, for brokers without Redis. On Redis the function does this in Lua.
     pub fn write<'m>(first: Position, time: Timestamp, items: impl Iterator<Item = (&'m str, &'m [u8])>) -> Vec<u8> {
         let mut out = format!("1 {} {} {}\n", first.generation, first.offset, time.0).into_bytes();
         for (topic, message) in items {
@@ -71,7 +71,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Walks the messages of an [`Envelope`].
+/// Iterates over the messages of an [`Envelope`].
 #[derive(Debug, Clone)]
 pub struct EnvelopeItems<'a> {
     next: Position,

@@ -1,45 +1,45 @@
-//! The codes of `error` frames. Stable: a client may switch on them.
+//! The codes of `error` frames. They are stable: a client may switch on them.
 
-/// What went wrong, as a client sees it.
+/// What went wrong, from the client's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// Not one JSON object of this protocol's shape.
+    /// The frame is not one JSON object of this protocol's shape.
     Malformed,
-    /// A `type` that clients do not send.
+    /// The `type` is not one that clients send.
     UnknownType,
     /// A field is missing, unknown, or of the wrong kind.
     InvalidField,
-    /// A channel that breaks the grammar.
+    /// The channel breaks the grammar.
     InvalidChannel,
-    /// A position that was never handed out.
+    /// The position is malformed, or the gateway never issued it.
     InvalidPosition,
-    /// No token, or none that is valid here.
+    /// The token is missing, or is not valid here.
     Unauthenticated,
     /// The token has expired.
     TokenExpired,
     /// The token names another tenant than the path, or another identity than the session.
     WrongIdentity,
-    /// The page's origin is not allowed.
+    /// The origin of the page is not allowed.
     WrongOrigin,
     /// The token does not grant this channel.
     Forbidden,
-    /// A message above the limit.
+    /// The message is larger than the limit.
     TooBig,
-    /// More than the connection's rate.
+    /// The client sends more than the rate of its connection.
     RateLimited,
-    /// More channels than one connection may hold.
+    /// The connection would have more channels than the limit allows.
     TooManyChannels,
-    /// More connections than its user or tenant may have.
+    /// The user or the tenant would have more connections than the limit allows.
     TooManyConnections,
-    /// The connection holds this channel already.
+    /// The connection is already subscribed to this channel.
     AlreadySubscribed,
-    /// The connection does not hold this channel.
+    /// The connection is not subscribed to this channel.
     NotSubscribed,
-    /// The broker cannot take it now. Nothing was stored.
+    /// The broker cannot take the message now. Nothing was stored.
     Unavailable,
-    /// The broker did not answer in time: the message may or may not have been stored.
+    /// The broker did not answer in time. The message may or may not have been stored.
     Unknown,
-    /// The fault is ours.
+    /// An error inside the gateway.
     Internal,
 }
 
@@ -67,7 +67,7 @@ impl ErrorCode {
         Self::Internal,
     ];
 
-    /// The code as it stands in the frame.
+    /// The code as it is written in the frame.
     ///
     /// ```
     /// assert_eq!(wire::ErrorCode::TooManyChannels.as_str(), "too_many_channels");

@@ -1,29 +1,30 @@
-//! Newtypes for every identifier. A value of one of these types has been checked.
+//! The types of identifiers. A value of one of these types has been checked.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::limits::NAME_BYTES_MAX;
 
-/// Why a text is not a name.
+/// The reason why a text is not a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
-    /// Nothing between two separators.
+    /// There is nothing between two separators.
     #[error("a name is empty")]
     Empty,
-    /// Longer than [`NAME_BYTES_MAX`].
+    /// The name is longer than [`NAME_BYTES_MAX`].
     #[error("a name is longer than {NAME_BYTES_MAX} bytes")]
     TooLong,
-    /// A character outside the grammar.
+    /// A character is outside the grammar.
     #[error("{0:?} is not allowed in a name; letters, digits and _ . @ | = + ~ - are")]
     Character(char),
 }
 
-/// One checked name: what may stand between two colons of a channel, or be a tenant, user or instance.
+/// A checked name: a tenant, user or instance, or the text between two colons of a channel.
 ///
-/// The alphabet is `A-Z a-z 0-9 _ . @ | = + ~ -`. It holds e-mail addresses and the usual identity providers'
-/// subjects (`auth0|5f7c…`), and none of `{ } * ? [ ] \ / :`, blanks or control characters, which mean
-/// something to Redis or to the channel grammar.
+/// The alphabet is `A-Z a-z 0-9 _ . @
+/// = + ~ -`. It is enough for e-mail addresses and for the subjects of the usual identity providers (`auth0|5f7c…`). It
+/// has none of `{ } * ? [ ] \ / :`, blanks and control characters, which have a meaning in Redis or in the channel
+/// grammar.
 ///
 /// ```
 /// use wire::Name;
@@ -38,7 +39,7 @@ impl Name {
     /// Checks `text` against the grammar.
     ///
     /// # Errors
-    /// Says which rule of the grammar is broken.
+    /// Returns the rule of the grammar that the text breaks.
     pub fn parse(text: &str) -> Result<Self, BadName> {
         check_name(text)?;
         Ok(Self(Arc::from(text)))
@@ -91,7 +92,7 @@ macro_rules! name_role {
             /// Checks `text` against the grammar of [`Name`].
             ///
             /// # Errors
-            /// Says which rule of the grammar is broken.
+            /// Returns the rule of the grammar that the text breaks.
             pub fn parse(text: &str) -> Result<Self, BadName> {
                 Name::parse(text).map(Self)
             }
@@ -118,7 +119,7 @@ macro_rules! name_role {
 }
 
 name_role! {
-    /// A customer. Its name prefixes every scope in Redis, so user 42 of two tenants never meet.
+    /// A customer. Every scope in Redis begins with its tenant, so user 42 of one tenant is never user 42 of another.
     ///
     /// ```
     /// # use wire::TenantId;
@@ -129,7 +130,7 @@ name_role! {
 }
 
 name_role! {
-    /// Who holds the connection: the token's `sub`.
+    /// The user of a connection: the claim `sub` of its token.
     ///
     /// ```
     /// # use wire::UserId;
@@ -140,7 +141,7 @@ name_role! {
 }
 
 name_role! {
-    /// One gateway process as operators name it; with an incarnation it is unique in time too.
+    /// One gateway process, as operators name it. Together with an incarnation the name is unique in time as well.
     ///
     /// ```
     /// # use wire::InstanceId;
@@ -157,9 +158,9 @@ impl Default for TenantId {
     }
 }
 
-/// A session, 128 bits, printed as 32 hexadecimal digits. Each connection has one of its own.
+/// A session: 128 bits, printed as 32 hexadecimal digits. Each connection has its own.
 ///
-/// Which of the bits name its user is the gateway's affair.
+/// The gateway binds some of the bits to the user; this type does not know which.
 ///
 /// ```
 /// use wire::SessionId;
@@ -169,7 +170,7 @@ impl Default for TenantId {
 /// assert_eq!(SessionId::parse("7"), None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-// Bytes, not a `u128`: it would align every table row that holds one to 16.
+// Bytes and not a `u128`, which would align every table row with a session to 16 bytes.
 pub struct SessionId([u8; 16]);
 
 impl SessionId {
@@ -179,13 +180,13 @@ impl SessionId {
         Self(bits.to_be_bytes())
     }
 
-    /// All of its bits.
+    /// The session as a number of 128 bits.
     #[must_use]
     pub fn bits(self) -> u128 {
         u128::from_be_bytes(self.0)
     }
 
-    /// Reads the printed form back.
+    /// Reads the printed form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,17 +1,16 @@
-//! What the bytes mean: names, frames, positions, close codes and limits. The dictionary of the project.
+//! The contract of the protocol: names, frames, positions, close codes and limits.
 //!
 //! ```text
-//!   browser ──▶ ClientFrame ──▶ gateway ──▶ Envelope ──▶ Redis
-//!   browser ◀── bytes ◀── ServerFrame │ Message ◀── Envelope ◀── Redis
+//!   client ──▶ ClientFrame ──▶ gateway ──▶ MessageDraft ──▶ Redis
+//!   client ◀── bytes ◀── ServerFrame │ Message ◀── Envelope ◀── Redis
 //! ```
 //!
-//! The three types that matter: [`ClientFrame`], everything a client may say; [`ServerFrame`], everything
-//! the gateway may say; [`WebSocketFrame`], the bytes of one frame.
-//! [`Families`] is the only parser of channel names.
+//! The three types that matter: [`ClientFrame`] is everything that a client may send. [`ServerFrame`] is everything that
+//! the gateway may send besides messages. [`Families`] is the only parser of channel names.
 //!
-//! `docs/protocol.md` is the same contract in prose; a test holds the two together.
+//! `docs/protocol.md` states the same contract in prose; the tests compare the two.
 //!
-//! This crate does not know about sockets, Redis, tasks or clocks. It contains no `async`.
+//! This crate contains no sockets, no Redis client, no tasks, no clocks and no `async`.
 #![warn(missing_docs)]
 
 mod binary;

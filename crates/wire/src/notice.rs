@@ -1,4 +1,4 @@
-//! A word from a backend or an operator to a user's connections, whatever they have subscribed.
+//! A notice: a message from a backend or an operator to connections of a user, independent of subscriptions.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,7 +7,7 @@ use crate::limits::NOTICE_BYTES_MAX;
 use crate::message::check_type;
 use crate::object::Object;
 
-/// What is sent to connections and not to a channel: it has no position and is kept nowhere.
+/// An event with a payload for connections, not for a channel. It has no position and is not stored.
 ///
 /// ```
 /// use wire::Notice;
@@ -23,42 +23,42 @@ pub struct Notice {
     payload: Box<RawValue>,
 }
 
-/// Why something is not a notice.
+/// The reason why something is not a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadNotice {
-    /// The event is named like no message.
+    /// The event does not have the form of a message type.
     #[error("an event has 1 to 128 letters, digits, and _ . : - and is none of the control types")]
     Event,
     /// The payload is not one JSON value.
     #[error("the payload is not JSON")]
     Payload,
-    /// Too long.
+    /// The payload is longer than [`NOTICE_BYTES_MAX`].
     #[error("a notice has at most {NOTICE_BYTES_MAX} bytes of payload")]
     TooBig,
 }
 
 impl Notice {
-    /// A notice of this event, with JSON.
+    /// A notice with this event and this JSON payload.
     ///
     /// # Errors
-    /// When one of them is not what it must be.
+    /// Fails if the event or the payload breaks its rule.
     pub fn new(event: &str, payload: &str) -> Result<Self, BadNotice> {
         let payload = serde_json::from_str(payload).map_err(|_| BadNotice::Payload)?;
         Self { event: event.into(), payload }.checked()
     }
 
-    /// Reads [`Self::to_json`] back.
+    /// Reads the output of [`Self::to_json`].
     ///
     /// # Errors
-    /// When the text is no notice.
+    /// Fails if the text is not a notice.
     pub fn parse(text: &str) -> Result<Self, BadNotice> {
         serde_json::from_str::<Object<Self>>(text).map_err(|_| BadNotice::Payload)?.0.checked()
     }
 
-    /// As it travels to the instances, and as the payload of the frame.
+    /// The form in which it is sent to the instances. It is also the payload of the frame to the client.
     ///
     /// # Panics
-    /// Never: it has been checked.
+    /// Never panics: the fields have been checked.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a text and JSON are JSON")

@@ -1,5 +1,5 @@
-//! JSON objects and nothing else. Types with derived `Deserialize` also read arrays, field by field in the
-//! order of their declaration: `["ping",null,…]` would be a frame, and that order part of the contract.
+//! Reads JSON objects and refuses arrays. Types with derived `Deserialize` also accept arrays, with the fields in the
+//! order of their declaration: `["ping",null,…]` would be a frame, and that order would become part of the contract.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A `T` written as an object.
+/// A `T` that must be written as a JSON object.
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 

@@ -1,12 +1,12 @@
-//! Where a message stands in its scope: the stream entry's id.
+//! The position of a message in its scope: the id of its stream entry.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `generation-offset`: the id of a message's entry in its scope's Redis stream.
+/// `generation-offset`: the id of a message's entry in the Redis stream of its scope.
 ///
-/// A generation is ordered and unique and begins whenever Redis may have lost writes; offsets restart at 1 in
-/// each. On the socket a position is a string, because JavaScript loses integers above 2^53.
+/// Generations are unique and ordered. A new one begins whenever Redis may have lost writes. Offsets start at 1 in each
+/// generation. On the socket a position is a string, because JavaScript loses precision above 2^53.
 ///
 /// ```
 /// use wire::Position;
@@ -18,15 +18,15 @@ use std::str::FromStr;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position {
-    /// Which unbroken history of the scope.
+    /// The generation: an unbroken history of the scope.
     pub generation: u64,
-    /// The message's number in that history, from 1. 0 stands before the first.
+    /// The number of the message in its generation, from 1. 0 is the position before the first message.
     pub offset: u64,
 }
 
-/// A text that is not `generation-offset`.
+/// The text does not have the form `generation-offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a position is written generation-offset, two decimal numbers, as it was received")]
+#[error("a position has the form generation-offset, two decimal numbers, exactly as it was received")]
 pub struct BadPosition;
 
 impl Position {
@@ -36,7 +36,7 @@ impl Position {
         Self { generation, offset }
     }
 
-    /// The position that follows in the same generation.
+    /// The next position in the same generation.
     ///
     /// ```
     /// # use wire::Position;
@@ -59,7 +59,7 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
         let (generation, offset) = text.split_once('-').ok_or(BadPosition)?;
-        // `u64::from_str` takes a leading `+`; a position never has one.
+        // `u64::from_str` accepts a leading `+`; a position never has one.
         let number = |digits: &str| {
             let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
             plain.then(|| digits.parse::<u64>().ok()).flatten().ok_or(BadPosition)

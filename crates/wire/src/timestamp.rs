@@ -1,4 +1,4 @@
-//! Wall-clock time as it stands in frames: RFC 3339, UTC, milliseconds.
+//! Wall-clock time as it is written in frames: RFC 3339, UTC, milliseconds.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use std::fmt;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// How many bytes the text has, until the year 9999.
+    /// Length of the text in bytes, up to the year 9999.
     pub(crate) const BYTES: usize = 24;
 
-    /// The text, without allocating: this stands in every delivered message.
+    /// Appends the text without allocating: every delivered message contains one.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
         let (year, month, day) = civil_from_days(days);
@@ -47,8 +47,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar, counting years
-/// from March so that the leap day comes last.
+/// Converts days since 1970-01-01 to (year, month, day) of the proleptic Gregorian calendar. Years are counted from
+/// March, so that the leap day is the last day.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468; // days since 0000-03-01
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

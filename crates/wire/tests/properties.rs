@@ -1,4 +1,5 @@
-//! What holds for any input, tried with seeded random ones. A failure names its seed; nothing here depends on time.
+//! Properties that hold for any input, tried with seeded random input. A failure names its seed. Nothing here depends
+//! on time.
 
 mod random;
 
@@ -16,7 +17,7 @@ fn two_tenants_or_scopes_never_have_one_scope_text() {
     let mut owners: HashMap<String, (String, String)> = HashMap::new();
     for seed in SEEDS {
         let mut random = Random::new(seed);
-        // Short names of few letters, so that many would collide if anything could.
+        // Short names from few letters, so that scopes would collide often if they could.
         let tenant = TenantId::parse(&random.name(3)).unwrap();
         let channel = random.channel(3);
         let pattern = families.parse(&tenant, &channel).unwrap_or_else(|e| panic!("seed {seed}: {channel}: {e}"));
@@ -44,8 +45,8 @@ fn a_pattern_is_read_back_from_what_it_is_written_as() {
     }
 }
 
-/// By segments, which is how people read a pattern.
-fn hears(pattern: &Pattern, topic: &str) -> bool {
+/// The reference for [`Filter::matches`]: compares segment by segment.
+fn matches_by_segments(pattern: &Pattern, topic: &str) -> bool {
     let segments = |text: &str| -> Vec<String> {
         text.split(':').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
     };
@@ -73,7 +74,7 @@ fn a_filter_passes_what_is_below_it_by_segments() {
         for text in [format!("system{colon}{head}"), format!("system{colon}{head}:*")] {
             let pattern = families.parse(&tenant, &text).unwrap();
             let passes = pattern.filter.matches(&topic);
-            assert_eq!(passes, hears(&pattern, &topic), "seed {seed}: {text} and {topic:?}");
+            assert_eq!(passes, matches_by_segments(&pattern, &topic), "seed {seed}: {text} and {topic:?}");
             *(if passes { &mut passed } else { &mut held_back }) += 1;
         }
     }
@@ -100,7 +101,7 @@ fn an_envelope_is_read_as_it_was_written() {
             read += 1;
         }
         assert_eq!((read, envelope.items().count()), (items.len(), items.len()), "seed {seed}");
-        // Cut anywhere, it is what was written before the cut, and its last message is not among that.
+        // An envelope that is cut off anywhere gives the first messages unchanged, and never the last one.
         let cut = &bytes[..bytes.len() - 1 - random.below(bytes.len())];
         let Ok(envelope) = Envelope::parse(cut) else { continue };
         let whole: Vec<_> = envelope.items().map_while(Result::ok).map(|(_, topic, bytes)| (topic, bytes)).collect();
@@ -151,7 +152,7 @@ fn a_frame_says_its_own_length() {
     }
 }
 
-/// Families that one letter tells apart, so that random text is a channel now and then.
+/// Families with names of one letter, so that random text is sometimes a channel.
 fn terse_families() -> Families {
     let shape = |name: &str, keyed| FamilyShape { name: name.into(), keyed };
     Families::new(vec![shape("u", true), shape("s", false)])
@@ -180,7 +181,7 @@ fn no_parser_panics_and_what_it_takes_holds() {
     assert!(taken.iter().all(|taken| *taken > 0), "every parser took something: {taken:?}");
 }
 
-/// What a gateway takes from a client, every gateway can deliver.
+/// A publish that the gateway accepts from a client can be delivered by every gateway.
 fn can_be_delivered(frame: &ClientFrame<'_>) {
     let ClientBody::Publish { message, .. } = &frame.body else { return };
     let stored = message.to_bytes();
@@ -189,7 +190,7 @@ fn can_be_delivered(frame: &ClientFrame<'_>) {
     is_delivered(&read);
 }
 
-/// A receiver gets JSON, or a binary frame whose header is.
+/// A receiver gets JSON, or a binary frame with a JSON header.
 fn is_delivered(message: &Message<'_>) {
     let channel = Families::default().parse_channel(&TenantId::default(), "user:7:inbox").unwrap();
     let mut delivered = Vec::new();

@@ -1,4 +1,4 @@
-//! Judges what is known at the end of the log: holes, subscriptions that do not stand, and how long recovery took.
+//! Judges what is known at the end of the log: missing messages, missing subscriptions, and how long recovery took.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,12 @@ use crate::publications::PositionEntry;
 use crate::verdict::{AnomalyKind, Verdict};
 use crate::view::{View, ViewName};
 
-/// Who left so long before the end of the fault of its own accord may not be back: its absence is no recovery.
+/// A client that left on its own initiative less than this before the end of the fault may not be back yet: its absence
+/// does not count as recovery time.
 const AWAY_US_MAX: u64 = 5_000_000;
 
 impl Checker {
-    /// The verdict.
+    /// Judges the whole log and returns the verdict.
     #[must_use]
     pub fn conclude(mut self) -> Verdict {
         self.find_incomplete();
@@ -37,9 +38,9 @@ impl Checker {
 
     fn find_incomplete(&mut self) {
         let marks = [
-            ("a first line that says what the run is", self.marks.run),
-            ("a line that says when all was quiet", self.marks.quiesced),
-            ("a last line", self.marks.end),
+            ("first line with the rules of the run", self.marks.run),
+            ("line that marks the end of publishing", self.marks.quiesced),
+            ("last line", self.marks.end),
         ];
         for (what, mark) in marks {
             if mark.is_none() {
@@ -48,7 +49,7 @@ impl Checker {
         }
     }
 
-    /// Marks the subscriptions that stand at the end; who does not have one is told of.
+    /// Marks the subscriptions that are confirmed at the end, and reports the missing ones.
     fn find_who_stayed(&mut self) {
         let mut scopes = BTreeSet::new();
         for connection in self.connections.values() {
@@ -59,27 +60,32 @@ impl Checker {
                 if connection.active.contains(pattern) {
                     self.views.entry(name).or_default().is_open = true;
                 } else {
-                    self.verdict.add(AnomalyKind::LostTail, place, "its subscription did not stand at the end", &[]);
+                    self.verdict.add(
+                        AnomalyKind::LostTail,
+                        place,
+                        "its subscription was not confirmed at the end",
+                        &[],
+                    );
                 }
             }
             if let Some(line) = connection.restoring {
-                let detail = "what its session held was asked for, and it was never told";
+                let detail = "it asked to restore its session and got no answer";
                 self.verdict.add(AnomalyKind::LostTail, &connection.client, detail, &[line]);
             }
             if let Some(line) = connection.not_found {
-                let why = format!("line {line}: {} was told `found: false` and asked for nothing", connection.client);
+                let why = format!("line {line}: {} got `found: false` and requested nothing", connection.client);
                 self.verdict.incomplete.push(why);
             }
             for (pattern, line) in &connection.expected_gaps {
                 let place = format!("{} {pattern}", connection.client);
-                self.verdict.add(AnomalyKind::WrongResume, place, "not resumed, and no gap came", &[*line]);
+                self.verdict.add(AnomalyKind::WrongResume, place, "not resumed, but no gap came", &[*line]);
             }
             for (scope, line) in &connection.expected_isolated_gaps {
                 let place = format!("{} {scope}", connection.client);
                 self.verdict.add(
                     AnomalyKind::SilentGap,
                     place,
-                    "local messages came, and no gap behind them",
+                    "local messages came without a gap after them",
                     &[*line],
                 );
             }
@@ -96,13 +102,15 @@ impl Checker {
             };
             let places = self.publications.places(&scope);
             if !places.is_some_and(|places| places.known.values().any(|place| is_sentinel(&place.value))) {
-                self.verdict.incomplete.push(format!("no sentinel was acknowledged in {scope} after all was quiet"));
+                self.verdict
+                    .incomplete
+                    .push(format!("no sentinel was acknowledged in {scope} after the end of publishing"));
             }
         }
     }
 
-    /// For each client that was there, the longest that one of its subscriptions took: from the end of the fault, or from
-    /// the sending of what was published next if that was later, until it had that message.
+    /// For each client that was connected: the longest recovery of one of its subscriptions. It lasts from the end of
+    /// the fault, or from the next publish if that was later, until the client had that message.
     fn recoveries(&self) -> Vec<u64> {
         let Some((ended, ended_us)) = self.marks.fault_ended else { return Vec::new() };
         let mut by_client: BTreeMap<&str, u64> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! What a client may rely on that keeps nothing but its session's id, and that nobody is sent away who did nothing wrong.
+//! The rules for clients that keep only the id of their session, and for close codes that tell a client not to
+//! reconnect.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +11,21 @@ use crate::segment::Segment;
 use crate::sessions::{Sessions, is_terminal};
 use crate::verdict::AnomalyKind;
 
-/// The close code of a connection whose session goes on in another one.
+/// The close code of a connection whose session continues on another one.
 const ELSEWHERE: u16 = 4504;
 
-/// A subscription that was brought back.
+/// A restored subscription, as its `subscribed` describes it.
 pub(super) struct Again<'a> {
     pub(super) pattern: &'a str,
     pub(super) position: Position,
     pub(super) resumed: bool,
     pub(super) repeats: bool,
-    /// Its client had been told that it stands.
+    /// It had been confirmed to its client before.
     pub(super) goes_on: bool,
 }
 
 impl Checker {
-    /// What a `hello` says of its session.
+    /// The session in a `hello`.
     pub(super) fn hello(sessions: &mut Sessions, connection: &mut Connection, number: u64, said: &Said, line: usize) {
         if let Some(session) = &said.session {
             sessions.begin(session, number, line);
@@ -39,7 +40,7 @@ impl Checker {
         }
     }
 
-    /// A `hello` may have named the session already.
+    /// A `hello` may have named the session before `welcome` does.
     pub(super) fn welcome(&mut self, number: u64, session: String) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         if connection.session.is_none() {
@@ -48,20 +49,20 @@ impl Checker {
         }
     }
 
-    /// What a session held, or that nothing is known of it.
+    /// The answer to a restore: the subscriptions of the session, or that it is not known.
     pub(super) fn restored(&mut self, number: u64, restored: Option<Restored>) {
         let line = self.line;
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let client = connection.client.clone();
         let Some(asked_line) = connection.restoring.take() else {
-            return self.verdict.add(AnomalyKind::Phantom, client, "restored, and nobody asked", &[line]);
+            return self.verdict.add(AnomalyKind::Phantom, client, "restored without a request", &[line]);
         };
         let Some(Restored { repeats, channels }) = restored else {
             self.verdict.tally.not_found += 1;
             connection.not_found = Some(line);
             self.sessions.forget(&client);
             if self.marks.fault_began.is_none() || !self.rules.forgets {
-                let detail = "nothing is known of its session, and nothing can have been forgotten";
+                let detail = "its session was not found, but no record can have been lost";
                 self.verdict.add(AnomalyKind::FalseNotFound, client, detail, &[asked_line, line]);
             }
             return;
@@ -72,13 +73,13 @@ impl Checker {
         for channel in &channels {
             if !subscriptions.asked.contains(channel) {
                 let place = format!("{client} {channel}");
-                self.verdict.add(AnomalyKind::Phantom, place, "restored, and the session never held it", &[line]);
+                self.verdict.add(AnomalyKind::Phantom, place, "restored, but the session never had it", &[line]);
             }
             let asked = SubscribeRequest { after: None, line: asked_line, restored: None };
             let asked = connection.asked.entry(channel.clone()).or_insert(asked);
             asked.restored = Some(repeats);
         }
-        // One that its client had not been told of may be asked for again: that is no loss.
+        // A subscription that was not confirmed before may be requested again: that is no loss.
         let confirmed = std::mem::take(&mut subscriptions.confirmed);
         let (kept, lost): (BTreeSet<String>, _) = confirmed.into_iter().partition(|channel| channels.contains(channel));
         subscriptions.confirmed = kept;
@@ -88,8 +89,8 @@ impl Checker {
         }
     }
 
-    /// A subscription goes on that was brought back. Nothing may be missing behind what its client had; whether anything
-    /// may come again, `restored` has said.
+    /// A restored subscription continues. Nothing may be missing after what its client had. `restored` has said whether
+    /// messages may come again.
     pub(super) fn subscribed_again(&mut self, number: u64, again: &Again<'_>) {
         let Again { pattern, position, resumed, repeats, goes_on } = *again;
         let (line, at_us) = (self.line, self.at_us);
@@ -100,7 +101,7 @@ impl Checker {
         let view = self.view(&client, pattern);
         let span = view.span().zip(view.current().map(|segment| segment.at));
         let Some(((began, reached), at)) = span.filter(|_| goes_on) else {
-            // It begins here, unless the gateway says that it goes on.
+            // It begins here, unless the gateway says that it continues.
             return view.segments.push(Segment::new(position, line, (!resumed).then_some(asked_line)));
         };
         if !resumed {
@@ -115,16 +116,16 @@ impl Checker {
             view.segments.push(Segment::again(position, line));
         }
         let detail = match () {
-            () if position < began => format!("it goes on behind {position}, and had begun at {began}"),
+            () if position < began => format!("it continues from {position}, but had begun at {began}"),
             () if position < reached && !repeats => {
-                format!("it goes on behind {position}, had {reached}, and nothing may come twice")
+                format!("it continues from {position}, had reached {reached}, and nothing may come twice")
             }
             () => return,
         };
         self.verdict.add(AnomalyKind::WrongResume, format!("{client} {pattern}"), detail, &[line]);
     }
 
-    /// A client was refused something for good. Clients of a run ask for nothing that is to be refused.
+    /// A client got an error that is not retryable. Clients of a run request nothing that must be refused.
     pub(super) fn refused(&mut self, number: u64, code: &str) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         connection.is_turned_away = true;
@@ -137,7 +138,7 @@ impl Checker {
         );
     }
 
-    /// A client was told not to come back, which is right alone where another connection goes on with its session.
+    /// A client was told not to reconnect. This is right only if another connection continues its session.
     pub(super) fn turned_away(&mut self, number: u64, code: u16, how: &str) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         if !is_terminal(code) || std::mem::replace(&mut connection.is_turned_away, true) {
@@ -146,7 +147,7 @@ impl Checker {
         let is_elsewhere =
             code == ELSEWHERE && connection.session.as_ref().is_some_and(|s| self.sessions.has_another(s, number));
         if !is_elsewhere {
-            let detail = format!("{how} with {code}, and no other connection goes on with its session");
+            let detail = format!("{how} with {code}, but no other connection continues its session");
             self.verdict.add(AnomalyKind::TerminalCode, connection.client.clone(), detail, &[self.line]);
         }
     }

@@ -1,4 +1,4 @@
-//! Does the checker see, and does it see nothing where nothing is?
+//! Tests of the checker itself: it finds every planted anomaly, and finds none in a correct history.
 
 mod mutation;
 mod random;
@@ -11,17 +11,17 @@ use history_checker::{Checker, Record, Verdict};
 use mutation::{MUTATIONS, Mutation};
 use random::Random;
 
-/// Correct histories of each sort, with and without loss.
+/// Number of correct histories of each sort, with and without loss.
 const HISTORIES: u64 = 1_000;
-/// So many are spoilt, each in every way.
+/// Number of histories that are spoilt, each in every way.
 const SPOILT: u64 = 100;
-/// Each way must have found a place in so many of them, and is caught in all.
+/// Each mutation must have been possible in this many of them, and must be found in all.
 const INSTANCES_MIN: u64 = 20;
 
 pub(crate) fn judge(records: &[Record]) -> Verdict {
     let mut checker = Checker::new();
     for record in records {
-        // By way of the text, as the program gets it.
+        // Through the text, as the program reads it.
         checker.feed_line(&serde_json::to_string(record).unwrap());
     }
     checker.conclude()
@@ -42,7 +42,7 @@ fn correct_histories_are_clean() {
         repeating += verdict.tally.restored_with_repeats;
         not_found += verdict.tally.not_found;
     }
-    // Clean over nothing would prove nothing.
+    // A clean verdict over nothing would prove nothing.
     assert!(deliveries > 50_000 && gaps > 1_000 && resumed > 2_000, "{deliveries} {gaps} {resumed}");
     assert!(recoveries > 3_000, "{recoveries}");
     assert!(exact > 500 && repeating > 500 && not_found > 200, "{exact} {repeating} {not_found}");
@@ -71,7 +71,7 @@ fn every_mutation_is_caught() {
     }
 }
 
-/// A message within one instance, and what the last lines of it are replaced by.
+/// A message within one instance, followed by these frames.
 fn judge_local(instance: &str, behind: &[&str]) -> Verdict {
     let opened = format!(r#"{{"at_us":1,"event":"opened","client":"c","connection":1,"instance":"{instance}"}}"#);
     let received = |text: &str| {
@@ -118,8 +118,8 @@ fn a_message_within_one_instance_is_followed_by_a_gap() {
     assert_eq!(judge_local("gw-1", &[stored]).count(Divergent), 1);
 }
 
-/// Two connections of one session; the first is closed with this code, and the second is opened on a line behind or before
-/// its end.
+/// Two connections of one session. The second one is opened before or after the end of the first one, and this code
+/// closes the one that is judged.
 fn judge_two(code: u16, is_over: bool) -> Verdict {
     use history_checker::Event::{Closed, Opened, Sent};
     let hello = |connection: u64| Sent {
@@ -144,7 +144,7 @@ fn judge_two(code: u16, is_over: bool) -> Verdict {
 }
 
 #[test]
-fn a_close_for_good_is_right_for_who_is_replaced_alone() {
+fn a_terminal_close_is_right_only_for_a_replaced_connection() {
     use history_checker::AnomalyKind::TerminalCode;
     assert_eq!(judge_two(4504, false).count(TerminalCode), 0);
     assert_eq!(judge_two(4504, true).count(TerminalCode), 1, "its other connection was over");
@@ -154,7 +154,7 @@ fn a_close_for_good_is_right_for_who_is_replaced_alone() {
     }
 }
 
-/// A client that reads too slowly and is told so, with these frames behind its subscription.
+/// A client that reads too slowly, with these frames after its subscription is confirmed.
 fn judge_slow(family: &str, reads_slowly: bool, frames: &[&str]) -> Verdict {
     let received = |text: &str| {
         let event = history_checker::Event::Received { connection: 1, text: text.to_owned() };
@@ -186,7 +186,7 @@ fn judge_slow(family: &str, reads_slowly: bool, frames: &[&str]) -> Verdict {
 }
 
 #[test]
-fn who_reads_slowly_gets_the_newest_of_each_topic_where_its_family_says_so() {
+fn a_slow_client_gets_the_newest_of_each_topic_in_families_that_say_so() {
     use history_checker::AnomalyKind::{FalseGap, SilentGap};
     let second = r#"{"type":"n","channel":"FAMILY:a:y","payload":{"v":"v2"},"timestamp":"x","position":"7-2"}"#;
     let third = r#"{"type":"n","channel":"FAMILY:a:x","payload":{"v":"v3"},"timestamp":"x","position":"7-3"}"#;
@@ -202,7 +202,7 @@ fn who_reads_slowly_gets_the_newest_of_each_topic_where_its_family_says_so() {
 }
 
 #[test]
-fn a_subscription_that_was_forgotten_and_never_stood_again_begins_afresh() {
+fn a_subscription_that_was_lost_and_never_confirmed_again_begins_anew() {
     use history_checker::Event::{Closed, End, FaultBegan, Opened, Quiesced, Received, Run, Sent};
     let named = |connection: u64, rest: &str| Sent {
         connection,
@@ -252,11 +252,11 @@ fn a_subscription_that_was_forgotten_and_never_stood_again_begins_afresh() {
     use history_checker::AnomalyKind::WrongResume;
     assert_eq!(judge(r#"{"found":false}"#).count(WrongResume), 0, "it begins where that subscription does");
     let kept = judge(r#"{"found":true,"repeats":true,"channels":["collection:1:*"]}"#);
-    assert_eq!(kept.count(WrongResume), 1, "not resumed, and no gap came");
+    assert_eq!(kept.count(WrongResume), 1, "not resumed, but no gap came");
 }
 
 #[test]
-fn a_client_that_is_told_nothing_is_known_and_asks_for_nothing_proves_nothing() {
+fn a_client_that_is_not_found_and_requests_nothing_proves_nothing() {
     let mut history = world::history(0, true);
     let at = history.len() - 1;
     let record = |event| Record { at_us: 0, event };
@@ -275,7 +275,7 @@ fn a_client_that_is_told_nothing_is_known_and_asks_for_nothing_proves_nothing() 
             record(history_checker::Event::Received { connection: 999, text: restored.into() }),
         ],
     );
-    assert!(judge(&history).incomplete[0].contains("asked for nothing"));
+    assert!(judge(&history).incomplete[0].contains("requested nothing"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What may go wrong, done to a history that was right.
+//! The errors that the checker must find, each applied to a correct history.
 
 mod session;
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 
-/// One way to spoil a history, and what the checker may call it.
+/// One way to spoil a history, and the kinds of anomalies that the checker may report.
 pub(crate) struct Mutation {
     pub(crate) name: &'static str,
     pub(crate) kinds: &'static [AnomalyKind],
-    /// The spoilt history; none if this one has no place for it.
+    /// Returns the spoilt history; none if it is not possible in this one.
     pub(crate) mutate: fn(&[Record], bool, &mut Random) -> Option<Vec<Record>>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     Mutation { name: "not resumed and no gap", kinds: &[AnomalyKind::WrongResume], mutate: resume_not },
     Mutation { name: "resumed without a position", kinds: &[AnomalyKind::WrongResume], mutate: resume_nothing },
     Mutation { name: "a gap and nothing lost", kinds: &[AnomalyKind::FalseGap], mutate: gap_for_nothing },
-    Mutation { name: "the publisher hears another position", kinds: &[AnomalyKind::Divergent], mutate: diverge },
+    Mutation { name: "the publisher gets another position", kinds: &[AnomalyKind::Divergent], mutate: diverge },
     Mutation { name: "no frame of the protocol", kinds: &[AnomalyKind::Unreadable], mutate: babble },
     Mutation { name: "a session comes back empty", kinds: &[AnomalyKind::LostSubscription], mutate: session::empty },
     Mutation {
@@ -70,7 +70,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     },
 ];
 
-/// A received message: its line, connection and frame.
+/// A received message: its line, its connection and its frame.
 struct Received {
     index: usize,
     connection: u64,
@@ -126,7 +126,7 @@ fn text(connection: u64, frame: &Value) -> Event {
     Event::Received { connection, text: frame.to_string() }
 }
 
-/// Replies that name a position: line, value, position.
+/// Replies with a position: line, value, position.
 fn replies(history: &[Record]) -> Vec<(usize, String, String)> {
     let reply = |(index, record): (usize, &Record)| match &record.event {
         Event::Answered { value, answer: PublishAnswer::Reply(position) } => {
@@ -153,7 +153,7 @@ fn reuse_an_offset(history: &[Record], _: bool, random: &mut Random) -> Option<V
     Some(with(history, *index, Event::Answered { value: value.clone(), answer: PublishAnswer::Reply(taken.clone()) }))
 }
 
-/// One that is followed by another on the same connection, so that it is no tail.
+/// Removes a message that is followed by another on the same connection, so that it is not the last one.
 fn skip_one(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let messages = messages(history);
     let is_followed = |one: &&Received| {
@@ -164,7 +164,8 @@ fn skip_one(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Reco
         };
         messages.iter().any(follows)
     };
-    // Who hears one topic alone cannot miss what nobody else heard of; `b` is heard by those who hear all.
+    // A subscription to one topic cannot miss a message that is known from nowhere else; messages of `b` are also
+    // received by the subscriptions to all topics.
     let replies = replies(history);
     let is_known = |one: &&Received| {
         one.frame["channel"].as_str().unwrap().ends_with(":b")
@@ -174,7 +175,7 @@ fn skip_one(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Reco
     Some(without(history, pick(&followed, random)?.index))
 }
 
-/// One behind which something is known to be missing: the client was behind the doubt's beginning.
+/// Removes a gap in which a message is known to be missing: the client was before the beginning of the doubt.
 fn leave_out_a_gap(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let gaps = frames(history, |frame| frame["type"] == "gap");
     let lost = |gap: &&Received| {
@@ -196,7 +197,7 @@ fn leave_out_a_gap(history: &[Record], _: bool, random: &mut Random) -> Option<V
     Some(without(history, pick(&gaps, random)?.index))
 }
 
-/// As if the first messages behind a fresh subscription had been published before it.
+/// Moves the beginning of a new subscription after its first message, as if that had been published before.
 fn begin_late(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let fresh = frames(history, |frame| frame["type"] == "subscribed" && frame["payload"]["resumed"] == false);
     let messages = messages(history);
@@ -214,7 +215,7 @@ fn begin_late(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Re
             frames(history, |frame| frame["type"] == "position" || frame["type"] == "gap").iter().any(|frame| {
                 frame.connection == subscribed.connection && frame.index < first.index && frame.index > subscribed.index
             });
-        // One that nobody else can vouch for was never owed, as far as anybody knows.
+        // A message that is known from nowhere else is not expected, as far as the checker knows.
         let is_known = replies(history).iter().any(|(_, value, _)| first.frame["payload"]["v"] == **value);
         if sent_later && is_known && !moved && subscribed.frame["channel"].as_str().unwrap().ends_with('*') {
             candidates.push((subscribed, first));
@@ -232,7 +233,7 @@ fn repeat_one(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Re
     Some(insert(history, one.index + 1, text(one.connection, &one.frame)))
 }
 
-/// The second attempt of an id is acknowledged at a position of its own.
+/// The second attempt with the same id is acknowledged at another position.
 fn store_twice(history: &[Record], loses: bool, random: &mut Random) -> Option<Vec<Record>> {
     if loses {
         return None; // A Redis that loses data forgets ids too.
@@ -254,7 +255,7 @@ fn swap_two(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Reco
         let next = messages[number + 1..].iter().find(|next| {
             next.connection == one.connection && scope(&next.frame["channel"]) == scope(&one.frame["channel"])
         });
-        // Before it was sent it would be a phantom.
+        // Before its publish it would be a phantom.
         let is_sent = |next: &&Received| {
             history[..one.index].iter().any(
                 |record| matches!(&record.event, Event::Publish { value, .. } if next.frame["payload"]["v"] == **value),
@@ -270,7 +271,7 @@ fn swap_two(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Reco
 fn drop_the_last(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let quiesced = history.iter().position(|record| record.event == Event::Quiesced).unwrap();
     let mut last: Vec<Received> = messages(history).into_iter().filter(|message| message.index > quiesced).collect();
-    // Those behind which nothing of the scope comes on that connection.
+    // Only messages that are the last of their scope on the connection.
     let tails: Vec<(u64, String, usize)> =
         last.iter().map(|m| (m.connection, scope(&m.frame["channel"]).to_owned(), m.index)).collect();
     last.retain(|m| {
@@ -325,7 +326,7 @@ fn misdirect(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Rec
 
 fn resume_elsewhere(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let mut resumed = frames(history, |frame| frame["payload"]["resumed"] == true);
-    // What a session held says itself where it goes on.
+    // A restored session says itself where it continues.
     resumed.retain(|one| !is_restored(history, one.connection));
     let one = pick(&resumed, random)?;
     let mut frame = one.frame.clone();
@@ -338,7 +339,7 @@ fn is_restored(history: &[Record], connection: u64) -> bool {
     frames(history, |frame| frame["type"] == "restored").iter().any(|restored| restored.connection == connection)
 }
 
-/// The client's next frame on that channel is no gap.
+/// The client's next frame on that channel is not a gap.
 fn resume_not(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let end = history.iter().rposition(|record| record.event == Event::End)?;
     let resumed = frames(history, |frame| frame["payload"]["resumed"] == true);
@@ -382,7 +383,7 @@ fn resume_nothing(history: &[Record], _: bool, random: &mut Random) -> Option<Ve
 
 fn gap_for_nothing(history: &[Record], loses: bool, random: &mut Random) -> Option<Vec<Record>> {
     let began = history.iter().position(|record| record.event == Event::FaultBegan)?;
-    // Where Redis loses, a gap before the fault is the one that cannot be true.
+    // If Redis loses data, only a gap before the fault is certainly false.
     let messages: Vec<Received> = messages(history).into_iter().filter(|m| !loses || m.index < began).collect();
     let one = pick(&messages, random)?;
     let after = position(&one.frame);

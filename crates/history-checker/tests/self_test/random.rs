@@ -1,4 +1,4 @@
-//! A seeded generator of numbers: the same seed, the same history.
+//! A generator of numbers: the same seed gives the same history.
 
 pub(crate) struct Random(u64);
 
@@ -7,7 +7,7 @@ impl Random {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    /// Below `bound`.
+    /// A number from 0 to `bound - 1`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,7 +1,8 @@
-//! A model of a cluster that does everything right: it writes the log that the checker must find nothing in.
+//! A model of a cluster without errors. It writes a log in which the checker must find nothing.
 //!
-//! Publishers get every kind of answer, clients come and go with and without positions, and a failover loses what it
-//! had acknowledged and says so to everybody. With `loses` false it loses nothing and says nothing.
+//! Publishers get every kind of answer. Clients connect and disconnect, with and without positions. A failover loses
+//! messages that were acknowledged, and every client gets a gap. With `loses` false nothing is lost and there are no
+//! gaps.
 
 mod session;
 
@@ -15,7 +16,7 @@ const TOPICS: [&str; 2] = ["a", "b"];
 const CLIENTS: usize = 5;
 const INSTANCES: usize = 3;
 
-/// Writes one history.
+/// The state of the model while it writes one history.
 pub(crate) struct World {
     random: Random,
     loses: bool,
@@ -32,7 +33,7 @@ pub(crate) struct World {
 struct Scope {
     generation: u64,
     offset: u64,
-    /// In order; behind a failover stands a doubt.
+    /// The history in order; after a failover there is a doubt.
     history: Vec<Entry>,
 }
 
@@ -42,7 +43,7 @@ enum Entry {
         channel: String,
         value: String,
     },
-    /// What was lost, nobody knows; it goes on behind this position.
+    /// Messages may have been lost here; the history continues after this position.
     Doubt(Position),
 }
 
@@ -52,18 +53,18 @@ struct Client {
     patterns: Vec<String>,
     keeps: Keeps,
     connection: Option<u64>,
-    /// As the last `welcome` named it.
+    /// The session of the last `welcome`.
     session: Option<String>,
-    /// For each scope: the position it keeps and how much of the history it was sent.
+    /// For each scope: the position that it keeps, and how many entries of the history it was sent.
     at: Vec<Option<Position>>,
     sent: Vec<usize>,
-    /// For each scope: where the subscription began, and with which entry.
+    /// For each scope: the position at which the subscription began, and the entry.
     began: Vec<(Position, usize)>,
-    /// For each scope: how much of the history it was ever sent.
+    /// For each scope: the most entries of the history that it was ever sent.
     reached: Vec<usize>,
 }
 
-/// What a client has when it comes back.
+/// What a client has when it reconnects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keeps {
     Positions,
@@ -159,7 +160,8 @@ impl World {
         self.write(Event::Received { connection, text: frame.to_string() });
     }
 
-    /// With any answer: what is unknown may be stored or not, and is tried again with its id.
+    /// Publishes with any kind of answer. A message with an unknown outcome may be stored or not, and is tried again
+    /// with its id.
     fn publish(&mut self, scope: usize) {
         let topic = TOPICS[self.random.below(TOPICS.len())];
         match self.random.below(8) {
@@ -217,7 +219,7 @@ impl World {
         Position { generation: self.scopes[scope].generation, offset: self.scopes[scope].offset }
     }
 
-    /// The newest messages are gone, whoever had them.
+    /// The newest messages are lost, even if clients have received them.
     fn fail_over(&mut self) {
         for scope in &mut self.scopes {
             let lost = self.random.below(4).min(scope.history.len());
@@ -255,7 +257,7 @@ impl World {
         }
     }
 
-    /// With everything that it wants to hear in its `hello`.
+    /// The client sends all its channels in its `hello`.
     fn come(&mut self, client: usize, connection: u64, session: Option<String>, asked: &[Option<Position>]) {
         let Client { patterns, keeps, .. } = &self.clients[client];
         let channels: Vec<Value> = patterns
@@ -283,7 +285,7 @@ impl World {
         self.clients[client].at[scope] = Some(at);
         let pattern = self.clients[client].patterns[scope].clone();
         let next = self.scopes[scope].history.get(self.clients[client].sent[scope]);
-        // One whose next is a doubt is told so at once, or with its first message.
+        // A client whose next entry is a doubt gets the gap at once, or before its first message.
         if let (Some(asked), Some(Entry::Doubt(upto)), true) = (asked, next, self.random.one_in(2)) {
             let upto = *upto;
             self.receive(connection, &json!({"type": "subscribed", "channel": pattern, "position": upto.to_string(), "payload": {"resumed": false, "degraded": false}}));
@@ -309,7 +311,7 @@ impl World {
         }
     }
 
-    /// The next thing it is owed, if any.
+    /// Delivers the next entry to the client, if there is one.
     fn deliver(&mut self, client: usize, scope: usize) -> bool {
         let Some(connection) = self.clients[client].connection else { return false };
         let pattern = self.clients[client].patterns[scope].clone();
@@ -333,7 +335,7 @@ impl World {
         }
     }
 
-    /// How far it has been sent, which a filter hides.
+    /// Sends the position of the last entry sent, which the filter may have hidden.
     fn send_position(&mut self, client: usize, scope: usize) {
         let Some(connection) = self.clients[client].connection else { return };
         let sent = self.clients[client].sent[scope];

@@ -1,13 +1,13 @@
-//! The broker of a single process: for development without Redis, and for tests.
+//! The broker within one process, for development without Redis and for tests.
 //!
 //! ```text
 //!   MemoryBroker ──┐ command            ┌─▶ queue ─▶ next_event
 //!   MemoryBroker ──┴─▶ MemoryStore ─────┴─▶ queue ─▶ next_event
-//!                        └ MemoryHistory: what each scope keeps
+//!                        └ MemoryHistory: the kept messages of each scope
 //! ```
 //!
-//! It keeps the contract of [`Broker`] to the letter: positions, pages, trimming and expiry are those of Redis.
-//! Several handles on one [`MemoryStore`] are to each other what gateways on one Redis are.
+//! It keeps the whole contract of [`Broker`]: positions, pages, trimming and expiry are those of Redis. Several handles
+//! on one [`MemoryStore`] relate to each other as several gateways on one Redis do.
 
 mod ids;
 mod memory_history;
@@ -24,27 +24,27 @@ use super::{Broker, BrokerError, Command, Draft, Event, Publish, Stored};
 use crate::route::Policies;
 use memory_history::MemoryHistory;
 
-/// What a [`MemoryStore`] is made of.
+/// Configuration of a [`MemoryStore`].
 #[derive(Debug, Clone)]
 pub struct MemoryConfig {
-    /// What each family keeps.
+    /// The retention of each family.
     pub policies: Policies,
-    /// When this process started: the upper part of its first generation.
+    /// Start of this process in seconds since 1970: the upper part of its first generation.
     pub unix_seconds: u64,
-    /// The lower part of it, so that two processes of one second differ.
+    /// The lower 16 bits of the first generation, so that two processes that start in the same second differ.
     pub random: u16,
-    /// Milliseconds since 1970, for retention and the times of messages.
+    /// Returns milliseconds since 1970, for retention and for the times of messages.
     pub now_ms: fn() -> u64,
-    /// Most bytes of history in all scopes together. Beyond that, the scopes that were published to longest ago
-    /// lose theirs first, oldest messages first.
+    /// Most bytes of history in all scopes together. Above this limit the scope with the oldest last publish loses its
+    /// messages first, oldest message first.
     pub history_bytes_max: usize,
-    /// Most bytes of messages waiting for one handle. Beyond that it is cut off, as Redis does with a slow
-    /// subscriber: it sees `Down` and `Up` and is subscribed to nothing.
+    /// Most bytes of messages that wait for one handle. Above this limit the handle is disconnected, as Redis does with
+    /// a slow subscriber: it receives `Down` and `Up`, and nothing is subscribed any more.
     pub queue_bytes_max: usize,
 }
 
 impl MemoryConfig {
-    /// The default bounds: 64 MiB of history, 32 MiB of queue (Redis' own limit for a subscriber).
+    /// The default limits: 64 MiB of history, 32 MiB of queue (Redis' own limit for a subscriber).
     #[must_use]
     pub fn new(policies: Policies, unix_seconds: u64, random: u16, now_ms: fn() -> u64) -> Self {
         let (history_bytes_max, queue_bytes_max) = (64 * 1024 * 1024, 32 * 1024 * 1024);
@@ -52,11 +52,11 @@ impl MemoryConfig {
     }
 }
 
-/// What the handles of one process share. Lives as long as one of them.
+/// The state that the handles of one process share. It is dropped with the last of them.
 #[derive(Debug, Clone)]
 pub struct MemoryStore(Arc<Mutex<Shared>>);
 
-/// One handle on a [`MemoryStore`].
+/// One handle on a [`MemoryStore`], like the connection of one gateway to Redis.
 #[derive(Debug)]
 pub struct MemoryBroker {
     store: MemoryStore,
@@ -71,17 +71,17 @@ struct Shared {
     history: MemoryHistory,
     now_ms: fn() -> u64,
     queue_bytes_max: usize,
-    /// The number of the newest handle.
+    /// Number of the newest handle.
     last_id: HandleId,
     handles: HashMap<HandleId, Handle>,
-    /// Who hears which scope.
+    /// The subscribed handles of each scope.
     subscribers: HashMap<Scope, Vec<HandleId>>,
 }
 
 #[derive(Debug)]
 struct Handle {
     queue: VecDeque<Event>,
-    /// Bytes of the messages in `queue`. Answers are bounded by the questions.
+    /// Bytes of the messages in `queue`. Answers are not counted: their number is bounded by the number of commands.
     queue_bytes: usize,
     scopes: HashSet<Scope>,
     wake: Arc<Notify>,
@@ -90,7 +90,7 @@ struct Handle {
 // === impl MemoryStore ===
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new(config: MemoryConfig) -> Self {
         let generation = config.unix_seconds << 16 | u64::from(config.random);
@@ -112,7 +112,7 @@ impl MemoryStore {
 // === impl MemoryBroker ===
 
 impl MemoryBroker {
-    /// A further handle.
+    /// Connects one more handle. Its first event is `Up`.
     #[must_use]
     pub fn new(store: &MemoryStore) -> Self {
         let wake = Arc::new(Notify::new());
@@ -145,7 +145,7 @@ impl Broker for MemoryBroker {
                 let result = shared.publish(&scope, messages, now_ms);
                 shared.push_event(self.id, Event::Published { ticket, result });
             }
-            // It has everything for as long as it is there.
+            // Nothing is ever lost here as long as the process runs, so there is nothing to record.
             Command::Lost { ticket, .. } => shared.push_event(self.id, Event::LossNoted { ticket, result: Ok(()) }),
             Command::Reset(reason) => shared.disconnect(self.id, reason),
         }
@@ -156,7 +156,8 @@ impl Broker for MemoryBroker {
             if let Some(event) = self.try_next_event() {
                 return event;
             }
-            // Keeps a wake-up that came since the look into the queue, and gives it back when dropped.
+            // `Notify` keeps a wake-up that came after the look into the queue, and passes it on when this future is
+            // dropped.
             self.wake.notified().await;
         }
     }
@@ -248,7 +249,8 @@ impl Shared {
         }
     }
 
-    /// Drops what a handle has not heard, and says so. Answers stay: each question has one.
+    /// Disconnects a handle: drops its unread messages and reports `Down` and `Up`. Answers stay, because each command
+    /// has one.
     fn disconnect(&mut self, id: HandleId, reason: String) {
         let Some(handle) = self.handles.get_mut(&id) else { return };
         let is_answer = |event: &Event| match event {

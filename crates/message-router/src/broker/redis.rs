@@ -1,4 +1,4 @@
-//! The broker that makes a cluster: messages go through Redis.
+//! The broker over Redis: it carries messages between the instances.
 //!
 //! ```text
 //!              ┌─ ReconnectingConnection ── ConnectionPair ────────────────────────────────────────┐
@@ -8,10 +8,11 @@
 //!              └───────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Both connections live and die as one [`connection_pair::ConnectionPair`], and a [`reconnecting_connection::ReconnectingConnection`] makes it anew. There is one connection pair to the one
-//! primary, or in a Redis Cluster one to each, with calls that find their way by themselves ([`cluster::Cluster`]).
-//! Nothing runs in the background but the moving of the command connections' bytes: whoever awaits
-//! [`RedisBroker::next_event`] reads the subscriber's socket itself.
+//! The two connections of a [`connection_pair::ConnectionPair`] end together, and a
+//! [`reconnecting_connection::ReconnectingConnection`] replaces them. There is one connection pair to the primary, or
+//! in a Redis Cluster one to each primary, and calls follow redirections ([`cluster::Cluster`]). The only work in the
+//! background is to move the bytes of the command connections: the task that awaits [`RedisBroker::next_event`] reads
+//! the subscriber's socket itself.
 
 mod backoff;
 mod cluster;
@@ -45,9 +46,9 @@ use super::{Broker, Command, Event};
 
 /// Carries messages through Redis 7.0 or later, or Valkey: one server, one watched by Sentinels, or a cluster.
 ///
-/// It tries for ever. [`Event::Down`] is told when a link ends, when the first attempt fails, and again when the
-/// reason has changed; between them the broker is down all the same. In a cluster a single node's link is not the
-/// broker's; see the module `cluster` for the rule.
+/// It connects again for ever. [`Event::Down`] is reported when a connection pair ends, when the first attempt fails,
+/// and again when the reason has changed; the broker stays down between them. In a cluster the failure of a single node
+/// does not take the broker down; the module `cluster` has the rule.
 #[derive(Debug)]
 pub struct RedisBroker {
     topology: BrokerTopology,
@@ -62,10 +63,10 @@ enum BrokerTopology {
 // === impl RedisBroker ===
 
 impl RedisBroker {
-    /// A broker that connects when it is first awaited.
+    /// A broker that connects when its first event is awaited.
     ///
     /// # Panics
-    /// When the shortest backoff is 0 or above the longest.
+    /// Panics if the shortest backoff is 0 or longer than the longest one.
     #[must_use]
     pub fn new(config: RedisBrokerConfig) -> Self {
         let config = Arc::new(config);
@@ -78,7 +79,7 @@ impl RedisBroker {
         Self { topology }
     }
 
-    /// What is at hand, without waiting.
+    /// The next event that is available, without waiting.
     fn take_event(&mut self) -> Option<Event> {
         match &mut self.topology {
             BrokerTopology::Primary(connection) => match connection.take()? {
@@ -89,7 +90,7 @@ impl RedisBroker {
         }
     }
 
-    /// Waits until something has changed. Dropping the future loses nothing.
+    /// Waits until something has changed. If the future is dropped, no event is lost.
     async fn advance(&mut self) {
         match &mut self.topology {
             BrokerTopology::Primary(connection) => connection.advance().await,
@@ -107,7 +108,7 @@ impl Broker for RedisBroker {
     }
 
     async fn next_event(&mut self) -> Event {
-        // A busy Redis always has an event at hand; the other tasks of this thread get their turn all the same.
+        // A busy Redis always has an event available; the other tasks of this thread must still get their turn.
         tokio::task::coop::consume_budget().await;
         loop {
             if let Some(event) = self.take_event() {
@@ -122,7 +123,7 @@ impl Broker for RedisBroker {
     }
 }
 
-/// 64 bits for jitter and for telling words apart; nothing secret hangs on them.
+/// 64 random bits for jitter and for marking probes. They need not be secret.
 fn random() -> u64 {
     getrandom::u64().expect("the system has randomness once it has started")
 }

@@ -1,16 +1,17 @@
-//! PURE. Whether what was handed on last is what the broker stored last: asked of every scope once per period.
+//! PURE. Compares the position of every scope with the newest position in the broker, once per period.
 //!
 //! ```text
-//!   ring ──▶ asked in batches ──▶ as expected ───────────────────────────▶ back into the ring
-//!                             ├─▶ behind: erased or set back ──▶ read ──▶
-//!                             └─▶ ahead ──▶ fence ──▶ still ahead: read ─▶
+//!   ring ──▶ batch of scopes ──▶ Command::Tops ──▶ as expected ──────────────────────────▶ nothing to do
+//!                                              ├─▶ broker is behind: erased or set back ──▶ read the history
+//!                                              └─▶ broker is ahead ──▶ fence ──▶ still ahead: read the history
 //! ```
 //!
-//! When the last message of a scope is dropped on its way here, no later one shows the hole, and the link looks
-//! healthy: only a comparison finds it. A broker that is ahead proves nothing yet, because the message may still be
-//! on its way: the scope is subscribed once more, and what has not come when that is confirmed never will.
+//! If the last message of a scope is lost on its way to this instance, no later message shows the hole and the
+//! connection looks healthy: only a comparison finds it. If the broker is ahead, the message may still be under way.
+//! The scope is therefore subscribed once more (the fence): what has not arrived when that is confirmed never arrives.
 //!
-//! The ring turns evenly, so that ten thousand scopes are not asked about in one burst.
+//! After the comparison a scope returns to the end of the ring. The ring advances evenly, so that ten thousand scopes
+//! are not compared in one burst.
 
 use std::collections::VecDeque;
 
@@ -22,59 +23,60 @@ use super::interest::{Interest, RouterContext};
 use super::output::Output;
 use crate::broker::{BrokerError, Command, Ticket};
 
-/// Scopes in one question: some 10 KiB, and Redis serves others in between.
+/// Most scopes in one request: about 10 KiB. Redis serves other clients between two requests.
 const BATCH_SCOPES_MAX: usize = 128;
-/// Questions in flight. A broker that answers slowly is asked less often.
+/// Most requests in flight. A slow broker gets fewer of them.
 const BATCHES_MAX: usize = 8;
-/// Longer between two sweeps is a pause, of this process or of the broker, and not to be made up for.
+/// A longer time between two sweeps counts as this much: it was a pause of this process or of the broker, and the
+/// missed checks are not made up for.
 const SWEEP_MS_MAX: u64 = 1_000;
 
-/// So many places of scopes that have gone are nothing.
+/// Up to this many places of removed scopes stay in the ring.
 const GONE_KEPT: usize = 1_024;
 
-/// Which scopes are to be asked about, and which are.
+/// The scopes that wait for their check, and those that are being checked.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    /// Every scope once, in the order they will be asked about, except those in `asked`. One that has gone stays until
-    /// its turn, or until such places are most of the ring: while the broker is away no turn comes.
+    /// Every scope once, in the order of the checks, except those in `asked`. The place of a removed scope stays until
+    /// its turn, or until most places are of this kind: while the broker is away nothing advances.
     ring: VecDeque<RingPlace>,
-    /// Scopes that have gone since, at most.
+    /// Upper bound of the number of scopes removed since the last cleanup.
     gone: usize,
     asked: VecDeque<CheckBatch>,
-    /// Where the broker was seen to stand, for scopes behind a fence.
+    /// The broker's position of each scope that waits for a fence.
     ahead: HashMap<Scope, Position>,
-    /// When the ring was turned last.
+    /// Time of the last advance of the ring.
     turned_ms: u64,
-    /// What is left of the last turn, in scopes times milliseconds.
+    /// Credit for checks, in scopes times milliseconds.
     credit: u64,
     last_mark: u32,
 }
 
-/// One scope's place in the ring.
+/// The place of one scope in the ring.
 #[derive(Debug)]
 struct RingPlace {
     scope: Scope,
-    /// Of the interest: one that was given up and taken again has another place.
+    /// Mark of the interest. A scope that was removed and is needed again has another mark.
     mark: u32,
 }
 
-/// One question.
+/// One request for newest positions.
 #[derive(Debug)]
 struct CheckBatch {
     ticket: Ticket,
-    /// With the position that had been handed on when it was asked.
+    /// Each with the position that had been handed on when the request was sent.
     places: Vec<(RingPlace, Position)>,
 }
 
 impl Checks {
-    /// A place for a new scope; its mark.
+    /// Adds a new scope to the ring and returns its mark.
     pub(super) fn enter(&mut self, scope: &Scope) -> u32 {
         self.last_mark = self.last_mark.wrapping_add(1);
         self.ring.push_back(RingPlace { scope: scope.clone(), mark: self.last_mark });
         self.last_mark
     }
 
-    /// A scope has gone.
+    /// Notes that a scope was removed.
     pub(super) fn leave(&mut self, scope: &Scope, scopes: &HashMap<Scope, Interest>) {
         self.take_ahead(scope);
         self.gone += 1;
@@ -85,7 +87,7 @@ impl Checks {
         }
     }
 
-    /// The broker was lost, and every answer with it.
+    /// The broker was lost: no answer will come.
     pub(super) fn lose(&mut self) {
         for batch in self.asked.drain(..) {
             self.ring.extend(batch.places.into_iter().map(|(place, _)| place));
@@ -94,12 +96,13 @@ impl Checks {
         self.credit = 0;
     }
 
-    /// Where the broker was seen before the fence that was now heard.
+    /// Takes the broker's position that was noted when the fence was sent.
     pub(super) fn take_ahead(&mut self, scope: &Scope) -> Option<Position> {
         if self.ahead.is_empty() { None } else { self.ahead.remove(scope) }
     }
 
-    /// Time passes. At most one whole turn is owed, however slowly the broker answers.
+    /// Adds the elapsed time to the credit. At most one whole period of checks is due, however slowly the broker
+    /// answers.
     fn turn(&mut self, now_ms: u64, period_ms: u64) {
         let elapsed_ms = now_ms.saturating_sub(self.turned_ms).min(SWEEP_MS_MAX);
         self.turned_ms = now_ms;
@@ -107,7 +110,7 @@ impl Checks {
         self.credit = (self.credit + places as u64 * elapsed_ms).min(places as u64 * period_ms);
     }
 
-    /// The next place that has had its period.
+    /// The next place that is due.
     fn take_due(&mut self, period_ms: u64) -> Option<RingPlace> {
         self.credit = self.credit.checked_sub(period_ms)?;
         self.ring.pop_front()
@@ -115,7 +118,7 @@ impl Checks {
 }
 
 impl Router {
-    /// Time has passed: asks about the scopes whose turn it is.
+    /// Sends requests for the scopes whose check is due at `now_ms`.
     pub(super) fn check(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         if self.is_up {
             self.checks.turn(now_ms, self.config.check_interval_ms);
@@ -131,7 +134,7 @@ impl Router {
                 let Some(interest) = self.scopes.get(&place.scope).filter(|i| i.mark == place.mark) else { continue };
                 match interest.stream.live().filter(|_| !interest.shards.is_empty()) {
                     Some(top) => places.push((place, top)),
-                    // It is being read, or nobody wants it.
+                    // Its history is being read, or no shard needs it.
                     None => self.checks.ring.push_back(place),
                 }
             }
@@ -145,7 +148,7 @@ impl Router {
         }
     }
 
-    /// The broker said where it stands.
+    /// The broker has answered a request for newest positions.
     pub(super) fn checked(
         &mut self,
         ticket: Ticket,
@@ -159,25 +162,26 @@ impl Router {
                 for ((place, asked), top) in places.into_iter().zip(tops) {
                     self.compare(place, asked, top, out);
                 }
-                // One sweep's questions may not have held all that were due.
+                // One sweep may not have covered all scopes that were due.
                 self.check_due(out);
             }
             None => {
-                // They are the next to be asked about, when time has passed.
+                // These scopes come first when time has advanced.
                 self.counts.checks_failed += 1;
                 places.into_iter().rev().for_each(|(place, _)| self.checks.ring.push_front(place));
             }
         }
     }
 
-    /// `asked` had been handed on when the broker was asked, and stood at `top`.
+    /// Compares one scope. `asked` is the position that had been handed on when the request was sent, `top` the
+    /// broker's.
     fn compare(&mut self, place: RingPlace, asked: Position, top: Option<Position>, out: &mut Vec<Output>) {
         let Some(interest) = self.scopes.get_mut(&place.scope).filter(|i| i.mark == place.mark) else { return };
         self.counts.checks += 1;
         match (interest.stream.live(), top) {
-            // It is being read.
+            // Its history is being read.
             (None, _) => {}
-            // The last fence still stands: the next check will tell.
+            // The last fence is not confirmed yet: the next check decides.
             (Some(live), Some(top)) if top > live && interest.fences > 0 => {}
             (Some(live), Some(top)) if top > live => {
                 self.checks.ahead.insert(place.scope.clone(), top);
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_that_come_and_go_while_the_broker_is_away_leave_nothing_behind() {
+    fn scopes_removed_while_the_broker_is_away_do_not_stay_in_the_ring() {
         let (mut router, mut out) = (Router::new(RouterConfig::default()), Vec::new());
         router.join(ShardIndex(0), Joiner(0), scope(0), None, &mut out);
         for n in 1..20_000 {
@@ -218,11 +222,11 @@ mod tests {
         assert_eq!(router.scopes(), 1);
         let checks = &router.checks;
         assert!(checks.ring.len() <= 2 * GONE_KEPT + 2, "{} places", checks.ring.len());
-        assert!(checks.ring.iter().any(|place| place.scope == scope(0)), "who is here keeps its place");
+        assert!(checks.ring.iter().any(|place| place.scope == scope(0)), "a needed scope keeps its place");
     }
 
     #[test]
-    fn tables_shrink_when_those_they_were_for_have_gone() {
+    fn tables_shrink_after_many_scopes_were_removed() {
         let (mut router, mut out) = (Router::new(RouterConfig::default()), Vec::new());
         router.handle(crate::broker::Event::Up, 0, &mut out);
         (0..20_000).for_each(|n| router.join(ShardIndex(0), Joiner(n as u64), scope(n), None, &mut out));

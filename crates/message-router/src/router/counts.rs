@@ -1,32 +1,33 @@
-//! What the router has seen, for metrics.
+//! Counters of the router, for metrics.
 
-/// Counted since the start.
+/// Totals since the start of the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RouterCounts {
-    /// Envelopes that had been handed on before.
+    /// Envelopes that had been handed to the shards before.
     pub duplicates: u64,
-    /// Holes found before an envelope.
+    /// Holes found in front of an envelope.
     pub holes: u64,
-    /// Messages that were missed, read and handed on.
+    /// Missed messages that were read from history and handed to the shards.
     pub repaired: u64,
-    /// Those of them that no later message would have shown: found by comparing with the broker's newest.
+    /// Part of `repaired`: found by comparing with the broker's newest position. No later message would have shown the
+    /// hole.
     pub check_repaired: u64,
     /// Scopes compared with the broker's newest position.
     pub checks: u64,
-    /// Of these, scopes that stood elsewhere than the broker.
+    /// Part of `checks`: scopes whose position differed from the broker's.
     pub check_holes: u64,
-    /// Questions about newest positions that failed.
+    /// Requests for newest positions that failed.
     pub checks_failed: u64,
     /// Subscriptions that ended while the broker was up, and were begun again.
     pub lost: u64,
-    /// Gaps that had to be told to everybody in a scope.
+    /// Gaps reported to all members of a scope.
     pub gaps: u64,
-    /// Envelopes with a position that was never stored: a bare PUBLISH, left out.
+    /// Envelopes with a position that was never stored, from a bare PUBLISH. They are dropped.
     pub unstored: u64,
-    /// Envelopes that could not be read, left out.
+    /// Envelopes that could not be parsed. They are dropped.
     pub bad_envelopes: u64,
-    /// Questions about history that failed.
+    /// Requests for history that failed.
     pub reads_failed: u64,
-    /// Messages published while the broker was away, for the members on this instance.
+    /// Messages published while the broker was away, delivered only to members on this instance.
     pub local: u64,
 }

@@ -1,4 +1,4 @@
-//! PURE. One scope: which shards want it, how far they have been handed it, and who waits to join.
+//! PURE. The state of one scope: which shards need it, how far they have received it, and which joiners wait.
 
 use bytes::Bytes;
 use wire::{GapReason, Position, Scope};
@@ -14,29 +14,29 @@ use crate::broker::{BrokerError, Command, History, Ticket};
 use crate::history::Gap;
 use crate::stream::{Absorbed, EnvelopeAction, Release, Stream};
 
-/// What the router knows of one scope.
+/// The state of one scope in the router.
 #[derive(Debug, Default)]
 pub(crate) struct Interest {
-    /// Those with members.
+    /// The shards with members in the scope.
     pub(crate) shards: ShardSet,
     pub(crate) stream: Stream,
     joins: Option<Box<Joins>>,
-    /// Since when no shard wants it.
+    /// Time since when no shard needs the scope.
     pub(crate) idle_since_ms: u64,
-    /// It has a place in the queue of scopes to be unsubscribed.
+    /// The scope is in the queue of scopes to be unsubscribed.
     pub(crate) is_lingering: bool,
-    /// The end of the outage waits for it.
+    /// The degraded state lasts until this scope is repaired.
     pub(crate) is_resyncing: bool,
-    /// How often it has been subscribed once more, as a fence, and not been confirmed.
+    /// Number of fences in flight: subscribes of a scope that is subscribed already.
     pub(crate) fences: u8,
-    /// Tells it from an earlier one of the same scope.
+    /// Distinguishes it from an earlier interest in the same scope.
     pub(crate) mark: u32,
 }
 
-// The budget of an idle connection in a scope of its own is 2 KiB; this and its key are in it.
+// An idle connection in a scope of its own has a budget of 2 KiB, which includes this struct and its key.
 const _: () = assert!(size_of::<(Scope, Interest)>() <= 96);
 
-/// What a scope needs of the router to think, for the length of one call.
+/// The parts of the router that a scope uses during one call.
 pub(crate) struct RouterContext<'a> {
     pub(crate) config: &'a RouterConfig,
     pub(crate) reads: &'a mut Reads,
@@ -49,7 +49,7 @@ impl RouterContext<'_> {
         self.config.policies.policy(scope.family()).history_entries_max > 0
     }
 
-    /// How many messages one read brings, if none is large.
+    /// Number of messages that one read returns, if none of them is large.
     fn reach(&self) -> u64 {
         self.config.page_entries_max as u64
     }
@@ -76,7 +76,7 @@ impl Interest {
         let seen = self.stream.top();
         let waiting = WaitingJoiner::new(shard, joiner, after, seen);
         match self.stream.live() {
-            // The common case, without a box.
+            // The common case needs no allocation.
             Some(top) if waiting.after.are_at(top) => {
                 waiting.answer_at(scope, top, GapReason::UnknownPosition, context.out)
             }
@@ -87,7 +87,7 @@ impl Interest {
         }
     }
 
-    /// No member is left on `shard`. Returns whether no shard wants the scope any more.
+    /// No member is left on `shard`. Returns whether no shard needs the scope any more.
     pub(crate) fn leave(&mut self, shard: ShardIndex) -> bool {
         self.shards.remove(shard);
         if let Some(joins) = &mut self.joins {
@@ -101,10 +101,10 @@ impl Interest {
         out.push(Output::Command(Command::Subscribe(scope.clone())));
     }
 
-    /// The broker confirmed it. What was handed on last is where repair begins; without it, the position of
-    /// the first joiner, so that one question does for both.
+    /// The broker confirmed a subscribe. The repair begins after the last position that was handed on. If there is
+    /// none, it begins after the position of the first joiner, so that one read serves both.
     ///
-    /// `checked` is where the broker was seen to stand before a fence.
+    /// `checked` is the broker's position that was noted when a fence was sent.
     pub(crate) fn subscribed(&mut self, scope: &Scope, checked: Option<Position>, context: &mut RouterContext<'_>) {
         if self.stream.is_subscribing() {
             let first = self.joins.as_ref().and_then(|joins| joins.waiting.first());
@@ -124,14 +124,14 @@ impl Interest {
         }
     }
 
-    /// Subscribes once more what is subscribed: what has been published until now is heard before that is confirmed,
-    /// or never.
+    /// Subscribes a subscribed scope once more. Every message that has been published until now arrives before the
+    /// confirmation, or never.
     pub(crate) fn fence(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         self.fences = self.fences.saturating_add(1);
         out.push(Output::Command(Command::Subscribe(scope.clone())));
     }
 
-    /// The broker stands elsewhere than what was handed on last, and nothing is on its way that would tell.
+    /// Reads the history because the broker's position differs and no message under way explains it.
     pub(crate) fn repair(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         context.counts.check_holes += 1;
         let top = self.stream.top();
@@ -158,7 +158,7 @@ impl Interest {
         }
     }
 
-    /// A question about this scope was answered. Questions nobody waits for are not.
+    /// A read for this scope was answered. Answers that nobody waits for are ignored.
     pub(crate) fn answered(
         &mut self,
         scope: &Scope,
@@ -193,7 +193,7 @@ impl Interest {
         self.settle(scope, context);
     }
 
-    /// The broker knows what this instance has seen of what is gone: its history now says so to everybody.
+    /// The broker has recorded the loss that this instance saw. Its history now shows it to every instance.
     pub(crate) fn loss_noted(
         &mut self,
         scope: &Scope,
@@ -212,7 +212,7 @@ impl Interest {
         self.ask(scope, self.stream.top(), context);
     }
 
-    /// A failed question's time has come.
+    /// The time has come to repeat a failed request.
     pub(crate) fn ask_again(&mut self, scope: &Scope, ticket: Ticket, context: &mut RouterContext<'_>) {
         if let Some(position) = self.stream.noting(ticket) {
             self.note_loss(scope, position, context);
@@ -234,7 +234,7 @@ impl Interest {
         self.is_resyncing = false;
     }
 
-    /// It is not heard any more. Joiners wait until it is.
+    /// The subscription has ended. Joiners wait until it is confirmed again.
     pub(crate) fn lose(&mut self) {
         self.stream.lose();
         if let Some(joins) = &mut self.joins {
@@ -252,7 +252,7 @@ impl Interest {
         }
     }
 
-    /// The questions in flight, when the scope is given up.
+    /// The requests in flight; for a scope that is removed or lost.
     pub(crate) fn questions(&self) -> impl Iterator<Item = Ticket> {
         let read = self.joins.iter().filter_map(|joins| joins.question());
         self.stream.question().map(|(ticket, _)| ticket).into_iter().chain(read)
@@ -264,7 +264,7 @@ impl Interest {
         }
     }
 
-    /// Reads the history, and holds what is heard meanwhile.
+    /// Reads the history. Messages that arrive meanwhile are held.
     fn ask(&mut self, scope: &Scope, after: Option<Position>, context: &mut RouterContext<'_>) {
         let ticket = context.read(scope, after);
         self.stream.ask(ticket, after);
@@ -273,7 +273,7 @@ impl Interest {
         }
     }
 
-    /// The history that the stream waits for arrived.
+    /// The history that the stream waits for has arrived.
     fn absorb(
         &mut self,
         scope: &Scope,
@@ -304,14 +304,14 @@ impl Interest {
         self.release(scope, context);
     }
 
-    /// Something that was handed on is gone. Before anybody is told, the broker is: so that from the first gap on, who
-    /// was away is told too, wherever it comes back.
+    /// A message that was handed on is lost. The broker is informed before any gap is sent: from the first gap on,
+    /// clients that were away get a gap too, on whichever instance they resume.
     fn note_loss(&mut self, scope: &Scope, position: Position, context: &mut RouterContext<'_>) {
         let ticket = context.reads.note_loss(scope, position, context.out);
         self.stream.note_loss(ticket, position);
     }
 
-    /// Tells everybody of a gap.
+    /// Reports a gap to all members of the scope.
     fn break_off(&mut self, scope: &Scope, gap: Gap, context: &mut RouterContext<'_>) {
         context.counts.gaps += 1;
         if !self.shards.is_empty() {
@@ -322,8 +322,9 @@ impl Interest {
         }
     }
 
-    /// The first history of a scope says where it begins, and answers whoever begins there or gave the position
-    /// it was read behind. Before what was held: their answer is queued first.
+    /// The first history of a scope defines where its stream begins. It answers the joiners that begin there or that
+    /// gave the position after which it was read. This happens before held messages are released, so that the answers
+    /// come first.
     fn answer_first(
         &mut self,
         scope: &Scope,
@@ -337,7 +338,7 @@ impl Interest {
         let top = history.top;
         let entries = std::mem::take(&mut history.entries).into();
         let page = |waiting: &WaitingJoiner| {
-            // One who came after the question was asked may know more than the answer does.
+            // A joiner that came after the request may know a newer position than the answer does.
             let is_answered = waiting.is_confirmed || waiting.after.highest() <= Some(top);
             let asked = asked.filter(|asked| is_answered && waiting.after.lowest() == Some(*asked))?;
             Page::new(&waiting.after, asked, &history, &entries, top, keeps_history)
@@ -353,7 +354,7 @@ impl Interest {
         }
     }
 
-    /// Hands on what was held, up to the next hole.
+    /// Hands on the held messages, up to the next hole.
     fn release(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         loop {
             match self.stream.release() {
@@ -366,7 +367,7 @@ impl Interest {
         }
     }
 
-    /// Answers whoever can be answered, now that the scope is live.
+    /// Answers the joiners that can be answered when the scope is live.
     fn settle(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         let (Some(top), Some(joins)) = (self.stream.live(), &mut self.joins) else { return };
         let mut ahead = Vec::new();
@@ -380,7 +381,7 @@ impl Interest {
                 waiting.answer_at(scope, top, GapReason::UnknownPosition, context.out);
             }
         }
-        // It has seen more elsewhere than has arrived here: the history says whether that can be.
+        // These joiners saw a newer position on another instance: the history decides whether it is valid.
         let must_ask = !ahead.is_empty();
         joins.waiting = ahead;
         if must_ask {
@@ -389,7 +390,7 @@ impl Interest {
         self.read_next(scope, context);
     }
 
-    /// Reads for joiners, unless that is being done or nobody waits.
+    /// Reads for joiners, unless a read is in flight or no joiner waits.
     fn read_next(&mut self, scope: &Scope, context: &mut RouterContext<'_>) {
         if let Some(joins) = &mut self.joins
             && let Some(after) = joins.next_after(context.reach())
@@ -402,12 +403,12 @@ impl Interest {
         }
     }
 
-    /// A history for joiners arrived.
+    /// A history that was read for joiners has arrived.
     fn catch_up(&mut self, scope: &Scope, read: JoinRead, mut history: History, context: &mut RouterContext<'_>) {
         let top = self.stream.top().expect("nobody catches up with a scope that was never live");
         let joins = self.joins.get_or_insert_default();
         if history.top.generation > top.generation {
-            // A failover that the stream has not heard of yet: it comes first.
+            // A failover that the stream does not know yet. The stream is repaired first.
             joins.waiting.extend(read.joiners);
             if self.stream.live().is_some() {
                 self.ask(scope, Some(top), context);
@@ -418,7 +419,7 @@ impl Interest {
         let entries = std::mem::take(&mut history.entries).into();
         let (mut again, mut exhausted) = (Vec::new(), Vec::new());
         for mut waiting in read.joiners {
-            // Asked before this one joined, and answered before what its shard had heard by then.
+            // The history was read before this joiner came, and ends before what its shard had received by then.
             let is_stale = Some(history.top) < waiting.seen || history.top.generation < top.generation;
             if is_stale && waiting.is_exhausted_by_one_more() {
                 exhausted.push(waiting);
@@ -435,7 +436,7 @@ impl Interest {
         self.read_next(scope, context);
     }
 
-    /// Tells these that what they missed cannot be read.
+    /// Answers these joiners with a gap: their missed messages cannot be read.
     fn give_up(&self, scope: &Scope, exhausted: Vec<WaitingJoiner>, out: &mut Vec<Output>) {
         for waiting in exhausted {
             let upto = self.stream.top().or(waiting.seen).or(waiting.after.lowest()).unwrap_or_default();

@@ -1,55 +1,55 @@
-//! PURE. What happens to publishes while the broker is away, and which scopes have to be told of it afterwards.
+//! PURE. The state while the broker is away: what happens to publishes, and which scopes get a gap afterwards.
 
 use hashbrown::{HashMap, HashSet};
 use wire::Scope;
 
 use crate::broker::Draft;
 
-/// Most scopes that are remembered until the broker is back, and most ids; beyond them local publishes are refused.
-/// Some MiB each.
+/// Most scopes, and most ids, that are remembered until the broker is back. Above this limit local publishes are
+/// refused. Some MiB each.
 const REMEMBERED_MAX: usize = 65_536;
 
-/// Who has taken a publish.
+/// The outcome of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Taken {
-    /// The broker was asked, and answers with the publish's ticket.
+    /// The broker was asked. It answers with the ticket of the publish.
     Asked,
-    /// The members on this instance get it, and nobody else ever does.
+    /// The members on this instance get the messages. Nobody else ever does.
     Local,
-    /// Nobody: the broker is away, and the family takes no messages then.
+    /// Refused: the broker is away, and the family takes no messages meanwhile.
     ReadOnly,
-    /// They got it before, under the same id.
+    /// The members on this instance got the messages before, under the same ids.
     Again,
-    /// Nobody: the broker is away, and it may have stored this already, under the same id. When it is back it knows.
+    /// Refused: the broker is away, and it may have stored the message already, under the same id. It knows when it is
+    /// back.
     Doubtful,
-    /// Nobody: the broker is away, and messages have stayed here in so many scopes already, or under so many ids, that no
-    /// further one could be remembered.
+    /// Refused: the broker is away, and the limit of remembered scopes or ids is reached.
     Full,
 }
 
-/// What is known of a publish's id while the broker cannot be asked.
+/// What is known of a publish id while the broker is away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KnownId {
-    /// Its message stayed here.
+    /// The message was delivered on this instance.
     Stayed,
-    /// Nobody knows whether the broker has it.
+    /// The broker may or may not have stored the message.
     Doubtful,
 }
 
-/// The time without a broker.
+/// The state of one time without a broker.
 #[derive(Debug, Default)]
 pub(crate) struct Isolation {
-    /// The broker has said that it is lost. Not so before its first word: then it may be there in a moment.
+    /// The broker has reported that it is lost. False before its first event: then it may be there in a moment.
     pub(crate) is_on: bool,
-    /// Where messages stayed on this instance. Also scopes that all members have left since: one who comes back before
-    /// the broker does is told too.
+    /// The scopes with messages that were delivered on this instance only. A scope stays here when all members have
+    /// left: a client that joins before the broker is back gets the gap too.
     scopes: HashSet<Scope>,
     ids: HashMap<(Scope, Box<str>), KnownId>,
 }
 
 impl Isolation {
-    /// Remembers the scope and the ids of messages, and leaves those that are to be delivered.
+    /// Remembers the scope and the ids, and leaves in `messages` those that must be delivered.
     pub(crate) fn take(&mut self, scope: &Scope, messages: &mut Vec<Draft>) -> Taken {
         let known = |ids: &HashMap<_, KnownId>, draft: &Draft| {
             let id = draft.id.as_ref()?;
@@ -75,15 +75,16 @@ impl Isolation {
         Taken::Local
     }
 
-    /// Nobody knows whether the broker has stored the message of this id. Forgotten where there is no room: then it may
-    /// come twice.
+    /// The broker may or may not have stored the message with this id. Without room the id is not remembered, and the
+    /// message may come twice.
     pub(crate) fn doubt(&mut self, scope: Scope, id: Box<str>) {
         if self.ids.len() < REMEMBERED_MAX {
             self.ids.insert((scope, id), KnownId::Doubtful);
         }
     }
 
-    /// The broker is back: who is to be told, by name. Ids are its own to know again.
+    /// The broker is back. Returns the scopes that get a gap, sorted by name. The ids are forgotten: the broker knows
+    /// its own.
     pub(crate) fn end(&mut self) -> Vec<Scope> {
         self.is_on = false;
         self.ids = HashMap::new();
@@ -110,17 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn so_many_scopes_are_remembered_and_the_known_ones_go_on() {
+    fn further_scopes_are_refused_at_the_limit_and_known_ones_are_not() {
         let mut isolation = Isolation { is_on: true, ..Isolation::default() };
         assert!((0..REMEMBERED_MAX).all(|n| take(&mut isolation, n, &[""]).0 == Taken::Local));
         assert_eq!(take(&mut isolation, REMEMBERED_MAX, &[""]).0, Taken::Full);
-        assert_eq!(take(&mut isolation, 0, &[""]).0, Taken::Local, "its members are told already");
+        assert_eq!(take(&mut isolation, 0, &[""]).0, Taken::Local, "its members get the gap anyway");
         assert_eq!(isolation.end().len(), REMEMBERED_MAX);
         assert!(!isolation.is_on && isolation.end().is_empty());
     }
 
     #[test]
-    fn so_many_ids_are_remembered_and_a_doubt_beyond_them_is_forgotten() {
+    fn further_ids_are_refused_at_the_limit_and_doubts_are_dropped() {
         let mut isolation = Isolation { is_on: true, ..Isolation::default() };
         let ids: Vec<String> = (1..REMEMBERED_MAX).map(|n| n.to_string()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_stays_here_once_and_not_at_all_while_it_is_in_doubt() {
+    fn an_id_is_delivered_once_and_refused_while_it_is_doubtful() {
         let mut isolation = Isolation { is_on: true, ..Isolation::default() };
         assert_eq!(take(&mut isolation, 1, &["a", "b", ""]), (Taken::Local, 3));
         assert_eq!(take(&mut isolation, 1, &["b", "a"]), (Taken::Again, 0));

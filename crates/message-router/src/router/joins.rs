@@ -1,9 +1,9 @@
-//! PURE. Who waits to join one scope, and what is read for them.
+//! PURE. The joiners of one scope that wait for their answer, and the reads for them.
 //!
 //! ```text
-//!   waiting ──(scope is live)──▶ queued ──▶ read: one at a time, behind the lowest position in reach ──▶ answered,
-//!      ▲                           ▲                                  each by what lies behind its own position
-//!      └──── broker lost ──────────┴── the answer was too old, or ended before
+//!   waiting ──(scope is live)──▶ queued ──▶ read: one at a time, from the lowest position in reach ──▶ answered,
+//!      ▲                           ▲                                  each with what follows its own position
+//!      └──── broker lost ──────────┴── the history was too old, or ended before the position
 //! ```
 
 use std::sync::Arc;
@@ -16,40 +16,41 @@ use super::shard::ShardIndex;
 use crate::broker::{Entry, History, Ticket};
 use crate::history::{Entries, Gap, check_position, continues};
 
-/// How often a history is asked for on behalf of a joiner before it is told that it cannot be read.
+/// How often history is requested for a joiner before its answer is that it cannot be read.
 const READ_ATTEMPTS_MAX: u8 = 8;
 
-/// The joiners of one scope that have no answer yet. Most scopes have none most of the time.
+/// The joiners of one scope without an answer. Most scopes have none most of the time.
 #[derive(Debug, Default)]
 pub(crate) struct Joins {
-    /// Until the scope is live, or has caught up with the position they gave.
+    /// Joiners that wait until the scope is live, or has reached the position that they gave.
     pub(crate) waiting: Vec<WaitingJoiner>,
-    /// Behind the scope, for the next question. In the order they came, but for those who are asked for again.
+    /// Joiners with a position below the scope's, for the next read. In the order of arrival, but repeated ones come
+    /// first.
     queued: Vec<WaitingJoiner>,
-    /// The question in flight, or waiting to be asked again. One, however many join: so many clients that come back
-    /// at once cost a few reads, and a scope has at most two in flight, with the stream's own.
+    /// The read in flight, or waiting to be repeated. There is one at a time: many clients that return at once cost a
+    /// few reads, and a scope has at most two in flight, this one and the stream's.
     read: Option<JoinRead>,
 }
 
-/// One joiner.
+/// One joiner of the scope.
 #[derive(Debug)]
 pub(crate) struct WaitingJoiner {
     pub(crate) shard: ShardIndex,
     pub(crate) joiner: Joiner,
     pub(crate) after: Positions,
-    /// The interim answer has been given.
+    /// The interim answer was sent.
     pub(crate) got_degraded: bool,
-    /// The scope's history was asked for after it joined: a position that is still unknown then is wrong.
+    /// The history was requested after it joined. A position that is still unknown in that history is invalid.
     pub(crate) is_confirmed: bool,
-    /// A page ended before its positions: the next question for it is asked behind the lowest.
+    /// A page ended before its positions, so the next read for it begins after its lowest position.
     is_passed_over: bool,
-    /// How often it was asked for in vain.
+    /// Number of reads that did not answer it.
     attempts: u8,
-    /// How far the scope had been handed on when it joined. Its answer must not end before.
+    /// The position that the scope had reached when it joined. Its answer must not end before this position.
     pub(crate) seen: Option<Position>,
 }
 
-/// One question, and everybody it may answer.
+/// One read, and the joiners that it may answer.
 #[derive(Debug)]
 pub(crate) struct JoinRead {
     pub(crate) ticket: Ticket,
@@ -71,14 +72,15 @@ impl WaitingJoiner {
         }
     }
 
-    /// The final answer.
+    /// Sends the final answer.
     pub(crate) fn answer(self, scope: &Scope, page: Page, out: &mut Vec<Output>) {
         let Page { start, lost, entries, upto, more } = page;
         let joined = Joined { scope: scope.clone(), start, lost, entries, upto: Some(upto), more };
         out.push(Output::Joined { shard: self.shard, joiner: self.joiner, joined });
     }
 
-    /// The answer of one who begins where the scope stands: a position elsewhere cannot be honoured, for this reason.
+    /// Answers a joiner at the current position of the scope. Its positions other than `top` cannot be honoured, for
+    /// `reason`.
     pub(crate) fn answer_at(self, scope: &Scope, top: Position, reason: GapReason, out: &mut Vec<Output>) {
         let elsewhere = self.after.iter().filter(|position| *position != top);
         let lost = elsewhere.map(|position| Gap::new(Some(position), top, reason)).collect();
@@ -86,7 +88,7 @@ impl WaitingJoiner {
         self.answer(scope, Page::at(top, resumed, lost), out);
     }
 
-    /// The interim answer, once.
+    /// Sends the interim answer, once.
     pub(crate) fn send_degraded(&mut self, scope: &Scope, out: &mut Vec<Output>) {
         if !std::mem::replace(&mut self.got_degraded, true) {
             let entries = Entries::default();
@@ -96,19 +98,19 @@ impl WaitingJoiner {
         }
     }
 
-    /// Notes that a question for it was in vain; whether it was the last.
+    /// Counts a read that did not answer it. Returns whether that was the last attempt.
     pub(crate) fn is_exhausted_by_one_more(&mut self) -> bool {
         self.attempts += 1;
         self.attempts >= READ_ATTEMPTS_MAX
     }
 
-    /// A page ended before its positions.
+    /// Notes that a page ended before its positions.
     pub(crate) fn pass_over(mut self) -> Self {
         self.is_passed_over = true;
         self
     }
 
-    /// Whether a page of `reach` entries behind `after` holds what follows its lowest position, if no entry is large.
+    /// Whether a page of `reach` entries above `after` has what follows its lowest position, if no entry is large.
     fn is_in_reach(&self, after: Position, reach: u64) -> bool {
         let Some(own) = self.after.lowest() else { return false };
         own >= after && (own.generation != after.generation || own.offset - after.offset < reach)
@@ -120,7 +122,7 @@ impl Joins {
         self.waiting.is_empty() && self.queued.is_empty() && self.read.is_none()
     }
 
-    /// One who has a position behind the scope. A question that is in flight may answer it too.
+    /// Adds a joiner with a position below the scope's. A read in flight may answer it too.
     pub(crate) fn queue(&mut self, waiting: WaitingJoiner, reach: u64) {
         match &mut self.read {
             Some(read) if waiting.is_in_reach(read.after, reach) => read.joiners.push(waiting),
@@ -128,13 +130,13 @@ impl Joins {
         }
     }
 
-    /// These were not answered by their question, and come first.
+    /// Puts joiners that their read did not answer at the front.
     pub(crate) fn queue_again(&mut self, joiners: impl IntoIterator<Item = WaitingJoiner>) {
         self.queued.splice(..0, joiners);
     }
 
-    /// Behind which position to ask next: that of who waits longest, or the lowest from which a page still reaches
-    /// it. Nothing while a question is in flight, or nobody waits.
+    /// The position for the next read: that of the joiner that waits longest, or the lowest position from which a page
+    /// still reaches it. None while a read is in flight, or if no joiner waits.
     pub(crate) fn next_after(&self, reach: u64) -> Option<Position> {
         let first = self.queued.first().filter(|_| self.read.is_none())?;
         if first.is_passed_over {
@@ -145,7 +147,7 @@ impl Joins {
         self.queued.iter().filter_map(|waiting| waiting.after.lowest()).filter(reaches).min()
     }
 
-    /// The question was asked, for everybody in reach.
+    /// Notes that a read was sent, for every joiner in reach.
     pub(crate) fn asked(&mut self, ticket: Ticket, after: Position, reach: u64) {
         debug_assert!(self.read.is_none(), "one question at a time");
         let joiners = self.queued.extract_if(.., |waiting| waiting.is_in_reach(after, reach)).collect();
@@ -156,28 +158,28 @@ impl Joins {
         self.read.take_if(|read| read.ticket == ticket)
     }
 
-    /// The name of the question in flight, or waiting to be asked again.
+    /// Ticket of the read in flight, or of the one that waits to be repeated.
     pub(crate) fn question(&self) -> Option<Ticket> {
         self.read.as_ref().map(|read| read.ticket)
     }
 
-    /// The question failed and is to be asked again. Returns those for whom that is once too often.
+    /// The read failed and will be repeated. Returns the joiners for which that was the last attempt.
     pub(crate) fn failed(&mut self, mut read: JoinRead) -> Vec<WaitingJoiner> {
         let exhausted = read.joiners.extract_if(.., WaitingJoiner::is_exhausted_by_one_more).collect();
         self.read = Some(read).filter(|read| !read.joiners.is_empty());
         exhausted
     }
 
-    /// The last member on `shard` left; nobody there waits any more. A question that nobody waits for is
-    /// answered to nobody.
+    /// The last member on `shard` left; its joiners do not wait any more. The answer to a read without joiners is
+    /// ignored.
     pub(crate) fn leave(&mut self, shard: ShardIndex) {
         for joiners in self.all() {
             joiners.retain(|waiting| waiting.shard != shard);
         }
     }
 
-    /// The scope was moved on over a gap. Nobody was handed what lies in it, so an answer that ends before would
-    /// leave its joiner with a hole.
+    /// The scope continues after a gap. Nobody received what lies in the gap, so an answer that ends before `upto`
+    /// would leave its joiner with a hole.
     pub(crate) fn see(&mut self, upto: Position) {
         self.queued.iter_mut().for_each(|waiting| waiting.seen = Some(upto));
         if let Some(read) = &mut self.read {
@@ -185,7 +187,7 @@ impl Joins {
         }
     }
 
-    /// The broker was lost: everybody waits for it to come back.
+    /// The broker was lost: every joiner waits for it to come back.
     pub(crate) fn lose(&mut self) {
         self.waiting.extend(self.read.take().into_iter().flat_map(|read| read.joiners));
         self.waiting.append(&mut self.queued);
@@ -202,7 +204,7 @@ impl Joins {
     }
 }
 
-/// One answer's worth of catching up.
+/// The content of one answer to a joiner.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     pub(crate) start: Start,
@@ -213,13 +215,13 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// What one who stands at `after` is owed of `entries` (read behind `asked`, at or before the lowest position), on a
-    /// scope that has been handed on up to `top`. It ends at `top` at the latest: what is behind it comes live. None when
-    /// the entries end before they come to `after`.
+    /// The part of `entries` that follows `after`, on a scope that has been handed on up to `top`. The entries were
+    /// read from `asked`, which is at or before the lowest position. The page ends at `top` at the latest: later
+    /// messages come live. None if the entries end before they reach `after`.
     ///
-    /// Those whose position is lost go on behind the lowest that is not: what follows is read in any case.
+    /// Positions that cannot be honoured continue after the lowest one that can: what follows it is read in any case.
     ///
-    /// The entries of `history` stand in `entries`; its top and `top` must be of one generation.
+    /// `entries` has taken the entries of `history`. The top of `history` and `top` must be of one generation.
     pub(crate) fn new(
         after: &Positions,
         asked: Position,
@@ -236,7 +238,7 @@ impl Page {
         for position in after.iter() {
             let judged = match resumed {
                 _ if position > top => Err(GapReason::UnknownPosition),
-                // What follows the lower one without a hole follows this one too.
+                // What follows the lower position without a hole also follows this one.
                 None if !is_beyond(position) => continues(position, history, &entries[behind(position)..]),
                 _ => check_position(position, history),
             };
@@ -265,7 +267,8 @@ impl Page {
         })
     }
 
-    /// Nothing but where one begins: there, if a position of its own is honoured or it gave none, else behind gaps.
+    /// A page without entries: it begins at a position that is honoured, at the newest one if none was given, or after
+    /// gaps.
     fn at(upto: Position, resumed: Option<Position>, mut lost: Vec<Gap>) -> Self {
         let start = match resumed {
             Some(_) => Start::Resumed,

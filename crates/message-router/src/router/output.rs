@@ -1,4 +1,4 @@
-//! What the router wants done.
+//! The actions that the router requests.
 
 use bytes::Bytes;
 use wire::{Position, Scope};
@@ -7,111 +7,111 @@ use super::shard::{ShardIndex, ShardSet};
 use crate::broker::{Command, Draft, Entry};
 use crate::history::{Entries, Gap};
 
-/// A shard's own name for who asked to join. Opaque here.
+/// A shard's own number for the connection that joins. The router does not interpret it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Joiner(pub u64);
 
-/// One thing to do. Everything for one shard is to be handed to it in the order given.
+/// One action. All actions for one shard must be handed to it in this order.
 #[derive(Debug)]
 pub enum Output {
-    /// For the broker.
+    /// A command for the broker.
     Command(Command),
-    /// Hand on the messages of `envelope` behind `after`.
+    /// Hand on the messages of `envelope` above `after`.
     Deliver {
-        /// To these shards.
+        /// The shards with members in the scope.
         shards: ShardSet,
-        /// Whose messages they are.
+        /// The scope of the messages.
         scope: Scope,
-        /// Checked: [`wire::Envelope::parse`] and its items succeed.
+        /// Already validated: [`wire::Envelope::parse`] and its items succeed.
         envelope: Bytes,
-        /// Where the shards stand already.
+        /// The position that the shards have received already.
         after: Position,
     },
-    /// Hand on messages that were missed and have been read.
+    /// Hand on missed messages that were read from history.
     Replay {
-        /// To these shards.
+        /// The shards with members in the scope.
         shards: ShardSet,
-        /// Whose messages they are.
+        /// The scope of the messages.
         scope: Scope,
-        /// In order.
+        /// The messages, in order.
         entries: Vec<Entry>,
     },
     /// The answer to a join.
     Joined {
-        /// The shard that asked.
+        /// The shard of the joiner.
         shard: ShardIndex,
-        /// For whom.
+        /// The joiner, as its shard numbered it.
         joiner: Joiner,
-        /// What came of it.
+        /// The answer, interim or final.
         joined: Joined,
     },
-    /// Messages of a scope may be missing for everybody who is in it. Not for those who still join: their answer
-    /// ends behind the gap, or tells of one.
+    /// Messages of a scope may be missing for all of its members. Joiners without an answer are not affected: their
+    /// answer ends after the gap, or contains one.
     Gap {
-        /// The shards to tell.
+        /// The shards with members in the scope.
         shards: ShardSet,
-        /// The scope.
+        /// The scope with the gap.
         scope: Scope,
-        /// Which messages, and why.
+        /// The missing messages and the reason.
         gap: Gap,
     },
-    /// Hand on messages that the broker has not taken and never will: they have no position. Also to those who still
-    /// join, once they have been told that they may wait.
+    /// Hand on messages that the broker has not taken and never will. They have no position. Joiners receive them too,
+    /// after their interim answer.
     Local {
-        /// To these shards.
+        /// The shards with members in the scope.
         shards: ShardSet,
-        /// Whose messages they are.
+        /// The scope of the messages.
         scope: Scope,
-        /// In order.
+        /// The messages, in order.
         messages: Vec<Draft>,
     },
-    /// The broker is back: tell everybody in the scope, and those who still join, that messages travelled within this
-    /// instance alone since it was lost. They lie directly behind what was handed on last.
+    /// The broker is back: report to all members of the scope, and to its joiners, that messages were delivered within
+    /// this instance only. Their place is directly after what was handed on last.
     Isolated {
-        /// The shards to tell.
+        /// The shards with members in the scope.
         shards: ShardSet,
-        /// The scope.
+        /// The scope of the messages.
         scope: Scope,
     },
-    /// The broker is lost, or is back and every scope has been repaired or told of its gap.
+    /// The broker is lost; or it is back, and every scope has been repaired or has got its gap.
     Degraded {
-        /// Whether it is lost now.
+        /// True if the broker is lost.
         degraded: bool,
     },
 }
 
 /// The answer to a join.
 ///
-/// What the shard hears of the scope between its `join` and this answer is kept for the joiner. Once the answer
-/// is there without `more`, what was kept is handed on behind `upto`, and everything after it as it comes:
-/// nothing that is output after this answer stands at or before `upto`.
+/// The shard keeps for the joiner what it receives of the scope between its `join` and this answer. After an answer
+/// without `more`, the joiner gets what was kept above `upto`, and then every message as it comes. Nothing that is
+/// output after this answer has a position at or before `upto`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Of which scope.
+    /// The scope that was joined.
     pub scope: Scope,
-    /// Where the joiner begins.
+    /// The position at which the joiner begins.
     pub start: Start,
-    /// Further positions of the joiner that cannot be honoured, if it gave several: what was seen behind each goes on at
-    /// the gap's end.
+    /// The further positions of the joiner that cannot be honoured, if it gave several. Each continues at the end of
+    /// its gap.
     pub lost: Vec<Gap>,
-    /// What it missed, in order.
+    /// The messages that it missed, in order.
     pub entries: Entries,
-    /// How far it has come with `entries`. Absent only with [`Start::Degraded`].
+    /// The position that it has reached with `entries`. Absent only with [`Start::Degraded`].
     pub upto: Option<Position>,
-    /// True when there is more to catch up with: join again behind `upto`, and go on keeping what is heard.
+    /// True if there are more missed messages: join again after `upto`, and keep what arrives meanwhile.
     pub more: bool,
 }
 
-/// Where a joiner begins.
+/// The position at which a joiner begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// At the newest message: it gave no position.
+    /// At the newest message: the joiner gave no position.
     Fresh,
-    /// Directly behind the position it gave; of several, the lowest that can be honoured.
+    /// Directly after the position that it gave; with several, after the lowest that can be honoured.
     Resumed,
-    /// At the newest message: its position could not be honoured, of several none. The gap of the lowest.
+    /// At the newest message: none of its positions can be honoured. This is the gap of the lowest.
     Gap(Gap),
-    /// Not yet: the broker cannot be asked. This is an interim answer; when the broker is back, another one with
-    /// what was missed follows for the same joiner, unless its shard left.
+    /// Unknown yet: the broker is away. This is an interim answer. When the broker is back, another answer follows for
+    /// the same joiner with the missed messages, unless its shard left.
     Degraded,
 }

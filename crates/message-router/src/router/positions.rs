@@ -1,8 +1,8 @@
-//! PURE. Behind which positions somebody joins a scope.
+//! PURE. The positions from which a joiner resumes a scope.
 
 use wire::Position;
 
-/// None, one, or several: patterns of one client share a scope, and each may have come to another place in it.
+/// None, one or several positions: several patterns of one client may share a scope, each with its own position.
 ///
 /// ```
 /// use message_router::Positions;
@@ -16,29 +16,29 @@ use wire::Position;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Positions {
     lowest: Option<Position>,
-    /// Ascending, each once. Mostly there are none, and then this takes no room.
+    /// The others in ascending order, each once. Usually there are none; an empty box allocates nothing.
     higher: Box<[Position]>,
 }
 
 impl Positions {
-    /// From where history has to be read.
+    /// The position after which history must be read.
     #[must_use]
     pub fn lowest(&self) -> Option<Position> {
         self.lowest
     }
 
-    /// The one furthest on.
+    /// The highest of the positions; none if there are none.
     #[must_use]
     pub fn highest(&self) -> Option<Position> {
         self.higher.last().copied().or(self.lowest)
     }
 
-    /// All of them, ascending, each once.
+    /// All positions in ascending order, each once.
     pub fn iter(&self) -> impl Iterator<Item = Position> + '_ {
         self.lowest.into_iter().chain(self.higher.iter().copied())
     }
 
-    /// Whether nothing before `top` is asked for, and nothing behind it.
+    /// Whether there is no position other than `top`.
     pub(crate) fn are_at(&self, top: Position) -> bool {
         self.higher.is_empty() && self.lowest.is_none_or(|lowest| lowest == top)
     }

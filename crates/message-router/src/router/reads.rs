@@ -1,4 +1,4 @@
-//! The questions about scopes that are in flight or to be asked again.
+//! The requests about scopes that are in flight, or wait to be repeated.
 
 use std::collections::VecDeque;
 
@@ -8,23 +8,24 @@ use wire::{Position, Scope};
 use super::output::Output;
 use crate::broker::{Command, Ticket};
 
-/// How long to wait before a failed question is asked again.
+/// Time before a failed request is repeated, in milliseconds.
 const RETRY_AFTER_MS: u64 = 250;
 
-/// The router's tickets have this bit, so that whoever publishes through the same broker can count from 0.
+/// The router's tickets have this bit set, so that publishes through the same broker can count from 0.
 const OWN_TICKETS: u64 = 1 << 63;
 
-/// Which scope each unanswered question is about.
+/// The scope of each unanswered request.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     last: u64,
     scopes: HashMap<Ticket, Scope>,
-    /// When to ask again, in order, because every question waits equally long.
+    /// The failed requests with the time of their repetition. They are in order, because the waiting time is always the
+    /// same.
     failed: VecDeque<(u64, Ticket)>,
 }
 
 impl Reads {
-    /// Asks for the history of `scope` behind `after`.
+    /// Requests the history of `scope` above `after`.
     pub(crate) fn ask(
         &mut self,
         scope: &Scope,
@@ -38,7 +39,7 @@ impl Reads {
         ticket
     }
 
-    /// Says that the message at `position` was handed on and is gone.
+    /// Informs the broker that the message at `position` was handed on and is lost.
     pub(crate) fn note_loss(&mut self, scope: &Scope, position: Position, out: &mut Vec<Output>) -> Ticket {
         let ticket = self.ticket();
         self.scopes.insert(ticket, scope.clone());
@@ -46,24 +47,24 @@ impl Reads {
         ticket
     }
 
-    /// A name for a question.
+    /// Returns an unused ticket of the router.
     pub(crate) fn ticket(&mut self) -> Ticket {
         self.last += 1;
         Ticket(OWN_TICKETS | self.last)
     }
 
-    /// The scope an answer is about, unless nobody waits for it any more.
+    /// The scope of an answered request. None if nobody waits for the answer any more.
     pub(crate) fn answered(&mut self, ticket: Ticket) -> Option<Scope> {
         self.scopes.remove(&ticket)
     }
 
-    /// The question failed: [`Self::due`] gives it out again later, to be asked anew.
+    /// The request failed: [`Self::due`] returns it later, to be repeated.
     pub(crate) fn failed(&mut self, ticket: Ticket, scope: &Scope, now_ms: u64) {
         self.scopes.insert(ticket, scope.clone());
         self.failed.push_back((now_ms + RETRY_AFTER_MS, ticket));
     }
 
-    /// One failed question whose time has come, unless it was forgotten meanwhile.
+    /// One failed request that is due, unless it was forgotten meanwhile.
     pub(crate) fn due(&mut self, now_ms: u64) -> Option<(Ticket, Scope)> {
         while self.failed.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
             let (_, ticket) = self.failed.pop_front().expect("just seen");
@@ -79,7 +80,7 @@ impl Reads {
         self.scopes.remove(&ticket);
     }
 
-    /// The broker was lost, and every answer with it.
+    /// The broker was lost: no answer will come.
     pub(crate) fn forget_all(&mut self) {
         self.scopes.clear();
         self.failed.clear();

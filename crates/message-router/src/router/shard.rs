@@ -1,15 +1,15 @@
 //! The shards of this instance, and sets of them.
 
-/// One shard of this instance.
+/// The index of one shard, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardIndex(pub u8);
 
 impl ShardIndex {
-    /// Most shards one instance may have: a set of them is one word.
+    /// Most shards of one instance: a set of them fits into one 64-bit word.
     pub const COUNT_MAX: usize = 64;
 }
 
-/// Some shards of this instance.
+/// A set of shards.
 ///
 /// ```
 /// use message_router::{ShardIndex, ShardSet};
@@ -26,32 +26,32 @@ impl ShardIndex {
 pub struct ShardSet(u64);
 
 impl ShardSet {
-    /// Adds one.
+    /// Adds a shard.
     ///
     /// # Panics
-    /// When the shard is not below [`ShardIndex::COUNT_MAX`].
+    /// Panics if the shard is not below [`ShardIndex::COUNT_MAX`].
     pub fn insert(&mut self, shard: ShardIndex) {
         self.0 |= Self::bit(shard);
     }
 
-    /// Takes one out.
+    /// Removes a shard, if it is in the set.
     pub fn remove(&mut self, shard: ShardIndex) {
         self.0 &= !Self::bit(shard);
     }
 
-    /// Whether it is in.
+    /// Whether the shard is in the set.
     #[must_use]
     pub fn contains(self, shard: ShardIndex) -> bool {
         self.0 & Self::bit(shard) != 0
     }
 
-    /// Whether none is in.
+    /// Whether no shard is in the set.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those in it, in order.
+    /// The shards in ascending order.
     pub fn iter(self) -> impl Iterator<Item = ShardIndex> {
         let mut rest = self.0;
         std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! A router on a broker: what it misses is repaired, or told.
+//! The router on a real broker: missed messages are repaired or reported.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use wire::Position;
 use crate::support::test_client::{MESSAGE, TestClient, items};
 use crate::{Cluster, policies, scope};
 
-/// A gateway as far as this crate goes: a broker, a router, and one member.
+/// A gateway reduced to this crate: a broker, a router, and one member.
 struct Gateway<B> {
     broker: B,
     router: Router,
@@ -18,8 +18,8 @@ struct Gateway<B> {
     gaps: Vec<Gap>,
     downs: usize,
     is_degraded: bool,
-    /// Messages are lost on the way here.
-    is_deaf: bool,
+    /// Messages are lost on their way to this gateway.
+    drops_messages: bool,
     now_ms: u64,
 }
 
@@ -32,20 +32,20 @@ impl<B: Broker> Gateway<B> {
             ..RouterConfig::default()
         });
         let (out, seen, gaps) = (Vec::new(), Vec::new(), Vec::new());
-        Self { broker, router, out, seen, gaps, downs: 0, is_degraded: true, is_deaf: false, now_ms: 0 }
+        Self { broker, router, out, seen, gaps, downs: 0, is_degraded: true, drops_messages: false, now_ms: 0 }
     }
 
     async fn step(&mut self) {
         let deadline = Duration::from_secs(30);
         let event = timeout(deadline, self.broker.next_event()).await.expect("the broker has something to tell");
         self.downs += usize::from(matches!(event, Event::Down(_)));
-        if !(self.is_deaf && matches!(event, Event::Message { .. })) {
+        if !(self.drops_messages && matches!(event, Event::Message { .. })) {
             self.router.handle(event, self.now_ms, &mut self.out);
         }
         self.carry_out();
     }
 
-    /// A second goes by.
+    /// Advances the time by one second.
     fn sweep(&mut self) {
         self.now_ms += 1_000;
         self.router.sweep(self.now_ms, &mut self.out);
@@ -119,11 +119,11 @@ pub(crate) async fn the_router_notices_that_the_last_message_was_dropped<C: Clus
             gateway.step().await;
         }
         let mut publisher = TestClient::up(cluster.broker()).await;
-        gateway.is_deaf = true;
+        gateway.drops_messages = true;
         let last = publisher.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
         gateway.step().await;
         assert_eq!((gateway.seen.len(), gateway.gaps.len()), (1, 0), "nothing tells of them");
-        gateway.is_deaf = false;
+        gateway.drops_messages = false;
         gateway.sweep();
         while gateway.seen.len() + gateway.gaps.len() < if keeps_history { 3 } else { 2 } {
             gateway.step().await;

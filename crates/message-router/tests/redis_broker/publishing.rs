@@ -1,8 +1,8 @@
-//! What publishers are told: order, refusals, replicas.
+//! Publishing through the Redis broker: order, refusals and replicas.
 
 use super::*;
 
-/// A publish that finds no library loads it and is sent again; what comes behind it must not be stored before it.
+/// A publish that finds no library loads it and is sent again. Later publishes must not be stored before it.
 #[test]
 fn a_flushed_library_does_not_change_the_order() {
     run(async {
@@ -21,7 +21,7 @@ fn a_flushed_library_does_not_change_the_order() {
                 }
                 cmd("FUNCTION").arg("FLUSH").exec(&mut redis).unwrap();
             }
-            // Some come at every moment of the library's being loaded.
+            // Publishes arrive at every moment while the library is loaded.
             send(&mut broker, sent as u64, &scope);
             while let Some(event) = broker.try_next_event() {
                 take(&mut stored, event);
@@ -36,8 +36,8 @@ fn a_flushed_library_does_not_change_the_order() {
     });
 }
 
-/// What a publish that asks for replicas is told.
-/// Waited for once here where the replica is frozen; and twenty publishes in a row shall not each wait for it.
+/// How long a publish waits for a replica. The test waits once for this long while the replica is frozen; twenty
+/// publishes in a row that do not ask for replicas must not wait at all.
 const REPLICA_DEADLINE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn publish_replicated(broker: &mut RedisBroker, scope: &Scope) -> Stored {
@@ -65,7 +65,7 @@ fn follow(replica: &RedisServer, primary: &RedisServer) {
 }
 
 #[test]
-fn replicated_is_said_when_a_replica_has_it_and_not_otherwise() {
+fn replicated_is_reported_only_when_a_replica_has_the_message() {
     run(async {
         let server = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
         let replica = RedisServer::start(&[]);
@@ -74,7 +74,7 @@ fn replicated_is_said_when_a_replica_has_it_and_not_otherwise() {
         asking.replica_deadline_ms = REPLICA_DEADLINE.as_millis() as u64;
         let mut broker = up(asking).await;
         let scope = scope("user:7");
-        // Nobody is there to have it.
+        // There is no replica yet.
         let alone = publish_replicated(&mut broker, &scope).await;
         assert_eq!(alone, Stored::at(Position::new(alone.position.generation, 1)));
 
@@ -83,13 +83,13 @@ fn replicated_is_said_when_a_replica_has_it_and_not_otherwise() {
         while !publish_replicated(&mut broker, &scope).await.replicated {
             assert!(Instant::now() < deadline, "the replica has it, and nobody says so");
         }
-        // It has, in fact.
+        // The replica really has the messages.
         let length = |server: &RedisServer| -> u64 {
             cmd("XLEN").arg(Keyspace::default().stream(&scope)).query(&mut server.connect()).unwrap()
         };
         assert_eq!(length(&replica), length(&server));
 
-        // Whatever was asked about before has been acknowledged: what is asked now is about what comes now.
+        // All earlier writes have been acknowledged, so that the next WAIT is about the next write.
         let acknowledged = || -> bool {
             let info: String = cmd("INFO").arg("replication").query(&mut server.connect()).unwrap();
             let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap();
@@ -102,7 +102,7 @@ fn replicated_is_said_when_a_replica_has_it_and_not_otherwise() {
         signal(&replica, "STOP");
         let frozen = publish_replicated(&mut broker, &scope).await;
         assert!(!frozen.replicated, "{frozen:?}");
-        // Others do not wait for the replica.
+        // Publishes that do not ask for replicas do not wait.
         let started = Instant::now();
         for _ in 0..20 {
             assert!(publish(&mut broker, &scope).await.is_ok());
@@ -116,7 +116,7 @@ fn replicated_is_said_when_a_replica_has_it_and_not_otherwise() {
 }
 
 #[test]
-fn a_link_that_ends_while_a_replica_is_asked_leaves_a_publish_stored() {
+fn a_connection_that_ends_during_wait_leaves_the_publish_stored() {
     run(async {
         let server = RedisServer::start(&[]);
         let mut asking = config(&server.url());
@@ -128,7 +128,7 @@ fn a_link_that_ends_while_a_replica_is_asked_leaves_a_publish_stored() {
         let publish = Publish { ticket: Ticket(1), scope: scope.clone(), messages, replicated: true };
         broker.command(Command::Publish(publish));
         let mut redis = server.connect();
-        // WAIT is under way, and nobody will answer it.
+        // WAIT is under way and will not be answered.
         let blocked = |redis: &mut redis::Connection| -> bool {
             let info: String = cmd("INFO").arg("clients").query(redis).unwrap();
             info.contains("blocked_clients:1")
@@ -148,7 +148,7 @@ fn a_link_that_ends_while_a_replica_is_asked_leaves_a_publish_stored() {
     });
 }
 
-/// Each refusal is told as what it is: nothing was stored and it may pass, or nobody knows.
+/// Each refusal says whether nothing was stored and a retry may succeed, or whether that is unknown.
 #[test]
 fn a_refusal_says_whether_anything_was_stored() {
     run(async {
@@ -168,16 +168,16 @@ fn a_refusal_says_whether_anything_was_stored() {
                 other => panic!("{code}: {other:?}"),
             }
             set(right);
-            // Nothing was stored, and offsets go on without a hole.
+            // Nothing was stored, and offsets continue without a hole.
             broker = up(config(&server.url())).await;
         }
-        // The call itself is wrong: another family's library knows no such scope.
+        // The call itself is wrong: the library of other families does not know this scope.
         let rooms = Library::new([]);
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(rooms.source()).exec(&mut redis).unwrap();
         let refused = publish(&mut broker, &scope).await;
         assert!(matches!(&refused, Err(BrokerError::Wrong(why)) if why.contains("no channel family")), "{refused:?}");
 
-        // It failed half-way: stored, and not published.
+        // The call fails half-way: the message is stored and not published.
         let mut broker = up(config(&server.url())).await;
         cmd("ACL").arg(&["SETUSER", "default", "-publish"]).exec(&mut redis).unwrap();
         assert_eq!(publish(&mut broker, &scope).await, Err(BrokerError::Unknown));

@@ -1,4 +1,4 @@
-//! Many clients that join one scope with positions of their own: few reads answer them all.
+//! Many clients join one scope, each with its own position: a few reads answer all of them.
 
 use bytes::Bytes;
 use message_router::{
@@ -9,7 +9,7 @@ use wire::{Position, TenantId, Timestamp};
 use crate::support::script::{run, run_with};
 
 #[test]
-fn one_read_answers_everybody_behind_its_position_each_by_his_own() {
+fn one_read_answers_all_joiners_from_its_position_on() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -46,7 +46,7 @@ fn retention_and_failovers_are_judged_by_each_position() {
 }
 
 #[test]
-fn a_page_that_ends_before_somebody_is_followed_by_one_behind_him() {
+fn a_page_that_ends_before_a_joiner_is_followed_by_one_from_its_position() {
     let config = RouterConfig { page_entries_max: 4, ..RouterConfig::default() };
     run_with(
         config,
@@ -71,7 +71,7 @@ fn a_page_that_ends_before_somebody_is_followed_by_one_behind_him() {
 }
 
 #[test]
-fn far_behind_is_read_apart_and_nobody_waits_for_ever() {
+fn a_joiner_far_behind_has_its_own_read_and_none_waits_for_ever() {
     let config = RouterConfig { page_entries_max: 4, ..RouterConfig::default() };
     run_with(
         config,
@@ -94,7 +94,7 @@ fn far_behind_is_read_apart_and_nobody_waits_for_ever() {
 }
 
 #[test]
-fn too_old_an_answer_serves_those_who_had_seen_no_more() {
+fn an_old_answer_serves_joiners_that_had_seen_no_more() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -107,7 +107,7 @@ fn too_old_an_answer_serves_those_who_had_seen_no_more() {
     ");
 }
 
-/// A thousand clients come back to one scope, each with the position it saw last, while it goes on.
+/// A thousand clients return to one scope, each with the position that it saw last, while messages continue.
 #[test]
 fn a_thousand_joiners_cost_a_handful_of_reads() {
     let scope = Policies::default().families().parse(&TenantId::default(), "collection:hot").expect("a channel").scope;
@@ -122,7 +122,7 @@ fn a_thousand_joiners_cost_a_handful_of_reads() {
     let (mut out, mut questions, mut reads, mut answered) = (Vec::new(), Vec::new(), 0, 0);
     router.handle(Event::Up, 0, &mut out);
     for joiner in 0..1_000_u64 {
-        // Spread over a hundred messages, in no order.
+        // Spread over a hundred messages, in mixed order.
         let after = at(400 + joiner * 37 % 100);
         router.join(ShardIndex(0), Joiner(joiner), scope.clone(), Some(after), &mut out);
         if joiner == 10 {
@@ -143,7 +143,7 @@ fn a_thousand_joiners_cost_a_handful_of_reads() {
                 }
             }
             assert!(questions.len() <= 2, "reads in flight");
-            // Redis answers after two hundred more have come, or when all have.
+            // Redis answers after two hundred more joiners, or when all have come.
             if questions.is_empty() || (joiner % 200 != 199 && joiner > 10) {
                 break;
             }

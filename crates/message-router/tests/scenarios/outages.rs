@@ -1,4 +1,4 @@
-//! What is begun again after an interruption, and what may be published during one.
+//! What is subscribed again after an interruption, and what may be published during one.
 
 use message_router::{Command, Draft, Event, Output, Policies, Publish, Router, RouterConfig, Taken, Ticket};
 
@@ -38,7 +38,7 @@ fn a_scope_that_is_left_and_joined_before_its_turn_is_subscribed_then_and_once()
 }
 
 #[test]
-fn an_id_that_the_broker_may_have_stored_does_not_stay_on_this_instance() {
+fn an_id_that_the_broker_may_have_stored_is_not_delivered_locally() {
     let mut router = Router::new(RouterConfig::default());
     let scope = Policies::default().families().parse_scope("default/user:1").expect("a scope");
     let publish = |router: &mut Router, id: &str| {

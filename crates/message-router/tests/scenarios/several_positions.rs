@@ -1,11 +1,11 @@
-//! One joiner with several positions: patterns of one client in one scope, which have not come equally far.
+//! One joiner with several positions: several patterns of one client in one scope, each with its own position.
 
 use message_router::RouterConfig;
 
 use crate::support::script::{run, run_with};
 
 #[test]
-fn each_position_is_judged_by_itself_and_the_lowest_that_stands_is_where_it_begins() {
+fn each_position_is_judged_by_itself_and_the_lowest_valid_one_is_where_it_begins() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -24,7 +24,7 @@ fn each_position_is_judged_by_itself_and_the_lowest_that_stands_is_where_it_begi
 }
 
 #[test]
-fn a_position_at_the_top_is_no_reason_to_ask_what_is_behind_it() {
+fn a_position_at_the_top_causes_no_read() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -35,7 +35,7 @@ fn a_position_at_the_top_is_no_reason_to_ask_what_is_behind_it() {
 }
 
 #[test]
-fn a_position_that_has_not_come_here_yet_is_waited_for() {
+fn a_position_that_has_not_arrived_yet_is_waited_for() {
     run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -61,7 +61,7 @@ fn the_first_history_of_a_scope_answers_them_too() {
 }
 
 #[test]
-fn a_page_that_ends_before_the_next_position_tells_what_is_lost_and_goes_on_from_there() {
+fn a_page_that_ends_before_the_next_position_reports_losses_and_continues_there() {
     let config = RouterConfig { page_entries_max: 2, ..RouterConfig::default() };
     run_with(
         config,

@@ -1,5 +1,4 @@
-//! What the router does about holes that no message shows: subscriptions that end, and messages dropped on a quiet
-//! scope.
+//! How the router finds holes that no message shows: subscriptions that end, and messages dropped in a quiet scope.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use wire::Position;
 use crate::support::script::{run, run_with, without_history};
 
 #[test]
-fn a_lost_subscription_is_begun_again_and_repaired_behind_its_top() {
+fn a_lost_subscription_is_begun_again_and_repaired_after_its_top() {
     let router = run("
         join 0 a                     | subscribe
         subscribed                   | read 1 after -
@@ -62,10 +61,10 @@ fn a_lost_subscription_of_a_family_without_history_is_a_gap_unless_nothing_was_m
     );
 }
 
-/// What came before the question and is behind its answer may never have been stored. What came after it, and is behind
-/// the answer, was pushed behind everything that the answer tells of.
+/// An envelope from before the read and above its answer may never have been stored. An envelope from after the read
+/// and above its answer was pushed after every message that the answer covers, so these cannot come any more.
 #[test]
-fn what_comes_behind_a_question_shows_what_is_missing_where_nothing_is_kept() {
+fn without_history_an_envelope_after_the_read_proves_what_is_missing() {
     run_with(
         without_history(),
         "
@@ -80,9 +79,9 @@ fn what_comes_behind_a_question_shows_what_is_missing_where_nothing_is_kept() {
     );
 }
 
-/// Nothing shows that it will not come any more, but a subscription that is asked for again and confirmed.
+/// Only a second subscribe that is confirmed shows that the missing message will not come any more.
 #[test]
-fn what_came_before_a_question_and_is_behind_its_answer_shows_nothing() {
+fn without_history_an_envelope_before_the_read_and_above_its_answer_proves_nothing() {
     run_with(
         without_history(),
         "
@@ -99,7 +98,7 @@ fn what_came_before_a_question_and_is_behind_its_answer_shows_nothing() {
 }
 
 #[test]
-fn what_never_existed_is_no_gap_where_nothing_is_kept() {
+fn without_history_positions_that_never_existed_are_no_gap() {
     run_with(
         without_history(),
         "
@@ -197,7 +196,7 @@ fn r6_a_check_finds_the_last_message_that_was_dropped() {
     assert_eq!((counts.checks, counts.check_holes, counts.check_repaired, counts.repaired), (1, 1, 1, 1));
 }
 
-/// One scope that is live at 7-5, and whose turn to be checked comes with every sweep.
+/// One scope that is live at 7-5 and is checked with every sweep.
 fn checked(script: &str) -> RouterCounts {
     let config = RouterConfig { check_interval_ms: 1, ..RouterConfig::default() };
     checked_with(config, script)
@@ -266,7 +265,7 @@ fn a_check_finds_what_was_erased_or_set_back() {
 }
 
 #[test]
-fn a_check_tells_of_what_was_dropped_where_nothing_is_kept() {
+fn without_history_a_check_reports_dropped_messages() {
     let config = RouterConfig { check_interval_ms: 1, ..without_history() };
     checked_with(
         config,
@@ -282,7 +281,7 @@ fn a_check_tells_of_what_was_dropped_where_nothing_is_kept() {
 }
 
 #[test]
-fn a_fence_is_not_taken_for_another_nor_for_a_subscription() {
+fn a_fence_is_not_confused_with_another_fence_or_a_subscription() {
     let config = RouterConfig { check_interval_ms: 1, ..without_history() };
     checked_with(
         config,
@@ -312,7 +311,7 @@ fn a_fence_is_not_taken_for_another_nor_for_a_subscription() {
 }
 
 #[test]
-fn an_unanswered_check_is_the_first_to_be_asked_again() {
+fn a_failed_check_is_repeated_first() {
     let config = RouterConfig { check_interval_ms: 2, ..RouterConfig::default() };
     let router = run_with(
         config,
@@ -325,7 +324,7 @@ fn an_unanswered_check_is_the_first_to_be_asked_again() {
         history 1 top 7-5            | joined a fresh upto 7-5
         @user:2 history 2 top 7-5    | @user:2 joined b fresh upto 7-5
         sweep 1                      | tops 3 of user:1
-        untold 3                     |
+        tops_failed 3                     |
         sweep 2                      | tops 4 of user:1
         sweep 3                      | tops 5 of user:2
         down                         | degraded
@@ -340,9 +339,9 @@ fn an_unanswered_check_is_the_first_to_be_asked_again() {
     assert_eq!((router.counts().checks, router.counts().checks_failed), (0, 2));
 }
 
-/// Three thousand scopes, compared every second by sweeps of a quarter of that.
+/// Three thousand scopes that are compared once per second, by four sweeps per second.
 #[test]
-fn the_ring_turns_evenly_and_a_slow_broker_is_asked_less() {
+fn the_ring_advances_evenly_and_a_slow_broker_is_asked_less() {
     let mut router = Router::new(RouterConfig { check_interval_ms: 1_000, ..RouterConfig::default() });
     let (mut out, top) = (Vec::new(), Position::new(7, 5));
     router.handle(Event::Up, 0, &mut out);
@@ -383,7 +382,7 @@ fn the_ring_turns_evenly_and_a_slow_broker_is_asked_less() {
     assert_eq!(asked.len(), 3_000);
     assert!(asked.values().all(|times| *times == 3), "three seconds, three times each");
     assert_eq!(unanswered.len(), 8, "questions in flight");
-    // Late, it goes on where it was, with what one turn owes and no more.
+    // A late broker: the checks continue where they were, with at most one period of checks due.
     let mut late = 0;
     while let Some((ticket, count)) = unanswered.pop() {
         late += count;

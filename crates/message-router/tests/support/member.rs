@@ -1,24 +1,24 @@
-//! One subscriber as a shard keeps it: what it does with the router's outputs, and what it must never see.
+//! One subscriber as a shard keeps it: how it handles the router's outputs, and what it must never see.
 
 use message_router::{Gap, Joined, Joiner, ShardIndex, Start};
 use wire::{GapReason, Position, Scope};
 
-/// A subscriber and everything it was handed.
+/// A subscriber and everything that it received.
 pub(crate) struct Member {
     pub(crate) shard: ShardIndex,
     pub(crate) joiner: Joiner,
     pub(crate) scope: Scope,
-    /// The position it gave.
+    /// The position that it resumes from.
     pub(crate) asked: Option<Position>,
-    /// How far it has come: the last message it was handed, or where it began.
+    /// Its position: the last message that it received, or where it began.
     pub(crate) last: Option<Position>,
-    /// Heard by its shard since it joined, until it is let in.
+    /// Messages that its shard received since it joined, until its join is answered.
     kept: Option<Vec<Position>>,
-    /// The interim answers it was given.
+    /// Number of interim answers.
     pub(crate) got_degraded: usize,
-    /// Messages without a position were handed to its shard, and it has not been told of the isolation yet.
+    /// Its shard received messages without a position, and [`Output::Isolated`] has not come yet.
     pub(crate) received_local: bool,
-    /// How often it was told.
+    /// Number of isolations reported to it.
     pub(crate) isolations: u64,
     pub(crate) gaps: Vec<Gap>,
 }
@@ -34,7 +34,7 @@ impl Member {
         self.kept.is_some()
     }
 
-    /// Its shard was handed a message.
+    /// Its shard received a message.
     pub(crate) fn receive(&mut self, position: Position, published: &[Position]) {
         match &mut self.kept {
             Some(kept) => kept.push(position),
@@ -42,7 +42,7 @@ impl Member {
         }
     }
 
-    /// Its shard was told of a gap. While it joins, its answer will end behind it.
+    /// Its shard received a gap. While the member joins, its answer ends after that gap.
     pub(crate) fn receive_gap(&mut self, gap: Gap, ever: &[Position]) {
         if self.kept.is_none() {
             self.check_gap(gap, ever);
@@ -51,8 +51,8 @@ impl Member {
         }
     }
 
-    /// A gap that is said to be certain holds something this client never got. What a failover lost may also lie
-    /// before it: heard late, of a generation that the scope has left.
+    /// A certain gap must contain a message that this client did not receive. What a failover lost may also lie before
+    /// the gap, if it arrived late and in a generation that the scope has left.
     fn check_gap(&self, gap: Gap, ever: &[Position]) {
         let is_missed = |p: &Position| Some(*p) > self.last && *p <= gap.upto;
         if gap.certain && gap.reason != GapReason::Failover {
@@ -61,7 +61,7 @@ impl Member {
         }
     }
 
-    /// The router answered its join. Returns where to join again, if there is more.
+    /// The router answered its join. Returns the position to join again from, if there are more messages.
     pub(crate) fn joined(&mut self, joined: Joined, published: &[Position], ever: &[Position]) -> Option<Position> {
         assert!(self.is_joining(), "{:?} is answered once", self.joiner);
         match joined.start {
@@ -96,7 +96,7 @@ impl Member {
         None
     }
 
-    /// A message reaches the client: behind the last one, and nothing that was published lies between.
+    /// A message reaches the client. It must follow the last one, with no published message between them.
     fn take(&mut self, position: Position, published: &[Position]) {
         assert!(
             !self.received_local,
@@ -110,7 +110,7 @@ impl Member {
         self.last = Some(position);
     }
 
-    /// It is said to stand here, so nothing that was published may lie between.
+    /// The router states this position, so no published message may lie before it that the client has not received.
     fn skip_to(&mut self, upto: Position, published: &[Position]) {
         let last = self.last.expect("a client knows where it began");
         assert!(upto >= last, "{:?} in {}: set back from {last} to {upto}", self.joiner, self.scope);
@@ -119,7 +119,7 @@ impl Member {
         self.last = Some(upto);
     }
 
-    /// Nothing is on its way any more: it has everything.
+    /// Nothing is under way any more: the member must have every message.
     pub(crate) fn is_complete(&self, published: &[Position]) {
         assert!(!self.received_local, "{:?} in {} is never told of its isolation", self.joiner, self.scope);
         assert!(!self.is_joining(), "{:?} in {} is never answered", self.joiner, self.scope);

@@ -1,5 +1,5 @@
-//! Redis as the router meets it: a store, a connection that subscribes, and others that read. What is subscribed
-//! comes in order; how answers lie to it and to each other is for the test's random sequence to say.
+//! A model of Redis as the router uses it: a store, one connection that subscribes, and others that read. Pushed
+//! messages come in order; the order of answers among them and relative to the messages is random.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,35 +7,35 @@ use bytes::Bytes;
 use message_router::{BrokerError, Command, Entry, Event, History, Ticket};
 use wire::{Envelope, Position, Scope, Timestamp};
 
-/// Everything one scope ever had.
+/// The whole history of one scope.
 pub(crate) struct Log {
     pub(crate) top: Position,
     earlier: Vec<(u64, u64)>,
     torn: Vec<u64>,
-    /// What can be read.
+    /// The messages that can be read.
     entries: VecDeque<Position>,
-    /// Everything that was published and not lost by a failover, whether it can still be read or not.
+    /// Every message that was published and not lost by a failover, even if it cannot be read any more.
     pub(crate) published: Vec<Position>,
-    /// That, and what failovers lost.
+    /// `published`, and the messages that failovers lost.
     pub(crate) ever: Vec<Position>,
 }
 
 pub(crate) struct ModelRedis {
     pub(crate) logs: BTreeMap<String, Log>,
     subscribed: Vec<Scope>,
-    /// Reads that were asked before their scope was subscribed last.
+    /// Reads that were requested before the last subscribe of their scope.
     abandoned: Vec<Ticket>,
-    /// Commands on their way, per connection.
+    /// Commands under way, for each connection.
     pub(crate) to_subscriber: VecDeque<Command>,
     pub(crate) to_reader: VecDeque<Command>,
-    /// Events on their way back.
+    /// Events under way, for each connection.
     pub(crate) from_subscriber: VecDeque<Event>,
     pub(crate) from_reader: VecDeque<Event>,
     pub(crate) is_up: bool,
 }
 
 impl Log {
-    /// As `tidegate_lost` does; here a failover always begins a generation.
+    /// The same as `tidegate_lost`. In this model a failover always begins a generation.
     fn tear(&mut self, gone: Position) {
         let is_before = |(generation, top): &&(u64, u64)| {
             *generation < gone.generation || *generation == gone.generation && *top < gone.offset
@@ -79,7 +79,7 @@ impl ModelRedis {
         self.logs.get_mut(scope.as_str()).expect("the model knows its scopes")
     }
 
-    /// A command is sent. Without a connection it is answered with an error, as the contract says.
+    /// Takes a command. Without a connection it is answered with an error, as the contract requires.
     pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Read { ticket, .. } if !self.is_up => self.fail(ticket),
@@ -92,7 +92,7 @@ impl ModelRedis {
                 self.to_subscriber.push_back(command);
             }
             Command::Unsubscribe(_) => self.to_subscriber.push_back(command),
-            // Nobody awaits an answer here: what this instance publishes is like what others do.
+            // The answer is not needed here: a publish of this instance is like one of another publisher.
             Command::Publish(publish) if self.is_up => self.publish(&publish.scope, publish.messages.len() as u64),
             Command::Publish(_) => {}
             Command::Reset(reason) => panic!("the router resets nothing: {reason}"),
@@ -125,7 +125,7 @@ impl ModelRedis {
         }
     }
 
-    /// Carries out one of the questions; which comes first is nobody's promise. Large messages fill a page sooner.
+    /// Carries out one read command; the order is not defined. Large messages fill a page earlier.
     pub(crate) fn run_reader(&mut self, at: usize, fails: bool, page_max: usize) {
         let (ticket, scope, after, entries_max) = match self.to_reader.remove(at) {
             Some(Command::Read { ticket, .. }) if fails => return self.fail(ticket),
@@ -156,7 +156,7 @@ impl ModelRedis {
         self.from_reader.push_back(Event::History { ticket, result: Ok(history) });
     }
 
-    /// Stores and publishes `count` messages as one step.
+    /// Stores and publishes `count` messages in one step.
     pub(crate) fn publish(&mut self, scope: &Scope, count: u64) {
         let is_kept = Self::keeps_history(scope);
         let log = self.log_mut(scope);
@@ -177,7 +177,7 @@ impl ModelRedis {
         }
     }
 
-    /// Loses both connections and everything on its way. What was asked is answered with an error.
+    /// Drops both connections and everything under way. Commands in flight are answered with an error.
     pub(crate) fn down(&mut self) {
         self.is_up = false;
         self.subscribed.clear();
@@ -211,8 +211,8 @@ impl ModelRedis {
         self.from_subscriber.push_back(Event::Up);
     }
 
-    /// How many reads of a scope are on their way here, of those asked since it was subscribed or lost last: nobody
-    /// waits for earlier ones.
+    /// Number of reads of a scope that are under way. Reads from before the last subscribe or loss of the scope do not
+    /// count: their answers are ignored.
     pub(crate) fn reads_under_way(&self, scope: &Scope) -> usize {
         let is_of = |command: &&Command| match command {
             Command::Read { scope: of, ticket, .. } => of == scope && !self.abandoned.contains(ticket),
@@ -238,26 +238,26 @@ impl ModelRedis {
         }
     }
 
-    /// Whether this scope's messages are stored at all.
+    /// Whether messages of this scope are stored.
     pub(crate) fn keeps_history(scope: &Scope) -> bool {
         scope.name() != "system"
     }
 
-    /// Loses the newest message between Redis and the instance, without a word.
+    /// Drops the newest message between Redis and the instance, without a trace.
     pub(crate) fn drop_message(&mut self) {
         if let Some(at) = self.from_subscriber.iter().rposition(|e| matches!(e, Event::Message { .. })) {
             self.from_subscriber.remove(at);
         }
     }
 
-    /// Retention takes all but the newest `kept`.
+    /// Applies retention: only the newest `kept` messages stay.
     pub(crate) fn trim(&mut self, scope: &Scope, kept: usize) {
         let log = self.log_mut(scope);
         let surplus = log.entries.len().saturating_sub(kept);
         log.entries.drain(..surplus);
     }
 
-    /// A replica that lacked the last `lost` messages of the generation takes over.
+    /// Fails over to a replica that lacks the last `lost` messages of the generation.
     pub(crate) fn fail_over(&mut self, scope: &Scope, lost: u64) {
         let log = self.log_mut(scope);
         let kept = Position::new(log.top.generation, log.top.offset - lost.min(log.top.offset));

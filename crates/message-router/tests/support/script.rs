@@ -1,4 +1,4 @@
-//! Runs the router by a written script: on each line what happens, a bar, and what the router must want done.
+//! Runs the router by a written script: each line has an input, a bar, and the outputs that the router must produce.
 //!
 //! ```text
 //!   join 0 a after 7-3          | subscribe
@@ -7,8 +7,8 @@
 //!   message 7-6..7-7            | deliver 0 7-6..7-7 after 7-5
 //! ```
 //!
-//! Everything is about the scope `user:1` of tenant `default`, unless the line begins with another (`@system`).
-//! `!` behind a reason means that messages are certain to be missing.
+//! All lines are about the scope `user:1` of tenant `default`, unless a line begins with another one (`@system`). `!`
+//! after a reason means that messages are certainly missing.
 
 use bytes::Bytes;
 use message_router::{
@@ -18,10 +18,10 @@ use message_router::{
 use wire::{Envelope, Position, Scope, TenantId, Timestamp};
 
 const SCOPE: &str = "user:1";
-/// What tells the router's tickets from a publisher's. Scripts leave it out.
+/// The bit that marks tickets of the router. Scripts omit it.
 const ROUTERS: u64 = 1 << 63;
 
-/// Runs a script with this configuration; returns the router for a further look.
+/// Runs a script with this configuration, and returns the router for further checks.
 pub(crate) fn run_with(config: RouterConfig, script: &str) -> Router {
     let policies = config.policies.clone();
     let mut router = Router::new(config);
@@ -41,12 +41,12 @@ pub(crate) fn run_with(config: RouterConfig, script: &str) -> Router {
     router
 }
 
-/// Runs a script with the defaults and the broker up.
+/// Runs a script with the default configuration and the broker up.
 pub(crate) fn run(script: &str) -> Router {
     run_with(RouterConfig::default(), &format!("up | recovered\n{script}"))
 }
 
-/// The default configuration, but families without history.
+/// The default configuration, but no family keeps a history.
 pub(crate) fn without_history() -> RouterConfig {
     let defaults = Policies::default();
     let family = |(index, shape): (_, &wire::FamilyShape)| {
@@ -57,7 +57,7 @@ pub(crate) fn without_history() -> RouterConfig {
     RouterConfig { policies, ..RouterConfig::default() }
 }
 
-/// Plays one line. Says who took a publish.
+/// Plays one line. Returns the outcome if it is a publish.
 fn happen(
     router: &mut Router,
     scope: &Scope,
@@ -94,7 +94,7 @@ fn happen(
             let top = |text: &&str| (*text != "-").then(|| position(text));
             Event::Tops { ticket: ticket_of(ticket), result: Ok(tops.iter().map(top).collect()) }
         }
-        ["untold", ticket] => {
+        ["tops_failed", ticket] => {
             Event::Tops { ticket: ticket_of(ticket), result: Err(BrokerError::Unavailable("script".into())) }
         }
         ["subscribed"] => Event::Subscribed(scope.clone()),
@@ -167,7 +167,7 @@ fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// An output in the script's words.
+/// Writes an output in the words of the script.
 fn render(output: &Output) -> String {
     match output {
         Output::Command(Command::Subscribe(scope)) => within(scope, "subscribe".into()),

@@ -1,4 +1,4 @@
-//! A broker under test, asked one thing at a time and awaited with a deadline.
+//! A test client for one broker: it sends one command at a time and awaits the answer with a deadline.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use message_router::{Broker, BrokerError, Command, Draft, Event, History, Publis
 use tokio::time::timeout;
 use wire::{Envelope, Position, Scope};
 
-/// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
+/// Longer than anything here takes on a loaded machine. A broken broker would wait for ever.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// A message as the publish function of every broker takes it.
+/// A message that every broker accepts.
 pub(crate) const MESSAGE: &str = r#"{"type":"t"}"#;
 
-/// One message as it was heard.
+/// One message as the client received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReceivedMessage {
     pub(crate) scope: String,
@@ -24,13 +24,13 @@ pub(crate) struct ReceivedMessage {
 
 pub(crate) struct TestClient<B> {
     pub(crate) broker: B,
-    /// Heard while something else was awaited.
+    /// Messages that arrived while another event was awaited.
     received: VecDeque<ReceivedMessage>,
     tickets: u64,
 }
 
 impl<B: Broker> TestClient<B> {
-    /// Waits until the broker is up, which it must tell first.
+    /// Waits for the first event, which must be `Up`.
     pub(crate) async fn up(broker: B) -> Self {
         let mut client = Self { broker, received: VecDeque::new(), tickets: 0 };
         let event = client.next().await;
@@ -47,7 +47,7 @@ impl<B: Broker> TestClient<B> {
         Ticket(self.tickets)
     }
 
-    /// The first event that is neither a message, which is kept, nor left out by `pick`.
+    /// The first event for which `pick` returns a value. Messages that arrive meanwhile are kept.
     pub(crate) async fn until<T>(&mut self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
         loop {
             match self.next().await {
@@ -94,7 +94,7 @@ impl<B: Broker> TestClient<B> {
         .await
     }
 
-    /// One message for each id; an empty one is none.
+    /// Publishes one message for each id; an empty id means none.
     pub(crate) async fn publish_once(&mut self, scope: &Scope, ids: &[&str]) -> Stored {
         let ticket = self.ticket();
         let draft = |id: &&str| {
@@ -148,12 +148,12 @@ impl<B: Broker> TestClient<B> {
         result.expect("the broker can be asked")
     }
 
-    /// What was heard while something else was awaited.
+    /// The messages that arrived while another event was awaited.
     pub(crate) fn received(&mut self) -> Vec<ReceivedMessage> {
         self.received.drain(..).collect()
     }
 
-    /// The next message.
+    /// Waits for the next message.
     pub(crate) async fn receive(&mut self) -> ReceivedMessage {
         loop {
             if let Some(received) = self.received.pop_front() {
@@ -175,7 +175,7 @@ impl<B: Broker> TestClient<B> {
     }
 }
 
-/// The messages of one envelope, which must be whole.
+/// The messages of one envelope, which must be complete.
 pub(crate) fn items(scope: &[u8], envelope: &[u8]) -> Vec<ReceivedMessage> {
     let scope = std::str::from_utf8(scope).expect("a scope is text");
     let envelope = Envelope::parse(envelope).expect("a broker's envelopes are whole");

@@ -1,11 +1,11 @@
-//! A random sequence that a seed repeats: no test here depends on anything else.
+//! A random sequence that is repeatable by its seed. Nothing else in these tests is random.
 
-/// Marsaglia's xorshift64*.
+/// The generator xorshift64* by Marsaglia.
 pub(crate) struct Xorshift(u64);
 
 impl Xorshift {
     pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds give neighbouring first values; zero would give only zeros.
+        // Similar seeds would give similar first values, and a seed of zero would give only zeros.
         let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         random.below(2);
         random
@@ -19,7 +19,7 @@ impl Xorshift {
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
     }
 
-    /// True once in `bound` times.
+    /// True in one of `bound` cases.
     pub(crate) fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
     }

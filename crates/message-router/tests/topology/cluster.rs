@@ -1,4 +1,4 @@
-//! A Redis Cluster: slots that move, calls that are redirected, nodes that die.
+//! The broker on a Redis Cluster: slots that move, calls that are redirected, nodes that die.
 
 use keyspace::Keyspace;
 use message_router::{BrokerError, judge};
@@ -8,7 +8,7 @@ use wire::{Position, Scope};
 use super::subscriber::RecordingSubscriber;
 use super::{config, eventually, scope};
 
-/// Scopes whose slots are this primary's, in as many slots.
+/// Scopes whose slots belong to this primary, each in another slot.
 fn scopes_at(primary: usize, count: usize) -> Vec<Scope> {
     let slots = RedisCluster::slots_of(primary);
     let all = (0..).map(|number| scope(&format!("acme/collection:{number}")));
@@ -19,7 +19,7 @@ fn slot(scope: &Scope) -> u16 {
     Keyspace::default().slot(scope).number()
 }
 
-/// All that were published are heard or can be read behind the last one heard before, in order.
+/// Asserts that exactly the published messages can be read, in order, after the position before the first one.
 async fn nothing_is_missing(subscriber: &mut RecordingSubscriber, scope: &Scope, published: &[Position]) {
     let first = Position::new(published[0].generation, published[0].offset - 1);
     let history = subscriber.read(scope, first).await;
@@ -29,7 +29,7 @@ async fn nothing_is_missing(subscriber: &mut RecordingSubscriber, scope: &Scope,
 }
 
 #[tokio::test]
-async fn scopes_of_all_nodes_are_heard_and_read() {
+async fn scopes_of_all_nodes_are_received_and_read() {
     let cluster = RedisCluster::start();
     let (mut publisher, mut subscriber) =
         (RecordingSubscriber::up(config(&cluster.url())).await, RecordingSubscriber::up(config(&cluster.url())).await);
@@ -41,7 +41,7 @@ async fn scopes_of_all_nodes_are_heard_and_read() {
         nothing_is_missing(&mut subscriber, scope, &[position]).await;
     }
     assert_eq!(subscriber.received.len(), scopes.len(), "none twice");
-    // Once unsubscribed it is quiet, and the others are not.
+    // An unsubscribed scope is silent, the others are not.
     subscriber.unsubscribe(&scopes[0]);
     subscriber.subscribe(&scopes[0]).await;
     subscriber.unsubscribe(&scopes[0]);
@@ -54,7 +54,7 @@ async fn scopes_of_all_nodes_are_heard_and_read() {
 }
 
 #[tokio::test]
-async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
+async fn scopes_follow_a_moving_slot_under_load() {
     let cluster = RedisCluster::start();
     let (mut publisher, mut subscriber) =
         (RecordingSubscriber::up(config(&cluster.url())).await, RecordingSubscriber::up(config(&cluster.url())).await);
@@ -64,13 +64,13 @@ async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
     }
     let mut published = vec![publisher.publish(moving).await];
     for (round, (from, to)) in [(0, 1), (1, 2), (2, 0)].into_iter().enumerate() {
-        // Under way when the slot goes; those behind them wait in the queue.
+        // Publishes are under way when the slot begins to move; later ones wait in the queue.
         let mut tickets: Vec<u64> = (0..20).map(|_| publisher.send(moving)).collect();
         cluster.begin_move(slot(moving), from, to);
         tickets.extend((0..20).map(|_| publisher.send(moving)));
         publisher.listen(std::time::Duration::from_millis(30)).await;
         assert!(cluster.move_keys(slot(moving), from, to) >= 2, "a stream and its metadata");
-        // Not a cluster of its own kind of silence: both nodes are asked for the keys.
+        // The keys have moved and the slot has not: both nodes may be asked for the keys.
         tickets.extend((0..20).map(|_| publisher.send(moving)));
         publisher.listen(std::time::Duration::from_millis(30)).await;
         cluster.end_move(slot(moving), from, to);
@@ -78,7 +78,7 @@ async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
         publisher
             .until("answers", |subscriber| tickets.iter().all(|ticket| subscriber.published.contains_key(ticket)))
             .await;
-        // None is refused, and none overtakes another.
+        // None is refused, and their order is kept.
         published.extend(tickets.iter().map(|ticket| publisher.published[ticket].clone().unwrap()));
         subscriber.until("lost", |subscriber| subscriber.lost.len() == round + 1).await;
         assert_eq!(subscriber.lost[round], *moving);
@@ -95,7 +95,7 @@ async fn a_slot_that_moves_takes_its_scopes_along_under_load() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_half_way_is_asked_for_at_its_new_place() {
+async fn a_key_of_a_half_moved_slot_is_found_at_its_new_node() {
     let cluster = RedisCluster::start();
     let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let moving = &scopes_at(0, 1)[0];
@@ -104,7 +104,7 @@ async fn a_key_that_is_half_way_is_asked_for_at_its_new_place() {
     cluster.move_keys(slot(moving), 0, 1);
     let asked = |node: usize| cluster.primaries[node].info("cmdstat_asking").is_some();
     assert!(!asked(1));
-    // The slot is the first one's still, and so is the next call; the key is not.
+    // The slot still belongs to the first node, which therefore gets the next call; the key has moved already.
     let second = subscriber.publish(moving).await;
     assert!(second > first && asked(1));
     let third = subscriber.publish(moving).await;
@@ -115,7 +115,7 @@ async fn a_key_that_is_half_way_is_asked_for_at_its_new_place() {
 }
 
 #[tokio::test]
-async fn a_node_that_dies_takes_its_own_scopes_along_and_its_replica_brings_them_back() {
+async fn a_dead_node_loses_only_its_own_scopes_and_its_replica_serves_them_again() {
     let mut cluster = RedisCluster::start_with_replica();
     let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let ([dying], [living]) = (&scopes_at(0, 1)[..], &scopes_at(1, 1)[..]) else { panic!("one of each") };
@@ -144,7 +144,7 @@ async fn a_node_that_dies_takes_its_own_scopes_along_and_its_replica_brings_them
 }
 
 #[tokio::test]
-async fn a_node_without_our_functions_gets_them_and_a_wrong_url_says_what_is_there() {
+async fn a_node_without_the_library_gets_it_and_a_wrong_url_is_explained() {
     let cluster = RedisCluster::start();
     let mut subscriber = RecordingSubscriber::up(config(&cluster.url())).await;
     let scope = &scopes_at(2, 1)[0];
@@ -213,7 +213,7 @@ async fn the_documented_rights_are_enough_on_a_cluster() {
     }
 }
 
-/// Its sockets stay open, so only the word on its own channel can tell; no replica takes its place.
+/// The sockets of the node stay open, so only the probe on its own channel notices it. No replica takes its place.
 #[tokio::test]
 async fn a_node_that_falls_silent_is_noticed_by_its_own_probe_and_comes_back() {
     let cluster = RedisCluster::start();

@@ -1,4 +1,4 @@
-//! The Redis broker where Redis is several servers: Sentinels that change the primary, a cluster that moves its slots.
+//! The Redis broker with several servers: Sentinels that change the primary, and a cluster that moves its slots.
 
 mod cluster;
 mod sentinel;
@@ -12,14 +12,14 @@ use message_router::{Policies, RedisBrokerConfig};
 use redis_topology::Target;
 use wire::{InstanceId, Scope};
 
-/// One message's text.
+/// Text of a test message.
 const MESSAGE: &[u8] = br#"{"type":"t"}"#;
 
 fn config(url: &str) -> RedisBrokerConfig {
     let instance = InstanceId::parse("gw-1").unwrap();
     let target = Target::parse(url).unwrap();
     let mut config = RedisBrokerConfig::new(target, Keyspace::default(), instance, Policies::default().library());
-    // To these tests a busy machine's silence is no outage.
+    // A slow answer of a busy machine must not count as an outage in these tests.
     config.probe_interval_ms = 60_000;
     config.reply_deadline_ms = 60_000;
     config.backoff_min_ms = 10;
@@ -31,7 +31,7 @@ fn scope(text: &str) -> Scope {
     Policies::default().families().parse_scope(text).unwrap()
 }
 
-/// Waits for something that a server does.
+/// Waits until a server reaches a state.
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + subscriber::DEADLINE;
     while !is_so() {

@@ -31,7 +31,7 @@ async fn a_failover_begins_a_generation_and_loses_nothing_that_was_replicated() 
     assert_eq!(history.entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [next]);
 
     set.expect_no_failure();
-    // The old primary comes back believing that it is one. Who asks the Sentinels is not misled.
+    // The old primary restarts as a primary. A broker that asks the Sentinels does not use it.
     set.servers[0].restart();
     let mut late = RecordingSubscriber::up(config(&set.url())).await;
     late.subscribe(&scope).await;
@@ -47,7 +47,7 @@ async fn writes_that_a_failover_loses_are_known_to_be_lost() {
     let scope = scope("acme/collection:42");
     let kept = subscriber.publish(&scope).await;
     set.servers[0].wait_until_copied_by(&set.servers[1]);
-    // The replica hears nothing more: not even what would lie in its socket when it wakes up.
+    // The replica receives nothing more, not even bytes that would wait in its socket when it wakes up.
     set.servers[1].freeze();
     assert_eq!(set.servers[0].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]), 1);
     let lost = subscriber.publish(&scope).await;
@@ -62,9 +62,10 @@ async fn writes_that_a_failover_loses_are_known_to_be_lost() {
     assert_eq!(judge(lost, &history), Err(GapReason::Failover), "{history:?}");
 }
 
-/// Nothing but the Sentinels' word can tell: the old primary is silent, and the probe far off.
+/// Only the announcement of the Sentinels can end the connection: the old primary is silent, and the next probe is far
+/// off.
 #[tokio::test]
-async fn the_word_of_a_sentinel_cuts_the_link_at_once() {
+async fn an_announcement_of_a_sentinel_ends_the_connection_at_once() {
     let set = SentinelSet::start(&[]);
     let mut subscriber = RecordingSubscriber::up(config(&set.url())).await;
     let receives = |clients: String| clients.lines().any(|client| client.contains("cmd=subscribe"));
@@ -83,7 +84,7 @@ async fn the_word_of_a_sentinel_cuts_the_link_at_once() {
 }
 
 #[tokio::test]
-async fn a_demoted_primary_is_left_and_never_bound_to() {
+async fn a_demoted_primary_is_left_and_never_used() {
     let set = SentinelSet::start(&[]);
     let mut subscriber = RecordingSubscriber::up(config(&set.url())).await;
     let scope = scope("acme/collection:42");
@@ -102,7 +103,7 @@ async fn a_demoted_primary_is_left_and_never_bound_to() {
 #[tokio::test]
 async fn sentinels_have_users_of_their_own_and_names_for_what_they_watch() {
     let set = SentinelSet::start(&[]);
-    // As docs/redis.md has it.
+    // The rights that docs/redis.md prints.
     let rights = "on >word &+switch-master -@all +hello +auth +subscribe \
                   +sentinel|get-master-addr-by-name +sentinel|master";
     let user: Vec<_> = ["ACL", "SETUSER", "watcher"].into_iter().chain(rights.split_whitespace()).collect();
@@ -110,17 +111,17 @@ async fn sentinels_have_users_of_their_own_and_names_for_what_they_watch() {
     set.sentinels[0].command::<()>(&["ACL", "SETUSER", "default", "resetpass", "off"]);
     let port = set.sentinels[0].port();
     let url = |rest: &str| format!("redis+sentinel://127.0.0.1:{port}/{rest}");
-    // Before it says so, a busy Sentinel may not have answered in time.
+    // Before it gives this reason, a busy Sentinel may not have answered in time.
     let expect_reason = |url: String, sentences: &'static [&str]| async move {
         let mut subscriber = RecordingSubscriber::new(config(&url));
         let is_it = |down: &String| sentences.iter().all(|sentence| down.contains(sentence));
-        subscriber.until("told", |subscriber| subscriber.downs.iter().any(is_it)).await;
+        subscriber.until("reason", |subscriber| subscriber.downs.iter().any(is_it)).await;
     };
     expect_reason(url("main"), &["no Sentinel answers", "NOAUTH"]).await;
     RecordingSubscriber::up(config(&url("main?sentinel_user=watcher&sentinel_password=word"))).await;
     let unknown = url("other?sentinel_user=watcher&sentinel_password=word");
     expect_reason(unknown, &[r#"no Sentinel watches a master called "other""#]).await;
-    // And a Sentinel, or a node of a cluster, is not taken for what it is not.
+    // A URL of a single server refuses a Sentinel, and a node of a cluster.
     let place = format!("redis://127.0.0.1:{}", set.sentinels[1].port());
     expect_reason(place, &["is a Sentinel: write redis+sentinel://"]).await;
 }

@@ -1,5 +1,5 @@
-//! Sentinels that say what is no longer so: two servers that both take writes, and only the order of what Sentinels say
-//! tells which is the primary.
+//! Sentinels with outdated knowledge: two servers both take writes, and only the order of what the Sentinels say shows
+//! which one is the primary.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use wire::Scope;
 use super::subscriber::{DEADLINE, RecordingSubscriber};
 use super::{config, eventually, scope};
 
-/// Two servers, and three Sentinels that begin by naming the first one.
+/// Two servers, and three Sentinels that name the first one at the start.
 struct Stage {
     servers: [RedisServer; 2],
     sentinels: Vec<StagedSentinel>,
@@ -34,13 +34,13 @@ impl Stage {
         self.servers[server].port()
     }
 
-    /// Until the broker listens to each of the Sentinels.
+    /// Waits until the broker listens to each of the Sentinels.
     async fn listened_to(&self) {
         eventually("the Sentinels are listened to", || self.sentinels.iter().all(|sentinel| sentinel.listeners() > 0))
             .await;
     }
 
-    /// Until each of these Sentinels has been asked so many times more.
+    /// Waits until each of these Sentinels has been asked `times` more often.
     async fn asked_again(&self, subscriber: &mut RecordingSubscriber, sentinels: &[usize], times: usize) {
         let asked = || sentinels.iter().map(|index| self.sentinels[*index].questions()).collect::<Vec<_>>();
         let (before, begun) = (asked(), Instant::now());
@@ -50,7 +50,7 @@ impl Stage {
         }
     }
 
-    /// Publishes once; which server has it.
+    /// Publishes once, and returns the server that has stored the message.
     async fn publish(&self, subscriber: &mut RecordingSubscriber, scope: &Scope) -> usize {
         let before = self.stored();
         subscriber.publish(scope).await;
@@ -62,7 +62,7 @@ impl Stage {
         }
     }
 
-    /// How often each server has stored a message.
+    /// Number of messages that each server has stored.
     fn stored(&self) -> [u64; 2] {
         [FIRST, SECOND].map(|server| {
             let stat = self.servers[server].info("cmdstat_xadd").unwrap_or_default();
@@ -73,35 +73,35 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn a_majority_that_has_not_heard_of_a_failover_does_not_lead_back() {
+async fn a_majority_that_does_not_know_a_failover_does_not_reverse_it() {
     let stage = Stage::set(6);
     let mut subscriber = RecordingSubscriber::up(stage.config()).await;
     let scope = scope("acme/collection:42");
     assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
     stage.listened_to().await;
-    let (reason_given, others) = (2, [0, 1]);
-    stage.sentinels[reason_given].learn(7, stage.port(SECOND));
-    stage.sentinels[reason_given].announce(stage.port(FIRST), stage.port(SECOND));
+    let (informed, others) = (2, [0, 1]);
+    stage.sentinels[informed].learn(7, stage.port(SECOND));
+    stage.sentinels[informed].announce(stage.port(FIRST), stage.port(SECOND));
     // The others answer first, and two are a majority.
-    stage.sentinels[reason_given].slow_down(Duration::from_millis(50));
+    stage.sentinels[informed].slow_down(Duration::from_millis(50));
     subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
     assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
 
-    // They go on like that for a while, and the one that knows falls silent.
-    stage.sentinels[reason_given].fall_silent();
+    // The others keep their outdated knowledge for a while, and the informed one falls silent.
+    stage.sentinels[informed].fall_silent();
     stage.asked_again(&mut subscriber, &others, 3).await;
     assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
     assert_eq!(subscriber.downs.len(), 1, "{:?}", subscriber.downs);
 
-    // A failover back is newer; this one nobody announces.
+    // A failover back is newer. It is not announced.
     others.iter().for_each(|index| stage.sentinels[*index].learn(8, stage.port(FIRST)));
     subscriber.until("up once more", |subscriber| subscriber.ups == 3).await;
     assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
 }
 
-/// It has sent the announcement and answers nothing more, as when its machine is gone: the epoch is never known.
+/// The Sentinel sends the announcement and answers nothing more, as if its machine had failed: the epoch stays unknown.
 #[tokio::test]
-async fn an_announcement_counts_even_where_nobody_can_tell_its_epoch() {
+async fn an_announcement_counts_even_if_its_epoch_is_unknown() {
     for has_epochs in [true, false] {
         let stage = Stage::set(6);
         if !has_epochs {
@@ -110,9 +110,9 @@ async fn an_announcement_counts_even_where_nobody_can_tell_its_epoch() {
         let mut subscriber = RecordingSubscriber::up(stage.config()).await;
         let scope = scope("acme/collection:42");
         stage.listened_to().await;
-        let (reason_given, others) = (2, [0, 1]);
-        stage.sentinels[reason_given].fall_silent();
-        stage.sentinels[reason_given].announce(stage.port(FIRST), stage.port(SECOND));
+        let (informed, others) = (2, [0, 1]);
+        stage.sentinels[informed].fall_silent();
+        stage.sentinels[informed].announce(stage.port(FIRST), stage.port(SECOND));
         subscriber.until("up again", |subscriber| subscriber.ups == 2).await;
         stage.asked_again(&mut subscriber, &others, 3).await;
         assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
@@ -120,7 +120,7 @@ async fn an_announcement_counts_even_where_nobody_can_tell_its_epoch() {
     }
 }
 
-/// One Sentinel has missed two failovers, and announces the first when the second is known.
+/// One Sentinel has missed two failovers, and announces the first one when the second is already known.
 #[tokio::test]
 async fn an_announcement_that_is_older_than_what_is_known_is_not_followed() {
     let stage = Stage::set(6);
@@ -130,7 +130,7 @@ async fn an_announcement_that_is_older_than_what_is_known_is_not_followed() {
     stage.listened_to().await;
     stage.sentinels[0].learn(7, stage.port(SECOND));
     stage.sentinels[0].announce(stage.port(FIRST), stage.port(SECOND));
-    // By the listener, and by the next question to all.
+    // Neither the listener nor the next question to all of them follows it.
     stage.asked_again(&mut subscriber, &[0], 2).await;
     assert_eq!(stage.publish(&mut subscriber, &scope).await, FIRST);
     assert!(subscriber.downs.is_empty(), "{:?}", subscriber.downs);
@@ -149,7 +149,7 @@ async fn a_failover_that_nobody_announced_is_noticed() {
     assert_eq!(stage.publish(&mut subscriber, &scope).await, SECOND);
 }
 
-/// The server takes the connection and says nothing; when it goes on, it has been replaced and does not know it.
+/// The server accepts the connection and sends nothing. When it continues, it has been replaced and does not know it.
 #[tokio::test]
 async fn a_primary_that_was_replaced_while_it_was_connected_to_is_not_used() {
     let stage = Stage::set(6);

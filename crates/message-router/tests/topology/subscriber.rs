@@ -1,4 +1,4 @@
-//! A broker whose every event is written down, through outages too.
+//! A broker that records every event, through outages too.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use wire::{Envelope, Position, Scope};
 
 use super::MESSAGE;
 
-/// Longer than anything here takes on a loaded machine; a broker that is broken waits for ever.
+/// Longer than anything here takes on a loaded machine. A broken broker would wait for ever.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) struct RecordingSubscriber {
     broker: RedisBroker,
-    /// How often it came up.
+    /// Number of `Up` events.
     pub(crate) ups: u32,
-    /// Why it went down, each time.
+    /// The reason of each `Down` event.
     pub(crate) downs: Vec<String>,
-    /// Confirmed scopes, each time.
+    /// The scope of each confirmation, in order.
     pub(crate) confirmed: Vec<Scope>,
     pub(crate) lost: Vec<Scope>,
     /// Scope and position of each message.
@@ -51,7 +51,7 @@ impl RecordingSubscriber {
         subscriber
     }
 
-    /// Listens until it is so.
+    /// Handles events until the condition holds.
     pub(crate) async fn until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !is_so(self) {
@@ -60,7 +60,7 @@ impl RecordingSubscriber {
         }
     }
 
-    /// Listens for so long, whatever comes.
+    /// Handles events for this long.
     pub(crate) async fn listen(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while let Ok(event) = timeout_at(end, self.broker.next_event()).await {
@@ -82,7 +82,7 @@ impl RecordingSubscriber {
                 let envelope = Envelope::parse(&envelope).unwrap();
                 self.received.extend(envelope.items().map(|item| (scope.to_owned(), item.unwrap().0)));
             }
-            // The router asks for these; nobody does here.
+            // Only the router sends these commands; this test does not.
             Event::Tops { .. } | Event::LossNoted { .. } => {}
             Event::History { ticket, result } => drop(self.histories.insert(ticket.0, result)),
             Event::Published { ticket, result } => {
@@ -102,12 +102,12 @@ impl RecordingSubscriber {
         self.broker.command(Command::Unsubscribe(scope.clone()));
     }
 
-    /// How many messages of a scope were heard.
+    /// Number of messages received in a scope.
     pub(crate) fn count(&self, scope: &Scope) -> usize {
         self.received.iter().filter(|(name, _)| name == scope.as_str()).count()
     }
 
-    /// Sends a publish; the answer will be found under the number.
+    /// Sends a publish. The answer is stored in `published` under the returned number.
     pub(crate) fn send(&mut self, scope: &Scope) -> u64 {
         self.tickets += 1;
         let messages = vec![Draft::new("", MESSAGE.to_vec())];
@@ -122,7 +122,7 @@ impl RecordingSubscriber {
         self.published[&ticket].clone()
     }
 
-    /// Tries until it is taken.
+    /// Publishes, and repeats it until the broker accepts it.
     pub(crate) async fn publish(&mut self, scope: &Scope) -> Position {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -134,7 +134,7 @@ impl RecordingSubscriber {
         }
     }
 
-    /// What is kept behind a position; tries until it is told.
+    /// Reads the history after a position, and repeats it until the broker answers.
     pub(crate) async fn read(&mut self, scope: &Scope, after: Position) -> History {
         let deadline = Instant::now() + DEADLINE;
         loop {

@@ -8,7 +8,7 @@ use crate::dead_letter::Reason;
 
 fn dead_letter(number: u64, message: Bytes) -> DeadLetter {
     DeadLetter {
-        dedup_key: format!("mark {number}").into(),
+        dedup_key: format!("key {number}").into(),
         reason: Reason::Poison,
         instance: InstanceId::parse("gw-1").unwrap(),
         scope: Families::default().parse_scope("acme/collection:1").unwrap(),
@@ -35,16 +35,16 @@ async fn dead_letters_come_out_in_order_and_stay_until_they_are_done() {
     let dead_letter_queue = dead_letter_queue(100);
     assert!(dead_letter_queue.post(dead_letter(1, "a".into())));
     assert!(dead_letter_queue.post(dead_letter(2, "b".into())));
-    assert_eq!(dead_letter_queue.next().await.dedup_key.as_ref(), "mark 1");
-    assert_eq!(dead_letter_queue.next().await.dedup_key.as_ref(), "mark 1");
+    assert_eq!(dead_letter_queue.next().await.dedup_key.as_ref(), "key 1");
+    assert_eq!(dead_letter_queue.next().await.dedup_key.as_ref(), "key 1");
     dead_letter_queue.take();
-    assert_eq!(dead_letter_queue.next().await.dedup_key.as_ref(), "mark 2");
+    assert_eq!(dead_letter_queue.next().await.dedup_key.as_ref(), "key 2");
     dead_letter_queue.take();
     assert_eq!(dead_letter_queue.oldest(), None);
     assert_eq!(dead_letter_queue.lock().bytes, 0);
 }
 
-/// A stored poison message is met again by every client that resumes over it.
+/// Every client that resumes over a stored poison message finds it again.
 #[test]
 fn the_same_dedup_key_is_taken_once_and_remembered_within_bounds() {
     let dead_letter_queue = dead_letter_queue(100);
@@ -56,7 +56,7 @@ fn the_same_dedup_key_is_taken_once_and_remembered_within_bounds() {
         assert!(dead_letter_queue.post(dead_letter(number, "a".into())));
         dead_letter_queue.take();
     }
-    assert!(dead_letter_queue.post(dead_letter(0, "a".into())), "the oldest mark is forgotten");
+    assert!(dead_letter_queue.post(dead_letter(0, "a".into())), "the oldest key is forgotten");
     let queue = dead_letter_queue.lock();
     assert_eq!((queue.dedup_keys.len(), queue.recent.len()), (DEDUP_KEYS_MAX, DEDUP_KEYS_MAX));
     drop(queue);
@@ -71,13 +71,13 @@ fn a_long_message_is_counted_and_not_kept() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted_and_may_come_again() {
+fn a_dead_letter_without_room_is_counted_and_may_be_posted_again() {
     let message = Bytes::from(vec![b'x'; 1024 * 1024]);
     let dead_letter_queue = dead_letter_queue(message.len());
     let taken = (0..8).filter(|number| dead_letter_queue.post(dead_letter(*number, message.clone()))).count();
     assert_eq!(taken, 3, "3 MiB and what is known of each fit into 4 MiB, a fourth does not");
     assert_eq!(dropped(&dead_letter_queue), 5);
-    assert_eq!(dead_letter_queue.oldest().unwrap().dedup_key.as_ref(), "mark 0", "the oldest stay");
+    assert_eq!(dead_letter_queue.oldest().unwrap().dedup_key.as_ref(), "key 0", "the oldest stay");
     dead_letter_queue.take();
     assert!(dead_letter_queue.post(dead_letter(7, message)), "it was not written, so it is not known");
 }

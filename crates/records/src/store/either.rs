@@ -1,4 +1,4 @@
-//! The store that the configuration names.
+//! The store that the configuration selects.
 
 use wire::{Position, Scope, TenantId, UserId};
 
@@ -7,12 +7,12 @@ use crate::error::StoreError;
 use crate::receipt::ScopeReceipts;
 use crate::store::{MemoryStore, RedisStore, Store};
 
-/// One store or the other. Clones are the same store.
+/// A store in memory or in Redis. Clones share the same records.
 #[derive(Debug, Clone)]
 pub enum EitherStore {
-    /// In this process.
+    /// Records of one process, in its memory.
     Memory(MemoryStore),
-    /// For the fleet.
+    /// Records of all instances, in Redis.
     Redis(Box<RedisStore>),
 }
 

@@ -1,4 +1,4 @@
-//! The store of a gateway without Redis: it lives and dies with the process, and its bound is for all tenants together.
+//! The store of a gateway without Redis. Its records end with the process, and its limits are for all tenants together.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::receipt::ScopeReceipts;
 use crate::store::{Bounds, Store};
 
-/// Records in memory. Clones are the same records.
+/// Records in memory. Clones share the same records.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     bounds: Bounds,
@@ -20,23 +20,23 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct StoredRecords {
-    /// Oldest first.
+    /// The dead letters of all tenants, oldest first.
     dead_letters: VecDeque<StoredDeadLetter>,
-    /// Tenant and mark of each dead letter there ever was, within the bounds; oldest first.
+    /// Tenant and key of each dead letter that was ever stored, within the limits; oldest first.
     seen: VecDeque<(Timestamp, TenantId, Box<str>)>,
     dedup_keys: HashSet<(TenantId, Box<str>)>,
     last: Option<DeadLetterId>,
-    /// How far each user has got, and when that last moved.
+    /// The last acknowledged position, and the time of its last change.
     receipts: HashMap<(Scope, UserId), (Position, Timestamp)>,
 }
 
-/// Of all scopes together; further users are not written down.
+/// Most receipts of all scopes together. Receipts of further users are not stored.
 const RECEIPTS_MAX: usize = 100_000;
-/// As many marks as Redis remembers of one tenant.
+/// Most deduplication keys: as many as Redis remembers for one tenant.
 const SEEN_MAX: usize = 10_000;
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, stored: Arc::default() }
@@ -48,7 +48,7 @@ impl MemoryStore {
 }
 
 impl StoredRecords {
-    /// Drops what is past its time or too much.
+    /// Drops dead letters and keys that have expired or exceed the limits.
     fn trim(&mut self, bounds: Bounds, now: Timestamp) {
         let ttl_ms = u64::try_from(bounds.ttl.as_millis()).unwrap_or(u64::MAX);
         let expired = |time: Timestamp| time.0 < now.0.saturating_sub(ttl_ms);
@@ -65,7 +65,7 @@ impl StoredRecords {
         }
     }
 
-    /// Above every id before it, whatever the clock does.
+    /// An id above all earlier ones, even if the clock goes back.
     fn next_id(&mut self, now: Timestamp) -> DeadLetterId {
         let id = match self.last {
             Some(last) if last.time >= now => DeadLetterId { time: last.time, number: last.number + 1 },
@@ -145,7 +145,7 @@ impl Store for MemoryStore {
         Ok(moved)
     }
 
-    /// Where the scope stands, only its broker knows.
+    /// The newest position of a scope is not known here: only the broker knows it.
     async fn scope_receipts(&self, scope: &Scope, users: &[UserId], most: usize) -> Result<ScopeReceipts, StoreError> {
         let stored = self.stored();
         let wanted = |(of, user): &(Scope, UserId)| of == scope && (users.is_empty() || users.contains(user));

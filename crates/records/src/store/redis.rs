@@ -1,4 +1,5 @@
-//! The fleet's store: Redis, through the functions of `keyspace`. Only files here name `redis`.
+//! The store in Redis, for all instances. It calls the functions of `keyspace`. In this crate only these files use
+//! `redis`.
 
 mod dead_letters;
 mod fields;
@@ -18,37 +19,37 @@ use crate::store::{Bounds, Store};
 
 pub use dead_letters::ReplayError;
 
-/// What a [`RedisStore`] needs to know.
+/// Configuration of a [`RedisStore`].
 #[derive(Debug, Clone)]
 pub struct RedisStoreConfig {
-    /// Where Redis is.
+    /// The URL of Redis, parsed.
     pub target: Target,
-    /// At most so many connections.
+    /// Most connections to Redis.
     pub connections_max: usize,
-    /// How keys are named.
+    /// The naming of keys.
     pub keyspace: Keyspace,
-    /// Loaded when Redis does not know the functions.
+    /// The function library. It is loaded when Redis does not have it.
     pub library: Library,
-    /// Whether it may take the place of another.
+    /// Whether it may replace another version of the library.
     pub loading: Loading,
-    /// How long one call may take.
+    /// The time limit of one call.
     pub deadline: Duration,
-    /// How much is kept.
+    /// The retention of dead letters.
     pub bounds: Bounds,
 }
 
-/// Records in Redis.
+/// Records in Redis. Clones share the same connections.
 #[derive(Debug, Clone)]
 pub struct RedisStore {
     client: CommandClient,
-    /// Scopes may be anywhere.
+    /// Redis is a cluster: the keys of different scopes may be on different nodes.
     is_cluster: bool,
     keyspace: Keyspace,
     bounds: Bounds,
 }
 
 impl RedisStore {
-    /// A store at this address. Connects when first used.
+    /// A store at this address. It connects when it is first used.
     #[must_use]
     pub fn new(config: RedisStoreConfig) -> Self {
         let RedisStoreConfig { target, connections_max, keyspace, library, loading, deadline, bounds } = config;
@@ -57,13 +58,13 @@ impl RedisStore {
         Self { client, is_cluster, keyspace, bounds }
     }
 
-    /// Its connections.
+    /// The connections of this store.
     #[must_use]
     pub fn pools(&self) -> &Pools {
         self.client.pools()
     }
 
-    /// Runs a command on `key`, or several in one go.
+    /// Runs a command, or several in one pipeline, at the server that has `key`.
     async fn run<T: FromRedisValue>(&self, key: &str, command: &impl RedisCommand) -> Result<T, StoreError> {
         Ok(self.client.ask(Slot::of(key), command).await?)
     }
@@ -114,7 +115,7 @@ impl Store for RedisStore {
 
     async fn write_receipts(&self, batch: &[(Scope, Vec<(UserId, Position)>)]) -> Result<u64, StoreError> {
         let mut moved = 0;
-        // One way for all, or in a cluster one for each.
+        // All scopes in one pipeline, or in a cluster one pipeline per scope.
         let together = if self.is_cluster { 1 } else { batch.len().max(1) };
         for part in batch.chunks(together) {
             let key = self.keyspace.receipts(&part[0].0);

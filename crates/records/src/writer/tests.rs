@@ -1,4 +1,4 @@
-//! What the writer does when the store does not do what it should.
+//! How the writer handles a store that fails.
 
 use std::sync::Mutex;
 
@@ -9,12 +9,12 @@ use crate::dead_letter::{DeadLetterId, StoredDeadLetter};
 use crate::dead_letter_queue::DeadLetterQueueConfig;
 use crate::receipt::ScopeReceipts;
 
-/// Fails as it is told to, and remembers what it was given.
+/// A store that fails as configured, and records what was written.
 #[derive(Default)]
 struct FailingStore {
-    /// What the next writes of receipts come to.
+    /// The results of the next writes of receipts.
     failures: Mutex<VecDeque<StoreError>>,
-    /// How many receipts each successful write had, and how many calls.
+    /// For each successful write: the number of receipts and the number of calls.
     writes: Mutex<Vec<(usize, usize)>>,
 }
 
@@ -74,7 +74,7 @@ fn note(receipt_buffer: &ReceiptBuffer, scope: &str, users: usize) {
 }
 
 #[tokio::test]
-async fn what_could_not_be_written_waits_for_the_next_time() {
+async fn receipts_that_could_not_be_written_wait_for_the_next_write() {
     let (writer, store, receipt_buffer) = writer([StoreError::Unreachable("away".into())]);
     note(&receipt_buffer, "acme/collection:1", 1_234);
     assert!(writer.write_buffered_receipts().await.is_err());
@@ -88,7 +88,7 @@ async fn what_could_not_be_written_waits_for_the_next_time() {
 }
 
 #[tokio::test]
-async fn what_the_store_will_never_have_is_counted_and_does_not_hold_up_the_rest() {
+async fn permanently_rejected_receipts_are_counted_and_do_not_block_the_rest() {
     let (writer, store, receipt_buffer) = writer([StoreError::Malformed("another library".into())]);
     note(&receipt_buffer, "acme/collection:1", 600);
     assert_eq!(writer.write_buffered_receipts().await, Ok(()));

@@ -1,4 +1,4 @@
-//! Dead letters and stores for tests.
+//! Dead letters and stores for the tests of this crate.
 
 use std::time::Duration;
 

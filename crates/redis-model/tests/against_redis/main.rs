@@ -1,4 +1,5 @@
-//! The model and real Redis servers are told the same: every answer, and every message a subscriber hears, is equal.
+//! The model and real Redis servers get the same commands. Every answer, and every message of a subscriber, must be
+//! equal.
 
 mod pair;
 mod random;
@@ -7,7 +8,7 @@ mod trace;
 
 use trace::{Met, run};
 
-/// A run is a few hundred commands; replication and restarts take most of its time.
+/// One run is a few hundred commands. Replication and restarts take most of its time.
 const SEEDS: u64 = 6;
 const STEPS_PER_SEED: usize = 260;
 
@@ -21,7 +22,7 @@ fn the_model_answers_what_redis_answers() {
             std::panic::resume_unwind(panic);
         }
     }
-    // A trace that meets little shows little.
+    // A trace that covers little proves little.
     let Met { stored, known, entries, refused, received, generations, .. } = met;
     let Met { marked, torn, promoted, copied, restarted, trimmed, expired, .. } = met;
     let met = [

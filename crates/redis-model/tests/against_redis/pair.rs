@@ -1,4 +1,4 @@
-//! Two real servers and the model of them, told the same.
+//! Two real servers and their model, which get the same commands.
 
 use keyspace::Library;
 use redis_model::{
@@ -8,11 +8,11 @@ use wire::FamilyShape;
 
 use crate::server::{Server, key};
 
-/// Small, so that a trace trims by leaves.
+/// Small, so that a trace trims whole leaves.
 const LEAF_ENTRIES_MAX: usize = 4;
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 
-/// Name, whether it has ids, what it keeps. `brief` expires within a trace.
+/// Name, whether the family has ids, and its retention. Messages of `brief` expire within a trace.
 const FAMILIES: [(&str, bool, Retention); 4] = [
     ("user", true, Retention { ttl_ms: HOUR_MS, entries_max: 1_000 }),
     ("room", true, Retention { ttl_ms: HOUR_MS, entries_max: 10 }),
@@ -44,12 +44,12 @@ impl Pair {
         self.model.node(NodeIndex(at)).role()
     }
 
-    /// Whether the other one follows this one.
+    /// Whether the other node follows this one.
     pub(crate) fn is_followed(&self, at: usize) -> bool {
         self.model.followed(NodeIndex(1 - at)) == Some(NodeIndex(at))
     }
 
-    /// Calls both and compares what they answer, and what was heard.
+    /// Calls the server and the model, and compares the answers and the received messages.
     pub(crate) fn call(&mut self, at: usize, scope: &str, call: &Call) -> Result<FunctionReply, Refusal> {
         let real = &mut self.real[at];
         let begun_ms = real.now_ms();
@@ -57,7 +57,7 @@ impl Pair {
         let ended_ms = real.now_ms();
         self.settle(at);
         let received = self.real.each_mut().map(Server::received);
-        // Redis' clock moved on while it was asked; one of these instants is the one it saw.
+        // Redis' clock advanced during the call. One of these milliseconds is the one that Redis used.
         let mut modelled = None;
         for now_ms in begun_ms..=ended_ms {
             let (mut model, mut out) = (self.model.clone(), Vec::new());
@@ -74,7 +74,7 @@ impl Pair {
         panic!("{call:?} in {scope} on {at}: Redis says {answer:?} and tells {received:?}; the model {modelled:?}");
     }
 
-    /// Does something to both that nobody answers, and compares what was heard.
+    /// Changes the server and the model by commands without an answer, and compares the received messages.
     pub(crate) fn change(&mut self, at: usize, words: &[&str], model: impl FnOnce(&mut Deployment, &mut Vec<Push>)) {
         self.real[at].exec(words);
         self.settle(at);
@@ -109,7 +109,7 @@ impl Pair {
         real.follow(primary);
         let id = primary.replication_id();
         self.model.follow(NodeIndex(replica), NodeIndex(1 - replica), id);
-        // One that went on where it had stopped was sent no snapshot, and still has its old one.
+        // A replica that continued where it had stopped received no snapshot, and still has its old one.
         self.save(replica);
         self.reload(1 - replica);
         self.compare_ids();
@@ -125,12 +125,12 @@ impl Pair {
     pub(crate) fn restart(&mut self, at: usize, loses: Loses) {
         let is_followed = self.is_followed(at);
         if loses == Loses::Nothing {
-            // The test's servers keep no log: a snapshot at the last moment is as good.
+            // The servers of this test keep no log of writes: a snapshot at the last moment has the same effect.
             self.save(at);
         }
         self.real[at].restart(loses != Loses::Everything);
         if is_followed {
-            // The replica comes back by itself.
+            // The replica reconnects by itself.
             let [a, b] = &mut self.real;
             let (primary, replica) = if at == 0 { (a, b) } else { (b, a) };
             replica.wait_for_link(primary);
@@ -153,7 +153,7 @@ impl Pair {
         self.model.node_mut(NodeIndex(at)).save();
     }
 
-    /// Loads the library anew, here and where this one is copied.
+    /// Loads the library again, on this node and on its replica.
     pub(crate) fn reload(&mut self, at: usize) {
         self.real[at].load();
         self.model.node_mut(NodeIndex(at)).forget_library();
@@ -169,7 +169,7 @@ impl Pair {
         }
     }
 
-    /// Where the model expects no new id, Redis must not have one.
+    /// A replication id changes exactly where the model expects it.
     fn compare_ids(&mut self) {
         let real = self.real.each_mut().map(Server::replication_id);
         let modelled = [0, 1].map(|at| self.model.node(NodeIndex(at)).replication_id());
@@ -177,7 +177,7 @@ impl Pair {
     }
 }
 
-/// What the listener of each node hears.
+/// The messages that the listener of each node receives.
 fn by_node(pushes: &[Push]) -> [Vec<(String, Vec<u8>)>; 2] {
     let of = |at| pushes.iter().filter(move |push| push.connection == Connection(at));
     [0, 1].map(|at| of(at).map(|push| (push.scope.to_string(), push.payload.to_vec())).collect())

@@ -1,11 +1,11 @@
-//! A random sequence that a seed repeats.
+//! A random sequence that is repeatable by its seed.
 
-/// Marsaglia's xorshift64*.
+/// The generator xorshift64* by Marsaglia.
 pub(crate) struct Xorshift(u64);
 
 impl Xorshift {
     pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds give neighbouring first values; zero would give only zeros.
+        // Similar seeds would give similar first values, and a seed of zero would give only zeros.
         let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         random.below(2);
         random

@@ -1,4 +1,4 @@
-//! A real Redis as a trace uses it: functions, replication, and one subscriber that hears everything up to a mark.
+//! A real Redis for the traces: functions, replication, and one subscriber that receives everything up to a mark.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ pub(crate) struct Server {
     redis: Connection,
     listener: Connection,
     library: Library,
-    /// The channel that ends what the subscriber has heard so far. Each server's own: a replica's subscribers hear
-    /// the primary's too.
+    /// The channel that marks the end of the messages received so far. Each server has its own, because subscribers of
+    /// a replica also receive the messages of the primary.
     mark: String,
 }
 
@@ -39,24 +39,24 @@ impl Server {
         server
     }
 
-    /// What the subscriber hears at least is the mark.
+    /// The subscriber receives at least the mark.
     fn listen(&mut self) {
         self.listener = self.server.connect();
         self.listener.set_read_timeout(Some(DEADLINE)).expect("a timeout is not nothing");
-        self.tell_listener("SUBSCRIBE", &self.mark.clone());
+        self.send_to_listener("SUBSCRIBE", &self.mark.clone());
     }
 
-    fn tell_listener(&mut self, command: &str, channel: &str) {
+    fn send_to_listener(&mut self, command: &str, channel: &str) {
         self.listener.send_packed_command(&cmd(command).arg(channel).get_packed_command()).expect("it is connected");
         self.listener.recv_response().expect("it is confirmed");
     }
 
     pub(crate) fn subscribe(&mut self, scope: &str, is_wanted: bool) {
         let command = if is_wanted { "SUBSCRIBE" } else { "UNSUBSCRIBE" };
-        self.tell_listener(command, &channel(scope));
+        self.send_to_listener(command, &channel(scope));
     }
 
-    /// All that was heard since the last call.
+    /// All messages received since the last call.
     pub(crate) fn received(&mut self) -> Vec<(String, Vec<u8>)> {
         self.exec(&["PUBLISH", &self.mark.clone(), ""]);
         let mut received = Vec::new();
@@ -89,7 +89,7 @@ impl Server {
         text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim().to_owned()
     }
 
-    /// Whether a replica has been sent everything since the process began.
+    /// Whether a replica has been sent a full copy since the process started.
     pub(crate) fn has_been_copied(&mut self) -> bool {
         let text: String = cmd("INFO").arg("stats").query(&mut self.redis).expect("it answers");
         !text.lines().any(|line| line.trim() == "sync_full:0")
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    /// Ends the process and starts it again on what it has saved.
+    /// Ends the process and starts it again with its saved data.
     pub(crate) fn restart(&mut self, keeps_snapshot: bool) {
         self.server.crash();
         if !keeps_snapshot {
@@ -143,13 +143,13 @@ impl Server {
         self.load();
     }
 
-    /// Becomes a copy of `primary`, and waits until it is.
+    /// Becomes a replica of `primary`, and waits until it is a copy.
     pub(crate) fn follow(&mut self, primary: &mut Self) {
         self.exec(&["REPLICAOF", "127.0.0.1", &primary.server.port().to_string()]);
         self.wait_for_link(primary);
     }
 
-    /// Until a primary that was started again has been noticed, the old link still counts as up.
+    /// Waits for the connection. The old one counts as up until the restart of the primary has been noticed.
     pub(crate) fn wait_for_link(&mut self, primary: &mut Self) {
         let deadline = Instant::now() + DEADLINE;
         while self.info("master_link_status:") != "up" || self.replication_id() != primary.replication_id() {
@@ -158,7 +158,7 @@ impl Server {
         }
     }
 
-    /// Waits until the one replica has everything.
+    /// Waits until its one replica has every write.
     pub(crate) fn wait_for_replica(&mut self) {
         let have: u64 = cmd("WAIT").arg(1).arg(DEADLINE.as_millis() as u64).query(&mut self.redis).expect("it waits");
         assert_eq!(have, 1, "the replica has what was written");

@@ -1,4 +1,4 @@
-//! A random sequence of what publishers, gateways and operators do to two servers.
+//! A random sequence of actions of publishers, gateways and operators on two servers.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use wire::{Envelope, Position, Timestamp};
 use crate::pair::{Pair, SCOPES};
 use crate::random::Xorshift;
 
-/// What the traces have met.
+/// Counts of what the traces have covered.
 #[derive(Default)]
 pub(crate) struct Met {
     pub(crate) stored: u64,
@@ -19,17 +19,17 @@ pub(crate) struct Met {
     pub(crate) entries: u64,
     pub(crate) refused: u64,
     pub(crate) received: u64,
-    /// Earlier generations in what was read.
+    /// Earlier generations in the answers of reads.
     pub(crate) generations: u64,
-    /// Generations that were marked as having lost messages, and such marks in what was read.
+    /// Generations that were marked as having lost messages, and marks in the answers of reads.
     pub(crate) marked: u64,
     pub(crate) torn: u64,
     pub(crate) promoted: u64,
     pub(crate) copied: u64,
     pub(crate) restarted: u64,
-    /// Answers that begin behind what was asked for, because of trimming or erasure.
+    /// Answers that begin later than requested, because of trimming or erasure.
     pub(crate) trimmed: u64,
-    /// The same in the family whose messages expire within the trace.
+    /// The same for the family whose messages expire within the trace.
     pub(crate) expired: u64,
 }
 
@@ -90,7 +90,7 @@ impl Trace<'_> {
     }
 
     fn publish(&mut self, at: usize, scope: &'static str) {
-        // What is heard tells when it was stored.
+        // A received message shows when it was stored.
         self.pair.subscribe(at, scope, true);
         let count = 1 + self.random.below(6);
         let once = self.random.below(2) == 0;
@@ -106,7 +106,7 @@ impl Trace<'_> {
         self.seen.entry(scope).or_default().extend(positions.iter().map(|(position, _)| position));
     }
 
-    /// A new message under no id, a new one, or one that may have been used before.
+    /// A new message without an id, with a new id, or with an id that may have been used before.
     fn draft(&mut self) -> Draft {
         self.messages += 1;
         let id = match self.random.below(3) {
@@ -161,7 +161,7 @@ impl Trace<'_> {
         self.met.marked += u64::from(marked == Some(FunctionReply::Marked(true)));
     }
 
-    /// Somebody who does not use the library.
+    /// A publish by a client that does not use the library.
     fn publish_bare(&mut self, at: usize, scope: &'static str) {
         let payload = Envelope::write(Position::new(1, 1), Timestamp(0), [("", &b"{}"[..])].into_iter());
         let text = String::from_utf8(payload.clone()).expect("it is text");
@@ -171,7 +171,7 @@ impl Trace<'_> {
         });
     }
 
-    /// Takes its memory away for a few calls.
+    /// Sets the memory limit to almost nothing for a few calls.
     fn fill(&mut self, at: usize) {
         let set = |pair: &mut Pair, is_full: bool| {
             pair.real[at].exec(&["CONFIG", "SET", "maxmemory", if is_full { "1" } else { "0" }]);
@@ -190,7 +190,7 @@ impl Trace<'_> {
     }
 
     fn restart(&mut self, at: usize) {
-        // A replica that is killed comes back as it was; that is the same as following anew.
+        // A replica that is killed returns as it was, which is the same as following again.
         if self.pair.role(at) == Role::Replica {
             return;
         }

@@ -1,11 +1,11 @@
-//! What a client may send: every case of `client_frames.json`, read by the code and written back.
+//! The frames that a client may send: every case of `client_frames.json` is read by the code and written back.
 
 use serde_json::{Map, Value, json};
 use wire::{BadFrame, ClientBody, ClientFrame, ErrorCode, Message, MessageDraft, Resume};
 
 use crate::vectors::{Case, Vectors, hex, unhex};
 
-/// A frame as the vectors describe it: the fields that were given, and no others.
+/// Describes a frame as the vectors do: with the fields that were given, and no others.
 fn describe(frame: &ClientFrame<'_>) -> Value {
     let mut means = Map::new();
     let mut say = |name: &str, value: Value| means.insert(name.into(), value);
@@ -63,8 +63,8 @@ fn describe_resume(resume: &Resume<'_>) -> Map<String, Value> {
     means
 }
 
-/// The `type` of every frame a client may send. A new one does not compile until it is here, and then fails
-/// until `docs/protocol.md` lists it.
+/// The `type` of every frame that a client may send. A new variant does not compile until it is listed here, and then
+/// this test fails until `docs/protocol.md` lists it.
 pub(crate) fn type_of(body: &ClientBody<'_>) -> &'static str {
     match body {
         ClientBody::Hello { .. } => "hello",
@@ -79,7 +79,7 @@ pub(crate) fn type_of(body: &ClientBody<'_>) -> &'static str {
     }
 }
 
-/// The shortest frame that says what a description says: the other way.
+/// The reverse of [`describe`]: writes the shortest frame with this description.
 fn write(means: &Value) -> Vec<u8> {
     let mut frame = Map::new();
     let mut take = |name: &str| means.get(name).map(|value| frame.insert(name.into(), value.clone()));
@@ -100,7 +100,7 @@ fn write(means: &Value) -> Vec<u8> {
                 let length = u16::try_from(header.len()).unwrap().to_be_bytes();
                 return [&[1], &length[..], &header, &unhex(binary)].concat();
             }
-            // As text, because a payload is passed on as it was written.
+            // Appended as text, because a payload is passed on as it was written.
             let head = serde_json::to_string(&frame).unwrap();
             let payload = means["payload"].as_str().unwrap();
             return format!("{},\"payload\":{payload}}}", head.strip_suffix('}').unwrap()).into_bytes();

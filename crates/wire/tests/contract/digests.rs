@@ -1,10 +1,10 @@
-//! Code that says what bytes mean does not change without somebody looking at the document.
+//! Digests of the source files that define the contract: a change of these files requires a look at `docs/protocol.md`.
 
 use std::path::Path;
 
 use crate::document::Document;
 
-/// What the document answers for.
+/// The source files that `docs/protocol.md` describes, without their extension.
 const FILES: [&str; 10] = [
     "channel",
     "client_frame",
@@ -18,7 +18,7 @@ const FILES: [&str; 10] = [
     "websocket_frame",
 ];
 
-/// FNV-1a, 64 bits. Finds what changed by accident; nobody here is an adversary.
+/// FNV-1a with 64 bits. It finds accidental changes; it does not protect against an adversary.
 fn fnv_1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,11 +1,11 @@
-//! Reading `docs/protocol.md`.
+//! Reads the tables and examples of `docs/protocol.md`.
 
 use std::path::Path;
 
-/// The document.
+/// The text of `docs/protocol.md`.
 pub(crate) struct Document(String);
 
-/// One fenced JSON block: who sends it, and its text.
+/// One line of a fenced JSON block: its sender (`client`, `gateway` or `publisher`), its line number and its text.
 pub(crate) struct Example<'d> {
     pub(crate) sender: &'d str,
     pub(crate) line: usize,
@@ -23,7 +23,7 @@ impl Document {
         Self(std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     }
 
-    /// The rows of the table that follows `<!-- contract: NAME -->`, cells without backticks.
+    /// The rows of the table after `<!-- contract: NAME -->`. Backticks are removed from the cells.
     pub(crate) fn table(&self, name: &str) -> Vec<Vec<String>> {
         let marker = format!("<!-- contract: {name} -->\n");
         let (_, behind) = self.0.split_once(&marker).unwrap_or_else(|| panic!("docs/protocol.md has {marker}"));
@@ -38,12 +38,12 @@ impl Document {
         rows
     }
 
-    /// One column of such a table.
+    /// One column of the table with this name; `at` counts from 0.
     pub(crate) fn column(&self, name: &str, at: usize) -> Vec<String> {
         self.table(name).into_iter().map(|row| row[at].clone()).collect()
     }
 
-    /// The blocks fenced as `json client`, `json gateway` or `json publisher`, a line each or as a whole.
+    /// The lines of all blocks that are fenced as `json client`, `json gateway` or `json publisher`.
     pub(crate) fn examples(&self) -> Vec<Example<'_>> {
         let mut examples = Vec::new();
         let mut sender = None;

@@ -1,4 +1,4 @@
-//! The examples of `docs/protocol.md`, one frame a line, are frames.
+//! The examples of `docs/protocol.md`, one frame per line, are valid frames.
 
 use serde_json::Value;
 use wire::{ClientFrame, Families, Message, Position, TenantId, Timestamp};
@@ -40,7 +40,7 @@ fn gateways_examples_are_written_by_the_code() {
     }
 }
 
-/// The message as its publisher stored it, delivered.
+/// Reads the message as its publisher stored it, and encodes it for delivery.
 fn rewrite_message(value: &Value) -> String {
     let text = |name: &str| value[name].as_str().unwrap_or_else(|| panic!("{name} is a text in {value}"));
     let channel = Families::default().parse_channel(&TenantId::default(), text("channel")).unwrap();

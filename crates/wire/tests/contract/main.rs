@@ -1,9 +1,9 @@
-//! Holds the code, `docs/protocol.md` and `docs/vectors` together.
+//! Compares the code, `docs/protocol.md` and `docs/vectors` with each other.
 //!
 //! ```text
-//!   docs/vectors/*.json ──every case──▶ the code        client_frames, server_frames, messages, names
+//!   docs/vectors/*.json ──every case──▶ the code        client_frames, server_frames, messages, names, positions
 //!   docs/protocol.md ──tables, examples──▶ the code     tables, examples
-//!   src/*.rs ──digest──▶ docs/protocol.md               digests: code that changes is read against the document
+//!   src/*.rs ──digest──▶ docs/protocol.md               digests: changed code is compared with the document again
 //! ```
 
 mod client_frames;

@@ -1,4 +1,4 @@
-//! What publishers store and receivers get: every case of `messages.json`.
+//! Messages as publishers store them and as receivers get them: every case of `messages.json`.
 
 use serde_json::Value;
 use wire::{BadMessage, Families, Message, Position, TenantId, Timestamp};
@@ -20,12 +20,12 @@ fn messages_are_delivered_as_frozen() {
         assert_eq!(hex(&got), hex(&expected), "{}", case.at);
         let is_binary = case.get("delivered").is_none();
         assert_eq!(message.is_binary(), is_binary, "{}: text stays text, binary binary", case.at);
-        says_the_same(&got, &case.at, channel.to_string().as_str(), position);
+        check_as_a_client_reads_it(&got, &case.at, channel.to_string().as_str(), position);
     }
 }
 
 /// Reads a delivered message as a client does.
-fn says_the_same(frame: &[u8], at: &str, channel: &str, position: Option<Position>) {
+fn check_as_a_client_reads_it(frame: &[u8], at: &str, channel: &str, position: Option<Position>) {
     let json = match frame {
         [1, high, low, rest @ ..] => &rest[..usize::from(u16::from_be_bytes([*high, *low]))],
         text => text,
@@ -37,7 +37,7 @@ fn says_the_same(frame: &[u8], at: &str, channel: &str, position: Option<Positio
 }
 
 #[test]
-fn what_is_no_message_is_left_out() {
+fn invalid_messages_are_left_out() {
     for case in Vectors::load("messages.json").cases("left_out") {
         let stored = case.bytes("stored");
         let because = match Message::parse(&stored) {
@@ -51,8 +51,8 @@ fn what_is_no_message_is_left_out() {
     }
 }
 
-/// A header that fits two bytes' length when stored, and no more once channel and position are in it, made a frame
-/// whose length was wrong.
+/// Regression: a header that fits a two-byte length when stored, but not after channel and position are added, gave a
+/// frame with a wrong length.
 #[test]
 fn a_binary_header_leaves_room_for_what_a_gateway_adds() {
     let stored = |id_bytes: usize| {
@@ -70,7 +70,7 @@ fn a_binary_header_leaves_room_for_what_a_gateway_adds() {
         let position = Position::new(u64::MAX, u64::MAX);
         let mut delivered = Vec::new();
         message.write(&channel.scope, channel.topic(), Timestamp(0), Some(position), &mut delivered);
-        says_the_same(&delivered, "long header", &channel.to_string(), Some(position));
+        check_as_a_client_reads_it(&delivered, "long header", &channel.to_string(), Some(position));
         assert!(delivered.ends_with(b"payload"));
     }
     assert!((64_000..65_400).contains(&taken), "the longest header taken had an id of {taken} bytes");

@@ -56,21 +56,21 @@ fn invalid_names_are_refused_for_the_rule_they_break() {
 }
 
 #[test]
-fn patterns_hear_what_is_below_them_and_nothing_else() {
+fn patterns_match_what_is_below_them_and_nothing_else() {
     for case in Vectors::load("channels.json").cases("matching") {
         let wanted = parse(case.text("pattern"));
         for (list, expected) in [("hears", true), ("does_not_hear", false)] {
             for text in case.texts(list) {
                 let channel = Families::default().parse_channel(&TenantId::parse("acme").unwrap(), text).unwrap();
-                let hears = channel.scope == wanted.scope && wanted.filter.matches(channel.topic());
-                assert_eq!(hears, expected, "{}: {wanted} and {text}", case.at);
-                assert_eq!(hears_by_text(case.text("pattern"), text), expected, "{}: by text alone", case.at);
+                let matches = channel.scope == wanted.scope && wanted.filter.matches(channel.topic());
+                assert_eq!(matches, expected, "{}: {wanted} and {text}", case.at);
+                assert_eq!(matches_by_text(case.text("pattern"), text), expected, "{}: by text alone", case.at);
             }
         }
     }
 }
 
-/// Character by character: one that slips in may mean something to Redis or to the grammar.
+/// Tries every character alone: a character that is accepted by mistake may have a meaning for Redis or the grammar.
 #[test]
 fn the_alphabets_are_those_of_the_document() {
     let alphanumeric = |c: char| c.is_ascii_alphanumeric();
@@ -83,8 +83,8 @@ fn the_alphabets_are_those_of_the_document() {
     }
 }
 
-/// What `docs/protocol.md` tells clients to do: they know no scopes.
-pub(crate) fn hears_by_text(pattern: &str, channel: &str) -> bool {
+/// The comparison that `docs/protocol.md` describes for clients, which do not know scopes.
+pub(crate) fn matches_by_text(pattern: &str, channel: &str) -> bool {
     match pattern.strip_suffix('*') {
         None => pattern == channel,
         Some(head) => channel.len() > head.len() && channel.starts_with(head),

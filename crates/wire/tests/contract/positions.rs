@@ -1,11 +1,11 @@
-//! Positions, and what a client keeps of them: every case of `positions.json`.
+//! Positions, and the rule by which a client keeps them: every case of `positions.json`.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use wire::Position;
 
-use crate::names::hears_by_text;
+use crate::names::matches_by_text;
 use crate::vectors::Vectors;
 
 #[test]
@@ -34,7 +34,7 @@ fn positions_are_ordered_as_two_integers() {
     }
 }
 
-/// The rule of `docs/protocol.md`, as a client would write it.
+/// The rule of `docs/protocol.md`, as a client would implement it.
 fn keep(held: &mut BTreeMap<&str, Option<Position>>, frame: &Value) {
     let is_message = frame.get("timestamp").is_some();
     let at = match frame["type"].as_str() {
@@ -46,7 +46,7 @@ fn keep(held: &mut BTreeMap<&str, Option<Position>>, frame: &Value) {
     let Some(at) = at.as_str().map(|text| text.parse::<Position>().unwrap()) else { return };
     let channel = frame["channel"].as_str().unwrap();
     for (pattern, last) in held {
-        let is_meant = if is_message { hears_by_text(pattern, channel) } else { *pattern == channel };
+        let is_meant = if is_message { matches_by_text(pattern, channel) } else { *pattern == channel };
         if is_meant {
             *last = (*last).max(Some(at));
         }

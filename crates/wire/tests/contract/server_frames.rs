@@ -1,5 +1,5 @@
-//! What the gateway sends: every case of `server_frames.json`, read into the code's own types and written back
-//! byte by byte. Also the bytes around it, `websocket.json`.
+//! The frames that the gateway sends: every case of `server_frames.json` is read into the types of the code and written
+//! back byte by byte. Also the WebSocket framing: every case of `websocket.json`.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(crate) fn json(frame: &ServerFrame<'_>) -> String {
     String::from_utf8(json).expect("JSON is UTF-8")
 }
 
-/// Reads a control frame as a client would, into the type that the gateway writes it from.
+/// Reads a control frame, as a client would, into the type from which the gateway writes it.
 pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
     let payload = &frame["payload"];
     let channel = frame["channel"].as_str().map(Cow::Borrowed);
@@ -95,7 +95,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
     })
 }
 
-/// The frames of [`read`] that are about members.
+/// Reads the presence frames for [`read`].
 fn read_presence(frame: &Value) -> Option<ServerFrame<'_>> {
     let (channel, payload) = (Cow::Borrowed(frame["channel"].as_str()?), &frame["payload"]);
     let count = usize::try_from(payload["count"].as_u64()?).ok()?;
@@ -113,7 +113,7 @@ fn read_presence(frame: &Value) -> Option<ServerFrame<'_>> {
     })
 }
 
-/// Members of the vectors have joined when the vectors' time began.
+/// Reads one member. All members of the vectors have the same `since`.
 fn read_member(member: &Value) -> PresenceMember<'_> {
     assert_eq!(member["since"], "2026-11-20T12:00:00.000Z");
     let since = Timestamp(1_795_176_000_000);
@@ -145,7 +145,7 @@ fn every_type_error_code_and_gap_reason_that_a_client_must_know_is_a_frame() {
 }
 
 #[test]
-fn what_later_gateways_may_send_is_none_of_this_ones() {
+fn frames_of_later_gateways_are_unknown_to_this_one() {
     let vectors = Vectors::load("server_frames.json");
     let known = crate::tables::server_types();
     for case in vectors.cases("ignore") {

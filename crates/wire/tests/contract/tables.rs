@@ -1,4 +1,4 @@
-//! The tables of `docs/protocol.md`, `close_codes.json` and `errors.json` list what the code has, and no more.
+//! The tables of `docs/protocol.md`, `close_codes.json` and `errors.json` list what the code has, and nothing else.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use wire::{AckLevel, ClientFrame, Close, ErrorCode, GapReason, PresenceMember, S
 use crate::document::Document;
 use crate::vectors::Vectors;
 
-/// Every type that a client may send, in the document's order.
+/// Every type that a client may send, in the order of the document.
 pub(crate) fn client_types() -> &'static [&'static str] {
     &["hello", "subscribe", "unsubscribe", "publish", "receipt", "presence", "refresh", "ping", "pong"]
 }
 
-/// Every type of control frame that the gateway sends, in the document's order.
+/// Every type of control frame that the gateway sends, in the order of the document.
 pub(crate) fn server_types() -> &'static [&'static str] {
     &[
         "welcome",
@@ -49,7 +49,7 @@ fn frame_types() {
     let document = Document::load();
     assert_eq!(document.column("client frames", 0), client_types());
     assert_eq!(document.column("gateway frames", 0), server_types());
-    // The lists above are the code's.
+    // The lists above equal those of the code.
     let bodies = client_types().iter().map(|kind| {
         let text = format!(r#"{{"type":"{kind}","channel":"system","position":"7-1","payload":{{"token":"t"}}}}"#);
         let frame = ClientFrame::parse(&text).map(|frame| crate::client_frames::type_of(&frame.body));
@@ -188,7 +188,7 @@ fn error_codes() {
     assert_eq!(frozen, code_has);
 }
 
-/// A code that says "never" says it of the client that gets it: each has its row.
+/// Each code that tells a client not to retry has a row that says who can cause it.
 #[test]
 fn final_codes() {
     let closes = Close::ALL.map(Close::code).into_iter().filter(|code| !Close::should_reconnect(*code));
@@ -213,7 +213,7 @@ fn gap_reasons() {
     assert_eq!(listed, GapReason::ALL.map(GapReason::as_str));
 }
 
-/// `pub const NAME: …` of `limits.rs`, so that a limit cannot be added without the document.
+/// The names in `pub const NAME: …` of `limits.rs`. A new limit fails the test until the document has it.
 fn names_of_limits() -> Vec<&'static str> {
     let lines = include_str!("../../src/limits.rs").lines();
     lines.filter_map(|line| line.strip_prefix("pub const ")).map(|rest| rest.split(':').next().unwrap()).collect()
@@ -245,7 +245,7 @@ fn limits() {
     assert_eq!(listed, code_has, "the table of limits in docs/protocol.md");
 }
 
-/// A reason is sent in a close frame, behind two bytes of code (RFC 6455 §5.5).
+/// The reason of a close frame follows a code of two bytes and has at most 123 bytes (RFC 6455 §5.5).
 #[test]
 fn reasons_fit_a_close_frame() {
     for close in Close::ALL {

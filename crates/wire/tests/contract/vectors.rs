@@ -1,16 +1,16 @@
-//! Reading `docs/vectors`.
+//! Reads the files of `docs/vectors`.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// One of the files.
+/// One file of `docs/vectors`.
 pub(crate) struct Vectors {
     name: String,
     file: Value,
 }
 
-/// One case: an object, and where it stands for whoever reads a failure.
+/// One case: an object, and its place in the file for failure messages.
 pub(crate) struct Case<'v> {
     pub(crate) at: String,
     fields: &'v Map<String, Value>,
@@ -24,7 +24,7 @@ impl Vectors {
         Self { name: name.into(), file }
     }
 
-    /// The cases of one list, which is not empty: a list that vanished must not pass for one that holds.
+    /// The cases of one list. An empty list fails, so that a lost list cannot pass as a success.
     pub(crate) fn cases(&self, list: &str) -> Vec<Case<'_>> {
         let cases = self.file[list].as_array().unwrap_or_else(|| panic!("{} has a list {list}", self.name));
         assert!(!cases.is_empty(), "{}: {list} is empty", self.name);
@@ -37,7 +37,7 @@ impl Vectors {
         all
     }
 
-    /// The texts of one list.
+    /// The strings of one list. An empty list fails.
     pub(crate) fn texts(&self, list: &str) -> Vec<&str> {
         let texts = self.file[list].as_array().unwrap_or_else(|| panic!("{} has a list {list}", self.name));
         assert!(!texts.is_empty(), "{}: {list} is empty", self.name);
@@ -72,7 +72,7 @@ impl<'v> Case<'v> {
         list.iter().map(|text| text.as_str().expect("a text")).collect()
     }
 
-    /// The bytes of `field`, or of `field_hex`.
+    /// The bytes of the field: `field` holds text, `field_hex` holds hexadecimal digits.
     pub(crate) fn bytes(&self, field: &str) -> Vec<u8> {
         match self.find_text(field) {
             Some(text) => text.as_bytes().to_vec(),

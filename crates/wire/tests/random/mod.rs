@@ -1,14 +1,14 @@
-//! Seeded random input for the properties.
+//! Seeded random input for the property tests.
 
 use std::ops::Range;
 
-/// Every test tries these.
+/// The seeds that every test tries.
 pub(crate) const SEEDS: Range<u64> = 0..4_000;
 
-/// SplitMix64: small, and any seed does.
+/// SplitMix64: small, and every seed is a good one.
 pub(crate) struct Random(u64);
 
-/// Texts near which the parsers have their branches.
+/// Valid inputs, from which the tests derive nearly valid ones.
 const VALID: [&[u8]; 14] = [
     br#"{"type":"hello","payload":{"token":"t","channels":[{"channel":"system:*","position":"7-42"}]}}"#,
     br#"{"type":"subscribe","channel":"collection:42:*","correlation_id":"c"}"#,
@@ -38,7 +38,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// 0 to `end` - 1.
+    /// A number from 0 to `end` - 1.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.number() % end as u64).expect("below a usize")
     }
@@ -47,13 +47,13 @@ impl Random {
         (0..self.below(len_max + 1)).map(|_| self.number() as u8).collect()
     }
 
-    /// Any characters, mostly of the kind that parsers look for.
+    /// A text of any characters, mostly those that have a meaning for the parsers.
     pub(crate) fn text(&mut self, len_max: usize) -> String {
         const PICKED: [char; 16] = [':', '*', '/', '{', '}', '"', '\\', ' ', '-', '_', '.', 'a', 'Z', '9', 'é', '\0'];
         (0..self.below(len_max + 1)).map(|_| PICKED[self.below(PICKED.len())]).collect()
     }
 
-    /// A name of 1 to `len_max` of the letters that need looking at.
+    /// A name of 1 to `len_max` characters, from a small alphabet with the special characters of names.
     pub(crate) fn name(&mut self, len_max: usize) -> String {
         const LETTERS: &[u8; 12] = b"ab0A_.@|=+~-";
         (0..=self.below(len_max)).map(|_| char::from(LETTERS[self.below(LETTERS.len())])).collect()
@@ -72,7 +72,7 @@ impl Random {
         channel
     }
 
-    /// Something valid, with a few bytes taken out, put in, changed or said twice; or anything at all.
+    /// A valid input with a few bytes removed, inserted, changed or repeated; sometimes random bytes.
     pub(crate) fn near_valid(&mut self) -> Vec<u8> {
         if self.below(16) == 0 {
             return self.bytes(64);

@@ -1,4 +1,4 @@
-//! What may go wrong with sessions: for who keeps nothing else, and for who is sent away.
+//! Errors of sessions: for clients that keep nothing else, and for clients that are told not to reconnect.
 
 use history_checker::{Event, Position, PublishAnswer, Record};
 use serde_json::{Value, json};
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 use super::{Received, frames, insert, messages, pick, position, replies, scope, text, with, without};
 use crate::random::Random;
 
-/// Sessions that were brought back.
+/// The answers that restored a session.
 fn found(history: &[Record]) -> Vec<Received> {
     frames(history, |frame| frame["type"] == "restored" && frame["payload"]["found"] == true)
 }
 
-/// The subscriptions of one that was brought back.
+/// The subscriptions of a restored session.
 fn subscribed(history: &[Record], restored: &Received) -> Vec<Received> {
     let mut all = frames(history, |frame| frame["type"] == "subscribed");
     all.retain(|one| one.connection == restored.connection && one.index > restored.index);
     all
 }
 
-/// What the client had received, by then, of what it now subscribes again.
+/// The positions that the client had received on the subscription that is restored here.
 fn had(history: &[Record], again: &Received) -> Vec<Position> {
     let client = |connection: u64| {
         history.iter().find_map(|record| match &record.event {
@@ -60,7 +60,7 @@ pub(super) fn with_more(history: &[Record], _: bool, random: &mut Random) -> Opt
     Some(with(history, one.index, text(one.connection, &frame)))
 }
 
-/// Where nothing can have been forgotten: nothing dies, or nothing has yet.
+/// Only where no record can have been lost: without a loss, or before the fault.
 pub(super) fn not_found(history: &[Record], loses: bool, random: &mut Random) -> Option<Vec<Record>> {
     let began = history.iter().position(|record| record.event == Event::FaultBegan)?;
     let all: Vec<_> = found(history).into_iter().filter(|one| !loses || one.index < began).collect();
@@ -68,7 +68,7 @@ pub(super) fn not_found(history: &[Record], loses: bool, random: &mut Random) ->
     Some(with(history, one.index, text(one.connection, &json!({"type": "restored", "payload": {"found": false}}))))
 }
 
-/// On a connection that stays until the end.
+/// On a connection that stays open until the end.
 pub(super) fn unanswered(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let is_open = |one: &Received| {
         !history
@@ -80,7 +80,7 @@ pub(super) fn unanswered(history: &[Record], _: bool, random: &mut Random) -> Op
     Some(without(history, one.index))
 }
 
-/// One that goes on behind less than its client had says that nothing repeats.
+/// A restore that continues from an earlier position than the client had is changed to claim that nothing repeats.
 pub(super) fn repeat(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let goes_back = |again: &Received| {
         let resumed = again.frame["payload"]["resumed"] == true;
@@ -95,7 +95,7 @@ pub(super) fn repeat(history: &[Record], _: bool, random: &mut Random) -> Option
     Some(with(history, one.index, text(one.connection, &frame)))
 }
 
-/// A message that the client had comes once more behind an exact end.
+/// A message that the client had comes again after an exact restore.
 pub(super) fn give_again(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let mut candidates = Vec::new();
     for one in found(history).iter().filter(|one| one.frame["payload"]["repeats"] == false) {
@@ -112,7 +112,7 @@ pub(super) fn give_again(history: &[Record], _: bool, random: &mut Random) -> Op
     Some(insert(history, index + 1, text(*connection, frame)))
 }
 
-/// It goes on behind the first message that it was to get.
+/// The subscription continues after the first message that it should have received.
 pub(super) fn skip_ahead(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let replies = replies(history);
     let mut candidates = Vec::new();
@@ -126,7 +126,7 @@ pub(super) fn skip_ahead(history: &[Record], _: bool, random: &mut Random) -> Op
                     && scope(&frame.frame["channel"]) == scope(&again.frame["channel"])
             };
             let next = frames(history, |_| true).into_iter().find(is_next);
-            // One that it had already it does not miss, and one that no publisher was told of is nobody's.
+            // The client must not have had it, and a publisher must have been told of it.
             let is_missed = |next: &Received| {
                 next.frame.get("timestamp").is_some()
                     && !had.contains(&position(&next.frame))
@@ -141,7 +141,7 @@ pub(super) fn skip_ahead(history: &[Record], _: bool, random: &mut Random) -> Op
     Some(without(&with(history, again.index, text(again.connection, &frame)), next.index))
 }
 
-/// Behind a position that lies before everything it was ever told.
+/// The subscription continues from a position before everything that the client was ever sent.
 pub(super) fn go_behind(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let resumed = |one: &Received| {
         let all = subscribed(history, one);
@@ -154,7 +154,7 @@ pub(super) fn go_behind(history: &[Record], _: bool, random: &mut Random) -> Opt
     Some(with(history, one.index, text(one.connection, &frame)))
 }
 
-/// On a connection that stays until the end.
+/// On a connection that stays open until the end.
 pub(super) fn leave_out(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Record>> {
     let is_open = |one: &Received| {
         !history
@@ -178,7 +178,7 @@ pub(super) fn close(history: &[Record], _: bool, random: &mut Random) -> Option<
     Some(with(history, index, Event::Closed { connection, why: "spoilt".into(), intended: false, code }))
 }
 
-/// Says this to somebody who is there.
+/// Inserts this frame for a client that is connected.
 fn say(history: &[Record], random: &mut Random, frame: &Value) -> Option<Vec<Record>> {
     let messages = messages(history);
     let one = pick(&messages, random)?;

@@ -1,4 +1,5 @@
-//! Sessions that go on: by the name that `welcome` gave them, and with what they held if their client keeps nothing else.
+//! Sessions that continue: with the id that `welcome` gave them, and with their subscriptions if the client keeps
+//! nothing else.
 
 use history_checker::{Event, Position};
 use serde_json::json;
@@ -15,7 +16,7 @@ impl World {
         self.clients[client].session = Some(session);
     }
 
-    /// A client that keeps nothing but its session's id.
+    /// A client returns that keeps only the id of its session.
     pub(super) fn come_back(&mut self, client: usize, connection: u64, session: &str) {
         let payload = json!({"token": "t", "session_id": session, "restore": true});
         let hello = json!({"type": "hello", "payload": payload}).to_string();
@@ -53,7 +54,7 @@ impl World {
         }
     }
 
-    /// Where the record stands: behind what was sent, or further back, and never before what was lost.
+    /// The position of the record: after what was sent, or earlier, and never before a doubt.
     fn recorded(&mut self, client: usize, scope: usize, repeats: bool) -> Position {
         let (at, sent) = (self.clients[client].at[scope].expect("it was subscribed"), self.clients[client].sent[scope]);
         let (began_at, began) = self.clients[client].began[scope];

@@ -1,20 +1,20 @@
-//! The ids of one scope's messages, kept for as long as Redis keeps them.
+//! The publish ids of one scope, kept as long as Redis keeps them.
 
 use hashbrown::HashMap;
 use keyspace::ID_WINDOW_MS;
 use wire::Position;
 
-/// Two maps in turn, as the two hashes in Redis: an id is known for one window at least and two at most.
+/// Two maps that rotate, like the two hashes in Redis: an id is known for at least one window and at most two.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
-    /// The window that `newest` belongs to.
+    /// Number of the window that `newest` belongs to.
     window: u64,
     newest: HashMap<Box<str>, Position>,
     before: HashMap<Box<str>, Position>,
 }
 
 impl Ids {
-    /// Where the message of this id stands, if it is known.
+    /// The position of the message with this id, if the id is known.
     pub(super) fn find(&mut self, id: &str, now_ms: u64) -> Option<Position> {
         self.rotate(now_ms);
         self.newest.get(id).or_else(|| self.before.get(id)).copied()
@@ -27,7 +27,7 @@ impl Ids {
 
     fn rotate(&mut self, now_ms: u64) {
         let window = now_ms / ID_WINDOW_MS;
-        // A clock that was set back makes ids live longer, not shorter.
+        // If the clock is set back, ids are kept longer, never shorter.
         if window > self.window {
             self.before = std::mem::take(&mut self.newest);
             if window > self.window + 1 {

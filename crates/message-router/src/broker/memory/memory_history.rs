@@ -1,4 +1,4 @@
-//! PURE. What each scope keeps: bounded in number and age per family, and in bytes over all.
+//! PURE. The messages that each scope keeps: limited in number and age per family, and in bytes over all scopes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,24 +11,24 @@ use super::ids::Ids;
 use crate::broker::{Draft, Entry, History};
 use crate::route::Policies;
 
-/// A page ends after so many bytes of messages, however many entries were asked for.
+/// A page ends after this many bytes of messages, even if more entries were requested.
 const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The histories of all scopes.
 ///
-/// A scope that nobody subscribed, published to or read for its family's TTL is forgotten. When it is used again
-/// it begins in a generation of its own, so that no position is given out twice.
+/// A scope is forgotten if nobody subscribed to it, published to it or read it for the TTL of its family. When it is
+/// used again it begins with a new generation, so that no position is given out twice.
 #[derive(Debug)]
 pub(super) struct MemoryHistory {
     policies: Policies,
-    /// Of scopes that are used for the first time.
+    /// Generation of scopes that are used for the first time.
     generation: u64,
     logs: HashMap<Scope, Log>,
-    /// Per family, scopes by when they were used last. All of a family wait equally long to be forgotten.
+    /// Per family: the scopes in the order of their last use. Within one family every scope has the same TTL.
     used: Vec<BTreeMap<u64, Scope>>,
-    /// Scopes that keep something, by when they were published to last.
+    /// The scopes that keep messages, in the order of their last publish.
     published: BTreeMap<u64, Scope>,
-    /// Orders `used` and `published`: the number of the newest use.
+    /// Number of the newest use; it orders `used` and `published`.
     uses: u64,
     bytes: usize,
     bytes_max: usize,
@@ -38,13 +38,13 @@ pub(super) struct MemoryHistory {
 struct Log {
     top: Position,
     entries: VecDeque<Entry>,
-    /// How many subscribers keep it from being forgotten.
+    /// Number of subscribers. The scope is not forgotten while there is one.
     pins: usize,
     used_ms: u64,
     ids: Ids,
-    /// Its place in `MemoryHistory::used`.
+    /// Key of this scope in `MemoryHistory::used`.
     used: u64,
-    /// Its place in `MemoryHistory::published`.
+    /// Key of this scope in `MemoryHistory::published`.
     published: u64,
 }
 
@@ -55,7 +55,7 @@ impl MemoryHistory {
         Self { policies, generation, logs, used, published, uses: 0, bytes: 0, bytes_max }
     }
 
-    /// Keeps a scope from being forgotten, once per call.
+    /// Keeps a scope from being forgotten, until [`Self::unpin`] has been called as often as this.
     pub(super) fn pin(&mut self, scope: &Scope, now_ms: u64) {
         self.touch(scope, now_ms).pins += 1;
     }
@@ -65,22 +65,23 @@ impl MemoryHistory {
         log.pins -= 1;
     }
 
-    /// Where the next message of `scope` will stand.
+    /// Position of the next message of `scope`.
     pub(super) fn next_position(&mut self, scope: &Scope, now_ms: u64) -> Position {
         self.touch(scope, now_ms).top.next()
     }
 
-    /// Where the message of this id stands, if it is known.
+    /// Position of the message with this id, if the id is known.
     pub(super) fn known(&mut self, scope: &Scope, id: &str, now_ms: u64) -> Option<Position> {
         self.touch(scope, now_ms).ids.find(id, now_ms)
     }
 
-    /// Remembers an id for as long as Redis would. Bounded by that time alone: what clients may send in it.
+    /// Remembers an id as long as Redis does. The number of ids is limited only by that time and by the rate of
+    /// publishing.
     pub(super) fn keep_id(&mut self, scope: &Scope, id: Box<str>, position: Position, now_ms: u64) {
         self.touch(scope, now_ms).ids.insert(id, position, now_ms);
     }
 
-    /// Stores messages at consecutive positions and returns the last one.
+    /// Stores messages at consecutive positions and returns the last position.
     pub(super) fn store(&mut self, scope: &Scope, messages: Vec<Draft>, now_ms: u64) -> Position {
         let entries_max = self.policies.policy(scope.family()).history_entries_max as usize;
         self.expire(scope, now_ms);
@@ -105,7 +106,7 @@ impl MemoryHistory {
         last
     }
 
-    /// What the scope keeps behind `after`.
+    /// Returns the kept messages of the scope above `after`.
     pub(super) fn read(&mut self, scope: &Scope, after: Option<Position>, entries_max: usize, now_ms: u64) -> History {
         self.expire(scope, now_ms);
         let log = self.touch(scope, now_ms);
@@ -123,12 +124,12 @@ impl MemoryHistory {
         History { top: log.top, earlier: Vec::new(), torn: Vec::new(), entries, more }
     }
 
-    /// Where the scope stands, if it has begun. Looking does not keep it from being forgotten.
+    /// The newest position of the scope, if it has begun. This call does not count as a use.
     pub(super) fn top(&self, scope: &Scope) -> Option<Position> {
         self.logs.get(scope).map(|log| log.top)
     }
 
-    /// Marks a scope as used now, and takes the occasion to forget those that are not.
+    /// Marks a scope as used now, and forgets scopes that have not been used for their TTL.
     fn touch(&mut self, scope: &Scope, now_ms: u64) -> &mut Log {
         self.forget_unused(now_ms);
         self.uses += 1;
@@ -152,7 +153,7 @@ impl MemoryHistory {
 
     fn forget_unused(&mut self, now_ms: u64) {
         for (index, order) in (0u8..).zip(&mut self.used) {
-            // Its ids are not forgotten before their time either.
+            // The ids of a scope are not forgotten before their time either.
             let ttl_ms = self.policies.policy(FamilyIndex(index)).ttl_ms.max(2 * ID_WINDOW_MS);
             while let Some(first) = order.first_entry() {
                 let scope = first.get().clone();
@@ -175,7 +176,7 @@ impl MemoryHistory {
         }
     }
 
-    /// Drops what is past the family's TTL.
+    /// Drops messages that are older than the TTL of the family.
     fn expire(&mut self, scope: &Scope, now_ms: u64) {
         let Some(log) = self.logs.get_mut(scope) else { return };
         let ttl_ms = self.policies.policy(scope.family()).ttl_ms;
@@ -183,7 +184,7 @@ impl MemoryHistory {
         self.bytes -= log.entries.drain(..expired).map(|entry| kept_bytes(&entry)).sum::<usize>();
     }
 
-    /// Makes room: the scope that was published to longest ago loses its oldest messages first.
+    /// Drops messages until the limit is kept: the scope with the oldest last publish loses its oldest messages first.
     fn evict(&mut self) {
         while self.bytes > self.bytes_max {
             let Some(first) = self.published.first_entry() else { return };

@@ -1,5 +1,5 @@
-//! Dead letters in Redis: kept by a function, read and removed by plain commands, replayed by the function that
-//! everybody publishes with.
+//! Dead letters in Redis: a function stores them, plain commands read and remove them, and the function of all
+//! publishers replays them.
 
 use std::collections::HashMap;
 
@@ -11,26 +11,26 @@ use super::{RedisStore, fields};
 use crate::dead_letter::{Body, StoredDeadLetter};
 use crate::error::StoreError;
 
-/// Why a dead letter was not published again. It stays where it is.
+/// The reason why a dead letter was not published again. It stays in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
-    /// Its message was not kept.
-    #[error("its message was not kept")]
+    /// The dead letter was stored without its message.
+    #[error("the message was not kept")]
     NoMessage,
-    /// It may or may not have been; replaying it again does no harm.
+    /// The message may or may not have been published. It is safe to replay it again.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// An entry of a stream.
+/// One stream entry: its id and its fields.
 pub(super) type StreamFields = (String, HashMap<String, Vec<u8>>);
 
 impl RedisStore {
-    /// Publishes a dead letter's message to `channel`, as anybody would, with an id of the dead letter's own: what is replayed
-    /// twice within the time that ids are known is stored once. Its position.
+    /// Publishes the message of a dead letter to `channel`, like any publisher. The publish id is derived from the dead
+    /// letter, so that a second replay within the time of known ids is not stored. Returns the position of the message.
     ///
     /// # Errors
-    /// When there is nothing to publish, or Redis does not take it.
+    /// Fails if the message was not kept, or if Redis does not accept the publish.
     pub async fn replay(&self, dead_letter: &StoredDeadLetter, channel: &Channel) -> Result<Position, ReplayError> {
         let Body::Message(message) = &dead_letter.body else { return Err(ReplayError::NoMessage) };
         let Channel { scope, .. } = channel;

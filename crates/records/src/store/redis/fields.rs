@@ -1,4 +1,5 @@
-//! A dead letter as the fields of a stream entry, and back. Operators read them with any client.
+//! Converts a dead letter to the fields of a stream entry and back. Operators can read the fields with any Redis
+//! client.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use wire::{TenantId, Timestamp};
 
 use crate::dead_letter::{Body, DeadLetter, DeadLetterId, StoredDeadLetter};
 
-/// Field and value, one after the other.
+/// The fields of the entry: names and values alternate.
 pub(super) fn write(dead_letter: &DeadLetter) -> Vec<Vec<u8>> {
     let mut fields = Vec::with_capacity(18);
     let mut put = |name: &str, value: &[u8]| fields.extend([name.as_bytes().to_vec(), value.to_vec()]);
@@ -30,7 +31,8 @@ pub(super) fn write(dead_letter: &DeadLetter) -> Vec<Vec<u8>> {
     fields
 }
 
-/// The dead letter in an entry. What is missing is left empty: somebody else's entry must not hide the others.
+/// Reads a dead letter from an entry. Missing fields are left empty: an entry of another program must not hide the
+/// others.
 pub(super) fn read(tenant: &TenantId, id: DeadLetterId, mut fields: HashMap<String, Vec<u8>>) -> StoredDeadLetter {
     let body = match fields.remove("message") {
         Some(message) => Body::Message(message.into()),

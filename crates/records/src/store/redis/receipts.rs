@@ -1,4 +1,4 @@
-//! Receipts in Redis: written and read by functions, for only there can the furthest be told from the latest.
+//! Receipts in Redis. Functions write and read them, because only Redis can decide which receipt is the highest.
 
 use keyspace::Function;
 use redis::{Cmd, Pipeline};
