@@ -240,8 +240,8 @@ fn a_wrong_command_says_what_is_right() {
         (&["list", "--reason", "bad"], "it is one of poison, isolated"),
         (&["show", "latest"], "as `tidegate dlq list` prints it"),
         (&["list", "--tenant", "a/b"], "not allowed in a name"),
-        (&["list"], "out of reach for this command"),
-        (&["list", "--set", "broker=memory"], "out of reach for this command"),
+        (&["list"], "which this command cannot read"),
+        (&["list", "--set", "broker=memory"], "which this command cannot read"),
     ] {
         let output = dlq("", args);
         assert_eq!(code(&output), 64, "{args:?}: {}", stderr(&output));
