@@ -86,7 +86,7 @@ fn isolated(number: u64) -> DeadLetter {
         user: Some(UserId::parse("alice").unwrap()),
         position: None,
         time: Timestamp(1_795_176_000_000 + number),
-        detail: "taken while Redis was away".into(),
+        detail: "accepted while Redis was away".into(),
         size: message.len(),
         body: Body::Message(message.into()),
     }
@@ -135,7 +135,7 @@ fn dead_letters_are_listed_newest_first_and_shown_whole() {
     assert!(lines[1].contains("isolated  collection:42:ops  -     "), "{}", lines[1]);
     assert!(lines[2].contains("poison    collection:42:ops  7-42  "), "{}", lines[2]);
     assert!(!stdout(&table).contains('\u{1b}'), "{:?}", stdout(&table));
-    assert!(lines[3].contains("gw-1      alice  taken while Redis was away"), "{}", lines[3]);
+    assert!(lines[3].contains("gw-1      alice  accepted while Redis was away"), "{}", lines[3]);
 
     let all = ids(&server, &[]);
     assert_eq!(ids(&server, &["--reason", "poison"]), all[1..2]);
