@@ -60,8 +60,7 @@ enum Ended {
     NobodyWatches,
     /// Changes may have been missed.
     Lost,
-    /// The lease has changed: the store may belong to another Redis, or be empty, and all instances write their
-    /// members again.
+    /// The lease has changed: Redis may have been replaced or emptied, and all instances write their members again.
     AnotherLease,
 }
 

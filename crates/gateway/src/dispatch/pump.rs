@@ -235,7 +235,7 @@ impl<B: Broker> Pump<B> {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
-            return self.refuse(publishing, "this instance restarts; another instance accepts the message");
+            return self.refuse(publishing, "this instance moves its clients; publish again after reconnecting");
         }
         let scope = publishing.channel.scope.clone();
         let copy = self.router.is_isolated().then(|| draft.message.clone());
