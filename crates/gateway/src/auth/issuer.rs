@@ -9,7 +9,7 @@ use crate::auth::token::Verifier;
 /// The content of a token to sign.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
-    /// The token's `sub`.
+    /// User id: the `sub` claim of the token.
     pub user: UserId,
     /// The tenant. `None` leaves out the `tenant` claim, which means the default tenant.
     pub tenant: Option<TenantId>,

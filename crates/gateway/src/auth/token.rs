@@ -26,7 +26,7 @@ pub(crate) use key::{BadKey, Key};
 pub(crate) struct Identity {
     /// Tenant of the user; the prefix of every scope.
     pub(crate) tenant: TenantId,
-    /// The token's `sub`.
+    /// User id: the `sub` claim of the token.
     pub(crate) user: UserId,
     /// The channels that the user may use.
     pub(crate) grants: Grants,
@@ -64,7 +64,7 @@ pub(crate) struct Verifier {
 /// The reason why a token is refused. The message is sent to the client; none repeats the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
-    /// Longer than [`TOKEN_BYTES_MAX`].
+    /// The token is longer than [`TOKEN_BYTES_MAX`].
     #[error("a token has at most {TOKEN_BYTES_MAX} bytes")]
     TooLong,
     /// Not three base64url parts with a JSON header, or a header without a known algorithm.
@@ -109,7 +109,7 @@ pub(crate) enum TokenError {
     /// `aud` is not the configured audience, or the token has an `aud` and no audience is configured.
     #[error("the token is for another audience (aud) than this gateway")]
     WrongAudience,
-    /// `exp` has passed.
+    /// The time of `exp` plus the leeway has passed.
     #[error("the token has expired; send a new one")]
     Expired,
     /// `nbf` is in the future.

@@ -48,7 +48,7 @@ pub enum Secrecy {
 /// The values that a key accepts.
 #[derive(Debug, Clone, Copy)]
 pub enum ValueKind {
-    /// `true` or `false`.
+    /// A boolean: `true` or `false`.
     Flag,
     /// An integer of `unit` from `min` to `max`.
     Number { unit: &'static str, min: i64, max: i64 },

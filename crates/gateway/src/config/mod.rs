@@ -191,7 +191,7 @@ impl PublishConfig {
 pub struct RecordsConfig {
     /// The Redis that stores the records.
     pub redis: RedisConfig,
-    /// The channel families.
+    /// The channel families and their policies.
     pub policies: Policies,
     /// Limits on stored dead letters.
     pub dead_letters: DeadLettersConfig,

@@ -18,7 +18,7 @@ impl Now {
     }
 }
 
-/// Reads both clocks.
+/// Reads the monotonic clock and the wall clock together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Clock {
     /// The clocks of the machine.

@@ -15,7 +15,7 @@ const ITEMS_KEPT: usize = 1_024;
 pub(crate) struct Mailbox<T> {
     queue: Mutex<Queue<T>>,
     bytes_max: usize,
-    /// Wakes the reader.
+    /// Wakes the reader when items arrive.
     filled: Notify,
     /// Wakes one writer that waits for space.
     emptied: Notify,

@@ -53,7 +53,7 @@ const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
 pub(crate) struct Registry {
     pub(crate) registers: Registers,
     pub(crate) peers: watch::Receiver<Peers>,
-    /// See [`HeartbeatHandle::wakeup`].
+    /// Wakes the heartbeat task; see [`HeartbeatHandle::wakeup`].
     pub(crate) wakeup: Arc<Notify>,
 }
 

@@ -65,11 +65,11 @@ pub(crate) struct ShardCounters {
     pub(crate) deliveries: Counter,
     /// Bytes written by `write(2)`.
     pub(crate) bytes_out: Counter,
-    /// Calls of `write(2)`.
+    /// Number of calls of `write(2)`.
     pub(crate) writes: Counter,
-    /// Error frames sent.
+    /// Error frames sent to clients.
     pub(crate) errors: Counter,
-    /// Gap frames sent.
+    /// Gap frames sent to clients.
     pub(crate) gaps: Counter,
     /// Gauge: bytes that wait for blocked sockets, including the cost of listing them.
     pub(crate) backlog: Counter,
@@ -151,13 +151,13 @@ pub(crate) struct PumpCounters {
 /// The counters of the edge.
 #[derive(Debug, Default)]
 pub(crate) struct EdgeCounters {
-    /// Sockets accepted.
+    /// Sockets accepted on the main port.
     pub(crate) accepts: Counter,
     /// Accepts that failed because of missing descriptors or memory.
     pub(crate) accept_errors: Counter,
     /// Requests that did not end in time.
     pub(crate) timeouts: Counter,
-    /// Failed TLS handshakes.
+    /// TLS handshakes that failed on the main port.
     pub(crate) tls_errors: Counter,
     /// Connections whose HTTP was invalid, or that ended before an answer.
     pub(crate) http_errors: Counter,

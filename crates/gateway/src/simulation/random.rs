@@ -1,6 +1,6 @@
 //! A random sequence that is determined by a seed. A run depends on nothing else.
 
-/// Marsaglia's xorshift64* generator.
+/// The generator xorshift64* by Marsaglia.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 

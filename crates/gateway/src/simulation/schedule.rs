@@ -89,7 +89,7 @@ pub(super) enum SimulatedEvent {
     Heal(Heal),
 }
 
-/// The scheduled events.
+/// The scheduled events and the virtual clock.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     now_ms: u64,

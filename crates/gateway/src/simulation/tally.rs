@@ -47,7 +47,7 @@ kinds! {
         CallLost,
         /// A call is executed and its reply is lost.
         AnswerLost,
-        /// Redis answers slowly.
+        /// Redis answers every call slowly.
         RedisSlow,
         /// OOM: Redis refuses writes.
         RedisFull,
@@ -145,7 +145,7 @@ pub(super) struct Tally {
     pub(super) local: u64,
     /// Subscriptions whose last message Redis has lost.
     pub(super) lost_by_redis: u64,
-    /// Events handled.
+    /// Events that the runs have handled.
     pub(super) events: u64,
 }
 

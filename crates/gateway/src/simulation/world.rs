@@ -39,7 +39,7 @@ pub(super) struct World {
     pub(super) registry: Registry,
     pub(super) instances: Vec<Instance>,
     pub(super) clients: Vec<Client>,
-    /// The first anomaly.
+    /// The first anomaly, which ends the run.
     pub(super) anomaly: Option<String>,
     /// Incarnations that could not reach the registry for a while.
     pub(super) outages: BTreeSet<u64>,

@@ -36,7 +36,7 @@ pub(super) enum DlqCommand {
     Show(ShowArgs),
     /// Publish messages again, oldest first, and remove their dead letters
     Replay(PickArgs),
-    /// Remove dead letters
+    /// Remove dead letters without publishing them
     Drop(PickArgs),
 }
 

@@ -91,7 +91,7 @@ fn reply(value: Result<Value, StoreError>) -> Response<Full<Bytes>> {
     }
 }
 
-/// Parses `tenant=…&channel=…&user=…&user=…`.
+/// Parses a query such as `tenant=…&channel=…&user=…&user=…`.
 pub(super) fn read(query: &str) -> Result<Query, Refusal> {
     let mut wanted = Query::default();
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
