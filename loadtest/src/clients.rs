@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
     use std::time::Instant;
-    use wire::{Encoded, Opcode};
+    use wire::{Opcode, WebSocketFrame};
 
     /// One client, and the server's end of its socket.
     fn pair() -> (Clients, TcpStream) {
@@ -182,8 +182,8 @@ mod tests {
     fn frames_split_over_packets_are_put_together_and_pings_answered() {
         let (mut clients, mut server) = pair();
         server.set_nodelay(true).expect("a TCP option");
-        let text = Encoded::new(Opcode::Text, &[b'x'; 200]);
-        let bytes = [text.bytes(), Encoded::new(Opcode::Ping, b"42").bytes(), text.bytes()].concat();
+        let text = WebSocketFrame::new(Opcode::Text, &[b'x'; 200]);
+        let bytes = [text.bytes(), WebSocketFrame::new(Opcode::Ping, b"42").bytes(), text.bytes()].concat();
         let server = std::thread::spawn(move || {
             bytes.chunks(7).for_each(|piece| server.write_all(piece).expect("the swarm reads"));
             let mut pong = [0; 8];
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_close_and_a_hang_up_fail_the_run() {
         let (mut clients, mut server) = pair();
-        server.write_all(Encoded::new(Opcode::Close, b"\x0f\xa1slow").bytes()).expect("the swarm reads");
+        server.write_all(WebSocketFrame::new(Opcode::Close, b"\x0f\xa1slow").bytes()).expect("the swarm reads");
         let failure = poll_until(&mut clients, 1).expect_err("a close is no frame to count");
         assert!(failure.to_string().contains("4001 slow"), "{failure}");
 

@@ -53,7 +53,7 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, BadHeader> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::{Encoded, Opcode};
+    use wire::{Opcode, WebSocketFrame};
 
     /// Feeds `stream` in two pieces, cut at `cut`, the way the client set keeps a tail between reads.
     fn walk_in_two(stream: &[u8], cut: usize) -> Vec<(u8, Vec<u8>)> {
@@ -76,9 +76,9 @@ mod tests {
         let payloads = [vec![], vec![b'a'; 125], vec![b'b'; 126], vec![b'c'; 300]];
         let mut stream: Vec<u8> = Vec::new();
         for payload in &payloads {
-            stream.extend_from_slice(Encoded::new(Opcode::Text, payload).bytes());
+            stream.extend_from_slice(WebSocketFrame::new(Opcode::Text, payload).bytes());
         }
-        stream.extend_from_slice(Encoded::new(Opcode::Ping, b"p").bytes());
+        stream.extend_from_slice(WebSocketFrame::new(Opcode::Ping, b"p").bytes());
         for cut in 0..=stream.len() {
             let seen = walk_in_two(&stream, cut);
             assert_eq!(seen.len(), 5, "cut {cut}");
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_handed_over_with_its_header() {
-        let sent = Encoded::new(Opcode::Text, &[b'x'; 200]);
+        let sent = WebSocketFrame::new(Opcode::Text, &[b'x'; 200]);
         let frame = next_frame(sent.bytes()).expect("valid").expect("complete");
         assert_eq!(frame.bytes, sent.bytes());
         assert_eq!(frame.payload, sent.payload());

@@ -75,7 +75,9 @@ mod tests {
         let stored = message(number);
         let message = Message::parse(&stored).expect("what we publish is a message");
         let position = Some(Position::new(117_440_512, number));
-        message.encode(&channel.scope, channel.topic(), Timestamp(0), position).payload().to_vec()
+        let mut delivered = Vec::new();
+        message.write(&channel.scope, channel.topic(), Timestamp(0), position, &mut delivered);
+        delivered
     }
 
     #[test]

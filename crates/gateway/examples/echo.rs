@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate_gateway::codec::{CloseFrame, Codec, Input, accept_key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use wire::{Encoded, Opcode};
+use wire::{Opcode, WebSocketFrame};
 
 /// As much as Autobahn's largest message, so that its limit cases run too.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -55,13 +55,13 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
 }
 
 /// Feeds `bytes` and collects the answers. True when a close is the last of them.
-fn echo(codec: &mut Codec, bytes: &mut [u8], replies: &mut Vec<Encoded>) -> bool {
+fn echo(codec: &mut Codec, bytes: &mut [u8], replies: &mut Vec<WebSocketFrame>) -> bool {
     let mut closing = false;
     let outcome = codec.feed(bytes, |input| {
         match input {
-            Input::Text(text) => replies.push(Encoded::new(Opcode::Text, text.as_bytes())),
-            Input::Binary(bytes) => replies.push(Encoded::new(Opcode::Binary, bytes)),
-            Input::Ping(payload) => replies.push(Encoded::new(Opcode::Pong, payload)),
+            Input::Text(text) => replies.push(WebSocketFrame::new(Opcode::Text, text.as_bytes())),
+            Input::Binary(bytes) => replies.push(WebSocketFrame::new(Opcode::Binary, bytes)),
+            Input::Ping(payload) => replies.push(WebSocketFrame::new(Opcode::Pong, payload)),
             Input::Pong(_) => {}
             Input::Close(frame) => {
                 closing = true;
@@ -78,9 +78,9 @@ fn echo(codec: &mut Codec, bytes: &mut [u8], replies: &mut Vec<Encoded>) -> bool
     closing
 }
 
-fn close(frame: Option<CloseFrame<'_>>) -> Encoded {
+fn close(frame: Option<CloseFrame<'_>>) -> WebSocketFrame {
     let payload = frame.map(|CloseFrame { code, reason }| [&code.to_be_bytes(), reason.as_bytes()].concat());
-    Encoded::new(Opcode::Close, payload.as_deref().unwrap_or_default())
+    WebSocketFrame::new(Opcode::Close, payload.as_deref().unwrap_or_default())
 }
 
 /// The server closes first (RFC 6455 §7.1.1), then reads on: a reset for unread bytes could overtake the close frame.

@@ -26,6 +26,7 @@ mod host;
 mod http;
 mod instance;
 mod metrics;
+mod protocol;
 mod session;
 mod shard;
 mod transport;

@@ -21,11 +21,11 @@ pub(crate) const FOOTPRINT: [Footprint; 2] = [
                `redacted` or `too_big`",
         ttl: "`dead_letters.ttl_ms` (7 days); the newest `dead_letters.entries_max` (1,000)",
         writer: "`tidegate_dead_letter`, called by the instances",
-        reader: "`tidegate dlq`, which removes dead letters too",
+        reader: "`tidegate dlq`, which also removes dead letters",
     },
     Footprint {
         name: ":{TENANT}:dead-letters:seen",
-        kind: "sorted set of dead letters' ids by time (ms), the newest 10,000",
+        kind: "sorted set of dead-letter ids by time (ms), the newest 10,000",
         ttl: "as the dead letters",
         writer: "`tidegate_dead_letter`",
         reader: "`tidegate_dead_letter`",

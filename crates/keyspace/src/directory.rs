@@ -27,42 +27,42 @@ pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:rows:INSTANCE:INCARNATION",
         kind: "hash of session id → JSON `{tenant, user, shard, connected_at}`",
-        ttl: "with its instance: at its goodbye, or within about 10 s of its death; 60 s after its last heartbeat in any case",
-        writer: "`tidegate_registry_write`, up to 128 changes a call and nothing when idle; \
+        ttl: "removed when the instance releases its lease, or within about 10 s after it dies; 60 s after its last heartbeat in any case",
+        writer: "`tidegate_registry_write`, up to 128 changes per call, no call when idle; \
                  `tidegate_registry_delete`, `tidegate_registry_reap`",
         reader: "operators; `tidegate_registry_renew` counts them",
     },
     Footprint {
         name: ":{registry}:users:INSTANCE:INCARNATION",
         kind: "hash of `#TENANT/USER` and `#TENANT` → number of connections, `TENANT/USER` → `session@ms session@ms …`, at \
-               most 128, and `-` → number taken out by others",
+               most 128, and `-` → number of rows removed by other instances",
         ttl: "as the rows",
-        writer: "as the rows; `tidegate_registry_write` of any instance takes a replaced session out",
+        writer: "as the rows; `tidegate_registry_write` of any instance removes a replaced session",
         reader: "`tidegate_registry_write` of every instance, `tidegate_registry_who`, `tidegate_registry_kick`, \
                  `tidegate_registry_send`",
     },
     Footprint {
         name: ":{registry}:commands:INSTANCE:INCARNATION",
-        kind: "hash of session id or `TENANT/USER` → why it is to be closed, and for a session `@` and since when (ms) \
-               the connection meant was there; and `notice NUMBER WHOM` → notice",
-        ttl: "60 s; taken when the instance is woken up, or at its next heartbeat",
+        kind: "hash of session id or `TENANT/USER` → reason of the close, for a session followed by `@` and the time (ms) since \
+               which that connection exists; and `notice NUMBER RECIPIENT` → notice",
+        ttl: "60 s; the instance takes them when it is woken up, or at its next heartbeat",
         writer: "`tidegate_registry_write` and `tidegate_registry_take` of any instance, `tidegate_registry_kick`, \
                  `tidegate_registry_send`",
         reader: "`tidegate_registry_renew`",
     },
     Footprint {
         name: ":{registry}:commands:INSTANCE:INCARNATION:pending",
-        kind: "hash, commands whose answer the instance may not have read, and `heartbeat` → number of the heartbeat that was answered",
-        ttl: "60 s; until a later heartbeat says that it has been read",
+        kind: "hash of commands that the instance may not have received, and `heartbeat` → number of the heartbeat whose reply carried them",
+        ttl: "60 s; removed when a later heartbeat confirms that the reply was read",
         writer: "`tidegate_registry_renew`",
         reader: "`tidegate_registry_renew`",
     },
     Footprint {
         name: ":{registry}:wakeup:INSTANCE",
-        kind: "list of one empty text: there are commands",
-        ttl: "60 s; the instance waits for it and takes it out",
-        writer: "whoever writes commands",
-        reader: "the instance, by `BLPOP`",
+        kind: "list with one empty element: commands are waiting",
+        ttl: "60 s; the instance waits for the element and removes it",
+        writer: "every function that writes commands",
+        reader: "the instance (`BLPOP`)",
     },
 ];
 

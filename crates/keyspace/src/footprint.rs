@@ -24,28 +24,28 @@ const MESSAGES: [Footprint; 6] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}",
         kind: "pub/sub channel",
-        ttl: "nothing is kept",
+        ttl: "not stored",
         writer: "`tidegate_publish`, `tidegate_publish_once`",
         reader: "every instance with a subscriber in the scope",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:stream",
         kind: "stream of `t` (time, ms), `c` (topic), `m` (message)",
-        ttl: "the family's TTL, refreshed every TTL / 8 while messages come; about the family's number of entries",
+        ttl: "the family's TTL, refreshed every TTL / 8 while messages are published; about the family's maximum number of entries",
         writer: "`tidegate_publish`, `tidegate_publish_once`",
         reader: "`tidegate_read`",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:meta",
-        kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations; + where messages were lost), \
-               `d` (upkeep due, ms), `k` (marks for trimming by age), `i` (newest window with ids)",
-        ttl: "the family's TTL and 7 days; not while a gateway subscribes it",
-        writer: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_open`, `tidegate_lost`; gateways, by PEXPIRE",
-        reader: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_read`, `tidegate_lost`; `g` and `o` also gateways by HMGET",
+        kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations; `+` marks lost messages), \
+               `d` (time of the next upkeep, ms), `k` (positions by time, for trimming by age), `i` (newest window with ids)",
+        ttl: "the family's TTL plus 7 days; does not expire while a gateway subscribes to the scope",
+        writer: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_open`, `tidegate_lost`; gateways (`PEXPIRE`)",
+        reader: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_read`, `tidegate_lost`; gateways read `g` and `o` (`HMGET`)",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:ids:N",
-        kind: "hash of a message's id → its position; N is 0 and 1 in turn",
+        kind: "hash of message id → position; N alternates between 0 and 1",
         ttl: "2 to 4 minutes after the message",
         writer: "`tidegate_publish_once`",
         reader: "`tidegate_publish_once`",
@@ -54,13 +54,13 @@ const MESSAGES: [Footprint; 6] = [
         name: ":{TENANT/FAMILY:ID}:mark",
         kind: "string, empty",
         ttl: "one second",
-        writer: "instances, before they ask by `WAIT` whether a replica has what was stored",
-        reader: "nobody",
+        writer: "instances, before they ask with `WAIT` whether a replica has the stored messages",
+        reader: "not read",
     },
     Footprint {
         name: ":probe:INSTANCE",
-        kind: "pub/sub channel; in a cluster one for each node, with `:{NUMBER}` behind it",
-        ttl: "nothing is kept",
+        kind: "pub/sub channel; in a cluster one per node, with the suffix `:{NUMBER}`",
+        ttl: "not stored",
         writer: "`tidegate_probe`, called by the instance",
         reader: "the same instance",
     },
@@ -89,7 +89,7 @@ impl Keyspace {
     pub fn footprint_table() -> String {
         let prefix = Self::default();
         let mut table =
-            String::from("| name | type | goes away | written by | read by |\n| --- | --- | --- | --- | --- |\n");
+            String::from("| name | type | lifetime | written by | read by |\n| --- | --- | --- | --- | --- |\n");
         for Footprint { name, kind, ttl, writer, reader } in Self::footprint() {
             writeln!(table, "| `{}{name}` | {kind} | {ttl} | {writer} | {reader} |", prefix.prefix())
                 .expect("a String takes everything");

@@ -26,40 +26,40 @@ impl Function {
 pub(crate) const FOOTPRINT: [Footprint; 5] = [
     Footprint {
         name: ":{registry}:members:TENANT/FAMILY:ID",
-        kind: "hash of user → time of joining (ms), `INSTANCE:INCARNATION,…` that hold it (`-` while it may come back), \
-               and what its token says of it",
-        ttl: "a member's, when its last connection has ended and the grace is over, or its instances are dead",
-        writer: "`tidegate_presence_write`; `tidegate_registry_renew`, `tidegate_registry_reap` take out who is due",
+        kind: "hash of user → time of joining (ms), `INSTANCE:INCARNATION,…` with its connections (`-` during the grace period), \
+               and the `info` claim of its token",
+        ttl: "a member is removed when its last connection has ended and the grace period is over, or its instances are dead",
+        writer: "`tidegate_presence_write`; `tidegate_registry_renew`, `tidegate_registry_reap` remove members that are due",
         reader: "`tidegate_presence_list`",
     },
     Footprint {
         name: ":{registry}:present:INSTANCE:INCARNATION",
-        kind: "set of `TENANT/FAMILY:ID user`, what one incarnation holds",
+        kind: "set of `TENANT/FAMILY:ID user`, the members connected to one incarnation",
         ttl: "becomes `stale` when the incarnation ends",
         writer: "`tidegate_presence_write`",
-        reader: "`tidegate_presence_write`, and whoever ends the incarnation",
+        reader: "`tidegate_presence_write`, and every function that ends the incarnation",
     },
     Footprint {
         name: ":{registry}:stale:INSTANCE:INCARNATION",
-        kind: "set, what an ended incarnation held",
-        ttl: "when all of it has left, at most 256 a call",
+        kind: "set of `TENANT/FAMILY:ID user`, the members of an ended incarnation",
+        ttl: "until all of them have left, at most 256 per call",
         writer: "`tidegate_registry_reap`, `tidegate_registry_release`, `tidegate_registry_acquire`, \
                  `tidegate_presence_rewrite`",
         reader: "`tidegate_presence_write`, `tidegate_registry_renew`, `tidegate_registry_reap`",
     },
     Footprint {
         name: ":{registry}:leaving",
-        kind: "sorted set of `TENANT/FAMILY:ID user`, and of incarnations with stale rows, by when they are due (ms)",
-        ttl: "as they leave or come back",
+        kind: "sorted set of `TENANT/FAMILY:ID user`, and of incarnations with stale rows, by due time (ms)",
+        ttl: "an entry is removed when the member leaves or comes back",
         writer: "as the members",
         reader: "`tidegate_presence_write`, `tidegate_registry_renew`",
     },
     Footprint {
         name: ":{registry}:presence",
-        kind: "stream of who joined (`+`) and left (`-`), and the id of the entry before (`p`)",
-        ttl: "never; the last 256 entries",
+        kind: "stream of members that joined (`+`) and left (`-`), and the id of the previous entry (`p`)",
+        ttl: "no expiry; the newest 256 entries",
         writer: "as the members",
-        reader: "instances with clients that watch a scope, by `XREAD BLOCK`",
+        reader: "instances with clients that watch a scope (`XREAD BLOCK`)",
     },
 ];
 

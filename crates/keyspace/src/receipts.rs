@@ -19,9 +19,9 @@ impl Function {
 pub(crate) const FOOTPRINT: [Footprint; 2] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}:receipts",
-        kind: "hash of user → position acknowledged and time (ms)",
-        ttl: "the family's TTL and 7 days after the last receipt; a user's as long after it last moved; at most 100,000",
-        writer: "`tidegate_receipt`, called by the instances at most once a second for each user, if the family keeps \
+        kind: "hash of user → acknowledged position and time (ms)",
+        ttl: "the family's TTL plus 7 days after the last receipt; a user's receipt equally long after it last moved; at most 100,000 users",
+        writer: "`tidegate_receipt`, called by the instances at most once a second per user, if the family keeps \
                  receipts",
         reader: "`tidegate_receipt`, `tidegate_receipts`",
     },

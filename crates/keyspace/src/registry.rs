@@ -28,21 +28,21 @@ pub(crate) const FOOTPRINT: [Footprint; 3] = [
     Footprint {
         name: ":{registry}:lease:INSTANCE",
         kind: "string, the fence token `REPLICATION-ID:NUMBER:INCARNATION`",
-        ttl: "the lease (6 s), renewed at every heartbeat (2 s)",
+        ttl: "the lease duration (6 s), renewed at every heartbeat (2 s)",
         writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`",
-        reader: "every `tidegate_registry_…` that changes something",
+        reader: "every `tidegate_registry_…` function that changes data",
     },
     Footprint {
         name: ":{registry}:fence",
         kind: "string, the number of the newest token",
-        ttl: "never",
+        ttl: "no expiry",
         writer: "`tidegate_registry_acquire`",
         reader: "`tidegate_registry_acquire`",
     },
     Footprint {
         name: ":{registry}:peers",
-        kind: "hash of instance id → time of its last heartbeat (ms) and JSON `{incarnation, heartbeat, address, connections, connects_per_second, duty}`",
-        ttl: "never; a dead instance's is removed by a peer within about 10 s",
+        kind: "hash of instance id → time of the last heartbeat (ms) and JSON `{incarnation, heartbeat, address, connections, connects_per_second, duty}`",
+        ttl: "no expiry; a peer removes the entry of a dead instance within about 10 s",
         writer: "`tidegate_registry_acquire`, `tidegate_registry_renew`, `tidegate_registry_release`; \
                  `tidegate_registry_reap`, called by the peers of a dead instance",
         reader: "`tidegate_registry_peers`, called by every instance at every heartbeat",

@@ -15,8 +15,8 @@ impl Function {
 /// What is kept of sessions in Redis.
 pub(crate) const FOOTPRINT: [Footprint; 1] = [Footprint {
     name: ":{registry}:record:TENANT/USER:SESSION",
-    kind: "string, `SINCE TAKER {exact, channels: [[channel, position], …]}`; `-` for nobody; at most 64 KiB",
-    ttl: "`registry.record_ms` (2 minutes) after it was left or taken",
-    writer: "`tidegate_registry_leave` when a connection ends whose client wanted that; `tidegate_registry_take`",
+    kind: "string, `SINCE TAKER {exact, channels: [[channel, position], …]}`; TAKER is `-` until the record is taken; at most 64 KiB",
+    ttl: "`registry.record_ms` (2 minutes) after it was written or taken",
+    writer: "`tidegate_registry_leave`, when a connection ends whose client asked for `restore`; `tidegate_registry_take`",
     reader: "`tidegate_registry_take`",
 }];

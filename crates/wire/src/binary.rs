@@ -3,7 +3,8 @@
 use crate::limits::BINARY_HEADER_BYTES_MAX;
 
 /// Splits version, header length, header and payload.
-pub(crate) fn split_binary(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+#[must_use]
+pub fn split_binary(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     const { assert!(BINARY_HEADER_BYTES_MAX == u16::MAX as usize) };
     let [1, high, low, rest @ ..] = bytes else { return None };
     rest.split_at_checked(u16::from_be_bytes([*high, *low]) as usize)

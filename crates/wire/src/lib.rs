@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   browser ──▶ ClientFrame ──▶ gateway ──▶ Envelope ──▶ Redis
-//!   browser ◀── Encoded ◀── ServerFrame │ Message ◀── Envelope ◀── Redis
+//!   browser ◀── bytes ◀── ServerFrame │ Message ◀── Envelope ◀── Redis
 //! ```
 //!
 //! The three types that matter: [`ClientFrame`], everything a client may say; [`ServerFrame`], everything
-//! the gateway may say; [`Encoded`], a finished WebSocket frame that can be written to any number of sockets.
+//! the gateway may say; [`WebSocketFrame`], the bytes of one frame.
 //! [`Families`] is the only parser of channel names.
 //!
 //! `docs/protocol.md` is the same contract in prose; a test holds the two together.
@@ -18,7 +18,6 @@ mod binary;
 mod channel;
 mod client_frame;
 mod close;
-mod encoded;
 mod envelope;
 mod error_code;
 mod id;
@@ -29,17 +28,19 @@ mod object;
 mod position;
 mod server_frame;
 mod timestamp;
+mod websocket_frame;
 
+pub use binary::split_binary;
 pub use channel::{Channel, ChannelError, Families, FamilyIndex, FamilyShape, Filter, Pattern, Scope};
 pub use client_frame::{BadFrame, ClientBody, ClientFrame, Resume};
 pub use close::Close;
-pub use encoded::{Encoded, Opcode};
 pub use envelope::{BadEnvelope, Envelope, EnvelopeItems};
 pub use error_code::ErrorCode;
 pub use id::{BadName, InstanceId, Name, SessionId, TenantId, UserId};
 pub use limits::*;
-pub use message::{BadMessage, Message, MessageDraft, message_place};
+pub use message::{BadMessage, Message, MessageDraft};
 pub use notice::{BadNotice, Notice};
 pub use position::{BadPosition, Position};
 pub use server_frame::{AckLevel, GapReason, PresenceMember, Restored, ServerFrame, Welcome};
 pub use timestamp::Timestamp;
+pub use websocket_frame::{Opcode, WebSocketFrame};

@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 
 use crate::binary::split_binary;
 use crate::channel::Scope;
-use crate::encoded::{Encoded, FrameBuilder, Opcode};
 use crate::limits::{BINARY_HEADER_BYTES_MAX, TYPE_BYTES_MAX};
 use crate::object::Object;
 use crate::position::Position;
@@ -181,23 +180,34 @@ impl<'a> Message<'a> {
         self.binary.is_some()
     }
 
-    /// The one frame that every receiver on this instance shares. `position` is absent for messages that
-    /// never enter history; `published` stands in for a timestamp the publisher did not give.
+    /// How many bytes [`Message::write`] appends, about.
+    #[must_use]
+    pub fn size_hint(&self, scope: &Scope, topic: &str) -> usize {
+        let payload = self.header.payload.map_or(4, |p| p.get().len()) + self.binary.map_or(0, <[u8]>::len);
+        payload + self.header.kind.len() + scope.as_str().len() + topic.len() + 192
+    }
+
+    /// Appends what receivers get: JSON, or for a binary message its header length, header and payload. `position` is
+    /// absent for messages that never enter history; `published` is the timestamp where the publisher gave none.
     ///
     /// ```
     /// use wire::{Families, Message, Position, TenantId, Timestamp};
     /// let channel = Families::default().parse_channel(&TenantId::default(), "system:news").unwrap();
     /// let message = Message::parse(br#"{"type":"news","payload":{"n":1}}"#).unwrap();
-    /// let frame = message.encode(&channel.scope, channel.topic(), Timestamp(0), Some(Position::new(7, 2)));
-    /// assert_eq!(frame.payload(), concat!(r#"{"type":"news","channel":"system:news","payload":{"n":1},"#,
-    ///     r#""timestamp":"1970-01-01T00:00:00.000Z","correlation_id":null,"position":"7-2"}"#).as_bytes());
+    /// let mut out = Vec::new();
+    /// message.write(&channel.scope, channel.topic(), Timestamp(0), Some(Position::new(7, 2)), &mut out);
+    /// assert_eq!(out, concat!(r#"{"type":"news","channel":"system:news","payload":{"n":1},"#,
+    ///     r#""timestamp":"1970-01-01T00:00:00.000Z","position":"7-2"}"#).as_bytes());
     /// ```
-    #[must_use]
-    pub fn encode(&self, scope: &Scope, topic: &str, published: Timestamp, position: Option<Position>) -> Encoded {
+    pub fn write(
+        &self,
+        scope: &Scope,
+        topic: &str,
+        published: Timestamp,
+        position: Option<Position>,
+        out: &mut Vec<u8>,
+    ) {
         let Header { kind, payload, timestamp, correlation_id } = &self.header;
-        let payload_len = payload.map_or(4, |p| p.get().len()) + self.binary.map_or(0, <[u8]>::len);
-        let mut frame = FrameBuilder::new(payload_len + kind.len() + scope.as_str().len() + topic.len() + 192);
-        let out = &mut frame.payload;
         let start = out.len();
         if self.binary.is_some() {
             out.extend_from_slice(&[1, 0, 0]);
@@ -225,63 +235,21 @@ impl<'a> Message<'a> {
                 out.push(b'"');
             }
         }
-        out.extend_from_slice(br#","correlation_id":"#);
-        match correlation_id {
-            Some(text) => write_json_string(out, text),
-            None => out.extend_from_slice(b"null"),
+        if let Some(text) = correlation_id {
+            out.extend_from_slice(br#","correlation_id":"#);
+            write_json_string(out, text);
         }
         if let Some(position) = position {
             use std::io::Write as _;
             write!(out, r#","position":"{position}""#).expect("a Vec takes everything");
         }
         out.push(b'}');
-        let Some(binary) = self.binary else { return frame.finish(Opcode::Text) };
+        let Some(binary) = self.binary else { return };
         let header = u16::try_from(out.len() - start - 3).unwrap_or(u16::MAX);
         debug_assert!((header as usize) < BINARY_HEADER_BYTES_MAX, "checked by parse");
         out[start + 1..start + 3].copy_from_slice(&header.to_be_bytes());
         out.extend_from_slice(binary);
-        frame.finish(Opcode::Binary)
     }
-}
-
-/// The channel of a message's frame, and its position if it has one, read back from where [`Message::encode`] put
-/// them. None for every other frame.
-///
-/// ```
-/// use wire::{Encoded, Families, Message, Opcode, Position, TenantId, Timestamp, message_place};
-/// let channel = Families::default().parse_channel(&TenantId::default(), "system:news").unwrap();
-/// let message = Message::parse(br#"{"type":"news","correlation_id":"\"}"}"#).unwrap();
-/// let at = Some(Position::new(7, 2));
-/// let frame = message.encode(&channel.scope, channel.topic(), Timestamp(0), at);
-/// assert_eq!(message_place(&frame), Some(("system:news", at)));
-/// assert_eq!(message_place(&Encoded::new(Opcode::Text, br#"{"type":"gap","channel":"system:news"}"#)), None);
-/// ```
-#[must_use]
-pub fn message_place(frame: &Encoded) -> Option<(&str, Option<Position>)> {
-    let payload = frame.payload();
-    let header = match frame.bytes()[0] & 0x0F {
-        0x1 => payload,
-        0x2 => split_binary(payload)?.0,
-        _ => return None,
-    };
-    let rest = header.strip_prefix(br#"{"type":""#)?;
-    let (kind, rest) = rest.split_at(quote(rest)?);
-    let rest = rest.strip_prefix(br#"","channel":""#)?;
-    if CONTROL_TYPES.iter().any(|control| control.as_bytes() == kind) {
-        return None;
-    }
-    let channel = std::str::from_utf8(&rest[..quote(rest)?]).ok()?;
-    let position = header.strip_suffix(br#""}"#).and_then(|head| {
-        // A quote in a text stands behind a backslash, so this cannot be the end of a correlation id.
-        let start = head.iter().rposition(|byte| *byte == b'"')?;
-        let text = head[..start].ends_with(br#","position":"#).then_some(&head[start + 1..])?;
-        std::str::from_utf8(text).ok()?.parse().ok()
-    });
-    Some((channel, position))
-}
-
-fn quote(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'"')
 }
 
 /// A message type: 1 to [`TYPE_BYTES_MAX`] letters, digits and `_ . : -`, and none of the control types.

@@ -64,6 +64,12 @@ impl Notice {
         serde_json::to_string(self).expect("a text and JSON are JSON")
     }
 
+    /// How many bytes it has, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.event.len() + self.payload.get().len()
+    }
+
     fn checked(self) -> Result<Self, BadNotice> {
         check_type(&self.event).map_err(|_| BadNotice::Event)?;
         if self.payload.get().len() > NOTICE_BYTES_MAX { Err(BadNotice::TooBig) } else { Ok(self) }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::encoded::{Encoded, FrameBuilder, Opcode};
 use crate::error_code::ErrorCode;
 use crate::notice::Notice;
 use crate::position::Position;
@@ -21,14 +20,14 @@ pub enum ServerFrame<'a> {
         /// What is known of it: none when there is no record.
         record: Option<Restored<'a>>,
         /// The session that goes on, where the one that was named is another user's and `welcome` came before.
-        session_id: Option<&'a str>,
+        session_id: Option<Cow<'a, str>>,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// The subscription stands: what is published after `position` is delivered or reported.
     Subscribed {
         /// As the client named it.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// Everything after this position follows: the client's own when it resumes, else the newest one.
         /// Absent while degraded.
         position: Option<Position>,
@@ -37,19 +36,19 @@ pub enum ServerFrame<'a> {
         /// True when the broker could not confirm: only what this instance itself hears is delivered.
         degraded: bool,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// The subscription has ended.
     Unsubscribed {
         /// As the client named it.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// A published message was taken over.
     Ack {
         /// Where it was published.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// Where it stands.
         position: Option<Position>,
         /// What is true of it.
@@ -57,21 +56,21 @@ pub enum ServerFrame<'a> {
         /// It had been published before under the same id: nothing was stored now.
         duplicate: bool,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// A receipt was taken. It is written down within a second.
     Receipt {
         /// As the client named it.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// As the client gave it.
         position: Position,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// Who is in a scope; the `joined` and `left` that follow begin here.
     Presence {
         /// The scope's own channel.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// How many members there are.
         count: usize,
         /// Some of them, or all.
@@ -79,12 +78,12 @@ pub enum ServerFrame<'a> {
         /// The broker cannot be asked: these are the members on this instance.
         stale: bool,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// A user has become a member of a scope.
     Joined {
         /// The scope's own channel.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// Who.
         member: PresenceMember<'a>,
         /// How many there are now.
@@ -93,9 +92,9 @@ pub enum ServerFrame<'a> {
     /// A user is a member no more.
     Left {
         /// The scope's own channel.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// Who.
-        user: &'a str,
+        user: Cow<'a, str>,
         /// How many there are now.
         count: usize,
     },
@@ -104,35 +103,35 @@ pub enum ServerFrame<'a> {
         /// What.
         code: ErrorCode,
         /// A sentence that helps.
-        message: &'a str,
+        message: Cow<'a, str>,
         /// The channel it was about, if any.
-        channel: Option<&'a str>,
+        channel: Option<Cow<'a, str>>,
         /// How long to wait before trying again, if that helps.
         retry_after_ms: Option<u64>,
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// A new token was taken over.
     Refreshed {
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// The answer to a client's `ping`.
     Pong {
         /// The client's id.
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<Cow<'a, str>>,
     },
     /// Nothing that passes your filter happened up to here.
     Position {
         /// The subscription.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// How far it has been seen.
         position: Position,
     },
     /// Messages between `after` and `upto` may be missing.
     Gap {
         /// The subscription.
-        channel: &'a str,
+        channel: Cow<'a, str>,
         /// The last position known to be seen, if any.
         after: Option<Position>,
         /// The subscription continues behind this one.
@@ -159,7 +158,7 @@ pub enum ServerFrame<'a> {
         /// The close code that follows.
         code: u16,
         /// Its reason.
-        reason: &'a str,
+        reason: Cow<'a, str>,
     },
 }
 
@@ -169,7 +168,7 @@ pub struct Restored<'a> {
     /// Messages may come again: not all that was sent is known to have been received.
     pub repeats: bool,
     /// What it held; each is answered as one of a `hello` is.
-    pub channels: Vec<&'a str>,
+    pub channels: Vec<Cow<'a, str>>,
 }
 
 /// What an `ack` says of a message. Never more than is true.
@@ -206,13 +205,13 @@ impl AckLevel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Welcome<'a> {
     /// The session; show it to support.
-    pub session_id: &'a str,
+    pub session_id: Cow<'a, str>,
     /// Who the token says the client is.
-    pub user: &'a str,
+    pub user: Cow<'a, str>,
     /// Of which tenant.
-    pub tenant: &'a str,
+    pub tenant: Cow<'a, str>,
     /// Which instance holds the connection.
-    pub instance: &'a str,
+    pub instance: Cow<'a, str>,
     /// How often the gateway pings.
     pub ping_interval_ms: u64,
     /// Largest message a client may send.
@@ -227,7 +226,7 @@ pub struct Welcome<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceMember<'a> {
     /// Who.
-    pub user: &'a str,
+    pub user: Cow<'a, str>,
     /// Since when.
     pub since: Timestamp,
     /// What its token says about it: a JSON object.
@@ -301,7 +300,7 @@ struct RestoredPayload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     repeats: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    channels: Option<&'a [&'a str]>,
+    channels: Option<&'a [Cow<'a, str>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<&'a str>,
 }
@@ -353,7 +352,7 @@ impl<'a> From<&'a PresenceMember<'_>> for MemberPayload<'a> {
     fn from(member: &'a PresenceMember<'_>) -> Self {
         // What is not JSON did not come from a gateway, and is left out.
         let info = member.info.as_deref().and_then(|info| serde_json::from_str(info).ok());
-        Self { user: member.user, since: member.since.to_string(), info }
+        Self { user: &member.user, since: member.since.to_string(), info }
     }
 }
 
@@ -392,90 +391,128 @@ struct ByePayload<'a> {
 }
 
 impl ServerFrame<'_> {
-    /// The finished frame.
+    /// The `type` of the frame.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Welcome(_) => "welcome",
+            Self::Restored { .. } => "restored",
+            Self::Subscribed { .. } => "subscribed",
+            Self::Unsubscribed { .. } => "unsubscribed",
+            Self::Ack { .. } => "ack",
+            Self::Receipt { .. } => "receipt",
+            Self::Presence { .. } => "presence",
+            Self::Joined { .. } => "joined",
+            Self::Left { .. } => "left",
+            Self::Error { .. } => "error",
+            Self::Refreshed { .. } => "refreshed",
+            Self::Pong { .. } => "pong",
+            Self::Position { .. } => "position",
+            Self::Gap { .. } => "gap",
+            Self::Degraded { .. } => "degraded",
+            Self::Reconnect { .. } => "reconnect",
+            Self::Notice(_) => "notice",
+            Self::Bye { .. } => "bye",
+        }
+    }
+
+    /// Appends the frame as JSON, on one line.
     ///
     /// ```
     /// use wire::ServerFrame;
-    /// let frame = ServerFrame::Pong { correlation_id: Some("p1") }.encode();
-    /// assert_eq!(frame.payload(), br#"{"type":"pong","correlation_id":"p1"}"#);
+    /// let mut json = Vec::new();
+    /// ServerFrame::Pong { correlation_id: Some("p1".into()) }.write_json(&mut json);
+    /// assert_eq!(json, br#"{"type":"pong","correlation_id":"p1"}"#);
     /// ```
-    #[must_use]
-    pub fn encode(&self) -> Encoded {
-        let bare = |kind, correlation_id| shape::<()>(kind, None, None, correlation_id, None);
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let mut shape = ShapeWriter { kind: self.kind(), out };
         match self {
-            Self::Welcome(welcome) => shape("welcome", None, Some(welcome), None, None),
+            Self::Welcome(welcome) => shape.write(None, Some(welcome), None, None),
             Self::Restored { record, session_id, correlation_id } => {
                 let record = record.as_ref();
                 let (repeats, channels) = (record.map(|r| r.repeats), record.map(|r| &*r.channels));
-                let payload = RestoredPayload { found: record.is_some(), repeats, channels, session_id: *session_id };
-                shape("restored", None, Some(payload), *correlation_id, None)
+                let session_id = session_id.as_deref();
+                let payload = RestoredPayload { found: record.is_some(), repeats, channels, session_id };
+                shape.write(None, Some(payload), correlation_id.as_deref(), None);
             }
             Self::Subscribed { channel, position, resumed, degraded, correlation_id } => {
                 let payload = SubscribedPayload { resumed: *resumed, degraded: *degraded };
-                shape("subscribed", Some(channel), Some(payload), *correlation_id, *position)
+                shape.write(Some(channel), Some(payload), correlation_id.as_deref(), *position);
             }
             Self::Unsubscribed { channel, correlation_id } => {
-                shape::<()>("unsubscribed", Some(channel), None, *correlation_id, None)
+                shape.bare(Some(channel), correlation_id.as_deref(), None)
             }
             Self::Ack { channel, position, level, duplicate, correlation_id } => {
                 let payload = AckPayload { level: level.as_str(), duplicate: *duplicate };
-                shape("ack", Some(channel), Some(payload), *correlation_id, *position)
+                shape.write(Some(channel), Some(payload), correlation_id.as_deref(), *position);
             }
             Self::Receipt { channel, position, correlation_id } => {
-                shape::<()>("receipt", Some(channel), None, *correlation_id, Some(*position))
+                shape.bare(Some(channel), correlation_id.as_deref(), Some(*position));
             }
             Self::Presence { channel, count, members, stale, correlation_id } => {
                 let members = members.iter().map(MemberPayload::from).collect();
                 let payload = PresencePayload { count: *count, members, stale: *stale };
-                shape("presence", Some(channel), Some(payload), *correlation_id, None)
+                shape.write(Some(channel), Some(payload), correlation_id.as_deref(), None);
             }
             Self::Joined { channel, member, count } => {
                 let MemberPayload { user, since, info } = member.into();
                 let payload = JoinedPayload { user, since, info, count: *count };
-                shape("joined", Some(channel), Some(payload), None, None)
+                shape.write(Some(channel), Some(payload), None, None);
             }
             Self::Left { channel, user, count } => {
-                shape("left", Some(channel), Some(LeftPayload { user, count: *count }), None, None)
+                shape.write(Some(channel), Some(LeftPayload { user, count: *count }), None, None);
             }
             Self::Error { code, message, channel, retry_after_ms, correlation_id } => {
                 let (retryable, retry_after_ms) = (code.retryable(), *retry_after_ms);
                 let payload = ErrorPayload { code: code.as_str(), message, retryable, retry_after_ms };
-                shape("error", *channel, Some(payload), *correlation_id, None)
+                shape.write(channel.as_deref(), Some(payload), correlation_id.as_deref(), None);
             }
-            Self::Refreshed { correlation_id } => bare("refreshed", *correlation_id),
-            Self::Pong { correlation_id } => bare("pong", *correlation_id),
-            Self::Position { channel, position } => shape::<()>("position", Some(channel), None, None, Some(*position)),
+            Self::Refreshed { correlation_id } | Self::Pong { correlation_id } => {
+                shape.bare(None, correlation_id.as_deref(), None);
+            }
+            Self::Position { channel, position } => shape.bare(Some(channel), None, Some(*position)),
             Self::Gap { channel, after, upto, reason, certain } => {
                 let text = |position: &Option<Position>| position.map(|p| p.to_string());
                 let (after, upto) = (text(after), text(upto));
                 let payload = GapPayload { after, upto, reason: reason.as_str(), certain: *certain };
-                shape("gap", Some(channel), Some(payload), None, None)
+                shape.write(Some(channel), Some(payload), None, None);
             }
             Self::Degraded { degraded } => {
-                shape("degraded", None, Some(DegradedPayload { degraded: *degraded }), None, None)
+                shape.write(None, Some(DegradedPayload { degraded: *degraded }), None, None);
             }
             Self::Reconnect { after_ms } => {
-                shape("reconnect", None, Some(ReconnectPayload { after_ms: *after_ms }), None, None)
+                shape.write(None, Some(ReconnectPayload { after_ms: *after_ms }), None, None);
             }
-            Self::Notice(notice) => shape("notice", None, Some(notice), None, None),
+            Self::Notice(notice) => shape.write(None, Some(notice), None, None),
             Self::Bye { code, reason } => {
                 let payload = ByePayload { code: *code, reason, reconnect: crate::Close::should_reconnect(*code) };
-                shape("bye", None, Some(payload), None, None)
+                shape.write(None, Some(payload), None, None);
             }
         }
     }
 }
 
-fn shape<P: Serialize>(
-    kind: &str,
-    channel: Option<&str>,
-    payload: Option<P>,
-    correlation_id: Option<&str>,
-    position: Option<Position>,
-) -> Encoded {
-    let position = position.map(|p| p.to_string());
-    let mut frame = FrameBuilder::new(256);
-    let shape = Shape { kind, channel, payload, correlation_id, position };
-    serde_json::to_writer(&mut frame.payload, &shape).expect("these shapes are JSON and a Vec takes everything");
-    frame.finish(Opcode::Text)
+/// Writes one frame.
+struct ShapeWriter<'o> {
+    kind: &'static str,
+    out: &'o mut Vec<u8>,
+}
+
+impl ShapeWriter<'_> {
+    fn write<P: Serialize>(
+        &mut self,
+        channel: Option<&str>,
+        payload: Option<P>,
+        correlation_id: Option<&str>,
+        position: Option<Position>,
+    ) {
+        let position = position.map(|p| p.to_string());
+        let shape = Shape { kind: self.kind, channel, payload, correlation_id, position };
+        serde_json::to_writer(&mut *self.out, &shape).expect("these shapes are JSON and a Vec takes everything");
+    }
+
+    /// Writes a frame without a payload.
+    fn bare(&mut self, channel: Option<&str>, correlation_id: Option<&str>, position: Option<Position>) {
+        self.write::<()>(channel, None, correlation_id, position);
+    }
 }

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use random::{Random, SEEDS};
 use wire::{
-    BadMessage, ClientBody, ClientFrame, Encoded, Envelope, Families, FamilyShape, Filter, Message, Name, Opcode,
-    Pattern, Position, SessionId, TenantId, Timestamp,
+    BadMessage, ClientBody, ClientFrame, Envelope, Families, FamilyShape, Filter, Message, Name, Opcode, Pattern,
+    Position, SessionId, TenantId, Timestamp, WebSocketFrame,
 };
 
 #[test]
@@ -127,7 +127,7 @@ fn positions_are_read_back_and_ordered_as_integers() {
 fn a_frame_says_its_own_length() {
     let edges = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000];
     for len in edges.into_iter().chain(SEEDS.map(|seed| Random::new(seed).below(3_000))) {
-        let frame = Encoded::new(Opcode::Binary, &vec![7; len]);
+        let frame = WebSocketFrame::new(Opcode::Binary, &vec![7; len]);
         let head = frame.bytes().len() - len;
         let said = match frame.bytes() {
             [0x82, short @ 0..=125, ..] => u64::from(*short),
@@ -192,8 +192,9 @@ fn can_be_delivered(frame: &ClientFrame<'_>) {
 /// A receiver gets JSON, or a binary frame whose header is.
 fn is_delivered(message: &Message<'_>) {
     let channel = Families::default().parse_channel(&TenantId::default(), "user:7:inbox").unwrap();
-    let frame = message.encode(&channel.scope, channel.topic(), Timestamp(0), Some(Position::new(7, 2)));
-    let json = match frame.payload() {
+    let mut delivered = Vec::new();
+    message.write(&channel.scope, channel.topic(), Timestamp(0), Some(Position::new(7, 2)), &mut delivered);
+    let json = match &*delivered {
         [1, high, low, rest @ ..] => &rest[..usize::from(u16::from_be_bytes([*high, *low]))],
         text => text,
     };

@@ -206,7 +206,7 @@ fn connect_from(source: SocketAddrV4, addr: SocketAddr) -> std::io::Result<TcpSt
 mod tests {
     use super::*;
     use std::net::TcpListener;
-    use wire::{Encoded, Opcode, ServerFrame};
+    use wire::{Opcode, ServerFrame, WebSocketFrame};
 
     /// Upgrades one client and answers its `subscribe` with `answer`, written in one piece.
     fn serve_one(answer: Vec<u8>) -> (SocketAddr, std::thread::JoinHandle<TcpStream>) {
@@ -232,6 +232,10 @@ mod tests {
         (addr, server)
     }
 
+    fn control(frame: &ServerFrame<'_>) -> WebSocketFrame {
+        WebSocketFrame::build(Opcode::Text, 256, |out| frame.write_json(out))
+    }
+
     fn plan() -> std::iter::Once<ConnectPlan> {
         std::iter::once(ConnectPlan { token: "token".into(), channel: "user:u1".into() })
     }
@@ -239,15 +243,15 @@ mod tests {
     #[test]
     fn what_follows_subscribed_in_the_same_packet_is_not_lost() {
         let subscribed = ServerFrame::Subscribed {
-            channel: "user:u1",
+            channel: "user:u1".into(),
             position: None,
             resumed: false,
             degraded: false,
             correlation_id: None,
         };
-        let first = Encoded::new(Opcode::Text, b"first");
+        let first = WebSocketFrame::new(Opcode::Text, b"first");
         let answer =
-            [ServerFrame::Pong { correlation_id: None }.encode().bytes(), subscribed.encode().bytes(), first.bytes()]
+            [control(&ServerFrame::Pong { correlation_id: None }).bytes(), control(&subscribed).bytes(), first.bytes()]
                 .concat();
         // Half of the last frame comes with the answer, the rest later.
         let cut = answer.len() - 3;
@@ -271,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_reported_in_the_gateways_words() {
-        let refusal = ServerFrame::Degraded { degraded: true }.encode();
+        let refusal = control(&ServerFrame::Degraded { degraded: true });
         let (addr, server) = serve_one(refusal.bytes().to_vec());
         let mut clients = Clients::new().expect("an epoll");
         let failure = storm(&mut clients, addr, plan()).expect_err("degraded is not what is measured");

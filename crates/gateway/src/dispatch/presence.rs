@@ -27,10 +27,13 @@ use wire::{PRESENCE_MEMBERS_MAX, Scope};
 use crate::metrics::counters::PresenceCounters;
 use crate::shard::hub::Hub;
 use crate::shard::requests::{PresenceInbox, ToShard, WatchRequest};
-use crate::shard::table::{PresenceList, presence_event_frame};
+use crate::shard::table::PresenceList;
 
 /// Scopes per call. Their lists with all members have about 200 KiB and take some milliseconds of Redis' time.
 const SCOPES_PER_CALL: usize = 8;
+
+/// Upper bound of the bytes of an event in a shard's inbox, without the user's name.
+const EVENT_BYTES: usize = wire::PRESENCE_INFO_BYTES_MAX;
 
 /// Time until a store that did not answer is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -221,10 +224,11 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
                 };
                 counter.add(1);
                 let Some((scope, shards)) = self.watched.get_key_value(&*event.scope) else { continue };
-                let frame = presence_event_frame(scope, &event);
+                let (scope, size) = (scope.clone(), EVENT_BYTES + event.user.as_str().len());
+                let event = Arc::new(event);
                 for shard in shards.iter() {
-                    let presence_changed = ToShard::PresenceChanged(scope.clone(), cursor, frame.clone());
-                    self.hub.shard(shard).inbox.push(presence_changed, frame.bytes().len());
+                    let changed = ToShard::PresenceChanged(scope.clone(), cursor, Arc::clone(&event));
+                    self.hub.shard(shard).inbox.push(changed, size);
                 }
             }
         }

@@ -31,9 +31,10 @@ use crate::host::allocator::IdleDetector;
 use crate::host::clock::Clock;
 use crate::host::mailbox::Mailbox;
 use crate::metrics::counters::PumpCounters;
+use crate::protocol::outgoing::{Messages, Outgoing};
 use crate::session::rules::Rules;
+use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::hub::Hub;
-use crate::shard::outgoing::{CatchUpPage, Messages, Outgoing};
 use crate::shard::publish_reply::{PublishOutcome, PublishReply};
 use crate::shard::requests::{FromShard, ReplyTo, ToShard};
 use crate::shard::shared::Shared;
@@ -319,7 +320,7 @@ impl<B: Broker> Pump<B> {
                 Output::Replay { shards, scope, entries } => self.replay(shards, &scope, &entries),
                 Output::Joined { shard, joiner, joined } => {
                     let messages = pages.encode(&joined.entries, |entry| self.encode_entry(&joined.scope, entry));
-                    let bytes = messages.iter().map(|m| m.frame.bytes().len()).sum();
+                    let bytes = messages.iter().map(Outgoing::size).sum();
                     let message_router::Joined { start, lost, upto, more, .. } = joined;
                     let joined = Box::new(CatchUpPage { start, lost, messages, upto, more });
                     self.send_to_shard(shard, ToShard::Joined(joiner, joined), bytes);
@@ -356,7 +357,7 @@ impl<B: Broker> Pump<B> {
             self.counters.messages_in.add(1);
             let topic_bytes = bytes.slice_ref(topic.as_bytes());
             if let Some(outgoing) = self.encode(&scope, topic, topic_bytes, message, envelope.time, Some(position)) {
-                size += outgoing.frame.bytes().len();
+                size += outgoing.size();
                 messages.push(outgoing);
             }
         }
@@ -366,7 +367,7 @@ impl<B: Broker> Pump<B> {
     /// Sends repaired messages in the same way as live messages.
     fn replay(&mut self, shards: ShardSet, scope: &Scope, entries: &[Entry]) {
         let messages: Messages = entries.iter().filter_map(|entry| self.encode_entry(scope, entry)).collect();
-        let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
+        let size = messages.iter().map(Outgoing::size).sum();
         let time = entries.last().map_or(Timestamp(0), |entry| entry.time);
         self.enqueue_delivery(shards, scope.clone(), messages, size, time);
     }
@@ -378,7 +379,7 @@ impl<B: Broker> Pump<B> {
             self.encode(&scope, topic, Bytes::copy_from_slice(topic.as_bytes()), message, time, None)
         };
         let messages: Messages = messages.iter().filter_map(encode).collect();
-        let size = messages.iter().map(|m| m.frame.bytes().len()).sum();
+        let size = messages.iter().map(Outgoing::size).sum();
         self.enqueue_delivery(shards, scope, messages, size, time);
     }
 
@@ -417,8 +418,7 @@ impl<B: Broker> Pump<B> {
         let poison = match Message::parse(message) {
             Ok(message) if message.is_binary() && !binary => Poison::Binary,
             Ok(message) => {
-                let frame = message.encode(scope, topic, time, position);
-                return Some(Outgoing::new(position, topic_bytes, frame));
+                return Some(Outgoing::new(&message, scope, topic_bytes, time, position));
             }
             Err(error) => Poison::Bad(error),
         };

@@ -20,7 +20,6 @@ use records::{EitherStore, RecordWriter};
 use redis_topology::Pools;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
-use wire::ServerFrame;
 
 use crate::config::{BrokerConfig, Config, ENDING, RedisConfig};
 use crate::dispatch::presence::PresenceService;
@@ -319,10 +318,9 @@ async fn run_session_commands(
                 shard.inbox.push(ToShard::Restored(Box::new((ask, restored))), 0);
             }
             SessionCommand::Notice(sessions, notice) => {
-                let frame = ServerFrame::Notice(notice).encode();
                 for session in sessions {
                     if let Some(shard) = shard_of(session) {
-                        shard.inbox.push(ToShard::Notice(session, frame.clone()), frame.bytes().len());
+                        shard.inbox.push(ToShard::Notice(session, notice.clone()), notice.size());
                     }
                 }
             }

@@ -1,7 +1,9 @@
 //! What a session decides: the list of things its shard carries out.
 
+use std::borrow::Cow;
+
 use records::Receipt;
-use wire::{Channel, Close, Encoded, ErrorCode, Filter, Position, Scope, ServerFrame, UserId};
+use wire::{Channel, Close, ErrorCode, Filter, Position, Scope, ServerFrame, UserId};
 
 use super::Subscription;
 use crate::session::rules::Lane;
@@ -9,10 +11,10 @@ use crate::session::rules::Lane;
 /// What the shard is to do, in order.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Queue a frame.
-    Send(Lane, Encoded),
-    /// Queue an `error` frame.
-    Refuse(Encoded),
+    /// Queue a reply.
+    Send(Lane, ServerFrame<'static>),
+    /// Queue an `error`.
+    Refuse(ServerFrame<'static>),
     /// The session is open: tell how the instance stands.
     Opened,
     /// The holder has become known, or has shown a new token: list it, and look again at when the token ends.
@@ -79,13 +81,23 @@ pub(crate) struct PresenceRequest {
     pub(crate) correlation_id: Option<Box<str>>,
 }
 
-/// An `error` frame.
+/// An `error`.
 pub(crate) fn refuse(code: ErrorCode, message: &str, channel: Option<&str>, id: Option<&str>) -> Effect {
     // What a client sent as a channel comes back to it, but not at any length.
     let channel = channel.map(|text| match text.char_indices().nth(wire::CHANNEL_BYTES_MAX) {
         Some((end, _)) => &text[..end],
         None => text,
     });
-    let error = ServerFrame::Error { code, message, channel, retry_after_ms: None, correlation_id: id };
-    Effect::Refuse(error.encode())
+    Effect::Refuse(ServerFrame::Error {
+        code,
+        message: owned(message),
+        channel: channel.map(owned),
+        retry_after_ms: None,
+        correlation_id: id.map(owned),
+    })
+}
+
+/// A text of a reply that outlives the frame it answers.
+pub(crate) fn owned(text: &str) -> Cow<'static, str> {
+    Cow::Owned(text.to_owned())
 }

@@ -28,6 +28,7 @@ use restoring::Restoring;
 #[cfg(test)]
 pub(crate) use name::bind;
 
+use effect::owned;
 pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
 
 /// One client's session. It holds no handle to anything: its shard carries the effects out.
@@ -125,18 +126,17 @@ impl Session {
         let Identity { tenant, user, .. } = &identity;
         let own = named.filter(|named| name::is_of(*named, tenant, user));
         self.id = own.unwrap_or_else(|| name::bind(self.id, tenant, user));
-        let session_id = self.id.to_string();
         let welcome = ServerFrame::Welcome(Welcome {
-            session_id: &session_id,
-            user: identity.user.as_str(),
-            tenant: identity.tenant.as_str(),
-            instance: rules.instance.as_str(),
+            session_id: self.id.to_string().into(),
+            user: owned(identity.user.as_str()),
+            tenant: owned(identity.tenant.as_str()),
+            instance: owned(rules.instance.as_str()),
             ping_interval_ms: rules.limits.ping_interval_ms,
             message_bytes_max: rules.limits.message_bytes_max,
             messages_per_second: rules.limits.messages_per_second,
             channels_max: CHANNELS_PER_CONNECTION_MAX,
         });
-        out.extend([Effect::Send(Lane::CONTROL, welcome.encode()), Effect::Opened, Effect::Identified]);
+        out.extend([Effect::Send(Lane::CONTROL, welcome), Effect::Opened, Effect::Identified]);
         self.state = State::Open(identity);
     }
 
@@ -165,8 +165,8 @@ impl Session {
         self.refused = self.refused.saturating_sub(1);
         match frame.body {
             ClientBody::Ping => {
-                let pong = ServerFrame::Pong { correlation_id: id };
-                out.push(Effect::Send(Lane::CONTROL, pong.encode()));
+                let pong = ServerFrame::Pong { correlation_id: id.map(owned) };
+                out.push(Effect::Send(Lane::CONTROL, pong));
             }
             ClientBody::Pong => {}
             ClientBody::Hello { token, session_id: named, restore, channels } => {
@@ -287,8 +287,8 @@ impl Session {
             return false;
         }
         *old = new;
-        let refreshed = ServerFrame::Refreshed { correlation_id: id };
-        out.extend([Effect::Send(Lane::CONTROL, refreshed.encode()), Effect::Identified]);
+        let refreshed = ServerFrame::Refreshed { correlation_id: id.map(owned) };
+        out.extend([Effect::Send(Lane::CONTROL, refreshed), Effect::Identified]);
         let identity = &*old;
         for subscription in self.subscriptions.extract_if(.., |s| !identity.may_subscribe(&s.pattern)) {
             let channel = subscription.pattern.to_string();
@@ -446,12 +446,12 @@ impl Session {
         self.refused = self.refused.saturating_add(1);
         let error = ServerFrame::Error {
             code: ErrorCode::RateLimited,
-            message: "more frames than this connection's rate; this one was dropped",
+            message: "more frames than this connection's rate; this one was dropped".into(),
             channel: None,
             retry_after_ms: Some(retry_after_ms),
-            correlation_id: id,
+            correlation_id: id.map(owned),
         };
-        out.push(Effect::Refuse(error.encode()));
+        out.push(Effect::Refuse(error));
         if self.refused >= rules.limits.messages_per_second.saturating_mul(REFUSED_SECONDS_MAX) {
             out.push(Effect::Close(Close::RateLimited));
         }
@@ -469,6 +469,6 @@ fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {
 
 /// In the scope's own lane: it must not overtake the messages it ends.
 fn unsubscribed(pattern: &Pattern, channel: &str, id: Option<&str>, rules: &Rules) -> Effect {
-    let frame = ServerFrame::Unsubscribed { channel, correlation_id: id };
-    Effect::Send(rules.lane(&pattern.scope), frame.encode())
+    let reply = ServerFrame::Unsubscribed { channel: owned(channel), correlation_id: id.map(owned) };
+    Effect::Send(rules.lane(&pattern.scope), reply)
 }

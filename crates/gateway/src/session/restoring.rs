@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use connection_registry::SessionRecord;
 use wire::{CHANNELS_PER_CONNECTION_MAX, ErrorCode, Position, Restored, Resume, ServerFrame};
 
+use super::effect::owned;
 use super::{Effect, Session, State, refuse};
 use crate::host::clock::Now;
 use crate::session::rules::Lane;
@@ -87,10 +88,11 @@ impl Session {
         });
         let restored_record = record.as_ref().map(|record| Restored {
             repeats: !record.exact,
-            channels: record.channels.iter().map(|(channel, _)| &**channel).collect(),
+            channels: record.channels.iter().map(|(channel, _)| owned(channel)).collect(),
         });
-        let frame = ServerFrame::Restored { record: restored_record, session_id: None, correlation_id: id.as_deref() };
-        out.extend([Effect::Send(Lane::CONTROL, frame.encode()), Effect::Identified]);
+        let correlation_id = id.as_deref().map(owned);
+        let reply = ServerFrame::Restored { record: restored_record, session_id: None, correlation_id };
+        out.extend([Effect::Send(Lane::CONTROL, reply), Effect::Identified]);
         let resume = |(channel, position): &(Box<str>, Option<Position>)| Resume {
             channel: Cow::Owned(channel.to_string()),
             position: *position,
@@ -100,9 +102,9 @@ impl Session {
 
     /// The session that was named is another user's. A client that had its `welcome` before cannot know which goes on.
     pub(super) fn not_restored(&self, is_welcome: bool, id: Option<&str>) -> Effect {
-        let own = is_welcome.then(|| self.id.to_string());
-        let frame = ServerFrame::Restored { record: None, session_id: own.as_deref(), correlation_id: id };
-        Effect::Send(Lane::CONTROL, frame.encode())
+        let session_id = is_welcome.then(|| self.id.to_string().into());
+        let reply = ServerFrame::Restored { record: None, session_id, correlation_id: id.map(owned) };
+        Effect::Send(Lane::CONTROL, reply)
     }
 
     /// The record cannot be had now: the client is to ask again, and until then nothing of its `hello` is done.
@@ -110,12 +112,12 @@ impl Session {
         let Some(restoring) = self.restoring.take() else { return };
         let error = ServerFrame::Error {
             code: ErrorCode::Unavailable,
-            message: "what this session held cannot be brought back now; send the same hello again",
+            message: "what this session held cannot be brought back now; send the same hello again".into(),
             channel: None,
             retry_after_ms: Some(1_000),
-            correlation_id: restoring.correlation_id.as_deref(),
+            correlation_id: restoring.correlation_id.as_deref().map(owned),
         };
-        out.extend([Effect::Refuse(error.encode()), Effect::Identified]);
+        out.extend([Effect::Refuse(error), Effect::Identified]);
     }
 }
 

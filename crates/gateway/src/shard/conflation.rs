@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use wire::{Position, Scope};
 
-use crate::shard::outgoing::Outgoing;
+use crate::protocol::outgoing::Outgoing;
 
 /// Most topics that are kept for one client in one scope; of more, the ones that have been quiet for longest go.
 const TOPICS_MAX: usize = 1_024;
@@ -112,7 +112,7 @@ impl Conflation {
         let Some(kept) = self.kept.remove(&place) else { return };
         self.bytes -= cost(&kept.message);
         let next = self.kept.range_mut(place..).next().map_or(&mut self.missing, |(_, next)| &mut next.missing);
-        *next = (*next).max(kept.missing).max(kept.message.position);
+        *next = (*next).max(kept.missing).max(kept.message.position());
     }
 
     /// What the client is given, in order.
@@ -127,7 +127,7 @@ impl Conflation {
         };
         for kept in self.kept.into_values() {
             gap(&mut after, kept.missing, &mut items);
-            after = after.max(kept.message.position.unwrap_or_default());
+            after = after.max(kept.message.position().unwrap_or_default());
             items.push(ConflatedItem::Message(kept.message));
         }
         gap(&mut after, self.missing, &mut items);
@@ -136,29 +136,33 @@ impl Conflation {
 }
 
 fn cost(message: &Outgoing) -> usize {
-    message.frame.bytes().len() + 2 * message.topic().len() + ENTRY_BYTES
+    message.size() + 2 * message.topic().len() + ENTRY_BYTES
 }
 
 #[cfg(test)]
 mod tests {
-    use wire::{Encoded, Families, Opcode};
+    use wire::{Families, Message, Timestamp};
 
     use super::*;
 
+    fn scope() -> Scope {
+        Families::default().parse_scope("default/collection:42").unwrap()
+    }
+
     fn message(topic: &str, offset: u64) -> Outgoing {
         let topic = Bytes::copy_from_slice(topic.as_bytes());
-        Outgoing::new(Some(Position::new(7, offset)), topic, Encoded::new(Opcode::Text, b"0123456789"))
+        let (message, position) = (Message::parse(br#"{"type":"t"}"#).unwrap(), Position::new(7, offset));
+        Outgoing::new(&message, &scope(), topic, Timestamp(0), Some(position))
     }
 
     fn conflated(messages: &[(&str, u64)], bytes_max: usize) -> String {
-        let scope = Families::default().parse_scope("default/collection:42").unwrap();
-        let mut conflation = Conflation::new(scope, Position::new(7, 0));
+        let mut conflation = Conflation::new(scope(), Position::new(7, 0));
         for (topic, offset) in messages {
             conflation.keep(&message(topic, *offset), bytes_max);
         }
         let item = |item: &ConflatedItem| match item {
             ConflatedItem::Gap { after, upto } => format!("{}..{}", after.offset, upto.offset),
-            ConflatedItem::Message(message) => format!("{}{}", message.topic(), message.position.unwrap().offset),
+            ConflatedItem::Message(message) => format!("{}{}", message.topic(), message.position().unwrap().offset),
         };
         conflation.into_items().iter().map(item).collect::<Vec<_>>().join(" ")
     }
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_goes_from_the_quietest_topic() {
-        assert_eq!(conflated(&[("x", 1), ("y", 2), ("z", 3)], 300), "0..1 y2 z3");
+        assert_eq!(conflated(&[("x", 1), ("y", 2), ("z", 3)], 500), "0..1 y2 z3");
         assert_eq!(conflated(&[("x", 1), ("y", 2)], 0), "0..1 y2", "one is always kept");
     }
 }

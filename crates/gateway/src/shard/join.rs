@@ -15,9 +15,9 @@
 use message_router::{Gap, Positions};
 use wire::{Position, Scope};
 
+use crate::protocol::outgoing::Outgoing;
 use crate::session::Wanted;
 use crate::shard::members::Slot;
-use crate::shard::outgoing::Outgoing;
 
 /// Patterns of one connection in one scope that are not live yet.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 impl LiveBuffer {
     fn add(&mut self, message: &Outgoing) {
-        let bytes = message.frame.bytes().len();
+        let bytes = message.size();
         if self.overflowed || self.bytes + bytes > BUFFER_BYTES_MAX {
             *self = Self { overflowed: true, ..Self::default() };
             return;

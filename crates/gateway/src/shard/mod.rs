@@ -1,6 +1,7 @@
 //! One shard: a thread that owns its connections, their sessions and their outboxes.
 
 mod arrivals;
+pub(crate) mod catch_up_page;
 pub(crate) mod conflation;
 pub(crate) mod delivery_confirmation;
 pub(crate) mod departures;
@@ -9,7 +10,6 @@ pub(crate) mod hub;
 pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod outbox;
-pub(crate) mod outgoing;
 pub(crate) mod publish_reply;
 mod reader;
 pub(crate) mod registrations;

@@ -1,12 +1,14 @@
-//! What one connection has yet to be sent: finished frames, bounded in bytes, ordered by lane.
+//! What one connection has yet to be sent: finished bytes, bounded, ordered by lane.
 
 use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
 
-use wire::Encoded;
-
+use crate::protocol::encoder::{Encoder, Format};
+use crate::protocol::outbound::Outbound;
+use crate::protocol::outgoing::Outgoing;
 use crate::session::rules::Lane;
 
-/// Whether a frame found room.
+/// Whether an entry found room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Queued {
@@ -16,129 +18,195 @@ pub(crate) enum Queued {
     Full,
 }
 
-/// A queue of finished frames. Holds no heap memory while empty.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    /// Ordered by lane behind the head, which may be half written and keeps its place.
-    frames: VecDeque<(Lane, Encoded)>,
-    /// Bytes of the head that are written already.
-    written: usize,
-    /// Bytes of all frames not yet written.
-    bytes: usize,
+/// Whether a socket took what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Wrote {
+    All,
+    /// The socket is full.
+    Part,
 }
 
-/// A queue that grew beyond this many frames gives its memory back when it is empty.
-const KEPT_FRAMES_MAX: usize = 8;
+/// A queue of finished bytes. Holds no heap memory while empty.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// Ordered by lane behind the head, which may be half written and keeps its place.
+    entries: VecDeque<(Lane, Outbound)>,
+    /// Bytes of the head that are written already.
+    written: usize,
+    /// Bytes of all entries not yet written.
+    bytes: usize,
+    encoder: Encoder,
+}
+
+/// A queue that grew beyond this many entries gives its memory back when it is empty.
+const KEPT_ENTRIES_MAX: usize = 8;
 
 impl Outbox {
-    /// Appends a frame behind those of its own and smaller lanes.
-    pub(crate) fn push(&mut self, lane: Lane, frame: Encoded, bytes_max: usize) -> Queued {
-        let len = frame.bytes().len();
-        // A frame above the bound still goes out when nothing else waits.
+    /// An empty outbox. Its entries are written as `encoder` says.
+    pub(crate) fn new(encoder: Encoder) -> Self {
+        Self { entries: VecDeque::new(), written: 0, bytes: 0, encoder }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.encoder.format()
+    }
+
+    /// Appends an entry behind those of its own and smaller lanes.
+    pub(crate) fn push(&mut self, lane: Lane, outbound: Outbound, bytes_max: usize) -> Queued {
+        let len = self.encoder.bytes(&outbound).len();
+        // An entry above the bound still goes out when nothing else waits.
         if self.bytes + len > bytes_max && self.bytes > 0 {
             return Queued::Full;
         }
-        self.append(lane, frame);
+        self.append(lane, outbound);
         Queued::Yes
     }
 
-    /// Appends a frame, whatever the bound says.
-    pub(crate) fn append(&mut self, lane: Lane, frame: Encoded) {
-        self.bytes += frame.bytes().len();
-        match self.frames.back() {
+    /// Appends an entry, whatever the bound says.
+    pub(crate) fn append(&mut self, lane: Lane, outbound: Outbound) {
+        self.bytes += self.encoder.bytes(&outbound).len();
+        match self.entries.back() {
             Some((last, _)) if *last > lane => {
-                let head = usize::from(self.written > 0);
-                let behind = self.frames.range(head..).position(|(other, _)| *other > lane);
-                let at = behind.map_or(self.frames.len(), |found| head + found);
-                self.frames.insert(at, (lane, frame));
+                let head = self.head();
+                let behind = self.entries.range(head..).position(|(other, _)| *other > lane);
+                let at = behind.map_or(self.entries.len(), |found| head + found);
+                self.entries.insert(at, (lane, outbound));
             }
-            _ => self.frames.push_back((lane, frame)),
+            _ => self.entries.push_back((lane, outbound)),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.entries.is_empty()
     }
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What all of it costs in memory, if no other outbox shared the frames: what budgets count.
+    /// Memory of all of it, if no other outbox shared the bytes: what budgets count.
     pub(crate) fn cost(&self) -> u64 {
-        (self.bytes + self.frames.len() * size_of::<(Lane, Encoded)>()) as u64
+        (self.bytes + self.entries.len() * size_of::<(Lane, Outbound)>()) as u64
     }
 
-    /// The bytes to write next: the rest of one frame alone, or as many frames as fit `scratch`, copied together
-    /// so that many small messages cost one `write(2)`.
-    pub(crate) fn next_write<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        let mut frames = self.frames.iter().map(|(_, frame)| frame.bytes());
-        let Some(head) = frames.next() else { return &[] };
+    /// One write: the rest of one entry alone, or as many entries as fit `scratch`, copied together so that many small
+    /// messages cost one `write(2)`.
+    ///
+    /// # Errors
+    /// When the socket has failed.
+    pub(crate) fn write(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<Wrote> {
+        let bytes = self.next_write(scratch);
+        let wanted = bytes.len();
+        match write(bytes) {
+            Ok(n) => {
+                self.advance(n);
+                Ok(if n == wanted { Wrote::All } else { Wrote::Part })
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Wrote::Part),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Wrote::All),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn next_write<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        let mut entries = self.entries.iter().map(|(_, outbound)| self.encoder.bytes(outbound));
+        let Some(head) = entries.next() else { return &[] };
         let head = &head[self.written..];
-        if self.frames.len() == 1 || head.len() >= scratch.capacity() {
+        if self.entries.len() == 1 || head.len() >= scratch.capacity() {
             return head;
         }
         scratch.clear();
         scratch.extend_from_slice(head);
-        for frame in frames {
-            if scratch.len() + frame.len() > scratch.capacity() {
+        for bytes in entries {
+            if scratch.len() + bytes.len() > scratch.capacity() {
                 break;
             }
-            scratch.extend_from_slice(frame);
+            scratch.extend_from_slice(bytes);
         }
         scratch
     }
 
     /// Forgets the first `n` bytes: they are written.
-    pub(crate) fn advance(&mut self, n: usize) {
+    fn advance(&mut self, n: usize) {
         debug_assert!(n <= self.bytes, "only queued bytes are written");
         self.bytes -= n;
         self.written += n;
-        while let Some((_, head)) = self.frames.front() {
-            let len = head.bytes().len();
+        while let Some((_, head)) = self.entries.front() {
+            let len = self.encoder.bytes(head).len();
             if self.written < len {
                 return;
             }
             self.written -= len;
-            self.frames.pop_front();
+            self.entries.pop_front();
         }
-        if self.frames.capacity() > KEPT_FRAMES_MAX {
-            self.frames = VecDeque::new();
+        if self.entries.capacity() > KEPT_ENTRIES_MAX {
+            self.entries = VecDeque::new();
         }
     }
 
-    /// Looks at frames from the last towards the first, and lets go of those that `may_evict` says, until no more than `keep`
-    /// bytes are left. The frame in flight stays.
-    pub(crate) fn evict(&mut self, keep: usize, mut may_evict: impl FnMut(&Encoded) -> bool) {
-        let head = usize::from(self.written > 0);
+    /// Looks at messages from the last towards the first, and drops those that `may_evict` says, until no more than
+    /// `keep` bytes are left. The entry in flight stays, and so does everything that is no message.
+    pub(crate) fn evict(&mut self, keep: usize, mut may_evict: impl FnMut(&Outgoing) -> bool) {
+        let head = self.head();
         let mut behind = Vec::new();
-        while self.bytes > keep && self.frames.len() > head {
-            let Some((lane, frame)) = self.frames.pop_back() else { break };
-            match may_evict(&frame) {
-                true => self.bytes -= frame.bytes().len(),
-                false => behind.push((lane, frame)),
+        while self.bytes > keep && self.entries.len() > head {
+            let Some((lane, outbound)) = self.entries.pop_back() else { break };
+            match &outbound {
+                Outbound::Message(message) if may_evict(message) => self.bytes -= self.encoder.bytes(&outbound).len(),
+                _ => behind.push((lane, outbound)),
             }
         }
-        self.frames.extend(behind.into_iter().rev());
-        if self.frames.capacity() > 4 * self.frames.len() {
-            self.frames.shrink_to_fit();
+        self.entries.extend(behind.into_iter().rev());
+        if self.entries.capacity() > 4 * self.entries.len() {
+            self.entries.shrink_to_fit();
         }
     }
 
     /// Drops what has not begun to be written: a client that read too slowly is told why, and resumes.
     pub(crate) fn discard_unsent(&mut self) {
-        self.frames.truncate(usize::from(self.written > 0));
-        self.bytes = self.frames.front().map_or(0, |(_, head)| head.bytes().len() - self.written);
+        self.entries.truncate(self.head());
+        self.bytes = self.entries.front().map_or(0, |(_, head)| self.encoder.bytes(head).len() - self.written);
+    }
+
+    /// How many entries keep their place: one that is half written.
+    fn head(&self) -> usize {
+        usize::from(self.written > 0)
+    }
+}
+
+#[cfg(test)]
+impl Outbox {
+    /// Takes the next entry, as a socket does that has room for it.
+    pub(crate) fn take_entry(&mut self) -> Vec<u8> {
+        let mut taken = Vec::new();
+        let written = self.write(&mut Vec::new(), |bytes| {
+            taken.extend_from_slice(bytes);
+            Ok(bytes.len())
+        });
+        assert_eq!(written.unwrap(), Wrote::All);
+        taken
+    }
+
+    /// Takes so many bytes of the next entry.
+    pub(crate) fn take_bytes(&mut self, n: usize) {
+        let written = self.write(&mut Vec::new(), |bytes| Ok(n.min(bytes.len())));
+        assert_eq!(written.unwrap(), Wrote::Part);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::encoder::control;
     use wire::Opcode;
 
-    fn frame(text: &str) -> Encoded {
-        Encoded::new(Opcode::Text, text.as_bytes())
+    fn frame(text: &str) -> Outbound {
+        control(Opcode::Text, text.as_bytes())
     }
 
     fn drain(outbox: &mut Outbox) -> Vec<u8> {
@@ -158,7 +226,7 @@ mod tests {
 
     #[test]
     fn small_frames_leave_in_one_write_and_in_order() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(Encoder::WebSocket);
         for text in ["a", "b", "c"] {
             assert_eq!(outbox.push(Lane(3), frame(text), 1024), Queued::Yes);
         }
@@ -170,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_smaller_lane_overtakes_but_never_the_frame_in_flight() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(Encoder::WebSocket);
         for text in ["slow1", "slow2"] {
             assert_eq!(outbox.push(Lane(3), frame(text), 1024), Queued::Yes);
         }
@@ -185,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_full_outbox_refuses_and_keeps_what_it_has() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(Encoder::WebSocket);
         assert_eq!(outbox.push(Lane(3), frame("0123456789"), 8), Queued::Yes, "a lone frame is always taken");
         assert_eq!(outbox.push(Lane(3), frame("x"), 8), Queued::Full);
         assert_eq!(outbox.bytes(), 12);
@@ -193,7 +261,7 @@ mod tests {
 
     #[test]
     fn discarding_keeps_the_frame_in_flight_whole() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::new(Encoder::WebSocket);
         for text in ["first", "second"] {
             assert_eq!(outbox.push(Lane(3), frame(text), 1024), Queued::Yes);
         }

@@ -1,7 +1,9 @@
 //! What a publisher is answered.
 
+use std::borrow::Cow;
+
 use message_router::{BrokerError, Stored};
-use wire::{AckLevel, Channel, Encoded, ErrorCode, ServerFrame};
+use wire::{AckLevel, Channel, ErrorCode, ServerFrame};
 
 /// The word on a publish.
 #[derive(Debug)]
@@ -36,9 +38,9 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 impl PublishReply {
     /// As the publisher gets it.
-    pub(crate) fn encode(&self) -> Encoded {
-        let channel = self.channel.to_string();
-        let correlation_id = self.correlation_id.as_deref();
+    pub(crate) fn frame(&self) -> ServerFrame<'_> {
+        let channel = Cow::Owned(self.channel.to_string());
+        let correlation_id = self.correlation_id.as_deref().map(Cow::Borrowed);
         let (code, message, retry_after_ms) = match &self.outcome {
             PublishOutcome::Stored { stored, is_kept } => {
                 let level = match (is_kept, stored.replicated) {
@@ -47,13 +49,11 @@ impl PublishReply {
                     (false, _) => AckLevel::Published,
                 };
                 let (position, duplicate) = (Some(stored.position), stored.duplicate);
-                let channel = &*channel;
-                return ServerFrame::Ack { channel, position, level, duplicate, correlation_id }.encode();
+                return ServerFrame::Ack { channel, position, level, duplicate, correlation_id };
             }
             PublishOutcome::Local { duplicate } => {
-                let (channel, level) = (&*channel, AckLevel::Local);
-                return ServerFrame::Ack { channel, position: None, level, duplicate: *duplicate, correlation_id }
-                    .encode();
+                let (position, level, duplicate) = (None, AckLevel::Local, *duplicate);
+                return ServerFrame::Ack { channel, position, level, duplicate, correlation_id };
             }
             // What exactly ails the broker is the operator's to know, not the client's.
             PublishOutcome::Failed(BrokerError::Unavailable(_)) => {
@@ -70,7 +70,7 @@ impl PublishReply {
             }
             PublishOutcome::Refused(why) => (ErrorCode::Unavailable, *why, Some(RETRY_AFTER_MS)),
         };
-        let channel = Some(&*channel);
-        ServerFrame::Error { code, message, channel, retry_after_ms, correlation_id }.encode()
+        let (message, channel) = (Cow::Borrowed(message), Some(channel));
+        ServerFrame::Error { code, message, channel, retry_after_ms, correlation_id }
     }
 }

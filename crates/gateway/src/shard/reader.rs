@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use wire::{ClientFrame, Close, Encoded, ErrorCode, Opcode};
+use wire::{ClientFrame, Close, ErrorCode, Opcode};
 
 use crate::host::clock::Now;
+use crate::protocol::encoder::control;
+use crate::protocol::outbound::Outbound;
 use crate::shard::members::Slot;
 use crate::shard::table::Shard;
 use crate::shard::worker::Worker;
@@ -72,7 +74,7 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
         match input {
             Input::Text(text) => shard.frame(slot, ClientFrame::parse(text), now),
             Input::Binary(bytes) => shard.frame(slot, ClientFrame::parse_binary(bytes), now),
-            Input::Ping(payload) => shard.reply(slot, Encoded::new(Opcode::Pong, payload)),
+            Input::Ping(payload) => shard.answer(slot, control(Opcode::Pong, payload)),
             Input::Pong(payload) => shard.pong(slot, payload, now),
             Input::Close(frame) => {
                 let code = frame.as_ref().map(|frame| frame.code);
@@ -96,7 +98,7 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
 }
 
 /// RFC 6455 §5.5.1: the answer carries the code that came.
-fn close_answer(frame: Option<CloseFrame<'_>>) -> Encoded {
+fn close_answer(frame: Option<CloseFrame<'_>>) -> Outbound {
     let code = frame.map(|frame| frame.code.to_be_bytes());
-    Encoded::new(Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]))
+    control(Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]))
 }

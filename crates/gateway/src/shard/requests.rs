@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connection_registry::{PresenceCursor, RegistrationNumber, RestoreRequest, RestoreResult, SessionClose};
+use connection_registry::{
+    PresenceCursor, PresenceEvent, RegistrationNumber, RestoreRequest, RestoreResult, SessionClose,
+};
 use message_router::{Gap, Joiner, Positions, ShardIndex};
-use wire::{Channel, Encoded, Scope, SessionId, UserId};
+use wire::{Channel, Notice, Scope, SessionId, UserId};
 
 use crate::host::mailbox::Mailbox;
+use crate::protocol::outgoing::Messages;
+use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::departures::Departures;
 use crate::shard::handoff::Handoff;
 use crate::shard::members::Slot;
-use crate::shard::outgoing::{CatchUpPage, Messages};
 use crate::shard::publish_reply::PublishReply;
 use crate::shard::table::{Listing, PresenceList};
 
@@ -40,7 +43,7 @@ pub(crate) enum ToShard {
     /// Who is in a scope, for those who wait for it.
     PresenceListed(Arc<PresenceList>),
     /// Somebody has joined a scope or left it.
-    PresenceChanged(Scope, PresenceCursor, Encoded),
+    PresenceChanged(Scope, PresenceCursor, Arc<PresenceEvent>),
     /// Of those who joined or left, some may not have been told: lists are to be asked for anew.
     ResyncPresence,
     /// Too much waits for slow clients of all shards, and this one has the most.
@@ -58,7 +61,7 @@ pub(crate) enum ToShard {
     /// What became of a connection's question for its session's record.
     Restored(Box<(RestoreRequest, RestoreResult)>),
     /// Send a session a notice, if it is still here.
-    Notice(SessionId, Encoded),
+    Notice(SessionId, Notice),
     /// End the thread.
     Stop,
 }

@@ -16,27 +16,31 @@ use hashbrown::HashMap;
 use message_router::{Gap, Joiner, ShardIndex};
 use records::Receipt;
 use slab::Slab;
-use wire::{BadFrame, ClientFrame, Close, Encoded, ErrorCode, Position, Scope, ServerFrame, SessionId};
+use wire::{BadFrame, ClientFrame, Close, ErrorCode, Notice, Position, Scope, ServerFrame, SessionId};
 
 use crate::auth::token::Identity;
 use crate::host::clock::Now;
 use crate::metrics::counters::ShardCounters;
+use crate::protocol::encoder::Encoder;
+use crate::protocol::outbound::Outbound;
+use crate::protocol::outgoing::Outgoing;
 use crate::session::rules::Lane;
 use crate::session::rules::Rules;
 use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, Wanted, refuse};
 use crate::shard::arrivals::Arrivals;
+use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::delivery_confirmation::DeliveryConfirmation;
 use crate::shard::handoff::Opening;
 use crate::shard::join::{Announced, Join, JoinStage, LiveBuffer};
 use crate::shard::members::{ScopeMembers, Slot};
 use crate::shard::outbox::{Outbox, Queued};
-use crate::shard::outgoing::{CatchUpPage, Outgoing};
 use crate::shard::publish_reply::{PublishOutcome, PublishReply};
 use crate::shard::requests::{FromShard, ReplyTo};
 
 mod catch_up;
 mod closing;
 mod evict;
+mod flush;
 mod isolation;
 mod latest;
 mod listing;
@@ -47,10 +51,11 @@ mod shrink;
 mod slow_clients;
 mod time;
 
-pub(crate) use closing::{ConnectionState, Written};
+pub(crate) use closing::ConnectionState;
+pub(crate) use flush::Flushed;
 pub(crate) use listing::Listing;
 use presence::PresenceTable;
-pub(crate) use presence::{PresenceList, PresenceUpdate, presence_event_frame};
+pub(crate) use presence::{PresenceList, PresenceUpdate};
 pub(crate) use shrink::should_shrink;
 use slow_clients::SlowClient;
 use time::Ping;
@@ -179,7 +184,7 @@ impl Shard {
         let connection = Connection {
             number,
             session,
-            outbox: Outbox::default(),
+            outbox: Outbox::new(Encoder::WebSocket),
             stamp: 0,
             wake_ms: 0,
             ping_ms,
@@ -206,9 +211,9 @@ impl Shard {
                 self.connections[slot as usize].session.open(identity, &rules, &mut effects);
             }
             Opening::Refused { code, close, message, retry_after_ms } => {
-                let message = &*message;
+                let message = message.into();
                 let error = ServerFrame::Error { code, message, channel: None, retry_after_ms, correlation_id: None };
-                effects.push(Effect::Refuse(error.encode()));
+                effects.push(Effect::Refuse(error));
                 effects.push(Effect::Close(close));
             }
         }
@@ -239,10 +244,17 @@ impl Shard {
         }
     }
 
-    /// Queues a frame that answers the client itself.
-    pub(crate) fn reply(&mut self, slot: Slot, frame: Encoded) {
+    /// Queues a reply to the client itself.
+    pub(crate) fn reply(&mut self, slot: Slot, reply: &ServerFrame<'_>) {
+        if let Some(connection) = self.connections.get(slot as usize) {
+            self.answer(slot, connection.outbox.format().reply(reply));
+        }
+    }
+
+    /// Queues what a transport answers by itself, such as a pong.
+    pub(crate) fn answer(&mut self, slot: Slot, outbound: Outbound) {
         if self.connections.get(slot as usize).is_some_and(|connection| connection.state == ConnectionState::Open) {
-            self.queue(slot, Lane::CONTROL, frame);
+            self.queue_outbound(slot, Lane::CONTROL, outbound);
         }
     }
 
@@ -270,7 +282,7 @@ impl Shard {
                     if connection.blocked | connection.is_conflating {
                         return slow.push(slot);
                     }
-                    connection.outbox.append(lane, message.frame.clone());
+                    connection.outbox.append(lane, Outbound::Message(message.clone()));
                     receivers += 1;
                     if !connection.dirty {
                         connection.dirty = true;
@@ -280,7 +292,7 @@ impl Shard {
                 let topic = message.topic();
                 members.exact(topic).iter().for_each(|slot| send(*slot));
                 members.wildcards(topic).for_each(&mut send);
-                if message.position.is_none() {
+                if message.position().is_none() {
                     let joins = members.reading().iter().filter_map(|joiner| self.joins.get(joiner));
                     joins.filter(|join| join.takes_local(topic)).for_each(|join| send(join.slot));
                 }
@@ -304,8 +316,9 @@ impl Shard {
     }
 
     /// A word to one session, apart from all channels.
-    pub(crate) fn notice(&mut self, session: SessionId, frame: &Encoded) {
-        self.connections_of(session).into_iter().for_each(|slot| self.reply(slot, frame.clone()));
+    pub(crate) fn notice(&mut self, session: SessionId, notice: Notice) {
+        let reply = ServerFrame::Notice(notice);
+        self.connections_of(session).into_iter().for_each(|slot| self.reply(slot, &reply));
     }
 
     /// The broker's answer to a publish.
@@ -314,7 +327,7 @@ impl Shard {
         if connection.number != to.number {
             return;
         }
-        self.reply(to.slot, answer.encode());
+        self.reply(to.slot, &answer.frame());
         if matches!(answer.outcome, PublishOutcome::Failed(_) | PublishOutcome::Refused(_)) {
             self.counters.errors.add(1);
         }
@@ -338,17 +351,18 @@ impl Shard {
             self.flush_conflated(slot);
             let live = |s: &&Subscription| s.live && s.pattern.scope == *scope;
             let subscriptions = self.connections[slot as usize].session.subscriptions.iter().filter(live);
-            let frames: Vec<Encoded> =
-                subscriptions.map(|s| catch_up::gap_frame(&s.pattern.to_string(), gap)).collect();
+            let replies: Vec<ServerFrame<'_>> =
+                subscriptions.map(|s| catch_up::gap_reply(s.pattern.to_string(), gap)).collect();
             // First: making room for the gap must not let go of what stands before it.
             self.raise_floor(slot, scope, gap.upto.max(gap.after.unwrap_or_default()));
-            for frame in frames {
+            for reply in replies {
                 self.counters.gaps.add(1);
-                self.queue(slot, lane, frame);
+                self.queue(slot, lane, &reply);
             }
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn connection(&mut self, slot: Slot) -> Option<&mut Connection> {
         self.connections.get_mut(slot as usize)
     }
@@ -383,13 +397,13 @@ impl Shard {
     fn carry_out(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send(lane, frame) => self.queue(slot, lane, frame),
-                Effect::Refuse(frame) => {
+                Effect::Send(lane, reply) => self.queue(slot, lane, &reply),
+                Effect::Refuse(error) => {
                     self.counters.errors.add(1);
-                    self.queue(slot, Lane::CONTROL, frame);
+                    self.queue(slot, Lane::CONTROL, &error);
                 }
                 Effect::Opened if self.is_degraded => {
-                    self.reply(slot, ServerFrame::Degraded { degraded: true }.encode());
+                    self.reply(slot, &ServerFrame::Degraded { degraded: true });
                 }
                 Effect::Opened => {}
                 Effect::Identified => self.identified.push(slot),
@@ -428,31 +442,37 @@ impl Shard {
         }
     }
 
-    /// Queues a frame that is no message. It is never dropped: messages leave it room, and a client for which there is
-    /// none left is closed.
-    fn queue(&mut self, slot: Slot, lane: Lane, frame: Encoded) {
+    /// Queues a reply in the format of its connection.
+    fn queue(&mut self, slot: Slot, lane: Lane, reply: &ServerFrame<'_>) {
+        let outbound = self.connections[slot as usize].outbox.format().reply(reply);
+        self.queue_outbound(slot, lane, outbound);
+    }
+
+    /// Queues what is no message. It is never dropped: messages leave it room, and a client for which there is none left
+    /// is closed.
+    fn queue_outbound(&mut self, slot: Slot, lane: Lane, outbound: Outbound) {
         let bytes_max = match lane {
             // The close frames themselves always find room.
             Lane::CLOSE => usize::MAX,
             _ => self.bytes_max(slot).saturating_add(answers_bytes_max(&self.rules)),
         };
-        if self.push(slot, lane, frame.clone(), bytes_max) == Queued::Full {
+        if self.push(slot, lane, outbound.clone(), bytes_max) == Queued::Full {
             self.evict_queued(slot, self.rules.limits.outbox_bytes_max / 2);
-            if self.push(slot, lane, frame, bytes_max) == Queued::Full {
+            if self.push(slot, lane, outbound, bytes_max) == Queued::Full {
                 self.close_slow(slot);
             }
         }
     }
 
-    /// Queues a frame for a connection that is not being closed: behind a frame that was let go of there is nothing but
+    /// Queues an entry for a connection that is not being closed: behind an entry that was dropped there is nothing but
     /// the close, or the client would take the hole for the end.
-    fn push(&mut self, slot: Slot, lane: Lane, frame: Encoded, bytes_max: usize) -> Queued {
+    fn push(&mut self, slot: Slot, lane: Lane, outbound: Outbound, bytes_max: usize) -> Queued {
         let connection = &mut self.connections[slot as usize];
         if connection.state != ConnectionState::Open && lane != Lane::CLOSE {
             return Queued::Yes;
         }
         let before = connection.outbox.cost();
-        let queued = connection.outbox.push(lane, frame, bytes_max);
+        let queued = connection.outbox.push(lane, outbound, bytes_max);
         if connection.blocked {
             self.counters.backlog.add(connection.outbox.cost() - before);
         }
@@ -468,7 +488,7 @@ impl Shard {
 
 /// Those who catch up hear a message that history has too, and the scope is at it.
 fn buffer_for_joins(members: &mut ScopeMembers, joins: &mut HashMap<u64, Join>, message: &Outgoing) {
-    let Some(position) = message.position else { return };
+    let Some(position) = message.position() else { return };
     for joiner in members.reading() {
         if let Some(join) = joins.get_mut(joiner) {
             join.receive(message);

@@ -8,7 +8,6 @@
 //! timer decides.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,13 +32,12 @@ use crate::shard::departures::SPREAD;
 use crate::shard::handoff::Handoff;
 use crate::shard::hub::{Hub, ShardHandle};
 use crate::shard::members::Slot;
-use crate::shard::outbox::Outbox;
 use crate::shard::reader;
 use crate::shard::registrations::{RegistrationOutcome, Registrations};
 use crate::shard::requests::{FromShard, ToShard};
 use crate::shard::requests::{PresenceInbox, WatchRequest};
 use crate::shard::shared::{Registers, Shared};
-use crate::shard::table::{ConnectionState, PresenceUpdate, Shard, Wake, Written, growth};
+use crate::shard::table::{Flushed, PresenceUpdate, Shard, Wake, growth};
 use crate::shard::wheel::Wheel;
 use crate::transport::socket::Socket;
 use crate::transport::websocket::codec::Codec;
@@ -205,8 +203,8 @@ impl Worker {
             ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
             ToShard::DisconnectAll => self.disconnect_all(),
             ToShard::PresenceListed(listed) => self.shard.borrow_mut().presence_listed(&listed),
-            ToShard::PresenceChanged(scope, mark, frame) => {
-                self.shard.borrow_mut().presence_changed(&scope, mark, &frame)
+            ToShard::PresenceChanged(scope, cursor, event) => {
+                self.shard.borrow_mut().presence_changed(&scope, cursor, &event)
             }
             ToShard::ResyncPresence => self.shard.borrow_mut().resync_presence(),
             ToShard::Rebalance(departures, spare) => {
@@ -218,7 +216,7 @@ impl Worker {
                 self.registrations.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
             }
             ToShard::List(listing) => self.shard.borrow().list(*listing),
-            ToShard::Notice(session, frame) => self.shard.borrow_mut().notice(session, &frame),
+            ToShard::Notice(session, notice) => self.shard.borrow_mut().notice(session, notice),
             ToShard::Stop => {}
         }
     }
@@ -403,58 +401,29 @@ impl Worker {
     fn flush(self: &Rc<Self>, slot: Slot) {
         let sockets = self.sockets.borrow();
         let Some(Some(socket)) = sockets.get(slot as usize) else { return };
-        let mut shard = self.shard.borrow_mut();
-        let Some(connection) = shard.connection(slot) else { return };
-        if connection.blocked {
-            return;
-        }
-        if !connection.outbox.is_empty() {
-            match self.write(&mut connection.outbox, socket) {
-                Ok(true) => {}
-                Ok(false) => self.wait_for(slot, &mut shard, socket),
-                // The reader sees the same error and removes the connection.
-                Err(_) => return socket.shutdown(Shutdown::Both),
-            }
-        }
-        let Some(connection) = shard.connection(slot) else { return };
-        let (empty, blocked, state) = (connection.outbox.is_empty(), connection.blocked, connection.state);
-        if empty && state == ConnectionState::Open {
-            shard.resume_replays(slot);
-        } else if empty {
-            let Some(Written { ends, cut_ms }) = shard.written(slot, self.clock.now()) else { return };
-            if ends {
-                // The other direction stays open until the client closes it, or its time is up.
-                socket.shutdown(Shutdown::Write);
-            }
-            cut_ms.into_iter().for_each(|at_ms| self.wheel.borrow_mut().schedule(slot, at_ms));
-        } else if !blocked {
-            shard.mark_dirty(slot);
-        }
-    }
-
-    /// One `write(2)`. Whether the socket took all it was given.
-    fn write(&self, outbox: &mut Outbox, socket: &Socket) -> io::Result<bool> {
         let mut scratch = self.scratch_out.borrow_mut();
-        let bytes = outbox.next_write(&mut scratch);
-        let wanted = bytes.len();
-        self.counters.writes.add(1);
-        match socket.try_write(bytes) {
-            Ok(n) => {
-                outbox.advance(n);
-                self.counters.bytes_out.add(n as u64);
-                Ok(n == wanted)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
-            Err(error) => Err(error),
+        let flushed = self.shard.borrow_mut().flush(slot, self.clock.now(), &mut scratch, |bytes| {
+            self.counters.writes.add(1);
+            let n = socket.try_write(bytes)?;
+            self.counters.bytes_out.add(n as u64);
+            Ok(n)
+        });
+        // The reader sees the same error and removes the connection.
+        let Ok(Flushed { is_blocked, ends, wake_ms }) = flushed else { return socket.shutdown(Shutdown::Both) };
+        if ends {
+            // The other direction stays open until the client closes it, or its time is up.
+            socket.shutdown(Shutdown::Write);
+        }
+        if let Some(at_ms) = wake_ms {
+            self.wheel.borrow_mut().schedule(slot, at_ms);
+        }
+        if is_blocked {
+            self.wait_for(slot, socket);
         }
     }
 
     /// Flushes a connection again when its socket takes more.
-    fn wait_for(self: &Rc<Self>, slot: Slot, shard: &mut Shard, socket: &Rc<Socket>) {
-        if let Some(at_ms) = shard.block(slot, self.clock.now()) {
-            self.wheel.borrow_mut().schedule(slot, at_ms);
-        }
+    fn wait_for(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
         let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
         task::spawn_local(async move {
             // An error is the reader's to see; here it only ends the wait.

@@ -1,5 +1,5 @@
-//! The instances' ends of the client sockets: received frames go to the shards, and unsent data is written as the
-//! worker does.
+//! The instances' ends of the client sockets: received frames go to the shards, and [`Shard::flush`] writes unsent data, as
+//! in the worker.
 
 use message_router::{Joiner, ShardIndex};
 use wire::{ClientFrame, Scope, SessionId};
@@ -13,7 +13,7 @@ use crate::shard::handoff::Opening;
 use crate::shard::members::Slot;
 use crate::shard::registrations::RegistrationOutcome;
 use crate::shard::requests::FromShard;
-use crate::shard::table::{ConnectionState as Phase, Shard, Wake};
+use crate::shard::table::{Shard, Wake};
 
 impl World {
     /// Performs one turn of a shard, with its requests to the pump and its writes.
@@ -68,41 +68,25 @@ impl World {
         }
     }
 
-    /// Performs one write, as the worker does.
+    /// Performs one write to a simulated socket.
     fn flush(&mut self, instance_run: InstanceRun, at: usize, slot: Slot) {
         let now = self.now();
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.below(12));
         let shard_slot = &mut self.instances[instance_run.instance].shards[at];
         let Some(wire) = shard_slot.wires.get(&slot).copied() else { return };
-        let Some(connection) = shard_slot.shard.connection(slot).filter(|connection| !connection.blocked) else {
-            return;
-        };
-        if !connection.outbox.is_empty() {
-            let mut scratch = Vec::with_capacity(512);
-            let bytes = connection.outbox.next_write(&mut scratch);
-            let len = bytes.len();
-            let socket = self.clients[wire.client].socket.as_mut().filter(|socket| socket.wire == wire);
+        let socket = self.clients[wire.client].socket.as_mut().filter(|socket| socket.wire == wire);
+        let mut scratch = Vec::with_capacity(512);
+        let flushed = shard_slot.shard.flush(slot, now, &mut scratch, |bytes| {
             // Without a reader the kernel accepts the bytes, until the end is noticed.
-            let taken = socket.as_ref().map_or(len, |socket| socket.room(len));
+            let taken = socket.as_ref().map_or(bytes.len(), |socket| socket.room(bytes.len()));
             if let Some(socket) = socket.filter(|_| taken > 0) {
                 socket.unread += taken;
                 let at_ms = socket.down.through(now_ms, delay_ms);
                 self.schedule.at(at_ms, SimulatedEvent::Reads(wire, bytes[..taken].to_vec()));
             }
-            connection.outbox.advance(taken);
-            if taken < len {
-                shard_slot.shard.block(slot, now);
-            }
-        }
-        let Some(connection) = shard_slot.shard.connection(slot) else { return };
-        let (empty, blocked, phase) = (connection.outbox.is_empty(), connection.blocked, connection.state);
-        if empty && phase == Phase::Open {
-            shard_slot.shard.resume_replays(slot);
-        } else if empty {
-            shard_slot.shard.written(slot, now);
-        } else if !blocked {
-            shard_slot.shard.mark_dirty(slot);
-        }
+            Ok(taken)
+        });
+        flushed.expect("a simulated socket does not fail");
     }
 
     pub(super) fn second(&mut self, instance_run: InstanceRun) {

@@ -85,7 +85,7 @@ impl World {
         self.note(|| story(instance_run, index, &item));
         match &item {
             ToShard::Deliver { scope, messages, .. } => {
-                let last = messages.last().and_then(|message| message.position);
+                let last = messages.last().and_then(|message| message.position());
                 let delivered = self.delivered.entry((instance_run.number, scope.clone())).or_default();
                 *delivered = (*delivered).max(last.unwrap_or_default());
                 let waits = |((number, shard, _), wanted): (&(u64, ShardIndex, _), &Scope)| {
@@ -118,7 +118,7 @@ impl World {
 fn story(instance_run: InstanceRun, shard: ShardIndex, item: &ToShard) -> String {
     let what = match item {
         ToShard::Deliver { scope, messages, .. } => {
-            let positions: Vec<_> = messages.iter().map(|message| message.position.map(|p| p.to_string())).collect();
+            let positions: Vec<_> = messages.iter().map(|message| message.position().map(|p| p.to_string())).collect();
             format!("messages of {scope}: {positions:?}")
         }
         ToShard::Joined(joiner, joined) => {

@@ -14,7 +14,12 @@ pub(crate) struct Example<'d> {
 
 impl Document {
     pub(crate) fn load() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
+        Self::read("docs/protocol.md")
+    }
+
+    /// Reads a file of this repository.
+    pub(crate) fn read(path: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
         Self(std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
     }
 

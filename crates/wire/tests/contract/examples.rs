@@ -29,8 +29,8 @@ fn gateways_examples_are_written_by_the_code() {
             Some(_) => rewrite_message(&value),
             None => {
                 let frame = server_frames::read(&value).unwrap_or_else(|| panic!("docs/protocol.md:{line}: no frame"));
-                types.push(server_frames::type_of(&frame));
-                String::from_utf8(frame.encode().payload().to_vec()).unwrap()
+                types.push(frame.kind());
+                server_frames::json(&frame)
             }
         };
         assert_eq!(&written, text, "docs/protocol.md:{line}");
@@ -50,8 +50,9 @@ fn rewrite_message(value: &Value) -> String {
     let stored = format!(r#"{{"type":"{kind}","payload":{payload},"timestamp":"{timestamp}","correlation_id":{id}}}"#);
     let position: Position = text("position").parse().unwrap();
     let message = Message::parse(stored.as_bytes()).unwrap();
-    let frame = message.encode(&channel.scope, channel.topic(), Timestamp(0), Some(position));
-    String::from_utf8(frame.payload().to_vec()).unwrap()
+    let mut delivered = Vec::new();
+    message.write(&channel.scope, channel.topic(), Timestamp(0), Some(position), &mut delivered);
+    String::from_utf8(delivered).unwrap()
 }
 
 #[test]

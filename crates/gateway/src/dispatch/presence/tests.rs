@@ -107,8 +107,8 @@ impl TestService {
                 let stale = if listed.cursor.is_none() { " stale" } else { "" };
                 format!("{} of {}{stale}", listed.list.count, listed.scope.name())
             }
-            ToShard::PresenceChanged(scope, _, frame) => {
-                let kind = if frame.payload().starts_with(b"{\"type\":\"joined\"") { "joined" } else { "left" };
+            ToShard::PresenceChanged(scope, _, event) => {
+                let kind = if event.transition == PresenceTransition::Left { "left" } else { "joined" };
                 format!("{kind} {}", scope.name())
             }
             ToShard::ResyncPresence => "anew".into(),

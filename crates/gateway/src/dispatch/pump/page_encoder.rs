@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use message_router::{Entries, Entry};
 
-use crate::shard::outgoing::Outgoing;
+use crate::protocol::outgoing::Outgoing;
 
 /// The frames of the read that was answered last. It exists for one turn of the pump, because all clients of a read
 /// are answered in one turn, one after the other.
@@ -67,10 +67,9 @@ mod tests {
                         let frames = pages.encode(&joined.entries, |entry| {
                             calls.set(calls.get() + 1);
                             let message = Message::parse(&entry.message).ok()?;
-                            let frame = message.encode(&scope, "", entry.time, Some(entry.position));
-                            Some(Outgoing::new(Some(entry.position), Bytes::new(), frame))
+                            Some(Outgoing::new(&message, &scope, Bytes::new(), entry.time, Some(entry.position)))
                         });
-                        let offsets = frames.iter().map(|frame| frame.position.unwrap().offset);
+                        let offsets = frames.iter().map(|frame| frame.position().unwrap().offset);
                         assert!(offsets.eq(joined.entries.iter().map(|e| e.position.offset).filter(|o| *o != 5)));
                         answers += 1;
                     }

@@ -2,6 +2,8 @@
 
 use message_router::{OnSlow, Start};
 
+use std::borrow::Cow;
+
 use super::*;
 
 /// Room for so many who catch up is kept.
@@ -116,18 +118,18 @@ impl Shard {
 
     /// Queues a message for those of the join's patterns that have not got it, behind the gaps that stand before it.
     fn queue_for_join(&mut self, join: &mut Join, message: &Outgoing, bytes_max: usize) -> Queued {
-        if let Some(position) = message.position
+        if let Some(position) = message.position()
             && !join.pending_gaps.is_empty()
         {
             self.send_pending_gaps(join, Position::new(position.generation, position.offset.saturating_sub(1)));
         }
-        if join.wants(message.topic(), message.position) && !self.covered(join, message) {
+        if join.wants(message.topic(), message.position()) && !self.covered(join, message) {
             let lane = self.rules.lane(&join.scope);
-            if self.push(join.slot, lane, message.frame.clone(), bytes_max) == Queued::Full {
+            if self.push(join.slot, lane, Outbound::Message(message.clone()), bytes_max) == Queued::Full {
                 return Queued::Full;
             }
         }
-        if let Some(position) = message.position {
+        if let Some(position) = message.position() {
             join.move_to(position);
         }
         Queued::Yes
@@ -143,7 +145,7 @@ impl Shard {
                 self.counters.gaps.add(1);
                 let after = wanted.after.min(gap.after.or(wanted.after));
                 let channel = wire::Pattern { scope: join.scope.clone(), filter: wanted.filter.clone() }.to_string();
-                self.queue(join.slot, lane, gap_frame(&channel, Gap { after, ..gap }));
+                self.queue(join.slot, lane, &gap_reply(channel, Gap { after, ..gap }));
             }
             join.move_to(gap.upto);
         }
@@ -221,18 +223,18 @@ impl Shard {
             let begins = gap.map(|gap| gap.upto).or(joined.upto);
             if is_change {
                 let position = if resumed { wanted.after } else { begins };
-                let frame = ServerFrame::Subscribed {
-                    channel: &channel,
+                let reply = ServerFrame::Subscribed {
+                    channel: channel.as_str().into(),
                     position,
                     resumed,
                     degraded,
-                    correlation_id: join.correlation_id.as_deref(),
+                    correlation_id: join.correlation_id.as_deref().map(Cow::Borrowed),
                 };
-                self.queue(join.slot, lane, frame.encode());
+                self.queue(join.slot, lane, &reply);
             }
             if let Some(gap) = gap {
                 self.counters.gaps.add(1);
-                self.queue(join.slot, lane, gap_frame(&channel, Gap { after: wanted.after, ..gap }));
+                self.queue(join.slot, lane, &gap_reply(channel, Gap { after: wanted.after, ..gap }));
             }
             let (Some(begins), Some(upto)) = (begins, joined.upto) else { continue };
             let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
@@ -258,7 +260,7 @@ impl Shard {
             if s.pattern.scope != join.scope || !s.pattern.filter.matches(message.topic()) {
                 return false;
             }
-            let Some(position) = message.position else { return s.live };
+            let Some(position) = message.position() else { return s.live };
             // One that has fallen behind delivered what it had got by then.
             let upto = || join.wanted.iter().find(|w| w.filter == s.pattern.filter).and_then(|w| w.after);
             position > s.since && (s.live || upto().is_some_and(|upto| position <= upto))
@@ -335,7 +337,7 @@ pub(super) fn waiting_of<'s>(
     subscriptions.iter_mut().find(|s| !s.live && s.pattern.scope == *scope && s.pattern.filter == *filter)
 }
 
-pub(super) fn gap_frame(channel: &str, gap: Gap) -> Encoded {
+pub(super) fn gap_reply(channel: String, gap: Gap) -> ServerFrame<'static> {
     let Gap { after, upto, reason, certain } = gap;
-    ServerFrame::Gap { channel, after, upto: Some(upto), reason, certain }.encode()
+    ServerFrame::Gap { channel: channel.into(), after, upto: Some(upto), reason, certain }
 }

@@ -49,15 +49,6 @@ pub(crate) enum ConnectionState {
     Finished,
 }
 
-/// What is due when the last byte of a connection that ends has been written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Written {
-    /// Our direction of the socket is to be ended.
-    pub(crate) ends: bool,
-    /// When the socket is to be cut, if that was not known yet.
-    pub(crate) cut_ms: Option<u64>,
-}
-
 impl Shard {
     /// Closes after an `error` frame that says more than a code.
     pub(crate) fn refuse(&mut self, slot: Slot, code: ErrorCode, message: &str, close: Close) {
@@ -125,7 +116,7 @@ impl Shard {
 
     fn send_these_away(&mut self, slots: Vec<Slot>, departures: Departures) {
         for (slot, after_ms) in slots.into_iter().zip(departures.after_ms()) {
-            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());
+            self.reply(slot, &ServerFrame::Reconnect { after_ms });
             self.close(slot, Close::Restart);
         }
     }
@@ -142,9 +133,10 @@ impl Shard {
         }
         self.note_end(slot, Some(close.code()));
         self.leave_all(slot);
-        let bye = ServerFrame::Bye { code: close.code(), reason: close.reason() };
-        self.queue(slot, Lane::CLOSE, bye.encode());
-        self.queue(slot, Lane::CLOSE, close_frame(close));
+        self.queue(slot, Lane::CLOSE, &ServerFrame::Bye { code: close.code(), reason: close.reason().into() });
+        if let Some(end) = self.connections[slot as usize].outbox.format().close(close) {
+            self.queue_outbound(slot, Lane::CLOSE, end);
+        }
         true
     }
 
@@ -156,7 +148,7 @@ impl Shard {
     }
 
     /// The client sent its close frame, with this code; `answer` goes out behind what is queued, unless we closed first.
-    pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Encoded>) {
+    pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Outbound>) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let was = connection.state;
         connection.state = match was {
@@ -169,16 +161,20 @@ impl Shard {
         if was == ConnectionState::Open {
             self.leave_all(slot);
             if let Some(answer) = answer {
-                self.queue(slot, Lane::CLOSE, answer);
+                self.queue_outbound(slot, Lane::CLOSE, answer);
             }
         }
     }
 
-    /// Everything queued for a connection has been written. Says what is due, if it ends and that is news.
-    pub(crate) fn written(&mut self, slot: Slot, now: Now) -> Option<Written> {
+    /// Everything queued for a connection that ends has been written.
+    pub(super) fn all_written(&mut self, slot: Slot, now: Now) -> Flushed {
         let connection = &mut self.connections[slot as usize];
         let (state, is_timed) = match connection.state {
-            ConnectionState::Open | ConnectionState::CloseSent | ConnectionState::Finished => return None,
+            ConnectionState::Open | ConnectionState::CloseSent | ConnectionState::Finished => {
+                return Flushed::default();
+            }
+            // Nothing comes from a peer that answers nothing.
+            ConnectionState::Closing if !connection.outbox.format().has_answers() => (ConnectionState::Finished, false),
             ConnectionState::Closing => (ConnectionState::CloseSent, false),
             ConnectionState::Ending => (ConnectionState::Finished, false),
             // Its time runs since our close frame was written.
@@ -188,7 +184,8 @@ impl Shard {
         if !is_timed {
             connection.wake_ms = now.mono_ms + close_timeout_ms(connection);
         }
-        Some(Written { ends: state == ConnectionState::Finished, cut_ms: (!is_timed).then_some(connection.wake_ms) })
+        let wake_ms = (!is_timed).then_some(connection.wake_ms);
+        Flushed { is_blocked: false, ends: state == ConnectionState::Finished, wake_ms }
     }
 
     /// Forgets a connection whose socket is gone.
@@ -217,10 +214,4 @@ fn discard_unsent(connection: &mut Connection, counters: &ShardCounters) {
     if connection.blocked {
         counters.backlog.sub(before - connection.outbox.cost());
     }
-}
-
-/// A close frame (RFC 6455 §5.5.1).
-fn close_frame(close: Close) -> Encoded {
-    let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
-    Encoded::new(wire::Opcode::Close, &payload)
 }

@@ -6,7 +6,6 @@
 //! ```
 
 use message_router::OnSlow;
-use wire::message_place;
 
 use super::*;
 
@@ -57,10 +56,9 @@ impl Shard {
         let mut marks = self.marks(slot);
         let connection = &mut self.connections[slot as usize];
         let before = connection.outbox.cost();
-        connection.outbox.evict(keep, |frame| {
-            let Some((channel, position)) = message_place(frame) else { return false };
-            let Some(mark) = marks.iter_mut().find(|mark| mark.is_of(channel)) else { return false };
-            mark.may_evict(position)
+        connection.outbox.evict(keep, |message| {
+            let mark = marks.iter_mut().find(|mark| mark.scope == *message.scope());
+            mark.is_some_and(|mark| mark.may_evict(message.position()))
         });
         if connection.blocked {
             self.counters.backlog.sub(before - connection.outbox.cost());
@@ -115,11 +113,6 @@ impl Shard {
 // === impl EvictionMark ===
 
 impl EvictionMark {
-    /// Whether a channel belongs to the scope.
-    fn is_of(&self, channel: &str) -> bool {
-        channel.strip_prefix(self.scope.name()).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-    }
-
     /// Whether a message goes, if everything behind it that could has gone.
     fn may_evict(&mut self, position: Option<Position>) -> bool {
         let may_evict =

@@ -3,12 +3,13 @@
 use wire::GapReason;
 
 use super::*;
+use crate::protocol::shared_reply::SharedReply;
 
 impl Shard {
     /// The broker is lost, or back: everybody is told.
     pub(crate) fn degraded(&mut self, degraded: bool) {
         self.is_degraded = degraded;
-        let frame = ServerFrame::Degraded { degraded }.encode();
+        let mut reply = SharedReply::new(ServerFrame::Degraded { degraded });
         let is_open = |connection: &Connection| connection.session.identity().is_some();
         let slots: Vec<Slot> = self
             .connections
@@ -17,7 +18,8 @@ impl Shard {
             .map(|(slot, _)| slot as Slot)
             .collect();
         for slot in slots {
-            self.reply(slot, frame.clone());
+            let format = self.connections[slot as usize].outbox.format();
+            self.answer(slot, reply.encode(format));
         }
     }
 
@@ -48,8 +50,7 @@ impl Shard {
                     true => Some(Some(top)),
                     false => own().find(|wanted| wanted.filter == pattern.filter).map(|wanted| wanted.after),
                 };
-                frames
-                    .extend(position.map(|position| (slot, position, isolated_frame(&pattern.to_string(), position))));
+                frames.extend(position.map(|position| (slot, position, isolated_reply(pattern.to_string(), position))));
             }
         }
         for (slot, position, frame) in frames {
@@ -57,13 +58,13 @@ impl Shard {
             self.counters.gaps.add(1);
             // First: making room for it must not let go of what stands before it.
             self.raise_floor(slot, scope, position.unwrap_or_default());
-            self.queue(slot, lane, frame);
+            self.queue(slot, lane, &frame);
         }
     }
 }
 
 /// Not certain: whoever was here the whole time has heard everything, only not what everybody else has.
-fn isolated_frame(channel: &str, position: Option<Position>) -> Encoded {
+fn isolated_reply(channel: String, position: Option<Position>) -> ServerFrame<'static> {
     let reason = GapReason::Isolated;
-    ServerFrame::Gap { channel, after: position, upto: position, reason, certain: false }.encode()
+    ServerFrame::Gap { channel: channel.into(), after: position, upto: position, reason, certain: false }
 }

@@ -1,7 +1,7 @@
 //! PURE. Slow clients of families that want the newest of each topic alone: cursors, presence, prices.
 
 use message_router::OnSlow;
-use wire::{GapReason, message_place};
+use wire::GapReason;
 
 use super::*;
 use crate::shard::conflation::{ConflatedItem, Conflation};
@@ -46,13 +46,13 @@ impl Shard {
             let certain = channels.len() == 1;
             for item in conflation.into_items() {
                 match item {
-                    ConflatedItem::Message(message) => self.queue(slot, lane, message.frame),
+                    ConflatedItem::Message(message) => self.queue_outbound(slot, lane, Outbound::Message(message)),
                     ConflatedItem::Gap { after, upto } => {
                         self.raise_floor(slot, &scope, upto);
                         for channel in &channels {
                             self.counters.gaps.add(1);
                             let gap = Gap { after: Some(after), upto, reason: GapReason::Slow, certain };
-                            self.queue(slot, lane, catch_up::gap_frame(channel, gap));
+                            self.queue(slot, lane, &catch_up::gap_reply(channel.clone(), gap));
                         }
                     }
                 }
@@ -100,22 +100,20 @@ impl Shard {
             let mut conflated: Vec<Outgoing> = Vec::new();
             let connection = &mut self.connections[slot as usize];
             let before = connection.outbox.cost();
-            connection.outbox.evict(0, |frame| {
-                let Some((channel, position)) = message_place(frame) else { return false };
-                let Some(rest) = channel.strip_prefix(scope.name()) else { return false };
-                let Some(topic) = rest.strip_prefix(':').or_else(|| rest.is_empty().then_some(rest)) else {
+            connection.outbox.evict(0, |message| {
+                if *message.scope() != scope {
                     return false;
-                };
-                is_pinned |= position.is_none_or(|position| position <= floor);
-                let (false, Some(position)) = (is_pinned, position) else { return false };
-                let topic = bytes::Bytes::copy_from_slice(topic.as_bytes());
-                conflated.push(Outgoing::new(Some(position), topic, frame.clone()));
-                true
+                }
+                is_pinned |= message.position().is_none_or(|position| position <= floor);
+                if !is_pinned {
+                    conflated.push(message.clone());
+                }
+                !is_pinned
             });
             if connection.blocked {
                 self.counters.backlog.sub(before - connection.outbox.cost());
             }
-            let Some(first) = conflated.iter().filter_map(|message| message.position).min() else { continue };
+            let Some(first) = conflated.iter().filter_map(Outgoing::position).min() else { continue };
             let after = Position::new(first.generation, first.offset.saturating_sub(1));
             self.connections[slot as usize].is_conflating = true;
             let slow_client = self.mark_slow(slot);

@@ -4,11 +4,14 @@
 //! A watcher is given a list and then the changes behind the list's mark. When some may be missing, the lists are asked
 //! for anew, and until the new one has come no change is passed on: it has them.
 
+use std::borrow::Cow;
+
 use connection_registry::{Member, MemberInfo, MemberList, PresenceCursor, PresenceEvent, PresenceTransition};
 use smallvec::SmallVec;
 use wire::{PresenceMember, UserId};
 
 use super::*;
+use crate::protocol::shared_reply::SharedReply;
 use crate::session::PresenceRequest;
 
 /// What the shard wants told, in order.
@@ -117,15 +120,16 @@ impl Shard {
         let Some(presence_entries) = self.presence_table.scopes.get_mut(scope) else { return };
         let stale = cursor.is_none();
         let mut frames = Vec::new();
-        let mut anew = None; // One frame for all who have not asked.
+        let mut anew = SharedReply::new(presence_reply(scope, list, stale, None)); // For all who have not asked.
         for (slot, presence_entry) in presence_entries {
             let Some(watch) = &mut presence_entry.watch else { continue };
             if watch.at.is_none() && watch.asked.is_empty() && !stale {
-                let frame = anew.get_or_insert_with(|| presence_frame(scope, list, stale, None));
-                frames.push((*slot, frame.clone()));
+                let format = self.connections[*slot as usize].outbox.format();
+                frames.push((*slot, anew.encode(format)));
             }
             for id in watch.asked.drain(..) {
-                frames.push((*slot, presence_frame(scope, list, stale, id.as_deref())));
+                let format = self.connections[*slot as usize].outbox.format();
+                frames.push((*slot, format.reply(&presence_reply(scope, list, stale, id.as_deref()))));
             }
             if !stale {
                 watch.at = *cursor;
@@ -135,13 +139,15 @@ impl Shard {
     }
 
     /// Somebody has joined or left a scope. Watchers whose list says so already pass over it.
-    pub(crate) fn presence_changed(&mut self, scope: &Scope, cursor: PresenceCursor, frame: &Encoded) {
+    pub(crate) fn presence_changed(&mut self, scope: &Scope, cursor: PresenceCursor, event: &PresenceEvent) {
         let Some(presence_entries) = self.presence_table.scopes.get(scope) else { return };
         let is_new = |presence_entry: &PresenceEntry| {
             presence_entry.watch.as_ref().and_then(|watch| watch.at).is_some_and(|at| at < cursor)
         };
         let watching = presence_entries.iter().filter(|(_, presence_entry)| is_new(presence_entry));
-        let frames = watching.map(|(slot, _)| (*slot, frame.clone())).collect();
+        let mut reply = SharedReply::new(presence_event_reply(scope, event));
+        let frames = watching.map(|(slot, _)| (*slot, reply.encode(self.connections[*slot as usize].outbox.format())));
+        let frames = frames.collect();
         self.queue_all(scope, frames);
     }
 
@@ -158,10 +164,10 @@ impl Shard {
         }
     }
 
-    fn queue_all(&mut self, scope: &Scope, frames: Vec<(Slot, Encoded)>) {
+    fn queue_all(&mut self, scope: &Scope, frames: Vec<(Slot, Outbound)>) {
         let lane = self.rules.lane(scope);
         for (slot, frame) in frames {
-            self.queue(slot, lane, frame);
+            self.queue_outbound(slot, lane, frame);
         }
     }
 }
@@ -175,23 +181,29 @@ impl PresenceTable {
     }
 }
 
-fn presence_frame(scope: &Scope, list: &MemberList, stale: bool, correlation_id: Option<&str>) -> Encoded {
+fn presence_reply<'m>(
+    scope: &'m Scope,
+    list: &'m MemberList,
+    stale: bool,
+    correlation_id: Option<&'m str>,
+) -> ServerFrame<'m> {
     let members = list.members.iter().map(|Member { user, since, info, .. }| member_of(user, *since, info)).collect();
-    ServerFrame::Presence { channel: scope.name(), count: list.count, members, stale, correlation_id }.encode()
+    let (channel, correlation_id) = (scope.name().into(), correlation_id.map(Cow::Borrowed));
+    ServerFrame::Presence { channel, count: list.count, members, stale, correlation_id }
 }
 
-/// The one frame of a change, for all who watch.
-pub(crate) fn presence_event_frame(scope: &Scope, event: &PresenceEvent) -> Encoded {
-    let (channel, count) = (scope.name(), event.count);
+/// What all who watch are told of a change.
+fn presence_event_reply<'m>(scope: &'m Scope, event: &'m PresenceEvent) -> ServerFrame<'m> {
+    let (channel, count) = (scope.name().into(), event.count);
     match &event.transition {
         PresenceTransition::Joined(info) => {
             let member = member_of(&event.user, event.at, info);
-            ServerFrame::Joined { channel, member, count }.encode()
+            ServerFrame::Joined { channel, member, count }
         }
-        PresenceTransition::Left => ServerFrame::Left { channel, user: event.user.as_str(), count }.encode(),
+        PresenceTransition::Left => ServerFrame::Left { channel, user: event.user.as_str().into(), count },
     }
 }
 
 fn member_of<'m>(user: &'m UserId, since: wire::Timestamp, info: &'m MemberInfo) -> PresenceMember<'m> {
-    PresenceMember { user: user.as_str(), since, info: info.as_ref().map(|info| info.as_str().into()) }
+    PresenceMember { user: user.as_str().into(), since, info: info.as_ref().map(|info| info.as_str().into()) }
 }

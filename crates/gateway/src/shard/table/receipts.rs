@@ -1,5 +1,7 @@
 //! PURE. Receipts: how far clients say they have got. None is taken for what was not sent.
 
+use std::borrow::Cow;
+
 use records::Receipt;
 
 use super::*;
@@ -12,12 +14,13 @@ impl Shard {
         if self.sent_upto(slot, &receipt.scope).is_none_or(|sent| receipt.position > sent) {
             let message = "this position has not been sent yet, or was never handed out";
             self.counters.errors.add(1);
-            let Effect::Refuse(frame) = refuse(ErrorCode::InvalidPosition, message, Some(&channel), id) else { return };
-            return self.queue(slot, Lane::CONTROL, frame);
+            let Effect::Refuse(error) = refuse(ErrorCode::InvalidPosition, message, Some(&channel), id) else { return };
+            return self.queue(slot, Lane::CONTROL, &error);
         }
         if id.is_some() {
-            let frame = ServerFrame::Receipt { channel: &channel, position: receipt.position, correlation_id: id };
-            self.queue(slot, Lane::CONTROL, frame.encode());
+            let (channel, correlation_id) = (Cow::Borrowed(&*channel), id.map(Cow::Borrowed));
+            let reply = ServerFrame::Receipt { channel, position: receipt.position, correlation_id };
+            self.queue(slot, Lane::CONTROL, &reply);
         }
         self.receipts.push(receipt);
     }

@@ -37,7 +37,7 @@ impl Shard {
                 continue;
             }
             let bytes_max = self.bytes_max(slot);
-            match (self.push(slot, lane, message.frame.clone(), bytes_max), self.rules.on_slow(scope)) {
+            match (self.push(slot, lane, Outbound::Message(message.clone()), bytes_max), self.rules.on_slow(scope)) {
                 (Queued::Yes, _) => receivers += 1,
                 (Queued::Full, OnSlow::CatchUp) => self.fall_behind(slot, scope, after),
                 (Queued::Full, OnSlow::Latest) => self.begin_conflation(slot, scope, after, message),

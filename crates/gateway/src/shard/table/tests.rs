@@ -90,11 +90,8 @@ impl Table {
     fn received(&mut self, slot: Slot) -> Vec<String> {
         let mut received = Vec::new();
         let Some(connection) = self.shard.connection(slot) else { return received };
-        let mut scratch = Vec::with_capacity(1 << 16);
         while !connection.outbox.is_empty() {
-            // One frame at a time: a scratch buffer without room gathers nothing.
-            let bytes = connection.outbox.next_write(&mut scratch).to_vec();
-            connection.outbox.advance(bytes.len());
+            let bytes = connection.outbox.take_entry();
             received.extend(frames(&bytes));
         }
         received
@@ -105,8 +102,7 @@ impl Table {
         let outbox = &mut self.shard.connection(slot).expect("it is there").outbox;
         let mut gaps = Vec::new();
         while !outbox.is_empty() {
-            let bytes = outbox.next_write(&mut Vec::new()).to_vec(); // one frame at a time
-            outbox.advance(bytes.len());
+            let bytes = outbox.take_entry(); // one frame at a time
             let header = if bytes[1] == 126 { 4 } else { 2 };
             let frame: Value = serde_json::from_slice(&bytes[header..]).unwrap();
             let Value::Object(payload) = &frame["payload"] else { panic!("{frame}") };
@@ -152,8 +148,8 @@ impl Table {
 }
 
 fn message(scope: &Scope, topic: &str, offset: u64) -> Outgoing {
-    let frame = Message::parse(br#"{"type":"m"}"#).unwrap().encode(scope, topic, Timestamp(0), Some(at(offset)));
-    Outgoing::new(Some(at(offset)), Bytes::copy_from_slice(topic.as_bytes()), frame)
+    let message = Message::parse(br#"{"type":"m"}"#).unwrap();
+    Outgoing::new(&message, scope, Bytes::copy_from_slice(topic.as_bytes()), Timestamp(0), Some(at(offset)))
 }
 
 fn page(start: Start, offsets: Vec<(&str, u64)>, upto: Option<u64>, more: bool) -> CatchUpPage {
@@ -435,8 +431,8 @@ fn a_message_of_this_instance_alone_comes_at_once_and_a_gap_where_each_stands_te
     let mut table = Table::new();
     let scope = Families::default().parse_scope("default/collection:42").unwrap();
     let local = |topic: &str| {
-        let frame = Message::parse(br#"{"type":"local"}"#).unwrap().encode(&scope, topic, Timestamp(0), None);
-        Outgoing::new(None, Bytes::copy_from_slice(topic.as_bytes()), frame)
+        let message = Message::parse(br#"{"type":"local"}"#).unwrap();
+        Outgoing::new(&message, &scope, Bytes::copy_from_slice(topic.as_bytes()), Timestamp(0), None)
     };
     let (live, late, new) = (table.connect("live"), table.connect("late"), table.connect("new"));
     table.live(live, "collection:42:ops", 3);
@@ -673,7 +669,7 @@ fn who_names_a_session_with_no_good_token_is_not_taken_for_it() {
         .client_sends(mallory, &format!(r#"{{"type":"hello","payload":{{"token":"forged","session_id":"{named}"}}}}"#));
     assert_eq!(table.received(mallory), ["error unauthenticated"]);
 
-    table.shard.notice(named, &ServerFrame::Degraded { degraded: true }.encode());
+    table.shard.notice(named, Notice::new("maintenance", "null").unwrap());
     assert_eq!([nobody, mallory].map(|slot| table.received(slot)), [vec![], Vec::<String>::new()]);
     assert_eq!(table.shard.holder(mallory).map(|(session, _)| session.id()), Some(own));
 }

@@ -1,7 +1,5 @@
 //! PURE. What a connection's second hand does: pings, deadlines, and `position` frames for quiet topics.
 
-use wire::Opcode;
-
 use super::closing::close_timeout_ms;
 use super::*;
 use crate::session::rules::Limits;
@@ -78,10 +76,13 @@ impl Shard {
         } else if connection.session.restoring().is_some_and(|(until_ms, _)| now.mono_ms >= until_ms) {
             self.give_up_restoring(slot);
         } else if now.mono_ms >= connection.ping_ms {
-            connection.ping = Ping::Silent;
+            if connection.outbox.format().has_answers() {
+                connection.ping = Ping::Silent;
+            }
             connection.ping_ms = now.mono_ms + interval_ms;
             self.note_ping(slot);
-            self.queue(slot, Lane::CONTROL, Encoded::new(Opcode::Ping, &ping_payload(now.mono_ms)));
+            let ping = self.connections[slot as usize].outbox.format().ping(&ping_payload(now.mono_ms));
+            self.queue_outbound(slot, Lane::CONTROL, ping);
             self.send_positions(slot);
         }
         let connection = &mut self.connections[slot as usize];
@@ -120,11 +121,11 @@ impl Shard {
                 continue;
             }
             (subscription.position_sent, subscription.floor) = (position, subscription.floor.max(position));
-            let channel = subscription.pattern.to_string();
-            frames.push((self.rules.lane(scope), ServerFrame::Position { channel: &channel, position }.encode()));
+            let channel = subscription.pattern.to_string().into();
+            frames.push((self.rules.lane(scope), ServerFrame::Position { channel, position }));
         }
         for (lane, frame) in frames {
-            self.queue(slot, lane, frame);
+            self.queue(slot, lane, &frame);
         }
     }
 }

@@ -19,8 +19,9 @@ use crate::auth::token::Identity;
 use crate::config::{Config, RawConfig, Sources};
 use crate::health::watchdog::{FROZEN_AFTER, Watchdog};
 use crate::instance::gateway::rules;
+use crate::protocol::outgoing::Outgoing;
+use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::handoff::Opening;
-use crate::shard::outgoing::{CatchUpPage, Outgoing};
 
 /// More than the sockets below hold, and than may wait before a replay pauses; an outbox holds it.
 const PAGE_BYTES: usize = 3 * 1024 * 1024;
@@ -77,8 +78,8 @@ fn page(scope: &Scope) -> CatchUpPage {
     let text = format!(r#"{{"type":"t","payload":"{}"}}"#, "x".repeat(1 << 20));
     let message = |offset| {
         let position = Some(Position::new(7, offset));
-        let frame = Message::parse(text.as_bytes()).unwrap().encode(scope, "ops", Timestamp(0), position);
-        Outgoing::new(position, Bytes::from_static(b"ops"), frame)
+        let message = Message::parse(text.as_bytes()).unwrap();
+        Outgoing::new(&message, scope, Bytes::from_static(b"ops"), Timestamp(0), position)
     };
     let offsets = 2..2 + (PAGE_BYTES >> 20) as u64;
     let upto = Some(Position::new(7, offsets.end - 1));

@@ -75,18 +75,21 @@ const TABLES: &[(&str, &[Row])] = &[
         "To a client",
         &[
             Row {
-                row: "it was moved, replaced or disconnected, and answered the close",
+                row: "the client was moved, replaced or disconnected, and answered the close",
                 shown: By(&[MOVED, DISCONNECTED, REPLACED, REBALANCED]),
             },
-            Row { row: "the network, or any end that it did not confirm", shown: By(&[UNCONFIRMED]) },
+            Row {
+                row: "the network failed, or the connection ended in another way that the client did not confirm",
+                shown: By(&[UNCONFIRMED]),
+            },
             Row { row: "its instance was killed, or has not been able to write to Redis since", shown: By(&[KILLED]) },
-            Row { row: "its instance was killed, or the network", shown: By(&[KILLED]) },
+            Row { row: "its instance was killed, or the network failed", shown: By(&[KILLED]) },
             Row { row: "the instance lost Redis for a while", shown: By(&[HUNG]) },
             Row { row: "pub/sub dropped a message", shown: By(&[DROPPED]) },
-            Row { row: "Redis failed over and lost writes that somebody had seen", shown: Elsewhere(FAILOVER) },
+            Row { row: "Redis failed over and lost writes that clients had seen", shown: Elsewhere(FAILOVER) },
             Row { row: "Redis restarted empty, or was flushed", shown: By(&[FLUSHED]) },
-            Row { row: "it read too slowly", shown: By(&[SLOW]) },
-            Row { row: "messages travelled within an isolated instance", shown: By(&[ISOLATED]) },
+            Row { row: "the client read too slowly", shown: By(&[SLOW]) },
+            Row { row: "messages were delivered within an isolated instance only", shown: By(&[ISOLATED]) },
         ],
     ),
     (
@@ -118,8 +121,8 @@ const TABLES: &[(&str, &[Row])] = &[
             },
             Row { row: "`replicated` acknowledgement", shown: Elsewhere(FAILOVER) },
             Row { row: "when acknowledged messages were lost", shown: By(&[FLUSHED]) },
-            Row { row: "both sides of a partition took publishes", shown: Elsewhere(FAILOVER) },
-            Row { row: "while the primary is away", shown: By(&[ISOLATED]) },
+            Row { row: "both sides of a partition accepted publishes", shown: Elsewhere(FAILOVER) },
+            Row { row: "while the primary is unavailable", shown: By(&[ISOLATED]) },
         ],
     ),
     (
@@ -127,7 +130,7 @@ const TABLES: &[(&str, &[Row])] = &[
         &[
             Row { row: "a connection to Redis that broke", shown: By(&[DROPPED]) },
             Row {
-                row: "Redis that takes connections and answers nothing; a subscriber left on a demoted node",
+                row: "a Redis that accepts connections and does not answer; a subscriber left on a demoted node",
                 shown: By(&[HUNG]),
             },
             Row { row: "a lost message followed by another one", shown: Elsewhere(DROPPING) },
@@ -136,10 +139,10 @@ const TABLES: &[(&str, &[Row])] = &[
                 row: "one subscription that Redis ended (a slot moved, a node of a cluster failed)",
                 shown: Elsewhere("this fleet's Redis is no cluster; the tests `topology` of message-router move slots"),
             },
-            Row { row: "a client that vanished without a word", shown: By(&[VANISHED]) },
+            Row { row: "a client that disappeared without closing its connection", shown: By(&[VANISHED]) },
             Row { row: "a killed instance's connections, in limits and `tidegate who`", shown: By(&[KILLED]) },
-            Row { row: "a killed instance's members, by whoever watches the scope", shown: By(&[KILLED]) },
-            Row { row: "an instance that slept past its lease", shown: By(&[FENCED]) },
+            Row { row: "a killed instance's members, by clients that watch the scope", shown: By(&[KILLED]) },
+            Row { row: "an instance that was stopped for longer than its lease", shown: By(&[FENCED]) },
         ],
     ),
 ];

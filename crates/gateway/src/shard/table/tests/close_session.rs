@@ -74,10 +74,10 @@ fn a_session_that_goes_on_elsewhere_has_less_time_to_answer_its_close() {
             table.client_sends(alice, r#"{"type":"hello","payload":{"restore":true}}"#);
         }
         assert!(table.shard.close(alice, close));
-        let due = table.shard.written(alice, table.now);
-        let expected = Written { ends: false, cut_ms: Some(table.now.mono_ms + timeout_ms) };
-        assert_eq!(due, Some(expected), "{keeps} {close:?}");
-        assert_eq!(table.shard.written(alice, table.now), None, "once");
+        let due = table.shard.all_written(alice, table.now);
+        let wake_ms = Some(table.now.mono_ms + timeout_ms);
+        assert_eq!(due, Flushed { is_blocked: false, ends: false, wake_ms }, "{keeps} {close:?}");
+        assert_eq!(table.shard.all_written(alice, table.now), Flushed::default(), "once");
     }
 }
 

@@ -123,8 +123,7 @@ fn the_way_there_and_back_is_measured_by_the_pong_to_our_ping_alone() {
         table.now.mono_ms = table.shard.connection(alice).unwrap().ping_ms;
         table.shard.wake(alice, table.now);
         let outbox = &mut table.shard.connection(alice).unwrap().outbox;
-        let bytes = outbox.next_write(&mut Vec::new()).to_vec();
-        outbox.advance(bytes.len());
+        let bytes = outbox.take_entry();
         assert_eq!(frames(&bytes), ["PING"]);
         bytes[2..].to_vec()
     };

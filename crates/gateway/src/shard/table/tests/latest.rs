@@ -27,8 +27,7 @@ impl Table {
         let mut sent = Vec::new();
         let outbox = &mut self.shard.connection(slot).unwrap().outbox;
         while !outbox.is_empty() {
-            let bytes = outbox.next_write(&mut Vec::new()).to_vec();
-            outbox.advance(bytes.len());
+            let bytes = outbox.take_entry();
             let header = if bytes[1] == 126 { 4 } else { 2 };
             let Ok(frame) = serde_json::from_slice::<Value>(&bytes[header..]) else { continue };
             let offset = |value: &Value| value.as_str().map_or("", |text| text.split_once('-').unwrap().1).to_owned();

@@ -322,14 +322,12 @@ impl World {
         let slot = self.clients[client].slot;
         self.table.shard.unblock(slot);
         self.clients[client].blocked = false;
-        let mut scratch = Vec::new();
         for _ in 0..frames {
             let outbox = &mut self.table.shard.connection(slot).unwrap().outbox;
-            let bytes = outbox.next_write(&mut scratch).to_vec();
-            if bytes.is_empty() {
+            if outbox.is_empty() {
                 break;
             }
-            outbox.advance(bytes.len());
+            let bytes = outbox.take_entry();
             self.see(client, &bytes);
         }
         if self.table.shard.connection(slot).unwrap().outbox.is_empty() {

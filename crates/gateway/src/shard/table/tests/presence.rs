@@ -5,7 +5,7 @@ use message_router::{FamilyPolicy, OnIsolation};
 use wire::FamilyShape;
 
 use super::*;
-use crate::shard::table::{PresenceList, PresenceUpdate, presence_event_frame};
+use crate::shard::table::{PresenceList, PresenceUpdate};
 
 /// `collection` has presence, `system` has not.
 fn table() -> Table {
@@ -53,7 +53,7 @@ impl Table {
     fn turns(&mut self, at: PresenceCursor, name: &str, transition: PresenceTransition) {
         let user = UserId::parse(name).unwrap();
         let event = PresenceEvent { scope: room().as_str().into(), user, at: Timestamp(0), count: 1, transition };
-        self.shard.presence_changed(&room(), at, &presence_event_frame(&room(), &event));
+        self.shard.presence_changed(&room(), at, &event);
     }
 }
 

@@ -1,0 +1,48 @@
+//! PURE. One write to a connection's socket, and what follows from it.
+
+use std::io;
+
+use super::*;
+use crate::shard::outbox::Wrote;
+
+/// What is left to do behind a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Flushed {
+    /// The socket is full: it is to be flushed again when it takes more.
+    pub(crate) is_blocked: bool,
+    /// Our direction of the socket is to be ended.
+    pub(crate) ends: bool,
+    /// When the connection is to be looked at, if that is sooner than planned.
+    pub(crate) wake_ms: Option<u64>,
+}
+
+impl Shard {
+    /// Writes what is queued for a connection by one call of `write`, unless its socket is known to be full.
+    ///
+    /// # Errors
+    /// When the socket has failed.
+    pub(crate) fn flush(
+        &mut self,
+        slot: Slot,
+        now: Now,
+        scratch: &mut Vec<u8>,
+        write: impl FnOnce(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<Flushed> {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return Ok(Flushed::default()) };
+        if connection.blocked {
+            return Ok(Flushed::default());
+        }
+        let mut flushed = Flushed::default();
+        if !connection.outbox.is_empty() && connection.outbox.write(scratch, write)? == Wrote::Part {
+            flushed = Flushed { is_blocked: true, ends: false, wake_ms: self.block(slot, now) };
+        }
+        let connection = &self.connections[slot as usize];
+        match connection.outbox.is_empty() {
+            true if connection.state == ConnectionState::Open => self.resume_replays(slot),
+            true => flushed = self.all_written(slot, now),
+            false if !connection.blocked => self.mark_dirty(slot),
+            false => {}
+        }
+        Ok(flushed)
+    }
+}
