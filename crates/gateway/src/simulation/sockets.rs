@@ -1,5 +1,5 @@
-//! The instances' ends of the client sockets: received frames go to the shards, and [`Shard::flush`] writes unsent data, as
-//! in the worker.
+//! The instances' ends of the client sockets: received frames go to the shards, and [`Shard::flush`] writes unsent
+//! data, as in the worker.
 
 use message_router::{Joiner, ShardIndex};
 use wire::{ClientFrame, Scope, SessionId};
