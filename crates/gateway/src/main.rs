@@ -1,4 +1,4 @@
-//! `tidegate`: configuration, then the gateway, then an exit code.
+//! The `tidegate` program: reads the command line and the configuration, runs a command, and returns an exit code.
 
 mod cli;
 
@@ -9,8 +9,8 @@ use clap::error::ErrorKind;
 use cli::{Cli, Command, Exit, ServeArgs};
 use tidegate_gateway::config::{Config, RawConfig};
 
-/// Returns a message's memory to where it came from: messages are freed by other threads than allocated them, and
-/// connections come and go by thousands.
+/// mimalloc returns freed memory to the thread that allocated it. Messages are freed by other threads than the one that
+/// allocates them, and thousands of connections open and close.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,9 +37,9 @@ fn main() -> ExitCode {
     .into()
 }
 
-/// Help and version are asked for; everything else that the parser returns is a mistake.
+/// Prints a message of the parser. Help and version are requested output; every other message is a usage error.
 fn print_clap_error(error: &clap::Error) -> Exit {
-    // A closed pipe is no reason to change the exit code.
+    // A closed pipe does not change the exit code.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok,

@@ -161,7 +161,7 @@ fn what_cannot_be_delivered_is_not_sent() {
         (&["--type", "", "system", "1"], "a message type has"),
         (&["--correlation-id", "", "system", "1"], "a correlation id has"),
         (&["--id", "", "system", "1"], "an id has 1 to 200 bytes"),
-        (&["--id", "a/b", "system", "1"], "one of a client"),
+        (&["--id", "a/b", "system", "1"], "must not contain a slash"),
         (&["--set", "limits.message_bytes_max=1024", "system", &large], "limits.message_bytes_max"),
         (&["--set", "limits.message_bytes_max=1024", "system", "-"], "limits.message_bytes_max"),
     ] {

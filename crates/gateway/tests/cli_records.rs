@@ -86,7 +86,7 @@ fn isolated(number: u64) -> DeadLetter {
         user: Some(UserId::parse("alice").unwrap()),
         position: None,
         time: Timestamp(1_795_176_000_000 + number),
-        detail: "taken while Redis was away".into(),
+        detail: "accepted while Redis was away".into(),
         size: message.len(),
         body: Body::Message(message.into()),
     }
@@ -135,7 +135,7 @@ fn dead_letters_are_listed_newest_first_and_shown_whole() {
     assert!(lines[1].contains("isolated  collection:42:ops  -     "), "{}", lines[1]);
     assert!(lines[2].contains("poison    collection:42:ops  7-42  "), "{}", lines[2]);
     assert!(!stdout(&table).contains('\u{1b}'), "{:?}", stdout(&table));
-    assert!(lines[3].contains("gw-1      alice  taken while Redis was away"), "{}", lines[3]);
+    assert!(lines[3].contains("gw-1      alice  accepted while Redis was away"), "{}", lines[3]);
 
     let all = ids(&server, &[]);
     assert_eq!(ids(&server, &["--reason", "poison"]), all[1..2]);
@@ -207,8 +207,8 @@ fn what_would_die_again_stays() {
     let output = dlq(&server.url(), &["replay", "--tenant", "acme", "--all"]);
     assert_eq!((code(&output), stdout(&output)), (1, ""));
     let why: Vec<&str> = stderr(&output).lines().collect();
-    for (line, expected) in why.iter().zip(["not a message", "redacts", "longer than", "takes no binary messages"]) {
-        assert!(line.contains("it stays") && line.contains(expected), "{line}");
+    for (line, expected) in why.iter().zip(["not a message", "redacts", "longer than", "accepts no binary messages"]) {
+        assert!(line.contains("not replayed") && line.contains(expected), "{line}");
     }
     assert_eq!((why.len(), ids(&server, &[]).len(), stored(&server).len()), (4, 4, 0));
     // Since then its family takes binary messages.
@@ -237,11 +237,11 @@ fn a_wrong_command_says_what_is_right() {
         (&["drop", "1-0", "--all"], "cannot be used with"),
         (&["drop", "1-0", "--reason", "poison"], "cannot be used with"),
         (&["drop", "--reason", "poison"], "--all"),
-        (&["list", "--reason", "bad"], "it is one of poison, isolated"),
+        (&["list", "--reason", "bad"], "expected one of poison, isolated"),
         (&["show", "latest"], "as `tidegate dlq list` prints it"),
         (&["list", "--tenant", "a/b"], "not allowed in a name"),
-        (&["list"], "out of reach for this command"),
-        (&["list", "--set", "broker=memory"], "out of reach for this command"),
+        (&["list"], "which this command cannot read"),
+        (&["list", "--set", "broker=memory"], "which this command cannot read"),
     ] {
         let output = dlq("", args);
         assert_eq!(code(&output), 64, "{args:?}: {}", stderr(&output));

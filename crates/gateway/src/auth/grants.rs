@@ -1,37 +1,37 @@
-//! What a token allows. Pure: patterns in, yes or no out.
+//! PURE. The channels that a token allows its user to subscribe to and to publish to.
 //!
-//! A grant is written like a channel or pattern and covers exactly what a subscription of the same text
-//! would hear, with one form more for a whole family:
+//! A grant is written like a channel or a pattern, and covers the channels that a subscription of the same text
+//! matches. One more form covers a whole family:
 //!
 //! ```text
-//!   collection:42          that channel alone, the scope's own
-//!   collection:42:ops      that topic alone
-//!   collection:42:*        every topic below the scope, not the scope's own channel
-//!   collection:42:ops:*    every topic below ops, not ops itself
-//!   collection:*           every collection: its own channel and every topic (families with ids only)
-//!   system:*               every topic below system, not system itself
+//!   collection:42          this channel only, the scope's own
+//!   collection:42:ops      this topic only
+//!   collection:42:*        every topic below the scope, but not the scope's own channel
+//!   collection:42:ops:*    every topic below ops, but not ops itself
+//!   collection:*           every collection: its own channel and every topic (only for families with ids)
+//!   system:*               every topic below system, but not system itself
 //! ```
 //!
-//! `user:{sub}` and everything below it belongs to that user without a grant. Grants bind within the token's
-//! tenant; whoever holds an identity compares tenants first ([`crate::auth::token::Identity`]).
+//! The scope `user:{sub}` with all its topics belongs to the user without a grant. Grants apply within the token's
+//! tenant; [`crate::auth::token::Identity`] compares the tenants first.
 
 use std::sync::Arc;
 
 use wire::{Channel, ChannelError, Families, FamilyIndex, Filter, Pattern, Scope, TenantId, UserId};
 
-/// The family whose scopes belong to their user.
+/// The family whose scopes each belong to one user.
 const USER_FAMILY: &str = "user";
 
-/// What one connection may hear and say. Cheap to clone: without claims of its own a token shares the defaults.
+/// The grants of one connection. Cheap to clone: tokens without claims of their own share the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Grants {
-    /// What may be subscribed to.
+    /// Patterns that the user may subscribe to.
     pub(crate) subscribe: GrantList,
-    /// What may be published to.
+    /// Channels that the user may publish to.
     pub(crate) publish: GrantList,
 }
 
-/// Checked grants of one kind.
+/// A checked list of grants, for subscribing or for publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GrantList(Arc<[Grant]>);
 
@@ -43,26 +43,26 @@ enum Grant {
     Scope { name: Box<str>, filter: Filter },
 }
 
-/// Why a text is not a grant.
+/// The reason why a text is not a grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadGrant {
     /// It is neither a channel, nor a pattern, nor a whole family.
     #[error("the grant {0:?} is not a channel or pattern: {1}")]
     Grammar(String, ChannelError),
-    /// A default would open one user's channels to all others.
-    #[error("the grant {0:?} cannot be a default: user:ID belongs to that user; name it in that token's own claim")]
+    /// A default grant would give every user access to the channels of one user.
+    #[error("the grant {0:?} cannot be a default: user:ID belongs to that user; use a claim of that user's token")]
     DefaultForUsers(String),
 }
 
 // === impl Grants ===
 
 impl Grants {
-    /// Whether every message the pattern can hear is granted, to `user`, in the token's tenant.
+    /// Whether `user` may subscribe to every channel that the pattern matches. The tenant must already be checked.
     pub(crate) fn may_subscribe(&self, user: &UserId, wanted: &Pattern) -> bool {
         is_own(user, &wanted.scope) || self.subscribe.covers(&wanted.scope, &wanted.filter)
     }
 
-    /// Whether `user` may publish to the channel, in the token's tenant.
+    /// Whether `user` may publish to the channel. The tenant must already be checked.
     pub(crate) fn may_publish(&self, user: &UserId, wanted: &Channel) -> bool {
         is_own(user, &wanted.scope) || self.publish.covers_topic(&wanted.scope, wanted.topic())
     }
@@ -76,12 +76,12 @@ fn is_own(user: &UserId, scope: &Scope) -> bool {
 // === impl GrantList ===
 
 impl GrantList {
-    /// Reads the grants of a token. A family this gateway does not know grants nothing here: the same
-    /// token may serve other gateways, which do.
+    /// Parses the grants of a token. A grant of a family that this gateway does not know is ignored: the same token
+    /// may be used at other gateways that know the family.
     ///
     /// # Errors
-    /// With the first grant that breaks the grammar. Leaving it out in silence would be safe too, and would cost
-    /// the issuer's author an afternoon.
+    /// With the first grant that breaks the grammar. Ignoring such a grant would be safe, but the author of the
+    /// issuer would not find the mistake.
     pub(crate) fn parse<S: AsRef<str>>(families: &Families, texts: &[S]) -> Result<Self, BadGrant> {
         let mut grants = Vec::with_capacity(texts.len());
         for text in texts {
@@ -94,10 +94,10 @@ impl GrantList {
         Ok(Self(grants.into()))
     }
 
-    /// Reads the grants of tokens that carry none. Here an unknown family is a typing error.
+    /// Parses the grants of tokens without a claim. An unknown family is an error here, because it is a typo.
     ///
     /// # Errors
-    /// With the first grant that breaks the grammar or would open users to each other.
+    /// With the first grant that breaks the grammar, or that gives every user access to the channels of one user.
     pub(crate) fn parse_defaults<S: AsRef<str>>(families: &Families, texts: &[S]) -> Result<Self, BadGrant> {
         let users = families.find(USER_FAMILY);
         let mut grants = Vec::with_capacity(texts.len());
@@ -122,7 +122,7 @@ impl GrantList {
         })
     }
 
-    /// [`Self::covers`] for one topic, without building a filter for each message published.
+    /// Like [`Self::covers`] for one topic, without building a filter for each published message.
     fn covers_topic(&self, scope: &Scope, topic: &str) -> bool {
         self.0.iter().any(|grant| match grant {
             Grant::Family(family) => *family == scope.family(),
@@ -132,7 +132,7 @@ impl GrantList {
 }
 
 impl Default for GrantList {
-    /// Grants nothing.
+    /// A list that grants nothing.
     fn default() -> Self {
         Self(Arc::from([]))
     }
@@ -144,13 +144,13 @@ impl Grant {
         if let Some(family) = whole_family.filter(|family| families.shape(*family).keyed) {
             return Ok(Self::Family(family));
         }
-        // Grants are compared by the scope's name alone, so any tenant does to read one.
+        // Grants are compared by the name of the scope only, so any tenant can be used here.
         let pattern = families.parse(&TenantId::default(), text)?;
         Ok(Self::Scope { name: pattern.scope.name().into(), filter: pattern.filter })
     }
 }
 
-/// Whether `granted` passes every topic that `wanted` passes.
+/// Whether `granted` matches every topic that `wanted` matches.
 fn covers(granted: &Filter, wanted: &Filter) -> bool {
     match (granted, wanted) {
         (_, Filter::Exact(topic)) => granted.matches(topic),
@@ -159,7 +159,7 @@ fn covers(granted: &Filter, wanted: &Filter) -> bool {
     }
 }
 
-/// A grant is quoted in an error; what is quoted is bounded.
+/// Truncates a grant to 64 characters, because errors quote it.
 fn bounded(text: &str) -> String {
     text.chars().take(64).collect()
 }

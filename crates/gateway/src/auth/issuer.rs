@@ -1,4 +1,4 @@
-//! Signs tokens: for `tidegate token` and the dev page. Backends sign their own.
+//! Signs tokens for `tidegate token` and for the dev page. Backends sign their own tokens.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value};
@@ -6,61 +6,61 @@ use wire::{TenantId, UserId};
 
 use crate::auth::token::Verifier;
 
-/// What a token is to say.
+/// The content of a token to sign.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
-    /// The token's `sub`.
+    /// User id: the `sub` claim of the token.
     pub user: UserId,
-    /// Whose customer; without one the token has no `tenant`, which is the default tenant.
+    /// The tenant. `None` leaves out the `tenant` claim, which means the default tenant.
     pub tenant: Option<TenantId>,
-    /// Grants; with none the token has no `subscribe`, and the gateway's defaults hold.
+    /// The `subscribe` grants. An empty list leaves out the claim, and the gateway's defaults apply.
     pub subscribe: Vec<String>,
-    /// As `subscribe`.
+    /// The `publish` grants. An empty list leaves out the claim, and the gateway's defaults apply.
     pub publish: Vec<String>,
-    /// What others may know of the user, where presence shows it.
+    /// The presence info that other members of a scope receive.
     pub info: Option<Map<String, Value>>,
-    /// How long it is good.
+    /// Lifetime of the token, in seconds.
     pub expires_in_s: u64,
 }
 
-/// Why a token cannot be signed.
+/// The reason why a token cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
-    /// RS256 keys are only there in their public half.
-    #[error("no HS256 key is configured{0}; a token is signed where the private key is")]
+    /// No HS256 key is configured: of an RS256 key the gateway has only the public half.
+    #[error("no HS256 key is configured{0}; sign tokens where the private key is")]
     NoSecret(String),
-    /// The gateway would not take it: a grant that cannot be read, for instance.
+    /// The gateway would refuse the token, for example because a grant is not valid.
     #[error("a gateway with this configuration would refuse the token: {0}")]
     Refused(String),
 }
 
-/// Signs with one of the configured secrets.
+/// Signs tokens with one of the configured secrets.
 #[derive(Debug)]
 pub struct Issuer {
     header: Header,
     key: EncodingKey,
     issuer: Option<String>,
     audience: Option<String>,
-    /// Every token is checked as a gateway will check it, before anybody relies on it.
+    /// Checks every new token in the same way as a gateway does.
     verifier: Verifier,
 }
 
 impl Issuer {
-    /// Signs with this secret what `verifier` will take.
+    /// Signs with `secret`. `verifier` must accept the tokens.
     pub(crate) fn with_secret(kid: Option<String>, secret: &[u8], verifier: Verifier) -> Self {
         let header = Header { kid, ..Header::new(Algorithm::HS256) };
         Self { header, key: EncodingKey::from_secret(secret), issuer: None, audience: None, verifier }
     }
 
-    /// Puts these into every token.
+    /// Sets the `iss` and `aud` of every token.
     pub(crate) fn naming(self, issuer: Option<String>, audience: Option<String>) -> Self {
         Self { issuer, audience, ..self }
     }
 
-    /// A token that is good from now on.
+    /// Signs a token that is valid from `now_unix_s` on.
     ///
     /// # Errors
-    /// When the gateway would not take it.
+    /// If the gateway would refuse the token.
     pub fn issue(&self, request: &TokenRequest, now_unix_s: u64) -> Result<String, IssueError> {
         let mut claims = Map::new();
         let mut claim = |name: &str, value: Option<Value>| value.map(|value| claims.insert(name.into(), value));

@@ -1,4 +1,4 @@
-//! Tokens: who a client is, which channels it may use, and how a token is signed.
+//! Tokens: they identify the user, grant channels, and are signed and verified here.
 
 pub(crate) mod grants;
 pub(crate) mod issuer;

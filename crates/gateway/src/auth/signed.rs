@@ -1,4 +1,4 @@
-//! Tokens for tests, good and bad. The keys under `tests/keys` are published and worthless.
+//! Valid and invalid tokens for tests. The keys under `tests/keys` are published and worthless.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,24 +8,24 @@ use wire::Families;
 
 use crate::auth::token::{Key, Policy, Verifier};
 
-/// When tests take place.
+/// The time of the tests, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SECRET: &[u8] = b"a secret of tests, 32 bytes long or more";
 pub(crate) const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/keys/test_only_rs256_public.pem");
 const RSA_PRIVATE: &[u8] = include_bytes!("../../tests/keys/test_only_rs256_private.pem");
 const RSA_OTHER: &[u8] = include_bytes!("../../tests/keys/test_only_rs256_other_private.pem");
 
-/// Takes what [`hs256`] signs.
+/// Returns a verifier that accepts the tokens of [`hs256`].
 pub(crate) fn verifier() -> Verifier {
     Verifier::new(vec![Key::hs256(None, SECRET).unwrap()], Policy::default(), Families::default())
 }
 
-/// Claims of `user`, good for an hour.
+/// Claims of `user` that are valid for one hour.
 pub(crate) fn claims(user: &str) -> Value {
     json!({"sub": user, "exp": NOW + 3600})
 }
 
-/// `claims` with `more` put in; `null` takes a claim out.
+/// Returns `claims` with the claims of `more` set; `null` removes a claim.
 pub(crate) fn with(mut claims: Value, more: Value) -> Value {
     for (name, value) in more.as_object().unwrap() {
         match value {
@@ -40,12 +40,12 @@ pub(crate) fn hs256(claims: &Value) -> String {
     hs256_with(&json!({"alg": "HS256"}), claims, SECRET)
 }
 
-/// Any header, any secret, signed with HMAC whatever the header says.
+/// Signs any header with any secret, always with HMAC, whatever the header says.
 pub(crate) fn hs256_with(header: &Value, claims: &Value, secret: &[u8]) -> String {
     hs256_text(&header.to_string(), &claims.to_string(), secret)
 }
 
-/// Any bytes, in case JSON values cannot say what is wrong with them.
+/// Signs any text, for defects that a JSON value cannot have.
 pub(crate) fn hs256_text(header: &str, claims: &str, secret: &[u8]) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = EncodingKey::from_secret(secret);
@@ -70,7 +70,7 @@ fn rsa(algorithm: Algorithm, kid: Option<&str>, claims: &Value, pem: &[u8]) -> S
     encode(&header, claims, &EncodingKey::from_rsa_pem(pem).unwrap()).unwrap()
 }
 
-/// Signs with [`SECRET`].
+/// Returns an issuer that signs with [`SECRET`].
 pub(crate) fn issuer() -> crate::auth::issuer::Issuer {
     crate::auth::issuer::Issuer::with_secret(None, SECRET, verifier())
 }

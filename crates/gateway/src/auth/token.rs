@@ -1,8 +1,8 @@
-//! Who holds a connection: reads and checks JSON Web Tokens. No I/O, no clock.
+//! Verifies JSON Web Tokens and reads the identity of a connection. No I/O, no clock.
 //!
-//! The key decides the algorithm, never the token: each configured key has one algorithm and one
-//! `Validation`, so a public RSA key is never tried as an HMAC secret and `none` matches nothing. Keys are
-//! found by the opaque `kid`; keys, certificates or addresses inside a token are refused unread.
+//! The key determines the algorithm, never the token: each configured key has one algorithm and one `Validation`.
+//! Therefore a public RSA key is never used as an HMAC secret, and `none` matches no key. Keys are found by the
+//! opaque `kid`. A token with a key, a certificate or an address of a key in its header is refused.
 //!
 //! Claims: `sub` (the user), `exp`, optionally `tenant`, `nbf`, `iss`, `aud`, `info`, and the grants `subscribe`
 //! and `publish` ([`crate::auth::grants`]).
@@ -21,29 +21,29 @@ mod key;
 
 pub(crate) use key::{BadKey, Key};
 
-/// Who holds a connection, and what the token allows. Kept as long as the connection.
+/// The user of a connection, and what the token grants. Kept as long as the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Whose customer; the prefix of every scope.
+    /// Tenant of the user; the prefix of every scope.
     pub(crate) tenant: TenantId,
-    /// The token's `sub`.
+    /// User id: the `sub` claim of the token.
     pub(crate) user: UserId,
-    /// What may be heard and said.
+    /// The channels that the user may use.
     pub(crate) grants: Grants,
-    /// When the session ends unless refreshed: the token's `exp` and the leeway after it.
+    /// Time at which the session ends unless the token is refreshed: the token's `exp` plus the leeway.
     pub(crate) expires_at_unix_s: u64,
-    /// What others may know of the user.
+    /// Presence info of the user, which other members receive.
     pub(crate) info: MemberInfo,
 }
 
-/// What is demanded of every token beside a signature.
+/// The claims that every token must satisfy, in addition to its signature.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
     /// The `iss` that tokens must carry.
     pub(crate) issuer: Option<String>,
-    /// The `aud` that tokens must carry. Without one, a token that names an audience is not for us.
+    /// The `aud` that tokens must carry. Without one, a token that names an audience is refused.
     pub(crate) audience: Option<String>,
-    /// How far the issuer's clock may be from ours.
+    /// Largest accepted difference between the issuer's clock and this gateway's clock, in seconds.
     pub(crate) leeway_s: u64,
     /// Grants of tokens without a `subscribe` claim.
     pub(crate) default_subscribe: GrantList,
@@ -51,73 +51,73 @@ pub(crate) struct Policy {
     pub(crate) default_publish: GrantList,
 }
 
-/// Checks tokens. Shared by the edge and all shards.
+/// Verifies tokens. Shared by the edge and all shards.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: Vec<(Key, Validation)>,
     policy: Policy,
     families: Families,
-    /// Shared by all tokens without a tenant: an `Arc` clone instead of a name per connection.
+    /// Shared by all tokens without a tenant, so that a connection needs no allocation for it.
     default_tenant: TenantId,
 }
 
-/// Why a token is not taken. The sentences are shown to its holder; none repeats the token.
+/// The reason why a token is refused. The message is sent to the client; none repeats the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
-    /// Above [`TOKEN_BYTES_MAX`].
+    /// The token is longer than [`TOKEN_BYTES_MAX`].
     #[error("a token has at most {TOKEN_BYTES_MAX} bytes")]
     TooLong,
     /// Not three base64url parts with a JSON header, or a header without a known algorithm.
     #[error("a token is a signed JWT: header.claims.signature, signed with HS256 or RS256")]
     Malformed,
-    /// `jwk`, `jku`, `x5c`, `x5u`: a token that brings its own key.
+    /// The header has `jwk`, `jku`, `x5c` or `x5u`: the token brings its own key.
     #[error("a token must not bring its own key (jwk, jku, x5c, x5u); keys are configured by kid")]
     KeyInHeader,
-    /// `crit`: extensions that must be understood, and are not (RFC 7515 §4.1.11).
-    #[error("the token's header demands extensions (crit) that are not known here")]
+    /// The header has `crit`: it requires extensions, and none is supported (RFC 7515 §4.1.11).
+    #[error("the token's header requires extensions (crit), which this gateway does not support")]
     Critical,
     /// No configured key has this `kid`.
-    #[error("the token's kid names no key that is configured here")]
+    #[error("the token's kid matches no configured key")]
     UnknownKey,
     /// No key found by `kid` has the header's algorithm.
-    #[error("the token's algorithm is not that of its key")]
+    #[error("the token's algorithm differs from that of its key")]
     WrongAlgorithm,
-    /// No key verifies it.
+    /// No key verifies the signature.
     #[error("the token's signature does not verify with the configured key")]
     BadSignature,
     /// The claims are not JSON of the documented shape.
     #[error(
         "the token's claims are not as documented: sub and tenant are strings, exp and nbf are numbers of seconds, \
-         subscribe and publish are arrays of strings, info is an object, and none stands twice"
+         subscribe and publish are arrays of strings, info is an object, and no claim occurs twice"
     )]
     BadClaims,
-    /// A claim that must be there is not.
+    /// A required claim is missing.
     #[error("the token has no {0} claim")]
     MissingClaim(&'static str),
-    /// A tenant or user that is not a name.
+    /// The tenant or the user is not a valid name.
     #[error("the token's {0} claim cannot be used in channel names: {1}")]
     BadName(&'static str, wire::BadName),
-    /// A grant that cannot be read.
+    /// A grant is not valid.
     #[error("the token's {0} claim: {1}")]
     BadGrant(&'static str, BadGrant),
-    /// More to say of its holder than is passed on.
+    /// The presence info is longer than the gateway sends to other members.
     #[error("the token's info claim has more than {PRESENCE_INFO_BYTES_MAX} bytes")]
     LongInfo,
     /// `iss` is not the configured issuer.
-    #[error("the token's issuer (iss) is not the one expected here")]
+    #[error("the token's issuer (iss) is not the configured issuer")]
     WrongIssuer,
-    /// `aud` is not the configured audience, or there is one and none is configured.
+    /// `aud` is not the configured audience, or the token has an `aud` and no audience is configured.
     #[error("the token is for another audience (aud) than this gateway")]
     WrongAudience,
-    /// `exp` has passed.
-    #[error("the token has expired; come back with a new one")]
+    /// The time of `exp` plus the leeway has passed.
+    #[error("the token has expired; send a new one")]
     Expired,
-    /// `nbf` has not come.
+    /// `nbf` is in the future.
     #[error("the token is not valid yet (nbf)")]
     NotYetValid,
 }
 
-/// The claims read here, as they stand in the token. A claim that stands twice is refused by serde.
+/// The claims that are read, as they occur in the token. serde refuses a claim that occurs twice.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
@@ -132,7 +132,7 @@ struct Claims {
 // === impl Identity ===
 
 impl Identity {
-    /// Whether this identity may hear all that the pattern hears.
+    /// Whether this identity may subscribe to every channel that the pattern matches.
     pub(crate) fn may_subscribe(&self, wanted: &Pattern) -> bool {
         wanted.scope.tenant() == self.tenant.as_str() && self.grants.may_subscribe(&self.user, wanted)
     }
@@ -146,7 +146,8 @@ impl Identity {
 // === impl Verifier ===
 
 impl Verifier {
-    /// Takes tokens signed by one of `keys`, as `policy` demands, with grants in the grammar of `families`.
+    /// Accepts tokens that are signed with one of `keys`, that satisfy `policy`, and whose grants follow the grammar
+    /// of `families`.
     pub(crate) fn new(keys: Vec<Key>, policy: Policy, families: Families) -> Self {
         let keys = keys.into_iter().map(|key| {
             let validation = validation(key.algorithm(), &policy);
@@ -160,10 +161,11 @@ impl Verifier {
         &self.families
     }
 
-    /// Reads a token as of `now_unix_s`.
+    /// Verifies a token at the time `now_unix_s`.
     ///
     /// # Errors
-    /// Says what is wrong with it. Nothing about claims is said before a signature has verified.
+    /// With the reason why the token is refused. An error about a claim is returned only after the signature is
+    /// verified.
     pub(crate) fn verify(&self, token: &str, now_unix_s: u64) -> Result<Identity, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
@@ -179,8 +181,8 @@ impl Verifier {
         self.read_claims(claims, now_unix_s)
     }
 
-    /// Tries the keys that the header may mean: those of its `kid`, otherwise those configured without one;
-    /// all of its algorithm if it has no `kid`.
+    /// Tries the keys that the header can mean. With a `kid`: the keys with this `kid`, or else the keys without a
+    /// `kid`. Without a `kid`: all keys. Each candidate must have the algorithm of the header.
     fn verify_signature(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
         let named = |key: &Key| key.kid().is_some() && key.kid() == header.kid.as_deref();
         let any_named = self.keys.iter().any(|(key, _)| named(key));
@@ -195,7 +197,7 @@ impl Verifier {
                 continue;
             }
             if key.algorithm() != header.alg {
-                // Of several keys, a signature that fails says more than an algorithm that differs.
+                // If several keys are tried, a wrong signature is more informative than a wrong algorithm.
                 if error == TokenError::UnknownKey {
                     error = TokenError::WrongAlgorithm;
                 }
@@ -246,7 +248,7 @@ impl Verifier {
 
 fn validation(algorithm: Algorithm, policy: &Policy) -> Validation {
     let mut validation = Validation::new(algorithm);
-    // Times are checked by `read_claims`, against the clock it is handed.
+    // `read_claims` checks the times, against the time that is passed in.
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.required_spec_claims.clear();
@@ -261,7 +263,7 @@ fn validation(algorithm: Algorithm, policy: &Policy) -> Validation {
     validation
 }
 
-/// A NumericDate (RFC 7519 §2), fractions cut off; before 1970 is 1970.
+/// Converts a NumericDate (RFC 7519 §2) to whole seconds. A time before 1970 becomes 0.
 fn seconds(number: &serde_json::Number) -> u64 {
     number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64)).unwrap_or(0)
 }
@@ -273,7 +275,7 @@ fn token_error(kind: &ErrorKind) -> TokenError {
         ErrorKind::InvalidAudience => TokenError::WrongAudience,
         ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => TokenError::MissingClaim("iss"),
         ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim("aud"),
-        // Base64 and UTF-8 are also how a broken signature part shows itself.
+        // The library also reports a broken signature part as a base64 or UTF-8 error.
         ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => TokenError::Malformed,
         ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
         _ => TokenError::BadClaims,
@@ -283,7 +285,7 @@ fn token_error(kind: &ErrorKind) -> TokenError {
 // === impl TokenError ===
 
 impl TokenError {
-    /// The code of the `error` frame.
+    /// The error code of the `error` frame.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Expired => ErrorCode::TokenExpired,
@@ -291,7 +293,7 @@ impl TokenError {
         }
     }
 
-    /// The code of the close that follows.
+    /// The close code of the close frame that follows.
     pub(crate) fn close(&self) -> Close {
         match self {
             Self::Expired => Close::TokenExpired,

@@ -1,4 +1,4 @@
-//! `tidegate health` and `tidegate drain`: one HTTP request, small enough to do without a client library.
+//! `tidegate health` and `tidegate drain`: one HTTP request, written without a client library.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,26 +8,28 @@ use tidegate_gateway::config::{HealthConfig, RawConfig};
 
 use super::{AdminArgs, Exit};
 
-/// A gateway that needs longer than this to say that it lives is not well. Container health checks give up later.
+/// Longest time to connect, and longest time to wait for the reply. A gateway that needs longer counts as not alive.
+/// Container health checks give up later.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// A gateway's answer is shorter than this.
+/// Largest reply that is read, in bytes. A gateway's reply is smaller.
 const ANSWER_BYTES_MAX: u64 = 1_024;
 
 pub(crate) fn health(args: AdminArgs) -> Exit {
     ask_admin(args, "GET", "/livez", "200", |answer| match answer.instance_state {
         Some(instance_state) => Exit::Ok.telling(format_args!("{instance_state}\n")),
-        // Another path than a gateway's `/livez` says nothing of it.
+        // The URL has another path than `/livez`, so the reply has no instance state.
         None => Exit::Ok,
     })
 }
 
-/// Asks the gateway to move its clients and end; does not wait for it.
+/// Asks the gateway to drain. Does not wait for the end of the drain.
 pub(crate) fn drain(args: AdminArgs) -> Exit {
     ask_admin(args, "POST", "/drain", "202", |_| Exit::Ok)
 }
 
-/// Asks the gateway on this machine, or the one at the URL given, at `path` unless that names another.
+/// Sends the request to the URL of the command line, or else to the gateway of the configuration. `path` is used if
+/// the URL has no path.
 fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl FnOnce(AdminReply) -> Exit) -> Exit {
     let url = match args.url {
         Some(url) => url,
@@ -47,7 +49,7 @@ fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl F
     }
 }
 
-/// Where a listener on every address is reached from here.
+/// Replaces a wildcard address by the loopback address, which is reachable from this machine.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -58,7 +60,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Host and port, and the path: `default` if there is none.
+/// Splits an HTTP URL into host with port and path. The path is `default` if the URL has none.
 fn split_url<'u>(url: &'u str, default: &'u str) -> Option<(&'u str, &'u str)> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -68,7 +70,7 @@ fn split_url<'u>(url: &'u str, default: &'u str) -> Option<(&'u str, &'u str)> {
 
 struct AdminReply {
     status: String,
-    /// How the instance stands, by its own word.
+    /// The instance state that the gateway reports.
     instance_state: Option<String>,
 }
 
@@ -85,7 +87,7 @@ fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-    let status = status.ok_or_else(|| io::Error::other("this is not HTTP"))?.to_owned();
+    let status = status.ok_or_else(|| io::Error::other("the reply is not HTTP"))?.to_owned();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     Ok(AdminReply { status, instance_state: body["state"].as_str().map(str::to_owned) })

@@ -1,4 +1,4 @@
-//! `tidegate dlq`: what an operator does about messages that reached nobody.
+//! `tidegate dlq`: lists, shows, replays and drops dead letters.
 
 mod args;
 mod shown;
@@ -16,24 +16,24 @@ use args::{DlqCommand, ListArgs, PickArgs, ShowArgs};
 
 pub(crate) use args::{DlqArgs, RecordsArgs};
 
-/// Dead letters read at once: with the longest messages a few MiB.
+/// Number of dead letters per read. With the largest messages a page has a few MiB.
 const PAGE: usize = 100;
 
-/// What one command works on.
+/// The store of the records, the tenant and the configuration of one command.
 pub(crate) struct RecordsClient {
     pub(crate) store: RedisStore,
     pub(crate) tenant: TenantId,
     pub(crate) config: RecordsConfig,
 }
 
-/// Why a dead letter stays.
+/// The reason why a dead letter was not replayed.
 #[derive(Debug, thiserror::Error)]
 enum NotReplayed {
     #[error("there is no such dead letter")]
     Absent,
     #[error("its message was not kept: {0}")]
     NoMessage(&'static str),
-    #[error("the channel {0:?} is none that this configuration knows")]
+    #[error("the channel {0:?} is not valid in this configuration")]
     Channel(String),
     #[error("the message still cannot be delivered: {0}")]
     Poison(String),
@@ -113,13 +113,14 @@ async fn show(client: RecordsClient, args: ShowArgs) -> Result<Exit, StoreError>
     })
 }
 
-/// Oldest first, as the messages came. Each dead letter is removed once its message is stored.
+/// Replays the oldest dead letter first, in the order of the messages. Removes each dead letter after its message is
+/// stored.
 async fn replay(client: RecordsClient, args: PickArgs) -> Result<Exit, StoreError> {
     let mut exit = Exit::Ok;
     for id in client.ids(args).await? {
         match client.replay(id).await? {
             Ok(position) => exit = exit.telling(format_args!("{id}  stored at {position}\n")),
-            Err(reason) => exit = Exit::Failure.because(format_args!("{id}: it stays: {reason}")),
+            Err(reason) => exit = Exit::Failure.because(format_args!("{id}: not replayed: {reason}")),
         }
     }
     Ok(exit)
@@ -134,7 +135,7 @@ async fn drop_dead_letters(client: RecordsClient, args: PickArgs) -> Result<Exit
     let exit = Exit::Ok.telling(format_args!("{dropped} dropped\n"));
     let absent = ids.len() - dropped;
     if absent > 0 {
-        return Ok(Exit::Failure.because(format_args!("{absent} were not there (tenant {})", client.tenant)));
+        return Ok(Exit::Failure.because(format_args!("{absent} not found (tenant {})", client.tenant)));
     }
     Ok(exit)
 }
@@ -142,7 +143,7 @@ async fn drop_dead_letters(client: RecordsClient, args: PickArgs) -> Result<Exit
 // === impl RecordsClient ===
 
 impl RecordsClient {
-    /// At most `most` dead letters, newest first.
+    /// Returns at most `most` dead letters with the given reason, newest first.
     async fn pick(&self, reason: Option<&Reason>, most: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let (mut picked, mut before) = (Vec::new(), None);
         loop {
@@ -158,7 +159,8 @@ impl RecordsClient {
         }
     }
 
-    /// The ids that were named, or all; oldest first. Only ids: all messages together may be a lot.
+    /// Returns the ids of the command line or all ids, oldest first. Only ids are kept in memory, because all
+    /// messages together may be large.
     async fn ids(&self, args: PickArgs) -> Result<Vec<DeadLetterId>, StoreError> {
         let PickArgs { ids: mut picked, all, reason, .. } = args;
         if all {
@@ -177,7 +179,8 @@ impl RecordsClient {
         Ok(picked)
     }
 
-    /// Publishes one dead letter anew and removes it. The outer error ends the command: Redis is not there.
+    /// Publishes the message of one dead letter and removes the dead letter. The outer error ends the command,
+    /// because Redis is unreachable.
     async fn replay(&self, id: DeadLetterId) -> Result<Result<wire::Position, NotReplayed>, StoreError> {
         let Some(dead_letter) = self.store.dead_letter(&self.tenant, id).await? else {
             return Ok(Err(NotReplayed::Absent));
@@ -191,7 +194,7 @@ impl RecordsClient {
                 self.store.remove(&self.tenant, &[id]).await?;
                 Ok(Ok(position))
             }
-            Err(ReplayError::NoMessage) => Ok(Err(NotReplayed::NoMessage("it is not there"))),
+            Err(ReplayError::NoMessage) => Ok(Err(NotReplayed::NoMessage("it has none"))),
             Err(ReplayError::Store(error @ (StoreError::Rejected(_) | StoreError::Malformed(_)))) => {
                 Ok(Err(NotReplayed::Refused(error)))
             }
@@ -199,7 +202,7 @@ impl RecordsClient {
         }
     }
 
-    /// Whether a gateway could deliver it now: a poison message published again would only be the next dead letter.
+    /// Checks that a gateway can deliver the message now. A poison message would become a dead letter again.
     fn deliverable(&self, dead_letter: &StoredDeadLetter) -> Result<Channel, NotReplayed> {
         let message = match &dead_letter.body {
             Body::Message(message) => message,
@@ -212,7 +215,7 @@ impl RecordsClient {
         let binary = policies.policy(channel.scope.family()).binary;
         match Message::parse(message) {
             Ok(message) if message.is_binary() && !binary => {
-                Err(NotReplayed::Poison("its family takes no binary messages".into()))
+                Err(NotReplayed::Poison("its family accepts no binary messages".into()))
             }
             Ok(_) => Ok(channel),
             Err(error) => Err(NotReplayed::Poison(error.to_string())),

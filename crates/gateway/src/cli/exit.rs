@@ -1,4 +1,4 @@
-//! Exit codes, by the names of sysexits.h.
+//! The exit codes, named after sysexits.h.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -8,15 +8,16 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Ok,
-    /// It could not start, or what was asked is not so.
+    /// The process could not start, or the command failed, or its answer is no.
     Failure,
-    /// EX_USAGE: the command line or the configuration is wrong. Trying again without a change is of no use.
+    /// EX_USAGE: the command line or the configuration is wrong. Repeating the command without a change cannot
+    /// succeed.
     Usage,
-    /// EX_DATAERR: what was to be published or signed is wrong.
+    /// EX_DATAERR: the message to publish or the token to sign is not valid.
     Data,
-    /// EX_UNAVAILABLE: Redis is not there, or refused.
+    /// EX_UNAVAILABLE: Redis is unreachable, or refused the command.
     Unavailable,
-    /// EX_TEMPFAIL: nobody knows whether it was done.
+    /// EX_TEMPFAIL: it is unknown whether the command was executed.
     Unknown,
 }
 
@@ -34,13 +35,14 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// Says on standard error why it ends so.
+    /// Writes the reason to standard error.
     pub(crate) fn because(self, reason: impl Display) -> Self {
         eprintln!("tidegate: {reason}");
         self
     }
 
-    /// Says `text` on standard output. Who has stopped to read, as `head` does, is no reason to fail; a full disk is.
+    /// Writes `text` to standard output. A reader that has closed the pipe, such as `head`, is no failure. A full
+    /// disk is.
     pub(crate) fn telling(self, text: impl Display) -> Self {
         let mut out = std::io::stdout().lock();
         match write!(out, "{text}").and_then(|()| out.flush()) {

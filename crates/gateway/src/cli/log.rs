@@ -1,4 +1,4 @@
-//! Sends the program's events to standard error.
+//! Writes the events of this process to standard error.
 
 use std::io::IsTerminal;
 
@@ -8,11 +8,11 @@ use tracing_subscriber::EnvFilter;
 /// Installs the log of this process.
 ///
 /// # Panics
-/// If one is installed already.
+/// If a log is already installed.
 pub(crate) fn install_log(config: &LogConfig) {
     let filter = EnvFilter::builder().parse(&config.filter).expect("checked with the configuration");
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Colours are for people, not for files and collectors.
+    // Colours are only for a terminal, not for files and log collectors.
     let log = log.with_ansi(std::io::stderr().is_terminal());
     match config.format {
         LogFormat::Text => log.init(),

@@ -1,4 +1,4 @@
-//! The command line: what may be said, and which keys of the configuration it sets.
+//! The command line: commands, flags, and the configuration keys that they set.
 
 mod admin;
 mod dlq;
@@ -30,19 +30,19 @@ pub(crate) use token::token;
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, args_conflicts_with_subcommands = true)]
 #[command(about = "\
-A WebSocket gateway cluster, scaled out through Redis: backends publish, browsers receive.
+A WebSocket gateway that scales out through Redis: backends publish, browsers receive.
 
-Without any configuration it starts in dev mode: on loopback alone, in one process, with a page
-that shows two live clients. It prints where to look.")]
+Without configuration the gateway starts in dev mode: one process on loopback, with a page that
+shows two live clients. It prints the address of the page.")]
 #[command(after_help = "\
-Every key of the configuration can come from, in order of weight:
+Each configuration key can be set by, in order of precedence:
   a flag       --listen 0.0.0.0:8080    --set limits.ping_interval_ms=15000
   a variable   TIDEGATE_LISTEN          TIDEGATE_LIMITS_PING_INTERVAL_MS
   the file     listen = …               [limits] ping_interval_ms = …
 
-All keys are explained in docs/configuration.md and deploy/gateway.example.toml.
+docs/configuration.md and deploy/gateway.example.toml explain all keys.
 Exit codes:
-  0   ended as asked, by SIGTERM, SIGINT or `tidegate drain`
+  0   stopped by SIGTERM, SIGINT or `tidegate drain`
   1   failed while starting or running
   64  wrong command line or configuration")]
 pub(crate) struct Cli {
@@ -54,13 +54,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a gateway (what happens without a command)
+    /// Run a gateway (the default command)
     Serve(ServeArgs),
     /// Publish one message through Redis and print its position
     Publish(PublishArgs),
-    /// Show where a user is connected
+    /// List the connections of a user
     Who(SessionArgs),
-    /// Show the members of a channel's scope
+    /// List the members of a channel's scope
     Presence(PresenceArgs),
     /// Disconnect a user from every instance
     Kick(KickArgs),
@@ -78,7 +78,7 @@ pub(crate) enum Command {
     Drain(DrainArgs),
 }
 
-/// What every command takes to find its configuration.
+/// The flags of every command that select its configuration.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigArgs {
     /// Read this TOML file [env: TIDEGATE_CONFIG]
@@ -102,10 +102,10 @@ pub(crate) struct ServeArgs {
     /// Redis URL, such as redis://127.0.0.1:6379 [env: TIDEGATE_REDIS_URL, safer for passwords]
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
-    /// This instance's name among its peers [default: from host and port]
+    /// Name of this instance, unique in its fleet [default: from host and port]
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
-    /// Start in dev mode though something is configured; on loopback only
+    /// Start in dev mode even if something is configured; on loopback only
     #[arg(long)]
     dev: bool,
     /// Print the effective configuration as TOML, secrets redacted, and exit
@@ -118,8 +118,8 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The message is stored and published in one step, by the Redis Function that any language can call,
-FCALL tidegate_publish. The function library is loaded if Redis does not have it.
+The Redis Function tidegate_publish stores and publishes the message in one step; any language can
+call it with FCALL. If Redis does not have the function library, this command loads it.
 
 Examples:
   tidegate publish user:alice '{\"text\":\"hello\"}'
@@ -127,25 +127,25 @@ Examples:
   tidegate publish --id order-1723 user:alice '{\"text\":\"paid\"}'
   tidegate publish --lines --id import-7 collection:42:ops < ops.ndjson
 
-Prints a line for each message: its position, and \"duplicate\" if the same id was published before.
+Prints one line per message: its position, and \"duplicate\" if its id was published before.
 
 Exit codes:
   0   stored
   64  wrong command line or configuration
-  65  the channel, type, id or payload is not valid; with --lines, what came before it is stored
-  69  Redis is not there or refused: not stored
-  75  no answer in time: it may have been stored; with --id, do the same again")]
+  65  the channel, type, id or payload is not valid; with --lines, the lines before it are stored
+  69  Redis cannot be reached or refused the message: not stored
+  75  no answer in time: the message may be stored; with --id, repeat the command")]
 pub(crate) struct PublishArgs {
     /// Channel, such as user:alice, collection:42:ops or system:news
     channel: String,
     /// JSON, or - to read it from standard input
     #[arg(default_value = "null", allow_hyphen_values = true)]
     payload: String,
-    /// Read many messages from standard input, one JSON payload a line, and store them as they come
+    /// Read messages from standard input, one JSON payload per line, and store them as they arrive
     #[arg(long, conflicts_with = "payload")]
     lines: bool,
-    /// Your own name for the message: published again within two minutes, it is stored once. With --lines, line 3
-    /// is called ID:3
+    /// Id of the message: if the same id is published again within two minutes, the message is stored once. With
+    /// --lines, line 3 has the id ID:3
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// `type` of the message
@@ -166,14 +166,15 @@ pub(crate) struct PublishArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-One line for each connection: since when, its session id, its instance. A connection is listed within
-moments; one that ended, or whose instance died, is gone within about ten seconds.
+Prints one line per connection: the time it began, its session id, its instance. A new connection is
+listed within moments. A connection that ended, or whose instance crashed, disappears within about ten
+seconds.
 
 Exit codes:
   0   listed
-  1   not connected
+  1   the user is not connected
   64  wrong command line or configuration
-  69  Redis is not there or refused
+  69  Redis cannot be reached or refused the command
   75  no answer in time")]
 pub(crate) struct SessionArgs {
     /// User id: the `sub` of the token
@@ -191,16 +192,16 @@ pub(crate) struct SessionArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The connections printed are closed with 4505, which tells clients not to come back: at once, and
-within two seconds in any case. A token that is still good opens a new one; to keep
-somebody out, stop issuing tokens first.
+The printed connections are closed with code 4505, which tells clients not to reconnect: at once, and
+within two seconds in any case. A client with a valid token can open a new connection; to keep a user
+out, stop issuing tokens first.
 
 Exit codes:
-  0   told; the connections are printed
-  1   not connected
+  0   the instances have the command; the connections are printed
+  1   the user is not connected
   64  wrong command line or configuration
-  69  Redis is not there or refused
-  75  no answer in time: they may have been told")]
+  69  Redis cannot be reached or refused the command
+  75  no answer in time: the instances may have the command")]
 pub(crate) struct KickArgs {
     #[command(flatten)]
     of: SessionArgs,
@@ -211,20 +212,21 @@ pub(crate) struct KickArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The connections printed get a frame of type notice at once, and within two seconds in any case. It is
-kept nowhere: who is not connected does not get it, nor one whose connection ends in this moment. What
-must not be missed is published to the user's channel, user:NAME, which is kept.
+The printed connections receive a frame of type notice: at once, and within two seconds in any case.
+The notice is not stored: a client that is not connected, or whose connection ends at this moment,
+does not receive it. Publish a message that must not be lost to the user's channel user:NAME, which
+has a history.
 
 Example:
   tidegate send --tenant acme --event maintenance alice '{\"minutes\":5}'
 
 Exit codes:
-  0   told; the connections are printed
-  1   not connected
+  0   the instances have the command; the connections are printed
+  1   the user is not connected
   64  wrong command line or configuration
   65  the event or the payload is not valid
-  69  Redis is not there or refused
-  75  no answer in time: they may have been told")]
+  69  Redis cannot be reached or refused the command
+  75  no answer in time: the instances may have the command")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     of: SessionArgs,
@@ -241,8 +243,9 @@ pub(crate) struct SendArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Signs with a configured HS256 key; a backend signs its own tokens. In dev mode without a configured
-key, only the running gateway has one: ask it for /dev/token?user=alice.
+Signs with a configured HS256 key. In production the backend signs its own tokens. In dev mode without
+a configured key, only the running gateway has a key: request the token from it, at
+/dev/token?user=alice.
 
 Example:
   tidegate token --config gateway.toml --user alice --subscribe 'collection:*' --publish collection:42
@@ -250,9 +253,9 @@ Example:
 Exit codes:
   0   the token is printed
   64  wrong command line or configuration, or no key that can sign
-  65  a gateway would not take the token")]
+  65  a gateway would refuse the token")]
 pub(crate) struct TokenArgs {
-    /// User id; user:NAME and everything below it belongs to this user
+    /// User id; the channels of user:NAME belong to this user
     #[arg(long, value_name = "NAME", value_parser = wire::UserId::parse)]
     user: wire::UserId,
     /// Tenant of the user
@@ -279,14 +282,14 @@ pub(crate) struct TokenArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For the health check of a container, whose image has no curl.
+For the health check of a container whose image has no curl.
 
 Exit codes:
   0   alive
-  1   not
+  1   not alive
   64  wrong command line or configuration")]
 pub(crate) struct AdminArgs {
-    /// URL of the gateway, such as http://127.0.0.1:9090 [default: ADMIN_LISTEN of the configuration]
+    /// URL of the gateway, such as http://127.0.0.1:9090 [default: admin_listen of the configuration]
     url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -294,12 +297,12 @@ pub(crate) struct AdminArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What SIGTERM does too: new clients are turned away, those connected are moved a few at a time over
-drain.window_ms, and the process ends, at the latest after drain.grace_ms. This command does not wait.
+Does the same as SIGTERM: the gateway refuses new clients, moves its clients a few at a time over
+drain.window_ms, and ends at the latest after drain.grace_ms. This command does not wait for the end.
 
 Exit codes:
-  0   it has begun
-  1   no gateway answers there
+  0   the drain has begun
+  1   no gateway answers at this address
   64  wrong command line or configuration")]
 pub(crate) struct DrainArgs {
     #[command(flatten)]
@@ -307,7 +310,7 @@ pub(crate) struct DrainArgs {
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), &'static str> {
-    let (key, value) = text.split_once('=').ok_or("it is written KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
@@ -316,7 +319,7 @@ fn flag_setting(written: &str, key: &str, text: Option<String>) -> Option<FlagSe
 }
 
 impl ConfigArgs {
-    /// All sources of this process; `named` are the flags that have a name of their own.
+    /// Collects all sources of this process. `named` are the flags that set one key each.
     fn sources(self, named: impl IntoIterator<Item = Option<FlagSetting>>) -> Sources {
         let set = |(key, text): (String, String)| FlagSetting { written: "--set".into(), key, text };
         let flags = named.into_iter().flatten().chain(self.set.into_iter().map(set)).collect();
@@ -325,7 +328,7 @@ impl ConfigArgs {
 }
 
 impl ServeArgs {
-    /// All sources of this process.
+    /// Collects all sources of this process.
     pub(crate) fn sources(self) -> Sources {
         self.config.sources([
             flag_setting("--listen", "listen", self.listen),

@@ -1,4 +1,4 @@
-//! `tidegate presence`: who is in a scope, from the shell.
+//! `tidegate presence`: lists the members of a scope.
 
 use std::fmt::Write as _;
 
@@ -11,28 +11,28 @@ use super::{ConfigArgs, Exit, flag_setting};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The members of a channel's scope, in families with presence: one line for each, with when it joined,
-to which instances it is connected (- while it has a moment to come back) and what its token says of
-it. The last line says how many there are.
+Prints the members of a channel's scope, for families with presence. One line per member: the time it
+joined, the user, its instances (- while it is disconnected and may still come back) and the presence
+info of its token. The last line is the number of members.
 
 Examples:
   tidegate presence collection:42
   tidegate presence --tenant acme --most 10000 collection:42
 
 Exit codes:
-  0   somebody is there
-  1   nobody is
+  0   the scope has members
+  1   the scope has no members
   64  wrong command line or configuration; the family has no presence
-  65  this is no channel
-  69  Redis is not there or refused
+  65  the channel is not valid
+  69  Redis cannot be reached or refused the command
   75  no answer in time")]
 pub(crate) struct PresenceArgs {
-    /// A channel of the scope, such as collection:42
+    /// Channel of the scope, such as collection:42
     channel: String,
     /// Tenant of the channel
     #[arg(long, value_name = "NAME", default_value_t, value_parser = wire::TenantId::parse)]
     tenant: wire::TenantId,
-    /// Show at most so many members; all are counted
+    /// Largest number of members to list; all are counted
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
     most: u16,
     /// Redis URL [env: TIDEGATE_REDIS_URL, safer for passwords]
@@ -61,9 +61,11 @@ pub(crate) fn presence(args: PresenceArgs) -> Exit {
         &config,
         async |store| store.list_members(&asked, usize::from(most)).await,
         |snapshot| {
-            let [list] = &snapshot.scopes[..] else { return Exit::Failure.because("one scope was asked for") };
+            let [list] = &snapshot.scopes[..] else {
+                return Exit::Failure.because("the reply is for another number of scopes");
+            };
             if list.count == 0 {
-                return Exit::Failure.because(format_args!("nobody of tenant {tenant} is in {}", asked[0].name()));
+                return Exit::Failure.because(format_args!("no members of tenant {tenant} in {}", asked[0].name()));
             }
             let mut members: Vec<&Member> = list.members.iter().collect();
             members.sort_by_key(|member| member.since);

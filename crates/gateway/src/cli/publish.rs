@@ -1,4 +1,4 @@
-//! `tidegate publish`: what a worker does, from the shell.
+//! `tidegate publish`: stores and publishes messages.
 
 mod lines;
 mod publisher;
@@ -14,7 +14,7 @@ use self::lines::Lines;
 use self::publisher::{Item, Placed, PublishError, Publisher};
 use super::{Exit, PublishArgs, flag_setting};
 
-/// Longest `--id`; with `--lines` the line's number is added, and Redis takes 300.
+/// Longest `--id`, in bytes. With `--lines` the line number is appended; Redis accepts ids of 300 bytes.
 const ID_BYTES_MAX: usize = 200;
 
 pub(crate) fn publish(args: PublishArgs) -> Exit {
@@ -60,7 +60,8 @@ async fn publish_one(args: &PublishArgs, config: &PublishConfig, channel: &Chann
     }
 }
 
-/// One payload a line, in batches of what has come; it ends at the first line that cannot be stored.
+/// Publishes one payload per line, in batches of the lines that have arrived. Ends at the first line that cannot be
+/// stored.
 async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Channel) -> Exit {
     let bytes_max = config.message_bytes_max;
     let mut publisher = Publisher::new(config, channel);
@@ -87,13 +88,13 @@ async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Cha
             match publisher.store(&items).await {
                 Ok(placed) => print(&placed),
                 Err(error) => {
-                    let what = format!("lines {first} to {last}: {error}; what came before them is stored");
+                    let what = format!("lines {first} to {last}: {error}; the lines before them are stored");
                     return exit(&error).because(what);
                 }
             }
         }
         if let Some((number, reason)) = wrong {
-            return Exit::Data.because(format_args!("line {number}: {reason}; what came before it is stored"));
+            return Exit::Data.because(format_args!("line {number}: {reason}; the lines before it are stored"));
         }
         if is_end {
             return Exit::Ok;
@@ -108,7 +109,7 @@ fn exit(error: &PublishError) -> Exit {
     }
 }
 
-/// A line for each message. That nobody reads them is no reason to stop.
+/// Prints one line per message. A closed pipe does not stop the command.
 fn print(placed: &[Placed]) {
     let mut out = std::io::stdout().lock();
     for (position, known) in placed {
@@ -126,12 +127,12 @@ fn check_ids(args: &PublishArgs) -> Result<(), String> {
         return Err(format!("an id has 1 to {ID_BYTES_MAX} bytes"));
     }
     if args.id.as_ref().is_some_and(|id| id.contains('/')) {
-        return Err("an id with a slash is one of a client of the gateways: choose another sign".into());
+        return Err("an id must not contain a slash, because ids of gateway clients do".into());
     }
     Ok(())
 }
 
-/// What `-` stands for, or the argument itself.
+/// Returns the payload: standard input for `-`, or the argument itself.
 fn read_payload(payload: &str, bytes_max: usize) -> Result<Cow<'_, str>, String> {
     if payload != "-" {
         return Ok(Cow::Borrowed(payload));
@@ -139,8 +140,8 @@ fn read_payload(payload: &str, bytes_max: usize) -> Result<Cow<'_, str>, String>
     let mut bytes = Vec::new();
     let mut input = std::io::stdin().lock().take(bytes_max as u64 + 1);
     input.read_to_end(&mut bytes).map_err(|error| format!("standard input: {error}"))?;
-    check_size(bytes.len(), bytes_max)?; // Before it is found to be cut within a character.
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| "standard input: it is not UTF-8".to_owned())
+    check_size(bytes.len(), bytes_max)?; // First, because a truncated input may end inside a character.
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| "standard input is not UTF-8".to_owned())
 }
 
 fn check_size(bytes: usize, bytes_max: usize) -> Result<(), String> {
@@ -150,7 +151,7 @@ fn check_size(bytes: usize, bytes_max: usize) -> Result<(), String> {
     }
 }
 
-/// The message as Redis keeps it, or a sentence about what is wrong with it.
+/// Returns the message as Redis stores it, or a sentence that says what is wrong with it.
 fn to_message(payload: &str, args: &PublishArgs, bytes_max: usize) -> Result<Vec<u8>, String> {
     check_size(payload.len(), bytes_max)?;
     let payload: &RawValue =

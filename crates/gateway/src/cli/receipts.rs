@@ -1,4 +1,4 @@
-//! `tidegate receipts`: who has got how far, and whether a user has got a message.
+//! `tidegate receipts`: lists receipts, and checks whether users have acknowledged a message.
 
 mod args;
 mod shown;
@@ -11,7 +11,7 @@ use super::dlq::{RecordsClient, with_records};
 
 pub(crate) use args::ReceiptsArgs;
 
-/// As many users as Redis gives in one answer.
+/// Largest number of users that Redis returns in one reply.
 const USERS_MAX: usize = 10_000;
 
 pub(crate) fn receipts(args: ReceiptsArgs) -> Exit {
@@ -28,7 +28,7 @@ async fn ask(client: RecordsClient, args: ReceiptsArgs) -> Result<Exit, StoreErr
     let scope_receipts = client.store.scope_receipts(&scope, &users, USERS_MAX).await?;
     if !client.config.policies.policy(scope.family()).receipts {
         let family = families.shape(scope.family()).name.as_str();
-        eprintln!("tidegate: by this configuration the family {family} keeps no receipts (families[].receipts)");
+        eprintln!("tidegate: in this configuration the family {family} keeps no receipts (families[].receipts)");
     }
     match position {
         Some(position) => Ok(judge(&scope_receipts, &users, position, &scope)),
@@ -36,7 +36,7 @@ async fn ask(client: RecordsClient, args: ReceiptsArgs) -> Result<Exit, StoreErr
     }
 }
 
-/// Whether every user named has got the message; one who has not is enough for a no.
+/// Checks whether every given user has acknowledged the message. One user that has not makes the answer no.
 fn judge(scope_receipts: &ScopeReceipts, users: &[UserId], position: Position, scope: &Scope) -> Exit {
     let of =
         |user: &UserId| scope_receipts.users.iter().find(|(other, ..)| other == user).map(|(_, receipt, _)| *receipt);
@@ -58,18 +58,20 @@ fn judge(scope_receipts: &ScopeReceipts, users: &[UserId], position: Position, s
         exit = exit.telling(format_args!("{answer}  {user}  {stands}\n"));
         if answer == "unknown" {
             let name = scope.name();
-            eprintln!("tidegate: {name} has no message {position} that Redis knows of: never handed out, or lost");
+            eprintln!(
+                "tidegate: Redis does not know message {position} of {name}: it was never stored, or it was lost"
+            );
         }
     }
     exit
 }
 
-/// The furthest behind first; of users named, also those without a receipt.
+/// Lists the users with the largest lag first. A given user without a receipt is reported too.
 fn list(mut scope_receipts: ScopeReceipts, users: &[UserId], limit: usize, json: bool, scope: &Scope) -> Exit {
     let found = std::mem::take(&mut scope_receipts.users);
     let absent: Vec<&UserId> = users.iter().filter(|user| !found.iter().any(|(other, ..)| other == *user)).collect();
     let mut rows: Vec<_> = found.into_iter().map(|(user, at, time)| (scope_receipts.lag(at), user, at, time)).collect();
-    // Unknown is last in the order of the type, and first here: it is the worst.
+    // An unknown lag is the largest in the order of the type, so it is listed first: it is the worst.
     rows.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
     let (known, more) = (rows.len(), rows.len().saturating_sub(limit));
     rows.truncate(limit);
@@ -85,10 +87,10 @@ fn list(mut scope_receipts: ScopeReceipts, users: &[UserId], limit: usize, json:
         false => Exit::Ok.telling(shown::table(&rows, scope_receipts.top)),
     };
     if more > 0 {
-        eprintln!("tidegate: these are the {limit} furthest behind; there are {more} more (--limit)");
+        eprintln!("tidegate: these are the {limit} users with the largest lag; there are {more} more (--limit)");
     }
     if users.is_empty() && known == USERS_MAX {
-        eprintln!("tidegate: only the {USERS_MAX} users whose receipts are oldest were looked at");
+        eprintln!("tidegate: only the {USERS_MAX} users with the oldest receipts were read");
     }
     for user in &absent {
         eprintln!("tidegate: {user} has no receipt in {}", scope.name());

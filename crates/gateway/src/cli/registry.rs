@@ -1,4 +1,4 @@
-//! The fleet's registry, asked from the shell.
+//! Runs one query on the fleet's registry.
 
 use connection_registry::{RedisStore, RedisStoreConfig, StoreError, Timings};
 use keyspace::Keyspace;
@@ -6,7 +6,7 @@ use tidegate_gateway::config::PublishConfig;
 
 use super::Exit;
 
-/// Asks the registry one thing; what is done with the answer says how the command ends.
+/// Runs `question` on the registry. `tell` turns the answer into the end of the command.
 pub(super) fn ask_registry<T>(
     config: &PublishConfig,
     question: impl AsyncFnOnce(&RedisStore) -> Result<T, StoreError>,
@@ -17,7 +17,7 @@ pub(super) fn ask_registry<T>(
         connections_max: 1,
         keyspace: Keyspace::new(config.redis.prefix.clone()),
         library: config.policies.library(),
-        // A person may wait for an answer for longer than an instance with beats to keep.
+        // A person can wait longer for an answer than an instance that must send heartbeats.
         timings: Timings { call: config.redis.reply_deadline, ..Timings::default() },
         limits: config.connections,
     });

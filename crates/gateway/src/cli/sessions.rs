@@ -1,4 +1,5 @@
-//! `tidegate who`, `tidegate kick` and `tidegate send`: the fleet's directory, from the shell.
+//! `tidegate who`, `tidegate kick` and `tidegate send`: they read the fleet's directory and send commands to
+//! connections.
 
 use connection_registry::{Connected, RedisStore, StoreError};
 use tidegate_gateway::config::{PublishConfig, RawConfig};
@@ -25,7 +26,7 @@ pub(crate) fn send(args: SendArgs) -> Exit {
     ask(of, async |store, tenant, user| store.send(tenant, user, session, &notice).await)
 }
 
-/// Asks the directory about one user and prints what it says, a connection a line.
+/// Runs a query for one user and prints the connections that it returns, one per line.
 fn ask(
     args: SessionArgs,
     question: impl AsyncFnOnce(&RedisStore, &TenantId, &UserId) -> Result<Vec<Connected>, StoreError>,
@@ -47,7 +48,7 @@ fn ask(
     ask_registry(&config, async |store| question(store, &tenant, &user).await, tell)
 }
 
-/// A session id as `welcome` and `tidegate who` show it.
+/// Parses a session id as `welcome` and `tidegate who` show it.
 pub(crate) fn parse_session(text: &str) -> Result<SessionId, &'static str> {
     SessionId::parse(text).ok_or("a session id is 32 hexadecimal digits, as `tidegate who` prints it")
 }

@@ -1,11 +1,11 @@
-//! A table of text, as wide as it needs to be.
+//! A table of text whose columns are as wide as their content.
 
 use std::fmt;
 
-/// Columns with a heading each.
+/// Rows of cells under headings.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// The headings are the first.
+    /// The first row holds the headings.
     rows: Vec<Vec<String>>,
 }
 
@@ -14,7 +14,7 @@ impl Table {
         Self { rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()] }
     }
 
-    /// One more row. Control characters in it are printed as escapes.
+    /// Adds a row. Control characters in it are escaped.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.rows[0].len(), "every column has a cell");
         self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
@@ -33,7 +33,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// The text with control characters as escapes: what comes from outside must not write to a terminal.
+/// Escapes control characters: text from outside must not control the terminal.
 pub(super) fn printable(text: &str) -> String {
     let is_hidden = |c: char| {
         c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

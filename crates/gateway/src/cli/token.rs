@@ -1,4 +1,4 @@
-//! `tidegate token`.
+//! `tidegate token`: signs a token for tests.
 
 use std::time::SystemTime;
 
@@ -33,18 +33,18 @@ pub(crate) fn token(args: TokenArgs) -> Exit {
     }
 }
 
-/// What a token says of its holder.
+/// The presence info of a token.
 #[derive(Debug, Clone)]
 pub(super) struct Info(serde_json::Map<String, serde_json::Value>);
 
-/// Reads a JSON object.
+/// Parses a JSON object.
 pub(super) fn parse_info(text: &str) -> Result<Info, String> {
-    serde_json::from_str(text).map(Info).map_err(|error| format!("it is a JSON object: {error}"))
+    serde_json::from_str(text).map(Info).map_err(|error| format!("expected a JSON object: {error}"))
 }
 
-/// Reads `90s`, `15m`, `1h` or `7d`.
+/// Parses `90s`, `15m`, `1h` or `7d` to seconds.
 pub(super) fn parse_seconds(text: &str) -> Result<u64, &'static str> {
-    const EXPECTED: &str = "it is a number and s, m, h or d, such as 90s or 1h";
+    const EXPECTED: &str = "expected a number and s, m, h or d, such as 90s or 1h";
     let unit = text.chars().next_back().ok_or(EXPECTED)?;
     let unit_s = match unit {
         's' => 1,

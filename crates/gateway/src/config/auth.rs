@@ -1,4 +1,4 @@
-//! The keys that sign tokens, and what is demanded of tokens.
+//! The keys that verify tokens, and the claims that tokens must carry.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,49 +10,49 @@ use crate::auth::grants::GrantList;
 use crate::auth::issuer::{IssueError, Issuer};
 use crate::auth::token::{Key, Policy, Verifier};
 
-/// Checked `[auth]`.
+/// The checked values of `[auth]`.
 #[derive(Debug, Clone)]
 pub struct AuthConfig {
-    /// Any of these may sign a token. Never empty when serving.
+    /// A token may be signed with any of these keys. Never empty when the gateway serves.
     pub keys: Vec<AuthKey>,
     /// The `iss` that tokens must carry.
     pub issuer: Option<String>,
     /// The `aud` that tokens must carry.
     pub audience: Option<String>,
-    /// How far the issuer's clock may be from ours.
+    /// Largest accepted difference between the token issuer's clock and the gateway's clock.
     pub leeway: Duration,
-    /// Grants of tokens without a `subscribe` claim.
+    /// Grants of tokens without a `subscribe` claim, in addition to the user's own `user:ID`.
     pub default_subscribe: Vec<String>,
-    /// Grants of tokens without a `publish` claim.
+    /// Grants of tokens without a `publish` claim, in addition to the user's own `user:ID`.
     pub default_publish: Vec<String>,
-    /// The cookie that may carry the token.
+    /// Name of the cookie that may carry the token.
     pub cookie: String,
 }
 
-/// One key.
+/// One row of `auth.keys`.
 #[derive(Debug, Clone)]
 pub struct AuthKey {
-    /// The `kid` of tokens it verifies; without one it is tried for all of its algorithm.
+    /// The key verifies tokens with this `kid`. A key without a `kid` is tried for every token of its algorithm.
     pub kid: Option<String>,
-    /// The key itself, by algorithm.
+    /// The key material, by algorithm.
     pub material: KeyMaterial,
 }
 
-/// A key by its algorithm.
+/// The material of a key, by its algorithm.
 #[derive(Debug, Clone)]
 pub enum KeyMaterial {
-    /// A shared secret; who has it can sign.
+    /// A shared secret of at least 32 bytes. It verifies tokens and can sign them.
     Hs256(Secret),
-    /// A public RSA key in PEM.
+    /// A public RSA key in PEM. It verifies tokens and cannot sign them.
     Rs256(Vec<u8>),
 }
 
-/// Bytes that are never shown.
+/// Secret bytes. Their `Debug` output is redacted.
 #[derive(Clone)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// The bytes, for those who sign and verify.
+    /// Returns the bytes for signing and verifying.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -71,15 +71,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How to get out of having no key.
+/// The expected value of `auth.keys` when no key is configured: how to create a key and how to configure it.
 const HOW_TO_MAKE_A_KEY: &str = "\
-at least one key, to tell whose token is good. To make one:
+at least one key, to verify tokens. To create one:
         openssl rand -hex 32 > token.key
-    and to name it in the file:
+    and to set it in the configuration file:
         [[auth.keys]]
         algorithm = \"HS256\"
         secret_file = \"token.key\"
-    or, to try things out on this machine alone, start with --dev";
+    or, to try the gateway on this machine only, start it with --dev";
 
 impl AuthConfig {
     pub(super) fn check(raw: &RawConfig, families: &Families) -> Self {
@@ -110,7 +110,8 @@ impl AuthConfig {
         }
     }
 
-    /// Serving needs a key. In dev mode one is made up, which ends with the process.
+    /// Reports a problem if there is no key, because serving needs one. In dev mode it generates a key instead, which
+    /// is lost when the process ends.
     pub(super) fn require_key(&mut self, raw: &RawConfig) {
         if raw.rows("auth.keys").is_empty() {
             if raw.flag("dev") {
@@ -121,7 +122,7 @@ impl AuthConfig {
         }
     }
 
-    /// What checks tokens by this configuration.
+    /// Builds the verifier that checks tokens with this configuration.
     pub(crate) fn verifier(&self, families: Families) -> Verifier {
         let defaults = |texts: &[String]| GrantList::parse_defaults(&families, texts).expect("checked at start");
         let policy = Policy {
@@ -138,10 +139,11 @@ impl AuthConfig {
         Verifier::new(self.keys.iter().map(key).collect(), policy, families)
     }
 
-    /// Signs with the key called `kid`, or with the first that can sign.
+    /// Returns an issuer that signs with the HS256 key whose kid is `kid`, or with the first HS256 key if `kid` is
+    /// `None`.
     ///
     /// # Errors
-    /// When there is no such key.
+    /// If there is no HS256 key with this kid, or no HS256 key at all.
     pub fn issuer(&self, families: Families, kid: Option<&str>) -> Result<Issuer, IssueError> {
         let can_sign = |key: &&AuthKey| kid.is_none() || key.kid.as_deref() == kid;
         let secret = self.keys.iter().filter(can_sign).find_map(|key| match &key.material {
@@ -183,7 +185,7 @@ fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
             let pem = read_file(raw, row, name)?;
             checked(name, Key::rs256(None, &pem)).then_some(KeyMaterial::Rs256(pem))
         }
-        // Of the wrong kind, and complained about already; or absent.
+        // The value has the wrong kind, which is already reported.
         _ if row.has("algorithm") => None,
         _ => {
             raw.wrong_row(row, "algorithm", "HS256 or RS256");
@@ -198,7 +200,7 @@ fn read_file(raw: &RawConfig, row: &TableRow, name: &str) -> Option<Vec<u8>> {
     std::fs::read(path).map_err(complain).ok()
 }
 
-/// `openssl rand … > file` ends the line; the secret is the text without it.
+/// Removes the line end that `openssl rand … > file` writes after the secret.
 fn without_line_end(mut secret: Vec<u8>) -> Vec<u8> {
     let end = secret.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
     secret.truncate(end);

@@ -1,4 +1,4 @@
-//! What carries messages between instances.
+//! The broker that carries messages between instances: `broker` and `[redis]`.
 
 use std::time::Duration;
 
@@ -7,31 +7,31 @@ use wire::Name;
 
 use super::raw::RawConfig;
 
-const REDIS_URL_EXPECTED: &str = "where Redis is, such as redis://127.0.0.1:6379";
+const REDIS_URL_EXPECTED: &str = "the URL of Redis, such as redis://127.0.0.1:6379";
 
-/// Checked `broker` and `[redis]`.
+/// The checked values of `broker` and `[redis]`.
 #[derive(Debug, Clone)]
 pub enum BrokerConfig {
-    /// This process alone: nothing reaches another instance, and history ends with the process.
+    /// Messages stay in this process: no other instance receives them, and the history is lost when the process ends.
     Memory,
-    /// Redis, shared by all instances.
+    /// Messages go through Redis, which all instances share.
     Redis(Box<RedisConfig>),
 }
 
-/// How to reach Redis.
+/// The checked values of `[redis]`.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// Where it is.
+    /// The address of Redis: one server, Sentinels, or a cluster.
     pub target: Target,
-    /// Every Redis name begins with it, so that several clusters can share one Redis.
+    /// Prefix of every Redis name, so that several clusters can share one Redis.
     pub prefix: Name,
-    /// Most connections for commands; the subscriber has one more of its own.
+    /// Largest number of connections for commands. The subscriber uses one further connection.
     pub pool_size: usize,
-    /// How long a command may go unanswered before the link counts as broken.
+    /// Longest time that a command may wait for its reply. After that the connection counts as broken.
     pub reply_deadline: Duration,
-    /// How often the way publish → Redis → subscribe is tried.
+    /// Interval between probes of the path publish → Redis → subscribe.
     pub probe_interval: Duration,
-    /// How often each scope is compared with Redis' newest position.
+    /// Interval at which the newest position of each scope is compared with Redis.
     pub check_interval: Duration,
 }
 
@@ -39,7 +39,7 @@ impl BrokerConfig {
     pub(super) fn check(raw: &RawConfig) -> Self {
         if raw.text("broker") == "memory" {
             if raw.optional_text("redis.url").is_some() {
-                raw.wrong("broker", "redis, since redis.url is set; or no redis.url");
+                raw.wrong("broker", "redis, because redis.url is set; or unset redis.url");
             }
             return Self::Memory;
         }

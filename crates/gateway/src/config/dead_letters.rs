@@ -1,15 +1,16 @@
-//! What is kept of messages that could not be delivered or stored.
+//! Limits on stored dead letters: messages that could not be delivered or stored.
 
 use records::Bounds;
 
 use super::raw::RawConfig;
 
-/// Checked `[dead_letters]`.
+/// The checked values of `[dead_letters]`.
 #[derive(Debug, Clone, Copy)]
 pub struct DeadLettersConfig {
-    /// How many of each tenant, and for how long.
+    /// Largest number of dead letters per tenant, and how long they are kept.
     pub bounds: Bounds,
-    /// Longer messages are told of and not kept.
+    /// Largest message stored with its dead letter, in bytes. The dead letter of a longer message is stored without
+    /// the message.
     pub message_bytes_max: usize,
 }
 

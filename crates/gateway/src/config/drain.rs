@@ -1,24 +1,25 @@
-//! How an instance goes away: `[drain]`.
+//! How an instance stops: `[drain]`.
 
 use std::time::Duration;
 
 use super::raw::RawConfig;
 
-/// A client that never answers a close is cut off after this long; what is moved last needs as much.
+/// A client that does not answer a close frame is disconnected after this time. The grace of a drain must be longer
+/// than its window by this much, because the last client that is moved needs it too.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the process needs behind that: whoever is left is cut (2 s), records are written (2 s), and the lease is given back
-/// (1 s).
+/// Time that the process needs after the grace: it disconnects the remaining clients (2 s), writes records (2 s), and
+/// releases the lease (1 s).
 pub(crate) const ENDING: Duration = Duration::from_secs(5);
 
-/// Checked `[drain]`.
+/// The checked values of `[drain]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainConfig {
-    /// Over how much time clients are moved, when there are many.
+    /// Time over which the clients are moved, if there are many.
     pub window: Duration,
-    /// When whoever is still there is cut, and the process ends.
+    /// Time after which the remaining clients are disconnected and the process ends, from the start of the drain.
     pub grace: Duration,
-    /// When the process is stopped by force, if that is known.
+    /// Time after which the process is killed, from the start of the drain, if the operator has configured it.
     pub kill_after: Option<Duration>,
 }
 
@@ -39,7 +40,7 @@ impl DrainConfig {
         if drain.kill_after.is_some_and(|kill_after| kill_after < least) {
             let (least, ending) = (least.as_millis(), ENDING.as_millis());
             let rule = format!("drain.grace_ms and the {ending} ms that the process may take to end");
-            let remedy = "give the process more time where it is stopped by force, or less for its drain";
+            let remedy = "kill the process later, or shorten its drain";
             raw.wrong("drain.kill_after_ms", format!("at least {least}, which is {rule}: {remedy}"));
         }
         drain

@@ -1,4 +1,4 @@
-//! The channel families: the router's default ones, changed or added to by `[[families]]`.
+//! The channel families: the router's built-in families, and the changes and additions of `[[families]]`.
 
 use message_router::{Acknowledge, FamilyPolicy, OnIsolation, OnSlow, Policies};
 use toml::{Table, Value};
@@ -6,16 +6,16 @@ use wire::FamilyShape;
 
 use super::raw::{RawConfig, TableRow};
 
-/// [`wire::Families`] takes no more.
+/// The limit of [`wire::Families`].
 const FAMILIES_MAX: usize = 64;
 
-/// What holds for a family that a row only names: kept like a collection, written last, and never delivered to a
-/// part of its members.
+/// Policy of an added family whose row sets only its name: messages are kept for one hour, its lane is the one
+/// written last, and during isolation it is read-only, so that no message reaches only a part of its subscribers.
 const FURTHER: FamilyPolicy = FamilyPolicy::kept_for(60 * 60 * 1_000, 3, OnIsolation::ReadOnly);
 
 type Family = (FamilyShape, FamilyPolicy);
 
-/// All families: the built-in ones, then further ones in the order of their rows.
+/// Returns all families: the built-in ones first, then the added ones in the order of their rows.
 pub(super) fn check_families(raw: &mut RawConfig) -> Policies {
     let built_in = Policies::default();
     let family = |(index, shape): (_, &FamilyShape)| (shape.clone(), *built_in.policy(index));
@@ -83,7 +83,7 @@ fn change((shape, policy): &mut Family, row: &TableRow) {
     policy.presence = row.flag("presence").unwrap_or(policy.presence);
 }
 
-/// The choices as `key.rs` lists them.
+/// The words that `key.rs` accepts for these keys, in the order of the enums' variants.
 pub(super) const ON_ISOLATION: &[&str] = &["local", "read_only"];
 pub(super) const ON_SLOW: &[&str] = &["catch_up", "latest", "close"];
 pub(super) const ACKNOWLEDGE: &[&str] = &["stored", "replicated"];

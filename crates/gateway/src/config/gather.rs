@@ -10,15 +10,15 @@ use super::problem::Source;
 use super::raw::{RawConfig, Setting};
 use super::source::Sources;
 
-/// Names the file; the one variable that is not a key.
+/// The variable that names the configuration file. It is the only variable that is not a key.
 const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
 
-/// A file and who named it.
+/// The path of the file, and the source that named it.
 type NamedFile = Option<(PathBuf, Source)>;
 
 impl RawConfig {
-    /// Reads all sources, the heaviest first: the first to set a key wins, yet every value is checked. What is
-    /// wrong is kept, and told by the check that follows.
+    /// Reads all sources in order of precedence, flags first. The first source that sets a key wins, but every value
+    /// is checked. Problems are collected here and reported by the check that follows.
     #[must_use]
     pub fn gather(sources: Sources) -> Self {
         let mut raw = Self::default();
@@ -50,18 +50,18 @@ impl RawConfig {
     }
 
     fn set_variable(&mut self, name: String, text: &str, file: &mut NamedFile) {
-        // `VARIABLE=` is how compose files and unit files say "not set".
+        // Compose files and unit files write `VARIABLE=` for "not set".
         if !name.starts_with("TIDEGATE_") || text.is_empty() || is_kubernetes_service_link(&name) {
             return;
         }
-        // A double underscore for the dot is the habit of other tools; no two keys differ by it alone.
+        // Other tools write a double underscore for the dot. No two keys differ only by this.
         let canonical = name.replace("__", "_");
         if canonical == FILE_VARIABLE {
             file.get_or_insert_with(|| (text.into(), Source::Environment(name)));
             return;
         }
         let Some(key) = KEYS.iter().find(|key| key.variable() == canonical) else {
-            // The value is not shown: this may be a misspelt secret.
+            // The value is not shown, because this may be a misspelt secret.
             let nearest = nearest(&name, KEYS.iter().map(Key::variable).chain([FILE_VARIABLE.into()]));
             let source = Source::Environment("the environment".into());
             return self.complain(name, None, source, format!("a variable that exists; the nearest is {nearest}"));
@@ -80,7 +80,7 @@ impl RawConfig {
         let table = match text.parse::<Table>() {
             Ok(table) => table,
             Err(error) => {
-                // The parser's own display quotes the line, and with it perhaps a secret.
+                // The parser's own message quotes the line, which may contain a secret.
                 let line = 1 + error.span().map_or(0, |span| text[..span.start].matches('\n').count());
                 let expected = format!("TOML: {}", error.message());
                 self.is_file_unread = true;
@@ -128,7 +128,7 @@ impl RawConfig {
         }
     }
 
-    /// The value is not shown: the key may be a misspelt secret.
+    /// The value is not shown, because the key may be a misspelt secret.
     fn unknown_key(&self, name: String, known: &[Key], source: Source) {
         let in_row = name.rsplit_once("].").map_or(&*name, |(_, key)| key);
         let nearest = nearest(in_row, known.iter().map(|key| key.name.to_owned()));
@@ -136,8 +136,8 @@ impl RawConfig {
     }
 }
 
-/// Kubernetes puts `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_8080_TCP` and their like into every pod of a namespace
-/// that holds a Service called `tidegate…`. They are not ours and must not keep us from starting.
+/// Kubernetes sets `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_8080_TCP` and similar variables in every pod of a
+/// namespace that has a Service called `tidegate…`. They are not configuration and must not prevent the start.
 pub(super) fn is_kubernetes_service_link(name: &str) -> bool {
     let numbered_port = || name.split("_PORT_").skip(1).any(|tail| tail.starts_with(|c: char| c.is_ascii_digit()));
     name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") || numbered_port()

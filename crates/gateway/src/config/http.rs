@@ -1,18 +1,18 @@
-//! Which pages may open connections.
+//! The pages that may open connections: `http.allowed_origins`.
 
-/// Which origins a browser may come from. Clients that send no `Origin` are not browsers and are not asked.
+/// The origins from which a browser may connect. A client that sends no `Origin` is not a browser and is not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origins {
-    /// `*`: every page on the web. Sound where tokens are handed over by the page, unsound with the cookie.
+    /// `*`: every page. This is safe if the page supplies the token, and unsafe if the cookie carries it.
     pub any: bool,
     /// `loopback`: any port of localhost, 127.0.0.1 and [::1], for development.
     pub loopback: bool,
-    /// These, byte by byte, as browsers send them.
+    /// Allowed origins, compared byte by byte with the `Origin` header.
     pub exact: Vec<String>,
 }
 
 impl Origins {
-    /// Reads the checked list of `http.allowed_origins`.
+    /// Converts the checked list of `http.allowed_origins`.
     pub(crate) fn new(rules: Vec<String>) -> Self {
         let has = |rule: &str| rules.iter().any(|r| r == rule);
         let (any, loopback) = (has("*"), has("loopback"));
@@ -35,7 +35,7 @@ impl Origins {
     }
 }
 
-/// Whether `rule` may stand in `http.allowed_origins`: an origin has no path, not even a slash.
+/// Whether `http.allowed_origins` accepts `rule`. An origin has no path, not even a slash.
 pub(crate) fn is_origin_rule(rule: &str) -> bool {
     let is_origin = || {
         let authority = rule.strip_prefix("https://").or_else(|| rule.strip_prefix("http://"));

@@ -1,8 +1,8 @@
-//! The name of this gateway among its peers when the operator gives none.
+//! The default name of this instance.
 
-/// `host-port`, in the alphabet of names. Two gateways on one host differ by port. Where the host's name says
-/// nothing, or the port is not known before it is bound, random digits stand in: equal names would fight over
-/// one lease.
+/// Returns `host-port`, in the alphabet of names. Two instances on one host differ by their port. If the host name is
+/// unspecific, or the port is known only after binding, random digits take their place: two instances with the same
+/// name would compete for one lease.
 pub(crate) fn instance_name(host: Option<&str>, port: u16) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
     let host: String = host.unwrap_or("").chars().map(allowed).take(HOST_BYTES_MAX).collect();
@@ -14,7 +14,7 @@ pub(crate) fn instance_name(host: Option<&str>, port: u16) -> String {
     }
 }
 
-/// What a host's name may take of [`wire::NAME_BYTES_MAX`]; DNS labels have at most 63 bytes.
+/// Largest part of [`wire::NAME_BYTES_MAX`] that the host name may use. A DNS label has at most 63 bytes.
 const HOST_BYTES_MAX: usize = 100;
 const _: () = assert!(HOST_BYTES_MAX + "-".len() + 8 <= wire::NAME_BYTES_MAX);
 

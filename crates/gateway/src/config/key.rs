@@ -1,7 +1,7 @@
-//! Every key of the configuration: its name, what it takes, its default.
+//! Every configuration key: its name, the values it accepts, and its default.
 //!
-//! This table is the only list of keys. The file, the environment, `--set` and `--print-config` are read and
-//! written by it; `deploy/gateway.example.toml` and `docs/configuration.md` are compared with it by tests.
+//! This table is the only list of keys. The file, the environment, `--set` and `--print-config` all use it. Tests
+//! compare it with `deploy/gateway.example.toml` and `docs/configuration.md`.
 
 use std::net::SocketAddr;
 
@@ -11,58 +11,58 @@ use super::defaults::SHARDS_MAX;
 use super::families::{ACKNOWLEDGE, ON_ISOLATION, ON_SLOW};
 use super::limits::ON_EXCESS;
 
-/// One key.
+/// One configuration key: a row of [`KEYS`].
 #[derive(Debug)]
 pub struct Key {
-    /// `section.key`, or the bare key before the first section; in a row of a list, the bare key.
+    /// `section.key`, or the bare key before the first section. In a row of a list, the bare key.
     pub name: &'static str,
-    /// What it takes.
+    /// The values that the key accepts.
     pub kind: ValueKind,
-    /// What holds when no source sets it.
+    /// The value that the key has when no source sets it.
     pub default: Fallback,
-    /// What of its value must not be shown.
+    /// The part of the value that must not be shown.
     pub secret: Secrecy,
 }
 
-/// What holds when no source sets a key.
+/// The value that a key has when no source sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     /// This value, written as in the file.
     Toml(&'static str),
-    /// A value that follows from other keys or from the machine; see `RawConfig::resolve`.
+    /// A value derived from other keys or from the machine; see `RawConfig::resolve`.
     Derived,
-    /// Nothing: the feature is off, or the row needs the key.
+    /// No value: the feature is off, or the row requires the key.
     Absent,
 }
 
-/// What of a value must not be shown.
+/// The part of a value that must not be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrecy {
     Open,
-    /// All of it.
+    /// The whole value must not be shown.
     Secret,
-    /// What stands before the `@` of a URL.
+    /// The part before the `@` of a URL, and its query.
     UrlUser,
 }
 
-/// What a key takes.
+/// The values that a key accepts.
 #[derive(Debug, Clone, Copy)]
 pub enum ValueKind {
-    /// `true` or `false`.
+    /// A boolean: `true` or `false`.
     Flag,
-    /// A whole number of `unit` within bounds.
+    /// An integer of `unit` from `min` to `max`.
     Number { unit: &'static str, min: i64, max: i64 },
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// A text that passes `accepts`.
+    /// A text for which `accepts` returns true.
     Text { expected: &'static str, accepts: fn(&str) -> bool },
-    /// A list of such texts; one alone may stand without brackets.
+    /// A list of texts for which `accepts` returns true. A single text may be written without brackets.
     Texts { expected: &'static str, accepts: fn(&str) -> bool },
     /// A list of tables with these keys.
     Rows(&'static [Key]),
 }
 
-/// Stands for what must not be shown.
+/// The replacement of a value that must not be shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
 const ADDRESS: ValueKind = ValueKind::Text {
@@ -83,7 +83,7 @@ const COOKIE: ValueKind = ValueKind::Text {
 };
 const REDIS_URL: ValueKind = ValueKind::Text {
     expected: "a URL such as redis://127.0.0.1:6379",
-    // `RedisConfig::check` says what is wrong with one.
+    // `RedisConfig::check` reports what is wrong with a URL.
     accepts: |_| true,
 };
 const LOG_FILTER: ValueKind = ValueKind::Text {
@@ -118,7 +118,7 @@ const fn optional(name: &'static str, kind: ValueKind) -> Key {
 const MIB: i64 = 1024 * 1024;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Every key, in the order of the example file.
+/// All keys, in the order of the example file.
 pub const KEYS: &[Key] = &[
     derived("dev", ValueKind::Flag),
     derived("dev_page", ValueKind::Flag),
@@ -184,7 +184,7 @@ pub const KEYS: &[Key] = &[
     derived("families", ValueKind::Rows(FAMILY_ROW)),
 ];
 
-/// A row of `auth.keys`.
+/// The keys of a row of `auth.keys`.
 const AUTH_KEY_ROW: &[Key] = &[
     optional("kid", WORDS),
     optional("algorithm", ValueKind::Choice(&["HS256", "RS256"])),
@@ -193,7 +193,7 @@ const AUTH_KEY_ROW: &[Key] = &[
     optional("public_key_file", FILE),
 ];
 
-/// A row of `families`; what it leaves out, `families.rs` knows.
+/// The keys of a row of `families`. `families.rs` has their defaults.
 const FAMILY_ROW: &[Key] = &[
     optional("name", NAME),
     optional("keyed", ValueKind::Flag),
@@ -210,12 +210,12 @@ const FAMILY_ROW: &[Key] = &[
 ];
 
 impl Key {
-    /// The key called `name`.
+    /// Returns the key called `name`.
     pub(crate) fn find(name: &str) -> Option<&'static Key> {
         KEYS.iter().find(|key| key.name == name)
     }
 
-    /// The environment variable that sets it: dots become underscores.
+    /// The environment variable that sets the key: dots become underscores.
     ///
     /// ```
     /// use tidegate_gateway::config::KEYS;
@@ -227,7 +227,7 @@ impl Key {
         format!("TIDEGATE_{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// The value in its one form, or what was expected.
+    /// Returns the value in its canonical form, or a text that says what is expected.
     pub(crate) fn accept(&self, value: Value) -> Result<Value, String> {
         if self.secret != Secrecy::Open && value.as_str().is_some_and(|text| text.contains(REDACTED)) {
             return Err("the secret itself; this is what --print-config writes in its place".into());
@@ -235,7 +235,7 @@ impl Key {
         self.kind.accept(value).ok_or_else(|| self.kind.expected())
     }
 
-    /// The value as it may be shown.
+    /// Returns the value as it may be shown, without secrets.
     pub(crate) fn shown(&self, value: &Value) -> Value {
         match (self.secret, &self.kind, value) {
             (Secrecy::Secret, ..) => Value::from(REDACTED),
@@ -243,7 +243,7 @@ impl Key {
             (_, ValueKind::Rows(keys), Value::Array(rows)) => {
                 Value::Array(rows.iter().map(|row| shown_row(keys, row)).collect())
             }
-            // A list of rows that is not one, from which a secret could not be picked out.
+            // The value is not a list of rows, so a secret in it could not be recognised.
             (_, ValueKind::Rows(_), _) => Value::from(REDACTED),
             _ => value.clone(),
         }
@@ -259,12 +259,12 @@ fn shown_row(keys: &[Key], row: &Value) -> Value {
     Value::Table(row.iter().map(shown).collect())
 }
 
-/// Takes out everything between `://` and the last `@`, because an unescaped password may hold `/`, `:` and `@`; and
-/// everything behind a `?`, where the password of Sentinels stands.
+/// Replaces everything between `://` and the last `@`, because an unescaped password may contain `/`, `:` and `@`.
+/// Replaces everything after a `?` too, because the password of the Sentinels is there.
 fn redact_url_user(url: &str) -> String {
     let start = url.find("://").map_or(0, |at| at + 3);
     let (before, after) = match url.rfind('@') {
-        // A question mark before it begins the query, or belongs to a password: both are taken out.
+        // A question mark before the `@` begins the query or belongs to a password: everything is replaced.
         Some(at) if url[start..at].contains('?') => return format!("{}{REDACTED}", &url[..start]),
         Some(at) if at > start => (format!("{}{REDACTED}", &url[..start]), &url[at..]),
         _ => (String::new(), url),
@@ -276,7 +276,7 @@ fn redact_url_user(url: &str) -> String {
 }
 
 impl ValueKind {
-    /// What it takes, to follow "expected ".
+    /// The text that follows "expected " in a problem.
     fn expected(&self) -> String {
         match self {
             Self::Flag => "true or false".into(),
@@ -290,7 +290,8 @@ impl ValueKind {
         }
     }
 
-    /// The value in its one form, or nothing if the key does not take it. The rows of a list are not looked into.
+    /// Returns the value in its canonical form, or `None` if the key does not accept it. Rows of a list are not
+    /// checked.
     fn accept(&self, value: Value) -> Option<Value> {
         let fits = match (self, &value) {
             (Self::Flag, Value::Boolean(_)) => true,
@@ -307,7 +308,8 @@ impl ValueKind {
         fits.then_some(value)
     }
 
-    /// What a text from the environment or a flag means here. Whether the key takes it, [`Self::accept`] says.
+    /// Converts a text from the environment or a flag to a value of this kind. [`Self::accept`] then decides whether
+    /// the key accepts it.
     pub(crate) fn read_text(&self, text: &str) -> Value {
         match self {
             Self::Text { .. } | Self::Choice(_) => None,
@@ -320,9 +322,9 @@ impl ValueKind {
     }
 }
 
-/// Reads what stands behind `=` in a TOML file.
+/// Parses the text that follows `=` in a TOML file.
 pub(crate) fn parse_toml_value(text: &str) -> Option<Value> {
     let mut table = format!("value = {text}").parse::<toml::Table>().ok()?;
-    // A line break in `text` could smuggle in further keys.
+    // A line break in `text` could add further keys.
     if table.len() == 1 { table.remove("value") } else { None }
 }

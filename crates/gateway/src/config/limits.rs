@@ -1,4 +1,4 @@
-//! What an operator may tune for each connection. What a client may rely on is in [`wire`]'s limits.
+//! The limits of connections that an operator can set. The limits that a client can rely on are in [`wire`].
 
 use std::time::Duration;
 
@@ -6,41 +6,42 @@ use connection_registry::{ConnectionLimits, OnExcess};
 
 use super::raw::RawConfig;
 
-/// Checked `[limits]`.
+/// The checked values of `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// Largest message a client may send, in bytes.
+    /// Largest message that a client may send, in bytes.
     pub message_bytes_max: usize,
-    /// Most frames a client may send per second in the long run.
+    /// Largest sustained rate of frames from one client, in frames per second.
     pub messages_per_second: u32,
-    /// Most frames a client may send at once after a pause.
+    /// Largest number of frames that a client may send at once after a pause.
     pub messages_burst: u32,
-    /// What may wait for all clients whose sockets take nothing, in bytes.
+    /// Limit of unsent data for all blocked clients together, in bytes.
     pub backlog_bytes_max: usize,
-    /// How long a socket may take nothing while something waits for it.
+    /// Longest time that a socket may accept no data while data waits for it.
     pub write_timeout: Duration,
-    /// How often the gateway pings a client that says nothing.
+    /// Interval at which the gateway pings a silent client.
     pub ping_interval: Duration,
-    /// How long a client may be silent after a ping.
+    /// Longest time that a client may be silent after a ping.
     pub pong_timeout: Duration,
-    /// How long a connection may stay without a token.
+    /// Longest time that a connection may exist without a token.
     pub hello_timeout: Duration,
-    /// How long the HTTP request of an upgrade may take.
+    /// Longest time that the HTTP request of an upgrade may take.
     pub handshake_timeout: Duration,
-    /// What may wait for one client, in bytes.
+    /// Limit of unsent data for one client, in bytes.
     pub outbox_bytes_max: usize,
-    /// Most connections of this instance; `None` is what the descriptor limit allows.
+    /// Largest number of connections of this instance. `None` derives it from the limit of file descriptors.
     pub connections_max: Option<usize>,
-    /// Connections taken in per second; 0 for any number.
+    /// Largest rate of accepted connections per second; 0 for no limit.
     pub connects_per_second: u32,
-    /// Most connections of one user and of one tenant over all instances.
+    /// Largest number of connections per user and per tenant, over all instances.
     pub fleet: ConnectionLimits,
 }
 
-/// The choices of `limits.on_excess`.
+/// The words of `limits.on_excess`.
 pub(super) const ON_EXCESS: &[&str] = &["reject", "close_oldest"];
 
-/// How many of the largest message must fit an outbox, so that one is never "too slow" for a client that reads.
+/// An outbox must hold this many messages of the largest size, so that a client that reads is not treated as slow
+/// because of one message.
 const MESSAGES_PER_OUTBOX_MIN: usize = 4;
 
 impl LimitsConfig {

@@ -1,22 +1,22 @@
-//! What is written to standard error.
+//! The log on standard error: `[log]`.
 
 use super::raw::RawConfig;
 
-/// Checked `[log]`.
+/// The checked values of `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Which events, in the syntax of `tracing`'s `EnvFilter`.
+    /// The events that are logged, in the syntax of `tracing`'s `EnvFilter`.
     pub filter: String,
-    /// In which form.
+    /// The format of each line.
     pub format: LogFormat,
 }
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text for people.
     Text,
-    /// One JSON object per line, for collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 

@@ -1,17 +1,17 @@
-//! The configuration: from flags, environment and a file to values that are known to fit each other.
+//! The configuration: reads flags, environment and a file, and checks that the values are consistent.
 //!
 //! ```text
 //!   flags  >  TIDEGATE_… environment  >  TOML file  >  defaults
 //!                      │
 //!                      ▼
-//!   Sources ─▶ RawConfig ─▶ Config       every problem at once, or none
+//!   Sources ─▶ RawConfig ─▶ Config       all problems together, or none
 //!                  └─▶ --print-config    secrets redacted
 //! ```
 //!
-//! [`KEYS`] is the table of keys; [`RawConfig`] holds a value and its source for each; [`Config`] is what the
-//! gateway runs by: nothing in it is absent that has a default, and the relations between its values hold.
+//! [`KEYS`] is the table of keys. [`RawConfig`] holds the value and the source of each key. [`Config`] holds the
+//! checked values: every key with a default has a value, and the relations between values hold.
 //!
-//! Nothing outside this module reads the environment.
+//! No other module reads the environment.
 
 mod auth;
 mod broker;
@@ -61,54 +61,54 @@ pub use source::{FlagSetting, Sources};
 
 pub use crate::transport::tls::Tls;
 
-/// What the gateway runs by.
+/// The checked configuration of a gateway.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// On loopback alone, with a token for whoever asks.
+    /// Dev mode: the gateway listens on loopback only, and issues a token to every client that asks for one.
     pub dev: bool,
-    /// Whether `/` shows the page that tries things out.
+    /// Whether the gateway serves the dev page at `/`.
     pub dev_page: bool,
-    /// This instance's name among its peers.
+    /// The name of this instance, unique in its fleet.
     pub instance: InstanceId,
-    /// Threads that own sockets.
+    /// Number of threads that own sockets.
     pub shards: usize,
-    /// Where clients connect.
+    /// Address of the main port, to which clients connect.
     pub listen: SocketAddr,
-    /// Where health and metrics are asked for.
+    /// Address of the admin port, for health checks and metrics.
     pub admin_listen: SocketAddr,
-    /// Where HAProxy's agent check asks.
+    /// Address for the agent check of HAProxy.
     pub agent_listen: Option<SocketAddr>,
-    /// What the main port speaks TLS by; without it, it speaks plain TCP.
+    /// Certificate and key of the main port. `None` means plain TCP.
     pub tls: Option<Tls>,
-    /// What carries messages between instances.
+    /// The broker that carries messages between instances.
     pub broker: BrokerConfig,
-    /// Whose tokens are good.
+    /// The keys that verify tokens.
     pub auth: AuthConfig,
-    /// Which pages may connect.
+    /// The pages that may connect.
     pub allowed_origins: Origins,
-    /// What each connection may take.
+    /// Limits of each connection and of the instance.
     pub limits: LimitsConfig,
-    /// The channel families: their grammar and what holds for each.
+    /// The channel families: the channel grammar and the policy of each family.
     pub policies: Policies,
-    /// How instances tell each other that they live.
+    /// Intervals and timeouts of the lease and the directory.
     pub registry: Timings,
-    /// How long a loop may stand still before the instance is frozen.
+    /// Longest time without progress of a thread. After that the instance counts as frozen.
     pub frozen_after: Duration,
-    /// How the instance goes away.
+    /// How the instance stops.
     pub drain: DrainConfig,
-    /// When it sends clients to emptier instances.
+    /// When the instance moves clients to emptier instances.
     pub rebalance: RebalanceConfig,
-    /// What is kept of messages that reached nobody.
+    /// Limits on stored dead letters.
     pub dead_letters: DeadLettersConfig,
-    /// What is written to standard error.
+    /// The log on standard error.
     pub log: LogConfig,
 }
 
 impl Config {
-    /// Checks everything that serving needs, and completes `raw` for printing.
+    /// Checks every value that serving needs, and completes `raw` for printing.
     ///
     /// # Errors
-    /// With every problem there is.
+    /// If a value is wrong; the error lists every problem.
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
         let policies = check_families(raw);
         let mut auth = AuthConfig::check(raw, policies.families());
@@ -145,36 +145,37 @@ fn check_listeners(raw: &RawConfig) {
     let listeners: Vec<_> = names.map(|name| (name, raw.address(name))).collect();
     for (index, (name, address)) in listeners.iter().enumerate() {
         if raw.flag("dev") && !address.ip().is_loopback() {
-            raw.wrong(name, "a loopback address: in dev mode everybody who can connect gets a token");
+            raw.wrong(name, "a loopback address: in dev mode every client that can connect gets a token");
         }
         let same = |(_, other): &&(&str, SocketAddr)| other == address && address.port() != 0;
         if let Some((other, _)) = listeners[..index].iter().find(same) {
-            raw.wrong(name, format!("an address of its own; {other} is the same"));
+            raw.wrong(name, format!("an address that differs from {other}"));
         }
     }
     if raw.flag("dev_page") && !raw.flag("dev") {
-        raw.wrong("dev_page", "dev = true with it: the page asks for tokens that only dev mode gives out");
+        raw.wrong("dev_page", "dev = true with it: the page requests tokens, which only dev mode issues");
     }
 }
 
-/// What the commands need that speak to the fleet's Redis: `tidegate publish`, `who`, `kick`.
+/// The configuration of the commands that use the fleet's Redis: `tidegate publish`, `who`, `kick`, `send` and
+/// `presence`.
 #[derive(Debug, Clone)]
 pub struct PublishConfig {
-    /// Where to publish.
+    /// The Redis to publish to.
     pub redis: RedisConfig,
-    /// Where messages may go and how long they are kept.
+    /// The channel families and how long their messages are kept.
     pub policies: Policies,
     /// Largest message, in bytes.
     pub message_bytes_max: usize,
-    /// How many may connect.
+    /// Largest number of connections per user and per tenant.
     pub connections: ConnectionLimits,
 }
 
 impl PublishConfig {
-    /// Checks only what publishing needs: a worker's machine has no keys.
+    /// Checks only the values that these commands need: the machine of a worker has no keys.
     ///
     /// # Errors
-    /// With every problem there is.
+    /// If a value is wrong; the error lists every problem.
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
         let policies = check_families(raw);
         let redis = RedisConfig::check(raw);
@@ -185,27 +186,27 @@ impl PublishConfig {
     }
 }
 
-/// What `tidegate dlq` needs.
+/// The configuration of `tidegate dlq` and `tidegate receipts`.
 #[derive(Debug, Clone)]
 pub struct RecordsConfig {
-    /// Where records are.
+    /// The Redis that stores the records.
     pub redis: RedisConfig,
-    /// What channels there are.
+    /// The channel families and their policies.
     pub policies: Policies,
-    /// How many dead letters there may be.
+    /// Limits on stored dead letters.
     pub dead_letters: DeadLettersConfig,
 }
 
 impl RecordsConfig {
-    /// Checks only what reading records needs.
+    /// Checks only the values that these commands need.
     ///
     /// # Errors
-    /// With every problem there is.
+    /// If a value is wrong; the error lists every problem.
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
         let policies = check_families(raw);
         if raw.optional_text("redis.url").is_none() {
-            let expected = "where Redis is, such as redis://127.0.0.1:6379; a gateway without Redis keeps this in its \
-                            own memory, out of reach for this command";
+            let expected = "the URL of Redis, such as redis://127.0.0.1:6379; without Redis a gateway keeps records in \
+                            its own memory, which this command cannot read";
             raw.wrong("redis.url", expected);
         }
         let redis = RedisConfig::check(raw);
@@ -215,20 +216,20 @@ impl RecordsConfig {
     }
 }
 
-/// What `tidegate token` needs.
+/// The configuration of `tidegate token`.
 #[derive(Debug, Clone)]
 pub struct SignConfig {
-    /// The keys, which may be none.
+    /// The keys. There may be none.
     pub auth: AuthConfig,
-    /// What grants may name.
+    /// The channel families that grants may name.
     pub families: Families,
 }
 
 impl SignConfig {
-    /// Checks only what signing needs.
+    /// Checks only the values that signing needs.
     ///
     /// # Errors
-    /// With every problem there is.
+    /// If a value is wrong; the error lists every problem.
     pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
         let families = check_families(raw).families().clone();
         let auth = AuthConfig::check(raw, &families);
@@ -237,18 +238,18 @@ impl SignConfig {
     }
 }
 
-/// What `tidegate health` needs.
+/// The configuration of `tidegate health` and `tidegate drain`.
 #[derive(Debug, Clone)]
 pub struct HealthConfig {
-    /// Where to ask.
+    /// Address of the gateway's admin port.
     pub admin_listen: SocketAddr,
 }
 
 impl HealthConfig {
-    /// Checks that the sources can be read.
+    /// Checks that the sources were read without a problem.
     ///
     /// # Errors
-    /// With every problem there is.
+    /// If a source cannot be read or sets a wrong value; the error lists every problem.
     pub fn check(raw: &RawConfig) -> Result<Self, Problems> {
         raw.finish()?;
         Ok(Self { admin_listen: raw.address("admin_listen") })

@@ -1,14 +1,17 @@
-//! The known name that a misspelt one probably meant.
+//! Finds the known name that is closest to a misspelt one.
 
-/// The nearest of `known`; the first of them among equals. A name cut short is nearer than one misspelt.
+/// Returns the element of `known` that is closest to `name`; of equally close ones, the first. A name that begins
+/// with `name` is closer than any misspelt name.
 ///
 /// # Panics
 /// If `known` is empty.
 pub(crate) fn nearest(name: &str, known: impl Iterator<Item = String>) -> String {
-    known.min_by_key(|candidate| (!candidate.starts_with(name), distance(name, candidate))).expect("there are keys")
+    known
+        .min_by_key(|candidate| (!candidate.starts_with(name), distance(name, candidate)))
+        .expect("`known` is not empty")
 }
 
-/// Levenshtein's distance in bytes, row by row: how many insertions, deletions and replacements lie between.
+/// Levenshtein distance in bytes, computed row by row: the number of insertions, deletions and replacements.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, byte_a) in a.bytes().enumerate() {

@@ -6,8 +6,8 @@ use super::key::{KEYS, ValueKind};
 use super::raw::RawConfig;
 
 impl RawConfig {
-    /// Every key that has a value, in the order of the table, secrets redacted. Apart from those it is a
-    /// configuration file again.
+    /// Returns every key that has a value, in the order of the table, with secrets redacted. Once the redacted
+    /// secrets are filled in, it is a valid configuration file.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
@@ -17,7 +17,8 @@ impl RawConfig {
             let value = key.shown(&setting.value);
             let (key_section, name) = key.name.split_once('.').unwrap_or(("", key.name));
             if let (ValueKind::Rows(keys), "", Value::Array(rows)) = (key.kind, key_section, &value) {
-                // Behind a section's head a bare key would belong to that section; a table has its own head.
+                // After the header of a section, a bare key would belong to that section. A list of tables has its
+                // own headers.
                 for row in rows {
                     out += &format!("\n[[{name}]]\n");
                     let values = keys.iter().filter_map(|key| Some((key.name, row.get(key.name)?)));

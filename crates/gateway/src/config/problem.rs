@@ -1,18 +1,18 @@
-//! What is wrong with a configuration, told all at once.
+//! The problems of a configuration, which are reported together.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value comes from, in order of weight.
+/// The source of a value, in order of precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The command line; the flag as it is written there.
+    /// A flag of the command line, as it is written there.
     Flag(String),
-    /// This environment variable.
+    /// The environment variable with this name.
     Environment(String),
-    /// The configuration file.
+    /// The configuration file at this path.
     File(PathBuf),
-    /// Nobody set it.
+    /// No source sets the key.
     Default,
 }
 
@@ -27,16 +27,17 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that is wrong.
+/// One problem of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key, or what stands where one should.
+    /// The key, the unknown name, or the line of the file that is wrong.
     pub key: String,
-    /// What it was set to, secrets redacted; `None` when nothing set it or when it cannot be shown.
+    /// The configured value, with secrets redacted. `None` if no source sets the key or if the value must not be
+    /// shown.
     pub value: Option<String>,
-    /// Who set it.
+    /// The source that set it.
     pub source: Source,
-    /// What would have been right, to follow "expected ".
+    /// The text that follows "expected ".
     pub expected: String,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong. Never empty.
+/// All problems of a configuration. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 

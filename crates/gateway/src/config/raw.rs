@@ -1,6 +1,6 @@
-//! The configuration before it is believed: each key's value, who set it, and what is wrong so far.
+//! The unchecked configuration: the value and the source of each key, and the problems found so far.
 //!
-//! This is not a `serde` struct, because `serde` stops at the first error and forgets where a value came from.
+//! This is not a `serde` struct, because `serde` stops at the first error and does not keep the source of a value.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,47 +12,47 @@ use toml::{Table, Value};
 use super::key::{Key, ValueKind};
 use super::problem::{Problem, Problems, Source};
 
-/// Every key with its value, and what is wrong.
+/// The value of each key, and the problems found so far.
 #[derive(Debug, Default)]
 pub struct RawConfig {
     pub(super) settings: BTreeMap<&'static str, Setting>,
-    /// Behind a cell, so that a check can both hold values and complain.
+    /// In a `RefCell`, so that a check can report a problem while it borrows values.
     problems: RefCell<Vec<Problem>>,
-    /// There is a file, and nobody knows what it sets.
+    /// A configuration file was named but could not be read, so its settings are unknown.
     pub(super) is_file_unread: bool,
 }
 
-/// The value of one key.
+/// The value of one key, and its source.
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
-    /// Of the key's kind.
+    /// The value, of the key's kind.
     pub(super) value: Value,
-    /// Who set it.
+    /// The source that set it.
     pub(super) source: Source,
 }
 
-/// One table of a list.
+/// One row of a list of tables.
 #[derive(Debug)]
 pub(super) struct TableRow {
-    /// Which list.
+    /// The full name of the list's key.
     list: &'static str,
-    /// Its place there, from 0.
+    /// Index in the list, from 0.
     index: usize,
-    /// All keys that are there.
+    /// All keys that the row sets.
     names: Vec<String>,
-    /// Those whose values passed their checks.
+    /// The values that passed their checks.
     table: Table,
 }
 
-// === complaining ===
+// === reporting problems ===
 
 impl RawConfig {
     pub(super) fn complain(&self, key: impl Into<String>, value: Option<String>, source: Source, expected: String) {
         self.problems.borrow_mut().push(Problem { key: key.into(), value, source, expected });
     }
 
-    /// Tells that the value of a key, though of the right kind, cannot stand; or that there must be one. Neither can be
-    /// said while the file cannot be read, which is a problem of its own.
+    /// Reports that a key has a wrong value, or that a required key has none. Reports nothing if the file could not
+    /// be read: then the key may be set there, and the unreadable file is already reported.
     pub(super) fn wrong(&self, name: &'static str, expected: impl Into<String>) {
         if self.is_file_unread {
             return;
@@ -62,28 +62,29 @@ impl RawConfig {
             Some(Setting { value, source }) if *source != Source::Default || !is_empty_list(value) => {
                 self.complain(name, Some(key.shown(value).to_string()), source.clone(), expected.into());
             }
-            // What is set, but was refused, is not missing.
+            // The key is set, but its value was refused: it is not missing.
             _ if self.problems.borrow().iter().any(|problem| problem.key == name) => {}
             _ => self.complain(name, None, Source::Default, expected.into()),
         }
     }
 
-    /// Tells that something in a row of a list cannot stand. Its value is not shown.
+    /// Reports that a value in a row of a list is wrong. The value is not shown.
     pub(super) fn wrong_row(&self, row: &TableRow, key: &str, expected: impl Into<String>) {
         let source = self.settings.get(row.list).map_or(Source::Default, |setting| setting.source.clone());
         self.complain(format!("{}[{}].{key}", row.list, row.index), None, source, expected.into());
     }
 
-    /// Everything that was wrong, which is forgotten here.
+    /// Returns all problems and clears them.
     ///
     /// # Errors
-    /// If anything was.
+    /// If there are problems.
     pub(super) fn finish(&self) -> Result<(), Problems> {
         let problems = self.problems.take();
         if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
     }
 
-    /// Holds a value against its key. `name` is the key's full name, with list and index for one in a row.
+    /// Checks a value against its key and reports a problem if the key does not accept it. `name` is the full name of
+    /// the key; in a row it includes the list and the index.
     pub(super) fn accept(&self, key: &Key, name: &str, value: Value, source: &Source) -> Option<Value> {
         let shown = key.shown(&value).to_string();
         let complain = |expected| self.complain(name, Some(shown), source.clone(), expected);
@@ -93,8 +94,8 @@ impl RawConfig {
 
 // === values ===
 //
-// These panic on a key without a value. There is none: `resolve` gives every key its default, and those that
-// have no default are asked for by `optional_text`.
+// These functions panic if a key has no value. This does not happen: `resolve` sets the default of every key, and
+// keys without a default are read with `optional_text` or `optional_ms`.
 
 impl RawConfig {
     fn value(&self, name: &str) -> &Value {
@@ -121,7 +122,7 @@ impl RawConfig {
         Duration::from_millis(self.number(name))
     }
 
-    /// Of a key without a default.
+    /// Like [`Self::ms`], for a key without a default.
     pub(super) fn optional_ms(&self, name: &str) -> Option<Duration> {
         self.settings.contains_key(name).then(|| self.ms(name))
     }
@@ -143,7 +144,7 @@ impl RawConfig {
         list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// The rows of a list. Values in them that failed their check have been complained about, and are left out.
+    /// Returns the rows of a list. Values that failed their check are already reported, and are left out.
     pub(super) fn rows(&self, list: &'static str) -> Vec<TableRow> {
         let Some(ValueKind::Rows(keys)) = Key::find(list).map(|key| key.kind) else {
             panic!("{list} is a list of tables")
@@ -171,7 +172,7 @@ fn is_empty_list(value: &Value) -> bool {
 }
 
 impl TableRow {
-    /// Whether the key is there, be its value right or wrong.
+    /// Whether the row sets the key, even with a wrong value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.names.iter().any(|name| name == key)
     }

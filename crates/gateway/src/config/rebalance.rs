@@ -1,19 +1,19 @@
-//! When an instance sends clients to emptier ones: `[rebalance]`.
+//! When an instance moves clients to emptier instances: `[rebalance]`.
 
 use std::time::Duration;
 
 use super::raw::RawConfig;
 
-/// Checked `[rebalance]`.
+/// The checked values of `[rebalance]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RebalanceConfig {
-    /// How far above the fleet's mean is too far, as a part of it.
+    /// Tolerated number of connections above the fleet's mean, as a fraction of the mean.
     pub tolerance: f64,
-    /// And at least so many connections.
+    /// Smallest tolerated number of connections above the fleet's mean. The larger of the two limits applies.
     pub surplus_min: u64,
-    /// Clients moved per second at most; 0 for none.
+    /// Largest number of clients moved per second; 0 turns rebalancing off.
     pub per_second: u32,
-    /// Who has been connected for less is spared.
+    /// Connections younger than this are not moved.
     pub spare: Duration,
 }
 

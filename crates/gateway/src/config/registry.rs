@@ -1,11 +1,11 @@
-//! How instances tell each other that they live, and who is with them: `[registry]` and `[presence]` as the registry's
-//! timings.
+//! The timings of leases, the directory and presence: `[registry]` and `presence.grace_ms`.
 
 use connection_registry::{BadTimings, Timings};
 
 use super::raw::RawConfig;
 
-/// The operator sets heartbeat, lease and reap; what they leave no choice about follows from them.
+/// Builds the registry's timings. The operator sets heartbeat, lease, reap, record and grace; the other two follow
+/// from them.
 pub(super) fn check_timings(raw: &RawConfig) -> Timings {
     let (heartbeat, lease, reap) =
         (raw.ms("registry.heartbeat_interval_ms"), raw.ms("registry.lease_ms"), raw.ms("registry.reap_ms"));
@@ -21,7 +21,7 @@ pub(super) fn check_timings(raw: &RawConfig) -> Timings {
         };
         let (heartbeat, lease, call) = (heartbeat.as_millis(), lease.as_millis(), timings.call.as_millis());
         let values = format!("here heartbeat {heartbeat}, lease {lease}, call {call}");
-        raw.wrong(key, format!("times that fit each other ({values}): {problem}"));
+        raw.wrong(key, format!("consistent times ({values}): {problem}"));
     }
     timings
 }

@@ -1,4 +1,4 @@
-//! The certificate of the main port.
+//! The certificate and the key of the main port: `[tls]`.
 
 use super::raw::RawConfig;
 use crate::transport::tls::Tls;
@@ -6,14 +6,14 @@ use crate::transport::tls::Tls;
 const CERTIFICATE: &str = "tls.cert_file";
 const KEY: &str = "tls.key_file";
 
-/// Both files, read and found to fit each other; or none.
+/// Reads both files and checks that they belong together. Returns `None` if neither is configured.
 #[cfg(feature = "tls")]
 pub(super) fn check_tls(raw: &RawConfig) -> Option<Tls> {
     let (certificate, key) = match (raw.optional_text(CERTIFICATE), raw.optional_text(KEY)) {
         (None, None) => return None,
         (certificate, key) => (read(raw, CERTIFICATE, certificate), read(raw, KEY, key)),
     };
-    // One that cannot be read is complained about already, and the other is still looked at.
+    // A file that cannot be read is already reported; the other file is still checked.
     let (certificate, key) = (certificate.as_deref(), key.as_deref());
     let bad = match Tls::from_pem(certificate.unwrap_or_default(), key.unwrap_or_default()) {
         Ok(tls) => return Some(tls),
@@ -32,17 +32,17 @@ pub(super) fn check_tls(raw: &RawConfig) -> Option<Tls> {
 fn read(raw: &RawConfig, name: &'static str, path: Option<&str>) -> Option<Vec<u8>> {
     let Some(path) = path else {
         let other = if name == KEY { CERTIFICATE } else { KEY };
-        raw.wrong(name, format!("a file, because {other} is set; without both, no TLS is spoken"));
+        raw.wrong(name, format!("a file, because {other} is set; TLS needs both"));
         return None;
     };
     std::fs::read(path).map_err(|error| raw.wrong(name, format!("a file that can be read: {error}"))).ok()
 }
 
-/// A gateway that was told to speak TLS must not start without it.
+/// Reports a problem for each configured file: a gateway that is configured for TLS must not start without it.
 #[cfg(not(feature = "tls"))]
 pub(super) fn check_tls(raw: &RawConfig) -> Option<Tls> {
     for name in [CERTIFICATE, KEY].into_iter().filter(|name| raw.optional_text(name).is_some()) {
-        raw.wrong(name, "a gateway that speaks TLS, and this one does not: cargo build --release --features tls");
+        raw.wrong(name, "a gateway with TLS, and this one is built without it: cargo build --release --features tls");
     }
     None
 }

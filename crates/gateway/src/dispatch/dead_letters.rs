@@ -1,6 +1,7 @@
-//! What becomes a dead letter, and what of it may be kept.
+//! Decides which messages become dead letters, and what a dead letter may contain.
 //!
-//! Posting never waits and does no I/O: the edge's thread carries dead letters to the store (`records::RecordWriter`).
+//! Posting a dead letter never waits and does no I/O: the edge thread writes dead letters to the store
+//! (`records::RecordWriter`).
 
 use std::sync::Arc;
 
@@ -8,24 +9,24 @@ use message_router::Policies;
 use records::{Body, DeadLetter, DeadLetterQueue, Reason};
 use wire::{BadMessage, Channel, InstanceId, Position, Scope, Timestamp, UserId};
 
-/// Writes dead letters for the pump.
+/// Creates dead letters for the pump.
 #[derive(Debug)]
 pub(crate) struct DeadLetters {
     dead_letter_queue: Arc<DeadLetterQueue>,
     instance: InstanceId,
     policies: Policies,
-    /// Of this process, so that its dead letters are not taken for those of the one before it.
+    /// Random number of this process, so that its dead letters differ from those of the previous process.
     incarnation: u32,
-    /// How many messages stayed on this instance.
+    /// Number of messages that only this instance delivered.
     isolated: u64,
 }
 
-/// Why a stored message cannot be delivered.
+/// The reason why a stored message cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Poison {
     #[error(transparent)]
     Bad(BadMessage),
-    #[error("its family takes no binary messages")]
+    #[error("its family accepts no binary messages")]
     Binary,
 }
 
@@ -35,8 +36,9 @@ impl DeadLetters {
         Self { dead_letter_queue, instance, policies, incarnation, isolated: 0 }
     }
 
-    /// A message that is stored and cannot be delivered. Every instance finds it, and every client that resumes over
-    /// it: its place is its mark, so that it is kept once.
+    /// Posts a dead letter for a stored message that cannot be delivered. Every instance finds this message, and so
+    /// does every client that resumes over it. The position is the deduplication key, so the dead letter is stored
+    /// once.
     pub(crate) fn poison(
         &self,
         scope: &Scope,
@@ -69,8 +71,8 @@ impl DeadLetters {
         }
     }
 
-    /// A message that went to clients of this instance alone. Of a family without history nothing is kept: what it
-    /// carries is worth nothing later.
+    /// Posts a dead letter for a message that only clients of this instance received. Posts nothing for a family
+    /// without history, because its messages have no value later.
     pub(crate) fn isolated(&mut self, channel: &Channel, user: &UserId, time: Timestamp, message: &[u8]) {
         let Channel { scope, .. } = channel;
         if self.policies.policy(scope.family()).history_entries_max == 0 {
@@ -88,7 +90,7 @@ impl DeadLetters {
             user: Some(user.clone()),
             position: None,
             time,
-            detail: "taken while Redis was away".into(),
+            detail: "accepted while Redis was away".into(),
             size: message.len(),
             body: self.body(scope, message),
         };
@@ -102,7 +104,8 @@ impl DeadLetters {
         }
     }
 
-    /// The parser's own sentence quotes what it read.
+    /// Returns the reason. The text of the JSON parser is left out for a redacted family, because it quotes the
+    /// message.
     fn detail(&self, scope: &Scope, poison: &Poison) -> String {
         match poison {
             Poison::Bad(BadMessage::Json(_)) if self.is_redacted(scope) => "not a message".into(),

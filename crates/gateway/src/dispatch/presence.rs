@@ -1,13 +1,14 @@
-//! Who watches which scopes, and how they are kept true: lists from the registry's store, then what changes.
+//! The presence service: sends the members of watched scopes to the shards, first as lists from the registry's store,
+//! then as changes.
 //!
 //! ```text
-//!   shards ─ watched, unwatched ─▶ PresenceService ─ one list at a time ─▶ store
-//!   shards ◀─ lists, changes ───── PresenceService ◀─ what has changed ─── store     (while anybody watches)
+//!   shards ─ watched, unwatched ─▶ PresenceService ─ up to 8 lists per call ─▶ store
+//!   shards ◀─ lists, changes ───── PresenceService ◀─ what has changed ─── store     (while any scope is watched)
 //! ```
 //!
-//! The store tells changes in one order for all scopes, each with the place of the one before it. When one is missing,
-//! the store could not be asked, or the lease is another one, everything that is watched is listed anew: then a client
-//! that has been told half of it is told the whole.
+//! The store returns changes in one order for all scopes, each with the cursor of the batch before it. If a batch is
+//! missing, the store does not answer, or the lease has changed, all watched scopes are listed again. A client that
+//! received only a part of the changes then receives the complete list.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -28,46 +29,46 @@ use crate::shard::hub::Hub;
 use crate::shard::requests::{PresenceInbox, ToShard, WatchRequest};
 use crate::shard::table::PresenceList;
 
-/// Lists of one call: with all their members about 200 KiB, and some milliseconds of Redis' time.
+/// Scopes per call. Their lists with all members have about 200 KiB and take some milliseconds of Redis' time.
 const SCOPES_PER_CALL: usize = 8;
 
-/// Bytes of an event in a shard's inbox at most, without the user's name.
+/// Upper bound of the bytes of an event in a shard's inbox, without the user's name.
 const EVENT_BYTES: usize = wire::PRESENCE_INFO_BYTES_MAX;
 
-/// Before the store is asked again that did not answer.
+/// Time until a store that did not answer is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Answers who is there, and passes on who comes and goes.
+/// Answers requests for the members of scopes, and sends changes to the shards that watch them.
 #[derive(Debug)]
 pub(crate) struct PresenceService<S> {
     pub(crate) store: S,
-    /// The members on this instance.
+    /// The members with a connection to this instance.
     pub(crate) presence: Arc<Presence>,
     pub(crate) hub: Hub,
     pub(crate) inbox: Arc<PresenceInbox>,
     pub(crate) counters: Arc<PresenceCounters>,
     pub(crate) lease: watch::Receiver<LeaseState>,
-    /// How long the fleet takes to write its members anew, about.
+    /// Approximate time in which all instances write their members again after a change of the lease.
     pub(crate) settle: Duration,
-    /// Where somebody watches.
+    /// The shards that watch each scope.
     pub(crate) watched: HashMap<Scope, ShardSet>,
-    /// Where somebody waits for a list.
+    /// The shards that wait for the list of each scope.
     pub(crate) asked: HashMap<Scope, ShardSet>,
 }
 
-/// Why the changes are not followed any more.
+/// The reason why following the changes ended.
 #[derive(Debug)]
 enum Ended {
-    /// There is nobody to tell.
+    /// No scope is watched.
     NobodyWatches,
-    /// Some may have been missed.
+    /// Changes may have been missed.
     Lost,
-    /// The lease is another one: what the store has may be another one's, or empty, and is written anew by everybody.
+    /// The lease has changed: Redis may have been replaced or emptied, and all instances write their members again.
     AnotherLease,
 }
 
 impl<S: PresenceReader + Clone> PresenceService<S> {
-    /// Runs for ever.
+    /// Runs until the task is dropped.
     pub(crate) async fn run(mut self) -> Infallible {
         let mut is_lost = false;
         loop {
@@ -98,7 +99,7 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
         }
     }
 
-    /// Answers, and passes on what stands behind `cursor`.
+    /// Sends lists on request, and the changes after `cursor`.
     async fn follow(&mut self, mut cursor: PresenceCursor, token: Option<Token>) -> Ended {
         let (mut lease, inbox, store) = (self.lease.clone(), Arc::clone(&self.inbox), self.store.clone());
         let mut next = pin!(store.next_presence_batches(cursor));
@@ -119,7 +120,7 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
                 }
                 changed = lease.changed() => {
                     if changed.is_err() {
-                        return Ended::Lost; // The instance ends.
+                        return Ended::Lost; // The instance stops.
                     }
                     let now = token_of(&lease.borrow_and_update());
                     if now.is_some() && now != token {
@@ -130,7 +131,7 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
         }
     }
 
-    /// Waits, and says meanwhile what this instance knows itself.
+    /// Waits. Meanwhile it answers requests with the members on this instance.
     async fn pause(&mut self, pause: Duration) {
         let end = Instant::now() + pause;
         loop {
@@ -170,7 +171,7 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
         self.counters.watched.set(self.watched.len() as u64);
     }
 
-    /// Gives the lists that somebody waits for.
+    /// Sends the requested lists.
     async fn answer(&mut self) -> Option<Ended> {
         while !self.asked.is_empty() {
             let scopes: Vec<Scope> = self.asked.keys().take(SCOPES_PER_CALL).cloned().collect();
@@ -194,7 +195,7 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
         }
     }
 
-    /// Gives a list to the shards that wait for it.
+    /// Sends a list to the shards that wait for it.
     fn send_list(&mut self, listed: PresenceList) {
         let Some(shards) = self.asked.remove(&listed.scope) else { return };
         let (bytes, listed) = (listed.list.members.len() * size_of::<PresenceList>(), Arc::new(listed));
@@ -203,7 +204,8 @@ impl<S: PresenceReader + Clone> PresenceService<S> {
             .for_each(|shard| self.hub.shard(shard).inbox.push(ToShard::PresenceListed(Arc::clone(&listed)), bytes));
     }
 
-    /// Passes on what is behind `cursor`, and says how far that goes; nothing if something is missing.
+    /// Sends the changes after `cursor`, and returns the new cursor. Returns `None` if changes are missing or a
+    /// shard's inbox is full.
     fn pass_on(
         &mut self,
         mut cursor: PresenceCursor,

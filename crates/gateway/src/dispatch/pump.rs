@@ -1,12 +1,12 @@
-//! THE MAIN LOOP: broker events in, router commands out.
+//! The main loop: it passes broker events to the router, and executes the router's commands.
 //!
 //! ```text
 //!   broker ─event─▶ pump ─▶ router ─▶ ┌ commands ──────────────────▶ broker
 //!   shards ─request─▶ pump ─▶         └ deliveries ─▶ encode once ─▶ shards
 //! ```
 //!
-//! It runs on the first shard's thread: with one core a message goes from Redis' socket to the clients' without
-//! a change of thread.
+//! The pump runs on the thread of the first shard. With one core, a message goes from the Redis socket to the client
+//! sockets without a change of thread.
 
 mod page_encoder;
 
@@ -40,19 +40,20 @@ use crate::shard::requests::{FromShard, ReplyTo, ToShard};
 use crate::shard::shared::Shared;
 use page_encoder::PageEncoder;
 
-/// Broker events handled before shards get what they gave: enough to batch, few enough to stay prompt.
+/// Largest number of broker events handled before the shards receive their items: enough for a batch, and few enough
+/// for a low latency.
 const EVENTS_PER_TURN: usize = 128;
 
-/// How often the router lets go of what lingers and asks failed questions again.
+/// Interval at which the router releases scopes that are no longer needed and retries failed reads.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// For what is to be done about once a second.
+/// Sweeps between tasks that run about once a second.
 const SWEEPS_PER_SECOND: u32 = 4;
 
-/// Room for so much of a turn is kept.
+/// Capacity that is kept for the items of one turn.
 const OUTPUTS_KEPT: usize = 1_024;
 
-/// Carries messages between the broker and the shards.
+/// Passes messages between the broker and the shards.
 #[derive(Debug)]
 pub(crate) struct Pump<B> {
     broker: B,
@@ -64,27 +65,27 @@ pub(crate) struct Pump<B> {
     counters: Arc<PumpCounters>,
     dead_letters: DeadLetters,
     clock: Clock,
-    /// Publishes without an answer yet.
+    /// Publishes that wait for an answer.
     publishing: HashMap<Ticket, Publishing>,
     next_ticket: u64,
-    /// How often the instance had been fenced when last looked at.
+    /// The number of fences at the last check.
     fences: u64,
     sweeps: u32,
-    /// Whether scopes have stopped coming and going.
+    /// Detects when the number of scopes stops changing.
     idle_detector: IdleDetector,
-    /// What the router gave in this turn.
+    /// The router's outputs of this turn.
     outputs: Vec<Output>,
-    /// What each shard is to get at the end of this turn, and how many bytes that is.
+    /// Items for each shard at the end of this turn, and their size in bytes.
     outgoing: Vec<(Vec<ToShard>, usize)>,
 }
 
-/// Who awaits the answer to a publish.
+/// A publish that waits for an answer.
 #[derive(Debug)]
 struct Publishing {
     from: ReplyTo,
     user: UserId,
     channel: Channel,
-    /// As Redis knows it.
+    /// The message id under which Redis knows the message.
     id: Option<Box<str>>,
     correlation_id: Option<Box<str>>,
 }
@@ -120,7 +121,7 @@ impl<B: Broker> Pump<B> {
         }
     }
 
-    /// Runs until `stop` turns true.
+    /// Runs until `stop` is true.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut requests = Vec::new();
         let mut sweeps = interval(SWEEP_INTERVAL);
@@ -128,7 +129,7 @@ impl<B: Broker> Pump<B> {
         let mut report_timer = watchdog::report_timer();
         loop {
             let mut event = None;
-            // In no order of preference: neither a storm of joins nor one of messages starves the other.
+            // The branches have no priority, so that neither many joins nor many messages block the other.
             tokio::select! {
                 () = self.inbox.take_all(&mut requests) => {}
                 next = self.broker.next_event() => event = Some(next),
@@ -136,7 +137,7 @@ impl<B: Broker> Pump<B> {
                 due = report_timer.tick() => self.health.watchdog().report(Loop::Pump, due.into_std(), Instant::now()),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
-            // Before anything is done with it: the process may have slept since.
+            // Checked before the event is handled, because the process may have been stopped since.
             if self.was_fenced_again() {
                 self.restart(&mut event);
             }
@@ -149,7 +150,7 @@ impl<B: Broker> Pump<B> {
         }
     }
 
-    /// Gives the router its time, and the scrapes what it has counted.
+    /// Gives the router its time slice, and copies its counts to the metrics.
     fn sweep(&mut self) {
         self.router.sweep(self.clock.now().mono_ms, &mut self.outputs);
         let RouterCounts { repaired, check_repaired, checks, check_holes, gaps, lost, .. } = self.router.counts();
@@ -172,15 +173,16 @@ impl<B: Broker> Pump<B> {
         std::mem::replace(&mut self.fences, fences) != fences
     }
 
-    /// What is on its way from the broker may be stale, and its link with it: it begins anew, as the shards send their
-    /// clients to do. Whoever awaits the answer to a publish is among those.
+    /// Discards everything that is on its way from the broker, because it may be stale, and resets the broker's
+    /// connection. The shards ask their clients to reconnect; this includes clients that wait for the answer to a
+    /// publish.
     fn restart(&mut self, in_hand: &mut Option<Event>) {
         in_hand.take_if(|event| !matches!(event, Event::Up | Event::Down(_)));
         self.publishing.clear();
-        self.broker.command(Command::Reset("this process slept through its lease, or was replaced".into()));
+        self.broker.command(Command::Reset("this process was stopped past its lease, or was replaced".into()));
     }
 
-    /// Handles one event and those that are at hand behind it.
+    /// Handles one event, and the events that are available after it.
     fn events(&mut self, first: Event) {
         let mut next = Some(first);
         for _ in 0..EVENTS_PER_TURN {
@@ -234,7 +236,7 @@ impl<B: Broker> Pump<B> {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
-            return self.refuse(publishing, "this instance begins anew; another one takes the message");
+            return self.refuse(publishing, "this instance moves its clients; publish again after reconnecting");
         }
         let scope = publishing.channel.scope.clone();
         let copy = self.router.is_isolated().then(|| draft.message.clone());
@@ -253,9 +255,9 @@ impl<B: Broker> Pump<B> {
                 return self.answer(publishing, PublishOutcome::Local { duplicate: false });
             }
             Taken::Again => return self.answer(publishing, PublishOutcome::Local { duplicate: true }),
-            Taken::Doubtful => "its first attempt may have been stored; Redis, which knows, cannot be reached",
-            Taken::ReadOnly => "Redis cannot be reached, and until it can this family takes no messages",
-            Taken::Full => "Redis cannot be reached, and too much has been published meanwhile",
+            Taken::Doubtful => "the first attempt may have been stored, and Redis cannot be reached to check",
+            Taken::ReadOnly => "this family accepts no messages while Redis cannot be reached",
+            Taken::Full => "Redis cannot be reached, and too many messages were published meanwhile",
         };
         self.refuse(publishing, why);
     }
@@ -302,7 +304,7 @@ impl<B: Broker> Pump<B> {
         self.send_to_shard(from.shard, ToShard::Published(from, answer), 0);
     }
 
-    /// Does what the router decided.
+    /// Executes the outputs of the router.
     fn carry_out(&mut self) {
         let mut outputs = std::mem::take(&mut self.outputs);
         let mut pages = PageEncoder::default();
@@ -339,7 +341,7 @@ impl<B: Broker> Pump<B> {
         self.counters.scopes.set(self.router.scopes() as u64);
     }
 
-    /// Encodes what is behind `after`, once, for all shards.
+    /// Encodes the messages after position `after`, once for all shards, and sends them.
     fn deliver(&mut self, shards: ShardSet, scope: Scope, bytes: &Bytes, after: Position) {
         let Ok(envelope) = Envelope::parse(bytes) else { return self.counters.messages_bad.add(1) };
         let mut messages = Messages::new();
@@ -362,7 +364,7 @@ impl<B: Broker> Pump<B> {
         self.enqueue_delivery(shards, scope, messages, size, envelope.time);
     }
 
-    /// Repaired messages take the same way as live ones.
+    /// Sends repaired messages in the same way as live messages.
     fn replay(&mut self, shards: ShardSet, scope: &Scope, entries: &[Entry]) {
         let messages: Messages = entries.iter().filter_map(|entry| self.encode_entry(scope, entry)).collect();
         let size = messages.iter().map(Outgoing::size).sum();
@@ -370,7 +372,7 @@ impl<B: Broker> Pump<B> {
         self.enqueue_delivery(shards, scope.clone(), messages, size, time);
     }
 
-    /// So do messages that the broker has not taken; they stand nowhere.
+    /// Sends messages that the broker has not stored in the same way. They have no position.
     fn deliver_local(&mut self, shards: ShardSet, scope: Scope, messages: Vec<Draft>) {
         let time = Timestamp(self.clock.now().unix_ms);
         let encode = |Draft { topic, message, .. }: &Draft| {
@@ -401,7 +403,8 @@ impl<B: Broker> Pump<B> {
         self.encode(scope, &entry.topic, topic, &entry.message, entry.time, Some(entry.position))
     }
 
-    /// A poison message is counted, kept as a dead letter and left out; the channel goes on.
+    /// Encodes a message. A poison message is counted, kept as a dead letter and left out; later messages of the
+    /// channel are delivered.
     fn encode(
         &self,
         scope: &Scope,
@@ -422,7 +425,7 @@ impl<B: Broker> Pump<B> {
         self.counters.messages_bad.add(1);
         match position {
             Some(position) => self.dead_letters.poison(scope, topic, position, time, message, &poison),
-            // One of our own clients sent it a moment ago, and the session has checked it.
+            // A client of this instance has just sent it, and the session has checked it.
             None => tracing::warn!(%scope, "local message dropped"),
         }
         None
@@ -434,8 +437,8 @@ impl<B: Broker> Pump<B> {
         *size += bytes;
     }
 
-    /// Ends the turn: each shard gets its part at once. A shard that is full holds the pump back, and thereby Redis'
-    /// socket; Redis then cuts a subscriber that stays behind, and the router repairs from history.
+    /// Ends the turn: each shard receives its items at once. A shard whose inbox is full pauses the pump and thereby
+    /// the Redis socket. Redis then disconnects a subscriber that is too slow, and the router repairs from history.
     pub(crate) async fn flush_to_shards(&mut self) {
         for (shard, (items, size)) in self.hub.shards().zip(&mut self.outgoing) {
             if items.is_empty() {
@@ -447,7 +450,7 @@ impl<B: Broker> Pump<B> {
     }
 }
 
-/// The turns of [`Pump::run`], one at a time: a simulation decides which comes next.
+/// The steps of [`Pump::run`], one at a time. A simulation decides which step is next.
 #[cfg(test)]
 impl<B: Broker> Pump<B> {
     pub(crate) fn take(&mut self, shard: ShardIndex, request: FromShard) {

@@ -1,9 +1,9 @@
-//! What the instance knows of itself, in one place that every thread may read: its phase, its broker, its
-//! lease, and whether its loops still turn ([`Watchdog`]). [`InstanceState`] is what it comes to, and is logged once per change.
+//! The health of the instance, which every thread can read: its phase, its broker, its lease, and whether its event
+//! loops run ([`Watchdog`]). They give the [`InstanceState`], which is logged once per change.
 //!
-//! The lease is looked at by the clock at every reading. A process that was stopped and goes on does not know it: whichever
-//! thread looks first finds that the lease has ended meanwhile, and from then on all of them see that the instance is
-//! fenced, whatever they had in hand.
+//! Every read compares the lease with the clock. A process that was stopped and continues does not know it. The first
+//! thread that reads the lease afterwards finds that it has ended. From then on every thread sees that the instance
+//! is fenced, whatever it is working on.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
@@ -13,42 +13,44 @@ use connection_registry::LeaseState;
 use crate::health::instance_state::{InstanceState, LeaseStatus, Phase};
 use crate::health::watchdog::Watchdog;
 
-/// Shared by all threads. Relaxed throughout: no answer depends on two of these at one instant.
+/// Shared by all threads. All accesses may be relaxed where no result depends on two fields at one instant.
 #[derive(Debug)]
 pub(crate) struct Health {
     phase: AtomicU8,
     broker_up: AtomicBool,
-    /// [`LOST`], [`FENCED`], or until when it is held: milliseconds after `begun`, or [`ENDLESS`].
+    /// [`LOST`], [`FENCED`], [`ENDLESS`], or the deadline of a held lease: milliseconds after `begun`, plus
+    /// [`TIMES`].
     lease: AtomicU64,
-    /// When a held lease ends in the store, a little after we stop to count on it.
+    /// End of a held lease in the store, in milliseconds after `begun`. It is a little later than the deadline, until
+    /// which the instance relies on the lease.
     lease_end: AtomicU64,
     /// How often the instance has been fenced.
     fences: AtomicU64,
-    /// As logged last.
+    /// The state that was logged last.
     logged_state: AtomicU8,
-    /// The zero of all milliseconds here.
+    /// The zero of all milliseconds in this struct.
     begun: Instant,
     watchdog: Watchdog,
 }
 
-/// There is no lease.
+/// The instance has no lease.
 const LOST: u64 = 0;
-/// It has been slept through, or taken over.
+/// The process was stopped past the end of the lease, or another process took it.
 const FENCED: u64 = 1;
-/// It lasts as long as the process.
+/// The lease lasts as long as the process.
 const ENDLESS: u64 = u64::MAX;
-/// Other values are milliseconds, plus this.
+/// Offset of all other values, which are milliseconds.
 const TIMES: u64 = 2;
 
-/// Ends a connection without an answer.
+/// The error that closes a connection without an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("a loop is stuck, and nothing is said")]
+#[error("an event loop is stuck, so the request is not answered")]
 pub(crate) struct NoAnswer;
 
 // === impl Health ===
 
 impl Health {
-    /// Starting, with neither broker nor lease.
+    /// Starts in the phase `Starting`, without broker and without lease.
     pub(crate) fn new(watchdog: Watchdog) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -62,13 +64,13 @@ impl Health {
         }
     }
 
-    /// Moves on to `phase`; never back.
+    /// Advances to `phase`. It never goes back.
     pub(crate) fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
         self.log_change();
     }
 
-    /// The phase now.
+    /// Returns the current phase.
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Starting,
@@ -77,17 +79,17 @@ impl Health {
         }
     }
 
-    /// Tells whether messages travel from here through the broker and back.
+    /// Sets whether messages travel from this instance through the broker and back.
     pub(crate) fn set_broker_up(&self, up: bool) {
         self.broker_up.store(up, Ordering::Relaxed);
         self.log_change();
     }
 
-    /// Tells what the heartbeat task believes of the lease. With the memory broker it is always held.
+    /// Sets the lease as the heartbeat task sees it. With the memory broker it is always held.
     pub(crate) fn set_lease(&self, state: &LeaseState) {
         let lease = match state {
             LeaseState::Held { deadline: Some(deadline), end, .. } => {
-                // First: whoever reads the new deadline must not take it for passed by the old end.
+                // The end is stored first: a thread that reads the new deadline must not compare it with the old end.
                 self.lease_end.store(end.map_or(ENDLESS, |end| self.since_begun_ms(end)), Ordering::Release);
                 self.since_begun_ms(*deadline) + TIMES
             }
@@ -101,7 +103,7 @@ impl Health {
         self.log_change();
     }
 
-    /// What may be believed of the lease at `now`.
+    /// Returns the status of the lease at `now`.
     pub(crate) fn lease(&self, now: Instant) -> LeaseStatus {
         let lease = self.lease.load(Ordering::Acquire);
         match lease {
@@ -121,28 +123,30 @@ impl Health {
         }
     }
 
-    /// How often the instance has been fenced until `now`. Whoever sees it change has in hand what may be stale.
+    /// Returns how often the instance has been fenced until `now`. If the number changes, the reader's data may be
+    /// stale.
     pub(crate) fn fences(&self, now: Instant) -> u64 {
         self.lease(now);
         self.fence_count()
     }
 
-    /// How often anybody has noticed it.
+    /// Returns how often a thread has noticed that the instance is fenced.
     pub(crate) fn fence_count(&self) -> u64 {
         self.fences.load(Ordering::Relaxed)
     }
 
-    /// Whether messages travel.
+    /// Whether messages travel through the broker and back.
     pub(crate) fn is_broker_up(&self) -> bool {
         self.broker_up.load(Ordering::Relaxed)
     }
 
-    /// How the instance stands.
+    /// Returns the state of the instance at `now`.
     pub(crate) fn instance_state(&self, now: Instant) -> InstanceState {
         InstanceState::of(self.phase(), self.is_frozen(now), self.is_broker_up(), self.lease(now))
     }
 
-    /// The clock says that a lease which was never renewed nor given up has ended: this process has slept.
+    /// Fences the instance: by the clock, a lease that was neither renewed nor released has ended, so this process
+    /// was stopped.
     fn fence(&self, seen: u64) -> LeaseStatus {
         match self.lease.compare_exchange(seen, FENCED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
@@ -151,14 +155,14 @@ impl Health {
                 LeaseStatus::Fenced
             }
             Err(FENCED) => LeaseStatus::Fenced,
-            // It was renewed in this moment, by a thread that had not slept.
+            // Another thread, which was not stopped, has just renewed the lease.
             Err(_) => LeaseStatus::Lost,
         }
     }
 
-    /// Logs how the instance stands, if that is news. Frozen is nobody's to tell.
+    /// Logs the state of the instance if it has changed. The watchdog logs a frozen instance.
     fn log_change(&self) {
-        // A lease that has run out is `fence`'s to tell, and is by now.
+        // `fence` logs the end of a lease, and has done so already.
         let lease = match self.lease.load(Ordering::Acquire) {
             LOST => LeaseStatus::Lost,
             FENCED => LeaseStatus::Fenced,
@@ -171,7 +175,7 @@ impl Health {
         }
         let word = instance_state.as_str();
         match instance_state {
-            // At the start it is no trouble: the first attempt to reach Redis says how it is.
+            // At the start this is no problem: the first attempt to connect to Redis logs its result.
             InstanceState::LeaseLost | InstanceState::Isolated if before == InstanceState::Starting as u8 => {
                 tracing::info!(state = word, "instance state changed");
             }
@@ -183,13 +187,13 @@ impl Health {
         }
     }
 
-    /// Where the instance's loops say that they turn.
+    /// The watchdog, to which the event loops report.
     pub(crate) fn watchdog(&self) -> &Watchdog {
         &self.watchdog
     }
 
-    /// Whether a loop has stopped. Then nobody gets an answer: that is what a process that is frozen as a whole looks like
-    /// from outside, and HAProxy moves its clients on.
+    /// Whether an event loop is stuck. Then no request is answered: a frozen process looks the same from outside, and
+    /// HAProxy moves its clients to other instances.
     pub(crate) fn is_frozen(&self, now: Instant) -> bool {
         self.watchdog.stuck(now).next().is_some()
     }
@@ -231,10 +235,10 @@ mod tests {
         let begun = Instant::now();
         let health = health(begun);
         let after = |ms| begun + Duration::from_millis(ms);
-        assert_eq!((health.lease(begun), health.fences(begun)), (LeaseStatus::Lost, 0), "there was none yet");
+        assert_eq!((health.lease(begun), health.fences(begun)), (LeaseStatus::Lost, 0), "there is no lease yet");
         health.set_lease(&held(begun, 5_400));
         assert_eq!(health.lease(after(5_399)), LeaseStatus::Held);
-        assert_eq!(health.lease(after(5_400)), LeaseStatus::Lost, "nobody has taken it yet");
+        assert_eq!(health.lease(after(5_400)), LeaseStatus::Lost, "no other process has taken it yet");
         assert_eq!((health.fences(after(5_999)), health.lease(after(5_999))), (0, LeaseStatus::Lost));
         health.set_lease(&held(begun, 7_400));
         assert_eq!(health.lease(after(7_399)), LeaseStatus::Held, "renewed at the last moment");
@@ -243,7 +247,7 @@ mod tests {
         assert_eq!(
             (health.fences(after(8_100)), health.lease(after(8_100))),
             (1, LeaseStatus::Fenced),
-            "the heartbeat task says it too"
+            "the heartbeat task reports it too"
         );
         health.set_lease(&LeaseState::Lost(Loss::Starting));
         health.set_lease(&held(begun, 20_000));

@@ -1,67 +1,68 @@
-//! PURE. How the instance stands: one word from all it knows of itself, and what everybody is told of it.
+//! PURE. The state of the instance: one word for its phase, broker, lease and event loops, and what follows from it.
 //!
 //! | state | publishes | deliveries | agent check | `/ws/health` | `/readyz` | upgrades |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | starting | | | up 0% | 404 | 503 | 503 |
-//! | connected | stored | all | up 100% | 200 | 200 | taken |
-//! | lease_lost | stored | all | up 1% | 200 | 200 | taken |
-//! | isolated | by family | local | up 1% | 200 | 200 | taken |
+//! | connected | stored | all | up 100% | 200 | 200 | accepted |
+//! | lease_lost | stored | all | up 1% | 200 | 200 | accepted |
+//! | isolated | by family | local | up 1% | 200 | 200 | accepted |
 //! | fenced | none | none, clients are moved | up 1% | 200 | 200 | 503 |
 //! | draining | as before | as before, clients are moved | up 0% | 404 | 503 | 503 |
-//! | frozen | | | silence | silence | silence | |
+//! | frozen | | | no answer | no answer | no answer | |
 //!
-//! HAProxy is never told "down" because Redis is away (the agent check says why). Who drains or freezes while Redis is
-//! away, or is fenced meanwhile, stands as draining or frozen; pump and shards go by broker and lease all the same.
+//! The instance never reports "down" to HAProxy because Redis is away (`http/agent.rs` says why). An instance that
+//! drains or is frozen stays in this state while Redis is away or its lease ends; pump and shards follow the broker
+//! and the lease in any case.
 
-/// Where the process stands in its life. It only moves forward.
+/// The phase of the process. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// Not ready for connections.
+    /// The instance does not accept connections yet.
     Starting,
-    /// Taking connections.
+    /// The instance accepts connections.
     Running,
-    /// Taking none, moving those it has.
+    /// The instance accepts no connections and moves its clients.
     Draining,
 }
 
-/// What the instance may believe of its lease now.
+/// The status of the lease at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseStatus {
-    /// It is ours.
+    /// The instance holds its lease.
     Held,
-    /// It is not, and we know it in time.
+    /// The instance does not hold its lease, and noticed this before the lease ended in the store.
     Lost,
-    /// We slept through its end, or another took it: what we have in hand may be stale.
+    /// The process was stopped past the end of its lease, or another process took it. Data in memory may be stale.
     Fenced,
 }
 
-/// In one word.
+/// The state of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum InstanceState {
-    /// Not ready for connections.
+    /// The instance does not accept connections yet.
     Starting,
-    /// All is well.
+    /// The broker and the lease are available.
     Connected,
-    /// Messages travel, but its place among the instances is not its own: peers may have removed its rows.
+    /// Messages travel, but the lease is lost: peers may have removed the instance's rows.
     LeaseLost,
-    /// Messages do not travel: the broker is away.
+    /// Messages do not travel, because the broker is away.
     Isolated,
-    /// Its incarnation is over.
+    /// The incarnation has ended.
     Fenced,
-    /// Taking no connections, moving those it has.
+    /// The instance accepts no connections and moves its clients.
     Draining,
-    /// A shard or the pump is stuck.
+    /// The event loop of a shard or of the pump is stuck.
     Frozen,
 }
 
 impl InstanceState {
-    /// Every standing, for metrics and documents.
+    /// Every state, for metrics and documents.
     pub(crate) const ALL: [Self; 7] =
         [Self::Starting, Self::Connected, Self::LeaseLost, Self::Isolated, Self::Fenced, Self::Draining, Self::Frozen];
 
-    /// From all that the instance knows.
+    /// Derives the state from phase, event loops, broker and lease.
     pub(crate) fn of(phase: Phase, is_frozen: bool, is_broker_up: bool, lease: LeaseStatus) -> Self {
         match (phase, lease) {
             _ if is_frozen => Self::Frozen,
@@ -74,7 +75,7 @@ impl InstanceState {
         }
     }
 
-    /// As operators read it.
+    /// The word that logs, metrics and `/livez` show.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -87,7 +88,7 @@ impl InstanceState {
         }
     }
 
-    /// The line of the agent check; nothing is said while frozen.
+    /// The line of the agent check. `None` while frozen: the check is not answered.
     pub(crate) const fn agent_line(self) -> Option<&'static str> {
         match self {
             Self::Starting | Self::Draining => Some("up 0%\n"),
@@ -97,14 +98,14 @@ impl InstanceState {
         }
     }
 
-    /// Whether `/ws/health` is answered 200 and `/readyz` too. Only a process that begins or ends is not ready: to take
-    /// every instance away because Redis is gone helps nobody.
+    /// Whether `/ws/health` and `/readyz` answer 200. Only an instance that starts or stops is not ready. A load
+    /// balancer that removed every instance while Redis is away would help no client.
     pub(crate) const fn is_ready(self) -> bool {
         !matches!(self, Self::Starting | Self::Draining | Self::Frozen)
     }
 
-    /// Whether upgrades are taken. One that is refused is tried elsewhere by HAProxy. A stuck shard does not keep clients
-    /// from the others.
+    /// Whether upgrades are accepted. HAProxy tries a refused upgrade at another instance. A stuck shard does not
+    /// prevent connections on the other shards.
     pub(crate) const fn takes_clients(self) -> bool {
         !matches!(self, Self::Starting | Self::Draining | Self::Fenced)
     }
@@ -114,7 +115,7 @@ impl InstanceState {
 mod tests {
     use super::*;
 
-    /// Phase, broker, lease, and how the instance stands with all shards turning.
+    /// Phase, broker, lease, and the state of the instance if no event loop is stuck.
     const TABLE: &[(Phase, bool, LeaseStatus, InstanceState)] = &[
         (Phase::Starting, true, LeaseStatus::Held, InstanceState::Starting),
         (Phase::Starting, false, LeaseStatus::Lost, InstanceState::Starting),
@@ -154,16 +155,16 @@ mod tests {
         for instance_state in InstanceState::ALL {
             let code = |good| if good { "200" } else { "503" };
             let [agent, health, ready, upgrades] = match instance_state {
-                InstanceState::Frozen => ["silence", "silence", "silence", ""],
+                InstanceState::Frozen => ["no answer", "no answer", "no answer", ""],
                 _ => [
                     instance_state.agent_line().unwrap().trim_end(),
                     if instance_state.is_ready() { "200" } else { "404" },
                     code(instance_state.is_ready()),
-                    if instance_state.takes_clients() { "taken" } else { "503" },
+                    if instance_state.takes_clients() { "accepted" } else { "503" },
                 ],
             };
             let begin = format!("//! | {} |", instance_state.as_str());
-            let row = page.lines().find(|line| line.starts_with(&begin)).expect("a row each");
+            let row = page.lines().find(|line| line.starts_with(&begin)).expect("every state has a row");
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             assert_eq!(cells[4..8], [agent, health, ready, upgrades], "{row}");
         }

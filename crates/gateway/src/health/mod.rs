@@ -1,4 +1,4 @@
-//! What the instance knows of itself: its phase, its broker, its lease, and whether its threads run.
+//! The health of the instance: its phase, its broker, its lease, and whether its event loops run.
 
 mod instance_health;
 pub(crate) mod instance_state;

@@ -1,10 +1,11 @@
-//! Whether the instance's loops turn, and how late they are.
+//! Detects event loops that are stuck, and measures how late they are.
 //!
 //! ```text
-//!   each shard, the pump, the edge ── alive, every REPORT_INTERVAL ──▶ Watchdog ◀── stuck? ── whoever answers for the instance
+//!   each shard, the pump, the edge ── alive, every REPORT_INTERVAL ──▶ Watchdog ◀── stuck? ── probes, agent check, metrics
 //! ```
 //!
-//! It is the edge's thread that answers. When that one is stuck itself nobody does, which says the same.
+//! The thread of the edge answers the probes. If the edge itself is stuck, no probe is answered, which has the same
+//! meaning.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,20 +14,20 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How often a loop says that it turns. What takes a thread for longer shows in its lag.
+/// Interval at which an event loop reports. A task that occupies the thread for longer shows in the lag.
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What the tests take, and the default.
+/// The default of `watchdog.frozen_after_ms`.
 #[cfg(test)]
 pub(crate) const FROZEN_AFTER: Duration = Duration::from_secs(5);
 
-/// The worst lag is that of the present window and the one before it.
+/// The worst lag covers the current window and the one before it.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// A loop that has to turn.
+/// An event loop that must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loop {
-    /// By index.
+    /// The shard with this index.
     Shard(usize),
     Pump,
     Edge,
@@ -35,20 +36,20 @@ pub(crate) enum Loop {
 /// Shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    /// Whoever has not turned for so long is stuck.
+    /// An event loop that has not reported for this time is stuck.
     frozen_after: Duration,
-    /// The zero of all times here.
+    /// The zero of all times in this struct.
     begun: Instant,
-    /// Those of the shards, the pump's and the edge's.
+    /// One report per shard, then the pump's and the edge's.
     reports: Box<[LoopReport]>,
 }
 
-/// What is known of one loop. It alone writes.
+/// The report of one event loop. Only this event loop writes it.
 #[derive(Debug, Default)]
 struct LoopReport {
-    /// Microseconds, plus one, of its last turn; 0 before the first.
+    /// Time of the last report in microseconds, plus one; 0 before the first report.
     reported_at: AtomicU64,
-    /// The worst lag of a window and of the one before: the window's number, then microseconds.
+    /// The worst lag of the current window and of the one before, each packed with the number of its window.
     worst: [AtomicU64; 2],
 }
 
@@ -64,12 +65,12 @@ impl Watchdog {
         self.begun
     }
 
-    /// How long a loop may stand still.
+    /// Longest time between two reports of an event loop that is not stuck.
     pub(crate) fn frozen_after(&self) -> Duration {
         self.frozen_after
     }
 
-    /// A loop turns, though it was to do so at `due`.
+    /// Reports that an event loop runs at `now`. It should have run at `due`.
     pub(crate) fn report(&self, which: Loop, due: Instant, now: Instant) {
         let lag = micros(now.saturating_duration_since(due));
         let report = &self.reports[self.index(which)];
@@ -77,7 +78,8 @@ impl Watchdog {
         report.reported_at.store(self.since_begun(now) + 1, Ordering::Relaxed);
     }
 
-    /// Those that once turned and have stopped. Not the edge: it is the edge that asks.
+    /// Returns the event loops that have reported and then stopped. The edge is left out, because the edge is the one
+    /// that asks.
     pub(crate) fn stuck(&self, now: Instant) -> impl Iterator<Item = Loop> {
         let oldest = self.since_begun(now).saturating_sub(micros(self.frozen_after));
         self.loops().filter(move |which| {
@@ -86,7 +88,7 @@ impl Watchdog {
         })
     }
 
-    /// By how much a loop was late at worst in the last minute or two, and is now.
+    /// Returns the worst lag of an event loop in the last one to two minutes, including the present delay.
     pub(crate) fn worst_lag(&self, which: Loop, now: Instant) -> Duration {
         let report = &self.reports[self.index(which)];
         let reported_at = report.reported_at.load(Ordering::Relaxed);
@@ -95,7 +97,7 @@ impl Watchdog {
         Duration::from_micros(report.worst(self.window(now)).max(overdue))
     }
 
-    /// All of them.
+    /// Returns every event loop.
     pub(crate) fn loops(&self) -> impl Iterator<Item = Loop> + use<> {
         (0..self.reports.len() - 2).map(Loop::Shard).chain([Loop::Pump, Loop::Edge])
     }
@@ -134,7 +136,8 @@ impl LoopReport {
     }
 }
 
-/// The window's number in 32 bits, the lag in as many: more than an hour of it.
+/// Packs the number of the window and the lag in microseconds into 32 bits each. The largest lag is more than an
+/// hour.
 fn pack(window: u64, lag: u64) -> u64 {
     window << 32 | lag.min(u64::from(u32::MAX))
 }
@@ -157,14 +160,14 @@ impl fmt::Display for Loop {
     }
 }
 
-/// A loop's own timer for saying that it turns.
+/// Creates the timer that an event loop uses to report.
 pub(crate) fn report_timer() -> Interval {
     let mut report_timer = interval(REPORT_INTERVAL);
     report_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     report_timer
 }
 
-/// The edge's pulse. It also says once of each other loop that it has stopped, and that it turns again.
+/// Reports for the edge. Logs once when another event loop is stuck, and once when it runs again.
 pub(crate) async fn watch(watchdog: &Watchdog) -> Infallible {
     let mut report_timer = report_timer();
     let mut stuck = Vec::new();

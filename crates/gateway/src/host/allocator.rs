@@ -1,22 +1,23 @@
-//! Gives memory back to the operating system when a storm of connections is over.
+//! Returns memory to the operating system after a storm of connections.
 //!
-//! The allocator returns free memory only while it is being used: after a storm nobody uses it, and what thousands of
-//! handshakes took at once would stay resident, 100 to 200 bytes for each connection that they led to.
+//! The allocator returns free memory only while it is used. After a storm of connections it is idle, and the memory
+//! of thousands of simultaneous handshakes would stay resident: 100 to 200 bytes per connection.
 
-/// Calls at rest until it is told of once more: until then other threads have let go of what this one allocated, such as
-/// the names of scopes, which linger.
+/// Number of idle calls until `is_idle` is true once more. By then other threads have freed memory that this thread
+/// allocated, such as the names of scopes, which are kept for a while.
 const CALLS_UNTIL_AGAIN: u8 = 5;
 
-/// Tells when a count that moved has come to rest.
+/// Detects when a count that changed stays the same.
 #[derive(Debug, Default)]
 pub(crate) struct IdleDetector {
     last: u64,
-    /// Calls since it has moved; nothing once all is told.
+    /// Idle calls since the last change. `None` before the first change, and after both reports.
     idle_calls: Option<u8>,
 }
 
 impl IdleDetector {
-    /// To be called about once a second. True after each movement, and once more some seconds later.
+    /// Must be called about once a second. Returns true after each change, when the count stays the same, and once
+    /// more some seconds later.
     pub(crate) fn is_idle(&mut self, count: u64) -> bool {
         if std::mem::replace(&mut self.last, count) != count {
             self.idle_calls = Some(0);
@@ -28,7 +29,8 @@ impl IdleDetector {
     }
 }
 
-/// Gives back what the calling thread has freed. Takes milliseconds, so it is for moments of rest.
+/// Returns the memory that the calling thread has freed to the operating system. Takes milliseconds, so call it only
+/// in idle moments.
 #[cfg(feature = "mimalloc")]
 pub(crate) fn release_memory() {
     #[expect(unsafe_code, reason = "a C function that takes a flag and touches nothing of ours")]
@@ -38,7 +40,7 @@ pub(crate) fn release_memory() {
     }
 }
 
-/// Other allocators decide for themselves.
+/// Other allocators decide for themselves when they return memory.
 #[cfg(not(feature = "mimalloc"))]
 pub(crate) fn release_memory() {}
 

@@ -1,29 +1,29 @@
-//! The shells' clock. The pure parts are handed what it reads.
+//! The clock of the I/O code. It passes its readings to the pure code.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The time as the pure parts get it.
+/// One reading of both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Now {
-    /// Milliseconds since the process began: for intervals.
+    /// Monotonic time in milliseconds since the process began, for intervals.
     pub(crate) mono_ms: u64,
-    /// The wall clock: for tokens and for the latency of messages.
+    /// Wall-clock time in milliseconds since 1970, for tokens and for the latency of messages.
     pub(crate) unix_ms: u64,
 }
 
 impl Now {
-    /// The wall clock in seconds, as tokens have it.
+    /// Wall-clock time in seconds since 1970, as in tokens.
     pub(crate) fn unix_s(self) -> u64 {
         self.unix_ms / 1_000
     }
 }
 
-/// Reads both clocks at once.
+/// Reads the monotonic clock and the wall clock together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Clock {
-    /// The machine's clocks.
+    /// The clocks of the machine.
     Machine { start: Instant },
-    /// The time of a simulation.
+    /// The clock of a simulation.
     #[cfg(test)]
     Simulated(fn() -> Now),
 }
@@ -40,7 +40,7 @@ impl Clock {
             Self::Simulated(now) => return now(),
         };
         let mono_ms = millis(start.elapsed());
-        // A clock before 1970 makes every token valid and every latency long; it does not stop the gateway.
+        // With a wall clock before 1970 every token is valid and every latency is long, but the gateway runs.
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
         Now { mono_ms, unix_ms }
     }

@@ -1,14 +1,15 @@
-//! How many sockets the operating system allows.
+//! The number of sockets that the operating system allows.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are not clients': listeners, Redis, logs, epoll, and connections still in their handshake.
+/// File descriptors that are not for clients: listeners, Redis, logs, epoll, and connections in their handshake.
 const RESERVED: u64 = 256;
-/// `OPEN_MAX` of macOS, which reports no hard limit and yet refuses every soft one above this. Its shells begin with
-/// 256, which is what is [`RESERVED`].
+/// `OPEN_MAX` of macOS. macOS reports no hard limit but refuses every soft limit above this. Its shells start with
+/// 256, which is only [`RESERVED`].
 const SOFT_MAX_OF_MACOS: u64 = 10_240;
 
-/// Raises the soft limit to the hard one, and gives what `asked` for, or else all that the limit leaves.
+/// Raises the soft limit to the hard limit. Returns `asked`, but at most what the limit allows; without `asked`, all
+/// that it allows.
 pub(crate) fn connections_max(asked: Option<usize>) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let maximum = limit.maximum;
@@ -24,7 +25,8 @@ pub(crate) fn connections_max(asked: Option<usize>) -> u64 {
     }
 }
 
-/// The soft limit that holds in the end; `None` is no limit. `set` says whether the system takes one.
+/// Returns the soft limit after the attempt to raise it; `None` is no limit. `set` returns whether the system accepts
+/// a limit.
 fn raise(limit: Rlimit, set: impl Fn(Option<u64>) -> bool) -> Option<u64> {
     if set(limit.maximum) {
         return limit.maximum;
@@ -42,9 +44,9 @@ mod tests {
         let limit = |current, maximum| Rlimit { current, maximum };
         assert_eq!(raise(limit(Some(1_024), Some(524_288)), |_| true), Some(524_288));
         assert_eq!(raise(limit(Some(1_024), None), |_| true), None);
-        assert_eq!(raise(limit(Some(1_024), Some(4_096)), |_| false), Some(1_024), "nothing can be raised");
+        assert_eq!(raise(limit(Some(1_024), Some(4_096)), |_| false), Some(1_024), "the limit cannot be raised");
         let macos = |soft: Option<u64>| soft.is_some_and(|soft| soft <= 10_240);
         assert_eq!(raise(limit(Some(256), None), macos), Some(10_240));
-        assert_eq!(raise(limit(Some(65_536), None), macos), Some(65_536), "what was raised from outside stays");
+        assert_eq!(raise(limit(Some(65_536), None), macos), Some(65_536), "a limit that was raised before stays");
     }
 }

@@ -1,13 +1,13 @@
-//! The one queue between threads: many writers, one reader who takes everything at once.
+//! The queue between threads: many writers, and one reader that takes all items at once.
 //!
-//! Bounded in bytes. Taking all at once is the natural batching of the whole gateway: an idle reader is woken for
-//! one item, a busy one finds many.
+//! The queue is bounded in bytes. Taking all items at once is how the gateway batches: an idle reader is woken for
+//! one item, and a busy reader finds many.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Room for so many items is kept while there are fewer.
+/// The queue keeps capacity for this many items when it is emptied.
 const ITEMS_KEPT: usize = 1_024;
 
 /// A queue that is emptied as a whole.
@@ -15,9 +15,9 @@ const ITEMS_KEPT: usize = 1_024;
 pub(crate) struct Mailbox<T> {
     queue: Mutex<Queue<T>>,
     bytes_max: usize,
-    /// Wakes the reader.
+    /// Wakes the reader when items arrive.
     filled: Notify,
-    /// Wakes one writer that waits for room.
+    /// Wakes one writer that waits for space.
     emptied: Notify,
 }
 
@@ -33,7 +33,7 @@ impl<T> Mailbox<T> {
         Self { queue, bytes_max, filled: Notify::new(), emptied: Notify::new() }
     }
 
-    /// Puts one item in, whatever the bound says: for what cannot be refused and is bounded elsewhere.
+    /// Adds one item, even beyond the bound. For items that cannot be refused and are bounded elsewhere.
     pub(crate) fn push(&self, item: T, bytes: usize) {
         let mut queue = self.lock();
         queue.items.push(item);
@@ -41,7 +41,7 @@ impl<T> Mailbox<T> {
         self.announce(queue);
     }
 
-    /// Puts all of `items` in, in order.
+    /// Adds all of `items`, in order, even beyond the bound.
     pub(crate) fn push_all(&self, items: &mut Vec<T>, bytes: usize) {
         if items.is_empty() {
             return;
@@ -52,32 +52,32 @@ impl<T> Mailbox<T> {
         self.announce(queue);
     }
 
-    /// Whether a writer that can wait, or refuse, should.
+    /// Whether a writer that can wait or refuse should do so.
     pub(crate) fn is_full(&self) -> bool {
         self.lock().bytes > self.bytes_max
     }
 
-    /// Waits until there is room. For the one writer that can be held back.
+    /// Waits until there is space. For the one writer that can be paused.
     pub(crate) async fn has_room(&self) {
         while self.is_full() {
             self.emptied.notified().await;
         }
     }
 
-    /// Waits until there is something, then takes all of it into `items`, which must be empty. Dropping the
-    /// future loses nothing.
+    /// Waits until there are items, then moves all of them to `items`, which must be empty. If the future is dropped,
+    /// no item is lost.
     pub(crate) async fn take_all(&self, items: &mut Vec<T>) {
-        debug_assert!(items.is_empty(), "the last batch must be done with");
+        debug_assert!(items.is_empty(), "the previous batch must be processed");
         while !self.try_take_all(items) {
             self.filled.notified().await;
         }
     }
 
-    /// Takes what is there; false if there is nothing.
+    /// Moves all items to `items`. Returns false if there are none.
     pub(crate) fn try_take_all(&self, items: &mut Vec<T>) -> bool {
         let mut queue = self.lock();
         std::mem::swap(&mut queue.items, items);
-        // What comes in exchange is empty; a burst's room is not kept for the next one.
+        // The queue now has the reader's empty vector. Its capacity after a burst is not kept.
         queue.items.shrink_to(ITEMS_KEPT);
         let was_full = queue.bytes > self.bytes_max;
         queue.bytes = 0;
@@ -94,7 +94,8 @@ impl<T> Mailbox<T> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue<T>> {
-        // A panic between lock and unlock cannot leave the two fields out of step: nothing there panics.
+        // A panic while the lock is held cannot leave the two fields inconsistent, because no code between lock and
+        // unlock panics.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What the process gets from its machine: clocks, memory, descriptors, and queues between threads.
+//! The resources of the process: clocks, memory, file descriptors, and queues between threads.
 
 pub(crate) mod allocator;
 pub(crate) mod clock;

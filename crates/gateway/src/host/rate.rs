@@ -1,11 +1,12 @@
-//! A message rate in eight bytes: the generic cell rate algorithm (ITU-T I.371), a token bucket without a timer.
+//! A message rate limit in eight bytes: the generic cell rate algorithm (ITU-T I.371), a token bucket without a
+//! timer.
 
-/// How many frames a client may send: `per_second` in the long run, `burst` at once.
+/// Frames that a client may send: `per_second` in the long run, `burst` at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RateLimit {
-    /// Microseconds that one frame costs.
+    /// Cost of one frame, in microseconds.
     pub(crate) cost_us: u64,
-    /// How far ahead of time the frames of a burst may run.
+    /// Largest time by which the frames of a burst may be early, in microseconds.
     pub(crate) burst_us: u64,
 }
 
@@ -16,15 +17,15 @@ impl RateLimit {
     }
 }
 
-/// One client's standing.
+/// The rate of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
-    /// When the frames taken so far would have been due at the long-run rate.
+    /// Time at which the frames accepted so far are due at the long-run rate, in microseconds.
     due_us: u64,
 }
 
 impl Rate {
-    /// Takes one frame, or says in how many milliseconds it would be taken.
+    /// Accepts one frame, or returns the milliseconds after which it would be accepted.
     pub(crate) fn take(&mut self, limit: RateLimit, now_ms: u64) -> Result<(), u64> {
         let now_us = now_ms * 1_000;
         let due_us = self.due_us.max(now_us) + limit.cost_us;

@@ -1,6 +1,6 @@
-//! The operators' port: `/metrics`, `/livez`, `/readyz`, `/drain`, `/connections`, `/dead-letters`, `/receipts`. Apart
-//! from the main port, so that the way in for everybody can be closed without losing sight of the instance, and the numbers
-//! stay inside.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/drain`, `/connections`, `/dead-letters`, `/receipts`. It is
+//! separate from the main port, so that an operator can close the main port and still observe the instance, and so
+//! that the metrics stay internal.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -31,16 +31,16 @@ mod records;
 use self::connections::Connections;
 pub(crate) use self::records::Records;
 
-/// Most requests in progress: a scraper or two, probes, and a person.
+/// Largest number of requests in progress: a scraper or two, probes, and an operator.
 const REQUESTS_MAX: usize = 64;
-/// How long one may take, from accept to the last byte.
+/// Longest time of one request, from accept to the last byte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers operators.
+/// The service of the admin port.
 pub(crate) struct Admin {
     exposition: Exposition,
     health: Arc<Health>,
-    /// Woken when an operator asks the instance to go away.
+    /// Notified when an operator asks the instance to drain.
     leave: Arc<Notify>,
     records: Records,
     connections: Connections,
@@ -57,7 +57,7 @@ impl Admin {
         Self { exposition, health, leave, records, connections: Connections::new(hub) }
     }
 
-    /// Answers until dropped. Runs on a local runtime, beside the edge.
+    /// Serves requests until dropped. Runs on a local runtime, on the thread of the edge.
     pub(crate) async fn run(self, listener: TcpListener) -> Infallible {
         let admin = Rc::new(self);
         let room = Arc::new(Semaphore::new(REQUESTS_MAX));
@@ -95,11 +95,11 @@ impl Admin {
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
-        // What goes wrong here is the asker's to notice.
+        // A failure here concerns only the client of this request.
         let _ = tokio::time::timeout(REQUEST_TIMEOUT, http).await;
     }
 
-    /// The numbers are told even when a shard is stuck: then more than ever.
+    /// Answers a request. `/metrics` is answered even if a shard is stuck, because the metrics are needed most then.
     fn answer(&self, method: &Method, path: &str, now: Instant) -> Result<Response<Full<Bytes>>, NoAnswer> {
         let instance_state = self.health.instance_state(now);
         let probe = match path {

@@ -1,8 +1,8 @@
-//! HAProxy's agent check: whoever connects is told a weight, in one line.
+//! The agent check of HAProxy: each connection is answered with one line, a weight.
 //!
-//! Only a weight, and `up` to undo a `down` that was said before. Never `down`: with `on-marked-down
-//! shutdown-sessions` it would cut every socket of every instance the moment Redis goes away. Never `drain`,
-//! `maint` or `ready`: these set the administrative state, which belongs to the operator's `set server`.
+//! The line has only a weight, and `up` to end a `down` of an earlier check. It is never `down`: with `on-marked-down
+//! shutdown-sessions`, HAProxy would close every socket of every instance when Redis goes away. It is never `drain`,
+//! `maint` or `ready`: these set the administrative state, which operators control with `set server`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::health::Health;
 use crate::http::accept_backoff::accept_backoff;
 
-/// A line fits any empty socket buffer, so this is only reached by a peer that is already gone.
+/// A line fits into any empty socket buffer, so this timeout is reached only if the peer is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Answers until dropped.
+/// Answers connections until dropped.
 pub(crate) async fn run(listener: TcpListener, health: Arc<Health>) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 if let Some(line) = health.instance_state(Instant::now()).agent_line() {
-                    // A checker that left before its answer has nothing to be told.
+                    // A checker that has closed the connection needs no answer.
                     let _ = tokio::time::timeout(WRITE_TIMEOUT, send_line(stream, line)).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! The sockets an instance listens on, bound before anything else is started.
+//! The listening sockets of an instance. They are bound before anything else starts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 
-/// Connections the kernel completes while none is accepted: a whole instance's clients may come back at once. The
-/// kernel takes the smaller of this and `net.core.somaxconn`.
+/// Connections that the kernel completes before they are accepted, because all clients of an instance may reconnect
+/// at once. The kernel uses the smaller of this value and `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
-/// An address that cannot be listened on.
+/// An address that the instance cannot listen on.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} = {address}: {source}")]
 pub struct BindError {
@@ -21,7 +21,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// All of them, not yet with a runtime.
+/// The bound sockets, which are not registered with a runtime yet.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     main: std::net::TcpListener,
@@ -30,7 +30,7 @@ pub(crate) struct Listeners {
     addresses: (SocketAddr, SocketAddr),
 }
 
-/// The same, registered with the runtime of the edge.
+/// The listeners, registered with the runtime of the edge.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) main: TcpListener,
@@ -44,7 +44,7 @@ impl Listeners {
         let main = listen("listen", config.listen)?;
         let admin = listen("admin_listen", config.admin_listen)?;
         let agent = config.agent_listen.map(|address| listen("agent_listen", address)).transpose()?;
-        // Port 0 has become a real one. A bound socket knows its address.
+        // A bound socket knows its address: port 0 has become the real port.
         let address = |listener: &std::net::TcpListener, asked| listener.local_addr().unwrap_or(asked);
         let addresses = (address(&main, config.listen), address(&admin, config.admin_listen));
         Ok(Self { main, admin, agent, addresses })
@@ -58,7 +58,7 @@ impl Listeners {
         self.addresses.1
     }
 
-    /// Registers with the runtime of the calling thread.
+    /// Registers the sockets with the runtime of the calling thread.
     pub(crate) fn register(self) -> io::Result<Listening> {
         Ok(Listening {
             main: TcpListener::from_std(self.main)?,
@@ -70,7 +70,7 @@ impl Listeners {
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Sockets of a predecessor in TIME_WAIT must not keep its successor from its port.
+    // Sockets of a predecessor in TIME_WAIT must not prevent its successor from binding the port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

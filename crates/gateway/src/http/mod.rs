@@ -1,4 +1,4 @@
-//! HTTP: the main port with its upgrades, the administration port, and the answers of both.
+//! HTTP: the main port with its upgrades, the admin port, and the responses of both.
 
 pub(crate) mod accept_backoff;
 pub(crate) mod admin;

@@ -1,8 +1,8 @@
-//! Development only: the page at `/` and the tokens it asks for at `/dev/token`.
+//! The dev page at `/`, and the tokens that it requests at `/dev/token`. Dev mode only.
 //!
-//! Anyone who can reach this port can be anyone, which is why dev mode listens on loopback alone. A page
-//! elsewhere on the web cannot read a token: there are no CORS headers, and a name that was rebound to
-//! 127.0.0.1 does not pass the check of `Host`.
+//! A client that can reach this port can act as any user. Therefore dev mode listens on loopback only. A page of
+//! another site cannot read a token: there are no CORS headers, and a host name that was rebound to 127.0.0.1 fails
+//! the check of `Host`.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -16,11 +16,12 @@ mod dev_token;
 
 pub(crate) use dev_token::DevTokens;
 
-/// Only what this binary carries: the page runs without the internet, and nothing else runs in it.
+/// The content security policy: the page loads only files of this binary, so it needs no internet, and it runs no
+/// other code.
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// One file of the page.
+/// A file of the dev page.
 struct File {
     path: &'static str,
     content_type: &'static str,
@@ -33,7 +34,7 @@ const FILES: &[File] = &[
     File { path: "/dev/page.js", content_type: "text/javascript; charset=utf-8", text: include_str!("page/page.js") },
 ];
 
-/// The page and its tokens.
+/// Serves the dev page and its tokens.
 #[derive(Debug)]
 pub(crate) struct Page {
     tokens: DevTokens,
@@ -44,15 +45,15 @@ impl Page {
         Self { tokens }
     }
 
-    /// Answers a `GET` or `HEAD`.
+    /// Answers a `GET` or `HEAD` request.
     pub(crate) fn answer<B>(&self, request: &Request<B>, now_unix_s: u64) -> Result<Response<Full<Bytes>>, Refusal> {
         if !names_loopback(request) {
-            return Err(Refusal::bad_request("the development page is reached as localhost, 127.0.0.1 or [::1]"));
+            return Err(Refusal::bad_request("the dev page must be opened as localhost, 127.0.0.1 or [::1]"));
         }
         let path = request.uri().path();
         if path == "/dev/token" {
             let query = request.uri().query().unwrap_or_default();
-            // The token alone, so that `$(curl -s …)` is enough in a shell.
+            // The body is only the token, so that `$(curl -s …)` is enough in a shell.
             let token = self.tokens.issue(query, now_unix_s)?;
             return Ok(answer::whole(StatusCode::OK, "text/plain; charset=utf-8", token + "\n"));
         }

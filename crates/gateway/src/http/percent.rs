@@ -1,6 +1,6 @@
-//! Percent-encoding (RFC 3986 §2.1), read once and never twice.
+//! Percent-encoding (RFC 3986 §2.1). A text is decoded once, never twice.
 
-/// Decodes `text`, or `None` when an escape is broken or the result is not UTF-8.
+/// Decodes `text`. Returns `None` if an escape is invalid or the result is not UTF-8.
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

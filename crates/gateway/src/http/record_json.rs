@@ -1,10 +1,10 @@
-//! Records as JSON: the same from the command line and from the administration port.
+//! Records as JSON, with the same format in the CLI and on the admin port.
 
 use records::{Body, Lag, ScopeReceipts, StoredDeadLetter};
 use serde_json::{Value, json};
 use wire::{Position, Timestamp, UserId};
 
-/// A dead letter without its message.
+/// Converts a dead letter to JSON, without its message.
 #[must_use]
 pub fn dead_letter(dead_letter: &StoredDeadLetter) -> Value {
     json!({
@@ -24,7 +24,8 @@ pub fn dead_letter(dead_letter: &StoredDeadLetter) -> Value {
     })
 }
 
-/// How far a user has got. `lag` is null when it is unknown, and not `exact` when a failover lies between.
+/// Converts a receipt to JSON. `lag` is null if it is unknown. `exact` is false if `lag` is only an upper bound,
+/// because of a failover.
 #[must_use]
 pub fn receipt(scope_receipts: &ScopeReceipts, user: &UserId, position: Position, time: Timestamp) -> Value {
     let (lag, exact) = match scope_receipts.lag(position) {

@@ -1,31 +1,33 @@
-//! PURE. How many clients are to be moved at which moment of a drain, and when each is to come back.
+//! PURE. How many clients move in each slot of a drain, and when each of them reconnects.
 //!
-//! All of them at once would be a storm for the other instances; so they are closed in slots, evenly over the window, and
-//! those who are left are served as before. Few clients need no window: they go as fast as the others take them easily.
-//! Where the others take fewer than the window asks for, the drain lasts longer, as long as the grace period lets it.
-//! Who has to go before the others can take it is told to come back later.
+//! If all clients moved at once, the other instances would get a storm of connections. Therefore the clients are
+//! closed in slots, evenly over the window, and the remaining clients are served as before. Few clients need no
+//! window: they move as fast as the other instances accept them without effort. If the other instances accept fewer
+//! clients than the window requires, the drain lasts longer, up to the grace period. A client that must move before
+//! the others can accept it is told to reconnect later.
 
 use std::time::Duration;
 
 use crate::shard::departures::Departures;
 
-/// From one slot to the next.
+/// Time from one slot to the next.
 pub(crate) const SLOT: Duration = Duration::from_millis(20);
 
-/// A rate that no instance minds, however many leave: a fraction of the connects that each takes in by default.
+/// A rate that no instance notices, however many clients move: a fraction of the connections that an instance accepts
+/// per second by default.
 const EASY_PER_SECOND: f64 = 500.0;
 
-/// One drain. Times are counted from its beginning.
+/// The pace of one drain. Times are counted from its beginning.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     window: Duration,
-    /// When the last one must go, to close in peace.
+    /// Time by which the last client must move, so that it can still close its connection properly.
     last: Duration,
-    /// Of the slot before.
+    /// Time of the previous slot.
     at: Duration,
-    /// What the slot before was short of a whole client.
+    /// Fraction of a client that was left over in the previous slot.
     part: f64,
-    /// When those moved so far have been taken in.
+    /// Time by which the clients moved so far are accepted by other instances.
     taken: Duration,
 }
 
@@ -34,11 +36,12 @@ impl Pace {
         Self { window, last, at: Duration::ZERO, part: 0.0, taken: Duration::ZERO }
     }
 
-    /// Who of `left` goes now, while the other instances take in `takes_per_second`.
+    /// Returns how many of the `left` clients move now, and when they reconnect. The other instances accept
+    /// `takes_per_second` clients; `None` is no limit.
     pub(crate) fn slot(&mut self, now: Duration, left: u64, takes_per_second: Option<u64>) -> Departures {
         let takes = takes_per_second.map_or(f64::INFINITY, |takes| takes as f64);
         let even = |until: Duration| left as f64 / until.saturating_sub(now).as_secs_f64();
-        // Later than the window if the others need it so, but never later than the last moment.
+        // Longer than the window if the other instances need it, but never past the last moment.
         let rate = even(self.window).max(EASY_PER_SECOND).min(takes).max(even(self.last));
         let due = match rate.is_finite() {
             true => rate * now.saturating_sub(self.at).as_secs_f64() + self.part,
@@ -61,7 +64,8 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(10);
     const LAST: Duration = Duration::from_secs(15);
 
-    /// When each of `left` clients goes, and when it comes back, while the others take in what `takes` says.
+    /// Returns for each of `left` clients when it moves and when it reconnects. The other instances accept the number
+    /// of clients that `takes` returns.
     fn drained(
         window: Duration,
         last: Duration,
@@ -81,7 +85,7 @@ mod tests {
         moved
     }
 
-    /// The most that come back within any second, and the most within any 100 ms.
+    /// The largest number of clients that reconnect within any second, and within any 100 ms.
     fn peaks(moved: &[[u64; 2]]) -> [usize; 2] {
         let mut back: Vec<u64> = moved.iter().map(|[_, back]| *back).collect();
         back.sort_unstable();
@@ -98,7 +102,7 @@ mod tests {
         assert!((9_900..=10_020).contains(&gone_ms), "{gone_ms}");
         let [_, in_100_ms] = peaks(&moved);
         assert!((95..=125).contains(&in_100_ms), "{in_100_ms}");
-        assert!(moved.iter().all(|[gone, back]| gone == back), "nobody has to wait");
+        assert!(moved.iter().all(|[gone, back]| gone == back), "no client has to wait");
     }
 
     #[test]
@@ -112,10 +116,10 @@ mod tests {
     #[test]
     fn no_more_come_back_than_the_others_take() {
         for (clients, takes, gone_by_ms) in [
-            (10_000, 3_000, 10_020), // The window is enough.
-            (10_000, 800, 12_520),   // It is not; the drain lasts longer.
-            (60_000, 3_000, 15_000), // Nor is the grace period: the last ones are told to wait.
-            (500, 50, 10_020),       // Even few are too many for small instances.
+            (10_000, 3_000, 10_020), // The window is long enough.
+            (10_000, 800, 12_520),   // The window is too short, so the drain lasts longer.
+            (60_000, 3_000, 15_000), // The grace period is too short: the last clients are told to wait.
+            (500, 50, 10_020),       // Even few clients are too many for small instances.
             (3_000, 20, 15_000),
         ] {
             let moved = drained(WINDOW, LAST, clients, |_| Some(takes));
@@ -129,7 +133,7 @@ mod tests {
         }
     }
 
-    /// The second instance's drain is known after a heartbeat; from then on each has half.
+    /// The other instance's drain is known after a heartbeat. From then on each instance uses half of the capacity.
     #[test]
     fn a_drain_slows_down_when_another_one_begins() {
         let moved = drained(WINDOW, LAST, 10_000, |now| Some(if now.as_secs() < 2 { 2_000 } else { 600 }));

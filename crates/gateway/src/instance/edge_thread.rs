@@ -1,4 +1,5 @@
-//! The thread beside the shards: it accepts, answers admin and agent, and keeps the instance's lease.
+//! The edge thread, which runs beside the shards: it accepts connections, answers the admin port and the agent check,
+//! and keeps the instance's lease.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -41,28 +42,28 @@ use crate::shard::shared::{Registers, Shared};
 
 mod rebalancing;
 
-/// How long an instance that ends keeps writing dead letters and receipts.
+/// Longest time in which a stopping instance writes dead letters and receipts.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(FLUSH_DEADLINE.as_secs() < ENDING.as_secs());
 
-/// What the rest of the instance has of the registry, which lives on the edge's thread.
+/// The parts of the registry that the other threads use. The registry runs on the edge thread.
 #[derive(Debug)]
 pub(crate) struct Registry {
     pub(crate) registers: Registers,
     pub(crate) peers: watch::Receiver<Peers>,
-    /// See [`HeartbeatHandle::wakeup`].
+    /// Wakes the heartbeat task; see [`HeartbeatHandle::wakeup`].
     pub(crate) wakeup: Arc<Notify>,
 }
 
-/// Everything that the edge's thread does.
+/// The edge thread before it runs.
 #[derive(Debug)]
 pub(crate) struct EdgeThread {
     shared: Shared,
     listeners: Listeners,
-    /// Where instances know of each other; none of them with the memory broker.
+    /// The store of leases and the directory. `None` with the memory broker.
     store: Option<RedisStore>,
-    /// Where letters and receipts are kept; with the memory broker, in this process.
+    /// The store of dead letters and receipts. With the memory broker it is in this process.
     records: EitherStore,
 }
 
@@ -87,7 +88,8 @@ impl EdgeThread {
         Self { shared, listeners, store, records }
     }
 
-    /// Runs until the instance is told to stop. The shards need the registry before they take connections.
+    /// Runs until the instance is told to stop. Sends the registry to `registry` first, because the shards need it
+    /// before they accept connections.
     pub(crate) async fn run(self, registry: Sender<Registry>) {
         let Self { shared, listeners, store, records } = self;
         let heartbeat = HeartbeatConfig {
@@ -104,7 +106,7 @@ impl EdgeThread {
             ),
             Some(store) => start_heartbeat(heartbeat, store, &shared),
         };
-        // Nobody waits for it only if a shard could not be started; then the instance stops.
+        // Sending fails only if a shard could not be started; then the instance stops.
         let HeartbeatHandle { directory, presence, peers, wakeup, .. } = &heartbeat;
         let registers = Registers { directory: Arc::clone(directory), presence: Arc::clone(presence) };
         drop(registry.send(Registry { registers, peers: peers.clone(), wakeup: Arc::clone(wakeup) }));
@@ -129,7 +131,7 @@ impl EdgeThread {
     }
 }
 
-/// Starts the heartbeat task, and the presence service if there is anything to watch.
+/// Starts the heartbeat task. Starts the presence service too, if any family has presence.
 fn start_heartbeat<S: Store + PresenceReader + Clone>(
     heartbeat: HeartbeatConfig,
     store: S,
@@ -160,7 +162,7 @@ fn start_heartbeat<S: Store + PresenceReader + Clone>(
     heartbeat
 }
 
-/// The ways to Redis that have breakers, for metrics.
+/// Returns the connection pools that have circuit breakers, for metrics.
 fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static str, Pools)> {
     let registry = registry.into_iter().flat_map(RedisStore::pools);
     let records = match records {
@@ -170,7 +172,7 @@ fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static 
     registry.chain(records).map(|(calls, pools)| (calls, pools.clone())).collect()
 }
 
-/// What the instance tells its peers, asked at each heartbeat.
+/// Returns the function that gives the instance's load to each heartbeat.
 fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
     let (health, hub) = (Arc::clone(&shared.health), shared.hub.clone());
     let connects_per_second = shared.config.limits.connects_per_second;
@@ -193,7 +195,7 @@ fn duty(instance_state: InstanceState) -> Duty {
     }
 }
 
-/// Writes letters and receipts until the instance stops, and then what still goes.
+/// Writes dead letters and receipts until the instance stops, and then those that remain.
 async fn record(record_writer: RecordWriter<EitherStore>, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         never = record_writer.run() => match never {},
@@ -281,7 +283,7 @@ fn dev_page(config: &Config) -> Option<Page> {
     }
 }
 
-/// Gives back what a storm of handshakes took.
+/// Returns memory to the operating system after a storm of connections.
 async fn release_after_storms(counters: &EdgeCounters, directory: &Directory) -> Infallible {
     let mut idle_detector = IdleDetector::default();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -295,13 +297,14 @@ async fn release_after_storms(counters: &EdgeCounters, directory: &Directory) ->
     }
 }
 
-/// Has done what the registry says about sessions: closes those that must go, sends what they are to be told.
+/// Executes the session commands of the registry: closes sessions, and sends restored sessions and notices to their
+/// shards.
 async fn run_session_commands(
     session_commands: &mut mpsc::UnboundedReceiver<SessionCommand>,
     directory: &Directory,
     hub: &Hub,
 ) -> Infallible {
-    // One that has gone meanwhile is nobody's business.
+    // A session that has ended meanwhile needs nothing.
     let shard_of = |session| directory.get(session).map(|row| hub.shard(ShardIndex(row.shard as u8)));
     while let Some(session_command) = session_commands.recv().await {
         match session_command {
@@ -323,16 +326,17 @@ async fn run_session_commands(
             }
         }
     }
-    // The heartbeat task has ended, and the instance with it.
+    // The heartbeat task has ended, so the instance is stopping.
     std::future::pending().await
 }
 
-/// Keeps `health` true to the lease. After a sleep it may be told late; so `health` looks at the clock itself.
+/// Copies the state of the lease to `health`. After the process was stopped, this may be late; therefore `health`
+/// checks the clock itself.
 async fn watch_lease(mut lease: watch::Receiver<LeaseState>, health: &Health) -> Infallible {
     loop {
         health.set_lease(&lease.borrow_and_update());
         if lease.changed().await.is_err() {
-            // The heartbeat task has ended, and with it the lease.
+            // The heartbeat task has ended and released the lease.
             health.set_lease(&LeaseState::Lost(Loss::Released));
             std::future::pending::<()>().await;
         }

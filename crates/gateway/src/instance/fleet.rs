@@ -1,17 +1,17 @@
-//! PURE. What an instance can tell from its peers' heartbeats: who takes clients, and how many a second.
+//! PURE. What an instance knows from its peers' heartbeats: which peers accept clients, and how many per second.
 
 use std::time::{Duration, Instant};
 
 use connection_registry::{Duty, Load, Peer, Peers, Status};
 
-/// The others, as of one look at the store.
+/// The other instances, as of one read of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fleet {
-    /// Of the living peers that tell.
+    /// Loads of the peers that are up and report their load.
     loads: Vec<Load>,
-    /// When the store was looked at.
+    /// Time of the read.
     seen: Option<Instant>,
-    /// Everybody listed is alive beyond doubt and tells how it is doing.
+    /// Whether every listed peer is certainly alive and reports its load.
     is_certain: bool,
 }
 
@@ -26,27 +26,28 @@ impl Fleet {
         }
     }
 
-    /// Those who serve clients with all they have.
+    /// Loads of the peers that serve clients without restriction.
     pub(crate) fn full(&self) -> impl Iterator<Item = &Load> {
         self.loads.iter().filter(|load| load.duty == Duty::Full)
     }
 
-    /// Whether somebody else is giving its clients away.
+    /// Whether another instance drains.
     pub(crate) fn drains(&self) -> bool {
         self.draining() > 0
     }
 
-    /// Whether the numbers may be acted on: nobody is missing, and they are no older than `age_max`.
+    /// Whether decisions may be based on the loads: no load is missing, and they are not older than `age_max`.
     pub(crate) fn is_certain(&self, now: Instant, age_max: Duration) -> bool {
         let is_fresh = self.seen.is_some_and(|seen| now.saturating_duration_since(seen) <= age_max);
         self.is_certain && is_fresh
     }
 
-    /// How many clients a second may be sent to the others: all that they take in, shared with whoever else gives its
-    /// own away. Nobody knows when no peer tells, or none is left.
+    /// Returns how many clients per second may be moved to the other instances: all that they accept, shared with the
+    /// other instances that drain. `None` if no peer reports its load or no peer accepts clients.
     ///
-    /// A balancer sends clients to whoever has the fewest, so those count who are, or will be within a second, as low as
-    /// the lowest: in a rolling restart that is the one instance that came back last.
+    /// A load balancer sends clients to the instance with the fewest. Therefore only those peers count whose
+    /// connections are, or will be within a second, as few as the fewest. In a rolling restart this is the instance
+    /// that restarted last.
     pub(crate) fn takes_per_second(&self) -> Option<u64> {
         let mut takers: Vec<&Load> = self.full().collect();
         if takers.is_empty() {
@@ -64,7 +65,7 @@ impl Fleet {
     }
 }
 
-/// `limits.connects_per_second`, where 0 is any number.
+/// Returns `limits.connects_per_second`, where 0 means no limit.
 pub(crate) fn rate(load: &Load) -> u64 {
     match load.connects_per_second {
         0 => u64::MAX,
@@ -83,7 +84,7 @@ pub(crate) mod tests {
         Load { connections, connects_per_second, duty }
     }
 
-    /// A look at `seen` that found these peers.
+    /// Returns peers with these states and loads, read at `seen`.
     pub(crate) fn peers(others: &[(Status, Option<Load>)], seen: Instant) -> Peers {
         let instance = |n: usize| Instance {
             id: InstanceId::parse(&format!("gw-{n}")).unwrap(),
@@ -106,18 +107,26 @@ pub(crate) mod tests {
         use Duty::{Draining, Full, Reduced};
         let up = |connections, rate, duty| (Status::Up, Some(load(connections, rate, duty)));
         for (what, others, takes) in [
-            ("nobody else", vec![], None),
-            ("nobody tells", vec![(Status::Up, None)], None),
-            ("level: both", vec![up(4_000, 3_000, Full), up(5_000, 3_000, Full)], Some(6_000)),
-            ("one came back empty: it gets them all", vec![up(9_000, 3_000, Full), up(0, 3_000, Full)], Some(3_000)),
-            ("another drains, and shares", vec![up(100, 3_000, Full), up(900, 3_000, Draining)], Some(1_500)),
+            ("no other instance", vec![], None),
+            ("no instance reports its load", vec![(Status::Up, None)], None),
+            ("balanced: both", vec![up(4_000, 3_000, Full), up(5_000, 3_000, Full)], Some(6_000)),
+            ("one restarted empty: it gets all clients", vec![up(9_000, 3_000, Full), up(0, 3_000, Full)], Some(3_000)),
+            (
+                "another one drains, and shares the capacity",
+                vec![up(100, 3_000, Full), up(900, 3_000, Draining)],
+                Some(1_500),
+            ),
             ("two others drain", vec![up(1, 90, Full), up(9, 90, Draining), up(9, 90, Draining)], Some(30)),
-            ("all of them drain", vec![up(100, 3_000, Draining)], None),
-            ("one without Redis counts only when nobody else does", vec![up(1, 50, Full), up(0, 9, Reduced)], Some(50)),
-            ("all without Redis", vec![up(1, 50, Reduced), up(0, 9, Reduced)], Some(59)),
-            ("a silent one takes nobody", vec![up(1, 50, Full), (Status::Suspect, Some(load(1, 50, Full)))], Some(50)),
-            ("any number", vec![up(1, 0, Full), up(1, 50, Full)], Some(u64::MAX)),
-            ("hardly any", vec![up(1, 1, Full), up(1, 1, Draining)], Some(1)),
+            ("all other instances drain", vec![up(100, 3_000, Draining)], None),
+            ("one without Redis counts only if no other does", vec![up(1, 50, Full), up(0, 9, Reduced)], Some(50)),
+            ("all are without Redis", vec![up(1, 50, Reduced), up(0, 9, Reduced)], Some(59)),
+            (
+                "a silent one accepts no client",
+                vec![up(1, 50, Full), (Status::Suspect, Some(load(1, 50, Full)))],
+                Some(50),
+            ),
+            ("no limit", vec![up(1, 0, Full), up(1, 50, Full)], Some(u64::MAX)),
+            ("hardly any client", vec![up(1, 1, Full), up(1, 1, Draining)], Some(1)),
         ] {
             assert_eq!(Fleet::of(&peers(&others, Instant::now())).takes_per_second(), takes, "{what}");
         }
@@ -132,10 +141,10 @@ pub(crate) mod tests {
         };
         let now = Duration::ZERO;
         assert!(is_certain(&[fine(), fine()], Duration::from_secs(4)));
-        assert!(!is_certain(&[fine(), fine()], Duration::from_millis(4_001)), "Redis has not been heard of");
-        assert!(!is_certain(&[fine(), (Status::Up, None)], now), "of an older version");
+        assert!(!is_certain(&[fine(), fine()], Duration::from_millis(4_001)), "Redis has not answered recently");
+        assert!(!is_certain(&[fine(), (Status::Up, None)], now), "one has an older version");
         assert!(!is_certain(&[fine(), (Status::Suspect, fine().1)], now));
-        assert!(is_certain(&[fine(), (Status::Gone, fine().1)], now), "a corpse that nobody has removed yet");
+        assert!(is_certain(&[fine(), (Status::Gone, fine().1)], now), "a dead instance that is not removed yet");
         let doubted = Peers { doubted: true, ..peers(&[fine()], seen) };
         assert!(!Fleet::of(&doubted).is_certain(seen, Duration::from_secs(4)));
         let never = Peers { seen: None, ..peers(&[fine()], seen) };

@@ -1,4 +1,4 @@
-//! One running instance: its threads, how it starts, and how it ends.
+//! One running instance: its threads, its start and its end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,14 +32,14 @@ use crate::shard::requests::{FromShard, ToShard};
 use crate::shard::shared::{Registers, Shared};
 use crate::shard::worker::Worker;
 
-/// What waits for one shard before the pump is held back.
+/// Unsent bytes for one shard at which the pump is paused.
 const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What clients' publishes may hold before more are refused.
+/// Bytes of waiting publishes at which further publishes are refused.
 const PUMP_INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long shards may take to let go of connections that are cut; a shard that is stuck never does.
+/// Longest time that shards may take to close disconnected connections. A stuck shard never closes them.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running gateway. Dropping it stops it at once; [`Gateway::drain`] is the gentle way.
+/// A running gateway. Dropping it stops it at once; [`Gateway::drain`] moves its clients first.
 #[derive(Debug)]
 pub struct Gateway {
     listen: SocketAddr,
@@ -47,20 +47,20 @@ pub struct Gateway {
     health: Arc<Health>,
     hub: Hub,
     drain: DrainConfig,
-    /// Woken by the admin port.
+    /// Notified when the admin port receives a drain request.
     leave: Arc<Notify>,
-    /// The other instances.
+    /// The other instances, as the heartbeat task reads them.
     peers: watch::Receiver<Peers>,
-    /// Woken when they are to hear of this one at once.
+    /// Notified when the peers must learn the state of this instance at once.
     wakeup: Arc<Notify>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Why a gateway does not start.
+/// The reason why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// The instance cannot listen on an address.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The operating system refuses a thread or a runtime.
@@ -72,8 +72,8 @@ impl Gateway {
     /// Starts all threads and listens.
     ///
     /// # Errors
-    /// When an address is taken, or Redis' address cannot be used. That Redis does not answer is no error: the
-    /// instance starts isolated and tries for ever.
+    /// If an address is in use, or a thread cannot be started. A Redis that does not answer is no error: the instance
+    /// starts isolated and retries without end.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config)?;
         let (listen, admin) = (listeners.listen_addr(), listeners.admin_addr());
@@ -87,7 +87,7 @@ impl Gateway {
         let edge = EdgeThread::new(shared.clone(), listeners);
         let (registry_sender, moved_by_shard) = mpsc::channel();
         let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(registry_sender)))?;
-        let ended = || StartError::Thread(io::Error::other("the edge ended at once"));
+        let ended = || StartError::Thread(io::Error::other("the edge thread ended at once"));
         let Registry { registers, peers, wakeup } = moved_by_shard.recv().map_err(|_| ended())?;
         let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, wakeup, stop, threads: vec![thread] };
         match shared.config.broker.clone() {
@@ -105,25 +105,25 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Where clients connect.
+    /// The address of the main port, to which clients connect.
     #[must_use]
     pub fn listen_addr(&self) -> SocketAddr {
         self.listen
     }
 
-    /// Where health and metrics are asked for.
+    /// The address of the admin port, for health checks and metrics.
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Waits until an operator asks for a drain at the admin port.
+    /// Waits until an operator requests a drain at the admin port.
     pub async fn drain_requested(&self) {
         self.leave.notified().await;
     }
 
-    /// Turns new clients away, moves those it has elsewhere, a few at a time, and stops when they are gone or their
-    /// time is up.
+    /// Refuses new clients, moves its clients to other instances, a few at a time, and stops when they are gone or
+    /// the grace period has passed.
     pub async fn drain(self) {
         self.health.advance(Phase::Draining);
         self.hub.look_for_reservations();
@@ -148,13 +148,13 @@ impl Gateway {
                 shard.inbox.push(ToShard::Drain(departures.split(count)), 0);
             }
         }
-        // Whoever is left, and whoever came in meanwhile.
+        // Moves the remaining clients, and those that connected meanwhile.
         self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Drain(Departures::everybody()), 0));
         while self.hub.connections() > 0 && begun.elapsed() < grace {
             slots.tick().await;
         }
         let disconnected = self.hub.connections();
-        // Sessions that end here leave their records: whoever did not answer in time may come back all the same.
+        // Sessions that end here leave their records, because their clients may still reconnect.
         self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::DisconnectAll, 0));
         while self.hub.connections() > 0 && begun.elapsed() < grace + DISCONNECT_TIMEOUT {
             slots.tick().await;
@@ -183,7 +183,7 @@ impl Gateway {
             let thread = spawn(&format!("shard-{}", index.0), move |runtime| {
                 runtime.block_on(async move {
                     let worker = Worker::new(index, &shared, registers, inbox, clock);
-                    // The first shard's thread carries the pump too (see `pump`).
+                    // The thread of the first shard also runs the pump (see `pump`).
                     if let Some(pump) = pump {
                         tokio::task::spawn_local(pump.run(shared.stop.clone()));
                     }
@@ -201,7 +201,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.health.advance(Phase::Draining);
         self.stop.send_replace(true);
-        // The edge's thread last: it writes what is left, and gives the lease back.
+        // The edge thread is joined last: it writes the remaining records and releases the lease.
         for thread in self.threads.drain(..).rev() {
             for shard in self.hub.shards() {
                 shard.inbox.push(ToShard::Stop, 0);
@@ -213,7 +213,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Starts a thread with a runtime of its own, and waits until it has one.
+/// Starts a thread with its own runtime, and waits until the runtime exists.
 fn spawn(name: &str, body: impl FnOnce(LocalRuntime) + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let (ready, is_ready) = mpsc::sync_channel(1);
     let start = move || match local_runtime() {
@@ -224,16 +224,16 @@ fn spawn(name: &str, body: impl FnOnce(LocalRuntime) + Send + 'static) -> Result
         }
     };
     let thread = std::thread::Builder::new().name(name.into()).spawn(start).map_err(StartError::Thread)?;
-    let started = is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")));
+    let started = is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")));
     started.map(|()| thread).map_err(StartError::Thread)
 }
 
-/// A runtime for the thread that calls it: tasks stay there, and need not be `Send`.
+/// Creates a runtime for the calling thread. Its tasks stay on this thread and need not be `Send`.
 fn local_runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
-/// What a configuration means for every session.
+/// Derives the rules of every session from the configuration.
 pub(crate) fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
     Rules {

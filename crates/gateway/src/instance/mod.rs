@@ -1,4 +1,4 @@
-//! One instance: its threads, its start, and its end.
+//! One instance: its threads, its start, its drain, and the rebalancing of its clients.
 
 mod drain;
 mod edge_thread;

@@ -1,48 +1,53 @@
-//! PURE. Whether this instance holds more than its share of the fleet's clients, and how many go elsewhere now.
+//! PURE. Decides whether this instance has more than its share of the fleet's clients, and how many move to other
+//! instances now.
 //!
 //! ```text
-//!   Quiet ──too many, for a while──▶ Moving ──a round is out──▶ Settling ──it helped──▶ Moving, twice as many
-//!     ▲                                                            ├─────enough went──▶ Quiet
+//!   Quiet ──too many, for a while──▶ Moving ──round is complete──▶ Settling ──it helped──▶ Moving, twice as many
+//!     ▲                                                              ├─────enough moved──▶ Quiet
 //!     └──────────── a while, longer each time ◀──── Pausing ◀──────┘ they came back
 //! ```
 //!
-//! After a scale-out the new instances are empty and the old ones full, for as long as clients stay. Rounds begin small:
-//! where clients cannot reach the emptier instances, because a balancer does not know them yet or they stand elsewhere,
-//! ten of them notice. Nothing is moved unless every peer is alive, tells how it is doing, and stays.
+//! After a scale-out the new instances are empty and the old ones stay full, as long as clients stay connected.
+//! Rounds begin small: if clients cannot reach the emptier instances, because a load balancer does not know them yet
+//! or they are in another place, only ten clients are affected. Clients are moved only if every peer is alive,
+//! reports its load, and does not drain.
 
 use std::time::{Duration, Instant};
 
 use crate::config::RebalanceConfig;
 use crate::instance::fleet::{Fleet, rate};
 
-/// From one look to the next while clients are being moved.
+/// Time from one decision to the next while clients move.
 pub(crate) const SLOT: Duration = Duration::from_millis(100);
 
-/// So long must there be too many: new clients may level it, and a balancer has to find a new instance.
+/// Heartbeats for which there must be too many connections before clients move: new clients may balance the fleet,
+/// and a load balancer has to find a new instance.
 const PATIENCE_HEARTBEATS: u32 = 5;
-/// So old may the peers' numbers be.
+/// Largest age of the peers' loads, in heartbeats.
 const STALE_HEARTBEATS: u32 = 2;
-/// So long after a round everybody has come back somewhere, and the peers have told.
+/// Heartbeats after a round by which every moved client has reconnected somewhere, and the peers have reported it.
 const SETTLING_HEARTBEATS: u32 = 3;
-/// How long it rests after a round that did not help; twice as long each time, six times at most.
+/// Length of the pause after a round that did not help, in heartbeats. It doubles with each further one, at most
+/// [`PAUSES_MAX`] times.
 const PAUSE_HEARTBEATS: u32 = 30;
+/// Largest number of doublings of the pause.
 const PAUSES_MAX: u32 = 6;
-/// The first round.
+/// Number of clients in the first round.
 const ROUND_MIN: u64 = 10;
-/// A round is no longer than this.
+/// Longest round, in seconds at the configured rate.
 const ROUND_SECONDS_MAX: u64 = 10;
-/// A round has helped if this instance has fewer than before by one in so many of those moved. A balancer that draws lots
-/// brings some back.
+/// A round has helped if the number of connections fell by at least one in this many moved clients. A load balancer
+/// that chooses at random sends some clients back.
 const HELPED_ONE_IN: u64 = 4;
 
-/// What this instance knows of itself.
+/// The load of this instance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct OwnLoad {
-    /// Sockets held.
+    /// Number of open connections.
     pub(crate) connections: u64,
     /// Clients moved since the process began.
     pub(crate) moved: u64,
-    /// It serves with all it has.
+    /// Whether the instance serves clients without restriction.
     pub(crate) is_full: bool,
 }
 
@@ -51,15 +56,15 @@ pub(crate) struct Rebalance {
     config: RebalanceConfig,
     heartbeat: Duration,
     state: State,
-    /// How many go in the next round.
+    /// Number of clients in the next round.
     round: u64,
-    /// How many rounds in a row have not helped.
+    /// Number of consecutive rounds that did not help.
     futile: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
-    /// Since when there have been too many.
+    /// With the time since which there are too many connections; `None` if there are not.
     Quiet(Option<Instant>),
     Moving(Round),
     Settling(Round, Instant),
@@ -68,19 +73,20 @@ enum State {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Round {
-    /// At its beginning.
+    /// The load at the beginning of the round.
     before: OwnLoad,
-    /// Asked to go so far.
+    /// Clients asked to move so far.
     asked: u64,
-    /// When that was.
+    /// Time of the last decision.
     at: Instant,
-    /// What was short of a whole client.
+    /// Fraction of a client that was left over at the last decision.
     part: f64,
-    /// So many this instance keeps. While clients are on their way they are in nobody's numbers, and the mean seems lower.
+    /// Connections that this instance keeps. It is fixed at the beginning, because moving clients are counted by no
+    /// instance, so the mean seems lower.
     keep: u64,
 }
 
-/// What there is too much of.
+/// The excess of connections: how many to keep, and how fast to move the others.
 struct Surplus {
     keep: u64,
     per_second: f64,
@@ -91,18 +97,18 @@ impl Rebalance {
         Self { config, heartbeat, state: State::Quiet(None), round: ROUND_MIN, futile: 0 }
     }
 
-    /// Whether clients are on their way: then it wants to look again after [`SLOT`], where otherwise the peers' next heartbeats are
-    /// soon enough, and who comes back by its cookie is sent on.
+    /// Whether clients are moving. Then decisions follow every [`SLOT`], not only after the peers' heartbeats, and
+    /// the edge diverts clients whose cookie brings them back.
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.state, State::Moving(_) | State::Settling(..))
     }
 
-    /// How many rounds in a row have not helped.
+    /// Number of consecutive rounds that did not help.
     pub(crate) fn futile(&self) -> u32 {
         self.futile
     }
 
-    /// How many clients are to go now.
+    /// Returns how many clients must move now.
     pub(crate) fn look(&mut self, now: Instant, own: OwnLoad, fleet: &Fleet) -> u64 {
         let is_known = own.is_full && fleet.is_certain(now, self.heartbeat * STALE_HEARTBEATS) && !fleet.drains();
         let surplus = if is_known { self.surplus(own.connections, fleet) } else { None };
@@ -127,8 +133,8 @@ impl Rebalance {
         (self.state, self.round) = (State::Quiet(None), ROUND_MIN);
     }
 
-    /// What is above the mean of those who serve with all they have, if somebody is below it. Once it moves clients it goes
-    /// half the tolerance further, so that it does not begin again with the next client.
+    /// Returns the excess above the mean of the instances that serve without restriction, if one of them is below the
+    /// mean. While clients move, half the tolerance is the limit, so that the next client does not begin a new round.
     fn surplus(&self, own: u64, fleet: &Fleet) -> Option<Surplus> {
         let RebalanceConfig { tolerance, surplus_min, per_second, .. } = self.config;
         let (count, all) = fleet.full().fold((1, own), |(n, all), load| (n + 1, all + load.connections));
@@ -139,7 +145,7 @@ impl Rebalance {
             return None;
         }
         let below = fleet.full().filter(|load| (load.connections as f64) < mean);
-        // They have others to take in as well.
+        // The emptier instances must accept other clients too.
         let takes = below.map(rate).fold(0, u64::saturating_add) / 2;
         let shedding = 1 + fleet.full().filter(|load| load.connections as f64 > level(1.0)).count();
         let per_second = (takes as f64 / shedding as f64).min(f64::from(per_second));
@@ -151,7 +157,7 @@ impl Rebalance {
     }
 
     fn go_on(&mut self, now: Instant, own: OwnLoad, mut round: Round, surplus: Option<Surplus>) -> u64 {
-        // Who has been asked to go may not have gone yet.
+        // A client that was asked to move may still be connected.
         let above = own.connections.min(round.before.connections.saturating_sub(round.asked));
         let left = surplus.as_ref().map_or(0, |_| above.saturating_sub(round.keep).min(self.round - round.asked));
         let due = surplus.map_or(0.0, |surplus| surplus.per_second)
@@ -170,7 +176,7 @@ impl Rebalance {
         let moved = own.moved - round.before.moved;
         let fewer = round.before.connections.saturating_sub(own.connections);
         if moved == 0 {
-            // All have come too recently.
+            // No client moved, because all have connected too recently.
             self.stay_quiet();
         } else if fewer >= moved.div_ceil(HELPED_ONE_IN) {
             self.futile = 0;

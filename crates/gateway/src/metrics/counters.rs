@@ -1,11 +1,11 @@
-//! Plain counters of the hot paths: written by one thread each, read at scrape time.
+//! Counters of the hot paths. Each is written by one thread and read at scrape time.
 //!
-//! Nothing here touches the `metrics` crate: its histograms queue every sample (`record` pushes a float and an
-//! `Instant`), which at a million deliveries a second is the delivery loop's own cost again.
+//! They do not use the `metrics` crate: its histograms queue every sample (`record` pushes a float and an `Instant`).
+//! At a million deliveries per second this would double the cost of the delivery loop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counter or gauge with one writer. Relaxed: a scrape may be a message behind.
+/// A counter or gauge with one writer. Accesses are relaxed: a scrape may be a message behind.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -27,21 +27,22 @@ impl Counter {
     }
 }
 
-/// Upper bounds of [`Histogram`]'s buckets in microseconds; one more bucket holds the rest.
+/// Upper bounds of [`Histogram`]'s buckets, in microseconds. One more bucket holds the samples above the last bound.
 pub(crate) const LATENCY_BOUNDS_US: [u64; 14] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
 
-/// Latencies in fixed buckets.
+/// Latencies, counted in fixed buckets.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// How many samples were at or below the bound of the same index; the last holds those above all.
+    /// Number of samples at or below the bound with the same index and above the bound before. The last bucket holds
+    /// the samples above all bounds.
     pub(crate) buckets: [Counter; LATENCY_BOUNDS_US.len() + 1],
-    /// Sum of all samples in microseconds.
+    /// Sum of all samples, in microseconds.
     pub(crate) sum_us: Counter,
 }
 
 impl Histogram {
-    /// Counts `n` samples of one latency: a message to a thousand receivers is counted once with n = 1000.
+    /// Counts `n` samples of the same latency: a message to a thousand receivers is counted once, with `n` = 1000.
     pub(crate) fn record(&self, us: u64, n: u64) {
         let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         self.buckets[bucket].add(n);
@@ -49,130 +50,133 @@ impl Histogram {
     }
 }
 
-/// What one shard counts.
+/// The counters of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct ShardCounters {
-    /// Gauge: sockets this shard holds, and those on their way to it. The hub places new ones on the shard with the fewest.
+    /// Gauge: sockets of this shard, including those that are being handed to it. The hub assigns a new socket to the
+    /// shard with the fewest.
     pub(crate) connections: Counter,
-    /// Gauge: subscriptions its sessions hold.
+    /// Gauge: subscriptions of its sessions.
     pub(crate) subscriptions: Counter,
-    /// Frames from clients.
+    /// Frames received from clients.
     pub(crate) frames_in: Counter,
-    /// Message frames put in outboxes as they came, one per receiver; not what is read from history for one client.
+    /// Message frames put into outboxes as they arrived, one per receiver. Messages read from history for one client
+    /// are not counted.
     pub(crate) deliveries: Counter,
-    /// Bytes that `write(2)` took.
+    /// Bytes written by `write(2)`.
     pub(crate) bytes_out: Counter,
-    /// `write(2)` calls.
+    /// Number of calls of `write(2)`.
     pub(crate) writes: Counter,
-    /// Error frames sent.
+    /// Error frames sent to clients.
     pub(crate) errors: Counter,
-    /// Gap frames sent.
+    /// Gap frames sent to clients.
     pub(crate) gaps: Counter,
-    /// Gauge: bytes that wait for sockets which take nothing, with what listing them costs.
+    /// Gauge: bytes that wait for blocked sockets, including the cost of listing them.
     pub(crate) backlog: Counter,
-    /// Gauge: clients that have read too slowly to stay live and have not caught up yet.
+    /// Gauge: clients that read too slowly for live delivery and have not caught up yet.
     pub(crate) slow_clients: Counter,
-    /// Clients that had, and are live again.
+    /// Slow clients that caught up and are live again.
     pub(crate) slow_catch_ups: Counter,
-    /// How often a client's queued messages were let go of because too much waited for all.
+    /// How often queued messages of a client were evicted, because too much data waited for all clients together.
     pub(crate) slow_evictions: Counter,
-    /// Messages that a slow client was not given because newer ones of their topic came.
+    /// Messages that were not sent to a slow client, because newer messages of their topic arrived.
     pub(crate) superseded: Counter,
-    /// Connections closed because their client read too slowly.
+    /// Connections closed because the client read too slowly.
     pub(crate) slow_closes: Counter,
     /// Clients sent to emptier instances.
     pub(crate) rebalanced: Counter,
-    /// From Redis' clock at publishing to the shard's write pass; needs clocks in step across hosts.
+    /// Time from publishing, by Redis' clock, to the write pass of the shard. It needs synchronised clocks across
+    /// hosts.
     pub(crate) latency: Histogram,
-    /// From a ping to its pong, in whole milliseconds.
+    /// Time from a ping to its pong, in whole milliseconds.
     pub(crate) rtt: Histogram,
 }
 
-/// What is counted of presence.
+/// The counters of presence.
 #[derive(Debug, Default)]
 pub(crate) struct PresenceCounters {
-    /// Gauge: members that this instance holds, over all scopes.
+    /// Gauge: members with a connection to this instance, over all scopes.
     pub(crate) members: Counter,
-    /// Gauge: scopes that somebody watches.
+    /// Gauge: scopes that at least one client watches.
     pub(crate) watched: Counter,
-    /// Changes heard of, while anybody watched any scope.
+    /// Members that joined, as received while any scope was watched.
     pub(crate) joined: Counter,
-    /// The same.
+    /// Members that left, as received while any scope was watched.
     pub(crate) left: Counter,
-    /// Lists read.
+    /// Lists of members read.
     pub(crate) lists: Counter,
-    /// How often all that was watched was listed anew.
+    /// How often all watched scopes were listed again.
     pub(crate) resyncs: Counter,
 }
 
-/// What the pump counts.
+/// The counters of the pump.
 #[derive(Debug, Default)]
 pub(crate) struct PumpCounters {
-    /// Gauge: 1 while the broker's link is up in both directions.
+    /// Gauge: 1 while the broker is connected in both directions.
     pub(crate) broker_up: Counter,
-    /// How often it went down.
+    /// How often the broker was lost.
     pub(crate) broker_downs: Counter,
-    /// Gauge: scopes this instance hears.
+    /// Gauge: scopes that this instance is subscribed to.
     pub(crate) scopes: Counter,
-    /// Messages heard from the broker.
+    /// Messages received from the broker.
     pub(crate) messages_in: Counter,
-    /// Messages that were not of the documented shape, left out.
+    /// Messages dropped because they did not have the documented format.
     pub(crate) messages_bad: Counter,
-    /// Messages published by this instance's clients and acknowledged.
+    /// Messages published by this instance's clients and acknowledged by the broker.
     pub(crate) publishes: Counter,
-    /// Messages of this instance's clients that its own members alone got, for want of a broker.
+    /// Messages of this instance's clients that only its own members received, because the broker was away.
     pub(crate) local: Counter,
-    /// Those of them that had been published before, under the same id.
+    /// Acknowledged messages that had been published before under the same id.
     pub(crate) publish_duplicates: Counter,
-    /// Publishes refused or without an answer.
+    /// Publishes that were refused or not answered.
     pub(crate) publish_errors: Counter,
-    /// Those of them of which nobody knows whether they were stored.
+    /// Publishes for which it is unknown whether they were stored.
     pub(crate) publish_unknowns: Counter,
-    /// Reads of history: resumes and repairs.
+    /// Reads of history, for resumes and repairs.
     pub(crate) history_reads: Counter,
-    /// Messages that were missed, read and handed on.
+    /// Messages that this instance missed, read from history and delivered.
     pub(crate) repaired: Counter,
-    /// Those of them that only a check found.
+    /// Repaired messages that only a check found.
     pub(crate) check_repaired: Counter,
     /// Scopes compared with the broker.
     pub(crate) checks: Counter,
-    /// Of these, scopes that stood elsewhere than the broker.
+    /// Checks in which the scope's position differed from the broker's.
     pub(crate) check_holes: Counter,
-    /// Scopes in which a gap had to be told to everybody.
+    /// Holes in a scope that this instance could not repair and announced to all its subscribers.
     pub(crate) scope_gaps: Counter,
     /// Subscriptions that ended while the broker was up.
     pub(crate) subscriptions_lost: Counter,
 }
 
-/// What the edge counts.
+/// The counters of the edge.
 #[derive(Debug, Default)]
 pub(crate) struct EdgeCounters {
-    /// Sockets accepted.
+    /// Sockets accepted on the main port.
     pub(crate) accepts: Counter,
-    /// Accepts that failed for want of descriptors or memory.
+    /// Accepts that failed because of missing descriptors or memory.
     pub(crate) accept_errors: Counter,
     /// Requests that did not end in time.
     pub(crate) timeouts: Counter,
-    /// Connections on which the TLS handshake failed.
+    /// TLS handshakes that failed on the main port.
     pub(crate) tls_errors: Counter,
-    /// Connections on which HTTP was broken or broke off.
+    /// Connections whose HTTP was invalid, or that ended before an answer.
     pub(crate) http_errors: Counter,
-    /// Requests refused by HTTP status.
+    /// Requests refused with an HTTP status.
     pub(crate) http_refusals: Counter,
     /// Event streams handed to a shard.
     pub(crate) event_streams: Counter,
-    /// Upgrades handed to a shard, welcome or not.
+    /// Upgrades handed to a shard, including the refused ones.
     pub(crate) upgrades: Counter,
-    /// Upgrades answered 101 and then refused, full instance included.
+    /// Upgrades answered 101 and then refused, including those refused because the instance was full.
     pub(crate) upgrades_refused: Counter,
     /// Upgrades refused because the instance was full.
     pub(crate) upgrades_full: Counter,
-    /// Upgrades that had to wait for their turn.
+    /// Upgrades that waited in the admission queue.
     pub(crate) upgrades_queued: Counter,
     /// Upgrades refused because too many waited.
     pub(crate) upgrades_throttled: Counter,
-    /// Upgrades that a balancer was to take to another instance.
+    /// Upgrades that the load balancer is to send to another instance.
     pub(crate) upgrades_diverted: Counter,
-    /// Times that clients who were sent to emptier instances came back here.
+    /// How often clients that were sent to emptier instances came back here.
     pub(crate) rebalance_pauses: Counter,
 }

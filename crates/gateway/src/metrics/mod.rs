@@ -1,9 +1,9 @@
-//! Every metric: its name, type, unit, meaning, and where its value comes from. `docs/metrics.md` is this table.
+//! The metrics: name, type, unit, meaning, and source of each value. `docs/metrics.md` has the same table.
 //!
-//! Counters and gauges are published to a `metrics` recorder at scrape time, as absolute values. Histograms
-//! are not: the recorder takes samples one by one, queues each with its own `Instant` and sorts them into buckets
-//! when rendering, and it has no way to take buckets that are counted already. Ours are ([`crate::metrics::counters`]), so
-//! their text is appended to what the recorder renders, by the exporter's own formatting functions.
+//! Counters and gauges are published to a `metrics` recorder at scrape time, as absolute values. Histograms are not:
+//! the recorder takes single samples, queues each with its own `Instant`, sorts them into buckets when it renders,
+//! and does not accept finished buckets. The gateway counts its own buckets ([`crate::metrics::counters`]) and
+//! appends their text to the recorder's output, with the formatting functions of the exporter.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::health::instance_state::InstanceState;
 use crate::metrics::counters::EdgeCounters;
 use crate::metrics::counters::{Counter, Histogram, LATENCY_BOUNDS_US, PresenceCounters, PumpCounters, ShardCounters};
 
-/// One metric.
+/// One row of the table.
 struct Metric {
-    /// Name as scraped; ends in its unit, and counters in `_total`.
+    /// The scraped name. It ends in its unit; the name of a counter ends in `_total`.
     name: &'static str,
     unit: Unit,
     help: &'static str,
     value: Value,
 }
 
-/// What kind of metric it is and where its value is read.
+/// The type of a metric, and the function that reads its value.
 enum Value {
     ShardCounter(fn(&ShardCounters) -> &Counter),
     ShardGauge(fn(&ShardCounters) -> &Counter),
-    /// All shards in one, because buckets times cores is a lot of lines.
+    /// Summed over all shards, because buckets times shards would be many lines.
     ShardHistogram(fn(&ShardCounters) -> &Histogram),
     PumpCounter(fn(&PumpCounters) -> &Counter),
     PumpGauge(fn(&PumpCounters) -> &Counter),
@@ -45,14 +45,14 @@ enum Value {
     EdgeCounter(fn(&EdgeCounters) -> &Counter),
     PresenceCounter(fn(&PresenceCounters) -> &Counter),
     PresenceGauge(fn(&PresenceCounters) -> &Counter),
-    /// By whose calls they are.
+    /// One value per entry of [`Sources::pools`], with the label `calls`.
     BreakerCounter(fn(BreakerCounts) -> u64),
     BreakerGauge(fn(BreakerCounts) -> u64),
     HealthGauge(fn(&Health) -> f64),
     HealthCounter(fn(&Health) -> u64),
-    /// One gauge for each [`InstanceState`], 1 for the present one.
+    /// One gauge per [`InstanceState`], 1 for the current state.
     InstanceStateGauge,
-    /// One gauge for each loop of the watchdog's.
+    /// One gauge per event loop of the watchdog.
     LagGauge,
 }
 
@@ -61,10 +61,10 @@ mod table;
 
 use table::METRICS;
 
-/// Where all values are read.
+/// The sources of all values.
 #[derive(Debug)]
 pub(crate) struct Sources {
-    /// By shard.
+    /// The counters of each shard, by index.
     pub(crate) shards: Vec<Arc<ShardCounters>>,
     pub(crate) pump: Arc<PumpCounters>,
     pub(crate) edge: Arc<EdgeCounters>,
@@ -72,14 +72,14 @@ pub(crate) struct Sources {
     pub(crate) dead_letter_queue: Arc<DeadLetterQueue>,
     pub(crate) receipt_buffer: Arc<ReceiptBuffer>,
     pub(crate) health: Arc<Health>,
-    /// Ways to Redis beside the broker's, and whose they are.
+    /// Connection pools to Redis besides the broker's, and the names of their users.
     pub(crate) pools: Vec<(&'static str, Pools)>,
 }
 
 /// Renders [`METRICS`] in the Prometheus text format.
 pub(crate) struct Exposition {
     sources: Sources,
-    /// Not installed globally: several instances may live in one process, in tests.
+    /// Not installed globally, because several instances may run in one process in tests.
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -94,12 +94,12 @@ impl Exposition {
         Self { sources, recorder, handle }
     }
 
-    /// The text of one scrape.
+    /// Returns the text of one scrape.
     pub(crate) fn render(&self) -> String {
         ::metrics::with_local_recorder(&self.recorder, || {
             METRICS.iter().for_each(|metric| metric.publish(&self.sources));
         });
-        // Descriptions become visible to the renderer only by upkeep; without histograms it costs nothing.
+        // The renderer sees descriptions only after upkeep. Without histograms upkeep costs nothing.
         self.handle.run_upkeep();
         let mut text = self.handle.render();
         for metric in METRICS {
@@ -138,7 +138,7 @@ impl Metric {
             | Value::InstanceStateGauge => {
                 ::metrics::describe_gauge!(self.name, self.unit, self.help);
             }
-            Value::ShardHistogram(_) => {} // Not the recorder's; see above.
+            Value::ShardHistogram(_) => {} // Not published to the recorder; see above.
         }
     }
 
@@ -208,8 +208,8 @@ impl Sources {
     }
 }
 
-/// Cumulative buckets in seconds, and a `_count` that is the last of them: read separately, a sample that falls
-/// between two reads would make a bucket larger than the count.
+/// Writes cumulative buckets in seconds. `_count` is the last bucket: if it were read separately, a sample between
+/// two reads could make a bucket larger than the count.
 fn write_histogram<'c>(text: &mut String, name: &str, histograms: impl Iterator<Item = &'c Histogram>) {
     let (mut buckets, mut sum_us) = ([0u64; LATENCY_BOUNDS_US.len() + 1], 0u64);
     for histogram in histograms {
@@ -222,9 +222,9 @@ fn write_histogram<'c>(text: &mut String, name: &str, histograms: impl Iterator<
     let bounds = LATENCY_BOUNDS_US.iter().map(|us| seconds(*us).to_string()).chain(["+Inf".into()]);
     for (bound, bucket) in bounds.zip(buckets) {
         count += bucket;
-        writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}").expect("a String takes all");
+        writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}").expect("writing to a String cannot fail");
     }
-    writeln!(text, "{name}_sum {}\n{name}_count {count}\n", seconds(sum_us)).expect("a String takes all");
+    writeln!(text, "{name}_sum {}\n{name}_count {count}\n", seconds(sum_us)).expect("writing to a String cannot fail");
 }
 
 fn seconds(us: u64) -> f64 {

@@ -52,6 +52,12 @@ pub(super) const METRICS: &[Metric] = &[
         EdgeCounter(|c| &c.http_refusals),
     ),
     metric(
+        "tidegate_event_streams_total",
+        Unit::Count,
+        "Event streams (/sse) handed to a shard.",
+        EdgeCounter(|c| &c.event_streams),
+    ),
+    metric(
         "tidegate_upgrades_total",
         Unit::Count,
         "Upgrades handed to a shard, including the refused ones.",

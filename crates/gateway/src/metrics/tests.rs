@@ -1,4 +1,4 @@
-//! What a scraper reads, and that the documents list it.
+//! The output of a scrape, and a check that `docs/metrics.md` lists every metric.
 
 use std::time::{Duration, Instant};
 

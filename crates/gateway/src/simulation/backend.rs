@@ -1,4 +1,4 @@
-//! What backends publish, by FCALL.
+//! The publishes of backends, by FCALL.
 
 use redis_model::Call;
 use wire::Scope;
@@ -23,7 +23,7 @@ impl World {
         self.publish_at_backend(&scope, count);
     }
 
-    /// By FCALL: at the primary, or at one that believes it is.
+    /// Publishes by FCALL at the primary, or at an old primary that still accepts writes.
     pub(super) fn publish_at_backend(&mut self, scope: &Scope, count: u64) {
         let primary = self.redis.primary;
         let old = super::redis::other(primary);
@@ -46,7 +46,8 @@ impl World {
         }
     }
 
-    /// One message to each channel: whoever has everything now gets it, and nothing else.
+    /// Publishes one message to each channel. A client that has received everything receives this message and no
+    /// other.
     pub(super) fn publish_last(&mut self) {
         for scope in self.scopes.clone() {
             for topic in TOPICS {

@@ -1,4 +1,4 @@
-//! A client: a socket that takes bytes as it likes, the frames in them, and what it holds.
+//! A simulated client: its socket, the frames that it reads, and its subscriptions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,27 +10,27 @@ use super::schedule::{InstanceRun, Pipe, Wire};
 use super::view::{GapFrame, Subscribed, View};
 use crate::shard::members::Slot;
 
-/// What a socket takes before the client has read any of it.
+/// Bytes that a socket accepts before the client has read any of them.
 const SOCKET_BYTES_MAX: usize = 2_048;
 
 pub(super) struct Client {
     pub(super) user: String,
     pub(super) socket: Option<Socket>,
-    /// What it wants to hear whenever it is connected, with the last position it saw.
+    /// Channels that the client wants whenever it is connected, with the last position it saw.
     pub(super) wanted: BTreeMap<String, Option<Position>>,
-    /// By channel: what it holds on this connection.
+    /// The client's view of each subscription of this connection, by channel.
     pub(super) views: BTreeMap<String, View>,
-    /// Subscriptions without an answer: id, channel, the position given, and whether that was forged.
+    /// Subscriptions that are not answered yet.
     pub(super) asked: Vec<PendingSubscribe>,
-    /// The next position it gives is one that nobody gave it.
+    /// Whether the next position that the client sends is forged.
     pub(super) forges: bool,
-    /// Numbers its questions.
+    /// Number of requests; it makes their ids unique.
     pub(super) questions: u64,
-    /// It has been asked to connect and has not.
+    /// Whether the client is about to connect.
     pub(super) is_connecting: bool,
-    /// It keeps nothing but the id of its session.
+    /// Set for a client that keeps nothing but its session id.
     pub(super) restoring: Option<Restoring>,
-    /// It has asked what its session held, in this question, and was not told.
+    /// The id of the request for its session that is not answered yet.
     pub(super) asking: Option<String>,
 }
 
@@ -40,44 +40,45 @@ pub(super) struct PendingSubscribe {
     pub(super) channel: String,
     pub(super) given: Option<Position>,
     pub(super) forged: bool,
-    /// It is brought back: what the client had of it, if anything, and whether that may come again.
+    /// Set for a subscription that the gateway restores: the client's earlier view of it, if any, and whether
+    /// messages may come again.
     pub(super) restored: Option<(Option<Box<View>>, bool)>,
 }
 
-/// A connection to one shard of one instance.
+/// A connection to one shard of an instance.
 pub(super) struct Socket {
     pub(super) wire: Wire,
     pub(super) instance_run: InstanceRun,
-    /// Where the instance keeps it, once it has come there.
+    /// Index of the shard and slot of the connection, once the instance has accepted it.
     pub(super) shard_slot: Option<(usize, Slot)>,
     pub(super) up: Pipe,
     pub(super) down: Pipe,
-    /// Written by the instance and not read by the client.
+    /// Bytes that the instance has written and the client has not read.
     pub(super) unread: usize,
-    /// What has come while the client reads nothing.
+    /// Bytes that arrived while the client does not read; `None` while it reads.
     pub(super) waiting: Option<Vec<u8>>,
-    /// The beginning of a frame.
+    /// The beginning of an incomplete frame.
     pub(super) rest: Vec<u8>,
     pub(super) since_ms: u64,
-    /// Messages without a position that have come.
+    /// Numbers of the messages without a position that have arrived.
     pub(super) locals: BTreeSet<u64>,
 }
 
 impl Socket {
-    /// How much of `len` bytes it takes now.
+    /// How many of `len` bytes the socket accepts now.
     pub(super) fn room(&self, len: usize) -> usize {
         len.min(SOCKET_BYTES_MAX.saturating_sub(self.unread))
     }
 }
 
-/// What came in one WebSocket frame.
+/// The content of one WebSocket frame.
 pub(super) enum Frame {
     Text(Value),
     Ping(Vec<u8>),
     Close(u16),
 }
 
-/// Takes whole frames off the beginning of `bytes`.
+/// Removes one complete frame from the beginning of `bytes`.
 pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Result<Option<Frame>, String> {
     let [first, len, rest @ ..] = &bytes[..] else { return Ok(None) };
     let (header, len) = match (len, rest) {
@@ -97,7 +98,7 @@ pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Result<Option<Frame>, String> {
     Ok(Some(frame))
 }
 
-/// The position in a field, if there is one.
+/// Reads a position from a field, if there is one.
 pub(super) fn position(value: &Value) -> Option<Position> {
     value.as_str().map(|text| text.parse().expect("the gateway writes positions"))
 }
@@ -141,7 +142,7 @@ impl Client {
         self.socket.as_ref().is_some_and(|socket| socket.wire == wire)
     }
 
-    /// The connection is gone: what it saw last on each channel is what it will give.
+    /// Ends the connection. The last position of each channel is what the client sends next time.
     pub(super) fn forget_connection(&mut self) -> Option<Socket> {
         let views = std::mem::take(&mut self.views);
         if let Some(restoring) = &mut self.restoring {

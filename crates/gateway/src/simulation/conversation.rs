@@ -1,4 +1,4 @@
-//! What clients do: connect, say what they want, read or do not read, and come back.
+//! The behaviour of clients: they connect, subscribe, publish, stop reading, and reconnect.
 
 use serde_json::{Value, json};
 use wire::{Position, Scope};
@@ -9,7 +9,7 @@ use super::tally::{Fault, Race};
 use super::world::{TOPICS, World};
 
 impl World {
-    /// A client connects to some instance and says all it wants in one frame.
+    /// Connects a client to some instance. It sends all its channels in one frame.
     pub(super) fn connect(&mut self, index: usize) {
         let instance = self.random.index(self.instances.len());
         let instance_run = self.instances[instance].instance_run;
@@ -55,7 +55,7 @@ impl World {
         self.send_frame(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
     }
 
-    /// What it gives as its position: what it saw last, or what nobody gave it.
+    /// Returns the position that the client sends: the last one it saw, or a forged one.
     fn forge(&mut self, index: usize, given: Option<Position>) -> (Option<Position>, bool) {
         if !self.clients[index].forges {
             return (given, false);
@@ -79,11 +79,11 @@ impl World {
     }
 
     pub(super) fn send_frame(&mut self, index: usize, frame: &Value) {
-        self.note(|| format!("client {index} says {frame}"));
+        self.note(|| format!("client {index} sends {frame}"));
         self.send(index, SimulatedEvent::SendText, &frame.to_string());
     }
 
-    /// What a client does of its own accord.
+    /// Performs a random action of a client.
     pub(super) fn act(&mut self, index: usize) {
         if self.clients[index].socket.is_none() || self.is_quiet {
             return;
@@ -160,7 +160,7 @@ impl World {
         self.send_frame(index, &frame);
     }
 
-    /// Bytes reach a client.
+    /// Delivers bytes to a client.
     pub(super) fn reads(&mut self, wire: Wire, bytes: Vec<u8>) {
         let client = &mut self.clients[wire.client];
         let Some(socket) = client.socket.as_mut().filter(|socket| socket.wire == wire) else { return };
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// A stalled client goes on reading.
+    /// Lets a stalled client read again.
     pub(super) fn resume_reading(&mut self, wire: Wire) {
         let client = &mut self.clients[wire.client];
         let Some(socket) = client.socket.as_mut().filter(|socket| socket.wire == wire) else { return };
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// The connection is gone; the instance notices sooner or later, and the client comes back.
+    /// Ends the connection of a client. The instance notices it sooner or later, and the client reconnects.
     pub(super) fn lose_connection(&mut self, index: usize, noticed_ms: u64) {
         self.note_resumes(index);
         let Some(socket) = self.clients[index].forget_connection() else { return };
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    /// Races that are reached by coming back from here.
+    /// Counts the races that the client reaches if it reconnects from this state.
     fn note_resumes(&mut self, index: usize) {
         let views: Vec<_> = self.clients[index].views.values().collect();
         let moved = views.iter().any(|v| v.moved.is_some() && v.moved == v.stored.map(|stored| stored.generation));

@@ -1,4 +1,4 @@
-//! What goes wrong, and what is put right again.
+//! Injects faults and heals them.
 
 use redis_model::{Loses, NodeIndex};
 
@@ -11,32 +11,32 @@ use super::world::World;
 
 mod instances;
 
-/// What ends or goes on later.
+/// The end of a fault, or its next step.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Heal {
-    /// An instance and Redis reach each other again.
+    /// The connection between an instance and Redis works again.
     LinkMended(usize),
-    /// No calls and answers are lost any more.
+    /// No calls and replies are lost any more.
     CallsArrive(usize),
     /// Redis is as fast as before.
     Quick,
     /// A node has memory again.
     HasRoom(NodeIndex),
-    /// Replicas get what they lack.
+    /// The replica receives the changes that it lacks.
     Replicates,
-    /// The replica that a subscriber strayed to gets nothing from now on.
+    /// The replica that a subscriber is connected to receives nothing any more.
     ReplicaStarves(usize),
     /// A process is started again.
     Starts(NodeIndex, Loses),
-    /// It is started as the replica of the other.
+    /// A process is started as the replica of the other node.
     StartsAsReplica(NodeIndex),
-    /// The one that was the primary learns that it is not any more.
+    /// The old primary becomes a replica.
     SplitEnds { back: bool },
     /// The first primary takes over again.
     FailsBack,
 }
 
-/// Faults that must cost nobody anything. One that seldom finds what it needs stands here twice.
+/// Faults that must not cause any loss. A fault whose precondition is rare is listed twice.
 const LOSSLESS: &[Fault] = &[
     Fault::InstanceKilled,
     Fault::InstanceFenced,
@@ -62,7 +62,7 @@ const LOSSLESS: &[Fault] = &[
     Fault::SubscriberStuck,
 ];
 
-/// Faults by which Redis loses something. Those that need others to have gone before stand here more than once.
+/// Faults with which Redis loses data. A fault that needs other faults before it is listed more than once.
 const LOSING: &[Fault] = &[
     Fault::ReplicationStopped,
     Fault::ReplicationStopped,
@@ -110,7 +110,7 @@ impl World {
                 self.fault(fault);
                 self.lose_connection(client, 600);
             }
-            // Nobody says so: the instance finds out by its pings.
+            // The instance is not informed: it notices this by its pings.
             Fault::ClientVanished if self.clients[client].socket.is_some() => {
                 self.fault(fault);
                 self.lose_connection(client, VANISHED_MS);
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// From here on everything works. What has begun to be healed goes on.
+    /// Ends all faults. Recoveries that have begun continue.
     pub(super) fn heal_everything(&mut self) {
         for at in 0..self.instances.len() {
             self.mend_link(at);
@@ -257,14 +257,14 @@ impl World {
         self.fault(Fault::LinkDisconnected);
         self.instances[instance].link.is_disconnected = true;
         self.heal_after(5_000, Heal::LinkMended(instance));
-        // A reset is noticed at once, silence when the word does not come back.
+        // A reset is noticed at once. Silence is noticed when the probe does not return.
         if self.random.one_in(2) {
             let instance_run = self.instances[instance].instance_run;
             self.end_link(instance_run, None, "reset");
         }
     }
 
-    /// A connection does not outlive the bytes that were lost on it.
+    /// Restores the connection to Redis. The old connection ends, because bytes were lost on it.
     fn mend_link(&mut self, instance: usize) {
         if std::mem::take(&mut self.instances[instance].link.is_disconnected) {
             let instance_run = self.instances[instance].instance_run;
@@ -283,7 +283,7 @@ impl World {
         }
     }
 
-    /// The last message of a scope for a while does not come.
+    /// Drops the last message of a scope, and publishes nothing there for a while.
     fn drop_last(&mut self, instance: usize) {
         let instance_run = self.instances[instance].instance_run.number;
         let Some(up) = &self.instances[instance].link.up else { return };
@@ -298,7 +298,7 @@ impl World {
         self.hushed = Some((scope, self.schedule.now_ms() + 1_500));
     }
 
-    /// A subscriber comes to the replica, which then gets nothing any more.
+    /// Connects a subscriber to the replica, which then receives nothing any more.
     fn stray(&mut self, instance: usize) {
         let primary = self.redis.primary;
         let replica = other(primary);
@@ -332,7 +332,7 @@ impl World {
         self.push(pushes);
     }
 
-    /// The process ends; in a while it is started again, with what it keeps.
+    /// Ends a Redis process. It is started again later, with the data that it keeps.
     fn crash(&mut self, fault: Fault, node: NodeIndex, loses: Loses) {
         self.fault(fault);
         self.redis.runs[node.0] = false;
@@ -345,13 +345,13 @@ impl World {
         self.redis.restart(node, loses);
         self.redis.runs[node.0] = true;
         self.look_back(&before);
-        // The replica copies whatever its primary has now.
+        // The replica copies the data that its primary has now.
         if self.redis.runs[other(node).0] {
             self.redis.follow(other(node), node);
         }
     }
 
-    /// The primary dies, the replica takes over.
+    /// Ends the primary and promotes the replica.
     fn fail_over(&mut self, primary: NodeIndex) {
         let replica = other(primary);
         self.redis.runs[primary.0] = false;
@@ -363,14 +363,14 @@ impl World {
         self.heal_after(1_500, Heal::StartsAsReplica(primary));
     }
 
-    /// The replica lacks what was stored last.
+    /// Fails over to a replica that lacks the last writes.
     fn fail_over_losing(&mut self, primary: NodeIndex) {
         if self.random.one_in(2) {
             let mut pushes = Vec::new();
             self.redis.deployment.replicate(other(primary), usize::MAX, &mut pushes);
             self.push(pushes);
         }
-        // Those who leave now come back from before what is lost.
+        // Clients that disconnect now reconnect with positions before the lost messages.
         for _ in 0..2 {
             let client = self.random.index(self.clients.len());
             self.lose_connection(client, 5);
@@ -385,7 +385,8 @@ impl World {
         }
     }
 
-    /// The replica takes over, and the old primary does not know. Some instances are on the one side, some on the other.
+    /// Promotes the replica without the knowledge of the old primary. Some instances use the old one, and some the
+    /// new one.
     fn split(&mut self, old: NodeIndex, back: bool) {
         self.fault(Fault::Split);
         self.split_until_ms = self.schedule.now_ms() + 6_000;
@@ -412,20 +413,20 @@ impl World {
         }
     }
 
-    /// A node becomes the replica of the primary: what it alone had is gone.
+    /// Makes a node the replica of the primary. Data that only this node had is lost.
     fn attach(&mut self, node: NodeIndex) {
         if self.redis.is_primary(self.redis.primary) && node != self.redis.primary {
             self.redis.follow(node, self.redis.primary);
         }
     }
 
-    /// What clients have seen of each scope, newest first.
+    /// Returns the newest position of each client's view, by scope.
     fn seen_by_clients(&self) -> Vec<(wire::Scope, wire::Position)> {
         let views = self.clients.iter().flat_map(|client| client.views.values());
         views.filter_map(|view| Some((view.scope.clone(), view.stored?))).collect()
     }
 
-    /// Whether the primary would hand out positions again that somebody has.
+    /// Counts the scopes in which the primary will assign positions again that clients have seen.
     fn look_back(&mut self, seen: &[(wire::Scope, wire::Position)]) {
         let node = self.redis.deployment.node(self.redis.primary);
         let is_rewound = |(scope, position): &&(wire::Scope, wire::Position)| {

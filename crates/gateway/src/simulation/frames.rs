@@ -1,4 +1,4 @@
-//! What clients make of each frame: it is compared with the publish log.
+//! The frames that clients receive. Each is compared with the publish log.
 
 use serde_json::Value;
 use wire::{Scope, TenantId};
@@ -8,7 +8,7 @@ use super::view::{Judge, View};
 use super::world::World;
 
 impl World {
-    /// One frame, compared with the publish log.
+    /// Compares one frame with the publish log.
     pub(super) fn frame(&mut self, index: usize, frame: &Value) -> Result<(), String> {
         self.note(|| format!("client {index} reads {frame}"));
         let channel = frame["channel"].as_str().unwrap_or_default();
@@ -21,10 +21,10 @@ impl World {
             "restored" => self.restored(index, frame),
             "bye" => {
                 self.tally.slow_closes += u64::from(frame["payload"]["code"] == 4000);
-                // Nobody here has done what another one would have to be kept out for.
+                // No client here does anything for which it must not reconnect.
                 match frame["payload"]["reconnect"] == true {
                     true => Ok(()),
-                    false => Err("it is sent away for good".into()),
+                    false => Err("it must not reconnect".into()),
                 }
             }
             "subscribed" => self.subscribed(index, channel, frame),
@@ -57,7 +57,7 @@ impl World {
         channel: &str,
         look: impl FnOnce(&mut View, &Judge<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let mut view = self.clients[index].views.remove(channel).ok_or("it does not hold this channel")?;
+        let mut view = self.clients[index].views.remove(channel).ok_or("it is not subscribed to this channel")?;
         let scope = view.scope.clone();
         let since_ms = self.clients[index].socket.as_ref().map_or(0, |socket| socket.since_ms);
         let outcome = look(&mut view, &self.judge(&scope, since_ms));
@@ -65,7 +65,7 @@ impl World {
         outcome
     }
 
-    /// For a client that connected at `since_ms`.
+    /// Returns the facts for judging the frames of a client that connected at `since_ms`.
     pub(super) fn judge(&self, scope: &Scope, since_ms: u64) -> Judge<'_> {
         let policy = *self.instances[0].rules.policies.policy(scope.family());
         let now_ms = self.schedule.now_ms();
@@ -95,7 +95,7 @@ impl World {
                 None => View::new(pattern, asked.given, asked.forged),
             };
             if client.views.insert(channel.to_owned(), view).is_some() {
-                return Err("subscribed, and it held it already".into());
+                return Err("subscribed, but it was subscribed already".into());
             }
         }
         let now_ms = self.schedule.now_ms();
@@ -110,17 +110,17 @@ impl World {
             return Ok(());
         }
         let at = client.asked.iter().position(|asked| asked.channel == channel);
-        client.asked.remove(at.ok_or("unsubscribed, and it did not hold it")?);
+        client.asked.remove(at.ok_or("unsubscribed, but it was not subscribed")?);
         Ok(())
     }
 
-    /// Messages have stayed on the client's instance.
+    /// Handles an `isolated` gap: some messages reached only clients of this instance.
     fn isolated(&mut self, index: usize, channel: &str, frame: &Value) -> Result<(), String> {
         let socket = self.clients[index].socket.as_ref().ok_or("no connection")?;
         let instance_run = socket.instance_run.number;
-        let view = self.clients[index].views.get(channel).ok_or("it does not hold this channel")?;
+        let view = self.clients[index].views.get(channel).ok_or("it is not subscribed to this channel")?;
         if !self.local.contains_key(&(instance_run, view.scope.clone())) {
-            return Err("no message has stayed on this instance".into());
+            return Err("no message was local to this instance".into());
         }
         self.with_view(index, channel, |view, judge| view.isolated(&read_gap(&frame["payload"]), judge))
     }
@@ -131,7 +131,11 @@ impl World {
         if frame["payload"]["level"] == "local" {
             let is_stored = !self.redis.publish_log.places(number).is_empty();
             let is_first = !self.retries.contains(&number);
-            return if is_stored && is_first { Err("it is local, and was stored".into()) } else { Ok(()) };
+            return if is_stored && is_first {
+                Err("it is acknowledged as local, but it was stored".into())
+            } else {
+                Ok(())
+            };
         }
         let at = position(&frame["position"]).ok_or("an ack without a position")?;
         let message = self.redis.publish_log.message(place.scope.as_str(), at).map(|message| message.number);
@@ -139,7 +143,7 @@ impl World {
         let level = if self.judge(&place.scope, 0).keeps_ms.is_some() { "durable" } else { "published" };
         match message {
             Some(stored) if stored == number && frame["payload"]["level"] == level => Ok(()),
-            other => Err(format!("acknowledged, and at that position stands {other:?}")),
+            other => Err(format!("acknowledged, but the message at this position is {other:?}")),
         }
     }
 
@@ -182,16 +186,16 @@ impl World {
         let stored = self.redis.publish_log.message(scope.as_str(), at).ok_or("it was never stored")?;
         let stored_ms = stored.at_ms;
         if frame["payload"] != stored.number || *stored.topic != *topic {
-            return Err(format!("at this position stands message {} of topic {:?}", stored.number, stored.topic));
+            return Err(format!("the message at this position is {} of topic {:?}", stored.number, stored.topic));
         }
         let mut views = std::mem::take(&mut self.clients[index].views);
         let since_ms = self.clients[index].socket.as_ref().map_or(0, |socket| socket.since_ms);
         let judge = self.judge(scope, since_ms);
         let mut receivers: Vec<_> = views.values_mut().filter(|view| view.receives(scope, topic)).collect();
         let outcome = if receivers.is_empty() {
-            Err("it holds nothing that hears this".to_owned())
+            Err("no subscription of the client matches this".to_owned())
         } else if !receivers.iter().any(|view| view.is_new(at)) {
-            Err("it came before, or something newer did".to_owned())
+            Err("it arrived before, or a newer one did".to_owned())
         } else {
             let mut new = receivers.iter_mut().filter(|view| view.is_new(at));
             new.try_for_each(|view| {
@@ -204,7 +208,7 @@ impl World {
         outcome
     }
 
-    /// A message that its instance has kept to itself.
+    /// Handles a message that only this instance delivered.
     fn local_message(&mut self, index: usize, scope: &Scope, topic: &str, frame: &Value) -> Result<(), String> {
         let number = frame["payload"].as_u64().unwrap_or_default();
         let client = &mut self.clients[index];
@@ -216,14 +220,14 @@ impl World {
         let socket = client.socket.as_mut().ok_or("no connection")?;
         match receives && number != 0 && number <= self.messages {
             true if socket.locals.insert(number) => Ok(()),
-            true => Err("it came before".into()),
-            false => Err("nobody asked for it, or published it".into()),
+            true => Err("it arrived before".into()),
+            false => Err("it was not subscribed to, or not published".into()),
         }
     }
 }
 
-/// The number of the message that an answer is about.
+/// Returns the number of the message that a reply is about.
 fn number_of(frame: &Value) -> Result<u64, String> {
     let id = frame["correlation_id"].as_str().unwrap_or_default();
-    id.strip_prefix('p').and_then(|id| id.parse().ok()).ok_or_else(|| "an answer to nothing that was asked".into())
+    id.strip_prefix('p').and_then(|id| id.parse().ok()).ok_or_else(|| "a reply without a request".into())
 }

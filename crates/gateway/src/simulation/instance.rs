@@ -1,5 +1,5 @@
-//! One instance: the real pump with its router, and the real shards with their sessions. What is between them, and
-//! around them, is simulated.
+//! One instance: the real pump with its router, and the real shards with their sessions. The queues between them and
+//! everything around them are simulated.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,10 +32,10 @@ use crate::shard::requests::ToShard;
 use crate::shard::shared::Shared;
 use crate::shard::table::Shard;
 
-/// How often scopes are compared with Redis.
+/// Interval at which scopes are compared with Redis, in milliseconds.
 const CHECK_MS: u64 = 2_000;
 
-/// A broker that keeps commands until the run takes them.
+/// A broker that records commands until the run takes them.
 #[derive(Debug, Default)]
 pub(super) struct CommandRecorder(Rc<RefCell<Vec<Command>>>);
 
@@ -61,19 +61,19 @@ pub(super) struct Instance {
     pub(super) rules: Arc<Rules>,
     pub(super) shards: Vec<ShardSlot>,
     pub(super) link: Link,
-    /// What it has of the registry.
+    /// The instance's part of the registry.
     pub(super) member: Member,
-    /// The router's counts when they were last looked at.
+    /// The router's count of never-stored messages at the last sweep.
     pub(super) unstored: u64,
 }
 
-/// One shard, and the ways to it and from it.
+/// A shard, and the queues to and from it.
 pub(super) struct ShardSlot {
     pub(super) shard: Shard,
     pub(super) registrations: Registrations,
     pub(super) from_pump: Pipe,
     pub(super) to_pump: Pipe,
-    /// Whose socket each slot is.
+    /// The client connection of each slot.
     pub(super) wires: BTreeMap<Slot, Wire>,
 }
 
@@ -110,10 +110,10 @@ impl Instance {
         Self { instance_run, pump, commands, hub, rules, shards, link: Link::default(), member, unstored: 0 }
     }
 
-    /// Ends a turn of the pump: what it asks of the broker, and what it hands to the shards.
+    /// Ends a turn of the pump. Returns its commands to the broker and its items for the shards.
     pub(super) fn flush_to_shards(&mut self) -> (Vec<Command>, Vec<(ShardIndex, Vec<ToShard>)>) {
         let ready = pin!(self.pump.flush_to_shards()).poll(&mut Context::from_waker(Waker::noop()));
-        assert_eq!(ready, Poll::Ready(()), "no inbox here is ever full");
+        assert_eq!(ready, Poll::Ready(()), "no inbox of a simulation is ever full");
         let mut delivered = Vec::new();
         for index in self.hub.indexes() {
             let mut items = Vec::new();
@@ -134,13 +134,13 @@ pub(super) fn config(plan: &Plan, instance: usize) -> Config {
     Config::check(&mut RawConfig::gather(sources)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-/// A user with a token that outlives the run.
+/// Returns the identity of a user whose token does not expire during the run.
 pub(super) fn identity(rules: &Rules, user: &str) -> Identity {
     let families = rules.policies.families();
-    let all = GrantList::parse(families, &["collection:*", "system", "system:*", "note:*"]).expect("these are grants");
+    let all = GrantList::parse(families, &["collection:*", "system", "system:*", "note:*"]).expect("valid grants");
     Identity {
         tenant: wire::TenantId::default(),
-        user: UserId::parse(user).expect("a name"),
+        user: UserId::parse(user).expect("a valid name"),
         grants: Grants { subscribe: all.clone(), publish: all },
         expires_at_unix_s: u64::MAX / 2_000,
         info: None,

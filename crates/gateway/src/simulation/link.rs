@@ -1,4 +1,5 @@
-//! The way of one instance to Redis: a subscriber's connection and one for calls, which live and die together.
+//! The connection pair of one instance to Redis: one connection of the subscriber and one for calls. They begin and
+//! end together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +9,15 @@ use wire::Scope;
 
 use super::schedule::{LinkNumber, Pipe};
 
-/// Down, or up.
+/// The connection pair, up or down.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     pub(super) up: Option<Up>,
-    /// Nothing gets through in either direction, and neither side is told.
+    /// Nothing is delivered in either direction, and neither side is informed.
     pub(super) is_disconnected: bool,
-    /// The next attempt puts the subscriber on the replica.
+    /// The next attempt connects the subscriber to the replica.
     pub(super) strays: bool,
-    /// Of calls, so many in a thousand are lost before Redis, and so many answers.
+    /// Calls lost on the way to Redis, per thousand. `lost_answers` counts replies lost on the way back.
     pub(super) lost_calls: u64,
     pub(super) lost_answers: u64,
 }
@@ -25,19 +26,19 @@ pub(super) struct Link {
 pub(super) struct Up {
     pub(super) number: LinkNumber,
     pub(super) subscriber: Connection,
-    /// Where it is subscribed.
+    /// The node of the subscriber.
     pub(super) subscribed_at: NodeIndex,
-    /// Where it calls.
+    /// The node of the calls.
     pub(super) calls_at: NodeIndex,
     pub(super) to_subscriber: Pipe,
     pub(super) from_subscriber: Pipe,
-    /// Calls without an answer.
+    /// Calls that are not answered yet, by ticket.
     pub(super) pending: BTreeMap<u64, Pending>,
-    /// What Redis has confirmed, and the router has not let go of.
+    /// Scopes whose subscription Redis has confirmed and the router has not ended.
     pub(super) received: BTreeSet<Box<str>>,
-    /// Intervals without a sign of life.
+    /// Consecutive probe intervals without a sign of life.
     pub(super) missed: u32,
-    /// Something came in on the subscriber since the last word.
+    /// Whether the subscriber received anything since the last probe.
     pub(super) has_received: bool,
 }
 
@@ -48,13 +49,13 @@ pub(super) enum Pending {
     Lost,
     Read {
         scope: Scope,
-        /// The generation that Redis was in when it answered.
+        /// The generation of the scope when Redis answered.
         answered_in: Option<u64>,
     },
 }
 
 impl Up {
-    /// Whether a history of the scope is being read, and has not been answered by Redis if `unread`.
+    /// Whether a history of the scope is being read. With `unread`, only a read that Redis has not answered counts.
     pub(super) fn is_reading(&self, wanted: &Scope, unread: bool) -> bool {
         self.pending.values().any(|pending| match pending {
             Pending::Read { scope, answered_in } => scope == wanted && !(unread && answered_in.is_some()),

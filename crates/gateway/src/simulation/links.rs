@@ -1,4 +1,4 @@
-//! Between instances and Redis: links come up and end, calls and pushes travel, and what the pump decides is handed on.
+//! The traffic between instances and Redis: connections begin and end, and calls and pushes travel.
 
 use bytes::Bytes;
 use message_router::{BrokerError, Command, Event, Ticket};
@@ -12,11 +12,11 @@ use super::schedule::{InstanceRun, LinkNumber, Pipe, RedisCall, RedisRequest, Si
 use super::tally::{Fault, Race};
 use super::world::World;
 
-/// How often a link says a word to itself.
+/// Interval of the probes of a connection pair, in milliseconds.
 const PROBE_MS: u64 = 1_000;
-/// Without an answer for so long, nobody waits any more.
+/// Longest time that an instance waits for a reply, in milliseconds.
 const DEADLINE_MS: u64 = 1_000;
-/// For what is answered without a link.
+/// The link number of replies without a link.
 const NO_LINK: LinkNumber = LinkNumber(0);
 
 impl World {
@@ -49,12 +49,12 @@ impl World {
             missed: 0,
             has_received: true,
         });
-        self.note(|| format!("link {number} of {instance_run:?} to {calls_at:?}, heard at {subscribed_at:?}"));
+        self.note(|| format!("link {number} of {instance_run:?} to {calls_at:?}, subscribed at {subscribed_at:?}"));
         self.schedule.after(PROBE_MS, SimulatedEvent::Probe(instance_run, LinkNumber(number)));
         self.pump_step(instance_run, |pump| pump.handle_event(Event::Up));
     }
 
-    /// The word of the last interval has come back, or has not.
+    /// Evaluates a probe: it has returned since the last interval, or not.
     pub(super) fn probe(&mut self, instance_run: InstanceRun, number: LinkNumber) {
         let redis = &self.redis;
         let Some(instance) =
@@ -74,7 +74,7 @@ impl World {
         if refused {
             self.end_link(instance_run, Some(number), "READONLY");
         } else if is_dead {
-            self.end_link(instance_run, Some(number), "the way is cut");
+            self.end_link(instance_run, Some(number), "no sign of life");
         } else {
             self.schedule.after(PROBE_MS, SimulatedEvent::Probe(instance_run, number));
         }
@@ -96,7 +96,7 @@ impl World {
         self.schedule.after(delay_ms, SimulatedEvent::Attempt(instance_run));
     }
 
-    /// Everybody who has a connection to a node loses it.
+    /// Disconnects all instances from a node.
     pub(super) fn disconnect_links_of(&mut self, node: NodeIndex) {
         for at in 0..self.instances.len() {
             let instance = &self.instances[at];
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// What a broker answers while it has no link.
+    /// Returns the error of a broker that is not connected.
     fn refuse(&mut self, instance_run: InstanceRun, command: Command) {
         let error = BrokerError::Unavailable("not connected".into());
         let (ticket, event) = match command {
@@ -197,7 +197,7 @@ impl World {
         let is_disconnected = instance.instance_run == instance_run && instance.link.is_disconnected;
         let up = instance.link.up.as_mut().filter(|up| up.number == number);
         if !self.redis.runs[node.0] || is_disconnected {
-            // Nobody answers. What waits for it is late, unless the link ends before.
+            // Redis does not answer. The request times out, unless the link ends first.
             if let RedisRequest::Call(ticket, redis_call) = ask {
                 let event = late(ticket, &pending_of(&redis_call));
                 self.schedule.after(DEADLINE_MS, SimulatedEvent::Answered(instance_run, number, ticket, event));
@@ -222,7 +222,7 @@ impl World {
         }
     }
 
-    /// Redis carries out a call, whether anybody still waits for it or not.
+    /// Executes a call at Redis, even if the instance does not wait for the reply any more.
     fn answer(
         &mut self,
         instance_run: InstanceRun,
@@ -282,7 +282,7 @@ impl World {
         Ok((Event::Published { ticket: publish.ticket, result: stored(outcome) }, refusal))
     }
 
-    /// Runs a publish, and looks at which races it has met.
+    /// Executes a publish, and counts the races that it reaches.
     pub(super) fn store(
         &mut self,
         node: NodeIndex,
@@ -316,7 +316,7 @@ impl World {
     ) -> Result<(Event, Option<Refusal>), String> {
         let mut pushes = Vec::new();
         let outcome = self.redis.call(node, scope, Call::Lost(position), self.schedule.now_ms(), &mut pushes)?;
-        self.note(|| format!("{scope} at {node:?} is told that {position} is gone: {outcome:?}"));
+        self.note(|| format!("loss of {position} in {scope} reported to {node:?}: {outcome:?}"));
         let refusal = outcome.as_ref().err().copied();
         let result = outcome.map(drop).map_err(|refusal| BrokerError::Unavailable(refusal.to_string()));
         Ok((Event::LossNoted { ticket, result }, refusal))
@@ -371,13 +371,13 @@ impl World {
 
     // === Pushes ===
 
-    /// Puts what subscribers hear on its way to them.
+    /// Sends pushes to their subscribers.
     pub(super) fn push(&mut self, pushes: Vec<Push>) {
         for Push { connection, scope, payload } in pushes {
             let receives = |up: &Up| up.subscriber == connection;
             let at = self.instances.iter().position(|instance| instance.link.up.as_ref().is_some_and(receives));
             let Some(instance) = at.map(|at| &self.instances[at]) else { continue };
-            let (instance_run, up) = (instance.instance_run, instance.link.up.as_ref().expect("found by it"));
+            let (instance_run, up) = (instance.instance_run, instance.link.up.as_ref().expect("found above"));
             let number = up.number;
             if instance.link.is_disconnected || self.is_dropped(instance_run, &scope) {
                 continue;
@@ -394,7 +394,7 @@ impl World {
         }
         *left -= 1;
         let is_last = only.is_some();
-        let scope = self.families.parse_scope(text).expect("scopes are written by ourselves");
+        let scope = self.families.parse_scope(text).expect("scopes have a valid name");
         let up = self.instances[instance_run.instance].link.up.as_ref();
         if up.is_some_and(|up| up.is_reading(&scope, false)) {
             self.race(Race::DroppedWhileReading);
@@ -409,7 +409,7 @@ impl World {
         true
     }
 
-    /// In order, behind what is on its way to the same subscriber.
+    /// Schedules an event for a subscriber, in order, after the events that are on their way to it.
     pub(super) fn push_later(&mut self, instance_run: InstanceRun, number: LinkNumber, event: Event) {
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.path_ms());
         let Some(up) = self.instances[instance_run.instance].link.up.as_mut().filter(|up| up.number == number) else {
@@ -426,7 +426,7 @@ impl World {
         self.pump_step(instance_run, |pump| pump.handle_event(event));
     }
 
-    /// The replica gets a part of what it lacks.
+    /// Delivers a part of the missing changes to the replica.
     pub(super) fn replicate(&mut self) {
         let (delay_ms, changes) = (self.random.within(2, 20), self.random.index(6) + 1);
         self.schedule.after(delay_ms, SimulatedEvent::Replicate);
@@ -438,7 +438,7 @@ impl World {
         }
     }
 
-    /// How long something takes to Redis, or back.
+    /// Returns a random time for the path to Redis or back, in milliseconds.
     fn path_ms(&mut self) -> u64 {
         let spread_ms = if self.random.one_in(20) { 60 } else { 8 };
         self.random.below(spread_ms) + self.slow_ms
@@ -454,7 +454,7 @@ fn pending_of(redis_call: &RedisCall) -> Pending {
     }
 }
 
-/// What the broker says of a call that was not answered in time, or whose link has ended.
+/// Returns the broker's event for a call that was not answered in time, or whose link has ended.
 fn late(ticket: Ticket, pending: &Pending) -> Event {
     match pending {
         Pending::Publish => Event::Published { ticket, result: Err(BrokerError::Unknown) },

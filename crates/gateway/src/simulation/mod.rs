@@ -1,23 +1,24 @@
-//! A whole cluster in one thread: the thinking parts of several instances, Redis, clients, and what goes wrong.
+//! Simulates a whole cluster in one thread: the pure parts of several instances, Redis, clients, and faults.
 //!
 //! ```text
 //!   Client ◀═ bytes ═ Shard ◀─ Pump, Router ◀═ pushes, answers ═ redis-model: two nodes
 //!     │   ═ frames ═▶ Session ─▶    │       ═ calls ═▶              │ what is stored
-//!     ▼                             └ each way takes its time       ▼
+//!     ▼                             └ each path has a delay         ▼
 //!   View ───────────────── every frame is compared with ───────── PublishLog
 //! ```
 //!
-//! Time is virtual, and one seed decides everything: what is on its way for how long, who does what, what breaks. So a
-//! run that fails can be run again. Pump, router, shards and sessions are the product's own; sockets, connections to
-//! Redis and Redis itself are models (`redis-model` is held against the real one).
+//! Time is virtual, and one seed determines everything: delays, actions and faults. A failed run can therefore be
+//! repeated. Pump, router, shards and sessions are the product's own. Sockets, connections to Redis and Redis itself
+//! are models; tests compare `redis-model` with a real Redis.
 //!
-//! What must hold, frame by frame and at the end, is in [`view`]: no message twice, none out of order, no hole without a
-//! `gap`, no `gap` without a hole, nothing that was never stored, and everything that is owed when all is quiet.
+//! [`view`] has the rules, which are checked for each frame and at the end: no message twice, none out of order, no
+//! missing message without a `gap`, no `gap` without a missing message, no message that was never stored, and every
+//! expected message when the run becomes quiet.
 //!
 //! ```text
 //!   TIDEGATE_SIMULATION_SEEDS=1000 cargo test --release -p tidegate-gateway --lib simulation   seeds 1 to 1000
-//!   TIDEGATE_SIMULATION_OUTBOX=4096 …                              small outboxes: clients fall behind all the time
-//!   TIDEGATE_SIMULATION_SEED=17 cargo test -p tidegate-gateway --lib simulation                seed 17, with its story
+//!   TIDEGATE_SIMULATION_OUTBOX=4096 …                              small outboxes: clients often fall behind
+//!   TIDEGATE_SIMULATION_SEED=17 cargo test -p tidegate-gateway --lib simulation                seed 17, with its log
 //! ```
 
 mod backend;
@@ -65,19 +66,19 @@ fn set_virtual_now(now: Now) {
     NOW.set(now);
 }
 
-/// What a run is besides its seed.
+/// The parameters of a run besides its seed.
 #[derive(Debug, Clone, Copy)]
 struct Options {
     mutant: Option<Mutant>,
-    /// What may wait for a client whose socket takes nothing, unless the seed decides.
+    /// Limit of unsent data per client, in bytes. `None` lets the seed decide.
     outbox_bytes_max: Option<usize>,
 }
 
-/// Runs one seed. Returns what it met, and what must not be.
+/// Runs one seed. Returns its tally, the first anomaly, and its log.
 fn run(seed: u64, options: Options, is_logged: bool) -> (Tally, Option<String>, Vec<String>) {
     let mut world = World::new(seed, options, is_logged);
-    // Input from a network never reaches a panic: one is an anomaly as any other.
+    // Input from a network must never cause a panic, so a panic is an anomaly.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-    let anomaly = outcome.unwrap_or_else(|_| Some("it panicked, as said above".to_owned()));
+    let anomaly = outcome.unwrap_or_else(|_| Some("it panicked; the message is above".to_owned()));
     (world.tally, anomaly, world.log.unwrap_or_default())
 }

@@ -1,33 +1,33 @@
-//! What one run is: everything that its seed decides before it begins.
+//! The plan of one run: everything that its seed decides before it begins.
 
 use super::random::Random;
 
-/// Of this size, clients that stall for seconds fall behind all the time.
+/// With an outbox of this size in bytes, clients that stall for seconds often fall behind.
 const SMALL_OUTBOX: usize = 4 * 1024;
-/// And of this they do not.
+/// With an outbox of this size in bytes, they do not.
 const LARGE_OUTBOX: usize = 256 * 1024;
 
-/// Faults that must not cost anybody a message, or those that may.
+/// Whether faults may cause losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Redis keeps everything: a gap is an error.
+    /// Redis keeps everything, so every gap is an error.
     Lossless,
-    /// Redis loses writes, erases, expires: what is missing must be told.
+    /// Redis loses writes, erases data and lets it expire. Clients must get a gap for everything that is missing.
     Losing,
 }
 
-/// A planted mistake on Redis' side, which the checks must find.
+/// A planted bug on Redis' side, which the checks must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mutant {
     /// A failover begins no generation: positions are an epoch and an offset.
     OneGeneration,
-    /// Generations are counted.
+    /// Generations are a counter.
     CountedGenerations,
-    /// Published first, stored then.
+    /// Messages are published before they are stored.
     PublishesFirst,
     /// Histories are read from the replica.
     ReadsReplica,
-    /// A publish without an answer is said not to have been stored.
+    /// A publish that was not answered is reported as not stored.
     RefusesUnknown,
 }
 
@@ -43,19 +43,19 @@ pub(super) struct Plan {
     pub(super) instances: usize,
     pub(super) shards: usize,
     pub(super) clients: usize,
-    /// Behind those: so many keep nothing but the id of their session.
+    /// Number of further clients that keep nothing but their session id.
     pub(super) restoring_clients: usize,
-    /// For how long things go wrong.
+    /// Duration of the phase with faults, in milliseconds.
     pub(super) faults_ms: u64,
-    /// Between one fault and the next, on average.
+    /// Mean time between two faults, in milliseconds.
     pub(super) fault_every_ms: u64,
     pub(super) page_entries_max: usize,
     pub(super) held_bytes_max: usize,
     pub(super) resync_scopes_max: usize,
     pub(super) linger_ms: u64,
-    /// What may wait for a client whose socket takes nothing.
+    /// Limit of unsent data per client, in bytes.
     pub(super) outbox_bytes_max: usize,
-    /// What a collection keeps.
+    /// Largest number of messages in the history of a collection.
     pub(super) collection_entries_max: u32,
     pub(super) collection_ttl_ms: u64,
 }
@@ -86,7 +86,7 @@ impl Plan {
         }
     }
 
-    /// The configuration of each instance, as an operator would write it.
+    /// Returns the configuration of each instance, in the form that an operator writes.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         let families = format!(
             "[{{ name = \"collection\", history_entries_max = {}, ttl_ms = {} }}, \

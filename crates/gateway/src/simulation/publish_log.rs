@@ -1,12 +1,12 @@
-//! What was published, by whatever node stored it: the truth that clients' frames are compared with.
+//! Every message that was published, on whichever node it was stored. The clients' frames are compared with this log.
 //!
 //! ```text
-//!   generation 7:  1 2 3 4 5          5 and 4 were lost by a failover: generation 9 begins behind 7-3
+//!   generation 7:  1 2 3 4 5          4 and 5 were lost in a failover: generation 9 begins after 7-3
 //!   generation 9:      └─▶ 1 2 3
 //! ```
 //!
-//! A client that stands at 7-2 and is handed 9-2 must have been handed 7-3 and 9-1 as well, or have been told of a
-//! gap. One that stands at 7-5 is on a branch that was lost: it must have been told.
+//! A client at 7-2 that receives 9-2 must have received 7-3 and 9-1 too, or a gap. A client at 7-5 is on a lost
+//! branch: it must have received a gap.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use wire::Position;
 #[derive(Debug, Default)]
 pub(super) struct PublishLog {
     scopes: BTreeMap<Box<str>, Scope>,
-    /// Where each message was stored.
+    /// The positions at which each message was stored, by its number.
     places: BTreeMap<u64, Vec<(Box<str>, Position)>>,
 }
 
@@ -27,24 +27,24 @@ struct Scope {
 
 #[derive(Debug, Default)]
 struct Generation {
-    /// Where the one before ended; none after an erasure.
+    /// The last position of the generation before; `None` after an erasure.
     parent: Option<Position>,
-    /// One with a higher number was begun before: by its number it seems to have come first.
+    /// A generation with a higher number began before, so that the numbers are not in the order of time.
     is_belated: bool,
-    /// In order; the first has offset 1.
+    /// The messages in order. The first has offset 1.
     messages: Vec<Message>,
 }
 
 #[derive(Debug)]
 pub(super) struct Message {
-    /// Its number in the run, which is its payload.
+    /// Number of the message in the run. It is also its payload.
     pub(super) number: u64,
     pub(super) topic: Box<str>,
-    /// When, in the run's time.
+    /// Time at which it was stored, in virtual milliseconds.
     pub(super) at_ms: u64,
 }
 
-/// A stretch of one generation: behind `after`, up to and with `upto`.
+/// A range of one generation: the offsets after `after`, up to and including `upto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OffsetRange {
     pub(super) generation: u64,
@@ -52,22 +52,22 @@ pub(super) struct OffsetRange {
     pub(super) upto: u64,
 }
 
-/// The position is on no branch that leads there.
+/// The error for a position that is not on the path to the other position.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Elsewhere;
 
 impl PublishLog {
-    /// A generation has begun.
+    /// Records that a generation has begun.
     pub(super) fn begin(&mut self, scope: &str, generation: u64, parent: Option<Position>) {
         let scope = self.scope_mut(scope);
         let is_belated = scope.generations.keys().next_back().is_some_and(|newest| *newest > generation);
         scope.generations.entry(generation).or_insert(Generation { parent, is_belated, messages: Vec::new() });
     }
 
-    /// A message was stored.
+    /// Records that a message was stored.
     ///
     /// # Errors
-    /// When its position was another message's, or it was stored before on the same branch.
+    /// If another message has its position, or if it was stored before on the same branch.
     pub(super) fn store(&mut self, scope: &str, at: Position, message: Message, once: bool) -> Result<(), String> {
         let number = message.number;
         let places = self.places.get(&number).cloned().unwrap_or_default();
@@ -78,15 +78,15 @@ impl PublishLog {
         }
         self.places.entry(number).or_default().push((scope.into(), at));
         let generation = self.scope_mut(scope).generations.get_mut(&at.generation);
-        let generation = generation.ok_or_else(|| format!("{scope}: {at} is stored in no generation"))?;
+        let generation = generation.ok_or_else(|| format!("{scope}: {at} belongs to no generation"))?;
         if generation.messages.len() as u64 + 1 != at.offset {
-            return Err(format!("{scope}: {at} was handed out before, or what is before it never was"));
+            return Err(format!("{scope}: {at} was assigned before, or the position before it never was"));
         }
         generation.messages.push(message);
         Ok(())
     }
 
-    /// Where a message was stored, wherever that is now.
+    /// Returns all positions at which a message was stored, including lost ones.
     pub(super) fn places(&self, number: u64) -> &[(Box<str>, Position)] {
         self.places.get(&number).map_or(&[], Vec::as_slice)
     }
@@ -96,13 +96,13 @@ impl PublishLog {
         self.scopes.get(scope)?.generations.get(&at.generation)?.messages.get(index)
     }
 
-    /// How many were stored in a generation, lost or not.
+    /// Returns the number of messages that were stored in a generation, including lost ones.
     pub(super) fn stored(&self, scope: &str, generation: u64) -> u64 {
         let generation = self.scopes.get(scope).and_then(|scope| scope.generations.get(&generation));
         generation.map_or(0, |generation| generation.messages.len() as u64)
     }
 
-    /// The way from one position to another, newest stretch first.
+    /// Returns the path from one position to another, newest range first.
     pub(super) fn path(&self, scope: &str, from: Position, to: Position) -> Result<Vec<OffsetRange>, Elsewhere> {
         let scope = self.scopes.get(scope).ok_or(Elsewhere)?;
         let (mut stretches, mut end) = (Vec::new(), to);
@@ -118,7 +118,8 @@ impl PublishLog {
         Ok(stretches)
     }
 
-    /// Whether messages that are not on the way were stored later than the one at `from`: those Redis has lost.
+    /// Whether messages that are not on the path were stored later than the message at `from`. Redis has lost these
+    /// messages.
     pub(super) fn has_lost_branch(&self, scope: &str, from: Position, path: &[OffsetRange]) -> bool {
         let since_ms = self.message(scope, from).map_or(0, |message| message.at_ms);
         let generations = self.scopes.get(scope).into_iter().flat_map(|scope| &scope.generations);
@@ -126,8 +127,8 @@ impl PublishLog {
         branches.any(|(_, generation)| generation.messages.last().is_some_and(|message| message.at_ms >= since_ms))
     }
 
-    /// Where the way to `top` leaves that to `gone`, of which something was lost behind it. None if nothing was, or if they
-    /// have nothing in common.
+    /// Returns the position at which the path to `top` leaves the path to `gone`, if messages after it were lost.
+    /// `None` if none were lost, or if the paths have nothing in common.
     pub(super) fn fork(&self, scope: &str, gone: Position, top: Position) -> Option<Position> {
         let ends = |mut at: Position| {
             let generations = &self.scopes.get(scope)?.generations;
@@ -144,22 +145,22 @@ impl PublishLog {
             Some((*own, *end))
         })?;
         let is_whole = own == gone && own.offset <= end.offset;
-        // What lies between is a generation in which nothing was stored.
+        // Between them is a generation in which nothing was stored.
         (gone.offset > 0 && !is_whole && end != top).then_some(end)
     }
 
-    /// Whether the way leads through a generation that was begun after one with a higher number.
+    /// Whether the path contains a generation that began after one with a higher number.
     pub(super) fn is_belated(&self, scope: &str, path: &[OffsetRange]) -> bool {
         let Some(scope) = self.scopes.get(scope) else { return false };
         path.iter().any(|range| scope.generations.get(&range.generation).is_some_and(|it| it.is_belated))
     }
 
-    /// The generations of a scope, a line each.
+    /// Returns one line per generation of a scope.
     pub(super) fn story(&self, scope: &str) -> Vec<String> {
         let generations = self.scopes.get(scope).into_iter().flat_map(|scope| &scope.generations);
         let line = |(number, Generation { parent, messages, .. }): (&u64, &Generation)| {
             let times: Vec<_> = messages.iter().map(|message| message.at_ms).collect();
-            format!("{scope}: {number} behind {parent:?}, stored at {times:?}")
+            format!("{scope}: {number} after {parent:?}, stored at {times:?}")
         };
         generations.map(line).collect()
     }
@@ -168,7 +169,7 @@ impl PublishLog {
         if !self.scopes.contains_key(scope) {
             self.scopes.insert(scope.into(), Scope::default());
         }
-        self.scopes.get_mut(scope).expect("just seen to")
+        self.scopes.get_mut(scope).expect("inserted above")
     }
 }
 

@@ -1,12 +1,12 @@
-//! A random sequence that a seed repeats: nothing in a run depends on anything else.
+//! A random sequence that is determined by a seed. A run depends on nothing else.
 
-/// Marsaglia's xorshift64*.
+/// The generator xorshift64* by Marsaglia.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring seeds give neighbouring first values; zero would give only zeros.
+        // Neighbouring seeds would give neighbouring first values, and a zero would give only zeros.
         let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         random.below(2);
         random
@@ -19,7 +19,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// A number from 0 to `bound - 1`.
+    /// Returns a number from 0 to `bound - 1`.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         (self.next() >> 33) % bound
     }
@@ -28,7 +28,7 @@ impl Random {
         from + self.below(below - from)
     }
 
-    /// True once in `bound` times.
+    /// Returns true once in `bound` times.
     pub(super) fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
     }

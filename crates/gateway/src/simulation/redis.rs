@@ -1,5 +1,5 @@
-//! Redis as the cluster meets it: two model nodes, their clocks, which of them is the primary, and the publish log of all
-//! they stored.
+//! Redis as the cluster sees it: two model nodes with their clocks, the current primary, and the log of all stored
+//! messages.
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -14,9 +14,9 @@ use super::plan::{Mutant, Plan};
 use super::publish_log::{Message, PublishLog};
 use super::random::Random;
 
-/// When the runs take place.
+/// Wall-clock time at the beginning of a run, in milliseconds since 1970.
 pub(super) const UNIX_MS: u64 = 1_790_000_000_000;
-/// Small, so that a short run trims.
+/// Small, so that short runs trim streams.
 const LEAF_ENTRIES_MAX: usize = 4;
 
 pub(super) const A: NodeIndex = NodeIndex(0);
@@ -26,21 +26,21 @@ pub(super) const B: NodeIndex = NodeIndex(1);
 pub(super) struct Redis {
     pub(super) deployment: Deployment,
     pub(super) publish_log: PublishLog,
-    /// Whom those who ask for the primary are sent to.
+    /// The node that an instance is directed to when it asks for the primary.
     pub(super) primary: NodeIndex,
-    /// By node: how far its clock is off.
+    /// Clock offset of each node, in milliseconds.
     pub(super) skew_ms: [i64; 2],
-    /// By node: its process is there.
+    /// Whether the process of each node runs.
     pub(super) runs: [bool; 2],
-    /// Replicas get what their primary changes.
+    /// Whether replicas receive the changes of their primary.
     pub(super) replicates: bool,
     pub(super) mutant: Option<Mutant>,
-    /// When something was last stored in a scope.
+    /// Time at which a message was last stored, by scope.
     pub(super) stored_ms: HashMap<Scope, u64>,
     random: Random,
 }
 
-/// What came of a call.
+/// The result of a call.
 pub(super) type FunctionOutcome = Result<FunctionReply, Refusal>;
 
 pub(super) fn other(node: NodeIndex) -> NodeIndex {
@@ -76,7 +76,7 @@ impl Redis {
     pub(super) fn fresh_id(&mut self) -> ReplicationId {
         match self.mutant {
             Some(Mutant::OneGeneration) => self.deployment.node(A).replication_id(),
-            // Another id with the same first bits: what is left of a generation is a counter.
+            // Another id with the same first bits: only a counter is left of the generation.
             Some(Mutant::CountedGenerations) => ReplicationId(self.random.next() >> 16),
             _ => ReplicationId(self.random.next()),
         }
@@ -86,7 +86,7 @@ impl Redis {
         self.runs[node.0] && self.deployment.node(node).role() == Role::Primary
     }
 
-    /// Runs a function, and enters what it stored in the publish log.
+    /// Runs a function, and adds the messages that it stored to the publish log.
     pub(super) fn call(
         &mut self,
         node: NodeIndex,
@@ -116,7 +116,7 @@ impl Redis {
         for (draft, (position, _)) in drafts.iter().zip(positions).filter(|(_, (_, known))| !known) {
             let number = number_of(&draft.message);
             let message = Message { number, topic: draft.topic.clone(), at_ms: now_ms };
-            // By a clock that jumps, an id's time may be over at once.
+            // If the clock jumps, the lifetime of an id may end at once.
             let once = self.skew_ms == [0; 2];
             self.publish_log.store(scope.as_str(), position, message, once)?;
             self.stored_ms.insert(scope.clone(), now_ms);
@@ -124,7 +124,7 @@ impl Redis {
         Ok(outcome)
     }
 
-    /// What somebody who publishes before storing does when Redis is full.
+    /// Publishes like a script that publishes before it stores, when Redis is full.
     fn publish_unstored(
         &mut self,
         node: NodeIndex,
@@ -139,7 +139,7 @@ impl Redis {
         self.deployment.publish_bare(node, scope.as_str(), envelope.into(), out);
     }
 
-    /// PUBLISH of an envelope far above what was stored.
+    /// Sends PUBLISH with an envelope whose position is far above the stored ones.
     pub(super) fn publish_unstored_message(&mut self, node: NodeIndex, scope: &Scope, out: &mut Vec<Push>) -> bool {
         let Some(meta) = self.deployment.node(node).meta(scope.as_str()) else { return false };
         let Position { generation, offset } = meta.top();
@@ -172,24 +172,24 @@ impl Redis {
         (UNIX_MS + now_ms).saturating_add_signed(self.skew_ms[node.0])
     }
 
-    /// Enters a generation that has begun on a node.
+    /// Records a generation that has begun on a node.
     fn note_generation(&mut self, node: NodeIndex, scope: &Scope) {
         let Some(meta) = self.deployment.node(node).meta(scope.as_str()) else { return };
         self.publish_log.begin(scope.as_str(), meta.generation, meta.earlier.last().copied());
     }
 }
 
-/// A message is its number.
+/// Returns a message whose payload is its number.
 pub(super) fn message(number: u64) -> Bytes {
     Bytes::from(format!(r#"{{"type":"m","payload":{number}}}"#))
 }
 
 fn number_of(message: &[u8]) -> u64 {
-    let value: serde_json::Value = serde_json::from_slice(message).expect("messages here are JSON");
-    value["payload"].as_u64().expect("and carry their number")
+    let value: serde_json::Value = serde_json::from_slice(message).expect("messages of a simulation are JSON");
+    value["payload"].as_u64().expect("messages contain their number")
 }
 
-/// As the broker hands it to the router.
+/// Converts the result of a read as the broker does for the router.
 pub(super) fn history(outcome: FunctionOutcome) -> Result<History, BrokerError> {
     let page = match outcome {
         Ok(FunctionReply::Page(page)) => page,
@@ -211,7 +211,7 @@ pub(super) fn history(outcome: FunctionOutcome) -> Result<History, BrokerError> 
     })
 }
 
-/// As the broker hands it to the publisher.
+/// Converts the result of a publish as the broker does for the publisher.
 pub(super) fn stored(outcome: FunctionOutcome) -> Result<Stored, BrokerError> {
     match outcome {
         Ok(FunctionReply::Stored(position)) => Ok(Stored::at(position)),

@@ -1,6 +1,6 @@
-//! The registry of the fleet, and what its instances tell it in the order of the product's heartbeat task: what sessions left,
-//! who is connected where, and who wants its session back. Its store is the product's own of one process; that a real
-//! Redis is the same the conformance suite shows. Leases do not end here, and no clock is off.
+//! The registry of the fleet. Instances use it in the order of the product's heartbeat task: they write records of
+//! ended sessions and rows of connections, and request sessions to restore. The store is the product's memory store;
+//! the conformance suite shows that Redis behaves in the same way. Leases do not end here, and all clocks agree.
 
 use std::future::Future;
 use std::pin::pin;
@@ -20,18 +20,18 @@ use super::schedule::{InstanceRun, SimulatedEvent};
 use super::world::World;
 use crate::shard::requests::ToShard;
 
-/// Longer than any of its records is needed.
+/// Limit of records per call, in bytes; larger than needed here.
 const RECORDS_BYTES_MAX: usize = 1 << 20;
-/// After this much time the rows of a dead instance are removed by its peers.
+/// Time after which peers remove the rows of a dead instance, in milliseconds.
 pub(super) const REAP_MS: u64 = 8_000;
 
-/// What all instances share.
+/// The registry that all instances share.
 pub(super) struct Registry {
     store: MemoryStore,
     start: Instant,
 }
 
-/// What one instance has of it.
+/// The part of one instance.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) directory: Arc<Directory>,
@@ -40,7 +40,7 @@ pub(super) struct Member {
     number: u64,
 }
 
-/// Of the calls of one instance, so many in a thousand never come there, and so many answers never come back.
+/// Calls of one instance that are lost on the way, and replies that are lost on the way back, each per thousand.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Losses {
     pub(super) calls: u64,
@@ -52,29 +52,30 @@ impl Registry {
         Self { store: MemoryStore::new(ConnectionLimits::default(), Timings::default()), start: Instant::now() }
     }
 
-    /// The run's time, as connections are dated.
+    /// Returns the instant of a virtual time, for the times of connections.
     pub(super) fn moment(&self, now_ms: u64) -> Instant {
         self.start + Duration::from_millis(now_ms)
     }
 
-    /// A life of an instance begins.
+    /// Registers a new incarnation of an instance.
     pub(super) fn join(&self, instance_run: InstanceRun) -> Member {
         let instance = Instance {
-            id: InstanceId::parse(&format!("gw-{}-{}", instance_run.instance, instance_run.number)).expect("a name"),
+            id: InstanceId::parse(&format!("gw-{}-{}", instance_run.instance, instance_run.number))
+                .expect("a valid name"),
             incarnation: Incarnation::new(0, instance_run.number as u32),
             address: "nowhere".into(),
         };
         let acquired = ready(self.store.acquire(&instance, pulse(0)));
-        let Ok(Acquired::Granted { token, .. }) = acquired else { unreachable!("no other has its name") };
+        let Ok(Acquired::Granted { token, .. }) = acquired else { unreachable!("no other instance has this name") };
         Member { directory: Arc::default(), instance, token, number: 0 }
     }
 
-    /// Its peers have found a dead instance.
+    /// Removes a dead instance, as its peers do.
     pub(super) fn reap(&self, dead: &Member) {
-        ready(self.store.release(&dead.instance, &dead.token)).expect("nobody else has done so");
+        ready(self.store.release(&dead.instance, &dead.token)).expect("no other instance has removed it");
     }
 
-    /// What an instance says and hears in one turn, up to the first call without an answer.
+    /// Performs one turn of an instance's heartbeat task, up to the first call that fails.
     fn pump_step(
         &self,
         member: &mut Member,
@@ -119,7 +120,7 @@ impl Registry {
     }
 }
 
-/// Makes calls, and loses some of them.
+/// Makes calls to the store, and loses some of them.
 struct Calls<'a> {
     losses: Losses,
     random: &'a mut Random,
@@ -137,7 +138,7 @@ impl Calls<'_> {
 }
 
 impl World {
-    /// An instance's heartbeat task: writes what is new, and asks, if Redis can be reached.
+    /// Runs the heartbeat task of an instance: it writes changes and sends requests, if Redis can be reached.
     pub(super) fn heartbeat(&mut self, instance_run: InstanceRun) {
         if self.instance(instance_run).is_none() {
             return;
@@ -176,7 +177,7 @@ impl World {
         self.tell_shard(instance_run, ShardIndex(shard as u8), item);
     }
 
-    /// Something is on its way to a shard, behind what was sent before.
+    /// Sends an item to a shard, after the items that were sent before.
     pub(super) fn tell_shard(&mut self, instance_run: InstanceRun, shard: ShardIndex, item: ToShard) {
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.below(4));
         let shard_slot = &mut self.instances[instance_run.instance].shards[shard.0 as usize];
@@ -185,11 +186,11 @@ impl World {
     }
 }
 
-/// The store of one process waits for nothing.
+/// Polls a call once: the memory store never waits.
 fn ready<T>(call: impl Future<Output = T>) -> T {
     match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
-        Poll::Pending => unreachable!("it is all in memory"),
+        Poll::Pending => unreachable!("the memory store never waits"),
     }
 }
 

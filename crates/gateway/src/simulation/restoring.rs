@@ -1,5 +1,6 @@
-//! Clients that keep nothing but the id of their session, and what they are owed: what they held must be brought back, from
-//! where they were or before; or they are told that nothing is known of it, which only a fault of an instance may cause.
+//! Clients that keep nothing but their session id. The gateway must restore their subscriptions, from their last
+//! positions or from before. Or it reports that it knows nothing of the session, which only a fault of an instance
+//! may cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,35 +12,35 @@ use super::tally::Fault;
 use super::view::View;
 use super::world::World;
 
-/// So long an answer may take, which waits for an older connection.
+/// Longest time of a reply that waits for an older connection, in milliseconds.
 const ASKS_MS: u64 = 4_500;
-/// And so long a connection that is gone without a word is believed in.
+/// Longest time until an instance notices that a connection has vanished, in milliseconds.
 pub(super) const VANISHED_MS: u64 = 9_000;
 
-/// What the run knows of such a client. The client itself knows the session alone.
+/// What the run knows of a client that keeps only its session id.
 #[derive(Debug, Default)]
 pub(super) struct Restoring {
     session: Option<String>,
-    /// What it held when its last connection ended, and had been told so.
+    /// Confirmed subscriptions when the last connection ended, with the client's view of each.
     held: BTreeMap<String, Option<Box<View>>>,
-    /// What it had asked for, and not been told.
+    /// Requested channels that were not confirmed.
     asked: BTreeSet<String>,
-    /// It was told that nothing is known of it, and not what it holds since. One that could not reach the registry may have
-    /// something of it yet.
+    /// The client was told that nothing is known of its session, and has not been told since what it holds. An
+    /// instance that could not reach the registry may still write a record of it.
     is_doubtful: bool,
-    /// The lives of instances to which it has spoken since it was last told what it holds.
+    /// Incarnations of instances that the client has connected to since it was last told what it holds.
     lives: BTreeSet<u64>,
 }
 
 impl Restoring {
-    /// A connection is gone, with these subscriptions and questions.
+    /// Records that a connection ended with these subscriptions and requests.
     pub(super) fn keep(&mut self, views: BTreeMap<String, View>, asked: Vec<PendingSubscribe>) {
         self.held.extend(views.into_iter().map(|(channel, view)| (channel, view.had())));
         for PendingSubscribe { channel, restored, .. } in asked {
             match restored {
                 Some((before, _)) => drop(self.held.insert(channel, before)),
                 None => {
-                    // It had let go of it before, and nobody knows how much of that was heard.
+                    // The client had unsubscribed before, and it is unknown how far the instance got with it.
                     self.held.remove(&channel);
                     self.asked.insert(channel);
                 }
@@ -56,7 +57,7 @@ impl World {
         }
     }
 
-    /// A client that has a session wants it back. Whether it is one.
+    /// Requests the session of a client that has one. Returns whether it has one.
     pub(super) fn ask_for_session(&mut self, index: usize, instance_run: InstanceRun, id: &str) -> bool {
         let Some(restoring) = &mut self.clients[index].restoring else { return false };
         restoring.lives.insert(instance_run.number);
@@ -66,14 +67,14 @@ impl World {
         self.clients[index].asking = Some(id.to_owned());
         self.say_restore(index);
         if !self.is_quiet && self.random.one_in(3) {
-            let wire = self.clients[index].socket.as_ref().expect("it has just spoken").wire;
+            let wire = self.clients[index].socket.as_ref().expect("it is connected").wire;
             let delay_ms = self.random.within(10, ASKS_MS);
             self.schedule.after(delay_ms, SimulatedEvent::Vanishes(wire));
         }
         true
     }
 
-    /// A connection is gone without a word, perhaps before it was told what its session held: nobody reads the answer.
+    /// Ends a connection without informing the instance, perhaps before the reply about its session is read.
     pub(super) fn vanish(&mut self, wire: Wire) {
         if self.clients[wire.client].is_on(wire) && !self.is_quiet {
             self.fault(Fault::ClientVanished);
@@ -88,7 +89,7 @@ impl World {
         self.send_frame(index, &json!({"type": "hello", "payload": payload, "correlation_id": id}));
     }
 
-    /// Nobody can say what its session held: it asks again.
+    /// Handles the error that the session cannot be looked up: the client asks again later.
     pub(super) fn asked_in_vain(&mut self, index: usize) {
         self.tally.asked_in_vain += 1;
         if let Some(socket) = &self.clients[index].socket {
@@ -102,12 +103,12 @@ impl World {
         }
     }
 
-    /// What its session held, or that nothing is known.
+    /// Handles `restored`: the subscriptions of the session, or that nothing is known of it.
     pub(super) fn restored(&mut self, index: usize, frame: &Value) -> Result<(), String> {
         let (id, payload) = (frame["correlation_id"].as_str().unwrap_or_default(), &frame["payload"]);
         let client = &mut self.clients[index];
         let restoring = client.restoring.as_mut().filter(|_| client.asking.take().as_deref() == Some(id));
-        let Some(restoring) = restoring else { return Err("it has not asked".into()) };
+        let Some(restoring) = restoring else { return Err("the client did not request it".into()) };
         let (mut held, asked) = (std::mem::take(&mut restoring.held), std::mem::take(&mut restoring.asked));
         let lives = std::mem::take(&mut restoring.lives);
         restoring.lives.extend(client.socket.as_ref().map(|socket| socket.instance_run.number));
@@ -118,7 +119,7 @@ impl World {
         let (found, all_are_well) = (payload["found"] == true, lives.iter().all(is_well));
         let is_stale = std::mem::replace(&mut restoring.is_doubtful, !found) && !all_are_well;
         if !found && !held.is_empty() && all_are_well {
-            return Err(format!("nothing is known, and it held {:?}", held.keys()));
+            return Err(format!("nothing is known, but the client held {:?}", held.keys()));
         }
         if !found || is_stale {
             self.tally.forgotten += 1;
@@ -128,7 +129,7 @@ impl World {
         if let Some(lost) =
             held.keys().find(|channel| client.wanted.contains_key(*channel) && !channels.contains(*channel))
         {
-            return Err(format!("it held {lost}, which is not brought back"));
+            return Err(format!("it held {lost}, which is not restored"));
         }
         let is_strange = |channel: &&String| !is_stale && !held.contains_key(*channel) && !asked.contains(*channel);
         if let Some(strange) = channels.iter().find(is_strange) {
@@ -147,13 +148,14 @@ impl World {
                 restored,
             });
         }
-        // What else it wants has not been heard, or is not known any more.
+        // The other channels that the client wants were never received, or are not known any more.
         let others: Vec<_> = client.wanted.keys().filter(|channel| !channels.contains(*channel)).cloned().collect();
         others.into_iter().for_each(|channel| self.subscribe(index, channel, None));
         Ok(())
     }
 
-    /// The gateway has closed. Half of those who keep their session answer before they go.
+    /// Handles a close by the gateway. Half of the clients that keep their session answer it before the connection
+    /// ends.
     pub(super) fn closed(&mut self, wire: Wire, code: u16) {
         if self.clients[wire.client].restoring.is_none() || self.random.one_in(2) {
             return self.lose_connection(wire.client, 5);

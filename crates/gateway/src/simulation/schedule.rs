@@ -1,4 +1,4 @@
-//! What happens next: events in the order of virtual time, and of being scheduled where the time is the same.
+//! The schedule: events in the order of virtual time, and in the order of scheduling if the times are equal.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -11,25 +11,25 @@ use super::fault::Heal;
 use super::registry::Member;
 use crate::shard::requests::{FromShard, ToShard};
 
-/// An instance in one of its lives: what is on its way to an earlier one arrives nowhere.
+/// One incarnation of an instance. Events for an earlier incarnation are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InstanceRun {
     pub(super) instance: usize,
     pub(super) number: u64,
 }
 
-/// A client's connection: a number that no other one has.
+/// A connection of a client, with a unique number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wire {
     pub(super) client: usize,
     pub(super) number: u64,
 }
 
-/// One connection of an instance to Redis, in both directions.
+/// One connection pair of an instance to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LinkNumber(pub(super) u64);
 
-/// What comes to Redis.
+/// A request that arrives at Redis.
 #[derive(Debug)]
 pub(super) enum RedisRequest {
     Subscribe(Connection, Scope),
@@ -47,12 +47,12 @@ pub(super) enum RedisCall {
 
 #[derive(Debug)]
 pub(super) enum SimulatedEvent {
-    /// A link is tried.
+    /// An instance tries to connect to Redis.
     Attempt(InstanceRun),
-    /// A link's own word is due.
+    /// A probe of a connection pair is due.
     Probe(InstanceRun, LinkNumber),
     AtRedis(InstanceRun, LinkNumber, NodeIndex, RedisRequest),
-    /// From the subscriber, in order.
+    /// A push to the subscriber, in order.
     Pushed(InstanceRun, LinkNumber, Event),
     Answered(InstanceRun, LinkNumber, Ticket, Event),
     LinkEnds(InstanceRun, LinkNumber, &'static str),
@@ -60,23 +60,23 @@ pub(super) enum SimulatedEvent {
     ToShard(InstanceRun, ShardIndex, ToShard),
     Sweep(InstanceRun),
     Second(InstanceRun),
-    /// A client's connection reaches an instance.
+    /// A connection of a client reaches an instance.
     Opened(InstanceRun, Wire),
     SendText(Wire, String),
     Pongs(Wire, Vec<u8>),
-    /// A client answers a close.
+    /// A client answers a close frame.
     Closes(Wire, u16),
-    /// A connection is gone without a word.
+    /// A connection ends without informing the instance.
     Vanishes(Wire),
-    /// A client asks for its session once more.
+    /// A client requests its session again.
     AsksAgain(Wire),
-    /// An instance tells the registry what is new.
+    /// An instance runs its heartbeat task.
     PeerHeartbeat(InstanceRun),
-    /// The registry forgets a dead instance.
+    /// The registry removes a dead instance.
     Reaped(Box<Member>),
     /// Bytes reach a client.
     Reads(Wire, Vec<u8>),
-    /// The instance's socket has room again.
+    /// A socket of an instance is writable again.
     Writable(Wire),
     EndSeenByServer(Wire),
     EndSeenByClient(Wire),
@@ -89,7 +89,7 @@ pub(super) enum SimulatedEvent {
     Heal(Heal),
 }
 
-/// The events to come.
+/// The scheduled events and the virtual clock.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     now_ms: u64,
@@ -118,7 +118,7 @@ impl Schedule {
         self.events.push(Reverse(Item { at_ms, number: self.number, what }));
     }
 
-    /// The next event, up to a time. The clock goes on to it.
+    /// Returns the next event up to `until_ms`, and advances the clock to it.
     pub(super) fn next(&mut self, until_ms: u64) -> Option<SimulatedEvent> {
         if self.events.peek().is_none_or(|Reverse(item)| item.at_ms > until_ms) {
             self.now_ms = until_ms;
@@ -130,14 +130,14 @@ impl Schedule {
     }
 }
 
-/// One direction of a connection: what goes in first comes out first, however long each takes.
+/// One direction of a connection. It keeps the order, whatever the delay of each item.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     last_ms: u64,
 }
 
 impl Pipe {
-    /// When something put in now comes out.
+    /// Returns the time at which an item that is sent now arrives.
     pub(super) fn through(&mut self, now_ms: u64, delay_ms: u64) -> u64 {
         self.last_ms = self.last_ms.max(now_ms + delay_ms);
         self.last_ms

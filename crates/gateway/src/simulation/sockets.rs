@@ -1,4 +1,5 @@
-//! The instance's end of its clients' sockets: what comes in goes to the shards, what waits is written as the worker does.
+//! The instances' ends of the client sockets: received frames go to the shards, and [`Shard::flush`] writes unsent
+//! data, as in the worker.
 
 use message_router::{Joiner, ShardIndex};
 use wire::{ClientFrame, Scope, SessionId};
@@ -15,12 +16,12 @@ use crate::shard::requests::FromShard;
 use crate::shard::table::{Shard, Wake};
 
 impl World {
-    /// One turn of a shard: what it asks of the pump, and what it writes.
+    /// Performs one turn of a shard, with its requests to the pump and its writes.
     pub(super) fn shard_step(&mut self, instance_run: InstanceRun, at: usize, act: impl FnOnce(&mut Shard, Now)) {
         self.step_shard(instance_run, at, |shard_slot, now| act(&mut shard_slot.shard, now));
     }
 
-    /// The same, with its connections' places in the directory.
+    /// Like [`Self::shard_step`], with access to the registrations of the connections.
     pub(super) fn step_shard(&mut self, instance_run: InstanceRun, at: usize, act: impl FnOnce(&mut ShardSlot, Now)) {
         let now = self.now();
         let Some(instance) = self.instance(instance_run) else { return };
@@ -67,7 +68,7 @@ impl World {
         }
     }
 
-    /// One write into a simulated socket.
+    /// Performs one write to a simulated socket.
     fn flush(&mut self, instance_run: InstanceRun, at: usize, slot: Slot) {
         let now = self.now();
         let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.below(12));
@@ -76,7 +77,7 @@ impl World {
         let socket = self.clients[wire.client].socket.as_mut().filter(|socket| socket.wire == wire);
         let mut scratch = Vec::with_capacity(512);
         let flushed = shard_slot.shard.flush(slot, now, &mut scratch, |bytes| {
-            // Without a reader the kernel takes it, until somebody notices.
+            // Without a reader the kernel accepts the bytes, until the end is noticed.
             let taken = socket.as_ref().map_or(bytes.len(), |socket| socket.room(bytes.len()));
             if let Some(socket) = socket.filter(|_| taken > 0) {
                 socket.unread += taken;
@@ -115,7 +116,8 @@ impl World {
         };
         let client = &mut self.clients[wire.client];
         let Some(socket) = client.socket.as_mut().filter(|socket| socket.wire == wire) else { return };
-        let at = (0..instance.shards.len()).min_by_key(|at| instance.shards[*at].wires.len()).expect("a shard");
+        let at =
+            (0..instance.shards.len()).min_by_key(|at| instance.shards[*at].wires.len()).expect("there is a shard");
         let identity = identity(&instance.rules, &client.user);
         let session = Session::new(SessionId::from_random(u128::from(wire.number)), None);
         let now_ms = self.schedule.now_ms();
@@ -173,7 +175,7 @@ impl World {
         }
     }
 
-    /// Where an instance that still lives keeps a connection.
+    /// Returns the shard and slot of a connection, if its instance still runs.
     fn shard_slot_of(&self, wire: Wire) -> Option<(InstanceRun, usize, Slot)> {
         let socket = self.clients[wire.client].socket.as_ref().filter(|socket| socket.wire == wire)?;
         let (at, slot) = socket.shard_slot?;

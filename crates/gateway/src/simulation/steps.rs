@@ -1,4 +1,4 @@
-//! One turn at a time of an instance's pump and of its shards, and what these hand to each other.
+//! Single turns of an instance's pump and of its shards, and the items that they exchange.
 
 use message_router::{Gap, ShardIndex};
 use wire::Scope;
@@ -12,7 +12,7 @@ use crate::shard::publish_reply::PublishOutcome;
 use crate::shard::requests::{FromShard, ToShard};
 
 impl World {
-    /// One turn of an instance's pump.
+    /// Performs one turn of an instance's pump.
     pub(super) fn pump_step(&mut self, instance_run: InstanceRun, act: impl FnOnce(&mut Pump<CommandRecorder>)) {
         let Some(instance) = self.instance(instance_run) else { return };
         act(&mut instance.pump);
@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    /// Messages that stay on an instance: its clients will be told.
+    /// Records messages that only this instance delivers: its clients must be informed.
     fn note_local(&mut self, instance_run: InstanceRun, item: &ToShard) {
         if let ToShard::Published(_, answer) = item
             && matches!(answer.outcome, PublishOutcome::Local { .. })
@@ -64,7 +64,7 @@ impl World {
         self.schedule.after(SWEEP_MS, SimulatedEvent::Sweep(instance_run));
     }
 
-    /// A shard asks the pump.
+    /// Delivers a request of a shard to the pump.
     pub(super) fn reach_pump(&mut self, instance_run: InstanceRun, shard: ShardIndex, request: FromShard) {
         if let FromShard::Join { scope, after, .. } = &request
             && self
@@ -77,7 +77,7 @@ impl World {
         self.pump_step(instance_run, |pump| pump.take(shard, request));
     }
 
-    /// Something is handed to a shard.
+    /// Delivers an item to a shard.
     pub(super) fn reach_shard(&mut self, instance_run: InstanceRun, index: ShardIndex, item: ToShard) {
         if self.instance(instance_run).is_none() {
             return;
@@ -109,12 +109,12 @@ impl World {
             ToShard::Isolated(scope) => shard.isolated(&scope),
             ToShard::Degraded(degraded) => shard.degraded(degraded),
             ToShard::Published(to, answer) => shard.published(to, &answer),
-            other => unreachable!("nobody says {other:?}"),
+            other => unreachable!("a simulation does not send {other:?}"),
         });
     }
 }
 
-/// What a shard is handed, in a line.
+/// Describes an item for a shard in one line.
 fn story(instance_run: InstanceRun, shard: ShardIndex, item: &ToShard) -> String {
     let what = match item {
         ToShard::Deliver { scope, messages, .. } => {
@@ -128,5 +128,5 @@ fn story(instance_run: InstanceRun, shard: ShardIndex, item: &ToShard) -> String
         }
         other => format!("{other:?}"),
     };
-    format!("shard {} of instance {} is handed {what}", shard.0, instance_run.instance)
+    format!("shard {} of instance {} receives {what}", shard.0, instance_run.instance)
 }

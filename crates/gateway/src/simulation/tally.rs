@@ -1,8 +1,8 @@
-//! What the runs have met: each fault that was injected, each race that was reached.
+//! Counts what the runs have reached: each injected fault and each race.
 
 use std::fmt;
 
-/// A list of kinds, counted.
+/// Defines an enum whose variants are counted.
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($(#[$kind_doc:meta])* $kind:ident,)* }) => {
         $(#[$doc])*
@@ -16,135 +16,136 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// What goes wrong.
+    /// The kinds of faults.
     Fault {
-        /// An instance dies with all it holds, and another begins in its place.
+        /// An instance crashes with everything it holds, and a new incarnation begins in its place.
         InstanceKilled,
-        /// An instance has slept through its lease: it begins anew and sends its clients away.
+        /// An instance was stopped past its lease: it begins a new incarnation and moves its clients.
         InstanceFenced,
-        /// A client's connection breaks; it comes back, mostly elsewhere.
+        /// The connection of a client breaks. The client reconnects, usually to another instance.
         ClientDisconnected,
-        /// A client's connection is gone without a word; it comes back, and the instance keeps the old one for seconds.
+        /// The connection of a client ends without informing the instance. The client reconnects, while the instance
+        /// keeps the old connection for seconds.
         ClientVanished,
-        /// A client's socket takes nothing for a while.
+        /// The socket of a client accepts nothing for a while.
         ClientStalled,
-        /// A client comes back with a position that nobody gave it.
+        /// A client reconnects with a forged position.
         PositionForged,
-        /// Unsubscribe and subscribe in one breath, or the other way round.
+        /// A client unsubscribes and subscribes again at once, or the other way round.
         SubscribeRace,
         /// An instance and Redis cannot reach each other for a while.
         LinkDisconnected,
-        /// CLIENT KILL TYPE pubsub, or an output buffer that ran over.
+        /// CLIENT KILL TYPE pubsub, or an output buffer that exceeded its limit.
         SubscribersKilled,
-        /// One subscription ends while the link stays: a slot has moved.
+        /// One subscription ends while the connection stays, because a slot has moved.
         SubscriptionLost,
-        /// A message is lost between Redis and an instance, without a word.
+        /// A message is lost between Redis and an instance, without notice.
         MessageDropped,
-        /// The last message for a while is.
+        /// The last message of a scope for a while is lost.
         LastMessageDropped,
         /// A call never reaches Redis.
         CallLost,
-        /// A call is carried out and its answer never comes.
+        /// A call is executed and its reply is lost.
         AnswerLost,
-        /// Redis takes long over everything.
+        /// Redis answers every call slowly.
         RedisSlow,
-        /// OOM: writes are refused.
+        /// OOM: Redis refuses writes.
         RedisFull,
-        /// FUNCTION FLUSH, and the library is loaded anew.
+        /// FUNCTION FLUSH: the library is loaded again.
         LibraryFlushed,
-        /// Somebody publishes what was never stored.
+        /// A message is published that was never stored.
         UnstoredPublished,
         /// A restart that loses nothing.
         RestartedWhole,
         /// A failover to a replica that has everything.
         FailedOverWhole,
-        /// A replica gets nothing for a while.
+        /// A replica receives nothing for a while.
         ReplicationStopped,
         /// A failover to a replica that lacks the last writes.
         FailedOverLosing,
-        /// A failover while the old primary goes on taking writes.
+        /// A failover while the old primary still accepts writes.
         Split,
-        /// The way back, with writes on both sides.
+        /// A failover back to the first primary, after writes on both sides.
         FailedBack,
-        /// A subscriber is left on a node that gets nothing any more.
+        /// A subscriber stays on a node that receives nothing any more.
         SubscriberStuck,
         /// A restart without data.
         RestartedEmpty,
         /// A restart with an older snapshot.
         RestartedOlder,
-        /// FLUSHALL.
+        /// FLUSHALL: all data is erased.
         Erased,
-        /// A scope's metadata has expired.
+        /// The metadata of a scope has expired.
         MetadataExpired,
-        /// A scope's stream has expired.
+        /// The stream of a scope has expired.
         StreamExpired,
-        /// Redis' clock jumps ahead.
+        /// The clock of Redis jumps ahead.
         ClockAhead,
-        /// Redis' clock jumps back.
+        /// The clock of Redis jumps back.
         ClockBack,
     }
 }
 
 kinds! {
-    /// The races of resuming (R1 to R12 in the order of the list), each with what shows that it was reached.
+    /// The races of resuming (R1 to R12 in this order), each with the observation that shows it.
     Race {
-        /// A message is stored after a client asked for its scope and before Redis heard of it.
+        /// A message is stored after a client requested its scope and before Redis received the subscription.
         StoredBeforeSubscribed,
-        /// A message is stored after the subscription and before the history is read: it comes both ways.
+        /// A message is stored after the subscription and before the history is read: it arrives on both paths.
         StoredBeforeRead,
-        /// An instance hears what is not in the history.
+        /// An instance receives a message that is not in the history.
         NeverStored,
-        /// A client resumes on an instance that has not come as far.
+        /// A client resumes on an instance that has not received as much.
         InstanceBehind,
-        /// A message is lost while an instance reads the history it belongs to.
+        /// A message is lost while an instance reads the history that contains it.
         DroppedWhileReading,
         /// The last message of a scope is lost, and none follows for a second.
         LastOneDropped,
-        /// A generation begins between the reading of a history and its arrival.
+        /// A generation begins between the read of a history and its arrival.
         GenerationWhileReading,
-        /// A client lets go of a channel and takes it again while the first answer is on its way.
+        /// A client unsubscribes and subscribes again while the first reply is on its way.
         AnswerOutlived,
-        /// Redis hands out offsets again that a client has seen.
+        /// Redis assigns offsets again that a client has seen.
         OffsetsRewound,
-        /// A live message comes to a shard while a client there waits for its answer.
+        /// A live message reaches a shard while a client there waits for its history.
         OvertakenAnswer,
         /// A client that was moved to a new generation, with a smaller offset, resumes from there.
         MovedGeneration,
-        /// A client resumes again behind a replay, with no live message between.
+        /// A client resumes again after a replay, with no live message in between.
         ResumedBehindReplay,
     }
 }
 
-/// Counts of one run, or of many.
+/// The counts of one run, or of many.
 #[derive(Debug, Clone)]
 pub(super) struct Tally {
     faults: Vec<u64>,
     races: Vec<u64>,
-    /// Messages that clients were handed and that were compared with the publish log.
+    /// Messages that clients received and that were compared with the publish log.
     pub(super) delivered: u64,
-    /// Gaps that clients were told of.
+    /// Gaps that clients received.
     pub(super) gaps: u64,
-    /// Of those, told because of what others had seen lost.
+    /// Gaps that clients received only because Redis has a record of the loss.
     pub(super) known_losses: u64,
     /// Subscriptions resumed without a gap.
     pub(super) resumed: u64,
-    /// Publishes whose fate the publisher was not told.
+    /// Publishes whose result the publisher does not know.
     pub(super) unknown: u64,
-    /// Publishes that were tried again and had been stored.
+    /// Publishes that were retried and had been stored.
     pub(super) retried: u64,
-    /// Clients closed because they read too slowly.
+    /// Connections closed because the client read too slowly.
     pub(super) slow_closes: u64,
-    /// Sessions that were brought back, …
+    /// Sessions that were restored.
     pub(super) restored: u64,
-    /// … those of which nothing was known, …
+    /// Sessions of which nothing was known.
     pub(super) forgotten: u64,
-    /// … and questions for them without an answer.
+    /// Requests for a session that could not be answered.
     pub(super) asked_in_vain: u64,
-    /// Messages that stayed on one instance.
+    /// Messages that only one instance delivered.
     pub(super) local: u64,
     /// Subscriptions whose last message Redis has lost.
     pub(super) lost_by_redis: u64,
-    /// Events handled.
+    /// Events that the runs have handled.
     pub(super) events: u64,
 }
 
@@ -220,9 +221,9 @@ impl fmt::Display for Tally {
         let Self { restored, forgotten, asked_in_vain, .. } = self;
         write!(
             f,
-            "{events} events, {delivered} messages delivered, {gaps} gaps, {known_losses} of them of what others had seen lost, {resumed} resumed, {slow_closes} slow \
-             clients closed, {unknown} publishes unknown, {retried} found stored when tried again, {local} kept \
-             local, {restored} sessions brought back, {forgotten} forgotten, {asked_in_vain} asked for in vain, {lost_by_redis} lost by Redis and seen before"
+            "{events} events, {delivered} messages delivered, {gaps} gaps, {known_losses} of them from recorded losses, {resumed} resumed, {slow_closes} slow \
+             clients closed, {unknown} publishes unknown, {retried} found stored when retried, {local} kept \
+             local, {restored} sessions restored, {forgotten} forgotten, {asked_in_vain} requested without an answer, {lost_by_redis} lost by Redis after clients had seen them"
         )
     }
 }

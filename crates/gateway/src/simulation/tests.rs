@@ -1,14 +1,14 @@
-//! Seed after seed.
+//! Runs the simulation for many seeds.
 
 use super::plan::Mutant;
 use super::tally::{Fault, Race, Tally};
 use super::{Options, run};
 
-/// Runs of the test that everybody runs.
+/// Number of seeds of the regular test.
 const SEEDS: u64 = 120;
-/// Each fault is injected so often over them.
+/// Each fault must be injected at least this often in them.
 const FAULTS_MIN: u64 = 100;
-/// Each race is reached so often.
+/// Each race must be reached at least this often in them.
 const RACES_MIN: u64 = 10;
 
 fn number(variable: &str) -> Option<u64> {
@@ -47,11 +47,11 @@ fn nothing_is_lost_in_silence() {
         assert!(rare.is_empty(), "injected too rarely: {rare:?}");
         let rare: Vec<_> = Race::ALL.iter().filter(|race| tally.races(**race) < RACES_MIN).collect();
         assert!(rare.is_empty(), "reached too rarely: {rare:?}");
-        assert!(tally.known_losses > 0, "nobody who was away is told of what others saw lost");
+        assert!(tally.known_losses > 0, "no client got a gap from a recorded loss");
     }
 }
 
-/// A check that finds nothing shows nothing: each planted mistake is found, and soon.
+/// A check that finds nothing proves nothing: each planted bug is found by one of the first seeds.
 #[test]
 fn planted_mistakes_are_found() {
     for mutant in Mutant::ALL {

@@ -1,4 +1,4 @@
-//! One subscription as its client sees it, compared with the publish log frame by frame.
+//! One subscription as its client sees it. Each frame is compared with the publish log.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,25 @@ use wire::{Filter, GapReason, Pattern, Position, Scope};
 use super::plan::Mode;
 use super::publish_log::{OffsetRange, PublishLog};
 
-/// What the frames are held against.
+/// The facts that the frames are compared with.
 pub(super) struct Judge<'a> {
     pub(super) publish_log: &'a PublishLog,
     pub(super) deployment: &'a Deployment,
     pub(super) primary: NodeIndex,
     pub(super) mode: Mode,
-    /// Something was heard here that was never stored, or there were two primaries a moment ago, or Redis' clock has
-    /// jumped, so that generations are not in order: to an instance each looks as if Redis had lost something.
+    /// Whether something may look like a loss to instances: a message that was never stored was received, there were
+    /// two primaries recently, or Redis' clock has jumped, so that generations are not in order.
     pub(super) may_look_lost_to_instances: bool,
-    /// What a family keeps: nothing, or for how long.
+    /// How long the family keeps messages, in milliseconds; `None` if it keeps none.
     pub(super) keeps_ms: Option<u64>,
-    /// Behind these, messages were lost that others have been told of since before the client connected.
+    /// Positions after which messages were lost, and about which other clients were informed before this client
+    /// connected.
     pub(super) losses: Vec<Position>,
-    /// By each node's clock.
+    /// The time by the clock of each node, in milliseconds since 1970.
     pub(super) clocks_ms: [u64; 2],
 }
 
-/// A `gap` as it came.
+/// The content of a `gap` frame.
 #[derive(Debug, Clone)]
 pub(super) struct GapFrame {
     pub(super) after: Option<Position>,
@@ -34,12 +35,12 @@ pub(super) struct GapFrame {
     pub(super) certain: bool,
 }
 
-/// What the client has been told of its subscription.
+/// What the client knows of the state of its subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ViewState {
-    /// It stands, and the broker is away.
+    /// Subscribed, but the broker is away.
     Degraded,
-    /// A gap must follow before anything else.
+    /// The next frame must be a gap.
     ExpectGap,
     Live,
 }
@@ -48,38 +49,39 @@ enum ViewState {
 pub(super) struct View {
     pub(super) scope: Scope,
     pub(super) filter: Filter,
-    /// The position that the client gave.
+    /// The position that the client sent.
     given: Option<Position>,
-    /// Nobody had given it that one.
+    /// Whether that position was forged.
     forged: bool,
     state: ViewState,
-    /// Where the stream of this subscription stands.
+    /// Position of the subscription's stream.
     last: Position,
-    /// What the client would give when it comes back.
+    /// The position that the client would send after a reconnect.
     pub(super) stored: Option<Position>,
-    /// A message without a position has come: a gap must say so.
+    /// A message without a position has arrived: a gap must report it.
     pub(super) expects_isolated_gap: bool,
-    /// It resumed without a gap.
+    /// Whether it resumed without a gap.
     pub(super) resumed: bool,
-    /// Where the stream goes on behind the gap that is owed.
+    /// Position at which the stream continues after the pending gap.
     begins: Position,
-    /// By generation: the newest offset that came through it.
+    /// The newest offset that was received, by generation.
     newest: BTreeMap<u64, u64>,
-    /// By generation: up to where it was told of gaps. What Redis loses may come back with an old primary.
+    /// The offset up to which gaps were received, by generation. Data that Redis loses may come back with an old
+    /// primary.
     covered: BTreeMap<u64, u64>,
-    /// When it began afresh: what was stored before is not owed, even if it comes back.
+    /// Time at which it began without a position. Messages stored before are not expected, even if they come back.
     since_ms: u64,
-    /// Messages since, and those among them that had been stored before the connection began.
+    /// Number of messages received, and of those that were stored before the connection began.
     pub(super) received: u64,
     pub(super) replayed: u64,
-    /// It was moved to a newer generation, and to a smaller offset.
+    /// Set when it was moved to a newer generation and a smaller offset.
     pub(super) moved: Option<u64>,
-    /// It is brought back, and has not been told where it goes on: what its client had before, and whether some of that
-    /// may come again.
+    /// Set while it is restored and its position is not known yet: the client's earlier view, and whether some
+    /// messages may come again.
     restored: Option<(Option<Box<View>>, bool)>,
 }
 
-/// The `subscribed` of a subscription.
+/// The content of a `subscribed` frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subscribed {
     pub(super) position: Option<Position>,
@@ -88,7 +90,7 @@ pub(super) struct Subscribed {
 }
 
 impl Judge<'_> {
-    /// The newest offset of a generation that the primary knows of.
+    /// Returns the newest offset of a generation that the primary knows.
     fn kept_of(&self, scope: &str, generation: u64) -> Option<u64> {
         let meta = self.deployment.node(self.primary).meta(scope)?;
         let known = meta.earlier.iter().chain([&meta.top()]).find(|top| top.generation == generation)?.offset;
@@ -97,7 +99,7 @@ impl Judge<'_> {
 }
 
 impl Judge<'_> {
-    /// The end on this way, newest stretch first, behind which something is known to have been lost.
+    /// Returns the end on this path, newest range first, after which a loss is known.
     fn loss_on(&self, path: &[OffsetRange]) -> Option<Position> {
         let ends = |end: &&Position| path.iter().skip(1).any(|range| range.generation == end.generation);
         self.losses.iter().find(ends).copied()
@@ -128,12 +130,12 @@ impl View {
         }
     }
 
-    /// Of a client that has given no position, because it keeps none.
+    /// Creates the view of a client that sent no position, because it keeps none.
     pub(super) fn restored(pattern: Pattern, before: Option<Box<Self>>, repeats: bool) -> Self {
         Self { restored: Some((before, repeats)), ..Self::new(pattern, None, false) }
     }
 
-    /// What its client has had of it, on this connection or before.
+    /// Returns the client's view of the subscription, from this connection or from an earlier one.
     pub(super) fn had(mut self) -> Option<Box<Self>> {
         match self.restored.take() {
             Some((before, _)) => before,
@@ -141,24 +143,25 @@ impl View {
         }
     }
 
-    /// It goes on behind this position: nothing is passed over, and nothing comes again of which that was not said.
+    /// Checks that the subscription may continue after this position: no message is skipped, and none comes twice
+    /// unless that was announced.
     fn may_go_on(&self, at: Position, repeats: bool, judge: &Judge<'_>) -> Result<(), String> {
         let seen = self.newest.last_key_value().map(|(generation, offset)| Position::new(*generation, *offset));
         if !repeats && seen > Some(at) {
-            return Err(format!("goes on behind {at}, has had {seen:?}, and is told that nothing comes twice"));
+            return Err(format!("continues after {at}, but it has received {seen:?} and no repetition was announced"));
         }
-        // What a client keeps is the larger of what it was told, also behind a gap that leads back. One that has never been
-        // told where it stands is owed nothing.
+        // A client keeps the largest position that it was sent, even after a gap that leads back. A client that was
+        // never sent a position can expect nothing.
         if at <= self.last || self.stored.is_none_or(|stored| at <= stored) {
             return Ok(());
         }
         match self.first_missing(at, judge)? {
             None => Ok(()),
-            Some(first) => Err(format!("goes on behind {at}, had come to {}, and {first} lies between", self.last)),
+            Some(first) => Err(format!("continues after {at}, but it was at {}, and {first} is missing", self.last)),
         }
     }
 
-    /// Takes a `subscribed`: the only one, or the second after one that said degraded.
+    /// Handles a `subscribed`: the only one, or the second one after a degraded one.
     pub(super) fn subscribed(&mut self, claim: Subscribed, now_ms: u64, judge: &Judge<'_>) -> Result<(), String> {
         if self.state != ViewState::Degraded {
             return Err("subscribed twice".into());
@@ -182,9 +185,9 @@ impl View {
                 self.begins = position;
             }
             _ if degraded => return Err(format!("{claim:?} has a position")),
-            None if resumed => return Err("resumed from nowhere".into()),
+            None if resumed => return Err("resumed without a position".into()),
             Some(given) if resumed && given != position => {
-                return Err(format!("resumed from {position}, and it gave {given}"));
+                return Err(format!("resumed from {position}, but it sent {given}"));
             }
             Some(_) if !resumed => {
                 self.state = ViewState::ExpectGap;
@@ -201,7 +204,7 @@ impl View {
         Ok(())
     }
 
-    /// Whether a message of this topic could come through it.
+    /// Whether a message of this topic matches the subscription.
     pub(super) fn receives(&self, scope: &Scope, topic: &str) -> bool {
         self.scope == *scope && self.filter.matches(topic)
     }
@@ -214,20 +217,20 @@ impl View {
         self.state == ViewState::Live
     }
 
-    /// A message came through it.
+    /// Handles a message of the subscription.
     pub(super) fn receive(&mut self, position: Position, judge: &Judge<'_>) -> Result<(), String> {
         if self.expects_isolated_gap {
-            return Err("local messages came before, and no gap has said so".into());
+            return Err("local messages arrived before, and no gap reported them".into());
         }
         let first = self.first_missing(position, judge)?;
         if first.is_some_and(|first| first != position) {
-            return Err(format!("{position} behind {}, and {first:?} lies between", self.last));
+            return Err(format!("{position} after {}, but {first:?} is missing", self.last));
         }
         if position.generation > self.last.generation && position.offset < self.last.offset {
             self.moved = Some(position.generation);
         }
         if self.newest.insert(position.generation, position.offset) >= Some(position.offset) {
-            return Err("it came before".into());
+            return Err("it arrived before".into());
         }
         self.received += 1;
         self.restored = None;
@@ -236,7 +239,7 @@ impl View {
         Ok(())
     }
 
-    /// A `position` frame: nothing for it lies between.
+    /// Handles a `position` frame: no message of the subscription may be before it.
     pub(super) fn position(&mut self, position: Position, judge: &Judge<'_>) -> Result<(), String> {
         self.must_be_live("a position")?;
         if position < self.last {
@@ -247,11 +250,11 @@ impl View {
 
     pub(super) fn gap(&mut self, claim: &GapFrame, judge: &Judge<'_>) -> Result<(), String> {
         let (Some(after), Some(upto)) = (claim.after, claim.upto) else { return Err(format!("{claim:?} has no ends")) };
-        // One that leads elsewhere than to where the subscription has been said to begin tells of something else.
+        // A gap that leads to another position than the announced beginning is about something else.
         let is_first = self.state == ViewState::ExpectGap || (self.is_live() && upto == self.last);
         if let Some((before, repeats)) = self.restored.take_if(|_| is_first) {
             before.map_or(Ok(()), |before| before.may_go_on(after, repeats, judge))?;
-            // Where it was, the client hears only now.
+            // The client learns its position only now.
             self.begins = self.last.max(self.begins);
             self.state = ViewState::ExpectGap;
             self.given = Some(after);
@@ -260,7 +263,7 @@ impl View {
         match self.state {
             ViewState::Degraded => return Err("a gap before it was subscribed".into()),
             ViewState::ExpectGap if self.given != claim.after => {
-                return Err(format!("{claim:?}, and it gave {:?}", self.given));
+                return Err(format!("{claim:?}, but it sent {:?}", self.given));
             }
             ViewState::Live if after > self.last => self.skip(after, judge)?,
             ViewState::ExpectGap | ViewState::Live => {}
@@ -273,7 +276,7 @@ impl View {
             && upto < self.last
             && judge.publish_log.path(self.scope.as_str(), upto, self.last).is_ok()
         {
-            return Err(format!("{claim:?} sets it back from {}", self.last));
+            return Err(format!("{claim:?} moves it back from {}", self.last));
         }
         self.last = if self.state == ViewState::ExpectGap { self.begins } else { upto };
         self.state = ViewState::Live;
@@ -284,14 +287,14 @@ impl View {
         Ok(())
     }
 
-    /// Whether a gap leaves out what others have been told was lost, and nothing else shows.
+    /// Whether a gap covers a recorded loss that nothing else shows.
     pub(super) fn spans_loss(&self, claim: &GapFrame, judge: &Judge<'_>) -> bool {
         let (Some(after), Some(upto)) = (claim.after, claim.upto) else { return false };
         let path = judge.publish_log.path(self.scope.as_str(), after, upto);
         !self.forged && path.is_ok_and(|path| judge.loss_on(&path).is_some())
     }
 
-    /// Messages have stayed on the instance. Its ends are where the subscription stands.
+    /// Handles an `isolated` gap, whose ends must be the position of the subscription.
     pub(super) fn isolated(&mut self, claim: &GapFrame, judge: &Judge<'_>) -> Result<(), String> {
         self.expects_isolated_gap = false;
         if let (Some((Some(before), repeats)), Some(after)) = (&self.restored, claim.after) {
@@ -300,11 +303,11 @@ impl View {
         let position_now = match self.state {
             ViewState::Degraded if self.restored.is_some() => claim.after,
             ViewState::Degraded => self.given,
-            ViewState::ExpectGap => return Err(format!("{claim:?} before the gap that is owed")),
+            ViewState::ExpectGap => return Err(format!("{claim:?} before the pending gap")),
             ViewState::Live => claim.after,
         };
         if claim.after != position_now || claim.upto != position_now || claim.certain {
-            return Err(format!("{claim:?}, and it stands at {:?}", position_now.unwrap_or(self.last)));
+            return Err(format!("{claim:?}, but it is at {:?}", position_now.unwrap_or(self.last)));
         }
         match position_now {
             Some(position_now) if self.is_live() && position_now > self.last => self.skip(position_now, judge),
@@ -312,27 +315,27 @@ impl View {
         }
     }
 
-    /// Nothing is on its way any more: nothing is missing up to the scope's top.
+    /// Checks at the end of a run that no message up to the scope's newest position is missing.
     pub(super) fn must_have_all(&self, judge: &Judge<'_>) -> Result<(), String> {
         self.must_be_live("the end")?;
         if self.expects_isolated_gap {
-            return Err("local messages came, and no gap has said so".into());
+            return Err("local messages arrived, and no gap reported them".into());
         }
         let meta = judge.deployment.node(judge.primary).meta(self.scope.as_str()).ok_or("the scope has no metadata")?;
         match self.first_missing(meta.top(), judge)? {
             None => Ok(()),
-            Some(first) => Err(format!("stands at {}, and {first} never came", self.last)),
+            Some(first) => Err(format!("it is at {}, and {first} never arrived", self.last)),
         }
     }
 
-    /// The first message on the way to `to` that it must have got.
+    /// Returns the first message on the path to `to` that the client should have received and has not.
     fn first_missing(&self, to: Position, judge: &Judge<'_>) -> Result<Option<Position>, String> {
         let scope = self.scope.as_str();
         let path = judge.publish_log.path(scope, self.last, to);
         let path =
-            path.map_err(|_| format!("{to} does not continue {}: that was lost, and no gap said so", self.last))?;
+            path.map_err(|_| format!("{to} does not continue {}: messages were lost without a gap", self.last))?;
         if let Some(end) = judge.loss_on(&path) {
-            return Err(format!("{to} behind {}: what followed {end} was lost, as others have been told", self.last));
+            return Err(format!("{to} after {}: the recorded loss after {end} was skipped without a gap", self.last));
         }
         let is_known = |position: &Position| {
             let upto = |known: &BTreeMap<u64, u64>| known.get(&position.generation).copied();
@@ -347,7 +350,7 @@ impl View {
 
     fn skip(&mut self, position: Position, judge: &Judge<'_>) -> Result<(), String> {
         if let Some(first) = self.first_missing(position, judge)? {
-            return Err(format!("told that it has come to {position} from {}, and {first} lies between", self.last));
+            return Err(format!("moved to {position} from {}, but {first} is missing", self.last));
         }
         self.restored = None;
         self.last = position;
@@ -356,10 +359,10 @@ impl View {
     }
 
     fn must_be_live(&self, what: &str) -> Result<(), String> {
-        if self.is_live() { Ok(()) } else { Err(format!("{what} came while it was {:?}", self.state)) }
+        if self.is_live() { Ok(()) } else { Err(format!("{what} arrived while it was {:?}", self.state)) }
     }
 
-    /// A gap is told when something is missing, or may be: never otherwise.
+    /// Checks that a gap is sent only if messages are missing, or may be missing.
     fn must_be_true(&self, claim: &GapFrame, after: Position, upto: Position, judge: &Judge<'_>) -> Result<(), String> {
         let scope = self.scope.as_str();
         let may_look_lost = [GapReason::Failover.as_str(), GapReason::UnknownPosition.as_str()];
@@ -367,9 +370,9 @@ impl View {
             return Ok(());
         }
         let Ok(path) = judge.publish_log.path(scope, after, upto) else {
-            // On a branch that was lost, or never there.
+            // The position is on a lost branch, or never existed.
             return if claim.certain && claim.reason != GapReason::Failover.as_str() {
-                Err(format!("{claim:?} is certain of what nobody can know"))
+                Err(format!("{claim:?} is certain, but this cannot be known"))
             } else {
                 self.may_be_lost(claim, judge)
             };
@@ -384,31 +387,31 @@ impl View {
             None => path.iter().any(|range| !range.is_empty()),
             Some(ttl_ms) => is_lost || self.is_past(&path, ttl_ms, judge),
         };
-        // What is gone, and told already, seems to have followed where it cannot have: generations of one second, or begun
-        // ahead of the clock, are in no order, and to Redis the loss of one may be that of another.
+        // A loss that was reported before can look as if it had happened again: generations of the same second, or
+        // begun ahead of the clock, are in no order, and Redis may confuse their losses.
         let is_repeated = claim.reason == GapReason::Failover.as_str()
             && !claim.certain
             && judge.publish_log.is_belated(scope, &path);
-        // Only so many generations are listed.
+        // Redis lists only this many generations.
         let is_too_old = path.len() > 16;
         if is_missing || is_repeated || (is_too_old && !claim.certain) {
             if judge.keeps_ms.is_none() { Ok(()) } else { self.may_be_lost(claim, judge) }
         } else {
-            Err(format!("{claim:?}, and nothing is missing"))
+            Err(format!("{claim:?}, but nothing is missing"))
         }
     }
 
-    /// In a run that loses nothing, no gap of a family with history is true.
+    /// In a run without losses, every gap of a family with history is wrong.
     fn may_be_lost(&self, claim: &GapFrame, judge: &Judge<'_>) -> Result<(), String> {
         match judge.mode {
             Mode::Lossless if claim.reason != GapReason::UnknownPosition.as_str() => {
-                Err(format!("{claim:?}, and Redis keeps everything"))
+                Err(format!("{claim:?}, but Redis keeps everything"))
             }
             Mode::Lossless | Mode::Losing => Ok(()),
         }
     }
 
-    /// Whether some of it is not kept any more, by some node.
+    /// Whether a node does not keep some of these messages any more.
     fn is_past(&self, path: &[OffsetRange], ttl_ms: u64, judge: &Judge<'_>) -> bool {
         let scope = self.scope.as_str();
         [0, 1].into_iter().any(|at| {

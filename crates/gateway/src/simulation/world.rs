@@ -1,4 +1,4 @@
-//! One run: a cluster, its clients, Redis, and what happens to them, in virtual time.
+//! One run: a cluster, its clients, Redis, and everything that happens to them, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +17,14 @@ use super::schedule::{InstanceRun, Schedule, SimulatedEvent};
 use super::tally::{Fault, Race, Tally};
 use crate::host::clock::Now;
 
-/// Before instances look at what lingers and what has failed.
+/// Interval of the routers' sweeps, in milliseconds.
 pub(super) const SWEEP_MS: u64 = 250;
-/// After the faults, until every client must have everything.
+/// Time from the last fault until every client must have everything, in milliseconds.
 const QUIET_MS: u64 = 12_000;
-/// After the last message.
+/// Time from the last message to the end of the run, in milliseconds.
 const LAST_MS: u64 = 6_000;
 
-/// Scopes that messages are published to, and their topics.
+/// Scopes of the published messages, and their topics.
 pub(super) const SCOPES: &[&str] = &["user:u0", "user:u1", "collection:1", "collection:2", "system", "note:1"];
 pub(super) const TOPICS: &[&str] = &["", "ops", "ops:cursor"];
 
@@ -39,43 +39,44 @@ pub(super) struct World {
     pub(super) registry: Registry,
     pub(super) instances: Vec<Instance>,
     pub(super) clients: Vec<Client>,
-    /// The first thing that must not be.
+    /// The first anomaly, which ends the run.
     pub(super) anomaly: Option<String>,
-    /// Lives that could not reach the registry for a while.
+    /// Incarnations that could not reach the registry for a while.
     pub(super) outages: BTreeSet<u64>,
-    /// Numbers lives, connections, links and messages.
+    /// Counter for incarnations, connections, links and messages.
     pub(super) number: u64,
-    /// Messages published, whatever became of them.
+    /// Number of published messages, stored or not.
     pub(super) messages: u64,
-    /// Nothing goes wrong any more.
+    /// Whether the phase of faults is over.
     pub(super) is_quiet: bool,
-    /// Clients that wait for a shard's answer: by life and shard.
+    /// Clients that wait for the reply of a shard, by incarnation and shard.
     pub(super) joining: HashMap<(u64, ShardIndex, Joiner), Scope>,
-    /// How far each instance has handed each scope to its shards, by life.
+    /// The newest position that each instance has delivered to its shards, by incarnation and scope.
     pub(super) delivered: HashMap<(u64, Scope), Position>,
-    /// Scopes that clients of an instance want and Redis has not been told of, by life.
+    /// Scopes that clients of an instance want and Redis has not received yet, by incarnation.
     pub(super) wanted: HashMap<(u64, Scope), ()>,
-    /// Scopes in which messages have stayed on an instance, by life.
+    /// Scopes with messages that only one instance delivered, by incarnation.
     pub(super) local: HashMap<(u64, Scope), ()>,
-    /// Scopes in which somebody published what was never stored. To an instance it looks as if Redis had lost it.
+    /// Scopes in which a message was published that was never stored. To an instance this looks as if Redis had lost
+    /// it.
     pub(super) unstored: HashSet<Scope>,
-    /// What clients have been told that Redis lost.
+    /// Losses of Redis that clients have been informed about.
     pub(super) losses: Losses,
-    /// Until when instances may still believe what the other of two primaries said.
+    /// Time until which instances may still hold information of the other of two primaries.
     pub(super) split_until_ms: u64,
-    /// Nothing is published here until then.
+    /// The scope in which nothing is published for a while, and the end of this time.
     pub(super) hushed: Option<(Scope, u64)>,
-    /// Last messages that were dropped: where, and when.
+    /// Last messages that were dropped: scope and time.
     pub(super) dropped_last: Vec<(Scope, u64)>,
-    /// By life: so many pushes more are dropped, of the scope if one is named.
+    /// Number of further pushes to drop, by incarnation; only of the scope, if one is given.
     pub(super) drops: BTreeMap<u64, (u64, Option<Scope>)>,
-    /// Added to every way to Redis and back.
+    /// Delay added to every path to and from Redis, in milliseconds.
     pub(super) slow_ms: u64,
-    /// Messages that were published again, because nobody knew.
+    /// Messages that were published again, because the result was unknown.
     pub(super) retries: BTreeSet<u64>,
-    /// Messages that publishers were told had not been stored.
+    /// Messages that publishers were told are not stored.
     pub(super) refused: Vec<u64>,
-    /// What happened, for a seed that is run alone.
+    /// The log of the run, for a seed that is run alone.
     pub(super) log: Option<Vec<String>>,
 }
 
@@ -139,14 +140,14 @@ impl World {
         world
     }
 
-    /// Runs it to its end. Returns what must not be, if anything.
+    /// Runs to the end. Returns the first anomaly.
     pub(super) fn run(&mut self) -> Option<String> {
         self.until(self.plan.faults_ms);
         self.heal_everything();
         self.is_quiet = true;
         self.until(self.plan.faults_ms + QUIET_MS);
         if self.anomaly.is_none() {
-            // The comparison with Redis has found what no later message has shown.
+            // By now the comparison with Redis has found losses that no later message showed.
             self.check_end();
             self.publish_last();
             self.until(self.plan.faults_ms + QUIET_MS + LAST_MS);
@@ -202,7 +203,7 @@ impl World {
         }
     }
 
-    /// What every clock of the gateways says.
+    /// Sets the virtual clock of all gateways.
     fn set_clock(&self) {
         let now_ms = self.schedule.now_ms();
         super::set_virtual_now(Now { mono_ms: 1_000 + now_ms, unix_ms: UNIX_MS + now_ms });
@@ -247,7 +248,8 @@ impl World {
         self.instances.get_mut(instance_run.instance).filter(|instance| instance.instance_run == instance_run)
     }
 
-    /// A link is tried at once; sweeps and seconds begin somewhere.
+    /// Schedules the first events of an incarnation: it connects at once, and its sweeps and seconds begin at random
+    /// times.
     pub(super) fn new_incarnation(&mut self, instance_run: InstanceRun) {
         let (attempt_ms, sweep_ms, second_ms) =
             (self.random.below(50), self.random.below(SWEEP_MS), self.random.below(1_000));
@@ -278,7 +280,7 @@ impl World {
         wanted
     }
 
-    /// A message that nobody has published yet.
+    /// Returns a new message with the next number.
     pub(super) fn next_message(&mut self) -> (u64, bytes::Bytes) {
         self.messages += 1;
         (self.messages, message(self.messages))
@@ -291,9 +293,9 @@ impl World {
             if client.socket.is_none() {
                 wrong = Some("is not connected".to_owned());
             } else if client.asking.is_some() {
-                wrong = Some("was never told what its session held".to_owned());
+                wrong = Some("never learned what its session held".to_owned());
             } else if let Some(asked) = client.asked.first() {
-                wrong = Some(format!("was never answered about {}", asked.channel));
+                wrong = Some(format!("never got a reply about {}", asked.channel));
             }
             for (channel, view) in &client.views {
                 let since_ms = client.socket.as_ref().map_or(0, |socket| socket.since_ms);
@@ -308,7 +310,7 @@ impl World {
         }
         for number in std::mem::take(&mut self.refused) {
             if let [(scope, at), ..] = self.redis.publish_log.places(number) {
-                let what = format!("message {number} was refused as not stored, and stands at {at} of {scope}");
+                let what = format!("message {number} was refused as not stored, but it is at {at} of {scope}");
                 return self.fail(what);
             }
         }

@@ -68,7 +68,7 @@ class Visitor {
   /** Waits until every client has shown that it lost its connection. */
   async isAway() {
     for (const card of this.cards) {
-      await until(`${card.user} shows the loss`, async () => (await card.states()).includes("coming back"));
+      await until(`${card.user} shows the loss`, async () => (await card.states()).includes("reconnecting"));
     }
   }
 
@@ -167,7 +167,7 @@ class Trial {
     await release();
     await this.returned(two, victim, missed, /^connection ended: 1012/);
     for (const card of two.cards) {
-      assert.equal((await card.notes(/^asked to come back in \d+ ms$/)).length, 1, `${card.user} was asked to move`);
+      assert.equal((await card.notes(/^asked to reconnect in \d+ ms$/)).length, 1, `${card.user} was asked to move`);
     }
     await this.fcallsAndCommand();
     await this.allReached();
@@ -184,7 +184,7 @@ class Trial {
       assert.equal(await card.figure("resumed"), resumed.length, `${card.user}: and counted`);
       assert.notEqual(await card.instance(), left);
       const states = await card.states();
-      assert.deepEqual([states[0], states[1], states.at(-1)], ["connected", "coming back", "connected"], card.user);
+      assert.deepEqual([states[0], states[1], states.at(-1)], ["connected", "reconnecting", "connected"], card.user);
       assert.equal((await card.notes(ending)).length, 1, `${card.user} lost one connection`);
       assert.equal((await card.notes(/^resumed collection:42:\* after \d+$/)).length, 1, `${card.user} resumed once`);
     }

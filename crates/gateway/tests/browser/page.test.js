@@ -122,9 +122,9 @@ class Visit {
     const [before, hers] = [await bob.figure("received"), await alice.figure("received")];
     await alice.cut.click();
     await alice.is("off");
-    assert.equal(await alice.cut.textContent(), "Mend the line");
+    assert.equal(await alice.cut.textContent(), "Connect");
     const unsent = await this.publish("alice", "collection:42:ops", {});
-    assert.equal(unsent, "Alice is not connected; publish as somebody who is");
+    assert.equal(unsent, "Alice is not connected; publish as a connected client");
     await this.publish("bob", "collection:42:ops", { text: "while Alice is away" }, "#burst");
     await until("Bob hears ten", async () => (await bob.figure("received")) === before + 10);
     assert.equal(await alice.figure("received"), hers, "Alice is away");
@@ -137,13 +137,13 @@ class Visit {
     assert.ok(missed.every(({ isResumed }) => isResumed), "all of them are marked as resumed");
     assert.equal(await alice.figure("resumed"), 10);
     assert.equal(await bob.figure("resumed"), 0);
-    assert.deepEqual(await alice.states(), ["connected", "cut", "connecting", "connected"]);
+    assert.deepEqual(await alice.states(), ["connected", "disconnected", "connecting", "connected"]);
     await keep(this.page, "page-resumed");
   }
 
   async subscribesElsewhere() {
     const { alice } = this;
-    const hint = /^durable at \d+-1; nobody on this page listens to it, so subscribe somebody to collection:7:ops$/;
+    const hint = /^durable at \d+-1; no client on this page is subscribed to it: subscribe one to collection:7:ops$/;
     assert.match(await this.publish("alice", "collection:7:ops", { text: "unheard" }), hint);
     await alice.root.locator(".wanted").fill("collection:7:*");
     await alice.root.getByRole("button", { name: "Subscribe", exact: true }).click();

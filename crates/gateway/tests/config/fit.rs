@@ -14,7 +14,7 @@ fn values_must_fit_each_other() {
         ("limits.pong_timeout_ms", "30000", "less than limits.ping_interval_ms, which is 30000"),
         ("registry.lease_ms", "4000", "nine tenths of the lease must hold two heartbeats and one call"),
         ("registry.reap_ms", "7000", "reap must be at least lease + heartbeat"),
-        ("admin_listen", "127.0.0.1:8080", "an address of its own; listen is the same"),
+        ("admin_listen", "127.0.0.1:8080", "an address that differs from listen"),
         ("auth.default_subscribe", "rooms:*", "there is no channel family \"rooms\""),
         ("auth.default_publish", "user:7", "user:ID belongs to that user"),
         ("families", "[{ name = 'room' }, { name = 'room' }]", "a name that no other row has"),

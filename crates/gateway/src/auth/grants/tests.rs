@@ -1,4 +1,4 @@
-//! What grants cover, by table and by exhausting a small alphabet.
+//! What grants cover: a table of examples, and all combinations over a small alphabet.
 
 use super::*;
 
@@ -79,10 +79,10 @@ fn a_user_owns_a_scope_and_nothing_beside_it() {
     let channel = |text| families.parse_channel(&tenant, text).unwrap();
     assert!(nothing.may_publish(&user("alice"), &channel("user:alice:inbox")));
     assert!(!nothing.may_publish(&user("alice"), &channel("user:bob:inbox")));
-    // A family that only begins like `user`.
+    // A family whose name only begins with `user`.
     let lookalike = Families::new(vec![wire::FamilyShape { name: "useralice".into(), keyed: false }]);
     assert!(!nothing.may_subscribe(&user("alice"), &lookalike.parse(&tenant, "useralice").unwrap()));
-    // A token may open another user by name; a default may not.
+    // A token may grant the channels of another user; a default grant may not.
     assert!(may_subscribe("user:bob:inbox", "user:bob:inbox"));
 }
 
@@ -94,7 +94,7 @@ fn defaults_never_open_users() {
         assert_eq!(refused, Err(BadGrant::DefaultForUsers(text.into())));
     }
     assert!(GrantList::parse_defaults(&families, &["system:*", "collection:*"]).is_ok());
-    assert!(GrantList::parse_defaults(&families, &["systme:*"]).is_err(), "a typing error in the configuration");
+    assert!(GrantList::parse_defaults(&families, &["systme:*"]).is_err(), "a typo in the configuration");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_is_no_grant_is_refused_and_an_unknown_family_grants_nothing() {
     assert_eq!(GrantList::parse(&families, &["room:*", "room:7"]).unwrap(), GrantList::default());
 }
 
-/// All topics of up to three segments over two names, the empty one included.
+/// Returns all topics of up to three segments over two names, with the empty topic.
 fn topics() -> Vec<String> {
     let mut all = vec![String::new()];
     let mut last = vec![String::new()];
@@ -119,8 +119,8 @@ fn topics() -> Vec<String> {
     all
 }
 
-/// The definition itself: a pattern may be subscribed to exactly if every topic it hears is granted. Patterns
-/// reach two segments deep and topics three, so that each wildcard has something to hear.
+/// The definition: a pattern may be subscribed to if and only if every topic that it matches is granted. Patterns are
+/// up to two segments deep and topics up to three, so that each wildcard matches something.
 #[test]
 fn a_wildcard_is_granted_exactly_when_all_it_hears_is() {
     let topics = topics();
@@ -132,7 +132,7 @@ fn a_wildcard_is_granted_exactly_when_all_it_hears_is() {
         for wanted in &filters {
             let received = topics.iter().filter(|topic| wanted.matches(topic));
             let all_granted = received.clone().count() > 0 && received.clone().all(|topic| granted.matches(topic));
-            // One deep topic alone is not all a wildcard can hear: names are not limited to this alphabet.
+            // A single deep topic is not all that a wildcard matches, because names are not limited to this alphabet.
             let expected = all_granted && !matches!((granted, wanted), (Filter::Exact(_), Filter::Below(_)));
             assert_eq!(covers(granted, wanted), expected, "{granted:?} for {wanted:?}");
             *(if expected { &mut yes } else { &mut no }) += 1;

@@ -1,4 +1,4 @@
-//! Good tokens, and a corpus of forged ones.
+//! Valid tokens, and a collection of forged ones.
 
 use serde_json::{Value, json};
 use wire::TenantId;
@@ -67,7 +67,7 @@ fn grants_come_from_claims_or_else_from_defaults() {
     assert!(may_receive(&own, "collection:1"));
     assert!(!may_receive(&own, "system:news"), "a claim replaces the default");
     assert!(!may_receive(&with(claims("alice"), json!({"subscribe": []})), "system:news"));
-    assert!(may_receive(&own, "user:alice:inbox"), "one's own needs no grant");
+    assert!(may_receive(&own, "user:alice:inbox"), "the user's own scope needs no grant");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn issuer_and_audience_are_demanded_when_configured() {
         let verified = verifier.verify(&hs256(&with(claims("alice"), more.clone())), NOW);
         assert_eq!(verified.err(), expected, "{more}");
     }
-    // Nothing configured: a token meant for somebody is not meant for us.
+    // No audience is configured: a token for another audience is refused.
     assert_eq!(verify(&hs256(&with(claims("a"), json!({"aud": "x"})))), Err(TokenError::WrongAudience));
 }
 
@@ -141,9 +141,9 @@ fn keys_are_found_by_kid_and_have_one_algorithm() {
         (hs_token(json!("new"), SECRET), None),
         (hs_token(json!("old"), OTHER_SECRET), None),
         (hs_token(json!("old"), SECRET), Some(TokenError::BadSignature)),
-        (hs_token(Value::Null, SECRET), None), // No kid: every HS256 key is tried.
+        (hs_token(Value::Null, SECRET), None), // Without a kid every HS256 key is tried.
         (hs_token(json!("rsa"), SECRET), Some(TokenError::WrongAlgorithm)),
-        // An unknown kid may mean the key that is configured without one, and that is an RSA key.
+        // An unknown kid may mean the key that is configured without a kid. That key is an RSA key.
         (hs_token(json!("../../etc/passwd"), SECRET), Some(TokenError::WrongAlgorithm)),
         (rs256(Some("rsa"), &claims("alice")), None),
         (rs256(Some("unheard of"), &claims("alice")), None),
@@ -178,7 +178,7 @@ fn keys_that_are_weak_or_not_keys_are_refused() {
     assert!(!format!("{:?}", hs(None, SECRET)).contains(&format!("{SECRET:?}")), "debug output keeps secrets");
 }
 
-/// Every trick that gave somebody else's tokens away once.
+/// Known attacks on token verification.
 #[test]
 fn forged_tokens() {
     let good = hs256(&claims("alice"));
@@ -216,7 +216,7 @@ fn forged_tokens() {
     ] {
         assert_eq!(verify(&token), Err(expected), "{name}");
     }
-    // A public key as HMAC secret: the classic. Also with a second, real HMAC key beside it.
+    // A public key used as an HMAC secret, alone and together with a real HMAC key.
     let confused = hs256_with(&json!({"alg": "HS256"}), &claims("admin"), RSA_PUBLIC);
     assert_eq!(verify_with(vec![rs(None)], &confused), Err(TokenError::WrongAlgorithm));
     assert_eq!(verify_with(vec![rs(None), hs(None, SECRET)], &confused), Err(TokenError::BadSignature));

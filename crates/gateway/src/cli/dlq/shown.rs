@@ -1,5 +1,5 @@
-//! Dead letters as people and programs read them. What publishers wrote is printed without control characters: a dead
-//! letter must not write to the operator's terminal.
+//! The output formats of dead letters: a table, a page and JSON. Control characters of publishers are escaped, so
+//! that a dead letter cannot control the operator's terminal.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,10 +9,10 @@ use tidegate_gateway::record_json;
 
 use crate::cli::table::{Table, printable};
 
-/// A sentence in a table is cut after this many characters; `show` has all of it.
+/// Longest detail in a table, in characters. `show` prints all of it.
 const DETAIL_CHARS_MAX: usize = 60;
 
-/// One line for each dead letter, newest first.
+/// Formats one line per dead letter, newest first.
 pub(super) fn table(dead_letters: &[StoredDeadLetter]) -> String {
     let mut table = Table::new(&["ID", "REASON", "CHANNEL", "POSITION", "TIME", "BYTES", "INSTANCE", "USER", "WHAT"]);
     for dead_letter in dead_letters {
@@ -31,7 +31,7 @@ pub(super) fn table(dead_letters: &[StoredDeadLetter]) -> String {
     table.to_string()
 }
 
-/// All that is known of one dead letter.
+/// Formats all details of one dead letter.
 pub(super) fn page(dead_letter: &StoredDeadLetter) -> String {
     let absent = || "-".to_owned();
     let rows = [
@@ -51,7 +51,7 @@ pub(super) fn page(dead_letter: &StoredDeadLetter) -> String {
     rows.iter().map(|(name, value)| format!("{name:<9}  {}\n", printable(value))).collect()
 }
 
-/// One object, with the message.
+/// Formats one JSON object, which includes the message.
 pub(super) fn json(dead_letter: &StoredDeadLetter) -> Value {
     let mut object = record_json::dead_letter(dead_letter);
     if let Body::Message(message) = &dead_letter.body {

@@ -1,36 +1,36 @@
-//! Many messages from one stream: a JSON payload a line.
+//! Reads many messages from one stream: one JSON payload per line.
 
 use std::io::{BufRead, BufReader, Read};
 
 use wire::BATCH_MESSAGES_MAX;
 
-/// A batch stops growing here.
+/// A batch is complete when it has this many bytes.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// Reads what is at hand as one batch: it waits for a first line, and for none behind it.
+/// Returns the lines that have arrived as one batch. Waits for the first line, but not for further lines.
 pub(super) struct Lines<R> {
     input: BufReader<R>,
     bytes_max: usize,
-    /// Of the last line read.
+    /// Number of the last line read, counted from 1.
     number: u64,
 }
 
-/// Lines that came together.
+/// Lines that arrived together.
 #[derive(Debug, Default)]
 pub(super) struct LineBatch {
-    /// Each with its number, counted from 1; empty ones are left out.
+    /// Each line with its number, counted from 1. Empty lines are left out.
     pub(super) lines: Vec<(u64, String)>,
-    /// What ended the reading, if not the end of input.
+    /// The number of the line that ended the reading, and the reason. `None` at the end of the input.
     pub(super) wrong: Option<(u64, String)>,
 }
 
 impl<R: Read> Lines<R> {
-    /// With lines of at most `bytes_max` bytes.
+    /// Accepts lines of at most `bytes_max` bytes.
     pub(super) fn new(input: R, bytes_max: usize) -> Self {
         Self { input: BufReader::with_capacity(BATCH_BYTES_MAX, input), bytes_max, number: 0 }
     }
 
-    /// The next batch; one without lines is the end.
+    /// Returns the next batch. A batch without lines is the end.
     pub(super) fn next(&mut self) -> LineBatch {
         let (mut batch, mut bytes) = (LineBatch::default(), 0);
         while batch.lines.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX {
@@ -56,7 +56,7 @@ impl<R: Read> Lines<R> {
     fn line(&mut self) -> Result<Option<String>, String> {
         self.number += 1;
         let mut bytes = Vec::new();
-        // A line end, which may be two bytes, does not count.
+        // The line end, which may have two bytes, does not count.
         let most = self.bytes_max as u64 + 2;
         let read = self.input.by_ref().take(most).read_until(b'\n', &mut bytes);
         read.map_err(|error| format!("standard input: {error}"))?;
@@ -68,10 +68,10 @@ impl<R: Read> Lines<R> {
         if text.len() > self.bytes_max {
             return Err(format!("the payload has more than {} bytes (limits.message_bytes_max)", self.bytes_max));
         }
-        String::from_utf8(text.to_vec()).map(Some).map_err(|_| "it is not UTF-8".to_owned())
+        String::from_utf8(text.to_vec()).map(Some).map_err(|_| "the line is not UTF-8".to_owned())
     }
 
-    /// Whether a whole line has come already.
+    /// Whether a complete line has arrived.
     fn is_at_hand(&self) -> bool {
         self.input.buffer().contains(&b'\n')
     }
@@ -81,7 +81,7 @@ impl<R: Read> Lines<R> {
 mod tests {
     use super::*;
 
-    /// Gives one piece at a time, as a pipe does.
+    /// Returns one piece per read, as a pipe does.
     struct Pieces(Vec<&'static [u8]>);
 
     impl Read for Pieces {

@@ -1,4 +1,4 @@
-//! The way into Redis for messages of one channel.
+//! The client of Redis that publishes messages of one channel.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use tidegate_gateway::config::PublishConfig;
 use tokio::time::{Instant, timeout};
 use wire::{Channel, Position};
 
-/// Getting to Redis, name resolution included.
+/// Longest time to connect to Redis, name resolution included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Sentinels are asked for the primary again before a call that comes so long after the last question.
+/// After this time since the last query, the Sentinels are asked for the primary again before a call.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why messages may not have been stored.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PublishError {
-    #[error("Redis is not found; the message is not stored: {0}")]
+    #[error("Redis cannot be located; the message is not stored: {0}")]
     Lost(String),
     #[error("Redis does not answer; the message is not stored: {0}")]
     Unreachable(RedisError),
@@ -31,23 +31,23 @@ pub(super) enum PublishError {
     HalfWay(RedisError),
 }
 
-/// A message as Redis keeps it, and the publisher's own name for it.
+/// A message as Redis stores it, and the id that the publisher gave it.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) message: Vec<u8>,
     pub(super) id: Option<String>,
 }
 
-/// Where a message stands, and whether it had stood there before.
+/// The position of a message, and whether it was stored before under the same id.
 pub(super) type Placed = (Position, bool);
 
-/// Keeps its connection from one call to the next.
+/// Publishes messages. Keeps its connection between calls.
 pub(super) struct Publisher<'c> {
     config: &'c PublishConfig,
     channel: &'c Channel,
     keys: Keyspace,
     open: Option<(Node, MultiplexedConnection)>,
-    /// When it was last asked where Redis is.
+    /// Time of the last query for the address of Redis.
     asked: Instant,
 }
 
@@ -58,7 +58,7 @@ impl<'c> Publisher<'c> {
         Self { config, channel, keys: Keyspace::new(config.redis.prefix.clone()), open: None, asked: Instant::now() }
     }
 
-    /// Stores and publishes, all or none.
+    /// Stores and publishes all items, or none.
     pub(super) async fn store(&mut self, items: &[Item]) -> Result<Vec<Placed>, PublishError> {
         let call = self.call(items);
         let (node, mut redis) = self.connect().await?;
@@ -70,7 +70,7 @@ impl<'c> Publisher<'c> {
             answer => answer?,
         };
         read_answer(&answer, items.len()).ok_or_else(|| {
-            let what = RedisError::from((ErrorKind::UnexpectedReturnType, "an answer of another shape"));
+            let what = RedisError::from((ErrorKind::UnexpectedReturnType, "unexpected reply of the function"));
             PublishError::Unknown(what)
         })
     }
@@ -93,7 +93,7 @@ impl<'c> Publisher<'c> {
         call
     }
 
-    /// The connection to the scope's server, made if there is none.
+    /// Returns the connection to the scope's server, and connects if there is none.
     async fn connect(&mut self) -> Result<(Node, MultiplexedConnection), PublishError> {
         let is_watched = matches!(self.config.redis.target.topology(), Topology::Sentinel(_));
         loop {
@@ -107,7 +107,8 @@ impl<'c> Publisher<'c> {
             if !is_watched || self.asked.elapsed() <= ASK_AGAIN {
                 return Ok((node, redis));
             }
-            // An old primary answers for a while yet. Where nobody says who it is now, the connection is as good as any.
+            // An old primary may answer for a while after a failover. If no Sentinel answers, the open connection is
+            // used.
             match self.locate().await {
                 Ok(primary) if primary != node => self.open = None,
                 _ => return Ok((node, redis)),
@@ -119,7 +120,7 @@ impl<'c> Publisher<'c> {
         let located = timeout(CONNECT_DEADLINE, self.config.redis.target.locate(self.keys.slot(&self.channel.scope)));
         let located = located.await;
         self.asked = Instant::now();
-        let node = located.map_err(|_| PublishError::Lost("nobody says where it is".into()))?;
+        let node = located.map_err(|_| PublishError::Lost("no answer in time".into()))?;
         node.map_err(|error| PublishError::Lost(error.to_string()))
     }
 
@@ -134,10 +135,11 @@ impl<'c> Publisher<'c> {
         Ok((node, redis))
     }
 
-    /// The scope's keys are on their way to another node of the cluster, or have just arrived there.
+    /// Follows a redirection of the cluster: the scope's slot is moving to another node, or has moved.
     async fn follow(&mut self, old: &Node, call: &Cmd, error: RedisError) -> Result<Value, PublishError> {
         let address = error.redirect_node().map(|(address, _)| address).unwrap_or_default();
-        let mut new = Node::parse(address).ok_or_else(|| PublishError::Lost(format!("it is at {address:?}")))?;
+        let mut new = Node::parse(address)
+            .ok_or_else(|| PublishError::Lost(format!("redirected to the invalid address {address:?}")))?;
         if new.host.is_empty() {
             new.host.clone_from(&old.host);
         }
@@ -145,13 +147,13 @@ impl<'c> Publisher<'c> {
         let (_, mut redis) = self.connect_to(new).await?;
         let answer = self.ask(&mut redis, call, asking).await;
         if asking {
-            // Until the move is over, the old node is the one to ask.
+            // Until the move is complete, the old node is the right one.
             self.open = None;
         }
         answer
     }
 
-    /// Calls at one server, which is told that it is `asking` for a key on its way there.
+    /// Sends the call to one server. `asking` sends ASKING first, for a slot that is moving to this server.
     async fn ask(&self, redis: &mut MultiplexedConnection, call: &Cmd, asking: bool) -> Result<Value, PublishError> {
         let mut answer = call_once(redis, call, asking).await;
         if answer.as_ref().is_err_and(is_function_missing) {
@@ -176,7 +178,7 @@ async fn call_once(redis: &mut MultiplexedConnection, call: &Cmd, asking: bool) 
     call.query_async(redis).await
 }
 
-/// The last one's position, or a position and a number for each.
+/// Reads the reply: the position of the last message, or a position and a number for each message.
 fn read_answer(answer: &Value, count: usize) -> Option<Vec<Placed>> {
     let position = |value: &Value| -> Option<Position> {
         match value {
@@ -196,7 +198,8 @@ fn read_answer(answer: &Value, count: usize) -> Option<Vec<Placed>> {
     }
 }
 
-/// Only fills a gap: a library that is there is the gateways', who know better which families there are.
+/// Loads the function library if Redis has none. An existing library is kept: gateways load it, and they know all
+/// families.
 async fn load_library(redis: &mut MultiplexedConnection, config: &PublishConfig) -> RedisResult<()> {
     let loaded =
         redis::cmd("FUNCTION").arg("LOAD").arg(config.policies.library().source()).query_async::<String>(redis).await;
@@ -210,7 +213,7 @@ fn is_function_missing(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }
 
-/// Raised by a command within the function: what it wrote before stays.
+/// Whether a command within the function failed. What the function wrote before stays.
 fn is_half_way(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("script: "))
 }

@@ -1,11 +1,11 @@
-//! Receipts as people and programs read them.
+//! The table of receipts.
 
 use records::Lag;
 use wire::{Position, Timestamp, UserId};
 
 use crate::cli::table::Table;
 
-/// How far behind, who, where, and since when.
+/// Lag, user, acknowledged position, and the time of the acknowledgement.
 pub(super) type ReceiptRow = (Lag, UserId, Position, Timestamp);
 
 pub(super) fn table(rows: &[ReceiptRow], top: Option<Position>) -> String {

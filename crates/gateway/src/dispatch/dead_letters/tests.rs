@@ -1,4 +1,4 @@
-//! What a dead letter keeps of a poison message, and what it must not.
+//! What a dead letter contains of a poison message, and what it must not contain.
 
 use message_router::{FamilyPolicy, OnIsolation};
 use records::DeadLetterQueueConfig;
@@ -6,7 +6,7 @@ use wire::{Families, FamilyShape, Message};
 
 use super::*;
 
-/// `open` keeps what its messages said, `secret` does not.
+/// The dead letters of family `open` contain their messages; those of family `secret` do not.
 fn dead_letters() -> (DeadLetters, Arc<DeadLetterQueue>, Families) {
     let family = |name: &str, redact_dead_letters| {
         let policy = FamilyPolicy { redact_dead_letters, ..FamilyPolicy::kept_for(60_000, 3, OnIsolation::Local) };
@@ -22,7 +22,7 @@ fn dead_letters() -> (DeadLetters, Arc<DeadLetterQueue>, Families) {
     )
 }
 
-/// A message that the parser quotes when it complains.
+/// A message that the parser quotes in its error.
 const MESSAGE: &[u8] = br#"{"type":"t","pin-4711":1}"#;
 
 fn found(scope: &str) -> DeadLetter {
@@ -30,10 +30,10 @@ fn found(scope: &str) -> DeadLetter {
     let poison = Poison::Bad(Message::parse(MESSAGE).unwrap_err());
     let scope = families.parse_scope(scope).unwrap();
     dead_letters.poison(&scope, "ops", Position::new(7, 42), Timestamp(1_000), MESSAGE, &poison);
-    // Every client that resumes over it brings it again.
+    // Every client that resumes over the message finds it again.
     dead_letters.poison(&scope, "ops", Position::new(7, 42), Timestamp(1_000), MESSAGE, &poison);
     let dead_letter = dead_letter_queue.take().expect("it was posted");
-    assert_eq!(dead_letter_queue.take(), None, "and once");
+    assert_eq!(dead_letter_queue.take(), None, "it is posted once");
     dead_letter
 }
 

@@ -1,4 +1,4 @@
-//! The presence service between one shard and a store in memory.
+//! The presence service with one shard and a store in memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +15,7 @@ use crate::shard::hub::ShardHandle;
 const SHARD: ShardIndex = ShardIndex(0);
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A store in memory that can be out of reach.
+/// A store in memory that can be made unreachable.
 #[derive(Debug, Clone)]
 struct Flaky {
     inner: MemoryStore,
@@ -46,7 +46,7 @@ fn held(token: &Token) -> LeaseState {
 }
 
 impl TestService {
-    /// A presence service at work, and what it works with.
+    /// Starts a presence service with its environment.
     async fn start() -> Self {
         let inner = MemoryStore::new(
             ConnectionLimits::default(),
@@ -56,7 +56,7 @@ impl TestService {
         let instance = Instance { id, incarnation: Incarnation::new(1, 1), address: "".into() };
         let load = Load { connections: 0, connects_per_second: 0, duty: Duty::Full };
         let granted = inner.acquire(&instance, Heartbeat { number: 0, load }).await.unwrap();
-        let Acquired::Granted { token, .. } = granted else { panic!("nobody else asks") };
+        let Acquired::Granted { token, .. } = granted else { panic!("no other instance requests the lease") };
         let store = Flaky { inner, is_away: Arc::default() };
         let shard = ShardHandle { inbox: Arc::new(Mailbox::new(1 << 20)), counters: Arc::default() };
         let (lease, watched) = watch::channel(held(&token));
@@ -97,11 +97,11 @@ impl TestService {
         self.inbox.push((SHARD, WatchRequest::Begun(scope)), 0);
     }
 
-    /// What the shard is told next.
+    /// Returns what the shard receives next, as text.
     async fn sent(&self) -> Vec<String> {
         let mut sent = Vec::new();
         let take = self.hub.shard(SHARD).inbox.take_all(&mut sent);
-        tokio::time::timeout(DEADLINE, take).await.expect("the shard is told something");
+        tokio::time::timeout(DEADLINE, take).await.expect("the shard receives something");
         let text = |sent: ToShard| match sent {
             ToShard::PresenceListed(listed) => {
                 let stale = if listed.cursor.is_none() { " stale" } else { "" };
@@ -134,7 +134,7 @@ async fn a_scope_is_listed_and_followed_while_it_is_watched() {
     bench.expect(&["1 of collection:1"]).await;
     bench.change(&room(1), "bob", true).await;
     bench.expect(&["joined collection:1"]).await;
-    bench.change(&room(2), "bob", true).await; // nobody watches it
+    bench.change(&room(2), "bob", true).await; // this scope is not watched
     bench.change(&room(1), "bob", false).await;
     bench.expect(&["left collection:1"]).await;
     assert_eq!((bench.counters.watched.get(), bench.counters.joined.get(), bench.counters.left.get()), (1, 2, 1));
@@ -147,13 +147,13 @@ async fn a_scope_is_listed_and_followed_while_it_is_watched() {
     assert_eq!(bench.counters.resyncs.get(), 0);
 }
 
-/// The store keeps 256 entries; who is further behind cannot know what it missed.
+/// The store keeps 256 entries. A reader that is further behind cannot know what it missed.
 #[tokio::test]
 async fn who_has_missed_changes_lists_anew() {
     let bench = TestService::start().await;
     bench.watch(room(1));
     bench.expect(&["0 of collection:1"]).await;
-    // None of these waits for anything, so the presence service does not run in between.
+    // None of these calls waits, so the presence service does not run between them.
     for n in 0..150 {
         bench.change(&room(1), &format!("u{n}"), true).await;
         bench.change(&room(1), &format!("u{n}"), false).await;
@@ -161,13 +161,14 @@ async fn who_has_missed_changes_lists_anew() {
     bench.change(&room(1), "alice", true).await;
     bench.expect(&["anew"]).await;
     assert_eq!(bench.counters.resyncs.get(), 1);
-    bench.watch(room(1)); // as the shard does then
+    bench.watch(room(1)); // the shard does this after a resync
     bench.expect(&["1 of collection:1"]).await;
     bench.change(&room(1), "bob", true).await;
     bench.expect(&["joined collection:1"]).await;
 }
 
-/// Without the store it says what is known here, that this may be wrong, and lists anew once afterwards.
+/// While the store is unreachable, the service sends the members on this instance as a stale list, and lists again
+/// once the store answers.
 #[tokio::test]
 async fn without_the_store_lists_are_stale() {
     let bench = TestService::start().await;
@@ -191,7 +192,7 @@ async fn with_another_lease_everything_is_listed_anew() {
     let bench = TestService::start().await;
     bench.watch(room(1));
     bench.expect(&["0 of collection:1"]).await;
-    // A renewal is no news.
+    // A renewal of the same lease changes nothing.
     bench.lease.send_replace(held(&bench.token));
     bench.change(&room(1), "alice", true).await;
     bench.expect(&["joined collection:1"]).await;
@@ -212,7 +213,7 @@ impl PresenceReader for Flaky {
 impl Flaky {
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         match self.is_away.load(Ordering::Relaxed) {
-            true => Err(StoreError::Unreachable("it is away".into())),
+            true => Err(StoreError::Unreachable("the store is away".into())),
             false => Ok(&self.inner),
         }
     }

@@ -1,4 +1,4 @@
-//! PURE. One read of history answers many clients: each entry is encoded once, by whoever needs it first.
+//! PURE. One read of history answers many clients. Each entry is encoded once, when a client first needs it.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use message_router::{Entries, Entry};
 
 use crate::protocol::outgoing::Outgoing;
 
-/// The frames of the read that was answered last. Lives for one turn of the pump: those whom one read answers are
-/// answered in one turn, behind each other.
+/// The frames of the read that was answered last. It exists for one turn of the pump, because all clients of a read
+/// are answered in one turn, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct PageEncoder {
     read: Option<Arc<[Entry]>>,
-    /// By place in `read`: not needed yet, or poison, or a frame.
+    /// By index in `read`: `None` if not encoded yet, `Some(None)` for a poison message, or the frame.
     frames: Vec<Option<Option<Outgoing>>>,
 }
 
 impl PageEncoder {
-    /// The frames of `entries`, without those that cannot be encoded.
+    /// Returns the frames of `entries`, without those that cannot be encoded.
     pub(super) fn encode(&mut self, entries: &Entries, encode: impl Fn(&Entry) -> Option<Outgoing>) -> Vec<Outgoing> {
         let Some((read, begin)) = entries.read() else { return Vec::new() };
         if !self.read.as_ref().is_some_and(|known| Arc::ptr_eq(known, read)) {

@@ -1,5 +1,5 @@
-//! `/connections`: who is connected to this instance, and how far away. The shards are asked when somebody wants to know;
-//! nothing of it goes to Redis.
+//! `/connections`: the connections of this instance and their round-trip times. Each request asks the shards; nothing
+//! of it is written to Redis.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::shard::hub::{Hub, ShardHandle};
 use crate::shard::requests::ToShard;
 use crate::shard::table::Listing;
 
-/// A shard that takes longer is stuck, or near it.
+/// Longest time to wait for the shards. A shard that takes longer is stuck, or nearly so.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Asks the shards.
+/// Answers `/connections` by asking the shards.
 #[derive(Debug)]
 pub(crate) struct Connections {
     hub: Hub,
@@ -30,7 +30,7 @@ impl Connections {
         Self { hub }
     }
 
-    /// The first connections of each shard, of whoever was asked for.
+    /// Lists connections of the tenant and the users in the query: at most [`ROWS_MAX`], in the order of the shards.
     pub(super) async fn list(&self, query: &str) -> Response<Full<Bytes>> {
         let Query { tenant, users, .. } = match read(query) {
             Ok(query) => query,
@@ -43,7 +43,7 @@ impl Connections {
             shard.inbox.push(ToShard::List(Box::new(listing)), 0);
             reply
         };
-        // All at once; each has the whole time.
+        // All shards are asked at once, and the deadline applies to all of them together.
         let asked: Vec<_> = self.hub.shards().map(ask).collect();
         match timeout(DEADLINE, collect(asked)).await {
             Ok(mut found) => {
@@ -59,7 +59,7 @@ impl Connections {
     }
 }
 
-/// What each shard tells; nothing of one that has ended.
+/// Collects the lists of the shards. A shard that has ended contributes nothing.
 async fn collect(asked: Vec<oneshot::Receiver<Vec<Value>>>) -> Vec<Value> {
     let mut found = Vec::new();
     for reply in asked {

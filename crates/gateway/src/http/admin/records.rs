@@ -1,5 +1,6 @@
-//! `/dead-letters` and `/receipts`: what `tidegate dlq list` and `tidegate receipts` show, for programs, and for whoever
-//! runs a gateway without Redis, which those commands cannot ask. Messages are not shown: this port asks nobody who he is.
+//! `/dead-letters` and `/receipts`: what `tidegate dlq list` and `tidegate receipts` show, for programs, and for a
+//! gateway without Redis, whose records these commands cannot read. Messages are not shown, because this port does
+//! not authenticate its clients.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,19 +14,19 @@ use crate::http::percent::percent_decode;
 use crate::http::record_json;
 use crate::http::refusal::Refusal;
 
-/// Dead letters and receipts in one answer, at most.
+/// Largest number of dead letters or receipts in one reply.
 pub(super) const ROWS_MAX: usize = 1_000;
-/// Redis' function takes no more in one call.
+/// Largest number of users in one request: the limit of the function in Redis.
 const USERS_MAX: usize = 499;
 
-/// Answers from the records.
+/// Answers requests for records.
 #[derive(Debug)]
 pub(crate) struct Records {
     store: EitherStore,
     families: Families,
 }
 
-/// What was asked.
+/// The parameters of a request.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     pub(super) tenant: Option<TenantId>,
@@ -38,7 +39,7 @@ impl Records {
         Self { store, families }
     }
 
-    /// Each tenant's newest dead letters, newest first.
+    /// Lists the newest dead letters of a tenant, newest first.
     pub(super) async fn dead_letters(&self, query: &str) -> Response<Full<Bytes>> {
         let Query { tenant, .. } = match read(query) {
             Ok(query) => query,
@@ -52,7 +53,7 @@ impl Records {
         )
     }
 
-    /// How far users have got in a channel's scope; those whose receipts are oldest first.
+    /// Lists the receipts of a channel's scope, those that are oldest first.
     pub(super) async fn receipts(&self, query: &str) -> Response<Full<Bytes>> {
         let Query { tenant, channel, users } = match read(query) {
             Ok(query) => query,
@@ -61,7 +62,7 @@ impl Records {
         let pattern = channel.and_then(|channel| self.families.parse(&tenant.unwrap_or_default(), &channel).ok());
         let Some(pattern) = pattern else {
             return answer::refusal(&Refusal::bad_request(
-                "of which channel? /receipts?tenant=acme&channel=collection:42",
+                "a valid channel is required: /receipts?tenant=acme&channel=collection:42",
             ));
         };
         let scope_receipts = self.store.scope_receipts(&pattern.scope, &users, ROWS_MAX).await;
@@ -73,7 +74,7 @@ impl Records {
     }
 }
 
-/// The sentence about a message may quote it.
+/// Leaves out the detail, because it may quote the message.
 fn without_quotes(dead_letter: &StoredDeadLetter) -> Value {
     let mut object = record_json::dead_letter(dead_letter);
     object.as_object_mut().map(|fields| fields.remove("detail"));
@@ -90,29 +91,29 @@ fn reply(value: Result<Value, StoreError>) -> Response<Full<Bytes>> {
     }
 }
 
-/// Reads `tenant=…&channel=…&user=…&user=…`.
+/// Parses a query such as `tenant=…&channel=…&user=…&user=…`.
 pub(super) fn read(query: &str) -> Result<Query, Refusal> {
     let mut wanted = Query::default();
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        let value = percent_decode(&value.replace('+', " ")).ok_or(Refusal::bad_request("a broken %-escape"))?;
+        let value = percent_decode(&value.replace('+', " ")).ok_or(Refusal::bad_request("an invalid %-escape"))?;
         match name {
             "tenant" => {
-                let tenant = TenantId::parse(&value).map_err(|_| Refusal::bad_request("tenant is not a name"))?;
+                let tenant = TenantId::parse(&value).map_err(|_| Refusal::bad_request("tenant is not a valid name"))?;
                 wanted.tenant = Some(tenant);
             }
             "channel" => wanted.channel = Some(value),
             "user" => {
-                wanted.users.push(UserId::parse(&value).map_err(|_| Refusal::bad_request("user is not a name"))?);
+                wanted.users.push(UserId::parse(&value).map_err(|_| Refusal::bad_request("user is not a valid name"))?);
             }
             _ => {
                 return Err(Refusal::bad_request(
-                    "this takes tenant, /connections user too, and /receipts channel and user",
+                    "the parameters are tenant, for /connections also user, and for /receipts also channel and user",
                 ));
             }
         }
     }
     if wanted.users.len() > USERS_MAX {
-        return Err(Refusal::bad_request("that many users are asked for in several questions"));
+        return Err(Refusal::bad_request("too many users in one request; send several requests"));
     }
     Ok(wanted)
 }

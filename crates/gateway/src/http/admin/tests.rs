@@ -1,4 +1,4 @@
-//! The administration port, asked by the byte.
+//! Tests of the admin port over raw TCP.
 
 use ::records::{Body, DeadLetter, Reason, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ async fn say(address: std::net::SocketAddr, request: &str) -> String {
     answer
 }
 
-/// One dead letter and one receipt of tenant acme, in memory.
+/// Returns one dead letter and one receipt of tenant acme, in memory.
 async fn records() -> Records {
     let families = wire::Families::default();
     let scope = families.parse_scope("acme/collection:42").unwrap();
@@ -42,7 +42,7 @@ async fn records() -> Records {
     Records::new(store, families)
 }
 
-/// One shard that nobody turns.
+/// Returns a hub with one shard that does not run.
 fn hub() -> Hub {
     let inbox = Arc::new(crate::host::mailbox::Mailbox::new(1_024));
     Hub::new(vec![crate::shard::hub::ShardHandle { inbox, counters: Arc::default() }])

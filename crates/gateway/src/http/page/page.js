@@ -1,13 +1,13 @@
-// The page behind dev mode: two plain WebSocket clients, and what they see. No library, no build step.
+// The dev page: two plain WebSocket clients and their messages. No library, no build step.
 
 const LOG_MAX = 200;
 const BACKOFF_MS = { min: 250, max: 5_000 };
 
-/** Whether a client should come back after a close code: docs/protocol.md, "Close codes". */
+/** Whether a client should reconnect after a close code: docs/protocol.md, "Close codes". */
 const shouldReconnect = (code) =>
   code === 1001 || code === 1005 || code === 1006 || (code >= 1011 && code <= 1013) || (code >= 4000 && code <= 4499);
 
-/** Positions are `generation-offset`; both are integers beyond what a Number holds. */
+/** Whether `a` is newer than `b`. Positions are `generation-offset`, and both may be too large for a Number. */
 const isBehind = (a, b) => {
   if (!b) return true;
   const [ag, ao] = a.split("-").map(BigInt);
@@ -21,7 +21,7 @@ const offset = (position) => position.split("-")[1];
 const matches = (pattern, channel) =>
   pattern === channel || (pattern.endsWith(":*") && channel.startsWith(pattern.slice(0, -1)));
 
-/** A connection that comes back by itself and resumes where it was. */
+/** A connection that reconnects by itself and resumes from its last positions. */
 class Client {
   constructor(user, view) {
     this.user = user;
@@ -35,7 +35,7 @@ class Client {
   async connect() {
     this.view.state("connecting");
     const token = await this.token();
-    if (!this.wanted) return; // cut meanwhile
+    if (!this.wanted) return; // disconnected meanwhile
     if (!token) return this.later();
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/ws`, "tidegate.v1");
@@ -53,7 +53,7 @@ class Client {
       const answer = await fetch(`/dev/token?user=${this.user}`);
       return answer.ok ? (await answer.text()).trim() : null;
     } catch {
-      return null; // the gateway is away; try again later
+      return null; // the gateway does not answer; try again later
     }
   }
 
@@ -76,7 +76,7 @@ class Client {
     switch (type) {
       case "welcome":
         this.attempt = 0;
-        this.session = payload.session_id; // goes on with the next connection
+        this.session = payload.session_id; // the next connection continues this session
         this.openedAt = Date.now();
         this.view.welcome(payload);
         return;
@@ -102,13 +102,13 @@ class Client {
         return this.view.held(this.channels);
       case "degraded":
         if (payload.degraded) return this.view.note("this instance lost Redis: messages may be late");
-        return this.view.note("this instance has Redis back");
+        return this.view.note("this instance is connected to Redis again");
       case "reconnect":
         this.moveAfter = payload.after_ms;
-        return this.view.note(`asked to come back in ${payload.after_ms} ms`);
+        return this.view.note(`asked to reconnect in ${payload.after_ms} ms`);
       case "notice":
         return this.view.note(`${payload.event}: ${JSON.stringify(payload.payload)}`);
-      // Others answer what the page does not ask, or are not known yet.
+      // Other frames answer requests that the page does not send, or are not known yet.
     }
   }
 
@@ -125,10 +125,10 @@ class Client {
     if (shouldReconnect(code)) return this.later();
     this.wanted = false;
     this.view.state("off");
-    this.view.note("coming back unchanged cannot help", "error");
+    this.view.note("reconnecting without a change cannot help", "error");
   }
 
-  /** Full jitter: everybody who lost the same instance comes back at another moment. */
+  /** Reconnects with full jitter, so that the clients of a lost instance reconnect at different times. */
   later() {
     const ceiling = Math.min(BACKOFF_MS.max, BACKOFF_MS.min * 2 ** this.attempt++);
     const delay = this.moveAfter ?? Math.random() * ceiling;
@@ -140,7 +140,7 @@ class Client {
   cut() {
     this.wanted = false;
     clearTimeout(this.timer);
-    this.socket?.close(1000, "cut on the page");
+    this.socket?.close(1000, "disconnected on the page");
     this.view.state("off");
   }
 
@@ -149,7 +149,7 @@ class Client {
     this.connect();
   }
 
-  /** Without a connection it is asked for, or left out, when the next one opens. */
+  /** Without a connection, only `channels` changes: the next connection subscribes to it. */
   subscribe(channel) {
     if (!this.channels.has(channel)) this.channels.set(channel, null);
     this.send({ type: "subscribe", channel });
@@ -162,7 +162,7 @@ class Client {
     this.view.held(this.channels);
   }
 
-  /** Resolves with the `ack` or `error` frame, undefined without a connection, null when it ended without an answer. */
+  /** Resolves with the `ack` or `error` frame, undefined without a connection, null if it ended before the answer. */
   publish(channel, event, payload) {
     return new Promise((resolve) => {
       const id = crypto.randomUUID?.() ?? String(Math.random());
@@ -175,7 +175,7 @@ class Client {
   }
 }
 
-/** One client's card. */
+/** The card of one client on the page. */
 class View {
   constructor(user) {
     const template = document.getElementById("client-template").content.cloneNode(true);
@@ -203,12 +203,12 @@ class View {
   }
 
   state(state) {
-    const names = { connecting: "connecting", open: "connected", away: "coming back", off: "cut" };
+    const names = { connecting: "connecting", open: "connected", away: "reconnecting", off: "disconnected" };
     const badge = this.find(".state");
     badge.textContent = names[state];
     badge.className = `state ${state}`;
     this.root.dataset.state = state;
-    this.find(".cut").textContent = state === "off" ? "Mend the line" : "Cut the line";
+    this.find(".cut").textContent = state === "off" ? "Connect" : "Disconnect";
     if (this.home) this.find(".where").textContent = `${state === "open" ? "on" : "was on"} ${this.home}`;
   }
 
@@ -218,7 +218,7 @@ class View {
     this.state("open");
   }
 
-  /** Changes items in place: one that is replaced under the pointer swallows the click. */
+  /** Changes items in place, because an item that is replaced under the pointer loses the click. */
   held(channels) {
     const list = this.find(".held");
     for (const item of [...list.children]) if (!channels.has(item.dataset.channel)) item.remove();
@@ -242,7 +242,7 @@ class View {
   }
 
   message({ type, channel, payload, position, timestamp }, openedAt) {
-    // What was published before this connection opened was missed by the last one and has been replayed.
+    // A message that was published before this connection opened was replayed from history.
     const late = Date.parse(timestamp) < openedAt;
     const latency = Math.max(0, Date.now() - Date.parse(timestamp));
     this.counts.received += 1;
@@ -316,11 +316,11 @@ async function publish(times) {
   }
   const answers = await Promise.all(frames);
   const last = answers.find((frame) => frame?.type !== "ack") ?? answers.at(-1);
-  if (last === undefined) return showResult(`${client.view.name} is not connected; publish as somebody who is`, true);
-  if (last === null) return showResult("the connection ended before the answer; it may have been published", true);
+  if (last === undefined) return showResult(`${client.view.name} is not connected; publish as a connected client`, true);
+  if (last === null) return showResult("the connection ended before the answer; the message may be published", true);
   if (last.type === "error") return showResult(`${last.payload.code}: ${last.payload.message}`, true);
   const isReceived = Object.values(clients).some((each) => [...each.channels.keys()].some((held) => matches(held, channel)));
-  const hint = isReceived ? "" : `; nobody on this page listens to it, so subscribe somebody to ${channel}`;
+  const hint = isReceived ? "" : `; no client on this page is subscribed to it: subscribe one to ${channel}`;
   showResult(`${last.payload.level} at ${last.position}${hint}`);
 }
 

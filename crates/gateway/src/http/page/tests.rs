@@ -1,4 +1,4 @@
-//! The page's files and tokens, without a socket.
+//! Tests of the page's files and tokens, without a socket.
 
 use http_body_util::BodyExt;
 use wire::Families;

@@ -1,4 +1,5 @@
-//! Does what [`Rebalance`] decides: has clients sent to emptier instances, and tells the edge whom to send on.
+//! Executes the decisions of [`Rebalance`]: asks shards to move clients to emptier instances, and tells the edge to
+//! divert clients that come back.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use crate::instance::rebalance::{OwnLoad, Rebalance, SLOT};
 use crate::metrics::counters::EdgeCounters;
 use crate::shard::shared::Shared;
 
-/// Looks whenever the peers have been heard, and more often while clients are moved.
+/// Decides after each report of the peers, and more often while clients move.
 pub(super) async fn run(
     shared: &Shared,
     mut peers: watch::Receiver<Peers>,
@@ -32,7 +33,7 @@ pub(super) async fn run(
             () = sleep(SLOT), if rebalance.is_active() => Ok(()),
         };
         if peers_changed.is_err() {
-            // The heartbeat task has ended, and the instance with it.
+            // The heartbeat task has ended, so the instance is stopping.
             return std::future::pending().await;
         }
         let now = Instant::now();

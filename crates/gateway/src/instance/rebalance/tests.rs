@@ -1,4 +1,5 @@
-//! Fleets on literal clocks: heartbeat 2 s, tolerance 20 %, at least 50, 100 a second.
+//! Simulated fleets with literal times: heartbeat 2 s, tolerance 20 %, at least 50 connections, 100 clients per
+//! second.
 
 use connection_registry::{Duty, Load, Status};
 
@@ -17,7 +18,7 @@ fn own(connections: u64) -> OwnLoad {
     OwnLoad { connections, moved: 0, is_full: true }
 }
 
-/// How many clients this instance asks to go within 20 s, if nothing it does has any effect.
+/// Returns how many clients this instance asks to move within 20 s, if no client moves.
 fn asked(connections: u64, others: &[(Status, Option<Load>)]) -> u64 {
     let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
     let slots = (0..200).map(|n| zero + SLOT * n);
@@ -30,19 +31,19 @@ fn who_is_above_the_mean_sends_some_to_those_below() {
     let draining = (Status::Up, Some(load(0, 3_000, Duty::Draining)));
     let slow = (Status::Up, Some(load(0, 1, Duty::Full)));
     for (what, connections, others, moves_away) in [
-        ("alone", 1_000, vec![], false),
-        ("two new ones", 1_000, vec![full(0), full(0)], true),
-        ("level", 1_000, vec![full(1_000), full(1_000)], false),
+        ("no other instance", 1_000, vec![], false),
+        ("two new instances", 1_000, vec![full(0), full(0)], true),
+        ("balanced", 1_000, vec![full(1_000), full(1_000)], false),
         ("within the tolerance", 1_100, vec![full(900)], false),
         ("hardly beyond it", 1_202, vec![full(798)], true),
-        ("few: 40 above the mean", 80, vec![full(0)], false),
+        ("few: only 40 above the mean", 80, vec![full(0)], false),
         ("below the mean", 500, vec![full(0), full(9_000)], false),
         ("the empty one has no Redis", 1_000, vec![full(1_000), reduced], false),
         ("one drains", 1_000, vec![full(0), draining], false),
         ("one is silent", 1_000, vec![full(0), (Status::Suspect, full(0).1)], false),
-        ("one is of an older version", 1_000, vec![full(0), (Status::Up, None)], false),
-        ("a corpse", 1_000, vec![full(0), (Status::Gone, full(0).1)], true),
-        ("the empty one takes hardly anybody", 1_000, vec![slow], false),
+        ("one has an older version", 1_000, vec![full(0), (Status::Up, None)], false),
+        ("a dead instance", 1_000, vec![full(0), (Status::Gone, full(0).1)], true),
+        ("the empty one accepts hardly any client", 1_000, vec![slow], false),
     ] {
         assert_eq!(asked(connections, &others) > 0, moves_away, "{what}");
     }
@@ -64,12 +65,12 @@ fn nobody_goes_before_it_has_lasted_nor_while_this_instance_is_not_whole() {
     assert_eq!(look(10.1, own(1_000), 10.1), (10, true), "the first round");
     let isolated = OwnLoad { is_full: false, ..own(1_000) };
     assert_eq!(look(10.2, isolated, 10.2), (0, false), "Redis is gone");
-    assert_eq!(look(21.0, own(1_000), 21.0), (0, false), "the time begins anew");
+    assert_eq!(look(21.0, own(1_000), 21.0), (0, false), "the time starts again");
     assert_eq!(look(32.0, own(1_000), 32.0), (0, true));
     assert_eq!(look(32.1, own(1_000), 28.0), (0, false), "Redis has not answered for two heartbeats");
 }
 
-/// How long until an instance tries again, after each round that did not help.
+/// The time until an instance tries again, after each round that did not help.
 #[test]
 fn clients_who_come_back_are_left_in_peace_for_longer_each_time() {
     let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
@@ -94,14 +95,15 @@ fn whom_everybody_has_come_to_recently_are_not_a_reason_to_rest() {
     let mut asked = 0;
     for n in 0..400 {
         let now = zero + SLOT * n;
-        // All are spared: nobody moves.
+        // All clients connected recently, so none moves.
         asked += rebalance.look(now, own(1_000), &Fleet::of(&peers(&[full(0)], now)));
     }
     assert_eq!((asked, rebalance.futile()), (20, 0), "asked again after each round");
 }
 
-/// A whole fleet, each instance deciding by what the others told within the last heartbeat. Where clients go, `balancer` says:
-/// given the connections of all, and a number.
+/// Simulates a fleet in which each instance decides with the loads that the others reported at the last heartbeat.
+/// `balancer` returns the index of the instance that a client reconnects to, from the connections of all instances
+/// and a running number.
 fn level(mut fleet: Vec<u64>, seconds: u32, balancer: impl Fn(&[u64], u64) -> usize) -> (Vec<u64>, Vec<u64>, u64) {
     let zero = Instant::now();
     let mut minds: Vec<Rebalance> = fleet.iter().map(|_| Rebalance::new(CONFIG, BEAT)).collect();
@@ -143,8 +145,8 @@ fn in_turn(fleet: &[u64], number: u64) -> usize {
 #[test]
 fn a_fleet_levels_and_then_is_quiet() {
     for (what, fleet, within_s) in [
-        ("one and two new ones", vec![10_000, 0, 0], 240),
-        ("nine and a new one", vec![1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 0], 120),
+        ("one instance and two new ones", vec![10_000, 0, 0], 240),
+        ("nine instances and a new one", vec![1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 0], 120),
         ("all different", vec![3_000, 100, 1_500, 700], 120),
     ] {
         let mean = fleet.iter().sum::<u64>() as f64 / fleet.len() as f64;
@@ -152,10 +154,10 @@ fn a_fleet_levels_and_then_is_quiet() {
         let (after, moved, last) = level(fleet, 1_000, emptiest);
         assert!(after.iter().all(|n| *n as f64 <= (mean * 1.2).max(mean + 50.0)), "{what}: {after:?}");
         assert!(last <= within_s, "{what}: still moving after {last} s");
-        assert!(moved.iter().sum::<u64>() as f64 <= surplus, "{what}: more moved than had to: {moved:?}");
+        assert!(moved.iter().sum::<u64>() as f64 <= surplus, "{what}: more clients moved than necessary: {moved:?}");
     }
     let (after, moved, _) = level(vec![1_000, 1_100, 950], 1_000, emptiest);
-    assert_eq!((after, moved), (vec![1_000, 1_100, 950], vec![0; 3]), "level as it is");
+    assert_eq!((after, moved), (vec![1_000, 1_100, 950], vec![0; 3]), "already balanced");
 }
 
 #[test]
@@ -163,11 +165,12 @@ fn without_a_balancer_that_knows_the_emptiest_it_levels_too() {
     let (after, _, last) = level(vec![3_000, 0, 0], 1_000, in_turn);
     assert!(after[0] <= 1_200 && last <= 300, "{after:?} after {last} s");
     let (after, moved, _) = level(vec![3_000, 0, 0], 1_000, |_, _| 0);
-    assert_eq!(after, [3_000, 0, 0], "nobody can reach the others");
+    assert_eq!(after, [3_000, 0, 0], "no client can reach the others");
     assert!(moved[0] <= 50, "{moved:?}");
 }
 
-/// The last of a round come back when there are no more too many; without a word their cookies would bring them in.
+/// The last clients of a round reconnect when there is no excess any more. If the instance were not active then,
+/// their cookies would bring them back here.
 #[test]
 fn it_stays_at_it_until_those_on_their_way_have_come_somewhere() {
     let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
@@ -175,7 +178,7 @@ fn it_stays_at_it_until_those_on_their_way_have_come_somewhere() {
     let mut active = Vec::new();
     for n in 0..400 {
         let now = zero + SLOT * n;
-        // Both are level once ten have gone.
+        // Both instances are balanced after ten clients have moved.
         let moves_away = rebalance.look(now, me, &Fleet::of(&peers(&[full(10 + me.moved)], now)));
         (me.connections, me.moved) = (me.connections - moves_away, me.moved + moves_away);
         if me.connections == 110 {

@@ -1,4 +1,4 @@
-//! What goes wrong with instances, and with what their clients have subscribed.
+//! Faults of instances, and races of subscriptions.
 
 use message_router::Event;
 
@@ -31,7 +31,7 @@ impl World {
         self.new_incarnation(instance_run);
     }
 
-    /// It has slept through its lease.
+    /// Fences an instance: it was stopped past its lease.
     pub(super) fn fence_instance(&mut self, instance: usize) {
         self.fault(Fault::InstanceFenced);
         let instance_run = self.instances[instance].instance_run;
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// A slot moves: the subscription ends, and everything else stays.
+    /// Ends one subscription, as when a slot moves. Everything else stays.
     pub(super) fn lose_subscription(&mut self, instance: usize) {
         let instance_run = self.instances[instance].instance_run;
         let Some(up) = &mut self.instances[instance].link.up else { return };
