@@ -44,6 +44,18 @@ pub(crate) struct Limits {
     pub(crate) hello_timeout_ms: u64,
 }
 
+impl Limits {
+    /// How many bytes may wait for one client before a replay pauses.
+    pub(crate) fn replay_pause_bytes(&self) -> usize {
+        self.outbox_bytes_max / 4
+    }
+
+    /// Beyond the bound for messages, so many bytes are left to answers: a client that asks and does not read is closed.
+    pub(crate) fn answers_bytes_max(&self) -> usize {
+        self.outbox_bytes_max / 4
+    }
+}
+
 impl Rules {
     /// The lane of a scope's messages.
     pub(crate) fn lane(&self, scope: &Scope) -> Lane {

@@ -6,9 +6,6 @@ use std::borrow::Cow;
 
 use super::*;
 
-/// Room for so many who catch up is kept.
-const JOINS_KEPT: usize = 64;
-
 impl Shard {
     /// Begins to catch up. From here on the scope's messages are held for this client.
     pub(super) fn join(&mut self, slot: Slot, request: JoinRequest) {
@@ -37,40 +34,36 @@ impl Shard {
             // Older subscriptions come first, or their messages would come behind newer ones.
             return self.wait(joiner, join);
         }
-        self.scopes.entry(join.scope.clone()).or_default().begin(joiner);
+        self.subscriptions.enter(&join.scope).begin(joiner);
         self.ask(joiner, join);
     }
 
     /// Whether subscriptions that this client asked for before, in the same scope, are still behind the live flow.
     pub(super) fn is_preceded(&self, joiner: u64, new: &Join) -> bool {
-        let subscriptions = &self.connections[new.slot as usize].session.subscriptions;
+        let subscriptions = &self.connections[new.slot].session.subscriptions;
         let behind = subscriptions.iter().filter(|s| !s.live && s.pattern.scope == new.scope).count();
         if behind == new.wanted.len() {
             return false; // The common case, without a look at everybody who joins.
         }
         let precedes = |other: u64| {
-            self.joins.get(&other).is_some_and(|join| {
+            self.subscriptions.join(other).is_some_and(|join| {
                 join.slot == new.slot && join.reads_history() && (other < joiner || join.is_announced())
             })
         };
-        self.scopes.get(&new.scope).is_some_and(|members| members.joining().any(precedes))
+        self.subscriptions.scope(&new.scope).is_some_and(|members| members.joining().any(precedes))
     }
 
     /// A page of history, the last one unless it says `more`.
     pub(crate) fn joined(&mut self, joiner: Joiner, joined: CatchUpPage) {
-        let Some(join) = self.joins.remove(&joiner.0) else { return };
+        let Some(join) = self.subscriptions.take_join(joiner.0) else { return };
         self.catch_up(joiner.0, join, &joined);
-        // After a storm the table would keep the room that thousands took at once.
-        if self.joins.is_empty() {
-            self.joins.shrink_to(JOINS_KEPT);
-        }
+        self.subscriptions.shrink_joins();
     }
 
     fn catch_up(&mut self, joiner: u64, mut join: Join, joined: &CatchUpPage) {
         let slot = join.slot;
         debug_assert_eq!(joined.upto.is_none(), joined.start == Start::Degraded, "only an interim answer has no end");
-        if joined.upto.is_some() && self.connections[slot as usize].outbox.bytes() > self.rules.limits.outbox_bytes_max
-        {
+        if joined.upto.is_some() && self.connections[slot].outbox.bytes() > self.rules.limits.outbox_bytes_max {
             return self.wait(joiner, join); // The page is read again when there is room.
         }
         if matches!(joined.start, Start::Gap(_)) {
@@ -82,11 +75,11 @@ impl Shard {
             // A page is bounded by itself and asked for when there is room: it always fits.
             let _ = self.queue_for_join(&mut join, message, usize::MAX);
         }
-        if self.connections[slot as usize].state != ConnectionState::Open {
+        if self.connections[slot].state != ConnectionState::Open {
             return; // It could not take what it asked for, and has left its scopes.
         }
         let Some(upto) = joined.upto else {
-            self.joins.insert(joiner, join); // An interim answer: the broker cannot be asked now.
+            self.subscriptions.put_join(joiner, join); // An interim answer: the broker cannot be asked now.
             return;
         };
         self.send_pending_gaps(&mut join, upto);
@@ -96,7 +89,7 @@ impl Shard {
             join.buffer = buffer.or_restart();
             return self.ask_on(joiner, join);
         }
-        let bytes_max = self.bytes_max(slot);
+        let bytes_max = self.connections.bytes_max(slot);
         for message in &buffer.messages {
             if self.queue_for_join(&mut join, message, bytes_max) == Queued::Full {
                 match self.rules.on_slow(&join.scope) {
@@ -104,14 +97,14 @@ impl Shard {
                     // There is not much of it, and nobody could give it later.
                     OnSlow::Latest => _ = self.queue_for_join(&mut join, message, usize::MAX),
                     OnSlow::Close => {
-                        self.joins.insert(joiner, join);
+                        self.subscriptions.put_join(joiner, join);
                         return self.close_slow(slot);
                     }
                 }
             }
         }
         self.send_pending_gaps(&mut join, Position::new(u64::MAX, u64::MAX));
-        if self.connections[slot as usize].state == ConnectionState::Open {
+        if self.connections[slot].state == ConnectionState::Open {
             self.go_live(joiner, &join);
         }
     }
@@ -125,7 +118,7 @@ impl Shard {
         }
         if join.wants(message.topic(), message.position()) && !self.covered(join, message) {
             let lane = self.rules.lane(&join.scope);
-            if self.push(join.slot, lane, Outbound::Message(message.clone()), bytes_max) == Queued::Full {
+            if self.connections.push(join.slot, lane, Outbound::Message(message.clone()), bytes_max) == Queued::Full {
                 return Queued::Full;
             }
         }
@@ -154,11 +147,11 @@ impl Shard {
     /// Asks for what is behind the last page: now, or when that has left, so that a slow client reads history no
     /// faster than it can.
     fn ask_on(&mut self, joiner: u64, join: Join) {
-        if self.connections[join.slot as usize].state != ConnectionState::Open {
+        if self.connections[join.slot].state != ConnectionState::Open {
             return;
         }
         self.note_behind(join.slot, joiner);
-        match self.connections[join.slot as usize].outbox.bytes() > replay_pause_bytes(&self.rules) {
+        match self.connections[join.slot].outbox.bytes() > self.rules.limits.replay_pause_bytes() {
             true => self.wait(joiner, join),
             false => self.ask(joiner, join),
         }
@@ -166,22 +159,22 @@ impl Shard {
 
     /// Asks for the next page.
     pub(super) fn ask(&mut self, joiner: u64, mut join: Join) {
-        if self.connections[join.slot as usize].state != ConnectionState::Open {
+        if self.connections[join.slot].state != ConnectionState::Open {
             return; // It was closed while this was in hand, and has left its scopes.
         }
         let (scope, after) = (join.scope.clone(), join.after());
         (join.stage, join.asked_with_position) = (JoinStage::Reading, after.lowest().is_some());
         self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope, after });
-        self.joins.insert(joiner, join);
+        self.subscriptions.put_join(joiner, join);
     }
 
     /// From here on the patterns hear the scope directly.
     fn go_live(&mut self, joiner: u64, join: &Join) {
-        let members = self.scopes.entry(join.scope.clone()).or_default();
+        let members = self.subscriptions.enter(&join.scope);
         members.end(joiner);
         members.top = members.top.max(join.after().lowest().unwrap_or_default());
         let top = members.top;
-        let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
+        let subscriptions = &mut self.connections[join.slot].session.subscriptions;
         // What other subscriptions have got meanwhile must not be read again on behalf of these.
         let mixed = subscriptions.iter().any(|s| s.live && s.pattern.scope == join.scope);
         for wanted in &join.wanted {
@@ -237,7 +230,7 @@ impl Shard {
                 self.queue(join.slot, lane, &gap_reply(channel, Gap { after: wanted.after, ..gap }));
             }
             let (Some(begins), Some(upto)) = (begins, joined.upto) else { continue };
-            let subscriptions = &mut self.connections[join.slot as usize].session.subscriptions;
+            let subscriptions = &mut self.connections[join.slot].session.subscriptions;
             if let Some(subscription) = waiting_of(subscriptions, &join.scope, &wanted.filter) {
                 if is_change {
                     subscription.began = wanted.after.unwrap_or(begins);
@@ -265,7 +258,7 @@ impl Shard {
             let upto = || join.wanted.iter().find(|w| w.filter == s.pattern.filter).and_then(|w| w.after);
             position > s.since && (s.live || upto().is_some_and(|upto| position <= upto))
         };
-        self.connections[join.slot as usize].session.subscriptions.iter().any(covers)
+        self.connections[join.slot].session.subscriptions.iter().any(covers)
     }
 
     /// Ends one subscription.
@@ -273,7 +266,7 @@ impl Shard {
         let Subscription { pattern, live, .. } = subscription;
         self.counters.subscriptions.sub(1);
         self.untrack(slot, &pattern.scope);
-        let Some(members) = self.scopes.get_mut(&pattern.scope) else { return };
+        let Some(members) = self.subscriptions.scope_mut(&pattern.scope) else { return };
         if *live {
             members.remove(&pattern.filter, slot);
             let top = members.top;
@@ -283,44 +276,22 @@ impl Shard {
         } else {
             self.leave_join(slot, pattern);
         }
-        let Some(members) = self.scopes.get(&pattern.scope) else { return };
-        if members.is_empty() {
-            self.scopes.remove(&pattern.scope);
+        if self.subscriptions.end_if_empty(&pattern.scope) {
             self.requests.push(FromShard::Leave { scope: pattern.scope.clone() });
         }
     }
 
     /// Ends a subscription that is not live: it is part of a join.
     fn leave_join(&mut self, slot: Slot, pattern: &wire::Pattern) {
-        let Some(members) = self.scopes.get_mut(&pattern.scope) else { return };
-        let joins = &self.joins;
-        let mine = |joiner: &u64| {
-            joins.get(joiner).is_some_and(|join| {
-                join.slot == slot
-                    && join.scope == pattern.scope
-                    && join.wanted.iter().any(|w| w.filter == pattern.filter)
-            })
-        };
-        let known = self.slow_clients.get(&slot).and_then(|behind| behind.joins.iter().copied().find(mine));
-        // One that waits is looked for too: a client that was closed by the very answer to its unsubscribe is behind nowhere.
-        let Some(joiner) = known.or_else(|| members.joining().find(mine)) else {
-            // One that is in nobody's hands belongs to this client, which is being closed while it catches up.
-            let lost: Vec<u64> = members.joining().filter(|joiner| !joins.contains_key(joiner)).collect();
-            lost.into_iter().for_each(|joiner| members.end(joiner));
-            return;
-        };
-        let Some(join) = self.joins.get_mut(&joiner) else { return };
-        join.wanted.retain(|wanted| wanted.filter != pattern.filter);
-        if join.wanted.is_empty() {
-            self.joins.remove(&joiner);
-            members.end(joiner);
+        let known: &[u64] = self.slow_clients.get(slot).map_or(&[], |slow_client| &slow_client.joins);
+        if let Some(joiner) = self.subscriptions.leave_join(slot, pattern, known) {
             self.end_behind(slot, joiner);
         }
     }
 
     /// Ends all subscriptions of a connection.
     pub(super) fn leave_all(&mut self, slot: Slot) {
-        let subscriptions = std::mem::take(&mut self.connections[slot as usize].session.subscriptions);
+        let subscriptions = std::mem::take(&mut self.connections[slot].session.subscriptions);
         for subscription in &subscriptions {
             self.leave(slot, subscription);
         }

@@ -58,8 +58,8 @@ impl Shard {
     /// Closes those connections of a session that are meant. Gives those that had not begun to close.
     pub(crate) fn close_session(&mut self, closing: SessionClose, is_meant: impl Fn(Slot) -> bool) -> Vec<Slot> {
         let SessionClose { session, why } = closing;
-        let mut slots = self.connections_of(session);
-        slots.retain(|slot| self.connections[*slot as usize].state == ConnectionState::Open && is_meant(*slot));
+        let mut slots = self.connections.of_session(session);
+        slots.retain(|slot| self.connections[*slot].state == ConnectionState::Open && is_meant(*slot));
         for slot in slots.iter().copied() {
             match why {
                 CloseReason::TooMany => {
@@ -73,11 +73,6 @@ impl Shard {
         slots
     }
 
-    pub(super) fn connections_of(&self, session: SessionId) -> Vec<Slot> {
-        let same = self.connections.iter().filter(|(_, connection)| connection.session.id() == session);
-        same.map(|(slot, _)| slot as Slot).collect()
-    }
-
     /// The instance goes away: so many clients more are moved now, and nobody is taken in.
     pub(crate) fn drain(&mut self, departures: Departures) {
         self.is_draining = true;
@@ -86,28 +81,29 @@ impl Shard {
 
     /// The instance has slept through its lease: what waits to be written may be stale, and others have it.
     pub(crate) fn fence(&mut self, spread: Duration) {
-        self.connections.iter_mut().for_each(|(_, connection)| discard_unsent(connection, &self.counters));
-        let count = self.connections.len();
+        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
+        slots.iter().for_each(|slot| self.connections.discard_unsent(*slot));
+        let count = slots.len();
         self.send_away(Departures::spread(count, spread));
     }
 
     /// Sends so many elsewhere, each with a delay of its own, so that the others are not stormed.
     fn send_away(&mut self, departures: Departures) {
         let open = self.connections.iter().filter(|(_, connection)| connection.state == ConnectionState::Open);
-        let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot as Slot).collect();
+        let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot).collect();
         self.send_these_away(slots, departures);
     }
 
     /// Sends so many to emptier instances, those first who came first: who has just been moved here is the last. A client
     /// that has something to read first, or has shown no token yet, is not moved.
     pub(crate) fn rebalance(&mut self, departures: Departures, spare: Duration, now: Now) {
-        let arrived_since = self.arrivals.before(now.mono_ms, spare);
+        let arrived_since = self.connections.number_before(now.mono_ms, spare);
         let may_go = |connection: &Connection| {
             let is_calm = connection.state == ConnectionState::Open && !connection.blocked && !connection.is_behind;
             is_calm && connection.number < arrived_since && connection.session.identity().is_some()
         };
         let candidates = self.connections.iter().filter(|(_, connection)| may_go(connection));
-        let mut candidates: Vec<_> = candidates.map(|(slot, connection)| (connection.number, slot as Slot)).collect();
+        let mut candidates: Vec<_> = candidates.map(|(slot, connection)| (connection.number, slot)).collect();
         candidates.sort_unstable();
         candidates.truncate(departures.count);
         self.counters.rebalanced.add(candidates.len() as u64);
@@ -123,18 +119,18 @@ impl Shard {
 
     /// Begins to close: tells why, takes nothing more, and stops hearing for this client. False if it had begun.
     pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
         if connection.state != ConnectionState::Open {
             return false;
         }
         connection.state = ConnectionState::Closing;
         if close == Close::SlowConsumer {
-            discard_unsent(connection, &self.counters);
+            self.connections.discard_unsent(slot);
         }
         self.note_end(slot, Some(close.code()));
         self.leave_all(slot);
         self.queue(slot, Lane::CLOSE, &ServerFrame::Bye { code: close.code(), reason: close.reason().into() });
-        if let Some(end) = self.connections[slot as usize].outbox.format().close(close) {
+        if let Some(end) = self.connections[slot].outbox.format().close(close) {
             self.queue_outbound(slot, Lane::CLOSE, end);
         }
         true
@@ -149,7 +145,7 @@ impl Shard {
 
     /// The client sent its close frame, with this code; `answer` goes out behind what is queued, unless we closed first.
     pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Outbound>) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
         let was = connection.state;
         connection.state = match was {
             ConnectionState::Open | ConnectionState::Closing | ConnectionState::Ending => ConnectionState::Ending,
@@ -168,7 +164,7 @@ impl Shard {
 
     /// Everything queued for a connection that ends has been written.
     pub(super) fn all_written(&mut self, slot: Slot, now: Now) -> Flushed {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         let (state, is_timed) = match connection.state {
             ConnectionState::Open | ConnectionState::CloseSent | ConnectionState::Finished => {
                 return Flushed::default();
@@ -190,28 +186,10 @@ impl Shard {
 
     /// Forgets a connection whose socket is gone.
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Session> {
-        if !self.connections.contains(slot as usize) {
-            return None;
-        }
+        self.connections.get(slot)?;
         self.note_end(slot, None);
         self.leave_record(slot, None);
         self.leave_all(slot);
-        let connection = self.connections.remove(slot as usize);
-        if connection.blocked {
-            self.counters.backlog.sub(connection.outbox.cost());
-        }
-        Some(connection.session)
-    }
-}
-
-/// Lets go of what has not begun to be written.
-fn discard_unsent(connection: &mut Connection, counters: &ShardCounters) {
-    if let Some(confirmation) = &mut connection.confirmation {
-        confirmation.mark_incomplete();
-    }
-    let before = connection.outbox.cost();
-    connection.outbox.discard_unsent();
-    if connection.blocked {
-        counters.backlog.sub(before - connection.outbox.cost());
+        Some(self.connections.remove(slot).session)
     }
 }

@@ -29,7 +29,7 @@ impl Shard {
             .connections
             .iter()
             .filter(|(_, connection)| waits(connection))
-            .map(|(slot, connection)| (connection.outbox.cost(), slot as Slot))
+            .map(|(slot, connection)| (connection.outbox.cost(), slot))
             .collect();
         slots.sort_unstable_by(|a, b| b.cmp(a));
         let mut freed = 0;
@@ -40,29 +40,25 @@ impl Shard {
             self.counters.slow_evictions.add(1);
             self.evict_queued(slot, 0);
             self.conflate_outbox(slot);
-            if self.connections[slot as usize].outbox.cost() > before / 2 {
+            if self.connections[slot].outbox.cost() > before / 2 {
                 self.close_slow(slot);
             }
-            freed += before.saturating_sub(self.connections[slot as usize].outbox.cost());
+            freed += before.saturating_sub(self.connections[slot].outbox.cost());
         }
     }
 
     /// Lets go of queued messages that history has, the last first, until no more than `keep` bytes wait. The client
     /// is behind in their scopes then.
     pub(super) fn evict_queued(&mut self, slot: Slot, keep: usize) {
-        if self.connections[slot as usize].state != ConnectionState::Open {
+        if self.connections[slot].state != ConnectionState::Open {
             return;
         }
         let mut marks = self.marks(slot);
-        let connection = &mut self.connections[slot as usize];
-        let before = connection.outbox.cost();
-        connection.outbox.evict(keep, |message| {
+        let may_evict = |message: &Outgoing| {
             let mark = marks.iter_mut().find(|mark| mark.scope == *message.scope());
             mark.is_some_and(|mark| mark.may_evict(message.position()))
-        });
-        if connection.blocked {
-            self.counters.backlog.sub(before - connection.outbox.cost());
-        }
+        };
+        self.connections.change_outbox(slot, |outbox| outbox.evict(keep, may_evict));
         for EvictionMark { scope, first, .. } in marks {
             if let Some(first) = first {
                 let after = Position::new(first.generation, first.offset.saturating_sub(1));
@@ -74,7 +70,7 @@ impl Shard {
     /// What may be let go of: in scopes with a history, if all of the client's subscriptions stand at one place.
     fn marks(&self, slot: Slot) -> Vec<EvictionMark> {
         let mut marks: Vec<EvictionMark> = Vec::new();
-        for subscription in &self.connections[slot as usize].session.subscriptions {
+        for subscription in &self.connections[slot].session.subscriptions {
             let scope = &subscription.pattern.scope;
             // What is queued while a subscription has not been announced belongs to an earlier one, and is not read again.
             let is_announced = subscription.floor != Position::default();
@@ -96,7 +92,7 @@ impl Shard {
     /// The client's subscriptions in a scope go on behind `after`, which lies before what has been queued for them.
     fn rewind(&mut self, slot: Slot, scope: &Scope, after: Position) {
         let Some(old) = self.behind_in(slot, scope) else { return self.fall_behind(slot, scope, after) };
-        let Some(mut join) = self.joins.remove(&old) else { return };
+        let Some(mut join) = self.subscriptions.take_join(old) else { return };
         for wanted in &mut join.wanted {
             wanted.after = wanted.after.min(Some(after));
         }
@@ -104,7 +100,7 @@ impl Shard {
         let joiner = self.next_number();
         self.wait(joiner, join);
         self.end_behind(slot, old);
-        if let Some(members) = self.scopes.get_mut(scope) {
+        if let Some(members) = self.subscriptions.scope_mut(scope) {
             members.end(old);
         }
     }

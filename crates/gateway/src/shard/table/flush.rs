@@ -28,7 +28,7 @@ impl Shard {
         scratch: &mut Vec<u8>,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<Flushed> {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return Ok(Flushed::default()) };
+        let Some(connection) = self.connections.get_mut(slot) else { return Ok(Flushed::default()) };
         if connection.blocked {
             return Ok(Flushed::default());
         }
@@ -36,11 +36,11 @@ impl Shard {
         if !connection.outbox.is_empty() && connection.outbox.write(scratch, write)? == Wrote::Part {
             flushed = Flushed { is_blocked: true, ends: false, wake_ms: self.block(slot, now) };
         }
-        let connection = &self.connections[slot as usize];
+        let connection = &self.connections[slot];
         match connection.outbox.is_empty() {
             true if connection.state == ConnectionState::Open => self.resume_replays(slot),
             true => flushed = self.all_written(slot, now),
-            false if !connection.blocked => self.mark_dirty(slot),
+            false if !connection.blocked => self.connections.mark_dirty(slot),
             false => {}
         }
         Ok(flushed)

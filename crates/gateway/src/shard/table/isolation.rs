@@ -11,14 +11,10 @@ impl Shard {
         self.is_degraded = degraded;
         let mut reply = SharedReply::new(ServerFrame::Degraded { degraded });
         let is_open = |connection: &Connection| connection.session.identity().is_some();
-        let slots: Vec<Slot> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| is_open(connection))
-            .map(|(slot, _)| slot as Slot)
-            .collect();
+        let slots: Vec<Slot> =
+            self.connections.iter().filter(|(_, connection)| is_open(connection)).map(|(slot, _)| slot).collect();
         for slot in slots {
-            let format = self.connections[slot as usize].outbox.format();
+            let format = self.connections[slot].outbox.format();
             self.answer(slot, reply.encode(format));
         }
     }
@@ -29,9 +25,9 @@ impl Shard {
     /// Those messages stand behind what was delivered last and before what comes next. So the gap begins and ends where
     /// the subscription stands: it leaves nothing out, and what the broker has follows.
     pub(crate) fn isolated(&mut self, scope: &Scope) {
-        let Some(members) = self.scopes.get(scope) else { return };
+        let Some(members) = self.subscriptions.scope(scope) else { return };
         let (lane, top) = (self.rules.lane(scope), members.top);
-        let joins = members.joining().filter_map(|joiner| self.joins.get(&joiner));
+        let joins = self.subscriptions.joins_in(scope).map(|(_, join)| join);
         let mut asked: Vec<(Slot, &Wanted)> = joins
             .filter(|join| join.announced != Announced::Nothing)
             .flat_map(|join| join.wanted.iter().map(|wanted| (join.slot, wanted)))
@@ -44,7 +40,7 @@ impl Shard {
         for slot in slots {
             let own = &asked[asked.partition_point(|(other, _)| *other < slot)..];
             let own = || own.iter().take_while(|(other, _)| *other == slot).map(|(_, wanted)| wanted);
-            let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
+            let subscriptions = self.connections[slot].session.subscriptions.iter();
             for Subscription { pattern, live, .. } in subscriptions.filter(|s| s.pattern.scope == *scope) {
                 let position = match live {
                     true => Some(Some(top)),

@@ -9,15 +9,15 @@ use crate::shard::conflation::{ConflatedItem, Conflation};
 impl Shard {
     /// A message did not fit: from here on the newest of each topic is kept, until all that is queued is written.
     pub(super) fn begin_conflation(&mut self, slot: Slot, scope: &Scope, after: Position, message: &Outgoing) {
-        self.connections[slot as usize].is_conflating = true;
+        self.connections[slot].is_conflating = true;
         self.mark_slow(slot).conflations.push(Conflation::new(scope.clone(), after));
         self.conflate(slot, scope, message);
     }
 
     /// Keeps a message if the newest of its scope are kept for this client.
     pub(super) fn conflate(&mut self, slot: Slot, scope: &Scope, message: &Outgoing) -> bool {
-        let bytes_max = replay_pause_bytes(&self.rules);
-        let Some(slow_client) = self.slow_clients.get_mut(&slot) else { return false };
+        let bytes_max = self.rules.limits.replay_pause_bytes();
+        let Some(slow_client) = self.slow_clients.get_mut(slot) else { return false };
         let Some(conflation) = slow_client.conflations.iter_mut().find(|conflation| conflation.scope == *scope) else {
             return false;
         };
@@ -32,14 +32,14 @@ impl Shard {
     /// The client is given what was kept, with the gaps between, and is live again: when all that was queued is written,
     /// or something comes that must stand behind it.
     pub(super) fn flush_conflated(&mut self, slot: Slot) {
-        if !self.connections[slot as usize].is_conflating {
+        if !self.connections[slot].is_conflating {
             return;
         }
-        let Some(slow_client) = self.slow_clients.get_mut(&slot) else { return };
+        let Some(slow_client) = self.slow_clients.get_mut(slot) else { return };
         for conflation in std::mem::take(&mut slow_client.conflations) {
             self.counters.backlog.sub(conflation.cost());
             let (scope, lane) = (conflation.scope.clone(), self.rules.lane(&conflation.scope));
-            let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
+            let subscriptions = self.connections[slot].session.subscriptions.iter();
             let live = subscriptions.filter(|s| s.live && s.pattern.scope == scope);
             let channels: Vec<String> = live.map(|s| s.pattern.to_string()).collect();
             // With several, what is missing may be another's.
@@ -58,8 +58,8 @@ impl Shard {
                 }
             }
         }
-        self.connections[slot as usize].is_conflating = false;
-        if let Some(slow_client) = self.slow_clients.get(&slot)
+        self.connections[slot].is_conflating = false;
+        if let Some(slow_client) = self.slow_clients.get(slot)
             && slow_client.joins.is_empty()
         {
             self.counters.slow_catch_ups.add(u64::from(slow_client.fell_behind));
@@ -69,8 +69,8 @@ impl Shard {
 
     /// A subscription has ended: nothing is kept for it alone.
     pub(super) fn prune_conflated(&mut self, slot: Slot, scope: &Scope) {
-        let Some(slow_client) = self.slow_clients.get_mut(&slot) else { return };
-        let subscriptions = &self.connections[slot as usize].session.subscriptions;
+        let Some(slow_client) = self.slow_clients.get_mut(slot) else { return };
+        let subscriptions = &self.connections[slot].session.subscriptions;
         let wanted = |topic: &str| {
             subscriptions.iter().any(|s| s.live && s.pattern.scope == *scope && s.pattern.filter.matches(topic))
         };
@@ -84,7 +84,7 @@ impl Shard {
     /// Lets go of queued messages in favour of the newest of their topics.
     pub(super) fn conflate_outbox(&mut self, slot: Slot) {
         let mut scopes: Vec<Scope> = Vec::new();
-        for subscription in &self.connections[slot as usize].session.subscriptions {
+        for subscription in &self.connections[slot].session.subscriptions {
             let scope = &subscription.pattern.scope;
             if subscription.live && self.rules.on_slow(scope) == OnSlow::Latest && !scopes.contains(scope) {
                 scopes.push(scope.clone());
@@ -94,13 +94,11 @@ impl Shard {
             if self.behind_in(slot, &scope).is_some() {
                 continue; // What is replayed to another subscription is not superseded for that one.
             }
-            let subscriptions = self.connections[slot as usize].session.subscriptions.iter();
+            let subscriptions = self.connections[slot].session.subscriptions.iter();
             let floor = subscriptions.filter(|s| s.pattern.scope == scope).map(|s| s.floor).max().unwrap_or_default();
             let mut is_pinned = false;
             let mut conflated: Vec<Outgoing> = Vec::new();
-            let connection = &mut self.connections[slot as usize];
-            let before = connection.outbox.cost();
-            connection.outbox.evict(0, |message| {
+            let may_evict = |message: &Outgoing| {
                 if *message.scope() != scope {
                     return false;
                 }
@@ -109,13 +107,11 @@ impl Shard {
                     conflated.push(message.clone());
                 }
                 !is_pinned
-            });
-            if connection.blocked {
-                self.counters.backlog.sub(before - connection.outbox.cost());
-            }
+            };
+            self.connections.change_outbox(slot, |outbox| outbox.evict(0, may_evict));
             let Some(first) = conflated.iter().filter_map(Outgoing::position).min() else { continue };
             let after = Position::new(first.generation, first.offset.saturating_sub(1));
-            self.connections[slot as usize].is_conflating = true;
+            self.connections[slot].is_conflating = true;
             let slow_client = self.mark_slow(slot);
             let old = slow_client.conflations.iter().position(|conflation| conflation.scope == scope);
             let old = old.map(|at| slow_client.conflations.swap_remove(at));
@@ -129,7 +125,7 @@ impl Shard {
                 match item {
                     ConflatedItem::Message(message) => _ = self.conflate(slot, &scope, &message),
                     ConflatedItem::Gap { upto, .. } => {
-                        let slow_client = self.slow_clients.entry(slot).or_default();
+                        let slow_client = self.slow_clients.enter(slot);
                         let conflation =
                             slow_client.conflations.iter_mut().filter(|conflation| conflation.scope == scope);
                         conflation.for_each(|conflation| conflation.miss(upto));

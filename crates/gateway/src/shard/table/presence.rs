@@ -64,15 +64,15 @@ impl Shard {
         if !self.rules.policies.policy(scope.family()).presence {
             return; // The common case.
         }
-        let connection = &self.connections[slot as usize];
+        let connection = &self.connections[slot];
         let Some(identity) = connection.session.identity() else { return };
         if connection.state != ConnectionState::Open {
             return;
         }
-        let presence_entry = self.presence_table.presence_entry(scope, slot);
+        let presence_entry = self.presence.presence_entry(scope, slot);
         if !std::mem::replace(&mut presence_entry.is_member, true) {
             let (user, info) = (identity.user.clone(), identity.info.clone());
-            self.presence_table.updates.push(PresenceUpdate::Entered(scope.clone(), user, info));
+            self.presence.updates.push(PresenceUpdate::Entered(scope.clone(), user, info));
         }
     }
 
@@ -81,54 +81,54 @@ impl Shard {
         if !self.rules.policies.policy(scope.family()).presence {
             return;
         }
-        let session = &self.connections[slot as usize].session;
+        let session = &self.connections[slot].session;
         if session.holds(scope) {
             return;
         }
-        let Some(presence_entries) = self.presence_table.scopes.get_mut(scope) else { return };
+        let Some(presence_entries) = self.presence.scopes.get_mut(scope) else { return };
         let Some(presence_entry) = presence_entries.remove(&slot) else { return };
         let is_watched = presence_entries.values().any(|other| other.watch.is_some());
         if presence_entries.is_empty() {
-            self.presence_table.scopes.remove(scope);
+            self.presence.scopes.remove(scope);
         }
         if presence_entry.watch.is_some() && !is_watched {
-            self.presence_table.updates.push(PresenceUpdate::Unwatched(scope.clone()));
+            self.presence.updates.push(PresenceUpdate::Unwatched(scope.clone()));
         }
         if presence_entry.is_member
             && let Some(identity) = session.identity()
         {
-            self.presence_table.updates.push(PresenceUpdate::Exited(scope.clone(), identity.user.clone()));
+            self.presence.updates.push(PresenceUpdate::Exited(scope.clone(), identity.user.clone()));
         }
     }
 
     /// A client asks who is there.
     pub(super) fn watch(&mut self, slot: Slot, request: PresenceRequest) {
         let PresenceRequest { scope, correlation_id } = request;
-        let presence_entry = self.presence_table.presence_entry(&scope, slot);
+        let presence_entry = self.presence.presence_entry(&scope, slot);
         presence_entry.watch.get_or_insert_default().asked.push(correlation_id);
-        self.presence_table.updates.push(PresenceUpdate::Watched(scope));
+        self.presence.updates.push(PresenceUpdate::Watched(scope));
     }
 
     /// What the shard wants told since the last call.
     pub(crate) fn take_presence_updates(&mut self) -> Vec<PresenceUpdate> {
-        std::mem::take(&mut self.presence_table.updates)
+        std::mem::take(&mut self.presence.updates)
     }
 
     /// A list has come for those who wait for it.
     pub(crate) fn presence_listed(&mut self, listed: &PresenceList) {
         let PresenceList { scope, cursor, list } = listed;
-        let Some(presence_entries) = self.presence_table.scopes.get_mut(scope) else { return };
+        let Some(presence_entries) = self.presence.scopes.get_mut(scope) else { return };
         let stale = cursor.is_none();
         let mut frames = Vec::new();
         let mut anew = SharedReply::new(presence_reply(scope, list, stale, None)); // For all who have not asked.
         for (slot, presence_entry) in presence_entries {
             let Some(watch) = &mut presence_entry.watch else { continue };
             if watch.at.is_none() && watch.asked.is_empty() && !stale {
-                let format = self.connections[*slot as usize].outbox.format();
+                let format = self.connections[*slot].outbox.format();
                 frames.push((*slot, anew.encode(format)));
             }
             for id in watch.asked.drain(..) {
-                let format = self.connections[*slot as usize].outbox.format();
+                let format = self.connections[*slot].outbox.format();
                 frames.push((*slot, format.reply(&presence_reply(scope, list, stale, id.as_deref()))));
             }
             if !stale {
@@ -140,26 +140,26 @@ impl Shard {
 
     /// Somebody has joined or left a scope. Watchers whose list says so already pass over it.
     pub(crate) fn presence_changed(&mut self, scope: &Scope, cursor: PresenceCursor, event: &PresenceEvent) {
-        let Some(presence_entries) = self.presence_table.scopes.get(scope) else { return };
+        let Some(presence_entries) = self.presence.scopes.get(scope) else { return };
         let is_new = |presence_entry: &PresenceEntry| {
             presence_entry.watch.as_ref().and_then(|watch| watch.at).is_some_and(|at| at < cursor)
         };
         let watching = presence_entries.iter().filter(|(_, presence_entry)| is_new(presence_entry));
         let mut reply = SharedReply::new(presence_event_reply(scope, event));
-        let frames = watching.map(|(slot, _)| (*slot, reply.encode(self.connections[*slot as usize].outbox.format())));
+        let frames = watching.map(|(slot, _)| (*slot, reply.encode(self.connections[*slot].outbox.format())));
         let frames = frames.collect();
         self.queue_all(scope, frames);
     }
 
     /// Changes may be missing: everybody's list is asked for again.
     pub(crate) fn resync_presence(&mut self) {
-        for (scope, presence_entries) in &mut self.presence_table.scopes {
+        for (scope, presence_entries) in &mut self.presence.scopes {
             let mut is_watched = false;
             for watch in presence_entries.values_mut().filter_map(|presence_entry| presence_entry.watch.as_mut()) {
                 (watch.at, is_watched) = (None, true);
             }
             if is_watched {
-                self.presence_table.updates.push(PresenceUpdate::Watched(scope.clone()));
+                self.presence.updates.push(PresenceUpdate::Watched(scope.clone()));
             }
         }
     }

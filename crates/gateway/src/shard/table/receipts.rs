@@ -28,12 +28,11 @@ impl Shard {
     /// How far this client has been sent a scope: with a live subscription as far as the scope has come, else as far as
     /// its catching up has.
     fn sent_upto(&self, slot: Slot, scope: &Scope) -> Option<Position> {
-        let subscriptions = &self.connections[slot as usize].session.subscriptions;
-        let members = self.scopes.get(scope)?;
+        let subscriptions = &self.connections[slot].session.subscriptions;
         if subscriptions.iter().any(|s| s.live && s.pattern.scope == *scope) {
-            return Some(members.top);
+            return self.subscriptions.top(scope);
         }
-        let joins = members.joining().filter_map(|joiner| self.joins.get(&joiner));
+        let joins = self.subscriptions.joins_in(scope).map(|(_, join)| join);
         joins.filter(|join| join.slot == slot).flat_map(|join| &join.wanted).filter_map(|wanted| wanted.after).max()
     }
 

@@ -11,19 +11,19 @@ use crate::shard::delivery_confirmation::{PatternPositions, SubscriptionAtEnd};
 impl Shard {
     /// The client wants a record of its session, and has not asked for one.
     pub(super) fn keep_record(&mut self, slot: Slot) {
-        let session = self.connections[slot as usize].session.id();
+        let session = self.connections[slot].session.id();
         self.confirmed_of(slot).keep(session);
         self.identified.push(slot); // So that it is known since when it is there.
     }
 
     fn confirmed_of(&mut self, slot: Slot) -> &mut DeliveryConfirmation {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         connection.confirmation.get_or_insert_with(|| Box::new(DeliveryConfirmation::new(connection.session.id())))
     }
 
     /// Without Redis nobody knows what the session held.
     pub(super) fn begin_restore(&mut self, slot: Slot) {
-        let session = &self.connections[slot as usize].session;
+        let session = &self.connections[slot].session;
         let (id, holds) = (session.id(), !session.subscriptions.is_empty());
         self.confirmed_of(slot).ask(id, holds);
         match self.is_degraded {
@@ -34,13 +34,13 @@ impl Shard {
 
     pub(crate) fn give_up_restoring(&mut self, slot: Slot) {
         let mut effects = Vec::new();
-        self.connections[slot as usize].session.give_up_restoring(&mut effects);
+        self.connections[slot].session.give_up_restoring(&mut effects);
         self.carry_out(slot, &mut effects);
     }
 
     /// A connection has taken its place, or has asked for its record.
     pub(crate) fn arrived(&mut self, slot: Slot, since: Timestamp, arrival: Instant) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.session.restore_asked();
         if let Some(confirmation) = &mut connection.confirmation {
             confirmation.arrival = Some((since, arrival));
@@ -55,7 +55,7 @@ impl Shard {
             let is_asker = session.id() == ask.session && arrival == Some(ask.arrival);
             is_asker && connection.state == ConnectionState::Open && session.restoring().is_some_and(|(_, asked)| asked)
         };
-        let slot = self.connections.iter().find(|(_, connection)| waits(connection)).map(|(slot, _)| slot as Slot);
+        let slot = self.connections.iter().find(|(_, connection)| waits(connection)).map(|(slot, _)| slot);
         let record = match (slot, restored) {
             (Some(slot), RestoreResult::Replaced) => {
                 self.close(slot, Close::Replaced);
@@ -70,7 +70,7 @@ impl Shard {
         self.confirmed_of(slot).answered(record.is_some());
         let rules = Arc::clone(&self.rules);
         let mut effects = Vec::new();
-        self.connections[slot as usize].session.restored(record, &rules, &mut effects);
+        self.connections[slot].session.restored(record, &rules, &mut effects);
         self.carry_out(slot, &mut effects);
         None
     }
@@ -78,7 +78,7 @@ impl Shard {
     /// A ping is about to be queued. With nothing before it that has yet to be written, its answer tells what has been
     /// read.
     pub(super) fn note_ping(&mut self, slot: Slot) {
-        let connection = &self.connections[slot as usize];
+        let connection = &self.connections[slot];
         if connection.confirmation.is_none() {
             return;
         }
@@ -87,7 +87,7 @@ impl Shard {
             let subscriptions = &connection.session.subscriptions;
             sent.extend(subscriptions.iter().filter_map(|s| Some((s.pattern.clone(), self.queued_upto(slot, s)?))));
         }
-        if let Some(confirmation) = &mut self.connections[slot as usize].confirmation {
+        if let Some(confirmation) = &mut self.connections[slot].confirmation {
             confirmation.ping(sent);
         }
     }
@@ -95,18 +95,18 @@ impl Shard {
     /// A connection begins to end: notes what it holds, before it is let go of. With our close frame of this code, which
     /// goes out behind all that is queued, or without one.
     pub(super) fn note_end(&mut self, slot: Slot, code: Option<u16>) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         let Some(mut confirmation) = connection.confirmation.take() else { return };
         if !confirmation.knows(connection.session.id()) {
             return; // What the session holds is in another one's record.
         }
         confirmation.end(code, || self.held_at_end(slot));
-        self.connections[slot as usize].confirmation = Some(confirmation);
+        self.connections[slot].confirmation = Some(confirmation);
     }
 
     /// A connection has ended, as far as its client is concerned.
     pub(super) fn leave_record(&mut self, slot: Slot, answer: Option<u16>) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         let (Some(confirmation), Some(identity)) = (connection.confirmation.take(), connection.session.identity())
         else {
             return;
@@ -114,16 +114,16 @@ impl Shard {
         let (tenant, user) = (identity.tenant.clone(), identity.user.clone());
         let (session, Some((since, arrival))) = (connection.session.id(), confirmation.arrival) else { return };
         let Some(record) = confirmation.record(answer) else { return };
-        self.left.push((slot, ClosedSessionRecord { session, tenant, user, since, arrival, record }));
+        self.records.add(slot, ClosedSessionRecord { session, tenant, user, since, arrival, record });
     }
 
     /// What sessions have left since the last call.
     pub(crate) fn take_left(&mut self) -> Vec<(Slot, ClosedSessionRecord)> {
-        std::mem::take(&mut self.left)
+        self.records.take()
     }
 
     fn held_at_end(&self, slot: Slot) -> Vec<SubscriptionAtEnd> {
-        let Connection { session, is_conflating, .. } = &self.connections[slot as usize];
+        let Connection { session, is_conflating, .. } = &self.connections[slot];
         let held = |subscription: &Subscription| {
             let asked = || self.wanted(slot, &subscription.pattern).and_then(|wanted| wanted.after);
             let is_announced = subscription.began != Position::default();
@@ -141,15 +141,14 @@ impl Shard {
     /// begin.
     fn queued_upto(&self, slot: Slot, subscription: &Subscription) -> Option<Position> {
         if subscription.live {
-            return self.scopes.get(&subscription.pattern.scope).map(|members| members.top);
+            return self.subscriptions.top(&subscription.pattern.scope);
         }
         self.wanted(slot, &subscription.pattern).and_then(|wanted| wanted.after)
     }
 
     /// How far a subscription that is not live has been read.
     fn wanted(&self, slot: Slot, pattern: &Pattern) -> Option<&Wanted> {
-        let members = self.scopes.get(&pattern.scope)?;
-        let joins = members.joining().filter_map(|joiner| self.joins.get(&joiner)).filter(|join| join.slot == slot);
-        joins.flat_map(|join| &join.wanted).find(|wanted| wanted.filter == pattern.filter)
+        let own = self.subscriptions.joins_in(&pattern.scope).filter(|(_, join)| join.slot == slot);
+        own.flat_map(|(_, join)| &join.wanted).find(|wanted| wanted.filter == pattern.filter)
     }
 }

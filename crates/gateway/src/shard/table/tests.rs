@@ -482,7 +482,7 @@ fn nothing_stays_behind_a_connection_that_ends_while_it_catches_up() {
     assert!(table.shard.remove(alice).is_some());
     assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
     table.shard.joined(joiner, page(Start::Fresh, vec![], Some(4), false));
-    assert_eq!((table.shard.joins.len(), table.shard.scopes.len()), (0, 0));
+    assert_eq!(table.shard.subscriptions.tables().map(|(len, _)| len), [0, 0]);
     assert_eq!(table.shard.counters.subscriptions.get(), 0);
 }
 

@@ -37,14 +37,14 @@ impl Shard {
 
     /// When a fresh connection is to be looked at for the first time.
     pub(crate) fn first_wake(&mut self, slot: Slot, now: Now) -> u64 {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
         connection.wake_ms
     }
 
     /// A token has come or changed: gives when the connection is to be looked at, if that is sooner than planned.
     pub(crate) fn wake_sooner(&mut self, slot: Slot, now: Now) -> Option<u64> {
-        let connection = self.connections.get_mut(slot as usize)?;
+        let connection = self.connections.get_mut(slot)?;
         let at_ms = next_wake_ms(connection, &self.rules, now);
         if at_ms >= connection.wake_ms {
             return None;
@@ -58,7 +58,7 @@ impl Shard {
         let limits = &self.rules.limits;
         let (interval_ms, pong_ms) = (limits.ping_interval_ms, limits.pong_timeout_ms);
         let write_ms = limits.write_timeout_ms;
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return Wake::Stale };
+        let Some(connection) = self.connections.get_mut(slot) else { return Wake::Stale };
         if now.mono_ms < connection.wake_ms {
             return Wake::Stale;
         }
@@ -81,11 +81,11 @@ impl Shard {
             }
             connection.ping_ms = now.mono_ms + interval_ms;
             self.note_ping(slot);
-            let ping = self.connections[slot as usize].outbox.format().ping(&ping_payload(now.mono_ms));
+            let ping = self.connections[slot].outbox.format().ping(&ping_payload(now.mono_ms));
             self.queue_outbound(slot, Lane::CONTROL, ping);
             self.send_positions(slot);
         }
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
         Wake::At(connection.wake_ms)
     }
@@ -93,7 +93,7 @@ impl Shard {
     /// The client's answer to a ping, which has the same payload. Others nobody asked for (RFC 6455 §5.5.3), or they come
     /// too late to tell anything.
     pub(crate) fn pong(&mut self, slot: Slot, payload: &[u8], now: Now) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
         let sent_ms = connection.ping_ms.saturating_sub(self.rules.limits.ping_interval_ms);
         if connection.ping == Ping::Answered || payload != ping_payload(sent_ms) {
             return;
@@ -111,12 +111,12 @@ impl Shard {
     /// age into a false gap.
     fn send_positions(&mut self, slot: Slot) {
         let mut frames = Vec::new();
-        if self.connections[slot as usize].is_conflating {
+        if self.connections[slot].is_conflating {
             return; // What is kept for it is yet to come.
         }
-        for subscription in &mut self.connections[slot as usize].session.subscriptions {
+        for subscription in &mut self.connections[slot].session.subscriptions {
             let scope = &subscription.pattern.scope;
-            let Some(position) = self.scopes.get(scope).map(|members| members.top) else { continue };
+            let Some(position) = self.subscriptions.top(scope) else { continue };
             if !subscription.live || position <= subscription.position_sent {
                 continue;
             }

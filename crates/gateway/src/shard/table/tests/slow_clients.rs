@@ -165,7 +165,8 @@ fn who_unsubscribes_or_goes_while_behind_leaves_nothing_behind() {
         }
         assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
         let shard = &table.shard;
-        assert_eq!((shard.joins.len(), shard.scopes.len(), shard.slow_clients.len()), (0, 0, 0));
+        let [(scopes, _), (joins, _)] = shard.subscriptions.tables();
+        assert_eq!((joins, scopes, shard.slow_clients.table().0), (0, 0, 0));
         let counters = &shard.counters;
         assert_eq!((counters.slow_clients.get(), counters.slow_catch_ups.get(), counters.backlog.get()), (0, 0, 0));
     }
@@ -291,7 +292,7 @@ fn who_is_told_that_all_is_gone_is_not_moved_to_where_the_others_stood_in_betwee
     table.shard.joined(joiner, joined);
     let sent = format!("collection:42:* unknown_position {}..{}", after.unwrap(), anew[1]);
     assert_eq!(table.gaps(slow), [sent]);
-    assert_eq!(table.shard.scopes[&scope].top, anew[1], "nobody is moved to a history that is gone");
+    assert_eq!(table.shard.subscriptions.top(&scope), Some(anew[1]), "nobody is moved to a history that is gone");
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! PURE. The connections of one shard and their outboxes.
+
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use wire::SessionId;
+
+use crate::metrics::counters::ShardCounters;
+use crate::protocol::outbound::Outbound;
+use crate::protocol::outgoing::Outgoing;
+use crate::session::rules::Lane;
+use crate::shard::arrivals::Arrivals;
+use crate::shard::members::Slot;
+use crate::shard::outbox::{Outbox, Queued};
+use crate::shard::table::closing::ConnectionState;
+use crate::shard::table::connection::Connection;
+use crate::shard::table::shrink::{TABLE_KEPT, growth, should_shrink};
+
+/// Connections by slot. A connection that is looked up by its slot is there.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    by_slot: Slab<Connection>,
+    /// Those with something to write whose sockets are not known to be full.
+    dirty: Vec<Slot>,
+    /// When connections got their numbers.
+    arrivals: Arrivals,
+    /// Bytes of messages that may wait for one client while its socket takes nothing.
+    outbox_bytes_max: usize,
+    counters: Arc<ShardCounters>,
+}
+
+/// What has become of a message for one of its receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    Queued,
+    /// Another of the client's subscriptions has brought it.
+    Before,
+    /// The socket takes nothing now, or the client is given the newest of each topic alone.
+    Slowly,
+}
+
+impl Index<Slot> for Connections {
+    type Output = Connection;
+
+    fn index(&self, slot: Slot) -> &Connection {
+        &self.by_slot[slot as usize]
+    }
+}
+
+impl IndexMut<Slot> for Connections {
+    fn index_mut(&mut self, slot: Slot) -> &mut Connection {
+        &mut self.by_slot[slot as usize]
+    }
+}
+
+impl Connections {
+    pub(super) fn new(outbox_bytes_max: usize, counters: Arc<ShardCounters>) -> Self {
+        Self { by_slot: Slab::new(), dirty: Vec::new(), arrivals: Arrivals::default(), outbox_bytes_max, counters }
+    }
+
+    pub(super) fn insert(&mut self, connection: Connection, now_ms: u64) -> Slot {
+        self.arrivals.note(now_ms, connection.number);
+        if self.by_slot.len() == self.by_slot.capacity() {
+            self.by_slot.reserve_exact(growth(self.by_slot.len()));
+        }
+        Slot::try_from(self.by_slot.insert(connection)).expect("fewer sockets than descriptors")
+    }
+
+    /// Forgets a connection. The caller has checked that it is there.
+    pub(super) fn remove(&mut self, slot: Slot) -> Connection {
+        let connection = self.by_slot.remove(slot as usize);
+        if connection.blocked {
+            self.counters.backlog.sub(connection.outbox.cost());
+        }
+        connection
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Connection> {
+        self.by_slot.get(slot as usize)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Connection> {
+        self.by_slot.get_mut(slot as usize)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Connection)> {
+        self.by_slot.iter().map(|(slot, connection)| (slot as Slot, connection))
+    }
+
+    /// Below this number are the connections that came at least `ago`.
+    pub(super) fn number_before(&self, now_ms: u64, ago: Duration) -> u64 {
+        self.arrivals.before(now_ms, ago)
+    }
+
+    pub(super) fn of_session(&self, session: SessionId) -> Vec<Slot> {
+        self.iter().filter(|(_, connection)| connection.session.id() == session).map(|(slot, _)| slot).collect()
+    }
+
+    /// Whether a connection is there and takes replies.
+    pub(super) fn is_open(&self, slot: Slot) -> bool {
+        self.get(slot).is_some_and(|connection| connection.state == ConnectionState::Open)
+    }
+
+    /// Lists a connection for the next writing turn, unless its socket is full.
+    pub(super) fn mark_dirty(&mut self, slot: Slot) {
+        let connection = &mut self.by_slot[slot as usize];
+        if !connection.dirty && !connection.blocked {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Takes the connections to write to, unmarking them.
+    pub(super) fn take_dirty(&mut self, into: &mut Vec<Slot>) {
+        for slot in &self.dirty {
+            if let Some(connection) = self.by_slot.get_mut(*slot as usize) {
+                connection.dirty = false;
+            }
+        }
+        into.append(&mut self.dirty);
+    }
+
+    /// How many bytes of messages may be queued for a client: bounded while its socket takes nothing.
+    pub(super) fn bytes_max(&self, slot: Slot) -> usize {
+        if self[slot].blocked { self.outbox_bytes_max } else { usize::MAX }
+    }
+
+    /// Queues a message for one of its receivers, whatever the bound says, and once. `stamp` is the message's own.
+    #[inline]
+    pub(super) fn deliver(&mut self, slot: Slot, stamp: u64, lane: Lane, message: &Outgoing) -> Delivered {
+        let connection = &mut self.by_slot[slot as usize];
+        if connection.stamp == stamp {
+            return Delivered::Before;
+        }
+        connection.stamp = stamp;
+        if connection.blocked | connection.is_conflating {
+            return Delivered::Slowly;
+        }
+        connection.outbox.append(lane, Outbound::Message(message.clone()));
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+        Delivered::Queued
+    }
+
+    /// Queues an entry for a connection that is not being closed: behind an entry that was dropped there is nothing but
+    /// the close, or the client would take the hole for the end.
+    pub(super) fn push(&mut self, slot: Slot, lane: Lane, outbound: Outbound, bytes_max: usize) -> Queued {
+        if self[slot].state != ConnectionState::Open && lane != Lane::CLOSE {
+            return Queued::Yes;
+        }
+        let queued = self.change_outbox(slot, |outbox| outbox.push(lane, outbound, bytes_max));
+        self.mark_dirty(slot);
+        queued
+    }
+
+    /// Changes what waits for a client, and with it what waits for all who are blocked.
+    pub(super) fn change_outbox<T>(&mut self, slot: Slot, change: impl FnOnce(&mut Outbox) -> T) -> T {
+        let connection = &mut self.by_slot[slot as usize];
+        let before = connection.outbox.cost();
+        let changed = change(&mut connection.outbox);
+        if connection.blocked {
+            self.counters.backlog.add(connection.outbox.cost());
+            self.counters.backlog.sub(before);
+        }
+        changed
+    }
+
+    /// Drops what has not begun to be written.
+    pub(super) fn discard_unsent(&mut self, slot: Slot) {
+        if let Some(confirmation) = &mut self[slot].confirmation {
+            confirmation.mark_incomplete();
+        }
+        self.change_outbox(slot, Outbox::discard_unsent);
+    }
+
+    /// Shrinks the tables after many connections have closed. Slots stay, so the table ends behind the last of them.
+    pub(super) fn shrink(&mut self) {
+        if should_shrink(self.by_slot.capacity(), self.by_slot.len()) {
+            self.by_slot.shrink_to_fit();
+        }
+        self.dirty.shrink_to(TABLE_KEPT);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.by_slot.capacity()
+    }
+}
