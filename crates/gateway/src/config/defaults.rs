@@ -2,9 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use message_router::ShardIndex;
 use toml::Value;
 
+use super::choices::SHARDS_MAX;
 use super::instance::instance_name;
 use super::key::{Fallback, KEYS, parse_toml_value};
 use super::problem::Source;
@@ -52,6 +52,3 @@ impl RawConfig {
         setting.value = value;
     }
 }
-
-/// Largest number of shards. On a machine with more cores the default is this number.
-pub(super) const SHARDS_MAX: i64 = ShardIndex::COUNT_MAX as i64;

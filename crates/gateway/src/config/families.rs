@@ -4,6 +4,7 @@ use message_router::{Acknowledge, FamilyPolicy, OnIsolation, OnSlow, Policies};
 use toml::{Table, Value};
 use wire::FamilyShape;
 
+use super::choices::{ACKNOWLEDGE, ON_ISOLATION, ON_SLOW};
 use super::raw::{RawConfig, TableRow};
 
 /// The limit of [`wire::Families`].
@@ -82,11 +83,6 @@ fn change((shape, policy): &mut Family, row: &TableRow) {
     policy.receipts = row.flag("receipts").unwrap_or(policy.receipts);
     policy.presence = row.flag("presence").unwrap_or(policy.presence);
 }
-
-/// The words that `key.rs` accepts for these keys, in the order of the enums' variants.
-pub(super) const ON_ISOLATION: &[&str] = &["local", "read_only"];
-pub(super) const ON_SLOW: &[&str] = &["catch_up", "latest", "close"];
-pub(super) const ACKNOWLEDGE: &[&str] = &["stored", "replicated"];
 
 fn on_isolation(text: &str) -> Option<OnIsolation> {
     choose(text, ON_ISOLATION, [OnIsolation::Local, OnIsolation::ReadOnly])

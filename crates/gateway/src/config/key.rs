@@ -7,9 +7,7 @@ use std::net::SocketAddr;
 
 use toml::Value;
 
-use super::defaults::SHARDS_MAX;
-use super::families::{ACKNOWLEDGE, ON_ISOLATION, ON_SLOW};
-use super::limits::ON_EXCESS;
+use super::choices::{ACKNOWLEDGE, ON_EXCESS, ON_ISOLATION, ON_SLOW, SHARDS_MAX};
 
 /// One configuration key: a row of [`KEYS`].
 #[derive(Debug)]

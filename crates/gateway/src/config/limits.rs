@@ -37,9 +37,6 @@ pub struct LimitsConfig {
     pub fleet: ConnectionLimits,
 }
 
-/// The words of `limits.on_excess`.
-pub(super) const ON_EXCESS: &[&str] = &["reject", "close_oldest"];
-
 /// An outbox must hold this many messages of the largest size, so that a client that reads is not treated as slow
 /// because of one message.
 const MESSAGES_PER_OUTBOX_MIN: usize = 4;

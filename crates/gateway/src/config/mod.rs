@@ -15,6 +15,7 @@
 
 mod auth;
 mod broker;
+mod choices;
 mod dead_letters;
 mod defaults;
 mod drain;

@@ -26,8 +26,8 @@ use wire::{PRESENCE_MEMBERS_MAX, Scope};
 
 use crate::metrics::counters::PresenceCounters;
 use crate::shard::hub::Hub;
+use crate::shard::requests::PresenceList;
 use crate::shard::requests::{PresenceInbox, ToShard, WatchRequest};
-use crate::shard::table::PresenceList;
 
 /// Scopes per call. Their lists with all members have about 200 KiB and take some milliseconds of Redis' time.
 const SCOPES_PER_CALL: usize = 8;

@@ -106,7 +106,8 @@ pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> 
         retry_after_ms: Some(after_ms),
         correlation_id: None,
     };
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(event_stream::reply(&error).event_bytes())));
+    let mut response =
+        Response::new(Full::new(Bytes::copy_from_slice(event_stream::bytes(&event_stream::reply(&error)))));
     let headers = response.headers_mut();
     headers.extend(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
     if let Some(cookie) = set_cookie(cookie) {

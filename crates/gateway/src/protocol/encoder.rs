@@ -49,7 +49,7 @@ impl Encoder {
     pub(crate) fn bytes<'o>(&self, outbound: &'o Outbound) -> &'o [u8] {
         match (outbound, self) {
             (Outbound::Message(message), Self::WebSocket) => message.websocket(),
-            (outbound, _) => outbound.event_bytes(),
+            (outbound, _) => event_stream::bytes(outbound),
         }
     }
 }

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use wire::{Close, Pattern, Position, ServerFrame, SessionId, split_binary};
 
 use crate::protocol::cursor::write_head;
-use crate::protocol::outbound::{Frame, Outbound};
+use crate::protocol::outbound::{Frame, Outbound, Positioned};
 use crate::protocol::outgoing::Outgoing;
 use crate::transport::sse::{COMMENT, write_event, write_retry};
 
@@ -42,21 +42,6 @@ struct Subscribed {
     position: Option<Position>,
     /// The event that is being written moves it.
     is_moved: bool,
-}
-
-/// An event that moves one channel's position.
-#[derive(Debug)]
-pub(crate) struct Positioned {
-    channel: Box<str>,
-    position: Position,
-    /// From the end of the id's head on.
-    body: Box<[u8]>,
-}
-
-impl Positioned {
-    pub(crate) fn body(&self) -> &[u8] {
-        &self.body
-    }
 }
 
 impl EventStream {
@@ -105,8 +90,26 @@ impl EventStream {
     }
 }
 
+/// The bytes of an entry, behind the head of its id.
+pub(crate) fn bytes(outbound: &Outbound) -> &[u8] {
+    match outbound {
+        Outbound::Message(message) | Outbound::EventBody(message) => message.event_body(message_body),
+        Outbound::Positioned(event) => &event.body,
+        Outbound::Frame(frame) => frame.bytes(),
+    }
+}
+
+/// The same entry when its id has been written.
+pub(crate) fn without_id(outbound: Outbound) -> Outbound {
+    match outbound {
+        Outbound::Message(message) => Outbound::EventBody(message),
+        Outbound::Positioned(event) => Outbound::Frame(Frame::new(&*event.body)),
+        other => other,
+    }
+}
+
 /// A message from the end of its id's head on: the same for all who receive it.
-pub(crate) fn message_body(message: &Outgoing) -> Box<[u8]> {
+fn message_body(message: &Outgoing) -> Box<[u8]> {
     let payload = message.payload();
     let mut body = Vec::with_capacity(payload.len() + 64);
     write_position(message.position(), &mut body);

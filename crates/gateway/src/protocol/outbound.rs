@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::protocol::event_stream::Positioned;
+use wire::Position;
+
 use crate::protocol::outgoing::Outgoing;
 
 /// Finished bytes of one format. Clones share them.
@@ -19,6 +20,15 @@ impl Frame {
     }
 }
 
+/// An event that moves one channel's position.
+#[derive(Debug)]
+pub(crate) struct Positioned {
+    pub(crate) channel: Box<str>,
+    pub(crate) position: Position,
+    /// From the end of the id's head on.
+    pub(crate) body: Box<[u8]>,
+}
+
 /// One entry of an outbox.
 #[derive(Debug, Clone)]
 pub(crate) enum Outbound {
@@ -30,26 +40,6 @@ pub(crate) enum Outbound {
     Positioned(Arc<Positioned>),
     /// A message whose id stands before it already. It is never dropped.
     EventBody(Outgoing),
-}
-
-impl Outbound {
-    /// As event streams have it, behind the head of its id.
-    pub(crate) fn event_bytes(&self) -> &[u8] {
-        match self {
-            Self::Message(message) | Self::EventBody(message) => message.event_body(),
-            Self::Positioned(event) => event.body(),
-            Self::Frame(frame) => frame.bytes(),
-        }
-    }
-
-    /// The same event when its id has been written.
-    pub(crate) fn into_body(self) -> Self {
-        match self {
-            Self::Message(message) => Self::EventBody(message),
-            Self::Positioned(event) => Self::Frame(Frame::new(event.body())),
-            other => other,
-        }
-    }
 }
 
 const _: () = assert!(size_of::<Outbound>() == 16);

@@ -6,8 +6,6 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wire::{Message, Opcode, Position, Scope, Timestamp, WebSocketFrame};
 
-use crate::protocol::event_stream;
-
 /// Messages of one publishing call; mostly one.
 pub(crate) type Messages = SmallVec<[Outgoing; 1]>;
 
@@ -74,8 +72,8 @@ impl Outgoing {
     }
 
     /// The event of event streams, behind the head of its id.
-    pub(crate) fn event_body(&self) -> &[u8] {
-        self.0.event_body.get_or_init(|| event_stream::message_body(self))
+    pub(crate) fn event_body(&self, encode: fn(&Self) -> Box<[u8]>) -> &[u8] {
+        self.0.event_body.get_or_init(|| encode(self))
     }
 
     /// How many bytes it has, about, whatever the format: what budgets count.

@@ -11,7 +11,6 @@ pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod outbox;
 pub(crate) mod publish_reply;
-mod reader;
 pub(crate) mod registrations;
 pub(crate) mod requests;
 pub(crate) mod reservation;

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 
 use crate::protocol::cursor::CURSOR_BYTES_MAX;
 use crate::protocol::encoder::{Encoder, Format};
+use crate::protocol::event_stream;
 use crate::protocol::outbound::{Frame, Outbound};
 use crate::protocol::outgoing::Outgoing;
 use crate::session::rules::Lane;
@@ -125,14 +126,14 @@ impl Outbox {
         let Self { entries, encoder: Encoder::EventStream(stream), bytes, .. } = self else { return false };
         scratch.clear();
         while let Some((lane, outbound)) = entries.front() {
-            let body = outbound.event_bytes();
+            let body = event_stream::bytes(outbound);
             if body.len() > scratch.capacity() / 2 {
                 if scratch.is_empty() {
                     // Too large to be copied for each receiver: its id is written before it.
                     let (lane, mut id, outbound) = (*lane, Vec::new(), outbound.clone());
                     stream.write_id(&outbound, &mut id);
                     *bytes += size_of_bytes(&id);
-                    entries[0].1 = outbound.into_body();
+                    entries[0].1 = event_stream::without_id(outbound);
                     entries.push_front((lane, Outbound::Frame(Frame::new(id))));
                     stream.pinned = 2;
                     return false;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connection_registry::{
-    PresenceCursor, PresenceEvent, RegistrationNumber, RestoreRequest, RestoreResult, SessionClose,
+    MemberList, PresenceCursor, PresenceEvent, RegistrationNumber, RestoreRequest, RestoreResult, SessionClose,
 };
 use message_router::{Gap, Joiner, Positions, ShardIndex};
-use wire::{Channel, Notice, Scope, SessionId, UserId};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use wire::{Channel, Notice, Scope, SessionId, TenantId, UserId};
 
 use crate::host::mailbox::Mailbox;
 use crate::protocol::outgoing::Messages;
@@ -16,7 +18,6 @@ use crate::shard::departures::Departures;
 use crate::shard::handoff::Handoff;
 use crate::shard::members::Slot;
 use crate::shard::publish_reply::PublishReply;
-use crate::shard::table::{Listing, PresenceList};
 
 /// What a shard is told, in the order in which it is told.
 #[derive(Debug)]
@@ -104,3 +105,25 @@ pub(crate) enum WatchRequest {
 
 /// What shards tell the presence service. Bounded by the subscriptions there are and the rate of their clients.
 pub(crate) type PresenceInbox = Mailbox<(ShardIndex, WatchRequest)>;
+
+/// Asks a shard for its connections.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Of this tenant alone.
+    pub(crate) tenant: Option<TenantId>,
+    /// Of these users alone, unless there are none.
+    pub(crate) users: Vec<UserId>,
+    /// No more than so many.
+    pub(crate) most: usize,
+    /// Where to. Whoever has stopped to wait is told nothing.
+    pub(crate) answer: oneshot::Sender<Vec<Value>>,
+}
+
+/// A list for whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct PresenceList {
+    pub(crate) scope: Scope,
+    /// What stands behind it follows. Absent if the store could not be asked: then the list is what this instance knows.
+    pub(crate) cursor: Option<PresenceCursor>,
+    pub(crate) list: MemberList,
+}

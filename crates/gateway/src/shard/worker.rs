@@ -13,11 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{Presence, RegistrationNumber, SessionClose};
+use connection_registry::{RegistrationNumber, SessionClose};
 use message_router::ShardIndex;
-use records::ReceiptBuffer;
 use tokio::task;
-use wire::{Close, Timestamp};
+use wire::Close;
 
 use crate::health::Health;
 use crate::health::instance_state::LeaseStatus;
@@ -26,23 +25,28 @@ use crate::host::allocator::{IdleDetector, release_memory};
 use crate::host::clock::Clock;
 use crate::host::clock::Now;
 use crate::host::mailbox::Mailbox;
-use crate::metrics::counters::{PresenceCounters, ShardCounters};
+use crate::metrics::counters::ShardCounters;
 use crate::session::Session;
 use crate::shard::departures::SPREAD;
 use crate::shard::handoff::{Handoff, Opening};
 use crate::shard::hub::{Hub, ShardHandle};
 use crate::shard::members::Slot;
-use crate::shard::reader;
 use crate::shard::registrations::{RegistrationOutcome, Registrations};
 use crate::shard::requests::{FromShard, ToShard};
-use crate::shard::requests::{PresenceInbox, WatchRequest};
 use crate::shard::shared::{Registers, Shared};
-use crate::shard::table::{Flushed, PresenceUpdate, Shard, Wake, growth};
+use crate::shard::table::{Flushed, Shard, Wake};
 use crate::shard::wheel::Wheel;
 use crate::transport::socket::Socket;
 use crate::transport::websocket::codec::Codec;
 
-mod shrink;
+mod backlog;
+mod outlets;
+mod reader;
+mod sockets;
+
+use backlog::Backlog;
+use outlets::Outlets;
+use sockets::Sockets;
 
 /// Sockets written before reads get their turn.
 const WRITES_PER_TURN: usize = 256;
@@ -56,8 +60,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 pub(crate) struct Worker {
     index: ShardIndex,
     shard: RefCell<Shard>,
-    /// This side's ends of the connections, by slot.
-    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    sockets: Sockets,
     /// Their places in the directory.
     registrations: RefCell<Registrations>,
     wheel: RefCell<Wheel>,
@@ -70,22 +73,14 @@ pub(crate) struct Worker {
     /// The connections of a writing turn; taken while in use.
     dirty: RefCell<Vec<Slot>>,
     inbox: Arc<Mailbox<ToShard>>,
-    pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
     counters: Arc<ShardCounters>,
     health: Arc<Health>,
-    presence: Arc<Presence>,
-    /// Requests to the presence service.
-    presence_inbox: Arc<PresenceInbox>,
-    presence_counters: Arc<PresenceCounters>,
+    outlets: Outlets,
     hub: Hub,
-    /// Where receipts wait to be written.
-    receipt_buffer: Arc<ReceiptBuffer>,
     clock: Clock,
     message_bytes_max: usize,
     pong_timeout: Duration,
-    backlog_bytes_max: u64,
-    /// The shard with the largest backlog has been told that it is too much for all.
-    has_asked: Cell<bool>,
+    backlog: Backlog,
     /// How often the instance had been fenced when last looked at.
     fences: Cell<u64>,
 }
@@ -106,7 +101,7 @@ impl Worker {
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
-            sockets: RefCell::default(),
+            sockets: Sockets::default(),
             registrations: RefCell::new(Registrations::new(index, registers.directory)),
             idle_detector: RefCell::default(),
             wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
@@ -114,19 +109,14 @@ impl Worker {
             scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
             dirty: RefCell::default(),
             inbox,
-            pump,
             counters,
             health: Arc::clone(&shared.health),
-            presence: registers.presence,
-            presence_inbox: Arc::clone(&shared.presence_inbox),
-            presence_counters: Arc::clone(&shared.presence),
+            outlets: Outlets::new(index, shared, registers.presence, pump),
             hub: shared.hub.clone(),
-            receipt_buffer: Arc::clone(&shared.receipt_buffer),
             clock,
             message_bytes_max,
             pong_timeout,
-            backlog_bytes_max,
-            has_asked: Cell::new(false),
+            backlog: Backlog::new(backlog_bytes_max),
             fences: Cell::new(0),
         })
     }
@@ -161,24 +151,10 @@ impl Worker {
         }
     }
 
-    /// Keeps what waits for slow clients within the instance's budget: whoever is above the shards' average lets go of
-    /// it, down to seven eighths of the budget, so that not every message asks again.
+    /// Keeps what waits for blocked clients within the instance's budget.
     fn evict_backlog(&self) {
-        let own = self.counters.backlog.get();
-        if own == 0 {
-            return; // The common case.
-        }
-        let (total, bytes_max) = (self.hub.backlog(), self.backlog_bytes_max);
-        if total <= bytes_max {
-            self.has_asked.set(false);
-            return;
-        }
-        if own * self.hub.indexes().count() as u64 >= total {
-            self.shard.borrow_mut().evict(total - bytes_max / 8 * 7);
-        } else if !self.has_asked.replace(true) {
-            // It may have nothing else to do and not notice.
-            let largest = self.hub.shards().max_by_key(|shard| shard.counters.backlog.get());
-            largest.into_iter().for_each(|shard| shard.inbox.push(ToShard::Evict, 0));
+        if let Some(bytes) = self.backlog.excess(self.counters.backlog.get(), &self.hub) {
+            self.shard.borrow_mut().evict(bytes);
         }
     }
 
@@ -204,7 +180,7 @@ impl Worker {
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
             ToShard::Published(to, answer) => self.shard.borrow_mut().published(to, &answer),
             ToShard::Drain(departures) => self.shard.borrow_mut().drain(departures),
-            ToShard::DisconnectAll => self.disconnect_all(),
+            ToShard::DisconnectAll => self.sockets.shut_down_all(),
             ToShard::PresenceListed(listed) => self.shard.borrow_mut().presence_listed(&listed),
             ToShard::PresenceChanged(scope, cursor, event) => {
                 self.shard.borrow_mut().presence_changed(&scope, cursor, &event)
@@ -251,16 +227,7 @@ impl Worker {
         }
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
         drop(shard);
-        let mut sockets = self.sockets.borrow_mut();
-        let at = slot as usize;
-        if sockets.len() <= at {
-            let more = at + 1 - sockets.len() + growth(sockets.len());
-            sockets.reserve_exact(more);
-            let capacity = sockets.capacity();
-            sockets.resize_with(capacity, || None);
-        }
-        sockets[at] = Some(Rc::clone(&socket));
-        drop(sockets);
+        self.sockets.insert(slot, Rc::clone(&socket));
         self.registrations.borrow_mut().open(slot);
         if is_event_stream {
             task::spawn_local(reader::run_event_stream(Rc::clone(self), slot, socket));
@@ -285,16 +252,9 @@ impl Worker {
         self.forward().into_iter().for_each(|closed| self.flush(closed));
     }
 
-    /// Ends all sockets. Their readers see it, and remove the connections.
-    fn disconnect_all(&self) {
-        for socket in self.sockets.borrow().iter().flatten() {
-            socket.shutdown(Shutdown::Both);
-        }
-    }
-
     /// The connection's socket is gone.
     pub(crate) fn remove(&self, slot: Slot) {
-        drop(self.sockets.borrow_mut().get_mut(slot as usize).and_then(Option::take));
+        self.sockets.remove(slot);
         let mut shard = self.shard.borrow_mut();
         if shard.remove(slot).is_some() {
             self.counters.connections.sub(1);
@@ -320,17 +280,11 @@ impl Worker {
         let mut shard = self.shard.borrow_mut();
         self.registrations.borrow_mut().leave_records(&mut shard);
         shard.take_requests(&mut requests);
-        shard.take_receipts().into_iter().for_each(|receipt| self.receipt_buffer.note(receipt));
-        self.forward_presence(shard.take_presence_updates());
+        self.outlets.send_receipts(shard.take_receipts());
+        self.outlets.send_presence(shard.take_presence_updates(), self.clock);
         let closed = self.register_identified(&mut shard);
         drop(shard);
-        for request in requests {
-            let bytes = match &request {
-                FromShard::Publish { message, .. } => message.len(),
-                FromShard::Join { .. } | FromShard::Leave { .. } => 0,
-            };
-            self.pump.push((self.index, request), bytes);
-        }
+        self.outlets.send_requests(requests);
         closed
     }
 
@@ -366,25 +320,6 @@ impl Worker {
         }
     }
 
-    /// Tells the registry who has come to scopes and gone, and the presence service who watches.
-    fn forward_presence(&self, updates: Vec<PresenceUpdate>) {
-        if updates.is_empty() {
-            return; // The common case.
-        }
-        let now = Timestamp(self.clock.now().unix_ms);
-        for update in updates {
-            match update {
-                PresenceUpdate::Entered(scope, user, info) => self.presence.enter(&scope, &user, &info, now),
-                PresenceUpdate::Exited(scope, user) => self.presence.exit(&scope, &user),
-                PresenceUpdate::Watched(scope) => self.presence_inbox.push((self.index, WatchRequest::Begun(scope)), 0),
-                PresenceUpdate::Unwatched(scope) => {
-                    self.presence_inbox.push((self.index, WatchRequest::Ended(scope)), 0)
-                }
-            }
-        }
-        self.presence_counters.members.set(self.presence.len() as u64);
-    }
-
     /// Writes to every connection that has something to write, in turns, until none has.
     async fn flush_dirty(self: &Rc<Self>) {
         let mut dirty = self.dirty.take();
@@ -411,8 +346,7 @@ impl Worker {
 
     /// One write. What does not fit waits for the socket, what remains for the next turn.
     fn flush(self: &Rc<Self>, slot: Slot) {
-        let sockets = self.sockets.borrow();
-        let Some(Some(socket)) = sockets.get(slot as usize) else { return };
+        let Some(socket) = self.sockets.get(slot) else { return };
         let mut scratch = self.scratch_out.borrow_mut();
         let flushed = self.shard.borrow_mut().flush(slot, self.clock.now(), &mut scratch, |bytes| {
             self.counters.writes.add(1);
@@ -430,7 +364,7 @@ impl Worker {
             self.wheel.borrow_mut().schedule(slot, at_ms);
         }
         if is_blocked {
-            self.wait_for(slot, socket);
+            self.wait_for(slot, &socket);
         }
     }
 
@@ -446,8 +380,7 @@ impl Worker {
     }
 
     fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
-        let same = |other: &Option<Rc<Socket>>| other.as_ref().is_some_and(|other| Rc::ptr_eq(other, socket));
-        if !self.sockets.borrow().get(slot as usize).is_some_and(same) {
+        if !self.sockets.has(slot, socket) {
             return; // The slot belongs to another connection by now.
         }
         self.shard.borrow_mut().unblock(slot);
@@ -456,10 +389,13 @@ impl Worker {
     /// Once a second: whoever's time has come.
     fn tick_second(&self) {
         if self.idle_detector.borrow_mut().is_idle(self.counters.connections.get()) {
-            self.shrink();
+            self.shard.borrow_mut().shrink();
+            self.sockets.shrink();
+            self.registrations.borrow_mut().shrink();
+            self.wheel.borrow_mut().shrink();
             release_memory();
         }
-        self.has_asked.set(false);
+        self.backlog.tick();
         self.evict_backlog();
         self.check_lease(Instant::now());
         let now = self.clock.now();
@@ -470,7 +406,7 @@ impl Worker {
                 Wake::Stale => {}
                 Wake::At(at_ms) => self.wheel.borrow_mut().schedule(slot, at_ms),
                 Wake::Disconnect => {
-                    if let Some(Some(socket)) = self.sockets.borrow().get(slot as usize) {
+                    if let Some(socket) = self.sockets.get(slot) {
                         socket.shutdown(Shutdown::Both);
                     }
                 }

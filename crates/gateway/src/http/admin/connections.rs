@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::records::{Query, ROWS_MAX, read};
 use crate::http::answer;
 use crate::shard::hub::{Hub, ShardHandle};
+use crate::shard::requests::Listing;
 use crate::shard::requests::ToShard;
-use crate::shard::table::Listing;
 
 /// Longest time to wait for the shards. A shard that takes longer is stuck, or nearly so.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -184,7 +184,7 @@ fn what_is_written_in_part_is_neither_overtaken_nor_dropped() {
 
 #[test]
 fn what_a_retry_can_help_says_when() {
-    let text = |frame: &ServerFrame<'_>| String::from_utf8(reply(frame).event_bytes().to_vec()).unwrap();
+    let text = |frame: &ServerFrame<'_>| String::from_utf8(bytes(&reply(frame)).to_vec()).unwrap();
     assert!(text(&ServerFrame::Reconnect { after_ms: 2_500 }).starts_with("retry: 2500\nevent: reconnect\ndata: {"));
     let bye = |close: Close| text(&ServerFrame::Bye { code: close.code(), reason: close.reason().into() });
     assert!(bye(Close::Restart).starts_with("event: bye\n"));

@@ -1,23 +1,9 @@
 //! PURE. What operators may see of a shard's connections.
 
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
-use wire::{TenantId, UserId};
 
 use super::*;
-
-/// Asks a shard for its connections.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    /// Of this tenant alone.
-    pub(crate) tenant: Option<TenantId>,
-    /// Of these users alone, unless there are none.
-    pub(crate) users: Vec<UserId>,
-    /// No more than so many.
-    pub(crate) most: usize,
-    /// Where to. Whoever has stopped to wait is told nothing.
-    pub(crate) answer: oneshot::Sender<Vec<Value>>,
-}
+use crate::shard::requests::Listing;
 
 impl Shard {
     /// Answers with those connections whose holder is known.

@@ -13,6 +13,7 @@ use wire::{PresenceMember, UserId};
 use super::*;
 use crate::protocol::shared_reply::SharedReply;
 use crate::session::PresenceRequest;
+use crate::shard::requests::PresenceList;
 
 /// What the shard wants told, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +26,6 @@ pub(crate) enum PresenceUpdate {
     Watched(Scope),
     /// Nobody here is any more.
     Unwatched(Scope),
-}
-
-/// A list for whoever waits for it.
-#[derive(Debug)]
-pub(crate) struct PresenceList {
-    pub(crate) scope: Scope,
-    /// What stands behind it follows. Absent if the store could not be asked: then the list is what this instance knows.
-    pub(crate) cursor: Option<PresenceCursor>,
-    pub(crate) list: MemberList,
 }
 
 /// Connections in scopes whose families have presence.

@@ -22,6 +22,7 @@ use crate::instance::gateway::rules;
 use crate::protocol::outgoing::Outgoing;
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::handoff::Opening;
+use wire::Timestamp;
 
 /// More than the sockets below hold, and than may wait before a replay pauses; an outbox holds it.
 const PAGE_BYTES: usize = 3 * 1024 * 1024;

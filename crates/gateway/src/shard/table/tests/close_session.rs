@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::CLOSE_TIMEOUT;
 use crate::session::bind;
+use crate::shard::requests::Listing;
 
 impl Table {
     /// A connection of this session.

@@ -5,7 +5,8 @@ use message_router::{FamilyPolicy, OnIsolation};
 use wire::FamilyShape;
 
 use super::*;
-use crate::shard::table::{PresenceList, PresenceUpdate};
+use crate::shard::requests::PresenceList;
+use crate::shard::table::PresenceUpdate;
 
 /// `collection` has presence, `system` has not.
 fn table() -> Table {
