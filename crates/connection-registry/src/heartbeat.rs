@@ -29,10 +29,10 @@ use crate::error::StoreError;
 use crate::heartbeat::watched_lease::WatchedLease;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::{Lease, LeaseRequest, LeaseState};
-use crate::limits::SessionCommand;
 use crate::load::Load;
 use crate::presence::Presence;
 use crate::roster::Roster;
+use crate::session_command::SessionCommand;
 use crate::store::Store;
 use crate::timings::Timings;
 

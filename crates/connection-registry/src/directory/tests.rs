@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::clock_offset::Sample;
+use crate::clock_offset::{ClockOffset, Sample};
+use crate::connection_limits::{ConnectionLimits, OnExcess};
+use crate::connection_row::RowChange;
+use crate::session_close::CloseReason;
 
 mod model;
 

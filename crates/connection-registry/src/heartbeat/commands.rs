@@ -2,8 +2,8 @@
 
 use super::HeartbeatTask;
 use crate::error::StoreError;
+use crate::instance_command::InstanceCommand;
 use crate::lease::LeaseRequest;
-use crate::limits::InstanceCommand;
 use crate::load::Load;
 use crate::store::Store;
 

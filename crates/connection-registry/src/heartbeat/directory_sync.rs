@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use super::HeartbeatTask;
 use crate::error::StoreError;
-use crate::limits::DirectoryReply;
 use crate::load::Load;
-use crate::store::{ROW_CHANGES_MAX, Store};
+use crate::store::{DirectoryReply, ROW_CHANGES_MAX, Store};
 
 impl<S: Store, L: Fn() -> Load + Send + 'static> HeartbeatTask<S, L> {
     /// Writes what changed in the directory and what sessions left, in bounded batches and for at most half a heartbeat: the

@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use crate::directory::Directory;
 use crate::instance::Instance;
 use crate::lease::LeaseState;
-use crate::limits::SessionCommand;
 use crate::presence::Presence;
 use crate::roster::Peer;
+use crate::session_command::SessionCommand;
 
 /// This instance and the others, as of the last look at the store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,8 @@ use super::{HeartbeatTask, new_incarnation};
 use crate::clock_offset::{ClockOffset, Sample};
 use crate::error::StoreError;
 use crate::lease::{LeaseRequest, Token};
-use crate::limits::{DirectoryReply, LeaseRenewal};
 use crate::load::{Heartbeat, Load};
-use crate::store::{Acquired, Store};
+use crate::store::{Acquired, DirectoryReply, LeaseRenewal, Store};
 
 impl<S: Store, L: Fn() -> Load + Send + 'static> HeartbeatTask<S, L> {
     /// What the next call shows the peers.

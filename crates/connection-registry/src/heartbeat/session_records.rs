@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::HeartbeatTask;
 use crate::error::StoreError;
-use crate::limits::SessionCommand;
 use crate::restores::RecordLookup;
+use crate::session_command::SessionCommand;
 use crate::store::{ROW_CHANGES_MAX, Store};
 
 /// So much of sessions' records in one call.

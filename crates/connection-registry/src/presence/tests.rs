@@ -1,5 +1,6 @@
 //! Notes of members under a literal clock: what the store is told, and when nothing.
 
+use super::member_table::GONE_MEMBERS_MAX;
 use super::*;
 use wire::Families;
 

@@ -10,19 +10,22 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use wire::{InstanceId, Scope, SessionId, TenantId, Timestamp, UserId};
 
-use crate::directory::{ConnectionRow, RowChange};
+use crate::connection_limits::{ConnectionLimits, OnExcess};
+use crate::connection_row::{ConnectionRow, RowChange};
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
+use crate::instance_command::InstanceCommand;
 use crate::lease::Token;
-use crate::limits::{
-    CloseReason, ConnectionLimits, DirectoryReply, InstanceCommand, LeaseRenewal, OnExcess, SessionClose,
-};
 use crate::load::Heartbeat;
-use crate::member::{MemberChange, PresenceBatch, PresenceCursor, PresenceSnapshot};
+use crate::member::MemberChange;
+use crate::presence_event::{PresenceBatch, PresenceCursor, PresenceSnapshot};
 use crate::restores::{LookupResult, RecordLookup, RestoreRequest};
 use crate::roster::PeerHeartbeat;
+use crate::session_close::{CloseReason, SessionClose};
 use crate::session_record::{ClosedSessionRecord, SessionRecord};
-use crate::store::{Acquired, MEMBER_CHANGES_MAX, PresenceReader, ROW_CHANGES_MAX, Store};
+use crate::store::{
+    Acquired, DirectoryReply, LeaseRenewal, MEMBER_CHANGES_MAX, PresenceReader, ROW_CHANGES_MAX, Store,
+};
 use crate::timings::Timings;
 use members::Members;
 

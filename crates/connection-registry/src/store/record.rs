@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::directory::ConnectionRow;
+use crate::connection_row::ConnectionRow;
 use crate::instance::{Incarnation, Instance};
 use crate::load::{Duty, Heartbeat, Load};
 

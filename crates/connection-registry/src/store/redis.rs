@@ -19,18 +19,21 @@ use redis_topology::{CommandClient, Loading, PooledConnection, Pools, Target, ca
 use tokio::time::Instant;
 use wire::{InstanceId, Notice, Scope, SessionId, TenantId, Timestamp, UserId};
 
-use crate::directory::RowChange;
+use crate::connection_limits::ConnectionLimits;
+use crate::connection_row::RowChange;
 use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
-use crate::limits::{ConnectionLimits, DirectoryReply, LeaseRenewal};
 use crate::load::Heartbeat;
-use crate::member::{MemberChange, PresenceBatch, PresenceCursor, PresenceSnapshot};
+use crate::member::MemberChange;
+use crate::presence_event::{PresenceBatch, PresenceCursor, PresenceSnapshot};
 use crate::restores::{LookupResult, RecordLookup};
 use crate::roster::PeerHeartbeat;
 use crate::session_record::ClosedSessionRecord;
 use crate::store::record::{Decoded, PeerRecord, RowRecord};
-use crate::store::{Acquired, MEMBER_CHANGES_MAX, PresenceReader, ROW_CHANGES_MAX, Store};
+use crate::store::{
+    Acquired, DirectoryReply, LeaseRenewal, MEMBER_CHANGES_MAX, PresenceReader, ROW_CHANGES_MAX, Store,
+};
 use crate::timings::Timings;
 
 /// An instance that died without a goodbye, and whose name nobody took again, is forgotten after this.

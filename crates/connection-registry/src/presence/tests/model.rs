@@ -40,9 +40,7 @@ impl World {
             _ => drop(self.heartbeat(random.below(3) + 1, random.below(3))),
         }
         assert_eq!(self.presence.len(), self.here.len());
-        let table = self.presence.table();
-        let is_here = |(scope, user): &(Scope, UserId)| table.scopes.get(scope).is_some_and(|m| m.contains_key(user));
-        assert_eq!(table.gone, table.changed.iter().filter(|member| !is_here(member)).count());
+        self.presence.table().check();
     }
 
     /// The store is told as the heartbeat task does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether

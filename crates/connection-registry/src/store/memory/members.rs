@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use wire::{Scope, Timestamp, UserId};
 
 use super::InstanceIncarnation;
-use crate::member::{
-    Member, MemberChange, MemberInfo, MemberList, PresenceBatch, PresenceCursor, PresenceEvent, PresenceTransition,
-};
+use crate::member::{Member, MemberChange, MemberInfo, MemberList};
+use crate::presence_event::{PresenceBatch, PresenceCursor, PresenceEvent, PresenceTransition};
 
 /// Readers wait for what is told and are behind by little.
 const PRESENCE_BATCHES_MAX: usize = 256;

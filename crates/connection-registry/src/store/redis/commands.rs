@@ -2,7 +2,8 @@
 
 use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
-use crate::limits::{CloseReason, InstanceCommand, NoticeTarget, SessionClose};
+use crate::instance_command::{InstanceCommand, NoticeTarget};
+use crate::session_close::{CloseReason, SessionClose};
 
 /// Reads `SESSION WHY@SINCE`, `SESSION WHY`, `TENANT/USER WHY` and `notice NUMBER WHOM` with a notice. One that is none of
 /// these is left out: anybody with access to Redis may have written it, or a later version, and a lease must not hang on that.

@@ -11,9 +11,8 @@ use wire::{InstanceId, Timestamp, UserId};
 
 use super::RedisStore;
 use crate::error::StoreError;
-use crate::member::{
-    Member, MemberInfo, MemberList, PresenceBatch, PresenceCursor, PresenceEvent, PresenceSnapshot, PresenceTransition,
-};
+use crate::member::{Member, MemberInfo, MemberList};
+use crate::presence_event::{PresenceBatch, PresenceCursor, PresenceEvent, PresenceSnapshot, PresenceTransition};
 
 /// Redis answers by then, be there news or not.
 pub(super) const WAIT: Duration = Duration::from_secs(5);

@@ -49,8 +49,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "memory kept: each connection leaves 64 KiB",
         edits: &[Edit {
             file: "crates/connection-registry/src/directory.rs",
-            old: "        notes.changed.remove(&entry.serial);\n",
-            new: "        notes.changed.remove(&entry.serial);\n        std::mem::forget(vec![1_u8; 65_536]);\n",
+            old: "        unsynced.changed.remove(&entry.number);\n",
+            new: "        unsynced.changed.remove(&entry.number);\n        std::mem::forget(vec![1_u8; 65_536]);\n",
         }],
         fault: "storm",
         kinds: &["memory"],

@@ -180,7 +180,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "connections dated by the wall clock of their instance",
         edits: &[Edit {
-            file: "crates/connection-registry/src/directory.rs",
+            file: "crates/connection-registry/src/directory/sync.rs",
             old: "clock_offset.filter(|_| !entry.has_store_time)",
             new: "clock_offset.filter(|_| entry.has_store_time)",
         }],
@@ -221,7 +221,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an older connection that is answered late takes the session over",
         edits: &[Edit {
             file: "crates/connection-registry/src/directory.rs",
-            old: "let waits = notes.waiting.remove(&session).map(|entry| entry.row.shard);",
+            old: "let waits = unsynced.waiting.remove(&session).map(|entry| entry.row.shard);",
             new: "let waits: Option<u16> = None;",
         }],
         fault: "stop-redis",
