@@ -94,9 +94,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "chatter: all rows are written at every heartbeat",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heartbeat.rs",
-            old: "        self.lease.tick();\n        let mut result = Ok(());\n",
-            new: "        self.lease.tick();\n        self.directory.rewrite();\n        let mut result = Ok(());\n",
+            file: "crates/connection-registry/src/heartbeat/directory_sync.rs",
+            old: "        let until = Instant::now() + self.sync_max;\n",
+            new: "        let until = Instant::now() + self.sync_max;\n        self.directory.rewrite();\n",
         }],
         fault: "idle",
         kinds: &["idle"],

@@ -160,7 +160,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no reaper: rows of the dead stay",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heartbeat/peers.rs",
+            file: "crates/connection-registry/src/heartbeat/peer_watch.rs",
             old: "self.roster.dead().take(REAPED_PER_HEARTBEAT_MAX)",
             new: "self.roster.dead().take(REAPED_PER_HEARTBEAT_MAX - REAPED_PER_HEARTBEAT_MAX)",
         }],
