@@ -5,10 +5,10 @@
 //!   any thread ◀── get ────────────── (rows)       (unsynced changes)
 //! ```
 //!
-//! Changes are noted by session and not queued one by one. A session that arrives and ends between two heartbeats costs the
-//! store nothing, and an idle instance writes nothing. The notes are bounded: by the sessions that are connected now, and by
-//! [`GONE_SESSIONS_MAX`] ended sessions that the store may still list. Above that bound the instance writes all its rows
-//! again.
+//! Changes are noted by session and not queued one by one. A session that arrives and ends between two heartbeats costs
+//! the store nothing, and an idle instance writes nothing. The notes are bounded: by the sessions that are connected
+//! now, and by [`GONE_SESSIONS_MAX`] ended sessions that the store may still list. Above that bound the instance writes
+//! all its rows again.
 
 mod command_resolution;
 mod entry;
@@ -55,8 +55,8 @@ impl Directory {
         (registration, older)
     }
 
-    /// Adds a connection of a session that [`Self::list`] lists later. As for [`Self::take_over`], the caller closes the older
-    /// connections.
+    /// Adds a connection of a session that [`Self::list`] lists later. As for [`Self::take_over`], the caller closes
+    /// the older connections.
     pub fn wait(&self, session: SessionId, row: ConnectionRow, arrival: Instant) -> (Registration, Vec<u16>) {
         let mut unsynced = self.unsynced();
         let (entry, older) = self.register(&mut unsynced, session, row, arrival);
@@ -103,8 +103,8 @@ impl Directory {
         self.changes.notify_one();
     }
 
-    /// Time of arrival of the connection with this registration. Returns nothing if a newer connection of its session has
-    /// arrived.
+    /// Time of arrival of the connection with this registration. Returns nothing if a newer connection of its session
+    /// has arrived.
     #[must_use]
     pub fn since(&self, registration: &Registration) -> Option<(Timestamp, Instant)> {
         self.arrival(registration.session(), registration.number())

@@ -8,9 +8,10 @@
 //!                  └── wait ──────▶ WakeupListener
 //! ```
 //!
-//! One heartbeat asks for the lease or renews it, reads the peers, removes dead ones, and writes changes. A call that fails ends
-//! the heartbeat, and the next heartbeat tries again. New connections are written at once, without waiting for a heartbeat, and
-//! commands are fetched on a wake-up. The lease is reported lost at its deadline even if a call is still waiting then.
+//! One heartbeat asks for the lease or renews it, reads the peers, removes dead ones, and writes changes. A call that
+//! fails ends the heartbeat, and the next heartbeat tries again. New connections are written at once, without waiting
+//! for a heartbeat, and commands are fetched on a wake-up. The lease is reported lost at its deadline even if a call is
+//! still waiting then.
 
 mod command_sender;
 mod directory_sync;
@@ -53,11 +54,12 @@ use crate::timings::Timings;
 pub use self::handle::HeartbeatHandle;
 pub use self::peers::Peers;
 
-/// Changes are written this long after the first one, together with those that follow meanwhile. A connection above a limit is
-/// closed soon, and a storm of connections costs few calls.
+/// Changes are written this long after the first one, together with those that follow meanwhile. A connection above a
+/// limit is closed soon, and a storm of connections costs few calls.
 const SYNC_AFTER: Duration = Duration::from_millis(20);
 
-/// The same delay while the store is away. The instance then checks the limits alone, and looks at all its rows each time.
+/// The same delay while the store is away. The instance then checks the limits alone, and looks at all its rows each
+/// time.
 const ENFORCE_LIMITS_AFTER: Duration = Duration::from_millis(200);
 
 /// Configuration of a heartbeat task.
@@ -147,7 +149,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> HeartbeatTask<S, L> {
         self.release().await;
     }
 
-    /// One heartbeat. If the store refuses the token, the lease was lost meanwhile, and the heartbeat asks for a new one at once.
+    /// One heartbeat. If the store refuses the token, the lease was lost meanwhile, and the heartbeat asks for a new
+    /// one at once.
     async fn heartbeat(&mut self) {
         if self.lease_keeper.is_fenced() {
             self.lease_keeper.start_new_incarnation(&*self.store).await;
@@ -209,7 +212,8 @@ impl<S: Store, L: Fn() -> Load + Send + 'static> HeartbeatTask<S, L> {
         self.plan_lookups();
     }
 
-    /// Fetches commands between two heartbeats: a renewal returns them. Without a lease they wait for the next heartbeat.
+    /// Fetches commands between two heartbeats: a renewal returns them. Without a lease they wait for the next
+    /// heartbeat.
     async fn fetch_commands(&mut self) {
         if self.lease_keeper.has_token() {
             let fetched = self.request_lease().await;

@@ -7,12 +7,12 @@ use crate::session_close::{CloseReason, SessionClose};
 /// A command of another instance or of an operator, to be carried out here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstanceCommand {
-    /// Close one session's connection. The timestamp, if it is known, is the connection's time of arrival: the command does
-    /// not apply to a later connection of the same session.
+    /// Close one session's connection. The timestamp, if it is known, is the connection's time of arrival: the command
+    /// does not apply to a later connection of the same session.
     Session(SessionClose, Option<Timestamp>),
     /// Close all connections of a user on this instance.
     User(TenantId, UserId, CloseReason),
-    /// Send a notice.
+    /// Send a notice to sessions of this instance.
     Notice(NoticeTarget, Notice),
 }
 

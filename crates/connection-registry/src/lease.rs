@@ -7,9 +7,9 @@
 //!     └── a new incarnation ─┴──────────────────────────────────────▶ Fenced
 //! ```
 //!
-//! Times are of a monotonic clock. A lease is counted from the moment *before* its renewal was sent. A slow answer, or a pause
-//! of this process meanwhile, can therefore only end it too early. Linux stops the monotonic clock while the whole machine is
-//! suspended; the fence in Redis covers that case.
+//! Times are of a monotonic clock. A lease is counted from the moment *before* its renewal was sent. A slow answer, or
+//! a pause of this process meanwhile, can therefore only end it too early. Linux stops the monotonic clock while the
+//! whole machine is suspended; the fence in Redis covers that case.
 
 mod state;
 mod token;
@@ -35,8 +35,8 @@ pub(crate) enum LeaseRequest {
 #[derive(Debug)]
 pub(crate) struct Lease {
     state: LeaseState,
-    /// The newest token of this incarnation. It is kept while the lease is lost: if the store still knows the token then,
-    /// no other incarnation held the lease meanwhile, and no rows need to be written again.
+    /// The newest token of this incarnation. It is kept while the lease is lost: if the store still knows the token
+    /// then, no other incarnation held the lease meanwhile, and no rows need to be written again.
     token: Option<Token>,
     /// How long a lease lasts in the store. `None`: as long as the process, because the store is part of the process.
     length: Option<Duration>,

@@ -13,20 +13,20 @@
 //!   gateway ◀─ LeaseState, Peers ───────┴─────────────┘
 //! ```
 //!
-//! The three types that matter: [`HeartbeatTask`] runs everything and returns a [`HeartbeatHandle`]; [`LeaseState`] says whether
-//! this instance may act as the owner of its connections; [`Directory`] lists the connections of this instance. Each change of
-//! rows in the [`Store`] carries the lease's token. The store refuses an outdated token, and checks the owner's limits: a
-//! [`SessionClose`] names a session that has to go. [`Presence`] does the same for the members of scopes, for families that have
-//! presence. A session whose client asked for it leaves a [`SessionRecord`] ([`Restores`]), and any instance can continue the
-//! session.
+//! The three types that matter: [`HeartbeatTask`] runs everything and returns a [`HeartbeatHandle`]; [`LeaseState`]
+//! says whether this instance may act as the owner of its connections; [`Directory`] lists the connections of this
+//! instance. Each change of rows in the [`Store`] carries the lease's token. The store refuses an outdated token, and
+//! checks the owner's limits: a [`SessionClose`] names a session that has to go. [`Presence`] does the same for the
+//! members of scopes, for families that have presence. A session whose client asked for it leaves a [`SessionRecord`]
+//! ([`Restores`]), and any instance can continue the session.
 //!
 //! No module imports one that is listed above it in [the dependency order](#dependency-order).
 //!
 //! # Dependency order
 //!
-//! `heartbeat`, `store`, `presence`, `roster`, `lease`, `directory`, `session_command`, `instance_command`, `session_close`,
-//! `restores`, `session_record`, `clock_offset`, `presence_event`, `member`, `connection_row`, `connection_limits`,
-//! `registration`, `timings`, `load`, `instance`, `error`.
+//! `heartbeat`, `store`, `presence`, `roster`, `lease`, `directory`, `session_command`, `instance_command`,
+//! `session_close`, `restores`, `session_record`, `clock_offset`, `presence_event`, `member`, `connection_row`,
+//! `connection_limits`, `registration`, `timings`, `load`, `instance`, `error`.
 //!
 //! This crate does not know about sockets or messages.
 #![warn(missing_docs)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use wire::{InstanceId, Scope, Timestamp, UserId};
 
-/// What a member's token says about the member: JSON, which is passed on unchanged. One machine word when there is none,
-/// because every connection has one.
+/// What a member's token says about the member: JSON, which is passed on unchanged. One machine word when there is
+/// none, because every connection has one.
 pub type MemberInfo = Option<Arc<String>>;
 
 /// A change of the members that this instance holds.
@@ -33,7 +33,7 @@ pub struct Member {
 /// The members of one scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemberList {
-    /// Number of members.
+    /// Number of all members of the scope.
     pub count: usize,
     /// Some of the members, or all of them.
     pub members: Vec<Member>,

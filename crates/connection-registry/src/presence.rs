@@ -4,10 +4,10 @@
 //!   shards ── enter, exit ──▶ Presence ── take(batch) ──▶ heartbeat ══▶ members in Redis
 //! ```
 //!
-//! A user with several connections of a scope is one member: only the first connection and the end of the last one are written to
-//! the store. Changes are noted by member, so a member that enters and leaves between two batches costs nothing. The notes are
-//! bounded: by the members here, and by [`GONE_MEMBERS_MAX`](member_table::GONE_MEMBERS_MAX) departed members that the store may
-//! still list. Above that bound the instance writes all its members again.
+//! A user with several connections of a scope is one member: only the first connection and the end of the last one are
+//! written to the store. Changes are noted by member, so a member that enters and leaves between two batches costs
+//! nothing. The notes are bounded: by the members here, and by [`GONE_MEMBERS_MAX`](member_table::GONE_MEMBERS_MAX)
+//! departed members that the store may still list. Above that bound the instance writes all its members again.
 
 mod member_table;
 

@@ -59,7 +59,7 @@ pub struct PresenceBatch {
 /// A member has joined a scope, or left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceEvent {
-    /// Spelled `TENANT/FAMILY:ID`.
+    /// Name of the scope, as `TENANT/FAMILY:ID`.
     pub scope: Box<str>,
     /// User that joined or left.
     pub user: UserId,

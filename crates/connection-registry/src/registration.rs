@@ -7,10 +7,10 @@ use wire::SessionId;
 /// The right to remove one row. [`Directory::connect`](crate::Directory::connect) gives it and
 /// [`Directory::disconnect`](crate::Directory::disconnect) takes it back.
 ///
-/// A client that reconnects before the server detects the end of its old socket has two connections of one session. The newer
-/// connection owns the row, and the end of the older one must not remove it. Registrations are numbered in the order of
-/// arrival. A connection that waits for its session's record gets its number at arrival and its row later. It gets no row if
-/// a newer connection of the session arrives meanwhile.
+/// A client that reconnects before the server detects the end of its old socket has two connections of one session. The
+/// newer connection owns the row, and the end of the older one must not remove it. Registrations are numbered in the
+/// order of arrival. A connection that waits for its session's record gets its number at arrival and its row later. It
+/// gets no row if a newer connection of the session arrives meanwhile.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a registration that is not returned leaves a row behind"]
 pub struct Registration {

@@ -5,8 +5,8 @@
 //!   shards ◀─ SessionCommand::Restored ◀──────────── heartbeat ◀══
 //! ```
 //!
-//! Both queues are bounded: at most one lookup for each connection, and [`LEFT_BYTES_MAX`] of records that are not in the
-//! store yet.
+//! Both queues are bounded: at most one lookup for each connection, and [`LEFT_BYTES_MAX`] of records that are not in
+//! the store yet.
 
 mod lookup;
 mod request;
@@ -21,8 +21,8 @@ use crate::session_record::ClosedSessionRecord;
 pub use self::lookup::{LookupResult, RecordLookup};
 pub use self::request::{RestoreRequest, RestoreResult};
 
-/// Bytes of records that wait while the store is away. Further records are dropped, and their clients are told that there is
-/// none.
+/// Bytes of records that wait while the store is away. Further records are dropped, and their clients are told that
+/// there is none.
 const LEFT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The queues of one instance.
@@ -43,8 +43,8 @@ struct Waiting {
 }
 
 impl Restores {
-    /// Queues the record of a connection that has ended. Call it before the connection's row is removed, so that a session
-    /// always has a row or a record.
+    /// Queues the record of a connection that has ended. Call it before the connection's row is removed, so that a
+    /// session always has a row or a record.
     pub fn leave(&self, left: ClosedSessionRecord) {
         let mut waiting = self.waiting();
         let bytes = bytes(&left);
@@ -116,8 +116,8 @@ impl Restores {
         self.waiting().lookups.iter().map(|lookup| lookup.due).min()
     }
 
-    /// Turns the store's answer into the answer for the connection. Returns nothing if the lookup is to be repeated; it is
-    /// queued again then.
+    /// Turns the store's answer into the answer for the connection. Returns nothing if the lookup is to be repeated; it
+    /// is queued again then.
     pub fn settle(
         &self,
         mut lookup: RecordLookup,

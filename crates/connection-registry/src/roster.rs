@@ -1,12 +1,12 @@
 //! PURE. Which peers are alive, from the store's list of peers and from times handed in.
 //!
-//! A peer's entry carries a heartbeat number. The roster trusts no clock but its own: it counts for how long the number did not
-//! change *while this instance looked*. An instance that was frozen or disconnected for a minute therefore wakes up with no
-//! conclusion about any peer, and a jump of Redis' clock changes nothing. Only a peer that is seen for the first time is judged
-//! by the age of its entry by Redis' clock.
+//! A peer's entry carries a heartbeat number. The roster trusts no clock but its own: it counts for how long the number
+//! did not change *while this instance looked*. An instance that was frozen or disconnected for a minute therefore
+//! wakes up with no conclusion about any peer, and a jump of Redis' clock changes nothing. Only a peer that is seen for
+//! the first time is judged by the age of its entry by Redis' clock.
 //!
-//! When many peers fall silent together, Redis or a clock is the likely cause, and to remove the peers would do harm. The roster
-//! then reports [`Change::ManyVanished`] and waits twice as long.
+//! When many peers fall silent together, Redis or a clock is the likely cause, and to remove the peers would do harm.
+//! The roster then reports [`Change::ManyVanished`] and waits twice as long.
 
 mod change;
 mod peer;
@@ -71,15 +71,15 @@ impl Roster {
         self.doubt
     }
 
-    /// Peers that are gone and that the store still lists, each with its newest heartbeat number. None while many peers are
-    /// silent.
+    /// Peers that are gone and that the store still lists, each with its newest heartbeat number. None while many peers
+    /// are silent.
     pub(crate) fn dead(&self) -> impl Iterator<Item = (&Instance, u64)> {
         let dead = self.peers.values().filter(|peer| peer.status == Status::Gone && !self.doubt);
         dead.map(|peer| (&peer.instance, peer.number))
     }
 
-    /// Takes in the store's list of peers as of `now`. Peers are judged only here: an instance that does not look at the store
-    /// learns nothing about its peers.
+    /// Takes in the store's list of peers as of `now`. Peers are judged only here: an instance that does not look at
+    /// the store learns nothing about its peers.
     pub(crate) fn observe(&mut self, heartbeats: Vec<PeerHeartbeat>, now: Instant) -> Vec<Change> {
         let pause = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
         self.looked = Some(now);
@@ -128,8 +128,8 @@ impl Roster {
         }
     }
 
-    /// Takes in which peers the store does not list any more. A few missing peers have stopped. If many are missing, the store
-    /// has lost its list; they count as silent until their next heartbeat.
+    /// Takes in which peers the store does not list any more. A few missing peers have stopped. If many are missing,
+    /// the store has lost its list; they count as silent until their next heartbeat.
     fn remove_missing(&mut self, missing: &BTreeSet<InstanceId>, changes: &mut Vec<Change>) {
         let alive = self.peers.values().filter(|peer| peer.status != Status::Gone).count();
         let leaving = missing.iter().filter(|id| self.peers[*id].status != Status::Gone).count();

@@ -5,7 +5,7 @@ use wire::SessionId;
 /// A session of this instance that the store wants closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionClose {
-    /// Session to close.
+    /// Session whose connection is closed.
     pub session: SessionId,
     /// Reason that the client is given.
     pub why: CloseReason,

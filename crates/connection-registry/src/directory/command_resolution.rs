@@ -10,8 +10,8 @@ use crate::session_close::SessionClose;
 use crate::session_command::SessionCommand;
 
 impl Directory {
-    /// Translates a command of the store into commands to sessions of this instance. A command to close a connection whose
-    /// client has reconnected since gives none.
+    /// Translates a command of the store into commands to sessions of this instance. A command to close a connection
+    /// whose client has reconnected since gives none.
     #[must_use]
     pub fn session_commands(&self, command: InstanceCommand) -> Vec<SessionCommand> {
         match command {

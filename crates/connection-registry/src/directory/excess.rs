@@ -17,8 +17,8 @@ type Listed = (RegistrationNumber, SessionId, ConnectionRow);
 type Closing = (SessionClose, RegistrationNumber);
 
 impl Directory {
-    /// Connections to close if no other instance had any: of a user the newest or the oldest ones, of a tenant the newest
-    /// ones. Looks at every row.
+    /// Connections to close if no other instance had any: of a user the newest or the oldest ones, of a tenant the
+    /// newest ones. Looks at every row.
     pub(crate) fn excess(&self, limits: ConnectionLimits) -> Vec<Closing> {
         if limits.per_user_max == 0 && limits.per_tenant_max == 0 {
             return Vec::new();

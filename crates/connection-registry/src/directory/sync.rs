@@ -20,14 +20,14 @@ impl Directory {
         std::mem::take(&mut self.unsynced().rewrite)
     }
 
-    /// Takes up to `max` changes for a store without a clock of its own, removals first. Returns none when the store has
-    /// everything.
+    /// Takes up to `max` changes for a store without a clock of its own, removals first. Returns none when the store
+    /// has everything.
     pub fn take_undated(&self, max: usize) -> Vec<RowChange> {
         self.take(max, None)
     }
 
-    /// Takes up to `max` changes for the store, removals first. Times of arrival are by the store's clock, if it has one of its
-    /// own. Returns none when the store has everything.
+    /// Takes up to `max` changes for the store, removals first. Times of arrival are by the store's clock, if it has
+    /// one of its own. Returns none when the store has everything.
     pub(crate) fn take(&self, max: usize, clock_offset: Option<ClockOffset>) -> Vec<RowChange> {
         let mut unsynced = self.unsynced();
         let gone: Vec<SessionId> = unsynced.gone.iter().take(max).copied().collect();

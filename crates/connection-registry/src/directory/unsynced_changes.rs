@@ -16,13 +16,13 @@ pub(super) const GONE_SESSIONS_MAX: usize = 65_536;
 pub(super) struct UnsyncedChanges {
     /// Number of the newest registration.
     newest: Option<RegistrationNumber>,
-    /// Listed sessions to be written, in the order of their arrival: of two sessions the store counts the later one as the one
-    /// too many.
+    /// Listed sessions to be written, in the order of their arrival: of two sessions the store counts the later one as
+    /// the one too many.
     pub(super) changed: BTreeMap<RegistrationNumber, SessionId>,
     /// Sessions that are not listed here and that the store may list.
     pub(super) gone: HashSet<SessionId>,
-    /// The newest connections of their sessions that are not listed yet, because they wait for their records. Older connections
-    /// of the same sessions may be listed.
+    /// The newest connections of their sessions that are not listed yet, because they wait for their records. Older
+    /// connections of the same sessions may be listed.
     pub(super) waiting: HashMap<SessionId, DirectoryEntry>,
     /// The store's rows are unknown: all of them are to be deleted, and written again.
     pub(super) rewrite: bool,
@@ -41,7 +41,7 @@ impl UnsyncedChanges {
         is_own.then(|| self.waiting.remove(&session)).flatten()
     }
 
-    /// Releases unused memory.
+    /// Releases memory that is not used any more.
     pub(super) fn shrink(&mut self) {
         let (gone, waiting) = (self.gone.len(), self.waiting.len());
         self.gone.shrink_to(2 * gone);

@@ -1,4 +1,4 @@
-//! The way of commands from the heartbeat task to the rest of the gateway.
+//! The path of commands from the heartbeat task to the rest of the gateway.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::instance_command::InstanceCommand;
 use crate::restores::{RestoreRequest, RestoreResult};
 use crate::session_command::SessionCommand;
 
-/// Finds the sessions of commands, and sends them on. When the gateway stops, there is no receiver any more: then all connections
-/// are closed anyway.
+/// Finds the sessions of commands, and sends them on. When the gateway stops, there is no receiver any more: then all
+/// connections are closed anyway.
 #[derive(Debug, Clone)]
 pub(super) struct CommandSender {
     directory: Arc<Directory>,

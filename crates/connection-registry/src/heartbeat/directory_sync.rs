@@ -14,8 +14,8 @@ use crate::error::StoreError;
 use crate::instance::Incarnation;
 use crate::store::{DirectoryReply, ROW_CHANGES_MAX, Store};
 
-/// Writes rows and session records. A record is written before the row of its session is removed, so that a session always has
-/// a row or a record.
+/// Writes rows and session records. A record is written before the row of its session is removed, so that a session
+/// always has a row or a record.
 #[derive(Debug)]
 pub(super) struct DirectorySync {
     directory: Arc<Directory>,
@@ -51,7 +51,8 @@ impl DirectorySync {
         Self { directory, records, commands, clock, rows_stored, previous_incarnation, sync_max }
     }
 
-    /// The store has granted a lease. Between two leases other instances may have removed rows, so all are written again.
+    /// The store has granted a lease. Between two leases other instances may have removed rows, so all are written
+    /// again.
     pub(super) fn granted(&mut self, sample: Option<Sample>, previous: Option<Incarnation>) {
         self.clock.restart(sample);
         self.previous_incarnation = previous;

@@ -14,7 +14,8 @@ use crate::session_command::SessionCommand;
 /// The rest of the gateway's side of the heartbeat task. Dropping it stops the task too, without waiting for its end.
 #[derive(Debug)]
 pub struct HeartbeatHandle {
-    /// Whether this instance may act as the owner of its connections. Check [`LeaseState::is_held`] with the time of acting.
+    /// Whether this instance may act as the owner of its connections. Check [`LeaseState::is_held`] with the time of
+    /// acting.
     pub lease: watch::Receiver<LeaseState>,
     /// This instance and its peers.
     pub peers: watch::Receiver<Peers>,
@@ -31,8 +32,8 @@ pub struct HeartbeatHandle {
 }
 
 impl HeartbeatHandle {
-    /// Releases the lease, removes the instance's rows, and ends the heartbeat task. Call it when the last connection is closed.
-    /// Takes at most as long as the calls to the store may take.
+    /// Releases the lease, removes the instance's rows, and ends the heartbeat task. Call it when the last connection
+    /// is closed. Takes at most as long as the calls to the store may take.
     pub async fn stop(self) {
         let Self { stop, task, .. } = self;
         // The receiver is gone only if the task has panicked, which the next line reports.

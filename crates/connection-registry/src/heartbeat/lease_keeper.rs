@@ -56,7 +56,8 @@ pub(super) enum LeaseReply {
 }
 
 impl LeaseKeeper {
-    /// Keeps the lease of `instance`. Also returns the receiver of the lease's state. `length` and `drift` are as for [`Lease::new`].
+    /// Keeps the lease of `instance`. Also returns the receiver of the lease's state. `length` and `drift` are as for
+    /// [`Lease::new`].
     pub(super) fn new(
         instance: Instance,
         length: Option<Duration>,

@@ -12,7 +12,8 @@ use crate::roster::{Change, Roster};
 use crate::store::Store;
 use crate::timings::Timings;
 
-/// Most dead peers that are removed in one heartbeat. After the failure of a whole fleet the work is spread over several.
+/// Most dead peers that are removed in one heartbeat. After the failure of a whole fleet the work is spread over
+/// several.
 const REAPED_PER_HEARTBEAT_MAX: usize = 8;
 
 /// The peers of this instance.
@@ -49,9 +50,9 @@ impl PeerWatch {
         Ok(())
     }
 
-    /// Removes dead peers, with their rows. Returns how many were removed, also if a later call failed. Instances send heartbeats
-    /// at different moments, so one instance mostly removes a peer before the others look. If two ask at the same time, the store
-    /// removes the peer for one of them.
+    /// Removes dead peers, with their rows. Returns how many were removed, also if a later call failed. Instances send
+    /// heartbeats at different moments, so one instance mostly removes a peer before the others look. If two ask at the
+    /// same time, the store removes the peer for one of them.
     pub(super) async fn reap<S: Store>(
         &mut self,
         keeper: &mut LeaseKeeper,

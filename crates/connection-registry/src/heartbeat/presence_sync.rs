@@ -11,7 +11,7 @@ use crate::presence::Presence;
 use crate::store::{MEMBER_CHANGES_MAX, Store};
 use crate::timings::Timings;
 
-/// Writes members.
+/// Writes the members of this instance to the store.
 #[derive(Debug)]
 pub(super) struct PresenceSync {
     presence: Arc<Presence>,
@@ -29,13 +29,14 @@ impl PresenceSync {
         Self { presence, due: None, rewrite_within, sync_max }
     }
 
-    /// The store has granted a lease. Between two leases other instances may have removed members, so all are written again.
+    /// The store has granted a lease. Between two leases other instances may have removed members, so all are written
+    /// again.
     pub(super) fn granted(&self) {
         self.presence.rewrite();
     }
 
-    /// Dead peers have been removed, at `now`. As many of their members as possible have left in the same step. The next sync
-    /// removes the others.
+    /// Dead peers have been removed, at `now`. As many of their members as possible have left in the same step. The
+    /// next sync removes the others.
     pub(super) fn peers_removed(&mut self, now: Instant) {
         self.due = Some(now);
     }
@@ -53,8 +54,8 @@ impl PresenceSync {
         }
     }
 
-    /// Writes which members have entered and left, in bounded batches and for at most `sync_max`. The same calls remove members
-    /// that are due, of all instances.
+    /// Writes which members have entered and left, in bounded batches and for at most `sync_max`. The same calls remove
+    /// members that are due, of all instances.
     pub(super) async fn sync<S: Store>(&mut self, keeper: &mut LeaseKeeper, store: &S) -> Result<(), StoreError> {
         let until = Instant::now() + self.sync_max;
         while let Some(held) = keeper.held() {

@@ -15,8 +15,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// The first heartbeat is due at `now`, the second one after `first_pause`. The pause is a random part of the interval, so
-    /// that instances that start together do not send their heartbeats together.
+    /// The first heartbeat is due at `now`, the second one after `first_pause`. The pause is a random part of the
+    /// interval, so that instances that start together do not send their heartbeats together.
     pub(super) fn new(interval: Duration, first_pause: Duration, now: Instant) -> Self {
         Self { interval, heartbeat_at: now, pause: first_pause, sync_at: None }
     }

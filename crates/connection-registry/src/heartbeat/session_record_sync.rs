@@ -52,7 +52,8 @@ impl SessionRecordSync {
         Ok(false)
     }
 
-    /// Looks up records for connections of this instance until all are answered or `until` has passed. Makes one call at least.
+    /// Looks up records for connections of this instance until all are answered or `until` has passed. Makes one call
+    /// at least.
     pub(super) async fn take<S: Store>(
         &self,
         keeper: &mut LeaseKeeper,

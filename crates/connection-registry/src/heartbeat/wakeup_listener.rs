@@ -36,7 +36,8 @@ impl WakeupListener {
     }
 }
 
-/// Notifies `wakeup` at each wake-up of the store. The next heartbeat fetches the commands of a wake-up that was missed.
+/// Notifies `wakeup` at each wake-up of the store. The next heartbeat fetches the commands of a wake-up that was
+/// missed.
 async fn listen<S: Store>(store: Arc<S>, id: InstanceId, wakeup: Arc<Notify>, pause: Duration) {
     loop {
         match store.wait_for_wakeup(&id).await {

@@ -8,14 +8,16 @@ use crate::instance::Incarnation;
 /// What this instance may assume about its lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseState {
-    /// The instance holds the lease until the deadline. Without a deadline it holds the lease as long as the process runs.
+    /// The instance holds the lease until the deadline. Without a deadline it holds the lease as long as the process
+    /// runs.
     Held {
         /// Sent with every change of the instance's rows.
         token: Token,
-        /// From this moment the instance acts as if the lease were lost. The store accepts the token for a little longer.
+        /// From this moment the instance acts as if the lease were lost. The store accepts the token for a little
+        /// longer.
         deadline: Option<Instant>,
-        /// Latest end of the lease in the store. A process that looks at the clock only after this moment was frozen: its clients
-        /// were told nothing, and other instances may have taken its place.
+        /// Latest end of the lease in the store. A process that looks at the clock only after this moment was frozen:
+        /// its clients are still connected, and other instances may have taken its place.
         end: Option<Instant>,
     },
     /// The instance does not hold the lease. It is isolated, and asks again at every heartbeat.
@@ -44,8 +46,8 @@ pub enum Loss {
     Unrenewed,
     /// The store answers, but does not know this lease any more.
     Forgotten,
-    /// Another incarnation of this instance id holds the lease: the previous one, until its lease ends, or a second process with
-    /// the same id.
+    /// Another incarnation of this instance id holds the lease: the previous one, until its lease ends, or a second
+    /// process with the same id.
     Busy(Incarnation),
     /// The instance stops and has released the lease.
     Released,

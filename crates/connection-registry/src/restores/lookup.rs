@@ -7,8 +7,8 @@ use wire::Timestamp;
 use super::request::RestoreRequest;
 use crate::session_record::SessionRecord;
 
-/// A lookup waits for this long for another instance that still has the session connected. That instance closes the older
-/// connection at once, and takes a second or two if its client does not answer.
+/// A lookup waits for this long for another instance that still has the session connected. That instance closes the
+/// older connection at once, and takes a second or two if its client does not answer.
 pub(super) const HANDED_OVER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Pause between two attempts of the same lookup.

@@ -42,7 +42,7 @@ fn an_unknown_session_is_answered_at_once_and_one_that_is_handed_over_within_its
     assert_eq!(restores.take_due(1, now), [], "not again at once");
     let later = now + ASK_AGAIN_AFTER;
     let lookup = asked(&restores, later);
-    // Its row may go a moment before its record is seen.
+    // A row may be removed a moment before the record is seen.
     assert_eq!(restores.settle(lookup, LookupResult::Nothing, later), None);
     let late = later + HANDED_OVER_WITHIN;
     let lookup = asked(&restores, late);

@@ -1,10 +1,11 @@
 //! The store of a fleet: Redis, through the function library of `keyspace`. Only this module names the Redis client.
 //!
-//! A heartbeat task makes one call at a time, so that an instance uses one connection. The pool's connections are multiplexed: its
-//! bound of 100 is the owner's, and rarely more than one is opened.
+//! A heartbeat task makes one call at a time, so that an instance uses one connection. The pool's connections are
+//! multiplexed: its bound of 100 is the owner's, and rarely more than one is opened.
 //!
-//! Cost of an idle instance, with any number of connections: two function calls for each heartbeat, 18 µs (renewing) and 35 µs
-//! (listing 20 peers) of Redis' time as measured on 7.0.15, and the pool's own `UNWATCH` and `PING` before each.
+//! Cost of an idle instance, with any number of connections: two function calls for each heartbeat, 18 µs (renewing)
+//! and 35 µs (listing 20 peers) of Redis' time as measured on 7.0.15, and the pool's own `UNWATCH` and `PING` before
+//! each.
 
 mod calls;
 mod commands;

@@ -1,4 +1,5 @@
-//! PURE. The rows of all instances, for the store of one process: listed connections, and the limits that they count for.
+//! PURE. The rows of all instances, for the store of one process: listed connections, and the limits that they count
+//! for.
 
 use std::collections::HashMap;
 
@@ -62,8 +63,9 @@ impl Connections {
         others.map(|(_, at)| (at.clone(), self.connected_at(at, session))).collect()
     }
 
-    /// Lists a connection, unless a limit or a newer connection of its session forbids that. Connections that have to go for it
-    /// are removed, and their incarnations get commands. Returns why the connection itself has to go, if it does.
+    /// Lists a connection, unless a limit or a newer connection of its session forbids that. Connections that have to
+    /// go for it are removed, and their incarnations get commands. Returns why the connection itself has to go, if it
+    /// does.
     pub(super) fn put(
         &mut self,
         incarnation: &InstanceIncarnation,
@@ -96,8 +98,8 @@ impl Connections {
         None
     }
 
-    /// Closes the oldest connections of a user, the new one counted. Returns whether the new one is among them, which happens when
-    /// rows are written again.
+    /// Closes the oldest connections of a user, the new one counted. Returns whether the new one is among them, which
+    /// happens when rows are written again.
     fn close_oldest(
         &mut self,
         others: Vec<Place>,

@@ -34,7 +34,7 @@ pub(super) enum Found {
     Record(SessionRecord),
     /// Another lookup has taken it.
     Taken,
-    /// There is none.
+    /// The session has no record.
     Nothing,
 }
 

@@ -5,8 +5,9 @@ use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 use crate::instance_command::{InstanceCommand, NoticeTarget};
 use crate::session_close::{CloseReason, SessionClose};
 
-/// Reads `SESSION WHY@SINCE`, `SESSION WHY`, `TENANT/USER WHY`, and `notice NUMBER TARGET` with a notice. Ignores other texts: any
-/// program with access to Redis, or a later version, may have written them, and they must not cost the lease.
+/// Reads `SESSION WHY@SINCE`, `SESSION WHY`, `TENANT/USER WHY`, and `notice NUMBER TARGET` with a notice. Ignores other
+/// texts: any program with access to Redis, or a later version, may have written them, and they must not cost the
+/// lease.
 pub(super) fn read(pairs: &[String]) -> Option<Vec<InstanceCommand>> {
     let mut numbered = Vec::with_capacity(pairs.len() / 2);
     for pair in pairs.chunks(2) {

@@ -27,8 +27,8 @@ impl RedisStore {
         self.connected(Function::REGISTRY_WHO, &[&owner]).await
     }
 
-    /// Closes all connections of a user, or the one with this session. Each instance closes its own at its next wake-up. Returns
-    /// which connections these are.
+    /// Closes all connections of a user, or the one with this session. Each instance closes its own at its next
+    /// wake-up. Returns which connections these are.
     ///
     /// # Errors
     /// If the call to Redis fails.
@@ -42,7 +42,8 @@ impl RedisStore {
         self.connected(Function::REGISTRY_KICK, &[&owner, &session]).await
     }
 
-    /// Sends a notice to all connections of a user, or to the one with this session. Returns which connections these are.
+    /// Sends a notice to all connections of a user, or to the one with this session. Returns which connections these
+    /// are.
     ///
     /// # Errors
     /// If the call to Redis fails.

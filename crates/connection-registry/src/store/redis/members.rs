@@ -89,8 +89,8 @@ impl RedisStore {
     }
 }
 
-/// Reads the id of the newest batch, and for each scope the number of members, the number of listed members, and four fields
-/// of each listed member.
+/// Reads the id of the newest batch, and for each scope the number of members, the number of listed members, and four
+/// fields of each listed member.
 pub(super) fn read_snapshot(answer: &[String]) -> Option<PresenceSnapshot> {
     let [cursor, rest @ ..] = answer else { return None };
     let (mut rest, mut scopes) = (rest, Vec::new());
