@@ -1,23 +1,24 @@
-//! PURE. When connections came by the store's clock: all instances share it, and our own wall clock may be hours off.
+//! PURE. The offset of the store's clock. Times of arrival are by the store's clock, because all instances share it; an
+//! instance's own wall clock may be hours off.
 //!
 //! ```text
-//!   ours     ──sent──────────────────────────received──▶     its clock was read somewhere between the two, so it is
-//!   store's  ─────────────── read ─────────────────────▶     between read − received and read − sent ahead of ours
+//!   instance ──sent────────────────────received──▶     the store's clock was read in between, so it is ahead by
+//!   store    ──────────── read ──────────────────▶     at least read − received and at most read − sent
 //! ```
 //!
-//! Each answer that tells the clock narrows that down, and the slowest one costs nothing but itself. Of two connections of
-//! one session the later one stays, so the moments of different instances must compare: a moment has an earliest and a
+//! Each reply with the store's time narrows the offset, and a slow reply does not widen it. Of two connections of one
+//! session the later one stays, so times of different instances must be comparable: a moment has an earliest and a
 //! latest time.
 
 use std::time::{Duration, Instant};
 
 use wire::Timestamp;
 
-/// A contradiction of more than this is a clock that was set: two that do not go equally fast are apart by a ms or so from one
-/// heartbeat to the next. In µs.
+/// Samples that contradict each other by more than this show that a clock was set. Two clocks of different speed differ
+/// by about 1 ms from one heartbeat to the next. In µs.
 const JUMP_MIN: i64 = 100_000;
 
-/// The store's clock was read between two moments of ours.
+/// One reading of the store's clock, between two moments of this instance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     pub(crate) sent: Instant,
@@ -25,7 +26,7 @@ pub(crate) struct Sample {
     pub(crate) received: Instant,
 }
 
-/// How far the store's clock is ahead of our monotonic one: in µs, counted from `here`.
+/// How far the store's clock is ahead of this instance's monotonic clock: in µs, counted from `here`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClockOffset {
     here: Instant,
@@ -34,16 +35,16 @@ pub(crate) struct ClockOffset {
 }
 
 impl ClockOffset {
-    /// What is known after one answer.
+    /// The offset after one sample.
     pub(crate) fn new(sample: Sample) -> Self {
         let mut clock_offset = Self { here: sample.sent, least: 0, most: 0 };
         (clock_offset.least, clock_offset.most) = clock_offset.bounds(sample);
         clock_offset
     }
 
-    /// What is known after one more. Where it contradicts the earlier ones, the clocks do not go equally fast, and it is
-    /// believed as far as it must be; or one has jumped, and only this one counts. Whether one has: then dates that were
-    /// given do not compare with those that will be.
+    /// Takes in another sample. If it contradicts the earlier ones a little, the clocks have different speeds, and the
+    /// offset moves as far as it must. If it contradicts them by more, a clock was set, and only this sample counts.
+    /// Returns whether a clock was set: earlier times are then not comparable with later ones.
     #[must_use]
     pub(crate) fn narrow(&mut self, sample: Sample) -> bool {
         let (least, most) = self.bounds(sample);
@@ -59,12 +60,12 @@ impl ClockOffset {
         false
     }
 
-    /// What the store's clock said at a moment of ours, at the earliest.
+    /// Earliest possible time of the store's clock at a moment of this instance.
     pub(crate) fn earliest(&self, moment: Instant) -> Timestamp {
         self.date(moment, self.least)
     }
 
-    /// The same at the latest.
+    /// Latest possible time of the store's clock at a moment of this instance.
     pub(crate) fn latest(&self, moment: Instant) -> Timestamp {
         self.date(moment, self.most)
     }
@@ -74,7 +75,7 @@ impl ClockOffset {
     }
 
     fn bounds(&self, Sample { sent, read, received }: Sample) -> (i64, i64) {
-        // It is told in whole milliseconds.
+        // The store's time is in whole milliseconds.
         let read = i64::try_from(read.0.saturating_mul(1_000)).unwrap_or(i64::MAX / 2);
         (read - self.micros(received), read + 999 - self.micros(sent))
     }
@@ -96,7 +97,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Asked at `sent` ms of ours, when the store's clock is `ahead` ms before ours, and it took so long there and back.
+    /// A call that is sent at `sent` ms and takes `there` and `back` ms, to a store whose clock is `ahead` ms ahead.
     fn sample(start: Instant, sent: u64, ahead: u64, there: u64, back: u64) -> Sample {
         let read = Timestamp(sent + there + ahead);
         Sample { sent: start + millis(sent), read, received: start + millis(sent + there + back) }
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(span(&clock_offset, moment), (1_000_200, 1_000_520));
         assert!(!clock_offset.narrow(sample(start, 1_000, 1_000_000, 1, 0)));
         assert_eq!(span(&clock_offset, moment), (1_000_500, 1_000_501));
-        // Slow ones take nothing back, on whichever way they were slow.
+        // Slow samples widen nothing, whether the request or the reply was slow.
         assert!(!clock_offset.narrow(sample(start, 2_000, 1_000_000, 400, 1)));
         assert!(!clock_offset.narrow(sample(start, 3_000, 1_000_000, 1, 400)));
         assert_eq!(span(&clock_offset, moment), (1_000_500, 1_000_501));
@@ -134,9 +135,9 @@ mod tests {
         for drift in [-50, -1, 1, 50_i64] {
             let mut clock_offset = ClockOffset::new(sample(start, 0, 1_000_000, 1, 1));
             for second in 1..=10_000_u64 {
-                // So many ms in 1,000 s.
+                // The drift is in ms per 1,000 s.
                 let ahead = 1_000_000_u64.saturating_add_signed(drift * second as i64 / 1_000);
-                // Most calls are slow, one way or the other.
+                // Two of three calls are slow, in one direction.
                 let (there, back) = [(1, 1), (80, 1), (1, 90)][second as usize % 3];
                 assert!(!clock_offset.narrow(sample(start, second * 1_000, ahead, there, back)));
                 let (earliest, latest) = span(&clock_offset, start + millis(second * 1_000));

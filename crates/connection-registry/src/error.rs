@@ -1,4 +1,4 @@
-//! Why the store did not do what was asked: what happened, whose fault it is, whether to try again.
+//! Why a call to the store failed: what happened, whose fault it is, and whether to try again.
 
 use std::time::Duration;
 
@@ -7,43 +7,43 @@ use redis_topology::CallError;
 /// A call to the store that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The fence held: the token is not, or no longer, the lease.
-    #[error("refused by the fence: {0}")]
+    /// The token is not that of the current lease. Nothing was done.
+    #[error("lease token refused: {0}")]
     Refused(Refusal),
     /// No connection. Nothing was done.
     #[error("cannot reach Redis: {0}")]
     Unreachable(String),
-    /// No answer in time, or the connection broke. Nobody knows whether it was done.
+    /// No answer in time, or the connection broke. It is unknown whether the call was carried out.
     #[error("Redis did not answer within {0:?}")]
     NoAnswer(Duration),
     /// Redis answered with an error. Nothing was done.
     #[error("Redis refused: {0}")]
     Rejected(String),
-    /// An answer of another shape than `keyspace` documents: somebody loaded a different library.
-    #[error("Redis answered something else than agreed: {0}")]
+    /// The answer does not have the shape that `keyspace` documents: Redis has a different function library.
+    #[error("Redis gave an unexpected answer: {0}")]
     Malformed(String),
 }
 
-/// Why the fence holds a token back. Only the store decides this.
+/// Why the store refused a token. Only the store decides this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The store knows no lease of this instance any more: it ran out, or Redis forgot it.
-    #[error("the lease ran out")]
+    /// The store has no lease of this instance any more: it has expired, or Redis has lost it.
+    #[error("the lease has expired")]
     Expired,
-    /// Another incarnation, or a newer lease of this one, holds it.
+    /// Another incarnation holds the lease, or this incarnation has a newer one.
     #[error("another incarnation holds the lease")]
     Taken,
-    /// The token was given by another Redis, before a failover or a restart.
-    #[error("the token is from before Redis failed over or restarted")]
+    /// The token was issued by another Redis process, before a failover or a restart.
+    #[error("the token was issued before Redis failed over or restarted")]
     Generation,
 }
 
-/// Who has to do something about it. A metric label.
+/// Whose fault a failure is. A metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// This instance: it acts on a lease it lost, or speaks another version.
+    /// This instance: it has lost its lease, or its version does not match.
     Us,
-    /// Redis, or the way there.
+    /// Redis, or the network to it.
     Redis,
 }
 

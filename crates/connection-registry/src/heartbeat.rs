@@ -1,335 +1,269 @@
-//! The task that keeps an instance in the fleet: holds its lease, looks at its peers, tells who is connected here.
+//! The heartbeat task: keeps the instance's lease, watches its peers, and writes its connections to the store.
 //!
-//! One heartbeat is: renew (or ask for) the lease, read the peers, remove dead ones, write the changes of the directory. A
-//! call that fails ends the heartbeat; the next one tries again. New connections are written at once, not at a heartbeat, and commands
-//! are taken on a wake-up. Whatever happens, the lease is said to be lost at its deadline.
+//! ```text
+//!                  ┌──────────────▶ LeaseKeeper ──── acquire, renew, release ──┐
+//!                  │ ┌────────────▶ PeerWatch ────── peers, reap ──────────────┤
+//!   Schedule ─▶ HeartbeatTask ────▶ DirectorySync ── rows, session records ────┼─▶ Store
+//!                  │ └────────────▶ PresenceSync ─── members ──────────────────┘
+//!                  └── wait ──────▶ WakeupListener
+//! ```
+//!
+//! One heartbeat asks for the lease or renews it, reads the peers, removes dead ones, and writes changes. A call that
+//! fails ends the heartbeat, and the next heartbeat tries again. New connections are written at once, without waiting
+//! for a heartbeat, and commands are fetched on a wake-up. The lease is reported lost at its deadline even if a call is
+//! still waiting then.
 
-mod commands;
+mod command_sender;
 mod directory_sync;
+mod entropy;
 mod handle;
-mod lease_renewal;
+mod lease_keeper;
+mod peer_watch;
 mod peers;
 mod presence_sync;
-mod session_records;
+mod schedule;
+mod session_record_sync;
+mod store_clock;
+mod trouble;
+mod wakeup_listener;
 mod watched_lease;
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::sync::{mpsc, oneshot};
 use wire::InstanceId;
 
-use crate::clock_offset::ClockOffset;
+use self::command_sender::CommandSender;
+use self::directory_sync::DirectorySync;
+use self::lease_keeper::{LeaseKeeper, LeaseReply};
+use self::peer_watch::PeerWatch;
+use self::presence_sync::PresenceSync;
+use self::schedule::Schedule;
+use self::session_record_sync::SessionRecordSync;
+use self::trouble::Trouble;
+use self::wakeup_listener::WakeupListener;
 use crate::directory::Directory;
 use crate::error::StoreError;
-use crate::heartbeat::watched_lease::WatchedLease;
-use crate::instance::{Incarnation, Instance};
-use crate::lease::{Lease, LeaseRequest, LeaseState};
-use crate::limits::SessionCommand;
+use crate::instance::Instance;
 use crate::load::Load;
 use crate::presence::Presence;
-use crate::roster::Roster;
 use crate::store::Store;
 use crate::timings::Timings;
 
-pub use self::handle::{HeartbeatHandle, Peers};
+pub use self::handle::HeartbeatHandle;
+pub use self::peers::Peers;
 
-/// New rows are written after so long, together with those that come meanwhile: a connection too many is closed soon,
-/// and a storm of them is a few calls.
+/// Changes are written this long after the first one, together with those that follow meanwhile. A connection above a
+/// limit is closed soon, and a storm of connections costs few calls.
 const SYNC_AFTER: Duration = Duration::from_millis(20);
 
-/// The same while the store is away and the instance judges them alone, which means a look at all of them.
+/// The same delay while the store is away. The instance then checks the limits alone, and looks at all its rows each
+/// time.
 const ENFORCE_LIMITS_AFTER: Duration = Duration::from_millis(200);
 
-/// What a heartbeat task needs to know.
+/// Configuration of a heartbeat task.
 #[derive(Debug, Clone)]
 pub struct HeartbeatConfig {
-    /// Who we are: unique in the fleet.
+    /// Id of this instance, unique in the fleet.
     pub id: InstanceId,
-    /// Where we listen, for operators.
+    /// Address that this instance listens on, for operators.
     pub address: Box<str>,
-    /// Checked by [`Timings::problems`].
+    /// Intervals and deadlines, checked by [`Timings::problems`].
     pub timings: Timings,
 }
 
-/// The task.
+/// The task. It owns one object for each part of a heartbeat and calls them in order.
 #[derive(Debug)]
 pub struct HeartbeatTask<S, L> {
     store: Arc<S>,
-    /// Says how the instance is doing.
+    /// Returns the present load of the instance.
     load: L,
-    timings: Timings,
-    /// Ourselves, in the current incarnation.
-    instance: Instance,
-    /// Of the newest heartbeat.
-    number: u64,
-    /// Of the newest renewal whose answer was read.
-    acknowledged: u64,
-    lease: WatchedLease,
-    roster: Roster,
-    peers: watch::Sender<Peers>,
-    directory: Arc<Directory>,
-    presence: Arc<Presence>,
-    /// For the rest of the gateway: bounded by the sessions there are, and by the commands of one lease's renewal.
-    session_commands: mpsc::UnboundedSender<SessionCommand>,
-    /// There are commands, or the peers are to hear of this instance at once.
-    wakeup: Arc<Notify>,
-    /// Waits for the store's wake-ups; ends with the heartbeat task.
-    _listening: JoinSet<()>,
-    /// When new rows are written, which does not wait for a heartbeat.
-    sync_at: Option<Instant>,
-    /// When a member is to leave that nobody holds any more.
-    members_due: Option<Instant>,
-    /// How connections are dated; not at all by a store of this process.
-    clock_offset: Option<ClockOffset>,
-    /// How many rows the store has of us, when its last answer said so.
-    rows_stored: Option<usize>,
-    /// An incarnation before this one whose rows may be in the store.
-    previous_incarnation: Option<Incarnation>,
-    /// What failed in the last heartbeat, so that each trouble is logged once.
-    trouble: Option<StoreError>,
+    schedule: Schedule,
+    lease_keeper: LeaseKeeper,
+    peer_watch: PeerWatch,
+    directory_sync: DirectorySync,
+    presence_sync: PresenceSync,
+    wakeup_listener: WakeupListener,
+    trouble: Trouble,
 }
 
 impl<S: Store, L: Fn() -> Load + Send + 'static> HeartbeatTask<S, L> {
-    /// Starts the task on the current runtime. Each heartbeat tells the peers what `load` says then.
+    /// Starts the task on the current runtime. Each heartbeat shows the peers the load that `load` returns then.
     ///
     /// # Panics
-    /// When the timings have problems, or outside of a tokio runtime.
+    /// If the timings have problems, or outside of a tokio runtime.
     pub fn start(config: HeartbeatConfig, store: S, load: L) -> HeartbeatHandle {
         let HeartbeatConfig { id, address, timings } = config;
         assert_eq!(timings.problems(), [], "the configuration has been checked");
-        let instance = Instance { id: id.clone(), incarnation: new_incarnation(), address };
-        let lease = Lease::new(S::LEASES_END.then_some(timings.lease), timings.drift());
-        let (lease, lease_watch) = WatchedLease::new(lease);
-        let (peers, peers_watch) =
-            watch::channel(Peers { own: instance.clone(), others: Vec::new(), seen: None, doubted: false });
-        let directory = Arc::new(Directory::default());
-        let presence = Arc::new(Presence::default());
-        let roster = Roster::new(id, timings.heartbeat, timings.lease, timings.reap);
-        let (session_commands, session_commands_queue) = mpsc::unbounded_channel();
-        let (store, wakeup, mut listening) = (Arc::new(store), Arc::new(Notify::new()), JoinSet::new());
-        listening.spawn(listen(Arc::clone(&store), instance.id.clone(), Arc::clone(&wakeup), timings.heartbeat));
-        let heartbeat = Self {
-            session_commands,
-            wakeup: Arc::clone(&wakeup),
-            _listening: listening,
-            sync_at: None,
-            members_due: None,
+        let instance = Instance { id, incarnation: entropy::new_incarnation(), address };
+        let (store, directory, presence) = (Arc::new(store), Arc::<Directory>::default(), Arc::<Presence>::default());
+        let (sender, session_commands) = mpsc::unbounded_channel();
+        let commands = CommandSender::new(Arc::clone(&directory), sender);
+        let records = SessionRecordSync::new(Arc::clone(&directory), commands.clone());
+        let (peer_watch, peers) = PeerWatch::new(&instance, timings);
+        let wakeup_listener = WakeupListener::start(Arc::clone(&store), instance.id.clone(), timings.heartbeat);
+        let wakeup = wakeup_listener.wakeup();
+        let (lease_keeper, lease) = LeaseKeeper::new(instance, S::LEASES_END.then_some(timings.lease), timings.drift());
+        let task = Self {
             store,
             load,
-            timings,
-            instance,
-            number: 0,
-            acknowledged: 0,
-            lease,
-            roster,
-            peers,
-            directory: Arc::clone(&directory),
-            presence: Arc::clone(&presence),
-            clock_offset: None,
-            rows_stored: None,
-            previous_incarnation: None,
-            trouble: None,
+            schedule: Schedule::new(timings.heartbeat, entropy::part_of(timings.heartbeat), Instant::now()),
+            lease_keeper,
+            peer_watch,
+            directory_sync: DirectorySync::new(Arc::clone(&directory), records, commands, timings.heartbeat / 2),
+            presence_sync: PresenceSync::new(Arc::clone(&presence), timings),
+            wakeup_listener,
+            trouble: Trouble::default(),
         };
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(heartbeat.run(stopped));
-        let (lease, peers) = (lease_watch, peers_watch);
-        HeartbeatHandle {
-            lease,
-            peers,
-            directory,
-            presence,
-            session_commands: session_commands_queue,
-            wakeup,
-            stop,
-            task,
-        }
+        let task = tokio::spawn(task.run(stopped));
+        HeartbeatHandle { lease, peers, wakeup, directory, presence, session_commands, stop, task }
     }
 
     async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        // The first heartbeat comes at once, the second after a random part of a heartbeat: instances that start together
-        // do not send their heartbeats together.
-        let mut due = Instant::now();
-        let mut pause = self.timings.heartbeat.mul_f64(random() as f64 / u64::MAX as f64);
         loop {
-            let fenced = self.is_fenced();
+            let was_fenced = self.lease_keeper.is_fenced();
             tokio::select! {
-                biased; // a stop must not wait for a heartbeat, and a deadline is what heartbeats are for
+                biased; // a stop and a deadline do not wait for a heartbeat
                 _ = &mut stop => break,
-                () = self.lease.deadline_passed() => self.lease.tick(),
-                () = wait_for_changes(&self.directory, &self.presence), if self.sync_at.is_none() => {
-                    self.sync_at = Some(Instant::now() + if self.is_alone() { ENFORCE_LIMITS_AFTER } else { SYNC_AFTER });
+                () = self.lease_keeper.deadline_passed() => self.lease_keeper.tick(),
+                () = wait_for_changes(&self.directory_sync, &self.presence_sync), if !self.schedule.has_sync() => {
+                    let delay = if self.is_alone() { ENFORCE_LIMITS_AFTER } else { SYNC_AFTER };
+                    self.schedule.sync_at(Instant::now() + delay);
                 }
-                () = sleep_until(self.members_due.unwrap_or(due).into()), if self.may_sync_presence() => {
-                    self.sync_at = Some(Instant::now());
-                }
-                () = sleep_until(self.sync_at.unwrap_or(due).into()), if self.sync_at.is_some() => {
-                    self.sync_at = None;
-                    if !self.is_alone() {
-                        let synced = self.sync().await;
-                        self.after(synced);
-                    }
-                    // What the store has not been told it cannot judge.
-                    if self.is_alone() {
-                        self.enforce_limits();
-                    }
-                    self.ask_again();
-                }
-                () = self.wakeup.notified(), if self.trouble.is_none() => {
-                    let taken = self.take_commands().await;
-                    self.after(taken);
-                }
-                () = sleep_until(due.into()) => {
-                    due = Instant::now() + pause;
-                    pause = self.timings.heartbeat;
+                () = self.presence_sync.due(), if self.may_sync_presence() => self.schedule.sync_at(Instant::now()),
+                () = self.schedule.sync_due() => self.sync_changes().await,
+                () = self.wakeup_listener.notified(), if self.trouble.is_clear() => self.fetch_commands().await,
+                () = self.schedule.heartbeat_due() => {
+                    self.schedule.start_heartbeat(Instant::now());
                     self.heartbeat().await;
-                    self.ask_again();
+                    self.plan_lookups();
                 }
             }
-            if self.is_fenced() && !fenced {
-                due = Instant::now() + self.timings.heartbeat; // so that everybody sees it before it ends
+            if self.lease_keeper.is_fenced() && !was_fenced {
+                // Every reader sees the fence for one heartbeat before a new incarnation starts.
+                self.schedule.postpone_heartbeat(Instant::now());
             }
         }
         self.release().await;
     }
 
-    /// What was not answered yet is asked in a moment, not at the next heartbeat.
-    fn ask_again(&mut self) {
-        if self.sync_at.is_none() && !self.is_alone() {
-            self.sync_at = self.directory.restores().next_due();
-        }
-    }
-
-    /// The store cannot be asked.
-    fn is_alone(&self) -> bool {
-        self.trouble.is_some() || self.lease.held(Instant::now()).is_none()
-    }
-
-    /// Holds users and tenants to their limits as if nobody were connected elsewhere. With the store back, all rows are
-    /// judged by it.
-    fn enforce_limits(&self) {
-        for (closing, number) in self.directory.excess(self.store.limits()) {
-            let _ = self.session_commands.send(SessionCommand::Close(closing, number));
-        }
-    }
-
-    fn may_sync_presence(&self) -> bool {
-        let is_free = self.sync_at.is_none() && self.trouble.is_none();
-        is_free && self.members_due.is_some() && self.lease.held(Instant::now()).is_some()
-    }
-
+    /// One heartbeat. If the store refuses the token, the lease was lost meanwhile, and the heartbeat asks for a new
+    /// one at once.
     async fn heartbeat(&mut self) {
-        if self.is_fenced() {
-            self.start_new_incarnation().await;
+        if self.lease_keeper.is_fenced() {
+            self.lease_keeper.start_new_incarnation(&*self.store).await;
+            self.directory_sync.start_new_incarnation();
         }
-        self.lease.tick();
+        self.lease_keeper.tick();
         let mut result = Ok(());
-        // A refusal says that the lease was lost behind our back; then there is no reason to wait with asking again.
         for _ in 0..2 {
-            if self.is_fenced() {
+            if self.lease_keeper.is_fenced() {
                 return;
             }
-            result = self.work().await;
-            if !matches!(result, Err(StoreError::Refused(_))) {
-                break;
-            }
-            self.heed(&result);
+            result = self.make_calls().await;
+            let Err(StoreError::Refused(refusal)) = result else { break };
+            self.lease_keeper.refused(refusal);
         }
-        self.note(result.err());
-    }
-
-    /// What follows from calls between two heartbeats.
-    fn after(&mut self, result: Result<(), StoreError>) {
-        self.heed(&result);
-        self.note(result.err());
-    }
-
-    /// A refusal is the store's word that the lease is over.
-    fn heed(&mut self, result: &Result<(), StoreError>) {
-        if let Err(StoreError::Refused(refusal)) = result {
-            tracing::warn!(%refusal, "lease refused");
-            self.lease.update(|lease, now| lease.refused(*refusal, now));
-        }
+        self.trouble.note(result.err());
     }
 
     /// The calls of one heartbeat.
-    async fn work(&mut self) -> Result<(), StoreError> {
-        self.number += 1;
-        match self.lease.ask() {
-            LeaseRequest::Renew(token) => self.renew(&token).await?,
-            LeaseRequest::Acquire => self.acquire().await?,
+    async fn make_calls(&mut self) -> Result<(), StoreError> {
+        self.request_lease().await?;
+        self.peer_watch.look(&mut self.lease_keeper, &*self.store).await?;
+        let (removed, reaped) = self.peer_watch.reap(&mut self.lease_keeper, &*self.store).await;
+        if removed > 0 {
+            self.presence_sync.peers_removed(Instant::now());
         }
-        self.look().await?;
-        self.reap().await?;
+        reaped?;
         self.sync().await
     }
 
-    /// Writes what the store has yet to learn.
+    async fn request_lease(&mut self) -> Result<(), StoreError> {
+        match self.lease_keeper.request(&*self.store, (self.load)()).await? {
+            LeaseReply::Renewed { sample, reply } => self.directory_sync.renewed(sample, reply),
+            LeaseReply::Granted { sample, previous } => {
+                self.directory_sync.granted(sample, previous);
+                self.presence_sync.granted();
+            }
+            LeaseReply::Busy => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the changes that the store does not have yet.
     async fn sync(&mut self) -> Result<(), StoreError> {
-        self.sync_directory().await?;
-        self.sync_presence().await
+        self.directory_sync.sync(&mut self.lease_keeper, &*self.store).await?;
+        self.presence_sync.sync(&mut self.lease_keeper, &*self.store).await
     }
 
-    fn is_fenced(&self) -> bool {
-        *self.lease.state() == LeaseState::Fenced
+    /// Writes changes between two heartbeats. If the store cannot be reached, enforces the limits without it.
+    async fn sync_changes(&mut self) {
+        self.schedule.clear_sync();
+        if !self.is_alone() {
+            let synced = self.sync().await;
+            self.note(synced);
+        }
+        if self.is_alone() {
+            self.directory_sync.enforce_limits(self.store.limits());
+        }
+        self.plan_lookups();
     }
 
+    /// Fetches commands between two heartbeats: a renewal returns them. Without a lease they wait for the next
+    /// heartbeat.
+    async fn fetch_commands(&mut self) {
+        if self.lease_keeper.has_token() {
+            let fetched = self.request_lease().await;
+            self.note(fetched);
+        }
+    }
+
+    /// Plans a sync for the next lookup of a session's record, which does not wait for a heartbeat.
+    fn plan_lookups(&mut self) {
+        if !self.schedule.has_sync()
+            && !self.is_alone()
+            && let Some(due) = self.directory_sync.next_lookup()
+        {
+            self.schedule.sync_at(due);
+        }
+    }
+
+    /// Takes in the result of calls between two heartbeats.
+    fn note(&mut self, result: Result<(), StoreError>) {
+        if let Err(StoreError::Refused(refusal)) = &result {
+            self.lease_keeper.refused(*refusal);
+        }
+        self.trouble.note(result.err());
+    }
+
+    /// Whether the store cannot be used: the last call failed, or the instance does not hold its lease.
+    fn is_alone(&self) -> bool {
+        !self.trouble.is_clear() || self.lease_keeper.held().is_none()
+    }
+
+    fn may_sync_presence(&self) -> bool {
+        !self.schedule.has_sync() && !self.is_alone()
+    }
+
+    /// Writes the records of the last connections, and releases the lease.
     async fn release(mut self) {
-        // What the last connections left.
-        if let Err(error) = self.leave_records(None).await {
+        if let Err(error) = self.directory_sync.leave_last_records(&mut self.lease_keeper, &*self.store).await {
             tracing::warn!(%error, "session records lost");
         }
-        self.release_lease().await;
-        self.lease.update(|lease, _| lease.released());
-    }
-
-    /// Logs a trouble when it begins, changes or ends.
-    fn note(&mut self, trouble: Option<StoreError>) {
-        if self.trouble == trouble {
-            return;
-        }
-        match &trouble {
-            Some(error) if error.may_retry() => {
-                tracing::warn!(%error, fault = ?error.fault(), "heartbeat failed, retrying");
-            }
-            Some(error) => tracing::error!(%error, fault = ?error.fault(), "heartbeat failed"),
-            None => tracing::info!("heartbeat recovered"),
-        }
-        self.trouble = trouble;
+        self.lease_keeper.release(&*self.store).await;
     }
 }
 
-/// Notifies `wakeup` whenever the store reports a wake-up. One that is missed is made good for by the next heartbeat.
-async fn listen<S: Store>(store: Arc<S>, id: InstanceId, wakeup: Arc<Notify>, pause: Duration) {
-    loop {
-        match store.wait_for_wakeup(&id).await {
-            Ok(true) => wakeup.notify_one(),
-            Ok(false) => {}
-            Err(_) => sleep(pause).await, // The heartbeats say what ails the store.
-        }
-    }
-}
-
-/// Waits until the store has something to learn that should not wait for a heartbeat.
-async fn wait_for_changes(directory: &Directory, presence: &Presence) {
+/// Waits until there is a change that does not wait for a heartbeat.
+async fn wait_for_changes(directory_sync: &DirectorySync, presence_sync: &PresenceSync) {
     tokio::select! {
-        () = directory.restores().wait_for_new() => {}
-        () = directory.wait_for_new() => {}
-        () = presence.wait_for_changes() => {}
+        () = directory_sync.wait_for_changes() => {}
+        () = presence_sync.wait_for_changes() => {}
     }
 }
 
-fn new_incarnation() -> Incarnation {
-    // A clock before 1970 or after 2106 costs the readable half, not the uniqueness.
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    Incarnation::new(u32::try_from(seconds).unwrap_or(u32::MAX), random() as u32)
-}
-
-/// Random enough for uniqueness and jitter: the keys that hash maps draw from the operating system.
-fn random() -> u64 {
-    RandomState::new().hash_one(())
-}
+#[cfg(test)]
+mod tests;

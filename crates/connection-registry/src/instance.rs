@@ -1,4 +1,4 @@
-//! An instance: one gateway process, unique in time by its incarnation.
+//! An instance: one gateway process. Its incarnation distinguishes it from earlier processes with the same id.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use wire::InstanceId;
 
 /// One incarnation of an instance. A new one begins when the process starts and when it finds itself fenced.
 ///
-/// The upper half is the start in Unix seconds, so that operators see the order; the lower half is random, so that
-/// two incarnations within a second, or under a clock set back, still differ. Nothing compares incarnations by size.
+/// The upper half is the start in Unix seconds, so that operators see the order. The lower half is random, so that two
+/// incarnations differ even within one second, or when the clock was set back. Nothing compares incarnations by size.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(u64);
 
 impl Incarnation {
-    /// Puts one together.
+    /// An incarnation that started at this time.
     #[must_use]
     pub fn new(unix_seconds: u32, random: u32) -> Self {
         Self(u64::from(unix_seconds) << 32 | u64::from(random))
@@ -38,25 +38,26 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-/// An instance as its peers see it.
+/// An instance, as its peers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// As operators name it. Two processes must not share one: the lease lets only the first of them in.
+    /// Name of the instance. Two processes must not have the same id: only the first one gets the lease.
     pub id: InstanceId,
-    /// Which of its incarnations.
+    /// Incarnation of this process.
     pub incarnation: Incarnation,
-    /// Where it listens, for operators to read. Nothing connects to it.
+    /// Address that the instance listens on, for operators. No program connects to it.
     pub address: Box<str>,
 }
 
-/// What the roster thinks of a peer.
+/// State of a peer in the roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Its heartbeats come.
+    /// The peer sends heartbeats.
     Up,
-    /// Silent for as long as a lease lasts: it may no longer act as owner, but may still come back as it was.
+    /// The peer has been silent for as long as a lease lasts. It may not act as an owner any more, but may return in
+    /// the same incarnation.
     Suspect,
-    /// Silent for so long that its rows may be taken over.
+    /// The peer has been silent for so long that its rows may be removed.
     Gone,
 }
 

@@ -1,111 +1,46 @@
-//! PURE. Our own lease: what we may believe about it, from answers and times handed in.
+//! PURE. The state machine of this instance's lease, driven by the store's answers and by times handed in.
 //!
 //! ```text
 //!             granted                      deadline passes, unrenewed
 //!   Lost ─────────────────▶ Held ───────────────────────────────────▶ Lost   (isolated)
-//!     ▲                      │ seen only after the end in the store, or taken by another
-//!     └── a new incarnation ─┴──────────────────────────────────────▶ Fenced (woke up too late)
+//!     ▲                      │ noticed only after its end in the store, or taken by another incarnation
+//!     └── a new incarnation ─┴──────────────────────────────────────▶ Fenced
 //! ```
 //!
-//! The times are of a monotonic clock. A lease is counted from the moment *before* its renewal was sent: the answer's
-//! way back, or a pause of this process meanwhile, can only make us give up early. Linux stops that clock while
-//! the whole machine is suspended; the fence in Redis covers what this file cannot see.
+//! Times are of a monotonic clock. A lease is counted from the moment *before* its renewal was sent. A slow answer, or
+//! a pause of this process meanwhile, can therefore only end it too early. Linux stops the monotonic clock while the
+//! whole machine is suspended; the fence in Redis covers that case.
 
-use std::fmt;
-use std::sync::Arc;
+mod state;
+mod token;
+
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
 use crate::instance::Incarnation;
 
-/// The fence token of one lease, exactly as it stands in the store. Only the store compares it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Token(Arc<str>);
+pub use self::state::{LeaseState, Loss};
+pub use self::token::Token;
 
-impl Token {
-    /// As the store gave it.
-    #[must_use]
-    pub fn from_store(text: &str) -> Self {
-        Self(Arc::from(text))
-    }
-
-    /// The token as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What this instance may believe about its lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeaseState {
-    /// Ours until the deadline; without one, as long as the process lives.
-    Held {
-        /// Goes with every change of ownership rows.
-        token: Token,
-        /// From here on we act as if it were lost, although the store would still accept the token for a moment.
-        deadline: Option<Instant>,
-        /// When it ends in the store, at the latest. Whoever looks first after that was asleep: nobody told its
-        /// clients, and others may have taken its place.
-        end: Option<Instant>,
-    },
-    /// Not ours now. The instance is isolated, and asks again at every heartbeat.
-    Lost(Loss),
-    /// Others may have acted in our place meanwhile. This incarnation is over.
-    Fenced,
-}
-
-impl LeaseState {
-    /// Whether the lease may be acted on at `now`. Also right when the heartbeat task itself had no chance to run.
-    #[must_use]
-    pub fn is_held(&self, now: Instant) -> bool {
-        match self {
-            Self::Held { deadline, .. } => deadline.is_none_or(|deadline| now < deadline),
-            Self::Lost(_) | Self::Fenced => false,
-        }
-    }
-}
-
-/// Why the lease is not ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// It was never granted yet.
-    Starting,
-    /// It could not be renewed in time.
-    Unrenewed,
-    /// The store answers, but knows this lease no more.
-    Forgotten,
-    /// Another incarnation of this instance id holds it: the one before us, until it ends, or a process with our name.
-    Busy(Incarnation),
-    /// We gave it back: the instance stops.
-    Released,
-}
-
-/// What the next heartbeat should ask of the store.
+/// The call that the next heartbeat makes to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LeaseRequest {
-    /// For a lease.
+    /// Ask for a lease.
     Acquire,
-    /// For more time on this one.
+    /// Renew the lease with this token.
     Renew(Token),
 }
 
-/// The state machine.
+/// The lease of one instance.
 #[derive(Debug)]
 pub(crate) struct Lease {
     state: LeaseState,
-    /// The last token granted to this incarnation. Kept while the lease is lost: if the store still knows it then,
-    /// nobody came between, and nothing need be written again.
+    /// The newest token of this incarnation. It is kept while the lease is lost: if the store still knows the token
+    /// then, no other incarnation held the lease meanwhile, and no rows need to be written again.
     token: Option<Token>,
-    /// How long a lease lasts in the store; `None`: as long as the process, because the store is part of it.
+    /// How long a lease lasts in the store. `None`: as long as the process, because the store is part of the process.
     length: Option<Duration>,
-    /// How much of it we do not count on.
+    /// Part of `length` that the instance does not use, because clocks differ.
     drift: Duration,
 }
 
@@ -119,7 +54,7 @@ impl Lease {
         &self.state
     }
 
-    /// When [`tick`](Self::tick) has something to say.
+    /// When [`tick`](Self::tick) ends the lease.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
             LeaseState::Held { deadline, .. } => deadline,
@@ -127,7 +62,7 @@ impl Lease {
         }
     }
 
-    /// The token, if the lease may be acted on at `now`.
+    /// The token, if the instance may act on the lease at `now`.
     pub(crate) fn held(&self, now: Instant) -> Option<Token> {
         match &self.state {
             LeaseState::Held { token, .. } if self.state.is_held(now) => Some(token.clone()),
@@ -135,6 +70,7 @@ impl Lease {
         }
     }
 
+    /// The call to make at the next heartbeat.
     pub(crate) fn ask(&self) -> LeaseRequest {
         match &self.token {
             Some(token) => LeaseRequest::Renew(token.clone()),
@@ -142,18 +78,18 @@ impl Lease {
         }
     }
 
-    /// Time has come to `now`.
+    /// Ends the lease if its deadline has passed at `now`.
     pub(crate) fn tick(&mut self, now: Instant) {
         let LeaseState::Held { deadline: Some(deadline), end, .. } = self.state else { return };
         if now < deadline {
             return;
         }
-        // A running process sees the deadline while the store still keeps the lease for it.
+        // A process that runs sees the deadline before the lease ends in the store.
         let ended = end.is_some_and(|end| now >= end);
         self.state = if ended { LeaseState::Fenced } else { LeaseState::Lost(Loss::Unrenewed) };
     }
 
-    /// The store granted a lease; asked at `sent`, heard at `now`.
+    /// The store granted a lease. The call was sent at `sent` and answered at `now`.
     pub(crate) fn granted(&mut self, token: Token, sent: Instant, now: Instant) {
         debug_assert!(self.token.is_none(), "only an instance without a token asks for a lease");
         if self.state != LeaseState::Fenced {
@@ -162,7 +98,7 @@ impl Lease {
         }
     }
 
-    /// The store gave the lease more time; asked at `sent`, heard at `now`.
+    /// The store renewed the lease. The call was sent at `sent` and answered at `now`.
     pub(crate) fn renewed(&mut self, sent: Instant, now: Instant) {
         // The answer may have waited in the socket while this process was frozen.
         self.tick(now);
@@ -179,7 +115,7 @@ impl Lease {
         }
     }
 
-    /// The store refused our token.
+    /// The store refused the token.
     pub(crate) fn refused(&mut self, refusal: Refusal, now: Instant) {
         self.tick(now);
         self.token = None;
@@ -191,7 +127,7 @@ impl Lease {
         }
     }
 
-    /// The store refused a lease: another incarnation holds it.
+    /// The store did not grant a lease, because another incarnation holds it.
     pub(crate) fn busy(&mut self, holder: Incarnation) {
         debug_assert!(self.token.is_none(), "only an instance without a token asks for a lease");
         if self.state != LeaseState::Fenced {
@@ -206,7 +142,7 @@ impl Lease {
         self.state = LeaseState::Lost(Loss::Starting);
     }
 
-    /// We gave the lease back.
+    /// The instance has released the lease.
     pub(crate) fn released(&mut self) {
         self.token = None;
         self.state = LeaseState::Lost(Loss::Released);

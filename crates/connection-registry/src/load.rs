@@ -1,38 +1,38 @@
-//! What an instance tells its peers of how it is doing, with every heartbeat.
+//! The load that an instance reports to its peers with every heartbeat.
 
-/// How much an instance holds, and what it can take.
+/// Connections of an instance, and how many more it accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Sockets held.
+    /// Number of open connections.
     pub connections: u64,
-    /// Connections it takes in per second; 0 for any number.
+    /// Most connections that the instance accepts per second. 0 means no limit.
     pub connects_per_second: u32,
-    /// What it does with new ones.
+    /// Whether the instance serves new clients.
     pub duty: Duty,
 }
 
-/// What an instance does with clients that come.
+/// Whether an instance serves new clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// It serves them with all it has.
+    /// The instance is healthy and serves them.
     Full,
-    /// It is without broker or lease, or has not begun: others serve them better.
+    /// The instance has no broker or no lease, or has not started yet. Other instances serve new clients better.
     Reduced,
-    /// It is giving its own away.
+    /// The instance moves its own clients to other instances.
     Draining,
 }
 
-/// What one heartbeat shows.
+/// One heartbeat, as it is shown to the peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Counts up by one with each heartbeat of one incarnation.
+    /// Grows by one with each heartbeat of one incarnation.
     pub number: u64,
-    /// At that moment.
+    /// Load at the time of the heartbeat.
     pub load: Load,
 }
 
 impl Duty {
-    /// As it stands in the store.
+    /// Spelling in the store.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -41,7 +41,7 @@ impl Duty {
         }
     }
 
-    /// Reads it back. A word of a later version is nothing to rely on.
+    /// Reads the spelling in the store. An unknown word of a later version counts as [`Self::Reduced`].
     pub(crate) fn parse(text: &str) -> Self {
         match text {
             "full" => Self::Full,

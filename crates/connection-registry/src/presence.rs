@@ -1,207 +1,93 @@
-//! Who is in which scope here: the instance's own truth, and what of it the store has yet to learn.
+//! The members of scopes on one instance, and the changes that the store does not have yet.
 //!
 //! ```text
 //!   shards ── enter, exit ──▶ Presence ── take(batch) ──▶ heartbeat ══▶ members in Redis
 //! ```
 //!
-//! A user with several connections of a scope is one member: the store hears of the first and of the last. Changes are
-//! noted by member, so one that comes and goes between two batches costs nothing. The notes are bounded by the members
-//! there are, and [`GONE_MEMBERS_MAX`] that the store may still list; beyond that everything is written anew.
+//! A user with several connections of a scope is one member: only the first connection and the end of the last one are
+//! written to the store. Changes are noted by member, so a member that enters and leaves between two batches costs
+//! nothing. The notes are bounded: by the members here, and by [`GONE_MEMBERS_MAX`](member_table::GONE_MEMBERS_MAX)
+//! departed members that the store may still list. Above that bound the instance writes all its members again.
 
-use std::collections::{HashMap, HashSet};
+mod member_table;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use wire::{Scope, Timestamp, UserId};
 
-use crate::member::{Member, MemberChange, MemberInfo, MemberList};
-
-/// So many departures are remembered one by one while the store cannot be told.
-const GONE_MEMBERS_MAX: usize = 65_536;
+use self::member_table::MemberTable;
+use crate::member::{MemberChange, MemberInfo, MemberList};
 
 /// The members that one instance holds.
 #[derive(Debug, Default)]
 pub struct Presence {
     table: Mutex<MemberTable>,
-    /// Woken when somebody has come or gone.
+    /// Notified when a member has entered or left.
     changes: Notify,
 }
 
-#[derive(Debug, Default)]
-struct MemberTable {
-    scopes: HashMap<Scope, HashMap<UserId, LocalMember>>,
-    /// How many members there are in all scopes.
-    members: usize,
-    /// What the store has yet to learn: members who are here, or are not any more.
-    changed: HashSet<(Scope, UserId)>,
-    /// How many of those are not here.
-    gone: usize,
-    /// Whether the store may know of anybody.
-    is_used: bool,
-    /// What the store knows is void.
-    rewrite: bool,
-}
-
-#[derive(Debug)]
-struct LocalMember {
-    connections: u32,
-    since: Timestamp,
-    info: MemberInfo,
-    /// Whether the store may list it, so that its end must be told.
-    announced: bool,
-}
-
 impl Presence {
-    /// A connection of this user has come to a scope.
+    /// A connection of this user has entered a scope.
     pub fn enter(&self, scope: &Scope, user: &UserId, info: &MemberInfo, now: Timestamp) {
-        let mut table = self.table();
-        if let Some(here) = table.scopes.get_mut(scope).and_then(|members| members.get_mut(user)) {
-            here.connections += 1;
-            return;
+        if self.table().enter(scope, user, info, now) {
+            self.changes.notify_one();
         }
-        let MemberTable { scopes, changed, .. } = &mut *table;
-        // One whose departure has not been told yet may be listed still.
-        let announced = !changed.insert((scope.clone(), user.clone()));
-        let here = LocalMember { connections: 1, since: now, info: info.clone(), announced };
-        scopes.entry(scope.clone()).or_default().insert(user.clone(), here);
-        table.gone -= usize::from(announced);
-        table.members += 1;
-        table.is_used = true;
-        drop(table);
-        self.changes.notify_one();
     }
 
-    /// A connection of this user that had come has left the scope, or has ended.
+    /// A connection of this user that had entered a scope has left it, or has ended.
     pub fn exit(&self, scope: &Scope, user: &UserId) {
-        let mut table = self.table();
-        let Some(members) = table.scopes.get_mut(scope) else { return };
-        let Some(here) = members.get_mut(user) else { return };
-        here.connections -= 1;
-        if here.connections > 0 {
-            return;
+        if self.table().exit(scope, user) {
+            self.changes.notify_one();
         }
-        let announced = here.announced;
-        members.remove(user);
-        if members.is_empty() {
-            table.scopes.remove(scope);
-        }
-        table.members -= 1;
-        let member = (scope.clone(), user.clone());
-        if !announced || table.rewrite {
-            table.changed.remove(&member);
-            return;
-        }
-        table.changed.insert(member);
-        table.gone += 1;
-        if table.gone > GONE_MEMBERS_MAX {
-            table.note_all();
-        }
-        drop(table);
-        self.changes.notify_one();
     }
 
-    /// How many members this instance holds.
+    /// Number of members that this instance holds, in all scopes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table().members
+        self.table().len()
     }
 
-    /// Whether it holds none.
+    /// Whether this instance holds no member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The members of a scope as far as this instance knows: those connected here.
+    /// The members of a scope that are connected to this instance: all of them counted, at most `most` of them listed.
     #[must_use]
     pub fn here(&self, scope: &Scope, most: usize) -> MemberList {
-        let table = self.table();
-        let Some(members) = table.scopes.get(scope) else { return MemberList::default() };
-        let member = |(user, here): (&UserId, &LocalMember)| Member {
-            user: user.clone(),
-            since: here.since,
-            info: here.info.clone(),
-            instances: Vec::new(),
-        };
-        MemberList { count: members.len(), members: members.iter().take(most).map(member).collect() }
+        self.table().list(scope, most)
     }
 
-    /// Waits until somebody has come or gone since the last call.
+    /// Waits until a member has entered or left since the last call.
     pub(crate) async fn wait_for_changes(&self) {
         self.changes.notified().await;
     }
 
-    /// What the store knows is void: everything is to be written again.
+    /// Marks all members to be written again, because the store's list is unknown.
     pub(crate) fn rewrite(&self) {
-        let mut table = self.table();
-        if table.is_used {
-            table.note_all();
-        }
+        self.table().rewrite();
     }
 
-    /// Whether the store must be told so before the next batch. Says so once.
+    /// Whether the store must start a rewrite before the next batch. Returns true once for each rewrite.
     pub(crate) fn take_rewrite(&self) -> bool {
-        std::mem::take(&mut self.table().rewrite)
+        self.table().take_rewrite()
     }
 
-    /// Up to `max` changes for the store. Empty when it knows everything.
+    /// Takes up to `max` changes for the store. Returns none when the store has everything.
     pub(crate) fn take(&self, max: usize) -> Vec<MemberChange> {
-        let mut table = self.table();
-        let members: Vec<_> = table.changed.iter().take(max).cloned().collect();
-        let mut batch = Vec::with_capacity(members.len());
-        for (scope, user) in members {
-            let member = (scope, user);
-            table.changed.remove(&member);
-            let (scope, user) = member;
-            match table.scopes.get_mut(&scope).and_then(|members| members.get_mut(&user)) {
-                Some(here) => {
-                    here.announced = true;
-                    let info = here.info.clone();
-                    batch.push(MemberChange::Enter(scope, user, info));
-                }
-                None => {
-                    table.gone -= 1;
-                    batch.push(MemberChange::Exit(scope, user));
-                }
-            }
-        }
-        if table.changed.is_empty() {
-            table.changed.shrink_to(1_024); // After a storm.
-        }
-        batch
+        self.table().take(max)
     }
 
-    /// Notes the changes again whose fate in the store is unknown.
+    /// Notes changes again when it is unknown whether the store has them.
     pub(crate) fn put_back(&self, batch: Vec<MemberChange>) {
-        let mut table = self.table();
-        for MemberChange::Enter(scope, user, _) | MemberChange::Exit(scope, user) in batch {
-            let here = table.scopes.get_mut(&scope).and_then(|members| members.get_mut(&user));
-            let is_here = here.is_some();
-            if let Some(here) = here {
-                here.announced = true; // Also by a departure that may not have come to pass.
-            }
-            if table.changed.insert((scope, user)) && !is_here {
-                table.gone += 1;
-            }
-        }
+        self.table().put_back(batch);
     }
 
     fn table(&self) -> MutexGuard<'_, MemberTable> {
-        // A panic elsewhere under the lock leaves a note too many or too few; the next rewrite heals that.
+        // A panic elsewhere under the lock leaves one note too many or too few. The next rewrite repairs that.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl MemberTable {
-    fn note_all(&mut self) {
-        let all = self.scopes.iter().flat_map(|(scope, members)| {
-            let scope = Scope::clone(scope);
-            members.keys().map(move |user| (scope.clone(), user.clone()))
-        });
-        self.changed = all.collect();
-        self.gone = 0;
-        self.scopes.values_mut().flat_map(HashMap::values_mut).for_each(|here| here.announced = false);
-        self.rewrite = true;
     }
 }
 

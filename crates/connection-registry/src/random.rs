@@ -1,6 +1,6 @@
 //! Random numbers that a seed repeats, for tests against a model.
 
-/// SplitMix64.
+/// A SplitMix64 generator and its seed.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

@@ -1,12 +1,15 @@
-//! PURE. Which peers are alive, from what the store lists and times handed in.
+//! PURE. Which peers are alive, from the store's list of peers and from times handed in.
 //!
-//! A peer's record carries a heartbeat number. The roster trusts no clock but its own: what counts is for how long the
-//! number stood still *while we looked*. An instance that was frozen or cut off for a minute therefore wakes up with
-//! no opinion on anybody, and a jump of Redis' clock changes nothing. Only at first sight, when there is nothing to
-//! compare, the age of the record by Redis' clock is taken over.
+//! A peer's entry carries a heartbeat number. The roster trusts no clock but its own: it counts for how long the number
+//! did not change *while this instance looked*. An instance that was frozen or disconnected for a minute therefore
+//! wakes up with no conclusion about any peer, and a jump of Redis' clock changes nothing. Only a peer that is seen for
+//! the first time is judged by the age of its entry by Redis' clock.
 //!
-//! When many fall silent together, Redis or a clock is the likelier culprit, and burying them would do harm. Then
-//! the roster reports [`Change::ManyVanished`] and gives them twice the time.
+//! When many peers fall silent together, Redis or a clock is the likely cause, and to remove the peers would do harm.
+//! The roster then reports [`Change::ManyVanished`] and waits twice as long.
+
+mod change;
+mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,82 +17,36 @@ use std::time::{Duration, Instant};
 use wire::InstanceId;
 
 use crate::instance::{Instance, Status};
-use crate::load::Load;
 
-/// Together means: at least so many, …
+pub(crate) use self::change::Change;
+pub use self::peer::{Peer, PeerHeartbeat};
+
+/// Many peers are at least this number of peers …
 const MANY_PEERS_MIN: usize = 2;
-/// … and at least one in so many of all peers.
+/// … and at least one in this number of all peers.
 const MANY_ONE_IN: usize = 3;
 
-/// An instance's entry in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerHeartbeat {
-    /// Who.
-    pub instance: Instance,
-    /// Counts up by one with each heartbeat of one incarnation.
-    pub number: u64,
-    /// How old the entry is, by the store's clock.
-    pub age: Duration,
-    /// What it tells of itself; nothing, if it is of a version that does not.
-    pub load: Option<Load>,
-}
-
-/// A peer and what we think of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Who.
-    pub instance: Instance,
-    /// Whether it is alive.
-    pub status: Status,
-    /// For how long its heartbeat number has not moved while we looked.
-    pub silent: Duration,
-    /// As of its newest heartbeat; nothing, if it is of a version that does not tell.
-    pub load: Option<Load>,
-    /// The newest heartbeat number seen.
-    pub number: u64,
-}
-
-/// What a look at the store brought.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// A peer, or a new incarnation of one, sends heartbeats.
-    Joined(Instance),
-    /// It has been silent for as long as its lease lasts.
-    Suspected(Instance),
-    /// It sends heartbeats again, in the incarnation we knew.
-    Recovered(Instance),
-    /// It is gone: it said goodbye, or it has been silent for too long.
-    Left(Instance),
-    /// So many peers of all are silent at once that Redis or a clock is suspected. Reported once.
-    ManyVanished {
-        /// How many are silent.
-        silent: usize,
-        /// How many there were.
-        of: usize,
-    },
-}
-
-/// All peers of an instance; itself left out.
+/// All peers of an instance, without the instance itself.
 #[derive(Debug)]
 pub(crate) struct Roster {
-    /// Ourselves.
+    /// Id of this instance.
     own: InstanceId,
-    /// More silence than this makes a peer suspect: the length of a lease.
+    /// A peer that is silent for longer is suspected. This is the length of a lease.
     suspect_after: Duration,
-    /// More than this buries it.
+    /// A peer that is silent for longer is gone.
     reap_after: Duration,
-    /// No single pause between looks counts for more than this as silence.
+    /// Most silence that a single pause between two looks counts for.
     look_max: Duration,
-    /// Everybody the store lists, and those it listed until they are buried.
+    /// Peers that the store lists, and peers that it listed until they are gone.
     peers: BTreeMap<InstanceId, Peer>,
-    /// When we last looked.
+    /// Time of the newest look at the store.
     looked: Option<Instant>,
-    /// Whether many are silent.
+    /// Whether many peers are silent.
     doubt: bool,
 }
 
 impl Roster {
-    /// An empty roster of an instance that looks about every `heartbeat`.
+    /// An empty roster of an instance that looks at the store about every `heartbeat`.
     pub(crate) fn new(own: InstanceId, heartbeat: Duration, suspect_after: Duration, reap_after: Duration) -> Self {
         assert!(heartbeat < suspect_after, "a peer must not be suspect between two heartbeats");
         assert!(suspect_after < reap_after, "a peer is suspect before it is gone");
@@ -109,18 +66,20 @@ impl Roster {
         self.peers.values()
     }
 
-    /// Whether so many peers are silent that nobody should be taken over.
+    /// Whether so many peers are silent that none of them is to be removed.
     pub(crate) fn doubts(&self) -> bool {
         self.doubt
     }
 
-    /// Whom the store still lists though they are gone, with the newest heartbeat number seen. Nobody while in doubt.
+    /// Peers that are gone and that the store still lists, each with its newest heartbeat number. None while many peers
+    /// are silent.
     pub(crate) fn dead(&self) -> impl Iterator<Item = (&Instance, u64)> {
         let dead = self.peers.values().filter(|peer| peer.status == Status::Gone && !self.doubt);
         dead.map(|peer| (&peer.instance, peer.number))
     }
 
-    /// Takes in one look at the store at `now`. There is no sweep without a look: who does not look knows nothing.
+    /// Takes in the store's list of peers as of `now`. Peers are judged only here: an instance that does not look at
+    /// the store learns nothing about its peers.
     pub(crate) fn observe(&mut self, heartbeats: Vec<PeerHeartbeat>, now: Instant) -> Vec<Change> {
         let pause = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
         self.looked = Some(now);
@@ -132,16 +91,16 @@ impl Roster {
         for heartbeat in heartbeats {
             if heartbeat.instance.id != self.own {
                 missing.remove(&heartbeat.instance.id);
-                self.hear(heartbeat, &mut changes);
+                self.receive(heartbeat, &mut changes);
             }
         }
-        self.part(&missing, &mut changes);
+        self.remove_missing(&missing, &mut changes);
         self.sweep(&mut changes);
         changes
     }
 
-    /// One listed peer.
-    fn hear(&mut self, heartbeat: PeerHeartbeat, changes: &mut Vec<Change>) {
+    /// Takes in one entry of the list.
+    fn receive(&mut self, heartbeat: PeerHeartbeat, changes: &mut Vec<Change>) {
         let PeerHeartbeat { instance, number, age, load } = heartbeat;
         let id = instance.id.clone();
         match self.peers.get_mut(&id) {
@@ -159,7 +118,7 @@ impl Roster {
             known => {
                 let replaced = known.filter(|peer| peer.status != Status::Gone).map(|peer| peer.instance.clone());
                 changes.extend(replaced.map(Change::Left));
-                // A corpse that the store still lists has not joined.
+                // A dead peer that the store still lists has not joined.
                 let status = if age < self.reap_after { Status::Up } else { Status::Gone };
                 if status == Status::Up {
                     changes.push(Change::Joined(instance.clone()));
@@ -169,9 +128,9 @@ impl Roster {
         }
     }
 
-    /// Peers that the store lists no more. A few have said goodbye; of many, the store has lost the list, and they
-    /// are treated as silent until their next heartbeat puts them back on it.
-    fn part(&mut self, missing: &BTreeSet<InstanceId>, changes: &mut Vec<Change>) {
+    /// Takes in which peers the store does not list any more. A few missing peers have stopped. If many are missing,
+    /// the store has lost its list; they count as silent until their next heartbeat.
+    fn remove_missing(&mut self, missing: &BTreeSet<InstanceId>, changes: &mut Vec<Change>) {
         let alive = self.peers.values().filter(|peer| peer.status != Status::Gone).count();
         let leaving = missing.iter().filter(|id| self.peers[*id].status != Status::Gone).count();
         let many = is_many(leaving, alive);
@@ -186,7 +145,7 @@ impl Roster {
         }
     }
 
-    /// Judges everybody by their silence.
+    /// Judges all peers by their silence.
     fn sweep(&mut self, changes: &mut Vec<Change>) {
         let alive = || self.peers.values().filter(|peer| peer.status != Status::Gone);
         let (of, silent) = (alive().count(), alive().filter(|peer| peer.silent >= self.suspect_after).count());
@@ -208,7 +167,7 @@ impl Roster {
     }
 }
 
-/// Whether so many of all is more than the usual deaths.
+/// Whether `some` of `of` peers are more than single failures explain.
 fn is_many(some: usize, of: usize) -> bool {
     some >= MANY_PEERS_MIN && some * MANY_ONE_IN >= of
 }

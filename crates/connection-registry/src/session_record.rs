@@ -1,37 +1,38 @@
-//! What a session held when its connection ended, for a client that keeps nothing but the session's id.
+//! The subscriptions of a session when its connection ended, for a client that keeps only the session's id.
 
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use wire::{Position, SessionId, TenantId, Timestamp, UserId};
 
-/// A longer record is not kept: 256 channels of average length take about 20 KiB.
+/// Longest record that is stored. 256 channels of average length take about 20 KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// The subscriptions of a session, and what its client is known to have received through each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// As the client named them. Without a position nothing is known, and the subscription starts anew.
+    /// Channels as the client named them, each with the newest position that the client has received. Without a
+    /// position the subscription starts again.
     pub channels: Vec<(Box<str>, Option<Position>)>,
-    /// The client has received everything that was sent to it: nothing comes twice.
+    /// True if the client has received everything that was sent to it, so that it receives no message twice.
     pub exact: bool,
 }
 
-/// A record, and whose it is.
+/// The record of a session whose connection has ended, and the user it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedSessionRecord {
-    /// Of which session.
+    /// Session that the record belongs to.
     pub session: SessionId,
-    /// Of which customer.
+    /// Tenant of the user.
     pub tenant: TenantId,
-    /// Whose.
+    /// User that the session belongs to.
     pub user: UserId,
-    /// Since when the connection had been there, by this instance's clock; in the store, by the store's. Of two records
-    /// the one of the newer connection stays.
+    /// Time of arrival of the connection. Here it is by this instance's clock, in the store by the store's. Of two
+    /// records the store keeps that of the newer connection.
     pub since: Timestamp,
-    /// The same by the monotonic clock.
+    /// The same time by the monotonic clock.
     pub arrival: Instant,
-    /// What it held.
+    /// Subscriptions of the session.
     pub record: SessionRecord,
 }
 
@@ -43,7 +44,7 @@ struct Shape<'a> {
 }
 
 impl SessionRecord {
-    /// As the store keeps it; nothing if it is too long.
+    /// The record as JSON. `None` if it is too long.
     pub(crate) fn encode(&self) -> Option<String> {
         let channel = |(name, position): &(Box<str>, Option<Position>)| {
             (std::borrow::Cow::from(name.to_string()), position.map(|position| position.to_string()))
@@ -53,6 +54,7 @@ impl SessionRecord {
         (text.len() <= RECORD_BYTES_MAX).then_some(text)
     }
 
+    /// Reads what [`Self::encode`] wrote.
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let Shape { exact, channels } = serde_json::from_str(text).ok()?;
         let channel = |(name, position): (std::borrow::Cow<'_, str>, Option<String>)| {
@@ -89,7 +91,7 @@ mod tests {
                 (format!("collection:{}", "x".repeat(length)).into(), Some(Position::new(u64::MAX, u64::MAX)));
             SessionRecord { channels: vec![channel; count], exact: false }
         };
-        assert!(record(256, 128).encode().is_some(), "all that a client may hold, with a long name each");
+        assert!(record(256, 128).encode().is_some(), "as many channels as a client may have, with long names");
         assert_eq!(record(256, 240).encode(), None);
     }
 }

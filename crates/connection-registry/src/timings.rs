@@ -1,27 +1,27 @@
-//! How often an instance heartbeats, how long its lease lasts, and how these must relate.
+//! Intervals and lifetimes of the registry, and the relations that they must have.
 
 use std::time::Duration;
 
-/// The registry's times. [`Timings::problems`] says which relations are broken.
+/// Intervals and lifetimes of the registry. [`Timings::problems`] lists broken relations between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timings {
-    /// From one heartbeat to the next.
+    /// Time from one heartbeat to the next.
     pub heartbeat: Duration,
-    /// How long a lease lasts without being renewed.
+    /// Lifetime of a lease that is not renewed.
     pub lease: Duration,
-    /// After this much silence a peer's rows may be taken over.
+    /// The rows of a peer that has been silent for this long may be removed.
     pub reap: Duration,
-    /// How long one call to the store may take.
+    /// Deadline of one call to the store.
     pub call: Duration,
-    /// How long directory rows outlive the last heartbeat. A safety net for rows that nobody reaps, not the reaper.
+    /// Lifetime of directory rows after the last heartbeat. It only removes rows that no peer has removed.
     pub rows: Duration,
-    /// How long a member whose last connection has ended may come back before it has left.
+    /// A member whose last connection has ended leaves after this time, unless it returns.
     pub grace: Duration,
-    /// How long the record of a session waits for its client.
+    /// Lifetime of a session's record.
     pub record: Duration,
 }
 
-/// The owner's defaults, in milliseconds, as they stand in the example configuration.
+/// The owner's defaults, in milliseconds, as in the example configuration.
 const HEARTBEAT_MS: u64 = 2_000;
 const LEASE_MS: u64 = 6_000;
 const REAP_MS: u64 = 8_000;
@@ -30,8 +30,8 @@ const ROWS_MS: u64 = 60_000;
 const GRACE_MS: u64 = 5_000;
 const RECORD_MS: u64 = 120_000;
 
-/// What clocks may differ by within one lease, as a part of it: 10 % is far more than any crystal drifts, and also
-/// covers a Redis that is late to answer by a scheduling hiccup.
+/// The instance gives up one part in this number of a lease, because clocks drift apart. 10 % is far more than any
+/// clock drifts, and also covers a reply of Redis that scheduling delays.
 const DRIFT_PARTS: u32 = 10;
 
 const _: () = assert!(LEASE_MS - LEASE_MS / DRIFT_PARTS as u64 >= 2 * HEARTBEAT_MS + CALL_MS);
@@ -54,12 +54,12 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// How long before its end in Redis we stop believing in our own lease.
+    /// The instance stops using its lease this long before the lease ends in Redis.
     pub(crate) fn drift(&self) -> Duration {
         self.lease / DRIFT_PARTS
     }
 
-    /// Every broken relation, so that a configuration reports all of them at once.
+    /// All broken relations, so that a configuration reports all of them at once.
     #[must_use]
     pub fn problems(&self) -> Vec<BadTimings> {
         let checks = [
@@ -73,22 +73,22 @@ impl Timings {
     }
 }
 
-/// A relation that does not hold.
+/// A broken relation between two timings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTimings {
-    /// A loop that never waits.
+    /// A loop would never wait.
     #[error("heartbeat, call and record must be longer than zero")]
     Zero,
-    /// One lost heartbeat would lose the lease.
+    /// One failed renewal would lose the lease.
     #[error("nine tenths of the lease must hold two heartbeats and one call, so that one missed renewal costs nothing")]
     LeaseTooShort,
-    /// A peer could be buried while its lease still runs.
+    /// A peer could be removed before its lease has ended.
     #[error("reap must be at least lease + heartbeat, so that a peer is given up only after its lease has ended")]
     ReapTooEarly,
-    /// Calls would pile up.
+    /// A call could last until after the next heartbeat is due.
     #[error("a call must not be allowed more time than a heartbeat")]
     CallTooLong,
-    /// The safety net would act before the reaper.
+    /// Rows could expire before a peer removes them.
     #[error("rows must live for at least twice the reap time, so that the reaper still finds them")]
     RowsTooShort,
 }

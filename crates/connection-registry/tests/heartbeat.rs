@@ -1,4 +1,4 @@
-//! The whole crate at work: heartbeat tasks on a store, with short times.
+//! Heartbeat tasks on a store, with short intervals.
 
 mod support;
 
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{InstanceId, SessionId, Timestamp};
 
-/// Long enough for a busy machine to keep the lease, short enough to wait for its end.
+/// A lease that is long enough for a busy machine, and short enough for a test to wait for its end.
 const TIMINGS: Timings = Timings {
     heartbeat: Duration::from_millis(500),
     lease: Duration::from_millis(4_000),
@@ -50,8 +50,8 @@ async fn held(heartbeat: &HeartbeatHandle) -> Token {
     }
 }
 
-/// Waits for the word that the lease was not renewed, which is said only before it ends. A heartbeat task that a busy machine held
-/// up beyond that says that it is fenced.
+/// Waits until the lease is reported as not renewed, which happens only before it ends. A heartbeat task that a busy
+/// machine delays for longer reports that it is fenced.
 async fn unrenewed(lease: &mut watch::Receiver<LeaseState>) {
     let LeaseState::Held { end: Some(mut last), .. } = lease.borrow_and_update().clone() else { panic!("it is held") };
     loop {
@@ -64,7 +64,7 @@ async fn unrenewed(lease: &mut watch::Receiver<LeaseState>) {
     }
 }
 
-/// The instance as the store knows it.
+/// This instance in its current incarnation.
 fn own(heartbeat: &HeartbeatHandle) -> Instance {
     heartbeat.peers.borrow().own.clone()
 }
@@ -103,7 +103,7 @@ async fn connections_are_listed_until_they_end_and_nothing_is_left_behind() {
     let gw = own(&heartbeat);
     lists(&mut redis, &gw, &[1]).await;
     let text: String = command(&mut redis, &["HGET", &rows_key(&gw), &SessionId::from_random(1).to_string()]).await;
-    // Dated by Redis' clock, whatever ours says.
+    // The time of arrival is by Redis' clock, whatever the local clock says.
     let reported = r#"{"tenant":"default","user":"alice","shard":1,"connected_at":""#;
     assert!(text.starts_with(reported) && !text.contains("2026-11-20T12:00:00"), "{text}");
 
@@ -127,14 +127,14 @@ async fn rows_that_redis_lost_are_written_again() {
     let first = held(&heartbeat).await;
     let gw = own(&heartbeat);
     lists(&mut redis, &gw, &[1, 2, 3]).await;
-    // Behind its back: only the rows.
+    // Another client of Redis removes the rows only.
     let _: i64 = command(&mut redis, &["DEL", &rows_key(&gw)]).await;
     lists(&mut redis, &gw, &[1, 2, 3]).await;
-    // Everything: the lease too, under which they were written.
+    // All data is lost: also the lease under which the rows were written.
     let _: () = command(&mut redis, &["FLUSHALL"]).await;
     lists(&mut redis, &gw, &[1, 2, 3]).await;
     assert_ne!(held(&heartbeat).await, first);
-    // A failover.
+    // A failover changes the replication id.
     let before = held(&heartbeat).await;
     let _: () = command(&mut redis, &["DEBUG", "CHANGE-REPL-ID"]).await;
     let is_new = |state: &LeaseState| matches!(state, LeaseState::Held { token, .. } if *token != before);
@@ -172,7 +172,7 @@ async fn an_instance_whose_lease_was_taken_is_fenced_and_returns_as_a_new_incarn
     let fenced = own(&heartbeat);
     lists(&mut redis, &fenced, &[1]).await;
 
-    // Its lease runs out unseen, and another process under the same name takes it.
+    // The lease expires unnoticed, and another process with the same id takes it.
     let thief = instance("gw-1", 9);
     let mut lease = heartbeat.lease.clone();
     let stolen = loop {
@@ -208,7 +208,7 @@ async fn instances_see_each_other_come_and_go() {
     first.stop().await;
 }
 
-/// What an instance tells of itself comes with its heartbeats, and a change that others wait for comes at once.
+/// Peers learn an instance's load with its heartbeats, and after a wake-up at once.
 #[tokio::test]
 async fn peers_learn_how_an_instance_is_doing() {
     let server = RedisServer::start();
@@ -237,7 +237,7 @@ async fn peers_learn_how_an_instance_is_doing() {
     };
     reaches(&mut first.peers.clone(), tells(Duty::Full)).await;
     held(&second).await;
-    // Past the second heartbeat, which comes after a random part of the pause.
+    // The second heartbeat follows after a random part of the pause: wait until it is over.
     reaches(&mut second.peers.clone(), |peers| peers.seen.is_some()).await;
     let mut looks = second.peers.clone();
     looks.mark_unchanged();
@@ -251,12 +251,12 @@ async fn peers_learn_how_an_instance_is_doing() {
     second.stop().await;
 }
 
-/// A user's connections are counted over the fleet, and who must go is told within moments, not at the next heartbeat.
+/// A user's connections are counted over the fleet, and an instance learns within moments which of them to close.
 #[tokio::test]
 async fn one_connection_too_many_is_closed_at_once_and_one_elsewhere_at_its_heartbeat() {
     let server = RedisServer::start();
     let limits = ConnectionLimits { per_user_max: 2, per_tenant_max: 0, on_excess: OnExcess::CloseOldest };
-    // The second waits for heartbeats that come long after all this.
+    // The second instance has heartbeats that are long after the end of this test.
     let slow = unhurried();
     let mut heartbeats = [("gw-1", TIMINGS), ("gw-2", slow)].map(|(id, timings)| {
         let id = InstanceId::parse(id).unwrap();
@@ -290,7 +290,8 @@ async fn one_connection_too_many_is_closed_at_once_and_one_elsewhere_at_its_hear
     }
 }
 
-/// Redis has done what it was asked, and the answer got lost: who was to be closed is not listed any more, and would stay.
+/// Redis has carried out a call and its answer got lost. The connection to close is not listed any more, and must not
+/// stay open.
 #[tokio::test]
 async fn commands_in_an_answer_that_was_lost_are_sent_again_and_once() {
     let server = RedisServer::start();
@@ -322,11 +323,11 @@ async fn commands_in_an_answer_that_was_lost_are_sent_again_and_once() {
         lease.mark_unchanged();
         timeout(PATIENCE, lease.changed()).await.expect("it sends heartbeats").unwrap();
     }
-    assert!(heartbeat.session_commands.try_recv().is_err(), "it was heard");
+    assert!(heartbeat.session_commands.try_recv().is_err(), "the answer was read");
     heartbeat.stop().await;
 }
 
-/// Commands name connections by the dates that rows have until they are dated anew.
+/// Commands identify connections by the times of arrival that rows have until they are written again.
 #[tokio::test]
 async fn commands_are_followed_that_come_with_missing_rows() {
     let server = RedisServer::start();
@@ -349,7 +350,7 @@ async fn commands_are_followed_that_come_with_missing_rows() {
     heartbeat.stop().await;
 }
 
-/// From one instance to the other and back, before the first has read that its old socket is of no use.
+/// A client moves to another instance and back, before the first one has read the command to close its old connection.
 #[tokio::test]
 async fn a_client_that_has_come_back_is_not_closed_for_the_connection_it_had_before() {
     let server = RedisServer::start();
@@ -369,7 +370,7 @@ async fn a_client_that_has_come_back_is_not_closed_for_the_connection_it_had_bef
         while command::<bool>(&mut redis, &["EXISTS", &commands]).await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // The command has been read, and what it means told, before the next heartbeat.
+        // The command has been fetched and passed on before the next heartbeat.
         heartbeat.lease.mark_unchanged();
         timeout(PATIENCE, heartbeat.lease.changed()).await.expect("it sends heartbeats").unwrap();
         assert_eq!(heartbeat.session_commands.try_recv().is_ok(), since == now, "of {since}, when it is {now}");
@@ -377,7 +378,7 @@ async fn a_client_that_has_come_back_is_not_closed_for_the_connection_it_had_bef
     heartbeat.stop().await;
 }
 
-/// Wall clocks jump, and the later connection of a session is still the later one.
+/// A wall clock that is wrong does not change which connection of a session is the later one.
 #[tokio::test]
 async fn a_clock_that_is_hours_ahead_does_not_make_its_connections_the_later_ones() {
     let server = RedisServer::start();
@@ -398,7 +399,7 @@ async fn a_clock_that_is_hours_ahead_does_not_make_its_connections_the_later_one
     right.stop().await;
 }
 
-/// On a busy machine an answer is read long after it was given, and the later connection is still the later one.
+/// A busy machine that reads answers late does not change which connection of a session is the later one.
 #[tokio::test]
 async fn an_instance_whose_answers_come_late_does_not_date_its_connections_too_early() {
     let server = RedisServer::start();
@@ -423,7 +424,7 @@ async fn an_instance_whose_answers_come_late_does_not_date_its_connections_too_e
     assert!(busy.session_commands.try_recv().is_err(), "the later one stays");
     right.stop().await;
 
-    // With quick answers the dates become right.
+    // With quick answers the times of arrival become exact.
     late_ms.store(0, Ordering::Relaxed);
     let until = Instant::now() + PATIENCE;
     for number in 2.. {
@@ -444,7 +445,7 @@ async fn an_instance_whose_answers_come_late_does_not_date_its_connections_too_e
     busy.stop().await;
 }
 
-/// Else the older connection of a session would be the newer one for as long as the clock was set back.
+/// Otherwise the older connection of a session would count as the newer one for as long as the clock was set back.
 #[tokio::test]
 async fn connections_are_dated_anew_when_the_clock_of_redis_is_set() {
     let server = RedisServer::start();
@@ -495,7 +496,7 @@ async fn a_killed_instance_and_its_rows_are_removed_by_its_peers() {
     for heartbeat in &survivors {
         reaches(&mut heartbeat.peers.clone(), |peers| peers.others.len() == 2).await;
     }
-    // As kill -9 ends a process: nothing is said.
+    // As after kill -9: the lease is not released.
     incarnation.shutdown_background();
     for heartbeat in &survivors {
         reaches(&mut heartbeat.peers.clone(), |peers| peers.others.len() == 1).await;
@@ -565,7 +566,7 @@ async fn rows_of_unknown_fate_are_written_again() {
     heartbeat.stop().await;
 }
 
-/// So many sessions leave at once that writing it all would outlast a lease.
+/// So many sessions end at once that writing all their records would take longer than a lease lasts.
 #[tokio::test]
 async fn a_flood_of_records_does_not_keep_the_lease_from_being_renewed() {
     let store = Bent::<_, false>::new(MemoryStore::new(ANY_NUMBER, TIMINGS));
@@ -583,13 +584,13 @@ async fn a_flood_of_records_does_not_keep_the_lease_from_being_renewed() {
     while store.kept.load(Ordering::Relaxed) < many {
         timeout(PATIENCE, peers.changed()).await.expect("it sends heartbeats").unwrap();
     }
-    // Half a heartbeat's worth in a heartbeat, and as much between two.
+    // Half a heartbeat of calls in a heartbeat, and as much between two.
     let most = store.burst_max.load(Ordering::Relaxed);
     assert!(most < 20, "{most} calls between two renewals");
     heartbeat.stop().await;
 }
 
-/// A client waits for the answer.
+/// A client waits for the answer, so lookups are repeated soon after an outage.
 #[tokio::test]
 async fn who_asks_for_a_record_in_an_outage_is_not_kept_waiting_for_heartbeats_after_it() {
     let timings = Timings::default();
@@ -610,7 +611,7 @@ async fn who_asks_for_a_record_in_an_outage_is_not_kept_waiting_for_heartbeats_a
     let ask =
         RestoreRequest { session, tenant, user, since, arrival, number: registration.number(), shard, awaited: false };
     heartbeat.directory.restores().ask(ask.clone(), arrival);
-    // The connection elsewhere does not end: it is asked for until that takes too long.
+    // The connection elsewhere does not end: the lookup is repeated until its time is over.
     let reported = timeout(PATIENCE, heartbeat.session_commands.recv()).await.expect("it gets a command").unwrap();
     assert_eq!(reported, SessionCommand::Restored(RestoreRequest { awaited: true, ..ask }, RestoreResult::Nothing));
     let asked = store.takes.load(Ordering::Relaxed);
@@ -628,36 +629,37 @@ async fn the_memory_store_holds_its_lease_until_the_end() {
     assert_eq!(*lease.borrow_and_update(), LeaseState::Lost(Loss::Released));
 }
 
-/// Whether there was one left.
+/// Takes one of the remaining ones. Returns whether there was one.
 fn decreases(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-/// A store that counts what it is asked, and is worse than stores are.
+/// A store that counts calls, and that is slow and unreliable on request.
 #[derive(Debug, Clone)]
 struct Bent<S, const LEASES_END: bool> {
     inner: S,
-    /// Renewals, and writes of rows.
+    /// Number of renewals, and of writes of rows below.
     heartbeats: Arc<AtomicUsize>,
     writes: Arc<AtomicUsize>,
-    /// So many writes get no answer.
+    /// Number of writes that get no answer.
     unanswered: Arc<AtomicUsize>,
-    /// The lease is granted and renewed at once, and the answer is on its way for so many ms.
+    /// Delay of the answers about the lease, in ms.
     late_ms: Arc<AtomicU64>,
-    /// So many answers to renewals that tell of commands are lost.
+    /// Number of answers to renewals that are lost, counting only answers with commands.
     unheard: Arc<AtomicUsize>,
-    /// The clock that it tells is so many ms ahead.
+    /// How far the reported clock is ahead, in ms.
     ahead_ms: Arc<AtomicU64>,
-    /// What is done with records takes so many ms, …
+    /// Duration of calls about records, in ms.
     slow_ms: Arc<AtomicU64>,
-    /// … so many questions for them get no answer, …
+    /// Number of lookups that get no answer.
     unanswered_takes: Arc<AtomicUsize>,
-    /// … and these were answered; so many were kept, and so many times between two renewals, at most.
+    /// Number of lookups that were answered, of records that were stored, and of calls to store records since the
+    /// newest renewal and at most between two.
     takes: Arc<AtomicUsize>,
     kept: Arc<AtomicUsize>,
     burst: Arc<AtomicUsize>,
     burst_max: Arc<AtomicUsize>,
-    /// Renewing never comes to an end.
+    /// Whether renewals never end.
     hangs: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What only a real Redis can show: leases that run out, failovers, a full memory, a library that is not there.
+//! Behaviour that only a real Redis shows: expired leases, failovers, a full memory, a missing library.
 
 mod support;
 
@@ -14,12 +14,12 @@ use redis_fixture::{RedisCluster, SentinelSet};
 use support::{ANY_NUMBER, RedisServer, command, instance, nth_heartbeat, row, store_at, unhurried};
 use wire::{Notice, SessionId, TenantId, UserId};
 
-/// The answer that so many rows are there and nobody is to be closed.
+/// The answer with this number of rows and without commands.
 fn listed(rows: usize) -> Result<DirectoryReply, StoreError> {
     Ok(DirectoryReply { rows, commands: Vec::new() })
 }
 
-/// What renewing answers about rows.
+/// The answer to a renewal, without its time.
 async fn renew(
     store: &RedisStore,
     instance: &Instance,
@@ -40,12 +40,12 @@ fn put(number: u128) -> RowChange {
     RowChange::Put(SessionId::from_random(number), row("alice"), row("alice").connected_at)
 }
 
-/// What stands in the middle of a token.
+/// The number in the middle of a token.
 fn number(token: &Token) -> u64 {
     token.as_str().split(':').nth(1).unwrap().parse().unwrap()
 }
 
-/// Lets a lease run out, as a forward jump of Redis' clock would.
+/// Ends a lease, as a forward jump of Redis' clock would.
 async fn run_out(redis: &mut MultiplexedConnection, instance: &Instance) {
     let ended: i64 = command(redis, &["DEL", &Keyspace::default().lease(&instance.id)]).await;
     assert_eq!(ended, 1, "there was a lease to end");
@@ -70,7 +70,7 @@ async fn a_lease_that_ran_out_is_taken_and_its_old_holder_refused() {
     store.delete_rows(&successor, &token, before).await.unwrap();
     store.write_rows(&successor, &token, &[put(3)]).await.unwrap();
 
-    // The frozen one wakes up.
+    // The frozen instance wakes up.
     for refused in [
         renew(&store, &frozen, &stale, nth_heartbeat(9)).await,
         store.write_rows(&frozen, &stale, &[put(2)]).await,
@@ -121,7 +121,7 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
     assert_eq!(store.delete_rows(&first, &old, first.incarnation).await, Err(stale.clone()));
     assert_eq!(store.release(&first, &old).await, Err(stale));
 
-    // A lease of the old generation holds nobody off, not even another incarnation.
+    // A lease of the old generation does not keep out other incarnations.
     let second = instance("gw-1", 2);
     let new = granted(&store, &second).await;
     assert!(number(&new) > number(&old));
@@ -201,7 +201,7 @@ async fn a_call_without_an_answer_ends_and_the_next_one_works() {
     assert_eq!(renew(&store, &first, &token, nth_heartbeat(2)).await, listed(0));
 }
 
-/// One deadline over all a call does: asking the pool's connection, opening another one, and the call itself.
+/// One deadline covers all parts of a call: checking the pool's connection, opening another one, and the call itself.
 #[tokio::test]
 async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
     let server = RedisServer::start();
@@ -212,7 +212,7 @@ async fn a_call_takes_no_longer_than_its_deadline_whatever_hangs() {
     let _: () = command(&mut redis, &["CLIENT", "PAUSE", "9000", "ALL"]).await;
     let asked = Instant::now();
     let answer = renew(&store, &first, &token, nth_heartbeat(1)).await;
-    // Either is true: the pool's own deadline ends together with the call's.
+    // Both errors are right: the pool's own deadline ends together with the call's.
     assert!(matches!(answer, Err(StoreError::Unreachable(_) | StoreError::NoAnswer(_))), "{answer:?}");
     assert!(asked.elapsed() < 2 * timings.call, "gave up after {:?}", asked.elapsed());
     while let Err(error) = renew(&store, &first, &token, nth_heartbeat(2)).await {
@@ -230,7 +230,7 @@ async fn no_redis_is_a_plain_error() {
     assert!(matches!(answer, Err(StoreError::Unreachable(_))), "{answer:?}");
 }
 
-/// Somebody who lives is never removed, however wrong the one that asks may be; somebody dead is, by one.
+/// A live peer is never removed, whatever the instance that asks assumes. A dead peer is removed by one instance.
 #[tokio::test]
 async fn only_the_dead_are_removed_and_by_one_peer() {
     let server = RedisServer::start();
@@ -257,13 +257,13 @@ async fn only_the_dead_are_removed_and_by_one_peer() {
     assert_eq!(left, 0);
     assert_eq!(store.peers().await.unwrap().len(), 2);
 
-    // It was only frozen: its own lease is over, and it may come back.
+    // The peer was only frozen: its lease has ended, and it may return.
     assert_eq!(store.write_rows(&dead, &last, &[put(3)]).await, Err(StoreError::Refused(Refusal::Expired)));
     granted(&store, &dead).await;
     assert_eq!(store.peers().await.unwrap().len(), 3);
 }
 
-/// A lease that an old primary gave keeps nobody alive on the new one.
+/// A lease that an old primary granted keeps no instance alive on the new one.
 #[tokio::test]
 async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     let server = RedisServer::start();
@@ -271,7 +271,7 @@ async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     let (dead, one) = (instance("gw-1", 1), instance("gw-2", 2));
     let old = granted(&store, &dead).await;
     store.write_rows(&dead, &old, &[put(1)]).await.unwrap();
-    // What a promotion does to the replication id, without a second server.
+    // Changes the replication id as a promotion does, without a second server.
     let replid = |text: &str| text.split("master_replid:").nth(1).unwrap()[..40].to_owned();
     let was: String = command(&mut redis, &["INFO", "replication"]).await;
     let _: () = command(&mut redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
@@ -282,7 +282,7 @@ async fn a_lease_of_another_generation_keeps_no_dead_peer() {
     assert_eq!(store.reap(&one, &token, &dead, 0).await, Ok(Some(1)));
 }
 
-/// A user's connections are named up to a number, and a limit above it holds all the same.
+/// Only a bounded number of a user's connections is listed by name, and a higher limit is enforced nevertheless.
 #[tokio::test]
 async fn a_user_with_more_connections_than_are_named_is_held_to_its_limit_and_kicked() {
     let server = RedisServer::start();
@@ -306,7 +306,7 @@ async fn a_user_with_more_connections_than_are_named_is_held_to_its_limit_and_ki
     assert!(renew(&store, &gw, &token, nth_heartbeat(2)).await.unwrap().commands.contains(&kicked));
 }
 
-/// The documented line is enough for all that the registry does, and nothing is refused half-way.
+/// The documented ACL line is enough for all calls of the registry.
 #[tokio::test]
 async fn a_user_with_the_documented_rights_is_enough() {
     let server = RedisServer::start();
@@ -338,7 +338,7 @@ async fn a_user_with_the_documented_rights_is_enough() {
     assert!(log.is_empty(), "{log:?}");
 }
 
-/// Whoever takes the last row out does not leave a count behind that nobody ends.
+/// A count of connections that is not removed with the last row expires.
 #[tokio::test]
 async fn what_counts_connections_ends_by_itself() {
     let server = RedisServer::start();
@@ -354,7 +354,7 @@ async fn what_counts_connections_ends_by_itself() {
     }
 }
 
-/// It has answered, and the operator is told what; that server is not asked again before it has been looked for anew.
+/// The error names the cause, and the store looks for the primary again before its next call.
 #[tokio::test]
 async fn a_demoted_primary_says_so() {
     let server = RedisServer::start();
@@ -368,7 +368,7 @@ async fn a_demoted_primary_says_so() {
     granted(&store, &first).await;
 }
 
-/// What an operator sees and does, past every instance.
+/// The operator's calls, which need no instance.
 #[tokio::test]
 async fn a_user_is_found_and_kicked_wherever_it_is() {
     let server = RedisServer::start();
@@ -435,7 +435,7 @@ async fn a_failover_by_sentinels_is_followed_and_ends_the_lease() {
             answer => break answer,
         }
     };
-    // The replica may not have heard of the lease; if it has, the token is of another Redis.
+    // The replica may not have received the lease. If it has, the token is of another Redis.
     let lost = [Refusal::Generation, Refusal::Expired].map(|why| Err(StoreError::Refused(why)));
     assert!(lost.contains(&refused), "{refused:?}");
     let token = granted(&store, &first).await;
@@ -453,7 +453,7 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
     assert_eq!(renew(&store, &first, &token, nth_heartbeat(1)).await, listed(1));
 
-    // While the keys are at both nodes a call waits; the move ends before the call's deadline.
+    // A call waits while the keys are on both nodes. The move ends before the call's deadline.
     let other = (owner + 1) % 3;
     cluster.begin_move(slot, owner, other);
     assert!(cluster.move_keys(slot, owner, other) > 0);
@@ -464,7 +464,7 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!renewing.is_finished(), "the slot is on its way");
     cluster.end_move(slot, owner, other);
-    // The token is of the node that gave it, as after a failover.
+    // The token is of the node that issued it, as after a failover.
     assert_eq!(renewing.await.unwrap(), Err(StoreError::Refused(Refusal::Generation)));
     let token = granted(&store, &first).await;
     assert_eq!(renew(&store, &first, &token, nth_heartbeat(3)).await, listed(1));

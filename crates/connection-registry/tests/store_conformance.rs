@@ -1,4 +1,4 @@
-//! One suite, every store: what a lease, a token and a row are.
+//! One suite for every store: leases, tokens, rows and session records.
 
 mod support;
 
@@ -14,7 +14,7 @@ use keyspace::Keyspace;
 use support::{ANY_NUMBER, RedisServer, command, instance, nth_heartbeat, row, unhurried};
 use wire::{Position, SessionId, Timestamp};
 
-/// A store, and a way to look behind it.
+/// A store, and direct access to its data.
 trait Bench {
     type Store: Store;
     fn store(&self) -> &Self::Store;
@@ -106,12 +106,12 @@ const TWO_EACH: ConnectionLimits = ConnectionLimits { per_user_max: 2, per_tenan
 const TWO_NEWEST: ConnectionLimits = ConnectionLimits { on_excess: OnExcess::CloseOldest, ..TWO_EACH };
 const THREE_OF_A_TENANT: ConnectionLimits = ConnectionLimits { per_user_max: 0, per_tenant_max: 3, ..TWO_EACH };
 
-/// The answer that so many rows are there and nobody is to be closed.
+/// The answer with this number of rows and without commands.
 fn listed(rows: usize) -> Result<DirectoryReply, StoreError> {
     Ok(DirectoryReply { rows, commands: Vec::new() })
 }
 
-/// What renewing answers about rows.
+/// The answer to a renewal, without its time.
 async fn renew(
     store: &impl Store,
     instance: &Instance,
@@ -132,7 +132,7 @@ fn session(number: u128) -> SessionId {
     SessionId::from_random(number)
 }
 
-/// The higher its number the later it came.
+/// A row whose time of arrival grows with its number.
 fn put(number: u128) -> RowChange {
     put_for("alice", number)
 }
@@ -141,7 +141,7 @@ async fn one_incarnation_holds_the_lease(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-1", 2));
     let token = granted(store, &first).await;
     assert_eq!(store.acquire(&second, nth_heartbeat(0)).await, Ok(Acquired::Busy { holder: first.incarnation }));
-    // Another instance is another lease.
+    // Another instance has its own lease.
     granted(store, &instance("gw-2", 3)).await;
     assert_eq!(renew(store, &first, &token, nth_heartbeat(1)).await, listed(0));
 }
@@ -169,8 +169,7 @@ async fn an_incarnation_that_asks_again_gets_a_new_token(bench: impl Bench) {
     assert_eq!(renew(store, &first, &token, nth_heartbeat(1)).await, listed(0));
 }
 
-/// Refused in the store: after another incarnation acquired the lease, nothing that the first one still sends,
-/// however late, touches anything.
+/// After another incarnation has acquired the lease, calls of the first one change nothing, however late they arrive.
 async fn a_stale_token_changes_nothing(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-1", 2));
     let stale = granted(store, &first).await;
@@ -221,7 +220,7 @@ async fn the_one_before_is_named_and_its_rows_can_be_deleted(bench: impl Bench) 
     let Acquired::Granted { token, before: None, .. } = asked else { panic!("nobody was before: {asked:?}") };
     store.write_rows(&first, &token, &[put(1)]).await.unwrap();
 
-    // The same incarnation loses and regains its lease, as after an isolation.
+    // The same incarnation loses its lease and gets another one, as after an isolation.
     let asked = store.acquire(&first, nth_heartbeat(1)).await.unwrap();
     let Acquired::Granted { token, before, .. } = asked else { panic!("ours already: {asked:?}") };
     assert_eq!(before, Some(first.incarnation));
@@ -253,7 +252,7 @@ fn put_for(user: &str, number: u128) -> RowChange {
     RowChange::Put(session(number), ConnectionRow { connected_at, ..row(user) }, connected_at)
 }
 
-/// The session of this number, connected at another moment.
+/// A row of this session that arrived at another moment.
 fn put_at(number: u128, moment: u64) -> RowChange {
     let connected_at = Timestamp(1_795_176_000_000 + moment);
     RowChange::Put(session(number), ConnectionRow { connected_at, ..row("alice") }, connected_at)
@@ -275,12 +274,12 @@ async fn the_new_one_is_refused_when_its_user_has_enough(bench: impl Bench) {
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
     assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, listed(1));
     assert_eq!(store.write_rows(&second, &two, &[put(2)]).await, listed(1));
-    // On either instance, in one batch with somebody who may, and told again.
+    // On either instance, in one batch with an allowed connection, and written again.
     let refused = DirectoryReply { rows: 2, commands: vec![closing(3, CloseReason::TooMany)] };
     assert_eq!(store.write_rows(&second, &two, &[put(3), put_for("bob", 4)]).await, Ok(refused));
     let refused = DirectoryReply { rows: 1, commands: vec![closing(3, CloseReason::TooMany)] };
     assert_eq!(store.write_rows(&first, &one, &[put(3), put(1)]).await, Ok(refused));
-    // One leaves, and there is room.
+    // One connection ends, and there is room for another.
     assert_eq!(store.write_rows(&second, &two, &[RowChange::Remove(session(2))]).await, listed(1));
     assert_eq!(store.write_rows(&first, &one, &[put(3)]).await, listed(2));
     assert_eq!(renew(store, &second, &two, nth_heartbeat(1)).await, listed(1), "nobody else has to go");
@@ -292,12 +291,12 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
     store.write_rows(&first, &one, &[put(1)]).await.unwrap();
     store.write_rows(&second, &two, &[put(2)]).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put(3)]).await, listed(2));
-    // The oldest is on the other instance, which learns it at its next heartbeat, once.
+    // The oldest connection is on the other instance, which gets the command at its next heartbeat, once.
     let reported = renew(store, &first, &one, nth_heartbeat(1)).await.unwrap();
     assert_eq!(reported.commands, [closing(1, CloseReason::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     assert_eq!(renew(store, &first, &one, nth_heartbeat(2)).await, listed(0));
-    // On the same instance too, and not in an answer that may be lost.
+    // Also on the same instance, and not in an answer that may be lost.
     for _ in 0..2 {
         assert_eq!(store.write_rows(&second, &two, &[put(4)]).await, listed(2));
     }
@@ -305,7 +304,7 @@ async fn the_oldest_goes_when_its_user_has_one_too_many(bench: impl Bench) {
         renew(store, &second, &two, nth_heartbeat(1)).await.unwrap().commands,
         [closing(2, CloseReason::Replaced)]
     );
-    // Rows are written anew behind an outage: then it may be the one that is written.
+    // When rows are written again after an outage, the oldest connection may be the one that is written.
     let itself = DirectoryReply { rows: 0, commands: vec![closing(1, CloseReason::Replaced)] };
     assert_eq!(store.write_rows(&first, &one, &[put(1)]).await, Ok(itself));
     assert_eq!(renew(store, &second, &two, nth_heartbeat(2)).await, listed(2));
@@ -317,13 +316,14 @@ async fn a_tenant_has_no_more_than_it_may(bench: impl Bench) {
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     let reported = store.write_rows(&second, &two, &[put_for("c", 3), put_for("d", 4)]).await.unwrap();
     assert_eq!(reported, DirectoryReply { rows: 1, commands: vec![closing(4, CloseReason::TooMany)] });
-    // Told again, nobody counts twice.
+    // A row that is written again does not count twice.
     assert_eq!(store.write_rows(&first, &one, &[put_for("a", 1), put_for("b", 2)]).await, listed(2));
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
     assert_eq!(store.write_rows(&second, &two, &[put_for("d", 4)]).await, listed(2));
 }
 
-/// A client that comes back with its session before its old socket is found dead is not refused for its own ghost.
+/// A client that returns with its session before its old socket is found dead is not refused because of its old
+/// connection.
 async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
@@ -332,17 +332,17 @@ async fn a_session_that_returns_elsewhere_is_one_connection(bench: impl Bench) {
     let reported = renew(store, &first, &one, nth_heartbeat(1)).await.unwrap();
     assert_eq!(reported.commands, [closing(1, CloseReason::Replaced)]);
     store.write_rows(&first, &one, &[RowChange::Remove(session(1))]).await.unwrap();
-    // Told there once more, as after a lost answer, it is the older socket that goes.
+    // Written there once more, as after a lost answer, the older connection is closed.
     let reported = store.write_rows(&first, &one, &[put_at(1, 0)]).await.unwrap();
     assert_eq!(reported.commands, [closing_at(1, 0, CloseReason::Replaced)]);
     assert_eq!(renew(store, &second, &two, nth_heartbeat(1)).await, listed(1), "the newer one stays");
-    // Its end there took nothing from it here: the user has two, and no third finds room.
+    // The end of the older connection changes no count: the user has two, and there is no room for a third.
     let reported = store.write_rows(&first, &one, &[put(3)]).await.unwrap();
     assert_eq!(reported.commands, [closing(3, CloseReason::TooMany)]);
     assert_eq!(renew(store, &second, &two, nth_heartbeat(1)).await, listed(1));
 }
 
-/// An instance that does not know the store's clock well must not take its newest connections for the older ones.
+/// An instance with an inexact clock offset must not treat its newest connections as the older ones.
 async fn of_two_that_may_be_the_newer_one_the_one_written_later_stays(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
@@ -364,14 +364,14 @@ fn record(offset: u64) -> SessionRecord {
     SessionRecord { channels: vec![("collection:42:*".into(), Some(Position::new(7, offset)))], exact: true }
 }
 
-/// What a connection of alice's session 1 leaves that came at this moment.
+/// The record that a connection of alice's session 1 leaves that arrived at this moment.
 fn left_at(moment: u64, offset: u64) -> ClosedSessionRecord {
     let ConnectionRow { tenant, user, connected_at, .. } = row("alice");
     let since = Timestamp(connected_at.0 + moment);
     ClosedSessionRecord { session: session(1), tenant, user, since, arrival: Instant::now(), record: record(offset) }
 }
 
-/// The question of a connection that came at this moment.
+/// The lookup of a connection that arrived at this moment.
 fn lookup(user: &str, moment: u64, number: u64) -> RecordLookup {
     let ConnectionRow { tenant, user, connected_at, shard } = row(user);
     let since = Timestamp(connected_at.0 + moment);
@@ -400,7 +400,7 @@ async fn a_record_is_for_one_taker_and_its_owner(bench: impl Bench) {
     assert_eq!(store.take_records(&second, &two, &[lookup("bob", 10, 1)]).await, Ok(vec![LookupResult::Nothing]));
     let found = Ok(vec![LookupResult::Record(record(5))]);
     assert_eq!(store.take_records(&second, &two, &[lookup("alice", 10, 2)]).await, found);
-    // Asked again, as after a lost answer, the same one gets it again; others do not.
+    // The same lookup, repeated as after a lost answer, gets the record again. Other lookups do not.
     assert_eq!(store.take_records(&second, &two, &[lookup("alice", 10, 2)]).await, found);
     let others = [lookup("alice", 10, 3), lookup("alice", 11, 4)];
     assert_eq!(store.take_records(&second, &two, &others).await, Ok(vec![LookupResult::Awaited; 2]));
@@ -415,7 +415,7 @@ async fn the_newest_connection_has_the_record(bench: impl Bench) {
     }
     let found = Ok(vec![LookupResult::Record(record(9))]);
     assert_eq!(store.take_records(&first, &token, &[lookup("alice", 20, 1)]).await, found);
-    // Written again late, it does not come to life; what the taker leaves does.
+    // The old record, written again late, is not stored. The record that the taker leaves is stored.
     store.leave_records(&second, &two, &[left_at(10, 9)]).await.unwrap();
     assert_eq!(store.take_records(&first, &token, &[lookup("alice", 30, 2)]).await, Ok(vec![LookupResult::Awaited]));
     store.leave_records(&first, &token, &[left_at(20, 11)]).await.unwrap();
@@ -423,7 +423,8 @@ async fn the_newest_connection_has_the_record(bench: impl Bench) {
     assert_eq!(store.take_records(&first, &token, &[lookup("alice", 30, 3)]).await, found);
 }
 
-/// Clocks drift and jump, and after a failover it is another one: the same connection may have another date when it ends.
+/// Clocks drift and jump, and a failover brings another clock: a connection may have another time of arrival when it
+/// ends.
 async fn a_connection_that_took_a_record_leaves_its_own_whatever_its_date(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
@@ -434,7 +435,7 @@ async fn a_connection_that_took_a_record_leaves_its_own_whatever_its_date(bench:
     assert_eq!(store.take_records(&second, &two, &[lookup("alice", 20, 1)]).await, found);
 }
 
-/// One of them may be that of the connection that asks, and which is the newest is known there.
+/// An own row may be that of the connection that asks, and the instance itself knows its newest connection.
 async fn an_instances_own_rows_end_nobody(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);
@@ -444,7 +445,7 @@ async fn an_instances_own_rows_end_nobody(bench: impl Bench) {
         assert_eq!(store.take_records(&first, &one, &asked).await, Ok(vec![LookupResult::Nothing]), "{moment}");
     }
     assert_eq!(renew(store, &first, &one, nth_heartbeat(1)).await.unwrap().commands, []);
-    // Another one's question still does.
+    // A lookup of another instance still has the connection closed.
     assert_eq!(store.take_records(&second, &two, &[lookup("alice", 5_001, 1)]).await, Ok(vec![LookupResult::Awaited]));
     assert_eq!(
         renew(store, &first, &one, nth_heartbeat(2)).await.unwrap().commands,
@@ -499,7 +500,7 @@ async fn expires(store: &impl Store) {
     assert_eq!(store.take_records(&first, &token, &[lookup("alice", 10, 1)]).await, Ok(vec![LookupResult::Nothing]));
 }
 
-/// Somebody else's connection is closed for a newer one of the same session, without waiting for a heartbeat.
+/// A connection on another instance is closed for a newer one of the same session, without waiting for a heartbeat.
 async fn a_command_wakes_its_instance(bench: impl Bench) {
     let (store, first, second) = (bench.store(), instance("gw-1", 1), instance("gw-2", 2));
     let (one, two) = (granted(store, &first).await, granted(store, &second).await);

@@ -1,33 +1,37 @@
-//! Records about messages, kept beside their delivery: dead letters and receipts.
+//! Dead letters and receipts: two kinds of records about messages, in one store.
 //!
 //! ```text
-//!   pump   ─ messages not delivered or stored ─▶ DeadLetterQueue ─▶ ┌──────────────┐ ═▶ Store    (memory or Redis)
-//!   shards ─ receipts of clients ──────────────▶ ReceiptBuffer   ─▶ │ RecordWriter │    ║
-//!                                                (bounded,          └──────────────┘    ╠═▶ tidegate dlq
-//!                                                 no waiting)        (one task)         ╚═▶ tidegate receipts
+//!   dispatch ─ what cannot be delivered or stored ─▶ DeadLetterQueue ─▶ ┌──────────────┐ ═▶ Store    (memory or Redis)
+//!   shards ─── how far clients have acknowledged ──▶ ReceiptBuffer ───▶ │ RecordWriter │    ║
+//!                                                    (bounded,          └──────────────┘    ╠═▶ tidegate dlq
+//!                                                     never wait)        (one task)         ╚═▶ tidegate receipts
 //! ```
 //!
-//! The three types that matter: [`DeadLetter`] is a message that could not be delivered or stored, with the reason.
-//! [`Receipt`] says how far a user has acknowledged a scope. [`Store`] keeps both for all instances. Any thread adds
-//! them to [`DeadLetterQueue`] and [`ReceiptBuffer`] without waiting, and [`RecordWriter`] writes them to the store, on
-//! a thread that carries no messages.
+//! | module | contents |
+//! | --- | --- |
+//! | `dead_letters` | a message that reached no client, with the reason; and the queue in which it waits |
+//! | `receipts` | how far a user has acknowledged a scope; and the buffer in which this waits |
+//! | `store` | keeps both for all instances, in memory or in Redis |
+//! | `writer` | one task that writes both to the store: dead letters one by one, receipts once a second |
+//!
+//! The two kinds know nothing of each other. Any thread adds to [`DeadLetterQueue`] and [`ReceiptBuffer`] without waiting.
+//! [`RecordWriter`] runs on a thread that no message passes.
 //!
 //! This crate knows no sockets, sessions or subscriptions, and decides nothing about a message.
 #![warn(missing_docs)]
 
-mod dead_letter;
-mod dead_letter_queue;
+mod dead_letters;
 mod error;
-mod receipt;
-mod receipt_buffer;
+mod receipts;
 mod store;
 mod writer;
 
-pub use dead_letter::{BadDeadLetterId, Body, DeadLetter, DeadLetterId, Reason, StoredDeadLetter};
-pub use dead_letter_queue::{DeadLetterCounts, DeadLetterQueue, DeadLetterQueueConfig};
+pub use dead_letters::{
+    BadDeadLetterId, Body, DeadLetter, DeadLetterCounts, DeadLetterId, DeadLetterQueue, DeadLetterQueueConfig, Reason,
+    StoredDeadLetter,
+};
 pub use error::StoreError;
-pub use receipt::{Acknowledged, Lag, Receipt, ScopeReceipts};
-pub use receipt_buffer::{ReceiptBuffer, ReceiptCounts};
+pub use receipts::{Acknowledged, Lag, Receipt, ReceiptBuffer, ReceiptCounts, ScopeReceipts};
 pub use redis_topology::Loading;
 pub use store::{Bounds, EitherStore, MemoryStore, RedisStore, RedisStoreConfig, ReplayError, Store};
 pub use writer::RecordWriter;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use wire::{Position, Scope, TenantId, UserId};
 
-use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::dead_letters::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::receipt::ScopeReceipts;
+use crate::receipts::ScopeReceipts;
 
 pub use self::either::EitherStore;
 pub use self::memory::MemoryStore;

@@ -1,9 +1,12 @@
-//! The directory's notes: exact whatever comes between two heartbeats.
+//! The directory's notes of changes: exact whatever happens between two heartbeats.
 
 use std::time::Duration;
 
 use super::*;
-use crate::clock_offset::Sample;
+use crate::clock_offset::{ClockOffset, Sample};
+use crate::connection_limits::{ConnectionLimits, OnExcess};
+use crate::connection_row::RowChange;
+use crate::session_close::CloseReason;
 
 mod model;
 
@@ -55,7 +58,7 @@ fn a_session_that_leaves_and_returns_is_one_change() {
     directory.disconnect(registration);
     let registration = directory.connect(session(1), row("bob"));
     assert_eq!(directory.take(ANY, None), [put(1, "bob")]);
-    // It is known to have been told: its end must be told as well.
+    // The store may list the session, so its removal must be written.
     directory.disconnect(registration);
     assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1))]);
 
@@ -108,7 +111,7 @@ fn a_batch_of_unknown_fate_is_synced_again_as_things_are_then() {
     assert_eq!(directory.take(ANY, None), [RowChange::Remove(session(1)), put(2, "bob")]);
 }
 
-/// Its removal was on its way when it came back, and got no answer: the row may be there.
+/// The session returns while the write of its removal gets no answer: the store may list it.
 #[test]
 fn the_end_of_a_session_that_may_be_listed_is_synced() {
     let directory = Directory::default();
@@ -184,11 +187,11 @@ fn who_is_one_too_many_here() {
         excess(limits(0, 3, OnExcess::Reject)),
         [(session(4), CloseReason::TooMany), (session(5), CloseReason::TooMany)]
     );
-    // Whoever goes for its user makes room for others of the tenant.
+    // A connection that is closed for its user leaves room for others of the tenant.
     assert_eq!(excess(limits(2, 4, OnExcess::Reject)), [(session(4), CloseReason::TooMany)]);
 }
 
-/// The store names a connection by its date: what is known better later must not change it.
+/// The store identifies a connection by its time of arrival: a better clock offset must not change it later.
 #[test]
 fn a_connection_has_one_date_until_everything_is_written_anew() {
     let has_store_time = |changes: Vec<RowChange>| match &changes[..] {

@@ -1,56 +1,42 @@
-//! What the heartbeat task shows to the rest of the gateway.
+//! The handle of the heartbeat task, for the rest of the gateway.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::peers::Peers;
 use crate::directory::Directory;
-use crate::instance::Instance;
 use crate::lease::LeaseState;
-use crate::limits::SessionCommand;
 use crate::presence::Presence;
-use crate::roster::Peer;
+use crate::session_command::SessionCommand;
 
-/// This instance and the others, as of the last look at the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peers {
-    /// Ourselves.
-    pub own: Instance,
-    /// The others, by id.
-    pub others: Vec<Peer>,
-    /// When the store was looked at; never yet, without.
-    pub seen: Option<Instant>,
-    /// So many are silent at once that Redis or a clock is suspected rather than they.
-    pub doubted: bool,
-}
-
-/// What the rest of the gateway holds of the heartbeat task. Dropping it stops the heartbeat task too, without waiting.
+/// The rest of the gateway's side of the heartbeat task. Dropping it stops the task too, without waiting for its end.
 #[derive(Debug)]
 pub struct HeartbeatHandle {
-    /// Whether this instance may act as owner. Check [`LeaseState::is_held`] with the time of acting.
+    /// Whether this instance may act as the owner of its connections. Check [`LeaseState::is_held`] with the time of
+    /// acting.
     pub lease: watch::Receiver<LeaseState>,
-    /// The fleet.
+    /// This instance and its peers.
     pub peers: watch::Receiver<Peers>,
-    /// When notified, the instance shows its peers at once how it is doing.
+    /// When notified, the task shows the instance's load to the peers at once.
     pub wakeup: Arc<Notify>,
-    /// Told of every connection and its end.
+    /// The connections of this instance. The shards add and remove them.
     pub directory: Arc<Directory>,
-    /// Told of every connection that comes to a scope or leaves it, where the scope's family has presence.
+    /// The members of scopes on this instance, for families that have presence. The shards add and remove them.
     pub presence: Arc<Presence>,
-    /// What is to be done to sessions here. One that has gone meanwhile is none of anybody's business.
+    /// Commands to sessions of this instance. A command to a session that has ended meanwhile is ignored.
     pub session_commands: mpsc::UnboundedReceiver<SessionCommand>,
     pub(super) stop: oneshot::Sender<()>,
     pub(super) task: JoinHandle<()>,
 }
 
 impl HeartbeatHandle {
-    /// Gives the lease back, removes the instance's rows, and ends the heartbeat task. To be called when the last connection
-    /// is closed. Takes as long as the calls to the store may, at most.
+    /// Releases the lease, removes the instance's rows, and ends the heartbeat task. Call it when the last connection
+    /// is closed. Takes at most as long as the calls to the store may take.
     pub async fn stop(self) {
         let Self { stop, task, .. } = self;
-        // It is gone already only if it panicked, which the next line tells.
+        // The receiver is gone only if the task has panicked, which the next line reports.
         let _ = stop.send(());
         if let Err(error) = task.await {
             tracing::error!(%error, "heartbeat task panicked: its lease expires by itself");

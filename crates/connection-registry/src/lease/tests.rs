@@ -1,4 +1,4 @@
-//! The lease on literal clocks: lease 6 s, drift 600 ms, so a deadline 5.4 s after the asking.
+//! The lease under literal times: lease 6 s, drift 600 ms, so the deadline is 5.4 s after the request.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn a_lease_is_counted_from_before_the_asking() {
     let mut lease = lease();
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Starting));
     assert_eq!(lease.ask(), LeaseRequest::Acquire);
-    // Asked at 0, answered at 900: the 900 ms are not ours.
+    // Sent at 0, answered at 900: the lease is counted from 0.
     lease.granted(Token::from_store("a"), clock.at(0), clock.at(900));
     assert_eq!(lease.deadline(), Some(clock.at(5_400)));
     assert_eq!(lease.held(clock.at(5_399)), Some(Token::from_store("a")));
@@ -71,7 +71,7 @@ fn an_instance_that_slept_past_its_lease_is_fenced() {
     let mut lease = held(&clock);
     lease.tick(clock.at(6_000));
     assert_eq!(lease.state(), &LeaseState::Fenced);
-    // Nothing but a new incarnation leads out of it, not even a renewal that was on its way.
+    // Only a new incarnation ends this state. A renewal that was on its way does not.
     lease.renewed(clock.at(5_000), clock.at(6_001));
     lease.refused(Refusal::Expired, clock.at(6_002));
     assert_eq!(lease.state(), &LeaseState::Fenced);
@@ -83,7 +83,7 @@ fn an_instance_that_slept_past_its_lease_is_fenced() {
 fn a_renewal_answered_only_after_a_freeze_does_not_hide_it() {
     let clock = Clock::new();
     let mut lease = held(&clock);
-    // Sent at 2 s, then stopped for a minute with the answer in the socket.
+    // Sent at 2 s. The process is frozen for a minute, with the answer in the socket.
     lease.renewed(clock.at(2_000), clock.at(62_000));
     assert_eq!(lease.state(), &LeaseState::Fenced);
 }
@@ -94,9 +94,9 @@ fn isolated_and_back_with_the_same_lease_or_a_new_one() {
     let mut lease = held(&clock);
     lease.tick(clock.at(5_450));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Unrenewed));
-    // The store may still know it: ask for that first.
+    // The store may still know the token, so a renewal is tried first.
     assert_eq!(lease.ask(), LeaseRequest::Renew(Token::from_store("a")));
-    // A renewal that would already be over again changes nothing.
+    // A renewal of a lease whose deadline has passed again changes nothing.
     lease.renewed(clock.at(100), clock.at(5_500));
     assert_eq!(lease.state(), &LeaseState::Lost(Loss::Unrenewed));
     lease.refused(Refusal::Expired, clock.at(30_000));

@@ -1,5 +1,6 @@
-//! Notes of members under a literal clock: what the store is told, and when nothing.
+//! The notes of member changes under a literal clock: which changes are written to the store.
 
+use super::member_table::GONE_MEMBERS_MAX;
 use super::*;
 use wire::Families;
 
@@ -58,7 +59,7 @@ fn whoever_comes_and_goes_between_two_batches_costs_nothing() {
     enter(&presence, "alice");
     exit(&presence, "alice");
     assert_eq!(taken(&presence, 9), [""; 0]);
-    // One whom the store knows is told again: it may have begun to leave there.
+    // A member that the store lists is written again: the store may have started its grace.
     enter(&presence, "bob");
     assert_eq!(taken(&presence, 9), ["+bob"]);
     exit(&presence, "bob");
@@ -88,7 +89,7 @@ fn a_batch_of_unknown_fate_is_synced_again_as_things_are_now() {
     assert_eq!(taken(&presence, 9), ["-alice"]);
 }
 
-/// Its departure was on its way when it came back, and got no answer: it may be listed.
+/// The member returns while the write of its departure gets no answer: the store may list it.
 #[test]
 fn the_end_of_a_member_that_may_be_listed_is_synced() {
     let presence = Presence::default();
@@ -123,7 +124,7 @@ fn a_rewrite_tells_of_those_who_are_here_and_of_nobody_else() {
     presence.rewrite();
     assert!(presence.take_rewrite() && !presence.take_rewrite());
     assert_eq!(taken(&presence, 9), ["+alice"]);
-    // The last one may be listed still, by a store that has lost its departure.
+    // A store that has lost the departure may still list the member.
     exit(&presence, "alice");
     assert_eq!(taken(&presence, 9), ["-alice"]);
     presence.rewrite();

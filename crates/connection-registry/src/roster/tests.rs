@@ -1,4 +1,4 @@
-//! The roster on literal clocks: heartbeat 2 s, suspect after 6 s, gone after 8 s.
+//! The roster under literal times: heartbeat 2 s, suspected after 6 s, gone after 8 s.
 
 use super::*;
 use crate::instance::Incarnation;
@@ -82,7 +82,7 @@ fn a_goodbye_and_a_new_incarnation_are_seen_at_once() {
 fn an_observer_that_was_frozen_has_no_opinion() {
     let mut watch = Watch::new();
     watch.look(0, vec![heartbeat("a", 1, 1)]);
-    // A minute without looking counts as two heartbeats.
+    // A minute without a look counts as two heartbeats.
     assert_eq!(watch.look(60, vec![heartbeat("a", 1, 1)]), []);
     assert_eq!(watch.statuses(), [("a", Status::Up)]);
     assert_eq!(watch.look(62, vec![heartbeat("a", 1, 1)]), [Change::Suspected(instance("a", 1))]);
@@ -142,7 +142,7 @@ fn a_store_that_forgot_everybody_buries_nobody() {
     let mut watch = Watch::new();
     let all = |number| ["a", "b", "c"].map(|id| heartbeat(id, 1, number)).to_vec();
     watch.look(0, all(1));
-    // FLUSHALL: the list is empty until everybody has registered again.
+    // After FLUSHALL the list is empty until all instances have sent heartbeats again.
     assert_eq!(watch.look(2, vec![]), []);
     assert_eq!(watch.look(4, all(2)), []);
     assert_eq!(watch.statuses(), [("a", Status::Up), ("b", Status::Up), ("c", Status::Up)]);
@@ -166,7 +166,7 @@ fn the_dead_are_named_until_the_store_forgets_them_and_nobody_while_in_doubt() {
     }
     watch.look(12, heartbeats(12).into_iter().take(3).collect());
     assert_eq!(dead(&watch), []);
-    // Two of three fall silent: nobody is named for as long as that may be Redis' fault.
+    // Two of three fall silent: no peer is removed while Redis may be the cause.
     for second in [14, 16, 18, 20, 22, 24, 26] {
         watch.look(second, vec![heartbeat("a", 1, second), heartbeat("b", 1, 12), heartbeat("c", 1, 12)]);
         assert_eq!(dead(&watch), [], "at {second} s");

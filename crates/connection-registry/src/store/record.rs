@@ -1,10 +1,10 @@
-//! What stands in Redis' registry hashes: JSON, so that operators can read it and later versions can add to it.
+//! Entries of Redis' registry hashes: JSON, so that operators can read them and later versions can add fields.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::directory::ConnectionRow;
+use crate::connection_row::ConnectionRow;
 use crate::instance::{Incarnation, Instance};
 use crate::load::{Duty, Heartbeat, Load};
 
@@ -15,7 +15,7 @@ pub(super) struct PeerRecord<'a> {
     heartbeat: u64,
     #[serde(borrow)]
     address: Cow<'a, str>,
-    /// Absent in records of versions that did not tell.
+    /// Absent in records of versions that do not report their load.
     #[serde(borrow, flatten)]
     load: Option<LoadRecord<'a>>,
 }
@@ -28,7 +28,7 @@ struct LoadRecord<'a> {
     duty: Cow<'a, str>,
 }
 
-/// What an entry says.
+/// A peer's entry that has been read.
 pub(super) struct Decoded {
     pub(super) incarnation: Incarnation,
     pub(super) number: u64,

@@ -1,4 +1,4 @@
-//! One suite, every store: who is a member of a scope, when one joins and leaves, and who hears of it.
+//! One suite for every store: the members of a scope, when they join and leave, and the published changes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ conformance!(
     scopes_are_apart,
 );
 
-/// All its keys are at one node, also those whose names the functions make themselves.
+/// All keys are on one node, also those whose names the functions build themselves.
 #[tokio::test]
 async fn a_cluster_is_no_other() {
     let cluster = RedisCluster::start();
@@ -78,7 +78,7 @@ async fn granted(store: &(impl Store + PresenceReader), instance: &Instance) -> 
     }
 }
 
-/// Members of the first room, and of how many instances each.
+/// Members of the first room, each with the number of its instances.
 async fn members(store: &(impl Store + PresenceReader)) -> Vec<(String, usize)> {
     let list = store.list_members(&[room(1)], 1_000).await.unwrap().scopes.remove(0);
     assert_eq!(list.count, list.members.len());
@@ -92,10 +92,10 @@ fn of(members: &[(&str, usize)]) -> Vec<(String, usize)> {
     members.iter().map(|(name, instances)| ((*name).to_owned(), *instances)).collect()
 }
 
-/// "+alice 1" and "-bob 0": what has been told since the beginning, with the members there were then.
+/// All changes published since the beginning, as "+alice 1" and "-bob 0": with the number of members after each.
 async fn reported(store: &(impl Store + PresenceReader)) -> Vec<String> {
     if store.list_members(&[], 0).await.unwrap().cursor == PresenceCursor::default() {
-        return Vec::new(); // Nothing: do not wait for it.
+        return Vec::new(); // Nothing was published, so do not wait.
     }
     let (mut reported, mut last) = (Vec::new(), PresenceCursor::default());
     for batch in store.next_presence_batches(PresenceCursor::default()).await.unwrap() {
@@ -110,7 +110,7 @@ async fn reported(store: &(impl Store + PresenceReader)) -> Vec<String> {
     reported
 }
 
-/// Has those leave who are due until so many changes have been told.
+/// Removes members that are due, until this number of changes has been published.
 async fn until_reported(
     store: &(impl Store + PresenceReader),
     by: &Instance,

@@ -1,4 +1,4 @@
-//! Heartbeats and presence on a real Redis: batches, deaths, restarts, and what it costs.
+//! Heartbeats and presence on a real Redis: batches, deaths, restarts, and the number of calls.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use wire::{Families, InstanceId, Scope, SessionId, Timestamp, UserId};
 use crate::GRACE;
 use crate::support::{ANY_NUMBER, PATIENCE, RedisServer, command, nth_heartbeat, row, store_at};
 
-/// Long enough for a busy machine to keep the lease, short enough to wait for its end.
+/// A lease that is long enough for a busy machine, and short enough for a test to wait for its end.
 const TIMINGS: Timings = Timings {
     heartbeat: Duration::from_millis(500),
     lease: Duration::from_millis(5_000),
@@ -47,7 +47,7 @@ async fn count(store: &RedisStore) -> usize {
     store.list_members(&[room()], 0).await.map_or(usize::MAX, |snapshot| snapshot.scopes[0].count)
 }
 
-/// Waits until there are so many members.
+/// Waits until the scope has this number of members.
 async fn until(store: &RedisStore, members: usize) {
     let start = Instant::now();
     while count(store).await != members {
@@ -64,14 +64,14 @@ async fn until_fewer(store: &RedisStore, members: usize) {
     }
 }
 
-/// How often a command has been called.
+/// Number of calls of a command.
 async fn calls(redis: &mut MultiplexedConnection, name: &str) -> u64 {
     let stats: String = command(redis, &["INFO", "commandstats"]).await;
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
     line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
 }
 
-/// Members come in few calls, and stay without any.
+/// New members cost few calls, and members that stay cost none.
 #[tokio::test]
 async fn a_crowd_is_a_few_calls_and_costs_nothing_when_it_stays() {
     let server = RedisServer::start();
@@ -82,7 +82,7 @@ async fn a_crowd_is_a_few_calls_and_costs_nothing_when_it_stays() {
     (0..1_000).for_each(|n| enter(&heartbeat, &format!("u{n}")));
     until(&store, 1_000).await;
     let written = calls(&mut redis, "fcall").await - before;
-    // Eight batches, perhaps a ninth where the first began before all had come; and the heartbeats meanwhile.
+    // Eight batches, or nine if the first one started before all members had entered; and the heartbeats meanwhile.
     let heartbeats_since =
         |start: Instant| start.elapsed().as_millis() as u64 / TIMINGS.heartbeat.as_millis() as u64 + 2;
     let heartbeats = heartbeats_since(start);
@@ -98,7 +98,7 @@ async fn a_crowd_is_a_few_calls_and_costs_nothing_when_it_stays() {
     heartbeat.stop().await;
 }
 
-/// A page that is loaded again does not flap, and one that is closed is gone a moment after the grace.
+/// A member whose page is loaded again does not leave, and one whose page is closed leaves a moment after the grace.
 #[tokio::test]
 async fn a_member_who_is_back_in_time_has_not_left() {
     let server = RedisServer::start();
@@ -118,14 +118,14 @@ async fn a_member_who_is_back_in_time_has_not_left() {
     sleep(2 * TIMINGS.grace).await;
     let list = store.list_members(&[room()], 9).await.unwrap().scopes.remove(0);
     assert_eq!((list.count, list.members[0].user.as_str(), list.members[0].instances.len()), (1, "alice", 1));
-    // An instance that says goodbye leaves its members the grace.
+    // The members of an instance that releases its lease have the grace to return.
     two.stop().await;
     assert_eq!(count(&store).await, 1);
     until(&store, 0).await;
     one.stop().await;
 }
 
-/// Redis comes back empty, or without the last second: what instances know is true.
+/// Redis restarts empty, or without the last second: the instances write their members again.
 #[tokio::test]
 async fn a_redis_that_lost_everything_is_written_again() {
     let server = RedisServer::start();
@@ -140,7 +140,7 @@ async fn a_redis_that_lost_everything_is_written_again() {
     exit(&heartbeat, "bob");
     until(&store, 1).await;
 
-    // A departure that Redis has forgotten is made good when the lease is given anew.
+    // A departure that Redis has lost is written again under the next lease.
     exit(&heartbeat, "alice");
     until(&store, 0).await;
     let peers: Vec<String> = command(&mut redis, &["HKEYS", "tidegate:{registry}:peers"]).await;
@@ -156,7 +156,7 @@ async fn a_redis_that_lost_everything_is_written_again() {
     heartbeat.stop().await;
 }
 
-/// Its heartbeat task stops without a goodbye; the members it held leave when a peer buries it.
+/// A heartbeat task stops without releasing its lease. Its members leave when a peer removes the instance.
 #[tokio::test]
 async fn the_members_of_the_dead_leave() {
     let server = RedisServer::start();
@@ -167,7 +167,7 @@ async fn the_members_of_the_dead_leave() {
     enter(&heartbeat, "alice");
     (0..2_600).for_each(|n| enter(&doomed, &format!("u{n}")));
     until(&store, 2_601).await;
-    // What a killed process leaves: a heartbeat that grows old and a lease that runs out.
+    // A killed process leaves an old heartbeat and a lease that expires.
     let dead: String = command(&mut redis, &["HGET", "tidegate:{registry}:peers", "gw-2"]).await;
     let incarnation = doomed.peers.borrow().own.incarnation;
     let present = format!("tidegate:{{registry}}:present:gw-2:{incarnation}");
@@ -179,7 +179,7 @@ async fn the_members_of_the_dead_leave() {
     let () = command(&mut redis, &["DEL", "tidegate:{registry}:leaving"]).await;
     assert_eq!((held.len(), count(&store).await), (2_600, 2_601));
     until_fewer(&store, 2_601).await;
-    // They do not wait for heartbeats: those would have been ten.
+    // The changes do not wait for heartbeats: ten of them would have passed.
     let mut heartbeats = Vec::new();
     let start = Instant::now();
     while count(&store).await != 1 {

@@ -1,4 +1,4 @@
-//! Members of scopes: every store by one suite, and hearts on a real Redis.
+//! Members of scopes: one suite for every store, and heartbeat tasks on a real Redis.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,5 +8,5 @@ mod heartbeats;
 
 use std::time::Duration;
 
-/// How long members may come back: long enough for a busy machine, short enough to wait for its end.
+/// A grace that is long enough for a busy machine, and short enough for a test to wait for its end.
 const GRACE: Duration = Duration::from_millis(2_000);

@@ -1,4 +1,4 @@
-//! A real Redis for one test: on a free port, in memory only, gone with the test.
+//! A real Redis for one test: on a free port, in memory only, stopped at the end of the test.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use redis::aio::MultiplexedConnection;
 use redis_topology::Target;
 use wire::{Families, InstanceId, TenantId, Timestamp, UserId};
 
-/// How long anything may take before a test gives up.
+/// A test fails when it has waited for this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// For tests of what the store does, not of when: no busy machine is so slow that a call or a lease ends on it.
+/// Timings for tests in which no call times out and no lease ends, even on a busy machine.
 pub(crate) fn unhurried() -> Timings {
     let [call, heartbeat, lease, reap, rows] = [20, 20, 120, 150, 300].map(Duration::from_secs);
     Timings { heartbeat, lease, reap, call, rows, ..Timings::default() }
 }
 
-/// Nobody is one too many.
+/// Limits that no connection exceeds.
 pub(crate) const ANY_NUMBER: ConnectionLimits =
     ConnectionLimits { per_user_max: 0, per_tenant_max: 0, on_excess: OnExcess::Reject };
 
-/// A running server, and what a registry needs of it.
+/// A running server, and registries in it.
 pub(crate) struct RedisServer(redis_fixture::RedisServer);
 
 impl RedisServer {
@@ -36,7 +36,7 @@ impl RedisServer {
         self.0.url()
     }
 
-    /// A connection past the store.
+    /// A connection that does not use the store.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
         self.0.connect_async().await
     }
@@ -53,7 +53,7 @@ pub(crate) fn store_at(url: &str, timings: Timings, limits: ConnectionLimits) ->
     RedisStore::new(RedisStoreConfig { target, connections_max: 100, keyspace, library, timings, limits })
 }
 
-/// Runs one command past the store.
+/// Runs one command without the store.
 pub(crate) async fn command<T: redis::FromRedisValue>(connection: &mut MultiplexedConnection, words: &[&str]) -> T {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
@@ -65,7 +65,7 @@ pub(crate) fn instance(id: &str, incarnation: u32) -> Instance {
     Instance { id: InstanceId::parse(id).unwrap(), incarnation: Incarnation::new(1_700_000_000, incarnation), address }
 }
 
-/// A heartbeat of an instance with nobody on it.
+/// A heartbeat of an instance without connections.
 pub(crate) fn nth_heartbeat(number: u64) -> Heartbeat {
     Heartbeat { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
 }

@@ -2,9 +2,9 @@
 
 use wire::{Position, Scope, TenantId, UserId};
 
-use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::dead_letters::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::receipt::ScopeReceipts;
+use crate::receipts::ScopeReceipts;
 use crate::store::{MemoryStore, RedisStore, Store};
 
 /// A store in memory or in Redis. Clones share the same records.

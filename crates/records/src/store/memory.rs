@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wire::{Position, Scope, TenantId, Timestamp, UserId};
 
-use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::dead_letters::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::receipt::ScopeReceipts;
+use crate::receipts::ScopeReceipts;
 use crate::store::{Bounds, Store};
 
 /// Records in memory. Clones share the same records.

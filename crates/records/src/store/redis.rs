@@ -12,9 +12,9 @@ use redis::{FromRedisValue, cmd};
 use redis_topology::{CommandClient, Loading, Pools, RedisCommand, Target, Topology, call};
 use wire::{Position, Scope, TenantId, UserId};
 
-use crate::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::dead_letters::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::error::StoreError;
-use crate::receipt::ScopeReceipts;
+use crate::receipts::ScopeReceipts;
 use crate::store::{Bounds, Store};
 
 pub use dead_letters::ReplayError;

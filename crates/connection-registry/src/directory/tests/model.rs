@@ -1,5 +1,5 @@
-//! The directory against a store whose answers get lost, under seeds: whatever comes between, the store ends with the
-//! rows that are here, and is told of no removal that it cannot need.
+//! The directory against a store whose calls and answers get lost, under seeds: in the end the store has exactly the
+//! rows that are here, and gets no removal of a row that it cannot list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::random::Random;
 #[derive(Default)]
 struct World {
     directory: Directory,
-    /// All registrations that have not been given back, older ones of a session too.
+    /// All registrations that have not been returned, also older ones of a session.
     registrations: Vec<Registration>,
-    /// By session: the newest registration, if it has not been given back.
+    /// The newest registration of each session, if it has not been returned.
     here: BTreeMap<u128, (RegistrationNumber, String)>,
     store: BTreeMap<u128, String>,
-    /// What the store may list.
+    /// Sessions that the store may list.
     maybe: BTreeSet<u128>,
 }
 
@@ -52,8 +52,8 @@ impl World {
         assert_eq!(self.directory.len(), self.here.len());
     }
 
-    /// The store is told as the heartbeat task does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
-    /// there was anything to tell.
+    /// Writes a batch to the store as the heartbeat task does. The call may get lost on its way to the store (1), or
+    /// its answer on the way back (2). Returns whether there was anything to write.
     fn heartbeat(&mut self, max: usize, fate: usize) -> bool {
         if self.directory.take_rewrite() {
             if fate != 1 {

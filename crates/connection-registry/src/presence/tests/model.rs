@@ -1,5 +1,5 @@
-//! Members against a store whose answers get lost, under seeds: whatever comes between, the store ends with the members
-//! that are here, and is told of no departure that it cannot need.
+//! Members against a store whose calls and answers get lost, under seeds: in the end the store has exactly the members
+//! that are here, and gets no departure of a member that it cannot list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ struct World {
     /// Connections by scope and user.
     here: BTreeMap<Name, usize>,
     store: BTreeSet<Name>,
-    /// Whom the store may list.
+    /// Members that the store may list.
     maybe: BTreeSet<Name>,
 }
 
@@ -40,13 +40,11 @@ impl World {
             _ => drop(self.heartbeat(random.below(3) + 1, random.below(3))),
         }
         assert_eq!(self.presence.len(), self.here.len());
-        let table = self.presence.table();
-        let is_here = |(scope, user): &(Scope, UserId)| table.scopes.get(scope).is_some_and(|m| m.contains_key(user));
-        assert_eq!(table.gone, table.changed.iter().filter(|member| !is_here(member)).count());
+        self.presence.table().check();
     }
 
-    /// The store is told as the heartbeat task does it. Its answer comes, or gets lost before (1) or behind (2) the store. Whether
-    /// there was anything to tell.
+    /// Writes a batch to the store as the heartbeat task does. The call may get lost on its way to the store (1), or
+    /// its answer on the way back (2). Returns whether there was anything to write.
     fn heartbeat(&mut self, max: usize, fate: usize) -> bool {
         if self.presence.take_rewrite() {
             if fate != 1 {

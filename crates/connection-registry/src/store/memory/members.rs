@@ -1,4 +1,4 @@
-//! PURE. Who is in which scope, for the store of one process: the same rules as in Redis, handed the time.
+//! PURE. Members of scopes, for the store of one process: the same rules as in Redis, handed the time.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use wire::{Scope, Timestamp, UserId};
 
 use super::InstanceIncarnation;
-use crate::member::{
-    Member, MemberChange, MemberInfo, MemberList, PresenceBatch, PresenceCursor, PresenceEvent, PresenceTransition,
-};
+use crate::member::{Member, MemberChange, MemberInfo, MemberList};
+use crate::presence_event::{PresenceBatch, PresenceCursor, PresenceEvent, PresenceTransition};
 
-/// Readers wait for what is told and are behind by little.
+/// Most batches that are kept. Readers wait for batches, so that none of them is far behind.
 const PRESENCE_BATCHES_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
     scopes: HashMap<Scope, BTreeMap<UserId, MemberEntry>>,
-    /// What is due when, and of whom.
+    /// What is due, and when.
     leaving: Vec<(Instant, Leaving)>,
     batches: VecDeque<PresenceBatch>,
     cursor: PresenceCursor,
@@ -31,13 +30,14 @@ struct MemberEntry {
 
 #[derive(Debug, PartialEq)]
 enum Leaving {
-    /// A member that nobody holds.
+    /// A member that no incarnation holds.
     Member(Scope, UserId),
-    /// What an ended incarnation held, or one that writes all anew has not written again yet.
+    /// Members of an ended incarnation, or those that an incarnation has not written again since its rewrite started.
     Stale(InstanceIncarnation, HashSet<(Scope, UserId)>),
 }
 
 impl Members {
+    /// Changes what an incarnation holds, and removes members that are due.
     pub(super) fn change(
         &mut self,
         incarnation: &InstanceIncarnation,
@@ -60,7 +60,7 @@ impl Members {
         self.publish(events);
     }
 
-    /// All that an incarnation holds is due, but for what it writes again until then.
+    /// All members that an incarnation holds are due then, except those that it writes again before.
     pub(super) fn end(&mut self, incarnation: &InstanceIncarnation, due: Instant) {
         let entry = self.scopes.iter().flat_map(|(scope, members)| {
             let per_incarnation = members.iter().filter(|(_, entry)| entry.incarnations.contains(incarnation));
@@ -73,11 +73,12 @@ impl Members {
         }
     }
 
-    /// How long until somebody is due.
+    /// Time until the next member is due.
     pub(super) fn due(&self, now: Instant) -> Option<Duration> {
         self.leaving.iter().map(|(due, _)| due.saturating_duration_since(now)).min()
     }
 
+    /// At most `most` members of a scope, and the number of all of them.
     pub(super) fn list(&self, scope: &Scope, most: usize) -> MemberList {
         let Some(members) = self.scopes.get(scope) else { return MemberList::default() };
         let member = |(user, entry): (&UserId, &MemberEntry)| Member {
@@ -89,10 +90,12 @@ impl Members {
         MemberList { count: members.len(), members: members.iter().take(most).map(member).collect() }
     }
 
+    /// Place of the newest batch.
     pub(super) fn cursor(&self) -> PresenceCursor {
         self.cursor
     }
 
+    /// Batches after a place.
     pub(super) fn behind(&self, cursor: PresenceCursor) -> Vec<PresenceBatch> {
         self.batches.iter().filter(|batch| batch.cursor > cursor).cloned().collect()
     }

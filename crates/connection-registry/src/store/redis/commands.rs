@@ -1,11 +1,13 @@
-//! What Redis says an instance is to do: pairs of what and how, in no order but that of the notices.
+//! Commands for an instance, as Redis' functions return them: pairs of texts. Only notices are in order.
 
 use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
-use crate::limits::{CloseReason, InstanceCommand, NoticeTarget, SessionClose};
+use crate::instance_command::{InstanceCommand, NoticeTarget};
+use crate::session_close::{CloseReason, SessionClose};
 
-/// Reads `SESSION WHY@SINCE`, `SESSION WHY`, `TENANT/USER WHY` and `notice NUMBER WHOM` with a notice. One that is none of
-/// these is left out: anybody with access to Redis may have written it, or a later version, and a lease must not hang on that.
+/// Reads `SESSION WHY@SINCE`, `SESSION WHY`, `TENANT/USER WHY`, and `notice NUMBER TARGET` with a notice. Ignores other
+/// texts: any program with access to Redis, or a later version, may have written them, and they must not cost the
+/// lease.
 pub(super) fn read(pairs: &[String]) -> Option<Vec<InstanceCommand>> {
     let mut numbered = Vec::with_capacity(pairs.len() / 2);
     for pair in pairs.chunks(2) {

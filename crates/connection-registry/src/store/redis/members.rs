@@ -1,36 +1,68 @@
-//! The members of scopes as Redis' functions tell them.
+//! Members of scopes in Redis: changes, lists, and the stream of presence batches.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::Connection;
+use keyspace::Function;
 use redis::{RedisResult, cmd};
 use redis_topology::PooledConnection;
 use tokio::time::{Instant, timeout_at};
 use wire::{InstanceId, Timestamp, UserId};
 
-use super::RedisStore;
+use super::{RedisStore, malformed, millis};
 use crate::error::StoreError;
-use crate::member::{
-    Member, MemberInfo, MemberList, PresenceBatch, PresenceCursor, PresenceEvent, PresenceSnapshot, PresenceTransition,
-};
+use crate::instance::Instance;
+use crate::lease::Token;
+use crate::member::{Member, MemberChange, MemberInfo, MemberList};
+use crate::presence_event::{PresenceBatch, PresenceCursor, PresenceEvent, PresenceSnapshot, PresenceTransition};
+use crate::store::MEMBER_CHANGES_MAX;
 
-/// Redis answers by then, be there news or not.
+/// Duration of one wait for presence batches.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
-/// Entries of the stream at a time; there are no more.
+/// Most entries that are read from the stream at a time. The stream has no more.
 const ENTRIES_MAX: usize = 256;
 
-/// As XREAD answers: streams, entries, fields and values.
+/// The answer to XREAD: streams, entries, fields and values.
 type Read = Option<Vec<(String, Vec<(String, Vec<String>)>)>>;
 
 impl RedisStore {
-    /// Waits on a connection of its own, which has nothing else to do.
+    pub(super) async fn change_members(
+        &self,
+        instance: &Instance,
+        token: &Token,
+        changes: &[MemberChange],
+    ) -> Result<Option<Duration>, StoreError> {
+        assert!(changes.len() <= MEMBER_CHANGES_MAX, "a batch of changes is bounded");
+        let function = Function::PRESENCE_WRITE;
+        let grace = millis(self.timings.grace);
+        let mut args = vec![token.as_str(), instance.id.as_str(), &grace];
+        for change in changes {
+            args.extend(match change {
+                MemberChange::Enter(scope, user, info) => {
+                    ["+", scope.as_str(), user.as_str(), info.as_ref().map_or("", |info| info.as_str())]
+                }
+                MemberChange::Exit(scope, user) => ["-", scope.as_str(), user.as_str(), ""],
+            });
+        }
+        let keys = [self.keyspace.lease(&instance.id), self.keyspace.peers()];
+        let answer = self.change(function, &keys, &args).await?;
+        match answer.get(1).map(String::as_str) {
+            Some("") => Ok(None),
+            due => {
+                let due = due.and_then(|due| due.parse().ok()).map(Duration::from_millis);
+                due.map(Some).ok_or_else(|| malformed(function, &answer))
+            }
+        }
+    }
+
+    /// Waits on a connection that serves no other call.
     pub(super) async fn read_presence_batches(&self, after: PresenceCursor) -> Result<Vec<PresenceBatch>, StoreError> {
         let deadline = Instant::now() + WAIT + self.timings.call;
-        let held = self.waiting.connection(self.slot, Instant::now() + self.timings.call).await;
+        let connected = self.waiting.connection(self.slot, Instant::now() + self.timings.call).await;
         let PooledConnection { mut connection, node } =
-            held.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+            connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(ENTRIES_MAX).arg("BLOCK").arg(WAIT.as_millis() as u64);
         read.arg("STREAMS").arg(self.keyspace.presence()).arg(after.to_string());
@@ -39,11 +71,11 @@ impl RedisStore {
             Ok(Ok(answer)) => {
                 self.waiting.answered(&node);
                 let entries = answer.into_iter().flatten().flat_map(|(_, entries)| entries);
-                let malformed = || StoreError::Malformed("the stream of members holds what it should not".into());
+                let malformed = || StoreError::Malformed("malformed entry in the stream of presence batches".into());
                 entries.map(|(id, fields)| read_batch(&id, &fields)).collect::<Option<_>>().ok_or_else(malformed)
             }
             Ok(Err(error)) => {
-                // It may be another server's turn.
+                // The primary may be another server now.
                 drop(Connection::take(connection));
                 self.waiting.failed(&node);
                 Err(StoreError::Unreachable(error.to_string()))
@@ -57,8 +89,8 @@ impl RedisStore {
     }
 }
 
-/// The id of the newest change, and for each scope the number of members, how many of them follow, and four fields of
-/// each.
+/// Reads the id of the newest batch, and for each scope the number of members, the number of listed members, and four
+/// fields of each listed member.
 pub(super) fn read_snapshot(answer: &[String]) -> Option<PresenceSnapshot> {
     let [cursor, rest @ ..] = answer else { return None };
     let (mut rest, mut scopes) = (rest, Vec::new());

@@ -8,7 +8,7 @@ use redis_topology::call;
 use wire::{Channel, Position, TenantId};
 
 use super::{RedisStore, fields};
-use crate::dead_letter::{Body, StoredDeadLetter};
+use crate::dead_letters::{Body, StoredDeadLetter};
 use crate::error::StoreError;
 
 /// The reason why a dead letter was not published again. It stays in the store.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use wire::{TenantId, Timestamp};
 
-use crate::dead_letter::{Body, DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::dead_letters::{Body, DeadLetter, DeadLetterId, StoredDeadLetter};
 
 /// The fields of the entry: names and values alternate.
 pub(super) fn write(dead_letter: &DeadLetter) -> Vec<Vec<u8>> {

@@ -7,7 +7,7 @@ use wire::{Position, Scope, Timestamp, UserId};
 
 use super::RedisStore;
 use crate::error::StoreError;
-use crate::receipt::ScopeReceipts;
+use crate::receipts::ScopeReceipts;
 
 /// The answer of `tidegate_receipts`.
 pub(super) type ReceiptsReply = (String, Vec<String>, Vec<String>);

@@ -49,8 +49,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "memory kept: each connection leaves 64 KiB",
         edits: &[Edit {
             file: "crates/connection-registry/src/directory.rs",
-            old: "        notes.changed.remove(&entry.serial);\n",
-            new: "        notes.changed.remove(&entry.serial);\n        std::mem::forget(vec![1_u8; 65_536]);\n",
+            old: "        unsynced.changed.remove(&entry.number);\n",
+            new: "        unsynced.changed.remove(&entry.number);\n        std::mem::forget(vec![1_u8; 65_536]);\n",
         }],
         fault: "storm",
         kinds: &["memory"],
@@ -94,9 +94,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "chatter: all rows are written at every heartbeat",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heartbeat.rs",
-            old: "        self.lease.tick();\n        let mut result = Ok(());\n",
-            new: "        self.lease.tick();\n        self.directory.rewrite();\n        let mut result = Ok(());\n",
+            file: "crates/connection-registry/src/heartbeat/directory_sync.rs",
+            old: "        let until = Instant::now() + self.sync_max;\n",
+            new: "        let until = Instant::now() + self.sync_max;\n        self.directory.rewrite();\n",
         }],
         fault: "idle",
         kinds: &["idle"],

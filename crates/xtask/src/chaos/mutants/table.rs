@@ -160,7 +160,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no reaper: rows of the dead stay",
         edits: &[Edit {
-            file: "crates/connection-registry/src/heartbeat/peers.rs",
+            file: "crates/connection-registry/src/heartbeat/peer_watch.rs",
             old: "self.roster.dead().take(REAPED_PER_HEARTBEAT_MAX)",
             new: "self.roster.dead().take(REAPED_PER_HEARTBEAT_MAX - REAPED_PER_HEARTBEAT_MAX)",
         }],
@@ -180,7 +180,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "connections dated by the wall clock of their instance",
         edits: &[Edit {
-            file: "crates/connection-registry/src/directory.rs",
+            file: "crates/connection-registry/src/directory/sync.rs",
             old: "clock_offset.filter(|_| !entry.has_store_time)",
             new: "clock_offset.filter(|_| entry.has_store_time)",
         }],
@@ -221,7 +221,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "an older connection that is answered late takes the session over",
         edits: &[Edit {
             file: "crates/connection-registry/src/directory.rs",
-            old: "let waits = notes.waiting.remove(&session).map(|entry| entry.row.shard);",
+            old: "let waits = unsynced.waiting.remove(&session).map(|entry| entry.row.shard);",
             new: "let waits: Option<u16> = None;",
         }],
         fault: "stop-redis",

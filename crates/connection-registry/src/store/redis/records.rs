@@ -1,4 +1,4 @@
-//! Records of sessions in Redis.
+//! Session records in Redis.
 
 use keyspace::{Function, Keyspace};
 
@@ -20,7 +20,7 @@ impl RedisStore {
         assert!(left.len() <= ROW_CHANGES_MAX, "a batch of records is bounded");
         let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
         for ClosedSessionRecord { session, tenant, user, since, record, .. } in left {
-            // One that is too long is not kept.
+            // A record that is too long is not stored.
             let Some(record) = record.encode() else { continue };
             args.extend([session.to_string(), Keyspace::owner(tenant, user), since.0.to_string(), record]);
         }
@@ -35,7 +35,7 @@ impl RedisStore {
         token: &Token,
         lookups: &[RecordLookup],
     ) -> Result<Vec<LookupResult>, StoreError> {
-        assert!(lookups.len() <= ROW_CHANGES_MAX, "a batch of questions is bounded");
+        assert!(lookups.len() <= ROW_CHANGES_MAX, "a batch of lookups is bounded");
         let mut args = vec![token.as_str().to_owned(), millis(self.timings.record)];
         for RecordLookup { ask, latest, number, .. } in lookups {
             let (owner, taker) =
@@ -46,8 +46,8 @@ impl RedisStore {
         let keys = [self.keyspace.lease(&instance.id), self.keyspace.peers()];
         let function = Function::REGISTRY_TAKE;
         let answer = self.change(function, &keys, &args).await?;
-        let kept = answer[1..].iter().map(|text| read_lookup(text)).collect::<Option<Vec<_>>>();
-        kept.filter(|kept| kept.len() == lookups.len()).ok_or_else(|| malformed(function, &answer))
+        let results = answer[1..].iter().map(|text| read_lookup(text)).collect::<Option<Vec<_>>>();
+        results.filter(|results| results.len() == lookups.len()).ok_or_else(|| malformed(function, &answer))
     }
 }
 
@@ -56,7 +56,7 @@ fn read_lookup(text: &str) -> Option<LookupResult> {
         "none" => LookupResult::Nothing,
         "awaited" => LookupResult::Awaited,
         "replaced" => LookupResult::Replaced,
-        // Somebody with access to Redis wrote it: as good as none.
+        // A malformed record was not written by a gateway. It counts as none.
         _ => SessionRecord::decode(text.strip_prefix("record ")?).map_or(LookupResult::Nothing, LookupResult::Record),
     })
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wire::{Families, InstanceId, Position, Timestamp};
 
 use super::*;
-use crate::dead_letter::Reason;
+use crate::dead_letters::Reason;
 
 fn dead_letter(number: u64, message: Bytes) -> DeadLetter {
     DeadLetter {

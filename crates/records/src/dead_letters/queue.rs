@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::dead_letter::{Body, DeadLetter};
+use super::dead_letter::{Body, DeadLetter};
 
 /// Most bytes that wait while the store is away. The oldest dead letters stay, because they show how the problem began.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;

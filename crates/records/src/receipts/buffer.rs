@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wire::{Position, Scope, UserId};
 
-use crate::receipt::Receipt;
+use super::receipt::Receipt;
 
 /// Most pairs of user and scope that wait, about 10 MiB. Further ones are counted and dropped: receipts are cumulative,
 /// so the client's next receipt repairs the loss.

@@ -5,9 +5,8 @@ use std::sync::Mutex;
 use wire::{Families, TenantId};
 
 use super::*;
-use crate::dead_letter::{DeadLetterId, StoredDeadLetter};
-use crate::dead_letter_queue::DeadLetterQueueConfig;
-use crate::receipt::ScopeReceipts;
+use crate::dead_letters::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::receipts::ScopeReceipts;
 
 /// A store that fails as configured, and records what was written.
 #[derive(Default)]
@@ -55,14 +54,11 @@ impl Store for Arc<FailingStore> {
     }
 }
 
-fn writer(
-    failures: impl IntoIterator<Item = StoreError>,
-) -> (RecordWriter<Arc<FailingStore>>, Arc<FailingStore>, Arc<ReceiptBuffer>) {
+fn writer(failures: impl IntoIterator<Item = StoreError>) -> (ReceiptWriter, Arc<FailingStore>, Arc<ReceiptBuffer>) {
     let store =
         Arc::new(FailingStore { failures: Mutex::new(failures.into_iter().collect()), ..FailingStore::default() });
     let receipt_buffer: Arc<ReceiptBuffer> = Arc::default();
-    let dead_letter_queue = Arc::new(DeadLetterQueue::new(DeadLetterQueueConfig { message_bytes_max: 0 }));
-    (RecordWriter::new(dead_letter_queue, Arc::clone(&receipt_buffer), Arc::clone(&store)), store, receipt_buffer)
+    (ReceiptWriter::new(Arc::clone(&receipt_buffer)), store, receipt_buffer)
 }
 
 fn note(receipt_buffer: &ReceiptBuffer, scope: &str, users: usize) {
@@ -77,9 +73,9 @@ fn note(receipt_buffer: &ReceiptBuffer, scope: &str, users: usize) {
 async fn receipts_that_could_not_be_written_wait_for_the_next_write() {
     let (writer, store, receipt_buffer) = writer([StoreError::Unreachable("away".into())]);
     note(&receipt_buffer, "acme/collection:1", 1_234);
-    assert!(writer.write_buffered_receipts().await.is_err());
+    assert!(writer.write(&store).await.is_err());
     assert_eq!(receipt_buffer.counts().waiting.load(Ordering::Relaxed), 1_234);
-    assert_eq!(writer.write_buffered_receipts().await, Ok(()));
+    assert_eq!(writer.write(&store).await, Ok(()));
     assert_eq!(store.writes.lock().unwrap().iter().map(|(many, _)| many).sum::<usize>(), 1_234);
     let counts = receipt_buffer.counts();
     let [written, dropped, waiting] =
@@ -91,7 +87,7 @@ async fn receipts_that_could_not_be_written_wait_for_the_next_write() {
 async fn permanently_rejected_receipts_are_counted_and_do_not_block_the_rest() {
     let (writer, store, receipt_buffer) = writer([StoreError::Malformed("another library".into())]);
     note(&receipt_buffer, "acme/collection:1", 600);
-    assert_eq!(writer.write_buffered_receipts().await, Ok(()));
+    assert_eq!(writer.write(&store).await, Ok(()));
     assert_eq!(receipt_buffer.counts().dropped.load(Ordering::Relaxed), 500);
     assert_eq!(*store.writes.lock().unwrap(), [(100, 1)]);
 }
@@ -102,6 +98,6 @@ async fn scopes_share_a_write_and_a_busy_one_has_several() {
     for scope in 0..1_000 {
         note(&receipt_buffer, &format!("acme/user:{scope}"), 1);
     }
-    assert_eq!(writer.write_buffered_receipts().await, Ok(()));
+    assert_eq!(writer.write(&store).await, Ok(()));
     assert_eq!(*store.writes.lock().unwrap(), [(500, 500), (500, 500)]);
 }
