@@ -297,7 +297,7 @@ async fn commands_in_an_answer_that_was_lost_are_sent_again_and_once() {
     let server = RedisServer::start();
     let mut redis = server.connection().await;
     let store = Bent::<_, true>::new(server.store(TIMINGS, ANY_NUMBER));
-    store.unheard.store(2, Ordering::Relaxed);
+    store.undelivered.store(2, Ordering::Relaxed);
     let mut heartbeat = start("gw-1", store.clone());
     held(&heartbeat).await;
     let session = SessionId::from_random(1);
@@ -316,7 +316,7 @@ async fn commands_in_an_answer_that_was_lost_are_sent_again_and_once() {
         reported,
         SessionCommand::Close(SessionClose { session, why: CloseReason::Replaced }, registration.number())
     );
-    assert_eq!(store.unheard.load(Ordering::Relaxed), 0);
+    assert_eq!(store.undelivered.load(Ordering::Relaxed), 0);
     let acknowledged = store.heartbeats.load(Ordering::Relaxed);
     let mut lease = heartbeat.lease.clone();
     while store.heartbeats.load(Ordering::Relaxed) < acknowledged + 3 {
@@ -646,7 +646,7 @@ struct Bent<S, const LEASES_END: bool> {
     /// Delay of the answers about the lease, in ms.
     late_ms: Arc<AtomicU64>,
     /// Number of answers to renewals that are lost, counting only answers with commands.
-    unheard: Arc<AtomicUsize>,
+    undelivered: Arc<AtomicUsize>,
     /// How far the reported clock is ahead, in ms.
     ahead_ms: Arc<AtomicU64>,
     /// Duration of calls about records, in ms.
@@ -665,7 +665,7 @@ struct Bent<S, const LEASES_END: bool> {
 
 impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
     fn new(inner: S) -> Self {
-        let (heartbeats, writes, unanswered, late_ms, unheard) = Default::default();
+        let (heartbeats, writes, unanswered, late_ms, undelivered) = Default::default();
         let (slow_ms, unanswered_takes, takes, kept, burst, burst_max) = Default::default();
         let (ahead_ms, hangs) = (Arc::default(), false);
         Self {
@@ -674,7 +674,7 @@ impl<S: Store, const LEASES_END: bool> Bent<S, LEASES_END> {
             writes,
             unanswered,
             late_ms,
-            unheard,
+            undelivered,
             ahead_ms,
             slow_ms,
             unanswered_takes,
@@ -732,7 +732,7 @@ impl<S: Store, const LEASES_END: bool> Store for Bent<S, LEASES_END> {
         }
         let mut renewed = self.late(self.inner.renew(of, token, nth_heartbeat, acknowledged)).await?;
         renewed.at = self.reported(renewed.at);
-        let is_lost = |renewed: &LeaseRenewal| !renewed.listed.commands.is_empty() && decreases(&self.unheard);
+        let is_lost = |renewed: &LeaseRenewal| !renewed.listed.commands.is_empty() && decreases(&self.undelivered);
         if is_lost(&renewed) { Err(StoreError::NoAnswer(TIMINGS.call)) } else { Ok(renewed) }
     }
     async fn release(&self, instance: &Instance, token: &Token) -> Result<(), StoreError> {

@@ -134,7 +134,7 @@ impl Fleet {
     fn left_behind(&mut self) -> Vec<String> {
         let keys: Vec<String> = cmd("KEYS").arg("*").query(&mut self.admin).unwrap();
         let of_presence = |key: &String| {
-            ["members", "present:", "ghosts", "leaving"]
+            ["members", "present:", "stale:", "leaving"]
                 .iter()
                 .any(|kind| key.contains(&format!("{{registry}}:{kind}")))
         };

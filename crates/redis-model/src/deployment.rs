@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::changes::{ReplicatedChange, Write};
 use crate::function::{Call, FunctionReply, FunctionRun, Refusal};
 use crate::keys::Families;
-use crate::node::{Connection, Loses, Node, ReplicationId, Role};
+use crate::node::{Connection, Loses, Node, Role};
+use crate::replication_id::ReplicationId;
 
 /// The index of a node in its deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -219,6 +220,6 @@ impl Deployment {
 
     fn push_to_subscribers(&self, at: NodeIndex, scope: &str, payload: &Bytes, out: &mut Vec<Push>) {
         let push = |connection| Push { connection, scope: scope.into(), payload: payload.clone() };
-        out.extend(self.nodes[at.0].hearers(scope).map(push));
+        out.extend(self.nodes[at.0].receivers(scope).map(push));
     }
 }

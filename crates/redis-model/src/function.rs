@@ -5,7 +5,8 @@ use wire::{Envelope, Position, Timestamp};
 
 use crate::changes::{ReplicatedChange, Write};
 use crate::keys::{ID_WINDOW_MS, Ids, Keys, Meta, Retention};
-use crate::node::{Node, ReplicationId, Role};
+use crate::node::{Node, Role};
+use crate::replication_id::ReplicationId;
 use crate::stream::{Entry, Stream};
 
 /// Most earlier generations that the metadata lists.

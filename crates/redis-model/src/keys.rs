@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::Position;
 
-use crate::node::ReplicationId;
+use crate::replication_id::ReplicationId;
 use crate::stream::Stream;
 
 /// How much longer than its stream the metadata of a scope is kept.

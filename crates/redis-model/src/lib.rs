@@ -20,10 +20,12 @@ mod deployment;
 mod function;
 mod keys;
 mod node;
+mod replication_id;
 mod stream;
 
 pub use deployment::{Deployment, NodeIndex, Push};
 pub use function::{Call, Draft, FunctionReply, Page, Refusal};
 pub use keys::{Families, Meta, Retention};
-pub use node::{Connection, Loses, Node, ReplicationId, Role};
+pub use node::{Connection, Loses, Node, Role};
+pub use replication_id::ReplicationId;
 pub use stream::{Entry, Stream};

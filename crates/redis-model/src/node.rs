@@ -4,24 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::changes::Write;
 use crate::keys::{Keys, Meta};
+use crate::replication_id::ReplicationId;
 use crate::stream::Stream;
-
-/// The first 64 bits of `master_replid`, enough to distinguish two of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReplicationId(pub u64);
-
-impl ReplicationId {
-    /// Reads it from the hexadecimal text of `master_replid`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        u64::from_str_radix(text.get(..16)?, 16).ok().map(Self)
-    }
-
-    /// The first 16 bits, which are part of a generation.
-    pub(crate) fn bits(self) -> u64 {
-        self.0 >> 48
-    }
-}
 
 /// The connection of a client to one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,7 +91,7 @@ impl Node {
     }
 
     /// The subscribers of a scope.
-    pub fn hearers(&self, scope: &str) -> impl Iterator<Item = Connection> {
+    pub fn receivers(&self, scope: &str) -> impl Iterator<Item = Connection> {
         self.subscribers.iter().filter(move |(_, scopes)| scopes.contains(scope)).map(|(connection, _)| *connection)
     }
 

@@ -7,9 +7,11 @@ mod edges;
 mod length;
 mod literals;
 mod markers;
+mod modules;
 mod names;
 mod source;
 mod walk;
+mod words;
 
 use std::fmt;
 
@@ -58,6 +60,7 @@ const RULES: &[fn(&Source) -> Vec<Finding>] = &[
     markers::nothing_is_left_for_later,
     markers::no_test_is_ignored,
     markers::allowances_carry_a_reason,
+    words::retired_names_stay_away,
 ];
 
 /// Checks everything, prints what it found, fails on an error.
@@ -75,6 +78,8 @@ fn check() -> Result<(usize, Vec<Finding>), Failure> {
     let sources = walk::rust_files(workspace::root())?;
     let mut findings: Vec<Finding> =
         sources.iter().flat_map(|source| RULES.iter().flat_map(move |rule| rule(source))).collect();
+    findings.extend(modules::import_in_one_direction(&sources));
+    findings.extend(modules::gateway_has_few_folders(&sources));
     findings.extend(edges::equal_the_drawing(&edges::metadata()?));
     Ok((sources.len(), findings))
 }

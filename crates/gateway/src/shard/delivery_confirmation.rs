@@ -287,7 +287,7 @@ mod tests {
             confirmation.ask(session(1), false);
             confirmation.answered(true);
         };
-        let told_nothing: Before = |confirmation| {
+        let answered_nothing: Before = |confirmation| {
             confirmation.ask(session(1), false);
             confirmation.answered(false);
         };
@@ -296,7 +296,7 @@ mod tests {
             confirmation.answered(true);
             confirmation.ask(session(1), true);
         };
-        let told_nothing_later: Before = |confirmation| {
+        let answered_nothing_later: Before = |confirmation| {
             confirmation.ask(session(1), false);
             confirmation.answered(true);
             confirmation.ask(session(1), true);
@@ -319,9 +319,9 @@ mod tests {
             ("new", |_| {}, true, false),
             ("asked, not answered", asked, false, false),
             ("given it", given, true, true),
-            ("told that there is none", told_nothing, true, false),
+            ("told that there is none", answered_nothing, true, false),
             ("given it, asked again", asked_again, true, true),
-            ("given it, asked again, told that there is none", told_nothing_later, true, true),
+            ("given it, asked again, told that there is none", answered_nothing_later, true, true),
             ("told that there is none, subscribed, asked again", subscribed_and_asked, true, false),
             ("asked for another than its own until then", was_another, false, false),
             ("given that of another", goes_on_as_another, false, false),

@@ -65,7 +65,7 @@ impl Registry {
             incarnation: Incarnation::new(0, instance_run.number as u32),
             address: "nowhere".into(),
         };
-        let acquired = ready(self.store.acquire(&instance, pulse(0)));
+        let acquired = ready(self.store.acquire(&instance, heartbeat(0)));
         let Ok(Acquired::Granted { token, .. }) = acquired else { unreachable!("no other instance has this name") };
         Member { directory: Arc::default(), instance, token, number: 0 }
     }
@@ -88,7 +88,7 @@ impl Registry {
         let Member { directory, instance, token, number } = member;
         let mut call = Calls { losses, random };
         *number += 1;
-        let renewed = call.make(|| ready(store.renew(instance, token, pulse(*number), *number - 1)))?;
+        let renewed = call.make(|| ready(store.renew(instance, token, heartbeat(*number), *number - 1)))?;
         session_commands
             .extend(renewed.listed.commands.into_iter().flat_map(|command| directory.session_commands(command)));
         let restores = directory.restores();
@@ -194,6 +194,6 @@ fn ready<T>(call: impl Future<Output = T>) -> T {
     }
 }
 
-fn pulse(number: u64) -> Heartbeat {
+fn heartbeat(number: u64) -> Heartbeat {
     Heartbeat { number, load: Load { connections: 0, connects_per_second: 0, duty: Duty::Full } }
 }

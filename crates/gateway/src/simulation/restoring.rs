@@ -29,7 +29,7 @@ pub(super) struct Restoring {
     /// instance that could not reach the registry may still write a record of it.
     is_doubtful: bool,
     /// Incarnations of instances that the client has connected to since it was last told what it holds.
-    lives: BTreeSet<u64>,
+    runs: BTreeSet<u64>,
 }
 
 impl Restoring {
@@ -60,7 +60,7 @@ impl World {
     /// Requests the session of a client that has one. Returns whether it has one.
     pub(super) fn ask_for_session(&mut self, index: usize, instance_run: InstanceRun, id: &str) -> bool {
         let Some(restoring) = &mut self.clients[index].restoring else { return false };
-        restoring.lives.insert(instance_run.number);
+        restoring.runs.insert(instance_run.number);
         if restoring.session.is_none() {
             return false;
         }
@@ -110,13 +110,13 @@ impl World {
         let restoring = client.restoring.as_mut().filter(|_| client.asking.take().as_deref() == Some(id));
         let Some(restoring) = restoring else { return Err("the client did not request it".into()) };
         let (mut held, asked) = (std::mem::take(&mut restoring.held), std::mem::take(&mut restoring.asked));
-        let lives = std::mem::take(&mut restoring.lives);
-        restoring.lives.extend(client.socket.as_ref().map(|socket| socket.instance_run.number));
+        let runs = std::mem::take(&mut restoring.runs);
+        restoring.runs.extend(client.socket.as_ref().map(|socket| socket.instance_run.number));
         let is_well = |instance_run: &u64| {
             let is_there = self.instances.iter().any(|instance| instance.instance_run.number == *instance_run);
             is_there && !self.outages.contains(instance_run)
         };
-        let (found, all_are_well) = (payload["found"] == true, lives.iter().all(is_well));
+        let (found, all_are_well) = (payload["found"] == true, runs.iter().all(is_well));
         let is_stale = std::mem::replace(&mut restoring.is_doubtful, !found) && !all_are_well;
         if !found && !held.is_empty() && all_are_well {
             return Err(format!("nothing is known, but the client held {:?}", held.keys()));

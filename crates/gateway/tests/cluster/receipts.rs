@@ -18,7 +18,7 @@ fn scope() -> Scope {
 }
 
 /// The scope's top, and what this user has acknowledged of it.
-fn standing(redis: &RedisServer, user: &str) -> redis::RedisResult<(String, Option<String>)> {
+fn receipts(redis: &RedisServer, user: &str) -> redis::RedisResult<(String, Option<String>)> {
     let keys = Keyspace::default();
     let mut ask = redis::cmd("FCALL_RO");
     ask.arg(Function::RECEIPTS.name).arg(3);
@@ -32,7 +32,7 @@ async fn until_acknowledged(redis: &RedisServer, user: &str, position: &str) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         // A Redis that has just started reads its file first.
-        let acknowledged = standing(redis, user).map(|(_, acknowledged)| acknowledged);
+        let acknowledged = receipts(redis, user).map(|(_, acknowledged)| acknowledged);
         if acknowledged.as_ref().is_ok_and(|at| at.as_deref() == Some(position)) {
             return;
         }
@@ -83,8 +83,8 @@ async fn a_user_has_got_what_the_furthest_device_has() {
     acknowledge(&mut bob, &seen[0]).await;
     until_acknowledged(&redis, "bob", &seen[0]).await;
     until(&fleet, "tidegate_receipts_waiting", 0).await;
-    assert_eq!(standing(&redis, "alice"), Ok((seen[4].clone(), Some(seen[4].clone()))));
-    assert_eq!(standing(&redis, "carol"), Ok((seen[4].clone(), None)));
+    assert_eq!(receipts(&redis, "alice"), Ok((seen[4].clone(), Some(seen[4].clone()))));
+    assert_eq!(receipts(&redis, "carol"), Ok((seen[4].clone(), None)));
 
     let beyond = format!("{}9", seen[4]);
     acknowledge(&mut bob, &beyond).await;

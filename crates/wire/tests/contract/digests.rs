@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::document::Document;
 
 /// The source files that `docs/protocol.md` describes, without their extension.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "channel",
     "client_frame",
     "close",
@@ -15,6 +15,7 @@ const FILES: [&str; 10] = [
     "message",
     "position",
     "server_frame",
+    "server_frame/json",
     "websocket_frame",
 ];
 

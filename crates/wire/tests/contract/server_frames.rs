@@ -28,16 +28,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
     let text = |name: &str| Cow::Borrowed(payload[name].as_str().expect("a text"));
     let flag = |name: &str| payload[name].as_bool().expect("true or false");
     Some(match frame["type"].as_str()? {
-        "welcome" => ServerFrame::Welcome(Welcome {
-            session_id: text("session_id"),
-            user: text("user"),
-            tenant: text("tenant"),
-            instance: text("instance"),
-            ping_interval_ms: number("ping_interval_ms"),
-            message_bytes_max: usize::try_from(number("message_bytes_max")).ok()?,
-            messages_per_second: u32::try_from(number("messages_per_second")).ok()?,
-            channels_max: usize::try_from(number("channels_max")).ok()?,
-        }),
+        "welcome" => ServerFrame::Welcome(read_welcome(payload)?),
         "restored" => {
             let channels = || {
                 payload["channels"]
@@ -92,6 +83,22 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
         "notice" => ServerFrame::Notice(Notice::parse(&payload.to_string()).expect("a notice")),
         "bye" => ServerFrame::Bye { code: u16::try_from(number("code")).ok()?, reason: text("reason") },
         _ => return None,
+    })
+}
+
+/// Reads the payload of a `welcome` for [`read`].
+fn read_welcome(payload: &Value) -> Option<Welcome<'_>> {
+    let number = |name: &str| payload[name].as_u64().expect("a number");
+    let text = |name: &str| Cow::Borrowed(payload[name].as_str().expect("a text"));
+    Some(Welcome {
+        session_id: text("session_id"),
+        user: text("user"),
+        tenant: text("tenant"),
+        instance: text("instance"),
+        ping_interval_ms: number("ping_interval_ms"),
+        message_bytes_max: usize::try_from(number("message_bytes_max")).ok()?,
+        messages_per_second: u32::try_from(number("messages_per_second")).ok()?,
+        channels_max: usize::try_from(number("channels_max")).ok()?,
     })
 }
 

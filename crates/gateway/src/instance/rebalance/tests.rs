@@ -6,7 +6,7 @@ use connection_registry::{Duty, Load, Status};
 use super::*;
 use crate::instance::fleet::tests::{load, peers};
 
-const BEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 const CONFIG: RebalanceConfig =
     RebalanceConfig { tolerance: 0.2, surplus_min: 50, per_second: 100, spare: Duration::from_secs(60) };
 
@@ -20,7 +20,7 @@ fn own(connections: u64) -> OwnLoad {
 
 /// Returns how many clients this instance asks to move within 20 s, if no client moves.
 fn asked(connections: u64, others: &[(Status, Option<Load>)]) -> u64 {
-    let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
+    let (mut rebalance, zero) = (Rebalance::new(CONFIG, HEARTBEAT), Instant::now());
     let slots = (0..200).map(|n| zero + SLOT * n);
     slots.map(|now| rebalance.look(now, own(connections), &Fleet::of(&peers(others, now)))).sum()
 }
@@ -51,7 +51,7 @@ fn who_is_above_the_mean_sends_some_to_those_below() {
 
 #[test]
 fn nobody_goes_before_it_has_lasted_nor_while_this_instance_is_not_whole() {
-    let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
+    let (mut rebalance, zero) = (Rebalance::new(CONFIG, HEARTBEAT), Instant::now());
     let mut look = |seconds: f64, own: OwnLoad, seen: f64| {
         let at = |seconds| zero + Duration::from_secs_f64(seconds);
         let fleet = Fleet::of(&peers(&[full(0)], at(seen)));
@@ -73,7 +73,7 @@ fn nobody_goes_before_it_has_lasted_nor_while_this_instance_is_not_whole() {
 /// The time until an instance tries again, after each round that did not help.
 #[test]
 fn clients_who_come_back_are_left_in_peace_for_longer_each_time() {
-    let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
+    let (mut rebalance, zero) = (Rebalance::new(CONFIG, HEARTBEAT), Instant::now());
     let (mut me, mut rounds) = (own(1_000), Vec::new());
     for n in 0..20_000 {
         let now = zero + SLOT * n;
@@ -91,7 +91,7 @@ fn clients_who_come_back_are_left_in_peace_for_longer_each_time() {
 
 #[test]
 fn whom_everybody_has_come_to_recently_are_not_a_reason_to_rest() {
-    let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
+    let (mut rebalance, zero) = (Rebalance::new(CONFIG, HEARTBEAT), Instant::now());
     let mut asked = 0;
     for n in 0..400 {
         let now = zero + SLOT * n;
@@ -106,7 +106,7 @@ fn whom_everybody_has_come_to_recently_are_not_a_reason_to_rest() {
 /// and a running number.
 fn level(mut fleet: Vec<u64>, seconds: u32, balancer: impl Fn(&[u64], u64) -> usize) -> (Vec<u64>, Vec<u64>, u64) {
     let zero = Instant::now();
-    let mut minds: Vec<Rebalance> = fleet.iter().map(|_| Rebalance::new(CONFIG, BEAT)).collect();
+    let mut minds: Vec<Rebalance> = fleet.iter().map(|_| Rebalance::new(CONFIG, HEARTBEAT)).collect();
     let mut moved = vec![0; fleet.len()];
     let (mut reported, mut last, mut number) = (fleet.clone(), 0, 0);
     for n in 0..seconds * 10 {
@@ -173,7 +173,7 @@ fn without_a_balancer_that_knows_the_emptiest_it_levels_too() {
 /// their cookies would bring them back here.
 #[test]
 fn it_stays_at_it_until_those_on_their_way_have_come_somewhere() {
-    let (mut rebalance, zero) = (Rebalance::new(CONFIG, BEAT), Instant::now());
+    let (mut rebalance, zero) = (Rebalance::new(CONFIG, HEARTBEAT), Instant::now());
     let mut me = own(120);
     let mut active = Vec::new();
     for n in 0..400 {
