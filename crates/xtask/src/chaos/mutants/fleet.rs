@@ -69,7 +69,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "drain without a word: no reconnect frame",
         edits: &[Edit {
             file: "crates/gateway/src/shard/table/closing.rs",
-            old: "            self.reply(slot, ServerFrame::Reconnect { after_ms }.encode());\n",
+            old: "            self.reply(slot, &ServerFrame::Reconnect { after_ms });\n",
             new: "            let _: u64 = after_ms;\n",
         }],
         fault: "rolling",

@@ -6,9 +6,9 @@ use super::table::{Edit, Mutant};
 pub(super) const MUTANTS: &[Mutant] = &[Mutant {
     name: "half-close: our direction ends with our close frame",
     edits: &[Edit {
-        file: "crates/gateway/src/shard/worker.rs",
-        old: "            if sockets {\n",
-        new: "            if sockets || disconnect_ms.is_some() {\n",
+        file: "crates/gateway/src/shard/table/closing.rs",
+        old: "ends: state == ConnectionState::Finished, wake_ms }",
+        new: "ends: true, wake_ms }",
     }],
     fault: "a_disconnected_client_gets_exactly_the_rest",
     kinds: &["repeats"],
