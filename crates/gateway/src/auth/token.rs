@@ -137,6 +137,11 @@ impl Identity {
         wanted.scope.tenant() == self.tenant.as_str() && self.grants.may_subscribe(&self.user, wanted)
     }
 
+    /// Whether the token has ended.
+    pub(crate) fn is_expired(&self, now_unix_s: u64) -> bool {
+        self.expires_at_unix_s <= now_unix_s
+    }
+
     /// Whether this identity may publish to the channel.
     pub(crate) fn may_publish(&self, wanted: &Channel) -> bool {
         wanted.scope.tenant() == self.tenant.as_str() && self.grants.may_publish(&self.user, wanted)

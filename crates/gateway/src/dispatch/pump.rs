@@ -32,11 +32,12 @@ use crate::host::clock::Clock;
 use crate::host::mailbox::Mailbox;
 use crate::metrics::counters::PumpCounters;
 use crate::protocol::outgoing::{Messages, Outgoing};
+use crate::session::publish::PublishRequest;
 use crate::session::rules::Rules;
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::hub::Hub;
 use crate::shard::publish_reply::{PublishOutcome, PublishReply};
-use crate::shard::requests::{FromShard, ReplyTo, ToShard};
+use crate::shard::requests::{PumpRequest, ReplyTo, ToShard};
 use crate::shard::shared::Shared;
 use page_encoder::PageEncoder;
 
@@ -61,7 +62,7 @@ pub(crate) struct Pump<B> {
     rules: Arc<Rules>,
     health: Arc<Health>,
     hub: Hub,
-    inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
+    inbox: Arc<Mailbox<PumpRequest>>,
     counters: Arc<PumpCounters>,
     dead_letters: DeadLetters,
     clock: Clock,
@@ -82,12 +83,11 @@ pub(crate) struct Pump<B> {
 /// A publish that waits for an answer.
 #[derive(Debug)]
 struct Publishing {
-    from: ReplyTo,
+    reply_to: ReplyTo,
     user: UserId,
     channel: Channel,
     /// The message id under which Redis knows the message.
     id: Option<Box<str>>,
-    correlation_id: Option<Box<str>>,
 }
 
 impl<B: Broker> Pump<B> {
@@ -95,7 +95,7 @@ impl<B: Broker> Pump<B> {
         broker: B,
         router: Router,
         shared: Shared,
-        inbox: Arc<Mailbox<(ShardIndex, FromShard)>>,
+        inbox: Arc<Mailbox<PumpRequest>>,
         clock: Clock,
     ) -> Self {
         let Shared { rules, health, hub, pump: counters, dead_letter_queue, .. } = shared;
@@ -141,7 +141,7 @@ impl<B: Broker> Pump<B> {
             if self.was_fenced_again() {
                 self.restart(&mut event);
             }
-            requests.drain(..).for_each(|(shard, request)| self.request(shard, request));
+            requests.drain(..).for_each(|request| self.request(request));
             if let Some(event) = event {
                 self.events(event);
             }
@@ -217,16 +217,16 @@ impl<B: Broker> Pump<B> {
         self.carry_out();
     }
 
-    fn request(&mut self, shard: ShardIndex, request: FromShard) {
+    fn request(&mut self, request: PumpRequest) {
         match request {
-            FromShard::Join { joiner, scope, after } => {
+            PumpRequest::Join { shard, joiner, scope, after } => {
                 self.router.join(shard, joiner, scope, after, &mut self.outputs);
             }
-            FromShard::Leave { scope } => self.router.leave(shard, &scope, self.clock.now().mono_ms),
-            FromShard::Publish { from, user, channel, id, message, correlation_id } => {
+            PumpRequest::Leave { shard, scope } => self.router.leave(shard, &scope, self.clock.now().mono_ms),
+            PumpRequest::Publish(PublishRequest { user, channel, id, message }, reply_to) => {
                 let draft = Draft { topic: channel.topic().into(), message, id };
                 let id = draft.id.clone();
-                self.publish(Publishing { from, user, channel, id, correlation_id }, draft);
+                self.publish(Publishing { reply_to, user, channel, id }, draft);
             }
         }
         self.carry_out();
@@ -299,9 +299,9 @@ impl<B: Broker> Pump<B> {
         }
     }
 
-    fn answer(&mut self, Publishing { from, channel, correlation_id, .. }: Publishing, outcome: PublishOutcome) {
-        let answer = Box::new(PublishReply { channel, correlation_id, outcome });
-        self.send_to_shard(from.shard, ToShard::Published(from, answer), 0);
+    fn answer(&mut self, Publishing { reply_to, channel, .. }: Publishing, outcome: PublishOutcome) {
+        let answer = Box::new(PublishReply { channel, outcome });
+        self.send_to_shard(reply_to.shard, ToShard::Published(reply_to, answer), 0);
     }
 
     /// Executes the outputs of the router.
@@ -453,8 +453,8 @@ impl<B: Broker> Pump<B> {
 /// The steps of [`Pump::run`], one at a time. A simulation decides which step is next.
 #[cfg(test)]
 impl<B: Broker> Pump<B> {
-    pub(crate) fn take(&mut self, shard: ShardIndex, request: FromShard) {
-        self.request(shard, request);
+    pub(crate) fn take(&mut self, request: PumpRequest) {
+        self.request(request);
     }
 
     pub(crate) fn handle_event(&mut self, event: Event) {

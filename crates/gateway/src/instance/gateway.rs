@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use connection_registry::Peers;
 use keyspace::Keyspace;
 use message_router::{
-    Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig, ShardIndex,
+    Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig,
 };
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
@@ -28,7 +28,7 @@ use crate::instance::fleet::Fleet;
 use crate::session::rules::{Limits, Rules};
 use crate::shard::departures::Departures;
 use crate::shard::hub::{Hub, ShardHandle};
-use crate::shard::requests::{FromShard, ToShard};
+use crate::shard::requests::{PumpRequest, ToShard};
 use crate::shard::shared::{Registers, Shared};
 use crate::shard::worker::Worker;
 
@@ -168,7 +168,7 @@ impl Gateway {
         broker: B,
         registers: &Registers,
     ) -> Result<(), StartError> {
-        let inbox: Arc<Mailbox<(ShardIndex, FromShard)>> = Arc::new(Mailbox::new(PUMP_INBOX_BYTES_MAX));
+        let inbox: Arc<Mailbox<PumpRequest>> = Arc::new(Mailbox::new(PUMP_INBOX_BYTES_MAX));
         let clock = Clock::start();
         let mut config = RouterConfig { policies: shared.config.policies.clone(), ..RouterConfig::default() };
         if let BrokerConfig::Redis(redis) = &shared.config.broker {

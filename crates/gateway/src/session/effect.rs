@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use records::Receipt;
-use wire::{Channel, Close, ErrorCode, Filter, Position, Scope, ServerFrame, UserId};
+use wire::{Close, ErrorCode, Filter, Position, Scope, ServerFrame};
 
 use super::Subscription;
+use super::publish::PublishRequest;
 use crate::session::rules::Lane;
 
 /// What the shard is to do, in order.
@@ -27,8 +28,8 @@ pub(crate) enum Effect {
     Join(JoinRequest),
     /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.
     Leave(Subscription),
-    /// Hand a message to the broker.
-    Publish(PublishRequest),
+    /// Hand a message to the broker. The text is the client's correlation id.
+    Publish(PublishRequest, Option<Box<str>>),
     /// Note how far a user has got, if so much has been sent.
     Receipt(ReceiptRequest),
     /// Tell who is in a scope, now and from now on.
@@ -50,18 +51,6 @@ pub(crate) struct JoinRequest {
 pub(crate) struct Wanted {
     pub(crate) filter: Filter,
     pub(crate) after: Option<Position>,
-}
-
-/// A message on its way to the broker.
-#[derive(Debug)]
-pub(crate) struct PublishRequest {
-    /// Who publishes.
-    pub(crate) user: UserId,
-    pub(crate) channel: Channel,
-    /// The message's name, made the user's own: what another user calls the same is another message.
-    pub(crate) id: Option<Box<str>>,
-    pub(crate) message: Vec<u8>,
-    pub(crate) correlation_id: Option<Box<str>>,
 }
 
 /// A receipt, and how to answer it.

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use records::Receipt;
 use wire::{
-    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, MessageDraft, Pattern, Position,
-    Resume, Scope, ServerFrame, SessionId, TenantId, Welcome,
+    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, Pattern, Position, Resume, Scope,
+    ServerFrame, SessionId, TenantId, Welcome,
 };
 
 use crate::auth::token::{Identity, TokenError};
@@ -20,9 +20,11 @@ use crate::session::rules::Rules;
 
 mod effect;
 mod name;
+pub(crate) mod publish;
 mod restoring;
 pub(crate) mod rules;
 
+use publish::PublishDraft;
 use restoring::Restoring;
 
 #[cfg(test)]
@@ -30,7 +32,7 @@ pub(crate) use name::bind;
 pub(crate) use name::is_of;
 
 use effect::owned;
-pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, PublishRequest, ReceiptRequest, Wanted, refuse};
+pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, ReceiptRequest, Wanted, refuse};
 
 /// One client's session. It holds no handle to anything: its shard carries the effects out.
 #[derive(Debug)]
@@ -211,7 +213,7 @@ impl Session {
 
     /// The client's token has run out.
     pub(crate) fn expired(&self, now: Now) -> bool {
-        self.identity().is_some_and(|identity| identity.expires_at_unix_s <= now.unix_s())
+        self.identity().is_some_and(|identity| identity.is_expired(now.unix_s()))
     }
 
     fn handle_open(&mut self, body: ClientBody<'_>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) {
@@ -219,7 +221,8 @@ impl Session {
             ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
             ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),
             ClientBody::Publish { channel, id: name, message } => {
-                out.extend(self.publish(&channel, name.as_deref(), &message, id, now, rules));
+                let draft = PublishDraft { channel: &channel, id: name.as_deref(), message: &message };
+                out.extend(self.publish(draft, id, now, rules));
             }
             ClientBody::Receipt { channel, position } => out.push(self.receipt(&channel, position, id, rules)),
             ClientBody::Presence { channel } => out.push(self.presence(&channel, id, rules)),
@@ -377,37 +380,12 @@ impl Session {
         out.push(Effect::Leave(subscription));
     }
 
-    fn publish(
-        &self,
-        text: &str,
-        name: Option<&str>,
-        message: &MessageDraft<'_>,
-        id: Option<&str>,
-        now: Now,
-        rules: &Rules,
-    ) -> Option<Effect> {
+    fn publish(&self, draft: PublishDraft<'_>, id: Option<&str>, now: Now, rules: &Rules) -> Option<Effect> {
         let State::Open(identity) = &self.state else { return None };
-        let channel = match rules.policies.families().parse_channel(&identity.tenant, text) {
-            Ok(channel) => channel,
-            Err(e) => return Some(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
-        };
-        if self.expired(now) {
-            let message = "the token has expired; send a refresh with a new one";
-            return Some(refuse(ErrorCode::TokenExpired, message, Some(text), id));
-        }
-        if !identity.may_publish(&channel) {
-            let message = "the token does not grant publishing to this channel";
-            return Some(refuse(ErrorCode::Forbidden, message, Some(text), id));
-        }
-        if message.binary.is_some() && !rules.policies.policy(channel.scope.family()).binary {
-            let message = "this channel's family takes no binary messages";
-            return Some(refuse(ErrorCode::InvalidField, message, Some(text), id));
-        }
-        let message = message.to_bytes();
-        // A slash is in no name: ids of users meet neither each other nor those that backends choose.
-        let name = name.map(|name| format!("{}/{name}", identity.user).into());
-        let (user, correlation_id) = (identity.user.clone(), id.map(Box::from));
-        Some(Effect::Publish(PublishRequest { user, channel, id: name, message, correlation_id }))
+        Some(match publish::admit(identity, &rules.policies, now, draft) {
+            Ok(request) => Effect::Publish(request, id.map(Box::from)),
+            Err((code, message)) => refuse(code, &message, Some(draft.channel), id),
+        })
     }
 
     /// A receipt is of a scope, whichever of its channels the client names. Whether so much has been sent, the shard

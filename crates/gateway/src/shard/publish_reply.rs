@@ -9,7 +9,6 @@ use wire::{AckLevel, Channel, ErrorCode, ServerFrame};
 #[derive(Debug)]
 pub(crate) struct PublishReply {
     pub(crate) channel: Channel,
-    pub(crate) correlation_id: Option<Box<str>>,
     pub(crate) outcome: PublishOutcome,
 }
 
@@ -38,9 +37,9 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 impl PublishReply {
     /// As the publisher gets it.
-    pub(crate) fn frame(&self) -> ServerFrame<'_> {
+    pub(crate) fn frame<'r>(&'r self, correlation_id: Option<&'r str>) -> ServerFrame<'r> {
         let channel = Cow::Owned(self.channel.to_string());
-        let correlation_id = self.correlation_id.as_deref().map(Cow::Borrowed);
+        let correlation_id = correlation_id.map(Cow::Borrowed);
         let (code, message, retry_after_ms) = match &self.outcome {
             PublishOutcome::Stored { stored, is_kept } => {
                 let level = match (is_kept, stored.replicated) {

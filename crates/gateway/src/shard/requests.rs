@@ -9,10 +9,11 @@ use connection_registry::{
 use message_router::{Gap, Joiner, Positions, ShardIndex};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use wire::{Channel, Notice, Scope, SessionId, TenantId, UserId};
+use wire::{Notice, Scope, SessionId, TenantId, UserId};
 
 use crate::host::mailbox::Mailbox;
 use crate::protocol::outgoing::Messages;
+use crate::session::publish::PublishRequest;
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::departures::Departures;
 use crate::shard::handoff::Handoff;
@@ -31,7 +32,7 @@ pub(crate) enum ToShard {
         /// By Redis' clock.
         published_ms: u64,
     },
-    /// The answer to [`FromShard::Join`].
+    /// The answer to [`PumpRequest::Join`].
     Joined(Joiner, Box<CatchUpPage>),
     /// Messages may be missing.
     Gap(Scope, Gap),
@@ -39,7 +40,7 @@ pub(crate) enum ToShard {
     Isolated(Scope),
     /// The broker is lost, or back.
     Degraded(bool),
-    /// The answer to [`FromShard::Publish`].
+    /// The answer to [`PumpRequest::Publish`].
     Published(ReplyTo, Box<PublishReply>),
     /// Who is in a scope, for those who wait for it.
     PresenceListed(Arc<PresenceList>),
@@ -67,31 +68,25 @@ pub(crate) enum ToShard {
     Stop,
 }
 
-/// Who awaits an answer.
-#[derive(Debug, Clone, Copy)]
+/// Who awaits the answer to a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
     pub(crate) shard: ShardIndex,
     pub(crate) slot: Slot,
     /// The connection's own number: its slot may have another tenant by now.
     pub(crate) number: u64,
+    pub(crate) correlation_id: Option<Box<str>>,
 }
 
-/// What a shard asks of the pump.
+/// What is asked of the pump.
 #[derive(Debug)]
-pub(crate) enum FromShard {
-    /// Somebody here wants this scope from `after` on.
-    Join { joiner: Joiner, scope: Scope, after: Positions },
-    /// Nobody here wants it any more.
-    Leave { scope: Scope },
-    /// A client publishes.
-    Publish {
-        from: ReplyTo,
-        user: UserId,
-        channel: Channel,
-        id: Option<Box<str>>,
-        message: Vec<u8>,
-        correlation_id: Option<Box<str>>,
-    },
+pub(crate) enum PumpRequest {
+    /// Somebody on a shard wants this scope from `after` on.
+    Join { shard: ShardIndex, joiner: Joiner, scope: Scope, after: Positions },
+    /// Nobody on a shard wants it any more.
+    Leave { shard: ShardIndex, scope: Scope },
+    /// Somebody publishes.
+    Publish(PublishRequest, ReplyTo),
 }
 
 /// A shard's word on a scope.

@@ -24,9 +24,10 @@ use crate::protocol::encoder::Encoder;
 use crate::protocol::event_stream::EventStream;
 use crate::protocol::outbound::Outbound;
 use crate::protocol::outgoing::Outgoing;
+use crate::session::publish::PublishRequest;
 use crate::session::rules::Lane;
 use crate::session::rules::Rules;
-use crate::session::{Effect, JoinRequest, PublishRequest, Session, Subscription, Wanted, refuse};
+use crate::session::{Effect, JoinRequest, Session, Subscription, Wanted, refuse};
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::delivery_confirmation::DeliveryConfirmation;
 use crate::shard::handoff::{EventStreamOpening, Opening};
@@ -34,7 +35,7 @@ use crate::shard::join::{Announced, Join, JoinStage, LiveBuffer};
 use crate::shard::members::Slot;
 use crate::shard::outbox::{Outbox, Queued};
 use crate::shard::publish_reply::{PublishOutcome, PublishReply};
-use crate::shard::requests::{FromShard, ReplyTo};
+use crate::shard::requests::{PumpRequest, ReplyTo};
 
 mod catch_up;
 mod closing;
@@ -82,7 +83,7 @@ pub(crate) struct Shard {
     /// Numbers connections and joins.
     next_number: u64,
     /// For the pump.
-    requests: Vec<FromShard>,
+    requests: Vec<PumpRequest>,
     /// Sessions whose holder has become known, or has shown a new token.
     identified: Vec<Slot>,
     /// For the receipt buffer.
@@ -223,11 +224,11 @@ impl Shard {
 
     /// The broker's answer to a publish.
     pub(crate) fn published(&mut self, to: ReplyTo, answer: &PublishReply) {
-        let Some(connection) = self.connections.get(to.slot) else { return };
-        if connection.number != to.number {
+        let ReplyTo { slot, number, correlation_id, .. } = to;
+        if self.connections.get(slot).is_none_or(|connection| connection.number != number) {
             return;
         }
-        self.reply(to.slot, &answer.frame());
+        self.reply(slot, &answer.frame(correlation_id.as_deref()));
         if matches!(answer.outcome, PublishOutcome::Failed(_) | PublishOutcome::Refused(_)) {
             self.counters.errors.add(1);
         }
@@ -257,7 +258,7 @@ impl Shard {
     }
 
     /// Whether the pump has been asked something since the last call, and what.
-    pub(crate) fn take_requests(&mut self, into: &mut Vec<FromShard>) {
+    pub(crate) fn take_requests(&mut self, into: &mut Vec<PumpRequest>) {
         into.append(&mut self.requests);
     }
 
@@ -300,7 +301,7 @@ impl Shard {
                     }
                     self.leave(slot, &subscription);
                 }
-                Effect::Publish(request) => self.publish(slot, request),
+                Effect::Publish(request, correlation_id) => self.publish(slot, request, correlation_id),
                 Effect::Receipt(request) => self.receipt(slot, request),
                 Effect::Presence(request) => self.watch(slot, request),
                 Effect::Close(close) => {
@@ -310,11 +311,10 @@ impl Shard {
         }
     }
 
-    fn publish(&mut self, slot: Slot, request: PublishRequest) {
-        let PublishRequest { user, channel, id, message, correlation_id } = request;
+    fn publish(&mut self, slot: Slot, request: PublishRequest, correlation_id: Option<Box<str>>) {
         let number = self.connections[slot].number;
-        let from = ReplyTo { shard: self.index, slot, number };
-        self.requests.push(FromShard::Publish { from, user, channel, id, message, correlation_id });
+        let reply_to = ReplyTo { shard: self.index, slot, number, correlation_id };
+        self.requests.push(PumpRequest::Publish(request, reply_to));
     }
 
     /// Queues a reply in the format of its connection.

@@ -32,7 +32,7 @@ use crate::shard::handoff::{Handoff, Opening};
 use crate::shard::hub::{Hub, ShardHandle};
 use crate::shard::members::Slot;
 use crate::shard::registrations::{RegistrationOutcome, Registrations};
-use crate::shard::requests::{FromShard, ToShard};
+use crate::shard::requests::{PumpRequest, ToShard};
 use crate::shard::shared::{Registers, Shared};
 use crate::shard::table::{Flushed, Shard, Wake};
 use crate::shard::wheel::Wheel;
@@ -90,7 +90,7 @@ impl Worker {
         index: ShardIndex,
         shared: &Shared,
         registers: Registers,
-        pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+        pump: Arc<Mailbox<PumpRequest>>,
         clock: Clock,
     ) -> Rc<Self> {
         let ShardHandle { inbox, counters } = shared.hub.shard(index);

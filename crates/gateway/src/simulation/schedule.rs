@@ -9,7 +9,7 @@ use wire::Scope;
 
 use super::fault::Heal;
 use super::registry::Member;
-use crate::shard::requests::{FromShard, ToShard};
+use crate::shard::requests::{PumpRequest, ToShard};
 
 /// One incarnation of an instance. Events for an earlier incarnation are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) enum SimulatedEvent {
     Pushed(InstanceRun, LinkNumber, Event),
     Answered(InstanceRun, LinkNumber, Ticket, Event),
     LinkEnds(InstanceRun, LinkNumber, &'static str),
-    ToPump(InstanceRun, ShardIndex, FromShard),
+    ToPump(InstanceRun, PumpRequest),
     ToShard(InstanceRun, ShardIndex, ToShard),
     Sweep(InstanceRun),
     Second(InstanceRun),

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::shard::handoff::Opening;
 use crate::shard::members::Slot;
 use crate::shard::registrations::RegistrationOutcome;
-use crate::shard::requests::FromShard;
+use crate::shard::requests::PumpRequest;
 use crate::shard::table::{Shard, Wake};
 
 impl World {
@@ -51,12 +51,12 @@ impl World {
         let RegistrationOutcome { elsewhere, .. } = registrations.register(shard, &identified, now, moment);
         elsewhere.into_iter().for_each(|(other, item)| self.tell_shard(instance_run, other, item));
         for request in requests {
-            if let FromShard::Join { joiner, scope, .. } = &request {
+            if let PumpRequest::Join { joiner, scope, .. } = &request {
                 self.note_join(instance_run, index, *joiner, scope);
             }
             let (now_ms, delay_ms) = (self.schedule.now_ms(), self.random.below(4));
             let at_ms = self.instances[instance_run.instance].shards[at].to_pump.through(now_ms, delay_ms);
-            self.schedule.at(at_ms, SimulatedEvent::ToPump(instance_run, index, request));
+            self.schedule.at(at_ms, SimulatedEvent::ToPump(instance_run, request));
         }
     }
 

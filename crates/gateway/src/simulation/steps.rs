@@ -9,7 +9,7 @@ use super::tally::Race;
 use super::world::{SWEEP_MS, World};
 use crate::dispatch::pump::Pump;
 use crate::shard::publish_reply::PublishOutcome;
-use crate::shard::requests::{FromShard, ToShard};
+use crate::shard::requests::{PumpRequest, ToShard};
 
 impl World {
     /// Performs one turn of an instance's pump.
@@ -65,8 +65,8 @@ impl World {
     }
 
     /// Delivers a request of a shard to the pump.
-    pub(super) fn reach_pump(&mut self, instance_run: InstanceRun, shard: ShardIndex, request: FromShard) {
-        if let FromShard::Join { scope, after, .. } = &request
+    pub(super) fn reach_pump(&mut self, instance_run: InstanceRun, request: PumpRequest) {
+        if let PumpRequest::Join { scope, after, .. } = &request
             && self
                 .delivered
                 .get(&(instance_run.number, scope.clone()))
@@ -74,7 +74,7 @@ impl World {
         {
             self.race(Race::InstanceBehind);
         }
-        self.pump_step(instance_run, |pump| pump.take(shard, request));
+        self.pump_step(instance_run, |pump| pump.take(request));
     }
 
     /// Delivers an item to a shard.

@@ -177,7 +177,7 @@ impl World {
                 self.answered(instance_run, link, ticket, event)
             }
             SimulatedEvent::LinkEnds(instance_run, link, why) => self.end_link(instance_run, Some(link), why),
-            SimulatedEvent::ToPump(instance_run, shard, request) => self.reach_pump(instance_run, shard, request),
+            SimulatedEvent::ToPump(instance_run, request) => self.reach_pump(instance_run, request),
             SimulatedEvent::ToShard(instance_run, shard, item) => self.reach_shard(instance_run, shard, item),
             SimulatedEvent::Sweep(instance_run) => self.sweep(instance_run),
             SimulatedEvent::Second(instance_run) => self.second(instance_run),

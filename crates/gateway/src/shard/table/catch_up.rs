@@ -164,7 +164,7 @@ impl Shard {
         }
         let (scope, after) = (join.scope.clone(), join.after());
         (join.stage, join.asked_with_position) = (JoinStage::Reading, after.lowest().is_some());
-        self.requests.push(FromShard::Join { joiner: Joiner(joiner), scope, after });
+        self.requests.push(PumpRequest::Join { shard: self.index, joiner: Joiner(joiner), scope, after });
         self.subscriptions.put_join(joiner, join);
     }
 
@@ -277,7 +277,7 @@ impl Shard {
             self.leave_join(slot, pattern);
         }
         if self.subscriptions.end_if_empty(&pattern.scope) {
-            self.requests.push(FromShard::Leave { scope: pattern.scope.clone() });
+            self.requests.push(PumpRequest::Leave { shard: self.index, scope: pattern.scope.clone() });
         }
     }
 

@@ -113,7 +113,7 @@ impl Table {
         gaps
     }
 
-    fn requests(&mut self) -> Vec<FromShard> {
+    fn requests(&mut self) -> Vec<PumpRequest> {
         let mut requests = Vec::new();
         self.shard.take_requests(&mut requests);
         requests
@@ -129,7 +129,7 @@ impl Table {
     fn joiner_of_several(&mut self) -> (Joiner, message_router::Positions) {
         let requests = self.requests();
         match &requests[..] {
-            [FromShard::Join { joiner, after, .. }] => (*joiner, after.clone()),
+            [PumpRequest::Join { joiner, after, .. }] => (*joiner, after.clone()),
             other => panic!("one join, not {other:?}"),
         }
     }
@@ -480,7 +480,7 @@ fn nothing_stays_behind_a_connection_that_ends_while_it_catches_up() {
     table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*"}"#);
     let (joiner, _) = table.joiner();
     assert!(table.shard.remove(alice).is_some());
-    assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
+    assert!(matches!(&table.requests()[..], [PumpRequest::Leave { .. }]));
     table.shard.joined(joiner, page(Start::Fresh, vec![], Some(4), false));
     assert_eq!(table.shard.subscriptions.tables().map(|(len, _)| len), [0, 0]);
     assert_eq!(table.shard.counters.subscriptions.get(), 0);
@@ -496,7 +496,7 @@ fn the_last_member_to_leave_lets_the_scope_go() {
     assert_eq!(table.received(alice), ["unsubscribed system:*"]);
     assert!(table.requests().is_empty());
     table.client_sends(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
-    assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
+    assert!(matches!(&table.requests()[..], [PumpRequest::Leave { .. }]));
     assert_eq!(table.received(bob), ["unsubscribed system:news"]);
     table.client_sends(bob, r#"{"type":"unsubscribe","channel":"system:news"}"#);
     assert_eq!(table.received(bob), ["error not_subscribed"]);

@@ -10,14 +10,14 @@ use wire::Timestamp;
 use crate::host::clock::Clock;
 use crate::host::mailbox::Mailbox;
 use crate::metrics::counters::PresenceCounters;
-use crate::shard::requests::{FromShard, PresenceInbox, WatchRequest};
+use crate::shard::requests::{PresenceInbox, PumpRequest, WatchRequest};
 use crate::shard::shared::Shared;
 use crate::shard::table::PresenceUpdate;
 
 #[derive(Debug)]
 pub(super) struct Outlets {
     index: ShardIndex,
-    pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+    pump: Arc<Mailbox<PumpRequest>>,
     /// The members on this instance.
     presence: Arc<Presence>,
     /// Requests to the presence service.
@@ -32,7 +32,7 @@ impl Outlets {
         index: ShardIndex,
         shared: &Shared,
         presence: Arc<Presence>,
-        pump: Arc<Mailbox<(ShardIndex, FromShard)>>,
+        pump: Arc<Mailbox<PumpRequest>>,
     ) -> Self {
         Self {
             index,
@@ -48,13 +48,13 @@ impl Outlets {
         receipts.into_iter().for_each(|receipt| self.receipt_buffer.note(receipt));
     }
 
-    pub(super) fn send_requests(&self, requests: Vec<FromShard>) {
+    pub(super) fn send_requests(&self, requests: Vec<PumpRequest>) {
         for request in requests {
             let bytes = match &request {
-                FromShard::Publish { message, .. } => message.len(),
-                FromShard::Join { .. } | FromShard::Leave { .. } => 0,
+                PumpRequest::Publish(request, _) => request.message.len(),
+                PumpRequest::Join { .. } | PumpRequest::Leave { .. } => 0,
             };
-            self.pump.push((self.index, request), bytes);
+            self.pump.push(request, bytes);
         }
     }
 

@@ -30,7 +30,7 @@ const SOCKET_BYTES: usize = 64 * 1024;
 /// Longer than reading a page takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-fn worker(pump: &Arc<Mailbox<(ShardIndex, FromShard)>>) -> Rc<Worker> {
+fn worker(pump: &Arc<Mailbox<PumpRequest>>) -> Rc<Worker> {
     let config = Config::check(&mut RawConfig::gather(Sources::default())).expect("no configuration is dev mode");
     let shard = ShardHandle { inbox: Arc::new(Mailbox::new(1 << 20)), counters: Arc::default() };
     let mut rules = rules(&config);
@@ -88,11 +88,11 @@ fn page(scope: &Scope) -> CatchUpPage {
     CatchUpPage { start: Start::Resumed, lost: Vec::new(), messages, upto, more: true }
 }
 
-async fn joins(pump: &Mailbox<(ShardIndex, FromShard)>) -> (Joiner, Option<Position>) {
+async fn joins(pump: &Mailbox<PumpRequest>) -> (Joiner, Option<Position>) {
     let mut requests = Vec::new();
     timeout(DEADLINE, pump.take_all(&mut requests)).await.expect("the pump is asked");
     match &requests[..] {
-        [(_, FromShard::Join { joiner, after, .. })] => (*joiner, after.lowest()),
+        [PumpRequest::Join { joiner, after, .. }] => (*joiner, after.lowest()),
         other => panic!("one join, not {other:?}"),
     }
 }

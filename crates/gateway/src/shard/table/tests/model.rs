@@ -212,7 +212,7 @@ impl World {
 
     fn take_requests(&mut self) {
         for request in self.table.requests() {
-            if let FromShard::Join { joiner, scope, after } = request {
+            if let PumpRequest::Join { joiner, scope, after, .. } = request {
                 let scope = self.streams.iter().position(|stream| stream.scope == scope).unwrap();
                 self.questions.push((joiner, scope, after));
             }

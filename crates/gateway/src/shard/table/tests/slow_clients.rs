@@ -138,7 +138,7 @@ fn what_a_subscription_delivered_before_it_fell_behind_does_not_come_again_with_
     let first = offsets(&table.reads(slow), OPS);
     let all = match &table.requests()[..] {
         [] => first,
-        [FromShard::Join { joiner, after, .. }] => {
+        [PumpRequest::Join { joiner, after, .. }] => {
             let last = after.lowest().unwrap().offset;
             table.shard.joined(*joiner, page(Start::Resumed, ops(last + 1..=60), Some(60), false));
             [first, offsets(&table.reads(slow), OPS)].concat()
@@ -163,7 +163,7 @@ fn who_unsubscribes_or_goes_while_behind_leaves_nothing_behind() {
             let received = table.reads(slow);
             assert_eq!(received.last().unwrap(), "unsubscribed collection:42:*", "not ahead of its messages");
         }
-        assert!(matches!(&table.requests()[..], [FromShard::Leave { .. }]));
+        assert!(matches!(&table.requests()[..], [PumpRequest::Leave { .. }]));
         let shard = &table.shard;
         let [(scopes, _), (joins, _)] = shard.subscriptions.tables();
         assert_eq!((joins, scopes, shard.slow_clients.table().0), (0, 0, 0));

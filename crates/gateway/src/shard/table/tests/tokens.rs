@@ -102,7 +102,7 @@ fn a_binary_message_is_taken_where_its_family_has_them() {
         table.shard.frame(alice, ClientFrame::parse_binary(&frame), table.now);
         match (binary, &table.requests()[..]) {
             (false, []) => assert_eq!(table.received(alice), ["error invalid_field"]),
-            (true, [FromShard::Publish { .. }]) => assert_eq!(table.received(alice), [""; 0]),
+            (true, [PumpRequest::Publish { .. }]) => assert_eq!(table.received(alice), [""; 0]),
             other => panic!("{other:?}"),
         }
     }

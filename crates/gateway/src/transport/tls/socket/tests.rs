@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
-use crate::shard::handoff::Transport;
+use crate::transport::hand_over::HandOver as _;
 use crate::transport::tls::Tls;
 
 const CERTIFICATE: &[u8] = include_bytes!("../../../../tests/keys/test_only_tls_certificate.pem");
