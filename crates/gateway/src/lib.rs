@@ -1,19 +1,22 @@
 //! The gateway: sockets in, sockets out.
 //!
 //! ```text
-//!   in    TCP ─▶ edge ─▶ handshake ─▶ connection ─▶ ClientFrame ─▶ session ─▶ hub::shard ─▶ pump ─▶ router ─▶ broker ═▶ Redis
-//!   out   TCP ◀─ socket ◀─ outbox ◀─ hub::shard ◀─ pump ◀─ Encoded, once ◀─ Envelope ◀─ router ◀─ broker ◀═ Redis
+//!   in    TCP ─▶ edge ─▶ handshake ─▶ shard: reader ─▶ session ─▶ table ─▶ pump ─▶ router ─▶ broker ═▶ Redis
+//!   out   TCP ◀─ socket ◀─ outbox ◀─ shard: table ◀─ pump, which encodes once ◀─ router ◀─ broker ◀═ Redis
 //! ```
 //!
-//! The *edge* is one thread: it accepts, speaks HTTP, checks tokens, and hands each upgraded socket to the shard
-//! with the fewest. A *shard* is a thread that owns its sockets from then to their end; nothing on the way of a message
-//! is locked, and no connection has a channel or a timer of its own. The *pump* runs on the first shard's thread.
+//! The *edge* is one thread: it accepts connections, speaks HTTP, checks tokens, and hands each socket to the shard
+//! with the fewest connections. A *shard* is a thread that owns its sockets from then to their end. The *pump* runs on
+//! the thread of the first shard. A message passes one mailbox between the pump and a shard, whose mutex is held only
+//! to add or to take items. No connection has a channel or a timer of its own.
 //!
-//! The three types that matter: [`Gateway`], a running instance; [`config::Config`], what it runs by; and, inside,
-//! `hub::shard::Shard`, the pure table of who hears what. The modules are listed in the order in which to read them.
+//! The three types that matter: [`Gateway`], a running instance; [`config::Config`], its configuration; and, inside,
+//! `shard::table::Shard`, the pure table of connections and their subscriptions.
 //!
-//! This crate does not talk to Redis (that is `message-router` and `connection-registry`) and does not know what
-//! frames mean (that is `wire`).
+//! ARCHITECTURE.md has the levels of these modules and the order in which to read them.
+//!
+//! This library does not call Redis itself: `message-router`, `connection-registry` and `records` do. The format of
+//! frames is in `wire`.
 
 #[cfg(test)]
 mod simulation;
