@@ -28,5 +28,5 @@ mod slot;
 
 pub use footprint::Footprint;
 pub use names::Keyspace;
-pub use script::{Function, ID_WINDOW_MS, Library, Loaded};
+pub use script::{EXACT_ENTRIES_MAX, Function, ID_WINDOW_MS, Library, Loaded};
 pub use slot::Slot;

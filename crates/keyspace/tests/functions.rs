@@ -388,16 +388,45 @@ fn reading_does_not_begin_a_scope_and_opening_does() {
     assert!(ttl > 0, "a scope nobody ever uses goes away");
 }
 
+fn length(redis: &mut Connection, scope: &Scope) -> u64 {
+    cmd("XLEN").arg(Keyspace::default().stream(scope)).query(redis).unwrap()
+}
+
 #[test]
-fn a_family_keeps_about_its_number_of_entries() {
+fn a_small_family_keeps_exactly_its_number_of_entries_after_each_call() {
     let (_server, mut redis) = server();
-    let (scope, keys) = (scope("room:1"), Keyspace::default());
-    for _ in 0..20 {
-        publish(&mut redis, &scope, 50);
+    let scope = scope("room:1");
+    for count in [1, 1, 50, 7, 64, 1] {
+        let before = length(&mut redis, &scope);
+        let last = publish(&mut redis, &scope, count).offset;
+        assert_eq!(length(&mut redis, &scope), (before + count as u64).min(10), "behind a call of {count}");
+        let kept = read(&mut redis, &scope, "1-0", "1000").offsets();
+        assert_eq!(kept, (last.saturating_sub(10) + 1..=last).collect::<Vec<_>>(), "the newest of them");
     }
-    let length: u64 = cmd("XLEN").arg(keys.stream(&scope)).query(&mut redis).unwrap();
-    assert!((10..=200).contains(&length), "{length} entries: ten, and what is left of two of Redis' nodes");
-    assert_eq!(read(&mut redis, &scope, "", "0").top.offset, 1_000, "trimming does not count");
+    // The message that is stored last is not the last one of the call.
+    for ids in [["a", "b", "a"], ["c", "d", "b"], ["a", "b", "c"]] {
+        publish_once(&mut redis, &scope, &ids).unwrap();
+        assert_eq!(length(&mut redis, &scope), 10, "behind {ids:?}");
+    }
+    assert_eq!(read(&mut redis, &scope, "", "0").top.offset, 128, "trimming does not count");
+}
+
+#[test]
+fn a_family_of_more_than_200_entries_keeps_about_that_many() {
+    let (_server, mut redis) = server();
+    let shape = |name: &str| FamilyShape { name: name.into(), keyed: true };
+    let families = [(shape("user"), 200), (shape("room"), 201)];
+    let library = Library::new(families.iter().map(|(shape, entries)| (shape, TTL_MS, *entries)));
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(library.source()).exec(&mut redis).unwrap();
+    let (small, large) = (scope("user:1"), scope("room:1"));
+    let mut most = 0;
+    for call in 1..=20 {
+        publish(&mut redis, &small, 33);
+        publish(&mut redis, &large, 33);
+        assert_eq!(length(&mut redis, &small), (call * 33).min(200), "behind call {call}");
+        most = most.max(length(&mut redis, &large));
+    }
+    assert!((202..=301).contains(&most), "{most} entries: 201, and less than one of Redis' nodes more");
 }
 
 #[test]
