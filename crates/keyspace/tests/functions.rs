@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use keyspace::{Function, Keyspace, Library};
+use keyspace::{Function, Keyspace, Library, PublishCall, PublishItem, ReplyPart};
 use redis::{Connection, Value, cmd};
 use redis_fixture::RedisServer;
 use wire::{Envelope, Families, FamilyShape, Position, Scope};
@@ -55,9 +55,32 @@ fn call<T: redis::FromRedisValue>(
 }
 
 fn try_publish(redis: &mut Connection, scope: &Scope, count: usize) -> redis::RedisResult<Position> {
-    let args = ["topic", MESSAGE].repeat(count);
-    let position: String = call(redis, Function::PUBLISH, scope, &args)?;
-    Ok(position.parse().expect("publishing answers with a position"))
+    let call = PublishCall::new(&Keyspace::default(), scope, false);
+    let item = PublishItem { topic: "topic", message: MESSAGE.as_bytes(), id: None };
+    let answer = publish_call(redis, &call, std::iter::repeat_n(item, count))?;
+    let placed = call.read(count, &answer, part).expect("publishing answers with a position");
+    Ok(placed.last().expect("one for each message").0)
+}
+
+fn publish_call<'m>(
+    redis: &mut Connection,
+    call: &PublishCall,
+    items: impl Iterator<Item = PublishItem<'m>>,
+) -> redis::RedisResult<Value> {
+    let mut command = redis::Cmd::new();
+    call.write(items, |word| {
+        command.arg(word);
+    });
+    command.query(redis)
+}
+
+fn part(value: &Value) -> ReplyPart<'_, Value> {
+    match value {
+        Value::BulkString(text) => ReplyPart::Text(text),
+        Value::Int(number) => ReplyPart::Number(*number),
+        Value::Array(parts) => ReplyPart::List(parts),
+        _ => ReplyPart::Other,
+    }
 }
 
 fn publish(redis: &mut Connection, scope: &Scope, count: usize) -> Position {
@@ -568,15 +591,10 @@ fn a_full_redis_refuses_before_anything_is_published() {
 
 /// Publishes one message for each id. The answer for each has its position, and whether its id was known.
 fn publish_once(redis: &mut Connection, scope: &Scope, ids: &[&str]) -> redis::RedisResult<Vec<(Position, bool)>> {
-    let keys = Keyspace::default();
-    let mut command = cmd(Function::PUBLISH_ONCE.command());
-    command.arg(Function::PUBLISH_ONCE.name).arg(Function::PUBLISH_ONCE.keys);
-    command.arg(keys.stream(scope)).arg(keys.meta(scope)).arg(&keys.ids(scope));
-    for id in ids {
-        command.arg(&["topic", MESSAGE, id]);
-    }
-    let answer: Vec<(String, u8)> = command.query(redis)?;
-    Ok(answer.into_iter().map(|(position, known)| (position.parse().unwrap(), known == 1)).collect())
+    let call = PublishCall::new(&Keyspace::default(), scope, true);
+    let items = ids.iter().map(|id| PublishItem { topic: "topic", message: MESSAGE.as_bytes(), id: Some(id) });
+    let answer = publish_call(redis, &call, items)?;
+    Ok(call.read(ids.len(), &answer, part).expect("it is answered in its shape"))
 }
 
 #[test]

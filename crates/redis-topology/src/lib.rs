@@ -21,6 +21,7 @@ mod command_client;
 mod map;
 mod node;
 mod pools;
+mod publish;
 mod sentinel;
 mod slots;
 mod target;
@@ -29,6 +30,7 @@ pub use self::command_client::{CallError, CommandClient, Loading, RedisCommand, 
 pub use self::map::{ClusterMap, Primary};
 pub use self::node::Node;
 pub use self::pools::{BreakerCounts, PooledConnection, Pools, PoolsError};
+pub use self::publish::{publish_command, read_placed};
 pub use self::sentinel::{SentinelError, Sentinels};
 pub use self::slots::Slots;
 pub use self::target::{BadRedisUrl, LocateError, PrimaryLocation, Target, Topology};

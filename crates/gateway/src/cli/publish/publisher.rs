@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use keyspace::{Function, Keyspace};
+use keyspace::{Keyspace, Placed, PublishCall, PublishItem};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
-use redis_topology::{Node, Topology};
+use redis_topology::{Node, Topology, publish_command, read_placed};
 use tidegate_gateway::config::PublishConfig;
 use tokio::time::{Instant, timeout};
-use wire::{Channel, Position};
+use wire::Channel;
 
 /// Longest time to connect to Redis, name resolution included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -38,9 +38,6 @@ pub(super) struct Item {
     pub(super) id: Option<String>,
 }
 
-/// The position of a message, and whether it was stored before under the same id.
-pub(super) type Placed = (Position, bool);
-
 /// Publishes messages. Keeps its connection between calls.
 pub(super) struct Publisher<'c> {
     config: &'c PublishConfig,
@@ -60,7 +57,11 @@ impl<'c> Publisher<'c> {
 
     /// Stores and publishes all items, or none.
     pub(super) async fn store(&mut self, items: &[Item]) -> Result<Vec<Placed>, PublishError> {
-        let call = self.call(items);
+        let Channel { scope, .. } = self.channel;
+        let publish = PublishCall::new(&self.keys, scope, items.iter().any(|item| item.id.is_some()));
+        let topic = self.channel.topic();
+        let words = items.iter().map(|Item { message, id }| PublishItem { topic, message, id: id.as_deref() });
+        let call = publish_command(&publish, words);
         let (node, mut redis) = self.connect().await?;
         let answer = self.ask(&mut redis, &call, false).await;
         let answer = match answer {
@@ -69,28 +70,10 @@ impl<'c> Publisher<'c> {
             }
             answer => answer?,
         };
-        read_answer(&answer, items.len()).ok_or_else(|| {
+        read_placed(&publish, items.len(), &answer).ok_or_else(|| {
             let what = RedisError::from((ErrorKind::UnexpectedReturnType, "unexpected reply of the function"));
             PublishError::Unknown(what)
         })
-    }
-
-    fn call(&self, items: &[Item]) -> Cmd {
-        let (scope, topic) = (&self.channel.scope, self.channel.topic());
-        let with_ids = items.iter().any(|item| item.id.is_some());
-        let function = if with_ids { Function::PUBLISH_ONCE } else { Function::PUBLISH };
-        let mut call = redis::cmd(function.command());
-        call.arg(function.name).arg(function.keys).arg(self.keys.stream(scope)).arg(self.keys.meta(scope));
-        if with_ids {
-            call.arg(&self.keys.ids(scope));
-        }
-        for item in items {
-            call.arg(topic).arg(&item.message);
-            if with_ids {
-                call.arg(item.id.as_deref().unwrap_or_default());
-            }
-        }
-        call
     }
 
     /// Returns the connection to the scope's server, and connects if there is none.
@@ -176,26 +159,6 @@ async fn call_once(redis: &mut MultiplexedConnection, call: &Cmd, asking: bool) 
         redis::cmd("ASKING").exec_async(redis).await?;
     }
     call.query_async(redis).await
-}
-
-/// Reads the reply: the position of the last message, or a position and a number for each message.
-fn read_answer(answer: &Value, count: usize) -> Option<Vec<Placed>> {
-    let position = |value: &Value| -> Option<Position> {
-        match value {
-            Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse().ok(),
-            _ => None,
-        }
-    };
-    match answer {
-        Value::Array(all) if all.len() == 2 * count => {
-            all.chunks_exact(2).map(|pair| Some((position(&pair[0])?, pair[1] == Value::Int(1)))).collect()
-        }
-        single => {
-            let last = position(single)?;
-            let first = last.offset.checked_sub(count as u64 - 1)?;
-            Some((first..=last.offset).map(|offset| (Position::new(last.generation, offset), false)).collect())
-        }
-    }
 }
 
 /// Loads the function library if Redis has none. An existing library is kept: gateways load it, and they know all

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use keyspace::{Keyspace, Slot};
+use keyspace::{Keyspace, Placed, Slot};
 use redis_topology::{ClusterMap, Node, Slots};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -63,7 +63,7 @@ impl CallRoute {
         keyspace: &Keyspace,
         scope: &Scope,
         messages: &[Draft],
-    ) -> Result<Vec<(Position, bool)>, CommandError> {
+    ) -> Result<Vec<Placed>, CommandError> {
         match self {
             Self::One(command_client) => command_client.publish(keyspace, scope, messages).await,
             Self::Cluster(router) => {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyspace::{Function, Keyspace, Library, Loaded};
+use keyspace::{Function, Keyspace, Library, Loaded, Placed, PublishCall, PublishItem};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, Value};
+use redis_topology::{publish_command, read_placed};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wire::{Position, Scope, Timestamp};
@@ -59,36 +60,12 @@ impl CommandClient {
         keyspace: &Keyspace,
         scope: &Scope,
         messages: &[Draft],
-    ) -> Result<Vec<(Position, bool)>, CommandError> {
-        if messages.iter().any(|draft| draft.id.is_some()) {
-            return self.publish_once(keyspace, scope, messages).await;
-        }
-        let mut command = scoped(Function::PUBLISH, keyspace, scope);
-        for draft in messages {
-            command.arg(&*draft.topic).arg(&*draft.message);
-        }
-        let last = position(&self.call(&command).await?)?;
-        // Positions of one call are consecutive.
-        let first = last.offset.checked_sub(messages.len() as u64 - 1).ok_or_else(|| strange("an early position"))?;
-        Ok((first..=last.offset).map(|offset| (Position::new(last.generation, offset), false)).collect())
-    }
-
-    async fn publish_once(
-        self,
-        keyspace: &Keyspace,
-        scope: &Scope,
-        messages: &[Draft],
-    ) -> Result<Vec<(Position, bool)>, CommandError> {
-        let mut command = scoped(Function::PUBLISH_ONCE, keyspace, scope);
-        command.arg(&keyspace.ids(scope));
-        for draft in messages {
-            command.arg(&*draft.topic).arg(&*draft.message).arg(draft.id.as_deref().unwrap_or_default());
-        }
-        let Value::Array(answer) = self.call(&command).await? else { return Err(strange("no list of positions")) };
-        if answer.len() != 2 * messages.len() {
-            return Err(strange("positions of other messages"));
-        }
-        answer.chunks_exact(2).map(|pair| Ok((position(&pair[0])?, pair[1] == Value::Int(1)))).collect()
+    ) -> Result<Vec<Placed>, CommandError> {
+        let call = PublishCall::new(keyspace, scope, messages.iter().any(|draft| draft.id.is_some()));
+        let items =
+            messages.iter().map(|Draft { topic, message, id }| PublishItem { topic, message, id: id.as_deref() });
+        let answer = self.call(&publish_command(&call, items)).await?;
+        read_placed(&call, messages.len(), &answer).ok_or_else(|| strange("no positions of these messages"))
     }
 
     /// Where a scope stands. One that has not begun is begun, so that what follows is owed from a position on.

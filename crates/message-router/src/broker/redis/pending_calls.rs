@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
+use keyspace::Placed;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::{BATCH_MESSAGES_MAX, Position, Scope};
@@ -59,7 +60,7 @@ struct FinishedCall {
 
 #[derive(Debug)]
 enum CallResult {
-    Publish(Batch, Result<Vec<(Position, bool)>, CommandError>),
+    Publish(Batch, Result<Vec<Placed>, CommandError>),
     Read(Ticket, Result<History, CommandError>),
     Tops(Ticket, Result<Vec<Option<Position>>, CommandError>),
     Lost(Ticket, Result<(), CommandError>),
@@ -285,7 +286,7 @@ impl PendingCalls {
     }
 
     /// Tells each publisher what is true of its own messages.
-    fn published(&mut self, batch: Batch, result: Result<Vec<(Position, bool)>, CommandError>) -> Vec<Event> {
+    fn published(&mut self, batch: Batch, result: Result<Vec<Placed>, CommandError>) -> Vec<Event> {
         let mut events = Vec::with_capacity(batch.shares.len());
         let mut published_event = |calls: &mut Self, ticket, result| {
             calls.forget(ticket);

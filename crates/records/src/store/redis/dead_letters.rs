@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use keyspace::Function;
-use redis_topology::call;
+use keyspace::{PublishCall, PublishItem};
+use redis::Value;
+use redis_topology::{publish_command, read_placed};
 use wire::{Channel, Position, TenantId};
 
 use super::{RedisStore, fields};
@@ -33,13 +34,16 @@ impl RedisStore {
     /// Fails if the message was not kept, or if Redis does not accept the publish.
     pub async fn replay(&self, dead_letter: &StoredDeadLetter, channel: &Channel) -> Result<Position, ReplayError> {
         let Body::Message(message) = &dead_letter.body else { return Err(ReplayError::NoMessage) };
-        let Channel { scope, .. } = channel;
-        let [even, odd] = self.keyspace.ids(scope);
-        let keys = [self.keyspace.stream(scope), self.keyspace.meta(scope), even, odd];
-        let mut publish = call(Function::PUBLISH_ONCE, &keys);
-        publish.arg(channel.topic()).arg(&message[..]).arg(format!("dead-letter/{}", dead_letter.id));
-        let (position, _): (String, u8) = self.run(&keys[0], &publish).await?;
-        position.parse().map_err(|_| StoreError::Malformed(position).into())
+        let publish = PublishCall::new(&self.keyspace, &channel.scope, true);
+        let id = format!("dead-letter/{}", dead_letter.id);
+        let item = PublishItem { topic: channel.topic(), message, id: Some(&id) };
+        let command = publish_command(&publish, [item]);
+        let answer: Value = self.run(&self.keyspace.stream(&channel.scope), &command).await?;
+        let placed = read_placed(&publish, 1, &answer);
+        let (position, _) = placed
+            .and_then(|placed| placed.first().copied())
+            .ok_or_else(|| StoreError::Malformed(format!("a publish was answered by {answer:?}")))?;
+        Ok(position)
     }
 }
 
