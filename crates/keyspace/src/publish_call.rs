@@ -84,8 +84,8 @@ impl PublishCall {
         }
     }
 
-    /// Reads the answer to a call of `count` messages: one [`Placed`] for each, in their order. Nothing when the answer has
-    /// another shape.
+    /// Reads the answer to a call of `count` messages: one [`Placed`] for each, in their order. Nothing if the answer has
+    /// another form.
     #[must_use]
     pub fn read<V>(
         &self,

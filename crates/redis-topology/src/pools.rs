@@ -5,18 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError};
+use deadpool::managed::PoolError;
 use keyspace::Slot;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::breaker::{Breaker, PAUSE};
 use crate::node::Node;
+use crate::pooled::{NodeConnections, Pool, PooledConnection};
+use crate::redirection::Redirection;
 use crate::slots::Slots;
 use crate::target::{LocateError, PrimaryLocation, Target};
-
-/// Between two tries while a cluster moves a slot: small ones take a few milliseconds.
-const MOVING_PAUSE: Duration = Duration::from_millis(20);
 
 /// A handle: clones share the pools.
 #[derive(Debug, Clone)]
@@ -48,14 +46,6 @@ struct Server {
     breaker: Breaker,
 }
 
-/// A connection, and the server that it leads to.
-pub struct PooledConnection {
-    /// To be taken out of its pool when it is of no use any more.
-    pub connection: Connection,
-    /// For [`Pools::answered`] and [`Pools::failed`].
-    pub node: Node,
-}
-
 /// What breakers have done, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BreakerCounts {
@@ -76,23 +66,15 @@ pub enum PoolsError {
     /// The pool cannot be made.
     #[error("the connection pool: {0}")]
     Build(String),
-    /// The server does not take the connection.
-    #[error("{}", reason(.0))]
-    Pool(#[from] PoolError),
+    /// The server does not take the connection, in its own words or the network's.
+    #[error("{0}")]
+    Connect(String),
     /// There was none in time.
     #[error("no connection in time")]
     Late,
     /// The server has not answered lately, and is asked again in a moment.
     #[error("the last calls were not answered; this one was not made")]
     Open,
-}
-
-/// What the server or the network said, without the pool's own words about creating an object.
-fn reason(error: &PoolError) -> String {
-    match error {
-        PoolError::Backend(error) => error.to_string(),
-        other => other.to_string(),
-    }
 }
 
 impl Pools {
@@ -123,10 +105,30 @@ impl Pools {
                 self.pool(slot)?.ok_or(LocateError::Unserved(slot.number()))?
             }
         };
-        let connection = timeout_at(deadline, pool.get()).await;
-        let connection = connection.map_err(|_| PoolsError::Late).and_then(|got| got.map_err(PoolsError::Pool));
+        self.open(node, &pool, deadline).await
+    }
+
+    /// A connection to a server that a redirection named, whether or not it is known to have anything. What becomes of the
+    /// call on it is to be told in the same way.
+    ///
+    /// # Errors
+    /// When there is none by `deadline`; at once when the server is known not to answer.
+    pub async fn connection_to(&self, node: &Node, deadline: Instant) -> Result<PooledConnection, PoolsError> {
+        let pool = self.pool_of(&mut self.state(), node)?;
+        self.open(node.clone(), &pool, deadline).await
+    }
+
+    async fn open(&self, node: Node, pool: &Pool, deadline: Instant) -> Result<PooledConnection, PoolsError> {
+        let connection = timeout_at(deadline, pool.get()).await.map_err(|_| PoolsError::Late);
+        let connection = connection.and_then(|got| {
+            got.map_err(|error| match error {
+                // Without the pool's own words about creating an object.
+                PoolError::Backend(error) => PoolsError::Connect(error.to_string()),
+                other => PoolsError::Connect(other.to_string()),
+            })
+        });
         match connection {
-            Ok(connection) => Ok(PooledConnection { connection, node }),
+            Ok(connection) => Ok(PooledConnection::new(connection, node)),
             Err(error) => {
                 self.failed(&node);
                 Err(error)
@@ -192,34 +194,30 @@ impl Pools {
         BreakerCounts { open, opens: state.opens, refused: state.refused }
     }
 
-    /// Whether an error of this node says that another node of a cluster is to be asked, or this one again in a moment, and
-    /// there is time for it. Waits for that moment.
-    pub async fn redirected(&self, node: &Node, error: &RedisError, deadline: Instant) -> bool {
-        let ErrorKind::Server(kind) = error.kind() else { return false };
-        // A slot on its way, and one that nobody has yet: to follow ASK is not worth it for what takes so little time.
-        let moving = [ServerErrorKind::Ask, ServerErrorKind::TryAgain, ServerErrorKind::ClusterDown].contains(&kind);
-        if !(moving || kind == ServerErrorKind::Moved) || Instant::now() + MOVING_PAUSE >= deadline {
-            return false;
-        }
-        self.forget_place(moved_to(error, node), node);
-        sleep(MOVING_PAUSE).await;
-        true
+    /// Takes in what the server of this connection has said, and waits for as long as a small move takes. The redirection to
+    /// follow: of `MOVED`, the node may be another one that is known to be newer.
+    pub async fn redirected(&self, connection: PooledConnection, redirection: Redirection) -> Redirection {
+        let redirection = self.forget_place(redirection, connection.node());
+        // The connection goes back, so that others can use it meanwhile.
+        drop(connection);
+        sleep(Redirection::PAUSE).await;
+        redirection
     }
 
     /// The map is old: what its node has said of one slot is newer.
-    fn forget_place(&self, moved: Option<(Slot, Node)>, from: &Node) {
+    fn forget_place(&self, redirection: Redirection, from: &Node) -> Redirection {
         let mut state = self.state();
         state.place = None;
-        if let Some((slot, to)) = moved {
-            let PoolState { slots, servers, .. } = &mut *state;
-            slots.moved(slot, from, &to, |node| answers(servers, node));
-        }
+        let Redirection::Moved(slot, to) = redirection else { return redirection };
+        let PoolState { slots, servers, .. } = &mut *state;
+        let to = slots.moved(slot, from, &to, |node| answers(servers, node));
+        Redirection::Moved(slot, to)
     }
 
     /// Nothing when the place must be found first.
     fn pool(&self, slot: Slot) -> Result<Option<(Node, Pool)>, PoolsError> {
         let mut state = self.state();
-        let PoolState { place, slots, servers, .. } = &mut *state;
+        let PoolState { place, slots, .. } = &mut *state;
         // The old primary may answer for a while yet, and what it is told then is lost.
         place.take_if(|place| !self.target.is_current(place));
         let node = match place {
@@ -227,23 +225,26 @@ impl Pools {
             Some(PrimaryLocation::One(node)) => node.clone(),
             Some(PrimaryLocation::Map(_)) => slots.owner(slot).ok_or(LocateError::Unserved(slot.number()))?.clone(),
         };
-        if !servers.contains_key(&node) {
-            let server = Server { pool: self.new_pool(&node)?, breaker: Breaker::new(self.deadline) };
+        let pool = self.pool_of(&mut state, &node)?;
+        Ok(Some((node, pool)))
+    }
+
+    /// The pool of a server, made if there is none; nothing while its breaker is open.
+    fn pool_of(&self, state: &mut PoolState, node: &Node) -> Result<Pool, PoolsError> {
+        let PoolState { slots, servers, .. } = &mut *state;
+        if !servers.contains_key(node) {
+            let server = Server { pool: self.new_pool(node)?, breaker: Breaker::new(self.deadline) };
             let primaries = slots.nodes();
             servers.retain(|node, _| primaries.contains(node));
             servers.insert(node.clone(), server);
         }
-        state.admit(|state| state.servers.get_mut(&node).map(|server| &mut server.breaker))?;
-        let pool = state.servers[&node].pool.clone();
-        Ok(Some((node, pool)))
+        state.admit(|state| state.servers.get_mut(node).map(|server| &mut server.breaker))?;
+        Ok(state.servers[node].pool.clone())
     }
 
     fn new_pool(&self, node: &Node) -> Result<Pool, PoolsError> {
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.deadline))
-            .set_response_timeout(Some(self.deadline));
-        let manager = Manager::new_with_config(self.target.info(node), limits).map_err(PoolError::Backend)?;
-        let pool = Pool::builder(manager).max_size(self.connections_max).build();
+        let connections = NodeConnections::new(self.target.info(node), self.deadline);
+        let pool = Pool::builder(connections).max_size(self.connections_max).build();
         pool.map_err(|error| PoolsError::Build(error.to_string()))
     }
 
@@ -267,19 +268,6 @@ impl PoolState {
 /// Whether nothing is known against a node. One that was never called may well answer.
 fn answers(servers: &HashMap<Node, Server>, node: &Node) -> bool {
     servers.get(node).is_none_or(|server| !server.breaker.is_open())
-}
-
-/// What a MOVED says: the slot, and the node it names, which leaves its host out when it does not know it.
-fn moved_to(error: &RedisError, from: &Node) -> Option<(Slot, Node)> {
-    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
-        return None;
-    }
-    let (address, slot) = error.redirect_node()?;
-    let mut to = Node::parse(address)?;
-    if to.host.is_empty() {
-        to.host.clone_from(&from.host);
-    }
-    Slot::new(slot).map(|slot| (slot, to))
 }
 
 #[cfg(test)]
@@ -334,12 +322,12 @@ mod tests {
         let staged = [6, 6, 6].map(|epoch| StagedSentinel::start(epoch, old));
         let target = Target::parse(&StagedSentinel::url(&staged)).unwrap();
         let pools = Pools::new(target.clone(), 1, DEADLINE);
-        assert_eq!(ask(&pools).await.unwrap().node.port, old);
+        assert_eq!(ask(&pools).await.unwrap().node().port, old);
         let Topology::Sentinel(sentinels) = target.topology() else { panic!("they are Sentinels") };
         sentinels.reported(Node { host: "127.0.0.1".into(), port: new }, 7);
-        assert_eq!(ask(&pools).await.unwrap().node.port, new, "all three Sentinels name the old one");
+        assert_eq!(ask(&pools).await.unwrap().node().port, new, "all three Sentinels name the old one");
         pools.failed(&Node { host: "127.0.0.1".into(), port: new });
-        assert_eq!(ask(&pools).await.unwrap().node.port, new, "and do so when they are asked again");
+        assert_eq!(ask(&pools).await.unwrap().node().port, new, "and do so when they are asked again");
     }
 
     /// A node of a cluster that answers each question for the map with the next of these.
@@ -372,9 +360,8 @@ mod tests {
         assert_eq!(found().await, node(new));
         assert_eq!(found().await, node(new), "the map that came last is older");
         // The owner's own word is newer than the map that follows.
-        let text = format!("-MOVED {} 127.0.0.1:{old}\r\n", Slot::of("a").number());
-        let moved = redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err();
-        assert!(pools.redirected(&node(new), &moved, Instant::now() + DEADLINE).await);
+        let moved = Redirection::Moved(Slot::of("a"), node(old));
+        assert_eq!(pools.forget_place(moved.clone(), &node(new)), moved);
         assert_eq!(found().await, node(old));
     }
 }

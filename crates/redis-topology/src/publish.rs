@@ -13,7 +13,7 @@ pub fn publish_command<'m>(call: &PublishCall, items: impl IntoIterator<Item = P
     command
 }
 
-/// Position of each of `count` messages, from the answer to their call. Nothing when the answer has another shape.
+/// Position of each of `count` messages, from the answer to their call. Nothing if the answer has another form.
 #[must_use]
 pub fn read_placed(call: &PublishCall, count: usize, answer: &Value) -> Option<Vec<Placed>> {
     call.read(count, answer, part)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use keyspace::Slot;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 use redis::{RedisConnectionInfo, RedisError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
+use crate::socket::open;
 
 /// A server of a cluster that is asked for the map gets this long for each step.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
@@ -254,7 +255,7 @@ impl Target {
     }
 
     async fn map_of(&self, node: &Node, deadline: Duration) -> Result<ClusterMap, RedisError> {
-        let mut connection = connect(self.info(node), deadline).await?;
+        let mut connection = open_within(self.info(node), deadline).await?;
         let text: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
         Ok(ClusterMap::parse(&text, &node.host))
     }
@@ -272,13 +273,14 @@ impl fmt::Display for Target {
     }
 }
 
-pub(crate) async fn connect(
+/// Connects with one deadline for connecting, and for each answer.
+pub(crate) async fn open_within(
     info: ConnectionInfo,
     deadline: Duration,
 ) -> Result<redis::aio::MultiplexedConnection, RedisError> {
     let limits =
         AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+    open(info, &limits).await
 }
 
 pub(crate) fn info(node: &Node, settings: &RedisConnectionInfo) -> ConnectionInfo {

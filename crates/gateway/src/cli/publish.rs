@@ -105,8 +105,8 @@ async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Cha
 
 fn exit(error: &PublishError) -> Exit {
     match error {
-        PublishError::Lost(_) | PublishError::Unreachable(_) | PublishError::Refused(_) => Exit::Unavailable,
-        PublishError::Unknown(_) | PublishError::HalfWay(_) => Exit::Unknown,
+        PublishError::Unreachable(_) | PublishError::Refused(_) => Exit::Unavailable,
+        PublishError::NoAnswer | PublishError::Malformed(_) | PublishError::HalfWay(_) => Exit::Unknown,
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::cluster_router::CallRoute;
-use super::command_client::CommandClient;
+use super::command_connection::CommandConnection;
 use super::config::RedisBrokerConfig;
 use super::pending_calls::{CallOutcome, CallReply, PendingCalls};
 use super::probe::{Probe, Tick};
@@ -38,7 +38,7 @@ pub(super) enum LinkEvent {
 pub(super) struct ConnectionPair {
     config: Arc<RedisBrokerConfig>,
     subscriber: Subscriber,
-    command_client: CommandClient,
+    command_connection: CommandConnection,
     calls: PendingCalls,
     /// Moves the bytes of the connections for commands, and listens to Sentinels where there are any. The first to end
     /// says why the link is of no use any more; with the link all end.
@@ -59,7 +59,7 @@ impl ConnectionPair {
     pub(super) fn new(
         config: Arc<RedisBrokerConfig>,
         subscriber: Subscriber,
-        command_client: CommandClient,
+        command_connection: CommandConnection,
         replicas: Option<Replicas>,
         driver: JoinSet<Disconnected>,
         probe_channel: String,
@@ -67,8 +67,8 @@ impl ConnectionPair {
         let probe = Probe::new(Duration::from_millis(config.probe_interval_ms), Instant::now());
         Self {
             subscriber,
-            calls: PendingCalls::new(Arc::clone(&config), CallRoute::One(command_client.clone()), replicas),
-            command_client,
+            calls: PendingCalls::new(Arc::clone(&config), CallRoute::One(command_connection.clone()), replicas),
+            command_connection,
             driver,
             alarm: Box::pin(sleep_until(probe.due())),
             probe,
@@ -80,8 +80,8 @@ impl ConnectionPair {
     }
 
     /// The command connection, for calls that find their way by themselves.
-    pub(super) fn command_client(&self) -> CommandClient {
-        self.command_client.clone()
+    pub(super) fn command_connection(&self) -> CommandConnection {
+        self.command_connection.clone()
     }
 
     /// Takes a command; one that is refused at once is answered by [`Self::next`].
@@ -170,7 +170,9 @@ impl ConnectionPair {
     fn tick(&mut self) -> Result<(), Disconnected> {
         match self.probe.tick(Instant::now()) {
             Tick::Wait => {}
-            Tick::Send => self.calls.probe(self.command_client(), self.probe_channel.clone(), String::from("probe")),
+            Tick::Send => {
+                self.calls.probe(self.command_connection(), self.probe_channel.clone(), String::from("probe"))
+            }
             Tick::Dead(missing) => return Err(Disconnected(format!("the Redis connection is broken: {missing}"))),
         }
         self.alarm.as_mut().reset(self.probe.due());

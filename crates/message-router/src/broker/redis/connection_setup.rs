@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis_topology::{LocateError, Node, Topology};
+use redis_topology::{CommandError, LibraryLoader, Loading, LocateError, Node, Redirection, Topology, connect};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::cluster_router::ClusterRouter;
-use super::command_client::{CommandClient, CommandError};
+use super::command_connection::CommandConnection;
 use super::config::RedisBrokerConfig;
 use super::connection_pair::{ConnectionPair, Disconnected};
 use super::failover_listener::listen_for_failover;
 use super::pending_calls::CALL_BYTES;
-use super::redirection::Redirection;
 use super::replicas::Replicas;
 use super::resp::{PushFrame, Value};
-use super::subscriber::{Subscriber, SubscriberError, connect};
+use super::subscriber::{Subscriber, SubscriberError};
 
 /// Functions came with this version.
 const VERSION_MIN: u32 = 7;
@@ -88,7 +87,7 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
     };
     let (address, mut subscriber) = open_subscriber(&config, &node).await?;
     let mut driver = JoinSet::new();
-    let command_client = open_command_client(&config, address, &mut driver).await?;
+    let command_connection = open_command_connection(&config, address, &mut driver).await?;
     let replicas = match config.asks_replicas && matches!(endpoint, Endpoint::Primary) {
         true => Some(open_replicas(&config, address, &mut driver).await?),
         false => None,
@@ -96,13 +95,13 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
     if let Topology::Sentinel(sentinels) = config.target.topology() {
         driver.spawn(listen_for_failover(sentinels.clone(), node.clone()));
     }
-    check_eviction(&command_client).await?;
-    command_client.load_library().await.map_err(SetupError::Library)?;
+    check_eviction(&command_connection).await?;
+    command_connection.load_library().await.map_err(SetupError::Library)?;
 
     let channel = subscribe_to_probe(&config, &endpoint, &mut subscriber).await?;
     // Drawn anew: an echo of an earlier link, or of a second instance of this name, proves nothing.
     let word = format!("{:016x}", super::random());
-    command_client.clone().probe(&channel, &word).await.map_err(SetupError::Probe)?;
+    command_connection.clone().probe(&channel, &word).await.map_err(SetupError::Probe)?;
     loop {
         if let PushFrame::Message { payload, .. } = subscriber.receive().await?
             && payload == word
@@ -112,7 +111,7 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
             } else {
                 check_sentinels(&config, node).await?;
             }
-            return Ok(ConnectionPair::new(config, subscriber, command_client, replicas, driver, channel));
+            return Ok(ConnectionPair::new(config, subscriber, command_connection, replicas, driver, channel));
         }
     }
 }
@@ -220,18 +219,22 @@ async fn check_sentinels(config: &RedisBrokerConfig, node: Node) -> Result<(), S
     }
 }
 
-async fn open_command_client(
+async fn open_command_connection(
     config: &RedisBrokerConfig,
     address: SocketAddr,
     driver: &mut JoinSet<Disconnected>,
-) -> Result<CommandClient, SetupError> {
+) -> Result<CommandConnection, SetupError> {
     let connection = open_connection(config, address, calls_max(config), driver).await?;
     let deadline = Duration::from_millis(config.reply_deadline_ms);
-    let command_client = CommandClient::new(connection, Arc::new(config.library.clone()), deadline);
+    let command_connection = CommandConnection::new(connection, library_loader(config), deadline);
     let mut name = redis::cmd("CLIENT");
     name.arg("SETNAME").arg(config.keyspace.client_name(&config.instance, "commands"));
-    command_client.send(&name).await?;
-    Ok(command_client)
+    command_connection.send(&name).await?;
+    Ok(command_connection)
+}
+
+pub(super) fn library_loader(config: &RedisBrokerConfig) -> LibraryLoader {
+    LibraryLoader::new(config.library.clone(), Loading::Replace)
 }
 
 async fn open_replicas(
@@ -270,10 +273,10 @@ async fn open_connection(
 ///
 /// Only our keys' TTLs protect them from `volatile-…`, and all of them have one: what is lost is announced as
 /// a gap, but the operator should know.
-async fn check_eviction(command_client: &CommandClient) -> Result<(), SetupError> {
+async fn check_eviction(command_connection: &CommandConnection) -> Result<(), SetupError> {
     let mut command = redis::cmd("INFO");
     command.arg("memory");
-    let answer = command_client.send(&command).await?;
+    let answer = command_connection.send(&command).await?;
     let text: String = redis::from_redis_value(answer).unwrap_or_default();
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
     let (limit, policy) = (field("maxmemory:"), field("maxmemory_policy:"));

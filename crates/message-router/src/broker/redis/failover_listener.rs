@@ -8,13 +8,13 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use redis_topology::{Node, Sentinels};
+use redis_topology::{Node, Sentinels, connect};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection_pair::Disconnected;
 use super::resp::{PushFrame, Value};
-use super::subscriber::{Subscriber, SubscriberError, connect};
+use super::subscriber::{Subscriber, SubscriberError};
 
 /// Before a Sentinel that has gone away is tried again.
 const PAUSE: Duration = Duration::from_secs(1);

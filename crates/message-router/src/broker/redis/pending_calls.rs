@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use keyspace::Placed;
+use redis_topology::CommandError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::{BATCH_MESSAGES_MAX, Position, Scope};
 
 use super::cluster_router::CallRoute;
-use super::command_client::{CommandClient, CommandError};
+use super::command_connection::{CommandConnection, ends_connection, publish_error};
 use super::config::RedisBrokerConfig;
 use super::publish_queue::{Batch, PublishQueues, Share};
 use super::replicas::Replicas;
@@ -182,9 +183,9 @@ impl PendingCalls {
         None
     }
 
-    pub(super) fn probe(&mut self, command_client: CommandClient, channel: String, word: String) {
+    pub(super) fn probe(&mut self, command_connection: CommandConnection, channel: String, word: String) {
         self.running.spawn(async move {
-            match command_client.probe(&channel, &word).await {
+            match command_connection.probe(&channel, &word).await {
                 Ok(()) => FinishedCall { result: CallResult::Probe(CallReply::ProbeTaken), disconnect_reason: None },
                 Err(CommandError::Late) => {
                     FinishedCall { result: CallResult::Probe(CallReply::ProbeLate), disconnect_reason: None }
@@ -312,10 +313,12 @@ impl PendingCalls {
                 // An unanswered publish may have been carried out; a refused one was not, nor was what waits behind.
                 let behind: Vec<Ticket> = match error {
                     CommandError::Refused(_) => Vec::new(),
-                    CommandError::Late | CommandError::Broken(_) => self.queues.give_up(&batch.scope).collect(),
+                    CommandError::Late | CommandError::Broken(_) | CommandError::Malformed(_) => {
+                        self.queues.give_up(&batch.scope).collect()
+                    }
                 };
                 let why = error.to_string();
-                let error = error.of_publish();
+                let error = publish_error(error);
                 batch.shares.into_iter().for_each(|share| published_event(self, share.ticket, Err(error.clone())));
                 behind
                     .into_iter()
@@ -343,5 +346,5 @@ impl PendingCalls {
 }
 
 fn disconnect_reason<T>(result: &Result<T, CommandError>) -> Option<String> {
-    result.as_ref().err().filter(|error| error.ends_connection()).map(CommandError::to_string)
+    result.as_ref().err().filter(|error| ends_connection(error)).map(CommandError::to_string)
 }

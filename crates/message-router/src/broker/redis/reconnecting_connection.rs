@@ -131,7 +131,7 @@ impl ReconnectingConnection {
             Endpoint::Primary => tracing::info!(redis = %self.config.target, "Redis connected"),
             Endpoint::Node(node, router) => {
                 tracing::info!(redis = %node, "Redis Cluster node connected");
-                router.connection_is_up(node, pair.command_client());
+                router.connection_is_up(node, pair.command_connection());
             }
         }
         self.backoff.reset();

@@ -14,10 +14,10 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+use redis_topology::CommandError;
 use tokio::time::timeout;
 use wire::Scope;
 
-use super::command_client::CommandError;
 use crate::broker::{Stored, Ticket};
 
 /// The mark means nothing once WAIT has been answered.

@@ -8,10 +8,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use keyspace::Slot;
-use redis_topology::Node;
+use redis_topology::{Node, Redirection};
 use wire::Scope;
-
-use super::redirection::Redirection;
 
 #[derive(Debug, Default)]
 pub(super) struct ShardedCommands {

@@ -5,14 +5,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use keyspace::Keyspace;
 use redis_topology::Node;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::TcpStream;
 use wire::Scope;
 
 use super::resp::{BadResp, Decoder, PushFrame};
@@ -22,8 +20,6 @@ use super::sharded_commands::{Misrouted, ShardedCommands};
 const READ_BYTES: usize = 64 * 1024;
 /// Most channels one SUBSCRIBE names: some 30 KiB of command, so that Redis serves others in between.
 const CHANNELS_PER_COMMAND_MAX: usize = 512;
-/// The kernel gives up a connection whose peer has vanished, without a word, after about this long.
-const DEAD_PEER: Duration = Duration::from_secs(10);
 
 /// Why a subscriber is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -83,18 +79,6 @@ enum PendingCommands {
     },
     /// At a node of a cluster.
     Sharded(Node, ShardedCommands),
-}
-
-/// Opens a socket that sends at once and notices a vanished peer.
-pub(super) async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    let half = DEAD_PEER / 2;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(half).with_interval(half / 5).with_retries(5))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
-    Ok(stream)
 }
 
 // === impl Subscriber ===

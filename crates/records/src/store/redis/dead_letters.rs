@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 
 use keyspace::{PublishCall, PublishItem};
-use redis::Value;
-use redis_topology::{publish_command, read_placed};
 use wire::{Channel, Position, TenantId};
 
 use super::{RedisStore, fields};
@@ -37,12 +35,9 @@ impl RedisStore {
         let publish = PublishCall::new(&self.keyspace, &channel.scope, true);
         let id = format!("dead-letter/{}", dead_letter.id);
         let item = PublishItem { topic: channel.topic(), message, id: Some(&id) };
-        let command = publish_command(&publish, [item]);
-        let answer: Value = self.run(&self.keyspace.stream(&channel.scope), &command).await?;
-        let placed = read_placed(&publish, 1, &answer);
-        let (position, _) = placed
-            .and_then(|placed| placed.first().copied())
-            .ok_or_else(|| StoreError::Malformed(format!("a publish was answered by {answer:?}")))?;
+        let slot = self.keyspace.slot(&channel.scope);
+        let placed = self.client.publish(slot, &publish, [item].into_iter()).await.map_err(StoreError::from)?;
+        let (position, _) = placed[0];
         Ok(position)
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyspace::{Function, Keyspace, Library, Loaded, Placed, PublishCall, PublishItem};
+use keyspace::{Function, Keyspace, Placed, PublishCall, PublishItem};
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, Value};
-use redis_topology::{publish_command, read_placed};
+use redis::{Cmd, RedisError, Value};
+use redis_topology::{CommandError, ErrorReply, LibraryLoader, SendCommand, publish_command, read_placed};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wire::{Position, Scope, Timestamp};
@@ -15,11 +15,15 @@ use wire::{Position, Scope, Timestamp};
 use super::random;
 use crate::broker::{BrokerError, Draft, Entry, History};
 
-/// Calls functions of the library, and loads it when it has gone. A handle: clones share one connection.
+/// The broker's connection for commands: calls functions of the library, and loads it when it has gone. A handle: clones
+/// share one connection, on which any number of calls are under way.
+///
+/// Calls of the registry and the records go by [`redis_topology::CommandClient`], which takes one connection of a pool for
+/// each. The broker's must not wait for one, nor for each other, and they end with the broker's subscriber.
 #[derive(Debug, Clone)]
-pub(super) struct CommandClient {
+pub(super) struct CommandConnection {
     connection: MultiplexedConnection,
-    library: Arc<Library>,
+    library: LibraryLoader,
     /// Held while loading: a thousand calls that miss the library load it once.
     loading: Arc<Mutex<()>>,
     deadline: Duration,
@@ -27,24 +31,10 @@ pub(super) struct CommandClient {
     asking: bool,
 }
 
-/// Why a call has no result.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CommandError {
-    /// Redis said no: nothing was done.
-    #[error("{0}")]
-    Refused(String),
-    /// No answer within the deadline; whether the call was carried out is unknown.
-    #[error("Redis did not answer in time")]
-    Late,
-    /// The connection is gone; whether the call was carried out is unknown.
-    #[error("the command connection broke: {0}")]
-    Broken(String),
-}
+// === impl CommandConnection ===
 
-// === impl CommandClient ===
-
-impl CommandClient {
-    pub(super) fn new(connection: MultiplexedConnection, library: Arc<Library>, deadline: Duration) -> Self {
+impl CommandConnection {
+    pub(super) fn new(connection: MultiplexedConnection, library: LibraryLoader, deadline: Duration) -> Self {
         Self { connection, library, loading: Arc::default(), deadline, asking: false }
     }
 
@@ -65,7 +55,7 @@ impl CommandClient {
         let items =
             messages.iter().map(|Draft { topic, message, id }| PublishItem { topic, message, id: id.as_deref() });
         let answer = self.call(&publish_command(&call, items)).await?;
-        read_placed(&call, messages.len(), &answer).ok_or_else(|| strange("no positions of these messages"))
+        read_placed(&call, messages.len(), &answer).ok_or_else(|| malformed("no positions of these messages"))
     }
 
     /// Where a scope stands. One that has not begun is begun, so that what follows is owed from a position on.
@@ -130,25 +120,7 @@ impl CommandClient {
     /// Makes sure that our library is there, or a newer one.
     pub(super) async fn load_library(&self) -> Result<(), CommandError> {
         let _loading = self.loading.lock().await;
-        match self.send(&function(Function::VERSION)).await {
-            Err(CommandError::Refused(text)) if is_missing(&text) => {}
-            Err(error) => return Err(error),
-            Ok(answer) => {
-                let (version, digest): (u32, String) =
-                    redis::from_redis_value(answer).map_err(|e| strange(&e.to_string()))?;
-                match self.library.compare(version, &digest) {
-                    Loaded::Same => return Ok(()),
-                    Loaded::Newer => {
-                        tracing::info!(version, "newer function library found: using it");
-                        return Ok(());
-                    }
-                    Loaded::Replace => tracing::info!(version, digest, "function library replaced"),
-                }
-            }
-        }
-        let mut command = redis::cmd("FUNCTION");
-        command.arg("LOAD").arg("REPLACE").arg(self.library.source());
-        self.send(&command).await.map(drop)
+        self.library.load(&mut self.clone()).await.map(drop)
     }
 
     /// Any command, under the deadline.
@@ -160,7 +132,7 @@ impl CommandClient {
             let answers = timeout(self.deadline, connection.send_packed_commands(&both, 1, 1)).await;
             return match answers.map_err(|_| CommandError::Late)??.pop() {
                 Some(Value::ServerError(error)) => Err(RedisError::from(error).into()),
-                answer => answer.ok_or_else(|| strange("none")),
+                answer => answer.ok_or_else(|| malformed("none")),
             };
         }
         match timeout(self.deadline, connection.send_packed_command(command)).await {
@@ -173,7 +145,7 @@ impl CommandClient {
     /// One call, and once more if the library was missing: after FUNCTION FLUSH, or a restart without persistence.
     async fn call(&self, command: &Cmd) -> Result<Value, CommandError> {
         match self.send(command).await {
-            Err(CommandError::Refused(text)) if is_missing(&text) => {
+            Err(error) if error.reply().is_some_and(ErrorReply::is_function_missing) => {
                 self.load_library().await?;
                 self.send(command).await
             }
@@ -182,71 +154,33 @@ impl CommandClient {
     }
 }
 
-// === impl CommandError ===
-
-impl CommandError {
-    /// Whether this connection, or the Redis behind it, is the wrong one to go on with.
-    pub(super) fn ends_connection(&self) -> bool {
-        match self {
-            Self::Refused(text) => text.starts_with("READONLY"),
-            Self::Late => false,
-            Self::Broken(_) => true,
-        }
-    }
-
-    /// What is true of a publish that failed so.
-    pub(super) fn of_publish(self) -> BrokerError {
-        match self {
-            // A function that failed half-way: what it wrote before stays.
-            Self::Refused(text) if text.contains("script: ") => BrokerError::Unknown,
-            Self::Refused(text) if is_state(&text) => BrokerError::Unavailable(text),
-            Self::Refused(text) => BrokerError::Wrong(text),
-            Self::Late | Self::Broken(_) => BrokerError::Unknown,
-        }
+impl SendCommand for CommandConnection {
+    async fn send(&mut self, command: &Cmd) -> Result<Value, CommandError> {
+        CommandConnection::send(self, command).await
     }
 }
 
-impl From<RedisError> for CommandError {
-    fn from(error: RedisError) -> Self {
-        match error.kind() {
-            ErrorKind::Server(_) | ErrorKind::Extension => {
-                let text = [error.code().unwrap_or("ERR"), error.detail().unwrap_or_default()].join(" ");
-                Self::Refused(text)
-            }
-            _ if error.is_timeout() => Self::Late,
-            _ => Self::Broken(error.to_string()),
-        }
+/// What is true of a publish that failed so.
+pub(super) fn publish_error(error: CommandError) -> BrokerError {
+    match error {
+        CommandError::Refused(text) if ErrorReply(&text).is_half_way() => BrokerError::Unknown,
+        CommandError::Refused(text) if ErrorReply(&text).is_passing() => BrokerError::Unavailable(text),
+        CommandError::Refused(text) => BrokerError::Wrong(text),
+        CommandError::Late | CommandError::Broken(_) | CommandError::Malformed(_) => BrokerError::Unknown,
     }
 }
 
-/// Whether Redis said no because of its own state, which may pass, and not because of what it was told.
-fn is_state(text: &str) -> bool {
-    const STATES: [&str; 13] = [
-        "OOM",
-        "READONLY",
-        "MISCONF",
-        "NOREPLICAS",
-        "LOADING",
-        "BUSY",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        "TRYAGAIN",
-        "MOVED",
-        "ASK",
-        "NOAUTH",
-        "NOPERM",
-    ];
-    let code = text.split(' ').next().unwrap_or_default();
-    STATES.contains(&code) || is_missing(text)
+/// Whether this connection, or the Redis behind it, is the wrong one to go on with.
+pub(super) fn ends_connection(error: &CommandError) -> bool {
+    match error {
+        CommandError::Refused(text) => ErrorReply(text).is_demoted(),
+        CommandError::Late => false,
+        CommandError::Broken(_) | CommandError::Malformed(_) => true,
+    }
 }
 
-fn is_missing(text: &str) -> bool {
-    text.contains("Function not found")
-}
-
-/// An answer no function of ours gives. The call may have been carried out.
-fn strange(what: &str) -> CommandError {
-    CommandError::Broken(format!("an answer of another shape: {what}"))
+fn malformed(what: &str) -> CommandError {
+    CommandError::Malformed(what.to_owned())
 }
 
 fn function(function: Function) -> Cmd {
@@ -271,7 +205,7 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 fn position(value: &Value) -> Result<Position, CommandError> {
-    text(value).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no position"))
+    text(value).and_then(|text| text.parse().ok()).ok_or_else(|| malformed("no position"))
 }
 
 /// `{ generation, offset }`, both nil for a scope that has not begun.
@@ -281,25 +215,25 @@ fn top(value: Value) -> Result<Option<Position>, CommandError> {
         // Somebody else's key under our name. Reading the scope will say so; the others are not held up by it.
         Value::ServerError(error) if error.code() == "WRONGTYPE" => return Ok(None),
         Value::ServerError(error) => return Err(RedisError::from(error).into()),
-        _ => return Err(strange("no pair")),
+        _ => return Err(malformed("no pair")),
     };
     match parts.as_slice() {
         [Value::Nil, Value::Nil] => Ok(None),
         [generation, offset] => {
-            let number = |value| text(value).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no number"));
+            let number = |value| text(value).and_then(|text| text.parse().ok()).ok_or_else(|| malformed("no number"));
             Ok(Some(Position::new(number(generation)?, number(offset)?)))
         }
-        _ => Err(strange("not two parts")),
+        _ => Err(malformed("not two parts")),
     }
 }
 
 /// `{ top, { earlier }, { { position, time, topic, message } }, more }`
 fn history(value: Value) -> Result<History, CommandError> {
-    let Value::Array(parts) = value else { return Err(strange("no list")) };
+    let Value::Array(parts) = value else { return Err(malformed("no list")) };
     let [top, Value::Array(earlier), Value::Array(entries), Value::Int(more)] =
-        <[Value; 4]>::try_from(parts).map_err(|_| strange("not four parts"))?
+        <[Value; 4]>::try_from(parts).map_err(|_| malformed("not four parts"))?
     else {
-        return Err(strange("parts of other types"));
+        return Err(malformed("parts of other types"));
     };
     let (mut known, mut torn) = (Vec::with_capacity(earlier.len()), Vec::new());
     for end in earlier {
@@ -318,19 +252,19 @@ fn history(value: Value) -> Result<History, CommandError> {
 
 /// `generation-top`, with a `+` where messages behind it were lost.
 fn end_of_generation(value: &Value) -> Result<(Position, bool), CommandError> {
-    let end = text(value).ok_or_else(|| strange("no generation"))?;
+    let end = text(value).ok_or_else(|| malformed("no generation"))?;
     let (position, is_torn) = end.strip_suffix('+').map_or((end, false), |position| (position, true));
-    Ok((position.parse().map_err(|_| strange("no generation"))?, is_torn))
+    Ok((position.parse().map_err(|_| malformed("no generation"))?, is_torn))
 }
 
 fn entry(value: Value) -> Result<Entry, CommandError> {
-    let Value::Array(parts) = value else { return Err(strange("no entry")) };
+    let Value::Array(parts) = value else { return Err(malformed("no entry")) };
     let [id, time, topic, Value::BulkString(message)] =
-        <[Value; 4]>::try_from(parts).map_err(|_| strange("an entry of other than four parts"))?
+        <[Value; 4]>::try_from(parts).map_err(|_| malformed("an entry of other than four parts"))?
     else {
-        return Err(strange("an entry without message"));
+        return Err(malformed("an entry without message"));
     };
-    let time = text(&time).and_then(|text| text.parse().ok()).ok_or_else(|| strange("no time"))?;
-    let topic = text(&topic).ok_or_else(|| strange("no topic"))?;
+    let time = text(&time).and_then(|text| text.parse().ok()).ok_or_else(|| malformed("no time"))?;
+    let topic = text(&topic).ok_or_else(|| malformed("no topic"))?;
     Ok(Entry { position: position(&id)?, time: Timestamp(time), topic: topic.into(), message: Bytes::from(message) })
 }
