@@ -1,14 +1,14 @@
-//! Which connection a call goes by: the link's, or in a cluster that of the node which has the scope's slot.
+//! Routes calls: to the one connection there is, or in a cluster to the node that has the scope's slot.
 //!
 //! ```text
 //!   call ─▶ ClusterRouter: slot ─▶ node ─▶ its connection ═▶ node ─▶ answer
-//!             ▲ └──(MOVED: the map is set right)──┐            │
+//!             ▲ └──(MOVED: the map is corrected)──┐            │
 //!             └──(TRYAGAIN: a little later)───────┴────────────┤
 //!                 ASKING, once, at the node named by ASK ◀─────┘
 //! ```
 //!
-//! A redirected call was not carried out, so it is repeated here, behind the back of whoever waits for its answer; the
-//! next publish of its scope waits in its queue meanwhile, and order stays.
+//! A redirected call was not carried out, so it is repeated here, and its caller does not notice. The next publish of
+//! the scope waits in its queue meanwhile, so the order stays.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,30 +25,30 @@ use super::config::RedisBrokerConfig;
 use super::connection_setup::{calls_max, library_loader};
 use crate::broker::{Draft, History};
 
-/// How calls find their connection.
+/// How a call finds its connection.
 #[derive(Debug, Clone)]
 pub(super) enum CallRoute {
-    /// There is one.
+    /// Over the only connection.
     One(CommandConnection),
-    /// A cluster's nodes have one each.
+    /// Over the connection of the node that has the scope's slot.
     Cluster(Arc<ClusterRouter>),
 }
 
-/// What is known of a cluster, for its links and the calls under way.
+/// What is known of a cluster. Shared by its connection pairs and by running calls.
 #[derive(Debug)]
 pub(super) struct ClusterRouter {
     config: Arc<RedisBrokerConfig>,
     known: Mutex<Known>,
-    /// Told when the map has changed, or is known to be wrong.
+    /// Notified when the map has changed or is known to be wrong.
     pub(super) map_changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     slots: Slots,
-    /// The command connections of the links that are up.
+    /// Command connections of the connection pairs that are up.
     command_connections: HashMap<Node, CommandConnection>,
-    /// Connections to nodes that a redirection named and no link leads to yet.
+    /// Connections to nodes that a redirection named and that have no connection pair yet.
     temporary: HashMap<Node, CommandConnection>,
 }
 
@@ -105,7 +105,7 @@ impl CallRoute {
         }
     }
 
-    /// In a cluster each node is asked for its own, one node after the other.
+    /// In a cluster each node is asked for its own scopes, one node after the other.
     pub(super) async fn tops(
         self,
         keyspace: &Keyspace,
@@ -138,7 +138,7 @@ impl ClusterRouter {
         Self { config, known: Mutex::default(), map_changed: Notify::new() }
     }
 
-    /// Calls until an answer is no redirection, or there is no time left for another try.
+    /// Calls until the answer is no redirection, or no time is left for another attempt.
     async fn route_call<T, F: Future<Output = Result<T, CommandError>>>(
         &self,
         slot: Slot,
@@ -174,14 +174,14 @@ impl ClusterRouter {
         }
     }
 
-    /// The connection of the link to this node, or one made for the occasion.
+    /// The command connection of this node's connection pair, or a temporary one.
     async fn connect_to(&self, node: &Node) -> Result<CommandConnection, CommandError> {
         if let Some(command_connection) = self.command_connection(node) {
             return Ok(command_connection);
         }
         let info = self.config.target.info(node);
         let deadline = Duration::from_millis(self.config.reply_deadline_ms);
-        // Nothing has been done when this fails.
+        // Nothing has been done when connecting fails, so the error is a refusal.
         let refused = |error: redis::RedisError| CommandError::Refused(format!("CLUSTERDOWN {node}: {error}"));
         let limits = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(deadline))
@@ -189,7 +189,7 @@ impl ClusterRouter {
             .set_pipeline_buffer_size(calls_max(&self.config));
         let connection = open(info, &limits).await.map_err(refused)?;
         let command_connection = CommandConnection::new(connection, library_loader(&self.config), deadline);
-        // Of two made at once the first stays, so that no publish overtakes another of its scope.
+        // If two were opened at once, the first one stays, so that no publish overtakes another of its scope.
         Ok(self.known().temporary.entry(node.clone()).or_insert(command_connection).clone())
     }
 
@@ -203,12 +203,12 @@ impl ClusterRouter {
         known.command_connections.get(node).or_else(|| known.temporary.get(node)).cloned()
     }
 
-    /// Who serves a slot.
+    /// The node that serves a slot.
     pub(super) fn node_of(&self, slot: Slot) -> Option<Node> {
         self.known().slots.owner(slot).cloned()
     }
 
-    /// The primaries that serve anything.
+    /// The nodes that serve at least one slot.
     pub(super) fn nodes(&self) -> Vec<Node> {
         self.known().slots.nodes()
     }
@@ -218,14 +218,14 @@ impl ClusterRouter {
         self.known().slots.number_at(node)
     }
 
-    /// Takes over what a node said of all.
+    /// Takes over the map that a node has sent.
     pub(super) fn learn(&self, map: &ClusterMap) {
         let mut known = self.known();
         let Known { slots, command_connections, .. } = &mut *known;
         slots.learn(map, |node| command_connections.contains_key(node));
     }
 
-    /// Takes in that `from` has answered MOVED; the node to go to.
+    /// Takes in that `from` has answered MOVED. Returns the node to call next.
     pub(super) fn moved(&self, slot: Slot, from: &Node, to: &Node) -> Node {
         let mut known = self.known();
         let Known { slots, command_connections, .. } = &mut *known;
@@ -235,7 +235,7 @@ impl ClusterRouter {
         to
     }
 
-    /// A link works.
+    /// Adds the command connection of a connection pair that is up.
     pub(super) fn connection_is_up(&self, node: &Node, command_connection: CommandConnection) {
         let mut known = self.known();
         known.temporary.remove(node);

@@ -1,4 +1,4 @@
-//! One function call on the command connection, from the command to its answer.
+//! The broker's connection for commands: builds each call and reads its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,20 @@ use wire::{Position, Scope, Timestamp};
 use super::random;
 use crate::broker::{BrokerError, Draft, Entry, History};
 
-/// The broker's connection for commands: calls functions of the library, and loads it when it has gone. A handle: clones
-/// share one connection, on which any number of calls are under way.
+/// The broker's connection for commands. It calls functions of the library, and loads the library when Redis has lost
+/// it. A handle: clones share one connection, on which any number of calls run at once.
 ///
-/// Calls of the registry and the records go by [`redis_topology::CommandClient`], which takes one connection of a pool for
-/// each. The broker's must not wait for one, nor for each other, and they end with the broker's subscriber.
+/// Calls of the registry and the records use [`redis_topology::CommandClient`], which takes one pooled connection for
+/// each call. Calls of the broker must not wait for a free connection or for each other, and their connection ends
+/// together with the subscriber's.
 #[derive(Debug, Clone)]
 pub(super) struct CommandConnection {
     connection: MultiplexedConnection,
     library: LibraryLoader,
-    /// Held while loading: a thousand calls that miss the library load it once.
+    /// Held while the library is loaded: if a thousand calls find it missing, it is loaded once.
     loading: Arc<Mutex<()>>,
     deadline: Duration,
-    /// Each command is preceded by ASKING: the key is on its way to that node.
+    /// Whether ASKING precedes each command, because the slot is moving to this node.
     asking: bool,
 }
 
@@ -38,13 +39,12 @@ impl CommandConnection {
         Self { connection, library, loading: Arc::default(), deadline, asking: false }
     }
 
-    /// The same connection, to be asked for keys that are on their way to its node.
+    /// The same connection, for keys whose slot is moving to its node.
     pub(super) fn asking(self) -> Self {
         Self { asking: true, ..self }
     }
 
-    /// Stores and publishes messages of one scope. Tells of each where it stands, and whether it had stood there
-    /// before.
+    /// Stores and publishes messages of one scope. Returns the position of each, and whether its id was known.
     pub(super) async fn publish(
         self,
         keyspace: &Keyspace,
@@ -58,7 +58,8 @@ impl CommandConnection {
         read_placed(&call, messages.len(), &answer).ok_or_else(|| malformed("no positions of these messages"))
     }
 
-    /// Where a scope stands. One that has not begun is begun, so that what follows is owed from a position on.
+    /// Reads the position and the history of a scope. A scope without a generation gets its first one, so that later
+    /// messages follow a known position.
     pub(super) async fn read(
         self,
         keyspace: &Keyspace,
@@ -78,17 +79,18 @@ impl CommandConnection {
         }
     }
 
-    /// Marks where a message stood that is gone.
+    /// Marks the position of a message that Redis has lost.
     pub(super) async fn lost(self, keyspace: &Keyspace, scope: &Scope, gone: Position) -> Result<(), CommandError> {
         let mut command = scoped(Function::LOST, keyspace, scope);
         command.arg(gone.to_string());
         self.call(&command).await.map(drop)
     }
 
-    /// Where each of these scopes stands, by one round of plain commands: a function call costs Redis several times more.
+    /// Reads the newest position of each of these scopes, in one round of plain commands: a function call costs Redis
+    /// several times more.
     ///
-    /// One of them, drawn at random, has its metadata kept for another week: so those of a scope that somebody
-    /// subscribes do not expire, however quiet it is, and nobody is told of a gap where nothing was lost.
+    /// One of the scopes, drawn at random, has its metadata kept for another week. So the metadata of a subscribed
+    /// scope does not expire, however quiet the scope is, and no client gets a gap although nothing was lost.
     pub(super) async fn tops(
         self,
         keyspace: &Keyspace,
@@ -106,24 +108,24 @@ impl CommandConnection {
         let mut connection = self.connection.clone();
         let answers = timeout(self.deadline, connection.send_packed_commands(&pipeline, 0, scopes.len() + 1));
         let answers = answers.await.map_err(|_| CommandError::Late)??;
-        // The last one may be refused where nothing can be written; there is a next time.
+        // The PEXPIRE may be refused where Redis accepts no writes; a later round repeats it.
         answers.into_iter().take(scopes.len()).map(top).collect()
     }
 
-    /// Says a word to ourselves.
+    /// Sends a text to the instance's own probe channel.
     pub(super) async fn probe(self, channel: &str, word: &str) -> Result<(), CommandError> {
         let mut command = function(Function::PROBE);
         command.arg(channel).arg(word);
         self.call(&command).await.map(drop)
     }
 
-    /// Makes sure that our library is there, or a newer one.
+    /// Loads this library, unless Redis has it or a newer one.
     pub(super) async fn load_library(&self) -> Result<(), CommandError> {
         let _loading = self.loading.lock().await;
         self.library.load(&mut self.clone()).await.map(drop)
     }
 
-    /// Any command, under the deadline.
+    /// Sends any command, within the deadline.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, CommandError> {
         let mut connection = self.connection.clone();
         if self.asking {
@@ -142,7 +144,8 @@ impl CommandConnection {
         }
     }
 
-    /// One call, and once more if the library was missing: after FUNCTION FLUSH, or a restart without persistence.
+    /// Calls once, and a second time if the library was missing (after FUNCTION FLUSH, or a restart without
+    /// persistence).
     async fn call(&self, command: &Cmd) -> Result<Value, CommandError> {
         match self.send(command).await {
             Err(error) if error.reply().is_some_and(ErrorReply::is_function_missing) => {
@@ -160,7 +163,7 @@ impl SendCommand for CommandConnection {
     }
 }
 
-/// What is true of a publish that failed so.
+/// What a failed publish means for its publisher.
 pub(super) fn publish_error(error: CommandError) -> BrokerError {
     match error {
         CommandError::Refused(text) if ErrorReply(&text).is_half_way() => BrokerError::Unknown,
@@ -170,7 +173,7 @@ pub(super) fn publish_error(error: CommandError) -> BrokerError {
     }
 }
 
-/// Whether this connection, or the Redis behind it, is the wrong one to go on with.
+/// Whether this connection must end: it is broken, or its Redis is not the primary any more.
 pub(super) fn ends_connection(error: &CommandError) -> bool {
     match error {
         CommandError::Refused(text) => ErrorReply(text).is_demoted(),
@@ -208,11 +211,11 @@ fn position(value: &Value) -> Result<Position, CommandError> {
     text(value).and_then(|text| text.parse().ok()).ok_or_else(|| malformed("no position"))
 }
 
-/// `{ generation, offset }`, both nil for a scope that has not begun.
+/// Reads `{ generation, offset }`; both are nil for a scope that has not begun.
 fn top(value: Value) -> Result<Option<Position>, CommandError> {
     let parts = match value {
         Value::Array(parts) => parts,
-        // Somebody else's key under our name. Reading the scope will say so; the others are not held up by it.
+        // Another program uses the key. A read of this scope reports that; the other scopes are not held up.
         Value::ServerError(error) if error.code() == "WRONGTYPE" => return Ok(None),
         Value::ServerError(error) => return Err(RedisError::from(error).into()),
         _ => return Err(malformed("no pair")),
@@ -227,7 +230,7 @@ fn top(value: Value) -> Result<Option<Position>, CommandError> {
     }
 }
 
-/// `{ top, { earlier }, { { position, time, topic, message } }, more }`
+/// Reads `{ top, { earlier }, { { position, time, topic, message } }, more }`.
 fn history(value: Value) -> Result<History, CommandError> {
     let Value::Array(parts) = value else { return Err(malformed("no list")) };
     let [top, Value::Array(earlier), Value::Array(entries), Value::Int(more)] =
@@ -250,7 +253,7 @@ fn history(value: Value) -> Result<History, CommandError> {
     })
 }
 
-/// `generation-top`, with a `+` where messages behind it were lost.
+/// Reads `generation-top`, with a `+` where messages above the top were lost.
 fn end_of_generation(value: &Value) -> Result<(Position, bool), CommandError> {
     let end = text(value).ok_or_else(|| malformed("no generation"))?;
     let (position, is_torn) = end.strip_suffix('+').map_or((end, false), |position| (position, true));
