@@ -6,8 +6,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyspace::{Function, Keyspace};
-use redis::{Connection, Value};
+use keyspace::{Keyspace, PublishCall, PublishItem, ReplyPart};
+use redis::{Cmd, Connection, Value};
 use wire::{Envelope, Scope};
 
 use crate::cores::pin_this_thread;
@@ -59,8 +59,7 @@ pub(crate) fn publish_for_load(
 /// One connection that publishes.
 struct Backend {
     connection: Connection,
-    /// Function, number of keys, and the keys.
-    head: Vec<String>,
+    call: PublishCall,
     load: PublishLoad,
     name: String,
     messages: u64,
@@ -76,13 +75,8 @@ const MESSAGE: &str = concat!(
 
 impl Backend {
     fn connect(url: &str, scope: &Scope, load: PublishLoad, name: String) -> Result<Self, Failure> {
-        let keys = Keyspace::default();
-        let function = if load.ids { Function::PUBLISH_ONCE } else { Function::PUBLISH };
-        let mut head = vec![function.name.into(), function.keys.to_string(), keys.stream(scope), keys.meta(scope)];
-        if load.ids {
-            head.extend(keys.ids(scope));
-        }
-        Ok(Self { connection: connect(url)?, head, load, name, messages: 0, offset: 0 })
+        let call = PublishCall::new(&Keyspace::default(), scope, load.ids);
+        Ok(Self { connection: connect(url)?, call, load, name, messages: 0, offset: 0 })
     }
 
     fn publish_for(&mut self, duration: Duration) -> Result<AcknowledgedLoad, Failure> {
@@ -91,15 +85,18 @@ impl Backend {
         while Instant::now() < end {
             let mut pipeline = redis::pipe();
             for _ in 0..depth {
-                let call = pipeline.cmd("FCALL").arg(&self.head);
-                for _ in 0..batch {
-                    call.arg("ops").arg(MESSAGE);
-                    if ids {
-                        // As long as a UUID is.
-                        call.arg(format!("{:<10}-4f89-41d3-{:016x}", self.name, self.messages));
-                    }
-                    self.messages += 1;
-                }
+                let numbers = self.messages..self.messages + batch as u64;
+                // As long as a UUID is.
+                let id = |number| ids.then(|| format!("{:<10}-4f89-41d3-{number:016x}", self.name));
+                let names: Vec<_> = numbers.map(id).collect();
+                let items =
+                    names.iter().map(|id| PublishItem { topic: "ops", message: MESSAGE.as_bytes(), id: id.as_deref() });
+                let mut command = Cmd::new();
+                self.call.write(items, |word| {
+                    command.arg(word);
+                });
+                pipeline.add_command(command);
+                self.messages += batch as u64;
             }
             let answers: Vec<Value> = pipeline.query(&mut self.connection).map_err(Failure::redis("publishing"))?;
             answers.iter().try_for_each(|answer| self.check(answer))?;
@@ -110,18 +107,11 @@ impl Backend {
     /// Own messages stand one behind the other, whatever others put between.
     fn check(&mut self, answer: &Value) -> Result<(), Failure> {
         let wrong = || Failure::Deliveries(format!("a publish was answered by {answer:?}"));
-        let batch = self.load.batch as u64;
-        let last = match answer {
-            Value::Array(all) => {
-                let stored = all.chunks_exact(2).filter(|pair| pair[1] == Value::Int(0)).count() as u64;
-                let whole = stored == batch && all.len() as u64 == 2 * batch;
-                whole.then(|| &all[all.len() - 2]).ok_or_else(wrong)?
-            }
-            single => single,
-        };
-        let Value::BulkString(text) = last else { return Err(wrong()) };
-        let position = std::str::from_utf8(text).ok().and_then(|text| text.parse::<wire::Position>().ok());
-        let offset = position.ok_or_else(wrong)?.offset;
+        let placed = self.call.read(self.load.batch, answer, part).ok_or_else(wrong)?;
+        if placed.iter().any(|(_, known)| *known) {
+            return Err(wrong());
+        }
+        let (batch, offset) = (placed.len() as u64, placed.last().ok_or_else(wrong)?.0.offset);
         if offset < self.offset + batch {
             return Err(wrong());
         }
@@ -196,6 +186,16 @@ fn follow(received: u64, envelope: &[u8]) -> Result<u64, Failure> {
 fn connect(url: &str) -> Result<Connection, Failure> {
     let client = redis::Client::open(url).map_err(Failure::redis("Redis' address"))?;
     client.get_connection().map_err(Failure::redis("a connection to Redis"))
+}
+
+/// One part of an answer, for [`PublishCall::read`].
+fn part(value: &Value) -> ReplyPart<'_, Value> {
+    match value {
+        Value::BulkString(text) => ReplyPart::Text(text),
+        Value::Int(number) => ReplyPart::Number(*number),
+        Value::Array(parts) => ReplyPart::List(parts),
+        _ => ReplyPart::Other,
+    }
 }
 
 #[cfg(test)]

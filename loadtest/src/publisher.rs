@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use keyspace::{Function, Keyspace};
-use redis::{Connection, Value};
+use keyspace::{Keyspace, PublishCall, PublishItem};
+use redis::{Cmd, Connection, Value};
 use wire::{BATCH_MESSAGES_MAX, Channel};
 
 use crate::cores::pin_this_thread;
@@ -26,8 +26,7 @@ pub(crate) struct Publisher {
 
 /// Where one channel's messages go.
 struct Address {
-    stream: String,
-    meta: String,
+    call: PublishCall,
     topic: String,
 }
 
@@ -72,8 +71,8 @@ impl Publisher {
         let connection = client.get_connection().map_err(Failure::redis("the publisher's connection"))?;
         let keys = Keyspace::default();
         let address = |channel: &Channel| {
-            let (stream, meta) = (keys.stream(&channel.scope), keys.meta(&channel.scope));
-            Address { stream, meta, topic: channel.topic().to_owned() }
+            let call = PublishCall::new(&keys, &channel.scope, false);
+            Address { call, topic: channel.topic().to_owned() }
         };
         Ok(Self { connection, addresses: channels.iter().map(address).collect(), next: 0, times })
     }
@@ -156,12 +155,14 @@ impl Publisher {
 }
 
 impl Address {
-    fn call(&self, numbers: Range<u64>) -> redis::Cmd {
-        let mut call = redis::cmd(Function::PUBLISH.command());
-        call.arg(Function::PUBLISH.name).arg(Function::PUBLISH.keys).arg(&self.stream).arg(&self.meta);
-        numbers.for_each(|number| {
-            call.arg(&self.topic).arg(tick::message(number));
+    fn call(&self, numbers: Range<u64>) -> Cmd {
+        let messages: Vec<_> = numbers.map(tick::message).collect();
+        let items =
+            messages.iter().map(|message| PublishItem { topic: &self.topic, message: message.as_ref(), id: None });
+        let mut command = Cmd::new();
+        self.call.write(items, |word| {
+            command.arg(word);
         });
-        call
+        command
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use history_checker::{Event, Position, PublishAnswer, Retry};
-use keyspace::{Function, Keyspace};
+use keyspace::{Keyspace, PublishCall, PublishItem};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
 use serde_json::{Value, json};
@@ -269,7 +269,7 @@ impl FunctionCaller {
         PublishAnswer::Nothing(error.to_string())
     }
 
-    /// The position of the last of them.
+    /// The position of the last of them, in the words of Redis: the judge reads what the publisher was told.
     async fn call(&mut self, drafts: &[Draft], has_id: bool) -> RedisResult<String> {
         if self.connection.is_none() {
             self.connection = Some(connect(self.redis, CALL_TIME_MAX).await?);
@@ -278,19 +278,19 @@ impl FunctionCaller {
             self.families.parse_channel(&self.tenant, &draft.channel).expect("channels of a run are channels")
         };
         let scope = channel(&drafts[0]).scope;
-        let function = if has_id { Function::PUBLISH_ONCE } else { Function::PUBLISH };
-        let mut command = redis::cmd(function.command());
-        command.arg(function.name).arg(function.keys).arg(self.keyspace.stream(&scope)).arg(self.keyspace.meta(&scope));
-        if has_id {
-            command.arg(&self.keyspace.ids(&scope));
-        }
-        for draft in drafts {
-            let message = json!({"type": "note", "payload": draft.payload}).to_string();
-            command.arg(channel(draft).topic()).arg(message);
-            if has_id {
-                command.arg(&draft.value);
-            }
-        }
+        let call = PublishCall::new(&self.keyspace, &scope, has_id);
+        let mut command = redis::Cmd::new();
+        let channels: Vec<_> = drafts.iter().map(channel).collect();
+        let message = |draft: &Draft| json!({"type": "note", "payload": draft.payload}).to_string();
+        let messages: Vec<_> = drafts.iter().map(message).collect();
+        let items = drafts.iter().zip(&channels).zip(&messages).map(|((draft, channel), message)| PublishItem {
+            topic: channel.topic(),
+            message: message.as_bytes(),
+            id: Some(&draft.value),
+        });
+        call.write(items, |word| {
+            command.arg(word);
+        });
         let connection = self.connection.as_mut().expect("set above");
         match has_id {
             true => command.query_async::<(String, u64)>(connection).await.map(|(position, _)| position),

@@ -31,7 +31,7 @@ const MESSAGES: [Footprint; 6] = [
     Footprint {
         name: ":{TENANT/FAMILY:ID}:stream",
         kind: "stream of `t` (time, ms), `c` (topic), `m` (message)",
-        ttl: "the family's TTL, refreshed every TTL / 8 while messages are published; about the family's maximum number of entries",
+        ttl: "the family's TTL, refreshed every TTL / 8 while messages are published; the family's maximum number of entries, in families of more than 200 up to one stream node more",
         writer: "`tidegate_publish`, `tidegate_publish_once`",
         reader: "`tidegate_read`",
     },

@@ -7,9 +7,9 @@
 //!   families' retention ──▶ Library ──▶ FUNCTION LOAD ──▶ FCALL tidegate_publish, tidegate_read, …
 //! ```
 //!
-//! The three types that matter: [`Keyspace`] builds names. [`Library`] is the text of the one Redis function library.
-//! [`Function`] describes how one function of it is called. `docs/redis.md` shows [`Keyspace::footprint`], and a test
-//! compares the two.
+//! The types that matter: [`Keyspace`] builds names. [`Library`] is the text of the one Redis function library.
+//! [`Function`] describes how one function of it is called. [`PublishCall`] is the call that every publisher makes.
+//! `docs/redis.md` shows [`Keyspace::footprint`], and a test compares the two.
 //!
 //! This crate does not talk to Redis and contains no `async`. No other crate of the product contains Redis
 //! names or Lua.
@@ -20,6 +20,7 @@ mod directory;
 mod footprint;
 mod names;
 mod presence;
+mod publish_call;
 mod receipts;
 mod registry;
 mod restores;
@@ -28,5 +29,6 @@ mod slot;
 
 pub use footprint::Footprint;
 pub use names::Keyspace;
-pub use script::{Function, ID_WINDOW_MS, Library, Loaded};
+pub use publish_call::{Placed, PublishCall, PublishItem, ReplyPart};
+pub use script::{EXACT_ENTRIES_MAX, Function, ID_WINDOW_MS, Library, Loaded};
 pub use slot::Slot;

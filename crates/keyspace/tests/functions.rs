@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use keyspace::{Function, Keyspace, Library};
+use keyspace::{Function, Keyspace, Library, PublishCall, PublishItem, ReplyPart};
 use redis::{Connection, Value, cmd};
 use redis_fixture::RedisServer;
 use wire::{Envelope, Families, FamilyShape, Position, Scope};
@@ -55,9 +55,32 @@ fn call<T: redis::FromRedisValue>(
 }
 
 fn try_publish(redis: &mut Connection, scope: &Scope, count: usize) -> redis::RedisResult<Position> {
-    let args = ["topic", MESSAGE].repeat(count);
-    let position: String = call(redis, Function::PUBLISH, scope, &args)?;
-    Ok(position.parse().expect("publishing answers with a position"))
+    let call = PublishCall::new(&Keyspace::default(), scope, false);
+    let item = PublishItem { topic: "topic", message: MESSAGE.as_bytes(), id: None };
+    let answer = publish_call(redis, &call, std::iter::repeat_n(item, count))?;
+    let placed = call.read(count, &answer, part).expect("publishing answers with a position");
+    Ok(placed.last().expect("one for each message").0)
+}
+
+fn publish_call<'m>(
+    redis: &mut Connection,
+    call: &PublishCall,
+    items: impl Iterator<Item = PublishItem<'m>>,
+) -> redis::RedisResult<Value> {
+    let mut command = redis::Cmd::new();
+    call.write(items, |word| {
+        command.arg(word);
+    });
+    command.query(redis)
+}
+
+fn part(value: &Value) -> ReplyPart<'_, Value> {
+    match value {
+        Value::BulkString(text) => ReplyPart::Text(text),
+        Value::Int(number) => ReplyPart::Number(*number),
+        Value::Array(parts) => ReplyPart::List(parts),
+        _ => ReplyPart::Other,
+    }
 }
 
 fn publish(redis: &mut Connection, scope: &Scope, count: usize) -> Position {
@@ -388,16 +411,45 @@ fn reading_does_not_begin_a_scope_and_opening_does() {
     assert!(ttl > 0, "a scope nobody ever uses goes away");
 }
 
+fn length(redis: &mut Connection, scope: &Scope) -> u64 {
+    cmd("XLEN").arg(Keyspace::default().stream(scope)).query(redis).unwrap()
+}
+
 #[test]
-fn a_family_keeps_about_its_number_of_entries() {
+fn a_small_family_keeps_exactly_its_number_of_entries_after_each_call() {
     let (_server, mut redis) = server();
-    let (scope, keys) = (scope("room:1"), Keyspace::default());
-    for _ in 0..20 {
-        publish(&mut redis, &scope, 50);
+    let scope = scope("room:1");
+    for count in [1, 1, 50, 7, 64, 1] {
+        let before = length(&mut redis, &scope);
+        let last = publish(&mut redis, &scope, count).offset;
+        assert_eq!(length(&mut redis, &scope), (before + count as u64).min(10), "behind a call of {count}");
+        let kept = read(&mut redis, &scope, "1-0", "1000").offsets();
+        assert_eq!(kept, (last.saturating_sub(10) + 1..=last).collect::<Vec<_>>(), "the newest of them");
     }
-    let length: u64 = cmd("XLEN").arg(keys.stream(&scope)).query(&mut redis).unwrap();
-    assert!((10..=200).contains(&length), "{length} entries: ten, and what is left of two of Redis' nodes");
-    assert_eq!(read(&mut redis, &scope, "", "0").top.offset, 1_000, "trimming does not count");
+    // The message that is stored last is not the last one of the call.
+    for ids in [["a", "b", "a"], ["c", "d", "b"], ["a", "b", "c"]] {
+        publish_once(&mut redis, &scope, &ids).unwrap();
+        assert_eq!(length(&mut redis, &scope), 10, "behind {ids:?}");
+    }
+    assert_eq!(read(&mut redis, &scope, "", "0").top.offset, 128, "trimming does not count");
+}
+
+#[test]
+fn a_family_of_more_than_200_entries_keeps_about_that_many() {
+    let (_server, mut redis) = server();
+    let shape = |name: &str| FamilyShape { name: name.into(), keyed: true };
+    let families = [(shape("user"), 200), (shape("room"), 201)];
+    let library = Library::new(families.iter().map(|(shape, entries)| (shape, TTL_MS, *entries)));
+    cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(library.source()).exec(&mut redis).unwrap();
+    let (small, large) = (scope("user:1"), scope("room:1"));
+    let mut most = 0;
+    for call in 1..=20 {
+        publish(&mut redis, &small, 33);
+        publish(&mut redis, &large, 33);
+        assert_eq!(length(&mut redis, &small), (call * 33).min(200), "behind call {call}");
+        most = most.max(length(&mut redis, &large));
+    }
+    assert!((202..=301).contains(&most), "{most} entries: 201, and less than one of Redis' nodes more");
 }
 
 #[test]
@@ -539,15 +591,10 @@ fn a_full_redis_refuses_before_anything_is_published() {
 
 /// Publishes one message for each id. The answer for each has its position, and whether its id was known.
 fn publish_once(redis: &mut Connection, scope: &Scope, ids: &[&str]) -> redis::RedisResult<Vec<(Position, bool)>> {
-    let keys = Keyspace::default();
-    let mut command = cmd(Function::PUBLISH_ONCE.command());
-    command.arg(Function::PUBLISH_ONCE.name).arg(Function::PUBLISH_ONCE.keys);
-    command.arg(keys.stream(scope)).arg(keys.meta(scope)).arg(&keys.ids(scope));
-    for id in ids {
-        command.arg(&["topic", MESSAGE, id]);
-    }
-    let answer: Vec<(String, u8)> = command.query(redis)?;
-    Ok(answer.into_iter().map(|(position, known)| (position.parse().unwrap(), known == 1)).collect())
+    let call = PublishCall::new(&Keyspace::default(), scope, true);
+    let items = ids.iter().map(|id| PublishItem { topic: "topic", message: MESSAGE.as_bytes(), id: Some(id) });
+    let answer = publish_call(redis, &call, items)?;
+    Ok(call.read(ids.len(), &answer, part).expect("it is answered in its shape"))
 }
 
 #[test]

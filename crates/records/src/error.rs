@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_topology::CallError;
+use redis_topology::{CallError, ErrorReply};
 
 /// A call to the store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +27,7 @@ impl StoreError {
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NoAnswer(_) => true,
-            // ERR is about the call itself, and WRONGTYPE about a key that another program uses. OOM, MISCONF, READONLY
-            // and similar errors pass.
-            Self::Rejected(text) => {
-                let is_lasting = text.starts_with("ERR ") || text.contains("WRONGTYPE");
-                !is_lasting || text.contains("Function not found")
-            }
+            Self::Rejected(text) => !ErrorReply(text).is_lasting(),
             Self::Malformed(_) => false,
         }
     }

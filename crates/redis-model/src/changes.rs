@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wire::Position;
 
 use crate::keys::{Ids, Key, Keys, Meta};
-use crate::stream::Entry;
+use crate::stream::{Entry, Trim};
 
 /// One change that is replicated.
 #[derive(Debug, Clone)]
@@ -25,8 +25,8 @@ pub(crate) enum Write {
     Begin(Meta),
     /// Marks that an earlier generation has lost messages.
     Tear(u64),
-    /// XADD; with `keep_about`, also trims the stream to about this many entries.
-    Add { entry: Entry, keep_about: Option<usize> },
+    /// XADD, and how it trims the stream.
+    Add { entry: Entry, trim: Option<Trim> },
     /// Sets the newest offset.
     Offset(u64),
     /// Sets the marks and the time of the next upkeep.
@@ -63,13 +63,13 @@ impl Write {
                 }
                 None => keys.meta = Some(Key { value: begun.clone(), expires_ms: None }),
             },
-            Self::Add { entry, keep_about } => {
+            Self::Add { entry, trim } => {
                 let stream = keys.stream.get_or_insert_with(|| Key { value: Default::default(), expires_ms: None });
                 if !stream.value.add(entry.clone(), leaf_entries_max) {
                     return false;
                 }
-                if let Some(entries_max) = keep_about {
-                    stream.value.keep_about(*entries_max);
+                if let Some(trim) = trim {
+                    trim.apply(&mut stream.value);
                 }
             }
             Self::Tear(generation) => {

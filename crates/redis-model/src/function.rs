@@ -157,7 +157,7 @@ impl<'n> FunctionRun<'n> {
     }
 
     fn publish(&mut self, drafts: Vec<Draft>, once: bool) -> Result<Vec<(Position, bool)>, Refusal> {
-        let entries_max = self.retention.entries_max;
+        let trim = self.retention.trim();
         let id = self.node.replication_id();
         let before = self.meta().cloned();
         let current = before.as_ref().filter(|meta| meta.replication_id == id);
@@ -177,16 +177,22 @@ impl<'n> FunctionRun<'n> {
             }
             let position = Position::new(generation, start + 1 + stored.len() as u64);
             let entry = Entry { position, time_ms: self.now_ms, topic, message };
-            stored.push(entry.clone());
-            // One trim per call is enough.
-            let keep_about = (stored.len() == 1).then_some(entries_max);
-            if entries_max > 0 && !self.write(Write::Add { entry, keep_about }) {
+            if let Some(entry) = stored.last().cloned()
+                && trim.is_some()
+                && !self.write(Write::Add { entry, trim: None })
+            {
                 return Err(Refusal::IdTooSmall);
             }
+            stored.push(entry);
             answer.push((position, false));
             fresh.extend(id.map(|id| (id, position)));
         }
-        let Some(last) = stored.last().map(|entry| entry.position) else { return Ok(answer) };
+        let Some(entry) = stored.last().cloned() else { return Ok(answer) };
+        let last = entry.position;
+        // The last one that is stored trims.
+        if trim.is_some() && !self.write(Write::Add { entry, trim }) {
+            return Err(Refusal::IdTooSmall);
+        }
         self.write(Write::Offset(last.offset));
         if !fresh.is_empty() {
             self.keep_ids(fresh, window, newest);
@@ -299,7 +305,9 @@ impl<'n> FunctionRun<'n> {
             self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
         }
         let meta = self.meta().expect("begun");
-        let (top, earlier, torn) = (meta.top(), meta.earlier.clone(), meta.torn.clone());
+        let (top, earlier, mut torn) = (meta.top(), meta.earlier.clone(), meta.torn.clone());
+        // Redis lists marked generations by number, not in the order in which they were marked.
+        torn.sort_unstable();
         let (entries, more) = after.map_or((Vec::new(), false), |after| self.collect(after, entries_max));
         FunctionReply::Page(Page { top, earlier, torn, entries, more })
     }

@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use wire::Position;
 
 use crate::replication_id::ReplicationId;
-use crate::stream::Stream;
+use crate::stream::{Stream, Trim};
 
 /// How much longer than its stream the metadata of a scope is kept.
 const META_GRACE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// The shortest time for which a publish id is known, in ms. The longest time is twice as long.
 pub(crate) const ID_WINDOW_MS: u64 = 120_000;
 
+/// A family that keeps this many entries or fewer keeps exactly its number of them after each publishing call.
+const EXACT_ENTRIES_MAX: usize = 200;
+
 /// The retention of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// How long messages are kept, in ms.
     pub ttl_ms: u64,
-    /// About how many messages of a scope are kept; 0 for none.
+    /// How many messages of a scope are kept: exactly up to 200, approximately above that; 0 for none.
     pub entries_max: usize,
 }
 
@@ -25,6 +28,15 @@ impl Retention {
     /// Time between two runs of upkeep.
     pub(crate) fn step_ms(&self) -> u64 {
         (self.ttl_ms / 8).max(1)
+    }
+
+    /// How the last XADD of a call trims; nothing in a family without history.
+    pub(crate) fn trim(&self) -> Option<Trim> {
+        match self.entries_max {
+            0 => None,
+            most @ 1..=EXACT_ENTRIES_MAX => Some(Trim::Exactly(most)),
+            most => Some(Trim::About(most)),
+        }
     }
 
     pub(crate) fn stream_ms(&self) -> u64 {

@@ -34,6 +34,24 @@ struct Leaf {
     ever: usize,
 }
 
+/// How XADD trims the stream that it adds to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trim {
+    /// `MAXLEN = N`
+    Exactly(usize),
+    /// `MAXLEN ~ N`
+    About(usize),
+}
+
+impl Trim {
+    pub(crate) fn apply(self, stream: &mut Stream) {
+        match self {
+            Self::Exactly(entries_max) => stream.keep_exactly(entries_max),
+            Self::About(entries_max) => stream.keep_about(entries_max),
+        }
+    }
+}
+
 impl Stream {
     /// The newest id given out.
     #[must_use]
@@ -84,6 +102,18 @@ impl Stream {
         true
     }
 
+    /// MAXLEN =: removes the oldest entries until this many remain.
+    pub(crate) fn keep_exactly(&mut self, entries_max: usize) {
+        while let Some(leaf) = self.leaves.front_mut().filter(|_| self.len > entries_max) {
+            let gone = leaf.entries.len().min(self.len - entries_max);
+            leaf.entries.drain(..gone);
+            self.len -= gone;
+            if leaf.entries.is_empty() {
+                self.leaves.pop_front();
+            }
+        }
+    }
+
     /// MAXLEN ~: removes whole leaves while enough entries remain.
     pub(crate) fn keep_about(&mut self, entries_max: usize) {
         while let Some(leaf) = self.leaves.front() {
@@ -129,6 +159,18 @@ mod tests {
         stream.keep_about(5);
         assert_eq!(stream.len(), 7, "one leaf of four went; without the next, three would be left");
         assert_eq!(stream.behind(Position::default()).count(), 7);
+    }
+
+    #[test]
+    fn exact_trimming_keeps_the_newest_entries() {
+        let mut stream = stream(11);
+        stream.keep_exactly(5);
+        assert_eq!((stream.len(), stream.leaves.len()), (5, 2), "one leaf of four is removed, and half of the next");
+        assert_eq!(stream.behind(Position::default()).next().map(|entry| entry.position.offset), Some(7));
+        stream.keep_exactly(5);
+        assert_eq!(stream.len(), 5);
+        stream.keep_exactly(0);
+        assert!(stream.is_empty() && stream.leaves.is_empty());
     }
 
     #[test]

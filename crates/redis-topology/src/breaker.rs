@@ -1,5 +1,5 @@
-//! PURE. Whether to call a server that has not been answering: one caller is to find that out, not each of them by
-//! waiting.
+//! PURE. A circuit breaker: whether to call a server that has not been answering. One caller finds out by waiting, and
+//! the others do not wait.
 //!
 //! ```text
 //!           FAILURES_MAX in a row             PAUSE is over: one trial goes
@@ -12,26 +12,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many calls in a row without an answer, and further ones are refused.
+/// After this many calls in a row without an answer, further calls are refused.
 pub(crate) const FAILURES_MAX: u32 = 3;
-/// From then on, and after each trial that failed, so long nobody calls.
+/// How long calls are refused after the breaker has opened, and after each trial that failed.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
-/// Told what became of calls, and asked before each.
+/// It is told what became of calls, and asked before each one.
 #[derive(Debug)]
 pub(crate) struct Breaker {
-    /// How long a call may take. A trial of which nothing was heard by then is over: its caller has left.
+    /// How long a call may take. A trial without a result after this time is over: its caller has left.
     deadline: Duration,
     state: BreakerState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BreakerState {
-    /// All calls go.
+    /// All calls may go.
     Closed { failures: u32 },
-    /// None goes.
+    /// No call may go before this time.
     Open { until: Instant },
-    /// One has gone, and nobody else until it is over.
+    /// One trial has gone, and no other call may go before it is over.
     Trying { until: Instant },
 }
 
@@ -40,7 +40,7 @@ impl Breaker {
         Self { deadline, state: BreakerState::Closed { failures: 0 } }
     }
 
-    /// Whether a call may go now. One that goes while the breaker is open is the trial.
+    /// Whether a call may go now. A call that goes while the breaker is open is the trial.
     pub(crate) fn admits(&mut self, now: Instant) -> bool {
         match self.state {
             BreakerState::Closed { .. } => true,
@@ -52,14 +52,14 @@ impl Breaker {
         }
     }
 
-    /// A call was answered, whatever the answer was. Whether this closes the breaker.
+    /// Takes in that a call was answered, whatever the answer was. Returns whether this closes the breaker.
     pub(crate) fn answered(&mut self) -> bool {
         let was_open = self.is_open();
         self.state = BreakerState::Closed { failures: 0 };
         was_open
     }
 
-    /// A call was not answered. Whether this opens the breaker.
+    /// Takes in that a call was not answered. Returns whether this opens the breaker.
     pub(crate) fn failed(&mut self, now: Instant) -> bool {
         let until = now + PAUSE;
         match &mut self.state {
@@ -71,7 +71,7 @@ impl Breaker {
                 self.state = BreakerState::Open { until };
                 true
             }
-            // The rest of those that had gone before: the pause is on.
+            // Calls that had been sent before the breaker opened: the pause has begun.
             BreakerState::Open { .. } => false,
             BreakerState::Trying { .. } => {
                 self.state = BreakerState::Open { until };
@@ -80,7 +80,7 @@ impl Breaker {
         }
     }
 
-    /// Whether calls are refused, a trial now and then left out.
+    /// Whether calls are refused, except for trials.
     pub(crate) fn is_open(&self) -> bool {
         !matches!(self.state, BreakerState::Closed { .. })
     }
@@ -97,12 +97,12 @@ mod tests {
         Admits(bool),
         /// Whether the breaker closes.
         Answered(bool),
-        /// Whether it opens.
+        /// Whether the breaker opens.
         Failed(bool),
     }
     use Step::{Admits, Answered, Failed};
 
-    /// Each step at its millisecond, from a closed breaker on.
+    /// The steps of each case at their milliseconds, beginning with a closed breaker.
     const TABLE: &[(&str, &[(u64, Step)])] = &[
         ("two failures are nothing", &[(0, Failed(false)), (0, Failed(false)), (0, Admits(true)), (0, Admits(true))]),
         (

@@ -1,4 +1,5 @@
-//! Where Redis is: one server, one watched by Sentinels, or a cluster; said by one URL.
+//! Where Redis is, how it is called, and how its sockets are opened. One URL names one server, a primary with
+//! Sentinels, or a cluster.
 //!
 //! ```text
 //!   redis://[USER:PASSWORD@]HOST[:PORT][/DB] ───────────────────────────▶ that server
@@ -6,29 +7,46 @@
 //!   redis+cluster://[USER:PASSWORD@]HOST[:PORT],… ─ CLUSTER NODES ───────▶ the primary of a slot
 //! ```
 //!
-//! [`Target`] is such a URL, checked. [`Target::locate`] finds the [`Node`] to talk to, anew at each call: whoever
-//! finds that a node is not what it was asks again. [`ClusterMap`] is what a node of a cluster says of its slots, and [`Slots`]
-//! what several have said. Older answers never outweigh newer ones: Redis' epochs order both kinds.
+//! [`Target`] is such a URL, checked. [`Target::locate`] finds the [`Node`] to call; a caller that finds a node to be
+//! the wrong one asks again. [`ClusterMap`] is the map that one node of a cluster has sent, and [`Slots`] combines
+//! several maps. An older answer never replaces a newer one: Redis' epochs order both the Sentinels' answers and the
+//! maps.
 //!
-//! [`Pools`] are the connections of those who call now and then, from the registry and the records: one pool for each
-//! primary, found anew when it has failed, and left alone for moments while it is known not to answer. A [`CommandClient`] makes
-//! their calls, with one deadline over all that a call does. The broker has connections of its own.
+//! [`Pools`] are the connections of the registry, the records and the CLI: one pool for each primary. A primary that
+//! fails is located again, and one that does not answer is left alone for moments. A [`CommandClient`] makes their
+//! calls, with one deadline for everything that a call does. The broker has connections of its own.
 //!
-//! This crate does not decide when a node is the wrong one: whoever calls sees it.
+//! These parts are shared by all callers: [`connect`] and [`open`] open sockets, a [`LibraryLoader`] loads the
+//! function library, a [`Redirection`] says where a cluster sends a call, and a [`CommandError`] says what an error
+//! means.
+//!
+//! This crate does not decide when a node is the wrong one: its callers do.
 
 mod breaker;
 mod command_client;
+mod command_error;
+mod library_loader;
 mod map;
 mod node;
+mod pooled;
 mod pools;
+mod publish;
+mod redirection;
 mod sentinel;
 mod slots;
+mod socket;
 mod target;
 
-pub use self::command_client::{CallError, CommandClient, Loading, RedisCommand, call};
+pub use self::command_client::{CallError, CommandClient, RedisCommand, call};
+pub use self::command_error::{CommandError, ErrorReply};
+pub use self::library_loader::{LibraryLoader, Loading, SendCommand};
 pub use self::map::{ClusterMap, Primary};
 pub use self::node::Node;
-pub use self::pools::{BreakerCounts, PooledConnection, Pools, PoolsError};
+pub use self::pooled::PooledConnection;
+pub use self::pools::{BreakerCounts, Pools, PoolsError};
+pub use self::publish::{publish_command, read_placed};
+pub use self::redirection::Redirection;
 pub use self::sentinel::{SentinelError, Sentinels};
 pub use self::slots::Slots;
+pub use self::socket::{DEAD_PEER, connect, open};
 pub use self::target::{BadRedisUrl, LocateError, PrimaryLocation, Target, Topology};

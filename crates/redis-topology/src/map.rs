@@ -1,4 +1,4 @@
-//! What one node of a cluster says of all of them.
+//! The map of a cluster, as one of its nodes sends it.
 
 use keyspace::Slot;
 
@@ -7,24 +7,25 @@ use crate::node::Node;
 /// Which primary serves which slots, as one node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterMap {
-    /// Those that have slots.
+    /// The primaries that have slots.
     pub primaries: Vec<Primary>,
 }
 
-/// A primary and what it claims.
+/// A primary and the slots that it claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Primary {
-    /// Where it is.
+    /// Address of the primary.
     pub node: Node,
-    /// Grows with every change of who serves what: of two that claim a slot, the higher one has it.
+    /// Configuration epoch. It grows with every change of owners: of two primaries that claim a slot, the one with the
+    /// higher epoch has it.
     pub epoch: u64,
-    /// First and last slot of each part.
+    /// First and last slot of each range.
     pub slots: Vec<(u16, u16)>,
 }
 
 impl ClusterMap {
-    /// Reads the answer to `CLUSTER NODES`. `asked` is the host that gave it: a node that was never met does not
-    /// know its own address.
+    /// Parses the answer to `CLUSTER NODES`. `asked` is the host that gave it: a node that no other node has met does
+    /// not know its own address.
     ///
     /// ```
     /// use redis_topology::{ClusterMap, Node};
@@ -46,7 +47,7 @@ impl ClusterMap {
         Self { primaries: text.lines().filter_map(|line| Primary::parse(line, asked)).collect() }
     }
 
-    /// Who serves a slot, by the highest claim.
+    /// The primary that serves a slot, by the highest epoch.
     #[must_use]
     pub fn owner(&self, slot: Slot) -> Option<&Node> {
         let number = slot.number();
@@ -72,7 +73,7 @@ impl Primary {
             asked.clone_into(&mut node.host);
         }
         let epoch = words.nth(3)?.parse().ok()?;
-        // A slot in brackets is on its way, and still whose it was.
+        // A slot in brackets is moving, and still belongs to its old owner.
         let slots: Vec<_> = words.skip(1).filter(|part| !part.starts_with('[')).filter_map(range).collect();
         (!slots.is_empty()).then_some(Self { node, epoch, slots })
     }

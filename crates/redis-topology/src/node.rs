@@ -1,8 +1,8 @@
-//! One server's address.
+//! The address of one server.
 
 use std::fmt;
 
-/// Host and port of one server, as written in a URL or told by Redis.
+/// Host and port of one server, as written in a URL or sent by Redis.
 ///
 /// ```
 /// use redis_topology::Node;
@@ -15,12 +15,12 @@ use std::fmt;
 pub struct Node {
     /// A name, or an address without brackets.
     pub host: String,
-    /// TCP.
+    /// The TCP port.
     pub port: u16,
 }
 
 impl Node {
-    /// `HOST:PORT`. The host may be empty: Redis leaves it out when it does not know its own.
+    /// Parses `HOST:PORT`. The host may be empty: Redis leaves it out if it does not know its own.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;

@@ -1,24 +1,22 @@
-//! Connections to whichever server has a slot: a pool and a [`Breaker`] for each, and the place forgotten when it has
-//! proven wrong.
+//! Connections to the server that has a slot: a pool and a [`Breaker`] for each server. The known location is
+//! forgotten when it has proven wrong.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, PoolError};
+use deadpool::managed::PoolError;
 use keyspace::Slot;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisError, ServerErrorKind};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::breaker::{Breaker, PAUSE};
 use crate::node::Node;
+use crate::pooled::{NodeConnections, Pool, PooledConnection};
+use crate::redirection::Redirection;
 use crate::slots::Slots;
 use crate::target::{LocateError, PrimaryLocation, Target};
 
-/// Between two tries while a cluster moves a slot: small ones take a few milliseconds.
-const MOVING_PAUSE: Duration = Duration::from_millis(20);
-
-/// A handle: clones share the pools.
+/// Pools of connections by server. A handle: clones share the pools.
 #[derive(Debug, Clone)]
 pub struct Pools {
     target: Target,
@@ -29,74 +27,58 @@ pub struct Pools {
 
 #[derive(Debug)]
 struct PoolState {
-    /// Nothing before the first call, and after it has proven wrong.
+    /// Nothing before the first call, and after the location has proven wrong.
     place: Option<PrimaryLocation>,
-    /// Of a cluster: what all maps and redirections have said.
+    /// Owners of slots in a cluster, from all maps and redirections so far.
     slots: Slots,
-    /// Of those who say where the servers are.
+    /// Breaker for queries of the Sentinels or of the cluster's map.
     locator: Breaker,
-    /// Those that are not primaries any more go when the next place is known.
+    /// Servers that are no primaries any more are removed when a new one is added.
     servers: HashMap<Node, Server>,
     opens: u64,
     refused: u64,
 }
 
-/// One that has slots.
+/// A server and its pool.
 #[derive(Debug)]
 struct Server {
     pool: Pool,
     breaker: Breaker,
 }
 
-/// A connection, and the server that it leads to.
-pub struct PooledConnection {
-    /// To be taken out of its pool when it is of no use any more.
-    pub connection: Connection,
-    /// For [`Pools::answered`] and [`Pools::failed`].
-    pub node: Node,
-}
-
-/// What breakers have done, for metrics.
+/// Numbers about the breakers, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BreakerCounts {
-    /// Servers that are not called now, a trial now and then left out.
+    /// Servers that are not called at the moment, except for trials.
     pub open: u64,
-    /// How often that began.
+    /// How often a breaker has opened.
     pub opens: u64,
-    /// Calls that were refused for it.
+    /// Calls that an open breaker has refused.
     pub refused: u64,
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolsError {
-    /// Nobody says where to connect to.
+    /// The location of the server is unknown.
     #[error(transparent)]
     Locate(#[from] LocateError),
     /// The pool cannot be made.
     #[error("the connection pool: {0}")]
     Build(String),
-    /// The server does not take the connection.
-    #[error("{}", reason(.0))]
-    Pool(#[from] PoolError),
-    /// There was none in time.
+    /// The server does not accept the connection; the words are those of the server or of the network.
+    #[error("{0}")]
+    Connect(String),
+    /// There was no connection in time.
     #[error("no connection in time")]
     Late,
-    /// The server has not answered lately, and is asked again in a moment.
+    /// The server has not answered lately. It is tried again within a second.
     #[error("the last calls were not answered; this one was not made")]
     Open,
 }
 
-/// What the server or the network said, without the pool's own words about creating an object.
-fn reason(error: &PoolError) -> String {
-    match error {
-        PoolError::Backend(error) => error.to_string(),
-        other => other.to_string(),
-    }
-}
-
 impl Pools {
-    /// Connects when first used; `deadline` is for each step, and for a whole call.
+    /// Connects when first used. `deadline` is for each step, and for a whole call.
     #[must_use]
     pub fn new(target: Target, connections_max: usize, deadline: Duration) -> Self {
         let state = PoolState {
@@ -110,11 +92,11 @@ impl Pools {
         Self { target, connections_max, deadline, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A connection to the server that has a slot, as far as anybody knows. What becomes of the call on it is to be
-    /// told by [`Self::answered`] or [`Self::failed`].
+    /// A connection to the server that has a slot, as far as it is known. The caller reports by [`Self::answered`] or
+    /// [`Self::failed`] what became of its call.
     ///
     /// # Errors
-    /// When there is none by `deadline`; at once when the server is known not to answer.
+    /// If there is no connection by `deadline`, and at once if the server is known not to answer.
     pub async fn connection(&self, slot: Slot, deadline: Instant) -> Result<PooledConnection, PoolsError> {
         let (node, pool) = match self.pool(slot)? {
             Some(found) => found,
@@ -123,10 +105,30 @@ impl Pools {
                 self.pool(slot)?.ok_or(LocateError::Unserved(slot.number()))?
             }
         };
-        let connection = timeout_at(deadline, pool.get()).await;
-        let connection = connection.map_err(|_| PoolsError::Late).and_then(|got| got.map_err(PoolsError::Pool));
+        self.open(node, &pool, deadline).await
+    }
+
+    /// A connection to a server that a redirection named, whether or not the server is known to have slots. The caller
+    /// reports in the same way.
+    ///
+    /// # Errors
+    /// If there is no connection by `deadline`, and at once if the server is known not to answer.
+    pub async fn connection_to(&self, node: &Node, deadline: Instant) -> Result<PooledConnection, PoolsError> {
+        let pool = self.pool_of(&mut self.state(), node)?;
+        self.open(node.clone(), &pool, deadline).await
+    }
+
+    async fn open(&self, node: Node, pool: &Pool, deadline: Instant) -> Result<PooledConnection, PoolsError> {
+        let connection = timeout_at(deadline, pool.get()).await.map_err(|_| PoolsError::Late);
+        let connection = connection.and_then(|got| {
+            got.map_err(|error| match error {
+                // Only the reason, without the pool's words about creating an object.
+                PoolError::Backend(error) => PoolsError::Connect(error.to_string()),
+                other => PoolsError::Connect(other.to_string()),
+            })
+        });
         match connection {
-            Ok(connection) => Ok(PooledConnection { connection, node }),
+            Ok(connection) => Ok(PooledConnection::new(connection, node)),
             Err(error) => {
                 self.failed(&node);
                 Err(error)
@@ -134,7 +136,7 @@ impl Pools {
         }
     }
 
-    /// Asks where the servers are.
+    /// Queries the location of the servers.
     async fn find(&self, deadline: Instant) -> Result<(), PoolsError> {
         self.state().admit(|state| Some(&mut state.locator))?;
         let place = timeout_at(deadline, self.target.find()).await;
@@ -162,7 +164,7 @@ impl Pools {
         }
     }
 
-    /// The server has answered a call, if only by an error.
+    /// Reports that the server has answered a call, with a result or an error.
     pub fn answered(&self, node: &Node) {
         let mut state = self.state();
         if state.servers.get_mut(node).is_some_and(|server| server.breaker.answered()) {
@@ -171,7 +173,8 @@ impl Pools {
         }
     }
 
-    /// The server did not answer a call, or does not take connections: another may have its place.
+    /// Reports that the server did not answer a call or did not accept a connection: another server may have its
+    /// slots.
     pub fn failed(&self, node: &Node) {
         let mut state = self.state();
         state.place = None;
@@ -183,7 +186,7 @@ impl Pools {
         }
     }
 
-    /// What breakers have done.
+    /// The numbers about all breakers.
     #[must_use]
     pub fn counts(&self) -> BreakerCounts {
         let state = self.state();
@@ -192,58 +195,57 @@ impl Pools {
         BreakerCounts { open, opens: state.opens, refused: state.refused }
     }
 
-    /// Whether an error of this node says that another node of a cluster is to be asked, or this one again in a moment, and
-    /// there is time for it. Waits for that moment.
-    pub async fn redirected(&self, node: &Node, error: &RedisError, deadline: Instant) -> bool {
-        let ErrorKind::Server(kind) = error.kind() else { return false };
-        // A slot on its way, and one that nobody has yet: to follow ASK is not worth it for what takes so little time.
-        let moving = [ServerErrorKind::Ask, ServerErrorKind::TryAgain, ServerErrorKind::ClusterDown].contains(&kind);
-        if !(moving || kind == ServerErrorKind::Moved) || Instant::now() + MOVING_PAUSE >= deadline {
-            return false;
-        }
-        self.forget_place(moved_to(error, node), node);
-        sleep(MOVING_PAUSE).await;
-        true
+    /// Takes in what the server of this connection has said, and waits for as long as the move of a small slot takes.
+    /// Returns the redirection to follow: after `MOVED` its node may be another one, whose claim is known to be newer.
+    pub async fn redirected(&self, connection: PooledConnection, redirection: Redirection) -> Redirection {
+        let redirection = self.forget_place(redirection, connection.node());
+        // The connection is returned before the wait, so that other calls can use it.
+        drop(connection);
+        sleep(Redirection::PAUSE).await;
+        redirection
     }
 
-    /// The map is old: what its node has said of one slot is newer.
-    fn forget_place(&self, moved: Option<(Slot, Node)>, from: &Node) {
+    /// Forgets the location: it is older than the redirection of `from`.
+    fn forget_place(&self, redirection: Redirection, from: &Node) -> Redirection {
         let mut state = self.state();
         state.place = None;
-        if let Some((slot, to)) = moved {
-            let PoolState { slots, servers, .. } = &mut *state;
-            slots.moved(slot, from, &to, |node| answers(servers, node));
-        }
+        let Redirection::Moved(slot, to) = redirection else { return redirection };
+        let PoolState { slots, servers, .. } = &mut *state;
+        let to = slots.moved(slot, from, &to, |node| answers(servers, node));
+        Redirection::Moved(slot, to)
     }
 
-    /// Nothing when the place must be found first.
+    /// The server that has a slot, and its pool. Nothing if the location must be queried first.
     fn pool(&self, slot: Slot) -> Result<Option<(Node, Pool)>, PoolsError> {
         let mut state = self.state();
-        let PoolState { place, slots, servers, .. } = &mut *state;
-        // The old primary may answer for a while yet, and what it is told then is lost.
+        let PoolState { place, slots, .. } = &mut *state;
+        // An old primary may answer for a while after a failover, and what it is told then is lost.
         place.take_if(|place| !self.target.is_current(place));
         let node = match place {
             None => return Ok(None),
             Some(PrimaryLocation::One(node)) => node.clone(),
             Some(PrimaryLocation::Map(_)) => slots.owner(slot).ok_or(LocateError::Unserved(slot.number()))?.clone(),
         };
-        if !servers.contains_key(&node) {
-            let server = Server { pool: self.new_pool(&node)?, breaker: Breaker::new(self.deadline) };
+        let pool = self.pool_of(&mut state, &node)?;
+        Ok(Some((node, pool)))
+    }
+
+    /// The pool of a server, which is made if there is none. Refused while the server's breaker is open.
+    fn pool_of(&self, state: &mut PoolState, node: &Node) -> Result<Pool, PoolsError> {
+        let PoolState { slots, servers, .. } = &mut *state;
+        if !servers.contains_key(node) {
+            let server = Server { pool: self.new_pool(node)?, breaker: Breaker::new(self.deadline) };
             let primaries = slots.nodes();
             servers.retain(|node, _| primaries.contains(node));
             servers.insert(node.clone(), server);
         }
-        state.admit(|state| state.servers.get_mut(&node).map(|server| &mut server.breaker))?;
-        let pool = state.servers[&node].pool.clone();
-        Ok(Some((node, pool)))
+        state.admit(|state| state.servers.get_mut(node).map(|server| &mut server.breaker))?;
+        Ok(state.servers[node].pool.clone())
     }
 
     fn new_pool(&self, node: &Node) -> Result<Pool, PoolsError> {
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.deadline))
-            .set_response_timeout(Some(self.deadline));
-        let manager = Manager::new_with_config(self.target.info(node), limits).map_err(PoolError::Backend)?;
-        let pool = Pool::builder(manager).max_size(self.connections_max).build();
+        let connections = NodeConnections::new(self.target.info(node), self.deadline);
+        let pool = Pool::builder(connections).max_size(self.connections_max).build();
         pool.map_err(|error| PoolsError::Build(error.to_string()))
     }
 
@@ -253,7 +255,7 @@ impl Pools {
 }
 
 impl PoolState {
-    /// Whether a breaker lets a call go.
+    /// Asks a breaker whether a call may go.
     fn admit(&mut self, of: impl FnOnce(&mut Self) -> Option<&mut Breaker>) -> Result<(), PoolsError> {
         let admits = of(self).is_none_or(|breaker| breaker.admits(Instant::now()));
         if admits {
@@ -264,22 +266,9 @@ impl PoolState {
     }
 }
 
-/// Whether nothing is known against a node. One that was never called may well answer.
+/// Whether the node is not known to be silent. A node that was never called may answer.
 fn answers(servers: &HashMap<Node, Server>, node: &Node) -> bool {
     servers.get(node).is_none_or(|server| !server.breaker.is_open())
-}
-
-/// What a MOVED says: the slot, and the node it names, which leaves its host out when it does not know it.
-fn moved_to(error: &RedisError, from: &Node) -> Option<(Slot, Node)> {
-    if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
-        return None;
-    }
-    let (address, slot) = error.redirect_node()?;
-    let mut to = Node::parse(address)?;
-    if to.host.is_empty() {
-        to.host.clone_from(&from.host);
-    }
-    Slot::new(slot).map(|slot| (slot, to))
 }
 
 #[cfg(test)]
@@ -326,7 +315,7 @@ mod tests {
         assert!(pools.counts().refused >= 1 && pools.counts().opens == 1, "{:?}", pools.counts());
     }
 
-    /// The old primary answers still, so nothing but that word can tell.
+    /// The old primary still answers, so only the report of a Sentinel shows the failover.
     #[tokio::test]
     async fn a_primary_that_another_has_replaced_is_called_no_more() {
         let servers = [RedisServer::start(&[]), RedisServer::start(&[])];
@@ -334,15 +323,15 @@ mod tests {
         let staged = [6, 6, 6].map(|epoch| StagedSentinel::start(epoch, old));
         let target = Target::parse(&StagedSentinel::url(&staged)).unwrap();
         let pools = Pools::new(target.clone(), 1, DEADLINE);
-        assert_eq!(ask(&pools).await.unwrap().node.port, old);
+        assert_eq!(ask(&pools).await.unwrap().node().port, old);
         let Topology::Sentinel(sentinels) = target.topology() else { panic!("they are Sentinels") };
         sentinels.reported(Node { host: "127.0.0.1".into(), port: new }, 7);
-        assert_eq!(ask(&pools).await.unwrap().node.port, new, "all three Sentinels name the old one");
+        assert_eq!(ask(&pools).await.unwrap().node().port, new, "all three Sentinels name the old one");
         pools.failed(&Node { host: "127.0.0.1".into(), port: new });
-        assert_eq!(ask(&pools).await.unwrap().node.port, new, "and do so when they are asked again");
+        assert_eq!(ask(&pools).await.unwrap().node().port, new, "and do so when they are asked again");
     }
 
-    /// A node of a cluster that answers each question for the map with the next of these.
+    /// A node of a cluster that answers each query for the map with the next of these maps.
     async fn node_of_a_cluster(maps: Vec<String>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -371,10 +360,9 @@ mod tests {
         assert_eq!(found().await, node(old));
         assert_eq!(found().await, node(new));
         assert_eq!(found().await, node(new), "the map that came last is older");
-        // The owner's own word is newer than the map that follows.
-        let text = format!("-MOVED {} 127.0.0.1:{old}\r\n", Slot::of("a").number());
-        let moved = redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err();
-        assert!(pools.redirected(&node(new), &moved, Instant::now() + DEADLINE).await);
+        // The redirection of the owner itself is newer than the map behind it.
+        let moved = Redirection::Moved(Slot::of("a"), node(old));
+        assert_eq!(pools.forget_place(moved.clone(), &node(new)), moved);
         assert_eq!(found().await, node(old));
     }
 }

@@ -1,4 +1,4 @@
-//! Which server is the primary, by what Sentinels say: when asked, and of themselves.
+//! Finds the primary by the Sentinels' answers and announcements.
 //!
 //! ```text
 //!   primary ───▶ asks all ─────────────┐
@@ -19,24 +19,23 @@ use tokio::time::{Instant, sleep};
 
 use self::known::{KnownPrimary, Report, Verdict};
 use crate::node::Node;
-use crate::target::{connect, info};
+use crate::target::{info, open_within};
 
-/// A Sentinel that has not answered by then is passed over: in an outage it may have gone with the primary's machine.
+/// Longest wait for a Sentinel's answer. In an outage a Sentinel may be gone together with the primary's machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Once one has answered, a majority is waited for no longer than this: whoever asks has little more time than a silent one
-/// is given.
+/// After the first answer, longest wait for a majority: the caller has little more time than `ANSWER_DEADLINE`.
 const OTHERS_WITHIN: Duration = Duration::from_millis(400);
 
-/// Once a majority has answered and none of them as new as what is known, the rest are waited for no longer than this.
+/// After a majority of answers that are all older than the known primary, longest wait for the rest.
 const REST_WITHIN: Duration = Duration::from_millis(100);
 
-/// Between two questions while a majority has not confirmed the primary.
+/// Between two queries while a majority has not confirmed the primary.
 const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
-/// The same once it has: a failover that was not announced is noticed within this time.
+/// Between two queries once a majority has: a failover that was not announced is noticed within this time.
 const SETTLED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Who watches a primary. Clones share what is known of it.
+/// The Sentinels of one primary. Clones share what is known of it.
 #[derive(Debug, Clone)]
 pub struct Sentinels {
     pub(crate) nodes: Vec<Node>,
@@ -45,10 +44,10 @@ pub struct Sentinels {
     state: Arc<watch::Sender<KnownPrimary>>,
 }
 
-/// Why the Sentinels do not say where the primary is.
+/// Why the Sentinels do not name the primary.
 #[derive(Debug, thiserror::Error)]
 pub enum SentinelError {
-    /// They answer, and have never heard of it.
+    /// They answer, and do not know the master.
     #[error("no Sentinel watches a master called {0:?}; SENTINEL MASTERS tells the names")]
     Unknown(String),
     /// None answers.
@@ -61,19 +60,19 @@ impl Sentinels {
         Self { nodes, master, settings, state: Arc::default() }
     }
 
-    /// The name under which they watch the primary.
+    /// The name under which the Sentinels watch the primary.
     #[must_use]
     pub fn master(&self) -> &str {
         &self.master
     }
 
-    /// Their own addresses.
+    /// The Sentinels' own addresses.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Who we are to them.
+    /// User and password for the Sentinels.
     #[must_use]
     pub fn settings(&self) -> &RedisConnectionInfo {
         &self.settings
@@ -81,13 +80,13 @@ impl Sentinels {
 
     /// The primary, by the newest of the answers and of what was known before.
     ///
-    /// All are asked at once, and a majority of answers is enough: one Sentinel that was cut off while the others
-    /// changed the primary must not send us to the old one. Fewer are enough when the others are silent. Where all answers
-    /// are older than what is known, it is the primary that is known. Whether the server still is the primary, it must say
-    /// itself.
+    /// All Sentinels are asked at once, and a majority of answers is enough: one Sentinel that was cut off during a
+    /// failover must not lead to the old primary. Fewer answers are enough if the others are silent. If all answers
+    /// are older than the known primary, the known one is returned. Only the server itself can say whether it is still
+    /// the primary.
     ///
     /// # Errors
-    /// When none answers, or none knows the master.
+    /// If none answers, or none knows the master.
     pub async fn primary(&self) -> Result<Node, SentinelError> {
         self.ask_all(ANSWER_DEADLINE).await.map(|answer| answer.primary)
     }
@@ -98,7 +97,8 @@ impl Sentinels {
         self.state.borrow().primary().is_none_or(|primary| primary == node)
     }
 
-    /// Ends when another server than `node` is known to be the primary, whoever found that out; asks now and then itself.
+    /// Ends when a server other than `node` is known to be the primary, whichever part of the process has found that
+    /// out. Asks the Sentinels at intervals.
     pub async fn replaced(&self, node: &Node) -> Node {
         let mut state = self.state.subscribe();
         let replaced = async {
@@ -117,14 +117,14 @@ impl Sentinels {
         }
     }
 
-    /// A Sentinel says, unasked or asked by somebody else, that `primary` is the primary of this configuration epoch. It is one
-    /// voice, and may be behind the others.
+    /// Takes in that a Sentinel has named `primary` as the primary of this configuration epoch. It is the report of
+    /// one Sentinel, which may be behind the others.
     pub fn reported(&self, primary: Node, epoch: u64) {
         self.learn(&[Report { epoch, primary }]);
     }
 
-    /// A Sentinel has announced a failover by `+switch-master`, and its epoch cannot be had. It counts as newer than all
-    /// that is known, until an answer with a higher epoch than that is there.
+    /// Takes in a failover that a Sentinel has announced by `+switch-master` without a known epoch. It counts as newer
+    /// than all that is known, until there is an answer with a higher epoch than the known one.
     pub fn announced(&self, primary: Node) {
         self.state.send_if_modified(|state| {
             let is_news = state.primary() != Some(&primary);
@@ -185,7 +185,7 @@ impl Sentinels {
         }
     }
 
-    /// Takes in the reports of one question.
+    /// Takes in the reports of one query.
     fn learn(&self, reports: &[Report]) -> SentinelReply {
         let (mut before, mut verdict) = (None, Verdict::Stale { is_first: false });
         self.state.send_if_modified(|state| {
@@ -211,10 +211,10 @@ impl Sentinels {
     }
 }
 
-/// What comes of a question to all.
+/// Result of a query to all Sentinels.
 struct SentinelReply {
     primary: Node,
-    /// A majority names it.
+    /// Whether a majority names this primary.
     is_settled: bool,
 }
 
@@ -227,22 +227,22 @@ async fn ask(
     ask_at(&node, &settings, &master, deadline).await.map_err(|error| (node, error))
 }
 
-/// Nothing when it does not know the master.
+/// Asks one Sentinel. Nothing if it does not know the master.
 ///
-/// The address comes from its own command: while a failover goes on it is the new primary's already, and the number
-/// is the new one from the same moment. The number is read first: should a failover come in between, the report is taken for an
-/// older one than it is, and the next one puts that right. An old address under a new number would be believed.
+/// The address comes from its own command. During a failover that command already names the new primary, and the epoch
+/// is the new one from the same moment. The epoch is read first: if a failover comes in between, the report counts as
+/// older than it is, and the next one corrects that. An old address with a new epoch would be believed.
 async fn ask_at(
     node: &Node,
     settings: &RedisConnectionInfo,
     master: &str,
     deadline: Duration,
 ) -> Result<Option<Report>, RedisError> {
-    let mut connection = connect(info(node, settings), deadline).await?;
+    let mut connection = open_within(info(node, settings), deadline).await?;
     let mut details = redis::cmd("SENTINEL");
     details.arg("MASTER").arg(master);
     let fields = match details.query_async::<Vec<String>>(&mut connection).await {
-        // Most likely it does not know the master, which the second answer says for certain.
+        // The Sentinel most likely does not know the master; the second answer says so for certain.
         Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => return Err(error),
         fields => fields,
     };

@@ -1,21 +1,22 @@
-//! PURE. Who serves which slot, from what several nodes say at different times.
+//! PURE. Which node serves which slot, combined from what several nodes say at different times.
 
 use keyspace::Slot;
 
 use crate::map::ClusterMap;
 use crate::node::Node;
 
-/// How many numbers are tried for a node's probe: enough for a node with a single slot.
+/// How many numbers are tried for the probe of a node: enough for a node with a single slot.
 const NUMBERS_MAX: u32 = 400_000;
 
 /// The best claim to each slot.
 ///
-/// Nodes hear of changes one after the other, so a later answer may be older than an earlier one. Claims carry their
-/// owner's epoch: a higher one wins, and one that is not higher is taken only where the present owner does not answer.
+/// Nodes learn of changes one after the other, so a later answer may be older than an earlier one. A claim carries the
+/// epoch of its owner. A higher epoch wins; one that is not higher is accepted only if the present owner does not
+/// answer.
 #[derive(Debug, Default)]
 pub struct Slots {
     nodes: Vec<Node>,
-    /// By number; empty before anything is known.
+    /// By slot number; empty before anything is known.
     claims: Vec<Option<Claim>>,
 }
 
@@ -27,13 +28,13 @@ struct Claim {
 }
 
 impl Slots {
-    /// Who serves a slot, as far as anybody knows.
+    /// The node that serves a slot, as far as it is known.
     #[must_use]
     pub fn owner(&self, slot: Slot) -> Option<&Node> {
         self.claim(slot.number()).map(|claim| &self.nodes[claim.node])
     }
 
-    /// Those that serve anything.
+    /// The nodes that serve at least one slot.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         let mut serves = vec![false; self.nodes.len()];
@@ -41,14 +42,15 @@ impl Slots {
         self.nodes.iter().zip(serves).filter(|(_, serves)| *serves).map(|(node, _)| node.clone()).collect()
     }
 
-    /// A number, written out, whose slot is this node's.
+    /// A number whose decimal text has a slot of this node.
     #[must_use]
     pub fn number_at(&self, node: &Node) -> Option<u32> {
         self.nodes.iter().position(|state| state == node)?;
         (0..NUMBERS_MAX).find(|number| self.owner(Slot::of(&number.to_string())) == Some(node))
     }
 
-    /// Takes over a map, where it is newer than what is known. `answers` says of a node whether it is reached.
+    /// Takes over the claims of a map that are newer than the known ones. `answers` says whether a node can be
+    /// reached.
     pub fn learn(&mut self, map: &ClusterMap, answers: impl Fn(&Node) -> bool) {
         let claimants: Vec<usize> = map.primaries.iter().map(|primary| self.index(&primary.node)).collect();
         let answers: Vec<bool> = self.nodes.iter().map(answers).collect();
@@ -56,7 +58,8 @@ impl Slots {
             let claim = Claim { node, epoch: primary.epoch };
             for slot in primary.slots.iter().flat_map(|(first, last)| *first..=*last) {
                 let state = self.claim(slot);
-                // A claim of the present owner's that is lower is old: with it, an older one of somebody else's would win.
+                // A lower claim of the present owner is old. If it replaced the known one, an older claim of another
+                // node would win.
                 if state.is_none_or(|state| primary.epoch > state.epoch || !answers[state.node]) {
                     *self.claim_mut(slot) = Some(claim);
                 }
@@ -64,11 +67,11 @@ impl Slots {
         }
     }
 
-    /// Takes in that `from` has answered MOVED, and gives the node to go to.
+    /// Takes in that `from` has answered MOVED, and returns the node to call.
     ///
-    /// The word of the owner we know is newer than any map of its time; so is anybody's where that owner does not answer.
-    /// Of others it is the older word: `from` was asked before we knew better. Whoever gets a slot gets the highest epoch
-    /// there is, so the claim counts as one of the highest known.
+    /// The answer of the known owner is newer than any map of its time. So is the answer of any node while that owner
+    /// does not answer. The answer of another node is older than what is known. A node that receives a slot gets the
+    /// highest epoch in the cluster, so the claim counts as one of the highest known.
     pub fn moved(&mut self, slot: Slot, from: &Node, to: &Node, answers: impl Fn(&Node) -> bool) -> Node {
         if let Some(owner) = self.owner(slot)
             && owner != from
@@ -91,7 +94,7 @@ impl Slots {
         &mut self.claims[usize::from(slot)]
     }
 
-    /// Nodes are few, and stay known: a place in the list means the same for ever.
+    /// Nodes are few and stay known, so an index means the same node for ever.
     fn index(&mut self, node: &Node) -> usize {
         self.nodes.iter().position(|state| state == node).unwrap_or_else(|| {
             self.nodes.push(node.clone());
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(slots.nodes(), [node(1), node(2)]);
     }
 
-    /// The slot went 1 → 2 → 1. The two old maps come late, one after the other.
+    /// The slot moved 1 → 2 → 1. The two old maps arrive late, one after the other.
     #[test]
     fn older_maps_do_not_undo_a_newer_one_by_turns() {
         let mut slots = Slots::default();
@@ -157,7 +160,7 @@ mod tests {
         assert_eq!(owner(&slots, 7), 1, "it has gone back since");
     }
 
-    /// It went 1 → 2 → 3; the first owner tells of the third, and a map of the time between comes late.
+    /// The slot moved 1 → 2 → 3. The first owner names the third one, and a map of the time in between arrives late.
     #[test]
     fn the_word_of_the_former_owner_outweighs_what_was_in_between() {
         let mut slots = Slots::default();
@@ -169,7 +172,7 @@ mod tests {
         assert_eq!(owner(&slots, 7), 2);
     }
 
-    /// It was asked before the newer map came.
+    /// The node was asked before the newer map came.
     #[test]
     fn the_word_of_whom_we_know_not_to_own_the_slot_is_old() {
         let mut slots = Slots::default();

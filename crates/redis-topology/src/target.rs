@@ -1,10 +1,10 @@
-//! A Redis URL, taken apart and checked; and the way from it to a server.
+//! A Redis URL, parsed and checked, and how to find the server behind it.
 
 use std::fmt;
 use std::time::Duration;
 
 use keyspace::Slot;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 use redis::{RedisConnectionInfo, RedisError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -12,65 +12,66 @@ use tokio::time::timeout;
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
+use crate::socket::open;
 
-/// A server of a cluster that is asked for the map gets this long for each step.
+/// Longest time for each step when a server is asked for the map of its cluster.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
 
-/// One that has not answered by then is not waited for alone: the machine of the first may be gone, and whoever asks has
-/// little more time than that one is given.
+/// After this time without an answer the next server is asked as well: the machine of the first one may be gone, and
+/// the caller has little more time than `MAP_DEADLINE`.
 const NEXT_AFTER: Duration = Duration::from_millis(200);
 
-/// Where Redis is, and who we are there. Its `Debug` shows no password.
+/// Where Redis is, and the user and password for it. Its `Debug` shows no password.
 #[derive(Debug, Clone)]
 pub struct Target {
     topology: Topology,
     settings: RedisConnectionInfo,
 }
 
-/// How the servers stand to each other.
+/// How the servers are related.
 #[derive(Debug, Clone)]
 pub enum Topology {
     /// One server, or a name that always leads to the primary.
     Standalone(Node),
-    /// A primary with replicas, watched by Sentinels who know which it is.
+    /// A primary with replicas, watched by Sentinels that know the primary.
     Sentinel(Sentinels),
-    /// Several primaries, each with a part of the slots; these are asked who is there.
+    /// A cluster: several primaries, each with a part of the slots. These nodes are asked for the map.
     Cluster(Vec<Node>),
 }
 
-/// Why a text is not the URL of a Redis we can talk to. None of them repeats the text: there may be a password in it.
+/// Why a text is not a usable Redis URL. No variant repeats the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRedisUrl {
-    /// `rediss:`, `valkeys:` and their like.
+    /// `rediss:`, `valkeys:` and similar schemes.
     #[error("TLS to Redis is not built in: write redis:// and put Redis on a private network or behind a TLS tunnel")]
     Tls,
-    /// `unix:` and its like.
+    /// `unix:` and similar schemes.
     #[error("a Redis socket in the file system is not supported: write redis://HOST:PORT")]
     Unix,
     /// Another scheme, or none.
     #[error("a Redis URL begins with redis://, redis+sentinel:// or redis+cluster:// (or valkey in its place)")]
     Scheme,
-    /// Not one server.
+    /// The URL does not name one server.
     #[error("one Redis is redis://[USER:PASSWORD@]HOST[:PORT][/DB]: {0}")]
     Standalone(String),
-    /// Not Sentinels and a master's name.
+    /// The URL does not name Sentinels and a master.
     #[error("Sentinels are redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…/MASTER[/DB]: {0}")]
     Sentinel(String),
-    /// Not servers of a cluster.
+    /// The URL does not name servers of a cluster.
     #[error("a cluster is redis+cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…: {0}")]
     Cluster(String),
 }
 
-/// Why there is no server to talk to just now.
+/// Why there is no server to call at the moment.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
-    /// The Sentinels do not say.
+    /// The Sentinels do not name the primary.
     #[error(transparent)]
     Sentinel(#[from] SentinelError),
-    /// None of the cluster's servers answers.
+    /// No server of the cluster answers.
     #[error("no node of the Redis Cluster answers: {0}")]
     Cluster(String),
-    /// The slot is nobody's.
+    /// No server has the slot.
     #[error("slot {0} of the Redis Cluster is served by no node")]
     Unserved(u16),
 }
@@ -78,9 +79,9 @@ pub enum LocateError {
 /// Where the primaries are at a moment.
 #[derive(Debug, Clone)]
 pub enum PrimaryLocation {
-    /// One has everything.
+    /// One primary has all slots.
     One(Node),
-    /// Each has its slots.
+    /// Each primary has its own slots.
     Map(ClusterMap),
 }
 
@@ -90,7 +91,7 @@ impl PrimaryLocation {
     /// The primary of a slot.
     ///
     /// # Errors
-    /// When it has none.
+    /// If no primary has the slot.
     pub fn node(&self, slot: Slot) -> Result<&Node, LocateError> {
         match self {
             Self::One(node) => Ok(node),
@@ -102,7 +103,7 @@ impl PrimaryLocation {
 // === impl Target ===
 
 impl Target {
-    /// Reads a URL. `valkey` may stand for `redis` in it.
+    /// Parses a URL. `valkey` may stand for `redis` in it.
     ///
     /// ```
     /// use redis_topology::{BadRedisUrl, Target, Topology};
@@ -112,7 +113,7 @@ impl Target {
     /// ```
     ///
     /// # Errors
-    /// When the URL is of no known form, or names something that is not supported.
+    /// If the form of the URL is unknown, or the URL names something that is not supported.
     pub fn parse(url: &str) -> Result<Self, BadRedisUrl> {
         let (scheme, rest) = url.split_once("://").or_else(|| url.split_once(':')).ok_or(BadRedisUrl::Scheme)?;
         match scheme {
@@ -147,7 +148,8 @@ impl Target {
                 _ => return Err("behind ? there may be sentinel_user=… and sentinel_password=…".to_owned()),
             }
         }
-        // The Sentinels have users of their own, and none unless they are said: most run without any.
+        // Sentinels have users of their own. Without these parameters none is used, as most Sentinels run without
+        // users.
         let theirs = match own {
             [None, None] => String::new(),
             [Some(_), None] => return Err("sentinel_user needs sentinel_password".to_owned()),
@@ -175,13 +177,13 @@ impl Target {
         Ok(Self { topology: Topology::Cluster(nodes), settings })
     }
 
-    /// How the servers stand to each other.
+    /// How the servers are related.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// User, password and database, for any of the servers.
+    /// User, password and database, for each of the servers.
     #[must_use]
     pub fn settings(&self) -> &RedisConnectionInfo {
         &self.settings
@@ -193,11 +195,10 @@ impl Target {
         info(node, &self.settings)
     }
 
-    /// The server to talk to about a slot; of a single primary's, all slots are the same. It may have stopped
-    /// being that when the answer is here.
+    /// The server that has a slot; a single primary has all of them. It may have changed when the answer arrives.
     ///
     /// # Errors
-    /// When nobody can say.
+    /// If the location cannot be found.
     pub async fn locate(&self, slot: Slot) -> Result<Node, LocateError> {
         self.find().await?.node(slot).cloned()
     }
@@ -205,7 +206,7 @@ impl Target {
     /// As [`Self::locate`], for all slots at once.
     ///
     /// # Errors
-    /// When nobody can say.
+    /// If the location cannot be found.
     pub async fn find(&self) -> Result<PrimaryLocation, LocateError> {
         match &self.topology {
             Topology::Standalone(node) => Ok(PrimaryLocation::One(node.clone())),
@@ -214,7 +215,7 @@ impl Target {
         }
     }
 
-    /// Whether no other server is known by now to be the primary in this place: a cheap look, which asks nobody.
+    /// Whether this is still the newest location that is known. It sends no query.
     #[must_use]
     pub fn is_current(&self, place: &PrimaryLocation) -> bool {
         match (&self.topology, place) {
@@ -223,11 +224,11 @@ impl Target {
         }
     }
 
-    /// What the first server that answers says of the cluster. They are asked in order, the next one when the last has
-    /// failed or is slow.
+    /// The map of the cluster from the first server that answers. The servers are asked in order, the next one when
+    /// the last has failed or is slow.
     ///
     /// # Errors
-    /// When none answers.
+    /// If none answers.
     pub async fn ask_for_map(&self, nodes: &[Node]) -> Result<ClusterMap, LocateError> {
         self.ask_for_map_within(nodes, MAP_DEADLINE).await
     }
@@ -254,7 +255,7 @@ impl Target {
     }
 
     async fn map_of(&self, node: &Node, deadline: Duration) -> Result<ClusterMap, RedisError> {
-        let mut connection = connect(self.info(node), deadline).await?;
+        let mut connection = open_within(self.info(node), deadline).await?;
         let text: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
         Ok(ClusterMap::parse(&text, &node.host))
     }
@@ -272,13 +273,14 @@ impl fmt::Display for Target {
     }
 }
 
-pub(crate) async fn connect(
+/// Connects with one deadline for connecting and for each answer.
+pub(crate) async fn open_within(
     info: ConnectionInfo,
     deadline: Duration,
 ) -> Result<redis::aio::MultiplexedConnection, RedisError> {
     let limits =
         AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await
+    open(info, &limits).await
 }
 
 pub(crate) fn info(node: &Node, settings: &RedisConnectionInfo) -> ConnectionInfo {
@@ -287,7 +289,7 @@ pub(crate) fn info(node: &Node, settings: &RedisConnectionInfo) -> ConnectionInf
     info.set_redis_settings(settings.clone())
 }
 
-/// A URL of several hosts, in pieces that are not decoded.
+/// A URL with several hosts, in parts that are not decoded.
 struct Parts<'u> {
     /// With its `@`, or empty.
     user: &'u str,
@@ -312,14 +314,15 @@ impl<'u> Parts<'u> {
     }
 }
 
-/// The library reads the URL of one server. Its reasons are shown where no password can be in them.
+/// Parses the URL of one server with the Redis client. The client's reasons are shown only where they cannot contain a
+/// password.
 fn one(url: &str) -> Result<(Node, RedisConnectionInfo), String> {
     let info = url.into_connection_info().map_err(|error| match url.contains('@') {
         true => "it does not parse; in a password / is written %2F, ? is %3F, : is %3A and @ is %40".to_owned(),
         false => error.to_string(),
     })?;
     let ConnectionAddr::Tcp(host, port) = info.addr() else { return Err("it names no host".to_owned()) };
-    // Connections are named by who uses them; the library's own name would need one more permission.
+    // Each user of a connection names it. The client's own name would need one more permission.
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
     Ok((Node { host: host.clone(), port: *port }, settings))
 }

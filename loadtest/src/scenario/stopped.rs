@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use keyspace::{Function, Keyspace};
+use keyspace::{Keyspace, PublishCall, PublishItem};
+use redis::Cmd;
 
 use super::audience::{Audience, Layout, SHARED, channel};
 use super::pairs::{Pair, Pairs};
@@ -103,7 +104,7 @@ impl Flood {
     fn run(&self) -> Result<Flooded, Failure> {
         let client = redis::Client::open(self.url.as_str()).map_err(Failure::redis("the flood's address"))?;
         let mut connection = client.get_connection().map_err(Failure::redis("the flood's connection"))?;
-        let (keys, scope) = (Keyspace::default(), channel(SHARED).scope);
+        let call = PublishCall::new(&Keyspace::default(), &channel(SHARED).scope, false);
         let message = format!(r#"{{"type":"flood","payload":"{}"}}"#, "x".repeat(FLOOD_BYTES));
         let before = resident(self.pid)?.rss;
         let mut flooded = Flooded { messages: 0, behind: 0.0, grown_bytes: 0 };
@@ -112,12 +113,12 @@ impl Flood {
                 let what = format!("{} of {} readers are behind after the flood", flooded.behind, self.stopped);
                 return Err(Failure::Unmeasurable(what));
             }
-            let mut call = redis::cmd(Function::PUBLISH.command());
-            call.arg(Function::PUBLISH.name)
-                .arg(Function::PUBLISH.keys)
-                .arg(keys.stream(&scope))
-                .arg(keys.meta(&scope));
-            call.arg(FLOOD).arg(&message).exec(&mut connection).map_err(Failure::redis("flooding"))?;
+            let mut command = Cmd::new();
+            let item = PublishItem { topic: FLOOD, message: message.as_bytes(), id: None };
+            call.write([item], |word| {
+                command.arg(word);
+            });
+            command.exec(&mut connection).map_err(Failure::redis("flooding"))?;
             thread::sleep(FLOOD_INTERVAL);
             flooded.messages += 1;
             flooded.behind = self.metrics.value("tidegate_slow_clients")?;

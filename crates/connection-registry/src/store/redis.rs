@@ -20,7 +20,7 @@ mod wakeup;
 use std::time::Duration;
 
 use keyspace::{Function, Keyspace, Slot};
-use redis_topology::{CommandClient, Loading, Pools, call};
+use redis_topology::{CommandClient, LibraryLoader, Loading, Pools, call};
 use wire::InstanceId;
 
 use crate::connection_limits::ConnectionLimits;
@@ -54,7 +54,7 @@ impl RedisStore {
         let wakeup = Pools::new(target.clone(), 1, wakeup::WAIT + timings.call);
         let waiting = Pools::new(target.clone(), 1, timings.call + members::WAIT);
         let pools = Pools::new(target, connections_max, timings.call);
-        let client = CommandClient::new(pools, library, Loading::Replace, timings.call);
+        let client = CommandClient::new(pools, LibraryLoader::new(library, Loading::Replace), timings.call);
         Self { client, wakeup, waiting, slot: keyspace.registry_slot(), keyspace, timings, limits }
     }
 

@@ -6,12 +6,13 @@ mod publisher;
 use std::borrow::Cow;
 use std::io::{Read, Write};
 
+use keyspace::Placed;
 use serde_json::value::RawValue;
 use tidegate_gateway::config::{PublishConfig, RawConfig};
 use wire::{Channel, Message, MessageDraft};
 
 use self::lines::Lines;
-use self::publisher::{Item, Placed, PublishError, Publisher};
+use self::publisher::{Item, PublishError, Publisher};
 use super::{Exit, PublishArgs, flag_setting};
 
 /// Longest `--id`, in bytes. With `--lines` the line number is appended; Redis accepts ids of 300 bytes.
@@ -104,8 +105,8 @@ async fn publish_lines(args: &PublishArgs, config: &PublishConfig, channel: &Cha
 
 fn exit(error: &PublishError) -> Exit {
     match error {
-        PublishError::Lost(_) | PublishError::Unreachable(_) | PublishError::Refused(_) => Exit::Unavailable,
-        PublishError::Unknown(_) | PublishError::HalfWay(_) => Exit::Unknown,
+        PublishError::Unreachable(_) | PublishError::Refused(_) => Exit::Unavailable,
+        PublishError::NoAnswer | PublishError::Malformed(_) | PublishError::HalfWay(_) => Exit::Unknown,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              ┌─ ReconnectingConnection ── ConnectionPair ────────────────────────────────────────┐
-//!   Command ──▶│ PublishQueues ─▶ PendingCalls ─▶ CommandClient ═ MultiplexedConnection ═▶ FCALL … │═▶ Redis
+//!   Command ──▶│ PublishQueues ─▶ PendingCalls ─▶ CommandConnection ═▶ FCALL …                     │═▶ Redis
 //!   Event   ◀──│ Probe ─▶ tidegate_probe ─▶                                                        │
 //!   Event   ◀──│ Subscriber ◀─ resp::Decoder ◀═ our own RESP3 socket, SUBSCRIBE                    │◀═ Redis
 //!              └───────────────────────────────────────────────────────────────────────────────────┘
@@ -17,7 +17,7 @@
 mod backoff;
 mod cluster;
 mod cluster_router;
-mod command_client;
+mod command_connection;
 mod config;
 mod connection_pair;
 mod connection_setup;
@@ -27,7 +27,6 @@ mod pending_calls;
 mod probe;
 mod publish_queue;
 mod reconnecting_connection;
-mod redirection;
 mod replicas;
 mod resp;
 mod sharded_commands;

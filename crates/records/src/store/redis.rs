@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keyspace::{Function, Keyspace, Library, Slot};
 use redis::{FromRedisValue, cmd};
-use redis_topology::{CommandClient, Loading, Pools, RedisCommand, Target, Topology, call};
+use redis_topology::{CommandClient, LibraryLoader, Loading, Pools, RedisCommand, Target, Topology, call};
 use wire::{Position, Scope, TenantId, UserId};
 
 use crate::dead_letters::{DeadLetter, DeadLetterId, StoredDeadLetter};
@@ -54,7 +54,11 @@ impl RedisStore {
     pub fn new(config: RedisStoreConfig) -> Self {
         let RedisStoreConfig { target, connections_max, keyspace, library, loading, deadline, bounds } = config;
         let is_cluster = matches!(target.topology(), Topology::Cluster(_));
-        let client = CommandClient::new(Pools::new(target, connections_max, deadline), library, loading, deadline);
+        let client = CommandClient::new(
+            Pools::new(target, connections_max, deadline),
+            LibraryLoader::new(library, loading),
+            deadline,
+        );
         Self { client, is_cluster, keyspace, bounds }
     }
 

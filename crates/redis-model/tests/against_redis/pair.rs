@@ -8,14 +8,15 @@ use wire::FamilyShape;
 
 use crate::server::{Server, key};
 
-/// Small, so that a trace trims whole leaves.
+/// Entries of a stream node. The number is small, so that a trace trims many nodes.
 const LEAF_ENTRIES_MAX: usize = 4;
 const HOUR_MS: u64 = 60 * 60 * 1_000;
 
-/// Name, whether the family has ids, and its retention. Messages of `brief` expire within a trace.
+/// Name, whether the family has ids, and its retention. `user` is trimmed by whole leaves, `room` exactly. Messages of
+/// `brief` expire within a trace.
 const FAMILIES: [(&str, bool, Retention); 4] = [
-    ("user", true, Retention { ttl_ms: HOUR_MS, entries_max: 1_000 }),
-    ("room", true, Retention { ttl_ms: HOUR_MS, entries_max: 10 }),
+    ("user", true, Retention { ttl_ms: HOUR_MS, entries_max: 201 }),
+    ("room", true, Retention { ttl_ms: HOUR_MS, entries_max: 5 }),
     ("brief", true, Retention { ttl_ms: 40, entries_max: 1_000 }),
     ("system", false, Retention { ttl_ms: HOUR_MS, entries_max: 0 }),
 ];

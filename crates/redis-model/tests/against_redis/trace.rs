@@ -29,6 +29,8 @@ pub(crate) struct Met {
     pub(crate) restarted: u64,
     /// Answers that begin later than requested, because of trimming or erasure.
     pub(crate) trimmed: u64,
+    /// The same for the family that is trimmed exactly.
+    pub(crate) trimmed_exactly: u64,
     /// The same for the family whose messages expire within the trace.
     pub(crate) expired: u64,
 }
@@ -92,7 +94,13 @@ impl Trace<'_> {
     fn publish(&mut self, at: usize, scope: &'static str) {
         // A received message shows when it was stored.
         self.pair.subscribe(at, scope, true);
-        let count = 1 + self.random.below(6);
+        // Many messages where many are kept, so that those scopes are trimmed too.
+        let most = match scope {
+            "acme/user:1" | "acme/user:2" => 64,
+            "acme/room:1" => 12,
+            _ => 6,
+        };
+        let count = 1 + self.random.below(most);
         let once = self.random.below(2) == 0;
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
         let call = if once { Call::PublishOnce(drafts) } else { Call::Publish(drafts) };
@@ -141,6 +149,7 @@ impl Trace<'_> {
         let is_short = after.is_some_and(|after| first.generation == after.generation && first > after.next());
         match scope {
             "acme/brief:1" => self.met.expired += u64::from(is_short),
+            "acme/room:1" => self.met.trimmed_exactly += u64::from(is_short),
             _ => self.met.trimmed += u64::from(is_short),
         }
     }

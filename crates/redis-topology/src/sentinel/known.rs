@@ -1,4 +1,4 @@
-//! PURE. The newest primary known, from what several Sentinels say at different times.
+//! PURE. The newest known primary, from what several Sentinels say at different times.
 //!
 //! ```text
 //!   reports of one question ──▶ learn ──▶ newer: it is the primary now
@@ -7,8 +7,8 @@
 //!   +switch-master, its epoch unknown ──▶ announced ──▶ the primary, until a newer report or FORGOTTEN_AFTER
 //! ```
 //!
-//! Sentinels count their failovers: each makes a configuration with a higher epoch, and they hear of it one after the
-//! other. So a later answer may be an older one, and a majority of them may be behind for a moment.
+//! Sentinels count their failovers: each failover makes a configuration with a higher epoch, and the Sentinels learn
+//! of it one after the other. So a later answer may be an older one, and a majority may be behind for a moment.
 
 use std::time::Duration;
 
@@ -16,49 +16,49 @@ use tokio::time::Instant;
 
 use crate::node::Node;
 
-/// A report that is older than what is known is believed after this long in which a majority gave such reports and none
-/// a current one: the Sentinels were set up anew, or their failover came to nothing. They tell each other of a failover
-/// every 2 s, and set a server back that has a role they do not know of after 8 s; this is well beyond both.
+/// A report that is older than the known one is believed after a majority has given only older reports for this long:
+/// the Sentinels were set up anew, or their failover did not complete. Sentinels tell each other of a failover every 2
+/// s, and reset a server with an unknown role after 8 s; this is well above both.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
-/// What one Sentinel says.
+/// What one Sentinel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Its configuration epoch: the number of the failover that made this server the primary. 0 before the first one,
-    /// and where the Sentinel tells none.
+    /// The configuration epoch: the number of the failover that made this server the primary. 0 before the first
+    /// failover, and for a Sentinel that reports none.
     pub(super) epoch: u64,
     pub(super) primary: Node,
 }
 
-/// The newest report, and since when Sentinels contradict it.
+/// The newest report, and since when the Sentinels contradict it.
 #[derive(Debug, Default)]
 pub(super) struct KnownPrimary {
     /// Nothing before the first answer.
     newest: Option<Report>,
-    /// Only older reports have come since then.
+    /// Since the newest report only older ones have come.
     contradicted: Option<Contradiction>,
 }
 
 #[derive(Debug)]
 struct Contradiction {
-    /// When a majority first gave them; nothing while fewer than a majority answer.
+    /// When a majority first gave older reports; nothing while fewer than a majority answer.
     by_majority_since: Option<Instant>,
 }
 
-/// What reports are worth.
+/// What a set of reports means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// At least one is as new as what is known now.
+    /// At least one report is as new as the known one.
     Current {
-        /// A majority says the same.
+        /// Whether a majority says the same.
         is_settled: bool,
     },
-    /// All are older than what is known, which stays.
+    /// All reports are older than the known one, which stays.
     Stale {
-        /// None was before it.
+        /// Whether no older reports came directly before these.
         is_first: bool,
     },
-    /// All are older, and have been for so long that they are believed.
+    /// All reports are older, and have been for so long that they are believed.
     Forgotten,
 }
 
@@ -73,17 +73,18 @@ impl KnownPrimary {
         self.newest.as_ref().map(|report| &report.primary)
     }
 
-    /// Whether one of them is newer than what is known, or the same.
+    /// Whether one of the reports is newer than the known one, or equal to it.
     pub(super) fn is_current(&self, reports: &[Report]) -> bool {
         self.newest
             .as_ref()
             .is_some_and(|state| reports.iter().any(|report| report.epoch > state.epoch || report == state))
     }
 
-    /// Takes in what some of `sentinels` Sentinels said when they were asked once. There is at least one report.
+    /// Takes in the reports of one query to `sentinels` Sentinels. There is at least one report.
     pub(super) fn learn(&mut self, reports: &[Report], sentinels: usize, now: Instant) -> Verdict {
         let same = |report: &Report| reports.iter().filter(|other| *other == report).count();
-        // Two of one epoch are two who were set up differently, or spell one server in two ways.
+        // Two servers with one epoch come from Sentinels that were set up differently, or from two spellings of one
+        // server.
         let Some(best) = reports.iter().max_by_key(|report| (report.epoch, same(report))) else {
             return Verdict::Stale { is_first: false };
         };
@@ -107,8 +108,8 @@ impl KnownPrimary {
         Verdict::Forgotten
     }
 
-    /// Takes in a failover that a Sentinel announced without saying its epoch afterwards. It is newer than what is known,
-    /// so reports of the known epoch that name another server are older than it.
+    /// Takes in a failover that a Sentinel has announced without its epoch. It counts as newer than the known one, so
+    /// reports of the known epoch with another server are older.
     pub(super) fn announced(&mut self, primary: Node) {
         let epoch = self.newest.as_ref().map_or(0, |state| state.epoch);
         (self.newest, self.contradicted) = (Some(Report { epoch, primary }), None);
@@ -130,7 +131,7 @@ mod tests {
         Report { epoch, primary: Node { host: "h".into(), port } }
     }
 
-    /// What is known, and a clock.
+    /// The known primary, and a clock.
     struct Asker {
         state: KnownPrimary,
         now: Instant,
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: true });
         assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: false });
         assert_eq!(asker.primary(), B);
-        // Nor is one that has lost its epochs, or tells none.
+        // A majority that has lost its epochs, or reports none, is not believed either.
         assert_eq!(asker.learn(&[(0, A), (0, A)]), Verdict::Stale { is_first: false });
         assert_eq!(asker.learn(&[(5, A), (6, B)]), Verdict::Current { is_settled: false });
         assert_eq!(asker.learn(&[(5, A), (5, A)]), Verdict::Stale { is_first: true });

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::Connection;
 use keyspace::Function;
 use redis::{RedisResult, cmd};
-use redis_topology::PooledConnection;
 use tokio::time::{Instant, timeout_at};
 use wire::{InstanceId, Timestamp, UserId};
 
@@ -61,28 +59,25 @@ impl RedisStore {
     pub(super) async fn read_presence_batches(&self, after: PresenceCursor) -> Result<Vec<PresenceBatch>, StoreError> {
         let deadline = Instant::now() + WAIT + self.timings.call;
         let connected = self.waiting.connection(self.slot, Instant::now() + self.timings.call).await;
-        let PooledConnection { mut connection, node } =
-            connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        let mut connection = connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(ENTRIES_MAX).arg("BLOCK").arg(WAIT.as_millis() as u64);
         read.arg("STREAMS").arg(self.keyspace.presence()).arg(after.to_string());
-        let answer: Result<RedisResult<Read>, _> = timeout_at(deadline, read.query_async(&mut connection)).await;
+        let answer: Result<RedisResult<Read>, _> = timeout_at(deadline, read.query_async(&mut *connection)).await;
         match answer {
             Ok(Ok(answer)) => {
-                self.waiting.answered(&node);
+                self.waiting.answered(connection.node());
                 let entries = answer.into_iter().flatten().flat_map(|(_, entries)| entries);
                 let malformed = || StoreError::Malformed("malformed entry in the stream of presence batches".into());
                 entries.map(|(id, fields)| read_batch(&id, &fields)).collect::<Option<_>>().ok_or_else(malformed)
             }
             Ok(Err(error)) => {
                 // The primary may be another server now.
-                drop(Connection::take(connection));
-                self.waiting.failed(&node);
+                self.waiting.failed(&connection.discard());
                 Err(StoreError::Unreachable(error.to_string()))
             }
             Err(_) => {
-                drop(Connection::take(connection));
-                self.waiting.failed(&node);
+                self.waiting.failed(&connection.discard());
                 Err(StoreError::NoAnswer(WAIT))
             }
         }

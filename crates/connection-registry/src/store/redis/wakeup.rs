@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_redis::Connection;
 use redis::cmd;
-use redis_topology::PooledConnection;
 use tokio::time::Instant;
 use wire::InstanceId;
 
@@ -18,19 +16,17 @@ impl RedisStore {
     /// Waits until there are commands for an instance. Returns whether there are any.
     pub(super) async fn wait_for_commands(&self, id: &InstanceId) -> Result<bool, StoreError> {
         let connected = self.wakeup.connection(self.slot, Instant::now() + self.timings.call).await;
-        let PooledConnection { mut connection, node } =
-            connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        let mut connection = connected.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let mut wait = cmd("BLPOP");
         wait.arg(self.keyspace.wakeup(id)).arg(WAIT.as_secs());
-        match wait.query_async::<Option<(String, String)>>(&mut connection).await {
+        match wait.query_async::<Option<(String, String)>>(&mut *connection).await {
             Ok(woken) => {
-                self.wakeup.answered(&node);
+                self.wakeup.answered(connection.node());
                 Ok(woken.is_some())
             }
             Err(error) => {
                 // The primary may be another server now, and a late answer of this one would never be read.
-                drop(Connection::take(connection));
-                self.wakeup.failed(&node);
+                self.wakeup.failed(&connection.discard());
                 Err(StoreError::Unreachable(error.to_string()))
             }
         }

@@ -1,6 +1,8 @@
-//! How long to wait before trying Redis again: longer each time, never the same for two instances, for ever.
+//! Waits before attempts to connect to Redis: longer each time, and random, so that no two instances wait equally
+//! long.
 
-/// Doubles from `min_ms` to `max_ms` and draws from the upper half, so that a fleet does not return in step.
+/// Doubles the wait from `min_ms` to `max_ms` and draws it from the upper half, so that a fleet does not come back all
+/// at once.
 #[derive(Debug, Clone)]
 pub(super) struct Backoff {
     min_ms: u64,
@@ -15,9 +17,9 @@ impl Backoff {
         Self { min_ms, max_ms, attempt: 0 }
     }
 
-    /// The next wait; `random` is any number, drawn anew each time.
+    /// The next wait in ms; `random` is any number, drawn anew for each call.
     pub(super) fn next_ms(&mut self, random: u64) -> u64 {
-        // 2^63 times a millisecond is longer than anybody waits; the shift must not wrap.
+        // 2^63 times a millisecond is longer than any maximum, and the shift must not wrap.
         let factor = 1u64 << self.attempt.min(62);
         self.attempt = self.attempt.saturating_add(1);
         let ceiling = self.min_ms.saturating_mul(factor).min(self.max_ms);
@@ -39,7 +41,7 @@ mod tests {
         let mut backoff = Backoff::new(100, 5_000);
         let longest: Vec<u64> = [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000].into();
         for ceiling in longest {
-            // Of `half + 1` possible waits the last is the ceiling itself.
+            // The last of `half + 1` possible waits is the maximum itself.
             let half = ceiling - ceiling / 2;
             assert_eq!(backoff.clone().next_ms(0), ceiling / 2);
             assert_eq!(backoff.next_ms(half), ceiling);

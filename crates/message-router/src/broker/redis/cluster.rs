@@ -1,4 +1,4 @@
-//! A Redis Cluster: a connection to each primary, and each scope at the one that has its slot.
+//! The broker of a Redis Cluster: a connection pair to each primary, and each scope at the primary that has its slot.
 //!
 //! ```text
 //!   Subscribe ─▶ DesiredSubscriptions ─▶ connection of the slot's node ═ SSUBSCRIBE ═▶ node
@@ -7,11 +7,11 @@
 //!   Read, Tops, Publish ─▶ PendingCalls ─▶ ClusterRouter ═▶ node (follows MOVED, ASK, TRYAGAIN)
 //! ```
 //!
-//! The broker is up when the map is known, each connection works or has tried in vain, and one works; it is down when none
-//! does. In between a node that is away takes its own scopes along and nobody else's: each is told as
-//! [`Event::Lost`], calls for it are refused, and subscribes wait until its slot has a working node again.
+//! The broker is up when the map is known, each connection is up or has failed once, and at least one is up. It is
+//! down when none is up. In between, a failed node affects its own scopes only: each is reported as [`Event::Lost`],
+//! calls for it are refused, and subscribes wait until a node serves its slot again.
 //!
-//! The map is asked for when it is known to be wrong, and now and then without a reason.
+//! The map is queried when it is known to be wrong, and at intervals.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -33,9 +33,9 @@ use super::pending_calls::{CallReply, PendingCalls};
 use super::reconnecting_connection::{ReconnectingConnection, refusal};
 use crate::broker::{Command, Event};
 
-/// How often the map is asked for without a reason.
+/// How often the map is queried without a reason.
 const MAP_INTERVAL: Duration = Duration::from_secs(5);
-/// How often while something is known to be wrong.
+/// How often the map is queried while it is known to be wrong.
 const TROUBLE_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -44,17 +44,17 @@ pub(super) struct Cluster {
     router: Arc<ClusterRouter>,
     calls: PendingCalls,
     connections: Vec<(Node, ReconnectingConnection)>,
-    /// Whose turn it is to be heard first: one busy node must not hide the others.
+    /// The connection whose events are taken first next time, so that a busy node does not hide the others.
     next_index: usize,
     desired: DesiredSubscriptions,
     is_up: bool,
-    /// The reason last told, while down.
+    /// The reason reported last, while down.
     reason: Option<String>,
     events: VecDeque<Event>,
     asking: JoinSet<Result<ClusterMap, LocateError>>,
-    /// When to ask for the map; made by whoever waits first.
+    /// When to query the map. The first waiting task makes the timer.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Counts the questions, so that each goes to another node first.
+    /// Number of queries so far, so that each begins with another node.
     asked: usize,
 }
 
@@ -110,7 +110,7 @@ impl Cluster {
         self.events.extend(refused);
     }
 
-    /// What is at hand, without waiting.
+    /// Returns the next event without waiting.
     pub(super) fn take(&mut self) -> Option<Event> {
         self.calls.send(&mut self.events);
         loop {
@@ -167,7 +167,7 @@ impl Cluster {
                 self.carry_out(changes);
             }
             LinkEvent::Event(Event::Down(_)) => {
-                // The slots of a node that has failed will be another's.
+                // The slots of a failed node will move to another one.
                 self.hurry();
                 let lost = self.desired.disconnected(&node);
                 if self.is_up {
@@ -208,7 +208,7 @@ impl Cluster {
         }
     }
 
-    /// Up or down, as the lines are.
+    /// Reports up or down, by the state of the connections.
     fn settle(&mut self) {
         let any_up = self.connections.iter().any(|(_, connection)| connection.is_up());
         let all_settled = self.connections.iter().all(|(_, connection)| connection.is_settled());
@@ -221,7 +221,7 @@ impl Cluster {
         }
     }
 
-    /// Why the lines are down: once, when it is the same for all.
+    /// Why the connections are down. A reason that all share is given once.
     fn reasons(&self) -> String {
         let reasons: Vec<_> =
             self.connections.iter().filter_map(|(node, connection)| Some((node, connection.reason()?))).collect();
@@ -247,7 +247,7 @@ impl Cluster {
             return;
         }
         let Topology::Cluster(seeds) = self.config.target.topology() else { unreachable!("it is a cluster") };
-        // Those that work, each in its turn, and the ones of the URL when none does.
+        // Nodes that are up, each in its turn, and behind them the nodes of the URL.
         let mut nodes: Vec<Node> = self
             .connections
             .iter()
@@ -281,7 +281,7 @@ impl Cluster {
         }
     }
 
-    /// Connections and desired subscriptions follow the map.
+    /// Adjusts the connections and the desired subscriptions to the map.
     fn adjust(&mut self) {
         let served = self.router.nodes();
         for node in &served {
@@ -293,7 +293,7 @@ impl Cluster {
         let (lost, changes) = self.desired.follow(|slot| self.router.node_of(slot));
         self.events.extend(lost.into_iter().map(Event::Lost));
         self.carry_out(changes);
-        // A node without slots has nobody's scope; what was asked there will be asked elsewhere.
+        // A node without slots has no scopes; they are subscribed at other nodes.
         for (node, _) in self.connections.extract_if(.., |(node, _)| !served.contains(node)) {
             let lost = self.desired.disconnected(&node);
             self.router.connection_is_down(&node);
@@ -306,7 +306,7 @@ impl Cluster {
         }
     }
 
-    /// Asks for the map before long.
+    /// Queries the map soon.
     fn hurry(&mut self) {
         let soon = Instant::now() + TROUBLE_INTERVAL;
         if self.timer.as_ref().is_none_or(|timer| timer.deadline() > soon) {
@@ -322,7 +322,7 @@ impl Cluster {
     }
 }
 
-/// Waits for any of the lines.
+/// Waits for any of the connections.
 async fn first_of(connections: &mut [(Node, ReconnectingConnection)]) {
     let mut waits: Vec<_> = connections.iter_mut().map(|(_, connection)| Box::pin(connection.advance())).collect();
     poll_fn(|context| match waits.iter_mut().any(|wait| wait.as_mut().poll(context).is_ready()) {

@@ -1,58 +1,55 @@
-//! Which connection a call goes by: the link's, or in a cluster that of the node which has the scope's slot.
+//! Routes calls: to the one connection there is, or in a cluster to the node that has the scope's slot.
 //!
 //! ```text
 //!   call ─▶ ClusterRouter: slot ─▶ node ─▶ its connection ═▶ node ─▶ answer
-//!             ▲ └──(MOVED: the map is set right)──┐            │
+//!             ▲ └──(MOVED: the map is corrected)──┐            │
 //!             └──(TRYAGAIN: a little later)───────┴────────────┤
 //!                 ASKING, once, at the node named by ASK ◀─────┘
 //! ```
 //!
-//! A redirected call was not carried out, so it is repeated here, behind the back of whoever waits for its answer; the
-//! next publish of its scope waits in its queue meanwhile, and order stays.
+//! A redirected call was not carried out, so it is repeated here, and its caller does not notice. The next publish of
+//! the scope waits in its queue meanwhile, so the order stays.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use keyspace::{Keyspace, Slot};
-use redis_topology::{ClusterMap, Node, Slots};
+use keyspace::{Keyspace, Placed, Slot};
+use redis_topology::{ClusterMap, CommandError, Node, Redirection, Slots, open};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use wire::{Position, Scope};
 
-use super::command_client::{CommandClient, CommandError};
+use super::command_connection::CommandConnection;
 use super::config::RedisBrokerConfig;
-use super::redirection::Redirection;
+use super::connection_setup::{calls_max, library_loader};
 use crate::broker::{Draft, History};
 
-/// Between two tries while a slot is on its way.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// How calls find their connection.
+/// How a call finds its connection.
 #[derive(Debug, Clone)]
 pub(super) enum CallRoute {
-    /// There is one.
-    One(CommandClient),
-    /// A cluster's nodes have one each.
+    /// Over the only connection.
+    One(CommandConnection),
+    /// Over the connection of the node that has the scope's slot.
     Cluster(Arc<ClusterRouter>),
 }
 
-/// What is known of a cluster, for its links and the calls under way.
+/// What is known of a cluster. Shared by its connection pairs and by running calls.
 #[derive(Debug)]
 pub(super) struct ClusterRouter {
     config: Arc<RedisBrokerConfig>,
     known: Mutex<Known>,
-    /// Told when the map has changed, or is known to be wrong.
+    /// Notified when the map has changed or is known to be wrong.
     pub(super) map_changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     slots: Slots,
-    /// The command connections of the links that are up.
-    command_clients: HashMap<Node, CommandClient>,
-    /// Connections to nodes that a redirection named and no link leads to yet.
-    temporary: HashMap<Node, CommandClient>,
+    /// Command connections of the connection pairs that are up.
+    command_connections: HashMap<Node, CommandConnection>,
+    /// Connections to nodes that a redirection named and that have no connection pair yet.
+    temporary: HashMap<Node, CommandConnection>,
 }
 
 // === impl CallRoute ===
@@ -63,13 +60,13 @@ impl CallRoute {
         keyspace: &Keyspace,
         scope: &Scope,
         messages: &[Draft],
-    ) -> Result<Vec<(Position, bool)>, CommandError> {
+    ) -> Result<Vec<Placed>, CommandError> {
         match self {
-            Self::One(command_client) => command_client.publish(keyspace, scope, messages).await,
+            Self::One(command_connection) => command_connection.publish(keyspace, scope, messages).await,
             Self::Cluster(router) => {
                 router
-                    .route_call(keyspace.slot(scope), |command_client| {
-                        command_client.publish(keyspace, scope, messages)
+                    .route_call(keyspace.slot(scope), |command_connection| {
+                        command_connection.publish(keyspace, scope, messages)
                     })
                     .await
             }
@@ -84,11 +81,11 @@ impl CallRoute {
         entries_max: usize,
     ) -> Result<History, CommandError> {
         match self {
-            Self::One(command_client) => command_client.read(keyspace, scope, after, entries_max).await,
+            Self::One(command_connection) => command_connection.read(keyspace, scope, after, entries_max).await,
             Self::Cluster(router) => {
                 router
-                    .route_call(keyspace.slot(scope), |command_client| {
-                        command_client.read(keyspace, scope, after, entries_max)
+                    .route_call(keyspace.slot(scope), |command_connection| {
+                        command_connection.read(keyspace, scope, after, entries_max)
                     })
                     .await
             }
@@ -97,23 +94,25 @@ impl CallRoute {
 
     pub(super) async fn lost(self, keyspace: &Keyspace, scope: &Scope, gone: Position) -> Result<(), CommandError> {
         match self {
-            Self::One(command_client) => command_client.lost(keyspace, scope, gone).await,
+            Self::One(command_connection) => command_connection.lost(keyspace, scope, gone).await,
             Self::Cluster(router) => {
                 router
-                    .route_call(keyspace.slot(scope), |command_client| command_client.lost(keyspace, scope, gone))
+                    .route_call(keyspace.slot(scope), |command_connection| {
+                        command_connection.lost(keyspace, scope, gone)
+                    })
                     .await
             }
         }
     }
 
-    /// In a cluster each node is asked for its own, one node after the other.
+    /// In a cluster each node is asked for its own scopes, one node after the other.
     pub(super) async fn tops(
         self,
         keyspace: &Keyspace,
         scopes: &[Scope],
     ) -> Result<Vec<Option<Position>>, CommandError> {
         let router = match self {
-            Self::One(command_client) => return command_client.tops(keyspace, scopes).await,
+            Self::One(command_connection) => return command_connection.tops(keyspace, scopes).await,
             Self::Cluster(router) => router,
         };
         let mut by_node: HashMap<Node, Vec<usize>> = HashMap::new();
@@ -123,8 +122,9 @@ impl CallRoute {
         let mut tops = vec![None; scopes.len()];
         for (node, indices) in by_node {
             let own: Vec<Scope> = indices.iter().map(|index| scopes[*index].clone()).collect();
-            let command_client = router.command_client(&node).ok_or_else(|| no_connection(&node))?;
-            let answers = command_client.tops(keyspace, &own).await.inspect_err(|_| router.map_changed.notify_one())?;
+            let command_connection = router.command_connection(&node).ok_or_else(|| no_connection(&node))?;
+            let answers =
+                command_connection.tops(keyspace, &own).await.inspect_err(|_| router.map_changed.notify_one())?;
             indices.into_iter().zip(answers).for_each(|(index, top)| tops[index] = top);
         }
         Ok(tops)
@@ -138,65 +138,59 @@ impl ClusterRouter {
         Self { config, known: Mutex::default(), map_changed: Notify::new() }
     }
 
-    /// Calls until an answer is no redirection, or there is no time left for another try.
+    /// Calls until the answer is no redirection, or no time is left for another attempt.
     async fn route_call<T, F: Future<Output = Result<T, CommandError>>>(
         &self,
         slot: Slot,
-        call: impl Fn(CommandClient) -> F,
+        call: impl Fn(CommandConnection) -> F,
     ) -> Result<T, CommandError> {
         let end = Instant::now() + Duration::from_millis(self.config.reply_deadline_ms);
         let node = self.owner(slot)?;
-        let (mut command_client, mut node) = (self.command_client(&node).ok_or_else(|| no_connection(&node))?, node);
+        let (mut command_connection, mut node) =
+            (self.command_connection(&node).ok_or_else(|| no_connection(&node))?, node);
         loop {
-            let refusal = match call(command_client).await {
-                Err(CommandError::Refused(text)) => text,
-                Err(error @ CommandError::Broken(_)) => {
-                    self.known().temporary.remove(&node);
-                    return Err(error);
-                }
+            let error = match call(command_connection).await {
+                Err(error) => error,
                 answer => return answer,
             };
-            let Some(redirection) = Redirection::parse(&refusal, &node) else {
-                return Err(CommandError::Refused(refusal));
-            };
-            if Instant::now() + PAUSE > end {
-                return Err(CommandError::Refused(refusal));
+            if matches!(error, CommandError::Broken(_) | CommandError::Malformed(_)) {
+                self.known().temporary.remove(&node);
             }
+            let Some(redirection) = Redirection::of(&error, &node, end) else { return Err(error) };
             let asking = matches!(redirection, Redirection::Ask(_));
             match redirection {
                 Redirection::Moved(slot, to) => node = self.moved(slot, &node, &to),
                 Redirection::Ask(to) => node = to,
                 Redirection::Later => {
                     self.map_changed.notify_one();
-                    sleep(PAUSE).await;
+                    sleep(Redirection::PAUSE).await;
                     node = self.owner(slot)?;
                 }
             }
-            command_client = self.connect_to(&node).await?;
+            command_connection = self.connect_to(&node).await?;
             if asking {
-                command_client = command_client.asking();
+                command_connection = command_connection.asking();
             }
         }
     }
 
-    /// The connection of the link to this node, or one made for the occasion.
-    async fn connect_to(&self, node: &Node) -> Result<CommandClient, CommandError> {
-        if let Some(command_client) = self.command_client(node) {
-            return Ok(command_client);
+    /// The command connection of this node's connection pair, or a temporary one.
+    async fn connect_to(&self, node: &Node) -> Result<CommandConnection, CommandError> {
+        if let Some(command_connection) = self.command_connection(node) {
+            return Ok(command_connection);
         }
         let info = self.config.target.info(node);
         let deadline = Duration::from_millis(self.config.reply_deadline_ms);
-        // Nothing has been done when this fails.
+        // Nothing has been done when connecting fails, so the error is a refusal.
         let refused = |error: redis::RedisError| CommandError::Refused(format!("CLUSTERDOWN {node}: {error}"));
-        let client = redis::Client::open(info).map_err(refused)?;
         let limits = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(deadline))
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(super::connection_setup::calls_max(&self.config));
-        let connection = client.get_multiplexed_async_connection_with_config(&limits).await.map_err(refused)?;
-        let command_client = CommandClient::new(connection, Arc::new(self.config.library.clone()), deadline);
-        // Of two made at once the first stays, so that no publish overtakes another of its scope.
-        Ok(self.known().temporary.entry(node.clone()).or_insert(command_client).clone())
+            .set_pipeline_buffer_size(calls_max(&self.config));
+        let connection = open(info, &limits).await.map_err(refused)?;
+        let command_connection = CommandConnection::new(connection, library_loader(&self.config), deadline);
+        // If two were opened at once, the first one stays, so that no publish overtakes another of its scope.
+        Ok(self.known().temporary.entry(node.clone()).or_insert(command_connection).clone())
     }
 
     fn owner(&self, slot: Slot) -> Result<Node, CommandError> {
@@ -204,17 +198,17 @@ impl ClusterRouter {
         self.known().slots.owner(slot).cloned().ok_or_else(unserved)
     }
 
-    fn command_client(&self, node: &Node) -> Option<CommandClient> {
+    fn command_connection(&self, node: &Node) -> Option<CommandConnection> {
         let known = self.known();
-        known.command_clients.get(node).or_else(|| known.temporary.get(node)).cloned()
+        known.command_connections.get(node).or_else(|| known.temporary.get(node)).cloned()
     }
 
-    /// Who serves a slot.
+    /// The node that serves a slot.
     pub(super) fn node_of(&self, slot: Slot) -> Option<Node> {
         self.known().slots.owner(slot).cloned()
     }
 
-    /// The primaries that serve anything.
+    /// The nodes that serve at least one slot.
     pub(super) fn nodes(&self) -> Vec<Node> {
         self.known().slots.nodes()
     }
@@ -224,34 +218,34 @@ impl ClusterRouter {
         self.known().slots.number_at(node)
     }
 
-    /// Takes over what a node said of all.
+    /// Takes over the map that a node has sent.
     pub(super) fn learn(&self, map: &ClusterMap) {
         let mut known = self.known();
-        let Known { slots, command_clients, .. } = &mut *known;
-        slots.learn(map, |node| command_clients.contains_key(node));
+        let Known { slots, command_connections, .. } = &mut *known;
+        slots.learn(map, |node| command_connections.contains_key(node));
     }
 
-    /// Takes in that `from` has answered MOVED; the node to go to.
+    /// Takes in that `from` has answered MOVED. Returns the node to call next.
     pub(super) fn moved(&self, slot: Slot, from: &Node, to: &Node) -> Node {
         let mut known = self.known();
-        let Known { slots, command_clients, .. } = &mut *known;
-        let to = slots.moved(slot, from, to, |node| command_clients.contains_key(node));
+        let Known { slots, command_connections, .. } = &mut *known;
+        let to = slots.moved(slot, from, to, |node| command_connections.contains_key(node));
         drop(known);
         self.map_changed.notify_one();
         to
     }
 
-    /// A link works.
-    pub(super) fn connection_is_up(&self, node: &Node, command_client: CommandClient) {
+    /// Adds the command connection of a connection pair that is up.
+    pub(super) fn connection_is_up(&self, node: &Node, command_connection: CommandConnection) {
         let mut known = self.known();
         known.temporary.remove(node);
-        known.command_clients.insert(node.clone(), command_client);
+        known.command_connections.insert(node.clone(), command_connection);
     }
 
     pub(super) fn connection_is_down(&self, node: &Node) {
         let mut known = self.known();
         known.temporary.remove(node);
-        known.command_clients.remove(node);
+        known.command_connections.remove(node);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -1,10 +1,10 @@
-//! What the Redis broker must be told.
+//! Configuration of the Redis broker.
 
 use keyspace::{Keyspace, Library};
 use redis_topology::Target;
 use wire::InstanceId;
 
-/// Where Redis is and how to treat it. Made by [`Self::new`] with the defaults given at each field.
+/// Where Redis is and how it is used. [`Self::new`] sets the default that each field names.
 #[derive(Debug, Clone)]
 pub struct RedisBrokerConfig {
     pub(super) target: Target,
@@ -12,29 +12,29 @@ pub struct RedisBrokerConfig {
     pub keyspace: Keyspace,
     /// The functions, with the families' retention compiled in.
     pub library: Library,
-    /// Who we are: names the probe channel and our connections in `CLIENT LIST`.
+    /// The instance. Its id is part of the probe channel, and names the connections in `CLIENT LIST`.
     pub instance: InstanceId,
-    /// 1,000. How often the way there and back is tried; a dead one is noticed within three times this.
+    /// Default 1,000. Interval of the probe. A dead connection is noticed within three intervals.
     pub probe_interval_ms: u64,
-    /// 2,000. After this long a call is given up, and its outcome unknown.
+    /// Default 2,000. After this time a call ends, and its outcome is unknown.
     pub reply_deadline_ms: u64,
-    /// False. Whether publishes may ask that a replica has them ([`crate::Publish::replicated`]), which takes a third
-    /// connection; without it, they are answered as the others are.
+    /// Default false. Whether publishes may ask that a replica has them ([`crate::Publish::replicated`]), which takes
+    /// a third connection. Without it, such publishes are answered as the others are.
     pub asks_replicas: bool,
-    /// 500. How long a replica may take to have what was stored.
+    /// Default 500. How long a replica may take to have the messages.
     pub replica_deadline_ms: u64,
-    /// 100. The first wait before connecting again.
+    /// Default 100. The shortest wait before connecting again.
     pub backoff_min_ms: u64,
-    /// 5,000. The longest wait before connecting again.
+    /// Default 5,000. The longest wait before connecting again.
     pub backoff_max_ms: u64,
-    /// 16 MiB. Calls waiting for Redis may hold this much; above, they are refused at once.
+    /// Default 16 MiB. Calls that wait for Redis may hold this much; further ones are refused at once.
     pub in_flight_bytes_max: usize,
 }
 
 // === impl RedisBrokerConfig ===
 
 impl RedisBrokerConfig {
-    /// The defaults, for the Redis at this place.
+    /// The defaults, for the Redis at this location.
     #[must_use]
     pub fn new(target: Target, keyspace: Keyspace, instance: InstanceId, library: Library) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Both connections to Redis as one thing that works or does not.
+//! The subscriber and the command connection to one Redis, which are up and down together.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::cluster_router::CallRoute;
-use super::command_client::CommandClient;
+use super::command_connection::CommandConnection;
 use super::config::RedisBrokerConfig;
 use super::pending_calls::{CallOutcome, CallReply, PendingCalls};
 use super::probe::{Probe, Tick};
@@ -19,18 +19,18 @@ use super::sharded_commands::Misrouted;
 use super::subscriber::{Subscriber, SubscriberError, SubscriberEvent};
 use crate::broker::{Command, Event};
 
-/// Why a link came to its end, in a sentence for the operator.
+/// Why a connection pair has ended, in a sentence for the operator.
 #[derive(Debug)]
 pub(super) struct Disconnected(pub(super) String);
 
-/// What a link tells.
+/// What a connection pair reports.
 #[derive(Debug)]
 pub(super) enum LinkEvent {
-    /// For the caller of the broker.
+    /// An event for the user of the broker.
     Event(Event),
-    /// The slot of this scope, by its text, has gone to another node of the cluster.
+    /// The slot of this scope, given as text, has moved to another node of the cluster.
     Ended(Bytes),
-    /// Subscribes that came to the wrong node.
+    /// Subscribe commands that were sent to the wrong node.
     Misrouted(Misrouted),
 }
 
@@ -38,18 +38,19 @@ pub(super) enum LinkEvent {
 pub(super) struct ConnectionPair {
     config: Arc<RedisBrokerConfig>,
     subscriber: Subscriber,
-    command_client: CommandClient,
+    command_connection: CommandConnection,
     calls: PendingCalls,
-    /// Moves the bytes of the connections for commands, and listens to Sentinels where there are any. The first to end
-    /// says why the link is of no use any more; with the link all end.
+    /// Tasks that move the bytes of the command connections and listen to the Sentinels. The first one that ends gives
+    /// the reason why the pair ends; the others are aborted with the pair.
     driver: JoinSet<Disconnected>,
     probe: Probe,
     probe_channel: String,
-    /// Set to when the probe is due. Kept, because arming a timer for every message would cost more than the message.
+    /// Fires when the probe is due. It is reset and not made anew, because a new timer for every message would cost
+    /// more than the message.
     alarm: Pin<Box<Sleep>>,
-    /// Answers that came while waiting.
+    /// Events of calls that finished during [`Self::wait`].
     events: VecDeque<Event>,
-    /// The end, when an answer showed it: told behind that answer.
+    /// Why the pair must end, if an answer has shown that; reported behind the events of that answer.
     disconnected: Option<Disconnected>,
 }
 
@@ -59,7 +60,7 @@ impl ConnectionPair {
     pub(super) fn new(
         config: Arc<RedisBrokerConfig>,
         subscriber: Subscriber,
-        command_client: CommandClient,
+        command_connection: CommandConnection,
         replicas: Option<Replicas>,
         driver: JoinSet<Disconnected>,
         probe_channel: String,
@@ -67,8 +68,8 @@ impl ConnectionPair {
         let probe = Probe::new(Duration::from_millis(config.probe_interval_ms), Instant::now());
         Self {
             subscriber,
-            calls: PendingCalls::new(Arc::clone(&config), CallRoute::One(command_client.clone()), replicas),
-            command_client,
+            calls: PendingCalls::new(Arc::clone(&config), CallRoute::One(command_connection.clone()), replicas),
+            command_connection,
             driver,
             alarm: Box::pin(sleep_until(probe.due())),
             probe,
@@ -79,12 +80,12 @@ impl ConnectionPair {
         }
     }
 
-    /// The command connection, for calls that find their way by themselves.
-    pub(super) fn command_client(&self) -> CommandClient {
-        self.command_client.clone()
+    /// The command connection, for calls that the cluster router sends.
+    pub(super) fn command_connection(&self) -> CommandConnection {
+        self.command_connection.clone()
     }
 
-    /// Takes a command; one that is refused at once is answered by [`Self::next`].
+    /// Takes a command. If it is refused at once, [`Self::next`] returns the refusal.
     pub(super) fn command(&mut self, command: Command) {
         let refused = match command {
             Command::Subscribe(scope) => {
@@ -107,7 +108,7 @@ impl ConnectionPair {
         self.events.extend(refused);
     }
 
-    /// What is at hand, without waiting.
+    /// Returns the next event without waiting.
     pub(super) fn next(&mut self) -> Result<Option<LinkEvent>, Disconnected> {
         self.subscriber.send_changes(&self.config.keyspace)?;
         self.calls.send(&mut self.events);
@@ -141,7 +142,7 @@ impl ConnectionPair {
         }
     }
 
-    /// Waits until [`Self::next`] may have something. Dropping the future loses nothing.
+    /// Waits until [`Self::next`] may have an event. Dropping the future loses nothing.
     pub(super) async fn wait(&mut self) -> Result<(), Disconnected> {
         tokio::select! {
             biased;
@@ -158,7 +159,7 @@ impl ConnectionPair {
         }
     }
 
-    /// Answers for what is still waiting.
+    /// Ends the pair and answers every command that still waits.
     pub(super) fn close(mut self, why: &str) -> impl Iterator<Item = Event> {
         // A call that has finished by now keeps its own answer.
         while let Some(answer) = self.calls.try_next() {
@@ -170,7 +171,9 @@ impl ConnectionPair {
     fn tick(&mut self) -> Result<(), Disconnected> {
         match self.probe.tick(Instant::now()) {
             Tick::Wait => {}
-            Tick::Send => self.calls.probe(self.command_client(), self.probe_channel.clone(), String::from("probe")),
+            Tick::Send => {
+                self.calls.probe(self.command_connection(), self.probe_channel.clone(), String::from("probe"))
+            }
             Tick::Dead(missing) => return Err(Disconnected(format!("the Redis connection is broken: {missing}"))),
         }
         self.alarm.as_mut().reset(self.probe.due());
@@ -188,7 +191,7 @@ impl ConnectionPair {
         }
     }
 
-    /// The scope's text within the channel's name; nothing for the probe's channel.
+    /// The text of the scope in a channel's name; nothing for the probe's channel.
     fn scope_of(&self, mut channel: Bytes) -> Option<Bytes> {
         let length = self.config.keyspace.scope_of_channel(&channel)?.len();
         channel.advance(channel.len() - length - 1);

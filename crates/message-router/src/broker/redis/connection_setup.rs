@@ -1,5 +1,5 @@
-//! How a link begins: both connections to one address, the right kind of server, our library, and a first word
-//! that went all the way round.
+//! Opens a connection pair: both connections to one address, a server of the right kind, this gateway's library, and a
+//! probe that has come back.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,27 +8,26 @@ use std::time::Duration;
 
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis_topology::{LocateError, Node, Topology};
+use redis_topology::{CommandError, LibraryLoader, Loading, LocateError, Node, Redirection, Topology, connect};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::cluster_router::ClusterRouter;
-use super::command_client::{CommandClient, CommandError};
+use super::command_connection::CommandConnection;
 use super::config::RedisBrokerConfig;
 use super::connection_pair::{ConnectionPair, Disconnected};
 use super::failover_listener::listen_for_failover;
 use super::pending_calls::CALL_BYTES;
-use super::redirection::Redirection;
 use super::replicas::Replicas;
 use super::resp::{PushFrame, Value};
-use super::subscriber::{Subscriber, SubscriberError, connect};
+use super::subscriber::{Subscriber, SubscriberError};
 
-/// Functions came with this version.
+/// The first Redis version with functions.
 const VERSION_MIN: u32 = 7;
-/// Calls beside those that `PendingCalls` bounds: probes until their deadline, and a load of the library.
+/// Calls that `PendingCalls` does not bound: probes until their deadline, and a load of the library.
 const UNCOUNTED_CALLS_MAX: usize = 16;
 
-/// Why there is no link.
+/// Why a connection pair could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SetupError {
     #[error(transparent)]
@@ -63,18 +62,18 @@ pub(super) enum SetupError {
     Subscriber(#[from] SubscriberError),
 }
 
-/// Where a link leads.
+/// Which server a connection pair leads to.
 #[derive(Debug, Clone)]
 pub(super) enum Endpoint {
-    /// To the one primary, wherever it is by now.
+    /// The primary, wherever it is at the time.
     Primary,
-    /// To this node of a cluster.
+    /// This node of a cluster.
     Node(Node, Arc<ClusterRouter>),
 }
 
-/// Opens a link that has been seen to work.
+/// Opens a connection pair and tests it with a probe.
 pub(super) async fn set_up(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<ConnectionPair, SetupError> {
-    // Each step is one round trip; twice a call's deadline is ample for all.
+    // Each step is one round trip, so twice the deadline of a call is enough for all.
     let deadline = Duration::from_millis(config.reply_deadline_ms) * 2;
     let late = SetupError::Late(config.target.to_string(), deadline.as_millis());
     timeout(deadline, open(config, endpoint)).await.unwrap_or(Err(late))
@@ -88,7 +87,7 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
     };
     let (address, mut subscriber) = open_subscriber(&config, &node).await?;
     let mut driver = JoinSet::new();
-    let command_client = open_command_client(&config, address, &mut driver).await?;
+    let command_connection = open_command_connection(&config, address, &mut driver).await?;
     let replicas = match config.asks_replicas && matches!(endpoint, Endpoint::Primary) {
         true => Some(open_replicas(&config, address, &mut driver).await?),
         false => None,
@@ -96,13 +95,13 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
     if let Topology::Sentinel(sentinels) = config.target.topology() {
         driver.spawn(listen_for_failover(sentinels.clone(), node.clone()));
     }
-    check_eviction(&command_client).await?;
-    command_client.load_library().await.map_err(SetupError::Library)?;
+    check_eviction(&command_connection).await?;
+    command_connection.load_library().await.map_err(SetupError::Library)?;
 
     let channel = subscribe_to_probe(&config, &endpoint, &mut subscriber).await?;
-    // Drawn anew: an echo of an earlier link, or of a second instance of this name, proves nothing.
+    // The text is random: a late echo of an earlier pair, or of a second instance of this name, proves nothing.
     let word = format!("{:016x}", super::random());
-    command_client.clone().probe(&channel, &word).await.map_err(SetupError::Probe)?;
+    command_connection.clone().probe(&channel, &word).await.map_err(SetupError::Probe)?;
     loop {
         if let PushFrame::Message { payload, .. } = subscriber.receive().await?
             && payload == word
@@ -112,12 +111,12 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
             } else {
                 check_sentinels(&config, node).await?;
             }
-            return Ok(ConnectionPair::new(config, subscriber, command_client, replicas, driver, channel));
+            return Ok(ConnectionPair::new(config, subscriber, command_connection, replicas, driver, channel));
         }
     }
 }
 
-/// Listens for our own word; the name of the channel.
+/// Subscribes to the probe's channel and returns its name.
 async fn subscribe_to_probe(
     config: &RedisBrokerConfig,
     endpoint: &Endpoint,
@@ -134,7 +133,7 @@ async fn subscribe_to_probe(
         match (subscriber.ask(&[subscribe, &channel]).await?, endpoint) {
             (PushFrame::Subscribed { .. }, _) => return Ok(channel),
             (PushFrame::Refused(text), Endpoint::Node(node, router)) => match Redirection::parse(&text, node) {
-                // The map is older than the node's own word. Each time round another slot of it is put right.
+                // The node's own answer is newer than the map. Each round corrects another slot.
                 Some(Redirection::Moved(slot, to)) if to != *node => drop(router.moved(slot, node, &to)),
                 _ => return Err(SubscriberError::Refused(text).into()),
             },
@@ -144,13 +143,13 @@ async fn subscribe_to_probe(
     }
 }
 
-/// Room for every call that may be under way on a connection. One that waits for room in the client's queue (50 by
-/// default) is overtaken by later ones, and publishes lose their order.
+/// Room for every call that may run on a connection. A call that had to wait for room in the client's queue (50 by
+/// default) would be overtaken by later ones, and publishes would lose their order.
 pub(super) fn calls_max(config: &RedisBrokerConfig) -> usize {
     config.in_flight_bytes_max / CALL_BYTES + UNCOUNTED_CALLS_MAX
 }
 
-/// Connects to the first address that answers, and speaks RESP3 there.
+/// Connects to the first address that answers, and begins RESP3 there.
 async fn open_subscriber(config: &RedisBrokerConfig, node: &Node) -> Result<(SocketAddr, Subscriber), SetupError> {
     let resolve = |error| SetupError::Resolve(node.host.clone(), error);
     let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
@@ -191,7 +190,7 @@ async fn hello(config: &RedisBrokerConfig, node: &Node, subscriber: &mut Subscri
     }
 }
 
-/// Whether this server stands where the URL says; the Sentinels' word for it may be old.
+/// Checks that this server is of the kind that the URL says and a primary; the Sentinels' answer may be old.
 fn check_place(config: &RedisBrokerConfig, node: &Node, hello: &Value) -> Result<(), SetupError> {
     let mode = hello.get("mode").and_then(Value::as_text).unwrap_or("standalone");
     let what = match (mode, config.target.topology()) {
@@ -210,8 +209,8 @@ fn check_place(config: &RedisBrokerConfig, node: &Node, hello: &Value) -> Result
     }
 }
 
-/// Whether it is the primary still. A server that stood still while the link was made may have been replaced meanwhile, and
-/// does not know it. Where no Sentinel answers, the server's own word is good enough.
+/// Checks with the Sentinels that the server is still the primary: a server that was frozen while the pair was opened
+/// may have been replaced without knowing it. If no Sentinel answers, the server's own role is believed.
 async fn check_sentinels(config: &RedisBrokerConfig, node: Node) -> Result<(), SetupError> {
     let Topology::Sentinel(sentinels) = config.target.topology() else { return Ok(()) };
     match sentinels.primary().await {
@@ -220,18 +219,22 @@ async fn check_sentinels(config: &RedisBrokerConfig, node: Node) -> Result<(), S
     }
 }
 
-async fn open_command_client(
+async fn open_command_connection(
     config: &RedisBrokerConfig,
     address: SocketAddr,
     driver: &mut JoinSet<Disconnected>,
-) -> Result<CommandClient, SetupError> {
+) -> Result<CommandConnection, SetupError> {
     let connection = open_connection(config, address, calls_max(config), driver).await?;
     let deadline = Duration::from_millis(config.reply_deadline_ms);
-    let command_client = CommandClient::new(connection, Arc::new(config.library.clone()), deadline);
+    let command_connection = CommandConnection::new(connection, library_loader(config), deadline);
     let mut name = redis::cmd("CLIENT");
     name.arg("SETNAME").arg(config.keyspace.client_name(&config.instance, "commands"));
-    command_client.send(&name).await?;
-    Ok(command_client)
+    command_connection.send(&name).await?;
+    Ok(command_connection)
+}
+
+pub(super) fn library_loader(config: &RedisBrokerConfig) -> LibraryLoader {
+    LibraryLoader::new(config.library.clone(), Loading::Replace)
 }
 
 async fn open_replicas(
@@ -247,7 +250,7 @@ async fn open_replicas(
     Ok(Replicas::new(connection, Duration::from_millis(patience), Duration::from_millis(deadline)))
 }
 
-/// Further connections go to the subscriber's address: a name with two servers behind it must not split a link.
+/// Opens further connections to the subscriber's address: a name with two servers behind it must not split a pair.
 async fn open_connection(
     config: &RedisBrokerConfig,
     address: SocketAddr,
@@ -255,7 +258,7 @@ async fn open_connection(
     driver: &mut JoinSet<Disconnected>,
 ) -> Result<MultiplexedConnection, SetupError> {
     let stream = connect(address).await.map_err(|error| SetupError::Connect(address, error))?;
-    // Whoever calls keeps the deadline, one for all of a call.
+    // The caller enforces the deadline, one for the whole call.
     let settings = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(calls_max);
     let opened = MultiplexedConnection::new_with_config(config.target.settings(), stream, settings).await;
     let (connection, driving) = opened.map_err(CommandError::from)?;
@@ -266,20 +269,20 @@ async fn open_connection(
     Ok(connection)
 }
 
-/// A Redis that evicts any key may drop a lease, a scope's metadata or its messages at any time.
+/// A Redis that evicts any key may drop a lease, the metadata of a scope or its messages at any time.
 ///
-/// Only our keys' TTLs protect them from `volatile-…`, and all of them have one: what is lost is announced as
-/// a gap, but the operator should know.
-async fn check_eviction(command_client: &CommandClient) -> Result<(), SetupError> {
+/// `volatile-…` evicts keys with a TTL, and all keys of this product have one. The loss is announced as a gap, but the
+/// operator should know the cause.
+async fn check_eviction(command_connection: &CommandConnection) -> Result<(), SetupError> {
     let mut command = redis::cmd("INFO");
     command.arg("memory");
-    let answer = command_client.send(&command).await?;
+    let answer = command_connection.send(&command).await?;
     let text: String = redis::from_redis_value(answer).unwrap_or_default();
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
     let (limit, policy) = (field("maxmemory:"), field("maxmemory_policy:"));
     match policy.as_str() {
         "noeviction" | "" => {}
-        // Without a limit the policy sleeps.
+        // Without `maxmemory` the policy has no effect.
         policy if limit == "0" => {
             tracing::warn!(policy, "eviction policy unsafe: set maxmemory-policy noeviction before maxmemory")
         }

@@ -1,7 +1,7 @@
-//! Which scopes are wanted, and at which node of a cluster each is subscribed. Pure.
+//! Which scopes the router wants, and at which node of a cluster each one is subscribed. Pure.
 //!
-//! Every subscribe is confirmed once. One that cannot be sent, because the slot has no working node at the moment, and
-//! one that came to the wrong node, waits here and is sent to the right one.
+//! Every subscribe is confirmed once. A subscribe that cannot be sent, because no node serves the slot at the moment,
+//! or that was sent to the wrong node, waits here until it can be sent to the right one.
 
 use hashbrown::HashMap;
 use keyspace::{Keyspace, Slot};
@@ -16,19 +16,19 @@ pub(super) struct DesiredSubscriptions {
 
 #[derive(Debug, Default)]
 struct DesiredSubscription {
-    /// Where it is subscribed, or has been asked for.
+    /// The node where the scope is subscribed or was asked for.
     node: Option<Node>,
-    /// Confirmed, and not ended since.
+    /// Whether the subscription was confirmed and has not ended since.
     confirmed_now: bool,
-    /// The last command was to subscribe.
+    /// Whether the last command was to subscribe.
     wanted: bool,
-    /// Subscribes on their way.
+    /// Number of subscribes without a confirmation.
     sent: u32,
-    /// Subscribes that wait for a node.
+    /// Number of subscribes that wait for a node.
     waiting: u32,
 }
 
-/// To be told to a node.
+/// A command for a node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SubscriptionMove {
     pub(super) node: Node,
@@ -41,7 +41,7 @@ impl DesiredSubscriptions {
         Self { keyspace, desired: HashMap::new() }
     }
 
-    /// Everything is forgotten: the caller asks again when the broker is up.
+    /// Forgets everything. The router subscribes again when the broker is up.
     pub(super) fn clear(&mut self) {
         self.desired.clear();
     }
@@ -80,7 +80,7 @@ impl DesiredSubscriptions {
         change.into_iter().collect()
     }
 
-    /// A subscribe could not be sent: its node has no link.
+    /// Takes in that a subscribe could not be sent, because its node has no connection.
     pub(super) fn unplaced(&mut self, scope: &Scope) {
         if let Some(desired) = self.desired.get_mut(scope) {
             desired.sent = desired.sent.saturating_sub(1);
@@ -91,7 +91,7 @@ impl DesiredSubscriptions {
         }
     }
 
-    /// Subscribes came to a node that has the slot no more.
+    /// Takes in that subscribes were sent to a node that no longer has the slot.
     pub(super) fn misrouted(&mut self, scopes: &[Scope]) {
         for scope in scopes {
             if let Some(desired) = self.desired.get_mut(scope) {
@@ -101,8 +101,8 @@ impl DesiredSubscriptions {
         }
     }
 
-    /// A node has confirmed one. What is not wanted any more is given up again: it was asked for before that was known
-    /// here, and may have been sent after.
+    /// Takes in that a node has confirmed a subscription. A scope that is not wanted any more is unsubscribed again:
+    /// the subscribe may have been sent before that was known.
     pub(super) fn confirmed(&mut self, scope: &Scope) -> Vec<SubscriptionMove> {
         let Some(desired) = self.desired.get_mut(scope) else { return Vec::new() };
         desired.sent = desired.sent.saturating_sub(1);
@@ -115,7 +115,7 @@ impl DesiredSubscriptions {
         change.into_iter().collect()
     }
 
-    /// A node has ended a subscription: the scope, if it was lost by that.
+    /// Takes in that a node has ended a subscription. Returns the scope, if it was lost.
     pub(super) fn ended(&mut self, scope: &str, node: &Node) -> Option<Scope> {
         let (scope, desired) = self.desired.get_key_value_mut(scope)?;
         let lost = (desired.confirmed_now && desired.node.as_ref() == Some(node)).then(|| scope.clone());
@@ -128,7 +128,7 @@ impl DesiredSubscriptions {
         lost
     }
 
-    /// The link to a node has ended: what was heard there.
+    /// Takes in that the connection to a node has ended. Returns the scopes that were confirmed there.
     pub(super) fn disconnected(&mut self, node: &Node) -> Vec<Scope> {
         let mut lost = Vec::new();
         self.desired.retain(|scope, desired| {
@@ -145,12 +145,12 @@ impl DesiredSubscriptions {
         lost
     }
 
-    /// The map has changed: what is subscribed at a node that has the slot no more is lost there.
+    /// Takes in a new map: a subscription at a node that no longer has the slot is lost.
     pub(super) fn follow(&mut self, owner: impl Fn(Slot) -> Option<Node>) -> (Vec<Scope>, Vec<SubscriptionMove>) {
         let (mut lost, mut changes) = (Vec::new(), Vec::new());
         let keyspace = &self.keyspace;
         self.desired.retain(|scope, desired| {
-            // What is on its way comes back by itself, confirmed or not.
+            // A command without an answer comes back by itself, confirmed or refused.
             if !desired.confirmed_now || desired.sent > 0 {
                 return true;
             }
@@ -166,7 +166,7 @@ impl DesiredSubscriptions {
         (lost, changes)
     }
 
-    /// Where to send what waits, as the map is now.
+    /// Where to send the waiting subscribes, by the current map.
     pub(super) fn place(&mut self, owner: impl Fn(Slot) -> Option<Node>) -> Vec<SubscriptionMove> {
         let mut changes = Vec::new();
         for (scope, desired) in self.desired.iter_mut().filter(|(_, desired)| desired.waiting > 0 && desired.sent == 0)
@@ -206,7 +206,7 @@ mod tests {
         DesiredSubscriptions::new(Keyspace::default())
     }
 
-    /// Subscribed at a node, and confirmed.
+    /// A scope that is subscribed at a node, and confirmed.
     fn confirmed_now(port: u16) -> DesiredSubscriptions {
         let mut desired = desired();
         desired.subscribe(scope(1), |_| Some(node(port)));

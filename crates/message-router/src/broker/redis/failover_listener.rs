@@ -1,30 +1,30 @@
-//! Noticing that another server is the primary now, by what the Sentinels say.
+//! Listens to the Sentinels for a failover.
 //!
-//! All are listened to: the first that knows says so, and one that is cut off from the others may be long about it. That only
-//! saves time: all are asked now and then, and a link to a demoted primary is found out by its probe, within three
-//! intervals. So a Sentinel that goes away is tried again without haste and without a word. What an announcement is worth
-//! `redis_topology` decides.
+//! Every Sentinel is listened to, because one that is cut off from the others may announce a failover late.
+//! Announcements only save time: all Sentinels are also asked at intervals, and the probe ends a connection pair to a
+//! demoted primary within three intervals. A Sentinel that does not answer is therefore retried slowly and without a
+//! warning. `redis_topology` decides which announcement to believe.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use redis_topology::{Node, Sentinels};
+use redis_topology::{Node, Sentinels, connect};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection_pair::Disconnected;
 use super::resp::{PushFrame, Value};
-use super::subscriber::{Subscriber, SubscriberError, connect};
+use super::subscriber::{Subscriber, SubscriberError};
 
-/// Before a Sentinel that has gone away is tried again.
+/// Wait before a Sentinel is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// For a Sentinel to take the subscription.
+/// Longest time for a Sentinel to accept the subscription.
 const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(2);
-/// For one that has just announced a failover to tell its epoch.
+/// Longest time for a Sentinel that has announced a failover to report its epoch.
 const REPORT_DEADLINE: Duration = Duration::from_millis(200);
 const CHANNEL: &str = "+switch-master";
 
-/// Ends when another server than `node` is the primary.
+/// Ends when a server other than `node` is the primary.
 pub(super) async fn listen_for_failover(sentinels: Sentinels, node: Node) -> Disconnected {
     let mut listeners = JoinSet::new();
     for sentinel in sentinels.nodes() {
@@ -42,7 +42,7 @@ async fn listen_for_ever(node: Node, sentinels: Sentinels) {
     }
 }
 
-/// Passes on what one Sentinel announces.
+/// Passes on the announcements of one Sentinel.
 async fn listen(node: &Node, sentinels: &Sentinels) -> Result<Infallible, SubscriberError> {
     let subscribe = async {
         let mut subscriber = Subscriber::new(connect((node.host.as_str(), node.port)).await?);
@@ -75,16 +75,16 @@ async fn listen(node: &Node, sentinels: &Sentinels) -> Result<Infallible, Subscr
     }
 }
 
-/// `NAME OLD-HOST OLD-PORT HOST PORT`
+/// Parses `NAME OLD-HOST OLD-PORT HOST PORT`.
 fn announced(payload: &[u8], master: &str) -> Option<Node> {
     let words: Vec<_> = std::str::from_utf8(payload).ok()?.split(' ').collect();
     let [name, _, _, host, port] = words[..] else { return None };
     (name == master).then_some(Node { host: host.to_owned(), port: port.parse().ok()? })
 }
 
-/// The primary and its configuration epoch by the Sentinel that has just announced one: asked on the same connection, it
-/// answers for that announcement or a later one. The epoch is read first, for the reason given in `redis_topology`. Nothing
-/// where it tells no epoch.
+/// Asks the Sentinel that has just announced a failover for the primary and its configuration epoch, on the same
+/// connection: the answer belongs to that announcement or a later one. The epoch is read first, for the reason given
+/// in `redis_topology`. Nothing if the Sentinel reports no epoch.
 async fn report(subscriber: &mut Subscriber, master: &str) -> Result<Option<(Node, u64)>, SubscriberError> {
     let details = answer(subscriber, &["SENTINEL", "MASTER", master]).await?;
     let epoch = details.get("config-epoch").and_then(Value::as_text).and_then(|epoch| epoch.parse().ok());
@@ -96,7 +96,7 @@ async fn report(subscriber: &mut Subscriber, master: &str) -> Result<Option<(Nod
     Ok(port.parse().ok().zip(epoch).map(|(port, epoch)| (Node { host: host.to_owned(), port }, epoch)))
 }
 
-/// The answer to a command, past announcements.
+/// The answer to a command. Announcements before it are skipped.
 async fn answer(subscriber: &mut Subscriber, command: &[&str]) -> Result<Value, SubscriberError> {
     let mut received = subscriber.ask(command).await?;
     loop {

@@ -1,40 +1,44 @@
-//! The calls that wait for Redis: bounded in bytes, each answered exactly once, whatever happens to the link.
+//! Calls that wait for Redis. They are bounded in bytes, and each is answered exactly once, whatever happens to the
+//! connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
+use keyspace::Placed;
+use redis_topology::CommandError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::{BATCH_MESSAGES_MAX, Position, Scope};
 
 use super::cluster_router::CallRoute;
-use super::command_client::{CommandClient, CommandError};
+use super::command_connection::{CommandConnection, ends_connection, publish_error};
 use super::config::RedisBrokerConfig;
 use super::publish_queue::{Batch, PublishQueues, Share};
 use super::replicas::Replicas;
 use crate::broker::{BrokerError, Event, History, Publish, Stored, Ticket};
 
-/// What a call is taken to hold besides its messages, in bytes: the task, the command's frame, the answer's.
+/// Memory counted for a call beside its messages, in bytes: the task, the frame of the command, and that of the
+/// answer.
 pub(super) const CALL_BYTES: usize = 512;
 
-/// What asking for one top is taken to hold: its name in the question, its answer.
+/// Memory counted for one scope in a query for newest positions, in bytes: its name in the command, and its answer.
 const TOP_BYTES: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct PendingCalls {
     config: Arc<RedisBrokerConfig>,
     route: CallRoute,
-    /// Publishes that are not under way yet.
+    /// Publishes that have not been sent.
     queues: PublishQueues,
-    /// For those who want to know that a replica has their messages, if that can be asked.
+    /// Publishes that wait for a replica, if replicas can be asked.
     replicas: Option<Replicas>,
     running: JoinSet<FinishedCall>,
     waiting: HashMap<Ticket, PendingCall>,
     bytes: usize,
 }
 
-/// What is owed for a ticket.
+/// What a ticket's answer is, and what its call counts.
 #[derive(Debug, Clone, Copy)]
 struct PendingCall {
     kind: CallKind,
@@ -49,17 +53,17 @@ enum CallKind {
     Publish,
 }
 
-/// A finished call.
+/// A call that has ended.
 #[derive(Debug)]
 struct FinishedCall {
     result: CallResult,
-    /// Why the link is of no use any more, if the call has shown that.
+    /// Why the connection pair must end, if the call has shown that.
     disconnect_reason: Option<String>,
 }
 
 #[derive(Debug)]
 enum CallResult {
-    Publish(Batch, Result<Vec<(Position, bool)>, CommandError>),
+    Publish(Batch, Result<Vec<Placed>, CommandError>),
     Read(Ticket, Result<History, CommandError>),
     Tops(Ticket, Result<Vec<Option<Position>>, CommandError>),
     Lost(Ticket, Result<(), CommandError>),
@@ -67,19 +71,19 @@ enum CallResult {
     Probe(CallReply),
 }
 
-/// What a finished call tells.
+/// What a finished call means for the connection pair and the user of the broker.
 #[derive(Debug)]
 pub(super) struct CallOutcome {
     pub(super) reply: CallReply,
-    /// Why the link is of no use any more, if the call has shown that.
+    /// Why the connection pair must end, if the call has shown that.
     pub(super) disconnect_reason: Option<String>,
 }
 
 #[derive(Debug)]
 pub(super) enum CallReply {
-    /// For the caller of the broker.
+    /// Events for the user of the broker.
     Events(Vec<Event>),
-    /// Redis took our own word.
+    /// Redis accepted the probe.
     ProbeTaken,
     /// Redis did not answer the probe in time.
     ProbeLate,
@@ -94,7 +98,7 @@ impl PendingCalls {
         Self { config, route, queues, replicas, running, waiting, bytes: 0 }
     }
 
-    /// Takes a publish that [`Self::send`] will send, or returns its refusal.
+    /// Takes a publish, which [`Self::send`] sends, or returns its refusal.
     pub(super) fn publish(&mut self, publish: Publish) -> Option<Event> {
         let ticket = publish.ticket;
         let refuse = |error| Some(Event::Published { ticket, result: Err(error) });
@@ -110,8 +114,8 @@ impl PendingCalls {
         None
     }
 
-    /// Begins the calls that can be: what was published since the last time goes together. Refuses what has waited
-    /// too long for its turn.
+    /// Starts the calls that can start: publishes of one scope that have gathered go together. Refuses publishes that
+    /// have waited too long.
     pub(super) fn send(&mut self, refused: &mut impl Extend<Event>) {
         while self.queues.is_ready() {
             let Some(mut batch) = self.queues.next(Instant::now()) else { return };
@@ -133,7 +137,7 @@ impl PendingCalls {
         }
     }
 
-    /// Begins a read, or returns its refusal.
+    /// Starts a read, or returns its refusal.
     pub(super) fn read(
         &mut self,
         ticket: Ticket,
@@ -153,7 +157,7 @@ impl PendingCalls {
         None
     }
 
-    /// Begins to ask for tops, or returns the refusal.
+    /// Starts a query for newest positions, or returns its refusal.
     pub(super) fn tops(&mut self, ticket: Ticket, scopes: Vec<Scope>) -> Option<Event> {
         if let Err(error) = self.admit(ticket, CallKind::Tops, scopes.len() * TOP_BYTES) {
             return Some(Event::Tops { ticket, result: Err(error) });
@@ -167,7 +171,7 @@ impl PendingCalls {
         None
     }
 
-    /// Begins to say that a message is gone, or returns the refusal.
+    /// Starts to mark a lost message, or returns the refusal.
     pub(super) fn lost(&mut self, ticket: Ticket, scope: Scope, position: Position) -> Option<Event> {
         if let Err(error) = self.admit(ticket, CallKind::Lost, 0) {
             return Some(Event::LossNoted { ticket, result: Err(error) });
@@ -181,14 +185,14 @@ impl PendingCalls {
         None
     }
 
-    pub(super) fn probe(&mut self, command_client: CommandClient, channel: String, word: String) {
+    pub(super) fn probe(&mut self, command_connection: CommandConnection, channel: String, word: String) {
         self.running.spawn(async move {
-            match command_client.probe(&channel, &word).await {
+            match command_connection.probe(&channel, &word).await {
                 Ok(()) => FinishedCall { result: CallResult::Probe(CallReply::ProbeTaken), disconnect_reason: None },
                 Err(CommandError::Late) => {
                     FinishedCall { result: CallResult::Probe(CallReply::ProbeLate), disconnect_reason: None }
                 }
-                // Refused where a publish would be: the way is not there.
+                // The probe is refused wherever a publish would be refused.
                 Err(error) => FinishedCall {
                     result: CallResult::Probe(CallReply::ProbeLate),
                     disconnect_reason: Some(error.to_string()),
@@ -197,9 +201,9 @@ impl PendingCalls {
         });
     }
 
-    /// A finished call, if there is one.
+    /// Returns a finished call, if there is one.
     pub(super) fn try_next(&mut self) -> Option<CallOutcome> {
-        // Asking an empty set takes a lock; this stands in the way of every message.
+        // Polling an empty set takes a lock, and this runs for every message.
         if self.running.is_empty() {
             return None;
         }
@@ -207,7 +211,7 @@ impl PendingCalls {
         Some(self.settle(joined))
     }
 
-    /// Waits for a call to finish, for ever if there is none.
+    /// Waits for a call to finish; for ever if none runs.
     pub(super) async fn next(&mut self) -> CallOutcome {
         match self.running.join_next().await {
             Some(joined) => self.settle(joined),
@@ -215,12 +219,13 @@ impl PendingCalls {
         }
     }
 
-    /// Gives up what is still waiting: the link is gone. What was not sent is not stored.
+    /// Answers all calls that still wait, because the connection has ended. Messages that were not sent are not
+    /// stored.
     pub(super) fn abandon(self, why: &str) -> impl Iterator<Item = Event> {
         let why = BrokerError::Unavailable(why.to_owned());
         let unsent: HashSet<Ticket> = self.queues.unsent().collect();
         let unanswered = self.replicas.into_iter().flat_map(Replicas::into_unanswered);
-        // Stored it is, and more is not known.
+        // Redis has stored these messages, and whether a replica has them is unknown.
         let mut stored: HashMap<Ticket, Stored> = unanswered.collect();
         self.waiting.into_iter().map(move |(ticket, PendingCall { kind, .. })| match kind {
             CallKind::Publish if stored.contains_key(&ticket) => {
@@ -253,7 +258,7 @@ impl PendingCalls {
             CallResult::Publish(batch, result) => CallReply::Events(self.published(batch, result)),
             CallResult::Read(ticket, result) => {
                 self.forget(ticket);
-                // Reading twice does no harm, so a late answer is no mystery: ask again.
+                // A read can be repeated without harm, so a late answer is reported as unavailable.
                 let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
                 CallReply::Events(vec![Event::History { ticket, result }])
             }
@@ -264,7 +269,7 @@ impl PendingCalls {
             }
             CallResult::Lost(ticket, result) => {
                 self.forget(ticket);
-                // Saying it twice does no harm either.
+                // Marking twice does no harm either.
                 let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
                 CallReply::Events(vec![Event::LossNoted { ticket, result }])
             }
@@ -284,8 +289,8 @@ impl PendingCalls {
         CallOutcome { reply, disconnect_reason }
     }
 
-    /// Tells each publisher what is true of its own messages.
-    fn published(&mut self, batch: Batch, result: Result<Vec<(Position, bool)>, CommandError>) -> Vec<Event> {
+    /// Tells each publisher what became of its own messages.
+    fn published(&mut self, batch: Batch, result: Result<Vec<Placed>, CommandError>) -> Vec<Event> {
         let mut events = Vec::with_capacity(batch.shares.len());
         let mut published_event = |calls: &mut Self, ticket, result| {
             calls.forget(ticket);
@@ -308,13 +313,16 @@ impl PendingCalls {
                 self.ask_replicas();
             }
             Err(error) => {
-                // An unanswered publish may have been carried out; a refused one was not, nor was what waits behind.
+                // A publish without an answer may have been carried out. A refused one was not, and neither were those
+                // that wait behind it.
                 let behind: Vec<Ticket> = match error {
                     CommandError::Refused(_) => Vec::new(),
-                    CommandError::Late | CommandError::Broken(_) => self.queues.give_up(&batch.scope).collect(),
+                    CommandError::Late | CommandError::Broken(_) | CommandError::Malformed(_) => {
+                        self.queues.give_up(&batch.scope).collect()
+                    }
                 };
                 let why = error.to_string();
-                let error = error.of_publish();
+                let error = publish_error(error);
                 batch.shares.into_iter().for_each(|share| published_event(self, share.ticket, Err(error.clone())));
                 behind
                     .into_iter()
@@ -325,7 +333,7 @@ impl PendingCalls {
         events
     }
 
-    /// Asks for all who have waited for the last answer.
+    /// Asks a replica on behalf of all publishes that were answered since the last question.
     fn ask_replicas(&mut self) {
         let Some(query) = self.replicas.as_mut().and_then(Replicas::begin) else { return };
         let mark = self.config.keyspace.mark(&query.scope);
@@ -342,5 +350,5 @@ impl PendingCalls {
 }
 
 fn disconnect_reason<T>(result: &Result<T, CommandError>) -> Option<String> {
-    result.as_ref().err().filter(|error| error.ends_connection()).map(CommandError::to_string)
+    result.as_ref().err().filter(|error| ends_connection(error)).map(CommandError::to_string)
 }

@@ -1,42 +1,43 @@
-//! Whether Redis delivers: a word to ourselves at every interval, by the way a message takes.
+//! Tests whether Redis delivers: a text is sent to the instance itself at every interval, by the same path as a
+//! message.
 //!
-//! A subscriber's socket can be open, and silent for good: a PING proves nothing about it. The word goes out on
-//! the command connection by a function that is refused wherever a publish would be refused, and comes back on the
-//! subscriber. Under load, any message heard since shows as well that the subscriber hears, and the word may wait
-//! its turn behind a burst. Two intervals in a row without both halves, and the link is dead.
+//! A subscriber's socket can be open and silent for ever, and a PING does not show that. The text goes out over the
+//! command connection, by a function that is refused wherever a publish would be refused, and comes back on the
+//! subscriber. Under load any received message also shows that the subscriber works, and the text may wait behind a
+//! burst. After two intervals in a row without both halves the connection pair is dead.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// This many intervals in a row without a sign of life end the link.
+/// After this many intervals in a row without both halves the connection pair ends.
 const MISSED_MAX: u32 = 2;
 
-/// Pure: it is told what happened and the time.
+/// The state of the probe. Pure: it is told the time and what happened.
 #[derive(Debug)]
 pub(super) struct Probe {
     interval: Duration,
     due: Instant,
     missed: u32,
-    /// The function answered since the last word went out.
+    /// Whether the function has answered since the last probe was sent.
     answered: bool,
-    /// Something came in on the subscriber since.
+    /// Whether the subscriber has received anything since the last probe was sent.
     received: bool,
 }
 
 /// What to do at a tick.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tick {
-    /// Not yet.
+    /// The next probe is not due.
     Wait,
-    /// Say the word.
+    /// A probe is to be sent.
     Send,
-    /// The way is cut; what was missing.
+    /// The connection pair is dead, with the half that was missing.
     Dead(&'static str),
 }
 
 impl Probe {
-    /// Begins on a way that has just been seen to work.
+    /// Begins on a connection pair that has just been tested.
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self { interval, due: now + interval, missed: 0, answered: true, received: true }
     }
@@ -63,7 +64,7 @@ impl Probe {
             let missing = if self.answered { "the subscriber receives nothing" } else { "Redis does not answer" };
             return Tick::Dead(missing);
         }
-        // From now, not from `due`: after a pause of this process the answers must get their time.
+        // Counted from now and not from `due`: after a pause of this process the answers must get their full time.
         self.due = now + self.interval;
         self.answered = false;
         self.received = false;

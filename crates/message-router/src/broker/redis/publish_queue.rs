@@ -1,13 +1,13 @@
-//! Publishes on their way to Redis: each scope has a queue, and in each queue one call is under way at a time.
+//! Publishes that wait for Redis: each scope has a queue, and one call of a queue runs at a time.
 //!
 //! ```text
 //!   publish ─▶ user:7     │ waiting … │ ─▶ one call ═▶ Redis
 //!   publish ─▶ system     │ waiting … │ ─▶ one call ═▶ Redis
 //! ```
 //!
-//! So a call that has to be repeated (the library was gone, the slot has moved) is not overtaken by the next one of
-//! its scope, and what gathers meanwhile goes as one batch: the busier a scope, the fewer calls for each message.
-//! No timer is needed for that, and a quiet scope waits for nothing.
+//! So a call that must be repeated (the library was missing, or the slot has moved) is not overtaken by the next call
+//! of its scope. Publishes that gather meanwhile go as one batch: the busier a scope, the fewer calls for each
+//! message. That needs no timer, and a publish to a quiet scope does not wait.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,34 +18,35 @@ use wire::{BATCH_MESSAGES_MAX, Scope};
 
 use crate::broker::{Draft, Publish, Ticket};
 
-/// A batch stops growing here, so that one call holds Redis and its subscribers up for a short time only.
+/// A batch stops growing at this size, in bytes, so that one call holds up Redis and its subscribers for a short time
+/// only.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct PublishQueues {
-    /// What has waited longer is not sent any more: its publisher has waited for as long as for an answer.
+    /// A publish that has waited this long is not sent any more: its publisher has waited as long as for an answer.
     patience: Duration,
-    /// A queue is here as long as something waits in it or is under way.
+    /// A queue exists while a publish waits in it or a call runs.
     queues: HashMap<Scope, ScopeQueue>,
-    /// Queues whose next call can go.
+    /// Queues whose next call can be sent.
     ready: VecDeque<Scope>,
 }
 
 #[derive(Debug, Default)]
 struct ScopeQueue {
-    /// Since when each waits.
+    /// Waiting publishes, each with the time of its arrival.
     waiting: VecDeque<(Instant, Publish)>,
     under_way: bool,
 }
 
-/// One call's worth of publishes.
+/// The publishes of one call.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) scope: Scope,
     pub(super) messages: Vec<Draft>,
-    /// Who asked, in the order of the messages.
+    /// The publishers, in the order of the messages.
     pub(super) shares: Vec<Share>,
-    /// Who has waited too long. There may be nobody else.
+    /// Publishes that have waited too long. There may be no others.
     pub(super) late: Vec<Ticket>,
 }
 
@@ -53,9 +54,9 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) ticket: Ticket,
-    /// How many of the messages are its own.
+    /// How many of the messages are this publisher's.
     pub(super) count: usize,
-    /// Whether it wants to know that a replica has them.
+    /// Whether the publisher asked for a replica.
     pub(super) replicated: bool,
 }
 
@@ -74,12 +75,12 @@ impl PublishQueues {
         queue.waiting.push_back((now, publish));
     }
 
-    /// Whether [`Self::next`] has anything: cheaper than asking the clock in vain.
+    /// Whether [`Self::next`] has anything. Cheaper than reading the clock in vain.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// What can go now. The scope's next batch can after [`Self::done`].
+    /// The next batch that can be sent. The scope's next batch follows after [`Self::done`].
     pub(super) fn next(&mut self, now: Instant) -> Option<Batch> {
         let scope = self.ready.pop_front()?;
         let queue = self.queues.get_mut(&scope).expect("a ready lane is there");
@@ -93,7 +94,7 @@ impl PublishQueues {
         while let Some((_, publish)) = queue.waiting.front() {
             bytes += publish.messages.iter().map(|draft| draft.topic.len() + draft.message.len()).sum::<usize>();
             let is_full = batch.messages.len() + publish.messages.len() > BATCH_MESSAGES_MAX || bytes > BATCH_BYTES_MAX;
-            // One that is too large by itself is Redis' to refuse.
+            // Redis refuses a publish that is too large by itself.
             if is_full && !batch.shares.is_empty() {
                 break;
             }
@@ -105,7 +106,7 @@ impl PublishQueues {
         Some(batch)
     }
 
-    /// The scope's call has been answered, or given up.
+    /// Takes in that the scope's call was answered or given up.
     pub(super) fn done(&mut self, scope: &Scope) {
         let Some(queue) = self.queues.get_mut(scope) else { return };
         queue.under_way = false;
@@ -115,13 +116,13 @@ impl PublishQueues {
         }
     }
 
-    /// Takes out what waits behind the scope's call: it has not been sent.
+    /// Takes out the publishes that wait behind the scope's call: they have not been sent.
     pub(super) fn give_up(&mut self, scope: &Scope) -> impl Iterator<Item = Ticket> {
         let waiting = self.queues.get_mut(scope).map(|queue| std::mem::take(&mut queue.waiting));
         waiting.into_iter().flatten().map(|(_, publish)| publish.ticket)
     }
 
-    /// Everything that has not been sent, of all scopes.
+    /// All publishes of all scopes that have not been sent.
     pub(super) fn unsent(&self) -> impl Iterator<Item = Ticket> {
         self.queues.values().flat_map(|queue| &queue.waiting).map(|(_, publish)| publish.ticket)
     }

@@ -1,7 +1,7 @@
-//! One link, and making it anew whenever it has ended: to the one primary there is, or to one node of a cluster.
+//! Keeps one connection pair, to the primary or to one node of a cluster, and opens it again whenever it has ended.
 //!
 //! ```text
-//!   Waiting ──(Backoff)──▶ Connecting ──(greeting: the first word came round)──▶ Up ──(Cut)──▶ Waiting
+//!   Waiting ──(Backoff)──▶ Connecting ──(set_up: the first probe came back)──▶ Up ──(Disconnected)──▶ Waiting
 //! ```
 
 use std::collections::VecDeque;
@@ -18,29 +18,29 @@ use super::connection_pair::{ConnectionPair, Disconnected, LinkEvent};
 use super::connection_setup::{Endpoint, SetupError, set_up};
 use crate::broker::{BrokerError, Command, Event};
 
-/// Tries for ever. [`Event::Down`] is told when a link ends, when the first attempt fails, and again when the
-/// reason has changed; between them it is down all the same.
+/// Tries for ever. [`Event::Down`] is reported when a connection pair ends, when the first attempt fails, and again
+/// when the reason has changed; it stays down between them.
 #[derive(Debug)]
 pub(super) struct ReconnectingConnection {
     config: Arc<RedisBrokerConfig>,
     endpoint: Endpoint,
     state: State,
     backoff: Backoff,
-    /// The reason last told, while down.
+    /// The reason reported last, while down.
     reason: Option<String>,
-    /// An attempt has failed since the last link ended.
+    /// Whether an attempt has failed since the last connection pair ended.
     has_failed: bool,
     link_events: VecDeque<LinkEvent>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// For the next attempt. The timer needs a runtime, so it is made by whoever waits first.
+    /// Waits `ms` before the next attempt. The timer needs a runtime, so the first waiting task makes it.
     Waiting {
         ms: u64,
         timer: Option<Pin<Box<Sleep>>>,
     },
-    /// One task, so that an attempt goes on while nobody awaits the broker.
+    /// An attempt, in a task of its own so that it continues while no task awaits the broker.
     Connecting(JoinSet<Result<ConnectionPair, SetupError>>),
     Up(Box<ConnectionPair>),
 }
@@ -65,12 +65,12 @@ impl ReconnectingConnection {
         matches!(self.state, State::Up(_))
     }
 
-    /// Whether it is known what has become of it: it is up, or an attempt has failed since it was.
+    /// Whether its state is known: it is up, or an attempt has failed since it was.
     pub(super) fn is_settled(&self) -> bool {
         self.is_up() || self.has_failed
     }
 
-    /// Why it is down, once an attempt has failed or a link has ended.
+    /// Why it is down, after a failed attempt or the end of a connection pair.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
@@ -85,7 +85,7 @@ impl ReconnectingConnection {
         }
     }
 
-    /// What is at hand, without waiting.
+    /// Returns the next event without waiting.
     pub(super) fn take(&mut self) -> Option<LinkEvent> {
         loop {
             if let Some(link_event) = self.link_events.pop_front() {
@@ -131,7 +131,7 @@ impl ReconnectingConnection {
             Endpoint::Primary => tracing::info!(redis = %self.config.target, "Redis connected"),
             Endpoint::Node(node, router) => {
                 tracing::info!(redis = %node, "Redis Cluster node connected");
-                router.connection_is_up(node, pair.command_client());
+                router.connection_is_up(node, pair.command_connection());
             }
         }
         self.backoff.reset();
@@ -166,11 +166,11 @@ impl ReconnectingConnection {
     }
 }
 
-/// The answer to a command that nobody can carry out.
+/// The answer to a command that cannot be carried out while the connection is down.
 pub(super) fn refusal(command: Command, reason: &str) -> Option<Event> {
     let error = BrokerError::Unavailable(reason.to_owned());
     match command {
-        // At the next `Up` the caller asks again.
+        // The user of the broker subscribes again at the next `Up`.
         Command::Subscribe(_) | Command::Unsubscribe(_) | Command::Reset(_) => None,
         Command::Read { ticket, .. } => Some(Event::History { ticket, result: Err(error) }),
         Command::Tops { ticket, .. } => Some(Event::Tops { ticket, result: Err(error) }),

@@ -1,26 +1,26 @@
-//! Asks whether a replica has what was stored, for publishers who want to know.
+//! Asks whether a replica has stored messages, for publishes with `acknowledge = "replicated"`.
 //!
 //! ```text
 //!   stored ─▶ │ waiting … │ ─▶ SET mark, WAIT 1 ═▶ Redis     on a connection of its own
 //! ```
 //!
-//! WAIT blocks its connection, so that is not the one the calls go over; and it looks no further than the last write
-//! of its own connection, so a write goes before it: the mark. Replication is one stream. A replica that has the mark
-//! has everything that was stored before it, by whatever connection, and one question serves all who came before it.
+//! WAIT blocks its connection, so it has one of its own. WAIT counts replicas that have the last write of the same
+//! connection, so a write goes before it: the mark. Replication is one stream: a replica that has the mark has
+//! everything that was stored before it over any connection. So one question serves all publishes before it.
 //!
-//! The connection is opened with the link and ends it when it breaks. A later one might reach a server that never had
-//! what was stored.
+//! The connection is opened with the connection pair, and the pair ends when it breaks. A later connection might reach
+//! a server that never had the messages.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+use redis_topology::CommandError;
 use tokio::time::timeout;
 use wire::Scope;
 
-use super::command_client::CommandError;
 use crate::broker::{Stored, Ticket};
 
-/// The mark means nothing once WAIT has been answered.
+/// Lifetime of the mark in ms. It is of no use once WAIT has been answered.
 const MARK_TTL_MS: u64 = 1_000;
 
 #[derive(Debug)]
@@ -30,18 +30,18 @@ pub(super) struct Replicas {
     patience: Duration,
     /// How long Redis may take beyond that.
     deadline: Duration,
-    /// Stored since the question under way was asked, and the newest one's scope.
+    /// Publishes stored since the running question was asked, and the scope of the newest one.
     waiting: Vec<(Ticket, Stored)>,
     scope: Option<Scope>,
-    /// Whom the question under way is for.
+    /// Publishes that the running question is for.
     asking: Vec<(Ticket, Stored)>,
 }
 
-/// A question to be asked; it goes to a task.
+/// A question to be asked, which runs in a task of its own.
 #[derive(Debug)]
 pub(super) struct ReplicaQuery {
     connection: MultiplexedConnection,
-    /// Where to put the mark: it goes to the same primary as what was stored.
+    /// The mark is written beside this scope's keys, so that it goes to the same primary as the messages.
     pub(super) scope: Scope,
     patience: Duration,
     deadline: Duration,
@@ -59,7 +59,7 @@ impl Replicas {
         self.scope = Some(scope.clone());
     }
 
-    /// The next question, unless one is under way or nobody wants to know.
+    /// Returns the next question, unless one is running or no publish waits.
     pub(super) fn begin(&mut self) -> Option<ReplicaQuery> {
         if !self.asking.is_empty() {
             return None;
@@ -70,19 +70,19 @@ impl Replicas {
         Some(ReplicaQuery { connection: connection.clone(), scope, patience: *patience, deadline: *deadline })
     }
 
-    /// Whom the answer is for.
+    /// Takes the publishes that the answered question was for.
     pub(super) fn finish(&mut self) -> Vec<(Ticket, Stored)> {
         std::mem::take(&mut self.asking)
     }
 
-    /// All who still want to know.
+    /// All publishes that still wait.
     pub(super) fn into_unanswered(self) -> impl Iterator<Item = (Ticket, Stored)> {
         self.asking.into_iter().chain(self.waiting)
     }
 }
 
 impl ReplicaQuery {
-    /// Whether at least one replica has it all.
+    /// Asks whether at least one replica has everything.
     pub(super) async fn ask(mut self, mark: &str) -> Result<bool, CommandError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SET").arg(mark).arg("").arg("PX").arg(MARK_TTL_MS).ignore();

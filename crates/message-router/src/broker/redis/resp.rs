@@ -1,41 +1,41 @@
-//! RESP3 as a subscriber hears it: an incremental parser that hands out slices of what was read.
+//! RESP3 for a subscriber: an incremental parser that returns slices of the buffer.
 //!
-//! A message push is recognised by its first bytes and never becomes a tree of values; everything else Redis
-//! may say (answers to `HELLO`, errors, pushes nobody asked for) takes the slow road through [`Value`].
+//! The first bytes identify a message push, which never becomes a tree of values. Everything else that Redis may send
+//! (answers to `HELLO`, errors, other pushes) takes the slow path through [`Value`].
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Longest text accepted, in bytes. The publish function takes 16 MiB a call; this bounds what a stray PUBLISH
-/// on one of our channels may make us hold.
+/// Longest text accepted, in bytes. The publish function takes 16 MiB per call; this bounds what another program's
+/// PUBLISH to one of our channels can make us hold.
 const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest line (a length, number, simple text or error), in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Most values within one, nested ones counted: an unfinished value is read again from its beginning.
+/// Most values within one value, nested ones included: an unfinished value is read again from its beginning.
 const VALUES_MAX: usize = 4096;
-/// Deepest nesting. Redis' own answers need four.
+/// Deepest nesting. Redis' own answers need four levels.
 const DEPTH_MAX: usize = 16;
 
-/// How every message push begins; the name of the channel and the payload follow.
+/// The beginning of every message push; the name of the channel and the payload follow.
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n";
-/// The same in a cluster.
+/// The beginning of every message push in a cluster.
 const SHARDED_MESSAGE: &[u8] = b">3\r\n$8\r\nsmessage\r\n";
 
-/// What was heard.
+/// A push or an answer.
 #[derive(Debug, PartialEq)]
 pub(super) enum PushFrame {
-    /// Somebody published.
+    /// A message on a channel.
     Message { channel: Bytes, payload: Bytes },
-    /// `SUBSCRIBE` took effect, or `SSUBSCRIBE`.
+    /// `SUBSCRIBE` or `SSUBSCRIBE` took effect.
     Subscribed { channel: Bytes },
-    /// `UNSUBSCRIBE` took effect, or `SUNSUBSCRIBE`, or the channel's slot has gone to another node.
+    /// `UNSUBSCRIBE` or `SUNSUBSCRIBE` took effect, or the channel's slot has moved to another node.
     Unsubscribed { channel: Bytes },
-    /// An error where nothing can fail but a subscription.
+    /// An error reply. Only a subscription can be refused.
     Refused(String),
     /// The answer to a command, or a push of another kind.
     Other(Value),
 }
 
-/// One RESP value. Kinds that differ only in how a reader may show them are one here.
+/// One RESP value. Types that differ only in how a reader may show them are one variant here.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     /// A simple, bulk or verbatim text, a double or a big number, as it was written.
@@ -46,17 +46,17 @@ pub(super) enum Value {
     Null,
     /// An array or a set.
     List(Vec<Value>),
-    /// Keys and values in turn.
+    /// A map, as pairs of key and value.
     Map(Vec<Value>),
     Push(Vec<Value>),
 }
 
-/// Bytes that are not RESP, or break a limit. The connection is of no use afterwards.
+/// The bytes are not RESP, or break a limit. The connection cannot be used afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Redis sent what is not RESP: {0}")]
 pub(super) struct BadResp(&'static str);
 
-/// Holds what was read and not yet understood.
+/// Holds bytes that were read and not yet parsed.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     pub(super) buffer: BytesMut,
@@ -65,7 +65,7 @@ pub(super) struct Decoder {
 // === impl Value ===
 
 impl Value {
-    /// The value under `key`, if this is a map that has it.
+    /// The value under `key`, if this is a map that has the key.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         let Self::Map(items) = self else { return None };
         let (pairs, _) = items.as_chunks::<2>();
@@ -83,10 +83,10 @@ impl Value {
 // === impl Decoder ===
 
 impl Decoder {
-    /// The next thing heard, or nothing before more bytes are read.
+    /// Returns the next push or answer, or nothing before more bytes are read.
     ///
     /// # Errors
-    /// When the bytes are not RESP. Asking again is no use then.
+    /// If the bytes are not RESP. Another call does not help then.
     pub(super) fn next(&mut self) -> Result<Option<PushFrame>, BadResp> {
         let outcome = match message(&self.buffer) {
             Fast::Message { channel, payload, end } => {
@@ -125,7 +125,7 @@ enum Stop {
     Bad(&'static str),
 }
 
-/// Where a message push keeps its two texts, as (first byte, byte behind the last).
+/// Where a message push has its two texts, as (first byte, byte behind the last).
 enum Fast {
     Message { channel: (usize, usize), payload: (usize, usize), end: usize },
     Incomplete,
@@ -150,7 +150,7 @@ fn message(bytes: &[u8]) -> Fast {
     }
 }
 
-/// The bulk text whose `$` stands at `at`.
+/// The bulk text whose `$` is at `at`.
 fn text_at(bytes: &[u8], at: usize) -> Result<(usize, usize), Stop> {
     match bytes.get(at) {
         None => return Err(Stop::Incomplete),
@@ -166,7 +166,7 @@ fn text_at(bytes: &[u8], at: usize) -> Result<(usize, usize), Stop> {
     }
 }
 
-/// A text's length and where the text begins.
+/// The length of a text, and where the text begins.
 fn length_at(bytes: &[u8], mut at: usize) -> Result<(usize, usize), Stop> {
     let (first, mut length) = (at, 0usize);
     loop {
@@ -208,7 +208,7 @@ fn receive(value: Value) -> PushFrame {
     }
 }
 
-/// Walks bytes that may end anywhere: once to find a value's end, once more to build it.
+/// Reads bytes that may end anywhere: once to find the end of a value, and once more to build it.
 struct Cursor<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -216,20 +216,20 @@ struct Cursor<'b> {
 }
 
 impl<'b> Cursor<'b> {
-    /// Passes over one value.
+    /// Skips one value.
     fn skip(&mut self, depth: usize) -> Result<(), Stop> {
         let (kind, line) = self.open(depth)?;
         match kind {
             b'$' | b'=' | b'!' if line != b"-1" => self.text(line).map(drop),
             b'*' | b'~' | b'>' if line != b"-1" => (0..count(line)?).try_for_each(|_| self.skip(depth + 1)),
             b'%' => (0..2 * count(line)?).try_for_each(|_| self.skip(depth + 1)),
-            // An attribute says something about the value behind it.
+            // An attribute describes the value behind it.
             b'|' => (0..2 * count(line)? + 1).try_for_each(|_| self.skip(depth + 1)),
             _ => Ok(()),
         }
     }
 
-    /// Builds the value that [`Self::skip`] passed over; `frame` owns the bytes.
+    /// Builds the value that [`Self::skip`] has skipped; `frame` owns the bytes.
     fn read(&mut self, frame: &Bytes) -> Result<Value, Stop> {
         let (kind, line) = self.open(0)?;
         Ok(match kind {
@@ -241,7 +241,7 @@ impl<'b> Cursor<'b> {
             b'#' => Value::Boolean(line == b"t"),
             b'$' => Value::Text(frame.slice_ref(self.text(line)?)),
             b'!' => Value::Error(frame.slice_ref(self.text(line)?)),
-            // Three letters and a colon say how a verbatim text is to be shown.
+            // Three letters and a colon say how to show a verbatim text.
             b'=' => Value::Text(frame.slice_ref(self.text(line)?.get(4..).unwrap_or_default())),
             b'*' | b'~' => Value::List(self.items(frame, count(line)?)?),
             b'>' => Value::Push(self.items(frame, count(line)?)?),
@@ -303,7 +303,7 @@ fn number(line: &[u8]) -> Result<i64, Stop> {
     text.and_then(|text| text.parse().ok()).ok_or(Stop::Bad("a number that is none"))
 }
 
-/// How many values follow; more than a frame may hold is refused before anything is reserved for them.
+/// How many values follow. A number above the limit is refused before memory is reserved.
 fn count(line: &[u8]) -> Result<usize, Stop> {
     let count = usize::try_from(number(line)?).ok().filter(|n| *n <= VALUES_MAX);
     count.ok_or(Stop::Bad("too many values in one"))

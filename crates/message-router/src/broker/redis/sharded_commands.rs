@@ -1,24 +1,23 @@
-//! What was asked on a sharded subscriber and is not answered yet: each command names channels of one slot.
+//! Commands of a sharded subscriber that are not answered yet. Each command names channels of one slot.
 //!
-//! Redis answers in order, but for one thing: when a slot goes to another node, every subscription in it is ended by
-//! the same push that answers SUNSUBSCRIBE, and a command for it that is still on its way is refused with MOVED and
-//! the number of its slot. A refusal whose slot is not that of the oldest command answers one that was thought answered.
+//! Redis answers in order, with one exception. When a slot moves to another node, the push that answers SUNSUBSCRIBE
+//! also ends every subscription of the slot, and a command for the slot that was already sent is refused with MOVED
+//! and the slot's number. So a refusal with another slot than that of the oldest command belongs to a command that
+//! counts as answered.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use keyspace::Slot;
-use redis_topology::Node;
+use redis_topology::{Node, Redirection};
 use wire::Scope;
-
-use super::redirection::Redirection;
 
 #[derive(Debug, Default)]
 pub(super) struct ShardedCommands {
     asked: VecDeque<PendingCommand>,
 }
 
-/// One command on its way.
+/// One command without an answer.
 #[derive(Debug)]
 struct PendingCommand {
     slot: Slot,
@@ -26,7 +25,7 @@ struct PendingCommand {
     scopes: VecDeque<Scope>,
 }
 
-/// Subscribes that came to the wrong node.
+/// Subscribe commands that were sent to the wrong node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misrouted {
     pub(super) scopes: Vec<Scope>,
@@ -39,12 +38,12 @@ impl ShardedCommands {
         self.asked.push_back(PendingCommand { slot, wanted, scopes });
     }
 
-    /// Which scope is confirmed; none when nobody asked.
+    /// The scope that is confirmed; nothing if it was not asked for.
     pub(super) fn subscribed(&mut self, scope: &str) -> Option<Scope> {
         self.answered(true, scope)
     }
 
-    /// The scope whose subscription Redis has ended by itself; none when it was asked to.
+    /// The scope whose subscription Redis has ended by itself; nothing if that was asked for.
     pub(super) fn unsubscribed(&mut self, scope: &str, text: Bytes) -> Option<Bytes> {
         match self.answered(false, scope) {
             Some(_) => None,
@@ -52,7 +51,7 @@ impl ShardedCommands {
         }
     }
 
-    /// What a refusal says of the oldest command; an error when it is no redirection.
+    /// What a refusal means for the oldest command. An error if it is no redirection.
     pub(super) fn refused(&mut self, error: &str, node: &Node) -> Result<Option<Misrouted>, ()> {
         let Some(Redirection::Moved(slot, to)) = Redirection::parse(error, node) else { return Err(()) };
         if self.asked.front().is_none_or(|asked| asked.slot != slot) {
@@ -126,8 +125,8 @@ mod tests {
         assert_eq!(sharded.subscribed("t/user:3"), Some(scope("t/user:3")));
     }
 
-    /// The slot went while the command to give it up was on its way: the push is taken for the answer, and the refusal
-    /// behind it is nobody's.
+    /// The slot moved while SUNSUBSCRIBE was on its way: the push counts as the answer, and the refusal behind it
+    /// belongs to no command.
     #[test]
     fn the_refusal_of_what_was_ended_before_is_passed_over() {
         let mut sharded = asked(&[(1, false, &["t/user:1"]), (2, true, &["t/user:3"])]);

@@ -1,31 +1,27 @@
-//! Our own RESP3 connection for pub/sub: one socket, read by whoever awaits the broker.
+//! The RESP3 connection for pub/sub: one socket, read by the task that awaits the broker.
 //!
-//! No task and no channel stand between the socket and the caller: what is read lies in one buffer, and messages
-//! are slices of it. Changes of subscription are gathered and written as few commands as possible.
+//! There is no task and no channel between the socket and the caller. Bytes are read into one buffer, and messages are
+//! slices of it. Changes of subscriptions are gathered and written in as few commands as possible.
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use keyspace::Keyspace;
 use redis_topology::Node;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::net::TcpStream;
 use wire::Scope;
 
 use super::resp::{BadResp, Decoder, PushFrame};
 use super::sharded_commands::{Misrouted, ShardedCommands};
 
-/// Room kept for one read, in bytes. A burst of small messages is then a few hundred per system call.
+/// Room for one read, in bytes. In a burst of small messages one system call then reads several hundred.
 const READ_BYTES: usize = 64 * 1024;
-/// Most channels one SUBSCRIBE names: some 30 KiB of command, so that Redis serves others in between.
+/// Most channels that one SUBSCRIBE names: a command of about 30 KiB, so that Redis serves other clients in between.
 const CHANNELS_PER_COMMAND_MAX: usize = 512;
-/// The kernel gives up a connection whose peer has vanished, without a word, after about this long.
-const DEAD_PEER: Duration = Duration::from_secs(10);
 
-/// Why a subscriber is of no use any more.
+/// Why a subscriber must end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SubscriberError {
     #[error("the subscriber's connection broke: {0}")]
@@ -40,14 +36,14 @@ pub(super) enum SubscriberError {
     ProbeMoved,
 }
 
-/// A change of subscription that has not been written.
+/// A change of a subscription that has not been written.
 #[derive(Debug)]
 struct SubscriptionChange {
     scope: Scope,
     wanted: bool,
 }
 
-/// What came in, after bookkeeping.
+/// What was received, after the subscriber has updated its own state.
 #[derive(Debug)]
 pub(super) enum SubscriberEvent {
     Message {
@@ -55,9 +51,9 @@ pub(super) enum SubscriberEvent {
         payload: Bytes,
     },
     Subscribed(Scope),
-    /// The slot of this scope, by its text, has gone to another node.
+    /// The slot of this scope, given as text, has moved to another node.
     Ended(Bytes),
-    /// These are not subscribed: their slot has gone before.
+    /// Scopes that are not subscribed, because their slot had moved before.
     Misrouted(Misrouted),
 }
 
@@ -65,36 +61,24 @@ pub(super) enum SubscriberEvent {
 pub(super) struct Subscriber {
     stream: TcpStream,
     decoder: Decoder,
-    /// Encoded and not yet written. Bounded by the scopes the router wants.
+    /// Encoded and not yet written. Bounded by the number of scopes that the router wants.
     out: BytesMut,
     changes: Vec<SubscriptionChange>,
     asked: PendingCommands,
 }
 
-/// Commands whose answers are on their way.
+/// Commands without an answer.
 #[derive(Debug)]
 enum PendingCommands {
-    /// Redis answers in the order of the commands, and refuses none.
+    /// At a single primary, which answers commands in order and refuses none.
     Plain {
-        /// Scopes to be confirmed, in the order asked.
+        /// Scopes whose confirmation is expected, in the order of the commands.
         confirming: VecDeque<Scope>,
-        /// How many confirmations of UNSUBSCRIBE.
+        /// Number of UNSUBSCRIBE confirmations that are expected.
         leaving: usize,
     },
     /// At a node of a cluster.
     Sharded(Node, ShardedCommands),
-}
-
-/// Opens a socket that sends at once and notices a vanished peer.
-pub(super) async fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(&stream);
-    let half = DEAD_PEER / 2;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(half).with_interval(half / 5).with_retries(5))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
-    Ok(stream)
 }
 
 // === impl Subscriber ===
@@ -110,18 +94,19 @@ impl Subscriber {
         }
     }
 
-    /// From now on at a node of a cluster.
+    /// Switches to sharded pub/sub, at a node of a cluster.
     pub(super) fn shard(&mut self, node: Node) {
         self.asked = PendingCommands::Sharded(node, ShardedCommands::default());
     }
 
-    /// Sends one command and waits for one thing to be heard: for the beginning, before anything is subscribed.
+    /// Sends one command and waits for the first thing received. Used during the setup, before any scope is
+    /// subscribed.
     pub(super) async fn ask(&mut self, args: &[&str]) -> Result<PushFrame, SubscriberError> {
         encode(&mut self.out, args.len(), args.iter().copied());
         self.receive().await
     }
 
-    /// Waits for the next thing heard, whatever it is.
+    /// Waits for the next thing received.
     pub(super) async fn receive(&mut self) -> Result<PushFrame, SubscriberError> {
         loop {
             if let Some(received) = self.decoder.next()? {
@@ -141,7 +126,7 @@ impl Subscriber {
         self.changes.push(SubscriptionChange { scope, wanted: false });
     }
 
-    /// Writes what was asked for since the last time, as much as the socket takes.
+    /// Writes the changes since the last call, as far as the socket takes them.
     pub(super) fn send_changes(&mut self, keyspace: &Keyspace) -> Result<(), SubscriberError> {
         if !self.changes.is_empty() {
             self.encode_changes(keyspace);
@@ -149,7 +134,7 @@ impl Subscriber {
         if self.out.is_empty() { Ok(()) } else { self.flush() }
     }
 
-    /// What lies in the buffer. Nothing means: read first.
+    /// Takes the next event from the buffer. Nothing means that more bytes must be read first.
     pub(super) fn next(&mut self, keyspace: &Keyspace) -> Result<Option<SubscriberEvent>, SubscriberError> {
         loop {
             let event = match self.decoder.next()? {
@@ -160,7 +145,7 @@ impl Subscriber {
                 Some(PushFrame::Subscribed { channel }) => Some(self.subscribed(&channel, keyspace)?),
                 Some(PushFrame::Unsubscribed { channel }) => self.unsubscribed(channel, keyspace)?,
                 Some(PushFrame::Refused(text)) => self.refused(text)?,
-                // Nothing else is asked for; what a newer Redis may push besides is none of our business.
+                // No other command is sent. Pushes of other kinds that a newer Redis may send are ignored.
                 Some(PushFrame::Other(_)) => None,
             };
             if event.is_some() {
@@ -207,10 +192,10 @@ impl Subscriber {
             .map_err(|()| SubscriberError::Refused(text))
     }
 
-    /// Reads once without waiting; true when something came.
+    /// Reads once without waiting. Returns true if bytes were read.
     pub(super) fn fill(&mut self) -> Result<bool, SubscriberError> {
-        // Reserving is free while there is room. Without, it takes the old block back when nobody holds a slice
-        // of it any more, and a new one otherwise.
+        // Reserving costs nothing while there is room. Otherwise it reuses the old block if no slice of it is held any
+        // more, and allocates a new one if there is.
         if self.decoder.buffer.capacity() - self.decoder.buffer.len() < READ_BYTES / 8 {
             self.decoder.buffer.reserve(READ_BYTES);
         }
@@ -222,7 +207,7 @@ impl Subscriber {
         }
     }
 
-    /// Waits until there is something to read, or room for what is still to be written.
+    /// Waits until bytes can be read, or until there is room for bytes that must still be written.
     pub(super) async fn ready(&self) -> Result<(), SubscriberError> {
         let interest = if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
         self.stream.ready(interest).await?;
@@ -240,7 +225,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Neighbours of one kind become one command; their order against the other kind stays.
+    /// Neighbouring changes of one kind become one command. The order between subscribes and unsubscribes stays.
     fn encode_changes(&mut self, keyspace: &Keyspace) {
         let mut changes = std::mem::take(&mut self.changes);
         match &mut self.asked {
@@ -261,7 +246,7 @@ impl Subscriber {
             PendingCommands::Sharded(_, asked) => {
                 for run in changes.chunk_by_mut(|a, b| a.wanted == b.wanted) {
                     let (wanted, command) = (run[0].wanted, if run[0].wanted { "SSUBSCRIBE" } else { "SUNSUBSCRIBE" });
-                    // A command may name channels of one slot alone.
+                    // A command may name channels of one slot only.
                     run.sort_by_cached_key(|change| keyspace.slot(&change.scope));
                     for run in run.chunk_by(|a, b| keyspace.slot(&a.scope) == keyspace.slot(&b.scope)) {
                         encode_run(&mut self.out, command, run, keyspace);

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use keyspace::Function;
-use redis_topology::call;
+use keyspace::{PublishCall, PublishItem};
 use wire::{Channel, Position, TenantId};
 
 use super::{RedisStore, fields};
@@ -33,13 +32,13 @@ impl RedisStore {
     /// Fails if the message was not kept, or if Redis does not accept the publish.
     pub async fn replay(&self, dead_letter: &StoredDeadLetter, channel: &Channel) -> Result<Position, ReplayError> {
         let Body::Message(message) = &dead_letter.body else { return Err(ReplayError::NoMessage) };
-        let Channel { scope, .. } = channel;
-        let [even, odd] = self.keyspace.ids(scope);
-        let keys = [self.keyspace.stream(scope), self.keyspace.meta(scope), even, odd];
-        let mut publish = call(Function::PUBLISH_ONCE, &keys);
-        publish.arg(channel.topic()).arg(&message[..]).arg(format!("dead-letter/{}", dead_letter.id));
-        let (position, _): (String, u8) = self.run(&keys[0], &publish).await?;
-        position.parse().map_err(|_| StoreError::Malformed(position).into())
+        let publish = PublishCall::new(&self.keyspace, &channel.scope, true);
+        let id = format!("dead-letter/{}", dead_letter.id);
+        let item = PublishItem { topic: channel.topic(), message, id: Some(&id) };
+        let slot = self.keyspace.slot(&channel.scope);
+        let placed = self.client.publish(slot, &publish, [item].into_iter()).await.map_err(StoreError::from)?;
+        let (position, _) = placed[0];
+        Ok(position)
     }
 }
 
