@@ -1,64 +1,32 @@
-//! Connections of one server's pool: how they are opened, and tried before they are used again.
+//! Connections of one server's pool.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
+use deadpool_redis::{Connection, Manager};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionInfo, RedisError};
 
 use crate::node::Node;
-use crate::socket::open;
+use crate::socket::tcp_settings;
 
-/// Connections to one server.
-pub(crate) type Pool = managed::Pool<NodeConnections>;
-
-/// Opens the connections of a pool.
-#[derive(Debug)]
-pub(crate) struct NodeConnections {
-    info: ConnectionInfo,
-    /// Longest time to connect, and to wait for each answer.
-    deadline: Duration,
-    /// Number of the next PING.
-    pings: AtomicUsize,
+/// Opens connections to one server, as [`crate::socket`] does. `deadline` is the longest time to connect, and to wait for
+/// each answer. A connection is tried by PING before it is used again.
+pub(crate) fn manager(info: ConnectionInfo, deadline: Duration) -> Result<Manager, RedisError> {
+    let limits =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
+    Manager::new_with_config(info.set_tcp_settings(tcp_settings()), limits)
 }
 
 /// A connection of a pool, and its server. It returns to the pool when it is dropped, unless it is discarded.
-#[derive(Debug)]
 pub struct PooledConnection {
-    connection: Object<NodeConnections>,
+    connection: Connection,
     node: Node,
 }
 
-impl NodeConnections {
-    pub(crate) fn new(info: ConnectionInfo, deadline: Duration) -> Self {
-        Self { info, deadline, pings: AtomicUsize::new(0) }
-    }
-}
-
-impl managed::Manager for NodeConnections {
-    type Type = MultiplexedConnection;
-    type Error = RedisError;
-
-    async fn create(&self) -> Result<MultiplexedConnection, RedisError> {
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.deadline))
-            .set_response_timeout(Some(self.deadline));
-        open(self.info.clone(), &limits).await
-    }
-
-    /// Tests a connection before it is used again. The answer to an earlier command would show that its caller has left; such
-    /// a connection is closed.
-    async fn recycle(&self, connection: &mut MultiplexedConnection, _: &Metrics) -> RecycleResult<RedisError> {
-        let number = self.pings.fetch_add(1, Ordering::Relaxed).to_string();
-        let answer: String = redis::cmd("PING").arg(&number).query_async(connection).await?;
-        if answer == number { Ok(()) } else { Err(RecycleError::message("an answer to another question")) }
-    }
-}
-
 impl PooledConnection {
-    pub(crate) fn new(connection: Object<NodeConnections>, node: Node) -> Self {
+    pub(crate) fn new(connection: Connection, node: Node) -> Self {
         Self { connection, node }
     }
 
@@ -72,8 +40,14 @@ impl PooledConnection {
     /// for [`crate::Pools::failed`].
     #[must_use]
     pub fn discard(self) -> Node {
-        drop(Object::take(self.connection));
+        drop(Connection::take(self.connection));
         self.node
+    }
+}
+
+impl fmt::Debug for PooledConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConnection").field("node", &self.node).finish_non_exhaustive()
     }
 }
 

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deadpool::managed::PoolError;
+use deadpool_redis::{Pool, PoolError};
 use keyspace::Slot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::breaker::{Breaker, PAUSE};
 use crate::node::Node;
-use crate::pooled::{NodeConnections, Pool, PooledConnection};
+use crate::pooled::{PooledConnection, manager};
 use crate::redirection::Redirection;
 use crate::slots::Slots;
 use crate::target::{LocateError, PrimaryLocation, Target};
@@ -244,8 +244,9 @@ impl Pools {
     }
 
     fn new_pool(&self, node: &Node) -> Result<Pool, PoolsError> {
-        let connections = NodeConnections::new(self.target.info(node), self.deadline);
-        let pool = Pool::builder(connections).max_size(self.connections_max).build();
+        let manager = manager(self.target.info(node), self.deadline);
+        let manager = manager.map_err(|error| PoolsError::Build(error.to_string()))?;
+        let pool = Pool::builder(manager).max_size(self.connections_max).build();
         pool.map_err(|error| PoolsError::Build(error.to_string()))
     }
 

@@ -86,7 +86,7 @@ async fn a_publish_goes_where_a_cluster_sends_it() {
 
     let (old, heard) = node(vec!["-TRYAGAIN Multiple keys request\r\n".into(), stored]).await;
     assert_eq!(publish(&format!("redis://{old}")).await, Ok(vec![(Position::new(7, 42), false)]));
-    assert_eq!(*heard.lock().unwrap(), ["FCALL", "PING", "FCALL"]);
+    assert_eq!(*heard.lock().unwrap(), ["FCALL", "UNWATCH", "PING", "FCALL"]);
 }
 
 /// Functions of the registry use keys that they do not declare.
@@ -129,14 +129,14 @@ async fn a_gateway_replaces_a_library_and_a_tool_only_fills_a_gap() {
 async fn a_user_who_may_only_publish_can_fill_a_gap() {
     let server = RedisServer::start(&[]);
     let mut redis = server.connect_async().await;
-    let rights = ["on", ">p", "~*", "-@all", "+ping", "+info", "+fcall", "+function|load"];
+    let rights = ["on", ">p", "~*", "-@all", "+ping", "+unwatch", "+info", "+fcall", "+function|load"];
     cmd("ACL").arg("SETUSER").arg("publisher").arg(&rights).exec_async(&mut redis).await.unwrap();
     let url = format!("redis://publisher:p@127.0.0.1:{}/", server.port());
     let client = client(&url, loader(Loading::FillGap));
     let refused = client.ask::<String>(Slot::of("a"), cmd("FCALL").arg("tidegate_publish").arg(0)).await;
     assert!(matches!(&refused, Err(CallError::Rejected(text)) if text.contains("keys are needed")), "{refused:?}");
     assert_eq!(digest(&server).await.as_deref(), Some(library(10).digest()));
-    // The connection is tried by PING before it is used again, and by nothing that this user may not send.
+    // The connection is tried by UNWATCH and PING before it is used again, and by nothing that this user may not send.
     let again = client.ask::<String>(Slot::of("a"), cmd("FCALL").arg("tidegate_publish").arg(0)).await;
     assert_eq!(again, refused);
     let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query_async(&mut redis).await.unwrap();

@@ -23,6 +23,9 @@ use crate::transport::sse::{COMMENT, write_event, write_retry};
 /// When a client comes back whose stream has ended without a word: spread over this time, behind as long again.
 const RETRY_SPREAD_MS: u64 = 500;
 
+/// When a client comes back whose user has too many connections: another one has to end first.
+const RETRY_TOO_MANY_MS: u64 = 30_000;
+
 /// When a client comes back that is told not to. A browser cannot be kept from it but by its page.
 const RETRY_NEVER_MS: u64 = 3_600_000;
 
@@ -149,6 +152,9 @@ pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
         ServerFrame::Welcome(welcome) => write_retry(first_retry_ms(&welcome.session_id), &mut body),
         ServerFrame::Reconnect { after_ms } => write_retry(*after_ms, &mut body),
         ServerFrame::Error { retry_after_ms: Some(after_ms), .. } => write_retry(*after_ms, &mut body),
+        ServerFrame::Bye { code, .. } if *code == Close::TooManyConnections.code() => {
+            write_retry(RETRY_TOO_MANY_MS, &mut body);
+        }
         ServerFrame::Bye { code, .. } if !Close::should_reconnect(*code) => write_retry(RETRY_NEVER_MS, &mut body),
         _ => {}
     }

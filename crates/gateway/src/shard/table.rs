@@ -181,6 +181,11 @@ impl Shard {
         }
     }
 
+    /// Whether a connection's client answers pings and close frames.
+    pub(crate) fn has_answers(&self, slot: Slot) -> bool {
+        self.connections.get(slot).is_none_or(|connection| connection.outbox.format().has_answers())
+    }
+
     /// Queues a reply to the client itself.
     pub(crate) fn reply(&mut self, slot: Slot, reply: &ServerFrame<'_>) {
         if let Some(connection) = self.connections.get(slot) {

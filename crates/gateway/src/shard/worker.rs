@@ -27,6 +27,7 @@ use crate::host::clock::Now;
 use crate::host::mailbox::Mailbox;
 use crate::metrics::counters::ShardCounters;
 use crate::session::Session;
+use crate::session::rules::Limits;
 use crate::shard::departures::SPREAD;
 use crate::shard::handoff::{Handoff, Opening};
 use crate::shard::hub::{Hub, ShardHandle};
@@ -55,6 +56,22 @@ const WRITE_SLICE_MAX: Duration = Duration::from_millis(1);
 /// Small frames are copied together up to this size; also the most that one read takes.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// How long the kernel waits for a client that answers no ping, as that of an event stream.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    /// While the socket has room: as long as for a pong.
+    unacknowledged: Duration,
+    /// While it is full: longer than the shard gives any client that takes nothing.
+    full: Duration,
+}
+
+impl Silence {
+    fn new(limits: &Limits) -> Self {
+        let full = Duration::from_millis(limits.write_timeout_ms) + Duration::from_secs(5);
+        Self { unacknowledged: Duration::from_millis(limits.pong_timeout_ms), full }
+    }
+}
+
 /// A shard with its sockets. Lives on one thread; the tasks of its connections share it.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -79,7 +96,8 @@ pub(crate) struct Worker {
     hub: Hub,
     clock: Clock,
     message_bytes_max: usize,
-    pong_timeout: Duration,
+    /// How long a client may acknowledge nothing that was sent, and take nothing of it.
+    silence: Silence,
     backlog: Backlog,
     /// How often the instance had been fenced when last looked at.
     fences: Cell<u64>,
@@ -96,7 +114,7 @@ impl Worker {
         let ShardHandle { inbox, counters } = shared.hub.shard(index);
         let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
         let message_bytes_max = rules.limits.message_bytes_max;
-        let pong_timeout = Duration::from_millis(rules.limits.pong_timeout_ms);
+        let silence = Silence::new(&rules.limits);
         let backlog_bytes_max = rules.limits.backlog_bytes_max;
         Rc::new(Self {
             index,
@@ -115,7 +133,7 @@ impl Worker {
             hub: shared.hub.clone(),
             clock,
             message_bytes_max,
-            pong_timeout,
+            silence,
             backlog: Backlog::new(backlog_bytes_max),
             fences: Cell::new(0),
         })
@@ -212,8 +230,7 @@ impl Worker {
         };
         let is_event_stream = matches!(opening, Opening::EventStream(_));
         if is_event_stream {
-            // Its client answers no ping: the kernel says when nothing is acknowledged any more.
-            socket.set_user_timeout(self.pong_timeout);
+            socket.set_user_timeout(self.silence.unacknowledged);
         }
         reservation.redeem();
         // Those who were here before a fence are sent away before anybody new comes.
@@ -371,9 +388,16 @@ impl Worker {
     /// Flushes a connection again when its socket takes more.
     fn wait_for(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
         let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
+        let is_bounded = !self.shard.borrow().has_answers(slot);
+        if is_bounded {
+            socket.set_user_timeout(self.silence.full);
+        }
         task::spawn_local(async move {
             // An error is the reader's to see; here it only ends the wait.
             drop(socket.writable().await);
+            if is_bounded {
+                socket.set_user_timeout(worker.silence.unacknowledged);
+            }
             worker.unblock(slot, &socket);
             worker.flush_dirty().await;
         });

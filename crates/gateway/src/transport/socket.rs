@@ -62,14 +62,18 @@ impl Socket {
         }
     }
 
-    /// Bounds the time for which sent bytes may stay unacknowledged (RFC 5482): then the connection fails.
+    /// Bounds the time for which sent bytes may stay unacknowledged (RFC 5482): then the connection fails. The same bound
+    /// holds for a peer that is there and takes nothing.
     pub(crate) fn set_user_timeout(&self, timeout: Duration) {
         let stream = match self {
             Self::Plain(stream) => stream,
             Self::Tls(socket) => socket.stream(),
         };
         // It fails only when the client was faster.
+        #[cfg(target_os = "linux")]
         drop(socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout)));
+        #[cfg(not(target_os = "linux"))]
+        let _ = (stream, timeout);
     }
 
     /// Ends the connection in the given direction; the reader then sees the end.

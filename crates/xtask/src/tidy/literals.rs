@@ -39,7 +39,7 @@ pub(super) fn redis_client_stays_behind_its_seams(source: &Source) -> Vec<Findin
         // `broker::redis::…` is a module of this workspace.
         !before.ends_with("::") && !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
     };
-    ["redis::", "deadpool::"]
+    ["redis::", "deadpool_redis::"]
         .iter()
         .flat_map(|word| source.code.match_indices(word))
         .filter(|&(at, _)| names_crate(at))
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn the_redis_client_outside_its_seams_is_found() {
         let text =
-            "use redis::Client;\nuse deadpool::managed::Pool;\nuse crate::broker::redis::RedisBroker;\n// redis::cmd\n";
+            "use redis::Client;\nuse deadpool_redis::Pool;\nuse crate::broker::redis::RedisBroker;\n// redis::cmd\n";
         let found = |path: &str| lines(&redis_client_stays_behind_its_seams(&Source::new(path, text)));
         assert_eq!(found("crates/gateway/src/pump.rs"), [1, 2]);
         assert!(found("crates/message-router/src/broker/redis/subscriber.rs").is_empty());

@@ -188,5 +188,6 @@ fn what_a_retry_can_help_says_when() {
     assert!(text(&ServerFrame::Reconnect { after_ms: 2_500 }).starts_with("retry: 2500\nevent: reconnect\ndata: {"));
     let bye = |close: Close| text(&ServerFrame::Bye { code: close.code(), reason: close.reason().into() });
     assert!(bye(Close::Restart).starts_with("event: bye\n"));
+    assert!(bye(Close::TooManyConnections).starts_with("retry: 30000\nevent: bye\n"));
     assert!(bye(Close::Replaced).starts_with("retry: 3600000\nevent: bye\n"));
 }
