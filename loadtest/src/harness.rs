@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use test_support::ReservedPort;
+
 use crate::failure::Failure;
-use crate::process::{Process, free_port};
+use crate::process::{Process, reserve_port};
 use crate::scenario::Setting;
 use crate::token::TokenSigner;
 
@@ -30,6 +32,7 @@ pub(crate) struct BenchHarness {
     pub(crate) addr: SocketAddr,
     pub(crate) metrics: Metrics,
     pub(crate) tokens: TokenSigner,
+    _ports: [ReservedPort; 3],
 }
 
 /// Where a gateway tells its metrics.
@@ -48,15 +51,14 @@ impl BenchHarness {
     /// Starts both and waits until the gateway has its Redis and its lease. `settings` are further lines of its
     /// configuration.
     pub(crate) fn start(setting: &Setting, settings: &str) -> Result<Self, Failure> {
-        let redis_port = free_port()?;
-        let redis_args = ["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
+        let [redis_addr, addr, admin] = ports.each_ref().map(ReservedPort::address);
+        let redis_args =
+            ["--port", &redis_addr.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let mut redis = Process::start("redis", &setting.cores.clients, OsStr::new("redis-server"), &redis_args)?;
-        let redis_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, redis_port));
         redis.await_listening(redis_addr)?;
         let redis_url = format!("redis://{redis_addr}");
 
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let file = ConfigFile::write(&config(addr, admin, &redis_url, settings))?;
         let args = [OsStr::new("serve"), OsStr::new("--config"), file.path().as_os_str()];
         let program = setting.gateway.as_os_str();
@@ -71,6 +73,7 @@ impl BenchHarness {
             addr,
             metrics: Metrics(admin),
             tokens: TokenSigner::new(SECRET.as_bytes()),
+            _ports: ports,
         })
     }
 

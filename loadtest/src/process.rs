@@ -4,12 +4,13 @@
 //! when the bench dies (so neither Ctrl-C, a panic nor SIGKILL leaves anything behind) and then becomes the program.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use test_support::ReservedPort;
 
 use crate::cores::pin_this_thread;
 use crate::failure::Failure;
@@ -128,8 +129,6 @@ pub(crate) fn supervise(cores: &[usize], parent: u32, program: &OsStr, args: &[O
     Failure::io(format!("starting {}", program.display()))(error)
 }
 
-/// A port nobody listens on at the moment.
-pub(crate) fn free_port() -> Result<u16, Failure> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::io("binding a free port"))?;
-    Ok(listener.local_addr().map_err(Failure::io("binding a free port"))?.port())
+pub(crate) fn reserve_port() -> Result<ReservedPort, Failure> {
+    ReservedPort::take().map_err(Failure::io("binding a free port"))
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
-use reserved_port::ReservedPort;
+use test_support::ReservedPort;
 
 use crate::cluster::until;
 use crate::failure::Failure;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use haproxy_fixture::Backend;
-use reserved_port::ReservedPort;
+use test_support::ReservedPort;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;

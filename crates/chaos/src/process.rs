@@ -9,8 +9,8 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use reserved_port::ReservedPort;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+use test_support::ReservedPort;
 
 use crate::failure::Failure;
 

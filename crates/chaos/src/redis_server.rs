@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
-use reserved_port::ReservedPort;
+use test_support::ReservedPort;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::until;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use reserved_port::ReservedPort;
+use test_support::ReservedPort;
 
 use crate::{RedisServer, reserve_port, wait_until};
 

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use reserved_port::ReservedPort;
+pub use test_support::ReservedPort;
 
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;

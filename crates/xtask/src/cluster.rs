@@ -12,7 +12,6 @@
 mod fleet;
 mod instructions;
 mod member;
-mod port;
 mod process_supervisor;
 
 use std::sync::Arc;

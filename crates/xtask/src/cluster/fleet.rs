@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
+use test_support::ReservedPort;
 
 use super::member::Member;
-use super::port;
 use super::process_supervisor::{EndOrder, ProcessSupervisor};
 use crate::failure::Failure;
 use crate::{http, package};
@@ -41,6 +41,7 @@ pub(crate) struct Fleet {
     /// Redis, the gateways, HAProxy: in the order in which they were started.
     pub(crate) members: Vec<Member>,
     supervisor: ProcessSupervisor,
+    _ports: Vec<ReservedPort>,
     recipe: Recipe,
 }
 
@@ -65,21 +66,24 @@ impl Fleet {
         stop: &AtomicBool,
     ) -> Result<Self, Failure> {
         fs::create_dir_all(dir).map_err(Failure::during(format_args!("making {}", dir.display())))?;
-        let ports = port::free(3 + 3 * GATEWAYS)?;
+        let ports = (0..3 + 3 * GATEWAYS).map(|_| ReservedPort::take()).collect::<Result<Vec<_>, _>>();
+        let ports = ports.map_err(Failure::during("binding a free port"))?;
+        let address = |index: usize| ports[index].address();
         let gateway = |index: usize| {
             let first = 3 + 3 * index;
-            Addresses { clients: ports[first], admin: ports[first + 1], agent: ports[first + 2] }
+            Addresses { clients: address(first), admin: address(first + 1), agent: address(first + 2) }
         };
         let key = random_key().map_err(Failure::during("reading /dev/urandom"))?;
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut fleet = Self {
-            redis: ports[0],
-            entrance: ports[1],
-            statistics: ports[2],
+            redis: address(0),
+            entrance: address(1),
+            statistics: address(2),
             gateways: std::array::from_fn(gateway),
             dir: dir.to_owned(),
             members: Vec::new(),
             supervisor: ProcessSupervisor::start().map_err(Failure::during("starting the process supervisor"))?,
+            _ports: ports,
             recipe: Recipe { binary: binary.to_owned(), key, settings },
         };
         fleet.launch("redis", fleet.redis_command(), EndOrder::Base)?;

@@ -1,0 +1,10 @@
+//! What tests, measurements and `cargo xtask` need to run real programs.
+//!
+//! Product crates depend on it in their tests alone. It depends on no crate of this workspace, so a mistake of the
+//! product is not repeated here. Parts that need other crates are features: `Cargo.toml` lists them.
+
+#[cfg(feature = "port")]
+mod port;
+
+#[cfg(feature = "port")]
+pub use self::port::ReservedPort;
