@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use redis_fixture::ReservedPort;
+use test_support::ReservedPort;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A loaded machine starts and stops a gateway in a second.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keyspace::{Keyspace, Library};
 use wire::{Families, FamilyShape, Name, Position, Scope};
 
-use redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};
+use test_support::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};
 
 fn publish(url: &str, args: &[&str], input: &str) -> Output {
     let mut child = begin(url, args);

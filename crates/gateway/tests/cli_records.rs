@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
 use records::{Body, Bounds, DeadLetter, Loading, Reason, RedisStore, RedisStoreConfig, Store};
-use redis_fixture::RedisServer;
 use serde_json::Value;
+use test_support::RedisServer;
 use wire::{Families, InstanceId, Position, Timestamp, UserId};
 
 fn dlq(url: &str, args: &[&str]) -> Output {

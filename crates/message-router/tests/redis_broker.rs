@@ -15,8 +15,8 @@ use message_router::{
     Router, RouterConfig, ShardIndex, Stored, Ticket, judge,
 };
 use redis::cmd;
-use redis_fixture::{RedisServer, ReservedPort};
 use redis_topology::Target;
+use test_support::{RedisServer, ReservedPort};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use wire::{Envelope, GapReason, InstanceId, Position, Scope};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use keyspace::{Keyspace, Library};
 use records::{Bounds, Loading, RedisStore, RedisStoreConfig, Store, StoreError};
-use redis_fixture::RedisServer;
 use redis_topology::{BreakerCounts, Target};
+use test_support::RedisServer;
 use wire::{Families, TenantId};
 
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -286,7 +286,7 @@ fn moved_to(error: &RedisError, from: &Node) -> Option<(Slot, Node)> {
 mod tests {
     use std::net::SocketAddr;
 
-    use redis_fixture::{RedisServer, StagedSentinel};
+    use test_support::{RedisServer, StagedSentinel};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 

@@ -5,6 +5,10 @@
 
 #[cfg(feature = "port")]
 mod port;
+#[cfg(feature = "redis")]
+mod redis_fixture;
 
 #[cfg(feature = "port")]
 pub use self::port::ReservedPort;
+#[cfg(feature = "redis")]
+pub use self::redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};

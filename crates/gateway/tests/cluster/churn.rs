@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use redis_fixture::RedisServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use test_support::RedisServer;
 use tokio::net::TcpStream;
 
 use crate::client::Client;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 /// `tidegate who`, `kick` and `send`, of tenant `acme`: the lines they print, and their exit code.
 pub(crate) fn ask(command: &str, redis: &RedisServer, args: &[&str]) -> (Vec<String>, i32) {

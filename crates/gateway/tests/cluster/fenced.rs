@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyspace::Keyspace;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 use wire::InstanceId;
 
 use crate::client::{Client, DEADLINE};

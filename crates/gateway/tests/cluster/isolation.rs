@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fleet::Fleet;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
@@ -212,7 +212,7 @@ async fn a_family_without_history_is_told_too_and_every_subscription_by_itself()
 
 #[tokio::test]
 async fn an_instance_that_never_saw_redis_says_so_and_serves_its_own() {
-    let nobody = redis_fixture::ReservedPort::take().unwrap();
+    let nobody = test_support::ReservedPort::take().unwrap();
     let fleet = Fleet::start(1, Some(&format!("redis://{}/", nobody.address())), "");
     let mut client = degraded_member(&fleet, "collection:42:ops").await;
     assert_eq!(level(&client.publish("collection:42:ops", 1).await), ("ack", "local"));

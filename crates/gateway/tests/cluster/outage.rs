@@ -7,7 +7,7 @@ use wire::{Families, TenantId};
 
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
-use redis_fixture::{RedisCluster, RedisServer, SentinelSet};
+use test_support::{RedisCluster, RedisServer, SentinelSet};
 
 /// Publishes as a backend would, without a gateway.
 fn publish(redis: &RedisServer, n: u64) {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use redis_fixture::ReservedPort;
+use test_support::ReservedPort;
 
 use crate::client::DEADLINE;
 use crate::fleet::SECRET;

@@ -26,7 +26,6 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("loadtest", &["keyspace", "test-support", "wire"]),
     ("message-router", &["keyspace", "redis-topology", "wire"]),
     ("records", &["keyspace", "redis-topology", "wire"]),
-    ("redis-fixture", &["test-support"]),
     ("redis-model", &["wire"]),
     ("redis-topology", &["keyspace"]),
     ("test-support", &[]),

@@ -1,8 +1,8 @@
-//! A Redis of a test's own, on a free port of loopback, in memory unless asked otherwise.
+//! A Redis for one test, on a reserved port of loopback, in memory unless the test asks otherwise.
 //!
-//! For tests alone: a failure to start is a panic that says what to install. This crate knows no names of ours.
-//! [`SentinelSet`] is a primary with a replica, and Sentinels that watch them; a [`StagedSentinel`] only says it does;
-//! [`RedisCluster`] is three primaries that share the slots.
+//! For tests alone: a failure to start is a panic that says what to install.
+//! [`SentinelSet`] is a primary with a replica, and three Sentinels that watch them. A [`StagedSentinel`] answers what a
+//! test tells it to. [`RedisCluster`] is three primaries that share the slots.
 
 mod cluster;
 mod sentinel;
@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use test_support::ReservedPort;
+use crate::ReservedPort;
 
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use crate::SENTINEL_MASTER;
+use super::SENTINEL_MASTER;
 
 /// Gone when dropped: its connections end, and it takes no more.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! A primary with a replica, and three Sentinels that watch them.
 
-use crate::{RedisServer, SENTINEL_MASTER, wait_until};
+use super::{RedisServer, SENTINEL_MASTER, wait_until};
 
 /// So many of the three must agree.
 const QUORUM: usize = 2;

@@ -2,9 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use test_support::ReservedPort;
-
-use crate::{RedisServer, reserve_port, wait_until};
+use super::{RedisServer, reserve_port, wait_until};
+use crate::ReservedPort;
 
 /// How many primaries there are.
 const PRIMARIES: usize = 3;
