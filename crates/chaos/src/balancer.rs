@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
 use test_support::ReservedPort;
+use test_support::haproxy::{self, Backend, GATEWAYS, Listeners, Server};
 
 use crate::cluster::until;
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ impl Balancer {
         let backends: &[Backend; GATEWAYS] = backends.as_slice().try_into().map_err(|_| {
             Failure::Process(format!("the shipped file has lines for {GATEWAYS} gateways, not for {}", gateways.len()))
         })?;
-        let command = haproxy_fixture::command(program, directory, Listeners { clients, statistics }, backends);
+        let command = haproxy::command(program, directory, Listeners { clients, statistics }, backends);
         let process = Process::start_command("haproxy", &command, &directory.join("haproxy.log"))?;
         let mut balancer = Self { address: clients, statistics, process, _ports: ports };
         let are_up = || balancer.servers().is_ok_and(|servers| servers.iter().all(|server| server.status == "UP"));
@@ -52,6 +52,6 @@ impl Balancer {
     }
 
     fn servers(&self) -> Result<[Server; GATEWAYS], Failure> {
-        haproxy_fixture::servers(self.statistics).map_err(Failure::io("asking HAProxy for its statistics"))
+        haproxy::servers(self.statistics).map_err(Failure::io("asking HAProxy for its statistics"))
     }
 }

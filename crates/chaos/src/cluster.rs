@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use haproxy_fixture::GATEWAYS;
 use keyspace::Keyspace;
+use test_support::haproxy::GATEWAYS;
 use tokio::time::{Instant, sleep};
 
 use crate::balancer::Balancer;

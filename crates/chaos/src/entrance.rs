@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use clap::ValueEnum;
 use futures_util::{SinkExt as _, StreamExt as _};
-use haproxy_fixture::server_cookie;
 use serde::Serialize;
 use serde_json::Value;
 use socket2::SockRef;
+use test_support::haproxy::server_cookie;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};

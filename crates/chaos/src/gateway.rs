@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use haproxy_fixture::Backend;
 use test_support::ReservedPort;
+use test_support::haproxy::Backend;
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;

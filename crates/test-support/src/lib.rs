@@ -3,6 +3,7 @@
 //! Product crates depend on it in their tests alone. It depends on no crate of this workspace, so a mistake of the
 //! product is not repeated here. Parts that need other crates are features: `Cargo.toml` lists them.
 
+pub mod haproxy;
 #[cfg(feature = "port")]
 mod port;
 #[cfg(feature = "redis")]

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
 use test_support::ReservedPort;
+use test_support::haproxy::{self, Backend, GATEWAYS, Listeners, Server};
 
 use super::member::Member;
 use super::process_supervisor::{EndOrder, ProcessSupervisor};
@@ -157,7 +157,7 @@ impl Fleet {
 
     /// What HAProxy says of gateway `number`, counted from 1.
     pub(crate) fn server(&self, number: usize) -> Option<Server> {
-        let servers = haproxy_fixture::servers(self.statistics).ok()?;
+        let servers = haproxy::servers(self.statistics).ok()?;
         servers.get(number.checked_sub(1)?).cloned()
     }
 
@@ -226,7 +226,7 @@ impl Fleet {
     fn haproxy_command(&self) -> Command {
         let listeners = Listeners { clients: self.entrance, statistics: self.statistics };
         let backend = |gateway: Addresses| Backend { address: gateway.clients, agent_port: gateway.agent.port() };
-        haproxy_fixture::command(&find("haproxy"), &self.dir, listeners, &self.gateways.map(backend))
+        haproxy::command(&find("haproxy"), &self.dir, listeners, &self.gateways.map(backend))
     }
 }
 

@@ -18,9 +18,8 @@ use crate::step::Step;
 
 /// Each crate and the crates of this workspace it depends on, in the order of the alphabet. Tests may use more.
 const DRAWING: &[(&str, &[&str])] = &[
-    ("chaos", &["haproxy-fixture", "history-checker", "keyspace", "test-support", "wire"]),
+    ("chaos", &["history-checker", "keyspace", "test-support", "wire"]),
     ("connection-registry", &["keyspace", "redis-topology", "wire"]),
-    ("haproxy-fixture", &[]),
     ("history-checker", &[]),
     ("keyspace", &["wire"]),
     ("loadtest", &["keyspace", "test-support", "wire"]),
@@ -31,7 +30,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("test-support", &[]),
     ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "records", "redis-topology", "wire"]),
     ("wire", &[]),
-    ("xtask", &["haproxy-fixture", "test-support"]),
+    ("xtask", &["test-support"]),
 ];
 
 /// What cargo says about the workspace.
