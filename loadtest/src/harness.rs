@@ -1,16 +1,16 @@
 //! What a scenario runs on: a Redis and a gateway of its own, each on its cores, gone when the scenario is over.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use test_support::ReservedPort;
+use test_support::{Process, ReservedPort, redis_server};
 
 use crate::failure::Failure;
-use crate::process::{Process, reserve_port};
+use crate::process::{await_listening, reserve_port, start};
 use crate::scenario::Setting;
 use crate::token::TokenSigner;
 
@@ -53,17 +53,16 @@ impl BenchHarness {
     pub(crate) fn start(setting: &Setting, settings: &str) -> Result<Self, Failure> {
         let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
         let [redis_addr, addr, admin] = ports.each_ref().map(ReservedPort::address);
-        let redis_args =
-            ["--port", &redis_addr.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
-        let mut redis = Process::start("redis", &setting.cores.clients, OsStr::new("redis-server"), &redis_args)?;
-        redis.await_listening(redis_addr)?;
+        let command = redis_server::command(redis_addr.port(), &std::env::temp_dir());
+        let mut redis = start("redis", &setting.cores.clients, &command)?;
+        await_listening(&mut redis, redis_addr)?;
         let redis_url = format!("redis://{redis_addr}");
 
         let file = ConfigFile::write(&config(addr, admin, &redis_url, settings))?;
-        let args = [OsStr::new("serve"), OsStr::new("--config"), file.path().as_os_str()];
-        let program = setting.gateway.as_os_str();
-        let mut gateway = Process::start("the gateway", &[setting.cores.server], program, &args)?;
-        gateway.await_listening(addr)?;
+        let mut command = Command::new(&setting.gateway);
+        command.args(["serve", "--config"]).arg(file.path());
+        let mut gateway = start("the gateway", &[setting.cores.server], &command)?;
+        await_listening(&mut gateway, addr)?;
         await_connected(&mut gateway, addr)?;
         Ok(Self {
             gateway,
@@ -106,7 +105,7 @@ fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failur
         match get(addr, "/ws/health") {
             Ok(answer) if answer.contains("connected") => return Ok(()),
             answer if Instant::now() > deadline => {
-                return Err(gateway.failure(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")));
+                return Err(gateway.error(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")).into());
             }
             _ => std::thread::sleep(CONNECT_POLL),
         }

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use test_support::ReservedPort;
 use test_support::haproxy::{self, Backend, GATEWAYS, Listeners, Server};
+use test_support::{Process, ReservedPort};
 
 use crate::cluster::until;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
-use crate::process::{Process, reserve_port};
+use crate::process::{self, reserve_port};
 
 #[derive(Debug)]
 pub(crate) struct Balancer {
@@ -30,7 +30,7 @@ impl Balancer {
             Failure::Process(format!("the shipped file has lines for {GATEWAYS} gateways, not for {}", gateways.len()))
         })?;
         let command = haproxy::command(program, directory, Listeners { clients, statistics }, backends);
-        let process = Process::start_command("haproxy", &command, &directory.join("haproxy.log"))?;
+        let process = process::start("haproxy", &command, &directory.join("haproxy.log"))?;
         let mut balancer = Self { address: clients, statistics, process, _ports: ports };
         let are_up = || balancer.servers().is_ok_and(|servers| servers.iter().all(|server| server.status == "UP"));
         let waited = until("HAProxy has every gateway", async || are_up()).await;

@@ -149,7 +149,7 @@ async fn main() -> ExitCode {
         Command::Fleet(args) => trials(args).await,
         Command::Supervise { parent, program } => {
             let Some((program, args)) = program.split_first() else { return ExitCode::from(64) };
-            eprintln!("chaos: {}", process::supervise(parent, program, args));
+            eprintln!("chaos: {}", test_support::process::supervise(parent, program, args));
             ExitCode::FAILURE
         }
     }

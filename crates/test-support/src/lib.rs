@@ -6,10 +6,15 @@
 pub mod haproxy;
 #[cfg(feature = "port")]
 mod port;
+pub mod process;
+mod process_supervisor;
 #[cfg(feature = "redis")]
 mod redis_fixture;
+pub mod redis_server;
 
 #[cfg(feature = "port")]
 pub use self::port::ReservedPort;
+pub use self::process::{Process, ProcessError};
+pub use self::process_supervisor::{EndOrder, ProcessSupervisor};
 #[cfg(feature = "redis")]
 pub use self::redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};
