@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keyspace::Keyspace;
+use test_support::Random;
 use test_support::haproxy::GATEWAYS;
 use tokio::time::{Instant, sleep};
 
@@ -18,7 +19,6 @@ use crate::namespace::Namespace;
 use crate::ownership::Ownership;
 use crate::process;
 use crate::proxy::Proxy;
-use crate::random::Random;
 use crate::redis_sentinels::RedisSentinels;
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
 use crate::run::Environment;

@@ -27,7 +27,6 @@ mod ownership;
 mod process;
 mod proxy;
 mod publisher;
-mod random;
 mod recorder;
 mod redis_sentinels;
 mod redis_server;

@@ -8,6 +8,7 @@ pub mod haproxy;
 mod port;
 pub mod process;
 mod process_supervisor;
+mod random;
 #[cfg(feature = "redis")]
 mod redis_fixture;
 pub mod redis_server;
@@ -16,5 +17,6 @@ pub mod redis_server;
 pub use self::port::ReservedPort;
 pub use self::process::{Process, ProcessError};
 pub use self::process_supervisor::{EndOrder, ProcessSupervisor};
+pub use self::random::Random;
 #[cfg(feature = "redis")]
 pub use self::redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};

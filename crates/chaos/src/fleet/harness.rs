@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use history_checker::{Event, PublishAnswer, Retry, Verdict};
+use test_support::Random;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -18,7 +19,6 @@ use super::trace::{Absence, Trace};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::publisher::{FunctionCaller, sentinel};
-use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::redis_server::RedisServer;
 use crate::run::{Environment, judge, wait};
