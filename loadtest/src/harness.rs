@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use test_support::{Process, ReservedPort, redis_server};
+use serde_json::json;
+use test_support::{Process, ReservedPort, redis_server, token};
 
 use crate::failure::Failure;
 use crate::process::{await_listening, reserve_port, start};
 use crate::scenario::Setting;
-use crate::token::TokenSigner;
 
-/// The shared secret that tokens are signed with. It protects nothing: everything listens on loopback only.
-const SECRET: &str = "loadtest-secret-of-at-least-32-bytes";
+/// Longer than any run.
+const TOKEN_LIFETIME_S: i64 = 3_600;
 
 /// How long a gateway may take until it is connected.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
@@ -31,8 +31,12 @@ pub(crate) struct BenchHarness {
     /// Where clients connect.
     pub(crate) addr: SocketAddr,
     pub(crate) metrics: Metrics,
-    pub(crate) tokens: TokenSigner,
     _ports: [ReservedPort; 3],
+}
+
+/// A token for `user`, who may also subscribe to what `grants` cover.
+pub(crate) fn sign_token(user: &str, grants: &[&str]) -> String {
+    token::sign(&json!({ "sub": user, "exp": token::expiry(TOKEN_LIFETIME_S), "subscribe": grants }))
 }
 
 /// Where a gateway tells its metrics.
@@ -64,16 +68,7 @@ impl BenchHarness {
         let mut gateway = start("the gateway", &[setting.cores.server], &command)?;
         await_listening(&mut gateway, addr)?;
         await_connected(&mut gateway, addr)?;
-        Ok(Self {
-            gateway,
-            redis,
-            redis_addr,
-            redis_url,
-            addr,
-            metrics: Metrics(admin),
-            tokens: TokenSigner::new(SECRET.as_bytes()),
-            _ports: ports,
-        })
+        Ok(Self { gateway, redis, redis_addr, redis_url, addr, metrics: Metrics(admin), _ports: ports })
     }
 
     /// How many commands Redis has run, without this one.
@@ -121,7 +116,7 @@ fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str, settings: &str) 
         &format!("admin_listen = \"{admin}\""),
         "broker = \"redis\"",
         &format!("redis.url = \"{redis_url}\""),
-        &format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
+        &format!("auth.keys = {}", token::keys()),
         "limits.connects_per_second = 0",
         "log.filter = \"warn\"",
         settings,

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use test_support::haproxy::Backend;
-use test_support::{Process, ReservedPort};
+use test_support::{Process, ReservedPort, token};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
@@ -15,7 +15,6 @@ use crate::fault::Fault;
 use crate::load;
 use crate::process::{self, reserve_port};
 use crate::run::Environment;
-use crate::token::SECRET;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
@@ -167,7 +166,7 @@ fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, fault: Fau
              broker = \"redis\"\nshards = 2"
         ),
         format!("redis.url = \"{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
-        format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
+        format!("auth.keys = {}", token::keys()),
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
         // Small enough for slow clients to fall behind within a run, and as much as a page of what they hear.
         if has_slow_readers { "limits.message_bytes_max = 32768\nlimits.outbox_bytes_max = 131072" } else { "" }.into(),

@@ -12,6 +12,8 @@ mod random;
 #[cfg(feature = "redis")]
 mod redis_fixture;
 pub mod redis_server;
+#[cfg(feature = "token")]
+pub mod token;
 
 #[cfg(feature = "port")]
 pub use self::port::ReservedPort;

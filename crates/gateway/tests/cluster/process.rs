@@ -4,11 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 
-use test_support::ReservedPort;
 use test_support::process::tidegate;
+use test_support::{ReservedPort, token};
 
 use crate::client::DEADLINE;
-use crate::fleet::SECRET;
 
 /// Runs until dropped.
 pub(crate) struct Process {
@@ -23,7 +22,7 @@ impl Process {
     pub(crate) fn start(settings: &[&str], redis_url: Option<&str>) -> Self {
         let ports = [ReservedPort::take(), ReservedPort::take()].map(|port| port.expect("loopback has a free port"));
         let [listen, admin] = ports.each_ref().map(ReservedPort::address);
-        let keys = format!("auth.keys=[{{ kid = 'test', algorithm = 'HS256', secret = '{SECRET}' }}]");
+        let keys = format!("auth.keys={}", token::keys());
         let mut command = tidegate(env!("CARGO_BIN_EXE_tidegate"));
         for setting in settings.iter().copied().chain([&*keys]) {
             command.args(["--set", setting]);
