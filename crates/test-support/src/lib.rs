@@ -14,6 +14,7 @@ mod redis_fixture;
 pub mod redis_server;
 #[cfg(feature = "token")]
 pub mod token;
+pub mod web_socket;
 
 #[cfg(feature = "port")]
 pub use self::port::ReservedPort;
