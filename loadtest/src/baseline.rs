@@ -18,8 +18,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use test_support::Process;
+
 use crate::failure::Failure;
-use crate::process::{Pipes, Process};
+use crate::process::{Pipes, start_self};
 
 /// The command of this binary that [`serve_write_loop`] answers.
 pub(crate) const WRITE_LOOP: &str = "write-loop";
@@ -48,12 +50,12 @@ impl Baseline {
         Self::start("the relay", core, &[RELAY, "--sockets", &sockets, "--redis", &redis, "--stem", stem])
     }
 
-    fn start(name: &'static str, core: usize, args: &[&str]) -> Result<Self, Failure> {
-        let (process, Pipes { stdin, stdout }) = Process::start_self(name, &[core], args)?;
+    fn start(name: &str, core: usize, args: &[&str]) -> Result<Self, Failure> {
+        let (process, Pipes { stdin, stdout }) = start_self(name, &[core], args)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut baseline = Self { process, stdin, stdout: BufReader::new(stdout), addr };
         let port = baseline.receive("port")?;
-        baseline.addr.set_port(u16::try_from(port).map_err(|_| baseline.process.failure("named no port"))?);
+        baseline.addr.set_port(u16::try_from(port).map_err(|_| baseline.process.error("named no port"))?);
         Ok(baseline)
     }
 
@@ -84,9 +86,9 @@ impl Baseline {
         self.stdout.read_line(&mut line).map_err(Failure::io("hearing the baseline"))?;
         match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "0")) {
             (reply_word, number) if reply_word == word => {
-                number.parse().map_err(|_| self.process.failure("said no number"))
+                number.parse().map_err(|_| self.process.error("said no number").into())
             }
-            _ => Err(self.process.failure(format!("said {line:?} instead of {word}"))),
+            _ => Err(self.process.error(format!("said {line:?} instead of {word}")).into()),
         }
     }
 }

@@ -9,8 +9,8 @@
 //! One read per readable socket and round, then a walk over the frame headers. No WebSocket library copies, checks
 //! UTF-8 or allocates here: that would measure the library.
 
-mod client_frame;
 mod storm;
+mod subscribe;
 
 pub(crate) use storm::{ConnectPlan, Storm, storm};
 
@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::event::{Timespec, epoll::EventFlags};
+use test_support::web_socket::client_frame;
 
 use crate::failure::Failure;
 use crate::frame_walker::{self, CLOSE, FRAME_BYTES_MAX, Frame, PING, PONG};
-use client_frame::masked;
 
 /// Most sockets served per round.
 const EVENTS_MAX: usize = 512;
@@ -128,7 +128,7 @@ impl Receiver {
             at += frame.bytes.len();
             match frame.opcode {
                 PING => {
-                    let pong = masked(PONG, frame.payload);
+                    let pong = client_frame(PONG, frame.payload);
                     self.socket.write_all(&pong).map_err(|error| failed(format!("pong: {error}")))?;
                 }
                 PONG => {}
@@ -191,7 +191,7 @@ mod tests {
             pong
         });
         assert_eq!(poll_until(&mut clients, 2).expect("no failure"), vec![vec![b'x'; 200]; 2]);
-        assert_eq!(server.join().expect("no panic")[..], masked(PONG, b"42"));
+        assert_eq!(server.join().expect("no panic")[..], client_frame(PONG, b"42"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use test_support::ProcessError;
+
 /// A figure that would be wrong is not printed: any of these ends the run with exit code 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -32,14 +34,9 @@ pub(crate) enum Failure {
         /// What happened.
         what: String,
     },
-    /// A process the bench started is gone or does not answer.
-    #[error("{name}: {what}")]
-    Process {
-        /// Which.
-        name: &'static str,
-        /// What happened.
-        what: String,
-    },
+    /// A process that the bench started is gone or does not answer.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// This machine cannot carry the measurement.
     #[error("cannot be measured here: {0}")]
     Unmeasurable(String),

@@ -1,19 +1,21 @@
 //! What a scenario runs on: a Redis and a gateway of its own, each on its cores, gone when the scenario is over.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
-use crate::process::{Process, free_port};
-use crate::scenario::Setting;
-use crate::token::TokenSigner;
+use serde_json::json;
+use test_support::{Process, ReservedPort, redis_server, token};
 
-/// The shared secret that tokens are signed with. It protects nothing: everything listens on loopback only.
-const SECRET: &str = "loadtest-secret-of-at-least-32-bytes";
+use crate::failure::Failure;
+use crate::process::{await_listening, reserve_port, start};
+use crate::scenario::Setting;
+
+/// Longer than any run.
+const TOKEN_LIFETIME_S: i64 = 3_600;
 
 /// How long a gateway may take until it is connected.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
@@ -29,7 +31,12 @@ pub(crate) struct BenchHarness {
     /// Where clients connect.
     pub(crate) addr: SocketAddr,
     pub(crate) metrics: Metrics,
-    pub(crate) tokens: TokenSigner,
+    _ports: [ReservedPort; 3],
+}
+
+/// A token for `user`, who may also subscribe to what `grants` cover.
+pub(crate) fn sign_token(user: &str, grants: &[&str]) -> String {
+    token::sign(&json!({ "sub": user, "exp": token::expiry(TOKEN_LIFETIME_S), "subscribe": grants }))
 }
 
 /// Where a gateway tells its metrics.
@@ -48,30 +55,20 @@ impl BenchHarness {
     /// Starts both and waits until the gateway has its Redis and its lease. `settings` are further lines of its
     /// configuration.
     pub(crate) fn start(setting: &Setting, settings: &str) -> Result<Self, Failure> {
-        let redis_port = free_port()?;
-        let redis_args = ["--port", &redis_port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
-        let mut redis = Process::start("redis", &setting.cores.clients, OsStr::new("redis-server"), &redis_args)?;
-        let redis_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, redis_port));
-        redis.await_listening(redis_addr)?;
+        let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
+        let [redis_addr, addr, admin] = ports.each_ref().map(ReservedPort::address);
+        let command = redis_server::command(redis_addr.port(), &std::env::temp_dir());
+        let mut redis = start("redis", &setting.cores.clients, &command)?;
+        await_listening(&mut redis, redis_addr)?;
         let redis_url = format!("redis://{redis_addr}");
 
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let file = ConfigFile::write(&config(addr, admin, &redis_url, settings))?;
-        let args = [OsStr::new("serve"), OsStr::new("--config"), file.path().as_os_str()];
-        let program = setting.gateway.as_os_str();
-        let mut gateway = Process::start("the gateway", &[setting.cores.server], program, &args)?;
-        gateway.await_listening(addr)?;
+        let mut command = Command::new(&setting.gateway);
+        command.args(["serve", "--config"]).arg(file.path());
+        let mut gateway = start("the gateway", &[setting.cores.server], &command)?;
+        await_listening(&mut gateway, addr)?;
         await_connected(&mut gateway, addr)?;
-        Ok(Self {
-            gateway,
-            redis,
-            redis_addr,
-            redis_url,
-            addr,
-            metrics: Metrics(admin),
-            tokens: TokenSigner::new(SECRET.as_bytes()),
-        })
+        Ok(Self { gateway, redis, redis_addr, redis_url, addr, metrics: Metrics(admin), _ports: ports })
     }
 
     /// How many commands Redis has run, without this one.
@@ -103,7 +100,7 @@ fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failur
         match get(addr, "/ws/health") {
             Ok(answer) if answer.contains("connected") => return Ok(()),
             answer if Instant::now() > deadline => {
-                return Err(gateway.failure(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")));
+                return Err(gateway.error(format!("is not connected after {CONNECT_TIME_MAX:?}: {answer:?}")).into());
             }
             _ => std::thread::sleep(CONNECT_POLL),
         }
@@ -119,7 +116,7 @@ fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str, settings: &str) 
         &format!("admin_listen = \"{admin}\""),
         "broker = \"redis\"",
         &format!("redis.url = \"{redis_url}\""),
-        &format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
+        &format!("auth.keys = {}", token::keys()),
         "limits.connects_per_second = 0",
         "log.filter = \"warn\"",
         settings,

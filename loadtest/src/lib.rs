@@ -26,7 +26,6 @@ mod publish_load;
 mod publisher;
 mod send_times;
 mod tick;
-mod token;
 
 mod clients;
 mod delivery_tally;

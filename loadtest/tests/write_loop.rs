@@ -3,26 +3,18 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Ends the loop with the test.
-struct Loop(Child);
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use test_support::Process;
 
 #[test]
 fn every_socket_gets_every_tick() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.args(["write-loop", "--sockets", "3"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = Loop(command.spawn().expect("the binary runs"));
-    let mut stdin = child.0.stdin.take().expect("a pipe");
-    let mut lines = BufReader::new(child.0.stdout.take().expect("a pipe")).lines();
+    let mut process = Process::start("the write loop", &mut command).expect("the binary runs");
+    let mut stdin = process.child.stdin.take().expect("a pipe");
+    let mut lines = BufReader::new(process.child.stdout.take().expect("a pipe")).lines();
     let mut receive = || lines.next().expect("another line").expect("UTF-8");
 
     let port: u16 = receive().strip_prefix("port ").and_then(|port| port.parse().ok()).expect("a port");
@@ -42,7 +34,7 @@ fn every_socket_gets_every_tick() {
         assert_eq!(bytes, *b"\x81\x02hi\x81\x02hi\x81\x02hi\x81\x02hi");
     }
     drop(stdin);
-    assert!(child.0.wait().expect("it ends with its stdin").success());
+    assert!(process.child.wait().expect("it ends with its stdin").success());
     for mut socket in sockets {
         assert_eq!(socket.read(&mut [0; 1]).expect("end of stream"), 0, "nothing else was written");
     }

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
-use reserved_port::ReservedPort;
+use test_support::haproxy::{self, Backend, GATEWAYS, Listeners, Server};
+use test_support::{Process, ReservedPort};
 
 use crate::cluster::until;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
-use crate::process::{Process, reserve_port};
+use crate::process::{self, reserve_port};
 
 #[derive(Debug)]
 pub(crate) struct Balancer {
@@ -29,8 +29,8 @@ impl Balancer {
         let backends: &[Backend; GATEWAYS] = backends.as_slice().try_into().map_err(|_| {
             Failure::Process(format!("the shipped file has lines for {GATEWAYS} gateways, not for {}", gateways.len()))
         })?;
-        let command = haproxy_fixture::command(program, directory, Listeners { clients, statistics }, backends);
-        let process = Process::start_command("haproxy", &command, &directory.join("haproxy.log"))?;
+        let command = haproxy::command(program, directory, Listeners { clients, statistics }, backends);
+        let process = process::start("haproxy", &command, &directory.join("haproxy.log"))?;
         let mut balancer = Self { address: clients, statistics, process, _ports: ports };
         let are_up = || balancer.servers().is_ok_and(|servers| servers.iter().all(|server| server.status == "UP"));
         let waited = until("HAProxy has every gateway", async || are_up()).await;
@@ -52,6 +52,6 @@ impl Balancer {
     }
 
     fn servers(&self) -> Result<[Server; GATEWAYS], Failure> {
-        haproxy_fixture::servers(self.statistics).map_err(Failure::io("asking HAProxy for its statistics"))
+        haproxy::servers(self.statistics).map_err(Failure::io("asking HAProxy for its statistics"))
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use history_checker::{Event, Position};
 use serde_json::{Value, json};
+use test_support::Random;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -23,7 +24,6 @@ use self::session::Kept;
 use crate::contending_sessions::Contention;
 use crate::entrance::{Approach, Cookie, Entrance, Jar, Socket};
 use crate::ownership::Open;
-use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::token;
 

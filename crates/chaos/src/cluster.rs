@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use haproxy_fixture::GATEWAYS;
 use keyspace::Keyspace;
+use test_support::Random;
+use test_support::haproxy::GATEWAYS;
 use tokio::time::{Instant, sleep};
 
 use crate::balancer::Balancer;
@@ -16,8 +17,8 @@ use crate::gateway::{Gateway, Setting};
 use crate::load;
 use crate::namespace::Namespace;
 use crate::ownership::Ownership;
+use crate::process;
 use crate::proxy::Proxy;
-use crate::random::Random;
 use crate::redis_sentinels::RedisSentinels;
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
 use crate::run::Environment;
@@ -225,7 +226,7 @@ fn start_twin(environment: &Environment, directory: &Path, proxy: &Proxy) -> Res
     std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
     let url = format!("redis://{}", proxy.address);
     let mut twin = Gateway::start(&format!("gw-{GATEWAYS}"), &url, Setting::new(Fault::Twin, environment, &directory))?;
-    twin.process.kill()?;
+    process::kill(&mut twin.process)?;
     Ok(twin)
 }
 

@@ -6,18 +6,17 @@ use std::net::SocketAddr;
 
 use clap::ValueEnum;
 use futures_util::{SinkExt as _, StreamExt as _};
-use haproxy_fixture::server_cookie;
 use serde::Serialize;
 use serde_json::Value;
 use socket2::SockRef;
+use test_support::Random;
+use test_support::haproxy::server_cookie;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
-
-use crate::random::Random;
 
 /// HAProxy's own cookie, which names a gateway.
 const SERVER_COOKIE: &str = "SERVERID";

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use test_support::ProcessError;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}: {1}")]
@@ -21,6 +23,12 @@ pub(crate) enum Failure {
     Impossible(String),
     #[error("the checker: {0}")]
     Checker(String),
+}
+
+impl From<ProcessError> for Failure {
+    fn from(error: ProcessError) -> Self {
+        Self::Process(error.to_string())
+    }
 }
 
 impl Failure {

@@ -3,18 +3,18 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use haproxy_fixture::Backend;
-use reserved_port::ReservedPort;
+use test_support::haproxy::Backend;
+use test_support::{Process, ReservedPort, token};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::load;
-use crate::process::{Process, reserve_port};
+use crate::process::{self, reserve_port};
 use crate::run::Environment;
-use crate::token::SECRET;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
@@ -28,9 +28,7 @@ pub(crate) struct Gateway {
     agent: SocketAddr,
     pub(crate) process: Process,
     _ports: [ReservedPort; 3],
-    /// The program and the words before those of its own; nothing but itself as a rule.
-    command: Vec<PathBuf>,
-    config: PathBuf,
+    command: Command,
     log: PathBuf,
 }
 
@@ -58,7 +56,7 @@ impl Gateway {
     /// `redis` is the URL of its Redis.
     pub(crate) fn start(name: &str, redis: &str, setting: Setting<'_>) -> Result<Self, Failure> {
         let Setting { program, fault, directory, prefix, host } = setting;
-        let command = prefix.into_iter().map(PathBuf::from).chain([program.to_owned()]).collect();
+        let command = process::behind(&prefix, Command::new(program));
         let text = |listeners| configuration(name, listeners, redis, fault);
         Self::launch(name, command, host, directory, text)
     }
@@ -71,12 +69,12 @@ impl Gateway {
         text: impl FnOnce(SocketAddr, SocketAddr) -> String,
     ) -> Result<Self, Failure> {
         let text = |[address, admin, _]: [SocketAddr; 3]| text(address, admin);
-        Self::launch(name, vec![program.to_owned()], Ipv4Addr::LOCALHOST.into(), directory, text)
+        Self::launch(name, Command::new(program), Ipv4Addr::LOCALHOST.into(), directory, text)
     }
 
     fn launch(
         name: &str,
-        command: Vec<PathBuf>,
+        mut command: Command,
         host: IpAddr,
         directory: &Path,
         text: impl FnOnce([SocketAddr; 3]) -> String,
@@ -87,13 +85,14 @@ impl Gateway {
         let (config, log) = (directory.join(format!("{name}.toml")), directory.join(format!("{name}.log")));
         let (name, text) = (name.to_owned(), text(listeners));
         std::fs::write(&config, text).map_err(Failure::io(config.display().to_string()))?;
-        let process = spawn(&name, &command, &config, &log)?;
-        Ok(Self { name, address, admin, agent, process, _ports: ports, command, config, log })
+        command.args(["serve", "--config"]).arg(&config);
+        let process = process::start(&name, &command, &log)?;
+        Ok(Self { name, address, admin, agent, process, _ports: ports, command, log })
     }
 
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
-        self.process = spawn(&self.name, &self.command, &self.config, &self.log)?;
+        self.process = process::start(&self.name, &self.command, &self.log)?;
         Ok(())
     }
 
@@ -150,12 +149,6 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-fn spawn(name: &str, command: &[PathBuf], config: &Path, log: &Path) -> Result<Process, Failure> {
-    let own = [Path::new("serve"), Path::new("--config"), config];
-    let args: Vec<&Path> = command[1..].iter().map(PathBuf::as_path).chain(own).collect();
-    Process::start(name, &command[0], &args, log)
-}
-
 /// Defaults, but for where things are, for families that keep everything a run publishes and refuse what they cannot
 /// store, and for shorter waits, because a run has seconds.
 fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, fault: Fault) -> String {
@@ -173,7 +166,7 @@ fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, fault: Fau
              broker = \"redis\"\nshards = 2"
         ),
         format!("redis.url = \"{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
-        format!("auth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]"),
+        format!("auth.keys = {}", token::keys()),
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
         // Small enough for slow clients to fall behind within a run, and as much as a page of what they hear.
         if has_slow_readers { "limits.message_bytes_max = 32768\nlimits.outbox_bytes_max = 131072" } else { "" }.into(),

@@ -1,8 +1,7 @@
 //! What is published and heard in every run.
 
+use test_support::Random;
 use wire::{Families, FamilyShape};
-
-use crate::random::Random;
 
 /// Clients of a run, beside those that live on one instance each.
 pub(crate) const CLIENTS: usize = 21;
@@ -28,7 +27,7 @@ const TOPICS: [&str; 3] = ["ops", "ops:cursor", "notes"];
 /// Families whose channels have no id.
 pub(crate) const KEYLESS: &str = "system";
 /// One message in so many goes to the quiet scope.
-const QUIET_ONE_IN: usize = 50;
+const QUIET_ONE_IN: u64 = 50;
 
 /// Where the next message goes.
 pub(crate) fn channel(random: &mut Random) -> String {

@@ -27,7 +27,6 @@ mod ownership;
 mod process;
 mod proxy;
 mod publisher;
-mod random;
 mod recorder;
 mod redis_sentinels;
 mod redis_server;
@@ -149,7 +148,7 @@ async fn main() -> ExitCode {
         Command::Fleet(args) => trials(args).await,
         Command::Supervise { parent, program } => {
             let Some((program, args)) = program.split_first() else { return ExitCode::from(64) };
-            eprintln!("chaos: {}", process::supervise(parent, program, args));
+            eprintln!("chaos: {}", test_support::process::supervise(parent, program, args));
             ExitCode::FAILURE
         }
     }

@@ -15,10 +15,11 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use test_support::Process;
 use tokio::time::sleep;
 
 use crate::failure::Failure;
-use crate::process::Process;
+use crate::process;
 
 /// Further namespaces of this process.
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -77,12 +78,13 @@ impl Cable {
 
 impl Namespace {
     pub(crate) async fn start(directory: &Path) -> Result<Self, Failure> {
-        let args = ["--net", "--", "sleep", "infinity"];
-        let mut holder = Process::start("namespace", Path::new("unshare"), &args, &directory.join("namespace.log"))?;
+        let mut sleep_inside = Command::new("unshare");
+        sleep_inside.args(["--net", "--", "sleep", "infinity"]);
+        let mut holder = process::start("namespace", &sleep_inside, &directory.join("namespace.log"))?;
         let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
         let (ours, pid) = (network("self"), holder.pid());
         while network(&pid.to_string()).is_none_or(|theirs| Some(theirs) == ours) {
-            if holder.has_ended()? {
+            if holder.status()?.is_some() {
                 return Err(Failure::Process("no network namespace: this fault needs root, or CAP_SYS_ADMIN".into()));
             }
             sleep(POLL).await;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use test_support::Random;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +25,6 @@ use tokio::time::sleep;
 
 pub(crate) use self::traffic::Traffic;
 use crate::failure::Failure;
-use crate::random::Random;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 

@@ -10,6 +10,7 @@ use keyspace::{Keyspace, PublishCall, PublishItem};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
 use serde_json::{Value, json};
+use test_support::Random;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -17,7 +18,6 @@ use wire::{Families, TenantId};
 
 use crate::entrance::{Approach, Entrance, Jar, Socket};
 use crate::load;
-use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::redis_server::connect;
 use crate::token;

@@ -11,10 +11,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use test_support::Random;
+
 use crate::cluster::until;
 use crate::failure::Failure;
 use crate::proxy::{Proxy, Traffic};
-use crate::random::Random;
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
 
 /// What the Sentinels call the primary.

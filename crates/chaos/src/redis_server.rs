@@ -2,16 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
-use reserved_port::ReservedPort;
+use test_support::{Process, ReservedPort, redis_server};
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::until;
 use crate::failure::Failure;
-use crate::process::{Process, reserve_port};
+use crate::process::{self, reserve_port};
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 /// For a question to a Redis that is there.
@@ -19,20 +20,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// Of a replica whose primary is silent for longer than a run lasts, and yet is not given up.
 pub(crate) const REPLICA_ARGS: [&str; 4] = ["--repl-timeout", "600", "--repl-ping-replica-period", "1"];
-/// How a server of ours is, whatever else it is.
-const OWN_ARGS: [&str; 10] = [
-    "--save",
-    "",
-    "--appendonly",
-    "no",
-    "--maxmemory-policy",
-    "noeviction",
-    "--enable-debug-command",
-    "local",
-    // A replica begins at once, without waiting for others.
-    "--repl-diskless-sync-delay",
-    "0",
-];
+/// Of every server. A replica begins at once, without waiting for others.
+const OWN_ARGS: [&str; 4] = ["--enable-debug-command", "local", "--repl-diskless-sync-delay", "0"];
 
 #[derive(Debug)]
 pub(crate) struct RedisServer {
@@ -40,10 +29,8 @@ pub(crate) struct RedisServer {
     pub(crate) address: SocketAddr,
     _port: ReservedPort,
     pub(crate) process: Process,
-    directory: PathBuf,
-    args: Vec<String>,
-    /// The program and the words that stand before its arguments, or before itself.
-    command: Vec<String>,
+    command: Command,
+    log: PathBuf,
 }
 
 impl RedisServer {
@@ -59,45 +46,44 @@ impl RedisServer {
         directory: &Path,
         args: &[&str],
     ) -> Result<Self, Failure> {
-        let command = prefix.into_iter().chain(["redis-server".into()]).collect();
-        Self::launch(command, name, directory, &[&OWN_ARGS, args].concat()).await
+        let command = |port, directory: &Path| {
+            let mut command = redis_server::command(port, directory);
+            command.args(OWN_ARGS).args(args);
+            process::behind(&prefix, command)
+        };
+        Self::launch(name, directory, command).await
     }
 
     /// Starts a Sentinel with this configuration and waits until it answers.
     pub(crate) async fn start_sentinel(name: &'static str, directory: &Path, config: &str) -> Result<Self, Failure> {
         let file = directory.join(format!("{name}.conf"));
         std::fs::write(&file, config).map_err(Failure::io(file.display().to_string()))?;
-        let command = vec!["redis-server".into(), file.display().to_string(), "--sentinel".into()];
-        Self::launch(command, name, directory, &[]).await
+        Self::launch(name, directory, |port, directory| redis_server::sentinel_command(&file, port, directory)).await
     }
 
     async fn launch(
-        command: Vec<String>,
         name: &'static str,
         directory: &Path,
-        args: &[&str],
+        command: impl FnOnce(u16, &Path) -> Command,
     ) -> Result<Self, Failure> {
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
         let port = reserve_port()?;
-        let address = port.address();
-        let (number, place) = (address.port().to_string(), directory.to_string_lossy());
-        let where_it_is = ["--bind", "127.0.0.1", "--port", &number, "--dir", &place];
-        let args: Vec<String> = [&where_it_is, args].concat().into_iter().map(str::to_owned).collect();
-        let process = spawn(&command, name, &directory, &args)?;
-        let mut server = Self { name, address, _port: port, process, directory, args, command };
+        let (command, log) = (command(port.number(), &directory), directory.join("redis.log"));
+        let process = process::start(name, &command, &log)?;
+        let mut server = Self { name, address: port.address(), _port: port, process, command, log };
         server.await_answer().await?;
         Ok(server)
     }
 
     /// Kills it as a crash would.
     pub(crate) fn crash(&mut self) -> Result<(), Failure> {
-        self.process.kill().map(|_| ())
+        process::kill(&mut self.process).map(|_| ())
     }
 
     /// Starts it again where it was, with what its directory holds.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
-        self.process = spawn(&self.command, self.name, &self.directory, &self.args)?;
+        self.process = process::start(self.name, &self.command, &self.log)?;
         self.await_answer().await
     }
 
@@ -132,7 +118,7 @@ impl RedisServer {
 
     /// What it wrote to its log.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.join("redis.log")).unwrap_or_default()
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     async fn await_answer(&mut self) -> Result<(), Failure> {
@@ -160,9 +146,4 @@ pub(crate) async fn connect(address: SocketAddr, wait: Duration) -> RedisResult<
     let client = redis::Client::open(format!("redis://{address}"))?;
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(wait)).set_response_timeout(Some(wait));
     client.get_multiplexed_async_connection_with_config(&config).await
-}
-
-fn spawn(command: &[String], name: &str, directory: &Path, args: &[String]) -> Result<Process, Failure> {
-    let words = [&command[1..], args].concat();
-    Process::start(name, Path::new(&command[0]), &words, &directory.join("redis.log"))
 }

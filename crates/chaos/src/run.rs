@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use history_checker::{AnomalyKind, Event, Verdict};
 use serde::Serialize;
+use test_support::Random;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -21,7 +22,6 @@ use crate::fault::Fault;
 use crate::load;
 use crate::ownership::{Open, Report};
 use crate::publisher::{self, SharedPublishers};
-use crate::random::Random;
 use crate::recorder::Recorder;
 
 const STEADY: Duration = Duration::from_millis(1_200);

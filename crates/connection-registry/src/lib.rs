@@ -44,8 +44,6 @@ mod load;
 mod member;
 mod presence;
 mod presence_event;
-#[cfg(test)]
-mod random;
 mod registration;
 mod restores;
 mod roster;

@@ -10,8 +10,8 @@ use connection_registry::{
 };
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
-use redis_fixture::{RedisCluster, SentinelSet};
 use support::{ANY_NUMBER, RedisServer, command, instance, nth_heartbeat, row, store_at, unhurried};
+use test_support::{RedisCluster, SentinelSet};
 use wire::{Notice, SessionId, TenantId, UserId};
 
 /// The answer with this number of rows and without commands.

@@ -1,21 +1,18 @@
 //! The real binary from outside: what it prints, and how it ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use redis_fixture::ReservedPort;
+use test_support::{Process, ReservedPort, process};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// A loaded machine starts and stops a gateway in a second.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The binary with arguments, and without whatever this shell has set.
+/// The binary with these arguments.
 fn tidegate(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::tidegate(env!("CARGO_BIN_EXE_tidegate"));
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -162,30 +159,16 @@ fn a_token_is_signed_with_the_configured_key() {
     assert!(stderr(&no_key).contains("no HS256 key is configured"), "{}", stderr(&no_key));
 }
 
-/// A gateway that is killed when the test ends before it does.
-struct Running(Child);
-
-impl Running {
-    /// Asks it to end, as an orchestrator does, and waits for that.
-    fn terminate(&mut self) -> std::process::ExitStatus {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
+/// Asks a gateway to end, as an orchestrator does, and waits for that.
+fn terminate(gateway: &mut Process) -> std::process::ExitStatus {
+    gateway.signal("-TERM").unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(status) = gateway.status().unwrap() {
+            return status;
         }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -194,9 +177,9 @@ fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
     let port = ReservedPort::take().unwrap();
     let admin = port.address().to_string();
     let args = ["--dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin];
-    let child = tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut gateway = Running(child);
-    let mut out = BufReader::new(gateway.0.stdout.take().unwrap());
+    let mut gateway =
+        Process::start("a gateway", tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null())).unwrap();
+    let mut out = BufReader::new(gateway.child.stdout.take().unwrap());
     let mut first = String::new();
     out.read_line(&mut first).unwrap();
     assert!(first.starts_with("http://127.0.0.1:") && first.ends_with("/\n"), "{first:?}");
@@ -218,7 +201,7 @@ fn dev_mode_prints_one_address_is_healthy_and_ends_when_told() {
     assert_eq!(code(&run(&["health", "--set", &format!("admin_listen={admin}")])), 0);
     assert_eq!(code(&run(&["health", &format!("http://{admin}/nothing-here")])), 1);
 
-    assert!(gateway.terminate().success());
+    assert!(terminate(&mut gateway).success());
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "one address is all that is printed");
@@ -233,13 +216,13 @@ fn an_operator_has_it_go_away() {
     let port = ReservedPort::take().unwrap();
     let admin = port.address().to_string();
     let args = ["--dev", "--listen", "127.0.0.1:0", "--admin-listen", &admin];
-    let child = tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut gateway = Running(child);
+    let mut gateway =
+        Process::start("a gateway", tidegate(&args).stdout(Stdio::piped()).stderr(Stdio::null())).unwrap();
     let mut first = String::new();
-    BufReader::new(gateway.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    BufReader::new(gateway.child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     let drained = run(&["drain", "--set", &format!("admin_listen={admin}")]);
     assert_eq!((code(&drained), stdout(&drained)), (0, ""), "{}", stderr(&drained));
-    assert!(gateway.0.wait().unwrap().success(), "it ended by itself");
+    assert!(gateway.child.wait().unwrap().success(), "it ended by itself");
     assert_eq!(code(&run(&["drain", &format!("http://{admin}/drain")])), 1);
 }
 

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use keyspace::{Keyspace, Library};
 use wire::{Families, FamilyShape, Name, Position, Scope};
 
-use redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};
+use test_support::{RedisCluster, RedisServer, SentinelSet, StagedSentinel, process};
 
 fn publish(url: &str, args: &[&str], input: &str) -> Output {
     let mut child = begin(url, args);
@@ -18,10 +18,7 @@ fn publish(url: &str, args: &[&str], input: &str) -> Output {
 }
 
 fn begin(url: &str, args: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::tidegate(env!("CARGO_BIN_EXE_tidegate"));
     command.arg("publish").args(args).env("TIDEGATE_REDIS_URL", url).env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built")
 }

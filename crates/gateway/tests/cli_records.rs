@@ -1,13 +1,13 @@
 //! `tidegate dlq` and `tidegate receipts`, on records of every kind in a Redis of its own.
 
 use std::future::Future;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
 use records::{Body, Bounds, DeadLetter, Loading, Reason, RedisStore, RedisStoreConfig, Store};
-use redis_fixture::RedisServer;
 use serde_json::Value;
+use test_support::{RedisServer, process};
 use wire::{Families, InstanceId, Position, Timestamp, UserId};
 
 fn dlq(url: &str, args: &[&str]) -> Output {
@@ -20,10 +20,7 @@ fn receipts(url: &str, args: &[&str]) -> Output {
 }
 
 fn tidegate(url: &str, name: &str, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
+    let mut command = process::tidegate(env!("CARGO_BIN_EXE_tidegate"));
     command.arg(name).args(args).env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000").stdin(Stdio::null());
     if !url.is_empty() {
         command.env("TIDEGATE_REDIS_URL", url);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyspace::{Function, Keyspace, Library, PublishCall, PublishItem, ReplyPart};
 use redis::{Connection, Value, cmd};
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 use wire::{Envelope, Families, FamilyShape, Position, Scope};
 
 const TTL_MS: u64 = 60_000;

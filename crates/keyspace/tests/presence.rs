@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyspace::{Function, Keyspace, Library};
 use redis::{Connection, cmd};
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 use wire::{Families, InstanceId, Scope};
 
 const INCARNATION: &str = "650000000000002a";

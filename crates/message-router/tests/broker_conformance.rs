@@ -24,9 +24,9 @@ use message_router::{
     Broker, BrokerError, Command, Draft, Event, FamilyPolicy, MemoryBroker, MemoryConfig, MemoryStore, Policies,
     Publish, RedisBroker, RedisBrokerConfig, Stored, judge,
 };
-use redis_fixture::{RedisCluster, RedisServer};
 use redis_topology::Target;
 use support::test_client::{MESSAGE, ReceivedMessage, TestClient, items};
+use test_support::{RedisCluster, RedisServer};
 use tokio::time::timeout;
 use wire::{GapReason, InstanceId, Position, Scope, Timestamp};
 

@@ -6,7 +6,6 @@ mod publishing;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::process::Command as Process;
 use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
@@ -15,8 +14,8 @@ use message_router::{
     Router, RouterConfig, ShardIndex, Stored, Ticket, judge,
 };
 use redis::cmd;
-use redis_fixture::{RedisServer, ReservedPort};
 use redis_topology::Target;
+use test_support::{RedisServer, ReservedPort};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use wire::{Envelope, GapReason, InstanceId, Position, Scope};
@@ -243,7 +242,7 @@ fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
         let server = RedisServer::start(&[]);
         let mut broker = up(probing(&server.url())).await;
         let scope = scope("user:7");
-        signal(&server, "STOP");
+        server.freeze();
         let started = Instant::now();
         send(&mut broker, 7, &scope);
         broker.command(Command::Read { ticket: Ticket(8), scope: scope.clone(), after: None, entries_max: 0 });
@@ -262,7 +261,7 @@ fn a_frozen_redis_is_down_within_three_probes_and_up_when_it_goes_on() {
         assert_eq!((unknown, unavailable), (1, 1), "each question has one answer");
         let refused = publish(&mut broker, &scope).await;
         assert!(matches!(refused, Err(BrokerError::Unavailable(_))), "{refused:?}");
-        signal(&server, "CONT");
+        server.thaw();
         up_again(&mut broker).await;
         assert!(publish(&mut broker, &scope).await.is_ok());
     });
@@ -275,7 +274,7 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
         let mut hurried = config(&server.url());
         hurried.reply_deadline_ms = 3_000;
         let mut broker = up(hurried).await;
-        signal(&server, "STOP");
+        server.freeze();
         let (scope, started) = (scope("user:7"), Instant::now());
         send(&mut broker, 7, &scope);
         assert!(broker.try_next_event().is_none(), "it is under way now");
@@ -291,7 +290,7 @@ fn an_answer_that_does_not_come_in_time_is_unknown() {
             }
         }
         assert!(started.elapsed() < Duration::from_secs(6), "one deadline for both: {:?}", started.elapsed());
-        signal(&server, "CONT");
+        server.thaw();
         // The first one was carried out in fact.
         assert_eq!(publish(&mut broker, &scope).await.unwrap().offset, 2);
     });
@@ -558,11 +557,6 @@ fn the_documented_acl_is_enough() {
         let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut server.connect()).unwrap();
         assert!(log.is_empty(), "{log:?}");
     });
-}
-
-fn signal(server: &RedisServer, name: &str) {
-    let status = Process::new("kill").arg(format!("-{name}")).arg(server.child.id().to_string()).status();
-    assert!(status.unwrap().success());
 }
 
 /// Answers the first bytes of each connection with `hello_reply`, and sends nothing else.

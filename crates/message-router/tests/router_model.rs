@@ -4,7 +4,6 @@
 mod support {
     pub(crate) mod member;
     pub(crate) mod model_redis;
-    pub(crate) mod xorshift;
 }
 
 use message_router::{
@@ -12,7 +11,7 @@ use message_router::{
 };
 use support::member::Member;
 use support::model_redis::ModelRedis;
-use support::xorshift::Xorshift;
+use test_support::Random;
 use wire::{Envelope, Families, Position, Scope, TenantId};
 
 const SEEDS: u64 = 400;
@@ -28,7 +27,7 @@ enum Faults {
 }
 
 struct World {
-    random: Xorshift,
+    random: Random,
     now_ms: u64,
     scopes: Vec<Scope>,
     redis: ModelRedis,
@@ -47,12 +46,12 @@ impl World {
         let (families, tenant) = (Families::default(), TenantId::default());
         let scope = |name: &&str| families.parse(&tenant, name).expect("a channel").scope;
         let scopes: Vec<_> = ["user:1", "collection:2", "system"].iter().map(scope).collect();
-        let mut random = Xorshift::new(seed);
+        let mut random = Random::new(seed);
         let config = RouterConfig {
             linger_ms: 40,
-            page_entries_max: 1 + usize::try_from(random.below(4)).expect("small"),
+            page_entries_max: 1 + random.below(4),
             held_bytes_max: if random.one_in(2) { 40 } else { 4_000 },
-            resync_scopes_max: 1 + usize::try_from(random.below(3)).expect("small"),
+            resync_scopes_max: 1 + random.below(3),
             check_interval_ms: 1 + random.below(200),
             policies: policies(),
         };
@@ -86,8 +85,7 @@ impl World {
             52..64 => {
                 let (fails, at) = (self.random.one_in(8), self.random.below(4));
                 let page_max = 1 + self.random.below(4);
-                let small = |n| usize::try_from(n).expect("small");
-                self.redis.run_reader(small(at), fails, small(page_max));
+                self.redis.run_reader(at, fails, page_max);
             }
             64..78 => self.answer(),
             78..84 => self.join(scope, faults),
@@ -127,8 +125,8 @@ impl World {
 
     fn answer(&mut self) {
         // Answers come in any order: the contract does not define one.
-        let at = self.random.below(self.redis.from_reader.len().max(1) as u64);
-        if let Some(event) = self.redis.from_reader.remove(usize::try_from(at).expect("an index")) {
+        let at = self.random.below(self.redis.from_reader.len());
+        if let Some(event) = self.redis.from_reader.remove(at) {
             self.router.handle(event, self.now_ms, &mut self.out);
         }
     }
@@ -141,7 +139,7 @@ impl World {
     fn lose(&mut self, scope: &Scope) {
         if self.random.one_in(2) {
             let kept = self.random.below(4);
-            self.redis.trim(scope, usize::try_from(kept).expect("small"));
+            self.redis.trim(scope, kept);
         } else {
             let lost = self.random.below(4);
             self.redis.fail_over(scope, lost);
@@ -158,7 +156,7 @@ impl World {
             _ => Some(self.redis.log(&scope).top),
         };
         self.joiners += 1;
-        let shard = ShardIndex(u8::try_from(self.random.below(2)).expect("small"));
+        let shard = ShardIndex(self.random.below(2));
         let member = Member::new(shard, Joiner(self.joiners), scope.clone(), asked);
         self.router.join(shard, member.joiner, scope, asked, &mut self.out);
         self.members.push(member);
@@ -168,8 +166,7 @@ impl World {
         if self.members.is_empty() {
             return;
         }
-        let index = self.random.below(self.members.len() as u64);
-        let gone = self.members.swap_remove(usize::try_from(index).expect("an index"));
+        let gone = self.members.swap_remove(self.random.below(self.members.len()));
         if !self.members.iter().any(|m| m.shard == gone.shard && m.scope == gone.scope) {
             self.router.leave(gone.shard, &gone.scope, self.now_ms);
         }

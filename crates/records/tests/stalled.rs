@@ -1,14 +1,13 @@
 //! A Redis that accepts calls and does not answer: after a few calls, further ones are refused at once, until it
 //! answers again.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use keyspace::{Keyspace, Library};
 use records::{Bounds, Loading, RedisStore, RedisStoreConfig, Store, StoreError};
-use redis_fixture::RedisServer;
 use redis_topology::{BreakerCounts, Target};
+use test_support::RedisServer;
 use wire::{Families, TenantId};
 
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -34,25 +33,12 @@ async fn ask(store: &RedisStore) -> (Result<(), StoreError>, Duration) {
     (answer.map(drop), begun.elapsed())
 }
 
-/// Stops or continues the server, and waits until the kernel reports its new state.
-fn signal(server: &RedisServer, name: &str, state: impl Fn(char) -> bool) {
-    let pid = server.child.id();
-    assert!(Command::new("kill").arg(name).arg(pid.to_string()).status().unwrap().success());
-    let found = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
-    };
-    while !state(found()) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[tokio::test]
 async fn a_stalled_redis_is_detected_by_a_few_calls_and_not_by_each() {
     let server = RedisServer::start(&[]);
     let store = store(&server);
     assert_eq!(ask(&store).await.0, Ok(()));
-    signal(&server, "-STOP", |state| state == 'T');
+    server.freeze();
     for _ in 0..3 {
         let (answer, took) = ask(&store).await;
         assert!(answer.is_err() && took >= DEADLINE, "{answer:?} after {took:?}");
@@ -75,7 +61,7 @@ async fn a_stalled_redis_is_detected_by_a_few_calls_and_not_by_each() {
     let counts = store.pools().counts();
     assert!(u128::from(counts.refused) >= 1_000 - trials, "{counts:?}");
     assert_eq!((counts.open, counts.opens), (1, 1), "after {:?}", begun.elapsed());
-    signal(&server, "-CONT", |state| state != 'T');
+    server.thaw();
     let back = Instant::now();
     while ask(&store).await.0.is_err() {
         assert!(back.elapsed() < Duration::from_secs(30), "it answers, and is not asked");

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use records::{Body, Bounds, MemoryStore, RedisStore, Store};
-use redis_fixture::RedisServer;
 use support::{BOUNDS, acme, dead_letter, redis_store, tenant};
+use test_support::RedisServer;
 use wire::{Families, Position, Scope, UserId};
 
 trait Bench {
@@ -44,7 +44,7 @@ macro_rules! conformance {
         mod redis {
             $(#[tokio::test]
             async fn $case() {
-                super::$case(redis_fixture::RedisServer::start(&[])).await;
+                super::$case(test_support::RedisServer::start(&[])).await;
             })+
         }
     };

@@ -276,7 +276,7 @@ fn answers(servers: &HashMap<Node, Server>, node: &Node) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
-    use redis_fixture::{RedisServer, StagedSentinel};
+    use test_support::{RedisServer, StagedSentinel};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keyspace::{Function, Keyspace, Library, PublishCall, PublishItem, Slot};
 use redis::cmd;
-use redis_fixture::RedisServer;
 use redis_topology::{CallError, CommandClient, CommandError, LibraryLoader, Loading, Pools, Target};
+use test_support::RedisServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use wire::{Families, FamilyShape, Position};

@@ -1,11 +1,12 @@
 //! Properties that hold for any input, tried with seeded random input. A failure names its seed. Nothing here depends
 //! on time.
 
-mod random;
+mod input;
 
 use std::collections::HashMap;
 
-use random::{Random, SEEDS};
+use input::{SEEDS, bytes, channel, name, near_valid, text};
+use test_support::Random;
 use wire::{
     BadMessage, ClientBody, ClientFrame, Envelope, Families, FamilyShape, Filter, Message, Name, Opcode, Pattern,
     Position, SessionId, TenantId, Timestamp, WebSocketFrame,
@@ -18,8 +19,8 @@ fn two_tenants_or_scopes_never_have_one_scope_text() {
     for seed in SEEDS {
         let mut random = Random::new(seed);
         // Short names from few letters, so that scopes would collide often if they could.
-        let tenant = TenantId::parse(&random.name(3)).unwrap();
-        let channel = random.channel(3);
+        let tenant = TenantId::parse(&name(&mut random, 3)).unwrap();
+        let channel = channel(&mut random, 3);
         let pattern = families.parse(&tenant, &channel).unwrap_or_else(|e| panic!("seed {seed}: {channel}: {e}"));
         let scope = &pattern.scope;
         let owner = (tenant.as_str().to_owned(), scope.name().to_owned());
@@ -38,7 +39,7 @@ fn a_pattern_is_read_back_from_what_it_is_written_as() {
     let (families, tenant) = (Families::default(), TenantId::default());
     for seed in SEEDS {
         let mut random = Random::new(seed);
-        let text = random.channel(12) + if random.below(3) == 0 { ":*" } else { "" };
+        let text = channel(&mut random, 12) + if random.below(3) == 0 { ":*" } else { "" };
         let Ok(pattern) = families.parse(&tenant, &text) else { panic!("seed {seed}: {text}") };
         assert_eq!(pattern.to_string(), text, "seed {seed}");
         assert_eq!(families.parse(&tenant, &pattern.to_string()), Ok(pattern), "seed {seed}");
@@ -66,7 +67,7 @@ fn a_filter_passes_what_is_below_it_by_segments() {
     for seed in SEEDS {
         let mut random = Random::new(seed);
         let mut topic = || {
-            let names: Vec<String> = (0..random.below(4)).map(|_| random.name(2)).collect();
+            let names: Vec<String> = (0..random.below(4)).map(|_| name(&mut random, 2)).collect();
             names.join(":")
         };
         let (head, topic) = (topic(), topic());
@@ -88,7 +89,7 @@ fn an_envelope_is_read_as_it_was_written() {
         let first = Position::new(random.number(), random.number() >> 8);
         let time = Timestamp(random.number());
         let items: Vec<(String, Vec<u8>)> = (0..random.below(6))
-            .map(|_| (if random.below(4) == 0 { String::new() } else { random.name(9) }, random.bytes(40)))
+            .map(|_| (if random.below(4) == 0 { String::new() } else { name(&mut random, 9) }, bytes(&mut random, 40)))
             .collect();
         let bytes = Envelope::write(first, time, items.iter().map(|(topic, bytes)| (&**topic, &**bytes)));
         let envelope = Envelope::parse(&bytes).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
@@ -164,7 +165,7 @@ fn no_parser_panics_and_what_it_takes_holds() {
     let mut taken = [0; 7];
     for seed in SEEDS {
         let mut random = Random::new(seed);
-        let bytes = random.near_valid();
+        let bytes = near_valid(&mut random);
         taken[0] += usize::from(ClientFrame::parse_binary(&bytes).map(|frame| can_be_delivered(&frame)).is_ok());
         taken[1] += usize::from(Message::parse(&bytes).map(|message| is_delivered(&message)).is_ok());
         taken[2] += Envelope::parse(&bytes).map_or(0, |envelope| envelope.items().count());
@@ -207,7 +208,7 @@ fn is_delivered(message: &Message<'_>) {
 fn every_type_a_client_may_give_is_one_that_receivers_get() {
     for seed in SEEDS {
         let mut random = Random::new(seed);
-        let kind = if random.below(2) == 0 { random.name(5) } else { random.text(5) };
+        let kind = if random.below(2) == 0 { name(&mut random, 5) } else { text(&mut random, 5) };
         let frame = serde_json::json!({"type": "publish", "channel": "system", "event": kind}).to_string();
         let stored = serde_json::json!({"type": kind}).to_string();
         let is_taken = ClientFrame::parse(&frame).is_ok();

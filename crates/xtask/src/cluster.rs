@@ -7,13 +7,11 @@
 //! ```
 //!
 //! Killing an instance is what the cluster is for, so a child that dies is told and the rest goes on. When we end, by
-//! Ctrl-C or by `kill -9`, the [`ProcessSupervisor`] ends every child.
+//! Ctrl-C or by `kill -9`, the [`test_support::ProcessSupervisor`] ends every child.
 
 mod fleet;
 mod instructions;
 mod member;
-mod port;
-mod process_supervisor;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +26,6 @@ use crate::step::Step;
 use crate::{package, workspace};
 
 pub(crate) use fleet::Fleet;
-pub(crate) use process_supervisor::{EndOrder, ProcessSupervisor};
 
 /// How often children are asked whether they live.
 const TICK: Duration = Duration::from_millis(200);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use test_support::ProcessError;
+
 /// A sentence that says what did not work and, where that is known, what to do.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
@@ -15,6 +17,12 @@ impl Failure {
     /// Wraps an I/O error with what was being done: `during("starting redis-server")`.
     pub(crate) fn during(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self(format!("{doing}: {error}"))
+    }
+}
+
+impl From<ProcessError> for Failure {
+    fn from(error: ProcessError) -> Self {
+        Self(error.to_string())
     }
 }
 

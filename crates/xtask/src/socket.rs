@@ -5,14 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use test_support::web_socket::{client_frame, upgrade_request};
 
 use crate::http;
 
 /// Far above any budget: who waits this long waits for ever.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The example key of RFC 6455 §1.3. Nothing between us and the gateway caches, so it need not be random.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// An open WebSocket.
 #[derive(Debug)]
@@ -28,10 +27,7 @@ impl Socket {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         // One write: in pieces it would wait for the acknowledgement of the first.
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tidegate.v1\r\nSec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
-        );
+        let request = upgrade_request(address, &format!("Sec-WebSocket-Protocol: tidegate.v1\r\n{headers}"));
         stream.write_all(request.as_bytes())?;
         let head = read_head(&mut stream)?;
         match http::status(&head)? {
@@ -57,23 +53,8 @@ impl Socket {
         self.wait_for_end().map(drop)
     }
 
-    /// Masked with zeros: RFC 6455 asks for a mask, and here nobody needs it to be random.
     fn write_frame(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
-        let mut frame = vec![0x80 | opcode];
-        match payload.len() {
-            short @ 0..126 => frame.push(0x80 | short as u8),
-            medium @ 126..65_536 => {
-                frame.push(0x80 | 126);
-                frame.extend((medium as u16).to_be_bytes());
-            }
-            long => {
-                frame.push(0x80 | 127);
-                frame.extend((long as u64).to_be_bytes());
-            }
-        }
-        frame.extend([0; 4]);
-        frame.extend(payload);
-        self.stream.write_all(&frame)
+        self.stream.write_all(&client_frame(opcode, payload))
     }
 
     /// From now on pings have no answer.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketType};
+use test_support::web_socket::upgrade_request;
 
-use super::client_frame::subscribe;
+use super::subscribe::subscribe;
 use super::{Clients, EVENTS_MAX, wait};
 use crate::failure::Failure;
 use crate::frame_walker::{CLOSE, next_frame};
@@ -123,12 +124,8 @@ impl Arrival {
         let mut socket =
             connect_from(source_address(number), addr).map_err(Failure::io(format!("connect {number}")))?;
         let ConnectPlan { token, channel } = plan;
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {}\r\nAuthorization: Bearer {token}\r\n\r\n",
-            wire::SUBPROTOCOL
-        );
+        let protocol = format!("Sec-WebSocket-Protocol: {}\r\n", wire::SUBPROTOCOL);
+        let request = upgrade_request(addr, &format!("{protocol}Authorization: Bearer {token}\r\n"));
         socket.write_all(request.as_bytes()).map_err(Failure::io(format!("upgrade {number}")))?;
         socket.set_nonblocking(true).map_err(Failure::io("set_nonblocking"))?;
         Ok(Self { number, socket, channel, phase: Phase::Upgrading, buffer: Vec::new(), since })

@@ -10,7 +10,7 @@ use super::Setting;
 use crate::clients::{Clients, ConnectPlan, storm};
 use crate::delivery_tally::DeliveryTally;
 use crate::failure::Failure;
-use crate::harness::BenchHarness;
+use crate::harness::{BenchHarness, sign_token};
 use crate::latencies::Latencies;
 use crate::publisher::{Pace, Progress, Published, Publisher};
 use crate::send_times::SendTimes;
@@ -87,7 +87,7 @@ impl Audience {
         let mut visits = Vec::with_capacity(receivers);
         for number in 0..receivers {
             let (user, channel) = layout.place(number);
-            visits.push(ConnectPlan { token: harness.tokens.sign(&user, &[SHARED])?, channel });
+            visits.push(ConnectPlan { token: sign_token(&user, &[SHARED]), channel });
         }
         let mut clients = Clients::new()?;
         storm(&mut clients, harness.addr, visits.into_iter())?;

@@ -1,14 +1,12 @@
 //! Row 7: how many messages one Redis stores, counts, fences and publishes.
 
-use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr};
-
 use keyspace::{Keyspace, Library};
+use test_support::{Process, ReservedPort, redis_server};
 use wire::{Families, Scope};
 
 use super::{Setting, Sizes};
 use crate::failure::Failure;
-use crate::process::{Process, free_port};
+use crate::process::{await_listening, reserve_port, start};
 use crate::publish_load::{Listener, PublishLoad, publish_for_load};
 use crate::report::{BudgetRow, BudgetVerdict, Spread, thousands};
 use crate::window::{FOREIGN_CORES_MAX, Spent, Window};
@@ -77,20 +75,18 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
 struct RedisUnderTest {
     redis: Process,
     url: String,
+    _port: ReservedPort,
 }
 
 impl RedisUnderTest {
     fn start(setting: &Setting) -> Result<Self, Failure> {
-        let port = free_port()?;
-        let mut args: Vec<String> =
-            ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"].map(String::from).to_vec();
-        args.push(port.to_string());
+        let port = reserve_port()?;
+        let mut command = redis_server::command(port.number(), &std::env::temp_dir());
         // A listener that lags makes the figure worse, not the run fail.
-        args.extend(["--client-output-buffer-limit".into(), "pubsub 0 0 0".into()]);
-        let mut redis = Process::start("redis", &[setting.cores.server], OsStr::new("redis-server"), &args)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        redis.await_listening(address)?;
-        let redis_under_test = Self { redis, url: format!("redis://{address}") };
+        command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
+        let mut redis = start("redis", &[setting.cores.server], &command)?;
+        await_listening(&mut redis, port.address())?;
+        let redis_under_test = Self { redis, url: format!("redis://{}", port.address()), _port: port };
         let families = Families::default();
         let library = Library::new(families.iter().map(|(_, shape)| (shape, TTL_MS, ENTRIES_MAX)));
         redis_under_test.ask::<String>(redis::cmd("FUNCTION").arg("LOAD").arg(library.source()))?;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use test_support::Random;
 use tokio::time::{sleep, timeout};
 
 use crate::entrance::Socket;
-use crate::random::Random;
 
 /// For a gateway to take a close frame, or to end the connection behind one.
 const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000);

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use test_support::Random;
 use tokio::time::Instant;
-
-use crate::random::Random;
 
 /// For so long a slow client reads nothing. More comes meanwhile than may wait for it.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5_000), Duration::from_millis(7_000));

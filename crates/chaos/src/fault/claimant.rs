@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::proven;
 use crate::cluster::{Cluster, until};
 use crate::failure::Failure;
+use crate::process;
 
 /// Both are there for longer than a lease lasts.
 const TOGETHER: Duration = Duration::from_millis(7_000);
@@ -17,7 +17,7 @@ pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure
     let index = cluster.random.below(cluster.gateways.len());
     let (gateway, ownership) = (&mut cluster.gateways[index], &cluster.ownership);
     let (before, held) = (ownership.holder(&gateway.name), gateway.connections());
-    let signal = gateway.process.kill()?;
+    let signal = process::kill(&mut gateway.process)?;
     ownership.died(&gateway.name);
     let began = Instant::now();
     gateway.restart()?;
@@ -48,15 +48,15 @@ pub(super) async fn twin(cluster: &mut Cluster) -> Result<String, Failure> {
     let is_kept = before.is_some() && ownership.holder(&name) == before;
     let (was_active, served) = (first.active().contains("connected"), twin.metric("tidegate_deliveries_total"));
     let fences = first.metric("tidegate_fences_total").unwrap_or(0);
-    first.process.kill()?;
+    process::kill(&mut first.process)?;
     ownership.died(&name);
     until("the twin has the lease", async || twin.is_connected()).await?;
     first.restart()?;
     until("the first stands without a lease", async || first.active().contains("lease_lost")).await?;
-    twin.process.signal(Signal::TERM)?;
+    twin.process.signal("-TERM")?;
     until("the first has its lease again", async || first.is_connected()).await?;
     let process = tokio::sync::Mutex::new(&mut twin.process);
-    until("the twin has ended", async || process.lock().await.has_ended().is_ok_and(|ended| ended)).await?;
+    until("the twin has ended", async || process.lock().await.status().is_ok_and(|status| status.is_some())).await?;
     until("a call of the first life was refused", async || ownership.stale_refused() > 0).await?;
     proven(
         is_kept && was_active && fences == 0 && served.is_some_and(|served| served > 0),

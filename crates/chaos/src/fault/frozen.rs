@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::proven;
@@ -17,14 +16,17 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     let (gateway, ownership) = (&cluster.gateways[index], &cluster.ownership);
     let name = &gateway.name;
     let (before, held) = (ownership.holder(name), gateway.connections());
-    gateway.process.signal(Signal::STOP)?;
+    gateway.process.signal("-STOP")?;
     // For its peers that is the same.
     ownership.died(name);
     sleep(STOPPED).await;
     let (is_stopped, meanwhile) = (gateway.process.is_stopped()?, ownership.holder(name));
     // HAProxy cuts the sockets of a frozen instance, and nobody else does.
-    let is_left = cluster.balancer.as_ref().map_or(Ok(true), |balancer| Ok(balancer.times_down(index)? > 0))?;
-    gateway.process.signal(Signal::CONT)?;
+    let is_left = match &cluster.balancer {
+        Some(balancer) => balancer.times_down(index)? > 0,
+        None => true,
+    };
+    gateway.process.signal("-CONT")?;
     let has_new_incarnation = async || ownership.holder(name).is_some_and(|now| Some(&now) != before.as_ref());
     until("the instance that slept has a new life", has_new_incarnation).await?;
     until("a call of its old life was refused", async || ownership.stale_refused() > 0).await?;

@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::data::WRITES;
 use super::proven;
 use crate::cluster::{Cluster, lost, tops, until};
 use crate::failure::Failure;
+use crate::process;
 use crate::proxy::Traffic;
 
 /// For how long two of the three have not heard of the failover.
@@ -23,7 +23,7 @@ pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
     front.change(|conditions| conditions.unread = Some(Traffic::Replication));
     sleep(WRITES).await;
     let before = tops(&cluster.primary).await?;
-    let signal = cluster.primary.process.kill()?;
+    let signal = process::kill(&mut cluster.primary.process)?;
     let began = Instant::now();
     let sentinels = cluster.sentinels()?;
     sentinels.expect_a_failure().await?;
@@ -42,12 +42,12 @@ pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
 /// The primary stands still until another has taken its place, and goes on as if it were still the primary.
 pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     let (sentinels, primary) = (cluster.sentinels()?, &cluster.primary);
-    primary.process.signal(Signal::STOP)?;
+    primary.process.signal("-STOP")?;
     sentinels.expect_a_failure().await?;
     sentinels.until_switched(3).await?;
     let is_stopped = primary.process.is_stopped()?;
     cluster.point_calls_to(cluster.replica()?.address);
-    primary.process.signal(Signal::CONT)?;
+    primary.process.signal("-CONT")?;
     let role = primary.info("replication", "role").await?;
     let gone = until_it_follows(cluster).await?;
     let text =

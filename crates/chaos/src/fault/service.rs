@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::proven;
@@ -135,9 +134,9 @@ pub(super) async fn slow(cluster: &mut Cluster) -> Result<String, Failure> {
 }
 
 pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
-    cluster.primary.process.signal(Signal::STOP)?;
+    cluster.primary.process.signal("-STOP")?;
     sleep(STOPPED).await;
     let is_stopped = cluster.primary.process.is_stopped()?;
-    cluster.primary.process.signal(Signal::CONT)?;
+    cluster.primary.process.signal("-CONT")?;
     proven(is_stopped, format!("Redis stood still for {} ms", STOPPED.as_millis()))
 }

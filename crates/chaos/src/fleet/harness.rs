@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use history_checker::{Event, PublishAnswer, Retry, Verdict};
+use test_support::{Random, token};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -18,11 +19,9 @@ use super::trace::{Absence, Trace};
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::publisher::{FunctionCaller, sentinel};
-use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::redis_server::RedisServer;
 use crate::run::{Environment, judge, wait};
-use crate::token::SECRET;
 
 pub(crate) const INSTANCES: usize = 3;
 /// From one message of the flow to the next.
@@ -272,8 +271,9 @@ fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: Sock
     let connects = plan.connects_per_second.map(|rate| format!("limits.connects_per_second = {rate}\n"));
     format!(
         "instance = \"{name}\"\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\nbroker = \"redis\"\n\
-         redis.url = \"redis://{redis}\"\nauth.keys = [{{ algorithm = \"HS256\", secret = \"{SECRET}\" }}]\n{}\
+         redis.url = \"redis://{redis}\"\nauth.keys = {}\n{}\
          [[families]]\nname = \"collection\"\non_isolation = \"read_only\"\n",
+        token::keys(),
         connects.unwrap_or_default()
     )
 }

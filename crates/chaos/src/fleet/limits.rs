@@ -16,6 +16,7 @@ use super::stale_rows;
 use super::subscriber::ClientIdentity;
 use super::trace::Step;
 use crate::failure::Failure;
+use crate::process;
 use crate::redis_server::connect;
 use crate::run::Environment;
 
@@ -112,7 +113,7 @@ async fn kill(harness: &mut FleetHarness, index: usize, users: usize, report: &m
     let rows = incarnation_id.rows(&harness.redis).await?;
     harness.audience.recorder.record(Event::FaultBegan);
     let (killed, killed_us) = (Instant::now(), harness.audience.now_us());
-    let signal = harness.gateways[index].process.kill()?;
+    let signal = process::kill(&mut harness.gateways[index].process)?;
     let proof = format!("{name} died of signal {signal} with {rows} connections");
     harness.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
     if signal != 9 || rows == 0 {

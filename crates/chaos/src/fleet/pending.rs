@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use history_checker::{PublishAnswer, Retry};
 use serde_json::Value;
+use test_support::Random;
 use tokio::time::Instant;
 
 use super::audience::Audience;
 use crate::publisher::Draft;
-use crate::random::Random;
 
 /// Longer than a gateway waits for Redis, so that its word is heard.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(2_500);

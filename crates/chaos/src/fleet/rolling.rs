@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use history_checker::Event;
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::harness::{FleetHarness, INSTANCES, Plan};
@@ -83,7 +82,7 @@ pub(crate) async fn rolling(environment: &Environment, size: Size, redis: bool, 
 
 async fn restart(harness: &mut FleetHarness, index: usize, redis: bool) -> Result<InstanceRestart, Failure> {
     let (began, from_us) = (Instant::now(), harness.audience.now_us());
-    harness.gateways[index].process.signal(Signal::TERM)?;
+    harness.gateways[index].process.signal("-TERM")?;
     let mut away = None;
     if redis {
         let killed = Instant::now();
@@ -92,13 +91,14 @@ async fn restart(harness: &mut FleetHarness, index: usize, redis: bool) -> Resul
         harness.redis.restart().await?;
         away = Some(killed.elapsed());
     }
-    while !harness.gateways[index].process.has_ended()? {
+    while harness.gateways[index].process.status()?.is_none() {
         if began.elapsed() > LEAVE_TIME_MAX {
             return Err(Failure::Late(format!("{} has ended after SIGTERM", harness.gateways[index].name)));
         }
         sleep(POLL).await;
     }
-    let (left, code) = (began.elapsed(), harness.gateways[index].process.exit_code()?);
+    let status = harness.gateways[index].process.status()?;
+    let (left, code) = (began.elapsed(), status.and_then(|status| status.code()));
     harness.gateways[index].restart()?;
     harness.gateways[index].await_connected().await?;
     Ok(InstanceRestart { from_us, left, away, code, whole: began.elapsed() })

@@ -12,6 +12,7 @@ use super::report::{Report, seconds, share};
 use super::stale_rows;
 use super::trace::{Absence, Step};
 use crate::failure::Failure;
+use crate::process;
 use crate::run::Environment;
 
 const STEADY: Duration = Duration::from_secs(3);
@@ -105,7 +106,7 @@ async fn kill(harness: &mut FleetHarness) -> Result<Killed, Failure> {
     let rows = incarnation_id.rows(&harness.redis).await?;
     harness.audience.recorder.record(Event::FaultBegan);
     let (at, at_us) = (Instant::now(), harness.audience.now_us());
-    let signal = harness.gateways[0].process.kill()?;
+    let signal = process::kill(&mut harness.gateways[0].process)?;
     let proof = format!("{name} died of signal {signal} with {rows} connections");
     harness.audience.recorder.record(Event::FaultEnded { proof: proof.clone() });
     if signal == 9 && clients > 0 && rows == clients as u64 {

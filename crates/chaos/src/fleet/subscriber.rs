@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use history_checker::{Event, Position};
 use serde_json::{Value, json};
+use test_support::Random;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -23,7 +24,6 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::audience::{Audience, scope_of};
 use super::pending::Pending;
 use super::trace::{Step, Trace};
-use crate::random::Random;
 use crate::token;
 
 /// For a connection and its upgrade, which may wait a second for its turn.

@@ -7,7 +7,7 @@ use connection_registry::{
     Acquired, Instance, MEMBER_CHANGES_MAX, MemberChange, MemoryStore, PresenceCursor, PresenceReader,
     PresenceTransition, Refusal, Store, StoreError, Timings, Token,
 };
-use redis_fixture::RedisCluster;
+use test_support::RedisCluster;
 use wire::{Families, Scope, UserId};
 
 use crate::GRACE;

@@ -25,11 +25,11 @@ pub(crate) const ANY_NUMBER: ConnectionLimits =
     ConnectionLimits { per_user_max: 0, per_tenant_max: 0, on_excess: OnExcess::Reject };
 
 /// A running server, and registries in it.
-pub(crate) struct RedisServer(redis_fixture::RedisServer);
+pub(crate) struct RedisServer(test_support::RedisServer);
 
 impl RedisServer {
     pub(crate) fn start() -> Self {
-        Self(redis_fixture::RedisServer::start(&[]))
+        Self(test_support::RedisServer::start(&[]))
     }
 
     pub(crate) fn url(&self) -> String {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use redis_fixture::RedisServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use test_support::RedisServer;
 use tokio::net::TcpStream;
 
 use crate::client::Client;
@@ -27,7 +27,7 @@ const LASTING: [&str; 2] = ["fence", "peers"];
 
 /// What the process has in memory of its own; not its code.
 fn anonymous_kib(process: &Process) -> u64 {
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", process.child.id())).unwrap();
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", process.child.pid())).unwrap();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("Linux 4.14 or later");
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

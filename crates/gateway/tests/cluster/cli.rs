@@ -1,12 +1,11 @@
 //! Commands of operators, as processes of their own.
 
-use std::process::Command;
-
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
+use test_support::process::tidegate;
 
 /// `tidegate who`, `kick` and `send`, of tenant `acme`: the lines they print, and their exit code.
 pub(crate) fn ask(command: &str, redis: &RedisServer, args: &[&str]) -> (Vec<String>, i32) {
-    let mut asked = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let mut asked = tidegate(env!("CARGO_BIN_EXE_tidegate"));
     let asked = asked
         .env("TIDEGATE_REDIS_URL", redis.url())
         .env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000")

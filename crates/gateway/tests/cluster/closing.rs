@@ -1,10 +1,10 @@
 //! How connections end: with a close frame whoever the client is and however early it is, and in no time that is not
 //! the client's own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -13,95 +13,12 @@ use tokio::time::timeout;
 use crate::client::DEADLINE;
 use crate::dial;
 use crate::fleet::Fleet;
+use crate::raw::Raw;
 
 /// `CLOSE_TIMEOUT` of the gateway.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much later a client is cut: the wheel turns once a second, and a busy machine is late.
 const LATE: Duration = Duration::from_secs(10);
-
-/// A WebSocket by the byte, which answers nothing by itself.
-struct Raw {
-    stream: dial::Stream,
-}
-
-/// A server's frame.
-struct Frame {
-    opcode: u8,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    fn close_code(&self) -> Option<u16> {
-        (self.opcode == 0x8).then(|| u16::from_be_bytes([self.payload[0], self.payload[1]]))
-    }
-}
-
-impl Raw {
-    /// Asks for an upgrade; nothing if it is not answered 101.
-    async fn open(socket: TcpStream, authorization: &str) -> Option<Self> {
-        Self::ask(dial::over(socket).await, authorization).await
-    }
-
-    async fn ask(mut stream: dial::Stream, authorization: &str) -> Option<Self> {
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(timeout(DEADLINE, stream.read_u8()).await.expect("an answer or an end").ok()?);
-        }
-        head.starts_with(b"HTTP/1.1 101 ").then_some(Self { stream })
-    }
-
-    async fn send_text(&mut self, opcode: u8, payload: &[u8]) {
-        let mut frame = vec![0x80 | opcode, 0x80 | 126];
-        frame.extend(u16::try_from(payload.len()).expect("short").to_be_bytes());
-        if payload.len() < 126 {
-            frame.truncate(1);
-            frame.push(0x80 | payload.len() as u8);
-        }
-        frame.extend([0; 4]);
-        frame.extend(payload);
-        self.stream.write_all(&frame).await.expect("the gateway reads");
-    }
-
-    /// The next frame, or nothing when the gateway has ended its direction.
-    async fn frame(&mut self) -> Option<Frame> {
-        timeout(DEADLINE, self.read_frame()).await.expect("a frame or an end in time")
-    }
-
-    async fn read_frame(&mut self) -> Option<Frame> {
-        let mut header = [0; 2];
-        self.stream.read_exact(&mut header).await.ok()?;
-        let len = match header[1] {
-            126 => usize::from(self.stream.read_u16().await.ok()?),
-            127 => usize::try_from(self.stream.read_u64().await.ok()?).ok()?,
-            short => usize::from(short),
-        };
-        let mut payload = vec![0; len];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        Some(Frame { opcode: header[0] & 0xf, payload })
-    }
-
-    /// Reads on to the close frame.
-    async fn close(&mut self) -> u16 {
-        loop {
-            let frame = self.frame().await.expect("a close frame comes before the end");
-            if let Some(code) = frame.close_code() {
-                return code;
-            }
-        }
-    }
-
-    /// How long until the gateway ends its direction, with nothing more before it.
-    async fn end(&mut self) -> Duration {
-        let began = Instant::now();
-        assert!(self.frame().await.is_none(), "nothing follows a close");
-        began.elapsed()
-    }
-}
 
 fn bearer(fleet: &Fleet, user: &str) -> String {
     format!("Authorization: Bearer {}\r\n", fleet.token("acme", user, &["collection:*"]))
@@ -131,13 +48,13 @@ async fn closing(fleet: &Fleet, way: &str) -> (Raw, Option<Raw>) {
             let mut client = connect("").await;
             let token = fleet.token("acme", "alice", &["collection:*"]);
             let hello = json!({ "type": "hello", "payload": { "token": token } });
-            client.send_text(1, hello.to_string().as_bytes()).await;
+            client.send(1, hello.to_string().as_bytes()).await;
             let welcome = client.frame().await.expect("a welcome");
             let welcome: serde_json::Value = serde_json::from_slice(&welcome.payload).unwrap();
             let session = &welcome["payload"]["session_id"];
             let mut again = connect("").await;
             let hello = json!({ "type": "hello", "payload": { "token": token, "session_id": session } });
-            again.send_text(1, hello.to_string().as_bytes()).await;
+            again.send(1, hello.to_string().as_bytes()).await;
             beside = Some(again);
             client
         }
@@ -148,7 +65,7 @@ async fn closing(fleet: &Fleet, way: &str) -> (Raw, Option<Raw>) {
         }
         "not UTF-8" => {
             let mut client = connect(&bearer(fleet, "carol")).await;
-            client.send_text(1, b"\xff and more").await;
+            client.send(1, b"\xff and more").await;
             client
         }
         _ => connect(&bearer(fleet, "dave")).await,
@@ -176,7 +93,7 @@ async fn the_gateway_keeps_its_direction_until_the_close_is_answered_and_no_long
                     client.stream.write_all(&vec![7; (2 << 20) - 1000]).await.expect("the rest of it is read");
                 }
                 if answers {
-                    client.send_text(8, &code.to_be_bytes()).await;
+                    client.send(8, &code.to_be_bytes()).await;
                 }
                 let ended = client.end().await;
                 drop(beside);
@@ -252,7 +169,7 @@ async fn who_is_answered_101_while_an_instance_leaves_gets_a_close_frame() {
                 // Only the first is waited for.
                 let _ = answered.send(());
                 let code = client.close().await;
-                client.send_text(8, &code.to_be_bytes()).await;
+                client.send(8, &code.to_be_bytes()).await;
                 Some(code)
             });
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 #[tokio::test]
 async fn three_instances_deliver_each_others_messages_in_order() {

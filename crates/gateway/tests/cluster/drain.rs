@@ -10,7 +10,7 @@ use wire::{Families, TenantId};
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
 use crate::process::is;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 const TAKES_PER_SECOND: u32 = 50;
 const HEARTBEAT_MS: u64 = 1_000;

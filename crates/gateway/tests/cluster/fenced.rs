@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyspace::Keyspace;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 use wire::InstanceId;
 
 use crate::client::{Client, DEADLINE};
@@ -70,11 +70,11 @@ async fn who_slept_through_its_lease_delivers_nothing_stale_moves_its_clients_an
     let before = lease(&redis, "sleeper").expect("it holds its lease");
 
     // Asleep, it gets a message from Redis and a publish from its client.
-    sleeper.signal("-STOP");
+    sleeper.child.freeze().unwrap();
     assert_eq!(publisher.publish("collection:42:ops", 1).await["type"], "ack");
     client.send_text(r#"{"type":"publish","channel":"collection:42:ops","event":"n","payload":2}"#).await;
     until("its lease has ended", || lease(&redis, "sleeper").is_none()).await;
-    sleeper.signal("-CONT");
+    sleeper.child.thaw().unwrap();
 
     expect_move(&mut client).await;
     until("it is connected again", || sleeper.is("connected")).await;
@@ -104,11 +104,11 @@ async fn who_wakes_up_without_redis_moves_its_clients_and_is_isolated() {
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;
     client.expect("welcome").await;
     client.subscribe("collection:42:ops", None).await;
-    sleeper.signal("-STOP");
+    sleeper.child.freeze().unwrap();
     redis.crash();
     // Nobody is left who could say that the lease has ended: so long it lasts.
     tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
-    sleeper.signal("-CONT");
+    sleeper.child.thaw().unwrap();
     expect_move(&mut client).await;
     until("its new incarnation is isolated", || sleeper.is("isolated")).await;
     let mut client = Client::connect(sleeper.listen, "/ws", Some(&token)).await;

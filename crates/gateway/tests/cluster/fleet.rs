@@ -2,20 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use test_support::token;
+use tidegate_gateway::Gateway;
 use tidegate_gateway::config::{Config, RawConfig, Sources};
-use tidegate_gateway::{Gateway, Issuer, TokenRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wire::{TenantId, UserId};
 
 use crate::client::Client;
 use crate::dial;
-
-/// Signs and checks; the gateways share it.
-pub(crate) const SECRET: &str = "a secret for tests alone, of more than 32 bytes";
 
 /// Where a test says nothing of the registry. Who notices the end of its lease later than a tenth of it before, fences
 /// itself and sends its clients elsewhere; while Redis is away, a busy machine may well be late by half a second.
@@ -24,7 +20,6 @@ const REGISTRY: &str = "[registry]\nlease_ms = 20000\nreap_ms = 24000\n";
 /// Some gateways and what they share.
 pub(crate) struct Fleet {
     pub(crate) gateways: Vec<Option<Gateway>>,
-    issuer: Issuer,
     /// More lines for each configuration file.
     settings: String,
     broker: String,
@@ -52,9 +47,7 @@ impl Fleet {
     fn on(broker: String, instances: usize, settings: &str) -> Self {
         let registry = if settings.contains("[registry]") { "" } else { REGISTRY };
         let settings = format!("{settings}{registry}");
-        let config = config("gw-0", &broker, &settings);
-        let issuer = config.auth.issuer(config.policies.families().clone(), None).expect("an HS256 key is there");
-        let mut fleet = Self { gateways: Vec::new(), issuer, settings, broker };
+        let mut fleet = Self { gateways: Vec::new(), settings, broker };
         for _ in 0..instances {
             fleet.add(None);
         }
@@ -85,17 +78,13 @@ impl Fleet {
 
     /// The same, which says something of its holder.
     pub(crate) fn token_saying(&self, tenant: &str, user: &str, grants: &[&str], info: Option<&Value>) -> String {
-        let grants: Vec<String> = grants.iter().map(ToString::to_string).collect();
-        let request = TokenRequest {
-            user: UserId::parse(user).expect("a name"),
-            tenant: Some(TenantId::parse(tenant).expect("a name")),
-            subscribe: grants.clone(),
-            publish: grants,
-            info: info.map(|info| info.as_object().expect("an object").clone()),
-            expires_in_s: 3_600,
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        self.issuer.issue(&request, now).expect("the gateway would take it")
+        let mut claims = json!({
+            "sub": user, "tenant": tenant, "exp": token::expiry(3_600), "subscribe": grants, "publish": grants,
+        });
+        if let Some(info) = info {
+            claims["info"] = info.clone();
+        }
+        token::sign(&claims)
     }
 
     /// One of a gateway's metrics, over all its shards.
@@ -135,7 +124,8 @@ fn config(instance: &str, broker: &str, settings: &str) -> Config {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gw-{}-{number}.toml", std::process::id()));
     let text = format!(
         "instance = \"{instance}\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nshards = 2\n{broker}\
-         [[auth.keys]]\nkid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n{settings}{}",
+         auth.keys = {}\n{settings}{}",
+        token::keys(),
         dial::settings()
     );
     std::fs::write(&file, text).expect("the build directory is writable");

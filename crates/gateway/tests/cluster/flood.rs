@@ -5,6 +5,7 @@ use tokio::net::TcpStream;
 
 use crate::dial;
 use crate::fleet::Fleet;
+use crate::raw::Raw;
 
 /// A masked pong without payload: the cheapest frame there is, which no limit counts.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
@@ -18,15 +19,7 @@ const FLOOD_BYTES: usize = 64 * 1024 * 1024;
 async fn raw(fleet: &Fleet) -> dial::Stream {
     let socket = TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
     socket.set_nodelay(true).unwrap();
-    let mut stream = dial::over(socket).await;
-    let upgrade = "GET /ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(upgrade.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    stream
+    Raw::open(socket, "").await.expect("101").stream
 }
 
 async fn ping(stream: &mut dial::Stream) {

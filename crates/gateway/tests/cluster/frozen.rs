@@ -69,7 +69,7 @@ fn a_thread_that_stops_silences_the_probes_until_it_turns_again() {
     // The first one carries the pump as well.
     for (thread, frozen) in [("shard-1", "shard-1"), ("shard-0", "pump"), ("shard-0", "shard-0")] {
         let (stopped, begun) = loop {
-            let (begun, stopped) = (Instant::now(), Stopped::stop(process.child.id(), thread));
+            let (begun, stopped) = (Instant::now(), Stopped::stop(process.child.pid(), thread));
             // One that holds a lock would stop the edge too, which is another case.
             if livez(process.admin).is_some() {
                 break (stopped, begun);
@@ -87,7 +87,7 @@ fn a_thread_that_stops_silences_the_probes_until_it_turns_again() {
         until("it says so", || process.is("connected"));
         assert!(lag(frozen) > 0.5, "the worst is remembered");
     }
-    let stopped = Stopped::stop(process.child.id(), "edge");
+    let stopped = Stopped::stop(process.child.pid(), "edge");
     assert_eq!(livez(process.admin), None, "who would answer is stuck itself");
     drop(stopped);
     until("it lives again", alive);

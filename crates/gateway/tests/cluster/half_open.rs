@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::cli::listed;
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 const INTERVAL_MS: u64 = 5_000;
 const PONG_MS: u64 = 4_000;

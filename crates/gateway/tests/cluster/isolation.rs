@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fleet::Fleet;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
@@ -35,11 +35,6 @@ async fn member(fleet: &Fleet, index: usize, user: &str, channels: &[&str]) -> C
         client.subscribe(channel, None).await;
     }
     client
-}
-
-fn signal(redis: &RedisServer, name: &str) {
-    let status = std::process::Command::new("kill").args([name, &redis.child.id().to_string()]).status();
-    assert!(status.expect("kill is there").success());
 }
 
 /// One who comes to the first gateway while Redis is away.
@@ -135,7 +130,7 @@ async fn a_redis_that_hangs_isolates_too_and_what_was_under_way_is_unknown() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start_watchful(1, &redis.url());
     let mut client = member(&fleet, 0, "alice", &["collection:42:ops"]).await;
-    signal(&redis, "-STOP");
+    redis.freeze();
     let unknown = client.publish("collection:42:ops", 1).await;
     assert_eq!(unknown["payload"]["code"], "unknown", "sent before anybody knew: never turned into a local one");
     // The answer may come before or after the news.
@@ -147,7 +142,7 @@ async fn a_redis_that_hangs_isolates_too_and_what_was_under_way_is_unknown() {
         assert_eq!(answer["payload"]["retryable"], true, "{answer}");
     };
     assert_eq!(level(&local), ("ack", "local"));
-    signal(&redis, "-CONT");
+    redis.thaw();
     let events = until(&mut client, |frame| frame["type"] == "gap").await;
     assert_eq!(events.last().unwrap()["payload"]["reason"], "isolated", "{events:?}");
     assert_eq!(level(&client.publish("collection:42:ops", 3).await), ("ack", "durable"));
@@ -169,13 +164,13 @@ async fn an_id_holds_without_redis_too() {
     let fleet = Fleet::start_watchful(1, &redis.url());
     let mut publisher = fleet.client(0, "alice").await;
     let mut member = member(&fleet, 0, "bob", &["collection:42:ops"]).await;
-    signal(&redis, "-STOP");
+    redis.freeze();
     assert_eq!(publish_as(&mut publisher, "first", 1).await.0, "unknown");
     while !is_degraded(&member.next().await, true) {}
     assert_eq!(publish_as(&mut publisher, "first", 1).await.0, "unavailable", "Redis may have it");
     assert_eq!(publish_as(&mut publisher, "second", 2).await, ("local".into(), false));
     assert_eq!(publish_as(&mut publisher, "second", 2).await, ("local".into(), true));
-    signal(&redis, "-CONT");
+    redis.thaw();
     until(&mut publisher, |frame| is_degraded(frame, false)).await;
     assert_eq!(publish_as(&mut publisher, "first", 1).await.0, "durable");
     assert_eq!(publish_as(&mut publisher, "last", 3).await, ("durable".into(), false));
@@ -212,7 +207,7 @@ async fn a_family_without_history_is_told_too_and_every_subscription_by_itself()
 
 #[tokio::test]
 async fn an_instance_that_never_saw_redis_says_so_and_serves_its_own() {
-    let nobody = redis_fixture::ReservedPort::take().unwrap();
+    let nobody = test_support::ReservedPort::take().unwrap();
     let fleet = Fleet::start(1, Some(&format!("redis://{}/", nobody.address())), "");
     let mut client = degraded_member(&fleet, "collection:42:ops").await;
     assert_eq!(level(&client.publish("collection:42:ops", 1).await), ("ack", "local"));

@@ -3,7 +3,7 @@
 use crate::cli::{ask, listed, listed_as};
 use crate::client::Client;
 use crate::fleet::Fleet;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 const TWO_EACH: &str = "[limits]\nconnections_per_user = 2\n";
 const TWO_NEWEST: &str = "[limits]\nconnections_per_user = 2\non_excess = \"close_oldest\"\n";

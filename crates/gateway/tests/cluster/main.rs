@@ -7,6 +7,7 @@ mod fleet;
 mod metrics;
 mod process;
 mod proxy;
+mod raw;
 
 mod bad_input;
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use wire::{Families, TenantId};
 
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
-use redis_fixture::{RedisCluster, RedisServer, SentinelSet};
+use test_support::{RedisCluster, RedisServer, SentinelSet};
 
 /// Publishes as a backend would, without a gateway.
 fn publish(redis: &RedisServer, n: u64) {
@@ -154,19 +154,15 @@ async fn a_publish_of_unknown_outcome_is_stored_once_when_it_is_repeated() {
     let fleet = Fleet::start_watchful(1, &redis.url());
     let mut client = fleet.client(0, "alice").await;
     client.subscribe("collection:42:*", None).await;
-    let signal = |name: &str| {
-        let status = std::process::Command::new("kill").arg(name).arg(redis.child.id().to_string()).status();
-        assert!(status.unwrap().success());
-    };
     let mut outcomes = Vec::new();
     for n in 0..4u64 {
         let publish = json!({ "type": "publish", "channel": "collection:42:ops", "event": "n", "id": format!("order-{n}"), "payload": n });
         let mut received = Vec::new();
-        signal("-STOP");
+        redis.freeze();
         let answer = answered(&mut client, &publish, &mut received).await;
         assert_eq!(answer["payload"]["code"], "unknown", "{answer}");
         assert!(answer["payload"]["message"].as_str().unwrap().contains("the same id"), "{answer}");
-        signal("-CONT");
+        redis.thaw();
         let ack = stored(&mut client, &publish, &mut received).await;
         // Behind whatever the first attempt has left.
         let fence = json!({ "type": "publish", "channel": "collection:42:x", "event": "fence", "payload": n });

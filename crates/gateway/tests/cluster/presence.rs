@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redis_fixture::RedisServer;
 use serde_json::{Value, json};
+use test_support::RedisServer;
 use tokio::time::sleep;
 
 use crate::cli::ask;

@@ -2,16 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
-use redis_fixture::ReservedPort;
+use test_support::process::tidegate;
+use test_support::{ReservedPort, token};
 
 use crate::client::DEADLINE;
-use crate::fleet::SECRET;
 
 /// Runs until dropped.
 pub(crate) struct Process {
-    pub(crate) child: Child,
+    pub(crate) child: test_support::Process,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     _ports: [ReservedPort; 2],
@@ -22,11 +22,8 @@ impl Process {
     pub(crate) fn start(settings: &[&str], redis_url: Option<&str>) -> Self {
         let ports = [ReservedPort::take(), ReservedPort::take()].map(|port| port.expect("loopback has a free port"));
         let [listen, admin] = ports.each_ref().map(ReservedPort::address);
-        let keys = format!("auth.keys=[{{ kid = 'test', algorithm = 'HS256', secret = '{SECRET}' }}]");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-            command.env_remove(name);
-        }
+        let keys = format!("auth.keys={}", token::keys());
+        let mut command = tidegate(env!("CARGO_BIN_EXE_tidegate"));
         for setting in settings.iter().copied().chain([&*keys]) {
             command.args(["--set", setting]);
         }
@@ -35,24 +32,9 @@ impl Process {
             None => command.args(["--set", "broker=memory"]),
         };
         command.args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = test_support::Process::start("a gateway", &mut command);
         Self { child: child.expect("the binary was built for this test"), listen, admin, _ports: ports }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill is there").success());
-        // The thread that takes the signal stops the others, and on a busy machine that is not at once.
-        while name == "-STOP" && !self.is_stopped() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-    }
-
-    /// Whether each of its threads is, as far as this system tells.
-    fn is_stopped(&self) -> bool {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return true };
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
-        stats.into_iter().all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
     }
 
     pub(crate) fn is(&self, state: &str) -> bool {
@@ -62,14 +44,6 @@ impl Process {
     /// The value of a metric; none while the gateway does not answer.
     pub(crate) fn number(&self, line_begins: &str) -> Option<f64> {
         number(self.admin, line_begins)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::client::{Client, DEADLINE};
 use crate::drain::publish;
 use crate::fleet::Fleet;
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 
 const CLIENTS: usize = 300;
 const SETTINGS: &str = "[limits]\nconnections_per_user = 0\n\

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyspace::{Function, Keyspace};
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 use tokio::time::sleep;
 use wire::{Families, Scope};
 

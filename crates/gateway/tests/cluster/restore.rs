@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use redis_fixture::RedisServer;
 use serde_json::{Value, json};
+use test_support::RedisServer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redis_fixture::RedisServer;
 use serde_json::json;
+use test_support::RedisServer;
 
 use crate::cli::{ask, listed};
 use crate::client::Client;

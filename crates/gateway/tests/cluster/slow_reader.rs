@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
+
 use crate::client::Client;
-use crate::dial;
 use crate::fleet::Fleet;
+use crate::raw::Raw;
 
 #[tokio::test]
 async fn a_client_that_stops_reading_gets_everything_later_and_in_order() {
@@ -96,15 +98,9 @@ async fn many_that_stop_reading_stay_within_the_budget_and_get_everything_later(
 async fn a_client_that_is_silent_is_pinged_and_then_closed() {
     let fleet = Fleet::start(1, None, "[limits]\nping_interval_ms = 2000\npong_timeout_ms = 1000\n");
     // A raw socket answers no ping, as a client whose network is gone.
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let stream = tokio::net::TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
-    let mut stream = dial::over(stream).await;
-    let token = fleet.token("acme", "gone", &[]);
-    let request = format!(
-        "GET /ws HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let socket = tokio::net::TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap();
+    let authorization = format!("Authorization: Bearer {}\r\n", fleet.token("acme", "gone", &[]));
+    let mut stream = Raw::open(socket, &authorization).await.expect("101").stream;
     let mut bytes = Vec::new();
     tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut bytes)).await.expect("it is closed").unwrap();
     let text = String::from_utf8_lossy(&bytes);

@@ -1,10 +1,9 @@
 //! A Redis that takes calls and answers none: operators' questions are refused at once, and answered again with it.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use redis_fixture::RedisServer;
+use test_support::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,18 +24,13 @@ async fn dead_letters(admin: SocketAddr) -> (String, Duration) {
     (text[9..12].to_owned(), begun.elapsed())
 }
 
-fn signal(redis: &RedisServer, name: &str) {
-    let status = Command::new("kill").arg(name).arg(redis.child.id().to_string()).status();
-    assert!(status.unwrap().success());
-}
-
 #[tokio::test]
 async fn operators_wait_for_a_stalled_redis_a_few_times_and_not_each_time() {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start_watchful(1, &redis.url());
     let admin = fleet.gateway(0).admin_addr();
     assert_eq!(dead_letters(admin).await.0, "200");
-    signal(&redis, "-STOP");
+    redis.freeze();
     let open = || number(admin, "tidegate_breakers_open{calls=\"records\"}");
     let begun = Instant::now();
     while open() != Some(1.0) {
@@ -52,7 +46,7 @@ async fn operators_wait_for_a_stalled_redis_a_few_times_and_not_each_time() {
         quick += u32::from(took < REPLY_DEADLINE);
     }
     assert!(quick >= 3, "{quick} of 5 were refused at once");
-    signal(&redis, "-CONT");
+    redis.thaw();
     let back = Instant::now();
     while dead_letters(admin).await.0 != "200" {
         assert!(back.elapsed() < DEADLINE, "it answers, and is not asked");

@@ -5,6 +5,8 @@ mod client;
 mod dial;
 #[path = "../cluster/fleet.rs"]
 mod fleet;
+#[path = "../cluster/raw.rs"]
+mod raw;
 
 #[path = "../cluster/bad_input.rs"]
 mod bad_input;

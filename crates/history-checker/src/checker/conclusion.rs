@@ -134,7 +134,7 @@ impl Checker {
             let was_away = |left_us: &u64| away.0 <= *left_us && *left_us <= away.1;
             if !self.left.get(&name.client).is_some_and(|left| left.iter().any(was_away)) {
                 let took = by_client.entry(&name.client).or_default();
-                *took = (*took).max(there_us - ended_us.max(sent_us));
+                *took = (*took).max(there_us.saturating_sub(ended_us.max(sent_us)));
             }
         }
         by_client.into_values().collect()

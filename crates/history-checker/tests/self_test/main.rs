@@ -1,7 +1,6 @@
 //! Tests of the checker itself: it finds every planted anomaly, and finds none in a correct history.
 
 mod mutation;
-mod random;
 mod world;
 
 use std::collections::BTreeMap;
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 use history_checker::{Checker, Record, Verdict};
 
 use mutation::{MUTATIONS, Mutation};
-use random::Random;
+use test_support::Random;
 
 /// Number of correct histories of each sort, with and without loss.
 const HISTORIES: u64 = 1_000;

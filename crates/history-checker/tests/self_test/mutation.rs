@@ -4,8 +4,7 @@ mod session;
 
 use history_checker::{AnomalyKind, Event, Position, PublishAnswer, Record, Retry};
 use serde_json::{Value, json};
-
-use crate::random::Random;
+use test_support::Random;
 
 /// One way to spoil a history, and the kinds of anomalies that the checker may report.
 pub(crate) struct Mutation {

@@ -8,8 +8,7 @@ mod session;
 
 use history_checker::{Event, Position, PublishAnswer, Record, Retry};
 use serde_json::{Value, json};
-
-use crate::random::Random;
+use test_support::Random;
 
 const SCOPES: [&str; 2] = ["collection:1", "system"];
 const TOPICS: [&str; 2] = ["a", "b"];

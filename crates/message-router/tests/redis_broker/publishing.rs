@@ -99,7 +99,7 @@ fn replicated_is_reported_only_when_a_replica_has_the_message() {
             assert!(Instant::now() < deadline, "the replica does not acknowledge");
             std::thread::sleep(Duration::from_millis(10));
         }
-        signal(&replica, "STOP");
+        replica.freeze();
         let frozen = publish_replicated(&mut broker, &scope).await;
         assert!(!frozen.replicated, "{frozen:?}");
         // Publishes that do not ask for replicas do not wait.
@@ -108,7 +108,7 @@ fn replicated_is_reported_only_when_a_replica_has_the_message() {
             assert!(publish(&mut broker, &scope).await.is_ok());
         }
         assert!(started.elapsed() < 10 * REPLICA_DEADLINE, "{:?}", started.elapsed());
-        signal(&replica, "CONT");
+        replica.thaw();
         while !publish_replicated(&mut broker, &scope).await.replicated {
             assert!(Instant::now() < deadline + DEADLINE, "the replica goes on, and nobody says so");
         }

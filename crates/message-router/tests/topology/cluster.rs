@@ -2,7 +2,7 @@
 
 use keyspace::Keyspace;
 use message_router::{BrokerError, judge};
-use redis_fixture::RedisCluster;
+use test_support::RedisCluster;
 use wire::{Position, Scope};
 
 use super::subscriber::RecordingSubscriber;
@@ -155,7 +155,7 @@ async fn a_node_without_the_library_gets_it_and_a_wrong_url_is_explained() {
     let mut misled = RecordingSubscriber::new(config(&cluster.primaries[0].url()));
     misled.until("down", |subscriber| !subscriber.downs.is_empty()).await;
     assert!(misled.downs[0].contains("is a node of a cluster: write redis+cluster://"), "{:?}", misled.downs);
-    let server = redis_fixture::RedisServer::start(&[]);
+    let server = test_support::RedisServer::start(&[]);
     let mut misled = RecordingSubscriber::new(config(&format!("redis+cluster://127.0.0.1:{}", server.port())));
     misled.until("down", |subscriber| !subscriber.downs.is_empty()).await;
     assert!(misled.downs[0].contains("cluster support disabled"), "{:?}", misled.downs);

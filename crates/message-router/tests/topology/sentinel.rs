@@ -1,7 +1,7 @@
 //! A primary that Sentinels watch: killed, frozen and demoted.
 
 use message_router::judge;
-use redis_fixture::SentinelSet;
+use test_support::SentinelSet;
 use wire::GapReason;
 
 use super::subscriber::RecordingSubscriber;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use message_router::RedisBrokerConfig;
-use redis_fixture::{RedisServer, StagedSentinel};
+use test_support::{RedisServer, StagedSentinel};
 use wire::Scope;
 
 use super::subscriber::{DEADLINE, RecordingSubscriber};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keyspace::{Keyspace, Library};
 use records::{Body, Bounds, DeadLetter, Loading, Reason, RedisStore, RedisStoreConfig};
-use redis_fixture::RedisServer;
 use redis_topology::Target;
+use test_support::RedisServer;
 use wire::{Families, InstanceId, Position, TenantId, Timestamp, UserId};
 
 pub(crate) const BOUNDS: Bounds = Bounds { entries_max: 1_000, ttl: Duration::from_secs(600) };

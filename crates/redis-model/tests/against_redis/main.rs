@@ -2,7 +2,6 @@
 //! equal.
 
 mod pair;
-mod random;
 mod server;
 mod trace;
 

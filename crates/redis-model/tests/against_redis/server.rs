@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use keyspace::{Function, Keyspace, Library};
 use redis::{Connection, Value, cmd};
-use redis_fixture::RedisServer;
 use redis_model::{Call, Draft, Entry, FunctionReply, Page, Refusal, ReplicationId};
+use test_support::RedisServer;
 use wire::Position;
 
 const DEADLINE: Duration = Duration::from_secs(30);

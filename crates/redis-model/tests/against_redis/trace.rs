@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use redis_model::{Call, Draft, FunctionReply, Loses, NodeIndex, Refusal, Role};
+use test_support::Random;
 use wire::{Envelope, Position, Timestamp};
 
 use crate::pair::{Pair, SCOPES};
-use crate::random::Xorshift;
 
 /// Counts of what the traces have covered.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Met {
 }
 
 struct Trace<'m> {
-    random: Xorshift,
+    random: Random,
     pair: Pair,
     /// Positions seen, by scope.
     seen: BTreeMap<&'static str, Vec<Position>>,
@@ -45,7 +45,7 @@ struct Trace<'m> {
 }
 
 pub(crate) fn run(seed: u64, steps: usize, met: &mut Met) {
-    let mut trace = Trace { random: Xorshift::new(seed), pair: Pair::start(), seen: BTreeMap::new(), messages: 0, met };
+    let mut trace = Trace { random: Random::new(seed), pair: Pair::start(), seen: BTreeMap::new(), messages: 0, met };
     for at in [0, 1] {
         SCOPES.iter().for_each(|scope| trace.pair.subscribe(at, scope, true));
     }
@@ -57,8 +57,8 @@ pub(crate) fn run(seed: u64, steps: usize, met: &mut Met) {
 
 impl Trace<'_> {
     fn step(&mut self) {
-        let at = self.random.index(2);
-        let scope = SCOPES[self.random.index(SCOPES.len())];
+        let at = self.random.below(2);
+        let scope = SCOPES[self.random.below(SCOPES.len())];
         let is_primary = self.pair.role(at) == Role::Primary;
         match self.random.below(100) {
             0..40 => self.publish(at, scope),
@@ -128,7 +128,7 @@ impl Trace<'_> {
 
     fn position(&mut self, scope: &'static str) -> Option<Position> {
         let seen = self.seen.get(scope)?;
-        let Position { generation, offset } = seen[self.random.index(seen.len())];
+        let Position { generation, offset } = seen[self.random.below(seen.len())];
         match self.random.below(8) {
             0 => None,
             1 => Some(Position::new(generation, 0)),
@@ -140,7 +140,7 @@ impl Trace<'_> {
     }
 
     fn read(&mut self, at: usize, scope: &'static str) {
-        let (after, entries_max) = (self.position(scope), self.random.index(12));
+        let (after, entries_max) = (self.position(scope), self.random.below(12));
         let Some(FunctionReply::Page(page)) = self.call(at, scope, &Call::Read { after, entries_max }) else { return };
         self.met.generations += page.earlier.len() as u64;
         self.met.torn += page.torn.len() as u64;
@@ -155,7 +155,7 @@ impl Trace<'_> {
     }
 
     fn open(&mut self, at: usize, scope: &'static str) {
-        let (after, entries_max) = (self.position(scope), self.random.index(12));
+        let (after, entries_max) = (self.position(scope), self.random.below(12));
         if let Some(FunctionReply::Page(page)) = self.call(at, scope, &Call::Open { after, entries_max }) {
             self.seen.entry(scope).or_default().push(page.top);
         }
@@ -203,7 +203,7 @@ impl Trace<'_> {
         if self.pair.role(at) == Role::Replica {
             return;
         }
-        let loses = [Loses::Nothing, Loses::SinceSnapshot, Loses::Everything][self.random.index(3)];
+        let loses = [Loses::Nothing, Loses::SinceSnapshot, Loses::Everything][self.random.below(3)];
         self.pair.restart(at, loses);
         SCOPES.iter().for_each(|scope| self.pair.subscribe(at, scope, true));
         self.met.restarted += 1;

@@ -1,6 +1,6 @@
 //! Sentinels that say one thing each, and some that say nothing.
 
-use redis_fixture::StagedSentinel;
+use test_support::StagedSentinel;
 use tokio::time::timeout;
 
 use super::*;

@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haproxy_fixture::{Backend, GATEWAYS, Listeners, Server};
+use test_support::haproxy::{self, Backend, GATEWAYS, Listeners, Server};
+use test_support::{EndOrder, ProcessSupervisor, ReservedPort, process, redis_server};
 
 use super::member::Member;
-use super::port;
-use super::process_supervisor::{EndOrder, ProcessSupervisor};
 use crate::failure::Failure;
 use crate::{http, package};
 
@@ -41,6 +40,7 @@ pub(crate) struct Fleet {
     /// Redis, the gateways, HAProxy: in the order in which they were started.
     pub(crate) members: Vec<Member>,
     supervisor: ProcessSupervisor,
+    _ports: Vec<ReservedPort>,
     recipe: Recipe,
 }
 
@@ -65,24 +65,27 @@ impl Fleet {
         stop: &AtomicBool,
     ) -> Result<Self, Failure> {
         fs::create_dir_all(dir).map_err(Failure::during(format_args!("making {}", dir.display())))?;
-        let ports = port::free(3 + 3 * GATEWAYS)?;
+        let ports = (0..3 + 3 * GATEWAYS).map(|_| ReservedPort::take()).collect::<Result<Vec<_>, _>>();
+        let ports = ports.map_err(Failure::during("binding a free port"))?;
+        let address = |index: usize| ports[index].address();
         let gateway = |index: usize| {
             let first = 3 + 3 * index;
-            Addresses { clients: ports[first], admin: ports[first + 1], agent: ports[first + 2] }
+            Addresses { clients: address(first), admin: address(first + 1), agent: address(first + 2) }
         };
         let key = random_key().map_err(Failure::during("reading /dev/urandom"))?;
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut fleet = Self {
-            redis: ports[0],
-            entrance: ports[1],
-            statistics: ports[2],
+            redis: address(0),
+            entrance: address(1),
+            statistics: address(2),
             gateways: std::array::from_fn(gateway),
             dir: dir.to_owned(),
             members: Vec::new(),
             supervisor: ProcessSupervisor::start().map_err(Failure::during("starting the process supervisor"))?,
+            _ports: ports,
             recipe: Recipe { binary: binary.to_owned(), key, settings },
         };
-        fleet.launch("redis", fleet.redis_command(), EndOrder::Base)?;
+        fleet.launch("redis", redis_server::command(fleet.redis.port(), dir), EndOrder::Base)?;
         fleet.until("Redis answers", stop, |fleet| is_redis_ready(fleet.redis))?;
         for index in 0..GATEWAYS {
             fleet.launch(&gateway_name(index), fleet.gateway_command(index), EndOrder::Front)?;
@@ -153,7 +156,7 @@ impl Fleet {
 
     /// What HAProxy says of gateway `number`, counted from 1.
     pub(crate) fn server(&self, number: usize) -> Option<Server> {
-        let servers = haproxy_fixture::servers(self.statistics).ok()?;
+        let servers = haproxy::servers(self.statistics).ok()?;
         servers.get(number.checked_sub(1)?).cloned()
     }
 
@@ -186,24 +189,10 @@ impl Fleet {
         Ok(())
     }
 
-    fn redis_command(&self) -> Command {
-        let mut command = Command::new(find("redis-server"));
-        command.args(["--bind", "127.0.0.1", "--port", &self.redis.port().to_string()]);
-        // Nothing on disk: the cluster is for looking, and ends with its terminal. `noeviction`: Redis must refuse,
-        // not forget, when it is full, or a stream and its metadata part.
-        command.args(["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]);
-        command.arg("--dir").arg(&self.dir);
-        command
-    }
-
     fn gateway_command(&self, index: usize) -> Command {
         let Addresses { clients, admin, agent } = self.gateways[index];
         let Recipe { binary, key, settings } = &self.recipe;
-        let mut command = Command::new(binary);
-        // Whatever the person's own shell sets is about another gateway.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-            command.env_remove(name);
-        }
+        let mut command = process::tidegate(binary);
         command
             .args(["serve", "--dev"])
             // Its log is a file.
@@ -222,7 +211,8 @@ impl Fleet {
     fn haproxy_command(&self) -> Command {
         let listeners = Listeners { clients: self.entrance, statistics: self.statistics };
         let backend = |gateway: Addresses| Backend { address: gateway.clients, agent_port: gateway.agent.port() };
-        haproxy_fixture::command(&find("haproxy"), &self.dir, listeners, &self.gateways.map(backend))
+        let program = package::find("haproxy").unwrap_or_else(|| "haproxy".into());
+        haproxy::command(&program, &self.dir, listeners, &self.gateways.map(backend))
     }
 }
 
@@ -234,10 +224,6 @@ impl Drop for Fleet {
 
 fn gateway_name(index: usize) -> String {
     format!("gateway{}", index + 1)
-}
-
-fn find(name: &str) -> PathBuf {
-    package::find(name).unwrap_or_else(|| name.into())
 }
 
 /// 256 bits in hex, so that no quoting can go wrong.

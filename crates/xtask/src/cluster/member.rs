@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
-use super::process_supervisor::{EndOrder, ProcessSupervisor};
+use test_support::process::log_to;
+use test_support::{EndOrder, Process, ProcessSupervisor};
+
 use crate::failure::Failure;
 
 /// How much of a log is shown when its process dies before it was ready.
@@ -14,7 +16,7 @@ const TAIL_LINES: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
-    process: Child,
+    process: Process,
     log: PathBuf,
     /// Set once, when it ended.
     ended: Option<ExitStatus>,
@@ -29,22 +31,16 @@ impl Member {
         end_order: EndOrder,
         supervisor: &mut ProcessSupervisor,
     ) -> Result<Self, Failure> {
-        let starting = || format!("starting {name}");
+        let starting = || Failure::during(format!("starting {name}"));
         let log = dir.join(format!("{name}.log"));
-        let file = File::create(&log).map_err(Failure::during(starting()))?;
-        let copy = file.try_clone().map_err(Failure::during(starting()))?;
-        command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0);
-        let mut process = command.spawn().map_err(Failure::during(starting()))?;
-        if let Err(error) = supervisor.watch(process.id(), end_order) {
-            // Nobody would end it after us, so it must not go on.
-            let _ = process.kill().and_then(|()| process.wait());
-            return Err(Failure::new(format!("watching {name}: {error}")));
-        }
+        let file = File::create(&log).map_err(starting())?;
+        let process = Process::start(name, log_to(&mut command, file).map_err(starting())?.process_group(0))?;
+        supervisor.watch(process.pid(), end_order).map_err(Failure::during(format!("watching {name}")))?;
         Ok(Self { name: name.to_owned(), process, log, ended: None })
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
     }
 
     /// How it ended, the first time that is seen.
@@ -52,7 +48,7 @@ impl Member {
         if self.ended.is_some() {
             return None;
         }
-        self.ended = self.process.try_wait().ok().flatten();
+        self.ended = self.process.status().ok().flatten();
         self.ended
     }
 

@@ -5,7 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::cluster::{EndOrder, ProcessSupervisor};
+use test_support::{EndOrder, ProcessSupervisor};
+
 use crate::failure::Failure;
 use crate::step::Step;
 use crate::{python, workspace};

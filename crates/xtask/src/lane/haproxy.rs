@@ -13,8 +13,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haproxy_fixture::{GATEWAYS, server_cookie};
 use serde_json::json;
+use test_support::haproxy::{GATEWAYS, server_cookie};
 
 use crate::cluster::Fleet;
 use crate::failure::Failure;

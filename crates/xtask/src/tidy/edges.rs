@@ -18,21 +18,19 @@ use crate::step::Step;
 
 /// Each crate and the crates of this workspace it depends on, in the order of the alphabet. Tests may use more.
 const DRAWING: &[(&str, &[&str])] = &[
-    ("chaos", &["haproxy-fixture", "history-checker", "keyspace", "reserved-port", "wire"]),
+    ("chaos", &["history-checker", "keyspace", "test-support", "wire"]),
     ("connection-registry", &["keyspace", "redis-topology", "wire"]),
-    ("haproxy-fixture", &[]),
     ("history-checker", &[]),
     ("keyspace", &["wire"]),
-    ("loadtest", &["keyspace", "wire"]),
+    ("loadtest", &["keyspace", "test-support", "wire"]),
     ("message-router", &["keyspace", "redis-topology", "wire"]),
     ("records", &["keyspace", "redis-topology", "wire"]),
-    ("redis-fixture", &["reserved-port"]),
     ("redis-model", &["wire"]),
     ("redis-topology", &["keyspace"]),
-    ("reserved-port", &[]),
+    ("test-support", &[]),
     ("tidegate-gateway", &["connection-registry", "keyspace", "message-router", "records", "redis-topology", "wire"]),
     ("wire", &[]),
-    ("xtask", &["haproxy-fixture"]),
+    ("xtask", &["test-support"]),
 ];
 
 /// What cargo says about the workspace.

@@ -35,7 +35,7 @@ impl Source {
 
     /// Whether the file belongs to tests, examples or benchmarks rather than to a program.
     pub(crate) fn is_test(&self) -> bool {
-        ["/tests/", "/examples/", "/benches/", "/tests.rs", "crates/redis-fixture/"]
+        ["/tests/", "/examples/", "/benches/", "/tests.rs", "crates/test-support/"]
             .iter()
             .any(|part| self.path.contains(part))
     }

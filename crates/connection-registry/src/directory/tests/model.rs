@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use test_support::Random;
+
 use super::*;
-use crate::random::Random;
 
 #[derive(Default)]
 struct World {
@@ -98,7 +99,7 @@ impl World {
 #[test]
 fn under_any_seed_the_store_ends_with_the_rows_that_are_here() {
     for seed in 0..500 {
-        let (mut world, mut random) = (World::default(), Random(seed));
+        let (mut world, mut random) = (World::default(), Random::new(seed));
         for _ in 0..200 {
             world.step(&mut random);
         }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use test_support::Random;
+
 use super::*;
-use crate::random::Random;
 
 type Name = (String, String);
 
@@ -20,7 +21,7 @@ struct World {
 
 impl World {
     fn step(&mut self, random: &mut Random) {
-        let (room, user) = (room(random.below(2) as u32), user(["alice", "bob", "carol"][random.below(3)]));
+        let (room, user) = (room(random.below(2)), user(["alice", "bob", "carol"][random.below(3)]));
         let name = (room.to_string(), user.to_string());
         match random.below(10) {
             0..4 => {
@@ -90,7 +91,7 @@ impl World {
 #[test]
 fn under_any_seed_the_store_ends_with_the_members_that_are_here() {
     for seed in 0..500 {
-        let (mut world, mut random) = (World::default(), Random(seed));
+        let (mut world, mut random) = (World::default(), Random::new(seed));
         for _ in 0..200 {
             world.step(&mut random);
         }

@@ -2,9 +2,9 @@
 
 use history_checker::{Event, Position, PublishAnswer, Record};
 use serde_json::{Value, json};
+use test_support::Random;
 
 use super::{Received, frames, insert, messages, pick, position, replies, scope, text, with, without};
-use crate::random::Random;
 
 /// The answers that restored a session.
 fn found(history: &[Record]) -> Vec<Received> {

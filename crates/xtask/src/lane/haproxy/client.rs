@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use haproxy_fixture::server_cookie;
+use test_support::haproxy::server_cookie;
 
 use super::{Trial, expect, token};
 use crate::failure::Failure;

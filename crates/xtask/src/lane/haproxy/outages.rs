@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use haproxy_fixture::{GATEWAYS, server_cookie};
 use serde_json::{Value, json};
+use test_support::haproxy::{GATEWAYS, server_cookie};
 
 use super::{Trial, eventually, expect, passed};
 use crate::failure::Failure;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use haproxy_fixture::server_cookie;
+use test_support::haproxy::server_cookie;
 
 use super::client::Client;
 use super::{Trial, expect, passed, token};

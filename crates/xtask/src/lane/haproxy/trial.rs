@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use haproxy_fixture::{GATEWAYS, Server, server_cookie};
+use test_support::haproxy::{GATEWAYS, Server, server_cookie};
 
 use super::guarantees::FAMILIES;
 use super::{Proof, SEEN_WITHIN, SETTINGS, eventually, token};

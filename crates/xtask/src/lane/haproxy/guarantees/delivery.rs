@@ -1,10 +1,11 @@
 //! What clients with positions, and those who stay, get after a fault.
 
 use std::io::{self, BufRead as _, BufReader, Lines, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use test_support::Process;
 
 use super::{FAMILIES, MEMBERS};
 use crate::failure::Failure;
@@ -72,7 +73,7 @@ impl Trial {
             client.subscribe(CHANNEL, None)?;
         }
         // Past the gateways: one whose link has ended would say that it is cut off.
-        let mut backend = Backend::start(self, CHANNEL).map_err(Failure::during("starting a backend"))?;
+        let mut backend = Backend::start(self, CHANNEL)?;
         let repaired = || (1..=3).filter_map(|number| self.metric(number, "tidegate_repaired_total")).sum::<u64>();
         let (before, mut n) = (repaired(), 0);
         while repaired() == before {
@@ -135,32 +136,25 @@ impl Trial {
 
 /// `tidegate publish --lines`, which goes to Redis: a call takes no longer than a link takes to come back.
 struct Backend {
-    process: Child,
+    _process: Process,
     lines: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
 impl Backend {
-    fn start(trial: &Trial, channel: &str) -> io::Result<Self> {
+    fn start(trial: &Trial, channel: &str) -> Result<Self, Failure> {
         let (families, rows) = FAMILIES;
         let mut command = Command::new(&trial.binary);
         command.args(["publish", "--lines", "--type", "n", channel]).env(families, rows);
         command.env("TIDEGATE_REDIS_URL", format!("redis://{}", trial.fleet.redis));
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (lines, answers) = (process.stdin.take().expect("piped"), process.stdout.take().expect("piped"));
-        Ok(Self { process, lines, answers: BufReader::new(answers).lines() })
+        let mut process = Process::start("a backend", command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let child = &mut process.child;
+        let (lines, answers) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        Ok(Self { _process: process, lines, answers: BufReader::new(answers).lines() })
     }
 
     fn publish(&mut self, n: u64) -> io::Result<()> {
         writeln!(self.lines, "{n}")?;
         self.answers.next().unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into())).map(drop)
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! A Sentinel without a process and without a mind of its own: it says what a test has it say, and when.
+//! A Sentinel without a process: it answers what a test tells it to, when the test tells it to.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use crate::SENTINEL_MASTER;
+use super::SENTINEL_MASTER;
 
-/// Gone when dropped: its connections end, and it takes no more.
+/// Dropping it ends its connections, and it accepts no further ones.
 #[derive(Debug)]
 pub struct StagedSentinel {
     port: u16,
@@ -18,14 +18,14 @@ pub struct StagedSentinel {
 #[derive(Debug)]
 struct Stage {
     report: Report,
-    /// Each answer takes so long.
+    /// Time before each answer.
     delay: Duration,
     is_gone: bool,
-    /// Clones of all sockets, so that they can be ended.
+    /// Clones of all sockets, to end them.
     sockets: Vec<TcpStream>,
-    /// Those that listen for failovers.
+    /// Sockets that listen for failovers.
     listeners: Vec<TcpStream>,
-    /// How often it was asked for the primary.
+    /// Number of questions for the primary.
     questions: usize,
 }
 
@@ -33,24 +33,24 @@ struct Stage {
 enum Report {
     /// Configuration epoch, and port of the primary on loopback.
     Primary { epoch: Option<u64>, port: u16 },
-    /// It takes questions and never answers.
+    /// It reads questions and never answers.
     Silent,
 }
 
 // === impl StagedSentinel ===
 
 impl StagedSentinel {
-    /// One that names the server on this port of loopback as the primary.
+    /// A Sentinel that names the server on this port of loopback as the primary.
     pub fn start(epoch: u64, primary: u16) -> Self {
         Self::begin(Report::Primary { epoch: Some(epoch), port: primary })
     }
 
-    /// One that takes connections and never answers.
+    /// A Sentinel that accepts connections and never answers.
     pub fn silent() -> Self {
         Self::begin(Report::Silent)
     }
 
-    /// The URL of a primary that these watch.
+    /// The URL of a primary that these Sentinels watch.
     pub fn url(sentinels: &[Self]) -> String {
         let nodes: Vec<_> = sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("redis+sentinel://{}/{SENTINEL_MASTER}", nodes.join(","))
@@ -83,42 +83,42 @@ impl StagedSentinel {
         Self { port, stage }
     }
 
-    /// From now on it names this primary, and tells nobody unasked.
+    /// From now on it names this primary to clients that ask. It announces nothing.
     pub fn learn(&self, epoch: u64, primary: u16) {
         locked(&self.stage).report = Report::Primary { epoch: Some(epoch), port: primary };
     }
 
-    /// The same of one that tells no epoch.
+    /// The same without an epoch in the answer.
     pub fn learn_without_epoch(&self, primary: u16) {
         locked(&self.stage).report = Report::Primary { epoch: None, port: primary };
     }
 
-    /// Tells its listeners that another server is the primary, whatever it says when asked.
+    /// Announces to its listeners that another server is the primary. Its answers do not change.
     pub fn announce(&self, old: u16, new: u16) {
         let text = format!("{SENTINEL_MASTER} 127.0.0.1 {old} 127.0.0.1 {new}");
         let push = format!(">3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n${}\r\n{text}\r\n", text.len());
         for listener in &mut locked(&self.stage).listeners {
-            // One that has left hears nothing.
+            // It fails for a listener that has left.
             let _ = listener.write_all(push.as_bytes());
         }
     }
 
-    /// From now on each answer takes so long.
+    /// Delays each answer from now on.
     pub fn slow_down(&self, delay: Duration) {
         locked(&self.stage).delay = delay;
     }
 
-    /// Answers no more questions; what is announced goes out.
+    /// Answers no more questions. Announcements still go out.
     pub fn fall_silent(&self) {
         locked(&self.stage).report = Report::Silent;
     }
 
-    /// How many listen for failovers, those that have left since included.
+    /// Number of listeners for failovers, including those that have left.
     pub fn listeners(&self) -> usize {
         locked(&self.stage).listeners.len()
     }
 
-    /// How often it was asked for the primary.
+    /// Number of questions for the primary.
     pub fn questions(&self) -> usize {
         locked(&self.stage).questions
     }
@@ -153,7 +153,7 @@ fn serve(socket: TcpStream, stage: &Mutex<Stage>) {
             stage.listeners.push(socket.try_clone().expect("a socket can be shared"));
         }
         let answer = stage.answer(&words, is_resp3);
-        // Within the lock, so that an announcement does not fall between. A client that has left reads nothing.
+        // Under the lock, so that no announcement comes between. It fails for a client that has left.
         let _ = socket.write_all(answer.as_bytes());
     }
 }
@@ -186,7 +186,7 @@ fn text(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-/// A command in RESP, as clients write it; nothing when the connection is gone.
+/// A command in RESP, as clients write it; `None` when the connection has ended.
 fn read_command(reader: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     let count = read_length(reader)?;
     let mut words = Vec::with_capacity(count);
@@ -199,7 +199,7 @@ fn read_command(reader: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// The number behind `*` or `$`.
+/// The number after `*` or `$`.
 fn read_length(reader: &mut BufReader<TcpStream>) -> Option<usize> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

@@ -1,35 +1,33 @@
-//! A Redis Cluster: primaries that share the slots, with a replica each if asked for.
+//! A Redis Cluster: primaries that share the slots, with or without a replica.
 
 use std::ops::RangeInclusive;
 
-use reserved_port::ReservedPort;
+use super::{RedisServer, reserve_port, wait_until};
+use crate::ReservedPort;
 
-use crate::{RedisServer, reserve_port, wait_until};
-
-/// How many primaries there are.
 const PRIMARIES: usize = 3;
 const SLOTS: u16 = 16384;
-/// A node that is silent for so long has failed. No loaded machine keeps one waiting for so long.
+/// `cluster-node-timeout` in milliseconds: longer than a loaded machine keeps a node waiting.
 const PATIENT_MS: &str = "60000";
-/// The same while a test waits for a failover.
+/// The same in milliseconds while a test waits for a failover.
 const IMPATIENT_MS: &str = "2000";
 
-/// All of its nodes, ended and removed when dropped.
+/// All nodes. Dropping it ends them and removes their files.
 #[derive(Debug)]
 pub struct RedisCluster {
     pub primaries: Vec<RedisServer>,
-    /// The first replica is the first primary's, and so on.
+    /// The first replica copies the first primary, and so on.
     pub replicas: Vec<RedisServer>,
     _buses: Vec<ReservedPort>,
 }
 
 impl RedisCluster {
-    /// Starts three primaries and waits until each knows all.
+    /// Starts three primaries and waits until each knows the others.
     pub fn start() -> Self {
         Self::form(0)
     }
 
-    /// With a replica for the first primary.
+    /// The same with a replica of the first primary.
     pub fn start_with_replica() -> Self {
         Self::form(1)
     }
@@ -37,7 +35,7 @@ impl RedisCluster {
     fn form(replicas: usize) -> Self {
         let buses: Vec<_> = (0..PRIMARIES + replicas).map(|_| reserve_port()).collect();
         let server = |index: usize| {
-            // The bus would be 10,000 above a port that may be too high for that.
+            // By default the bus is 10,000 above the port, and the port may be too high for that.
             let bus = buses[index].number().to_string();
             RedisServer::start(&[
                 "--cluster-enabled",
@@ -86,13 +84,13 @@ impl RedisCluster {
         self.primaries.iter().chain(&self.replicas)
     }
 
-    /// What a primary has at the beginning.
+    /// The slots that this primary has at the beginning.
     pub fn slots_of(primary: usize) -> RangeInclusive<u16> {
         let part = |index: usize| SLOTS * u16::try_from(index).expect("a few primaries") / 3;
         part(primary)..=part(primary + 1) - 1
     }
 
-    /// Waits until every node says that all slots are served, and knows by whom.
+    /// Waits until every node knows which node serves each slot.
     pub fn wait_until_ok(&self) {
         let slots = SLOTS.to_string();
         for node in self.nodes() {
@@ -101,7 +99,7 @@ impl RedisCluster {
         }
     }
 
-    /// Begins to move a slot: from now on its keys are looked for at both.
+    /// Begins to move a slot: from now on clients look for its keys at both primaries.
     pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
         let (slot, [from, to]) = (slot.to_string(), [from, to].map(|index| &self.primaries[index]));
         let [from_id, to_id] = [from, to].map(|node| node.command::<String>(&["CLUSTER", "MYID"]));
@@ -109,7 +107,7 @@ impl RedisCluster {
         from.command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
     }
 
-    /// Moves the keys. How many there were.
+    /// Moves the keys and returns their number.
     pub fn move_keys(&self, slot: u16, from: usize, to: usize) -> usize {
         let (from, to) = (&self.primaries[from], self.primaries[to].port().to_string());
         let mut moved = 0;
@@ -125,7 +123,7 @@ impl RedisCluster {
         }
     }
 
-    /// Ends the move: the slot is the other's.
+    /// Ends the move: the slot belongs to `to`.
     pub fn end_move(&self, slot: u16, from: usize, to: usize) {
         let id: String = self.primaries[to].command(&["CLUSTER", "MYID"]);
         for index in [to, from] {
@@ -139,7 +137,7 @@ impl RedisCluster {
         self.end_move(slot, from, to);
     }
 
-    /// From here on a silent node is taken for dead. The nodes are patient until then.
+    /// From now on the nodes take a silent node for dead after 2 s, not after a minute.
     pub fn expect_a_failure(&self) {
         for node in self.nodes() {
             node.command::<()>(&["CONFIG", "SET", "cluster-node-timeout", IMPATIENT_MS]);
@@ -153,7 +151,7 @@ impl RedisCluster {
         self.wait_until_ok();
     }
 
-    /// As it was when it began, but for who has which slot.
+    /// Deletes all data and functions. Slots stay where they are.
     pub fn clear(&self) {
         for primary in &self.primaries {
             primary.command::<()>(&["FLUSHALL"]);

@@ -1,43 +1,42 @@
-//! A Redis of a test's own, on a free port of loopback, in memory unless asked otherwise.
+//! A Redis for one test, on a reserved port of loopback, in memory unless the test asks otherwise.
 //!
-//! For tests alone: a failure to start is a panic that says what to install. This crate knows no names of ours.
-//! [`SentinelSet`] is a primary with a replica, and Sentinels that watch them; a [`StagedSentinel`] only says it does;
-//! [`RedisCluster`] is three primaries that share the slots.
+//! For tests alone: a failure to start is a panic that says what to install.
+//! [`SentinelSet`] is a primary with a replica, and three Sentinels that watch them. A [`StagedSentinel`] answers what a
+//! test tells it to. [`RedisCluster`] is three primaries that share the slots.
 
 mod cluster;
 mod sentinel;
 mod staged_sentinel;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use reserved_port::ReservedPort;
+use crate::{Process, ReservedPort, redis_server};
 
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;
 pub use self::staged_sentinel::StagedSentinel;
 
-/// What the Sentinels call the primary.
+/// Name of the primary in the Sentinels' configuration.
 const SENTINEL_MASTER: &str = "main";
-/// Redis starts in well under a second, but for machines that are busy with much else.
+/// Redis starts in well under a second; a busy machine takes longer.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A running server, ended and removed when dropped.
+/// A running server. Dropping it kills the process and removes its files.
 #[derive(Debug)]
 pub struct RedisServer {
-    /// For tests that send it signals.
-    pub child: Child,
+    pub process: Process,
     port: ReservedPort,
     directory: PathBuf,
     arguments: Vec<String>,
-    /// `redis-sentinel` needs a file that it can write to.
+    /// Configuration of a Sentinel, which writes to its file.
     sentinel: Option<String>,
 }
 
 impl RedisServer {
-    /// Starts a server and waits until it answers. `arguments` are as on the command line of redis-server.
+    /// Starts a server and waits until it answers. `arguments` are further arguments of redis-server.
     pub fn start(arguments: &[&str]) -> Self {
         Self::launch(arguments, None)
     }
@@ -51,8 +50,8 @@ impl RedisServer {
         std::fs::create_dir_all(&directory).expect("temporary files can be written");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let port = reserve_port();
-        let child = spawn(port.number(), &directory, &arguments, sentinel.as_deref());
-        let mut server = Self { child, port, directory, arguments, sentinel };
+        let process = spawn(port.number(), &directory, &arguments, sentinel.as_deref());
+        let mut server = Self { process, port, directory, arguments, sentinel };
         server.wait_until_it_answers();
         server
     }
@@ -70,31 +69,30 @@ impl RedisServer {
         self.try_connect().expect("the server answered a moment ago")
     }
 
-    /// A new connection that waits for as long as its answers take. The client's own defaults, half a second for each,
-    /// end tests on busy machines.
+    /// A new connection without timeouts. The client's default, half a second for each answer, is too short for tests on
+    /// busy machines.
     pub async fn connect_async(&self) -> redis::aio::MultiplexedConnection {
         let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = redis::Client::open(self.url()).expect("the URL is ours");
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("the server answered a moment ago")
     }
 
-    /// Kills it as a power cut would, and starts it again on the same port and directory.
+    /// Kills the server as a power cut would, and starts it again on the same port and directory.
     pub fn crash_and_restart(&mut self) {
         self.crash();
         self.restart();
     }
 
     pub fn crash(&mut self) {
-        self.child.kill().expect("it runs until it is killed");
-        self.child.wait().expect("a killed child ends");
+        self.process.kill().expect("it runs until it is killed");
     }
 
     pub fn restart(&mut self) {
-        self.child = self.spawn();
+        self.process = self.spawn();
         self.wait_until_it_answers();
     }
 
-    /// Takes away what SAVE has written: a server that is started again begins empty.
+    /// Deletes what SAVE has written: a server that is started again is empty.
     pub fn remove_snapshot(&self) {
         match std::fs::remove_file(self.directory.join("dump.rdb")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("the snapshot stays: {error}"),
@@ -102,25 +100,20 @@ impl RedisServer {
         }
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&self) -> Process {
         spawn(self.port(), &self.directory, &self.arguments, self.sentinel.as_deref())
     }
 
-    /// Stops answering, as a machine without its network does.
+    /// The server stops answering, as a machine without its network does.
     pub fn freeze(&self) {
-        self.signal("-STOP");
+        self.process.freeze().expect("the server runs");
     }
 
     pub fn thaw(&self) {
-        self.signal("-CONT");
+        self.process.thaw().expect("the server runs");
     }
 
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(sent.expect("there is a kill").success(), "the server is there to be signalled");
-    }
-
-    /// One command, past whatever is tested.
+    /// One command on a connection of its own.
     pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_command(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
@@ -129,15 +122,15 @@ impl RedisServer {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.try_connect()?)
     }
 
-    /// Waits until `replica` has all that is stored here now. WAIT would not do: it looks no further than the writes of
-    /// its own connection.
+    /// Waits until `replica` has everything that this server stores now. WAIT covers only the writes of its own
+    /// connection.
     pub fn wait_until_copied_by(&self, replica: &Self) {
         let offset = |server: &Self, field: &str| server.info(field).and_then(|text| text.parse::<u64>().ok());
         let stored = offset(self, "master_repl_offset").expect("every Redis counts what it replicates");
         wait_until("copying", || offset(replica, "slave_repl_offset") >= Some(stored));
     }
 
-    /// A line of INFO, without its name.
+    /// The value of one field of INFO.
     pub fn info(&self, field: &str) -> Option<String> {
         let text: String = self.try_command(&["INFO", "everything"]).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
@@ -155,7 +148,7 @@ impl RedisServer {
             if answer.is_ok() {
                 return;
             }
-            if self.child.try_wait().expect("the child is ours").is_some() {
+            if self.process.status().expect("the child is ours").is_some() {
                 let log = std::fs::read_to_string(self.directory.join("redis.log")).unwrap_or_default();
                 panic!("redis-server ended: {log}");
             }
@@ -167,9 +160,8 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // Both fail only when the test has crashed it already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // It fails only when the test has crashed the server already.
+        let _ = self.process.kill();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -178,32 +170,22 @@ fn reserve_port() -> ReservedPort {
     ReservedPort::take().expect("loopback has a free port")
 }
 
-fn spawn(port: u16, directory: &Path, arguments: &[String], sentinel: Option<&str>) -> Child {
-    let mut command = match sentinel {
-        None => {
-            let mut command = Command::new("redis-server");
-            command.args(["--save", "", "--appendonly", "no", "--enable-debug-command", "local"]);
-            command
-        }
-        Some(config) => {
-            let file = directory.join("sentinel.conf");
-            std::fs::write(&file, config).expect("temporary files can be written");
-            let mut command = Command::new("redis-server");
-            command.arg(file).arg("--sentinel");
-            command
-        }
+fn spawn(port: u16, directory: &Path, arguments: &[String], sentinel: Option<&str>) -> Process {
+    let mut command = if let Some(config) = sentinel {
+        let file = directory.join("sentinel.conf");
+        std::fs::write(&file, config).expect("temporary files can be written");
+        redis_server::sentinel_command(&file, port, directory)
+    } else {
+        let mut command = redis_server::command(port, directory);
+        command.args(["--enable-debug-command", "local"]);
+        command
     };
-    command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--dir", &directory.to_string_lossy(), "--logfile", "redis.log"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
+    command.args(["--logfile", "redis.log"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    Process::start("redis-server", &mut command)
         .expect("this test needs redis-server 7.0 or later: install the package redis-server")
 }
 
-/// Waits for something that takes Redis a while, and says what if it does not come.
+/// Waits for something that takes Redis a while. The panic after the deadline names it.
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + START_DEADLINE;
     while !is_so() {

@@ -1,28 +1,28 @@
 //! A primary with a replica, and three Sentinels that watch them.
 
-use crate::{RedisServer, SENTINEL_MASTER, wait_until};
+use super::{RedisServer, SENTINEL_MASTER, wait_until};
 
-/// So many of the three must agree.
+/// Sentinels that must agree, of three.
 const QUORUM: usize = 2;
-/// How long a server may say nothing. No loaded machine keeps one waiting for so long, so that nothing fails over but
-/// what a test has broken.
+/// `down-after-milliseconds`: longer than a loaded machine keeps a server waiting, so that only what a test has broken
+/// fails over.
 const PATIENT_MS: u32 = 120_000;
-/// The same while a test waits for a failover.
+/// The same in milliseconds while a test waits for a failover.
 const IMPATIENT_MS: u32 = 2_000;
 
-/// All of them, ended and removed when dropped.
+/// All five processes. Dropping it ends them and removes their files.
 #[derive(Debug)]
 pub struct SentinelSet {
-    /// The first begins as the primary.
+    /// The first is the primary at the beginning.
     pub servers: [RedisServer; 2],
     pub sentinels: [RedisServer; 3],
 }
 
 impl SentinelSet {
-    /// Starts everything and waits until the Sentinels know each other and the replica: before, none would fail over.
-    /// `arguments` are the servers'.
+    /// Starts everything and waits until the Sentinels know each other and the replica: before that, none would fail
+    /// over. `arguments` are for the two servers.
     pub fn start(arguments: &[&str]) -> Self {
-        // A replica is fed at once; Redis would wait for others to come.
+        // A replica is synchronized at once; by default Redis waits for further replicas.
         let arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
         let primary = RedisServer::start(&arguments);
         let port = primary.port().to_string();
@@ -47,12 +47,12 @@ impl SentinelSet {
         format!("redis+sentinel://{}/{SENTINEL_MASTER}", nodes.join(","))
     }
 
-    /// From here on the Sentinels take a silent primary for dead. They are patient until then.
+    /// From now on the Sentinels take a silent primary for dead after 2 s, not after two minutes.
     pub fn expect_a_failure(&self) {
         self.set_patience(IMPATIENT_MS);
     }
 
-    /// They are patient again.
+    /// Undoes [`SentinelSet::expect_a_failure`].
     pub fn expect_no_failure(&self) {
         self.set_patience(PATIENT_MS);
     }
@@ -64,10 +64,10 @@ impl SentinelSet {
         }
     }
 
-    /// Makes the replica the primary, while both run, and waits until every Sentinel says so. The old primary is
-    /// told to be a replica some time afterwards.
+    /// Makes the replica the primary while both run, and waits until every Sentinel reports it. The Sentinels make the old
+    /// primary a replica some time afterwards.
     pub fn switch(&self) {
-        // A replica that a busy Sentinel has not heard for a while is not good enough to it.
+        // A busy Sentinel rejects a replica that it has not heard for a while.
         let failover = ["SENTINEL", "FAILOVER", SENTINEL_MASTER];
         wait_until("a good replica", || self.sentinels[0].try_command::<()>(&failover).is_ok());
         let port = self.servers[1].port().to_string();

@@ -1,19 +1,19 @@
-//! A port of loopback that stays one server's own, from before it starts until long after it was killed.
+//! A port of loopback that belongs to one server, from before it starts until long after it was killed.
 //!
-//! For tests and measurements alone. A port that is merely free at the moment is anybody's again when its server dies:
-//! another test's Redis takes it, and the replicas of the dead one copy that; or one of ten thousand clients is given
-//! it for its end of a connection, and the server cannot start again.
+//! A port that is only free at the moment can go to somebody else when its server dies: another test's Redis takes it,
+//! and the replicas of the dead server copy that Redis; or one of ten thousand clients gets it for its end of a
+//! connection, and the server cannot start again.
 //!
-//! A socket that is bound and does not listen keeps it: the kernel gives it to nobody who asks for any port (bind(2)
-//! with port 0, connect(2)), lets a server that names it bind it beside (`SO_REUSEADDR`, socket(7)), and refuses
-//! connections while there is none.
+//! A socket that is bound and does not listen keeps the port: the kernel gives it to nobody who asks for any port
+//! (bind(2) with port 0, connect(2)), lets a server that names the port bind it too (`SO_REUSEADDR`, socket(7)), and
+//! refuses connections while no server listens.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// The port is free for all when this is dropped.
+/// A reserved port. Dropping it makes the port free for everybody.
 #[derive(Debug)]
 pub struct ReservedPort {
     address: SocketAddr,

@@ -1,12 +1,12 @@
-//! Ends the children when this process ends, however it ends.
+//! Ends the children when this process ends, also when it is killed: in an order, and with SIGTERM first.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// Reads `front PID`, `base PID` and `gone PID` until its input closes, which the kernel does for us even after
-/// `kill -9`. Then it ends the front (HAProxy, gateways), and after it the base (Redis). SIGKILL follows SIGTERM after
-/// 5 s and reaches a stopped process too.
+/// Reads `front PID`, `base PID` and `gone PID` until its input closes; after `kill -9` the kernel closes it. Then it
+/// ends the front (HAProxy, gateways), and after it the base (Redis). SIGKILL follows SIGTERM after 5 s and reaches a
+/// stopped process too.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 front= base=
@@ -31,45 +31,45 @@ end $front
 end $base
 "#;
 
-/// When a process is ended.
+/// Order in which the processes are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EndOrder {
-    /// First.
+pub enum EndOrder {
+    /// Ended first.
     Front,
-    /// When the front is gone.
+    /// Ended when every process of the front has ended.
     Base,
 }
 
-/// A shell that outlives us by a moment. It stands in a process group of its own, where Ctrl-C does not reach it.
+/// A shell that outlives this process by a moment. It has a process group of its own, so Ctrl-C does not reach it.
 #[derive(Debug)]
-pub(crate) struct ProcessSupervisor {
+pub struct ProcessSupervisor {
     shell: Child,
 }
 
 impl ProcessSupervisor {
-    pub(crate) fn start() -> std::io::Result<Self> {
+    pub fn start() -> std::io::Result<Self> {
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
         Ok(Self { shell: command.spawn()? })
     }
 
-    pub(crate) fn watch(&mut self, pid: u32, end_order: EndOrder) -> std::io::Result<()> {
+    pub fn watch(&mut self, pid: u32, end_order: EndOrder) -> std::io::Result<()> {
         let word = if end_order == EndOrder::Front { "front" } else { "base" };
         self.send(word, pid)
     }
 
-    /// Forgets a child that ended: its number may soon be somebody else's.
-    pub(crate) fn forget(&mut self, pid: u32) -> std::io::Result<()> {
+    /// Forgets a child that has ended: another process may soon get its pid.
+    pub fn forget(&mut self, pid: u32) -> std::io::Result<()> {
         self.send("gone", pid)
     }
 
     /// Begins to end everything that is watched. The children must be waited for meanwhile, or they look alive.
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         drop(self.shell.stdin.take());
     }
 
     /// Whether everything has ended.
-    pub(crate) fn is_done(&mut self) -> bool {
+    pub fn is_done(&mut self) -> bool {
         !matches!(self.shell.try_wait(), Ok(None))
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let mut ended = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !supervisor.is_done() {
-            assert!(Instant::now() < deadline, "the watchman never ended");
+            assert!(Instant::now() < deadline, "the supervisor never ended");
             for (index, child) in children.iter_mut().enumerate() {
                 if !ended.contains(&index) && child.try_wait().unwrap().is_some() {
                     ended.push(index);

@@ -1,7 +1,7 @@
-//! The shipped `haproxy/haproxy.cfg` in front of gateways of a test's own: its variables, its cookie, and HAProxy's
-//! statistics of each server.
+//! HAProxy with the shipped `haproxy/haproxy.cfg` in front of a test's gateways: the file's variables, its cookie, and
+//! HAProxy's statistics of each server.
 //!
-//! For tests and for `cargo xtask cluster`. The process is the caller's to start and to end.
+//! The caller starts and ends the process.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The file has a line for each of so many gateways.
+/// Gateways for which the shipped file has a line.
 pub const GATEWAYS: usize = 3;
-/// HAProxy answers within milliseconds, but on machines that are busy with much else.
+/// HAProxy answers within milliseconds; a busy machine takes longer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Where HAProxy listens.
@@ -19,7 +19,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 pub struct Listeners {
     /// For clients.
     pub clients: SocketAddr,
-    /// For its statistics.
+    /// For statistics over HTTP.
     pub statistics: SocketAddr,
 }
 
@@ -32,25 +32,25 @@ pub struct Backend {
     pub agent_port: u16,
 }
 
-/// One gateway as HAProxy sees it.
+/// One gateway in HAProxy's statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// `UP`, `DOWN`, `NOLB` while it drains, or something between, such as `UP 1/3`.
+    /// `UP`, `DOWN`, `NOLB` while it drains, or a state between them, for example `UP 1/3`.
     pub status: String,
     pub weight: u32,
-    /// Connections that HAProxy has sent there so far.
+    /// Connections that HAProxy has sent to it so far.
     pub connections: u64,
-    /// How often it was marked as down.
+    /// How often HAProxy marked it as down.
     pub times_down: u64,
 }
 
 /// The shipped file.
 pub fn config() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
-    root.expect("this crate lies in crates/haproxy-fixture").join("haproxy/haproxy.cfg")
+    root.expect("this crate lies in crates/test-support").join("haproxy/haproxy.cfg")
 }
 
-/// HAProxy with the shipped file, in the foreground. `directory` is for the socket of its runtime API.
+/// The command that runs HAProxy with the shipped file in the foreground. The socket of its runtime API is in `directory`.
 pub fn command(program: &Path, directory: &Path, listeners: Listeners, gateways: &[Backend; GATEWAYS]) -> Command {
     let mut command = Command::new(program);
     command.arg("-f").arg(config()).arg("-C").arg(directory);
@@ -73,15 +73,15 @@ pub fn server_cookie(number: usize) -> String {
     format!("g{number}")
 }
 
-/// What HAProxy says of every gateway, in their order.
+/// The statistics of every gateway, in the order of their numbers.
 pub fn servers(statistics: SocketAddr) -> io::Result<[Server; GATEWAYS]> {
     let table = get(statistics, "/;csv")?;
     let all: Option<Vec<Server>> = (1..=GATEWAYS).map(|number| parse(&table, number)).collect();
     let all = all.and_then(|all| all.try_into().ok());
-    all.ok_or_else(|| io::Error::other(format!("HAProxy's statistics name not every gateway: {table}")))
+    all.ok_or_else(|| io::Error::other(format!("HAProxy's statistics do not name every gateway: {table}")))
 }
 
-/// The whole answer, head and chunk sizes included: a table of this size is one chunk.
+/// The whole answer with its head and chunk sizes: a table of this size is one chunk.
 fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
