@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use records::Receipt;
 use wire::{
-    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, Pattern, Position, Resume, Scope,
-    ServerFrame, SessionId, TenantId, Welcome,
+    BadFrame, CHANNELS_PER_CONNECTION_MAX, ClientBody, ClientFrame, Close, ErrorCode, FamilyIndex, Pattern, Position,
+    Resume, Scope, ServerFrame, SessionId, TenantId, Welcome,
 };
 
 use crate::auth::token::{Identity, TokenError};
@@ -391,45 +391,45 @@ impl Session {
     /// A receipt is of a scope, whichever of its channels the client names. Whether so much has been sent, the shard
     /// knows.
     fn receipt(&self, text: &str, position: Position, id: Option<&str>, rules: &Rules) -> Effect {
-        let (identity, scope) = match self.held_scope(text, id, rules) {
-            Ok(held) => held,
-            Err(refusal) => return refusal,
-        };
-        if !rules.policies.policy(scope.family()).receipts {
-            let message = "this channel's family keeps no receipts";
-            return refuse(ErrorCode::InvalidField, message, Some(text), id);
+        let keeps = |family| rules.policies.policy(family).receipts;
+        match self.held_scope(text, rules, keeps, "this channel's family keeps no receipts") {
+            Ok((identity, scope)) => {
+                let receipt = Receipt { scope, user: identity.user.clone(), position };
+                Effect::Receipt(ReceiptRequest { receipt, channel: text.into(), correlation_id: id.map(Box::from) })
+            }
+            Err((code, message)) => refuse(code, &message, Some(text), id),
         }
-        let receipt = Receipt { scope, user: identity.user.clone(), position };
-        Effect::Receipt(ReceiptRequest { receipt, channel: text.into(), correlation_id: id.map(Box::from) })
     }
 
-    /// Presence is of a scope too: whoever hears any of it may know who else does.
+    /// Presence is of a scope too: a client that receives any of it may know who else does.
     fn presence(&self, text: &str, id: Option<&str>, rules: &Rules) -> Effect {
-        let scope = match self.held_scope(text, id, rules) {
-            Ok((_, scope)) => scope,
-            Err(refusal) => return refusal,
-        };
-        if !rules.policies.policy(scope.family()).presence {
-            let message = "this channel's family has no presence";
-            return refuse(ErrorCode::InvalidField, message, Some(text), id);
+        let has = |family| rules.policies.policy(family).presence;
+        match self.held_scope(text, rules, has, "this channel's family has no presence") {
+            Ok((_, scope)) => Effect::Presence(PresenceRequest { scope, correlation_id: id.map(Box::from) }),
+            Err((code, message)) => refuse(code, &message, Some(text), id),
         }
-        Effect::Presence(PresenceRequest { scope, correlation_id: id.map(Box::from) })
     }
 
-    /// The scope of a channel or pattern, if the client holds anything of it; else what to answer.
-    fn held_scope(&self, text: &str, id: Option<&str>, rules: &Rules) -> Result<(&Identity, Scope), Effect> {
+    /// The scope of a channel or pattern, if the client holds anything of it and its family allows what is asked for.
+    fn held_scope(
+        &self,
+        text: &str,
+        rules: &Rules,
+        allows: impl Fn(FamilyIndex) -> bool,
+        otherwise: &'static str,
+    ) -> Result<(&Identity, Scope), (ErrorCode, Cow<'static, str>)> {
         let State::Open(identity) = &self.state else {
-            return Err(refuse(ErrorCode::Unauthenticated, "the session is not open", Some(text), id));
+            return Err((ErrorCode::Unauthenticated, "the session is not open".into()));
         };
-        let pattern = match rules.policies.families().parse(&identity.tenant, text) {
-            Ok(pattern) => pattern,
-            Err(e) => return Err(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(text), id)),
-        };
+        let pattern = rules.policies.families().parse(&identity.tenant, text);
+        let pattern = pattern.map_err(|error| (ErrorCode::InvalidChannel, Cow::Owned(error.to_string())))?;
         if !self.holds(&pattern.scope) {
-            let message = "this connection holds no channel of this scope";
-            return Err(refuse(ErrorCode::NotSubscribed, message, Some(text), id));
+            return Err((ErrorCode::NotSubscribed, "this connection holds no channel of this scope".into()));
         }
-        Ok((identity, pattern.scope))
+        match allows(pattern.scope.family()) {
+            true => Ok((identity, pattern.scope)),
+            false => Err((ErrorCode::InvalidField, otherwise.into())),
+        }
     }
 
     /// Whether the client holds any channel of a scope.

@@ -166,7 +166,7 @@ impl Shard {
             .collect();
         for joiner in fresh {
             let Some(join) = self.subscriptions.take_join(joiner) else { continue };
-            self.subscriptions.enter(&scope).end(joiner);
+            self.subscriptions.enter(scope).end(joiner);
             if let Some(slow_client) = self.slow_clients.get_mut(slot) {
                 slow_client.joins.retain(|other| *other != joiner);
             }
