@@ -10,18 +10,17 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use connection_registry::{
-    Directory, Duty, HeartbeatConfig, HeartbeatHandle, HeartbeatTask, LeaseState, Load, Loss, MemoryStore, Peers,
-    PresenceReader, RedisStore, RedisStoreConfig, SessionCommand, Store,
+    Directory, Duty, HeartbeatConfig, HeartbeatHandle, HeartbeatTask, LeaseState, Load, Loss, Peers, PresenceReader,
+    SessionCommand, Store,
 };
 use hashbrown::HashMap;
-use keyspace::Keyspace;
 use message_router::ShardIndex;
 use records::{EitherStore, RecordWriter};
 use redis_topology::Pools;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 
-use crate::config::{BrokerConfig, Config, ENDING, RedisConfig};
+use crate::config::{Config, ENDING};
 use crate::dispatch::presence::PresenceService;
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
@@ -34,6 +33,7 @@ use crate::http::edge::{Edge, EdgeConfig};
 use crate::http::handshake::Handshake;
 use crate::http::listeners::Listeners;
 use crate::http::page::{DevTokens, Page};
+use crate::instance::backend::Backend;
 use crate::metrics::counters::EdgeCounters;
 use crate::metrics::{Exposition, Sources};
 use crate::shard::hub::Hub;
@@ -58,54 +58,29 @@ pub(crate) struct Registry {
 
 /// The edge thread before it runs.
 #[derive(Debug)]
-pub(crate) struct EdgeThread {
+pub(crate) struct EdgeThread<B> {
     shared: Shared,
     listeners: Listeners,
-    /// The store of leases and the directory. `None` with the memory broker.
-    store: Option<RedisStore>,
-    /// The store of dead letters and receipts. With the memory broker it is in this process.
-    records: EitherStore,
+    backend: B,
 }
 
-impl EdgeThread {
-    pub(crate) fn new(shared: Shared, listeners: Listeners) -> Self {
-        let (store, records) = match &shared.config.broker {
-            BrokerConfig::Memory => {
-                (None, EitherStore::Memory(records::MemoryStore::new(shared.config.dead_letters.bounds)))
-            }
-            BrokerConfig::Redis(redis) => (
-                Some(RedisStore::new(RedisStoreConfig {
-                    target: redis.target.clone(),
-                    connections_max: redis.pool_size,
-                    keyspace: Keyspace::new(redis.prefix.clone()),
-                    library: shared.library.clone(),
-                    timings: shared.config.registry,
-                    limits: shared.config.limits.fleet,
-                })),
-                EitherStore::Redis(Box::new(records::RedisStore::new(redis_records(&shared, redis)))),
-            ),
-        };
-        Self { shared, listeners, store, records }
+impl<B: Backend> EdgeThread<B> {
+    pub(crate) fn new(shared: Shared, listeners: Listeners, backend: B) -> Self {
+        Self { shared, listeners, backend }
     }
 
     /// Runs until the instance is told to stop. Sends the registry to `registry` first, because the shards need it
     /// before they accept connections.
     pub(crate) async fn run(self, registry: Sender<Registry>) {
-        let Self { shared, listeners, store, records } = self;
+        let Self { shared, listeners, backend } = self;
         let heartbeat = HeartbeatConfig {
             id: shared.config.instance.clone(),
             address: listeners.listen_addr().to_string().into(),
             timings: shared.config.registry,
         };
-        let pools = pools(store.as_ref(), &records);
-        let mut heartbeat = match store {
-            None => start_heartbeat(
-                heartbeat,
-                MemoryStore::new(shared.config.limits.fleet, shared.config.registry),
-                &shared,
-            ),
-            Some(store) => start_heartbeat(heartbeat, store, &shared),
-        };
+        let (store, records) = (backend.registry(&shared), backend.records(&shared));
+        let pools = B::pools(&store, &records);
+        let mut heartbeat = start_heartbeat(heartbeat, store, &shared);
         // Sending fails only if a shard could not be started; then the instance stops.
         let HeartbeatHandle { directory, presence, peers, wakeup, .. } = &heartbeat;
         let registers = Registers { directory: Arc::clone(directory), presence: Arc::clone(presence) };
@@ -162,16 +137,6 @@ fn start_heartbeat<S: Store + PresenceReader + Clone>(
     heartbeat
 }
 
-/// Returns the connection pools that have circuit breakers, for metrics.
-fn pools(registry: Option<&RedisStore>, records: &EitherStore) -> Vec<(&'static str, Pools)> {
-    let registry = registry.into_iter().flat_map(RedisStore::pools);
-    let records = match records {
-        EitherStore::Redis(store) => Some(("records", store.pools())),
-        EitherStore::Memory(_) => None,
-    };
-    registry.chain(records).map(|(calls, pools)| (calls, pools.clone())).collect()
-}
-
 /// Returns the function that gives the instance's load to each heartbeat.
 fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
     let (health, hub) = (Arc::clone(&shared.health), shared.hub.clone());
@@ -203,18 +168,6 @@ async fn record(record_writer: RecordWriter<EitherStore>, mut stop: watch::Recei
     }
     if tokio::time::timeout(FLUSH_DEADLINE, record_writer.flush()).await.is_err() {
         tracing::warn!("dead letters and receipts lost: shutdown deadline passed");
-    }
-}
-
-fn redis_records(shared: &Shared, redis: &RedisConfig) -> records::RedisStoreConfig {
-    records::RedisStoreConfig {
-        target: redis.target.clone(),
-        connections_max: redis.pool_size,
-        keyspace: Keyspace::new(redis.prefix.clone()),
-        library: shared.library.clone(),
-        loading: records::Loading::Replace,
-        deadline: redis.reply_deadline,
-        bounds: shared.config.dead_letters.bounds,
     }
 }
 

@@ -4,17 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use connection_registry::Peers;
-use keyspace::Keyspace;
-use message_router::{
-    Broker, MemoryBroker, MemoryConfig, MemoryStore, RedisBroker, RedisBrokerConfig, Router, RouterConfig,
-};
+use message_router::{Broker, Router, RouterConfig};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
 
-use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig, RedisConfig};
+use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig};
 use crate::dispatch::pump::Pump;
 use crate::health::Health;
 use crate::health::instance_state::Phase;
@@ -22,6 +19,7 @@ use crate::host::clock::Clock;
 use crate::host::mailbox::Mailbox;
 use crate::host::rate::RateLimit;
 use crate::http::listeners::{BindError, Listeners};
+use crate::instance::backend::{Backend, MemoryBackend, RedisBackend};
 use crate::instance::drain::{Pace, SLOT};
 use crate::instance::edge_thread::{EdgeThread, Registry};
 use crate::instance::fleet::Fleet;
@@ -75,6 +73,13 @@ impl Gateway {
     /// If an address is in use, or a thread cannot be started. A Redis that does not answer is no error: the instance
     /// starts isolated and retries without end.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        match config.broker.clone() {
+            BrokerConfig::Memory => Self::start_on(config, MemoryBackend),
+            BrokerConfig::Redis(redis) => Self::start_on(config, RedisBackend(redis)),
+        }
+    }
+
+    fn start_on<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config)?;
         let (listen, admin) = (listeners.listen_addr(), listeners.admin_addr());
         let (stop, stopped) = watch::channel(false);
@@ -84,23 +89,14 @@ impl Gateway {
         let shared = Shared::new(config, rules, hub.clone(), stopped);
         let health = Arc::clone(&shared.health);
         let (drain, leave) = (shared.config.drain, Arc::clone(&shared.leave));
-        let edge = EdgeThread::new(shared.clone(), listeners);
-        let (registry_sender, moved_by_shard) = mpsc::channel();
+        let (broker, check_interval) = (backend.broker(&shared), backend.check_interval());
+        let edge = EdgeThread::new(shared.clone(), listeners, backend);
+        let (registry_sender, registry) = mpsc::channel();
         let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(registry_sender)))?;
         let ended = || StartError::Thread(io::Error::other("the edge thread ended at once"));
-        let Registry { registers, peers, wakeup } = moved_by_shard.recv().map_err(|_| ended())?;
+        let Registry { registers, peers, wakeup } = registry.recv().map_err(|_| ended())?;
         let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, wakeup, stop, threads: vec![thread] };
-        match shared.config.broker.clone() {
-            BrokerConfig::Memory => {
-                let policies = shared.config.policies.clone();
-                let store = MemoryStore::new(MemoryConfig::new(policies, unix_ms() / 1_000, random_u16(), unix_ms));
-                gateway.start_shards(&shared, MemoryBroker::new(&store), &registers)?;
-            }
-            BrokerConfig::Redis(redis) => {
-                let broker = RedisBroker::new(redis_broker(&shared, &redis));
-                gateway.start_shards(&shared, broker, &registers)?;
-            }
-        }
+        gateway.start_shards(&shared, broker, check_interval, &registers)?;
         gateway.health.advance(Phase::Running);
         Ok(gateway)
     }
@@ -135,16 +131,16 @@ impl Gateway {
         let mut pace = Pace::new(window, grace - CLOSE_TIMEOUT);
         let kill_after_ms = kill_after.map(millis);
         tracing::info!(clients, window_ms = millis(window), grace_ms = millis(grace), kill_after_ms, "drain started");
-        let (mut moved, mut moved_by_shard) = (0, vec![0; before.len()]);
+        let (mut moved, mut registry) = (0, vec![0; before.len()]);
         let mut slots = tokio::time::interval(SLOT);
         while moved < clients {
             slots.tick().await;
             let takes_per_second = Fleet::of(&self.peers.borrow()).takes_per_second();
             let mut departures = pace.slot(begun.elapsed(), clients - moved, takes_per_second);
             moved += departures.count as u64;
-            for ((shard, clients_here), moved_by_shard) in self.hub.shards().zip(&before).zip(&mut moved_by_shard) {
+            for ((shard, clients_here), registry) in self.hub.shards().zip(&before).zip(&mut registry) {
                 let due = moved * clients_here / clients;
-                let count = (due - std::mem::replace(moved_by_shard, due)) as usize;
+                let count = (due - std::mem::replace(registry, due)) as usize;
                 shard.inbox.push(ToShard::Drain(departures.split(count)), 0);
             }
         }
@@ -166,13 +162,14 @@ impl Gateway {
         &mut self,
         shared: &Shared,
         broker: B,
+        check_interval: Option<Duration>,
         registers: &Registers,
     ) -> Result<(), StartError> {
         let inbox: Arc<Mailbox<PumpRequest>> = Arc::new(Mailbox::new(PUMP_INBOX_BYTES_MAX));
         let clock = Clock::start();
         let mut config = RouterConfig { policies: shared.config.policies.clone(), ..RouterConfig::default() };
-        if let BrokerConfig::Redis(redis) = &shared.config.broker {
-            config.check_interval_ms = millis(redis.check_interval);
+        if let Some(interval) = check_interval {
+            config.check_interval_ms = millis(interval);
         }
         let router = Router::new(config);
         let pump = Pump::new(broker, router, shared.clone(), Arc::clone(&inbox), clock);
@@ -254,24 +251,6 @@ pub(crate) fn rules(config: &Config) -> Rules {
     }
 }
 
-fn redis_broker(shared: &Shared, redis: &RedisConfig) -> RedisBrokerConfig {
-    let keyspace = Keyspace::new(redis.prefix.clone());
-    let (instance, library) = (shared.config.instance.clone(), shared.library.clone());
-    let mut broker = RedisBrokerConfig::new(redis.target.clone(), keyspace, instance, library);
-    broker.probe_interval_ms = millis(redis.probe_interval);
-    broker.reply_deadline_ms = millis(redis.reply_deadline);
-    broker.asks_replicas = shared.rules.policies.asks_replicas();
-    broker
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
-}
-
-fn random_u16() -> u16 {
-    getrandom::u32().map_or_else(|_| std::process::id() as u16, |bits| bits as u16)
 }

@@ -1,5 +1,6 @@
 //! One instance: its threads, its start, its drain, and the rebalancing of its clients.
 
+mod backend;
 mod drain;
 mod edge_thread;
 mod fleet;
