@@ -67,7 +67,10 @@ impl EventStream {
                     scope == message.scope() && filter.matches(message.topic())
                 });
             }
-            Outbound::Positioned(event) => self.move_to(event.position, out, |s| s.channel == event.channel),
+            // Between the two the stream may be cut. A client whose id had passed over the gap would never learn of it.
+            Outbound::Positioned(event) => self.move_to(event.position, out, |subscribed| {
+                subscribed.channel == event.channel && !(event.is_afresh && subscribed.position.is_some())
+            }),
             Outbound::EventBody(_) | Outbound::Frame(_) => {}
         }
     }
@@ -170,7 +173,8 @@ pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
     match moved {
         Some((channel, position)) => {
             let (channel, body) = (Box::from(&**channel), body.into());
-            Outbound::Positioned(Arc::new(Positioned { channel, position, body }))
+            let is_afresh = matches!(reply, ServerFrame::Subscribed { resumed: false, .. });
+            Outbound::Positioned(Arc::new(Positioned { channel, position, is_afresh, body }))
         }
         None => Outbound::Frame(Frame::new(body)),
     }

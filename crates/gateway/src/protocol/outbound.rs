@@ -25,6 +25,8 @@ impl Frame {
 pub(crate) struct Positioned {
     pub(crate) channel: Box<str>,
     pub(crate) position: Position,
+    /// It is a `subscribed` that does not resume: a `gap` follows it if the client named a position.
+    pub(crate) is_afresh: bool,
     /// From the end of the id's head on.
     pub(crate) body: Box<[u8]>,
 }

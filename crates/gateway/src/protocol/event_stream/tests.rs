@@ -120,6 +120,39 @@ fn a_position_that_is_older_moves_nothing_and_leaves_no_id() {
 }
 
 #[test]
+fn a_client_that_is_cut_before_a_gap_comes_back_from_before_it() {
+    let named = [(pattern("user:7"), Some(at(4))), (pattern("system"), None)];
+    let mut outbox =
+        Outbox::new(Encoder::EventStream(Box::new(EventStream::new(SessionId::from_random(1), named.into_iter()))));
+    let subscribed = |channel: &'static str, resumed: bool, position: Position| ServerFrame::Subscribed {
+        channel: channel.into(),
+        position: Some(position),
+        resumed,
+        degraded: false,
+        correlation_id: None,
+    };
+    let gap = ServerFrame::Gap {
+        channel: "user:7".into(),
+        after: Some(at(4)),
+        upto: Some(at(9)),
+        reason: GapReason::Expired,
+        certain: true,
+    };
+    outbox.append(Lane(1), reply(&subscribed("system", false, at(2))));
+    outbox.append(Lane(1), reply(&subscribed("user:7", false, at(9))));
+    outbox.append(Lane(1), reply(&gap));
+    let stream = taken(&mut outbox, usize::MAX);
+    let (before, _) = stream.split_once("event: gap").expect("there is a gap");
+    let (before, _) = before.rsplit_once("id: ").expect("the gap has an id");
+    let (dispatched, id) = events(before);
+    assert_eq!(
+        (dispatched.len(), position_of(&id, "user:7"), position_of(&id, "system")),
+        (2, Some(at(4)), Some(at(2)))
+    );
+    assert_eq!(position_of(&events(&stream).1, "user:7"), Some(at(9)));
+}
+
+#[test]
 fn a_message_without_a_position_has_no_id() {
     let mut outbox = outbox(&["user:7"]);
     outbox.append(Lane(1), Outbound::Message(message("user:7", br#"{"type":"n"}"#, None)));
