@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use wire::Position;
 
+use super::event_stream::EventStreamClient;
 use super::restoring::Restoring;
 use super::schedule::{InstanceRun, Pipe, Wire};
 use super::view::{GapFrame, Subscribed, View};
@@ -12,6 +13,17 @@ use crate::shard::members::Slot;
 
 /// Bytes that a socket accepts before the client has read any of them.
 const SOCKET_BYTES_MAX: usize = 2_048;
+
+/// How a client receives, and comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientKind {
+    /// It has a WebSocket and stores positions.
+    StoresPositions,
+    /// It has a WebSocket and keeps its session id.
+    Restores,
+    /// It has an event stream and keeps the last id.
+    Streams,
+}
 
 pub(super) struct Client {
     pub(super) user: String,
@@ -28,6 +40,8 @@ pub(super) struct Client {
     pub(super) questions: u64,
     /// Whether the client is about to connect.
     pub(super) is_connecting: bool,
+    /// Set for a client of event streams.
+    pub(super) stream: Option<EventStreamClient>,
     /// Set for a client that keeps nothing but its session id.
     pub(super) restoring: Option<Restoring>,
     /// The id of the request for its session that is not answered yet.
@@ -118,7 +132,7 @@ pub(super) fn read_subscribed(frame: &Value) -> Subscribed {
 }
 
 impl Client {
-    pub(super) fn new(index: usize, wanted: BTreeMap<String, Option<Position>>, restores: bool) -> Self {
+    pub(super) fn new(index: usize, wanted: BTreeMap<String, Option<Position>>, kind: ClientKind) -> Self {
         Self {
             user: format!("u{index}"),
             socket: None,
@@ -128,7 +142,8 @@ impl Client {
             forges: false,
             questions: 0,
             is_connecting: false,
-            restoring: restores.then(Restoring::default),
+            stream: (kind == ClientKind::Streams).then(EventStreamClient::default),
+            restoring: (kind == ClientKind::Restores).then(Restoring::default),
             asking: None,
         }
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use wire::{Position, Scope};
 
 use super::client::{Frame, PendingSubscribe, Socket, take_frame};
+use super::event_stream::take_event;
 use super::schedule::{Pipe, SimulatedEvent, Wire};
 use super::tally::{Fault, Race};
 use super::world::{TOPICS, World};
@@ -33,6 +34,9 @@ impl World {
             locals: Default::default(),
         });
         self.send(index, |wire, _| SimulatedEvent::Opened(instance_run, wire), "");
+        if self.clients[index].stream.is_some() {
+            return; // Its request has said all that it has to say.
+        }
         let id = self.clients[index].next_id();
         let delay_ms = self.random.within(30, 300);
         self.schedule.after(delay_ms, SimulatedEvent::Act(index));
@@ -175,6 +179,13 @@ impl World {
             self.schedule.after(delay_ms, SimulatedEvent::Writable(wire));
         }
         loop {
+            if self.clients[wire.client].stream.is_some() && self.clients[wire.client].is_on(wire) {
+                match self.read_event(wire) {
+                    Ok(true) => continue,
+                    Ok(false) => return,
+                    Err(error) => return self.fail(format!("client {}: {error}", wire.client)),
+                }
+            }
             let Some(socket) = self.clients[wire.client].socket.as_mut().filter(|s| s.wire == wire) else { return };
             let outcome = match take_frame(&mut socket.rest) {
                 Ok(None) => return,
@@ -190,6 +201,17 @@ impl World {
                 return self.fail(format!("client {}: {error}", wire.client));
             }
         }
+    }
+
+    /// Reads one event of a stream, if there is a whole one and the stream goes on.
+    fn read_event(&mut self, wire: Wire) -> Result<bool, String> {
+        let Some(socket) = self.clients[wire.client].socket.as_mut() else { return Ok(false) };
+        let Some(event) = take_event(&mut socket.rest)? else { return Ok(false) };
+        if self.stream_event(wire, event)? {
+            self.lose_connection(wire.client, 5);
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Lets a stalled client read again.

@@ -51,7 +51,7 @@ impl World {
         outcome.map_err(|error| format!("{channel}: {error} ({frame})"))
     }
 
-    fn with_view(
+    pub(super) fn with_view(
         &mut self,
         index: usize,
         channel: &str,

@@ -24,6 +24,7 @@
 mod backend;
 mod client;
 mod conversation;
+mod event_stream;
 mod fault;
 mod frames;
 mod instance;

@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// Number of further clients that keep nothing but their session id.
     pub(super) restoring_clients: usize,
+    /// Number of further clients that have event streams.
+    pub(super) streaming_clients: usize,
     /// Duration of the phase with faults, in milliseconds.
     pub(super) faults_ms: u64,
     /// Mean time between two faults, in milliseconds.
@@ -74,6 +76,7 @@ impl Plan {
             shards: random.index(2) + 1,
             clients: 6,
             restoring_clients: 2,
+            streaming_clients: 2,
             faults_ms: 20_000,
             fault_every_ms: 180,
             page_entries_max: *random.pick(&[1, 2, 5, 512]),

@@ -2,6 +2,7 @@
 //! data, as in the worker.
 
 use message_router::{Joiner, ShardIndex};
+use std::sync::Arc;
 use wire::{ClientFrame, Scope, SessionId};
 
 use super::instance::{ShardSlot, identity};
@@ -109,25 +110,29 @@ impl World {
     }
 
     pub(super) fn opened(&mut self, instance_run: InstanceRun, wire: Wire) {
-        let Some(instance) =
-            self.instances.get_mut(instance_run.instance).filter(|instance| instance.instance_run == instance_run)
-        else {
+        let Some(rules) = self.instance(instance_run).map(|instance| Arc::clone(&instance.rules)) else {
             return self.schedule.after(5, SimulatedEvent::EndSeenByClient(wire));
         };
-        let client = &mut self.clients[wire.client];
-        let Some(socket) = client.socket.as_mut().filter(|socket| socket.wire == wire) else { return };
-        let at =
-            (0..instance.shards.len()).min_by_key(|at| instance.shards[*at].wires.len()).expect("there is a shard");
-        let identity = identity(&instance.rules, &client.user);
+        let identity = identity(&rules, &self.clients[wire.client].user);
+        if !self.clients[wire.client].is_on(wire) {
+            return;
+        }
+        let opening = match self.clients[wire.client].stream {
+            Some(_) => self.stream_opening(wire.client, identity),
+            None => Opening::Authenticated(identity),
+        };
+        let now = self.now();
+        let instance = &mut self.instances[instance_run.instance];
+        let at = (0..instance.shards.len()).min_by_key(|at| instance.shards[*at].wires.len()).expect("a shard");
         let session = Session::new(SessionId::from_random(u128::from(wire.number)), None);
-        let now_ms = self.schedule.now_ms();
-        let now = Now { mono_ms: 1_000 + now_ms, unix_ms: super::redis::UNIX_MS + now_ms };
         let shard_slot = &mut instance.shards[at];
-        let slot = shard_slot.shard.open(session, Opening::Authenticated(identity), now);
+        let slot = shard_slot.shard.open(session, opening, now);
         shard_slot.shard.first_wake(slot, now);
         shard_slot.registrations.open(slot);
         shard_slot.wires.insert(slot, wire);
-        socket.shard_slot = Some((at, slot));
+        if let Some(socket) = &mut self.clients[wire.client].socket {
+            socket.shard_slot = Some((at, slot));
+        }
         self.shard_step(instance_run, at, |_, _| ());
     }
 

@@ -58,6 +58,8 @@ pub(super) struct View {
     last: Position,
     /// The position that the client would send after a reconnect.
     pub(super) stored: Option<Position>,
+    /// The same without the `after` of gaps, which this client also stores. The id of an event stream leaves it out.
+    stored_in_id: Option<Position>,
     /// A message without a position has arrived: a gap must report it.
     pub(super) expects_isolated_gap: bool,
     /// Whether it resumed without a gap.
@@ -117,6 +119,7 @@ impl View {
             state: ViewState::Degraded,
             last: given.unwrap_or_default(),
             stored: given.filter(|_| !forged),
+            stored_in_id: given.filter(|_| !forged),
             expects_isolated_gap: false,
             resumed: false,
             begins: Position::default(),
@@ -204,6 +207,15 @@ impl View {
         Ok(())
     }
 
+    /// The position in the id of an event stream. A `subscribed` that a gap follows moves none: a client that is cut
+    /// between the two must learn of the gap.
+    pub(super) fn in_id(&self) -> Option<Position> {
+        match self.state {
+            ViewState::Live => self.stored_in_id,
+            ViewState::Degraded | ViewState::ExpectGap => self.given,
+        }
+    }
+
     /// Whether a message of this topic matches the subscription.
     pub(super) fn receives(&self, scope: &Scope, topic: &str) -> bool {
         self.scope == *scope && self.filter.matches(topic)
@@ -265,7 +277,11 @@ impl View {
             ViewState::ExpectGap if self.given != claim.after => {
                 return Err(format!("{claim:?}, but it sent {:?}", self.given));
             }
-            ViewState::Live if after > self.last => self.skip(after, judge)?,
+            ViewState::Live if after > self.last => {
+                let stored_in_id = self.stored_in_id;
+                self.skip(after, judge)?;
+                self.stored_in_id = stored_in_id;
+            }
             ViewState::ExpectGap | ViewState::Live => {}
         }
         if !self.forged || self.state == ViewState::Live {
@@ -309,6 +325,7 @@ impl View {
         if claim.after != position_now || claim.upto != position_now || claim.certain {
             return Err(format!("{claim:?}, but it is at {:?}", position_now.unwrap_or(self.last)));
         }
+        self.stored_in_id = self.stored_in_id.max(claim.upto);
         match position_now {
             Some(position_now) if self.is_live() && position_now > self.last => self.skip(position_now, judge),
             _ => Ok(()),
@@ -426,5 +443,6 @@ impl View {
 
     fn store(&mut self, position: Position) {
         self.stored = self.stored.max(Some(position));
+        self.stored_in_id = self.stored_in_id.max(Some(position));
     }
 }

@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 use message_router::{Joiner, ShardIndex};
 use wire::{Families, Position, Scope, TenantId};
 
-use super::client::Client;
+use super::client::{Client, ClientKind};
 use super::instance::Instance;
 use super::losses::Losses;
 use super::plan::Plan;
@@ -127,9 +127,15 @@ impl World {
             world.instances.push(Instance::new(instance_run, &world.plan, &world.registry));
             world.new_incarnation(instance_run);
         }
-        for index in 0..world.plan.clients + world.plan.restoring_clients {
+        let kinds = [
+            (ClientKind::StoresPositions, world.plan.clients),
+            (ClientKind::Restores, world.plan.restoring_clients),
+            (ClientKind::Streams, world.plan.streaming_clients),
+        ];
+        for kind in kinds.into_iter().flat_map(|(kind, count)| std::iter::repeat_n(kind, count)) {
+            let index = world.clients.len();
             let wanted = world.channels_of(index);
-            world.clients.push(Client::new(index, wanted, index >= world.plan.clients));
+            world.clients.push(Client::new(index, wanted, kind));
             world.clients[index].is_connecting = true;
             let delay_ms = world.random.below(300);
             world.schedule.after(delay_ms, SimulatedEvent::Connect(index));

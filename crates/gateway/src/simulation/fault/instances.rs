@@ -4,6 +4,7 @@ use message_router::Event;
 
 use crate::dispatch::pump::Pump;
 use crate::shard::departures::SPREAD;
+use crate::simulation::client::Client;
 use crate::simulation::instance::Instance;
 use crate::simulation::registry::REAP_MS;
 use crate::simulation::schedule::{InstanceRun, SimulatedEvent};
@@ -58,7 +59,8 @@ impl World {
     }
 
     pub(super) fn race_subscriptions(&mut self, client: usize) {
-        if self.clients[client].socket.is_none() || self.clients[client].asking.is_some() {
+        let Client { socket, asking, stream, .. } = &self.clients[client];
+        if socket.is_none() || asking.is_some() || stream.is_some() {
             return;
         }
         let before: Vec<_> = self.clients[client].asked.iter().map(|asked| asked.channel.clone()).collect();
