@@ -115,7 +115,7 @@ class Trial {
     await this.allReached();
     for (const card of this.cards) {
       const systemMessages = (await card.messages()).filter(({ channel }) => channel === "system:news");
-      assert.deepEqual(news.map(({ payload }) => payload.text), ["hello", "hello"], `${card.user}: the copied lines`);
+      assert.deepEqual(systemMessages.map(({ payload }) => payload.text), ["hello", "hello"], `${card.user}: the copied lines`);
     }
     await keep(this.one.page, "cluster-1-delivered-one");
     await keep(this.two.page, "cluster-1-delivered-two");
