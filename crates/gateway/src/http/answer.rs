@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE,
 };
 use hyper::{Response, StatusCode};
 use serde_json::json;
@@ -97,7 +97,8 @@ pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Ve
     head
 }
 
-/// An event stream that says why it ends, and when to come back. Browsers come back behind no other status.
+/// An event stream that says why it ends, and when to come back. Browsers come back behind no other status. Only this
+/// 200 has `Retry-After`: a balancer knows by it that the client is to reach another instance next.
 pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> Response<Full<Bytes>> {
     let error = ServerFrame::Error {
         code: ErrorCode::Unavailable,
@@ -110,6 +111,7 @@ pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> 
         Response::new(Full::new(Bytes::copy_from_slice(event_stream::bytes(&event_stream::reply(&error)))));
     let headers = response.headers_mut();
     headers.extend(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    headers.insert(RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1_000)));
     if let Some(cookie) = set_cookie(cookie) {
         headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
     }

@@ -346,6 +346,7 @@ impl Edge {
             return Ok(StreamDecision::ComesBack(answer::come_back(&message, after_ms, elsewhere)));
         }
         if self.diverts(wanted.cookie) {
+            self.diversion.remember(session_id, Instant::now());
             let message = "this instance has more than its share of clients; others have room";
             return Ok(StreamDecision::ComesBack(answer::come_back(message, COME_BACK_ELSEWHERE_MS, elsewhere)));
         }

@@ -6,6 +6,7 @@ import { Card } from "./card.js";
 import { keep, launch } from "./chromium.js";
 import { Cluster } from "./cluster.js";
 import { until } from "./deadline.js";
+import { CountingPublisher, EventStreamPage } from "./event_stream.js";
 import { Program, TIDEGATE } from "./program.js";
 import { RedisClient } from "./redis_client.js";
 import { Sequence } from "./sequence.js";
@@ -30,6 +31,35 @@ test("two browsers on different instances miss nothing", async (t) => {
   await trial.repairsACutSubscription();
   await trial.movesClientsOffADrainingInstance();
   for (const visitor of [one, two]) await visitor.sawNothingWrong();
+});
+
+test("an event stream goes on when its instance is killed or drains", async (t) => {
+  const cluster = await Cluster.start();
+  t.after(() => cluster.end());
+  const redis = await RedisClient.connect(cluster.redis);
+  t.after(() => redis.end());
+  const browser = await launch();
+  t.after(() => browser.close());
+  const reader = await EventStreamPage.open(t, browser, cluster, "alice");
+
+  const publisher = new CountingPublisher(redis, "collection:77");
+  await reader.subscribe("collection:77:*");
+  publisher.start();
+  await reader.receivesMore(20);
+  const killed = await reader.instance();
+  assert.match(await cluster.kill(killed, "SIGKILL"), /^signal: 9/);
+  await reader.left(killed);
+  await reader.receivesMore(20);
+  const drained = await reader.instance();
+  assert.equal(await cluster.kill(drained, "SIGTERM"), "exit status: 0");
+  await reader.left(drained);
+  await reader.receivesMore(20);
+  await publisher.stop();
+  await reader.hasAllOf(publisher.count);
+  assert.ok((await reader.seen()).opens >= 3, "the browser connected again after each loss");
+
+  const once = new CountingPublisher(redis, "collection:78");
+  await reader.fetches("collection:78:*", () => once.publish());
 });
 
 /** A browser with cookies of its own, showing the page. */
@@ -115,7 +145,7 @@ class Trial {
     await this.allReached();
     for (const card of this.cards) {
       const systemMessages = (await card.messages()).filter(({ channel }) => channel === "system:news");
-      assert.deepEqual(news.map(({ payload }) => payload.text), ["hello", "hello"], `${card.user}: the copied lines`);
+      assert.deepEqual(systemMessages.map(({ payload }) => payload.text), ["hello", "hello"], `${card.user}: the copied lines`);
     }
     await keep(this.one.page, "cluster-1-delivered-one");
     await keep(this.two.page, "cluster-1-delivered-two");

@@ -2,6 +2,7 @@
 //! comments say.
 
 mod client;
+mod event_stream;
 mod guarantees;
 mod outages;
 mod rebalance;
@@ -45,6 +46,8 @@ const FIRST: &[Proof] = &[
     Proof { name: "other_upgrades_are_refused", run: |trial| trial.refuses_other_upgrades() },
     Proof { name: "a_message_too_large_is_told", run: |trial| trial.tells_who_sends_too_much() },
     Proof { name: "the_log_holds_no_token", run: |trial| trial.keeps_the_token_out_of_the_log() },
+    Proof { name: "a_silent_event_stream_stays_open", run: Trial::keeps_a_silent_event_stream },
+    Proof { name: "an_event_stream_outlives_its_instances", run: Trial::moves_an_event_stream },
 ];
 
 /// After the guarantees: these break the cluster for good.
@@ -53,6 +56,10 @@ const LAST: &[Proof] = &[
     guarantees::FENCED,
     Proof { name: "a_draining_instance_gets_no_clients", run: |trial| trial.moves_clients_off_a_draining_instance() },
     Proof { name: "a_dead_instance_is_passed", run: |trial| trial.sends_a_sticky_client_past_a_dead_instance() },
+    Proof {
+        name: "an_event_stream_waits_for_an_instance",
+        run: Trial::brings_an_event_stream_back_when_no_instance_was_there,
+    },
     Proof { name: "clients_stay_without_redis", run: |trial| trial.keeps_clients_when_redis_is_gone() },
     Proof { name: "a_refusal_is_retried_elsewhere", run: |trial| trial.retries_a_refusal_elsewhere() },
 ];

@@ -31,6 +31,11 @@ struct Recent {
 impl Diversion {
     /// Whether the client with this cookie is turned away now.
     pub(crate) fn turns_away(&self, cookie: SessionId, now: Instant) -> bool {
+        self.remember(cookie, now)
+    }
+
+    /// Lets the client with this cookie in, as one that has been turned away. Gives whether this is new and there is room.
+    pub(crate) fn remember(&self, cookie: SessionId, now: Instant) -> bool {
         let mut recent = self.recent.borrow_mut();
         while let Some((at, old)) = recent.times.front().copied()
             && now.saturating_duration_since(at) >= REMEMBERED

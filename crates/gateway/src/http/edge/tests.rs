@@ -5,11 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 
 use connection_registry::{LeaseState, Loss, Token};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
-use crate::auth::signed;
+use crate::auth::signed::{self, with};
 use crate::config::Origins;
 use crate::health::instance_state::Phase;
 use crate::health::watchdog::{FROZEN_AFTER, Loop, Watchdog};
@@ -490,6 +491,34 @@ async fn a_client_whose_cookie_leads_to_an_instance_with_too_many_is_turned_away
         assert_eq!(counters.upgrades_diverted.get(), 1);
         diverts.set(false);
         is_admitted(from("Cookie: session_id=fedcba9876543210fedcba9876543210\r\n")).await;
+    })
+    .await;
+}
+
+/// A balancer knows by `Retry-After` that the stream is none.
+#[tokio::test]
+async fn a_client_of_an_event_stream_is_sent_elsewhere_once_by_a_200() {
+    with_edge(PATIENCE, async |edge| {
+        edge.diverts.set(true);
+        let token = signed::hs256(&with(signed::claims("alice"), json!({"subscribe": ["collection:*"]})));
+        let from = |cookie: &str| {
+            format!(
+                "GET /sse?channels=collection:1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\
+                 Cookie: session_id={cookie}\r\n\r\n"
+            )
+        };
+        let sent = edge.exchange(from("0123456789abcdef0123456789abcdef").as_bytes()).await;
+        assert!(sent.starts_with("HTTP/1.1 200 ") && sent.contains("retry-after: 1\r\n"), "{sent}");
+        assert!(sent.contains("\r\n\r\nretry: 100\nevent: error\ndata: {"), "{sent}");
+        let cookie = sent.split_once("set-cookie: session_id=").and_then(|(_, rest)| rest.split_once(';'));
+        let (cookie, _) = cookie.unwrap_or_else(|| panic!("it has another cookie: {sent}"));
+        // What it was given led it back, so there is no other door.
+        edge.connect().await.write_all(from(cookie).as_bytes()).await.unwrap();
+        assert!(matches!(edge.next_handoff().await.opening, Opening::EventStream(_)));
+        edge.health.advance(Phase::Draining);
+        let sent = edge.exchange(from(cookie).as_bytes()).await;
+        assert!(sent.starts_with("HTTP/1.1 200 ") && sent.contains("retry-after: 1\r\n"), "{sent}");
+        assert!(sent.contains("set-cookie: session_id=") && !sent.contains(cookie), "{sent}");
     })
     .await;
 }
