@@ -8,6 +8,7 @@ use wire::{Position, Resume};
 
 use super::client::PendingSubscribe;
 use super::schedule::Wire;
+use super::view::View;
 use super::world::World;
 use crate::auth::token::Identity;
 use crate::protocol::cursor::Cursor;
@@ -80,6 +81,7 @@ impl World {
             self.frame(wire.client, frame)?;
         }
         if let Some(id) = id {
+            self.note(|| format!("client {} reads the id {id}", wire.client));
             let cursor = Cursor::parse(&id).ok_or_else(|| format!("an id that is no cursor: {id}"))?;
             if frame.is_none() {
                 self.move_views(wire.client, &cursor)?;
@@ -93,7 +95,7 @@ impl World {
     /// An id alone stands for `position` frames.
     fn move_views(&mut self, index: usize, cursor: &Cursor) -> Result<(), String> {
         for (channel, position) in &cursor.channels {
-            let stored = self.clients[index].views.get(channel).and_then(|view| view.stored);
+            let stored = self.clients[index].views.get(channel).and_then(View::in_id);
             if let Some(position) = position.filter(|position| stored.is_some_and(|stored| *position > stored)) {
                 self.with_view(index, channel, |view, judge| view.position(position, judge))?;
             }
