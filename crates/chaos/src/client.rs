@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use history_checker::{Event, Position};
+use history_checker::{Event, Position, Transport};
 use serde_json::{Value, json};
 use test_support::Random;
 use tokio::sync::watch;
@@ -168,7 +168,7 @@ impl Client {
             Keeps::Positions | Keeps::Nothing => self.hello(),
         };
         let client = self.name.clone();
-        self.clients.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly });
+        self.clients.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly, transport: Transport::WebSocket });
         if self.send(number, &mut socket, hello).await.is_err() {
             self.close(number, "the hello could not be sent", false, None);
             return None;
