@@ -1,7 +1,9 @@
-//! A client as an application writes one: it keeps positions, its session's id or nothing, and comes back elsewhere.
+//! A client as an application writes one: it keeps positions, its session's id, the id of the last event or nothing, and
+//! comes back elsewhere.
 
 mod behaviour;
 mod ending;
+mod event_stream;
 mod pace;
 mod session;
 
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use history_checker::{Event, Position};
+use history_checker::{Event, Position, Transport};
 use serde_json::{Value, json};
 use test_support::Random;
 use tokio::sync::watch;
@@ -59,6 +61,7 @@ pub(crate) struct SharedClients {
 pub(crate) struct Client {
     name: String,
     behaviour: Behaviour,
+    transport: Transport,
     clients: Arc<SharedClients>,
     random: Random,
     /// Subscriptions, and the largest position of each.
@@ -78,6 +81,8 @@ pub(crate) struct Client {
     done: BTreeSet<String>,
     /// What a client knows that keeps its session's id alone.
     kept: Kept,
+    /// What a client of an event stream keeps: the id of the last event that was complete.
+    last_event_id: Option<String>,
 }
 
 /// What happens next on a connection.
@@ -105,6 +110,7 @@ impl Client {
         Self {
             name,
             behaviour,
+            transport: Transport::WebSocket,
             clients,
             random,
             held,
@@ -116,7 +122,19 @@ impl Client {
             active,
             done,
             kept: Kept::default(),
+            last_event_id: None,
         }
+    }
+
+    /// Receives over this transport, if that is possible. What only frames can say, an event stream does not know: who keeps
+    /// its session's id alone stays with WebSockets. So do slow clients that stay: a gateway is to deal with them in each
+    /// way, and the kernel may take the client of an event stream for dead before.
+    pub(crate) fn over(mut self, transport: Transport) -> Self {
+        let Behaviour { keeps, leaves, reads_slowly, .. } = self.behaviour;
+        if keeps != Keeps::Session && (leaves || !reads_slowly) {
+            self.transport = transport;
+        }
+        self
     }
 
     /// When the time comes it leaves, and goes on with a session that another one goes on with.
@@ -129,9 +147,12 @@ impl Client {
     pub(crate) async fn run(mut self) {
         loop {
             let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-            let why = match self.open(number).await {
-                Some(socket) => self.stay(number, socket).await,
-                None => None,
+            let why = match self.transport {
+                Transport::WebSocket => match self.open(number).await {
+                    Some(socket) => self.stay(number, socket).await,
+                    None => None,
+                },
+                Transport::EventStream => self.listen(number).await,
             };
             let (from, to) = if why.is_some() { ABSENCE } else { BACKOFF };
             let calm = *self.clients.is_calm.borrow();
@@ -168,7 +189,8 @@ impl Client {
             Keeps::Positions | Keeps::Nothing => self.hello(),
         };
         let client = self.name.clone();
-        self.clients.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly });
+        let transport = self.transport;
+        self.clients.recorder.record(Event::Opened { client, connection: number, instance, reads_slowly, transport });
         if self.send(number, &mut socket, hello).await.is_err() {
             self.close(number, "the hello could not be sent", false, None);
             return None;
@@ -300,13 +322,20 @@ impl Client {
     fn welcome(&mut self, number: u64, payload: &Value) {
         let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
         // The token is in the upgrade, so `welcome` comes before the hello that names an earlier session.
-        let session = self.session.get_or_insert_with(|| text("session_id")).clone();
+        let session = match self.transport {
+            Transport::WebSocket => self.session.get_or_insert_with(|| text("session_id")).clone(),
+            Transport::EventStream => text("session_id"),
+        };
         self.clients.open().insert(number, (text("instance"), session));
     }
 
-    /// What `docs/protocol.md` tells clients to do, and no more.
     fn receive(&mut self, number: u64, text: &str) {
         self.clients.recorder.record(Event::Received { connection: number, text: text.to_owned() });
+        self.take(number, text);
+    }
+
+    /// What `docs/protocol.md` tells clients to do, and no more.
+    fn take(&mut self, number: u64, text: &str) {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
         let is_message = frame.get("timestamp").is_some();
         let channel = frame["channel"].as_str().unwrap_or_default();

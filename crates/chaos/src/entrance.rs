@@ -112,11 +112,7 @@ impl Entrance {
             let (stream, _) = dial_with(self.gateways[wanted].1, token, "", reads_slowly).await?;
             return Some((wanted, Socket { first: None, stream }));
         };
-        let cookies = match cookie {
-            Cookie::Wanted => format!("{SERVER_COOKIE}={}", server_cookie(wanted + 1)),
-            Cookie::Kept => jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; "),
-            Cookie::None => String::new(),
-        };
+        let cookies = cookies(wanted, cookie, jar);
         let (mut stream, headers) = dial_with(balancer, token, &cookies, reads_slowly).await?;
         jar.extend(given(&headers));
         if token.is_none() {
@@ -125,8 +121,21 @@ impl Entrance {
         // The token is in the upgrade, so `welcome` is the first that comes, and tells the instance.
         let first = stream.next().await;
         let instance = first.as_ref().and_then(|message| instance(message.as_ref().ok()?));
-        let index = self.gateways.iter().position(|(name, _)| Some(name) == instance.as_ref());
+        let index = instance.and_then(|instance| self.index(&instance));
         Some((index.unwrap_or(wanted), Socket { first, stream }))
+    }
+
+    /// The address of the gateway that is wanted, or of HAProxy; and the cookies that a request there brings.
+    pub(crate) fn address(&self, wanted: usize, cookie: Cookie, jar: &Jar) -> (SocketAddr, String) {
+        match self.balancer {
+            None => (self.gateways[wanted].1, String::new()),
+            Some(balancer) => (balancer, cookies(wanted, cookie, jar)),
+        }
+    }
+
+    /// The gateway of this name.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.gateways.iter().position(|(other, _)| other == name)
     }
 
     /// HAProxy sets its cookie wherever it led elsewhere than the one that was brought.
@@ -173,12 +182,7 @@ async fn dial_with(
     cookies: &str,
     reads_slowly: bool,
 ) -> Option<(WebSocketStream<TcpStream>, HeaderMap)> {
-    let socket = TcpSocket::new_v4().ok()?;
-    if reads_slowly {
-        socket.set_recv_buffer_size(SLOW_WINDOW_BYTES).ok()?;
-        SockRef::from(&socket).set_tcp_mss(SLOW_SEGMENT_BYTES).ok()?;
-    }
-    let stream = socket.connect(address).await.ok()?;
+    let stream = connect(address, reads_slowly).await.ok()?;
     let mut request = format!("ws://{address}/ws").into_client_request().ok()?;
     if let Some(token) = token {
         request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().ok()?);
@@ -194,13 +198,33 @@ async fn dial_with(
     Some((socket, response.headers().clone()))
 }
 
+/// A socket to this address. For a client that reads slowly, the kernel keeps little.
+pub(crate) async fn connect(address: SocketAddr, reads_slowly: bool) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if reads_slowly {
+        socket.set_recv_buffer_size(SLOW_WINDOW_BYTES)?;
+        SockRef::from(&socket).set_tcp_mss(SLOW_SEGMENT_BYTES)?;
+    }
+    socket.connect(address).await
+}
+
+fn cookies(wanted: usize, cookie: Cookie, jar: &Jar) -> String {
+    match cookie {
+        Cookie::Wanted => format!("{SERVER_COOKIE}={}", server_cookie(wanted + 1)),
+        Cookie::Kept => jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; "),
+        Cookie::None => String::new(),
+    }
+}
+
 /// Names and values of the cookies that are set.
 fn given(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
-    let texts = headers.get_all(SET_COOKIE).iter().map(HeaderValue::to_str).filter_map(Result::ok);
-    texts.filter_map(|text| {
-        let (name, value) = text.split(';').next()?.split_once('=')?;
-        Some((name.trim().to_owned(), value.trim().to_owned()))
-    })
+    headers.get_all(SET_COOKIE).iter().map(HeaderValue::to_str).filter_map(Result::ok).filter_map(cookie)
+}
+
+/// Name and value of the cookie that this `Set-Cookie` sets.
+pub(crate) fn cookie(set_cookie: &str) -> Option<(String, String)> {
+    let (name, value) = set_cookie.split(';').next()?.split_once('=')?;
+    Some((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// As `welcome` names it.

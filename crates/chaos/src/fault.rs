@@ -16,6 +16,7 @@ mod service;
 mod slow_readers;
 
 use clap::ValueEnum;
+use history_checker::Transport;
 
 use crate::cluster::Cluster;
 use crate::entrance::Via;
@@ -173,6 +174,18 @@ impl Fault {
         }
     }
 
+    /// The transport over which clients receive in the run of this seed: as it is `wanted`, or by turns. Four rounds show
+    /// both transports, each directly and through HAProxy.
+    pub(crate) fn transport(self, wanted: Option<Transport>, seed: u64) -> Transport {
+        match wanted {
+            // Close codes tell which of two sockets a session goes on with.
+            _ if self == Self::TwoSockets => Transport::WebSocket,
+            Some(transport) => transport,
+            None if ((self as u64 + seed) / 2).is_multiple_of(2) => Transport::EventStream,
+            None => Transport::WebSocket,
+        }
+    }
+
     /// Whether one gateway has a network of its own.
     pub(crate) fn needs_namespace(self) -> bool {
         matches!(self, Self::Partition | Self::PartitionSend | Self::PartitionReceive | Self::Starve)
@@ -273,6 +286,16 @@ mod tests {
             let count = through(all.iter().map(|fault| (*fault, seed)).collect());
             assert!(count.abs_diff(all.len() / 2) <= 1, "{count} of {}", all.len());
         }
+        let runs = |fault: Fault| (1..=4).map(move |seed| (fault.via(None, seed), fault.transport(None, seed)));
+        for fault in
+            all.iter().filter(|fault| fault.transport(Some(Transport::EventStream), 1) == Transport::EventStream)
+        {
+            let seen: std::collections::BTreeSet<_> = runs(*fault).collect();
+            assert_eq!(seen.len(), 4, "{fault:?}: four rounds show each transport on each way");
+        }
+        let over = all.iter().filter(|fault| fault.transport(None, 1) == Transport::EventStream).count();
+        assert!(over.abs_diff(all.len() / 2) <= 2, "{over} of {}", all.len());
+        assert_eq!(Fault::TwoSockets.transport(Some(Transport::EventStream), 1), Transport::WebSocket);
         assert_eq!(Fault::KillGateway.via(Some(Via::Haproxy), 1), Via::Haproxy);
         assert_eq!(Fault::Twin.via(Some(Via::Haproxy), 1), Via::Direct);
     }

@@ -6,7 +6,7 @@
 //!        └────────────┴── one log ──▶ history-checker ──▶ verdict ──▶ one row of the table
 //! ```
 //!
-//! Every other run goes through HAProxy with the shipped file. Redis, its replica and Sentinels, HAProxy and the gateways
+//! Every other run goes through HAProxy with the shipped file. In half of the runs, clients receive over event streams. Redis, its replica and Sentinels, HAProxy and the gateways
 //! are real processes; the proxies in front of Redis are in this one. Gateways' logs are kept for whoever looks for a
 //! cause, and are never evidence.
 //!
@@ -41,11 +41,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum as _};
+use history_checker::Transport;
 
 use crate::entrance::Via;
 use crate::fault::Fault;
 use crate::fleet::{Length, Trial};
-use crate::run::{Environment, RunOutcome, run};
+use crate::run::{Case, Environment, RunOutcome, run};
 
 #[derive(Debug, Parser)]
 #[command(about = "Breaks a real cluster and lets the history checker judge what was received.")]
@@ -91,6 +92,10 @@ struct RunArgs {
     /// How clients reach gateways; by turns without it. The twin is always reached directly.
     #[arg(long, value_name = "WAY")]
     via: Option<Via>,
+    /// The transport over which clients receive, `websocket` or `sse`; by turns without it. Publishers, clients that keep
+    /// nothing but their session, and faults of the WebSocket itself stay with WebSockets.
+    #[arg(long, value_name = "NAME")]
+    transport: Option<Transport>,
     /// Runs of each fault.
     #[arg(long, default_value_t = 1)]
     runs: u64,
@@ -167,8 +172,10 @@ async fn runs(args: RunArgs) -> ExitCode {
     for round in 0..args.runs {
         for fault in &faults {
             let seed = args.seed + round;
+            let (via, transport) = (fault.via(args.via, seed), fault.transport(args.transport, seed));
+            let case = Case { fault: *fault, via, transport, seed };
             let outcome = tokio::select! {
-                outcome = run(&environment, *fault, fault.via(args.via, seed), seed) => outcome,
+                outcome = run(&environment, case)  => outcome,
                 // Dropping the run ends its processes and takes its rules away.
                 _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
             };
@@ -227,7 +234,7 @@ fn print_outcome(outcome: &RunOutcome, as_json: bool) {
         _ => "FAILED",
     };
     let proof = outcome.proof.as_ref().unwrap_or_else(|why| why);
-    println!("{} {} {}: {word}; {proof}", outcome.fault, outcome.via, outcome.seed);
+    println!("{} {} {} {}: {word}; {proof}", outcome.fault, outcome.via, outcome.transport, outcome.seed);
     if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.is_good()) {
         println!("{verdict}  the log: {}", outcome.log.display());
         outcome.ownership.breaches.iter().for_each(|breach| println!("  {}: {}", breach.kind, breach.detail));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use history_checker::{AnomalyKind, Event, Verdict};
+use history_checker::{AnomalyKind, Event, Transport, Verdict};
 use serde::Serialize;
 use test_support::Random;
 use tokio::sync::watch;
@@ -51,12 +51,25 @@ pub(crate) struct Environment {
     pub(crate) scattered: bool,
 }
 
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) fault: Fault,
+    /// How clients reach gateways.
+    pub(crate) via: Via,
+    /// How clients receive that need no other transport.
+    pub(crate) transport: Transport,
+    pub(crate) seed: u64,
+}
+
 /// What came of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct RunOutcome {
     pub(crate) fault: String,
     /// How clients reached gateways.
     pub(crate) via: Via,
+    /// How clients received.
+    pub(crate) transport: Transport,
     pub(crate) seed: u64,
     /// The fault was there: what shows it. Otherwise why there was no run.
     pub(crate) proof: Result<String, String>,
@@ -74,6 +87,13 @@ impl RunOutcome {
         self.proof.is_ok()
             && self.ownership.breaches.is_empty()
             && self.verdict.as_ref().is_some_and(|v| v.is_clean() && v.tally.deliveries >= DELIVERIES_MIN)
+            && self.is_over_its_transport()
+    }
+
+    /// Whether there were event streams if there were to be.
+    fn is_over_its_transport(&self) -> bool {
+        let event_streams = self.verdict.as_ref().map_or(0, |verdict| verdict.tally.event_streams);
+        (event_streams > 0) == (self.transport == Transport::EventStream)
     }
 }
 
@@ -88,13 +108,15 @@ impl RunOutcome {
 }
 
 /// Runs this fault once.
-pub(crate) async fn run(environment: &Environment, fault: Fault, via: Via, seed: u64) -> RunOutcome {
-    let directory = environment.directory.join(format!("{}-{via}-{seed}", fault.name()));
+pub(crate) async fn run(environment: &Environment, case: Case) -> RunOutcome {
+    let Case { fault, via, transport, seed } = case;
+    let directory = environment.directory.join(format!("{}-{via}-{transport}-{seed}", fault.name()));
     let log = directory.join(LOG);
-    let made = make(environment, fault, via, seed, &directory).await;
+    let made = make(environment, case, &directory).await;
     let mut outcome = RunOutcome {
         fault: fault.name(),
         via,
+        transport,
         seed,
         proof: Ok(String::new()),
         is_impossible: false,
@@ -119,13 +141,8 @@ pub(crate) async fn run(environment: &Environment, fault: Fault, via: Via, seed:
     outcome
 }
 
-async fn make(
-    environment: &Environment,
-    fault: Fault,
-    via: Via,
-    seed: u64,
-    directory: &Path,
-) -> Result<(String, Report), Failure> {
+async fn make(environment: &Environment, case: Case, directory: &Path) -> Result<(String, Report), Failure> {
+    let Case { fault, via, transport, seed } = case;
     let _ = std::fs::remove_dir_all(directory);
     std::fs::create_dir_all(directory).map_err(Failure::io(directory.display().to_string()))?;
     let mut random = Random::new(seed);
@@ -140,8 +157,9 @@ async fn make(
         forgets: fault.forgets(),
     });
     let mut cluster = Cluster::start(fault, via, environment, directory, random.fork()).await?;
-    let scattered = environment.scattered;
-    let mut harness = RunHarness::enter(&cluster, scattered, fault.has_slow_readers(), recorder.clone(), &mut random);
+    let participants =
+        Participants { is_scattered: environment.scattered, has_slow_readers: fault.has_slow_readers(), transport };
+    let mut harness = RunHarness::enter(&cluster, participants, recorder.clone(), &mut random);
     harness.until_all_active().await?;
     harness.publish(&mut random);
     harness.is_calm.send_replace(false);
@@ -163,6 +181,16 @@ async fn make(
     Ok((proof, harness.report(&cluster).await))
 }
 
+/// Who takes part in a run.
+#[derive(Debug, Clone, Copy)]
+struct Participants {
+    /// No client lives on one instance.
+    is_scattered: bool,
+    has_slow_readers: bool,
+    /// How clients receive that need no other transport.
+    transport: Transport,
+}
+
 /// Clients and publishers; they end when this is dropped.
 pub(crate) struct RunHarness {
     recorder: Recorder,
@@ -178,13 +206,8 @@ pub(crate) struct RunHarness {
 
 impl RunHarness {
     /// Clients connect; nobody leaves and nobody publishes yet.
-    fn enter(
-        cluster: &Cluster,
-        scattered: bool,
-        has_slow_readers: bool,
-        recorder: Recorder,
-        random: &mut Random,
-    ) -> Self {
+    fn enter(cluster: &Cluster, participants: Participants, recorder: Recorder, random: &mut Random) -> Self {
+        let Participants { is_scattered, has_slow_readers, transport } = participants;
         let (entrance, count) = (cluster.entrance(), cluster.gateways.len());
         let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
         let clients = Arc::new(SharedClients {
@@ -205,7 +228,7 @@ impl RunHarness {
         let (mut tasks, mut subscriptions) = (JoinSet::new(), 0);
         // What Redis has lost is known to those instances alone that had heard it: see docs/redis.md.
         let residents = (0..count)
-            .filter(|_| !scattered)
+            .filter(|_| !is_scattered)
             .map(|home| (Behaviour::STAYS.at(home), load::resident_patterns(has_slow_readers)));
         let guests = (0..load::CLIENTS).map(|number| {
             let behaviour =
@@ -226,7 +249,7 @@ impl RunHarness {
             subscriptions += patterns.len();
             let client =
                 Client::new(format!("client-{number}"), behaviour, patterns, Arc::clone(&clients), random.fork());
-            tasks.spawn(client.run());
+            tasks.spawn(client.over(transport).run());
         }
         Self { recorder, clients, publishers, is_calm, is_stopped, subscriptions, has_slow_readers, tasks }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use history_checker::AnomalyKind;
+use history_checker::{AnomalyKind, Transport};
 
 use crate::entrance::Via;
 use crate::run::RunOutcome;
@@ -33,21 +33,21 @@ struct FaultRow {
     recovery_us: Vec<u64>,
 }
 
-/// The table, one row for each fault and way to the gateways, and one for all.
+/// The table, one row for each fault, way to the gateways and transport, and one for all.
 pub(crate) fn table(outcomes: &[RunOutcome]) -> String {
-    let mut rows: BTreeMap<(bool, &str, Via), FaultRow> = BTreeMap::new();
+    let mut rows: BTreeMap<(bool, &str, Via, Transport), FaultRow> = BTreeMap::new();
     let mut all = FaultRow::default();
     for outcome in outcomes {
-        rows.entry((outcome.loses, &outcome.fault, outcome.via)).or_default().add(outcome);
+        rows.entry((outcome.loses, &outcome.fault, outcome.via, outcome.transport)).or_default().add(outcome);
         all.add(outcome);
     }
     let mut text = String::from(
-        "fault             via     loses runs messages deliveries resumed restored not found silent false gaps terminal  gaps/M   recovery p50    p99    max ms   breaches refused stale rows ms\n",
+        "fault             via     transport loses runs messages deliveries resumed restored not found silent false gaps terminal  gaps/M   recovery p50    p99    max ms   breaches refused stale rows ms\n",
     );
-    for ((loses, fault, via), row) in rows.iter_mut() {
-        row.write(&format!("{fault:<17} {via:<7} {:<5}", if *loses { "yes" } else { "no" }), &mut text);
+    for ((loses, fault, via, transport), row) in rows.iter_mut() {
+        row.write(&format!("{fault:<17} {via:<7} {transport:<9} {:<5}", if *loses { "yes" } else { "no" }), &mut text);
     }
-    all.write(&format!("{:<31}", "all"), &mut text);
+    all.write(&format!("{:<41}", "all"), &mut text);
     // Runs that showed nothing bound nothing.
     let judged = all.runs - all.unproven - all.not_injected - all.incomplete;
     if judged > 0 {
@@ -138,6 +138,7 @@ mod tests {
         RunOutcome {
             fault: "cut".into(),
             via: Via::Direct,
+            transport: Transport::WebSocket,
             seed: 1,
             proof: proof.map(str::to_owned).map_err(str::to_owned),
             is_impossible,

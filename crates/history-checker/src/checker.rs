@@ -1,6 +1,7 @@
 //! The checker: it reads the log from the first line to the last.
 
 mod conclusion;
+mod event_stream;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +12,7 @@ use crate::connection::{Connection, SubscribeRequest};
 use crate::frame::{ServerMessage, read_frame, say};
 use crate::position::Position;
 use crate::publications::PublicationLog;
-use crate::record::{Event, Record};
+use crate::record::{Event, Record, Transport};
 use crate::segment::Segment;
 use crate::sessions::Sessions;
 use crate::verdict::{AnomalyKind, Verdict};
@@ -27,6 +28,8 @@ pub struct Checker {
     publications: PublicationLog,
     connections: HashMap<u64, Connection>,
     sessions: Sessions,
+    /// The id of the last complete event of each client of an event stream.
+    last_ids: HashMap<String, String>,
     views: BTreeMap<ViewName, View>,
     /// Clients that must be connected at the end.
     clients: BTreeSet<String>,
@@ -103,16 +106,21 @@ impl Checker {
                 self.publications.publish(value, channel, via.as_deref(), *retry, (line, record.at_us));
             }
             Event::Answered { value, answer } => self.publications.answered(value, answer, line, &mut self.verdict),
-            Event::Opened { client, connection, instance, reads_slowly } => {
+            Event::Opened { client, connection, instance, reads_slowly, transport } => {
                 self.verdict.tally.connections += 1;
+                self.verdict.tally.event_streams += u64::from(*transport == Transport::EventStream);
                 self.clients.insert(client.clone());
                 if *reads_slowly {
                     self.slow.insert(client.clone());
                 }
-                let opened = Connection::new(client.clone(), instance.clone(), *reads_slowly);
+                let opened = Connection::new(client.clone(), instance.clone(), *reads_slowly, *transport);
                 self.connections.insert(*connection, opened);
             }
             Event::Sent { connection, text } => self.sent(*connection, text),
+            Event::Requested { connection, target, last_event_id } => {
+                self.requested(*connection, target, last_event_id.as_deref());
+            }
+            Event::Refused { connection, status } => self.refused_request(*connection, *status),
             Event::Received { connection, text } => self.received(*connection, text),
             Event::Closed { connection, intended, code, .. } => self.closed(*connection, *intended, *code),
             Event::Retired { client } => {
@@ -160,6 +168,14 @@ impl Checker {
     fn received(&mut self, number: u64, text: &str) {
         // The reader received it before another part of the run closed the connection. A late frame proves nothing.
         let Some(connection) = self.connections.get(&number) else { return };
+        match connection.transport {
+            Transport::WebSocket => self.frame(number, text),
+            Transport::EventStream => self.event(number, text),
+        }
+    }
+
+    fn frame(&mut self, number: u64, text: &str) {
+        let Some(connection) = self.connections.get(&number) else { return };
         let client = connection.client.clone();
         let line = self.line;
         match read_frame(text) {
@@ -192,7 +208,7 @@ impl Checker {
             Some(ServerMessage::Gap { channel, after, upto, reason }) => {
                 self.gap(number, &Gap { pattern: &channel, after, upto, reason: &reason });
             }
-            Some(ServerMessage::Welcome { session }) => self.welcome(number, session),
+            Some(ServerMessage::Welcome { session, instance }) => self.welcome(number, session, instance),
             Some(ServerMessage::Restored(restored)) => self.restored(number, restored),
             Some(ServerMessage::Error { code, retryable }) => {
                 if !retryable {
@@ -249,7 +265,12 @@ impl Checker {
             None => {}
         }
         let start = asked.unwrap_or(position);
+        let (is_event_stream, at_us) = (connection.transport == Transport::EventStream, self.at_us);
         let view = self.view(&client, pattern);
+        // A browser cannot choose: where it resumes from is the id's fault, and what the id passes over is missing.
+        if let (true, Some(asked), Some(segment)) = (is_event_stream, asked, view.current()) {
+            return segment.move_on(asked, at_us);
+        }
         let at = view.current().map(|segment| segment.at);
         // A client that gives its own position continues; any other begins a new segment.
         if asked.is_none() || at != Some(start) {

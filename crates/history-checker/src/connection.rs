@@ -1,9 +1,10 @@
-//! One WebSocket of one client, and what the gateway must still send to it.
+//! One connection of one client, and what the gateway must still send to it.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::channel::matches;
 use crate::position::Position;
+use crate::record::Transport;
 
 /// A subscription that the client has requested or the gateway has restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub(crate) struct Connection {
     pub(crate) client: String,
     pub(crate) instance: String,
     pub(crate) reads_slowly: bool,
+    pub(crate) transport: Transport,
     /// The subscriptions that were requested or restored, by channel or pattern.
     pub(crate) asked: HashMap<String, SubscribeRequest>,
     /// The session that continues on this connection.
@@ -44,11 +46,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(client: String, instance: String, reads_slowly: bool) -> Self {
+    pub(crate) fn new(client: String, instance: String, reads_slowly: bool, transport: Transport) -> Self {
         Self {
             client,
             instance,
             reads_slowly,
+            transport,
             asked: HashMap::new(),
             session: None,
             keeps_session: false,

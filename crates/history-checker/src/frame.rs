@@ -34,6 +34,7 @@ pub(crate) enum ServerMessage {
     Degraded(bool),
     Welcome {
         session: String,
+        instance: Option<String>,
     },
     /// The answer to a restore; none if the session is not known.
     Restored(Option<Restored>),
@@ -79,6 +80,12 @@ pub(crate) struct Said {
     pub(crate) wishes: Vec<Wish>,
 }
 
+/// The name under which a browser dispatches this frame as an event: none for messages, whose `type` is the publisher's.
+pub(crate) fn event_name(text: &str) -> Option<String> {
+    let frame: Value = serde_json::from_str(text).ok()?;
+    frame["type"].as_str().filter(|_| frame.get("timestamp").is_none()).map(str::to_owned)
+}
+
 /// Reads a frame from the gateway; none if it breaks the protocol.
 pub(crate) fn read_frame(text: &str) -> Option<ServerMessage> {
     let frame: Value = serde_json::from_str(text).ok()?;
@@ -108,7 +115,10 @@ pub(crate) fn read_frame(text: &str) -> Option<ServerMessage> {
         "ack" => {
             ServerMessage::Ack { position: position(&frame["position"])?, level: payload["level"].as_str()?.to_owned() }
         }
-        "welcome" => ServerMessage::Welcome { session: payload["session_id"].as_str()?.to_owned() },
+        "welcome" => ServerMessage::Welcome {
+            session: payload["session_id"].as_str()?.to_owned(),
+            instance: payload["instance"].as_str().map(str::to_owned),
+        },
         "restored" => {
             ServerMessage::Restored(if payload["found"].as_bool()? { Some(restored(payload)?) } else { None })
         }

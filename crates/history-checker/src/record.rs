@@ -3,6 +3,9 @@
 //! The order of the lines is the order of time. A line about an action is written before the action; a line about an
 //! observation is written after it.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// One line of the log.
@@ -57,18 +60,38 @@ pub enum Event {
         /// The answer in its original text.
         answer: PublishAnswer,
     },
-    /// A client has opened a WebSocket.
+    /// A client has opened a connection, or is about to request an event stream.
     Opened {
         /// The client; it keeps its name over all its connections.
         client: String,
         /// The number of the connection, unique in the run.
         connection: u64,
-        /// The instance that it is connected to.
+        /// The instance that it is connected to. The `welcome` of an event stream names it again, because behind a balancer
+        /// nobody knows it before.
         instance: String,
         /// The client reads too slowly on purpose: it may get gaps for that, and its delay does not count as recovery
         /// time.
         #[serde(default)]
         reads_slowly: bool,
+        /// The transport of the connection.
+        #[serde(default)]
+        transport: Transport,
+    },
+    /// A client is about to request an event stream.
+    Requested {
+        /// Number of the connection, as in `Opened`.
+        connection: u64,
+        /// Path and query of the request.
+        target: String,
+        /// The id of the last complete event; none if the client begins anew.
+        last_event_id: Option<String>,
+    },
+    /// A request for an event stream was answered by another status than 200. A browser does not send it again.
+    Refused {
+        /// Number of the connection, as in `Opened`.
+        connection: u64,
+        /// The status of the answer.
+        status: u16,
     },
     /// A client is about to send this text.
     Sent {
@@ -81,7 +104,8 @@ pub enum Event {
     Received {
         /// Number of the connection, as in `Opened`.
         connection: u64,
-        /// The text of the frame.
+        /// The text of the frame, or the lines of the event, the blank line that ends it included. Without that line the
+        /// end of the stream has cut the event.
         text: String,
     },
     /// A connection has ended, or the client is about to end it.
@@ -113,6 +137,38 @@ pub enum Event {
     Quiesced,
     /// The last line. Clients that are connected now must have every message.
     End,
+}
+
+/// The transport between a client and a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// A WebSocket: frames in both directions.
+    #[default]
+    #[serde(rename = "websocket")]
+    WebSocket,
+    /// Server-sent events: the client's request says everything, and it only receives.
+    #[serde(rename = "sse")]
+    EventStream,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::WebSocket => "websocket",
+            Self::EventStream => "sse",
+        })
+    }
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::WebSocket, Self::EventStream];
+        let named = all.into_iter().find(|transport| transport.to_string() == text);
+        named.ok_or_else(|| String::from("a transport is `websocket` or `sse`"))
+    }
 }
 
 /// How a publish relates to earlier publishes of the same value.

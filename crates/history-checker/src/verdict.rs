@@ -21,7 +21,8 @@ pub enum AnomalyKind {
     LostTail,
     /// A message came that was never published, was refused, or was not subscribed to.
     Phantom,
-    /// A subscription did not resume from the requested position, or falsely claimed to do so.
+    /// A subscription did not resume from the requested position, or falsely claimed to do so, or the id of an event names
+    /// another position than its client has reached.
     WrongResume,
     /// A gap where nothing can have been lost.
     FalseGap,
@@ -65,6 +66,9 @@ pub struct Tally {
     pub deliveries: u64,
     /// Connections that clients opened.
     pub connections: u64,
+    /// How many of them were event streams.
+    #[serde(default)]
+    pub event_streams: u64,
     /// Subscriptions that were resumed.
     pub resumed: u64,
     /// Sessions that were restored exactly where they were.
@@ -174,9 +178,10 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { messages, acknowledged, unknown, refused, deliveries, connections, resumed, gaps, clients, .. } =
             &self.tally;
-        let Tally { restored_exactly, restored_with_repeats, not_found, .. } = &self.tally;
+        let Tally { restored_exactly, restored_with_repeats, not_found, event_streams, .. } = &self.tally;
         writeln!(f, "messages: {messages}; acknowledged {acknowledged}, unknown {unknown}, refused {refused}")?;
         writeln!(f, "deliveries: {deliveries} to {clients} clients over {connections} connections, {resumed} resumed")?;
+        writeln!(f, "event streams: {event_streams} of {connections} connections")?;
         let restored = restored_exactly + restored_with_repeats;
         writeln!(f, "sessions restored: {restored}, {restored_exactly} of them exactly; not found: {not_found}")?;
         writeln!(f, "gaps announced: {gaps:?}")?;

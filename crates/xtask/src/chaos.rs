@@ -1,7 +1,7 @@
 //! `cargo xtask chaos`: a real cluster is broken in every way we know, and what was heard is judged.
 //!
 //! ```text
-//!   build release ─▶ `chaos run`      one row for each fault, directly and through HAProxy
+//!   build release ─▶ `chaos run`      one row for each fault and transport, directly and through HAProxy
 //!                 ─▶ `chaos fleet`    storms, rolling restarts, limits and an idle fleet, in figures
 //!   lane haproxy  ─▶ the fleet behind HAProxy, without Redis too
 //!   --mutants     ─▶ mutants          builds with planted bugs, each of which must be caught
@@ -19,38 +19,35 @@ use crate::step::Step;
 use crate::workspace;
 
 /// What `cargo xtask test` breaks, beside runs in which nothing is broken: the faults that ask most of the product, in
-/// about three minutes. Each is broken once, and half of them where clients come through HAProxy.
-const DIRECT: &[&str] = &[
-    "none",
-    "restart-empty",
-    "restart-aof",
-    "failover-clean",
-    "failback",
-    "flushall",
-    "sentinel-kill",
-    "function-flush",
-    "output-buffer",
-    "packet-loss",
-    "stuck-subscriber",
-    "clock-gateway",
-    "stop-redis",
-    "slow-readers",
+/// about three minutes. Each is broken once: half of them where clients come through HAProxy, and half of them where
+/// clients receive over event streams.
+const TESTED: [(&str, &str, &[&str]); 4] = [
+    (
+        "direct",
+        "websocket",
+        &["none", "restart-aof", "failback", "sentinel-kill", "packet-loss", "clock-gateway", "slow-readers"],
+    ),
+    (
+        "direct",
+        "sse",
+        &[
+            "restart-empty",
+            "failover-clean",
+            "flushall",
+            "function-flush",
+            "output-buffer",
+            "stuck-subscriber",
+            "stop-redis",
+        ],
+    ),
+    (
+        "haproxy",
+        "websocket",
+        &["restart-older", "sentinel-stale", "one-way", "cut-local", "partition-receive", "two-sockets"],
+    ),
+    ("haproxy", "sse", &["none", "failover-lost", "kill-pubsub", "readonly", "kill-gateway", "drain"]),
 ];
-const HAPROXY: &[&str] = &[
-    "none",
-    "restart-older",
-    "failover-lost",
-    "sentinel-stale",
-    "kill-pubsub",
-    "one-way",
-    "readonly",
-    "kill-gateway",
-    "drain",
-    "cut-local",
-    "partition-receive",
-    "two-sockets",
-];
-/// Rounds of all faults without `--runs`; in every other one a fault's clients come through HAProxy.
+/// Rounds of all faults without `--runs`: each transport, directly and through HAProxy.
 const RUNS: &str = "4";
 
 /// The programs of one build.
@@ -136,9 +133,10 @@ fn simulate() -> Result<(), Failure> {
 /// the other lanes.
 pub(crate) fn lane() -> Result<(), Failure> {
     let programs = Programs::build(false)?;
-    for (way, faults) in [("direct", DIRECT), ("haproxy", HAPROXY)] {
+    for (way, transport, faults) in TESTED {
+        println!("faults over {transport}, {way}: {}", faults.join(", "));
         let faults = faults.iter().flat_map(|fault| ["--fault", fault]);
-        programs.run().args(["--via", way]).args(faults).run()?;
+        programs.run().args(["--via", way, "--transport", transport]).args(faults).run()?;
     }
     programs.fleet().args(["--length", "short"]).run()
 }

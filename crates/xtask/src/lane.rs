@@ -46,7 +46,7 @@ pub(crate) const LANES: &[Lane] = &[
     },
     Lane {
         name: "chaos",
-        about: "a real cluster is broken in nineteen ways, and nothing is lost in silence",
+        about: "a real cluster is broken in 24 ways over WebSockets and event streams, and nothing is lost in silence",
         run: chaos::run,
     },
     Lane { name: "compose", about: "docker-compose.yml is valid and describes the same cluster", run: compose::run },

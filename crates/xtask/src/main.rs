@@ -36,7 +36,8 @@ Usage: cargo xtask <command>
   bench [ARGS]...         release builds, then `loadtest bench` with ARGS: prints the budgets beside what was measured
   chaos [ARGS]...         breaks a real cluster in every way, --runs N times each, and judges what was received; then the
                           long run of the simulation, a fleet of 10,000 clients in figures, and a fleet behind HAProxy.
-                          --fault NAME for one fault, --seconds S for longer load, --fleet for the figures alone;
+                          --fault NAME for one fault, --transport websocket or sse for one transport, --seconds S for
+                          longer load, --fleet for the figures alone;
                           --mutants [WORD]... plants bugs instead, each of which must be caught
   tidy                    the rules of this repository alone, in a second
   help                    this text

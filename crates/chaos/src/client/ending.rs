@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use test_support::Random;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::entrance::Socket;
@@ -40,6 +41,22 @@ impl Ending {
                 tokio::spawn(async move {
                     sleep(UNREAD).await;
                     drop(socket);
+                });
+            }
+        }
+    }
+}
+
+impl Ending {
+    /// An event stream has no close frame: its client closes the socket.
+    pub(super) fn end_stream(self, stream: TcpStream) {
+        match self {
+            Self::Close | Self::Cut => {}
+            Self::Reset => _ = stream.set_zero_linger(),
+            Self::Vanish => {
+                tokio::spawn(async move {
+                    sleep(UNREAD).await;
+                    drop(stream);
                 });
             }
         }

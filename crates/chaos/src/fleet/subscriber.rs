@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use history_checker::{Event, Position};
+use history_checker::{Event, Position, Transport};
 use serde_json::{Value, json};
 use test_support::Random;
 use tokio::net::{TcpSocket, TcpStream};
@@ -145,6 +145,7 @@ impl Subscriber {
             connection: number,
             instance: to,
             reads_slowly: false,
+            transport: Transport::WebSocket,
         });
         let hello = self.hello();
         self.audience.recorder.record(Event::Sent { connection: number, text: hello.clone() });

@@ -50,14 +50,19 @@ impl Client {
     /// The next frame that is neither a ping nor the `position` that may come with one: a JSON object, or a close.
     pub(crate) async fn next(&mut self) -> Value {
         loop {
+            let frame = self.next_with_positions().await;
+            if frame["type"] != "position" {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame that is no ping.
+    pub(crate) async fn next_with_positions(&mut self) -> Value {
+        loop {
             let message = timeout(DEADLINE, self.socket.next()).await.expect("a frame in time");
             match message.expect("the connection goes on").expect("the frame is well-formed") {
-                Message::Text(text) => {
-                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
-                    if frame["type"] != "position" {
-                        return frame;
-                    }
-                }
+                Message::Text(text) => return serde_json::from_str(&text).expect("frames are JSON"),
                 Message::Close(frame) => {
                     let code = frame.map_or(1005, |frame| u16::from(frame.code));
                     return serde_json::json!({ "type": "close", "code": code });

@@ -4,17 +4,23 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
+use crate::receiver::{Receiver, Transport};
 use test_support::RedisServer;
 
-#[tokio::test]
-async fn three_instances_deliver_each_others_messages_in_order() {
+over_both_transports!(
+    three_instances_deliver_each_others_messages_in_order,
+    a_message_published_again_under_its_id_is_delivered_once,
+    a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_nothing_twice,
+    one_process_alone_serves_without_redis,
+);
+
+async fn three_instances_deliver_each_others_messages_in_order(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(3, Some(&redis.url()), "");
     let mut clients = Vec::new();
     for index in 0..6 {
-        let mut client = fleet.client(index % 3, "alice").await;
-        client.subscribe(["collection:42:ops", "collection:42:*"][index % 2], None).await;
-        clients.push(client);
+        let channel = ["collection:42:ops", "collection:42:*"][index % 2];
+        clients.push(Receiver::subscribed(transport, &fleet, index % 3, "alice", &[channel]).await);
     }
     let mut publisher = fleet.client(0, "worker").await;
     for n in 0..50 {
@@ -24,19 +30,18 @@ async fn three_instances_deliver_each_others_messages_in_order() {
     let expected: Vec<u64> = (0..50).collect();
     let mut last = Vec::new();
     for client in &mut clients {
-        let (payloads, position) = client.messages(50).await;
-        assert_eq!(payloads, expected);
-        last.push(position);
+        assert_eq!(client.messages(49).await, expected[..49]);
+        let frame = client.expect("n").await;
+        assert_eq!(frame["payload"], 49);
+        last.push(frame["position"].clone());
     }
     assert!(last.iter().all(|position| *position == last[0]), "one position for one message: {last:?}");
 }
 
-#[tokio::test]
-async fn a_message_published_again_under_its_id_is_delivered_once() {
+async fn a_message_published_again_under_its_id_is_delivered_once(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(2, Some(&redis.url()), "");
-    let mut reader = fleet.client(0, "reader").await;
-    reader.subscribe("collection:42:ops", None).await;
+    let mut reader = Receiver::subscribed(transport, &fleet, 0, "reader", &["collection:42:ops"]).await;
     let publish = async |index: usize, user: &str, id: &str, n: u64| {
         // Another connection each time: the id is the user's, not the connection's.
         let mut client = fleet.client(index, user).await;
@@ -59,7 +64,7 @@ async fn a_message_published_again_under_its_id_is_delivered_once() {
     let (other, duplicate) = publish(1, "bob", "a", 3).await;
     assert!(other != first && duplicate.is_none(), "what another user calls the same is another message");
     publish(0, "alice", "b", 4).await;
-    assert_eq!(reader.messages(3).await.0, [1, 3, 4]);
+    assert_eq!(reader.messages(3).await, [1, 3, 4]);
     assert_eq!(fleet.metric(1, "tidegate_publish_duplicates_total").await, 1.0);
 }
 
@@ -131,21 +136,19 @@ async fn two_tenants_with_the_same_user_never_meet() {
     assert_eq!(stranger.expect("close").await["code"], 4501);
 }
 
-#[tokio::test]
-async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_nothing_twice() {
+async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_nothing_twice(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let settings = "[limits]\nmessages_per_second = 100000\nmessages_burst = 100000\n";
     let mut fleet = Fleet::start(2, Some(&redis.url()), settings);
     let mut publisher = fleet.client(1, "worker").await;
-    let mut client = fleet.client(0, "alice").await;
-    client.subscribe("collection:42:*", None).await;
+    let mut client = Receiver::subscribed(transport, &fleet, 0, "alice", &["collection:42:*"]).await;
     let mut next = 0;
     for _ in 0..5 {
         publisher.publish("collection:42:ops", next).await;
         next += 1;
     }
-    let (received, mut position) = client.messages(5).await;
-    assert_eq!(received, [0, 1, 2, 3, 4]);
+    assert_eq!(client.messages(5).await, [0, 1, 2, 3, 4]);
+    let mut kept = client.kept();
     fleet.kill(0);
     // More than a page of history.
     for _ in 0..700 {
@@ -156,33 +159,30 @@ async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_no
     publisher.publish("collection:43:ops", 0).await;
     let mut expected = 5;
     for round in 0..3 {
-        let mut client = fleet.client(1, "alice").await;
-        let subscribed = client.subscribe("collection:42:*", Some(&position)).await;
-        assert_eq!(subscribed["payload"]["resumed"], true, "round {round}: {subscribed}");
+        let mut client = kept.connect(fleet.gateway(1).listen_addr()).await;
+        let subscribed = client.until_subscribed().await;
+        assert_eq!(subscribed[0]["payload"]["resumed"], true, "round {round}: {subscribed:?}");
         let rest = usize::try_from(next - expected).unwrap();
-        let (received, last) = client.messages(rest).await;
+        let received = client.messages(rest).await;
         assert!(received.iter().copied().eq(expected..next), "round {round}: {received:?}");
-        position = last;
+        kept = client.kept();
         expected = next;
         publisher.publish("collection:42:ops", next).await;
         next += 1;
     }
 }
 
-#[tokio::test]
-async fn one_process_alone_serves_without_redis() {
+async fn one_process_alone_serves_without_redis(transport: Transport) {
     let fleet = Fleet::start(1, None, "");
     let mut publisher = fleet.client(0, "worker").await;
     let mut clients = Vec::new();
     for _ in 0..4 {
-        let mut client = fleet.client(0, "alice").await;
-        client.subscribe("system:news", None).await;
-        clients.push(client);
+        clients.push(Receiver::subscribed(transport, &fleet, 0, "alice", &["system:news"]).await);
     }
     for n in 0..10 {
         assert_eq!(publisher.publish("system:news", n).await["payload"]["level"], "durable");
     }
     for client in &mut clients {
-        assert_eq!(client.messages(10).await.0, (0..10).collect::<Vec<_>>());
+        assert_eq!(client.messages(10).await, (0..10).collect::<Vec<_>>());
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use wire::{Families, TenantId};
 
-use crate::client::{Client, DEADLINE};
+use crate::client::DEADLINE;
 use crate::fleet::Fleet;
 use crate::process::is;
+use crate::receiver::{Kept, Receiver, Transport};
 use test_support::RedisServer;
 
 const TAKES_PER_SECOND: u32 = 50;
@@ -75,14 +76,13 @@ pub(crate) async fn publish(
 }
 
 /// Reads numbers, each one more than the one before, until `until` or a close.
-async fn read_on(client: &mut Client, next: &mut u64, position: &mut String, until: u64) -> bool {
+async fn read_on(client: &mut Receiver, next: &mut u64, until: u64) -> bool {
     while *next < until {
         let frame = client.next().await;
         match frame["type"].as_str().unwrap() {
             "n" => {
                 assert_eq!(frame["payload"], *next, "in order, none missing, none twice");
                 *next += 1;
-                *position = frame["position"].as_str().unwrap().to_owned();
             }
             "close" => {
                 assert_eq!(frame["code"], 1012);
@@ -95,35 +95,34 @@ async fn read_on(client: &mut Client, next: &mut u64, position: &mut String, unt
     true
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
+over_both_transports!(
+    clients_are_moved_a_few_at_a_time_and_miss_nothing,
+    a_drain_is_no_faster_than_the_others_take_clients_in,
+);
+
+async fn clients_are_moved_a_few_at_a_time_and_miss_nothing(transport: Transport) {
     const CLIENTS: u32 = 150;
     let redis = RedisServer::start(&[]);
     let mut fleet = Fleet::start(2, Some(&redis.url()), &settings(1_000));
     until_known(&fleet, &redis).await;
     let elsewhere = fleet.gateway(1).listen_addr();
-    let token = fleet.token("acme", "alice", &["collection:*", "system:*"]);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = fleet.client(0, "alice").await;
-        let from = client.subscribe("collection:42:*", None).await["position"].as_str().unwrap().to_owned();
-        clients.push((client, from));
+        clients.push(Receiver::subscribed(transport, &fleet, 0, "alice", &["collection:42:*"]).await);
     }
     let (published, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let publishing =
         tokio::spawn(publish(redis.connect_async().await, Duration::from_millis(20), published.clone(), stop.clone()));
     let mut moving = JoinSet::new();
-    for (mut client, mut position) in clients {
-        let token = token.clone();
+    for mut client in clients {
         moving.spawn(async move {
             let mut next = 0;
-            assert!(!read_on(&mut client, &mut next, &mut position, u64::MAX).await);
+            assert!(!read_on(&mut client, &mut next, u64::MAX).await);
             let moved = Moved { closed_at: Instant::now(), received: next };
-            let mut client = Client::connect(elsewhere, "/ws", Some(&token)).await;
-            client.expect("welcome").await;
-            let answer = client.subscribe("collection:42:*", Some(&position)).await;
-            assert_eq!(answer["payload"]["resumed"], true, "{answer}");
-            (client, next, position, moved)
+            let mut client = client.kept().connect(elsewhere).await;
+            let answers = client.until_subscribed().await;
+            assert_eq!(answers[0]["payload"]["resumed"], true, "{answers:?}");
+            (client, next, moved)
         });
     }
     while published.load(Ordering::Relaxed) < 10 {
@@ -148,14 +147,13 @@ async fn clients_are_moved_a_few_at_a_time_and_miss_nothing() {
     assert!(spread.as_secs() >= 1, "all at once would be a storm: {spread:?}");
     let last = back.iter().map(|(.., moved)| moved).max_by_key(|moved| moved.closed_at).unwrap();
     assert!(last.received > before + 5, "who was not moved yet was served as before: {} after {before}", last.received);
-    for (mut client, mut next, mut position, _) in back {
-        assert!(read_on(&mut client, &mut next, &mut position, all).await);
+    for (mut client, mut next, _) in back {
+        assert!(read_on(&mut client, &mut next, all).await);
     }
 }
 
 /// Without a window they would all go at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_is_no_faster_than_the_others_take_clients_in() {
+async fn a_drain_is_no_faster_than_the_others_take_clients_in(transport: Transport) {
     const CLIENTS: u32 = 120;
     let redis = RedisServer::start(&[]);
     let mut fleet = Fleet::start(2, Some(&redis.url()), &settings(0));
@@ -163,7 +161,8 @@ async fn a_drain_is_no_faster_than_the_others_take_clients_in() {
     let token = fleet.token("acme", "alice", &["collection:*"]);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = Client::connect(fleet.gateway(0).listen_addr(), "/ws", Some(&token)).await;
+        let kept = Kept::nothing(transport, &token, &["collection:42:*"]);
+        let mut client = kept.connect(fleet.gateway(0).listen_addr()).await;
         client.expect("welcome").await;
         clients.push(tokio::spawn(async move {
             // An instance that has just begun may say that it has not reached Redis yet.

@@ -3,6 +3,8 @@
 use crate::cli::{ask, listed, listed_as};
 use crate::client::Client;
 use crate::fleet::Fleet;
+use crate::frames::Frames;
+use crate::receiver::{Kept, Receiver, Transport};
 use test_support::RedisServer;
 
 const TWO_EACH: &str = "[limits]\nconnections_per_user = 2\n";
@@ -16,14 +18,14 @@ async fn connect(fleet: &Fleet, index: usize, user: &str) -> Client {
 }
 
 /// The close code, and the code of the error before it, if there was one.
-async fn closed(client: &mut Client) -> (u64, Option<String>) {
+async fn closed(client: &mut impl Frames) -> (u64, Option<String>) {
     let mut error = None;
     loop {
-        let frame = client.next().await;
+        let frame = client.frame().await;
         match frame["type"].as_str().unwrap() {
             "close" => return (frame["code"].as_u64().unwrap(), error),
             "error" => error = frame["payload"]["code"].as_str().map(str::to_owned),
-            "degraded" | "bye" => {}
+            "degraded" | "bye" | "welcome" | "subscribed" => {}
             _ => panic!("neither an error nor the end: {frame}"),
         }
     }
@@ -164,23 +166,53 @@ async fn one_session_from_two_sockets_is_the_newer_one() {
     first.subscribe("system:more", None).await;
 }
 
-#[tokio::test]
-async fn nobody_is_refused_for_its_own_ghost() {
+over_both_transports!(nobody_is_refused_for_its_own_ghost, a_session_that_comes_back_is_counted_once);
+
+/// A client of the first or second gateway, and the session of its welcome.
+async fn arrive(kept: Kept, fleet: &Fleet, index: usize) -> (Receiver, String) {
+    let mut client = kept.connect(fleet.gateway(index).listen_addr()).await;
+    let session = client.expect("welcome").await["payload"]["session_id"].as_str().unwrap().to_owned();
+    client.until_subscribed().await;
+    (client, session)
+}
+
+async fn nobody_is_refused_for_its_own_ghost(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(2, Some(&redis.url()), TWO_EACH);
-    let (_first, one) = hello(&fleet, 0, "alice", None).await;
-    let (_second, two) = hello(&fleet, 0, "alice", None).await;
+    let token = fleet.token("acme", "alice", &["system:*"]);
+    let new = || Kept::nothing(transport, &token, &["system:news"]);
+    let first = arrive(new(), &fleet, 0).await;
+    let second = arrive(new(), &fleet, 0).await;
     listed(&redis, "alice", 2).await;
     // The line to the first instance is cut, and that instance has not noticed: its sockets stay, here unread.
     let mut back = Vec::new();
-    for session in [&one, &two] {
-        let (mut client, same) = hello(&fleet, 1, "alice", Some(session)).await;
+    for (unread, session) in [&first, &second] {
+        let (client, same) = arrive(unread.kept(), &fleet, 1).await;
         assert_eq!(same, *session);
-        client.subscribe("system:news", None).await;
         let is_here = |line: &String| line.contains(session.as_str()) && line.ends_with("gw-1");
         listed_as(&redis, "alice", |lines| lines.len() == 2 && lines.iter().any(is_here)).await;
         back.push(client);
     }
-    let (mut third, _) = hello(&fleet, 1, "alice", None).await;
+    let mut third = new().connect(fleet.gateway(1).listen_addr()).await;
     assert_eq!(closed(&mut third).await, (4005, Some("too_many_connections".into())));
+}
+
+/// On one instance, and again: the newer connection of a session goes on, and the older one is told so.
+async fn a_session_that_comes_back_is_counted_once(transport: Transport) {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), TWO_EACH);
+    let token = fleet.token("acme", "alice", &["system:*"]);
+    let new = || Kept::nothing(transport, &token, &["system:news"]);
+    let (mut client, session) = arrive(new(), &fleet, 0).await;
+    let (_other, _) = arrive(new(), &fleet, 0).await;
+    listed(&redis, "alice", 2).await;
+    for index in [0, 0, 0, 1] {
+        let (next, same) = arrive(client.kept(), &fleet, index).await;
+        assert_eq!(same, session);
+        assert_eq!(closed(&mut client).await, (4504, None));
+        let gateway = format!("gw-{index}");
+        let is_it = |line: &String| line.contains(&session) && line.ends_with(&gateway);
+        listed_as(&redis, "alice", |lines| lines.len() == 2 && lines.iter().any(is_it)).await;
+        client = next;
+    }
 }

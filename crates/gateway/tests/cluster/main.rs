@@ -3,11 +3,15 @@
 mod cli;
 mod client;
 mod dial;
+mod event_stream;
 mod fleet;
+mod frames;
 mod metrics;
 mod process;
 mod proxy;
 mod raw;
+#[macro_use]
+mod receiver;
 
 mod bad_input;
 #[cfg(target_os = "linux")]
@@ -21,6 +25,7 @@ mod flood;
 #[cfg(target_os = "linux")]
 mod frozen;
 mod half_open;
+mod interrupted;
 mod isolation;
 mod limits;
 mod outage;

@@ -7,6 +7,7 @@ use wire::{Families, TenantId};
 
 use crate::client::{Client, DEADLINE};
 use crate::fleet::Fleet;
+use crate::receiver::{Kept, Receiver, Transport};
 use test_support::{RedisCluster, RedisServer, SentinelSet};
 
 /// Publishes as a backend would, without a gateway.
@@ -25,33 +26,39 @@ fn publish(redis: &RedisServer, n: u64) {
     assert!(position.contains('-'), "{position}");
 }
 
-#[tokio::test]
-async fn the_instance_repairs_what_its_subscriber_missed() {
+over_both_transports!(
+    the_instance_repairs_what_its_subscriber_missed,
+    the_last_message_is_missed_by_nobody,
+    a_failover_by_sentinels_loses_no_socket_and_no_message,
+    a_slot_of_a_redis_cluster_moves_and_no_client_misses_anything,
+);
+
+async fn the_instance_repairs_what_its_subscriber_missed(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(1, Some(&redis.url()), "");
-    let mut client = fleet.client(0, "alice").await;
-    client.subscribe("collection:42:*", None).await;
+    let mut client = Receiver::subscribed(transport, &fleet, 0, "alice", &["collection:42:*"]).await;
     publish(&redis, 0);
-    assert_eq!(client.messages(1).await.0, [0]);
+    assert_eq!(client.messages(1).await, [0]);
     for round in 1..4 {
         let killed: u64 =
             redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query(&mut redis.connect()).unwrap();
         assert_eq!(killed, 1, "the fault happened");
         publish(&redis, round);
-        assert_eq!(client.messages(1).await.0, [round]);
+        assert_eq!(client.messages(1).await, [round]);
     }
 }
 
 /// The last message of a scope is stored, and lost on its way here while the link looks healthy: nothing follows it.
-#[tokio::test]
-async fn the_last_message_is_missed_by_nobody() {
+async fn the_last_message_is_missed_by_nobody(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(1, Some(&redis.url()), "");
-    let mut client = fleet.client(0, "alice").await;
-    let subscribed = client.subscribe("collection:42:*", None).await;
+    let token = fleet.token("acme", "alice", &["collection:*"]);
+    let kept = Kept::nothing(transport, &token, &["collection:42:*"]);
+    let mut client = kept.connect(fleet.gateway(0).listen_addr()).await;
+    let subscribed = client.until_subscribed().await.remove(0);
     let begin: wire::Position = subscribed["position"].as_str().unwrap().parse().unwrap();
     publish(&redis, 0);
-    assert_eq!(client.messages(1).await.0, [0]);
+    assert_eq!(client.messages(1).await, [0]);
     let scope = Families::default().parse_scope("acme/collection:42").unwrap();
     let keyspace = keyspace::Keyspace::default();
     let (stream, meta) = (keyspace.stream(&scope), keyspace.meta(&scope));
@@ -65,9 +72,9 @@ async fn the_last_message_is_missed_by_nobody() {
         .arg(&[&meta, "o", &(begin.offset + 2).to_string()])
         .exec(&mut redis.connect())
         .unwrap();
-    assert_eq!(client.messages(1).await.0, [1]);
+    assert_eq!(client.messages(1).await, [1]);
     publish(&redis, 2);
-    assert_eq!(client.messages(1).await.0, [2]);
+    assert_eq!(client.messages(1).await, [2]);
     while fleet.metric(0, "tidegate_check_repaired_total").await < 1.0 {
         tokio::time::sleep(Duration::from_millis(20)).await; // the sweep sets it
     }
@@ -75,7 +82,7 @@ async fn the_last_message_is_missed_by_nobody() {
     let gap = client.expect("gap").await;
     assert_eq!((&gap["payload"]["reason"], &gap["payload"]["certain"]), (&"unknown_position".into(), &false.into()));
     publish(&redis, 3);
-    assert_eq!(client.messages(1).await.0, [3]);
+    assert_eq!(client.messages(1).await, [3]);
 }
 
 #[tokio::test]
@@ -103,12 +110,11 @@ async fn a_subscription_made_without_redis_is_confirmed_when_it_is_back() {
     while client.publish("collection:42:ops", 2).await["type"] != "ack" {}
 }
 
-#[tokio::test]
-async fn a_failover_by_sentinels_loses_no_socket_and_no_message() {
+async fn a_failover_by_sentinels_loses_no_socket_and_no_message(transport: Transport) {
     let mut set = SentinelSet::start(&[]);
     let fleet = Fleet::start(2, Some(&set.url()), "");
-    let (mut alice, mut bob) = (fleet.client(0, "alice").await, fleet.client(1, "bob").await);
-    bob.subscribe("collection:42:*", None).await;
+    let mut alice = fleet.client(0, "alice").await;
+    let mut bob = Receiver::subscribed(transport, &fleet, 1, "bob", &["collection:42:*"]).await;
     assert_eq!(alice.publish("collection:42:ops", 0).await["type"], "ack");
     set.servers[0].wait_until_copied_by(&set.servers[1]);
     set.expect_a_failure();
@@ -118,7 +124,7 @@ async fn a_failover_by_sentinels_loses_no_socket_and_no_message() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // By way of the new primary; a gap would not be a message.
-    assert_eq!(bob.messages(2).await.0, [0, 1]);
+    assert_eq!(bob.messages(2).await, [0, 1]);
 }
 
 /// The answer to a frame; what else the client is told meanwhile comes to `received`.
@@ -179,12 +185,11 @@ async fn a_publish_of_unknown_outcome_is_stored_once_when_it_is_repeated() {
     assert!(outcomes.contains(&true), "the first attempt was stored at least once: {outcomes:?}");
 }
 
-#[tokio::test]
-async fn a_slot_of_a_redis_cluster_moves_and_no_client_misses_anything() {
+async fn a_slot_of_a_redis_cluster_moves_and_no_client_misses_anything(transport: Transport) {
     let redis = RedisCluster::start();
     let fleet = Fleet::start(2, Some(&redis.url()), "");
-    let (mut alice, mut bob) = (fleet.client(0, "alice").await, fleet.client(1, "bob").await);
-    bob.subscribe("collection:42:*", None).await;
+    let mut alice = fleet.client(0, "alice").await;
+    let mut bob = Receiver::subscribed(transport, &fleet, 1, "bob", &["collection:42:*"]).await;
     let scope = Families::default().parse_scope("acme/collection:42").unwrap();
     let slot = keyspace::Keyspace::default().slot(&scope).number();
     let mut owner = (0..3).find(|index| RedisCluster::slots_of(*index).contains(&slot)).unwrap();
@@ -204,5 +209,5 @@ async fn a_slot_of_a_redis_cluster_moves_and_no_client_misses_anything() {
         owner = other;
     }
     // A gap would not be a message.
-    assert_eq!(bob.messages(12).await.0, (0..12).collect::<Vec<u64>>());
+    assert_eq!(bob.messages(12).await, (0..12).collect::<Vec<u64>>());
 }

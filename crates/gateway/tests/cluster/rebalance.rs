@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, DEADLINE};
+use crate::client::DEADLINE;
 use crate::drain::publish;
 use crate::fleet::Fleet;
+use crate::receiver::{Kept, Transport};
 use test_support::RedisServer;
 
 const CLIENTS: usize = 300;
@@ -49,6 +50,7 @@ impl Balancer {
 
 /// What all clients share.
 struct World {
+    transport: Transport,
     balancer: Balancer,
     token: String,
     moves: AtomicU64,
@@ -58,15 +60,14 @@ struct World {
 
 /// Hears numbers, each one more than the one before, wherever it is sent; gives how often it was sent elsewhere.
 async fn listen(world: Arc<World>) -> u64 {
-    let (mut next, mut position, mut moved) = (0, None::<String>, 0);
+    let (mut next, mut moved) = (0, 0);
+    let mut kept = Kept::nothing(world.transport, &world.token, &["collection:42:*"]);
     let mut all = world.all.subscribe();
     loop {
         let at = world.balancer.take();
-        let mut client = Client::connect(at, "/ws", Some(&world.token)).await;
-        client.expect("welcome").await;
-        let answer = client.subscribe("collection:42:*", position.as_deref()).await;
-        assert!(position.is_none() || answer["payload"]["resumed"] == true, "{answer}");
-        position = position.or_else(|| answer["position"].as_str().map(str::to_owned));
+        let mut client = kept.connect(at).await;
+        let answers = client.until_subscribed().await;
+        assert!(moved == 0 || answers[0]["payload"]["resumed"] == true, "{answers:?}");
         let mut after_ms = 0;
         loop {
             if next == *all.borrow_and_update() {
@@ -80,7 +81,6 @@ async fn listen(world: Arc<World>) -> u64 {
                 "n" => {
                     assert_eq!(frame["payload"], next, "in order, none missing, none twice");
                     next += 1;
-                    position = frame["position"].as_str().map(str::to_owned);
                 }
                 "reconnect" => after_ms = frame["payload"]["after_ms"].as_u64().unwrap(),
                 "close" => {
@@ -91,6 +91,7 @@ async fn listen(world: Arc<World>) -> u64 {
                 _ => panic!("{frame}"),
             }
         }
+        kept = client.kept();
         world.balancer.leave(at);
         (moved, _) = (moved + 1, world.moves.fetch_add(1, Ordering::Relaxed));
         tokio::time::sleep(Duration::from_millis(after_ms)).await;
@@ -105,14 +106,16 @@ async fn total(fleet: &Fleet, name: &str) -> f64 {
     sum
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_scale_out_clients_spread_and_miss_nothing_and_then_it_is_quiet() {
+over_both_transports!(after_a_scale_out_clients_spread_and_miss_nothing_and_then_it_is_quiet);
+
+async fn after_a_scale_out_clients_spread_and_miss_nothing_and_then_it_is_quiet(transport: Transport) {
     let redis = RedisServer::start(&[]);
     let mut fleet = Fleet::start(2, Some(&redis.url()), SETTINGS);
     for index in 0..2 {
         drop(fleet.client(index, "first").await); // It has reached Redis.
     }
     let world = Arc::new(World {
+        transport,
         balancer: Balancer::default(),
         token: fleet.token("acme", "alice", &["collection:*"]),
         moves: AtomicU64::new(0),

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use crate::client::Client;
 use crate::fleet::Fleet;
 use crate::raw::Raw;
+use crate::receiver::{Kept, Receiver, Transport};
 
-#[tokio::test]
-async fn a_client_that_stops_reading_gets_everything_later_and_in_order() {
+over_both_transports!(
+    a_client_that_stops_reading_gets_everything_later_and_in_order,
+    many_that_stop_reading_stay_within_the_budget_and_get_everything_later,
+);
+
+async fn a_client_that_stops_reading_gets_everything_later_and_in_order(transport: Transport) {
     let fleet = Fleet::start(1, None, SETTINGS);
-    let mut slow = small_window(&fleet, "slow").await;
-    slow.subscribe("collection:42:*", None).await;
+    let mut slow = small_window(transport, &fleet, "slow").await;
     let mut quick = fleet.client(0, "quick").await;
     quick.subscribe("collection:42:*", None).await;
 
@@ -43,27 +46,25 @@ async fn a_client_that_stops_reading_gets_everything_later_and_in_order() {
 
 /// Small bounds, so that the kernel's buffers and not the test's patience fill up. Who does not read answers no pings.
 const SETTINGS: &str = "[limits]\nmessage_bytes_max = 65536\noutbox_bytes_max = 262144\nmessages_per_second = 100000\n\
-                        messages_burst = 100000\nping_interval_ms = 600000\nwrite_timeout_ms = 600000\n";
+                        messages_burst = 100000\nping_interval_ms = 600000\npong_timeout_ms = 599000\nwrite_timeout_ms = 600000\n";
 
-/// A client that will not take much before it reads.
-async fn small_window(fleet: &Fleet, user: &str) -> Client {
+/// A subscribed client that will not take much before it reads.
+async fn small_window(transport: Transport, fleet: &Fleet, user: &str) -> Receiver {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let stream = socket.connect(fleet.gateway(0).listen_addr()).await.unwrap();
-    let mut client = Client::upgrade(stream, "/ws", Some(&fleet.token("acme", user, &["collection:*"]))).await;
-    client.expect("welcome").await;
+    let token = fleet.token("acme", user, &["collection:*"]);
+    let mut client = Kept::nothing(transport, &token, &["collection:42:*"]).connect_over(stream).await;
+    client.until_subscribed().await;
     client
 }
 
-#[tokio::test]
-async fn many_that_stop_reading_stay_within_the_budget_and_get_everything_later() {
+async fn many_that_stop_reading_stay_within_the_budget_and_get_everything_later(transport: Transport) {
     const BUDGET: f64 = 1_048_576.0;
     let fleet = Fleet::start(1, None, &format!("{SETTINGS}backlog_bytes_max = {BUDGET}\n"));
     let mut slow = Vec::new();
     for n in 0..16 {
-        let mut client = small_window(&fleet, &format!("slow-{n}")).await;
-        client.subscribe("collection:42:*", None).await;
-        slow.push(client);
+        slow.push(small_window(transport, &fleet, &format!("slow-{n}")).await);
     }
     let mut quick = fleet.client(0, "quick").await;
     quick.subscribe("collection:42:*", None).await;

@@ -3,10 +3,15 @@
 #[path = "../cluster/client.rs"]
 mod client;
 mod dial;
+#[path = "../cluster/event_stream.rs"]
+mod event_stream;
 #[path = "../cluster/fleet.rs"]
 mod fleet;
 #[path = "../cluster/raw.rs"]
 mod raw;
+#[macro_use]
+#[path = "../cluster/receiver.rs"]
+mod receiver;
 
 #[path = "../cluster/bad_input.rs"]
 mod bad_input;

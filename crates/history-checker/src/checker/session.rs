@@ -7,6 +7,7 @@ use super::Checker;
 use crate::connection::{Connection, SubscribeRequest};
 use crate::frame::{Restored, Said};
 use crate::position::Position;
+use crate::record::Transport;
 use crate::segment::Segment;
 use crate::sessions::{Sessions, is_terminal};
 use crate::verdict::AnomalyKind;
@@ -41,8 +42,11 @@ impl Checker {
     }
 
     /// A `hello` may have named the session before `welcome` does.
-    pub(super) fn welcome(&mut self, number: u64, session: String) {
+    pub(super) fn welcome(&mut self, number: u64, session: String, instance: Option<String>) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
+        if let (Transport::EventStream, Some(instance)) = (connection.transport, instance) {
+            connection.instance = instance;
+        }
         if connection.session.is_none() {
             self.sessions.begin(&session, number, self.line);
             connection.session = Some(session);

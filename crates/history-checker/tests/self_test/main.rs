@@ -1,11 +1,12 @@
 //! Tests of the checker itself: it finds every planted anomaly, and finds none in a correct history.
 
+mod event_stream;
 mod mutation;
 mod world;
 
 use std::collections::BTreeMap;
 
-use history_checker::{Checker, Record, Verdict};
+use history_checker::{Checker, Event, Record, Transport, Verdict};
 
 use mutation::{MUTATIONS, Mutation};
 use test_support::Random;
@@ -26,10 +27,14 @@ pub(crate) fn judge(records: &[Record]) -> Verdict {
     checker.conclude()
 }
 
+pub(crate) fn opened(client: &str, connection: u64, transport: Transport) -> Event {
+    Event::Opened { client: client.into(), connection, instance: "gw-1".into(), reads_slowly: false, transport }
+}
+
 #[test]
 fn correct_histories_are_clean() {
     let (mut deliveries, mut gaps, mut resumed, mut recoveries) = (0, 0, 0, 0);
-    let (mut exact, mut repeating, mut not_found) = (0, 0, 0);
+    let (mut exact, mut repeating, mut not_found, mut event_streams) = (0, 0, 0, 0);
     for seed in 0..2 * HISTORIES {
         let verdict = judge(&world::history(seed, seed % 2 == 0));
         assert!(verdict.is_clean(), "seed {seed}: {verdict}");
@@ -40,11 +45,13 @@ fn correct_histories_are_clean() {
         exact += verdict.tally.restored_exactly;
         repeating += verdict.tally.restored_with_repeats;
         not_found += verdict.tally.not_found;
+        event_streams += verdict.tally.event_streams;
     }
     // A clean verdict over nothing would prove nothing.
     assert!(deliveries > 50_000 && gaps > 1_000 && resumed > 2_000, "{deliveries} {gaps} {resumed}");
     assert!(recoveries > 3_000, "{recoveries}");
     assert!(exact > 500 && repeating > 500 && not_found > 200, "{exact} {repeating} {not_found}");
+    assert!(event_streams > 4_000, "{event_streams}");
 }
 
 #[test]
@@ -120,17 +127,12 @@ fn a_message_within_one_instance_is_followed_by_a_gap() {
 /// Two connections of one session. The second one is opened before or after the end of the first one, and this code
 /// closes the one that is judged.
 fn judge_two(code: u16, is_over: bool) -> Verdict {
-    use history_checker::Event::{Closed, Opened, Sent};
+    use history_checker::Event::{Closed, Sent};
     let hello = |connection: u64| Sent {
         connection,
         text: r#"{"type":"hello","payload":{"token":"t","session_id":"5e","channels":[]}}"#.into(),
     };
-    let opened = |connection: u64| Opened {
-        client: format!("c{connection}"),
-        connection,
-        instance: "gw-1".into(),
-        reads_slowly: false,
-    };
+    let opened = |connection: u64| opened(&format!("c{connection}"), connection, Transport::WebSocket);
     let closed = |connection: u64, code| Closed { connection, why: "x".into(), intended: false, code };
     let mut events = vec![opened(1), hello(1)];
     match is_over {
@@ -202,13 +204,12 @@ fn a_slow_client_gets_the_newest_of_each_topic_in_families_that_say_so() {
 
 #[test]
 fn a_subscription_that_was_lost_and_never_confirmed_again_begins_anew() {
-    use history_checker::Event::{Closed, End, FaultBegan, Opened, Quiesced, Received, Run, Sent};
+    use history_checker::Event::{Closed, End, FaultBegan, Quiesced, Received, Run, Sent};
     let named = |connection: u64, rest: &str| Sent {
         connection,
         text: format!(r#"{{"type":"hello","payload":{{"token":"t","restore":true{rest}}}}}"#),
     };
-    let opened =
-        |connection: u64| Opened { client: "c".into(), connection, instance: "gw-1".into(), reads_slowly: false };
+    let opened = |connection: u64| opened("c", connection, Transport::WebSocket);
     let closed = |connection: u64| Closed { connection, why: "x".into(), intended: true, code: None };
     let received = |connection: u64, text: &str| Received { connection, text: text.into() };
     let subscribed = |connection: u64, rest: &str| {
@@ -264,12 +265,7 @@ fn a_client_that_is_not_found_and_requests_nothing_proves_nothing() {
     history.splice(
         at..at,
         [
-            record(history_checker::Event::Opened {
-                client: "idle".into(),
-                connection: 999,
-                instance: "gw-1".into(),
-                reads_slowly: false,
-            }),
+            record(opened("idle", 999, Transport::WebSocket)),
             record(history_checker::Event::Sent { connection: 999, text: hello.into() }),
             record(history_checker::Event::Received { connection: 999, text: restored.into() }),
         ],

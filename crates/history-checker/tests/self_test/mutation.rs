@@ -1,5 +1,6 @@
 //! The errors that the checker must find, each applied to a correct history.
 
+mod event_stream;
 mod session;
 
 use history_checker::{AnomalyKind, Event, Position, PublishAnswer, Record, Retry};
@@ -67,6 +68,39 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         kinds: &[AnomalyKind::TerminalCode],
         mutate: session::refuse_publish,
     },
+    Mutation { name: "an id is ahead", kinds: &[AnomalyKind::WrongResume], mutate: event_stream::id_ahead },
+    Mutation { name: "an id stays behind", kinds: &[AnomalyKind::WrongResume], mutate: event_stream::id_behind },
+    Mutation { name: "an id loses a channel", kinds: &[AnomalyKind::WrongResume], mutate: event_stream::id_in_part },
+    Mutation {
+        name: "an id comes without its message",
+        kinds: &[AnomalyKind::SilentGap, AnomalyKind::LostTail],
+        mutate: event_stream::id_alone,
+    },
+    Mutation {
+        name: "an event stream repeats a message",
+        kinds: &[AnomalyKind::Duplicate],
+        mutate: event_stream::repeat,
+    },
+    Mutation {
+        name: "an event is cut, and its id counts",
+        kinds: &[AnomalyKind::WrongResume],
+        mutate: event_stream::skip_the_cut_one,
+    },
+    Mutation {
+        name: "a message has the name of an event",
+        kinds: &[AnomalyKind::Unreadable],
+        mutate: event_stream::name_a_message,
+    },
+    Mutation {
+        name: "a control frame has no name",
+        kinds: &[AnomalyKind::Unreadable],
+        mutate: event_stream::leave_out_a_name,
+    },
+    Mutation {
+        name: "an event stream is refused for good",
+        kinds: &[AnomalyKind::TerminalCode],
+        mutate: event_stream::refuse,
+    },
 ];
 
 /// A received message: its line, its connection and its frame.
@@ -79,7 +113,7 @@ struct Received {
 fn frames(history: &[Record], wanted: impl Fn(&Value) -> bool) -> Vec<Received> {
     let frame = |(index, record): (usize, &Record)| match &record.event {
         Event::Received { connection, text } => {
-            Some(Received { index, connection: *connection, frame: serde_json::from_str(text).unwrap() })
+            Some(Received { index, connection: *connection, frame: event_stream::frame(text)? })
         }
         _ => None,
     };
@@ -103,6 +137,7 @@ fn pick<'t, T>(from: &'t [T], random: &mut Random) -> Option<&'t T> {
 }
 
 fn with(history: &[Record], index: usize, event: Event) -> Vec<Record> {
+    let event = event_stream::spoken(history, index, event, event_stream::id_at(history, index));
     let mut history = history.to_vec();
     history[index].event = event;
     history
@@ -115,6 +150,7 @@ fn without(history: &[Record], index: usize) -> Vec<Record> {
 }
 
 fn insert(history: &[Record], index: usize, event: Event) -> Vec<Record> {
+    let event = event_stream::spoken(history, index, event, None);
     let mut history = history.to_vec();
     let at_us = history[index - 1].at_us;
     history.insert(index, Record { at_us, event });
@@ -346,8 +382,8 @@ fn resume_not(history: &[Record], _: bool, random: &mut Random) -> Option<Vec<Re
         let next = history[one.index + 1..end].iter().find_map(|record| match &record.event {
             Event::Closed { connection, .. } if *connection == one.connection => Some(false),
             Event::Received { connection, text } if *connection == one.connection => {
-                let frame: Value = serde_json::from_str(text).unwrap();
-                let is_here = scope(&frame["channel"]) == scope(&one.frame["channel"]);
+                let frame = event_stream::frame(text)?;
+                let is_here = frame["channel"].is_string() && scope(&frame["channel"]) == scope(&one.frame["channel"]);
                 (is_here && frame["type"] != "position").then(|| frame["type"] != "gap")
             }
             _ => None,

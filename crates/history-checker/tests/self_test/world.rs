@@ -4,16 +4,19 @@
 //! messages that were acknowledged, and every client gets a gap. With `loses` false nothing is lost and there are no
 //! gaps.
 
+mod event_stream;
 mod session;
 
-use history_checker::{Event, Position, PublishAnswer, Record, Retry};
+use history_checker::{Event, Position, PublishAnswer, Record, Retry, Transport};
 use serde_json::{Value, json};
 use test_support::Random;
 
 const SCOPES: [&str; 2] = ["collection:1", "system"];
 const TOPICS: [&str; 2] = ["a", "b"];
-const CLIENTS: usize = 5;
+const CLIENTS: usize = KEEPS.len();
 const INSTANCES: usize = 3;
+const KEEPS: [Keeps; 7] =
+    [Keeps::Positions, Keeps::Positions, Keeps::Session, Keeps::Session, Keeps::LastId, Keeps::LastId, Keeps::Nothing];
 
 /// The state of the model while it writes one history.
 pub(crate) struct World {
@@ -61,6 +64,8 @@ struct Client {
     began: Vec<(Position, usize)>,
     /// For each scope: the most entries of the history that it was ever sent.
     reached: Vec<usize>,
+    /// The id of the last complete event.
+    last_id: Option<String>,
 }
 
 /// What a client has when it reconnects.
@@ -68,6 +73,8 @@ struct Client {
 enum Keeps {
     Positions,
     Session,
+    /// The id of the last event: its connections are event streams.
+    LastId,
     Nothing,
 }
 
@@ -80,13 +87,14 @@ pub(crate) fn history(seed: u64, loses: bool) -> Vec<Record> {
             .iter()
             .map(|scope| if random.one_in(3) { format!("{scope}:{}", TOPICS[0]) } else { format!("{scope}:*") })
             .collect(),
-        keeps: [Keeps::Positions, Keeps::Positions, Keeps::Session, Keeps::Session, Keeps::Nothing][random.below(5)],
+        keeps: KEEPS[number],
         connection: None,
         session: None,
         at: vec![None; SCOPES.len()],
         sent: vec![0; SCOPES.len()],
         began: vec![(Position { generation: 0, offset: 0 }, 0); SCOPES.len()],
         reached: vec![0; SCOPES.len()],
+        last_id: None,
     });
     let clients = clients.collect();
     let scopes =
@@ -110,16 +118,16 @@ impl World {
             newest: vec![],
             forgets: self.loses,
         });
-        self.steps(60);
+        self.steps(84);
         self.is_broken = true;
         self.write(Event::FaultBegan);
-        self.steps(10);
+        self.steps(14);
         if self.loses {
             self.fail_over();
         }
-        self.steps(10);
+        self.steps(14);
         self.write(Event::FaultEnded { proof: "it is a model".into() });
-        self.steps(40);
+        self.steps(56);
         for client in 0..CLIENTS {
             self.connect(client);
         }
@@ -156,7 +164,12 @@ impl World {
     }
 
     fn receive(&mut self, connection: u64, frame: &Value) {
-        self.write(Event::Received { connection, text: frame.to_string() });
+        match self.clients.iter().position(|client| client.connection == Some(connection)) {
+            Some(client) if self.clients[client].keeps == Keeps::LastId => {
+                self.receive_event(client, connection, frame)
+            }
+            _ => self.write(Event::Received { connection, text: frame.to_string() }),
+        }
     }
 
     /// Publishes with any kind of answer. A message with an unknown outcome may be stored or not, and is tried again
@@ -247,9 +260,12 @@ impl World {
         self.clients[client].connection = Some(connection);
         let Client { name, keeps, session, at, .. } = &self.clients[client];
         let (name, keeps, session) = (name.clone(), *keeps, session.clone());
-        let asked: Vec<Option<Position>> = at.iter().map(|at| at.filter(|_| keeps == Keeps::Positions)).collect();
-        self.write(Event::Opened { client: name, connection, instance, reads_slowly: false });
+        let keeps_positions = matches!(keeps, Keeps::Positions | Keeps::LastId);
+        let asked: Vec<Option<Position>> = at.iter().map(|at| at.filter(|_| keeps_positions)).collect();
+        let transport = if keeps == Keeps::LastId { Transport::EventStream } else { Transport::WebSocket };
+        self.write(Event::Opened { client: name, connection, instance, reads_slowly: false, transport });
         match (keeps, session) {
+            (Keeps::LastId, session) => self.request(client, connection, session, &asked),
             (Keeps::Session, Some(session)) => self.come_back(client, connection, &session),
             (Keeps::Positions, session) => self.come(client, connection, session, &asked),
             (Keeps::Session | Keeps::Nothing, _) => self.come(client, connection, None, &asked),
@@ -297,15 +313,19 @@ impl World {
     fn gap(&mut self, client: usize, scope: usize, connection: u64, pattern: &str, after: Position, upto: Position) {
         let payload =
             json!({"after": after.to_string(), "upto": upto.to_string(), "reason": "failover", "certain": false});
-        self.receive(connection, &json!({"type": "gap", "channel": pattern, "payload": payload}));
         self.clients[client].at[scope] = Some(upto);
         self.clients[client].sent[scope] += 1;
+        self.receive(connection, &json!({"type": "gap", "channel": pattern, "payload": payload}));
     }
 
     fn disconnect(&mut self, client: usize) {
         if let Some(connection) = self.clients[client].connection.take() {
             let intended = self.random.one_in(2);
-            let code = if intended { None } else { Some(1012) };
+            let is_event_stream = self.clients[client].keeps == Keeps::LastId;
+            let code = if intended || is_event_stream { None } else { Some(1012) };
+            if is_event_stream && self.random.one_in(2) {
+                self.cut_an_event(client, connection);
+            }
             self.write(Event::Closed { connection, why: "for the test".into(), intended, code });
         }
     }
@@ -345,6 +365,9 @@ impl World {
         let position = *position;
         if self.clients[client].at[scope] < Some(position) {
             self.clients[client].at[scope] = Some(position);
+            if self.clients[client].keeps == Keeps::LastId {
+                return self.receive_id(client, connection);
+            }
             let pattern = self.clients[client].patterns[scope].clone();
             self.receive(
                 connection,

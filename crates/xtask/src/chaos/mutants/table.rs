@@ -24,6 +24,7 @@ const SCOPE: &str = "crates/keyspace/lua/scope.lua";
 const INTEREST: &str = "crates/message-router/src/router/interest.rs";
 const STREAM: &str = "crates/message-router/src/stream.rs";
 const HISTORY: &str = "crates/message-router/src/history.rs";
+const EVENT_STREAM: &str = "crates/gateway/src/protocol/event_stream.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -236,5 +237,31 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
         fault: "stop-redis",
         kinds: &["turned_away"],
+    },
+    Mutant {
+        name: "an id is ahead: a message moves every channel",
+        edits: &[Edit {
+            file: EVENT_STREAM,
+            old: "subscribed.position <= Some(position) && is_meant(subscribed);",
+            new: "subscribed.position <= Some(position) && (is_meant(subscribed) || position.offset > 0);",
+        }],
+        fault: "none --transport sse",
+        kinds: &["wrong_resume", "silent_gap"],
+    },
+    Mutant {
+        name: "an id stays behind: positions are not kept",
+        edits: &[Edit {
+            file: EVENT_STREAM,
+            old: "            subscribed.position = Some(position);\n",
+            new: "            subscribed.is_moved = false;\n",
+        }],
+        fault: "none --transport sse",
+        kinds: &["wrong_resume", "duplicate"],
+    },
+    Mutant {
+        name: "an id passes over the gap that follows it",
+        edits: &[Edit { file: EVENT_STREAM, old: "&& !(event.is_afresh && subscribed.position.is_some())", new: "" }],
+        fault: "failover-lost --transport sse",
+        kinds: &["wrong_resume"],
     },
 ];
