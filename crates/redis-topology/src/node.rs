@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+
 /// Host and port of one server, as written in a URL or sent by Redis.
 ///
 /// ```
@@ -26,6 +28,13 @@ impl Node {
         let (host, port) = text.rsplit_once(':')?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         Some(Self { host: host.to_owned(), port: port.parse().ok()? })
+    }
+
+    /// How to connect to this server, with this user, password and database.
+    pub(crate) fn info(&self, settings: &RedisConnectionInfo) -> ConnectionInfo {
+        let address = ConnectionAddr::Tcp(self.host.clone(), self.port);
+        let info = address.into_connection_info().expect("an address is enough");
+        info.set_redis_settings(settings.clone())
     }
 }
 

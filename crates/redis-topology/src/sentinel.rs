@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use self::known::{KnownPrimary, Report, Verdict};
 use crate::node::Node;
-use crate::target::{info, open_within};
+use crate::socket::open_within;
 
 /// Longest wait for a Sentinel's answer. In an outage a Sentinel may be gone together with the primary's machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
@@ -238,7 +238,7 @@ async fn ask_at(
     master: &str,
     deadline: Duration,
 ) -> Result<Option<Report>, RedisError> {
-    let mut connection = open_within(info(node, settings), deadline).await?;
+    let mut connection = open_within(node.info(settings), deadline).await?;
     let mut details = redis::cmd("SENTINEL");
     details.arg("MASTER").arg(master);
     let fields = match details.query_async::<Vec<String>>(&mut connection).await {

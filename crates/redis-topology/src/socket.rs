@@ -59,3 +59,10 @@ pub async fn open(info: ConnectionInfo, limits: &AsyncConnectionConfig) -> Resul
     let info = info.set_tcp_settings(tcp_settings());
     Client::open(info)?.get_multiplexed_async_connection_with_config(limits).await
 }
+
+/// As [`open`], with one deadline for connecting and for each answer.
+pub(crate) async fn open_within(info: ConnectionInfo, deadline: Duration) -> Result<MultiplexedConnection, RedisError> {
+    let limits =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
+    open(info, &limits).await
+}

@@ -4,15 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use keyspace::Slot;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
-use redis::{RedisConnectionInfo, RedisError};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
-use crate::socket::open;
+use crate::socket::open_within;
 
 /// Longest time for each step when a server is asked for the map of its cluster.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
@@ -192,7 +191,7 @@ impl Target {
     /// How to connect to one of the servers.
     #[must_use]
     pub fn info(&self, node: &Node) -> ConnectionInfo {
-        info(node, &self.settings)
+        node.info(&self.settings)
     }
 
     /// The server that has a slot; a single primary has all of them. It may have changed when the answer arrives.
@@ -271,22 +270,6 @@ impl fmt::Display for Target {
             Topology::Cluster(nodes) => f.write_str(&list(nodes)),
         }
     }
-}
-
-/// Connects with one deadline for connecting and for each answer.
-pub(crate) async fn open_within(
-    info: ConnectionInfo,
-    deadline: Duration,
-) -> Result<redis::aio::MultiplexedConnection, RedisError> {
-    let limits =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
-    open(info, &limits).await
-}
-
-pub(crate) fn info(node: &Node, settings: &RedisConnectionInfo) -> ConnectionInfo {
-    let address = ConnectionAddr::Tcp(node.host.clone(), node.port);
-    let info = address.into_connection_info().expect("an address is enough");
-    info.set_redis_settings(settings.clone())
 }
 
 /// A URL with several hosts, in parts that are not decoded.
