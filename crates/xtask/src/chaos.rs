@@ -13,8 +13,9 @@ mod mutants;
 use std::path::PathBuf;
 
 use crate::failure::Failure;
-use crate::lane;
+use crate::haproxy;
 use crate::package;
+use crate::program;
 use crate::step::Step;
 use crate::workspace;
 
@@ -73,7 +74,7 @@ impl Programs {
     }
 
     fn run(&self) -> Step {
-        let haproxy = package::find(package::HAPROXY.program).unwrap_or_else(|| package::HAPROXY.program.into());
+        let haproxy = program::find(package::HAPROXY.program).unwrap_or_else(|| package::HAPROXY.program.into());
         self.command("run").args(["--haproxy"]).args([haproxy])
     }
 
@@ -114,7 +115,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let simulated = simulate();
     let fleet_result = programs.fleet().run();
     // Frozen, drained, killed and without Redis as a whole, behind HAProxy, which must cut no socket.
-    let balanced = lane::haproxy();
+    let balanced = haproxy::run();
     broken.and(simulated).and(fleet_result).and(balanced)
 }
 

@@ -8,14 +8,13 @@ mod browser;
 mod chaos;
 mod compose;
 mod examples;
-mod haproxy;
 mod rust;
 mod tidy;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
+use crate::haproxy;
 
 /// One named part of the tests.
 pub(crate) struct Lane {
@@ -51,16 +50,6 @@ pub(crate) const LANES: &[Lane] = &[
     },
     Lane { name: "compose", about: "docker-compose.yml is valid and describes the same cluster", run: compose::run },
 ];
-
-/// The fleet behind the shipped HAProxy file; of interest to whoever breaks everything, too.
-pub(crate) fn haproxy() -> Result<(), Failure> {
-    haproxy::run()
-}
-
-/// One row of docs/guarantees.md through HAProxy, with this gateway.
-pub(crate) fn try_guarantee(gateway: &Path, name: &str) -> Result<(), Failure> {
-    haproxy::try_guarantee(gateway, name)
-}
 
 /// The lanes that the arguments name, in the order of [`LANES`]; all of them when none is named.
 pub(crate) fn select(args: &[String]) -> Result<Vec<&'static Lane>, Failure> {

@@ -13,10 +13,12 @@
 mod chaos;
 mod cluster;
 mod failure;
+mod haproxy;
 mod http;
 mod lane;
 mod npm;
 mod package;
+mod program;
 mod python;
 mod socket;
 mod step;

@@ -1,10 +1,7 @@
 //! Programs the lanes need, and the Debian packages that bring them.
 
-use std::env;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-
 use crate::failure::Failure;
+use crate::program::find;
 use crate::step::Step;
 
 /// A program and what to install when it is missing.
@@ -26,22 +23,6 @@ pub(crate) const NPM: Need = Need { program: "npm", packages: &["npm"] };
 pub(crate) const GO: Need = Need { program: "go", packages: &["golang-go"] };
 pub(crate) const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium"] };
 pub(crate) const COMPOSE: Need = Need { program: "docker-compose", packages: &["docker-compose"] };
-
-/// Debian keeps servers (haproxy) where an ordinary user's PATH does not look.
-const SERVER_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
-
-/// The file that `program` names, if it is on this machine.
-pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
-    let program = Path::new(program.as_ref());
-    if program.components().count() > 1 {
-        return program.is_file().then(|| program.to_owned());
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(SERVER_DIRS.iter().map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|file| file.is_file())
-}
 
 /// Brings every missing program, or says which packages would.
 pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
@@ -75,17 +56,4 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
     let apt = || Step::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     apt().args(["update", "--quiet"]).run()?;
     apt().args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(packages).run()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_is_found_by_name_and_by_path() {
-        let sh = find("sh").expect("every Unix has sh");
-        assert_eq!(find(&sh), Some(sh));
-        assert_eq!(find("no-such-program"), None);
-        assert_eq!(find("/no/such/program"), None);
-    }
 }

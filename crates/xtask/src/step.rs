@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
-use crate::{package, workspace};
+use crate::{program, workspace};
 
 /// A command line about to run from the repository's root, with no input.
 pub(crate) struct Step {
@@ -18,7 +18,7 @@ impl Step {
     /// `program` is a name or a path; a name is also looked up where Debian keeps servers.
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref();
-        let found = package::find(program).map_or_else(|| program.to_owned(), Into::into);
+        let found = program::find(program).map_or_else(|| program.to_owned(), Into::into);
         let mut command = Command::new(found);
         command.current_dir(workspace::root()).stdin(Stdio::null());
         Self { command, line: Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned() }

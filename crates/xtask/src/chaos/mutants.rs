@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use super::Programs;
 use crate::failure::Failure;
-use crate::lane;
 use crate::package;
 use crate::step::Step;
 use crate::workspace;
@@ -82,7 +81,7 @@ fn try_one(programs: &Programs, harness: Harness, mutant: &Mutant) -> Result<(),
 /// What the guarantee's trial says must name the bug's kind; any other failure has found something else.
 fn try_behind_haproxy(gateway: &Path, mutant: &Mutant) -> Result<(), Failure> {
     package::ensure(&[package::HAPROXY])?;
-    match lane::try_guarantee(gateway, mutant.fault) {
+    match crate::haproxy::try_guarantee(gateway, mutant.fault) {
         Ok(()) => Err(Failure::new(format!("{} has passed", mutant.fault))),
         Err(failure) => {
             println!("{failure}");

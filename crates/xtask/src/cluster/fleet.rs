@@ -14,7 +14,7 @@ use test_support::{EndOrder, ProcessSupervisor, ReservedPort, process, redis_ser
 
 use super::member::Member;
 use crate::failure::Failure;
-use crate::{http, package};
+use crate::{http, program};
 
 /// A process that is not ready by then is not going to be.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -211,7 +211,7 @@ impl Fleet {
     fn haproxy_command(&self) -> Command {
         let listeners = Listeners { clients: self.entrance, statistics: self.statistics };
         let backend = |gateway: Addresses| Backend { address: gateway.clients, agent_port: gateway.agent.port() };
-        let program = package::find("haproxy").unwrap_or_else(|| "haproxy".into());
+        let program = program::find("haproxy").unwrap_or_else(|| "haproxy".into());
         haproxy::command(&program, &self.dir, listeners, &self.gateways.map(backend))
     }
 }

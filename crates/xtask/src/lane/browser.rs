@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::failure::Failure;
 use crate::step::Step;
-use crate::{npm, package, workspace};
+use crate::{npm, package, program, workspace};
 
 /// The tests and their package-lock.json.
 const TESTS: &str = "crates/gateway/tests/browser";
@@ -21,7 +21,7 @@ pub(super) fn run() -> Result<(), Failure> {
     // What the tests start is what a person starts; built here, where the compiler can be seen working.
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     let chromium =
-        package::find(package::CHROMIUM.program).ok_or_else(|| Failure::new("chromium is not on this machine"))?;
+        program::find(package::CHROMIUM.program).ok_or_else(|| Failure::new("chromium is not on this machine"))?;
     Step::new("node")
         .args(["--test", "--test-reporter=spec"])
         .dir(&tests)

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::UNKEPT;
 use crate::failure::Failure;
-use crate::lane::haproxy::client::Client;
-use crate::lane::haproxy::{Trial, expect, passed};
+use crate::haproxy::client::Client;
+use crate::haproxy::{Trial, expect, passed};
 
 /// The first ping goes out within the first interval (30 s), and has 10 s; HAProxy would cut after 90 s of silence.
 const NOTICED_WITHIN: Duration = Duration::from_secs(45);

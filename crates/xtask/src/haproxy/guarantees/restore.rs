@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::lane::haproxy::client::Client;
-use crate::lane::haproxy::{Trial, expect, passed};
+use crate::haproxy::client::Client;
+use crate::haproxy::{Trial, expect, passed};
 
 impl Trial {
     pub(super) fn moves_a_client_and_gives_it_exactly_the_rest(&mut self) -> Result<(), Failure> {

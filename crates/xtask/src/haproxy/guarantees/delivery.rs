@@ -9,7 +9,7 @@ use test_support::Process;
 
 use super::{FAMILIES, MEMBERS};
 use crate::failure::Failure;
-use crate::lane::haproxy::{Trial, eventually, expect, passed};
+use crate::haproxy::{Trial, eventually, expect, passed};
 
 /// Rows of a dead instance go after this long (`registry.reap_ms` and a heartbeat), and a busy machine is late.
 const REAPED_WITHIN: Duration = Duration::from_secs(20);

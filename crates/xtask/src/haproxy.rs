@@ -1,5 +1,5 @@
-//! Lane `haproxy`: the shipped file is valid without a warning, and in front of three real gateways it does what its
-//! comments say.
+//! The shipped HAProxy file: it is valid without a warning, and in front of three real gateways it does what its
+//! comments say. The lane `haproxy` runs this, and so does `cargo xtask chaos`.
 
 mod client;
 mod event_stream;
@@ -64,7 +64,7 @@ const LAST: &[Proof] = &[
     Proof { name: "a_refusal_is_retried_elsewhere", run: |trial| trial.retries_a_refusal_elsewhere() },
 ];
 
-pub(super) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), Failure> {
     package::ensure(&[package::HAPROXY, package::REDIS])?;
     // -dW: a warning is a mistake too.
     Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).run()?;
