@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use test_support::{Process, ReservedPort, redis_server, token};
 
+use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::process::{await_listening, reserve_port, start};
-use crate::scenario::Setting;
 
 /// Longer than any run.
 const TOKEN_LIFETIME_S: i64 = 3_600;
@@ -52,20 +52,20 @@ impl Metrics {
 }
 
 impl BenchHarness {
-    /// Starts both and waits until the gateway has its Redis and its lease. `settings` are further lines of its
-    /// configuration.
-    pub(crate) fn start(setting: &Setting, settings: &str) -> Result<Self, Failure> {
+    /// Starts Redis and the `gateway` binary on their cores, and waits until the gateway has its Redis and its lease.
+    /// `settings` are further lines of its configuration.
+    pub(crate) fn start(cores: &Cores, gateway: &Path, settings: &str) -> Result<Self, Failure> {
         let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
         let [redis_addr, addr, admin] = ports.each_ref().map(ReservedPort::address);
         let command = redis_server::command(redis_addr.port(), &std::env::temp_dir());
-        let mut redis = start("redis", &setting.cores.clients, &command)?;
+        let mut redis = start("redis", &cores.clients, &command)?;
         await_listening(&mut redis, redis_addr)?;
         let redis_url = format!("redis://{redis_addr}");
 
         let file = ConfigFile::write(&config(addr, admin, &redis_url, settings))?;
-        let mut command = Command::new(&setting.gateway);
+        let mut command = Command::new(gateway);
         command.args(["serve", "--config"]).arg(file.path());
-        let mut gateway = start("the gateway", &[setting.cores.server], &command)?;
+        let mut gateway = start("the gateway", &[cores.server], &command)?;
         await_listening(&mut gateway, addr)?;
         await_connected(&mut gateway, addr)?;
         Ok(Self { gateway, redis, redis_addr, redis_url, addr, metrics: Metrics(admin), _ports: ports })

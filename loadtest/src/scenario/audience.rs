@@ -79,7 +79,7 @@ impl Run {
 impl Audience {
     /// Starts Redis and a gateway and brings the receivers in.
     pub(super) fn gather(setting: &Setting, layout: Layout, receivers: usize) -> Result<Self, Failure> {
-        Self::gather_at(BenchHarness::start(setting, "")?, layout, receivers)
+        Self::gather_at(BenchHarness::start(&setting.cores, &setting.gateway, "")?, layout, receivers)
     }
 
     /// Brings the receivers in.

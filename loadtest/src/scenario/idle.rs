@@ -26,7 +26,7 @@ const DESCRIPTORS_SPARE: u64 = 256;
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { connections, settle, .. } = setting.sizes;
     check_descriptors(connections)?;
-    let harness = BenchHarness::start(setting, "")?;
+    let harness = BenchHarness::start(&setting.cores, &setting.gateway, "")?;
     let pid = harness.gateway.pid();
     let plan = |number: usize| {
         let user = format!("u{number:05}");

@@ -36,7 +36,11 @@ const BACKLOG_MIB_MAX: f64 = 256.0;
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { receivers, pairs, window, stopped, .. } = setting.sizes;
     let mut alone = Audience::gather(setting, Layout::Shared, receivers)?;
-    let mut beside = Audience::gather_at(BenchHarness::start(setting, PATIENCE)?, Layout::Shared, receivers)?;
+    let mut beside = Audience::gather_at(
+        BenchHarness::start(&setting.cores, &setting.gateway, PATIENCE)?,
+        Layout::Shared,
+        receivers,
+    )?;
     let (metrics, pid) = (beside.harness.metrics, beside.harness.gateway.pid());
     let pace = Pace::Even { interval: INTERVAL, outstanding_max: u64::MAX };
     alone.run(setting, pace.clone(), 1, window)?;
