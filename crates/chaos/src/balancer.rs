@@ -6,9 +6,9 @@ use std::path::Path;
 use test_support::haproxy::{self, Backend, GATEWAYS, Listeners, Server};
 use test_support::{Process, ReservedPort};
 
-use crate::cluster::until;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::polling::until;
 use crate::process::{self, reserve_port};
 
 #[derive(Debug)]

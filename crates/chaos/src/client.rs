@@ -2,6 +2,7 @@
 //! comes back elsewhere.
 
 mod behaviour;
+mod contention;
 mod ending;
 mod event_stream;
 mod pace;
@@ -20,10 +21,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 pub(crate) use self::behaviour::{Behaviour, Keeps};
+pub(crate) use self::contention::Contention;
 use self::ending::{Ending, answer_close};
 use self::pace::Pace;
 use self::session::Kept;
-use crate::contending_sessions::Contention;
 use crate::entrance::{Approach, Cookie, Entrance, Jar, Socket};
 use crate::ownership::Open;
 use crate::recorder::Recorder;

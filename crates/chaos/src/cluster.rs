@@ -2,15 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use keyspace::Keyspace;
 use test_support::Random;
 use test_support::haproxy::GATEWAYS;
-use tokio::time::{Instant, sleep};
 
 use crate::balancer::Balancer;
 use crate::entrance::{Entrance, Via};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::fault::{Fault, Jumping};
 use crate::gateway::{Gateway, Setting};
@@ -21,11 +20,7 @@ use crate::process;
 use crate::proxy::Proxy;
 use crate::redis_sentinels::RedisSentinels;
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
-use crate::run::Environment;
 use crate::wall_clock::WallClock;
-
-const LINK_TIME_MAX: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(10);
 
 /// What runs. Gateways are dropped first: those that lose their Redis would complain.
 #[derive(Debug)]
@@ -268,18 +263,6 @@ pub(crate) fn meta(scope: &str) -> String {
 pub(crate) fn stream(scope: &str) -> String {
     let scope = load::families().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
     Keyspace::default().stream(&scope)
-}
-
-/// Polls until it is so.
-pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<(), Failure> {
-    let deadline = Instant::now() + LINK_TIME_MAX;
-    while !is_so().await {
-        if Instant::now() > deadline {
-            return Err(Failure::Late(what.to_owned()));
-        }
-        sleep(POLL).await;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

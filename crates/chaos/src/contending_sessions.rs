@@ -10,34 +10,22 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Behaviour, Client};
+use crate::client::{Behaviour, Client, Contention};
 use crate::cluster::Cluster;
 use crate::entrance::dial;
 use crate::failure::Failure;
 use crate::load;
-use crate::run::{RunHarness, wait};
+use crate::polling::wait;
+use crate::run_harness::RunHarness;
 use crate::token;
 
 const PAIRS: usize = 8;
-/// For something to be published between their leaving and their return.
-const AWAY: Duration = Duration::from_millis(500);
 /// For one connection to be opened.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
 /// An older socket elsewhere is closed at a heartbeat (2 s).
 const REPLACED_TIME_MAX: Duration = Duration::from_millis(6_000);
 /// Longer than a heartbeat: whoever else was to be closed has been.
 const SETTLED: Duration = Duration::from_millis(3_000);
-
-/// What two clients share that each believe to be the one.
-#[derive(Debug, Clone)]
-pub(crate) struct Contention {
-    pub(crate) user: String,
-    pub(crate) session: String,
-    /// From then on they have the session.
-    pub(crate) is_on: watch::Receiver<bool>,
-    /// How many were told that the other one goes on.
-    pub(crate) replaced: Arc<AtomicUsize>,
-}
 
 /// Lets them in; one of each pair, and not both, must be told that the other goes on.
 pub(crate) async fn contend(harness: &mut RunHarness, cluster: &mut Cluster) -> Result<String, Failure> {
@@ -73,20 +61,6 @@ pub(crate) async fn contend(harness: &mut RunHarness, cluster: &mut Cluster) -> 
         cluster.ownership.breach("turned_away", detail);
     }
     Ok(format!("{PAIRS} sessions were resumed from two sockets at once, {replaced_count} sockets were closed for it"))
-}
-
-impl Contention {
-    /// They come back at the same moment.
-    pub(crate) fn absence() -> Duration {
-        AWAY
-    }
-
-    /// Waits until they have the session.
-    pub(crate) async fn begun(mut self) {
-        if self.is_on.wait_for(|is_on| *is_on).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 /// A session of the user's, as a gateway has named it: no other would be taken for the user's own.

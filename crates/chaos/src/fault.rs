@@ -1,27 +1,9 @@
-//! What is broken, one thing in each run, and how it is known to have been broken.
-//!
-//! A fault is begun, held and taken away by [`Fault::inject`], which returns the proof that it was there. Without
-//! proof the run counts as failed: a green run in which nothing happened shows nothing.
-
-mod claimant;
-mod clock;
-mod data;
-mod frozen;
-mod instance;
-mod loss;
-mod network;
-mod partition;
-mod sentinel;
-mod service;
-mod slow_readers;
+//! The faults, one in each run, and what a run with each of them needs and allows.
 
 use clap::ValueEnum;
 use history_checker::Transport;
 
-use crate::cluster::Cluster;
 use crate::entrance::Via;
-use crate::failure::Failure;
-use crate::namespace::Cut;
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
@@ -216,58 +198,6 @@ impl Fault {
             _ => &[],
         }
     }
-
-    /// Breaks it, waits, mends it; says what shows that it was broken.
-    pub(crate) async fn inject(self, cluster: &mut Cluster) -> Result<String, Failure> {
-        match self {
-            // Two sockets are what clients do.
-            Self::None | Self::TwoSockets => Ok("nothing was to be broken".into()),
-            Self::RestartEmpty => data::restart_empty(cluster).await,
-            Self::RestartOlder => data::restart_older(cluster).await,
-            Self::RestartAof => data::restart_aof(cluster).await,
-            Self::FailoverLost => data::failover_lost(cluster).await,
-            Self::FailoverClean => data::failover_clean(cluster).await,
-            Self::Failback => data::failback(cluster).await,
-            Self::SentinelKill => sentinel::kill(cluster).await,
-            Self::SentinelStop => sentinel::stop(cluster).await,
-            Self::SentinelStale => sentinel::stale_majority(cluster).await,
-            Self::Flushall => data::flushall(cluster).await,
-            Self::MetaExpired => data::meta_expired(cluster).await,
-            Self::KillPubsub => service::kill_pubsub(cluster).await,
-            Self::KillPubsubSlow => network::kill_pubsub_slow(cluster).await,
-            Self::WrongType => service::wrong_type(cluster).await,
-            Self::FunctionFlush => service::function_flush(cluster).await,
-            Self::OutputBuffer => service::output_buffer(cluster).await,
-            Self::Oom => service::oom(cluster).await,
-            Self::Readonly => service::readonly(cluster).await,
-            Self::SlowRedis => service::slow(cluster).await,
-            Self::StopRedis => service::stop(cluster).await,
-            Self::StuckSubscriber => network::stuck_subscriber(cluster).await,
-            Self::Latency => network::latency(cluster).await,
-            Self::PacketLoss => loss::packet_loss(cluster).await,
-            Self::Cut | Self::CutLocal => network::cut(cluster).await,
-            Self::CutOne => network::cut_one(cluster).await,
-            Self::Partition => partition::cut(cluster, Cut::Both).await,
-            Self::PartitionSend => partition::cut(cluster, Cut::Sent).await,
-            Self::PartitionReceive => partition::cut(cluster, Cut::Received).await,
-            Self::Starve => partition::starve(cluster).await,
-            Self::OneWay => network::one_way(cluster).await,
-            Self::KillGateway => instance::kill(cluster).await,
-            Self::StopGateway => frozen::stop(cluster).await,
-            Self::KillReturn => claimant::kill_return(cluster).await,
-            Self::Twin => claimant::twin(cluster).await,
-            Self::ClockRedisAhead => clock::redis(cluster, clock::HOURS).await,
-            Self::ClockRedisBack => clock::redis(cluster, -clock::HOURS).await,
-            Self::ClockGateway => clock::gateway(cluster).await,
-            Self::Drain => instance::drain(cluster).await,
-            Self::SlowReaders => slow_readers::slow(cluster).await,
-        }
-    }
-}
-
-/// The proof, if it is so.
-fn proven(is_so: bool, proof: String) -> Result<String, Failure> {
-    if is_so { Ok(proof) } else { Err(Failure::Unproven(proof)) }
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::run::Environment;
 use report::Report;
 
 /// One thing that the fleet must stand.

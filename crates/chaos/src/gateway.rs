@@ -10,11 +10,11 @@ use test_support::haproxy::Backend;
 use test_support::{Process, ReservedPort, token};
 use tokio::time::{Instant, sleep};
 
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::load;
 use crate::process::{self, reserve_port};
-use crate::run::Environment;
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);

@@ -17,13 +17,16 @@ mod client;
 mod cluster;
 mod contending_sessions;
 mod entrance;
+mod environment;
 mod failure;
 mod fault;
 mod fleet;
 mod gateway;
+mod injection;
 mod load;
 mod namespace;
 mod ownership;
+mod polling;
 mod process;
 mod proxy;
 mod publisher;
@@ -31,6 +34,7 @@ mod recorder;
 mod redis_sentinels;
 mod redis_server;
 mod run;
+mod run_harness;
 mod table;
 mod token;
 mod wall_clock;
@@ -44,9 +48,10 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use history_checker::Transport;
 
 use crate::entrance::Via;
+use crate::environment::Environment;
 use crate::fault::Fault;
 use crate::fleet::{Length, Trial};
-use crate::run::{Case, Environment, RunOutcome, run};
+use crate::run::{Case, RunOutcome, run};
 
 #[derive(Debug, Parser)]
 #[command(about = "Breaks a real cluster and lets the history checker judge what was received.")]

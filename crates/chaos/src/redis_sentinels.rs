@@ -13,8 +13,8 @@ use std::path::Path;
 
 use test_support::Random;
 
-use crate::cluster::until;
 use crate::failure::Failure;
+use crate::polling::until;
 use crate::proxy::{Proxy, Traffic};
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
 

@@ -10,8 +10,8 @@ use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 use test_support::{Process, ReservedPort, redis_server};
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::until;
 use crate::failure::Failure;
+use crate::polling::until;
 use crate::process::{self, reserve_port};
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);

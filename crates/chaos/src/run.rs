@@ -2,54 +2,31 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use history_checker::{AnomalyKind, Event, Transport, Verdict};
 use serde::Serialize;
 use test_support::Random;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::client::{Behaviour, Client, SharedClients};
 use crate::cluster::Cluster;
 use crate::contending_sessions;
 use crate::entrance::Via;
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::fault::Fault;
+use crate::injection;
 use crate::load;
-use crate::ownership::{Open, Report};
-use crate::publisher::{self, SharedPublishers};
+use crate::ownership::Report;
 use crate::recorder::Recorder;
+use crate::run_harness::{Participants, RunHarness};
 
 const STEADY: Duration = Duration::from_millis(1_200);
 /// For everything to come back while publishers go on.
 const AFTERMATH: Duration = Duration::from_millis(2_500);
-const READY_TIME_MAX: Duration = Duration::from_secs(20);
-/// Longer than the longest wait of a gateway between two attempts (5 s), and its deadlines.
-const QUIET_TIME_MAX: Duration = Duration::from_secs(25);
-const SENTINEL_TIME_MAX: Duration = Duration::from_secs(15);
-const SETTLE: Duration = Duration::from_millis(300);
-const POLL: Duration = Duration::from_millis(20);
 const LOG: &str = "history.jsonl";
 /// A run that judged less shows nothing.
 const DELIVERIES_MIN: u64 = 500;
-
-/// What every run needs to know.
-#[derive(Debug)]
-pub(crate) struct Environment {
-    pub(crate) gateway: PathBuf,
-    pub(crate) checker: PathBuf,
-    pub(crate) haproxy: PathBuf,
-    /// Below which each run has a directory.
-    pub(crate) directory: PathBuf,
-    /// How much longer than usual publishers go on after the fault.
-    pub(crate) longer: Duration,
-    /// No client lives on one instance: some instances hear nothing of some scopes.
-    pub(crate) scattered: bool,
-}
 
 /// One run.
 #[derive(Debug, Clone, Copy)]
@@ -167,7 +144,7 @@ async fn make(environment: &Environment, case: Case, directory: &Path) -> Result
     recorder.record(Event::FaultBegan);
     let mut proof = match fault {
         Fault::TwoSockets => contending_sessions::contend(&mut harness, &mut cluster).await?,
-        _ => fault.inject(&mut cluster).await?,
+        _ => injection::inject(fault, &mut cluster).await?,
     };
     if let Some(balancer) = &cluster.balancer {
         proof = format!("{proof}; {}", balancer.proof()?);
@@ -179,148 +156,6 @@ async fn make(environment: &Environment, case: Case, directory: &Path) -> Result
     harness.send_sentinels(&cluster).await;
     recorder.end()?;
     Ok((proof, harness.report(&cluster).await))
-}
-
-/// Who takes part in a run.
-#[derive(Debug, Clone, Copy)]
-struct Participants {
-    /// No client lives on one instance.
-    is_scattered: bool,
-    has_slow_readers: bool,
-    /// How clients receive that need no other transport.
-    transport: Transport,
-}
-
-/// Clients and publishers; they end when this is dropped.
-pub(crate) struct RunHarness {
-    recorder: Recorder,
-    pub(crate) clients: Arc<SharedClients>,
-    publishers: Arc<SharedPublishers>,
-    pub(crate) is_calm: watch::Sender<bool>,
-    is_stopped: watch::Sender<bool>,
-    /// Subscriptions of all clients.
-    pub(crate) subscriptions: usize,
-    has_slow_readers: bool,
-    pub(crate) tasks: JoinSet<()>,
-}
-
-impl RunHarness {
-    /// Clients connect; nobody leaves and nobody publishes yet.
-    fn enter(cluster: &Cluster, participants: Participants, recorder: Recorder, random: &mut Random) -> Self {
-        let Participants { is_scattered, has_slow_readers, transport } = participants;
-        let (entrance, count) = (cluster.entrance(), cluster.gateways.len());
-        let ((is_calm, calm), (is_stopped, stopped)) = (watch::channel(true), watch::channel(false));
-        let clients = Arc::new(SharedClients {
-            recorder: recorder.clone(),
-            entrance: entrance.clone(),
-            is_calm: calm,
-            active: AtomicUsize::new(0),
-            sentinels: AtomicUsize::new(0),
-            open: Open::default(),
-        });
-        let publishers = Arc::new(SharedPublishers {
-            recorder: recorder.clone(),
-            entrance,
-            redis: cluster.calls.address,
-            is_stopped: stopped,
-            running: AtomicUsize::new(0),
-        });
-        let (mut tasks, mut subscriptions) = (JoinSet::new(), 0);
-        // What Redis has lost is known to those instances alone that had heard it: see docs/redis.md.
-        let residents = (0..count)
-            .filter(|_| !is_scattered)
-            .map(|home| (Behaviour::STAYS.at(home), load::resident_patterns(has_slow_readers)));
-        let guests = (0..load::CLIENTS).map(|number| {
-            let behaviour =
-                [Behaviour::STAYS, Behaviour::ROAMS, Behaviour::STAYS, Behaviour::ROAMS, Behaviour::FORGETS]
-                    [number % 5];
-            (behaviour, load::patterns(number))
-        });
-        // Some come back to the instance that they left, which may not have noticed.
-        let restored = (0..load::RESTORED).map(|number| {
-            let (roams, home) = (Behaviour::ROAMS_AND_RESTORES, number % count);
-            ([roams, roams.at(home), Behaviour::RESTORES][number / count % 3], load::patterns(number))
-        });
-        let slow = (0..load::SLOW).filter(|_| has_slow_readers).map(|number| {
-            let manners = [Behaviour::STAYS, Behaviour::ROAMS, Behaviour::ROAMS_AND_RESTORES];
-            (manners[number / load::SLOW_SCOPES.len() % 3].slowly(), vec![load::slow_pattern(number)])
-        });
-        for (number, (behaviour, patterns)) in residents.chain(guests).chain(restored).chain(slow).enumerate() {
-            subscriptions += patterns.len();
-            let client =
-                Client::new(format!("client-{number}"), behaviour, patterns, Arc::clone(&clients), random.fork());
-            tasks.spawn(client.over(transport).run());
-        }
-        Self { recorder, clients, publishers, is_calm, is_stopped, subscriptions, has_slow_readers, tasks }
-    }
-
-    fn all_active(&self) -> bool {
-        self.clients.active.load(Ordering::Relaxed) == self.subscriptions
-    }
-
-    pub(crate) async fn until_all_active(&self) -> Result<(), Failure> {
-        if wait(READY_TIME_MAX, || self.all_active()).await {
-            return Ok(());
-        }
-        Err(Failure::Late("every client has its subscriptions".into()))
-    }
-
-    fn publish(&mut self, random: &mut Random) {
-        let in_bulk = usize::from(self.has_slow_readers);
-        let count = load::GATEWAY_PUBLISHERS + load::REDIS_PUBLISHERS + in_bulk;
-        self.publishers.running.store(count, Ordering::Relaxed);
-        for number in 0..load::GATEWAY_PUBLISHERS {
-            self.tasks.spawn(publisher::by_gateway(number, Arc::clone(&self.publishers), random.fork()));
-        }
-        for _ in 0..load::REDIS_PUBLISHERS {
-            self.tasks.spawn(publisher::by_call(Arc::clone(&self.publishers), random.fork()));
-        }
-        for _ in 0..in_bulk {
-            self.tasks.spawn(publisher::in_bulk(Arc::clone(&self.publishers), random.fork()));
-        }
-    }
-
-    /// Everybody comes back and has time to. Whether they did is for the checker to say.
-    async fn quiesce(&self, cluster: &Cluster) {
-        self.is_calm.send_replace(true);
-        self.is_stopped.send_replace(true);
-        wait(QUIET_TIME_MAX, || self.publishers.running.load(Ordering::Relaxed) == 0).await;
-        let connected = || cluster.gateways.iter().all(crate::gateway::Gateway::is_connected);
-        wait(QUIET_TIME_MAX, || self.all_active() && connected()).await;
-        sleep(SETTLE).await;
-    }
-
-    /// What became of ownership, once the rows have had time to follow the sockets.
-    async fn report(&self, cluster: &Cluster) -> Report {
-        cluster.ownership.settle(&self.clients.open).await;
-        cluster.ownership.report()
-    }
-
-    async fn send_sentinels(&self, cluster: &Cluster) {
-        for scope in load::scopes(self.has_slow_readers) {
-            publisher::sentinel(
-                &self.recorder,
-                cluster.calls.address,
-                load::sentinel_channel(scope),
-                SENTINEL_TIME_MAX,
-            )
-            .await;
-        }
-        wait(SENTINEL_TIME_MAX, || self.clients.sentinels.load(Ordering::Relaxed) >= self.subscriptions).await;
-        sleep(SETTLE).await;
-    }
-}
-
-/// Polls until it is so; false if it took too long.
-pub(crate) async fn wait(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + at_most;
-    while !is_so() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        sleep(POLL).await;
-    }
-    true
 }
 
 /// Lets the checker judge the log, as a process of its own.

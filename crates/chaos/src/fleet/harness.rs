@@ -16,12 +16,14 @@ use super::audience::{Audience, scope_of};
 use super::report::Report;
 use super::subscriber::{ClientIdentity, Subscriber};
 use super::trace::{Absence, Trace};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::polling::wait;
 use crate::publisher::{FunctionCaller, sentinel};
 use crate::recorder::Recorder;
 use crate::redis_server::RedisServer;
-use crate::run::{Environment, judge, wait};
+use crate::run::judge;
 
 pub(crate) const INSTANCES: usize = 3;
 /// From one message of the flow to the next.

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use super::harness::{FleetHarness, INSTANCES, Plan};
 use super::meter::Commands;
 use super::report::Report;
+use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::run::Environment;
 
 /// For rows to be written, subscriptions to be made and threads to give memory back.
 const SETTLE: Duration = Duration::from_secs(3);

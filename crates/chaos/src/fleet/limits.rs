@@ -15,10 +15,11 @@ use super::report::{Report, seconds};
 use super::stale_rows;
 use super::subscriber::ClientIdentity;
 use super::trace::Step;
+use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::polling::until;
 use crate::process;
 use crate::redis_server::connect;
-use crate::run::Environment;
 
 /// `limits.connections_per_user`.
 const LIMIT: usize = 10;
@@ -152,8 +153,7 @@ async fn until_counted(harness: &FleetHarness, expected: u64) -> Result<(), Fail
         }
         Ok(sum)
     };
-    crate::cluster::until("Redis lists every connection", async || listed().await.is_ok_and(|sum| sum == expected))
-        .await
+    until("Redis lists every connection", async || listed().await.is_ok_and(|sum| sum == expected)).await
 }
 
 /// The most that Redis counts for one user, over all instances at one moment.

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 use super::harness::{FleetHarness, INSTANCES, Plan};
 use super::report::{Report, seconds, share};
 use super::trace::Absence;
+use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::run::Environment;
 
 const STEADY: Duration = Duration::from_secs(2);
 const AFTERMATH: Duration = Duration::from_secs(2);

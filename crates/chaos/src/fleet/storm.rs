@@ -11,9 +11,9 @@ use super::meter::{Commands, IncarnationKeys, resident};
 use super::report::{Report, seconds, share};
 use super::stale_rows;
 use super::trace::{Absence, Step};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::process;
-use crate::run::Environment;
 
 const STEADY: Duration = Duration::from_secs(3);
 const AFTERMATH: Duration = Duration::from_secs(1);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::proven;
-use crate::cluster::{Cluster, lost, meta, tops, until};
+use crate::cluster::{Cluster, lost, meta, tops};
 use crate::failure::Failure;
 use crate::load;
+use crate::polling::until;
 use crate::redis_server::RedisServer;
 
 /// For writes that are going to be lost.

@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use super::data::WRITES;
 use super::proven;
-use crate::cluster::{Cluster, lost, tops, until};
+use crate::cluster::{Cluster, lost, tops};
 use crate::failure::Failure;
+use crate::polling::until;
 use crate::process;
 use crate::proxy::Traffic;
 

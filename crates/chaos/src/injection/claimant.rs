@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::proven;
-use crate::cluster::{Cluster, until};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::polling::until;
 use crate::process;
 
 /// Both are there for longer than a lease lasts.

@@ -6,10 +6,11 @@ use futures_util::StreamExt as _;
 use tokio::time::{sleep, timeout};
 
 use super::proven;
-use crate::cluster::{Cluster, until};
+use crate::cluster::Cluster;
 use crate::entrance::dial;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::polling::until;
 use crate::redis_server::RedisServer;
 use crate::token;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::proven;
-use crate::cluster::{Cluster, until};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::polling::until;
 
 /// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a heartbeat of 2 s).
 const STOPPED: Duration = Duration::from_millis(12_000);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::proven;
-use crate::cluster::{Cluster, until};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::namespace::Cut;
+use crate::polling::until;
 
 /// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a heartbeat of 2 s).
 const HELD: Duration = Duration::from_millis(12_000);

@@ -1,8 +1,9 @@
 //! Clients read less than they are sent, and each way to deal with them is taken.
 
 use super::proven;
-use crate::cluster::{Cluster, until};
+use crate::cluster::Cluster;
 use crate::failure::Failure;
+use crate::polling::until;
 
 /// As gateways count them: clients that fell behind, messages that gave way to newer ones, clients that were closed.
 const WAYS: [&str; 3] = ["tidegate_slow_clients", "tidegate_superseded_total", "tidegate_slow_closes_total"];
