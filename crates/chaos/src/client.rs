@@ -88,7 +88,7 @@ pub(crate) struct Client {
 
 /// What happens next on a connection.
 enum Turn {
-    Heard(Option<Result<Message, tungstenite::Error>>),
+    Received(Option<Result<Message, tungstenite::Error>>),
     /// It goes on with another session.
     Contends,
     /// It asks again for what its session held.
@@ -240,7 +240,7 @@ impl Client {
         let (why, code) = loop {
             let (again, word) = (self.kept.asks_again_at(), pace.speaks_at());
             let turn = tokio::select! {
-                message = socket.next(), if word.is_none() => Turn::Heard(message),
+                message = socket.next(), if word.is_none() => Turn::Received(message),
                 () = async { contest.clone().expect("it is looked at only then").begun().await }, if contest.is_some() => {
                     Turn::Contends
                 }
@@ -249,12 +249,12 @@ impl Client {
                 () = sleep_until(until), if self.behaviour.leaves && !is_calm() => Turn::Leaves,
             };
             let said = match turn {
-                Turn::Heard(Some(Ok(Message::Text(text)))) => {
+                Turn::Received(Some(Ok(Message::Text(text)))) => {
                     self.receive(number, text.as_str());
                     pace.has_read(is_calm(), &mut self.random);
                     self.say_what_is_due(number, &mut socket).await
                 }
-                Turn::Heard(Some(Ok(Message::Close(frame)))) => {
+                Turn::Received(Some(Ok(Message::Close(frame)))) => {
                     let code = frame.as_ref().map(|frame| u16::from(frame.code));
                     if code == Some(ELSEWHERE) {
                         self.leave_to_the_other();
@@ -262,9 +262,9 @@ impl Client {
                     answer_close(&mut socket).await;
                     break (format!("closed by the gateway: {frame:?}"), code);
                 }
-                Turn::Heard(Some(Ok(_))) => Ok(()),
-                Turn::Heard(Some(Err(error))) => break (format!("broken: {error}"), None),
-                Turn::Heard(None) => break (String::from("ended"), None),
+                Turn::Received(Some(Ok(_))) => Ok(()),
+                Turn::Received(Some(Err(error))) => break (format!("broken: {error}"), None),
+                Turn::Received(None) => break (String::from("ended"), None),
                 Turn::Asks => self.say_what_is_due(number, &mut socket).await,
                 Turn::Speaks => {
                     pace.has_spoken(is_calm());

@@ -167,7 +167,7 @@ fn is_unknown(frame: &str) -> bool {
 
 /// Calls Redis until it is stopped: with an id, which it repeats, or without, once.
 pub(crate) async fn by_call(publishers: Arc<SharedPublishers>, mut random: Random) {
-    let mut caller = FunctionCaller::new(publishers.redis);
+    let mut publisher = RedisPublisher::new(publishers.redis);
     while !*publishers.is_stopped.borrow() {
         let draft = Draft::new(load::channel(&mut random));
         let has_id = random.one_in(2);
@@ -175,7 +175,7 @@ pub(crate) async fn by_call(publishers: Arc<SharedPublishers>, mut random: Rando
         for _ in 0..ATTEMPTS_MAX {
             draft.sent(&publishers.recorder, None, retry);
             retry = Retry::SameId;
-            let answer = caller.publish(&draft, has_id).await;
+            let answer = publisher.publish(&draft, has_id).await;
             let is_known = !matches!(answer, PublishAnswer::Nothing(_));
             draft.answered(&publishers.recorder, answer);
             if is_known || !has_id {
@@ -190,7 +190,7 @@ pub(crate) async fn by_call(publishers: Arc<SharedPublishers>, mut random: Rando
 
 /// The same with more than slow clients can follow, many messages of a scope in one call.
 pub(crate) async fn in_bulk(publishers: Arc<SharedPublishers>, mut random: Random) {
-    let (mut caller, mut due) = (FunctionCaller::new(publishers.redis), Instant::now());
+    let (mut publisher, mut due) = (RedisPublisher::new(publishers.redis), Instant::now());
     for scope in load::SLOW_SCOPES.into_iter().cycle() {
         if *publishers.is_stopped.borrow() {
             break;
@@ -198,7 +198,7 @@ pub(crate) async fn in_bulk(publishers: Arc<SharedPublishers>, mut random: Rando
         let channels = (0..BULK_MESSAGES).map(|_| load::topic_of(scope, &mut random));
         let drafts: Vec<Draft> = channels.map(|channel| Draft::with_padding(channel, BULK_BYTES)).collect();
         drafts.iter().for_each(|draft| draft.sent(&publishers.recorder, None, Retry::No));
-        let answers = caller.publish_all(&drafts).await;
+        let answers = publisher.publish_all(&drafts).await;
         drafts.iter().zip(answers).for_each(|(draft, answer)| draft.answered(&publishers.recorder, answer));
         due = (due + BULK_PACE).max(Instant::now());
         sleep_until(due).await;
@@ -208,13 +208,13 @@ pub(crate) async fn in_bulk(publishers: Arc<SharedPublishers>, mut random: Rando
 
 /// Publishes one message for certain: tries new ones until one is acknowledged. False if none is in time.
 pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: String, deadline: Duration) -> bool {
-    let mut caller = FunctionCaller::new(redis);
+    let mut publisher = RedisPublisher::new(redis);
     let attempts = async {
         loop {
             let mut draft = Draft::new(channel.clone());
             draft.payload["sentinel"] = Value::Bool(true);
             draft.sent(recorder, None, Retry::No);
-            let answer = caller.publish(&draft, false).await;
+            let answer = publisher.publish(&draft, false).await;
             let is_stored = matches!(answer, PublishAnswer::Reply(_));
             draft.answered(recorder, answer);
             if is_stored {
@@ -226,8 +226,8 @@ pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: St
     timeout(deadline, attempts).await.is_ok()
 }
 
-/// Calls the functions, as a backend in any language does.
-pub(crate) struct FunctionCaller {
+/// Publishes by calls of the functions in Redis, as a backend in any language does.
+pub(crate) struct RedisPublisher {
     redis: SocketAddr,
     keyspace: Keyspace,
     families: Families,
@@ -235,7 +235,7 @@ pub(crate) struct FunctionCaller {
     connection: Option<MultiplexedConnection>,
 }
 
-impl FunctionCaller {
+impl RedisPublisher {
     pub(crate) fn new(redis: SocketAddr) -> Self {
         let tenant = TenantId::parse("default").expect("it is a name");
         Self { redis, keyspace: Keyspace::default(), families: load::families(), tenant, connection: None }

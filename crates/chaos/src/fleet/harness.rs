@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::polling::wait;
-use crate::publisher::{FunctionCaller, sentinel};
+use crate::publisher::{RedisPublisher, sentinel};
 use crate::recorder::Recorder;
 use crate::redis_server::RedisServer;
 use crate::run::judge;
@@ -237,7 +237,7 @@ impl FleetHarness {
 
 /// Publishes to all scopes in turn until everything is calm; what has no answer is published again under its id.
 async fn flow(audience: Arc<Audience>, redis: SocketAddr, scopes: Vec<String>) {
-    let mut caller = FunctionCaller::new(redis);
+    let mut publisher = RedisPublisher::new(redis);
     let mut due = Instant::now();
     for scope in scopes.iter().cycle() {
         if *audience.is_calm.borrow() {
@@ -249,7 +249,7 @@ async fn flow(audience: Arc<Audience>, redis: SocketAddr, scopes: Vec<String>) {
         loop {
             draft.sent(&audience.recorder, None, retry);
             retry = Retry::SameId;
-            let answer = caller.publish(&draft, true).await;
+            let answer = publisher.publish(&draft, true).await;
             if let PublishAnswer::Reply(text) = &answer
                 && let Ok(position) = text.parse()
             {
