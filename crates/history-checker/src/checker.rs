@@ -143,7 +143,7 @@ impl Checker {
         if said.is_hello {
             Self::hello(&mut self.sessions, connection, number, &said, line);
         }
-        for request in said.wishes {
+        for request in said.subscriptions {
             if connection.keeps_session {
                 self.sessions.subscriptions(&connection.client).asked.insert(request.channel.clone());
             }

@@ -64,7 +64,7 @@ pub(crate) struct Restored {
 
 /// One channel or pattern that a client requests.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct RequestedSubscription {
     pub(crate) channel: String,
     pub(crate) after: Option<Position>,
 }
@@ -77,7 +77,7 @@ pub(crate) struct Said {
     pub(crate) session: Option<String>,
     /// The subscriptions of that session must be restored.
     pub(crate) restore: bool,
-    pub(crate) wishes: Vec<Wish>,
+    pub(crate) subscriptions: Vec<RequestedSubscription>,
 }
 
 /// The name under which a browser dispatches this frame as an event: none for messages, whose `type` is the publisher's.
@@ -144,16 +144,19 @@ pub(crate) fn say(text: &str) -> Option<Said> {
     let frame: Value = serde_json::from_str(text).ok()?;
     let payload = &frame["payload"];
     let one = |place: &Value| {
-        Some(Wish { channel: place["channel"].as_str()?.to_owned(), after: position(&place["position"])? })
+        Some(RequestedSubscription {
+            channel: place["channel"].as_str()?.to_owned(),
+            after: position(&place["position"])?,
+        })
     };
     Some(match frame["type"].as_str()? {
         "hello" => Said {
             is_hello: true,
             session: payload["session_id"].as_str().map(str::to_owned),
             restore: payload["restore"] == true,
-            wishes: payload["channels"].as_array().into_iter().flatten().map(one).collect::<Option<_>>()?,
+            subscriptions: payload["channels"].as_array().into_iter().flatten().map(one).collect::<Option<_>>()?,
         },
-        "subscribe" => Said { wishes: vec![one(&frame)?], ..Said::default() },
+        "subscribe" => Said { subscriptions: vec![one(&frame)?], ..Said::default() },
         _ => Said::default(),
     })
 }
@@ -197,7 +200,7 @@ mod tests {
     fn a_hello_asks_for_all_its_channels() {
         let text = r#"{"type":"hello","payload":{"token":"t","channels":[{"channel":"system","position":null},{"channel":"user:a","position":"7-2"}]}}"#;
         let said = say(text).unwrap();
-        let after: Vec<_> = said.wishes.iter().map(|wish| wish.after.map(|p| p.offset)).collect();
+        let after: Vec<_> = said.subscriptions.iter().map(|request| request.after.map(|p| p.offset)).collect();
         assert_eq!(after, [None, Some(2)]);
         assert!(said.is_hello && !said.restore);
     }
@@ -210,6 +213,6 @@ mod tests {
         assert_eq!(read_frame(r#"{"type":"restored","payload":{"found":false}}"#), Some(ServerMessage::Restored(None)));
         assert_eq!(read_frame(r#"{"type":"restored","payload":{"found":true,"repeats":true}}"#), None);
         let said = say(r#"{"type":"hello","payload":{"token":"t","session_id":"ab","restore":true}}"#).unwrap();
-        assert_eq!((said.session.as_deref(), said.restore, said.wishes), (Some("ab"), true, vec![]));
+        assert_eq!((said.session.as_deref(), said.restore, said.subscriptions), (Some("ab"), true, vec![]));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Finding, Source};
 
 /// Words that stood for things which have a name in the field. They are no part of a name: of an identifier or a file.
-const RETIRED: [&str; 34] = [
+const RETIRED: [&str; 37] = [
     "barrage",
     "bell",
     "bounced",
@@ -38,6 +38,9 @@ const RETIRED: [&str; 34] = [
     "turnover",
     "unheard",
     "watchman",
+    "wish",
+    "wished",
+    "wishes",
 ];
 
 /// The same in comments, where each has no ordinary meaning either.
