@@ -9,6 +9,7 @@
 //! sockets without a change of thread.
 
 mod page_encoder;
+mod publishing;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,16 +17,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use message_router::{
-    Broker, BrokerError, Command, Draft, Entry, Event, Output, Publish, Router, RouterCounts, ShardIndex, ShardSet,
-    Stored, Taken, Ticket,
+    Broker, Command, Draft, Entry, Event, Output, Router, RouterCounts, ShardIndex, ShardSet, Ticket,
 };
 use tokio::sync::watch;
 use tokio::time::{Duration, MissedTickBehavior, interval};
-use wire::{Channel, Envelope, Message, Position, Scope, Timestamp, UserId};
+use wire::{Envelope, Message, Position, Scope, Timestamp};
 
 use crate::dispatch::dead_letters::{DeadLetters, Poison};
 use crate::health::Health;
-use crate::health::instance_state::LeaseStatus;
 use crate::health::watchdog::{self, Loop};
 use crate::host::allocator::IdleDetector;
 use crate::host::clock::Clock;
@@ -36,10 +35,10 @@ use crate::session::publish::PublishRequest;
 use crate::session::rules::Rules;
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::hub::Hub;
-use crate::shard::publish_reply::{PublishOutcome, PublishReply};
-use crate::shard::requests::{PumpRequest, ReplyTo, ToShard};
+use crate::shard::requests::{PumpRequest, ToShard};
 use crate::shard::shared::Shared;
 use page_encoder::PageEncoder;
+use publishing::Publishing;
 
 /// Largest number of broker events handled before the shards receive their items: enough for a batch, and few enough
 /// for a low latency.
@@ -78,16 +77,6 @@ pub(crate) struct Pump<B> {
     outputs: Vec<Output>,
     /// Items for each shard at the end of this turn, and their size in bytes.
     outgoing: Vec<(Vec<ToShard>, usize)>,
-}
-
-/// A publish that waits for an answer.
-#[derive(Debug)]
-struct Publishing {
-    reply_to: ReplyTo,
-    user: UserId,
-    channel: Channel,
-    /// The message id under which Redis knows the message.
-    id: Option<Box<str>>,
 }
 
 impl<B: Broker> Pump<B> {
@@ -230,78 +219,6 @@ impl<B: Broker> Pump<B> {
             }
         }
         self.carry_out();
-    }
-
-    fn publish(&mut self, publishing: Publishing, draft: Draft) {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
-            return self.refuse(publishing, "this instance moves its clients; publish again after reconnecting");
-        }
-        let scope = publishing.channel.scope.clone();
-        let copy = self.router.is_isolated().then(|| draft.message.clone());
-        let replicated = self.rules.policies.policy(scope.family()).asks_replicas();
-        let publish = Publish { ticket, scope, messages: vec![draft], replicated };
-        let why = match self.router.publish(publish, &mut self.outputs) {
-            Taken::Asked => {
-                self.publishing.insert(ticket, publishing);
-                return;
-            }
-            Taken::Local => {
-                self.counters.local.add(1);
-                let time = Timestamp(self.clock.now().unix_ms);
-                let Publishing { user, channel, .. } = &publishing;
-                self.dead_letters.isolated(channel, user, time, &copy.unwrap_or_default());
-                return self.answer(publishing, PublishOutcome::Local { duplicate: false });
-            }
-            Taken::Again => return self.answer(publishing, PublishOutcome::Local { duplicate: true }),
-            Taken::Doubtful => "the first attempt may have been stored, and Redis cannot be reached to check",
-            Taken::ReadOnly => "this family accepts no messages while Redis cannot be reached",
-            Taken::Full => "Redis cannot be reached, and too many messages were published meanwhile",
-        };
-        self.refuse(publishing, why);
-    }
-
-    fn refuse(&mut self, publishing: Publishing, why: &'static str) {
-        self.counters.publish_errors.add(1);
-        self.answer(publishing, PublishOutcome::Refused(why));
-    }
-
-    fn published(&mut self, ticket: Ticket, result: Result<Stored, BrokerError>) {
-        match &result {
-            Ok(stored) => {
-                self.counters.publishes.add(1);
-                self.counters.publish_duplicates.add(stored.duplicate.into());
-            }
-            Err(error) => {
-                self.counters.publish_errors.add(1);
-                self.counters.publish_unknowns.add((*error == BrokerError::Unknown).into());
-                match error {
-                    BrokerError::Wrong(_) => {
-                        tracing::error!(scope = self.publishing.get(&ticket).map(|publishing| tracing::field::display(&publishing.channel.scope)), %error, "publish failed")
-                    }
-                    BrokerError::Unavailable(_) | BrokerError::Unknown => {
-                        tracing::debug!(scope = self.publishing.get(&ticket).map(|publishing| tracing::field::display(&publishing.channel.scope)), %error, "publish failed")
-                    }
-                }
-            }
-        }
-        if let Some(mut publishing) = self.publishing.remove(&ticket) {
-            if let (Err(BrokerError::Unknown), Some(id)) = (&result, publishing.id.take()) {
-                self.router.doubt(publishing.channel.scope.clone(), id);
-            }
-            let is_kept = self.rules.policies.policy(publishing.channel.scope.family()).history_entries_max > 0;
-            let outcome = match result {
-                Ok(stored) => PublishOutcome::Stored { stored, is_kept },
-                Err(error) => PublishOutcome::Failed(error),
-            };
-            self.answer(publishing, outcome);
-        }
-    }
-
-    fn answer(&mut self, Publishing { reply_to, channel, .. }: Publishing, outcome: PublishOutcome) {
-        let answer = Box::new(PublishReply { channel, outcome });
-        self.send_to_shard(reply_to.shard, ToShard::Published(reply_to, answer), 0);
     }
 
     /// Executes the outputs of the router.

@@ -23,9 +23,11 @@ mod name;
 pub(crate) mod publish;
 mod restoring;
 pub(crate) mod rules;
+mod subscribing;
 
 use publish::PublishDraft;
 use restoring::Restoring;
+use subscribing::unsubscribed;
 
 #[cfg(test)]
 pub(crate) use name::bind;
@@ -320,66 +322,6 @@ impl Session {
         true
     }
 
-    fn subscribe_all(&mut self, wanted: Vec<Resume<'_>>, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
-        let mut joins: Vec<JoinRequest> = Vec::new();
-        for Resume { channel, position } in wanted {
-            match self.admit(&channel, rules) {
-                Err((code, message)) => out.push(refuse(code, &message, Some(&channel), id)),
-                Ok(pattern) => {
-                    let wanted = Wanted { filter: pattern.filter.clone(), after: position };
-                    match joins.iter_mut().find(|join| join.scope == pattern.scope) {
-                        Some(join) => join.wanted.push(wanted),
-                        None => joins.push(JoinRequest {
-                            scope: pattern.scope.clone(),
-                            wanted: vec![wanted],
-                            correlation_id: id.map(Box::from),
-                        }),
-                    }
-                    self.subscriptions.reserve_exact(1);
-                    self.subscriptions.push(Subscription::new(pattern));
-                }
-            }
-        }
-        out.extend(joins.into_iter().map(Effect::Join));
-    }
-
-    /// Whether the client may hold this channel too.
-    fn admit(&self, channel: &str, rules: &Rules) -> Result<Pattern, (ErrorCode, Cow<'static, str>)> {
-        let State::Open(identity) = &self.state else {
-            return Err((ErrorCode::Unauthenticated, "the session is not open".into()));
-        };
-        let families = rules.policies.families();
-        let pattern = families
-            .parse(&identity.tenant, channel)
-            .map_err(|e| (ErrorCode::InvalidChannel, Cow::Owned(e.to_string())))?;
-        if !identity.may_subscribe(&pattern) {
-            return Err((ErrorCode::Forbidden, "the token does not grant this channel".into()));
-        }
-        if self.find(&pattern).is_some() {
-            return Err((ErrorCode::AlreadySubscribed, "this connection holds the channel already".into()));
-        }
-        if self.subscriptions.len() >= CHANNELS_PER_CONNECTION_MAX {
-            let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
-            return Err((ErrorCode::TooManyChannels, message.into()));
-        }
-        Ok(pattern)
-    }
-
-    fn unsubscribe(&mut self, channel: &str, id: Option<&str>, rules: &Rules, out: &mut Vec<Effect>) {
-        let State::Open(identity) = &self.state else { return };
-        let pattern = match rules.policies.families().parse(&identity.tenant, channel) {
-            Ok(pattern) => pattern,
-            Err(e) => return out.push(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(channel), id)),
-        };
-        let Some(at) = self.find(&pattern) else {
-            let message = "this connection does not hold the channel";
-            return out.push(refuse(ErrorCode::NotSubscribed, message, Some(channel), id));
-        };
-        let subscription = self.subscriptions.remove(at);
-        out.push(unsubscribed(&subscription.pattern, channel, id, rules));
-        out.push(Effect::Leave(subscription));
-    }
-
     fn publish(&self, draft: PublishDraft<'_>, id: Option<&str>, now: Now, rules: &Rules) -> Option<Effect> {
         let State::Open(identity) = &self.state else { return None };
         Some(match publish::admit(identity, &rules.policies, now, draft) {
@@ -460,10 +402,4 @@ impl Session {
 fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {
     out.push(refuse(error.code(), &error.to_string(), None, id));
     out.push(Effect::Close(error.close()));
-}
-
-/// In the scope's own lane: it must not overtake the messages it ends.
-fn unsubscribed(pattern: &Pattern, channel: &str, id: Option<&str>, rules: &Rules) -> Effect {
-    let reply = ServerFrame::Unsubscribed { channel: owned(channel), correlation_id: id.map(owned) };
-    Effect::Send(rules.lane(&pattern.scope), reply)
 }
