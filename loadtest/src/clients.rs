@@ -1,19 +1,20 @@
 //! The receivers: thousands of raw sockets on one thread and one epoll, cheap enough to share a core with Redis.
 //!
 //! ```text
-//!   storm / connect_plain ─▶ ┌───────┐ ── each text or binary frame ─▶ the scenario (tally, latency)
+//!   storm / connect_plain ─▶ ┌───────┐ ── each frame or event with data ─▶ the scenario (tally, latency)
 //!                   poll ──▶ │Clients│ ── pong ─▶ whoever pinged
 //!                            └───────┘ ── close, end of stream ─▶ Failure
 //! ```
 //!
-//! One read per readable socket and round, then a walk over the frame headers. No WebSocket library copies, checks
-//! UTF-8 or allocates here: that would measure the library.
+//! One read per readable socket and round, then a walk over the frame headers, or over the lines of an event stream. No
+//! library copies, checks UTF-8 or allocates here: that would measure the library.
 
 mod storm;
 mod subscribe;
 
 pub(crate) use storm::{ConnectPlan, Storm, storm};
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -23,8 +24,10 @@ use rustix::event::epoll;
 use rustix::event::{Timespec, epoll::EventFlags};
 use test_support::web_socket::client_frame;
 
+use crate::event_walker::{Event, next_event};
 use crate::failure::Failure;
-use crate::frame_walker::{self, CLOSE, FRAME_BYTES_MAX, Frame, PING, PONG};
+use crate::frame_walker::{BadFrame, CLOSE, FRAME_BYTES_MAX, Frame, PING, PONG, TEXT, next_frame};
+use crate::tick::{self, kind_of};
 
 /// Most sockets served per round.
 const EVENTS_MAX: usize = 512;
@@ -32,8 +35,17 @@ const EVENTS_MAX: usize = 512;
 const SCRATCH_BYTES: usize = 256 * 1024;
 const _: () = assert!(SCRATCH_BYTES >= 2 * FRAME_BYTES_MAX);
 
+/// What carries the messages to the receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    WebSocket,
+    /// Server-sent events, the answer to `GET /sse`.
+    EventStream,
+}
+
 /// All receivers of one server.
 pub(crate) struct Clients {
+    transport: Transport,
     epoll: OwnedFd,
     receivers: Vec<Receiver>,
     events: Vec<epoll::Event>,
@@ -49,10 +61,10 @@ struct Receiver {
 
 impl Clients {
     /// Nobody yet.
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(transport: Transport) -> Result<Self, Failure> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Failure::io("epoll_create"))?;
         let scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
-        Ok(Self { epoll, receivers: Vec::new(), events: Vec::with_capacity(EVENTS_MAX), scratch })
+        Ok(Self { transport, epoll, receivers: Vec::new(), events: Vec::with_capacity(EVENTS_MAX), scratch })
     }
 
     /// How many receivers there are.
@@ -78,8 +90,8 @@ impl Clients {
         Ok(())
     }
 
-    /// Waits at most `timeout` for something to come, and hands every text or binary frame that is complete to `take`
-    /// together with its receiver's number.
+    /// Waits at most `timeout` for something to come, and hands every text or binary frame, and every event with
+    /// data, that is complete to `take` together with its receiver's number.
     pub(crate) fn poll(
         &mut self,
         timeout: Duration,
@@ -88,10 +100,33 @@ impl Clients {
         wait(&self.epoll, &mut self.events, timeout)?;
         for event in &self.events {
             let number = event.data.u64() as usize;
-            self.receivers[number].receive(number, &mut self.scratch, &mut take)?;
+            self.receivers[number].receive(self.transport, number, &mut self.scratch, &mut take)?;
         }
         Ok(())
     }
+}
+
+impl Transport {
+    /// The first frame of `bytes`, or `None` when it is not complete yet. An event with data is a text frame. An event
+    /// without data (a comment, an id alone) is a pong, for which a receiver does nothing.
+    fn next_frame(self, bytes: &[u8]) -> Result<Option<Frame<'_>>, BadFrame> {
+        if self == Self::WebSocket {
+            return next_frame(bytes);
+        }
+        let Some(Event { bytes, name, data }) = next_event(bytes)? else { return Ok(None) };
+        let opcode = if data.is_some() { TEXT } else { PONG };
+        let payload = data.unwrap_or(Cow::Borrowed(b""));
+        if opcode == TEXT && name.is_some_and(|name| !is_control(name, &payload)) {
+            return Err(BadFrame);
+        }
+        Ok(Some(Frame { opcode, bytes, payload }))
+    }
+}
+
+/// Whether the name of an event is the `type` of the control frame in its data. A browser does not dispatch a named
+/// event as a message.
+fn is_control(name: &[u8], data: &[u8]) -> bool {
+    kind_of(data).is_some_and(|kind| kind.as_bytes() == name && kind != tick::KIND)
 }
 
 /// One `epoll_wait` into `events`.
@@ -107,6 +142,7 @@ fn wait(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Duration) -> R
 impl Receiver {
     fn receive(
         &mut self,
+        transport: Transport,
         number: usize,
         scratch: &mut [u8],
         take: &mut impl FnMut(usize, Frame<'_>) -> Result<(), Failure>,
@@ -122,17 +158,18 @@ impl Receiver {
         };
         let bytes = &scratch[..kept + read];
         let mut at = 0;
-        while let Some(frame) = frame_walker::next_frame(&bytes[at..])
-            .map_err(|_| failed("the server sent a broken frame header".into()))?
+        while let Some(frame) = transport
+            .next_frame(&bytes[at..])
+            .map_err(|_| failed("the server sent a broken frame header or event".into()))?
         {
             at += frame.bytes.len();
             match frame.opcode {
                 PING => {
-                    let pong = client_frame(PONG, frame.payload);
+                    let pong = client_frame(PONG, &frame.payload);
                     self.socket.write_all(&pong).map_err(|error| failed(format!("pong: {error}")))?;
                 }
                 PONG => {}
-                CLOSE => return Err(failed(format!("the server closed: {}", close_text(frame.payload)))),
+                CLOSE => return Err(failed(format!("the server closed: {}", close_text(&frame.payload)))),
                 _ => take(number, frame)?,
             }
         }
@@ -159,9 +196,9 @@ mod tests {
     use wire::{Opcode, WebSocketFrame};
 
     /// One client, and the server's end of its socket.
-    fn pair() -> (Clients, TcpStream) {
+    fn pair(transport: Transport) -> (Clients, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut clients = Clients::new().expect("an epoll");
+        let mut clients = Clients::new(transport).expect("an epoll");
         clients.connect_plain(listener.local_addr().expect("bound"), 1).expect("it listens");
         (clients, listener.accept().expect("it connected").0)
     }
@@ -180,7 +217,7 @@ mod tests {
 
     #[test]
     fn frames_split_over_packets_are_put_together_and_pings_answered() {
-        let (mut clients, mut server) = pair();
+        let (mut clients, mut server) = pair(Transport::WebSocket);
         server.set_nodelay(true).expect("a TCP option");
         let text = WebSocketFrame::new(Opcode::Text, &[b'x'; 200]);
         let bytes = [text.bytes(), WebSocketFrame::new(Opcode::Ping, b"42").bytes(), text.bytes()].concat();
@@ -195,13 +232,39 @@ mod tests {
     }
 
     #[test]
+    fn events_split_over_packets_are_put_together_and_comments_ignored() {
+        let (mut clients, mut server) = pair(Transport::EventStream);
+        server.set_nodelay(true).expect("a TCP option");
+        let stream = b"id: 1\ndata: first\n\n:\n\nid: 2\n\nevent: gap\ndata: {\"type\":\"gap\"}\n\ndata: last\n\n";
+        let server = std::thread::spawn(move || {
+            stream.chunks(7).for_each(|piece| server.write_all(piece).expect("the client reads"));
+            server
+        });
+        let expected = [&b"first"[..], br#"{"type":"gap"}"#, b"last"];
+        assert_eq!(poll_until(&mut clients, 3).expect("no failure"), expected);
+        drop(server.join().expect("no panic"));
+        let failure = poll_until(&mut clients, 1).expect_err("the stream has ended");
+        assert!(failure.to_string().contains("hung up"), "{failure}");
+    }
+
+    #[test]
+    fn a_message_in_a_named_event_fails_the_run() {
+        for name in ["gap", "tick"] {
+            let (mut clients, mut server) = pair(Transport::EventStream);
+            write!(server, "event: {name}\ndata: {{\"type\":\"tick\"}}\n\n").expect("the client reads");
+            let failure = poll_until(&mut clients, 1).expect_err("a browser does not take it for a message");
+            assert!(failure.to_string().contains("broken frame header or event"), "{failure}");
+        }
+    }
+
+    #[test]
     fn a_close_and_a_hang_up_fail_the_run() {
-        let (mut clients, mut server) = pair();
+        let (mut clients, mut server) = pair(Transport::WebSocket);
         server.write_all(WebSocketFrame::new(Opcode::Close, b"\x0f\xa1slow").bytes()).expect("the swarm reads");
         let failure = poll_until(&mut clients, 1).expect_err("a close is no frame to count");
         assert!(failure.to_string().contains("4001 slow"), "{failure}");
 
-        let (mut clients, server) = pair();
+        let (mut clients, server) = pair(Transport::WebSocket);
         drop(server);
         let failure = poll_until(&mut clients, 1).expect_err("nobody is left to deliver");
         assert!(failure.to_string().contains("hung up"), "{failure}");

@@ -3,20 +3,23 @@
 //! It reads headers and trusts payloads: a receiver must cost far less than the server it measures.
 //! The gateway's own codec is tested elsewhere, against an independent one.
 
+use std::borrow::Cow;
+
 /// A whole frame within a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     /// The low four bits of the first byte.
     pub(crate) opcode: u8,
     /// Header and payload, as they came over the wire.
     pub(crate) bytes: &'a [u8],
     /// The payload.
-    pub(crate) payload: &'a [u8],
+    pub(crate) payload: Cow<'a, [u8]>,
 }
 
-/// A header no server of ours sends: fragmented, masked, with reserved bits, or absurdly long.
+/// What no server of ours sends: a frame that is fragmented, masked, with reserved bits or absurdly long, or an event
+/// that is too long or has the wrong name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BadHeader;
+pub(crate) struct BadFrame;
 
 pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const CLOSE: u8 = 0x8;
@@ -27,10 +30,10 @@ pub(crate) const PONG: u8 = 0xA;
 pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// The first frame of `bytes`, or `None` when it is not complete yet.
-pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, BadHeader> {
+pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, BadFrame> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     if first & 0xF0 != 0x80 || second & 0x80 != 0 {
-        return Err(BadHeader);
+        return Err(BadFrame);
     }
     let (header, len) = match second {
         126 => match bytes.get(2..4) {
@@ -38,16 +41,16 @@ pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, BadHeader> {
             _ => return Ok(None),
         },
         127 => match bytes.get(2..10).and_then(|len| <[u8; 8]>::try_from(len).ok()) {
-            Some(len) => (10, usize::try_from(u64::from_be_bytes(len)).map_err(|_| BadHeader)?),
+            Some(len) => (10, usize::try_from(u64::from_be_bytes(len)).map_err(|_| BadFrame)?),
             None => return Ok(None),
         },
         short => (2, short as usize),
     };
     if len > FRAME_BYTES_MAX - header {
-        return Err(BadHeader);
+        return Err(BadFrame);
     }
     let Some(whole) = bytes.get(..header + len) else { return Ok(None) };
-    Ok(Some(Frame { opcode: first & 0x0F, bytes: whole, payload: &whole[header..] }))
+    Ok(Some(Frame { opcode: first & 0x0F, bytes: whole, payload: Cow::Borrowed(&whole[header..]) }))
 }
 
 #[cfg(test)]
@@ -97,11 +100,11 @@ mod tests {
 
     #[test]
     fn headers_a_server_never_sends_are_refused() {
-        assert_eq!(next_frame(&[0x01, 0]), Err(BadHeader), "a fragment");
-        assert_eq!(next_frame(&[0xC1, 0]), Err(BadHeader), "a reserved bit");
-        assert_eq!(next_frame(&[0x81, 0x80, 0, 0, 0, 0]), Err(BadHeader), "a masked frame");
+        assert_eq!(next_frame(&[0x01, 0]), Err(BadFrame), "a fragment");
+        assert_eq!(next_frame(&[0xC1, 0]), Err(BadFrame), "a reserved bit");
+        assert_eq!(next_frame(&[0x81, 0x80, 0, 0, 0, 0]), Err(BadFrame), "a masked frame");
         let mut endless = vec![0x82, 127];
         endless.extend_from_slice(&u64::MAX.to_be_bytes());
-        assert_eq!(next_frame(&endless), Err(BadHeader), "a frame longer than memory");
+        assert_eq!(next_frame(&endless), Err(BadFrame), "a frame longer than memory");
     }
 }

@@ -29,6 +29,7 @@ mod tick;
 
 mod clients;
 mod delivery_tally;
+mod event_walker;
 mod frame_walker;
 mod latencies;
 mod usage;
@@ -101,7 +102,7 @@ struct BenchArgs {
     /// The gateway to measure.
     #[arg(long, default_value = "target/release/tidegate")]
     gateway: PathBuf,
-    /// Receivers in the one scope of rows 1, 3 and 8.
+    /// Receivers of the shared messages in rows 1, 3, 8 and 10.
     #[arg(long, default_value_t = 1_000)]
     receivers: usize,
     /// Scopes with one receiver each in row 2.
@@ -110,7 +111,7 @@ struct BenchArgs {
     /// Messages per publish call in row 3.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
     batch: u64,
-    /// Idle connections in row 4; 2,000 with --quick.
+    /// Idle connections in rows 4 and 11; 2,000 with --quick.
     #[arg(long)]
     connections: Option<usize>,
     /// Readers that stop in row 8; 200 with --quick.

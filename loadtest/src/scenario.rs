@@ -2,6 +2,7 @@
 
 mod audience;
 mod delivery;
+mod event_stream;
 mod idle;
 mod pairs;
 mod personal;
@@ -37,12 +38,26 @@ pub(crate) enum Scenario {
     /// What readers that stop cost those who read on.
     #[value(name = "8")]
     Stopped,
+    /// CPU per delivery over server-sent events, beside that over WebSockets.
+    #[value(name = "10")]
+    EventStreams,
+    /// Memory per idle event stream.
+    #[value(name = "11")]
+    IdleEventStreams,
 }
 
 impl Scenario {
     /// Every one, in the order of the table.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Delivery, Self::Personal, Self::Saturation, Self::Idle, Self::Publishing, Self::Stopped];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Delivery,
+        Self::Personal,
+        Self::Saturation,
+        Self::Idle,
+        Self::Publishing,
+        Self::Stopped,
+        Self::EventStreams,
+        Self::IdleEventStreams,
+    ];
 
     /// Runs it on servers of its own.
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
@@ -53,6 +68,8 @@ impl Scenario {
             Self::Idle => idle::run(setting),
             Self::Publishing => publishing::run(setting),
             Self::Stopped => stopped::run(setting),
+            Self::EventStreams => event_stream::run(setting),
+            Self::IdleEventStreams => idle::run_event_streams(setting),
         }
     }
 }
@@ -69,11 +86,11 @@ pub(crate) struct Setting {
 /// How large and how long.
 #[derive(Debug, Clone)]
 pub(crate) struct Sizes {
-    /// Receivers in the one scope of rows 1, 3 and 8.
+    /// Receivers of the shared messages in rows 1, 3, 8 and 10.
     pub(crate) receivers: usize,
     /// Scopes with one receiver each in row 2.
     pub(crate) scopes: usize,
-    /// Alternations of baseline and gateway in rows 1, 2 and 8, and of the ways to publish in row 7.
+    /// Alternations of baseline and gateway in rows 1, 2, 8 and 10, and of the ways to publish in row 7.
     pub(crate) pairs: usize,
     /// One window of one side of a pair.
     pub(crate) window: Duration,
@@ -81,7 +98,7 @@ pub(crate) struct Sizes {
     pub(crate) step: Duration,
     /// Messages per publish call in row 3.
     pub(crate) batch: u64,
-    /// Idle connections in row 4.
+    /// Idle connections in rows 4 and 11.
     pub(crate) connections: usize,
     /// How long connections idle before memory is read.
     pub(crate) settle: Duration,

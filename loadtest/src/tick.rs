@@ -9,7 +9,7 @@ use serde::Deserialize;
 use wire::MessageDraft;
 
 /// The `type` of every published message.
-const KIND: &str = "tick";
+pub(crate) const KIND: &str = "tick";
 /// Added to the number so that it always has ten digits: JSON knows no leading zeros.
 const BASE: u64 = 1_000_000_000;
 const DIGITS: usize = 10;

@@ -1,4 +1,5 @@
-//! Many clients arriving at once: connect, upgrade with a token, subscribe, and be told `subscribed`.
+//! Many clients arriving at once. A WebSocket client connects, upgrades with a token, subscribes, and receives
+//! `subscribed`. A client of an event stream names its channels in its only request.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -10,9 +11,9 @@ use rustix::net::{AddressFamily, SocketType};
 use test_support::web_socket::upgrade_request;
 
 use super::subscribe::subscribe;
-use super::{Clients, EVENTS_MAX, wait};
+use super::{Clients, EVENTS_MAX, Transport, wait};
 use crate::failure::Failure;
-use crate::frame_walker::{CLOSE, next_frame};
+use crate::frame_walker::CLOSE;
 use crate::latencies::Latencies;
 use crate::tick::kind_of;
 
@@ -29,7 +30,7 @@ pub(crate) struct ConnectPlan {
     /// Sent as `Authorization: Bearer`.
     pub(crate) token: String,
     /// To be subscribed to.
-    pub(crate) channel: String,
+    pub(crate) channels: Vec<String>,
 }
 
 /// How a storm went.
@@ -47,8 +48,11 @@ struct Arrival {
     /// Its place among the visits.
     number: usize,
     socket: TcpStream,
-    channel: String,
+    transport: Transport,
+    channels: Vec<String>,
     phase: Phase,
+    /// Channels that are not subscribed yet.
+    pending: usize,
     /// Read and not understood yet.
     buffer: Vec<u8>,
     since: Instant,
@@ -56,9 +60,9 @@ struct Arrival {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The request is out, `101` is not back.
-    Upgrading,
-    /// `subscribe` is out, `subscribed` is not back.
+    /// The request is out, `101` or `200` is not back.
+    Requesting,
+    /// `subscribe` is out if it is needed, `subscribed` is not back for every channel.
     Subscribing,
     /// Done.
     Open,
@@ -87,7 +91,7 @@ pub(crate) fn storm(
                 free.push(slot);
                 break;
             };
-            let arrival = Arrival::begin(addr, number, plan)?;
+            let arrival = Arrival::begin(clients.transport, addr, number, plan)?;
             let data = epoll::EventData::new_u64(slot as u64);
             epoll::add(&epoll, &arrival.socket, data, EventFlags::IN).map_err(Failure::io("epoll_ctl"))?;
             slots[slot] = Some(arrival);
@@ -119,16 +123,24 @@ pub(crate) fn storm(
 }
 
 impl Arrival {
-    fn begin(addr: SocketAddr, number: usize, plan: ConnectPlan) -> Result<Self, Failure> {
+    fn begin(transport: Transport, addr: SocketAddr, number: usize, plan: ConnectPlan) -> Result<Self, Failure> {
         let since = Instant::now();
         let mut socket =
             connect_from(source_address(number), addr).map_err(Failure::io(format!("connect {number}")))?;
-        let ConnectPlan { token, channel } = plan;
-        let protocol = format!("Sec-WebSocket-Protocol: {}\r\n", wire::SUBPROTOCOL);
-        let request = upgrade_request(addr, &format!("{protocol}Authorization: Bearer {token}\r\n"));
-        socket.write_all(request.as_bytes()).map_err(Failure::io(format!("upgrade {number}")))?;
+        let ConnectPlan { token, channels } = plan;
+        let token = format!("Authorization: Bearer {token}\r\n");
+        let request = match transport {
+            Transport::WebSocket => {
+                upgrade_request(addr, &format!("Sec-WebSocket-Protocol: {}\r\n{token}", wire::SUBPROTOCOL))
+            }
+            Transport::EventStream => {
+                format!("GET /sse?channels={} HTTP/1.1\r\nHost: {addr}\r\n{token}\r\n", channels.join(","))
+            }
+        };
+        socket.write_all(request.as_bytes()).map_err(Failure::io(format!("request {number}")))?;
         socket.set_nonblocking(true).map_err(Failure::io("set_nonblocking"))?;
-        Ok(Self { number, socket, channel, phase: Phase::Upgrading, buffer: Vec::new(), since })
+        let pending = channels.len();
+        Ok(Self { number, socket, transport, channels, phase: Phase::Requesting, pending, buffer: Vec::new(), since })
     }
 
     /// Reads what came and goes as far as it can.
@@ -142,13 +154,19 @@ impl Arrival {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(self.phase),
             Err(error) => return Err(failed(format!("read while {:?}: {error}", self.phase))),
         }
-        if self.phase == Phase::Upgrading {
+        if self.phase == Phase::Requesting {
             let Some(end) = response_end(&self.buffer) else { return Ok(self.phase) };
-            if !self.buffer.starts_with(b"HTTP/1.1 101 ") {
-                return Err(failed(format!("not upgraded: {}", String::from_utf8_lossy(&self.buffer))));
+            let (status, frames) = match self.transport {
+                Transport::WebSocket => {
+                    ("HTTP/1.1 101 ", self.channels.iter().flat_map(|name| subscribe(name)).collect())
+                }
+                Transport::EventStream => ("HTTP/1.1 200 ", Vec::new()),
+            };
+            if !self.buffer.starts_with(status.as_bytes()) {
+                return Err(failed(format!("not {status}: {}", String::from_utf8_lossy(&self.buffer))));
             }
             self.buffer.drain(..end);
-            self.socket.write_all(&subscribe(&self.channel)).map_err(|error| failed(format!("subscribe: {error}")))?;
+            self.socket.write_all(&frames).map_err(|error| failed(format!("subscribe: {error}")))?;
             self.phase = Phase::Subscribing;
         }
         self.await_subscribed().map_err(failed)
@@ -157,17 +175,21 @@ impl Arrival {
     fn await_subscribed(&mut self) -> Result<Phase, String> {
         let mut at = 0;
         while self.phase == Phase::Subscribing {
-            let Some(frame) = next_frame(&self.buffer[at..]).map_err(|_| "a broken frame header".to_owned())? else {
-                break;
-            };
+            let frame = self.transport.next_frame(&self.buffer[at..]);
+            let Some(frame) = frame.map_err(|_| "a broken frame header or event".to_owned())? else { break };
             at += frame.bytes.len();
             if frame.opcode == CLOSE {
                 return Err(format!("closed instead of subscribed: {:?}", frame.payload));
             }
-            match kind_of(frame.payload).as_deref() {
-                Some("subscribed") => self.phase = Phase::Open,
+            match kind_of(&frame.payload).as_deref() {
+                Some("subscribed") => {
+                    self.pending -= 1;
+                    if self.pending == 0 {
+                        self.phase = Phase::Open;
+                    }
+                }
                 Some("error" | "degraded" | "gap" | "reconnect" | "bye") => {
-                    return Err(format!("not subscribed: {}", String::from_utf8_lossy(frame.payload)));
+                    return Err(format!("not subscribed: {}", String::from_utf8_lossy(&frame.payload)));
                 }
                 _ => {}
             }
@@ -234,7 +256,20 @@ mod tests {
     }
 
     fn plan() -> std::iter::Once<ConnectPlan> {
-        std::iter::once(ConnectPlan { token: "token".into(), channel: "user:u1".into() })
+        std::iter::once(ConnectPlan { token: "token".into(), channels: vec!["user:u1".into()] })
+    }
+
+    /// The payload of the first frame that comes.
+    fn first_payload(clients: &mut Clients) -> Vec<u8> {
+        let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
+        while seen.is_empty() && Instant::now() < deadline {
+            let take = |_: usize, frame: crate::frame_walker::Frame<'_>| {
+                seen.extend_from_slice(&frame.payload);
+                Ok(())
+            };
+            clients.poll(Duration::from_millis(20), take).expect("no failure");
+        }
+        seen
     }
 
     #[test]
@@ -253,28 +288,47 @@ mod tests {
         // Half of the last frame comes with the answer, the rest later.
         let cut = answer.len() - 3;
         let (addr, server) = serve_one(answer[..cut].to_vec());
-        let mut clients = Clients::new().expect("an epoll");
+        let mut clients = Clients::new(Transport::WebSocket).expect("an epoll");
         let storm = storm(&mut clients, addr, plan()).expect("subscribed");
         assert_eq!(clients.len(), 1);
         assert!(storm.latencies.longest_ms() > 0.0);
         let mut socket = server.join().expect("no panic");
         socket.write_all(&answer[cut..]).expect("the client reads");
-        let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
-        while seen.is_empty() && Instant::now() < deadline {
-            let take = |_: usize, frame: crate::frame_walker::Frame<'_>| {
-                seen.extend_from_slice(frame.payload);
-                Ok(())
-            };
-            clients.poll(Duration::from_millis(20), take).expect("no failure");
-        }
-        assert_eq!(seen, b"first");
+        assert_eq!(first_payload(&mut clients), b"first");
+    }
+
+    #[test]
+    fn an_event_stream_is_open_when_every_channel_is_subscribed() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("the client connects");
+            let mut request = vec![0; 4096];
+            let len = socket.read(&mut request).expect("a request");
+            let request = String::from_utf8_lossy(&request[..len]).into_owned();
+            let subscribed = "event: subscribed\ndata: {\"type\":\"subscribed\"}\n\n";
+            let answer = format!("HTTP/1.1 200 OK\r\n\r\n:\n\n{subscribed}id: 1\n{subscribed}data: fi");
+            for piece in answer.as_bytes().chunks(16) {
+                socket.write_all(piece).expect("the client reads");
+            }
+            (request, socket)
+        });
+        let mut clients = Clients::new(Transport::EventStream).expect("an epoll");
+        let channels = vec!["system".into(), "user:u1".into()];
+        let plan = ConnectPlan { token: "token".into(), channels };
+        storm(&mut clients, addr, std::iter::once(plan)).expect("subscribed");
+        let (request, mut socket) = server.join().expect("no panic");
+        socket.write_all(b"rst\n\n").expect("the client reads");
+        assert!(request.starts_with("GET /sse?channels=system,user:u1 HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("Authorization: Bearer token\r\n"), "{request}");
+        assert_eq!(first_payload(&mut clients), b"first");
     }
 
     #[test]
     fn a_refusal_is_reported_in_the_gateways_words() {
         let refusal = control(&ServerFrame::Degraded { degraded: true });
         let (addr, server) = serve_one(refusal.bytes().to_vec());
-        let mut clients = Clients::new().expect("an epoll");
+        let mut clients = Clients::new(Transport::WebSocket).expect("an epoll");
         let failure = storm(&mut clients, addr, plan()).expect_err("degraded is not what is measured");
         assert!(failure.to_string().contains("degraded"), "{failure}");
         drop(server.join());

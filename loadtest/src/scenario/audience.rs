@@ -1,4 +1,4 @@
-//! Many receivers of one gateway, and one publisher: what rows 1 to 3 share.
+//! Many receivers of one gateway, and one publisher: what rows 1 to 3, 8 and 10 share.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use wire::{Channel, Families, TenantId};
 
 use super::Setting;
-use crate::clients::{Clients, ConnectPlan, storm};
+use crate::clients::{Clients, ConnectPlan, Transport, storm};
 use crate::delivery_tally::DeliveryTally;
 use crate::failure::Failure;
 use crate::harness::{BenchHarness, sign_token};
@@ -17,8 +17,10 @@ use crate::send_times::SendTimes;
 use crate::tick::{TickReader, kind_of};
 use crate::window::{Spent, Window};
 
-/// The channel that everybody holds, when all hold one.
+/// The channel that everybody holds, when all hold one. When all hold several, a digit follows.
 pub(super) const SHARED: &str = "collection:bench";
+/// How many channels each receiver has in [`Layout::Scopes`], each in a scope of its own.
+pub(super) const SCOPES: u64 = 10;
 /// What comes before the number in the channels that receivers hold alone, and how many digits that has.
 const PERSONAL_STEM: &str = "user:u";
 pub(super) const PERSONAL_DIGITS: usize = 5;
@@ -32,6 +34,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub(super) enum Layout {
     /// All hold one: a message is one delivery to each.
     Shared,
+    /// All hold the same [`SCOPES`] channels: messages take turns, and each is one delivery to each receiver.
+    Scopes,
     /// Each holds the channel of a user of its own: messages take turns, and each is one delivery.
     Personal,
 }
@@ -79,29 +83,37 @@ impl Run {
 impl Audience {
     /// Starts Redis and a gateway and brings the receivers in.
     pub(super) fn gather(setting: &Setting, layout: Layout, receivers: usize) -> Result<Self, Failure> {
-        Self::gather_at(BenchHarness::start(&setting.cores, &setting.gateway, "")?, layout, receivers)
+        let harness = BenchHarness::start(&setting.cores, &setting.gateway, "")?;
+        Self::gather_at(harness, Transport::WebSocket, layout, receivers)
     }
 
     /// Brings the receivers in.
-    pub(super) fn gather_at(harness: BenchHarness, layout: Layout, receivers: usize) -> Result<Self, Failure> {
+    pub(super) fn gather_at(
+        harness: BenchHarness,
+        transport: Transport,
+        layout: Layout,
+        receivers: usize,
+    ) -> Result<Self, Failure> {
+        let shared = layout.shared_channels();
+        let grants: Vec<_> = shared.iter().map(String::as_str).collect();
         let mut visits = Vec::with_capacity(receivers);
         for number in 0..receivers {
-            let (user, channel) = layout.place(number);
-            visits.push(ConnectPlan { token: sign_token(&user, &[SHARED]), channel });
+            let (user, own) = layout.place(number);
+            let channels = own.map_or_else(|| shared.clone(), |own| vec![own]);
+            visits.push(ConnectPlan { token: sign_token(&user, &grants), channels });
         }
-        let mut clients = Clients::new()?;
+        let mut clients = Clients::new(transport)?;
         storm(&mut clients, harness.addr, visits.into_iter())?;
         let times = Arc::new(SendTimes::new());
-        let channels = match layout {
-            Layout::Shared => vec![channel(SHARED)],
-            Layout::Personal => (0..receivers).map(|number| channel(&layout.place(number).1)).collect(),
-        };
+        let personal = (0..receivers).filter_map(|number| layout.place(number).1);
+        let channels: Vec<_> = shared.into_iter().chain(personal).map(|name| channel(&name)).collect();
         let publisher = Some(Publisher::connect(&harness.redis_url, &channels, times.clone())?);
         let reader = match layout {
             Layout::Shared => TickReader::new(SHARED, 0),
+            Layout::Scopes => TickReader::new(SHARED, 1),
             Layout::Personal => TickReader::new(PERSONAL_STEM, PERSONAL_DIGITS),
         };
-        let delivery_tally = DeliveryTally::new(receivers, 0);
+        let delivery_tally = DeliveryTally::new(receivers * layout.streams_per_receiver(), 0);
         Ok(Self { harness, layout, clients, delivery_tally, reader, publisher, times, frame: Vec::new() })
     }
 
@@ -143,7 +155,7 @@ impl Audience {
         let (layout, receivers) = (self.layout, self.len());
         let expected = end * layout.deliveries_per_message(receivers);
         let counts =
-            |delivery_tally: &DeliveryTally| delivery_tally.counts(|receiver| layout.pending(receiver, receivers, end));
+            |delivery_tally: &DeliveryTally| delivery_tally.counts(|stream| layout.pending(stream, receivers, end));
         let mut last_progress = Instant::now();
         while last_progress.elapsed() < SILENCE_MAX {
             // A delivery that came twice stands for none that is still to come, so the number alone proves nothing.
@@ -163,9 +175,14 @@ impl Audience {
         let Self { layout, clients, delivery_tally, reader, times, frame: first, .. } = self;
         let (mut read_at, receivers) = ((usize::MAX, Instant::now()), clients.len() as u64);
         clients.poll(Duration::from_millis(5), |receiver, frame| {
-            let Some(number) = reader.read(frame.payload) else { return check_control(receiver, frame.payload) };
+            let Some(number) = reader.read(&frame.payload) else { return check_control(receiver, &frame.payload) };
             match layout {
                 Layout::Shared => delivery_tally.record_delivery(receiver, number),
+                // Order is kept within a scope, so each scope of a receiver is a stream of its own.
+                Layout::Scopes => {
+                    let stream = receiver * SCOPES as usize + (number % SCOPES) as usize;
+                    delivery_tally.record_delivery(stream, number / SCOPES);
+                }
                 Layout::Personal if number % receivers == receiver as u64 => {
                     delivery_tally.record_delivery(receiver, number / receivers)
                 }
@@ -187,28 +204,47 @@ impl Audience {
 }
 
 impl Layout {
-    /// Receiver `number`'s user and channel.
-    fn place(self, number: usize) -> (String, String) {
+    /// The channels that all receivers have.
+    fn shared_channels(self) -> Vec<String> {
         match self {
-            Self::Shared => (format!("u{number}"), SHARED.into()),
+            Self::Shared => vec![SHARED.into()],
+            Self::Scopes => (0..SCOPES).map(|digit| format!("{SHARED}{digit}")).collect(),
+            Self::Personal => Vec::new(),
+        }
+    }
+
+    /// Receiver `number`'s user, and the channel that it alone has.
+    fn place(self, number: usize) -> (String, Option<String>) {
+        match self {
+            Self::Shared | Self::Scopes => (format!("u{number}"), None),
             Self::Personal => {
-                (format!("u{number:0PERSONAL_DIGITS$}"), format!("{PERSONAL_STEM}{number:0PERSONAL_DIGITS$}"))
+                (format!("u{number:0PERSONAL_DIGITS$}"), Some(format!("{PERSONAL_STEM}{number:0PERSONAL_DIGITS$}")))
             }
+        }
+    }
+
+    /// How many streams of messages the tally keeps apart for one receiver.
+    fn streams_per_receiver(self) -> usize {
+        match self {
+            Self::Shared | Self::Personal => 1,
+            Self::Scopes => SCOPES as usize,
         }
     }
 
     fn deliveries_per_message(self, receivers: usize) -> u64 {
         match self {
-            Self::Shared => receivers as u64,
+            Self::Shared | Self::Scopes => receivers as u64,
             Self::Personal => 1,
         }
     }
 
-    /// How many messages `receiver` is owed when `end` have been published.
-    fn pending(self, receiver: usize, receivers: usize, end: u64) -> u64 {
+    /// How many messages are expected in `stream` when `end` have been published.
+    fn pending(self, stream: usize, receivers: usize, end: u64) -> u64 {
+        let in_turns = |number: u64, count: u64| end / count + u64::from(number < end % count);
         match self {
             Self::Shared => end,
-            Self::Personal => end / receivers as u64 + u64::from((receiver as u64) < end % receivers as u64),
+            Self::Scopes => in_turns(stream as u64 % SCOPES, SCOPES),
+            Self::Personal => in_turns(stream as u64, receivers as u64),
         }
     }
 }
@@ -237,5 +273,14 @@ mod tests {
         assert_eq!(pending(4), [2, 1, 1]);
         assert_eq!(pending(6), [2, 2, 2]);
         assert_eq!(Layout::Shared.pending(2, 3, 4), 4);
+    }
+
+    #[test]
+    fn messages_of_several_scopes_are_expected_in_turns_by_every_receiver() {
+        let pending = |receiver: u64, scope| Layout::Scopes.pending((receiver * SCOPES + scope) as usize, 3, 13);
+        for receiver in 0..3 {
+            let expected: Vec<u64> = (0..SCOPES).map(|scope| if scope < 3 { 2 } else { 1 }).collect();
+            assert_eq!((0..SCOPES).map(|scope| pending(receiver, scope)).collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::audience::{Audience, Layout};
 use super::pairs::{Pair, Pairs};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
-use crate::clients::Clients;
+use crate::clients::{Clients, Transport};
 use crate::failure::Failure;
 use crate::publisher::Pace;
 use crate::report::{BudgetRow, thousands};
@@ -27,7 +27,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { receivers, pairs, window, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
     let mut baseline = Baseline::write_loop(setting.cores.server, receivers)?;
-    let mut onlookers = Clients::new()?;
+    let mut onlookers = Clients::new(Transport::WebSocket)?;
     onlookers.connect_plain(baseline.addr, receivers)?;
     baseline.await_ready()?;
 

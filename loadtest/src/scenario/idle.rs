@@ -1,10 +1,10 @@
 //! Row 4: what an idle connection keeps in memory, each in its own user scope; what it cost to get there (row 5); and
-//! what all of them cost while nothing happens (row 9).
+//! what all of them cost while nothing happens (row 9). Row 11 is row 4 with event streams.
 
 use std::time::{Duration, Instant};
 
 use super::{Setting, Sizes};
-use crate::clients::{Clients, ConnectPlan, Storm, storm};
+use crate::clients::{Clients, ConnectPlan, Storm, Transport, storm};
 use crate::failure::Failure;
 use crate::harness::{BenchHarness, sign_token};
 use crate::report::{BudgetRow, BudgetVerdict, thousands};
@@ -13,6 +13,8 @@ use crate::window::{Spent, Window};
 
 /// Resident memory of the gateway per connection.
 const RSS_BYTES_MAX: f64 = 2048.0;
+/// Resident memory of the gateway per event stream.
+const EVENT_STREAM_RSS_BYTES_MAX: f64 = 2560.0;
 /// CPU of the gateway per connection, from accept to `subscribed`.
 const CPU_US_MAX: f64 = 100.0;
 /// CPU of the gateway with all of them, in cores.
@@ -22,51 +24,87 @@ const WATCHED_TIMES: u32 = 3;
 /// Descriptors of this process and of the gateway that are not connections.
 const DESCRIPTORS_SPARE: u64 = 256;
 
-/// Connects everybody, waits, and reads the meters.
+/// Measures rows 4, 5 and 9 with WebSockets.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
-    let Sizes { connections, settle, .. } = setting.sizes;
-    check_descriptors(connections)?;
-    let harness = BenchHarness::start(&setting.cores, &setting.gateway, "")?;
-    let pid = harness.gateway.pid();
-    let plan = |number: usize| {
-        let user = format!("u{number:05}");
-        ConnectPlan { token: sign_token(&user, &[]), channel: format!("user:{user}") }
-    };
-    let visits: Vec<_> = (0..connections).map(plan).collect();
-    let mut clients = Clients::new()?;
-    idle(&mut clients, settle / 4)?;
-
-    let (before, kernel, cpu) = (resident(pid)?, socket_kernel_bytes(), cpu_time(pid)?);
-    let storm = storm(&mut clients, harness.addr, visits.into_iter())?;
-    let storm_cpu = cpu_time(pid)? - cpu;
-    let at_once = resident(pid)?;
-    idle(&mut clients, settle)?;
-    let settled = resident(pid)?;
-    let kernel = kernel.zip(socket_kernel_bytes()).map(|(before, after)| after.saturating_sub(before));
-    let watch = Watch::begin(&harness)?;
-    idle(&mut clients, WATCHED_TIMES * settle)?;
-    let watched = watch.end(&harness)?;
-
-    let per = |bytes: u64| bytes as f64 / connections as f64;
-    let grown = |now: Resident| per(now.rss.saturating_sub(before.rss));
+    let connections = setting.sizes.connections;
+    let mut idle = Idle::settle(setting, Transport::WebSocket)?;
+    let watch = Watch::begin(&idle.harness)?;
+    poll_for(&mut idle.clients, WATCHED_TIMES * setting.sizes.settle)?;
+    let watched = watch.end(&idle.harness)?;
     let count = thousands(connections as f64);
-    let memory = BudgetRow {
-        what: format!("RSS per idle connection ({count}, each in its own user scope)"),
-        measured: format!("{} bytes", thousands(grown(settled))),
-        limit: format!("≤ {}", thousands(RSS_BYTES_MAX)),
-        verdict: BudgetVerdict::at_most(grown(settled), RSS_BYTES_MAX),
-        notes: vec![
-            format!("RSS {:.1} MiB before, {:.1} MiB after", mib(before.rss), mib(settled.rss)),
-            format!(
-                "of that the program itself, read in as it is first used: {:.1} MiB before, {:.1} MiB after",
-                mib(before.rss - before.anonymous),
-                mib(settled.rss - settled.anonymous)
-            ),
-            format!("of that in huge pages {:.1} MiB before, {:.1} MiB after", mib(before.huge), mib(settled.huge)),
-            format!("{} bytes at once, before {settle:?} of idling", thousands(grown(at_once))),
-        ],
-    };
-    Ok(vec![memory, kernel_row(kernel.map(per)), storm_row(&storm, storm_cpu, connections), watched.row(&count)])
+    let what = format!("RSS per idle connection ({count}, each in its own user scope)");
+    let kernel = kernel_row(idle.kernel.map(|bytes| bytes as f64 / connections as f64));
+    let storm = storm_row(&idle.storm, idle.storm_cpu, connections);
+    Ok(vec![idle.memory_row(what, RSS_BYTES_MAX), kernel, storm, watched.row(&count)])
+}
+
+/// Measures row 11, which is the memory of row 4 with event streams.
+pub(super) fn run_event_streams(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
+    let count = thousands(setting.sizes.connections as f64);
+    let what = format!("RSS per idle event stream ({count}, each in its own user scope)");
+    Ok(vec![Idle::settle(setting, Transport::EventStream)?.memory_row(what, EVENT_STREAM_RSS_BYTES_MAX)])
+}
+
+/// A gateway with idle connections, and what the meters showed on the way there.
+struct Idle {
+    harness: BenchHarness,
+    clients: Clients,
+    settle: Duration,
+    before: Resident,
+    at_once: Resident,
+    settled: Resident,
+    /// Growth of the kernel's memory, in bytes.
+    kernel: Option<u64>,
+    storm: Storm,
+    storm_cpu: Duration,
+}
+
+impl Idle {
+    /// Connects everybody, waits, and reads the meters.
+    fn settle(setting: &Setting, transport: Transport) -> Result<Self, Failure> {
+        let Sizes { connections, settle, .. } = setting.sizes;
+        check_descriptors(connections)?;
+        let harness = BenchHarness::start(&setting.cores, &setting.gateway, "")?;
+        let pid = harness.gateway.pid();
+        let plan = |number: usize| {
+            let user = format!("u{number:05}");
+            ConnectPlan { token: sign_token(&user, &[]), channels: vec![format!("user:{user}")] }
+        };
+        let visits: Vec<_> = (0..connections).map(plan).collect();
+        let mut clients = Clients::new(transport)?;
+        poll_for(&mut clients, settle / 4)?;
+
+        let (before, kernel, cpu) = (resident(pid)?, socket_kernel_bytes(), cpu_time(pid)?);
+        let storm = storm(&mut clients, harness.addr, visits.into_iter())?;
+        let storm_cpu = cpu_time(pid)? - cpu;
+        let at_once = resident(pid)?;
+        poll_for(&mut clients, settle)?;
+        let settled = resident(pid)?;
+        let kernel = kernel.zip(socket_kernel_bytes()).map(|(before, after)| after.saturating_sub(before));
+        Ok(Self { harness, clients, settle, before, at_once, settled, kernel, storm, storm_cpu })
+    }
+
+    /// The growth per connection, beside `bytes_max`.
+    fn memory_row(&self, what: String, bytes_max: f64) -> BudgetRow {
+        let Self { before, at_once, settled, settle, .. } = self;
+        let grown = |now: &Resident| now.rss.saturating_sub(before.rss) as f64 / self.clients.len() as f64;
+        BudgetRow {
+            what,
+            measured: format!("{} bytes", thousands(grown(settled))),
+            limit: format!("≤ {}", thousands(bytes_max)),
+            verdict: BudgetVerdict::at_most(grown(settled), bytes_max),
+            notes: vec![
+                format!("RSS {:.1} MiB before, {:.1} MiB after", mib(before.rss), mib(settled.rss)),
+                format!(
+                    "of that the program itself, read in as it is first used: {:.1} MiB before, {:.1} MiB after",
+                    mib(before.rss - before.anonymous),
+                    mib(settled.rss - settled.anonymous)
+                ),
+                format!("of that in huge pages {:.1} MiB before, {:.1} MiB after", mib(before.huge), mib(settled.huge)),
+                format!("{} bytes at once, before {settle:?} of idling", thousands(grown(at_once))),
+            ],
+        }
+    }
 }
 
 /// What an idle gateway used since.
@@ -114,7 +152,7 @@ impl Watched {
 }
 
 /// Lets the connections idle, answering pings; nothing else may come.
-fn idle(clients: &mut Clients, duration: Duration) -> Result<(), Failure> {
+fn poll_for(clients: &mut Clients, duration: Duration) -> Result<(), Failure> {
     let end = Instant::now() + duration;
     while Instant::now() < end {
         clients.poll(Duration::from_millis(50), |_, _| Ok(()))?;

@@ -1,4 +1,4 @@
-//! Baseline and gateway in turns, and the ratio of what each unit costs them: what rows 1 and 2 share.
+//! Baseline and gateway in turns, and the ratio of what each unit costs them: what rows 1, 2, 8 and 10 share.
 
 use super::audience::Run;
 use crate::failure::Failure;

@@ -8,7 +8,7 @@ use super::audience::{Audience, Layout, PERSONAL_DIGITS, channel};
 use super::pairs::{Pair, Pairs};
 use super::{Setting, Sizes};
 use crate::baseline::Baseline;
-use crate::clients::Clients;
+use crate::clients::{Clients, Transport};
 use crate::failure::Failure;
 use crate::publisher::{Pace, Progress, Publisher};
 use crate::report::{BudgetRow, thousands};
@@ -62,7 +62,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
 impl RelayBaseline {
     fn start(setting: &Setting, audience: &Audience, scopes: usize) -> Result<Self, Failure> {
         let mut baseline = Baseline::relay(setting.cores.server, scopes, audience.harness.redis_addr, RELAY_STEM)?;
-        let mut onlookers = Clients::new()?;
+        let mut onlookers = Clients::new(Transport::WebSocket)?;
         onlookers.connect_plain(baseline.addr, scopes)?;
         baseline.await_ready()?;
         let channels: Vec<_> =

@@ -9,7 +9,7 @@ use redis::Cmd;
 use super::audience::{Audience, Layout, SHARED, channel};
 use super::pairs::{Pair, Pairs};
 use super::{Setting, Sizes};
-use crate::clients::{Clients, ConnectPlan, storm};
+use crate::clients::{Clients, ConnectPlan, Transport, storm};
 use crate::failure::Failure;
 use crate::harness::{BenchHarness, Metrics, sign_token};
 use crate::publisher::Pace;
@@ -38,6 +38,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let mut alone = Audience::gather(setting, Layout::Shared, receivers)?;
     let mut beside = Audience::gather_at(
         BenchHarness::start(&setting.cores, &setting.gateway, PATIENCE)?,
+        Transport::WebSocket,
         Layout::Shared,
         receivers,
     )?;
@@ -47,10 +48,10 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let calm = beside.run(setting, pace.clone(), 1, window)?;
 
     // Nobody polls these.
-    let mut readers = Clients::new()?;
+    let mut readers = Clients::new(Transport::WebSocket)?;
     let plan = |number: usize| {
         let channel = format!("{SHARED}:*");
-        ConnectPlan { token: sign_token(&format!("s{number}"), &[&channel]), channel }
+        ConnectPlan { token: sign_token(&format!("s{number}"), &[&channel]), channels: vec![channel] }
     };
     let visits: Vec<_> = (0..stopped).map(plan).collect();
     storm(&mut readers, beside.harness.addr, visits.into_iter())?;
