@@ -1,4 +1,4 @@
-//! PURE. The table of one shard: its connections, their sessions and outboxes, and who hears what.
+//! PURE. The table of one shard: its connections, their sessions and outboxes, and the subscriptions of each scope.
 //!
 //! ```text
 //!   frame from a client ─▶ session ─▶ effects ─▶ ┐             ┌─▶ outboxes, and the list of dirty ones
@@ -6,7 +6,7 @@
 //!   the second hand ───────────────────────────▶ ┘             └─▶ requests to the pump
 //! ```
 //!
-//! It does no I/O and is handed the time; [`super::worker`] reads and writes the sockets.
+//! The table does no I/O, and its caller passes the time. [`super::worker`] reads and writes the sockets.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ use subscriptions::Subscriptions;
 use time::Ping;
 pub(crate) use time::Wake;
 
-/// Everything one shard knows.
+/// The state of one shard.
 #[derive(Debug)]
 pub(crate) struct Shard {
     index: ShardIndex,
@@ -80,17 +80,17 @@ pub(crate) struct Shard {
     slow_clients: SlowClients,
     presence: PresenceTable,
     records: SessionRecords,
-    /// Numbers connections and joins.
+    /// The last number given to a connection or a join.
     next_number: u64,
-    /// For the pump.
+    /// Requests to the pump that have not been taken yet.
     requests: Vec<PumpRequest>,
-    /// Sessions whose holder has become known, or has shown a new token.
+    /// Sessions to register: their user has become known, or they have shown a new token, or they want a record.
     identified: Vec<Slot>,
-    /// For the receipt buffer.
+    /// Receipts that the receipt buffer has not taken yet.
     receipts: Vec<Receipt>,
-    /// The broker is lost.
+    /// Whether the broker is unreachable.
     is_degraded: bool,
-    /// The instance is going away: whoever still comes is sent elsewhere.
+    /// Whether the instance is shutting down. New clients are then sent to other instances.
     is_draining: bool,
     /// Scratch for effects, so that a ping allocates nothing.
     effects: Vec<Effect>,
@@ -117,7 +117,7 @@ impl Shard {
         }
     }
 
-    /// Takes a connection in and begins its session.
+    /// Adds a connection and starts its session.
     pub(crate) fn open(&mut self, mut session: Session, opening: Opening, now: Now) -> Slot {
         session.await_hello(now.mono_ms + self.rules.limits.hello_timeout_ms);
         let number = self.next_number();
@@ -159,7 +159,7 @@ impl Shard {
         slot
     }
 
-    /// A frame from a client.
+    /// Handles a frame from a client.
     pub(crate) fn frame(&mut self, slot: Slot, frame: Result<ClientFrame<'_>, BadFrame>, now: Now) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if connection.state != ConnectionState::Open {
@@ -172,7 +172,7 @@ impl Shard {
         self.effects = effects;
     }
 
-    /// Bytes came from the client: it is alive.
+    /// Notes that bytes came from the client, so the connection is alive.
     pub(crate) fn peer_alive(&mut self, slot: Slot) {
         if let Some(connection) = self.connections.get_mut(slot)
             && connection.ping == Ping::Silent
@@ -186,24 +186,25 @@ impl Shard {
         self.connections.get(slot).is_none_or(|connection| connection.outbox.format().has_answers())
     }
 
-    /// Queues a reply to the client itself.
+    /// Queues a reply to one client.
     pub(crate) fn reply(&mut self, slot: Slot, reply: &ServerFrame<'_>) {
         if let Some(connection) = self.connections.get(slot) {
             self.answer(slot, connection.outbox.format().reply(reply));
         }
     }
 
-    /// Queues what a transport answers by itself, such as a pong.
+    /// Queues an answer of the transport itself, for example a pong.
     pub(crate) fn answer(&mut self, slot: Slot, outbound: Outbound) {
         if self.connections.is_open(slot) {
             self.queue_outbound(slot, Lane::CONTROL, outbound);
         }
     }
 
-    /// Messages of one scope, in order, for everybody here who wants them.
+    /// Queues messages of one scope, in order, for every subscriber on this shard.
     ///
-    /// An outbox is bounded while its socket takes nothing: a client that reads must not be taken for a slow one because
-    /// much came at once. What waits for the first write is bounded by the shard's inbox, and shared by all receivers.
+    /// An outbox is bounded only while its socket is full. Otherwise a client that reads fast enough would count as
+    /// slow when many messages come at once. Messages that wait for their first write are bounded by the shard's inbox,
+    /// and all receivers share them.
     pub(crate) fn deliver(&mut self, scope: &Scope, messages: &[Outgoing]) -> u64 {
         let lane = self.rules.lane(scope);
         let (mut slow, mut receivers, mut rest) = (self.slow_clients.take_scratch(), 0, messages);
@@ -211,7 +212,8 @@ impl Shard {
         {
             receivers += queued;
             let Some((message, behind)) = rest[done..].split_first() else { break };
-            // A client that falls behind because of this message receives it as a joiner, or reads it later.
+            // A client that falls behind because of this message receives it from the live buffer of its join, or reads
+            // it later.
             receivers += self.deliver_slowly(scope, message, &mut slow);
             self.subscriptions.buffer(scope, message);
             rest = behind;
@@ -221,13 +223,13 @@ impl Shard {
         receivers
     }
 
-    /// A word to one session, apart from all channels.
+    /// Sends a notice to the connections of one session. A notice belongs to no channel.
     pub(crate) fn notice(&mut self, session: SessionId, notice: Notice) {
         let reply = ServerFrame::Notice(notice);
         self.connections.of_session(session).into_iter().for_each(|slot| self.reply(slot, &reply));
     }
 
-    /// The broker's answer to a publish.
+    /// Sends the broker's answer to the client that published.
     pub(crate) fn published(&mut self, to: ReplyTo, answer: &PublishReply) {
         let ReplyTo { slot, number, correlation_id, .. } = to;
         if self.connections.get(slot).is_none_or(|connection| connection.number != number) {
@@ -239,7 +241,7 @@ impl Shard {
         }
     }
 
-    /// Messages of a scope may be missing: those who hold it live are told, per subscription.
+    /// Messages of a scope may be missing. Sends a gap for each live subscription of the scope.
     pub(crate) fn gap(&mut self, scope: &Scope, gap: Gap) {
         let lane = self.rules.lane(scope);
         for slot in self.subscriptions.break_off(scope, gap) {
@@ -248,7 +250,7 @@ impl Shard {
             let subscriptions = self.connections[slot].session.subscriptions.iter().filter(live);
             let replies: Vec<ServerFrame<'_>> =
                 subscriptions.map(|s| catch_up::gap_reply(s.pattern.to_string(), gap)).collect();
-            // First: making room for the gap must not let go of what stands before it.
+            // The floor is raised first: making room for the gap must not evict messages that were queued before it.
             self.raise_floor(slot, scope, gap.upto.max(gap.after.unwrap_or_default()));
             for reply in replies {
                 self.counters.gaps.add(1);
@@ -262,28 +264,28 @@ impl Shard {
         self.connections.get_mut(slot)
     }
 
-    /// Whether the pump has been asked something since the last call, and what.
+    /// Moves the requests to the pump since the last call into `into`.
     pub(crate) fn take_requests(&mut self, into: &mut Vec<PumpRequest>) {
         into.append(&mut self.requests);
     }
 
-    /// Connections whose holder has become known since the last call, or has shown a new token, or that want a record.
+    /// Connections since the last call whose user has become known, that have shown a new token, or that want a record.
     pub(crate) fn take_identified(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.identified)
     }
 
-    /// A session, and who holds it.
+    /// The session of a connection and its user, if the user is known.
     pub(crate) fn holder(&self, slot: Slot) -> Option<(&Session, &Identity)> {
         let session = &self.connections.get(slot)?.session;
         Some((session, session.identity()?))
     }
 
-    /// Takes the connections to write to, unmarking them.
+    /// Takes the list of connections to write to, and unmarks them.
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<Slot>) {
         self.connections.take_dirty(into);
     }
 
-    /// Does what a session decided.
+    /// Carries out the effects of a session.
     fn carry_out(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
@@ -328,11 +330,11 @@ impl Shard {
         self.queue_outbound(slot, lane, outbound);
     }
 
-    /// Queues what is no message. It is never dropped: messages leave it room, and a client for which there is none left
-    /// is closed.
+    /// Queues a reply or a control frame, never a message. It is not dropped: queued messages are evicted to make room.
+    /// If there is still no room, the client is closed.
     fn queue_outbound(&mut self, slot: Slot, lane: Lane, outbound: Outbound) {
         let bytes_max = match lane {
-            // The close frames themselves always find room.
+            // Close frames always find room.
             Lane::CLOSE => usize::MAX,
             _ => self.connections.bytes_max(slot).saturating_add(self.rules.limits.answers_bytes_max()),
         };
@@ -344,7 +346,7 @@ impl Shard {
         }
     }
 
-    /// Shrinks the tables after connections have stopped coming and going.
+    /// Shrinks the tables after many connections have closed.
     pub(crate) fn shrink(&mut self) {
         self.connections.shrink();
         self.subscriptions.shrink();

@@ -1,4 +1,4 @@
-//! PURE. Joining and leaving scopes: how a subscription becomes live without losing or doubling a message.
+//! PURE. Starting and ending subscriptions. A subscription becomes live without a lost or a doubled message.
 
 use message_router::{OnSlow, Start};
 
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::*;
 
 impl Shard {
-    /// Begins to catch up. From here on the scope's messages are held for this client.
+    /// Starts to catch up. From now on live messages of the scope are buffered for this client.
     pub(super) fn join(&mut self, slot: Slot, request: JoinRequest) {
         let JoinRequest { scope, wanted, correlation_id } = request;
         let joiner = self.next_number();
@@ -31,19 +31,19 @@ impl Shard {
                 let interim = CatchUpPage { start, lost, messages, upto: None, more: false };
                 self.announce(&mut join, &interim);
             }
-            // Older subscriptions come first, or their messages would come behind newer ones.
+            // Older subscriptions come first. Otherwise their messages would be queued behind newer ones.
             return self.wait(joiner, join);
         }
         self.subscriptions.enter(&join.scope).begin(joiner);
         self.ask(joiner, join);
     }
 
-    /// Whether subscriptions that this client asked for before, in the same scope, are still behind the live flow.
+    /// Whether earlier subscriptions of this client in the same scope are still catching up.
     pub(super) fn is_preceded(&self, joiner: u64, new: &Join) -> bool {
         let subscriptions = &self.connections[new.slot].session.subscriptions;
         let behind = subscriptions.iter().filter(|s| !s.live && s.pattern.scope == new.scope).count();
         if behind == new.wanted.len() {
-            return false; // The common case, without a look at everybody who joins.
+            return false; // The common case. It does not look at every join of the scope.
         }
         let precedes = |other: u64| {
             self.subscriptions.join(other).is_some_and(|join| {
@@ -53,7 +53,7 @@ impl Shard {
         self.subscriptions.scope(&new.scope).is_some_and(|members| members.joining().any(precedes))
     }
 
-    /// A page of history, the last one unless it says `more`.
+    /// Handles a page of history. It is the last page unless `more` is set.
     pub(crate) fn joined(&mut self, joiner: Joiner, joined: CatchUpPage) {
         let Some(join) = self.subscriptions.take_join(joiner.0) else { return };
         self.catch_up(joiner.0, join, &joined);
@@ -67,19 +67,20 @@ impl Shard {
             return self.wait(joiner, join); // The page is read again when there is room.
         }
         if matches!(joined.start, Start::Gap(_)) {
-            // It spans them. Their positions may be of a history that is gone, and above all that follow.
+            // This gap covers the pending ones. Their positions may belong to a lost history and be above all later
+            // ones.
             join.pending_gaps.clear();
         }
         self.announce(&mut join, joined);
         for message in &joined.messages {
-            // A page is bounded by itself and asked for when there is room: it always fits.
+            // A page is bounded, and is requested only when there is room. So it always fits.
             let _ = self.queue_for_join(&mut join, message, usize::MAX);
         }
         if self.connections[slot].state != ConnectionState::Open {
-            return; // It could not take what it asked for, and has left its scopes.
+            return; // The client was closed for lack of room, and its subscriptions have ended.
         }
         let Some(upto) = joined.upto else {
-            self.subscriptions.put_join(joiner, join); // An interim answer: the broker cannot be asked now.
+            self.subscriptions.put_join(joiner, join); // An interim answer: the broker cannot be reached now.
             return;
         };
         self.send_pending_gaps(&mut join, upto);
@@ -94,7 +95,7 @@ impl Shard {
             if self.queue_for_join(&mut join, message, bytes_max) == Queued::Full {
                 match self.rules.on_slow(&join.scope) {
                     OnSlow::CatchUp => return self.wait(joiner, join),
-                    // There is not much of it, and nobody could give it later.
+                    // There are few of these messages, and they cannot be read again later.
                     OnSlow::Latest => _ = self.queue_for_join(&mut join, message, usize::MAX),
                     OnSlow::Close => {
                         self.subscriptions.put_join(joiner, join);
@@ -109,7 +110,7 @@ impl Shard {
         }
     }
 
-    /// Queues a message for those of the join's patterns that have not got it, behind the gaps that stand before it.
+    /// Queues a message for those patterns of the join that have not received it. Pending gaps before it go first.
     fn queue_for_join(&mut self, join: &mut Join, message: &Outgoing, bytes_max: usize) -> Queued {
         if let Some(position) = message.position()
             && !join.pending_gaps.is_empty()
@@ -128,7 +129,7 @@ impl Shard {
         Queued::Yes
     }
 
-    /// Tells of the gaps that begin at or before `position`.
+    /// Sends the pending gaps that begin at or before `position`.
     fn send_pending_gaps(&mut self, join: &mut Join, position: Position) {
         let lane = self.rules.lane(&join.scope);
         let due = join.pending_gaps.iter().take_while(|gap| gap.after <= Some(position)).count();
@@ -144,8 +145,8 @@ impl Shard {
         }
     }
 
-    /// Asks for what is behind the last page: now, or when that has left, so that a slow client reads history no
-    /// faster than it can.
+    /// Requests the page after the last one: now, or when the last one has been written. So a slow client causes reads
+    /// of history only as fast as it reads.
     fn ask_on(&mut self, joiner: u64, join: Join) {
         if self.connections[join.slot].state != ConnectionState::Open {
             return;
@@ -157,10 +158,10 @@ impl Shard {
         }
     }
 
-    /// Asks for the next page.
+    /// Requests the next page.
     pub(super) fn ask(&mut self, joiner: u64, mut join: Join) {
         if self.connections[join.slot].state != ConnectionState::Open {
-            return; // It was closed while this was in hand, and has left its scopes.
+            return; // The connection was closed in the meantime, and its subscriptions have ended.
         }
         let (scope, after) = (join.scope.clone(), join.after());
         (join.stage, join.asked_with_position) = (JoinStage::Reading, after.lowest().is_some());
@@ -168,14 +169,14 @@ impl Shard {
         self.subscriptions.put_join(joiner, join);
     }
 
-    /// From here on the patterns hear the scope directly.
+    /// Makes the patterns live: from now on they receive the messages of the scope directly.
     fn go_live(&mut self, joiner: u64, join: &Join) {
         let members = self.subscriptions.enter(&join.scope);
         members.end(joiner);
         members.top = members.top.max(join.after().lowest().unwrap_or_default());
         let top = members.top;
         let subscriptions = &mut self.connections[join.slot].session.subscriptions;
-        // What other subscriptions have got meanwhile must not be read again on behalf of these.
+        // Messages that other subscriptions have received in the meantime must not be read again for these.
         let mixed = subscriptions.iter().any(|s| s.live && s.pattern.scope == join.scope);
         for wanted in &join.wanted {
             members.add(&wanted.filter, join.slot);
@@ -191,12 +192,12 @@ impl Shard {
         }
     }
 
-    /// Tells the client that its subscriptions stand and from where, and what it has missed for good.
+    /// Announces the subscriptions and their positions to the client, and the messages that are lost for good.
     fn announce(&mut self, join: &mut Join, joined: &CatchUpPage) {
         let lane = self.rules.lane(&join.scope);
         let degraded = joined.start == Start::Degraded;
         let announced_now = if degraded { Announced::Degraded } else { Announced::Subscribed };
-        // Once it stands there is no news, but that it goes on behind a gap.
+        // After the announcement only a gap is reported: the subscription continues after it.
         let is_change = !join.is_announced() && std::mem::replace(&mut join.announced, announced_now) != announced_now;
         if is_change {
             self.track(join.slot, &join.scope);
@@ -205,14 +206,14 @@ impl Shard {
             let pattern = wire::Pattern { scope: join.scope.clone(), filter: wanted.filter.clone() };
             let channel = pattern.to_string();
             let gap = match joined.start {
-                // Behind its first page, one who began afresh has something to miss too.
+                // A fresh subscription can miss messages too, but only after its first page.
                 Start::Gap(gap) if wanted.after.is_some() || !is_change => Some(gap),
                 Start::Gap(_) | Start::Fresh | Start::Resumed | Start::Degraded => None,
             };
             let own = joined.lost.iter().find(|gap| wanted.after.is_some() && gap.after == wanted.after);
             let gap = own.copied().or(gap);
             let resumed = wanted.after.is_some() && joined.start == Start::Resumed && gap.is_none();
-            // Where it goes on, unless it resumes.
+            // The position where the subscription continues, unless it resumes.
             let begins = gap.map(|gap| gap.upto).or(joined.upto);
             if is_change {
                 let position = if resumed { wanted.after } else { begins };
@@ -234,8 +235,9 @@ impl Shard {
             if let Some(subscription) = waiting_of(subscriptions, &join.scope, &wanted.filter) {
                 if is_change {
                     subscription.began = wanted.after.unwrap_or(begins);
-                    // With a position that is honoured, everything behind that one is delivered by this subscription. A
-                    // page that its client turns out not to read may be read again, as far as no other one has been.
+                    // A resumed subscription delivers everything after the position that it resumed from. A page that
+                    // the client does not read in time may be read again, but not below the highest floor of its
+                    // subscriptions in this scope.
                     subscription.since = if resumed { subscription.began } else { begins };
                     (subscription.position_sent, subscription.floor) = (upto, subscription.since);
                 }
@@ -247,14 +249,14 @@ impl Shard {
         }
     }
 
-    /// Whether another subscription of the same client has delivered this message, or will.
+    /// Whether another subscription of the same client has delivered this message, or will deliver it.
     fn covered(&self, join: &Join, message: &Outgoing) -> bool {
         let covers = |s: &Subscription| {
             if s.pattern.scope != join.scope || !s.pattern.filter.matches(message.topic()) {
                 return false;
             }
             let Some(position) = message.position() else { return s.live };
-            // One that has fallen behind delivered what it had got by then.
+            // A subscription that fell behind has delivered the messages up to this position.
             let upto = || join.wanted.iter().find(|w| w.filter == s.pattern.filter).and_then(|w| w.after);
             position > s.since && (s.live || upto().is_some_and(|upto| position <= upto))
         };
@@ -271,7 +273,8 @@ impl Shard {
             members.remove(&pattern.filter, slot);
             let top = members.top;
             self.prune_conflated(slot, &pattern.scope);
-            // What only it wanted is not read again for the others, or it would come behind newer messages.
+            // Messages that only this subscription wanted are not read again for the others. They would come behind
+            // newer ones.
             self.raise_floor(slot, &pattern.scope, top);
         } else {
             self.leave_join(slot, pattern);
@@ -281,7 +284,7 @@ impl Shard {
         }
     }
 
-    /// Ends a subscription that is not live: it is part of a join.
+    /// Ends a subscription that is not live, and so is part of a join.
     fn leave_join(&mut self, slot: Slot, pattern: &wire::Pattern) {
         let known: &[u64] = self.slow_clients.get(slot).map_or(&[], |slow_client| &slow_client.joins);
         if let Some(joiner) = self.subscriptions.leave_join(slot, pattern, known) {
@@ -299,7 +302,7 @@ impl Shard {
     }
 }
 
-/// The subscription to a filter that is not live.
+/// The subscription with this filter that is not live, if there is one.
 pub(super) fn waiting_of<'s>(
     subscriptions: &'s mut [Subscription],
     scope: &Scope,

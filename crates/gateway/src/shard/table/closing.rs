@@ -1,4 +1,4 @@
-//! PURE. How a connection ends.
+//! PURE. How a connection is closed.
 //!
 //! ```text
 //!   Open ──close──▶ Closing ──all written──▶ CloseSent ──its close frame──▶ Answered
@@ -6,9 +6,9 @@
 //!     └──its close frame, or it cannot send one──▶ Ending ──all written──▶ Finished ──socket gone──▶ (removed)
 //! ```
 //!
-//! The gateway ends its direction of the socket when both close frames have been exchanged (RFC 6455 §7.1.1), and not
-//! before: behind the end of one direction HAProxy closes both, and TLS 1.2 (RFC 5246 §7.2.1) asks the client to. The
-//! client's close frame, which says what it has received, would be lost.
+//! The gateway ends its direction of the socket only after both close frames have been exchanged (RFC 6455 §7.1.1). An
+//! earlier end would lose the client's close frame, which confirms what the client has received: HAProxy closes both
+//! directions when one ends, and TLS 1.2 (RFC 5246 §7.2.1) tells the client to do the same.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::shard::departures::Departures;
 
 use super::*;
 
-/// A client that never answers a close is cut off after this long.
+/// A client that does not answer a close frame is disconnected after this time, in milliseconds.
 pub(super) const CLOSE_TIMEOUT_MS: u64 = CLOSE_TIMEOUT.as_millis() as u64;
 
-/// The same where the session goes on elsewhere, and what was received here is waited for.
+/// The same where the session continues on another connection, which waits for the record of this one.
 const HAND_OVER_TIMEOUT_MS: u64 = 1_000;
 
-/// How long a client is given to answer a close.
+/// How long a client may take to answer a close frame, in milliseconds.
 pub(super) fn close_timeout_ms(connection: &Connection) -> u64 {
     match connection.confirmation.as_ref().is_some_and(|confirmation| confirmation.is_awaited()) {
         true => HAND_OVER_TIMEOUT_MS,
@@ -33,29 +33,30 @@ pub(super) fn close_timeout_ms(connection: &Connection) -> u64 {
     }
 }
 
-/// How far a connection is.
+/// The progress of a connection towards its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionState {
     Open,
-    /// A close frame is queued; nothing is taken in or queued any more.
+    /// A close frame is queued. Nothing more is accepted or queued.
     Closing,
-    /// Our close frame is written. The client has a moment to read it and to answer.
+    /// Our close frame is written. The client has limited time to read and answer it.
     CloseSent,
-    /// The client has answered the close frame that was written: our direction ends now.
+    /// The client has answered our close frame. Our direction ends now.
     Answered,
-    /// The client has sent its close frame, or sends none that can be read: our direction ends when all is written.
+    /// The client has sent its close frame, or cannot send one that is readable. Our direction ends when everything is
+    /// written.
     Ending,
-    /// Our direction has ended. The client has a moment to end its own.
+    /// Our direction has ended. The client has limited time to end its own.
     Finished,
 }
 
 impl Shard {
-    /// Closes after an `error` frame that says more than a code.
+    /// Closes a connection after an `error` frame with a code and a message.
     pub(crate) fn refuse(&mut self, slot: Slot, code: ErrorCode, message: &str, close: Close) {
         self.carry_out(slot, &mut vec![refuse(code, message, None, None), Effect::Close(close)]);
     }
 
-    /// Closes those connections of a session that are meant. Gives those that had not begun to close.
+    /// Closes those connections of a session that `is_meant` selects. Returns the ones that were still open.
     pub(crate) fn close_session(&mut self, closing: SessionClose, is_meant: impl Fn(Slot) -> bool) -> Vec<Slot> {
         let SessionClose { session, why } = closing;
         let mut slots = self.connections.of_session(session);
@@ -73,13 +74,14 @@ impl Shard {
         slots
     }
 
-    /// The instance goes away: so many clients more are moved now, and nobody is taken in.
+    /// The instance is draining: moves `departures.count` more clients, and accepts no new ones.
     pub(crate) fn drain(&mut self, departures: Departures) {
         self.is_draining = true;
         self.send_away(departures);
     }
 
-    /// The instance has slept through its lease: what waits to be written may be stale, and others have it.
+    /// The instance has lost its lease while it was asleep. Messages that wait to be written may be stale, and other
+    /// instances have taken over.
     pub(crate) fn fence(&mut self, spread: Duration) {
         let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
         slots.iter().for_each(|slot| self.connections.discard_unsent(*slot));
@@ -87,15 +89,17 @@ impl Shard {
         self.send_away(Departures::spread(count, spread));
     }
 
-    /// Sends so many elsewhere, each with a delay of its own, so that the others are not stormed.
+    /// Sends `departures.count` clients to other instances. Each one gets its own delay, so that they do not all arrive
+    /// at once.
     fn send_away(&mut self, departures: Departures) {
         let open = self.connections.iter().filter(|(_, connection)| connection.state == ConnectionState::Open);
         let slots: Vec<Slot> = open.take(departures.count).map(|(slot, _)| slot).collect();
         self.send_these_away(slots, departures);
     }
 
-    /// Sends so many to emptier instances, those first who came first: who has just been moved here is the last. A client
-    /// that has something to read first, or has shown no token yet, is not moved.
+    /// Moves `departures.count` clients to instances with fewer connections. The oldest connections move first, so a
+    /// client that has just been moved here is the last. A client that still has something to read, or has shown no
+    /// token yet, is not moved.
     pub(crate) fn rebalance(&mut self, departures: Departures, spare: Duration, now: Now) {
         let arrived_since = self.connections.number_before(now.mono_ms, spare);
         let may_go = |connection: &Connection| {
@@ -117,7 +121,8 @@ impl Shard {
         }
     }
 
-    /// Begins to close: tells why, takes nothing more, and stops hearing for this client. False if it had begun.
+    /// Starts to close a connection: sends the reason, accepts nothing more, and ends its subscriptions. Returns false
+    /// if it was already closing.
     pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else { return false };
         if connection.state != ConnectionState::Open {
@@ -136,14 +141,15 @@ impl Shard {
         true
     }
 
-    /// Closes a client that reads too slowly. It comes back and resumes from history, so it loses nothing.
+    /// Closes a client that reads too slowly. The client reconnects and resumes from history, so it loses nothing.
     pub(super) fn close_slow(&mut self, slot: Slot) {
         if self.close(slot, Close::SlowConsumer) {
             self.counters.slow_closes.add(1);
         }
     }
 
-    /// The client sent its close frame, with this code; `answer` goes out behind what is queued, unless we closed first.
+    /// The client has sent its close frame with this code. `answer` is queued behind everything else, unless we closed
+    /// first.
     pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Outbound>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let was = connection.state;
@@ -162,18 +168,18 @@ impl Shard {
         }
     }
 
-    /// Everything queued for a connection that ends has been written.
+    /// Everything queued for a closing connection has been written.
     pub(super) fn all_written(&mut self, slot: Slot, now: Now) -> Flushed {
         let connection = &mut self.connections[slot];
         let (state, is_timed) = match connection.state {
             ConnectionState::Open | ConnectionState::CloseSent | ConnectionState::Finished => {
                 return Flushed::default();
             }
-            // Nothing comes from a peer that answers nothing.
+            // A client without answers sends no close frame.
             ConnectionState::Closing if !connection.outbox.format().has_answers() => (ConnectionState::Finished, false),
             ConnectionState::Closing => (ConnectionState::CloseSent, false),
             ConnectionState::Ending => (ConnectionState::Finished, false),
-            // Its time runs since our close frame was written.
+            // Its timeout started when our close frame was written.
             ConnectionState::Answered => (ConnectionState::Finished, true),
         };
         connection.state = state;
@@ -184,7 +190,7 @@ impl Shard {
         Flushed { is_blocked: false, ends: state == ConnectionState::Finished, wake_ms }
     }
 
-    /// Forgets a connection whose socket is gone.
+    /// Removes a connection whose socket has ended.
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Session> {
         self.connections.get(slot)?;
         self.note_end(slot, None);

@@ -1,4 +1,4 @@
-//! PURE. One connection as its shard sees it.
+//! PURE. One connection in the table of its shard.
 
 use std::num::NonZeroU16;
 
@@ -9,34 +9,34 @@ use crate::shard::outbox::Outbox;
 use crate::shard::table::closing::ConnectionState;
 use crate::shard::table::time::Ping;
 
-/// One connection as the table sees it; its socket is the worker's.
+/// One connection in the table. Its socket belongs to the worker.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) number: u64,
     pub(crate) session: Session,
     pub(crate) outbox: Outbox,
-    /// The last message queued here .
+    /// The stamp of the last message delivered here. It prevents a second copy.
     pub(super) stamp: u64,
-    /// When it is to be looked at again; earlier wakes are stale.
+    /// When the connection is checked next, in milliseconds. Earlier wakes are stale.
     pub(super) wake_ms: u64,
-    /// When the next ping is due.
+    /// When the next ping is due, in milliseconds.
     pub(super) ping_ms: u64,
-    /// What has become of the last ping.
+    /// The state of the last ping.
     pub(super) ping: Ping,
-    /// Listed in `dirty`.
+    /// Whether the connection is listed in `Connections::dirty`.
     pub(super) dirty: bool,
-    /// The socket takes nothing now; whoever waits for it flushes.
+    /// Whether the socket is full. The task that waits for the socket flushes it.
     pub(crate) blocked: bool,
-    /// Since when, if so.
+    /// When the socket became full, in milliseconds. Only valid while `blocked`.
     pub(super) blocked_ms: u64,
-    /// Listed in `behind`.
+    /// Whether the connection has an entry in `SlowClients`.
     pub(super) is_behind: bool,
-    /// Of some scopes it is given the newest of each topic alone.
+    /// Whether the client gets only the newest message of each topic in some scopes.
     pub(super) is_conflating: bool,
     pub(crate) state: ConnectionState,
-    /// What the client is known to have received, if it wants a record of its session.
+    /// What the client is known to have received. Only kept if it wants a record of its session.
     pub(super) confirmation: Option<Box<DeliveryConfirmation>>,
-    /// From the last ping that was answered to its pong.
+    /// Milliseconds from the last answered ping to its pong.
     pub(super) rtt_ms: Option<NonZeroU16>,
 }
 

@@ -18,26 +18,26 @@ use crate::shard::table::closing::ConnectionState;
 use crate::shard::table::connection::Connection;
 use crate::shard::table::shrink::{TABLE_KEPT, growth, should_shrink};
 
-/// Connections by slot. A connection that is looked up by its slot is there.
+/// Connections by slot. Indexing by a slot without a connection panics.
 #[derive(Debug)]
 pub(crate) struct Connections {
     by_slot: Slab<Connection>,
-    /// Those with something to write whose sockets are not known to be full.
+    /// Connections with something to write whose sockets are not known to be full.
     dirty: Vec<Slot>,
-    /// When connections got their numbers.
+    /// When connection numbers were given.
     arrivals: Arrivals,
-    /// Bytes of messages that may wait for one client while its socket takes nothing.
+    /// Bytes of messages that may wait for one client while its socket is full.
     outbox_bytes_max: usize,
     counters: Arc<ShardCounters>,
 }
 
-/// What has become of a message for one of its receivers.
+/// The result of delivering a message to one receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
     Queued,
-    /// Another of the client's subscriptions has brought it.
+    /// Another subscription of the same client has already queued it.
     Before,
-    /// The socket takes nothing now, or the client is given the newest of each topic alone.
+    /// The socket is full, or the client gets only the newest message of each topic.
     Slowly,
 }
 
@@ -68,7 +68,7 @@ impl Connections {
         Slot::try_from(self.by_slot.insert(connection)).expect("fewer sockets than descriptors")
     }
 
-    /// Forgets a connection. The caller has checked that it is there.
+    /// Removes a connection. The caller has checked that it exists.
     pub(super) fn remove(&mut self, slot: Slot) -> Connection {
         let connection = self.by_slot.remove(slot as usize);
         if connection.blocked {
@@ -89,7 +89,7 @@ impl Connections {
         self.by_slot.iter().map(|(slot, connection)| (slot as Slot, connection))
     }
 
-    /// Below this number are the connections that came at least `ago`.
+    /// All connections that arrived at least `ago` have numbers below this one.
     pub(super) fn number_before(&self, now_ms: u64, ago: Duration) -> u64 {
         self.arrivals.before(now_ms, ago)
     }
@@ -98,12 +98,12 @@ impl Connections {
         self.iter().filter(|(_, connection)| connection.session.id() == session).map(|(slot, _)| slot).collect()
     }
 
-    /// Whether a connection is there and takes replies.
+    /// Whether a connection exists and accepts replies.
     pub(super) fn is_open(&self, slot: Slot) -> bool {
         self.get(slot).is_some_and(|connection| connection.state == ConnectionState::Open)
     }
 
-    /// Lists a connection for the next writing turn, unless its socket is full.
+    /// Marks a connection for the next round of writes, unless its socket is full.
     pub(super) fn mark_dirty(&mut self, slot: Slot) {
         let connection = &mut self.by_slot[slot as usize];
         if !connection.dirty && !connection.blocked {
@@ -112,7 +112,7 @@ impl Connections {
         }
     }
 
-    /// Takes the connections to write to, unmarking them.
+    /// Takes the list of connections to write to, and unmarks them.
     pub(super) fn take_dirty(&mut self, into: &mut Vec<Slot>) {
         for slot in &self.dirty {
             if let Some(connection) = self.by_slot.get_mut(*slot as usize) {
@@ -122,12 +122,12 @@ impl Connections {
         into.append(&mut self.dirty);
     }
 
-    /// How many bytes of messages may be queued for a client: bounded while its socket takes nothing.
+    /// How many bytes of messages may be queued for a client. Bounded only while its socket is full.
     pub(super) fn bytes_max(&self, slot: Slot) -> usize {
         if self[slot].blocked { self.outbox_bytes_max } else { usize::MAX }
     }
 
-    /// Queues a message for one of its receivers, whatever the bound says, and once. `stamp` is the message's own.
+    /// Queues a message for one receiver without a bound, and only once. `stamp` identifies the message.
     #[inline]
     pub(super) fn deliver(&mut self, slot: Slot, stamp: u64, lane: Lane, message: &Outgoing) -> Delivered {
         let connection = &mut self.by_slot[slot as usize];
@@ -146,8 +146,8 @@ impl Connections {
         Delivered::Queued
     }
 
-    /// Queues an entry for a connection that is not being closed: behind an entry that was dropped there is nothing but
-    /// the close, or the client would take the hole for the end.
+    /// Queues an entry for a connection that is not closing. Once the connection closes, only close frames are queued:
+    /// the client would not notice messages that are missing before later entries.
     pub(super) fn push(&mut self, slot: Slot, lane: Lane, outbound: Outbound, bytes_max: usize) -> Queued {
         if self[slot].state != ConnectionState::Open && lane != Lane::CLOSE {
             return Queued::Yes;
@@ -157,7 +157,7 @@ impl Connections {
         queued
     }
 
-    /// Changes what waits for a client, and with it what waits for all who are blocked.
+    /// Changes the outbox of a client, and updates the backlog of all blocked clients.
     pub(super) fn change_outbox<T>(&mut self, slot: Slot, change: impl FnOnce(&mut Outbox) -> T) -> T {
         let connection = &mut self.by_slot[slot as usize];
         let before = connection.outbox.cost();
@@ -169,7 +169,7 @@ impl Connections {
         changed
     }
 
-    /// Drops what has not begun to be written.
+    /// Drops the entries whose write has not started.
     pub(super) fn discard_unsent(&mut self, slot: Slot) {
         if let Some(confirmation) = &mut self[slot].confirmation {
             confirmation.mark_incomplete();
@@ -177,7 +177,8 @@ impl Connections {
         self.change_outbox(slot, Outbox::discard_unsent);
     }
 
-    /// Shrinks the tables after many connections have closed. Slots stay, so the table ends behind the last of them.
+    /// Shrinks the tables after many connections have closed. Slots do not move, so the table ends after the last used
+    /// one.
     pub(super) fn shrink(&mut self) {
         if should_shrink(self.by_slot.capacity(), self.by_slot.len()) {
             self.by_slot.shrink_to_fit();

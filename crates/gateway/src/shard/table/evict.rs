@@ -1,4 +1,4 @@
-//! PURE. Letting go of what waits for slow clients and can be had again.
+//! PURE. Evicting queued messages of slow clients that can be read again from history.
 //!
 //! ```text
 //!   queued:  [begun] 41 42 43 44 45   ──▶   [begun] 41 42          and the client is behind since 42
@@ -9,20 +9,20 @@ use message_router::OnSlow;
 
 use super::*;
 
-/// What may be let go of in one scope of a client.
+/// Which messages of one scope may be evicted for a client.
 struct EvictionMark {
     scope: Scope,
-    /// Nothing up to here is read again.
+    /// Messages up to this position are not read again.
     floor: Position,
-    /// The first message let go of.
+    /// The first evicted message.
     first: Option<Position>,
-    /// What stands before this is kept.
+    /// Whether all earlier messages are kept.
     is_pinned: bool,
 }
 
 impl Shard {
-    /// Frees at least `bytes` of what waits for clients whose sockets take nothing: the largest first, so that few
-    /// are concerned. Who has nothing that can be had again is closed.
+    /// Frees at least `bytes` of what waits for clients with full sockets. The largest outboxes come first, so that few
+    /// clients are affected. A client whose outbox cannot be halved is closed.
     pub(crate) fn evict(&mut self, bytes: u64) {
         let waits = |connection: &Connection| connection.blocked && connection.state == ConnectionState::Open;
         let mut slots: Vec<(u64, Slot)> = self
@@ -47,8 +47,8 @@ impl Shard {
         }
     }
 
-    /// Lets go of queued messages that history has, the last first, until no more than `keep` bytes wait. The client
-    /// is behind in their scopes then.
+    /// Evicts queued messages that history has, from the back, until at most `keep` bytes wait. The client is then
+    /// behind in their scopes.
     pub(super) fn evict_queued(&mut self, slot: Slot, keep: usize) {
         if self.connections[slot].state != ConnectionState::Open {
             return;
@@ -67,12 +67,13 @@ impl Shard {
         }
     }
 
-    /// What may be let go of: in scopes with a history, if all of the client's subscriptions stand at one place.
+    /// What may be evicted: messages of scopes with a history in which all of the client's subscriptions are at the
+    /// same position.
     fn marks(&self, slot: Slot) -> Vec<EvictionMark> {
         let mut marks: Vec<EvictionMark> = Vec::new();
         for subscription in &self.connections[slot].session.subscriptions {
             let scope = &subscription.pattern.scope;
-            // What is queued while a subscription has not been announced belongs to an earlier one, and is not read again.
+            // Messages queued before the subscription is announced belong to an earlier one. They are not read again.
             let is_announced = subscription.floor != Position::default();
             if self.rules.on_slow(scope) != OnSlow::CatchUp || !is_announced {
                 continue;
@@ -89,14 +90,14 @@ impl Shard {
         marks
     }
 
-    /// The client's subscriptions in a scope go on behind `after`, which lies before what has been queued for them.
+    /// The client's subscriptions in a scope continue after `after`, which is before the messages queued for them.
     fn rewind(&mut self, slot: Slot, scope: &Scope, after: Position) {
         let Some(old) = self.behind_in(slot, scope) else { return self.fall_behind(slot, scope, after) };
         let Some(mut join) = self.subscriptions.take_join(old) else { return };
         for wanted in &mut join.wanted {
             wanted.after = wanted.after.min(Some(after));
         }
-        // A page that is on its way begins too late: it finds nobody.
+        // A page that is on its way begins too late. The new number makes sure that it is ignored.
         let joiner = self.next_number();
         self.wait(joiner, join);
         self.end_behind(slot, old);
@@ -109,7 +110,7 @@ impl Shard {
 // === impl EvictionMark ===
 
 impl EvictionMark {
-    /// Whether a message goes, if everything behind it that could has gone.
+    /// Whether a message is evicted, if every later message that could be evicted has been.
     fn may_evict(&mut self, position: Option<Position>) -> bool {
         let may_evict =
             position.filter(|position| *position > self.floor && self.first.is_none_or(|first| *position < first));

@@ -1,25 +1,26 @@
-//! PURE. One write to a connection's socket, and what follows from it.
+//! PURE. One write to a connection's socket, and its consequences.
 
 use std::io;
 
 use super::*;
 use crate::shard::outbox::Wrote;
 
-/// What is left to do behind a write.
+/// What the worker does after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flushed {
-    /// The socket is full: it is to be flushed again when it takes more.
+    /// Whether the socket is full. The worker flushes again when it has room.
     pub(crate) is_blocked: bool,
-    /// Our direction of the socket is to be ended.
+    /// Whether our direction of the socket ends now.
     pub(crate) ends: bool,
-    /// When the connection is to be looked at, if that is sooner than planned.
+    /// When the connection is checked next, in milliseconds, if that is sooner than planned.
     pub(crate) wake_ms: Option<u64>,
 }
 
 impl Shard {
-    /// Writes what is queued for a connection by one call of `write`, unless its socket is known to be full.
+    /// Writes what is queued for a connection with one call of `write`, unless its socket is known to be full.
     ///
     /// # Errors
+    ///
     /// When the socket has failed.
     pub(crate) fn flush(
         &mut self,

@@ -1,4 +1,4 @@
-//! PURE. What members are told of a time without the broker.
+//! PURE. What clients are sent when the broker is lost and when it is back.
 
 use wire::GapReason;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::protocol::shared_reply::SharedReply;
 
 impl Shard {
-    /// The broker is lost, or back: everybody is told.
+    /// Tells every client whose user is known that the broker is lost, or that it is back.
     pub(crate) fn degraded(&mut self, degraded: bool) {
         self.is_degraded = degraded;
         let mut reply = SharedReply::new(ServerFrame::Degraded { degraded });
@@ -19,11 +19,11 @@ impl Shard {
         }
     }
 
-    /// Messages of a scope have travelled within this instance alone, and the broker is back: everybody who holds the
-    /// scope is told, also who still catches up.
+    /// While the broker was lost, messages of a scope were delivered on this instance only. Now the broker is back.
+    /// Sends a gap for every announced subscription of the scope, also for those that are still catching up.
     ///
-    /// Those messages stand behind what was delivered last and before what comes next. So the gap begins and ends where
-    /// the subscription stands: it leaves nothing out, and what the broker has follows.
+    /// Those messages lie after the last stored message that was delivered and before the next one. So the gap begins
+    /// and ends at the current position of the subscription: it skips nothing, and the messages of the broker follow.
     pub(crate) fn isolated(&mut self, scope: &Scope) {
         let Some(members) = self.subscriptions.scope(scope) else { return };
         let (lane, top) = (self.rules.lane(scope), members.top);
@@ -52,14 +52,15 @@ impl Shard {
         for (slot, position, frame) in frames {
             self.flush_conflated(slot);
             self.counters.gaps.add(1);
-            // First: making room for it must not let go of what stands before it.
+            // The floor is raised first: making room for the gap must not evict messages that were queued before it.
             self.raise_floor(slot, scope, position.unwrap_or_default());
             self.queue(slot, lane, &frame);
         }
     }
 }
 
-/// Not certain: whoever was here the whole time has heard everything, only not what everybody else has.
+/// The gap is not certain: a client that was connected the whole time has missed nothing from this instance, only
+/// messages of other instances.
 fn isolated_reply(channel: String, position: Option<Position>) -> ServerFrame<'static> {
     let reason = GapReason::Isolated;
     ServerFrame::Gap { channel: channel.into(), after: position, upto: position, reason, certain: false }

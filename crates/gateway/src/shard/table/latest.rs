@@ -1,4 +1,4 @@
-//! PURE. Slow clients of families that want the newest of each topic alone: cursors, presence, prices.
+//! PURE. Slow clients of families that need only the newest message of each topic, for example cursors or prices.
 
 use message_router::OnSlow;
 use wire::GapReason;
@@ -7,14 +7,15 @@ use super::*;
 use crate::shard::conflation::{ConflatedItem, Conflation};
 
 impl Shard {
-    /// A message did not fit: from here on the newest of each topic is kept, until all that is queued is written.
+    /// A message did not fit. From now on only the newest message of each topic is kept, until everything queued is
+    /// written.
     pub(super) fn begin_conflation(&mut self, slot: Slot, scope: &Scope, after: Position, message: &Outgoing) {
         self.connections[slot].is_conflating = true;
         self.mark_slow(slot).conflations.push(Conflation::new(scope.clone(), after));
         self.conflate(slot, scope, message);
     }
 
-    /// Keeps a message if the newest of its scope are kept for this client.
+    /// Keeps a message if this client conflates its scope. Returns whether it does.
     pub(super) fn conflate(&mut self, slot: Slot, scope: &Scope, message: &Outgoing) -> bool {
         let bytes_max = self.rules.limits.replay_pause_bytes();
         let Some(slow_client) = self.slow_clients.get_mut(slot) else { return false };
@@ -29,8 +30,8 @@ impl Shard {
         true
     }
 
-    /// The client is given what was kept, with the gaps between, and is live again: when all that was queued is written,
-    /// or something comes that must stand behind it.
+    /// Queues the kept messages, with gaps between them, and makes the client live again. This happens when everything
+    /// queued is written, or before something that must come after them.
     pub(super) fn flush_conflated(&mut self, slot: Slot) {
         if !self.connections[slot].is_conflating {
             return;
@@ -42,7 +43,7 @@ impl Shard {
             let subscriptions = self.connections[slot].session.subscriptions.iter();
             let live = subscriptions.filter(|s| s.live && s.pattern.scope == scope);
             let channels: Vec<String> = live.map(|s| s.pattern.to_string()).collect();
-            // With several, what is missing may be another's.
+            // With several subscriptions, the missing messages may belong to another one.
             let certain = channels.len() == 1;
             for item in conflation.into_items() {
                 match item {
@@ -67,7 +68,7 @@ impl Shard {
         }
     }
 
-    /// A subscription has ended: nothing is kept for it alone.
+    /// A subscription has ended. Drops kept messages that no other subscription wants.
     pub(super) fn prune_conflated(&mut self, slot: Slot, scope: &Scope) {
         let Some(slow_client) = self.slow_clients.get_mut(slot) else { return };
         let subscriptions = &self.connections[slot].session.subscriptions;
@@ -81,7 +82,7 @@ impl Shard {
         }
     }
 
-    /// Lets go of queued messages in favour of the newest of their topics.
+    /// Replaces queued messages by the newest one of each topic.
     pub(super) fn conflate_outbox(&mut self, slot: Slot) {
         let mut scopes: Vec<Scope> = Vec::new();
         for subscription in &self.connections[slot].session.subscriptions {
@@ -92,7 +93,7 @@ impl Shard {
         }
         for scope in scopes {
             if self.behind_in(slot, &scope).is_some() {
-                continue; // What is replayed to another subscription is not superseded for that one.
+                continue; // A newer message does not replace one that is replayed for another subscription.
             }
             let subscriptions = self.connections[slot].session.subscriptions.iter();
             let floor = subscriptions.filter(|s| s.pattern.scope == scope).map(|s| s.floor).max().unwrap_or_default();

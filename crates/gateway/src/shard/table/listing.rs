@@ -1,4 +1,4 @@
-//! PURE. What operators may see of a shard's connections.
+//! PURE. The list of a shard's connections for operators.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::shard::requests::Listing;
 
 impl Shard {
-    /// Answers with those connections whose holder is known.
+    /// Answers with the connections whose user is known.
     pub(crate) fn list(&self, listing: Listing) {
         let Listing { tenant, users, most, answer } = listing;
         let known = self.connections.iter().filter_map(|(_, connection)| {

@@ -1,8 +1,8 @@
-//! PURE. Members of scopes, and the clients that watch who comes and goes. Nothing of it is on the way of a message, and
-//! for families without presence nothing is kept.
+//! PURE. Members of scopes, and the clients that watch them. Delivering a message does not touch this table, and
+//! nothing is kept for families without presence.
 //!
-//! A watcher is given a list and then the changes behind the list's mark. When some may be missing, the lists are asked
-//! for anew, and until the new one has come no change is passed on: it has them.
+//! A watcher receives a list, and then the changes after the list's cursor. If changes may be missing, the lists are
+//! requested again. Until the new list arrives, no change is passed on, because the new list contains it.
 
 use std::borrow::Cow;
 
@@ -15,16 +15,16 @@ use crate::protocol::shared_reply::SharedReply;
 use crate::session::PresenceRequest;
 use crate::shard::requests::PresenceList;
 
-/// What the shard wants told, in order.
+/// What the shard reports about presence, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PresenceUpdate {
-    /// A connection has come to a scope.
+    /// A connection has its first subscription in a scope.
     Entered(Scope, UserId, MemberInfo),
-    /// It has left, or ended.
+    /// The connection's last subscription in the scope has ended.
     Exited(Scope, UserId),
-    /// Somebody here is to be given the list of a scope, and what changes.
+    /// A client here needs the list of a scope and its changes.
     Watched(Scope),
-    /// Nobody here is any more.
+    /// No client here watches the scope any more.
     Unwatched(Scope),
 }
 
@@ -37,24 +37,25 @@ pub(super) struct PresenceTable {
 
 #[derive(Debug, Default)]
 struct PresenceEntry {
-    /// A subscription has stood.
+    /// Whether a subscription in the scope has been announced. The connection then counts as a member.
     is_member: bool,
     watch: Option<Watch>,
 }
 
 #[derive(Debug, Default)]
 struct Watch {
-    /// Where the list stood that it has been given. Absent while it waits for one.
+    /// The cursor of the list that the client has received. Absent while it waits for a list.
     at: Option<PresenceCursor>,
-    /// The ids of its questions that wait for an answer: bounded by its rate, as none waits longer than a call.
+    /// The correlation ids of its requests without an answer. The client's rate bounds them, because no request waits
+    /// longer than one call.
     asked: SmallVec<[Option<Box<str>>; 1]>,
 }
 
 impl Shard {
-    /// A subscription in the scope stands.
+    /// A subscription in the scope has been announced.
     pub(super) fn track(&mut self, slot: Slot, scope: &Scope) {
         if !self.rules.policies.policy(scope.family()).presence {
-            return; // The common case.
+            return; // Most families have no presence.
         }
         let connection = &self.connections[slot];
         let Some(identity) = connection.session.identity() else { return };
@@ -68,7 +69,7 @@ impl Shard {
         }
     }
 
-    /// A subscription in the scope has ended, perhaps the last.
+    /// A subscription in the scope has ended. It may have been the last one.
     pub(super) fn untrack(&mut self, slot: Slot, scope: &Scope) {
         if !self.rules.policies.policy(scope.family()).presence {
             return;
@@ -93,7 +94,7 @@ impl Shard {
         }
     }
 
-    /// A client asks who is there.
+    /// A client asks for the members of a scope.
     pub(super) fn watch(&mut self, slot: Slot, request: PresenceRequest) {
         let PresenceRequest { scope, correlation_id } = request;
         let presence_entry = self.presence.presence_entry(&scope, slot);
@@ -101,18 +102,19 @@ impl Shard {
         self.presence.updates.push(PresenceUpdate::Watched(scope));
     }
 
-    /// What the shard wants told since the last call.
+    /// The presence updates since the last call.
     pub(crate) fn take_presence_updates(&mut self) -> Vec<PresenceUpdate> {
         std::mem::take(&mut self.presence.updates)
     }
 
-    /// A list has come for those who wait for it.
+    /// Sends a list to the clients that wait for it.
     pub(crate) fn presence_listed(&mut self, listed: &PresenceList) {
         let PresenceList { scope, cursor, list } = listed;
         let Some(presence_entries) = self.presence.scopes.get_mut(scope) else { return };
         let stale = cursor.is_none();
         let mut frames = Vec::new();
-        let mut anew = SharedReply::new(presence_reply(scope, list, stale, None)); // For all who have not asked.
+        // For all watchers that have not asked.
+        let mut anew = SharedReply::new(presence_reply(scope, list, stale, None));
         for (slot, presence_entry) in presence_entries {
             let Some(watch) = &mut presence_entry.watch else { continue };
             if watch.at.is_none() && watch.asked.is_empty() && !stale {
@@ -130,7 +132,7 @@ impl Shard {
         self.queue_all(scope, frames);
     }
 
-    /// Somebody has joined or left a scope. Watchers whose list says so already pass over it.
+    /// A user has joined or left a scope. Watchers whose list is newer than this change are skipped.
     pub(crate) fn presence_changed(&mut self, scope: &Scope, cursor: PresenceCursor, event: &PresenceEvent) {
         let Some(presence_entries) = self.presence.scopes.get(scope) else { return };
         let is_new = |presence_entry: &PresenceEntry| {
@@ -143,7 +145,7 @@ impl Shard {
         self.queue_all(scope, frames);
     }
 
-    /// Changes may be missing: everybody's list is asked for again.
+    /// Changes may be missing. Requests the list of every watched scope again.
     pub(crate) fn resync_presence(&mut self) {
         for (scope, presence_entries) in &mut self.presence.scopes {
             let mut is_watched = false;
@@ -184,7 +186,7 @@ fn presence_reply<'m>(
     ServerFrame::Presence { channel, count: list.count, members, stale, correlation_id }
 }
 
-/// What all who watch are told of a change.
+/// The reply that every watcher receives for a change.
 fn presence_event_reply<'m>(scope: &'m Scope, event: &'m PresenceEvent) -> ServerFrame<'m> {
     let (channel, count) = (scope.name().into(), event.count);
     match &event.transition {

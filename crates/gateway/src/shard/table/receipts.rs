@@ -1,4 +1,4 @@
-//! PURE. Receipts: how far clients say they have got. None is taken for what was not sent.
+//! PURE. Receipts: how far clients have acknowledged a scope. A receipt beyond what was sent is refused.
 
 use std::borrow::Cow;
 
@@ -25,8 +25,8 @@ impl Shard {
         self.receipts.push(receipt);
     }
 
-    /// How far this client has been sent a scope: with a live subscription as far as the scope has come, else as far as
-    /// its catching up has.
+    /// How far this client has been sent a scope. With a live subscription that is the newest position of the scope,
+    /// otherwise the furthest position of its joins.
     fn sent_upto(&self, slot: Slot, scope: &Scope) -> Option<Position> {
         let subscriptions = &self.connections[slot].session.subscriptions;
         if subscriptions.iter().any(|s| s.live && s.pattern.scope == *scope) {
@@ -36,7 +36,7 @@ impl Shard {
         joins.filter(|join| join.slot == slot).flat_map(|join| &join.wanted).filter_map(|wanted| wanted.after).max()
     }
 
-    /// What clients have acknowledged since the last call.
+    /// The receipts of clients since the last call.
     pub(crate) fn take_receipts(&mut self) -> Vec<Receipt> {
         std::mem::take(&mut self.receipts)
     }

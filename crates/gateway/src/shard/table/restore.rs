@@ -1,4 +1,4 @@
-//! PURE. Records of sessions: what a connection leaves when it ends, and what it brings back when it begins.
+//! PURE. Records of sessions: a connection leaves one when it ends, and a new connection restores it.
 
 use std::time::Instant;
 
@@ -9,11 +9,11 @@ use super::*;
 use crate::shard::delivery_confirmation::{PatternPositions, SubscriptionAtEnd};
 
 impl Shard {
-    /// The client wants a record of its session, and has not asked for one.
+    /// The client wants a record of its session, and has not asked for an earlier one.
     pub(super) fn keep_record(&mut self, slot: Slot) {
         let session = self.connections[slot].session.id();
         self.confirmed_of(slot).keep(session);
-        self.identified.push(slot); // So that it is known since when it is there.
+        self.identified.push(slot); // So that its arrival time is set.
     }
 
     fn confirmed_of(&mut self, slot: Slot) -> &mut DeliveryConfirmation {
@@ -21,7 +21,7 @@ impl Shard {
         connection.confirmation.get_or_insert_with(|| Box::new(DeliveryConfirmation::new(connection.session.id())))
     }
 
-    /// Without Redis nobody knows what the session held.
+    /// Starts to restore the session. Without Redis the record cannot be read.
     pub(super) fn begin_restore(&mut self, slot: Slot) {
         let session = &self.connections[slot].session;
         let (id, holds) = (session.id(), !session.subscriptions.is_empty());
@@ -38,7 +38,7 @@ impl Shard {
         self.carry_out(slot, &mut effects);
     }
 
-    /// A connection has taken its place, or has asked for its record.
+    /// A connection has been registered, or has asked for its record.
     pub(crate) fn arrived(&mut self, slot: Slot, since: Timestamp, arrival: Instant) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.session.restore_asked();
@@ -47,7 +47,7 @@ impl Shard {
         }
     }
 
-    /// What became of a question. Gives the record back if the connection that asked is not there any more.
+    /// Handles the answer to a restore request. Returns the record if the connection that asked no longer waits for it.
     pub(crate) fn restored(&mut self, ask: &RestoreRequest, restored: RestoreResult) -> Option<SessionRecord> {
         let waits = |connection: &Connection| {
             let (session, confirmation) = (&connection.session, connection.confirmation.as_ref());
@@ -75,8 +75,7 @@ impl Shard {
         None
     }
 
-    /// A ping is about to be queued. With nothing before it that has yet to be written, its answer tells what has been
-    /// read.
+    /// A ping is about to be queued. If nothing waits before it, its pong proves what the client has read.
     pub(super) fn note_ping(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
         if connection.confirmation.is_none() {
@@ -92,19 +91,19 @@ impl Shard {
         }
     }
 
-    /// A connection begins to end: notes what it holds, before it is let go of. With our close frame of this code, which
-    /// goes out behind all that is queued, or without one.
+    /// A connection starts to close. Notes its subscriptions before they end. `code` is the code of our close frame,
+    /// which is written after everything queued; it is absent if we send none.
     pub(super) fn note_end(&mut self, slot: Slot, code: Option<u16>) {
         let connection = &mut self.connections[slot];
         let Some(mut confirmation) = connection.confirmation.take() else { return };
         if !confirmation.knows(connection.session.id()) {
-            return; // What the session holds is in another one's record.
+            return; // Another record has the subscriptions of the session.
         }
         confirmation.end(code, || self.held_at_end(slot));
         self.connections[slot].confirmation = Some(confirmation);
     }
 
-    /// A connection has ended, as far as its client is concerned.
+    /// The connection has ended for its client.
     pub(super) fn leave_record(&mut self, slot: Slot, answer: Option<u16>) {
         let connection = &mut self.connections[slot];
         let (Some(confirmation), Some(identity)) = (connection.confirmation.take(), connection.session.identity())
@@ -117,7 +116,7 @@ impl Shard {
         self.records.add(slot, ClosedSessionRecord { session, tenant, user, since, arrival, record });
     }
 
-    /// What sessions have left since the last call.
+    /// The records that sessions have left since the last call.
     pub(crate) fn take_left(&mut self) -> Vec<(Slot, ClosedSessionRecord)> {
         self.records.take()
     }
@@ -137,8 +136,8 @@ impl Shard {
         session.subscriptions.iter().map(held).collect()
     }
 
-    /// Everything of a subscription up to here has been queued. While it is not announced, that is where it was asked to
-    /// begin.
+    /// Everything of a subscription up to this position has been queued. Before its announcement that is the position
+    /// it asked to begin at.
     fn queued_upto(&self, slot: Slot, subscription: &Subscription) -> Option<Position> {
         if subscription.live {
             return self.subscriptions.top(&subscription.pattern.scope);
@@ -146,7 +145,7 @@ impl Shard {
         self.wanted(slot, &subscription.pattern).and_then(|wanted| wanted.after)
     }
 
-    /// How far a subscription that is not live has been read.
+    /// The read progress of a subscription that is not live.
     fn wanted(&self, slot: Slot, pattern: &Pattern) -> Option<&Wanted> {
         let own = self.subscriptions.joins_in(&pattern.scope).filter(|(_, join)| join.slot == slot);
         own.flat_map(|(_, join)| &join.wanted).find(|wanted| wanted.filter == pattern.filter)

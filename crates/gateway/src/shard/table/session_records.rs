@@ -1,4 +1,4 @@
-//! PURE. Records of sessions that have ended here, on their way to the registry.
+//! PURE. Records of sessions that have ended here and have not been taken to the registry yet.
 
 use connection_registry::ClosedSessionRecord;
 

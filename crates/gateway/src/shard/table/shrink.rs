@@ -1,6 +1,6 @@
-//! PURE. When tables give memory back after many connections have closed.
+//! PURE. When tables release memory after many connections have closed.
 
-/// Tables up to this size are not made smaller.
+/// Tables of at most this many entries are not shrunk.
 pub(super) const TABLE_KEPT: usize = 1_024;
 
 /// Whether less than a quarter of a table is used.
@@ -8,7 +8,7 @@ pub(crate) fn should_shrink(capacity: usize, len: usize) -> bool {
     capacity > TABLE_KEPT && capacity / 4 > len
 }
 
-/// By how much a table with one row per connection grows: doubling would leave up to half of it empty.
+/// How many entries a table with one row per connection grows by. Doubling would leave up to half of it empty.
 pub(crate) fn growth(len: usize) -> usize {
     (len / 8).max(64)
 }

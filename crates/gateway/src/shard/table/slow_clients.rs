@@ -1,27 +1,28 @@
-//! PURE. Clients that read more slowly than messages come.
+//! PURE. Clients that read more slowly than messages arrive.
 //!
 //! ```text
 //!   live ──outbox full──▶ behind: nothing more is queued ──outbox empty──▶ history, page by page ──▶ live
 //! ```
 //!
-//! Nobody else waits for such a client, and nothing is kept for it that can be read again.
+//! No other client waits for a slow one. Nothing that can be read again is kept for it.
 
 use message_router::OnSlow;
 
 use super::*;
 use crate::shard::conflation::Conflation;
 
-/// So many scopes of one client are read at the same time: together about as much as an outbox takes.
+/// How many scopes of one client are read at the same time. Their pages together take about as much memory as an
+/// outbox.
 const READING_MAX: usize = 4;
 
-/// A client that is behind the live flow, or waits for it.
+/// A client that is behind the live messages, or waits for its turn to catch up.
 #[derive(Debug, Default)]
 pub(crate) struct SlowClient {
-    /// Its joins that go on in pages, and those that wait for them.
+    /// Its joins that read page by page, and its joins that wait.
     pub(super) joins: Vec<u64>,
-    /// Some of its subscriptions were live, and the client was too slow for them.
+    /// Whether some of its live subscriptions fell behind because the client was too slow.
     pub(super) fell_behind: bool,
-    /// What is kept for it in scopes of which it is given the newest alone.
+    /// The kept messages in scopes where it gets only the newest of each topic.
     pub(super) conflations: Vec<Conflation>,
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct SlowClient {
 #[derive(Debug, Default)]
 pub(crate) struct SlowClients {
     by_slot: HashMap<Slot, SlowClient>,
-    /// Scratch for those whose sockets take nothing.
+    /// Scratch for the clients that cannot take a message at once.
     scratch: Vec<Slot>,
 }
 
@@ -42,7 +43,7 @@ impl SlowClients {
         self.by_slot.get_mut(&slot)
     }
 
-    /// The entry of a client, which begins if there was none.
+    /// The entry of a client. It is created if there is none.
     pub(super) fn enter(&mut self, slot: Slot) -> &mut SlowClient {
         self.by_slot.entry(slot).or_default()
     }
@@ -75,10 +76,10 @@ impl SlowClients {
 }
 
 impl Shard {
-    /// Hands a message to clients whose sockets take nothing now. `slots` is emptied.
+    /// Delivers a message to clients that cannot take it at once. Empties `slots`.
     pub(super) fn deliver_slowly(&mut self, scope: &Scope, message: &Outgoing, slots: &mut Vec<Slot>) -> u64 {
         let lane = self.rules.lane(scope);
-        // Everything up to here has been queued for all of them.
+        // All of them have everything up to this position in their outboxes.
         let after = self.subscriptions.top(scope).unwrap_or_default();
         let mut receivers = 0;
         for slot in slots.drain(..) {
@@ -99,7 +100,8 @@ impl Shard {
         receivers
     }
 
-    /// The client's subscriptions in a scope stop being live: what is behind `after` is read for them when it has room.
+    /// Ends the live state of the client's subscriptions in a scope. Messages after `after` are read from history when
+    /// the client has room.
     pub(super) fn fall_behind(&mut self, slot: Slot, scope: &Scope, after: Position) {
         let Some(members) = self.subscriptions.scope_mut(scope) else { return };
         let subscriptions = &mut self.connections[slot].session.subscriptions;
@@ -114,13 +116,13 @@ impl Shard {
             }
         }
         if wanted.is_empty() {
-            return; // A message of this instance alone, for one that catches up anyway.
+            return; // The message is local to this instance, and the client is already catching up.
         }
         if others {
             self.begin_again(slot, scope);
         }
         if let Some(joiner) = self.behind_in(slot, scope) {
-            // What was read for the others meanwhile came behind what these have got.
+            // Pages read for the other subscriptions in the meantime were queued behind the messages of these.
             self.raise_floor(slot, scope, after);
             self.subscriptions.join_mut(joiner).expect("it has just been found").wanted.append(&mut wanted);
         } else {
@@ -143,7 +145,7 @@ impl Shard {
         self.mark_slow(slot);
     }
 
-    /// A client is too slow to stay live.
+    /// Marks a client as too slow to stay live.
     pub(super) fn mark_slow(&mut self, slot: Slot) -> &mut SlowClient {
         self.connections[slot].is_behind = true;
         let slow_client = self.slow_clients.enter(slot);
@@ -153,8 +155,8 @@ impl Shard {
         slow_client
     }
 
-    /// Subscriptions of this client in this scope that were never announced begin again when the others are live: what
-    /// has been read for them counted on the others.
+    /// Restarts those joins of this client in this scope that were never announced, once the others are live. Their
+    /// pages left out what the other subscriptions were to deliver.
     fn begin_again(&mut self, slot: Slot, scope: &Scope) {
         let Some(members) = self.subscriptions.scope(scope) else { return };
         let is_fresh = |join: &Join| join.slot == slot && !join.is_announced();
@@ -170,16 +172,16 @@ impl Shard {
             if let Some(slow_client) = self.slow_clients.get_mut(slot) {
                 slow_client.joins.retain(|other| *other != joiner);
             }
-            // The answer that is on its way finds nobody.
+            // The new number makes sure that the answer on its way is ignored.
             let joiner = self.next_number();
             self.wait(joiner, join);
         }
     }
 
-    /// A join goes on when its client has read what is queued. Until then nothing is held for it.
+    /// Lets a join wait until its client has read what is queued. Until then nothing is buffered for it.
     pub(super) fn wait(&mut self, joiner: u64, mut join: Join) {
         if self.connections[join.slot].state != ConnectionState::Open {
-            return; // It was closed while this was in hand, and has left its scopes.
+            return; // The connection was closed in the meantime, and its subscriptions have ended.
         }
         (join.buffer, join.stage) = (LiveBuffer::default(), JoinStage::Waiting);
         let members = self.subscriptions.enter(&join.scope);
@@ -199,7 +201,7 @@ impl Shard {
         self.connections[slot].is_behind = true;
     }
 
-    /// The join, if there is one, by which announced subscriptions of this client in this scope catch up.
+    /// The join with which announced subscriptions of this client in this scope catch up, if there is one.
     pub(super) fn behind_in(&self, slot: Slot, scope: &Scope) -> Option<u64> {
         let announced = |joiner: &u64| {
             self.subscriptions.join(*joiner).is_some_and(|join| join.is_announced() && join.scope == *scope)
@@ -207,12 +209,12 @@ impl Shard {
         self.slow_clients.get(slot)?.joins.iter().copied().find(announced)
     }
 
-    /// A join is done with. Says whether a client that had fallen behind is behind nowhere now.
+    /// Ends a join. Returns whether a client that had fallen behind has caught up everywhere now.
     pub(super) fn end_behind(&mut self, slot: Slot, joiner: u64) -> bool {
         let Some(slow_client) = self.slow_clients.get_mut(slot) else { return false };
         slow_client.joins.retain(|other| *other != joiner);
         if !slow_client.joins.is_empty() || !slow_client.conflations.is_empty() {
-            // Others may go on now.
+            // Other joins may continue now.
             self.connections.mark_dirty(slot);
             return false;
         }
@@ -230,7 +232,7 @@ impl Shard {
         (connection.is_behind, connection.is_conflating) = (false, false);
     }
 
-    /// A client has been written everything: the next pages are asked for.
+    /// Everything queued for a client has been written. Requests the next pages.
     pub(crate) fn resume_replays(&mut self, slot: Slot) {
         if !self.connections[slot].is_behind {
             return;
@@ -254,7 +256,7 @@ impl Shard {
         }
     }
 
-    /// Nothing up to `position` is read again for this client's subscriptions in this scope.
+    /// Messages up to `position` are not read again for this client's subscriptions in this scope.
     pub(super) fn raise_floor(&mut self, slot: Slot, scope: &Scope, position: Position) {
         let subscriptions = &mut self.connections[slot].session.subscriptions;
         for subscription in subscriptions.iter_mut().filter(|s| s.pattern.scope == *scope) {
@@ -262,7 +264,7 @@ impl Shard {
         }
     }
 
-    /// The socket takes no more for now: from here on the outbox is bounded. Says when to look whether it has taken
+    /// The socket is full, so the outbox is bounded from now on. Returns when to check whether the client has read
     /// anything, if that is sooner than planned.
     pub(crate) fn block(&mut self, slot: Slot, now: Now) -> Option<u64> {
         let connection = &mut self.connections[slot];
@@ -272,7 +274,7 @@ impl Shard {
         self.counters.backlog.add(connection.outbox.cost());
         let bytes_max = self.rules.limits.outbox_bytes_max;
         if connection.outbox.bytes() > bytes_max && connection.state == ConnectionState::Open {
-            // Much came at once, and it turns out that the socket does not take it.
+            // Many messages came at once, and the socket has no room for them.
             self.evict_queued(slot, bytes_max);
             if self.connections[slot].outbox.bytes() > bytes_max + self.rules.limits.answers_bytes_max() {
                 self.close_slow(slot);
@@ -281,13 +283,13 @@ impl Shard {
         self.wake_sooner(slot, now)
     }
 
-    /// The socket takes more again.
+    /// The socket has room again.
     pub(crate) fn unblock(&mut self, slot: Slot) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if !std::mem::replace(&mut connection.blocked, false) {
             return;
         }
-        // Whoever reads is there, even if its answer to a ping is far behind what it has yet to read.
+        // A client that reads is alive, even if the ping is far behind what it still has to read.
         if connection.ping == Ping::Silent {
             connection.ping = Ping::Alive;
         }

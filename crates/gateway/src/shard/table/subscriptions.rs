@@ -1,4 +1,4 @@
-//! PURE. Which connections hold which topics of which scopes, and who catches up.
+//! PURE. The subscriptions of connections to topics of scopes, and the joins that catch up.
 
 use hashbrown::HashMap;
 use message_router::Gap;
@@ -11,14 +11,14 @@ use crate::shard::members::{ScopeMembers, Slot};
 use crate::shard::table::connections::{Connections, Delivered};
 use crate::shard::table::shrink::should_shrink;
 
-/// Room for so many joins is kept.
+/// The table of joins keeps room for this many.
 const JOINS_KEPT: usize = 64;
 
-/// The scopes of one shard. An answer for a join that is over finds nobody: numbers are not used twice.
+/// The scopes of one shard. An answer for an ended join is ignored, because join numbers are not used twice.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     scopes: HashMap<Scope, ScopeMembers>,
-    /// By number. A join that is being worked on is out of the table.
+    /// By joiner number. A join is taken out of the table while it is processed.
     joins: HashMap<u64, Join>,
     /// Counts messages, so that a connection with two matching subscriptions gets one copy.
     stamp: u64,
@@ -33,12 +33,12 @@ impl Subscriptions {
         self.scopes.get_mut(scope)
     }
 
-    /// The members of a scope, which begins if there were none.
+    /// The members of a scope. The scope is created if there is none.
     pub(super) fn enter(&mut self, scope: &Scope) -> &mut ScopeMembers {
         self.scopes.entry(scope.clone()).or_default()
     }
 
-    /// Ends a scope without members. Says whether it has ended now.
+    /// Removes a scope without members. Returns whether it did.
     pub(super) fn end_if_empty(&mut self, scope: &Scope) -> bool {
         let is_empty = self.scopes.get(scope).is_some_and(ScopeMembers::is_empty);
         if is_empty {
@@ -68,14 +68,15 @@ impl Subscriptions {
         self.joins.insert(joiner, join);
     }
 
-    /// Those who catch up in a scope, reading or waiting, apart from one that is being worked on.
+    /// The joins of a scope, reading or waiting, except one that is being processed.
     pub(super) fn joins_in(&self, scope: &Scope) -> impl Iterator<Item = (u64, &Join)> {
         let joiners = self.scopes.get(scope).into_iter().flat_map(ScopeMembers::joining);
         joiners.filter_map(|joiner| Some((joiner, self.joins.get(&joiner)?)))
     }
 
-    /// Queues messages of one scope for its members, up to the first that a member cannot take at once. Says how many were
-    /// queued for all, and how many receivers there were; `slow` is who could not take the next one.
+    /// Queues messages of one scope for its members, up to the first message that a member cannot take at once. Returns
+    /// how many messages were queued for all members, and the number of receivers. `slow` gets the connections that
+    /// could not take the next message.
     pub(super) fn deliver(
         &mut self,
         scope: &Scope,
@@ -110,17 +111,18 @@ impl Subscriptions {
         Some((done, receivers))
     }
 
-    /// Holds a message for those who catch up; the scope is at it.
+    /// Buffers a message for the joins that read, and moves the scope's newest position.
     pub(super) fn buffer(&mut self, scope: &Scope, message: &Outgoing) {
         if let Some(members) = self.scopes.get_mut(scope) {
             buffer(members, &mut self.joins, message);
         }
     }
 
-    /// Live subscriptions of a scope are told of a gap, and joins owe one. Gives the connections of the former.
+    /// Reports a gap to a scope: joins keep it as pending. Returns the connections with live subscriptions, which are
+    /// to be sent the gap.
     pub(super) fn break_off(&mut self, scope: &Scope, gap: Gap) -> Vec<Slot> {
         let Some(members) = self.scopes.get_mut(scope) else { return Vec::new() };
-        // What it had come to may have been lost: nobody is to be moved there any more.
+        // The previous newest position may have been lost. No client may be moved to it any more.
         members.top = gap.upto;
         for joiner in members.joining() {
             if let Some(join) = self.joins.get_mut(&joiner) {
@@ -133,7 +135,8 @@ impl Subscriptions {
         slots
     }
 
-    /// Takes a pattern out of the join of a connection, of which `known` are some. Gives the join that has ended by that.
+    /// Removes a pattern from the join of a connection. `known` has some of its joins. Returns the join if it has
+    /// ended.
     pub(super) fn leave_join(&mut self, slot: Slot, pattern: &Pattern, known: &[u64]) -> Option<u64> {
         let members = self.scopes.get_mut(&pattern.scope)?;
         let joins = &self.joins;
@@ -144,9 +147,10 @@ impl Subscriptions {
                     && join.wanted.iter().any(|wanted| wanted.filter == pattern.filter)
             })
         };
-        // Waiting joins are looked for too: a client that was closed by the very answer to its unsubscribe is behind nowhere.
+        // All joins of the scope are searched too: a client that is closed while its `unsubscribe` is answered has no
+        // entry among the slow clients any more.
         let Some(joiner) = known.iter().copied().find(is_own).or_else(|| members.joining().find(is_own)) else {
-            // A join that is being worked on belongs to this client, which is being closed while it catches up.
+            // A join that is being processed belongs to this client, which is being closed while it catches up.
             let lost: Vec<u64> = members.joining().filter(|joiner| !joins.contains_key(joiner)).collect();
             lost.into_iter().for_each(|joiner| members.end(joiner));
             return None;
@@ -161,7 +165,7 @@ impl Subscriptions {
         Some(joiner)
     }
 
-    /// Shrinks the table of joins after a storm.
+    /// Shrinks the table of joins when it is empty.
     pub(super) fn shrink_joins(&mut self) {
         if self.joins.is_empty() {
             self.joins.shrink_to(JOINS_KEPT);

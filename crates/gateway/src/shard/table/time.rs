@@ -1,48 +1,49 @@
-//! PURE. What a connection's second hand does: pings, deadlines, and `position` frames for quiet topics.
+//! PURE. Timed work of a connection: pings, deadlines, and `position` frames for quiet topics.
 
 use super::closing::close_timeout_ms;
 use super::*;
 use crate::session::rules::Limits;
 use crate::shard::wheel::SPAN_MS;
 
-/// What the worker is to do with a connection it has woken.
+/// What the worker does with a connection that it has woken.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// The wake was an old one.
+    /// Nothing: the wake was out of date.
     Stale,
-    /// Wake it again then.
+    /// Wake it again at this time, in milliseconds.
     At(u64),
-    /// It has had its time: cut the socket.
+    /// Its time is over: disconnect the socket.
     Disconnect,
 }
 
-/// What has become of the last ping.
+/// The state of the last ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ping {
-    /// Its pong has come, or none has gone out yet.
+    /// The pong has arrived, or no ping has been sent yet.
     Answered,
-    /// Nothing has come since.
+    /// Nothing has arrived since the ping.
     Silent,
-    /// The client lives, and its pong is yet to come.
+    /// Bytes have arrived since the ping, but no pong.
     Alive,
 }
 
 impl Shard {
-    /// Spread over the interval, so that ten thousand clients who came at once are not pinged at once.
+    /// The time until the first ping, in milliseconds. It is spread over the interval, so that ten thousand clients
+    /// that arrived together are not pinged together.
     pub(super) fn first_ping_ms(&self) -> u64 {
         let interval_ms = self.rules.limits.ping_interval_ms;
         let spread = self.next_number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         interval_ms / 2 + ((spread * (interval_ms / 2)) >> 32)
     }
 
-    /// When a fresh connection is to be looked at for the first time.
+    /// When a new connection is checked first, in milliseconds.
     pub(crate) fn first_wake(&mut self, slot: Slot, now: Now) -> u64 {
         let connection = &mut self.connections[slot];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
         connection.wake_ms
     }
 
-    /// A token has come or changed: gives when the connection is to be looked at, if that is sooner than planned.
+    /// A token has arrived or changed. Returns when the connection is checked next, if that is sooner than planned.
     pub(crate) fn wake_sooner(&mut self, slot: Slot, now: Now) -> Option<u64> {
         let connection = self.connections.get_mut(slot)?;
         let at_ms = next_wake_ms(connection, &self.rules, now);
@@ -53,7 +54,7 @@ impl Shard {
         Some(at_ms)
     }
 
-    /// Looks at a connection: pings it, or closes it for what it did not do in time.
+    /// Checks a connection: sends a ping, or closes it if a deadline has passed.
     pub(crate) fn wake(&mut self, slot: Slot, now: Now) -> Wake {
         let limits = &self.rules.limits;
         let (interval_ms, pong_ms) = (limits.ping_interval_ms, limits.pong_timeout_ms);
@@ -90,8 +91,8 @@ impl Shard {
         Wake::At(connection.wake_ms)
     }
 
-    /// The client's answer to a ping, which has the same payload. Others nobody asked for (RFC 6455 §5.5.3), or they come
-    /// too late to tell anything.
+    /// Handles a pong, which has the payload of the ping. Other pongs are unsolicited (RFC 6455 §5.5.3) or too late to
+    /// be used.
     pub(crate) fn pong(&mut self, slot: Slot, payload: &[u8], now: Now) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let sent_ms = connection.ping_ms.saturating_sub(self.rules.limits.ping_interval_ms);
@@ -107,12 +108,12 @@ impl Shard {
         self.counters.rtt.record(rtt_ms * 1_000, 1);
     }
 
-    /// Moves a client on in scopes where nothing passed its filter, so that a quiet topic's position does not
-    /// age into a false gap.
+    /// Sends positions for scopes in which nothing passed the client's filter. Otherwise the position of a quiet topic
+    /// would become so old that a false gap follows.
     fn send_positions(&mut self, slot: Slot) {
         let mut frames = Vec::new();
         if self.connections[slot].is_conflating {
-            return; // What is kept for it is yet to come.
+            return; // Its kept messages have not been sent yet.
         }
         for subscription in &mut self.connections[slot].session.subscriptions {
             let scope = &subscription.pattern.scope;
@@ -130,7 +131,7 @@ impl Shard {
     }
 }
 
-/// Enough of the time to tell this ping from others.
+/// The low 16 bits of the time, which identify the ping.
 fn ping_payload(sent_ms: u64) -> [u8; 2] {
     (sent_ms as u16).to_be_bytes()
 }
