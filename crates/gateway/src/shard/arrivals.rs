@@ -1,17 +1,17 @@
-//! Which connections came when, without a time in each of them.
+//! When connections arrived, without storing a time in each of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// So far back it is known: 58 KB at most.
+/// Arrivals are remembered for this long. They take at most 58 KB.
 pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 
-/// Of each second in which somebody came, the number of the first. Numbers only grow.
+/// For each second with an arrival, the number of its first connection. Numbers only grow.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals(VecDeque<(u64, u64)>);
 
 impl Arrivals {
-    /// Connection `number` comes.
+    /// Connection `number` arrives.
     pub(crate) fn note(&mut self, now_ms: u64, number: u64) {
         let second = now_ms / 1_000;
         if self.0.back().is_none_or(|(last, _)| *last < second) {
@@ -22,10 +22,10 @@ impl Arrivals {
         }
     }
 
-    /// Below this number are those who came at least `ago`, which is not more than [`KNOWN_FOR`].
+    /// All connections that arrived at least `ago` have numbers below this one. `ago` is at most [`KNOWN_FOR`].
     pub(crate) fn before(&self, now_ms: u64, ago: Duration) -> u64 {
         let by_ms = now_ms.saturating_sub(ago.as_millis() as u64);
-        // The whole second has to have passed by then.
+        // The whole second must have passed by then.
         let earlier = self.0.partition_point(|(second, _)| (second + 1) * 1_000 <= by_ms);
         self.0.get(earlier).map_or(u64::MAX, |(_, number)| *number)
     }

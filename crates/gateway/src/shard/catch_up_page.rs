@@ -1,19 +1,20 @@
-//! A page of history.
+//! A page of history for a join.
 
 use message_router::{Gap, Start};
 use wire::Position;
 
 use crate::protocol::outgoing::Outgoing;
 
-/// A page of history for one who catches up.
+/// A page of history for a subscription that catches up.
 #[derive(Debug)]
 pub(crate) struct CatchUpPage {
     pub(crate) start: Start,
-    /// Of several positions, those that cannot be honoured while others can, or for another reason.
+    /// Gaps of positions that cannot be resumed, if the page has several positions and only some of them are affected
+    /// or the reasons differ.
     pub(crate) lost: Vec<Gap>,
     pub(crate) messages: Vec<Outgoing>,
-    /// How far the page goes; absent while degraded.
+    /// The position that the page ends at. Absent while the broker is unreachable.
     pub(crate) upto: Option<Position>,
-    /// Whether the history goes on behind `upto`.
+    /// Whether the history continues after `upto`.
     pub(crate) more: bool,
 }

@@ -1,11 +1,11 @@
-//! PURE. The newest message of each topic of one scope, for a client that takes no more.
+//! PURE. The newest message of each topic of one scope, for a client whose outbox is full.
 //!
 //! ```text
-//!   came:  x1 y2 x3 z4 x5        kept:  y2 ·(3) z4 x5        told:  gap 0..1, y2, gap 2..3, z4, x5
+//!   arrived:  x1 y2 x3 z4 x5        kept:  y2 ·(3) z4 x5        sent:  gap 0..1, y2, gap 2..3, z4, x5
 //! ```
 //!
-//! What was superseded leaves its place behind, so that each gap stands where the messages are missing, and no position
-//! runs ahead of a message that is yet to come.
+//! A replaced message leaves its place behind. So each gap is sent where the messages are missing, and no position runs
+//! ahead of a message that is still to be sent.
 
 use std::collections::BTreeMap;
 
@@ -15,25 +15,25 @@ use wire::{Position, Scope};
 
 use crate::protocol::outgoing::Outgoing;
 
-/// Most topics that are kept for one client in one scope; of more, the ones that have been quiet for longest go.
+/// Most topics kept for one client in one scope. Beyond that, the topics that have been quiet for longest are dropped.
 const TOPICS_MAX: usize = 1_024;
 
-/// What listing a message costs beside its bytes.
+/// Bytes that listing a message costs in addition to its own.
 const ENTRY_BYTES: usize = 128;
 
-/// What waits for one client in one scope.
+/// The kept messages of one client in one scope.
 #[derive(Debug)]
 pub(crate) struct Conflation {
     pub(crate) scope: Scope,
-    /// Everything up to here had been queued.
+    /// Messages up to this position had been queued before.
     after: Position,
-    /// In order of arrival.
+    /// By place, in order of arrival.
     kept: BTreeMap<u64, KeptMessage>,
-    /// Where the newest message of each topic is in `kept`.
+    /// The place of each topic's newest message in `kept`.
     topics: HashMap<Bytes, u64>,
-    /// The place of the next message.
+    /// The place that the next message gets.
     next: u64,
-    /// Missing behind all that is kept, up to here.
+    /// Messages up to this position are missing after everything that is kept.
     missing: Option<Position>,
     bytes: usize,
 }
@@ -41,14 +41,14 @@ pub(crate) struct Conflation {
 #[derive(Debug)]
 struct KeptMessage {
     message: Outgoing,
-    /// Missing between the one before and this, up to here.
+    /// Messages up to this position are missing between the previous kept message and this one.
     missing: Option<Position>,
 }
 
-/// One step of giving it all to the client.
+/// One step of sending the kept messages to the client.
 #[derive(Debug)]
 pub(crate) enum ConflatedItem {
-    /// Messages are missing.
+    /// The messages after `after` up to `upto` are missing.
     Gap {
         after: Position,
         upto: Position,
@@ -62,12 +62,12 @@ impl Conflation {
         Self { scope, after, kept, topics, next: 0, missing: None, bytes: 0 }
     }
 
-    /// What it costs in memory, if nobody shared its messages.
+    /// Bytes of memory, if no other client shared its messages.
     pub(crate) fn cost(&self) -> u64 {
         self.bytes as u64
     }
 
-    /// Keeps a message in place of the last one of its topic. Says how many were let go of.
+    /// Keeps a message in place of the previous one of its topic. Returns how many kept messages were dropped.
     pub(crate) fn keep(&mut self, message: &Outgoing, bytes_max: usize) -> u64 {
         let place = self.next;
         self.next += 1;
@@ -90,12 +90,12 @@ impl Conflation {
         gone
     }
 
-    /// Everything up to `upto` that has not been kept is missing.
+    /// Marks the messages up to `upto` that are not kept as missing.
     pub(crate) fn miss(&mut self, upto: Position) {
         self.missing = self.missing.max(Some(upto));
     }
 
-    /// Lets go of topics that nobody wants any more.
+    /// Drops the topics that the client no longer wants.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         let unwanted: Vec<u64> =
             self.kept.iter().filter(|(_, kept)| !wanted(kept.message.topic())).map(|(place, _)| *place).collect();
@@ -107,7 +107,7 @@ impl Conflation {
         }
     }
 
-    /// A kept message goes; its place is missing.
+    /// Drops a kept message. Its position becomes part of a gap.
     fn drop_kept(&mut self, place: u64) {
         let Some(kept) = self.kept.remove(&place) else { return };
         self.bytes -= cost(&kept.message);
@@ -115,7 +115,7 @@ impl Conflation {
         *next = (*next).max(kept.missing).max(kept.message.position());
     }
 
-    /// What the client is given, in order.
+    /// The kept messages and gaps, in order.
     pub(crate) fn into_items(self) -> Vec<ConflatedItem> {
         let mut items = Vec::with_capacity(2 * self.kept.len());
         let mut after = self.after;

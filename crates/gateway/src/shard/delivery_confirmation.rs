@@ -1,81 +1,85 @@
-//! PURE. What a client is known to have received: what its session's record may say, so that nothing is lost in silence.
+//! PURE. What a client is known to have received. The record of its session is limited to that, so that no loss is
+//! hidden.
 //!
-//! What was written is not what was read. Two things prove that a client's WebSocket has read everything before them: its
-//! answer to a ping, and its own close frame as the answer to ours. A close frame of its own accord proves nothing: what
-//! came behind its `close()` a browser has thrown away.
+//! A written message is not necessarily read. Two things prove that a client's WebSocket has read everything before
+//! them: its pong, and its close frame as the answer to ours. A close frame that the client sends first proves nothing:
+//! a browser discards what arrives after its `close()`.
 //!
-//! A record replaces the one before, so a connection leaves one only if it [knows](Claim) what its session holds.
+//! A record replaces the previous one. So a connection leaves one only if it [knows](Claim) all subscriptions of its
+//! session.
 
 use std::time::Instant;
 
 use connection_registry::SessionRecord;
 use wire::{Close, Pattern, Position, SessionId, Timestamp};
 
-/// Of one connection whose client wants a record of its session.
+/// Delivery confirmation of one connection whose client wants a record of its session.
 #[derive(Debug)]
 pub(crate) struct DeliveryConfirmation {
-    /// Of this session it knows so much.
+    /// The session that `claim` refers to.
     session: SessionId,
     claim: Claim,
-    /// Since when the connection has its place in the directory, or has asked for one, by both clocks.
+    /// When the connection was registered, or asked to be, by both clocks.
     pub(crate) arrival: Option<(Timestamp, Instant)>,
     received: PatternPositions,
-    /// What stood when the newest ping was sent, if nothing waited before it.
+    /// The positions when the newest ping was sent, if nothing waited before it.
     pinged: PatternPositions,
-    /// What was queued has been let go of: a close frame proves nothing about that.
+    /// Whether queued messages were dropped. A close frame then proves nothing about them.
     is_incomplete: bool,
     ending: Option<Ending>,
 }
 
-/// What a connection knows of its session.
+/// Whether a connection knows the subscriptions of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    /// There was nothing before: the session is new, or nothing is known of it. What is subscribed here is all there is.
+    /// There is no earlier record: the session is new, or none was found. The subscriptions of this connection are
+    /// complete.
     New,
-    /// It has asked for the record, and was not given it: what the session holds is in that one still.
+    /// The connection has asked for the record and has not received it. The session's subscriptions are still in that
+    /// record.
     Asked,
-    /// It has been given the record.
+    /// The connection has received the record.
     Given,
 }
 
-/// How far the scope of each subscription had come.
+/// The position that the scope of each subscription had reached.
 pub(crate) type PatternPositions = Vec<(Pattern, Position)>;
 
 #[derive(Debug)]
 struct Ending {
-    /// Of our close frame, unless the client was first.
+    /// The code of our close frame; absent if the client closed first.
     code: Option<u16>,
     held: Vec<SubscriptionAtEnd>,
 }
 
-/// A subscription when its connection began to end.
+/// A subscription at the moment when its connection began to end.
 #[derive(Debug, Clone)]
 pub(crate) struct SubscriptionAtEnd {
     pub(crate) pattern: Pattern,
-    /// Where the subscription begins; nothing if that is not known yet.
+    /// The position where the subscription begins. Absent if it is not known yet.
     pub(crate) begins: Option<Position>,
-    /// How far it had been queued; nothing if nothing with a position has been sent.
+    /// The position up to which messages were queued. Absent if no message with a position was sent.
     pub(crate) queued: Option<Position>,
-    /// Whether that is known.
+    /// Whether `queued` can be trusted.
     pub(crate) is_known: bool,
 }
 
 impl DeliveryConfirmation {
-    /// Nothing has been received, and the session is new.
+    /// The state of a new session that has received nothing.
     pub(crate) fn new(session: SessionId) -> Self {
         let (claim, received, pinged) = (Claim::New, Vec::new(), Vec::new());
         Self { session, claim, arrival: None, received, pinged, is_incomplete: false, ending: None }
     }
 
-    /// The client wants a record of this session, and asks for none.
+    /// The client wants a record of this session, and asks for no earlier one.
     pub(crate) fn keep(&mut self, session: SessionId) {
         if self.session != session {
             (self.session, self.claim) = (session, Claim::New);
         }
     }
 
-    /// The record of this session is asked for; the connection holds subscriptions, or none. Who asks once more knows what
-    /// it knew.
+    /// The client asks for the record of this session. `holds` says whether the connection has subscriptions. A
+    /// connection that asks again keeps what it knew.
     pub(crate) fn ask(&mut self, session: SessionId, holds: bool) {
         let knows = self.claim == Claim::Given || (self.claim == Claim::New && holds);
         if self.session != session || !knows {
@@ -83,7 +87,7 @@ impl DeliveryConfirmation {
         }
     }
 
-    /// The answer: the record, or that there is none.
+    /// Handles the answer: the record, or that there is none.
     pub(crate) fn answered(&mut self, found: bool) {
         self.claim = match (self.claim, found) {
             (_, true) | (Claim::Given, false) => Claim::Given,
@@ -91,17 +95,17 @@ impl DeliveryConfirmation {
         };
     }
 
-    /// Whether a record of this session may be left.
+    /// Whether this connection may leave a record of this session.
     pub(crate) fn knows(&self, session: SessionId) -> bool {
         self.session == session && self.claim != Claim::Asked
     }
 
-    /// A ping is sent behind all of this.
+    /// A ping is sent after everything up to these positions.
     pub(crate) fn ping(&mut self, sent: PatternPositions) {
         self.pinged = sent;
     }
 
-    /// The newest ping has been answered.
+    /// The client has answered the newest ping.
     pub(crate) fn pong(&mut self) {
         for (pattern, position) in self.pinged.drain(..) {
             match self.received.iter_mut().find(|(other, _)| *other == pattern) {
@@ -111,34 +115,35 @@ impl DeliveryConfirmation {
         }
     }
 
-    /// A subscription has ended; another one of the same name begins elsewhere.
+    /// A subscription has ended. A later one with the same name begins at another position.
     pub(crate) fn forget(&mut self, pattern: &Pattern) {
         self.received.retain(|(other, _)| other != pattern);
         self.pinged.retain(|(other, _)| other != pattern);
     }
 
-    /// What was queued is not going to be written.
+    /// Queued messages have been dropped.
     pub(crate) fn mark_incomplete(&mut self) {
         self.is_incomplete = true;
     }
 
-    /// The connection begins to end, by our close frame of this code or without one. The first time counts.
+    /// The connection starts to close, with our close frame of this code or without one. Only the first call counts.
     pub(crate) fn end(&mut self, code: Option<u16>, held: impl FnOnce() -> Vec<SubscriptionAtEnd>) {
         if self.ending.is_none() {
             self.ending = Some(Ending { code: code.filter(|_| !self.is_incomplete), held: held() });
         }
     }
 
-    /// Somebody waits for the record: our close frame said that the session goes on elsewhere.
+    /// Whether another connection waits for the record: our close frame said that the session continues there.
     pub(crate) fn is_awaited(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.code == Some(Close::Replaced.code()))
     }
 
-    /// The connection has ended; `answer` is the code of the client's close frame, if there was one. A client answers a
-    /// close with its code (RFC 6455 §5.5.1), and one that had closed by itself before ours came has another one.
+    /// The record of the ended connection. `answer` is the code of the client's close frame, if there was one. A client
+    /// answers a close frame with the same code (RFC 6455 §5.5.1); a client that closed by itself before ours arrived
+    /// has sent another code.
     ///
-    /// A session of which nothing was known, and which holds nothing, leaves nothing: what its client wanted to hear may
-    /// have been on the way, and a record would tell it that there is no more.
+    /// A new session without subscriptions leaves no record. Its client's `subscribe` may have been on the way, and a
+    /// record would tell the client that the session had no subscriptions.
     pub(crate) fn record(self, answer: Option<u16>) -> Option<SessionRecord> {
         let Self { claim, received, ending, .. } = self;
         let Ending { code, held } = ending.unwrap_or(Ending { code: None, held: Vec::new() });
@@ -175,7 +180,7 @@ mod tests {
         Position::new(7, offset)
     }
 
-    /// Subscribed at 10, everything up to 30 queued.
+    /// A subscription that began at 10, with everything up to 30 queued.
     fn held() -> Vec<SubscriptionAtEnd> {
         vec![SubscriptionAtEnd {
             pattern: pattern("collection:42:*"),
@@ -189,7 +194,8 @@ mod tests {
         vec![(pattern("collection:42:*"), at(offset))]
     }
 
-    /// What came before the end, our close, the client's; where the record stands and whether it is exact.
+    /// Cases: what happened before the end, our close code, the client's close code; the position of the record, and
+    /// whether it is exact.
     #[test]
     fn what_is_confirmed_when() {
         type Before = fn(&mut DeliveryConfirmation);
@@ -278,7 +284,8 @@ mod tests {
         }
     }
 
-    /// What the connection did; whether it may tell what it holds, and whether it may say that it holds nothing.
+    /// Cases: what the connection did; whether it may leave a record with subscriptions, and whether it may leave an
+    /// empty one.
     #[test]
     fn only_who_knows_the_session_leaves_a_record() {
         type Before = fn(&mut DeliveryConfirmation);

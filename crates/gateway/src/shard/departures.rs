@@ -1,32 +1,32 @@
-//! Clients that are to come back elsewhere, one after the other.
+//! Clients that are to reconnect to other instances, one after the other.
 
 use std::time::Duration;
 
-/// Clients of an instance that begins anew are asked to come back elsewhere spread over this time.
+/// After a lost lease the clients of an instance are sent to other instances, spread over this time.
 pub(crate) const SPREAD: Duration = Duration::from_secs(5);
 
-/// So many, each told when to come back.
+/// A number of clients, each with its own delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Departures {
     pub(crate) count: usize,
-    /// When the first one is to come back.
+    /// The delay of the first client.
     pub(crate) after: Duration,
-    /// From one to the next.
+    /// The delay between one client and the next.
     pub(crate) step: Duration,
 }
 
 impl Departures {
-    /// All `count` of them, spread over `span`.
+    /// `count` clients, spread over `span`.
     pub(crate) fn spread(count: usize, span: Duration) -> Self {
         Self { count, after: Duration::ZERO, step: span / count.max(1) as u32 }
     }
 
-    /// Whoever is there, at once.
+    /// All clients, without a delay.
     pub(crate) fn everybody() -> Self {
         Self { count: usize::MAX, after: Duration::ZERO, step: Duration::ZERO }
     }
 
-    /// Takes the first `count`.
+    /// Splits off the first `count`.
     pub(crate) fn split(&mut self, count: usize) -> Self {
         let first = Self { count: count.min(self.count), ..*self };
         self.count -= first.count;
@@ -34,7 +34,7 @@ impl Departures {
         first
     }
 
-    /// What each of them is told, in milliseconds.
+    /// The delay of each client, in milliseconds.
     pub(crate) fn after_ms(self) -> impl Iterator<Item = u64> {
         let Self { count, after, step } = self;
         (0..u32::try_from(count).unwrap_or(u32::MAX)).map(move |n| (after + step * n).as_millis() as u64)

@@ -1,4 +1,4 @@
-//! What the edge gives a shard: an upgraded socket and what is known of its holder.
+//! What the HTTP edge passes to a shard: an upgraded socket, and what is known of its client.
 
 use std::net::TcpStream;
 
@@ -10,22 +10,23 @@ use crate::protocol::outbound::Frame;
 use crate::shard::reservation::Reservation;
 use crate::transport::tls::Session;
 
-/// One upgraded connection on its way from the edge to its shard. From here to close it belongs to the shard.
+/// One upgraded connection on its way from the edge to its shard. The shard owns it from then on.
 #[derive(Debug)]
 pub(crate) struct Handoff {
-    /// Its shard, and its place among the connections there.
+    /// Its shard, and its place among that shard's connections.
     pub(crate) reservation: Reservation,
-    /// Taken out of the edge's runtime; non-blocking.
+    /// The socket, taken out of the edge's runtime. It is non-blocking.
     pub(crate) socket: TcpStream,
-    /// Over TLS, what was agreed on this socket; bytes that were read and not yet asked for lie in it too.
+    /// The TLS session of the socket, if it has one. It also holds bytes that were read and not yet consumed.
     pub(crate) tls: Option<Session>,
     /// WebSocket bytes that came in one packet with the upgrade.
     pub(crate) early: Bytes,
-    /// Drawn by the edge, anew for each connection: two tabs share a routing cookie and must not share a session.
+    /// A random id that the edge draws for each connection. Two browser tabs share a routing cookie and must not share
+    /// a session.
     pub(crate) session_id: SessionId,
-    /// `/ws/{tenant}`: whose token this path takes; `None` for `/ws`.
+    /// The tenant whose tokens this path accepts (`/ws/{tenant}`); `None` for `/ws`.
     pub(crate) path_tenant: Option<TenantId>,
-    /// What the upgrade said of the holder.
+    /// How the connection begins.
     pub(crate) opening: Opening,
 }
 
@@ -34,32 +35,33 @@ pub(crate) struct Handoff {
 pub(crate) enum Opening {
     /// The upgrade carried a valid token.
     Authenticated(Identity),
-    /// An event stream, whose request has said all that its client has to say.
+    /// An event stream. Its request contains everything that the client can say.
     EventStream(Box<EventStreamOpening>),
     /// The upgrade carried no token: the first frame must be a `hello` with one.
     AwaitHello,
-    /// A browser sees no HTTP status of a failed upgrade, so it is told in an `error` frame and a close code.
+    /// The connection is refused after the upgrade. A browser cannot see the HTTP status of a failed upgrade, so it
+    /// gets an `error` frame and a close code.
     Refused {
         /// The code of the `error` frame.
         code: ErrorCode,
         /// The code of the close that follows.
         close: Close,
-        /// The sentence of the `error` frame.
+        /// The message of the `error` frame.
         message: String,
-        /// When to come back, if that can be said.
+        /// When the client may try again, in milliseconds, if that is known.
         retry_after_ms: Option<u64>,
     },
 }
 
-/// What the request of an event stream asked for.
+/// What an event stream's request asked for.
 #[derive(Debug)]
 pub(crate) struct EventStreamOpening {
-    /// The head of the answer, which is written first.
+    /// The head of the HTTP response. It is written first.
     pub(crate) head: Frame,
     pub(crate) identity: Identity,
-    /// The session that goes on.
+    /// The session to continue, if the request named one.
     pub(crate) session: Option<SessionId>,
     pub(crate) channels: Vec<Resume<'static>>,
-    /// Scopes whose members are asked for.
+    /// The scopes whose members are requested.
     pub(crate) presence: Vec<String>,
 }

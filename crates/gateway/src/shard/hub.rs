@@ -1,4 +1,4 @@
-//! The way to every shard: hands connections to shards, and messages to interested shards.
+//! Access to every shard: passes connections to shards, and messages to the shards that want them.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -13,13 +13,13 @@ use crate::shard::handoff::Handoff;
 use crate::shard::requests::ToShard;
 use crate::shard::reservation::Reservation;
 
-/// The way to every shard. Cheap to clone.
+/// Access to every shard. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Hub {
     shards: Arc<[ShardHandle]>,
 }
 
-/// One shard as seen from outside.
+/// One shard as the other threads see it.
 #[derive(Debug)]
 pub(crate) struct ShardHandle {
     pub(crate) inbox: Arc<Mailbox<ToShard>>,
@@ -32,28 +32,29 @@ impl Hub {
         Self { shards: shards.into() }
     }
 
-    /// Counts one more connection, on the shard with the fewest.
+    /// Reserves a place on the shard with the fewest connections.
     pub(crate) fn reserve(&self) -> Reservation {
-        // Counted here, so that a burst of upgrades spreads before the shards have seen any of it.
+        // Counted here, so that a burst of upgrades is spread before the shards have handled any of it.
         let least = self.indexes().min_by_key(|index| self.shard(*index).counters.connections.get());
         let least = least.expect("there are shards");
         let reservation = Reservation::on(least, &self.shard(least).counters);
-        // With the one of `look_for_reservations`: who reserves and then sees the instance running is seen by its drain.
+        // Pairs with the fence of `look_for_reservations`: if this caller still sees the instance running afterwards,
+        // the drain counts this reservation.
         fence(Ordering::SeqCst);
         reservation
     }
 
-    /// To be called by who has said that nobody is taken in any more, before it counts who is left.
+    /// Call this after admission has been closed, and before the remaining connections are counted.
     pub(crate) fn look_for_reservations(&self) {
         fence(Ordering::SeqCst);
     }
 
-    /// Gives a new connection to the shard that it is counted on.
+    /// Passes a new connection to the shard of its reservation.
     pub(crate) fn place(&self, handoff: Handoff) {
         self.shard(handoff.reservation.shard()).inbox.push(ToShard::Adopt(Box::new(handoff)), 0);
     }
 
-    /// Takes clients from the shards with the most, as many from each as if one after the other was asked.
+    /// Moves `count` clients away. They are taken one by one from the shard that then has the most.
     pub(crate) fn rebalance(&self, count: u64, spare: Duration, within: Duration) {
         let mut left: Vec<u64> = self.shards().map(|shard| shard.counters.connections.get()).collect();
         let before = left.clone();
@@ -68,7 +69,7 @@ impl Hub {
         }
     }
 
-    /// How many clients have been sent to emptier instances.
+    /// How many clients have been moved to other instances.
     pub(crate) fn rebalanced(&self) -> u64 {
         self.shards.iter().map(|shard| shard.counters.rebalanced.get()).sum()
     }
@@ -77,7 +78,7 @@ impl Hub {
         self.shards.iter().map(|shard| shard.counters.connections.get()).sum()
     }
 
-    /// What waits for slow clients.
+    /// Bytes that wait for slow clients.
     pub(crate) fn backlog(&self) -> u64 {
         self.shards.iter().map(|shard| shard.counters.backlog.get()).sum()
     }

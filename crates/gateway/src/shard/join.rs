@@ -1,9 +1,9 @@
-//! PURE. A client catching up in one scope: between `subscribe` and the moment its subscription is live, and again
-//! whenever it has read too slowly to stay live.
+//! PURE. One client that catches up in one scope. This happens between `subscribe` and the moment when its subscription
+//! is live, and again when it has read too slowly to stay live.
 //!
-//! While history is read, live messages are held here. The router promises that nothing it hands over after its
-//! last page stands at or before that page's end: so the pages are sent, then what was held behind them, and the
-//! subscription is live, each message having come once and in order.
+//! While history is read, live messages are buffered here. The router guarantees that no message it delivers after its
+//! last page has a position at or before the end of that page. So the pages are sent, then the buffered messages after
+//! them, and the subscription becomes live. Each message is sent once and in order.
 //!
 //! ```text
 //!   subscribe ──▶ Reading ──last page──▶ (live)
@@ -19,7 +19,7 @@ use crate::protocol::outgoing::Outgoing;
 use crate::session::Wanted;
 use crate::shard::members::Slot;
 
-/// Patterns of one connection in one scope that are not live yet.
+/// Patterns of one connection in one scope that are not live.
 #[derive(Debug)]
 pub(crate) struct Join {
     pub(crate) slot: Slot,
@@ -29,32 +29,33 @@ pub(crate) struct Join {
     pub(crate) buffer: LiveBuffer,
     pub(crate) announced: Announced,
     pub(crate) stage: JoinStage,
-    /// Its last question gave a position, and so the answer brings older messages, whoever has left meanwhile.
+    /// Whether the last request had a position. Its answer then has older messages, even if the pattern with that
+    /// position has been removed in the meantime.
     pub(crate) asked_with_position: bool,
-    /// What live subscriptions were told is missing, since these were announced and not live. Each is told at its
-    /// place among the messages.
+    /// Gaps that live subscriptions were sent while this join was announced and not live. Each gap is sent at its place
+    /// among the messages.
     pub(crate) pending_gaps: Vec<Gap>,
 }
 
-/// What a join does.
+/// What a join is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JoinStage {
-    /// A page of history has been asked for, and live messages are held.
+    /// A page of history has been requested, and live messages are buffered.
     Reading,
-    /// Nothing is asked for and nothing held until the client has read what is queued: the history has it.
+    /// Nothing is requested or buffered until the client has read what is queued. The messages are in history.
     Waiting,
 }
 
-/// What the client has been told of its subscription.
+/// What the client has been sent about its subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Announced {
     Nothing,
-    /// That it stands, but the broker cannot be asked now: another `subscribed` will follow.
+    /// A `subscribed` while the broker is unreachable. Another `subscribed` will follow.
     Degraded,
     Subscribed,
 }
 
-/// Live messages held back. What does not fit is read from history instead.
+/// Buffered live messages. What does not fit is read from history instead.
 #[derive(Debug, Default)]
 pub(crate) struct LiveBuffer {
     pub(crate) messages: Vec<Outgoing>,
@@ -62,7 +63,7 @@ pub(crate) struct LiveBuffer {
     pub(crate) overflowed: bool,
 }
 
-/// What one joiner holds at most. More than this is read again: the history has it.
+/// Bytes that one join buffers at most. After an overflow the messages are read from history.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 impl LiveBuffer {
@@ -76,28 +77,28 @@ impl LiveBuffer {
         self.messages.push(message.clone());
     }
 
-    /// What to go on holding while the next page is read: all of it, or afresh after an overflow.
+    /// The buffer to continue with while the next page is read: this one, or an empty one after an overflow.
     pub(crate) fn or_restart(self) -> Self {
         if self.overflowed { Self::default() } else { self }
     }
 }
 
-/// So many gaps are owed one by one; further ones widen the last.
+/// This many gaps are kept separately. Further ones extend the last.
 const PENDING_GAPS_MAX: usize = 8;
 
 impl Join {
-    /// Whether the client has been told that its subscriptions stand. From then on it is owed everything.
+    /// Whether the client has been told that its subscriptions are active. From then on it gets every message or a gap.
     pub(crate) fn is_announced(&self) -> bool {
         self.announced == Announced::Subscribed
     }
 
-    /// Behind which positions its history is to be read: those that the patterns resume from. One without a position
-    /// starts now.
+    /// The positions after which its history is read: those that the patterns resume from. A pattern without a position
+    /// starts at the newest message.
     pub(crate) fn after(&self) -> Positions {
         self.wanted.iter().filter_map(|wanted| wanted.after).collect()
     }
 
-    /// Whether messages older than those that come now are yet to come.
+    /// Whether older messages than the live ones are still to be delivered.
     pub(crate) fn reads_history(&self) -> bool {
         match self.stage {
             JoinStage::Reading => self.asked_with_position,
@@ -105,17 +106,18 @@ impl Join {
         }
     }
 
-    /// Everything up to `position` has been queued, or told to be missing.
+    /// Everything up to `position` has been queued, or reported as missing.
     pub(crate) fn move_to(&mut self, position: Position) {
         for wanted in &mut self.wanted {
             wanted.after = wanted.after.max(Some(position));
         }
     }
 
-    /// Live subscriptions are told of a gap. What was held stands before it, and may have been lost since.
+    /// Live subscriptions are sent a gap. The buffered messages lie before it and may have been lost since.
     pub(crate) fn break_off(&mut self, gap: Gap) {
         self.buffer = LiveBuffer::default();
-        // The answer of those who have none yet ends behind the gap. The others are owed what is before it.
+        // The answer to a join that is not announced ends after the gap. An announced join must still deliver what lies
+        // before the gap.
         if self.is_announced() {
             self.buffer.overflowed = self.stage == JoinStage::Reading;
             self.add_pending_gap(gap);
@@ -125,13 +127,13 @@ impl Join {
     fn add_pending_gap(&mut self, gap: Gap) {
         let is_full = self.pending_gaps.len() >= PENDING_GAPS_MAX;
         match self.pending_gaps.last_mut() {
-            // What lies between the two is not sent either.
+            // The messages between the two gaps are not sent either.
             Some(last) if is_full => *last = Gap { upto: gap.upto, certain: true, ..*last },
             _ => self.pending_gaps.push(gap),
         }
     }
 
-    /// Whether a message passes one of the patterns, and is behind the position that pattern asked for.
+    /// Whether a message matches one of the patterns and lies after that pattern's position.
     pub(crate) fn wants(&self, topic: &str, position: Option<Position>) -> bool {
         let behind = |wanted: &Wanted| match (position, wanted.after) {
             (Some(position), Some(after)) => position > after,
@@ -140,14 +142,14 @@ impl Join {
         self.wanted.iter().any(|wanted| wanted.filter.matches(topic) && behind(wanted))
     }
 
-    /// Whether a message without a position is for it: one that cannot be read from history later, and so is given
-    /// at once to whoever knows that the subscription stands.
+    /// Whether the join takes a message without a position. Such a message cannot be read from history later, so it is
+    /// delivered at once if the subscription has been announced.
     pub(crate) fn takes_local(&self, topic: &str) -> bool {
         self.announced != Announced::Nothing && self.wants(topic, None)
     }
 
-    /// A live message of the scope has come. It is held whatever position was asked for: that one may be on a branch
-    /// which Redis has lost, and then the subscription goes on before it.
+    /// A live message of the scope has arrived. It is buffered whatever position was asked for. That position may
+    /// belong to a history that Redis has lost, and the subscription then continues before it.
     pub(crate) fn receive(&mut self, message: &Outgoing) {
         if self.wanted.iter().any(|wanted| wanted.filter.matches(message.topic())) {
             self.buffer.add(message);

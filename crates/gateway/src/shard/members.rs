@@ -1,28 +1,28 @@
-//! PURE. Who on this shard wants which topics of one scope.
+//! PURE. The connections of one shard that want topics of one scope.
 
 use smallvec::SmallVec;
 use wire::{Filter, Position};
 
-/// A connection's place in its shard's table.
+/// Index of a connection in the table of its shard.
 pub(crate) type Slot = u32;
 
-/// The members of one scope, indexed so that a topic costs its members and not the scope's.
+/// The members of one scope. The index makes a message cost only the members of its topic, not all of the scope's.
 #[derive(Debug, Default)]
 pub(crate) struct ScopeMembers {
-    /// Sorted by topic. Mostly one.
+    /// Sorted by topic. Most scopes have one.
     topics: Vec<Topic>,
-    /// Wildcards: the head below which topics are wanted.
+    /// Wildcard subscriptions: all topics below this head are wanted.
     below: Rare<(Box<str>, Slot)>,
-    /// Those who catch up. Most scopes have none most of the time.
+    /// The joins that catch up. Most scopes have none most of the time.
     joins: Option<Box<PendingJoins>>,
-    /// The newest position this shard has seen in the scope; before the first one.
+    /// The newest position that this shard has seen in the scope. The default position if there was none.
     pub(crate) top: Position,
 }
 
-// One per scope, and an idle user has a scope to itself: a quarter of the table is empty besides.
+// There is one per scope, and each idle user has a scope of its own. In addition, a quarter of the table is empty.
 const _: () = assert!(size_of::<ScopeMembers>() <= 56);
 
-/// A list that most scopes do not have: a word instead of three.
+/// A list that most scopes do not have. It takes one word instead of three.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "one word where there is no list is the point")]
 struct Rare<T>(Option<Box<Vec<T>>>);
@@ -55,12 +55,13 @@ impl<T> std::ops::Deref for Rare<T> {
     }
 }
 
-/// Who catches up in a scope, by joiner number (see [`super::join::Join`]).
+/// The joins of a scope by joiner number (see [`super::join::Join`]).
 #[derive(Debug, Default)]
 struct PendingJoins {
-    /// Those whose history is being read; they hear what is published meanwhile.
+    /// Joins whose history is being read. They also receive live messages.
     reading: Vec<u64>,
-    /// Those who wait for their client to read. Apart, so that a message does not cost a look at each of them.
+    /// Joins that wait for their client to read. They are kept apart, so that a message does not have to look at each
+    /// of them.
     waiting: Vec<u64>,
 }
 
@@ -107,17 +108,17 @@ impl ScopeMembers {
         }
     }
 
-    /// Somebody's history begins to be read.
+    /// A join starts to read history.
     pub(crate) fn begin(&mut self, joiner: u64) {
         self.joins.get_or_insert_default().reading.push(joiner);
     }
 
-    /// Somebody waits until there is room for the next page.
+    /// A join waits until there is room for the next page.
     pub(crate) fn wait(&mut self, joiner: u64) {
         self.joins.get_or_insert_default().waiting.push(joiner);
     }
 
-    /// Somebody has caught up, or does not want to any more.
+    /// A join has caught up, or was cancelled.
     pub(crate) fn end(&mut self, joiner: u64) {
         let Some(joins) = &mut self.joins else { return };
         for list in [&mut joins.reading, &mut joins.waiting] {
@@ -130,22 +131,22 @@ impl ScopeMembers {
         }
     }
 
-    /// Those whose history is being read.
+    /// The joins whose history is being read.
     pub(crate) fn reading(&self) -> &[u64] {
         self.joins.as_ref().map_or(&[], |joins| &joins.reading)
     }
 
-    /// All who catch up, whether they read or wait.
+    /// All joins, both reading and waiting.
     pub(crate) fn joining(&self) -> impl Iterator<Item = u64> + '_ {
         self.joins.iter().flat_map(|joins| joins.reading.iter().chain(&joins.waiting).copied())
     }
 
-    /// Those whose exact topic this is, each once.
+    /// The connections with exactly this topic, each once.
     pub(crate) fn exact(&self, topic: &str) -> &[Slot] {
         self.find(topic).map_or(&[], |at| &self.topics[at].members)
     }
 
-    /// Those with a wildcard above `topic`; one connection may come more than once.
+    /// The connections with a wildcard above `topic`. One connection may occur more than once.
     pub(crate) fn wildcards<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = Slot> + 'a {
         let above = |head: &str| match head {
             "" => !topic.is_empty(),
@@ -154,7 +155,7 @@ impl ScopeMembers {
         self.below.iter().filter(move |(head, _)| above(head)).map(|(_, slot)| *slot)
     }
 
-    /// Everybody, once per subscription.
+    /// All connections, once per subscription.
     pub(crate) fn all(&self) -> impl Iterator<Item = Slot> + '_ {
         let exact = self.topics.iter().flat_map(|topic| topic.members.iter().copied());
         exact.chain(self.below.iter().map(|(_, slot)| *slot))

@@ -1,4 +1,4 @@
-//! What one connection has yet to be sent: finished bytes, bounded, ordered by lane.
+//! The queue of bytes to send on one connection: encoded, bounded, ordered by lane.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -10,17 +10,17 @@ use crate::protocol::outbound::{Frame, Outbound};
 use crate::protocol::outgoing::Outgoing;
 use crate::session::rules::Lane;
 
-/// Whether an entry found room.
+/// Whether an entry was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Queued {
     /// It will be sent.
     Yes,
-    /// It was not taken: the outbox holds as many bytes as it may.
+    /// It was not queued: the outbox has no room for it.
     Full,
 }
 
-/// Whether a socket took what it was given.
+/// Whether a socket took all bytes of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Wrote {
@@ -29,23 +29,23 @@ pub(crate) enum Wrote {
     Part,
 }
 
-/// A queue of finished bytes. Holds no heap memory while empty.
+/// A queue of encoded bytes. It uses no heap memory while it is empty.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    /// Ordered by lane behind the head, which may be half written and keeps its place.
+    /// Ordered by lane after the head. The head may be partly written and keeps its place.
     entries: VecDeque<(Lane, Outbound)>,
-    /// Bytes of the head that are written already.
+    /// Bytes of the head that are already written.
     written: u32,
-    /// Bytes of all entries not yet written: what a shard's inbox holds at most, and less.
+    /// Unwritten bytes of all entries. At most as many as a shard's inbox holds.
     bytes: u32,
     encoder: Encoder,
 }
 
-/// A queue that grew beyond this many entries gives its memory back when it is empty.
+/// A queue that has grown beyond this many entries releases its memory when it is empty.
 const KEPT_ENTRIES_MAX: usize = 8;
 
 impl Outbox {
-    /// An empty outbox. Its entries are written as `encoder` says.
+    /// An empty outbox. `encoder` gives the bytes of its entries.
     pub(crate) fn new(encoder: Encoder) -> Self {
         Self { entries: VecDeque::new(), written: 0, bytes: 0, encoder }
     }
@@ -54,10 +54,10 @@ impl Outbox {
         self.encoder.format()
     }
 
-    /// Appends an entry behind those of its own and smaller lanes.
+    /// Adds an entry after those of its own and smaller lanes.
     pub(crate) fn push(&mut self, lane: Lane, outbound: Outbound, bytes_max: usize) -> Queued {
         let len = self.encoder.bytes(&outbound).len();
-        // An entry above the bound still goes out when nothing else waits.
+        // An entry larger than the bound is still accepted if nothing else waits.
         if self.bytes() + len > bytes_max && self.bytes > 0 {
             return Queued::Full;
         }
@@ -65,7 +65,7 @@ impl Outbox {
         Queued::Yes
     }
 
-    /// Appends an entry, whatever the bound says.
+    /// Adds an entry without a bound.
     pub(crate) fn append(&mut self, lane: Lane, outbound: Outbound) {
         self.bytes += size_of_bytes(self.encoder.bytes(&outbound));
         match self.entries.back() {
@@ -87,15 +87,16 @@ impl Outbox {
         self.bytes as usize
     }
 
-    /// Memory of all of it, if no other outbox shared the bytes: what budgets count.
+    /// Bytes of memory, if no other outbox shared the entries. Memory limits use this number.
     pub(crate) fn cost(&self) -> u64 {
         (self.bytes() + self.entries.len() * size_of::<(Lane, Outbound)>()) as u64
     }
 
-    /// One write: the rest of one entry alone, or as many entries as fit `scratch`, copied together so that many small
-    /// messages cost one `write(2)`.
+    /// Makes one write: the rest of one entry alone, or as many entries as fit into `scratch`. They are copied
+    /// together, so that many small messages cost one `write(2)`.
     ///
     /// # Errors
+    ///
     /// When the socket has failed.
     pub(crate) fn write(
         &mut self,
@@ -120,8 +121,8 @@ impl Outbox {
         Ok(wrote)
     }
 
-    /// Takes as many events as fit `scratch`, each with an id that tells what the client has received by then. False if
-    /// the entries can be written as they are.
+    /// Takes as many events as fit into `scratch`, each with an id that says what the client has received by then.
+    /// Returns false if the entries can be written as they are.
     fn gather_events(&mut self, scratch: &mut Vec<u8>) -> bool {
         let Self { entries, encoder: Encoder::EventStream(stream), bytes, .. } = self else { return false };
         scratch.clear();
@@ -129,7 +130,7 @@ impl Outbox {
             let body = event_stream::bytes(outbound);
             if body.len() > scratch.capacity() / 2 {
                 if scratch.is_empty() {
-                    // Too large to be copied for each receiver: its id is written before it.
+                    // The event is too large to be copied for each receiver. Its id is written before it.
                     let (lane, mut id, outbound) = (*lane, Vec::new(), outbound.clone());
                     stream.write_id(&outbound, &mut id);
                     *bytes += size_of_bytes(&id);
@@ -173,7 +174,7 @@ impl Outbox {
         scratch
     }
 
-    /// Forgets the first `n` bytes: they are written.
+    /// Removes the first `n` bytes, which have been written.
     fn advance(&mut self, n: usize) {
         debug_assert!(n <= self.bytes(), "only queued bytes are written");
         self.bytes -= n as u32;
@@ -198,8 +199,8 @@ impl Outbox {
         }
     }
 
-    /// Looks at messages from the last towards the first, and drops those that `may_evict` says, until no more than
-    /// `keep` bytes are left. The entry in flight stays, and so does everything that is no message.
+    /// Checks messages from the last to the first, and drops those that `may_evict` selects, until at most `keep` bytes
+    /// are left. The entry in flight stays, and so does every entry that is not a message.
     pub(crate) fn evict(&mut self, keep: usize, mut may_evict: impl FnMut(&Outgoing) -> bool) {
         let head = self.head();
         let mut behind = Vec::new();
@@ -218,25 +219,25 @@ impl Outbox {
         }
     }
 
-    /// Drops what has not begun to be written: a client that read too slowly is told why, and resumes.
+    /// Drops the entries whose write has not started. The client is then closed with a reason and resumes.
     pub(crate) fn discard_unsent(&mut self) {
         self.entries.truncate(self.head());
         let bytes: u32 = self.entries.iter().map(|(_, outbound)| size_of_bytes(self.encoder.bytes(outbound))).sum();
         self.bytes = bytes - self.written;
     }
 
-    /// How many entries keep their place: one that is half written, and those whose ids are.
+    /// How many entries keep their place: a partly written one, and those whose ids are written.
     fn head(&self) -> usize {
         self.encoder.pinned().max(usize::from(self.written > 0))
     }
 }
 
-/// An entry has at most 16 MiB and what the protocol adds.
+/// The size of an entry. It has at most 16 MiB and the overhead of the protocol.
 fn size_of_bytes(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("no entry has 4 GiB")
 }
 
-/// How many bytes of so many a socket took, and whether it takes more.
+/// How many of the `wanted` bytes a socket took, and whether it takes more.
 fn taken(written: io::Result<usize>, wanted: usize) -> io::Result<(usize, Wrote)> {
     match written {
         Ok(n) => Ok((n, if n == wanted { Wrote::All } else { Wrote::Part })),
@@ -248,7 +249,7 @@ fn taken(written: io::Result<usize>, wanted: usize) -> io::Result<(usize, Wrote)
 
 #[cfg(test)]
 impl Outbox {
-    /// Takes the next entry, as a socket does that has room for it.
+    /// Takes the next entry, like a socket with enough room.
     pub(crate) fn take_entry(&mut self) -> Vec<u8> {
         let mut taken = Vec::new();
         let written = self.write(&mut Vec::new(), |bytes| {
@@ -259,7 +260,7 @@ impl Outbox {
         taken
     }
 
-    /// Takes so many bytes of the next entry.
+    /// Takes `n` bytes of the next entry.
     pub(crate) fn take_bytes(&mut self, n: usize) {
         let written = self.write(&mut Vec::new(), |bytes| Ok(n.min(bytes.len())));
         assert_eq!(written.unwrap(), Wrote::Part);

@@ -1,42 +1,43 @@
-//! What a publisher is answered.
+//! The reply to a publisher.
 
 use std::borrow::Cow;
 
 use message_router::{BrokerError, Stored};
 use wire::{AckLevel, Channel, ErrorCode, ServerFrame};
 
-/// The word on a publish.
+/// The result of a publish, for its publisher.
 #[derive(Debug)]
 pub(crate) struct PublishReply {
     pub(crate) channel: Channel,
     pub(crate) outcome: PublishOutcome,
 }
 
-/// What has become of a publish.
+/// The result of a publish.
 #[derive(Debug)]
 pub(crate) enum PublishOutcome {
-    /// The broker has taken it.
+    /// The broker has accepted the message.
     Stored {
         stored: Stored,
-        /// Whether the channel's family keeps what is published.
+        /// Whether the channel's family keeps a history.
         is_kept: bool,
     },
-    /// Only the members on this instance get it.
+    /// The message was delivered to the members on this instance only.
     Local {
-        /// They had got it before, under the same id.
+        /// They had received it before, with the same id.
         duplicate: bool,
     },
-    /// The broker has not taken it, or nobody knows.
+    /// The broker has not accepted the message, or its answer is unknown.
     Failed(BrokerError),
-    /// The broker is away, and it may not be delivered here alone.
+    /// The broker is unreachable, and the family does not allow delivery on this instance only.
     Refused(&'static str),
 }
 
-/// When to send again what was refused because the broker is away: it is asked for about as often.
+/// When a client may send again a message that was refused because the broker is unreachable, in milliseconds. The
+/// gateway retries the broker about as often.
 const RETRY_AFTER_MS: u64 = 1_000;
 
 impl PublishReply {
-    /// As the publisher gets it.
+    /// The reply as a frame.
     pub(crate) fn frame<'r>(&'r self, correlation_id: Option<&'r str>) -> ServerFrame<'r> {
         let channel = Cow::Owned(self.channel.to_string());
         let correlation_id = correlation_id.map(Cow::Borrowed);
@@ -54,7 +55,7 @@ impl PublishReply {
                 let (position, level, duplicate) = (None, AckLevel::Local, *duplicate);
                 return ServerFrame::Ack { channel, position, level, duplicate, correlation_id };
             }
-            // What exactly ails the broker is the operator's to know, not the client's.
+            // Details of the broker's failure are for the operator, not for the client.
             PublishOutcome::Failed(BrokerError::Unavailable(_)) => {
                 (ErrorCode::Unavailable, "the gateway cannot take messages now; nothing was stored", None)
             }

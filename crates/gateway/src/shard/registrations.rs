@@ -1,5 +1,4 @@
-//! PURE. Who is connected on one shard, as the directory knows it: sessions register, leave records, and ask for
-//! them.
+//! PURE. The directory entries of one shard's connections: sessions register, leave records, and ask for them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,19 +21,19 @@ use crate::shard::table::{Shard, growth, should_shrink};
 pub(crate) struct Registrations {
     index: ShardIndex,
     directory: Arc<Directory>,
-    /// By slot; none until the session is open.
+    /// By slot. `None` until the session is open.
     by_slot: Vec<Option<Registration>>,
 }
 
-// One per connection, and room for as many more while they become more.
+// The table has one entry per connection, and spare ones.
 const _: () = assert!(size_of::<Option<Registration>>() <= 24);
 
-/// What follows from sessions that have registered.
+/// The consequences of registering sessions.
 #[derive(Debug, Default)]
 pub(crate) struct RegistrationOutcome {
-    /// Connections here that were closed for it.
+    /// Connections here that were closed by it.
     pub(crate) closed: Vec<Slot>,
-    /// To be told to other shards.
+    /// Commands for other shards.
     pub(crate) elsewhere: Vec<(ShardIndex, ToShard)>,
 }
 
@@ -43,7 +42,7 @@ impl Registrations {
         Self { index, directory, by_slot: Vec::new() }
     }
 
-    /// A connection has come, in a slot that nobody has.
+    /// A connection has been added in a free slot.
     pub(crate) fn open(&mut self, slot: Slot) {
         let at = slot as usize;
         if self.by_slot.len() <= at {
@@ -53,16 +52,16 @@ impl Registrations {
         }
     }
 
-    /// A connection's socket is gone, and its shard has forgotten it.
+    /// A connection's socket has ended, and its shard has removed it.
     pub(crate) fn remove(&mut self, shard: &mut Shard, slot: Slot) {
-        // Its record comes before the end of its row: a session is listed or has one.
+        // The record is left before the row ends: a session always has a row or a record.
         self.leave_records(shard);
         if let Some(registration) = self.by_slot.get_mut(slot as usize).and_then(Option::take) {
             self.directory.disconnect(registration);
         }
     }
 
-    /// Hands on what sessions have left. From then on they are not connected here.
+    /// Passes on the records that sessions have left. From then on they are not connected here.
     pub(crate) fn leave_records(&mut self, shard: &mut Shard) {
         for (slot, left) in shard.take_left() {
             let session = left.session;
@@ -76,8 +75,9 @@ impl Registrations {
         }
     }
 
-    /// Closes a session that the registry says must go, unless its client has come back meanwhile. A connection that has
-    /// no registration yet is not the one that was meant, but an operator means them all.
+    /// Closes a session at the request of the registry, unless its client has reconnected in the meantime. A connection
+    /// without a registration is not meant, except when an operator closes the session: that means all of its
+    /// connections.
     pub(crate) fn close_session(
         &self,
         shard: &mut Shard,
@@ -91,7 +91,7 @@ impl Registrations {
         })
     }
 
-    /// What became of a question. A record for which nobody waits any more is given back.
+    /// Handles the answer to a restore request. A record that no connection waits for is returned to the registry.
     pub(crate) fn restored(&self, shard: &mut Shard, ask: RestoreRequest, restored: RestoreResult) {
         if let Some(record) = shard.restored(&ask, restored) {
             let RestoreRequest { session, tenant, user, since, arrival, .. } = ask;
@@ -99,7 +99,7 @@ impl Registrations {
         }
     }
 
-    /// Registrations the sessions that have opened, or go on as others, at this moment.
+    /// Registers the sessions that have opened, or continue as other sessions, at this moment.
     pub(crate) fn register(
         &mut self,
         shard: &mut Shard,
@@ -117,7 +117,7 @@ impl Registrations {
             let Identity { tenant, user, .. } = identity.clone();
             let Some(place) = self.by_slot.get_mut(slot as usize) else { continue };
             if let Some(registration) = place.take_if(|registration| registration.session() != session) {
-                self.directory.disconnect(registration); // It goes on as an earlier session.
+                self.directory.disconnect(registration); // The connection continues as an earlier session.
             }
             let registration = match place.take() {
                 Some(registration) => place.insert(registration),
@@ -129,7 +129,7 @@ impl Registrations {
                         shard: self.index.0.into(),
                         connected_at,
                     };
-                    // Its number says when it came, whenever it is listed.
+                    // Its number gives the order of arrival, even if it is listed later.
                     let (registration, older) = match restoring {
                         Some(_) => self.directory.wait(session, row, moment),
                         None => self.directory.take_over(session, row, moment),
@@ -142,10 +142,10 @@ impl Registrations {
                 outcome.closed.push(slot);
                 continue;
             };
-            // At once: a `hello` may have named the connection twice, and two questions would compete.
+            // Immediately: one connection may be listed twice after a `hello`, and two requests would compete.
             shard.arrived(slot, since, arrival);
             if restoring.is_some() {
-                // It is listed when it has what the session held, or knows that there is nothing.
+                // It is listed when it has restored the session's subscriptions, or knows that there are none.
                 let number = registration.number();
                 let awaited = self.directory.registration(session).is_some_and(|(listed, _)| listed != number);
                 let shard = self.index.0.into();
@@ -155,9 +155,9 @@ impl Registrations {
                 outcome.closed.push(slot);
             }
         }
-        // A newer connection goes on with its session.
+        // A newer connection continues the session.
         outcome.closed.retain(|slot| shard.close(*slot, Close::Replaced));
-        // An older one is of no use to anybody.
+        // Older connections of the session are no longer needed.
         for (session, newest, of) in replaced {
             let closing = SessionClose { session, why: CloseReason::Replaced };
             if of == u16::from(self.index.0) {
@@ -178,7 +178,7 @@ impl Registrations {
         shard.close_session(closing, is_older)
     }
 
-    /// Gives back what many connections took who are gone.
+    /// Shrinks the table after many connections have closed.
     pub(crate) fn shrink(&mut self) {
         let used = self.by_slot.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         if should_shrink(self.by_slot.capacity(), used) {

@@ -1,4 +1,4 @@
-//! What shards are told, and what they ask for.
+//! Messages to shards, and requests from them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,105 +20,107 @@ use crate::shard::handoff::Handoff;
 use crate::shard::members::Slot;
 use crate::shard::publish_reply::PublishReply;
 
-/// What a shard is told, in the order in which it is told.
+/// A message to a shard. The shard handles messages in order.
 #[derive(Debug)]
 pub(crate) enum ToShard {
-    /// A new connection.
+    /// Add a new connection.
     Adopt(Box<Handoff>),
-    /// Messages of one scope for whoever wants them here.
+    /// Deliver messages of one scope to its subscribers on this shard.
     Deliver {
         scope: Scope,
         messages: Messages,
-        /// By Redis' clock.
+        /// Time of the publish by Redis' clock, in milliseconds.
         published_ms: u64,
     },
     /// The answer to [`PumpRequest::Join`].
     Joined(Joiner, Box<CatchUpPage>),
-    /// Messages may be missing.
+    /// Messages of this scope may be missing.
     Gap(Scope, Gap),
-    /// The broker is back, and messages of this scope have travelled within this instance alone.
+    /// The broker is back, and messages of this scope were delivered on this instance only.
     Isolated(Scope),
-    /// The broker is lost, or back.
+    /// The broker has become unreachable (true), or is back (false).
     Degraded(bool),
     /// The answer to [`PumpRequest::Publish`].
     Published(ReplyTo, Box<PublishReply>),
-    /// Who is in a scope, for those who wait for it.
+    /// The members of a scope, for the clients that wait for them.
     PresenceListed(Arc<PresenceList>),
-    /// Somebody has joined a scope or left it.
+    /// A user has joined or left a scope.
     PresenceChanged(Scope, PresenceCursor, Arc<PresenceEvent>),
-    /// Of those who joined or left, some may not have been told: lists are to be asked for anew.
+    /// Some presence changes may have been missed. Request the lists again.
     ResyncPresence,
-    /// Too much waits for slow clients of all shards, and this one has the most.
+    /// Too many bytes wait for the slow clients of all shards, and this shard has the most. Evict some.
     Evict,
-    /// Tell so many more to come back elsewhere, close them, and take nobody in.
+    /// Send this many more clients to other instances, and accept no new ones.
     Drain(Departures),
-    /// Cut whoever has not closed yet: the drain's time is up.
+    /// Disconnect the clients that are still connected: the drain's time is over.
     DisconnectAll,
-    /// Send so many to emptier instances, but nobody who has been here for less than this.
+    /// Move this many clients to emptier instances, except those that have been here for less than this time.
     Rebalance(Departures, Duration),
-    /// Close a session's connection with this number, and those before it, if they are still here.
+    /// Close a session's connection with this number, and its earlier ones, if they are still here.
     CloseSession(SessionClose, RegistrationNumber),
-    /// Tell an operator of the connections here.
+    /// Send an operator the list of the connections here.
     List(Box<Listing>),
-    /// What became of a connection's question for its session's record.
+    /// The answer to a connection's request for the record of its session.
     Restored(Box<(RestoreRequest, RestoreResult)>),
     /// Send a session a notice, if it is still here.
     Notice(SessionId, Notice),
-    /// End the thread.
+    /// Stop the thread.
     Stop,
 }
 
-/// Who awaits the answer to a publish.
+/// The connection that waits for the answer to a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
     pub(crate) shard: ShardIndex,
     pub(crate) slot: Slot,
-    /// The connection's own number: its slot may have another tenant by now.
+    /// The number of the connection. Another connection may have its slot by now.
     pub(crate) number: u64,
     pub(crate) correlation_id: Option<Box<str>>,
 }
 
-/// What is asked of the pump.
+/// A request to the pump.
 #[derive(Debug)]
 pub(crate) enum PumpRequest {
-    /// Somebody on a shard wants this scope from `after` on.
+    /// A client of a shard wants this scope after these positions.
     Join { shard: ShardIndex, joiner: Joiner, scope: Scope, after: Positions },
-    /// Nobody on a shard wants it any more.
+    /// No client of a shard wants the scope any more.
     Leave { shard: ShardIndex, scope: Scope },
-    /// Somebody publishes.
+    /// A client publishes.
     Publish(PublishRequest, ReplyTo),
 }
 
-/// A shard's word on a scope.
+/// A shard starts or stops watching a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WatchRequest {
-    /// Somebody there waits for a list.
+    /// A client there waits for a list.
     Begun(Scope),
-    /// Nobody there watches any more.
+    /// No client there watches the scope any more.
     Ended(Scope),
 }
 
-/// What shards tell the presence service. Bounded by the subscriptions there are and the rate of their clients.
+/// Requests of the shards to the presence service. Bounded by the number of subscriptions and the rate of their
+/// clients.
 pub(crate) type PresenceInbox = Mailbox<(ShardIndex, WatchRequest)>;
 
-/// Asks a shard for its connections.
+/// A request for a shard's connections.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    /// Of this tenant alone.
+    /// Only connections of this tenant.
     pub(crate) tenant: Option<TenantId>,
-    /// Of these users alone, unless there are none.
+    /// Only connections of these users, unless the list is empty.
     pub(crate) users: Vec<UserId>,
-    /// No more than so many.
+    /// At most this many.
     pub(crate) most: usize,
-    /// Where to. Whoever has stopped to wait is told nothing.
+    /// Receives the answer. If the receiver is gone, the answer is dropped.
     pub(crate) answer: oneshot::Sender<Vec<Value>>,
 }
 
-/// A list for whoever waits for it.
+/// The members of a scope, for the clients that wait for them.
 #[derive(Debug)]
 pub(crate) struct PresenceList {
     pub(crate) scope: Scope,
-    /// What stands behind it follows. Absent if the store could not be asked: then the list is what this instance knows.
+    /// Changes after this cursor follow. Absent if the store could not be asked: the list then has only what this
+    /// instance knows.
     pub(crate) cursor: Option<PresenceCursor>,
     pub(crate) list: MemberList,
 }

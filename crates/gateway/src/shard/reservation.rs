@@ -1,8 +1,9 @@
-//! A connection counts from the decision to answer it 101 to the end of its socket.
+//! A connection counts from the decision to answer it 101 until its socket ends.
 //!
-//! Whoever is answered 101 is owed a close frame, and is one of those that an instance holds. In between the connection has
-//! no shard yet: hyper writes the answer, TLS its last record, and then it waits in a mailbox. So it is counted before the
-//! answer is decided; a drain that sees no connections has nobody left anywhere.
+//! A client that is answered 101 must get a close frame, and counts as a connection of the instance. Between the answer
+//! and its shard the connection belongs to no shard: hyper writes the answer, TLS writes its last record, and then the
+//! connection waits in a mailbox. So it is counted before the answer is decided. When a drain sees no connections, none
+//! is left anywhere.
 
 use std::sync::Arc;
 
@@ -10,11 +11,11 @@ use message_router::ShardIndex;
 
 use crate::metrics::counters::ShardCounters;
 
-/// A place on one shard for a connection that is on its way there; without one, it is given back.
+/// A place on one shard for a connection on its way there. Dropping it frees the place.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     shard: ShardIndex,
-    /// Whose `connections` count it.
+    /// The shard's counters, whose `connections` includes this one. `None` when the shard has taken it over.
     counters: Option<Arc<ShardCounters>>,
 }
 
@@ -29,7 +30,7 @@ impl Reservation {
         self.shard
     }
 
-    /// The shard has the connection, and counts it until its socket is gone.
+    /// The shard has the connection now, and counts it until its socket ends.
     pub(super) fn redeem(mut self) {
         self.counters = None;
     }

@@ -1,4 +1,4 @@
-//! What the threads of one instance have in common.
+//! What the threads of one instance share.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,39 +16,39 @@ use crate::session::rules::Rules;
 use crate::shard::hub::Hub;
 use crate::shard::requests::PresenceInbox;
 
-/// What every thread of the instance shares.
+/// State that every thread of the instance shares.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) rules: Arc<Rules>,
-    /// The functions in Redis.
+    /// The library of functions in Redis.
     pub(crate) library: Library,
     pub(crate) health: Arc<Health>,
     pub(crate) hub: Hub,
     pub(crate) pump: Arc<PumpCounters>,
-    /// Where dead letters wait to be kept.
+    /// Dead letters that wait to be stored.
     pub(crate) dead_letter_queue: Arc<DeadLetterQueue>,
-    /// Woken when the instance is asked to drain.
+    /// Notified when the instance is asked to drain.
     pub(crate) leave: Arc<Notify>,
-    /// Where receipts wait to be written.
+    /// Receipts that wait to be written.
     pub(crate) receipt_buffer: Arc<ReceiptBuffer>,
-    /// Where shards tell who watches scopes.
+    /// Requests of the shards to the presence service.
     pub(crate) presence_inbox: Arc<PresenceInbox>,
     pub(crate) presence: Arc<PresenceCounters>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// What shards tell of their connections.
+/// Where shards register their connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Registers {
-    /// Who is connected.
+    /// The connected sessions.
     pub(crate) directory: Arc<Directory>,
-    /// Who is in which scope.
+    /// The members of scopes.
     pub(crate) presence: Arc<Presence>,
 }
 
 impl Shared {
-    /// Of an instance that begins, with these shards, until `stop` turns true.
+    /// The state of a new instance with these shards. It runs until `stop` turns true.
     pub(crate) fn new(config: Config, rules: Rules, hub: Hub, stop: watch::Receiver<bool>) -> Self {
         let watchdog = Watchdog::new(config.shards, config.frozen_after, Instant::now());
         let dead_letter_queue = DeadLetterQueueConfig { message_bytes_max: config.dead_letters.message_bytes_max };
@@ -61,7 +61,7 @@ impl Shared {
             dead_letter_queue: Arc::new(DeadLetterQueue::new(dead_letter_queue)),
             leave: Arc::default(),
             receipt_buffer: Arc::default(),
-            presence_inbox: Arc::new(PresenceInbox::new(usize::MAX)), // Bounded by what there is to watch.
+            presence_inbox: Arc::new(PresenceInbox::new(usize::MAX)), // Bounded by the number of subscriptions.
             presence: Arc::default(),
             stop,
             config: Arc::new(config),

@@ -1,19 +1,19 @@
-//! One timing wheel per shard instead of a timer per connection (112 bytes each, and a heap entry).
+//! One timing wheel per shard. A timer per connection would cost 112 bytes each, and a heap entry.
 
 /// Wakes each connection at most once a second, at the second it asked for.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     /// One list of connections per second, the next second at `second % SLOTS`.
     slots: Vec<Vec<u32>>,
-    /// The second up to which everything has been woken.
+    /// Everything up to this second has been woken.
     second: u64,
 }
 
-/// The wheel goes round in so many seconds.
+/// Number of seconds in one round of the wheel.
 const SLOTS: u64 = 64;
 
-/// Nobody may ask for later than this: who is woken before its time is not looked at. Half a turn, so that a thread that
-/// was stopped for the other half forgets nobody.
+/// The latest wake that may be requested, in milliseconds from now. A connection that is woken too early is not
+/// checked. Half a round, so that no wake is lost when the thread was stopped for the other half.
 pub(crate) const SPAN_MS: u64 = SLOTS / 2 * 1_000;
 
 impl Wheel {
@@ -27,12 +27,12 @@ impl Wheel {
         self.slots[(second % SLOTS) as usize].push(slot);
     }
 
-    /// Gives back what many connections took who are gone.
+    /// Shrinks the lists after many connections have closed.
     pub(crate) fn shrink(&mut self) {
         self.slots.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    /// Takes all whose second has come.
+    /// Takes all connections whose second has passed.
     pub(crate) fn take_due(&mut self, now_ms: u64, due: &mut Vec<u32>) {
         while self.second < now_ms / 1_000 {
             self.second += 1;

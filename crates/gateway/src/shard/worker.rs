@@ -1,11 +1,11 @@
-//! One shard's thread: the table, the sockets, and the loop that delivers.
+//! The thread of one shard: its table, its sockets, and the loop that delivers.
 //!
 //! ```text
 //!   inbox ─▶ everything into outboxes ─▶ one write per dirty socket, 256 or 1 ms at a time ─▶ reads ─▶ again
 //! ```
 //!
-//! An idle shard writes each message at once; a busy one finds many in the inbox and writes them together. No
-//! timer decides.
+//! An idle shard writes each message at once. A busy one finds many messages in its inbox and writes them together.
+//! There is no batching timer.
 
 use std::cell::{Cell, RefCell};
 use std::net::Shutdown;
@@ -49,19 +49,19 @@ use backlog::Backlog;
 use outlets::Outlets;
 use sockets::Sockets;
 
-/// Sockets written before reads get their turn.
+/// Sockets written before reads continue.
 const WRITES_PER_TURN: usize = 256;
-/// Or this much time.
+/// Time spent on writes before reads continue.
 const WRITE_SLICE_MAX: Duration = Duration::from_millis(1);
-/// Small frames are copied together up to this size; also the most that one read takes.
+/// Small frames are copied together up to this size in bytes. One read also takes at most this much.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// How long the kernel waits for a client that answers no ping, as that of an event stream.
+/// How long the kernel waits for a client that answers no pings, such as an event stream's.
 #[derive(Debug, Clone, Copy)]
 struct Silence {
-    /// While the socket has room: as long as for a pong.
+    /// While the socket has room: the time limit for a pong.
     unacknowledged: Duration,
-    /// While it is full: longer than the shard gives any client that takes nothing.
+    /// While the socket is full: longer than the shard's own limit for full sockets.
     full: Duration,
 }
 
@@ -72,22 +72,22 @@ impl Silence {
     }
 }
 
-/// A shard with its sockets. Lives on one thread; the tasks of its connections share it.
+/// A shard with its sockets. It runs on one thread, and the tasks of its connections share it.
 #[derive(Debug)]
 pub(crate) struct Worker {
     index: ShardIndex,
     shard: RefCell<Shard>,
     sockets: Sockets,
-    /// Their places in the directory.
+    /// The directory entries of the connections.
     registrations: RefCell<Registrations>,
     wheel: RefCell<Wheel>,
-    /// Whether connections have stopped coming and going.
+    /// Detects that connections have stopped coming and going.
     idle_detector: RefCell<IdleDetector>,
-    /// What is being read; taken while in use.
+    /// Read buffer. Empty while it is in use.
     scratch_in: RefCell<Vec<u8>>,
-    /// What is being written.
+    /// Write buffer.
     scratch_out: RefCell<Vec<u8>>,
-    /// The connections of a writing turn; taken while in use.
+    /// The connections of one round of writes. Empty while it is in use.
     dirty: RefCell<Vec<Slot>>,
     inbox: Arc<Mailbox<ToShard>>,
     counters: Arc<ShardCounters>,
@@ -96,10 +96,10 @@ pub(crate) struct Worker {
     hub: Hub,
     clock: Clock,
     message_bytes_max: usize,
-    /// How long a client may acknowledge nothing that was sent, and take nothing of it.
+    /// How long a client of an event stream may leave sent data unacknowledged.
     silence: Silence,
     backlog: Backlog,
-    /// How often the instance had been fenced when last looked at.
+    /// How often the instance had been fenced at the last check.
     fences: Cell<u64>,
 }
 
@@ -139,7 +139,7 @@ impl Worker {
         })
     }
 
-    /// Serves until it is told to stop.
+    /// Runs until it is told to stop.
     pub(crate) async fn run(self: Rc<Self>) {
         let (mut inbox, mut delivered) = (Vec::new(), Vec::new());
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -159,7 +159,7 @@ impl Worker {
                 self.handle(item, &mut delivered);
                 self.evict_backlog();
             }
-            self.forward(); // What it closed is written with the rest.
+            self.forward(); // Frames for the connections that it closed are written with the rest.
             self.flush_dirty().await;
             self.evict_backlog();
             let now_ms = self.clock.now().unix_ms;
@@ -169,14 +169,14 @@ impl Worker {
         }
     }
 
-    /// Keeps what waits for blocked clients within the instance's budget.
+    /// Keeps the backlog of blocked clients within the instance's limit.
     fn evict_backlog(&self) {
         if let Some(bytes) = self.backlog.excess(self.counters.backlog.get(), &self.hub) {
             self.shard.borrow_mut().evict(bytes);
         }
     }
 
-    /// To be asked before anything is taken from a client, or written, that may have waited while the process slept.
+    /// Call this before taking data from a client, or writing data, that may have waited while the process was stopped.
     fn check_lease(&self, now: Instant) {
         let fences = self.health.fences(now);
         if self.fences.replace(fences) != fences {
@@ -192,7 +192,7 @@ impl Worker {
                 delivered.push((published_ms, receivers));
             }
             ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
-            ToShard::Evict => {} // Asked after every item.
+            ToShard::Evict => {} // The check follows every item.
             ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
             ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
@@ -218,7 +218,7 @@ impl Worker {
         }
     }
 
-    /// Takes a connection from the edge: from here to close it is this shard's.
+    /// Takes a connection from the edge. This shard owns it from now on.
     fn adopt(self: &Rc<Self>, handoff: Handoff) {
         let Handoff { reservation, socket, tls, early, session_id, path_tenant, opening } = handoff;
         let socket = match Socket::register(socket, tls) {
@@ -233,12 +233,12 @@ impl Worker {
             socket.set_user_timeout(self.silence.unacknowledged);
         }
         reservation.redeem();
-        // Those who were here before a fence are sent away before anybody new comes.
+        // Connections from before a fence are sent away before new ones are added.
         self.check_lease(Instant::now());
         let now = self.clock.now();
         let mut shard = self.shard.borrow_mut();
         let slot = shard.open(Session::new(session_id, path_tenant), opening, now);
-        // Upgraded a moment before; from here on they are refused.
+        // This connection was upgraded just before the fence. Later ones are refused.
         if self.health.lease(Instant::now()) == LeaseStatus::Fenced {
             shard.close(slot, Close::Restart);
         }
@@ -257,19 +257,20 @@ impl Worker {
         task::spawn_local(reader::run(Rc::clone(self), slot, socket, codec));
     }
 
-    /// Runs one step of a connection's own loop, and writes what it gave.
+    /// Runs one step of a connection's own loop, and writes the result.
     pub(crate) fn step(self: &Rc<Self>, slot: Slot, step: impl FnOnce(&mut Shard, Now)) {
         self.check_lease(Instant::now());
         step(&mut self.shard.borrow_mut(), self.clock.now());
-        // First: whoever reads its `welcome` may be back on another shard before this one has seated it.
+        // Registration comes first: a client that has read its `welcome` may reconnect to another shard before this one
+        // has registered it.
         let closed = self.forward();
         self.flush(slot);
         closed.into_iter().for_each(|closed| self.flush(closed));
-        // What has been written may be followed by the next page of a replay.
+        // The write may have made room for the next page of a replay.
         self.forward().into_iter().for_each(|closed| self.flush(closed));
     }
 
-    /// The connection's socket is gone.
+    /// Removes a connection whose socket has ended.
     pub(crate) fn remove(&self, slot: Slot) {
         self.sockets.remove(slot);
         let mut shard = self.shard.borrow_mut();
@@ -281,7 +282,7 @@ impl Worker {
         self.forward();
     }
 
-    /// The buffer that all connections of this shard read through.
+    /// The read buffer that all connections of this shard share.
     pub(crate) fn take_scratch(&self) -> Vec<u8> {
         self.scratch_in.take()
     }
@@ -290,8 +291,8 @@ impl Worker {
         self.scratch_in.replace(scratch);
     }
 
-    /// Hands the table's requests to the pump, and lists the sessions that have opened.
-    /// Gives the connections that were closed for it.
+    /// Passes the table's requests to the pump, and registers sessions that have opened. Returns the connections that
+    /// were closed by it.
     fn forward(&self) -> Vec<Slot> {
         let mut requests = Vec::new();
         let mut shard = self.shard.borrow_mut();
@@ -305,11 +306,11 @@ impl Worker {
         closed
     }
 
-    /// Lists the sessions that have opened. Gives the connections that were closed for it.
+    /// Registers sessions that have opened. Returns the connections that were closed by it.
     fn register_identified(&self, shard: &mut Shard) -> Vec<Slot> {
         let identified = shard.take_identified();
         if identified.is_empty() {
-            return Vec::new(); // The common case.
+            return Vec::new(); // Most steps open no session.
         }
         let now = self.clock.now();
         let RegistrationOutcome { closed, elsewhere } =
@@ -323,7 +324,7 @@ impl Worker {
         closed
     }
 
-    /// Closes a session that the registry says must go.
+    /// Closes a session at the request of the registry.
     fn close_session(&self, closing: SessionClose, upto: RegistrationNumber) {
         let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
         for slot in self.registrations.borrow().close_session(&mut shard, closing, upto) {
@@ -337,7 +338,7 @@ impl Worker {
         }
     }
 
-    /// Writes to every connection that has something to write, in turns, until none has.
+    /// Writes to every connection that has something to write, in slices, until none has.
     async fn flush_dirty(self: &Rc<Self>) {
         let mut dirty = self.dirty.take();
         loop {
@@ -357,11 +358,11 @@ impl Worker {
             }
         }
         self.dirty.replace(dirty);
-        // A client that has been written everything may be owed the next page of its replay.
+        // A client whose outbox is empty may need the next page of its replay.
         self.forward();
     }
 
-    /// One write. What does not fit waits for the socket, what remains for the next turn.
+    /// Makes one write. What does not fit waits for the socket. Further entries wait for the next round.
     fn flush(self: &Rc<Self>, slot: Slot) {
         let Some(socket) = self.sockets.get(slot) else { return };
         let mut scratch = self.scratch_out.borrow_mut();
@@ -371,10 +372,10 @@ impl Worker {
             self.counters.bytes_out.add(n as u64);
             Ok(n)
         });
-        // The reader sees the same error and removes the connection.
+        // The reader gets the same error and removes the connection.
         let Ok(Flushed { is_blocked, ends, wake_ms }) = flushed else { return socket.shutdown(Shutdown::Both) };
         if ends {
-            // The other direction stays open until the client closes it, or its time is up.
+            // The other direction stays open until the client closes it, or its time is over.
             socket.shutdown(Shutdown::Write);
         }
         if let Some(at_ms) = wake_ms {
@@ -385,7 +386,7 @@ impl Worker {
         }
     }
 
-    /// Flushes a connection again when its socket takes more.
+    /// Flushes a connection again when its socket has room.
     fn wait_for(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
         let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
         let is_bounded = !self.shard.borrow().has_answers(slot);
@@ -393,7 +394,7 @@ impl Worker {
             socket.set_user_timeout(self.silence.full);
         }
         task::spawn_local(async move {
-            // An error is the reader's to see; here it only ends the wait.
+            // The reader handles errors. Here an error only ends the wait.
             drop(socket.writable().await);
             if is_bounded {
                 socket.set_user_timeout(worker.silence.unacknowledged);
@@ -405,12 +406,12 @@ impl Worker {
 
     fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
         if !self.sockets.has(slot, socket) {
-            return; // The slot belongs to another connection by now.
+            return; // The slot belongs to another connection now.
         }
         self.shard.borrow_mut().unblock(slot);
     }
 
-    /// Once a second: whoever's time has come.
+    /// Runs once a second: checks the connections that are due.
     fn tick_second(&self) {
         if self.idle_detector.borrow_mut().is_idle(self.counters.connections.get()) {
             self.shard.borrow_mut().shrink();

@@ -1,15 +1,15 @@
-//! The budget for what waits for the blocked clients of all shards.
+//! The limit for the bytes that wait for the blocked clients of all shards.
 
 use std::cell::Cell;
 
 use crate::shard::hub::{Hub, ShardHandle};
 use crate::shard::requests::ToShard;
 
-/// One shard's part in keeping the budget.
+/// One shard's part in keeping the limit.
 #[derive(Debug)]
 pub(super) struct Backlog {
     bytes_max: u64,
-    /// The shard with the largest backlog has been told that it is too much for all.
+    /// Whether the shard with the largest backlog has been asked to evict.
     has_asked: Cell<bool>,
 }
 
@@ -18,11 +18,11 @@ impl Backlog {
         Self { bytes_max, has_asked: Cell::new(false) }
     }
 
-    /// How many bytes this shard has to evict: a shard above the average goes down to seven eighths of the budget, so that
-    /// not every message asks again.
+    /// How many bytes this shard has to evict. A shard with at least the average backlog reduces the total to seven
+    /// eighths of the limit, so that not every message causes an eviction.
     pub(super) fn excess(&self, own: u64, hub: &Hub) -> Option<u64> {
         if own == 0 {
-            return None; // The common case.
+            return None; // Usually no client is blocked.
         }
         let total = hub.backlog();
         if total <= self.bytes_max {
@@ -33,14 +33,14 @@ impl Backlog {
             return Some(total - self.bytes_max / 8 * 7);
         }
         if !self.has_asked.replace(true) {
-            // The largest may have nothing else to do and not notice.
+            // The shard with the largest backlog may be idle and not check by itself.
             let largest = hub.shards().max_by_key(|ShardHandle { counters, .. }| counters.backlog.get());
             largest.into_iter().for_each(|shard| shard.inbox.push(ToShard::Evict, 0));
         }
         None
     }
 
-    /// Asks again, if it is still too much.
+    /// Allows the next request to the largest shard, if the total is still above the limit.
     pub(super) fn tick(&self) {
         self.has_asked.set(false);
     }

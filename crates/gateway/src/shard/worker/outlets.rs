@@ -1,4 +1,4 @@
-//! Where a shard's requests go: the pump, the presence service, the registry and the receipt buffer.
+//! Targets of a shard's requests: the pump, the presence service, the registry and the receipt buffer.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::shard::table::PresenceUpdate;
 pub(super) struct Outlets {
     index: ShardIndex,
     pump: Arc<Mailbox<PumpRequest>>,
-    /// The members on this instance.
+    /// The members of scopes on this instance.
     presence: Arc<Presence>,
     /// Requests to the presence service.
     presence_inbox: Arc<PresenceInbox>,
     presence_counters: Arc<PresenceCounters>,
-    /// Where receipts wait to be written.
+    /// Receipts that wait to be written.
     receipt_buffer: Arc<ReceiptBuffer>,
 }
 
@@ -58,10 +58,10 @@ impl Outlets {
         }
     }
 
-    /// Tells the registry which users have entered scopes and left them, and the presence service which scopes are watched.
+    /// Tells the registry which users have entered and left scopes, and the presence service which scopes are watched.
     pub(super) fn send_presence(&self, updates: Vec<PresenceUpdate>, clock: Clock) {
         if updates.is_empty() {
-            return; // The common case.
+            return; // Most steps change no presence.
         }
         let now = Timestamp(clock.now().unix_ms);
         for update in updates {

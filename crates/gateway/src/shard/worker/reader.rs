@@ -1,4 +1,4 @@
-//! The loop of one socket: read, parse, hand to the session, write what that gave.
+//! The read loop of one socket: read, parse, pass to the session, write the result.
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -14,10 +14,10 @@ use crate::shard::worker::Worker;
 use crate::transport::socket::Socket;
 use crate::transport::websocket::codec::{CloseFrame, Codec, Input};
 
-/// Reads from one turn of the loop at most; then others get theirs.
+/// Reads in one turn of the loop at most. Then other connections get their turn.
 const READS_PER_TURN: usize = 4;
 
-/// Serves one connection until its socket ends. Its state lives in the shard's table; here is only the parser.
+/// Serves one connection until its socket ends. Its state is in the shard's table; only the parser is here.
 #[expect(
     clippy::manual_async_fn,
     reason = "an async fn keeps each argument twice, as captured and as moved into the body: 256 bytes per connection"
@@ -27,7 +27,8 @@ pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec:
         while socket.readable().await.is_ok() {
             match turn(&worker, slot, &socket, &mut codec) {
                 ControlFlow::Continue(More::No) => {}
-                // A client that sends without a pause is always readable: waiting for that lets nobody else in.
+                // The socket of a client that sends without a pause is always readable, so waiting for it would not let
+                // other tasks run.
                 ControlFlow::Continue(More::Perhaps) => tokio::task::yield_now().await,
                 ControlFlow::Break(()) => break,
             }
@@ -36,10 +37,10 @@ pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec:
     }
 }
 
-/// What the client of an event stream may send behind its request. It has nothing to say.
+/// Bytes that the client of an event stream may send after its request. They have no meaning.
 const EVENT_STREAM_INPUT_MAX: usize = 16 * 1024;
 
-/// Waits for the end of an event stream's client.
+/// Waits until the client of an event stream disconnects.
 #[expect(clippy::manual_async_fn, reason = "as for `run`")]
 pub(crate) fn run_event_stream(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>) -> impl Future<Output = ()> {
     async move {
@@ -60,13 +61,13 @@ pub(crate) fn run_event_stream(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket
     }
 }
 
-/// Whether a turn has left something to read.
+/// Whether there may be more to read after a turn.
 enum More {
     No,
     Perhaps,
 }
 
-/// Reads what is there, through the one scratch buffer that all connections of the shard share.
+/// Reads what has arrived, through the scratch buffer that all connections of the shard share.
 fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> ControlFlow<(), More> {
     let mut scratch = worker.take_scratch();
     let mut flow = ControlFlow::Continue(More::Perhaps);
@@ -87,7 +88,7 @@ fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> 
     flow
 }
 
-/// Parses bytes, carries out what they say, and writes what that gave.
+/// Parses bytes, carries out the frames, and writes the result.
 pub(crate) fn take(worker: &Rc<Worker>, slot: Slot, codec: &mut Codec, bytes: &mut [u8]) {
     worker.step(slot, |shard, now| parse(shard, slot, codec, bytes, now));
 }
@@ -116,12 +117,12 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
         shard.refuse(slot, code, &violation.to_string(), violation.close());
     }
     if codec.is_closed() {
-        // Its close frame has come, or there is none that could be read: it is not waited for.
+        // The client's close frame has arrived, or cannot be read. The shard does not wait for it.
         shard.end(slot, None, None);
     }
 }
 
-/// RFC 6455 §5.5.1: the answer carries the code that came.
+/// The answer carries the code of the client's close frame (RFC 6455 §5.5.1).
 fn close_answer(frame: Option<CloseFrame<'_>>) -> Outbound {
     let code = frame.map(|frame| frame.code.to_be_bytes());
     control(Opcode::Close, code.as_ref().map_or(&[], |code| &code[..]))

@@ -1,4 +1,4 @@
-//! This side's ends of the connections of one shard.
+//! The sockets of the connections of one shard.
 
 use std::cell::{Ref, RefCell};
 use std::net::Shutdown;
@@ -38,7 +38,7 @@ impl Sockets {
         self.get(slot).is_some_and(|other| Rc::ptr_eq(&other, socket))
     }
 
-    /// Ends all sockets. Their readers see it, and remove the connections.
+    /// Shuts down all sockets. Their readers notice it and remove the connections.
     pub(super) fn shut_down_all(&self) {
         for socket in self.0.borrow().iter().flatten() {
             socket.shutdown(Shutdown::Both);
