@@ -1,4 +1,4 @@
-//! What a session decides: the list of things its shard carries out.
+//! The decisions of a session: a list of effects that its shard carries out.
 
 use std::borrow::Cow;
 
@@ -9,36 +9,37 @@ use super::Subscription;
 use super::publish::PublishRequest;
 use crate::session::rules::Lane;
 
-/// What the shard is to do, in order.
+/// What the shard has to do, in order.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Queue a reply.
     Send(Lane, ServerFrame<'static>),
     /// Queue an `error`.
     Refuse(ServerFrame<'static>),
-    /// The session is open: tell how the instance stands.
+    /// The session is open. Tell the client if the instance is degraded.
     Opened,
-    /// The holder has become known, or has shown a new token: list it, and look again at when the token ends.
+    /// The user has become known, or has shown a new token. Register the session, and check it again when the token
+    /// expires.
     Identified,
-    /// Leave a record when the connection ends.
+    /// Keep the data for a record that is left when the connection ends.
     KeepRecord,
-    /// Have the record of the session brought, which the session waits for.
+    /// Ask for the record of the session. The session waits for it.
     Restore,
-    /// Subscribe within one scope, all patterns together, so that its messages come once and in order.
+    /// Subscribe to patterns of one scope, all together, so that the scope's messages are sent once and in order.
     Join(JoinRequest),
-    /// Stop hearing a pattern the session has just dropped; `subscription` says whether it was live.
+    /// End a subscription that the session has removed. `subscription` says whether it was live.
     Leave(Subscription),
-    /// Hand a message to the broker. The text is the client's correlation id.
+    /// Pass a message to the broker. The text is the client's correlation id.
     Publish(PublishRequest, Option<Box<str>>),
-    /// Note how far a user has got, if so much has been sent.
+    /// Store how far a user has acknowledged a scope, if that position has been sent.
     Receipt(ReceiptRequest),
-    /// Tell who is in a scope, now and from now on.
+    /// Send the members of a scope, and later its changes.
     Presence(PresenceRequest),
     /// Send what is queued, then close.
     Close(Close),
 }
 
-/// Patterns of one scope, each with the last position its client saw.
+/// Patterns of one scope, each with the last position that its client has received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JoinRequest {
     pub(crate) scope: Scope,
@@ -53,26 +54,26 @@ pub(crate) struct Wanted {
     pub(crate) after: Option<Position>,
 }
 
-/// A receipt, and how to answer it.
+/// A receipt, and the data for its reply.
 #[derive(Debug)]
 pub(crate) struct ReceiptRequest {
     pub(crate) receipt: Receipt,
-    /// As the client named it.
+    /// The channel as the client named it.
     pub(crate) channel: Box<str>,
-    /// Without one there is no answer.
+    /// If absent, the client gets no reply.
     pub(crate) correlation_id: Option<Box<str>>,
 }
 
-/// Who is in a scope that the client holds, in a family with presence.
+/// A request for the members of a scope in which the client has a subscription. Its family has presence.
 #[derive(Debug)]
 pub(crate) struct PresenceRequest {
     pub(crate) scope: Scope,
     pub(crate) correlation_id: Option<Box<str>>,
 }
 
-/// An `error`.
+/// Builds the effect that sends an `error`.
 pub(crate) fn refuse(code: ErrorCode, message: &str, channel: Option<&str>, id: Option<&str>) -> Effect {
-    // What a client sent as a channel comes back to it, but not at any length.
+    // The error repeats the channel that the client sent, up to a maximum length.
     let channel = channel.map(|text| match text.char_indices().nth(wire::CHANNEL_BYTES_MAX) {
         Some((end, _)) => &text[..end],
         None => text,
@@ -86,7 +87,7 @@ pub(crate) fn refuse(code: ErrorCode, message: &str, channel: Option<&str>, id: 
     })
 }
 
-/// A text of a reply that outlives the frame it answers.
+/// Copies a text, so that the reply can outlive the client's frame.
 pub(crate) fn owned(text: &str) -> Cow<'static, str> {
     Cow::Owned(text.to_owned())
 }

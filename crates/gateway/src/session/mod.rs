@@ -1,4 +1,4 @@
-//! PURE. What a client may do next: frames in, effects out.
+//! PURE. The protocol of one client: frames in, effects out.
 //!
 //! ```text
 //!   AwaitHello ──hello with a valid token──▶ Open ──bye, expiry, violation──▶ (closed by the shard)
@@ -36,45 +36,47 @@ pub(crate) use name::is_of;
 use effect::owned;
 pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, ReceiptRequest, Wanted, refuse};
 
-/// One client's session. It holds no handle to anything: its shard carries the effects out.
+/// One client's session. It has no handles to other parts: its shard carries the effects out.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: SessionId,
     state: State,
-    /// What the client holds.
+    /// The client's subscriptions.
     pub(crate) subscriptions: Vec<Subscription>,
     rate: Rate,
-    /// Frames refused for coming too fast, less those accepted since.
+    /// Frames refused by the rate limit, minus the frames accepted since.
     refused: u32,
-    /// What it held before is being brought back.
+    /// The restore in progress, if there is one.
     restoring: Option<Box<Restoring>>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nobody yet.
+    /// The user is not known yet.
     AwaitHello {
-        /// As the path asked for it.
+        /// The tenant of the path, if the path has one.
         tenant: Option<TenantId>,
-        /// Until when.
+        /// The deadline for the `hello`, in milliseconds.
         by_ms: u64,
     },
     Open(Identity),
 }
 
-/// One channel or pattern that a client holds.
+/// One channel or pattern that a client is subscribed to.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) pattern: Pattern,
-    /// False while it catches up.
+    /// False while the subscription catches up.
     pub(crate) live: bool,
-    /// Where its client stood when it was told that it stands: the gap that it was told with that, it may not have read.
+    /// The client's position when the subscription was announced. The client may not have read the gap that was sent
+    /// with the announcement.
     pub(crate) began: Position,
-    /// Once live: everything behind this has been or will be delivered by it.
+    /// Once live: this subscription has delivered or will deliver everything after this position.
     pub(crate) since: Position,
-    /// Once live: how far the client has been moved on by `position` frames.
+    /// Once live: the last position sent to the client in a `position` frame.
     pub(crate) position_sent: Position,
-    /// Nothing at or before this may be read from history once more: it would come twice, or behind a `gap`.
+    /// Messages up to this position must not be read from history again. They would be delivered twice, or after a
+    /// `gap`.
     pub(crate) floor: Position,
 }
 
@@ -85,7 +87,8 @@ impl Subscription {
     }
 }
 
-/// So many more frames refused than accepted, in seconds of the permitted rate, end the connection.
+/// The connection is closed when the refused frames exceed the accepted ones by this many seconds of the permitted
+/// rate.
 const REFUSED_SECONDS_MAX: u32 = 10;
 
 impl Session {
@@ -98,7 +101,7 @@ impl Session {
         self.id
     }
 
-    /// Who the client is, once that is known.
+    /// The user and tenant, once they are known.
     pub(crate) fn identity(&self) -> Option<&Identity> {
         match &self.state {
             State::AwaitHello { .. } => None,
@@ -106,14 +109,14 @@ impl Session {
         }
     }
 
-    /// A client without a token has time until then.
+    /// Sets the deadline for a client without a token.
     pub(crate) fn await_hello(&mut self, until_ms: u64) {
         if let State::AwaitHello { by_ms, .. } = &mut self.state {
             *by_ms = until_ms;
         }
     }
 
-    /// When it is to be closed if nobody is known by then.
+    /// When the connection is closed if its user is not known by then, in milliseconds.
     pub(crate) fn hello_by_ms(&self) -> u64 {
         match self.state {
             State::AwaitHello { by_ms, .. } => by_ms,
@@ -121,13 +124,13 @@ impl Session {
         }
     }
 
-    /// Begins with an identity that the upgrade established.
+    /// Opens the session with an identity from the upgrade.
     pub(crate) fn open(&mut self, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
         self.open_as(None, identity, rules, out);
     }
 
-    /// Begins with all that a request has said: the identity, an earlier session of the user, channels, and scopes whose
-    /// members are asked for.
+    /// Opens the session with everything that a request contains: the identity, an earlier session of the user,
+    /// channels, and scopes whose members are requested.
     pub(crate) fn open_subscribed(
         &mut self,
         identity: Identity,
@@ -142,7 +145,7 @@ impl Session {
         out.extend(presence.iter().map(|channel| self.presence(channel, None, rules)));
     }
 
-    /// Begins: as the session that the client has named, if that is its own, or as a new one.
+    /// Opens the session: as the named one if it belongs to this user, otherwise as a new one.
     fn open_as(&mut self, named: Option<SessionId>, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
         let Identity { tenant, user, .. } = &identity;
         let own = named.filter(|named| name::is_of(*named, tenant, user));
@@ -161,7 +164,7 @@ impl Session {
         self.state = State::Open(identity);
     }
 
-    /// Takes one frame.
+    /// Handles one frame.
     pub(crate) fn handle(
         &mut self,
         frame: Result<ClientFrame<'_>, BadFrame>,
@@ -213,7 +216,7 @@ impl Session {
         }
     }
 
-    /// The client's token has run out.
+    /// Whether the client's token has expired.
     pub(crate) fn expired(&self, now: Now) -> bool {
         self.identity().is_some_and(|identity| identity.is_expired(now.unix_s()))
     }
@@ -235,7 +238,8 @@ impl Session {
         }
     }
 
-    /// Whether the hello is taken, and the session open. It goes on as the one that was named, if that is its user's.
+    /// Handles a `hello`. Returns whether it was accepted, and so the session is open. The session continues as the
+    /// named one if that belongs to its user.
     fn hello(
         &mut self,
         token: Option<&str>,
@@ -279,25 +283,25 @@ impl Session {
         }
     }
 
-    /// An open session goes on as an earlier one of its user. Another one's name is passed over.
+    /// Continues an open session as an earlier one of its user. Another user's session id is ignored.
     fn go_on_as(&mut self, named: Option<SessionId>, out: &mut Vec<Effect>) {
         let (Some(named), State::Open(Identity { tenant, user, .. })) = (named, &self.state) else { return };
         if named != self.id && name::is_of(named, tenant, user) {
             self.id = named;
             if let Some(restoring) = &mut self.restoring {
-                restoring.begin_again(); // It waits for another one's record.
+                restoring.begin_again(); // It was waiting for the record of another session.
             }
             out.push(Effect::Identified);
         }
     }
 
-    /// A new token for an open session: same tenant, same user, perhaps other grants. What is held stays held;
-    /// what the new token no longer grants is dropped.
+    /// Handles a new token for an open session. Tenant and user must be the same; the grants may differ. Subscriptions
+    /// continue unless the new token does not allow them.
     fn refresh(&mut self, token: &str, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
         let State::Open(old) = &mut self.state else { return false };
         let new = match rules.verifier.verify(token, now.unix_s()) {
             Ok(new) => new,
-            // The old token still holds: the connection goes on until that one expires.
+            // The old token is still valid. The connection continues until it expires.
             Err(error) => {
                 out.push(refuse(error.code(), &error.to_string(), None, id));
                 return false;
@@ -330,8 +334,8 @@ impl Session {
         })
     }
 
-    /// A receipt is of a scope, whichever of its channels the client names. Whether so much has been sent, the shard
-    /// knows.
+    /// Handles a receipt. It applies to the whole scope, whichever of its channels the client names. The shard checks
+    /// that the position has been sent.
     fn receipt(&self, text: &str, position: Position, id: Option<&str>, rules: &Rules) -> Effect {
         let keeps = |family| rules.policies.policy(family).receipts;
         match self.held_scope(text, rules, keeps, "this channel's family keeps no receipts") {
@@ -343,7 +347,8 @@ impl Session {
         }
     }
 
-    /// Presence is of a scope too: a client that receives any of it may know who else does.
+    /// Handles a request for members. Presence also applies to the whole scope: a client that receives messages of a
+    /// scope may know its other members.
     fn presence(&self, text: &str, id: Option<&str>, rules: &Rules) -> Effect {
         let has = |family| rules.policies.policy(family).presence;
         match self.held_scope(text, rules, has, "this channel's family has no presence") {
@@ -352,7 +357,7 @@ impl Session {
         }
     }
 
-    /// The scope of a channel or pattern, if the client holds anything of it and its family allows what is asked for.
+    /// The scope of a channel or pattern, if the client has a subscription in it and its family allows the request.
     fn held_scope(
         &self,
         text: &str,
@@ -374,7 +379,7 @@ impl Session {
         }
     }
 
-    /// Whether the client holds any channel of a scope.
+    /// Whether the client has a subscription in a scope.
     pub(crate) fn holds(&self, scope: &Scope) -> bool {
         self.subscriptions.iter().any(|s| s.pattern.scope == *scope)
     }

@@ -1,20 +1,20 @@
-//! PURE. The id of a session, which is bound to its user: half of it is drawn at random, half is a digest of that and of
-//! the user's name.
+//! PURE. The id of a session, which is bound to its user: one half is random, the other half is a digest of the random
+//! half and the user's name.
 //!
-//! So every instance knows by itself whether an id is the user's, whoever else is connected where, and with Redis away.
-//! An id needs no secret: it is of use to its user alone, who shows a token, and nobody can make one for somebody else's
-//! that is the same.
+//! So every instance can check that an id belongs to a user, without asking other instances or Redis. An id is not a
+//! secret: only its user can use it, because a token is required. No user can make an id of their own that equals
+//! another user's.
 
 use sha1::{Digest, Sha1};
 use wire::{SessionId, TenantId, UserId};
 
-/// The id of a user's session, from random bits: half of those that an id has are enough.
+/// The id of a user's session, made from random bits. It uses half of the bits of `drawn`.
 pub(crate) fn bind(drawn: SessionId, tenant: &TenantId, user: &UserId) -> SessionId {
     let random = drawn.bits() as u64;
     SessionId::from_random(u128::from(random) << 64 | u128::from(tag(random, tenant, user)))
 }
 
-/// Whether a session of this name is the user's.
+/// Whether a session id belongs to the user.
 pub(crate) fn is_of(id: SessionId, tenant: &TenantId, user: &UserId) -> bool {
     let (random, own) = ((id.bits() >> 64) as u64, id.bits() as u64);
     tag(random, tenant, user) == own
@@ -22,7 +22,7 @@ pub(crate) fn is_of(id: SessionId, tenant: &TenantId, user: &UserId) -> bool {
 
 fn tag(random: u64, tenant: &TenantId, user: &UserId) -> u64 {
     let mut digest = Sha1::new();
-    // A slash is in no name.
+    // Names contain no slash.
     for part in ["tidegate session ", tenant.as_str(), "/", user.as_str(), "/"] {
         digest.update(part);
     }
@@ -41,7 +41,7 @@ mod tests {
         let (acme, alice) = (tenant("acme"), user("alice"));
         let drawn = SessionId::parse("00000000000000000123456789abcdef").unwrap();
         let id = bind(drawn, &acme, &alice);
-        // Instances of different builds agree on it.
+        // Instances of different builds must compute the same id.
         assert_eq!(id.to_string(), "0123456789abcdefc50d04d1cce92306");
         assert!(is_of(id, &acme, &alice));
         for (other_tenant, other_user) in [("acme", "bob"), ("globex", "alice"), ("acm", "ealice")] {

@@ -1,4 +1,4 @@
-//! PURE. Who may publish what: the one admission for everybody who publishes with a token.
+//! PURE. The admission check for every publish that is made with a token.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ use crate::host::clock::Now;
 pub(crate) struct PublishRequest {
     pub(crate) user: UserId,
     pub(crate) channel: Channel,
-    /// The message's id, made the user's own: the same id of another user is another message.
+    /// The message's id with the user's name in front. So the same id of another user is another message.
     pub(crate) id: Option<Box<str>>,
     pub(crate) message: Vec<u8>,
 }
 
-/// What a publisher asks for.
+/// A publish before its check.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PublishDraft<'d> {
     pub(crate) channel: &'d str,
@@ -29,7 +29,8 @@ pub(crate) struct PublishDraft<'d> {
 /// Checks a message against the publisher's token and the channel's family.
 ///
 /// # Errors
-/// With a code and a sentence for the publisher.
+///
+/// Gives an error code and a message for the publisher.
 pub(crate) fn admit(
     identity: &Identity,
     policies: &Policies,
@@ -48,7 +49,8 @@ pub(crate) fn admit(
     if message.binary.is_some() && !policies.policy(channel.scope.family()).binary {
         return Err((ErrorCode::InvalidField, "this channel's family accepts no binary messages".into()));
     }
-    // A slash is in no name: ids of users meet neither each other nor those that backends choose.
+    // Names contain no slash. So ids of different users never collide with each other, or with ids that backends
+    // choose.
     let id = id.map(|id| format!("{}/{id}", identity.user).into());
     Ok(PublishRequest { user: identity.user.clone(), channel, id, message: message.to_bytes() })
 }

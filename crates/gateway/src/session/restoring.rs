@@ -1,4 +1,4 @@
-//! PURE. A session that waits for what it held before: a `hello` put aside until its record has come.
+//! PURE. A session that waits for its earlier subscriptions: its `hello` is held back until the record has arrived.
 
 use std::borrow::Cow;
 
@@ -11,33 +11,34 @@ use crate::host::clock::Now;
 use crate::session::rules::Lane;
 use crate::session::rules::Rules;
 
-/// Beyond this much time the client is told to ask again.
+/// After this time, in milliseconds, the client is told to ask again.
 const RESTORE_TIMEOUT_MS: u64 = 6_000;
 
-/// What is to be done when the record is there.
+/// What the session does when the record has arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Restoring {
-    /// When to give up.
+    /// The deadline, in milliseconds.
     until_ms: u64,
-    /// The record has been asked for.
+    /// Whether the record has been requested.
     is_asked: bool,
-    /// What the `hello` named itself.
+    /// The channels that the `hello` named.
     channels: Vec<(Box<str>, Option<Position>)>,
     correlation_id: Option<Box<str>>,
 }
 
 impl Restoring {
-    /// Puts channels of a `hello` aside.
+    /// Holds back the channels of a `hello`.
     fn hold(&mut self, channels: &[Resume<'_>]) {
         self.channels.extend(channels.iter().map(|resume| (Box::from(&*resume.channel), resume.position)));
     }
 
-    /// Another record is waited for, which has not been asked for.
+    /// The session waits for another record, which has not been requested yet.
     pub(super) fn begin_again(&mut self) {
         self.is_asked = false;
     }
 
-    /// All that is to be subscribed: what the client names goes by the position it names, or by the record's.
+    /// Adds the channels of the record. A channel in both keeps the position that the client named, or takes the
+    /// record's.
     fn merge(&mut self, record: &SessionRecord) {
         for (channel, position) in &record.channels {
             match self.channels.iter_mut().find(|(named, _)| named == channel) {
@@ -49,7 +50,8 @@ impl Restoring {
 }
 
 impl Session {
-    /// Puts a `hello` aside until the record of its session has come. The record is kept up from then on.
+    /// Holds back a `hello` until the record of its session has arrived. From then on the connection keeps the record
+    /// up to date.
     pub(super) fn restore(&mut self, channels: &[Resume<'_>], id: Option<&str>, now: Now, out: &mut Vec<Effect>) {
         let restoring = self.restoring.get_or_insert_default();
         if restoring.channels.len() + channels.len() > CHANNELS_PER_CONNECTION_MAX {
@@ -62,7 +64,7 @@ impl Session {
         out.push(Effect::Restore);
     }
 
-    /// Until when it waits for a record, if it does, and whether that has been asked for.
+    /// The deadline of the restore in progress, in milliseconds, and whether the record has been requested.
     pub(crate) fn restoring(&self) -> Option<(u64, bool)> {
         self.restoring.as_ref().map(|restoring| (restoring.until_ms, restoring.is_asked))
     }
@@ -73,7 +75,7 @@ impl Session {
         }
     }
 
-    /// The record has come, or there is none.
+    /// The record has arrived, or there is none.
     pub(crate) fn restored(&mut self, record: Option<SessionRecord>, rules: &Rules, out: &mut Vec<Effect>) {
         let (Some(mut restoring), State::Open(identity)) = (self.restoring.take(), &self.state) else { return };
         let id = restoring.correlation_id.take();
@@ -82,7 +84,8 @@ impl Session {
             pattern.is_some_and(|pattern| self.find(&pattern).is_some())
         };
         let record = record.map(|mut record| {
-            record.channels.retain(|(channel, _)| !is_held(channel)); // It has subscribed them meanwhile.
+            // The client has subscribed to them in the meantime.
+            record.channels.retain(|(channel, _)| !is_held(channel));
             restoring.merge(&record);
             record
         });
@@ -100,14 +103,15 @@ impl Session {
         self.subscribe_all(restoring.channels.iter().map(resume).collect(), id.as_deref(), rules, out);
     }
 
-    /// The session that was named is another user's. A client that had its `welcome` before cannot know which goes on.
+    /// The reply when the named session belongs to another user. A client that already has a `welcome` also gets the id
+    /// of the session that continues.
     pub(super) fn not_restored(&self, is_welcome: bool, id: Option<&str>) -> Effect {
         let session_id = is_welcome.then(|| self.id.to_string().into());
         let reply = ServerFrame::Restored { record: None, session_id, correlation_id: id.map(owned) };
         Effect::Send(Lane::CONTROL, reply)
     }
 
-    /// The record cannot be had now: the client is to ask again, and until then nothing of its `hello` is done.
+    /// The record cannot be read now. The client is told to ask again; nothing of its `hello` is done until then.
     pub(crate) fn give_up_restoring(&mut self, out: &mut Vec<Effect>) {
         let Some(restoring) = self.restoring.take() else { return };
         let error = ServerFrame::Error {

@@ -1,4 +1,4 @@
-//! What holds for every session of this instance: who may come in, what there is, and how much of it.
+//! Rules for every session of this instance: accepted tokens, channel families and limits.
 
 use std::sync::Arc;
 
@@ -8,39 +8,39 @@ use wire::{InstanceId, Scope};
 use crate::auth::token::Verifier;
 use crate::host::rate::RateLimit;
 
-/// Shared by all sessions, never changed while the instance runs.
+/// Settings that all sessions share. They do not change while the instance runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    /// Which instance this is; told in `welcome`.
+    /// The name of this instance, sent in `welcome`.
     pub(crate) instance: InstanceId,
     /// Checks tokens.
     pub(crate) verifier: Arc<Verifier>,
-    /// The channel grammar and what holds for each family.
+    /// The channel grammar and the policy of each family.
     pub(crate) policies: Policies,
-    /// How much.
+    /// Limits for each connection.
     pub(crate) limits: Limits,
 }
 
-/// What an operator may tune for each connection.
+/// Limits that an operator can configure.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    /// Largest message a client may send.
+    /// Largest message that a client may send, in bytes.
     pub(crate) message_bytes_max: usize,
     /// Most frames a client may send per second, as announced in `welcome`.
     pub(crate) messages_per_second: u32,
-    /// The same with its burst.
+    /// The same rate with its burst.
     pub(crate) rate: RateLimit,
-    /// What may wait for one client.
+    /// Bytes of messages that may wait for one client.
     pub(crate) outbox_bytes_max: usize,
-    /// What may wait for all clients of the instance whose sockets take nothing.
+    /// Bytes that may wait for all clients of the instance with full sockets.
     pub(crate) backlog_bytes_max: u64,
-    /// How long a socket may take nothing while something waits for it.
+    /// How long a socket may stay full while data waits for it, in milliseconds.
     pub(crate) write_timeout_ms: u64,
-    /// How often the gateway pings.
+    /// How often the gateway pings each client, in milliseconds.
     pub(crate) ping_interval_ms: u64,
-    /// How long a client may be silent after a ping.
+    /// How long a client may be silent after a ping, in milliseconds.
     pub(crate) pong_timeout_ms: u64,
-    /// How long a connection may stay without a token.
+    /// How long a connection may stay without a token, in milliseconds.
     pub(crate) hello_timeout_ms: u64,
 }
 
@@ -50,7 +50,8 @@ impl Limits {
         self.outbox_bytes_max / 4
     }
 
-    /// Beyond the bound for messages, so many bytes are left to answers: a client that asks and does not read is closed.
+    /// Bytes reserved for replies, in addition to the bound for messages. A client that sends requests and does not
+    /// read the replies is closed.
     pub(crate) fn answers_bytes_max(&self) -> usize {
         self.outbox_bytes_max / 4
     }
@@ -62,20 +63,20 @@ impl Rules {
         Lane(self.policies.policy(scope.family()).lane)
     }
 
-    /// What becomes of a scope's messages for a client that reads too slowly.
+    /// What happens with a scope's messages when a client reads too slowly.
     pub(crate) fn on_slow(&self, scope: &Scope) -> OnSlow {
         self.policies.policy(scope.family()).on_slow
     }
 }
 
-/// Which frames go first when a client cannot take all at once. A number per family, never per message, so
-/// that order within a scope is kept.
+/// The order of frames when a client cannot take all at once: smaller lanes first. The lane belongs to the family, not
+/// to the message, so the order within a scope is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lane(pub(crate) u8);
 
 impl Lane {
-    /// Answers to the client itself.
+    /// Replies to the client itself.
     pub(crate) const CONTROL: Self = Self(0);
-    /// The close frame: after everything that was queued before it.
+    /// The close frame: it follows everything that was queued before it.
     pub(crate) const CLOSE: Self = Self(u8::MAX);
 }

@@ -1,4 +1,4 @@
-//! PURE. Which channels a client may hold, and how it begins and ends to hold them.
+//! PURE. Which channels a client may subscribe to, and how subscriptions begin and end.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ impl Session {
         out.extend(joins.into_iter().map(Effect::Join));
     }
 
-    /// Whether the client may hold this channel too.
+    /// Whether the client may subscribe to one more channel.
     fn admit(&self, channel: &str, rules: &Rules) -> Result<Pattern, (ErrorCode, Cow<'static, str>)> {
         let State::Open(identity) = &self.state else {
             return Err((ErrorCode::Unauthenticated, "the session is not open".into()));
@@ -76,7 +76,7 @@ impl Session {
     }
 }
 
-/// In the scope's own lane: it must not overtake the messages it ends.
+/// The reply uses the lane of the scope, so that it does not overtake the last messages of the subscription.
 pub(super) fn unsubscribed(pattern: &Pattern, channel: &str, id: Option<&str>, rules: &Rules) -> Effect {
     let reply = ServerFrame::Unsubscribed { channel: owned(channel), correlation_id: id.map(owned) };
     Effect::Send(rules.lane(&pattern.scope), reply)
