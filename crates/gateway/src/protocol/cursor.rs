@@ -1,20 +1,20 @@
-//! `Last-Event-ID`: where a session's event stream has come to.
+//! `Last-Event-ID`: the positions of a session's event stream.
 //!
 //! ```text
 //!   SESSION ; CHANNEL,CHANNEL/POSITION ; CHANNEL/POSITION ; CHANNEL
 //! ```
 //!
-//! It is opaque to clients. The channels that moved last stand last, so that what a message adds is the same for all who
-//! receive it. No name holds a semicolon, a comma or a slash.
+//! Clients treat it as opaque. The channels that moved last come last, so a message appends the same bytes for all its
+//! receivers. Names contain no semicolon, comma or slash.
 
 use std::io::Write as _;
 
 use wire::{CHANNELS_PER_CONNECTION_MAX, Position, SessionId};
 
-/// Longest cursor in bytes: proxies and servers bound a request head at 8 KiB and more.
+/// Longest cursor in bytes. Proxies and servers limit a request head to 8 KiB or more.
 pub(crate) const CURSOR_BYTES_MAX: usize = 4096;
 
-/// Longest position: two integers of 64 bits and a hyphen.
+/// Longest position in bytes: two integers of 64 bits and a hyphen.
 const POSITION_BYTES_MAX: usize = 41;
 
 /// A session and its channels, each with the last position that its client received.
@@ -25,7 +25,7 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// Reads what a client sent back.
+    /// Parses a cursor that a client sent back.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > CURSOR_BYTES_MAX {
             return None;
@@ -44,7 +44,7 @@ impl Cursor {
         (is_bounded && is_whole).then_some(Self { session: SessionId::parse(session)?, channels })
     }
 
-    /// Whether a cursor of these channels has room, whatever their positions are.
+    /// Whether a cursor with these channels fits, whatever their positions are.
     pub(crate) fn has_room_for<'c>(channels: impl Iterator<Item = &'c str>) -> bool {
         let session = 32;
         let channels: usize = channels.map(|channel| channel.len() + 2 + POSITION_BYTES_MAX).sum();

@@ -1,4 +1,4 @@
-//! The format of one connection, and what it has to remember for it.
+//! The format of one connection, and the state that encoding needs.
 
 use wire::{Close, Opcode, ServerFrame, WebSocketFrame};
 
@@ -14,12 +14,12 @@ pub(crate) enum Format {
     EventStream,
 }
 
-/// Encodes for one connection.
+/// The encoder of one connection.
 #[derive(Debug)]
 pub(crate) enum Encoder {
-    /// A WebSocket needs no memory: each frame stands for itself.
+    /// A WebSocket needs no state: each frame is independent.
     WebSocket,
-    /// Each event has an id, which tells how far the client has come.
+    /// Each event has an id that says how far the client has received its channels.
     EventStream(Box<EventStream>),
 }
 
@@ -31,7 +31,7 @@ impl Encoder {
         }
     }
 
-    /// So many entries of the outbox keep their place, because ids that are written tell of them.
+    /// How many entries of the outbox keep their place, because ids that are already written refer to them.
     pub(crate) fn pinned(&self) -> usize {
         match self {
             Self::WebSocket => 0,
@@ -45,7 +45,7 @@ impl Encoder {
         }
     }
 
-    /// The bytes of an entry. Those of an event come behind the head of its id.
+    /// The bytes of an entry. For an event they follow the head of its id.
     pub(crate) fn bytes<'o>(&self, outbound: &'o Outbound) -> &'o [u8] {
         match (outbound, self) {
             (Outbound::Message(message), Self::WebSocket) => message.websocket(),
@@ -55,7 +55,7 @@ impl Encoder {
 }
 
 impl Format {
-    /// Whether the peer answers pings and close frames.
+    /// Whether clients of this format answer pings and close frames.
     pub(crate) fn has_answers(self) -> bool {
         match self {
             Self::WebSocket => true,
@@ -74,7 +74,7 @@ impl Format {
         }
     }
 
-    /// A sign of life that the peer answers with the same payload, if it answers at all.
+    /// Encodes a ping. A client that answers it repeats the payload.
     pub(crate) fn ping(self, payload: &[u8]) -> Outbound {
         match self {
             Self::WebSocket => control(Opcode::Ping, payload),
@@ -82,10 +82,11 @@ impl Format {
         }
     }
 
-    /// The transport's own end, behind the `bye`; none where the end of the stream says it all.
+    /// Encodes the transport's own close, which follows the `bye`. `None` for transports where the end of the stream is
+    /// enough.
     pub(crate) fn close(self, close: Close) -> Option<Outbound> {
         match self {
-            // RFC 6455 §5.5.1
+            // RFC 6455 §5.5.1.
             Self::WebSocket => {
                 let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
                 Some(control(Opcode::Close, &payload))

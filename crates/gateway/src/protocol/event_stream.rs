@@ -1,13 +1,13 @@
 //! `tidegate.v1` as server-sent events.
 //!
 //! ```text
-//!   id: CURSOR          the head is this connection's, written with the event; the position is the event's own
+//!   id: CURSOR          the head belongs to the connection, the position to the event; both are written with the event
 //!   event: gap          absent for messages
 //!   data: {…}           the JSON of a WebSocket client's frame
 //! ```
 //!
-//! An id tells what the client has received when it has received the event. It is made when the event is written and not
-//! when it is queued: what is queued may be overtaken, or dropped and read again.
+//! An id says what the client has received once it has received the event. It is made when the event is written, not
+//! when it is queued: queued events may be overtaken, or dropped and read again.
 
 use std::sync::Arc;
 
@@ -20,21 +20,22 @@ use crate::protocol::outbound::{Frame, Outbound, Positioned};
 use crate::protocol::outgoing::Outgoing;
 use crate::transport::sse::{COMMENT, write_event, write_retry};
 
-/// When a client comes back whose stream has ended without a word: spread over this time, behind as long again.
+/// When a client reconnects after its stream ended without a reason, in milliseconds: after this time plus a random
+/// part of the same length.
 const RETRY_SPREAD_MS: u64 = 500;
 
-/// When a client comes back whose user has too many connections: another one has to end first.
+/// When a client reconnects whose user has too many connections, in milliseconds. Another connection has to end first.
 const RETRY_TOO_MANY_MS: u64 = 30_000;
 
-/// When a client comes back that is told not to. A browser cannot be kept from it but by its page.
+/// When a client reconnects that was told not to, in milliseconds. Only its page can stop a browser from reconnecting.
 const RETRY_NEVER_MS: u64 = 3_600_000;
 
-/// How far one connection's client has received each of its channels.
+/// How far the client of one connection has received each of its channels.
 #[derive(Debug)]
 pub(crate) struct EventStream {
     session: Box<str>,
     channels: Vec<Subscribed>,
-    /// How many entries of the outbox are written, ids and all, and not yet taken by the socket.
+    /// How many entries of the outbox are written with their ids and not yet taken by the socket.
     pub(crate) pinned: u8,
 }
 
@@ -43,12 +44,12 @@ struct Subscribed {
     channel: Box<str>,
     pattern: Pattern,
     position: Option<Position>,
-    /// The event that is being written moves it.
+    /// Whether the event that is being written moves this channel.
     is_moved: bool,
 }
 
 impl EventStream {
-    /// Of a session that is subscribed to these, at the positions that its client named.
+    /// The state of a session with these subscriptions, at the positions that its client named.
     pub(crate) fn new(session: SessionId, channels: impl Iterator<Item = (Pattern, Option<Position>)>) -> Self {
         let subscribed = |(pattern, position): (Pattern, _)| {
             let channel = pattern.to_string().into();
@@ -57,7 +58,7 @@ impl EventStream {
         Self { session: session.to_string().into(), channels: channels.map(subscribed).collect(), pinned: 0 }
     }
 
-    /// Appends the head of the id of an event that is written now, if the event has one.
+    /// Appends the head of an event's id, if the event has one. Call it when the event is written.
     pub(crate) fn write_id(&mut self, outbound: &Outbound, out: &mut Vec<u8>) {
         match outbound {
             Outbound::Message(message) => {
@@ -67,7 +68,8 @@ impl EventStream {
                     scope == message.scope() && filter.matches(message.topic())
                 });
             }
-            // Between the two the stream may be cut. A client whose id had passed over the gap would never learn of it.
+            // A `gap` follows such a `subscribed`, and the stream may break between the two. If the id had already
+            // moved past the gap, the client would never learn of it.
             Outbound::Positioned(event) => self.move_to(event.position, out, |subscribed| {
                 subscribed.channel == event.channel && !(event.is_afresh && subscribed.position.is_some())
             }),
@@ -75,7 +77,8 @@ impl EventStream {
         }
     }
 
-    /// Of the old position and the new one a channel keeps the larger, as clients of a WebSocket do.
+    /// Moves channels to a position. A channel keeps the larger of the old and the new position, like WebSocket clients
+    /// do.
     fn move_to(&mut self, position: Position, out: &mut Vec<u8>, is_meant: impl Fn(&Subscribed) -> bool) {
         let mut is_any = false;
         for subscribed in &mut self.channels {
@@ -83,7 +86,7 @@ impl EventStream {
             is_any |= subscribed.is_moved;
         }
         if !is_any {
-            // The body begins with a position. An empty field name is passed over with its line.
+            // The body begins with a position. Clients ignore a line with an empty field name.
             return out.push(b':');
         }
         out.extend_from_slice(b"id: ");
@@ -96,7 +99,7 @@ impl EventStream {
     }
 }
 
-/// The bytes of an entry, behind the head of its id.
+/// The bytes of an entry, after the head of its id.
 pub(crate) fn bytes(outbound: &Outbound) -> &[u8] {
     match outbound {
         Outbound::Message(message) | Outbound::EventBody(message) => message.event_body(message_body),
@@ -105,7 +108,7 @@ pub(crate) fn bytes(outbound: &Outbound) -> &[u8] {
     }
 }
 
-/// The same entry when its id has been written.
+/// The same entry after its id has been written.
 pub(crate) fn without_id(outbound: Outbound) -> Outbound {
     match outbound {
         Outbound::Message(message) => Outbound::EventBody(message),
@@ -114,7 +117,7 @@ pub(crate) fn without_id(outbound: Outbound) -> Outbound {
     }
 }
 
-/// A message from the end of its id's head on: the same for all who receive it.
+/// A message after the head of its id. These bytes are the same for all receivers.
 fn message_body(message: &Outgoing) -> Box<[u8]> {
     let payload = message.payload();
     let mut body = Vec::with_capacity(payload.len() + 64);
@@ -122,7 +125,7 @@ fn message_body(message: &Outgoing) -> Box<[u8]> {
     match message.is_binary().then(|| split_binary(payload)).flatten() {
         None => write_event(None, payload, &mut body),
         Some((header, bytes)) => {
-            // Bytes stand in a field of their own, at the end of the object.
+            // The bytes of a binary message go into a field of their own, at the end of the object.
             let fields = header.strip_suffix(b"}").unwrap_or(header);
             let mut json = Vec::with_capacity(header.len() + bytes.len().div_ceil(3) * 4 + 24);
             json.extend_from_slice(fields);
@@ -141,7 +144,7 @@ fn write_position(position: Option<Position>, out: &mut Vec<u8>) {
     }
 }
 
-/// A reply.
+/// Encodes a reply.
 pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
     let moved = match reply {
         ServerFrame::Subscribed { channel, position, .. } => position.map(|position| (channel, position)),
@@ -162,7 +165,7 @@ pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
         _ => {}
     }
     match reply {
-        // An id alone: browsers keep it and dispatch nothing.
+        // This event is only an id. Browsers store it and dispatch no event.
         ServerFrame::Position { .. } => body.push(b'\n'),
         reply => {
             let mut json = Vec::with_capacity(256);
@@ -180,13 +183,13 @@ pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
     }
 }
 
-/// Differs from session to session, so that those of a killed instance do not come back all at once.
+/// The delay differs from session to session, so that the clients of a killed instance do not all reconnect at once.
 fn first_retry_ms(session_id: &str) -> u64 {
     let random = session_id.bytes().take(8).fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     RETRY_SPREAD_MS + random % RETRY_SPREAD_MS
 }
 
-/// A sign of life.
+/// A comment that keeps the connection from being idle.
 pub(crate) fn ping() -> Outbound {
     Outbound::Frame(Frame::new(COMMENT))
 }

@@ -1,4 +1,4 @@
-//! How replies and messages are spelled and framed for clients.
+//! How replies and messages are encoded and framed for clients.
 //!
 //! ```text
 //!   ServerFrame ─▶ Encoder of the connection ─▶ Outbound::Frame ──┐

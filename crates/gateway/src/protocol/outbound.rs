@@ -1,4 +1,4 @@
-//! What an outbox holds.
+//! The entries of an outbox.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use wire::Position;
 
 use crate::protocol::outgoing::Outgoing;
 
-/// Finished bytes of one format. Clones share them.
+/// Encoded bytes of one format. Clones share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame(Arc<Box<[u8]>>);
 
@@ -20,27 +20,27 @@ impl Frame {
     }
 }
 
-/// An event that moves one channel's position.
+/// An event that moves the position of one channel.
 #[derive(Debug)]
 pub(crate) struct Positioned {
     pub(crate) channel: Box<str>,
     pub(crate) position: Position,
-    /// It is a `subscribed` that does not resume: a `gap` follows it if the client named a position.
+    /// Whether this is a `subscribed` that does not resume. A `gap` follows it if the client named a position.
     pub(crate) is_afresh: bool,
-    /// From the end of the id's head on.
+    /// The bytes after the head of the id.
     pub(crate) body: Box<[u8]>,
 }
 
 /// One entry of an outbox.
 #[derive(Debug, Clone)]
 pub(crate) enum Outbound {
-    /// A message. It knows its scope and position, by which it can be dropped and read again.
+    /// A message. Its scope and position allow it to be dropped and read again.
     Message(Outgoing),
     /// Anything else, in the format of its connection. It is never dropped.
     Frame(Frame),
     /// An event that moves a channel's position. It is never dropped.
     Positioned(Arc<Positioned>),
-    /// A message whose id stands before it already. It is never dropped.
+    /// A message whose id has already been written. It is never dropped.
     EventBody(Outgoing),
 }
 

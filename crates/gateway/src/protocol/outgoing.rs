@@ -6,29 +6,29 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wire::{Message, Opcode, Position, Scope, Timestamp, WebSocketFrame};
 
-/// Messages of one publishing call; mostly one.
+/// Messages of one publish call. Usually one.
 pub(crate) type Messages = SmallVec<[Outgoing; 1]>;
 
-/// A message, encoded once for all its receivers on all shards. Clones share it.
+/// A message that is encoded once for all its receivers on all shards. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing(Arc<Encodings>);
 
 #[derive(Debug)]
 struct Encodings {
     scope: Scope,
-    /// UTF-8, a slice of what Redis sent.
+    /// UTF-8, a slice of the bytes from Redis.
     topic: Bytes,
     position: Option<Position>,
-    /// The frame of WebSocket clients. Other formats are made from its payload.
+    /// The WebSocket frame. Other formats are made from its payload.
     websocket: WebSocketFrame,
     is_binary: bool,
-    /// The event of event streams, made for the first that wants it.
+    /// The event for event streams, made when the first one needs it.
     event_body: OnceLock<Box<[u8]>>,
 }
 
 impl Outgoing {
     /// Encodes a message. `topic` has been checked to be UTF-8. `position` is absent for messages that never enter
-    /// history: the broker was away, and they stay on this instance.
+    /// history: they were published while the broker was unreachable, and stay on this instance.
     pub(crate) fn new(
         message: &Message<'_>,
         scope: &Scope,
@@ -57,12 +57,12 @@ impl Outgoing {
         self.0.position
     }
 
-    /// The finished WebSocket frame.
+    /// The complete WebSocket frame.
     pub(crate) fn websocket(&self) -> &[u8] {
         self.0.websocket.bytes()
     }
 
-    /// JSON, or header length, header and bytes of a binary message.
+    /// The JSON of a text message. For a binary message: the length of the header, the header and the bytes.
     pub(crate) fn payload(&self) -> &[u8] {
         self.0.websocket.payload()
     }
@@ -71,12 +71,12 @@ impl Outgoing {
         self.0.is_binary
     }
 
-    /// The event of event streams, behind the head of its id.
+    /// The event for event streams, after the head of its id.
     pub(crate) fn event_body(&self, encode: fn(&Self) -> Box<[u8]>) -> &[u8] {
         self.0.event_body.get_or_init(|| encode(self))
     }
 
-    /// How many bytes it has, about, whatever the format: what budgets count.
+    /// Approximate size in bytes, whatever the format. Memory limits use this number.
     pub(crate) fn size(&self) -> usize {
         self.0.websocket.bytes().len()
     }

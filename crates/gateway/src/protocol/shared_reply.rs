@@ -1,4 +1,4 @@
-//! A reply that many connections get.
+//! A reply that goes to many connections.
 
 use wire::ServerFrame;
 
