@@ -1,4 +1,4 @@
-//! What carries frames: sockets, TLS, and the framing of each transport.
+//! Transports: sockets, TLS, and the framing of each transport.
 
 pub(crate) mod hand_over;
 pub(crate) mod socket;

@@ -1,19 +1,19 @@
-//! In place of `tls` in a gateway built without that feature. Nobody can have a [`Tls`] here, so nothing of this runs.
+//! Replaces `tls` in a gateway built without that feature. No value of [`Tls`] can exist, so none of this code runs.
 
 use std::io;
 use std::net::Shutdown;
 
 use tokio::net::TcpStream;
 
-/// There is none.
+/// A type without values.
 #[derive(Debug, Clone)]
 pub enum Tls {}
 
-/// There is none.
+/// A type without values.
 #[derive(Debug)]
 pub(crate) enum Session {}
 
-/// There is none.
+/// A type without values.
 #[derive(Debug)]
 pub(crate) enum TlsSocket {}
 

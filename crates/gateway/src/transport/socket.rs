@@ -1,4 +1,4 @@
-//! One client's socket, as its shard sees it.
+//! One client's socket in its shard.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,18 +9,18 @@ use tokio::net::TcpStream;
 
 use crate::transport::tls::{Session, TlsSocket};
 
-/// A socket that never blocks. An enum and not a trait object: the delivery loop calls it once per write. In a
-/// gateway built without TLS no [`TlsSocket`] can exist, and nothing is left of the second variant.
+/// A socket that never blocks. It is an enum and not a trait object because the delivery loop calls it once per write.
+/// In a gateway built without TLS no [`TlsSocket`] can exist, and the compiler removes the second variant.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// TCP; whoever stands in front terminates TLS, if there is any.
+    /// TCP. If the client uses TLS, a proxy in front terminates it.
     Plain(TcpStream),
-    /// TLS ends here.
+    /// The gateway terminates TLS.
     Tls(TlsSocket),
 }
 
 impl Socket {
-    /// Registers a non-blocking socket with the runtime of the calling thread, for good.
+    /// Registers a non-blocking socket with the runtime of the calling thread, permanently.
     pub(crate) fn register(stream: std::net::TcpStream, tls: Option<Session>) -> io::Result<Self> {
         match tls {
             None => TcpStream::from_std(stream).map(Self::Plain),
@@ -28,8 +28,8 @@ impl Socket {
         }
     }
 
-    /// Waits until a read may succeed. One task alone may wait: its waker takes the socket's own place for one, where
-    /// tokio's `readable` would keep a waiter in the future of every idle connection.
+    /// Waits until a read may succeed. Only one task may wait: its waker uses the socket's own slot. tokio's `readable`
+    /// would keep a waiter in the future of every idle connection.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => poll_fn(|context| stream.poll_read_ready(context)).await,
@@ -45,7 +45,7 @@ impl Socket {
         }
     }
 
-    /// Plain, one `read(2)`. 0 means the client is done.
+    /// Reads. Without TLS this is one `read(2)`. 0 means that the client has ended its direction.
     pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_read(bytes),
@@ -53,8 +53,8 @@ impl Socket {
         }
     }
 
-    /// Plain, one `write(2)`. Less than all means that the socket is full. What was not taken is the caller's to
-    /// bring again, and comes first then.
+    /// Writes. Without TLS this is one `write(2)`. A result below `bytes.len()` means that the socket is full. The
+    /// caller must pass the remaining bytes first in its next write.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
@@ -62,24 +62,24 @@ impl Socket {
         }
     }
 
-    /// Bounds the time for which sent bytes may stay unacknowledged (RFC 5482): then the connection fails. The same bound
-    /// holds for a peer that is there and takes nothing.
+    /// Limits how long sent bytes may stay unacknowledged (RFC 5482). After that the connection fails. The limit also
+    /// applies to a client that is reachable and reads nothing.
     pub(crate) fn set_user_timeout(&self, timeout: Duration) {
         let stream = match self {
             Self::Plain(stream) => stream,
             Self::Tls(socket) => socket.stream(),
         };
-        // It fails only when the client was faster.
+        // This fails only if the client has already disconnected.
         #[cfg(target_os = "linux")]
         drop(socket2::SockRef::from(stream).set_tcp_user_timeout(Some(timeout)));
         #[cfg(not(target_os = "linux"))]
         let _ = (stream, timeout);
     }
 
-    /// Ends the connection in the given direction; the reader then sees the end.
+    /// Shuts the connection down in the given direction. The reader then sees the end.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
-            // It fails only when the client was faster.
+            // This fails only if the client has already disconnected.
             Self::Plain(stream) => drop(socket2::SockRef::from(stream).shutdown(how)),
             Self::Tls(socket) => socket.shutdown(how),
         }

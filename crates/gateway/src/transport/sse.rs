@@ -1,6 +1,6 @@
 //! Framing of server-sent events (HTML Living Standard §9.2.5, "Parsing an event stream").
 
-/// A comment: clients pass over it, and the connection is not idle.
+/// A comment. Clients ignore it, and it keeps the connection from being idle.
 pub(crate) const COMMENT: &[u8] = b":\n\n";
 
 /// Appends an event without an id. Without a name it is a `message`. The text may have line ends of any kind.
@@ -18,12 +18,12 @@ pub(crate) fn write_event(name: Option<&str>, text: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends the time after which a client that has lost the stream connects again.
+/// Appends the time, in milliseconds, after which a client that has lost the stream reconnects.
 pub(crate) fn write_retry(after_ms: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("retry: {after_ms}\n").as_bytes());
 }
 
-/// Lines end in LF, CR or CRLF. In JSON they stand between tokens alone, where one is as good as another.
+/// Splits at LF, CR or CRLF. In JSON line ends occur only between tokens, where any whitespace is equivalent.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| matches!(byte, b'\n' | b'\r'))
         .enumerate()

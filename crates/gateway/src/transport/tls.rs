@@ -1,4 +1,4 @@
-//! TLS on the main port: from a certificate in two files to sockets that a shard owns.
+//! TLS on the main port: from two files with a certificate and its key to sockets that a shard owns.
 //!
 //! ```text
 //!   edge    TCP ─▶ Tls::accept ─▶ TlsStream, over which hyper speaks ─▶ 101 ─▶ taken apart
@@ -6,7 +6,7 @@
 //!   shard   TlsSocket ◀─ Handoff ◀──────────────────────────────────────────────┘
 //! ```
 //!
-//! Only in gateways built with the feature `tls`; `no_tls.rs` stands here in the others.
+//! Only in gateways built with the feature `tls`; `no_tls.rs` replaces it in others.
 
 use std::fmt;
 use std::io;
@@ -26,14 +26,15 @@ mod socket;
 
 pub(crate) use socket::TlsSocket;
 
-/// What rustls knows of one connection: keys, sequence numbers, and bytes on their way. More than a KiB, hence the box.
+/// The rustls state of one connection: keys, sequence numbers and buffered bytes. It is boxed because it is larger than
+/// 1 KiB.
 pub(crate) type Session = Box<ServerConnection>;
 
-/// Speaks TLS 1.2 and 1.3 with one certificate. Cheap to clone.
+/// A TLS 1.2 and 1.3 server with one certificate. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
-/// What is wrong with a certificate and its key: a sentence for each that is not right.
+/// The errors of a certificate and its key: one message for each that is invalid.
 #[derive(Debug)]
 pub(crate) struct BadPair {
     pub(crate) certificate: Option<String>,
@@ -43,7 +44,7 @@ pub(crate) struct BadPair {
 // === impl Tls ===
 
 impl Tls {
-    /// From the texts of two PEM files: the certificate with the chain behind it, and its private key.
+    /// Reads two PEM files: the certificate followed by its chain, and its private key.
     pub(crate) fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, BadPair> {
         let provider = Arc::new(ring::default_provider());
         let (chain, key) = match (read_chain(certificate), read_key(key, &provider)) {
@@ -58,17 +59,17 @@ impl Tls {
             .expect("ring has suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-        // Browsers offer HTTP/2 on other connections than those for WebSockets; it is not spoken here.
+        // The gateway does not support HTTP/2. Browsers do not offer it on connections for WebSockets.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A client that comes back brings its session along in a ticket, sealed with a key of this process: nothing is
-        // kept for it here. One ticket, because one client opens one connection.
+        // A client that reconnects sends its TLS session in a ticket, which is encrypted with a key of this process. So
+        // the gateway stores no sessions. It sends one ticket, because one client opens one connection.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = ring::Ticketer::new().map_err(of_key)?;
         config.send_tls13_tickets = 1;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// The handshake. The caller sets its deadline.
+    /// Performs the handshake. The caller sets its deadline.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.0.accept(stream).await
     }
@@ -96,7 +97,7 @@ fn read_key(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<dyn rustls::sig
     provider.key_provider.load_private_key(key).map_err(|error| error.to_string())
 }
 
-/// The parser's own words quote lines of the file, which may be a key's.
+/// The parser's own messages quote lines of the file, which may be part of a key.
 fn pem_error(error: &pem::Error) -> String {
     match error {
         pem::Error::NoItemsFound => "there is none in it",

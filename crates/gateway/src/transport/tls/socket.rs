@@ -1,4 +1,4 @@
-//! One client's TLS, driven over its TCP socket without a task or a buffer between.
+//! One client's TLS over its TCP socket, without an extra task or buffer.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -10,21 +10,21 @@ use tokio::net::TcpStream;
 
 use super::Session;
 
-/// What may be encrypted ahead of a socket that takes no more: two full records.
+/// Bytes that may be encrypted while the socket is full: two full records.
 const RECORDS_BYTES_MAX: usize = 32 * 1024;
 
 /// A socket whose bytes are TLS records.
 #[derive(Debug)]
 pub(crate) struct TlsSocket {
     stream: TcpStream,
-    /// Never borrowed across an await: the reader and the flusher of a connection are two tasks.
+    /// Never borrowed across an await, because the reader and the flusher of a connection are two tasks.
     session: RefCell<Session>,
-    /// The last byte of a write whose records are not all on the socket (see [`TlsSocket::try_write`]).
+    /// The last byte of a write whose records are not all in the socket yet (see [`TlsSocket::try_write`]).
     held_back: Cell<Option<u8>>,
 }
 
 impl TlsSocket {
-    /// Registers a non-blocking socket with the runtime of the calling thread, and goes on where the edge has stopped.
+    /// Registers a non-blocking socket with the runtime of the calling thread, and continues the edge's TLS session.
     pub(crate) fn register(stream: std::net::TcpStream, mut session: Session) -> io::Result<Self> {
         session.set_buffer_limit(Some(RECORDS_BYTES_MAX));
         let stream = TcpStream::from_std(stream)?;
@@ -35,21 +35,21 @@ impl TlsSocket {
         &self.stream
     }
 
-    /// Waits until a read may succeed. One task alone may wait.
+    /// Waits until a read may succeed. Only one task may wait.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        // Bytes that lie decrypted in the session, from the upgrade's packets for one, are announced by no event.
+        // No event announces decrypted bytes in the session, for example bytes that came with the upgrade.
         if !self.session.borrow().wants_read() {
             return Ok(());
         }
         poll_fn(|context| self.stream.poll_read_ready(context)).await
     }
 
-    /// Waits until the socket takes more.
+    /// Waits until the socket has room.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.stream.writable().await
     }
 
-    /// Gives decrypted bytes. 0 means that the client said that it is done; an end without a word is an error.
+    /// Reads decrypted bytes. 0 means that the client has sent `close_notify`. An end without it is an error.
     pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         let mut session = self.session.borrow_mut();
         loop {
@@ -59,19 +59,19 @@ impl TlsSocket {
             }
             session.read_tls(&mut Records(&self.stream))?;
             if let Err(error) = session.process_new_packets() {
-                // The alert that says what was wrong, for whoever reads the client's log.
+                // Sends the alert with the cause, which may appear in the client's log.
                 drop(self.send(&mut session));
                 return Err(io::Error::new(ErrorKind::InvalidData, error));
             }
         }
     }
 
-    /// Encrypts and sends `bytes`, as many as the socket takes.
+    /// Encrypts and sends as many of `bytes` as the socket takes.
     ///
-    /// Bytes are encrypted before it shows whether the socket takes them, and cannot be taken back. So that the caller
-    /// waits for the socket and comes back although all of `bytes` is encrypted, the last of them is not counted until
-    /// its record is on the socket. The caller's next bytes begin with it: it is the end of a frame that has begun to
-    /// be written, and such a frame is neither overtaken nor dropped.
+    /// Bytes must be encrypted before it is known whether the socket takes them, and cannot be taken back. If the
+    /// socket is full after all of `bytes` has been encrypted, the last byte is not counted until its record is in the
+    /// socket. So the caller waits for the socket and calls again. The caller's next bytes start with that byte: it is
+    /// the end of a frame whose write has begun, and such a frame is neither overtaken nor dropped.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut session = self.session.borrow_mut();
         self.send(&mut session)?;
@@ -100,17 +100,18 @@ impl TlsSocket {
         Ok(taken)
     }
 
-    /// Says that nothing more comes, and ends the connection in the given direction.
+    /// Sends `close_notify`, and shuts the connection down in the given direction.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         let mut session = self.session.borrow_mut();
         session.send_close_notify();
-        // Where the socket is full the client does without: the close frame, under the same seal, said the same.
+        // If the socket is full, the client does not receive `close_notify`. It does not need it: the close frame, also
+        // encrypted, had the same meaning.
         drop(self.send(&mut session));
-        // It fails only when the client was faster.
+        // This fails only if the client has already disconnected.
         drop(socket2::SockRef::from(&self.stream).shutdown(how));
     }
 
-    /// Writes all records that wait; `WouldBlock` if the socket does not take them all.
+    /// Writes all waiting records. Fails with `WouldBlock` if the socket does not take them all.
     fn send(&self, session: &mut ServerConnection) -> io::Result<()> {
         while session.wants_write() {
             match session.write_tls(&mut Records(&self.stream)) {
@@ -123,7 +124,7 @@ impl TlsSocket {
     }
 }
 
-/// The TCP socket as rustls wants it.
+/// The TCP socket with the traits that rustls needs.
 struct Records<'s>(&'s TcpStream);
 
 impl Read for Records<'_> {

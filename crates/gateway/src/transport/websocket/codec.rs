@@ -1,22 +1,24 @@
-//! The server's side of RFC 6455: what a client sends, taken out of the stream as it comes.
+//! The server side of RFC 6455: decodes the frames of a client as their bytes arrive.
 //!
 //! ```text
 //!   read(2) ─▶ scratch ─▶ feed: header ─▶ unmask ─▶ UTF-8 ─▶ Input ─▶ take
 //!                           │                                  ▲
-//!                           └──▶ held: what is unfinished ─────┘
+//!                           └──▶ held: unfinished payload ─────┘
 //! ```
 //!
-//! A shard reads all its sockets into one scratch buffer and feeds each connection's [`Codec`] from it. A frame
-//! that is whole there is unmasked in place and never copied; only what is unfinished at the end of a read is kept.
-//! [`Input`] is a whole message or control frame; [`Violation`] is why a connection must be closed, and with what code.
+//! A shard reads all its sockets into one scratch buffer and feeds each connection's [`Codec`] from it. A frame that is
+//! complete in the buffer is unmasked in place and never copied. Only the unfinished part at the end of a read is kept.
+//! [`Input`] is a complete message or control frame. [`Violation`] is the reason why a connection must be closed, and
+//! gives the close code.
 //!
-//! Everything is refused as early as its bytes allow: a reserved bit at the first byte, a message above the limit at
-//! its frame's header, text that is not UTF-8 in the read that brings the byte which breaks it.
+//! Every violation is refused as early as its bytes allow: a reserved bit at the first byte, a message above the limit
+//! at the header of its frame, text that is not UTF-8 in the read with the first invalid byte.
 //!
-//! Behind a violation frames are skipped up to the client's close frame, where it is known where they end: a client in
-//! the middle of a large message learns why it is refused only if the socket stays open until it has sent the rest.
+//! After a violation the codec skips frames up to the client's close frame, if it knows where frames end. A client in
+//! the middle of a large message learns the reason only if the socket stays open until it has sent the rest.
 //!
-//! This module does not know about sockets, sessions or time. What the server sends is made by [`wire::Encoded`].
+//! This module does not know about sockets, sessions or time. [`wire::WebSocketFrame`] encodes the frames that the
+//! server sends.
 
 mod accept;
 mod close_frame;
@@ -39,61 +41,61 @@ use message::Message;
 pub use message::{FRAGMENTS_MAX, Input};
 pub use violation::Violation;
 
-/// What one connection keeps between two reads.
+/// The decoder state of one connection between two reads.
 #[derive(Debug)]
 pub struct Codec {
-    /// Payload that waits for the rest, unmasked: the unfinished message's, behind it that of a control frame between
-    /// its fragments. Without heap memory while nothing is unfinished.
+    /// Unmasked payload of unfinished frames: first the unfinished message, then a control frame that arrived between
+    /// its fragments. It uses no heap memory while nothing is unfinished.
     held: Vec<u8>,
     stage: DecoderState,
-    /// The message between two of its fragments; while a frame of it comes in, the frame has it.
+    /// The message between two of its fragments. While one of its frames arrives, `stage` has it.
     message: Option<Message>,
     message_bytes_max: usize,
-    /// A violation has been reported: nothing but a close frame is taken any more.
+    /// Whether a violation has been reported. After that only a close frame is accepted.
     has_failed: bool,
 }
 
-// One per connection, and an idle connection has 2 KiB for everything.
+// One per connection, and an idle connection has 2 KiB in total.
 const _: () = assert!(size_of::<Codec>() <= 64);
 
-/// What the next byte belongs to.
+/// What the next byte is part of.
 #[derive(Debug, Clone, Copy)]
 enum DecoderState {
     /// A header.
     Header(HeaderBytes),
-    /// The payload of a frame, of which `remaining` bytes are still to come.
+    /// The payload of a frame. `remaining` bytes are still to come.
     Payload { remaining: usize, mask: Mask, part: Part },
-    /// The payload of a frame behind a violation, or of the one that is the violation.
+    /// The payload of a frame after a violation, or of the violating frame itself.
     Skipped { remaining: u64 },
-    /// Nothing: behind a close, a break, or a violation of which it is not known where its frame ends.
+    /// No more input: after a close, after `take` has stopped, or after a violation that hides where its frame ends.
     Closed,
 }
 
-/// What a frame is part of.
+/// What a frame belongs to.
 #[derive(Debug, Clone, Copy)]
 enum Part {
-    /// A message; `fin` ends it.
+    /// A message. `fin` marks its last frame.
     Message { message: Message, fin: bool },
-    /// Itself; the last `held` bytes of [`Codec::held`] are its own.
+    /// A control frame. The last `held` bytes of [`Codec::held`] belong to it.
     Control { control: Control, held: u8 },
 }
 
 const _: () = assert!(CONTROL_BYTES_MAX <= u8::MAX as usize);
 
 impl Codec {
-    /// A codec at the first byte behind the handshake. `message_bytes_max` bounds a message put together from all
-    /// its fragments.
+    /// A codec at the first byte after the handshake. `message_bytes_max` limits a message with all its fragments.
     #[must_use]
     pub fn new(message_bytes_max: usize) -> Self {
         let stage = DecoderState::Header(HeaderBytes::default());
         Self { held: Vec::new(), stage, message: None, message_bytes_max, has_failed: false }
     }
 
-    /// Takes the next `bytes` of the stream, all of them, and calls `take` for each message and control frame that they
-    /// complete, in order. `bytes` are unmasked in place.
+    /// Takes all of `bytes`, the next bytes of the stream, and calls `take` for each message and control frame that
+    /// they complete, in order. `bytes` are unmasked in place.
     ///
-    /// A close frame and a break of `take` are final: nothing behind them is looked at, in this call or a later one. Behind
-    /// a violation nothing is taken but a close frame that a later call brings: it may answer the close that told of it.
+    /// A close frame and a break of `take` are final: later bytes are ignored, in this call and in later ones. After a
+    /// violation only a close frame from a later call is accepted: it may answer the close frame that reported the
+    /// violation.
     pub fn feed(
         &mut self,
         mut bytes: &mut [u8],
@@ -116,7 +118,7 @@ impl Codec {
         Ok(())
     }
 
-    /// Whether nothing more will be taken.
+    /// Whether the codec ignores all further bytes.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.stage, DecoderState::Closed)
@@ -127,7 +129,7 @@ impl Codec {
         self.held = Vec::new();
     }
 
-    /// Takes all of `bytes`, or those up to a violation.
+    /// Handles all of `bytes`, or those up to a violation.
     fn advance(
         &mut self,
         bytes: &mut &mut [u8],
@@ -137,7 +139,7 @@ impl Codec {
             match self.stage {
                 DecoderState::Closed => return Ok(ControlFlow::Break(())),
                 DecoderState::Header(mut so_far) => {
-                    self.stage = DecoderState::Closed; // Behind a header that is wrong nobody knows where the next one begins.
+                    self.stage = DecoderState::Closed; // After an invalid header the start of the next one is unknown.
                     let Some((header, used)) = so_far.push(bytes)? else {
                         self.stage = DecoderState::Header(so_far);
                         return Ok(ControlFlow::Continue(()));
@@ -181,7 +183,7 @@ impl Codec {
         }
     }
 
-    /// Whether a frame with this header may come now, before any of its payload is looked at.
+    /// Whether a frame with this header may come now. This is decided before its payload.
     fn begin(&mut self, header: &Header) -> Result<DecoderState, Violation> {
         let (part, room) = match header.opcode {
             Opcode::Control(control) => (Part::Control { control, held: 0 }, CONTROL_BYTES_MAX),
@@ -201,7 +203,7 @@ impl Codec {
         }
     }
 
-    /// Keeps a `piece` of a payload whose rest has not come.
+    /// Keeps a `piece` of a payload whose rest has not arrived.
     fn keep(&mut self, part: &mut Part, piece: &[u8]) -> Result<(), Violation> {
         self.hold(piece);
         match part {
@@ -214,7 +216,7 @@ impl Codec {
         }
     }
 
-    /// The last `piece` of a frame is here.
+    /// Handles the last `piece` of a frame.
     fn finish(
         &mut self,
         part: Part,
@@ -247,8 +249,9 @@ impl Codec {
         }
     }
 
-    /// Appends to `held`, growing it with what came and never by what a header claims: twofold, so that a byte is moved
-    /// once on average, but not above what the limits allow in it.
+    /// Appends to `held`. Capacity grows with the received bytes, never with the length that a header claims. It
+    /// doubles, so that a byte is moved once on average, and stays within the limits for one message and one control
+    /// frame.
     fn hold(&mut self, piece: &[u8]) {
         let needed = self.held.len() + piece.len();
         if needed > self.held.capacity() {
@@ -269,7 +272,7 @@ fn deliver_control(
         Control::Ping => Ok(take(Input::Ping(payload))),
         Control::Pong => Ok(take(Input::Pong(payload))),
         Control::Close => {
-            // Whatever `take` says, nothing may follow a close (§5.5.1).
+            // Nothing may follow a close frame (§5.5.1), whatever `take` returns.
             let _last = take(Input::Close(CloseFrame::parse(payload)?));
             Ok(ControlFlow::Break(()))
         }

@@ -10,15 +10,15 @@ const NONCE_BYTES: usize = 16;
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Some clients draw 22 random letters instead of encoding 16 random bytes. The last letter then says four bits too
-/// many, which harms nobody.
+/// Some clients send 22 random letters instead of encoding 16 random bytes. The last letter then has four extra bits,
+/// which are harmless.
 const KEY: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// The value of `Sec-WebSocket-Accept`, or `None` when the key is not 16 bytes in base64.
 #[must_use]
 pub fn accept_key(client_key: &str) -> Option<String> {
-    // Room as the decoder estimates it: three bytes for each four letters begun, of 24 letters.
+    // The size that the decoder estimates: three bytes for every four letters, rounded up, of 24 letters.
     let mut nonce = [0; NONCE_BYTES + 2];
     if KEY.decode_slice(client_key, &mut nonce).ok()? != NONCE_BYTES {
         return None;
@@ -45,8 +45,8 @@ mod tests {
             "dGhlIHNhbXBsZSBub25jZQ",           // without padding
             "dGhlIHNhbXBsZSBub25jZQ=",          // half of it
             "dGhlIHNhbXBsZSBub25jZ$==",         // no base64
-            " dGhlIHNhbXBsZSBub25jZQ==",        // a space
-            "dGhlIHNhbXBsZSBub25jZQ==dGhlIHNh", // more behind it
+            " dGhlIHNhbXBsZSBub25jZQ==",        // a leading space
+            "dGhlIHNhbXBsZSBub25jZQ==dGhlIHNh", // extra letters
         ] {
             assert_eq!(accept_key(key), None, "{key:?}");
         }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn letters_drawn_at_random_will_do() {
-        // The last letter before the padding carries bits that no byte has.
+        // The last letter before the padding has bits that belong to no byte.
         assert!(accept_key("abcdefghijklmnopqrstuv==").is_some());
     }
 }

@@ -2,12 +2,12 @@
 
 use super::violation::Violation;
 
-/// Why the client closes.
+/// The code and reason of a client's close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
-    /// A code that may be sent; see [`wire::Close`] for those that the gateway itself uses.
+    /// A code that may be sent. [`wire::Close`] has those that the gateway itself uses.
     pub code: u16,
-    /// A sentence, at most 123 bytes.
+    /// The reason, at most 123 bytes.
     pub reason: &'a str,
 }
 
@@ -25,8 +25,8 @@ impl<'a> CloseFrame<'a> {
     }
 }
 
-/// 1004 has no meaning; 1005, 1006 and 1015 tell a program what happened and never travel; 1012–1014 were registered
-/// with IANA after the RFC; 3000–3999 are registered by libraries and 4000–4999 are private (§7.4.2).
+/// 1004 has no meaning. 1005, 1006 and 1015 are only for local use and are never sent. 1012–1014 were registered with
+/// IANA after the RFC. 3000–3999 are registered by libraries, and 4000–4999 are private (§7.4.2).
 const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -7,24 +7,24 @@ use super::violation::Violation;
 /// Longest payload of a control frame, in bytes (§5.5).
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
 
-/// Two bytes, a length of eight, the mask.
+/// Two bytes, a length of eight bytes, and the mask.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// What a frame carries.
+/// The type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opcode {
     Data(Data),
     Control(Control),
 }
 
-/// A frame of a message.
+/// The type of a frame that belongs to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
     Begin(MessageKind),
     Continue,
 }
 
-/// A frame of its own.
+/// The type of a control frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Control {
     Close,
@@ -32,21 +32,22 @@ pub(super) enum Control {
     Pong,
 }
 
-/// One frame's header, checked as far as it can be without knowing the frame before.
+/// The header of one frame. It has been checked as far as possible without the previous frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
     pub(super) opcode: Opcode,
-    /// Last frame of its message; always so for a control frame.
+    /// Whether this is the last frame of its message. Always true for a control frame.
     pub(super) fin: bool,
     pub(super) mask: Mask,
-    /// As claimed.
+    /// The length that the header claims, in bytes.
     pub(super) payload_bytes: u64,
 }
 
 impl Header {
-    /// The header at the beginning of `bytes` and its length, or `None` while more bytes must come.
+    /// Parses the header at the start of `bytes`. Returns it with its length, or `None` if more bytes are needed.
     ///
-    /// Every check is made at the first byte that can fail it, so how the stream was cut does not show in the answer.
+    /// Every check is made at the first byte that can fail it. So the result does not depend on how the stream was
+    /// split.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         let fin = first & 0x80 != 0;
@@ -83,7 +84,7 @@ impl Header {
     }
 }
 
-/// The length of the payload, of which the second byte says `short`, and what stands behind it.
+/// The payload length, whose second header byte is `short`, and the bytes after it.
 fn payload_bytes(short: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     match short {
         126 => {
@@ -109,7 +110,7 @@ fn payload_bytes(short: u8, bytes: &[u8]) -> Result<Option<(u64, &[u8])>, Violat
     }
 }
 
-/// The beginning of a header whose rest has not come: at most 13 bytes, so it needs no heap.
+/// The start of a header whose rest has not arrived: at most 13 bytes, so it needs no heap.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HeaderBytes {
     bytes: [u8; HEADER_BYTES_MAX],
@@ -117,15 +118,15 @@ pub(super) struct HeaderBytes {
 }
 
 impl HeaderBytes {
-    /// Adds the next bytes of the stream. Gives the header when it is whole, and how many of `bytes` belong to it; all of
-    /// them do while it is not.
+    /// Adds the next bytes of the stream. Returns the header if it is complete, and how many of `bytes` belong to it.
+    /// While it is incomplete, all of them do.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {
         let before = usize::from(self.len);
         let added = bytes.len().min(HEADER_BYTES_MAX - before);
         let len = before + added;
         self.bytes[before..len].copy_from_slice(&bytes[..added]);
         let header = Header::parse(&self.bytes[..len])?;
-        // Fits, being at most HEADER_BYTES_MAX.
+        // Fits: it is at most HEADER_BYTES_MAX.
         self.len = len as u8;
         Ok(header.map(|(header, size)| (header, size - before)))
     }

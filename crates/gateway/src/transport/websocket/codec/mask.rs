@@ -1,6 +1,6 @@
-//! The mask over a client's payload (RFC 6455 §5.3).
+//! The masking of a client's payload (RFC 6455 §5.3).
 
-/// The mask, turned so that its first byte is the next one's.
+/// The mask, rotated so that its first byte applies to the next payload byte.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mask([u8; 4]);
 
@@ -11,8 +11,8 @@ impl Mask {
 
     /// Removes the mask from the next `bytes` of the payload.
     ///
-    /// Eight bytes at a time, which the compiler turns into vector instructions; one at a time it does not, because of
-    /// the index modulo 4.
+    /// It works on eight bytes at a time, which the compiler turns into vector instructions. It does not do that for
+    /// single bytes, because of the index modulo 4.
     pub(super) fn remove(&mut self, bytes: &mut [u8]) {
         let [a, b, c, d] = self.0;
         let word_mask = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);

@@ -1,43 +1,43 @@
-//! A message and the fragments it comes in (RFC 6455 §5.4).
+//! A message and its fragments (RFC 6455 §5.4).
 
 use super::close_frame::CloseFrame;
 use super::utf8;
 use super::violation::Violation;
 
-/// Most frames one message may be cut into. A message counts against the connection's rate when it is whole, so
-/// without this an endless message of empty fragments would count for nothing. Writers that cut at all cut at their
-/// buffer, 4 KiB and more: a message of 16 MiB still passes.
+/// Most frames that one message may consist of. A message counts against the connection's rate when it is complete, so
+/// without this limit an endless message of empty fragments would never count. Writers that fragment do so at their
+/// buffer size of 4 KiB or more, so a message of 16 MiB still passes.
 pub const FRAGMENTS_MAX: u16 = 4096;
 
-/// What a client said: a whole message, or a control frame that came before, after or inside one.
+/// A complete message, or a control frame that came before, after or inside one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input<'a> {
     /// A text message.
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// To be answered by a pong with the same bytes.
+    /// A ping. Its answer is a pong with the same bytes.
     Ping(&'a [u8]),
-    /// An answer to a ping, or a sign of life that nobody asked for.
+    /// An answer to a ping, or an unsolicited pong.
     Pong(&'a [u8]),
-    /// The last thing the client says, to be answered by a close with the same code.
+    /// The client's close frame, its last frame. Its answer is a close frame with the same code.
     Close(Option<CloseFrame<'a>>),
 }
 
-/// What a message is made of.
+/// The type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageKind {
     Text,
     Binary,
 }
 
-/// A message that has begun.
+/// A message that has started.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message {
-    /// Frames that have begun.
+    /// The number of frames that have started.
     fragments: u16,
     kind: MessageKind,
-    /// Bytes at the end of what is held that begin a character: 0 to 3, and 0 unless text.
+    /// How many bytes at the end of `held` begin an incomplete character: 0 to 3, and always 0 for binary messages.
     unfinished_tail: u8,
 }
 
@@ -46,7 +46,7 @@ impl Message {
         Self { fragments: 1, kind, unfinished_tail: 0 }
     }
 
-    /// One frame more.
+    /// Counts one more frame.
     pub(super) const fn continued(mut self) -> Result<Self, Violation> {
         if self.fragments == FRAGMENTS_MAX {
             return Err(Violation::TooManyFragments);
@@ -55,9 +55,9 @@ impl Message {
         Ok(self)
     }
 
-    /// Looks at the last `added` bytes of `held`, all that came so far of the message.
+    /// Checks the last `added` bytes of `held`, which has everything received of the message.
     ///
-    /// Text that cannot become UTF-8 any more is refused here, not when the message ends.
+    /// Text that can no longer become UTF-8 is refused here, not at the end of the message.
     pub(super) fn check(&mut self, held: &[u8], added: usize) -> Result<(), Violation> {
         if self.kind == MessageKind::Text {
             let checked = held.len() - added - usize::from(self.unfinished_tail);
@@ -66,7 +66,7 @@ impl Message {
         Ok(())
     }
 
-    /// The whole message. Text that came in pieces is looked at a second time, which costs less than the copy it had.
+    /// The complete message. Text that arrived in pieces is checked a second time, which costs less than its copy did.
     pub(super) fn input(self, whole: &[u8]) -> Result<Input<'_>, Violation> {
         match self.kind {
             MessageKind::Text => Ok(Input::Text(simdutf8::basic::from_utf8(whole).map_err(|_| Violation::NotUtf8)?)),

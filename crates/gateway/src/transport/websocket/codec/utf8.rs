@@ -1,9 +1,9 @@
-//! UTF-8 that comes in pieces.
+//! UTF-8 that arrives in pieces.
 
 use super::violation::Violation;
 
-/// How many bytes at the end of `bytes` begin a character that the next bytes must finish: 0 to 3. Fails as soon as no
-/// bytes could follow that make `bytes` UTF-8.
+/// How many bytes at the end of `bytes` begin an incomplete character: 0 to 3. Fails as soon as no further bytes could
+/// make `bytes` valid UTF-8.
 pub(super) fn unfinished_tail(bytes: &[u8]) -> Result<u8, Violation> {
     match simdutf8::compat::from_utf8(bytes) {
         Ok(_) => Ok(0),
@@ -32,11 +32,11 @@ mod tests {
         }
     }
 
-    /// Each of these is refused at its last byte: without it, something could have followed.
+    /// Each of these is refused at its last byte. Without that byte, valid UTF-8 could still follow.
     #[test]
     fn the_first_impossible_byte_is_refused() {
         for bytes in [
-            &b"\x80"[..],    // a continuation of nothing
+            &b"\x80"[..],    // a continuation byte without a start
             b"\xc0",         // overlong
             b"\xc1",         // overlong
             b"\xe0\x9f",     // overlong

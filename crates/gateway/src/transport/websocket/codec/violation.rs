@@ -1,25 +1,25 @@
-//! What a client may not do, and the code it is told.
+//! Protocol violations of a client, and their close codes.
 
 use wire::Close;
 
 use super::message::FRAGMENTS_MAX;
 
-/// Why a connection must be closed. The client's fault each time; the same bytes will fail again.
+/// Why a connection must be closed. The client caused it, and the same bytes will fail again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// RFC 6455 §5.2: reserved bits belong to extensions, and none was agreed.
     #[error("a reserved bit is set and no extension was agreed")]
     ReservedBits,
-    /// §5.2: 3–7 and 11–15.
+    /// §5.2: the opcodes 3–7 and 11–15.
     #[error("opcode {0} is reserved")]
     ReservedOpcode(u8),
-    /// §5.5.
+    /// §5.5: the frame is not marked as final.
     #[error("a control frame must not be fragmented")]
     ControlFragmented,
     /// §5.5: at most 125 bytes.
     #[error("a control frame carries at most 125 bytes")]
     ControlTooLong,
-    /// §5.1.
+    /// §5.1: the mask bit is not set.
     #[error("a client must mask its frames")]
     NotMasked,
     /// §5.2: "the minimal number of bytes MUST be used".
@@ -28,28 +28,28 @@ pub enum Violation {
     /// §5.2: the top bit of a length of eight bytes.
     #[error("a length must be below 2^63")]
     LengthTopBit,
-    /// §5.4: a continuation without a message.
+    /// §5.4: a continuation frame without a message.
     #[error("there is no message to continue")]
     NothingToContinue,
-    /// §5.4: a message inside another.
+    /// §5.4: a new message before the previous one has ended.
     #[error("the message before has not ended")]
     MessageUnfinished,
-    /// Above the limit that `welcome` announces.
+    /// The message is larger than the limit that `welcome` announces.
     #[error("a message has at most {message_bytes_max} bytes")]
     TooBig {
-        /// The limit.
+        /// The limit in bytes.
         message_bytes_max: usize,
     },
-    /// Above [`FRAGMENTS_MAX`].
+    /// The message has more frames than [`FRAGMENTS_MAX`].
     #[error("a message has at most {FRAGMENTS_MAX} fragments")]
     TooManyFragments,
-    /// §8.1, for text and for the reason of a close.
+    /// §8.1: text, or the reason of a close frame, is not UTF-8.
     #[error("text must be UTF-8")]
     NotUtf8,
     /// §5.5.1: a payload of one byte.
     #[error("a close has no payload or begins with a code of two bytes")]
     CloseCodeTruncated,
-    /// §7.4: a code that must not be sent, or that nobody has registered.
+    /// §7.4: a code that must not be sent, or that is not registered.
     #[error("{0} is not a code to close with")]
     CloseCode(u16),
 }
