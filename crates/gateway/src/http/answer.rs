@@ -1,4 +1,4 @@
-//! HTTP answers. Each ends its connection, except the one that upgrades it.
+//! HTTP answers. Each ends its connection, except the 101 of an upgrade.
 
 use std::time::SystemTime;
 
@@ -18,8 +18,8 @@ use crate::http::handshake::{ROUTING_COOKIE, RoutingCookie, Upgrade};
 use crate::http::refusal::Refusal;
 use crate::protocol::event_stream;
 
-/// A whole answer with `Connection: close`: whoever asks again opens another connection, and nothing that
-/// follows the request in the same packet is ever read as a second one.
+/// A complete answer with `Connection: close`. The next request needs another connection. So bytes that follow the
+/// request in the same packet are never read as a second request.
 pub(crate) fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
@@ -34,7 +34,7 @@ pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Fu
     whole(status, "application/json", format!("{value}\n"))
 }
 
-/// `{"code": …, "message": …}`
+/// The JSON body is `{"code": …, "message": …}`.
 pub(crate) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
     let mut response = json(refusal.status, &json!({"code": refusal.code, "message": refusal.message}));
     if let Some((name, value)) = refusal.header.clone() {
@@ -43,8 +43,8 @@ pub(crate) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
     response
 }
 
-/// The 101 of every well-formed upgrade. Of what the client offered it names `tidegate.v1` alone, so that a
-/// token in the list is not sent back.
+/// The 101 of every well-formed upgrade. It repeats only `tidegate.v1` of the offered subprotocols, so that a token in
+/// the list is not sent back.
 pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -61,13 +61,13 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     response
 }
 
-/// The value of `Set-Cookie`, if the client is to have another routing cookie.
+/// The value of `Set-Cookie`, if the client gets a new routing cookie.
 fn set_cookie(cookie: RoutingCookie) -> Option<String> {
     let RoutingCookie::Set(id) = cookie else { return None };
     Some(format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/"))
 }
 
-/// Headers of an event stream. Nobody may keep it, change it, or hold it back.
+/// Headers of an event stream. Caches must not store it, and proxies must not change or buffer it.
 const EVENT_STREAM_HEADERS: [(HeaderName, &str); 4] = [
     (CONTENT_TYPE, "text/event-stream"),
     (CACHE_CONTROL, "no-store, no-transform"),
@@ -75,7 +75,8 @@ const EVENT_STREAM_HEADERS: [(HeaderName, &str); 4] = [
     (CONNECTION, "close"),
 ];
 
-/// The head of an event stream, which ends with its connection (RFC 9112 §6.3): proxies have nothing to gather.
+/// The head of an event stream. The stream ends with its connection (RFC 9112 §6.3), so a proxy has no length to wait
+/// for.
 pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Vec<u8> {
     let mut headers =
         HeaderMap::from_iter(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
@@ -97,8 +98,8 @@ pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Ve
     head
 }
 
-/// An event stream that says why it ends, and when to come back. Browsers come back behind no other status. Only this
-/// 200 has `Retry-After`: a balancer knows by it that the client is to reach another instance next.
+/// An event stream that says why it ends, and when to reconnect. Browsers reconnect after no other status. Only this
+/// 200 has `Retry-After`: it tells a balancer to send the client to another instance next.
 pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> Response<Full<Bytes>> {
     let error = ServerFrame::Error {
         code: ErrorCode::Unavailable,
@@ -118,7 +119,7 @@ pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> 
     response
 }
 
-/// Whether a page of another origin may open an event stream with headers of its own.
+/// The answer to a preflight: whether a page of another origin may open an event stream with its own headers.
 pub(super) fn preflight(cors: Option<Cors>) -> Response<Full<Bytes>> {
     let mut response = whole(StatusCode::NO_CONTENT, "text/plain", "");
     if let Some(cors) = cors {
@@ -127,23 +128,23 @@ pub(super) fn preflight(cors: Option<Cors>) -> Response<Full<Bytes>> {
     response
 }
 
-/// `/drain`: it has begun, or goes on.
+/// The answer of `/drain`: the drain has begun, or continues.
 pub(crate) fn draining() -> Response<Full<Bytes>> {
     json(StatusCode::ACCEPTED, &json!({"state": InstanceState::Draining.as_str()}))
 }
 
-/// `/ws/health`: 200 is "give it clients", 404 is "give it no new ones" (`http-check disable-on-404`).
+/// The answer of `/ws/health`: 200 means "send clients", 404 means "send no new clients" (`http-check disable-on-404`).
 pub(super) fn health(instance_state: InstanceState) -> Response<Full<Bytes>> {
     let status = if instance_state.is_ready() { StatusCode::OK } else { StatusCode::NOT_FOUND };
     json(status, &json!({"status": instance_state.as_str()}))
 }
 
-/// `/livez`: whoever can answer lives. How well, it says too.
+/// The answer of `/livez`: an instance that can answer is alive. The body has its state.
 pub(crate) fn livez(instance_state: InstanceState) -> Response<Full<Bytes>> {
     json(StatusCode::OK, &json!({"status": "alive", "state": instance_state.as_str()}))
 }
 
-/// `/readyz`
+/// The answer of `/readyz`: 200 if the instance is ready, otherwise 503.
 pub(crate) fn readyz(instance_state: InstanceState) -> Response<Full<Bytes>> {
     match instance_state.is_ready() {
         true => json(StatusCode::OK, &json!({"status": "ready"})),

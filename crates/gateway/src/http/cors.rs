@@ -1,4 +1,4 @@
-//! Pages of other origins (Fetch §3.2).
+//! Access for pages of other origins (Fetch §3.2).
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -9,12 +9,12 @@ use hyper::header::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cors {
     pub(crate) origin: HeaderValue,
-    /// Cookies count from there.
+    /// Whether cookies from that page are accepted.
     pub(crate) credentials: bool,
 }
 
 impl Cors {
-    /// Lets the page read an answer.
+    /// Allows the page to read an answer.
     pub(crate) fn allow(self, headers: &mut HeaderMap) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin);
         headers.insert(VARY, HeaderValue::from_static("origin"));

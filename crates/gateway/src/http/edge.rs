@@ -1,12 +1,13 @@
-//! The edge: accepts, speaks HTTP, checks tokens, and hands upgraded sockets to the shards. One thread.
+//! The edge: accepts connections, handles HTTP, checks tokens, and passes upgraded sockets to the shards. One thread.
 //!
 //! ```text
 //!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ hub
 //!     │ at most HANDSHAKES_MAX at once                                └▶ 4xx, 503, health, page: one answer, then close
-//!     └ each has handshake_timeout for all of it, however slowly it sends or reads
+//!     └ each has handshake_timeout in total, however slowly its client sends or reads
 //! ```
 //!
-//! A connection keeps nothing of its request: a single header value pins hyper's whole read buffer of 8 KiB.
+//! A connection keeps nothing of its request: a single header value would keep hyper's whole read buffer of 8 KiB
+//! alive.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -52,50 +53,51 @@ use admission::{Admission, AdmissionDecision};
 use diversion::Diversion;
 use route::Route;
 
-/// Most requests in progress; above it nothing is accepted and the kernel's backlog fills. With
-/// [`HEAD_BYTES_MAX`] it bounds what unauthenticated peers can make the edge hold: 64 MiB; with TLS, whose handshake
-/// messages may have 64 KiB, five times that.
+/// Most requests in progress. At this limit no connection is accepted, and the kernel's backlog fills. Together with
+/// [`HEAD_BYTES_MAX`] it limits the memory that unauthenticated clients can use in the edge to 64 MiB. With TLS the
+/// limit is five times that, because its handshake messages may have 64 KiB.
 const HANDSHAKES_MAX: usize = 4096;
 
-/// What an operator may tune here.
+/// Settings of the edge that an operator can configure.
 #[derive(Debug, Clone)]
 pub(crate) struct EdgeConfig {
-    /// How long a request may take, from accept over TLS to the last byte of the answer.
+    /// How long a request may take in total, from accept and TLS to the last byte of the answer.
     pub(crate) handshake_timeout: Duration,
-    /// Most sockets on all shards; above it an upgrade is answered by 101 and close 1013, because HAProxy
-    /// would take a 503 for the instance and try them all in turn.
+    /// Most connections on all shards. Above it an upgrade is answered with 101 and close 1013. HAProxy would take a
+    /// 503 as a failure of the instance, and try all others in turn.
     pub(crate) connections_max: u64,
-    /// Upgrades taken in per second; 0 for any number.
+    /// Upgrades admitted per second; 0 means no limit.
     pub(crate) connects_per_second: u32,
-    /// Whether clients are being sent to emptier instances: who comes back by its cookie is sent on.
+    /// Whether clients are being moved to emptier instances. A client that returns with its routing cookie is then sent
+    /// on.
     pub(crate) diverts: Rc<Cell<bool>>,
-    /// With it the port speaks TLS and nothing else.
+    /// If set, the port accepts only TLS.
     pub(crate) tls: Option<Tls>,
 }
 
-/// When the client of an event stream comes back that another instance takes at once.
+/// When the client of an event stream reconnects if another instance has room at once, in milliseconds.
 const COME_BACK_ELSEWHERE_MS: u64 = 100;
 
-/// The same when this instance is full.
+/// When the client of an event stream reconnects if this instance is full, in milliseconds.
 const COME_BACK_FULL_MS: u64 = 5_000;
 
-/// The edge and all it consults.
+/// The edge and everything it uses.
 pub(crate) struct Edge {
     config: EdgeConfig,
     admission: Admission,
     diversion: Diversion,
-    /// The zero of the admission's clock.
+    /// Time zero of the admission's clock.
     begun: Instant,
     handshake: Handshake,
     health: Arc<Health>,
-    /// The page at `/` and its tokens, in development.
+    /// The page at `/` and its tokens. Only in development.
     page: Option<Page>,
-    /// The shards, and how full they are.
+    /// The shards and their connection counts.
     hub: Hub,
     counters: Arc<EdgeCounters>,
 }
 
-/// A connection that is decided, and waits for hyper to let go of its socket.
+/// A connection that has been decided, and waits until hyper releases its socket.
 struct PendingHandoff {
     reservation: Reservation,
     session_id: SessionId,
@@ -103,20 +105,20 @@ struct PendingHandoff {
     opening: Opening,
 }
 
-/// What becomes of a request for an event stream.
+/// The decision about a request for an event stream.
 enum StreamDecision {
     Opens(PendingHandoff),
-    /// The answer says when.
+    /// The answer says when the client may reconnect.
     ComesBack(Response<Full<Bytes>>),
 }
 
-/// Why hyper has nothing to write.
+/// Why hyper writes no answer.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
-    /// The instance is frozen, and says so by its silence.
+    /// The instance is frozen. Health checks get no answer.
     #[error("the instance is frozen")]
     Frozen,
-    /// The shard answers, and goes on answering.
+    /// The shard writes the answer and everything after it.
     #[error("the shard answers")]
     HandedOver,
 }
@@ -136,7 +138,7 @@ impl Edge {
         Self { config, admission, diversion: Diversion::default(), begun, handshake, health, page, hub, counters }
     }
 
-    /// Accepts until dropped. Runs on a local runtime: connections become tasks beside it.
+    /// Accepts connections until it is dropped. It runs on a local runtime, and each connection becomes a task.
     pub(crate) async fn run(self, listener: TcpListener) -> Infallible {
         let edge = Rc::new(self);
         let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -156,7 +158,7 @@ impl Edge {
                 Err(error) => {
                     let Some(pause) = accept_backoff(&error) else { continue };
                     edge.counters.accept_errors.add(1);
-                    // Once per shortage, not twenty times a second; the counter tells how long it lasts.
+                    // One log line per shortage, not twenty per second. The counter shows how long the shortage lasts.
                     if !std::mem::replace(&mut is_short, true) {
                         tracing::warn!(%error, "accept failed");
                     }
@@ -166,11 +168,11 @@ impl Edge {
         }
     }
 
-    /// One connection: one request, one answer, and perhaps a handoff.
+    /// Serves one connection: one request, one answer, and possibly a handoff.
     async fn serve(&self, stream: TcpStream) {
-        // Frames are small and finished; waiting for more would only delay them.
+        // Frames are small and complete. Nagle's algorithm would only delay them.
         if stream.set_nodelay(true).is_err() {
-            return; // The peer is gone already.
+            return; // The client has already disconnected.
         }
         let whole = async {
             match &self.config.tls {
@@ -199,7 +201,7 @@ impl Edge {
             .serve_connection(TokioIo::new(stream), service);
         let served = poll_fn(|context| http.poll_without_shutdown(context)).await;
         match (served, pending.take()) {
-            // The service of an event stream has failed, so that nothing was written.
+            // The service fails on purpose for an event stream, so that hyper writes nothing.
             (Ok(()), Some(pending)) => self.place(pending, http.into_parts()).await,
             (Err(_), Some(pending)) if matches!(pending.opening, Opening::EventStream(_)) => {
                 self.place(pending, http.into_parts()).await;
@@ -209,15 +211,15 @@ impl Edge {
                 tracing::debug!(%error, "HTTP failed");
             }
             (Ok(()), None) => {
-                // The answer is written, and ends the connection.
+                // The answer has been written, and ends the connection.
                 drop(http.into_parts().io.into_inner().shutdown().await);
             }
         }
     }
 
-    /// Takes the socket out of this runtime and gives it away.
+    /// Takes the socket out of this runtime and passes it to its shard.
     async fn place<T: HandOver, S>(&self, pending: PendingHandoff, parts: http1::Parts<TokioIo<T>, S>) {
-        // A copy, because `read_buf` holds on to hyper's whole buffer even when it is empty.
+        // A copy, because `read_buf` keeps hyper's whole buffer alive even when it is empty.
         let early = if parts.read_buf.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&parts.read_buf) };
         let Ok((socket, tls)) = parts.io.into_inner().hand_over().await else { return };
         let PendingHandoff { reservation, session_id, path_tenant, opening } = pending;
@@ -271,7 +273,7 @@ impl Edge {
         }))
     }
 
-    /// Waits for this connection's turn, or gives its refusal.
+    /// Waits for this connection's turn, or returns its refusal.
     async fn admit(&self) -> Option<Opening> {
         let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         match self.admission.enter(now_us) {
@@ -283,7 +285,8 @@ impl Edge {
             }
             AdmissionDecision::Full(wait) => {
                 self.counters.upgrades_throttled.add(1);
-                // Spread over as long again, or all who were refused together would come back together.
+                // A random part of the same length is added. Otherwise all clients that were refused together would
+                // return together.
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 let retry_after_ms = wait_ms + u64::from(getrandom::u32().unwrap_or_default()) % wait_ms.max(1);
                 Some(Opening::Refused {
@@ -305,7 +308,7 @@ impl Edge {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        // Before it is asked whether anybody is taken in: a drain says that nobody is, and then counts.
+        // The place is reserved before the state is read: a drain first closes admission and then counts.
         let reservation = self.hub.reserve();
         if !self.health.instance_state(Instant::now()).takes_clients() {
             return Err(Refusal::draining());
@@ -325,8 +328,8 @@ impl Edge {
         Ok(response)
     }
 
-    /// Decides about an event stream. A client that is to come back is given another routing cookie: behind a balancer it
-    /// comes back to another instance.
+    /// Decides about an event stream. A client that has to reconnect gets a new routing cookie, so that a balancer
+    /// sends it to another instance.
     fn event_stream(
         &self,
         request: &Request<Incoming>,
@@ -357,7 +360,7 @@ impl Edge {
         Ok(StreamDecision::Opens(PendingHandoff { reservation, session_id, path_tenant, opening }))
     }
 
-    /// The refusal of newcomers while the instance is full.
+    /// The refusal of new clients while the instance is full.
     fn full(&self) -> Option<Opening> {
         (self.hub.connections() > self.config.connections_max).then(|| {
             self.counters.upgrades_full.add(1);
@@ -367,7 +370,7 @@ impl Edge {
         })
     }
 
-    /// Whether a client that comes back by its cookie is sent on to an emptier instance.
+    /// Whether a client that returns with its routing cookie is sent on to an emptier instance.
     fn diverts(&self, cookie: RoutingCookie) -> bool {
         let RoutingCookie::Brought(cookie) = cookie else { return false };
         let diverts = self.config.diverts.get() && self.diversion.turns_away(cookie, Instant::now());
@@ -377,7 +380,7 @@ impl Edge {
         diverts
     }
 
-    /// Lets a page of a listed origin read an answer.
+    /// Allows a page of a listed origin to read the answer.
     fn readable(&self, request: &Request<Incoming>, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
         if let Some(cors) = self.handshake.cors(request.headers()) {
             cors.allow(response.headers_mut());
@@ -392,7 +395,7 @@ fn draw_session_id() -> SessionId {
     SessionId::from_random(u128::from_ne_bytes(bits))
 }
 
-/// The clock of tokens. A clock before 1970 is read as 1970.
+/// The clock for token expiry, in seconds. A clock before 1970 is read as 1970.
 fn unix_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

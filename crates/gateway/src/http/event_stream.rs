@@ -1,13 +1,13 @@
 //! From a `GET /sse` to a decision. Pure: request and clock in, [`EventStreamRequest`] or [`Refusal`] out.
 //!
 //! ```text
-//!   what a retry cannot help     400, 401, 403: a browser never comes back behind another status than 200
-//!   what a retry can help        200, an `error` event, when to come back, and the end
-//!   good                         200, and the events of the session
+//!   a retry cannot help          400, 401, 403: a browser never reconnects after a status other than 200
+//!   a retry can help             200, an `error` event, when to reconnect, and the end
+//!   accepted                     200, and the events of the session
 //! ```
 //!
-//! A token stands in `Authorization: Bearer`, or in a cookie of a page that is trusted with it: one whose `Origin` is listed
-//! by name, or one of this very origin, for which browsers send no `Origin` but `Sec-Fetch-Site: same-origin`.
+//! A token may be in `Authorization: Bearer`, or in the cookie of a trusted page. A page is trusted if its `Origin` is
+//! listed by name, or if it has the same origin: browsers then send no `Origin` but `Sec-Fetch-Site: same-origin`.
 
 use std::borrow::Cow;
 
@@ -25,22 +25,22 @@ use crate::session;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Headers of which one alone has a meaning.
+/// Headers that may occur only once.
 const SINGLE: [HeaderName; 4] = [HOST, ORIGIN, AUTHORIZATION, LAST_EVENT_ID];
 
-/// What a well-formed request asks for.
+/// The content of a well-formed request.
 #[derive(Debug)]
 pub(crate) struct EventStreamRequest {
     pub(crate) identity: Identity,
-    /// The session that goes on.
+    /// The session to continue, if the request has the id of one of its events.
     pub(crate) session: Option<SessionId>,
     pub(crate) channels: Vec<Resume<'static>>,
-    /// Scopes whose members are asked for.
+    /// Scopes whose members are requested.
     pub(crate) presence: Vec<String>,
     pub(crate) cookie: RoutingCookie,
 }
 
-/// What the address asks for.
+/// The query parameters of the request.
 #[derive(Debug, Default)]
 struct Query {
     channels: Vec<String>,
@@ -49,9 +49,10 @@ struct Query {
 }
 
 impl Handshake {
-    /// Decides about a `GET` of `/sse` or `/sse/{tenant}`. `fresh` is a session id drawn for it.
+    /// Decides about a `GET` of `/sse` or `/sse/{tenant}`. `fresh` is a new session id for it.
     ///
     /// # Errors
+    ///
     /// When a retry of the same request cannot help.
     pub(crate) fn decide_event_stream<B>(
         &self,
@@ -94,7 +95,7 @@ impl Handshake {
         Ok(EventStreamRequest { identity, session, channels, presence: query.presence, cookie })
     }
 
-    /// All of them can be subscribed, and their positions fit into an id.
+    /// Checks that every channel can be subscribed to, and that the positions fit into an id.
     fn check_channels(
         &self,
         identity: &Identity,
@@ -127,7 +128,7 @@ impl Handshake {
     }
 }
 
-/// A `GET` of a page to its own origin has no `Origin`.
+/// A page's `GET` to its own origin has no `Origin` header.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     !headers.contains_key(ORIGIN) && headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin")
 }
@@ -149,7 +150,7 @@ impl Query {
                 "channels" => parsed.channels.append(&mut list()?),
                 "presence" => parsed.presence.append(&mut list()?),
                 "cursor" => parsed.cursor = Some(decoded()?),
-                // Others are not ours: libraries append numbers against caches.
+                // Other parameters are ignored. Libraries append numbers to bypass caches.
                 _ => {}
             }
         }

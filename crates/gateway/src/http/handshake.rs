@@ -1,16 +1,15 @@
 //! From an HTTP request to a decision. Pure: headers, clock and random bits in, [`Upgrade`] or [`Refusal`] out.
 //!
 //! ```text
-//!   malformed                        400, 426: an HTTP status, for whoever writes clients
-//!   well-formed, not welcome         101, then an error frame and a close code: a browser sees no status
+//!   malformed                        400, 426: an HTTP status, for developers of clients
+//!   well-formed, refused             101, then an error frame and a close code: a browser sees no status
 //!   well-formed with a token         101, authenticated
 //!   well-formed without              101, and the first frame must be a hello with a token
 //! ```
 //!
-//! A token may stand in `Authorization: Bearer`, in the subprotocol list beside `tidegate.v1` (as
-//! `tidegate.token.` and the token; never echoed) or in a cookie. The cookie is sent by browsers without being
-//! asked, whichever page opens the socket, so it counts only when the page's `Origin` is listed by name: `*`
-//! does not do, and neither does a request without an `Origin`.
+//! A token may be in `Authorization: Bearer`, in the subprotocol list beside `tidegate.v1` (as `tidegate.token.` and
+//! the token; never echoed) or in a cookie. Browsers send the cookie for every page that opens the socket. So it counts
+//! only if the page's `Origin` is listed by name: `*` is not enough, and neither is a request without an `Origin`.
 
 use std::sync::Arc;
 
@@ -29,36 +28,37 @@ mod well_formed;
 
 use credentials::{Offers, cookies, find_token, names_token_in_query};
 
-/// The routing cookie: HAProxy's stick-table keeps a client at its instance by it.
+/// The routing cookie: HAProxy's stick-table uses it to keep a client at its instance.
 pub(crate) const ROUTING_COOKIE: &str = "session_id";
 
-/// Whose it is. A valid one that the client brought stays, and with it the client's row in the stick-table.
+/// The routing cookie of a client. A valid one that the client sent is kept, and with it the client's row in the
+/// stick-table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RoutingCookie {
-    /// It has been here, or on another instance.
+    /// The client sent it: it has been connected to this instance or another one.
     Brought(SessionId),
-    /// It is given this one.
+    /// The client gets this one.
     Set(SessionId),
 }
 
-/// Decides about upgrades.
+/// Decides about upgrades and other requests with tokens.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     verifier: Arc<Verifier>,
     origins: Origins,
-    /// `origins` without `*`: pages trusted with the cookie.
+    /// `origins` without `*`: the pages whose cookie is trusted.
     trusted: Origins,
     cookie_name: String,
 }
 
-/// An upgrade that is answered 101, welcome or not.
+/// An upgrade that is answered 101, accepted or refused.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
-    /// `Sec-WebSocket-Accept`.
+    /// The value of `Sec-WebSocket-Accept`.
     pub(crate) accept: String,
-    /// Whether the client offered `tidegate.v1`, which is then selected.
+    /// Whether the client offered `tidegate.v1`. It is then selected.
     pub(crate) subprotocol: bool,
-    /// The routing cookie.
+    /// The routing cookie of the client.
     pub(crate) cookie: RoutingCookie,
     /// How the connection begins.
     pub(crate) opening: Opening,
@@ -67,15 +67,16 @@ pub(crate) struct Upgrade {
 // === impl Handshake ===
 
 impl Handshake {
-    /// Tokens are checked by `verifier`, pages by `origins`; `cookie_name` may hold a token.
+    /// `verifier` checks tokens, `origins` lists the allowed pages, and the cookie `cookie_name` may contain a token.
     pub(crate) fn new(verifier: Arc<Verifier>, origins: Origins, cookie_name: String) -> Self {
         let trusted = Origins { any: false, ..origins.clone() };
         Self { verifier, origins, trusted, cookie_name }
     }
 
-    /// Decides about a `GET` of `/ws` or `/ws/{tenant}`. `fresh` is a session id drawn for it.
+    /// Decides about a `GET` of `/ws` or `/ws/{tenant}`. `fresh` is a new session id for it.
     ///
     /// # Errors
+    ///
     /// When the request is not a well-formed upgrade.
     pub(crate) fn decide<B>(
         &self,
@@ -91,7 +92,7 @@ impl Handshake {
         Ok(Upgrade { accept, subprotocol: offers.speaks_v1, cookie, opening })
     }
 
-    /// The grammar of channels.
+    /// The channel grammar.
     pub(crate) fn families(&self) -> &Families {
         self.verifier.families()
     }
@@ -101,8 +102,8 @@ impl Handshake {
         brought.map_or(RoutingCookie::Set(fresh), RoutingCookie::Brought)
     }
 
-    /// Who sends a request that is no upgrade, which needs a token. `trusts_cookie` says that the page may use one, whatever
-    /// its origin.
+    /// The user and tenant of a request that is not an upgrade and needs a token. `trusts_cookie` says that the page
+    /// may use the cookie, whatever its origin.
     pub(crate) fn authenticate<B>(
         &self,
         request: &Request<B>,
@@ -121,14 +122,14 @@ impl Handshake {
         }
     }
 
-    /// What pages of the request's origin may do.
+    /// The access of pages of the request's origin.
     pub(crate) fn cors(&self, headers: &HeaderMap) -> Option<Cors> {
         let origin = headers.get(ORIGIN)?;
         self.check_origin(headers).ok()?;
         Some(Cors { origin: origin.clone(), credentials: self.is_trusted_page(headers) })
     }
 
-    /// The error is an [`Opening::Refused`].
+    /// How the connection begins. The error is an [`Opening::Refused`].
     fn open<B>(
         &self,
         request: &Request<B>,
@@ -144,7 +145,7 @@ impl Handshake {
         Ok(identity.map_or(Opening::AwaitHello, Opening::Authenticated))
     }
 
-    /// Who the request's token says that its client is. The error is an [`Opening::Refused`].
+    /// The user and tenant of the request's token, if it has one. The error is an [`Opening::Refused`].
     fn identify<B>(
         &self,
         request: &Request<B>,
@@ -173,7 +174,7 @@ impl Handshake {
         Ok(Some(identity))
     }
 
-    /// Programs send no `Origin` and need not: they have no user's cookies to abuse.
+    /// Programs send no `Origin`, and are allowed: they have no user's cookies to abuse.
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Opening> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
         if origin.to_str().is_ok_and(|origin| self.origins.allow(origin)) {

@@ -1,4 +1,4 @@
-//! An HTTP answer for what is not a WebSocket: a status, a stable code and a sentence that helps.
+//! The HTTP answer to a request that is refused: a status, a stable code and a helpful message.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE};
 use wire::ErrorCode;
 
-/// Why a request is refused by HTTP status.
+/// Why a request is refused with an HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// The status.
+    /// The HTTP status.
     pub(crate) status: StatusCode,
-    /// What a program may switch on.
+    /// The code for programs.
     pub(crate) code: &'static str,
-    /// What a person may read.
+    /// The message for people.
     pub(crate) message: Cow<'static, str>,
-    /// The header that the status asks for.
+    /// The header that the status requires.
     pub(crate) header: Option<(HeaderName, HeaderValue)>,
 }
 
@@ -25,7 +25,7 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, code: "bad_upgrade", message: Cow::Borrowed(message), header: None }
     }
 
-    /// A plain request to an address that is only for WebSockets.
+    /// A plain request to a path that accepts only WebSocket upgrades.
     pub(crate) fn upgrade_required() -> Self {
         Self {
             status: StatusCode::UPGRADE_REQUIRED,
@@ -47,14 +47,14 @@ impl Refusal {
         }
     }
 
-    /// A path that leads nowhere.
+    /// A path that does not exist.
     pub(crate) const fn not_found() -> Self {
         let message =
             "there is nothing here; WebSockets are at /ws and /ws/TENANT, event streams at /sse and /sse/TENANT";
         Self { status: StatusCode::NOT_FOUND, code: "not_found", message: Cow::Borrowed(message), header: None }
     }
 
-    /// A method that this path does not take.
+    /// A method that this path does not support.
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
@@ -64,7 +64,7 @@ impl Refusal {
         }
     }
 
-    /// The instance takes no new connections; HAProxy tries another one (`retry-on 503`).
+    /// The instance accepts no new connections. HAProxy tries another one (`retry-on 503`).
     pub(crate) fn draining() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -74,7 +74,7 @@ impl Refusal {
         }
     }
 
-    /// The instance has more than its share of clients; HAProxy takes this one to another.
+    /// The instance has more than its share of clients. HAProxy sends this one to another instance.
     pub(crate) fn elsewhere() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -89,23 +89,23 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, code: "bad_request", message: Cow::Borrowed(message), header: None }
     }
 
-    /// A request without a good token.
+    /// A request without a valid token.
     pub(crate) fn unauthorized(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         let header = Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         Self { status: StatusCode::UNAUTHORIZED, code: code.as_str(), message: message.into(), header }
     }
 
-    /// A good token that does not allow this.
+    /// A valid token that does not allow the request.
     pub(crate) fn forbidden(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::FORBIDDEN, code: code.as_str(), message: message.into(), header: None }
     }
 
-    /// A request that names what cannot be.
+    /// A request with an invalid field.
     pub(crate) fn bad_field(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: code.as_str(), message: message.into(), header: None }
     }
 
-    /// What a WebSocket client would be told by an `error` frame.
+    /// The refusal for an error that a WebSocket client would receive in an `error` frame.
     pub(crate) fn of(code: ErrorCode, message: String) -> Self {
         match code {
             ErrorCode::WrongIdentity | ErrorCode::WrongOrigin | ErrorCode::Forbidden => Self::forbidden(code, message),

@@ -1,8 +1,8 @@
-//! PURE. How fast connections are taken in: a token bucket, and a short queue before it.
+//! PURE. How fast connections are admitted: a token bucket with a short queue before it.
 //!
-//! When an instance dies, its clients come to the others at once. Taking them in costs CPU that those who are connected
-//! already would miss, and history that Redis has to read; so what comes faster than the rate waits a moment, and what
-//! would wait too long is told when to come back. A client that waits has cost nothing but its socket.
+//! When an instance fails, its clients reconnect to the others at the same time. Admitting them costs CPU that
+//! connected clients need, and history that Redis has to read. So connections above the rate wait for a short time, and
+//! a connection that would wait too long is told when to return. A waiting client costs only its socket.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use std::time::Duration;
 use crate::host::rate::RateLimit;
 
 /// How long a connection may wait for its turn. With the default rate that is a queue of 3,000, which leaves room among
-/// the requests in progress for those that want something else, such as health checks.
+/// the requests in progress for other requests such as health checks.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Takes connections in at a rate (the generic cell rate algorithm, ITU-T I.371). Used by one thread.
+/// Admits connections at a rate (the generic cell rate algorithm, ITU-T I.371). Used by one thread.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Without one, everybody comes in at once.
+    /// If absent, every connection is admitted at once.
     limit: Option<RateLimit>,
     /// When the connections admitted so far would have been due at the long-run rate.
     due_us: Cell<u64>,
 }
 
-/// What becomes of a connection.
+/// The decision about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdmissionDecision {
-    /// It comes in, after waiting for so long.
+    /// It is admitted after this wait.
     After(Duration),
-    /// Too many wait already; this one would have its turn after so long.
+    /// Too many connections wait already. This one would have to wait for this long.
     Full(Duration),
 }
 
 impl Admission {
-    /// `per_second` in the long run and at once; 0 for any number.
+    /// Admits `per_second` connections in the long run and as a burst; 0 means no limit.
     pub(crate) fn new(per_second: u32) -> Self {
         let limit = (per_second > 0).then(|| RateLimit::new(per_second, per_second));
         Self { limit, due_us: Cell::new(0) }
     }
 
-    /// One more connection, at `now_us` of any clock that only goes forward.
+    /// One more connection, at `now_us` of any clock that never goes back.
     pub(crate) fn enter(&self, now_us: u64) -> AdmissionDecision {
         let Some(limit) = self.limit else { return AdmissionDecision::After(Duration::ZERO) };
         let due_us = self.due_us.get().max(now_us) + limit.cost_us;
@@ -75,7 +75,7 @@ mod tests {
             wait > WAIT_MAX && wait < WAIT_MAX + Duration::from_millis(20),
             "who is refused holds no place: {wait:?}"
         );
-        // A second later a second's worth of places is free.
+        // A second later one second's worth of places is free.
         let later = (0..1_000).filter(|_| matches!(admission.enter(2 * SECOND), AdmissionDecision::After(_))).count();
         assert_eq!(later, 100);
     }

@@ -1,8 +1,8 @@
-//! PURE. Who is turned away once, so that a balancer that sticks clients to instances takes it to another.
+//! PURE. Refusing a client once, so that a balancer with sticky sessions sends it to another instance.
 //!
-//! A client that was sent elsewhere comes back with its cookie, and the cookie leads here. It is answered 503: HAProxy
-//! then tries another instance (`retry-on 503`, `redispatch 1`) and sets its own cookie anew. Who comes again all the same
-//! finds no other door, and comes in.
+//! A client that was moved away returns with its cookie, and the cookie leads back to this instance. It is answered
+//! with 503: HAProxy then tries another instance (`retry-on 503`, `redispatch 1`) and sets its own cookie again. A
+//! client that returns once more had no other instance to go to, and is admitted.
 
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use wire::SessionId;
 
-/// So long it is remembered who has been turned away.
+/// How long a refused client is remembered.
 const REMEMBERED: Duration = Duration::from_secs(30);
-/// And so many; more come in at once. 32 bytes each, twice.
+/// How many refused clients are remembered. Further ones are admitted at once. Each takes 32 bytes, twice.
 const REMEMBERED_MAX: usize = 16_384;
 
-/// Used by one thread.
+/// The clients that were refused recently. Used by one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Diversion {
     recent: RefCell<Recent>,
@@ -24,17 +24,18 @@ pub(crate) struct Diversion {
 #[derive(Debug, Default)]
 struct Recent {
     cookies: HashSet<SessionId>,
-    /// In the order in which they came.
+    /// In the order of arrival.
     times: VecDeque<(Instant, SessionId)>,
 }
 
 impl Diversion {
-    /// Whether the client with this cookie is turned away now.
+    /// Whether the client with this cookie is refused now.
     pub(crate) fn turns_away(&self, cookie: SessionId, now: Instant) -> bool {
         self.remember(cookie, now)
     }
 
-    /// Lets the client with this cookie in, as one that has been turned away. Gives whether this is new and there is room.
+    /// Remembers the client with this cookie as refused, so that it is admitted when it returns. Returns whether it is
+    /// new and there is room.
     pub(crate) fn remember(&self, cookie: SessionId, now: Instant) -> bool {
         let mut recent = self.recent.borrow_mut();
         while let Some((at, old)) = recent.times.front().copied()

@@ -1,4 +1,4 @@
-//! Paths of the main port.
+//! The paths of the main port.
 
 use hyper::Method;
 use wire::TenantId;
@@ -6,22 +6,22 @@ use wire::TenantId;
 use crate::http::percent::percent_decode;
 use crate::http::refusal::Refusal;
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
-    /// `/ws`, `/ws/{tenant}`
+    /// `/ws` and `/ws/{tenant}`.
     Upgrade(Option<TenantId>),
-    /// `/sse`, `/sse/{tenant}`
+    /// `/sse` and `/sse/{tenant}`.
     EventStream(Option<TenantId>),
-    /// What a page of another origin asks before it opens an event stream.
+    /// A preflight request, which a page of another origin sends before it opens an event stream.
     Preflight,
-    /// `/ws/health`, for HAProxy. A tenant of that name connects to `/ws`.
+    /// `/ws/health`, for HAProxy. A tenant named `health` connects to `/ws`.
     Health,
-    /// `/livez`
+    /// `/livez`, for liveness probes.
     Livez,
-    /// `/readyz`
+    /// `/readyz`, for readiness probes.
     Readyz,
-    /// Everything else, in development.
+    /// Every other path, in development.
     Page,
 }
 
@@ -50,7 +50,7 @@ impl Route {
     }
 }
 
-/// Names need no escapes in a path, yet `encodeURIComponent` writes some.
+/// Names need no escapes in a path, but `encodeURIComponent` writes some.
 fn read_tenant(segment: &str) -> Option<TenantId> {
     TenantId::parse(&percent_decode(segment)?).ok()
 }

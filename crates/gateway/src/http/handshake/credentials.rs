@@ -1,4 +1,4 @@
-//! Where an upgrade may carry a token. Nothing here keeps or prints one.
+//! Where an upgrade may carry a token. This code neither keeps nor prints tokens.
 
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use wire::SUBPROTOCOL;
@@ -6,16 +6,16 @@ use wire::SUBPROTOCOL;
 use super::unauthenticated;
 use crate::shard::handoff::Opening;
 
-/// Before a token in the subprotocol list. Base64url and dots are legal there (RFC 6455 §4.1, RFC 9110 §5.6.2).
+/// Prefix of a token in the subprotocol list. Base64url and dots are legal there (RFC 6455 §4.1, RFC 9110 §5.6.2).
 const TOKEN_PROTOCOL: &str = "tidegate.token.";
 
-/// Names under which people put tokens in addresses.
+/// Query parameters in which people often send tokens.
 const TOKEN_PARAMETERS: [&str; 6] = ["token", "access_token", "auth_token", "authorization", "bearer", "jwt"];
 
-/// What `Sec-WebSocket-Protocol` offers.
+/// The subprotocols that `Sec-WebSocket-Protocol` offers.
 #[derive(Debug, Default)]
 pub(super) struct Offers<'r> {
-    /// Whether the client offers any: one that does fails on an answer that selects none.
+    /// Whether the client offers any. A client that does fails if the answer selects none.
     pub(super) any: bool,
     /// Whether [`SUBPROTOCOL`] is among them.
     pub(super) speaks_v1: bool,
@@ -36,7 +36,7 @@ impl<'r> Offers<'r> {
     }
 }
 
-/// The one token of a request, or none. The error is an [`Opening::Refused`].
+/// The token of a request, if it has one. The error is an [`Opening::Refused`].
 pub(super) fn find_token<'r>(
     headers: &'r HeaderMap,
     offers: &Offers<'r>,
@@ -51,7 +51,7 @@ pub(super) fn find_token<'r>(
         tokens.extend(in_cookies);
     }
     match tokens.split_first() {
-        // Waiting for a hello would only hide from its author why the cookie did not do.
+        // Waiting for a hello would hide from the developer why the cookie was not accepted.
         None if is_cookie_ignored => Err(unauthenticated(
             "a token in a cookie counts only from a page whose origin is listed by name in http.allowed_origins; \
              programs send it in Authorization",
@@ -64,20 +64,20 @@ pub(super) fn find_token<'r>(
     }
 }
 
-/// Other schemes are not ours to judge: browsers repeat the `Basic` of a site behind a password.
+/// Other schemes are ignored: browsers repeat the `Basic` credentials of a site with a password.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The values of all cookies called `name`.
+/// The values of all cookies named `name`.
 pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
     let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter_map(move |(key, value)| (key == name).then_some(value))
 }
 
-/// Whether the query has a parameter by which people pass tokens.
+/// Whether the query has a parameter in which people often send tokens.
 pub(super) fn names_token_in_query(query: &str) -> bool {
     let mut names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
     names.any(|name| TOKEN_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter)))

@@ -1,5 +1,5 @@
-//! RFC 6455 §4.2.1: is this a WebSocket upgrade? Strict, because a gateway and a proxy before it that read one
-//! request differently are how requests are smuggled.
+//! Checks that a request is a WebSocket upgrade (RFC 6455 §4.2.1). The checks are strict: requests can be smuggled if
+//! the gateway and a proxy before it read the same request differently.
 
 use hyper::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY,
@@ -10,7 +10,7 @@ use hyper::{Request, Version};
 use crate::http::refusal::Refusal;
 use crate::transport::websocket::codec::accept_key;
 
-/// Headers of which one alone has a meaning. `Connection` and `Sec-WebSocket-Protocol` are lists and may be split.
+/// Headers that may occur only once. `Connection` and `Sec-WebSocket-Protocol` are lists and may be split.
 const SINGLE: [(HeaderName, &str); 6] = [
     (HOST, "an upgrade has one Host header"),
     (UPGRADE, "an upgrade has one Upgrade header"),
@@ -20,7 +20,7 @@ const SINGLE: [(HeaderName, &str); 6] = [
     (AUTHORIZATION, "an upgrade has at most one Authorization header"),
 ];
 
-/// Returns the value of `Sec-WebSocket-Accept`.
+/// Checks a request and returns the value of `Sec-WebSocket-Accept`.
 pub(super) fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
     let headers = request.headers();
     if request.version() != Version::HTTP_11 {
