@@ -1,8 +1,8 @@
 //! The edge: accepts connections, handles HTTP, checks tokens, and passes upgraded sockets to the shards. One thread.
 //!
 //! ```text
-//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early bytes, opening } ─▶ hub
-//!     │ at most HANDSHAKES_MAX at once                                └▶ 4xx, 503, health, page: one answer, then close
+//!   accept ─▶ (TLS) ─▶ hyper ─▶ route ─▶ admission ─▶ handshake ─▶ 101 ─▶ Handoff { socket, early, opening } ─▶ hub
+//!     │ at most HANDSHAKES_MAX at once                                └▶ 4xx, 503, health, page: one answer, close
 //!     └ each has handshake_timeout in total, however slowly its client sends or reads
 //! ```
 //!

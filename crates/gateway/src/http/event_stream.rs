@@ -64,7 +64,7 @@ impl Handshake {
         let headers = request.headers();
         if SINGLE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
             return Err(Refusal::bad_request(
-                "a request has one Host, and at most one Origin, Authorization and Last-Event-ID",
+                "a request must have one Host, and at most one Origin, Authorization and Last-Event-ID",
             ));
         }
         let cookie = self.routing_cookie(headers, fresh);
@@ -79,11 +79,12 @@ impl Handshake {
             Some(text) => {
                 let cursor = Cursor::parse(&text).ok_or_else(|| {
                     let message =
-                        "Last-Event-ID is the id of an event that this gateway sent; leave it out to begin anew";
+                        "Last-Event-ID must be the id of an event of this gateway; leave it out for a new session";
                     Refusal::bad_field(ErrorCode::InvalidPosition, message)
                 })?;
                 if !session::is_of(cursor.session, &identity.tenant, &identity.user) {
-                    let message = "this Last-Event-ID belongs to another user's session; leave it out to begin anew";
+                    let message =
+                        "this Last-Event-ID belongs to another user's session; leave it out for a new session";
                     return Err(Refusal::forbidden(ErrorCode::WrongIdentity, message));
                 }
                 (Some(cursor.session), cursor.channels)
@@ -102,13 +103,16 @@ impl Handshake {
         channels: &[(String, Option<wire::Position>)],
     ) -> Result<(), Refusal> {
         if channels.is_empty() {
-            return Err(Refusal::bad_field(ErrorCode::InvalidChannel, "name channels: /sse?channels=CHANNEL,CHANNEL"));
+            return Err(Refusal::bad_field(
+                ErrorCode::InvalidChannel,
+                "the request must name channels: /sse?channels=CHANNEL,CHANNEL",
+            ));
         }
         let names = || channels.iter().map(|(channel, _)| channel.as_str());
         if channels.len() > CHANNELS_PER_CONNECTION_MAX || !Cursor::has_room_for(names()) {
             let message = format!(
-                "an event stream has at most {CHANNELS_PER_CONNECTION_MAX} channels, whose names and positions fit into an \
-                 id of {CURSOR_BYTES_MAX} bytes; use patterns, several streams or a WebSocket"
+                "an event stream has at most {CHANNELS_PER_CONNECTION_MAX} channels, whose names and positions fit into \
+                 an id of {CURSOR_BYTES_MAX} bytes; use patterns, several streams or a WebSocket"
             );
             return Err(Refusal::bad_field(ErrorCode::TooManyChannels, message));
         }

@@ -92,7 +92,7 @@ impl Handshake {
         Ok(Upgrade { accept, subprotocol: offers.speaks_v1, cookie, opening })
     }
 
-    /// The channel grammar.
+    /// The channel families, which define the grammar of channels.
     pub(crate) fn families(&self) -> &Families {
         self.verifier.families()
     }
@@ -115,10 +115,10 @@ impl Handshake {
             Ok(Some(identity)) => Ok(identity),
             Ok(None) => Err(Refusal::unauthorized(
                 ErrorCode::Unauthenticated,
-                "this request carries no token; send it in Authorization: Bearer, or in the cookie of a trusted page",
+                "this request has no token; send it in Authorization: Bearer, or in the cookie of a trusted page",
             )),
             Err(Opening::Refused { code, message, .. }) => Err(Refusal::of(code, message)),
-            Err(_) => Err(Refusal::unauthorized(ErrorCode::Unauthenticated, "this request carries no good token")),
+            Err(_) => Err(Refusal::unauthorized(ErrorCode::Unauthenticated, "this request has no valid token")),
         }
     }
 
@@ -138,7 +138,7 @@ impl Handshake {
         now_unix_s: u64,
     ) -> Result<Opening, Opening> {
         if offers.any && !offers.speaks_v1 {
-            let message = format!("this gateway speaks the subprotocol {SUBPROTOCOL}, which was not offered");
+            let message = format!("this gateway supports the subprotocol {SUBPROTOCOL}, which was not offered");
             return Err(refused(ErrorCode::InvalidField, Close::WrongSubprotocol, message));
         }
         let identity = self.identify(request, offers, path_tenant, false, now_unix_s)?;
@@ -157,7 +157,7 @@ impl Handshake {
         let headers = request.headers();
         self.check_origin(headers)?;
         if request.uri().query().is_some_and(names_token_in_query) {
-            let message = "a token does not belong in the address, where every log keeps it; send it in Authorization, \
+            let message = "do not send a token in the address, because logs keep addresses; send it in Authorization, \
                            in the subprotocol list, in the cookie, or in a hello frame";
             return Err(unauthenticated(message));
         }
@@ -168,7 +168,7 @@ impl Handshake {
             Err(error) => return Err(refused(error.code(), error.close(), error.to_string())),
         };
         if path_tenant.is_some_and(|tenant| *tenant != identity.tenant) {
-            let message = "the token belongs to another tenant than this address";
+            let message = "the token belongs to another tenant than the address";
             return Err(refused(ErrorCode::WrongIdentity, Close::WrongTenant, message));
         }
         Ok(Some(identity))

@@ -31,7 +31,7 @@ impl Refusal {
             status: StatusCode::UPGRADE_REQUIRED,
             code: "upgrade_required",
             message: Cow::Borrowed(
-                "this address takes WebSocket upgrades, and there is no Upgrade header; a proxy may have dropped it",
+                "this path takes only WebSocket upgrades, and there is no Upgrade header; a proxy may have removed it",
             ),
             header: Some((UPGRADE, HeaderValue::from_static("websocket"))),
         }
@@ -42,7 +42,7 @@ impl Refusal {
         Self {
             status: StatusCode::UPGRADE_REQUIRED,
             code: "websocket_version",
-            message: Cow::Borrowed("this gateway speaks WebSocket version 13 (one Sec-WebSocket-Version header)"),
+            message: Cow::Borrowed("this gateway supports WebSocket version 13 (one Sec-WebSocket-Version header)"),
             header: Some((SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))),
         }
     }
@@ -50,7 +50,7 @@ impl Refusal {
     /// A path that does not exist.
     pub(crate) const fn not_found() -> Self {
         let message =
-            "there is nothing here; WebSockets are at /ws and /ws/TENANT, event streams at /sse and /sse/TENANT";
+            "this path does not exist; WebSockets are at /ws and /ws/TENANT, event streams at /sse and /sse/TENANT";
         Self { status: StatusCode::NOT_FOUND, code: "not_found", message: Cow::Borrowed(message), header: None }
     }
 
@@ -59,7 +59,7 @@ impl Refusal {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             code: "method_not_allowed",
-            message: Cow::Borrowed("this path does not take that method; the Allow header says which it takes"),
+            message: Cow::Borrowed("this path does not support this method; the Allow header lists the supported ones"),
             header: Some((ALLOW, HeaderValue::from_static(allowed))),
         }
     }

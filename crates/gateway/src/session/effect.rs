@@ -12,9 +12,9 @@ use crate::session::rules::Lane;
 /// What the shard has to do, in order.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Queue a reply.
+    /// Queue a reply in this lane.
     Send(Lane, ServerFrame<'static>),
-    /// Queue an `error`.
+    /// Queue an `error`, and count it.
     Refuse(ServerFrame<'static>),
     /// The session is open. Tell the client if the instance is degraded.
     Opened,

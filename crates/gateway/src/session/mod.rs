@@ -41,7 +41,7 @@ pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, ReceiptRequest, Wa
 pub(crate) struct Session {
     id: SessionId,
     state: State,
-    /// The client's subscriptions.
+    /// The channels and patterns that the client is subscribed to.
     pub(crate) subscriptions: Vec<Subscription>,
     rate: Rate,
     /// Frames refused by the rate limit, minus the frames accepted since.
@@ -164,7 +164,7 @@ impl Session {
         self.state = State::Open(identity);
     }
 
-    /// Handles one frame.
+    /// Handles one frame of the client.
     pub(crate) fn handle(
         &mut self,
         frame: Result<ClientFrame<'_>, BadFrame>,
@@ -208,7 +208,7 @@ impl Session {
             }
             body => match &self.state {
                 State::AwaitHello { .. } => {
-                    let message = "the first frame is a hello with a token, because the upgrade carried none";
+                    let message = "the first frame must be a hello with a token, because the upgrade had none";
                     out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
                 }
                 State::Open(_) => self.handle_open(body, id, now, rules, out),
@@ -258,7 +258,7 @@ impl Session {
                 return is_taken;
             }
             (State::AwaitHello { .. }, None) => {
-                let message = "this hello carries no token, and neither did the upgrade";
+                let message = "this hello has no token, and the upgrade had none either";
                 out.push(refuse(ErrorCode::Unauthenticated, message, None, id));
                 return false;
             }
@@ -308,7 +308,7 @@ impl Session {
             }
         };
         if (&new.tenant, &new.user) != (&old.tenant, &old.user) {
-            let message = "a session keeps its tenant and user; connect anew to be somebody else";
+            let message = "a session cannot change its tenant or user; open a new connection";
             out.push(refuse(ErrorCode::WrongIdentity, message, None, id));
             return false;
         }
@@ -371,7 +371,7 @@ impl Session {
         let pattern = rules.policies.families().parse(&identity.tenant, text);
         let pattern = pattern.map_err(|error| (ErrorCode::InvalidChannel, Cow::Owned(error.to_string())))?;
         if !self.holds(&pattern.scope) {
-            return Err((ErrorCode::NotSubscribed, "this connection holds no channel of this scope".into()));
+            return Err((ErrorCode::NotSubscribed, "this connection has no subscription in this scope".into()));
         }
         match allows(pattern.scope.family()) {
             true => Ok((identity, pattern.scope)),

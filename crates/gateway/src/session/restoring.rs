@@ -116,7 +116,7 @@ impl Session {
         let Some(restoring) = self.restoring.take() else { return };
         let error = ServerFrame::Error {
             code: ErrorCode::Unavailable,
-            message: "what this session held cannot be brought back now; send the same hello again".into(),
+            message: "the subscriptions of this session cannot be restored now; send the same hello again".into(),
             channel: None,
             retry_after_ms: Some(1_000),
             correlation_id: restoring.correlation_id.as_deref().map(owned),

@@ -13,7 +13,7 @@ use crate::host::rate::RateLimit;
 pub(crate) struct Rules {
     /// The name of this instance, sent in `welcome`.
     pub(crate) instance: InstanceId,
-    /// Checks tokens.
+    /// Checks the tokens of clients.
     pub(crate) verifier: Arc<Verifier>,
     /// The channel grammar and the policy of each family.
     pub(crate) policies: Policies,

@@ -51,7 +51,7 @@ impl Session {
             return Err((ErrorCode::Forbidden, "the token does not grant this channel".into()));
         }
         if self.find(&pattern).is_some() {
-            return Err((ErrorCode::AlreadySubscribed, "this connection holds the channel already".into()));
+            return Err((ErrorCode::AlreadySubscribed, "this connection is already subscribed to the channel".into()));
         }
         if self.subscriptions.len() >= CHANNELS_PER_CONNECTION_MAX {
             let message = format!("a connection holds at most {CHANNELS_PER_CONNECTION_MAX} channels");
@@ -67,7 +67,7 @@ impl Session {
             Err(e) => return out.push(refuse(ErrorCode::InvalidChannel, &e.to_string(), Some(channel), id)),
         };
         let Some(at) = self.find(&pattern) else {
-            let message = "this connection does not hold the channel";
+            let message = "this connection is not subscribed to the channel";
             return out.push(refuse(ErrorCode::NotSubscribed, message, Some(channel), id));
         };
         let subscription = self.subscriptions.remove(at);

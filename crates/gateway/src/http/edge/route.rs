@@ -9,9 +9,9 @@ use crate::http::refusal::Refusal;
 /// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
-    /// `/ws` and `/ws/{tenant}`.
+    /// A WebSocket upgrade: `/ws` or `/ws/{tenant}`.
     Upgrade(Option<TenantId>),
-    /// `/sse` and `/sse/{tenant}`.
+    /// An event stream: `/sse` or `/sse/{tenant}`.
     EventStream(Option<TenantId>),
     /// A preflight request, which a page of another origin sends before it opens an event stream.
     Preflight,

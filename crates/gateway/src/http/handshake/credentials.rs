@@ -53,12 +53,12 @@ pub(super) fn find_token<'r>(
     match tokens.split_first() {
         // Waiting for a hello would hide from the developer why the cookie was not accepted.
         None if is_cookie_ignored => Err(unauthenticated(
-            "a token in a cookie counts only from a page whose origin is listed by name in http.allowed_origins; \
+            "a token in a cookie is accepted only from a page whose origin is listed by name in http.allowed_origins; \
              programs send it in Authorization",
         )),
         None => Ok(None),
         Some((first, rest)) if rest.iter().any(|token| token != first) => {
-            Err(unauthenticated("the upgrade carries different tokens in different places; send one"))
+            Err(unauthenticated("the request has different tokens in different places; send one"))
         }
         Some((token, _)) => Ok(Some(token)),
     }
