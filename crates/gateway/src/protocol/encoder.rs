@@ -63,7 +63,7 @@ impl Format {
         }
     }
 
-    /// Encodes a reply.
+    /// Encodes a reply, which is one entry of an outbox.
     pub(crate) fn reply(self, reply: &ServerFrame<'_>) -> Outbound {
         match self {
             Self::WebSocket => {
@@ -86,7 +86,7 @@ impl Format {
     /// enough.
     pub(crate) fn close(self, close: Close) -> Option<Outbound> {
         match self {
-            // RFC 6455 §5.5.1.
+            // The payload is a code and a reason (RFC 6455 §5.5.1).
             Self::WebSocket => {
                 let payload = [&close.code().to_be_bytes(), close.reason().as_bytes()].concat();
                 Some(control(Opcode::Close, &payload))

@@ -144,7 +144,7 @@ fn write_position(position: Option<Position>, out: &mut Vec<u8>) {
     }
 }
 
-/// Encodes a reply.
+/// Encodes a reply as one event, with the retry time that belongs to it.
 pub(crate) fn reply(reply: &ServerFrame<'_>) -> Outbound {
     let moved = match reply {
         ServerFrame::Subscribed { channel, position, .. } => position.map(|position| (channel, position)),

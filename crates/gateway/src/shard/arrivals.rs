@@ -11,7 +11,7 @@ pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 pub(crate) struct Arrivals(VecDeque<(u64, u64)>);
 
 impl Arrivals {
-    /// Connection `number` arrives.
+    /// Notes that connection `number` arrives.
     pub(crate) fn note(&mut self, now_ms: u64, number: u64) {
         let second = now_ms / 1_000;
         if self.0.back().is_none_or(|(last, _)| *last < second) {

@@ -64,7 +64,7 @@ pub(crate) enum ToShard {
     Restored(Box<(RestoreRequest, RestoreResult)>),
     /// Send a session a notice, if it is still here.
     Notice(SessionId, Notice),
-    /// Stop the thread.
+    /// Stop the shard's thread.
     Stop,
 }
 
@@ -85,7 +85,7 @@ pub(crate) enum PumpRequest {
     Join { shard: ShardIndex, joiner: Joiner, scope: Scope, after: Positions },
     /// No client of a shard wants the scope any more.
     Leave { shard: ShardIndex, scope: Scope },
-    /// A client publishes.
+    /// A client publishes a message.
     Publish(PublishRequest, ReplyTo),
 }
 

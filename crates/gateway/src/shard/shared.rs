@@ -41,9 +41,9 @@ pub(crate) struct Shared {
 /// Where shards register their connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Registers {
-    /// The connected sessions.
+    /// The connected sessions of this instance.
     pub(crate) directory: Arc<Directory>,
-    /// The members of scopes.
+    /// The members of scopes on this instance.
     pub(crate) presence: Arc<Presence>,
 }
 

@@ -85,7 +85,7 @@ pub(crate) struct Worker {
     idle_detector: RefCell<IdleDetector>,
     /// Read buffer. Empty while it is in use.
     scratch_in: RefCell<Vec<u8>>,
-    /// Write buffer.
+    /// Write buffer for small frames that are copied together.
     scratch_out: RefCell<Vec<u8>>,
     /// The connections of one round of writes. Empty while it is in use.
     dirty: RefCell<Vec<Slot>>,

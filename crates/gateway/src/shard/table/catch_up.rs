@@ -263,7 +263,7 @@ impl Shard {
         self.connections[join.slot].session.subscriptions.iter().any(covers)
     }
 
-    /// Ends one subscription.
+    /// Ends one subscription, live or not.
     pub(super) fn leave(&mut self, slot: Slot, subscription: &Subscription) {
         let Subscription { pattern, live, .. } = subscription;
         self.counters.subscriptions.sub(1);

@@ -61,7 +61,7 @@ const _: () = assert!(size_of::<Codec>() <= 64);
 /// What the next byte is part of.
 #[derive(Debug, Clone, Copy)]
 enum DecoderState {
-    /// A header.
+    /// The header of a frame.
     Header(HeaderBytes),
     /// The payload of a frame. `remaining` bytes are still to come.
     Payload { remaining: usize, mask: Mask, part: Part },

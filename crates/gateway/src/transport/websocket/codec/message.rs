@@ -12,9 +12,9 @@ pub const FRAGMENTS_MAX: u16 = 4096;
 /// A complete message, or a control frame that came before, after or inside one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input<'a> {
-    /// A text message.
+    /// A complete text message.
     Text(&'a str),
-    /// A binary message.
+    /// A complete binary message.
     Binary(&'a [u8]),
     /// A ping. Its answer is a pong with the same bytes.
     Ping(&'a [u8]),
