@@ -9,8 +9,8 @@ use crate::protocol::outgoing::Outgoing;
 #[derive(Debug)]
 pub(crate) struct CatchUpPage {
     pub(crate) start: Start,
-    /// Gaps of positions that cannot be resumed, if the page has several positions and only some of them are affected
-    /// or the reasons differ.
+    /// Gaps of the further positions that cannot be resumed, if the join gave several. Each continues at the end of its
+    /// gap.
     pub(crate) lost: Vec<Gap>,
     pub(crate) messages: Vec<Outgoing>,
     /// The position that the page ends at. Absent while the broker is unreachable.
