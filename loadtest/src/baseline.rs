@@ -1,12 +1,13 @@
-//! What the gateway is compared with: processes that do the unavoidable part of its work and nothing else.
+//! The baselines that the gateway is compared with: processes that do only the unavoidable part of its work.
 //!
 //! ```text
 //!   bench ── "frame HEX", "go TICKS INTERVAL_US" ─▶ stdin ┌──────────┐ ── the same bytes ─▶ as many sockets
 //!         ◀─ "port N", "ready", "done WRITES" ─── stdout └──────────┘
 //! ```
 //!
-//! The write loop ([`write_loop`]) is told when to write; the relay ([`relay`]) writes whenever Redis says something. No
-//! queue, no decision, no message read: their CPU is the price that nobody who writes to sockets can avoid.
+//! The write loop ([`write_loop`]) is told when to write. The relay ([`relay`]) writes whenever Redis sends a message.
+//! They have no queue, make no decision and read no message: their CPU is the minimum for any server that writes to
+//! sockets.
 
 mod relay;
 mod write_loop;
@@ -23,28 +24,28 @@ use test_support::Process;
 use crate::failure::Failure;
 use crate::process::{Pipes, start_self};
 
-/// The command of this binary that [`serve_write_loop`] answers.
+/// The command of this binary that [`serve_write_loop`] executes.
 pub(crate) const WRITE_LOOP: &str = "write-loop";
-/// The command of this binary that [`serve_relay`] answers.
+/// The command of this binary that [`serve_relay`] executes.
 pub(crate) const RELAY: &str = "relay";
 
-/// The bench's end: starts the process and tells it what to do.
+/// The bench's side of a baseline: starts the process and sends it commands.
 #[derive(Debug)]
 pub(crate) struct Baseline {
     pub(crate) process: Process,
     stdin: std::process::ChildStdin,
     stdout: BufReader<std::process::ChildStdout>,
-    /// Where the receivers connect.
+    /// The address to which the receivers connect.
     pub(crate) addr: SocketAddr,
 }
 
 impl Baseline {
-    /// Starts a loop for `sockets` receivers, on the core that the gateway has in its turn.
+    /// Starts a write loop for `sockets` receivers, on the core that the gateway uses when it is measured.
     pub(crate) fn write_loop(core: usize, sockets: usize) -> Result<Self, Failure> {
         Self::start("the write loop", core, &[WRITE_LOOP, "--sockets", &sockets.to_string()])
     }
 
-    /// Starts a relay that writes to its `n`th socket what is published in the scope `{stem}{n:05}`.
+    /// Starts a relay. It writes the messages that are published in the scope `{stem}{n:05}` to its `n`th socket.
     pub(crate) fn relay(core: usize, sockets: usize, redis: SocketAddr, stem: &str) -> Result<Self, Failure> {
         let (sockets, redis) = (sockets.to_string(), redis.to_string());
         Self::start("the relay", core, &[RELAY, "--sockets", &sockets, "--redis", &redis, "--stem", stem])
@@ -59,23 +60,23 @@ impl Baseline {
         Ok(baseline)
     }
 
-    /// Waits until it has accepted all its receivers.
+    /// Waits until the baseline has accepted all its receivers.
     pub(crate) fn await_ready(&mut self) -> Result<(), Failure> {
         self.receive("ready").map(drop)
     }
 
-    /// Tells it what to write.
+    /// Sends the frame that the write loop has to write.
     pub(crate) fn show(&mut self, frame: &[u8]) -> Result<(), Failure> {
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
         writeln!(self.stdin, "frame {hex}").map_err(Failure::io("telling the baseline"))
     }
 
-    /// Lets the write loop write to every socket `ticks` times, and returns at once.
+    /// Makes the write loop write to every socket `ticks` times. Returns at once.
     pub(crate) fn begin(&mut self, ticks: u64, interval: Duration) -> Result<(), Failure> {
         writeln!(self.stdin, "go {ticks} {}", interval.as_micros()).map_err(Failure::io("telling the baseline"))
     }
 
-    /// Waits until it is through, and says how often it called `write`.
+    /// Waits until the write loop has finished. Returns its number of `write` calls.
     pub(crate) fn await_done(&mut self) -> Result<u64, Failure> {
         self.receive("done")
     }
@@ -93,7 +94,7 @@ impl Baseline {
     }
 }
 
-/// Listens, says where, and accepts `sockets` receivers.
+/// Listens, prints the port, and accepts `sockets` receivers.
 fn accept_all(sockets: usize) -> Result<Vec<TcpStream>, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Failure::io("bind"))?;
     println!("port {}", listener.local_addr().map_err(Failure::io("bind"))?.port());
@@ -106,7 +107,7 @@ fn accept_all(sockets: usize) -> Result<Vec<TcpStream>, Failure> {
     std::iter::repeat_with(one).take(sockets).collect::<std::io::Result<_>>().map_err(Failure::io("accept"))
 }
 
-/// Writes a whole frame, or fails: a baseline does not queue.
+/// Writes a whole frame, or fails, because a baseline has no queue.
 fn write_frame(mut receiver: &TcpStream, frame: &[u8]) -> Result<(), Failure> {
     match receiver.write(frame).map_err(Failure::io("write"))? {
         written if written == frame.len() => Ok(()),

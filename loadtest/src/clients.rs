@@ -1,13 +1,14 @@
-//! The receivers: thousands of raw sockets on one thread and one epoll, cheap enough to share a core with Redis.
+//! The receivers: thousands of raw sockets on one thread and one epoll. They are cheap enough to share a core with
+//! Redis.
 //!
 //! ```text
 //!   storm / connect_plain ─▶ ┌───────┐ ── each frame or event with data ─▶ the scenario (tally, latency)
-//!                   poll ──▶ │Clients│ ── pong ─▶ whoever pinged
+//!                   poll ──▶ │Clients│ ── pong ─▶ the server that pinged
 //!                            └───────┘ ── close, end of stream ─▶ Failure
 //! ```
 //!
-//! One read per readable socket and round, then a walk over the frame headers, or over the lines of an event stream. No
-//! library copies, checks UTF-8 or allocates here: that would measure the library.
+//! Each round reads every readable socket once and then walks over the frame headers or the lines of the event stream.
+//! No library copies, checks UTF-8 or allocates here, because the bench would then measure the library.
 
 mod storm;
 mod subscribe;
@@ -29,17 +30,17 @@ use crate::failure::Failure;
 use crate::frame_walker::{BadFrame, CLOSE, FRAME_BYTES_MAX, Frame, PING, PONG, TEXT, next_frame};
 use crate::tick::{self, kind_of};
 
-/// Most sockets served per round.
+/// The most sockets that one round serves.
 const EVENTS_MAX: usize = 512;
-/// One read's room. An unfinished frame is put in front of it, so it is more than the longest frame.
+/// Buffer size of one read. An unfinished frame is put before the data, so the buffer is larger than the longest frame.
 const SCRATCH_BYTES: usize = 256 * 1024;
 const _: () = assert!(SCRATCH_BYTES >= 2 * FRAME_BYTES_MAX);
 
-/// What carries the messages to the receivers.
+/// The transport that carries messages to the receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
-    /// Server-sent events, the answer to `GET /sse`.
+    /// Server-sent events, the response to `GET /sse`.
     EventStream,
 }
 
@@ -55,24 +56,24 @@ pub(crate) struct Clients {
 #[derive(Debug)]
 struct Receiver {
     socket: TcpStream,
-    /// The beginning of a frame whose rest has not come yet.
+    /// The beginning of a frame that is not complete yet.
     tail: Vec<u8>,
 }
 
 impl Clients {
-    /// Nobody yet.
+    /// A set without receivers.
     pub(crate) fn new(transport: Transport) -> Result<Self, Failure> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Failure::io("epoll_create"))?;
         let scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
         Ok(Self { transport, epoll, receivers: Vec::new(), events: Vec::with_capacity(EVENTS_MAX), scratch })
     }
 
-    /// How many receivers there are.
+    /// Number of receivers that are connected to the server.
     pub(crate) fn len(&self) -> usize {
         self.receivers.len()
     }
 
-    /// Takes over an open socket; `tail` is what has been read of it but not understood.
+    /// Adds an open socket. `tail` holds the bytes that were read but not parsed.
     fn adopt(&mut self, socket: TcpStream, tail: Vec<u8>) -> Result<(), Failure> {
         socket.set_nonblocking(true).map_err(Failure::io("set_nonblocking"))?;
         let data = epoll::EventData::new_u64(self.receivers.len() as u64);
@@ -81,7 +82,7 @@ impl Clients {
         Ok(())
     }
 
-    /// Adds `count` receivers of a server that speaks without being asked.
+    /// Adds `count` receivers of a server that sends without a request.
     pub(crate) fn connect_plain(&mut self, addr: SocketAddr, count: usize) -> Result<(), Failure> {
         for _ in 0..count {
             let socket = TcpStream::connect(addr).map_err(Failure::io(format!("connecting to {addr}")))?;
@@ -90,8 +91,8 @@ impl Clients {
         Ok(())
     }
 
-    /// Waits at most `timeout` for something to come, and hands every text or binary frame, and every event with
-    /// data, that is complete to `take` together with its receiver's number.
+    /// Waits at most `timeout` for data. Passes every complete text or binary frame, and every complete event with
+    /// data, to `take` with the number of its receiver.
     pub(crate) fn poll(
         &mut self,
         timeout: Duration,
@@ -107,8 +108,8 @@ impl Clients {
 }
 
 impl Transport {
-    /// The first frame of `bytes`, or `None` when it is not complete yet. An event with data is a text frame. An event
-    /// without data (a comment, an id alone) is a pong, for which a receiver does nothing.
+    /// The first frame of `bytes`, or `None` if it is not complete yet. An event with data becomes a text frame. An
+    /// event without data (a comment, an id alone) becomes a pong, which a receiver ignores.
     fn next_frame(self, bytes: &[u8]) -> Result<Option<Frame<'_>>, BadFrame> {
         if self == Self::WebSocket {
             return next_frame(bytes);
@@ -129,7 +130,7 @@ fn is_control(name: &[u8], data: &[u8]) -> bool {
     kind_of(data).is_some_and(|kind| kind.as_bytes() == name && kind != tick::KIND)
 }
 
-/// One `epoll_wait` into `events`.
+/// Runs one `epoll_wait` and stores the result in `events`.
 fn wait(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Duration) -> Result<(), Failure> {
     let timeout = Timespec::try_from(timeout).expect("timeouts here are seconds at most");
     events.clear();

@@ -1,20 +1,20 @@
-//! Which core the server under test has to itself, and which the rest of the bench shares.
+//! The core that the server under test uses alone, and the cores that the rest of the bench shares.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::failure::Failure;
 
-/// A division of the cores this process may use.
+/// A division of the cores that this process may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cores {
-    /// The server's: one, and nothing of ours runs there besides.
+    /// The core of the server. Nothing else of the bench runs there.
     pub(crate) server: usize,
-    /// Redis, the publisher and the receivers share these.
+    /// The cores that Redis, the publisher and the receivers share.
     pub(crate) clients: Vec<usize>,
 }
 
 impl Cores {
-    /// Divides what this process may use: the last core for the server, all others for the clients.
+    /// Divides the cores that this process may use: the last one for the server, all others for the clients.
     pub(crate) fn divide() -> Result<Self, Failure> {
         let allowed = sched_getaffinity(None).map_err(Failure::io("sched_getaffinity"))?;
         let mut clients: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
@@ -24,7 +24,7 @@ impl Cores {
     }
 }
 
-/// Keeps the calling thread, and what it starts from now on, on `cores`.
+/// Pins the calling thread, and every thread and process that it starts later, to `cores`.
 pub(crate) fn pin_this_thread(cores: &[usize]) -> Result<(), Failure> {
     let mut set = CpuSet::new();
     cores.iter().for_each(|core| set.set(*core));

@@ -1,49 +1,48 @@
-//! Counts every expected delivery of every receiver, so that loss is a number and not an impression. Pure.
+//! Counts every expected delivery of every receiver, so that loss is an exact number. Pure.
 //!
-//! Each stream of messages is numbered from the first one its receivers are owed. A number that is skipped opens
-//! a hole; a number that comes late closes it, and is counted as misordered; a number that was already there
-//! is a duplicate; what is still open at the end, or was never reached, is missing. A message of somebody else's
-//! is misrouted.
+//! Each stream of messages is numbered from the first message that its receivers expect. A skipped number opens a hole.
+//! A late number closes the hole and counts as misordered. A number that was already received is a duplicate. A number
+//! that is still open at the end, or was never reached, is missing. A message for another receiver is misrouted.
 
 use std::fmt;
 use std::ops::Range;
 
-/// One account per receiver.
+/// One tally per receiver, and the totals.
 #[derive(Debug)]
 pub(crate) struct DeliveryTally {
     tallies: Vec<ReceiverTally>,
-    /// Deliveries entered, whatever their number.
+    /// Number of recorded deliveries, duplicates included.
     delivered: u64,
     misrouted: u64,
 }
 
 #[derive(Debug)]
 struct ReceiverTally {
-    /// The number that should come next.
+    /// The number that is expected next.
     next: u64,
-    /// Numbers passed over and not seen since.
+    /// Skipped numbers that have not been received since.
     holes: Vec<Range<u64>>,
     duplicates: u64,
     misordered: u64,
 }
 
-/// What the books say once everything published should have arrived.
+/// The result of the tally after every published message should have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DeliveryCounts {
-    /// Published but never seen, summed over the receivers.
+    /// Messages that were published but never received, summed over the receivers.
     pub(crate) missing: u64,
-    /// Seen again.
+    /// Messages that were received again.
     pub(crate) duplicates: u64,
-    /// Seen after a later one.
+    /// Messages that were received after a later one.
     pub(crate) misordered: u64,
-    /// Seen although never published.
+    /// Messages that were received although they were never published.
     pub(crate) invented: u64,
-    /// Seen by somebody it was not for.
+    /// Messages that a wrong receiver received.
     pub(crate) misrouted: u64,
 }
 
 impl DeliveryCounts {
-    /// Whether every receiver got every message once and in order.
+    /// Whether every receiver received every message once and in order.
     pub(crate) fn is_clean(&self) -> bool {
         *self == Self::default()
     }
@@ -58,13 +57,13 @@ impl fmt::Display for DeliveryCounts {
 }
 
 impl DeliveryTally {
-    /// Opens the books: every one of `receivers` is owed the messages from `first` on.
+    /// A tally in which each of `receivers` expects the messages from `first` on.
     pub(crate) fn new(receivers: usize, first: u64) -> Self {
         let tally = || ReceiverTally { next: first, holes: Vec::new(), duplicates: 0, misordered: 0 };
         Self { tallies: std::iter::repeat_with(tally).take(receivers).collect(), delivered: 0, misrouted: 0 }
     }
 
-    /// Enters the delivery of message `number` to `receiver`.
+    /// Records the delivery of message `number` to `receiver`.
     pub(crate) fn record_delivery(&mut self, receiver: usize, number: u64) {
         self.delivered += 1;
         let tally = &mut self.tallies[receiver];
@@ -75,18 +74,18 @@ impl DeliveryTally {
         }
     }
 
-    /// Enters the delivery of a message that was for another receiver.
+    /// Records the delivery of a message that was for another receiver.
     pub(crate) fn record_misrouted(&mut self) {
         self.delivered += 1;
         self.misrouted += 1;
     }
 
-    /// Deliveries entered so far.
+    /// Number of deliveries recorded so far.
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Balances the books, when messages up to but not including `end(receiver)` have been published to each receiver.
+    /// Compares the records with the published messages: those before `end(receiver)` were published to each receiver.
     pub(crate) fn counts(&self, end: impl Fn(usize) -> u64) -> DeliveryCounts {
         let mut counts = DeliveryCounts { misrouted: self.misrouted, ..DeliveryCounts::default() };
         for (receiver, tally) in self.tallies.iter().enumerate() {
@@ -125,7 +124,7 @@ mod tests {
 
     fn tally_of(numbers: &[u64], end: u64) -> DeliveryCounts {
         let mut delivery_tally = DeliveryTally::new(2, 10);
-        // Receiver 1 gets everything: the other one's faults must not hide in a sum.
+        // Receiver 1 receives everything. A sum over both must not hide the faults of the other one.
         (10..end).for_each(|number| delivery_tally.record_delivery(1, number));
         numbers.iter().for_each(|number| delivery_tally.record_delivery(0, *number));
         delivery_tally.counts(|_| end)

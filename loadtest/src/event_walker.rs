@@ -1,23 +1,23 @@
-//! Finds the server-sent events in bytes that end anywhere (HTML Living Standard §9.2.6). Pure.
+//! Finds the server-sent events in bytes that can end anywhere (HTML Living Standard §9.2.6). Pure.
 //!
-//! Lines end in LF, which is the only line end that the gateway writes. A blank line ends an event.
+//! Lines end in LF, the only line end that the gateway writes. A blank line ends an event.
 
 use std::borrow::Cow;
 
 use crate::frame_walker::{BadFrame, FRAME_BYTES_MAX};
 
-/// A whole event within a buffer. A browser dispatches it only if it has data.
+/// A complete event within a buffer. A browser dispatches it only if it has data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event<'a> {
-    /// All its lines and the blank line, as they came over the wire.
+    /// All its lines and the blank line, as received.
     pub(crate) bytes: &'a [u8],
     /// The value of `event:`. A message has none.
     pub(crate) name: Option<&'a [u8]>,
-    /// The values of `data:`, joined by LF. Comments and an id alone have none.
+    /// The values of `data:`, joined by LF. A comment, or an id alone, has none.
     pub(crate) data: Option<Cow<'a, [u8]>>,
 }
 
-/// The first event of `bytes`, or `None` when it is not complete yet.
+/// The first event of `bytes`, or `None` if it is not complete yet.
 pub(crate) fn next_event(bytes: &[u8]) -> Result<Option<Event<'_>>, BadFrame> {
     let (mut name, mut data, mut at) = (None, None::<Cow<'_, [u8]>>, 0);
     while let Some(len) = bytes[at..].iter().position(|byte| *byte == b'\n') {
@@ -66,7 +66,7 @@ mod tests {
         ]
     }
 
-    /// Walks `stream` in two pieces, cut at `cut`, and keeps a tail between them as the receivers do.
+    /// Parses `stream` in two pieces, split at `cut`, and keeps a tail between them as the receivers do.
     fn walk_in_two(stream: &[u8], cut: usize) -> Vec<(Option<String>, Option<String>)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the stream is UTF-8");
         let (mut seen, mut tail) = (Vec::new(), Vec::new());

@@ -1,55 +1,55 @@
-//! Why a bench ends without figures.
+//! The reasons why a bench ends without figures.
 
 use std::io;
 
 use test_support::ProcessError;
 
-/// A figure that would be wrong is not printed: any of these ends the run with exit code 1.
+/// An error that would make a figure wrong. It ends the run with exit code 1, and no figure is printed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The system refused something the bench needs.
+    /// The operating system refused an operation that the bench needs.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// What came back.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Redis refused something.
+    /// Redis refused a command or a connection.
     #[error("{what}: {source}")]
     Redis {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// What came back.
+        /// The error of the Redis client.
         source: redis::RedisError,
     },
-    /// A delivery is missing, came twice, came out of order, or did not come in time.
+    /// A delivery is missing, duplicated, out of order or too late.
     #[error("deliveries are wrong, so no figure is worth printing: {0}")]
     Deliveries(String),
-    /// The gateway said something the scenario does not allow for, or hung up.
+    /// The gateway sent something that the scenario does not expect, or closed the connection.
     #[error("receiver {receiver}: {what}")]
     Receiver {
-        /// Its number among the clients.
+        /// The number of the receiver among the clients.
         receiver: usize,
-        /// What happened.
+        /// The frame or the close that was unexpected.
         what: String,
     },
-    /// A process that the bench started is gone or does not answer.
+    /// A process that the bench started has ended or does not answer.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// This machine cannot carry the measurement.
+    /// The measurement is not possible on this machine.
     #[error("cannot be measured here: {0}")]
     Unmeasurable(String),
 }
 
 impl Failure {
-    /// For `map_err`, with what was tried.
+    /// For `map_err`: adds the operation that failed.
     pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source: source.into() }
     }
 
-    /// For `map_err`, with what was tried.
+    /// For `map_err`: adds the operation that failed.
     pub(crate) fn redis(what: impl Into<String>) -> impl FnOnce(redis::RedisError) -> Self {
         let what = what.into();
         move |source| Self::Redis { what, source }

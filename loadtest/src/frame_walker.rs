@@ -1,23 +1,23 @@
-//! Finds the WebSocket frames a server wrote (RFC 6455 §5.2) in bytes that end anywhere. Pure.
+//! Finds the WebSocket frames of a server (RFC 6455 §5.2) in bytes that can end anywhere. Pure.
 //!
-//! It reads headers and trusts payloads: a receiver must cost far less than the server it measures.
-//! The gateway's own codec is tested elsewhere, against an independent one.
+//! It reads headers and trusts payloads, because a receiver must cost far less than the server that it measures. The
+//! gateway's own codec is tested elsewhere, against an independent codec.
 
 use std::borrow::Cow;
 
-/// A whole frame within a buffer.
+/// A complete frame within a buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     /// The low four bits of the first byte.
     pub(crate) opcode: u8,
-    /// Header and payload, as they came over the wire.
+    /// The header and the payload, as received.
     pub(crate) bytes: &'a [u8],
-    /// The payload.
+    /// The payload without the header.
     pub(crate) payload: Cow<'a, [u8]>,
 }
 
-/// What no server of ours sends: a frame that is fragmented, masked, with reserved bits or absurdly long, or an event
-/// that is too long or has the wrong name.
+/// A frame that no measured server sends: fragmented, masked, with reserved bits or far too long; or an event that is
+/// too long or has the wrong name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadFrame;
 
@@ -26,10 +26,10 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xA;
 
-/// Longest frame the walker accepts: far above anything the scenarios publish, below the clients' scratch buffer.
+/// The longest frame that the walker accepts: far above the messages of the scenarios, below the clients' buffer.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024;
 
-/// The first frame of `bytes`, or `None` when it is not complete yet.
+/// The first frame of `bytes`, or `None` if it is not complete yet.
 pub(crate) fn next_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, BadFrame> {
     let [first, second, ..] = *bytes else { return Ok(None) };
     if first & 0xF0 != 0x80 || second & 0x80 != 0 {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use wire::{Opcode, WebSocketFrame};
 
-    /// Feeds `stream` in two pieces, cut at `cut`, the way the client set keeps a tail between reads.
+    /// Parses `stream` in two pieces, split at `cut`, and keeps a tail between them as the receivers do.
     fn walk_in_two(stream: &[u8], cut: usize) -> Vec<(u8, Vec<u8>)> {
         let (mut seen, mut tail) = (Vec::new(), Vec::new());
         for piece in [&stream[..cut], &stream[cut..]] {

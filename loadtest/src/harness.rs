@@ -1,4 +1,4 @@
-//! What a scenario runs on: a Redis and a gateway of its own, each on its cores, gone when the scenario is over.
+//! The servers of a scenario: its own Redis and gateway, each on its cores. They end with the scenario.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,32 +14,32 @@ use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::process::{await_listening, reserve_port, start};
 
-/// Longer than any run.
+/// Longer than any run of a scenario.
 const TOKEN_LIFETIME_S: i64 = 3_600;
 
-/// How long a gateway may take until it is connected.
+/// Time limit until a gateway is connected to Redis.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
 const CONNECT_POLL: Duration = Duration::from_millis(20);
 
 /// A running Redis and a running gateway.
 pub(crate) struct BenchHarness {
-    /// Dropped first: a gateway that loses its Redis complains.
+    /// The gateway is dropped first. It would log errors if it lost its Redis.
     pub(crate) gateway: Process,
     pub(crate) redis: Process,
     pub(crate) redis_addr: SocketAddr,
     pub(crate) redis_url: String,
-    /// Where clients connect.
+    /// The address to which clients connect.
     pub(crate) addr: SocketAddr,
     pub(crate) metrics: Metrics,
     _ports: [ReservedPort; 3],
 }
 
-/// A token for `user`, who may also subscribe to what `grants` cover.
+/// A token for `user`, which also permits the channels that `grants` cover.
 pub(crate) fn sign_token(user: &str, grants: &[&str]) -> String {
     token::sign(&json!({ "sub": user, "exp": token::expiry(TOKEN_LIFETIME_S), "subscribe": grants }))
 }
 
-/// Where a gateway tells its metrics.
+/// The address at which a gateway serves its metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Metrics(SocketAddr);
 
@@ -52,8 +52,8 @@ impl Metrics {
 }
 
 impl BenchHarness {
-    /// Starts Redis and the `gateway` binary on their cores, and waits until the gateway has its Redis and its lease.
-    /// `settings` are further lines of its configuration.
+    /// Starts Redis and the `gateway` binary on their cores, and waits until the gateway has Redis and its lease.
+    /// `settings` are additional lines of its configuration.
     pub(crate) fn start(cores: &Cores, gateway: &Path, settings: &str) -> Result<Self, Failure> {
         let ports = [reserve_port()?, reserve_port()?, reserve_port()?];
         let [redis_addr, addr, admin] = ports.each_ref().map(ReservedPort::address);
@@ -71,7 +71,7 @@ impl BenchHarness {
         Ok(Self { gateway, redis, redis_addr, redis_url, addr, metrics: Metrics(admin), _ports: ports })
     }
 
-    /// How many commands Redis has run, without this one.
+    /// Number of commands that Redis has executed, without this one.
     pub(crate) fn redis_calls(&self) -> Result<u64, Failure> {
         let ask = || -> redis::RedisResult<String> {
             redis::cmd("INFO").arg("stats").query(&mut redis::Client::open(self.redis_url.as_str())?.get_connection()?)
@@ -82,7 +82,7 @@ impl BenchHarness {
     }
 }
 
-/// Asks one of the gateway's ports by HTTP, and returns the whole answer.
+/// Sends an HTTP request to one of the gateway's ports and returns the whole response.
 fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut socket = TcpStream::connect(addr)?;
     socket.set_read_timeout(Some(CONNECT_TIME_MAX))?;
@@ -92,7 +92,7 @@ fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// A gateway listens before it is connected; clients that come in between are told `degraded`.
+/// A gateway listens before it is connected to Redis. Clients that connect in between receive `degraded`.
 fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failure> {
     let deadline = Instant::now() + CONNECT_TIME_MAX;
     loop {
@@ -107,8 +107,8 @@ fn await_connected(gateway: &mut Process, addr: SocketAddr) -> Result<(), Failur
     }
 }
 
-/// Defaults but for where to listen, whom to trust and how much to say: what is measured is what is delivered. And all
-/// may connect at once, because what a connect costs is measured too, not how it waits.
+/// The default configuration, except for the addresses, the key, the log level and the connection rate. All clients may
+/// connect at once: the bench measures the cost of a connect, not the wait for admission.
 fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str, settings: &str) -> String {
     [
         "instance = \"loadtest\"",
@@ -142,7 +142,7 @@ impl ConfigFile {
 
 impl Drop for ConfigFile {
     fn drop(&mut self) {
-        // In the system's directory for files that may stay behind.
+        // The file is in the system's temporary directory, where it may remain.
         let _ = fs::remove_file(&self.0);
     }
 }

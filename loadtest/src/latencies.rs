@@ -1,10 +1,10 @@
-//! How long things took, in microseconds, to three digits.
+//! A histogram of durations in microseconds, with three significant digits.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// A minute; what takes longer is recorded as a minute.
+/// One minute. A longer duration is recorded as one minute.
 const LONGEST_US: u64 = 60_000_000;
 
 /// A histogram of durations.
@@ -12,9 +12,10 @@ const LONGEST_US: u64 = 60_000_000;
 pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// None yet.
+    /// A histogram without values.
     pub(crate) fn new() -> Self {
-        // Fixed bounds: a histogram that grows does not grow for `saturating_record`, and then shows 2 ms at most.
+        // The bounds are fixed. A resizable histogram does not grow in `saturating_record`, and would show 2 ms at
+        // most.
         Self(
             Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order and three digits are allowed"),
         )
@@ -24,12 +25,12 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// The latency that this share of all stays within, in milliseconds.
+    /// The latency that this share of the values does not exceed, in milliseconds.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
         self.0.value_at_quantile(share) as f64 / 1e3
     }
 
-    /// In milliseconds.
+    /// The longest latency in milliseconds.
     pub(crate) fn longest_ms(&self) -> f64 {
         self.0.max() as f64 / 1e3
     }

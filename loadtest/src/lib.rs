@@ -1,4 +1,4 @@
-//! Measures a gateway against its budgets, next to a bare `write(2)` loop in the same run.
+//! Measures a gateway against its budgets, beside a bare `write(2)` loop in the same run.
 //!
 //! ```text
 //!   clients' cores                                             │ the server's core
@@ -7,11 +7,11 @@
 //!                                                              │ write loop ─┘ the same bytes
 //! ```
 //!
-//! The three types that matter: [`scenario::Scenario`], one row of the budget table; [`delivery_tally::DeliveryTally`], which knows every
-//! delivery that is owed; [`report::BudgetRow`], a figure beside its limit.
+//! The three main types are [`scenario::Scenario`], one row of the budget table; [`delivery_tally::DeliveryTally`],
+//! which counts every expected delivery; and [`report::BudgetRow`], a figure beside its limit.
 //!
-//! This crate does not test: a figure that misses its budget is printed, and only a delivery that is missing, doubled
-//! or out of order fails the run. `README.md` says what each figure is and what it is not.
+//! This crate is not a test. It prints a figure that misses its budget. The run fails only if a delivery is missing,
+//! duplicated or out of order. `README.md` explains what each figure means and what it does not mean.
 #![cfg(target_os = "linux")]
 
 mod scenario;
@@ -60,9 +60,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print the rows of the budget table beside their limits.
+    /// Measure the rows of the budget table and print each figure beside its limit.
     Bench(BenchArgs),
-    /// Become PROGRAM, pinned, and dead when the bench is. Used by the bench itself.
+    /// Run PROGRAM on the given cores, and end it when the bench ends. Used by the bench itself.
     #[command(hide = true)]
     Supervise {
         #[arg(long, value_delimiter = ',')]
@@ -73,13 +73,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Write the same bytes to many sockets, and nothing else. Used by the bench itself.
+    /// Write the same bytes to many sockets and do nothing else. Used by the bench itself.
     #[command(hide = true, name = baseline::WRITE_LOOP)]
     WriteLoop {
         #[arg(long)]
         sockets: usize,
     },
-    /// Write the same bytes to one socket per message of Redis. Used by the bench itself.
+    /// Write the same bytes to one socket for each message from Redis. Used by the bench itself.
     #[command(hide = true, name = baseline::RELAY)]
     Relay {
         #[arg(long)]
@@ -93,13 +93,13 @@ enum Command {
 
 #[derive(Args)]
 struct BenchArgs {
-    /// Rows to measure, numbered as in the table of budgets; all without it. Rows 5 and 9 come with row 4.
+    /// Rows to measure, numbered as in the budget table. Default: all rows. Rows 5 and 9 are measured with row 4.
     #[arg(long = "row")]
     rows: Vec<Scenario>,
-    /// Smaller and shorter: to see that it runs, not to quote.
+    /// Run a smaller and shorter bench. It shows that the bench works; its figures are not valid results.
     #[arg(long)]
     quick: bool,
-    /// The gateway to measure.
+    /// Gateway binary to measure.
     #[arg(long, default_value = "target/release/tidegate")]
     gateway: PathBuf,
     /// Receivers of the shared messages in rows 1, 3, 8 and 10.
@@ -111,15 +111,15 @@ struct BenchArgs {
     /// Messages per publish call in row 3.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=64))]
     batch: u64,
-    /// Idle connections in rows 4 and 11; 2,000 with --quick.
+    /// Idle connections in rows 4 and 11. Default: 10,000, or 2,000 with --quick.
     #[arg(long)]
     connections: Option<usize>,
-    /// Readers that stop in row 8; 200 with --quick.
+    /// Number of readers that stop reading in row 8. Default: 1,000, or 200 with --quick.
     #[arg(long)]
     stopped: Option<usize>,
 }
 
-/// Runs the command line.
+/// Parses the command line and runs the command.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench(&args),

@@ -1,4 +1,4 @@
-//! On what a run was made: without it a figure means nothing.
+//! The machine and the versions of a run. A figure means nothing without them.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::cores::Cores;
 
-/// Machine and versions.
+/// The machine and the program versions.
 #[derive(Debug)]
 pub(crate) struct Machine {
     processor: String,
@@ -19,12 +19,12 @@ pub(crate) struct Machine {
     redis: String,
     gateway: String,
     commit: String,
-    /// Runnable processes over 1, 5 and 15 minutes when the run began: what else was going on.
+    /// Number of runnable processes over 1, 5 and 15 minutes when the run began. It shows what else was running.
     load: String,
 }
 
 impl Machine {
-    /// Looks around, before anything is started.
+    /// Collects the data before anything is started.
     pub(crate) fn look(cores: Cores, gateway: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
         let processor = read("/proc/cpuinfo")

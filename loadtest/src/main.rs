@@ -1,4 +1,4 @@
-//! The load test's command line; everything else is in the library.
+//! The command line of the load test. Everything else is in the library.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

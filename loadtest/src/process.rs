@@ -1,5 +1,4 @@
-//! Processes of the bench. Each runs on the cores that it was given and does not outlive the bench: the command
-//! `supervise` sees to both.
+//! The processes of the bench. The command `supervise` pins each process to its cores and ends it when the bench ends.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, TcpStream};
@@ -12,24 +11,25 @@ use test_support::{Process, ReservedPort};
 use crate::cores::pin_this_thread;
 use crate::failure::Failure;
 
-/// How long a server may take until it listens.
+/// Time limit until a server listens.
 const START_TIME_MAX: Duration = Duration::from_secs(15);
-/// Between two looks at whether it listens.
+/// The pause between two checks whether a server listens.
 const START_POLL: Duration = Duration::from_millis(20);
 
-/// What the bench says to a child and hears from it.
+/// The pipes between the bench and a child.
 #[derive(Debug)]
 pub(crate) struct Pipes {
     pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
 }
 
-/// Starts `command` on `cores`. Its output is thrown away, its stderr is the bench's. From the main thread only.
+/// Starts `command` on `cores`. Its output is discarded, and its stderr is that of the bench. Call it only from the
+/// main thread.
 pub(crate) fn start(name: &str, cores: &[usize], command: &Command) -> Result<Process, Failure> {
     Ok(Process::start(name, supervised(cores, command).stdin(Stdio::null()).stdout(Stdio::null()))?)
 }
 
-/// Starts this same binary with another command, with pipes to it. From the main thread only.
+/// Starts this binary with another command, with pipes to it. Call it only from the main thread.
 pub(crate) fn start_self(name: &str, cores: &[usize], args: &[&str]) -> Result<(Process, Pipes), Failure> {
     let mut command = supervised(cores, Command::new(THIS_PROGRAM).args(args));
     let mut process = Process::start(name, command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
@@ -56,16 +56,16 @@ fn supervised(cores: &[usize], command: &Command) -> Command {
     process::supervised(command, &["--cores", &cores])
 }
 
-/// What `loadtest supervise` runs: pins itself, binds itself to the bench's life, becomes `program`.
+/// Runs `loadtest supervise`: pins this process, ties it to the life of the bench, and becomes `program`.
 pub(crate) fn supervise(cores: &[usize], parent: u32, program: &OsStr, args: &[OsString]) -> Failure {
     match pin_this_thread(cores) {
-        // `/proc/self/exe` means this binary again, which is what `start_self` wants.
+        // Here `/proc/self/exe` is this binary again, as `start_self` needs it.
         Ok(()) => process::supervise(parent, program, args).into(),
         Err(failure) => failure,
     }
 }
 
-/// An address of loopback that nobody else gets.
+/// Reserves an address of loopback that no other process gets.
 pub(crate) fn reserve_port() -> Result<ReservedPort, Failure> {
     ReservedPort::take().map_err(Failure::io("binding a free port"))
 }

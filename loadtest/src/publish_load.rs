@@ -1,7 +1,7 @@
-//! Backends that publish into one scope as fast as Redis answers, and a listener that hears what comes of it.
+//! Backends that publish into one scope as fast as Redis answers, and a listener that receives the messages.
 //!
-//! Every answer is read and every message accounted for: what was acknowledged must be what Redis counted, and what
-//! the listener heard, without a hole.
+//! Every answer is read and every message is counted: the acknowledged messages must be those that Redis counted and
+//! that the listener received, without a hole.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,26 +14,26 @@ use crate::cores::pin_this_thread;
 use crate::failure::Failure;
 use crate::usage::this_thread_cpu;
 
-/// How many backends there are, and how each of them calls.
+/// The number of backends and the parameters of their calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PublishLoad {
     pub(crate) connections: usize,
-    /// Calls of one connection under way at a time.
+    /// Number of outstanding calls of one connection.
     pub(crate) depth: usize,
-    /// Messages of one call.
+    /// Number of messages in one call.
     pub(crate) batch: usize,
     /// Whether each message has an id.
     pub(crate) ids: bool,
 }
 
-/// What was acknowledged, and what that cost on this side.
+/// Number of acknowledged messages, and the CPU that the backends used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AcknowledgedLoad {
     pub(crate) messages: u64,
     pub(crate) cpu: Duration,
 }
 
-/// Publishes for `duration` on `cores`. `round` tells the ids of one call of this from those of others.
+/// Publishes for `duration` on `cores`. `round` distinguishes the ids of this call from those of other calls.
 pub(crate) fn publish_for_load(
     url: &str,
     cores: &[usize],
@@ -63,11 +63,11 @@ struct Backend {
     load: PublishLoad,
     name: String,
     messages: u64,
-    /// Of the last answer.
+    /// The offset in the last answer.
     offset: u64,
 }
 
-/// About what an application sends: 100 bytes.
+/// A message of about the size that an application sends: 100 bytes.
 const MESSAGE: &str = concat!(
     r#"{"type":"op.applied","payload":{"op":"insert","at":1723,"#,
     r#""text":"abcdefghijklmnopqrstuvwxyz01234"}}"#
@@ -86,7 +86,7 @@ impl Backend {
             let mut pipeline = redis::pipe();
             for _ in 0..depth {
                 let numbers = self.messages..self.messages + batch as u64;
-                // As long as a UUID is.
+                // The id is as long as a UUID.
                 let id = |number| ids.then(|| format!("{:<10}-4f89-41d3-{number:016x}", self.name));
                 let names: Vec<_> = numbers.map(id).collect();
                 let items =
@@ -104,7 +104,7 @@ impl Backend {
         Ok(AcknowledgedLoad { messages: self.messages, cpu: this_thread_cpu() })
     }
 
-    /// Own messages stand one behind the other, whatever others put between.
+    /// The messages of one backend have increasing positions. Messages of other backends may be between them.
     fn check(&mut self, answer: &Value) -> Result<(), Failure> {
         let wrong = || Failure::Deliveries(format!("a publish was answered by {answer:?}"));
         let placed = self.call.read(self.load.batch, answer, part).ok_or_else(wrong)?;
@@ -120,14 +120,14 @@ impl Backend {
     }
 }
 
-/// Hears a scope until its message number `last`, and complains of any hole.
+/// Receives the messages of a scope up to message number `last`, and fails if there is a hole.
 pub(crate) struct Listener(thread::JoinHandle<Result<Duration, Failure>>, std::sync::mpsc::Sender<u64>);
 
-/// How long the listener waits for what it is owed.
+/// How long the listener waits for expected messages.
 const RECEIVE_TIME_MAX: Duration = Duration::from_secs(20);
 
 impl Listener {
-    /// Subscribes, and returns when that stands.
+    /// Subscribes, and returns when the subscription is active.
     pub(crate) fn start(url: &str, cores: Vec<usize>, scope: &Scope, received: u64) -> Result<Self, Failure> {
         let mut connection = connect(url)?;
         let channel = Keyspace::default().channel(scope);
@@ -158,19 +158,19 @@ impl Listener {
             }
             Ok(this_thread_cpu())
         });
-        // Its own failure is told by `finish`.
+        // `finish` reports a failure of the thread.
         let _ = is_ready.recv();
         Ok(Self(thread, end_sender))
     }
 
-    /// Waits until everything up to this offset has been heard. Gives the listener's CPU.
+    /// Waits until everything up to this offset has been received. Returns the CPU time of the listener.
     pub(crate) fn finish(self, last: u64) -> Result<Duration, Failure> {
         let _ = self.1.send(last);
         self.0.join().expect("the listener does not panic")
     }
 }
 
-/// The offset heard last, when this was heard behind `received`.
+/// Checks that this envelope directly follows offset `received`. Returns its last offset.
 fn follow(received: u64, envelope: &[u8]) -> Result<u64, Failure> {
     let wrong = |what: String| Failure::Deliveries(format!("heard behind offset {received}: {what}"));
     let envelope = Envelope::parse(envelope).map_err(|error| wrong(error.to_string()))?;

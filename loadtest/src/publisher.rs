@@ -1,4 +1,4 @@
-//! A backend: publishes numbered ticks by `FCALL`, the way any language would.
+//! A backend that publishes numbered ticks by `FCALL`, as a backend in any language would.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::send_times::SendTimes;
 use crate::tick;
 use crate::usage::this_thread_cpu;
 
-/// A connection that publishes to its channels in turn; it numbers its messages from 0, over all of them.
+/// A connection that publishes to its channels in turn. It numbers its messages from 0, over all channels.
 pub(crate) struct Publisher {
     connection: Connection,
     addresses: Vec<Address>,
@@ -24,43 +24,43 @@ pub(crate) struct Publisher {
     times: Arc<SendTimes>,
 }
 
-/// Where one channel's messages go.
+/// The publish call and the topic of one channel.
 struct Address {
     call: PublishCall,
     topic: String,
 }
 
-/// How fast to publish.
+/// The rate of publishing.
 #[derive(Debug, Clone)]
 pub(crate) enum Pace {
-    /// A batch at every multiple of `interval`, however long the answers take.
+    /// One batch at every multiple of `interval`, however long the answers take.
     Even {
-        /// Between two batches.
+        /// The time between two batches.
         interval: Duration,
-        /// Gives up when this many messages are on their way. `u64::MAX`: never.
+        /// Stops when this many messages are outstanding. `u64::MAX` means never.
         outstanding_max: u64,
     },
-    /// As soon as fewer than this many messages are on their way.
+    /// Publishes whenever fewer than this many messages are outstanding.
     Window(u64),
 }
 
-/// What the receivers tell the publisher while both run.
+/// State that the receivers and the publisher share while both run.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Messages that have reached their receivers; an average, to be compared with the number published.
+    /// Number of messages that have reached their receivers. It is an average, compared with the number published.
     pub(crate) received: AtomicU64,
-    /// Set by the publisher when it has published its last one.
+    /// Set by the publisher after its last message.
     pub(crate) finished: AtomicBool,
 }
 
-/// What a publisher did in one run.
+/// The result of one run of a publisher.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Published {
-    /// Messages up to but not including this one have been published, by all runs together.
+    /// All messages before this number have been published, by all runs together.
     pub(crate) end: u64,
-    /// Whether the pace was kept to the end.
+    /// Whether the publisher kept its pace to the end.
     pub(crate) kept_pace: bool,
-    /// CPU of the publishing thread.
+    /// The CPU time of the publishing thread.
     pub(crate) cpu: Duration,
 }
 
@@ -82,8 +82,8 @@ impl Publisher {
         self.next
     }
 
-    /// Publishes `count` messages that were due at `due`: in one call to the only channel, or in one pipeline of
-    /// calls to so many channels.
+    /// Publishes `count` messages that were due at `due`: in one call if there is only one channel, otherwise in one
+    /// pipeline of calls, one per channel.
     fn publish(&mut self, count: u64, due: Instant) -> Result<(), Failure> {
         let end = self.next + count;
         (self.next..end).for_each(|number| self.times.note(number, due));
@@ -100,7 +100,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes for `duration` in a thread on `cores`, `batch` messages per call, and comes back with what it did.
+    /// Publishes for `duration` in a thread on `cores`, with `batch` messages per call. Returns the publisher and its
+    /// result.
     pub(crate) fn run(
         mut self,
         cores: Vec<usize>,
@@ -140,7 +141,7 @@ impl Publisher {
                     due += interval;
                 }
                 Pace::Window(max) if outstanding + batch > max => {
-                    // Lets the receivers have the core they share with this thread.
+                    // The sleep lets the receivers use the core that they share with this thread.
                     thread::sleep(Duration::from_micros(50));
                     due = Instant::now();
                 }

@@ -1,8 +1,8 @@
-//! What a run prints: the machine, then each figure beside its limit.
+//! The output of a run: the machine, then each figure beside its limit.
 
 use std::fmt;
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct BudgetRow {
     /// What was measured, and under which conditions.
@@ -12,28 +12,28 @@ pub(crate) struct BudgetRow {
     /// The budget, or a dash.
     pub(crate) limit: String,
     pub(crate) verdict: BudgetVerdict,
-    /// What belongs to the figure but does not fit the line.
+    /// Information about the figure that does not fit into the row.
     pub(crate) notes: Vec<String>,
 }
 
-/// How a figure compares with its budget.
+/// The comparison of a figure with its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BudgetVerdict {
-    /// Within the budget.
+    /// The figure is within the budget.
     Met,
-    /// Not within it. The run succeeds all the same: a slow machine is no defect.
+    /// The figure exceeds the budget. The run still succeeds, because a slow machine is not a defect.
     Missed,
-    /// There is no budget; it is stated beside one that has.
+    /// The figure has no budget. It is printed beside a figure that has one.
     Stated,
 }
 
 impl BudgetVerdict {
-    /// For figures that are to be small.
+    /// The verdict on a figure that may be at most `limit`.
     pub(crate) fn at_most(measured: f64, limit: f64) -> Self {
         if measured <= limit { Self::Met } else { Self::Missed }
     }
 
-    /// For figures that are to be large.
+    /// The verdict on a figure that must be at least `limit`.
     pub(crate) fn at_least(measured: f64, limit: f64) -> Self {
         if measured >= limit { Self::Met } else { Self::Missed }
     }
@@ -49,7 +49,7 @@ impl fmt::Display for BudgetVerdict {
     }
 }
 
-/// Smallest, middle and largest of several repetitions.
+/// The smallest, the median and the largest value of several repetitions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) min: f64,
@@ -58,10 +58,10 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value; of an even number, the median is the mean of the middle two.
+    /// The spread of at least one value. For an even number, the median is the mean of the middle two.
     ///
     /// # Panics
-    /// Without values, or with one that is not a number.
+    /// If there are no values, or if one is not a number.
     pub(crate) fn of(values: &[f64]) -> Self {
         assert!(!values.is_empty(), "a spread needs a value");
         let mut sorted = values.to_vec();
@@ -71,7 +71,7 @@ impl Spread {
     }
 }
 
-/// A whole number with its thousands set apart.
+/// A whole number with separated thousands.
 pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut out = String::from(if value < 0.0 { "-" } else { "" });

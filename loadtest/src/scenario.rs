@@ -1,4 +1,4 @@
-//! The rows of the budget table, one module each, and what they share.
+//! The rows of the budget table, one module each, and the types that they share.
 
 mod audience;
 mod delivery;
@@ -17,28 +17,28 @@ use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::report::BudgetRow;
 
-/// A row of the budget table, numbered as there.
+/// A row of the budget table, with its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Scenario {
-    /// CPU per delivery, one message per write.
+    /// CPU per delivery, with one message per write.
     #[value(name = "1")]
     Delivery,
-    /// CPU per delivery, one receiver per scope.
+    /// CPU per delivery, with one receiver per scope.
     #[value(name = "2")]
     Personal,
     /// Deliveries per second and core.
     #[value(name = "3")]
     Saturation,
-    /// Memory per idle connection, on the way there CPU per connection (row 5), and then CPU of them all (row 9).
+    /// Memory per idle connection, CPU to connect one (row 5), and CPU of all idle connections (row 9).
     #[value(name = "4")]
     Idle,
-    /// Messages that one Redis takes.
+    /// Messages that one Redis accepts per second.
     #[value(name = "7")]
     Publishing,
-    /// What readers that stop cost those who read on.
+    /// Additional CPU per delivery when other readers have stopped.
     #[value(name = "8")]
     Stopped,
-    /// CPU per delivery over server-sent events, beside that over WebSockets.
+    /// CPU per delivery over server-sent events, compared with WebSockets.
     #[value(name = "10")]
     EventStreams,
     /// Memory per idle event stream.
@@ -47,7 +47,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// Every one, in the order of the table.
+    /// All scenarios, in the order of the table.
     pub(crate) const ALL: [Self; 8] = [
         Self::Delivery,
         Self::Personal,
@@ -59,7 +59,7 @@ impl Scenario {
         Self::IdleEventStreams,
     ];
 
-    /// Runs it on servers of its own.
+    /// Runs the scenario on its own servers.
     pub(crate) fn run(self, setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
         match self {
             Self::Delivery => delivery::run(setting),
@@ -74,34 +74,34 @@ impl Scenario {
     }
 }
 
-/// What every scenario is told.
+/// The input of every scenario.
 #[derive(Debug)]
 pub(crate) struct Setting {
     pub(crate) cores: Cores,
-    /// The gateway's binary.
+    /// The path of the gateway binary.
     pub(crate) gateway: PathBuf,
     pub(crate) sizes: Sizes,
 }
 
-/// How large and how long.
+/// The sizes and durations of the scenarios.
 #[derive(Debug, Clone)]
 pub(crate) struct Sizes {
     /// Receivers of the shared messages in rows 1, 3, 8 and 10.
     pub(crate) receivers: usize,
     /// Scopes with one receiver each in row 2.
     pub(crate) scopes: usize,
-    /// Alternations of baseline and gateway in rows 1, 2, 8 and 10, and of the ways to publish in row 7.
+    /// Number of alternations of baseline and gateway in rows 1, 2, 8 and 10, and of publish shapes in row 7.
     pub(crate) pairs: usize,
-    /// One window of one side of a pair.
+    /// Duration of one window of one side of a pair.
     pub(crate) window: Duration,
-    /// One step of the search in row 3; half of it is one window of row 7.
+    /// Duration of one step of the search in row 3. Half of it is one window of row 7.
     pub(crate) step: Duration,
     /// Messages per publish call in row 3.
     pub(crate) batch: u64,
     /// Idle connections in rows 4 and 11.
     pub(crate) connections: usize,
-    /// How long connections idle before memory is read.
+    /// How long connections are idle before memory is read.
     pub(crate) settle: Duration,
-    /// Readers that stop in row 8.
+    /// Number of readers that stop in row 8.
     pub(crate) stopped: usize,
 }

@@ -1,17 +1,17 @@
-//! When each message was due, shared between the publisher and the receivers; both live in this process, so one
-//! clock serves both.
+//! The time at which each message was due. The publisher and the receivers share it. Both run in this process, so they
+//! use the same clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Messages remembered. No scenario has more than this many under way.
+/// Number of messages in the ring. No scenario has more outstanding messages.
 const RING: usize = 1 << 16;
 
 /// A ring of due times by message number.
 #[derive(Debug)]
 pub(crate) struct SendTimes {
     epoch: Instant,
-    /// Microseconds after `epoch`.
+    /// Due times in microseconds after `epoch`.
     due_us: Box<[AtomicU64]>,
 }
 
@@ -21,13 +21,13 @@ impl SendTimes {
         Self { epoch: Instant::now(), due_us }
     }
 
-    /// Notes that message `number` was to be published at `due`, whether or not the publisher was late: time spent
-    /// waiting for a busy publisher is part of the latency.
+    /// Notes that message `number` was due at `due`, even if the publisher was late: the time that a message waits for
+    /// a busy publisher is part of its latency.
     pub(crate) fn note(&self, number: u64, due: Instant) {
         self.slot(number).store(self.micros(due), Ordering::Relaxed);
     }
 
-    /// How long before `now` message `number` was due.
+    /// The time between the due time of message `number` and `now`.
     pub(crate) fn age(&self, number: u64, now: Instant) -> Duration {
         Duration::from_micros(self.micros(now).saturating_sub(self.slot(number).load(Ordering::Relaxed)))
     }

@@ -1,7 +1,7 @@
-//! The message the scenarios publish, and how a receiver reads its number back. Pure.
+//! The message that the scenarios publish, and the reader of its number. Pure.
 //!
-//! The number has a fixed width and the frame a fixed beginning, so a receiver compares and reads at known places
-//! instead of parsing JSON: it shares its core with Redis and must cost little.
+//! The number has a fixed width and the frame has a fixed beginning. A receiver compares and reads at known offsets and
+//! parses no JSON, because it shares its core with Redis and must be cheap.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use wire::MessageDraft;
 
 /// The `type` of every published message.
 pub(crate) const KIND: &str = "tick";
-/// Added to the number so that it always has ten digits: JSON knows no leading zeros.
+/// Added to the number so that it always has ten digits, because JSON numbers have no leading zeros.
 const BASE: u64 = 1_000_000_000;
 const DIGITS: usize = 10;
 
-/// What a publisher stores: `{"type":"tick","payload":{"n":1000000042}}`.
+/// The message that a publisher stores: `{"type":"tick","payload":{"n":1000000042}}`.
 ///
 /// # Panics
-/// Past nine billion messages, which no run reaches.
+/// After nine billion messages, which no run reaches.
 pub(crate) fn message(number: u64) -> Vec<u8> {
     assert!(number < 9 * BASE, "the number of a tick has {DIGITS} digits");
     let payload = format!(r#"{{"n":{}}}"#, BASE + number);
@@ -26,25 +26,26 @@ pub(crate) fn message(number: u64) -> Vec<u8> {
     MessageDraft { kind, payload: Some(&payload), binary: None, timestamp: None, correlation_id: None }.to_bytes()
 }
 
-/// Reads numbers out of delivered frames of one channel, or of channels that differ in one stretch of fixed width.
+/// Reads the numbers in frames of one channel, or of channels that differ in one part of fixed width.
 #[derive(Debug, Clone)]
 pub(crate) struct TickReader {
-    /// Everything before the stretch.
+    /// The bytes before the varying part.
     head: Vec<u8>,
-    /// Bytes of the stretch.
+    /// Length of the varying part in bytes.
     varying: usize,
-    /// Everything between the stretch and the number's digits.
+    /// The bytes between the varying part and the digits of the number.
     middle: Vec<u8>,
 }
 
 impl TickReader {
-    /// For frames of channels, named as clients name them, that begin with `stem` and end in `varying` bytes more.
+    /// A reader for channels, named as clients name them, that begin with `stem` and continue with `varying` more
+    /// bytes.
     pub(crate) fn new(stem: &str, varying: usize) -> Self {
         let head = format!(r#"{{"type":"{KIND}","channel":"{stem}"#).into_bytes();
         Self { head, varying, middle: br#"","payload":{"n":"#.to_vec() }
     }
 
-    /// The number, if this payload is a tick of such a channel.
+    /// The number, if this payload is a tick of one of these channels.
     pub(crate) fn read(&self, payload: &[u8]) -> Option<u64> {
         let rest = payload.strip_prefix(self.head.as_slice())?.get(self.varying..)?;
         let (digits, rest) = rest.strip_prefix(self.middle.as_slice())?.split_at_checked(DIGITS)?;
@@ -55,7 +56,7 @@ impl TickReader {
     }
 }
 
-/// The `type` of a frame that is not a tick; for error messages and control frames, off the hot path.
+/// The `type` of a frame that is not a tick. Used for error messages and control frames, outside the hot path.
 pub(crate) fn kind_of(payload: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct FrameType {

@@ -1,4 +1,4 @@
-//! What a process has used, read from `/proc` by its pid: the same meter on both sides of a comparison.
+//! The CPU and memory of a process, read from `/proc` by its pid. Both sides of a comparison use the same meter.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,15 +8,15 @@ use rustix::io::Errno;
 
 use crate::failure::Failure;
 
-/// What reading the `/proc` entry of a thread gives that ended after it was opened.
+/// The error of reading the `/proc` entry of a thread that ended after the entry was opened.
 const ESRCH: i32 = Errno::SRCH.raw_os_error();
 
 /// CPU of a process so far, user and system together, in nanoseconds as the scheduler counts them.
 ///
-/// The sum over its threads of `/proc/<pid>/task/<tid>/schedstat`: what `getrusage` adds up, without its rounding. A
-/// running thread's count is brought up to date at every timer tick, so a reading is at most one tick per thread
-/// (4 ms at 250 Hz) behind. Threads that have ended are not in the sum; no server measured here ends any.
-/// On loopback the sender's `write` also does the receiver's TCP work, so that is in the sum on both sides.
+/// It is the sum of `/proc/<pid>/task/<tid>/schedstat` over its threads: the value that `getrusage` adds up, without
+/// its rounding. The count of a running thread is updated at every timer tick, so a reading lags by at most one tick
+/// per thread (4 ms at 250 Hz). Threads that have ended are not in the sum. No server measured here ends threads. On
+/// loopback the sender's `write` also does the TCP work of the receiver, so this work is in the sum on both sides.
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Failure> {
     let tasks = format!("/proc/{pid}/task");
     let mut total_ns = 0u64;
@@ -34,34 +34,34 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Failure> {
     Ok(Duration::from_nanos(total_ns))
 }
 
-/// CPU of the calling thread so far.
+/// CPU time of the calling thread so far.
 pub(crate) fn this_thread_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("CPU time is never negative")
 }
 
-/// CPU that the whole machine has spent on anything but idling, in steps of 10 ms: what others do beside a run.
+/// CPU time that the whole machine was not idle, in steps of 10 ms. It shows what other processes do during a run.
 pub(crate) fn machine_cpu() -> Result<Duration, Failure> {
     let text = fs::read_to_string("/proc/stat").map_err(Failure::io("/proc/stat"))?;
     let ticks = busy_ticks(&text).ok_or_else(|| Failure::Unmeasurable("/proc/stat has no cpu line".into()))?;
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
-/// user, nice, system, irq, softirq and steal of `cpu user nice system idle iowait irq softirq steal …`.
+/// The sum of user, nice, system, irq, softirq and steal of `cpu user nice system idle iowait irq softirq steal …`.
 fn busy_ticks(stat: &str) -> Option<u64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let fields: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
     (fields.len() >= 8).then(|| [0, 1, 2, 5, 6, 7].map(|at| fields[at]).iter().sum())
 }
 
-/// Memory of a process, in bytes.
+/// The memory of a process in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resident {
-    /// All of it.
+    /// The whole resident memory.
     pub(crate) rss: u64,
-    /// The part in huge pages, of which a process has whole ones or none.
+    /// The part in huge pages. A process has whole huge pages or none.
     pub(crate) huge: u64,
-    /// The part that no file is behind: what the process has allocated. The rest is the program itself.
+    /// The part without a file: what the process has allocated. The rest is the program itself.
     pub(crate) anonymous: u64,
 }
 
@@ -76,11 +76,11 @@ pub(crate) fn resident(pid: u32) -> Result<Resident, Failure> {
     Ok(Resident { rss: bytes_of("Rss:")?, huge: bytes_of("AnonHugePages:")?, anonymous: bytes_of("Anonymous:")? })
 }
 
-/// The slab caches that sockets live in. Others (dentries of files, inodes) move with whatever else the machine does.
+/// The slab caches that hold sockets. Others (dentries of files, inodes) change with all other activity of the machine.
 const SOCKET_CACHES: [&str; 4] = ["TCP", "sock_inode_cache", "filp", "eventpoll_epi"];
 
-/// Kernel memory of sockets, machine-wide, in bytes: objects in use times their size in [`SOCKET_CACHES`], plus the
-/// pages of TCP's buffers (`/proc/net/sockstat`). `None` where the caches may not be read (they need root).
+/// Kernel memory of sockets on the whole machine, in bytes: objects in use times their size in [`SOCKET_CACHES`], plus
+/// the pages of TCP's buffers (`/proc/net/sockstat`). `None` if the caches are not readable (they need root).
 pub(crate) fn socket_kernel_bytes() -> Option<u64> {
     let slabs = fs::read_to_string("/proc/slabinfo").ok()?;
     let sockstat = fs::read_to_string("/proc/net/sockstat").ok()?;
@@ -139,7 +139,7 @@ mod tests {
         let before = cpu_time(std::process::id()).expect("own /proc entry");
         assert!(resident(std::process::id()).expect("own /proc entry").rss > 64 * 1024);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        // Spins until the meter has moved by more than it may lag.
+        // Spins until the meter has advanced by more than its possible lag.
         while cpu_time(std::process::id()).expect("own /proc entry") < before + Duration::from_millis(8) {
             assert!(std::time::Instant::now() < deadline, "ten seconds of work and no CPU counted");
         }

@@ -1,18 +1,18 @@
-//! One window of a measurement: who used how much CPU between its begin and its end.
+//! One window of a measurement: the CPU time of each participant between its begin and its end.
 
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::usage::{cpu_time, machine_cpu, this_thread_cpu};
 
-/// Cores of others beside which figures are still good.
+/// Figures are valid if other processes use at most this many cores.
 pub(crate) const FOREIGN_CORES_MAX: f64 = 0.1;
 
-/// A window that is open.
+/// A window whose measurement has begun and not ended.
 #[derive(Debug)]
 pub(crate) struct Window {
     server: u32,
-    /// Redis, if it takes part.
+    /// The process id of Redis, if it takes part.
     redis: Option<u32>,
     begun: Instant,
     server_cpu: Duration,
@@ -20,14 +20,14 @@ pub(crate) struct Window {
     machine_cpu: Duration,
 }
 
-/// What was used in a window that is closed.
+/// The CPU time and the duration of a closed window.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
     pub(crate) wall: Duration,
     pub(crate) server_cpu: Duration,
-    /// Receivers, publisher and Redis.
+    /// CPU time of receivers, publisher and Redis.
     pub(crate) client_cpu: Duration,
-    /// The rest of the machine.
+    /// CPU time of the rest of the machine.
     pub(crate) foreign_cpu: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Window {
         })
     }
 
-    /// Ends it. `publisher_cpu` is what the publishing thread used, which has ended by now.
+    /// Ends the window. `publisher_cpu` is the CPU time of the publishing thread, which has ended by now.
     pub(crate) fn close(self, publisher_cpu: Duration) -> Result<Spent, Failure> {
         let wall = self.begun.elapsed();
         let server_cpu = cpu_time(self.server)?.saturating_sub(self.server_cpu);
@@ -60,7 +60,7 @@ fn client_cpu(redis: Option<u32>) -> Result<Duration, Failure> {
 }
 
 impl Spent {
-    /// Microseconds of the server's CPU for each of `count` things.
+    /// CPU time of the server in microseconds per unit, for `count` units.
     pub(crate) fn server_us_per(&self, count: u64) -> f64 {
         self.server_cpu.as_secs_f64() * 1e6 / count as f64
     }
@@ -70,17 +70,17 @@ impl Spent {
         self.server_cpu.as_secs_f64() / self.wall.as_secs_f64()
     }
 
-    /// The cores that receivers, publisher and Redis were busy on, on average.
+    /// The average number of cores that receivers, publisher and Redis used.
     pub(crate) fn client_cores(&self) -> f64 {
         self.client_cpu.as_secs_f64() / self.wall.as_secs_f64()
     }
 
-    /// The cores that others were busy on, on average.
+    /// The average number of cores that other processes used.
     pub(crate) fn foreign_cores(&self) -> f64 {
         self.foreign_cpu.as_secs_f64() / self.wall.as_secs_f64()
     }
 
-    /// Whether the machine did nothing else worth mentioning.
+    /// Whether other processes used so little CPU that the window is valid.
     pub(crate) fn is_quiet(&self) -> bool {
         self.foreign_cores() <= FOREIGN_CORES_MAX
     }

@@ -1,4 +1,4 @@
-//! HAProxy with the shipped file in front of the gateways.
+//! HAProxy with the shipped file, in front of the gateways.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::process::{self, reserve_port};
 
 #[derive(Debug)]
 pub(crate) struct Balancer {
-    /// For clients.
+    /// The address to which clients connect.
     pub(crate) address: SocketAddr,
     statistics: SocketAddr,
     process: Process,
@@ -21,7 +21,7 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// Starts it and waits until it has seen every gateway.
+    /// Starts HAProxy and waits until it has seen every gateway.
     pub(crate) async fn start(program: &Path, directory: &Path, gateways: &[Gateway]) -> Result<Self, Failure> {
         let ports = [reserve_port()?, reserve_port()?];
         let [clients, statistics] = ports.each_ref().map(ReservedPort::address);
@@ -39,12 +39,12 @@ impl Balancer {
         Ok(balancer)
     }
 
-    /// How often it has marked gateway `index` as down.
+    /// The number of times that HAProxy has marked gateway `index` as down.
     pub(crate) fn times_down(&self, index: usize) -> Result<u64, Failure> {
         Ok(self.servers()?[index].times_down)
     }
 
-    /// What shows that clients came through it to every gateway.
+    /// Proves that clients reached every gateway through HAProxy.
     pub(crate) fn proof(&self) -> Result<String, Failure> {
         let counts = self.servers()?.map(|server| server.connections);
         let text = format!("{} connections through HAProxy, {counts:?} by gateway", counts.iter().sum::<u64>());

@@ -1,5 +1,5 @@
-//! A client as an application writes one: it keeps positions, its session's id, the id of the last event or nothing, and
-//! comes back elsewhere.
+//! A client as an application writes it. It keeps positions, its session id, the id of the last event, or nothing, and
+//! it reconnects to another instance.
 
 mod behaviour;
 mod contention;
@@ -30,31 +30,31 @@ use crate::ownership::Open;
 use crate::recorder::Recorder;
 use crate::token;
 
-/// For a connection and its upgrade. A frozen instance must not hold a client for longer.
+/// Time limit for a connection and its upgrade. A frozen instance must not delay a client for longer.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
-/// Shorter than the protocol asks for: a run has seconds.
+/// Shorter than the protocol recommends, because a run lasts only seconds.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
-/// How long a client is away that comes and goes.
+/// How long a client that leaves stays away before it returns.
 const ABSENCE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(1_500));
 
-/// The close code of a connection whose session goes on in another.
+/// The close code of a connection whose session continues on another connection.
 const ELSEWHERE: u16 = 4504;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Everything that clients of a run share.
+/// The state that all clients of a run share.
 #[derive(Debug)]
 pub(crate) struct SharedClients {
     pub(crate) recorder: Recorder,
-    /// Where gateways are reached.
+    /// The addresses at which clients reach gateways.
     pub(crate) entrance: Entrance,
-    /// From then on nobody leaves of its own accord.
+    /// When this is true, no client leaves any more.
     pub(crate) is_calm: watch::Receiver<bool>,
-    /// How many subscriptions stand now.
+    /// Number of active subscriptions.
     pub(crate) active: AtomicUsize,
-    /// How many subscriptions have received their scope's sentinel.
+    /// Number of subscriptions that have received the sentinel of their scope.
     pub(crate) sentinels: AtomicUsize,
-    /// Who is connected where, as `welcome` said.
+    /// The open connections with instance and session, as reported by `welcome`.
     pub(crate) open: Open,
 }
 
@@ -65,35 +65,35 @@ pub(crate) struct Client {
     transport: Transport,
     clients: Arc<SharedClients>,
     random: Random,
-    /// Subscriptions, and the largest position of each.
+    /// The subscriptions, with the largest position of each.
     held: BTreeMap<String, Option<Position>>,
     last_instance: Option<usize>,
-    /// Cookies that it was given.
+    /// The cookies that the client has received.
     jar: Jar,
-    /// As the first `welcome` named it.
+    /// The session id from the first `welcome`.
     session: Option<String>,
-    /// Who else goes on with that session.
+    /// Another client that continues the same session.
     contention: Option<Contention>,
-    /// It left that session to the other.
+    /// The client has left that session to the other client.
     has_lost: bool,
-    /// Of those in `held`, the ones that stand on this connection.
+    /// The subscriptions of `held` that are active on this connection.
     active: Vec<String>,
-    /// Of those, the ones whose sentinel has come.
+    /// The active subscriptions whose sentinel has been received.
     done: BTreeSet<String>,
-    /// What a client knows that keeps its session's id alone.
+    /// The state of a client that keeps only its session id.
     kept: Kept,
-    /// What a client of an event stream keeps: the id of the last event that was complete.
+    /// The state of a client of an event stream: the id of the last complete event.
     last_event_id: Option<String>,
 }
 
-/// What happens next on a connection.
+/// The next step on a connection.
 enum Turn {
     Received(Option<Result<Message, tungstenite::Error>>),
-    /// It goes on with another session.
+    /// The client continues the contended session.
     Contends,
-    /// It asks again for what its session held.
+    /// The client asks again for the subscriptions of its session.
     Asks,
-    /// It says that it is there, and reads nothing.
+    /// The client sends a sign of life and reads nothing.
     Speaks,
     Leaves,
 }
@@ -127,9 +127,9 @@ impl Client {
         }
     }
 
-    /// Receives over this transport, if that is possible. What only frames can say, an event stream does not know: who keeps
-    /// its session's id alone stays with WebSockets. So do slow clients that stay: a gateway is to deal with them in each
-    /// way, and the kernel may take the client of an event stream for dead before.
+    /// Sets this transport, if the client can use it. A client that keeps only its session id needs frames, so it stays
+    /// with WebSockets. A slow client that does not leave also stays with WebSockets: the gateway must deal with it in
+    /// every way, and the kernel could declare the client of an event stream dead before that.
     pub(crate) fn over(mut self, transport: Transport) -> Self {
         let Behaviour { keeps, leaves, reads_slowly, .. } = self.behaviour;
         if keeps != Keeps::Session && (leaves || !reads_slowly) {
@@ -138,13 +138,13 @@ impl Client {
         self
     }
 
-    /// When the time comes it leaves, and goes on with a session that another one goes on with.
+    /// The client leaves when the contention begins, and continues a session that another client also continues.
     pub(crate) fn with_contention(mut self, contention: Contention) -> Self {
         self.contention = Some(contention);
         self
     }
 
-    /// Runs until it is aborted.
+    /// Runs the client until its task is aborted.
     pub(crate) async fn run(mut self) {
         loop {
             let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -168,12 +168,13 @@ impl Client {
         }
     }
 
-    /// A socket with a hello on its way.
+    /// Opens a socket and sends the `hello`.
     async fn open(&mut self, number: u64) -> Option<Socket> {
         let (wanted, cookie) = self.choose();
         let user = self.contention.as_ref().map_or(&self.name, |contention| &contention.user);
         let token = token::sign(user);
-        // Who names a session gives its token in the `hello`: with one in the upgrade it is another session until then.
+        // A client that continues a session sends its token in `hello`. With the token in the upgrade, it would first
+        // get another session.
         let in_upgrade = (self.behaviour.keeps != Keeps::Session).then_some(token.as_str());
         let reads_slowly = self.behaviour.reads_slowly;
         let approach = Approach { token: in_upgrade, wanted, cookie, reads_slowly };
@@ -213,8 +214,8 @@ impl Client {
         Ok(socket.send(Message::text(text)).await?)
     }
 
-    /// Another instance than the last one, most of the time; who keeps its session alone may come back to the same one.
-    /// Behind HAProxy who stays goes where its cookies lead.
+    /// Chooses an instance, most of the time another one than the last. A client that keeps only its session id may
+    /// return to the same one. Behind HAProxy, a client that stays follows its cookies.
     fn choose(&mut self) -> (usize, Cookie) {
         if let Some(home) = self.behaviour.home {
             return (home, Cookie::Wanted);
@@ -229,7 +230,7 @@ impl Client {
         }
     }
 
-    /// Reads until the connection ends, or until it leaves; says why if it was its own wish.
+    /// Reads until the connection ends or the client leaves. Returns `Some` if the client left.
     async fn stay(&mut self, number: u64, mut socket: Socket) -> Option<()> {
         let (shortest, longest) = self.behaviour.stay();
         let until = Instant::now() + self.random.between(shortest, longest);
@@ -290,7 +291,7 @@ impl Client {
         None
     }
 
-    /// What the page tells a client to say now that keeps its session's id alone.
+    /// Sends what `docs/protocol.md` requires now of a client that keeps only its session id.
     async fn say_what_is_due(&mut self, number: u64, socket: &mut Socket) -> Result<(), Box<tungstenite::Error>> {
         for text in self.kept.take_due(Instant::now()) {
             self.send(number, socket, text).await?;
@@ -298,8 +299,8 @@ impl Client {
         Ok(())
     }
 
-    /// It begins a session of its own, so that there is something to judge. Whether others were sent away with reason is
-    /// for the checker to say.
+    /// Begins a new session, so that the checker has something to judge. The checker decides whether the other
+    /// disconnects had a reason.
     fn leave_to_the_other(&mut self) {
         if let Some(contention) = self.contention.as_ref().filter(|_| self.contends()) {
             contention.replaced.fetch_add(1, Ordering::Relaxed);
@@ -307,7 +308,7 @@ impl Client {
         }
     }
 
-    /// Whether it goes on with the session that another one goes on with.
+    /// Whether the client continues the contended session.
     fn contends(&self) -> bool {
         self.contention.as_ref().is_some_and(|contention| self.session.as_ref() == Some(&contention.session))
     }
@@ -322,7 +323,7 @@ impl Client {
 
     fn welcome(&mut self, number: u64, payload: &Value) {
         let text = |name: &str| payload[name].as_str().unwrap_or_default().to_owned();
-        // The token is in the upgrade, so `welcome` comes before the hello that names an earlier session.
+        // The token is in the upgrade, so `welcome` arrives before the `hello` that names an earlier session.
         let session = match self.transport {
             Transport::WebSocket => self.session.get_or_insert_with(|| text("session_id")).clone(),
             Transport::EventStream => text("session_id"),
@@ -335,7 +336,7 @@ impl Client {
         self.take(number, text);
     }
 
-    /// What `docs/protocol.md` tells clients to do, and no more.
+    /// Does exactly what `docs/protocol.md` tells clients to do.
     fn take(&mut self, number: u64, text: &str) {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
         let is_message = frame.get("timestamp").is_some();

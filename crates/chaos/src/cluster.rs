@@ -1,4 +1,4 @@
-//! Everything that can be broken: Redis, the gateways, and the network between them.
+//! The parts that a fault can break: Redis, the gateways, and the network between them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,43 +22,43 @@ use crate::redis_sentinels::RedisSentinels;
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
 use crate::wall_clock::WallClock;
 
-/// What runs. Gateways are dropped first: those that lose their Redis would complain.
+/// The running parts. Gateways are dropped first: a gateway that loses its Redis would log errors.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) gateways: Vec<Gateway>,
-    /// A process with the name of the last of them, started when the fault wants it.
+    /// A process with the id of the last gateway. The fault starts it.
     pub(crate) twin: Option<Gateway>,
-    /// In front of the gateways, unless clients reach them directly.
+    /// HAProxy in front of the gateways, unless clients connect to them directly.
     pub(crate) balancer: Option<Balancer>,
-    /// Between each gateway and Redis; with Sentinels nobody uses them.
+    /// The proxies between each gateway and Redis. With Sentinels nothing uses them.
     pub(crate) proxies: Vec<Proxy>,
-    /// Between publishers that call Redis and Redis.
+    /// The proxy between Redis and the publishers that call it.
     pub(crate) calls: Proxy,
-    /// Between the primary and its replica, if there is one.
+    /// The proxy between the primary and its replica, if there is a replica.
     pub(crate) replication: Option<Proxy>,
     pub(crate) primary: RedisServer,
     pub(crate) replica: Option<RedisServer>,
-    /// They watch both, if they are there.
+    /// The Sentinels that watch both servers, if the fault needs them.
     sentinels: Option<RedisSentinels>,
     pub(crate) ownership: Ownership,
-    /// The network of the first gateway, if it has one of its own; it speaks to Redis past its proxy then.
+    /// The network namespace of the first gateway, if it has one. It then reaches Redis without its proxy.
     namespace: Option<Namespace>,
-    /// Of Redis or of the first gateway, if it is to jump.
+    /// The clock of Redis or of the first gateway, if the fault moves it.
     clock: Option<WallClock>,
     pub(crate) random: Random,
 }
 
-/// Where a scope stands, by its metadata.
+/// The newest position of a scope, from its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Top {
     generation: u64,
     pub(crate) offset: u64,
-    /// As the metadata lists it: `generation-top generation-top …`.
+    /// The earlier generations as the metadata lists them: `generation-top generation-top …`.
     earlier: String,
 }
 
 impl Top {
-    /// How far this generation goes, as far as this Redis knows.
+    /// The last offset of this generation that this Redis knows.
     fn of(&self, generation: u64) -> u64 {
         let prefix = format!("{generation}-");
         let listed = || self.earlier.split(' ').find_map(|text| text.strip_prefix(&prefix)?.parse().ok());
@@ -66,7 +66,7 @@ impl Top {
     }
 }
 
-/// The servers, and what stands between them.
+/// The Redis servers and the proxies between them.
 struct Stores {
     primary: RedisServer,
     replica: Option<RedisServer>,
@@ -170,21 +170,21 @@ impl Cluster {
         })
     }
 
-    /// How clients and publishers come in.
+    /// The entrance through which clients and publishers connect.
     pub(crate) fn entrance(&self) -> Entrance {
         let all = self.gateways.iter().chain(&self.twin);
         let gateways = all.map(|gateway| (gateway.name.clone(), gateway.address)).collect();
         Entrance::new(gateways, self.balancer.as_ref().map(|balancer| balancer.address))
     }
 
-    /// Everybody who speaks to Redis speaks to this one from now on.
+    /// From now on all gateways and publishers connect to this Redis.
     pub(crate) fn point_all_to(&self, target: SocketAddr) {
         for proxy in self.proxies.iter().chain([&self.calls]) {
             point(proxy, target);
         }
     }
 
-    /// Publishers that call Redis speak to this one from now on.
+    /// From now on the publishers that call Redis connect to this Redis.
     pub(crate) fn point_calls_to(&self, target: SocketAddr) {
         point(&self.calls, target);
     }
@@ -201,7 +201,7 @@ impl Cluster {
         self.clock.as_ref().ok_or_else(|| Failure::Unproven("nobody has a clock that jumps".into()))
     }
 
-    /// Which life of each gateway has its lease.
+    /// The incarnation of each gateway that holds its lease.
     pub(crate) fn incarnation_ids(&self) -> Vec<Option<String>> {
         self.gateways.iter().map(|gateway| self.ownership.holder(&gateway.name)).collect()
     }
@@ -215,7 +215,7 @@ impl Cluster {
     }
 }
 
-/// A process with the name of the last gateway, whose place is known from now on; it comes later.
+/// Reserves the address of a process with the id of the last gateway. The process starts later.
 fn start_twin(environment: &Environment, directory: &Path, proxy: &Proxy) -> Result<Gateway, Failure> {
     let directory = directory.join("twin");
     std::fs::create_dir_all(&directory).map_err(Failure::io(directory.display().to_string()))?;
@@ -225,13 +225,13 @@ fn start_twin(environment: &Environment, directory: &Path, proxy: &Proxy) -> Res
     Ok(twin)
 }
 
-/// Whoever comes through this proxy goes there from now on, and begins anew.
+/// From now on this proxy connects to `target`. Open connections are closed.
 fn point(proxy: &Proxy, target: SocketAddr) {
     proxy.change(|conditions| (conditions.target, conditions.is_cut) = (target, false));
     proxy.cut();
 }
 
-/// Where every scope stands in this Redis; those that have not begun are left out.
+/// The newest position of every scope in this Redis, without the scopes that have not begun.
 pub(crate) async fn tops(server: &RedisServer) -> Result<Vec<(&'static str, Top)>, Failure> {
     let mut tops = Vec::new();
     for scope in load::SCOPES {
@@ -244,7 +244,8 @@ pub(crate) async fn tops(server: &RedisServer) -> Result<Vec<(&'static str, Top)
     Ok(tops)
 }
 
-/// How many of the newest generation's messages that `before` had are missing in `after`, which may have begun others.
+/// The number of messages of the newest generation in `before` that are missing in `after`, which may have begun new
+/// generations.
 pub(crate) fn lost(before: &[(&str, Top)], after: &[(&str, Top)]) -> u64 {
     let lost_in = |(scope, top): &(&str, Top)| {
         let now = after.iter().find(|(other, _)| other == scope);
@@ -253,13 +254,13 @@ pub(crate) fn lost(before: &[(&str, Top)], after: &[(&str, Top)]) -> u64 {
     before.iter().map(lost_in).sum()
 }
 
-/// The name of a scope's metadata.
+/// The Redis key of a scope's metadata.
 pub(crate) fn meta(scope: &str) -> String {
     let scope = load::families().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
     Keyspace::default().meta(&scope)
 }
 
-/// The name of a scope's stream.
+/// The Redis key of a scope's stream.
 pub(crate) fn stream(scope: &str) -> String {
     let scope = load::families().parse_scope(&format!("default/{scope}")).expect("it is one of ours");
     Keyspace::default().stream(&scope)
@@ -278,7 +279,7 @@ mod tests {
         let before = top(7, 9, "");
         assert_eq!(lost(&before, &top(7, 6, "")), 3);
         assert_eq!(lost(&before, &top(7, 12, "")), 0);
-        // Begun by the first publish behind the restart, which may come before we look.
+        // The first publish after the restart began this generation. It can come before the positions are read.
         assert_eq!(lost(&before, &top(8, 4, "5-2 7-9")), 0);
         assert_eq!(lost(&before, &top(8, 4, "7-6")), 3);
         assert_eq!(lost(&before, &top(8, 4, "")), 9);

@@ -1,4 +1,4 @@
-//! Pairs of clients that go on with one session at once, on two instances, from the same positions.
+//! Pairs of clients that continue one session at the same time, on two instances, from the same positions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,14 +20,14 @@ use crate::run_harness::RunHarness;
 use crate::token;
 
 const PAIRS: usize = 8;
-/// For one connection to be opened.
+/// Time limit for opening one connection.
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(5);
-/// An older socket elsewhere is closed at a heartbeat (2 s).
+/// An older socket on another instance is closed at a heartbeat (2 s).
 const REPLACED_TIME_MAX: Duration = Duration::from_millis(6_000);
-/// Longer than a heartbeat: whoever else was to be closed has been.
+/// Longer than a heartbeat. After this time, every other connection that had to be closed is closed.
 const SETTLED: Duration = Duration::from_millis(3_000);
 
-/// Lets them in; one of each pair, and not both, must be told that the other goes on.
+/// Lets the pairs connect. Exactly one client of each pair must be told that the other one continues the session.
 pub(crate) async fn contend(harness: &mut RunHarness, cluster: &mut Cluster) -> Result<String, Failure> {
     let (replaced, (begin, is_on)) = (Arc::<AtomicUsize>::default(), watch::channel(false));
     for pair in 0..PAIRS {
@@ -43,7 +43,7 @@ pub(crate) async fn contend(harness: &mut RunHarness, cluster: &mut Cluster) -> 
             harness.tasks.spawn(client.with_contention(contention.clone()).run());
         }
     }
-    // Nobody leaves until the last of them is there.
+    // No client leaves until the last pair is connected.
     harness.is_calm.send_replace(true);
     harness.until_all_active().await?;
     harness.is_calm.send_replace(false);
@@ -63,7 +63,7 @@ pub(crate) async fn contend(harness: &mut RunHarness, cluster: &mut Cluster) -> 
     Ok(format!("{PAIRS} sessions were resumed from two sockets at once, {replaced_count} sockets were closed for it"))
 }
 
-/// A session of the user's, as a gateway has named it: no other would be taken for the user's own.
+/// A session of this user, with an id that a gateway made. The gateway would not accept any other id as the user's own.
 async fn session(cluster: &Cluster, user: &str) -> Result<String, Failure> {
     let welcomed = async {
         let mut socket = dial(cluster.gateways.first()?.address, &token::sign(user)).await?;

@@ -1,4 +1,4 @@
-//! Where clients and publishers connect: at each gateway's own address, or through HAProxy with the shipped file.
+//! The entrance of clients and publishers: the address of each gateway, or HAProxy with the shipped file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,45 +21,45 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 /// HAProxy's own cookie, which names a gateway.
 const SERVER_COOKIE: &str = "SERVERID";
 
-/// What the kernel keeps for a client that reads too slowly. The sender's part goes by the size of segments.
+/// Receive buffer in the kernel of a client that reads slowly. The sender's buffer depends on the segment size.
 const SLOW_WINDOW_BYTES: u32 = 2_048;
 const SLOW_SEGMENT_BYTES: u32 = 536;
-/// And what its library reads ahead.
+/// Read buffer in the library of a client that reads slowly.
 const SLOW_BUFFER_BYTES: usize = 4 * 1024;
 
-/// By which way clients and publishers reach gateways.
+/// The path by which clients and publishers reach gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Via {
-    /// Each gateway at its own address.
+    /// Clients connect to the address of each gateway.
     Direct,
-    /// All through HAProxy with the shipped file.
+    /// All connections go through HAProxy with the shipped file.
     Haproxy,
 }
 
-/// Which cookies a connection brings. They matter behind HAProxy alone.
+/// The cookies that a connection sends. They have an effect only behind HAProxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cookie {
-    /// HAProxy's own, of the gateway that is wanted.
+    /// HAProxy's own cookie for the wanted gateway.
     Wanted,
-    /// Those that earlier connections were given, as a browser brings them.
+    /// The cookies from earlier connections, as a browser sends them.
     Kept,
-    /// None: HAProxy chooses.
+    /// No cookies. HAProxy chooses the gateway.
     None,
 }
 
-/// How a connection is made.
+/// The parameters of a connection attempt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Approach<'a> {
-    /// In the upgrade.
+    /// The token to send in the upgrade, if any.
     pub(crate) token: Option<&'a str>,
     pub(crate) wanted: usize,
     pub(crate) cookie: Cookie,
-    /// Little is to wait between the gateway and this client.
+    /// The buffers between the gateway and this client are small.
     pub(crate) reads_slowly: bool,
 }
 
-/// The cookies that a client was given, by name.
+/// The cookies that a client has received, by name.
 pub(crate) type Jar = BTreeMap<String, String>;
 
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ pub(crate) struct Entrance {
     balancer: Option<SocketAddr>,
 }
 
-/// A WebSocket, and what was read from it to learn which gateway answers.
+/// A WebSocket, and the first message if it was read to learn the instance.
 #[derive(Debug)]
 pub(crate) struct Socket {
     first: Option<Result<Message, Error>>,
@@ -85,27 +85,27 @@ impl fmt::Display for Via {
 }
 
 impl Entrance {
-    /// Through `balancer`, or directly without one.
+    /// An entrance through `balancer`, or directly if there is none.
     pub(crate) fn new(gateways: Vec<(String, SocketAddr)>, balancer: Option<SocketAddr>) -> Self {
         Self { gateways, balancer }
     }
 
-    /// How many gateways there are.
+    /// Number of gateways.
     pub(crate) fn len(&self) -> usize {
         self.gateways.len()
     }
 
-    /// The name of this gateway.
+    /// The id of gateway `index`.
     pub(crate) fn name(&self, index: usize) -> &str {
         &self.gateways[index].0
     }
 
-    /// Behind HAProxy every other connection of those who go anywhere is HAProxy's to place.
+    /// Behind HAProxy, half of these connections send no cookie, so that HAProxy chooses the gateway.
     pub(crate) fn any_cookie(&self, random: &mut Random) -> Cookie {
         if self.balancer.is_some() && random.one_in(2) { Cookie::None } else { Cookie::Wanted }
     }
 
-    /// Connects to the gateway that is wanted, or to where HAProxy leads; says to which it was.
+    /// Connects to the wanted gateway, or through HAProxy. Returns the gateway that serves the connection.
     pub(crate) async fn connect(&self, approach: Approach<'_>, jar: &mut Jar) -> Option<(usize, Socket)> {
         let Approach { token, wanted, cookie, reads_slowly } = approach;
         let Some(balancer) = self.balancer else {
@@ -118,14 +118,14 @@ impl Entrance {
         if token.is_none() {
             return Some((self.served_by(&cookies, &headers).unwrap_or(wanted), Socket { first: None, stream }));
         }
-        // The token is in the upgrade, so `welcome` is the first that comes, and tells the instance.
+        // The token is in the upgrade, so `welcome` is the first message. It names the instance.
         let first = stream.next().await;
         let instance = first.as_ref().and_then(|message| instance(message.as_ref().ok()?));
         let index = instance.and_then(|instance| self.index(&instance));
         Some((index.unwrap_or(wanted), Socket { first, stream }))
     }
 
-    /// The address of the gateway that is wanted, or of HAProxy; and the cookies that a request there brings.
+    /// The address of the wanted gateway or of HAProxy, and the cookies that a request to it sends.
     pub(crate) fn address(&self, wanted: usize, cookie: Cookie, jar: &Jar) -> (SocketAddr, String) {
         match self.balancer {
             None => (self.gateways[wanted].1, String::new()),
@@ -133,12 +133,12 @@ impl Entrance {
         }
     }
 
-    /// The gateway of this name.
+    /// The index of the gateway with this id.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         self.gateways.iter().position(|(other, _)| other == name)
     }
 
-    /// HAProxy sets its cookie wherever it led elsewhere than the one that was brought.
+    /// HAProxy sets its cookie if it chose another gateway than the cookie of the request names.
     fn served_by(&self, brought: &str, headers: &HeaderMap) -> Option<usize> {
         let brought = brought.split("; ").filter_map(|pair| pair.split_once('='));
         let brought = brought.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -159,23 +159,23 @@ impl Socket {
         self.stream.send(message).await
     }
 
-    /// Says that it goes.
+    /// Sends a close frame.
     pub(crate) async fn close(&mut self) -> Result<(), Error> {
         self.stream.close(None).await
     }
 
-    /// When it is dropped its connection is reset.
+    /// Makes the connection reset when it is dropped.
     pub(crate) fn set_reset(&self) -> std::io::Result<()> {
         self.stream.get_ref().set_zero_linger()
     }
 }
 
-/// A WebSocket to this gateway.
+/// Opens a WebSocket directly to this gateway.
 pub(crate) async fn dial(gateway: SocketAddr, token: &str) -> Option<WebSocketStream<TcpStream>> {
     Some(dial_with(gateway, Some(token), "", false).await?.0)
 }
 
-/// The same with these cookies, and what was answered.
+/// Opens a WebSocket with these cookies. Returns also the headers of the response.
 async fn dial_with(
     address: SocketAddr,
     token: Option<&str>,
@@ -198,7 +198,7 @@ async fn dial_with(
     Some((socket, response.headers().clone()))
 }
 
-/// A socket to this address. For a client that reads slowly, the kernel keeps little.
+/// Opens a socket to this address. A client that reads slowly gets small kernel buffers.
 pub(crate) async fn connect(address: SocketAddr, reads_slowly: bool) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if reads_slowly {
@@ -216,18 +216,18 @@ fn cookies(wanted: usize, cookie: Cookie, jar: &Jar) -> String {
     }
 }
 
-/// Names and values of the cookies that are set.
+/// The names and values of the cookies that these headers set.
 fn given(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
     headers.get_all(SET_COOKIE).iter().map(HeaderValue::to_str).filter_map(Result::ok).filter_map(cookie)
 }
 
-/// Name and value of the cookie that this `Set-Cookie` sets.
+/// The name and the value of the cookie that this `Set-Cookie` sets.
 pub(crate) fn cookie(set_cookie: &str) -> Option<(String, String)> {
     let (name, value) = set_cookie.split(';').next()?.split_once('=')?;
     Some((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// As `welcome` names it.
+/// The instance that a `welcome` names.
 fn instance(message: &Message) -> Option<String> {
     let frame: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
     let is_welcome = frame["type"] == "welcome";

@@ -1,18 +1,18 @@
-//! Where the programs are, and what is the same in every run.
+//! The paths of the programs, and the settings that are equal in every run.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What every run needs to know.
+/// The settings that every run needs.
 #[derive(Debug)]
 pub(crate) struct Environment {
     pub(crate) gateway: PathBuf,
     pub(crate) checker: PathBuf,
     pub(crate) haproxy: PathBuf,
-    /// Below which each run has a directory.
+    /// The parent directory of the directories of all runs.
     pub(crate) directory: PathBuf,
-    /// How much longer than usual publishers go on after the fault.
+    /// Additional time for which publishers continue after the fault.
     pub(crate) longer: Duration,
-    /// No client lives on one instance: some instances hear nothing of some scopes.
+    /// No client is bound to one instance, so some instances have no subscriber of some scopes.
     pub(crate) scattered: bool,
 }

@@ -1,4 +1,4 @@
-//! Why a run could not be made: nothing about the product, all about the machine or this program.
+//! The reasons why a run was not possible. They concern the machine or this program, not the product.
 
 use std::io;
 
@@ -12,13 +12,13 @@ pub(crate) enum Failure {
     Redis(String, redis::RedisError),
     #[error("{0}")]
     Process(String),
-    /// It took too long until this was so.
+    /// This condition did not become true in time.
     #[error("waited in vain until {0}")]
     Late(String),
-    /// The fault was not seen to be there: a green run would mean nothing.
+    /// The fault did not show an effect. A green run would prove nothing.
     #[error("the fault was not injected: {0}")]
     Unproven(String),
-    /// This machine does not let us.
+    /// This machine does not permit the fault.
     #[error("cannot be injected here: {0}")]
     Impossible(String),
     #[error("the checker: {0}")]

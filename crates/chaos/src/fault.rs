@@ -1,84 +1,85 @@
-//! The faults, one in each run, and what a run with each of them needs and allows.
+//! The faults, one per run, and what a run with each fault needs and permits.
 
 use clap::ValueEnum;
 use history_checker::Transport;
 
 use crate::entrance::Via;
 
-/// One fault.
+/// One fault, as `--fault` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Fault {
-    /// Nothing is broken: whatever the checker finds then is its own or the product's plain mistake.
+    /// Nothing is broken. An anomaly is a bug of the checker or of the product.
     None,
-    /// Redis is killed and comes back empty.
+    /// Redis is killed and restarts empty.
     RestartEmpty,
-    /// Redis is killed and comes back as it was a while ago.
+    /// Redis is killed and restarts with older data.
     RestartOlder,
-    /// Redis is killed and comes back with everything (append-only file, written always).
+    /// Redis is killed and restarts with all data (append-only file, written always).
     RestartAof,
-    /// The primary dies with writes that its replica never got, and the replica takes over.
+    /// The primary dies with writes that its replica never received. The replica takes over.
     FailoverLost,
-    /// The replica takes over, with everything.
+    /// The replica takes over with all data.
     FailoverClean,
-    /// Over to the replica, on without its old primary, and back to that one, with writes lost on both sides.
+    /// The replica takes over without its old primary, and later the old primary takes over again. Writes are lost on
+    /// both sides.
     Failback,
-    /// The primary dies with writes that its replica never got, and Sentinels put the replica in its place.
+    /// The primary dies with writes that its replica never received. Sentinels promote the replica.
     SentinelKill,
-    /// The primary stands still until Sentinels have replaced it, and goes on.
+    /// The primary is stopped until Sentinels have replaced it, and then continues.
     SentinelStop,
-    /// Sentinels fail over, and two of three do not know for a while: they name the old primary, which takes writes.
+    /// Sentinels fail over. For a while two of three do not know it and name the old primary, which accepts writes.
     SentinelStale,
-    /// FLUSHALL.
+    /// `FLUSHALL` erases all data of Redis.
     Flushall,
-    /// The metadata of scopes has expired while their streams have not.
+    /// The metadata of scopes has expired, but their streams have not.
     MetaExpired,
-    /// CLIENT KILL TYPE pubsub, three times.
+    /// `CLIENT KILL TYPE pubsub` ends the subscribers' connections three times.
     KillPubsub,
-    /// The same while the way to Redis is slow, so that much is published while histories are read.
+    /// The same as `kill-pubsub` on a slow path to Redis: many messages are published while histories are read.
     KillPubsubSlow,
-    /// Another program has overwritten streams for a moment.
+    /// Another program overwrites streams for a moment.
     WrongType,
-    /// FUNCTION FLUSH and SCRIPT FLUSH.
+    /// `FUNCTION FLUSH` and `SCRIPT FLUSH` erase the functions in Redis.
     FunctionFlush,
-    /// Redis cuts subscribers that do not read.
+    /// Redis disconnects subscribers that do not read.
     OutputBuffer,
-    /// Redis is full.
+    /// Redis has reached `maxmemory` and refuses writes.
     Oom,
-    /// The primary takes no writes for a while.
+    /// The primary accepts no writes for a while.
     Readonly,
-    /// Subscribers stay on a demoted node that hears nothing any more, calls go to the new primary.
+    /// Subscribers stay connected to a demoted node that receives nothing. Calls go to the new primary.
     StuckSubscriber,
-    /// Redis sleeps.
+    /// Redis sleeps and answers nothing.
     SlowRedis,
-    /// Redis is stopped and goes on.
+    /// The process of Redis is stopped and continues later.
     StopRedis,
-    /// The way to Redis takes up to a quarter of a second, each way, for each piece.
+    /// Each piece of data to or from Redis takes up to 250 ms.
     Latency,
     /// A tenth of the packets to and from Redis is lost.
     PacketLoss,
-    /// Nobody reaches Redis.
+    /// No gateway and no publisher reaches Redis.
     Cut,
-    /// Nobody reaches Redis, and one family goes on within each instance.
+    /// No gateway and no publisher reaches Redis. One family continues within each instance.
     CutLocal,
     /// One instance does not reach Redis.
     CutOne,
-    /// Packets between one instance and Redis are dropped until its peers have removed its rows; its clients reach it.
+    /// Packets between one instance and Redis are dropped until its peers have removed its rows. Its clients reach it.
     Partition,
-    /// The same for packets to Redis alone.
+    /// The same as `partition`, only for packets to Redis.
     PartitionSend,
-    /// The same for packets from Redis alone.
+    /// The same as `partition`, only for packets from Redis.
     PartitionReceive,
-    /// Between one instance and Redis there is a quarter of the bandwidth that it needs.
+    /// The bandwidth between one instance and Redis is a quarter of what it needs.
     Starve,
-    /// Redis hears, and is not heard: what was asked of it happens.
+    /// Redis receives commands and executes them, but its replies do not arrive.
     OneWay,
-    /// An instance is killed, and comes back.
+    /// An instance is killed and restarts.
     KillGateway,
-    /// An instance is stopped until its lease has ended and its peers have removed its rows, and goes on.
+    /// An instance is stopped until its lease has ended and its peers have removed its rows, and then continues.
     StopGateway,
-    /// An instance is killed and there again at once, while its old life still has the lease.
+    /// An instance is killed and restarts at once, while its old incarnation still holds the lease.
     KillReturn,
-    /// Two processes have one instance id.
+    /// Two processes have the same instance id.
     Twin,
     /// Sessions are resumed from two sockets at once.
     TwoSockets,
@@ -86,39 +87,38 @@ pub(crate) enum Fault {
     ClockRedisAhead,
     /// Redis' wall clock jumps five hours back.
     ClockRedisBack,
-    /// An instance's wall clock jumps five hours ahead, ten back, and to where it was.
+    /// An instance's wall clock jumps five hours ahead, ten hours back, and back to the correct time.
     ClockGateway,
-    /// An instance is asked to leave, and another comes.
+    /// An instance is drained, and another one starts.
     Drain,
-    /// Clients read less than they are sent.
+    /// Clients read more slowly than they are sent messages.
     SlowReaders,
 }
 
-/// Whose wall clock is not the machine's.
+/// The process whose wall clock differs from the machine's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Jumping {
     Redis,
-    /// The first one.
+    /// The first gateway.
     Gateway,
 }
 
 impl Fault {
-    /// As it is typed and printed.
+    /// The name as it is typed and printed.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Whether Redis itself loses what it has acknowledged. If not, nobody may be told of a gap.
+    /// Whether Redis itself loses acknowledged messages. If not, no client may receive a gap.
     pub(crate) fn loses(self) -> bool {
         use Fault::{Failback, FailoverLost, Flushall, MetaExpired, RestartEmpty, RestartOlder};
-        // A primary that was replaced and does not know it takes writes until a Sentinel makes it a replica.
+        // A replaced primary that does not know it accepts writes until a Sentinel makes it a replica.
         let is_lost = matches!(self, RestartEmpty | RestartOlder | FailoverLost | Failback | Flushall | MetaExpired);
         is_lost || self.needs_sentinels()
     }
 
-    /// Whether nothing may be known of a session: its instance dies, or has not written the record because Redis takes
-    /// nothing from it, or Redis loses what it has, be it because its clock runs ahead. If not, every session must be
-    /// found.
+    /// Whether a session may be unknown. The instance dies, or it cannot write the record because Redis accepts nothing
+    /// from it, or Redis loses its data, also because its clock runs ahead. Otherwise every session must be found.
     pub(crate) fn forgets(self) -> bool {
         use Fault::{ClockRedisAhead, CutOne, KillGateway, KillReturn, StopGateway, Twin};
         let dies = matches!(self, KillGateway | KillReturn | StopGateway | Twin);
@@ -126,7 +126,7 @@ impl Fault {
         dies || is_away || self.loses() || self == ClockRedisAhead
     }
 
-    /// Whether Redis takes nothing from anybody for a while, or what it takes is late beyond all deadlines.
+    /// Whether Redis accepts nothing from any client for a while, or accepts it later than all deadlines.
     fn is_outage(self) -> bool {
         use Fault::{Cut, CutLocal, FailoverClean, OneWay, Oom, PacketLoss, Readonly, RestartAof, StopRedis};
         let is_silent = matches!(self, Cut | CutLocal | OneWay | StopRedis | FailoverClean | RestartAof);
@@ -143,12 +143,12 @@ impl Fault {
         matches!(self, Self::SentinelKill | Self::SentinelStop | Self::SentinelStale)
     }
 
-    /// How clients reach gateways in the run of this seed: as it is `wanted`, or by turns. In one round, neighbours
-    /// among the faults differ.
+    /// How clients reach gateways in the run with this seed: as `wanted`, or alternating. In one round, neighbours in
+    /// the list of faults differ.
     pub(crate) fn via(self, wanted: Option<Via>, seed: u64) -> Via {
         match wanted {
-            // The shipped file has a line for each of three gateways, and the twin is a fourth. What HAProxy and the
-            // kernel keep for a slow client is more than a run sends it.
+            // The shipped file has a line for each of three gateways, and the twin is a fourth one. HAProxy and the
+            // kernel buffer more for a slow client than a run sends it.
             _ if matches!(self, Self::Twin | Self::SlowReaders) => Via::Direct,
             Some(via) => via,
             None if (self as u64 + seed).is_multiple_of(2) => Via::Haproxy,
@@ -156,11 +156,11 @@ impl Fault {
         }
     }
 
-    /// The transport over which clients receive in the run of this seed: as it is `wanted`, or by turns. Four rounds show
-    /// both transports, each directly and through HAProxy.
+    /// The transport over which clients receive in the run with this seed: as `wanted`, or alternating. Four rounds
+    /// cover both transports, each directly and through HAProxy.
     pub(crate) fn transport(self, wanted: Option<Transport>, seed: u64) -> Transport {
         match wanted {
-            // Close codes tell which of two sockets a session goes on with.
+            // Only close codes show which of two sockets continues the session.
             _ if self == Self::TwoSockets => Transport::WebSocket,
             Some(transport) => transport,
             None if ((self as u64 + seed) / 2).is_multiple_of(2) => Transport::EventStream,
@@ -168,17 +168,17 @@ impl Fault {
         }
     }
 
-    /// Whether one gateway has a network of its own.
+    /// Whether one gateway runs in its own network namespace.
     pub(crate) fn needs_namespace(self) -> bool {
         matches!(self, Self::Partition | Self::PartitionSend | Self::PartitionReceive | Self::Starve)
     }
 
-    /// Whether there are clients that read too slowly, and enough for them to fall behind.
+    /// Whether the run has clients that read too slowly, and publishes enough for them to fall behind.
     pub(crate) fn has_slow_readers(self) -> bool {
         matches!(self, Self::SlowReaders | Self::StopGateway)
     }
 
-    /// Whose wall clock jumps.
+    /// The process whose wall clock jumps.
     pub(crate) fn jumping_clock(self) -> Option<Jumping> {
         match self {
             Self::ClockRedisAhead | Self::ClockRedisBack => Some(Jumping::Redis),
@@ -187,7 +187,7 @@ impl Fault {
         }
     }
 
-    /// Families that are served within an instance while it is without Redis.
+    /// Families that an instance serves locally while it has no Redis.
     pub(crate) fn local(self) -> &'static [&'static str] {
         if self == Self::CutLocal { &["collection"] } else { &[] }
     }

@@ -1,12 +1,12 @@
-//! What the fleet as a whole must stand: storms, rolling restarts, limits while instances die; and what it costs idle.
+//! Trials of a whole fleet: storms, rolling restarts, limits while instances die, and the cost of an idle fleet.
 //!
 //! ```text
-//!   clients (thousands, by the protocol) ◀──▶ three instances at their defaults ◀──▶ Redis
+//!   clients (thousands, by the protocol) ◀──▶ three instances with default settings ◀──▶ Redis
 //!        └── one log ──▶ history-checker         └── meters: Redis' counters and rows, memory ──┐
-//!        └── a trace of each: when it was cut, refused, live, caught up ────────────────────────┴─▶ Report
+//!        └── a trace of each: when it was disconnected, refused, live, caught up ───────────────┴─▶ Report
 //! ```
 //!
-//! Figures come from clients, Redis and the kernel. What a gateway says of itself is no evidence.
+//! The figures come from clients, Redis and the kernel. Reports of a gateway about itself are no evidence.
 
 mod audience;
 mod harness;
@@ -29,33 +29,33 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use report::Report;
 
-/// One thing that the fleet must stand.
+/// One trial of the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Trial {
     /// One of three instances is killed, with a third of all clients.
     Storm,
-    /// One is killed that holds all of them.
+    /// The instance that serves all clients is killed.
     StormAll,
-    /// Every instance is restarted in turn, under load.
+    /// Every instance is restarted, one after the other, under load.
     Rolling,
-    /// The same, and Redis is restarted in the middle of it.
+    /// Every instance is restarted under load, and Redis is restarted in between.
     RollingRedis,
-    /// Users at their limit lose an instance, again and again.
+    /// Users at their connection limit lose an instance several times.
     Limits,
-    /// Nothing happens.
+    /// No messages and no reconnects: measures what an idle fleet costs Redis.
     Idle,
 }
 
-/// How much.
+/// The size of the trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Length {
     /// Thousands of clients, one trial after the other.
     Long,
-    /// Hundreds, all trials together, in less than a minute.
+    /// Hundreds of clients, all trials at the same time, in less than a minute.
     Short,
 }
 
-/// Runs these trials, all without any; of each its report, or why it could not be made.
+/// Runs these trials, or all trials if the list is empty. Returns the report of each trial, or why it failed to run.
 pub(crate) async fn run(
     environment: &Environment,
     trials: &[Trial],
@@ -104,7 +104,7 @@ impl Trial {
     }
 }
 
-/// The short one has a rate that its few clients exceed.
+/// The short trial has a connection rate that its few clients exceed.
 fn storm_size(is_long: bool) -> storm::Size {
     let second = Duration::from_secs(1);
     if is_long {

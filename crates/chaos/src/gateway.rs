@@ -32,20 +32,20 @@ pub(crate) struct Gateway {
     log: PathBuf,
 }
 
-/// How a gateway is started, and where.
+/// The settings with which a gateway is started.
 #[derive(Debug)]
 pub(crate) struct Setting<'a> {
     pub(crate) program: &'a Path,
     pub(crate) fault: Fault,
     pub(crate) directory: &'a Path,
-    /// What stands before the program's name.
+    /// Words before the program's name, for example a wrapper program.
     pub(crate) prefix: Vec<String>,
-    /// Where it listens.
+    /// The address on which the gateway listens.
     pub(crate) host: IpAddr,
 }
 
 impl<'a> Setting<'a> {
-    /// As most are, in the run of this fault.
+    /// The settings of most gateways in a run of this fault.
     pub(crate) fn new(fault: Fault, environment: &'a Environment, directory: &'a Path) -> Self {
         let (program, host) = (environment.gateway.as_path(), Ipv4Addr::LOCALHOST.into());
         Self { program, fault, directory, prefix: Vec::new(), host }
@@ -53,7 +53,7 @@ impl<'a> Setting<'a> {
 }
 
 impl Gateway {
-    /// `redis` is the URL of its Redis.
+    /// Starts a gateway. `redis` is the URL of its Redis.
     pub(crate) fn start(name: &str, redis: &str, setting: Setting<'_>) -> Result<Self, Failure> {
         let Setting { program, fault, directory, prefix, host } = setting;
         let command = process::behind(&prefix, Command::new(program));
@@ -61,7 +61,7 @@ impl Gateway {
         Self::launch(name, command, host, directory, text)
     }
 
-    /// With the configuration that `text` makes of the address for clients and the one for administration.
+    /// Starts a gateway with the configuration that `text` makes from the client address and the admin address.
     pub(crate) fn start_with(
         name: &str,
         program: &Path,
@@ -90,13 +90,13 @@ impl Gateway {
         Ok(Self { name, address, admin, agent, process, _ports: ports, command, log })
     }
 
-    /// Starts it again where it was.
+    /// Restarts the gateway at the same addresses.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
         self.process = process::start(&self.name, &self.command, &self.log)?;
         Ok(())
     }
 
-    /// Waits until it has its Redis.
+    /// Waits until the gateway is connected to its Redis.
     pub(crate) async fn await_connected(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + START_TIME_MAX;
         while !self.is_connected() {
@@ -113,22 +113,22 @@ impl Gateway {
         self.active().contains("connected")
     }
 
-    /// How it says that it stands; nothing when it does not answer.
+    /// The state that the gateway reports, or an empty string if it does not answer.
     pub(crate) fn active(&self) -> String {
         get(self.address, "/ws/health").unwrap_or_default()
     }
 
-    /// As HAProxy reaches it.
+    /// The gateway as a backend of HAProxy.
     pub(crate) fn backend(&self) -> Backend {
         Backend { address: self.address, agent_port: self.agent.port() }
     }
 
-    /// How many clients are connected to it.
+    /// Number of clients that are connected to the gateway.
     pub(crate) fn connections(&self) -> u64 {
         self.metric("tidegate_connections").unwrap_or(0)
     }
 
-    /// What one of its metrics is now, over all shards.
+    /// The current value of one metric, summed over all shards.
     pub(crate) fn metric(&self, name: &str) -> Option<u64> {
         let text = get(self.admin, "/metrics").ok()?;
         let value = |line: &str| {
@@ -149,8 +149,8 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Defaults, but for where things are, for families that keep everything a run publishes and refuse what they cannot
-/// store, and for shorter waits, because a run has seconds.
+/// The default configuration with other addresses, with families that keep everything a run publishes and refuse what
+/// they cannot store, and with shorter waits, because a run lasts only seconds.
 fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, fault: Fault) -> String {
     let (local, has_slow_readers) = (fault.local(), fault.has_slow_readers());
     let [address, admin, agent] = listeners;
@@ -168,7 +168,8 @@ fn configuration(name: &str, listeners: [SocketAddr; 3], redis: &str, fault: Fau
         format!("redis.url = \"{redis}\"\nredis.probe_interval_ms = 300\nredis.reply_deadline_ms = 1200"),
         format!("auth.keys = {}", token::keys()),
         "limits.messages_per_second = 1000\nlimits.messages_burst = 1000".into(),
-        // Small enough for slow clients to fall behind within a run, and as much as a page of what they hear.
+        // The outbox is small enough for slow clients to fall behind within a run, and as large as one page of their
+        // history.
         if has_slow_readers { "limits.message_bytes_max = 32768\nlimits.outbox_bytes_max = 131072" } else { "" }.into(),
         "limits.ping_interval_ms = 2000\nlimits.pong_timeout_ms = 1900".into(),
         family("collection", "ttl_ms = 86400000"),

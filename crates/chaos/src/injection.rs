@@ -1,7 +1,7 @@
-//! Breaks one thing in a cluster, and shows that it was broken.
+//! Injects one fault into a cluster and proves its effect.
 //!
-//! A fault is begun, held and taken away by [`inject`], which returns the proof that it was there. Without proof the run
-//! counts as failed: a green run in which nothing happened shows nothing.
+//! [`inject`] begins, holds and ends a fault, and returns the proof that it took effect. A run without proof fails: a
+//! green run in which nothing broke proves nothing.
 
 mod claimant;
 mod clock;
@@ -20,10 +20,10 @@ use crate::failure::Failure;
 use crate::fault::Fault;
 use crate::namespace::Cut;
 
-/// Breaks it, waits, mends it; says what shows that it was broken.
+/// Injects the fault, waits, and ends it. Returns the proof of its effect.
 pub(crate) async fn inject(fault: Fault, cluster: &mut Cluster) -> Result<String, Failure> {
     match fault {
-        // Two sockets are what clients do.
+        // In `two-sockets`, the clients themselves are the fault.
         Fault::None | Fault::TwoSockets => Ok("nothing was to be broken".into()),
         Fault::RestartEmpty => data::restart_empty(cluster).await,
         Fault::RestartOlder => data::restart_older(cluster).await,
@@ -67,7 +67,7 @@ pub(crate) async fn inject(fault: Fault, cluster: &mut Cluster) -> Result<String
     }
 }
 
-/// The proof, if it is so.
+/// Returns the proof if the condition holds.
 fn proven(is_so: bool, proof: String) -> Result<String, Failure> {
     if is_so { Ok(proof) } else { Err(Failure::Unproven(proof)) }
 }

@@ -1,16 +1,16 @@
-//! Breaks a real cluster in one way at a time, under load, and lets the history checker judge what was received.
+//! Injects one fault at a time into a real cluster under load. The history checker judges what clients received.
 //!
 //! ```text
 //!   publishers ──▶ (HAProxy) ──▶ gateways ──▶ proxy ──▶ Redis      one run: steady ─▶ fault ─▶ mended ─▶ quiet
-//!   clients ◀───── (HAProxy) ◀── gateways ◀── proxy ◀── Redis                      │ proven, or it has failed
+//!   clients ◀───── (HAProxy) ◀── gateways ◀── proxy ◀── Redis                      │ proven, or the run fails
 //!        └────────────┴── one log ──▶ history-checker ──▶ verdict ──▶ one row of the table
 //! ```
 //!
-//! Every other run goes through HAProxy with the shipped file. In half of the runs, clients receive over event streams. Redis, its replica and Sentinels, HAProxy and the gateways
-//! are real processes; the proxies in front of Redis are in this one. Gateways' logs are kept for whoever looks for a
-//! cause, and are never evidence.
+//! Every second run goes through HAProxy with the shipped file. In half of the runs, clients receive over event
+//! streams. Redis, its replica and Sentinels, HAProxy and the gateways are real processes. The proxies in front of
+//! Redis run in this process. The logs of gateways are kept for finding a cause. They are never evidence.
 //!
-//! This program is not the product and shares with it the names of Redis' keys alone.
+//! This program is not part of the product. It shares only the names of the Redis keys with the product.
 
 mod balancer;
 mod client;
@@ -62,12 +62,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs faults and prints the table; fails when anything was lost, doubled or reordered in silence, when a gap was
-    /// announced for nothing, or when a fault was not there.
+    /// Runs faults and prints the table. Fails if a message was lost, duplicated or reordered without notice, if a gap
+    /// was announced without a loss, or if a fault did not take effect.
     Run(RunArgs),
-    /// Storms, rolling restarts, limits and an idle fleet, in figures, each beside the bound that it must keep.
+    /// Measures reconnect storms, rolling restarts, limits and an idle fleet. Prints each figure beside its bound.
     Fleet(FleetArgs),
-    /// Internal: becomes another program that ends with its parent.
+    /// Internal: runs another program that ends when its parent ends.
     #[command(hide = true)]
     Supervise {
         #[arg(long)]
@@ -85,38 +85,39 @@ struct RunArgs {
     /// The history-checker binary.
     #[arg(long, value_name = "FILE")]
     checker: PathBuf,
-    /// HAProxy, for runs through it.
+    /// The HAProxy binary, for runs through HAProxy.
     #[arg(long, value_name = "FILE", default_value = "haproxy")]
     haproxy: PathBuf,
-    /// Directory for logs; those of clean runs are removed.
+    /// Directory for logs. The logs of clean runs are removed.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     directory: PathBuf,
-    /// Run only these faults. Default: all.
+    /// Runs only these faults. Default: all faults.
     #[arg(long = "fault", value_name = "NAME")]
     faults: Vec<Fault>,
-    /// How clients reach gateways; by turns without it. The twin is always reached directly.
+    /// How clients reach gateways. Default: the runs alternate. In `twin` and `slow-readers` they always connect
+    /// directly.
     #[arg(long, value_name = "WAY")]
     via: Option<Via>,
-    /// The transport over which clients receive, `websocket` or `sse`; by turns without it. Publishers, clients that keep
-    /// nothing but their session, and faults of the WebSocket itself stay with WebSockets.
+    /// The transport over which clients receive: `websocket` or `sse`. Default: the runs alternate. Publishers, clients
+    /// that keep only their session id, and faults of the WebSocket itself always use WebSockets.
     #[arg(long, value_name = "NAME")]
     transport: Option<Transport>,
-    /// Runs of each fault.
+    /// Number of runs of each fault.
     #[arg(long, default_value_t = 1)]
     runs: u64,
-    /// Seconds that publishers go on after each fault, beyond the usual.
+    /// Additional seconds for which publishers continue after each fault.
     #[arg(long, default_value_t = 0)]
     seconds: u64,
-    /// First seed.
+    /// Seed of the first run. Each further run adds one.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Leaves scopes without a listener on some instances: what Redis loses of them then, these cannot know.
+    /// Leaves scopes without a subscriber on some instances. These instances cannot know what Redis loses of them.
     #[arg(long)]
     scattered: bool,
-    /// Expect an anomaly of this kind (may be repeated): succeed with the first run that shows one of them.
+    /// Expects an anomaly of this kind (repeatable). Succeeds at the first run that shows one of the expected kinds.
     #[arg(long, value_name = "KIND")]
     expect: Vec<String>,
-    /// Prints one JSON object for each run in place of the table.
+    /// Prints one JSON object per run instead of the table.
     #[arg(long)]
     json: bool,
 }
@@ -129,24 +130,24 @@ struct FleetArgs {
     /// The history-checker binary.
     #[arg(long, value_name = "FILE")]
     checker: PathBuf,
-    /// Directory for logs.
+    /// Directory in which logs are written.
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     directory: PathBuf,
-    /// Run only these trials. Default: all of this length.
+    /// Runs only these trials. Default: all trials of this length.
     #[arg(long = "trial", value_name = "NAME")]
     trials: Vec<Trial>,
-    /// Size of the trials.
+    /// Size and duration of the trials.
     #[arg(long, default_value = "long")]
     length: Length,
-    /// First seed.
+    /// Seed of every trial.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Expect the check of this name to fail (may be repeated): succeed if one of them does.
+    /// Expects the check with this name to fail (repeatable). Succeeds if one of the expected checks fails.
     #[arg(long, value_name = "CHECK")]
     expect: Vec<String>,
 }
 
-/// Servers that are given it run elsewhere.
+/// Makes the path absolute, because servers that receive it run in another directory.
 fn absolute(path: &str) -> std::io::Result<PathBuf> {
     std::path::absolute(path)
 }
@@ -181,7 +182,7 @@ async fn runs(args: RunArgs) -> ExitCode {
             let case = Case { fault: *fault, via, transport, seed };
             let outcome = tokio::select! {
                 outcome = run(&environment, case)  => outcome,
-                // Dropping the run ends its processes and takes its rules away.
+                // Dropping the run ends its processes and removes its network rules.
                 _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
             };
             print_outcome(&outcome, args.json);
@@ -204,7 +205,7 @@ async fn runs(args: RunArgs) -> ExitCode {
 
 async fn trials(args: FleetArgs) -> ExitCode {
     let FleetArgs { gateway, checker, directory, trials, length, seed, expect } = args;
-    // The fleet's clients do what HAProxy does, or ask for no other place.
+    // The fleet runs without HAProxy: its clients retry on other instances themselves.
     let haproxy = PathBuf::from("haproxy");
     let environment = Environment { gateway, checker, haproxy, directory, longer: Duration::ZERO, scattered: false };
     let reports = tokio::select! {

@@ -1,4 +1,4 @@
-//! A network of one gateway's own, with one cable for clients and one to Redis that can be cut and narrowed.
+//! A network namespace for one gateway, with one cable for clients and one to Redis that can be cut and narrowed.
 //!
 //! ```text
 //!   this machine  ── clients' veth ──  ┌──────────────┐
@@ -6,8 +6,8 @@
 //!   Redis         ── Redis' veth ────  └──────────────┘  nftables and tbf at this end
 //! ```
 //!
-//! The namespace has no name: a process holds it, and with its last process the kernel takes namespace and cables away.
-//! So nothing is left behind, however this program ends.
+//! The namespace has no name. A process holds it, and the kernel removes the namespace and its cables with the last
+//! process. Nothing remains, however this program ends.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -21,21 +21,21 @@ use tokio::time::sleep;
 use crate::failure::Failure;
 use crate::process;
 
-/// Further namespaces of this process.
+/// Number of namespaces that this process has made.
 static MADE: AtomicU32 = AtomicU32::new(0);
 const POLL: Duration = Duration::from_millis(10);
-/// Of the private network 10.213.0.0/16, in pieces of four addresses.
+/// Number of blocks of four addresses in the private network 10.213.0.0/16.
 const PIECES: u32 = 1 << 14;
 const TABLE: &str = "tidegate_chaos";
 
-/// A cable: its name on either side of it, and the addresses.
+/// A cable: the name of its interface on each side, and the addresses.
 #[derive(Debug)]
 struct Cable {
     outside: String,
     inside: String,
-    /// On this machine.
+    /// The address on this machine.
     host: Ipv4Addr,
-    /// In the namespace.
+    /// The address in the namespace.
     guest: Ipv4Addr,
 }
 
@@ -46,13 +46,13 @@ pub(crate) struct Namespace {
     holder: Process,
 }
 
-/// Which packets between the gateway and Redis are dropped.
+/// The packets between the gateway and Redis that are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
     Both,
-    /// The gateway is not heard, and hears.
+    /// Packets from the gateway are dropped. It still receives.
     Sent,
-    /// The gateway is heard, and does not hear.
+    /// Packets to the gateway are dropped. It still sends.
     Received,
 }
 
@@ -61,7 +61,7 @@ impl Cable {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let piece = (process.wrapping_mul(16) + number) % PIECES * 4;
         let address = |last: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 213, 0, 0)) + piece + last);
-        // Names have at most 15 bytes.
+        // Interface names have at most 15 bytes.
         let name = |end: char| format!("tg{process}{kind}{}{end}", number % 100);
         Self { outside: name('o'), inside: name('i'), host: address(1), guest: address(2) }
     }
@@ -96,22 +96,22 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// What stands before a program's name, so that it runs in here.
+    /// The words before a program's name that run it in this namespace.
     pub(crate) fn prefix(&self) -> Vec<String> {
         vec!["nsenter".into(), format!("--net=/proc/{}/ns/net", self.holder.pid()), "--".into()]
     }
 
-    /// Where a gateway listens that clients are to reach.
+    /// The address on which a gateway in the namespace listens for clients.
     pub(crate) fn guest(&self) -> Ipv4Addr {
         self.clients.guest
     }
 
-    /// Where Redis listens for the gateway.
+    /// The address on which Redis listens for the gateway.
     pub(crate) fn redis(&self) -> Ipv4Addr {
         self.redis.host
     }
 
-    /// Drops packets to and from Redis until it is mended.
+    /// Drops packets to and from Redis until the cut is removed.
     pub(crate) fn cut(&self, cut: Cut) -> Result<(), Failure> {
         let host = self.redis.host;
         let chain = |name: &str, packets: &str, is_cut: bool| match is_cut {
@@ -123,7 +123,7 @@ impl Namespace {
         self.enter_with(&["nft", &format!("table ip {TABLE} {{{sent}{received} }};")]).map(drop)
     }
 
-    /// Packets that were dropped until now.
+    /// Number of packets that have been dropped so far.
     pub(crate) fn dropped(&self) -> Result<u64, Failure> {
         let text = self.enter_with(&["nft", "list", "table", "ip", TABLE])?;
         let count = |rest: &str| rest.split(' ').next()?.parse::<u64>().ok();
@@ -134,14 +134,14 @@ impl Namespace {
         self.enter_with(&["nft", "delete", "table", "ip", TABLE]).map(drop)
     }
 
-    /// Lets so much through to the gateway, and from it, until it is widened.
+    /// Limits the bandwidth to and from the gateway until the limit is removed.
     pub(crate) fn narrow(&self, kbit_per_second: u32) -> Result<(), Failure> {
         let shape = format!("root tbf rate {kbit_per_second}kbit burst 4kb latency 500ms");
         run("tc", &format!("qdisc add dev {} {shape}", self.redis.outside))?;
         self.enter(&format!("tc qdisc add dev {} {shape}", self.redis.inside))
     }
 
-    /// Packets that had to wait on their way to the gateway.
+    /// Number of packets to the gateway that were delayed.
     pub(crate) fn delayed(&self) -> Result<u64, Failure> {
         let text = output("tc", &["-s", "qdisc", "show", "dev", &self.redis.outside])?;
         let count = text.split("overlimits ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
@@ -165,7 +165,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // The kernel would do it, some time after the last process.
+        // The kernel would also remove the cables, but some time after the last process.
         for cable in [&self.clients, &self.redis] {
             let _ = run("ip", &format!("link delete {}", cable.outside));
         }
@@ -181,7 +181,7 @@ fn run(program: &str, line: &str) -> Result<(), Failure> {
 }
 
 fn output(program: &str, words: &[&str]) -> Result<String, Failure> {
-    // Wherever it is that programs for root are kept.
+    // `PATH` may lack the directories in which programs for root are installed.
     let words: Vec<&str> = std::iter::once(&program).chain(words).copied().collect();
     let output = Command::new("sh").args(["-c", "PATH=$PATH:/usr/sbin:/sbin exec \"$@\"", "sh"]).args(&words).output();
     let output = output.map_err(Failure::io(program))?;

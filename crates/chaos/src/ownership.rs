@@ -1,9 +1,9 @@
-//! Who owns what, watched in Redis itself: whether a stale write was taken, how long rows of the dead stand, and
-//! whether the rows name the sockets that are open.
+//! Watches ownership in Redis itself: whether a stale write was accepted, how long rows of dead incarnations stay, and
+//! whether the rows match the open sockets.
 //!
 //! ```text
-//!   Redis ── MONITOR ──▶ lease log ── stale calls, word for word ──▶ Redis   each must change nothing
-//!         ── rows, leases ──▶ stale rows                                         none after 10 s
+//!   Redis ── MONITOR ──▶ lease log ── stale calls, repeated exactly ──▶ Redis   none may change anything
+//!         ── rows, leases ──▶ stale rows                                          no rows after 10 s
 //! ```
 
 mod lease_log;
@@ -29,35 +29,35 @@ use self::monitor_line::MonitorLine;
 use self::stale_rows::{Rows, StaleRows};
 use crate::redis_server::connect;
 
-/// What the dead leave behind is gone by then, and one look of ours.
+/// Rows of dead incarnations are gone by then. The rest is one polling interval.
 const STALE_ROWS_TIME_MAX: Duration = Duration::from_millis(10_000 + 2 * 250);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CALL_TIME_MAX: Duration = Duration::from_millis(1_000);
-/// Rows are written at once; what ended is taken out at a heartbeat.
+/// New rows are written at once. Rows of closed connections are removed at a heartbeat.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(12);
 
 const ROWS_MARK: &str = ":{registry}:rows:";
 const LEASE_MARK: &str = ":{registry}:lease:";
 
-/// Something about ownership that must not be.
+/// A violation of the ownership rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Breach {
-    /// As `--expect` names it.
+    /// The name of the violation for `--expect`.
     pub(crate) kind: &'static str,
     pub(crate) detail: String,
 }
 
-/// What was seen of it in a run.
+/// The observations of one run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Report {
-    /// Calls with a token that was current once, of which each changed nothing.
+    /// Number of calls with an outdated token. Each of them changed nothing.
     pub(crate) stale_refused: u64,
-    /// For how long rows of a life that was over stood in Redis.
+    /// The longest time for which rows of an ended incarnation stayed in Redis.
     pub(crate) stale_rows_ms_max: u64,
     pub(crate) breaches: Vec<Breach>,
 }
 
-/// Open sockets by connection: the instance, and the session that it gave.
+/// The open sockets by connection: the instance, and the session id that it gave.
 pub(crate) type Open = Mutex<BTreeMap<u64, (String, String)>>;
 
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ struct Seen {
     breaches: Vec<Breach>,
 }
 
-/// Watches until it is dropped.
+/// Watches Redis until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ownership {
     redis: SocketAddr,
@@ -77,7 +77,7 @@ pub(crate) struct Ownership {
 }
 
 impl Ownership {
-    /// Watches the Redis at this address, whichever it may be at the moment.
+    /// Watches the Redis at this address, whichever server it is at the moment.
     pub(crate) fn watch(redis: SocketAddr) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let (again, stale) = mpsc::unbounded_channel();
@@ -88,7 +88,7 @@ impl Ownership {
         Self { redis, seen, _tasks: tasks }
     }
 
-    /// The life that this instance has is over from now on, and its rows are of nobody.
+    /// The current incarnation of this instance has ended. Its rows belong to nothing.
     pub(crate) fn died(&self, instance: &str) {
         let mut seen = lock(&self.seen);
         let rows = seen.rows.clone();
@@ -99,17 +99,17 @@ impl Ownership {
         lock(&self.seen).breaches.push(Breach { kind, detail });
     }
 
-    /// How many stale calls were refused until now.
+    /// Number of stale calls that have been refused so far.
     pub(crate) fn stale_refused(&self) -> u64 {
         lock(&self.seen).lease_log.refused
     }
 
-    /// Which life of this instance holds its lease.
+    /// The incarnation of this instance that holds its lease.
     pub(crate) fn holder(&self, instance: &str) -> Option<String> {
         lock(&self.seen).rows.holders.get(instance).cloned()
     }
 
-    /// Waits until the rows name the sockets that are open and no others, and notes it when they do not.
+    /// Waits until the rows name exactly the open sockets. Notes a breach if they do not.
     pub(crate) async fn settle(&self, open: &Open) {
         let deadline = Instant::now() + AGREE_TIME_MAX;
         loop {
@@ -145,7 +145,7 @@ impl Ownership {
     }
 }
 
-/// What the rows say that is not so, or nothing.
+/// The first difference between rows and open sockets, if any.
 fn difference(rows: &Rows, open: &BTreeMap<u64, (String, String)>) -> Option<String> {
     let mut listed = BTreeSet::new();
     for ((instance, incarnation), sessions) in &rows.sessions {
@@ -187,7 +187,7 @@ async fn look_at(connection: &mut MultiplexedConnection) -> RedisResult<Rows> {
     Ok(rows)
 }
 
-/// Reads the registry again and again.
+/// Reads the registry periodically.
 async fn look(redis: SocketAddr, seen: Arc<Mutex<Seen>>, again: mpsc::UnboundedSender<Words>) {
     let mut connection: Option<MultiplexedConnection> = None;
     loop {
@@ -209,7 +209,7 @@ async fn look(redis: SocketAddr, seen: Arc<Mutex<Seen>>, again: mpsc::UnboundedS
     }
 }
 
-/// Hears what Redis does; whenever it has to begin anew, it knows nothing.
+/// Reads `MONITOR`. After each new connection it knows nothing of the past.
 async fn listen(redis: SocketAddr, seen: Arc<Mutex<Seen>>, again: mpsc::UnboundedSender<Words>) {
     loop {
         if let Ok(stream) = TcpStream::connect(redis).await {
@@ -237,13 +237,13 @@ async fn receive(
     Ok(())
 }
 
-/// Does what a packet does that was on its way for too long: says again what a life that is over had said.
+/// Repeats calls of an ended incarnation, as a packet would that was delayed for too long.
 async fn call_again(redis: SocketAddr, mut stale: mpsc::UnboundedReceiver<Words>) {
     while let Some(words) = stale.recv().await {
         let Ok(mut connection) = connect(redis, CALL_TIME_MAX).await else { continue };
         let mut command = redis::Cmd::new();
         words.iter().for_each(|word| _ = command.arg(word.as_slice()));
-        // What came of it is read off `MONITOR`.
+        // The result is read from `MONITOR`.
         let _ = command.query_async::<Value>(&mut connection).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Waits until something is so, and looks again and again.
+//! Polls a condition until it is true.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 
-/// Longest wait of [`until`].
+/// The longest wait of [`until`].
 const UNTIL_TIME_MAX: Duration = Duration::from_secs(20);
-/// Between two looks of [`until`], which often asks a server.
+/// The pause between two polls of [`until`], which often queries a server.
 const UNTIL_POLL: Duration = Duration::from_millis(10);
-/// Between two looks of [`wait`].
+/// The pause between two polls of [`wait`].
 const WAIT_POLL: Duration = Duration::from_millis(20);
 
-/// Polls until it is so; a failure that names `what` if it took too long.
+/// Polls until the condition is true. Fails with `what` if that takes too long.
 pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<(), Failure> {
     let deadline = Instant::now() + UNTIL_TIME_MAX;
     while !is_so().await {
@@ -25,7 +25,7 @@ pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) -> Result<(
     Ok(())
 }
 
-/// Polls until it is so; false if it took too long.
+/// Polls until the condition is true. Returns false if that takes too long.
 pub(crate) async fn wait(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + at_most;
     while !is_so() {

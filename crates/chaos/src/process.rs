@@ -1,4 +1,4 @@
-//! Processes of a run. None outlives this program: the command `supervise` sees to that.
+//! The processes of a run. None outlives this program: the command `supervise` ends them.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
@@ -10,7 +10,7 @@ use test_support::{Process, ReservedPort};
 
 use crate::failure::Failure;
 
-/// Starts `command` with its output at the end of `log`. From the main thread only.
+/// Starts `command` and appends its output to `log`. Call it only from the main thread.
 pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Result<Process, Failure> {
     let failed = || Failure::io(log.display().to_string());
     let file = File::options().create(true).append(true).open(log).map_err(failed())?;
@@ -18,7 +18,7 @@ pub(crate) fn start(name: &str, command: &Command, log: &Path) -> Result<Process
     Ok(Process::start(name, log_to(&mut command, file).map_err(failed())?)?)
 }
 
-/// `command` with these words before its program.
+/// Puts these words before the program of `command`.
 pub(crate) fn behind(prefix: &[String], command: Command) -> Command {
     let Some((program, args)) = prefix.split_first() else { return command };
     let mut behind = Command::new(program);
@@ -32,7 +32,7 @@ pub(crate) fn kill(process: &mut Process) -> Result<i32, Failure> {
     status.signal().ok_or_else(|| Failure::Unproven(process.error(format!("had ended before: {status}")).to_string()))
 }
 
-/// An address of loopback that nobody else gets.
+/// Reserves an address of loopback that no other process gets.
 pub(crate) fn reserve_port() -> Result<ReservedPort, Failure> {
     ReservedPort::take().map_err(Failure::io("binding a free port"))
 }

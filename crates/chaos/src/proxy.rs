@@ -1,12 +1,12 @@
-//! A TCP proxy in front of Redis, in this process: the network as it may be.
+//! A TCP proxy in front of Redis, in this process. It simulates network conditions.
 //!
 //! ```text
-//!   gateway ──▶ listener ──▶ tunnel, one task each way ──▶ the target of the moment
-//!                              delay · hold replies · leave one kind of traffic unread · cut · refuse
+//!   gateway ──▶ listener ──▶ tunnel, one task each way ──▶ the current target
+//!                              delay · hold replies · do not read one kind of traffic · cut · refuse
 //! ```
 //!
-//! A tunnel knows what it carries by the names that gateways and Sentinels give their connections, and by what replicas
-//! say first.
+//! A tunnel recognises its traffic by the names that gateways and Sentinels give their connections, and by the first
+//! words of replicas.
 
 mod traffic;
 
@@ -28,22 +28,22 @@ use crate::failure::Failure;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// What the network does now.
+/// The current conditions of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NetworkConditions {
-    /// To whom new connections go.
+    /// The server to which new connections go.
     pub(crate) target: SocketAddr,
-    /// New connections are refused and old ones were cut.
+    /// New connections are refused, and the old ones were closed.
     pub(crate) is_cut: bool,
-    /// Each chunk waits a random time up to this, in each direction.
+    /// Each chunk waits a random time up to this value, in each direction.
     pub(crate) delay_max: Duration,
-    /// What Redis says stays here.
+    /// The proxy keeps the replies of Redis.
     pub(crate) holds_replies: bool,
-    /// What Redis says in this traffic is not even read.
+    /// The proxy does not read the replies of Redis in this traffic.
     pub(crate) unread: Option<Traffic>,
 }
 
-/// What it did.
+/// Counters of what the proxy did.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) connections: AtomicU64,
@@ -51,7 +51,7 @@ pub(crate) struct Counts {
     pub(crate) cut: AtomicU64,
     pub(crate) delayed: AtomicU64,
     pub(crate) held: AtomicU64,
-    /// Tunnels that Redis ended.
+    /// Number of tunnels that Redis ended.
     pub(crate) ended_by_redis: AtomicU64,
     pub(crate) respliced: AtomicU64,
 }
@@ -62,19 +62,19 @@ pub(crate) struct Proxy {
     pub(crate) counts: Arc<Counts>,
     conditions: watch::Sender<NetworkConditions>,
     tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
-    /// Ends with the proxy.
+    /// The tasks end with the proxy.
     _tasks: JoinSet<()>,
 }
 
 #[derive(Debug)]
 struct Tunnel {
-    /// Calls, until something else has shown.
+    /// Calls, until the first pieces show another kind of traffic.
     traffic: OnceLock<Traffic>,
     up: Arc<AsyncMutex<OwnedWriteHalf>>,
     down: Arc<AsyncMutex<OwnedWriteHalf>>,
-    /// The task that reads from Redis, and the one that reads from the gateway.
+    /// The task that reads from Redis, and the task that reads from the gateway.
     tasks: Mutex<Vec<AbortHandle>>,
-    /// No byte goes up while this is so.
+    /// While this is true, no byte goes to Redis.
     is_paused: watch::Sender<bool>,
 }
 
@@ -111,12 +111,12 @@ impl Proxy {
         cut.len()
     }
 
-    /// Keeps back what gateways say on their connections for calls.
+    /// Holds the data that gateways send on their connections for calls.
     pub(crate) fn pause_calls(&self) {
         self.calls().iter().for_each(|tunnel| _ = tunnel.is_paused.send_replace(true));
     }
 
-    /// The connections for calls go on at `target`, unnoticed; subscribers stay where they are.
+    /// Moves the connections for calls to `target` without closing them. Subscribers stay where they are.
     pub(crate) async fn resplice_calls(&self, target: SocketAddr) -> Result<usize, Failure> {
         let calls = self.calls();
         for tunnel in &calls {
@@ -133,7 +133,7 @@ impl Proxy {
     }
 }
 
-/// The listening side.
+/// The listening side of the proxy.
 struct ProxyAcceptor {
     counts: Arc<Counts>,
     conditions: watch::Sender<NetworkConditions>,
@@ -196,7 +196,7 @@ async fn open(
     tunnel.keep(handle);
     let handle = tasks.spawn(go_up(client_read, Arc::clone(&tunnel), conditions, counts, random));
     tunnel.keep(handle);
-    // The first way that ends takes the other along, unless it was moved to another Redis.
+    // When one direction ends, the other one ends too, unless the tunnel was moved to another Redis.
     while let Some(ended) = tasks.join_next().await {
         if ended.is_ok() {
             break;
@@ -219,20 +219,20 @@ impl Tunnel {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         match tasks.first_mut() {
             Some(down) => std::mem::replace(down, task.clone()).abort(),
-            // It has ended meanwhile.
+            // The tunnel has ended in the meantime.
             None => task.abort(),
         }
     }
 
     fn end(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
-        // The halves that write are shut by hand: they live as long as this tunnel is known.
+        // The writing halves are shut down explicitly, because they live as long as the entry of this tunnel.
         for half in [Arc::clone(&self.up), Arc::clone(&self.down)] {
             tokio::spawn(async move { half.lock().await.shutdown().await });
         }
     }
 
-    /// A new way to and from `target` in place of the old one, past the greeting.
+    /// Replaces the connection to Redis by one to `target`. The proxy makes the connection setup itself.
     async fn resplice(
         self: &Arc<Self>,
         target: SocketAddr,
@@ -258,7 +258,7 @@ impl Tunnel {
     }
 }
 
-/// From the gateway to Redis.
+/// Copies from the gateway to Redis.
 async fn go_up(
     mut from: OwnedReadHalf,
     tunnel: Arc<Tunnel>,
@@ -284,7 +284,7 @@ async fn go_up(
     }
 }
 
-/// From Redis to the gateway.
+/// Copies from Redis to the gateway.
 async fn go_down(
     mut from: OwnedReadHalf,
     tunnel: Arc<Tunnel>,
@@ -318,7 +318,7 @@ async fn go_down(
                     return;
                 }
             }
-            // Looks at the weather again.
+            // Reads the network conditions again.
             changed = conditions.changed() => if changed.is_err() { return },
         }
     }

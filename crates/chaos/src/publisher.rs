@@ -1,4 +1,4 @@
-//! Publishers: by a gateway's socket, and by calls straight into Redis. Each says what it was told, word for word.
+//! Publishers through a gateway's socket, and publishers that call Redis. Each logs the exact answers that it receives.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,38 +22,38 @@ use crate::recorder::Recorder;
 use crate::redis_server::connect;
 use crate::token;
 
-/// Between two publishes of one publisher.
+/// The pause between two publishes of one publisher.
 const PACE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(70));
-/// A publisher waits no longer for an answer. Longer than the gateway's own deadline, so that its word is heard.
+/// The longest wait for an answer. It is longer than the gateway's own deadline, so that the gateway's answer arrives.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(2_500);
 const CALL_TIME_MAX: Duration = Duration::from_millis(1_000);
-/// An unknown outcome is tried again so often, under the same id.
+/// A publish with an unknown outcome is repeated at most this many times, under the same id.
 const ATTEMPTS_MAX: u32 = 6;
 const RETRY_PAUSE: Duration = Duration::from_millis(150);
-/// For gateways and for Redis to come back.
+/// The pause before a reconnect, while gateways and Redis restart.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const PADDING_BYTES: usize = 200;
-/// What slow clients hear is so much, at this pace, that they cannot follow.
+/// The pause between two bulk publishes. At this pace, slow clients cannot follow.
 const BULK_PACE: Duration = Duration::from_millis(100);
 const BULK_MESSAGES: usize = 40;
 const BULK_BYTES: usize = 100;
 
 static VALUES: AtomicU64 = AtomicU64::new(0);
 
-/// What publishers of a run share.
+/// The state that publishers of a run share.
 #[derive(Debug)]
 pub(crate) struct SharedPublishers {
     pub(crate) recorder: Recorder,
     pub(crate) entrance: Entrance,
-    /// Where the primary is, for publishers that call Redis.
+    /// The address of the primary, for publishers that call Redis.
     pub(crate) redis: SocketAddr,
-    /// Publishers stop behind the message they are at.
+    /// When this is true, publishers stop after their current message.
     pub(crate) is_stopped: watch::Receiver<bool>,
-    /// How many have not stopped yet.
+    /// Number of publishers that have not stopped yet.
     pub(crate) running: AtomicUsize,
 }
 
-/// One message about to be sent.
+/// One message that will be sent.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) value: String,
@@ -81,7 +81,7 @@ impl Draft {
         recorder.record(Event::Answered { value: self.value.clone(), answer });
     }
 
-    /// As a client sends it to a gateway.
+    /// The frame that a client sends to a gateway.
     pub(crate) fn frame(&self) -> String {
         let Self { value, channel, payload } = self;
         let frame = json!({"type": "publish", "channel": channel, "event": "note", "payload": payload,
@@ -90,7 +90,7 @@ impl Draft {
     }
 }
 
-/// Publishes through gateways until it is stopped, now this one, now that one.
+/// Publishes through changing gateways until it is stopped.
 pub(crate) async fn by_gateway(number: usize, publishers: Arc<SharedPublishers>, mut random: Random) {
     let (mut line, user) = (None::<(String, Socket)>, format!("publisher-{number}"));
     while !*publishers.is_stopped.borrow() {
@@ -127,7 +127,7 @@ pub(crate) async fn by_gateway(number: usize, publishers: Arc<SharedPublishers>,
             }
             sleep(RETRY_PAUSE).await;
         }
-        // Another instance now and then.
+        // The publisher changes to another instance now and then.
         if random.one_in(40) {
             line = None;
         }
@@ -165,7 +165,7 @@ fn is_unknown(frame: &str) -> bool {
     serde_json::from_str::<Value>(frame).is_ok_and(|frame| frame["payload"]["code"] == "unknown")
 }
 
-/// Calls Redis until it is stopped: with an id, which it repeats, or without, once.
+/// Calls Redis until it is stopped. A message with an id is repeated, a message without an id is sent once.
 pub(crate) async fn by_call(publishers: Arc<SharedPublishers>, mut random: Random) {
     let mut publisher = RedisPublisher::new(publishers.redis);
     while !*publishers.is_stopped.borrow() {
@@ -188,7 +188,7 @@ pub(crate) async fn by_call(publishers: Arc<SharedPublishers>, mut random: Rando
     publishers.running.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// The same with more than slow clients can follow, many messages of a scope in one call.
+/// Calls Redis with more messages than slow clients can follow, many messages of a scope in one call.
 pub(crate) async fn in_bulk(publishers: Arc<SharedPublishers>, mut random: Random) {
     let (mut publisher, mut due) = (RedisPublisher::new(publishers.redis), Instant::now());
     for scope in load::SLOW_SCOPES.into_iter().cycle() {
@@ -206,7 +206,7 @@ pub(crate) async fn in_bulk(publishers: Arc<SharedPublishers>, mut random: Rando
     publishers.running.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Publishes one message for certain: tries new ones until one is acknowledged. False if none is in time.
+/// Publishes until one message is acknowledged. Returns false if none is acknowledged in time.
 pub(crate) async fn sentinel(recorder: &Recorder, redis: SocketAddr, channel: String, deadline: Duration) -> bool {
     let mut publisher = RedisPublisher::new(redis);
     let attempts = async {
@@ -248,7 +248,7 @@ impl RedisPublisher {
         }
     }
 
-    /// Messages of one scope, without ids, in one call: all or none. Each has an answer.
+    /// Publishes messages of one scope, without ids, in one call: all or none. Returns an answer for each.
     pub(crate) async fn publish_all(&mut self, drafts: &[Draft]) -> Vec<PublishAnswer> {
         let answer = match self.call(drafts, false).await {
             Ok(position) => match position.parse::<Position>() {
@@ -269,7 +269,7 @@ impl RedisPublisher {
         PublishAnswer::Nothing(error.to_string())
     }
 
-    /// The position of the last of them, in the words of Redis: the judge reads what the publisher was told.
+    /// Returns the position of the last message as Redis wrote it. The checker reads what the publisher was told.
     async fn call(&mut self, drafts: &[Draft], has_id: bool) -> RedisResult<String> {
         if self.connection.is_none() {
             self.connection = Some(connect(self.redis, CALL_TIME_MAX).await?);
@@ -299,7 +299,7 @@ impl RedisPublisher {
     }
 }
 
-/// A call names the position of its last message: the others stand directly before it.
+/// The reply names the position of the last message. The others are directly before it.
 fn replies(last: Position, count: usize) -> Vec<PublishAnswer> {
     let before = (0..count as u64).rev();
     before.map(|back| PublishAnswer::Reply(Position { offset: last.offset - back, ..last }.to_string())).collect()

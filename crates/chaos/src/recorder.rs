@@ -1,4 +1,4 @@
-//! The log of a run: one file, one order.
+//! The log of a run: one file in one order.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -10,7 +10,7 @@ use history_checker::{Event, Record};
 
 use crate::failure::Failure;
 
-/// Writes lines; all copies write to one file.
+/// Writes lines. All copies write to the same file.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder(Arc<Mutex<Inner>>);
 
@@ -18,9 +18,9 @@ pub(crate) struct Recorder(Arc<Mutex<Inner>>);
 struct Inner {
     file: BufWriter<File>,
     began: Instant,
-    /// What is written behind the last line would be judged as if it had come in time.
+    /// The log has ended. A later line would be judged as if it had come in time.
     is_over: bool,
-    /// The first error; a log with a hole must not be judged.
+    /// The first error. A log with a missing line must not be judged.
     error: Option<std::io::Error>,
 }
 
@@ -44,7 +44,7 @@ impl Recorder {
         }
     }
 
-    /// Writes the last line, and everything to the disk.
+    /// Writes the last line and flushes everything to the disk.
     pub(crate) fn end(&self) -> Result<(), Failure> {
         self.record(Event::End);
         let mut inner = self.inner();

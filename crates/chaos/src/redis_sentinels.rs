@@ -1,12 +1,12 @@
-//! A primary and its replica, three Sentinels that watch them, and the ways between all of these.
+//! A primary and its replica, three Sentinels that watch them, and the proxies between them.
 //!
 //! ```text
-//!   gateways ────────────────▶ Sentinels       the first two gateways reach the first Sentinel by a way of its own
+//!   gateways ────────────────▶ Sentinels       the first two gateways reach the first Sentinel through `far`
 //!   Sentinels ──▶ `peers` ───▶ Sentinels       one proxy in front of each, the address that it announces
-//!   everybody ──▶ `fronts` ──▶ both servers    one proxy in front of each, the address that it announces
+//!   all ────────▶ `fronts` ──▶ both servers    one proxy in front of each, the address that it announces
 //! ```
 //!
-//! Who becomes the primary is for the Sentinels to decide.
+//! The Sentinels decide which server becomes the primary.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -18,30 +18,30 @@ use crate::polling::until;
 use crate::proxy::{Proxy, Traffic};
 use crate::redis_server::{REPLICA_ARGS, RedisServer};
 
-/// What the Sentinels call the primary.
+/// The name of the primary in the Sentinels' configuration.
 const MASTER: &str = "main";
 const NAMES: [&str; 3] = ["sentinel-1", "sentinel-2", "sentinel-3"];
-/// So many of the three must agree that the primary is gone.
+/// Number of Sentinels that must agree that the primary is down.
 const QUORUM: usize = 2;
-/// How long a server may say nothing: no loaded machine keeps one waiting for so long, so that nothing fails over but
-/// what the fault breaks.
+/// How long a server may be silent. A loaded machine does not delay one for so long, so that only the fault causes a
+/// failover.
 const PATIENT_MS: &str = "120000";
-/// The same while a failover is awaited.
+/// How long a server may be silent while a failover is expected.
 const IMPATIENT_MS: &str = "2000";
-/// Sentinels say hello every second and ask servers who they are every second, and a busy machine does not make them
-/// doubt their clock. By default these are 2 s, 10 s and 2 s.
+/// Sentinels send a hello every second and query the role of servers every second. A busy machine does not make them
+/// doubt their clock. The defaults are 2 s, 10 s and 2 s.
 const PACE: [&str; 8] = ["SENTINEL", "DEBUG", "PUBLISH-PERIOD", "1000", "INFO-PERIOD", "1000", "TILT-TRIGGER", "20000"];
-/// An address that nobody is at.
+/// An address where nothing listens.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 #[derive(Debug)]
 pub(crate) struct RedisSentinels {
     servers: Vec<RedisServer>,
-    /// In front of the primary and of the replica.
+    /// The proxies in front of the primary and of the replica.
     pub(crate) fronts: [Proxy; 2],
-    /// In front of each Sentinel, for the other two.
+    /// The proxies in front of each Sentinel, used by the other two.
     peers: Vec<Proxy>,
-    /// In front of the first Sentinel, for the first two gateways.
+    /// The proxy in front of the first Sentinel, used by the first two gateways.
     pub(crate) far: Proxy,
 }
 
@@ -81,7 +81,7 @@ impl RedisSentinels {
         Ok((primary, replica, Self { servers, fronts, peers, far }))
     }
 
-    /// As gateway `index` is configured. All name the same Sentinels in the same order.
+    /// The URL in the configuration of gateway `index`. All URLs name the same Sentinels in the same order.
     pub(crate) fn url(&self, index: usize) -> String {
         let first = if index < 2 { self.far.address } else { self.servers[0].address };
         let others = self.servers[1..].iter().map(|server| server.address);
@@ -89,7 +89,7 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/{MASTER}", nodes.join(","))
     }
 
-    /// Waits until all know each other and the replica: before, none would fail over.
+    /// Waits until all Sentinels know each other and the replica. Before that, no failover is possible.
     pub(crate) async fn until_met(&self) -> Result<(), Failure> {
         for server in &self.servers {
             let knows = async |field: &str, count: &str| field_of(server, field).await.is_ok_and(|text| text == count);
@@ -99,7 +99,7 @@ impl RedisSentinels {
         Ok(())
     }
 
-    /// From now on a server that says nothing for two seconds is taken for dead.
+    /// From now on a server that is silent for two seconds is considered dead.
     pub(crate) async fn expect_a_failure(&self) -> Result<(), Failure> {
         for server in &self.servers {
             let set = ["SENTINEL", "SET", MASTER, "down-after-milliseconds", IMPATIENT_MS];
@@ -108,10 +108,10 @@ impl RedisSentinels {
         Ok(())
     }
 
-    /// Lets the first Sentinel fail over although the primary is well, as an operator does before maintenance.
+    /// Makes the first Sentinel fail over although the primary is well, as an operator does before maintenance.
     pub(crate) async fn fail_over(&self) -> Result<(), Failure> {
         let server = &self.servers[0];
-        // A replica that it has not heard for a while is not good enough to it.
+        // A Sentinel refuses a replica from which it has had no reply for a while.
         let is_begun = async || server.ask::<String>(&["SENTINEL", "FAILOVER", MASTER]).await.is_ok();
         until("the first Sentinel begins a failover", is_begun).await
     }
@@ -122,7 +122,7 @@ impl RedisSentinels {
             .iter()
             .for_each(|front| front.change(|conditions| conditions.unread = Some(Traffic::SentinelHello)));
         for (server, peer) in self.servers.iter().zip(&self.peers).skip(1) {
-            // One that sees a replica say "primary" for four of these periods makes it a replica again.
+            // A Sentinel that sees a replica report "primary" for four of these periods makes it a replica again.
             let _: String = server.ask(&["SENTINEL", "DEBUG", "PUBLISH-PERIOD", "60000"]).await?;
             peer.change(|conditions| conditions.is_cut = true);
             peer.cut();
@@ -135,7 +135,7 @@ impl RedisSentinels {
         self.peers.iter().for_each(|peer| peer.change(|conditions| conditions.is_cut = false));
     }
 
-    /// The port of the primary, as each of them says.
+    /// The port of the primary, according to each Sentinel.
     pub(crate) async fn named(&self) -> Result<Vec<u16>, Failure> {
         let mut ports = Vec::new();
         for server in &self.servers {
@@ -145,7 +145,7 @@ impl RedisSentinels {
         Ok(ports)
     }
 
-    /// Waits until the first `count` of them name the replica and have said so to whoever listens.
+    /// Waits until the first `count` Sentinels name the replica and have announced it to their listeners.
     pub(crate) async fn until_switched(&self, count: usize) -> Result<(), Failure> {
         let wanted = self.fronts[1].address.port();
         let has_said = |server: &RedisServer| server.log().contains("+switch-master");
@@ -161,7 +161,7 @@ fn announced(port: &str) -> [&str; 4] {
     ["--replica-announce-ip", "127.0.0.1", "--replica-announce-port", port]
 }
 
-/// One field of what this Sentinel knows of the primary.
+/// One field of the state that this Sentinel has of the primary.
 async fn field_of(server: &RedisServer, field: &str) -> Result<String, Failure> {
     let fields: Vec<String> = server.ask(&["SENTINEL", "MASTER", MASTER]).await?;
     let (pairs, _) = fields.as_chunks::<2>();

@@ -1,4 +1,4 @@
-//! A Redis of a run's own.
+//! A Redis server that belongs to one run.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::polling::until;
 use crate::process::{self, reserve_port};
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
-/// For a question to a Redis that is there.
+/// Time limit for a query to a running Redis.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
-/// Of a replica whose primary is silent for longer than a run lasts, and yet is not given up.
+/// Arguments of a replica. Its primary may be silent for longer than a run lasts, and the replica keeps the connection.
 pub(crate) const REPLICA_ARGS: [&str; 4] = ["--repl-timeout", "600", "--repl-ping-replica-period", "1"];
-/// Of every server. A replica begins at once, without waiting for others.
+/// Arguments of every server. A replica synchronises at once, without waiting for others.
 const OWN_ARGS: [&str; 4] = ["--enable-debug-command", "local", "--repl-diskless-sync-delay", "0"];
 
 #[derive(Debug)]
@@ -34,12 +34,12 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts it with these further arguments and waits until it answers.
+    /// Starts the server with these additional arguments and waits until it answers.
     pub(crate) async fn start(name: &'static str, directory: &Path, args: &[&str]) -> Result<Self, Failure> {
         Self::start_behind(Vec::new(), name, directory, args).await
     }
 
-    /// The same with these words before the program's name.
+    /// Starts the server with these words before the program's name.
     pub(crate) async fn start_behind(
         prefix: Vec<String>,
         name: &'static str,
@@ -76,18 +76,18 @@ impl RedisServer {
         Ok(server)
     }
 
-    /// Kills it as a crash would.
+    /// Kills the server, as a crash would.
     pub(crate) fn crash(&mut self) -> Result<(), Failure> {
         process::kill(&mut self.process).map(|_| ())
     }
 
-    /// Starts it again where it was, with what its directory holds.
+    /// Restarts the server at the same address with the data in its directory.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
         self.process = process::start(self.name, &self.command, &self.log)?;
         self.await_answer().await
     }
 
-    /// One command on a connection of its own.
+    /// Runs one command on its own connection.
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> Result<T, Failure> {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
@@ -104,19 +104,19 @@ impl RedisServer {
         Ok(text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().trim().to_owned())
     }
 
-    /// Waits until it has a copy of its primary.
+    /// Waits until the replica has a copy of its primary.
     pub(crate) async fn until_linked(&self) -> Result<(), Failure> {
         let is_linked = async || self.info("replication", "master_link_status").await.is_ok_and(|s| s == "up");
         until("the replica has its primary", is_linked).await
     }
 
-    /// How many calls were refused with this error.
+    /// Number of calls that were refused with this error.
     pub(crate) async fn refusals(&self, error: &str) -> Result<u64, Failure> {
         let text = self.info("errorstats", &format!("errorstat_{error}")).await?;
         Ok(text.strip_prefix("count=").and_then(|count| count.parse().ok()).unwrap_or(0))
     }
 
-    /// What it wrote to its log.
+    /// The text of its log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -125,9 +125,9 @@ impl RedisServer {
         let deadline = Instant::now() + START_TIME_MAX;
         let ours = self.process.pid().to_string();
         loop {
-            // Somebody else may have taken the port: the answer must come from our own.
+            // Another process may have taken the port. The answer must come from this server.
             if self.info("server", "process_id").await.is_ok_and(|pid| pid == ours)
-                // A Sentinel has nothing to load, and does not say so.
+                // A Sentinel loads nothing, and does not report the field.
                 && self.info("persistence", "loading").await.is_ok_and(|loading| loading != "1")
             {
                 return Ok(());
@@ -141,7 +141,7 @@ impl RedisServer {
     }
 }
 
-/// A connection whose calls are given up after `wait`.
+/// Opens a connection whose calls time out after `wait`.
 pub(crate) async fn connect(address: SocketAddr, wait: Duration) -> RedisResult<MultiplexedConnection> {
     let client = redis::Client::open(format!("redis://{address}"))?;
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(wait)).set_response_timeout(Some(wait));

@@ -22,40 +22,40 @@ use crate::recorder::Recorder;
 use crate::run_harness::{Participants, RunHarness};
 
 const STEADY: Duration = Duration::from_millis(1_200);
-/// For everything to come back while publishers go on.
+/// Time for everything to recover while publishers continue.
 const AFTERMATH: Duration = Duration::from_millis(2_500);
 const LOG: &str = "history.jsonl";
-/// A run that judged less shows nothing.
+/// A run with fewer judged deliveries proves nothing.
 const DELIVERIES_MIN: u64 = 500;
 
-/// One run.
+/// The parameters of one run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) fault: Fault,
     /// How clients reach gateways.
     pub(crate) via: Via,
-    /// How clients receive that need no other transport.
+    /// The transport of clients that can use any transport.
     pub(crate) transport: Transport,
     pub(crate) seed: u64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct RunOutcome {
     pub(crate) fault: String,
     /// How clients reached gateways.
     pub(crate) via: Via,
-    /// How clients received.
+    /// The transport over which clients received.
     pub(crate) transport: Transport,
     pub(crate) seed: u64,
-    /// The fault was there: what shows it. Otherwise why there was no run.
+    /// The proof that the fault took effect, or the reason why there was no run.
     pub(crate) proof: Result<String, String>,
-    /// This machine does not let us inject it.
+    /// This machine does not permit the fault.
     pub(crate) is_impossible: bool,
     pub(crate) loses: bool,
     pub(crate) log: PathBuf,
     pub(crate) verdict: Option<Verdict>,
-    /// Who owned what.
+    /// The observations about ownership.
     pub(crate) ownership: Report,
 }
 
@@ -67,7 +67,7 @@ impl RunOutcome {
             && self.is_over_its_transport()
     }
 
-    /// Whether there were event streams if there were to be.
+    /// Whether event streams were used if, and only if, clients had to receive over them.
     fn is_over_its_transport(&self) -> bool {
         let event_streams = self.verdict.as_ref().map_or(0, |verdict| verdict.tally.event_streams);
         (event_streams > 0) == (self.transport == Transport::EventStream)
@@ -75,7 +75,7 @@ impl RunOutcome {
 }
 
 impl RunOutcome {
-    /// The first of these kinds that was found, in a run whose fault was there and whose log is whole.
+    /// The first of these kinds that was found, if the fault took effect and the log is complete.
     pub(crate) fn shows(&self, kinds: &[String]) -> Option<String> {
         let verdict = self.verdict.as_ref().filter(|verdict| self.proof.is_ok() && verdict.incomplete.is_empty())?;
         let found = verdict.counts.keys().map(AnomalyKind::to_string);
@@ -112,7 +112,7 @@ pub(crate) async fn run(environment: &Environment, case: Case) -> RunOutcome {
         }
     }
     if outcome.is_good() {
-        // Clean logs are large and tell nothing.
+        // Logs of clean runs are large and not needed.
         let _ = std::fs::remove_dir_all(&directory);
     }
     outcome
@@ -158,13 +158,13 @@ async fn make(environment: &Environment, case: Case, directory: &Path) -> Result
     Ok((proof, harness.report(&cluster).await))
 }
 
-/// Lets the checker judge the log, as a process of its own.
+/// Runs the checker as its own process to judge the log.
 pub(crate) fn judge(checker: &Path, log: &Path) -> Result<Verdict, Failure> {
     let output = Command::new(checker).arg("--json").arg(log).output();
     let output = output.map_err(Failure::io(format!("starting {}", checker.display())))?;
     let verdict: Verdict = serde_json::from_slice(&output.stdout)
         .map_err(|error| Failure::Checker(format!("{error}; it said {}", String::from_utf8_lossy(&output.stderr))))?;
-    // The exit code and the text are two ways to say one thing.
+    // The exit code and the text must agree.
     if output.status.success() == verdict.is_clean() {
         Ok(verdict)
     } else {

@@ -1,4 +1,4 @@
-//! Clients and publishers of one run, from their first connection to their last message.
+//! The clients and publishers of one run, from the first connection to the last message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,36 +21,36 @@ use crate::publisher::{self, SharedPublishers};
 use crate::recorder::Recorder;
 
 const READY_TIME_MAX: Duration = Duration::from_secs(20);
-/// Longer than the longest wait of a gateway between two attempts (5 s), and its deadlines.
+/// Longer than the longest wait of a gateway between two attempts (5 s), plus its deadlines.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(25);
 const SENTINEL_TIME_MAX: Duration = Duration::from_secs(15);
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Who takes part in a run.
+/// The participants of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Participants {
-    /// No client lives on one instance.
+    /// No client is bound to one instance.
     pub(crate) is_scattered: bool,
     pub(crate) has_slow_readers: bool,
-    /// How clients receive that need no other transport.
+    /// The transport of clients that can use any transport.
     pub(crate) transport: Transport,
 }
 
-/// Clients and publishers; they end when this is dropped.
+/// The clients and publishers. They end when this is dropped.
 pub(crate) struct RunHarness {
     recorder: Recorder,
     pub(crate) clients: Arc<SharedClients>,
     publishers: Arc<SharedPublishers>,
     pub(crate) is_calm: watch::Sender<bool>,
     is_stopped: watch::Sender<bool>,
-    /// Subscriptions of all clients.
+    /// Number of subscriptions of all clients.
     pub(crate) subscriptions: usize,
     has_slow_readers: bool,
     pub(crate) tasks: JoinSet<()>,
 }
 
 impl RunHarness {
-    /// Clients connect; nobody leaves and nobody publishes yet.
+    /// Connects the clients. No client leaves and no publisher publishes yet.
     pub(crate) fn enter(
         cluster: &Cluster,
         participants: Participants,
@@ -76,7 +76,7 @@ impl RunHarness {
             running: AtomicUsize::new(0),
         });
         let (mut tasks, mut subscriptions) = (JoinSet::new(), 0);
-        // What Redis has lost is known to those instances alone that had heard it: see docs/redis.md.
+        // Only instances that had received a message know that Redis lost it: see docs/redis.md.
         let residents = (0..count)
             .filter(|_| !is_scattered)
             .map(|home| (Behaviour::STAYS.at(home), load::resident_patterns(has_slow_readers)));
@@ -86,7 +86,7 @@ impl RunHarness {
                     [number % 5];
             (behaviour, load::patterns(number))
         });
-        // Some come back to the instance that they left, which may not have noticed.
+        // Some clients return to the instance that they left, which may not have noticed that they left.
         let restored = (0..load::RESTORED).map(|number| {
             let (roams, home) = (Behaviour::ROAMS_AND_RESTORES, number % count);
             ([roams, roams.at(home), Behaviour::RESTORES][number / count % 3], load::patterns(number))
@@ -130,7 +130,7 @@ impl RunHarness {
         }
     }
 
-    /// Everybody comes back and has time to. Whether they did is for the checker to say.
+    /// All clients get time to return. The checker decides whether they did.
     pub(crate) async fn quiesce(&self, cluster: &Cluster) {
         self.is_calm.send_replace(true);
         self.is_stopped.send_replace(true);
@@ -140,7 +140,7 @@ impl RunHarness {
         sleep(SETTLE).await;
     }
 
-    /// What became of ownership, once the rows have had time to follow the sockets.
+    /// Returns the ownership report, after the rows have had time to match the sockets.
     pub(crate) async fn report(&self, cluster: &Cluster) -> Report {
         cluster.ownership.settle(&self.clients.open).await;
         cluster.ownership.report()

@@ -1,4 +1,4 @@
-//! What all runs together showed.
+//! The combined results of all runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,23 +17,23 @@ struct FaultRow {
     deliveries: u64,
     resumed: u64,
     silent: u64,
-    /// Gaps and `found: false` where nothing can have been lost.
+    /// Number of gaps and of `found: false` in runs where nothing can have been lost.
     false_alarms: u64,
-    /// Close codes and errors for good.
+    /// Number of close codes and errors that are final.
     terminal: u64,
-    /// Sessions of clients that keep nothing else.
+    /// Number of restored sessions of clients that keep nothing else.
     restored: u64,
     not_found: u64,
     gaps: u64,
     incomplete: u64,
-    /// Of ownership.
+    /// Number of ownership breaches.
     breaches: u64,
     stale_refused: u64,
     stale_rows_ms_max: u64,
     recovery_us: Vec<u64>,
 }
 
-/// The table, one row for each fault, way to the gateways and transport, and one for all.
+/// The table: one row for each fault, path to the gateways and transport, and one row for all runs.
 pub(crate) fn table(outcomes: &[RunOutcome]) -> String {
     let mut rows: BTreeMap<(bool, &str, Via, Transport), FaultRow> = BTreeMap::new();
     let mut all = FaultRow::default();
@@ -48,7 +48,7 @@ pub(crate) fn table(outcomes: &[RunOutcome]) -> String {
         row.write(&format!("{fault:<17} {via:<7} {transport:<9} {:<5}", if *loses { "yes" } else { "no" }), &mut text);
     }
     all.write(&format!("{:<41}", "all"), &mut text);
-    // Runs that showed nothing bound nothing.
+    // Only runs with a proven fault and a complete log count for the bound.
     let judged = all.runs - all.unproven - all.not_injected - all.incomplete;
     if judged > 0 {
         let bound = 300.0 / judged as f64;
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_run_that_shows_nothing_is_not_good_and_is_told_of() {
-        // An empty log proves nothing, and a clean verdict over nothing does not either.
+        // An empty log proves nothing, and neither does a clean verdict about it.
         let empty = outcome(Ok("x"), false, Some(Checker::new().conclude()));
         let idle = outcome(Ok("x"), false, Some(Verdict::default()));
         let unproven = outcome(Err("nobody saw it"), false, None);

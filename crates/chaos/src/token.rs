@@ -1,4 +1,4 @@
-//! Tokens of a run's clients.
+//! The tokens of a run's clients.
 
 use serde_json::json;
 use test_support::token;
@@ -12,7 +12,7 @@ pub(crate) fn sign(user: &str) -> String {
     sign_for(user, LIFETIME_S)
 }
 
-/// The same for so many seconds; it has expired if they are negative.
+/// A token for this many seconds. If they are negative, the token has expired.
 pub(crate) fn sign_for(user: &str, seconds: i64) -> String {
     token::sign(&json!({ "sub": user, "exp": token::expiry(seconds), "subscribe": GRANTS, "publish": GRANTS }))
 }

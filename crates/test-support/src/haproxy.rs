@@ -9,26 +9,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Gateways for which the shipped file has a line.
+/// Number of gateways that have a line in the shipped file.
 pub const GATEWAYS: usize = 3;
-/// HAProxy answers within milliseconds; a busy machine takes longer.
+/// HAProxy answers within milliseconds. A busy machine takes longer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Where HAProxy listens.
+/// The two addresses on which HAProxy listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listeners {
-    /// For clients.
+    /// The address to which clients connect.
     pub clients: SocketAddr,
-    /// For statistics over HTTP.
+    /// The address that serves statistics over HTTP.
     pub statistics: SocketAddr,
 }
 
-/// Where one gateway listens.
+/// The listening addresses of one gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
-    /// For clients and health checks.
+    /// The address for clients and health checks.
     pub address: SocketAddr,
-    /// For agent checks, at the same host.
+    /// The port for agent checks, at the same host.
     pub agent_port: u16,
 }
 
@@ -38,26 +38,27 @@ pub struct Server {
     /// `UP`, `DOWN`, `NOLB` while it drains, or a state between them, for example `UP 1/3`.
     pub status: String,
     pub weight: u32,
-    /// Connections that HAProxy has sent to it so far.
+    /// Number of connections that HAProxy has sent to the gateway so far.
     pub connections: u64,
-    /// How often HAProxy marked it as down.
+    /// Number of times that HAProxy marked the gateway as down.
     pub times_down: u64,
 }
 
-/// The shipped file.
+/// The path of the shipped file.
 pub fn config() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     root.expect("this crate lies in crates/test-support").join("haproxy/haproxy.cfg")
 }
 
-/// The command that runs HAProxy with the shipped file in the foreground. The socket of its runtime API is in `directory`.
+/// The command that runs HAProxy with the shipped file in the foreground. The socket of its runtime API is in
+/// `directory`.
 pub fn command(program: &Path, directory: &Path, listeners: Listeners, gateways: &[Backend; GATEWAYS]) -> Command {
     let mut command = Command::new(program);
     command.arg("-f").arg(config()).arg("-C").arg(directory);
     command
         .env("LB_BIND", listeners.clients.to_string())
         .env("LB_STATS", listeners.statistics.to_string())
-        // Relative to `directory`: the path of a Unix socket has at most 107 bytes.
+        // The path is relative to `directory`, because the path of a Unix socket has at most 107 bytes.
         .env("LB_SOCKET", "unix@haproxy.sock")
         .env_remove("LB_RESOLVER");
     for (number, gateway) in (1..).zip(gateways) {
@@ -68,7 +69,7 @@ pub fn command(program: &Path, directory: &Path, listeners: Listeners, gateways:
     command
 }
 
-/// The value of HAProxy's cookie, `SERVERID`, that leads to gateway `number`, counted from 1.
+/// The value of HAProxy's cookie `SERVERID` for gateway `number`, counted from 1.
 pub fn server_cookie(number: usize) -> String {
     format!("g{number}")
 }
@@ -81,7 +82,7 @@ pub fn servers(statistics: SocketAddr) -> io::Result<[Server; GATEWAYS]> {
     all.ok_or_else(|| io::Error::other(format!("HAProxy's statistics do not name every gateway: {table}")))
 }
 
-/// The whole answer with its head and chunk sizes: a table of this size is one chunk.
+/// Returns the whole response with its head and chunk sizes. A table of this size is one chunk.
 fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIME_MAX)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
@@ -91,7 +92,7 @@ fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// The row of gateway `number`, below the line that names the columns.
+/// Parses the row of gateway `number`, below the line that names the columns.
 fn parse(answer: &str, number: usize) -> Option<Server> {
     let mut lines = answer.lines();
     let columns: Vec<&str> = lines.find_map(|line| line.strip_prefix("# "))?.split(',').collect();
@@ -112,7 +113,7 @@ fn parse(answer: &str, number: usize) -> Option<Server> {
 mod tests {
     use super::*;
 
-    /// As HAProxy 2.6 writes it, without the columns in between.
+    /// The format of HAProxy 2.6, without the columns in between.
     const TABLE: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nBC9\r\n\
                          # pxname,svname,scur,stot,status,weight,chkfail,chkdown,\n\
                          clients,FRONTEND,7,90,OPEN,,,,\n\

@@ -1,7 +1,7 @@
-//! What tests, measurements and `cargo xtask` need to run real programs.
+//! Tools for tests, measurements and `cargo xtask` to run real programs.
 //!
-//! Product crates depend on it in their tests alone. It depends on no crate of this workspace, so a mistake of the
-//! product is not repeated here. Parts that need other crates are features: `Cargo.toml` lists them.
+//! Product crates depend on this crate only in their tests. It depends on no crate of this workspace, so that it does
+//! not repeat a mistake of the product. Parts that need other crates are features: `Cargo.toml` lists them.
 
 pub mod haproxy;
 #[cfg(feature = "port")]

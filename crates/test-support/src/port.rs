@@ -1,19 +1,19 @@
-//! A port of loopback that belongs to one server, from before it starts until long after it was killed.
+//! A port of loopback that belongs to one server, from before its start until long after it was killed.
 //!
-//! A port that is only free at the moment can go to somebody else when its server dies: another test's Redis takes it,
-//! and the replicas of the dead server copy that Redis; or one of ten thousand clients gets it for its end of a
-//! connection, and the server cannot start again.
+//! A port that is only free at the moment can go to another process when its server dies. Another test's Redis can take
+//! it, and the replicas of the dead server then copy that Redis. Or one of ten thousand clients gets it for its end of
+//! a connection, and the server cannot start again.
 //!
-//! A socket that is bound and does not listen keeps the port: the kernel gives it to nobody who asks for any port
-//! (bind(2) with port 0, connect(2)), lets a server that names the port bind it too (`SO_REUSEADDR`, socket(7)), and
-//! refuses connections while no server listens.
+//! A socket that is bound and does not listen keeps the port. The kernel gives the port to no process that asks for any
+//! port (bind(2) with port 0, connect(2)). A server that names the port can also bind it (`SO_REUSEADDR`, socket(7)).
+//! The kernel refuses connections while no server listens.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A reserved port. Dropping it makes the port free for everybody.
+/// A reserved port. Dropping it makes the port available again.
 #[derive(Debug)]
 pub struct ReservedPort {
     address: SocketAddr,

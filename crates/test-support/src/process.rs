@@ -1,9 +1,9 @@
 //! A child process that does not outlive its owner.
 //!
-//! Dropping a [`Process`] kills it, also when the owner panics. [`supervised`] children die even when this process is
-//! killed: each is started through this same binary's command `supervise`, which asks the kernel for SIGKILL at its
-//! parent's death and then becomes the program, so the pid stays. For children that end in an order, with SIGTERM first,
-//! there is [`crate::ProcessSupervisor`].
+//! Dropping a [`Process`] kills it, also when the owner panics. [`supervised`] children end even when this process is
+//! killed. Each is started through the command `supervise` of this same binary, which asks the kernel for SIGKILL at
+//! its parent's death and then becomes the program, so the pid does not change. For children that must end in an order,
+//! with SIGTERM first, use [`crate::ProcessSupervisor`].
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,18 +13,18 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// Interval between two looks at a process that is about to change its state.
+/// The pause between two checks of a process that is about to change its state.
 const POLL: Duration = Duration::from_millis(1);
 
 /// A running child. Dropping it kills it and waits for its end.
 #[derive(Debug)]
 pub struct Process {
     name: String,
-    /// Its pipes are free to take.
+    /// The child. Callers may take its pipes.
     pub child: Child,
 }
 
-/// Names the process and what failed.
+/// An error that names the process and what failed.
 #[derive(Debug)]
 pub struct ProcessError(String);
 
@@ -39,7 +39,7 @@ impl std::error::Error for ProcessError {}
 // === impl Process ===
 
 impl Process {
-    /// `name` is for errors.
+    /// Starts the process. `name` is used in error messages.
     pub fn start(name: impl Into<String>, command: &mut Command) -> Result<Self, ProcessError> {
         let name = name.into();
         match command.spawn() {
@@ -52,22 +52,22 @@ impl Process {
         self.child.id()
     }
 
-    /// An error in the name of this process: `what` is a verb and the rest of the sentence.
+    /// An error about this process. `what` is a verb and the rest of the sentence.
     pub fn error(&self, what: impl fmt::Display) -> ProcessError {
         ProcessError(format!("{} {what}", self.name))
     }
 
-    /// How it ended, if it has ended.
+    /// The exit status, if the process has ended.
     pub fn status(&mut self) -> Result<Option<ExitStatus>, ProcessError> {
         self.child.try_wait().map_err(|error| ProcessError(format!("{}: {error}", self.name)))
     }
 
-    /// Fails if it has ended by itself.
+    /// Fails if the process has ended by itself.
     pub fn check_alive(&mut self) -> Result<(), ProcessError> {
         self.status()?.map_or(Ok(()), |status| Err(self.error(format_args!("ended by itself: {status}"))))
     }
 
-    /// Kills it and waits for its end. A process that had ended before has another status than SIGKILL.
+    /// Kills the process and waits for its end. If it had ended before, the status is not SIGKILL.
     pub fn kill(&mut self) -> Result<ExitStatus, ProcessError> {
         let killed = self.child.kill().and_then(|()| self.child.wait());
         killed.map_err(|error| ProcessError(format!("killing {}: {error}", self.name)))
@@ -81,10 +81,10 @@ impl Process {
         }
     }
 
-    /// Stops every thread, and returns when all have stopped: on a busy machine that is not at once.
+    /// Stops every thread, and returns when all have stopped. On a busy machine that takes a while.
     pub fn freeze(&self) -> Result<(), ProcessError> {
         self.signal("-STOP")?;
-        // Without /proc nothing shows it.
+        // Without /proc the state is unknown, and the loop ends.
         while !self.is_stopped().unwrap_or(true) {
             thread::sleep(POLL);
         }
@@ -96,7 +96,7 @@ impl Process {
         self.signal("-CONT")
     }
 
-    /// Whether the kernel has stopped each of its threads.
+    /// Whether the kernel has stopped each thread of the process.
     pub fn is_stopped(&self) -> Result<bool, ProcessError> {
         let tasks = format!("/proc/{}/task", self.pid());
         let tasks = std::fs::read_dir(&tasks).map_err(|error| ProcessError(format!("{tasks}: {error}")))?;
@@ -107,13 +107,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both calls fail only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A gateway, or its command line, without the variables that this shell has set for another gateway.
+/// The command of a gateway, or of its command line, without the variables that this shell has set for another gateway.
 pub fn tidegate(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
@@ -141,12 +141,13 @@ mod supervise {
 
     use super::ProcessError;
 
-    /// The program that runs now, also when its file was replaced since.
+    /// The program that runs now, even if its file was replaced in the meantime.
     pub const THIS_PROGRAM: &str = "/proc/self/exe";
 
     /// `command` as a child that dies with this process: it runs `supervise OPTIONS --parent PID -- PROGRAM ARGS`.
     ///
-    /// The child must be started by the main thread: the kernel takes the death of the starting thread for the parent's.
+    /// The main thread must start the child, because the kernel treats the death of the starting thread as the death of
+    /// the parent.
     pub fn supervised(command: &Command, options: &[&str]) -> Command {
         let mut supervised = Command::new(THIS_PROGRAM);
         supervised.arg("supervise").args(options).args(["--parent", &std::process::id().to_string(), "--"]);
@@ -160,14 +161,14 @@ mod supervise {
         supervised
     }
 
-    /// What the command `supervise` runs: binds this process to its parent's life and becomes `program`. Returns only
-    /// when that fails.
+    /// Runs the command `supervise`: ties this process to the life of its parent and becomes `program`. Returns only if
+    /// that fails.
     pub fn supervise(parent: u32, program: &OsStr, args: &[OsString]) -> ProcessError {
         let name = program.display();
         if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
             return ProcessError(format!("prctl PR_SET_PDEATHSIG: {error}"));
         }
-        // The parent may have died before the line above; then nobody would ever end this process.
+        // The parent may have died before the line above. Then nothing would ever end this process.
         if getppid().is_none_or(|pid| pid.as_raw_nonzero().get().unsigned_abs() != parent) {
             return ProcessError(format!("nobody is left to run {name}"));
         }

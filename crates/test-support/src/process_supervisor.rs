@@ -4,9 +4,9 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// Reads `front PID`, `base PID` and `gone PID` until its input closes; after `kill -9` the kernel closes it. Then it
-/// ends the front (HAProxy, gateways), and after it the base (Redis). SIGKILL follows SIGTERM after 5 s and reaches a
-/// stopped process too.
+/// Reads `front PID`, `base PID` and `gone PID` until its input closes. After `kill -9` the kernel closes it. Then the
+/// script ends the front (HAProxy, gateways), and after it the base (Redis). SIGKILL follows SIGTERM after 5 s. It also
+/// ends a stopped process.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 front= base=
@@ -31,16 +31,16 @@ end $front
 end $base
 "#;
 
-/// Order in which the processes are ended.
+/// The order in which the processes are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOrder {
-    /// Ended first.
+    /// The process is ended first.
     Front,
-    /// Ended when every process of the front has ended.
+    /// The process is ended when every process of the front has ended.
     Base,
 }
 
-/// A shell that outlives this process by a moment. It has a process group of its own, so Ctrl-C does not reach it.
+/// A shell that outlives this process by a moment. It has its own process group, so Ctrl-C does not reach it.
 #[derive(Debug)]
 pub struct ProcessSupervisor {
     shell: Child,
@@ -58,17 +58,18 @@ impl ProcessSupervisor {
         self.send(word, pid)
     }
 
-    /// Forgets a child that has ended: another process may soon get its pid.
+    /// Forgets a child that has ended, because another process may soon get its pid.
     pub fn forget(&mut self, pid: u32) -> std::io::Result<()> {
         self.send("gone", pid)
     }
 
-    /// Begins to end everything that is watched. The children must be waited for meanwhile, or they look alive.
+    /// Begins to end every supervised process. The caller must wait for the children in the meantime, or they look
+    /// alive.
     pub fn release(&mut self) {
         drop(self.shell.stdin.take());
     }
 
-    /// Whether everything has ended.
+    /// Whether every supervised process has ended.
     pub fn is_done(&mut self) -> bool {
         !matches!(self.shell.try_wait(), Ok(None))
     }
@@ -91,7 +92,7 @@ mod tests {
         Command::new("sleep").arg("600").process_group(0).spawn().unwrap()
     }
 
-    /// Waits for the process supervisor while reaping `children`; returns which of them ended, in order.
+    /// Waits for the process supervisor while reaping `children`. Returns the children that ended, in order.
     fn order_of_ends(supervisor: &mut ProcessSupervisor, children: &mut [Child]) -> Vec<usize> {
         let mut ended = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(60);

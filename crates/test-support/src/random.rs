@@ -1,8 +1,8 @@
-//! Random numbers that a seed repeats.
+//! Random numbers that are repeatable by a seed.
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a few lines, and every seed is a good one.
+/// SplitMix64 (Steele, Lea, Flood 2014). It is a few lines long, and every seed is good.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -11,12 +11,12 @@ impl Random {
         Self(seed)
     }
 
-    /// A generator of its own, for a task.
+    /// A separate generator for a task.
     pub fn fork(&mut self) -> Self {
         Self::new(self.number())
     }
 
-    /// Any number.
+    /// A random number of 64 bits.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,7 +24,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to `bound` - 1, of any integer type; 0 if there is none below `bound`.
+    /// A number from 0 to `bound` - 1, of any integer type. It is 0 if there is none below `bound`.
     pub fn below<N: TryFrom<u64>>(&mut self, bound: N) -> N
     where
         u64: TryFrom<N>,
@@ -33,7 +33,7 @@ impl Random {
         N::try_from(self.number() % bound).ok().expect("a number below one of this type")
     }
 
-    /// True once in `bound` times.
+    /// Returns true once in `bound` times, on average.
     pub fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
     }

@@ -1,8 +1,8 @@
 //! A Redis for one test, on a reserved port of loopback, in memory unless the test asks otherwise.
 //!
-//! For tests alone: a failure to start is a panic that says what to install.
-//! [`SentinelSet`] is a primary with a replica, and three Sentinels that watch them. A [`StagedSentinel`] answers what a
-//! test tells it to. [`RedisCluster`] is three primaries that share the slots.
+//! This fixture is only for tests: a failure to start is a panic that names what to install. [`SentinelSet`] is a
+//! primary with a replica, and three Sentinels that watch them. A [`StagedSentinel`] gives the answers that a test
+//! sets. [`RedisCluster`] is three primaries that share the slots.
 
 mod cluster;
 mod sentinel;
@@ -19,9 +19,9 @@ pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;
 pub use self::staged_sentinel::StagedSentinel;
 
-/// Name of the primary in the Sentinels' configuration.
+/// The name of the primary in the Sentinels' configuration.
 const SENTINEL_MASTER: &str = "main";
-/// Redis starts in well under a second; a busy machine takes longer.
+/// Redis starts in well under a second. A busy machine takes longer.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it kills the process and removes its files.
@@ -31,12 +31,12 @@ pub struct RedisServer {
     port: ReservedPort,
     directory: PathBuf,
     arguments: Vec<String>,
-    /// Configuration of a Sentinel, which writes to its file.
+    /// The configuration of a Sentinel, which writes to its file.
     sentinel: Option<String>,
 }
 
 impl RedisServer {
-    /// Starts a server and waits until it answers. `arguments` are further arguments of redis-server.
+    /// Starts a server and waits until it answers. `arguments` are additional arguments of redis-server.
     pub fn start(arguments: &[&str]) -> Self {
         Self::launch(arguments, None)
     }
@@ -64,20 +64,20 @@ impl RedisServer {
         format!("redis://{}/", self.port.address())
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     pub fn connect(&self) -> redis::Connection {
         self.try_connect().expect("the server answered a moment ago")
     }
 
-    /// A new connection without timeouts. The client's default, half a second for each answer, is too short for tests on
-    /// busy machines.
+    /// Opens a new connection without timeouts. The client's default, half a second for each answer, is too short for
+    /// tests on busy machines.
     pub async fn connect_async(&self) -> redis::aio::MultiplexedConnection {
         let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = redis::Client::open(self.url()).expect("the URL is ours");
         client.get_multiplexed_async_connection_with_config(&patient).await.expect("the server answered a moment ago")
     }
 
-    /// Kills the server as a power cut would, and starts it again on the same port and directory.
+    /// Kills the server, as a power failure would, and restarts it on the same port and directory.
     pub fn crash_and_restart(&mut self) {
         self.crash();
         self.restart();
@@ -92,7 +92,7 @@ impl RedisServer {
         self.wait_until_it_answers();
     }
 
-    /// Deletes what SAVE has written: a server that is started again is empty.
+    /// Deletes the file that SAVE has written, so that a restarted server is empty.
     pub fn remove_snapshot(&self) {
         match std::fs::remove_file(self.directory.join("dump.rdb")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("the snapshot stays: {error}"),
@@ -104,7 +104,7 @@ impl RedisServer {
         spawn(self.port(), &self.directory, &self.arguments, self.sentinel.as_deref())
     }
 
-    /// The server stops answering, as a machine without its network does.
+    /// Stops the process: the server answers nothing, as a machine without a network does.
     pub fn freeze(&self) {
         self.process.freeze().expect("the server runs");
     }
@@ -113,7 +113,7 @@ impl RedisServer {
         self.process.thaw().expect("the server runs");
     }
 
-    /// One command on a connection of its own.
+    /// Runs one command on its own connection.
     pub fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_command(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
@@ -160,7 +160,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It fails only when the test has crashed the server already.
+        // This fails only if the test has crashed the server already.
         let _ = self.process.kill();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
@@ -185,7 +185,7 @@ fn spawn(port: u16, directory: &Path, arguments: &[String], sentinel: Option<&st
         .expect("this test needs redis-server 7.0 or later: install the package redis-server")
 }
 
-/// Waits for something that takes Redis a while. The panic after the deadline names it.
+/// Polls until the condition is true. The panic after the deadline names it.
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + START_DEADLINE;
     while !is_so() {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// A server on this port of loopback, with its files in `directory`. It stores nothing on disk and rejects writes when
-/// its memory is full, unless further arguments say otherwise.
+/// its memory is full, unless additional arguments say otherwise.
 pub fn command(port: u16, directory: &Path) -> Command {
     let mut command = Command::new("redis-server");
     listen(&mut command, port, directory);
-    // `noeviction`: an evicted stream or its evicted metadata would leave half of a scope.
+    // `noeviction`: if Redis evicted a stream or its metadata, only half of a scope would remain.
     command.args(["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]);
     command
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 
-/// The mask keeps proxies from reading a client's bytes as HTTP. On loopback any constant does that, but not zero, which
-/// would spare the server the work of unmasking.
+/// The mask prevents proxies from reading a client's bytes as HTTP. On loopback any constant does that. Zero is not
+/// used, because the server would then have nothing to unmask.
 const MASK: [u8; 4] = [0x5A, 0xC3, 0x17, 0x9E];
 
-/// A request to upgrade `/ws`, with further header lines that each end in `\r\n`. The key is the example of RFC 6455
-/// §1.3: nothing between these clients and a gateway caches, so it need not be random.
+/// A request to upgrade `/ws`, with additional header lines that each end in `\r\n`. The key is the example of RFC 6455
+/// §1.3. It need not be random, because nothing between these clients and a gateway caches.
 pub fn upgrade_request(host: impl Display, headers: &str) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -15,7 +15,7 @@ pub fn upgrade_request(host: impl Display, headers: &str) -> String {
     )
 }
 
-/// A whole frame as a client must send it: masked (RFC 6455 §5.3).
+/// A complete frame as a client must send it: masked (RFC 6455 §5.3).
 pub fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {

@@ -1,11 +1,11 @@
-//! `cargo xtask chaos`: a real cluster is broken in every way we know, and what was heard is judged.
+//! `cargo xtask chaos`: injects every known fault into a real cluster and checks what clients received.
 //!
 //! ```text
 //!   build release ─▶ `chaos run`      one row for each fault and transport, directly and through HAProxy
 //!                 ─▶ `chaos fleet`    storms, rolling restarts, limits and an idle fleet, in figures
-//!   lane haproxy  ─▶ the fleet behind HAProxy, without Redis too
+//!   lane haproxy  ─▶ the fleet behind HAProxy, also without Redis
 //!   --mutants     ─▶ mutants          builds with planted bugs, each of which must be caught
-//!   simulation    ─▶ `cargo test`     the same questions under seeds and virtual time, for longer than in the tests
+//!   simulation    ─▶ `cargo test`     the same faults with seeds and virtual time, for longer than in the tests
 //! ```
 
 mod mutants;
@@ -19,9 +19,9 @@ use crate::program;
 use crate::step::Step;
 use crate::workspace;
 
-/// What `cargo xtask test` breaks, beside runs in which nothing is broken: the faults that ask most of the product, in
-/// about three minutes. Each is broken once: half of them where clients come through HAProxy, and half of them where
-/// clients receive over event streams.
+/// The faults that `cargo xtask test` injects, beside runs without a fault. They demand most of the product and take
+/// about three minutes. Each fault runs once: half of the runs go through HAProxy, and in half of the runs clients
+/// receive over event streams.
 const TESTED: [(&str, &str, &[&str]); 4] = [
     (
         "direct",
@@ -48,10 +48,10 @@ const TESTED: [(&str, &str, &[&str]); 4] = [
     ),
     ("haproxy", "sse", &["none", "failover-lost", "kill-pubsub", "readonly", "kill-gateway", "drain"]),
 ];
-/// Rounds of all faults without `--runs`: each transport, directly and through HAProxy.
+/// Rounds of all faults when `--runs` is not given: each transport, directly and through HAProxy.
 const RUNS: &str = "4";
 
-/// The programs of one build.
+/// The programs of one build that the runs use.
 struct Programs {
     chaos: PathBuf,
     gateway: PathBuf,
@@ -94,7 +94,7 @@ impl Programs {
     }
 }
 
-/// What a person types behind `cargo xtask chaos`.
+/// Runs `cargo xtask chaos` with these arguments.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if let Some(at) = args.iter().position(|arg| arg == "--mutants") {
         let others: Vec<&String> =
@@ -108,18 +108,19 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let names_a_run = args.iter().any(|arg| arg.starts_with("--runs"));
     let runs = if names_a_run { &[][..] } else { &["--runs", RUNS][..] };
     let broken = programs.run().args(runs).args(args).run();
-    // Who asks for one fault waits for that one.
+    // With `--fault`, only that fault runs.
     if args.iter().any(|arg| arg.starts_with("--fault")) {
         return broken;
     }
     let simulated = simulate();
     let fleet_result = programs.fleet().run();
-    // Frozen, drained, killed and without Redis as a whole, behind HAProxy, which must cut no socket.
+    // Gateways behind HAProxy are frozen, drained and killed, and the whole fleet loses Redis. HAProxy must close no
+    // socket.
     let balanced = haproxy::run();
     broken.and(simulated).and(fleet_result).and(balanced)
 }
 
-/// `cargo test` passes when nothing has the name that it is given: then nothing would have been simulated.
+/// Runs the simulation. `cargo test` also passes if no test matches the name, so the source file is checked first.
 fn simulate() -> Result<(), Failure> {
     let source = workspace::root().join("crates/gateway/src/simulation/mod.rs");
     if !source.is_file() {
@@ -130,8 +131,8 @@ fn simulate() -> Result<(), Failure> {
         .run()
 }
 
-/// The lane of `cargo xtask test`: each of the chosen faults once and the short trials of the fleet, on the binaries of
-/// the other lanes.
+/// The lane of `cargo xtask test`: each chosen fault once, and the short trials of the fleet, with the binaries of the
+/// other lanes.
 pub(crate) fn lane() -> Result<(), Failure> {
     let programs = Programs::build(false)?;
     for (way, transport, faults) in TESTED {

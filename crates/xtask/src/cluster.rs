@@ -6,8 +6,9 @@
 //!               file)      gateway3 ─┘
 //! ```
 //!
-//! Killing an instance is what the cluster is for, so a child that dies is told and the rest goes on. When we end, by
-//! Ctrl-C or by `kill -9`, the [`test_support::ProcessSupervisor`] ends every child.
+//! The cluster exists so that you can kill an instance: when a child exits, the exit is printed and the others
+//! continue. When this process ends, by Ctrl-C or by `kill -9`, the [`test_support::ProcessSupervisor`] ends every
+//! child.
 
 mod fleet;
 mod instructions;
@@ -27,10 +28,10 @@ use crate::{package, workspace};
 
 pub(crate) use fleet::Fleet;
 
-/// How often children are asked whether they live.
+/// Interval between two checks whether the children still run.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Starts the cluster, says where to look, and stays until it is told to end.
+/// Starts the cluster, prints the instructions, and runs until a signal stops it.
 pub(crate) fn run() -> Result<(), Failure> {
     package::ensure(&[package::REDIS, package::HAPROXY])?;
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
@@ -49,7 +50,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A flag that the first signal raises. The second one ends us at once, and the process supervisor sees to the children.
+/// Returns a flag that the first signal sets. The second signal ends this process at once, and the process supervisor
+/// ends the children.
 fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -1,11 +1,11 @@
-//! Why a command stopped: one sentence for the person who typed it.
+//! The failure of a command: one sentence for the person who typed it.
 
 use std::fmt;
 use std::io;
 
 use test_support::ProcessError;
 
-/// A sentence that says what did not work and, where that is known, what to do.
+/// A sentence that states what failed and, where it is known, what to do.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
@@ -14,7 +14,7 @@ impl Failure {
         Self(sentence.into())
     }
 
-    /// Wraps an I/O error with what was being done: `during("starting redis-server")`.
+    /// Wraps an I/O error with the operation that failed: `during("starting redis-server")`.
     pub(crate) fn during(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self(format!("{doing}: {error}"))
     }

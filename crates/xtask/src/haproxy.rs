@@ -1,5 +1,5 @@
-//! The shipped HAProxy file: it is valid without a warning, and in front of three real gateways it does what its
-//! comments say. The lane `haproxy` runs this, and so does `cargo xtask chaos`.
+//! Checks of the shipped HAProxy file: it is valid without a warning, and it does what its comments say in front of
+//! three real gateways. The lane `haproxy` and `cargo xtask chaos` run these checks.
 
 mod client;
 mod event_stream;
@@ -25,21 +25,21 @@ use crate::{http, package, workspace};
 use trial::Trial;
 
 const CONFIG: &str = "haproxy/haproxy.cfg";
-/// HAProxy cuts a frozen gateway after 1.7 to 2.2 s; one more for a busy machine.
+/// HAProxy closes the connections of a frozen gateway after 1.7 to 2.2 s. A busy machine gets one second more.
 const FROZEN_CUT_WITHIN: Duration = Duration::from_millis(3_200);
-/// For what HAProxy learns by its checks, several rounds of them, on a busy machine.
+/// Time limit for what HAProxy learns from several rounds of health checks, on a busy machine.
 const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
-/// For the gateways: what the trials need beside the defaults.
+/// Settings of the gateways that the checks need beside the defaults.
 const SETTINGS: [(&str, &str); 3] = [rebalance::SETTINGS[0], rebalance::SETTINGS[1], guarantees::FAMILIES];
 
-/// One thing that is tried, by its name.
+/// One check, with its name.
 struct Proof {
     name: &'static str,
     run: fn(&mut Trial) -> Result<(), Failure>,
 }
 
-/// Before anything is broken.
+/// Checks that run before anything is broken.
 const FIRST: &[Proof] = &[
     Proof { name: "sockets_spread_and_stick", run: |trial| trial.spreads_and_sticks() },
     Proof { name: "one_publish_reaches_every_instance", run: |trial| trial.delivers_to_every_instance() },
@@ -50,7 +50,7 @@ const FIRST: &[Proof] = &[
     Proof { name: "an_event_stream_outlives_its_instances", run: Trial::moves_an_event_stream },
 ];
 
-/// After the guarantees: these break the cluster for good.
+/// Checks that run after the guarantees, because they break the cluster permanently.
 const LAST: &[Proof] = &[
     Proof { name: "a_frozen_instance_is_cut", run: |trial| trial.cuts_a_frozen_instance() },
     guarantees::FENCED,
@@ -66,7 +66,7 @@ const LAST: &[Proof] = &[
 
 pub(crate) fn run() -> Result<(), Failure> {
     package::ensure(&[package::HAPROXY, package::REDIS])?;
-    // -dW: a warning is a mistake too.
+    // `-dW` makes a warning an error.
     Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).run()?;
     Step::new("haproxy").args(["-c", "-dW", "-f", CONFIG]).env("LB_RESOLVER", "127.0.0.11:53").run()?;
     Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls"]).run()?;
@@ -79,14 +79,14 @@ pub(crate) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tries one of the guarantees with this gateway: for planted bugs, which it has to find.
+/// Checks one of the guarantees with this gateway binary. Runs with planted bugs use it; the check must fail then.
 pub(crate) fn try_guarantee(binary: &Path, name: &str) -> Result<(), Failure> {
     let proof = guarantees::proofs().find(|proof| proof.name == name);
     let proof = proof.ok_or_else(|| Failure::new(format!("no guarantee is tried by {name}")))?;
     Trial::start(binary)?.prove(proof)
 }
 
-/// From the page's own route, through HAProxy.
+/// A token from the gateway's own page route, requested through HAProxy.
 fn token(fleet: &Fleet, user: &str) -> Result<String, Failure> {
     let path = format!("/dev/token?user={user}");
     let answer = http::get(fleet.entrance, &path).map_err(Failure::during("asking for a token"))?;
@@ -109,7 +109,7 @@ impl Trial {
             let server = first.cookie("SERVERID").ok_or_else(|| Failure::new("HAProxy set no SERVERID"))?;
             let session = first.cookie("session_id").ok_or_else(|| Failure::new("the gateway set no session_id"))?;
             for cookie in [format!("SERVERID={server}"), format!("session_id={session}")] {
-                // HAProxy's cookie would not tell: who was led by `session_id` is not given one.
+                // HAProxy's cookie cannot show the instance: HAProxy sets none for a client that `session_id` routed.
                 let again = instance(&mut self.open(&format!("Cookie: {cookie}\r\n"))?)?;
                 expect(again == reached, || format!("{cookie} led to {again}, not to {reached}"))?;
             }
@@ -142,7 +142,8 @@ impl Trial {
         passed("an upgrade to anything but a WebSocket is answered 400")
     }
 
-    /// More than all buffers take: who was cut in the middle of it would not know why.
+    /// The message is larger than all buffers. A client that is disconnected in the middle of it would not learn the
+    /// reason.
     fn tells_who_sends_too_much(&self) -> Result<(), Failure> {
         let mut socket = self.open("")?;
         let text = "x".repeat(8 << 20);
@@ -184,12 +185,14 @@ impl Trial {
         let _held = self.one_on_each()?;
         self.signal("-TERM", 3)?;
         let sticky = || self.open("Cookie: SERVERID=g3\r\n").map(|socket| socket.cookie("SERVERID").is_none());
-        // Until the gateway has read the signal it takes clients, and a cookie that was right is not repeated.
+        // The gateway accepts clients until it has read the signal, and HAProxy does not repeat a cookie that was
+        // right.
         let deadline = Instant::now() + SEEN_WITHIN;
         while sticky()? {
             expect(Instant::now() < deadline, || "gateway3 goes on taking clients after SIGTERM".into())?;
         }
-        // From then on 503 is retried elsewhere, whatever HAProxy knows: the client sees neither.
+        // From now on HAProxy retries a 503 on another gateway, whatever its health checks know. The client sees
+        // neither.
         for _ in 0..20 {
             expect(!sticky()?, || "a client was sent to the draining gateway3".into())?;
         }
@@ -204,7 +207,7 @@ impl Trial {
         let again = self.open("Cookie: SERVERID=g2\r\n")?;
         let took = started.elapsed();
         expect(again.cookie("SERVERID") == Some("g1"), || "after gateway2's death nobody else answered".into())?;
-        // Without `redispatch 1` this takes 2 s, without `redispatch` it is a 503.
+        // Without `redispatch 1` this takes 2 s. Without `redispatch` the client gets a 503.
         expect(took < Duration::from_secs(1), || format!("the redispatch took {took:?}"))?;
         passed(&format!("a killed instance's client was elsewhere after {} ms", took.as_millis()))
     }
@@ -218,10 +221,10 @@ impl Trial {
         passed("without Redis the last instance keeps its sockets, takes new ones, and weighs 1 %")
     }
 
-    /// The moment between SIGTERM and the next health check, held still by a stand-in on gateway3's address.
+    /// Tests the time between SIGTERM and the next health check. A stand-in on the address of gateway3 makes it last.
     fn retries_a_refusal_elsewhere(&self) -> Result<(), Failure> {
         let listener = TcpListener::bind(self.fleet.gateways[2].clients).map_err(Failure::during("standing in"))?;
-        // Ends with the process: a lane has no other use for the address.
+        // The thread ends with the process. The lane uses this address for nothing else.
         thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(answer_as_draining(stream))));
         self.seen(3, "is UP by the stand-in's health", |server| server.status == "UP")?;
         let again = self.open("Cookie: SERVERID=g3\r\n")?;
@@ -230,13 +233,13 @@ impl Trial {
     }
 }
 
-/// Who answers, in its own words.
+/// The name of the instance, from its `welcome`.
 fn instance(socket: &mut Socket) -> Result<String, Failure> {
     let welcome = socket.receive("welcome").map_err(Failure::during("a welcome"))?;
     Ok(welcome["payload"]["instance"].as_str().unwrap_or_default().to_owned())
 }
 
-/// 200 to the health check, 503 to everything else.
+/// Answers 200 to the health check and 503 to everything else.
 fn answer_as_draining(mut stream: TcpStream) -> io::Result<()> {
     let mut request = [0; 4096];
     let bytes = stream.read(&mut request)?;

@@ -1,20 +1,20 @@
-//! One GET over loopback, for asking servers how they are.
+//! One GET request over loopback, to query the state of a server.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A server on this machine that has not answered by then is not well.
+/// A server on this machine that does not answer within this time has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a server answered.
+/// The reply of a server: status, headers and body.
 #[derive(Debug)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-/// Asks `address` for `path`; the connection closes after the answer.
+/// Requests `path` from `address`. The connection closes after the reply.
 pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<HttpResponse> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
@@ -29,13 +29,13 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<HttpResponse> {
     Ok(HttpResponse { status: status(head)?, body: if is_chunked { join_chunks(body) } else { body.to_owned() } })
 }
 
-/// The number in `HTTP/1.1 200 OK`.
+/// The status code in `HTTP/1.1 200 OK`.
 pub(crate) fn status(head: &str) -> io::Result<u16> {
     let word = head.split_whitespace().nth(1).and_then(|word| word.parse().ok());
     word.ok_or_else(|| io::Error::other(format!("not an HTTP status line: {:?}", head.lines().next())))
 }
 
-/// The values of all headers `name`.
+/// The values of all headers with this name.
 pub(crate) fn headers<'a>(head: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())

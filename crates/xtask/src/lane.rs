@@ -1,7 +1,7 @@
-//! `cargo xtask test`: the lanes, in order, and the table at the end.
+//! `cargo xtask test`: runs the lanes in order and prints a table at the end.
 //!
-//! A lane brings what it needs, runs its checks with their output streaming through, and passes or fails with a
-//! sentence. A failed lane does not stop the ones after it: one run tells everything that is wrong.
+//! A lane installs what it needs, runs its checks with their output on the terminal, and passes or fails with one
+//! sentence. After a failed lane the next lanes still run, so that one run shows everything that is wrong.
 
 mod autobahn;
 mod browser;
@@ -23,35 +23,35 @@ pub(crate) struct Lane {
     run: fn() -> Result<(), Failure>,
 }
 
-/// Every lane: what is quick and most often wrong comes first.
+/// Every lane. Fast lanes that fail often come first.
 pub(crate) const LANES: &[Lane] = &[
     Lane { name: "tidy", about: "cargo fmt, clippy and this repository's rules", run: tidy::run },
-    Lane { name: "rust", about: "unit, doc, conformance and cluster tests, on a real Redis too", run: rust::run },
+    Lane { name: "rust", about: "unit, doc, conformance and cluster tests, also against a real Redis", run: rust::run },
     Lane { name: "autobahn", about: "the WebSocket codec against the Autobahn cases", run: autobahn::run },
     Lane {
         name: "haproxy",
-        about: "the shipped HAProxy file in front of three gateways, which are frozen, drained, killed",
+        about: "the shipped HAProxy file in front of three gateways that are frozen, drained and killed",
         run: haproxy::run,
     },
     Lane {
         name: "browser",
-        about: "two pages in Chromium, through HAProxy, over an instance's death",
+        about: "two pages in Chromium, through HAProxy, while an instance is killed",
         run: browser::run,
     },
     Lane {
         name: "examples",
-        about: "the documents' examples in four languages, while an answer of Redis is lost",
+        about: "the examples of the documents in four languages, while a reply of Redis is lost",
         run: examples::run,
     },
     Lane {
         name: "chaos",
-        about: "a real cluster is broken in 24 ways over WebSockets and event streams, and nothing is lost in silence",
+        about: "24 faults in a real cluster, over WebSockets and event streams: nothing is lost without notice",
         run: chaos::run,
     },
     Lane { name: "compose", about: "docker-compose.yml is valid and describes the same cluster", run: compose::run },
 ];
 
-/// The lanes that the arguments name, in the order of [`LANES`]; all of them when none is named.
+/// The lanes that the arguments name, in the order of [`LANES`], or all lanes if the arguments name none.
 pub(crate) fn select(args: &[String]) -> Result<Vec<&'static Lane>, Failure> {
     let mut names = Vec::new();
     let mut args = args.iter();
@@ -74,7 +74,7 @@ fn unknown(what: &str) -> Failure {
     Failure::new(format!("{what}; the lanes are {}", names.join(", ")))
 }
 
-/// Runs the lanes, prints the table, fails when one of them failed.
+/// Runs the lanes and prints the table. Fails if one of the lanes failed.
 pub(crate) fn run(lanes: &[&Lane]) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for lane in lanes {
@@ -97,7 +97,7 @@ fn table(rows: &[(&str, Duration, Result<(), Failure>)]) -> String {
         let word = if result.is_ok() { "passed" } else { "FAILED" };
         text += &format!("{name:<10}  {word}  {:>6.1} s", took.as_secs_f64());
         if let Err(failure) = result {
-            // The rest of a long story was told when it happened.
+            // The table shows only the first line. The full text was printed when the lane failed.
             text += &format!("  {}", failure.to_string().lines().next().unwrap_or_default());
         }
         text.push('\n');

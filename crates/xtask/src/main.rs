@@ -1,14 +1,14 @@
-//! What a person types: `cargo xtask` alone prints the commands.
+//! The command line of `cargo xtask`. Without arguments it prints the commands.
 //!
 //! ```text
-//!   main ─▶ lane     test: each lane brings its needs, runs, and is told in one table
+//!   main ─▶ lane     test: each lane installs what it needs, runs, and is one row of the table
 //!        ─▶ cluster  Redis + three gateways + HAProxy on free loopback ports
-//!        ─▶ tidy     the rules of this repository, each one a function over source text
-//!        ─▶ chaos    faults in a real cluster, judged from outside
+//!        ─▶ tidy     the rules of this repository; each rule is a function over source text
+//!        ─▶ chaos    faults in a real cluster, checked from outside
 //!        ─▶ bench    release builds, then the load generator's own benchmark
 //! ```
 //!
-//! This crate does not know the gateway: it starts programs and reads source text.
+//! This crate does not depend on the gateway. It starts programs and reads source text.
 
 mod chaos;
 mod cluster;
@@ -33,16 +33,20 @@ use crate::step::Step;
 const HELP: &str = "\
 Usage: cargo xtask <command>
 
-  test [--only LANE]...   run every test, or only the named lanes; installs what is missing by package name
-  cluster                 Redis, three gateways and HAProxy on free loopback ports; Ctrl-C ends all of it
-  bench [ARGS]...         release builds, then `loadtest bench` with ARGS: prints the budgets beside what was measured
-  chaos [ARGS]...         breaks a real cluster in every way, --runs N times each, and judges what was received; then the
-                          long run of the simulation, a fleet of 10,000 clients in figures, and a fleet behind HAProxy.
-                          --fault NAME for one fault, --transport websocket or sse for one transport, --seconds S for
-                          longer load, --fleet for the figures alone;
-                          --mutants [WORD]... plants bugs instead, each of which must be caught
-  tidy                    the rules of this repository alone, in a second
-  help                    this text
+  test [--only LANE]...   run all lanes, or only the named ones; install missing programs, or print the names of their
+                          packages
+  cluster                 start Redis, three gateways and HAProxy on free loopback ports; Ctrl-C stops all of them
+  bench [ARGS]...         make release builds and run `loadtest bench` with ARGS; print each measured figure beside its
+                          budget
+  chaos [ARGS]...         run each fault N times (--runs N) in a real cluster and check what clients received; then run
+                          the long simulation, the trials of a fleet of 10,000 clients, and a fleet behind HAProxy
+                            --fault NAME          only this fault
+                            --transport NAME      only this transport: websocket or sse
+                            --seconds S           S more seconds of load after each fault
+                            --fleet               only the trials of the fleet
+                            --mutants [WORD]...   plant bugs instead, and check that each bug is caught
+  tidy                    check only the rules of this repository; takes about a second
+  help                    show this text
 
 Lanes of `test`, in order:
 ";
@@ -63,7 +67,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         print_help();
         return Ok(());
     };
-    // Whoever asks what `chaos` does has not asked for an hour of it.
+    // `chaos --help` must print this help, not start a run of an hour.
     if rest.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help")) {
         print_help();
         return Ok(());
@@ -100,7 +104,7 @@ fn no_arguments(command: &str, rest: &[String]) -> Result<(), Failure> {
 
 fn bench(args: &[String]) -> Result<(), Failure> {
     package::ensure(&[package::REDIS])?;
-    // The gateway first: a benchmark of a binary that is being compiled beside it measures the compiler.
+    // The gateway is built before the benchmark starts. Compiling at the same time would distort the figures.
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     Step::cargo(&["run", "--release", "--package", "loadtest", "--", "bench"]).args(args).run()
 }

@@ -1,4 +1,4 @@
-//! Packages from npm, as a package-lock.json names them.
+//! Installs the npm packages that a package-lock.json names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use crate::failure::Failure;
 use crate::package;
 use crate::step::Step;
 
-/// `npm ci` below `home`, with the package.json and the lock of `package`, unless that has been done. Gives the
-/// directory of the modules.
+/// Runs `npm ci` below `home`, with the package.json and the lock file of `package`, unless they are installed already.
+/// Returns the directory of the modules.
 pub(crate) fn install(package: &Path, home: &Path) -> Result<PathBuf, Failure> {
     package::ensure(&[package::NODE, package::NPM])?;
     let lock = package.join("package-lock.json");
     let wanted = fs::read(&lock).map_err(Failure::during(format_args!("reading {}", lock.display())))?;
-    // Written after `npm ci` succeeded: an equal lock says that the modules are complete.
+    // This file is written after `npm ci` succeeded. An equal lock file shows that the modules are complete.
     let stamp = home.join("installed.json");
     let modules = home.join("node_modules");
     if !modules.is_dir() || fs::read(&stamp).ok().as_deref() != Some(&wanted) {

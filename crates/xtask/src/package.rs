@@ -1,14 +1,14 @@
-//! Programs the lanes need, and the Debian packages that bring them.
+//! The programs that the lanes need, and the Debian packages that contain them.
 
 use crate::failure::Failure;
 use crate::program::find;
 use crate::step::Step;
 
-/// A program and what to install when it is missing.
+/// A program and the packages to install if it is missing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Need {
     pub(crate) program: &'static str,
-    /// Names for `apt-get install`; other systems name them much the same.
+    /// Names for `apt-get install`. Most other systems use similar names.
     pub(crate) packages: &'static [&'static str],
 }
 
@@ -24,7 +24,7 @@ pub(crate) const GO: Need = Need { program: "go", packages: &["golang-go"] };
 pub(crate) const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium"] };
 pub(crate) const COMPOSE: Need = Need { program: "docker-compose", packages: &["docker-compose"] };
 
-/// Brings every missing program, or says which packages would.
+/// Installs every missing program, or names the packages to install.
 pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     let missing: Vec<&Need> = needs.iter().filter(|need| find(need.program).is_none()).collect();
     if missing.is_empty() {
@@ -40,7 +40,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     }
 }
 
-/// Installs Debian packages when we may, and otherwise fails with the line to type.
+/// Installs Debian packages if this user may. Otherwise it fails and prints the command to type.
 pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
     let line = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if find("apt-get").is_none() {
@@ -52,7 +52,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
     if Step::new("id").args(["-u"]).answer()?.trim() != "0" {
         return Err(Failure::new(format!("please install what is missing, as root: {line}")));
     }
-    // RUNLEVEL=1 keeps the packages' own daemons from starting: the tests start theirs on free ports.
+    // RUNLEVEL=1 prevents the packages from starting their daemons. The tests start their own servers on free ports.
     let apt = || Step::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     apt().args(["update", "--quiet"]).run()?;
     apt().args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(packages).run()

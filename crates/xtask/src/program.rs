@@ -4,10 +4,10 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Debian keeps servers (haproxy) where an ordinary user's PATH does not look.
+/// Debian installs servers (haproxy) in directories that are not in an ordinary user's PATH.
 const SERVER_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// The file that `program` names, if it is on this machine.
+/// The path of `program`, if it is installed on this machine.
 pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let program = Path::new(program.as_ref());
     if program.components().count() > 1 {

@@ -1,5 +1,5 @@
-//! A Python with one package from PyPI, in a virtual environment of its own, so that nothing is installed into the
-//! machine's Python.
+//! A Python interpreter with one package from PyPI, in its own virtual environment. Nothing is installed into the
+//! Python of the machine.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::package;
 use crate::step::Step;
 
-/// The interpreter that has `requirement` (`name==version`), made below `venv` if it is not there.
+/// Returns the interpreter that has `requirement` (`name==version`). Creates it below `venv` if it does not exist.
 pub(crate) fn with(requirement: &str, venv: &Path) -> Result<PathBuf, Failure> {
     package::ensure(&[package::PYTHON])?;
     let (name, version) = requirement
@@ -19,7 +19,7 @@ pub(crate) fn with(requirement: &str, venv: &Path) -> Result<PathBuf, Failure> {
         return Ok(python);
     }
     let make = || Step::new("python3").args(["-m", "venv", "--clear"]).args([venv]).run();
-    // Debian's python3 comes without `venv`; the package is named when, and only when, it is missing.
+    // Debian's python3 has no `venv`. The package is installed or named only if the module is missing.
     make().or_else(|_| package::install(package::PYTHON.packages).and_then(|()| make()))?;
     Step::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]).run()?;
     Ok(python)

@@ -1,4 +1,4 @@
-//! A WebSocket client that is just enough to look at a cluster from outside: text frames, one socket, blocking.
+//! A minimal WebSocket client for checks from outside a cluster: one socket, text frames, blocking.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,11 +9,11 @@ use test_support::web_socket::{client_frame, upgrade_request};
 
 use crate::http;
 
-/// Far above any budget: who waits this long waits for ever.
+/// Far above any time limit of the product. An answer that is not there by then will not come.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// An open WebSocket.
+/// An open WebSocket connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -22,11 +22,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Connects to `/ws` with these header lines (each ending in `\r\n`). An answer other than 101 is an error.
+    /// Connects to `/ws` with these header lines (each ends with `\r\n`). A reply other than 101 is an error.
     pub(crate) fn open(address: SocketAddr, headers: &str) -> io::Result<Self> {
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        // One write: in pieces it would wait for the acknowledgement of the first.
+        // The request is one write. In pieces, the second would wait for the acknowledgement of the first.
         let request = upgrade_request(address, &format!("Sec-WebSocket-Protocol: tidegate.v1\r\n{headers}"));
         stream.write_all(request.as_bytes())?;
         let head = read_head(&mut stream)?;
@@ -36,7 +36,7 @@ impl Socket {
         }
     }
 
-    /// The value of a cookie that the answer set.
+    /// The value of a cookie that the reply set.
     pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
         let pairs = http::headers(&self.head, "set-cookie").filter_map(|line| line.split(';').next()?.split_once('='));
         pairs.into_iter().find(|(cookie, _)| *cookie == name).map(|(_, value)| value)
@@ -47,7 +47,7 @@ impl Socket {
         self.write_frame(0x1, frame.to_string().as_bytes())
     }
 
-    /// Answers the gateway's close as every client does, and waits until it ends the connection.
+    /// Answers the gateway's close as every client does, and waits until the gateway ends the connection.
     pub(crate) fn answer_close(&mut self, code: u16) -> io::Result<()> {
         self.write_frame(0x8, &code.to_be_bytes())?;
         self.wait_for_end().map(drop)
@@ -57,12 +57,12 @@ impl Socket {
         self.stream.write_all(&client_frame(opcode, payload))
     }
 
-    /// From now on pings have no answer.
+    /// From now on this client answers no ping.
     pub(crate) fn fall_silent(&mut self) {
         self.answers_pings = false;
     }
 
-    /// The next text frame, of any type. A close is an error.
+    /// Returns the next text frame of any type. A close is an error.
     pub(crate) fn next(&mut self) -> io::Result<Value> {
         loop {
             match self.read_frame()? {
@@ -73,7 +73,7 @@ impl Socket {
         }
     }
 
-    /// Reads up to the gateway's close, for at most this long, and does not answer it. Gives the code.
+    /// Reads up to the gateway's close, at most for this long, and does not answer it. Returns the close code.
     pub(crate) fn receive_close(&mut self, within: Duration) -> io::Result<u16> {
         let deadline = Instant::now() + within;
         loop {
@@ -87,7 +87,7 @@ impl Socket {
         }
     }
 
-    /// The next text frame of this type; others are passed over, pings too.
+    /// Returns the next text frame of this type. Skips all other frames, pings too.
     pub(crate) fn receive(&mut self, kind: &str) -> io::Result<Value> {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let mut seen = Vec::new();
@@ -108,7 +108,7 @@ impl Socket {
         Err(io::Error::other(format!("no `{kind}` in {ANSWER_WITHIN:?}; instead: {seen:?}")))
     }
 
-    /// Reads until the connection ends, and tells how long that took.
+    /// Reads until the connection ends. Returns how long that took.
     pub(crate) fn wait_for_end(&mut self) -> io::Result<Duration> {
         let started = Instant::now();
         loop {
@@ -121,7 +121,7 @@ impl Socket {
         }
     }
 
-    /// The opcode and the payload; a server's frames are not masked. Answers pings.
+    /// Returns the opcode and the payload. Frames of a server are not masked. Answers pings.
     fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let [first, second] = self.read_array()?;
         let bytes = match second & 0x7f {
@@ -147,7 +147,7 @@ impl Socket {
     }
 }
 
-/// Byte by byte, so that nothing of the first frame is taken along.
+/// Reads byte by byte, so that no byte of the first frame is consumed.
 fn read_head(stream: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

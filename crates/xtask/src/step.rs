@@ -1,4 +1,4 @@
-//! One program run to its end, its output streaming through untouched.
+//! Runs one program to its end. Its output goes to the terminal unchanged.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -7,15 +7,15 @@ use std::process::{Command, Stdio};
 use crate::failure::Failure;
 use crate::{program, workspace};
 
-/// A command line about to run from the repository's root, with no input.
+/// A command that will run in the repository's root, without input.
 pub(crate) struct Step {
     command: Command,
-    /// What is printed, and named when the program fails.
+    /// The command line. It is printed, and it is named when the program fails.
     line: String,
 }
 
 impl Step {
-    /// `program` is a name or a path; a name is also looked up where Debian keeps servers.
+    /// `program` is a name or a path. A name is also looked up in Debian's directories for servers.
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref();
         let found = program::find(program).map_or_else(|| program.to_owned(), Into::into);
@@ -47,14 +47,14 @@ impl Step {
         self
     }
 
-    /// Runs to the end; a status other than 0 is a failure that names the command line.
+    /// Runs the program to its end. A status other than 0 is a failure that names the command line.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         println!("$ {}", self.line);
         let status = self.command.status().map_err(Failure::during(format_args!("starting `{}`", self.line)))?;
         if status.success() { Ok(()) } else { Err(Failure::new(format!("`{}` failed ({status})", self.line))) }
     }
 
-    /// Runs to the end and returns what it wrote, for programs that are asked a question.
+    /// Runs the program to its end and returns its output.
     pub(crate) fn answer(mut self) -> Result<String, Failure> {
         self.command.stderr(Stdio::inherit());
         let output = self.command.output().map_err(Failure::during(format_args!("starting `{}`", self.line)))?;
@@ -65,7 +65,7 @@ impl Step {
             .map_err(|_| Failure::new(format!("`{}` answered something not UTF-8", self.line)))
     }
 
-    /// Whether it runs and succeeds, with nothing shown: for asking whether a program is there.
+    /// Returns whether the program runs and succeeds. Shows no output. It tests whether a program is installed.
     pub(crate) fn succeeds(mut self) -> bool {
         self.command.stdout(Stdio::null()).stderr(Stdio::null());
         self.command.status().is_ok_and(|status| status.success())

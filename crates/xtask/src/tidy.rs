@@ -1,7 +1,7 @@
 //! The rules of this repository, checked over its source text and its crate graph.
 //!
-//! Each rule is a function from a [`Source`] to [`Finding`]s, and each has a test with a planted violation. The rules
-//! read tokens roughly, not a syntax tree: [`Source`] parts code from comments and strings, and that is enough.
+//! Each rule is a function from a [`Source`] to [`Finding`]s and has a test with a planted violation. The rules read
+//! tokens, not a syntax tree: [`Source`] separates code from comments and strings, and that is enough.
 
 mod edges;
 mod length;
@@ -27,11 +27,11 @@ enum Weight {
     Warning,
 }
 
-/// One broken rule at one place.
+/// One violation of a rule, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     path: String,
-    /// Counted from 1; 0 where the finding is about the whole file.
+    /// The line, counted from 1. It is 0 if the finding is about the whole file.
     line: usize,
     weight: Weight,
     what: String,
@@ -48,7 +48,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What is asked of every Rust file.
+/// The rules for every Rust file.
 const RULES: &[fn(&Source) -> Vec<Finding>] = &[
     names::module_doc_comes_first,
     names::path_names_a_thing,
@@ -63,7 +63,7 @@ const RULES: &[fn(&Source) -> Vec<Finding>] = &[
     words::retired_names_stay_away,
 ];
 
-/// Checks everything, prints what it found, fails on an error.
+/// Checks all rules and prints the findings. Fails if one of them is an error.
 pub(crate) fn run() -> Result<(), Failure> {
     let (files, findings) = check()?;
     for finding in &findings {

@@ -1,4 +1,4 @@
-//! Where things are: the repository and its build output.
+//! The paths of the repository and of its build output.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate lies in crates/xtask")
 }
 
-/// Where cargo builds, and where everything that a command makes goes.
+/// The directory for everything that cargo builds and that a command writes.
 pub(crate) fn target() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root().join(dir),
@@ -17,7 +17,7 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// The cargo that started us, so that one toolchain does everything.
+/// The cargo that started this program, so that all steps use one toolchain.
 pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

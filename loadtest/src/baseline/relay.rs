@@ -1,5 +1,5 @@
-//! The least a server can do to pass what Redis publishes to one socket per scope: wait, read, find out whose it
-//! is, write.
+//! The minimum that a server must do to pass messages from Redis to one socket per scope: wait, read, find the socket,
+//! write.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,15 +12,15 @@ use wire::{Families, TenantId};
 use super::{accept_all, from_hex, write_frame};
 use crate::failure::Failure;
 
-/// Room for what Redis says between two reads.
+/// Buffer for the data that Redis sends between two reads.
 const SCRATCH_BYTES: usize = 256 * 1024;
-/// Digits of a scope's number.
+/// Number of digits of a scope's number.
 const DIGITS: usize = 5;
-/// Which descriptor an event is about.
+/// Identifies the descriptor of an event.
 const REDIS: u64 = 0;
 const STDIN: u64 = 1;
 
-/// What the process runs, until its stdin ends.
+/// Runs the relay until its stdin ends.
 pub(crate) fn serve(sockets: usize, redis: SocketAddr, stem: &str) -> Result<(), Failure> {
     let receivers = accept_all(sockets)?;
     let mut redis = subscribe(redis, stem, sockets)?;
@@ -75,7 +75,7 @@ fn subscribe(addr: SocketAddr, stem: &str, scopes: usize) -> Result<TcpStream, F
         command += &format!("${}\r\n{channel}\r\n", channel.len());
     }
     redis.write_all(command.as_bytes()).map_err(Failure::io("subscribing"))?;
-    // `*3 $9 subscribe $n channel :count`: six line ends each, none of them in a channel's name.
+    // `*3 $9 subscribe $n channel :count` has six line ends, and the name of a channel has none.
     let (mut confirmed, mut chunk) = (0, [0; 4096]);
     while confirmed < scopes * 6 {
         let read = redis.read(&mut chunk).map_err(Failure::io("subscribing"))?;
@@ -87,8 +87,8 @@ fn subscribe(addr: SocketAddr, stem: &str, scopes: usize) -> Result<TcpStream, F
     Ok(redis)
 }
 
-/// The first whole push (RESP2 `*3 $7 message $n channel $m payload`): whose it is, and its length. The channel ends
-/// in the scope's number and a brace.
+/// The first complete push (RESP2 `*3 $7 message $n channel $m payload`): the number of its scope, and its length. The
+/// channel ends in that number and a brace.
 fn next_push(bytes: &[u8]) -> Option<(Option<usize>, usize)> {
     const HEAD: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
     let rest = bytes.strip_prefix(HEAD)?;
@@ -99,7 +99,7 @@ fn next_push(bytes: &[u8]) -> Option<(Option<usize>, usize)> {
     Some((number, bytes.len() - rest.len()))
 }
 
-/// `$n\r\n…\r\n` and what follows.
+/// Splits `$n\r\n…\r\n` into its content and the bytes after it.
 fn bulk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = bytes.strip_prefix(b"$")?;
     let line = rest.iter().position(|byte| *byte == b'\r')?;

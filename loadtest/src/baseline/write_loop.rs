@@ -1,11 +1,11 @@
-//! The least a server can do to send one message to many sockets.
+//! The minimum that a server must do to send one message to many sockets.
 
 use std::time::{Duration, Instant};
 
 use super::{accept_all, from_hex, write_frame};
 use crate::failure::Failure;
 
-/// What the process runs, until its stdin ends.
+/// Runs the write loop until its stdin ends.
 pub(crate) fn serve(sockets: usize) -> Result<(), Failure> {
     let receivers = accept_all(sockets)?;
     println!("ready");

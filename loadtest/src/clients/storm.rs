@@ -1,4 +1,4 @@
-//! Many clients arriving at once. A WebSocket client connects, upgrades with a token, subscribes, and receives
+//! Many clients that connect at once. A WebSocket client connects, upgrades with a token, subscribes, and receives
 //! `subscribed`. A client of an event stream names its channels in its only request.
 
 use std::io::{Read, Write};
@@ -17,59 +17,59 @@ use crate::frame_walker::CLOSE;
 use crate::latencies::Latencies;
 use crate::tick::kind_of;
 
-/// Handshakes under way at a time: enough to keep a server busy, below any listen backlog.
+/// The most handshakes at one time: enough to keep a server busy, and below any listen backlog.
 const IN_FLIGHT_MAX: usize = 64;
-/// A source address has about 28,000 ports; each of ours is used for this many connections.
+/// A source address has about 28,000 ports. Each address is used for this many connections.
 const PER_SOURCE_ADDRESS: usize = 8_000;
-/// How long all handshakes together may stand still.
+/// The longest time without progress of any handshake.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// Who comes, and what for.
+/// The token and the channels of one client.
 #[derive(Debug)]
 pub(crate) struct ConnectPlan {
-    /// Sent as `Authorization: Bearer`.
+    /// The token that is sent as `Authorization: Bearer`.
     pub(crate) token: String,
-    /// To be subscribed to.
+    /// The channels to subscribe to.
     pub(crate) channels: Vec<String>,
 }
 
-/// How a storm went.
+/// The result of a storm.
 #[derive(Debug)]
 pub(crate) struct Storm {
-    /// From `connect` to `subscribed`.
+    /// The times from `connect` to `subscribed`.
     pub(crate) latencies: Latencies,
-    /// From the first `connect` to the last `subscribed`.
+    /// The time from the first `connect` to the last `subscribed`.
     pub(crate) duration: Duration,
 }
 
-/// One visitor on its way.
+/// A client that is connecting.
 #[derive(Debug)]
 struct Arrival {
-    /// Its place among the visits.
+    /// Its index in the list of plans.
     number: usize,
     socket: TcpStream,
     transport: Transport,
     channels: Vec<String>,
     phase: Phase,
-    /// Channels that are not subscribed yet.
+    /// Number of channels that are not subscribed yet.
     pending: usize,
-    /// Read and not understood yet.
+    /// Bytes that were read but not parsed yet.
     buffer: Vec<u8>,
     since: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The request is out, `101` or `200` is not back.
+    /// The request has been sent, and `101` or `200` has not been received.
     Requesting,
-    /// `subscribe` is out if it is needed, `subscribed` is not back for every channel.
+    /// `subscribe` has been sent if it is needed, and `subscribed` has not been received for every channel.
     Subscribing,
-    /// Done.
+    /// All channels are subscribed.
     Open,
 }
 
-/// Brings all `visits` to `addr`, at most [`IN_FLIGHT_MAX`] at a time, and leaves the open connections in `clients`, in
-/// the order of the visits, whoever was first.
+/// Connects all `visits` to `addr`, at most [`IN_FLIGHT_MAX`] at a time. Leaves the open connections in `clients` in
+/// the order of `visits`, whichever connected first.
 pub(crate) fn storm(
     clients: &mut Clients,
     addr: SocketAddr,
@@ -87,7 +87,7 @@ pub(crate) fn storm(
     loop {
         while let Some(slot) = free.pop() {
             let Some((number, plan)) = visits.next() else {
-                // All slots must come back before the storm is over; this one already has.
+                // The storm ends when all slots are free again. This slot is free already.
                 free.push(slot);
                 break;
             };
@@ -143,7 +143,7 @@ impl Arrival {
         Ok(Self { number, socket, transport, channels, phase: Phase::Requesting, pending, buffer: Vec::new(), since })
     }
 
-    /// Reads what came and goes as far as it can.
+    /// Reads the received bytes and advances as far as possible.
     fn advance(&mut self) -> Result<Phase, Failure> {
         let receiver = self.number;
         let failed = |what: String| Failure::Receiver { receiver, what };
@@ -204,13 +204,13 @@ fn response_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Connections come from 127.0.0.2, 127.0.0.3 … so that no source address runs out of ports.
+/// Connections come from 127.0.0.2, 127.0.0.3 and so on, so that no source address runs out of ports.
 fn source_address(number: usize) -> SocketAddrV4 {
     let last = u8::try_from(2 + number / PER_SOURCE_ADDRESS).expect("fewer connections than 250 source addresses hold");
     SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 0)
 }
 
-/// A blocking connect; on loopback it is done as soon as it is asked for, while the backlog has room.
+/// A blocking connect. On loopback it completes at once while the backlog has room.
 fn connect_from(source: SocketAddrV4, addr: SocketAddr) -> std::io::Result<TcpStream> {
     let socket =
         rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, rustix::net::SocketFlags::CLOEXEC, None)?;
@@ -259,7 +259,7 @@ mod tests {
         std::iter::once(ConnectPlan { token: "token".into(), channels: vec!["user:u1".into()] })
     }
 
-    /// The payload of the first frame that comes.
+    /// The payload of the first frame that arrives.
     fn first_payload(clients: &mut Clients) -> Vec<u8> {
         let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
         while seen.is_empty() && Instant::now() < deadline {
@@ -285,7 +285,7 @@ mod tests {
         let answer =
             [control(&ServerFrame::Pong { correlation_id: None }).bytes(), control(&subscribed).bytes(), first.bytes()]
                 .concat();
-        // Half of the last frame comes with the answer, the rest later.
+        // Half of the last frame arrives with the answer, the rest later.
         let cut = answer.len() - 3;
         let (addr, server) = serve_one(answer[..cut].to_vec());
         let mut clients = Clients::new(Transport::WebSocket).expect("an epoll");

@@ -1,4 +1,4 @@
-//! Frames that clients send.
+//! The frames that clients send.
 
 use test_support::web_socket::client_frame;
 

@@ -1,4 +1,4 @@
-//! Many receivers of one gateway, and one publisher: what rows 1 to 3, 8 and 10 share.
+//! Many receivers of one gateway, and one publisher. Rows 1 to 3, 8 and 10 share them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,55 +17,56 @@ use crate::send_times::SendTimes;
 use crate::tick::{TickReader, kind_of};
 use crate::window::{Spent, Window};
 
-/// The channel that everybody holds, when all hold one. When all hold several, a digit follows.
+/// The channel that all receivers share. If they share several channels, a digit follows.
 pub(super) const SHARED: &str = "collection:bench";
-/// How many channels each receiver has in [`Layout::Scopes`], each in a scope of its own.
+/// Number of channels of each receiver in [`Layout::Scopes`], each in its own scope.
 pub(super) const SCOPES: u64 = 10;
-/// What comes before the number in the channels that receivers hold alone, and how many digits that has.
+/// The text before the number in the personal channels, and the number of digits.
 const PERSONAL_STEM: &str = "user:u";
 pub(super) const PERSONAL_DIGITS: usize = 5;
-/// The latency of one delivery in so many is recorded, spread evenly over receivers and messages.
+/// One delivery in this many has its latency recorded, spread evenly over receivers and messages.
 const LATENCY_EVERY: u64 = 16;
-/// How long the receivers wait for deliveries that do not come.
+/// How long the receivers wait for deliveries that do not arrive.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Who holds which channel.
+/// The assignment of channels to receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// All hold one: a message is one delivery to each.
+    /// All receivers share one channel. A message is one delivery to each of them.
     Shared,
-    /// All hold the same [`SCOPES`] channels: messages take turns, and each is one delivery to each receiver.
+    /// All receivers share the same [`SCOPES`] channels. Messages go to them in turn, and each is one delivery per
+    /// receiver.
     Scopes,
-    /// Each holds the channel of a user of its own: messages take turns, and each is one delivery.
+    /// Each receiver has the channel of its own user. Messages go to them in turn, and each is one delivery.
     Personal,
 }
 
-/// The receivers, their books and their publisher.
+/// The receivers, their delivery tally and their publisher.
 pub(super) struct Audience {
     pub(super) harness: BenchHarness,
     layout: Layout,
     clients: Clients,
     delivery_tally: DeliveryTally,
     reader: TickReader,
-    /// Absent while a run has it in its thread.
+    /// `None` while a run uses the publisher in its thread.
     publisher: Option<Publisher>,
     times: Arc<SendTimes>,
-    /// The first frame of the latest run, as it came over the wire.
+    /// The first frame of the latest run, as received.
     pub(super) frame: Vec<u8>,
 }
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) published: Published,
     pub(super) deliveries: u64,
-    /// From the first message to the last delivery.
+    /// CPU and time from the first message to the last delivery.
     pub(super) spent: Spent,
     pub(super) latencies: Latencies,
 }
 
 impl Run {
-    /// Microseconds of the server's CPU per delivery.
+    /// CPU time of the server per delivery in microseconds.
     pub(super) fn cpu_us_per_delivery(&self) -> f64 {
         self.spent.server_us_per(self.deliveries)
     }
@@ -74,20 +75,20 @@ impl Run {
         self.deliveries as f64 / self.spent.wall.as_secs_f64()
     }
 
-    /// What a core of the server's would deliver in a second at this cost.
+    /// Deliveries per second that one core of the server could make at this cost.
     pub(super) fn deliveries_per_core_s(&self) -> f64 {
         self.deliveries as f64 / self.spent.server_cpu.as_secs_f64()
     }
 }
 
 impl Audience {
-    /// Starts Redis and a gateway and brings the receivers in.
+    /// Starts Redis and a gateway, and connects the receivers.
     pub(super) fn gather(setting: &Setting, layout: Layout, receivers: usize) -> Result<Self, Failure> {
         let harness = BenchHarness::start(&setting.cores, &setting.gateway, "")?;
         Self::gather_at(harness, Transport::WebSocket, layout, receivers)
     }
 
-    /// Brings the receivers in.
+    /// Connects the receivers to servers that already run.
     pub(super) fn gather_at(
         harness: BenchHarness,
         transport: Transport,
@@ -121,7 +122,7 @@ impl Audience {
         self.clients.len()
     }
 
-    /// Publishes for `duration` and receives until everybody has everything; fails if anybody does not.
+    /// Publishes for `duration`, and receives until every receiver has every message. Fails if one does not.
     pub(super) fn run(
         &mut self,
         setting: &Setting,
@@ -150,7 +151,7 @@ impl Audience {
         Ok(Run { published, deliveries, spent: window.close(published.cpu)?, latencies })
     }
 
-    /// Receives until the books should balance, and sees whether they do.
+    /// Receives until all expected deliveries should have arrived, and checks that they have.
     fn receive_until(&mut self, end: u64, latencies: &mut Latencies) -> Result<(), Failure> {
         let (layout, receivers) = (self.layout, self.len());
         let expected = end * layout.deliveries_per_message(receivers);
@@ -158,7 +159,7 @@ impl Audience {
             |delivery_tally: &DeliveryTally| delivery_tally.counts(|stream| layout.pending(stream, receivers, end));
         let mut last_progress = Instant::now();
         while last_progress.elapsed() < SILENCE_MAX {
-            // A delivery that came twice stands for none that is still to come, so the number alone proves nothing.
+            // A duplicate delivery can hide a missing one in the sum, so the number alone proves nothing.
             if self.delivery_tally.delivered() >= expected && counts(&self.delivery_tally).is_clean() {
                 return Ok(());
             }
@@ -178,7 +179,7 @@ impl Audience {
             let Some(number) = reader.read(&frame.payload) else { return check_control(receiver, &frame.payload) };
             match layout {
                 Layout::Shared => delivery_tally.record_delivery(receiver, number),
-                // Order is kept within a scope, so each scope of a receiver is a stream of its own.
+                // Order is kept within a scope, so each scope of a receiver is a separate stream.
                 Layout::Scopes => {
                     let stream = receiver * SCOPES as usize + (number % SCOPES) as usize;
                     delivery_tally.record_delivery(stream, number / SCOPES);
@@ -189,7 +190,7 @@ impl Audience {
                 Layout::Personal => delivery_tally.record_misrouted(),
             }
             if (number + receiver as u64).is_multiple_of(LATENCY_EVERY) {
-                // One look at the clock per read: a round over many busy sockets takes milliseconds.
+                // The clock is read once per socket read, because a round over many busy sockets takes milliseconds.
                 if read_at.0 != receiver {
                     read_at = (receiver, Instant::now());
                 }
@@ -204,7 +205,7 @@ impl Audience {
 }
 
 impl Layout {
-    /// The channels that all receivers have.
+    /// The channels that all receivers share.
     fn shared_channels(self) -> Vec<String> {
         match self {
             Self::Shared => vec![SHARED.into()],
@@ -213,7 +214,7 @@ impl Layout {
         }
     }
 
-    /// Receiver `number`'s user, and the channel that it alone has.
+    /// The user of receiver `number`, and its personal channel, if it has one.
     fn place(self, number: usize) -> (String, Option<String>) {
         match self {
             Self::Shared | Self::Scopes => (format!("u{number}"), None),
@@ -223,7 +224,7 @@ impl Layout {
         }
     }
 
-    /// How many streams of messages the tally keeps apart for one receiver.
+    /// Number of message streams that the tally separates for one receiver.
     fn streams_per_receiver(self) -> usize {
         match self {
             Self::Shared | Self::Personal => 1,
@@ -238,7 +239,7 @@ impl Layout {
         }
     }
 
-    /// How many messages are expected in `stream` when `end` have been published.
+    /// Number of messages expected in `stream` after `end` messages have been published.
     fn pending(self, stream: usize, receivers: usize, end: u64) -> u64 {
         let in_turns = |number: u64, count: u64| end / count + u64::from(number < end % count);
         match self {
@@ -254,7 +255,7 @@ pub(super) fn channel(name: &str) -> Channel {
     Families::default().parse_channel(&TenantId::default(), name).expect("a channel of a default family")
 }
 
-/// Frames that are no ticks: some are harmless, all others mean that the run is not what it claims to be.
+/// Checks a frame that is not a tick. Some are harmless. All others mean that the run does not measure what it should.
 fn check_control(receiver: usize, payload: &[u8]) -> Result<(), Failure> {
     match kind_of(payload).as_deref() {
         Some("position" | "welcome") => Ok(()),

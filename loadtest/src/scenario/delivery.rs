@@ -1,4 +1,4 @@
-//! Row 1: what one delivery costs the server when every message is written by itself.
+//! Row 1: the CPU of one delivery when every message is written separately.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,15 @@ use crate::window::{Spent, Window};
 
 /// Messages per second on both sides, evenly spaced.
 const RATE: u64 = 50;
-/// Nearly 20 ms, but no multiple of the kernel's timer tick, at which `/proc/stat` looks who is running: in step with
-/// it, a run would look busier or idler than it is, and others with it.
+/// Nearly 20 ms, but not a multiple of the kernel's timer tick, at which `/proc/stat` samples the running thread. A run
+/// in step with the tick would look busier or idler than it is, and so would other processes.
 const INTERVAL: Duration = Duration::from_micros(19_960);
-/// The gateway's CPU per delivery, over that of a bare `write(2)` loop.
+/// Limit of the gateway's CPU per delivery, relative to a bare `write(2)` loop.
 const RATIO_MAX: f64 = 1.15;
-/// How long the write loop's receivers wait for bytes that do not come.
+/// How long the receivers of the write loop wait for bytes that do not arrive.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Both servers stay up; the sides take turns, so that a change of the machine's mood hits both.
+/// Both servers stay running. The two sides alternate, so that a change of the machine's speed affects both.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { receivers, pairs, window, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
@@ -32,7 +32,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     baseline.await_ready()?;
 
     let pace = Pace::Even { interval: INTERVAL, outstanding_max: u64::MAX };
-    // Grows what grows once, and shows the frame that the write loop is to write.
+    // The first run fills buffers and tables that grow only once, and shows the frame that the write loop has to write.
     audience.run(setting, pace.clone(), 1, window.min(Duration::from_secs(1)))?;
     let taken = Pairs::take(pairs, || {
         let frame = audience.frame.clone();
@@ -44,7 +44,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     Ok(vec![taken.row(what, "write(2) loop", RATIO_MAX, audience.frame.len())])
 }
 
-/// CPU of the write loop per write, in microseconds, over one window.
+/// CPU time of the write loop per write in microseconds, over one window.
 fn write_loop_us(
     baseline: &mut Baseline,
     onlookers: &mut Clients,

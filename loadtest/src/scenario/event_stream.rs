@@ -1,4 +1,4 @@
-//! Row 10: what one delivery costs over server-sent events, beside the same delivery over a WebSocket.
+//! Row 10: the CPU of one delivery over server-sent events, compared with the same delivery over a WebSocket.
 
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use crate::harness::BenchHarness;
 use crate::publisher::Pace;
 use crate::report::{BudgetRow, BudgetVerdict, thousands};
 
-/// As in row 1.
+/// The same interval as in row 1.
 const INTERVAL: Duration = Duration::from_micros(19_960);
-/// CPU per delivery over server-sent events, over that of WebSockets, with one scope per connection.
+/// Limit of the CPU per delivery over server-sent events, relative to WebSockets, with one scope per connection.
 const RATIO_MAX: f64 = 1.15;
 
-/// First with one scope per connection, then with several. With several scopes, the id of every event names them all.
+/// Measures with one scope per connection, then with several. With several scopes, the id of every event names them
+/// all.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let one = compare(setting, Layout::Shared, "one scope")?;
     let several = compare(setting, Layout::Scopes, &format!("{SCOPES} scopes"))?;
     Ok(vec![one, BudgetRow { limit: "-".into(), verdict: BudgetVerdict::Stated, ..several }])
 }
 
-/// Two gateways with as many receivers of the same messages. They take turns on one core.
+/// Compares two gateways with the same number of receivers of the same messages. They alternate on one core.
 fn compare(setting: &Setting, layout: Layout, scopes: &str) -> Result<BudgetRow, Failure> {
     let Sizes { receivers, pairs, window, .. } = setting.sizes;
     let gather = |transport| {
@@ -32,7 +33,7 @@ fn compare(setting: &Setting, layout: Layout, scopes: &str) -> Result<BudgetRow,
     };
     let (mut web_sockets, mut event_streams) = (gather(Transport::WebSocket)?, gather(Transport::EventStream)?);
     let pace = Pace::Even { interval: INTERVAL, outstanding_max: u64::MAX };
-    // Grows what grows once, and gives every scope a position.
+    // The first run fills buffers and tables that grow only once, and gives every scope a position.
     for audience in [&mut web_sockets, &mut event_streams] {
         audience.run(setting, pace.clone(), 1, Duration::from_secs(1))?;
     }

@@ -1,5 +1,5 @@
-//! Row 4: what an idle connection keeps in memory, each in its own user scope; what it cost to get there (row 5); and
-//! what all of them cost while nothing happens (row 9). Row 11 is row 4 with event streams.
+//! Row 4: the memory of an idle connection, each in its own user scope; the CPU to connect it (row 5); and the CPU of
+//! all idle connections (row 9). Row 11 is row 4 with event streams.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use crate::report::{BudgetRow, BudgetVerdict, thousands};
 use crate::usage::{Resident, cpu_time, resident, socket_kernel_bytes};
 use crate::window::{Spent, Window};
 
-/// Resident memory of the gateway per connection.
+/// Limit of the gateway's resident memory per connection in bytes.
 const RSS_BYTES_MAX: f64 = 2048.0;
-/// Resident memory of the gateway per event stream.
+/// Limit of the gateway's resident memory per event stream in bytes.
 const EVENT_STREAM_RSS_BYTES_MAX: f64 = 2560.0;
-/// CPU of the gateway per connection, from accept to `subscribed`.
+/// Limit of the gateway's CPU per connection in microseconds, from accept to `subscribed`.
 const CPU_US_MAX: f64 = 100.0;
-/// CPU of the gateway with all of them, in cores.
+/// Limit of the gateway's CPU with all idle connections, in cores.
 const IDLE_CORES_MAX: f64 = 0.015;
-/// So much longer than it settles: by default a little more than the time between two pings.
+/// The watch lasts this many times the settle time: by default a little more than the time between two pings.
 const WATCHED_TIMES: u32 = 3;
 /// Descriptors of this process and of the gateway that are not connections.
 const DESCRIPTORS_SPARE: u64 = 256;
@@ -45,7 +45,7 @@ pub(super) fn run_event_streams(setting: &Setting) -> Result<Vec<BudgetRow>, Fai
     Ok(vec![Idle::settle(setting, Transport::EventStream)?.memory_row(what, EVENT_STREAM_RSS_BYTES_MAX)])
 }
 
-/// A gateway with idle connections, and what the meters showed on the way there.
+/// A gateway with idle connections, and the measured values up to that point.
 struct Idle {
     harness: BenchHarness,
     clients: Clients,
@@ -53,14 +53,14 @@ struct Idle {
     before: Resident,
     at_once: Resident,
     settled: Resident,
-    /// Growth of the kernel's memory, in bytes.
+    /// Growth of the kernel's memory in bytes.
     kernel: Option<u64>,
     storm: Storm,
     storm_cpu: Duration,
 }
 
 impl Idle {
-    /// Connects everybody, waits, and reads the meters.
+    /// Connects all clients, waits, and reads the values.
     fn settle(setting: &Setting, transport: Transport) -> Result<Self, Failure> {
         let Sizes { connections, settle, .. } = setting.sizes;
         check_descriptors(connections)?;
@@ -84,7 +84,7 @@ impl Idle {
         Ok(Self { harness, clients, settle, before, at_once, settled, kernel, storm, storm_cpu })
     }
 
-    /// The growth per connection, beside `bytes_max`.
+    /// The memory growth per connection, beside `bytes_max`.
     fn memory_row(&self, what: String, bytes_max: f64) -> BudgetRow {
         let Self { before, at_once, settled, settle, .. } = self;
         let grown = |now: &Resident| now.rss.saturating_sub(before.rss) as f64 / self.clients.len() as f64;
@@ -107,7 +107,7 @@ impl Idle {
     }
 }
 
-/// What an idle gateway used since.
+/// The use of an idle gateway since the watch began.
 struct Watch {
     window: Window,
     redis_calls: u64,
@@ -151,7 +151,7 @@ impl Watched {
     }
 }
 
-/// Lets the connections idle, answering pings; nothing else may come.
+/// Keeps the connections idle and answers pings. Fails if anything else arrives.
 fn poll_for(clients: &mut Clients, duration: Duration) -> Result<(), Failure> {
     let end = Instant::now() + duration;
     while Instant::now() < end {

@@ -1,27 +1,27 @@
-//! Baseline and gateway in turns, and the ratio of what each unit costs them: what rows 1, 2, 8 and 10 share.
+//! Alternating windows of baseline and gateway, and the ratio of their CPU per unit. Rows 1, 2, 8 and 10 share them.
 
 use super::audience::Run;
 use crate::failure::Failure;
 use crate::report::{BudgetRow, BudgetVerdict, Spread, thousands};
 use crate::window::{FOREIGN_CORES_MAX, Spent};
 
-/// So many times the pairs wanted are tried for, when others disturb them.
+/// At most this many attempts are made per wanted pair, if other processes disturb the pairs.
 const ATTEMPTS_PER_PAIR: usize = 4;
 
-/// One window of each side, next to each other in time.
+/// One window of each side, directly after each other.
 #[derive(Debug)]
 pub(super) struct Pair {
-    /// The baseline's CPU per unit.
+    /// CPU per unit of the baseline in microseconds.
     pub(super) bare_us: f64,
     pub(super) bare: Spent,
     pub(super) run: Run,
 }
 
-/// The pairs that count.
+/// The pairs that count for the result.
 #[derive(Debug)]
 pub(super) struct Pairs {
     kept: Vec<Pair>,
-    /// Left out because others ran on this machine.
+    /// Number of pairs that were left out because other processes ran on this machine.
     disturbed: usize,
 }
 
@@ -36,8 +36,8 @@ impl Pair {
 }
 
 impl Pairs {
-    /// Takes `wanted` pairs. One beside which others ran is repeated, whatever its ratio; when the machine does not
-    /// come to rest, the least disturbed ones count, and the report says so.
+    /// Takes `wanted` pairs. A pair during which other processes ran is repeated, whatever its ratio. If the machine
+    /// does not become quiet, the least disturbed pairs count, and the report says so.
     pub(super) fn take(wanted: usize, mut next: impl FnMut() -> Result<Pair, Failure>) -> Result<Self, Failure> {
         let (mut taken, mut quiet) = (Vec::new(), 0);
         while quiet < wanted && taken.len() < wanted * ATTEMPTS_PER_PAIR {
@@ -51,7 +51,7 @@ impl Pairs {
         Ok(Self { kept: taken, disturbed })
     }
 
-    /// A line of the report: the median of the ratios beside `limit`.
+    /// A row of the report: the median of the ratios beside `limit`.
     pub(super) fn row(&self, what: String, baseline: &str, limit: f64, frame_bytes: usize) -> BudgetRow {
         let spread = |value: fn(&Pair) -> f64| Spread::of(&self.kept.iter().map(value).collect::<Vec<_>>());
         let (ratio, bare) = (spread(Pair::ratio), spread(|pair| pair.bare_us));
@@ -93,7 +93,7 @@ mod tests {
     use crate::publisher::Published;
     use std::time::Duration;
 
-    /// A pair with this ratio, beside others who used this many cores.
+    /// A pair with this ratio, while other processes used this many cores.
     fn pair(ratio: f64, foreign_cores: f64) -> Pair {
         let (wall, client_cpu) = (Duration::from_secs(1), Duration::ZERO);
         let spent = |server_us: f64| {

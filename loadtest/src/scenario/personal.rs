@@ -1,4 +1,4 @@
-//! Row 2: what one delivery costs the server when every message has one receiver, in a scope of its own, with history.
+//! Row 2: the CPU of one delivery when every message has one receiver, in its own scope, with history.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,28 +15,29 @@ use crate::report::{BudgetRow, thousands};
 use crate::send_times::SendTimes;
 use crate::window::{Spent, Window};
 
-/// Between two messages, over all scopes: 5,025 a second. As in row 1, no divisor of the kernel's timer tick.
+/// The time between two messages, over all scopes: 5,025 per second. As in row 1, it does not divide the kernel's timer
+/// tick.
 const INTERVAL: Duration = Duration::from_micros(199);
 const RATE: u64 = 1_000_000 / INTERVAL.as_micros() as u64;
-/// How they arrive: each by itself, or all of 5 ms together.
+/// The arrival of messages: each separately, or all messages of 5 ms together.
 const ARRIVALS: [(&str, u32); 2] = [("evenly spaced", 1), ("in 5 ms ticks", 25)];
-/// The gateway's CPU per delivery, over that of a bare relay.
+/// Limit of the gateway's CPU per delivery, relative to a bare relay.
 const RATIO_MAX: f64 = 1.5;
-/// Scopes that the relay passes on; the gateway has others, so that each side hears only its own messages.
+/// The scopes of the relay. The gateway has other scopes, so that each side receives only its own messages.
 const RELAY_STEM: &str = "user:r";
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// A relay on the same Redis, with as many scopes and sockets.
+/// A relay on the same Redis, with the same number of scopes and sockets.
 struct RelayBaseline {
     baseline: Baseline,
-    /// The Redis that both sides share, for `/proc`.
+    /// The process id of the Redis that both sides share, for `/proc`.
     redis: u32,
     onlookers: Clients,
-    /// Absent while a run has it in its thread.
+    /// `None` while a run uses the publisher in its thread.
     publisher: Option<Publisher>,
 }
 
-/// Both servers stay up; the sides take turns.
+/// Both servers stay running. The two sides alternate.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { scopes, pairs, window, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Personal, scopes)?;
@@ -45,7 +46,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     for (name, batch) in ARRIVALS {
         let pace = Pace::Even { interval: INTERVAL * batch, outstanding_max: u64::MAX };
         let batch = u64::from(batch);
-        // Long enough that every scope has had a message: each begins its history once.
+        // The first run is long enough for one message in every scope, because each scope creates its history once.
         audience.run(setting, pace.clone(), batch, Duration::from_secs(scopes as u64 / RATE + 1))?;
         relay.run_us(setting, &audience.frame, pace.clone(), batch, Duration::from_secs(scopes as u64 / RATE + 1))?;
         let taken = Pairs::take(pairs, || {
@@ -71,7 +72,7 @@ impl RelayBaseline {
         Ok(Self { baseline, redis: audience.harness.redis.pid(), onlookers, publisher: Some(publisher) })
     }
 
-    /// CPU of the relay per message, in microseconds, over one run.
+    /// CPU time of the relay per message in microseconds, over one run.
     fn run_us(
         &mut self,
         setting: &Setting,

@@ -1,4 +1,4 @@
-//! Row 7: how many messages one Redis stores, counts, fences and publishes.
+//! Row 7: the number of messages that one Redis stores, counts, fences and publishes.
 
 use keyspace::{Keyspace, Library};
 use test_support::{Process, ReservedPort, redis_server};
@@ -11,12 +11,12 @@ use crate::publish_load::{Listener, PublishLoad, publish_for_load};
 use crate::report::{BudgetRow, BudgetVerdict, Spread, thousands};
 use crate::window::{FOREIGN_CORES_MAX, Spent, Window};
 
-/// Messages per second and Redis, in eights into one scope.
+/// Required messages per second and Redis, eight per call into one scope.
 const MESSAGES_MIN: f64 = 200_000.0;
-/// A family's defaults: an hour, a thousand messages.
+/// A family's defaults: one hour, a thousand messages.
 const TTL_MS: u64 = 60 * 60 * 1_000;
 const ENTRIES_MAX: u64 = 1_000;
-/// Redis trims by whole nodes of 100 entries, and once a call.
+/// Redis trims whole nodes of 100 entries, and only once per call.
 const TRIM_SLACK: u64 = 200;
 
 /// A way to publish that is measured.
@@ -40,22 +40,22 @@ const SHAPES: [Shape; 5] = [
     },
 ];
 
-/// One window of one shape.
+/// The result of one window of one shape.
 struct ShapeWindow {
     messages: u64,
     spent: Spent,
 }
 
-/// A Redis of its own on the server's core; backends and the listener on the others.
+/// Runs a separate Redis on the server's core, and the backends and the listener on the other cores.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let redis = RedisUnderTest::start(setting)?;
     let mut windows: Vec<Vec<ShapeWindow>> = SHAPES.iter().map(|_| Vec::new()).collect();
     let mut tops = [0; SHAPES.len()];
-    // In turns, so that what disturbs the machine for a while does not fall on one shape alone.
+    // The shapes alternate, so that a disturbance of the machine does not affect only one shape.
     for round in 0..=setting.sizes.pairs {
         for (index, shape) in SHAPES.iter().enumerate() {
             let window = redis.shoot(setting, index, shape.load, round, &mut tops[index])?;
-            // The first round warms up.
+            // The first round only warms up.
             if round > 0 {
                 windows[index].push(window);
             }
@@ -82,7 +82,7 @@ impl RedisUnderTest {
     fn start(setting: &Setting) -> Result<Self, Failure> {
         let port = reserve_port()?;
         let mut command = redis_server::command(port.number(), &std::env::temp_dir());
-        // A listener that lags makes the figure worse, not the run fail.
+        // With this setting, a slow listener makes the figure worse but does not fail the run.
         command.args(["--client-output-buffer-limit", "pubsub 0 0 0"]);
         let mut redis = start("redis", &[setting.cores.server], &command)?;
         await_listening(&mut redis, port.address())?;
@@ -99,7 +99,8 @@ impl RedisUnderTest {
         command.query(&mut connection).map_err(Failure::redis("asking Redis"))
     }
 
-    /// One window. Everything acknowledged must have been counted, kept as far as a family keeps, and heard.
+    /// Runs one window. Every acknowledged message must be counted and received, and kept as far as the family keeps
+    /// messages.
     fn shoot(
         &self,
         setting: &Setting,
@@ -129,7 +130,7 @@ impl RedisUnderTest {
         Ok(ShapeWindow { messages: acknowledged.messages, spent })
     }
 
-    /// How many ids a scope keeps, and in how many bytes.
+    /// The number of ids that a scope keeps, and their memory in bytes.
     fn ids(&self, index: usize) -> Result<(u64, u64), Failure> {
         let (mut ids, mut bytes) = (0, 0);
         for key in Keyspace::default().ids(&scope(index)) {

@@ -1,4 +1,4 @@
-//! Row 3: how much one core can deliver, and at which latency.
+//! Row 3: the deliveries of one core, and their latency.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use crate::publisher::Pace;
 use crate::report::{BudgetRow, BudgetVerdict, thousands};
 use crate::window::FOREIGN_CORES_MAX;
 
-/// Deliveries per second and core.
+/// Required deliveries per second and core.
 const DELIVERIES_MIN: f64 = 2_000_000.0;
-/// Publish to receipt, 99 of 100.
+/// Limit of the 99th percentile of the latency from publish to receipt, in milliseconds.
 const P99_MS_MAX: f64 = 50.0;
-/// Messages under way in the first, closed-loop step. At 2,000 messages/s this is 32 ms of them.
+/// Outstanding messages in the first, closed-loop step. At 2,000 messages per second this is 32 ms of messages.
 const WINDOW: u64 = 64;
-/// A step is given up when so much of a second's messages are under way: it will not be sustained.
+/// A step is stopped when this share of one second's messages is outstanding, because the rate cannot be sustained.
 const LAG_MAX: f64 = 0.25;
-/// From one rate to the next: up while rates are kept, or down until one is.
+/// The factors from one rate to the next: up while rates are kept, or down until one is kept.
 const STEP_UP: f64 = 1.10;
 const STEP_DOWN: f64 = 0.95;
 const STEPS_MAX: usize = 16;
 
-/// First as fast as the answers allow, then at fixed rates around that: the fastest one that is kept with its
-/// messages within the latency counts.
+/// Publishes first as fast as the answers allow, then at fixed rates around that rate. The result is the fastest rate
+/// that is kept with the latency within its limit.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { batch, step, receivers, .. } = setting.sizes;
     let mut audience = Audience::gather(setting, Layout::Shared, receivers)?;
@@ -55,18 +55,18 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     Ok(rows(best.as_ref(), &closed, &steps, setting, audience.frame.len()))
 }
 
-/// Which rate to try next. Pure.
+/// Chooses the next rate. Pure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Search {
     Begun,
-    /// The rates so far were kept.
+    /// All rates so far were kept.
     Up,
-    /// None was.
+    /// No rate so far was kept.
     Down,
 }
 
 impl Search {
-    /// By what to multiply the rate, or nothing when the fastest one has been found.
+    /// The factor for the next rate, or `None` when the fastest rate has been found.
     fn next(&mut self, kept: bool) -> Option<f64> {
         let was = std::mem::replace(self, if kept { Self::Up } else { Self::Down });
         match (was, kept) {

@@ -1,4 +1,4 @@
-//! Row 8: what readers that stop cost those who read on.
+//! Row 8: the additional CPU for active readers when other readers have stopped.
 
 use std::thread;
 use std::time::Duration;
@@ -16,23 +16,24 @@ use crate::publisher::Pace;
 use crate::report::{BudgetRow, BudgetVerdict, thousands};
 use crate::usage::resident;
 
-/// As in row 1.
+/// The same interval as in row 1.
 const INTERVAL: Duration = Duration::from_micros(19_960);
-/// CPU per delivery beside readers that have stopped, over that of a gateway without them.
+/// Limit of the CPU per delivery beside stopped readers, relative to a gateway without them.
 const RATIO_MAX: f64 = 1.05;
-/// Those who stop hear this topic too; what comes there is what they leave lying.
+/// The stopped readers also subscribe to this topic. Its messages fill their sockets and outboxes.
 const FLOOD: &str = "flood";
 const FLOOD_BYTES: usize = 32 * 1024;
-/// Slow enough for those who read on to show it if they suffer.
+/// Slow enough to show whether the active readers suffer.
 const FLOOD_INTERVAL: Duration = Duration::from_millis(50);
-/// A socket and its outbox hold a few MiB; this is 64.
+/// The most messages of the flood: 64 MiB. A socket and its outbox hold a few MiB.
 const FLOOD_MESSAGES_MAX: usize = 2_048;
-/// They are to stop, and not to be closed for it before the measurement is over.
+/// The readers must stay connected until the measurement ends, although they do not read.
 const PATIENCE: &str = "limits.write_timeout_ms = 600000\nlimits.ping_interval_ms = 600000";
-/// `limits.backlog_bytes_max` by default; what the process itself grows by meanwhile is small beside it.
+/// The default of `limits.backlog_bytes_max`. The process itself grows by much less in this time.
 const BACKLOG_MIB_MAX: f64 = 256.0;
 
-/// Two gateways with as many receivers in one scope; in one of them others in the same scope have stopped reading.
+/// Runs two gateways with the same number of receivers in one scope. On one of them, additional readers in this scope
+/// have stopped.
 pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     let Sizes { receivers, pairs, window, stopped, .. } = setting.sizes;
     let mut alone = Audience::gather(setting, Layout::Shared, receivers)?;
@@ -47,7 +48,7 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     alone.run(setting, pace.clone(), 1, window)?;
     let calm = beside.run(setting, pace.clone(), 1, window)?;
 
-    // Nobody polls these.
+    // Nothing reads from these sockets.
     let mut readers = Clients::new(Transport::WebSocket)?;
     let plan = |number: usize| {
         let channel = format!("{SHARED}:*");
@@ -86,26 +87,26 @@ pub(super) fn run(setting: &Setting) -> Result<Vec<BudgetRow>, Failure> {
     Ok(vec![row, flooded.row(stopped)])
 }
 
-/// Fills the sockets and outboxes of those who do not read.
+/// Fills the sockets and outboxes of the stopped readers.
 struct Flood {
     url: String,
     metrics: Metrics,
-    /// The gateway's.
+    /// The process id of the gateway.
     pid: u32,
     stopped: usize,
 }
 
-/// What it came to.
+/// The result of the flood.
 struct Flooded {
     messages: usize,
-    /// How many clients are given the rest from history.
+    /// Number of clients that will receive the rest from history.
     behind: f64,
-    /// The most that the gateway's resident memory grew.
+    /// The largest growth of the gateway's resident memory.
     grown_bytes: u64,
 }
 
 impl Flood {
-    /// Publishes until every one of them is behind.
+    /// Publishes until every stopped reader is behind.
     fn run(&self) -> Result<Flooded, Failure> {
         let client = redis::Client::open(self.url.as_str()).map_err(Failure::redis("the flood's address"))?;
         let mut connection = client.get_connection().map_err(Failure::redis("the flood's connection"))?;

@@ -1,31 +1,31 @@
-//! How a client treats its connections.
+//! The behaviour of a client: what it keeps, where it connects, when it leaves, and how fast it reads.
 
 use std::time::Duration;
 
-/// How long a client stays that comes and goes, and one that reads slowly, so that it has time to fall behind.
+/// How long a client stays before it leaves, and how long a slow client stays, so that it has time to fall behind.
 const STAY: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(4));
 const SLOW_STAY: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(10));
 
-/// What it has when it comes back.
+/// What a client keeps for its next connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeps {
-    /// A position for each subscription, and its session.
+    /// A position for each subscription, and the session id.
     Positions,
-    /// Nothing but its session's id: the gateway is to bring back what it held (`restore`).
+    /// Only the session id. The gateway must restore the subscriptions (`restore`).
     Session,
-    /// Nothing: it begins anew each time.
+    /// Nothing. Each connection begins anew.
     Nothing,
 }
 
-/// How a client treats its connections.
+/// The behaviour of a client on its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Behaviour {
     pub(crate) keeps: Keeps,
-    /// It comes and goes; otherwise it stays as long as it is let.
+    /// The client leaves and returns. Otherwise it stays until it is disconnected.
     pub(crate) leaves: bool,
-    /// It comes to this instance alone.
+    /// The client connects only to this instance.
     pub(crate) home: Option<usize>,
-    /// It reads less than it is sent, until everything is calm.
+    /// The client reads more slowly than it is sent messages, until the run is calm.
     pub(crate) reads_slowly: bool,
 }
 
@@ -36,17 +36,17 @@ impl Behaviour {
     pub(crate) const RESTORES: Self = Self { keeps: Keeps::Session, ..Self::STAYS };
     pub(crate) const ROAMS_AND_RESTORES: Self = Self { keeps: Keeps::Session, ..Self::ROAMS };
 
-    /// At this instance alone.
+    /// A client that connects only to this instance.
     pub(crate) const fn at(self, home: usize) -> Self {
         Self { home: Some(home), ..self }
     }
 
-    /// For so long it stays, if it leaves.
+    /// The range of times that the client stays before it leaves.
     pub(crate) const fn stay(self) -> (Duration, Duration) {
         if self.reads_slowly { SLOW_STAY } else { STAY }
     }
 
-    /// Too slowly for what it is sent.
+    /// A client that reads more slowly than it is sent messages.
     pub(crate) const fn slowly(self) -> Self {
         Self { reads_slowly: true, ..self }
     }

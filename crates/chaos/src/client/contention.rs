@@ -1,4 +1,4 @@
-//! A session that two clients go on with at once.
+//! One session that two clients continue at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// For something to be published between their leaving and their return.
+/// Time for messages to be published after the clients have left and before they return.
 const AWAY: Duration = Duration::from_millis(500);
 
-/// What two clients share that each believe to be the one.
+/// The state that two clients of one session share. Each believes that the session is its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Contention {
     pub(crate) user: String,
     pub(crate) session: String,
-    /// From then on they have the session.
+    /// When this is true, both clients continue the session.
     pub(crate) is_on: watch::Receiver<bool>,
-    /// How many were told that the other one goes on.
+    /// Number of connections that were closed because the other client continues the session.
     pub(crate) replaced: Arc<AtomicUsize>,
 }
 
 impl Contention {
-    /// They come back at the same moment.
+    /// The absence is constant, so that both clients return at the same moment.
     pub(crate) fn absence() -> Duration {
         AWAY
     }
 
-    /// Waits until they have the session.
+    /// Waits until both clients may continue the session.
     pub(crate) async fn begun(mut self) {
         if self.is_on.wait_for(|is_on| *is_on).await.is_err() {
             std::future::pending::<()>().await;

@@ -1,4 +1,4 @@
-//! How a client ends its connection, and how it lets it be ended.
+//! The ways in which a client ends its connection, or lets the gateway end it.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use tokio::time::{sleep, timeout};
 
 use crate::entrance::Socket;
 
-/// For a gateway to take a close frame, or to end the connection behind one.
+/// Time limit for a gateway to read a close frame, or to end the connection after one.
 const CLOSE_TIME_MAX: Duration = Duration::from_millis(1_000);
-/// How long a connection that nobody reads is still there. A gateway asks every two seconds whether anybody does.
+/// How long an unread connection stays open. A gateway checks every two seconds whether the client still reads.
 const UNREAD: Duration = Duration::from_millis(3_000);
 
-/// One way to leave.
+/// One way to leave a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// With a close frame.
+    /// The client sends a close frame.
     Close,
-    /// The socket is closed without one.
+    /// The client closes the socket without a close frame.
     Cut,
-    /// It is reset: what is on its way is thrown away.
+    /// The client resets the connection. Data in transit is discarded.
     Reset,
-    /// It stays open and is not read any more, as when a network is lost.
+    /// The connection stays open and is not read any more, as after a lost network.
     Vanish,
 }
 
@@ -37,7 +37,7 @@ impl Ending {
             Self::Cut => {}
             Self::Reset => _ = socket.set_reset(),
             Self::Vanish => {
-                // Its client is back long before.
+                // The client reconnects long before this task ends.
                 tokio::spawn(async move {
                     sleep(UNREAD).await;
                     drop(socket);
@@ -48,7 +48,7 @@ impl Ending {
 }
 
 impl Ending {
-    /// An event stream has no close frame: its client closes the socket.
+    /// An event stream has no close frame, so the client closes the socket.
     pub(super) fn end_stream(self, stream: TcpStream) {
         match self {
             Self::Close | Self::Cut => {}
@@ -63,7 +63,7 @@ impl Ending {
     }
 }
 
-/// Reads on behind a close frame, which sends the answer to it, until the gateway ends the connection.
+/// Continues to read after a close frame, which sends the answer to it, until the gateway ends the connection.
 pub(super) async fn answer_close(socket: &mut Socket) {
     let ended = async { while let Some(Ok(_)) = socket.next().await {} };
     let _ = timeout(CLOSE_TIME_MAX, ended).await;

@@ -1,4 +1,4 @@
-//! A client of an event stream, as a browser is one: it sends back the id of the last event that was complete.
+//! A client of an event stream that behaves like a browser: it sends back the id of the last complete event.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,34 +16,34 @@ use super::{CONNECT_TIME_MAX, Client, Keeps};
 use crate::entrance::{Jar, connect, cookie};
 use crate::token;
 
-/// Bytes of one read.
+/// Number of bytes per read.
 const READ_BYTES: usize = 4 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The only status after which a browser reads events, and comes back when they end.
+/// The only status after which a browser reads events and reconnects when they end.
 const OK: u16 = 200;
 
-/// Status and cookies of an answer.
+/// The status and the cookies of a response.
 struct Head {
     status: u16,
     cookies: Jar,
 }
 
-/// The body of an answer, event by event.
+/// The body of a response, event by event.
 pub(super) struct EventStream {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-/// What happens next on an event stream.
+/// The next step on an event stream.
 enum Turn {
     Received(Option<String>),
-    /// It has read nothing for a while.
+    /// The client reads on after a pause.
     ReadsOn,
     Leaves,
 }
 
 impl Client {
-    /// Requests an event stream and reads it until it ends, or until the client leaves; says why if it was its own wish.
+    /// Requests an event stream and reads it until it ends or the client leaves. Returns `Some` if the client left.
     pub(super) async fn listen(&mut self, number: u64) -> Option<()> {
         let (wanted, cookie) = self.choose();
         self.last_instance = Some(wanted);
@@ -121,7 +121,7 @@ impl Client {
                 }
             }
         }
-        // What the end has cut is in the log, and nothing comes of it.
+        // The log has the incomplete event at the end. A browser does not dispatch it.
         if !stream.received.is_empty() {
             let text = String::from_utf8_lossy(&stream.received).into_owned();
             self.clients.recorder.record(Event::Received { connection: number, text });
@@ -163,7 +163,7 @@ impl EventStream {
         Ok((head, Self { stream, received: body }))
     }
 
-    /// The lines of the next event that is more than comments; none at the end of the stream.
+    /// The lines of the next event that is more than comments, or `None` at the end of the stream.
     async fn next(&mut self) -> Option<String> {
         loop {
             while let Some(end) = find(&self.received, b"\n\n") {
@@ -174,7 +174,7 @@ impl EventStream {
                     return Some(text);
                 }
             }
-            // Nothing is lost if this future is dropped: bytes are kept as soon as they are read.
+            // The future can be dropped without loss, because bytes are stored as soon as they are read.
             if read(&mut self.stream, &mut self.received).await.unwrap_or(0) == 0 {
                 return None;
             }
@@ -183,7 +183,7 @@ impl EventStream {
 }
 
 impl Head {
-    /// Of an answer whose body ends with its connection, or that has none of interest.
+    /// Parses the head of a response whose body ends with its connection or is not needed.
     fn read(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
@@ -205,7 +205,7 @@ async fn read(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<usiz
     Ok(n)
 }
 
-/// Where the text after this separator begins.
+/// The offset of the text after this separator.
 fn find(bytes: &[u8], separator: &[u8]) -> Option<usize> {
     bytes.windows(separator.len()).position(|window| window == separator).map(|at| at + separator.len())
 }

@@ -1,23 +1,23 @@
-//! How fast a client reads: at once, or a few frames at a time with long pauses, in which it still says that it is there.
+//! The reading pace of a client: at once, or a few frames between long pauses. It sends signs of life in a pause.
 
 use std::time::Duration;
 
 use test_support::Random;
 use tokio::time::Instant;
 
-/// For so long a slow client reads nothing. More comes meanwhile than may wait for it.
+/// How long a slow client reads nothing. More messages arrive in this time than its outbox can hold.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5_000), Duration::from_millis(7_000));
-/// It reads at most so many frames between two pauses.
+/// The most frames that a slow client reads between two pauses.
 const FRAMES_MAX: usize = 200;
-/// More often than a gateway waits for a word from it.
+/// More often than a gateway requires a sign of life.
 const WORD_EVERY: Duration = Duration::from_millis(400);
 
 #[derive(Debug)]
 pub(super) struct Pace {
     is_slow: bool,
-    /// Frames until the next pause.
+    /// Number of frames until the next pause.
     left: usize,
-    /// The end of this pause, and when to say something next.
+    /// The end of this pause, and the time of the next sign of life.
     pause: Option<(Instant, Instant)>,
 }
 
@@ -26,7 +26,7 @@ impl Pace {
         Self { is_slow, left: FRAMES_MAX, pause: None }
     }
 
-    /// It has read a frame.
+    /// The client has read a frame.
     pub(super) fn has_read(&mut self, is_calm: bool, random: &mut Random) {
         self.left = self.left.saturating_sub(1);
         if self.is_slow && self.left == 0 && !is_calm {
@@ -36,12 +36,12 @@ impl Pace {
         }
     }
 
-    /// While it reads nothing: when it is to say something.
+    /// The time of the next sign of life, in a pause.
     pub(super) fn speaks_at(&self) -> Option<Instant> {
         self.pause.map(|(_, next)| next)
     }
 
-    /// It has said something: the pause goes on, or is over.
+    /// The client has sent a sign of life. The pause continues or ends.
     pub(super) fn has_spoken(&mut self, is_calm: bool) {
         let now = Instant::now();
         self.pause = self.pause.filter(|(end, _)| !is_calm && now < *end).map(|(end, _)| (end, now + WORD_EVERY));

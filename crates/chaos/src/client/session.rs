@@ -1,4 +1,4 @@
-//! What a client does that keeps nothing but its session's id, as `docs/protocol.md` tells it to (Coming back without
+//! The behaviour of a client that keeps only its session id, as `docs/protocol.md` describes it (Coming back without
 //! positions).
 
 use std::collections::BTreeSet;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// What it knows on its connection, and which subscriptions it may rely on.
+/// The state of the current connection, and the subscriptions that the client can rely on.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// It was told that these stand, in this session: whatever comes, they are the gateway's to bring back.
+    /// Subscriptions that were confirmed in this session. The gateway must restore them.
     confirmed: BTreeSet<String>,
-    /// To be sent at once.
+    /// Frames to send at once.
     due: Vec<String>,
-    /// Its `hello` as it was sent, while it has no answer.
+    /// The `hello` as it was sent, until it is answered.
     hello: Option<String>,
-    /// When to send it again.
+    /// The time at which to send the `hello` again.
     again: Option<Instant>,
 }
 
 impl Kept {
-    /// Names its session; only a client without one says what it wants to hear.
+    /// Sends the session id. Only a client without one lists the channels that it wants.
     pub(super) fn hello<'a>(
         &mut self,
         token: &str,
@@ -40,13 +40,13 @@ impl Kept {
         hello
     }
 
-    /// A subscription stands.
+    /// The gateway has confirmed a subscription.
     pub(super) fn confirmed(&mut self, channel: &str) {
         self.confirmed.insert(channel.to_owned());
     }
 
-    /// What was brought back it does not ask for, nor what was lost in silence. What it had asked for and was not told of it
-    /// asks for again.
+    /// The client does not subscribe again to restored channels, nor to confirmed channels that are missing in the
+    /// reply. It repeats only the subscriptions that were never confirmed.
     pub(super) fn restored<'a>(&mut self, payload: &Value, wanted: impl Iterator<Item = &'a String>) {
         (self.hello, self.again) = (None, None);
         if payload["found"] == false {
@@ -58,7 +58,7 @@ impl Kept {
         self.due.extend(asks.map(|channel| json!({"type": "subscribe", "channel": channel}).to_string()));
     }
 
-    /// A `hello` that cannot be answered now is sent again, when the gateway says.
+    /// A `hello` that the gateway cannot answer now is sent again at the time that the gateway gives.
     pub(super) fn refused(&mut self, payload: &Value, now: Instant) {
         if self.hello.is_some() && payload["code"] == "unavailable" {
             self.again = payload["retry_after_ms"].as_u64().map(|wait| now + Duration::from_millis(wait));
@@ -77,7 +77,7 @@ impl Kept {
         std::mem::take(&mut self.due)
     }
 
-    /// The connection is over, and what was to be said on it.
+    /// The connection has ended. Frames that were not sent on it are dropped.
     pub(super) fn ended(&mut self) {
         self.due.clear();
         (self.hello, self.again) = (None, None);

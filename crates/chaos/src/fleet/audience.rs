@@ -1,4 +1,4 @@
-//! What all clients of a trial share.
+//! The state that all clients of a trial share.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -15,21 +15,21 @@ use crate::recorder::Recorder;
 #[derive(Debug)]
 pub(crate) struct Audience {
     pub(crate) recorder: Recorder,
-    /// Where the gateways are; a restarted one is where it was.
+    /// The ids and addresses of the gateways. A restarted gateway keeps its address.
     pub(crate) gateways: Vec<(String, SocketAddr)>,
-    /// Clients begin within so long, at random.
+    /// Clients connect at random times within this time.
     pub(crate) ramp: Duration,
-    /// From one publish of a client to its next; nobody publishes without it.
+    /// The time between two publishes of one client. Without it, clients do not publish.
     pub(crate) publish_every: Option<Duration>,
-    /// From then on clients publish nothing new.
+    /// When this is true, clients publish no new messages.
     pub(crate) is_calm: watch::Receiver<bool>,
-    /// Clients whose subscriptions all stand.
+    /// Number of clients whose subscriptions are all active.
     pub(crate) live: AtomicUsize,
-    /// How often a client that had all its subscriptions lost its connection.
+    /// Number of times that a client with all its subscriptions lost its connection.
     pub(crate) cuts: AtomicUsize,
-    /// Subscriptions that have received their scope's sentinel.
+    /// Number of subscriptions that have received the sentinel of their scope.
     pub(crate) sentinels: AtomicUsize,
-    /// Publishes without a final answer.
+    /// Number of publishes without a final answer.
     pub(crate) unanswered: AtomicUsize,
     began: Instant,
     acknowledged: Mutex<AcknowledgedPositions>,
@@ -63,14 +63,14 @@ impl Audience {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A message that says when it was first sent.
+    /// A message that contains the time of its first sending.
     pub(crate) fn draft(&self, channel: String) -> Draft {
         let mut draft = Draft::new(channel);
         draft.payload["at_us"] = self.now_us().into();
         draft
     }
 
-    /// The publisher was told this position.
+    /// The publisher received this position in the answer.
     pub(crate) fn acknowledge(&self, draft: &Draft, position: Position) {
         let at_us = self.now_us();
         let scope = scope_of(&draft.channel).to_owned();
@@ -86,7 +86,7 @@ impl Audience {
     }
 }
 
-/// Of a channel or pattern `family:id:topic`: `family:id`.
+/// The scope `family:id` of a channel or pattern `family:id:topic`.
 pub(crate) fn scope_of(channel: &str) -> &str {
     channel.match_indices(':').nth(1).map_or(channel, |(at, _)| &channel[..at])
 }

@@ -1,4 +1,4 @@
-//! A fleet of three instances at their default configuration, their Redis, their clients, and a flow of messages.
+//! A fleet of three instances with default configuration, their Redis, their clients, and a constant flow of messages.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,31 +26,32 @@ use crate::redis_server::RedisServer;
 use crate::run::judge;
 
 pub(crate) const INSTANCES: usize = 3;
-/// From one message of the flow to the next.
+/// The time between two messages of the flow.
 const PACE: Duration = Duration::from_millis(100);
 const LIVE_TIME_MAX: Duration = Duration::from_secs(60);
 const SENTINEL_TIME_MAX: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(300);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a trial wants.
+/// The settings of a trial.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) name: String,
-    /// Scopes with an id of their own; everybody hears one of them, and the one that all hear.
+    /// Number of scopes with their own id. Each client subscribes to one of them, and to the scope that all clients
+    /// share.
     pub(crate) scopes: usize,
-    /// From one publish of a client to its next.
+    /// The time between two publishes of one client.
     pub(crate) publish_every: Option<Duration>,
-    /// Clients come within so long.
+    /// Clients connect within this time.
     pub(crate) ramp: Duration,
-    /// Connections that an instance takes in per second; its default without it.
+    /// New connections per second that an instance accepts. Without it, the default applies.
     pub(crate) connects_per_second: Option<u32>,
-    /// Redis keeps everything over a restart.
+    /// Redis keeps all data over a restart.
     pub(crate) keeps: bool,
 }
 
 impl Plan {
-    /// What client `number` hears.
+    /// The patterns to which client `number` subscribes.
     pub(crate) fn patterns(&self, number: usize) -> Vec<String> {
         vec![format!("collection:{}:*", number % self.scopes), "collection:hall:*".into()]
     }
@@ -61,7 +62,7 @@ impl Plan {
     }
 }
 
-/// A client of the trial.
+/// A client of the trial, with its task and its trace.
 #[derive(Debug)]
 pub(crate) struct Participant {
     pub(crate) identity: ClientIdentity,
@@ -69,7 +70,7 @@ pub(crate) struct Participant {
     task: AbortHandle,
 }
 
-/// Clients go first when it is dropped, then gateways, then Redis.
+/// When it is dropped, clients end first, then gateways, then Redis.
 #[derive(Debug)]
 pub(crate) struct FleetHarness {
     pub(crate) participants: Vec<Participant>,
@@ -118,7 +119,7 @@ impl FleetHarness {
         Ok(Self { participants, tasks, gateways, redis, audience, plan, is_calm, random, directory, checker })
     }
 
-    /// One more client comes.
+    /// Adds one more client.
     pub(crate) fn add_client(&mut self, identity: ClientIdentity) {
         let trace = Trace::default();
         let (audience, random) = (Arc::clone(&self.audience), self.random.fork());
@@ -127,7 +128,8 @@ impl FleetHarness {
         self.participants.push(Participant { identity, trace, task });
     }
 
-    /// Clients come until there are `count`, each a user of its own, spread over the instances or all to `first`.
+    /// Adds clients until there are `count`. Each is its own user. They are spread over the instances, or all go to
+    /// `first`.
     pub(crate) fn add_clients(&mut self, count: usize, first: Option<usize>) {
         for number in self.participants.len()..count {
             self.add_one_client(number, first);
@@ -141,7 +143,7 @@ impl FleetHarness {
         self.add_client(ClientIdentity { name, user, patterns, keeps_session: true, first });
     }
 
-    /// Those who meet this condition leave for good, as the log is told while it is written.
+    /// Ends the clients that meet this condition. The log records that they left for good.
     pub(crate) fn retire(&mut self, leaves: impl Fn(&Participant) -> bool) {
         let (gone, stay) = std::mem::take(&mut self.participants).into_iter().partition(leaves);
         self.participants = stay;
@@ -151,7 +153,7 @@ impl FleetHarness {
         }
     }
 
-    /// So many clients have all their subscriptions.
+    /// Waits until this many clients have all their subscriptions.
     pub(crate) async fn until_live(&self, count: usize) -> Result<(), Failure> {
         if wait(LIVE_TIME_MAX, || self.audience.live.load(Ordering::Relaxed) >= count).await {
             return Ok(());
@@ -160,7 +162,7 @@ impl FleetHarness {
         Err(Failure::Late(format!("{count} clients have their subscriptions; {live} have")))
     }
 
-    /// As [`Self::until_live`], behind the loss of so many connections.
+    /// Waits as [`Self::until_live`] does, after this many connections have been lost.
     pub(crate) async fn until_back(&self, cuts: usize, count: usize) -> Result<(), Failure> {
         if wait(LIVE_TIME_MAX, || self.cuts() >= cuts).await {
             return self.until_live(count).await;
@@ -168,23 +170,23 @@ impl FleetHarness {
         Err(Failure::Late(format!("{cuts} connections have been cut; {} have", self.cuts())))
     }
 
-    /// How many connections have been lost so far.
+    /// Number of connections that have been lost so far.
     pub(crate) fn cuts(&self) -> usize {
         self.audience.cuts.load(Ordering::Relaxed)
     }
 
-    /// How many clients are connected to this instance, by what they were told.
+    /// Number of clients that are connected to this instance, according to their `welcome`.
     pub(crate) fn held_by(&self, instance: usize) -> usize {
         self.participants.iter().filter(|participant| participant.trace.instance() == Some(instance)).count()
     }
 
-    /// A backend begins to publish.
+    /// Starts the publisher of the flow.
     pub(crate) fn begin_flow(&mut self) {
         let (audience, redis, scopes) = (Arc::clone(&self.audience), self.redis.address, self.plan.scope_names());
         self.tasks.spawn(flow(audience, redis, scopes));
     }
 
-    /// Everybody's interruptions since `from_us`.
+    /// The interruptions of all clients since `from_us`.
     pub(crate) fn absences(&self, from_us: u64) -> Vec<Absence> {
         let acknowledged = self.audience.acknowledged();
         let of = |participant: &Participant| {
@@ -195,7 +197,7 @@ impl FleetHarness {
         self.participants.iter().flat_map(of).collect()
     }
 
-    /// Publishers stop, sentinels go, and the checker judges; its words go into the report.
+    /// Stops the publishers, sends the sentinels, and lets the checker judge. The report contains its verdict.
     pub(crate) async fn conclude(&mut self, report: &mut Report) -> Result<Verdict, Failure> {
         self.is_calm.send_replace(true);
         self.until_live(self.participants.len()).await?;
@@ -227,7 +229,7 @@ impl FleetHarness {
         let is_clean = verdict.is_clean() && enough;
         report.check("anomalies", is_clean, "lost, doubled or reordered in silence / false gaps", measured, "0 / 0");
         if verdict.is_clean() {
-            // Clean logs are large and tell nothing.
+            // Logs of clean runs are large and not needed.
             let _ = std::fs::remove_file(self.directory.join("history.jsonl"));
         } else {
             println!("{verdict}  the log: {}", self.directory.join("history.jsonl").display());
@@ -235,7 +237,8 @@ impl FleetHarness {
     }
 }
 
-/// Publishes to all scopes in turn until everything is calm; what has no answer is published again under its id.
+/// Publishes to all scopes in turn until the trial is calm. A message without an answer is published again under its
+/// id.
 async fn flow(audience: Arc<Audience>, redis: SocketAddr, scopes: Vec<String>) {
     let mut publisher = RedisPublisher::new(redis);
     let mut due = Instant::now();
@@ -268,7 +271,7 @@ async fn flow(audience: Arc<Audience>, redis: SocketAddr, scopes: Vec<String>) {
     }
 }
 
-/// Defaults, but for where things are, and for a family that refuses what it cannot store.
+/// The default configuration, with addresses and with a family that refuses what it cannot store.
 fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: SocketAddr, plan: &Plan) -> String {
     let connects = plan.connects_per_second.map(|rate| format!("limits.connects_per_second = {rate}\n"));
     format!(

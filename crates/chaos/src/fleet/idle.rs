@@ -1,4 +1,4 @@
-//! What a fleet costs Redis when nothing is said.
+//! The load that an idle fleet puts on Redis.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::report::Report;
 use crate::environment::Environment;
 use crate::failure::Failure;
 
-/// For rows to be written, subscriptions to be made and threads to give memory back.
+/// Time for rows to be written, subscriptions to be made and threads to release memory.
 const SETTLE: Duration = Duration::from_secs(3);
-/// `redis.check_interval_ms`, in which each scope is compared once, so many of them in one call.
+/// The default of `redis.check_interval_ms`. Each scope is compared once per interval, many scopes in one call.
 const CHECK_INTERVAL_S: f64 = 30.0;
 const SCOPES_PER_CALL: f64 = 128.0;
-/// One, and what falls into one window and not into the other.
+/// One comparison, and a margin for those that fall into one window but not into the other.
 const COMMANDS_PER_SCOPE: f64 = 1.5;
-/// Heartbeats fall into a window or just outside: so many calls, and so many commands in all.
+/// Heartbeats can fall into a window or just outside. This is the tolerance in calls, and in commands.
 const SLACK: (f64, f64) = (1.5, 8.0);
 
-/// How large it is.
+/// The size of the trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) few: usize,
@@ -32,7 +32,7 @@ pub(crate) async fn idle(environment: &Environment, size: Size, seed: u64) -> Re
     let mut report = Report::new("idle: what a fleet costs Redis while nothing is said".into());
     let plan = Plan {
         name: "idle".into(),
-        // Every client hears a scope of its own, as a user does.
+        // Every client subscribes to its own scope, as a user does.
         scopes: size.many,
         publish_every: None,
         ramp: Duration::from_secs(1),
@@ -44,7 +44,7 @@ pub(crate) async fn idle(environment: &Environment, size: Size, seed: u64) -> Re
     let few = measure(&harness, size.few, size.window, &mut report).await?;
     harness.add_clients(size.many, None);
     let many = measure(&harness, size.many, size.window, &mut report).await?;
-    // What may grow: the comparison of each scope with Redis, by the instance that hears it.
+    // Only the comparison of each scope with Redis may grow. The instance that serves the scope makes it.
     let scopes = ((size.many - size.few) / INSTANCES) as f64 / CHECK_INTERVAL_S;
     let mut bound = |what: &str, few: f64, many: f64, growth: f64| {
         let bound = few + growth;
@@ -57,7 +57,7 @@ pub(crate) async fn idle(environment: &Environment, size: Size, seed: u64) -> Re
     Ok(report)
 }
 
-/// Calls per second and instance, and commands in all.
+/// Calls per second and instance, and the number of all commands.
 async fn measure(
     harness: &FleetHarness,
     connections: usize,

@@ -1,5 +1,5 @@
-//! Users at their limit lose an instance, again and again: their own stale rows keep them out for no longer than documented,
-//! and nobody gets one connection too many.
+//! Users at their limit lose an instance several times. Their own stale rows keep them out for at most the documented
+//! time, and no user gets one connection too many.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,23 +21,24 @@ use crate::polling::until;
 use crate::process;
 use crate::redis_server::connect;
 
-/// `limits.connections_per_user`.
+/// The value of `limits.connections_per_user`.
 const LIMIT: usize = 10;
 const TOO_MANY: u16 = 4005;
 const STEADY: Duration = Duration::from_secs(2);
-/// Who kept the session is back within this: one wait of the backoff, and the way.
+/// A client that kept its session is back within this time: one backoff wait, and the connection setup.
 const KEPT_BACK: Duration = Duration::from_secs(5);
-/// Who did not: the ten seconds of the stale rows, two waits of the backoff, and the way.
+/// A client without its session is back within this time: ten seconds for the stale rows, two backoff waits, and the
+/// connection setup.
 const LOST_BACK: Duration = Duration::from_secs(13);
-/// A connection too many is welcomed, and closed a moment later.
+/// A connection too many is accepted with a `welcome` and closed a moment later.
 const MOMENT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How large it is.
+/// The size of the trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
-    /// Of whom half keep their session's name, and half forget it.
+    /// Number of users. Half of them keep their session id, and half forget it.
     pub(crate) users: usize,
     pub(crate) kills: usize,
 }
@@ -61,7 +62,7 @@ pub(crate) async fn limits(environment: &Environment, size: Size, seed: u64) -> 
     }
     harness.until_live(entitled).await?;
     until_counted(&harness, entitled as u64).await?;
-    // One more for each user keeps trying, and is to be refused for as long as there are ten others.
+    // One more client per user tries to connect. It must be refused as long as the user has ten connections.
     for user in 0..size.users {
         let identity = identity(&harness, entitled + user, user, size.users);
         harness.add_client(identity);
@@ -73,7 +74,7 @@ pub(crate) async fn limits(environment: &Environment, size: Size, seed: u64) -> 
         rounds.push(kill(&mut harness, round % INSTANCES, size.users, &mut report).await?);
     }
     write_report(&harness, size, &rounds, &mut report);
-    // Who is one too many gives up; the others stay to the end.
+    // The client that is one too many gives up. The others stay to the end.
     let extra: Vec<String> = (0..size.users).filter_map(|user| surplus(&harness, user)).collect();
     harness.retire(|participant| extra.contains(&participant.identity.name));
     harness.conclude(&mut report).await?;
@@ -98,11 +99,11 @@ fn identity(harness: &FleetHarness, number: usize, of: usize, users: usize) -> C
     }
 }
 
-/// What one kill came to.
+/// The result of one kill.
 struct Round {
     killed_us: u64,
     until_us: u64,
-    /// The most that Redis counted for one user.
+    /// The largest number of connections that Redis counted for one user.
     counted_max: u64,
 }
 
@@ -144,7 +145,7 @@ async fn kill(harness: &mut FleetHarness, index: usize, users: usize, report: &m
     Ok(Round { killed_us, until_us: harness.audience.now_us(), counted_max: counted_max.into_inner() })
 }
 
-/// Redis lists so many connections in all.
+/// Waits until Redis lists this many connections in total.
 async fn until_counted(harness: &FleetHarness, expected: u64) -> Result<(), Failure> {
     let listed = async || -> Result<u64, Failure> {
         let mut sum = 0;
@@ -156,7 +157,7 @@ async fn until_counted(harness: &FleetHarness, expected: u64) -> Result<(), Fail
     until("Redis lists every connection", async || listed().await.is_ok_and(|sum| sum == expected)).await
 }
 
-/// The most that Redis counts for one user, over all instances at one moment.
+/// The largest number of connections that Redis counts for one user, over all instances at one moment.
 async fn count(harness: &FleetHarness, users: usize) -> Result<u64, Failure> {
     let incarnation_ids = IncarnationKeys::all(&harness.redis).await?;
     let fields: Vec<String> = (0..users).map(|number| format!("#default/{}", user(number))).collect();
@@ -190,7 +191,7 @@ fn all_have_ten(harness: &FleetHarness, users: usize) -> bool {
     (0..users).all(|number| live.get(user(number).as_str()).is_some_and(|count| *count >= LIMIT))
 }
 
-/// The client of this user that has no place now.
+/// The client of this user that has no connection now.
 fn surplus(harness: &FleetHarness, number: usize) -> Option<String> {
     let name = user(number);
     let theirs = || harness.participants.iter().filter(|participant| participant.identity.user == name);
@@ -243,7 +244,7 @@ fn refusals(participant: &Participant, from_us: u64) -> usize {
     participant.trace.moments().iter().filter(|moment| moment.at_us > from_us && is_refusal(moment.step)).count()
 }
 
-/// From a kill until each of these users had ten connections that were not closed again before the round's end.
+/// Time from a kill until each of these users had ten connections that stayed open until the end of the round.
 fn until_ten(harness: &FleetHarness, users: usize, keeps: bool, round: &Round) -> u64 {
     let of = |number: usize| {
         let lasting = |stay: &(u64, u64)| stay.0 <= round.until_us && stay.1 > round.until_us;
@@ -254,14 +255,14 @@ fn until_ten(harness: &FleetHarness, users: usize, keeps: bool, round: &Round) -
     (0..users).filter(|number| keeps_session(*number, users) == keeps).map(of).max().unwrap_or(0)
 }
 
-/// Connections of a user, from their welcome to their end.
+/// The connections of a user, from `welcome` to end.
 fn stays(harness: &FleetHarness, number: usize) -> Vec<(u64, u64)> {
     let (name, now_us) = (user(number), harness.audience.now_us());
     let theirs = harness.participants.iter().filter(|participant| participant.identity.user == name);
     theirs.flat_map(|participant| participant.trace.stays(now_us)).collect()
 }
 
-/// The longest that more than ten connections of a user were open together, as clients saw it.
+/// The longest time for which a user had more than ten connections open, as clients saw it.
 fn over_limit(harness: &FleetHarness, number: usize) -> u64 {
     let stays = stays(harness, number).into_iter();
     let mut edges: Vec<(u64, i64)> = stays.flat_map(|(from, to)| [(from, 1), (to, -1)]).collect();

@@ -1,4 +1,4 @@
-//! What is read from outside: Redis' own counters, its rows of who is connected, and the memory of processes.
+//! Values that are read from outside: Redis' own counters, its rows of connections, and the memory of processes.
 
 use std::fs;
 
@@ -12,11 +12,11 @@ use crate::redis_server::RedisServer;
 /// Redis' counters since it started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Commands {
-    /// Commands that came over the network.
+    /// Number of commands that arrived over the network.
     pub(crate) calls: u64,
-    /// All, those included that functions ran.
+    /// Number of all commands, including those that functions ran.
     pub(crate) all: u64,
-    /// Reads of a scope's history.
+    /// Number of reads of a scope's history.
     pub(crate) history_reads: u64,
 }
 
@@ -30,16 +30,16 @@ impl Commands {
         };
         let all = text.lines().filter_map(|line| line.strip_prefix("cmdstat_")).filter_map(|line| {
             let (name, rest) = line.split_once(":calls=")?;
-            // Ours: this question.
+            // The trial itself sent this command to read the counters.
             let is_ours = ["info", "client|setinfo", "hello"].contains(&name);
             rest.split(',').next()?.parse::<u64>().ok().filter(|_| !is_ours)
         });
-        // Gateways publish by functions: PUBLISH itself is never a call of its own.
+        // Gateways publish through functions, so PUBLISH is never a call.
         let calls = ["fcall", "fcall_ro", "blpop", "subscribe", "unsubscribe", "ping", "wait"];
         Ok(Self { calls: calls.into_iter().map(calls_of).sum(), all: all.sum(), history_reads: calls_of("xrange") })
     }
 
-    /// What has come since `earlier`.
+    /// The difference since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             calls: self.calls - earlier.calls,
@@ -49,7 +49,7 @@ impl Commands {
     }
 }
 
-/// One life of an instance, as the registry's keys name it.
+/// One incarnation of an instance, as the registry's keys name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IncarnationKeys {
     id: InstanceId,
@@ -57,13 +57,13 @@ pub(crate) struct IncarnationKeys {
 }
 
 impl IncarnationKeys {
-    /// The one that this instance leads now, if the roster has it.
+    /// The current incarnation of this instance, if the roster lists it.
     pub(crate) async fn of(server: &RedisServer, name: &str) -> Result<Option<Self>, Failure> {
         let entry: Option<String> = server.ask(&["HGET", &Keyspace::default().peers(), name]).await?;
         Ok(entry.and_then(|entry| Self::parse(name, &entry)))
     }
 
-    /// All that the roster has.
+    /// All incarnations in the roster.
     pub(crate) async fn all(server: &RedisServer) -> Result<Vec<Self>, Failure> {
         let entries: Vec<(String, String)> = server.ask(&["HGETALL", &Keyspace::default().peers()]).await?;
         Ok(entries.iter().filter_map(|(name, entry)| Self::parse(name, entry)).collect())
@@ -74,12 +74,12 @@ impl IncarnationKeys {
         Some(Self { id: InstanceId::parse(name).ok()?, incarnation: record["incarnation"].as_str()?.to_owned() })
     }
 
-    /// How many connections Redis lists for it.
+    /// Number of connections that Redis lists for this incarnation.
     pub(crate) async fn rows(&self, server: &RedisServer) -> Result<u64, Failure> {
         server.ask(&["HLEN", &Keyspace::default().rows(&self.id, &self.incarnation)]).await
     }
 
-    /// Whether nothing of it is left: neither in the roster, nor its rows, nor what it counts for limits.
+    /// Whether Redis holds nothing of it any more: no roster entry, no rows, and no counts for limits.
     pub(crate) async fn is_gone(&self, server: &RedisServer) -> Result<bool, Failure> {
         let keys = Keyspace::default();
         let (rows, users) = (keys.rows(&self.id, &self.incarnation), keys.users(&self.id, &self.incarnation));
@@ -87,13 +87,13 @@ impl IncarnationKeys {
         Ok(left == 0 && Self::of(server, self.id.as_str()).await?.as_ref() != Some(self))
     }
 
-    /// The key that counts its users' connections.
+    /// The key that counts the connections of its users.
     pub(crate) fn users(&self) -> String {
         Keyspace::default().users(&self.id, &self.incarnation)
     }
 }
 
-/// Resident memory of a process in bytes.
+/// The resident memory of a process in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64, Failure> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).map_err(Failure::io(path.clone()))?;

@@ -1,4 +1,4 @@
-//! The one message that a client has under way: sent again under its id until somebody knows what became of it.
+//! The one message that a client is publishing. It is sent again under its id until its outcome is known.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use tokio::time::Instant;
 use super::audience::Audience;
 use crate::publisher::Draft;
 
-/// Longer than a gateway waits for Redis, so that its word is heard.
+/// Longer than a gateway waits for Redis, so that its answer arrives in time.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(2_500);
-/// Before an unknown outcome is asked for again.
+/// The pause before a message with an unknown outcome is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(150);
 
 #[derive(Debug)]
 pub(crate) struct Pending {
     channel: String,
     every: Option<Duration>,
-    /// When the next thing is to be done: a new message, the same again, or no more waiting for an answer.
+    /// The time of the next step: a new message, the same message again, or the end of the wait for an answer.
     due: Instant,
     draft: Option<Draft>,
-    /// It has been sent at all.
+    /// The message has been sent at least once.
     was_sent: bool,
-    /// It has been sent on this connection and not been answered.
+    /// The message was sent on this connection and is not answered yet.
     is_asked: bool,
 }
 
 impl Pending {
-    /// Of a client that publishes to `scope`, if clients of this audience publish.
+    /// The state of a client that publishes to `scope`, if clients of this trial publish.
     pub(crate) fn new(audience: &Audience, scope: &str, mut random: Random) -> Self {
         let every = audience.publish_every;
         let first = random.between(Duration::ZERO, every.unwrap_or(Duration::from_secs(1)));
@@ -44,12 +44,12 @@ impl Pending {
         }
     }
 
-    /// When [`Self::next`] has something to do.
+    /// The time at which [`Self::next`] has something to do.
     pub(crate) fn due(&self, is_live: bool) -> Option<Instant> {
         (self.every.is_some() && is_live).then_some(self.due)
     }
 
-    /// The frame to be sent now, if any.
+    /// The frame to send now, if any.
     pub(crate) fn next(&mut self, audience: &Audience, via: &str) -> Option<String> {
         let now = Instant::now();
         if self.is_asked {
@@ -72,7 +72,7 @@ impl Pending {
         Some(draft.frame())
     }
 
-    /// No answer will come to what was sent.
+    /// The connection has ended. No answer to the sent message will arrive.
     pub(crate) fn broken(&mut self, audience: &Audience) {
         if let Some(draft) = self.draft.as_ref().filter(|_| self.is_asked) {
             draft.answered(&audience.recorder, PublishAnswer::Nothing("no answer came".into()));
@@ -83,7 +83,7 @@ impl Pending {
         }
     }
 
-    /// A frame that carries a correlation id.
+    /// Handles a frame that carries a correlation id.
     pub(crate) fn answered(&mut self, audience: &Audience, kind: &str, frame: &Value, text: &str) {
         let Some(draft) = self.draft.as_ref().filter(|draft| frame["correlation_id"] == *draft.value) else { return };
         if !self.is_asked {

@@ -1,4 +1,4 @@
-//! What the trials measured, in words, each beside the bound that it must keep.
+//! The results of the trials as text. Each figure is beside its bound.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 struct ReportRow {
     what: String,
     measured: String,
-    /// What it must keep, if it must keep anything.
+    /// The bound that the figure must keep, if any.
     check: Option<Check>,
 }
 
@@ -30,12 +30,12 @@ impl Report {
         Self { trial, rows: Vec::new() }
     }
 
-    /// A figure that is told and bound by nothing.
+    /// Adds a figure without a bound.
     pub(crate) fn note_figure(&mut self, what: impl Into<String>, measured: impl Into<String>) {
         self.rows.push(ReportRow { what: what.into(), measured: measured.into(), check: None });
     }
 
-    /// A figure that must keep its bound, or the trial has failed.
+    /// Adds a figure with a bound. The trial fails if the figure exceeds it.
     pub(crate) fn check(
         &mut self,
         name: &'static str,
@@ -48,19 +48,19 @@ impl Report {
         self.rows.push(ReportRow { what: what.into(), measured: measured.into(), check: Some(check) });
     }
 
-    /// Whether every bound was kept; a trial without bounds shows nothing.
+    /// Whether every bound was kept. A trial without bounds proves nothing.
     pub(crate) fn is_good(&self) -> bool {
         let mut checks = self.rows.iter().filter_map(|row| row.check.as_ref()).peekable();
         checks.peek().is_some() && checks.all(|check| check.holds)
     }
 
-    /// The first check of these names that found something.
+    /// The first failed check with one of these names.
     pub(crate) fn shows(&self, names: &[String]) -> Option<&'static str> {
         let failed = self.rows.iter().filter_map(|row| row.check.as_ref()).filter(|check| !check.holds);
         failed.map(|check| check.name).find(|name| names.iter().any(|wanted| wanted == name))
     }
 
-    /// As a table.
+    /// The figures as a table.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}\n", self.trial);
         for ReportRow { what, measured, check } in &self.rows {
@@ -75,12 +75,12 @@ impl Report {
     }
 }
 
-/// Seconds, to the hundredth, of microseconds.
+/// Microseconds as seconds with two decimals.
 pub(crate) fn seconds(us: u64) -> String {
     format!("{:.2} s", us as f64 / 1e6)
 }
 
-/// The value below which this share of them lies.
+/// The value below which this share of the values lies.
 pub(crate) fn share(values: &mut [u64], share: f64) -> u64 {
     values.sort_unstable();
     let last = values.len().saturating_sub(1);

@@ -1,4 +1,5 @@
-//! Each instance in turn is asked to leave, moves its clients, ends, and is started again, while clients publish and hear.
+//! Each instance is drained, moves its clients, ends and restarts, one after the other, while clients publish and
+//! receive.
 
 use std::time::Duration;
 
@@ -13,38 +14,38 @@ use crate::failure::Failure;
 
 const STEADY: Duration = Duration::from_secs(2);
 const AFTERMATH: Duration = Duration::from_secs(2);
-/// `drain.grace_ms`, and what the process needs to end.
+/// `drain.grace_ms`, and the time that the process needs to end.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(22);
-/// How long Redis is away when it is restarted too, beside its start.
+/// How long Redis is down when it is also restarted, in addition to its start.
 const REDIS_AWAY: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(10);
-/// Clients of an instance leave at most at this rate, or evenly over ten seconds.
+/// The clients of an instance leave at this rate at most, or evenly over ten seconds.
 const MOVED_PER_SECOND: u64 = 500;
 const WINDOW: Duration = Duration::from_secs(10);
 const GOING_AWAY: u16 = 1012;
 
-/// How large it is.
+/// The size of the trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) clients: usize,
     pub(crate) scopes: usize,
-    /// From one publish of a client to its next.
+    /// The time between two publishes of one client.
     pub(crate) publish_every: Duration,
-    /// No client is without its subscriptions for longer.
+    /// The longest time that a client may be without its subscriptions.
     pub(crate) silence: Duration,
 }
 
-/// One instance's turn.
+/// The restart of one instance.
 struct InstanceRestart {
     from_us: u64,
     left: Duration,
-    /// Without Redis.
+    /// How long Redis was down in this restart, if it was restarted.
     away: Option<Duration>,
     code: Option<i32>,
     whole: Duration,
 }
 
-/// All instances, one by one; with `redis`, Redis is restarted while the second one leaves.
+/// Restarts all instances, one by one. With `redis`, Redis is restarted while the second instance drains.
 pub(crate) async fn rolling(environment: &Environment, size: Size, redis: bool, seed: u64) -> Result<Report, Failure> {
     let name = if redis { "rolling-redis" } else { "rolling" };
     let more = if redis { ", and Redis in the middle of it" } else { "" };
@@ -129,7 +130,8 @@ fn report_restarts(harness: &FleetHarness, restarts: &[InstanceRestart], report:
     }
 }
 
-/// Clients that leave one after the other are a load for the others; those that leave at once are a storm.
+/// Clients that leave one after the other are a small load for the other instances. Clients that leave at once are a
+/// storm.
 fn report_pace(index: usize, ends: &[u64], report: &mut Report) {
     let (first, last) = (ends.iter().min().copied().unwrap_or(0), ends.iter().max().copied().unwrap_or(0));
     let due_us = (ends.len() as u64 * 1_000_000 / MOVED_PER_SECOND).min(WINDOW.as_micros() as u64);
@@ -139,8 +141,8 @@ fn report_pace(index: usize, ends: &[u64], report: &mut Report) {
     report.check("pace", holds, what, seconds(last - first), format!("at least {}", seconds(least)));
 }
 
-/// A silence is the time from the end of a client's connection until all its subscriptions stand again and everything
-/// acknowledged by then has come.
+/// A silence is the time from the end of a client's connection until all its subscriptions are active again and every
+/// message that was acknowledged by then has arrived.
 fn report_silence(harness: &FleetHarness, from_us: u64, most: Duration, report: &mut Report) {
     let absences = harness.absences(from_us);
     report.note_figure("clients moved", absences.len().to_string());

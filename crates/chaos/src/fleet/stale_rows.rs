@@ -1,4 +1,4 @@
-//! What a killed instance leaves in Redis, and for how long.
+//! The stale rows of a killed instance in Redis, and how long they stay.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::meter::IncarnationKeys;
 use super::report::{Report, seconds};
 use crate::redis_server::RedisServer;
 
-/// Peers notice within this: `docs/guarantees.md`.
+/// Peers remove the rows within this time, according to `docs/guarantees.md`.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
-/// For a figure where the bound is not kept.
+/// How long the rows are watched, so that the figure is known even if it exceeds the bound.
 const WATCHED: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long after `killed` the last trace of this life was gone; nothing if it stayed.
+/// Time from `killed` until Redis held nothing of this incarnation, or `None` if something stayed.
 pub(crate) async fn watch(redis: &RedisServer, incarnation_id: &IncarnationKeys, killed: Instant) -> Option<Duration> {
     while killed.elapsed() < WATCHED {
         if incarnation_id.is_gone(redis).await.is_ok_and(|gone| gone) {

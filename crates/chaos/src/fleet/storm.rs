@@ -1,4 +1,4 @@
-//! An instance is killed, and everybody who was there comes back to the others at once.
+//! An instance is killed, and all its clients reconnect to the other instances at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,37 +17,38 @@ use crate::process;
 
 const STEADY: Duration = Duration::from_secs(3);
 const AFTERMATH: Duration = Duration::from_secs(1);
-/// Welcomes are seen by clients a little later than they are given, and closer together.
+/// Clients see a `welcome` a little later than it is sent, and with shorter intervals.
 const SEEN_LATER: Duration = Duration::from_millis(400);
 
-/// How large it is.
+/// The size of the trial.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) clients: usize,
     pub(crate) scopes: usize,
-    /// The rate that the instances are given; their default without it.
+    /// The connection rate of the instances. Without it, the default applies.
     pub(crate) connects_per_second: Option<u32>,
-    /// All are back within this.
+    /// All clients are back within this time.
     pub(crate) back: Duration,
-    /// After the clients that came have left again.
+    /// Waiting time after the returned clients have left again.
     pub(crate) quiet: Duration,
 }
 
-/// What an instance takes in per second by default.
+/// The default number of connections that an instance accepts per second.
 const CONNECTS_PER_SECOND: u32 = 3_000;
-/// What may stay when guests have left: pages of 64 KiB that are not quite empty, and for each guest its place in tables,
-/// which keep the size they had.
+/// Memory that may remain after the clients have left: pages of 64 KiB that are not quite empty, and table slots,
+/// because tables keep their size.
 const SLACK_BYTES: u64 = 2 * 1024 * 1024;
 const SLACK_PER_GUEST_BYTES: u64 = 1_536;
-/// Joiners who come together share a read. Of those who come one by one each may need its own: the first ones of a scope.
+/// Clients that join at the same time share a read. When they join one by one, each of the first ones of a scope may
+/// need its own read.
 const READS_PER_SCOPE: u64 = 10;
 
-/// The first instance holds a third of all clients, or `all` of them.
+/// The first instance serves a third of all clients, or `all` of them.
 pub(crate) async fn storm(environment: &Environment, size: Size, all: bool, seed: u64) -> Result<Report, Failure> {
     let name = if all { "storm-all" } else { "storm" };
     let mut report = Report::new(format!("{name}: an instance is killed, its clients come back to the others at once"));
     let rate = size.connects_per_second.unwrap_or(CONNECTS_PER_SECOND);
-    // Below the rate of those who take them in: nobody is refused before anything has happened.
+    // The ramp is below the accepted rate, so that no client is refused before the kill.
     let attempts_without_instance = if all { 1.0 } else { 2.0 };
     let ramp = Duration::from_secs_f64(size.clients as f64 / f64::from(rate) / attempts_without_instance)
         + Duration::from_secs(1);
@@ -82,7 +83,7 @@ pub(crate) async fn storm(environment: &Environment, size: Size, all: bool, seed
     report_return(&absences, killed.at_us, size.back, &mut report);
     report_admission(&harness, killed.at_us, rate, &mut report);
     report_redis(redis, victims as u64, size.scopes as u64 + 1, &mut report);
-    // Those who came leave again: what is left is what was there before.
+    // The returned clients leave again. Only the clients from before the kill remain.
     harness.retire(|participant| !participant.trace.absences(killed.at_us, &[], &BTreeMap::new()).is_empty());
     sleep(size.quiet).await;
     report_memory(&memory_before, &memory_height, &survivors(&harness)?, victims as u64, &mut report);
@@ -91,7 +92,7 @@ pub(crate) async fn storm(environment: &Environment, size: Size, all: bool, seed
 
 struct Killed {
     incarnation_id: IncarnationKeys,
-    /// How many it held.
+    /// Number of clients that the killed instance served.
     clients: usize,
     at: Instant,
     at_us: u64,
@@ -141,7 +142,8 @@ fn report_return(absences: &[Absence], killed_us: u64, back: Duration, report: &
     report.check("back", holds, "until all were back and had everything", seconds(last), bound);
 }
 
-/// Clients count what they were told: no instance took in more than its rate, and who was refused was told when to come.
+/// Checks by the clients' own records that no instance accepted more than its rate, and that refused clients got a time
+/// to retry.
 fn report_admission(harness: &FleetHarness, from_us: u64, rate: u32, report: &mut Report) {
     let (mut welcomes, mut refused, mut without_retry_after) = (vec![Vec::new(); INSTANCES], 0_u64, 0_u64);
     for participant in &harness.participants {
@@ -175,7 +177,7 @@ fn report_admission(harness: &FleetHarness, from_us: u64, rate: u32, report: &mu
     );
 }
 
-/// The most by which arrivals ran ahead of `rate` per second, over any span.
+/// The largest number of arrivals above `rate` per second, over any time span.
 fn excess(times: &mut [u64], rate: f64) -> u64 {
     times.sort_unstable();
     let (mut level, mut last, mut most) = (0.0_f64, 0, 0.0_f64);
@@ -219,11 +221,11 @@ mod tests {
 
     #[test]
     fn what_runs_ahead_of_a_rate_is_counted() {
-        // A hundred at once, then a hundred per second.
+        // A hundred arrivals at once, then a hundred per second.
         let mut times: Vec<u64> = vec![1_000_000; 100];
         times.extend((1..=100).map(|n| 1_000_000 + n * 10_000));
         assert_eq!(excess(&mut times, 100.0), 100);
-        // Three hundred within half a second.
+        // Three hundred arrivals within half a second.
         let mut times: Vec<u64> = (0..300).map(|n| n * 500_000 / 300).collect();
         assert!((249..=251).contains(&excess(&mut times, 100.0)));
     }

@@ -1,8 +1,8 @@
-//! A client that keeps to `docs/protocol.md`, cheap enough for ten thousand of them: it holds positions and its session,
-//! backs off with full jitter, and waits where it is told to.
+//! A client that follows `docs/protocol.md` and is cheap enough for ten thousand of them. It keeps positions and its
+//! session, backs off with full jitter, and waits as long as it is told.
 //!
-//! What stands between clients and a fleet is a load balancer: a connection that an instance does not take, or answers
-//! with 503, is given to the next one at once (`option redispatch 1`, `retry-on 503` in `haproxy/haproxy.cfg`).
+//! The clients imitate a load balancer: if an instance refuses a connection or answers 503, the client tries the next
+//! instance at once (`option redispatch 1`, `retry-on 503` in `haproxy/haproxy.cfg`).
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,32 +26,33 @@ use super::pending::Pending;
 use super::trace::{Step, Trace};
 use crate::token;
 
-/// For a connection and its upgrade, which may wait a second for its turn.
+/// Time limit for a connection and its upgrade, which may wait a second for admission.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// As the protocol asks for: before attempt n a random time up to the first of these times 2ⁿ, at most the second.
+/// The backoff of the protocol: before attempt n, a random time up to the first value times 2ⁿ, at most the second
+/// value.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// A client hears little.
+/// Buffer size of a client, which receives few messages.
 const BUFFER_BYTES: usize = 4 * 1024;
-/// Clients come from so many addresses, 127.0.0.2 and on: one alone has 28,000 ports.
+/// Number of source addresses, from 127.0.0.2 on. One address has only 28,000 ports.
 const SOURCES: usize = 8;
-/// What a library says when a connection ended without a close frame.
+/// The code that a library reports when a connection ended without a close frame.
 const ABNORMAL: u16 = 1006;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// Who a client is.
+/// The identity of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientIdentity {
-    /// Of the client, different for each.
+    /// The name of the client, which is unique.
     pub(crate) name: String,
-    /// Whose token it has.
+    /// The user of its token.
     pub(crate) user: String,
     pub(crate) patterns: Vec<String>,
-    /// It names its session when it comes back.
+    /// The client sends its session id when it reconnects.
     pub(crate) keeps_session: bool,
-    /// Where it goes at first; anywhere without it.
+    /// The instance of its first connection. Without it, the client chooses any instance.
     pub(crate) first: Option<usize>,
 }
 
@@ -62,16 +63,16 @@ pub(crate) struct Subscriber {
     trace: Trace,
     random: Random,
     source: Ipv4Addr,
-    /// Of each pattern, the largest position.
+    /// The largest position of each pattern.
     held: Vec<Option<Position>>,
     session: Option<String>,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     attempt: u32,
-    /// Patterns that stand on this connection.
+    /// Patterns that are active on this connection.
     active: BTreeSet<usize>,
-    /// Patterns whose sentinel has come.
+    /// Patterns whose sentinel has been received.
     done: BTreeSet<usize>,
-    /// When it was told to come back.
+    /// The time after which the gateway told it to reconnect.
     retry_after: Option<Duration>,
     pending: Pending,
 }
@@ -102,7 +103,7 @@ impl Subscriber {
         }
     }
 
-    /// Runs until it is aborted.
+    /// Runs the client until its task is aborted.
     pub(crate) async fn run(mut self) {
         sleep(self.random.between(Duration::ZERO, self.audience.ramp)).await;
         loop {
@@ -121,11 +122,12 @@ impl Subscriber {
         self.trace.note(self.audience.now_us(), step);
     }
 
-    /// Any instance that takes it.
+    /// Connects to any instance that accepts the connection.
     async fn connect(&mut self) -> Option<(usize, Socket)> {
         let count = self.audience.gateways.len();
         let first = self.identity.first.take().unwrap_or_else(|| self.random.below(count));
-        // The others in either direction, or who stands behind a dead one would get all of its clients.
+        // The other instances are tried in a random direction. Otherwise the neighbour of a dead instance would get all
+        // of its clients.
         let step = 1 + self.random.below(count - 1);
         for index in (0..count).map(|nth| (first + nth * step) % count) {
             let dialled = dial(self.source, self.audience.gateways[index].1);
@@ -136,7 +138,7 @@ impl Subscriber {
         None
     }
 
-    /// From the hello to the connection's end.
+    /// Runs one connection, from the `hello` to its end.
     async fn stay(&mut self, instance: usize, mut socket: Socket) {
         let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let (name, to) = (self.identity.name.clone(), self.audience.gateways[instance].0.clone());
@@ -173,7 +175,7 @@ impl Subscriber {
         json!({"type": "hello", "payload": {"token": token, "session_id": session, "channels": channels}}).to_string()
     }
 
-    /// The code that the connection ended with.
+    /// Reads until the connection ends. Returns the close code.
     async fn listen(&mut self, number: u64, instance: usize, socket: &mut Socket) -> u16 {
         loop {
             let due = self.pending.due(self.is_live());

@@ -1,11 +1,11 @@
-//! What one client went through, and what can be concluded from it.
+//! The events of one client, and the conclusions from them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use history_checker::Position;
 
-/// Something that happened to a client, in microseconds since the trial began.
+/// An event of a client, with its time in microseconds since the trial began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
     pub(crate) at_us: u64,
@@ -14,31 +14,31 @@ pub(crate) struct Moment {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// No instance took the connection.
+    /// No instance accepted the connection.
     NoInstance,
-    /// This instance said `welcome`.
+    /// This instance sent `welcome`.
     Welcomed(usize),
-    /// All its subscriptions stand.
+    /// All its subscriptions are active.
     Live,
-    /// It has everything of its n-th subscription up to here.
+    /// The client has received everything of its n-th subscription up to this position.
     Has(usize, Position),
-    /// The connection ended: the close code, 1006 without one, and whether it was told when to come back.
+    /// The connection ended: the close code (1006 if there was none), and whether it contained a time to reconnect.
     Ended(u16, bool),
 }
 
-/// What came of one interruption.
+/// One interruption, and when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Absence {
     pub(crate) ended_us: u64,
     pub(crate) code: u16,
     pub(crate) has_retry_after: bool,
-    /// All subscriptions stood again.
+    /// The time at which all subscriptions were active again.
     pub(crate) live_us: u64,
-    /// It had everything that had been acknowledged by then.
+    /// The time at which the client had received everything that had been acknowledged before `live_us`.
     pub(crate) caught_up_us: u64,
 }
 
-/// Shared by the client, who writes it, and the trial.
+/// The client writes the trace, and the trial reads it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace(Arc<Mutex<Inner>>);
 
@@ -48,7 +48,7 @@ struct Inner {
     latest_us: u64,
 }
 
-/// When which position of which channel's scope was known to be acknowledged.
+/// For each scope, the times at which positions were known to be acknowledged.
 pub(crate) type AcknowledgedPositions = BTreeMap<String, Vec<(u64, Position)>>;
 
 impl Trace {
@@ -56,13 +56,13 @@ impl Trace {
         self.inner().moments.push(Moment { at_us, step });
     }
 
-    /// A message came so long after it was first sent.
+    /// Notes the time between the first sending of a message and its arrival.
     pub(crate) fn note_lateness(&self, us: u64) {
         let mut inner = self.inner();
         inner.latest_us = inner.latest_us.max(us);
     }
 
-    /// The longest that a message took from its first sending.
+    /// The longest time between the first sending of a message and its arrival.
     pub(crate) fn latest_us(&self) -> u64 {
         self.inner().latest_us
     }
@@ -71,7 +71,7 @@ impl Trace {
         self.inner().moments.clone()
     }
 
-    /// Where it is connected.
+    /// The instance to which the client is connected.
     pub(crate) fn instance(&self) -> Option<usize> {
         let mut instance = None;
         for moment in &self.inner().moments {
@@ -84,8 +84,9 @@ impl Trace {
         instance
     }
 
-    /// Its interruptions since `from_us`: from the end of a connection on which it was live until it was live again and
-    /// had caught up. `names` are those of its subscriptions' scopes, in their order. One that has not ended is left out.
+    /// The interruptions since `from_us`: from the end of a connection on which the client was live until it was live
+    /// again and had caught up. `names` are the scopes of its subscriptions, in their order. An interruption that has
+    /// not ended is left out.
     pub(crate) fn absences(
         &self,
         from_us: u64,
@@ -113,7 +114,7 @@ impl Trace {
         found
     }
 
-    /// From `welcome` to the end of each connection; one that has not ended ends now.
+    /// The duration of each connection, from `welcome` to its end. An open connection ends now.
     pub(crate) fn stays(&self, now_us: u64) -> Vec<(u64, u64)> {
         let (mut stays, mut since) = (Vec::new(), None);
         for Moment { at_us, step } in self.moments() {
@@ -132,7 +133,7 @@ impl Trace {
     }
 }
 
-/// When it had everything that had been acknowledged before it was live; never is `u64::MAX`.
+/// The time at which the client had everything that was acknowledged before it was live, or `u64::MAX` for never.
 fn caught_up(moments: &[Moment], live_us: u64, names: &[String], acknowledged: &AcknowledgedPositions) -> u64 {
     let one = |(index, name): (usize, &String)| {
         let known = acknowledged.get(name).map_or(&[][..], Vec::as_slice);
@@ -162,7 +163,7 @@ mod tests {
         trace.note(30, Step::Has(0, at(3)));
         trace.note(40, Step::Ended(1012, true));
         let names = [String::from("a")];
-        // The last was acknowledged when it was live already: it is not owed by the return.
+        // The last message was acknowledged after the client was live, so it does not count for the return.
         let acknowledged = AcknowledgedPositions::from([("a".into(), vec![(1, at(1)), (15, at(3)), (25, at(4))])]);
         let expected = Absence { ended_us: 10, code: 1006, has_retry_after: false, live_us: 22, caught_up_us: 30 };
         assert_eq!(trace.absences(0, &names, &acknowledged), [expected]);

@@ -1,4 +1,4 @@
-//! Two processes under one instance id, at once and one after the other.
+//! Two processes with one instance id, at the same time and one after the other.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::failure::Failure;
 use crate::polling::until;
 use crate::process;
 
-/// Both are there for longer than a lease lasts.
+/// Both processes run for longer than a lease lasts.
 const TOGETHER: Duration = Duration::from_millis(7_000);
 
-/// Killed and there again at once, while its old life still has the lease.
+/// Kills an instance and restarts it at once, while its old incarnation still holds the lease.
 pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure> {
     let index = cluster.random.below(cluster.gateways.len());
     let (gateway, ownership) = (&mut cluster.gateways[index], &cluster.ownership);
@@ -34,8 +34,8 @@ pub(super) async fn kill_return(cluster: &mut Cluster) -> Result<String, Failure
     proven(signal == 9 && has_new_incarnation && held > 0, text)
 }
 
-/// A second process with the last gateway's name: the first keeps the lease until it is killed, then the second has it,
-/// and gives it back when it leaves.
+/// Starts a second process with the id of the last gateway. The first process keeps the lease until it is killed. Then
+/// the second one acquires it, and releases it when it leaves.
 pub(super) async fn twin(cluster: &mut Cluster) -> Result<String, Failure> {
     let (Some(first), ownership) = (cluster.gateways.last_mut(), &cluster.ownership) else {
         return Err(Failure::Unproven("there is no gateway".into()));

@@ -1,4 +1,4 @@
-//! Wall clocks jump by hours: nothing that protects anybody may follow them.
+//! Wall clocks jump by hours. No lease, token check or limit may follow them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,14 +14,14 @@ use crate::polling::until;
 use crate::redis_server::RedisServer;
 use crate::token;
 
-/// Longer than a lease, so that whoever counts by the wrong clock has lost or kept one.
+/// Longer than a lease. A process that uses the wrong clock has lost or kept a lease by then.
 const HELD: Duration = Duration::from_millis(7_000);
-/// Less than what anything is kept for, and more than a lease, rows, ids and tokens.
+/// Less than any retention time, and more than the lifetime of a lease, of rows, of ids and of tokens.
 pub(super) const HOURS: i64 = 5;
 const HOUR_S: i64 = 3_600;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Redis' clock jumps, and stays there: leases end at once, or could last for hours.
+/// Redis' clock jumps and stays there. Leases could end at once or last for hours.
 pub(super) async fn redis(cluster: &mut Cluster, hours: i64) -> Result<String, Failure> {
     let incarnation_ids = cluster.incarnation_ids();
     cluster.clock()?.set(hours)?;
@@ -37,7 +37,7 @@ pub(super) async fn redis(cluster: &mut Cluster, hours: i64) -> Result<String, F
     )
 }
 
-/// The first gateway's clock jumps forwards, backwards and to where it was.
+/// The first gateway's clock jumps forwards, backwards and back to the correct time.
 pub(super) async fn gateway(cluster: &mut Cluster) -> Result<String, Failure> {
     let (incarnation_ids, mut seen) = (cluster.incarnation_ids(), Vec::new());
     for hours in [HOURS, -HOURS, 0] {
@@ -71,7 +71,7 @@ async fn hours_ahead(server: &RedisServer) -> Result<i64, Failure> {
     Ok((seconds - now_s() + HOUR_S / 2).div_euclid(HOUR_S))
 }
 
-/// Which of the three it is by the first gateway's clock, as the tokens say that it takes.
+/// Which of the three offsets the first gateway's clock has, according to the tokens that it accepts.
 async fn hours_at(gateway: &Gateway) -> Option<i64> {
     let short = HOURS * HOUR_S / 2;
     match (takes(gateway, short).await?, takes(gateway, -short).await?) {
@@ -82,7 +82,7 @@ async fn hours_at(gateway: &Gateway) -> Option<i64> {
     }
 }
 
-/// Whether it takes a token that runs out in so many seconds, or did so long ago.
+/// Whether the gateway accepts a token that expires in this many seconds, or that expired if they are negative.
 async fn takes(gateway: &Gateway, seconds: i64) -> Option<bool> {
     let mut socket = dial(gateway.address, &token::sign_for("clock", seconds)).await?;
     let first = timeout(ANSWER_TIME_MAX, socket.next()).await.ok()??.ok()?;

@@ -1,4 +1,4 @@
-//! Redis loses what it had, or does not although it might have: restarts, failovers, erasures.
+//! Faults in which Redis loses data or could lose data: restarts, failovers, erasures.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::load;
 use crate::polling::until;
 use crate::redis_server::RedisServer;
 
-/// For writes that are going to be lost.
+/// Time for writes that will be lost.
 pub(super) const WRITES: Duration = Duration::from_millis(1_000);
-/// How long Redis is away.
+/// How long Redis is down.
 const AWAY: Duration = Duration::from_millis(400);
 
 pub(super) async fn restart_empty(cluster: &mut Cluster) -> Result<String, Failure> {
@@ -76,7 +76,7 @@ pub(super) async fn failover_clean(cluster: &mut Cluster) -> Result<String, Fail
     proven(gone == 0 && now != run, format!("{gone} messages gone, replication id {run} became {now}"))
 }
 
-/// The old primary keeps what it took while nobody copied it, and takes over again without what its successor took.
+/// The old primary keeps the writes that no replica copied, and takes over again without the writes of its successor.
 pub(super) async fn failback(cluster: &mut Cluster) -> Result<String, Failure> {
     let first = replid(&cluster.primary).await?;
     cluster.replication()?.change(|conditions| conditions.holds_replies = true);
@@ -85,7 +85,7 @@ pub(super) async fn failback(cluster: &mut Cluster) -> Result<String, Failure> {
     promote(cluster.replica()?).await?;
     let gone_first = lost(&on_old, &tops(cluster.replica()?).await?);
     cluster.point_all_to(cluster.replica()?.address);
-    // It asks for a copy and never gets one.
+    // The old primary asks for a copy and never gets one.
     let port = cluster.replication()?.address.port().to_string();
     let _: String = cluster.primary.ask(&["REPLICAOF", "127.0.0.1", &port]).await?;
     sleep(WRITES * 2).await;
@@ -117,7 +117,7 @@ pub(super) async fn meta_expired(cluster: &mut Cluster) -> Result<String, Failur
     for scope in load::SCOPES {
         let _: i64 = cluster.primary.ask(&["PEXPIRE", &meta(scope), "1"]).await?;
     }
-    // Looked up once past its time, a key is gone; a publish may have done it, and begun another.
+    // An expired key disappears when it is looked up. A publish may have done that already and begun a new generation.
     sleep(Duration::from_millis(5)).await;
     tops(&cluster.primary).await?;
     let after = expired(&cluster.primary).await?;
@@ -126,7 +126,7 @@ pub(super) async fn meta_expired(cluster: &mut Cluster) -> Result<String, Failur
     proven(gone >= load::SCOPES.len() as u64, format!("{gone} keys expired"))
 }
 
-/// Keeps writers waiting until the replica has everything.
+/// Makes writers wait until the replica has all data.
 pub(super) async fn pause_writes(cluster: &Cluster) -> Result<(), Failure> {
     let _: String = cluster.primary.ask(&["CLIENT", "PAUSE", "20000", "WRITE"]).await?;
     let (primary, replica) = (&cluster.primary, cluster.replica()?);
@@ -138,7 +138,7 @@ pub(super) async fn pause_writes(cluster: &Cluster) -> Result<(), Failure> {
     until("the replica has everything", is_level).await
 }
 
-/// Makes it a primary.
+/// Makes this server a primary.
 pub(super) async fn promote(server: &RedisServer) -> Result<(), Failure> {
     let _: String = server.ask(&["REPLICAOF", "NO", "ONE"]).await?;
     let role = server.info("replication", "role").await?;

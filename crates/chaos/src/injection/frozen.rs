@@ -1,4 +1,5 @@
-//! An instance stands still past its lease and wakes up: it must find itself fenced, and begin a new life.
+//! An instance is stopped past its lease and then continues. It must detect that it is fenced, and begin a new
+//! incarnation.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::polling::until;
 
-/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a heartbeat of 2 s).
+/// Longer than the lease (6 s) and the time until its peers remove its rows (8 s, detected at a heartbeat of 2 s).
 const STOPPED: Duration = Duration::from_millis(12_000);
 
 pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
@@ -18,11 +19,11 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     let name = &gateway.name;
     let (before, held) = (ownership.holder(name), gateway.connections());
     gateway.process.signal("-STOP")?;
-    // For its peers that is the same.
+    // For its peers, a stopped instance is the same as a dead one.
     ownership.died(name);
     sleep(STOPPED).await;
     let (is_stopped, meanwhile) = (gateway.process.is_stopped()?, ownership.holder(name));
-    // HAProxy cuts the sockets of a frozen instance, and nobody else does.
+    // HAProxy closes the sockets of a frozen instance. Nothing else closes them.
     let is_left = match &cluster.balancer {
         Some(balancer) => balancer.times_down(index)? > 0,
         None => true,

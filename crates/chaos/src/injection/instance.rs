@@ -1,4 +1,4 @@
-//! Gateways die and leave.
+//! Gateways are killed or drained.
 
 use std::time::Duration;
 

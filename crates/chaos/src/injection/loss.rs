@@ -1,4 +1,5 @@
-//! Lost packets, by nftables: `tc netem` is not in every kernel, and a rule on one port of loopback disturbs nobody.
+//! Packet loss by nftables. `tc netem` is not in every kernel, and a rule for one port of loopback affects nothing
+//! else.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::failure::Failure;
 const HELD: Duration = Duration::from_millis(3_000);
 const PERCENT: u32 = 10;
 
-/// A table of rules; dropping it takes it away.
+/// A table of nftables rules, which is deleted when it is dropped.
 struct Table(String);
 
 impl Table {
@@ -31,7 +32,7 @@ impl Table {
         }
     }
 
-    /// Packets that were dropped.
+    /// Number of packets that were dropped.
     fn dropped(&self) -> Result<u64, Failure> {
         let text = String::from_utf8_lossy(&nft(&["list", "table", "inet", &self.0])?.stdout).into_owned();
         let counts =

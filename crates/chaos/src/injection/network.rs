@@ -1,4 +1,4 @@
-//! The way between gateways and Redis.
+//! Faults of the network between gateways and Redis.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::proxy::{Counts, Proxy};
 use crate::redis_server::connect;
 
 const HELD: Duration = Duration::from_millis(2_000);
-/// Answers that are under way arrive within this.
+/// Replies in transit arrive within this time.
 const DRAINED: Duration = Duration::from_millis(150);
 const DELAY_MAX: Duration = Duration::from_millis(250);
 
@@ -78,7 +78,7 @@ pub(super) async fn cut_one(cluster: &mut Cluster) -> Result<String, Failure> {
     proven(ended > 0 && refused > 0, format!("{name}: {ended} connections were cut, {refused} refused"))
 }
 
-/// What it holds when it ends is thrown away: nobody will ever know.
+/// Replies that the proxy holds at the end are discarded. Their commands keep an unknown outcome.
 pub(super) async fn one_way(cluster: &mut Cluster) -> Result<String, Failure> {
     let before = tops(&cluster.primary).await?;
     let everywhere = || cluster.proxies.iter().chain([&cluster.calls]);
@@ -94,8 +94,8 @@ pub(super) async fn one_way(cluster: &mut Cluster) -> Result<String, Failure> {
     proven(held > 0 && taken > 0, format!("{held} bytes were held, Redis took {taken} messages unheard"))
 }
 
-/// The old primary follows somebody who is not there, so it hears nothing; subscribers are left on it. Calls are kept back
-/// while the replica takes over, and go on there: no connection breaks, and nothing is lost.
+/// The old primary follows a server that does not exist, so it receives nothing, and subscribers stay connected to it.
+/// Calls are held while the replica takes over, and continue there. No connection breaks, and nothing is lost.
 pub(super) async fn stuck_subscriber(cluster: &mut Cluster) -> Result<String, Failure> {
     cluster.calls.change(|conditions| conditions.is_cut = true);
     cluster.calls.cut();
@@ -115,7 +115,7 @@ pub(super) async fn stuck_subscriber(cluster: &mut Cluster) -> Result<String, Fa
     let clients: String = cluster.primary.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).await?;
     let stuck = clients.lines().count();
     sleep(HELD).await;
-    // Who connects from now on finds the new primary.
+    // New connections reach the new primary.
     cluster.proxies.iter().for_each(|proxy| proxy.change(|conditions| conditions.target = new));
     let text = format!("{stuck} subscribers were on the demoted node, {moved} connections for calls were moved");
     proven(stuck >= cluster.gateways.len() && moved > 0, text)

@@ -1,4 +1,4 @@
-//! One instance loses Redis and keeps its clients: packets are dropped, or have to wait, in a network of its own.
+//! One instance in its own network loses Redis and keeps its clients: packets are dropped or delayed.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::failure::Failure;
 use crate::namespace::Cut;
 use crate::polling::until;
 
-/// Past the lease (6 s), and past the moment when its peers remove its rows (8 s, seen at a heartbeat of 2 s).
+/// Longer than the lease (6 s) and the time until its peers remove its rows (8 s, detected at a heartbeat of 2 s).
 const HELD: Duration = Duration::from_millis(12_000);
 
-/// A quarter of what the instance is sent.
+/// A quarter of the data rate that the instance is sent.
 const NARROW_KBIT: u32 = 64;
 const NARROW_FOR: Duration = Duration::from_millis(4_000);
 

@@ -1,4 +1,4 @@
-//! Sentinels replace the primary. Nobody else promotes, and gateways find the new one by themselves.
+//! Sentinels replace the primary. Nothing else promotes a server, and gateways find the new primary by themselves.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::polling::until;
 use crate::process;
 use crate::proxy::Traffic;
 
-/// For how long two of the three have not heard of the failover.
+/// How long two of the three Sentinels do not know of the failover.
 const STALE: Duration = Duration::from_millis(2_500);
-/// For each piece to and from the Sentinel that knows: it answers later than the other two.
+/// Delay of each piece to and from the informed Sentinel, so that it answers later than the other two.
 const FAR: Duration = Duration::from_millis(80);
 
-/// The primary dies with writes that its replica never got.
+/// The primary dies with writes that its replica never received.
 pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
     let front = &cluster.sentinels()?.fronts[0];
     front.change(|conditions| conditions.unread = Some(Traffic::Replication));
@@ -40,7 +40,7 @@ pub(super) async fn kill(cluster: &mut Cluster) -> Result<String, Failure> {
     proven(signal == 9 && gone > 0, text)
 }
 
-/// The primary stands still until another has taken its place, and goes on as if it were still the primary.
+/// The primary is stopped until another server has taken its place. Then it continues as if it were still the primary.
 pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     let (sentinels, primary) = (cluster.sentinels()?, &cluster.primary);
     primary.process.signal("-STOP")?;
@@ -56,13 +56,13 @@ pub(super) async fn stop(cluster: &mut Cluster) -> Result<String, Failure> {
     proven(is_stopped && role == "master", text)
 }
 
-/// One Sentinel fails over and says so; the other two go on naming the old primary, which goes on taking writes.
+/// One Sentinel fails over and reports it. The other two still name the old primary, which still accepts writes.
 pub(super) async fn stale_majority(cluster: &mut Cluster) -> Result<String, Failure> {
     let sentinels = cluster.sentinels()?;
     let [old, new] = sentinels.fronts.each_ref().map(|front| front.address.port());
     sentinels.far.change(|conditions| conditions.delay_max = FAR);
     sentinels.isolate().await?;
-    // Backends are told, and wait.
+    // Backends learn of the failover and wait, so their proxy is cut.
     cluster.calls.change(|conditions| conditions.is_cut = true);
     cluster.calls.cut();
     sentinels.fail_over().await?;
@@ -86,13 +86,14 @@ pub(super) async fn stale_majority(cluster: &mut Cluster) -> Result<String, Fail
     proven(seen == [true, true], text)
 }
 
-/// Waits until a Sentinel has made the old primary a replica of the new one. How many messages went with that.
+/// Waits until a Sentinel has made the old primary a replica of the new one. Returns the number of messages that were
+/// lost.
 async fn until_it_follows(cluster: &Cluster) -> Result<u64, Failure> {
     let (primary, port) = (&cluster.primary, cluster.sentinels()?.fronts[1].address.port().to_string());
     let newest = Mutex::new(tops(primary).await?);
     let follows = async || {
         let field = async |name: &str| primary.info("replication", name).await.unwrap_or_default();
-        // What it has when it is a replica is the other's.
+        // As a replica, it has the data of the new primary.
         let tops = tops(primary).await;
         if field("role").await == "master"
             && let Ok(tops) = tops

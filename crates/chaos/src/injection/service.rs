@@ -1,4 +1,4 @@
-//! Redis keeps what it has and serves badly.
+//! Faults in which Redis keeps its data but serves badly.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::redis_server::connect;
 
 const ROUNDS: usize = 3;
 const BETWEEN: Duration = Duration::from_millis(700);
-/// Shorter than clients are kept waiting for a history that cannot be read.
+/// Shorter than the time for which clients wait for an unreadable history.
 const OVERWRITTEN: Duration = Duration::from_millis(400);
 const HELD: Duration = Duration::from_millis(1_500);
-/// Longer than a gateway waits for an answer.
+/// Longer than a gateway waits for a reply.
 const STOPPED: Duration = Duration::from_millis(3_000);
 const SLEEP_S: &str = "0.6";
-/// What a gateway that reads nothing is sent at once, so that it overflows what the kernel holds.
+/// Messages that are sent at once to a gateway that reads nothing. They exceed the kernel's buffers.
 const FLOOD_MESSAGES: usize = 400;
 const FLOOD_BYTES: usize = 64 * 1024;
 
@@ -50,7 +50,7 @@ pub(super) async fn function_flush(cluster: &mut Cluster) -> Result<String, Fail
     proven(gone == ROUNDS && errors > 0, format!("{gone} times no library was left, {errors} calls were refused"))
 }
 
-/// What is stored in its place is taken away again: nothing is lost.
+/// Replaces streams by text for a moment. The streams are put back, so nothing is lost.
 pub(super) async fn wrong_type(cluster: &mut Cluster) -> Result<String, Failure> {
     let mut connection = connect(cluster.primary.address, HELD).await.map_err(Failure::redis("connecting"))?;
     let streams: Vec<String> = load::SCOPES[..2].iter().map(|scope| cluster::stream(scope)).collect();
@@ -84,7 +84,7 @@ pub(super) async fn output_buffer(cluster: &mut Cluster) -> Result<String, Failu
     proven(cut > 0, format!("Redis cut {cut} subscribers"))
 }
 
-/// Fills the subscribers' buffers by what nobody but they hear: their own probe channels.
+/// Fills the subscribers' output buffers through their own probe channels, which only they receive.
 async fn flood(cluster: &Cluster) -> Result<(), Failure> {
     let mut connection: MultiplexedConnection =
         connect(cluster.primary.address, HELD).await.map_err(Failure::redis("connecting"))?;
@@ -108,7 +108,7 @@ pub(super) async fn oom(cluster: &mut Cluster) -> Result<String, Failure> {
     proven(refused > 0, format!("{refused} calls were refused with OOM"))
 }
 
-/// Its own primary is somebody who is not there, so it keeps its data.
+/// The primary becomes a replica of a server that does not exist, so it keeps its data.
 pub(super) async fn readonly(cluster: &mut Cluster) -> Result<String, Failure> {
     let nobody = reserve_port()?;
     let before = cluster.primary.refusals("READONLY").await?;

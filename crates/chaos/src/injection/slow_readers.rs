@@ -1,11 +1,12 @@
-//! Clients read less than they are sent, and each way to deal with them is taken.
+//! Clients read more slowly than they are sent messages. Gateways must use each way to deal with them.
 
 use super::proven;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::polling::until;
 
-/// As gateways count them: clients that fell behind, messages that gave way to newer ones, clients that were closed.
+/// The metrics of the three ways: clients that fell behind, messages that newer ones replaced, clients that were
+/// closed.
 const WAYS: [&str; 3] = ["tidegate_slow_clients", "tidegate_superseded_total", "tidegate_slow_closes_total"];
 
 pub(super) async fn slow(cluster: &mut Cluster) -> Result<String, Failure> {

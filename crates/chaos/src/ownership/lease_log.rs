@@ -1,4 +1,5 @@
-//! PURE. Whose lease is current, and whether a call with another's token changed anything: read off what Redis did.
+//! PURE. Which lease is current, and whether a call with another token changed anything, derived from the commands in
+//! Redis.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,23 +7,24 @@ use std::time::{Duration, Instant};
 use super::LEASE_MARK;
 use super::monitor_line::MonitorLine;
 
-/// What a function does when it does something. `GET` of the lease and `INFO` are how it finds out whether it may.
+/// Commands of a function that changes something. A function uses `GET` of the lease and `INFO` to check whether it
+/// may.
 const WRITES: [&str; 9] = ["SET", "HSET", "HDEL", "HINCRBY", "PEXPIRE", "UNLINK", "DEL", "XADD", "PUBLISH"];
-/// A token is `REPLICATION-ID:NUMBER:INCARNATION`.
+/// Length of the first part of a token `REPLICATION-ID:NUMBER:INCARNATION`.
 const REPLID_BYTES: usize = 40;
-/// What we hear is as old as the way here takes, on a busy machine.
+/// The longest delay of a `MONITOR` line on a busy machine.
 const RECEIVE_DELAY_MAX: Duration = Duration::from_millis(1_000);
 
-/// A call as it can be made again.
+/// The words of a call, so that it can be repeated.
 pub(crate) type Words = Vec<Vec<u8>>;
 
 #[derive(Debug)]
 struct HeldLease {
     /// The newest token of the instance.
     token: String,
-    /// When it ends unless it is renewed; nothing once it was given back.
+    /// The end of the lease unless it is renewed, or `None` after it was released.
     until: Option<Instant>,
-    /// Its calls were made again after its end.
+    /// The calls of this lease were repeated after its end.
     is_tried: bool,
 }
 
@@ -36,19 +38,19 @@ struct Call {
 
 #[derive(Debug, Default)]
 pub(crate) struct LeaseLog {
-    /// By the name of the lease.
+    /// The leases by name.
     leases: BTreeMap<String, HeldLease>,
     /// The newest call of each function under each token.
     calls: BTreeMap<String, BTreeMap<String, Words>>,
     open: Option<Call>,
-    /// Calls with a stale token that changed nothing.
+    /// Number of calls with a stale token that changed nothing.
     pub(crate) refused: u64,
     /// Calls with a stale token that changed something.
     pub(crate) accepted: Vec<String>,
 }
 
 impl LeaseLog {
-    /// Redis did this; returns the calls of a token that is stale from now on.
+    /// Records a command of Redis. Returns the calls of a token that is stale from now on.
     pub(crate) fn receive(&mut self, line: &MonitorLine, now: Instant) -> Vec<Words> {
         if line.is_inner {
             return self.receive_inner(line, now);
@@ -79,7 +81,7 @@ impl LeaseLog {
             call.did.get_or_insert_with(|| format!("{command} {key}"));
         }
         let ms = |index: usize| Duration::from_millis(line.text(index).parse().unwrap_or(0));
-        // Several names may be let go of at once.
+        // `UNLINK` can remove several keys at once.
         if command == "UNLINK" {
             let names = (1..line.words.len()).map(|index| line.text(index).to_owned()).collect::<Vec<_>>();
             return names.iter().filter_map(|name| self.end(name)).flatten().collect();
@@ -98,7 +100,7 @@ impl LeaseLog {
                 if let Some(held) = self.leases.get_mut(key) {
                     held.until = until;
                 } else if let Some(Call { token, .. }) = &self.open {
-                    // It was granted before we heard.
+                    // The lease was granted before the log began.
                     self.leases.insert(key.to_owned(), HeldLease { token: token.clone(), until, is_tried: false });
                 }
                 Vec::new()
@@ -107,7 +109,7 @@ impl LeaseLog {
         }
     }
 
-    /// Time has come to `now`; returns the calls of tokens that have run out.
+    /// Advances the time to `now`. Returns the calls of tokens that have expired.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Words> {
         let over =
             |held: &&mut HeldLease| !held.is_tried && held.until.is_some_and(|until| until + RECEIVE_DELAY_MAX < now);
@@ -123,7 +125,7 @@ impl LeaseLog {
         ended.iter().flat_map(|token| self.calls_of(token)).collect()
     }
 
-    /// Something may have been missed.
+    /// Forgets the state, because lines may be missing.
     pub(crate) fn forget(&mut self) {
         self.conclude();
         self.leases.clear();

@@ -1,15 +1,15 @@
 //! A line of Redis' `MONITOR`: `+1795268761.667829 [0 127.0.0.1:51234] "FCALL" "tidegate_registry_renew" …`.
 
-/// One command that Redis carried out.
+/// One command that Redis executed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MonitorLine {
-    /// A function did it, within the call that was told before.
+    /// A function executed it, within the call of the preceding line.
     pub(crate) is_inner: bool,
     pub(crate) words: Vec<Vec<u8>>,
 }
 
 impl MonitorLine {
-    /// Nothing if it is the answer to `MONITOR`, or no such line.
+    /// Returns `None` for the reply to `MONITOR` itself, and for any other line.
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let rest = line.strip_prefix(b"+")?;
         let open = rest.iter().position(|byte| *byte == b'[')?;
@@ -19,13 +19,13 @@ impl MonitorLine {
         (!words.is_empty()).then_some(Self { is_inner, words })
     }
 
-    /// Word `index`, if it is there and is text.
+    /// The word at `index` as text, or an empty text.
     pub(crate) fn text(&self, index: usize) -> &str {
         self.words.get(index).and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default()
     }
 }
 
-/// What stands in quotes, without its escapes.
+/// The quoted words, without their escapes.
 fn words(mut rest: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     while let Some(at) = rest.iter().position(|byte| *byte == b'"') {

@@ -1,31 +1,31 @@
-//! PURE. Rows of lives that are over, and for how long they have stood.
+//! PURE. Rows of ended incarnations, and how long they have stayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// One life of an instance: its id and its incarnation.
+/// One incarnation: the instance id and the incarnation id.
 pub(crate) type IncarnationId = (String, String);
 
-/// The registry as it stood at one moment.
+/// The registry at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rows {
-    /// The sessions of each life that has any.
+    /// The sessions of each incarnation that has any.
     pub(crate) sessions: BTreeMap<IncarnationId, BTreeSet<String>>,
-    /// Which life of each instance holds its lease.
+    /// The incarnation of each instance that holds its lease.
     pub(crate) holders: BTreeMap<String, String>,
 }
 
-/// No pause between two looks counts for more: while Redis is away nobody can remove anything.
+/// The most that one interval between two reads counts, because nothing can be removed while Redis is down.
 const LOOK_MAX: Duration = Duration::from_millis(1_000);
 
 #[derive(Debug, Default)]
 pub(crate) struct StaleRows {
     looked: Option<Instant>,
-    /// Lives that have ended whatever their lease says.
+    /// Incarnations that have ended, whatever their lease says.
     dead: BTreeSet<IncarnationId>,
-    /// How long each has been seen.
+    /// How long the rows of each incarnation have been seen.
     seen: BTreeMap<IncarnationId, Duration>,
-    /// The longest that any was seen, and which.
+    /// The longest of these times, with its incarnation.
     pub(crate) longest: Option<(Duration, IncarnationId)>,
 }
 

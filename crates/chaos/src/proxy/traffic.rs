@@ -1,23 +1,23 @@
-//! What a connection to Redis carries, told by its first pieces.
+//! The kind of traffic on a connection to Redis, recognised by its first pieces.
 
-/// What a tunnel carries.
+/// The kind of traffic in a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Traffic {
     Calls,
     /// Messages to a gateway.
     Subscriber,
-    /// What Sentinels tell each other through Redis.
+    /// The hello messages that Sentinels exchange through Redis.
     SentinelHello,
     Replication,
 }
 
 impl Traffic {
-    /// By what goes to Redis in this piece; nothing if that does not tell.
+    /// The kind that this piece to Redis shows, or `None` if it shows none.
     pub(super) fn of(piece: &[u8]) -> Option<Self> {
         let marks: [(&[u8], Self); 4] = [
             (b":commands", Self::Calls),
             (b":subscriber", Self::Subscriber),
-            // sentinel-RUNID-pubsub
+            // The name is `sentinel-RUNID-pubsub`.
             (b"-pubsub", Self::SentinelHello),
             (b"REPLCONF", Self::Replication),
         ];

@@ -7,9 +7,9 @@ use crate::ReservedPort;
 
 const PRIMARIES: usize = 3;
 const SLOTS: u16 = 16384;
-/// `cluster-node-timeout` in milliseconds: longer than a loaded machine keeps a node waiting.
+/// `cluster-node-timeout` in milliseconds: longer than a loaded machine delays a node.
 const PATIENT_MS: &str = "60000";
-/// The same in milliseconds while a test waits for a failover.
+/// `cluster-node-timeout` in milliseconds while a test waits for a failover.
 const IMPATIENT_MS: &str = "2000";
 
 /// All nodes. Dropping it ends them and removes their files.
@@ -27,7 +27,7 @@ impl RedisCluster {
         Self::form(0)
     }
 
-    /// The same with a replica of the first primary.
+    /// Starts three primaries and a replica of the first primary.
     pub fn start_with_replica() -> Self {
         Self::form(1)
     }
@@ -35,7 +35,7 @@ impl RedisCluster {
     fn form(replicas: usize) -> Self {
         let buses: Vec<_> = (0..PRIMARIES + replicas).map(|_| reserve_port()).collect();
         let server = |index: usize| {
-            // By default the bus is 10,000 above the port, and the port may be too high for that.
+            // The default bus port is 10,000 above the port, and the port may be too high for that.
             let bus = buses[index].number().to_string();
             RedisServer::start(&[
                 "--cluster-enabled",
@@ -99,7 +99,7 @@ impl RedisCluster {
         }
     }
 
-    /// Begins to move a slot: from now on clients look for its keys at both primaries.
+    /// Begins to move a slot. From now on clients look for its keys at both primaries.
     pub fn begin_move(&self, slot: u16, from: usize, to: usize) {
         let (slot, [from, to]) = (slot.to_string(), [from, to].map(|index| &self.primaries[index]));
         let [from_id, to_id] = [from, to].map(|node| node.command::<String>(&["CLUSTER", "MYID"]));
@@ -123,7 +123,7 @@ impl RedisCluster {
         }
     }
 
-    /// Ends the move: the slot belongs to `to`.
+    /// Ends the move. The slot now belongs to `to`.
     pub fn end_move(&self, slot: u16, from: usize, to: usize) {
         let id: String = self.primaries[to].command(&["CLUSTER", "MYID"]);
         for index in [to, from] {
@@ -137,21 +137,21 @@ impl RedisCluster {
         self.end_move(slot, from, to);
     }
 
-    /// From now on the nodes take a silent node for dead after 2 s, not after a minute.
+    /// From now on the nodes treat a silent node as dead after 2 s instead of a minute.
     pub fn expect_a_failure(&self) {
         for node in self.nodes() {
             node.command::<()>(&["CONFIG", "SET", "cluster-node-timeout", IMPATIENT_MS]);
         }
     }
 
-    /// Ends every node as a power cut would, and starts them again.
+    /// Ends every node, as a power failure would, and restarts them.
     pub fn crash_and_restart(&mut self) {
         self.primaries.iter_mut().chain(&mut self.replicas).for_each(RedisServer::crash);
         self.primaries.iter_mut().chain(&mut self.replicas).for_each(RedisServer::restart);
         self.wait_until_ok();
     }
 
-    /// Deletes all data and functions. Slots stay where they are.
+    /// Deletes all data and functions. The slots do not move.
     pub fn clear(&self) {
         for primary in &self.primaries {
             primary.command::<()>(&["FLUSHALL"]);

@@ -2,27 +2,27 @@
 
 use super::{RedisServer, SENTINEL_MASTER, wait_until};
 
-/// Sentinels that must agree, of three.
+/// Number of Sentinels, of three, that must agree.
 const QUORUM: usize = 2;
-/// `down-after-milliseconds`: longer than a loaded machine keeps a server waiting, so that only what a test has broken
-/// fails over.
+/// `down-after-milliseconds`: longer than a loaded machine delays a server, so that only a fault of the test causes a
+/// failover.
 const PATIENT_MS: u32 = 120_000;
-/// The same in milliseconds while a test waits for a failover.
+/// `down-after-milliseconds` while a test waits for a failover.
 const IMPATIENT_MS: u32 = 2_000;
 
 /// All five processes. Dropping it ends them and removes their files.
 #[derive(Debug)]
 pub struct SentinelSet {
-    /// The first is the primary at the beginning.
+    /// The two servers. The first one is the primary at the beginning.
     pub servers: [RedisServer; 2],
     pub sentinels: [RedisServer; 3],
 }
 
 impl SentinelSet {
-    /// Starts everything and waits until the Sentinels know each other and the replica: before that, none would fail
-    /// over. `arguments` are for the two servers.
+    /// Starts all processes and waits until the Sentinels know each other and the replica. Before that, no failover is
+    /// possible. `arguments` are for the two servers.
     pub fn start(arguments: &[&str]) -> Self {
-        // A replica is synchronized at once; by default Redis waits for further replicas.
+        // A replica synchronizes at once. By default Redis waits for further replicas.
         let arguments = [&["--repl-diskless-sync-delay", "0"], arguments].concat();
         let primary = RedisServer::start(&arguments);
         let port = primary.port().to_string();
@@ -47,7 +47,7 @@ impl SentinelSet {
         format!("redis+sentinel://{}/{SENTINEL_MASTER}", nodes.join(","))
     }
 
-    /// From now on the Sentinels take a silent primary for dead after 2 s, not after two minutes.
+    /// From now on the Sentinels treat a silent primary as dead after 2 s instead of two minutes.
     pub fn expect_a_failure(&self) {
         self.set_patience(IMPATIENT_MS);
     }
@@ -64,10 +64,10 @@ impl SentinelSet {
         }
     }
 
-    /// Makes the replica the primary while both run, and waits until every Sentinel reports it. The Sentinels make the old
-    /// primary a replica some time afterwards.
+    /// Makes the replica the primary while both run, and waits until every Sentinel reports it. The Sentinels make the
+    /// old primary a replica some time afterwards.
     pub fn switch(&self) {
-        // A busy Sentinel rejects a replica that it has not heard for a while.
+        // A busy Sentinel rejects a replica from which it has had no reply for a while.
         let failover = ["SENTINEL", "FAILOVER", SENTINEL_MASTER];
         wait_until("a good replica", || self.sentinels[0].try_command::<()>(&failover).is_ok());
         let port = self.servers[1].port().to_string();

@@ -1,4 +1,4 @@
-//! A Sentinel without a process: it answers what a test tells it to, when the test tells it to.
+//! A Sentinel without a process. The test sets its answers and the time at which they are sent.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::SENTINEL_MASTER;
 
-/// Dropping it ends its connections, and it accepts no further ones.
+/// A staged Sentinel. Dropping it ends its connections, and it accepts no further ones.
 #[derive(Debug)]
 pub struct StagedSentinel {
     port: u16,
@@ -18,34 +18,34 @@ pub struct StagedSentinel {
 #[derive(Debug)]
 struct Stage {
     report: Report,
-    /// Time before each answer.
+    /// The delay before each answer.
     delay: Duration,
     is_gone: bool,
-    /// Clones of all sockets, to end them.
+    /// Clones of all sockets, which end them.
     sockets: Vec<TcpStream>,
-    /// Sockets that listen for failovers.
+    /// Sockets that subscribe to failovers.
     listeners: Vec<TcpStream>,
-    /// Number of questions for the primary.
+    /// Number of queries for the primary.
     questions: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Report {
-    /// Configuration epoch, and port of the primary on loopback.
+    /// The configuration epoch, and the port of the primary on loopback.
     Primary { epoch: Option<u64>, port: u16 },
-    /// It reads questions and never answers.
+    /// The Sentinel reads queries and never answers.
     Silent,
 }
 
 // === impl StagedSentinel ===
 
 impl StagedSentinel {
-    /// A Sentinel that names the server on this port of loopback as the primary.
+    /// Starts a Sentinel that names the server on this port of loopback as the primary.
     pub fn start(epoch: u64, primary: u16) -> Self {
         Self::begin(Report::Primary { epoch: Some(epoch), port: primary })
     }
 
-    /// A Sentinel that accepts connections and never answers.
+    /// Starts a Sentinel that accepts connections and never answers.
     pub fn silent() -> Self {
         Self::begin(Report::Silent)
     }
@@ -83,22 +83,22 @@ impl StagedSentinel {
         Self { port, stage }
     }
 
-    /// From now on it names this primary to clients that ask. It announces nothing.
+    /// From now on the Sentinel names this primary to clients that query it. It announces nothing.
     pub fn learn(&self, epoch: u64, primary: u16) {
         locked(&self.stage).report = Report::Primary { epoch: Some(epoch), port: primary };
     }
 
-    /// The same without an epoch in the answer.
+    /// From now on the Sentinel names this primary, without an epoch in the answer.
     pub fn learn_without_epoch(&self, primary: u16) {
         locked(&self.stage).report = Report::Primary { epoch: None, port: primary };
     }
 
-    /// Announces to its listeners that another server is the primary. Its answers do not change.
+    /// Announces to the listeners that another server is the primary. The answers do not change.
     pub fn announce(&self, old: u16, new: u16) {
         let text = format!("{SENTINEL_MASTER} 127.0.0.1 {old} 127.0.0.1 {new}");
         let push = format!(">3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n${}\r\n{text}\r\n", text.len());
         for listener in &mut locked(&self.stage).listeners {
-            // It fails for a listener that has left.
+            // This fails for a listener that has left.
             let _ = listener.write_all(push.as_bytes());
         }
     }
@@ -108,7 +108,7 @@ impl StagedSentinel {
         locked(&self.stage).delay = delay;
     }
 
-    /// Answers no more questions. Announcements still go out.
+    /// Answers no more queries. Announcements are still sent.
     pub fn fall_silent(&self) {
         locked(&self.stage).report = Report::Silent;
     }
@@ -118,7 +118,7 @@ impl StagedSentinel {
         locked(&self.stage).listeners.len()
     }
 
-    /// Number of questions for the primary.
+    /// Number of queries for the primary.
     pub fn questions(&self) -> usize {
         locked(&self.stage).questions
     }
@@ -132,7 +132,7 @@ impl Drop for StagedSentinel {
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
         drop(stage);
-        // Wakes the thread that accepts.
+        // The connection wakes the accepting thread.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
@@ -153,7 +153,7 @@ fn serve(socket: TcpStream, stage: &Mutex<Stage>) {
             stage.listeners.push(socket.try_clone().expect("a socket can be shared"));
         }
         let answer = stage.answer(&words, is_resp3);
-        // Under the lock, so that no announcement comes between. It fails for a client that has left.
+        // The write is done under the lock, so that no announcement comes between. It fails for a client that has left.
         let _ = socket.write_all(answer.as_bytes());
     }
 }
@@ -186,7 +186,7 @@ fn text(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-/// A command in RESP, as clients write it; `None` when the connection has ended.
+/// Reads a command in RESP, as clients write it. Returns `None` when the connection has ended.
 fn read_command(reader: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     let count = read_length(reader)?;
     let mut words = Vec::with_capacity(count);
@@ -199,7 +199,7 @@ fn read_command(reader: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// The number after `*` or `$`.
+/// Reads the number after `*` or `$`.
 fn read_length(reader: &mut BufReader<TcpStream>) -> Option<usize> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

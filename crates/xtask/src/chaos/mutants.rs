@@ -1,7 +1,7 @@
-//! The kill table: the product with one planted bug at a time, and what must be seen of each.
+//! The kill table: the product with one planted bug at a time, and the anomaly that each bug must cause.
 //!
-//! A harness that finds nothing proves nothing until it has been seen to find. The product's sources stay clean: each
-//! bug is a change of text, made in a copy of the workspace below `target/mutants`, which has a build of its own.
+//! A harness that finds nothing proves nothing until it has found a planted bug. The sources of the product are not
+//! changed: each bug is a text substitution in a copy of the workspace below `target/mutants`, which has its own build.
 
 mod fleet;
 mod haproxy;
@@ -17,10 +17,10 @@ use crate::step::Step;
 use crate::workspace;
 use table::Mutant;
 
-/// A bug that needs luck to show gets so many runs.
+/// Number of runs for a bug that does not show in every run.
 const RUNS: &str = "5";
 
-/// What breaks the product, and shows the bug.
+/// The harness that injects the fault and shows the bug.
 #[derive(Clone, Copy)]
 enum Harness {
     Faults,
@@ -34,7 +34,7 @@ fn mutants() -> impl Iterator<Item = (Harness, &'static Mutant)> {
     of_faults.chain(of_fleet).chain(haproxy::MUTANTS.iter().map(|mutant| (Harness::Haproxy, mutant)))
 }
 
-/// Builds and tries every mutant, or those whose names contain one of `wanted`.
+/// Builds and tests every mutant, or only the mutants whose names contain one of `wanted`.
 pub(super) fn run(programs: &Programs, wanted: &[&String]) -> Result<(), Failure> {
     let chosen = |mutant: &Mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(word.as_str()));
     let mut rows = Vec::new();
@@ -78,7 +78,7 @@ fn try_one(programs: &Programs, harness: Harness, mutant: &Mutant) -> Result<(),
     run.args(expected).run()
 }
 
-/// What the guarantee's trial says must name the bug's kind; any other failure has found something else.
+/// The failure text of the guarantee must name the kind of the bug. Any other failure has a different cause.
 fn try_behind_haproxy(gateway: &Path, mutant: &Mutant) -> Result<(), Failure> {
     package::ensure(&[package::HAPROXY])?;
     match crate::haproxy::try_guarantee(gateway, mutant.fault) {
@@ -92,13 +92,14 @@ fn try_behind_haproxy(gateway: &Path, mutant: &Mutant) -> Result<(), Failure> {
     }
 }
 
-/// What git knows, where it differs: untouched files keep their times, so that little is built anew.
+/// Copies the files that git lists, if their content differs. Unchanged files keep their modification times, so that
+/// cargo rebuilds little.
 fn copy_sources(to: &Path) -> Result<(), Failure> {
     let listed = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
     let names = Step::new("git").args(listed).answer()?;
     for name in names.split('\0').filter(|name| !name.is_empty()) {
         let (source, target) = (workspace::root().join(name), to.join(name));
-        // Listed and deleted.
+        // Git lists this file, but it is deleted.
         let Ok(bytes) = fs::read(&source) else { continue };
         if fs::read(&target).is_ok_and(|old| old == bytes) {
             continue;
@@ -111,7 +112,7 @@ fn copy_sources(to: &Path) -> Result<(), Failure> {
 }
 
 impl Mutant {
-    /// Changes the texts below `root`.
+    /// Applies the text substitutions below `root`.
     fn plant(&self, root: &Path) -> Result<(), Failure> {
         for edit in self.edits {
             let path = root.join(edit.file);
@@ -129,7 +130,7 @@ impl Mutant {
 mod tests {
     use super::*;
 
-    /// Or the table would rot, and say so only when it is run.
+    /// Without this test, an outdated entry of the table would be noticed only in a run of the mutants.
     #[test]
     fn every_planted_text_stands_in_the_sources_once() {
         for (_, mutant) in mutants() {

@@ -1,4 +1,4 @@
-//! The processes of a cluster, from the first port to the last exit.
+//! The processes of a cluster: ports, start, readiness and end.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -16,11 +16,11 @@ use super::member::Member;
 use crate::failure::Failure;
 use crate::{http, program};
 
-/// A process that is not ready by then is not going to be.
+/// A process that is not ready within this time has failed.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
-/// Where one gateway listens.
+/// The listening addresses of one gateway.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
     pub(crate) clients: SocketAddr,
@@ -32,23 +32,23 @@ pub(crate) struct Addresses {
 pub(crate) struct Fleet {
     pub(crate) redis: SocketAddr,
     pub(crate) gateways: [Addresses; GATEWAYS],
-    /// HAProxy: where clients connect, and its statistics.
+    /// The two listening addresses of HAProxy: for clients, and for its statistics.
     pub(crate) entrance: SocketAddr,
     pub(crate) statistics: SocketAddr,
-    /// Logs, and whatever a process writes.
+    /// Directory for logs and all other files that a process writes.
     pub(crate) dir: PathBuf,
-    /// Redis, the gateways, HAProxy: in the order in which they were started.
+    /// Redis, the gateways and HAProxy, in the order in which they were started.
     pub(crate) members: Vec<Member>,
     supervisor: ProcessSupervisor,
     _ports: Vec<ReservedPort>,
     recipe: Recipe,
 }
 
-/// How gateways are started.
+/// The settings with which all gateways are started.
 #[derive(Debug)]
 struct Recipe {
     binary: PathBuf,
-    /// What all of them sign with.
+    /// The key with which all gateways sign tokens.
     key: String,
     settings: Vec<(String, String)>,
 }
@@ -56,8 +56,8 @@ struct Recipe {
 // === impl Fleet ===
 
 impl Fleet {
-    /// Starts all of it and returns when HAProxy sends clients to every gateway, or when `stop` is raised. `settings` are
-    /// more variables for the gateways.
+    /// Starts the whole cluster. Returns when HAProxy sends clients to every gateway, or when `stop` is set. `settings`
+    /// are additional variables for the gateways.
     pub(crate) fn start(
         binary: &Path,
         dir: &Path,
@@ -102,7 +102,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts gateway `number`, counted from 1, once more when it has ended, and returns when HAProxy sends it clients.
+    /// Restarts gateway `number`, counted from 1, after it has ended. Returns when HAProxy sends it clients.
     pub(crate) fn start_again(&mut self, number: usize) -> Result<(), Failure> {
         let name = gateway_name(number - 1);
         let goes_on = AtomicBool::new(false);
@@ -130,12 +130,12 @@ impl Fleet {
         })
     }
 
-    /// Members that ended since the last call.
+    /// Returns the members that have ended since the last call.
     pub(crate) fn exited(&mut self) -> Vec<(String, ExitStatus)> {
         let mut exited = Vec::new();
         for member in &mut self.members {
             if let Some(status) = member.exit_status() {
-                // A process supervisor that is gone has ended everything already.
+                // If the process supervisor has ended, it has ended every child already.
                 let _ = self.supervisor.forget(member.pid());
                 exited.push((member.name.clone(), status));
             }
@@ -143,7 +143,7 @@ impl Fleet {
         exited
     }
 
-    /// Ends every process and waits for it.
+    /// Ends every process and waits for its exit.
     pub(crate) fn end(&mut self) {
         self.supervisor.release();
         while !self.supervisor.is_done() || self.members.iter().any(|member| !member.has_ended()) {
@@ -154,13 +154,13 @@ impl Fleet {
         }
     }
 
-    /// What HAProxy says of gateway `number`, counted from 1.
+    /// The state of gateway `number`, counted from 1, in the statistics of HAProxy.
     pub(crate) fn server(&self, number: usize) -> Option<Server> {
         let servers = haproxy::servers(self.statistics).ok()?;
         servers.get(number.checked_sub(1)?).cloned()
     }
 
-    /// Polls until `done`, failing when a member ends, when it takes too long, or when we are told to stop.
+    /// Polls until `done` is true. Fails if a member ends, if the time limit passes, or if `stop` is set.
     fn until(&mut self, what: &str, stop: &AtomicBool, done: impl Fn(&Self) -> bool) -> Result<(), Failure> {
         let deadline = Instant::now() + READY_WITHIN;
         while !done(self) {
@@ -195,14 +195,14 @@ impl Fleet {
         let mut command = process::tidegate(binary);
         command
             .args(["serve", "--dev"])
-            // Its log is a file.
+            // The log goes to a file, so colours are off.
             .env("NO_COLOR", "1")
             .env("TIDEGATE_INSTANCE", gateway_name(index))
             .env("TIDEGATE_LISTEN", clients.to_string())
             .env("TIDEGATE_ADMIN_LISTEN", admin.to_string())
             .env("TIDEGATE_AGENT_LISTEN", agent.to_string())
             .env("TIDEGATE_REDIS_URL", format!("redis://{}", self.redis))
-            // One key for all: a token from one instance is good on every other.
+            // All gateways use one key, so that a token from one instance is valid on every other instance.
             .env("TIDEGATE_AUTH_KEYS", format!(r#"[{{ kid = "cluster", algorithm = "HS256", secret = "{key}" }}]"#))
             .envs(settings.iter().map(|(name, value)| (name, value)));
         command
@@ -226,7 +226,7 @@ fn gateway_name(index: usize) -> String {
     format!("gateway{}", index + 1)
 }
 
-/// 256 bits in hex, so that no quoting can go wrong.
+/// 256 random bits in hexadecimal. They need no quoting.
 fn random_key() -> io::Result<String> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;

@@ -1,11 +1,11 @@
-//! What `cargo xtask cluster` prints: where to look, what to publish, what to break.
+//! The instructions that `cargo xtask cluster` prints: addresses, how to publish, and how to kill an instance.
 
 use std::env;
 use std::path::Path;
 
 use super::fleet::Fleet;
 
-/// The gateways' default of `redis.prefix`.
+/// The default of the gateways' `redis.prefix`.
 const PREFIX: &str = "tidegate";
 
 pub(super) fn text(fleet: &Fleet, binary: &Path) -> String {
@@ -53,7 +53,7 @@ Ctrl-C ends all of it.
     text
 }
 
-/// From where the person stands, if that is shorter.
+/// The path relative to the current directory, if that is shorter.
 fn shown(path: &Path) -> String {
     let here = env::current_dir().ok();
     let relative = here.as_deref().and_then(|here| path.strip_prefix(here).ok());

@@ -1,4 +1,4 @@
-//! One child of the cluster: its name, its process, its log.
+//! One child of the cluster: its name, its process and its log.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use test_support::{EndOrder, Process, ProcessSupervisor};
 
 use crate::failure::Failure;
 
-/// How much of a log is shown when its process dies before it was ready.
+/// Number of log lines that are printed when a process ends before it is ready.
 const TAIL_LINES: usize = 20;
 
 #[derive(Debug)]
@@ -18,12 +18,13 @@ pub(crate) struct Member {
     pub(crate) name: String,
     process: Process,
     log: PathBuf,
-    /// Set once, when it ended.
+    /// The exit status, set once when the process has ended.
     ended: Option<ExitStatus>,
 }
 
 impl Member {
-    /// Starts `command` with its output in `dir/name.log`, watched, in a process group of its own: Ctrl-C is for us.
+    /// Starts `command` under supervision, with its output in `dir/name.log`. The child has its own process group, so
+    /// that Ctrl-C reaches only this process.
     pub(super) fn start(
         name: &str,
         mut command: Command,
@@ -43,7 +44,7 @@ impl Member {
         self.process.pid()
     }
 
-    /// How it ended, the first time that is seen.
+    /// The exit status, returned only by the first call after the process has ended.
     pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_some() {
             return None;
@@ -56,7 +57,7 @@ impl Member {
         self.ended.is_some()
     }
 
-    /// The last lines it wrote.
+    /// The last lines of its log.
     pub(super) fn last_log_lines(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

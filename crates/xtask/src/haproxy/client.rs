@@ -1,4 +1,4 @@
-//! A client behind HAProxy that names its session, subscribes, publishes, and reads numbers in order.
+//! A client behind HAProxy that sends its session id, subscribes, publishes, and reads numbers in order.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use super::{Trial, expect, token};
 use crate::failure::Failure;
 use crate::socket::Socket;
 
-/// For a close that something has caused already.
+/// Time limit for a close whose cause has happened already.
 const CLOSED_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) struct Client {
     pub(super) socket: Socket,
     pub(super) session: String,
-    /// Whose it is, in its own words.
+    /// The name of its instance, from `welcome`.
     pub(super) instance: String,
 }
 
 impl Trial {
-    /// A client of the gateway with this number, as the cookie says; of another one where that takes none. It wants a record
-    /// of its session, and goes on with the one that it names.
+    /// A client of the gateway with this number, chosen by cookie. If that gateway takes no clients, another gateway
+    /// serves it. The client asks for a session record and continues `session` if one is given.
     pub(super) fn client(&self, number: usize, user: &str, session: Option<&str>) -> Result<Client, Failure> {
         let cookie = format!("Cookie: SERVERID={}\r\n", server_cookie(number));
         let token = token(&self.fleet, user)?;
@@ -49,12 +49,12 @@ impl Client {
         self.socket.send(frame).map_err(Failure::during("sending"))
     }
 
-    /// The next frame of this type.
+    /// Returns the next frame of this type.
     pub(super) fn receive_frame(&mut self, kind: &str) -> Result<Value, Failure> {
         self.socket.receive(kind).map_err(Failure::during(format_args!("waiting for `{kind}`")))
     }
 
-    /// Subscribes, behind a position if one is given; gives the answer, once the instance has reached Redis.
+    /// Subscribes, after `position` if one is given. Returns the reply, once the instance has reached Redis.
     pub(super) fn subscribe(&mut self, channel: &str, position: Option<&str>) -> Result<Value, Failure> {
         let mut frame = json!({ "type": "subscribe", "channel": channel });
         if let Some(position) = position {
@@ -69,7 +69,7 @@ impl Client {
         }
     }
 
-    /// Publishes numbers, each of which must be stored.
+    /// Publishes these numbers. Each of them must be stored.
     pub(super) fn publish(&mut self, channel: &str, numbers: Range<u64>) -> Result<(), Failure> {
         for n in numbers {
             let ack = self.publish_one(channel, &n.into())?;
@@ -78,7 +78,7 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes and gives the answer.
+    /// Publishes one message and returns the reply.
     pub(super) fn publish_one(&mut self, channel: &str, payload: &Value) -> Result<Value, Failure> {
         self.say(&json!({ "type": "publish", "channel": channel, "event": "n", "payload": payload }))?;
         loop {
@@ -93,7 +93,7 @@ impl Client {
         self.socket.next().map_err(Failure::during("reading on"))
     }
 
-    /// These numbers, in order, and no other message or gap before the last of them. Gives the last one's position.
+    /// Reads these numbers in order. No other message or gap may come before the last one. Returns the last position.
     pub(super) fn numbers(&mut self, numbers: Range<u64>) -> Result<String, Failure> {
         let mut position = String::new();
         for n in numbers {
@@ -109,19 +109,19 @@ impl Client {
         Ok(position)
     }
 
-    /// What it is told of its session's record.
+    /// Returns what the gateway reports about the session record.
     pub(super) fn restored(&mut self) -> Result<Value, Failure> {
         Ok(self.receive_frame("restored")?["payload"].take())
     }
 
-    /// Reads up to a close with this code; gives its socket, which has not answered.
+    /// Reads up to a close with this code. Returns the socket, which has not answered the close.
     pub(super) fn closed(mut self, code: u16) -> Result<Socket, Failure> {
         let closed = self.socket.receive_close(CLOSED_WITHIN).map_err(Failure::during("waiting for a close"))?;
         expect(closed == code, || format!("closed with {closed}, not {code}"))?;
         Ok(self.socket)
     }
 
-    /// The same, and answers.
+    /// Reads up to a close with this code and answers it.
     pub(super) fn answers_close(self, code: u16) -> Result<(), Failure> {
         self.closed(code)?.answer_close(code).map_err(Failure::during("answering a close"))
     }

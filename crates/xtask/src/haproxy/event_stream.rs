@@ -1,4 +1,4 @@
-//! Event streams through HAProxy: a page that reads one, and what it receives while instances go.
+//! Event streams through HAProxy: a page that reads a stream, and what it receives while instances end.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -16,24 +16,24 @@ use crate::http;
 
 /// Longer than the time between two pings of a gateway (30 s).
 const LINE_WITHIN: Duration = Duration::from_secs(45);
-/// `timeout server` of the shipped file.
+/// The value of `timeout server` in the shipped file.
 const TIMEOUT_SERVER: Duration = Duration::from_secs(5);
-/// From the shipped file.
+/// The `retry` range in the shipped file for the reply when no gateway is available.
 const NOBODY_RETRY: Range<Duration> = Duration::from_secs(3)..Duration::from_secs(6);
-/// For a page that connects again. At most as many attempts as this are made.
+/// A page that reconnects makes at most this many attempts.
 const ATTEMPTS_MAX: usize = 20;
 
-/// What a page sees of an attempt.
+/// The result of one attempt, as the page sees it.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
-    /// The instance that served it.
+    /// An instance with this name served the stream.
     Served(String),
     Refused,
-    /// The stream has ended and said nothing.
+    /// The stream ended without any event.
     Silent,
 }
 
-/// A browser's `EventSource`: it keeps its cookies and the last event's id, and connects again when its stream ends.
+/// A browser's `EventSource`: it keeps its cookies and the id of the last event, and reconnects when its stream ends.
 struct Page {
     entrance: SocketAddr,
     authorization: String,
@@ -45,14 +45,14 @@ struct Page {
     attempts: Vec<Attempt>,
 }
 
-/// One event, or a comment.
+/// An event or a comment of a stream.
 enum Part {
     Event { name: String, data: Value },
     Comment,
 }
 
 impl Trial {
-    /// A page of the gateway with this number, as HAProxy's cookie says.
+    /// Opens a page on the gateway with this number, chosen by HAProxy's cookie.
     fn page(&self, number: usize, user: &str, channel: &str) -> Result<Page, Failure> {
         self.page_with(BTreeMap::from([("SERVERID".to_owned(), server_cookie(number))]), user, channel)
     }
@@ -77,7 +77,7 @@ impl Trial {
         Ok(page)
     }
 
-    /// From its last event to the next ping, and a message behind it.
+    /// Reads from the last event to the next ping, and then a message.
     pub(super) fn keeps_a_silent_event_stream(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:silent:ops";
         let mut page = self.page(1, "alice", CHANNEL)?;
@@ -92,7 +92,7 @@ impl Trial {
         passed(&format!("an event stream outlived {:.0} s of silence", silence.as_secs_f64()))
     }
 
-    /// A page's instance drains, and the next one is killed.
+    /// The instance of a page drains, and the next instance is killed.
     pub(super) fn moves_an_event_stream(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:moved:ops";
         let mut page = self.page(3, "moved", CHANNEL)?;
@@ -102,12 +102,12 @@ impl Trial {
         let mut publisher = self.client(1, "publisher", None)?;
         publisher.publish(CHANNEL, 0..5)?;
         page.numbers(0..5)?;
-        // It answers no close, so that the drain lasts.
+        // This client does not answer a close, so that the drain lasts.
         let held = self.client(3, "held", None)?;
 
         self.signal("-TERM", 3)?;
         self.seen(3, "takes no new clients", |server| server.status.starts_with("NOLB"))?;
-        // Each cookie still leads to the instance, once.
+        // Each cookie alone still routes to the draining instance, once.
         for name in ["SERVERID", "session_id"] {
             let cookie = if name == "SERVERID" { server_cookie(3) } else { visitor.cookie(name)? };
             let mut again = self.page_with(BTreeMap::from([(name.to_owned(), cookie)]), "visitor", CHANNEL)?;
@@ -136,7 +136,8 @@ impl Trial {
         passed("an event stream went on elsewhere when its instance drained, and when its instance was killed")
     }
 
-    /// Gateway1 is the last one, and is gone for a while. Without a stream to read a browser would never come back.
+    /// Gateway1 is the last instance, and it is down for a while. A browser reconnects only if it gets a stream to
+    /// read.
     pub(super) fn brings_an_event_stream_back_when_no_instance_was_there(&mut self) -> Result<(), Failure> {
         let mut page = self.page(1, "patient", "collection:patient:ops")?;
         page.event("subscribed")?;
@@ -147,7 +148,7 @@ impl Trial {
         expect(end.is_none() && NOBODY_RETRY.contains(&page.retry), || {
             format!("it comes back after {:?}", page.retry)
         })?;
-        // The others have ended before, which is no surprise to a start.
+        // The other gateways ended earlier. The start must not report these exits.
         self.fleet.exited();
         self.fleet.start_again(1)?;
         page.event("subscribed")?;
@@ -172,7 +173,7 @@ impl Page {
         let head = self.ask(&request).map_err(Failure::during("asking for an event stream"))?;
         let status = http::status(&head).map_err(Failure::during("asking for an event stream"))?;
         let content_type = http::headers(&head, "content-type").next();
-        // After anything else a browser never comes back.
+        // After any other reply a browser does not reconnect.
         expect(status == 200 && content_type == Some("text/event-stream"), || format!("not a stream: {head}"))?;
         for cookie in http::headers(&head, "set-cookie") {
             let Some((name, value)) = cookie.split(';').next().and_then(|pair| pair.split_once('=')) else { continue };
@@ -199,7 +200,7 @@ impl Page {
         Ok(head)
     }
 
-    /// The next part of this stream. None at its end.
+    /// The next part of this stream, or `None` at its end.
     fn read(&mut self) -> io::Result<Option<Part>> {
         let (mut name, mut data, mut id) = (String::new(), String::new(), None);
         loop {
@@ -212,7 +213,7 @@ impl Page {
             let line = line.trim_end();
             match line.split_once(": ").unwrap_or((line, "")) {
                 ("", _) => {
-                    // An event without data is none, but its id counts.
+                    // An event without data is not dispatched, but its id counts.
                     self.last_event_id = id.take().unwrap_or(std::mem::take(&mut self.last_event_id));
                     if !data.is_empty() {
                         return Ok(Some(Part::Event { name, data: serde_json::from_str(&data)? }));
@@ -228,7 +229,7 @@ impl Page {
         }
     }
 
-    /// The next part that is meant, of this stream or of those after it.
+    /// Returns the next matching part, of this stream or of later streams.
     fn until(&mut self, what: &str, is_meant: impl Fn(&Part) -> bool) -> Result<Part, Failure> {
         loop {
             let part = self.read().map_err(Failure::during(format_args!("waiting for {what}")))?;
@@ -252,13 +253,13 @@ impl Page {
         }
     }
 
-    /// The next event of this name.
+    /// Reads up to the next event with this name.
     fn event(&mut self, wanted: &str) -> Result<(), Failure> {
         let is_meant = |part: &Part| matches!(part, Part::Event { name, .. } if name == wanted);
         self.until(&format!("`{wanted}`"), is_meant).map(drop)
     }
 
-    /// These numbers, in order, and no other message or gap before the last of them.
+    /// Reads these numbers in order. No other message or gap may come before the last one.
     fn numbers(&mut self, numbers: Range<u64>) -> Result<(), Failure> {
         for n in numbers {
             let is_meant = |part: &Part| matches!(part, Part::Event { name, .. } if name.is_empty() || name == "gap");
@@ -269,7 +270,7 @@ impl Page {
         Ok(())
     }
 
-    /// The number of the instance that serves it now.
+    /// The number of the instance that serves the page now.
     fn instance(&self) -> Result<usize, Failure> {
         let Some(Attempt::Served(name)) = self.attempts.last() else {
             return Err(Failure::new(format!("no instance serves it: {:?}", self.attempts)));

@@ -1,6 +1,7 @@
-//! docs/guarantees.md through HAProxy, row by row: each row of its tables names what tries it here, or why nothing can.
+//! docs/guarantees.md through HAProxy, row by row. Each row of its tables names the check that tests it here, or the
+//! reason why no check can.
 //!
-//! A promise that is kept without a load balancer is worth nothing to who has one in front.
+//! Users run a load balancer in front of the gateways, so the guarantees must also hold behind one.
 
 mod delivery;
 mod publisher;
@@ -8,22 +9,22 @@ mod restore;
 
 use super::{Proof, Trial};
 
-/// Families beside the built-in ones, for all gateways.
+/// Families beside the built-in families, for all gateways.
 pub(super) const FAMILIES: (&str, &str) =
     ("TIDEGATE_FAMILIES", r#"[{ name = "unkept", history_entries_max = 0 }, { name = "room", presence = true }]"#);
 const UNKEPT: &str = "unkept:1:ops";
 const MEMBERS: &str = "room:1:ops";
 
-/// One row.
+/// One row of a table in docs/guarantees.md.
 struct Row {
-    /// Its first cell.
+    /// The text of its first cell.
     row: &'static str,
     shown: Shown,
 }
 
 enum Shown {
     By(&'static [Proof]),
-    /// Why the row cannot be tried in front of this fleet, and what tries it.
+    /// The reason why the row cannot be tested in front of this fleet, and what tests it instead.
     Elsewhere(&'static str),
 }
 
@@ -147,13 +148,13 @@ const TABLES: &[(&str, &[Row])] = &[
     ),
 ];
 
-/// The rows that are not tried here, and why.
+/// The rows that are not tested here, with the reason.
 pub(super) fn elsewhere() -> impl Iterator<Item = (&'static str, &'static str)> {
     let rows = TABLES.iter().flat_map(|(_, rows)| *rows);
     rows.filter_map(|row| if let Elsewhere(why) = row.shown { Some((row.row, why)) } else { None })
 }
 
-/// What tries the rows, each as often as rows name it. Without those that the lane tries at its end.
+/// The checks of the rows, each as often as rows name it, without the checks that the lane runs at its end.
 pub(super) fn proofs() -> impl Iterator<Item = &'static Proof> {
     let rows = TABLES.iter().flat_map(|(_, rows)| *rows);
     let proofs = rows.flat_map(|row| if let By(proofs) = row.shown { proofs } else { &[] });
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
     use crate::workspace;
 
-    /// The first cells of the tables below each heading of docs/guarantees.md that has any.
+    /// The first cells of the tables below each heading of docs/guarantees.md that has a table.
     fn documented() -> Vec<(String, Vec<String>)> {
         let text = fs::read_to_string(workspace::root().join("docs/guarantees.md")).expect("the document is there");
         let mut tables: Vec<(String, Vec<String>)> = Vec::new();

@@ -1,4 +1,4 @@
-//! What clients behind HAProxy see of a Redis that hangs, and of an instance that sleeps past its lease.
+//! What clients behind HAProxy see when Redis hangs, and when an instance is stopped for longer than its lease.
 
 use std::thread;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::failure::Failure;
 use crate::http;
 use crate::socket::Socket;
 
-/// Longer than a lease by default (6 s).
+/// Longer than a default lease (6 s).
 const SLEEP: Duration = Duration::from_millis(7_000);
 const CHANNEL: &str = "collection:42:ops";
 
 impl Trial {
-    /// Redis hangs, for all instances at once and until the last of them has lost its lease.
+    /// Redis hangs for all instances at once, until the last of them has lost its lease.
     pub(super) fn keeps_every_socket_when_the_whole_fleet_is_isolated(&self) -> Result<(), Failure> {
         let mut sockets = self.one_on_each()?;
         sockets.push(self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(1)))?);
@@ -56,7 +56,7 @@ impl Trial {
             let fences = self.metric(number, "tidegate_fences_total");
             expect(fences == Some(0), || format!("gateway{number} was awake, and was fenced: {fences:?}"))?;
         }
-        // The sockets are those from before.
+        // The sockets are the ones from before the outage.
         let publish = json!({"type": "publish", "channel": CHANNEL, "event": "after", "payload": 2});
         let ack = ask(&mut sockets[1], publish, "ack")?;
         expect(ack["payload"]["level"] == "durable", || format!("Redis is back, and a publish was told {ack}"))?;
@@ -66,7 +66,7 @@ impl Trial {
         passed("with Redis hanging no socket was cut, members of one instance heard each other, and were told of it")
     }
 
-    /// What one of a gateway's metrics is now, over all its shards.
+    /// The current value of one metric of a gateway, summed over its shards.
     pub(super) fn metric(&self, number: usize, name: &str) -> Option<u64> {
         let text = http::get(self.fleet.gateways[number - 1].admin, "/metrics").ok()?.body;
         let value = |line: &str| {
@@ -76,7 +76,7 @@ impl Trial {
         text.lines().filter_map(value).reduce(|all, one| all + one)
     }
 
-    /// Past HAProxy, which would have cut the socket meanwhile.
+    /// Connects directly to the gateway. HAProxy would have closed the socket in the meantime.
     pub(super) fn fences_an_instance_that_slept_past_its_lease(&self) -> Result<(), Failure> {
         let gateway = self.fleet.gateways[2];
         let mut direct =

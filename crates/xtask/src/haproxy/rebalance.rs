@@ -1,4 +1,4 @@
-//! A full instance beside empty ones: its clients are sent on, and their cookies do not bring them back.
+//! A full instance beside empty ones: it moves clients to other instances, and their cookies do not bring them back.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,29 +10,29 @@ use super::{Trial, expect, passed, token};
 use crate::failure::Failure;
 use crate::socket::Socket;
 
-/// For the gateways: few clients are enough, and they need not be old.
+/// Settings of the gateways: a few young clients are enough to start rebalancing.
 pub(super) const SETTINGS: [(&str, &str); 2] =
     [("TIDEGATE_REBALANCE_SURPLUS_MIN", "10"), ("TIDEGATE_REBALANCE_SPARE_MS", "1000")];
-/// Three instances: 10 is the mean, and 15 the most that gateway1 keeps once it has begun.
+/// For three instances: the mean is 10, and gateway1 keeps at most 15 once it has begun.
 const CLIENTS: usize = 30;
 const KEPT: usize = 15;
-/// Five heartbeats until it begins, and three after each of two rounds, on a busy machine.
+/// Five heartbeats until rebalancing begins, and three after each of two rounds, on a busy machine.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// What each of them hears.
+/// The channel that each client subscribes to.
 const CHANNEL: &str = "collection:rebalanced:ops";
 
-/// A browser: it keeps its cookies, and the name of its session.
+/// A browser: it keeps its cookies and its session id.
 struct Browser {
     token: String,
     server: String,
-    /// The gateway's cookie, which is not the session's name.
+    /// The gateway's cookie, which is not the session id.
     cookie: String,
     client: Client,
 }
 
 impl Browser {
-    /// Its first socket is on gateway1.
+    /// Opens a browser whose first socket is on gateway1.
     fn open(trial: &Trial, number: usize) -> Result<Self, Failure> {
         let token = token(&trial.fleet, &format!("browser{number}"))?;
         let server = server_cookie(1);
@@ -45,12 +45,12 @@ impl Browser {
         Ok(Self { token, server, cookie, client })
     }
 
-    /// Comes back at once, with both cookies or the gateway's alone, and says to which instance.
+    /// Reconnects at once, with both cookies or with the gateway's cookie alone. Returns the instance that serves it.
     fn come_back(&mut self, trial: &Trial, with_server: bool) -> Result<String, Failure> {
         let server = if with_server { format!("SERVERID={}; ", self.server) } else { String::new() };
         let cookies = format!("Cookie: {server}session_id={}\r\n", self.cookie);
         let socket = Socket::open(trial.fleet.entrance, &cookies).map_err(Failure::during("coming back"))?;
-        // HAProxy sets its cookie only when the client's was wrong.
+        // HAProxy sets its cookie only if the cookie of the client was wrong.
         if let Some(server) = socket.cookie("SERVERID") {
             self.server = server.to_owned();
         }
@@ -62,7 +62,7 @@ impl Browser {
 impl Trial {
     pub(super) fn sends_clients_of_a_full_instance_to_empty_ones(&self) -> Result<(), Failure> {
         let browsers = (0..CLIENTS).map(|number| Browser::open(self, number)).collect::<Result<Vec<_>, _>>()?;
-        // Each has read a message, and has answered no ping since.
+        // Each client has read a message and has answered no ping since.
         let mut publisher = self.client(2, "publisher", None)?;
         publisher.publish(CHANNEL, 0..1)?;
         let deadline = Instant::now() + WITHIN;
@@ -82,7 +82,7 @@ impl Trial {
             let ended = waiting.into_iter().map(|thread| thread.join().expect("it does not panic"));
             ended.filter_map(Result::transpose).collect::<Result<_, Failure>>()
         })?;
-        // One more or less, if a socket of an earlier trial was still counted.
+        // One client more or less is accepted, because a socket of an earlier check may still be counted.
         expect(moved.len().abs_diff(CLIENTS - KEPT) <= 1, || {
             format!("{} of {CLIENTS} were sent elsewhere", moved.len())
         })?;

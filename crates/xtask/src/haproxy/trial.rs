@@ -1,4 +1,4 @@
-//! The cluster in front of which everything is tried, and what every trial needs of it.
+//! The cluster on which all checks run, and the operations that they share.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,14 +16,14 @@ use crate::socket::Socket;
 use crate::step::Step;
 use crate::workspace;
 
-/// A cluster on which one thing after another is tried; the later ones break it for good.
+/// A cluster on which the checks run one after another. The later checks break it permanently.
 pub(super) struct Trial {
     pub(super) fleet: Fleet,
     pub(super) binary: PathBuf,
-    /// Alice's.
+    /// The token of the user `alice`.
     pub(super) token: String,
     pub(super) authorization: String,
-    /// By name.
+    /// The names of the checks that have passed.
     proven: BTreeSet<&'static str>,
 }
 
@@ -36,7 +36,7 @@ impl Trial {
         Ok(Self { fleet, binary: binary.to_owned(), token, authorization, proven: BTreeSet::new() })
     }
 
-    /// What several rows rest on is tried once.
+    /// Runs a check. A check that several rows need runs only once.
     pub(super) fn prove(&mut self, proof: &Proof) -> Result<(), Failure> {
         if self.proven.insert(proof.name) {
             println!("trying {}", proof.name);
@@ -50,19 +50,19 @@ impl Trial {
         Socket::open(self.fleet.entrance, &headers).map_err(Failure::during("a WebSocket through HAProxy"))
     }
 
-    /// A command of the product, about this fleet.
+    /// A command of the product, configured for this fleet.
     pub(super) fn tidegate(&self, args: &[&str]) -> Step {
         let (families, rows) = FAMILIES;
         let step = Step::new(&self.binary).args(args).env(families, rows);
         step.env("TIDEGATE_REDIS_URL", format!("redis://{}", self.fleet.redis))
     }
 
-    /// Waits until the directory lists a user's connection, a moment after its `welcome`.
+    /// Waits until the directory lists a connection of this user, which happens a moment after `welcome`.
     pub(super) fn is_listed(&self, user: &str) -> Result<(), Failure> {
         eventually("the directory lists a client", || self.tidegate(&["who", user]).succeeds())
     }
 
-    /// One command without arguments that need quoting; gives the first line of the answer.
+    /// Runs one command whose arguments need no quoting. Returns the first line of the reply.
     pub(super) fn redis(&self, command: &str) -> Result<String, Failure> {
         let ask = || {
             let mut stream = TcpStream::connect(self.fleet.redis)?;
@@ -76,7 +76,7 @@ impl Trial {
         if answer.starts_with('-') { Err(Failure::new(format!("{command}: {answer}"))) } else { Ok(answer) }
     }
 
-    /// A socket on each gateway, in their order.
+    /// One socket on each gateway, in the order of the gateways.
     pub(super) fn one_on_each(&self) -> Result<Vec<Socket>, Failure> {
         (1..=GATEWAYS).map(|number| self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(number)))).collect()
     }

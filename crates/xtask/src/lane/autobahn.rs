@@ -1,4 +1,4 @@
-//! Lane `autobahn`: the codec, as the gateway's echo example serves it, against the Autobahn cases of `kosoku`.
+//! Lane `autobahn`: runs the Autobahn cases of `kosoku` against the WebSocket codec in the gateway's echo example.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,8 @@ use crate::failure::Failure;
 use crate::step::Step;
 use crate::{python, workspace};
 
-/// The Autobahn case definitions as a plain Python 3 package. Pinned: a new release may judge differently.
+/// The Autobahn case definitions as a plain Python 3 package. The version is pinned, because a new release may judge
+/// differently.
 const KOSOKU: &str = "kosoku==0.1.0";
 
 pub(super) fn run() -> Result<(), Failure> {
@@ -22,7 +23,7 @@ pub(super) fn run() -> Result<(), Failure> {
     Step::new(python).args(["crates/gateway/tests/autobahn/run.py", &address]).run()
 }
 
-/// The echo server, which ends with its scope, or with us.
+/// The echo server. It ends when it is dropped or when this process ends.
 struct Echo {
     process: Child,
     supervisor: ProcessSupervisor,
@@ -39,7 +40,7 @@ impl Echo {
         Ok(Self { process, supervisor })
     }
 
-    /// It takes a free port and says which: `listening 127.0.0.1:PORT`.
+    /// The server takes a free port and prints it: `listening 127.0.0.1:PORT`.
     fn address(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         let stdout = self.process.stdout.as_mut().expect("piped at its start");
@@ -52,7 +53,7 @@ impl Echo {
 impl Drop for Echo {
     fn drop(&mut self) {
         self.supervisor.release();
-        // Reaping it is all there is to do; it has no result.
+        // The process is only reaped. Its exit status is not used.
         let _ = self.process.wait();
     }
 }

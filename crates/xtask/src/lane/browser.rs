@@ -1,4 +1,4 @@
-//! Lane `browser`: Chromium drives the page; `node --test` is the runner, playwright-core from npm the driver.
+//! Lane `browser`: Chromium opens the page. `node --test` runs the tests, and playwright-core from npm drives Chromium.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::step::Step;
 use crate::{npm, package, program, workspace};
 
-/// The tests and their package-lock.json.
+/// The directory of the tests and their package-lock.json.
 const TESTS: &str = "crates/gateway/tests/browser";
 
 pub(super) fn run() -> Result<(), Failure> {
@@ -16,22 +16,23 @@ pub(super) fn run() -> Result<(), Failure> {
     require_tests(&tests)?;
     package::ensure(&[package::CHROMIUM, package::REDIS, package::HAPROXY])?;
     let modules = npm::install(&tests, &workspace::target().join("browser"))?;
-    // An `import` looks nowhere but beside the tests.
+    // Node resolves an `import` only beside the tests.
     link_modules(&modules, &tests.join("node_modules"))?;
-    // What the tests start is what a person starts; built here, where the compiler can be seen working.
+    // The tests start the same release build as a user. It is built here, where the compiler's output is visible.
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     let chromium =
         program::find(package::CHROMIUM.program).ok_or_else(|| Failure::new("chromium is not on this machine"))?;
     Step::new("node")
         .args(["--test", "--test-reporter=spec"])
         .dir(&tests)
-        // Not TIDEGATE_…: a gateway that the tests start would refuse variables it does not know.
+        // The name does not begin with TIDEGATE_: a gateway that the tests start would refuse an unknown TIDEGATE_
+        // variable.
         .env("BROWSER_CHROMIUM", chromium)
         .env("BROWSER_TARGET", workspace::target())
         .run()
 }
 
-/// `node --test` is content with a directory without tests; we are not.
+/// Fails if the directory has no tests. `node --test` would pass.
 fn require_tests(tests: &Path) -> Result<(), Failure> {
     let names = fs::read_dir(tests).map_err(Failure::during(format_args!("reading {TESTS}")))?;
     let is_test = |name: &str| name.contains(".test.");
@@ -46,7 +47,7 @@ fn link_modules(modules: &Path, link: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     match fs::symlink_metadata(link) {
-        // A person's own `npm ci`.
+        // The modules were installed by a `npm ci` of the user.
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(_) => fs::remove_file(link).map_err(Failure::during(format_args!("removing {}", link.display())))?,
         Err(_) => {}

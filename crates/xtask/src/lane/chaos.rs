@@ -1,4 +1,5 @@
-//! Lane `chaos`: faults in a real cluster, each proven to have been there, each judged by the history checker.
+//! Lane `chaos`: faults in a real cluster. Each fault is proven to have taken effect, and the history checker judges
+//! each run.
 
 use crate::chaos;
 use crate::failure::Failure;

@@ -1,6 +1,7 @@
-//! Lane `compose`: docker-compose.yml is valid, and what it gives the gateways and HAProxy is what they take.
+//! Lane `compose`: docker-compose.yml is valid, and the gateways and HAProxy accept the settings that it gives them.
 //!
-//! No engine is needed: `config` only reads. Where docker has no compose plugin, Debian's `docker-compose` reads too.
+//! No container engine is needed, because `config` only reads the file. If docker has no compose plugin, Debian's
+//! `docker-compose` reads the file.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use crate::step::Step;
 use crate::{package, workspace};
 
 const FILE: &str = "docker-compose.yml";
-/// The one value that the file refuses to do without.
+/// The one variable that the file requires.
 const SECRET: &str = "JWT_SECRET";
 const GATEWAYS: [&str; 3] = ["gateway1", "gateway2", "gateway3"];
 
@@ -32,7 +33,7 @@ pub(super) fn run() -> Result<(), Failure> {
     gateways_take_their_environment(&text)
 }
 
-/// A misspelt variable would leave HAProxy with its default, on a server that is not there.
+/// With a misspelt variable, HAProxy would use its default, which is a server that does not exist.
 fn haproxy_knows_its_variables(config: &str) -> Result<(), Failure> {
     let shipped = fs::read_to_string(workspace::root().join("haproxy/haproxy.cfg"));
     let shipped = shipped.map_err(Failure::during("reading haproxy/haproxy.cfg"))?;
@@ -44,11 +45,11 @@ fn haproxy_knows_its_variables(config: &str) -> Result<(), Failure> {
     }
 }
 
-/// What a gateway checks its drain against is what it gets.
+/// The stop period of the container and the setting that the gateway checks its drain against are equal.
 fn gateways_know_when_they_are_killed(config: &str) -> Result<(), Failure> {
     for service in GATEWAYS {
         let period = setting(config, service, "stop_grace_period").and_then(|period| {
-            // As written, or as the plugin prints it.
+            // The period as the file has it, or as the plugin prints it.
             let seconds = period.strip_suffix("m0s").map_or(period.strip_suffix('s')?.parse().ok(), |minutes| {
                 minutes.parse::<u64>().ok().map(|minutes| 60 * minutes)
             });
@@ -65,7 +66,7 @@ fn gateways_know_when_they_are_killed(config: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The value of a service's own key.
+/// The value of a key of the service itself.
 fn setting<'c>(config: &'c str, service: &str, key: &str) -> Option<&'c str> {
     let header = format!("  {service}:");
     let lines = config.lines().skip_while(|line| *line != header).skip(1);
@@ -89,8 +90,8 @@ fn gateways_take_their_environment(config: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The variables of one service in what `config` prints: YAML of a fixed shape, two blanks a level. A long value may go on
-/// in the next line, deeper, where the line break stands for a blank.
+/// The variables of one service in the output of `config`: YAML in a fixed format with two spaces per level. A long
+/// value can continue on the next line with more indentation. The line break then stands for a space.
 fn environment(config: &str, service: &str) -> Vec<(String, String)> {
     let header = format!("  {service}:");
     let of_service =

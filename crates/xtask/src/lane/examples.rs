@@ -1,4 +1,4 @@
-//! Lane `examples`: what the documents show is run as it stands there, by `node --test`.
+//! Lane `examples`: runs the examples of the documents exactly as printed, with `node --test`.
 
 use std::fs;
 
@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use crate::step::Step;
 use crate::{npm, package, python, workspace};
 
-/// The tests, and what the examples import: package-lock.json, requirements.txt, go.mod and go.sum.
+/// The directory of the tests and the dependencies of the examples: package-lock.json, requirements.txt, go.mod,
+/// go.sum.
 const TESTS: &str = "crates/gateway/tests/examples";
 
 pub(super) fn run() -> Result<(), Failure> {
@@ -21,12 +22,13 @@ pub(super) fn run() -> Result<(), Failure> {
     for name in ["go.mod", "go.sum"] {
         fs::write(go.join(name), read(&tests.join(name))?).map_err(Failure::during(format_args!("writing {name}")))?;
     }
-    // What the tests start is what a person starts; built here, where the compiler can be seen working.
+    // The tests start the same release build as a user. It is built here, where the compiler's output is visible.
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     Step::new("node")
         .args(["--test", "--test-reporter=spec", "publish.test.js"])
         .dir(&tests)
-        // Not TIDEGATE_…: a gateway that the tests start would refuse variables it does not know.
+        // The name does not begin with TIDEGATE_: a gateway that the tests start would refuse an unknown TIDEGATE_
+        // variable.
         .env("BROWSER_TARGET", workspace::target())
         .env("EXAMPLES_HOME", home)
         .run()

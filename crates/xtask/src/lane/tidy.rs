@@ -1,4 +1,5 @@
-//! Lane `tidy`: formatting, lints and the rules of this repository. All run, so that one pass shows everything.
+//! Lane `tidy`: formatting, lints and the rules of this repository. All checks run, so that one run shows every
+//! finding.
 
 use crate::failure::Failure;
 use crate::step::Step;
@@ -6,7 +7,7 @@ use crate::step::Step;
 pub(super) fn run() -> Result<(), Failure> {
     let results = [
         Step::cargo(&["fmt", "--all", "--check"]).run(),
-        // As it is built without features asked for: what a person runs first.
+        // The default build, without optional features. Users build it first.
         Step::cargo(&["clippy", "--quiet", "--package", "tidegate-gateway", "--", "--deny", "warnings"]).run(),
         Step::cargo(&[
             "clippy",

@@ -1,4 +1,4 @@
-//! The crate graph equals its drawing.
+//! The crate graph must equal the drawing.
 //!
 //! ```text
 //!   gateway ──▶ message-router ───────▶ redis-topology ──▶ keyspace ──▶ wire
@@ -16,7 +16,7 @@ use super::{Finding, Weight};
 use crate::failure::Failure;
 use crate::step::Step;
 
-/// Each crate and the crates of this workspace it depends on, in the order of the alphabet. Tests may use more.
+/// Each crate and the crates of this workspace that it depends on, in alphabetical order. Tests may use more crates.
 const DRAWING: &[(&str, &[&str])] = &[
     ("chaos", &["history-checker", "keyspace", "test-support", "wire"]),
     ("connection-registry", &["keyspace", "redis-topology", "wire"]),
@@ -33,7 +33,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("xtask", &["test-support"]),
 ];
 
-/// What cargo says about the workspace.
+/// The output of `cargo metadata` for the workspace.
 pub(super) fn metadata() -> Result<Value, Failure> {
     let text = Step::cargo(&["metadata", "--no-deps", "--offline", "--format-version", "1"]).answer()?;
     serde_json::from_str(&text).map_err(|error| Failure::new(format!("cargo metadata: {error}")))
@@ -59,7 +59,7 @@ pub(super) fn equal_the_drawing(metadata: &Value) -> Vec<Finding> {
         .collect()
 }
 
-/// Package → the workspace members it depends on, dev-dependencies left out, sorted.
+/// Maps each package to the workspace members that it depends on, sorted, without dev-dependencies.
 fn edges(metadata: &Value) -> BTreeMap<&str, Vec<&str>> {
     list(&metadata["packages"]).filter_map(|package| Some((package["name"].as_str()?, edges_of(package)))).collect()
 }
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// The drawing as cargo would tell it, with one more edge.
+    /// The drawing in the format of `cargo metadata`, with one more edge.
     fn drawn_with(from: &str, to: &str, kind: Value) -> Value {
         let dependency = |name: &str, kind: &Value| json!({"name": name, "path": "/x", "kind": kind});
         let packages: Vec<Value> = DRAWING

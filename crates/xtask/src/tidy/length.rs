@@ -1,13 +1,13 @@
-//! Files and functions that fit into a head.
+//! Limits for the length of files and functions.
 
 use super::{Finding, Source};
 
-/// A function that fits on a screen.
+/// A function must fit on one screen.
 const FUNCTION_LINES_MAX: usize = 70;
-/// Above this a file is probably two nouns.
+/// A longer file probably covers two concepts.
 const FILE_LINES_WARN: usize = 300;
 const FILE_LINES_MAX: usize = 500;
-/// A suite is a list: longer, and still one noun.
+/// A test suite is a list, so it may be longer.
 const SUITE_LINES_MAX: usize = 800;
 
 pub(super) fn files_stay_short(source: &Source) -> Vec<Finding> {
@@ -21,8 +21,8 @@ pub(super) fn files_stay_short(source: &Source) -> Vec<Finding> {
     }
 }
 
-/// Counts from the line of `fn` to the line of its closing brace. Braces are matched in the code view, where those of
-/// strings and comments are gone; a function inside another counts for both.
+/// Counts the lines from `fn` to the closing brace. Braces are matched in the code view, which has no braces of strings
+/// or comments. The lines of a nested function count for both functions.
 pub(super) fn functions_stay_short(source: &Source) -> Vec<Finding> {
     function_starts(&source.code)
         .filter_map(|at| {
@@ -37,7 +37,7 @@ pub(super) fn functions_stay_short(source: &Source) -> Vec<Finding> {
         .collect()
 }
 
-/// Where the word `fn` stands before a name; `fn(` is a type.
+/// Finds every `fn` before a name. `fn(` is a type.
 fn function_starts(code: &str) -> impl Iterator<Item = usize> + '_ {
     code.match_indices("fn ").map(|(at, _)| at).filter(|&at| {
         let before = code[..at].chars().next_back();
@@ -46,14 +46,14 @@ fn function_starts(code: &str) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// One past the brace that closes the body, or `None` for a signature that ends with `;`.
+/// The offset after the brace that closes the body, or `None` for a signature that ends with `;`.
 fn body_end(code: &str, start: usize) -> Option<usize> {
     let (mut brackets, mut braces) = (0i32, 0i32);
     for (offset, byte) in code[start..].bytes().enumerate() {
         match byte {
             b'(' | b'[' => brackets += 1,
             b')' | b']' => brackets -= 1,
-            // The `;` of an array type in the signature stands inside brackets.
+            // The `;` of an array type in the signature is inside brackets.
             b';' if braces == 0 && brackets == 0 => return None,
             b'{' => braces += 1,
             b'}' => {

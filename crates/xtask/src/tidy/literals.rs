@@ -1,26 +1,28 @@
-//! One place for Redis names, one seam for the Redis client, one reader of the environment.
+//! Redis names, uses of the Redis client and reads of the environment occur only in their own files.
 
 use super::{Finding, Source};
 
-/// What every Redis name begins with, as it would stand in a string.
+/// The beginning of every Redis name, as it would be written in a string.
 const REDIS_NAME: &str = concat!("tidegate", ":");
-/// Files that may name the Redis client: its three seams, and what finds the server and makes calls for all of them.
+/// Files that may name the Redis client: its three seams, and the file that locates the server and makes calls for all
+/// of them.
 const REDIS_CLIENT_SEAMS: [&str; 4] = [
     "crates/message-router/src/broker/redis",
     "crates/connection-registry/src/store/redis",
     "crates/records/src/store/redis",
     "crates/redis-topology/src",
 ];
-/// The gateway's configuration, and the tools that are not the product.
+/// The gateway's configuration, and the tools that are not part of the product.
 const ENVIRONMENT_READERS: [&str; 4] =
     ["crates/gateway/src/config", "crates/history-checker/src/main", "crates/xtask/", "loadtest/"];
 
-/// Tests may write names out: they play publishers in other languages, who have no `keyspace`, and so pin the names.
+/// Tests may write names out. They play publishers in other languages, which have no `keyspace`, and so they pin the
+/// names.
 pub(super) fn redis_names_live_in_keyspace(source: &Source) -> Vec<Finding> {
     if source.path.starts_with("crates/keyspace/") || source.is_test() {
         return Vec::new();
     }
-    // A blank after it makes it the program's name before a sentence.
+    // With a space after it, the text is the program's name at the beginning of a sentence.
     let is_name = |at: usize| !source.strings[at + REDIS_NAME.len()..].starts_with(char::is_whitespace);
     let places = source.strings.match_indices(REDIS_NAME).map(|(at, _)| at).filter(|&at| is_name(at));
     places

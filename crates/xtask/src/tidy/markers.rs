@@ -1,8 +1,8 @@
-//! Nothing is left for later, no test sleeps through the run, and no lint is silenced without a word.
+//! No open-work markers, no sleeping tests, and no silenced lint without a reason.
 
 use super::{Finding, Source};
 
-/// In comments. Split, so that this file may hold them.
+/// Markers that comments may not contain. They are split, so that this file may contain them.
 const COMMENT_MARKERS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 const CODE_MARKERS: [&str; 2] = ["todo!", "unimplemented!"];
 
@@ -22,7 +22,7 @@ pub(super) fn no_test_is_ignored(source: &Source) -> Vec<Finding> {
     ignored.map(|line| source.error(line, "an ignored test guards nothing: mend it or delete it")).collect()
 }
 
-/// The reason stands in `reason = "…"`, or in a comment on the same line or on the line above.
+/// The reason is in `reason = "…"`, or in a comment on the same line or on the line above.
 pub(super) fn allowances_carry_a_reason(source: &Source) -> Vec<Finding> {
     let lines: Vec<(&str, &str)> = source.code.lines().zip(source.comments.lines()).collect();
     let silenced = lines.iter().enumerate().filter(|(_, (code, _))| {

@@ -1,13 +1,13 @@
-//! Modules of a crate import in one direction, and the gateway's folders have levels.
+//! Modules of a crate import in one direction, and the folders of the gateway have levels.
 //!
-//! A module is here a file or folder directly below `src`, and in the gateway one directly below such a folder. A path
-//! counts as an import wherever it stands outside of tests: `use`, a type, a call.
+//! A module is a file or folder directly below `src`. In the gateway, a file or folder directly below such a folder is
+//! also a module. Every path outside of tests counts as an import: in `use`, in a type, in a call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Source};
 
-/// The gateway's folders, the lowest first. A folder imports from folders before it.
+/// The folders of the gateway, the lowest first. A folder imports only from the folders before it.
 const LEVELS: [&str; 13] = [
     "host",
     "auth",
@@ -26,10 +26,10 @@ const LEVELS: [&str; 13] = [
 
 const GATEWAY: &str = "crates/gateway/src/";
 
-/// A module's path below `src`, a name for each folder.
+/// The path of a module below `src`, one name for each folder.
 type Module = Vec<String>;
 
-/// All imports of one crate: from, to, and one place of each.
+/// All imports of one crate: the importing module, the imported module, and one place of the import.
 type Imports<'s> = BTreeMap<(Module, Module), (&'s Source, usize)>;
 
 pub(super) fn import_in_one_direction(sources: &[Source]) -> Vec<Finding> {
@@ -51,7 +51,7 @@ pub(super) fn import_in_one_direction(sources: &[Source]) -> Vec<Finding> {
     findings
 }
 
-/// Code of tests may import what it tests.
+/// Test code may import what it tests.
 fn is_of_tests(source: &Source) -> bool {
     source.is_test() || source.path.starts_with("crates/gateway/src/simulation/")
 }
@@ -75,7 +75,7 @@ fn levels(imports: &Imports<'_>) -> Vec<Finding> {
     findings
 }
 
-/// One finding for each module that imports itself by way of others.
+/// One finding for each module that imports itself through other modules.
 fn cycles(imports: &Imports<'_>, depth: usize) -> Vec<Finding> {
     let cut = |module: &Module| module[..depth.min(module.len())].to_vec();
     let mut edges: BTreeMap<Module, BTreeMap<Module, (&Source, usize)>> = BTreeMap::new();
@@ -144,7 +144,7 @@ fn imports_of<'s>(root: &str, sources: &[&'s Source]) -> Imports<'s> {
     imports
 }
 
-/// Paths that begin with `crate` or `super`, each brace of a group followed for itself, with where they stand.
+/// The paths that begin with `crate` or `super`, with their offsets. Each part of a brace group is followed separately.
 fn paths(code: &str) -> Vec<(usize, Vec<&str>)> {
     let code = code.split("#[cfg(test)]").next().unwrap_or(code);
     let mut found = Vec::new();
@@ -160,7 +160,7 @@ fn paths(code: &str) -> Vec<(usize, Vec<&str>)> {
     found
 }
 
-/// Reads one path; returns what is behind it.
+/// Reads one path and returns the text after it.
 fn follow<'c>(code: &'c str, prefix: &mut Vec<&'c str>, found: &mut impl FnMut(&[&'c str])) -> &'c str {
     let code = code.trim_start();
     if let Some(mut rest) = code.strip_prefix('{') {
@@ -172,7 +172,7 @@ fn follow<'c>(code: &'c str, prefix: &mut Vec<&'c str>, found: &mut impl FnMut(&
                 Some(b',') => rest = &rest[1..],
                 Some(_) => {
                     let behind = follow(rest, prefix, found);
-                    // What is no path, such as `as name` or `*`, is passed over.
+                    // Text that is not a path, for example `as name` or `*`, is skipped.
                     let skip = behind.find([',', '}', '{']).unwrap_or(behind.len());
                     rest = &behind[skip..];
                 }
@@ -196,7 +196,7 @@ fn follow<'c>(code: &'c str, prefix: &mut Vec<&'c str>, found: &mut impl FnMut(&
     rest
 }
 
-/// The gateway has no more folders than a newcomer can keep in mind.
+/// The gateway has a limited number of folders, so that a newcomer can remember them.
 pub(super) fn gateway_has_few_folders(sources: &[Source]) -> Vec<Finding> {
     let entry = |source: &Source| {
         source.path.strip_prefix(GATEWAY).and_then(|below| below.split('/').next()).map(str::to_owned)

@@ -1,8 +1,8 @@
-//! Every module says what it is, and no file is a drawer.
+//! Every module has a comment that describes it, and no file has a catch-all name.
 
 use super::{Finding, Source};
 
-/// Names under which anything could be filed. A thing that fits nowhere else is a missing noun.
+/// Names that could contain anything. A part that fits nowhere else needs a more precise name.
 const DRAWERS: [&str; 10] =
     ["utils", "util", "helpers", "helper", "common", "core", "types", "misc", "manager", "managers"];
 

@@ -1,19 +1,19 @@
-//! One Rust file, with its code parted from its comments and strings.
+//! One Rust file, with its code separated from its comments and strings.
 
 use super::{Finding, Weight};
 
-/// A file and three views of it. All have the same length and the same line breaks, so that a place found in one is the
-/// same place in the others; what does not belong to a view is blank there.
+/// A file and three views of it. All views have the same length and the same line breaks, so that an offset in one view
+/// is the same offset in the others. Text that does not belong to a view is blank there.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// From the repository's root, with `/`.
+    /// The path from the repository's root, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
-    /// No comments, and string and character literals emptied.
+    /// The code without comments. String and character literals are blank.
     pub(crate) code: String,
-    /// String literals only, with their quotes.
+    /// Only the string literals, with their quotes.
     pub(crate) strings: String,
-    /// Comments only.
+    /// Only the comments. All other text is blank.
     pub(crate) comments: String,
 }
 
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// Whether the file belongs to tests, examples or benchmarks rather than to a program.
+    /// Whether the file belongs to tests, examples or benchmarks and not to a program.
     pub(crate) fn is_test(&self) -> bool {
         ["/tests/", "/examples/", "/benches/", "/tests.rs", "crates/test-support/"]
             .iter()
@@ -54,7 +54,7 @@ impl Source {
     }
 }
 
-/// A character that keeps byte offsets: as many bytes as `c` has.
+/// A blank with as many bytes as `c`, so that byte offsets do not change.
 fn blank(c: char) -> char {
     match c.len_utf8() {
         1 => ' ',
@@ -68,13 +68,13 @@ fn blank(c: char) -> char {
 enum TokenKind {
     Code,
     Text,
-    /// A character literal: neither code nor a name that anybody could search.
+    /// A character literal: neither code nor a name that a rule searches for.
     Character,
     Comment,
 }
 
-/// Marks each byte with its kind. Knows line and nested block comments, plain, byte, C and raw strings, characters
-/// beside lifetimes; nothing else of Rust.
+/// Marks each byte with its kind. It knows line comments, nested block comments, plain, byte, C and raw strings, and
+/// the difference between characters and lifetimes. It knows nothing else of Rust.
 struct Lexer<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -109,7 +109,7 @@ impl Lexer<'_> {
         self.at = end;
     }
 
-    /// At `r"`, `r#"`, `br##"`…: how many `#` there are. `r#type` is a name, and `for"` is not one of ours.
+    /// The number of `#` at `r"`, `r#"`, `br##"`…. `r#type` is a name, and `for"` does not occur in this repository.
     fn raw_string_opens(&self) -> Option<usize> {
         let rest = &self.bytes[self.at..];
         let in_a_name =

@@ -1,4 +1,4 @@
-//! Every Rust file of the repository.
+//! Reads every Rust file of the repository.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Source;
 use crate::failure::Failure;
 
-/// Reads every `.rs` file below `root`, in the order of their paths; skips what is built, fetched or hidden.
+/// Reads every `.rs` file below `root`, in the order of the paths. Skips directories that are built, fetched or hidden.
 pub(super) fn rust_files(root: &Path) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     let mut waiting = vec![root.to_owned()];

@@ -1,8 +1,8 @@
-//! Names that the field does not know stay retired.
+//! Retired house words may not come back as names.
 
 use super::{Finding, Source};
 
-/// Words that stood for things which have a name in the field. They are no part of a name: of an identifier or a file.
+/// House words for things that have a common name. They may not be a part of an identifier or of a file name.
 const RETIRED: [&str; 37] = [
     "barrage",
     "bell",
@@ -43,10 +43,10 @@ const RETIRED: [&str; 37] = [
     "wishes",
 ];
 
-/// The same in comments, where each has no ordinary meaning either.
+/// Retired words that comments may not contain either, because they have no ordinary meaning.
 const RETIRED_IN_PROSE: [&str; 6] = ["bell", "desk", "errand", "letterbox", "shelf", "swarm"];
 
-/// Names of tests are sentences, and sentences may use any word.
+/// A test name with at least this many words is a sentence. Sentences may use any word.
 const SENTENCE_WORDS_MIN: usize = 5;
 
 pub(super) fn retired_names_stay_away(source: &Source) -> Vec<Finding> {
@@ -79,7 +79,7 @@ fn identifiers(text: &str) -> impl Iterator<Item = (usize, &str)> {
     names.map(|name| (name.as_ptr() as usize - text.as_ptr() as usize, name))
 }
 
-/// The words of an identifier in any of Rust's cases.
+/// The words of an identifier in any case style of Rust.
 fn words_of(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut was_lower = false;

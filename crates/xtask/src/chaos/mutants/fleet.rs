@@ -1,4 +1,4 @@
-//! The planted bugs that show in figures of the fleet: under a trial, as a check that fails. As in [`super::table`].
+//! Planted bugs that show as a failed check in a trial of the fleet. The format is that of [`super::table`].
 
 use super::table::{Edit, Mutant};
 

@@ -1,5 +1,5 @@
-//! The planted bugs that show behind the load balancer alone: under a guarantee that the lane `haproxy` tries, as the
-//! beginning of what it says then. As in [`super::table`].
+//! Planted bugs that show only behind the load balancer. The fault is a guarantee that the lane `haproxy` tests; the
+//! kind is the beginning of the failure text. The format is that of [`super::table`].
 
 use super::table::{Edit, Mutant};
 

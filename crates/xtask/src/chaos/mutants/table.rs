@@ -1,20 +1,20 @@
-//! The planted bugs. When a text has changed in the sources, change it here in the spirit of the bug's name.
+//! The planted bugs. When a text changes in the sources, change it here so that the bug still does what its name says.
 
-/// One bug.
+/// One planted bug and what must find it.
 pub(super) struct Mutant {
     pub(super) name: &'static str,
     pub(super) edits: &'static [Edit],
-    /// Under which it must show: a guarantee behind HAProxy, a trial of the fleet, or a fault as it is typed behind
-    /// `--fault`, with its way to the gateways if that matters (`drain --via haproxy`).
+    /// The fault under which the bug must show: a guarantee behind HAProxy, a trial of the fleet, or a value of
+    /// `--fault`, with the path to the gateways if it matters (`drain --via haproxy`).
     pub(super) fault: &'static str,
-    /// As one of these: kinds of anomalies, or checks.
+    /// The bug must show as one of these kinds of anomalies or failed checks.
     pub(super) kinds: &'static [&'static str],
 }
 
-/// One change of text.
+/// One text substitution in one file.
 pub(super) struct Edit {
     pub(super) file: &'static str,
-    /// Stands there exactly once.
+    /// The text to replace. It occurs exactly once in the file.
     pub(super) old: &'static str,
     pub(super) new: &'static str,
 }
@@ -90,7 +90,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no anchoring: held behind any history",
         edits: &[
-            // So that something is let go of while a history is read, which else takes a megabyte.
+            // Messages are then dropped while a history is read. With the usual limit, that takes a megabyte.
             Edit {
                 file: "crates/message-router/src/router.rs",
                 old: "held_bytes_max: 1024 * 1024,",

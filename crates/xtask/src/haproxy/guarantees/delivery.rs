@@ -1,4 +1,4 @@
-//! What clients with positions, and those who stay, get after a fault.
+//! What clients receive after a fault: clients with positions, and clients that stay connected.
 
 use std::io::{self, BufRead as _, BufReader, Lines, Write as _};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -11,16 +11,19 @@ use super::{FAMILIES, MEMBERS};
 use crate::failure::Failure;
 use crate::haproxy::{Trial, eventually, expect, passed};
 
-/// Rows of a dead instance go after this long (`registry.reap_ms` and a heartbeat), and a busy machine is late.
+/// The rows of a dead instance are removed after this time (`registry.reap_ms` and a heartbeat), with time for a busy
+/// machine.
 const REAPED_WITHIN: Duration = Duration::from_secs(20);
-/// A message as large as this, so often, is more than all buffers between gateway and client and the client's outbox take.
+/// Messages of this size and number exceed all buffers between gateway and client, and the outbox of the client.
 const LARGE_BYTES: usize = 500_000;
 const LARGE: u64 = 60;
-/// So often is a subscriber's link cut, until one message fell into the gap.
+/// The subscribers' connections are closed at most this many times, until one message is published while they are
+/// closed.
 const CUTS_MAX: u64 = 50;
 
 impl Trial {
-    /// Gateway2 is killed: under a client with a position, one that kept nothing, and a member whom somebody watches.
+    /// Gateway2 is killed. It served a client with a position, a client that kept nothing, and a member that another
+    /// client watches.
     pub(super) fn goes_on_without_a_killed_instance(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:killed:ops";
         let mut publisher = self.client(1, "publisher", None)?;
@@ -48,7 +51,7 @@ impl Trial {
         back.numbers(5..10)?;
         let restored = self.client(2, "forgetful", Some(&forgetful.session))?.restored()?;
         expect(restored == json!({ "found": false }), || format!("of a killed instance's session {restored}"))?;
-        // Its new connection is on another instance, and stays.
+        // Its new connection is on another instance, and it stays open.
         let is_alone = || self.tidegate(&["who", "positioned"]).answer().is_ok_and(|lines| lines.lines().count() == 1);
         eventually("the killed instance's connections are gone", is_alone)?;
         let (who, mut left) = (killed.elapsed(), Value::Null);
@@ -65,14 +68,16 @@ impl Trial {
         ))
     }
 
-    /// The subscribers' connections to Redis end in the moment of a publish, until one of them has missed a message.
+    /// Closes the subscribers' connections to Redis at the moment of a publish, until one subscriber has missed a
+    /// message.
     pub(super) fn repairs_what_pub_sub_has_dropped(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:dropped:ops";
         let mut clients = (1..=3).map(|n| self.client(n, "alice", None)).collect::<Result<Vec<_>, _>>()?;
         for client in &mut clients {
             client.subscribe(CHANNEL, None)?;
         }
-        // Past the gateways: one whose link has ended would say that it is cut off.
+        // This publisher calls Redis directly. A gateway whose Redis connections have ended would answer that it is cut
+        // off.
         let mut backend = Backend::start(self, CHANNEL)?;
         let repaired = || (1..=3).filter_map(|number| self.metric(number, "tidegate_repaired_total")).sum::<u64>();
         let (before, mut n) = (repaired(), 0);
@@ -84,7 +89,7 @@ impl Trial {
             for client in &mut clients {
                 client.numbers(n..n + 1)?;
             }
-            // A period of checks is 30 s, and the word that travels through Redis may be late by 3.
+            // The periodic check runs every 30 s. A notice that travels through Redis may be late by 3 s.
             expect(began.elapsed() < Duration::from_secs(3), || format!("{n} came after {:?}", began.elapsed()))?;
             n += 1;
         }
@@ -113,7 +118,7 @@ impl Trial {
         passed("when Redis was flushed those who stayed and those who came back were told by a gap")
     }
 
-    /// It reads nothing until more waits for it than all buffers hold.
+    /// The client reads nothing until more data waits for it than all buffers hold.
     pub(super) fn gives_a_slow_client_the_same_later(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:slow:ops";
         let mut slow = self.client(3, "slow", None)?;
@@ -134,7 +139,7 @@ impl Trial {
     }
 }
 
-/// `tidegate publish --lines`, which goes to Redis: a call takes no longer than a link takes to come back.
+/// `tidegate publish --lines`, which publishes to Redis. A call takes at most as long as a subscriber's reconnect.
 struct Backend {
     _process: Process,
     lines: ChildStdin,

@@ -1,4 +1,4 @@
-//! What publishers are told, and what is true then.
+//! What publishers are answered, and whether the answer is true.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,9 +10,10 @@ use crate::failure::Failure;
 use crate::haproxy::client::Client;
 use crate::haproxy::{Trial, expect, passed};
 
-/// The first ping goes out within the first interval (30 s), and has 10 s; HAProxy would cut after 90 s of silence.
+/// The first ping is sent within the first interval (30 s) and must be answered within 10 s. HAProxy would disconnect
+/// after 90 s of silence.
 const NOTICED_WITHIN: Duration = Duration::from_secs(45);
-/// An instance learns that Redis hangs after 3 s, and a busy machine is late.
+/// An instance detects a hanging Redis after 3 s. The rest is time for a busy machine.
 const LEARNED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Trial {
@@ -38,7 +39,7 @@ impl Trial {
         passed("what a family does not keep is said to be published, and reaches who is there")
     }
 
-    /// Two publishers on two instances: all hear the same order.
+    /// Two publishers publish on two instances. All subscribers receive the same order.
     pub(super) fn keeps_one_order_for_all(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:order:ops";
         const EACH: u64 = 50;
@@ -63,8 +64,8 @@ impl Trial {
         passed("clients of three instances heard two publishers in one order")
     }
 
-    /// Redis hangs: what was sent is unknown, what may not go on without it is refused, and what was published meanwhile by
-    /// others comes when it is back.
+    /// Redis hangs. The outcome of messages that were already sent is unknown. A publish that cannot continue without
+    /// Redis is refused. What others publish in the meantime arrives when Redis is back.
     pub(super) fn says_what_it_does_not_know_while_redis_hangs(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:hung:ops";
         let mut hearing = self.client(2, "alice", None)?;
@@ -75,7 +76,7 @@ impl Trial {
         let outside = self.tidegate(&["publish", "--type", "n", CHANNEL, "0"]);
         let outside = outside.env("TIDEGATE_REDIS_REPLY_DEADLINE_MS", "30000");
         let outside = thread::spawn(move || outside.run());
-        // Whatever was answered, Redis goes on.
+        // Redis must continue, whatever the check found.
         self.signal_member("-CONT", "redis")?;
         answers?;
         outside.join().expect("it does not panic")?;
@@ -89,7 +90,7 @@ impl Trial {
         passed("while Redis hung publishers were told `unknown` and `unavailable`, and then all came")
     }
 
-    /// A client that answers no ping, through HAProxy, which would cut it later.
+    /// A client behind HAProxy answers no ping. HAProxy would disconnect it later.
     pub(super) fn notices_a_client_that_vanished(&mut self) -> Result<(), Failure> {
         let mut silent = self.client(1, "vanished", None)?;
         silent.socket.fall_silent();
@@ -100,13 +101,13 @@ impl Trial {
     }
 }
 
-/// Redis has just begun to hang.
+/// Called directly after Redis began to hang.
 fn hang(hearing: &mut Client, publisher: &mut Client) -> Result<(), Failure> {
     let code = |answer: Value| answer["payload"]["code"].as_str().unwrap_or_default().to_owned();
     let unknown = code(publisher.publish_one("collection:hung:unknown", &0.into())?);
     expect(unknown == "unknown", || format!("a publish without an answer is told {unknown:?}"))?;
     hearing.receive_frame("degraded")?;
-    // Its own instance may learn it a moment later.
+    // The client's own instance may detect it a moment later.
     let began = Instant::now();
     while code(publisher.publish_one("system:hung", &0.into())?) != "unavailable" {
         expect(began.elapsed() < LEARNED_WITHIN, || "a publish that Redis alone may take is not refused".into())?;

@@ -1,4 +1,4 @@
-//! Sessions that come back without positions, by how their connections ended.
+//! Sessions that return without positions, by the way their connections ended.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ impl Trial {
         passed("a client that is disconnected gets exactly the rest")
     }
 
-    /// The later connection waits for the record of the one that it replaces.
+    /// The later connection waits for the record of the connection that it replaces.
     pub(super) fn replaces_a_client_and_gives_it_exactly_the_rest(&mut self) -> Result<(), Failure> {
         const CHANNEL: &str = "collection:replaced:ops";
         let (older, mut publisher) = self.with_a_past("replaced", CHANNEL)?;
@@ -30,7 +30,8 @@ impl Trial {
         passed("a client that is replaced gets exactly the rest")
     }
 
-    /// Whose socket vanishes, and who does not answer a close: nothing is missing, and it is told that some may come again.
+    /// A socket vanishes, and a client does not answer a close. No message is missing, and the client is told that some
+    /// messages may be repeated.
     pub(super) fn repeats_where_an_end_is_not_confirmed(&mut self) -> Result<(), Failure> {
         for user in ["vanishing", "silent"] {
             let channel = format!("collection:{user}:ops");
@@ -46,13 +47,13 @@ impl Trial {
             let mut back = self.client(3, user, Some(&session))?;
             let restored = back.restored()?;
             expect(restored["found"] == true && restored["repeats"] == true, || format!("{user} is told {restored}"))?;
-            // It has answered no ping: everything since it subscribed.
+            // The client has answered no ping, so it gets everything since it subscribed.
             back.numbers(0..21)?;
         }
         passed("after an end that was not confirmed nothing is missing, and repeats are announced")
     }
 
-    /// A client of gateway3 that has subscribed, and read twenty messages, and the publisher of these.
+    /// A client of gateway3 that has subscribed and read twenty messages, and the publisher of these messages.
     fn with_a_past(&self, user: &str, channel: &str) -> Result<(Client, Client), Failure> {
         let mut client = self.client(3, user, None)?;
         client.subscribe(channel, None)?;
@@ -84,7 +85,7 @@ impl Trial {
     }
 }
 
-/// One message was published meanwhile, and one is now.
+/// One message was published in the meantime, and one is published now.
 fn got_exactly_the_rest(back: &mut Client, publisher: &mut Client, channel: &str) -> Result<(), Failure> {
     let restored = back.restored()?;
     let wanted = json!({ "found": true, "repeats": false, "channels": [channel] });
