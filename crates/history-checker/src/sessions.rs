@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::position::Position;
+
 /// Every session that was named in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     uses: HashMap<String, Vec<Use>>,
     /// By client; only clients that keep nothing but the id of their session.
     subscriptions: HashMap<String, Subscriptions>,
+    /// Subscriptions of clients that were told `found: false` during an outage, by client and pattern: where each began.
+    /// The record of that time may still be written, and be the next that the client gets.
+    late_records: HashMap<(String, String), Position>,
 }
 
 /// The use of a session by one connection.
@@ -59,6 +64,18 @@ impl Sessions {
     /// The client begins a new session, or has none any more.
     pub(crate) fn forget(&mut self, client: &str) {
         self.subscriptions.remove(client);
+    }
+
+    /// The client was told that nothing is known, while its earlier instance may have a record that it cannot write.
+    pub(crate) fn expect_late_record(&mut self, client: &str, pattern: &str, began: Position) {
+        let earliest = self.late_records.entry((client.to_owned(), pattern.to_owned())).or_insert(began);
+        *earliest = began.min(*earliest);
+    }
+
+    /// Whether a subscription may continue from here because of an earlier record.
+    pub(crate) fn may_be_late_record(&self, client: &str, pattern: &str, position: Position) -> bool {
+        let began = self.late_records.get(&(client.to_owned(), pattern.to_owned()));
+        began.is_some_and(|began| position >= *began)
     }
 }
 

@@ -64,8 +64,15 @@ impl Checker {
         let Some(Restored { repeats, channels }) = restored else {
             self.verdict.tally.not_found += 1;
             connection.not_found = Some(line);
+            let confirmed: Vec<String> = self.sessions.subscriptions(&client).confirmed.iter().cloned().collect();
             self.sessions.forget(&client);
-            if self.marks.fault_began.is_none() || !self.rules.forgets {
+            if self.marks.fault_began.is_some() && self.rules.forgets {
+                for pattern in confirmed {
+                    if let Some((began, _)) = self.view(&client, &pattern).span() {
+                        self.sessions.expect_late_record(&client, &pattern, began);
+                    }
+                }
+            } else {
                 let detail = "its session was not found, but no record can have been lost";
                 self.verdict.add(AnomalyKind::FalseNotFound, client, detail, &[asked_line, line]);
             }
@@ -120,6 +127,8 @@ impl Checker {
             view.segments.push(Segment::again(position, line));
         }
         let detail = match () {
+            // It is the record of an earlier connection, and the client was told that messages may come again.
+            () if position < began && repeats && self.sessions.may_be_late_record(&client, pattern, position) => return,
             () if position < began => format!("it continues from {position}, but had begun at {began}"),
             () if position < reached && !repeats => {
                 format!("it continues from {position}, had reached {reached}, and nothing may come twice")
