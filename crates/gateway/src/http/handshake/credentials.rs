@@ -26,8 +26,13 @@ impl<'r> Offers<'r> {
     pub(super) fn read(headers: &'r HeaderMap) -> Self {
         let mut offers = Self::default();
         for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
-            offers.any = true;
-            for offer in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            let Ok(list) = value.to_str() else {
+                offers.any = true;
+                continue;
+            };
+            // An empty header offers nothing (RFC 9110 §5.6.1: empty elements of a list count for nothing).
+            for offer in list.split(',').map(str::trim).filter(|offer| !offer.is_empty()) {
+                offers.any = true;
                 offers.speaks_v1 |= offer == SUBPROTOCOL;
                 offers.tokens.extend(offer.strip_prefix(TOKEN_PROTOCOL));
             }

@@ -204,10 +204,19 @@ fn offered_subprotocols_must_include_ours() {
     let upgrade = decide(&request("/ws", &[("sec-websocket-protocol", "graphql-ws, tidegate.v1")])).unwrap();
     assert!(upgrade.subprotocol);
     let token_alone = format!("tidegate.token.{}", hs256(&claims("alice")));
-    for offer in ["graphql-ws", "tidegate.v2", "tidegate.v1x", &token_alone, ""] {
+    for offer in ["graphql-ws", "tidegate.v2", "tidegate.v1x", &token_alone] {
         let upgrade = decide(&request("/ws", &[("sec-websocket-protocol", offer)])).unwrap();
         assert!(!upgrade.subprotocol, "{offer}");
         assert_refused(&upgrade.opening, ErrorCode::InvalidField, Close::WrongSubprotocol);
+    }
+}
+
+#[test]
+fn an_empty_list_of_subprotocols_is_no_offer() {
+    for empty in ["", " ", ",", " , ,"] {
+        let upgrade = decide(&request("/ws", &[("sec-websocket-protocol", empty)])).unwrap();
+        assert!(!upgrade.subprotocol, "{empty:?}");
+        assert!(matches!(upgrade.opening, Opening::AwaitHello), "{empty:?}: {:?}", upgrade.opening);
     }
 }
 
