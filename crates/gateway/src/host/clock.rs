@@ -1,6 +1,6 @@
 //! The clock of the I/O code. It passes its readings to the pure code.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +40,15 @@ impl Clock {
             Self::Simulated(now) => return now(),
         };
         let mono_ms = millis(start.elapsed());
-        // With a wall clock before 1970 every token is valid and every latency is long, but the gateway runs.
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
-        Now { mono_ms, unix_ms }
+        Now { mono_ms, unix_ms: unix_ms() }
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+/// Reads the wall clock. Before 1970 it reads 0: every token is valid and every latency is long, but the gateway runs.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -55,16 +55,16 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     if upgrade.subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    if let Some(cookie) = set_cookie(upgrade.cookie) {
-        headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
-    }
+    set_cookie(headers, upgrade.cookie);
     response
 }
 
-/// The value of `Set-Cookie`, if the client gets a new routing cookie.
-fn set_cookie(cookie: RoutingCookie) -> Option<String> {
-    let RoutingCookie::Set(id) = cookie else { return None };
-    Some(format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/"))
+/// Adds `Set-Cookie`, if the client gets a new routing cookie.
+fn set_cookie(headers: &mut HeaderMap, cookie: RoutingCookie) {
+    if let RoutingCookie::Set(id) = cookie {
+        let value = format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/");
+        headers.insert(SET_COOKIE, HeaderValue::from_str(&value).expect("hexadecimal digits are a header value"));
+    }
 }
 
 /// Headers of an event stream. Caches must not store it, and proxies must not change or buffer it.
@@ -75,16 +75,19 @@ const EVENT_STREAM_HEADERS: [(HeaderName, &str); 4] = [
     (CONNECTION, "close"),
 ];
 
+fn event_stream_headers(cookie: RoutingCookie) -> HeaderMap {
+    let mut headers =
+        HeaderMap::from_iter(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    set_cookie(&mut headers, cookie);
+    headers
+}
+
 /// The head of an event stream. The stream ends with its connection (RFC 9112 §6.3), so a proxy has no length to wait
 /// for.
 pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Vec<u8> {
-    let mut headers =
-        HeaderMap::from_iter(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    let mut headers = event_stream_headers(cookie);
     let date = httpdate::fmt_http_date(SystemTime::now());
     headers.insert(DATE, HeaderValue::from_str(&date).expect("a date is a header value"));
-    if let Some(cookie) = set_cookie(cookie) {
-        headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
-    }
     if let Some(cors) = cors {
         cors.allow(&mut headers);
     }
@@ -110,12 +113,8 @@ pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> 
     };
     let mut response =
         Response::new(Full::new(Bytes::copy_from_slice(event_stream::bytes(&event_stream::reply(&error)))));
-    let headers = response.headers_mut();
-    headers.extend(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
-    headers.insert(RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1_000)));
-    if let Some(cookie) = set_cookie(cookie) {
-        headers.insert(SET_COOKIE, HeaderValue::from_str(&cookie).expect("hexadecimal digits are a header value"));
-    }
+    *response.headers_mut() = event_stream_headers(cookie);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after_ms.div_ceil(1_000)));
     response
 }
 

@@ -1,6 +1,6 @@
 //! What carries and keeps messages, leases and records: the memory of this process, or Redis. It is chosen once, at start.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use connection_registry::{MemoryStore as MemoryRegistry, PresenceReader, RedisStore, RedisStoreConfig, Store};
 use keyspace::Keyspace;
@@ -11,6 +11,7 @@ use records::EitherStore;
 use redis_topology::Pools;
 
 use crate::config::RedisConfig;
+use crate::host::clock::{millis, unix_ms};
 use crate::shard::shared::Shared;
 
 /// One kind of backend.
@@ -123,14 +124,6 @@ impl RedisBackend {
     fn keyspace(&self) -> Keyspace {
         Keyspace::new(self.0.prefix.clone())
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 fn random_u16() -> u16 {

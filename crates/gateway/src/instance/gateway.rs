@@ -15,7 +15,7 @@ use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig};
 use crate::dispatch::pump::Pump;
 use crate::health::Health;
 use crate::health::instance_state::Phase;
-use crate::host::clock::Clock;
+use crate::host::clock::{Clock, millis};
 use crate::host::mailbox::Mailbox;
 use crate::host::rate::RateLimit;
 use crate::http::listeners::{BindError, Listeners};
@@ -249,8 +249,4 @@ pub(crate) fn rules(config: &Config) -> Rules {
             hello_timeout_ms: millis(limits.hello_timeout),
         },
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -87,6 +87,21 @@ impl LiveBuffer {
 const PENDING_GAPS_MAX: usize = 8;
 
 impl Join {
+    /// A join whose client has been told nothing, and which reads history.
+    pub(crate) fn new(slot: Slot, scope: Scope, wanted: Vec<Wanted>) -> Self {
+        Self {
+            slot,
+            scope,
+            wanted,
+            correlation_id: None,
+            buffer: LiveBuffer::default(),
+            announced: Announced::Nothing,
+            stage: JoinStage::Reading,
+            asked_with_position: false,
+            pending_gaps: Vec::new(),
+        }
+    }
+
     /// Whether the client has been told that its subscriptions are active. From then on it gets every message or a gap.
     pub(crate) fn is_announced(&self) -> bool {
         self.announced == Announced::Subscribed

@@ -12,19 +12,7 @@ impl Shard {
         let JoinRequest { scope, wanted, correlation_id } = request;
         let joiner = self.next_number();
         self.counters.subscriptions.add(wanted.len() as u64);
-        let (buffer, announced, stage, pending_gaps) =
-            (LiveBuffer::default(), Announced::Nothing, JoinStage::Reading, Vec::new());
-        let mut join = Join {
-            slot,
-            scope,
-            wanted,
-            correlation_id,
-            buffer,
-            announced,
-            stage,
-            asked_with_position: false,
-            pending_gaps,
-        };
+        let mut join = Join { correlation_id, ..Join::new(slot, scope, wanted) };
         if self.is_preceded(joiner, &join) {
             if self.is_degraded {
                 let (start, lost, messages) = (Start::Degraded, Vec::new(), Vec::new());

@@ -127,20 +127,8 @@ impl Shard {
             self.subscriptions.join_mut(joiner).expect("it has just been found").wanted.append(&mut wanted);
         } else {
             let joiner = self.next_number();
-            let (buffer, announced, stage) = (LiveBuffer::default(), Announced::Subscribed, JoinStage::Waiting);
-            let (scope, pending_gaps, correlation_id) = (scope.clone(), Vec::new(), None);
-            let join = Join {
-                slot,
-                scope,
-                wanted,
-                correlation_id,
-                buffer,
-                announced,
-                stage,
-                asked_with_position: false,
-                pending_gaps,
-            };
-            self.wait(joiner, join);
+            let join = Join::new(slot, scope.clone(), wanted);
+            self.wait(joiner, Join { announced: Announced::Subscribed, stage: JoinStage::Waiting, ..join });
         }
         self.mark_slow(slot);
     }
