@@ -184,24 +184,27 @@ fn lines_of_a_payload_are_fields_and_bytes_are_base64() {
 fn what_is_written_in_part_is_neither_overtaken_nor_dropped() {
     let mut outbox = outbox(&["collection:1:*", "user:7"]);
     let large = format!(r#"{{"type":"n","payload":"{}"}}"#, "x".repeat(100_000));
-    for (n, stored) in [br#"{"type":"n"}"#, large.as_bytes(), br#"{"type":"n"}"#].into_iter().enumerate() {
-        outbox.append(Lane(2), Outbound::Message(message("collection:1:a", stored, Some(at(n as u64 + 1)))));
-    }
+    let numbered = |n, stored| Outbound::Message(message("collection:1:a", stored, Some(at(n))));
+    outbox.append(Lane(2), numbered(1, br#"{"type":"n"}"#));
+    outbox.append(Lane(2), numbered(2, large.as_bytes()));
     let (mut all, mut scratch) = (Vec::new(), Vec::with_capacity(1 << 16));
-    let mut step = 0;
-    while !outbox.is_empty() {
+    let mut is_begun = false;
+    for step in 0..30 {
         let _ = outbox.write(&mut scratch, |bytes| {
             let n = bytes.len().min(40 + step * 977);
             all.extend_from_slice(&bytes[..n]);
             Ok(n)
         });
-        outbox.append(Lane(1), Outbound::Message(message("user:7", br#"{"type":"u"}"#, Some(at(step as u64 + 1)))));
-        outbox.evict(0, |message| message.scope().name() != "user:7" && step > 400);
-        step += 1;
-        if step > 30 {
-            break;
+        // Everything else may go, once the id of the large message is written.
+        is_begun |= String::from_utf8_lossy(&all).contains(&at(2).to_string());
+        outbox.evict(0, |_| is_begun);
+        if step % 2 == 0 {
+            let position = Some(at(step as u64 + 100));
+            outbox.append(Lane(1), Outbound::Message(message("user:7", br#"{"type":"u"}"#, position)));
         }
     }
+    assert!(is_begun && all.len() > large.len());
+    outbox.append(Lane(2), numbered(3, br#"{"type":"n"}"#));
     all.extend_from_slice(taken(&mut outbox, 333).as_bytes());
     let stream = String::from_utf8(all).unwrap();
     let (dispatched, id) = events(&stream);
