@@ -54,7 +54,7 @@ fn the_store_hears_of_the_first_connection_and_of_the_last() {
 }
 
 #[test]
-fn whoever_comes_and_goes_between_two_batches_costs_nothing() {
+fn a_client_that_comes_and_goes_between_two_batches_costs_nothing() {
     let presence = Presence::default();
     enter(&presence, "alice");
     exit(&presence, "alice");

@@ -35,7 +35,7 @@ macro_rules! conformance {
 
 conformance!(
     a_member_of_two_instances_joins_once_and_leaves_once,
-    whoever_comes_back_within_the_grace_has_not_left,
+    a_user_who_comes_back_within_the_grace_has_not_left,
     a_goodbye_gives_the_grace_and_a_new_incarnation_takes_over,
     a_stale_token_changes_nothing,
     what_is_written_anew_has_not_left_and_the_rest_has,
@@ -146,7 +146,7 @@ async fn a_member_of_two_instances_joins_once_and_leaves_once(store: impl Store 
     assert_eq!(members(&store).await, []);
 }
 
-async fn whoever_comes_back_within_the_grace_has_not_left(store: impl Store + PresenceReader) {
+async fn a_user_who_comes_back_within_the_grace_has_not_left(store: impl Store + PresenceReader) {
     let (one, two) = (instance("gw-1", 1), instance("gw-2", 1));
     let (first, second) = (granted(&store, &one).await, granted(&store, &two).await);
     store.write_members(&one, &first, &[enter("alice"), enter("bob")]).await.unwrap();

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_was_slept_through_fences_whoever_looks_first() {
+    fn a_lease_that_ended_in_a_pause_fences_at_the_first_check() {
         let begun = Instant::now();
         let health = health(begun);
         let after = |ms| begun + Duration::from_millis(ms);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_stopped_is_stuck_and_whoever_has_not_begun_is_not() {
+    fn a_stopped_thread_is_stuck_and_one_that_has_not_begun_is_not() {
         let (watchdog, at) = watchdog(Instant::now());
         let stuck = |ms| watchdog.stuck(at(ms)).collect::<Vec<_>>();
         assert_eq!(stuck(60_000), []);

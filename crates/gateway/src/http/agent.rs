@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_line_for_whoever_connects() {
+    async fn one_line_for_each_connection() {
         let health = Arc::new(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -232,7 +232,7 @@ mod tests {
             ("closed by us, answered", answered, Some(DRAINED), Some(DRAINED), 30, true),
             ("closed by both at once", answered, Some(DRAINED), Some(1000), 20, false),
             ("closed by the client", answered, None, Some(1000), 20, false),
-            ("closed by us, queued frames let go of", incomplete, Some(DRAINED), Some(DRAINED), 20, false),
+            ("closed by us, queued frames discarded", incomplete, Some(DRAINED), Some(DRAINED), 20, false),
             ("another subscription of the name", unsubscribed_between, None, None, 10, false),
         ];
         for (name, before, ours, theirs, position, exact) in cases {

@@ -1,4 +1,4 @@
-//! Whoever receives frames: tests that publish are WebSockets, and others run over both transports.
+//! Test clients that receive frames. Tests that publish use WebSockets; others run over both transports.
 
 use serde_json::Value;
 

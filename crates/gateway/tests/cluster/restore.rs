@@ -118,7 +118,7 @@ async fn publish(publisher: &mut Client, numbers: std::ops::Range<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_moved_gets_the_rest_and_nothing_twice() {
+async fn a_moved_client_gets_the_rest_and_nothing_twice() {
     let redis = RedisServer::start(&[]);
     let mut fleet = Fleet::start(2, Some(&redis.url()), "");
     let mut publisher = fleet.client(1, "publisher").await;

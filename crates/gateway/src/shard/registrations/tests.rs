@@ -38,7 +38,7 @@ impl Instance {
         Self { shards: (0..shards).map(shard).collect(), directory, start: Instant::now(), arrival: 0 }
     }
 
-    /// Registrations whoever has become known.
+    /// Registers the sessions that the shard has identified.
     fn register(&mut self, at: usize) {
         let arrival = self.start + Duration::from_millis(self.arrival);
         let (shard, registrations) = &mut self.shards[at];

@@ -381,7 +381,7 @@ fn a_joiner_that_held_too_much_reads_it_from_history_instead() {
         table.publish("collection:42", "a", offset);
     }
     table.shard.joined(joiner, page(Start::Resumed, vec![("a", 1)], Some(1), false));
-    assert_eq!(table.joiner(), (joiner, Some(at(1))), "what was let go of is asked for");
+    assert_eq!(table.joiner(), (joiner, Some(at(1))), "dropped messages are requested");
     assert_eq!(table.received(alice), ["subscribed collection:42:*", "collection:42:a@1"]);
 }
 
@@ -407,7 +407,7 @@ fn one_that_began_afresh_is_told_of_a_gap_behind_its_first_page() {
         table.publish("collection:42", "a", offset);
     }
     table.shard.joined(joiner, page(Start::Fresh, vec![], Some(1), false));
-    assert_eq!(table.joiner(), (joiner, Some(at(1))), "what was let go of is asked for");
+    assert_eq!(table.joiner(), (joiner, Some(at(1))), "dropped messages are requested");
     let gap = Gap { after: Some(at(1)), upto: at(9), reason: GapReason::Failover, certain: false };
     table.shard.joined(joiner, page(Start::Gap(gap), vec![], Some(9), false));
     assert_eq!(table.received(alice), ["subscribed collection:42:*", "gap collection:42:*"]);
@@ -446,7 +446,7 @@ fn a_message_of_this_instance_alone_comes_at_once_and_a_gap_where_each_stands_te
 
     assert_eq!(table.shard.deliver(&scope, &[local("ops"), local("other")]), 4);
     assert_eq!(table.received(live), ["local", "local"]);
-    assert_eq!(table.received(late), ["local", "local"], "whoever knows that the subscription stands");
+    assert_eq!(table.received(late), ["local", "local"], "a client that knows its subscription is active");
     assert_eq!(table.received(new), Vec::<String>::new(), "nothing before subscribed");
 
     table.shard.isolated(&scope);

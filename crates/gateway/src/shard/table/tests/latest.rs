@@ -140,5 +140,5 @@ fn a_topic_that_nobody_holds_any_more_is_not_kept() {
     let sent = table.drains(slow);
     assert!(!sent.iter().any(|text| text.starts_with("y@")), "{sent:?}");
     assert!(sent.contains(&format!("x@{first}")), "{sent:?}");
-    assert_eq!(table.shard.counters.backlog.get(), 0, "what was let go of is not counted any more");
+    assert_eq!(table.shard.counters.backlog.get(), 0, "dropped messages are no longer counted");
 }

@@ -1,4 +1,4 @@
-//! Members and those who watch them: who is told what, in which order, and of whom nothing is kept.
+//! Members and their watchers: who is told what, in which order, and for which clients nothing is kept.
 
 use connection_registry::{Member, MemberList, PresenceCursor, PresenceEvent, PresenceTransition};
 use message_router::{FamilyPolicy, OnIsolation};
@@ -156,7 +156,7 @@ fn after_an_interruption_everybody_who_watches_is_given_the_list_anew() {
 }
 
 #[test]
-fn whoever_leaves_the_scope_is_told_no_more_and_the_last_one_says_so() {
+fn a_client_that_leaves_the_scope_is_told_no_more_and_the_last_one_says_so() {
     let mut table = table();
     let (alice, bob) = (table.connect("alice"), table.connect("bob"));
     for slot in [alice, bob] {

@@ -385,11 +385,11 @@ fn what_was_queued_at_once_is_thinned_out_when_the_socket_does_not_take_it() {
     let first = offsets(&table.reads(slow), OPS);
     let last = first.len() as u64;
     assert!(first.iter().copied().eq(1..=last), "{first:?}");
-    assert_eq!(table.joiner().1, Some(at(last)), "exactly what was let go of is read");
+    assert_eq!(table.joiner().1, Some(at(last)), "exactly the dropped messages are read");
 }
 
 #[test]
-fn what_too_much_waits_for_is_let_go_of_from_the_largest_and_read_again_from_where_each_stands() {
+fn over_the_backlog_limit_the_largest_are_dropped_and_each_is_read_again_from_its_position() {
     let mut table = Table::new();
     let slots = ["small", "large"].map(|name| table.connect(name));
     let [small, large] = slots;
@@ -440,7 +440,7 @@ fn a_replay_that_waits_is_let_go_of_too_and_a_page_that_is_on_its_way_is_not_tak
     table.blocks(slow);
     table.shard.evict(1);
     table.shard.joined(stale, page(Start::Resumed, ops(last + 6..=60), Some(60), false));
-    assert_eq!(table.reads(slow), Vec::<String>::new(), "all of it was let go of");
+    assert_eq!(table.reads(slow), Vec::<String>::new(), "all of it was dropped");
     let (joiner, after) = table.joiner();
     assert_eq!(after, Some(at(last)));
     table.shard.joined(joiner, page(Start::Resumed, ops(last + 1..=60), Some(60), false));
