@@ -36,7 +36,7 @@ pub(crate) struct Limits {
     pub(crate) backlog_bytes_max: u64,
     /// How long a socket may stay full while data waits for it, in milliseconds.
     pub(crate) write_timeout_ms: u64,
-    /// How often the gateway pings each client, in milliseconds.
+    /// Longest time between two pings of a client, in milliseconds.
     pub(crate) ping_interval_ms: u64,
     /// How long a client may be silent after a ping, in milliseconds.
     pub(crate) pong_timeout_ms: u64,
@@ -45,6 +45,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// How exact the timers of connections are, in milliseconds: a small part of the shortest time that they measure.
+    /// Longer times need no finer timers, and each tick costs a little.
+    pub(crate) fn timer_grain_ms(&self) -> u64 {
+        let shortest_ms = self.ping_interval_ms.min(self.pong_timeout_ms).min(self.hello_timeout_ms);
+        (shortest_ms / 8).clamp(5, 250)
+    }
+
+    /// How long before the end of its interval a ping is due, in milliseconds. The interval is a promise: clients,
+    /// and proxies on the way, count on a ping within it. One grain is the timer's, and one is for the thread.
+    pub(crate) fn ping_lead_ms(&self) -> u64 {
+        2 * self.timer_grain_ms()
+    }
+
     /// How many bytes may wait for one client before a replay pauses.
     pub(crate) fn replay_pause_bytes(&self) -> usize {
         self.outbox_bytes_max / 4

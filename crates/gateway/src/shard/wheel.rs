@@ -1,30 +1,35 @@
 //! One timing wheel per shard. A timer per connection would cost 112 bytes each, and a heap entry.
 
-/// Wakes each connection at most once a second, at the second it asked for.
+/// Wakes each connection at the first tick at or after the time that it asked for. Its thread ticks at whole multiples of
+/// the grain.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// One list of connections per second, the next second at `second % SLOTS`.
+    /// One list of connections per tick, the next tick at `tick % SLOTS`.
     slots: Vec<Vec<u32>>,
-    /// Everything up to this second has been woken.
-    second: u64,
+    /// Everything up to this tick has been woken.
+    tick: u64,
+    /// Time between two ticks, in milliseconds.
+    grain_ms: u64,
 }
 
-/// Number of seconds in one round of the wheel.
-const SLOTS: u64 = 64;
+/// Number of ticks in one round of the wheel.
+const SLOTS: u64 = 256;
 
 /// The latest wake that may be requested, in milliseconds from now. A connection that is woken too early is not
 /// checked. Half a round, so that no wake is lost when the thread was stopped for the other half.
-pub(crate) const SPAN_MS: u64 = SLOTS / 2 * 1_000;
+pub(crate) const fn span_ms(grain_ms: u64) -> u64 {
+    SLOTS / 2 * grain_ms
+}
 
 impl Wheel {
-    pub(crate) fn new(now_ms: u64) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS as usize], second: now_ms / 1_000 }
+    pub(crate) fn new(now_ms: u64, grain_ms: u64) -> Self {
+        Self { slots: vec![Vec::new(); SLOTS as usize], tick: now_ms / grain_ms, grain_ms }
     }
 
-    /// Wakes `slot` in the second after `at_ms`, which is at most [`SPAN_MS`] away.
+    /// Wakes `slot` at the first tick at or after `at_ms`, which is at most [`span_ms`] away.
     pub(crate) fn schedule(&mut self, slot: u32, at_ms: u64) {
-        let second = (at_ms / 1_000 + 1).clamp(self.second + 1, self.second + SLOTS - 1);
-        self.slots[(second % SLOTS) as usize].push(slot);
+        let tick = at_ms.div_ceil(self.grain_ms).clamp(self.tick + 1, self.tick + SLOTS - 1);
+        self.slots[(tick % SLOTS) as usize].push(slot);
     }
 
     /// Shrinks the lists after many connections have closed.
@@ -32,11 +37,11 @@ impl Wheel {
         self.slots.iter_mut().for_each(Vec::shrink_to_fit);
     }
 
-    /// Takes all connections whose second has passed.
+    /// Takes all connections whose tick has come.
     pub(crate) fn take_due(&mut self, now_ms: u64, due: &mut Vec<u32>) {
-        while self.second < now_ms / 1_000 {
-            self.second += 1;
-            due.append(&mut self.slots[(self.second % SLOTS) as usize]);
+        while self.tick < now_ms / self.grain_ms {
+            self.tick += 1;
+            due.append(&mut self.slots[(self.tick % SLOTS) as usize]);
         }
     }
 }
@@ -44,6 +49,8 @@ impl Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GRAIN_MS: u64 = 250;
 
     fn due(wheel: &mut Wheel, now_ms: u64) -> Vec<u32> {
         let mut due = Vec::new();
@@ -53,21 +60,23 @@ mod tests {
 
     #[test]
     fn nobody_is_woken_early_and_nobody_is_forgotten() {
-        let mut wheel = Wheel::new(10_500);
+        let mut wheel = Wheel::new(10_500, GRAIN_MS);
         wheel.schedule(1, 10_700);
         wheel.schedule(2, 12_000);
-        assert_eq!(due(&mut wheel, 10_999), Vec::<u32>::new());
-        assert_eq!(due(&mut wheel, 11_000), [1]);
-        assert_eq!(due(&mut wheel, 12_999), Vec::<u32>::new());
-        assert_eq!(due(&mut wheel, 13_100), [2]);
-        wheel.schedule(3, 13_100 + SPAN_MS);
-        assert_eq!(due(&mut wheel, 13_100 + SPAN_MS), Vec::<u32>::new());
-        assert_eq!(due(&mut wheel, 14_100 + SPAN_MS), [3]);
+        wheel.schedule(3, 9_000);
+        assert_eq!(due(&mut wheel, 10_749), Vec::<u32>::new());
+        assert_eq!(due(&mut wheel, 10_750), [1, 3]);
+        assert_eq!(due(&mut wheel, 11_999), Vec::<u32>::new());
+        assert_eq!(due(&mut wheel, 12_000), [2], "at its time, if a tick is due then");
+        let span_ms = span_ms(GRAIN_MS);
+        wheel.schedule(3, 12_000 + span_ms);
+        assert_eq!(due(&mut wheel, 11_999 + span_ms), Vec::<u32>::new());
+        assert_eq!(due(&mut wheel, 12_000 + span_ms), [3]);
     }
 
     #[test]
     fn a_late_tick_wakes_everybody_it_missed() {
-        let mut wheel = Wheel::new(0);
+        let mut wheel = Wheel::new(0, GRAIN_MS);
         for slot in 0..50 {
             wheel.schedule(slot, u64::from(slot) * 1_000);
         }

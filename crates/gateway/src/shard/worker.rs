@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use connection_registry::{RegistrationNumber, SessionClose};
 use message_router::ShardIndex;
 use tokio::task;
+use tokio::time::{Interval, MissedTickBehavior};
 use wire::Close;
 
 use crate::health::Health;
@@ -81,6 +82,8 @@ pub(crate) struct Worker {
     /// The directory entries of the connections.
     registrations: RefCell<Registrations>,
     wheel: RefCell<Wheel>,
+    /// Time between two ticks of the wheel, in milliseconds.
+    timer_grain_ms: u64,
     /// Detects that connections have stopped coming and going.
     idle_detector: RefCell<IdleDetector>,
     /// Read buffer. Empty while it is in use.
@@ -115,14 +118,15 @@ impl Worker {
         let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
         let message_bytes_max = rules.limits.message_bytes_max;
         let silence = Silence::new(&rules.limits);
-        let backlog_bytes_max = rules.limits.backlog_bytes_max;
+        let (backlog_bytes_max, timer_grain_ms) = (rules.limits.backlog_bytes_max, rules.limits.timer_grain_ms());
         Rc::new(Self {
             index,
             shard: RefCell::new(Shard::new(index, rules, Arc::clone(&counters))),
             sockets: Sockets::default(),
             registrations: RefCell::new(Registrations::new(index, registers.directory)),
             idle_detector: RefCell::default(),
-            wheel: RefCell::new(Wheel::new(clock.now().mono_ms)),
+            wheel: RefCell::new(Wheel::new(clock.now().mono_ms, timer_grain_ms)),
+            timer_grain_ms,
             scratch_in: RefCell::new(vec![0; SCRATCH_BYTES]),
             scratch_out: RefCell::new(Vec::with_capacity(SCRATCH_BYTES)),
             dirty: RefCell::default(),
@@ -143,13 +147,15 @@ impl Worker {
     pub(crate) async fn run(self: Rc<Self>) {
         let (mut inbox, mut delivered) = (Vec::new(), Vec::new());
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
-        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut timers = self.timers();
         let mut report_timer = watchdog::report_timer();
         let which = Loop::Shard(self.index.0.into());
         loop {
             tokio::select! {
                 () = self.inbox.take_all(&mut inbox) => {}
                 _ = seconds.tick() => self.tick_second(),
+                _ = timers.tick() => self.wake_due(),
                 due = report_timer.tick() => self.health.watchdog().report(which, due.into_std(), Instant::now()),
             }
             for item in inbox.drain(..) {
@@ -167,6 +173,16 @@ impl Worker {
                 self.counters.latency.record(now_ms.saturating_sub(published_ms) * 1_000, receivers);
             }
         }
+    }
+
+    /// Ticks at whole multiples of the grain on the clock of the shard, as the wheel counts them.
+    fn timers(&self) -> Interval {
+        let grain_ms = self.timer_grain_ms;
+        let first_ms = grain_ms - self.clock.now().mono_ms % grain_ms;
+        let first = tokio::time::Instant::now() + Duration::from_millis(first_ms);
+        let mut timers = tokio::time::interval_at(first, Duration::from_millis(grain_ms));
+        timers.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        timers
     }
 
     /// Keeps the backlog of blocked clients within the instance's limit.
@@ -411,7 +427,7 @@ impl Worker {
         self.shard.borrow_mut().unblock(slot);
     }
 
-    /// Runs once a second: checks the connections that are due.
+    /// Runs once a second.
     fn tick_second(&self) {
         if self.idle_detector.borrow_mut().is_idle(self.counters.connections.get()) {
             self.shard.borrow_mut().shrink();
@@ -422,6 +438,10 @@ impl Worker {
         }
         self.backlog.tick();
         self.evict_backlog();
+    }
+
+    /// Checks the connections that are due.
+    fn wake_due(&self) {
         self.check_lease(Instant::now());
         let now = self.clock.now();
         let mut due = Vec::new();

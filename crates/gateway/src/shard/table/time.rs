@@ -3,7 +3,7 @@
 use super::closing::close_timeout_ms;
 use super::*;
 use crate::session::rules::Limits;
-use crate::shard::wheel::SPAN_MS;
+use crate::shard::wheel::span_ms;
 
 /// What the worker does with a connection that it has woken.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Shard {
     pub(crate) fn wake(&mut self, slot: Slot, now: Now) -> Wake {
         let limits = &self.rules.limits;
         let (interval_ms, pong_ms) = (limits.ping_interval_ms, limits.pong_timeout_ms);
-        let write_ms = limits.write_timeout_ms;
+        let (write_ms, ping_lead_ms) = (limits.write_timeout_ms, limits.ping_lead_ms());
         let Some(connection) = self.connections.get_mut(slot) else { return Wake::Stale };
         if now.mono_ms < connection.wake_ms {
             return Wake::Stale;
@@ -76,7 +76,7 @@ impl Shard {
             self.close(slot, Close::PingTimeout);
         } else if connection.session.restoring().is_some_and(|(until_ms, _)| now.mono_ms >= until_ms) {
             self.give_up_restoring(slot);
-        } else if now.mono_ms >= connection.ping_ms {
+        } else if now.mono_ms + ping_lead_ms >= connection.ping_ms {
             if connection.outbox.format().has_answers() {
                 connection.ping = Ping::Silent;
             }
@@ -137,7 +137,8 @@ fn ping_payload(sent_ms: u64) -> [u8; 2] {
 }
 
 fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
-    let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = rules.limits;
+    let limits = &rules.limits;
+    let Limits { ping_interval_ms, pong_timeout_ms, write_timeout_ms, .. } = *limits;
     if connection.state != ConnectionState::Open {
         return now.mono_ms + close_timeout_ms(connection);
     }
@@ -157,6 +158,7 @@ fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
         }
     };
     let restore_ms = connection.session.restoring().map_or(u64::MAX, |(until_ms, _)| until_ms);
-    let due_ms = connection.ping_ms.min(restore_ms).min(silent_ms).min(stuck_ms).min(token_ms);
-    due_ms.min(now.mono_ms + SPAN_MS)
+    let ping_ms = connection.ping_ms.saturating_sub(limits.ping_lead_ms());
+    let due_ms = ping_ms.min(restore_ms).min(silent_ms).min(stuck_ms).min(token_ms);
+    due_ms.min(now.mono_ms + span_ms(limits.timer_grain_ms()))
 }
