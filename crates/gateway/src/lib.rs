@@ -36,6 +36,8 @@ mod transport;
 
 use std::io::Write as _;
 
+use host::signals::{Request, Signals};
+
 pub use auth::issuer::{IssueError, Issuer, TokenRequest};
 pub use http::listeners::BindError;
 #[doc(hidden)]
@@ -44,13 +46,16 @@ pub use instance::gateway::{Gateway, StartError};
 #[doc(hidden)]
 pub use transport::websocket::codec;
 
-/// Runs one instance until SIGTERM, SIGINT or `tidegate drain`, then drains it. A signal after that ends it at once.
+/// Runs one instance until SIGTERM, SIGINT, SIGQUIT or `tidegate drain`, then drains it. Another of these signals closes
+/// the remaining clients at once.
 ///
 /// # Errors
 /// When it cannot start.
 pub fn run(config: config::Config) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     runtime.block_on(async {
+        // Before anything listens: a signal that arrives during the start must not end the process either.
+        let mut signals = Signals::install().map_err(StartError::Signals)?;
         let (instance, page) = (config.instance.clone(), config.dev_page);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let gateway = Gateway::start(config)?;
@@ -60,32 +65,31 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
             let _ = writeln!(std::io::stdout(), "{scheme}://{}/", gateway.listen_addr());
         }
         tokio::select! {
-            () = stop_signal() => {}
+            signal = stop_signal(&mut signals) => tracing::info!(signal, "stop signal received"),
             () = gateway.drain_requested() => {}
         }
-        tokio::select! {
-            () = gateway.drain() => {}
-            () = stop_signal() => tracing::warn!("second stop signal: exiting at once"),
-        }
+        gateway
+            .drain_until(async {
+                let signal = stop_signal(&mut signals).await;
+                tracing::warn!(signal, "second stop signal received: closing all clients at once");
+            })
+            .await;
         Ok(())
     })
 }
 
-/// Waits for SIGTERM, as orchestrators send it, or SIGINT, as Ctrl-C does.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => drop(signal.recv().await),
-            // Without a handler the signal's default action ends the process.
-            Err(error) => {
-                tracing::error!(%error, "signal handler failed");
-                std::future::pending().await
-            }
+/// Waits for a signal that stops the process, and handles all others. Returns its name.
+async fn stop_signal(signals: &mut Signals) -> &'static str {
+    loop {
+        match signals.next().await {
+            (name, Request::Stop) => return name,
+            (_, Request::Reload) => reload_signal(),
+            (signal, Request::Nothing) => tracing::info!(signal, "signal ignored"),
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
     }
+}
+
+/// Handles SIGHUP. Nothing is read again: the configuration takes effect at the next start.
+fn reload_signal() {
+    tracing::info!(signal = "SIGHUP", "signal ignored: restart the instance to change its configuration");
 }

@@ -161,6 +161,7 @@ pub const KEYS: &[Key] = &[
     key("limits.connections_per_user", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "10"),
     key("limits.connections_per_tenant", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
     key("limits.on_excess", ValueKind::Choice(ON_EXCESS), "\"reject\""),
+    key("drain.delay_ms", ms(0, 3_600_000), "0"),
     key("drain.window_ms", ms(0, 3_600_000), "10000"),
     key("drain.grace_ms", ms(5_000, 3_600_000), "20000"),
     optional("drain.kill_after_ms", ms(1_000, 86_400_000)),

@@ -75,6 +75,7 @@ impl Health {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Starting,
             1 => Phase::Running,
+            2 => Phase::Terminating,
             _ => Phase::Draining,
         }
     }

@@ -7,11 +7,12 @@
 //! | lease_lost | stored | all | up 1% | 200 | 200 | accepted |
 //! | isolated | by family | local | up 1% | 200 | 200 | accepted |
 //! | fenced | none | none, clients are moved | up 1% | 200 | 200 | 503 |
+//! | terminating | as before | as before | up 0% | 404 | 503 | accepted |
 //! | draining | as before | as before, clients are moved | up 0% | 404 | 503 | 503 |
 //! | frozen | | | no answer | no answer | no answer | |
 //!
 //! The instance never reports "down" to HAProxy because Redis is away (`http/agent.rs` says why). An instance that
-//! drains or is frozen stays in this state while Redis is away or its lease ends; pump and shards follow the broker
+//! terminates, drains or is frozen stays in this state while Redis is away or its lease ends; pump and shards follow the broker
 //! and the lease in any case.
 
 /// The phase of the process. It only advances.
@@ -22,6 +23,8 @@ pub(crate) enum Phase {
     Starting,
     /// The instance accepts connections.
     Running,
+    /// The instance reports that it is not ready, and still accepts connections.
+    Terminating,
     /// The instance accepts no connections and moves its clients.
     Draining,
 }
@@ -51,6 +54,8 @@ pub(crate) enum InstanceState {
     Isolated,
     /// The incarnation has ended.
     Fenced,
+    /// The instance is about to drain. It still accepts connections.
+    Terminating,
     /// The instance accepts no connections and moves its clients.
     Draining,
     /// The event loop of a shard or of the pump is stuck.
@@ -59,15 +64,25 @@ pub(crate) enum InstanceState {
 
 impl InstanceState {
     /// Every state, for metrics and documents.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Starting, Self::Connected, Self::LeaseLost, Self::Isolated, Self::Fenced, Self::Draining, Self::Frozen];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Starting,
+        Self::Connected,
+        Self::LeaseLost,
+        Self::Isolated,
+        Self::Fenced,
+        Self::Terminating,
+        Self::Draining,
+        Self::Frozen,
+    ];
 
     /// Derives the state from phase, event loops, broker and lease.
     pub(crate) fn of(phase: Phase, is_frozen: bool, is_broker_up: bool, lease: LeaseStatus) -> Self {
         match (phase, lease) {
             _ if is_frozen => Self::Frozen,
             (Phase::Starting, _) => Self::Starting,
-            (Phase::Draining, _) => Self::Draining,
+            // A fenced instance takes no clients, so nothing is left of the announcement.
+            (Phase::Draining, _) | (Phase::Terminating, LeaseStatus::Fenced) => Self::Draining,
+            (Phase::Terminating, _) => Self::Terminating,
             (Phase::Running, LeaseStatus::Fenced) => Self::Fenced,
             (Phase::Running, _) if !is_broker_up => Self::Isolated,
             (Phase::Running, LeaseStatus::Lost) => Self::LeaseLost,
@@ -83,6 +98,7 @@ impl InstanceState {
             Self::LeaseLost => "lease_lost",
             Self::Isolated => "isolated",
             Self::Fenced => "fenced",
+            Self::Terminating => "terminating",
             Self::Draining => "draining",
             Self::Frozen => "frozen",
         }
@@ -91,7 +107,7 @@ impl InstanceState {
     /// The line of the agent check. `None` while frozen: the check is not answered.
     pub(crate) const fn agent_line(self) -> Option<&'static str> {
         match self {
-            Self::Starting | Self::Draining => Some("up 0%\n"),
+            Self::Starting | Self::Terminating | Self::Draining => Some("up 0%\n"),
             Self::Connected => Some("up 100%\n"),
             Self::LeaseLost | Self::Isolated | Self::Fenced => Some("up 1%\n"),
             Self::Frozen => None,
@@ -101,7 +117,7 @@ impl InstanceState {
     /// Whether `/ws/health` and `/readyz` answer 200. Only an instance that starts or stops is not ready. A load
     /// balancer that removed every instance while Redis is away would help no client.
     pub(crate) const fn is_ready(self) -> bool {
-        !matches!(self, Self::Starting | Self::Draining | Self::Frozen)
+        !matches!(self, Self::Starting | Self::Terminating | Self::Draining | Self::Frozen)
     }
 
     /// Whether upgrades are accepted. HAProxy tries a refused upgrade at another instance. A stuck shard does not
@@ -126,6 +142,9 @@ mod tests {
         (Phase::Running, false, LeaseStatus::Lost, InstanceState::Isolated),
         (Phase::Running, true, LeaseStatus::Fenced, InstanceState::Fenced),
         (Phase::Running, false, LeaseStatus::Fenced, InstanceState::Fenced),
+        (Phase::Terminating, true, LeaseStatus::Held, InstanceState::Terminating),
+        (Phase::Terminating, false, LeaseStatus::Lost, InstanceState::Terminating),
+        (Phase::Terminating, true, LeaseStatus::Fenced, InstanceState::Draining),
         (Phase::Draining, true, LeaseStatus::Held, InstanceState::Draining),
         (Phase::Draining, false, LeaseStatus::Lost, InstanceState::Draining),
         (Phase::Draining, false, LeaseStatus::Fenced, InstanceState::Draining),

@@ -5,3 +5,4 @@ pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod mailbox;
 pub(crate) mod rate;
+pub(crate) mod signals;

@@ -151,7 +151,7 @@ fn load(shared: &Shared) -> impl Fn() -> Load + Send + 'static {
 fn duty(instance_state: InstanceState) -> Duty {
     match instance_state {
         InstanceState::Connected => Duty::Full,
-        InstanceState::Draining => Duty::Draining,
+        InstanceState::Terminating | InstanceState::Draining => Duty::Draining,
         InstanceState::Starting
         | InstanceState::LeaseLost
         | InstanceState::Isolated

@@ -36,6 +36,8 @@ const SHARD_INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 const PUMP_INBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest time that shards may take to close disconnected connections. A stuck shard never closes them.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time that clients may take to answer their close frames when the instance must stop at once.
+const LAST_CLOSES: Duration = Duration::from_secs(1);
 
 /// A running gateway. Dropping it stops it at once; [`Gateway::drain`] moves its clients first.
 #[derive(Debug)]
@@ -64,6 +66,9 @@ pub enum StartError {
     /// The operating system refuses a thread or a runtime.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
+    /// The operating system refuses a handler for signals.
+    #[error("signal handlers cannot be installed: {0}")]
+    Signals(io::Error),
 }
 
 impl Gateway {
@@ -118,13 +123,53 @@ impl Gateway {
         self.leave.notified().await;
     }
 
-    /// Refuses new clients, moves its clients to other instances, a few at a time, and stops when they are gone or
-    /// the grace period has passed.
+    /// Announces its end, refuses new clients, moves its clients to other instances, a few at a time, and stops when
+    /// they are gone or the grace period has passed.
     pub async fn drain(self) {
+        self.drain_until(std::future::pending()).await;
+    }
+
+    /// The same. When `hurry` is over, the remaining clients are closed at once.
+    pub async fn drain_until(self, hurry: impl Future<Output = ()>) {
+        let moved = async {
+            self.announce().await;
+            self.move_clients().await;
+        };
+        tokio::select! {
+            () = moved => {}
+            () = hurry => self.close_all().await,
+        }
+    }
+
+    /// Reports that it is not ready, and accepts clients for a while: not every balancer tries a refused client at
+    /// another instance, and each needs some time to read the report.
+    async fn announce(&self) {
+        if self.drain.delay.is_zero() {
+            return;
+        }
+        self.health.advance(Phase::Terminating);
+        self.wakeup.notify_one();
+        tracing::info!(delay_ms = millis(self.drain.delay), "drain announced");
+        tokio::time::sleep(self.drain.delay).await;
+    }
+
+    /// Closes all clients at once. None of them is left without a close frame, unless its socket takes nothing.
+    async fn close_all(&self) {
+        self.health.advance(Phase::Draining);
+        self.hub.look_for_reservations();
+        self.hub.shards().for_each(|shard| shard.inbox.push(ToShard::Drain(Departures::everybody()), 0));
+        let mut slots = tokio::time::interval(SLOT);
+        let begun = tokio::time::Instant::now();
+        while self.hub.connections() > 0 && begun.elapsed() < LAST_CLOSES {
+            slots.tick().await;
+        }
+    }
+
+    async fn move_clients(&self) {
         self.health.advance(Phase::Draining);
         self.hub.look_for_reservations();
         self.wakeup.notify_one();
-        let DrainConfig { window, grace, kill_after } = self.drain;
+        let DrainConfig { window, grace, kill_after, delay: _ } = self.drain;
         let begun = tokio::time::Instant::now();
         let before: Vec<u64> = self.hub.shards().map(|shard| shard.counters.connections.get()).collect();
         let clients: u64 = before.iter().sum();

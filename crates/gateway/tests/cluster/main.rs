@@ -35,5 +35,6 @@ mod receipts;
 mod restore;
 mod round_trip;
 mod send;
+mod signals;
 mod slow_reader;
 mod stalled;

@@ -16,7 +16,7 @@ pub(crate) struct Raw {
 
 /// A server's frame.
 pub(crate) struct Frame {
-    opcode: u8,
+    pub(crate) opcode: u8,
     pub(crate) payload: Vec<u8>,
 }
 
