@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 /// HAProxy's own cookie, which names a gateway.
-const SERVER_COOKIE: &str = "SERVERID";
+const SERVER_COOKIE: &str = "tidegate_server";
 
 /// Receive buffer in the kernel of a client that reads slowly. The sender's buffer depends on the segment size.
 const SLOW_WINDOW_BYTES: u32 = 2_048;
@@ -241,11 +241,14 @@ mod tests {
     #[test]
     fn cookies_are_kept_by_name_without_their_attributes() {
         let mut headers = HeaderMap::new();
-        for text in ["SERVERID=g2; path=/; HttpOnly", "session_id=ab; SameSite=Lax", "nonsense"] {
+        for text in ["tidegate_server=g2; path=/; HttpOnly", "tidegate_session=ab; SameSite=Lax", "nonsense"] {
             headers.append(SET_COOKIE, HeaderValue::from_static(text));
         }
         let jar: Jar = given(&headers).collect();
-        assert_eq!(jar, [("SERVERID", "g2"), ("session_id", "ab")].map(|(a, b)| (a.into(), b.into())).into());
+        assert_eq!(
+            jar,
+            [("tidegate_server", "g2"), ("tidegate_session", "ab")].map(|(a, b)| (a.into(), b.into())).into()
+        );
     }
 
     #[test]
@@ -253,7 +256,7 @@ mod tests {
         let gateways = (1..=3).map(|n| (format!("gw-{n}"), SocketAddr::from(([127, 0, 0, 1], n)))).collect();
         let entrance = Entrance::new(gateways, None);
         let mut headers = HeaderMap::new();
-        let brought = format!("session_id=ab; {SERVER_COOKIE}={}", server_cookie(2));
+        let brought = format!("tidegate_session=ab; {SERVER_COOKIE}={}", server_cookie(2));
         assert_eq!((entrance.served_by("", &headers), entrance.served_by(&brought, &headers)), (None, Some(1)));
         let given = format!("{SERVER_COOKIE}={}; path=/", server_cookie(3));
         headers.append(SET_COOKIE, given.parse().unwrap());

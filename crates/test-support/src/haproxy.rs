@@ -69,7 +69,7 @@ pub fn command(program: &Path, directory: &Path, listeners: Listeners, gateways:
     command
 }
 
-/// The value of HAProxy's cookie `SERVERID` for gateway `number`, counted from 1.
+/// The value of HAProxy's cookie `tidegate_server` for gateway `number`, counted from 1.
 pub fn server_cookie(number: usize) -> String {
     format!("g{number}")
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use test_support::haproxy::{GATEWAYS, server_cookie};
+use test_support::web_socket::upgrade_request;
 
 use crate::cluster::Fleet;
 use crate::failure::Failure;
@@ -43,7 +44,7 @@ struct Proof {
 const FIRST: &[Proof] = &[
     Proof { name: "sockets_spread_and_stick", run: |trial| trial.spreads_and_sticks() },
     Proof { name: "one_publish_reaches_every_instance", run: |trial| trial.delivers_to_every_instance() },
-    Proof { name: "other_upgrades_are_refused", run: |trial| trial.refuses_other_upgrades() },
+    Proof { name: "only_websockets_are_upgraded", run: |trial| trial.upgrades_to_websockets_alone() },
     Proof { name: "a_message_too_large_is_told", run: |trial| trial.tells_who_sends_too_much() },
     Proof { name: "the_log_holds_no_token", run: |trial| trial.keeps_the_token_out_of_the_log() },
     Proof { name: "a_silent_event_stream_stays_open", run: Trial::keeps_a_silent_event_stream },
@@ -89,7 +90,7 @@ pub(crate) fn try_guarantee(binary: &Path, name: &str) -> Result<(), Failure> {
 /// A token from the gateway's own page route, requested through HAProxy.
 fn token(fleet: &Fleet, user: &str) -> Result<String, Failure> {
     let path = format!("/dev/token?user={user}");
-    let answer = http::get(fleet.entrance, &path).map_err(Failure::during("asking for a token"))?;
+    let answer = http::post(fleet.entrance, &path).map_err(Failure::during("asking for a token"))?;
     match answer.status {
         200 => Ok(answer.body.trim().to_owned()),
         status => Err(Failure::new(format!("/dev/token was answered {status}: {}", answer.body))),
@@ -101,15 +102,17 @@ impl Trial {
         let mut sockets = (0..2 * GATEWAYS).map(|_| self.open("")).collect::<Result<Vec<_>, _>>()?;
         for number in 1..=GATEWAYS {
             let name = server_cookie(number);
-            let held = sockets.iter().filter(|socket| socket.cookie("SERVERID") == Some(&name)).count();
+            let held = sockets.iter().filter(|socket| socket.cookie("tidegate_server") == Some(&name)).count();
             expect(held == 2, || format!("leastconn gave {name} {held} of {} sockets, not 2", sockets.len()))?;
         }
         for first in &mut sockets {
             let reached = instance(first)?;
-            let server = first.cookie("SERVERID").ok_or_else(|| Failure::new("HAProxy set no SERVERID"))?;
-            let session = first.cookie("session_id").ok_or_else(|| Failure::new("the gateway set no session_id"))?;
-            for cookie in [format!("SERVERID={server}"), format!("session_id={session}")] {
-                // HAProxy's cookie cannot show the instance: HAProxy sets none for a client that `session_id` routed.
+            let server =
+                first.cookie("tidegate_server").ok_or_else(|| Failure::new("HAProxy set no tidegate_server"))?;
+            let session =
+                first.cookie("tidegate_session").ok_or_else(|| Failure::new("the gateway set no tidegate_session"))?;
+            for cookie in [format!("tidegate_server={server}"), format!("tidegate_session={session}")] {
+                // HAProxy's cookie cannot show the instance: HAProxy sets none for a client that `tidegate_session` routed.
                 let again = instance(&mut self.open(&format!("Cookie: {cookie}\r\n"))?)?;
                 expect(again == reached, || format!("{cookie} led to {again}, not to {reached}"))?;
             }
@@ -132,14 +135,33 @@ impl Trial {
         passed("one publish reached a socket on every instance")
     }
 
-    fn refuses_other_upgrades(&self) -> Result<(), Failure> {
-        let asked = |headers| status_with(&self.fleet, headers).map_err(Failure::during("asking for /livez"));
-        expect(asked("")? == 200, || "/livez is not answered 200".into())?;
-        for headers in ["Connection: upgrade\r\nUpgrade: h2c\r\n", "Upgrade: websocket\r\n"] {
-            let status = asked(headers)?;
-            expect(status == 400, || format!("{headers:?} was answered {status}, not 400"))?;
+    /// A request may offer several protocols. Only websocket reaches a gateway, and an offer of others is no mistake.
+    fn upgrades_to_websockets_alone(&self) -> Result<(), Failure> {
+        let asked = |request: &str| status_of(&self.fleet, request).map_err(Failure::during("asking with an Upgrade"));
+        for headers in [
+            "",
+            "Connection: upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+            "Upgrade: websocket\r\n",
+        ] {
+            let status = asked(&format!("GET /livez HTTP/1.1\r\nHost: x\r\n{headers}\r\n"))?;
+            expect(status == 200, || format!("a page with {headers:?} was answered {status}, not 200"))?;
         }
-        passed("an upgrade to anything but a WebSocket is answered 400")
+        let upgrade = upgrade_request("x", &self.authorization);
+        for (from, to, expected) in [
+            ("", "", 101),
+            ("Upgrade: websocket", "Upgrade: websocket, h2c", 101),
+            ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: WebSocket", 101),
+            ("Connection: Upgrade", "Connection: keep-alive, Upgrade", 101),
+            ("Host: x", "Host: x\r\nContent-Length: 0", 101),
+            ("Host: x", "Host: x\r\nCookie: name=Jos\u{e9}; theme=\"dark\"", 101),
+            ("Upgrade: websocket", "Upgrade: h2c", 426),
+            ("Connection: Upgrade", "Connection: upgraded", 426),
+        ] {
+            let status = asked(&upgrade.replacen(from, to, 1))?;
+            expect(status == expected, || format!("an upgrade with {to:?} was answered {status}, not {expected}"))?;
+        }
+        passed("an upgrade to websocket passes with other offers beside it, and no other upgrade does")
     }
 
     /// The message is larger than all buffers. A client that is disconnected in the middle of it would not learn the
@@ -172,11 +194,13 @@ impl Trial {
         let mut sockets = self.one_on_each()?;
         self.signal("-STOP", 3)?;
         let took = sockets[2].wait_for_end().map_err(Failure::during("a socket on the frozen gateway3"));
-        let elsewhere = self.open("Cookie: SERVERID=g3\r\n");
+        let elsewhere = self.open("Cookie: tidegate_server=g3\r\n");
         self.signal("-CONT", 3)?;
         let (took, elsewhere) = (took?, elsewhere?);
         expect(took < FROZEN_CUT_WITHIN, || format!("gateway3's socket was cut after {took:?}"))?;
-        expect(elsewhere.cookie("SERVERID").is_some(), || "a sticky client was sent to the frozen gateway3".into())?;
+        expect(elsewhere.cookie("tidegate_server").is_some(), || {
+            "a sticky client was sent to the frozen gateway3".into()
+        })?;
         self.seen(3, "is UP again after SIGCONT", |server| server.status == "UP")?;
         passed(&format!("a frozen instance's socket was cut after {:.1} s", took.as_secs_f64()))
     }
@@ -184,7 +208,8 @@ impl Trial {
     fn moves_clients_off_a_draining_instance(&self) -> Result<(), Failure> {
         let _held = self.one_on_each()?;
         self.signal("-TERM", 3)?;
-        let sticky = || self.open("Cookie: SERVERID=g3\r\n").map(|socket| socket.cookie("SERVERID").is_none());
+        let sticky =
+            || self.open("Cookie: tidegate_server=g3\r\n").map(|socket| socket.cookie("tidegate_server").is_none());
         // The gateway accepts clients until it has read the signal, and HAProxy does not repeat a cookie that was
         // right.
         let deadline = Instant::now() + SEEN_WITHIN;
@@ -204,9 +229,9 @@ impl Trial {
     fn sends_a_sticky_client_past_a_dead_instance(&self) -> Result<(), Failure> {
         self.signal("-KILL", 2)?;
         let started = Instant::now();
-        let again = self.open("Cookie: SERVERID=g2\r\n")?;
+        let again = self.open("Cookie: tidegate_server=g2\r\n")?;
         let took = started.elapsed();
-        expect(again.cookie("SERVERID") == Some("g1"), || "after gateway2's death nobody else answered".into())?;
+        expect(again.cookie("tidegate_server") == Some("g1"), || "after gateway2's death nobody else answered".into())?;
         // Without `redispatch 1` this takes 2 s. Without `redispatch` the client gets a 503.
         expect(took < Duration::from_secs(1), || format!("the redispatch took {took:?}"))?;
         passed(&format!("a killed instance's client was elsewhere after {} ms", took.as_millis()))
@@ -227,8 +252,8 @@ impl Trial {
         // The thread ends with the process. The lane uses this address for nothing else.
         thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(answer_as_draining(stream))));
         self.seen(3, "is UP by the stand-in's health", |server| server.status == "UP")?;
-        let again = self.open("Cookie: SERVERID=g3\r\n")?;
-        expect(again.cookie("SERVERID").is_some(), || "the stand-in's 503 reached a client".into())?;
+        let again = self.open("Cookie: tidegate_server=g3\r\n")?;
+        expect(again.cookie("tidegate_server").is_some(), || "the stand-in's 503 reached a client".into())?;
         passed("a 503 is retried on another instance, and the client does not see it")
     }
 }
@@ -248,10 +273,10 @@ fn answer_as_draining(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(answer.as_bytes())
 }
 
-/// The status of a page request with these header lines; a gateway would answer 200.
-fn status_with(fleet: &Fleet, headers: &str) -> io::Result<u16> {
+/// The status of the answer to these bytes.
+fn status_of(fleet: &Fleet, request: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect(fleet.entrance)?;
-    stream.write_all(format!("GET /livez HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut head = [0; 64];
     let bytes = stream.read(&mut head)?;
     http::status(&String::from_utf8_lossy(&head[..bytes]))

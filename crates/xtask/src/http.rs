@@ -1,4 +1,4 @@
-//! One GET request over loopback, to query the state of a server.
+//! One request over loopback, to query the state of a server.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,11 +14,21 @@ pub(crate) struct HttpResponse {
     pub(crate) body: String,
 }
 
-/// Requests `path` from `address`. The connection closes after the reply.
+/// Gets `path` from `address`. The connection closes after the reply.
 pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<HttpResponse> {
+    request("GET", address, path)
+}
+
+/// Posts nothing to `path` at `address`.
+pub(crate) fn post(address: SocketAddr, path: &str) -> io::Result<HttpResponse> {
+    request("POST", address, path)
+}
+
+fn request(method: &str, address: SocketAddr, path: &str) -> io::Result<HttpResponse> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0");
+    let request = format!("{head}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;

@@ -218,11 +218,15 @@ mod tests {
 
     #[test]
     fn a_head_has_a_status_and_cookies() {
-        let head =
-            Head::read("HTTP/1.1 200 OK\r\nSet-Cookie: SERVERID=g2; path=/\r\nset-cookie: session_id=ab\r\n\r\n")
-                .unwrap();
+        let head = Head::read(
+            "HTTP/1.1 200 OK\r\nSet-Cookie: tidegate_server=g2; path=/\r\nset-cookie: tidegate_session=ab\r\n\r\n",
+        )
+        .unwrap();
         assert_eq!(head.status, OK);
-        assert_eq!(head.cookies, [("SERVERID", "g2"), ("session_id", "ab")].map(|(a, b)| (a.into(), b.into())).into());
+        assert_eq!(
+            head.cookies,
+            [("tidegate_server", "g2"), ("tidegate_session", "ab")].map(|(a, b)| (a.into(), b.into())).into()
+        );
         assert!(Head::read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_none());
     }
 

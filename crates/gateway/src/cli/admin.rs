@@ -44,6 +44,9 @@ fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl F
     let url = format!("http://{authority}{path}");
     match ask(method, authority, path) {
         Ok(answer) if answer.status == good => tell(answer),
+        Ok(AdminReply { status, message: Some(message), .. }) => {
+            Exit::Failure.because(format_args!("{url} answered {status}: {message}"))
+        }
         Ok(answer) => Exit::Failure.because(format_args!("{url} answered {}", answer.status)),
         Err(error) => Exit::Failure.because(format_args!("{url} does not answer: {error}")),
     }
@@ -72,6 +75,8 @@ struct AdminReply {
     status: String,
     /// The instance state that the gateway reports.
     instance_state: Option<String>,
+    /// Why the gateway refuses.
+    message: Option<String>,
 }
 
 fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
@@ -80,8 +85,9 @@ fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
     let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    // The gateway expects this header with every change: a page cannot send it.
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nX-Tidegate-Admin: cli");
+    let request = format!("{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
@@ -90,7 +96,8 @@ fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
     let status = status.ok_or_else(|| io::Error::other("the reply is not HTTP"))?.to_owned();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    Ok(AdminReply { status, instance_state: body["state"].as_str().map(str::to_owned) })
+    let text = |name: &str| body[name].as_str().map(str::to_owned);
+    Ok(AdminReply { status, instance_state: text("state"), message: text("message") })
 }
 
 #[cfg(test)]

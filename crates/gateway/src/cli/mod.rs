@@ -244,8 +244,8 @@ pub(crate) struct SendArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Signs with a configured HS256 key. In production the backend signs its own tokens. In dev mode without
-a configured key, only the running gateway has a key: request the token from it, at
-/dev/token?user=alice.
+a configured key, only the running gateway has a key: request the token from it, by
+POST /dev/token?user=alice.
 
 Example:
   tidegate token --config gateway.toml --user alice --subscribe 'collection:*' --publish collection:42

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use toml::Value;
 
 use super::choices::{ACKNOWLEDGE, ON_EXCESS, ON_ISOLATION, ON_SLOW, SHARDS_MAX};
+use super::session_cookie::SECURE;
 
 /// One configuration key: a row of [`KEYS`].
 #[derive(Debug)]
@@ -90,7 +91,17 @@ const LOG_FILTER: ValueKind = ValueKind::Text {
 };
 const ORIGINS: ValueKind = ValueKind::Texts {
     expected: "a list of origins such as \"https://app.example.com\", or \"loopback\", or \"*\"",
-    accepts: super::http::is_origin_rule,
+    // `Origins::parse` says what is wrong with an origin.
+    accepts: |_| true,
+};
+const PATHS: ValueKind = ValueKind::Texts {
+    expected: "a list of paths such as \"/ws\", of letters, digits and - . _ ~ /",
+    accepts: super::paths::is_path,
+};
+const HOSTS: ValueKind = ValueKind::Texts {
+    expected: "a list of host names such as \"gateway.example.com\" or \"*.example.com\"",
+    // `AdminHosts::parse` says what is wrong with a name.
+    accepts: |_| true,
 };
 const PATTERNS: ValueKind = ValueKind::Texts {
     expected: "a list of patterns such as \"system:*\" or \"collection:42:ops\"",
@@ -126,6 +137,7 @@ pub const KEYS: &[Key] = &[
     key("admin_listen", ADDRESS, "\"127.0.0.1:9090\""),
     optional("agent_listen", ADDRESS),
     derived("broker", ValueKind::Choice(&["memory", "redis"])),
+    key("admin.allowed_hosts", HOSTS, "[]"),
     optional("tls.cert_file", FILE),
     optional("tls.key_file", FILE),
     Key { name: "redis.url", kind: REDIS_URL, default: Fallback::Absent, secret: Secrecy::UrlUser },
@@ -142,6 +154,10 @@ pub const KEYS: &[Key] = &[
     key("auth.default_publish", PATTERNS, "[]"),
     key("auth.cookie", COOKIE, "\"tidegate_token\""),
     derived("http.allowed_origins", ORIGINS),
+    key("http.websocket_paths", PATHS, "[\"/ws\"]"),
+    key("http.event_stream_paths", PATHS, "[\"/sse\"]"),
+    key("http.session_cookie", COOKIE, "\"tidegate_session\""),
+    key("http.session_cookie_secure", ValueKind::Choice(SECURE), "\"auto\""),
     key("limits.message_bytes_max", ValueKind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
     key("limits.messages_per_second", ValueKind::Number { unit: "messages", min: 1, max: 1_000_000 }, "100"),
     key("limits.messages_burst", ValueKind::Number { unit: "messages", min: 1, max: 1_000_000 }, "200"),

@@ -13,6 +13,7 @@
 //!
 //! No other module reads the environment.
 
+mod admin_hosts;
 mod auth;
 mod broker;
 mod choices;
@@ -27,11 +28,14 @@ mod key;
 mod limits;
 mod log;
 mod nearest;
+pub(crate) mod origins;
+pub(crate) mod paths;
 mod print;
 mod problem;
 mod raw;
 mod rebalance;
 mod registry;
+mod session_cookie;
 mod source;
 mod tls;
 
@@ -46,18 +50,22 @@ use families::check_families;
 use registry::check_timings;
 use tls::check_tls;
 
+pub use admin_hosts::AdminHosts;
 pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
 pub use broker::{BrokerConfig, RedisConfig};
 pub use dead_letters::DeadLettersConfig;
 pub use drain::DrainConfig;
 pub(crate) use drain::{CLOSE_TIMEOUT, ENDING};
-pub use http::Origins;
+pub use http::HttpConfig;
 pub use key::{Fallback, KEYS, Key, Secrecy, ValueKind};
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat};
+pub use origins::{Origins, Subdomains};
+pub use paths::Paths;
 pub use problem::{Problem, Problems, Source};
 pub use raw::RawConfig;
 pub use rebalance::RebalanceConfig;
+pub use session_cookie::{Secure, SessionCookie};
 pub use source::{FlagSetting, Sources};
 
 pub use crate::transport::tls::Tls;
@@ -77,6 +85,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the admin port, for health checks and metrics.
     pub admin_listen: SocketAddr,
+    /// The names by which the admin port may be addressed.
+    pub admin_hosts: AdminHosts,
     /// Address for the agent check of HAProxy.
     pub agent_listen: Option<SocketAddr>,
     /// Certificate and key of the main port. `None` means plain TCP.
@@ -85,8 +95,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// The keys that verify tokens.
     pub auth: AuthConfig,
-    /// The pages that may connect.
-    pub allowed_origins: Origins,
+    /// How clients reach the main port.
+    pub http: HttpConfig,
     /// Limits of each connection and of the instance.
     pub limits: LimitsConfig,
     /// The channel families: the channel grammar and the policy of each family.
@@ -114,6 +124,7 @@ impl Config {
         let policies = check_families(raw);
         let mut auth = AuthConfig::check(raw, policies.families());
         auth.require_key(raw);
+        let tls = check_tls(raw);
         let config = Self {
             dev: raw.flag("dev"),
             dev_page: raw.flag("dev_page"),
@@ -121,11 +132,12 @@ impl Config {
             shards: raw.size("shards"),
             listen: raw.address("listen"),
             admin_listen: raw.address("admin_listen"),
+            admin_hosts: check_admin_hosts(raw),
             agent_listen: raw.optional_text("agent_listen").map(|_| raw.address("agent_listen")),
-            tls: check_tls(raw),
+            http: HttpConfig::check(raw, tls.is_some()),
+            tls,
             broker: BrokerConfig::check(raw),
             auth,
-            allowed_origins: Origins::new(raw.texts("http.allowed_origins")),
             limits: LimitsConfig::check(raw),
             policies,
             registry: check_timings(raw),
@@ -156,6 +168,14 @@ fn check_listeners(raw: &RawConfig) {
     if raw.flag("dev_page") && !raw.flag("dev") {
         raw.wrong("dev_page", "dev = true with it: the page requests tokens, which only dev mode issues");
     }
+}
+
+fn check_admin_hosts(raw: &RawConfig) -> AdminHosts {
+    let hosts = AdminHosts::parse(&raw.texts("admin.allowed_hosts"));
+    hosts.unwrap_or_else(|expected| {
+        raw.wrong("admin.allowed_hosts", expected);
+        AdminHosts::default()
+    })
 }
 
 /// The configuration of the commands that use the fleet's Redis: `tidegate publish`, `who`, `kick`, `send` and

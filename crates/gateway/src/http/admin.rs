@@ -1,20 +1,28 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, `/drain`, `/connections`, `/dead-letters`, `/receipts`. It is
 //! separate from the main port, so that an operator can close the main port and still observe the instance, and so
 //! that the metrics stay internal.
+//!
+//! ```text
+//!   accept ─▶ head, at most HEAD_TIMEOUT ─▶ Act ─▶ authorised ─▶ audit log ─▶ answer, at most REQUEST_TIMEOUT
+//!     └ of HEADS_MAX that wait, the oldest is given up      └ probes need no place of REQUESTS_MAX
+//! ```
 
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::health::instance_state::InstanceState;
 use crate::health::{Health, NoAnswer};
@@ -22,53 +30,69 @@ use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::http::refusal::Refusal;
+use crate::http::waiting_heads::WaitingHeads;
 use crate::metrics::Exposition;
 use crate::shard::hub::Hub;
 
+mod act;
+mod authorisation;
 mod connections;
 mod records;
 
+use self::act::Act;
+pub(crate) use self::authorisation::Authorisation;
 use self::connections::Connections;
 pub(crate) use self::records::Records;
 
-/// Largest number of requests in progress: a scraper or two, probes, and an operator.
+/// Largest number of connections whose head has not arrived. It is more than the runtime accepts before it lets the
+/// accepted ones read.
+const HEADS_MAX: usize = 256;
+/// Longest time until a head is complete. Probes send theirs at once, and give up after a second or two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest number of requests in progress, without probes: a scraper or two, and an operator.
 const REQUESTS_MAX: usize = 64;
 /// Longest time of one request, from accept to the last byte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service of the admin port.
 pub(crate) struct Admin {
+    authorisation: Authorisation,
     exposition: Exposition,
     health: Arc<Health>,
     /// Notified when an operator asks the instance to drain.
     leave: Arc<Notify>,
     records: Records,
     connections: Connections,
+    /// Places of requests other than probes.
+    places: Arc<Semaphore>,
 }
 
 impl Admin {
     pub(crate) fn new(
+        authorisation: Authorisation,
         exposition: Exposition,
         health: Arc<Health>,
         leave: Arc<Notify>,
         records: Records,
         hub: Hub,
     ) -> Self {
-        Self { exposition, health, leave, records, connections: Connections::new(hub) }
+        let (connections, places) = (Connections::new(hub), Arc::new(Semaphore::new(REQUESTS_MAX)));
+        Self { authorisation, exposition, health, leave, records, connections, places }
     }
 
     /// Serves requests until dropped. Runs on a local runtime, on the thread of the edge.
     pub(crate) async fn run(self, listener: TcpListener) -> Infallible {
-        let admin = Rc::new(self);
-        let room = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let (admin, heads) = (Rc::new(self), WaitingHeads::new(HEADS_MAX));
         loop {
-            let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let admin = admin.clone();
+                Ok((stream, peer)) => {
+                    let (admin, head) = (Rc::clone(&admin), heads.enter());
                     tokio::task::spawn_local(async move {
-                        admin.serve(stream).await;
-                        drop(permit);
+                        // A failure here concerns only the client of this request.
+                        tokio::select! {
+                            _ = tokio::time::timeout(REQUEST_TIMEOUT, admin.serve(stream, peer, || head.arrived())) => {}
+                            () = head.given_up() => {}
+                        }
                     });
                 }
                 Err(error) => {
@@ -80,49 +104,72 @@ impl Admin {
         }
     }
 
-    async fn serve(&self, stream: TcpStream) {
-        let service = service_fn(async |request: Request<_>| {
-            let (method, uri) = (request.method(), request.uri());
-            match (method, uri.path()) {
-                (&Method::GET, "/connections") => Ok(self.connections.list(uri.query().unwrap_or_default()).await),
-                (&Method::GET, "/dead-letters") => Ok(self.records.dead_letters(uri.query().unwrap_or_default()).await),
-                (&Method::GET, "/receipts") => Ok(self.records.receipts(uri.query().unwrap_or_default()).await),
-                (_, path) => self.answer(method, path, Instant::now()),
-            }
+    /// Serves one connection. Calls `arrived` when its head is complete.
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, arrived: impl Fn()) {
+        // Held until the client has taken the whole answer.
+        let place = Cell::new(None);
+        let service = service_fn(async |request: Request<Incoming>| {
+            arrived();
+            self.answer(&request, peer, &place).await
         });
         let http = http1::Builder::new()
-            .header_read_timeout(None) // The deadline below covers the head too.
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
-        // A failure here concerns only the client of this request.
-        let _ = tokio::time::timeout(REQUEST_TIMEOUT, http).await;
+        let _ = http.await;
     }
 
-    /// Answers a request. `/metrics` is answered even if a shard is stuck, because the metrics are needed most then.
-    fn answer(&self, method: &Method, path: &str, now: Instant) -> Result<Response<Full<Bytes>>, NoAnswer> {
-        let instance_state = self.health.instance_state(now);
-        let probe = match path {
-            "/metrics" | "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {
-                return Ok(answer::refusal(&Refusal::method_not_allowed("GET, HEAD")));
-            }
-            "/metrics" => {
-                let content_type = "text/plain; version=0.0.4; charset=utf-8";
-                return Ok(answer::whole(StatusCode::OK, content_type, self.exposition.render()));
-            }
-            "/connections" | "/dead-letters" | "/receipts" => {
-                return Ok(answer::refusal(&Refusal::method_not_allowed("GET")));
-            }
-            "/drain" if method != Method::POST => return Ok(answer::refusal(&Refusal::method_not_allowed("POST"))),
-            "/drain" => {
-                self.leave.notify_one();
-                return Ok(answer::draining());
-            }
-            "/livez" => answer::livez(instance_state),
-            "/readyz" => answer::readyz(instance_state),
-            _ => return Ok(answer::refusal(&Refusal::not_found())),
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+        place: &Cell<Option<OwnedSemaphorePermit>>,
+    ) -> Result<Response<Full<Bytes>>, NoAnswer> {
+        let act = match Act::of(request.method(), request.uri().path()) {
+            Ok(act) => act,
+            Err(refusal) => return Ok(answer::refusal(&refusal)),
         };
-        if instance_state == InstanceState::Frozen { Err(NoAnswer) } else { Ok(probe) }
+        let caller = match self.authorisation.authorise(request, act) {
+            Ok(caller) => caller,
+            Err(refusal) => {
+                tracing::debug!(%peer, code = refusal.code, "admin request refused");
+                return Ok(answer::refusal(&refusal));
+            }
+        };
+        if !act.is_probe() {
+            match Arc::clone(&self.places).try_acquire_owned() {
+                Ok(permit) => place.set(Some(permit)),
+                Err(_) => return Ok(answer::refusal(&Refusal::busy())),
+            }
+        }
+        if let Some(act) = act.audited() {
+            tracing::info!(target: "tidegate::audit", act, caller = caller.0, %peer, "administrative act");
+        }
+        self.perform(act, request.uri().query().unwrap_or_default(), Instant::now()).await
+    }
+
+    /// Does what was asked for. `/metrics` is answered even if a shard is stuck, because the metrics are needed most
+    /// then.
+    async fn perform(&self, act: Act, query: &str, now: Instant) -> Result<Response<Full<Bytes>>, NoAnswer> {
+        let instance_state = self.health.instance_state(now);
+        Ok(match act {
+            Act::Livez | Act::Readyz if instance_state == InstanceState::Frozen => return Err(NoAnswer),
+            Act::Livez => answer::livez(instance_state),
+            Act::Readyz => answer::readyz(instance_state),
+            Act::Metrics => {
+                let content_type = "text/plain; version=0.0.4; charset=utf-8";
+                answer::whole(StatusCode::OK, content_type, self.exposition.render())
+            }
+            Act::ListConnections => self.connections.list(query).await,
+            Act::ListDeadLetters => self.records.dead_letters(query).await,
+            Act::ListReceipts => self.records.receipts(query).await,
+            Act::Drain => {
+                self.leave.notify_one();
+                answer::draining()
+            }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde_json::json;
@@ -14,9 +14,11 @@ use wire::{ErrorCode, SUBPROTOCOL, ServerFrame};
 
 use crate::health::instance_state::InstanceState;
 use crate::http::cors::Cors;
-use crate::http::handshake::{ROUTING_COOKIE, RoutingCookie, Upgrade};
+use crate::http::handshake::Upgrade;
 use crate::http::refusal::Refusal;
 use crate::protocol::event_stream;
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A complete answer with `Connection: close`. The next request needs another connection. So bytes that follow the
 /// request in the same packet are never read as a second request.
@@ -27,6 +29,9 @@ pub(crate) fn whole(status: StatusCode, content_type: &'static str, body: impl I
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    // A page of another site must not read an answer by including it as a script, a style sheet or an image.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
 
@@ -45,7 +50,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> Response<Full<Bytes>> {
 
 /// The 101 of every well-formed upgrade. It repeats only `tidegate.v1` of the offered subprotocols, so that a token in
 /// the list is not sent back.
-pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
+pub(super) fn switching_protocols(upgrade: &Upgrade, cookie: Option<HeaderValue>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -55,16 +60,13 @@ pub(super) fn switching_protocols(upgrade: &Upgrade) -> Response<Full<Bytes>> {
     if upgrade.subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    set_cookie(headers, upgrade.cookie);
+    set_cookie(headers, cookie);
     response
 }
 
 /// Adds `Set-Cookie`, if the client gets a new routing cookie.
-fn set_cookie(headers: &mut HeaderMap, cookie: RoutingCookie) {
-    if let RoutingCookie::Set(id) = cookie {
-        let value = format!("{ROUTING_COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/");
-        headers.insert(SET_COOKIE, HeaderValue::from_str(&value).expect("hexadecimal digits are a header value"));
-    }
+fn set_cookie(headers: &mut HeaderMap, cookie: Option<HeaderValue>) {
+    headers.extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
 }
 
 /// Headers of an event stream. Caches must not store it, and proxies must not change or buffer it.
@@ -75,7 +77,7 @@ const EVENT_STREAM_HEADERS: [(HeaderName, &str); 4] = [
     (CONNECTION, "close"),
 ];
 
-fn event_stream_headers(cookie: RoutingCookie) -> HeaderMap {
+fn event_stream_headers(cookie: Option<HeaderValue>) -> HeaderMap {
     let mut headers =
         HeaderMap::from_iter(EVENT_STREAM_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
     set_cookie(&mut headers, cookie);
@@ -84,7 +86,7 @@ fn event_stream_headers(cookie: RoutingCookie) -> HeaderMap {
 
 /// The head of an event stream. The stream ends with its connection (RFC 9112 §6.3), so a proxy has no length to wait
 /// for.
-pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Vec<u8> {
+pub(super) fn event_stream_head(cookie: Option<HeaderValue>, cors: Option<Cors>) -> Vec<u8> {
     let mut headers = event_stream_headers(cookie);
     let date = httpdate::fmt_http_date(SystemTime::now());
     headers.insert(DATE, HeaderValue::from_str(&date).expect("a date is a header value"));
@@ -103,7 +105,7 @@ pub(super) fn event_stream_head(cookie: RoutingCookie, cors: Option<Cors>) -> Ve
 
 /// An event stream that says why it ends, and when to reconnect. Browsers reconnect after no other status. Only this
 /// 200 has `Retry-After`: it tells a balancer to send the client to another instance next.
-pub(super) fn come_back(message: &str, after_ms: u64, cookie: RoutingCookie) -> Response<Full<Bytes>> {
+pub(super) fn come_back(message: &str, after_ms: u64, cookie: Option<HeaderValue>) -> Response<Full<Bytes>> {
     let error = ServerFrame::Error {
         code: ErrorCode::Unavailable,
         message: message.into(),

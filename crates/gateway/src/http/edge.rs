@@ -28,15 +28,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
+use crate::config::Paths;
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
 use crate::http::event_stream::EventStreamRequest;
-use crate::http::handshake::{Handshake, RoutingCookie};
+use crate::http::handshake::Handshake;
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::http::page::Page;
 use crate::http::refusal::Refusal;
+use crate::http::routing_cookie::RoutingCookie;
 use crate::metrics::counters::EdgeCounters;
 use crate::protocol::outbound::Frame;
 use crate::shard::handoff::{EventStreamOpening, Handoff, Opening};
@@ -73,6 +75,7 @@ pub(crate) struct EdgeConfig {
     pub(crate) diverts: Rc<Cell<bool>>,
     /// If set, the port accepts only TLS.
     pub(crate) tls: Option<Tls>,
+    pub(crate) paths: Paths,
 }
 
 /// When the client of an event stream reconnects if another instance has room at once, in milliseconds.
@@ -235,25 +238,19 @@ impl Edge {
         request: Request<Incoming>,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Unanswered> {
-        let routed = Route::of(request.method(), request.uri().path(), self.page.is_some());
+        let routed = Route::of(request.method(), request.uri().path(), &self.config.paths, self.page.is_some());
         let instance_state = self.health.instance_state(Instant::now());
         let answered = match routed {
-            Ok(Route::Upgrade(path_tenant)) => {
-                let throttled = self.admit().await;
-                self.upgrade(&request, path_tenant, throttled, pending)
-            }
-            Ok(Route::EventStream(path_tenant)) => {
-                let throttled = self.admit().await;
-                match self.event_stream(&request, path_tenant, throttled) {
-                    Ok(StreamDecision::Opens(handoff)) => {
-                        pending.set(Some(handoff));
-                        return Err(Unanswered::HandedOver);
-                    }
-                    Ok(StreamDecision::ComesBack(response)) => Ok(response),
-                    Err(refusal) => Err(refusal),
+            Ok(Route::Upgrade(path_tenant)) => self.upgrade(&request, path_tenant, pending).await,
+            Ok(Route::EventStream(path_tenant)) => match self.event_stream(&request, path_tenant).await {
+                Ok(StreamDecision::Opens(handoff)) => {
+                    pending.set(Some(handoff));
+                    return Err(Unanswered::HandedOver);
                 }
-                .map(|response| self.readable(&request, response))
+                Ok(StreamDecision::ComesBack(response)) => Ok(response),
+                Err(refusal) => Err(refusal),
             }
+            .map(|response| self.readable(&request, response)),
             Ok(Route::Preflight) => Ok(answer::preflight(self.handshake.cors(request.headers()))),
             Ok(Route::Health | Route::Livez | Route::Readyz) if instance_state == InstanceState::Frozen => {
                 return Err(Unanswered::Frozen);
@@ -299,15 +296,17 @@ impl Edge {
         }
     }
 
-    fn upgrade(
+    async fn upgrade(
         &self,
         request: &Request<Incoming>,
         path_tenant: Option<TenantId>,
-        throttled: Option<Opening>,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        // A client that is refused takes no turn of those that connect.
+        let is_refused = matches!(upgrade.opening, Opening::Refused { .. });
+        let throttled = if is_refused { None } else { self.admit().await };
         // The place is reserved before the state is read: a drain first closes admission and then counts.
         let reservation = self.hub.reserve();
         if !self.health.instance_state(Instant::now()).takes_clients() {
@@ -323,37 +322,40 @@ impl Edge {
             self.counters.upgrades_refused.add(1);
             tracing::debug!(code = code.as_str(), "upgrade refused");
         }
-        let response = answer::switching_protocols(&upgrade);
+        let cookie = self.handshake.set_cookie(request.headers(), upgrade.cookie);
+        let response = answer::switching_protocols(&upgrade, cookie);
         pending.set(Some(PendingHandoff { reservation, session_id, path_tenant, opening: upgrade.opening }));
         Ok(response)
     }
 
     /// Decides about an event stream. A client that has to reconnect gets a new routing cookie, so that a balancer
     /// sends it to another instance.
-    fn event_stream(
+    async fn event_stream(
         &self,
         request: &Request<Incoming>,
         path_tenant: Option<TenantId>,
-        throttled: Option<Opening>,
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
         let wanted = self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        let throttled = self.admit().await;
         let reservation = self.hub.reserve();
-        let elsewhere = RoutingCookie::Set(session_id);
+        let comes_back = |message: &str, after_ms| {
+            let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
+            Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))
+        };
         if !self.health.instance_state(Instant::now()).takes_clients() {
-            let message = "this instance takes no new connections; others do";
-            return Ok(StreamDecision::ComesBack(answer::come_back(message, COME_BACK_ELSEWHERE_MS, elsewhere)));
+            return comes_back("this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
         }
         if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled.or_else(|| self.full()) {
-            let after_ms = retry_after_ms.unwrap_or(COME_BACK_FULL_MS);
-            return Ok(StreamDecision::ComesBack(answer::come_back(&message, after_ms, elsewhere)));
+            return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
         }
         if self.diverts(wanted.cookie) {
             self.diversion.remember(session_id, Instant::now());
             let message = "this instance has more than its share of clients; others have room";
-            return Ok(StreamDecision::ComesBack(answer::come_back(message, COME_BACK_ELSEWHERE_MS, elsewhere)));
+            return comes_back(message, COME_BACK_ELSEWHERE_MS);
         }
         let EventStreamRequest { identity, session, channels, presence, cookie } = wanted;
+        let cookie = self.handshake.set_cookie(request.headers(), cookie);
         let head = answer::event_stream_head(cookie, self.handshake.cors(request.headers()));
         let opening = EventStreamOpening { head: Frame::new(head), identity, session, channels, presence };
         let opening = Opening::EventStream(Box::new(opening));

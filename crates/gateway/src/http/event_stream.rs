@@ -16,14 +16,15 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use wire::{CHANNELS_PER_CONNECTION_MAX, ErrorCode, Resume, SessionId, TenantId};
 
 use crate::auth::token::Identity;
-use crate::http::handshake::{Handshake, RoutingCookie};
+use crate::http::cross_site::SEC_FETCH_SITE;
+use crate::http::handshake::Handshake;
 use crate::http::percent::percent_decode;
 use crate::http::refusal::Refusal;
+use crate::http::routing_cookie::RoutingCookie;
 use crate::protocol::cursor::{CURSOR_BYTES_MAX, Cursor};
 use crate::session;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Headers that may occur only once.
 const SINGLE: [HeaderName; 4] = [HOST, ORIGIN, AUTHORIZATION, LAST_EVENT_ID];

@@ -9,45 +9,37 @@
 //!
 //! A token may be in `Authorization: Bearer`, in the subprotocol list beside `tidegate.v1` (as `tidegate.token.` and
 //! the token; never echoed) or in a cookie. Browsers send the cookie for every page that opens the socket. So it counts
-//! only if the page's `Origin` is listed by name: `*` is not enough, and neither is a request without an `Origin`.
+//! only if the page's `Origin` is listed by its whole name: a pattern is not enough, and neither is a request without an
+//! `Origin`.
 
 use std::sync::Arc;
 
 use hyper::Request;
-use hyper::header::{HeaderMap, ORIGIN};
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use wire::{Close, ErrorCode, Families, SUBPROTOCOL, SessionId, TenantId};
 
 use crate::auth::token::{Identity, Verifier};
-use crate::config::Origins;
+use crate::config::origins::is_of_host;
+use crate::config::{HttpConfig, Origins, SessionCookie};
 use crate::http::cors::Cors;
+use crate::http::fields::only;
 use crate::http::refusal::Refusal;
+use crate::http::routing_cookie::RoutingCookie;
 use crate::shard::handoff::Opening;
 
 mod credentials;
 mod well_formed;
 
-use credentials::{Offers, cookies, find_token, names_token_in_query};
-
-/// The routing cookie: HAProxy's stick-table uses it to keep a client at its instance.
-pub(crate) const ROUTING_COOKIE: &str = "session_id";
-
-/// The routing cookie of a client. A valid one that the client sent is kept, and with it the client's row in the
-/// stick-table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RoutingCookie {
-    /// The client sent it: it has been connected to this instance or another one.
-    Brought(SessionId),
-    /// The client gets this one.
-    Set(SessionId),
-}
+use credentials::{Offers, find_token, names_token_in_query};
 
 /// Decides about upgrades and other requests with tokens.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     verifier: Arc<Verifier>,
     origins: Origins,
-    /// `origins` without `*`: the pages whose cookie is trusted.
+    /// The pages whose cookie is trusted.
     trusted: Origins,
+    session_cookie: SessionCookie,
     cookie_name: String,
 }
 
@@ -67,10 +59,10 @@ pub(crate) struct Upgrade {
 // === impl Handshake ===
 
 impl Handshake {
-    /// `verifier` checks tokens, `origins` lists the allowed pages, and the cookie `cookie_name` may contain a token.
-    pub(crate) fn new(verifier: Arc<Verifier>, origins: Origins, cookie_name: String) -> Self {
-        let trusted = Origins { any: false, ..origins.clone() };
-        Self { verifier, origins, trusted, cookie_name }
+    /// `verifier` checks tokens, and the cookie `cookie_name` may contain a token.
+    pub(crate) fn new(verifier: Arc<Verifier>, http: &HttpConfig, cookie_name: String) -> Self {
+        let HttpConfig { allowed_origins: origins, session_cookie, .. } = http.clone();
+        Self { verifier, trusted: origins.named(), origins, session_cookie, cookie_name }
     }
 
     /// Decides about a `GET` of `/ws` or `/ws/{tenant}`. `fresh` is a new session id for it.
@@ -98,8 +90,12 @@ impl Handshake {
     }
 
     pub(crate) fn routing_cookie(&self, headers: &HeaderMap, fresh: SessionId) -> RoutingCookie {
-        let brought = cookies(headers, ROUTING_COOKIE).find_map(SessionId::parse);
-        brought.map_or(RoutingCookie::Set(fresh), RoutingCookie::Brought)
+        RoutingCookie::choose(&self.session_cookie, headers, fresh)
+    }
+
+    /// The value of `Set-Cookie` that gives `cookie` to the client of this request.
+    pub(crate) fn set_cookie(&self, headers: &HeaderMap, cookie: RoutingCookie) -> Option<HeaderValue> {
+        cookie.header(&self.session_cookie, headers)
     }
 
     /// The user and tenant of a request that is not an upgrade and needs a token. `trusts_cookie` says that the page
@@ -174,10 +170,12 @@ impl Handshake {
         Ok(Some(identity))
     }
 
-    /// Programs send no `Origin`, and are allowed: they have no user's cookies to abuse.
+    /// Programs send no `Origin`, or that of the gateway's own host. Both are allowed: they have no user's cookies to
+    /// abuse. A page of that host is allowed with them, but its cookie is not trusted unless it is listed.
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Opening> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-        if origin.to_str().is_ok_and(|origin| self.origins.allow(origin)) {
+        let host = || only(headers, &HOST).and_then(|host| str::from_utf8(host).ok()).unwrap_or_default();
+        if origin.to_str().is_ok_and(|origin| self.origins.allow(origin) || is_of_host(origin, host())) {
             return Ok(());
         }
         let message = "pages of this origin may not connect here (http.allowed_origins)";

@@ -1,15 +1,17 @@
 //! The dev page at `/`, and the tokens that it requests at `/dev/token`. Dev mode only.
 //!
 //! A client that can reach this port can act as any user. Therefore dev mode listens on loopback only. A page of
-//! another site cannot read a token: there are no CORS headers, and a host name that was rebound to 127.0.0.1 fails
-//! the check of `Host`.
+//! another site cannot get a token: its requests are refused, a token is issued by `POST` alone so that no page can
+//! include it as a script, there are no CORS headers, and a host name that was rebound to 127.0.0.1 fails the check of
+//! `Host`.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_SECURITY_POLICY, HOST, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 
 use crate::http::answer;
+use crate::http::cross_site::is_cross_site;
 use crate::http::refusal::Refusal;
 
 mod dev_token;
@@ -45,19 +47,28 @@ impl Page {
         Self { tokens }
     }
 
-    /// Answers a `GET` or `HEAD` request.
+    /// Answers a request: `GET` or `HEAD` of a file, and `POST` for a token.
     pub(crate) fn answer<B>(&self, request: &Request<B>, now_unix_s: u64) -> Result<Response<Full<Bytes>>, Refusal> {
         if !names_loopback(request) {
             return Err(Refusal::bad_request("the dev page must be opened as localhost, 127.0.0.1 or [::1]"));
         }
         let path = request.uri().path();
         if path == "/dev/token" {
+            if request.method() != Method::POST {
+                return Err(Refusal::method_not_allowed("POST"));
+            }
+            if is_cross_site(request.headers()) {
+                return Err(Refusal::cross_site());
+            }
             let query = request.uri().query().unwrap_or_default();
-            // The body is only the token, so that `$(curl -s …)` is enough in a shell.
+            // The body is only the token, so that `$(curl -s -X POST …)` is enough in a shell.
             let token = self.tokens.issue(query, now_unix_s)?;
             return Ok(answer::whole(StatusCode::OK, "text/plain; charset=utf-8", token + "\n"));
         }
         let file = FILES.iter().find(|file| file.path == path).ok_or(Refusal::not_found())?;
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return Err(Refusal::method_not_allowed("GET, HEAD"));
+        }
         let mut response = answer::whole(StatusCode::OK, file.content_type, Bytes::from_static(file.text.as_bytes()));
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         Ok(response)

@@ -37,6 +37,12 @@ impl Refusal {
         }
     }
 
+    /// An upgrade to other protocols only.
+    pub(crate) fn other_upgrade() -> Self {
+        let message = "this path takes only upgrades to websocket, and the Upgrade header names other protocols";
+        Self { message: Cow::Borrowed(message), ..Self::upgrade_required() }
+    }
+
     /// A version of WebSocket other than RFC 6455's.
     pub(crate) fn websocket_version() -> Self {
         Self {
@@ -52,6 +58,35 @@ impl Refusal {
         let message =
             "this path does not exist; WebSockets are at /ws and /ws/TENANT, event streams at /sse and /sse/TENANT";
         Self { status: StatusCode::NOT_FOUND, code: "not_found", message: Cow::Borrowed(message), header: None }
+    }
+
+    /// A path that does not exist on the admin port.
+    pub(crate) fn no_admin_path() -> Self {
+        let message = "this path does not exist on the admin port; it has /metrics, /livez, /readyz, /connections, \
+                       /dead-letters, /receipts and /drain";
+        Self { message: Cow::Borrowed(message), ..Self::not_found() }
+    }
+
+    /// A request to the admin port by a name that others may have pointed at it.
+    pub(crate) const fn foreign_host() -> Self {
+        let message = "the admin port is not answered under this host name; use its address, or list the name in \
+                       admin.allowed_hosts";
+        let (status, code) = (StatusCode::FORBIDDEN, "foreign_host");
+        Self { status, code, message: Cow::Borrowed(message), header: None }
+    }
+
+    /// A request that a page of another site has made a browser send.
+    pub(crate) const fn cross_site() -> Self {
+        let message = "this is not answered to pages of other sites; enter the address, or use a program";
+        Self { status: StatusCode::FORBIDDEN, code: "cross_site", message: Cow::Borrowed(message), header: None }
+    }
+
+    /// A change on the admin port that a form could have sent.
+    pub(crate) const fn no_admin_header() -> Self {
+        let message = "a request that changes something needs the header X-Tidegate-Admin with any value, which a \
+                       form of a page cannot send";
+        let (status, code) = (StatusCode::FORBIDDEN, "admin_header_required");
+        Self { status, code, message: Cow::Borrowed(message), header: None }
     }
 
     /// A method that this path does not support.
@@ -70,6 +105,16 @@ impl Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "draining",
             message: Cow::Borrowed("this instance takes no new connections; others do"),
+            header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+        }
+    }
+
+    /// The admin port answers as many requests as it can at once.
+    pub(crate) fn busy() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: "busy",
+            message: Cow::Borrowed("too many requests are in progress on the admin port"),
             header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
         }
     }

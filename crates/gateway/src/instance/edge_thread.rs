@@ -27,7 +27,7 @@ use crate::health::instance_state::InstanceState;
 use crate::health::watchdog;
 use crate::host::allocator::{IdleDetector, release_memory};
 use crate::host::descriptors;
-use crate::http::admin::{Admin, Records};
+use crate::http::admin::{Admin, Authorisation, Records};
 use crate::http::agent;
 use crate::http::edge::{Edge, EdgeConfig};
 use crate::http::handshake::Handshake;
@@ -193,7 +193,9 @@ async fn serve(
     };
     let admin = {
         let records = Records::new(records, config.policies.families().clone());
-        Admin::new(Exposition::new(sources), Arc::clone(health), Arc::clone(&shared.leave), records, hub.clone())
+        let authorisation = Authorisation::new(config.admin_hosts.clone());
+        let (exposition, leave) = (Exposition::new(sources), Arc::clone(&shared.leave));
+        Admin::new(authorisation, exposition, Arc::clone(health), leave, records, hub.clone())
     };
     let diverts = Rc::new(Cell::new(false));
     let edge_config = EdgeConfig {
@@ -202,9 +204,10 @@ async fn serve(
         connects_per_second: config.limits.connects_per_second,
         diverts: Rc::clone(&diverts),
         tls: config.tls.clone(),
+        paths: config.http.paths.clone(),
     };
     let verifier = Arc::clone(&rules.verifier);
-    let handshake = Handshake::new(verifier, config.allowed_origins.clone(), config.auth.cookie.clone());
+    let handshake = Handshake::new(verifier, &config.http, config.auth.cookie.clone());
     let page = config.dev_page.then(|| dev_page(config)).flatten();
     let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, hub.clone(), Arc::clone(&counters));
     let agent = async {

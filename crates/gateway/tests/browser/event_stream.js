@@ -53,7 +53,7 @@ export class EventStreamPage {
     });
     const self = new EventStreamPage();
     self.url = new URL("/sse?channels=", cluster.url).href;
-    self.token = (await (await fetch(new URL(`/dev/token?user=${user}`, cluster.url))).text()).trim();
+    self.token = (await (await fetch(new URL(`/dev/token?user=${user}`, cluster.url), { method: "POST" })).text()).trim();
     const context = await browser.newContext();
     await context.addCookies([{ name: TOKEN_COOKIE, value: self.token, url: cluster.url, sameSite: "Lax" }]);
     self.page = await context.newPage();

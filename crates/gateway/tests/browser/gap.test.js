@@ -117,7 +117,7 @@ async function example(url) {
   assert.notEqual(held, client, "the second example hears two channels");
   return `(() => {
     const url = ${JSON.stringify(new URL("/ws", url).href.replace("http", "ws"))};
-    const token = async () => (await (await fetch("/dev/token?user=alice")).text()).trim();
+    const token = async () => (await (await fetch("/dev/token?user=alice", { method: "POST" })).text()).trim();
     const apply = (state, frame) => state.push(frame.payload.n);
     ${held}
     ${state}

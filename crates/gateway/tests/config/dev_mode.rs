@@ -11,7 +11,7 @@ fn a_start_without_configuration_is_dev_mode_on_loopback_with_a_key_of_its_own()
     assert!(config.dev && config.dev_page);
     assert!(config.listen.ip().is_loopback() && config.admin_listen.ip().is_loopback());
     assert!(matches!(config.broker, BrokerConfig::Memory));
-    assert!(config.allowed_origins.loopback && !config.allowed_origins.any);
+    assert!(config.http.allowed_origins.loopback && !config.http.allowed_origins.any);
     let secret = |config: &Config| match &config.auth.keys[..] {
         [key] => match &key.material {
             KeyMaterial::Hs256(secret) => secret.expose().to_vec(),
@@ -43,7 +43,7 @@ fn outside_dev_mode_the_memory_broker_must_be_asked_for() {
     assert!(check(without).unwrap_err().contains("redis.url is not set"));
     let config = check(serving(&[("TIDEGATE_BROKER", "memory")])).unwrap();
     assert!(matches!(config.broker, BrokerConfig::Memory));
-    assert_eq!(config.allowed_origins, Origins::default());
+    assert_eq!(config.http.allowed_origins, Origins::default());
 }
 
 #[test]

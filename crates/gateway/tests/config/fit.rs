@@ -1,7 +1,7 @@
 //! Values must be of their kind and fit each other.
 
 use message_router::{Acknowledge, OnIsolation, OnSlow};
-use tidegate_gateway::config::{KeyMaterial, PublishConfig, RawConfig, Sources};
+use tidegate_gateway::config::{KeyMaterial, PublishConfig, RawConfig, Secure, Sources};
 
 use crate::given::{RSA_PUBLIC, SECRET, check, serving, set, sources};
 use crate::temp_file::TempFile;
@@ -29,6 +29,15 @@ fn values_must_fit_each_other() {
         ("auth.keys", "[{ algorithm = 'HS256', secret_file = '/nowhere' }]", "a file that can be read; \"/nowhere\""),
         ("drain.grace_ms", "14999", "at least 15000, which is drain.window_ms and the 5000 ms"),
         ("drain.kill_after_ms", "24999", "at least 25000, which is drain.grace_ms and the 5000 ms"),
+        ("http.allowed_origins", "https://a.example/chat", "no path, as in https://app.example.com"),
+        ("http.allowed_origins", "a.example", "an origin with its scheme"),
+        ("http.allowed_origins", "https://a.example,wss://b.example", "instead of \"wss://b.example\""),
+        ("http.websocket_paths", "ws", "a list of paths such as \"/ws\""),
+        ("http.websocket_paths", "/ws,/readyz/", "another path than /readyz, which answers probes"),
+        ("http.event_stream_paths", "/sse,/ws/", "which has \"/ws\" too"),
+        ("http.session_cookie", "a b", "a cookie's name"),
+        ("http.session_cookie", "tidegate_token", "another name than auth.cookie"),
+        ("admin.allowed_hosts", "gw.example.com,http://gw", "instead of \"http://gw\""),
         ("log.filter", "a=b=c", "a log filter, such as info"),
         ("redis.url", "rediss://127.0.0.1", "TLS to Redis is not built in"),
         ("redis.prefix", "a:b", "a name: 1 to 128 letters"),
@@ -39,6 +48,32 @@ fn values_must_fit_each_other() {
         assert!(problems.starts_with("1 problem "), "{key} = {value}: {problems}");
         assert!(problems.contains(expected), "{key} = {value}: {problems}");
     }
+}
+
+#[test]
+fn the_session_cookie_is_secure_where_its_name_or_the_listener_needs_it() {
+    let cookie = |settings: &[(&str, &str)]| {
+        let flags = settings.iter().map(|(key, text)| set(key, text)).collect();
+        check(Sources { flags, ..serving(&[]) }).map(|config| config.http.session_cookie)
+    };
+    let secure = |settings: &[(&str, &str)]| cookie(settings).unwrap().secure;
+    let (name, needs) = ("http.session_cookie", "http.session_cookie_secure");
+    assert_eq!(cookie(&[]).unwrap().name.as_deref(), Some("tidegate_session"));
+    assert_eq!(cookie(&[(name, "none")]).unwrap().name, None);
+    assert_eq!(secure(&[]), Secure::Auto);
+    assert_eq!(secure(&[(needs, "never")]), Secure::Never);
+    assert_eq!(secure(&[(name, "__Host-tidegate")]), Secure::Always);
+    assert_eq!(secure(&[(name, "__secure-tidegate")]), Secure::Always);
+    let problems = cookie(&[(name, "__Host-tidegate"), (needs, "never")]).unwrap_err();
+    assert!(problems.contains("which the prefix of http.session_cookie needs"), "{problems}");
+}
+
+#[test]
+fn a_delay_is_part_of_what_the_process_has_until_it_is_killed() {
+    let flags = |delay| vec![set("drain.delay_ms", delay), set("drain.kill_after_ms", "30000")];
+    assert!(check(Sources { flags: flags("5000"), ..serving(&[]) }).is_ok());
+    let problems = check(Sources { flags: flags("5001"), ..serving(&[]) }).unwrap_err();
+    assert!(problems.contains("at least 30001, which is drain.delay_ms, drain.grace_ms and the 5000 ms"), "{problems}");
 }
 
 #[test]

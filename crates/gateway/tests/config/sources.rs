@@ -48,11 +48,11 @@ fn a_variable_may_write_the_dot_as_one_underscore_or_two_and_be_empty() {
 
 #[test]
 fn lists_are_written_as_in_toml_or_with_commas() {
-    let origins = |text| check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", text)])).unwrap().allowed_origins.exact;
+    let origins = |text| check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", text)])).unwrap().http.allowed_origins.exact;
     assert_eq!(origins("https://a.example, http://b.example:81"), ["https://a.example", "http://b.example:81"]);
     assert_eq!(origins(r#"["https://a.example"]"#), ["https://a.example"]);
     assert!(
-        check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", "https://a.example/")])).is_err(),
+        check(serving(&[("TIDEGATE_HTTP_ALLOWED_ORIGINS", "https://a.example/chat")])).is_err(),
         "origins have no path"
     );
 }
@@ -101,7 +101,9 @@ fn every_key_changes_what_the_gateway_runs_by() {
         let other = match (key.name, key.kind, key.default) {
             ("auth.keys", ..) => rsa.clone(),
             ("auth.default_subscribe" | "auth.default_publish", ..) => "collection:7".into(),
+            ("admin.allowed_hosts", ..) => "gw.example.com".into(),
             ("http.allowed_origins", ..) => "https://b.example".into(),
+            ("http.websocket_paths" | "http.event_stream_paths", ..) => "/another".into(),
             ("families", ..) => "[{ name = 'room' }]".into(),
             ("limits.message_bytes_max", ..) => "2048".into(),
             ("registry.heartbeat_interval_ms", ..) => "1900".into(),

@@ -25,7 +25,7 @@ impl Trial {
     /// A client of the gateway with this number, chosen by cookie. If that gateway takes no clients, another gateway
     /// serves it. The client asks for a session record and continues `session` if one is given.
     pub(super) fn client(&self, number: usize, user: &str, session: Option<&str>) -> Result<Client, Failure> {
-        let cookie = format!("Cookie: SERVERID={}\r\n", server_cookie(number));
+        let cookie = format!("Cookie: tidegate_server={}\r\n", server_cookie(number));
         let token = token(&self.fleet, user)?;
         Client::hello(Socket::open(self.fleet.entrance, &cookie).map_err(Failure::during("a socket"))?, &token, session)
     }

@@ -54,7 +54,7 @@ enum Part {
 impl Trial {
     /// Opens a page on the gateway with this number, chosen by HAProxy's cookie.
     fn page(&self, number: usize, user: &str, channel: &str) -> Result<Page, Failure> {
-        self.page_with(BTreeMap::from([("SERVERID".to_owned(), server_cookie(number))]), user, channel)
+        self.page_with(BTreeMap::from([("tidegate_server".to_owned(), server_cookie(number))]), user, channel)
     }
 
     fn page_with(&self, cookies: BTreeMap<String, String>, user: &str, channel: &str) -> Result<Page, Failure> {
@@ -108,8 +108,8 @@ impl Trial {
         self.signal("-TERM", 3)?;
         self.seen(3, "takes no new clients", |server| server.status.starts_with("NOLB"))?;
         // Each cookie alone still routes to the draining instance, once.
-        for name in ["SERVERID", "session_id"] {
-            let cookie = if name == "SERVERID" { server_cookie(3) } else { visitor.cookie(name)? };
+        for name in ["tidegate_server", "tidegate_session"] {
+            let cookie = if name == "tidegate_server" { server_cookie(3) } else { visitor.cookie(name)? };
             let mut again = self.page_with(BTreeMap::from([(name.to_owned(), cookie)]), "visitor", CHANNEL)?;
             again.event("subscribed")?;
             let [Attempt::Refused, Attempt::Served(_)] = &*again.attempts else {

@@ -19,7 +19,7 @@ impl Trial {
     /// Redis hangs for all instances at once, until the last of them has lost its lease.
     pub(super) fn keeps_every_socket_when_the_whole_fleet_is_isolated(&self) -> Result<(), Failure> {
         let mut sockets = self.one_on_each()?;
-        sockets.push(self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(1)))?);
+        sockets.push(self.open(&format!("Cookie: tidegate_server={}\r\n", server_cookie(1)))?);
         for socket in &mut sockets {
             ask(socket, json!({"type": "subscribe", "channel": CHANNEL}), "subscribed")?;
         }
@@ -92,8 +92,8 @@ impl Trial {
         let fenced = admin("/metrics").lines().any(|line| line == "tidegate_fences_total 1");
         expect(fenced, || "gateway3 slept past its lease and was not fenced".into())?;
         self.seen(3, "has its whole weight again", |server| server.weight == 100 && server.status == "UP")?;
-        let again = self.open("Cookie: SERVERID=g3\r\n")?;
-        expect(again.cookie("SERVERID").is_none(), || "gateway3 begins anew and takes no clients".into())?;
+        let again = self.open("Cookie: tidegate_server=g3\r\n")?;
+        expect(again.cookie("tidegate_server").is_none(), || "gateway3 begins anew and takes no clients".into())?;
         passed("an instance that slept past its lease moved its clients and began anew")
     }
 }

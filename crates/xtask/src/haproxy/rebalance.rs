@@ -36,10 +36,10 @@ impl Browser {
     fn open(trial: &Trial, number: usize) -> Result<Self, Failure> {
         let token = token(&trial.fleet, &format!("browser{number}"))?;
         let server = server_cookie(1);
-        let socket = Socket::open(trial.fleet.entrance, &format!("Cookie: SERVERID={server}\r\n"))
+        let socket = Socket::open(trial.fleet.entrance, &format!("Cookie: tidegate_server={server}\r\n"))
             .map_err(Failure::during("a browser's first socket"))?;
-        let cookie = socket.cookie("session_id").ok_or_else(|| Failure::new("no session_id"))?.to_owned();
-        expect(socket.cookie("SERVERID").is_none(), || "a first socket is not on gateway1".into())?;
+        let cookie = socket.cookie("tidegate_session").ok_or_else(|| Failure::new("no tidegate_session"))?.to_owned();
+        expect(socket.cookie("tidegate_server").is_none(), || "a first socket is not on gateway1".into())?;
         let mut client = Client::hello(socket, &token, None)?;
         client.subscribe(CHANNEL, None)?;
         Ok(Self { token, server, cookie, client })
@@ -47,11 +47,11 @@ impl Browser {
 
     /// Reconnects at once, with both cookies or with the gateway's cookie alone. Returns the instance that serves it.
     fn come_back(&mut self, trial: &Trial, with_server: bool) -> Result<String, Failure> {
-        let server = if with_server { format!("SERVERID={}; ", self.server) } else { String::new() };
-        let cookies = format!("Cookie: {server}session_id={}\r\n", self.cookie);
+        let server = if with_server { format!("tidegate_server={}; ", self.server) } else { String::new() };
+        let cookies = format!("Cookie: {server}tidegate_session={}\r\n", self.cookie);
         let socket = Socket::open(trial.fleet.entrance, &cookies).map_err(Failure::during("coming back"))?;
         // HAProxy sets its cookie only if the cookie of the client was wrong.
-        if let Some(server) = socket.cookie("SERVERID") {
+        if let Some(server) = socket.cookie("tidegate_server") {
             self.server = server.to_owned();
         }
         self.client = Client::hello(socket, &self.token, Some(&self.client.session))?;

@@ -78,7 +78,9 @@ impl Trial {
 
     /// One socket on each gateway, in the order of the gateways.
     pub(super) fn one_on_each(&self) -> Result<Vec<Socket>, Failure> {
-        (1..=GATEWAYS).map(|number| self.open(&format!("Cookie: SERVERID={}\r\n", server_cookie(number)))).collect()
+        (1..=GATEWAYS)
+            .map(|number| self.open(&format!("Cookie: tidegate_server={}\r\n", server_cookie(number))))
+            .collect()
     }
 
     pub(super) fn signal(&self, signal: &str, number: usize) -> Result<(), Failure> {

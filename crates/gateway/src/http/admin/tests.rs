@@ -10,8 +10,12 @@ use crate::health::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 use crate::metrics::Sources;
 
 async fn say(address: std::net::SocketAddr, request: &str) -> String {
+    exchange(address, &format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n")).await
+}
+
+async fn exchange(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
@@ -67,7 +71,9 @@ async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr,
         pools: Vec::new(),
     };
     let leave = Arc::new(Notify::new());
-    let admin = Admin::new(Exposition::new(sources), health.clone(), leave.clone(), records().await, hub());
+    let authorisation = Authorisation::new(crate::config::AdminHosts::default());
+    let admin =
+        Admin::new(authorisation, Exposition::new(sources), health.clone(), leave.clone(), records().await, hub());
     LocalSet::new()
         .run_until(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -120,7 +126,15 @@ async fn an_operator_asks_for_a_drain_by_post_alone() {
         let refused = say(address, "GET /drain").await;
         assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("allow: POST"), "{refused}");
         assert!(futures_util::FutureExt::now_or_never(woken.as_mut()).is_none(), "a crawler drains nothing");
-        let accepted = say(address, "POST /drain").await;
+        let form = say(address, "POST /drain").await;
+        assert!(form.starts_with("HTTP/1.1 403 ") && form.contains("admin_header_required"), "{form}");
+        let elsewhere = "POST /drain HTTP/1.1\r\nX-Tidegate-Admin: 1\r\n";
+        for page in ["Host: evil.example\r\n", "Host: a\r\nOrigin: https://evil.example\r\n"] {
+            let refused = exchange(address, &format!("{elsewhere}{page}\r\n")).await;
+            assert!(refused.starts_with("HTTP/1.1 403 "), "{page}{refused}");
+        }
+        assert!(futures_util::FutureExt::now_or_never(woken.as_mut()).is_none(), "a page drains nothing");
+        let accepted = exchange(address, "POST /drain HTTP/1.1\r\nHost: a\r\nX-Tidegate-Admin: 1\r\n\r\n").await;
         assert!(accepted.starts_with("HTTP/1.1 202 ") && accepted.contains("draining"), "{accepted}");
         tokio::time::timeout(Duration::from_secs(20), woken).await.expect("it was woken");
     })
@@ -163,6 +177,108 @@ async fn dead_letters_and_receipts_are_shown_and_messages_are_not() {
             assert!(refused.starts_with("HTTP/1.1 400 "), "{wrong}: {refused}");
         }
         assert!(say(address, "DELETE /dead-letters").await.starts_with("HTTP/1.1 405 "));
+    })
+    .await;
+}
+
+/// Heads that arrive slowly, and connections that say nothing, for as long as they may.
+#[tokio::test]
+async fn slow_heads_do_not_silence_the_probes() {
+    with_admin(Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), async |address, health| {
+        health.advance(Phase::Running);
+        let mut slow = Vec::new();
+        for n in 0..2 * HEADS_MAX {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nX: ").await.unwrap();
+            }
+            slow.push(stream);
+        }
+        let began = Instant::now();
+        for probe in ["GET /livez", "GET /readyz", "GET /metrics"] {
+            assert!(say(address, probe).await.starts_with("HTTP/1.1 200 "), "{probe}");
+        }
+        assert!(began.elapsed() < HEAD_TIMEOUT, "none of them waited for a slow one: {:?}", began.elapsed());
+        // The oldest were given up for others, and the rest has its time.
+        for stream in &mut slow {
+            let end = tokio::time::timeout(REQUEST_TIMEOUT / 2, stream.read_to_end(&mut Vec::new())).await;
+            assert!(end.is_ok(), "a slow head is kept");
+        }
+    })
+    .await;
+}
+
+/// Clients that do not take their answers hold all places.
+#[tokio::test]
+async fn full_places_refuse_requests_and_not_probes() {
+    with_admin(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now())), async |address, health| {
+        health.advance(Phase::Running);
+        let mut held = Vec::new();
+        // Its shard does not run, so that each of these waits.
+        for _ in 0..REQUESTS_MAX {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /connections HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            held.push(stream);
+        }
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let busy = say(address, "GET /metrics").await;
+            if busy.starts_with("HTTP/1.1 503 ") {
+                assert!(busy.contains("retry-after: 1\r\n") && busy.contains("busy"), "{busy}");
+                break;
+            }
+            assert!(Instant::now() < deadline, "the places are never full: {busy}");
+        }
+        assert!(say(address, "GET /livez").await.starts_with("HTTP/1.1 200 "));
+        drop(held);
+    })
+    .await;
+}
+
+/// What is written to the log while a test runs on this thread.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_act_of_an_operator_is_one_line_of_the_audit_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    with_admin(Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now())), async |address, _| {
+        for (request, act) in [
+            ("POST /drain HTTP/1.1\r\nHost: a\r\nX-Tidegate-Admin: 1\r\n\r\n", Some("drain")),
+            ("GET /dead-letters?tenant=acme HTTP/1.1\r\nHost: a\r\n\r\n", Some("list_dead_letters")),
+            ("GET /receipts?channel=collection:1&user=alice HTTP/1.1\r\nHost: a\r\n\r\n", Some("list_receipts")),
+            ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            ("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            ("POST /drain HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            ("POST /drain HTTP/1.1\r\nHost: evil.example\r\nX-Tidegate-Admin: 1\r\n\r\n", None),
+        ] {
+            log.0.lock().unwrap().clear();
+            exchange(address, request).await;
+            let written = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let lines: Vec<&str> = written.lines().filter(|line| line.contains("tidegate::audit")).collect();
+            match act {
+                Some(act) => {
+                    let [line] = lines[..] else { panic!("{request}: {written}") };
+                    assert!(line.contains(&format!("act=\"{act}\" caller=\"operator\" peer=127.0.0.1:")), "{line}");
+                    assert!(!line.contains("alice"), "{line}");
+                }
+                None => assert_eq!(lines, [""; 0], "{request}"),
+            }
+        }
     })
     .await;
 }

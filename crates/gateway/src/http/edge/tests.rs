@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::auth::signed::{self, with};
-use crate::config::Origins;
+use crate::config::{HttpConfig, Origins, Secure, SessionCookie};
 use crate::health::instance_state::Phase;
 use crate::health::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 use crate::host::mailbox::Mailbox;
@@ -52,7 +52,9 @@ impl TestEdge {
         let inbox = Arc::new(Mailbox::new(1 << 20));
         let hub = Hub::new(vec![ShardHandle { inbox: Arc::clone(&inbox), counters: Arc::clone(&shard) }]);
         let origins = Origins { loopback: true, ..Origins::default() };
-        let handshake = Handshake::new(Arc::new(signed::verifier()), origins, "tidegate_token".into());
+        let session_cookie = SessionCookie { name: Some("tidegate_session".into()), secure: Secure::Auto };
+        let http = HttpConfig { allowed_origins: origins, session_cookie, paths: Paths::default() };
+        let handshake = Handshake::new(Arc::new(signed::verifier()), &http, "tidegate_token".into());
         let diverts = Rc::new(Cell::new(false));
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
@@ -62,6 +64,7 @@ impl TestEdge {
                 connects_per_second,
                 diverts: Rc::clone(&diverts),
                 tls: None,
+                paths: http.paths,
             },
             handshake,
             health.clone(),
@@ -154,7 +157,7 @@ async fn an_upgrade_is_handed_over_with_its_first_bytes() {
         assert_eq!(handoff.early, &frame[..]);
         assert_eq!(handoff.path_tenant.as_ref().map(TenantId::as_str), Some("acme"));
         assert!(matches!(handoff.opening, Opening::AwaitHello));
-        assert!(head.contains(&format!("set-cookie: session_id={}; httponly", handoff.session_id)), "{head}");
+        assert!(head.contains(&format!("set-cookie: tidegate_session={}; httponly", handoff.session_id)), "{head}");
         // The socket is out of the edge's hands, and works.
         handoff.socket.set_nonblocking(false).unwrap();
         io::Write::write_all(&mut &handoff.socket, b"hi").unwrap();
@@ -185,7 +188,8 @@ async fn early_bytes_do_not_hold_on_to_the_request() {
 async fn a_token_in_the_subprotocol_list_is_not_sent_back() {
     with_edge(PATIENCE, async |edge| {
         // Signed by the endpoint of the page, on the clock of this machine.
-        let body = edge.get("/dev/token?user=alice&tenant=acme").await;
+        let request = b"POST /dev/token?user=alice&tenant=acme HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+        let body = edge.exchange(request).await;
         let token = body.split("\r\n\r\n").nth(1).unwrap().trim().to_owned();
         let mut stream = edge.connect().await;
         let offers = format!("Sec-WebSocket-Protocol: tidegate.v1, tidegate.token.{token}\r\n");
@@ -304,7 +308,10 @@ async fn smuggled_requests_are_never_read() {
         let length = format!("Content-Length: {}\r\n", smuggled.len());
         for request in [
             upgrade("/ws", &length) + smuggled,
-            upgrade("/ws", "Content-Length: 0\r\n") + smuggled,
+            upgrade("/ws", "Content-Length: 0\r\nContent-Length: 5\r\n") + smuggled,
+            upgrade("/ws", "Content-Length: 0, 5\r\n") + smuggled,
+            upgrade("/ws", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n") + &chunked,
+            upgrade("/ws", "Transfer-Encoding: identity\r\n") + smuggled,
             upgrade("/ws", "Transfer-Encoding: chunked\r\n") + &chunked,
             upgrade("/ws", &format!("{length}Transfer-Encoding: chunked\r\n")) + &chunked,
             upgrade("/ws", &format!("Transfer-Encoding: chunked\r\n{length}")) + &chunked,
@@ -323,6 +330,35 @@ async fn smuggled_requests_are_never_read() {
             assert!(!answer.starts_with("HTTP/1.1 101"), "{request}\n{answer}");
         }
         assert!(!edge.inbox.try_take_all(&mut Vec::new()));
+    })
+    .await;
+}
+
+/// Envoy and Istio add `Content-Length: 0` to an upgrade, and programs offer other protocols or wait for a 100.
+#[tokio::test]
+async fn an_upgrade_as_proxies_write_it_is_accepted_and_what_follows_is_its_first_frame() {
+    with_edge(PATIENCE, async |edge| {
+        let follows = "GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+        for (request, more) in [
+            (upgrade("/ws", "Content-Length: 0\r\n"), ""),
+            (upgrade("/ws", "Content-Length: 0\r\n"), follows),
+            (upgrade("/ws", "Expect: 100-continue\r\nContent-Length: 0\r\n"), ""),
+            (upgrade("/ws", "Expect: something\r\n"), ""),
+            (upgrade("/ws", "").replace("Upgrade: websocket", "Upgrade: websocket, h2c"), follows),
+            (upgrade("/ws", "HTTP2-Settings: AAMAAABk\r\nUpgrade: h2c\r\n"), ""),
+        ] {
+            let mut stream = edge.connect().await;
+            stream.write_all(format!("{request}{more}").as_bytes()).await.unwrap();
+            let head = read_head(&mut stream).await;
+            assert!(
+                head.starts_with("http/1.1 101 ") && head.contains("\r\nupgrade: websocket\r\n"),
+                "{request}{head}"
+            );
+            let handoff = edge.next_handoff().await;
+            assert_eq!(handoff.early, more.as_bytes(), "{request}");
+            drop(handoff);
+            assert_eq!(read_to_end(&mut stream).await, "", "{request}");
+        }
     })
     .await;
 }
@@ -467,6 +503,47 @@ async fn what_comes_faster_than_the_rate_waits_its_turn() {
     local.run_until(test).await;
 }
 
+/// Who is refused anyway takes no turn: two hundred of them leave the two turns of this second to others.
+#[tokio::test]
+async fn a_refused_request_does_not_cost_the_connect_rate() {
+    let local = LocalSet::new();
+    let test = async {
+        let health = Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()));
+        let mut edge = TestEdge::throttled(PATIENCE, health, 1_000, 2).await;
+        let forged = "Authorization: Bearer a.b.c\r\n";
+        for request in [
+            upgrade("/ws", forged),
+            upgrade("/ws", "Origin: https://evil.example\r\n"),
+            upgrade("/ws", "Sec-WebSocket-Protocol: graphql-ws\r\n"),
+            upgrade("/ws?token=x", ""),
+            upgrade("/ws", "").replace("Upgrade: websocket", "Upgrade: h2c"),
+            upgrade("/ws", "").replace("Version: 13", "Version: 8"),
+            format!("GET /sse?channels=collection:1 HTTP/1.1\r\nHost: x\r\n{forged}\r\n"),
+            "GET /sse HTTP/1.1\r\nHost: x\r\n\r\n".into(),
+        ] {
+            for _ in 0..25 {
+                let mut stream = edge.connect().await;
+                stream.write_all(request.as_bytes()).await.unwrap();
+                if read_head(&mut stream).await.starts_with("http/1.1 101 ") {
+                    let opening = edge.next_handoff().await.opening;
+                    assert!(
+                        matches!(&opening, Opening::Refused { code, .. } if *code != ErrorCode::Unavailable),
+                        "{request}: {opening:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!((edge.counters.upgrades_queued.get(), edge.counters.upgrades_throttled.get()), (0, 0));
+        for _ in 0..2 {
+            edge.connect().await.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+            assert!(matches!(edge.next_handoff().await.opening, Opening::AwaitHello));
+        }
+        assert_eq!(edge.counters.upgrades_queued.get(), 0, "both turns were left");
+        edge.task.abort();
+    };
+    local.run_until(test).await;
+}
+
 /// While the instance sends clients to emptier ones.
 #[tokio::test]
 async fn a_client_whose_cookie_leads_to_an_instance_with_too_many_is_turned_away_once() {
@@ -474,7 +551,7 @@ async fn a_client_whose_cookie_leads_to_an_instance_with_too_many_is_turned_away
         edge.diverts.set(true);
         let token = signed::hs256(&signed::claims("alice"));
         let from = |cookie: &str| upgrade("/ws", &format!("Authorization: Bearer {token}\r\n{cookie}"));
-        let cookie = "Cookie: session_id=0123456789abcdef0123456789abcdef\r\n";
+        let cookie = "Cookie: tidegate_session=0123456789abcdef0123456789abcdef\r\n";
         let refused = edge.exchange(from(cookie).as_bytes()).await;
         assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("elsewhere"), "{refused}");
         let (diverts, counters) = (Rc::clone(&edge.diverts), Arc::clone(&edge.counters));
@@ -490,7 +567,7 @@ async fn a_client_whose_cookie_leads_to_an_instance_with_too_many_is_turned_away
         is_admitted(from("")).await;
         assert_eq!(counters.upgrades_diverted.get(), 1);
         diverts.set(false);
-        is_admitted(from("Cookie: session_id=fedcba9876543210fedcba9876543210\r\n")).await;
+        is_admitted(from("Cookie: tidegate_session=fedcba9876543210fedcba9876543210\r\n")).await;
     })
     .await;
 }
@@ -504,13 +581,13 @@ async fn a_client_of_an_event_stream_is_sent_elsewhere_once_by_a_200() {
         let from = |cookie: &str| {
             format!(
                 "GET /sse?channels=collection:1 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\
-                 Cookie: session_id={cookie}\r\n\r\n"
+                 Cookie: tidegate_session={cookie}\r\n\r\n"
             )
         };
         let sent = edge.exchange(from("0123456789abcdef0123456789abcdef").as_bytes()).await;
         assert!(sent.starts_with("HTTP/1.1 200 ") && sent.contains("retry-after: 1\r\n"), "{sent}");
         assert!(sent.contains("\r\n\r\nretry: 100\nevent: error\ndata: {"), "{sent}");
-        let cookie = sent.split_once("set-cookie: session_id=").and_then(|(_, rest)| rest.split_once(';'));
+        let cookie = sent.split_once("set-cookie: tidegate_session=").and_then(|(_, rest)| rest.split_once(';'));
         let (cookie, _) = cookie.unwrap_or_else(|| panic!("it has another cookie: {sent}"));
         // What it was given led it back, so there is no other door.
         edge.connect().await.write_all(from(cookie).as_bytes()).await.unwrap();
@@ -518,7 +595,7 @@ async fn a_client_of_an_event_stream_is_sent_elsewhere_once_by_a_200() {
         edge.health.advance(Phase::Draining);
         let sent = edge.exchange(from(cookie).as_bytes()).await;
         assert!(sent.starts_with("HTTP/1.1 200 ") && sent.contains("retry-after: 1\r\n"), "{sent}");
-        assert!(sent.contains("set-cookie: session_id=") && !sent.contains(cookie), "{sent}");
+        assert!(sent.contains("set-cookie: tidegate_session=") && !sent.contains(cookie), "{sent}");
     })
     .await;
 }

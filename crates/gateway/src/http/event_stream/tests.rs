@@ -7,15 +7,19 @@ use wire::{Position, UserId};
 
 use super::*;
 use crate::auth::signed::{NOW, claims, hs256, verifier, with};
-use crate::config::Origins;
+use crate::config::{HttpConfig, Origins, Paths, Secure, SessionCookie};
 use crate::http::cors::Cors;
 use crate::session;
 
 const PAGE: &str = "https://app.example.com";
 
 fn handshake() -> Handshake {
-    let origins = Origins { any: true, loopback: false, exact: vec![PAGE.into()] };
-    Handshake::new(Arc::new(verifier()), origins, "tidegate_token".into())
+    let http = HttpConfig {
+        allowed_origins: Origins { any: true, exact: vec![PAGE.into()], ..Origins::default() },
+        session_cookie: SessionCookie { name: None, secure: Secure::Auto },
+        paths: Paths::default(),
+    };
+    Handshake::new(Arc::new(verifier()), &http, "tidegate_token".into())
 }
 
 fn alice() -> String {

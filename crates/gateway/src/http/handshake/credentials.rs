@@ -1,9 +1,10 @@
 //! Where an upgrade may carry a token. This code neither keeps nor prints tokens.
 
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{AUTHORIZATION, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use wire::SUBPROTOCOL;
 
 use super::unauthenticated;
+use crate::http::fields::{cookies, elements};
 use crate::shard::handoff::Opening;
 
 /// Prefix of a token in the subprotocol list. Base64url and dots are legal there (RFC 6455 §4.1, RFC 9110 §5.6.2).
@@ -19,23 +20,17 @@ pub(super) struct Offers<'r> {
     pub(super) any: bool,
     /// Whether [`SUBPROTOCOL`] is among them.
     pub(super) speaks_v1: bool,
-    tokens: Vec<&'r str>,
+    tokens: Vec<&'r [u8]>,
 }
 
 impl<'r> Offers<'r> {
     pub(super) fn read(headers: &'r HeaderMap) -> Self {
         let mut offers = Self::default();
-        for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
-            let Ok(list) = value.to_str() else {
-                offers.any = true;
-                continue;
-            };
-            // An empty header offers nothing (RFC 9110 §5.6.1: empty elements of a list count for nothing).
-            for offer in list.split(',').map(str::trim).filter(|offer| !offer.is_empty()) {
-                offers.any = true;
-                offers.speaks_v1 |= offer == SUBPROTOCOL;
-                offers.tokens.extend(offer.strip_prefix(TOKEN_PROTOCOL));
-            }
+        // An empty header offers nothing.
+        for offer in elements(headers, &SEC_WEBSOCKET_PROTOCOL) {
+            offers.any = true;
+            offers.speaks_v1 |= offer == SUBPROTOCOL.as_bytes();
+            offers.tokens.extend(offer.strip_prefix(TOKEN_PROTOCOL.as_bytes()));
         }
         offers
     }
@@ -65,21 +60,17 @@ pub(super) fn find_token<'r>(
         Some((first, rest)) if rest.iter().any(|token| token != first) => {
             Err(unauthenticated("the request has different tokens in different places; send one"))
         }
-        Some((token, _)) => Ok(Some(token)),
+        // No valid token has other characters, so the check of the token names the problem.
+        Some((token, _)) => Ok(Some(str::from_utf8(token).unwrap_or_default())),
     }
 }
 
 /// Other schemes are ignored: browsers repeat the `Basic` credentials of a site with a password.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The values of all cookies named `name`.
-pub(super) fn cookies<'r>(headers: &'r HeaderMap, name: &str) -> impl Iterator<Item = &'r str> {
-    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter_map(move |(key, value)| (key == name).then_some(value))
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer";
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(SCHEME.len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && token.first().is_none_or(u8::is_ascii_whitespace);
+    is_bearer.then(|| token.trim_ascii())
 }
 
 /// Whether the query has a parameter in which people often send tokens.

@@ -6,12 +6,18 @@ use serde_json::json;
 
 use super::*;
 use crate::auth::signed::{NOW, claims, hs256, verifier, with};
+use crate::config::{Paths, Secure};
 
 const PAGE: &str = "https://app.example.com";
 
 fn handshake(any: bool) -> Handshake {
-    let origins = Origins { any, loopback: false, exact: vec![PAGE.into()] };
-    Handshake::new(Arc::new(verifier()), origins, "tidegate_token".into())
+    allowing(Origins { any, exact: vec![PAGE.into()], ..Origins::default() })
+}
+
+fn allowing(allowed_origins: Origins) -> Handshake {
+    let session_cookie = SessionCookie { name: Some("tidegate_session".into()), secure: Secure::Auto };
+    let http = HttpConfig { allowed_origins, session_cookie, paths: Paths::default() };
+    Handshake::new(Arc::new(verifier()), &http, "tidegate_token".into())
 }
 
 /// A well-formed upgrade, changed by `headers`: `+name` adds a line, `-name` takes all away, `name` replaces.
@@ -70,9 +76,9 @@ fn what_is_malformed_gets_a_status() {
         (400, &[("-host", "")][..]),
         (400, &[("+host", "evil.example")]),
         (426, &[("-upgrade", "")]),
-        (400, &[("upgrade", "h2c")]),
-        (400, &[("upgrade", "h2c, websocket")]),
-        (400, &[("+upgrade", "websocket")]),
+        (426, &[("upgrade", "")]),
+        (426, &[("upgrade", "h2c")]),
+        (426, &[("upgrade", "websockets, web socket")]),
         (400, &[("-connection", "")]),
         (400, &[("connection", "keep-alive")]),
         (400, &[("connection", "upgraded")]),
@@ -84,9 +90,10 @@ fn what_is_malformed_gets_a_status() {
         (426, &[("sec-websocket-version", "8")]),
         (426, &[("sec-websocket-version", "013")]),
         (400, &[("+sec-websocket-version", "13")]),
-        (400, &[("content-length", "0")]),
         (400, &[("content-length", "5")]),
+        (400, &[("content-length", "0"), ("+content-length", "5")]),
         (400, &[("transfer-encoding", "chunked")]),
+        (400, &[("content-length", "0"), ("transfer-encoding", "chunked")]),
         (400, &[("content-length", "5"), ("transfer-encoding", "chunked")]),
         (400, &[("origin", PAGE), ("+origin", PAGE)]),
         (400, &[("authorization", "Bearer a"), ("+authorization", "Bearer b")]),
@@ -110,7 +117,14 @@ fn what_browsers_and_proxies_write_is_well_formed() {
     for headers in [
         &[("connection", "keep-alive, Upgrade")][..],
         &[("connection", "keep-alive"), ("+connection", "upgrade")],
+        &[("connection", "Upgrade, HTTP2-Settings, close")],
         &[("upgrade", "WebSocket")],
+        &[("upgrade", "websocket, h2c")],
+        &[("upgrade", "h2c,websocket")],
+        &[("upgrade", "TLS/1.0"), ("+upgrade", "websocket")],
+        &[("content-length", "0")],
+        &[("expect", "100-continue")],
+        &[("te", "trailers")],
         &[("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")],
     ] {
         assert!(decide(&request("/ws", headers)).is_ok(), "{headers:?}");
@@ -137,6 +151,58 @@ fn a_token_may_stand_in_each_of_its_places() {
         "alice",
     );
     assert!(matches!(open("/ws", &[("authorization", "Basic dXNlcjpwYXNz")]), Opening::AwaitHello));
+}
+
+/// Cookies and subprotocols of other programs in UTF-8, in Latin-1, and with quotation marks.
+#[test]
+fn foreign_parts_of_a_list_do_not_hide_the_token() {
+    let token = hs256(&claims("alice"));
+    let with_bytes = |name: &'static str, value: Vec<u8>| {
+        let mut request = request("/ws", &[("origin", PAGE)]);
+        request.headers_mut().insert(name, HeaderValue::from_bytes(&value).unwrap());
+        decide(&request).unwrap()
+    };
+    for name in ["Jos\u{e9}".as_bytes(), b"Jos\xe9", b"\xf0\x9f\x91\x8b", b"\"a b\""] {
+        for (before, after) in [(&b"name="[..], &b"; "[..]), (b"x=y; name=", b";")] {
+            let cookie = [before, name, after, b"tidegate_token=", token.as_bytes()].concat();
+            assert_user(&with_bytes("cookie", cookie).opening, "alice");
+            let cookie = [b"tidegate_token=", token.as_bytes(), b"; ", before, name].concat();
+            assert_user(&with_bytes("cookie", cookie).opening, "alice");
+        }
+        let offers = [name, b", tidegate.v1, tidegate.token.", token.as_bytes()].concat();
+        let upgrade = with_bytes("sec-websocket-protocol", offers);
+        assert!(upgrade.subprotocol);
+        assert_user(&upgrade.opening, "alice");
+        let lists = [b"keep-alive, ", name, b", Upgrade"].concat();
+        assert!(matches!(with_bytes("connection", lists).opening, Opening::AwaitHello));
+    }
+    let quoted = format!("theme=dark; tidegate_token=\"{token}\"");
+    assert_user(&open("/ws", &[("origin", PAGE), ("cookie", &quoted)]), "alice");
+    // An application has cleared its cookie, and says hello.
+    for cleared in ["tidegate_token=", "tidegate_token=\"\"; x=y"] {
+        assert!(matches!(open("/ws", &[("origin", PAGE), ("cookie", cleared)]), Opening::AwaitHello), "{cleared}");
+    }
+}
+
+/// Silence until the timeout would not say why.
+#[test]
+fn a_token_that_cannot_be_read_is_refused_and_not_passed_over() {
+    let with_bytes = |name: &'static str, value: &[u8]| {
+        let mut request = request("/ws", &[("origin", PAGE)]);
+        request.headers_mut().insert(name, HeaderValue::from_bytes(value).unwrap());
+        decide(&request).unwrap().opening
+    };
+    for (name, value) in [
+        ("authorization", &b"Bearer caf\xe9"[..]),
+        ("authorization", "Bearer caf\u{e9}".as_bytes()),
+        ("authorization", b"Bearer"),
+        ("authorization", b"bearer "),
+        ("cookie", b"tidegate_token=caf\xe9"),
+        ("sec-websocket-protocol", b"tidegate.v1, tidegate.token.caf\xe9"),
+    ] {
+        assert_refused(&with_bytes(name, value), ErrorCode::Unauthenticated, Close::Unauthenticated);
+    }
+    assert!(matches!(with_bytes("authorization", b"Bearers abc"), Opening::AwaitHello), "another scheme");
 }
 
 #[test]
@@ -175,18 +241,52 @@ fn a_cookie_counts_only_from_a_page_listed_by_name() {
 
 #[test]
 fn origins_are_compared_whole() {
-    assert!(matches!(open("/ws", &[("origin", PAGE)]), Opening::AwaitHello));
+    for origin in [PAGE, "https://app.example.com:443", "HTTPS://APP.EXAMPLE.COM"] {
+        assert!(matches!(open("/ws", &[("origin", origin)]), Opening::AwaitHello), "{origin}");
+    }
     for origin in [
         "https://evil-app.example.com",
         "https://app.example.com.evil.example",
         "https://app.example.com:8443",
         "http://app.example.com",
-        "HTTPS://APP.EXAMPLE.COM",
-        "https://app.example.com/",
+        "https://app.example.com/evil",
         "null",
         "",
     ] {
         assert_refused(&open("/ws", &[("origin", origin)]), ErrorCode::WrongOrigin, Close::WrongOrigin);
+    }
+}
+
+/// Programs send the origin of the address that they connect to.
+#[test]
+fn the_own_host_may_connect_and_its_cookie_is_not_trusted() {
+    let own = ["https://gw.example.com", "https://gw.example.com:443", "wss://gw.example.com", "http://gw.example.com"];
+    for origin in own {
+        assert!(matches!(open("/ws", &[("origin", origin)]), Opening::AwaitHello), "{origin}");
+        let cookie = format!("tidegate_token={}", hs256(&claims("alice")));
+        let opening = open("/ws", &[("origin", origin), ("cookie", &cookie)]);
+        assert_refused(&opening, ErrorCode::Unauthenticated, Close::Unauthenticated);
+    }
+}
+
+/// A cookie is sent for every page, so it counts only if the page is listed by its whole name.
+#[test]
+fn patterns_let_pages_connect_and_trust_no_cookie() {
+    let rules = ["https://*.example.org", "null", "capacitor://localhost", "https://B\u{fc}cher.example/"];
+    let handshake = allowing(Origins::parse(&rules.map(str::to_owned)).unwrap());
+    let cookie = format!("tidegate_token={}", hs256(&claims("alice")));
+    for (origin, is_trusted) in [
+        ("https://app.example.org", false),
+        ("null", false),
+        ("capacitor://localhost", true),
+        ("https://xn--bcher-kva.example", true),
+    ] {
+        let open = |headers: &[(&str, &str)]| {
+            handshake.decide(&request("/ws", headers), None, NOW, SessionId::from_random(7)).unwrap().opening
+        };
+        assert!(matches!(open(&[("origin", origin)]), Opening::AwaitHello), "{origin}");
+        let opening = open(&[("origin", origin), ("cookie", &cookie)]);
+        assert_eq!(matches!(opening, Opening::Authenticated(_)), is_trusted, "{origin}: {opening:?}");
     }
 }
 
@@ -244,12 +344,15 @@ fn bad_tokens_are_told_by_frame_and_never_repeated() {
 }
 
 #[test]
-fn a_valid_routing_cookie_stays() {
-    let kept = "session_id=0123456789abcdef0123456789abcdef";
-    let brought = RoutingCookie::Brought(SessionId::parse("0123456789abcdef0123456789abcdef").unwrap());
-    assert_eq!(decide(&request("/ws", &[("cookie", kept)])).unwrap().cookie, brought);
-    for cookie in ["session_id=guess", "session_id=", "other=0123456789abcdef0123456789abcdef"] {
-        let upgrade = decide(&request("/ws", &[("cookie", cookie)])).unwrap();
-        assert_eq!(upgrade.cookie, RoutingCookie::Set(SessionId::from_random(7)), "{cookie}");
+fn a_cookie_of_the_application_is_left_alone() {
+    let fresh = RoutingCookie::Set(SessionId::from_random(7));
+    for (cookie, expected) in [
+        ("session_id=0123456789abcdef0123456789abcdef01234567", fresh),
+        ("tidegate_session=guess", RoutingCookie::Untouched),
+        ("tidegate_session=0123456789abcdef0123456789abcdef", {
+            RoutingCookie::Brought(SessionId::parse("0123456789abcdef0123456789abcdef").unwrap())
+        }),
+    ] {
+        assert_eq!(decide(&request("/ws", &[("cookie", cookie)])).unwrap().cookie, expected, "{cookie}");
     }
 }

@@ -2,18 +2,17 @@
 //! the gateway and a proxy before it read the same request differently.
 
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Request, Version};
 
+use crate::http::fields::{announces_body, elements, has_element, only};
 use crate::http::refusal::Refusal;
 use crate::transport::websocket::codec::accept_key;
 
-/// Headers that may occur only once. `Connection` and `Sec-WebSocket-Protocol` are lists and may be split.
-const SINGLE: [(HeaderName, &str); 6] = [
+/// Headers that may occur only once. `Connection`, `Upgrade` and `Sec-WebSocket-Protocol` are lists and may be split.
+const SINGLE: [(HeaderName, &str); 5] = [
     (HOST, "an upgrade must have one Host header"),
-    (UPGRADE, "an upgrade must have one Upgrade header"),
     (SEC_WEBSOCKET_KEY, "an upgrade must have one Sec-WebSocket-Key header"),
     (SEC_WEBSOCKET_VERSION, "an upgrade must have one Sec-WebSocket-Version header"),
     (ORIGIN, "an upgrade must have at most one Origin header"),
@@ -26,9 +25,9 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
     if request.version() != Version::HTTP_11 {
         return Err(Refusal::bad_upgrade("an upgrade must be an HTTP/1.1 request"));
     }
-    if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(CONTENT_LENGTH) {
+    if announces_body(headers) {
         return Err(Refusal::bad_upgrade(
-            "an upgrade must not have a body: no Transfer-Encoding and no Content-Length",
+            "an upgrade must not have a body: no Transfer-Encoding, and no Content-Length other than 0",
         ));
     }
     for (name, message) in SINGLE {
@@ -39,23 +38,17 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<String, Refusal> {
     if !headers.contains_key(HOST) {
         return Err(Refusal::bad_upgrade("an upgrade must have one Host header"));
     }
-    match text(headers, &UPGRADE) {
-        None if !headers.contains_key(UPGRADE) => return Err(Refusal::upgrade_required()),
-        Some(upgrade) if upgrade.eq_ignore_ascii_case("websocket") => {}
-        _ => return Err(Refusal::bad_upgrade("the Upgrade header must be websocket")),
+    // A client may offer other protocols beside this one.
+    if !has_element(headers, &UPGRADE, "websocket") {
+        let offers_any = elements(headers, &UPGRADE).next().is_some();
+        return Err(if offers_any { Refusal::other_upgrade() } else { Refusal::upgrade_required() });
     }
-    let tokens = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    if !tokens.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade")) {
+    if !has_element(headers, &CONNECTION, "upgrade") {
         return Err(Refusal::bad_upgrade("the Connection header must contain Upgrade; a proxy may have removed it"));
     }
-    if text(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
+    if only(headers, &SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(Refusal::websocket_version());
     }
-    text(headers, &SEC_WEBSOCKET_KEY)
-        .and_then(accept_key)
-        .ok_or(Refusal::bad_upgrade("Sec-WebSocket-Key must be 16 bytes in base64, 24 characters"))
-}
-
-fn text<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Option<&'r str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+    let key = only(headers, &SEC_WEBSOCKET_KEY).and_then(|key| str::from_utf8(key).ok());
+    key.and_then(accept_key).ok_or(Refusal::bad_upgrade("Sec-WebSocket-Key must be 16 bytes in base64, 24 characters"))
 }

@@ -50,7 +50,7 @@ class Client {
 
   async token() {
     try {
-      const answer = await fetch(`/dev/token?user=${this.user}`);
+      const answer = await fetch(`/dev/token?user=${this.user}`, { method: "POST" });
       return answer.ok ? (await answer.text()).trim() : null;
     } catch {
       return null; // the gateway does not answer; try again later

@@ -6,9 +6,44 @@ use wire::Families;
 use super::*;
 use crate::auth::signed::{NOW, issuer, verifier};
 
+/// Asks for a file, or for a token in the way in which tokens are asked for.
 fn ask(host: &str, path: &str) -> Result<Response<Full<Bytes>>, Refusal> {
+    let method = if path.starts_with("/dev/token") { Method::POST } else { Method::GET };
+    ask_with(method, path, &[("host", host)])
+}
+
+fn ask_with(method: Method, path: &str, headers: &[(&str, &str)]) -> Result<Response<Full<Bytes>>, Refusal> {
     let page = Page::new(DevTokens::new(issuer(), &Families::default()));
-    page.answer(&Request::builder().uri(path).header("host", host).body(()).unwrap(), NOW)
+    let request = headers.iter().fold(Request::builder(), |request, (name, value)| request.header(*name, *value));
+    page.answer(&request.method(method).uri(path).body(()).unwrap(), NOW)
+}
+
+/// A script or an image of a page is a `GET`; a form and a script of a page elsewhere say where they come from.
+#[test]
+fn a_page_elsewhere_gets_no_token() {
+    const TOKEN: &str = "/dev/token?user=alice";
+    for method in [Method::GET, Method::HEAD, Method::PUT] {
+        let refusal = ask_with(method, TOKEN, &[("host", "localhost:8080")]).unwrap_err();
+        assert_eq!(refusal, Refusal::method_not_allowed("POST"));
+    }
+    for elsewhere in [
+        ("origin", "https://evil.example"),
+        ("origin", "http://localhost:3000"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        let refusal = ask_with(Method::POST, TOKEN, &[("host", "localhost:8080"), elsewhere]).unwrap_err();
+        assert_eq!(refusal, Refusal::cross_site(), "{elsewhere:?}");
+    }
+    let own = [("host", "localhost:8080"), ("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")];
+    for headers in [&own[..1], &own[..2], &own] {
+        let answer = ask_with(Method::POST, TOKEN, headers).unwrap();
+        for (name, value) in [("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "same-origin")] {
+            assert_eq!(answer.headers().get(name).map(hyper::header::HeaderValue::as_bytes), Some(value.as_bytes()));
+        }
+    }
+    assert_eq!(ask_with(Method::POST, "/", &own).unwrap_err(), Refusal::method_not_allowed("GET, HEAD"));
 }
 
 async fn token(query: &str) -> String {
