@@ -1,4 +1,4 @@
-//! The words and bounds of keys that several modules know.
+//! The words, bounds and shapes of keys that several modules know.
 
 use message_router::ShardIndex;
 
@@ -16,3 +16,34 @@ pub(super) const ON_SLOW: &[&str] = &["catch_up", "latest", "close"];
 
 /// The words of `acknowledge` of a family.
 pub(super) const ACKNOWLEDGE: &[&str] = &["stored", "replicated"];
+
+/// The words of `http.session_cookie_secure`.
+pub(super) const SECURE: &[&str] = &["auto", "always", "never"];
+
+/// Whether a key accepts `path`: absolute, in characters that no proxy and no browser rewrites.
+pub(super) fn is_path(path: &str) -> bool {
+    let is_segment = |segment: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        !segment.is_empty() && segment.bytes().all(is_plain) && segment != "." && segment != ".."
+    };
+    path.strip_prefix('/')
+        .is_some_and(|path| path.is_empty() || path.strip_suffix('/').unwrap_or(path).split('/').all(is_segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        for path in ["/", "/ws", "/ws/", "/app/realtime", "/.well-known/ws", "/v1.0/~x_-"] {
+            assert!(is_path(path), "{path}");
+        }
+        for path in [
+            "", "ws", "//", "/ws//", "//ws", "/a//b", "/a/../b", "/./a", "/a b", "/%20", "/ws?x", "/ws#x", "/*",
+            "/\u{fc}",
+        ] {
+            assert!(!is_path(path), "{path}");
+        }
+    }
+}

@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 
 use toml::Value;
 
-use super::choices::{ACKNOWLEDGE, ON_EXCESS, ON_ISOLATION, ON_SLOW, SHARDS_MAX};
-use super::session_cookie::SECURE;
+use super::choices::{ACKNOWLEDGE, ON_EXCESS, ON_ISOLATION, ON_SLOW, SECURE, SHARDS_MAX, is_path};
 
 /// One configuration key: a row of [`KEYS`].
 #[derive(Debug)]
@@ -96,7 +95,7 @@ const ORIGINS: ValueKind = ValueKind::Texts {
 };
 const PATHS: ValueKind = ValueKind::Texts {
     expected: "a list of paths such as \"/ws\", of letters, digits and - . _ ~ /",
-    accepts: super::paths::is_path,
+    accepts: is_path,
 };
 const HOSTS: ValueKind = ValueKind::Texts {
     expected: "a list of host names such as \"gateway.example.com\" or \"*.example.com\"",

@@ -62,16 +62,6 @@ pub(crate) enum Transport {
     EventStream,
 }
 
-/// Whether a key accepts `path`: absolute, in characters that no proxy and no browser rewrites.
-pub(super) fn is_path(path: &str) -> bool {
-    let is_segment = |segment: &str| {
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        !segment.is_empty() && segment.bytes().all(is_plain) && segment != "." && segment != ".."
-    };
-    path.strip_prefix('/')
-        .is_some_and(|path| path.is_empty() || path.strip_suffix('/').unwrap_or(path).split('/').all(is_segment))
-}
-
 fn after<'p>(base: &str, path: &'p str) -> Option<Option<&'p str>> {
     match path.strip_prefix(base)? {
         "" | "/" => Some(None),
@@ -82,19 +72,6 @@ fn after<'p>(base: &str, path: &'p str) -> Option<Option<&'p str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_absolute_and_plain() {
-        for path in ["/", "/ws", "/ws/", "/app/realtime", "/.well-known/ws", "/v1.0/~x_-"] {
-            assert!(is_path(path), "{path}");
-        }
-        for path in [
-            "", "ws", "//", "/ws//", "//ws", "/a//b", "/a/../b", "/./a", "/a b", "/%20", "/ws?x", "/ws#x", "/*",
-            "/\u{fc}",
-        ] {
-            assert!(!is_path(path), "{path}");
-        }
-    }
 
     #[test]
     fn the_longest_path_counts_and_a_slash_at_its_end_does_not() {

@@ -23,9 +23,6 @@ pub enum Secure {
     Never,
 }
 
-/// The words of `http.session_cookie_secure`.
-pub(super) const SECURE: &[&str] = &["auto", "always", "never"];
-
 impl SessionCookie {
     pub(super) fn check(raw: &RawConfig, has_tls: bool) -> Self {
         let name = Some(raw.text("http.session_cookie")).filter(|name| *name != NONE).map(str::to_owned);

@@ -145,7 +145,7 @@ impl Admin {
             }
         }
         if let Some(act) = act.audited() {
-            tracing::info!(target: "tidegate::audit", act, caller = caller.0, %peer, "administrative act");
+            tracing::info!(target: "audit", act, caller = caller.0, %peer, "administrative act");
         }
         self.perform(act, request.uri().query().unwrap_or_default(), Instant::now()).await
     }

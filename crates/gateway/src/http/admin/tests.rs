@@ -269,7 +269,7 @@ async fn each_act_of_an_operator_is_one_line_of_the_audit_log() {
             log.0.lock().unwrap().clear();
             exchange(address, request).await;
             let written = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-            let lines: Vec<&str> = written.lines().filter(|line| line.contains("tidegate::audit")).collect();
+            let lines: Vec<&str> = written.lines().filter(|line| line.contains(" audit: ")).collect();
             match act {
                 Some(act) => {
                     let [line] = lines[..] else { panic!("{request}: {written}") };
