@@ -6,6 +6,7 @@
 mod autobahn;
 mod browser;
 mod chaos;
+mod client;
 mod compose;
 mod examples;
 mod rust;
@@ -32,6 +33,11 @@ pub(crate) const LANES: &[Lane] = &[
         name: "haproxy",
         about: "the shipped HAProxy file in front of three gateways that are frozen, drained and killed",
         run: haproxy::run,
+    },
+    Lane {
+        name: "client",
+        about: "the client library: types, tests, bundle size, and the package as it would be published",
+        run: client::run,
     },
     Lane {
         name: "browser",
@@ -128,7 +134,7 @@ mod tests {
     fn an_unknown_lane_is_answered_with_the_lanes() {
         assert_eq!(
             names(&["--only", "unit"]).unwrap_err(),
-            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, browser, examples, chaos, compose"
+            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, client, browser, examples, chaos, compose"
         );
         assert!(names(&["--only"]).unwrap_err().starts_with("--only wants the name of a lane"));
         assert!(names(&["rust"]).unwrap_err().starts_with("`test` does not know `rust`"));

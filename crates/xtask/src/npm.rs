@@ -1,6 +1,7 @@
 //! Installs the npm packages that a package-lock.json names.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
@@ -25,4 +26,23 @@ pub(crate) fn install(package: &Path, home: &Path) -> Result<PathBuf, Failure> {
         fs::write(&stamp, wanted).map_err(Failure::during(format_args!("writing {}", stamp.display())))?;
     }
     Ok(modules)
+}
+
+/// As [`install`], and links the modules into `package`: Node resolves an `import` only beside the importing file.
+pub(crate) fn install_and_link(package: &Path, home: &Path) -> Result<(), Failure> {
+    let modules = install(package, home)?;
+    link_modules(&modules, &package.join("node_modules"))
+}
+
+fn link_modules(modules: &Path, link: &Path) -> Result<(), Failure> {
+    if fs::read_link(link).is_ok_and(|to| to == modules) {
+        return Ok(());
+    }
+    match fs::symlink_metadata(link) {
+        // The modules were installed by a `npm ci` of the user.
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => fs::remove_file(link).map_err(Failure::during(format_args!("removing {}", link.display())))?,
+        Err(_) => {}
+    }
+    symlink(modules, link).map_err(Failure::during(format_args!("linking {}", link.display())))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   docs/vectors/*.json ──every case──▶ the code        client_frames, server_frames, messages, names, positions
 //!   docs/protocol.md ──tables, examples──▶ the code     tables, examples
+//!   src/*.rs ──codes, types──▶ clients/typescript        typescript
 //!   src/*.rs ──digest──▶ docs/protocol.md               digests: changed code is compared with the document again
 //! ```
 
@@ -15,4 +16,5 @@ mod names;
 mod positions;
 mod server_frames;
 mod tables;
+mod typescript;
 mod vectors;

@@ -1,7 +1,6 @@
 //! Lane `browser`: Chromium opens the page. `node --test` runs the tests, and playwright-core from npm drives Chromium.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::failure::Failure;
@@ -15,9 +14,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let tests = workspace::root().join(TESTS);
     require_tests(&tests)?;
     package::ensure(&[package::CHROMIUM, package::REDIS, package::HAPROXY])?;
-    let modules = npm::install(&tests, &workspace::target().join("browser"))?;
-    // Node resolves an `import` only beside the tests.
-    link_modules(&modules, &tests.join("node_modules"))?;
+    npm::install_and_link(&tests, &workspace::target().join("browser"))?;
     // The tests start the same release build as a user. It is built here, where the compiler's output is visible.
     Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
     let chromium =
@@ -40,17 +37,4 @@ fn require_tests(tests: &Path) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::new(format!("{TESTS} holds no test"))),
     }
-}
-
-fn link_modules(modules: &Path, link: &Path) -> Result<(), Failure> {
-    if fs::read_link(link).is_ok_and(|to| to == modules) {
-        return Ok(());
-    }
-    match fs::symlink_metadata(link) {
-        // The modules were installed by a `npm ci` of the user.
-        Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => fs::remove_file(link).map_err(Failure::during(format_args!("removing {}", link.display())))?,
-        Err(_) => {}
-    }
-    symlink(modules, link).map_err(Failure::during(format_args!("linking {}", link.display())))
 }

@@ -1,0 +1,79 @@
+// The transport `websocket`: one WebSocket, which says hello with the token.
+import { decode, encode } from "./codec.js";
+import type { ClientFrame } from "./frame.js";
+import { SUBPROTOCOL } from "./protocol.js";
+import { endpoint, type Link, type LinkEvents, type OpenRequest, type Transport } from "./transport.js";
+
+/** What the library uses of a WebSocket: the browser's, Node's, or the one of the package `ws`. */
+export interface Socket {
+  binaryType: string;
+  readonly readyState: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+export type SocketConstructor = new (url: string, protocols: string) => Socket;
+
+const OPEN = 1;
+
+/** Frames over a WebSocket. `constructor` is needed where there is no global `WebSocket`: Node before 22. */
+export function websocket(constructor?: SocketConstructor): Transport {
+  return {
+    name: "websocket",
+    open: (request, events) => {
+      const Constructor = constructor ?? (globalThis.WebSocket as SocketConstructor | undefined);
+      if (!Constructor) throw new TypeError("there is no WebSocket here: give `websocket()` a constructor");
+      return new WebSocketLink(new Constructor(endpoint(request.url, "ws").href, SUBPROTOCOL), request, events);
+    },
+  };
+}
+
+class WebSocketLink implements Link {
+  readonly transport = "websocket";
+  readonly liveness = "ping";
+  readonly canPublish = true;
+  #socket: Socket;
+
+  constructor(socket: Socket, request: OpenRequest, events: LinkEvents) {
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      const { token, sessionId, channels, correlationId } = request;
+      const payload = { token, session_id: sessionId ?? undefined, channels };
+      this.send({ type: "hello", payload, correlation_id: correlationId });
+    };
+    socket.onmessage = ({ data }) => {
+      const frame = decode(data);
+      if (frame?.type === "welcome" && frame.timestamp === undefined) {
+        for (const channel of request.presence) this.send({ type: "presence", channel, correlation_id: "presence" });
+      }
+      if (frame) events.frame(frame);
+      else events.alive();
+    };
+    socket.onclose = ({ code, reason }) => {
+      this.#detach();
+      events.closed({ code: code || 1006, reason });
+    };
+    // `close` follows, and says more.
+    socket.onerror = () => {};
+  }
+
+  send(frame: ClientFrame): boolean {
+    if (this.#socket.readyState === OPEN) this.#socket.send(encode(frame));
+    return true;
+  }
+
+  close(): void {
+    this.#detach();
+    this.#socket.close(1000);
+  }
+
+  /** A socket that is no longer ours may report for minutes. */
+  #detach(): void {
+    const { onerror } = this.#socket;
+    Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null, onerror });
+  }
+}
