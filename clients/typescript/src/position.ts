@@ -30,3 +30,8 @@ export function isNewer(position: Position, held: Position | null): boolean {
 export function newest(a: Position | null, b: Position | null): Position | null {
   return b !== null && isNewer(b, a) ? b : a;
 }
+
+/** Whether two positions are of one history. */
+export function isSameGeneration(a: Position, b: Position): boolean {
+  return parts(a)[0] === parts(b)[0];
+}

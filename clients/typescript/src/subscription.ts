@@ -2,7 +2,7 @@
 import { Emitter, type Off } from "./emitter.js";
 import type { TidegateError } from "./error.js";
 import type { Gap, Message } from "./frame.js";
-import { isNewer, newest, type Position } from "./position.js";
+import { isNewer, isSameGeneration, newest, type Position } from "./position.js";
 
 /** A subscription has begun. */
 export interface Subscribed {
@@ -97,19 +97,23 @@ export class Subscription<M extends object = Record<string, unknown>> {
     const isHole = this.#hasBegun && this.#state !== "live" && this.#position === null && !degraded && !resumed;
     this.#state = "live";
     this.#hasBegun = true;
-    this.#position = newest(this.#position, position);
+    // Where it does not resume, a gap follows, and moves the position. If the connection ends between the two, the next
+    // one resumes from the old position, and is told of the gap again.
+    this.#position ??= position;
     this.#emit("subscribed", { resumed, degraded, position: this.#position });
     if (isHole) this.#emit("gap", { after: null, upto: position, reason: "unconfirmed", certain: false });
   }
 
   /** @internal `isShared`: other subscriptions have the same channel, and may be further behind. */
   missing(gap: Gap, isShared: boolean): void {
+    const { upto } = gap;
     if (this.#state === "ended") return;
-    const { after, upto } = gap;
-    // The history is another one: the gateway continues there, however far this subscription has seen.
-    const isOlder = upto !== null && after !== null && isNewer(after, upto);
-    if (isShared && !isOlder && upto !== null && this.#position !== null && isNewer(this.#position, upto)) return;
-    if (upto !== null) this.#position = upto;
+    if (upto !== null) {
+      const isAhead = this.#position !== null && isNewer(this.#position, upto);
+      // Of another generation: the history is another one, and goes on there however far this subscription has seen.
+      if (isShared && isAhead && isSameGeneration(this.#position!, upto)) return;
+      this.#position = upto;
+    }
     this.#emit("gap", gap);
   }
 

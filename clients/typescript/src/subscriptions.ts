@@ -10,12 +10,15 @@ import type { Subscription } from "./subscription.js";
 /** Before a refused subscription is tried again, if the gateway names no delay. */
 const RETRY_MS = 1_000;
 
+/** The id of every `unsubscribe`: nothing depends on the answers. */
+const LEAVE = "unsubscribe";
+
 type Handle = Subscription<any>;
 
 /** A channel that the gateway knows, or will know, as subscribed. */
 interface Channel {
   handles: Set<Handle>;
-  /** The id under which it was asked for on this connection. */
+  /** The id under which it was asked for on this connection. Without handles it is left as soon as that is possible. */
   asked: string | null;
   isLive: boolean;
   isDegraded: boolean;
@@ -46,8 +49,9 @@ export class Subscriptions {
     this.#channels.set(handle.channel, channel);
     const seen = newestOf(channel.handles);
     channel.handles.add(handle);
-    if (!this.#events.isOpen()) return;
+    // Also while the connection is being opened: its hello was written already.
     if (this.#needsReplay(handle, channel, seen)) return this.#events.restart("a subscription from an earlier position");
+    if (!this.#events.isOpen()) return;
     if (channel.asked === null) this.#ask(handle.channel, channel);
     else if (channel.isLive) {
       const { isDegraded } = channel;
@@ -70,9 +74,10 @@ export class Subscriptions {
     if (!channel?.handles.delete(handle) || channel.handles.size > 0) return;
     // A page that is drawn anew unsubscribes and subscribes in one go.
     queueMicrotask(() => {
-      if (channel.handles.size > 0 || this.#channels.get(handle.channel) !== channel) return;
-      this.#channels.delete(handle.channel);
-      if (channel.asked !== null) this.#leave(handle.channel);
+      const isWanted = channel.handles.size > 0 || this.#channels.get(handle.channel) !== channel;
+      // A hello that names it is on its way: it is left when it begins.
+      if (isWanted || (channel.asked !== null && !this.#events.isOpen())) return;
+      this.#leave(handle.channel, channel);
     });
   }
 
@@ -81,8 +86,9 @@ export class Subscriptions {
     this.#connection++;
     const resumes: Resume[] = [];
     for (const [name, channel] of this.#channels) {
-      channel.asked = channel.handles.size > 0 && resumes.length < CHANNELS_PER_CONNECTION_MAX ? correlationId : null;
-      if (channel.asked !== null) resumes.push({ channel: name, position: oldestOf(channel.handles) });
+      channel.asked = resumes.length < CHANNELS_PER_CONNECTION_MAX ? correlationId : null;
+      if (channel.handles.size === 0) this.#channels.delete(name);
+      else if (channel.asked !== null) resumes.push({ channel: name, position: oldestOf(channel.handles) });
     }
     return resumes;
   }
@@ -113,7 +119,7 @@ export class Subscriptions {
 
   subscribed({ channel: name, payload, position }: ControlFrame<"subscribed">): void {
     const channel = this.#channels.get(name!);
-    if (!channel || channel.handles.size === 0) return this.#leave(name!);
+    if (!channel?.handles.size) return this.#leave(name!, channel);
     channel.isLive = true;
     channel.isDegraded = payload.degraded;
     for (const handle of [...channel.handles]) {
@@ -134,6 +140,7 @@ export class Subscriptions {
   refused(frame: ControlFrame<"error">): boolean {
     const name = frame.channel!;
     const { code, retryable, retry_after_ms = RETRY_MS } = frame.payload;
+    if (frame.correlation_id === LEAVE) return true;
     const channel = this.#channels.get(name);
     // A new token takes grants away: `forbidden` then answers no frame.
     const isAnswer = channel && (frame.correlation_id ? frame.correlation_id === channel.asked : code === "forbidden");
@@ -159,8 +166,9 @@ export class Subscriptions {
     this.#events.send({ type: "subscribe", channel: name, position: oldestOf(channel.handles), correlation_id });
   }
 
-  #leave(name: string): void {
-    this.#events.send({ type: "unsubscribe", channel: name, correlation_id: this.#environment.id() });
+  #leave(name: string, channel: Channel | undefined): void {
+    this.#channels.delete(name);
+    if (channel?.asked !== null) this.#events.send({ type: "unsubscribe", channel: name, correlation_id: LEAVE });
   }
 }
 

@@ -96,6 +96,7 @@ class ModelLink implements Link {
   readonly canPublish = true;
   readonly #gateway: ModelGateway;
   readonly #events: LinkEvents;
+  /** What the client is subscribed to, and how far it has been sent. */
   #channels = new Map<string, Position>();
   #isOpen = true;
   #last = 0;
@@ -138,7 +139,9 @@ class ModelLink implements Link {
   }
 
   message({ position, channel, payload }: Stored): void {
-    if (![...this.#channels.keys()].some((name) => matches(name, channel))) return;
+    const names = [...this.#channels.keys()].filter((name) => matches(name, channel));
+    if (names.length === 0) return;
+    for (const name of names) this.#channels.set(name, position);
     this.#say({ type: "x", channel, payload, position, timestamp: "2026-11-20T12:00:00.000Z" });
   }
 
@@ -168,6 +171,7 @@ class ModelLink implements Link {
   }
 
   #gap(channel: string, after: Position, reason: string, upto = this.#gateway.newest): void {
+    if (this.#channels.has(channel)) this.#channels.set(channel, upto);
     this.#say({ type: "gap", channel, payload: { after, upto, reason, certain: false } });
   }
 

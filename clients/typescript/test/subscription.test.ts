@@ -73,6 +73,37 @@ test("a subscription that was given up before it began is ended when it begins",
   client.close();
 });
 
+test("a channel that is given up and wanted again while the connection is opened", async () => {
+  const seen: (string | undefined)[] = [];
+  const { client, environment, transport, errors } = await stage({}, (client) => {
+    const gone = client.subscribe("room:1", () => {});
+    setImmediate(() => gone.unsubscribe());
+  });
+  await settle();
+  await settle();
+  client.subscribe("room:1", ({ position }) => seen.push(position), { position: "1-1" });
+  await environment.advance(0);
+  assert.equal(transport.links.length, 2, "its hello begins it now, not there");
+  assert.deepEqual(transport.last.request.channels, [{ channel: "room:1", position: "1-1" }]);
+  transport.last.welcome();
+  transport.last.subscribed("room:1", "1-1", true);
+  transport.last.message("room:1", "1-2");
+  assert.deepEqual(seen, ["1-2"]);
+  transport.last.frame({ type: "error", channel: "room:9", payload: { code: "not_subscribed", message: "", retryable: false }, correlation_id: "unsubscribe" });
+  assert.deepEqual(errors, []);
+  client.close();
+});
+
+test("a connection that ends between subscribed and gap does not hide the gap", async () => {
+  const { client, environment, transport } = await stage({}, (client) => client.subscribe("room:1", () => {}, { position: "1-1" }));
+  transport.last.welcome();
+  transport.last.subscribed("room:1", "1-9");
+  transport.last.closed();
+  await environment.advance(100);
+  assert.deepEqual(transport.last.request.channels.map(({ position }) => position), ["1-1"]);
+  client.close();
+});
+
 test("a subscription that begins now gets nothing that came before it through another one", async () => {
   const seen: (string | undefined)[] = [];
   const { client, transport } = await stage({}, (client) => client.subscribe("room:1:*", () => {}));
