@@ -205,7 +205,9 @@ export class Client<M extends object = Record<string, unknown>> {
       if (frame.type === "error") waiting.reject(refusal(frame));
       else waiting.resolve(frame);
     } else if (frame.type === "error" && !this.#publisher.answered(frame)) {
-      if (frame.channel === undefined || !this.#subscriptions.refused(frame)) this.#report(refusal(frame));
+      // What is about the connection itself is the reason in its next state.
+      const isOwn = frame.channel === undefined ? !frame.correlation_id : this.#subscriptions.refused(frame);
+      if (!isOwn) this.#report(refusal(frame));
     }
   }
 

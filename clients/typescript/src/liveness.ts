@@ -7,8 +7,6 @@ import type { Link } from "./transport.js";
 const ANSWER_MS = 10_000;
 /** After the machine has slept or the network has changed, an answer that takes longer is not waited for. */
 const PROBE_ANSWER_MS = 4_000;
-/** The gateway sends something in each ping interval; this many may pass. */
-const SILENT_INTERVALS = 2.5;
 /** A timer that comes this late shows that the machine has slept. */
 const LATE_MS = 5_000;
 const KEEPALIVE_MS_MIN = 5_000;
@@ -56,12 +54,9 @@ export class Liveness {
   /** Asks again and again how long nothing has come. */
   #watch(): void {
     if (this.#mode === "own") return;
-    const isAsked = this.#mode === "ping";
-    const patience = isAsked ? Math.min(this.#interval, this.#keepalive) : this.#interval * SILENT_INTERVALS;
-    const left = this.#heard + patience - this.#environment.now();
+    const left = this.#heard + Math.min(this.#interval, this.#keepalive) - this.#environment.now();
     if (left > 0) this.#after(left, () => this.#watch());
-    else if (isAsked) this.#ask(ANSWER_MS);
-    else this.#lost();
+    else this.#ask(ANSWER_MS);
   }
 
   /** The network or the machine is not what it was: does the connection still work? */
@@ -83,11 +78,7 @@ export class Liveness {
   #ask(within: number): void {
     this.#isWaiting = true;
     this.#events.ping();
-    this.#after(within, () => this.#lost());
-  }
-
-  #lost(): void {
-    this.#events.lost("nothing came for too long");
+    this.#after(within, () => this.#events.lost("nothing came for too long"));
   }
 
   #after(ms: number, run: () => void): void {
@@ -95,7 +86,7 @@ export class Liveness {
     const due = this.#environment.now() + ms;
     this.#cancel = this.#environment.timer(ms, () => {
       // Timers stand still while a machine sleeps: what is late has not been waited for.
-      if (this.#environment.now() - due > LATE_MS && this.#mode === "ping") this.#ask(PROBE_ANSWER_MS);
+      if (this.#environment.now() - due > LATE_MS) this.#ask(PROBE_ANSWER_MS);
       else run();
     });
   }

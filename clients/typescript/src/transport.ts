@@ -39,11 +39,8 @@ export interface LinkEvents {
 /** One connection to a gateway, open or being opened. */
 export interface Link {
   readonly transport: string;
-  /**
-   * How a dead connection is noticed: by a `ping` that is not answered, by silence (the gateway sends something in
-   * each of its ping intervals), or by the transport itself.
-   */
-  readonly liveness: "ping" | "silence" | "own";
+  /** How a dead connection is noticed: by a `ping` that is not answered, or by the transport's own means. */
+  readonly liveness: "ping" | "own";
   /** Whether messages can be published by it. */
   readonly canPublish: boolean;
   /** Sends a frame. Returns false if this transport cannot carry it. */
