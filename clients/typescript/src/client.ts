@@ -63,7 +63,8 @@ interface Waiting {
 /** An application's connection to a gateway. `M` names the types of its messages, and their payloads. */
 export class Client<M extends object = Record<string, unknown>> {
   readonly #emitter = new Emitter<ClientEvents>();
-  readonly #environment: Environment;
+  /** The machine that the client runs on, for extensions. */
+  readonly environment: Environment;
   readonly #connection: Connection;
   readonly #subscriptions: Subscriptions;
   readonly #publisher: Publisher;
@@ -74,7 +75,7 @@ export class Client<M extends object = Record<string, unknown>> {
   /** Use `connect`. */
   constructor(url: string, options: ConnectOptions) {
     endpoint(url, "ws"); // an address that is none is refused here, and not at every attempt
-    const environment = (this.#environment = options.environment ?? systemEnvironment());
+    const environment = (this.environment = options.environment ?? systemEnvironment());
     const tokens = new TokenKeeper(options.token, environment);
     this.#connection = new Connection(url, options.transport ?? websocket(), tokens, environment, {
       state: (state) => this.#changed(state),
@@ -129,9 +130,9 @@ export class Client<M extends object = Record<string, unknown>> {
     payload: M[T],
     ...[options]: "message" extends keyof M ? [PublishOptions<T>?] : [PublishOptions<T> & { event: T }]
   ): Promise<Ack> {
-    const { event, timestamp, signal, allowTwice = false, id = this.#environment.id() } = options ?? {};
+    const { event, timestamp, signal, allowTwice = false, id = this.environment.id() } = options ?? {};
     if (this.state.name === "closed") throw new ClosedError();
-    const correlationId = options?.correlationId ?? this.#environment.id();
+    const correlationId = options?.correlationId ?? this.environment.id();
     const message = { id, channel, event, payload, timestamp, correlationId, uncertainSince: null, allowTwice };
     return this.#publisher.publish(message, signal);
   }
@@ -149,7 +150,7 @@ export class Client<M extends object = Record<string, unknown>> {
 
   /** For extensions: sends a frame and waits for its answer. Rejects if the connection ends before. */
   request(frame: ClientFrame): Promise<ControlFrame> {
-    const id = this.#environment.id();
+    const id = this.environment.id();
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       if (this.#connection.send({ ...frame, correlation_id: id })) return;
@@ -162,7 +163,7 @@ export class Client<M extends object = Record<string, unknown>> {
   watchPresence(channel: string): Off {
     const count = (change: number) => (this.#presence.get(channel) ?? 0) + change;
     this.#presence.set(channel, count(1));
-    if (count(0) === 1) this.#connection.send({ type: "presence", channel, correlation_id: this.#environment.id() });
+    if (count(0) === 1) this.#connection.send({ type: "presence", channel, correlation_id: this.environment.id() });
     return () => void (count(-1) > 0 ? this.#presence.set(channel, count(-1)) : this.#presence.delete(channel));
   }
 

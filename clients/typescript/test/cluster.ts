@@ -10,7 +10,28 @@ const apparatus = (name: string): Promise<any> => import(new URL(name, APPARATUS
 const { Cluster } = await apparatus("cluster.js");
 const { RedisClient } = await apparatus("redis_client.js");
 const { CountingPublisher } = await apparatus("event_stream.js");
+const { Program, TIDEGATE } = await apparatus("program.js");
 export const { until } = await apparatus("deadline.js");
+
+/** A token of a gateway in dev mode. */
+export async function devToken(url: string, user: string): Promise<string> {
+  const answer = await fetch(new URL(`/dev/token?user=${user}`, url));
+  assert.equal(answer.status, 200);
+  return (await answer.text()).trim();
+}
+
+/** Starts one gateway with a memory of its own, and returns its address. */
+export async function startGateway(t: { after(run: () => unknown): void }, families = "[]"): Promise<string> {
+  const settings = ["broker=memory", `families=${families}`].flatMap((setting) => ["--set", setting]);
+  const addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+  const gateway = new Program(TIDEGATE, ["serve", "--dev", ...addresses, ...settings]);
+  // A second signal ends a gateway at once.
+  t.after(async () => {
+    gateway.process.kill("SIGTERM");
+    await gateway.end("SIGTERM");
+  });
+  return (await gateway.wrote(/^(http:\S+)$/m))[1];
+}
 
 export class TestCluster {
   readonly #cluster: any;
@@ -34,10 +55,8 @@ export class TestCluster {
     return this.#cluster.url;
   }
 
-  async token(user: string): Promise<string> {
-    const answer = await fetch(new URL(`/dev/token?user=${user}`, this.url));
-    assert.equal(answer.status, 200);
-    return (await answer.text()).trim();
+  token(user: string): Promise<string> {
+    return devToken(this.url, user);
   }
 
   /** Ends a gateway, or Redis, by a signal. */
