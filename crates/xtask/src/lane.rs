@@ -9,6 +9,7 @@ mod chaos;
 mod client;
 mod compose;
 mod examples;
+mod k8s;
 mod rust;
 mod tidy;
 
@@ -55,6 +56,11 @@ pub(crate) const LANES: &[Lane] = &[
         run: chaos::run,
     },
     Lane { name: "compose", about: "docker-compose.yml is valid and describes the same cluster", run: compose::run },
+    Lane {
+        name: "k8s",
+        about: "deploy/k8s by schemas and rules, its autoscaler by a model, its scripts with real servers",
+        run: k8s::run,
+    },
 ];
 
 /// The lanes that the arguments name, in the order of [`LANES`], or all lanes if the arguments name none.
@@ -134,7 +140,7 @@ mod tests {
     fn an_unknown_lane_is_answered_with_the_lanes() {
         assert_eq!(
             names(&["--only", "unit"]).unwrap_err(),
-            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, client, browser, examples, chaos, compose"
+            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, client, browser, examples, chaos, compose, k8s"
         );
         assert!(names(&["--only"]).unwrap_err().starts_with("--only wants the name of a lane"));
         assert!(names(&["rust"]).unwrap_err().starts_with("`test` does not know `rust`"));

@@ -16,7 +16,7 @@ use crate::{python, workspace};
 const KOSOKU: &str = "kosoku==0.1.0";
 
 pub(super) fn run() -> Result<(), Failure> {
-    let python = python::with(KOSOKU, &workspace::target().join("venv"))?;
+    let python = python::with(&[KOSOKU], &workspace::target().join("venv"))?;
     Step::cargo(&["build", "--package", "tidegate-gateway", "--features", "tls", "--example", "echo"]).run()?;
     let mut echo = Echo::start(&workspace::target().join("debug/examples/echo"))?;
     let address = echo.address()?;

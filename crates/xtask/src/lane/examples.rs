@@ -16,7 +16,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let home = workspace::target().join("examples");
     npm::install(&tests, &home)?;
     let requirement = read(&tests.join("requirements.txt"))?;
-    python::with(requirement.trim(), &home.join("venv"))?;
+    python::with(&[requirement.trim()], &home.join("venv"))?;
     let go = home.join("go");
     fs::create_dir_all(&go).map_err(Failure::during("making target/examples/go"))?;
     for name in ["go.mod", "go.sum"] {
