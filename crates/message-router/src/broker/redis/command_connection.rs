@@ -28,6 +28,8 @@ pub(super) struct CommandConnection {
     /// Held while the library is loaded: if a thousand calls find it missing, it is loaded once.
     loading: Arc<Mutex<()>>,
     deadline: Duration,
+    /// Time between two probes.
+    probe_interval_ms: u64,
     /// Whether ASKING precedes each command, because the slot is moving to this node.
     asking: bool,
 }
@@ -35,8 +37,13 @@ pub(super) struct CommandConnection {
 // === impl CommandConnection ===
 
 impl CommandConnection {
-    pub(super) fn new(connection: MultiplexedConnection, library: LibraryLoader, deadline: Duration) -> Self {
-        Self { connection, library, loading: Arc::default(), deadline, asking: false }
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        library: LibraryLoader,
+        deadline: Duration,
+        probe_interval_ms: u64,
+    ) -> Self {
+        Self { connection, library, loading: Arc::default(), deadline, probe_interval_ms, asking: false }
     }
 
     /// The same connection, for keys whose slot is moving to its node.
@@ -112,11 +119,21 @@ impl CommandConnection {
         answers.into_iter().take(scopes.len()).map(top).collect()
     }
 
-    /// Sends a text to the instance's own probe channel.
+    /// Sends a text to the instance's own probe channel, and loads the library if another one with a lower precedence, or
+    /// one that no living instance has, is loaded.
     pub(super) async fn probe(self, channel: &str, word: &str) -> Result<(), CommandError> {
         let mut command = function(Function::PROBE);
+        let library = self.library.library();
         command.arg(channel).arg(word);
-        self.call(&command).await.map(drop)
+        command.arg(library.digest()).arg(library.precedence()).arg(self.probe_interval_ms);
+        if let Value::Array(answer) = self.call(&command).await?
+            && let [_, Value::Int(1)] = answer[..]
+        {
+            let _loading = self.loading.lock().await;
+            tracing::info!(digest = library.digest(), "function library of other families replaced");
+            self.library.replace(&mut self.clone()).await?;
+        }
+        Ok(())
     }
 
     /// Loads this library, unless Redis has it or a newer one.
@@ -168,6 +185,8 @@ pub(super) fn publish_error(error: CommandError) -> BrokerError {
     match error {
         CommandError::Refused(text) if ErrorReply(&text).is_half_way() => BrokerError::Unknown,
         CommandError::Refused(text) if ErrorReply(&text).is_passing() => BrokerError::Unavailable(text),
+        // The gateway has checked the family: the library of instances with other families is loaded, for a while.
+        CommandError::Refused(text) if text.starts_with(keyspace::UNKNOWN_FAMILY) => BrokerError::Unavailable(text),
         CommandError::Refused(text) => BrokerError::Wrong(text),
         CommandError::Late | CommandError::Broken(_) | CommandError::Malformed(_) => BrokerError::Unknown,
     }
