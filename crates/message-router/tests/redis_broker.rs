@@ -1,6 +1,8 @@
 //! The Redis broker in cases that only Redis has: outages, half-dead connections, the wrong server, another library.
 //! The cases that every broker must pass are in `broker_conformance.rs`.
 
+#[path = "redis_broker/foreign.rs"]
+mod foreign;
 #[path = "redis_broker/publishing.rs"]
 mod publishing;
 

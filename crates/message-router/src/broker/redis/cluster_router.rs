@@ -153,7 +153,7 @@ impl ClusterRouter {
                 Err(error) => error,
                 answer => return answer,
             };
-            if matches!(error, CommandError::Broken(_) | CommandError::Malformed(_)) {
+            if matches!(error, CommandError::Broken(_)) {
                 self.known().temporary.remove(&node);
             }
             let Some(redirection) = Redirection::of(&error, &node, end) else { return Err(error) };

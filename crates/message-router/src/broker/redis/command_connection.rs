@@ -196,8 +196,9 @@ pub(super) fn publish_error(error: CommandError) -> BrokerError {
 pub(super) fn ends_connection(error: &CommandError) -> bool {
     match error {
         CommandError::Refused(text) => ErrorReply(text).is_demoted(),
-        CommandError::Late => false,
-        CommandError::Broken(_) | CommandError::Malformed(_) => true,
+        // An answer of another form is one command's: another program may have written into the key.
+        CommandError::Late | CommandError::Malformed(_) => false,
+        CommandError::Broken(_) => true,
     }
 }
 
@@ -242,8 +243,9 @@ fn top(value: Value) -> Result<Option<Position>, CommandError> {
     match parts.as_slice() {
         [Value::Nil, Value::Nil] => Ok(None),
         [generation, offset] => {
-            let number = |value| text(value).and_then(|text| text.parse().ok()).ok_or_else(|| malformed("no number"));
-            Ok(Some(Position::new(number(generation)?, number(offset)?)))
+            // Another program may have written into the hash. A read of this scope reports that.
+            let number = |value| text(value).and_then(|text| text.parse().ok());
+            Ok(number(generation).zip(number(offset)).map(|(generation, offset)| Position::new(generation, offset)))
         }
         _ => Err(malformed("not two parts")),
     }
@@ -267,7 +269,8 @@ fn history(value: Value) -> Result<History, CommandError> {
         top: position(&top)?,
         earlier: known,
         torn,
-        entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        // An entry of another program is none. What it displaced is missing, and becomes a gap.
+        entries: entries.into_iter().filter_map(|value| entry(value).ok()).collect(),
         more: more != 0,
     })
 }
