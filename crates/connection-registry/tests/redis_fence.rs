@@ -470,3 +470,130 @@ async fn a_cluster_keeps_the_registry_at_the_node_of_its_slot_wherever_that_is()
     assert_eq!(renew(&store, &first, &token, nth_heartbeat(3)).await, listed(1));
     assert_eq!(store.peers().await.unwrap().len(), 1);
 }
+
+/// What another program may have written: bytes without a meaning, numbers out of range, and text of another form.
+const FOREIGN: [&[u8]; 12] = [
+    b"",
+    b"garbage",
+    b"\xff\xfe\x00",
+    b"-1",
+    b"-1 -",
+    b"1e999",
+    b"99999999999999999999999999 {}",
+    b"5 []",
+    b"5 {\"incarnation\":7,\"heartbeat\":\"x\"}",
+    b"5 {\"incarnation\":\"zz\",\"heartbeat\":-1,\"address\":1}",
+    b"s@99999999999999999999999 @ x@-1 @5",
+    b"{\"tenant\":7,\"user\":null,\"connected_at\":5}",
+];
+
+/// Every key of the registry that exists, and those that may.
+async fn registry_keys(redis: &mut MultiplexedConnection, first: &Instance) -> Vec<String> {
+    let keys = Keyspace::default();
+    let mut names: Vec<String> = command(redis, &["KEYS", "tidegate:{registry}*"]).await;
+    let per_incarnation = |kind: &str| format!("tidegate:{{registry}}:{kind}:{}:{}", first.id, first.incarnation);
+    names.extend(["rows", "users", "commands", "present", "stale"].map(per_incarnation));
+    names.extend([
+        keys.fence(),
+        keys.peers(),
+        keys.wakeup(&first.id),
+        format!("{}:pending", keys.commands(&first.id, first.incarnation)),
+        "tidegate:{registry}:leaving".to_owned(),
+        "tidegate:{registry}:presence".to_owned(),
+        "tidegate:{registry}:members:acme/collection:x".to_owned(),
+        format!("tidegate:{{registry}}:record:acme/alice:{}", SessionId::from_random(1)),
+    ]);
+    names.sort();
+    names.dedup();
+    names.retain(|name| !name.contains(":lease:"));
+    names
+}
+
+/// Makes every call of the store and of the operators. None may fail.
+async fn every_call(store: &RedisStore, first: &Instance, token: &Token, number: u64, why: &str) {
+    let (acme, alice) = (TenantId::parse("acme").unwrap(), UserId::parse("alice").unwrap());
+    let scope = wire::Families::default().parse_scope("acme/collection:x").unwrap();
+    let renewed = store.renew(first, token, nth_heartbeat(number), number - 1).await;
+    assert!(renewed.is_ok(), "{why}: {renewed:?}");
+    let written = store.write_rows(first, token, &[put(1), put(u128::from(number) + 10)]).await;
+    assert!(written.is_ok(), "{why}: {written:?}");
+    let peers = store.peers().await;
+    assert!(
+        peers.as_ref().is_ok_and(|peers| peers.iter().any(|peer| peer.instance.id == first.id)),
+        "{why}: {peers:?}"
+    );
+    let changes = [connection_registry::MemberChange::Enter(scope.clone(), alice.clone(), None)];
+    let entered = store.write_members(first, token, &changes).await;
+    assert!(entered.is_ok(), "{why}: {entered:?}");
+    let listed = connection_registry::PresenceReader::list_members(store, &[scope], 9).await;
+    assert!(listed.is_ok(), "{why}: {listed:?}");
+    let who = store.who(&acme, &alice).await;
+    assert!(who.is_ok(), "{why}: {who:?}");
+    let kicked = store.kick(&acme, &alice, None).await;
+    assert!(kicked.is_ok(), "{why}: {kicked:?}");
+    let notice = Notice::parse(r#"{"event":"e","payload":1}"#).expect("a notice");
+    let sent = store.send(&acme, &alice, None, &notice).await;
+    assert!(sent.is_ok(), "{why}: {sent:?}");
+    let second = instance("gw-2", 2);
+    assert!(matches!(store.acquire(&second, nth_heartbeat(0)).await, Ok(Acquired::Granted { .. })), "{why}");
+}
+
+/// A value of another type, or one of another form in any field, costs its row and nothing else: heartbeats go on, and
+/// operators' commands work.
+#[tokio::test]
+async fn what_another_program_writes_into_the_registry_costs_its_own_row_alone() {
+    let server = RedisServer::start();
+    let limits = ConnectionLimits { per_user_max: 5, per_tenant_max: 50, on_excess: OnExcess::CloseOldest };
+    let (store, mut redis) = (server.store(unhurried(), limits), server.connection().await);
+    let first = instance("gw-1", 1);
+    let token = granted(&store, &first).await;
+    let mut number = 1;
+    every_call(&store, &first, &token, number, "nothing written").await;
+    for key in registry_keys(&mut redis, &first).await {
+        // Another type.
+        for foreign in
+            [&["SET", &*key, "x"][..], &["RPUSH", &key, "x"], &["SADD", &key, "x"], &["HSET", &key, "x", "y"]]
+        {
+            let _: i64 = command(&mut redis, &["UNLINK", &key]).await;
+            let _: redis::Value = command(&mut redis, foreign).await;
+            number += 1;
+            every_call(&store, &first, &token, number, &format!("{foreign:?}")).await;
+        }
+        // The right type, with other contents: in each field that exists, and in one that does not.
+        let _: i64 = command(&mut redis, &["UNLINK", &key]).await;
+        number += 1;
+        every_call(&store, &first, &token, number, &key).await;
+        let kind: String = command(&mut redis, &["TYPE", &key]).await;
+        for foreign in FOREIGN {
+            let mut fields: Vec<Vec<u8>> = Vec::new();
+            if kind == "hash" {
+                fields = redis::cmd("HKEYS").arg(&key).query_async(&mut redis).await.unwrap();
+            }
+            // Its own entry among the peers is what makes an instance known.
+            fields.retain(|field| field != first.id.as_str().as_bytes());
+            fields.extend([b"evil".to_vec(), b"\xff".to_vec(), b"#acme/alice".to_vec(), b"-".to_vec()]);
+            for field in fields {
+                let mut write = match kind.as_str() {
+                    "string" => redis::cmd("SET"),
+                    "list" => redis::cmd("RPUSH"),
+                    "set" => redis::cmd("SADD"),
+                    "zset" => redis::cmd("ZADD"),
+                    "stream" => redis::cmd("XADD"),
+                    _ => redis::cmd("HSET"),
+                };
+                write.arg(&key);
+                match kind.as_str() {
+                    "string" | "list" | "set" => write.arg(foreign),
+                    "zset" => write.arg("0").arg(foreign),
+                    "stream" => write.arg("*").arg(&field).arg(foreign),
+                    _ => write.arg(&field).arg(foreign),
+                };
+                write.exec_async(&mut redis).await.unwrap();
+                number += 1;
+                let why = format!("{key} {:?} {:?}", String::from_utf8_lossy(&field), String::from_utf8_lossy(foreign));
+                every_call(&store, &first, &token, number, &why).await;
+            }
+        }
+        let _: i64 = command(&mut redis, &["UNLINK", &key]).await;
+    }
+}

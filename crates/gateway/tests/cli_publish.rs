@@ -129,7 +129,8 @@ fn the_library_of_the_gateways_is_left_as_it_is() {
     let mut redis = server.connect();
     redis::cmd("FUNCTION").arg("LOAD").arg(theirs.source()).exec(&mut redis).unwrap();
     position(&publish(&server.url(), &["user:alice", "1"], ""));
-    let (_, digest): (i64, String) = redis::cmd("FCALL_RO").arg("tidegate_version").arg(0).query(&mut redis).unwrap();
+    let (_, digest, _): (i64, String, u64) =
+        redis::cmd("FCALL_RO").arg("tidegate_version").arg(0).query(&mut redis).unwrap();
     assert_eq!(digest, theirs.digest());
 }
 

@@ -46,22 +46,25 @@ local ROW_CHANGES_MAX = 128
 local LISTED_MAX = 128
 -- Above this number notices are refused. An instance that works has none waiting.
 local COMMANDS_MAX = 1000
+local INSTANCE_ID = '^' .. NAME .. '+$'
 
 -- Returns the incarnations of all instances, with the names of their keys.
 local function incarnations(peers)
   local base, found = match(peers, '^(.*)peers$'), {}
-  local entries = call('HGETALL', peers)
+  local entries = read_or({}, 'HGETALL', peers)
   for i = 1, #entries, 2 do
-    local record = cjson.decode(match(entries[i + 1], '^%d+ (.*)$'))
-    local incarnation = entries[i] .. ':' .. record.incarnation
-    found[#found + 1] = {
-      id = entries[i],
-      incarnation = record.incarnation,
-      rows = base .. 'rows:' .. incarnation,
-      users = base .. 'users:' .. incarnation,
-      commands = base .. 'commands:' .. incarnation,
-      wakeup = base .. 'wakeup:' .. entries[i],
-    }
+    local _, record = peer_in(entries[i + 1])
+    if record and find(entries[i], INSTANCE_ID) then
+      local incarnation = entries[i] .. ':' .. record.incarnation
+      found[#found + 1] = {
+        id = entries[i],
+        incarnation = record.incarnation,
+        rows = base .. 'rows:' .. incarnation,
+        users = base .. 'users:' .. incarnation,
+        commands = base .. 'commands:' .. incarnation,
+        wakeup = base .. 'wakeup:' .. entries[i],
+      }
+    end
   end
   return found
 end
@@ -70,7 +73,7 @@ end
 local function total(all, who)
   local count = 0
   for _, incarnation in ipairs(all) do
-    count = count + tonumber(call('HGET', incarnation.users, '#' .. who) or 0)
+    count = count + (whole(read_or(false, 'HGET', incarnation.users, '#' .. who)) or 0)
   end
   return count
 end
@@ -79,26 +82,29 @@ end
 local function registrations(all, owner)
   local found = {}
   for _, incarnation in ipairs(all) do
-    for session, since in gmatch(call('HGET', incarnation.users, owner) or '', '([^@ ]+)@(%d+)') do
-      found[#found + 1] = { session = session, since = tonumber(since), incarnation = incarnation }
+    for session, text in gmatch(read_or(false, 'HGET', incarnation.users, owner) or '', '([^@ ]+)@(%d+)') do
+      local since = whole(text)
+      found[#found + 1] = since and { session = session, since = since, incarnation = incarnation } or nil
     end
   end
   return found
 end
 
--- Adds `change` (1 or -1) to a count and returns the new count.
+-- Adds `change` (1 or -1) to the count in field `who`, and returns the new count.
 local function count_one(users, who, change)
-  local count = call('HINCRBY', users, '#' .. who, change)
+  local count = (whole(call('HGET', users, who)) or 0) + change
   if count <= 0 then
-    call('HDEL', users, '#' .. who)
+    call('HDEL', users, who)
+  else
+    call('HSET', users, who, decimal(count))
   end
   return count
 end
 
 local function add_registration(users, row, session, since)
   local owner = row.tenant .. '/' .. row.user
-  count_one(users, row.tenant, 1)
-  local is_short, list = count_one(users, owner, 1) <= LISTED_MAX, call('HGET', users, owner)
+  count_one(users, '#' .. row.tenant, 1)
+  local is_short, list = count_one(users, '#' .. owner, 1) <= LISTED_MAX, call('HGET', users, owner)
   -- A session is listed if the list has room, even if there are more than LISTED_MAX of them: the listed ones are the
   -- oldest, and are closed first.
   if is_short or not list or select(2, gsub(list, '@', '@')) < LISTED_MAX then
@@ -110,7 +116,7 @@ end
 local function incarnations_with(all, owner)
   local found = {}
   for _, incarnation in ipairs(all) do
-    if call('HGET', incarnation.users, '#' .. owner) then
+    if read_or(false, 'HGET', incarnation.users, '#' .. owner) then
       found[#found + 1] = incarnation
     end
   end
@@ -119,8 +125,8 @@ end
 
 local function remove_registration(users, row, session)
   local owner, left, since_when = row.tenant .. '/' .. row.user, {}, nil
-  count_one(users, owner, -1)
-  count_one(users, row.tenant, -1)
+  count_one(users, '#' .. owner, -1)
+  count_one(users, '#' .. row.tenant, -1)
   for other, since in gmatch(call('HGET', users, owner) or '', '([^@ ]+)@(%d+)') do
     if other ~= session then
       left[#left + 1] = other .. '@' .. since
@@ -136,14 +142,25 @@ local function remove_registration(users, row, session)
   return since_when
 end
 
+-- Returns the row in `text`, or nil if there is none, or another program has written it.
+local function row_in(text)
+  local row = text and decode(text)
+  if row and type(row.tenant) == 'string' and type(row.user) == 'string' and type(row.connected_at) == 'string' then
+    return row
+  end
+end
+
 -- Removes a row of one incarnation. Returns whether it existed, and since when.
 local function remove(rows, users, session)
+  keep_type(rows, 'hash')
+  keep_type(users, 'hash')
   local text = call('HGET', rows, session)
   if not text then
     return false
   end
   call('HDEL', rows, session)
-  return true, remove_registration(users, cjson.decode(text), session)
+  local row = row_in(text)
+  return true, row and remove_registration(users, row, session)
 end
 
 local function of_then(why, since)
@@ -152,6 +169,8 @@ end
 
 -- Adds a command for another instance and wakes it up.
 local function send_command(incarnation, what, how)
+  keep_type(incarnation.commands, 'hash')
+  keep_type(incarnation.wakeup, 'list')
   call('HSET', incarnation.commands, what, how)
   call('PEXPIRE', incarnation.commands, COMMANDS_MS)
   call('LPUSH', incarnation.wakeup, '')
@@ -170,6 +189,8 @@ register('tidegate_registry_write', {}, function(keys, args)
   if refused then
     return refused
   end
+  keep_type(rows, 'hash')
+  keep_type(users, 'hash')
   local all, closing = incarnations(peers), {}
 
   -- Closes a listed session and no longer counts it. The command is needed even on this instance: nobody writes that
@@ -177,7 +198,7 @@ register('tidegate_registry_write', {}, function(keys, args)
   local function close(incarnation, session, why)
     local was_there, since = remove(incarnation.rows, incarnation.users, session)
     if was_there then
-      call('HINCRBY', incarnation.users, '-', 1)
+      count_one(incarnation.users, '-', 1)
       call('PEXPIRE', incarnation.users, rows_ms, 'NX') -- if it was the last one, the key is new
       send_command(incarnation, session, of_then(why, since))
     end
@@ -188,8 +209,7 @@ register('tidegate_registry_write', {}, function(keys, args)
   -- it is not certain which one is newer, it is the one that is written later.
   local function is_elsewhere(session, row, latest)
     for _, incarnation in ipairs(all) do
-      local text = incarnation.rows ~= rows and call('HGET', incarnation.rows, session)
-      local other = text and cjson.decode(text)
+      local other = row_in(incarnation.rows ~= rows and read_or(false, 'HGET', incarnation.rows, session))
       if other and other.tenant == row.tenant and other.user == row.user then
         if other.connected_at > latest then
           return true
@@ -308,7 +328,7 @@ register('tidegate_registry_send', {}, function(keys, args)
     end
   end
   for key in pairs(commands) do
-    if call('HLEN', key) >= COMMANDS_MAX then
+    if read_or(0, 'HLEN', key) >= COMMANDS_MAX then
       return error_reply('BUSY an instance has ' .. COMMANDS_MAX .. ' commands waiting that it does not take')
     end
   end

@@ -27,17 +27,23 @@ local function lost(keys, args)
   end
   number, gone = tonumber(number), tonumber(gone)
   local stream, meta = keys[1], keys[2]
-  local seen = call('HMGET', meta, 'r', 'g', 'o', 'e')
-  local generation, offset, list = tonumber(seen[2]), tonumber(seen[3]), seen[4] or ''
+  local seen, bad = read_meta(meta, 'r', 'e')
+  if seen and not is_list_of_ends(seen[4] or '') then
+    bad = bad_scope(meta, 'has a field e that lists no generations')
+  end
+  if bad then
+    return error_reply(bad)
+  end
+  local generation, offset, list = tonumber(seen[1] or nil), tonumber(seen[2] or nil), seen[4] or ''
   if not generation then
     return 0
   end
   local replid = replication_id()
-  if generation == number and (seen[1] == replid or gone <= offset) then
+  if generation == number and (seen[3] == replid or gone <= offset) then
     return 0
   end
-  if precedes(generation, number) and seen[1] ~= replid then
-    begin(stream, meta, replid, clock(), seen[2], offset)
+  if precedes(generation, number) and seen[3] ~= replid then
+    begin(stream, meta, replid, clock(), seen[1], offset)
     list = call('HGET', meta, 'e')
   end
   local earlier, place = {}, nil

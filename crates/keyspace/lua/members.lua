@@ -19,14 +19,37 @@ local SWEPT_MAX = 256
 -- Readers wait for entries and lag by few of them. A reader that lags further reads the lists again.
 local PRESENCE_LOG_MAX = 256
 
+-- Other programs may write anything under these names. Members and rows are written again by the instances that hold
+-- them, so a value of another type is removed, and one of another form is passed over.
+
+-- Removes a key with a value of another type.
+local function keep_type(key, kind)
+  local is = call('TYPE', key).ok
+  if is ~= kind and is ~= 'none' then
+    redis.log(redis.LOG_WARNING, 'tidegate: removed ' .. key .. ', which another program had written as a ' .. is)
+    call('UNLINK', key)
+  end
+end
+
+-- Returns the answer of a reading command, or `otherwise` if the key has a value of another type.
+local function read_or(otherwise, ...)
+  local answer = pcall_redis(...)
+  if type(answer) == 'table' and answer.err then
+    return otherwise
+  end
+  return answer
+end
+
 local function base_of(peers)
   return match(peers, '^(.*)peers$')
 end
 
 local function read_member(base, scope, user)
-  local text = call('HGET', base .. 'members:' .. scope, user)
-  if text then
-    return match(text, '^(%d+) (%S+) (.*)$')
+  local key = base .. 'members:' .. scope
+  keep_type(key, 'hash')
+  local since, incarnations, info = match(call('HGET', key, user) or '', '^(%d+) (%S+) (.*)$')
+  if whole(since) then
+    return since, incarnations, info
   end
 end
 
@@ -42,6 +65,7 @@ end
 
 local function enter_member(base, log, incarnation, scope, user, info, now)
   local key, entry = base .. 'members:' .. scope, scope .. ' ' .. user
+  keep_type(base .. 'present:' .. incarnation, 'set')
   call('SADD', base .. 'present:' .. incarnation, entry)
   local since, incarnations, kept = read_member(base, scope, user)
   if not since then
@@ -60,6 +84,7 @@ end
 local function leave_member(base, log, scope, user, now)
   local key = base .. 'members:' .. scope
   call('ZREM', base .. 'leaving', scope .. ' ' .. user)
+  keep_type(key, 'hash')
   if call('HDEL', key, user) == 1 then
     log[#log + 1] = '-'
     log[#log + 1] = concat({ scope, user, decimal(now), decimal(call('HLEN', key)) }, ' ')
@@ -68,7 +93,7 @@ end
 
 -- An incarnation no longer holds a member. If no other incarnation holds it, the member leaves when it is due.
 local function depart_member(base, log, incarnation, scope, user, now, due)
-  call('SREM', base .. 'present:' .. incarnation, scope .. ' ' .. user)
+  read_or(0, 'SREM', base .. 'present:' .. incarnation, scope .. ' ' .. user)
   local since, incarnations, info = read_member(base, scope, user)
   if not since or incarnations == '-' then
     return
@@ -88,6 +113,9 @@ end
 -- have not left yet.
 local function end_incarnation(base, incarnation, due)
   local present, stale = base .. 'present:' .. incarnation, base .. 'stale:' .. incarnation
+  keep_type(present, 'set')
+  keep_type(stale, 'set')
+  keep_type(base .. 'leaving', 'zset')
   local had_stale = call('EXISTS', stale) == 1
   if call('EXISTS', present) == 1 then
     if had_stale then
@@ -105,10 +133,11 @@ end
 -- Removes some stale rows of an ended incarnation. Returns how many it looked at.
 local function sweep_incarnation(base, log, incarnation, now, most)
   local stale, present = base .. 'stale:' .. incarnation, base .. 'present:' .. incarnation
+  keep_type(stale, 'set')
   local entries = call('SPOP', stale, most)
   for i = 1, #entries do
-    if call('SISMEMBER', present, entries[i]) == 0 then
-      local scope, user = match(entries[i], '^(%S+) (%S+)$')
+    local scope, user = match(entries[i], '^(%S+) (%S+)$')
+    if scope and read_or(0, 'SISMEMBER', present, entries[i]) == 0 then
       depart_member(base, log, incarnation, scope, user, now, now)
     end
   end
@@ -120,6 +149,8 @@ end
 
 -- Removes the members that are due, at most SWEPT_MAX of them.
 local function sweep_members(base, log, now)
+  keep_type(base .. 'leaving', 'zset')
+  keep_type(base .. 'presence', 'stream')
   local room = SWEPT_MAX
   while room > 0 do
     local due = call('ZRANGEBYSCORE', base .. 'leaving', '-inf', decimal(now), 'LIMIT', 0, room)
@@ -143,7 +174,11 @@ local function publish_presence(base, log)
   if #log > 0 then
     local key = base .. 'presence'
     local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-    call('XADD', key, 'MAXLEN', PRESENCE_LOG_MAX, '*', 'p', last and last[1] or '', unpack(log))
+    local entry = pcall_redis('XADD', key, 'MAXLEN', PRESENCE_LOG_MAX, '*', 'p', last and last[1] or '', unpack(log))
+    if entry.err then -- another program has written an entry with an id of the future
+      call('UNLINK', key)
+      call('XADD', key, '*', 'p', last and last[1] or '', unpack(log))
+    end
   end
 end
 

@@ -45,7 +45,7 @@ register('tidegate_presence_write', {}, function(keys, args)
   sweep_members(base, log, now)
   publish_presence(base, log)
   local due = call('ZRANGE', base .. 'leaving', 0, 0, 'WITHSCORES')[2]
-  return { 'OK', due and decimal(max(tonumber(due) - now, 0)) or '' }
+  return { 'OK', due and decimal(min(max(tonumber(due) - now, 0), WHOLE_MAX)) or '' }
 end)
 
 register('tidegate_presence_rewrite', {}, function(keys, args)
@@ -59,8 +59,8 @@ end)
 
 -- Returns some members of a scope; if there are many, any of them.
 local function some_members(key, most)
-  if call('HLEN', key) <= most then
-    return call('HGETALL', key)
+  if read_or(0, 'HLEN', key) <= most then
+    return read_or({}, 'HGETALL', key)
   end
   local cursor, found = '0', {}
   repeat
@@ -75,18 +75,20 @@ end
 
 register('tidegate_presence_list', { 'no-writes', 'allow-oom' }, function(keys, args)
   local base, most = base_of(keys[1]), tonumber(args[1])
-  local last = call('XREVRANGE', base .. 'presence', '+', '-', 'COUNT', 1)[1]
+  local last = read_or({}, 'XREVRANGE', base .. 'presence', '+', '-', 'COUNT', 1)[1]
   local answer = { last and last[1] or '' }
   for i = 2, #args do
     local key = base .. 'members:' .. args[i]
-    local members = most > 0 and some_members(key, most) or {}
-    local shown, n = min(#members / 2, most), #answer
-    answer[n + 1], answer[n + 2] = decimal(call('HLEN', key)), decimal(shown)
-    for j = 1, 2 * shown, 2 do
-      n = #answer
-      answer[n + 1] = members[j]
-      answer[n + 2], answer[n + 3], answer[n + 4] = match(members[j + 1], '^(%d+) (%S+) (.*)$')
+    local members, n, shown = most > 0 and some_members(key, most) or {}, #answer + 2, 0
+    for j = 1, #members, 2 do
+      local since, incarnations, info = match(members[j + 1], '^(%d+) (%S+) (.*)$')
+      if whole(since) and shown < most then
+        local at = n + 4 * shown
+        answer[at + 1], answer[at + 2], answer[at + 3], answer[at + 4] = members[j], since, incarnations, info
+        shown = shown + 1
+      end
     end
+    answer[n - 1], answer[n] = decimal(read_or(0, 'HLEN', key)), decimal(shown)
   end
   return answer
 end)

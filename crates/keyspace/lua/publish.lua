@@ -64,7 +64,7 @@ local function complaint(args, width)
 end
 
 -- Returns the positions of stored messages with these ids: id → position. `window` is the current window, `newest` the
--- last one with ids.
+-- last one with ids. Returns nil and an error text if a key is no hash.
 local function known_positions(args, even, odd, window, newest)
   local known, ids = {}, {}
   for i = 3, #args, 3 do
@@ -73,9 +73,13 @@ local function known_positions(args, even, odd, window, newest)
     end
   end
   if #ids > 0 and newest >= window - 1 then
-    local in_even, in_odd = call('HMGET', even, unpack(ids)), call('HMGET', odd, unpack(ids))
+    local in_even, in_odd = pcall_redis('HMGET', even, unpack(ids)), pcall_redis('HMGET', odd, unpack(ids))
+    if in_even.err or in_odd.err then
+      return nil, bad_scope(in_even.err and even or odd, 'is no hash')
+    end
     for i = 1, #ids do
-      known[ids[i]] = in_even[i] or in_odd[i] or nil
+      local position = in_even[i] or in_odd[i]
+      known[ids[i]] = position and is_position(position) and position or nil
     end
   end
   return known
@@ -90,6 +94,14 @@ local function keep_ids(ids, fields, meta, window, newest)
   end
 end
 
+-- Adds an entry. If nothing of the call has been stored before, returns the error of a stream that does not accept it.
+local function add(stored, stream, ...)
+  local entry = (stored and call or pcall_redis)('XADD', stream, ...)
+  if entry.err then
+    return error_reply(bad_scope(stream, 'accepts no entry (' .. entry.err .. ')'))
+  end
+end
+
 local function publish(keys, args, width)
   local channel, family = scope_of(keys, width == 2 and 2 or 4)
   if not channel then
@@ -101,20 +113,22 @@ local function publish(keys, args, width)
   end
   local stream, meta, count, entries = keys[1], keys[2], #args, family.entries
   local now, replid = clock(), replication_id()
-  local seen = call('HMGET', meta, 'r', 'g', 'o', 'd', 'i')
-  local generation, offset, due = seen[2], tonumber(seen[3]), tonumber(seen[4] or 0)
-  if seen[1] ~= replid then
-    generation, offset = begin(stream, meta, replid, now, generation, offset), 0
-    due = 0
-  end
-
+  local seen, bad = read_meta(meta, 'r', 'd', 'i')
   local known, fields, answer, window, newest
-  if width == 3 then
-    window, newest = floor(now / WINDOW_MS), tonumber(seen[5] or 0)
-    known, fields, answer = known_positions(args, keys[3], keys[4], window, newest), {}, {}
+  if seen and width == 3 then
+    window, newest, fields, answer = floor(now / WINDOW_MS), whole(seen[5]) or 0, {}, {}
+    known, bad = known_positions(args, keys[3], keys[4], window, newest)
+  end
+  if bad then
+    return error_reply(bad)
+  end
+  local generation, offset, due = seen[1], whole(seen[2]), whole(seen[4]) or 0
+  if not generation or seen[3] ~= replid then
+    generation, offset, due = begin(stream, meta, replid, now, generation, offset), 0, 0
   end
   local before, stamp, dash = offset, decimal(now), generation .. '-'
   local last_position, last_topic, last_message
+  local stored = false
   local envelope, parts = { '1 ' .. generation .. ' ' .. offset + 1 .. ' ' .. stamp .. '\n' }, 1
   for i = 1, count, width do
     local id = known and args[i + 2]
@@ -128,7 +142,11 @@ local function publish(keys, args, width)
       if entries > 0 then
         -- Each message is added one step late: the last XADD of the call trims, and only then is it known to be the last.
         if last_position then
-          call('XADD', stream, last_position, 't', stamp, 'c', last_topic, 'm', last_message)
+          local refused = add(stored, stream, last_position, 't', stamp, 'c', last_topic, 'm', last_message)
+          if refused then
+            return refused
+          end
+          stored = true
         end
         last_position, last_topic, last_message = position, topic, message
       end
@@ -148,7 +166,11 @@ local function publish(keys, args, width)
     return answer
   end
   if last_position then
-    call('XADD', stream, 'MAXLEN', family.trim, entries, last_position, 't', stamp, 'c', last_topic, 'm', last_message)
+    local refused =
+      add(stored, stream, 'MAXLEN', family.trim, entries, last_position, 't', stamp, 'c', last_topic, 'm', last_message)
+    if refused then
+      return refused
+    end
   end
   call('HSET', meta, 'o', offset)
   if fields and #fields > 0 then

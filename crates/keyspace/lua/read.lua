@@ -20,19 +20,24 @@ local ANSWER_ENTRIES_MAX = 10000
 -- rounds.
 local FETCH_FIRST, FETCH_GROWTH = 4, 8
 
--- Fills `entries`; returns 1 if there are more, else 0. Messages older than `expired` are skipped: upkeep has not
+-- Fills `entries`; returns 1 if there are more, else 0, or nil and an error text. Messages older than `expired` are skipped: upkeep has not
 -- removed them yet.
 local function collect(entries, stream, after, entries_max, expired)
   local start, bytes, count = '(' .. after, 0, FETCH_FIRST
   local fetched, fetched_bytes = 0, 0
   while true do
     count = min(count, entries_max + 1 - #entries) -- one more than needed shows whether there are more
-    local page = call('XRANGE', stream, start, '+', 'COUNT', count)
+    local page = pcall_redis('XRANGE', stream, start, '+', 'COUNT', count)
+    if page.err then
+      return nil, bad_scope(stream, 'is no stream')
+    end
     for i = 1, #page do
       local id, fields = page[i][1], page[i][2]
       local size = #(fields[6] or '')
       fetched, fetched_bytes = fetched + 1, fetched_bytes + size
-      if fields[1] == 't' and tonumber(fields[2]) > expired then
+      -- An entry with other fields is not a message.
+      local time = fields[1] == 't' and fields[3] == 'c' and fields[5] == 'm' and whole(fields[2])
+      if time and time > expired then
         if #entries == entries_max or bytes > ANSWER_BYTES_MAX then
           return 1
         end
@@ -60,7 +65,13 @@ local function read(keys, args, opening)
     return error_reply('ERR arguments are AFTER ENTRIES_MAX: a position such as 7-42 or nothing, and a number')
   end
   local stream, meta = keys[1], keys[2]
-  local seen = call('HMGET', meta, 'g', 'o', 'e')
+  local seen, bad = read_meta(meta, 'e')
+  if seen and not is_list_of_ends(seen[3] or '') then
+    bad = bad_scope(meta, 'has a field e that lists no generations')
+  end
+  if bad then
+    return error_reply(bad)
+  end
   local generation, offset, list = seen[1], seen[2], seen[3] or ''
   if not generation then
     if not opening then
@@ -75,7 +86,10 @@ local function read(keys, args, opening)
     earlier[#earlier + 1] = position
   end
   if after ~= '' then
-    more = collect(entries, stream, after, min(tonumber(entries_max), ANSWER_ENTRIES_MAX), clock() - family.ttl)
+    more, bad = collect(entries, stream, after, min(tonumber(entries_max), ANSWER_ENTRIES_MAX), clock() - family.ttl)
+    if bad then
+      return error_reply(bad)
+    end
   end
   return { generation .. '-' .. offset, earlier, entries, more }
 end

@@ -36,7 +36,10 @@ end
 
 local function is_further(position, than)
   local generation, offset = match(position, '^(%d+)-(%d+)$')
-  local other_generation, other_offset = match(than, '^(%d+)-(%d+)')
+  local other_generation, other_offset = match(than, '^(%d+)-(%d+) ')
+  if not (whole(other_generation) and whole(other_offset)) then
+    return true -- another program has written it
+  end
   generation, other_generation = tonumber(generation), tonumber(other_generation)
   if generation ~= other_generation then
     return generation > other_generation
@@ -71,6 +74,8 @@ register('tidegate_receipt', {}, function(keys, args)
     end
   end
   local receipts, times, now, moved = keys[1], keys[2], clock(), 0
+  keep_type(receipts, 'hash')
+  keep_type(times, 'zset')
   local stamp, kept_ms = decimal(now), family.ttl + family.step + META_GRACE_MS
   for i = 1, #args, 2 do
     local user, position = args[i], args[i + 1]
@@ -103,19 +108,22 @@ register('tidegate_receipts', { 'no-writes', 'allow-oom' }, function(keys, args)
     users[i - 1] = args[i]
   end
   if #users == 0 then
-    users = call('ZRANGE', keys[2], 0, min(most, RECEIPTS_ANSWER_MAX) - 1)
+    users = read_or({}, 'ZRANGE', keys[2], 0, min(most, RECEIPTS_ANSWER_MAX) - 1)
   end
   for i = 1, #users do
-    local held = call('HGET', keys[1], users[i])
-    if held then
+    local position, stored = match(read_or(false, 'HGET', keys[1], users[i]) or '', '^(%S+) (%d+)$')
+    if position and is_position(position) and whole(stored) then
       local n = #found
-      found[n + 1] = users[i]
-      found[n + 2], found[n + 3] = match(held, '^(%S+) (%d+)$')
+      found[n + 1], found[n + 2], found[n + 3] = users[i], position, stored
     end
   end
-  local seen, earlier = call('HMGET', keys[3], 'g', 'o', 'e'), {}
+  local seen, bad = read_meta(keys[3], 'e')
+  if bad then
+    return error_reply(bad)
+  end
+  local earlier = {}
   for position in gmatch(seen[3] or '', '%d+%-%d+') do
-    earlier[#earlier + 1] = position
+    earlier[#earlier + 1] = is_position(position) and position or nil
   end
   return { seen[1] and seen[1] .. '-' .. seen[2] or '', earlier, found }
 end)

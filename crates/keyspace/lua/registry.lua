@@ -36,18 +36,23 @@
 -- connection that was to be closed is not listed any more. Until then they are in COMMANDS:pending, with the number of
 -- the heartbeat in `heartbeat`.
 --
+-- Other programs may write anything into these keys. A value of another type is removed, because instances write theirs
+-- again; an entry of another form counts as none, and is named in the log of every instance.
+--
 -- Renewing, releasing, deleting and reaping are allowed when Redis is out of memory: they use none, and an instance
 -- must not lose its lease because of that.
 
 -- How long commands wait for an instance. A living instance sends a heartbeat every few seconds.
 local COMMANDS_MS = 60 * 1000
+-- How many bytes of what another program has written are shown.
+local FOREIGN_SHOWN_BYTES = 256
 
 -- Returns why `token` is not the current lease, or nil.
 local function refusal(lease, token)
   if match(token, '^%x+') ~= replication_id() then
     return { 'REFUSED', 'GENERATION' }
   end
-  local held = call('GET', lease)
+  local held = read_or(false, 'GET', lease)
   if not held then
     return { 'REFUSED', 'EXPIRED' }
   end
@@ -63,16 +68,28 @@ local function heartbeat(peers, id, record)
   return now
 end
 
-local function incarnation_in(entry)
-  return cjson.decode(match(entry, '^%d+ (.*)$')).incarnation
+-- Returns the JSON object in `text`, or nil.
+local function decode(text)
+  local is_json, object = pcall(cjson.decode, text)
+  return is_json and type(object) == 'table' and object or nil
+end
+
+-- Returns time (ms), record and its text from an entry of the peers, or nil if another program has written it.
+local function peer_in(entry)
+  local at, text = match(entry or '', '^(%d+) (.*)$')
+  local record = whole(at) and decode(text)
+  if record and find(tostring(record.incarnation), '^%x+$') and type(record.heartbeat) == 'number' then
+    return whole(at), record, text
+  end
 end
 
 -- Removes the entries of instances that died long ago and were not reaped.
 local function forget(peers, now, forget_ms)
   local entries = call('HGETALL', peers)
   for i = 1, #entries, 2 do
-    if tonumber(match(entries[i + 1], '^%d+')) < now - forget_ms then
-      end_incarnation(base_of(peers), entries[i] .. ':' .. incarnation_in(entries[i + 1]), now)
+    local at, record = peer_in(entries[i + 1])
+    if at and at < now - forget_ms then
+      end_incarnation(base_of(peers), entries[i] .. ':' .. record.incarnation, now)
       call('HDEL', peers, entries[i])
     end
   end
@@ -83,6 +100,9 @@ register('tidegate_registry_acquire', {}, function(keys, args)
   local id, incarnation, lease_ms, record, forget_ms = args[1], args[2], args[3], args[4], args[5]
   local grace_ms = tonumber(args[6] or 0)
   local replid, now = replication_id(), clock()
+  keep_type(lease, 'string')
+  keep_type(fence, 'string')
+  keep_type(peers, 'hash')
   local held = call('GET', lease)
   if held then
     local generation, holder = match(held, '^(%x+):%d+:(%x+)$')
@@ -92,16 +112,16 @@ register('tidegate_registry_acquire', {}, function(keys, args)
     end
   end
   local time = call('TIME')
-  local number = decimal(max(tonumber(call('GET', fence) or 0) + 1, time[1] * 1000000 + time[2]))
+  local number = decimal(max((whole(call('GET', fence)) or 0) + 1, time[1] * 1000000 + time[2]))
   local token = replid .. ':' .. number .. ':' .. incarnation
-  local before = call('HGET', peers, id)
+  local _, before, before_text = peer_in(call('HGET', peers, id))
   call('SET', fence, number)
   call('SET', lease, token, 'PX', lease_ms)
-  if before and incarnation_in(before) ~= incarnation then
-    end_incarnation(base_of(peers), id .. ':' .. incarnation_in(before), now + grace_ms)
+  if before and before.incarnation ~= incarnation then
+    end_incarnation(base_of(peers), id .. ':' .. before.incarnation, now + grace_ms)
   end
   forget(peers, now, forget_ms)
-  return { 'GRANTED', token, heartbeat(peers, id, record), before and match(before, '^%d+ (.*)') or '' }
+  return { 'GRANTED', token, heartbeat(peers, id, record), before_text or '' }
 end)
 
 local function pending_of(commands)
@@ -111,7 +131,9 @@ end
 -- Adds to `answer` the new commands of an instance, and those whose answer it may not have read.
 local function add_commands(answer, commands, record, acknowledged)
   local pending = pending_of(commands)
-  local last = tonumber(call('HGET', pending, 'heartbeat'))
+  keep_type(commands, 'hash')
+  keep_type(pending, 'hash')
+  local last = whole(call('HGET', pending, 'heartbeat'))
   if last and last <= acknowledged then
     call('UNLINK', pending)
     last = nil
@@ -142,13 +164,17 @@ register('tidegate_registry_renew', { 'allow-oom' }, function(keys, args)
   if refused then
     return refused
   end
+  keep_type(peers, 'hash')
+  keep_type(rows, 'hash')
+  keep_type(users, 'hash')
+  keep_type(base_of(peers) .. 'wakeup:' .. id, 'list')
   call('PEXPIRE', lease, lease_ms)
   call('PEXPIRE', rows, rows_ms)
   call('PEXPIRE', users, rows_ms)
   local at = heartbeat(peers, id, record)
   sweep_presence(base_of(peers))
   -- Rows that others removed are counted too, so that the instance does not take rows for lost.
-  local taken = tonumber(call('HGET', users, '-') or 0)
+  local taken = whole(call('HGET', users, '-')) or 0
   local answer = { 'OK', at, decimal(call('HLEN', rows) + taken) }
   add_commands(answer, commands, record, acknowledged)
   return answer
@@ -169,11 +195,13 @@ end)
 
 register('tidegate_registry_peers', { 'no-writes', 'allow-oom' }, function(keys)
   local now, answer = clock(), {}
-  local entries = call('HGETALL', keys[1])
+  local entries = read_or({}, 'HGETALL', keys[1])
   for i = 1, #entries, 2 do
-    local at, record = match(entries[i + 1], '^(%d+) (.*)$')
+    local at, _, record = peer_in(entries[i + 1])
     local n = #answer
-    answer[n + 1], answer[n + 2], answer[n + 3] = entries[i], decimal(max(now - at, 0)), record
+    answer[n + 1], answer[n + 2] = sub(entries[i], 1, FOREIGN_SHOWN_BYTES), decimal(max(now - (at or now), 0))
+    -- The instances log an entry of another program.
+    answer[n + 3] = record or sub(entries[i + 1], 1, FOREIGN_SHOWN_BYTES)
   end
   return answer
 end)
@@ -185,8 +213,8 @@ register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
   if refused then
     return refused
   end
-  local entry, held = call('HGET', peers, id), call('GET', lease)
-  local record = entry and cjson.decode(match(entry, '^%d+ (.*)$'))
+  local _, record = peer_in(read_or(false, 'HGET', peers, id))
+  local held = read_or(false, 'GET', lease)
   -- It has sent a heartbeat since it was last seen, another incarnation has begun, or another instance was first.
   if not record or record.incarnation ~= incarnation or decimal(record.heartbeat) ~= heartbeats then
     return { 'OK', '' }
@@ -195,7 +223,7 @@ register('tidegate_registry_reap', { 'allow-oom' }, function(keys, args)
   if held and match(held, '^%x+') == replication_id() then
     return { 'OK', '' }
   end
-  local count, base = call('HLEN', rows), base_of(peers)
+  local count, base = read_or(0, 'HLEN', rows), base_of(peers)
   call('HDEL', peers, id)
   call('UNLINK', lease, rows, users, commands, pending_of(commands))
   end_incarnation(base, id .. ':' .. incarnation, clock())

@@ -44,9 +44,8 @@ register('tidegate_registry_leave', {}, function(keys, args)
   local own = match(args[1], '([^:]*)$')
   for i = 3, #args, 4 do
     local key = record_key(keys[2], args[i], args[i + 1])
-    local held = call('GET', key)
-    local since, taker = match(held or '0 -', '^(%d+) ([^ /]+)')
-    if tonumber(since) <= tonumber(args[i + 2]) or taker == own then
+    local since, taker = match(read_or(false, 'GET', key) or '', '^(%d+) ([^ /]+)')
+    if (whole(since) or 0) <= tonumber(args[i + 2]) or taker == own then
       call('SET', key, args[i + 2] .. ' - ' .. args[i + 3], 'PX', args[2])
     end
   end
@@ -65,9 +64,9 @@ register('tidegate_registry_take', {}, function(keys, args)
 
   local function take(session, owner, since, latest, taker)
     local key = record_key(keys[2], session, owner)
-    local held, found = call('GET', key), 'none'
-    if held then
-      local by, record = match(held, '^%d+ (%S+) (.*)$')
+    local by, record = match(read_or(false, 'GET', key) or '', '^%d+ (%S+) (.*)$')
+    local found = 'none'
+    if by then
       if by == '-' or by == taker then
         call('SET', key, since .. ' ' .. taker .. ' ' .. record, 'PX', args[2])
         return 'record ' .. record

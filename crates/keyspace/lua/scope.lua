@@ -10,6 +10,9 @@
 --      that time
 --   i  the newest window in which a message had an id
 
+-- Other programs may write anything into these fields. A scope whose fields are not those of this library is refused
+-- with BADSCOPE, and its key is named; no other scope is affected.
+
 -- Redis provides these only to running functions, not while a library is loaded. They are bound at the first call.
 local call, pcall_redis, error_reply, pairs, tonumber, unpack
 -- In a cluster a channel belongs to the node of its slot, like a key.
@@ -87,6 +90,46 @@ local function decimal(number)
   return format('%.0f', number)
 end
 
+-- Returns the number if `text` is a whole number that Lua represents exactly, else nil.
+local WHOLE_MAX = 9e15
+local function whole(text)
+  local number = text and #text <= 16 and find(text, '^%d+$') and tonumber(text)
+  return number and number <= WHOLE_MAX and number or nil
+end
+
+-- Whether `text` is a position, "generation-offset".
+local function is_position(text)
+  local generation, offset = match(text, '^(%d+)-(%d+)$')
+  return whole(generation) and whole(offset) and true
+end
+
+-- Whether `text` lists earlier generations.
+local function is_list_of_ends(text)
+  for entry in gmatch(text, '[^ ]+') do
+    if not is_position(match(entry, '^(.-)%+?$')) then
+      return false
+    end
+  end
+  return true
+end
+
+local function bad_scope(key, why)
+  return 'BADSCOPE ' .. key .. ' ' .. why .. ': another program has written it; delete the key'
+end
+
+-- Reads fields of the metadata. The fields must begin with g and o, and name e if its content is needed. Returns nil and
+-- an error text if they are not those of this library.
+local function read_meta(meta, ...)
+  local seen = pcall_redis('HMGET', meta, 'g', 'o', ...)
+  if seen.err then
+    return nil, bad_scope(meta, 'is no hash')
+  end
+  if seen[1] and not (whole(seen[1]) and whole(seen[2])) then
+    return nil, bad_scope(meta, 'has fields g and o that are no position')
+  end
+  return seen
+end
+
 -- The generations that this process began and that the clock has not passed yet, by metadata key. A scope that is
 -- erased (FLUSHALL, DEL) and used again at once must not give out the same positions twice.
 local begun, begun_second = {}, 0
@@ -159,7 +202,9 @@ end
 local function upkeep(stream, meta, family, now, position)
   local kept, expired = {}, nil
   for at, upto in gmatch(call('HGET', meta, 'k') or '', '(%d+):(%d+%-%d+)') do
-    if tonumber(at) <= now - family.ttl then
+    local stored = is_position(upto) and whole(at)
+    if not stored then -- another program has written it
+    elseif stored <= now - family.ttl then
       expired = upto
     else
       kept[#kept + 1] = at .. ':' .. upto

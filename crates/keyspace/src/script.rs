@@ -23,7 +23,7 @@ const PARTS: [&str; 12] = [
 /// Version of the library. It is raised when a newer library cannot serve an older gateway any more, or an older
 /// library a newer gateway. An instance replaces a library of its own version or an older one, and does not replace a
 /// newer one.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The shortest time for which a publish id is known, in ms. The longest time is twice as long.
 pub const ID_WINDOW_MS: u64 = 120_000;
@@ -34,6 +34,12 @@ pub const ID_WINDOW_MS: u64 = 120_000;
 ///
 /// Exact trimming costs Redis 3 to 6 µs more for each call (7.0.15, 200 entries of 100 bytes).
 pub const EXACT_ENTRIES_MAX: u64 = 200;
+
+/// How an error reply begins if the library does not have the family of the scope.
+pub const UNKNOWN_FAMILY: &str = "ERR there is no channel family";
+
+/// How an error reply begins if another program has written into a key of the scope. The key is named.
+pub const BAD_SCOPE: &str = "BADSCOPE";
 
 /// One function of the library: its name and how it is called.
 ///
@@ -67,9 +73,10 @@ impl Function {
     pub const OPEN: Self = Self { name: "tidegate_open", keys: 2, args_min: 2, read_only: false };
     /// Marks the loss of a message that was delivered; 1 if it is marked. Argument: the position of the message.
     pub const LOST: Self = Self { name: "tidegate_lost", keys: 2, args_min: 1, read_only: false };
-    /// Sends a text to the probe channel of an instance. Arguments: channel, text.
+    /// Sends a text to the probe channel of an instance, and compares the loaded library with that of the instance.
+    /// Arguments: channel, text [, digest, precedence, ms until the next probe].
     pub const PROBE: Self = Self { name: "tidegate_probe", keys: 0, args_min: 2, read_only: false };
-    /// Returns version and digest of the loaded library.
+    /// Returns version, digest and precedence of the loaded library.
     pub const VERSION: Self = Self { name: "tidegate_version", keys: 0, args_min: 0, read_only: true };
 
     /// The Redis command that calls it.
@@ -86,7 +93,8 @@ impl Function {
 
 /// The text of the library with the families of one deployment compiled in, so that publishers need not know retention.
 ///
-/// Redis has one namespace of functions for all its databases: gateways that share a Redis share the families.
+/// Redis has one namespace of functions for all its databases: gateways that share a Redis share the families. If their
+/// families differ, the precedence of the libraries decides which one is loaded.
 ///
 /// ```
 /// use keyspace::Library;
@@ -103,7 +111,9 @@ impl Function {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
     source: String,
+    body: String,
     digest: String,
+    precedence: u64,
 }
 
 /// The loaded library compared with this one, from the answer of `tidegate_version`.
@@ -111,8 +121,10 @@ pub struct Library {
 pub enum Loaded {
     /// The loaded library has the same text.
     Same,
-    /// It is an older one, or one for other families, and must be replaced.
+    /// It is an older one, or one for other families with a lower precedence, and must be replaced.
     Replace,
+    /// It is for other families, and has the same precedence or a higher one.
+    Preferred,
     /// It belongs to a newer gateway, and serves older gateways too.
     Newer,
 }
@@ -141,8 +153,38 @@ impl Library {
             format!("local FAMILIES={{{table}}}\nlocal FAMILY_NAMES='{names}'\nlocal WINDOW_MS={ID_WINDOW_MS}");
         let body = format!("{settings}\n{}", PARTS.join("\n"));
         let digest = format!("{:016x}", fnv1a(body.as_bytes()));
-        let source = format!("#!lua name={}\nlocal VERSION,DIGEST={VERSION},'{digest}'\n{body}", Self::NAME);
-        Self { source, digest }
+        Self { source: String::new(), body, digest, precedence: 0 }.with_precedence(0)
+    }
+
+    /// The same library with this precedence. If instances have different families, the library with the highest
+    /// precedence among the living instances is loaded.
+    ///
+    /// ```
+    /// # use keyspace::Library;
+    /// let library = Library::new([]).with_precedence(Library::precedence_of(2, 1_800_000_000_000));
+    /// assert!(library.precedence() > Library::precedence_of(1, 1_900_000_000_000));
+    /// assert_eq!(library.digest(), Library::new([]).digest());
+    /// ```
+    #[must_use]
+    pub fn with_precedence(mut self, precedence: u64) -> Self {
+        let Self { body, digest, .. } = &self;
+        let head = format!("local VERSION,DIGEST,PRECEDENCE={VERSION},'{digest}',{precedence}");
+        self.source = format!("#!lua name={}\n{head}\n{body}", Self::NAME);
+        self.precedence = precedence;
+        self
+    }
+
+    /// The precedence of an instance that was started at this time (Unix ms), with this revision of its families. Lua
+    /// represents it exactly: it is below 2^53 if the revision is below 2,048.
+    #[must_use]
+    pub fn precedence_of(revision: u32, started_ms: u64) -> u64 {
+        u64::from(revision) << 42 | started_ms & ((1 << 42) - 1)
+    }
+
+    /// The number by which instances with different families decide whose library is loaded.
+    #[must_use]
+    pub fn precedence(&self) -> u64 {
+        self.precedence
     }
 
     /// The text for `FUNCTION LOAD REPLACE`.
@@ -167,20 +209,22 @@ impl Library {
         &self.digest
     }
 
-    /// Compares the loaded library with this one. `version` and `digest` are the answer of [`Function::VERSION`].
+    /// Compares the loaded library with this one, by the answer of [`Function::VERSION`].
     ///
     /// ```
     /// # use keyspace::{Library, Loaded};
-    /// let library = Library::new([]);
-    /// assert_eq!(library.compare(4, library.digest()), Loaded::Same);
-    /// assert_eq!(library.compare(4, "0123456789abcdef"), Loaded::Replace);
-    /// assert_eq!(library.compare(1, "0123456789abcdef"), Loaded::Replace);
-    /// assert_eq!(library.compare(99, "0123456789abcdef"), Loaded::Newer);
+    /// let library = Library::new([]).with_precedence(7);
+    /// assert_eq!(library.compare(5, library.digest(), 9), Loaded::Same);
+    /// assert_eq!(library.compare(5, "0123456789abcdef", 6), Loaded::Replace);
+    /// assert_eq!(library.compare(5, "0123456789abcdef", 7), Loaded::Preferred);
+    /// assert_eq!(library.compare(1, "0123456789abcdef", 9), Loaded::Replace);
+    /// assert_eq!(library.compare(99, "0123456789abcdef", 0), Loaded::Newer);
     /// ```
     #[must_use]
-    pub fn compare(&self, version: u32, digest: &str) -> Loaded {
+    pub fn compare(&self, version: u32, digest: &str, precedence: u64) -> Loaded {
         match version {
             VERSION if digest == self.digest => Loaded::Same,
+            VERSION if precedence >= self.precedence => Loaded::Preferred,
             0..=VERSION => Loaded::Replace,
             _ => Loaded::Newer,
         }

@@ -127,9 +127,9 @@ fn the_handles_are_the_library() {
         let writes = refusal.contains("Can not execute a script with write flag");
         assert_eq!(writes, !function.read_only, "{}: {refusal:?}", function.name);
     }
-    let (version, digest): (u32, String) =
+    let (version, digest, precedence): (u32, String, u64) =
         cmd("FCALL_RO").arg(Function::VERSION.name).arg(0).query(&mut redis).expect("it tells its version");
-    assert_eq!(library().compare(version, &digest), keyspace::Loaded::Same);
+    assert_eq!(library().compare(version, &digest, precedence), keyspace::Loaded::Same);
 }
 
 #[test]

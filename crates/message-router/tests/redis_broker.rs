@@ -1,6 +1,8 @@
 //! The Redis broker in cases that only Redis has: outages, half-dead connections, the wrong server, another library.
 //! The cases that every broker must pass are in `broker_conformance.rs`.
 
+#[path = "redis_broker/foreign.rs"]
+mod foreign;
 #[path = "redis_broker/publishing.rs"]
 mod publishing;
 
@@ -8,7 +10,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use keyspace::{Keyspace, Library};
+use keyspace::{Function, Keyspace, Library};
 use message_router::{
     Broker, BrokerError, Command, Draft, Event, Gap, Joiner, Output, Policies, Publish, RedisBroker, RedisBrokerConfig,
     Router, RouterConfig, ShardIndex, Stored, Ticket, judge,
@@ -17,7 +19,7 @@ use redis::cmd;
 use redis_topology::Target;
 use test_support::{RedisServer, ReservedPort};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use wire::{Envelope, GapReason, InstanceId, Position, Scope};
 
 /// Longer than anything here takes on a loaded machine. A broken broker would wait for ever.
@@ -460,18 +462,57 @@ fn two_instances_of_one_library_do_not_fight_and_a_newer_one_is_left_alone() {
             line.split(',').next().unwrap().parse::<u32>().unwrap()
         };
         assert_eq!(loads(), 1);
-        let newer = library().source().replace("VERSION,DIGEST=4,", "VERSION,DIGEST=5,");
+        let newer = library().source().replace("PRECEDENCE=5,", "PRECEDENCE=6,");
         assert_ne!(newer, library().source());
         cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec(&mut server.connect()).unwrap();
         let _third = up(config(&server.url())).await;
         assert_eq!(loads(), 2);
-        // A library for other families has the same version: the instance that loads it last decides.
-        let mut other = config(&server.url());
-        other.library = Library::new([]);
-        cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(other.library.source()).exec(&mut server.connect()).unwrap();
-        let mut fourth = up(config(&server.url())).await;
-        assert!(publish(&mut fourth, &scope("user:7")).await.is_ok());
     });
+}
+
+/// Instances with other families have another library. The one with the highest precedence is loaded, until no instance
+/// has it any more.
+#[test]
+fn the_families_of_the_living_instance_with_the_highest_precedence_are_in_force() {
+    let test = async {
+        let server = RedisServer::start(&[]);
+        let precedent = |library: Library, precedence| {
+            let mut config = config(&server.url());
+            config.library = library.with_precedence(precedence);
+            config.probe_interval_ms = 50;
+            config
+        };
+        let digest = || {
+            let version = Function::VERSION;
+            let mut ask = cmd(version.command());
+            let answer = ask.arg(version.name).arg(0).query::<(u32, String, u64)>(&mut server.connect());
+            answer.expect("a library is loaded").1
+        };
+        let (first, second) = (library(), Library::new([]));
+        let mut newer = up(precedent(second.clone(), 2)).await;
+        assert_eq!(digest(), second.digest());
+        // An instance that was started earlier connects again and leaves the library as it is.
+        let mut older = up(precedent(first.clone(), 1)).await;
+        assert_eq!(digest(), second.digest());
+        let refused = publish(&mut older, &scope("user:7")).await;
+        assert!(
+            matches!(&refused, Err(BrokerError::Unavailable(why)) if why.contains("no channel family")),
+            "{refused:?}"
+        );
+
+        // An older gateway version loads the older library over it: the newer instance puts its own back.
+        cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(first.source()).exec(&mut server.connect()).unwrap();
+        while digest() != second.digest() {
+            tokio::select! { event = newer.next_event() => panic!("{event:?}"), () = sleep(Duration::from_millis(10)) => {} }
+        }
+        // The newer one ends, and the older ones put theirs back.
+        drop(newer);
+        while digest() != first.digest() {
+            tokio::select! { event = older.next_event() => panic!("{event:?}"), () = sleep(Duration::from_millis(10)) => {} }
+        }
+        assert!(publish(&mut older, &scope("user:7")).await.is_ok());
+    };
+    run(async { timeout(DEADLINE, test).await.expect("the library is replaced in time") });
 }
 
 /// The broker is down from the beginning, gives the reason in a sentence, and keeps trying.

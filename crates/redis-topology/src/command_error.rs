@@ -99,7 +99,7 @@ impl ErrorReply<'_> {
     /// ```
     #[must_use]
     pub fn is_lasting(self) -> bool {
-        (self.code() == "ERR" || self.0.contains("WRONGTYPE")) && !self.is_function_missing()
+        (matches!(self.code(), "ERR" | "BADSCOPE") || self.0.contains("WRONGTYPE")) && !self.is_function_missing()
     }
 
     fn code(&self) -> &str {

@@ -56,13 +56,23 @@ impl LibraryLoader {
         ask.arg(version.name).arg(version.keys);
         match connection.send(&ask).await {
             Ok(answer) => {
-                let read = redis::from_redis_value::<(u32, String)>(answer);
-                let (version, digest) = read.map_err(|error| CommandError::Malformed(error.to_string()))?;
-                match self.library.compare(version, &digest) {
+                let (version, digest, precedence) = read_version(answer)?;
+                match self.library.compare(version, &digest, precedence) {
                     // Another client has loaded it since the call failed.
                     Loaded::Same => return Ok(true),
                     Loaded::Newer => {
                         tracing::info!(version, "newer function library found: using it");
+                        return Ok(false);
+                    }
+                    Loaded::Preferred => {
+                        if self.loading == Loading::Replace {
+                            tracing::warn!(
+                                digest,
+                                own = self.library.digest(),
+                                "function library of other families found: using it, because its instances were \
+                                 configured or started later"
+                            );
+                        }
                         return Ok(false);
                     }
                     Loaded::Replace if self.loading == Loading::FillGap => return Ok(false),
@@ -74,6 +84,14 @@ impl LibraryLoader {
             Err(CommandError::Refused(_)) if self.loading == Loading::FillGap => {}
             Err(error) => return Err(error),
         }
+        self.replace(connection).await.map(|()| true)
+    }
+
+    /// Loads the library, whichever one is loaded; a tool loads it only if there is none.
+    ///
+    /// # Errors
+    /// If the server does not answer, or refuses the library.
+    pub async fn replace(&self, connection: &mut impl SendCommand) -> Result<(), CommandError> {
         let mut load = cmd("FUNCTION");
         load.arg("LOAD");
         if self.loading == Loading::Replace {
@@ -87,6 +105,24 @@ impl LibraryLoader {
                 tracing::info!(digest = self.library.digest(), "function library loaded");
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// The library that is loaded.
+    #[must_use]
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+}
+
+/// Reads version, digest and precedence. Libraries before version 5 have no precedence.
+fn read_version(answer: Value) -> Result<(u32, String, u64), CommandError> {
+    let malformed = |error: redis::ParsingError| CommandError::Malformed(error.to_string());
+    match answer {
+        Value::Array(parts) if parts.len() < 3 => {
+            let (version, digest) = redis::from_redis_value(Value::Array(parts)).map_err(malformed)?;
+            Ok((version, digest, 0))
+        }
+        answer => redis::from_redis_value(answer).map_err(malformed),
     }
 }

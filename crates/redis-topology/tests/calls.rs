@@ -30,8 +30,9 @@ fn loader(loading: Loading) -> LibraryLoader {
 async fn digest(server: &RedisServer) -> Option<String> {
     let version = Function::VERSION;
     let mut ask = cmd(version.command());
-    let answer = ask.arg(version.name).arg(0).query_async::<(u32, String)>(&mut server.connect_async().await).await;
-    answer.ok().map(|(_, digest)| digest)
+    let answer =
+        ask.arg(version.name).arg(0).query_async::<(u32, String, u64)>(&mut server.connect_async().await).await;
+    answer.ok().map(|(_, digest, _)| digest)
 }
 
 /// A node of a cluster that answers each call with the next of these; the words of each call and of what went before it.
@@ -115,10 +116,12 @@ async fn a_gateway_replaces_a_library_and_a_tool_only_fills_a_gap() {
     cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(other.source()).exec_async(&mut redis).await.unwrap();
     assert_eq!(loader(Loading::FillGap).load(&mut redis).await, Ok(false));
     assert_eq!(digest(&server).await.as_deref(), Some(other.digest()), "it is the gateways'");
-    assert_eq!(loader(Loading::Replace).load(&mut redis).await, Ok(true));
+    assert_eq!(loader(Loading::Replace).load(&mut redis).await, Ok(false), "nobody's precedence is higher");
+    let preferred = LibraryLoader::new(own.clone().with_precedence(1), Loading::Replace);
+    assert_eq!(preferred.load(&mut redis).await, Ok(true));
     assert_eq!(digest(&server).await.as_deref(), Some(own.digest()));
 
-    let newer = other.source().replacen("VERSION,DIGEST=", "VERSION,DIGEST=9", 1);
+    let newer = other.source().replacen("PRECEDENCE=", "PRECEDENCE=9", 1);
     cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(newer).exec_async(&mut redis).await.unwrap();
     assert_eq!(loader(Loading::Replace).load(&mut redis).await, Ok(false));
     assert_eq!(digest(&server).await.as_deref(), Some(other.digest()), "a newer one serves older gateways");

@@ -11,6 +11,7 @@ mod calls;
 mod commands;
 mod config;
 mod connected;
+mod foreign_entries;
 mod members;
 mod records;
 mod replies;
@@ -28,6 +29,8 @@ use crate::error::{Refusal, StoreError};
 use crate::instance::{Incarnation, Instance};
 use crate::timings::Timings;
 
+use self::foreign_entries::ForeignEntries;
+
 pub use self::config::RedisStoreConfig;
 pub use self::connected::Connected;
 
@@ -44,6 +47,8 @@ pub struct RedisStore {
     keyspace: Keyspace,
     timings: Timings,
     limits: ConnectionLimits,
+    /// Entries of other programs that have been logged.
+    foreign: ForeignEntries,
 }
 
 impl RedisStore {
@@ -55,7 +60,16 @@ impl RedisStore {
         let waiting = Pools::new(target.clone(), 1, timings.call + members::WAIT);
         let pools = Pools::new(target, connections_max, timings.call);
         let client = CommandClient::new(pools, LibraryLoader::new(library, Loading::Replace), timings.call);
-        Self { client, wakeup, waiting, slot: keyspace.registry_slot(), keyspace, timings, limits }
+        Self {
+            client,
+            wakeup,
+            waiting,
+            slot: keyspace.registry_slot(),
+            keyspace,
+            timings,
+            limits,
+            foreign: ForeignEntries::default(),
+        }
     }
 
     /// The pools of connections, each with its name for metrics.
@@ -66,7 +80,8 @@ impl RedisStore {
 
     async fn call(&self, function: Function, keys: &[String], args: &[&str]) -> Result<Vec<String>, StoreError> {
         debug_assert!(args.len() >= usize::from(function.args_min), "{} has its arguments", function.name);
-        Ok(self.client.ask(self.slot, call(function, keys).arg(args)).await?)
+        let answer: Vec<Vec<u8>> = self.client.ask(self.slot, call(function, keys).arg(args)).await?;
+        Ok(answer.into_iter().map(text).collect())
     }
 
     /// Calls a function that answers `OK …` or `REFUSED …`.
@@ -92,6 +107,11 @@ impl RedisStore {
         let [rows, users, commands] = self.rows_users_commands(&instance.id, instance.incarnation);
         [self.keyspace.lease(&instance.id), self.keyspace.peers(), rows, users, commands]
     }
+}
+
+/// Text from Redis. Another program may have written it, in any bytes.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 fn malformed(function: Function, answer: &[String]) -> StoreError {

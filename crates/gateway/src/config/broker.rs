@@ -33,6 +33,8 @@ pub struct RedisConfig {
     pub probe_interval: Duration,
     /// Interval at which the newest position of each scope is compared with Redis.
     pub check_interval: Duration,
+    /// Revision of the families. If instances have different families, those of the highest revision are in force.
+    pub families_revision: u32,
 }
 
 impl BrokerConfig {
@@ -63,6 +65,7 @@ impl RedisConfig {
             reply_deadline: raw.ms("redis.reply_deadline_ms"),
             probe_interval: raw.ms("redis.probe_interval_ms"),
             check_interval: raw.ms("redis.check_interval_ms"),
+            families_revision: raw.count("redis.families_revision"),
         })
     }
 }

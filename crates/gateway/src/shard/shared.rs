@@ -8,9 +8,10 @@ use keyspace::Library;
 use records::{DeadLetterQueue, DeadLetterQueueConfig, ReceiptBuffer};
 use tokio::sync::{Notify, watch};
 
-use crate::config::Config;
+use crate::config::{BrokerConfig, Config};
 use crate::health::Health;
 use crate::health::watchdog::Watchdog;
+use crate::host::clock::unix_ms;
 use crate::metrics::counters::{PresenceCounters, PumpCounters};
 use crate::session::rules::Rules;
 use crate::shard::hub::Hub;
@@ -54,7 +55,7 @@ impl Shared {
         let dead_letter_queue = DeadLetterQueueConfig { message_bytes_max: config.dead_letters.message_bytes_max };
         Self {
             rules: Arc::new(rules),
-            library: config.policies.library(),
+            library: library(&config),
             health: Arc::new(Health::new(watchdog)),
             hub,
             pump: Arc::default(),
@@ -65,6 +66,17 @@ impl Shared {
             presence: Arc::default(),
             stop,
             config: Arc::new(config),
+        }
+    }
+}
+
+/// The function library of this instance. Its precedence says which families are in force while instances differ.
+fn library(config: &Config) -> Library {
+    let library = config.policies.library();
+    match &config.broker {
+        BrokerConfig::Memory => library,
+        BrokerConfig::Redis(redis) => {
+            library.with_precedence(Library::precedence_of(redis.families_revision, unix_ms()))
         }
     }
 }

@@ -62,6 +62,14 @@ impl Fleet {
         self.gateways.push(Some(gateway));
     }
 
+    /// One more gateway with further lines in its configuration file.
+    pub(crate) fn add_configured(&mut self, settings: &str) {
+        let name = format!("gw-{}", self.gateways.len());
+        let settings = format!("{}{settings}", self.settings);
+        let gateway = Gateway::start(config(&name, &self.broker, &settings)).expect("the addresses are free");
+        self.gateways.push(Some(gateway));
+    }
+
     pub(crate) fn gateway(&self, index: usize) -> &Gateway {
         self.gateways[index].as_ref().expect("it has not been stopped")
     }

@@ -20,6 +20,7 @@ mod closing;
 mod dead_letters;
 mod delivery;
 mod drain;
+mod families;
 mod fenced;
 mod flood;
 #[cfg(target_os = "linux")]

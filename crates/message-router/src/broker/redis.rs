@@ -27,6 +27,7 @@ mod pending_calls;
 mod probe;
 mod publish_queue;
 mod reconnecting_connection;
+mod refused_scopes;
 mod replicas;
 mod resp;
 mod sharded_commands;

@@ -68,7 +68,7 @@ impl Store for RedisStore {
 
     async fn peers(&self) -> Result<Vec<PeerHeartbeat>, StoreError> {
         let answer = self.call(Function::REGISTRY_PEERS, &[self.keyspace.peers()], &[]).await?;
-        Ok(replies::read_peers(&answer))
+        Ok(replies::read_peers(&answer, &self.foreign))
     }
 
     async fn write_rows(

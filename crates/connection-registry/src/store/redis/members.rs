@@ -8,7 +8,7 @@ use redis::{RedisResult, cmd};
 use tokio::time::{Instant, timeout_at};
 use wire::{InstanceId, Timestamp, UserId};
 
-use super::{RedisStore, malformed, millis};
+use super::{RedisStore, malformed, millis, text};
 use crate::error::StoreError;
 use crate::instance::Instance;
 use crate::lease::Token;
@@ -23,7 +23,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(5);
 const ENTRIES_MAX: usize = 256;
 
 /// The answer to XREAD: streams, entries, fields and values.
-type Read = Option<Vec<(String, Vec<(String, Vec<String>)>)>>;
+type Read = Option<Vec<(String, Vec<(String, Vec<Vec<u8>>)>)>>;
 
 impl RedisStore {
     pub(super) async fn change_members(
@@ -68,8 +68,7 @@ impl RedisStore {
             Ok(Ok(answer)) => {
                 self.waiting.answered(connection.node());
                 let entries = answer.into_iter().flatten().flat_map(|(_, entries)| entries);
-                let malformed = || StoreError::Malformed("malformed entry in the stream of presence batches".into());
-                entries.map(|(id, fields)| read_batch(&id, &fields)).collect::<Option<_>>().ok_or_else(malformed)
+                Ok(entries.filter_map(|(id, fields)| read_entry(&id, fields)).collect())
             }
             Ok(Err(error)) => {
                 // The primary may be another server now.
@@ -92,7 +91,7 @@ pub(super) fn read_snapshot(answer: &[String]) -> Option<PresenceSnapshot> {
     while let [count, shown, behind @ ..] = rest {
         let (count, shown) = (count.parse().ok()?, shown.parse::<usize>().ok()?);
         let (members, behind) = behind.split_at_checked(shown.checked_mul(4)?)?;
-        scopes.push(MemberList { count, members: members.chunks(4).map(read_member).collect::<Option<_>>()? });
+        scopes.push(MemberList { count, members: members.chunks(4).filter_map(read_member).collect() });
         rest = behind;
     }
     Some(PresenceSnapshot { cursor: PresenceCursor::parse(cursor)?, scopes })
@@ -107,6 +106,16 @@ fn read_member(fields: &[String]) -> Option<Member> {
         since: Timestamp(since.parse().ok()?),
         info: read_info(info),
         instances: incarnations.map(instance).collect::<Option<_>>()?,
+    })
+}
+
+/// Reads an entry. One of another program counts as a hole: after it the lists are read again.
+fn read_entry(id: &str, fields: Vec<Vec<u8>>) -> Option<PresenceBatch> {
+    let fields: Vec<String> = fields.into_iter().map(text).collect();
+    read_batch(id, &fields).or_else(|| {
+        tracing::warn!(entry = id, "malformed presence entry ignored: another program has written it");
+        let cursor = PresenceCursor::parse(id)?;
+        Some(PresenceBatch { cursor, before: cursor, changes: Vec::new() })
     })
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use wire::{InstanceId, Timestamp};
 
 use super::commands;
+use super::foreign_entries::ForeignEntries;
 use crate::instance::{Incarnation, Instance};
 use crate::lease::Token;
 use crate::roster::PeerHeartbeat;
@@ -36,13 +37,13 @@ pub(super) fn read_listed(answer: &[String]) -> Option<DirectoryReply> {
     Some(DirectoryReply { rows: rows.parse().ok()?, commands: commands::read(pairs)? })
 }
 
-/// Reads the id, the age in ms and the record of each peer. Ignores malformed records.
-pub(super) fn read_peers(answer: &[String]) -> Vec<PeerHeartbeat> {
+/// Reads the id, the age in ms and the record of each peer. Passes over malformed records.
+pub(super) fn read_peers(answer: &[String], foreign: &ForeignEntries) -> Vec<PeerHeartbeat> {
     let heartbeats = answer.chunks(3).filter_map(|entry| {
         let [id, age_ms, record] = entry else { return None };
         let heartbeat = read_heartbeat(id, age_ms, record);
         if heartbeat.is_none() {
-            tracing::debug!(peer = id, record, "malformed peer record ignored");
+            foreign.peer(id, record);
         }
         heartbeat
     });

@@ -153,7 +153,7 @@ impl ClusterRouter {
                 Err(error) => error,
                 answer => return answer,
             };
-            if matches!(error, CommandError::Broken(_) | CommandError::Malformed(_)) {
+            if matches!(error, CommandError::Broken(_)) {
                 self.known().temporary.remove(&node);
             }
             let Some(redirection) = Redirection::of(&error, &node, end) else { return Err(error) };
@@ -188,7 +188,8 @@ impl ClusterRouter {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(calls_max(&self.config));
         let connection = open(info, &limits).await.map_err(refused)?;
-        let command_connection = CommandConnection::new(connection, library_loader(&self.config), deadline);
+        let command_connection =
+            CommandConnection::new(connection, library_loader(&self.config), deadline, self.config.probe_interval_ms);
         // If two were opened at once, the first one stays, so that no publish overtakes another of its scope.
         Ok(self.known().temporary.entry(node.clone()).or_insert(command_connection).clone())
     }

@@ -28,6 +28,8 @@ pub(super) struct CommandConnection {
     /// Held while the library is loaded: if a thousand calls find it missing, it is loaded once.
     loading: Arc<Mutex<()>>,
     deadline: Duration,
+    /// Time between two probes.
+    probe_interval_ms: u64,
     /// Whether ASKING precedes each command, because the slot is moving to this node.
     asking: bool,
 }
@@ -35,8 +37,13 @@ pub(super) struct CommandConnection {
 // === impl CommandConnection ===
 
 impl CommandConnection {
-    pub(super) fn new(connection: MultiplexedConnection, library: LibraryLoader, deadline: Duration) -> Self {
-        Self { connection, library, loading: Arc::default(), deadline, asking: false }
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        library: LibraryLoader,
+        deadline: Duration,
+        probe_interval_ms: u64,
+    ) -> Self {
+        Self { connection, library, loading: Arc::default(), deadline, probe_interval_ms, asking: false }
     }
 
     /// The same connection, for keys whose slot is moving to its node.
@@ -112,11 +119,21 @@ impl CommandConnection {
         answers.into_iter().take(scopes.len()).map(top).collect()
     }
 
-    /// Sends a text to the instance's own probe channel.
+    /// Sends a text to the instance's own probe channel, and loads the library if another one with a lower precedence, or
+    /// one that no living instance has, is loaded.
     pub(super) async fn probe(self, channel: &str, word: &str) -> Result<(), CommandError> {
         let mut command = function(Function::PROBE);
+        let library = self.library.library();
         command.arg(channel).arg(word);
-        self.call(&command).await.map(drop)
+        command.arg(library.digest()).arg(library.precedence()).arg(self.probe_interval_ms);
+        if let Value::Array(answer) = self.call(&command).await?
+            && let [_, Value::Int(1)] = answer[..]
+        {
+            let _loading = self.loading.lock().await;
+            tracing::info!(digest = library.digest(), "function library of other families replaced");
+            self.library.replace(&mut self.clone()).await?;
+        }
+        Ok(())
     }
 
     /// Loads this library, unless Redis has it or a newer one.
@@ -168,6 +185,8 @@ pub(super) fn publish_error(error: CommandError) -> BrokerError {
     match error {
         CommandError::Refused(text) if ErrorReply(&text).is_half_way() => BrokerError::Unknown,
         CommandError::Refused(text) if ErrorReply(&text).is_passing() => BrokerError::Unavailable(text),
+        // The gateway has checked the family: the library of instances with other families is loaded, for a while.
+        CommandError::Refused(text) if text.starts_with(keyspace::UNKNOWN_FAMILY) => BrokerError::Unavailable(text),
         CommandError::Refused(text) => BrokerError::Wrong(text),
         CommandError::Late | CommandError::Broken(_) | CommandError::Malformed(_) => BrokerError::Unknown,
     }
@@ -177,8 +196,9 @@ pub(super) fn publish_error(error: CommandError) -> BrokerError {
 pub(super) fn ends_connection(error: &CommandError) -> bool {
     match error {
         CommandError::Refused(text) => ErrorReply(text).is_demoted(),
-        CommandError::Late => false,
-        CommandError::Broken(_) | CommandError::Malformed(_) => true,
+        // An answer of another form is one command's: another program may have written into the key.
+        CommandError::Late | CommandError::Malformed(_) => false,
+        CommandError::Broken(_) => true,
     }
 }
 
@@ -223,8 +243,9 @@ fn top(value: Value) -> Result<Option<Position>, CommandError> {
     match parts.as_slice() {
         [Value::Nil, Value::Nil] => Ok(None),
         [generation, offset] => {
-            let number = |value| text(value).and_then(|text| text.parse().ok()).ok_or_else(|| malformed("no number"));
-            Ok(Some(Position::new(number(generation)?, number(offset)?)))
+            // Another program may have written into the hash. A read of this scope reports that.
+            let number = |value| text(value).and_then(|text| text.parse().ok());
+            Ok(number(generation).zip(number(offset)).map(|(generation, offset)| Position::new(generation, offset)))
         }
         _ => Err(malformed("not two parts")),
     }
@@ -248,7 +269,8 @@ fn history(value: Value) -> Result<History, CommandError> {
         top: position(&top)?,
         earlier: known,
         torn,
-        entries: entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        // An entry of another program is none. What it displaced is missing, and becomes a gap.
+        entries: entries.into_iter().filter_map(|value| entry(value).ok()).collect(),
         more: more != 0,
     })
 }

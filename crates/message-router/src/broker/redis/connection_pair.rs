@@ -136,7 +136,12 @@ impl ConnectionPair {
                         return Ok(Some(LinkEvent::Event(Event::Message { scope, envelope: payload })));
                     }
                 }
-                None if self.subscriber.fill()? => {}
+                None if self.subscriber.fill()? => {
+                    // Nothing else arrives before the end of a long message.
+                    if self.subscriber.is_dropping() {
+                        self.probe.received();
+                    }
+                }
                 None => return Ok(None),
             }
         }

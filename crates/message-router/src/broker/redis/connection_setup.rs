@@ -226,7 +226,8 @@ async fn open_command_connection(
 ) -> Result<CommandConnection, SetupError> {
     let connection = open_connection(config, address, calls_max(config), driver).await?;
     let deadline = Duration::from_millis(config.reply_deadline_ms);
-    let command_connection = CommandConnection::new(connection, library_loader(config), deadline);
+    let command_connection =
+        CommandConnection::new(connection, library_loader(config), deadline, config.probe_interval_ms);
     let mut name = redis::cmd("CLIENT");
     name.arg("SETNAME").arg(config.keyspace.client_name(&config.instance, "commands"));
     command_connection.send(&name).await?;

@@ -104,7 +104,10 @@ async fn answer(subscriber: &mut Subscriber, command: &[&str]) -> Result<Value, 
             PushFrame::Refused(text) => return Err(SubscriberError::Refused(text)),
             PushFrame::Other(Value::Push(_)) => {}
             PushFrame::Other(answer) => return Ok(answer),
-            PushFrame::Message { .. } | PushFrame::Subscribed { .. } | PushFrame::Unsubscribed { .. } => {}
+            PushFrame::Message { .. }
+            | PushFrame::TooLong { .. }
+            | PushFrame::Subscribed { .. }
+            | PushFrame::Unsubscribed { .. } => {}
         }
         received = subscriber.receive().await?;
     }

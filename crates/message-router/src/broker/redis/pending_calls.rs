@@ -15,6 +15,7 @@ use super::cluster_router::CallRoute;
 use super::command_connection::{CommandConnection, ends_connection, publish_error};
 use super::config::RedisBrokerConfig;
 use super::publish_queue::{Batch, PublishQueues, Share};
+use super::refused_scopes::RefusedScopes;
 use super::replicas::Replicas;
 use crate::broker::{BrokerError, Event, History, Publish, Stored, Ticket};
 
@@ -36,6 +37,7 @@ pub(super) struct PendingCalls {
     running: JoinSet<FinishedCall>,
     waiting: HashMap<Ticket, PendingCall>,
     bytes: usize,
+    refused: RefusedScopes,
 }
 
 /// What a ticket's answer is, and what its call counts.
@@ -95,7 +97,7 @@ impl PendingCalls {
     pub(super) fn new(config: Arc<RedisBrokerConfig>, route: CallRoute, replicas: Option<Replicas>) -> Self {
         let queues = PublishQueues::new(Duration::from_millis(config.reply_deadline_ms));
         let (running, waiting) = (JoinSet::new(), HashMap::new());
-        Self { config, route, queues, replicas, running, waiting, bytes: 0 }
+        Self { config, route, queues, replicas, running, waiting, bytes: 0, refused: RefusedScopes::default() }
     }
 
     /// Takes a publish, which [`Self::send`] sends, or returns its refusal.
@@ -258,6 +260,7 @@ impl PendingCalls {
             CallResult::Publish(batch, result) => CallReply::Events(self.published(batch, result)),
             CallResult::Read(ticket, result) => {
                 self.forget(ticket);
+                let result = result.inspect_err(|error| self.refused.note(error));
                 // A read can be repeated without harm, so a late answer is reported as unavailable.
                 let result = result.map_err(|error| BrokerError::Unavailable(error.to_string()));
                 CallReply::Events(vec![Event::History { ticket, result }])

@@ -5,9 +5,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Longest text accepted, in bytes. The publish function takes 16 MiB per call; this bounds what another program's
-/// PUBLISH to one of our channels can make us hold.
+/// Longest payload of a message, in bytes. The publish function takes 16 MiB per call, and adds a line for each message.
+/// A longer one is another program's PUBLISH to one of our channels: its bytes are dropped as they arrive.
+const PAYLOAD_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Longest other text, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest payload that can be dropped. Redis' own bound (`proto-max-bulk-len`) is 512 MiB by default.
+const DROPPED_BYTES_MAX: usize = 1 << 40;
 /// Longest line (a length, number, simple text or error), in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most values within one value, nested ones included: an unfinished value is read again from its beginning.
@@ -25,6 +29,8 @@ const SHARDED_MESSAGE: &[u8] = b">3\r\n$8\r\nsmessage\r\n";
 pub(super) enum PushFrame {
     /// A message on a channel.
     Message { channel: Bytes, payload: Bytes },
+    /// A message whose payload is too long for any publish, with its length. The payload is dropped.
+    TooLong { channel: Bytes, bytes: usize },
     /// `SUBSCRIBE` or `SSUBSCRIBE` took effect.
     Subscribed { channel: Bytes },
     /// `UNSUBSCRIBE` or `SUNSUBSCRIBE` took effect, or the channel's slot has moved to another node.
@@ -60,6 +66,8 @@ pub(super) struct BadResp(&'static str);
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     pub(super) buffer: BytesMut,
+    /// Bytes that belong to a payload that is dropped, and have not arrived.
+    dropping: usize,
 }
 
 // === impl Value ===
@@ -88,7 +96,20 @@ impl Decoder {
     /// # Errors
     /// If the bytes are not RESP. Another call does not help then.
     pub(super) fn next(&mut self) -> Result<Option<PushFrame>, BadResp> {
+        let dropped = self.dropping.min(self.buffer.len());
+        self.buffer.advance(dropped);
+        self.dropping -= dropped;
+        if self.dropping > 0 {
+            return Ok(None);
+        }
         let outcome = match message(&self.buffer) {
+            Fast::TooLong { channel, payload, bytes } => {
+                let mut head = self.buffer.split_to(payload).freeze();
+                head.advance(channel.0);
+                head.truncate(channel.1 - channel.0);
+                self.dropping = bytes + 2;
+                return Ok(Some(PushFrame::TooLong { channel: head, bytes }));
+            }
             Fast::Message { channel, payload, end } => {
                 let mut frame = self.buffer.split_to(end).freeze();
                 frame.advance(channel.0);
@@ -106,6 +127,11 @@ impl Decoder {
             Err(Stop::Incomplete) => Ok(None),
             Err(Stop::Bad(reason)) => Err(BadResp(reason)),
         }
+    }
+
+    /// Whether the bytes of a payload that is dropped are arriving.
+    pub(super) fn is_dropping(&self) -> bool {
+        self.dropping > 0
     }
 
     /// Takes one whole value off the buffer.
@@ -127,7 +153,17 @@ enum Stop {
 
 /// Where a message push has its two texts, as (first byte, byte behind the last).
 enum Fast {
-    Message { channel: (usize, usize), payload: (usize, usize), end: usize },
+    Message {
+        channel: (usize, usize),
+        payload: (usize, usize),
+        end: usize,
+    },
+    /// The payload begins at `payload` and is too long.
+    TooLong {
+        channel: (usize, usize),
+        payload: usize,
+        bytes: usize,
+    },
     Incomplete,
     Another,
     Bad(&'static str),
@@ -142,22 +178,33 @@ fn message(bytes: &[u8]) -> Fast {
     if head < begin.len() {
         return Fast::Incomplete;
     }
-    let texts = text_at(bytes, begin.len()).and_then(|channel| Ok((channel, text_at(bytes, channel.1 + 2)?)));
+    let texts = text_at(bytes, begin.len(), TEXT_BYTES_MAX).and_then(|channel| {
+        let (length, start) = length_of(bytes, channel.1 + 2, DROPPED_BYTES_MAX)?;
+        if length > PAYLOAD_BYTES_MAX {
+            return Ok(Fast::TooLong { channel, payload: start, bytes: length });
+        }
+        let payload = text_at(bytes, channel.1 + 2, PAYLOAD_BYTES_MAX)?;
+        Ok(Fast::Message { channel, payload, end: payload.1 + 2 })
+    });
     match texts {
-        Ok((channel, payload)) => Fast::Message { channel, payload, end: payload.1 + 2 },
+        Ok(message) => message,
         Err(Stop::Incomplete) => Fast::Incomplete,
         Err(Stop::Bad(reason)) => Fast::Bad(reason),
     }
 }
 
-/// The bulk text whose `$` is at `at`.
-fn text_at(bytes: &[u8], at: usize) -> Result<(usize, usize), Stop> {
+/// The length and the first byte of the bulk text whose `$` is at `at`.
+fn length_of(bytes: &[u8], at: usize, max: usize) -> Result<(usize, usize), Stop> {
     match bytes.get(at) {
-        None => return Err(Stop::Incomplete),
-        Some(b'$') => {}
-        Some(_) => return Err(Stop::Bad("a message whose channel or payload is not a bulk text")),
+        None => Err(Stop::Incomplete),
+        Some(b'$') => length_at(bytes, at + 1, max),
+        Some(_) => Err(Stop::Bad("a message whose channel or payload is not a bulk text")),
     }
-    let (length, start) = length_at(bytes, at + 1)?;
+}
+
+/// The bulk text whose `$` is at `at`.
+fn text_at(bytes: &[u8], at: usize, max: usize) -> Result<(usize, usize), Stop> {
+    let (length, start) = length_of(bytes, at, max)?;
     let end = start + length;
     match bytes.get(end..end + 2) {
         None => Err(Stop::Incomplete),
@@ -167,7 +214,7 @@ fn text_at(bytes: &[u8], at: usize) -> Result<(usize, usize), Stop> {
 }
 
 /// The length of a text, and where the text begins.
-fn length_at(bytes: &[u8], mut at: usize) -> Result<(usize, usize), Stop> {
+fn length_at(bytes: &[u8], mut at: usize, max: usize) -> Result<(usize, usize), Stop> {
     let (first, mut length) = (at, 0usize);
     loop {
         match bytes.get(at) {
@@ -176,8 +223,8 @@ fn length_at(bytes: &[u8], mut at: usize) -> Result<(usize, usize), Stop> {
             Some(b'\r') if at > first => break,
             Some(_) => return Err(Stop::Bad("a length that is not a number")),
         }
-        if length > TEXT_BYTES_MAX {
-            return Err(Stop::Bad("a text above 64 MiB"));
+        if length > max {
+            return Err(Stop::Bad("a text that is too long"));
         }
         at += 1;
     }

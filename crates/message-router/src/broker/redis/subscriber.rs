@@ -142,6 +142,11 @@ impl Subscriber {
                 Some(PushFrame::Message { channel, payload }) => {
                     return Ok(Some(SubscriberEvent::Message { channel, payload }));
                 }
+                Some(PushFrame::TooLong { channel, bytes }) => {
+                    let channel = String::from_utf8_lossy(&channel);
+                    tracing::warn!(%channel, bytes, "message dropped: another program has published on the channel");
+                    None
+                }
                 Some(PushFrame::Subscribed { channel }) => Some(self.subscribed(&channel, keyspace)?),
                 Some(PushFrame::Unsubscribed { channel }) => self.unsubscribed(channel, keyspace)?,
                 Some(PushFrame::Refused(text)) => self.refused(text)?,
@@ -190,6 +195,11 @@ impl Subscriber {
         misrouted
             .map(|misrouted| misrouted.map(SubscriberEvent::Misrouted))
             .map_err(|()| SubscriberError::Refused(text))
+    }
+
+    /// Whether the bytes of a message that is dropped are arriving.
+    pub(super) fn is_dropping(&self) -> bool {
+        self.decoder.is_dropping()
     }
 
     /// Reads once without waiting. Returns true if bytes were read.

@@ -22,7 +22,7 @@ pub enum ReplayError {
 }
 
 /// One stream entry: its id and its fields.
-pub(super) type StreamFields = (String, HashMap<String, Vec<u8>>);
+pub(super) type StreamFields = (String, HashMap<Vec<u8>, Vec<u8>>);
 
 impl RedisStore {
     /// Publishes the message of a dead letter to `channel`, like any publisher. The publish id is derived from the dead

@@ -33,13 +33,14 @@ pub(super) fn write(dead_letter: &DeadLetter) -> Vec<Vec<u8>> {
 
 /// Reads a dead letter from an entry. Missing fields are left empty: an entry of another program must not hide the
 /// others.
-pub(super) fn read(tenant: &TenantId, id: DeadLetterId, mut fields: HashMap<String, Vec<u8>>) -> StoredDeadLetter {
-    let body = match fields.remove("message") {
+pub(super) fn read(tenant: &TenantId, id: DeadLetterId, mut fields: HashMap<Vec<u8>, Vec<u8>>) -> StoredDeadLetter {
+    let body = match fields.remove(b"message".as_slice()) {
         Some(message) => Body::Message(message.into()),
-        None if fields.contains_key("too_big") => Body::TooBig,
+        None if fields.contains_key(b"too_big".as_slice()) => Body::TooBig,
         None => Body::Redacted,
     };
-    let mut text = |name: &str| fields.remove(name).map(|value| String::from_utf8_lossy(&value).into_owned());
+    let mut text =
+        |name: &str| fields.remove(name.as_bytes()).map(|value| String::from_utf8_lossy(&value).into_owned());
     StoredDeadLetter {
         id,
         tenant: tenant.clone(),

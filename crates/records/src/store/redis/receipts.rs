@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::receipts::ScopeReceipts;
 
 /// The answer of `tidegate_receipts`.
-pub(super) type ReceiptsReply = (String, Vec<String>, Vec<String>);
+pub(super) type ReceiptsReply = (String, Vec<String>, Vec<Vec<u8>>);
 
 impl RedisStore {
     pub(super) fn write_call(&self, batch: &[(Scope, Vec<(UserId, Position)>)]) -> Pipeline {
@@ -37,14 +37,15 @@ impl RedisStore {
 pub(super) fn read((top, earlier, found): ReceiptsReply) -> Result<ScopeReceipts, StoreError> {
     let malformed = || StoreError::Malformed(format!("{} answered {top:?}, {earlier:?}", Function::RECEIPTS.name));
     let position = |text: &String| text.parse::<Position>().map_err(|_| malformed());
-    let user = |row: &[String]| {
-        let [user, at, time_ms] = row else { return Err(malformed()) };
-        let user = UserId::parse(user).map_err(|_| malformed())?;
-        Ok((user, position(at)?, Timestamp(time_ms.parse().map_err(|_| malformed())?)))
+    // Another program may have written a receipt.
+    let user = |row: &[Vec<u8>]| {
+        let [user, at, time_ms] = row else { return None };
+        let [user, at, time_ms] = [user, at, time_ms].map(|bytes| std::str::from_utf8(bytes).ok());
+        Some((UserId::parse(user?).ok()?, at?.parse().ok()?, Timestamp(time_ms?.parse().ok()?)))
     };
     Ok(ScopeReceipts {
         top: if top.is_empty() { None } else { Some(position(&top)?) },
         earlier: earlier.iter().map(position).collect::<Result<_, _>>()?,
-        users: found.chunks(3).map(user).collect::<Result<_, _>>()?,
+        users: found.chunks(3).filter_map(user).collect(),
     })
 }

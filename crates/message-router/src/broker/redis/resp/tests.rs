@@ -111,7 +111,7 @@ fn what_is_not_resp_is_refused() {
         ("line over the limit", &long),
         ("message without channel", b">3\r\n$7\r\nmessage\r\n:1\r\n"),
         ("message text longer than said", b">3\r\n$7\r\nmessage\r\n$1\r\nabcd"),
-        ("message length over the limit", b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$99999999999\r\n"),
+        ("message length over the limit", b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$99999999999999\r\n"),
     ];
     for (name, bytes) in cases {
         assert!(decode_all(&[bytes]).is_err(), "{name}");
@@ -123,4 +123,26 @@ fn many_values_in_one_are_refused_however_they_nest() {
     let row = [b"*64\r\n".as_slice(), &b":1\r\n".repeat(64)].concat();
     let table = [b"*64\r\n".as_slice(), &row.repeat(64)].concat();
     assert_eq!(decode_all(&[&table]), Err(BadResp("too many values in one")));
+}
+
+#[test]
+fn a_payload_that_is_too_long_is_dropped_and_what_follows_is_read() {
+    let bytes = PAYLOAD_BYTES_MAX + 1;
+    let mut pushed = format!(">3\r\n$7\r\nmessage\r\n$3\r\na:b\r\n${bytes}\r\n").into_bytes();
+    pushed.resize(pushed.len() + bytes, b'>');
+    pushed.extend_from_slice(b"\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n");
+    for piece in [1 << 12, (1 << 20) + 1, pushed.len()] {
+        let (mut decoder, mut received, mut largest) = (Decoder::default(), Vec::new(), 0);
+        for chunk in pushed.chunks(piece) {
+            decoder.buffer.extend_from_slice(chunk);
+            while let Some(next) = decoder.next().unwrap() {
+                received.push(next);
+            }
+            largest = largest.max(decoder.buffer.len());
+        }
+        assert!(largest < piece.min(1 << 12), "nothing of it is kept: {largest}");
+        let [channel, other, payload] = ["a:b", "a", "x"].map(|text| Bytes::from_static(text.as_bytes()));
+        let expected = [PushFrame::TooLong { channel, bytes }, PushFrame::Message { channel: other, payload }];
+        assert_eq!(received, expected);
+    }
 }
