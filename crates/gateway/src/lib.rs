@@ -37,6 +37,7 @@ mod transport;
 use std::io::Write as _;
 
 pub use auth::issuer::{IssueError, Issuer, TokenRequest};
+pub use auth::report::TokenReport;
 pub use http::listeners::BindError;
 #[doc(hidden)]
 pub use http::record_json;

@@ -16,3 +16,5 @@ pub(super) const ON_SLOW: &[&str] = &["catch_up", "latest", "close"];
 
 /// The words of `acknowledge` of a family.
 pub(super) const ACKNOWLEDGE: &[&str] = &["stored", "replicated"];
+
+pub(super) const ALGORITHMS: &[&str] = &["HS256", "RS256", "ES256", "EdDSA"];

@@ -33,6 +33,7 @@ mod raw;
 mod rebalance;
 mod registry;
 mod source;
+mod text_file;
 mod tls;
 
 use std::net::SocketAddr;
