@@ -39,6 +39,7 @@ use std::io::Write as _;
 use host::signals::{Request, Signals};
 
 pub use auth::issuer::{IssueError, Issuer, TokenRequest};
+pub use auth::report::TokenReport;
 pub use http::listeners::BindError;
 #[doc(hidden)]
 pub use http::record_json;

@@ -159,6 +159,51 @@ fn a_token_is_signed_with_the_configured_key() {
     assert!(stderr(&no_key).contains("no HS256 key is configured"), "{}", stderr(&no_key));
 }
 
+#[test]
+fn a_token_is_checked_as_a_gateway_would() {
+    let keys = keys();
+    let signed =
+        run(&["token", "--set", &keys, "--user", "alice", "--subscribe", "collection:42:*", "--subscribe", "room:7"]);
+    let token = stdout(&signed).trim_end().to_owned();
+    let check = |token: &str, more: &[&str]| {
+        let mut child = tidegate(&[&["token", "check", "--set", &keys][..], more].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    // With a line end, as a file has it.
+    let accepted = check(&format!("{token}\n"), &["--subscribe", "collection:42:ops", "--publish", "user:alice"]);
+    assert_eq!(code(&accepted), 0, "{}", stderr(&accepted));
+    let lines: Vec<&str> = stdout(&accepted).lines().filter(|line| !line.starts_with("expires_in_s ")).collect();
+    let expected = [
+        "tenant default",
+        "user alice",
+        "subscribe user:alice",
+        "subscribe user:alice:*",
+        "subscribe collection:42:*",
+        "subscribe room:7 (of a family that this gateway does not know)",
+        "publish user:alice",
+        "publish user:alice:*",
+        "may subscribe collection:42:ops: yes",
+        "may publish user:alice: yes",
+    ];
+    assert_eq!(lines, expected);
+    assert!(stderr(&accepted).contains("\"room:7\" is of a family that this configuration does not know"));
+
+    let not_granted = check(&token, &["--subscribe", "collection:42"]);
+    assert_eq!(code(&not_granted), 1);
+    assert!(stdout(&not_granted).ends_with("; collection:42:* does not include collection:42 itself\n"));
+    let refused = check(&format!("{token}x"), &[]);
+    assert_eq!(code(&refused), 65);
+    assert!(stderr(&refused).contains("signature does not verify") && !stderr(&refused).contains(&token));
+    assert_eq!(code(&run(&["token", "check", "--set", &keys, &token])), 0, "a token may be an argument");
+    assert_eq!(code(&run(&["token", "--set", &keys])), 64, "signing needs a user");
+}
+
 /// Asks a gateway to end, as an orchestrator does, and waits for that.
 fn terminate(gateway: &mut Process) -> std::process::ExitStatus {
     gateway.signal("-TERM").unwrap();

@@ -116,7 +116,7 @@ pub(crate) fn read_frame(text: &str) -> Option<ServerMessage> {
             ServerMessage::Ack { position: position(&frame["position"])?, level: payload["level"].as_str()?.to_owned() }
         }
         "welcome" => ServerMessage::Welcome {
-            session: payload["session_id"].as_str()?.to_owned(),
+            session: payload["expires_in_ms"].as_u64().and(payload["session_id"].as_str())?.to_owned(),
             instance: payload["instance"].as_str().map(str::to_owned),
         },
         "restored" => {

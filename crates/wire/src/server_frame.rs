@@ -114,6 +114,8 @@ pub enum ServerFrame<'a> {
     },
     /// A new token was taken over.
     Refreshed {
+        /// Milliseconds until the new token expires.
+        expires_in_ms: u64,
         /// The client's id.
         correlation_id: Option<Cow<'a, str>>,
     },
@@ -213,6 +215,8 @@ pub struct Welcome<'a> {
     pub tenant: Cow<'a, str>,
     /// Which instance holds the connection.
     pub instance: Cow<'a, str>,
+    /// Milliseconds until the token expires.
+    pub expires_in_ms: u64,
     /// How often the gateway pings.
     pub ping_interval_ms: u64,
     /// Largest message a client may send.

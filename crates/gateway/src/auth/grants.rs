@@ -24,16 +24,19 @@ const USER_FAMILY: &str = "user";
 
 /// The grants of one connection. Cheap to clone: tokens without claims of their own share the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Grants {
+pub(crate) struct Grants(Arc<GrantLists>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct GrantLists {
     /// Patterns that the user may subscribe to.
-    pub(crate) subscribe: GrantList,
+    subscribe: GrantList,
     /// Channels that the user may publish to.
-    pub(crate) publish: GrantList,
+    publish: GrantList,
 }
 
 /// A checked list of grants, for subscribing or for publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GrantList(Arc<[Grant]>);
+pub(crate) struct GrantList(Box<[Grant]>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Grant {
@@ -41,6 +44,8 @@ enum Grant {
     Family(FamilyIndex),
     /// Part of one scope.
     Scope { name: Box<str>, filter: Filter },
+    /// A grant of a family that this gateway does not know. It covers nothing.
+    Unknown(Box<str>),
 }
 
 /// The reason why a text is not a grant.
@@ -57,14 +62,18 @@ pub(crate) enum BadGrant {
 // === impl Grants ===
 
 impl Grants {
+    pub(crate) fn new(subscribe: GrantList, publish: GrantList) -> Self {
+        Self(Arc::new(GrantLists { subscribe, publish }))
+    }
+
     /// Whether `user` may subscribe to every channel that the pattern matches. The tenant must already be checked.
     pub(crate) fn may_subscribe(&self, user: &UserId, wanted: &Pattern) -> bool {
-        is_own(user, &wanted.scope) || self.subscribe.covers(&wanted.scope, &wanted.filter)
+        is_own(user, &wanted.scope) || self.0.subscribe.covers(&wanted.scope, &wanted.filter)
     }
 
     /// Whether `user` may publish to the channel. The tenant must already be checked.
     pub(crate) fn may_publish(&self, user: &UserId, wanted: &Channel) -> bool {
-        is_own(user, &wanted.scope) || self.publish.covers_topic(&wanted.scope, wanted.topic())
+        is_own(user, &wanted.scope) || self.0.publish.covers_topic(&wanted.scope, wanted.topic())
     }
 }
 
@@ -76,7 +85,7 @@ fn is_own(user: &UserId, scope: &Scope) -> bool {
 // === impl GrantList ===
 
 impl GrantList {
-    /// Parses the grants of a token. A grant of a family that this gateway does not know is ignored: the same token
+    /// Parses the grants of a token. A grant of a family that this gateway does not know covers nothing: the same token
     /// may be used at other gateways that know the family.
     ///
     /// # Errors
@@ -87,7 +96,7 @@ impl GrantList {
         for text in texts {
             match Grant::parse(families, text.as_ref()) {
                 Ok(grant) => grants.push(grant),
-                Err(ChannelError::UnknownFamily(..)) => {}
+                Err(ChannelError::UnknownFamily(..)) => grants.push(Grant::Unknown(bounded(text.as_ref()).into())),
                 Err(error) => return Err(BadGrant::Grammar(bounded(text.as_ref()), error)),
             }
         }
@@ -106,6 +115,7 @@ impl GrantList {
             let family = match &grant {
                 Grant::Family(family) => Some(*family),
                 Grant::Scope { name, .. } => families.find(name.split(':').next().unwrap_or_default()),
+                Grant::Unknown(_) => None,
             };
             if family == users {
                 return Err(BadGrant::DefaultForUsers(bounded(text)));
@@ -119,6 +129,7 @@ impl GrantList {
         self.0.iter().any(|grant| match grant {
             Grant::Family(family) => *family == scope.family(),
             Grant::Scope { name, filter } => **name == *scope.name() && covers(filter, wanted),
+            Grant::Unknown(_) => false,
         })
     }
 
@@ -127,6 +138,7 @@ impl GrantList {
         self.0.iter().any(|grant| match grant {
             Grant::Family(family) => *family == scope.family(),
             Grant::Scope { name, filter } => **name == *scope.name() && filter.matches(topic),
+            Grant::Unknown(_) => false,
         })
     }
 }
@@ -134,7 +146,7 @@ impl GrantList {
 impl Default for GrantList {
     /// A list that grants nothing.
     fn default() -> Self {
-        Self(Arc::from([]))
+        Self(Box::default())
     }
 }
 
@@ -163,6 +175,8 @@ fn covers(granted: &Filter, wanted: &Filter) -> bool {
 fn bounded(text: &str) -> String {
     text.chars().take(64).collect()
 }
+
+mod refusal;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 pub(crate) mod grants;
 pub(crate) mod issuer;
+pub(crate) mod report;
 #[cfg(test)]
 pub(crate) mod signed;
 pub(crate) mod token;
+mod user_name;

@@ -12,12 +12,18 @@ use crate::auth::token::{Key, Policy, Verifier};
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SECRET: &[u8] = b"a secret of tests, 32 bytes long or more";
 pub(crate) const RSA_PUBLIC: &[u8] = include_bytes!("../../tests/keys/test_only_rs256_public.pem");
+pub(crate) const EC_PUBLIC: &[u8] = include_bytes!("../../tests/keys/test_only_es256_public.pem");
+pub(crate) const EC_PRIVATE: &[u8] = include_bytes!("../../tests/keys/test_only_es256_private.pem");
+pub(crate) const ED25519_PUBLIC: &[u8] = include_bytes!("../../tests/keys/test_only_ed25519_public.pem");
+pub(crate) const ED25519_PRIVATE: &[u8] = include_bytes!("../../tests/keys/test_only_ed25519_private.pem");
 const RSA_PRIVATE: &[u8] = include_bytes!("../../tests/keys/test_only_rs256_private.pem");
 const RSA_OTHER: &[u8] = include_bytes!("../../tests/keys/test_only_rs256_other_private.pem");
 
 /// Returns a verifier that accepts the tokens of [`hs256`].
 pub(crate) fn verifier() -> Verifier {
-    Verifier::new(vec![Key::hs256(None, SECRET).unwrap()], Policy::default(), Families::default())
+    // Some tests verify by the clock of the machine, which is not at NOW.
+    let policy = Policy { lifetime_s_max: u64::MAX, ..Policy::default() };
+    Verifier::new(vec![Key::hs256(None, SECRET).unwrap()], policy, Families::default())
 }
 
 /// Claims of `user` that are valid for one hour.
@@ -63,6 +69,16 @@ pub(super) fn rs256_of_another_key(claims: &Value) -> String {
 
 pub(super) fn rs512(claims: &Value) -> String {
     rsa(Algorithm::RS512, None, claims, RSA_PRIVATE)
+}
+
+/// Signs with a private key of a curve.
+pub(crate) fn curve(algorithm: Algorithm, kid: Option<&str>, claims: &Value, pem: &[u8]) -> String {
+    let header = Header { kid: kid.map(String::from), ..Header::new(algorithm) };
+    let key = match algorithm {
+        Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
+        _ => EncodingKey::from_ec_pem(pem),
+    };
+    encode(&header, claims, &key.unwrap()).unwrap()
 }
 
 fn rsa(algorithm: Algorithm, kid: Option<&str>, claims: &Value, pem: &[u8]) -> String {

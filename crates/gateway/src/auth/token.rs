@@ -4,29 +4,37 @@
 //! Therefore a public RSA key is never used as an HMAC secret, and `none` matches no key. Keys are found by the
 //! opaque `kid`. A token with a key, a certificate or an address of a key in its header is refused.
 //!
-//! Claims: `sub` (the user), `exp`, optionally `tenant`, `nbf`, `iss`, `aud`, `info`, and the grants `subscribe`
-//! and `publish` ([`crate::auth::grants`]).
+//! Claims: `sub` or the configured claim (the user), `exp`, optionally `tenant`, `iat`, `nbf`, `iss`, `aud`, `info`,
+//! and the grants `subscribe` and `publish` ([`crate::auth::grants`]).
 
 use std::sync::Arc;
 
 use connection_registry::MemberInfo;
-use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
-use serde::Deserialize;
-use wire::{Channel, Close, ErrorCode, Families, PRESENCE_INFO_BYTES_MAX, Pattern, TOKEN_BYTES_MAX, TenantId, UserId};
+use wire::{Channel, Families, PRESENCE_INFO_BYTES_MAX, Pattern, TOKEN_BYTES_MAX, TenantId, UserId};
 
-use crate::auth::grants::{BadGrant, GrantList, Grants};
+use crate::auth::grants::{GrantList, Grants};
+use crate::auth::user_name;
 
+mod claims;
+mod error;
 mod key;
+mod mistaken_secret;
 
+use claims::Claims;
+pub(crate) use error::TokenError;
 pub(crate) use key::{BadKey, Key};
+pub(crate) use mistaken_secret::BYTE_ORDER_MARK;
+
+/// The claim that has the user, unless another one is configured.
+pub(crate) const USER_CLAIM: &str = "sub";
 
 /// The user of a connection, and what the token grants. Kept as long as the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// Tenant of the user; the prefix of every scope.
     pub(crate) tenant: TenantId,
-    /// User id: the `sub` claim of the token.
+    /// User id: the `sub` claim of the token, or the configured claim.
     pub(crate) user: UserId,
     /// The channels that the user may use.
     pub(crate) grants: Grants,
@@ -37,14 +45,22 @@ pub(crate) struct Identity {
 }
 
 /// The claims that every token must satisfy, in addition to its signature.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Policy {
     /// The `iss` that tokens must carry.
     pub(crate) issuer: Option<String>,
     /// The `aud` that tokens must carry. Without one, a token that names an audience is refused.
     pub(crate) audience: Option<String>,
+    /// The `typ` that the headers of tokens must carry.
+    pub(crate) token_type: Option<String>,
     /// Largest accepted difference between the issuer's clock and this gateway's clock, in seconds.
     pub(crate) leeway_s: u64,
+    /// Longest accepted lifetime of a token, in seconds: from `iat`, and from the time when it is shown.
+    pub(crate) lifetime_s_max: u64,
+    /// The claim that has the user.
+    pub(crate) user_claim: String,
+    /// Whether users may have characters that names do not have; see [`user_name::escape`].
+    pub(crate) escapes_users: bool,
     /// Grants of tokens without a `subscribe` claim.
     pub(crate) default_subscribe: GrantList,
     /// Grants of tokens without a `publish` claim.
@@ -59,74 +75,8 @@ pub(crate) struct Verifier {
     families: Families,
     /// Shared by all tokens without a tenant, so that a connection needs no allocation for it.
     default_tenant: TenantId,
-}
-
-/// The reason why a token is refused. The message is sent to the client; none repeats the token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TokenError {
-    /// The token is longer than [`TOKEN_BYTES_MAX`].
-    #[error("a token has at most {TOKEN_BYTES_MAX} bytes")]
-    TooLong,
-    /// Not three base64url parts with a JSON header, or a header without a known algorithm.
-    #[error("a token is a signed JWT: header.claims.signature, signed with HS256 or RS256")]
-    Malformed,
-    /// The header has `jwk`, `jku`, `x5c` or `x5u`: the token brings its own key.
-    #[error("a token must not bring its own key (jwk, jku, x5c, x5u); keys are configured by kid")]
-    KeyInHeader,
-    /// The header has `crit`: it requires extensions, and none is supported (RFC 7515 §4.1.11).
-    #[error("the token's header requires extensions (crit), which this gateway does not support")]
-    Critical,
-    /// No configured key has this `kid`.
-    #[error("the token's kid matches no configured key")]
-    UnknownKey,
-    /// No key found by `kid` has the header's algorithm.
-    #[error("the token's algorithm differs from that of its key")]
-    WrongAlgorithm,
-    /// No key verifies the signature.
-    #[error("the token's signature does not verify with the configured key")]
-    BadSignature,
-    /// The claims are not JSON of the documented shape.
-    #[error(
-        "the token's claims are not as documented: sub and tenant are strings, exp and nbf are numbers of seconds, \
-         subscribe and publish are arrays of strings, info is an object, and no claim occurs twice"
-    )]
-    BadClaims,
-    /// A required claim is missing.
-    #[error("the token has no {0} claim")]
-    MissingClaim(&'static str),
-    /// The tenant or the user is not a valid name.
-    #[error("the token's {0} claim cannot be used in channel names: {1}")]
-    BadName(&'static str, wire::BadName),
-    /// A grant is not valid.
-    #[error("the token's {0} claim: {1}")]
-    BadGrant(&'static str, BadGrant),
-    /// The presence info is longer than the gateway sends to other members.
-    #[error("the token's info claim has more than {PRESENCE_INFO_BYTES_MAX} bytes")]
-    LongInfo,
-    /// `iss` is not the configured issuer.
-    #[error("the token's issuer (iss) is not the configured issuer")]
-    WrongIssuer,
-    /// `aud` is not the configured audience, or the token has an `aud` and no audience is configured.
-    #[error("the token is for another audience (aud) than this gateway")]
-    WrongAudience,
-    /// The time of `exp` plus the leeway has passed.
-    #[error("the token has expired; send a new one")]
-    Expired,
-    /// `nbf` is in the future.
-    #[error("the token is not valid yet (nbf)")]
-    NotYetValid,
-}
-
-/// The claims that are read, as they occur in the token. serde refuses a claim that occurs twice.
-#[derive(Deserialize)]
-struct Claims {
-    sub: Option<String>,
-    tenant: Option<String>,
-    exp: Option<serde_json::Number>,
-    nbf: Option<serde_json::Number>,
-    subscribe: Option<Vec<String>>,
-    publish: Option<Vec<String>>,
-    info: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Shared by all tokens without grants.
+    default_grants: Grants,
 }
 
 // === impl Identity ===
@@ -135,6 +85,16 @@ impl Identity {
     /// Whether this identity may subscribe to every channel that the pattern matches.
     pub(crate) fn may_subscribe(&self, wanted: &Pattern) -> bool {
         wanted.scope.tenant() == self.tenant.as_str() && self.grants.may_subscribe(&self.user, wanted)
+    }
+
+    /// Why the token does not grant a subscription, for the client's developer.
+    pub(crate) fn why_not_subscribe(&self, families: &Families, wanted: &Pattern) -> String {
+        self.grants.why_not_subscribe(families, &self.user, wanted)
+    }
+
+    /// Why the token does not grant a publish, for the client's developer.
+    pub(crate) fn why_not_publish(&self, families: &Families, wanted: &Channel) -> String {
+        self.grants.why_not_publish(families, &self.user, wanted)
     }
 
     /// Whether the token has ended.
@@ -148,6 +108,24 @@ impl Identity {
     }
 }
 
+// === impl Policy ===
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audience: None,
+            token_type: None,
+            leeway_s: 0,
+            lifetime_s_max: 30 * 24 * 60 * 60,
+            user_claim: USER_CLAIM.into(),
+            escapes_users: false,
+            default_subscribe: GrantList::default(),
+            default_publish: GrantList::default(),
+        }
+    }
+}
+
 // === impl Verifier ===
 
 impl Verifier {
@@ -158,12 +136,19 @@ impl Verifier {
             let validation = validation(key.algorithm(), &policy);
             (key, validation)
         });
-        Self { keys: keys.collect(), policy, families, default_tenant: TenantId::default() }
+        let default_grants = Grants::new(policy.default_subscribe.clone(), policy.default_publish.clone());
+        Self { keys: keys.collect(), policy, families, default_tenant: TenantId::default(), default_grants }
     }
 
     /// The grammar of channels.
     pub(crate) fn families(&self) -> &Families {
         &self.families
+    }
+
+    /// Milliseconds until the identity's token expires, without the leeway.
+    pub(crate) fn expires_in_ms(&self, identity: &Identity, now_unix_ms: u64) -> u64 {
+        let expires_at_s = identity.expires_at_unix_s.saturating_sub(self.policy.leeway_s);
+        expires_at_s.saturating_mul(1_000).saturating_sub(now_unix_ms)
     }
 
     /// Verifies a token at the time `now_unix_s`.
@@ -176,14 +161,23 @@ impl Verifier {
             return Err(TokenError::TooLong);
         }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
+        self.check_header(&header)?;
+        let claims = self.verify_signature(token, &header)?;
+        self.read_claims(&claims, now_unix_s)
+    }
+
+    fn check_header(&self, header: &Header) -> Result<(), TokenError> {
         if header.jwk.is_some() || header.jku.is_some() || header.x5c.is_some() || header.x5u.is_some() {
             return Err(TokenError::KeyInHeader);
         }
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
-        let claims = self.verify_signature(token, &header)?;
-        self.read_claims(claims, now_unix_s)
+        let is_of_type = |wanted: &str| header.typ.as_deref().is_some_and(|own| is_same_type(own, wanted));
+        match &self.policy.token_type {
+            Some(wanted) if !is_of_type(wanted) => Err(TokenError::WrongType),
+            _ => Ok(()),
+        }
     }
 
     /// Tries the keys that the header can mean. With a `kid`: the keys with this `kid`, or else the keys without a
@@ -210,8 +204,11 @@ impl Verifier {
             }
             match decode::<Claims>(token, key.decoding(), validation) {
                 Ok(data) => return Ok(data.claims),
-                Err(e) => match token_error(e.kind()) {
-                    TokenError::BadSignature => error = TokenError::BadSignature,
+                Err(e) => match TokenError::of(e.kind()) {
+                    TokenError::BadSignature => {
+                        let mistake = key.mistaken().explain(token).map(TokenError::MistakenSecret);
+                        error = mistake.unwrap_or(TokenError::BadSignature);
+                    }
                     final_error => return Err(final_error),
                 },
             }
@@ -219,41 +216,75 @@ impl Verifier {
         Err(error)
     }
 
-    fn read_claims(&self, claims: Claims, now_unix_s: u64) -> Result<Identity, TokenError> {
-        let leeway_s = self.policy.leeway_s;
-        let exp = seconds(&claims.exp.ok_or(TokenError::MissingClaim("exp"))?);
-        let expires_at_unix_s = exp.saturating_add(leeway_s);
-        if now_unix_s >= expires_at_unix_s {
-            return Err(TokenError::Expired);
-        }
-        if claims.nbf.is_some_and(|nbf| seconds(&nbf) > now_unix_s.saturating_add(leeway_s)) {
-            return Err(TokenError::NotYetValid);
-        }
-        let user = claims.sub.ok_or(TokenError::MissingClaim("sub"))?;
-        let user = UserId::parse(&user).map_err(|e| TokenError::BadName("sub", e))?;
-        let tenant = match claims.tenant {
+    fn read_claims(&self, claims: &Claims, now_unix_s: u64) -> Result<Identity, TokenError> {
+        let expires_at_unix_s = self.read_times(claims, now_unix_s)? + self.policy.leeway_s;
+        let user = self.read_user(claims)?;
+        let tenant = match claims.text("tenant")? {
             None => self.default_tenant.clone(),
-            Some(tenant) => TenantId::parse(&tenant).map_err(|e| TokenError::BadName("tenant", e))?,
+            Some(tenant) => TenantId::parse(tenant).map_err(|e| TokenError::BadName("tenant".into(), e))?,
         };
-        let read_grants = |name, claim: Option<Vec<String>>, default: &GrantList| match claim {
-            None => Ok(default.clone()),
-            Some(texts) => GrantList::parse(&self.families, &texts).map_err(|e| TokenError::BadGrant(name, e)),
-        };
-        let grants = Grants {
-            subscribe: read_grants("subscribe", claims.subscribe, &self.policy.default_subscribe)?,
-            publish: read_grants("publish", claims.publish, &self.policy.default_publish)?,
-        };
-        let info = claims.info.map(|info| serde_json::Value::Object(info).to_string());
+        let grants = self.read_grants(claims)?;
+        let info = claims.object("info")?.map(|info| serde_json::to_string(info).expect("JSON is written as JSON"));
         if info.as_ref().is_some_and(|info| info.len() > PRESENCE_INFO_BYTES_MAX) {
             return Err(TokenError::LongInfo);
         }
         Ok(Identity { tenant, user, grants, expires_at_unix_s, info: info.map(Arc::new) })
     }
+
+    /// Checks the times, and returns `exp`.
+    fn read_times(&self, claims: &Claims, now: u64) -> Result<u64, TokenError> {
+        let Policy { leeway_s, lifetime_s_max, .. } = self.policy;
+        let expires_at = claims.seconds("exp")?.ok_or(TokenError::MissingClaim("exp".into()))?;
+        let (issued_at, valid_from) = (claims.seconds("iat")?, claims.seconds("nbf")?);
+        let named = [("exp", Some(expires_at)), ("iat", issued_at), ("nbf", valid_from)];
+        if let Some((name, _)) = named.iter().find(|(_, time)| time.is_some_and(is_in_milliseconds)) {
+            return Err(TokenError::NotSeconds(name));
+        }
+        if now >= expires_at.saturating_add(leeway_s) {
+            return Err(TokenError::Expired);
+        }
+        if valid_from.is_some_and(|valid_from| valid_from > now.saturating_add(leeway_s)) {
+            return Err(TokenError::NotYetValid);
+        }
+        let latest = now.saturating_add(leeway_s).saturating_add(lifetime_s_max);
+        let is_too_long = |issued_at: u64| expires_at.saturating_sub(issued_at) > lifetime_s_max;
+        if expires_at > latest || issued_at.is_some_and(is_too_long) {
+            return Err(TokenError::LongLifetime(lifetime_s_max));
+        }
+        Ok(expires_at)
+    }
+
+    fn read_user(&self, claims: &Claims) -> Result<UserId, TokenError> {
+        let name = self.policy.user_claim.as_str();
+        let user = match name {
+            USER_CLAIM => claims.text(name)?.map(str::to_owned),
+            // Some issuers number their users.
+            _ => claims.text_or_number(name)?,
+        };
+        let user = user.ok_or_else(|| TokenError::MissingClaim(name.into()))?;
+        let read = if self.policy.escapes_users { user_name::escape } else { UserId::parse };
+        read(&user).map_err(|error| TokenError::BadName(name.into(), error))
+    }
+
+    fn read_grants(&self, claims: &Claims) -> Result<Grants, TokenError> {
+        let (subscribe, publish) = (claims.texts("subscribe")?, claims.texts("publish")?);
+        if subscribe.is_none() && publish.is_none() {
+            return Ok(self.default_grants.clone());
+        }
+        let read = |name, texts: Option<Vec<&str>>, default: &GrantList| match texts {
+            None => Ok(default.clone()),
+            Some(texts) => GrantList::parse(&self.families, &texts).map_err(|e| TokenError::BadGrant(name, e)),
+        };
+        Ok(Grants::new(
+            read("subscribe", subscribe, &self.policy.default_subscribe)?,
+            read("publish", publish, &self.policy.default_publish)?,
+        ))
+    }
 }
 
 fn validation(algorithm: Algorithm, policy: &Policy) -> Validation {
     let mut validation = Validation::new(algorithm);
-    // `read_claims` checks the times, against the time that is passed in.
+    // `read_times` checks the times, against the time that is passed in.
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.required_spec_claims.clear();
@@ -268,43 +299,19 @@ fn validation(algorithm: Algorithm, policy: &Policy) -> Validation {
     validation
 }
 
-/// Converts a NumericDate (RFC 7519 §2) to whole seconds. A time before 1970 becomes 0.
-fn seconds(number: &serde_json::Number) -> u64 {
-    number.as_u64().or_else(|| number.as_f64().map(|seconds| seconds as u64)).unwrap_or(0)
+/// Whether two values of `typ` are the same: `application/` may be left out, and case does not matter (RFC 7515
+/// §4.1.9).
+fn is_same_type(own: &str, wanted: &str) -> bool {
+    let short = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.strip_prefix("application/").map(str::to_owned).unwrap_or(text)
+    };
+    short(own) == short(wanted)
 }
 
-fn token_error(kind: &ErrorKind) -> TokenError {
-    match kind {
-        ErrorKind::InvalidSignature => TokenError::BadSignature,
-        ErrorKind::InvalidIssuer => TokenError::WrongIssuer,
-        ErrorKind::InvalidAudience => TokenError::WrongAudience,
-        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => TokenError::MissingClaim("iss"),
-        ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim("aud"),
-        // The library also reports a broken signature part as a base64 or UTF-8 error.
-        ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::InvalidToken => TokenError::Malformed,
-        ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
-        _ => TokenError::BadClaims,
-    }
-}
-
-// === impl TokenError ===
-
-impl TokenError {
-    /// The error code of the `error` frame.
-    pub(crate) fn code(&self) -> ErrorCode {
-        match self {
-            Self::Expired => ErrorCode::TokenExpired,
-            _ => ErrorCode::Unauthenticated,
-        }
-    }
-
-    /// The close code of the close frame that follows.
-    pub(crate) fn close(&self) -> Close {
-        match self {
-            Self::Expired => Close::TokenExpired,
-            _ => Close::Unauthenticated,
-        }
-    }
+/// Whether a time is so far ahead that its unit must be a millisecond or less: as seconds, it is after the year 5000.
+fn is_in_milliseconds(time: u64) -> bool {
+    (100_000_000_000..10_000_000_000_000_000_000).contains(&time)
 }
 
 #[cfg(test)]

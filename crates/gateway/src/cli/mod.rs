@@ -242,6 +242,7 @@ pub(crate) struct SendArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Signs with a configured HS256 key. In production the backend signs its own tokens. In dev mode without
 a configured key, only the running gateway has a key: request the token from it, by
@@ -255,9 +256,11 @@ Exit codes:
   64  wrong command line or configuration, or no key that can sign
   65  a gateway would refuse the token")]
 pub(crate) struct TokenArgs {
+    #[command(subcommand)]
+    command: Option<TokenCommand>,
     /// User id; the channels of user:NAME belong to this user
-    #[arg(long, value_name = "NAME", value_parser = wire::UserId::parse)]
-    user: wire::UserId,
+    #[arg(long, value_name = "NAME", value_parser = wire::UserId::parse, required = true)]
+    user: Option<wire::UserId>,
     /// Tenant of the user
     #[arg(long, value_name = "NAME", value_parser = wire::TenantId::parse)]
     tenant: Option<wire::TenantId>,
@@ -276,6 +279,41 @@ pub(crate) struct TokenArgs {
     /// Sign with the key of this kid instead of the first
     #[arg(long)]
     kid: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Say who a token is for and what it grants, or why a gateway refuses it
+    Check(TokenCheckArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the token as a gateway with this configuration does, at the time of this machine. Prints one fact
+per line: tenant, user, expires_in_s, and each grant. Then, for each --subscribe and --publish, whether
+the token grants it, and why not. Warns of grants whose family this configuration does not know.
+
+Examples:
+  tidegate token check --config gateway.toml < token.txt
+  tidegate token check --config gateway.toml --subscribe 'collection:42:*' --publish collection:42 < token.txt
+
+Exit codes:
+  0   a gateway accepts the token, and it grants everything that was asked for
+  1   a gateway accepts the token, and it does not grant something that was asked for
+  64  wrong command line or configuration
+  65  a gateway refuses the token")]
+pub(crate) struct TokenCheckArgs {
+    /// The token, or - to read it from standard input, where other users of the machine do not see it
+    #[arg(default_value = "-")]
+    token: String,
+    /// A channel or pattern to subscribe to; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<String>,
+    /// A channel to publish to; may be repeated
+    #[arg(long, value_name = "CHANNEL")]
+    publish: Vec<String>,
     #[command(flatten)]
     config: ConfigArgs,
 }

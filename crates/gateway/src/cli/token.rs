@@ -1,13 +1,21 @@
-//! `tidegate token`: signs a token for tests.
+//! `tidegate token`: signs a token for tests. `tidegate token check`: reads a token as a gateway does.
 
-use std::time::SystemTime;
+use std::io::Read as _;
+use std::time::{Duration, SystemTime};
 
 use tidegate_gateway::config::{RawConfig, SignConfig};
 use tidegate_gateway::{IssueError, TokenRequest};
 
-use super::{Exit, TokenArgs};
+use super::{Exit, TokenArgs, TokenCheckArgs, TokenCommand};
 
 pub(crate) fn token(args: TokenArgs) -> Exit {
+    match args.command {
+        Some(TokenCommand::Check(args)) => check(args),
+        None => sign(args),
+    }
+}
+
+fn sign(args: TokenArgs) -> Exit {
     let mut raw = RawConfig::gather(args.config.sources([]));
     let config = match SignConfig::check(&mut raw) {
         Ok(checked) => checked,
@@ -18,19 +26,63 @@ pub(crate) fn token(args: TokenArgs) -> Exit {
         Err(error) => return Exit::Usage.because(error),
     };
     let request = TokenRequest {
-        user: args.user,
+        user: args.user.expect("required by the parser"),
         tenant: args.tenant,
         subscribe: args.subscribe,
         publish: args.publish,
         info: args.info.map(|Info(info)| info),
         expires_in_s: args.expires_in,
     };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    match issuer.issue(&request, now.as_secs()) {
+    match issuer.issue(&request, now().as_secs()) {
         Ok(token) => Exit::Ok.telling(format_args!("{token}\n")),
         Err(error @ IssueError::Refused(_)) => Exit::Data.because(error),
         Err(error @ IssueError::NoSecret(_)) => Exit::Usage.because(error),
     }
+}
+
+fn check(args: TokenCheckArgs) -> Exit {
+    let mut raw = RawConfig::gather(args.config.sources([]));
+    let config = match SignConfig::check(&mut raw) {
+        Ok(checked) => checked,
+        Err(problems) => return Exit::Usage.because(problems),
+    };
+    let mut token = args.token;
+    if token == "-" {
+        token.clear();
+        if let Err(error) = std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut token) {
+            return Exit::Data.because(format_args!("standard input: {error}"));
+        }
+    }
+    let now_unix_ms = u64::try_from(now().as_millis()).unwrap_or(u64::MAX);
+    let report = match config.auth.read_token(config.families, token.trim(), now_unix_ms) {
+        Ok(report) => report,
+        Err(reason) => return Exit::Data.because(reason),
+    };
+    for grant in report.unknown_grants() {
+        eprintln!("tidegate: warning: the grant {grant:?} is of a family that this configuration does not know");
+    }
+    let mut lines = report.lines();
+    let asked = args.subscribe.iter().map(|channel| ("subscribe", channel, report.check_subscribe(channel)));
+    let asked = asked.chain(args.publish.iter().map(|channel| ("publish", channel, report.check_publish(channel))));
+    let mut exit = Exit::Ok;
+    for (act, channel, granted) in asked {
+        let answer = match granted {
+            Ok(()) => "yes".into(),
+            Err(reason) => {
+                exit = Exit::Failure;
+                format!("no: {reason}")
+            }
+        };
+        lines.push(format!("may {act} {channel}: {answer}"));
+    }
+    exit.telling(format_args!("{}\n", lines.join("\n")))
+}
+
+/// The longest input that can be a token with a line end.
+const INPUT_BYTES_MAX: u64 = 64 * 1024;
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The presence info of a token.

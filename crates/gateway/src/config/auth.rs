@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use wire::Families;
 
+use super::choices::ALGORITHMS;
 use super::raw::{RawConfig, TableRow};
+use super::text_file::read_text;
 use crate::auth::grants::GrantList;
 use crate::auth::issuer::{IssueError, Issuer};
+use crate::auth::report::TokenReport;
 use crate::auth::token::{Key, Policy, Verifier};
 
 /// The checked values of `[auth]`.
@@ -19,8 +22,18 @@ pub struct AuthConfig {
     pub issuer: Option<String>,
     /// The `aud` that tokens must carry.
     pub audience: Option<String>,
+    /// The `typ` that the headers of tokens must carry.
+    pub token_type: Option<String>,
     /// Largest accepted difference between the token issuer's clock and the gateway's clock.
     pub leeway: Duration,
+    /// Longest accepted lifetime of a token.
+    pub lifetime_max: Duration,
+    /// How long a client may take to send a new token after its own has expired.
+    pub expiry_grace: Duration,
+    /// The claim that has the user.
+    pub user_claim: String,
+    /// Whether a user may have characters that names do not have. They are escaped.
+    pub escapes_users: bool,
     /// Grants of tokens without a `subscribe` claim, in addition to the user's own `user:ID`.
     pub default_subscribe: Vec<String>,
     /// Grants of tokens without a `publish` claim, in addition to the user's own `user:ID`.
@@ -45,6 +58,10 @@ pub enum KeyMaterial {
     Hs256(Secret),
     /// A public RSA key in PEM. It verifies tokens and cannot sign them.
     Rs256(Vec<u8>),
+    /// A public key on the curve P-256 in PEM.
+    Es256(Vec<u8>),
+    /// A public Ed25519 key in PEM.
+    EdDsa(Vec<u8>),
 }
 
 /// Secret bytes. Their `Debug` output is redacted.
@@ -103,7 +120,12 @@ impl AuthConfig {
             keys,
             issuer: raw.optional_text("auth.issuer").map(str::to_owned),
             audience: raw.optional_text("auth.audience").map(str::to_owned),
+            token_type: raw.optional_text("auth.token_type").map(str::to_owned),
             leeway: Duration::from_secs(raw.number("auth.leeway_s")),
+            lifetime_max: Duration::from_secs(raw.number("auth.lifetime_s_max")),
+            expiry_grace: raw.ms("auth.expiry_grace_ms"),
+            user_claim: raw.text("auth.user_claim").to_owned(),
+            escapes_users: raw.flag("auth.escape_users"),
             default_subscribe: defaults("auth.default_subscribe"),
             default_publish: defaults("auth.default_publish"),
             cookie: raw.text("auth.cookie").to_owned(),
@@ -128,15 +150,29 @@ impl AuthConfig {
         let policy = Policy {
             issuer: self.issuer.clone(),
             audience: self.audience.clone(),
+            token_type: self.token_type.clone(),
             leeway_s: self.leeway.as_secs(),
+            lifetime_s_max: self.lifetime_max.as_secs(),
+            user_claim: self.user_claim.clone(),
+            escapes_users: self.escapes_users,
             default_subscribe: defaults(&self.default_subscribe),
             default_publish: defaults(&self.default_publish),
         };
         let key = |key: &AuthKey| match &key.material {
             KeyMaterial::Hs256(secret) => Key::hs256(key.kid.clone(), secret.expose()).expect("checked at start"),
             KeyMaterial::Rs256(pem) => Key::rs256(key.kid.clone(), pem).expect("checked at start"),
+            KeyMaterial::Es256(pem) => Key::es256(key.kid.clone(), pem).expect("checked at start"),
+            KeyMaterial::EdDsa(pem) => Key::eddsa(key.kid.clone(), pem).expect("checked at start"),
         };
         Verifier::new(self.keys.iter().map(key).collect(), policy, families)
+    }
+
+    /// Reads a token as a gateway with this configuration does.
+    ///
+    /// # Errors
+    /// With the reason for which the gateway refuses the token.
+    pub fn read_token(&self, families: Families, token: &str, now_unix_ms: u64) -> Result<TokenReport, String> {
+        TokenReport::read(&self.verifier(families), token, now_unix_ms)
     }
 
     /// Returns an issuer that signs with the HS256 key whose kid is `kid`, or with the first HS256 key if `kid` is
@@ -148,7 +184,7 @@ impl AuthConfig {
         let can_sign = |key: &&AuthKey| kid.is_none() || key.kid.as_deref() == kid;
         let secret = self.keys.iter().filter(can_sign).find_map(|key| match &key.material {
             KeyMaterial::Hs256(secret) => Some((key.kid.clone(), secret)),
-            KeyMaterial::Rs256(_) => None,
+            KeyMaterial::Rs256(_) | KeyMaterial::Es256(_) | KeyMaterial::EdDsa(_) => None,
         });
         let called = || kid.map(|kid| format!(" with the kid {kid:?}")).unwrap_or_default();
         let (kid, secret) = secret.ok_or_else(|| IssueError::NoSecret(called()))?;
@@ -180,15 +216,20 @@ fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
             };
             checked(name, Key::hs256(None, &secret)).then_some(KeyMaterial::Hs256(Secret(secret)))
         }
-        Some("RS256") => {
+        Some(algorithm) => {
             let name = needs(&["public_key_file"])?;
             let pem = read_file(raw, row, name)?;
-            checked(name, Key::rs256(None, &pem)).then_some(KeyMaterial::Rs256(pem))
+            let (key, material) = match algorithm {
+                "RS256" => (Key::rs256(None, &pem), KeyMaterial::Rs256(pem)),
+                "ES256" => (Key::es256(None, &pem), KeyMaterial::Es256(pem)),
+                _ => (Key::eddsa(None, &pem), KeyMaterial::EdDsa(pem)),
+            };
+            checked(name, key).then_some(material)
         }
         // The value has the wrong kind, which is already reported.
-        _ if row.has("algorithm") => None,
-        _ => {
-            raw.wrong_row(row, "algorithm", "HS256 or RS256");
+        None if row.has("algorithm") => None,
+        None => {
+            raw.wrong_row(row, "algorithm", ALGORITHMS.join(" or "));
             None
         }
     }
@@ -197,7 +238,7 @@ fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
 fn read_file(raw: &RawConfig, row: &TableRow, name: &str) -> Option<Vec<u8>> {
     let path = row.text(name)?;
     let complain = |error| raw.wrong_row(row, name, format!("a file that can be read; {path:?}: {error}"));
-    std::fs::read(path).map_err(complain).ok()
+    read_text(path.as_ref()).map_err(complain).ok()
 }
 
 /// Removes the line end that `openssl rand … > file` writes after the secret.

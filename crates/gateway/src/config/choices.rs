@@ -16,6 +16,7 @@ pub(super) const ON_SLOW: &[&str] = &["catch_up", "latest", "close"];
 
 /// The words of `acknowledge` of a family.
 pub(super) const ACKNOWLEDGE: &[&str] = &["stored", "replicated"];
+pub(super) const ALGORITHMS: &[&str] = &["HS256", "RS256", "ES256", "EdDSA"];
 
 /// The words of `http.session_cookie_secure`.
 pub(super) const SECURE: &[&str] = &["auto", "always", "never"];

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use toml::Value;
 
-use super::choices::{ACKNOWLEDGE, ON_EXCESS, ON_ISOLATION, ON_SLOW, SECURE, SHARDS_MAX, is_path};
+use super::choices::{ACKNOWLEDGE, ALGORITHMS, ON_EXCESS, ON_ISOLATION, ON_SLOW, SECURE, SHARDS_MAX, is_path};
 
 /// One configuration key: a row of [`KEYS`].
 #[derive(Debug)]
@@ -149,7 +149,16 @@ pub const KEYS: &[Key] = &[
     derived("auth.keys", ValueKind::Rows(AUTH_KEY_ROW)),
     optional("auth.issuer", WORDS),
     optional("auth.audience", WORDS),
+    optional("auth.token_type", WORDS),
+    key(
+        "auth.lifetime_s_max",
+        ValueKind::Number { unit: "seconds", min: 1, max: 10 * 365 * DAY_MS / 1_000 },
+        "2592000",
+    ),
+    key("auth.user_claim", WORDS, "\"sub\""),
+    key("auth.escape_users", ValueKind::Flag, "false"),
     key("auth.leeway_s", ValueKind::Number { unit: "seconds", min: 0, max: 300 }, "10"),
+    key("auth.expiry_grace_ms", ms(0, 3_600_000), "10000"),
     key("auth.default_subscribe", PATTERNS, "[\"system:*\"]"),
     key("auth.default_publish", PATTERNS, "[]"),
     key("auth.cookie", COOKIE, "\"tidegate_token\""),
@@ -202,7 +211,7 @@ pub const KEYS: &[Key] = &[
 /// The keys of a row of `auth.keys`.
 const AUTH_KEY_ROW: &[Key] = &[
     optional("kid", WORDS),
-    optional("algorithm", ValueKind::Choice(&["HS256", "RS256"])),
+    optional("algorithm", ValueKind::Choice(ALGORITHMS)),
     Key { name: "secret", kind: WORDS, default: Fallback::Absent, secret: Secrecy::Secret },
     optional("secret_file", FILE),
     optional("public_key_file", FILE),

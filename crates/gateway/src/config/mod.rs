@@ -37,6 +37,7 @@ mod rebalance;
 mod registry;
 mod session_cookie;
 mod source;
+mod text_file;
 mod tls;
 
 use std::net::SocketAddr;

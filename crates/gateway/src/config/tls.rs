@@ -1,6 +1,8 @@
 //! The certificate and the key of the main port: `[tls]`.
 
 use super::raw::RawConfig;
+#[cfg(feature = "tls")]
+use super::text_file::read_text;
 use crate::transport::tls::Tls;
 
 const CERTIFICATE: &str = "tls.cert_file";
@@ -35,7 +37,7 @@ fn read(raw: &RawConfig, name: &'static str, path: Option<&str>) -> Option<Vec<u
         raw.wrong(name, format!("a file, because {other} is set; TLS needs both"));
         return None;
     };
-    std::fs::read(path).map_err(|error| raw.wrong(name, format!("a file that can be read: {error}"))).ok()
+    read_text(path.as_ref()).map_err(|error| raw.wrong(name, format!("a file that can be read: {error}"))).ok()
 }
 
 /// Reports a problem for each configured file: a gateway that is configured for TLS must not start without it.

@@ -122,7 +122,7 @@ impl Handshake {
             let pattern = pattern
                 .map_err(|error| Refusal::bad_field(ErrorCode::InvalidChannel, format!("{channel:?}: {error}")))?;
             if !identity.may_subscribe(&pattern) {
-                let message = format!("the token does not grant {channel:?}");
+                let message = format!("{channel:?}: {}", identity.why_not_subscribe(self.families(), &pattern));
                 return Err(Refusal::forbidden(ErrorCode::Forbidden, message));
             }
             if names().take(at).any(|other| other == channel) {

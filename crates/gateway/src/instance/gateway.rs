@@ -292,6 +292,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
             ping_interval_ms: millis(limits.ping_interval),
             pong_timeout_ms: millis(limits.pong_timeout),
             hello_timeout_ms: millis(limits.hello_timeout),
+            expiry_grace_ms: millis(config.auth.expiry_grace),
         },
     }
 }

@@ -19,6 +19,7 @@ use crate::session::rules::Lane;
 use crate::session::rules::Rules;
 
 mod effect;
+mod expiry;
 mod name;
 pub(crate) mod publish;
 mod restoring;
@@ -35,6 +36,7 @@ pub(crate) use name::is_of;
 
 use effect::owned;
 pub(crate) use effect::{Effect, JoinRequest, PresenceRequest, ReceiptRequest, Wanted, refuse};
+pub(crate) use expiry::Expiry;
 
 /// One client's session. It has no handles to other parts: its shard carries the effects out.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Session {
     rate: Rate,
     /// Frames refused by the rate limit, minus the frames accepted since.
     refused: u32,
+    /// Whether the client has been told that its token has expired.
+    is_told_of_expiry: bool,
     /// The restore in progress, if there is one.
     restoring: Option<Box<Restoring>>,
 }
@@ -91,10 +95,24 @@ impl Subscription {
 /// rate.
 const REFUSED_SECONDS_MAX: u32 = 10;
 
+/// What a request contains besides its token.
+#[derive(Debug)]
+pub(crate) struct WantedSession<'r> {
+    /// An earlier session of the user, to continue.
+    pub(crate) named: Option<SessionId>,
+    pub(crate) channels: Vec<Resume<'r>>,
+    /// Channels in whose scopes the members are requested.
+    pub(crate) presence: &'r [String],
+}
+
+/// The message to a client that needs a new token.
+const EXPIRED: &str = "the token has expired; send a refresh with a new one";
+
 impl Session {
     pub(crate) fn new(id: SessionId, path_tenant: Option<TenantId>) -> Self {
         let state = State::AwaitHello { tenant: path_tenant, by_ms: u64::MAX };
-        Self { id, state, subscriptions: Vec::new(), rate: Rate::default(), refused: 0, restoring: None }
+        let rate = Rate::default();
+        Self { id, state, subscriptions: Vec::new(), rate, refused: 0, is_told_of_expiry: false, restoring: None }
     }
 
     pub(crate) fn id(&self) -> SessionId {
@@ -125,28 +143,34 @@ impl Session {
     }
 
     /// Opens the session with an identity from the upgrade.
-    pub(crate) fn open(&mut self, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
-        self.open_as(None, identity, rules, out);
+    pub(crate) fn open(&mut self, identity: Identity, now: Now, rules: &Rules, out: &mut Vec<Effect>) {
+        self.open_as(None, identity, now, rules, out);
     }
 
-    /// Opens the session with everything that a request contains: the identity, an earlier session of the user,
-    /// channels, and scopes whose members are requested.
+    /// Opens the session with everything that a request contains.
     pub(crate) fn open_subscribed(
         &mut self,
         identity: Identity,
-        named: Option<SessionId>,
-        channels: Vec<Resume<'_>>,
-        presence: &[String],
+        wanted: WantedSession<'_>,
+        now: Now,
         rules: &Rules,
         out: &mut Vec<Effect>,
     ) {
-        self.open_as(named, identity, rules, out);
+        let WantedSession { named, channels, presence } = wanted;
+        self.open_as(named, identity, now, rules, out);
         self.subscribe_all(channels, None, rules, out);
         out.extend(presence.iter().map(|channel| self.presence(channel, None, rules)));
     }
 
     /// Opens the session: as the named one if it belongs to this user, otherwise as a new one.
-    fn open_as(&mut self, named: Option<SessionId>, identity: Identity, rules: &Rules, out: &mut Vec<Effect>) {
+    fn open_as(
+        &mut self,
+        named: Option<SessionId>,
+        identity: Identity,
+        now: Now,
+        rules: &Rules,
+        out: &mut Vec<Effect>,
+    ) {
         let Identity { tenant, user, .. } = &identity;
         let own = named.filter(|named| name::is_of(*named, tenant, user));
         self.id = own.unwrap_or_else(|| name::bind(self.id, tenant, user));
@@ -155,6 +179,7 @@ impl Session {
             user: owned(identity.user.as_str()),
             tenant: owned(identity.tenant.as_str()),
             instance: owned(rules.instance.as_str()),
+            expires_in_ms: rules.verifier.expires_in_ms(&identity, now.unix_ms),
             ping_interval_ms: rules.limits.ping_interval_ms,
             message_bytes_max: rules.limits.message_bytes_max,
             messages_per_second: rules.limits.messages_per_second,
@@ -216,12 +241,10 @@ impl Session {
         }
     }
 
-    /// Whether the client's token has expired.
-    pub(crate) fn expired(&self, now: Now) -> bool {
-        self.identity().is_some_and(|identity| identity.is_expired(now.unix_s()))
-    }
-
     fn handle_open(&mut self, body: ClientBody<'_>, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) {
+        if let Some(channel) = self.needs_valid_token(&body, now) {
+            return out.push(refuse(ErrorCode::TokenExpired, EXPIRED, Some(channel), id));
+        }
         match body {
             ClientBody::Subscribe(resume) => self.subscribe_all(vec![resume], id, rules, out),
             ClientBody::Unsubscribe { channel } => self.unsubscribe(&channel, id, rules, out),
@@ -238,6 +261,22 @@ impl Session {
         }
     }
 
+    /// The channel of a request that is refused because the token has expired. What needs no grant goes on.
+    fn needs_valid_token<'f>(&self, body: &'f ClientBody<'_>, now: Now) -> Option<&'f str> {
+        let channel = match body {
+            ClientBody::Subscribe(Resume { channel, .. })
+            | ClientBody::Publish { channel, .. }
+            | ClientBody::Receipt { channel, .. }
+            | ClientBody::Presence { channel } => channel,
+            ClientBody::Unsubscribe { .. }
+            | ClientBody::Refresh { .. }
+            | ClientBody::Hello { .. }
+            | ClientBody::Ping
+            | ClientBody::Pong => return None,
+        };
+        self.is_expired(now).then_some(channel)
+    }
+
     /// Handles a `hello`. Returns whether it was accepted, and so the session is open. The session continues as the
     /// named one if that belongs to its user.
     fn hello(
@@ -250,6 +289,10 @@ impl Session {
         out: &mut Vec<Effect>,
     ) -> bool {
         let path_tenant = match (&self.state, token) {
+            (State::Open(_), None) if self.is_expired(now) => {
+                out.push(refuse(ErrorCode::TokenExpired, EXPIRED, None, id));
+                return false;
+            }
             (State::Open(_), token) => {
                 let is_taken = token.is_none_or(|token| self.refresh(token, id, now, rules, out));
                 if is_taken {
@@ -277,7 +320,7 @@ impl Session {
                 false
             }
             Ok(identity) => {
-                self.open_as(named, identity, rules, out);
+                self.open_as(named, identity, now, rules, out);
                 true
             }
         }
@@ -313,13 +356,15 @@ impl Session {
             return false;
         }
         *old = new;
-        let refreshed = ServerFrame::Refreshed { correlation_id: id.map(owned) };
+        self.is_told_of_expiry = false;
+        let expires_in_ms = rules.verifier.expires_in_ms(old, now.unix_ms);
+        let refreshed = ServerFrame::Refreshed { expires_in_ms, correlation_id: id.map(owned) };
         out.extend([Effect::Send(Lane::CONTROL, refreshed), Effect::Identified]);
         let identity = &*old;
         for subscription in self.subscriptions.extract_if(.., |s| !identity.may_subscribe(&s.pattern)) {
             let channel = subscription.pattern.to_string();
-            let message = "the new token does not grant this channel";
-            out.push(refuse(ErrorCode::Forbidden, message, Some(&channel), None));
+            let message = identity.why_not_subscribe(rules.policies.families(), &subscription.pattern);
+            out.push(refuse(ErrorCode::Forbidden, &message, Some(&channel), None));
             out.push(unsubscribed(&subscription.pattern, &channel, None, rules));
             out.push(Effect::Leave(subscription));
         }

@@ -41,10 +41,10 @@ pub(crate) fn admit(
     let channel = policies.families().parse_channel(&identity.tenant, channel);
     let channel = channel.map_err(|error| (ErrorCode::InvalidChannel, Cow::Owned(error.to_string())))?;
     if identity.is_expired(now.unix_s()) {
-        return Err((ErrorCode::TokenExpired, "the token has expired; send a refresh with a new one".into()));
+        return Err((ErrorCode::TokenExpired, super::EXPIRED.into()));
     }
     if !identity.may_publish(&channel) {
-        return Err((ErrorCode::Forbidden, "the token does not grant publishing to this channel".into()));
+        return Err((ErrorCode::Forbidden, identity.why_not_publish(policies.families(), &channel).into()));
     }
     if message.binary.is_some() && !policies.policy(channel.scope.family()).binary {
         return Err((ErrorCode::InvalidField, "this channel's family accepts no binary messages".into()));

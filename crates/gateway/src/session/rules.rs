@@ -42,6 +42,8 @@ pub(crate) struct Limits {
     pub(crate) pong_timeout_ms: u64,
     /// How long a connection may stay without a token, in milliseconds.
     pub(crate) hello_timeout_ms: u64,
+    /// How long a client may take to send a new token after its own has expired, in milliseconds.
+    pub(crate) expiry_grace_ms: u64,
 }
 
 impl Limits {

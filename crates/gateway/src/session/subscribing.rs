@@ -48,7 +48,7 @@ impl Session {
             .parse(&identity.tenant, channel)
             .map_err(|e| (ErrorCode::InvalidChannel, Cow::Owned(e.to_string())))?;
         if !identity.may_subscribe(&pattern) {
-            return Err((ErrorCode::Forbidden, "the token does not grant this channel".into()));
+            return Err((ErrorCode::Forbidden, identity.why_not_subscribe(families, &pattern).into()));
         }
         if self.find(&pattern).is_some() {
             return Err((ErrorCode::AlreadySubscribed, "this connection is already subscribed to the channel".into()));

@@ -27,7 +27,7 @@ use crate::protocol::outgoing::Outgoing;
 use crate::session::publish::PublishRequest;
 use crate::session::rules::Lane;
 use crate::session::rules::Rules;
-use crate::session::{Effect, JoinRequest, Session, Subscription, Wanted, refuse};
+use crate::session::{Effect, Expiry, JoinRequest, Session, Subscription, Wanted, WantedSession, refuse};
 use crate::shard::catch_up_page::CatchUpPage;
 use crate::shard::delivery_confirmation::DeliveryConfirmation;
 use crate::shard::handoff::{EventStreamOpening, Opening};
@@ -133,7 +133,8 @@ impl Shard {
                 let named_positions: Vec<_> = channels.iter().map(|r| (r.channel.to_string(), r.position)).collect();
                 let connection = &mut self.connections[slot];
                 let session = &mut connection.session;
-                session.open_subscribed(identity, named, channels, &presence, &rules, &mut effects);
+                let wanted = WantedSession { named, channels, presence: &presence };
+                session.open_subscribed(identity, wanted, now, &rules, &mut effects);
                 let subscribed = session.subscriptions.iter().map(|subscription| {
                     let channel = subscription.pattern.to_string();
                     let position = named_positions.iter().find(|(name, _)| *name == channel).and_then(|(_, at)| *at);
@@ -145,7 +146,7 @@ impl Shard {
                 self.connections.mark_dirty(slot);
             }
             Opening::Authenticated(identity) => {
-                self.connections[slot].session.open(identity, &rules, &mut effects);
+                self.connections[slot].session.open(identity, now, &rules, &mut effects);
             }
             Opening::Refused { code, close, message, retry_after_ms } => {
                 let message = message.into();

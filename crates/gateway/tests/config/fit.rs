@@ -23,7 +23,7 @@ fn values_must_fit_each_other() {
         ("families", "[{ name = 'user', presence = true }]", "false: each scope of user belongs to one user"),
         ("presence.grace_ms", "60001", "a whole number of milliseconds from 0 to 60000"),
         ("auth.keys", "[{ algorithm = 'HS256', secret = 'short' }]", "at least 32 bytes, this one has 5"),
-        ("auth.keys", "[{ secret_file = 'x' }]", "HS256 or RS256"),
+        ("auth.keys", "[{ secret_file = 'x' }]", "HS256 or RS256 or ES256 or EdDSA"),
         ("auth.keys", "[{ algorithm = 'HS256', public_key_file = 'x' }]", "HS256 with secret or secret_file"),
         ("auth.keys", "[{ algorithm = 'RS256', secret_file = 'x' }]", "RS256 with public_key_file"),
         ("auth.keys", "[{ algorithm = 'HS256', secret_file = '/nowhere' }]", "a file that can be read; \"/nowhere\""),
@@ -128,6 +128,28 @@ fn keys_come_from_files_without_the_end_of_the_line() {
     let [hmac, rsa] = &config.auth.keys[..] else { panic!("two keys") };
     assert!(matches!(&hmac.material, KeyMaterial::Hs256(read) if read.expose() == SECRET.as_bytes()));
     assert!(matches!(&rsa.material, KeyMaterial::Rs256(read) if read == RSA_PUBLIC.as_bytes()) && rsa.kid.is_none());
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_key() {
+    let secret = TempFile::new("marked-secret", &format!("\u{feff}{SECRET}\n"));
+    let pem = TempFile::new("marked-key.pem", &format!("\u{feff}{RSA_PUBLIC}"));
+    let rows = |secret: &TempFile| {
+        let (secret, pem) = (secret.0.display(), pem.0.display());
+        format!(
+            "[{{ algorithm = 'HS256', secret_file = '{secret}' }}, {{ algorithm = 'RS256', public_key_file = '{pem}' }}]"
+        )
+    };
+    let check_rows = |rows: &str| check(Sources { flags: vec![set("auth.keys", rows)], ..serving(&[]) });
+    let config = check_rows(&rows(&secret)).unwrap();
+    assert!(matches!(&config.auth.keys[0].material, KeyMaterial::Hs256(read) if read.expose() == SECRET.as_bytes()));
+    let wide = TempFile::new("wide-secret", "");
+    for order in [u16::to_le_bytes, u16::to_be_bytes] {
+        let units = "\u{feff}".encode_utf16().chain(SECRET.encode_utf16());
+        std::fs::write(&wide.0, units.flat_map(order).collect::<Vec<u8>>()).unwrap();
+        let problems = check_rows(&rows(&wide)).unwrap_err();
+        assert!(problems.contains("auth.keys[0].secret_file") && problems.contains("UTF-16"), "{problems}");
+    }
 }
 
 #[test]

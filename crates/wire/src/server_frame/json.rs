@@ -95,6 +95,11 @@ struct ErrorPayload<'a> {
 }
 
 #[derive(Serialize)]
+struct RefreshedPayload {
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize)]
 struct GapPayload {
     after: Option<String>,
     upto: Option<String>,
@@ -171,9 +176,11 @@ impl ServerFrame<'_> {
                 let payload = ErrorPayload { code: code.as_str(), message, retryable, retry_after_ms };
                 shape.write(channel.as_deref(), Some(payload), correlation_id.as_deref(), None);
             }
-            Self::Refreshed { correlation_id } | Self::Pong { correlation_id } => {
-                shape.bare(None, correlation_id.as_deref(), None);
+            Self::Refreshed { expires_in_ms, correlation_id } => {
+                let payload = RefreshedPayload { expires_in_ms: *expires_in_ms };
+                shape.write(None, Some(payload), correlation_id.as_deref(), None);
             }
+            Self::Pong { correlation_id } => shape.bare(None, correlation_id.as_deref(), None),
             Self::Position { channel, position } => shape.bare(Some(channel), None, Some(*position)),
             Self::Gap { channel, after, upto, reason, certain } => {
                 let text = |position: &Option<Position>| position.map(|p| p.to_string());

@@ -68,7 +68,7 @@ pub(crate) fn read(frame: &Value) -> Option<ServerFrame<'_>> {
             retry_after_ms: payload.get("retry_after_ms").and_then(Value::as_u64),
             correlation_id,
         },
-        "refreshed" => ServerFrame::Refreshed { correlation_id },
+        "refreshed" => ServerFrame::Refreshed { expires_in_ms: number("expires_in_ms"), correlation_id },
         "pong" => ServerFrame::Pong { correlation_id },
         "position" => ServerFrame::Position { channel: channel?, position: position(&frame["position"])? },
         "gap" => ServerFrame::Gap {
@@ -95,6 +95,7 @@ fn read_welcome(payload: &Value) -> Option<Welcome<'_>> {
         user: text("user"),
         tenant: text("tenant"),
         instance: text("instance"),
+        expires_in_ms: number("expires_in_ms"),
         ping_interval_ms: number("ping_interval_ms"),
         message_bytes_max: usize::try_from(number("message_bytes_max")).ok()?,
         messages_per_second: u32::try_from(number("messages_per_second")).ok()?,

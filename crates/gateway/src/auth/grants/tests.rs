@@ -8,10 +8,7 @@ fn user(name: &str) -> UserId {
 
 fn grants(subscribe: &[&str], publish: &[&str]) -> Grants {
     let families = Families::default();
-    Grants {
-        subscribe: GrantList::parse(&families, subscribe).unwrap(),
-        publish: GrantList::parse(&families, publish).unwrap(),
-    }
+    Grants::new(GrantList::parse(&families, subscribe).unwrap(), GrantList::parse(&families, publish).unwrap())
 }
 
 fn may_subscribe(granted: &str, wanted: &str) -> bool {
@@ -103,7 +100,54 @@ fn what_is_no_grant_is_refused_and_an_unknown_family_grants_nothing() {
     for text in ["*", "collection:*:ops", "collection:4*", "collection", "system:", "", "collection:42:**"] {
         assert!(matches!(GrantList::parse(&families, &[text]), Err(BadGrant::Grammar(..))), "{text:?}");
     }
-    assert_eq!(GrantList::parse(&families, &["room:*", "room:7"]).unwrap(), GrantList::default());
+    let unknown = grants(&["room:*", "system", "room:7"], &["hall"]);
+    assert_eq!(unknown.unknown().collect::<Vec<_>>(), ["room:*", "room:7", "hall"]);
+    assert!(!unknown.may_subscribe(&user("me"), &families.parse(&TenantId::default(), "collection:7").unwrap()));
+}
+
+#[test]
+fn a_refusal_lists_what_is_granted_and_names_a_near_miss() {
+    let families = Families::default();
+    let subscribe = |granted: &[&str], wanted: &str| {
+        let pattern = families.parse(&TenantId::default(), wanted).unwrap();
+        grants(granted, &[]).why_not_subscribe(&families, &user("me"), &pattern)
+    };
+    for (granted, wanted, expected) in [
+        (&[][..], "collection:42", "it grants user:me, user:me:*"),
+        (&["collection:7", "system:*"], "collection:42", "it grants user:me, user:me:*, collection:7, system:*"),
+        (&["collection:42:*"], "collection:42", "; collection:42:* does not include collection:42 itself"),
+        (
+            &["collection:42:ops:*"],
+            "collection:42:ops",
+            "; collection:42:ops:* does not include collection:42:ops itself",
+        ),
+        (&["system:*"], "system", "; system:* does not include system itself"),
+        (
+            &["collection:42"],
+            "collection:42:*",
+            "; collection:42 does not include the topics below it, collection:42:* does",
+        ),
+        (
+            &["collection:42:ops"],
+            "collection:42:ops:cursor",
+            "; collection:42:ops does not include the topics below it, collection:42:ops:* does",
+        ),
+        (&["room:*"], "collection:42", "room:* (of a family that this gateway does not know)"),
+    ] {
+        let text = subscribe(granted, wanted);
+        assert!(text.starts_with("the token does not grant this channel; it grants user:me, user:me:*"), "{text}");
+        assert!(text.ends_with(expected), "{text}");
+    }
+    let many: Vec<String> = (0..40).map(|number| format!("collection:{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(subscribe(&many, "system").ends_with("collection:5 and 34 more"), "{}", subscribe(&many, "system"));
+    let channel = families.parse_channel(&TenantId::default(), "collection:42").unwrap();
+    let text = grants(&["collection:42"], &["collection:42:*"]).why_not_publish(&families, &user("me"), &channel);
+    assert_eq!(
+        text,
+        "the token does not grant publishing to this channel; it grants user:me, user:me:*, collection:42:*; \
+         collection:42:* does not include collection:42 itself"
+    );
 }
 
 /// Returns all topics of up to three segments over two names, with the empty topic.

@@ -1,22 +1,30 @@
 //! A key that verifies tokens, with its one algorithm.
 
 use jsonwebtoken::crypto::rust_crypto;
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::errors::Error;
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+
+use super::mistaken_secret::MistakenSecrets;
 
 /// Shortest HMAC secret, in bytes: the length of the hash (RFC 7518 §3.2).
 const SECRET_BYTES_MIN: usize = 32;
 /// Shortest RSA modulus, in bits (RFC 7518 §3.3).
 const MODULUS_BITS_MIN: usize = 2048;
+/// Longest RSA modulus, in bits. The library verifies with no longer one.
+const MODULUS_BITS_MAX: usize = 4096;
+/// Length of an Ed25519 public key, in bytes (RFC 8032 §5.1.5).
+const ED25519_BYTES: usize = 32;
 
-/// A configured key. Its `Debug` output shows no secret.
-#[derive(Debug)]
+/// A key for tokens. Its `Debug` output shows no secret.
+#[derive(Debug, Clone)]
 pub(crate) struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
     decoding: DecodingKey,
+    mistaken: MistakenSecrets,
 }
 
-/// The reason why a configured key cannot be used.
+/// The reason why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadKey {
     /// The secret is short enough to be guessed.
@@ -25,12 +33,18 @@ pub(crate) enum BadKey {
     /// The file has no PEM block with an RSA public key.
     #[error("an RS256 key is a PEM block \"PUBLIC KEY\" or \"RSA PUBLIC KEY\"")]
     NotRsaPublic,
+    /// The file has no PEM block with a public key of this curve.
+    #[error("an {0} key is a PEM block \"PUBLIC KEY\" with a key of the curve {1}")]
+    NotOnCurve(&'static str, &'static str),
     /// The file has the private key, which a gateway does not need.
-    #[error("this is a private key; a gateway needs only the public half (openssl rsa -pubout)")]
+    #[error("this is a private key; a gateway needs only the public half (openssl pkey -pubout)")]
     Private,
     /// The modulus is short enough to be factored.
     #[error("an RS256 key has at least {MODULUS_BITS_MIN} bits, this one has {0}")]
     ShortModulus(usize),
+    /// The modulus is too long for the library.
+    #[error("an RS256 key has at most {MODULUS_BITS_MAX} bits, this one has {0}")]
+    LongModulus(usize),
 }
 
 impl Key {
@@ -42,27 +56,44 @@ impl Key {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(BadKey::ShortSecret(secret.len()));
         }
-        Ok(Self { kid, algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret) })
+        let mistaken = MistakenSecrets::of(secret);
+        Ok(Self { kid, algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret), mistaken })
     }
 
     /// Creates a key from the public half of an RSA key pair.
     ///
     /// # Errors
-    /// If the PEM is not an RSA public key, or the key is too short.
+    /// If the PEM is not an RSA public key, or the key is too short or too long.
     pub(crate) fn rs256(kid: Option<String>, pem: &[u8]) -> Result<Self, BadKey> {
-        if pem.windows(11).any(|window| window == b"PRIVATE KEY") {
-            return Err(BadKey::Private);
-        }
-        let decoding = DecodingKey::from_rsa_pem(pem).map_err(|_| BadKey::NotRsaPublic)?;
-        let der = decoding.try_get_as_bytes().map_err(|_| BadKey::NotRsaPublic)?;
-        // Without this check the library would report a bad signature at the first token.
-        let components = rust_crypto::DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
-        let (modulus, _) = components(der).map_err(|_| BadKey::NotRsaPublic)?;
-        let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
-        if bits < MODULUS_BITS_MIN {
-            return Err(BadKey::ShortModulus(bits));
-        }
-        Ok(Self { kid, algorithm: Algorithm::RS256, decoding })
+        let decoding = from_pem(pem, DecodingKey::from_rsa_pem, BadKey::NotRsaPublic)?;
+        check_modulus(&decoding)?;
+        Ok(Self::public(kid, Algorithm::RS256, decoding))
+    }
+
+    /// Creates a key from the public half of a key pair on the curve P-256.
+    ///
+    /// # Errors
+    /// If the PEM is not the public key of a point on this curve.
+    pub(crate) fn es256(kid: Option<String>, pem: &[u8]) -> Result<Self, BadKey> {
+        let bad = BadKey::NotOnCurve("ES256", "P-256");
+        let decoding = from_pem(pem, DecodingKey::from_ec_pem, bad.clone())?;
+        check_point(&decoding, Algorithm::ES256, bad)?;
+        Ok(Self::public(kid, Algorithm::ES256, decoding))
+    }
+
+    /// Creates a key from the public half of an Ed25519 key pair.
+    ///
+    /// # Errors
+    /// If the PEM is not the public key of a point on this curve.
+    pub(crate) fn eddsa(kid: Option<String>, pem: &[u8]) -> Result<Self, BadKey> {
+        let bad = BadKey::NotOnCurve("EdDSA", "Ed25519");
+        let decoding = from_pem(pem, DecodingKey::from_ed_pem, bad.clone())?;
+        check_point(&decoding, Algorithm::EdDSA, bad)?;
+        Ok(Self::public(kid, Algorithm::EdDSA, decoding))
+    }
+
+    fn public(kid: Option<String>, algorithm: Algorithm, decoding: DecodingKey) -> Self {
+        Self { kid, algorithm, decoding, mistaken: MistakenSecrets::default() }
     }
 
     pub(super) fn kid(&self) -> Option<&str> {
@@ -76,4 +107,46 @@ impl Key {
     pub(super) fn decoding(&self) -> &DecodingKey {
         &self.decoding
     }
+
+    pub(super) fn mistaken(&self) -> &MistakenSecrets {
+        &self.mistaken
+    }
+}
+
+fn from_pem(pem: &[u8], read: fn(&[u8]) -> Result<DecodingKey, Error>, bad: BadKey) -> Result<DecodingKey, BadKey> {
+    if pem.windows(11).any(|window| window == b"PRIVATE KEY") {
+        return Err(BadKey::Private);
+    }
+    read(pem).map_err(|_| bad)
+}
+
+/// Without this check the library would report a bad signature at the first token.
+fn check_modulus(decoding: &DecodingKey) -> Result<(), BadKey> {
+    let components = rust_crypto::DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
+    let from_der;
+    let modulus = match decoding.kind() {
+        DecodingKeyKind::SecretOrDer(der) => {
+            from_der = components(der).map_err(|_| BadKey::NotRsaPublic)?.0;
+            &from_der
+        }
+        DecodingKeyKind::RsaModulusExponent { n, .. } => n,
+    };
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let modulus = &modulus[zeros..];
+    let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    match bits {
+        ..MODULUS_BITS_MIN => Err(BadKey::ShortModulus(bits)),
+        MODULUS_BITS_MIN..=MODULUS_BITS_MAX => Ok(()),
+        _ => Err(BadKey::LongModulus(bits)),
+    }
+}
+
+/// Checks that the library can verify with the key: that it is a point on the curve of the algorithm.
+fn check_point(decoding: &DecodingKey, algorithm: Algorithm, bad: BadKey) -> Result<(), BadKey> {
+    let bytes = decoding.try_get_as_bytes().map_err(|_| bad.clone())?;
+    // The library expects this length, and would panic for a shorter key.
+    if algorithm == Algorithm::EdDSA && bytes.len() != ED25519_BYTES {
+        return Err(bad);
+    }
+    jsonwebtoken::crypto::verify("", b"", decoding, algorithm).map(drop).map_err(|_| bad)
 }

@@ -3,13 +3,18 @@
 use serde_json::{Value, json};
 use wire::TenantId;
 
+use super::mistaken_secret::SecretMistake;
 use super::*;
 use crate::auth::signed::*;
 
 const RSA_PKCS1: &[u8] = include_bytes!("../../../tests/keys/test_only_rs256_public_pkcs1.pem");
 const RSA_PRIVATE: &[u8] = include_bytes!("../../../tests/keys/test_only_rs256_private.pem");
 const RSA_1024: &[u8] = include_bytes!("../../../tests/keys/test_only_rs256_public_1024.pem");
-const EC_PUBLIC: &[u8] = include_bytes!("../../../tests/keys/test_only_es256_public.pem");
+const ED448_PUBLIC: &[u8] = include_bytes!("../../../tests/keys/test_only_ed448_public.pem");
+const EC_384_PUBLIC: &[u8] = include_bytes!("../../../tests/keys/test_only_es384_public.pem");
+const EC_384_PRIVATE: &[u8] = include_bytes!("../../../tests/keys/test_only_es384_private.pem");
+const EC_OTHER: &[u8] = include_bytes!("../../../tests/keys/test_only_es256_other_private.pem");
+const ED25519_OTHER: &[u8] = include_bytes!("../../../tests/keys/test_only_ed25519_other_private.pem");
 
 const OTHER_SECRET: &[u8] = b"another secret of tests, long enough too";
 
@@ -27,6 +32,18 @@ fn hs(kid: Option<&str>, secret: &[u8]) -> Key {
 
 fn rs(kid: Option<&str>) -> Key {
     Key::rs256(kid.map(String::from), RSA_PUBLIC).unwrap()
+}
+
+fn missing(claim: &str) -> TokenError {
+    TokenError::MissingClaim(claim.into())
+}
+
+fn bad_claim(claim: &str, expected: &'static str) -> TokenError {
+    TokenError::BadClaim(claim.into(), expected)
+}
+
+fn with_policy(policy: Policy) -> Verifier {
+    Verifier::new(vec![hs(None, SECRET)], policy, Families::default())
 }
 
 #[test]
@@ -47,8 +64,8 @@ fn says_what_others_may_know_within_bounds() {
     let long = |bytes: usize| info_of(json!({"n": "x".repeat(bytes - r#"{"n":""}"#.len())}));
     assert_eq!(long(512).unwrap().unwrap().len(), 512);
     assert_eq!(long(513), Err(TokenError::LongInfo));
-    assert_eq!(info_of(json!("Alice")), Err(TokenError::BadClaims));
-    assert_eq!(info_of(json!([])), Err(TokenError::BadClaims));
+    assert_eq!(info_of(json!("Alice")), Err(bad_claim("info", "an object")));
+    assert_eq!(info_of(json!([])), Err(bad_claim("info", "an object")));
 }
 
 #[test]
@@ -104,9 +121,98 @@ fn times_are_held_against_the_clock_handed_in() {
     for exp in [json!(-1), json!(-1.5), json!(0)] {
         assert_eq!(verifier.verify(&hs256(&json!({"sub": "a", "exp": exp})), NOW), Err(TokenError::Expired));
     }
-    let forever = verifier.verify(&hs256(&json!({"sub": "a", "exp": u64::MAX})), NOW);
-    assert_eq!(forever.unwrap().expires_at_unix_s, u64::MAX);
     assert!(verifier.verify(&hs256(&json!({"sub": "a", "exp": NOW as f64 + 0.5})), NOW).is_ok());
+}
+
+#[test]
+fn a_lifetime_is_bounded_and_times_are_in_seconds() {
+    const LONGEST: u64 = 86_400;
+    let verifier = with_policy(Policy { leeway_s: 10, lifetime_s_max: LONGEST, ..Policy::default() });
+    let long = Some(TokenError::LongLifetime(LONGEST));
+    let unit = |claim| Some(TokenError::NotSeconds(claim));
+    for (more, expected) in [
+        (json!({"exp": NOW + LONGEST}), None),
+        (json!({"exp": NOW + LONGEST + 10}), None),
+        (json!({"exp": NOW + LONGEST + 11}), long.clone()),
+        (json!({"exp": u64::MAX}), long.clone()),
+        (json!({"exp": 1e308}), long.clone()),
+        (json!({"iat": NOW, "exp": NOW + LONGEST}), None),
+        // Issued for two days, of which one has passed.
+        (json!({"iat": NOW - LONGEST, "exp": NOW + LONGEST}), long.clone()),
+        (json!({"iat": NOW - LONGEST, "exp": NOW + 1}), long.clone()),
+        (json!({"iat": NOW - LONGEST + 1, "exp": NOW + 1}), None),
+        (json!({"exp": NOW * 1_000}), unit("exp")),
+        (json!({"exp": (NOW + 3_600) * 1_000}), unit("exp")),
+        (json!({"exp": (NOW as f64 + 0.5) * 1e3}), unit("exp")),
+        (json!({"exp": (NOW + 3_600) * 1_000_000}), unit("exp")),
+        (json!({"exp": (NOW + 3_600) * 1_000_000_000}), unit("exp")),
+        (json!({"iat": NOW * 1_000}), unit("iat")),
+        (json!({"nbf": NOW * 1_000}), unit("nbf")),
+    ] {
+        assert_eq!(verifier.verify(&hs256(&with(claims("a"), more.clone())), NOW).err(), expected, "{more}");
+    }
+}
+
+#[test]
+fn a_type_is_demanded_when_configured() {
+    let typed = |typ: Value| hs256_with(&with(json!({"alg": "HS256"}), json!({"typ": typ})), &claims("alice"), SECRET);
+    let verifier = with_policy(Policy { token_type: Some("at+jwt".into()), ..Policy::default() });
+    for (typ, accepted) in [
+        (json!("at+jwt"), true),
+        (json!("AT+JWT"), true),
+        (json!("application/at+jwt"), true),
+        (json!("JWT"), false),
+        (json!("at+jwtx"), false),
+        (Value::Null, false),
+    ] {
+        let expected = if accepted { None } else { Some(TokenError::WrongType) };
+        assert_eq!(verifier.verify(&typed(typ.clone()), NOW).err(), expected, "{typ}");
+        assert_eq!(verify(&typed(typ)).err(), None, "any type is accepted unless one is configured");
+    }
+}
+
+#[test]
+fn users_may_come_from_another_claim_and_be_escaped() {
+    let user_of = |user_claim: &str, escapes_users, more: Value| {
+        let verifier = with_policy(Policy { user_claim: user_claim.into(), escapes_users, ..Policy::default() });
+        verifier.verify(&hs256(&with(claims("alice"), more)), NOW).map(|identity| identity.user.to_string())
+    };
+    let name = "https://example.com/user";
+    assert_eq!(user_of(name, false, json!({name: "bob"})), Ok("bob".into()));
+    assert_eq!(user_of("user_id", false, json!({"user_id": 42})), Ok("42".into()));
+    assert_eq!(
+        user_of("user_id", false, json!({"user_id": 4.5})),
+        Err(bad_claim("user_id", "a string or a whole number"))
+    );
+    assert_eq!(user_of("user_id", false, json!({})), Err(missing("user_id")));
+    assert_eq!(
+        user_of("email", false, json!({"email": "a@example.com", "sub": "f:0b1c:bob"})),
+        Ok("a@example.com".into())
+    );
+    assert_eq!(user_of("sub", true, json!({"sub": "f:0b1c:bob"})), Ok("f~3A0b1c~3Abob".into()));
+    assert_eq!(user_of("sub", true, json!({"sub": "a~b"})), Ok("a~7Eb".into()));
+    let refused = user_of("sub", false, json!({"sub": "f:0b1c:bob"}));
+    assert_eq!(refused, Err(TokenError::BadName("sub".into(), wire::BadName::Character(':'))));
+    assert!(refused.unwrap_err().to_string().contains("auth.escape_users"), "it says what to do");
+}
+
+#[test]
+fn a_secret_used_otherwise_than_it_is_written_is_explained() {
+    let hexadecimal = b"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let raw: Vec<u8> = (0..2).flat_map(|_| (0..16_u8).map(|n| n * 0x11)).collect();
+    let signed = |secret: &[u8]| hs256_with(&json!({"alg": "HS256"}), &claims("alice"), secret);
+    let base64 = b"c2l4dGVlbiBieXRlcyBvZiBhIHNlY3JldA==";
+    for (configured, used, expected) in [
+        (SECRET, [SECRET, b"\n"].concat(), SecretMistake::LineEnd),
+        (SECRET, [SECRET, b"\r\n"].concat(), SecretMistake::LineEnd),
+        (SECRET, [BYTE_ORDER_MARK, SECRET].concat(), SecretMistake::ByteOrderMark),
+        (hexadecimal, raw, SecretMistake::Decoded),
+        (base64, b"sixteen bytes of a secret".to_vec(), SecretMistake::Decoded),
+    ] {
+        let verified = verify_with(vec![hs(None, configured)], &signed(&used));
+        assert_eq!(verified, Err(TokenError::MistakenSecret(expected)));
+    }
+    assert_eq!(verify_with(vec![hs(None, SECRET)], &signed(OTHER_SECRET)), Err(TokenError::BadSignature));
 }
 
 #[test]
@@ -116,12 +222,12 @@ fn issuer_and_audience_are_demanded_when_configured() {
     for (more, expected) in [
         (json!({"iss": "idp", "aud": "gw"}), None),
         (json!({"iss": "idp", "aud": ["other", "gw"]}), None),
-        (json!({"aud": "gw"}), Some(TokenError::MissingClaim("iss"))),
-        (json!({"iss": "idp"}), Some(TokenError::MissingClaim("aud"))),
+        (json!({"aud": "gw"}), Some(missing("iss"))),
+        (json!({"iss": "idp"}), Some(missing("aud"))),
         (json!({"iss": "evil", "aud": "gw"}), Some(TokenError::WrongIssuer)),
         (json!({"iss": "idp", "aud": "other"}), Some(TokenError::WrongAudience)),
         (json!({"iss": "idp", "aud": []}), Some(TokenError::WrongAudience)),
-        (json!({"iss": 7, "aud": "gw"}), Some(TokenError::MissingClaim("iss"))),
+        (json!({"iss": 7, "aud": "gw"}), Some(missing("iss"))),
     ] {
         let verified = verifier.verify(&hs256(&with(claims("alice"), more.clone())), NOW);
         assert_eq!(verified.err(), expected, "{more}");
@@ -165,6 +271,57 @@ fn rs256_verifies_with_either_pem_and_refuses_another_key() {
         assert_eq!(verify_with(keys(), &rs256_of_another_key(&claims("alice"))), Err(TokenError::BadSignature));
         assert_eq!(verify_with(keys(), &rs512(&claims("alice"))), Err(TokenError::WrongAlgorithm));
     }
+}
+
+#[test]
+fn curves_verify_with_their_own_keys_alone() {
+    let (es256, ed25519) =
+        (Key::es256(Some("ec".into()), EC_PUBLIC).unwrap(), Key::eddsa(None, ED25519_PUBLIC).unwrap());
+    let keys = || vec![es256.clone(), ed25519.clone(), rs(None)];
+    let token = |algorithm, kid: Option<&str>, pem| curve(algorithm, kid, &claims("alice"), pem);
+    for (token, expected) in [
+        (token(Algorithm::ES256, None, EC_PRIVATE), None),
+        (token(Algorithm::ES256, Some("ec"), EC_PRIVATE), None),
+        (token(Algorithm::ES256, None, EC_OTHER), Some(TokenError::BadSignature)),
+        (token(Algorithm::ES384, Some("ec"), EC_384_PRIVATE), Some(TokenError::WrongAlgorithm)),
+        (token(Algorithm::EdDSA, None, ED25519_PRIVATE), None),
+        (token(Algorithm::EdDSA, None, ED25519_OTHER), Some(TokenError::BadSignature)),
+        (token(Algorithm::EdDSA, Some("ec"), ED25519_PRIVATE), Some(TokenError::WrongAlgorithm)),
+    ] {
+        assert_eq!(verify_with(keys(), &token).err(), expected, "{token}");
+    }
+    // The public key of a curve as the secret of an HMAC.
+    let confused = hs256_with(&json!({"alg": "HS256"}), &claims("admin"), EC_PUBLIC);
+    assert_eq!(verify_with(keys(), &confused), Err(TokenError::WrongAlgorithm));
+    let changed = token(Algorithm::ES256, None, EC_PRIVATE);
+    let mallory = hs256(&claims("mallory"));
+    let parts: Vec<&str> = changed.split('.').collect();
+    let swapped = format!("{}.{}.{}", parts[0], mallory.split('.').nth(1).unwrap(), parts[2]);
+    assert_eq!(verify_with(keys(), &swapped), Err(TokenError::BadSignature));
+    // A signature of zeros (CVE-2022-21449).
+    let zeros = format!("{}.{}.{}", parts[0], parts[1], "A".repeat(86));
+    assert_eq!(verify_with(keys(), &zeros), Err(TokenError::BadSignature));
+}
+
+#[test]
+fn a_key_is_of_the_curve_of_its_algorithm() {
+    let not_es256 = Some(BadKey::NotOnCurve("ES256", "P-256"));
+    let not_eddsa = Some(BadKey::NotOnCurve("EdDSA", "Ed25519"));
+    for pem in [
+        RSA_PUBLIC,
+        RSA_PKCS1,
+        EC_384_PUBLIC,
+        ED25519_PUBLIC,
+        b"",
+        b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    ] {
+        assert_eq!(Key::es256(None, pem).err(), not_es256);
+    }
+    for pem in [RSA_PUBLIC, EC_PUBLIC, EC_384_PUBLIC, ED448_PUBLIC, b""] {
+        assert_eq!(Key::eddsa(None, pem).err(), not_eddsa);
+    }
+    assert_eq!(Key::es256(None, EC_PRIVATE).err(), Some(BadKey::Private));
+    assert_eq!(Key::eddsa(None, ED25519_PRIVATE).err(), Some(BadKey::Private));
 }
 
 #[test]
@@ -225,16 +382,18 @@ fn forged_tokens() {
 #[test]
 fn claims_that_cannot_be_used() {
     for (more, expected) in [
-        (json!({"exp": null}), TokenError::MissingClaim("exp")),
-        (json!({"sub": null}), TokenError::MissingClaim("sub")),
-        (json!({"exp": "1900000000"}), TokenError::BadClaims),
-        (json!({"nbf": "0"}), TokenError::BadClaims),
-        (json!({"sub": 7}), TokenError::BadClaims),
-        (json!({"subscribe": "system:*"}), TokenError::BadClaims),
-        (json!({"publish": [1]}), TokenError::BadClaims),
-        (json!({"sub": "a:b"}), TokenError::BadName("sub", wire::BadName::Character(':'))),
-        (json!({"sub": ""}), TokenError::BadName("sub", wire::BadName::Empty)),
-        (json!({"tenant": "a/b"}), TokenError::BadName("tenant", wire::BadName::Character('/'))),
+        (json!({"exp": null}), missing("exp")),
+        (json!({"sub": null}), missing("sub")),
+        (json!({"exp": "1900000000"}), bad_claim("exp", "a number of seconds")),
+        (json!({"nbf": "0"}), bad_claim("nbf", "a number of seconds")),
+        (json!({"iat": true}), bad_claim("iat", "a number of seconds")),
+        (json!({"sub": 7}), bad_claim("sub", "a string")),
+        (json!({"tenant": 7}), bad_claim("tenant", "a string")),
+        (json!({"subscribe": "system:*"}), bad_claim("subscribe", "an array of strings")),
+        (json!({"publish": [1]}), bad_claim("publish", "an array of strings")),
+        (json!({"sub": "a:b"}), TokenError::BadName("sub".into(), wire::BadName::Character(':'))),
+        (json!({"sub": ""}), TokenError::BadName("sub".into(), wire::BadName::Empty)),
+        (json!({"tenant": "a/b"}), TokenError::BadName("tenant".into(), wire::BadName::Character('/'))),
     ] {
         assert_eq!(verify(&hs256(&with(claims("alice"), more.clone()))), Err(expected), "{more}");
     }
@@ -247,6 +406,7 @@ fn claims_that_cannot_be_used() {
 
 #[test]
 fn an_expired_token_says_come_back_and_others_do_not() {
+    use wire::{Close, ErrorCode};
     assert_eq!(
         (TokenError::Expired.code(), TokenError::Expired.close()),
         (ErrorCode::TokenExpired, Close::TokenExpired)

@@ -64,7 +64,7 @@ impl Instance {
         let identity = Identity {
             tenant: TenantId::default(),
             user: UserId::parse("alice").unwrap(),
-            grants: Grants { subscribe: grants.clone(), publish: grants },
+            grants: Grants::new(grants.clone(), grants),
             expires_at_unix_s: u64::from(u32::MAX),
             info: None,
         };

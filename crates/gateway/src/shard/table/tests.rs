@@ -60,6 +60,7 @@ impl Table {
                 ping_interval_ms: 30_000,
                 pong_timeout_ms: 10_000,
                 hello_timeout_ms: 10_000,
+                expiry_grace_ms: 0,
             },
         };
         let shard = Shard::new(ShardIndex(0), Arc::new(rules), Arc::default());
@@ -71,7 +72,7 @@ impl Table {
         let identity = Identity {
             tenant: TenantId::default(),
             user: UserId::parse(user).unwrap(),
-            grants: Grants { subscribe: grants.clone(), publish: grants },
+            grants: Grants::new(grants.clone(), grants),
             expires_at_unix_s: 1_000_600,
             info: None,
         };
@@ -535,7 +536,7 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
     let identity = || Identity {
         tenant: TenantId::default(),
         user: UserId::parse("late").unwrap(),
-        grants: Grants { subscribe: grants.clone(), publish: grants.clone() },
+        grants: Grants::new(grants.clone(), grants.clone()),
         expires_at_unix_s: 1_000_600,
         info: None,
     };

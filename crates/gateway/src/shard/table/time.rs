@@ -66,10 +66,13 @@ impl Shard {
         if connection.state != ConnectionState::Open {
             return Wake::Disconnect;
         }
+        let expiry = connection.session.check_expiry(&self.rules, now);
         if now.mono_ms >= connection.session.hello_by_ms() {
             self.refuse(slot, ErrorCode::Unauthenticated, "no token came in time", Close::HelloTimeout);
-        } else if connection.session.expired(now) {
-            self.refuse(slot, ErrorCode::TokenExpired, "the token has run out", Close::TokenExpired);
+        } else if expiry == Expiry::Close {
+            self.refuse(slot, ErrorCode::TokenExpired, "the token has expired", Close::TokenExpired);
+        } else if let Expiry::Tell(left_ms) = expiry {
+            self.tell_of_expiry(slot, left_ms);
         } else if connection.blocked && now.mono_ms >= connection.blocked_ms + write_ms {
             self.close_slow(slot);
         } else if connection.ping == Ping::Silent && now.mono_ms >= connection.ping_ms - interval_ms + pong_ms {
@@ -89,6 +92,16 @@ impl Shard {
         let connection = &mut self.connections[slot];
         connection.wake_ms = next_wake_ms(connection, &self.rules, now);
         Wake::At(connection.wake_ms)
+    }
+
+    /// Tells a client that its token has expired, and how long it has to send a new one.
+    fn tell_of_expiry(&mut self, slot: Slot, left_ms: u64) {
+        let how = match self.connections[slot].outbox.format().has_answers() {
+            true => "send a refresh with a new one",
+            false => "come back with a new one",
+        };
+        let message = format!("the token has expired; {how} within {} s", left_ms.div_ceil(1_000));
+        self.carry_out(slot, &mut vec![refuse(ErrorCode::TokenExpired, &message, None, None)]);
     }
 
     /// Handles a pong, which has the payload of the ping. Other pongs are unsolicited (RFC 6455 §5.5.3) or too late to
@@ -150,12 +163,9 @@ fn next_wake_ms(connection: &Connection, rules: &Rules, now: Now) -> u64 {
         true => connection.blocked_ms + write_timeout_ms,
         false => u64::MAX,
     };
-    let token_ms = match connection.session.identity() {
+    let token_ms = match connection.session.expiry_due_ms(rules) {
         None => connection.session.hello_by_ms(),
-        Some(identity) => {
-            let left_ms = identity.expires_at_unix_s.saturating_mul(1_000).saturating_sub(now.unix_ms);
-            now.mono_ms.saturating_add(left_ms)
-        }
+        Some(due_ms) => now.mono_ms.saturating_add(due_ms.saturating_sub(now.unix_ms)),
     };
     let restore_ms = connection.session.restoring().map_or(u64::MAX, |(until_ms, _)| until_ms);
     let ping_ms = connection.ping_ms.saturating_sub(limits.ping_lead_ms());

@@ -66,7 +66,7 @@ fn connect(worker: &Worker) -> (TcpStream, Handoff) {
     let identity = Identity {
         tenant: TenantId::default(),
         user: UserId::parse("alice").unwrap(),
-        grants: Grants { subscribe: grants.clone(), publish: grants },
+        grants: Grants::new(grants.clone(), grants),
         expires_at_unix_s: u64::from(u32::MAX),
         info: None,
     };

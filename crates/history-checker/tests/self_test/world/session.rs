@@ -12,7 +12,10 @@ impl World {
             self.next_session += 1;
             format!("{:032x}", self.next_session)
         });
-        self.receive(connection, &json!({"type": "welcome", "payload": {"session_id": session}}));
+        self.receive(
+            connection,
+            &json!({"type": "welcome", "payload": {"session_id": session, "expires_in_ms": 60_000}}),
+        );
         self.clients[client].session = Some(session);
     }
 

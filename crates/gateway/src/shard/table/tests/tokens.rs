@@ -19,6 +19,16 @@ fn token(user: &str, subscribe: &[&str]) -> String {
 }
 
 impl Table {
+    /// The bytes that a client would read, as text where they are text.
+    fn received_text(&mut self, slot: Slot) -> String {
+        let outbox = &mut self.shard.connection(slot).expect("it is there").outbox;
+        let mut text = String::new();
+        while !outbox.is_empty() {
+            text.push_str(&String::from_utf8_lossy(&outbox.take_entry()));
+        }
+        text
+    }
+
     /// Connects on the path of this tenant and says hello with a token.
     fn greets(&mut self, path: Option<&str>, token: &str) -> (Slot, Vec<String>) {
         let path = path.map(|tenant| TenantId::parse(tenant).unwrap());
@@ -85,6 +95,57 @@ fn a_new_token_that_is_not_taken_changes_nothing() {
     }
     assert_eq!(table.publish("collection:42", "ops", 1), 1);
     assert_eq!(table.received(alice), ["collection:42:ops@1"]);
+}
+
+#[test]
+fn an_expired_token_leaves_a_grace_for_a_new_one() {
+    let mut table = table();
+    Arc::get_mut(&mut table.shard.rules).unwrap().limits.expiry_grace_ms = 10_000;
+    let begun = table.now;
+    let (alice, _) = table.greets(None, &token("alice", &["collection:*"]));
+    table.live(alice, "collection:42:ops", 0);
+    let at = |table: &mut Table, ms: u64| {
+        table.now = Now { mono_ms: begun.mono_ms + ms, unix_ms: begun.unix_ms + ms };
+        table.shard.peer_alive(alice);
+        let woken = table.shard.wake(alice, table.now);
+        (woken, table.received(alice).into_iter().filter(|frame| frame != "PING" && frame != "position").collect::<Vec<_>>())
+    };
+    const HOUR_MS: u64 = 3_600_000;
+    assert_eq!(at(&mut table, HOUR_MS - 1).1, [""; 0]);
+    assert_eq!(at(&mut table, HOUR_MS).1, ["error token_expired"]);
+    assert_eq!(at(&mut table, HOUR_MS + 5_000).1, [""; 0], "it is told once");
+    for refused in [
+        r#"{"type":"subscribe","channel":"collection:7"}"#,
+        r#"{"type":"publish","channel":"collection:42","payload":1}"#,
+        r#"{"type":"presence","channel":"collection:42"}"#,
+        r#"{"type":"hello","payload":{"channels":[{"channel":"collection:7"}]}}"#,
+    ] {
+        table.client_sends(alice, refused);
+        assert_eq!(table.received(alice), ["error token_expired"], "{refused}");
+    }
+    assert_eq!(table.publish("collection:42", "ops", 1), 1);
+    assert_eq!(table.received(alice), ["collection:42:ops@1"], "it still receives");
+    let later = hs256(&with(claims("alice"), json!({"exp": NOW + 7_200, "subscribe": ["collection:*"]})));
+    assert_eq!(table.refreshes(alice, &later), ["refreshed"]);
+    assert_eq!(at(&mut table, HOUR_MS + 10_000).1, [""; 0]);
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:7"}"#);
+    assert_eq!(table.received(alice), [""; 0], "it waits for the broker");
+    assert_eq!(at(&mut table, 2 * HOUR_MS).1, ["error token_expired"]);
+    assert_eq!(at(&mut table, 2 * HOUR_MS + 9_999).1, [""; 0]);
+    assert_eq!(at(&mut table, 2 * HOUR_MS + 10_000).1, ["error token_expired", "bye", "close 4002"]);
+}
+
+#[test]
+fn a_client_learns_when_its_token_expires() {
+    let mut table = table();
+    table.now.unix_ms += 500;
+    let slot = table.shard.open(Session::new(SessionId::from_random(2), None), Opening::AwaitHello, table.now);
+    let first = hs256(&with(claims("alice"), json!({"exp": NOW + 60})));
+    table.client_sends(slot, &format!(r#"{{"type":"hello","payload":{{"token":"{first}"}}}}"#));
+    assert!(table.received_text(slot).contains(r#""expires_in_ms":59500,"#));
+    let second = hs256(&with(claims("alice"), json!({"exp": NOW + 120})));
+    table.client_sends(slot, &format!(r#"{{"type":"refresh","payload":{{"token":"{second}"}}}}"#));
+    assert!(table.received_text(slot).contains(r#"{"type":"refreshed","payload":{"expires_in_ms":119500}}"#));
 }
 
 #[test]
