@@ -57,7 +57,7 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
 /// Feeds `bytes` and collects the answers. True when a close is the last of them.
 fn echo(codec: &mut Codec, bytes: &mut [u8], replies: &mut Vec<WebSocketFrame>) -> bool {
     let mut closing = false;
-    let outcome = codec.feed(bytes, |input| {
+    let outcome = codec.feed(bytes, |input, _| {
         match input {
             Input::Text(text) => replies.push(WebSocketFrame::new(Opcode::Text, text.as_bytes())),
             Input::Binary(bytes) => replies.push(WebSocketFrame::new(Opcode::Binary, bytes)),

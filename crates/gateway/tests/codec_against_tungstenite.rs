@@ -201,7 +201,7 @@ fn ours(bytes: &[u8], random: &mut Random) -> (Outcome, Option<Violation>) {
         let size = piece(random).min(rest.len());
         let mut piece = rest[..size].to_vec();
         rest = &rest[size..];
-        let fed = codec.feed(&mut piece, |input| {
+        let fed = codec.feed(&mut piece, |input, _| {
             outcome.messages.push(match input {
                 Input::Text(text) => Message::text(text),
                 Input::Binary(bytes) => Message::binary(bytes.to_vec()),

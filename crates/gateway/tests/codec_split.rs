@@ -17,7 +17,7 @@ fn outcome(stream: &[u8], cuts: impl IntoIterator<Item = usize>) -> Outcome {
     for end in cuts.into_iter().chain([stream.len()]) {
         let mut piece = stream[start..end].to_vec();
         start = end;
-        let fed = codec.feed(&mut piece, |input| {
+        let fed = codec.feed(&mut piece, |input, _| {
             taken.push(format!("{input:?}"));
             ControlFlow::Continue(())
         });

@@ -168,6 +168,13 @@ pub const KEYS: &[Key] = &[
     key("http.session_cookie", COOKIE, "\"tidegate_session\""),
     key("http.session_cookie_secure", ValueKind::Choice(SECURE), "\"auto\""),
     key("limits.message_bytes_max", ValueKind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
+    key("limits.hello_bytes_max", ValueKind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "16384"),
+    key("limits.message_timeout_ms", ms(100, 3_600_000), "30000"),
+    key(
+        "limits.inbound_bytes_max",
+        ValueKind::Number { unit: "bytes", min: 65_536, max: 1024 * 1024 * MIB },
+        "67108864",
+    ),
     key("limits.messages_per_second", ValueKind::Number { unit: "messages", min: 1, max: 1_000_000 }, "100"),
     key("limits.messages_burst", ValueKind::Number { unit: "messages", min: 1, max: 1_000_000 }, "200"),
     key(
@@ -182,6 +189,7 @@ pub const KEYS: &[Key] = &[
     key("limits.handshake_timeout_ms", ms(50, 3_600_000), "10000"),
     key("limits.outbox_bytes_max", ValueKind::Number { unit: "bytes", min: 4096, max: 1024 * MIB }, "4194304"),
     key("limits.connections_max", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key("limits.unauthenticated_max", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
     key("limits.connects_per_second", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "3000"),
     key("limits.connections_per_user", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "10"),
     key("limits.connections_per_tenant", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),

@@ -11,6 +11,12 @@ use super::raw::RawConfig;
 pub struct LimitsConfig {
     /// Largest message that a client may send, in bytes.
     pub message_bytes_max: usize,
+    /// Largest message of a client that has shown no token, in bytes.
+    pub hello_bytes_max: usize,
+    /// Longest time from the first byte of a client's message to its last.
+    pub message_timeout: Duration,
+    /// Limit of the bytes that all unfinished messages of clients hold together.
+    pub inbound_bytes_max: usize,
     /// Largest sustained rate of frames from one client, in frames per second.
     pub messages_per_second: u32,
     /// Largest number of frames that a client may send at once after a pause.
@@ -31,6 +37,8 @@ pub struct LimitsConfig {
     pub outbox_bytes_max: usize,
     /// Largest number of connections of this instance. `None` derives it from the limit of file descriptors.
     pub connections_max: Option<usize>,
+    /// Largest number of connections of this instance that have shown no token. `None` is a quarter of all.
+    pub unauthenticated_max: Option<usize>,
     /// Largest rate of accepted connections per second; 0 for no limit.
     pub connects_per_second: u32,
     /// Largest number of connections per user and per tenant, over all instances.
@@ -45,6 +53,9 @@ impl LimitsConfig {
     pub(super) fn check(raw: &RawConfig) -> Self {
         let limits = Self {
             message_bytes_max: raw.size("limits.message_bytes_max"),
+            hello_bytes_max: raw.size("limits.hello_bytes_max"),
+            message_timeout: raw.ms("limits.message_timeout_ms"),
+            inbound_bytes_max: raw.size("limits.inbound_bytes_max"),
             messages_per_second: raw.count("limits.messages_per_second"),
             messages_burst: raw.count("limits.messages_burst"),
             backlog_bytes_max: raw.size("limits.backlog_bytes_max"),
@@ -55,6 +66,7 @@ impl LimitsConfig {
             handshake_timeout: raw.ms("limits.handshake_timeout_ms"),
             outbox_bytes_max: raw.size("limits.outbox_bytes_max"),
             connections_max: Some(raw.size("limits.connections_max")).filter(|connections| *connections > 0),
+            unauthenticated_max: Some(raw.size("limits.unauthenticated_max")).filter(|connections| *connections > 0),
             connects_per_second: raw.count("limits.connects_per_second"),
             fleet: ConnectionLimits {
                 per_user_max: raw.count("limits.connections_per_user"),
@@ -73,6 +85,10 @@ impl LimitsConfig {
         if limits.backlog_bytes_max < limits.outbox_bytes_max {
             let rule = format!("at least limits.outbox_bytes_max, which is {}", limits.outbox_bytes_max);
             raw.wrong("limits.backlog_bytes_max", rule);
+        }
+        if limits.inbound_bytes_max < limits.message_bytes_max {
+            let rule = format!("at least limits.message_bytes_max, which is {}", limits.message_bytes_max);
+            raw.wrong("limits.inbound_bytes_max", rule);
         }
         if limits.pong_timeout >= limits.ping_interval {
             let ping_ms = limits.ping_interval.as_millis();

@@ -50,10 +50,12 @@ use crate::transport::tls::Tls;
 mod admission;
 mod diversion;
 mod route;
+mod waiting_room;
 
 use admission::{Admission, AdmissionDecision};
 use diversion::Diversion;
 use route::Route;
+use waiting_room::WaitingRoom;
 
 /// Most requests in progress. At this limit no connection is accepted, and the kernel's backlog fills. Together with
 /// [`HEAD_BYTES_MAX`] it limits the memory that unauthenticated clients can use in the edge to 64 MiB. With TLS the
@@ -81,7 +83,7 @@ pub(crate) struct EdgeConfig {
 /// When the client of an event stream reconnects if another instance has room at once, in milliseconds.
 const COME_BACK_ELSEWHERE_MS: u64 = 100;
 
-/// When the client of an event stream reconnects if this instance is full, in milliseconds.
+/// When a client may reconnect if this instance is full, in milliseconds. A random part is added.
 const COME_BACK_FULL_MS: u64 = 5_000;
 
 /// The edge and everything it uses.
@@ -89,6 +91,7 @@ pub(crate) struct Edge {
     config: EdgeConfig,
     admission: Admission,
     diversion: Diversion,
+    waiting_room: WaitingRoom,
     /// Time zero of the admission's clock.
     begun: Instant,
     handshake: Handshake,
@@ -138,7 +141,8 @@ impl Edge {
         counters: Arc<EdgeCounters>,
     ) -> Self {
         let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
-        Self { config, admission, diversion: Diversion::default(), begun, handshake, health, page, hub, counters }
+        let (diversion, waiting_room) = (Diversion::default(), WaitingRoom::default());
+        Self { config, admission, diversion, waiting_room, begun, handshake, health, page, hub, counters }
     }
 
     /// Accepts connections until it is dropped. It runs on a local runtime, and each connection becomes a task.
@@ -270,8 +274,26 @@ impl Edge {
         }))
     }
 
+    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token gets no
+    /// place from another one.
+    async fn admit(&self, has_token: bool) -> Option<Opening> {
+        if let Some(refused) = self.throttle().await {
+            return Some(refused);
+        }
+        let has_room = || self.hub.connections() < self.config.connections_max;
+        let make_room = || {
+            if has_token {
+                self.hub.evict_unauthenticated()
+            }
+        };
+        match self.waiting_room.enter(has_room, make_room).await {
+            true => None,
+            false => Some(self.full()),
+        }
+    }
+
     /// Waits for this connection's turn, or returns its refusal.
-    async fn admit(&self) -> Option<Opening> {
+    async fn throttle(&self) -> Option<Opening> {
         let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         match self.admission.enter(now_us) {
             AdmissionDecision::After(Duration::ZERO) => None,
@@ -282,16 +304,8 @@ impl Edge {
             }
             AdmissionDecision::Full(wait) => {
                 self.counters.upgrades_throttled.add(1);
-                // A random part of the same length is added. Otherwise all clients that were refused together would
-                // return together.
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let retry_after_ms = wait_ms + u64::from(getrandom::u32().unwrap_or_default()) % wait_ms.max(1);
-                Some(Opening::Refused {
-                    code: ErrorCode::Unavailable,
-                    close: Close::TryAgainLater,
-                    message: "too many clients connect at once; come back a little later".into(),
-                    retry_after_ms: Some(retry_after_ms),
-                })
+                Some(come_back_later("too many clients connect at once; come back a little later", wait_ms))
             }
         }
     }
@@ -304,16 +318,17 @@ impl Edge {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        // A client that is refused takes no turn of those that connect.
-        let is_refused = matches!(upgrade.opening, Opening::Refused { .. });
-        let throttled = if is_refused { None } else { self.admit().await };
+        // A refused upgrade costs the others no turn and no place.
+        if !matches!(upgrade.opening, Opening::Refused { .. }) {
+            let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
+            if let Some(refused) = self.admit(has_token).await {
+                upgrade.opening = refused;
+            }
+        }
         // The place is reserved before the state is read: a drain first closes admission and then counts.
         let reservation = self.hub.reserve();
         if !self.health.instance_state(Instant::now()).takes_clients() {
             return Err(Refusal::draining());
-        }
-        if let Some(refused) = throttled.or_else(|| self.full()) {
-            upgrade.opening = refused;
         }
         if !matches!(upgrade.opening, Opening::Refused { .. }) && self.diverts(upgrade.cookie) {
             return Err(Refusal::elsewhere());
@@ -337,7 +352,7 @@ impl Edge {
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
         let wanted = self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        let throttled = self.admit().await;
+        let throttled = self.admit(true).await;
         let reservation = self.hub.reserve();
         let comes_back = |message: &str, after_ms| {
             let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
@@ -346,7 +361,7 @@ impl Edge {
         if !self.health.instance_state(Instant::now()).takes_clients() {
             return comes_back("this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
         }
-        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled.or_else(|| self.full()) {
+        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled {
             return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
         }
         if self.diverts(wanted.cookie) {
@@ -363,13 +378,9 @@ impl Edge {
     }
 
     /// The refusal of new clients while the instance is full.
-    fn full(&self) -> Option<Opening> {
-        (self.hub.connections() > self.config.connections_max).then(|| {
-            self.counters.upgrades_full.add(1);
-            let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
-            let message = "this instance is full; come back a little later".into();
-            Opening::Refused { code, close, message, retry_after_ms: None }
-        })
+    fn full(&self) -> Opening {
+        self.counters.upgrades_full.add(1);
+        come_back_later("this instance is full; come back a little later", COME_BACK_FULL_MS)
     }
 
     /// Whether a client that returns with its routing cookie is sent on to an emptier instance.
@@ -389,6 +400,14 @@ impl Edge {
         }
         response
     }
+}
+
+/// The refusal of a client that may come back after about this time. A random part of the same length is added.
+/// Otherwise all clients that were refused together would return together.
+fn come_back_later(message: &str, after_ms: u64) -> Opening {
+    let retry_after_ms = after_ms + u64::from(getrandom::u32().unwrap_or_default()) % after_ms.max(1);
+    let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
+    Opening::Refused { code, close, message: message.into(), retry_after_ms: Some(retry_after_ms) }
 }
 
 fn draw_session_id() -> SessionId {

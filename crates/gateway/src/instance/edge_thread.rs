@@ -26,7 +26,6 @@ use crate::health::Health;
 use crate::health::instance_state::InstanceState;
 use crate::health::watchdog;
 use crate::host::allocator::{IdleDetector, release_memory};
-use crate::host::descriptors;
 use crate::http::admin::{Admin, Authorisation, Records};
 use crate::http::agent;
 use crate::http::edge::{Edge, EdgeConfig};
@@ -200,7 +199,7 @@ async fn serve(
     let diverts = Rc::new(Cell::new(false));
     let edge_config = EdgeConfig {
         handshake_timeout: config.limits.handshake_timeout,
-        connections_max: descriptors::connections_max(config.limits.connections_max),
+        connections_max: rules.limits.connections_max,
         connects_per_second: config.limits.connects_per_second,
         diverts: Rc::clone(&diverts),
         tls: config.tls.clone(),

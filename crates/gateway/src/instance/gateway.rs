@@ -16,6 +16,7 @@ use crate::dispatch::pump::Pump;
 use crate::health::Health;
 use crate::health::instance_state::Phase;
 use crate::host::clock::{Clock, millis};
+use crate::host::descriptors;
 use crate::host::mailbox::Mailbox;
 use crate::host::rate::RateLimit;
 use crate::http::listeners::{BindError, Listeners};
@@ -278,12 +279,20 @@ fn local_runtime() -> io::Result<LocalRuntime> {
 /// Derives the rules of every session from the configuration.
 pub(crate) fn rules(config: &Config) -> Rules {
     let limits = &config.limits;
+    let connections_max = descriptors::connections_max(limits.connections_max);
+    let unauthenticated_max = limits.unauthenticated_max.map_or(connections_max.div_ceil(4), |max| max as u64);
+    let of_each_shard = |of_all: u64| (of_all / config.shards as u64).max(1) as usize;
     Rules {
         instance: config.instance.clone(),
         verifier: Arc::new(config.auth.verifier(config.policies.families().clone())),
         policies: config.policies.clone(),
         limits: Limits {
             message_bytes_max: limits.message_bytes_max,
+            hello_bytes_max: limits.hello_bytes_max,
+            message_timeout_ms: millis(limits.message_timeout),
+            inbound_bytes_max: of_each_shard(limits.inbound_bytes_max as u64),
+            connections_max,
+            unauthenticated_max: of_each_shard(unauthenticated_max),
             messages_per_second: limits.messages_per_second,
             rate: RateLimit::new(limits.messages_per_second, limits.messages_burst),
             outbox_bytes_max: limits.outbox_bytes_max,

@@ -56,6 +56,16 @@ pub(crate) struct ShardCounters {
     /// Gauge: sockets of this shard, including those that are being handed to it. The hub assigns a new socket to the
     /// shard with the fewest.
     pub(crate) connections: Counter,
+    /// Gauge: connections that have shown no token yet.
+    pub(crate) unauthenticated: Counter,
+    /// Connections without a token that were closed to make room.
+    pub(crate) unauthenticated_evictions: Counter,
+    /// Gauge: bytes held for messages of clients that have begun and not ended.
+    pub(crate) inbound: Counter,
+    /// Connections closed because the messages of clients that had begun held too many bytes together.
+    pub(crate) inbound_evictions: Counter,
+    /// Connections closed because a message took too long from its first byte to its last.
+    pub(crate) message_timeouts: Counter,
     /// Gauge: subscriptions of its sessions.
     pub(crate) subscriptions: Counter,
     /// Frames received from clients.

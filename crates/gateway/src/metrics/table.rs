@@ -112,6 +112,36 @@ pub(super) const METRICS: &[Metric] = &[
         ShardGauge(|c| &c.connections),
     ),
     metric(
+        "tidegate_unauthenticated_connections",
+        Unit::Count,
+        "Open sockets whose client has shown no token yet.",
+        ShardGauge(|c| &c.unauthenticated),
+    ),
+    metric(
+        "tidegate_unauthenticated_evictions_total",
+        Unit::Count,
+        "Connections without a token that were closed to make room (limits.unauthenticated_max).",
+        ShardCounter(|c| &c.unauthenticated_evictions),
+    ),
+    metric(
+        "tidegate_inbound_bytes",
+        Unit::Bytes,
+        "Memory held for messages of clients that have begun and not ended.",
+        ShardGauge(|c| &c.inbound),
+    ),
+    metric(
+        "tidegate_inbound_evictions_total",
+        Unit::Count,
+        "Connections closed because unfinished messages held more than limits.inbound_bytes_max together.",
+        ShardCounter(|c| &c.inbound_evictions),
+    ),
+    metric(
+        "tidegate_message_timeouts_total",
+        Unit::Count,
+        "Connections closed because a message took longer than limits.message_timeout_ms.",
+        ShardCounter(|c| &c.message_timeouts),
+    ),
+    metric(
         "tidegate_subscriptions",
         Unit::Count,
         "Subscriptions of connected clients.",

@@ -26,6 +26,16 @@ pub(crate) struct Rules {
 pub(crate) struct Limits {
     /// Largest message that a client may send, in bytes.
     pub(crate) message_bytes_max: usize,
+    /// The same until the client has shown a token, in bytes.
+    pub(crate) hello_bytes_max: usize,
+    /// How long a message of a client may take from its first byte to its last, in milliseconds.
+    pub(crate) message_timeout_ms: u64,
+    /// Bytes that the unfinished messages of all clients of one shard may hold.
+    pub(crate) inbound_bytes_max: usize,
+    /// Most connections of the instance.
+    pub(crate) connections_max: u64,
+    /// Most connections of one shard that have shown no token.
+    pub(crate) unauthenticated_max: usize,
     /// Most frames a client may send per second, as announced in `welcome`.
     pub(crate) messages_per_second: u32,
     /// The same rate with its burst.

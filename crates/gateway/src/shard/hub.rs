@@ -54,6 +54,14 @@ impl Hub {
         self.shard(handoff.reservation.shard()).inbox.push(ToShard::Adopt(Box::new(handoff)), 0);
     }
 
+    /// Closes a connection without a token on the shard that has the most, if there is one.
+    pub(crate) fn evict_unauthenticated(&self) {
+        let most = self.shards().max_by_key(|shard| shard.counters.unauthenticated.get());
+        if let Some(shard) = most.filter(|shard| shard.counters.unauthenticated.get() > 0) {
+            shard.inbox.push(ToShard::EvictUnauthenticated, 0);
+        }
+    }
+
     /// Moves `count` clients away. They are taken one by one from the shard that then has the most.
     pub(crate) fn rebalance(&self, count: u64, spare: Duration, within: Duration) {
         let mut left: Vec<u64> = self.shards().map(|shard| shard.counters.connections.get()).collect();

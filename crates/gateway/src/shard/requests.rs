@@ -50,6 +50,8 @@ pub(crate) enum ToShard {
     ResyncPresence,
     /// Too many bytes wait for the slow clients of all shards, and this shard has the most. Evict some.
     Evict,
+    /// The instance is full, and a client with a token waits. Close a connection that has shown none.
+    EvictUnauthenticated,
     /// Send this many more clients to other instances, and accept no new ones.
     Drain(Departures),
     /// Disconnect the clients that are still connected: the drain's time is over.

@@ -54,6 +54,7 @@ mod shrink;
 mod slow_clients;
 mod subscriptions;
 mod time;
+mod unauthenticated;
 
 pub(crate) use closing::ConnectionState;
 use connection::Connection;
@@ -68,6 +69,7 @@ use slow_clients::SlowClients;
 use subscriptions::Subscriptions;
 use time::Ping;
 pub(crate) use time::Wake;
+use unauthenticated::Unauthenticated;
 
 /// The state of one shard.
 #[derive(Debug)]
@@ -80,6 +82,7 @@ pub(crate) struct Shard {
     slow_clients: SlowClients,
     presence: PresenceTable,
     records: SessionRecords,
+    unauthenticated: Unauthenticated,
     /// The last number given to a connection or a join.
     next_number: u64,
     /// Requests to the pump that have not been taken yet.
@@ -105,6 +108,7 @@ impl Shard {
             slow_clients: SlowClients::default(),
             presence: PresenceTable::default(),
             records: SessionRecords::default(),
+            unauthenticated: Unauthenticated::default(),
             next_number: 0,
             requests: Vec::new(),
             identified: Vec::new(),
@@ -155,6 +159,7 @@ impl Shard {
                 effects.push(Effect::Close(close));
             }
         }
+        self.note_unauthenticated(slot);
         self.carry_out(slot, &mut effects);
         self.effects = effects;
         slot
@@ -167,7 +172,11 @@ impl Shard {
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);
+        let was_unauthenticated = connection.is_unauthenticated();
         connection.session.handle(frame, now, &self.rules, &mut effects);
+        if was_unauthenticated && !connection.is_unauthenticated() {
+            self.forget_unauthenticated();
+        }
         self.counters.frames_in.add(1);
         self.carry_out(slot, &mut effects);
         self.effects = effects;

@@ -39,16 +39,19 @@ use crate::shard::shared::{Registers, Shared};
 use crate::shard::table::{Flushed, Shard, Wake};
 use crate::shard::wheel::Wheel;
 use crate::transport::socket::Socket;
-use crate::transport::websocket::codec::Codec;
+use crate::transport::websocket::codec::{Codec, Unfinished};
 
 mod backlog;
+mod cut;
 mod outlets;
 mod reader;
 mod sockets;
+mod unfinished;
 
 use backlog::Backlog;
 use outlets::Outlets;
 use sockets::Sockets;
+use unfinished::UnfinishedMessages;
 
 /// Sockets written before reads continue.
 const WRITES_PER_TURN: usize = 256;
@@ -98,6 +101,9 @@ pub(crate) struct Worker {
     outlets: Outlets,
     hub: Hub,
     clock: Clock,
+    /// Messages of clients that have begun and not ended.
+    unfinished: RefCell<UnfinishedMessages>,
+    hello_bytes_max: usize,
     message_bytes_max: usize,
     /// How long a client of an event stream may leave sent data unacknowledged.
     silence: Silence,
@@ -116,7 +122,7 @@ impl Worker {
     ) -> Rc<Self> {
         let ShardHandle { inbox, counters } = shared.hub.shard(index);
         let (inbox, counters, rules) = (Arc::clone(inbox), Arc::clone(counters), Arc::clone(&shared.rules));
-        let message_bytes_max = rules.limits.message_bytes_max;
+        let Limits { hello_bytes_max, message_bytes_max, inbound_bytes_max, message_timeout_ms, .. } = rules.limits;
         let silence = Silence::new(&rules.limits);
         let (backlog_bytes_max, timer_grain_ms) = (rules.limits.backlog_bytes_max, rules.limits.timer_grain_ms());
         Rc::new(Self {
@@ -136,6 +142,8 @@ impl Worker {
             outlets: Outlets::new(index, shared, registers.presence, pump),
             hub: shared.hub.clone(),
             clock,
+            unfinished: RefCell::new(UnfinishedMessages::new(inbound_bytes_max, message_timeout_ms)),
+            hello_bytes_max,
             message_bytes_max,
             silence,
             backlog: Backlog::new(backlog_bytes_max),
@@ -209,6 +217,10 @@ impl Worker {
             }
             ToShard::Joined(joiner, joined) => self.shard.borrow_mut().joined(joiner, *joined),
             ToShard::Evict => {} // The check follows every item.
+            ToShard::EvictUnauthenticated => {
+                self.shard.borrow_mut().evict_unauthenticated();
+                self.cut_evicted();
+            }
             ToShard::Gap(scope, gap) => self.shard.borrow_mut().gap(&scope, gap),
             ToShard::Isolated(scope) => self.shard.borrow_mut().isolated(&scope),
             ToShard::Degraded(degraded) => self.shard.borrow_mut().degraded(degraded),
@@ -259,14 +271,16 @@ impl Worker {
             shard.close(slot, Close::Restart);
         }
         self.wheel.borrow_mut().schedule(slot, shard.first_wake(slot, now));
+        let is_authenticated = shard.holder(slot).is_some();
         drop(shard);
+        self.cut_evicted();
         self.sockets.insert(slot, Rc::clone(&socket));
         self.registrations.borrow_mut().open(slot);
         if is_event_stream {
             task::spawn_local(reader::run_event_stream(Rc::clone(self), slot, socket));
             return self.step(slot, |_, _| ());
         }
-        let mut codec = Codec::new(self.message_bytes_max);
+        let mut codec = Codec::new(self.message_bytes_max(is_authenticated));
         if !early.is_empty() {
             reader::take(self, slot, &mut codec, &mut early.to_vec());
         }
@@ -287,8 +301,9 @@ impl Worker {
     }
 
     /// Removes a connection whose socket has ended.
-    pub(crate) fn remove(&self, slot: Slot) {
+    pub(crate) fn remove(self: &Rc<Self>, slot: Slot) {
         self.sockets.remove(slot);
+        self.note_unfinished(slot, None);
         let mut shard = self.shard.borrow_mut();
         if shard.remove(slot).is_some() {
             self.counters.connections.sub(1);
@@ -305,6 +320,14 @@ impl Worker {
 
     pub(crate) fn give_scratch(&self, scratch: Vec<u8>) {
         self.scratch_in.replace(scratch);
+    }
+
+    /// Longest message of a client in bytes, before and after it has shown a token.
+    pub(crate) fn message_bytes_max(&self, is_authenticated: bool) -> usize {
+        match is_authenticated {
+            true => self.message_bytes_max,
+            false => self.hello_bytes_max.min(self.message_bytes_max),
+        }
     }
 
     /// Passes the table's requests to the pump, and registers sessions that have opened. Returns the connections that
@@ -434,6 +457,7 @@ impl Worker {
             self.sockets.shrink();
             self.registrations.borrow_mut().shrink();
             self.wheel.borrow_mut().shrink();
+            self.unfinished.borrow_mut().shrink();
             release_memory();
         }
         self.backlog.tick();
@@ -441,9 +465,10 @@ impl Worker {
     }
 
     /// Checks the connections that are due.
-    fn wake_due(&self) {
+    fn wake_due(self: &Rc<Self>) {
         self.check_lease(Instant::now());
         let now = self.clock.now();
+        self.end_overdue_messages(now);
         let mut due = Vec::new();
         self.wheel.borrow_mut().take_due(now.mono_ms, &mut due);
         for slot in due {

@@ -26,6 +26,7 @@ mod flood;
 #[cfg(target_os = "linux")]
 mod frozen;
 mod half_open;
+mod hostile;
 mod interrupted;
 mod isolation;
 mod limits;

@@ -21,7 +21,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    fn close_code(&self) -> Option<u16> {
+    pub(crate) fn close_code(&self) -> Option<u16> {
         (self.opcode == 0x8).then(|| u16::from_be_bytes([self.payload[0], self.payload[1]]))
     }
 }

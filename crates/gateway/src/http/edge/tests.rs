@@ -231,12 +231,34 @@ async fn a_full_instance_refuses_by_frame_and_never_by_503() {
         let mut stream = edge.connect().await;
         stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
         assert!(read_head(&mut stream).await.starts_with("http/1.1 101 "));
-        let Opening::Refused { code, close, .. } = edge.next_handoff().await.opening else { panic!("refused") };
+        let Opening::Refused { code, close, retry_after_ms, .. } = edge.next_handoff().await.opening else {
+            panic!("refused")
+        };
         assert_eq!((code, close), (ErrorCode::Unavailable, Close::TryAgainLater));
+        assert!(retry_after_ms.is_some_and(|ms| (COME_BACK_FULL_MS..2 * COME_BACK_FULL_MS).contains(&ms)));
         edge.shard.connections.set(1);
         let mut stream = edge.connect().await;
         stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
         assert!(matches!(edge.next_handoff().await.opening, Opening::AwaitHello));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_with_a_token_waits_for_a_place_and_takes_that_of_one_without() {
+    with_edge(PATIENCE, async |edge| {
+        edge.shard.connections.set(2);
+        edge.shard.unauthenticated.set(1);
+        let token = signed::hs256(&signed::claims("alice"));
+        let mut stream = edge.connect().await;
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        stream.write_all(upgrade("/ws", &bearer).as_bytes()).await.unwrap();
+        let mut asked = Vec::new();
+        tokio::time::timeout(PATIENCE, edge.inbox.take_all(&mut asked)).await.expect("a place is asked for");
+        assert!(matches!(asked[..], [ToShard::EvictUnauthenticated]), "{asked:?}");
+        edge.shard.connections.set(1);
+        assert!(matches!(edge.next_handoff().await.opening, Opening::Authenticated(_)));
+        assert_eq!(edge.counters.upgrades_full.get(), 0);
     })
     .await;
 }

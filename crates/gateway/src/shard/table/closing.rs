@@ -27,7 +27,8 @@ const HAND_OVER_TIMEOUT_MS: u64 = 1_000;
 
 /// How long a client may take to answer a close frame, in milliseconds.
 pub(super) fn close_timeout_ms(connection: &Connection) -> u64 {
-    match connection.confirmation.as_ref().is_some_and(|confirmation| confirmation.is_awaited()) {
+    let is_awaited = connection.confirmation.as_ref().is_some_and(|confirmation| confirmation.is_awaited());
+    match is_awaited {
         true => HAND_OVER_TIMEOUT_MS,
         false => CLOSE_TIMEOUT_MS,
     }
@@ -128,7 +129,11 @@ impl Shard {
         if connection.state != ConnectionState::Open {
             return false;
         }
+        let is_unauthenticated = connection.is_unauthenticated();
         connection.state = ConnectionState::Closing;
+        if is_unauthenticated {
+            self.forget_unauthenticated();
+        }
         if close == Close::SlowConsumer {
             self.connections.discard_unsent(slot);
         }
@@ -152,7 +157,7 @@ impl Shard {
     /// first.
     pub(crate) fn end(&mut self, slot: Slot, code: Option<u16>, answer: Option<Outbound>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let was = connection.state;
+        let (was, is_unauthenticated) = (connection.state, connection.is_unauthenticated());
         connection.state = match was {
             ConnectionState::Open | ConnectionState::Closing | ConnectionState::Ending => ConnectionState::Ending,
             ConnectionState::CloseSent | ConnectionState::Answered => ConnectionState::Answered,
@@ -161,6 +166,9 @@ impl Shard {
         self.note_end(slot, None);
         self.leave_record(slot, code);
         if was == ConnectionState::Open {
+            if is_unauthenticated {
+                self.forget_unauthenticated();
+            }
             self.leave_all(slot);
             if let Some(answer) = answer {
                 self.queue_outbound(slot, Lane::CLOSE, answer);
@@ -193,6 +201,9 @@ impl Shard {
     /// Removes a connection whose socket has ended.
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Session> {
         self.connections.get(slot)?;
+        if self.is_unauthenticated(slot) {
+            self.forget_unauthenticated();
+        }
         self.note_end(slot, None);
         self.leave_record(slot, None);
         self.leave_all(slot);

@@ -43,6 +43,11 @@ pub(crate) struct Connection {
 const _: () = assert!(size_of::<Connection>() <= 248);
 
 impl Connection {
+    /// Whether the client has not shown a valid token.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.session.identity().is_none()
+    }
+
     pub(super) fn new(number: u64, session: Session, ping_ms: u64) -> Self {
         Self {
             number,

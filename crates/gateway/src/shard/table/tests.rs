@@ -52,6 +52,11 @@ impl Table {
             policies,
             limits: Limits {
                 message_bytes_max: 1 << 20,
+                hello_bytes_max: 1 << 14,
+                message_timeout_ms: 30_000,
+                inbound_bytes_max: 1 << 20,
+                connections_max: 1_000,
+                unauthenticated_max: 3,
                 messages_per_second: 100,
                 rate: RateLimit::new(100, 200),
                 outbox_bytes_max: 4_096,

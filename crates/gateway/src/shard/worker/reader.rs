@@ -90,12 +90,14 @@ fn turn(worker: &Rc<Worker>, slot: Slot, socket: &Socket, codec: &mut Codec) -> 
 
 /// Parses bytes, carries out the frames, and writes the result.
 pub(crate) fn take(worker: &Rc<Worker>, slot: Slot, codec: &mut Codec, bytes: &mut [u8]) {
-    worker.step(slot, |shard, now| parse(shard, slot, codec, bytes, now));
+    let message_bytes_max = worker.message_bytes_max(true);
+    worker.step(slot, |shard, now| parse(shard, slot, codec, bytes, message_bytes_max, now));
+    worker.note_unfinished(slot, codec.unfinished());
 }
 
-fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now: Now) {
+fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], message_bytes_max: usize, now: Now) {
     shard.peer_alive(slot);
-    let parsed = codec.feed(bytes, |input| {
+    let parsed = codec.feed(bytes, |input, limit| {
         match input {
             Input::Text(text) => shard.frame(slot, ClientFrame::parse(text), now),
             Input::Binary(bytes) => shard.frame(slot, ClientFrame::parse_binary(bytes), now),
@@ -107,14 +109,21 @@ fn parse(shard: &mut Shard, slot: Slot, codec: &mut Codec, bytes: &mut [u8], now
                 return ControlFlow::Break(());
             }
         }
+        if *limit < message_bytes_max && shard.holder(slot).is_some() {
+            *limit = message_bytes_max;
+        }
         ControlFlow::Continue(())
     });
     if let Err(violation) = parsed {
-        let code = match violation.close() {
-            Close::TooBig => ErrorCode::TooBig,
-            _ => ErrorCode::Malformed,
+        let (code, message) = match violation.close() {
+            Close::TooBig if shard.holder(slot).is_none() => (
+                ErrorCode::TooBig,
+                format!("{violation} until the hello with the token; send that first, then subscribe"),
+            ),
+            Close::TooBig => (ErrorCode::TooBig, violation.to_string()),
+            _ => (ErrorCode::Malformed, violation.to_string()),
         };
-        shard.refuse(slot, code, &violation.to_string(), violation.close());
+        shard.refuse(slot, code, &message, violation.close());
     }
     if codec.is_closed() {
         // The client's close frame has arrived, or cannot be read. The shard does not wait for it.

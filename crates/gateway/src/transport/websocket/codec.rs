@@ -37,8 +37,8 @@ pub use accept::accept_key;
 pub use close_frame::CloseFrame;
 use header::{CONTROL_BYTES_MAX, Control, Data, Header, HeaderBytes, Opcode};
 use mask::Mask;
+pub use message::Input;
 use message::Message;
-pub use message::{FRAGMENTS_MAX, Input};
 pub use violation::Violation;
 
 /// The decoder state of one connection between two reads.
@@ -50,13 +50,16 @@ pub struct Codec {
     stage: DecoderState,
     /// The message between two of its fragments. While one of its frames arrives, `stage` has it.
     message: Option<Message>,
+    /// The limit of the next frame. A larger limit applies once the client has said who it is.
     message_bytes_max: usize,
+    /// Messages that have ended, and control frames outside of messages. It tells two unfinished messages apart.
+    finished: u32,
     /// Whether a violation has been reported. After that only a close frame is accepted.
     has_failed: bool,
 }
 
 // One per connection, and an idle connection has 2 KiB in total.
-const _: () = assert!(size_of::<Codec>() <= 64);
+const _: () = assert!(size_of::<Codec>() <= 72);
 
 /// What the next byte is part of.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +72,15 @@ enum DecoderState {
     Skipped { remaining: u64 },
     /// No more input: after a close, after `take` has stopped, or after a violation that hides where its frame ends.
     Closed,
+}
+
+/// A message that has begun and not ended, or a control frame outside of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Differs from the number of the one before.
+    pub number: u32,
+    /// Bytes of memory that are held for it.
+    pub bytes: usize,
 }
 
 /// What a frame belongs to.
@@ -87,11 +99,22 @@ impl Codec {
     #[must_use]
     pub fn new(message_bytes_max: usize) -> Self {
         let stage = DecoderState::Header(HeaderBytes::default());
-        Self { held: Vec::new(), stage, message: None, message_bytes_max, has_failed: false }
+        Self { held: Vec::new(), stage, message: None, message_bytes_max, finished: 0, has_failed: false }
+    }
+
+    /// What has begun and not ended: a message, or a control frame outside of a message. `None` between two of them.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        let is_unfinished = match self.stage {
+            DecoderState::Header(so_far) => self.message.is_some() || !so_far.is_empty(),
+            DecoderState::Payload { .. } => true,
+            DecoderState::Skipped { .. } | DecoderState::Closed => false,
+        };
+        is_unfinished.then_some(Unfinished { number: self.finished, bytes: self.held.capacity() })
     }
 
     /// Takes all of `bytes`, the next bytes of the stream, and calls `take` for each message and control frame that
-    /// they complete, in order. `bytes` are unmasked in place.
+    /// they complete, in order. `bytes` are unmasked in place. `take` may change the limit for the messages behind.
     ///
     /// A close frame and a break of `take` are final: later bytes are ignored, in this call and in later ones. After a
     /// violation only a close frame from a later call is accepted: it may answer the close frame that reported the
@@ -99,14 +122,17 @@ impl Codec {
     pub fn feed(
         &mut self,
         mut bytes: &mut [u8],
-        mut take: impl FnMut(Input<'_>) -> ControlFlow<()>,
+        mut take: impl FnMut(Input<'_>, &mut usize) -> ControlFlow<()>,
     ) -> Result<(), Violation> {
         match self.advance(&mut bytes, &mut take) {
             Ok(ControlFlow::Continue(())) => return Ok(()),
             Err(violation) if !self.has_failed => {
                 self.forget();
                 self.has_failed = true;
-                if !matches!(self.advance(&mut bytes, &mut |_| ControlFlow::Break(())), Ok(ControlFlow::Continue(()))) {
+                if !matches!(
+                    self.advance(&mut bytes, &mut |_, _| ControlFlow::Break(())),
+                    Ok(ControlFlow::Continue(()))
+                ) {
                     self.stage = DecoderState::Closed;
                 }
                 return Err(violation);
@@ -133,7 +159,7 @@ impl Codec {
     fn advance(
         &mut self,
         bytes: &mut &mut [u8],
-        take: &mut impl FnMut(Input<'_>) -> ControlFlow<()>,
+        take: &mut impl FnMut(Input<'_>, &mut usize) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
         loop {
             match self.stage {
@@ -190,11 +216,11 @@ impl Codec {
             Opcode::Data(data) => {
                 let message = match (data, self.message.take()) {
                     (Data::Begin(kind), None) => Message::new(kind),
-                    (Data::Continue, Some(message)) => message.continued()?,
+                    (Data::Continue, Some(message)) => message.continued(self.held.len())?,
                     (Data::Begin(_), Some(_)) => return Err(Violation::MessageUnfinished),
                     (Data::Continue, None) => return Err(Violation::NothingToContinue),
                 };
-                (Part::Message { message, fin: header.fin }, self.message_bytes_max - self.held.len())
+                (Part::Message { message, fin: header.fin }, self.message_bytes_max.saturating_sub(self.held.len()))
             }
         };
         match usize::try_from(header.payload_bytes) {
@@ -221,24 +247,34 @@ impl Codec {
         &mut self,
         part: Part,
         piece: &[u8],
-        take: &mut impl FnMut(Input<'_>) -> ControlFlow<()>,
+        take: &mut impl FnMut(Input<'_>, &mut usize) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
+        if matches!(part, Part::Message { fin: true, .. })
+            || self.message.is_none() && matches!(part, Part::Control { .. })
+        {
+            self.finished = self.finished.wrapping_add(1);
+        }
         match part {
-            Part::Control { control, held: 0 } => deliver_control(control, piece, take),
+            Part::Control { control, held: 0 } => {
+                deliver_control(control, piece, |input| take(input, &mut self.message_bytes_max))
+            }
             Part::Control { control, held } => {
                 let start = self.held.len() - usize::from(held);
                 self.hold(piece);
-                let flow = deliver_control(control, &self.held[start..], take)?;
+                let limit = &mut self.message_bytes_max;
+                let flow = deliver_control(control, &self.held[start..], |input| take(input, limit))?;
                 self.held.truncate(start);
                 if start == 0 {
                     self.held = Vec::new();
                 }
                 Ok(flow)
             }
-            Part::Message { message, fin: true } if self.held.is_empty() => Ok(take(message.input(piece)?)),
+            Part::Message { message, fin: true } if self.held.is_empty() => {
+                Ok(take(message.input(piece)?, &mut self.message_bytes_max))
+            }
             Part::Message { message, fin: true } => {
                 self.hold(piece);
-                Ok(take(message.input(&mem::take(&mut self.held))?))
+                Ok(take(message.input(&mem::take(&mut self.held))?, &mut self.message_bytes_max))
             }
             Part::Message { mut message, fin: false } => {
                 self.hold(piece);
@@ -266,7 +302,7 @@ impl Codec {
 fn deliver_control(
     control: Control,
     payload: &[u8],
-    take: &mut impl FnMut(Input<'_>) -> ControlFlow<()>,
+    take: impl FnOnce(Input<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Violation> {
     match control {
         Control::Ping => Ok(take(Input::Ping(payload))),

@@ -118,6 +118,10 @@ pub(super) struct HeaderBytes {
 }
 
 impl HeaderBytes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Adds the next bytes of the stream. Returns the header if it is complete, and how many of `bytes` belong to it.
     /// While it is incomplete, all of them do.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<(Header, usize)>, Violation> {

@@ -4,10 +4,13 @@ use super::close_frame::CloseFrame;
 use super::utf8;
 use super::violation::Violation;
 
-/// Most frames that one message may consist of. A message counts against the connection's rate when it is complete, so
-/// without this limit an endless message of empty fragments would never count. Writers that fragment do so at their
-/// buffer size of 4 KiB or more, so a message of 16 MiB still passes.
-pub const FRAGMENTS_MAX: u16 = 4096;
+/// Frames that every message may consist of, also without payload. A message counts against the connection's rate when
+/// it is complete, so without a limit an endless message of empty fragments would never count.
+pub(super) const FRAGMENTS_FREE: u32 = 4096;
+
+/// A message may have one more frame for each of these bytes that it has brought. Some clients write fragments of 64
+/// bytes, and their messages are bounded in bytes anyway.
+pub(super) const BYTES_PER_FRAGMENT: usize = 16;
 
 /// A complete message, or a control frame that came before, after or inside one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub(super) enum MessageKind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message {
     /// The number of frames that have started.
-    fragments: u16,
+    fragments: u32,
     kind: MessageKind,
     /// How many bytes at the end of `held` begin an incomplete character: 0 to 3, and always 0 for binary messages.
     unfinished_tail: u8,
@@ -46,9 +49,9 @@ impl Message {
         Self { fragments: 1, kind, unfinished_tail: 0 }
     }
 
-    /// Counts one more frame.
-    pub(super) const fn continued(mut self) -> Result<Self, Violation> {
-        if self.fragments == FRAGMENTS_MAX {
+    /// Counts one more frame. `received` bytes of the message have arrived before it.
+    pub(super) const fn continued(mut self, received: usize) -> Result<Self, Violation> {
+        if self.fragments as usize >= FRAGMENTS_FREE as usize + received / BYTES_PER_FRAGMENT {
             return Err(Violation::TooManyFragments);
         }
         self.fragments += 1;

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use wire::Close;
 
-use super::{Codec, DecoderState, FRAGMENTS_MAX, Input, Violation};
+use super::message::{BYTES_PER_FRAGMENT, FRAGMENTS_FREE};
+use super::{Codec, DecoderState, Input, Unfinished, Violation};
 
 /// Small, so that a test can go over it; not below 65,536, which the longest form of a length needs.
 const LIMIT: usize = 100_000;
@@ -23,7 +24,7 @@ fn note(input: Input<'_>) -> String {
 
 fn feed(codec: &mut Codec, bytes: &[u8]) -> (Vec<String>, Result<(), Violation>) {
     let mut taken = Vec::new();
-    let outcome = codec.feed(&mut bytes.to_vec(), |input| {
+    let outcome = codec.feed(&mut bytes.to_vec(), |input, _| {
         taken.push(note(input));
         ControlFlow::Continue(())
     });
@@ -147,13 +148,74 @@ fn the_limit_is_for_all_fragments_together() {
 #[test]
 fn a_message_has_a_bounded_number_of_fragments() {
     let mut bytes = frame(0x01, b"");
-    for _ in 2..FRAGMENTS_MAX {
+    for _ in 2..FRAGMENTS_FREE {
         bytes.extend(frame(0x00, b""));
     }
     assert_eq!(accepted(&[&bytes[..], &frame(0x80, b"end")].concat()), ["text end"]);
     bytes.extend(frame(0x00, b""));
     assert_eq!(refused(&[&bytes[..], &frame(0x80, b"")].concat()), Violation::TooManyFragments);
     assert_eq!(Violation::TooManyFragments.close(), Close::TooBig);
+}
+
+#[test]
+fn bytes_pay_for_fragments_and_empty_ones_do_not() {
+    // Autobahn's 9.3.1 and 9.4.1: 4 MiB in fragments of 64 bytes.
+    let mut codec = Codec::new(4 << 20);
+    assert_eq!(feed(&mut codec, &frame(0x02, &[7; 64])).1, Ok(()));
+    let fragment = frame(0x00, &[7; 64]);
+    for _ in 2..(4 << 20) / 64 {
+        assert_eq!(feed(&mut codec, &fragment).1, Ok(()));
+    }
+    let mut whole = 0;
+    let last = codec.feed(&mut frame(0x80, &[7; 64]), |input, _| {
+        whole = if let Input::Binary(bytes) = input { bytes.len() } else { 0 };
+        ControlFlow::Continue(())
+    });
+    assert_eq!((last, whole), (Ok(()), 4 << 20));
+    // As many bytes as pay for ten frames, and then empty ones.
+    let mut codec = Codec::new(4 << 20);
+    assert_eq!(feed(&mut codec, &frame(0x02, &[7; 10 * BYTES_PER_FRAGMENT])).1, Ok(()));
+    for _ in 1..FRAGMENTS_FREE + 10 {
+        assert_eq!(feed(&mut codec, &frame(0x00, b"")).1, Ok(()));
+    }
+    assert_eq!(feed(&mut codec, &frame(0x00, b"")).1, Err(Violation::TooManyFragments));
+}
+
+#[test]
+fn what_has_begun_and_not_ended() {
+    let mut codec = Codec::new(LIMIT);
+    let mut after = |bytes: &[u8]| {
+        assert_eq!(feed(&mut codec, bytes).1, Ok(()));
+        codec.unfinished().map(|Unfinished { number, bytes }| (number, bytes))
+    };
+    assert_eq!(after(b""), None);
+    assert_eq!(after(&frame(0x81, b"whole")), None);
+    assert_eq!(after(b"\x01"), Some((1, 0)), "the first byte of a header");
+    assert_eq!(after(&frame(0x01, b"ab")[1..]), Some((1, 2)), "a fragment");
+    // Control frames between its fragments do not make it another message.
+    assert_eq!(after(&[&frame(0x8a, b"")[..], &frame(0x89, b"x")].concat()), Some((1, 2)));
+    assert_eq!(after(&frame(0x8a, b"pong")[..8]), Some((1, 4)));
+    assert_eq!(after(&frame(0x8a, b"pong")[8..]), Some((1, 8)), "the rest of a control frame was held too");
+    assert_eq!(after(&frame(0x80, b"")), None);
+    assert_eq!(after(&frame(0x89, b"ping")[..3]), Some((2, 0)));
+    // Each ping outside of a message is another.
+    assert_eq!(after(&[&frame(0x89, b"ping")[3..], &frame(0x89, b"ping")[..3]].concat()), Some((3, 0)));
+}
+
+#[test]
+fn a_message_may_raise_the_limit_for_those_behind_it() {
+    let mut codec = Codec::new(4);
+    let mut bytes = [frame(0x81, b"four"), frame(0x81, b"more than four")].concat();
+    let mut taken = 0;
+    let outcome = codec.feed(&mut bytes, |_, message_bytes_max| {
+        (taken, *message_bytes_max) = (taken + 1, 64);
+        ControlFlow::Continue(())
+    });
+    assert_eq!((outcome, taken), (Ok(()), 2));
+    assert_eq!(
+        feed(&mut Codec::new(4), &frame(0x81, b"more than four")).1,
+        Err(Violation::TooBig { message_bytes_max: 4 })
+    );
 }
 
 #[test]
@@ -210,7 +272,7 @@ fn a_frame_that_is_whole_is_not_copied() {
             scratch[6..8].copy_from_slice(b"ok");
         }
         let range = scratch.as_ptr_range();
-        let outcome = codec.feed(&mut scratch, |input| {
+        let outcome = codec.feed(&mut scratch, |input, _| {
             let taken = match input {
                 Input::Text(text) => text.as_ptr(),
                 Input::Binary(bytes) | Input::Ping(bytes) | Input::Pong(bytes) => bytes.as_ptr(),
@@ -306,7 +368,7 @@ fn a_break_is_final() {
     let mut codec = Codec::new(LIMIT);
     let mut bytes = [frame(0x81, b"a"), frame(0x81, b"b"), frame(0x81, b"c")].concat();
     let mut taken = 0;
-    let outcome = codec.feed(&mut bytes, |_| {
+    let outcome = codec.feed(&mut bytes, |_, _| {
         taken += 1;
         if taken == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -2,7 +2,7 @@
 
 use wire::Close;
 
-use super::message::FRAGMENTS_MAX;
+use super::message::{BYTES_PER_FRAGMENT, FRAGMENTS_FREE};
 
 /// Why a connection must be closed. The client caused it, and the same bytes will fail again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +40,8 @@ pub enum Violation {
         /// The limit in bytes.
         message_bytes_max: usize,
     },
-    /// The message has more frames than [`FRAGMENTS_MAX`].
-    #[error("a message has at most {FRAGMENTS_MAX} fragments")]
+    /// The message has more frames than its bytes allow.
+    #[error("a message has at most {FRAGMENTS_FREE} fragments, and one more for each {BYTES_PER_FRAGMENT} bytes")]
     TooManyFragments,
     /// §8.1: text, or the reason of a close frame, is not UTF-8.
     #[error("text must be UTF-8")]
