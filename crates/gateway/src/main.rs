@@ -57,10 +57,15 @@ fn serve(args: ServeArgs) -> Exit {
     if is_print {
         return Exit::Ok.telling(raw.to_toml());
     }
+    let foreign = raw.foreign_variables().join(", ");
     if is_check {
-        return Exit::Ok.telling("the configuration is ok\n");
+        let ignored = if foreign.is_empty() { String::new() } else { format!("; ignored variables: {foreign}") };
+        return Exit::Ok.telling(format_args!("the configuration is ok{ignored}\n"));
     }
     cli::install_log(&config.log);
+    if !foreign.is_empty() {
+        tracing::info!(names = foreign, "variables ignored: they resemble no key");
+    }
     match tidegate_gateway::run(config) {
         Ok(()) => Exit::Ok,
         Err(error) => Exit::Failure.because(error),

@@ -4,7 +4,7 @@
 //! ```text
 //!   redis://[USER:PASSWORD@]HOST[:PORT][/DB] ───────────────────────────▶ that server
 //!   redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DB] ─ ask ────▶ the primary, by the newest answer
-//!   redis+cluster://[USER:PASSWORD@]HOST[:PORT],… ─ CLUSTER NODES ───────▶ the primary of a slot
+//!   redis+cluster://[USER:PASSWORD@]HOST[:PORT],… ─ CLUSTER SLOTS ───────▶ the primary of a slot
 //! ```
 //!
 //! [`Target`] is such a URL, checked. [`Target::locate`] finds the [`Node`] to call; a caller that finds a node to be
@@ -36,6 +36,7 @@ mod sentinel;
 mod slots;
 mod socket;
 mod target;
+mod url;
 
 pub use self::command_client::{CallError, CommandClient, RedisCommand, call};
 pub use self::command_error::{CommandError, ErrorReply};

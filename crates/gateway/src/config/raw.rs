@@ -20,6 +20,8 @@ pub struct RawConfig {
     problems: RefCell<Vec<Problem>>,
     /// A configuration file was named but could not be read, so its settings are unknown.
     pub(super) is_file_unread: bool,
+    /// Names of variables that begin with `TIDEGATE_` and belong to other programs.
+    pub(super) foreign_variables: Vec<String>,
 }
 
 /// The value of one key, and its source.
@@ -98,6 +100,17 @@ impl RawConfig {
 // keys without a default are read with `optional_text` or `optional_ms`.
 
 impl RawConfig {
+    /// The variables that begin with `TIDEGATE_`, resemble no key, and are passed over.
+    #[must_use]
+    pub fn foreign_variables(&self) -> &[String] {
+        &self.foreign_variables
+    }
+
+    /// Whether no source sets the key.
+    pub(super) fn is_default(&self, name: &str) -> bool {
+        self.settings.get(name).is_none_or(|setting| setting.source == Source::Default)
+    }
+
     fn value(&self, name: &str) -> &Value {
         &self.settings.get(name).unwrap_or_else(|| panic!("{name} has a default")).value
     }

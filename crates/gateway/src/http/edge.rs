@@ -260,8 +260,9 @@ impl Edge {
                 return Err(Unanswered::Frozen);
             }
             Ok(Route::Health) => Ok(answer::health(instance_state)),
-            Ok(Route::Livez) => Ok(answer::livez(instance_state)),
-            Ok(Route::Readyz) => Ok(answer::readyz(instance_state)),
+            // The reason names servers, and this port is public.
+            Ok(Route::Livez) => Ok(answer::livez(instance_state, None)),
+            Ok(Route::Readyz) => Ok(answer::readyz(instance_state, None)),
             Ok(Route::Page) => {
                 self.page.as_ref().ok_or(Refusal::not_found()).and_then(|page| page.answer(&request, unix_s()))
             }

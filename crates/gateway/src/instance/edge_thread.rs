@@ -152,6 +152,7 @@ fn duty(instance_state: InstanceState) -> Duty {
         InstanceState::Connected => Duty::Full,
         InstanceState::Terminating | InstanceState::Draining => Duty::Draining,
         InstanceState::Starting
+        | InstanceState::Connecting
         | InstanceState::LeaseLost
         | InstanceState::Isolated
         | InstanceState::Fenced

@@ -415,7 +415,7 @@ pub(super) const METRICS: &[Metric] = &[
     metric(
         "tidegate_instance_state",
         Unit::Count,
-        "1 for the state that the instance is in, by label: starting, connected, lease_lost, isolated, fenced, terminating, draining, frozen.",
+        "1 for the state that the instance is in, by label: starting, connecting, connected, lease_lost, isolated, fenced, terminating, draining, frozen.",
         InstanceStateGauge,
     ),
     metric(

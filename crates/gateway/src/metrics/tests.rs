@@ -68,7 +68,7 @@ fn one_state_is_true_at_a_time() {
     let of =
         |value: &str| text.lines().filter(|l| l.starts_with("tidegate_instance_state{") && l.ends_with(value)).count();
     assert_eq!((of(" 1"), of(" 0")), (1, InstanceState::ALL.len() - 1), "{text}");
-    assert!(text.contains("tidegate_instance_state{state=\"isolated\"} 1\n"), "{text}");
+    assert!(text.contains("tidegate_instance_state{state=\"connecting\"} 1\n"), "{text}");
 }
 
 #[test]

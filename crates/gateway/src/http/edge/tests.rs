@@ -446,8 +446,10 @@ async fn health_for_haproxy_and_kubernetes() {
             }
             answers
         };
-        assert_eq!(answers(edge).await, ["200 isolated", "200 alive", "200 ready"]);
-        edge.health.set_broker_up(true);
+        edge.health.broker_is_down("Redis at 10.0.0.1 refused the connection");
+        assert_eq!(answers(edge).await, ["404 connecting", "200 alive", "503 connecting"]);
+        assert!(!edge.get("/readyz").await.contains("10.0.0.1"), "this port is public");
+        edge.health.broker_is_up();
         let held = |ends_in: Option<Duration>| {
             let end = ends_in.map(|ends_in| Instant::now() + ends_in);
             LeaseState::Held { token: Token::from_store("a"), deadline: end, end }
@@ -456,6 +458,9 @@ async fn health_for_haproxy_and_kubernetes() {
         assert_eq!(answers(edge).await, ["200 connected", "200 alive", "200 ready"]);
         edge.health.set_lease(&LeaseState::Lost(Loss::Unrenewed));
         assert_eq!(answers(edge).await, ["200 lease_lost", "200 alive", "200 ready"]);
+        edge.health.broker_is_down("gone");
+        assert_eq!(answers(edge).await, ["200 isolated", "200 alive", "200 ready"]);
+        edge.health.broker_is_up();
         // What the heartbeat task has not noticed yet, the clock says.
         edge.health.set_lease(&held(Some(Duration::ZERO)));
         let refused = edge.exchange(upgrade("/ws", "").as_bytes()).await;
