@@ -4,6 +4,8 @@ use std::fmt;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
+use crate::tls::RedisTls;
+
 /// Host and port of one server, as written in a URL or sent by Redis.
 ///
 /// ```
@@ -37,8 +39,11 @@ impl Node {
     }
 
     /// How to connect to this server, with this user, password and database.
-    pub(crate) fn info(&self, settings: &RedisConnectionInfo) -> ConnectionInfo {
-        let address = ConnectionAddr::Tcp(self.host.clone(), self.port);
+    pub(crate) fn info(&self, settings: &RedisConnectionInfo, tls: Option<&RedisTls>) -> ConnectionInfo {
+        let address = match tls {
+            None => ConnectionAddr::Tcp(self.host.clone(), self.port),
+            Some(tls) => tls.address(self),
+        };
         let info = address.into_connection_info().expect("an address is enough");
         info.set_redis_settings(settings.clone())
     }

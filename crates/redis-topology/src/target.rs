@@ -1,6 +1,8 @@
 //! A Redis URL, parsed and checked, and how to find the server behind it.
 
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use keyspace::Slot;
@@ -11,7 +13,9 @@ use tokio::time::timeout;
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
-use crate::socket::open_within;
+use crate::socket::{RedisSocket, connect, open_within};
+use crate::tls::RedisTls;
+use crate::tls_files::{BadRedisTls, TlsFiles};
 use crate::url::{RedisUrl, has_stray_characters};
 
 /// Longest time for each step when a server is asked for the map of its cluster.
@@ -26,6 +30,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(200);
 pub struct Target {
     topology: Topology,
     settings: RedisConnectionInfo,
+    tls: Option<RedisTls>,
 }
 
 /// How the servers are related.
@@ -42,9 +47,9 @@ pub enum Topology {
 /// Why a text is not a usable Redis URL. No variant repeats the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRedisUrl {
-    /// `rediss:`, `valkeys:` and similar schemes.
-    #[error("TLS to Redis is not built in: write redis:// and put Redis on a private network or behind a TLS tunnel")]
-    Tls,
+    /// The URL asks for TLS, which is not possible.
+    #[error(transparent)]
+    Tls(#[from] BadRedisTls),
     /// `unix:` and similar schemes.
     #[error("a Redis socket in the file system is not supported: write redis://HOST:PORT")]
     Unix,
@@ -52,7 +57,10 @@ pub enum BadRedisUrl {
     #[error("a Redis URL has no white space and no control characters within; in a password a space is written %20")]
     Stray,
     /// Another scheme, or none.
-    #[error("a Redis URL begins with redis://, redis+sentinel:// or redis+cluster:// (or valkey in its place)")]
+    #[error(
+        "a Redis URL begins with redis://, redis+sentinel:// or redis+cluster:// (valkey in place of redis, and rediss or \
+         valkeys for TLS)"
+    )]
     Scheme,
     /// The URL does not name one server.
     #[error("one Redis is redis://[USER:PASSWORD@]HOST[:PORT][/DB]: {0}")]
@@ -112,29 +120,57 @@ impl Target {
     /// use redis_topology::{BadRedisUrl, Target, Topology};
     /// let target = Target::parse("redis+cluster://alice:p%40ss@redis-1:7000,redis-2").unwrap();
     /// assert_eq!(target.to_string(), "redis-1:7000,redis-2:6379");
-    /// assert_eq!(Target::parse("rediss://redis-1").unwrap_err(), BadRedisUrl::Tls);
+    /// assert!(matches!(Target::parse("redis://redis-1?db=3"), Err(BadRedisUrl::Standalone(_))));
     /// ```
     ///
     /// # Errors
     /// If the form of the URL is unknown, or the URL names something that is not supported.
     pub fn parse(url: &str) -> Result<Self, BadRedisUrl> {
+        Self::parse_with(url, &TlsFiles::default())
+    }
+
+    /// As [`Self::parse`], with the certificates for a URL that asks for TLS.
+    ///
+    /// # Errors
+    /// The same, and if the certificates cannot be used.
+    pub fn parse_with(url: &str, files: &TlsFiles) -> Result<Self, BadRedisUrl> {
         // A line end comes with every secret that was written by an editor or by `echo`.
         let url = url.trim();
         if has_stray_characters(url) {
             return Err(BadRedisUrl::Stray);
         }
         let (scheme, rest) = url.split_once("://").or_else(|| url.split_once(':')).ok_or(BadRedisUrl::Scheme)?;
-        match scheme {
-            "redis" | "valkey" => Self::parse_standalone(rest).map_err(BadRedisUrl::Standalone),
-            "redis+sentinel" | "valkey+sentinel" => Self::parse_sentinel(rest).map_err(BadRedisUrl::Sentinel),
-            "redis+cluster" | "valkey+cluster" => Self::parse_cluster(rest).map_err(BadRedisUrl::Cluster),
-            "unix" | "redis+unix" | "valkey+unix" => Err(BadRedisUrl::Unix),
-            other if other.starts_with("rediss") || other.starts_with("valkeys") => Err(BadRedisUrl::Tls),
+        let (product, kind) = scheme.split_once('+').map_or((scheme, ""), |(product, kind)| (product, kind));
+        let is_tls = match product {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            "unix" => return Err(BadRedisUrl::Unix),
+            _ => return Err(BadRedisUrl::Scheme),
+        };
+        let tls = || if is_tls { RedisTls::new(files).map(Some).map_err(BadRedisUrl::Tls) } else { Ok(None) };
+        match kind {
+            "" => Self::parse_standalone(rest, tls()?).map_err(BadRedisUrl::Standalone),
+            "sentinel" => Self::parse_sentinel(rest, tls()?).map_err(BadRedisUrl::Sentinel),
+            "cluster" => Self::parse_cluster(rest, tls()?).map_err(BadRedisUrl::Cluster),
+            "unix" => Err(BadRedisUrl::Unix),
             _ => Err(BadRedisUrl::Scheme),
         }
     }
 
-    fn parse_standalone(rest: &str) -> Result<Self, String> {
+    /// Whether the URL asks for TLS.
+    ///
+    /// ```
+    /// use redis_topology::Target;
+    /// assert!(Target::asks_for_tls("rediss+sentinel://redis-1/main"));
+    /// assert!(!Target::asks_for_tls("redis://redis-1"));
+    /// ```
+    #[must_use]
+    pub fn asks_for_tls(url: &str) -> bool {
+        let product = url.trim().split([':', '+']).next();
+        matches!(product, Some("rediss" | "valkeys"))
+    }
+
+    fn parse_standalone(rest: &str, tls: Option<RedisTls>) -> Result<Self, String> {
         let RedisUrl { settings, mut nodes, path, query } = RedisUrl::parse(rest, 6379)?;
         if nodes.len() > 1 {
             return Err("several hosts are redis+sentinel:// or redis+cluster://".to_owned());
@@ -144,10 +180,10 @@ impl Target {
         }
         let db = if path.is_empty() { 0 } else { RedisUrl::parse_database(&path)? };
         let node = nodes.pop().expect("a URL has at least one host");
-        Ok(Self { topology: Topology::Standalone(node), settings: settings.set_db(db) })
+        Ok(Self { topology: Topology::Standalone(node), settings: settings.set_db(db), tls })
     }
 
-    fn parse_sentinel(rest: &str) -> Result<Self, String> {
+    fn parse_sentinel(rest: &str, tls: Option<RedisTls>) -> Result<Self, String> {
         let RedisUrl { settings, nodes, path, query } = RedisUrl::parse(rest, 26379)?;
         let (master, db) = path.split_once('/').unwrap_or((&path, "0"));
         if master.is_empty() {
@@ -180,11 +216,11 @@ impl Target {
             }
         }
         let settings = settings.set_db(RedisUrl::parse_database(db)?);
-        let sentinels = Sentinels::new(nodes, master.to_owned(), sentinel_settings);
-        Ok(Self { topology: Topology::Sentinel(sentinels), settings })
+        let sentinels = Sentinels::new(nodes, master.to_owned(), sentinel_settings, tls.clone());
+        Ok(Self { topology: Topology::Sentinel(sentinels), settings, tls })
     }
 
-    fn parse_cluster(rest: &str) -> Result<Self, String> {
+    fn parse_cluster(rest: &str, tls: Option<RedisTls>) -> Result<Self, String> {
         let RedisUrl { settings, nodes, path, query } = RedisUrl::parse(rest, 6379)?;
         if !matches!(&*path, "" | "0") {
             return Err("it has the database 0 alone".to_owned());
@@ -192,7 +228,7 @@ impl Target {
         if let Some((name, _)) = query.first() {
             return Err(RedisUrl::refuse_parameter(name, "nothing"));
         }
-        Ok(Self { topology: Topology::Cluster(nodes), settings })
+        Ok(Self { topology: Topology::Cluster(nodes), settings, tls })
     }
 
     /// How the servers are related.
@@ -210,7 +246,15 @@ impl Target {
     /// How to connect to one of the servers.
     #[must_use]
     pub fn info(&self, node: &Node) -> ConnectionInfo {
-        node.info(&self.settings)
+        node.info(&self.settings, self.tls.as_ref())
+    }
+
+    /// Opens a socket to one of the servers, at an address of its host.
+    ///
+    /// # Errors
+    /// If it does not accept the connection, or is not trusted.
+    pub async fn connect(&self, node: &Node, address: SocketAddr) -> io::Result<RedisSocket> {
+        connect(address, &node.host, self.tls.as_ref()).await
     }
 
     /// The server that has a slot; a single primary has all of them. It may have changed when the answer arrives.

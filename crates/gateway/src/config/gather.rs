@@ -35,8 +35,8 @@ impl RawConfig {
         }
         let has_file = file.is_some();
         if let Some((path, named_by)) = file {
-            let text = read_text(&path)
-                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
+            let text =
+                read_text(&path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
             match text {
                 Ok(text) => raw.set_file(&text, &Source::File(path)),
                 Err(error) => {

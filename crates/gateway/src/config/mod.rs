@@ -62,6 +62,7 @@ pub use http::HttpConfig;
 pub use key::{Fallback, KEYS, Key, Secrecy, ValueKind};
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat};
+pub(crate) use origins::Pages;
 pub use origins::{Origins, Subdomains};
 pub use paths::Paths;
 pub use problem::{Problem, Problems, Source};

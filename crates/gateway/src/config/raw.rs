@@ -106,6 +106,16 @@ impl RawConfig {
         &self.foreign_variables
     }
 
+    /// The keys whose values differ from those of an earlier reading, and that SIGHUP does not replace.
+    #[must_use]
+    pub fn needs_restart(&self, before: &Self) -> Vec<&'static str> {
+        let value = |raw: &Self, name: &str| raw.settings.get(name).map(|setting| setting.value.clone());
+        let is_set = |name: &&str| !self.is_default(name) || !before.is_default(name);
+        let differs = |name: &&'static str| value(self, name) != value(before, name);
+        let names = super::key::KEYS.iter().map(|key| key.name).filter(|name| !is_reloadable(name));
+        names.filter(is_set).filter(differs).collect()
+    }
+
     /// Whether no source sets the key.
     pub(super) fn is_default(&self, name: &str) -> bool {
         self.settings.get(name).is_none_or(|setting| setting.source == Source::Default)
@@ -178,6 +188,12 @@ impl RawConfig {
         };
         rows.enumerate().map(row).collect()
     }
+}
+
+/// Whether SIGHUP replaces the key's value. Of a file, its content too.
+fn is_reloadable(name: &str) -> bool {
+    let is_listed = matches!(name, "http.allowed_origins" | "log.filter" | "tls.cert_file" | "tls.key_file");
+    is_listed || (name.starts_with("auth.") && name != "auth.cookie")
 }
 
 fn is_empty_list(value: &Value) -> bool {

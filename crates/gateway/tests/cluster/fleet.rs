@@ -44,7 +44,8 @@ impl Fleet {
         )
     }
 
-    fn on(broker: String, instances: usize, settings: &str) -> Self {
+    /// The same with these lines for the broker.
+    pub(crate) fn on(broker: String, instances: usize, settings: &str) -> Self {
         let registry = if settings.contains("[registry]") { "" } else { REGISTRY };
         let settings = format!("{settings}{registry}");
         let mut fleet = Self { gateways: Vec::new(), settings, broker };

@@ -74,7 +74,10 @@ async fn a_server_of_a_cluster_that_is_silent_is_not_waited_for() {
 #[test]
 fn what_is_not_supported_says_so() {
     for url in ["rediss://h", "valkeys://h", "rediss+sentinel://h/m", "valkeys+cluster://h"] {
-        assert_eq!(Target::parse(url).unwrap_err(), BadRedisUrl::Tls, "{url}");
+        assert!(Target::asks_for_tls(url), "{url}");
+        let no_certificates = TlsFiles { ca: Some(b"none".to_vec()), client: None };
+        let parsed = Target::parse_with(url, &no_certificates);
+        assert!(matches!(parsed, Err(BadRedisUrl::Tls(_))), "{url}: {parsed:?}");
     }
     assert_eq!(Target::parse("unix:///run/redis.sock").unwrap_err(), BadRedisUrl::Unix);
     for url in ["localhost:6379", "localhost", "http://localhost", "sentinel://h/m", "redis+other://h"] {

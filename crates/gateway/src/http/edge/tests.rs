@@ -15,6 +15,7 @@ use crate::config::{HttpConfig, Origins, Secure, SessionCookie};
 use crate::health::instance_state::Phase;
 use crate::health::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 use crate::host::mailbox::Mailbox;
+use crate::host::reloadable::Reloadable;
 use crate::http::page::DevTokens;
 use crate::metrics::counters::ShardCounters;
 use crate::shard::hub::ShardHandle;
@@ -54,7 +55,12 @@ impl TestEdge {
         let origins = Origins { loopback: true, ..Origins::default() };
         let session_cookie = SessionCookie { name: Some("tidegate_session".into()), secure: Secure::Auto };
         let http = HttpConfig { allowed_origins: origins, session_cookie, paths: Paths::default() };
-        let handshake = Handshake::new(Arc::new(signed::verifier()), &http, "tidegate_token".into());
+        let handshake = Handshake::new(
+            Reloadable::new(signed::verifier()),
+            Reloadable::new(http.allowed_origins.clone().into()),
+            &http,
+            "tidegate_token".into(),
+        );
         let diverts = Rc::new(Cell::new(false));
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
