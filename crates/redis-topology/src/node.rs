@@ -2,10 +2,6 @@
 
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
-
-use crate::tls::RedisTls;
-
 /// Host and port of one server, as written in a URL or sent by Redis.
 ///
 /// ```
@@ -36,16 +32,6 @@ impl Node {
     /// `?` if it has no name and names are preferred: it is reached as the server that was asked.
     pub(crate) fn known_host<'h>(host: &'h str, asked: &'h str) -> &'h str {
         if matches!(host, "" | "?") { asked } else { host }
-    }
-
-    /// How to connect to this server, with this user, password and database.
-    pub(crate) fn info(&self, settings: &RedisConnectionInfo, tls: Option<&RedisTls>) -> ConnectionInfo {
-        let address = match tls {
-            None => ConnectionAddr::Tcp(self.host.clone(), self.port),
-            Some(tls) => tls.address(self),
-        };
-        let info = address.into_connection_info().expect("an address is enough");
-        info.set_redis_settings(settings.clone())
     }
 }
 

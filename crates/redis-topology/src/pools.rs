@@ -35,6 +35,8 @@ struct PoolState {
     locator: Guard,
     /// Servers that are no primaries any more are removed when a new one is added.
     servers: HashMap<Node, Server>,
+    /// The certificates with which the pools were made.
+    certificates: u64,
     opens: u64,
     refused: u64,
 }
@@ -94,6 +96,7 @@ impl Pools {
             slots: Slots::default(),
             locator: Guard::new(deadline),
             servers: HashMap::new(),
+            certificates: target.certificates(),
             opens: 0,
             refused: 0,
         };
@@ -240,7 +243,12 @@ impl Pools {
 
     /// The pool of a server, which is made if there is none. Refused while the server's breaker is open.
     fn pool_of(&self, state: &mut PoolState, node: &Node) -> Result<Pool, PoolsError> {
-        let PoolState { slots, servers, .. } = &mut *state;
+        let PoolState { slots, servers, certificates, .. } = &mut *state;
+        let newest = self.target.certificates();
+        if std::mem::replace(certificates, newest) != newest {
+            // Connections that are in use end with their calls.
+            servers.clear();
+        }
         if !servers.contains_key(node) {
             let server = Server { pool: self.new_pool(node)?, guard: Guard::new(self.deadline) };
             let primaries = slots.nodes();

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use self::known::{KnownPrimary, Report, Verdict};
 use crate::node::Node;
-use crate::socket::{RedisSocket, connect, open_within};
+use crate::socket::{RedisSocket, connect, connection_info, open_within};
 use crate::tls::RedisTls;
 
 /// Longest wait for a Sentinel's answer. In an outage a Sentinel may be gone together with the primary's machine.
@@ -158,7 +158,8 @@ impl Sentinels {
     async fn ask_all(&self, deadline: Duration) -> Result<SentinelReply, SentinelError> {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
-            asked.spawn(ask(node.clone(), node.info(&self.settings, self.tls.as_ref()), self.master.clone(), deadline));
+            let info = connection_info(node, &self.settings, self.tls.as_ref());
+            asked.spawn(ask(node.clone(), info, self.master.clone(), deadline));
         }
         let (mut reports, mut answers, mut failures) = (Vec::new(), 0, Vec::new());
         let others = sleep(Duration::MAX);

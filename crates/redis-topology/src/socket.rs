@@ -17,11 +17,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
+    RedisError,
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
+use crate::node::Node;
 use crate::tls::{RedisTls, TlsSocket};
 
 /// The kernel ends a connection about this long after its peer has vanished, whether the connection is idle or sending.
@@ -184,6 +188,16 @@ pub(crate) fn tcp_settings() -> TcpSettings {
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(DEAD_PEER);
     settings
+}
+
+/// How the Redis client connects to a server, with this user, password and database.
+pub(crate) fn connection_info(node: &Node, settings: &RedisConnectionInfo, tls: Option<&RedisTls>) -> ConnectionInfo {
+    let address = match tls {
+        None => ConnectionAddr::Tcp(node.host.clone(), node.port),
+        Some(tls) => tls.address(node),
+    };
+    let info = address.into_connection_info().expect("an address is enough");
+    info.set_redis_settings(settings.clone())
 }
 
 /// Connects to a server with the Redis client.

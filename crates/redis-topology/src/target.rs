@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
-use crate::socket::{RedisSocket, connect, open_within};
+use crate::socket::{RedisSocket, connect, connection_info, open_within};
 use crate::tls::RedisTls;
 use crate::tls_files::{BadRedisTls, TlsFiles};
 use crate::url::{RedisUrl, has_stray_characters};
@@ -231,6 +231,19 @@ impl Target {
         Ok(Self { topology: Topology::Cluster(nodes), settings, tls })
     }
 
+    /// Uses the certificates of `other` for connections that are opened from now on, by all clones of this target. Nothing
+    /// happens if one of the two speaks no TLS.
+    pub fn replace_certificates(&self, other: &Self) {
+        if let (Some(own), Some(other)) = (&self.tls, &other.tls) {
+            own.replace(other);
+        }
+    }
+
+    /// Changes when the certificates are replaced.
+    pub(crate) fn certificates(&self) -> u64 {
+        self.tls.as_ref().map_or(0, RedisTls::generation)
+    }
+
     /// How the servers are related.
     #[must_use]
     pub fn topology(&self) -> &Topology {
@@ -246,7 +259,7 @@ impl Target {
     /// How to connect to one of the servers.
     #[must_use]
     pub fn info(&self, node: &Node) -> ConnectionInfo {
-        node.info(&self.settings, self.tls.as_ref())
+        connection_info(node, &self.settings, self.tls.as_ref())
     }
 
     /// Opens a socket to one of the servers, at an address of its host.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::task::{Context, Poll, Waker};
 
 use base64::Engine as _;
@@ -23,12 +23,16 @@ use tokio_rustls::client::TlsStream;
 use crate::node::Node;
 use crate::tls_files::{BadRedisTls, TlsFiles};
 
-/// How to speak TLS to the servers of one URL. Clones share everything.
+/// How to speak TLS to the servers of one URL. Clones share the certificates, which may be replaced.
 #[derive(Clone)]
-pub(crate) struct RedisTls {
+pub(crate) struct RedisTls(Arc<RwLock<Certificates>>);
+
+struct Certificates {
     config: Arc<ClientConfig>,
     /// An address with the same certificates, for the Redis client.
     template: ConnectionAddr,
+    /// How often they have been replaced.
+    generation: u64,
 }
 
 /// A socket that speaks TLS. It is driven by readiness like a TCP socket: bytes that TLS has taken and not yet written are
@@ -67,12 +71,32 @@ impl RedisTls {
                 builder.with_client_auth_cert(chain, key).map_err(|error| BadRedisTls::Key(error.to_string()))?
             }
         };
-        Ok(Self { config: Arc::new(config), template: template(&ca, files)? })
+        let certificates = Certificates { config: Arc::new(config), template: template(&ca, files)?, generation: 0 };
+        Ok(Self(Arc::new(RwLock::new(certificates))))
+    }
+
+    /// Uses the certificates of `other` for sockets that are opened from now on.
+    pub(crate) fn replace(&self, other: &Self) {
+        let (config, template) = {
+            let other = other.certificates();
+            (Arc::clone(&other.config), other.template.clone())
+        };
+        let mut own = self.0.write().expect("nobody panics while holding it");
+        *own = Certificates { config, template, generation: own.generation + 1 };
+    }
+
+    /// Changes when the certificates are replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.certificates().generation
+    }
+
+    fn certificates(&self) -> RwLockReadGuard<'_, Certificates> {
+        self.0.read().expect("nobody panics while holding it")
     }
 
     /// The address of a server, for the Redis client.
     pub(crate) fn address(&self, node: &Node) -> ConnectionAddr {
-        let mut address = self.template.clone();
+        let mut address = self.certificates().template.clone();
         if let ConnectionAddr::TcpTls { host, port, .. } = &mut address {
             node.host.clone_into(host);
             *port = node.port;
@@ -83,7 +107,8 @@ impl RedisTls {
     /// Begins TLS on a socket. `host` is the name or address that the certificate must have.
     pub(crate) async fn begin(&self, stream: TcpStream, host: &str) -> io::Result<TlsSocket> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await?;
+        let config = Arc::clone(&self.certificates().config);
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
         Ok(TlsSocket(Box::new(stream)))
     }
 }

@@ -192,8 +192,9 @@ impl RawConfig {
 
 /// Whether SIGHUP replaces the key's value. Of a file, its content too.
 fn is_reloadable(name: &str) -> bool {
-    let is_listed = matches!(name, "http.allowed_origins" | "log.filter" | "tls.cert_file" | "tls.key_file");
-    is_listed || (name.starts_with("auth.") && name != "auth.cookie")
+    let is_file = ["tls.", "redis."].iter().any(|section| name.starts_with(section)) && name.ends_with("_file");
+    let is_of_tokens = name.starts_with("auth.") && name != "auth.cookie";
+    is_file || is_of_tokens || matches!(name, "http.allowed_origins" | "log.filter")
 }
 
 fn is_empty_list(value: &Value) -> bool {

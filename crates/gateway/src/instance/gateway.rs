@@ -66,6 +66,7 @@ struct ReloadableParts {
     rules: Arc<Rules>,
     pages: Reloadable<Pages>,
     tls: Option<Tls>,
+    broker: BrokerConfig,
     is_dev: bool,
 }
 
@@ -115,6 +116,7 @@ impl Gateway {
             rules: Arc::clone(&shared.rules),
             pages: shared.pages.clone(),
             tls: shared.config.tls.clone(),
+            broker: shared.config.broker.clone(),
             is_dev: shared.config.dev,
         };
         let (broker, check_interval) = (backend.broker(&shared), backend.check_interval());
@@ -143,13 +145,13 @@ impl Gateway {
     }
 
     /// Replaces what can be replaced while the gateway runs: the keys and rules for tokens, the pages that may connect,
-    /// and the certificate of the main port. Connections continue: a token that was valid stays valid until it expires.
+    /// the certificate of the main port, and those for Redis. Connections continue: a token that was valid stays valid until it expires.
     /// In dev mode the generated key stays.
     ///
     /// # Errors
     /// If nothing can be replaced, because `config` has other channel families.
     pub fn reload(&self, config: &Config) -> Result<(), NeedsRestart> {
-        let ReloadableParts { rules, pages, tls, is_dev } = &self.reloadable;
+        let ReloadableParts { rules, pages, tls, broker, is_dev } = &self.reloadable;
         let families = rules.policies.families();
         if families != config.policies.families() {
             return Err(NeedsRestart);
@@ -160,6 +162,9 @@ impl Gateway {
         pages.replace(config.http.allowed_origins.clone().into());
         if let (Some(running), Some(new)) = (tls, &config.tls) {
             running.replace(new);
+        }
+        if let (BrokerConfig::Redis(running), BrokerConfig::Redis(new)) = (broker, &config.broker) {
+            running.target.replace_certificates(&new.target);
         }
         Ok(())
     }

@@ -41,10 +41,11 @@ impl RefusalLog {
             return;
         }
         let RefusedClient { code, reason, session, user } = refused;
+        let reason = without_quotations(reason);
         let suppressed = std::mem::take(&mut self.suppressed);
         tracing::info!(
             code,
-            reason = reason.as_str(),
+            reason,
             tenant = user.as_ref().map(|(tenant, _)| tenant.as_str()),
             user = user.as_ref().map(|(_, user)| user.as_str()),
             session = session.map(tracing::field::display),
@@ -55,9 +56,46 @@ impl RefusalLog {
     }
 }
 
+/// Empties what stands between quotation marks or backticks: there, messages repeat what the client has sent, such as the
+/// grants of its token or a token in the wrong place.
+fn without_quotations(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        kept.push(c);
+        if !matches!(c, '"' | '`') {
+            continue;
+        }
+        kept.push('…');
+        while let Some(quoted) = characters.next() {
+            match quoted {
+                '\\' => drop(characters.next()),
+                end if end == c => {
+                    kept.push(end);
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_does_not_repeat_what_the_client_has_sent() {
+        for (text, kept) in [
+            ("the token's signature does not verify", "the token's signature does not verify"),
+            (r#"the grant "room:7" is not a channel: x"#, r#"the grant "…" is not a channel: x"#),
+            (r#"invalid type: string "a\"b\\", expected `x` at 1"#, r#"invalid type: string "…", expected `…` at 1"#),
+            (r#"cut off: "eyJ0"#, r#"cut off: "…"#),
+        ] {
+            assert_eq!(without_quotations(text), kept);
+        }
+    }
 
     #[test]
     fn an_attack_does_not_fill_the_log() {

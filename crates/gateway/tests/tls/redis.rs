@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::client::DEADLINE;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, config};
 
 /// Shown by who trusts the server's authority and has a certificate of its own.
 const FILES: [(&str, &str); 3] =
@@ -119,4 +119,27 @@ async fn nobody_is_trusted_without_the_right_certificate() {
         let reason = reason(fleet.gateway(0).admin_addr()).await;
         assert!(reason.contains("connecting") && reason.contains(says), "{url} {files:?}: {reason}");
     }
+}
+
+/// The gateway trusts another authority, until its file is replaced. Who is connected is not disconnected by it.
+#[tokio::test]
+async fn replaced_certificates_are_used_from_then_on() {
+    let port = TlsPort::reserve();
+    let redis = RedisServer::start(&words(&port.arguments(true)));
+    let url = format!("rediss://localhost:{}", port.number());
+    let fleet = Fleet::on(broker(&url, &[("ca_file", "other_ca")]), 1, "");
+    assert!(reason(fleet.gateway(0).admin_addr()).await.contains("certificate"));
+    let reload = |files: &[(&str, &str)]| fleet.gateway(0).reload(&config("gw-0", &broker(&url, files), "")).unwrap();
+    reload(&FILES);
+    // From its subscription on it has reached Redis.
+    let mut client = fleet.client(0, "alice").await;
+    assert_eq!(client.publish("collection:7", 1).await["payload"]["level"], "durable");
+    let deadline = Instant::now() + DEADLINE;
+    while fleet.metric(0, "tidegate_lease_held").await != 1.0 {
+        assert!(Instant::now() < deadline, "the registry has pools of its own");
+        sleep(Duration::from_millis(20)).await;
+    }
+    reload(&[("ca_file", "other_ca")]);
+    assert_eq!(client.publish("collection:7", 2).await["payload"]["level"], "durable");
+    drop(redis);
 }

@@ -184,10 +184,7 @@ async fn hello(config: &RedisBrokerConfig, node: &Node, subscriber: &mut Subscri
                 _ => Err(SetupError::WrongServer(format!("its version is {version}"))),
             }
         }
-        // An old server repeats the arguments of a command that it does not know: here user and password.
-        PushFrame::Refused(text) if text.contains("unknown command") => {
-            Err(SetupError::WrongServer("it does not know the command HELLO".to_owned()))
-        }
+        PushFrame::Refused(text) if text.contains("unknown command") => Err(SetupError::WrongServer(text)),
         PushFrame::Refused(text) => Err(SetupError::Refused(text)),
         other => Err(SetupError::WrongServer(format!("it answers HELLO with {other:?}"))),
     }
