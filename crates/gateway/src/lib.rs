@@ -43,16 +43,17 @@ pub use auth::report::TokenReport;
 pub use http::listeners::BindError;
 #[doc(hidden)]
 pub use http::record_json;
-pub use instance::gateway::{Gateway, StartError};
+pub use instance::gateway::{Gateway, NeedsRestart, StartError};
 #[doc(hidden)]
 pub use transport::websocket::codec;
 
 /// Runs one instance until SIGTERM, SIGINT, SIGQUIT or `tidegate drain`, then drains it. Another of these signals closes
 /// the remaining clients at once.
+/// SIGHUP calls `reload`, which reads the configuration again; `None` keeps the previous one.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: config::Config) -> Result<(), StartError> {
+pub fn run(config: config::Config, reload: impl Fn() -> Option<config::Config>) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     runtime.block_on(async {
         // Before anything listens: a signal that arrives during the start must not end the process either.
@@ -65,13 +66,18 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
             // That nobody reads it is no reason to stop.
             let _ = writeln!(std::io::stdout(), "{scheme}://{}/", gateway.listen_addr());
         }
+        let reload = || match reload().map(|config| gateway.reload(&config)) {
+            Some(Ok(())) => tracing::info!("configuration reloaded"),
+            Some(Err(error)) => tracing::error!(%error, "configuration not reloaded: the previous one stays"),
+            None => {}
+        };
         tokio::select! {
-            signal = stop_signal(&mut signals) => tracing::info!(signal, "stop signal received"),
+            signal = stop_signal(&mut signals, reload) => tracing::info!(signal, "stop signal received"),
             () = gateway.drain_requested() => {}
         }
         gateway
             .drain_until(async {
-                let signal = stop_signal(&mut signals).await;
+                let signal = stop_signal(&mut signals, || tracing::info!(signal = "SIGHUP", "signal ignored: the instance drains")).await;
                 tracing::warn!(signal, "second stop signal received: closing all clients at once");
             })
             .await;
@@ -80,17 +86,12 @@ pub fn run(config: config::Config) -> Result<(), StartError> {
 }
 
 /// Waits for a signal that stops the process, and handles all others. Returns its name.
-async fn stop_signal(signals: &mut Signals) -> &'static str {
+async fn stop_signal(signals: &mut Signals, reload: impl Fn()) -> &'static str {
     loop {
         match signals.next().await {
             (name, Request::Stop) => return name,
-            (_, Request::Reload) => reload_signal(),
+            (_, Request::Reload) => reload(),
             (signal, Request::Nothing) => tracing::info!(signal, "signal ignored"),
         }
     }
-}
-
-/// Handles SIGHUP. Nothing is read again: the configuration takes effect at the next start.
-fn reload_signal() {
-    tracing::info!(signal = "SIGHUP", "signal ignored: restart the instance to change its configuration");
 }

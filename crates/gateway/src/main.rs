@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Cli, Command, Exit, ServeArgs};
-use tidegate_gateway::config::{Config, RawConfig};
+use tidegate_gateway::config::{Config, Problem, RawConfig};
 
 /// mimalloc returns freed memory to the thread that allocated it. Messages are freed by other threads than the one that
 /// allocates them, and thousands of connections open and close.
@@ -49,7 +49,7 @@ fn print_clap_error(error: &clap::Error) -> Exit {
 
 fn serve(args: ServeArgs) -> Exit {
     let (is_print, is_check) = (args.print_config, args.check_config);
-    let mut raw = RawConfig::gather(args.sources());
+    let mut raw = RawConfig::gather(args.clone().sources());
     let config = match Config::check(&mut raw) {
         Ok(config) => config,
         Err(problems) => return Exit::Usage.because(problems),
@@ -57,11 +57,35 @@ fn serve(args: ServeArgs) -> Exit {
     if is_print {
         return Exit::Ok.telling(raw.to_toml());
     }
+    let foreign = raw.foreign_variables().join(", ");
     if is_check {
-        return Exit::Ok.telling("the configuration is ok\n");
+        let ignored = if foreign.is_empty() { String::new() } else { format!("; ignored variables: {foreign}") };
+        return Exit::Ok.telling(format_args!("the configuration is ok{ignored}\n"));
     }
-    cli::install_log(&config.log);
-    match tidegate_gateway::run(config) {
+    let log = cli::install_log(&config.log);
+    if !foreign.is_empty() {
+        tracing::info!(names = foreign, "variables ignored: they resemble no key");
+    }
+    let reload = || {
+        let mut changed = RawConfig::gather(args.clone().sources());
+        match Config::check(&mut changed) {
+            Ok(config) => {
+                log.set_filter(&config.log);
+                let names = changed.needs_restart(&raw).join(", ");
+                if !names.is_empty() {
+                    tracing::warn!(names, "these keys have changed and take effect at the next start");
+                }
+                Some(config)
+            }
+            Err(problems) => {
+                for Problem { key, source, expected, .. } in problems.0 {
+                    tracing::error!(key, %source, expected, "configuration not reloaded: the previous one stays");
+                }
+                None
+            }
+        }
+    };
+    match tidegate_gateway::run(config, reload) {
         Ok(()) => Exit::Ok,
         Err(error) => Exit::Failure.because(error),
     }

@@ -152,7 +152,7 @@ impl CommandClient {
         // A demoted primary must not be asked again.
         let is_demoted = error.reply().is_some_and(ErrorReply::is_demoted);
         match is_demoted || matches!(error, CommandError::Late | CommandError::Broken(_)) {
-            true => self.pools.failed(&connection.discard()),
+            true => self.pools.failed(&connection.discard(), &error.to_string()),
             false => self.pools.answered(connection.node()),
         }
         Err(match error {

@@ -41,7 +41,7 @@ const STATES: [&str; 13] = [
     "NOPERM",
 ];
 
-impl ErrorReply<'_> {
+impl<'t> ErrorReply<'t> {
     /// Whether Redis does not know the function: its library was never loaded, or was lost in a restart.
     ///
     /// ```
@@ -102,6 +102,20 @@ impl ErrorReply<'_> {
         (matches!(self.code(), "ERR" | "BADSCOPE") || self.0.contains("WRONGTYPE")) && !self.is_function_missing()
     }
 
+    /// The text without the arguments of the command. A server that does not know a command repeats them: user and
+    /// password of HELLO, the message of FCALL. Such a text goes to logs and to operators.
+    ///
+    /// ```
+    /// use redis_topology::ErrorReply;
+    /// let reply = ErrorReply("ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'secret' ");
+    /// assert_eq!(reply.without_arguments(), "ERR unknown command 'HELLO'");
+    /// ```
+    #[must_use]
+    pub fn without_arguments(self) -> &'t str {
+        let end = self.0.find("with args beginning with").unwrap_or(self.0.len());
+        self.0[..end].trim_end_matches([',', ' '])
+    }
+
     fn code(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()
     }
@@ -138,10 +152,13 @@ impl From<RedisError> for CommandError {
 /// The error as Redis wrote it: operators know the codes, and callers decide by them. For a pipeline it is the error of the
 /// first command that failed.
 fn reply_text(error: RedisError) -> String {
-    let text = error.to_string();
+    let text = ErrorReply(&error.to_string()).without_arguments().to_owned();
     let replies = error.into_server_errors();
     match replies.as_deref().and_then(|replies| replies.first()) {
-        Some((_, reply)) => [reply.code(), reply.details().unwrap_or_default()].join(" ").trim_end().to_owned(),
+        Some((_, reply)) => {
+            let text = [reply.code(), reply.details().unwrap_or_default()].join(" ");
+            ErrorReply(&text).without_arguments().to_owned()
+        }
         None => text,
     }
 }
@@ -167,6 +184,18 @@ mod tests {
             "CUSTOM words of a module",
         ] {
             assert_eq!(reply(text), CommandError::Refused(text.into()));
+        }
+    }
+
+    /// Before Redis 4 and since, in both spellings of the quotes.
+    #[test]
+    fn replies_do_not_repeat_arguments() {
+        for text in [
+            "ERR unknown command 'FCALL', with args beginning with: 'tidegate_publish' '3' 'marked' ",
+            "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `marked`, ",
+        ] {
+            let CommandError::Refused(kept) = reply(text) else { panic!("it is a reply") };
+            assert!(kept.starts_with("ERR unknown command ") && !kept.contains("marked"), "{kept}");
         }
     }
 

@@ -4,8 +4,10 @@
 //! ```text
 //!   redis://[USER:PASSWORD@]HOST[:PORT][/DB] ───────────────────────────▶ that server
 //!   redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DB] ─ ask ────▶ the primary, by the newest answer
-//!   redis+cluster://[USER:PASSWORD@]HOST[:PORT],… ─ CLUSTER NODES ───────▶ the primary of a slot
+//!   redis+cluster://[USER:PASSWORD@]HOST[:PORT],… ─ CLUSTER SLOTS ───────▶ the primary of a slot
 //! ```
+//!
+//! With an `s` behind `redis`, as in `rediss://`, every connection to these servers speaks TLS.
 //!
 //! [`Target`] is such a URL, checked. [`Target::locate`] finds the [`Node`] to call; a caller that finds a node to be
 //! the wrong one asks again. [`ClusterMap`] is the map that one node of a cluster has sent, and [`Slots`] combines
@@ -16,7 +18,7 @@
 //! fails is located again, and one that does not answer is left alone for moments. A [`CommandClient`] makes their
 //! calls, with one deadline for everything that a call does. The broker has connections of its own.
 //!
-//! These parts are shared by all callers: [`connect`] and [`open`] open sockets, a [`LibraryLoader`] loads the
+//! These parts are shared by all callers: [`Target::connect`] and [`open`] open sockets, a [`LibraryLoader`] loads the
 //! function library, a [`Redirection`] says where a cluster sends a call, and a [`CommandError`] says what an error
 //! means.
 //!
@@ -36,6 +38,10 @@ mod sentinel;
 mod slots;
 mod socket;
 mod target;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+mod tls_files;
+mod url;
 
 pub use self::command_client::{CallError, CommandClient, RedisCommand, call};
 pub use self::command_error::{CommandError, ErrorReply};
@@ -48,5 +54,6 @@ pub use self::publish::{publish_command, read_placed};
 pub use self::redirection::Redirection;
 pub use self::sentinel::{SentinelError, Sentinels};
 pub use self::slots::Slots;
-pub use self::socket::{DEAD_PEER, connect, open};
+pub use self::socket::{DEAD_PEER, RedisSocket, open};
 pub use self::target::{BadRedisUrl, LocateError, PrimaryLocation, Target, Topology};
+pub use self::tls_files::{BadRedisTls, TlsFiles};

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
-
 /// Host and port of one server, as written in a URL or sent by Redis.
 ///
 /// ```
@@ -30,11 +28,10 @@ impl Node {
         Some(Self { host: host.to_owned(), port: port.parse().ok()? })
     }
 
-    /// How to connect to this server, with this user, password and database.
-    pub(crate) fn info(&self, settings: &RedisConnectionInfo) -> ConnectionInfo {
-        let address = ConnectionAddr::Tcp(self.host.clone(), self.port);
-        let info = address.into_connection_info().expect("an address is enough");
-        info.set_redis_settings(settings.clone())
+    /// The host in an answer of `asked`. A server that does not know how it is reached leaves its host out, or writes
+    /// `?` if it has no name and names are preferred: it is reached as the server that was asked.
+    pub(crate) fn known_host<'h>(host: &'h str, asked: &'h str) -> &'h str {
+        if matches!(host, "" | "?") { asked } else { host }
     }
 }
 

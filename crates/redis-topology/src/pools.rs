@@ -32,9 +32,11 @@ struct PoolState {
     /// Owners of slots in a cluster, from all maps and redirections so far.
     slots: Slots,
     /// Breaker for queries of the Sentinels or of the cluster's map.
-    locator: Breaker,
+    locator: Guard,
     /// Servers that are no primaries any more are removed when a new one is added.
     servers: HashMap<Node, Server>,
+    /// The certificates with which the pools were made.
+    certificates: u64,
     opens: u64,
     refused: u64,
 }
@@ -43,7 +45,15 @@ struct PoolState {
 #[derive(Debug)]
 struct Server {
     pool: Pool,
+    guard: Guard,
+}
+
+/// A breaker, and the newest failure that it was told of.
+#[derive(Debug)]
+struct Guard {
     breaker: Breaker,
+    /// In the words of the server, if it has answered: a refusal is no silence.
+    failure: String,
 }
 
 /// Numbers about the breakers, for metrics.
@@ -72,9 +82,9 @@ pub enum PoolsError {
     /// There was no connection in time.
     #[error("no connection in time")]
     Late,
-    /// The server has not answered lately. It is tried again within a second.
-    #[error("the last calls were not answered; this one was not made")]
-    Open,
+    /// The last calls have failed, the newest one with these words. The server is tried again within a second.
+    #[error("{0} (the last calls failed, and this one was not made)")]
+    Open(String),
 }
 
 impl Pools {
@@ -84,8 +94,9 @@ impl Pools {
         let state = PoolState {
             place: None,
             slots: Slots::default(),
-            locator: Breaker::new(deadline),
+            locator: Guard::new(deadline),
             servers: HashMap::new(),
+            certificates: target.certificates(),
             opens: 0,
             refused: 0,
         };
@@ -130,7 +141,7 @@ impl Pools {
         match connection {
             Ok(connection) => Ok(PooledConnection::new(connection, node)),
             Err(error) => {
-                self.failed(&node);
+                self.failed(&node, &error.to_string());
                 Err(error)
             }
         }
@@ -144,7 +155,7 @@ impl Pools {
         let mut state = self.state();
         match place {
             Ok(place) => {
-                state.locator.answered();
+                state.locator.breaker.answered();
                 if let PrimaryLocation::Map(map) = &place {
                     let PoolState { slots, servers, .. } = &mut *state;
                     slots.learn(map, |node| answers(servers, node));
@@ -153,11 +164,11 @@ impl Pools {
                 Ok(())
             }
             Err(error) => {
-                let opens = state.locator.failed(Instant::now());
+                let opens = state.locator.failed(&error.to_string());
                 state.opens += u64::from(opens);
                 drop(state);
                 if opens {
-                    tracing::warn!(redis = %self.target, %error, retry = ?PAUSE, "Redis not located");
+                    tracing::info!(redis = %self.target, %error, retry = ?PAUSE, "Redis not located");
                 }
                 Err(error)
             }
@@ -167,22 +178,22 @@ impl Pools {
     /// Reports that the server has answered a call, with a result or an error.
     pub fn answered(&self, node: &Node) {
         let mut state = self.state();
-        if state.servers.get_mut(node).is_some_and(|server| server.breaker.answered()) {
+        if state.servers.get_mut(node).is_some_and(|server| server.guard.breaker.answered()) {
             drop(state);
             tracing::info!(%node, "circuit breaker closed");
         }
     }
 
     /// Reports that the server did not answer a call or did not accept a connection: another server may have its
-    /// slots.
-    pub fn failed(&self, node: &Node) {
+    /// slots. Callers that depend on the server report their own failures, so this is logged for information.
+    pub fn failed(&self, node: &Node, failure: &str) {
         let mut state = self.state();
         state.place = None;
-        let opens = state.servers.get_mut(node).is_some_and(|server| server.breaker.failed(Instant::now()));
+        let opens = state.servers.get_mut(node).is_some_and(|server| server.guard.failed(failure));
         state.opens += u64::from(opens);
         drop(state);
         if opens {
-            tracing::warn!(%node, retry = ?PAUSE, "circuit breaker opened");
+            tracing::info!(%node, reason = failure, retry = ?PAUSE, "circuit breaker opened");
         }
     }
 
@@ -190,8 +201,8 @@ impl Pools {
     #[must_use]
     pub fn counts(&self) -> BreakerCounts {
         let state = self.state();
-        let breakers = state.servers.values().map(|server| &server.breaker).chain([&state.locator]);
-        let open = breakers.filter(|breaker| breaker.is_open()).count() as u64;
+        let breakers = state.servers.values().map(|server| &server.guard).chain([&state.locator]);
+        let open = breakers.filter(|guard| guard.breaker.is_open()).count() as u64;
         BreakerCounts { open, opens: state.opens, refused: state.refused }
     }
 
@@ -232,14 +243,19 @@ impl Pools {
 
     /// The pool of a server, which is made if there is none. Refused while the server's breaker is open.
     fn pool_of(&self, state: &mut PoolState, node: &Node) -> Result<Pool, PoolsError> {
-        let PoolState { slots, servers, .. } = &mut *state;
+        let PoolState { slots, servers, certificates, .. } = &mut *state;
+        let newest = self.target.certificates();
+        if std::mem::replace(certificates, newest) != newest {
+            // Connections that are in use end with their calls.
+            servers.clear();
+        }
         if !servers.contains_key(node) {
-            let server = Server { pool: self.new_pool(node)?, breaker: Breaker::new(self.deadline) };
+            let server = Server { pool: self.new_pool(node)?, guard: Guard::new(self.deadline) };
             let primaries = slots.nodes();
             servers.retain(|node, _| primaries.contains(node));
             servers.insert(node.clone(), server);
         }
-        state.admit(|state| state.servers.get_mut(node).map(|server| &mut server.breaker))?;
+        state.admit(|state| state.servers.get_mut(node).map(|server| &mut server.guard))?;
         Ok(state.servers[node].pool.clone())
     }
 
@@ -257,19 +273,30 @@ impl Pools {
 
 impl PoolState {
     /// Asks a breaker whether a call may go.
-    fn admit(&mut self, of: impl FnOnce(&mut Self) -> Option<&mut Breaker>) -> Result<(), PoolsError> {
-        let admits = of(self).is_none_or(|breaker| breaker.admits(Instant::now()));
-        if admits {
-            return Ok(());
-        }
+    fn admit(&mut self, of: impl FnOnce(&mut Self) -> Option<&mut Guard>) -> Result<(), PoolsError> {
+        let refusing =
+            of(self).and_then(|guard| (!guard.breaker.admits(Instant::now())).then(|| guard.failure.clone()));
+        let Some(failure) = refusing else { return Ok(()) };
         self.refused += 1;
-        Err(PoolsError::Open)
+        Err(PoolsError::Open(failure))
+    }
+}
+
+impl Guard {
+    fn new(deadline: Duration) -> Self {
+        Self { breaker: Breaker::new(deadline), failure: String::new() }
+    }
+
+    /// Returns whether this opens the breaker.
+    fn failed(&mut self, failure: &str) -> bool {
+        failure.clone_into(&mut self.failure);
+        self.breaker.failed(Instant::now())
     }
 }
 
 /// Whether the node is not known to be silent. A node that was never called may answer.
 fn answers(servers: &HashMap<Node, Server>, node: &Node) -> bool {
-    servers.get(node).is_none_or(|server| !server.breaker.is_open())
+    servers.get(node).is_none_or(|server| !server.guard.breaker.is_open())
 }
 
 #[cfg(test)]
@@ -304,12 +331,12 @@ mod tests {
         assert_eq!(pools.counts(), open);
         // A busy machine may come back only when it is time for a trial.
         let begun = Instant::now();
-        while !matches!(ask(&pools).await, Err(PoolsError::Open)) {
+        while !matches!(ask(&pools).await, Err(PoolsError::Open(_))) {
             assert!(begun.elapsed() < DEADLINE, "it is tried each time");
         }
         assert_eq!(pools.counts(), BreakerCounts { refused: 1, ..open });
         let refused_since = Instant::now();
-        while matches!(ask(&pools).await, Err(PoolsError::Open)) {
+        while matches!(ask(&pools).await, Err(PoolsError::Open(_))) {
             assert!(refused_since.elapsed() < DEADLINE, "it is never tried again");
             sleep(Duration::from_millis(10)).await;
         }
@@ -328,19 +355,23 @@ mod tests {
         let Topology::Sentinel(sentinels) = target.topology() else { panic!("they are Sentinels") };
         sentinels.reported(Node { host: "127.0.0.1".into(), port: new }, 7);
         assert_eq!(ask(&pools).await.unwrap().node().port, new, "all three Sentinels name the old one");
-        pools.failed(&Node { host: "127.0.0.1".into(), port: new });
+        pools.failed(&Node { host: "127.0.0.1".into(), port: new }, "a test says so");
         assert_eq!(ask(&pools).await.unwrap().node().port, new, "and do so when they are asked again");
     }
 
-    /// A node of a cluster that answers each query for the map with the next of these maps.
-    async fn node_of_a_cluster(maps: Vec<String>) -> SocketAddr {
+    /// A node of a cluster that answers each query for the map with the next of these owners and epochs.
+    async fn node_of_a_cluster(owners: Vec<(u16, u64)>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
-            for map in maps {
+            for (port, epoch) in owners {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let _ = stream.read(&mut [0; 1024]).await.unwrap();
-                stream.write_all(format!("${}\r\n{map}\r\n", map.len()).as_bytes()).await.unwrap();
+                let slots = format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n+127.0.0.1\r\n:{port}\r\n+67ed\r\n");
+                let line = format!("67ed 192.0.2.1:{port}@17000 master - 0 0 {epoch} connected 0-16383\n");
+                for answer in [slots, format!("${}\r\n{line}\r\n", line.len())] {
+                    let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
             }
         });
         address
@@ -348,10 +379,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_older_map_of_a_cluster_does_not_lead_back() {
-        let claim =
-            |port: u16, epoch: u64| format!("67ed 127.0.0.1:{port}@17000 master - 0 0 {epoch} connected 0-16383\n");
         let [old, new] = [7001, 7002];
-        let address = node_of_a_cluster(vec![claim(old, 3), claim(new, 4), claim(old, 3), claim(new, 4)]).await;
+        let address = node_of_a_cluster(vec![(old, 3), (new, 4), (old, 3), (new, 4)]).await;
         let pools = Pools::new(Target::parse(&format!("redis+cluster://{address}")).unwrap(), 1, DEADLINE);
         let node = |port| Node { host: "127.0.0.1".into(), port };
         let found = async || {

@@ -32,7 +32,7 @@ impl Redirection {
         }
     }
 
-    /// Parses the text of an error reply of `from`. An empty host in it stands for the host of `from`.
+    /// Parses the text of an error reply of `from`. An unknown host in it stands for the host of `from`.
     ///
     /// ```
     /// use redis_topology::{Node, Redirection};
@@ -51,9 +51,7 @@ impl Redirection {
         }
         let slot = words.next()?.parse().ok().and_then(Slot::new)?;
         let mut to = Node::parse(words.next()?)?;
-        if to.host.is_empty() {
-            to.host.clone_from(&from.host);
-        }
+        to.host = Node::known_host(&to.host, &from.host).to_owned();
         Some(if code == "ASK" { Self::Ask(to) } else { Self::Moved(slot, to) })
     }
 }
@@ -71,7 +69,9 @@ mod tests {
         assert_eq!(read("MOVED 3999 10.0.0.2:7001"), Some(Redirection::Moved(slot, other.clone())));
         assert_eq!(read("ASK 3999 10.0.0.2:7001"), Some(Redirection::Ask(other)));
         let own = Node::parse("10.0.0.1:7001").unwrap();
-        assert_eq!(read("MOVED 3999 :7001"), Some(Redirection::Moved(slot, own)), "the host we asked");
+        for unknown in ["MOVED 3999 :7001", "MOVED 3999 ?:7001"] {
+            assert_eq!(read(unknown), Some(Redirection::Moved(slot, own.clone())), "the host we asked");
+        }
         assert_eq!(read("TRYAGAIN Multiple keys request during rehashing of slot"), Some(Redirection::Later));
         assert_eq!(read("CLUSTERDOWN Hash slot not served"), Some(Redirection::Later));
         for error in ["READONLY x", "MOVED", "MOVED 99999 h:1", "MOVED 1 h", "", "ERR MOVED 1 h:1"] {

@@ -9,17 +9,19 @@
 mod known;
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisConnectionInfo, RedisError};
+use redis::{ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use self::known::{KnownPrimary, Report, Verdict};
 use crate::node::Node;
-use crate::socket::open_within;
+use crate::socket::{RedisSocket, connect, connection_info, open_within};
+use crate::tls::RedisTls;
 
 /// Longest wait for a Sentinel's answer. In an outage a Sentinel may be gone together with the primary's machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
@@ -41,6 +43,7 @@ pub struct Sentinels {
     pub(crate) nodes: Vec<Node>,
     pub(crate) master: String,
     pub(crate) settings: RedisConnectionInfo,
+    tls: Option<RedisTls>,
     state: Arc<watch::Sender<KnownPrimary>>,
 }
 
@@ -56,8 +59,16 @@ pub enum SentinelError {
 }
 
 impl Sentinels {
-    pub(crate) fn new(nodes: Vec<Node>, master: String, settings: RedisConnectionInfo) -> Self {
-        Self { nodes, master, settings, state: Arc::default() }
+    pub(crate) fn new(nodes: Vec<Node>, master: String, settings: RedisConnectionInfo, tls: Option<RedisTls>) -> Self {
+        Self { nodes, master, settings, tls, state: Arc::default() }
+    }
+
+    /// Opens a socket to one of the Sentinels.
+    ///
+    /// # Errors
+    /// If it does not accept the connection, or is not trusted.
+    pub async fn connect(&self, node: &Node) -> io::Result<RedisSocket> {
+        connect((&*node.host, node.port), &node.host, self.tls.as_ref()).await
     }
 
     /// The name under which the Sentinels watch the primary.
@@ -147,7 +158,8 @@ impl Sentinels {
     async fn ask_all(&self, deadline: Duration) -> Result<SentinelReply, SentinelError> {
         let mut asked = JoinSet::new();
         for node in &self.nodes {
-            asked.spawn(ask(node.clone(), self.settings.clone(), self.master.clone(), deadline));
+            let info = connection_info(node, &self.settings, self.tls.as_ref());
+            asked.spawn(ask(node.clone(), info, self.master.clone(), deadline));
         }
         let (mut reports, mut answers, mut failures) = (Vec::new(), 0, Vec::new());
         let others = sleep(Duration::MAX);
@@ -220,11 +232,11 @@ struct SentinelReply {
 
 async fn ask(
     node: Node,
-    settings: RedisConnectionInfo,
+    info: ConnectionInfo,
     master: String,
     deadline: Duration,
 ) -> Result<Option<Report>, (Node, RedisError)> {
-    ask_at(&node, &settings, &master, deadline).await.map_err(|error| (node, error))
+    ask_at(info, &master, deadline).await.map_err(|error| (node, error))
 }
 
 /// Asks one Sentinel. Nothing if it does not know the master.
@@ -232,13 +244,8 @@ async fn ask(
 /// The address comes from its own command. During a failover that command already names the new primary, and the epoch
 /// is the new one from the same moment. The epoch is read first: if a failover comes in between, the report counts as
 /// older than it is, and the next one corrects that. An old address with a new epoch would be believed.
-async fn ask_at(
-    node: &Node,
-    settings: &RedisConnectionInfo,
-    master: &str,
-    deadline: Duration,
-) -> Result<Option<Report>, RedisError> {
-    let mut connection = open_within(node.info(settings), deadline).await?;
+async fn ask_at(info: ConnectionInfo, master: &str, deadline: Duration) -> Result<Option<Report>, RedisError> {
+    let mut connection = open_within(info, deadline).await?;
     let mut details = redis::cmd("SENTINEL");
     details.arg("MASTER").arg(master);
     let fields = match details.query_async::<Vec<String>>(&mut connection).await {

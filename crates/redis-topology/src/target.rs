@@ -1,17 +1,22 @@
 //! A Redis URL, parsed and checked, and how to find the server behind it.
 
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use keyspace::Slot;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use redis::{ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError, Value};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::map::ClusterMap;
 use crate::node::Node;
 use crate::sentinel::{SentinelError, Sentinels};
-use crate::socket::open_within;
+use crate::socket::{RedisSocket, connect, connection_info, open_within};
+use crate::tls::RedisTls;
+use crate::tls_files::{BadRedisTls, TlsFiles};
+use crate::url::{RedisUrl, has_stray_characters};
 
 /// Longest time for each step when a server is asked for the map of its cluster.
 const MAP_DEADLINE: Duration = Duration::from_secs(1);
@@ -25,6 +30,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(200);
 pub struct Target {
     topology: Topology,
     settings: RedisConnectionInfo,
+    tls: Option<RedisTls>,
 }
 
 /// How the servers are related.
@@ -41,14 +47,20 @@ pub enum Topology {
 /// Why a text is not a usable Redis URL. No variant repeats the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRedisUrl {
-    /// `rediss:`, `valkeys:` and similar schemes.
-    #[error("TLS to Redis is not built in: write redis:// and put Redis on a private network or behind a TLS tunnel")]
-    Tls,
+    /// The URL asks for TLS, which is not possible.
+    #[error(transparent)]
+    Tls(#[from] BadRedisTls),
     /// `unix:` and similar schemes.
     #[error("a Redis socket in the file system is not supported: write redis://HOST:PORT")]
     Unix,
+    /// White space or control characters within the URL.
+    #[error("a Redis URL has no white space and no control characters within; in a password a space is written %20")]
+    Stray,
     /// Another scheme, or none.
-    #[error("a Redis URL begins with redis://, redis+sentinel:// or redis+cluster:// (or valkey in its place)")]
+    #[error(
+        "a Redis URL begins with redis://, redis+sentinel:// or redis+cluster:// (valkey in place of redis, and rediss or \
+         valkeys for TLS)"
+    )]
     Scheme,
     /// The URL does not name one server.
     #[error("one Redis is redis://[USER:PASSWORD@]HOST[:PORT][/DB]: {0}")]
@@ -108,72 +120,128 @@ impl Target {
     /// use redis_topology::{BadRedisUrl, Target, Topology};
     /// let target = Target::parse("redis+cluster://alice:p%40ss@redis-1:7000,redis-2").unwrap();
     /// assert_eq!(target.to_string(), "redis-1:7000,redis-2:6379");
-    /// assert_eq!(Target::parse("rediss://redis-1").unwrap_err(), BadRedisUrl::Tls);
+    /// assert!(matches!(Target::parse("redis://redis-1?db=3"), Err(BadRedisUrl::Standalone(_))));
     /// ```
     ///
     /// # Errors
     /// If the form of the URL is unknown, or the URL names something that is not supported.
     pub fn parse(url: &str) -> Result<Self, BadRedisUrl> {
+        Self::parse_with(url, &TlsFiles::default())
+    }
+
+    /// As [`Self::parse`], with the certificates for a URL that asks for TLS.
+    ///
+    /// # Errors
+    /// The same, and if the certificates cannot be used.
+    pub fn parse_with(url: &str, files: &TlsFiles) -> Result<Self, BadRedisUrl> {
+        // A line end comes with every secret that was written by an editor or by `echo`.
+        let url = url.trim();
+        if has_stray_characters(url) {
+            return Err(BadRedisUrl::Stray);
+        }
         let (scheme, rest) = url.split_once("://").or_else(|| url.split_once(':')).ok_or(BadRedisUrl::Scheme)?;
-        match scheme {
-            "redis" | "valkey" => Self::parse_standalone(url),
-            "redis+sentinel" | "valkey+sentinel" => Self::parse_sentinel(rest).map_err(BadRedisUrl::Sentinel),
-            "redis+cluster" | "valkey+cluster" => Self::parse_cluster(rest).map_err(BadRedisUrl::Cluster),
-            "unix" | "redis+unix" | "valkey+unix" => Err(BadRedisUrl::Unix),
-            other if other.starts_with("rediss") || other.starts_with("valkeys") => Err(BadRedisUrl::Tls),
+        let (product, kind) = scheme.split_once('+').map_or((scheme, ""), |(product, kind)| (product, kind));
+        let is_tls = match product {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            "unix" => return Err(BadRedisUrl::Unix),
+            _ => return Err(BadRedisUrl::Scheme),
+        };
+        let tls = || if is_tls { RedisTls::new(files).map(Some).map_err(BadRedisUrl::Tls) } else { Ok(None) };
+        match kind {
+            "" => Self::parse_standalone(rest, tls()?).map_err(BadRedisUrl::Standalone),
+            "sentinel" => Self::parse_sentinel(rest, tls()?).map_err(BadRedisUrl::Sentinel),
+            "cluster" => Self::parse_cluster(rest, tls()?).map_err(BadRedisUrl::Cluster),
+            "unix" => Err(BadRedisUrl::Unix),
             _ => Err(BadRedisUrl::Scheme),
         }
     }
 
-    fn parse_standalone(url: &str) -> Result<Self, BadRedisUrl> {
-        if let Some(what) = url.contains(',').then_some("several hosts are redis+sentinel:// or redis+cluster://") {
-            return Err(BadRedisUrl::Standalone(what.to_owned()));
-        }
-        let (node, settings) = one(url).map_err(BadRedisUrl::Standalone)?;
-        Ok(Self { topology: Topology::Standalone(node), settings })
+    /// Whether the URL asks for TLS.
+    ///
+    /// ```
+    /// use redis_topology::Target;
+    /// assert!(Target::asks_for_tls("rediss+sentinel://redis-1/main"));
+    /// assert!(!Target::asks_for_tls("redis://redis-1"));
+    /// ```
+    #[must_use]
+    pub fn asks_for_tls(url: &str) -> bool {
+        let product = url.trim().split([':', '+']).next();
+        matches!(product, Some("rediss" | "valkeys"))
     }
 
-    fn parse_sentinel(rest: &str) -> Result<Self, String> {
-        let Parts { user, hosts, path, query } = Parts::of(rest)?;
-        let (master, db) = path.split_once('/').unwrap_or((path, "0"));
+    fn parse_standalone(rest: &str, tls: Option<RedisTls>) -> Result<Self, String> {
+        let RedisUrl { settings, mut nodes, path, query } = RedisUrl::parse(rest, 6379)?;
+        if nodes.len() > 1 {
+            return Err("several hosts are redis+sentinel:// or redis+cluster://".to_owned());
+        }
+        if let Some((name, _)) = query.first() {
+            return Err(RedisUrl::refuse_parameter(name, "nothing"));
+        }
+        let db = if path.is_empty() { 0 } else { RedisUrl::parse_database(&path)? };
+        let node = nodes.pop().expect("a URL has at least one host");
+        Ok(Self { topology: Topology::Standalone(node), settings: settings.set_db(db), tls })
+    }
+
+    fn parse_sentinel(rest: &str, tls: Option<RedisTls>) -> Result<Self, String> {
+        let RedisUrl { settings, nodes, path, query } = RedisUrl::parse(rest, 26379)?;
+        let (master, db) = path.split_once('/').unwrap_or((&path, "0"));
         if master.is_empty() {
             return Err("the name of the master is missing; SENTINEL MASTERS tells it".to_owned());
         }
-        let mut own = [None, None];
-        for pair in query.into_iter().flat_map(|query| query.split('&')) {
-            match pair.split_once('=') {
-                Some(("sentinel_user", user)) => own[0] = Some(user),
-                Some(("sentinel_password", password)) => own[1] = Some(password),
-                _ => return Err("behind ? there may be sentinel_user=… and sentinel_password=…".to_owned()),
-            }
+        // Sentinel takes these characters in a master's name, and a URL leaves them as they are.
+        if !master.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+            return Err("the name of the master is letters, digits and - . _".to_owned());
         }
         // Sentinels have users of their own. Without these parameters none is used, as most Sentinels run without
         // users.
-        let theirs = match own {
-            [None, None] => String::new(),
-            [Some(_), None] => return Err("sentinel_user needs sentinel_password".to_owned()),
-            [user, Some(password)] => format!("{}:{password}@", user.unwrap_or_default()),
-        };
-        let nodes = hosts.split(',').map(|host| Ok(one(&format!("redis://{}", with_port(host, 26379)))?.0));
-        let nodes = nodes.collect::<Result<_, String>>()?;
-        let (_, sentinel_settings) = one(&format!("redis://{theirs}sentinel"))?;
-        let (_, settings) = one(&format!("redis://{user}master/{db}"))?;
-        let sentinels = Sentinels::new(nodes, master.to_owned(), sentinel_settings);
-        Ok(Self { topology: Topology::Sentinel(sentinels), settings })
+        let (mut user, mut password) = (None, None);
+        for (name, value) in query {
+            match &*name {
+                "sentinel_user" | "sentinel_password" if value.is_empty() => return Err(format!("{name} is empty")),
+                "sentinel_user" => user = Some(value),
+                "sentinel_password" => password = Some(value),
+                other => return Err(RedisUrl::refuse_parameter(other, "only sentinel_user=… and sentinel_password=…")),
+            }
+        }
+        let mut sentinel_settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        match (user, password) {
+            (None, None) => {}
+            (Some(_), None) => return Err("sentinel_user needs sentinel_password".to_owned()),
+            (user, Some(password)) => {
+                sentinel_settings = sentinel_settings.set_password(password);
+                if let Some(user) = user {
+                    sentinel_settings = sentinel_settings.set_username(user);
+                }
+            }
+        }
+        let settings = settings.set_db(RedisUrl::parse_database(db)?);
+        let sentinels = Sentinels::new(nodes, master.to_owned(), sentinel_settings, tls.clone());
+        Ok(Self { topology: Topology::Sentinel(sentinels), settings, tls })
     }
 
-    fn parse_cluster(rest: &str) -> Result<Self, String> {
-        let Parts { user, hosts, path, query } = Parts::of(rest)?;
-        if !matches!(path, "" | "0") {
+    fn parse_cluster(rest: &str, tls: Option<RedisTls>) -> Result<Self, String> {
+        let RedisUrl { settings, nodes, path, query } = RedisUrl::parse(rest, 6379)?;
+        if !matches!(&*path, "" | "0") {
             return Err("it has the database 0 alone".to_owned());
         }
-        if query.is_some() {
-            return Err("nothing is expected behind ?".to_owned());
+        if let Some((name, _)) = query.first() {
+            return Err(RedisUrl::refuse_parameter(name, "nothing"));
         }
-        let nodes = hosts.split(',').map(|host| Ok(one(&format!("redis://{}", with_port(host, 6379)))?.0));
-        let nodes = nodes.collect::<Result<_, String>>()?;
-        let (_, settings) = one(&format!("redis://{user}node"))?;
-        Ok(Self { topology: Topology::Cluster(nodes), settings })
+        Ok(Self { topology: Topology::Cluster(nodes), settings, tls })
+    }
+
+    /// Uses the certificates of `other` for connections that are opened from now on, by all clones of this target. Nothing
+    /// happens if one of the two speaks no TLS.
+    pub fn replace_certificates(&self, other: &Self) {
+        if let (Some(own), Some(other)) = (&self.tls, &other.tls) {
+            own.replace(other);
+        }
+    }
+
+    /// Changes when the certificates are replaced.
+    pub(crate) fn certificates(&self) -> u64 {
+        self.tls.as_ref().map_or(0, RedisTls::generation)
     }
 
     /// How the servers are related.
@@ -191,7 +259,15 @@ impl Target {
     /// How to connect to one of the servers.
     #[must_use]
     pub fn info(&self, node: &Node) -> ConnectionInfo {
-        node.info(&self.settings)
+        connection_info(node, &self.settings, self.tls.as_ref())
+    }
+
+    /// Opens a socket to one of the servers, at an address of its host.
+    ///
+    /// # Errors
+    /// If it does not accept the connection, or is not trusted.
+    pub async fn connect(&self, node: &Node, address: SocketAddr) -> io::Result<RedisSocket> {
+        connect(address, &node.host, self.tls.as_ref()).await
     }
 
     /// The server that has a slot; a single primary has all of them. It may have changed when the answer arrives.
@@ -255,8 +331,16 @@ impl Target {
 
     async fn map_of(&self, node: &Node, deadline: Duration) -> Result<ClusterMap, RedisError> {
         let mut connection = open_within(self.info(node), deadline).await?;
-        let text: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await?;
-        Ok(ClusterMap::parse(&text, &node.host))
+        let slots: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        let nodes: Result<String, _> = redis::cmd("CLUSTER").arg("NODES").query_async(&mut connection).await;
+        let nodes = match nodes {
+            Ok(nodes) => Some(nodes),
+            // The command is not offered, or the user may not call it.
+            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => None,
+            Err(error) => return Err(error),
+        };
+        let other = || RedisError::from((ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS has another answer"));
+        ClusterMap::combine(&slots, nodes.as_deref(), &node.host).ok_or_else(other)
     }
 }
 
@@ -270,49 +354,6 @@ impl fmt::Display for Target {
             Topology::Cluster(nodes) => f.write_str(&list(nodes)),
         }
     }
-}
-
-/// A URL with several hosts, in parts that are not decoded.
-struct Parts<'u> {
-    /// With its `@`, or empty.
-    user: &'u str,
-    hosts: &'u str,
-    path: &'u str,
-    query: Option<&'u str>,
-}
-
-impl<'u> Parts<'u> {
-    fn of(rest: &'u str) -> Result<Self, String> {
-        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if path.contains('@') || query.is_some_and(|query| query.contains('@')) {
-            return Err("in a password / is written %2F, ? is %3F, : is %3A and @ is %40".to_owned());
-        }
-        let hosts = authority.rfind('@').map_or(0, |at| at + 1);
-        let (user, hosts) = authority.split_at(hosts);
-        if hosts.is_empty() {
-            return Err("it names no host".to_owned());
-        }
-        Ok(Self { user, hosts, path, query })
-    }
-}
-
-/// Parses the URL of one server with the Redis client. The client's reasons are shown only where they cannot contain a
-/// password.
-fn one(url: &str) -> Result<(Node, RedisConnectionInfo), String> {
-    let info = url.into_connection_info().map_err(|error| match url.contains('@') {
-        true => "it does not parse; in a password / is written %2F, ? is %3F, : is %3A and @ is %40".to_owned(),
-        false => error.to_string(),
-    })?;
-    let ConnectionAddr::Tcp(host, port) = info.addr() else { return Err("it names no host".to_owned()) };
-    // Each user of a connection names it. The client's own name would need one more permission.
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    Ok((Node { host: host.clone(), port: *port }, settings))
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    let behind_address = host.rfind(']').map_or(0, |at| at + 1);
-    if host[behind_address..].contains(':') { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]

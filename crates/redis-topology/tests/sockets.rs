@@ -7,8 +7,7 @@ use std::time::Duration;
 use keyspace::{Library, Slot};
 use redis::{AsyncConnectionConfig, cmd};
 use redis_topology::{
-    CallError, CommandClient, DEAD_PEER, LibraryLoader, Loading, LocateError, Pools, SentinelError, Target, connect,
-    open,
+    CallError, CommandClient, DEAD_PEER, LibraryLoader, Loading, LocateError, Pools, SentinelError, Target, open,
 };
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use socket2::{SockRef, Socket};
@@ -84,12 +83,12 @@ fn client(url: &str, deadline: Duration) -> CommandClient {
 async fn every_kind_of_connection_has_the_options() {
     let mut server = SilentServer::start().await;
 
-    let stream = connect(server.address).await.unwrap();
+    let info = Target::parse(&server.url("redis", "")).unwrap();
+    let redis_topology::Topology::Standalone(node) = info.topology() else { panic!("it is one server") };
+    let stream = info.connect(node, server.address).await.unwrap();
     assert_options(&server.next_socket().await, "pub/sub and the broker's commands");
     drop(stream);
 
-    let info = Target::parse(&server.url("redis", "")).unwrap();
-    let redis_topology::Topology::Standalone(node) = info.topology() else { panic!("it is one server") };
     let opened = open(info.info(node), &AsyncConnectionConfig::new()).await.unwrap();
     assert_options(&server.next_socket().await, "a connection of the Redis client");
     drop(opened);

@@ -22,4 +22,4 @@ pub use self::process::{Process, ProcessError};
 pub use self::process_supervisor::{EndOrder, ProcessSupervisor};
 pub use self::random::Random;
 #[cfg(feature = "redis")]
-pub use self::redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel};
+pub use self::redis_fixture::{RedisCluster, RedisServer, SentinelSet, StagedSentinel, TlsPort};

@@ -7,6 +7,7 @@
 mod cluster;
 mod sentinel;
 mod staged_sentinel;
+mod tls_port;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,6 +19,7 @@ use crate::{Process, ReservedPort, redis_server};
 pub use self::cluster::RedisCluster;
 pub use self::sentinel::SentinelSet;
 pub use self::staged_sentinel::StagedSentinel;
+pub use self::tls_port::TlsPort;
 
 /// The name of the primary in the Sentinels' configuration.
 const SENTINEL_MASTER: &str = "main";
@@ -39,6 +41,11 @@ impl RedisServer {
     /// Starts a server and waits until it answers. `arguments` are additional arguments of redis-server.
     pub fn start(arguments: &[&str]) -> Self {
         Self::launch(arguments, None)
+    }
+
+    /// Starts a Sentinel with this configuration file. `arguments` are additional arguments of redis-sentinel.
+    pub fn start_sentinel(config: String, arguments: &[&str]) -> Self {
+        Self::launch(arguments, Some(config))
     }
 
     /// Starts a server, or a Sentinel with this configuration.

@@ -27,7 +27,11 @@ pub(crate) struct Lane {
 
 /// Every lane. Fast lanes that fail often come first.
 pub(crate) const LANES: &[Lane] = &[
-    Lane { name: "tidy", about: "cargo fmt, clippy and this repository's rules", run: tidy::run },
+    Lane {
+        name: "tidy",
+        about: "cargo fmt, clippy, this repository's rules and those for dependencies",
+        run: tidy::run,
+    },
     Lane { name: "rust", about: "unit, doc, conformance and cluster tests, also against a real Redis", run: rust::run },
     Lane { name: "autobahn", about: "the WebSocket codec against the Autobahn cases", run: autobahn::run },
     Lane {

@@ -22,6 +22,7 @@ mod program;
 mod python;
 mod socket;
 mod step;
+mod supply_chain;
 mod tidy;
 mod workspace;
 
@@ -46,6 +47,9 @@ Usage: cargo xtask <command>
                             --fleet               only the trials of the fleet
                             --mutants [WORD]...   plant bugs instead, and check that each bug is caught
   tidy                    check only the rules of this repository; takes about a second
+  deny                    check the licences and sources of all dependencies, duplicates and banned crates (deny.toml)
+  sbom                    write the components of the shipped binary to target/tidegate.cdx.json (CycloneDX)
+  dist                    build the binary as it is shipped: target/dist/tidegate, its debug information beside it
   help                    show this text
 
 Lanes of `test`, in order:
@@ -78,13 +82,16 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         "bench" => bench(rest),
         "chaos" => chaos::run(rest),
         "tidy" => no_arguments(command, rest).and_then(|()| tidy::run()),
+        "deny" => no_arguments(command, rest).and_then(|()| supply_chain::deny()),
+        "sbom" => no_arguments(command, rest).and_then(|()| supply_chain::sbom()),
+        "dist" => no_arguments(command, rest).and_then(|()| supply_chain::dist()),
         "help" | "-h" | "--help" => {
             print_help();
             Ok(())
         }
-        unknown => {
-            Err(Failure::new(format!("no command `{unknown}`; there are test, cluster, bench, chaos, tidy and help")))
-        }
+        unknown => Err(Failure::new(format!(
+            "no command `{unknown}`; there are test, cluster, bench, chaos, tidy, deny, sbom, dist and help"
+        ))),
     }
 }
 

@@ -105,7 +105,7 @@ impl LeaseKeeper {
 
     /// The store has refused the token: the lease has ended.
     pub(super) fn refused(&mut self, refusal: Refusal) {
-        tracing::warn!(%refusal, "lease refused");
+        tracing::debug!(%refusal, "lease refused");
         self.lease.update(|lease, now| lease.refused(refusal, now));
     }
 

@@ -12,20 +12,35 @@ impl Trouble {
         self.0.is_none()
     }
 
-    /// Takes in the result of calls, and logs it if it differs from the previous one.
+    /// Takes in the result of calls, and logs the begin and the end of a failure. A failure that repeats itself in other
+    /// words is one failure. What it leads to, a lost lease, is a warning of its own.
     pub(super) fn note(&mut self, error: Option<StoreError>) {
         if self.0 == error {
             return;
         }
         match &error {
-            Some(error) if error.may_retry() => {
+            // Redis is there and refuses the heartbeat alone: an operator must act.
+            Some(error @ StoreError::Rejected(text)) if !is_of_all_calls(text) => {
                 tracing::warn!(%error, fault = ?error.fault(), "heartbeat failed, retrying");
+            }
+            Some(error) if error.may_retry() && self.is_clear() => {
+                tracing::info!(%error, fault = ?error.fault(), "heartbeat failed, retrying");
+            }
+            Some(error) if error.may_retry() => {
+                tracing::debug!(%error, fault = ?error.fault(), "heartbeat failed, retrying");
             }
             Some(error) => tracing::error!(%error, fault = ?error.fault(), "heartbeat failed"),
             None => tracing::info!("heartbeat recovered"),
         }
         self.0 = error;
     }
+}
+
+/// Whether Redis refuses every call with this error, those of the broker included: the password is missing, or the server
+/// starts, fails over, or is no primary.
+fn is_of_all_calls(text: &str) -> bool {
+    const CODES: [&str; 7] = ["NOAUTH", "WRONGPASS", "LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "BUSY"];
+    CODES.iter().any(|code| text.starts_with(code)) || text.contains("unauthenticated")
 }
 
 #[cfg(test)]
@@ -37,7 +52,8 @@ mod tests {
         let mut trouble = Trouble::default();
         assert!(trouble.is_clear());
         trouble.note(Some(StoreError::Unreachable("refused".into())));
-        trouble.note(Some(StoreError::Rejected("READONLY".into())));
+        trouble.note(Some(StoreError::Rejected("READONLY You can't write".into())));
+        trouble.note(Some(StoreError::Rejected("NOPERM no permissions".into())));
         assert!(!trouble.is_clear());
         trouble.note(None);
         assert!(trouble.is_clear());

@@ -87,7 +87,8 @@ fn log(state: &LeaseState) {
         }
         LeaseState::Lost(loss @ (Loss::Starting | Loss::Released)) => tracing::info!(reason = ?loss, "no lease"),
         LeaseState::Lost(loss @ (Loss::Unrenewed | Loss::Forgotten)) => {
-            tracing::warn!(reason = ?loss, "lease lost");
+            // The instance warns if this changes its state: without Redis, a lost lease is no news.
+            tracing::info!(reason = ?loss, "lease lost");
         }
         LeaseState::Fenced => tracing::error!("fenced: the lease expired unnoticed, or another incarnation took it"),
     }

@@ -4,19 +4,24 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use tidegate_gateway::config::{HealthConfig, RawConfig};
+use tidegate_gateway::config::{HealthConfig, Problems, RawConfig};
 
-use super::{AdminArgs, Exit};
+use super::{AdminArgs, ConfigArgs, Exit, running};
 
 /// Longest time to connect, and longest time to wait for the reply. A gateway that needs longer counts as not alive.
 /// Container health checks give up later.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Largest reply that is read, in bytes. A gateway's reply is smaller.
-const ANSWER_BYTES_MAX: u64 = 1_024;
+const ANSWER_BYTES_MAX: u64 = 64 * 1_024;
 
 pub(crate) fn health(args: AdminArgs) -> Exit {
-    ask_admin(args, "GET", "/livez", "200", |answer| match answer.instance_state {
+    ask_admin(args, "GET", "/livez", "200", |answer| match answer.instance_state.as_deref() {
+        // A restart does not help, so the gateway counts as alive. It serves nobody who depends on other instances.
+        Some("connecting") => {
+            let reason = answer.reason.as_deref().unwrap_or("the first attempt has not ended");
+            Exit::Failure.because(format_args!("alive, and has never reached Redis: {reason}"))
+        }
         Some(instance_state) => Exit::Ok.telling(format_args!("{instance_state}\n")),
         // The URL has another path than `/livez`, so the reply has no instance state.
         None => Exit::Ok,
@@ -33,8 +38,8 @@ pub(crate) fn drain(args: AdminArgs) -> Exit {
 fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl FnOnce(AdminReply) -> Exit) -> Exit {
     let url = match args.url {
         Some(url) => url,
-        None => match HealthConfig::check(&RawConfig::gather(args.config.sources([]))) {
-            Ok(config) => format!("http://{}", reachable(config.admin_listen)),
+        None => match admin_address(args.config) {
+            Ok(address) => format!("http://{}", reachable(address)),
             Err(problems) => return Exit::Usage.because(problems),
         },
     };
@@ -44,12 +49,21 @@ fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl F
     let url = format!("http://{authority}{path}");
     match ask(method, authority, path) {
         Ok(answer) if answer.status == good => tell(answer),
-        Ok(AdminReply { status, message: Some(message), .. }) => {
-            Exit::Failure.because(format_args!("{url} answered {status}: {message}"))
+        Ok(AdminReply { status, reason: Some(why), .. } | AdminReply { status, message: Some(why), .. }) => {
+            Exit::Failure.because(format_args!("{url} answered {status}: {why}"))
         }
         Ok(answer) => Exit::Failure.because(format_args!("{url} answered {}", answer.status)),
         Err(error) => Exit::Failure.because(format_args!("{url} does not answer: {error}")),
     }
+}
+
+/// The admin address of the gateway on this machine. It may have been started with flags, so the running process knows
+/// better than the environment; flags of this command know best.
+fn admin_address(args: ConfigArgs) -> Result<SocketAddr, Problems> {
+    let is_silent = args.is_empty();
+    let config = HealthConfig::check(&RawConfig::gather(args.sources([])))?;
+    let found = if is_silent { running::admin_address(config.is_default) } else { None };
+    Ok(found.unwrap_or(config.admin_listen))
 }
 
 /// Replaces a wildcard address by the loopback address, which is reachable from this machine.
@@ -77,6 +91,8 @@ struct AdminReply {
     instance_state: Option<String>,
     /// Why the gateway refuses.
     message: Option<String>,
+    /// Why it is not connected to Redis.
+    reason: Option<String>,
 }
 
 fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
@@ -97,7 +113,7 @@ fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let text = |name: &str| body[name].as_str().map(str::to_owned);
-    Ok(AdminReply { status, instance_state: text("state"), message: text("message") })
+    Ok(AdminReply { status, instance_state: text("state"), message: text("message"), reason: text("reason") })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod presence;
 mod publish;
 mod receipts;
 mod registry;
+mod running;
 mod sessions;
 mod table;
 mod token;
@@ -89,7 +90,7 @@ pub(crate) struct ConfigArgs {
     set: Vec<(String, String)>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -320,14 +321,16 @@ pub(crate) struct TokenCheckArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For the health check of a container whose image has no curl.
+For the health check of a container whose image has no curl. Without a URL it asks the gateway that
+runs on this machine from the same program file, whatever set its admin_listen.
 
 Exit codes:
   0   alive
-  1   not alive
+  1   not alive, or alive and has never reached Redis
   64  wrong command line or configuration")]
 pub(crate) struct AdminArgs {
-    /// URL of the gateway, such as http://127.0.0.1:9090 [default: admin_listen of the configuration]
+    /// URL of the gateway, such as http://127.0.0.1:9090 [default: the running gateway, or admin_listen of the
+    /// configuration]
     url: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -357,6 +360,11 @@ fn flag_setting(written: &str, key: &str, text: Option<String>) -> Option<FlagSe
 }
 
 impl ConfigArgs {
+    /// Whether the command line names no configuration.
+    fn is_empty(&self) -> bool {
+        self.config.is_none() && self.set.is_empty()
+    }
+
     /// Collects all sources of this process. `named` are the flags that set one key each.
     fn sources(self, named: impl IntoIterator<Item = Option<FlagSetting>>) -> Sources {
         let set = |(key, text): (String, String)| FlagSetting { written: "--set".into(), key, text };

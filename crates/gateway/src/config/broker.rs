@@ -1,13 +1,19 @@
 //! The broker that carries messages between instances: `broker` and `[redis]`.
 
+use std::path::Path;
 use std::time::Duration;
 
-use redis_topology::Target;
+use redis_topology::{BadRedisTls, BadRedisUrl, Target, TlsFiles};
 use wire::Name;
 
 use super::raw::RawConfig;
+use super::text_file::read_text_file;
 
 const REDIS_URL_EXPECTED: &str = "the URL of Redis, such as redis://127.0.0.1:6379";
+
+const CA: &str = "redis.ca_file";
+const CERTIFICATE: &str = "redis.cert_file";
+const KEY: &str = "redis.key_file";
 
 /// The checked values of `broker` and `[redis]`.
 #[derive(Debug, Clone)]
@@ -55,8 +61,18 @@ impl RedisConfig {
             raw.wrong("redis.url", REDIS_URL_EXPECTED);
             return None;
         };
-        let target = Target::parse(url).map_err(|error| {
-            raw.wrong("redis.url", format!("{REDIS_URL_EXPECTED}; {error}"));
+        let files = read_tls_files(raw, Target::asks_for_tls(url))?;
+        let target = Target::parse_with(url, &files).map_err(|error| match &error {
+            BadRedisUrl::Tls(BadRedisTls::Ca(_)) if files.ca.is_some() => {
+                raw.wrong(CA, format!("a PEM file with certificates; {error}"));
+            }
+            BadRedisUrl::Tls(BadRedisTls::Certificate(_)) => {
+                raw.wrong(CERTIFICATE, format!("a PEM file with the certificate and the chain behind it; {error}"));
+            }
+            BadRedisUrl::Tls(BadRedisTls::Key(_)) => {
+                raw.wrong(KEY, format!("a PEM file with the private key of the certificate, not encrypted; {error}"));
+            }
+            _ => raw.wrong("redis.url", format!("{REDIS_URL_EXPECTED}; {error}")),
         });
         Some(Self {
             target: target.ok()?,
@@ -68,4 +84,29 @@ impl RedisConfig {
             families_revision: raw.count("redis.families_revision"),
         })
     }
+}
+
+/// Reads the files for TLS to Redis. Returns `None` if one of them cannot be read, or has no effect.
+fn read_tls_files(raw: &RawConfig, is_tls: bool) -> Option<TlsFiles> {
+    let mut is_good = true;
+    let mut read = |name: &'static str| {
+        let path = raw.optional_text(name)?;
+        if !is_tls {
+            raw.wrong(name, "no file, because redis.url does not ask for TLS: write rediss:// there");
+            is_good = false;
+            return None;
+        }
+        let read = read_text_file(Path::new(path));
+        is_good &= read.is_ok();
+        read.map_err(|error| raw.wrong(name, format!("a file that can be read: {error}"))).ok()
+    };
+    let (ca, certificate, key) = (read(CA), read(CERTIFICATE), read(KEY));
+    let is_set = |name| raw.optional_text(name).is_some();
+    for (name, other) in [(CERTIFICATE, KEY), (KEY, CERTIFICATE)] {
+        if is_tls && is_set(other) && !is_set(name) {
+            raw.wrong(name, format!("a file, because {other} is set; a client certificate needs both"));
+            is_good = false;
+        }
+    }
+    is_good.then(|| TlsFiles { ca, client: certificate.zip(key) })
 }

@@ -1,6 +1,6 @@
 //! Reads flags, environment and file into one [`RawConfig`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
@@ -9,9 +9,8 @@ use super::nearest::nearest;
 use super::problem::Source;
 use super::raw::{RawConfig, Setting};
 use super::source::Sources;
-
-/// The variable that names the configuration file. It is the only variable that is not a key.
-const FILE_VARIABLE: &str = "TIDEGATE_CONFIG";
+use super::text_file::read_text;
+use super::variable::{FILE_VARIABLE, is_service_link, resembles};
 
 /// The path of the file, and the source that named it.
 type NamedFile = Option<(PathBuf, Source)>;
@@ -36,7 +35,9 @@ impl RawConfig {
         }
         let has_file = file.is_some();
         if let Some((path, named_by)) = file {
-            match std::fs::read_to_string(&path) {
+            let text =
+                read_text(&path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()));
+            match text {
                 Ok(text) => raw.set_file(&text, &Source::File(path)),
                 Err(error) => {
                     let value = Value::from(&*path.to_string_lossy()).to_string();
@@ -50,8 +51,10 @@ impl RawConfig {
     }
 
     fn set_variable(&mut self, name: String, text: &str, file: &mut NamedFile) {
+        // A line end comes with every value that was read from a file.
+        let text = text.trim();
         // Compose files and unit files write `VARIABLE=` for "not set".
-        if !name.starts_with("TIDEGATE_") || text.is_empty() || is_kubernetes_service_link(&name) {
+        if !name.starts_with("TIDEGATE_") || text.is_empty() || is_service_link(&name, text) {
             return;
         }
         // Other tools write a double underscore for the dot. No two keys differ only by this.
@@ -61,8 +64,8 @@ impl RawConfig {
             return;
         }
         let Some(key) = KEYS.iter().find(|key| key.variable() == canonical) else {
+            let Some(nearest) = resembles(&canonical) else { return self.foreign_variables.push(name) };
             // The value is not shown, because this may be a misspelt secret.
-            let nearest = nearest(&name, KEYS.iter().map(Key::variable).chain([FILE_VARIABLE.into()]));
             let source = Source::Environment("the environment".into());
             return self.complain(name, None, source, format!("a variable that exists; the nearest is {nearest}"));
         };
@@ -101,9 +104,14 @@ impl RawConfig {
     }
 
     fn set_from_file(&mut self, name: String, value: Value, source: &Source) {
-        match Key::find(&name) {
-            Some(key) => self.set(key, value, source.clone()),
-            None => self.unknown_key(name, KEYS, source.clone()),
+        match (Key::find(&name), source) {
+            (Some(key), Source::File(file)) => {
+                // The file and the files that it names move together, wherever the gateway is started.
+                let folder = file.parent().unwrap_or(Path::new(""));
+                self.set(key, key.kind.resolve_files(value, folder), source.clone());
+            }
+            (Some(key), _) => self.set(key, value, source.clone()),
+            (None, _) => self.unknown_key(name, KEYS, source.clone()),
         }
     }
 
@@ -134,11 +142,4 @@ impl RawConfig {
         let nearest = nearest(in_row, known.iter().map(|key| key.name.to_owned()));
         self.complain(name, None, source, format!("a key that exists; the nearest is {nearest}"));
     }
-}
-
-/// Kubernetes sets `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_8080_TCP` and similar variables in every pod of a
-/// namespace that has a Service called `tidegate…`. They are not configuration and must not prevent the start.
-pub(super) fn is_kubernetes_service_link(name: &str) -> bool {
-    let numbered_port = || name.split("_PORT_").skip(1).any(|tail| tail.starts_with(|c: char| c.is_ascii_digit()));
-    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") || numbered_port()
 }

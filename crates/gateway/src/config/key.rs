@@ -4,6 +4,7 @@
 //! compare it with `deploy/gateway.example.toml` and `docs/configuration.md`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use toml::Value;
 
@@ -54,6 +55,8 @@ pub enum ValueKind {
     Choice(&'static [&'static str]),
     /// A text for which `accepts` returns true.
     Text { expected: &'static str, accepts: fn(&str) -> bool },
+    /// The name of a file. In a file, a relative name begins at the folder of that file.
+    File,
     /// A list of texts for which `accepts` returns true. A single text may be written without brackets.
     Texts { expected: &'static str, accepts: fn(&str) -> bool },
     /// A list of tables with these keys.
@@ -71,8 +74,12 @@ const NAME: ValueKind = ValueKind::Text {
     expected: "a name: 1 to 128 letters, digits and _ . @ | = + ~ -",
     accepts: |text| wire::Name::parse(text).is_ok(),
 };
-const WORDS: ValueKind = ValueKind::Text { expected: "a text that is not empty", accepts: |text| !text.is_empty() };
-const FILE: ValueKind = ValueKind::Text { expected: "the name of a file", accepts: |text| !text.is_empty() };
+// White space at the ends comes with a line end or a quotation mark too many, and no token would ever match.
+const WORDS: ValueKind = ValueKind::Text {
+    expected: "a text that is not empty, without white space at its ends and without control characters",
+    accepts: |text| !text.is_empty() && text.trim() == text && !text.contains(is_invisible),
+};
+const FILE: ValueKind = ValueKind::File;
 const COOKIE: ValueKind = ValueKind::Text {
     expected: "a cookie's name: letters, digits and _ . -",
     accepts: |text| {
@@ -107,6 +114,11 @@ const PATTERNS: ValueKind = ValueKind::Texts {
     accepts: |text| !text.is_empty(),
 };
 
+/// Characters that nobody sees: control characters, byte order marks.
+fn is_invisible(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{FEFF}' | '\u{200B}')
+}
+
 const fn ms(min: i64, max: i64) -> ValueKind {
     ValueKind::Number { unit: "milliseconds", min, max }
 }
@@ -140,6 +152,9 @@ pub const KEYS: &[Key] = &[
     optional("tls.cert_file", FILE),
     optional("tls.key_file", FILE),
     Key { name: "redis.url", kind: REDIS_URL, default: Fallback::Absent, secret: Secrecy::UrlUser },
+    optional("redis.ca_file", FILE),
+    optional("redis.cert_file", FILE),
+    optional("redis.key_file", FILE),
     key("redis.prefix", NAME, "\"tidegate\""),
     key("redis.pool_size", ValueKind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
     key("redis.reply_deadline_ms", ms(10, 60_000), "2000"),
@@ -292,19 +307,36 @@ fn shown_row(keys: &[Key], row: &Value) -> Value {
 }
 
 /// Replaces everything between `://` and the last `@`, because an unescaped password may contain `/`, `:` and `@`.
-/// Replaces everything after a `?` too, because the password of the Sentinels is there.
+/// Replaces everything after a `?` too, because the password of the Sentinels is there. Where the rest is not plainly
+/// hosts and a path, it may be a part of a password that was cut in the wrong place: everything is replaced.
 fn redact_url_user(url: &str) -> String {
     let start = url.find("://").map_or(0, |at| at + 3);
-    let (before, after) = match url.rfind('@') {
-        // A question mark before the `@` begins the query or belongs to a password: everything is replaced.
-        Some(at) if url[start..at].contains('?') => return format!("{}{REDACTED}", &url[..start]),
-        Some(at) if at > start => (format!("{}{REDACTED}", &url[..start]), &url[at..]),
-        _ => (String::new(), url),
-    };
-    match after.split_once('?') {
-        Some((after, _)) => format!("{before}{after}?{REDACTED}"),
-        None => before + after,
+    let (scheme, rest) = url.split_at(start);
+    let (user, after) = rest.rsplit_once('@').map_or((None, rest), |(user, after)| (Some(user), after));
+    let (hosts, query) = after.split_once('?').map_or((after, None), |(hosts, query)| (hosts, Some(query)));
+    if user.is_some_and(|user| user.contains('?')) || !is_plain_authority(hosts) {
+        return format!("{scheme}{REDACTED}");
     }
+    let user = if user.is_some() { format!("{REDACTED}@") } else { String::new() };
+    let query = if query.is_some() { format!("?{REDACTED}") } else { String::new() };
+    format!("{scheme}{user}{hosts}{query}")
+}
+
+/// Whether the text is hosts with ports, and behind a `/` letters, digits and `/`.
+fn is_plain_authority(text: &str) -> bool {
+    let (hosts, path) = text.split_once('/').unwrap_or((text, ""));
+    let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    let is_host = |host: &str| {
+        let name_end = host.rfind(']').map_or_else(|| host.find(':').unwrap_or(host.len()), |at| at + 1);
+        let (name, port) = host.split_at(name_end);
+        let is_address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let is_name = match is_address {
+            Some(address) => address.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+            None => !name.is_empty() && is_word(name),
+        };
+        is_name && (port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()))
+    };
+    hosts.split(',').all(is_host) && path.split('/').all(is_word)
 }
 
 impl ValueKind {
@@ -315,10 +347,34 @@ impl ValueKind {
             Self::Number { unit, min, max } => format!("a whole number of {unit} from {min} to {max}"),
             Self::Choice(words) => words.join(" or "),
             Self::Text { expected, .. } | Self::Texts { expected, .. } => (*expected).into(),
+            Self::File => "the name of a file".into(),
             Self::Rows(keys) => {
                 let names = keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
-                format!("a list of tables with the keys {names}")
+                format!("a list of tables with the keys {names}, written in TOML or JSON")
             }
+        }
+    }
+
+    /// Resolves the names of files in a value that was read from a file in `folder`.
+    pub(crate) fn resolve_files(&self, value: Value, folder: &Path) -> Value {
+        match (self, value) {
+            (Self::File, Value::String(name)) if !name.is_empty() => {
+                Value::from(folder.join(name).to_string_lossy().into_owned())
+            }
+            (Self::Rows(keys), Value::Array(rows)) => {
+                let resolve_row = |row| match row {
+                    Value::Table(row) => {
+                        let resolve = |(name, value): (String, Value)| match keys.iter().find(|key| key.name == name) {
+                            Some(key) => (name, key.kind.resolve_files(value, folder)),
+                            None => (name, value),
+                        };
+                        Value::Table(row.into_iter().map(resolve).collect())
+                    }
+                    other => other,
+                };
+                Value::Array(rows.into_iter().map(resolve_row).collect())
+            }
+            (_, value) => value,
         }
     }
 
@@ -330,6 +386,7 @@ impl ValueKind {
             (Self::Number { min, max, .. }, Value::Integer(number)) => (min..=max).contains(&number),
             (Self::Choice(words), Value::String(word)) => words.contains(&word.as_str()),
             (Self::Text { accepts, .. }, Value::String(text)) => accepts(text),
+            (Self::File, Value::String(text)) => !text.is_empty() && !text.contains(is_invisible),
             (Self::Texts { .. }, Value::String(_)) => return self.accept(Value::Array(vec![value])),
             (Self::Texts { accepts, .. }, Value::Array(list)) => {
                 list.iter().all(|item| item.as_str().is_some_and(accepts))
@@ -344,11 +401,13 @@ impl ValueKind {
     /// the key accepts it.
     pub(crate) fn read_text(&self, text: &str) -> Value {
         match self {
-            Self::Text { .. } | Self::Choice(_) => None,
+            Self::Text { .. } | Self::File | Self::Choice(_) => None,
             Self::Texts { .. } if !text.trim_start().starts_with('[') => {
                 Some(Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect()))
             }
-            Self::Flag | Self::Number { .. } | Self::Texts { .. } | Self::Rows(_) => parse_toml_value(text),
+            Self::Flag | Self::Number { .. } | Self::Texts { .. } => parse_toml_value(text),
+            // Compose files, Helm charts and secret stores write JSON.
+            Self::Rows(_) => parse_toml_value(text).or_else(|| serde_json::from_str(text).ok()),
         }
         .unwrap_or_else(|| Value::from(text))
     }

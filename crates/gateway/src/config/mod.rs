@@ -39,6 +39,7 @@ mod session_cookie;
 mod source;
 mod text_file;
 mod tls;
+mod variable;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub use http::HttpConfig;
 pub use key::{Fallback, KEYS, Key, Secrecy, ValueKind};
 pub use limits::LimitsConfig;
 pub use log::{LogConfig, LogFormat};
+pub(crate) use origins::Pages;
 pub use origins::{Origins, Subdomains};
 pub use paths::Paths;
 pub use problem::{Problem, Problems, Source};
@@ -265,6 +267,8 @@ impl SignConfig {
 pub struct HealthConfig {
     /// Address of the gateway's admin port.
     pub admin_listen: SocketAddr,
+    /// No source sets the address.
+    pub is_default: bool,
 }
 
 impl HealthConfig {
@@ -274,6 +278,6 @@ impl HealthConfig {
     /// If a source cannot be read or sets a wrong value; the error lists every problem.
     pub fn check(raw: &RawConfig) -> Result<Self, Problems> {
         raw.finish()?;
-        Ok(Self { admin_listen: raw.address("admin_listen") })
+        Ok(Self { admin_listen: raw.address("admin_listen"), is_default: raw.is_default("admin_listen") })
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn nearest(name: &str, known: impl Iterator<Item = String>) -> String
 }
 
 /// Levenshtein distance in bytes, computed row by row: the number of insertions, deletions and replacements.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, byte_a) in a.bytes().enumerate() {
         let mut diagonal = i;

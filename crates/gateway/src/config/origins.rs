@@ -75,6 +75,20 @@ impl Origins {
     }
 }
 
+/// The pages that may connect.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    pub(crate) allowed: Origins,
+    /// The pages whose cookie is trusted.
+    pub(crate) trusted: Origins,
+}
+
+impl From<Origins> for Pages {
+    fn from(allowed: Origins) -> Self {
+        Self { trusted: allowed.named(), allowed }
+    }
+}
+
 impl Subdomains {
     fn parse(rule: &str) -> Result<Self, String> {
         let is_https = rule.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));

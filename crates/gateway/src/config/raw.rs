@@ -20,6 +20,8 @@ pub struct RawConfig {
     problems: RefCell<Vec<Problem>>,
     /// A configuration file was named but could not be read, so its settings are unknown.
     pub(super) is_file_unread: bool,
+    /// Names of variables that begin with `TIDEGATE_` and belong to other programs.
+    pub(super) foreign_variables: Vec<String>,
 }
 
 /// The value of one key, and its source.
@@ -98,6 +100,27 @@ impl RawConfig {
 // keys without a default are read with `optional_text` or `optional_ms`.
 
 impl RawConfig {
+    /// The variables that begin with `TIDEGATE_`, resemble no key, and are passed over.
+    #[must_use]
+    pub fn foreign_variables(&self) -> &[String] {
+        &self.foreign_variables
+    }
+
+    /// The keys whose values differ from those of an earlier reading, and that SIGHUP does not replace.
+    #[must_use]
+    pub fn needs_restart(&self, before: &Self) -> Vec<&'static str> {
+        let value = |raw: &Self, name: &str| raw.settings.get(name).map(|setting| setting.value.clone());
+        let is_set = |name: &&str| !self.is_default(name) || !before.is_default(name);
+        let differs = |name: &&'static str| value(self, name) != value(before, name);
+        let names = super::key::KEYS.iter().map(|key| key.name).filter(|name| !is_reloadable(name));
+        names.filter(is_set).filter(differs).collect()
+    }
+
+    /// Whether no source sets the key.
+    pub(super) fn is_default(&self, name: &str) -> bool {
+        self.settings.get(name).is_none_or(|setting| setting.source == Source::Default)
+    }
+
     fn value(&self, name: &str) -> &Value {
         &self.settings.get(name).unwrap_or_else(|| panic!("{name} has a default")).value
     }
@@ -165,6 +188,13 @@ impl RawConfig {
         };
         rows.enumerate().map(row).collect()
     }
+}
+
+/// Whether SIGHUP replaces the key's value. Of a file, its content too.
+fn is_reloadable(name: &str) -> bool {
+    let is_file = ["tls.", "redis."].iter().any(|section| name.starts_with(section)) && name.ends_with("_file");
+    let is_of_tokens = name.starts_with("auth.") && name != "auth.cookie";
+    is_file || is_of_tokens || matches!(name, "http.allowed_origins" | "log.filter")
 }
 
 fn is_empty_list(value: &Value) -> bool {

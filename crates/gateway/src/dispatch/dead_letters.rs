@@ -30,6 +30,16 @@ pub(crate) enum Poison {
     Binary,
 }
 
+impl Poison {
+    /// The reason without the text of the JSON parser, which quotes the message.
+    fn reason(&self) -> String {
+        match self {
+            Self::Bad(BadMessage::Json(_)) => "not a message".into(),
+            poison => poison.to_string(),
+        }
+    }
+}
+
 impl DeadLetters {
     pub(crate) fn new(dead_letter_queue: Arc<DeadLetterQueue>, instance: InstanceId, policies: Policies) -> Self {
         let incarnation = getrandom::u32().unwrap_or_else(|_| std::process::id());
@@ -62,12 +72,12 @@ impl DeadLetters {
             user: None,
             position: Some(position),
             time,
-            detail: detail.clone(),
+            detail,
             size: message.len(),
             body: self.body(scope, message),
         };
         if self.dead_letter_queue.post(dead_letter) {
-            tracing::warn!(%scope, %position, reason = detail, "message dropped: kept as a dead letter");
+            tracing::warn!(%scope, %position, reason = poison.reason(), "message dropped: kept as a dead letter");
         }
     }
 
@@ -104,13 +114,9 @@ impl DeadLetters {
         }
     }
 
-    /// Returns the reason. The text of the JSON parser is left out for a redacted family, because it quotes the
-    /// message.
+    /// Returns the reason as the dead letter has it: with the text of the JSON parser, unless the family is redacted.
     fn detail(&self, scope: &Scope, poison: &Poison) -> String {
-        match poison {
-            Poison::Bad(BadMessage::Json(_)) if self.is_redacted(scope) => "not a message".into(),
-            poison => poison.to_string(),
-        }
+        if self.is_redacted(scope) { poison.reason() } else { poison.to_string() }
     }
 
     fn is_redacted(&self, scope: &Scope) -> bool {

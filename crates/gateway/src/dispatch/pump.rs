@@ -189,15 +189,13 @@ impl<B: Broker> Pump<B> {
         match event {
             Event::Published { ticket, result } => self.published(ticket, result),
             Event::Up => {
-                tracing::info!("broker connected");
                 self.counters.broker_up.set(1);
-                self.health.set_broker_up(true);
+                self.health.broker_is_up();
                 self.router.handle(Event::Up, now_ms, &mut self.outputs);
             }
             Event::Down(reason) => {
-                tracing::warn!(reason, "broker disconnected");
                 self.counters.broker_up.set(0);
-                self.health.set_broker_up(false);
+                self.health.broker_is_down(&reason);
                 self.counters.broker_downs.add(1);
                 self.router.handle(Event::Down(reason), now_ms, &mut self.outputs);
             }

@@ -5,19 +5,22 @@
 //! thread that reads the lease afterwards finds that it has ended. From then on every thread sees that the instance
 //! is fenced, whatever it is working on.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use connection_registry::LeaseState;
 
-use crate::health::instance_state::{InstanceState, LeaseStatus, Phase};
+use crate::health::instance_state::{BrokerStatus, InstanceState, LeaseStatus, Phase};
 use crate::health::watchdog::Watchdog;
 
 /// Shared by all threads. All accesses may be relaxed where no result depends on two fields at one instant.
 #[derive(Debug)]
 pub(crate) struct Health {
     phase: AtomicU8,
-    broker_up: AtomicBool,
+    broker: AtomicU8,
+    /// Why the broker is not up, in the broker's words. Locked when it changes and when an operator asks.
+    broker_failure: Mutex<Option<Arc<str>>>,
     /// [`LOST`], [`FENCED`], [`ENDLESS`], or the deadline of a held lease: milliseconds after `begun`, plus
     /// [`TIMES`].
     lease: AtomicU64,
@@ -54,7 +57,8 @@ impl Health {
     pub(crate) fn new(watchdog: Watchdog) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
-            broker_up: AtomicBool::new(false),
+            broker: AtomicU8::new(BrokerStatus::NeverUp as u8),
+            broker_failure: Mutex::new(None),
             lease: AtomicU64::new(LOST),
             lease_end: AtomicU64::new(0),
             fences: AtomicU64::new(0),
@@ -80,10 +84,47 @@ impl Health {
         }
     }
 
-    /// Sets whether messages travel from this instance through the broker and back.
-    pub(crate) fn set_broker_up(&self, up: bool) {
-        self.broker_up.store(up, Ordering::Relaxed);
+    /// Takes in that messages travel from this instance through the broker and back.
+    pub(crate) fn broker_is_up(&self) {
+        *self.broker_failure() = None;
+        self.broker.store(BrokerStatus::Up as u8, Ordering::Relaxed);
         self.log_change();
+    }
+
+    /// Takes in that they do not, and why.
+    pub(crate) fn broker_is_down(&self, failure: &str) {
+        let before = self.broker_failure().replace(failure.into());
+        // Relaxed is enough: the pump alone writes.
+        if self.broker() == BrokerStatus::Up {
+            self.broker.store(BrokerStatus::Down as u8, Ordering::Relaxed);
+        } else if before.is_some_and(|before| &*before != failure) {
+            // The same outage, seen by another step of a later attempt.
+            tracing::info!(reason = failure, "broker still unavailable");
+        } else if self.phase() != Phase::Starting && self.broker() == BrokerStatus::NeverUp {
+            tracing::warn!(
+                state = InstanceState::Connecting.as_str(),
+                reason = failure,
+                "broker not reached: not ready"
+            );
+        }
+        self.log_change();
+    }
+
+    /// Why the broker is not up, for operators. Nothing while it is, and before the first attempt has ended.
+    pub(crate) fn broker_failure_reason(&self) -> Option<Arc<str>> {
+        self.broker_failure().clone()
+    }
+
+    fn broker_failure(&self) -> std::sync::MutexGuard<'_, Option<Arc<str>>> {
+        self.broker_failure.lock().expect("nobody panics while holding it")
+    }
+
+    fn broker(&self) -> BrokerStatus {
+        match self.broker.load(Ordering::Relaxed) {
+            0 => BrokerStatus::NeverUp,
+            1 => BrokerStatus::Up,
+            _ => BrokerStatus::Down,
+        }
     }
 
     /// Sets the lease as the heartbeat task sees it. With the memory broker it is always held.
@@ -136,14 +177,9 @@ impl Health {
         self.fences.load(Ordering::Relaxed)
     }
 
-    /// Whether messages travel through the broker and back.
-    pub(crate) fn is_broker_up(&self) -> bool {
-        self.broker_up.load(Ordering::Relaxed)
-    }
-
     /// Returns the state of the instance at `now`.
     pub(crate) fn instance_state(&self, now: Instant) -> InstanceState {
-        InstanceState::of(self.phase(), self.is_frozen(now), self.is_broker_up(), self.lease(now))
+        InstanceState::of(self.phase(), self.is_frozen(now), self.broker(), self.lease(now))
     }
 
     /// Fences the instance: by the clock, a lease that was neither renewed nor released has ended, so this process
@@ -169,22 +205,23 @@ impl Health {
             FENCED => LeaseStatus::Fenced,
             _ => LeaseStatus::Held,
         };
-        let instance_state = InstanceState::of(self.phase(), false, self.is_broker_up(), lease);
+        let instance_state = InstanceState::of(self.phase(), false, self.broker(), lease);
         let before = self.logged_state.swap(instance_state as u8, Ordering::Relaxed);
         if before == instance_state as u8 {
             return;
         }
-        let word = instance_state.as_str();
+        let (state, reason) = (instance_state.as_str(), self.broker_failure_reason());
+        let reason = reason.as_deref();
         match instance_state {
-            // At the start this is no problem: the first attempt to connect to Redis logs its result.
-            InstanceState::LeaseLost | InstanceState::Isolated if before == InstanceState::Starting as u8 => {
-                tracing::info!(state = word, "instance state changed");
+            InstanceState::Isolated => tracing::warn!(state, reason, "instance state changed"),
+            // Without Redis the first attempt has failed before the instance listened.
+            InstanceState::Connecting if reason.is_some() => tracing::warn!(state, reason, "instance state changed"),
+            // At the start, and when the broker is back, the lease follows within a heartbeat.
+            InstanceState::LeaseLost if before == InstanceState::Connected as u8 => {
+                tracing::warn!(state, "instance state changed");
             }
-            InstanceState::LeaseLost | InstanceState::Isolated => {
-                tracing::warn!(state = word, "instance state changed")
-            }
-            InstanceState::Fenced => tracing::error!(state = word, "instance state changed"),
-            _ => tracing::info!(state = word, "instance state changed"),
+            InstanceState::Fenced => tracing::error!(state, "instance state changed"),
+            _ => tracing::info!(state, "instance state changed"),
         }
     }
 
@@ -267,9 +304,30 @@ mod tests {
         let health = health(begun);
         health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
         assert_eq!(health.lease(begun + Duration::from_secs(1_000_000)), LeaseStatus::Held);
-        health.set_broker_up(true);
+        health.broker_is_up();
         health.advance(Phase::Running);
         assert_eq!(health.instance_state(begun + Duration::from_secs(1)), InstanceState::Connected);
+    }
+
+    /// "Not yet" and "no more" are two states.
+    #[test]
+    fn an_instance_is_ready_from_the_first_round_trip_on() {
+        let begun = Instant::now();
+        let health = health(begun);
+        health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
+        health.advance(Phase::Running);
+        let state = || (health.instance_state(begun), health.broker_failure_reason());
+        assert_eq!(state(), (InstanceState::Connecting, None));
+        for failure in ["WRONGPASS", "WRONGPASS", "refused"] {
+            health.broker_is_down(failure);
+            assert_eq!(state(), (InstanceState::Connecting, Some(failure.into())));
+        }
+        health.broker_is_up();
+        assert_eq!(state(), (InstanceState::Connected, None));
+        health.broker_is_down("gone");
+        assert_eq!(state(), (InstanceState::Isolated, Some("gone".into())));
+        health.broker_is_up();
+        assert_eq!(state(), (InstanceState::Connected, None));
     }
 
     #[test]

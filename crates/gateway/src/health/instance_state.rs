@@ -3,6 +3,7 @@
 //! | state | publishes | deliveries | agent check | `/ws/health` | `/readyz` | upgrades |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | starting | | | up 0% | 404 | 503 | 503 |
+//! | connecting | by family | local | up 0% | 404 | 503 | accepted |
 //! | connected | stored | all | up 100% | 200 | 200 | accepted |
 //! | lease_lost | stored | all | up 1% | 200 | 200 | accepted |
 //! | isolated | by family | local | up 1% | 200 | 200 | accepted |
@@ -11,9 +12,13 @@
 //! | draining | as before | as before, clients are moved | up 0% | 404 | 503 | 503 |
 //! | frozen | | | no answer | no answer | no answer | |
 //!
+//! "Not yet" and "no more" are two states. An instance that has never reached Redis is not ready: its password or its
+//! URL may be wrong, and a rolling update must not replace instances that work by it. An instance that has lost Redis
+//! stays ready.
+//!
 //! The instance never reports "down" to HAProxy because Redis is away (`http/agent.rs` says why). An instance that
-//! terminates, drains or is frozen stays in this state while Redis is away or its lease ends; pump and shards follow the broker
-//! and the lease in any case.
+//! terminates, drains or is frozen stays in this state while Redis is away or its lease ends; pump and shards follow
+//! the broker and the lease in any case.
 
 /// The phase of the process. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +32,18 @@ pub(crate) enum Phase {
     Terminating,
     /// The instance accepts no connections and moves its clients.
     Draining,
+}
+
+/// Whether messages travel from this instance through the broker and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum BrokerStatus {
+    /// They never have.
+    NeverUp,
+    /// They do.
+    Up,
+    /// They did, and do no more.
+    Down,
 }
 
 /// The status of the lease at one instant.
@@ -46,11 +63,13 @@ pub(crate) enum LeaseStatus {
 pub(crate) enum InstanceState {
     /// The instance does not accept connections yet.
     Starting,
+    /// The instance listens, and has never reached the broker.
+    Connecting,
     /// The broker and the lease are available.
     Connected,
     /// Messages travel, but the lease is lost: peers may have removed the instance's rows.
     LeaseLost,
-    /// Messages do not travel, because the broker is away.
+    /// Messages no longer travel, because the broker is away.
     Isolated,
     /// The incarnation has ended.
     Fenced,
@@ -64,8 +83,9 @@ pub(crate) enum InstanceState {
 
 impl InstanceState {
     /// Every state, for metrics and documents.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Starting,
+        Self::Connecting,
         Self::Connected,
         Self::LeaseLost,
         Self::Isolated,
@@ -76,7 +96,7 @@ impl InstanceState {
     ];
 
     /// Derives the state from phase, event loops, broker and lease.
-    pub(crate) fn of(phase: Phase, is_frozen: bool, is_broker_up: bool, lease: LeaseStatus) -> Self {
+    pub(crate) fn of(phase: Phase, is_frozen: bool, broker: BrokerStatus, lease: LeaseStatus) -> Self {
         match (phase, lease) {
             _ if is_frozen => Self::Frozen,
             (Phase::Starting, _) => Self::Starting,
@@ -84,7 +104,8 @@ impl InstanceState {
             (Phase::Draining, _) | (Phase::Terminating, LeaseStatus::Fenced) => Self::Draining,
             (Phase::Terminating, _) => Self::Terminating,
             (Phase::Running, LeaseStatus::Fenced) => Self::Fenced,
-            (Phase::Running, _) if !is_broker_up => Self::Isolated,
+            (Phase::Running, _) if broker == BrokerStatus::NeverUp => Self::Connecting,
+            (Phase::Running, _) if broker == BrokerStatus::Down => Self::Isolated,
             (Phase::Running, LeaseStatus::Lost) => Self::LeaseLost,
             (Phase::Running, LeaseStatus::Held) => Self::Connected,
         }
@@ -94,6 +115,7 @@ impl InstanceState {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Connecting => "connecting",
             Self::Connected => "connected",
             Self::LeaseLost => "lease_lost",
             Self::Isolated => "isolated",
@@ -107,7 +129,7 @@ impl InstanceState {
     /// The line of the agent check. `None` while frozen: the check is not answered.
     pub(crate) const fn agent_line(self) -> Option<&'static str> {
         match self {
-            Self::Starting | Self::Terminating | Self::Draining => Some("up 0%\n"),
+            Self::Starting | Self::Connecting | Self::Terminating | Self::Draining => Some("up 0%\n"),
             Self::Connected => Some("up 100%\n"),
             Self::LeaseLost | Self::Isolated | Self::Fenced => Some("up 1%\n"),
             Self::Frozen => None,
@@ -117,7 +139,7 @@ impl InstanceState {
     /// Whether `/ws/health` and `/readyz` answer 200. Only an instance that starts or stops is not ready. A load
     /// balancer that removed every instance while Redis is away would help no client.
     pub(crate) const fn is_ready(self) -> bool {
-        !matches!(self, Self::Starting | Self::Terminating | Self::Draining | Self::Frozen)
+        !matches!(self, Self::Starting | Self::Connecting | Self::Terminating | Self::Draining | Self::Frozen)
     }
 
     /// Whether upgrades are accepted. HAProxy tries a refused upgrade at another instance. A stuck shard does not
@@ -132,33 +154,38 @@ mod tests {
     use super::*;
 
     /// Phase, broker, lease, and the state of the instance if no event loop is stuck.
-    const TABLE: &[(Phase, bool, LeaseStatus, InstanceState)] = &[
-        (Phase::Starting, true, LeaseStatus::Held, InstanceState::Starting),
-        (Phase::Starting, false, LeaseStatus::Lost, InstanceState::Starting),
-        (Phase::Starting, true, LeaseStatus::Fenced, InstanceState::Starting),
-        (Phase::Running, true, LeaseStatus::Held, InstanceState::Connected),
-        (Phase::Running, true, LeaseStatus::Lost, InstanceState::LeaseLost),
-        (Phase::Running, false, LeaseStatus::Held, InstanceState::Isolated),
-        (Phase::Running, false, LeaseStatus::Lost, InstanceState::Isolated),
-        (Phase::Running, true, LeaseStatus::Fenced, InstanceState::Fenced),
-        (Phase::Running, false, LeaseStatus::Fenced, InstanceState::Fenced),
-        (Phase::Terminating, true, LeaseStatus::Held, InstanceState::Terminating),
-        (Phase::Terminating, false, LeaseStatus::Lost, InstanceState::Terminating),
-        (Phase::Terminating, true, LeaseStatus::Fenced, InstanceState::Draining),
-        (Phase::Draining, true, LeaseStatus::Held, InstanceState::Draining),
-        (Phase::Draining, false, LeaseStatus::Lost, InstanceState::Draining),
-        (Phase::Draining, false, LeaseStatus::Fenced, InstanceState::Draining),
+    const TABLE: &[(Phase, BrokerStatus, LeaseStatus, InstanceState)] = &[
+        (Phase::Starting, BrokerStatus::Up, LeaseStatus::Held, InstanceState::Starting),
+        (Phase::Starting, BrokerStatus::NeverUp, LeaseStatus::Lost, InstanceState::Starting),
+        (Phase::Starting, BrokerStatus::Up, LeaseStatus::Fenced, InstanceState::Starting),
+        (Phase::Running, BrokerStatus::NeverUp, LeaseStatus::Lost, InstanceState::Connecting),
+        (Phase::Running, BrokerStatus::NeverUp, LeaseStatus::Held, InstanceState::Connecting),
+        (Phase::Running, BrokerStatus::NeverUp, LeaseStatus::Fenced, InstanceState::Fenced),
+        (Phase::Running, BrokerStatus::Up, LeaseStatus::Held, InstanceState::Connected),
+        (Phase::Running, BrokerStatus::Up, LeaseStatus::Lost, InstanceState::LeaseLost),
+        (Phase::Running, BrokerStatus::Down, LeaseStatus::Held, InstanceState::Isolated),
+        (Phase::Running, BrokerStatus::Down, LeaseStatus::Lost, InstanceState::Isolated),
+        (Phase::Running, BrokerStatus::Up, LeaseStatus::Fenced, InstanceState::Fenced),
+        (Phase::Running, BrokerStatus::Down, LeaseStatus::Fenced, InstanceState::Fenced),
+        (Phase::Terminating, BrokerStatus::NeverUp, LeaseStatus::Lost, InstanceState::Terminating),
+        (Phase::Terminating, BrokerStatus::Up, LeaseStatus::Held, InstanceState::Terminating),
+        (Phase::Terminating, BrokerStatus::Down, LeaseStatus::Lost, InstanceState::Terminating),
+        (Phase::Terminating, BrokerStatus::Up, LeaseStatus::Fenced, InstanceState::Draining),
+        (Phase::Draining, BrokerStatus::NeverUp, LeaseStatus::Lost, InstanceState::Draining),
+        (Phase::Draining, BrokerStatus::Up, LeaseStatus::Held, InstanceState::Draining),
+        (Phase::Draining, BrokerStatus::Down, LeaseStatus::Lost, InstanceState::Draining),
+        (Phase::Draining, BrokerStatus::Down, LeaseStatus::Fenced, InstanceState::Draining),
     ];
 
     #[test]
     fn one_state_from_all_that_is_known() {
-        for (phase, is_broker_up, lease, instance_state) in TABLE {
+        for (phase, broker, lease, instance_state) in TABLE {
             assert_eq!(
-                InstanceState::of(*phase, false, *is_broker_up, *lease),
+                InstanceState::of(*phase, false, *broker, *lease),
                 *instance_state,
-                "{phase:?} {is_broker_up} {lease:?}"
+                "{phase:?} {broker:?} {lease:?}"
             );
-            assert_eq!(InstanceState::of(*phase, true, *is_broker_up, *lease), InstanceState::Frozen);
+            assert_eq!(InstanceState::of(*phase, true, *broker, *lease), InstanceState::Frozen);
         }
         let reached = |instance_state: &InstanceState| TABLE.iter().any(|(.., other)| other == instance_state);
         assert!(

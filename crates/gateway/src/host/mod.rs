@@ -5,4 +5,5 @@ pub(crate) mod clock;
 pub(crate) mod descriptors;
 pub(crate) mod mailbox;
 pub(crate) mod rate;
+pub(crate) mod reloadable;
 pub(crate) mod signals;

@@ -156,8 +156,8 @@ impl Admin {
         let instance_state = self.health.instance_state(now);
         Ok(match act {
             Act::Livez | Act::Readyz if instance_state == InstanceState::Frozen => return Err(NoAnswer),
-            Act::Livez => answer::livez(instance_state),
-            Act::Readyz => answer::readyz(instance_state),
+            Act::Livez => answer::livez(instance_state, self.health.broker_failure_reason().as_deref()),
+            Act::Readyz => answer::readyz(instance_state, self.health.broker_failure_reason().as_deref()),
             Act::Metrics => {
                 let content_type = "text/plain; version=0.0.4; charset=utf-8";
                 answer::whole(StatusCode::OK, content_type, self.exposition.render())

@@ -64,10 +64,14 @@ mod tests {
         let agent = tokio::spawn(run(listener, health.clone()));
         assert_eq!(ask(address).await, "up 0%\n");
         health.advance(Phase::Running);
-        assert_eq!(ask(address).await, "up 1%\n", "no broker yet");
-        health.set_broker_up(true);
+        assert_eq!(ask(address).await, "up 0%\n", "no broker yet");
+        health.broker_is_down("wrong password");
+        assert_eq!(ask(address).await, "up 0%\n", "not ready");
+        health.broker_is_up();
         health.set_lease(&LeaseState::Held { token: Token::from_store("a"), deadline: None, end: None });
         assert_eq!(ask(address).await, "up 100%\n");
+        health.broker_is_down("gone");
+        assert_eq!(ask(address).await, "up 1%\n", "ready still");
         health.advance(Phase::Draining);
         assert_eq!(ask(address).await, "up 0%\n");
         agent.abort();

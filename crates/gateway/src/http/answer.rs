@@ -140,15 +140,26 @@ pub(super) fn health(instance_state: InstanceState) -> Response<Full<Bytes>> {
     json(status, &json!({"status": instance_state.as_str()}))
 }
 
-/// The answer of `/livez`: an instance that can answer is alive. The body has its state.
-pub(crate) fn livez(instance_state: InstanceState) -> Response<Full<Bytes>> {
-    json(StatusCode::OK, &json!({"status": "alive", "state": instance_state.as_str()}))
+/// The answer of `/livez`: an instance that can answer is alive. The body has its state, and `reason` if the broker is
+/// not up.
+pub(crate) fn livez(instance_state: InstanceState, reason: Option<&str>) -> Response<Full<Bytes>> {
+    json(StatusCode::OK, &with_reason(json!({"status": "alive", "state": instance_state.as_str()}), reason))
 }
 
-/// The answer of `/readyz`: 200 if the instance is ready, otherwise 503.
-pub(crate) fn readyz(instance_state: InstanceState) -> Response<Full<Bytes>> {
+/// The answer of `/readyz`: 200 if the instance is ready, otherwise 503. The body has `reason` if the broker is not up.
+pub(crate) fn readyz(instance_state: InstanceState, reason: Option<&str>) -> Response<Full<Bytes>> {
     match instance_state.is_ready() {
-        true => json(StatusCode::OK, &json!({"status": "ready"})),
-        false => json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": instance_state.as_str()})),
+        true => json(StatusCode::OK, &with_reason(json!({"status": "ready"}), reason)),
+        false => {
+            let status = json!({"status": instance_state.as_str()});
+            json(StatusCode::SERVICE_UNAVAILABLE, &with_reason(status, reason))
+        }
     }
+}
+
+fn with_reason(mut body: serde_json::Value, reason: Option<&str>) -> serde_json::Value {
+    if let Some(reason) = reason {
+        body["reason"] = reason.into();
+    }
+    body
 }

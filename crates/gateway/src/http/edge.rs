@@ -9,9 +9,10 @@
 //! A connection keeps nothing of its request: a single header value would keep hyper's whole read buffer of 8 KiB
 //! alive.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -40,6 +41,7 @@ use crate::http::page::Page;
 use crate::http::refusal::Refusal;
 use crate::http::routing_cookie::RoutingCookie;
 use crate::metrics::counters::EdgeCounters;
+use crate::metrics::refusal_log::{RefusalLog, RefusedClient};
 use crate::protocol::outbound::Frame;
 use crate::shard::handoff::{EventStreamOpening, Handoff, Opening};
 use crate::shard::hub::Hub;
@@ -101,6 +103,7 @@ pub(crate) struct Edge {
     /// The shards and their connection counts.
     hub: Hub,
     counters: Arc<EdgeCounters>,
+    refusal_log: RefCell<RefusalLog>,
 }
 
 /// A connection that has been decided, and waits until hyper releases its socket.
@@ -141,8 +144,19 @@ impl Edge {
         counters: Arc<EdgeCounters>,
     ) -> Self {
         let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
-        let (diversion, waiting_room) = (Diversion::default(), WaitingRoom::default());
-        Self { config, admission, diversion, waiting_room, begun, handshake, health, page, hub, counters }
+        Self {
+            config,
+            admission,
+            diversion: Diversion::default(),
+            waiting_room: WaitingRoom::default(),
+            begun,
+            handshake,
+            health,
+            page,
+            hub,
+            counters,
+            refusal_log: RefCell::default(),
+        }
     }
 
     /// Accepts connections until it is dropped. It runs on a local runtime, and each connection becomes a task.
@@ -181,11 +195,12 @@ impl Edge {
         if stream.set_nodelay(true).is_err() {
             return; // The client has already disconnected.
         }
+        let peer = stream.peer_addr().ok();
         let whole = async {
             match &self.config.tls {
-                None => self.speak_http(stream).await,
+                None => self.speak_http(stream, peer).await,
                 Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => self.speak_http(stream).await,
+                    Ok(stream) => self.speak_http(stream, peer).await,
                     Err(error) => {
                         self.counters.tls_errors.add(1);
                         tracing::debug!(%error, "TLS failed");
@@ -198,9 +213,9 @@ impl Edge {
         }
     }
 
-    async fn speak_http<T: HandOver>(&self, stream: T) {
+    async fn speak_http<T: HandOver>(&self, stream: T, peer: Option<SocketAddr>) {
         let pending = Cell::new(None);
-        let service = service_fn(|request| Box::pin(self.answer(request, &pending)));
+        let service = service_fn(|request| Box::pin(self.answer(request, peer, &pending)));
         let mut http = http1::Builder::new()
             .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
             .max_headers(HEADERS_MAX)
@@ -240,9 +255,11 @@ impl Edge {
     async fn answer(
         &self,
         request: Request<Incoming>,
+        peer: Option<SocketAddr>,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Unanswered> {
         let routed = Route::of(request.method(), request.uri().path(), &self.config.paths, self.page.is_some());
+        let is_client = matches!(routed, Ok(Route::Upgrade(_) | Route::EventStream(_)));
         let instance_state = self.health.instance_state(Instant::now());
         let answered = match routed {
             Ok(Route::Upgrade(path_tenant)) => self.upgrade(&request, path_tenant, pending).await,
@@ -260,8 +277,9 @@ impl Edge {
                 return Err(Unanswered::Frozen);
             }
             Ok(Route::Health) => Ok(answer::health(instance_state)),
-            Ok(Route::Livez) => Ok(answer::livez(instance_state)),
-            Ok(Route::Readyz) => Ok(answer::readyz(instance_state)),
+            // The reason names servers, and this port is public.
+            Ok(Route::Livez) => Ok(answer::livez(instance_state, None)),
+            Ok(Route::Readyz) => Ok(answer::readyz(instance_state, None)),
             Ok(Route::Page) => {
                 self.page.as_ref().ok_or(Refusal::not_found()).and_then(|page| page.answer(&request, unix_s()))
             }
@@ -270,6 +288,13 @@ impl Edge {
         Ok(answered.unwrap_or_else(|refusal| {
             self.counters.http_refusals.add(1);
             tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "request refused");
+            // Not those that a balancer takes elsewhere, and not what scanners ask every server for.
+            if is_client && refusal.status.is_client_error() {
+                let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let (code, reason) = (refusal.status.as_u16(), refusal.message.clone().into_owned());
+                let refused = RefusedClient { code, reason, ..RefusedClient::default() };
+                self.refusal_log.borrow_mut().write(&refused, peer, now_ms);
+            }
             self.readable(&request, answer::refusal(&refusal))
         }))
     }

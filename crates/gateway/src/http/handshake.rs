@@ -12,15 +12,14 @@
 //! only if the page's `Origin` is listed by its whole name: a pattern is not enough, and neither is a request without an
 //! `Origin`.
 
-use std::sync::Arc;
-
 use hyper::Request;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use wire::{Close, ErrorCode, Families, SUBPROTOCOL, SessionId, TenantId};
 
 use crate::auth::token::{Identity, Verifier};
 use crate::config::origins::is_of_host;
-use crate::config::{HttpConfig, Origins, SessionCookie};
+use crate::config::{HttpConfig, Pages, SessionCookie};
+use crate::host::reloadable::Reloadable;
 use crate::http::cors::Cors;
 use crate::http::fields::only;
 use crate::http::refusal::Refusal;
@@ -35,10 +34,9 @@ use credentials::{Offers, find_token, names_token_in_query};
 /// Decides about upgrades and other requests with tokens.
 #[derive(Debug)]
 pub(crate) struct Handshake {
-    verifier: Arc<Verifier>,
-    origins: Origins,
-    /// The pages whose cookie is trusted.
-    trusted: Origins,
+    verifier: Reloadable<Verifier>,
+    pages: Reloadable<Pages>,
+    families: Families,
     session_cookie: SessionCookie,
     cookie_name: String,
 }
@@ -59,10 +57,15 @@ pub(crate) struct Upgrade {
 // === impl Handshake ===
 
 impl Handshake {
-    /// `verifier` checks tokens, and the cookie `cookie_name` may contain a token.
-    pub(crate) fn new(verifier: Arc<Verifier>, http: &HttpConfig, cookie_name: String) -> Self {
-        let HttpConfig { allowed_origins: origins, session_cookie, .. } = http.clone();
-        Self { verifier, trusted: origins.named(), origins, session_cookie, cookie_name }
+    /// `verifier` checks tokens, `pages` may connect, and the cookie `cookie_name` may contain a token.
+    pub(crate) fn new(
+        verifier: Reloadable<Verifier>,
+        pages: Reloadable<Pages>,
+        http: &HttpConfig,
+        cookie_name: String,
+    ) -> Self {
+        let families = verifier.get().families().clone();
+        Self { verifier, pages, families, session_cookie: http.session_cookie.clone(), cookie_name }
     }
 
     /// Decides about a `GET` of `/ws` or `/ws/{tenant}`. `fresh` is a new session id for it.
@@ -86,7 +89,7 @@ impl Handshake {
 
     /// The channel families, which define the grammar of channels.
     pub(crate) fn families(&self) -> &Families {
-        self.verifier.families()
+        &self.families
     }
 
     pub(crate) fn routing_cookie(&self, headers: &HeaderMap, fresh: SessionId) -> RoutingCookie {
@@ -159,7 +162,7 @@ impl Handshake {
         }
         let trusts_cookie = trusts_cookie || self.is_trusted_page(headers);
         let Some(token) = find_token(headers, offers, &self.cookie_name, trusts_cookie)? else { return Ok(None) };
-        let identity = match self.verifier.verify(token, now_unix_s) {
+        let identity = match self.verifier.get().verify(token, now_unix_s) {
             Ok(identity) => identity,
             Err(error) => return Err(refused(error.code(), error.close(), error.to_string())),
         };
@@ -175,7 +178,7 @@ impl Handshake {
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Opening> {
         let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
         let host = || only(headers, &HOST).and_then(|host| str::from_utf8(host).ok()).unwrap_or_default();
-        if origin.to_str().is_ok_and(|origin| self.origins.allow(origin) || is_of_host(origin, host())) {
+        if origin.to_str().is_ok_and(|origin| self.pages.get().allowed.allow(origin) || is_of_host(origin, host())) {
             return Ok(());
         }
         let message = "pages of this origin may not connect here (http.allowed_origins)";
@@ -184,7 +187,7 @@ impl Handshake {
 
     fn is_trusted_page(&self, headers: &HeaderMap) -> bool {
         let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
-        origin.is_some_and(|origin| self.trusted.allow(origin))
+        origin.is_some_and(|origin| self.pages.get().trusted.allow(origin))
     }
 }
 

@@ -152,6 +152,7 @@ fn duty(instance_state: InstanceState) -> Duty {
         InstanceState::Connected => Duty::Full,
         InstanceState::Terminating | InstanceState::Draining => Duty::Draining,
         InstanceState::Starting
+        | InstanceState::Connecting
         | InstanceState::LeaseLost
         | InstanceState::Isolated
         | InstanceState::Fenced
@@ -205,8 +206,8 @@ async fn serve(
         tls: config.tls.clone(),
         paths: config.http.paths.clone(),
     };
-    let verifier = Arc::clone(&rules.verifier);
-    let handshake = Handshake::new(verifier, &config.http, config.auth.cookie.clone());
+    let pages = shared.pages.clone();
+    let handshake = Handshake::new(rules.verifier.clone(), pages, &config.http, config.auth.cookie.clone());
     let page = config.dev_page.then(|| dev_page(config)).flatten();
     let edge = Edge::new(edge_config, handshake, Arc::clone(health), page, hub.clone(), Arc::clone(&counters));
     let agent = async {

@@ -11,7 +11,7 @@ use message_router::{Broker, Router, RouterConfig};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
 
-use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig};
+use crate::config::{BrokerConfig, CLOSE_TIMEOUT, Config, DrainConfig, Pages, Tls};
 use crate::dispatch::pump::Pump;
 use crate::health::Health;
 use crate::health::instance_state::Phase;
@@ -19,6 +19,7 @@ use crate::host::clock::{Clock, millis};
 use crate::host::descriptors;
 use crate::host::mailbox::Mailbox;
 use crate::host::rate::RateLimit;
+use crate::host::reloadable::Reloadable;
 use crate::http::listeners::{BindError, Listeners};
 use crate::instance::backend::{Backend, MemoryBackend, RedisBackend};
 use crate::instance::drain::{Pace, SLOT};
@@ -56,7 +57,23 @@ pub struct Gateway {
     wakeup: Arc<Notify>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    reloadable: ReloadableParts,
 }
+
+/// The parts of the configuration that [`Gateway::reload`] replaces, as they are shared with the threads.
+#[derive(Debug)]
+struct ReloadableParts {
+    rules: Arc<Rules>,
+    pages: Reloadable<Pages>,
+    tls: Option<Tls>,
+    broker: BrokerConfig,
+    is_dev: bool,
+}
+
+/// A configuration that cannot take effect without a restart.
+#[derive(Debug, thiserror::Error)]
+#[error("the channel families have changed, and the rights of tokens depend on them: restart the gateway")]
+pub struct NeedsRestart;
 
 /// The reason why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,13 +112,21 @@ impl Gateway {
         let shared = Shared::new(config, rules, hub.clone(), stopped);
         let health = Arc::clone(&shared.health);
         let (drain, leave) = (shared.config.drain, Arc::clone(&shared.leave));
+        let reloadable = ReloadableParts {
+            rules: Arc::clone(&shared.rules),
+            pages: shared.pages.clone(),
+            tls: shared.config.tls.clone(),
+            broker: shared.config.broker.clone(),
+            is_dev: shared.config.dev,
+        };
         let (broker, check_interval) = (backend.broker(&shared), backend.check_interval());
         let edge = EdgeThread::new(shared.clone(), listeners, backend);
         let (registry_sender, registry) = mpsc::channel();
         let thread = spawn("edge", move |runtime| runtime.block_on(edge.run(registry_sender)))?;
         let ended = || StartError::Thread(io::Error::other("the edge thread ended at once"));
         let Registry { registers, peers, wakeup } = registry.recv().map_err(|_| ended())?;
-        let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, wakeup, stop, threads: vec![thread] };
+        let threads = vec![thread];
+        let mut gateway = Self { listen, admin, health, hub, drain, leave, peers, wakeup, stop, threads, reloadable };
         gateway.start_shards(&shared, broker, check_interval, &registers)?;
         gateway.health.advance(Phase::Running);
         Ok(gateway)
@@ -117,6 +142,31 @@ impl Gateway {
     #[must_use]
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Replaces what can be replaced while the gateway runs: the keys and rules for tokens, the pages that may connect,
+    /// the certificate of the main port, and those for Redis. Connections continue: a token that was valid stays valid until it expires.
+    /// In dev mode the generated key stays.
+    ///
+    /// # Errors
+    /// If nothing can be replaced, because `config` has other channel families.
+    pub fn reload(&self, config: &Config) -> Result<(), NeedsRestart> {
+        let ReloadableParts { rules, pages, tls, broker, is_dev } = &self.reloadable;
+        let families = rules.policies.families();
+        if families != config.policies.families() {
+            return Err(NeedsRestart);
+        }
+        if !is_dev {
+            rules.verifier.replace(config.auth.verifier(families.clone()));
+        }
+        pages.replace(config.http.allowed_origins.clone().into());
+        if let (Some(running), Some(new)) = (tls, &config.tls) {
+            running.replace(new);
+        }
+        if let (BrokerConfig::Redis(running), BrokerConfig::Redis(new)) = (broker, &config.broker) {
+            running.target.replace_certificates(&new.target);
+        }
+        Ok(())
     }
 
     /// Waits until an operator requests a drain at the admin port.
@@ -284,7 +334,7 @@ pub(crate) fn rules(config: &Config) -> Rules {
     let of_each_shard = |of_all: u64| (of_all / config.shards as u64).max(1) as usize;
     Rules {
         instance: config.instance.clone(),
-        verifier: Arc::new(config.auth.verifier(config.policies.families().clone())),
+        verifier: Reloadable::new(config.auth.verifier(config.policies.families().clone())),
         policies: config.policies.clone(),
         limits: Limits {
             message_bytes_max: limits.message_bytes_max,

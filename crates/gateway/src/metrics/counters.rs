@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use wire::{Close, ErrorCode};
+
 /// A counter or gauge with one writer. Accesses are relaxed: a scrape may be a message behind.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -24,6 +26,30 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One counter for each of a closed set of codes.
+#[derive(Debug)]
+pub(crate) struct CountersByCode<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for CountersByCode<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> CountersByCode<N> {
+    /// Counts one of `all`.
+    pub(crate) fn count<C: PartialEq>(&self, all: &[C; N], code: C) {
+        if let Some(at) = all.iter().position(|other| *other == code) {
+            self.0[at].add(1);
+        }
+    }
+
+    /// The counts, in the order of the codes.
+    pub(crate) fn get(&self) -> [u64; N] {
+        self.0.each_ref().map(Counter::get)
     }
 }
 
@@ -77,8 +103,10 @@ pub(crate) struct ShardCounters {
     pub(crate) bytes_out: Counter,
     /// Number of calls of `write(2)`.
     pub(crate) writes: Counter,
-    /// Error frames sent to clients.
-    pub(crate) errors: Counter,
+    /// Error frames sent to clients, in the order of [`ErrorCode::ALL`].
+    pub(crate) errors: CountersByCode<{ ErrorCode::ALL.len() }>,
+    /// Connections that this shard has closed, in the order of [`Close::ALL`].
+    pub(crate) closes: CountersByCode<{ Close::ALL.len() }>,
     /// Gap frames sent to clients.
     pub(crate) gaps: Counter,
     /// Gauge: bytes that wait for blocked sockets, including the cost of listing them.

@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use records::{DeadLetterCounts, DeadLetterQueue, ReceiptBuffer, ReceiptCounts};
 use redis_topology::{BreakerCounts, Pools};
+use wire::{Close, ErrorCode};
 
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
@@ -34,6 +35,10 @@ struct Metric {
 /// The type of a metric, and the function that reads its value.
 enum Value {
     ShardCounter(fn(&ShardCounters) -> &Counter),
+    /// Summed over all shards, because codes times shards would be many lines.
+    ErrorCounter,
+    /// The same for close codes.
+    CloseCounter,
     ShardGauge(fn(&ShardCounters) -> &Counter),
     /// Summed over all shards, because buckets times shards would be many lines.
     ShardHistogram(fn(&ShardCounters) -> &Histogram),
@@ -57,6 +62,7 @@ enum Value {
 }
 
 pub(crate) mod counters;
+pub(crate) mod refusal_log;
 mod table;
 
 use table::METRICS;
@@ -119,6 +125,8 @@ impl Metric {
     fn describe(&self) {
         match self.value {
             Value::ShardCounter(_)
+            | Value::ErrorCounter
+            | Value::CloseCounter
             | Value::PumpCounter(_)
             | Value::DeadLetterCounter(_)
             | Value::ReceiptCounter(_)
@@ -148,6 +156,14 @@ impl Metric {
                 for (shard, label) in sources.labelled() {
                     ::metrics::counter!(self.name, vec![label]).absolute(read(shard).get());
                 }
+            }
+            Value::ErrorCounter => {
+                let codes = ErrorCode::ALL.map(|code| code.as_str().to_owned());
+                publish_by_code(self.name, codes, sources, |shard| shard.errors.get());
+            }
+            Value::CloseCounter => {
+                let codes = Close::ALL.map(|close| close.code().to_string());
+                publish_by_code(self.name, codes, sources, |shard| shard.closes.get());
             }
             Value::ShardGauge(read) => {
                 for (shard, label) in sources.labelled() {
@@ -199,6 +215,19 @@ impl Metric {
             }
             Value::ShardHistogram(_) => {} // Appended by `render`.
         }
+    }
+}
+
+fn publish_by_code<const N: usize>(
+    name: &'static str,
+    codes: [String; N],
+    sources: &Sources,
+    read: impl Fn(&ShardCounters) -> [u64; N],
+) {
+    let counts: Vec<[u64; N]> = sources.shards.iter().map(|shard| read(shard)).collect();
+    for (at, code) in codes.into_iter().enumerate() {
+        let total = counts.iter().map(|counts| counts[at]).sum();
+        ::metrics::counter!(name, vec![Label::new("code", code)]).absolute(total);
     }
 }
 

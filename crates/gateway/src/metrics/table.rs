@@ -5,9 +5,9 @@ use std::time::Instant;
 use ::metrics::Unit;
 
 use super::Value::{
-    BreakerCounter, BreakerGauge, DeadLetterCounter, EdgeCounter, HealthCounter, HealthGauge, InstanceStateGauge,
-    LagGauge, PresenceCounter, PresenceGauge, PumpCounter, PumpGauge, ReceiptCounter, ReceiptGauge, ShardCounter,
-    ShardGauge, ShardHistogram,
+    BreakerCounter, BreakerGauge, CloseCounter, DeadLetterCounter, EdgeCounter, ErrorCounter, HealthCounter,
+    HealthGauge, InstanceStateGauge, LagGauge, PresenceCounter, PresenceGauge, PumpCounter, PumpGauge, ReceiptCounter,
+    ReceiptGauge, ShardCounter, ShardGauge, ShardHistogram,
 };
 use super::{Metric, Value};
 use crate::health::Health;
@@ -156,7 +156,13 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     metric("tidegate_sent_bytes_total", Unit::Bytes, "Bytes that write(2) accepted.", ShardCounter(|c| &c.bytes_out)),
     metric("tidegate_writes_total", Unit::Count, "Calls of write(2).", ShardCounter(|c| &c.writes)),
-    metric("tidegate_errors_total", Unit::Count, "Error frames sent to clients.", ShardCounter(|c| &c.errors)),
+    metric("tidegate_errors_total", Unit::Count, "Error frames sent to clients, by code.", ErrorCounter),
+    metric(
+        "tidegate_closes_total",
+        Unit::Count,
+        "Connections that the gateway closed, by close code. Connections that clients or the network ended are not counted.",
+        CloseCounter,
+    ),
     metric(
         "tidegate_gaps_total",
         Unit::Count,
@@ -415,7 +421,7 @@ pub(super) const METRICS: &[Metric] = &[
     metric(
         "tidegate_instance_state",
         Unit::Count,
-        "1 for the state that the instance is in, by label: starting, connected, lease_lost, isolated, fenced, terminating, draining, frozen.",
+        "1 for the state that the instance is in, by label: starting, connecting, connected, lease_lost, isolated, fenced, terminating, draining, frozen.",
         InstanceStateGauge,
     ),
     metric(

@@ -42,6 +42,10 @@ fn values_are_absolute_and_by_shard() {
     exposition.sources.shards[1].connections.set(7);
     exposition.sources.shards[1].deliveries.add(1000);
     exposition.sources.edge.accepts.add(3);
+    for shard in &exposition.sources.shards {
+        shard.errors.count(&ErrorCode::ALL, ErrorCode::Forbidden);
+        shard.closes.count(&Close::ALL, Close::Kicked);
+    }
     for _ in 0..2 {
         let text = exposition.render();
         for line in [
@@ -49,6 +53,10 @@ fn values_are_absolute_and_by_shard() {
             "tidegate_connections{shard=\"1\"} 7",
             "tidegate_deliveries_total{shard=\"1\"} 1000",
             "tidegate_accepts_total 3",
+            "tidegate_errors_total{code=\"forbidden\"} 2",
+            "tidegate_errors_total{code=\"internal\"} 0",
+            "tidegate_closes_total{code=\"4505\"} 2",
+            "tidegate_closes_total{code=\"1000\"} 0",
             "tidegate_breakers_open{calls=\"registry\"} 0",
             "tidegate_instance_state{state=\"starting\"} 1",
             "tidegate_instance_state{state=\"isolated\"} 0",
@@ -68,7 +76,7 @@ fn one_state_is_true_at_a_time() {
     let of =
         |value: &str| text.lines().filter(|l| l.starts_with("tidegate_instance_state{") && l.ends_with(value)).count();
     assert_eq!((of(" 1"), of(" 0")), (1, InstanceState::ALL.len() - 1), "{text}");
-    assert!(text.contains("tidegate_instance_state{state=\"isolated\"} 1\n"), "{text}");
+    assert!(text.contains("tidegate_instance_state{state=\"connecting\"} 1\n"), "{text}");
 }
 
 #[test]
@@ -105,7 +113,9 @@ fn the_documents_list_every_metric() {
 
 fn kind(metric: &Metric) -> &'static str {
     match metric.value {
-        Value::ShardCounter(_)
+        Value::ErrorCounter
+        | Value::CloseCounter
+        | Value::ShardCounter(_)
         | Value::PumpCounter(_)
         | Value::EdgeCounter(_)
         | Value::PresenceCounter(_)

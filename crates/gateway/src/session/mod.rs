@@ -307,7 +307,7 @@ impl Session {
             }
             (State::AwaitHello { tenant, .. }, Some(_)) => tenant.clone(),
         };
-        let verified = rules.verifier.verify(token.unwrap_or_default(), now.unix_s());
+        let verified = rules.verifier.get().verify(token.unwrap_or_default(), now.unix_s());
         match verified {
             Err(error) => {
                 refuse_token(error, id, out);
@@ -342,7 +342,7 @@ impl Session {
     /// continue unless the new token does not allow them.
     fn refresh(&mut self, token: &str, id: Option<&str>, now: Now, rules: &Rules, out: &mut Vec<Effect>) -> bool {
         let State::Open(old) = &mut self.state else { return false };
-        let new = match rules.verifier.verify(token, now.unix_s()) {
+        let new = match rules.verifier.get().verify(token, now.unix_s()) {
             Ok(new) => new,
             // The old token is still valid. The connection continues until it expires.
             Err(error) => {

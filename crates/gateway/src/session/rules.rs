@@ -1,12 +1,11 @@
 //! Rules for every session of this instance: accepted tokens, channel families and limits.
 
-use std::sync::Arc;
-
 use message_router::{OnSlow, Policies};
 use wire::{InstanceId, Scope};
 
 use crate::auth::token::Verifier;
 use crate::host::rate::RateLimit;
+use crate::host::reloadable::Reloadable;
 
 /// Settings that all sessions share. They do not change while the instance runs.
 #[derive(Debug, Clone)]
@@ -14,7 +13,7 @@ pub(crate) struct Rules {
     /// The name of this instance, sent in `welcome`.
     pub(crate) instance: InstanceId,
     /// Checks the tokens of clients.
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) verifier: Reloadable<Verifier>,
     /// The channel grammar and the policy of each family.
     pub(crate) policies: Policies,
     /// Limits for each connection.

@@ -8,10 +8,11 @@ use keyspace::Library;
 use records::{DeadLetterQueue, DeadLetterQueueConfig, ReceiptBuffer};
 use tokio::sync::{Notify, watch};
 
-use crate::config::{BrokerConfig, Config};
+use crate::config::{BrokerConfig, Config, Pages};
 use crate::health::Health;
 use crate::health::watchdog::Watchdog;
 use crate::host::clock::unix_ms;
+use crate::host::reloadable::Reloadable;
 use crate::metrics::counters::{PresenceCounters, PumpCounters};
 use crate::session::rules::Rules;
 use crate::shard::hub::Hub;
@@ -22,6 +23,8 @@ use crate::shard::requests::PresenceInbox;
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) rules: Arc<Rules>,
+    /// The pages that may connect.
+    pub(crate) pages: Reloadable<Pages>,
     /// The library of functions in Redis.
     pub(crate) library: Library,
     pub(crate) health: Arc<Health>,
@@ -55,6 +58,7 @@ impl Shared {
         let dead_letter_queue = DeadLetterQueueConfig { message_bytes_max: config.dead_letters.message_bytes_max };
         Self {
             rules: Arc::new(rules),
+            pages: Reloadable::new(config.http.allowed_origins.clone().into()),
             library: library(&config),
             health: Arc::new(Health::new(watchdog)),
             hub,

@@ -20,6 +20,7 @@ use wire::{BadFrame, ClientFrame, Close, ErrorCode, Notice, Position, Scope, Ser
 use crate::auth::token::Identity;
 use crate::host::clock::Now;
 use crate::metrics::counters::ShardCounters;
+use crate::metrics::refusal_log::RefusedClient;
 use crate::protocol::encoder::Encoder;
 use crate::protocol::event_stream::EventStream;
 use crate::protocol::outbound::Outbound;
@@ -34,7 +35,7 @@ use crate::shard::handoff::{EventStreamOpening, Opening};
 use crate::shard::join::{Announced, Join, JoinStage, LiveBuffer};
 use crate::shard::members::Slot;
 use crate::shard::outbox::{Outbox, Queued};
-use crate::shard::publish_reply::{PublishOutcome, PublishReply};
+use crate::shard::publish_reply::PublishReply;
 use crate::shard::requests::{PumpRequest, ReplyTo};
 
 mod catch_up;
@@ -89,6 +90,8 @@ pub(crate) struct Shard {
     requests: Vec<PumpRequest>,
     /// Sessions to register: their user has become known, or they have shown a new token, or they want a record.
     identified: Vec<Slot>,
+    /// Clients that were refused since the last call, for the log. No more than [`REFUSED_MAX`].
+    refused: Vec<(Slot, RefusedClient)>,
     /// Receipts that the receipt buffer has not taken yet.
     receipts: Vec<Receipt>,
     /// Whether the broker is unreachable.
@@ -112,6 +115,7 @@ impl Shard {
             next_number: 0,
             requests: Vec::new(),
             identified: Vec::new(),
+            refused: Vec::new(),
             receipts: Vec::new(),
             is_degraded: false,
             is_draining: false,
@@ -199,7 +203,9 @@ impl Shard {
     /// Queues a reply to one client.
     pub(crate) fn reply(&mut self, slot: Slot, reply: &ServerFrame<'_>) {
         if let Some(connection) = self.connections.get(slot) {
-            self.answer(slot, connection.outbox.format().reply(reply));
+            let outbound = connection.outbox.format().reply(reply);
+            self.count_error(reply);
+            self.answer(slot, outbound);
         }
     }
 
@@ -246,9 +252,6 @@ impl Shard {
             return;
         }
         self.reply(slot, &answer.frame(correlation_id.as_deref()));
-        if matches!(answer.outcome, PublishOutcome::Failed(_) | PublishOutcome::Refused(_)) {
-            self.counters.errors.add(1);
-        }
     }
 
     /// Messages of a scope may be missing. Sends a gap for each live subscription of the scope.
@@ -290,6 +293,11 @@ impl Shard {
         Some((session, session.identity()?))
     }
 
+    /// The clients that were refused since the last call.
+    pub(crate) fn take_refused(&mut self) -> Vec<(Slot, RefusedClient)> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Takes the list of connections to write to, and unmarks them.
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<Slot>) {
         self.connections.take_dirty(into);
@@ -297,12 +305,15 @@ impl Shard {
 
     /// Carries out the effects of a session.
     fn carry_out(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
+        let mut reason = None;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Send(lane, reply) => self.queue(slot, lane, &reply),
                 Effect::Refuse(error) => {
-                    self.counters.errors.add(1);
                     self.queue(slot, Lane::CONTROL, &error);
+                    if let ServerFrame::Error { message, .. } = error {
+                        reason = Some(message.into_owned());
+                    }
                 }
                 Effect::Opened if self.is_degraded => {
                     self.reply(slot, &ServerFrame::Degraded { degraded: true });
@@ -322,7 +333,7 @@ impl Shard {
                 Effect::Receipt(request) => self.receipt(slot, request),
                 Effect::Presence(request) => self.watch(slot, request),
                 Effect::Close(close) => {
-                    self.close(slot, close);
+                    self.close_because(slot, close, reason.take());
                 }
             }
         }
@@ -337,7 +348,14 @@ impl Shard {
     /// Queues a reply in the format of its connection.
     fn queue(&mut self, slot: Slot, lane: Lane, reply: &ServerFrame<'_>) {
         let outbound = self.connections[slot].outbox.format().reply(reply);
+        self.count_error(reply);
         self.queue_outbound(slot, lane, outbound);
+    }
+
+    fn count_error(&self, reply: &ServerFrame<'_>) {
+        if let ServerFrame::Error { code, .. } = reply {
+            self.counters.errors.count(&ErrorCode::ALL, *code);
+        }
     }
 
     /// Queues a reply or a control frame, never a message. It is not dropped: queued messages are evicted to make room.

@@ -27,6 +27,7 @@ use crate::host::clock::Clock;
 use crate::host::clock::Now;
 use crate::host::mailbox::Mailbox;
 use crate::metrics::counters::ShardCounters;
+use crate::metrics::refusal_log::RefusalLog;
 use crate::session::Session;
 use crate::session::rules::Limits;
 use crate::shard::departures::SPREAD;
@@ -108,6 +109,7 @@ pub(crate) struct Worker {
     /// How long a client of an event stream may leave sent data unacknowledged.
     silence: Silence,
     backlog: Backlog,
+    refusal_log: RefCell<RefusalLog>,
     /// How often the instance had been fenced at the last check.
     fences: Cell<u64>,
 }
@@ -147,6 +149,7 @@ impl Worker {
             message_bytes_max,
             silence,
             backlog: Backlog::new(backlog_bytes_max),
+            refusal_log: RefCell::default(),
             fences: Cell::new(0),
         })
     }
@@ -340,7 +343,12 @@ impl Worker {
         self.outlets.send_receipts(shard.take_receipts());
         self.outlets.send_presence(shard.take_presence_updates(), self.clock);
         let closed = self.register_identified(&mut shard);
+        let refused = shard.take_refused();
         drop(shard);
+        for (slot, refused) in refused {
+            let address = self.sockets.get(slot).and_then(|socket| socket.peer_address());
+            self.refusal_log.borrow_mut().write(&refused, address, self.clock.now().mono_ms);
+        }
         self.outlets.send_requests(requests);
         closed
     }

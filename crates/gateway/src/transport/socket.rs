@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -60,6 +60,15 @@ impl Socket {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Tls(socket) => socket.try_write(bytes),
         }
+    }
+
+    /// The other end: the client, or a proxy in front. `None` if it is gone.
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(socket) => socket.stream(),
+        };
+        stream.peer_addr().ok()
     }
 
     /// Limits how long sent bytes may stay unacknowledged (RFC 5482). After that the connection fails. The limit also

@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::host::reloadable::Reloadable;
+
 mod socket;
 
 pub(crate) use socket::TlsSocket;
@@ -32,7 +34,7 @@ pub(crate) type Session = Box<ServerConnection>;
 
 /// A TLS 1.2 and 1.3 server with one certificate. Cheap to clone.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls(Reloadable<TlsAcceptor>);
 
 /// The errors of a certificate and its key: one message for each that is invalid.
 #[derive(Debug)]
@@ -66,12 +68,17 @@ impl Tls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = ring::Ticketer::new().map_err(of_key)?;
         config.send_tls13_tickets = 1;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Ok(Self(Reloadable::new(TlsAcceptor::from(Arc::new(config)))))
     }
 
     /// Performs the handshake. The caller sets its deadline.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.0.accept(stream).await
+        self.0.get().accept(stream).await
+    }
+
+    /// Shows the certificate of `other` to clients that connect from now on, through all clones.
+    pub(crate) fn replace(&self, other: &Self) {
+        self.0.replace(TlsAcceptor::clone(&other.0.get()));
     }
 }
 

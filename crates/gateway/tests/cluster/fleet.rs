@@ -44,7 +44,8 @@ impl Fleet {
         )
     }
 
-    fn on(broker: String, instances: usize, settings: &str) -> Self {
+    /// The same with these lines for the broker.
+    pub(crate) fn on(broker: String, instances: usize, settings: &str) -> Self {
         let registry = if settings.contains("[registry]") { "" } else { REGISTRY };
         let settings = format!("{settings}{registry}");
         let mut fleet = Self { gateways: Vec::new(), settings, broker };
@@ -126,7 +127,7 @@ fn on_redis(url: &str) -> String {
     format!("broker = \"redis\"\nredis = {{ url = \"{url}\", check_interval_ms = 1000, {patience} }}\n")
 }
 
-fn config(instance: &str, broker: &str, settings: &str) -> Config {
+pub(crate) fn config(instance: &str, broker: &str, settings: &str) -> Config {
     static FILES: AtomicU32 = AtomicU32::new(0);
     let number = FILES.fetch_add(1, Ordering::Relaxed);
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gw-{}-{number}.toml", std::process::id()));

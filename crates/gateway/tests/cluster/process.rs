@@ -1,8 +1,11 @@
 //! A gateway in a process of its own.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use test_support::process::tidegate;
 use test_support::{ReservedPort, token};
@@ -15,13 +18,12 @@ pub(crate) struct Process {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     _ports: [ReservedPort; 2],
+    log: PathBuf,
 }
 
 impl Process {
     /// Starts it with these settings, and on this Redis; without one it keeps messages in its memory.
     pub(crate) fn start(settings: &[&str], redis_url: Option<&str>) -> Self {
-        let ports = [ReservedPort::take(), ReservedPort::take()].map(|port| port.expect("loopback has a free port"));
-        let [listen, admin] = ports.each_ref().map(ReservedPort::address);
         let keys = format!("auth.keys={}", token::keys());
         let mut command = tidegate(env!("CARGO_BIN_EXE_tidegate"));
         for setting in settings.iter().copied().chain([&*keys]) {
@@ -31,10 +33,32 @@ impl Process {
             Some(url) => command.args(["--redis-url", url]),
             None => command.args(["--set", "broker=memory"]),
         };
+        Self::launch(command)
+    }
+
+    /// Starts it with this configuration file, which says everything but its addresses.
+    pub(crate) fn start_on(file: &Path) -> Self {
+        let mut command = tidegate(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("--config").arg(file);
+        Self::launch(command)
+    }
+
+    fn launch(mut command: Command) -> Self {
+        let ports = [ReservedPort::take(), ReservedPort::take()].map(|port| port.expect("loopback has a free port"));
+        let [listen, admin] = ports.each_ref().map(ReservedPort::address);
         command.args(["--listen", &listen.to_string(), "--admin-listen", &admin.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        static LOGS: AtomicU32 = AtomicU32::new(0);
+        let name = format!("gateway-{}-{}.log", std::process::id(), LOGS.fetch_add(1, Ordering::Relaxed));
+        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let stderr = File::create(&log).expect("the build directory is writable");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = test_support::Process::start("a gateway", &mut command);
-        Self { child: child.expect("the binary was built for this test"), listen, admin, _ports: ports }
+        Self { child: child.expect("the binary was built for this test"), listen, admin, _ports: ports, log }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("it was created before the process")
     }
 
     pub(crate) fn is(&self, state: &str) -> bool {
@@ -44,6 +68,12 @@ impl Process {
     /// The value of a metric; none while the gateway does not answer.
     pub(crate) fn number(&self, line_begins: &str) -> Option<f64> {
         number(self.admin, line_begins)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 

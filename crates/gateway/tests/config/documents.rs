@@ -75,6 +75,12 @@ fn the_commented_keys_of_the_example_are_right_too() {
     let tls_file = |name| named(&repository("crates/gateway/tests/keys").join(name));
     let text = text.replace("\"tls/fullchain.pem\"", &tls_file("test_only_tls_certificate.pem"));
     let text = text.replace("\"tls/privkey.pem\"", &tls_file("test_only_tls_key.pem"));
+    // Its files for TLS to Redis have an effect with such a URL only.
+    let text = text.replace("\"redis://", "\"rediss://");
+    let redis_file = |name| named(&repository("crates/test-support/keys").join(name));
+    let text = text.replace("\"redis/ca.pem\"", &redis_file("test_only_redis_ca.pem"));
+    let text = text.replace("\"redis/gateway.pem\"", &redis_file("test_only_redis_client.pem"));
+    let text = text.replace("\"redis/gateway-key.pem\"", &redis_file("test_only_redis_client_key.pem"));
     let file = secret.with_extension("toml");
     std::fs::write(&file, text).unwrap();
     let checked = Config::check(&mut RawConfig::gather(Sources { file: Some(file.clone()), ..Sources::default() }));
@@ -85,7 +91,7 @@ fn the_commented_keys_of_the_example_are_right_too() {
         Err(problems) => {
             let keys: Vec<_> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
             // A gateway built without TLS refuses it; nothing else may be wrong.
-            assert!(cfg!(not(feature = "tls")) && keys == ["tls.cert_file", "tls.key_file"], "{problems}");
+            assert!(cfg!(not(feature = "tls")) && keys == ["tls.cert_file", "tls.key_file", "redis.url"], "{problems}");
         }
     }
 }

@@ -40,7 +40,9 @@ fn values_must_fit_each_other() {
         ("http.session_cookie", "tidegate_token", "another name than auth.cookie"),
         ("admin.allowed_hosts", "gw.example.com,http://gw", "instead of \"http://gw\""),
         ("log.filter", "a=b=c", "a log filter, such as info"),
-        ("redis.url", "rediss://127.0.0.1", "TLS to Redis is not built in"),
+        ("redis.ca_file", "ca.pem", "no file, because redis.url does not ask for TLS: write rediss:// there"),
+        ("redis.cert_file", "client.pem", "no file, because redis.url does not ask for TLS"),
+        ("redis.key_file", "client.key", "no file, because redis.url does not ask for TLS"),
         ("redis.prefix", "a:b", "a name: 1 to 128 letters"),
         ("shards", "65", "a whole number of threads from 0 to 64"),
     ] {

@@ -129,6 +129,15 @@ fn a_url_that_is_wrong_is_not_shown_with_its_password() {
         "redis+sentinel://a:hid?den@host/main?sentinel_password=hid@den",
         "redis+sentinel://host/main?sentinel_password=hid@den",
         "redis+cluster://:hidden@host:port",
+        "redis://default:hid#den@host:6379",
+        "redis://default:57#hidden",
+        "redis://:hidden",
+        "redis://hidden@host",
+        "redis://host:6379?password=hidden",
+        "redis://host:6379#hidden",
+        "redis://host:6379/hid den",
+        "redis+sentinel://host:6379/main?hidden",
+        "redis+cluster://a,b:hidden",
     ];
     for url in urls {
         let problems_found = problems(gather(None, &[("TIDEGATE_REDIS_URL", url)], &[]));

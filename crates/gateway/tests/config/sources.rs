@@ -1,8 +1,8 @@
 //! Flags, environment, file and defaults: what wins, and that every key is read.
 
-use tidegate_gateway::config::{Fallback, KEYS, Sources, ValueKind};
+use tidegate_gateway::config::{Config, Fallback, KEYS, RawConfig, Sources, ValueKind};
 
-use crate::given::{RSA_PUBLIC, check, keys_variable, serving, set, sources};
+use crate::given::{RSA_PUBLIC, SECRET, check, keys_variable, serving, set, sources};
 use crate::temp_file::TempFile;
 
 #[test]
@@ -58,6 +58,115 @@ fn lists_are_written_as_in_toml_or_with_commas() {
 }
 
 #[test]
+fn lists_of_tables_may_be_json() {
+    let toml = r#"[{ kid = "a", algorithm = "HS256", secret = "0123456789abcdef0123456789abcdef" }]"#;
+    let json = r#"[ {"kid":"a", "algorithm":"HS256", "secret":"0123456789abcdef0123456789abcdef"} ]"#;
+    let read = |name: &str, text: &str| {
+        let mut sources = serving(&[]);
+        sources.environment.retain(|(other, _)| other != name);
+        sources.environment.push((name.into(), text.into()));
+        format!("{:?}", check(sources).unwrap_or_else(|problems| panic!("{problems}")))
+    };
+    assert_eq!(read("TIDEGATE_AUTH_KEYS", toml), read("TIDEGATE_AUTH_KEYS", json));
+    assert_eq!(
+        read("TIDEGATE_FAMILIES", "[{ name = 'room', ttl_ms = 5000, binary = true }]"),
+        read("TIDEGATE_FAMILIES", "[{\"name\": \"room\", \"ttl_ms\": 5000, \"binary\": true}]\n"),
+    );
+    for wrong in [r#"{"kid":"a"}"#, r#"[{"kid":"a","#, r#"[{"kid":null}]"#, "[1]"] {
+        let problems = check(serving(&[("TIDEGATE_FAMILIES", wrong)])).unwrap_err();
+        assert!(problems.contains("written in TOML or JSON"), "{problems}");
+    }
+}
+
+/// Every value that came by a file has a line end.
+#[test]
+fn white_space_at_the_ends_of_a_variable_is_no_part_of_the_value() {
+    let names =
+        ["TIDEGATE_AUTH_ISSUER", "TIDEGATE_REDIS_URL", "TIDEGATE_LISTEN", "TIDEGATE_SHARDS", "TIDEGATE_INSTANCE"];
+    let values = ["https://id.example", "redis://127.0.0.1", "127.0.0.1:7", "3", "web7"];
+    let read = |end: &str| {
+        let pairs: Vec<_> =
+            names.iter().zip(values).map(|(name, value)| (*name, format!("{end}{value}{end}"))).collect();
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, &**value)).collect();
+        format!("{:?}", check(serving(&pairs)).unwrap_or_else(|problems| panic!("{problems}")))
+    };
+    assert_eq!(read(""), read(" "));
+    assert_eq!(read(""), read("\r\n"));
+    // Flags and files are written by hand. Where nothing refuses the white space, no token would ever match.
+    for (key, value) in [("auth.issuer", "https://id.example "), ("auth.audience", " a"), ("auth.issuer", "\u{feff}a")]
+    {
+        let problems = check(Sources { flags: vec![set(key, value)], ..serving(&[]) }).unwrap_err();
+        assert!(problems.contains("without white space at its ends"), "{problems}");
+    }
+}
+
+#[test]
+fn variables_of_other_programs_are_told_from_typos() {
+    let foreign = [("TIDEGATE_VERSION", "1.4.2"), ("TIDEGATE_IMAGE_TAG", "latest"), ("TIDEGATE_NAME", "/web/tidegate")];
+    let mut raw = RawConfig::gather(serving(&foreign));
+    Config::check(&mut raw).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(raw.foreign_variables(), ["TIDEGATE_IMAGE_TAG", "TIDEGATE_NAME", "TIDEGATE_VERSION"]);
+    for (typo, nearest) in [
+        ("TIDEGATE_PORT", "TIDEGATE_LISTEN"),
+        ("TIDEGATE_LISTEN_PORT", "TIDEGATE_LISTEN"),
+        ("TIDEGATE_REDIS_PASSWORD", "TIDEGATE_REDIS_"),
+        ("TIDEGATE_SHARD", "TIDEGATE_SHARDS"),
+    ] {
+        let problems = check(serving(&[(typo, "8080")])).unwrap_err();
+        assert!(problems.contains(&format!("the nearest is {nearest}")) && !problems.contains("8080"), "{problems}");
+    }
+}
+
+/// Editors and shells of Windows write them.
+#[test]
+fn byte_order_marks_are_no_part_of_a_file() {
+    let write = |name: &str, bytes: &[u8]| {
+        let file = TempFile::new(name, "");
+        std::fs::write(&file.0, bytes).unwrap();
+        file
+    };
+    let with_config = |file: &TempFile| check(Sources { file: Some(file.0.clone()), ..serving(&[]) });
+    let utf16 = |text: &str| -> Vec<u8> {
+        "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    assert_eq!(with_config(&write("mark.toml", "\u{feff}shards = 3".as_bytes())).unwrap().shards, 3);
+    let problems = with_config(&write("utf16.toml", &utf16("shards = 3"))).unwrap_err();
+    assert!(problems.contains("it is in UTF-16"), "{problems}");
+
+    let with_key = |algorithm: &str, key: &str, file: &TempFile| {
+        let row = format!("[{{ algorithm = '{algorithm}', {key} = '{}' }}]", file.0.display());
+        let mut sources = serving(&[]);
+        sources.flags.push(set("auth.keys", &row));
+        check(sources)
+    };
+    let pem = write("mark.pem", format!("\u{feff}{RSA_PUBLIC}").as_bytes());
+    with_key("RS256", "public_key_file", &pem).unwrap();
+    let problems = with_key("HS256", "secret_file", &write("utf16.key", &utf16(SECRET))).unwrap_err();
+    assert!(problems.contains("it is in UTF-16") && !problems.contains(SECRET), "{problems}");
+    with_key("HS256", "secret_file", &write("mark.key", format!("\u{feff}{SECRET}\r\n").as_bytes())).unwrap();
+    with_key("HS256", "secret_file", &write("plain.key", format!("{SECRET}\r\n").as_bytes())).unwrap();
+}
+
+/// A folder with a configuration and its keys can be moved, and the gateway started from anywhere.
+#[test]
+fn the_files_that_a_file_names_are_beside_it() {
+    let folder = std::env::temp_dir().join(format!("tidegate-config-beside-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("token.key"), SECRET).unwrap();
+    let file = folder.join("gateway.toml");
+    std::fs::write(&file, "[[auth.keys]]\nalgorithm = 'HS256'\nsecret_file = 'token.key'\n").unwrap();
+    let redis = ("TIDEGATE_REDIS_URL", "redis://127.0.0.1");
+    let config = check(Sources { file: Some(file), ..sources(&[redis]) });
+    // A variable names no folder: its files are looked for where the gateway was started.
+    let row = "[{ algorithm = 'HS256', secret_file = 'token.key' }]";
+    let elsewhere = check(sources(&[redis, ("TIDEGATE_AUTH_KEYS", row)]));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(config.unwrap_or_else(|problems| panic!("{problems}")).auth.keys.len(), 1);
+    let problems = elsewhere.unwrap_err();
+    assert!(problems.contains("a file that can be read; \"token.key\""), "{problems}");
+}
+
+#[test]
 fn variables_that_kubernetes_makes_of_a_service_are_passed_over() {
     let links = [
         ("TIDEGATE_SERVICE_HOST", "10.0.0.1"),
@@ -96,7 +205,7 @@ fn every_key_changes_what_the_gateway_runs_by() {
     };
     let redis = ("redis.url", "redis://127.0.0.1:6379");
     // Those of TLS mean nothing one by one; `tls.rs` tests what is read of them.
-    for key in KEYS.iter().filter(|key| !key.name.starts_with("tls.")) {
+    for key in KEYS.iter().filter(|key| !key.name.starts_with("tls.") && !key.name.ends_with("_file")) {
         let one_more = |default: &str| (default.parse::<i64>().expect("a number") + 1).to_string();
         let other = match (key.name, key.kind, key.default) {
             ("auth.keys", ..) => rsa.clone(),

@@ -12,6 +12,16 @@ fn a_gateway_that_cannot_speak_tls_refuses_it_and_says_how_to_build_one_that_can
     assert!(check(serving(&[])).unwrap().tls.is_none());
 }
 
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_gateway_that_cannot_speak_tls_does_not_reach_redis_without_it() {
+    for url in ["rediss://h", "valkeys://h", "rediss+sentinel://h/main", "rediss+cluster://h"] {
+        let problems = check(serving(&[("TIDEGATE_REDIS_URL", url)])).unwrap_err();
+        assert!(problems.contains("TLS to Redis needs a gateway with the feature tls"), "{problems}");
+        assert!(problems.contains("cargo build --release --features tls"), "{problems}");
+    }
+}
+
 #[cfg(feature = "tls")]
 mod with_tls {
     use std::path::Path;
@@ -50,6 +60,33 @@ mod with_tls {
                 && problems_found.contains("because tls.key_file is set"),
             "{problems_found}"
         );
+    }
+
+    const REDIS: (&str, &str) = ("TIDEGATE_REDIS_URL", "rediss://127.0.0.1");
+
+    /// The files of `[redis]` are read with a URL that asks for TLS, and each is named when it is wrong.
+    #[test]
+    fn the_files_for_redis_are_checked_too() {
+        let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-support/keys");
+        let file = |name: &str| keys.join(name).to_str().unwrap().to_owned();
+        let [ca, certificate, key] =
+            ["test_only_redis_ca.pem", "test_only_redis_client.pem", "test_only_redis_client_key.pem"].map(file);
+        let names = ["TIDEGATE_REDIS_CA_FILE", "TIDEGATE_REDIS_CERT_FILE", "TIDEGATE_REDIS_KEY_FILE"];
+        check(serving(&[REDIS, (names[0], &ca), (names[1], &certificate), (names[2], &key)])).unwrap();
+        check(serving(&[("TIDEGATE_REDIS_URL", "valkeys+cluster://127.0.0.1"), (names[0], &ca)])).unwrap();
+        for (files, says) in [
+            (vec![(0, "no-such.pem")], "redis.ca_file = \"no-such.pem\""),
+            (vec![(0, &*key)], "there is no certificate in it"),
+            (vec![(0, &*ca), (1, &*certificate)], "redis.key_file is not set"),
+            (vec![(0, &*ca), (2, &*key)], "redis.cert_file is not set"),
+            (vec![(0, &*ca), (1, &*key), (2, &*key)], "redis.cert_file = "),
+            (vec![(0, &*ca), (1, &*certificate), (2, &*certificate)], "redis.key_file = "),
+            (vec![(0, &*ca), (1, &*ca), (2, &*key)], "redis.key_file = "),
+        ] {
+            let set: Vec<_> = files.iter().map(|(index, file)| (names[*index], *file)).chain([REDIS]).collect();
+            let problems = check(serving(&set)).unwrap_err();
+            assert!(problems.starts_with("1 problem ") && problems.contains(says), "{says}: {problems}");
+        }
     }
 
     #[test]

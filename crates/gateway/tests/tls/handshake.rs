@@ -5,7 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::HandshakeKind;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use test_support::token;
+use tidegate_gateway::Gateway;
+use tidegate_gateway::config::{Config, FlagSetting, RawConfig, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -138,4 +143,40 @@ async fn a_client_that_comes_back_resumes_its_tls_session() {
         Client::upgrade_over(stream, "/ws", Some(&token)).await.expect("welcome").await;
     }
     assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+}
+
+fn on_certificate(name: &str, key: &str) -> Config {
+    let file = |name: &str| format!("{}/tests/keys/test_only_tls_{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    let settings = [
+        ("listen", "127.0.0.1:0".to_owned()),
+        ("admin_listen", "127.0.0.1:0".to_owned()),
+        ("broker", "memory".to_owned()),
+        ("auth.keys", token::keys()),
+        ("tls.cert_file", file(name)),
+        ("tls.key_file", file(key)),
+    ];
+    let flag = |(key, text): (&str, String)| FlagSetting { written: "--set".into(), key: key.into(), text };
+    let sources = Sources { flags: settings.into_iter().map(flag).collect(), ..Sources::default() };
+    Config::check(&mut RawConfig::gather(sources)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// A renewed certificate is shown to those who come, and nobody is sent away for it.
+#[tokio::test]
+async fn a_renewed_certificate_takes_effect_without_a_restart() {
+    let gateway = Gateway::start(on_certificate("certificate", "key")).unwrap();
+    let connect = async || TcpStream::connect(gateway.listen_addr()).await.unwrap();
+    let claims = serde_json::json!({ "sub": "alice", "exp": token::expiry(3_600), "publish": ["collection:*"] });
+    let mut before = Client::connect(gateway.listen_addr(), "/ws", Some(&token::sign(&claims))).await;
+    before.expect("welcome").await;
+    let mut roots = RootCertStore::empty();
+    let renewed = include_bytes!("../keys/test_only_tls_other_certificate.pem");
+    roots.add(CertificateDer::from_pem_slice(renewed).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let trusts_renewed = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    assert!(dial::with(&trusts_renewed, connect().await).await.is_err(), "it shows the first one");
+
+    gateway.reload(&on_certificate("other_certificate", "other_key")).unwrap();
+    dial::with(&trusts_renewed, connect().await).await.expect("it shows the renewed one");
+    assert_eq!(before.publish("collection:7", 1).await["type"], "ack");
 }

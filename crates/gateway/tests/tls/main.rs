@@ -30,4 +30,5 @@ mod ending;
 mod first_bytes;
 mod handshake;
 mod large;
+mod redis;
 mod split;

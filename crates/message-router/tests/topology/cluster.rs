@@ -53,6 +53,24 @@ async fn scopes_of_all_nodes_are_received_and_read() {
     assert_eq!((subscriber.lost.len(), subscriber.downs.len()), (0, 0));
 }
 
+/// As managed services and NAT do it: the servers know addresses that clients cannot reach.
+#[tokio::test]
+async fn servers_are_reached_as_they_want_to_be_reached() {
+    // 192.0.2.0/24 is nobody's address (RFC 5737).
+    let unreachable = ["--cluster-announce-ip", "192.0.2.1"];
+    let named = ["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"];
+    let nameless = ["--cluster-preferred-endpoint-type", "hostname"];
+    let unknown = ["--cluster-preferred-endpoint-type", "unknown-endpoint"];
+    for endpoint in [&named[..], &nameless, &unknown] {
+        let cluster = RedisCluster::start_alone(&[&unreachable[..], endpoint].concat());
+        let mut client = RecordingSubscriber::up(config(&cluster.url())).await;
+        let scope = &scopes_at(0, 1)[0];
+        client.subscribe(scope).await;
+        let position = client.publish(scope).await;
+        client.receive(scope, position).await;
+    }
+}
+
 #[tokio::test]
 async fn scopes_follow_a_moving_slot_under_load() {
     let cluster = RedisCluster::start();

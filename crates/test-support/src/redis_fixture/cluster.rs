@@ -32,6 +32,18 @@ impl RedisCluster {
         Self::form(1)
     }
 
+    /// Starts one primary with all slots, with these additional arguments of redis-server.
+    pub fn start_alone(arguments: &[&str]) -> Self {
+        let bus = reserve_port();
+        let number = bus.number().to_string();
+        let primary =
+            RedisServer::start(&[&["--cluster-enabled", "yes", "--cluster-port", &number], arguments].concat());
+        primary.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", &(SLOTS - 1).to_string()]);
+        let cluster = Self { primaries: vec![primary], replicas: Vec::new(), _buses: vec![bus] };
+        cluster.wait_until_ok();
+        cluster
+    }
+
     fn form(replicas: usize) -> Self {
         let buses: Vec<_> = (0..PRIMARIES + replicas).map(|_| reserve_port()).collect();
         let server = |index: usize| {

@@ -1,4 +1,4 @@
-//! Lane `tidy`: formatting, lints and the rules of this repository. All checks run, so that one run shows every
+//! Lane `tidy`: formatting, lints, the rules of this repository, and those for its dependencies. All checks run, so that one run shows every
 //! finding.
 
 use crate::failure::Failure;
@@ -22,6 +22,7 @@ pub(super) fn run() -> Result<(), Failure> {
         ])
         .run(),
         crate::tidy::run(),
+        crate::supply_chain::deny(),
     ];
     let failed: Vec<String> = results.into_iter().filter_map(Result::err).map(|failure| failure.to_string()).collect();
     if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("; "))) }

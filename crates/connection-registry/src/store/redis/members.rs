@@ -72,12 +72,13 @@ impl RedisStore {
             }
             Ok(Err(error)) => {
                 // The primary may be another server now.
-                self.waiting.failed(&connection.discard());
+                self.waiting.failed(&connection.discard(), &error.to_string());
                 Err(StoreError::Unreachable(error.to_string()))
             }
             Err(_) => {
-                self.waiting.failed(&connection.discard());
-                Err(StoreError::NoAnswer(WAIT))
+                let error = StoreError::NoAnswer(WAIT);
+                self.waiting.failed(&connection.discard(), &error.to_string());
+                Err(error)
             }
         }
     }

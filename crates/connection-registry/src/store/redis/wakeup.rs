@@ -26,7 +26,7 @@ impl RedisStore {
             }
             Err(error) => {
                 // The primary may be another server now, and a late answer of this one would never be read.
-                self.wakeup.failed(&connection.discard());
+                self.wakeup.failed(&connection.discard(), &error.to_string());
                 Err(StoreError::Unreachable(error.to_string()))
             }
         }

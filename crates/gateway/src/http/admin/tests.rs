@@ -96,6 +96,16 @@ async fn metrics_and_probes() {
         assert!(say(address, "GET /livez").await.starts_with("HTTP/1.1 200 "));
         assert!(say(address, "GET /readyz").await.starts_with("HTTP/1.1 503 "), "starting");
         health.advance(Phase::Running);
+        health.broker_is_down("WRONGPASS invalid password");
+        for (path, status) in [("/readyz", "503"), ("/livez", "200")] {
+            let answer = say(address, &format!("GET {path}")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "never connected is not ready: {answer}");
+            assert!(answer.contains("connecting") && answer.contains("WRONGPASS invalid password"), "{answer}");
+        }
+        health.broker_is_up();
+        let ready = say(address, "GET /readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 200 ") && !ready.contains("reason"), "{ready}");
+        health.broker_is_down("gone");
         assert!(say(address, "GET /readyz").await.starts_with("HTTP/1.1 200 "), "isolated is ready");
         health.advance(Phase::Draining);
         assert!(say(address, "GET /readyz").await.starts_with("HTTP/1.1 503 "));

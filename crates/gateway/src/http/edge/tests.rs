@@ -15,6 +15,7 @@ use crate::config::{HttpConfig, Origins, Secure, SessionCookie};
 use crate::health::instance_state::Phase;
 use crate::health::watchdog::{FROZEN_AFTER, Loop, Watchdog};
 use crate::host::mailbox::Mailbox;
+use crate::host::reloadable::Reloadable;
 use crate::http::page::DevTokens;
 use crate::metrics::counters::ShardCounters;
 use crate::shard::hub::ShardHandle;
@@ -54,7 +55,12 @@ impl TestEdge {
         let origins = Origins { loopback: true, ..Origins::default() };
         let session_cookie = SessionCookie { name: Some("tidegate_session".into()), secure: Secure::Auto };
         let http = HttpConfig { allowed_origins: origins, session_cookie, paths: Paths::default() };
-        let handshake = Handshake::new(Arc::new(signed::verifier()), &http, "tidegate_token".into());
+        let handshake = Handshake::new(
+            Reloadable::new(signed::verifier()),
+            Reloadable::new(http.allowed_origins.clone().into()),
+            &http,
+            "tidegate_token".into(),
+        );
         let diverts = Rc::new(Cell::new(false));
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
         let edge = Edge::new(
@@ -446,8 +452,10 @@ async fn health_for_haproxy_and_kubernetes() {
             }
             answers
         };
-        assert_eq!(answers(edge).await, ["200 isolated", "200 alive", "200 ready"]);
-        edge.health.set_broker_up(true);
+        edge.health.broker_is_down("Redis at 10.0.0.1 refused the connection");
+        assert_eq!(answers(edge).await, ["404 connecting", "200 alive", "503 connecting"]);
+        assert!(!edge.get("/readyz").await.contains("10.0.0.1"), "this port is public");
+        edge.health.broker_is_up();
         let held = |ends_in: Option<Duration>| {
             let end = ends_in.map(|ends_in| Instant::now() + ends_in);
             LeaseState::Held { token: Token::from_store("a"), deadline: end, end }
@@ -456,6 +464,9 @@ async fn health_for_haproxy_and_kubernetes() {
         assert_eq!(answers(edge).await, ["200 connected", "200 alive", "200 ready"]);
         edge.health.set_lease(&LeaseState::Lost(Loss::Unrenewed));
         assert_eq!(answers(edge).await, ["200 lease_lost", "200 alive", "200 ready"]);
+        edge.health.broker_is_down("gone");
+        assert_eq!(answers(edge).await, ["200 isolated", "200 alive", "200 ready"]);
+        edge.health.broker_is_up();
         // What the heartbeat task has not noticed yet, the clock says.
         edge.health.set_lease(&held(Some(Duration::ZERO)));
         let refused = edge.exchange(upgrade("/ws", "").as_bytes()).await;

@@ -1,13 +1,12 @@
 //! Which requests open an event stream, and what the others are told.
 
-use std::sync::Arc;
-
 use serde_json::json;
 use wire::{Position, UserId};
 
 use super::*;
 use crate::auth::signed::{NOW, claims, hs256, verifier, with};
 use crate::config::{HttpConfig, Origins, Paths, Secure, SessionCookie};
+use crate::host::reloadable::Reloadable;
 use crate::http::cors::Cors;
 use crate::session;
 
@@ -19,7 +18,12 @@ fn handshake() -> Handshake {
         session_cookie: SessionCookie { name: None, secure: Secure::Auto },
         paths: Paths::default(),
     };
-    Handshake::new(Arc::new(verifier()), &http, "tidegate_token".into())
+    Handshake::new(
+        Reloadable::new(verifier()),
+        Reloadable::new(http.allowed_origins.clone().into()),
+        &http,
+        "tidegate_token".into(),
+    )
 }
 
 fn alice() -> String {

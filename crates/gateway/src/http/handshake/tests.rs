@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::auth::signed::{NOW, claims, hs256, verifier, with};
 use crate::config::{Paths, Secure};
+use crate::host::reloadable::Reloadable;
 
 const PAGE: &str = "https://app.example.com";
 
@@ -17,7 +18,12 @@ fn handshake(any: bool) -> Handshake {
 fn allowing(allowed_origins: Origins) -> Handshake {
     let session_cookie = SessionCookie { name: Some("tidegate_session".into()), secure: Secure::Auto };
     let http = HttpConfig { allowed_origins, session_cookie, paths: Paths::default() };
-    Handshake::new(Arc::new(verifier()), &http, "tidegate_token".into())
+    Handshake::new(
+        Reloadable::new(verifier()),
+        Reloadable::new(http.allowed_origins.clone().into()),
+        &http,
+        "tidegate_token".into(),
+    )
 }
 
 /// A well-formed upgrade, changed by `headers`: `+name` adds a line, `-name` takes all away, `name` replaces.

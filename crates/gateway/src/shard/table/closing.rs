@@ -15,6 +15,7 @@ use std::time::Duration;
 use connection_registry::{CloseReason, SessionClose};
 
 use crate::config::CLOSE_TIMEOUT;
+use crate::metrics::refusal_log::RefusedClient;
 use crate::shard::departures::Departures;
 
 use super::*;
@@ -31,6 +32,31 @@ pub(super) fn close_timeout_ms(connection: &Connection) -> u64 {
     match is_awaited {
         true => HAND_OVER_TIMEOUT_MS,
         false => CLOSE_TIMEOUT_MS,
+    }
+}
+
+/// Most refusals between two looks at them. The log has a lower rate.
+const REFUSED_MAX: usize = 256;
+
+/// Whether a close is worth a line in the log: the client did something wrong, or is not let in. The others are the
+/// network's, the operator's plans, or a user's second tab, and are counted.
+fn is_refusal(close: Close) -> bool {
+    match close {
+        Close::Normal | Close::Restart | Close::SlowConsumer | Close::PingTimeout | Close::Replaced => false,
+        Close::ProtocolError
+        | Close::InvalidUtf8
+        | Close::TooBig
+        | Close::Internal
+        | Close::TryAgainLater
+        | Close::TokenExpired
+        | Close::HelloTimeout
+        | Close::RateLimited
+        | Close::TooManyConnections
+        | Close::Unauthenticated
+        | Close::WrongTenant
+        | Close::WrongOrigin
+        | Close::WrongSubprotocol
+        | Close::Kicked => true,
     }
 }
 
@@ -125,12 +151,25 @@ impl Shard {
     /// Starts to close a connection: sends the reason, accepts nothing more, and ends its subscriptions. Returns false
     /// if it was already closing.
     pub(crate) fn close(&mut self, slot: Slot, close: Close) -> bool {
+        self.close_because(slot, close, None)
+    }
+
+    /// The same. `reason` is the sentence of the `error` frame before it, for the log.
+    pub(super) fn close_because(&mut self, slot: Slot, close: Close, reason: Option<String>) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else { return false };
         if connection.state != ConnectionState::Open {
             return false;
         }
         let is_unauthenticated = connection.is_unauthenticated();
         connection.state = ConnectionState::Closing;
+        self.counters.closes.count(&Close::ALL, close);
+        if is_refusal(close) && self.refused.len() < REFUSED_MAX {
+            let session = &connection.session;
+            let user = session.identity().map(|identity| (identity.tenant.clone(), identity.user.clone()));
+            let reason = reason.unwrap_or_else(|| close.reason().to_owned());
+            let refused = RefusedClient { code: close.code(), reason, session: Some(session.id()), user };
+            self.refused.push((slot, refused));
+        }
         if is_unauthenticated {
             self.forget_unauthenticated();
         }

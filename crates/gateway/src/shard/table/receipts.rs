@@ -13,7 +13,6 @@ impl Shard {
         let id = correlation_id.as_deref();
         if self.sent_upto(slot, &receipt.scope).is_none_or(|sent| receipt.position > sent) {
             let message = "this position has not been sent yet, or was never handed out";
-            self.counters.errors.add(1);
             let Effect::Refuse(error) = refuse(ErrorCode::InvalidPosition, message, Some(&channel), id) else { return };
             return self.queue(slot, Lane::CONTROL, &error);
         }

@@ -11,6 +11,7 @@ use super::*;
 use crate::auth::grants::{GrantList, Grants};
 use crate::auth::token::{Identity, Policy, Verifier};
 use crate::host::rate::RateLimit;
+use crate::host::reloadable::Reloadable;
 use crate::session::bind;
 use crate::session::rules::Limits;
 use crate::shard::departures::Departures;
@@ -48,7 +49,7 @@ impl Table {
         let families = Families::default();
         let rules = Rules {
             instance: InstanceId::parse("gw-1").unwrap(),
-            verifier: Arc::new(Verifier::new(Vec::new(), Policy::default(), families)),
+            verifier: Reloadable::new(Verifier::new(Vec::new(), Policy::default(), families)),
             policies,
             limits: Limits {
                 message_bytes_max: 1 << 20,

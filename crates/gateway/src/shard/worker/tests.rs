@@ -18,6 +18,7 @@ use crate::auth::grants::{GrantList, Grants};
 use crate::auth::token::Identity;
 use crate::config::{Config, RawConfig, Sources};
 use crate::health::watchdog::{FROZEN_AFTER, Watchdog};
+use crate::host::reloadable::Reloadable;
 use crate::instance::gateway::rules;
 use crate::protocol::outgoing::Outgoing;
 use crate::shard::catch_up_page::CatchUpPage;
@@ -37,6 +38,7 @@ fn worker(pump: &Arc<Mailbox<PumpRequest>>) -> Rc<Worker> {
     // A page that is larger than what may wait would be thinned out.
     rules.limits.outbox_bytes_max = 2 * PAGE_BYTES;
     let shared = Shared {
+        pages: Reloadable::new(config.http.allowed_origins.clone().into()),
         rules: Arc::new(rules),
         library: config.policies.library(),
         health: Arc::new(Health::new(Watchdog::new(1, FROZEN_AFTER, Instant::now()))),

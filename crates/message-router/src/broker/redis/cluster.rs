@@ -235,7 +235,7 @@ impl Cluster {
         self.is_up = false;
         self.desired.clear();
         if self.reason.as_deref() != Some(&*reason) {
-            tracing::warn!(redis = %self.config.target, reason, "Redis Cluster unavailable");
+            tracing::debug!(redis = %self.config.target, reason, "Redis Cluster unavailable");
             self.events.push_back(Event::Down(reason.clone()));
             self.reason = Some(reason);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis_topology::{CommandError, LibraryLoader, Loading, LocateError, Node, Redirection, Topology, connect};
+use redis_topology::{CommandError, LibraryLoader, Loading, LocateError, Node, Redirection, Topology};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -87,9 +87,9 @@ async fn open(config: Arc<RedisBrokerConfig>, endpoint: Endpoint) -> Result<Conn
     };
     let (address, mut subscriber) = open_subscriber(&config, &node).await?;
     let mut driver = JoinSet::new();
-    let command_connection = open_command_connection(&config, address, &mut driver).await?;
+    let command_connection = open_command_connection(&config, (&node, address), &mut driver).await?;
     let replicas = match config.asks_replicas && matches!(endpoint, Endpoint::Primary) {
-        true => Some(open_replicas(&config, address, &mut driver).await?),
+        true => Some(open_replicas(&config, (&node, address), &mut driver).await?),
         false => None,
     };
     if let Topology::Sentinel(sentinels) = config.target.topology() {
@@ -155,7 +155,7 @@ async fn open_subscriber(config: &RedisBrokerConfig, node: &Node) -> Result<(Soc
     let addresses = tokio::net::lookup_host((node.host.as_str(), node.port)).await.map_err(resolve)?;
     let mut failure = resolve(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in addresses {
-        match connect(address).await {
+        match config.target.connect(node, address).await {
             Ok(stream) => {
                 let mut subscriber = Subscriber::new(stream);
                 hello(config, node, &mut subscriber).await?;
@@ -221,10 +221,10 @@ async fn check_sentinels(config: &RedisBrokerConfig, node: Node) -> Result<(), S
 
 async fn open_command_connection(
     config: &RedisBrokerConfig,
-    address: SocketAddr,
+    server: (&Node, SocketAddr),
     driver: &mut JoinSet<Disconnected>,
 ) -> Result<CommandConnection, SetupError> {
-    let connection = open_connection(config, address, calls_max(config), driver).await?;
+    let connection = open_connection(config, server, calls_max(config), driver).await?;
     let deadline = Duration::from_millis(config.reply_deadline_ms);
     let command_connection =
         CommandConnection::new(connection, library_loader(config), deadline, config.probe_interval_ms);
@@ -240,10 +240,10 @@ pub(super) fn library_loader(config: &RedisBrokerConfig) -> LibraryLoader {
 
 async fn open_replicas(
     config: &RedisBrokerConfig,
-    address: SocketAddr,
+    server: (&Node, SocketAddr),
     driver: &mut JoinSet<Disconnected>,
 ) -> Result<Replicas, SetupError> {
-    let mut connection = open_connection(config, address, UNCOUNTED_CALLS_MAX, driver).await?;
+    let mut connection = open_connection(config, server, UNCOUNTED_CALLS_MAX, driver).await?;
     let mut name = redis::cmd("CLIENT");
     name.arg("SETNAME").arg(config.keyspace.client_name(&config.instance, "replicas"));
     name.exec_async(&mut connection).await.map_err(CommandError::from)?;
@@ -254,11 +254,11 @@ async fn open_replicas(
 /// Opens further connections to the subscriber's address: a name with two servers behind it must not split a pair.
 async fn open_connection(
     config: &RedisBrokerConfig,
-    address: SocketAddr,
+    (node, address): (&Node, SocketAddr),
     calls_max: usize,
     driver: &mut JoinSet<Disconnected>,
 ) -> Result<MultiplexedConnection, SetupError> {
-    let stream = connect(address).await.map_err(|error| SetupError::Connect(address, error))?;
+    let stream = config.target.connect(node, address).await.map_err(|error| SetupError::Connect(address, error))?;
     // The caller enforces the deadline, one for the whole call.
     let settings = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(calls_max);
     let opened = MultiplexedConnection::new_with_config(config.target.settings(), stream, settings).await;

@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use redis_topology::{Node, Sentinels, connect};
+use redis_topology::{Node, Sentinels};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -45,7 +45,7 @@ async fn listen_for_ever(node: Node, sentinels: Sentinels) {
 /// Passes on the announcements of one Sentinel.
 async fn listen(node: &Node, sentinels: &Sentinels) -> Result<Infallible, SubscriberError> {
     let subscribe = async {
-        let mut subscriber = Subscriber::new(connect((node.host.as_str(), node.port)).await?);
+        let mut subscriber = Subscriber::new(sentinels.connect(node).await?);
         let mut hello = vec!["HELLO", "3"];
         let settings = sentinels.settings();
         if let Some(password) = settings.password() {

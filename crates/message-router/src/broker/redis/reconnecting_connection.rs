@@ -155,7 +155,8 @@ impl ReconnectingConnection {
         }
         if self.reason.as_deref() != Some(reason) {
             match &self.endpoint {
-                Endpoint::Primary => tracing::warn!(redis = %self.config.target, reason, "Redis unavailable"),
+                // The user of the broker logs the event, once for all that depends on it.
+                Endpoint::Primary => tracing::debug!(redis = %self.config.target, reason, "Redis unavailable"),
                 Endpoint::Node(node, _) => tracing::warn!(redis = %node, reason, "Redis Cluster node unavailable"),
             }
             self.reason = Some(reason.to_owned());

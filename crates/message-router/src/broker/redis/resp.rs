@@ -4,6 +4,7 @@
 //! (answers to `HELLO`, errors, other pushes) takes the slow path through [`Value`].
 
 use bytes::{Buf, Bytes, BytesMut};
+use redis_topology::ErrorReply;
 
 /// Longest payload of a message, in bytes. The publish function takes 16 MiB per call, and adds a line for each message.
 /// A longer one is another program's PUBLISH to one of our channels: its bytes are dropped as they arrive.
@@ -237,7 +238,10 @@ fn length_at(bytes: &[u8], mut at: usize, max: usize) -> Result<(usize, usize), 
 
 fn receive(value: Value) -> PushFrame {
     match value {
-        Value::Error(text) => PushFrame::Refused(String::from_utf8_lossy(&text).into_owned()),
+        Value::Error(text) => {
+            let text = String::from_utf8_lossy(&text);
+            PushFrame::Refused(ErrorReply(&text).without_arguments().to_owned())
+        }
         Value::Push(items) => match &items[..] {
             [Value::Text(kind), Value::Text(channel), Value::Number(_)]
                 if kind == "subscribe" || kind == "ssubscribe" =>

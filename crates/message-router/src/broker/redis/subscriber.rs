@@ -8,9 +8,8 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use keyspace::Keyspace;
-use redis_topology::Node;
+use redis_topology::{Node, RedisSocket};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use wire::Scope;
 
 use super::resp::{BadResp, Decoder, PushFrame};
@@ -59,10 +58,12 @@ pub(super) enum SubscriberEvent {
 
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    stream: TcpStream,
+    stream: RedisSocket,
     decoder: Decoder,
     /// Encoded and not yet written. Bounded by the number of scopes that the router wants.
     out: BytesMut,
+    /// TLS has written everything that it has taken.
+    is_flushed: bool,
     changes: Vec<SubscriptionChange>,
     asked: PendingCommands,
 }
@@ -84,11 +85,12 @@ enum PendingCommands {
 // === impl Subscriber ===
 
 impl Subscriber {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: RedisSocket) -> Self {
         Self {
             stream,
             decoder: Decoder::default(),
             out: BytesMut::new(),
+            is_flushed: true,
             changes: Vec::new(),
             asked: PendingCommands::Plain { confirming: VecDeque::new(), leaving: 0 },
         }
@@ -113,8 +115,10 @@ impl Subscriber {
                 return Ok(received);
             }
             self.flush()?;
-            self.ready().await?;
-            self.fill()?;
+            // TLS may hold bytes that it has read already.
+            if !self.fill()? {
+                self.ready().await?;
+            }
         }
     }
 
@@ -131,7 +135,7 @@ impl Subscriber {
         if !self.changes.is_empty() {
             self.encode_changes(keyspace);
         }
-        if self.out.is_empty() { Ok(()) } else { self.flush() }
+        if self.out.is_empty() && self.is_flushed { Ok(()) } else { self.flush() }
     }
 
     /// Takes the next event from the buffer. Nothing means that more bytes must be read first.
@@ -219,19 +223,20 @@ impl Subscriber {
 
     /// Waits until bytes can be read, or until there is room for bytes that must still be written.
     pub(super) async fn ready(&self) -> Result<(), SubscriberError> {
-        let interest = if self.out.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-        self.stream.ready(interest).await?;
-        Ok(())
+        let is_done = self.out.is_empty() && self.is_flushed;
+        let interest = if is_done { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        Ok(self.stream.ready(interest).await?)
     }
 
     fn flush(&mut self) -> Result<(), SubscriberError> {
         while !self.out.is_empty() {
             match self.stream.try_write(&self.out) {
                 Ok(written) => drop(self.out.split_to(written)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),
             }
         }
+        self.is_flushed = self.stream.try_flush()?;
         Ok(())
     }
 

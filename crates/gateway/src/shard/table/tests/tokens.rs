@@ -9,7 +9,7 @@ use crate::auth::signed::{NOW, claims, hs256, verifier, with};
 /// A table that takes signed tokens.
 fn table() -> Table {
     let mut table = Table::new();
-    Arc::get_mut(&mut table.shard.rules).unwrap().verifier = Arc::new(verifier());
+    table.shard.rules.verifier.replace(verifier());
     table.now.unix_ms = NOW * 1_000;
     table
 }
@@ -108,7 +108,14 @@ fn an_expired_token_leaves_a_grace_for_a_new_one() {
         table.now = Now { mono_ms: begun.mono_ms + ms, unix_ms: begun.unix_ms + ms };
         table.shard.peer_alive(alice);
         let woken = table.shard.wake(alice, table.now);
-        (woken, table.received(alice).into_iter().filter(|frame| frame != "PING" && frame != "position").collect::<Vec<_>>())
+        (
+            woken,
+            table
+                .received(alice)
+                .into_iter()
+                .filter(|frame| frame != "PING" && frame != "position")
+                .collect::<Vec<_>>(),
+        )
     };
     const HOUR_MS: u64 = 3_600_000;
     assert_eq!(at(&mut table, HOUR_MS - 1).1, [""; 0]);
