@@ -100,7 +100,7 @@ struct BenchArgs {
     #[arg(long)]
     quick: bool,
     /// Gateway binary to measure.
-    #[arg(long, default_value = "target/release/tidegate")]
+    #[arg(long, default_value = "target/production/tidegate")]
     gateway: PathBuf,
     /// Receivers of the shared messages in rows 1, 3, 8 and 10.
     #[arg(long, default_value_t = 1_000)]
@@ -141,7 +141,7 @@ fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let gateway = args
         .gateway
         .canonicalize()
-        .map_err(Failure::io(format!("{} (build it with: cargo build --release)", args.gateway.display())))?;
+        .map_err(Failure::io(format!("{} (build it with: cargo build --profile production)", args.gateway.display())))?;
     println!("{}\n", Machine::look(cores.clone(), &gateway));
     pin_this_thread(&cores.clients)?;
     let setting = Setting { cores, gateway, sizes: sizes(args) };

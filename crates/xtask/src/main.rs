@@ -37,7 +37,7 @@ Usage: cargo xtask <command>
   test [--only LANE]...   run all lanes, or only the named ones; install missing programs, or print the names of their
                           packages
   cluster                 start Redis, three gateways and HAProxy on free loopback ports; Ctrl-C stops all of them
-  bench [ARGS]...         make release builds and run `loadtest bench` with ARGS; print each measured figure beside its
+  bench [ARGS]...         make production builds and run `loadtest bench` with ARGS; print each measured figure beside its
                           budget
   chaos [ARGS]...         run each fault N times (--runs N) in a real cluster and check what clients received; then run
                           the long simulation, the trials of a fleet of 10,000 clients, and a fleet behind HAProxy
@@ -112,6 +112,6 @@ fn no_arguments(command: &str, rest: &[String]) -> Result<(), Failure> {
 fn bench(args: &[String]) -> Result<(), Failure> {
     package::ensure(&[package::REDIS])?;
     // The gateway is built before the benchmark starts. Compiling at the same time would distort the figures.
-    Step::cargo(&["build", "--release", "--package", "tidegate-gateway"]).run()?;
-    Step::cargo(&["run", "--release", "--package", "loadtest", "--", "bench"]).args(args).run()
+    Step::cargo(&["build", "--profile", "production", "--package", "tidegate-gateway"]).run()?;
+    Step::cargo(&["run", "--profile", "production", "--package", "loadtest", "--", "bench"]).args(args).run()
 }
