@@ -5,11 +5,20 @@ use std::time::{Duration, Instant};
 use redis::cmd;
 use serde_json::json;
 use test_support::RedisServer;
+use tidegate_gateway::Gateway;
 
 use crate::client::DEADLINE;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, config};
 
 const ROOMS: &str = "[[families]]\nname = \"room\"\n";
+
+/// One more gateway with further lines in its configuration file.
+fn add_configured(fleet: &mut Fleet, settings: &str) {
+    let name = format!("gw-{}", fleet.gateways.len());
+    let settings = format!("{}{settings}", fleet.settings);
+    let gateway = Gateway::start(config(&name, &fleet.broker, &settings)).expect("the addresses are free");
+    fleet.gateways.push(Some(gateway));
+}
 
 /// An instance that does not know the new family connects again, and ends. The instances that know it serve it.
 #[tokio::test]
@@ -17,7 +26,7 @@ async fn an_added_family_outlives_the_instances_that_do_not_know_it() {
     let server = RedisServer::start(&[]);
     let mut fleet = Fleet::start_watchful(1, &server.url());
     drop(fleet.client(0, "alice").await);
-    fleet.add_configured(ROOMS);
+    add_configured(&mut fleet, ROOMS);
     let token = fleet.token("acme", "bob", &["room:*", "system:*"]);
     let mut bob = crate::client::Client::connect(fleet.gateway(1).listen_addr(), "/ws", Some(&token)).await;
     bob.expect("welcome").await;

@@ -21,8 +21,8 @@ const REGISTRY: &str = "[registry]\nlease_ms = 20000\nreap_ms = 24000\n";
 pub(crate) struct Fleet {
     pub(crate) gateways: Vec<Option<Gateway>>,
     /// More lines for each configuration file.
-    settings: String,
-    broker: String,
+    pub(crate) settings: String,
+    pub(crate) broker: String,
 }
 
 impl Fleet {
@@ -60,14 +60,6 @@ impl Fleet {
         let name = format!("gw-{}", self.gateways.len());
         let broker = url.map_or_else(|| self.broker.clone(), on_redis);
         let gateway = Gateway::start(config(&name, &broker, &self.settings)).expect("the addresses are free");
-        self.gateways.push(Some(gateway));
-    }
-
-    /// One more gateway with further lines in its configuration file.
-    pub(crate) fn add_configured(&mut self, settings: &str) {
-        let name = format!("gw-{}", self.gateways.len());
-        let settings = format!("{}{settings}", self.settings);
-        let gateway = Gateway::start(config(&name, &self.broker, &settings)).expect("the addresses are free");
         self.gateways.push(Some(gateway));
     }
 

@@ -125,14 +125,14 @@ async fn strangers(process: &Process, token: &str) {
     for frame in in_wrong_places {
         let mut stranger = Client::connect(process.listen, "/ws", None).await;
         stranger.send_text(&frame.to_string()).await;
-        while !matches!(stranger.next().await["type"].as_str(), Some("close" | "error")) {}
+        while !matches!(stranger.next().await["type"].as_str(), Some("close" | "error" | "welcome")) {}
     }
     let grants =
         json!({ "sub": "bob", "tenant": "acme", "exp": token::expiry(3_600), "subscribe": ["marked-grant:*"] });
     let broken = format!("{}marked", &token[..token.len() - 6]);
     for token in [token::sign(&grants), broken] {
         let mut refused = Client::connect(process.listen, "/ws", Some(&token)).await;
-        while refused.next().await["type"] != "close" {}
+        while !matches!(refused.next().await["type"].as_str(), Some("close" | "welcome")) {}
     }
     let head = format!(
         "GET /ws?token={token}&x=marked-query HTTP/1.1\r\nHost: marked-host\r\n\
