@@ -52,7 +52,8 @@ class Load:
 
     def token(self, user, address=None):
         grants = urllib.parse.urlencode({"user": user, "subscribe": "system:*,collection:*", "publish": "collection:*"})
-        with urllib.request.urlopen(f"http://{address or self.fleet['entrance']}/dev/token?{grants}", timeout=10) as answer:
+        request = urllib.request.Request(f"http://{address or self.fleet['entrance']}/dev/token?{grants}", method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read().decode().strip()
 
     async def open(self, address, user, channels):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+import autoscalers
 import panels
 import yaml
 from load import Load, publish, redis
@@ -180,6 +181,8 @@ def observe(fleet, servers, load, is_short):
     eventually("the variables of the dashboards have values", lambda: not panels.variables_have_values(servers))
     eventually("every panel has data", lambda: panels.without_data(servers))
     print(f"ok: all {len(list(panels.queries()))} queries of the dashboards have data", flush=True)
+    eventually("both autoscalers see every connection", lambda: not autoscalers.agree(servers))
+    print("ok: the queries of prometheus-adapter and KEDA see every connection", flush=True)
     quiet_until = time.monotonic() + 10
     while time.monotonic() < quiet_until:
         if servers.firing():

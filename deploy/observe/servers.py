@@ -16,6 +16,7 @@ import urllib.request
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMESPACE = "tidegate"
 # Every window of a rule, and how long an alert waits, in a test.
 WINDOW, FOR = "20s", "2s"
 
@@ -81,9 +82,11 @@ class Servers:
         config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
         config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
-        targets = {"tidegate": [gateway["admin"] for gateway in fleet["gateways"]], "haproxy": [fleet["statistics"]], "redis": [exporter]}
+        # With the labels that a ServiceMonitor gives to the targets of a pod.
+        pods = [{"targets": [it["admin"]], "labels": {"namespace": NAMESPACE, "pod": f"gateway{number}"}} for number, it in enumerate(fleet["gateways"], 1)]
+        targets = {"tidegate": pods, "haproxy": [{"targets": [fleet["statistics"]]}], "redis": [{"targets": [exporter]}]}
         for job in config["scrape_configs"]:
-            job["static_configs"][0]["targets"] = targets.pop(job["job_name"])
+            job["static_configs"] = targets.pop(job["job_name"])
         assert not targets, targets
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         self.start("prometheus", "prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address={self.prometheus}")
