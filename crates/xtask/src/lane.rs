@@ -10,6 +10,7 @@ mod client;
 mod compose;
 mod examples;
 mod k8s;
+mod observe;
 mod rust;
 mod tidy;
 
@@ -64,6 +65,11 @@ pub(crate) const LANES: &[Lane] = &[
         name: "k8s",
         about: "deploy/k8s by schemas and rules, its autoscaler by a model, its scripts with real servers",
         run: k8s::run,
+    },
+    Lane {
+        name: "observe",
+        about: "the alerts and dashboards, on series of tests and on a live cluster with faults",
+        run: observe::run,
     },
 ];
 
@@ -144,7 +150,7 @@ mod tests {
     fn an_unknown_lane_is_answered_with_the_lanes() {
         assert_eq!(
             names(&["--only", "unit"]).unwrap_err(),
-            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, client, browser, examples, chaos, compose, k8s"
+            "no lane `unit`; the lanes are tidy, rust, autobahn, haproxy, client, browser, examples, chaos, compose, k8s, observe"
         );
         assert!(names(&["--only"]).unwrap_err().starts_with("--only wants the name of a lane"));
         assert!(names(&["rust"]).unwrap_err().starts_with("`test` does not know `rust`"));

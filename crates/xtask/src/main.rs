@@ -5,6 +5,7 @@
 //!        ─▶ cluster  Redis + three gateways + HAProxy on free loopback ports
 //!        ─▶ tidy     the rules of this repository; each rule is a function over source text
 //!        ─▶ chaos    faults in a real cluster, checked from outside
+//!        ─▶ observe  the shipped rules and dashboards beside a live cluster
 //!        ─▶ bench    release builds, then the load generator's own benchmark
 //! ```
 //!
@@ -17,6 +18,7 @@ mod haproxy;
 mod http;
 mod lane;
 mod npm;
+mod observe;
 mod package;
 mod program;
 mod python;
@@ -46,6 +48,7 @@ Usage: cargo xtask <command>
                             --seconds S           S more seconds of load after each fault
                             --fleet               only the trials of the fleet
                             --mutants [WORD]...   plant bugs instead, and check that each bug is caught
+  observe                 check the alerts and dashboards of deploy/, beside a live cluster with faults
   tidy                    check only the rules of this repository; takes about a second
   deny                    check the licences and sources of all dependencies, duplicates and banned crates (deny.toml)
   sbom                    write the components of the shipped binary to target/tidegate.cdx.json (CycloneDX)
@@ -81,6 +84,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
         "cluster" => no_arguments(command, rest).and_then(|()| cluster::run()),
         "bench" => bench(rest),
         "chaos" => chaos::run(rest),
+        "observe" => no_arguments(command, rest).and_then(|()| observe::run(observe::Length::Full)),
         "tidy" => no_arguments(command, rest).and_then(|()| tidy::run()),
         "deny" => no_arguments(command, rest).and_then(|()| supply_chain::deny()),
         "sbom" => no_arguments(command, rest).and_then(|()| supply_chain::sbom()),
@@ -90,7 +94,7 @@ fn dispatch(args: &[String]) -> Result<(), Failure> {
             Ok(())
         }
         unknown => Err(Failure::new(format!(
-            "no command `{unknown}`; there are test, cluster, bench, chaos, tidy, deny, sbom, dist and help"
+            "no command `{unknown}`; there are test, cluster, bench, chaos, observe, tidy, deny, sbom, dist and help"
         ))),
     }
 }

@@ -22,6 +22,13 @@ pub(crate) const NODE: Need = Need { program: "node", packages: &["nodejs"] };
 pub(crate) const NPM: Need = Need { program: "npm", packages: &["npm"] };
 pub(crate) const GO: Need = Need { program: "go", packages: &["golang-go"] };
 pub(crate) const CHROMIUM: Need = Need { program: "chromium", packages: &["chromium"] };
+/// It brings promtool too.
+pub(crate) const PROMETHEUS: Need = Need { program: "prometheus", packages: &["prometheus"] };
+/// It brings amtool too.
+pub(crate) const ALERTMANAGER: Need =
+    Need { program: "prometheus-alertmanager", packages: &["prometheus-alertmanager"] };
+pub(crate) const REDIS_EXPORTER: Need =
+    Need { program: "prometheus-redis-exporter", packages: &["prometheus-redis-exporter"] };
 pub(crate) const COMPOSE: Need = Need { program: "docker-compose", packages: &["docker-compose"] };
 
 /// Installs every missing program, or names the packages to install.

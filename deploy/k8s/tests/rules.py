@@ -18,11 +18,11 @@ DRAINING = 2
 
 
 def drain_grace_s(items):
-    """drain.grace_ms of the gateways: their own, or the default of the shipped example."""
+    """drain.delay_ms and drain.grace_ms of the gateways together: their own, or the defaults of the shipped example."""
     container = pod(one(items, "Deployment", GATEWAY))["containers"][0]
     example = tomllib.loads((manifests.ROOT / "deploy/gateway.example.toml").read_text())
-    default = example["drain"]["grace_ms"]
-    return int(environment(items, container).get("TIDEGATE_DRAIN_GRACE_MS", default)) / 1000
+    own = environment(items, container)
+    return sum(int(own.get(f"TIDEGATE_DRAIN_{key.upper()}", example["drain"][key])) for key in ("delay_ms", "grace_ms")) / 1000
 
 
 def pre_stop_s(container):

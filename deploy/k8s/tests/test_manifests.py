@@ -2,6 +2,7 @@
 
 import copy
 import os
+import runpy
 import subprocess
 import unittest
 
@@ -53,6 +54,11 @@ class Overlays(unittest.TestCase):
         rule = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["custom"][0]
         pods = next(metric["pods"] for metric in hpa(BUILT["base"])["metrics"] if metric["type"] == "Pods")
         self.assertEqual(rule["name"]["as"], pods["metric"]["name"])
+
+    def test_the_operator_has_the_rules_that_are_tested(self):
+        folder = FOLDER / "components/prometheus-operator"
+        build = runpy.run_path(str(folder / "build.py"))
+        self.assertEqual((folder / "prometheusrule.yaml").read_text(), build["text"](), "run build.py")
 
     def test_the_readme_creates_every_secret(self):
         text = (FOLDER / "README.md").read_text()
