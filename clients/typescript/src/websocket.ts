@@ -18,6 +18,8 @@ export interface Socket {
 export type SocketConstructor = new (url: string, protocols: string) => Socket;
 
 const OPEN = 1;
+/** What a library reports when no code came. */
+const LOST = 1006;
 
 /** Frames over a WebSocket. `constructor` is needed where there is no global `WebSocket`: Node before 22. */
 export function websocket(constructor?: SocketConstructor): Transport {
@@ -53,12 +55,13 @@ class WebSocketLink implements Link {
       if (frame) events.frame(frame);
       else events.alive();
     };
-    socket.onclose = ({ code, reason }) => {
+    const end = (code: number, reason: string) => {
       this.#detach();
-      events.closed({ code: code || 1006, reason });
+      events.closed({ code, reason });
     };
-    // `close` follows, and says more.
-    socket.onerror = () => {};
+    socket.onclose = ({ code, reason }) => end(code || LOST, reason);
+    // Not every library says `close` after that, and none says more than that the connection is lost.
+    socket.onerror = () => end(LOST, "");
   }
 
   send(frame: ClientFrame): boolean {
@@ -73,7 +76,7 @@ class WebSocketLink implements Link {
 
   /** A socket that is no longer ours may report for minutes. */
   #detach(): void {
-    const { onerror } = this.#socket;
-    Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null, onerror });
+    const nothing = () => {};
+    Object.assign(this.#socket, { onopen: nothing, onmessage: nothing, onclose: nothing, onerror: nothing });
   }
 }

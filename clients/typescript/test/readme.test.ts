@@ -119,5 +119,3 @@ test("React", async () => {
   await until("the page shows one member", () => JSON.stringify(root.toJSON()).includes('"connected",": ","1"'));
   root.unmount();
 });
-  await act(async () => root.unmount());
-});

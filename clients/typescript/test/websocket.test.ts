@@ -74,7 +74,11 @@ for (const [name, transport] of webSockets) {
       await until("the client knows", () => "reason" in client.state && client.state.reason?.code === code);
       client.close();
     }
-    const refused = connect("ws://127.0.0.1:1/", { token: "t", transport });
+    const closed = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    await once(closed, "listening");
+    const { port } = closed.address() as AddressInfo;
+    await new Promise((resolve) => closed.close(resolve));
+    const refused = connect(`ws://127.0.0.1:${port}/`, { token: "t", transport });
     await until("nothing listens there", () => refused.state.name === "waiting");
     refused.close();
   });
