@@ -19,7 +19,7 @@ export interface Owner {
 
 /** A token of a gateway in dev mode. */
 export async function devToken(url: string, user: string): Promise<string> {
-  const answer = await fetch(new URL(`/dev/token?user=${user}`, url));
+  const answer = await fetch(new URL(`/dev/token?user=${user}`, url), { method: "POST" });
   assert.equal(answer.status, 200);
   return (await answer.text()).trim();
 }
