@@ -207,8 +207,7 @@ export class Client<M extends object = Record<string, unknown>> {
       else waiting.resolve(frame);
     } else if (frame.type === "error" && !this.#publisher.answered(frame)) {
       // What is about the connection itself is the reason in its next state.
-      const isOwn = frame.channel === undefined ? !frame.correlation_id : this.#subscriptions.refused(frame);
-      if (!isOwn) this.#report(refusal(frame));
+      if (frame.channel !== undefined && !this.#subscriptions.refused(frame)) this.#report(refusal(frame));
     }
   }
 

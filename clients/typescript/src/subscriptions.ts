@@ -148,7 +148,8 @@ export class Subscriptions {
     if (code === "already_subscribed") return true;
     channel.isLive = false;
     channel.asked = null;
-    if (!retryable) {
+    // A fresh token is on its way.
+    if (!retryable && code !== "token_expired") {
       channel.handles.forEach((handle) => handle.failed(refusal(frame)));
       return true;
     }

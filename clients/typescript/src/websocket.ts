@@ -18,6 +18,10 @@ export interface Socket {
 export type SocketConstructor = new (url: string, protocols: string) => Socket;
 
 const OPEN = 1;
+/** The longest message of a client that has shown no token yet. */
+const HELLO_BYTES_MAX = 16_384;
+/** What a library reports when no code came. */
+const LOST = 1006;
 
 /** Frames over a WebSocket. `constructor` is needed where there is no global `WebSocket`: Node before 22. */
 export function websocket(constructor?: SocketConstructor): Transport {
@@ -40,25 +44,28 @@ class WebSocketLink implements Link {
   constructor(socket: Socket, request: OpenRequest, events: LinkEvents) {
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      const { token, sessionId, channels, correlationId } = request;
-      const payload = { token, session_id: sessionId ?? undefined, channels };
-      this.send({ type: "hello", payload, correlation_id: correlationId });
-    };
+    const { token, sessionId, channels, presence, correlationId } = request;
+    const hello = (payload: object): ClientFrame => ({ type: "hello", payload, correlation_id: correlationId });
+    const shown = { token, session_id: sessionId ?? undefined };
+    const whole = hello({ ...shown, channels });
+    const isLarge = new TextEncoder().encode(JSON.stringify(whole)).length > HELLO_BYTES_MAX;
+    socket.onopen = () => this.send(isLarge ? hello(shown) : whole);
     socket.onmessage = ({ data }) => {
       const frame = decode(data);
       if (frame?.type === "welcome" && frame.timestamp === undefined) {
-        for (const channel of request.presence) this.send({ type: "presence", channel, correlation_id: "presence" });
+        if (isLarge) this.send(hello({ channels }));
+        for (const channel of presence) this.send({ type: "presence", channel, correlation_id: "presence" });
       }
       if (frame) events.frame(frame);
       else events.alive();
     };
-    socket.onclose = ({ code, reason }) => {
+    const end = (code: number, reason: string) => {
       this.#detach();
-      events.closed({ code: code || 1006, reason });
+      events.closed({ code, reason });
     };
-    // `close` follows, and says more.
-    socket.onerror = () => {};
+    socket.onclose = ({ code, reason }) => end(code || LOST, reason);
+    // Not every library says `close` after that, and none says more than that the connection is lost.
+    socket.onerror = () => end(LOST, "");
   }
 
   send(frame: ClientFrame): boolean {
@@ -73,7 +80,7 @@ class WebSocketLink implements Link {
 
   /** A socket that is no longer ours may report for minutes. */
   #detach(): void {
-    const { onerror } = this.#socket;
-    Object.assign(this.#socket, { onopen: null, onmessage: null, onclose: null, onerror });
+    const nothing = () => {};
+    Object.assign(this.#socket, { onopen: nothing, onmessage: nothing, onclose: nothing, onerror: nothing });
   }
 }

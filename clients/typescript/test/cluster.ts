@@ -1,6 +1,5 @@
 // A real cluster for tests: Redis, three gateways and HAProxy, as `cargo xtask cluster` starts them.
 import assert from "node:assert/strict";
-import type { TestContext } from "node:test";
 import { WebSocket as WsSocket } from "ws";
 
 import { websocket, type SocketConstructor } from "../src/websocket.js";
@@ -13,16 +12,22 @@ const { CountingPublisher } = await apparatus("event_stream.js");
 const { Program, TIDEGATE } = await apparatus("program.js");
 export const { until } = await apparatus("deadline.js");
 
+/** What ends with a test, or with all tests of a file. */
+export interface Owner {
+  after(run: () => unknown): void;
+}
+
 /** A token of a gateway in dev mode. */
 export async function devToken(url: string, user: string): Promise<string> {
-  const answer = await fetch(new URL(`/dev/token?user=${user}`, url));
+  const answer = await fetch(new URL(`/dev/token?user=${user}`, url), { method: "POST" });
   assert.equal(answer.status, 200);
   return (await answer.text()).trim();
 }
 
 /** Starts one gateway with a memory of its own, and returns its address. */
-export async function startGateway(t: { after(run: () => unknown): void }, families = "[]"): Promise<string> {
-  const settings = ["broker=memory", `families=${families}`].flatMap((setting) => ["--set", setting]);
+export async function startGateway(t: Owner, families = "[]"): Promise<string> {
+  // Who has left is gone soon.
+  const settings = ["broker=memory", "presence.grace_ms=200", `families=${families}`].flatMap((setting) => ["--set", setting]);
   const addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
   const gateway = new Program(TIDEGATE, ["serve", "--dev", ...addresses, ...settings]);
   // A second signal ends a gateway at once.
@@ -42,7 +47,7 @@ export class TestCluster {
     this.#redis = redis;
   }
 
-  static async start(t: TestContext): Promise<TestCluster> {
+  static async start(t: Owner): Promise<TestCluster> {
     const cluster = await Cluster.start();
     t.after(() => cluster.end());
     const redis = await RedisClient.connect(cluster.redis);

@@ -60,7 +60,7 @@ async function run(at: number, given: Surroundings): Promise<Record<string, any>
 }
 
 test("the README's examples are the ones that are run", () => {
-  assert.deepEqual(blocks.map(({ language }) => language), ["js", "js", "js", "js", "js", "js", "js", "jsx", "js", "ts", "js"], "a new example needs a test here");
+  assert.deepEqual(blocks.map(({ language }) => language), ["js", "js", "js", "js", "js", "js", "js", "js", "jsx", "js", "ts", "js"], "a new example needs a test here");
 });
 
 test("the first example connects, subscribes and publishes", async () => {
@@ -105,7 +105,7 @@ test("presence and receipts", async () => {
   });
 });
 
-for (const [name, at] of [["what survives the page", 6], ["where WebSockets are blocked", 8], ["types", 9], ["a WebSocket of the package ws", 10]] as const) {
+for (const [name, at] of [["what survives the page", 6], ["several tabs", 7], ["where WebSockets are blocked", 9], ["types", 10], ["a WebSocket of the package ws", 11]] as const) {
   test(`connecting: ${name}`, async () => {
     const declared = await run(at, surroundings());
     await until("it is connected", () => declared.client.state.name === "connected");
@@ -114,10 +114,8 @@ for (const [name, at] of [["what survives the page", 6], ["where WebSockets are 
 }
 
 test("React", async () => {
-  const { Room } = await run(7, surroundings());
+  const { Room } = await run(8, surroundings());
   const root = create(createElement(Room, { client, id: "8" }));
   await until("the page shows one member", () => JSON.stringify(root.toJSON()).includes('"connected",": ","1"'));
   root.unmount();
-});
-  await act(async () => root.unmount());
 });

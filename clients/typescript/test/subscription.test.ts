@@ -244,6 +244,23 @@ test("a refused subscription fails, and is asked for again with the next connect
   client.close();
 });
 
+test("an expired token costs no subscription", async () => {
+  const { client, environment, transport, errors } = await stage();
+  transport.last.welcome();
+  const subscription = client.subscribe("room:1", () => {});
+  const [{ correlation_id } = {}] = transport.last.taken("subscribe");
+  transport.last.frame({ type: "error", channel: "room:1", payload: { code: "token_expired", message: "", retryable: false }, correlation_id });
+  assert.equal(subscription.state, "pending");
+  await environment.advance(2_000);
+  assert.deepEqual(transport.last.taken("subscribe").map(({ channel }) => channel), ["room:1"]);
+  // The gateway says it without being asked, and waits for a new token.
+  transport.last.frame({ type: "error", payload: { code: "token_expired", message: "", retryable: false } });
+  await environment.advance(0);
+  assert.equal(transport.last.taken("refresh").length, 1);
+  assert.deepEqual(errors, []);
+  client.close();
+});
+
 test("a refusal that nobody listens to reaches the client's listeners", async () => {
   const { client, transport, errors } = await stage({}, (client) => client.subscribe("room:1", () => {}));
   transport.last.welcome();

@@ -63,6 +63,27 @@ for (const [name, transport] of webSockets) {
     assert.equal((await closed)[0], 1000);
   });
 
+  test(`many channels follow the token over ${name}`, async (t) => {
+    const { url, accepted } = await serve(t);
+    const client = connect(url, { token: "t".repeat(8_000), transport });
+    t.after(() => client.close());
+    const channels = Array.from({ length: 256 }, (_, n) => `scan:${n}:${"x".repeat(40)}`);
+    for (const channel of channels) client.subscribe(channel, () => {}, { position: "1-1" });
+    const socket = await accepted();
+    const received: { type: string; payload: { token?: string; channels?: { channel: string }[] } }[] = [];
+    const sizes: number[] = [];
+    socket.on("message", (data: Buffer) => {
+      sizes.push(data.length);
+      received.push(JSON.parse(data.toString()));
+    });
+    await until("hello came", () => received.length === 1);
+    assert.ok(sizes[0]! <= 16_384 && received[0]!.payload.channels === undefined);
+    socket.send(JSON.stringify({ type: "welcome", payload: WELCOME }));
+    await until("the channels came, all together", () => received.length === 2);
+    assert.deepEqual([received[1]!.type, received[1]!.payload.token], ["hello", undefined]);
+    assert.deepEqual(received[1]!.payload.channels!.map(({ channel }) => channel), channels);
+  });
+
   test(`close codes and lost lines over ${name}`, async (t) => {
     const { url, accepted } = await serve(t);
     for (const [end, code] of [
@@ -74,7 +95,11 @@ for (const [name, transport] of webSockets) {
       await until("the client knows", () => "reason" in client.state && client.state.reason?.code === code);
       client.close();
     }
-    const refused = connect("ws://127.0.0.1:1/", { token: "t", transport });
+    const closed = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    await once(closed, "listening");
+    const { port } = closed.address() as AddressInfo;
+    await new Promise((resolve) => closed.close(resolve));
+    const refused = connect(`ws://127.0.0.1:${port}/`, { token: "t", transport });
     await until("nothing listens there", () => refused.state.name === "waiting");
     refused.close();
   });

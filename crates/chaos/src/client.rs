@@ -354,7 +354,9 @@ impl Client {
         let at: Option<Position> = at.as_str().and_then(|at| at.parse().ok());
         for (pattern, held) in &mut self.held {
             let is_meant = if is_message { matches(pattern, channel) } else { pattern == channel };
-            if is_meant && at > *held {
+            // A `subscribed` that does not resume moves nothing: its `gap` does.
+            let counts = is_message || kind != "subscribed" || held.is_none();
+            if is_meant && counts && at > *held {
                 *held = at;
             }
         }

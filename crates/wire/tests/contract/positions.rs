@@ -39,6 +39,8 @@ fn keep(held: &mut BTreeMap<&str, Option<Position>>, frame: &Value) {
     let is_message = frame.get("timestamp").is_some();
     let at = match frame["type"].as_str() {
         _ if is_message => &frame["position"],
+        // If there is a position already, the `gap` that follows moves it.
+        Some("subscribed") if held[frame["channel"].as_str().unwrap()].is_some() => return,
         Some("subscribed" | "position") => &frame["position"],
         Some("gap") => &frame["payload"]["upto"],
         _ => return,
