@@ -15,7 +15,7 @@ export const { until } = await apparatus("deadline.js");
 
 /** A token of a gateway in dev mode. */
 export async function devToken(url: string, user: string): Promise<string> {
-  const answer = await fetch(new URL(`/dev/token?user=${user}`, url));
+  const answer = await fetch(new URL(`/dev/token?user=${user}`, url), { method: "POST" });
   assert.equal(answer.status, 200);
   return (await answer.text()).trim();
 }
