@@ -19,8 +19,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no hint: who is refused is not told when",
         edits: &[Edit {
             file: "crates/gateway/src/http/edge.rs",
-            old: "retry_after_ms: Some(retry_after_ms),",
-            new: "retry_after_ms: (retry_after_ms == 0).then_some(0),",
+            old: "retry_after_ms: Some(retry_after_ms) }",
+            new: "retry_after_ms: (retry_after_ms == 0).then_some(0) }",
         }],
         fault: "storm",
         kinds: &["retry-after"],
