@@ -77,7 +77,10 @@ pub fn run(config: config::Config, reload: impl Fn() -> Option<config::Config>) 
         }
         gateway
             .drain_until(async {
-                let signal = stop_signal(&mut signals, || tracing::info!(signal = "SIGHUP", "signal ignored: the instance drains")).await;
+                let signal = stop_signal(&mut signals, || {
+                    tracing::info!(signal = "SIGHUP", "signal ignored: the instance drains")
+                })
+                .await;
                 tracing::warn!(signal, "second stop signal received: closing all clients at once");
             })
             .await;
