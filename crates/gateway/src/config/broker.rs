@@ -7,7 +7,7 @@ use redis_topology::{BadRedisTls, BadRedisUrl, Target, TlsFiles};
 use wire::Name;
 
 use super::raw::RawConfig;
-use super::text_file::read_text_file;
+use super::text_file::read_text;
 
 const REDIS_URL_EXPECTED: &str = "the URL of Redis, such as redis://127.0.0.1:6379";
 
@@ -96,7 +96,7 @@ fn read_tls_files(raw: &RawConfig, is_tls: bool) -> Option<TlsFiles> {
             is_good = false;
             return None;
         }
-        let read = read_text_file(Path::new(path));
+        let read = read_text(Path::new(path));
         is_good &= read.is_ok();
         read.map_err(|error| raw.wrong(name, format!("a file that can be read: {error}"))).ok()
     };

@@ -179,7 +179,7 @@ impl Session {
             user: owned(identity.user.as_str()),
             tenant: owned(identity.tenant.as_str()),
             instance: owned(rules.instance.as_str()),
-            expires_in_ms: rules.verifier.expires_in_ms(&identity, now.unix_ms),
+            expires_in_ms: rules.verifier.get().expires_in_ms(&identity, now.unix_ms),
             ping_interval_ms: rules.limits.ping_interval_ms,
             message_bytes_max: rules.limits.message_bytes_max,
             messages_per_second: rules.limits.messages_per_second,
@@ -357,7 +357,7 @@ impl Session {
         }
         *old = new;
         self.is_told_of_expiry = false;
-        let expires_in_ms = rules.verifier.expires_in_ms(old, now.unix_ms);
+        let expires_in_ms = rules.verifier.get().expires_in_ms(old, now.unix_ms);
         let refreshed = ServerFrame::Refreshed { expires_in_ms, correlation_id: id.map(owned) };
         out.extend([Effect::Send(Lane::CONTROL, refreshed), Effect::Identified]);
         let identity = &*old;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::auth::signed::{NOW, claims, hs256, verifier, with};
-use crate::config::{Paths, Secure};
+use crate::config::{Origins, Paths, Secure};
 use crate::host::reloadable::Reloadable;
 
 const PAGE: &str = "https://app.example.com";
