@@ -345,6 +345,12 @@ impl Edge {
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
         // A refused upgrade costs the others no turn and no place.
         if !matches!(upgrade.opening, Opening::Refused { .. }) {
+            if !self.takes_clients() {
+                return Err(Refusal::draining());
+            }
+            if self.diverts(upgrade.cookie) {
+                return Err(Refusal::elsewhere());
+            }
             let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
             if let Some(refused) = self.admit(has_token).await {
                 upgrade.opening = refused;
@@ -352,11 +358,8 @@ impl Edge {
         }
         // The place is reserved before the state is read: a drain first closes admission and then counts.
         let reservation = self.hub.reserve();
-        if !self.health.instance_state(Instant::now()).takes_clients() {
+        if !self.takes_clients() {
             return Err(Refusal::draining());
-        }
-        if !matches!(upgrade.opening, Opening::Refused { .. }) && self.diverts(upgrade.cookie) {
-            return Err(Refusal::elsewhere());
         }
         if let Opening::Refused { code, .. } = &upgrade.opening {
             self.counters.upgrades_refused.add(1);
@@ -377,22 +380,26 @@ impl Edge {
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
         let wanted = self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        let throttled = self.admit(true).await;
-        let reservation = self.hub.reserve();
         let comes_back = |message: &str, after_ms| {
             let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
             Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))
         };
-        if !self.health.instance_state(Instant::now()).takes_clients() {
-            return comes_back("this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
-        }
-        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled {
-            return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
+        // The same before and after the wait: a client that is sent on costs the others no turn.
+        let goes_away = || comes_back("this instance takes no new connections; others do", COME_BACK_ELSEWHERE_MS);
+        if !self.takes_clients() {
+            return goes_away();
         }
         if self.diverts(wanted.cookie) {
             self.diversion.remember(session_id, Instant::now());
             let message = "this instance has more than its share of clients; others have room";
             return comes_back(message, COME_BACK_ELSEWHERE_MS);
+        }
+        if let Some(Opening::Refused { message, retry_after_ms, .. }) = self.admit(true).await {
+            return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
+        }
+        let reservation = self.hub.reserve();
+        if !self.takes_clients() {
+            return goes_away();
         }
         let EventStreamRequest { identity, session, channels, presence, cookie } = wanted;
         let cookie = self.handshake.set_cookie(request.headers(), cookie);
@@ -400,6 +407,10 @@ impl Edge {
         let opening = EventStreamOpening { head: Frame::new(head), identity, session, channels, presence };
         let opening = Opening::EventStream(Box::new(opening));
         Ok(StreamDecision::Opens(PendingHandoff { reservation, session_id, path_tenant, opening }))
+    }
+
+    fn takes_clients(&self) -> bool {
+        self.health.instance_state(Instant::now()).takes_clients()
     }
 
     /// The refusal of new clients while the instance is full.

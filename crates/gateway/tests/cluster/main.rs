@@ -32,6 +32,7 @@ mod isolation;
 mod limits;
 mod log;
 mod outage;
+mod pings;
 mod presence;
 mod rebalance;
 mod receipts;

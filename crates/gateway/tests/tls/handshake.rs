@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use test_support::token;
+use test_support::web_socket::upgrade_request;
 use tidegate_gateway::Gateway;
 use tidegate_gateway::config::{Config, FlagSetting, RawConfig, Sources};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -179,4 +180,19 @@ async fn a_renewed_certificate_takes_effect_without_a_restart() {
     gateway.reload(&on_certificate("other_certificate", "other_key")).unwrap();
     dial::with(&trusts_renewed, connect().await).await.expect("it shows the renewed one");
     assert_eq!(before.publish("collection:7", 1).await["type"], "ack");
+}
+
+/// A cookie that came over TLS is not sent without it.
+#[tokio::test]
+async fn the_routing_cookie_is_secure() {
+    let fleet = Fleet::start(1, None, "");
+    let mut stream = dial::over(TcpStream::connect(fleet.gateway(0).listen_addr()).await.unwrap()).await;
+    stream.write_all(upgrade_request("gateway", "").as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(DEADLINE, stream.read_u8()).await.expect("an answer").unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let cookie = head.lines().find(|line| line.starts_with("set-cookie: tidegate_session="));
+    assert!(cookie.is_some_and(|cookie| cookie.ends_with("; Secure")), "{head}");
 }

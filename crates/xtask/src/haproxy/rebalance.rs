@@ -89,7 +89,7 @@ impl Trial {
         let back = moved.iter().filter(|(_, reached)| reached == "gateway1").count();
         expect(back == 0, || format!("the cookies of {back} clients brought them back to gateway1"))?;
         for (mut browser, reached) in moved {
-            for (with_server, cookies) in [(true, "both cookies"), (false, "session_id alone")] {
+            for (with_server, cookies) in [(true, "both cookies"), (false, "tidegate_session alone")] {
                 let again = browser.come_back(self, with_server)?;
                 expect(again == reached, || format!("{cookies} led to {again}, not to {reached}"))?;
             }

@@ -566,6 +566,19 @@ async fn a_refused_request_does_not_cost_the_connect_rate() {
                 }
             }
         }
+        // Each is sent on to an emptier instance once.
+        edge.diverts.set(true);
+        let token = signed::hs256(&with(signed::claims("alice"), json!({"subscribe": ["collection:*"]})));
+        for n in 0..25 {
+            let cookie = format!("Authorization: Bearer {token}\r\nCookie: tidegate_session={n:032x}\r\n");
+            let sent_on = edge.exchange(upgrade("/ws", &cookie).as_bytes()).await;
+            assert!(sent_on.contains("elsewhere"), "{sent_on}");
+            let cookie = cookie.replace("session=0", "session=f");
+            let request = format!("GET /sse?channels=collection:1 HTTP/1.1\r\nHost: x\r\n{cookie}\r\n");
+            let sent_on = edge.exchange(request.as_bytes()).await;
+            assert!(sent_on.contains("retry: 100\n"), "{sent_on}");
+        }
+        edge.diverts.set(false);
         assert_eq!((edge.counters.upgrades_queued.get(), edge.counters.upgrades_throttled.get()), (0, 0));
         for _ in 0..2 {
             edge.connect().await.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
