@@ -138,10 +138,10 @@ pub fn run() -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let cores = Cores::divide()?;
-    let gateway = args
-        .gateway
-        .canonicalize()
-        .map_err(Failure::io(format!("{} (build it with: cargo build --profile production)", args.gateway.display())))?;
+    let gateway = args.gateway.canonicalize().map_err(Failure::io(format!(
+        "{} (build it with: cargo build --profile production)",
+        args.gateway.display()
+    )))?;
     println!("{}\n", Machine::look(cores.clone(), &gateway));
     pin_this_thread(&cores.clients)?;
     let setting = Setting { cores, gateway, sizes: sizes(args) };

@@ -40,7 +40,8 @@ pub(crate) fn sbom() -> Result<(), Failure> {
 /// Builds the binary as it is shipped: without debug information, which is in a file beside it that debuggers and
 /// backtraces find by its name.
 pub(crate) fn dist() -> Result<(), Failure> {
-    Step::cargo(&["build", "--profile", "production", "--locked", "--package", PRODUCT, "--features", FEATURES]).run()?;
+    Step::cargo(&["build", "--profile", "production", "--locked", "--package", PRODUCT, "--features", FEATURES])
+        .run()?;
     let built = workspace::target().join("production/tidegate");
     let folder = workspace::target().join("dist");
     fs::create_dir_all(&folder).map_err(Failure::during("making target/dist"))?;
