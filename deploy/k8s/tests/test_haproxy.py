@@ -83,6 +83,14 @@ class Stream:
         return any('"reconnect"' in event for event in self.events)
 
 
+def is_ready(address):
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
 def eventually(what, holds):
     deadline = time.monotonic() + WITHIN_S
     while not holds():
@@ -136,6 +144,8 @@ class Fleet(unittest.TestCase):
 
     def start_gateway(self, number):
         self.launch(f"pod-{number}", [os.environ["GATEWAY_BINARY"], "serve"], self.environment(number))
+        # HAProxy takes a server that it has just found for healthy until the first check.
+        eventually(f"pod-{number} is ready", lambda: is_ready(f"{NETWORK}.{number}:9090"))
         self.dns.addresses.append(f"{NETWORK}.{number}")
 
     def launch(self, name, command, variables):
