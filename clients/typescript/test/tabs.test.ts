@@ -8,15 +8,20 @@ import { presence } from "../src/presence.js";
 import { connectTabs, type ChannelLike, type LocksLike } from "../src/tabs/index.js";
 import { ScriptedTransport } from "./scripted_transport.js";
 import { inState } from "./stage.js";
-import { VirtualEnvironment } from "./virtual_environment.js";
+import { settle, VirtualEnvironment } from "./virtual_environment.js";
 
 /** The locks of an origin. */
 class Locks {
   #waiting = new Map<string, (() => void)[]>();
 
   /** The locks as one tab has them, until it crashes. */
-  of(crash: Promise<void>): LocksLike {
-    return { request: (name, options, run) => this.#request(name, options, () => Promise.race([run(), crash])) };
+  of(crash: Promise<void>, latency: number): LocksLike {
+    return {
+      request: async (name, options, run) => {
+        for (let n = 0; n < latency; n++) await settle();
+        await this.#request(name, options, () => Promise.race([run(), crash]));
+      },
+    };
   }
 
   #request: LocksLike["request"] = async (name, { signal }, run) => {
@@ -63,8 +68,9 @@ class Origin {
   readonly environment = new VirtualEnvironment();
   readonly #locks = new Locks();
   readonly #channels = new Channels();
+  #count = 0;
 
-  /** Another tab. */
+  /** Another tab. Each later one is slower in asking for its locks. */
   tab(): { client: Client; transport: ScriptedTransport; seen: string[]; crash(): void; signal(signal: Signal): void } {
     const { environment } = this;
     const listeners = new Set<(signal: Signal) => void>();
@@ -79,7 +85,7 @@ class Origin {
     };
     const transport = new ScriptedTransport("websocket");
     let end = () => {};
-    const locks = this.#locks.of(new Promise((resolve) => (end = resolve)));
+    const locks = this.#locks.of(new Promise((resolve) => (end = resolve)), this.#count++ * 3);
     const channel = this.#channels.open();
     const client = connectTabs("ws://gateway.test", {
       token: async () => "token",

@@ -27,14 +27,27 @@ export function connectTabs<M extends object = Record<string, unknown>>(url: str
   const key = `tidegate:${name}`;
   const tab = environment.id();
   const bus = new Bus(channel(key), receive);
-  const transport = new TabTransport(tab, (message) => bus.post(message));
+  const transport = new TabTransport(tab, say);
   let leader: Leader | null = null;
+  /** Whether this tab has its own lock. Until then, the others would take it for gone. */
+  let isHeld = false;
+  let waiting: TabMessage[] = [];
   let stop: Off = start();
 
   function receive(message: TabMessage): void {
     if (message.to === "leader") leader?.receive(message as never);
     else if (message.to === tab) transport.receive(message as never);
     else if (message.to === "all") transport.leaderChanged();
+  }
+
+  function say(message: TabMessage): void {
+    if (isHeld) bus.post(message);
+    else waiting.push(message);
+  }
+
+  function held(): void {
+    isHeld = true;
+    for (const message of waiting.splice(0)) bus.post(message);
   }
 
   /** Waits until no other tab has the connection. */
@@ -47,7 +60,7 @@ export function connectTabs<M extends object = Record<string, unknown>>(url: str
       if (other !== tab) locks!.request(`${key}:${other}`, { signal }, async () => gone()).catch(ignore);
     };
     // As long as this tab is there, and to lead.
-    locks!.request(`${key}:${tab}`, { signal }, () => aborted).catch(ignore);
+    locks!.request(`${key}:${tab}`, { signal }, () => (held(), aborted)).catch(ignore);
     const lead = async () => {
       leader = new Leader(connect(url, { ...own, environment }), (message) => bus.post(message), onGone);
       bus.post({ to: "all", leader: tab });
@@ -57,6 +70,8 @@ export function connectTabs<M extends object = Record<string, unknown>>(url: str
     return () => {
       leader?.close();
       leader = null;
+      isHeld = false;
+      waiting = [];
       controller.abort();
     };
   }

@@ -6,7 +6,7 @@ import type { ToLeader, ToTab } from "./bus.js";
 const NAME = "tabs";
 
 export class TabTransport implements Transport {
-  readonly name = NAME;
+  readonly name: string = NAME;
   readonly #tab: string;
   readonly #post: (message: ToLeader) => void;
   #count = 0;

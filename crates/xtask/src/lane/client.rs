@@ -8,7 +8,7 @@ use crate::{npm, package, workspace};
 const LIBRARY: &str = "clients/typescript";
 
 pub(super) fn run() -> Result<(), Failure> {
-    package::ensure(&[package::REDIS, package::HAPROXY])?;
+    package::ensure(&[package::CHROMIUM, package::REDIS, package::HAPROXY])?;
     let library = workspace::root().join(LIBRARY);
     npm::install_and_link(&library, &workspace::target().join("client"))?;
     // The tests start the same release build as a user. It is built here, where the compiler's output is visible.
