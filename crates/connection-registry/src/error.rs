@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_topology::CallError;
+use redis_topology::{CallError, ErrorReply};
 
 /// A call to the store that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum StoreError {
     /// No answer in time, or the connection broke. It is unknown whether the call was carried out.
     #[error("Redis did not answer within {0:?}")]
     NoAnswer(Duration),
-    /// Redis answered with an error. Nothing was done.
+    /// Redis answered with an error. Nothing was done, unless a function failed half-way.
     #[error("Redis refused: {0}")]
     Rejected(String),
     /// The answer does not have the shape that `keyspace` documents: Redis has a different function library.
@@ -54,6 +54,17 @@ impl StoreError {
         match self {
             Self::Refused(_) | Self::Malformed(_) => Fault::Us,
             Self::Unreachable(_) | Self::NoAnswer(_) | Self::Rejected(_) => Fault::Redis,
+        }
+    }
+
+    /// Whether the call may have been carried out, in whole or in part: there was no answer, or not the documented one, or a
+    /// function failed half-way.
+    #[must_use]
+    pub fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::NoAnswer(_) | Self::Malformed(_) => true,
+            Self::Rejected(text) => ErrorReply(text).is_half_way(),
+            Self::Refused(_) | Self::Unreachable(_) => false,
         }
     }
 

@@ -201,7 +201,7 @@ fn silence_after_the_call_means_that_nobody_knows() {
             let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
             received += &text;
             // Greetings are answered, whatever they are; the call is not.
-            if !received.contains("tidegate_publish") {
+            if !received.contains("tidegate_relay") {
                 let commands = text.lines().filter(|line| line.starts_with('*')).count();
                 stream.write_all("+OK\r\n".repeat(commands).as_bytes()).unwrap();
             }
@@ -210,7 +210,7 @@ fn silence_after_the_call_means_that_nobody_knows() {
     let silent = publish(&url, &["--set", "redis.reply_deadline_ms=2000", "system", "1"], "");
     assert_eq!(code(&silent), 75, "{}", stderr(&silent));
     assert!(stderr(&silent).contains("may have been stored"), "{}", stderr(&silent));
-    assert!(redis.join().unwrap().contains("tidegate_publish"));
+    assert!(redis.join().unwrap().contains("tidegate_relay"));
 }
 
 #[test]

@@ -355,3 +355,35 @@ fn a_wrong_question_says_what_is_right() {
     let family = tidegate(&server.url(), "receipts", &["--channel", "user:alice"]);
     assert!(stderr(&family).contains("the family user keeps no receipts"), "{}", stderr(&family));
 }
+
+/// `docs/redis.md` prints the operator's rights: each command works with them. A function that is refused half-way may
+/// have been carried out, and the command says so.
+#[test]
+fn an_operator_can_do_what_the_documents_say() {
+    let server = RedisServer::start(&[]);
+    let mut redis = server.connect();
+    let doc = include_str!("../../../docs/redis.md");
+    let line = doc.lines().find(|line| line.starts_with("ACL SETUSER operator ")).expect("the line is documented");
+    redis::cmd("ACL").arg(line.split(' ').skip(1).collect::<Vec<_>>()).exec(&mut redis).unwrap();
+    let families = Families::default();
+    let library = Library::new(families.iter().map(|(_, shape)| (shape, 60_000, 100)));
+    redis::cmd("FUNCTION").arg("LOAD").arg(library.source()).exec(&mut redis).unwrap();
+    let peer = r#"1 {"incarnation":"0000000700000009","heartbeat":1,"address":"127.0.0.1:1"}"#;
+    redis::cmd("HSET").arg("tidegate:{registry}:peers").arg("gw-1").arg(peer).exec(&mut redis).unwrap();
+    let session = format!("{:032x}", 7);
+    let users = "tidegate:{registry}:users:gw-1:0000000700000009";
+    let row = format!("{session}@5");
+    redis::cmd("HSET").arg(users).arg(&["default/alice", &row, "#default/alice", "1"]).exec(&mut redis).unwrap();
+
+    let url = format!("redis://operator:PASSWORD@127.0.0.1:{}/", server.port());
+    for (name, args) in [("who", &["alice"][..]), ("kick", &["alice"]), ("send", &["alice", "1", "--event", "e"])] {
+        assert!(done(&tidegate(&url, name, args)).contains(&session), "{name}");
+    }
+    done(&dlq(&url, &["list"]));
+    let log: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut redis).unwrap();
+    assert!(log.is_empty(), "{log:?}");
+
+    redis::cmd("ACL").arg(&["SETUSER", "operator", "-lpush"]).exec(&mut redis).unwrap();
+    let half = tidegate(&url, "kick", &["alice"]);
+    assert_eq!(code(&half), 75, "{}", stderr(&half));
+}

@@ -14,6 +14,10 @@
 -- →       { position, 0 [, position, 0 …] } for each message in order; for a known id, the position of the stored
 --         message and 1
 --
+-- tidegate_relay, tidegate_relay_once: the same, for gateways and tools, which have checked their messages themselves.
+-- tidegate_publish and tidegate_publish_once check each message as a gateway does when it delivers it (validate.lua), and
+-- refuse all messages of a call if one of them would reach nobody.
+--
 -- Messages are stored first: if Redis accepts no writes, nothing has been published. An id is written in the same step
 -- as its message. An event that loses one of them (a failover, FLUSHALL) loses the other too, and a retry stores it
 -- again.
@@ -26,14 +30,14 @@ local BATCH_BYTES_MAX = 16 * 1024 * 1024
 local TOPIC_BYTES_MAX = 256
 local ID_BYTES_MAX = 300
 local NOT_IN_TOPIC = '[^A-Za-z0-9_.@|=+~:-]'
-local BRACE, BINARY_V1 = 123, 1
+local BINARY_V1 = 1
 
 -- Ids are kept in two hashes that alternate, each for one window (WINDOW_MS) and the next one. An id is known for at
 -- least one window, and Redis expires a whole hash instead of one key per id. Field i of the metadata is the newest
 -- window.
 
 -- Returns an error text about the messages, or nil. Arguments come in groups of `width`: topic, message and perhaps id.
-local function complaint(args, width)
+local function complaint(args, width, is_checked)
   local count = #args
   if count == 0 or count % width ~= 0 or count > width * BATCH_MESSAGES_MAX then
     return 'ERR arguments are TOPIC MESSAGE ' .. (width == 2 and 'pairs' or 'ID triples') .. ', 1 to '
@@ -52,6 +56,10 @@ local function complaint(args, width)
     if head ~= BRACE and head ~= BINARY_V1 then
       return 'ERR a message is a JSON object, {"type":"…","payload":…}, or a binary frame; message '
         .. (i - 1) / width + 1 .. ' is neither'
+    end
+    local wrong = not is_checked and content_complaint(message)
+    if wrong then
+      return 'ERR message ' .. (i - 1) / width + 1 .. ' ' .. wrong
     end
     if width == 3 and #args[i + 2] > ID_BYTES_MAX then
       return 'ERR an id has at most ' .. ID_BYTES_MAX .. ' bytes; id ' .. (i - 1) / width + 1 .. ' has more'
@@ -102,12 +110,12 @@ local function add(stored, stream, ...)
   end
 end
 
-local function publish(keys, args, width)
+local function publish(keys, args, width, is_checked)
   local channel, family = scope_of(keys, width == 2 and 2 or 4)
   if not channel then
     return error_reply(family)
   end
-  local wrong = complaint(args, width)
+  local wrong = complaint(args, width, is_checked)
   if wrong then
     return error_reply(wrong)
   end
@@ -184,5 +192,7 @@ local function publish(keys, args, width)
   return answer or dash .. offset
 end
 
-register('tidegate_publish', {}, function(keys, args) return publish(keys, args, 2) end)
-register('tidegate_publish_once', {}, function(keys, args) return publish(keys, args, 3) end)
+register('tidegate_publish', {}, function(keys, args) return publish(keys, args, 2, false) end)
+register('tidegate_publish_once', {}, function(keys, args) return publish(keys, args, 3, false) end)
+register('tidegate_relay', {}, function(keys, args) return publish(keys, args, 2, true) end)
+register('tidegate_relay_once', {}, function(keys, args) return publish(keys, args, 3, true) end)

@@ -25,14 +25,14 @@ const MESSAGES: [Footprint; 6] = [
         name: ":{TENANT/FAMILY:ID}",
         kind: "pub/sub channel",
         ttl: "not stored",
-        writer: "`tidegate_publish`, `tidegate_publish_once`",
+        writer: "publishing functions",
         reader: "every instance with a subscriber in the scope",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:stream",
         kind: "stream of `t` (time, ms), `c` (topic), `m` (message)",
         ttl: "the family's TTL, refreshed every TTL / 8 while messages are published; the family's maximum number of entries, in families of more than 200 up to one stream node more",
-        writer: "`tidegate_publish`, `tidegate_publish_once`",
+        writer: "publishing functions",
         reader: "`tidegate_read`",
     },
     Footprint {
@@ -40,15 +40,15 @@ const MESSAGES: [Footprint; 6] = [
         kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations; `+` marks lost messages), \
                `d` (time of the next upkeep, ms), `k` (positions by time, for trimming by age), `i` (newest window with ids)",
         ttl: "the family's TTL plus 7 days; does not expire while a gateway subscribes to the scope",
-        writer: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_open`, `tidegate_lost`; gateways (`PEXPIRE`)",
-        reader: "`tidegate_publish`, `tidegate_publish_once`, `tidegate_read`, `tidegate_lost`; gateways read `g` and `o` (`HMGET`)",
+        writer: "publishing functions, `tidegate_open`, `tidegate_lost`; gateways (`PEXPIRE`)",
+        reader: "publishing functions, `tidegate_read`, `tidegate_lost`; gateways read `g` and `o` (`HMGET`)",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:ids:N",
         kind: "hash of message id → position; N alternates between 0 and 1",
         ttl: "2 to 4 minutes after the message",
-        writer: "`tidegate_publish_once`",
-        reader: "`tidegate_publish_once`",
+        writer: "publishing functions with ids",
+        reader: "publishing functions with ids",
     },
     Footprint {
         name: ":{TENANT/FAMILY:ID}:mark",

@@ -1,7 +1,7 @@
 //! The call that stores and publishes messages of one scope: its words, and what its answer means.
 //!
 //! ```text
-//!   PublishItem … ─▶ PublishCall::write ─▶ FCALL tidegate_publish[_once] KEYS… TOPIC MESSAGE [ID] …
+//!   PublishItem … ─▶ PublishCall::write ─▶ FCALL tidegate_relay[_once] KEYS… TOPIC MESSAGE [ID] …
 //!   Placed …      ◀─ PublishCall::read  ◀─ "7-42", or ["7-42", 0, "7-40", 1, …]
 //! ```
 //!
@@ -49,7 +49,7 @@ pub enum ReplyPart<'v, V> {
 /// let mut words = Vec::new();
 /// let item = PublishItem { topic: "inbox", message: br#"{"type":"t"}"#, id: None };
 /// call.write([item], |word| words.push(String::from_utf8_lossy(word).into_owned()));
-/// let expected = "FCALL tidegate_publish 2 tidegate:{acme/user:7}:stream tidegate:{acme/user:7}:meta inbox {\"type\":\"t\"}";
+/// let expected = "FCALL tidegate_relay 2 tidegate:{acme/user:7}:stream tidegate:{acme/user:7}:meta inbox {\"type\":\"t\"}";
 /// assert_eq!(words.join(" "), expected);
 /// ```
 #[derive(Debug, Clone)]
@@ -64,8 +64,15 @@ impl PublishCall {
     #[must_use]
     pub fn new(keyspace: &Keyspace, scope: &Scope, has_ids: bool) -> Self {
         let [even, odd] = if has_ids { keyspace.ids(scope) } else { Default::default() };
-        let function = if has_ids { Function::PUBLISH_ONCE } else { Function::PUBLISH };
+        let function = if has_ids { Function::RELAY_ONCE } else { Function::RELAY };
         Self { function, keys: [keyspace.stream(scope), keyspace.meta(scope), even, odd] }
+    }
+
+    /// The same, for messages that nobody has checked: Redis refuses those that no gateway would deliver.
+    #[must_use]
+    pub fn checked(self) -> Self {
+        let function = if self.has_ids() { Function::PUBLISH_ONCE } else { Function::PUBLISH };
+        Self { function, ..self }
     }
 
     /// Gives every word of one call to `word`, the command's name first.
@@ -116,7 +123,7 @@ impl PublishCall {
     }
 
     fn has_ids(&self) -> bool {
-        self.function == Function::PUBLISH_ONCE
+        matches!(self.function, Function::PUBLISH_ONCE | Function::RELAY_ONCE)
     }
 }
 
@@ -156,7 +163,7 @@ mod tests {
         call(true).write(items, |word| words.push(String::from_utf8(word.to_vec()).unwrap()));
         let scope = "tidegate:{acme/user:7}";
         let keys = ["stream", "meta", "ids:0", "ids:1"].map(|kind| format!("{scope}:{kind}"));
-        let head = ["FCALL", "tidegate_publish_once", "4"].map(String::from);
+        let head = ["FCALL", "tidegate_relay_once", "4"].map(String::from);
         let args = ["a", "{}", "id-1", "", "{}", ""].map(String::from);
         assert_eq!(words, [&head[..], &keys, &args].concat());
     }

@@ -40,3 +40,14 @@ fn the_documented_rights_are_enough_for_all_functions() {
         assert!(rights.iter().any(is_given), "docs/redis.md gives gateways no +{command}");
     }
 }
+
+/// The shipped ACL file has the documented users.
+#[test]
+fn the_shipped_acl_file_has_the_documented_users() {
+    let doc = include_str!("../../../docs/redis.md").lines();
+    let documented = doc.filter_map(|line| line.strip_prefix("ACL SETUSER ")).filter(|line| line.contains(" on >"));
+    let expected: Vec<String> = documented.map(|line| format!("user {line}")).collect();
+    let shipped: Vec<&str> = include_str!("../../../deploy/redis-users.acl").lines().collect();
+    assert_eq!(shipped[0], "user default off");
+    assert_eq!(shipped[1..], expected);
+}

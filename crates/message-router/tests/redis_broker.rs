@@ -562,6 +562,7 @@ fn the_documented_acl_is_enough() {
         let doc = include_str!("../../../docs/redis.md");
         for user in ["ACL SETUSER gateway ", "ACL SETUSER publisher "] {
             let line = doc.lines().find(|line| line.starts_with(user)).expect("the line is documented");
+            let line = line.replace("TENANT", "acme");
             let words: Vec<_> = line.split(' ').skip(1).collect();
             cmd("ACL").arg(words).exec(&mut server.connect()).unwrap();
         }
@@ -595,8 +596,47 @@ fn the_documented_acl_is_enough() {
         // The upkeep of a family is permitted as well.
         cmd("HSET").arg(keys[1]).arg("d").arg(0).arg("k").arg("1:1-1").exec(&mut server.connect()).unwrap();
         call.exec(&mut publisher.get_connection().unwrap()).unwrap();
+        let mut publisher = publisher.get_connection().unwrap();
+        for (command, function) in [("FCALL_RO", "tidegate_read"), ("FCALL", "tidegate_open")] {
+            cmd(command).arg(function).arg(2).arg(&keys).arg(&["", "0"]).exec(&mut publisher).unwrap();
+        }
+        let receipts = ["receipts", "receipts:times", "meta"].map(|key| format!("tidegate:{{acme/user:8}}:{key}"));
+        cmd("FCALL_RO").arg("tidegate_receipts").arg(3).arg(&receipts).arg("9").exec(&mut publisher).unwrap();
         let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut server.connect()).unwrap();
         assert!(log.is_empty(), "{log:?}");
+
+        let other = ["tidegate:{globex/user:8}:stream", "tidegate:{globex/user:8}:meta"];
+        let denied: [&[&str]; 21] = [
+            &["FCALL", "tidegate_publish", "2", other[0], other[1], "", r#"{"type":"t"}"#],
+            &["FCALL", "tidegate_relay", "2", other[0], other[1], "", r#"{"type":"t"}"#],
+            &["FCALL", "tidegate_open", "2", other[0], other[1], "", "0"],
+            &["FCALL_RO", "tidegate_read", "2", other[0], other[1], "0-0", "9"],
+            &["HSET", other[1], "g", "x"],
+            &["XADD", other[0], "*", "t", "1"],
+            &["PUBLISH", "tidegate:{globex/user:8}", "x"],
+            &["PUBLISH", "tidegate:probe:gw-1", "x"],
+            &["HSET", "tidegate:{registry}:peers", "evil", "garbage"],
+            &["HGET", "tidegate:{registry}:peers", "gw-1"],
+            &["FCALL", "tidegate_lost", "2", keys[0], keys[1], "7-1"],
+            &["FCALL", "tidegate_registry_reap", "1", "tidegate:{registry}:peers", "x"],
+            &["FCALL", "tidegate_registry_kick", "1", "tidegate:{registry}:peers", "acme/alice", ""],
+            &["FCALL_RO", "tidegate_registry_who", "1", "tidegate:{registry}:peers", "acme/alice"],
+            &["FCALL", "tidegate_probe", "0", "tidegate:probe:gw-1", "x"],
+            &["SUBSCRIBE", "tidegate:{acme/user:8}"],
+            &["FUNCTION", "FLUSH"],
+            &["FUNCTION", "LOAD", "REPLACE", "#!lua name=tidegate"],
+            &["KEYS", "*"],
+            &["UNLINK", keys[0]],
+            &["CONFIG", "GET", "*"],
+        ];
+        for words in denied {
+            let answer = cmd(words[0]).arg(&words[1..]).query::<redis::Value>(&mut publisher);
+            let refused = answer.expect_err(&words.join(" ")).to_string();
+            assert!(
+                refused.contains("NOPERM") || refused.to_lowercase().contains("permission"),
+                "{words:?}: {refused}"
+            );
+        }
     });
 }
 

@@ -13,7 +13,8 @@ pub enum StoreError {
     /// There was no answer in time, or the connection broke. The call may or may not have been carried out.
     #[error("Redis did not answer within {0:?}")]
     NoAnswer(Duration),
-    /// Redis answered with an error, for instance because it is full, read-only or busy. Nothing was done.
+    /// Redis answered with an error, for instance because it is full, read-only or busy. Nothing was done, unless a
+    /// function failed half-way.
     #[error("Redis refused: {0}")]
     Rejected(String),
     /// The answer does not have the form that `keyspace` documents: a different function library was loaded.
@@ -22,6 +23,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the call may have been carried out, in whole or in part: there was no answer, or not the documented one, or a
+    /// function failed half-way.
+    #[must_use]
+    pub fn may_have_been_done(&self) -> bool {
+        match self {
+            Self::NoAnswer(_) | Self::Malformed(_) => true,
+            Self::Rejected(text) => ErrorReply(text).is_half_way(),
+            Self::Unreachable(_) => false,
+        }
+    }
+
     /// Whether the same call may succeed later. All calls may be repeated without harm.
     #[must_use]
     pub fn may_retry(&self) -> bool {

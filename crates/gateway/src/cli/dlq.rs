@@ -77,7 +77,7 @@ pub(crate) fn with_records<F: Future<Output = Result<Exit, StoreError>>>(
     };
     match runtime.block_on(run(RecordsClient { store, tenant, config })) {
         Ok(exit) => exit,
-        Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
+        Err(error) if error.may_have_been_done() => Exit::Unknown.because(error),
         Err(error) => Exit::Unavailable.because(error),
     }
 }

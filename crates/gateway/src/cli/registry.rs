@@ -27,7 +27,7 @@ pub(super) fn ask_registry<T>(
     };
     match runtime.block_on(question(&store)) {
         Ok(answer) => tell(answer),
-        Err(error @ StoreError::NoAnswer(_)) => Exit::Unknown.because(error),
+        Err(error) if error.may_have_been_done() => Exit::Unknown.because(error),
         Err(error) => Exit::Unavailable.because(error),
     }
 }

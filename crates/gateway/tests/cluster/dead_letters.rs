@@ -16,7 +16,7 @@ fn store(redis: &RedisServer, message: &str) -> String {
     let scope = Families::default().parse_scope("acme/collection:42").unwrap();
     let keys = Keyspace::default();
     let mut publish = redis::cmd("FCALL");
-    publish.arg(Function::PUBLISH.name).arg(2).arg(keys.stream(&scope)).arg(keys.meta(&scope));
+    publish.arg(Function::RELAY.name).arg(2).arg(keys.stream(&scope)).arg(keys.meta(&scope));
     publish.arg("ops").arg(message).query(&mut redis.connect()).expect("it is taken")
 }
 
@@ -100,7 +100,7 @@ async fn dead_letters_wait_while_redis_takes_none() {
         let scope = Families::default().parse_scope("acme/collection:42").unwrap();
         let keys = Keyspace::default();
         let mut both = redis::pipe();
-        both.atomic().cmd("FCALL").arg(Function::PUBLISH.name).arg(2).arg(keys.stream(&scope)).arg(keys.meta(&scope));
+        both.atomic().cmd("FCALL").arg(Function::RELAY.name).arg(2).arg(keys.stream(&scope)).arg(keys.meta(&scope));
         both.arg("ops").arg("{\"type\":");
         both.cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").ignore();
         let (position,): (String,) = both.query(&mut redis.connect()).unwrap();

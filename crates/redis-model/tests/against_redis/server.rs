@@ -103,13 +103,13 @@ impl Server {
         let (function, args) = match call {
             Call::Publish(drafts) => {
                 let words = drafts.iter().flat_map(|draft| [draft.topic.as_bytes().to_vec(), draft.message.to_vec()]);
-                (Function::PUBLISH, words.collect())
+                (Function::RELAY, words.collect())
             }
             Call::PublishOnce(drafts) => {
                 let words = drafts.iter().flat_map(|Draft { topic, message, id }| {
                     [topic.as_bytes().to_vec(), message.to_vec(), id.as_deref().unwrap_or_default().into()]
                 });
-                (Function::PUBLISH_ONCE, words.collect())
+                (Function::RELAY_ONCE, words.collect())
             }
             Call::Read { after, entries_max } => (Function::READ, page_args(*after, *entries_max)),
             Call::Open { after, entries_max } => (Function::OPEN, page_args(*after, *entries_max)),

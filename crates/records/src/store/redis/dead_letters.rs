@@ -32,7 +32,7 @@ impl RedisStore {
     /// Fails if the message was not kept, or if Redis does not accept the publish.
     pub async fn replay(&self, dead_letter: &StoredDeadLetter, channel: &Channel) -> Result<Position, ReplayError> {
         let Body::Message(message) = &dead_letter.body else { return Err(ReplayError::NoMessage) };
-        let publish = PublishCall::new(&self.keyspace, &channel.scope, true);
+        let publish = PublishCall::new(&self.keyspace, &channel.scope, true).checked();
         let id = format!("dead-letter/{}", dead_letter.id);
         let item = PublishItem { topic: channel.topic(), message, id: Some(&id) };
         let slot = self.keyspace.slot(&channel.scope);
