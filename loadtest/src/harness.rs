@@ -118,6 +118,7 @@ fn config(addr: SocketAddr, admin: SocketAddr, redis_url: &str, settings: &str) 
         &format!("redis.url = \"{redis_url}\""),
         &format!("auth.keys = {}", token::keys()),
         "limits.connects_per_second = 0",
+        "limits.connections_per_address = 1000000",
         "log.filter = \"warn\"",
         settings,
     ]

@@ -60,6 +60,9 @@ pub fn command(program: &Path, directory: &Path, listeners: Listeners, gateways:
         .env("LB_STATS", listeners.statistics.to_string())
         // The path is relative to `directory`, because the path of a Unix socket has at most 107 bytes.
         .env("LB_SOCKET", "unix@haproxy.sock")
+        // A test has all its clients at one address.
+        .env("LB_ADDRESS_CONNECTIONS", "100000")
+        .env("LB_ADDRESS_CONNECTS_10S", "1000000")
         .env_remove("LB_RESOLVER");
     for (number, gateway) in (1..).zip(gateways) {
         command

@@ -271,12 +271,14 @@ async fn flow(audience: Arc<Audience>, redis: SocketAddr, scopes: Vec<String>) {
     }
 }
 
-/// The default configuration, with addresses and with a family that refuses what it cannot store.
+/// The default configuration, with addresses and with a family that refuses what it cannot store. All clients have one
+/// address, so its limits do not count.
 fn configuration(name: &str, address: SocketAddr, admin: SocketAddr, redis: SocketAddr, plan: &Plan) -> String {
     let connects = plan.connects_per_second.map(|rate| format!("limits.connects_per_second = {rate}\n"));
     format!(
         "instance = \"{name}\"\nlisten = \"{address}\"\nadmin_listen = \"{admin}\"\nbroker = \"redis\"\n\
          redis.url = \"redis://{redis}\"\nauth.keys = {}\n{}\
+         limits.connections_per_address = 1000000\nlimits.connects_per_second_per_address = 1000000\n\
          [[families]]\nname = \"collection\"\non_isolation = \"read_only\"\n",
         token::keys(),
         connects.unwrap_or_default()

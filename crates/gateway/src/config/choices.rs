@@ -8,6 +8,9 @@ pub(super) const SHARDS_MAX: i64 = ShardIndex::COUNT_MAX as i64;
 /// The words of `limits.on_excess`.
 pub(super) const ON_EXCESS: &[&str] = &["reject", "close_oldest"];
 
+/// The words of `http.forwarded_header`.
+pub(super) const FORWARDED_HEADER: &[&str] = &["x-forwarded-for", "forwarded"];
+
 /// The words of `on_isolation` of a family.
 pub(super) const ON_ISOLATION: &[&str] = &["local", "read_only"];
 

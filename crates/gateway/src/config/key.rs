@@ -8,7 +8,9 @@ use std::path::Path;
 
 use toml::Value;
 
-use super::choices::{ACKNOWLEDGE, ALGORITHMS, ON_EXCESS, ON_ISOLATION, ON_SLOW, SECURE, SHARDS_MAX, is_path};
+use super::choices::{
+    ACKNOWLEDGE, ALGORITHMS, FORWARDED_HEADER, ON_EXCESS, ON_ISOLATION, ON_SLOW, SECURE, SHARDS_MAX, is_path,
+};
 
 /// One configuration key: a row of [`KEYS`].
 #[derive(Debug)]
@@ -109,6 +111,10 @@ const HOSTS: ValueKind = ValueKind::Texts {
     // `AdminHosts::parse` says what is wrong with a name.
     accepts: |_| true,
 };
+const NETWORKS: ValueKind = ValueKind::Texts {
+    expected: "a list of addresses and networks such as \"10.0.0.7\" or \"fd00::/8\"",
+    accepts: super::proxies::is_network,
+};
 const PATTERNS: ValueKind = ValueKind::Texts {
     expected: "a list of patterns such as \"system:*\" or \"collection:42:ops\"",
     accepts: |text| !text.is_empty(),
@@ -182,6 +188,9 @@ pub const KEYS: &[Key] = &[
     key("http.event_stream_paths", PATHS, "[\"/sse\"]"),
     key("http.session_cookie", COOKIE, "\"tidegate_session\""),
     key("http.session_cookie_secure", ValueKind::Choice(SECURE), "\"auto\""),
+    key("http.trusted_proxies", NETWORKS, "[]"),
+    key("http.forwarded_header", ValueKind::Choice(FORWARDED_HEADER), "\"x-forwarded-for\""),
+    key("http.proxy_protocol", ValueKind::Flag, "false"),
     key("limits.message_bytes_max", ValueKind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "1048576"),
     key("limits.hello_bytes_max", ValueKind::Number { unit: "bytes", min: 1024, max: 64 * MIB }, "16384"),
     key("limits.message_timeout_ms", ms(100, 3_600_000), "30000"),
@@ -206,6 +215,12 @@ pub const KEYS: &[Key] = &[
     key("limits.connections_max", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
     key("limits.unauthenticated_max", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
     key("limits.connects_per_second", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "3000"),
+    key("limits.connections_per_address", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
+    key(
+        "limits.connects_per_second_per_address",
+        ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 },
+        "0",
+    ),
     key("limits.connections_per_user", ValueKind::Number { unit: "connections", min: 0, max: 1_000_000 }, "10"),
     key("limits.connections_per_tenant", ValueKind::Number { unit: "connections", min: 0, max: 10_000_000 }, "0"),
     key("limits.on_excess", ValueKind::Choice(ON_EXCESS), "\"reject\""),

@@ -41,6 +41,10 @@ pub struct LimitsConfig {
     pub unauthenticated_max: Option<usize>,
     /// Largest rate of accepted connections per second; 0 for no limit.
     pub connects_per_second: u32,
+    /// Largest number of connections of one address. `None` is half of all.
+    pub connections_per_address: Option<usize>,
+    /// Largest rate of connection attempts from one address. `None` is half of all.
+    pub connects_per_second_per_address: Option<u32>,
     /// Largest number of connections per user and per tenant, over all instances.
     pub fleet: ConnectionLimits,
 }
@@ -68,6 +72,9 @@ impl LimitsConfig {
             connections_max: Some(raw.size("limits.connections_max")).filter(|connections| *connections > 0),
             unauthenticated_max: Some(raw.size("limits.unauthenticated_max")).filter(|connections| *connections > 0),
             connects_per_second: raw.count("limits.connects_per_second"),
+            connections_per_address: Some(raw.size("limits.connections_per_address")).filter(|max| *max > 0),
+            connects_per_second_per_address: Some(raw.count("limits.connects_per_second_per_address"))
+                .filter(|rate| *rate > 0),
             fleet: ConnectionLimits {
                 per_user_max: raw.count("limits.connections_per_user"),
                 per_tenant_max: raw.count("limits.connections_per_tenant"),

@@ -32,6 +32,7 @@ pub(crate) mod origins;
 pub(crate) mod paths;
 mod print;
 mod problem;
+mod proxies;
 mod raw;
 mod rebalance;
 mod registry;
@@ -66,6 +67,7 @@ pub(crate) use origins::Pages;
 pub use origins::{Origins, Subdomains};
 pub use paths::Paths;
 pub use problem::{Problem, Problems, Source};
+pub use proxies::{ForwardedHeader, TrustedProxies};
 pub use raw::RawConfig;
 pub use rebalance::RebalanceConfig;
 pub use session_cookie::{Secure, SessionCookie};
@@ -100,6 +102,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// How clients reach the main port.
     pub http: HttpConfig,
+    /// The proxies that may say for whom they connect.
+    pub trusted_proxies: TrustedProxies,
     /// Limits of each connection and of the instance.
     pub limits: LimitsConfig,
     /// The channel families: the channel grammar and the policy of each family.
@@ -141,6 +145,7 @@ impl Config {
             tls,
             broker: BrokerConfig::check(raw),
             auth,
+            trusted_proxies: check_proxies(raw),
             limits: LimitsConfig::check(raw),
             policies,
             registry: check_timings(raw),
@@ -154,6 +159,20 @@ impl Config {
         raw.finish()?;
         Ok(config)
     }
+}
+
+fn check_proxies(raw: &RawConfig) -> TrustedProxies {
+    let header = match raw.text("http.forwarded_header") {
+        "forwarded" => ForwardedHeader::Forwarded,
+        _ => ForwardedHeader::XForwardedFor,
+    };
+    let mut proxies = TrustedProxies::parse(&raw.texts("http.trusted_proxies"), header);
+    proxies.speak_proxy_protocol = raw.flag("http.proxy_protocol");
+    if proxies.speak_proxy_protocol && raw.texts("http.trusted_proxies").is_empty() {
+        let expected = "http.trusted_proxies with it: only the proxies listed there may say who connects";
+        raw.wrong("http.proxy_protocol", expected);
+    }
+    proxies
 }
 
 fn check_listeners(raw: &RawConfig) {

@@ -25,6 +25,11 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
+    /// Whether everything accepted so far is due, so that a new rate would be the same.
+    pub(crate) fn is_idle(&self, now_ms: u64) -> bool {
+        self.due_us <= now_ms * 1_000
+    }
+
     /// Accepts one frame, or returns the milliseconds after which it would be accepted.
     pub(crate) fn take(&mut self, limit: RateLimit, now_ms: u64) -> Result<(), u64> {
         let now_us = now_ms * 1_000;

@@ -12,7 +12,8 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,11 +30,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use wire::{Close, ErrorCode, SessionId, TenantId};
 
-use crate::config::Paths;
+use crate::config::{Paths, TrustedProxies};
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
+use crate::http::client_address::{AddressKey, client_address};
 use crate::http::event_stream::EventStreamRequest;
 use crate::http::handshake::Handshake;
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
@@ -45,17 +47,24 @@ use crate::metrics::refusal_log::{RefusalLog, RefusedClient};
 use crate::protocol::outbound::Frame;
 use crate::shard::handoff::{EventStreamOpening, Handoff, Opening};
 use crate::shard::hub::Hub;
-use crate::shard::reservation::Reservation;
+use crate::shard::reservation::{AddressPlace, Reservation};
 use crate::transport::hand_over::HandOver;
+use crate::transport::proxy_protocol;
 use crate::transport::tls::Tls;
 
+mod addresses;
 mod admission;
 mod diversion;
+mod heads;
+mod places;
 mod route;
 mod waiting_room;
 
+pub(crate) use addresses::AddressLimits;
+use addresses::{AddressRefusal, Addresses};
 use admission::{Admission, AdmissionDecision};
 use diversion::Diversion;
+use heads::{Head, Heads};
 use route::Route;
 use waiting_room::WaitingRoom;
 
@@ -74,6 +83,10 @@ pub(crate) struct EdgeConfig {
     pub(crate) connections_max: u64,
     /// Upgrades admitted per second; 0 means no limit.
     pub(crate) connects_per_second: u32,
+    /// Limits of one client address.
+    pub(crate) addresses: AddressLimits,
+    /// The proxies that may say for whom they connect.
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Whether clients are being moved to emptier instances. A client that returns with its routing cookie is then sent
     /// on.
     pub(crate) diverts: Rc<Cell<bool>>,
@@ -94,6 +107,8 @@ pub(crate) struct Edge {
     admission: Admission,
     diversion: Diversion,
     waiting_room: WaitingRoom,
+    addresses: Addresses,
+    heads: Heads,
     /// Time zero of the admission's clock.
     begun: Instant,
     handshake: Handshake,
@@ -144,11 +159,15 @@ impl Edge {
         counters: Arc<EdgeCounters>,
     ) -> Self {
         let (admission, begun) = (Admission::new(config.connects_per_second), Instant::now());
+        let (diversion, waiting_room) = (Diversion::default(), WaitingRoom::default());
+        let (addresses, heads) = (Addresses::new(config.addresses), Heads::default());
         Self {
             config,
             admission,
-            diversion: Diversion::default(),
-            waiting_room: WaitingRoom::default(),
+            diversion,
+            waiting_room,
+            addresses,
+            heads,
             begun,
             handshake,
             health,
@@ -165,14 +184,17 @@ impl Edge {
         let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut is_short = false;
         loop {
+            if room.available_permits() == 0 && edge.heads.evict() {
+                edge.counters.heads_evicted.add(1);
+            }
             let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     is_short = false;
                     edge.counters.accepts.add(1);
                     let edge = edge.clone();
                     tokio::task::spawn_local(async move {
-                        edge.serve(stream).await;
+                        edge.serve(stream, peer).await;
                         drop(permit);
                     });
                 }
@@ -190,22 +212,24 @@ impl Edge {
     }
 
     /// Serves one connection: one request, one answer, and possibly a handoff.
-    async fn serve(&self, stream: TcpStream) {
+    async fn serve(&self, mut stream: TcpStream, peer: SocketAddr) {
         // Frames are small and complete. Nagle's algorithm would only delay them.
         if stream.set_nodelay(true).is_err() {
             return; // The client has already disconnected.
         }
-        let peer = stream.peer_addr().ok();
         let whole = async {
-            match &self.config.tls {
-                None => self.speak_http(stream, peer).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => self.speak_http(stream, peer).await,
-                    Err(error) => {
-                        self.counters.tls_errors.add(1);
-                        tracing::debug!(%error, "TLS failed");
-                    }
-                },
+            let peer = match self.peer(&mut stream, peer).await {
+                Ok(peer) => peer,
+                Err(error) => {
+                    self.counters.http_errors.add(1);
+                    return tracing::debug!(%peer, %error, "PROXY protocol failed");
+                }
+            };
+            let head = self.heads.begin(AddressKey::of(peer.ip()));
+            let evicted = Rc::clone(&head.evicted);
+            tokio::select! {
+                () = self.speak(stream, peer, head) => {}
+                () = evicted.notified() => {}
             }
         };
         if tokio::time::timeout(self.config.handshake_timeout, whole).await.is_err() {
@@ -213,9 +237,34 @@ impl Edge {
         }
     }
 
-    async fn speak_http<T: HandOver>(&self, stream: T, peer: Option<SocketAddr>) {
-        let pending = Cell::new(None);
-        let service = service_fn(|request| Box::pin(self.answer(request, peer, &pending)));
+    async fn speak(&self, stream: TcpStream, peer: SocketAddr, head: Head<'_>) {
+        match &self.config.tls {
+            None => self.speak_http(stream, peer, head).await,
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => self.speak_http(stream, peer, head).await,
+                Err(error) => {
+                    self.counters.tls_errors.add(1);
+                    tracing::debug!(%error, "TLS failed");
+                }
+            },
+        }
+    }
+
+    /// The address that a connection comes from: the peer's, or what a trusted proxy says at its beginning.
+    async fn peer(&self, stream: &mut TcpStream, peer: SocketAddr) -> io::Result<SocketAddr> {
+        let proxies = &self.config.trusted_proxies;
+        if !proxies.speak_proxy_protocol || !proxies.trust(peer.ip()) {
+            return Ok(peer);
+        }
+        Ok(proxy_protocol::read_header(stream).await?.unwrap_or(peer))
+    }
+
+    async fn speak_http<T: HandOver>(&self, stream: T, peer: SocketAddr, head: Head<'_>) {
+        let (pending, head) = (Cell::new(None), Cell::new(Some(head)));
+        let service = service_fn(|request| {
+            drop(head.take()); // It has arrived.
+            Box::pin(self.answer(request, peer, &pending))
+        });
         let mut http = http1::Builder::new()
             .header_read_timeout(None) // The deadline of the connection covers the head and everything after it.
             .max_headers(HEADERS_MAX)
@@ -255,15 +304,15 @@ impl Edge {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: Option<SocketAddr>,
+        peer: SocketAddr,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Unanswered> {
         let routed = Route::of(request.method(), request.uri().path(), &self.config.paths, self.page.is_some());
         let is_client = matches!(routed, Ok(Route::Upgrade(_) | Route::EventStream(_)));
         let instance_state = self.health.instance_state(Instant::now());
         let answered = match routed {
-            Ok(Route::Upgrade(path_tenant)) => self.upgrade(&request, path_tenant, pending).await,
-            Ok(Route::EventStream(path_tenant)) => match self.event_stream(&request, path_tenant).await {
+            Ok(Route::Upgrade(path_tenant)) => self.upgrade(&request, peer, path_tenant, pending).await,
+            Ok(Route::EventStream(path_tenant)) => match self.event_stream(&request, peer, path_tenant).await {
                 Ok(StreamDecision::Opens(handoff)) => {
                     pending.set(Some(handoff));
                     return Err(Unanswered::HandedOver);
@@ -293,71 +342,42 @@ impl Edge {
                 let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let (code, reason) = (refusal.status.as_u16(), refusal.message.clone().into_owned());
                 let refused = RefusedClient { code, reason, ..RefusedClient::default() };
-                self.refusal_log.borrow_mut().write(&refused, peer, now_ms);
+                self.refusal_log.borrow_mut().write(&refused, Some(peer), now_ms);
             }
             self.readable(&request, answer::refusal(&refusal))
         }))
     }
 
-    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token gets no
-    /// place from another one.
-    async fn admit(&self, has_token: bool) -> Option<Opening> {
-        if let Some(refused) = self.throttle().await {
-            return Some(refused);
-        }
-        let has_room = || self.hub.connections() < self.config.connections_max;
-        let make_room = || {
-            if has_token {
-                self.hub.evict_unauthenticated()
-            }
-        };
-        match self.waiting_room.enter(has_room, make_room).await {
-            true => None,
-            false => Some(self.full()),
-        }
-    }
-
-    /// Waits for this connection's turn, or returns its refusal.
-    async fn throttle(&self) -> Option<Opening> {
-        let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        match self.admission.enter(now_us) {
-            AdmissionDecision::After(Duration::ZERO) => None,
-            AdmissionDecision::After(wait) => {
-                self.counters.upgrades_queued.add(1);
-                tokio::time::sleep(wait).await;
-                None
-            }
-            AdmissionDecision::Full(wait) => {
-                self.counters.upgrades_throttled.add(1);
-                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                Some(come_back_later("too many clients connect at once; come back a little later", wait_ms))
-            }
-        }
-    }
-
     async fn upgrade(
         &self,
         request: &Request<Incoming>,
+        peer: SocketAddr,
         path_tenant: Option<TenantId>,
         pending: &Cell<Option<PendingHandoff>>,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
+        let place = self.enter(request, peer.ip());
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
         // A refused upgrade costs the others no turn and no place.
-        if !matches!(upgrade.opening, Opening::Refused { .. }) {
-            if !self.takes_clients() {
-                return Err(Refusal::draining());
+        let place = match place {
+            _ if matches!(upgrade.opening, Opening::Refused { .. }) => None,
+            _ if !self.takes_clients() => return Err(Refusal::draining()),
+            _ if self.diverts(upgrade.cookie) => return Err(Refusal::elsewhere()),
+            Err(refusal) => {
+                upgrade.opening = self.crowded(refusal);
+                None
             }
-            if self.diverts(upgrade.cookie) {
-                return Err(Refusal::elsewhere());
+            Ok(place) => {
+                let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
+                if let Some(refused) = self.admit(has_token).await {
+                    upgrade.opening = refused;
+                }
+                place
             }
-            let has_token = matches!(upgrade.opening, Opening::Authenticated(_));
-            if let Some(refused) = self.admit(has_token).await {
-                upgrade.opening = refused;
-            }
-        }
+        };
         // The place is reserved before the state is read: a drain first closes admission and then counts.
-        let reservation = self.hub.reserve();
+        let mut reservation = self.hub.reserve();
+        reservation.hold(place);
         if !self.takes_clients() {
             return Err(Refusal::draining());
         }
@@ -376,9 +396,11 @@ impl Edge {
     async fn event_stream(
         &self,
         request: &Request<Incoming>,
+        peer: SocketAddr,
         path_tenant: Option<TenantId>,
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
+        let place = self.enter(request, peer.ip());
         let wanted = self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id)?;
         let comes_back = |message: &str, after_ms| {
             let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
@@ -394,10 +416,15 @@ impl Edge {
             let message = "this instance has more than its share of clients; others have room";
             return comes_back(message, COME_BACK_ELSEWHERE_MS);
         }
-        if let Some(Opening::Refused { message, retry_after_ms, .. }) = self.admit(true).await {
+        let (place, throttled) = match place {
+            Ok(place) => (place, self.admit(true).await),
+            Err(refusal) => (None, Some(self.crowded(refusal))),
+        };
+        if let Some(Opening::Refused { message, retry_after_ms, .. }) = throttled {
             return comes_back(&message, retry_after_ms.unwrap_or(COME_BACK_FULL_MS));
         }
-        let reservation = self.hub.reserve();
+        let mut reservation = self.hub.reserve();
+        reservation.hold(place);
         if !self.takes_clients() {
             return goes_away();
         }
@@ -411,12 +438,6 @@ impl Edge {
 
     fn takes_clients(&self) -> bool {
         self.health.instance_state(Instant::now()).takes_clients()
-    }
-
-    /// The refusal of new clients while the instance is full.
-    fn full(&self) -> Opening {
-        self.counters.upgrades_full.add(1);
-        come_back_later("this instance is full; come back a little later", COME_BACK_FULL_MS)
     }
 
     /// Whether a client that returns with its routing cookie is sent on to an emptier instance.
@@ -436,14 +457,6 @@ impl Edge {
         }
         response
     }
-}
-
-/// The refusal of a client that may come back after about this time. A random part of the same length is added.
-/// Otherwise all clients that were refused together would return together.
-fn come_back_later(message: &str, after_ms: u64) -> Opening {
-    let retry_after_ms = after_ms + u64::from(getrandom::u32().unwrap_or_default()) % after_ms.max(1);
-    let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
-    Opening::Refused { code, close, message: message.into(), retry_after_ms: Some(retry_after_ms) }
 }
 
 fn draw_session_id() -> SessionId {

@@ -4,6 +4,7 @@ pub(crate) mod accept_backoff;
 pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod answer;
+pub(crate) mod client_address;
 pub(crate) mod cors;
 mod cross_site;
 pub(crate) mod edge;

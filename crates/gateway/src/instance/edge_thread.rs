@@ -20,7 +20,7 @@ use redis_topology::Pools;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 
-use crate::config::{Config, ENDING};
+use crate::config::{Config, ENDING, LimitsConfig};
 use crate::dispatch::presence::PresenceService;
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
@@ -28,7 +28,7 @@ use crate::health::watchdog;
 use crate::host::allocator::{IdleDetector, release_memory};
 use crate::http::admin::{Admin, Authorisation, Records};
 use crate::http::agent;
-use crate::http::edge::{Edge, EdgeConfig};
+use crate::http::edge::{AddressLimits, Edge, EdgeConfig};
 use crate::http::handshake::Handshake;
 use crate::http::listeners::Listeners;
 use crate::http::page::{DevTokens, Page};
@@ -202,6 +202,8 @@ async fn serve(
         handshake_timeout: config.limits.handshake_timeout,
         connections_max: rules.limits.connections_max,
         connects_per_second: config.limits.connects_per_second,
+        addresses: address_limits(&config.limits, rules.limits.connections_max),
+        trusted_proxies: config.trusted_proxies.clone(),
         diverts: Rc::clone(&diverts),
         tls: config.tls.clone(),
         paths: config.http.paths.clone(),
@@ -225,6 +227,14 @@ async fn serve(
         never = watch_lease(heartbeat.lease.clone(), health) => match never {},
         never = release_after_storms(&counters, &heartbeat.directory) => match never {},
         never = run_session_commands(&mut heartbeat.session_commands, &heartbeat.directory, hub) => match never {},
+    }
+}
+
+/// Unless they are configured, one address gets at most half of everything.
+fn address_limits(limits: &LimitsConfig, connections_max: u64) -> AddressLimits {
+    AddressLimits {
+        connections_max: limits.connections_per_address.map_or(connections_max.div_ceil(2), |max| max as u64),
+        connects_per_second: limits.connects_per_second_per_address.unwrap_or(limits.connects_per_second.div_ceil(2)),
     }
 }
 

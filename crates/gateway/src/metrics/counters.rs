@@ -201,6 +201,10 @@ pub(crate) struct EdgeCounters {
     pub(crate) http_errors: Counter,
     /// Requests refused with an HTTP status.
     pub(crate) http_refusals: Counter,
+    /// Requests whose head came too slowly while places were short.
+    pub(crate) heads_evicted: Counter,
+    /// Clients refused because their address had too many connections or attempts.
+    pub(crate) addresses_refused: Counter,
     /// Event streams handed to a shard.
     pub(crate) event_streams: Counter,
     /// Upgrades handed to a shard, including the refused ones.

@@ -52,6 +52,18 @@ pub(super) const METRICS: &[Metric] = &[
         EdgeCounter(|c| &c.http_refusals),
     ),
     metric(
+        "tidegate_heads_evicted_total",
+        Unit::Count,
+        "Connections cut because all places for requests in progress were taken and their head had not arrived: the oldest of the address with the most.",
+        EdgeCounter(|c| &c.heads_evicted),
+    ),
+    metric(
+        "tidegate_addresses_refused_total",
+        Unit::Count,
+        "Clients refused because their address had too many connections or attempts (limits.connections_per_address, limits.connects_per_second_per_address).",
+        EdgeCounter(|c| &c.addresses_refused),
+    ),
+    metric(
         "tidegate_event_streams_total",
         Unit::Count,
         "Event streams (/sse) handed to a shard.",

@@ -17,22 +17,44 @@ pub(crate) struct Reservation {
     shard: ShardIndex,
     /// The shard's counters, whose `connections` includes this one. `None` when the shard has taken it over.
     counters: Option<Arc<ShardCounters>>,
+    /// Its place among the connections of its client's address, if that is counted.
+    address: Option<AddressPlace>,
+}
+
+/// One connection of an address. Dropping it gives the place back, on any thread.
+#[derive(Debug)]
+pub(crate) struct AddressPlace {
+    _place: Arc<()>,
+}
+
+impl AddressPlace {
+    /// `places` has as many clones as the address has connections.
+    pub(crate) fn new(places: &Arc<()>) -> Self {
+        Self { _place: Arc::clone(places) }
+    }
 }
 
 impl Reservation {
     /// Counts one more connection.
     pub(super) fn on(shard: ShardIndex, counters: &Arc<ShardCounters>) -> Self {
         counters.connections.add(1);
-        Self { shard, counters: Some(Arc::clone(counters)) }
+        Self { shard, counters: Some(Arc::clone(counters)), address: None }
     }
 
     pub(super) fn shard(&self) -> ShardIndex {
         self.shard
     }
 
-    /// The shard has the connection now, and counts it until its socket ends.
-    pub(super) fn redeem(mut self) {
+    /// The connection also counts for its client's address.
+    pub(crate) fn hold(&mut self, address: Option<AddressPlace>) {
+        self.address = address;
+    }
+
+    /// The shard has the connection now, and counts it until its socket ends. It keeps the place that is returned until
+    /// then.
+    pub(super) fn redeem(mut self) -> Option<AddressPlace> {
         self.counters = None;
+        self.address.take()
     }
 }
 
@@ -55,8 +77,16 @@ mod tests {
         assert_eq!(counters.connections.get(), 2);
         drop(one);
         assert_eq!(counters.connections.get(), 1);
-        other.redeem();
+        drop(other.redeem());
         assert_eq!(counters.connections.get(), 1, "the shard's to count");
         assert_eq!(Arc::strong_count(&counters), 1);
+        // Its address counts it until its socket ends.
+        let places = Arc::new(());
+        let mut reservation = Reservation::on(ShardIndex(0), &counters);
+        reservation.hold(Some(AddressPlace::new(&places)));
+        let place = reservation.redeem();
+        assert_eq!(Arc::strong_count(&places), 2);
+        drop(place);
+        assert_eq!(Arc::strong_count(&places), 1);
     }
 }

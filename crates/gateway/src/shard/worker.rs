@@ -263,7 +263,7 @@ impl Worker {
         if is_event_stream {
             socket.set_user_timeout(self.silence.unacknowledged);
         }
-        reservation.redeem();
+        let place = reservation.redeem();
         // Connections from before a fence are sent away before new ones are added.
         self.check_lease(Instant::now());
         let now = self.clock.now();
@@ -280,14 +280,14 @@ impl Worker {
         self.sockets.insert(slot, Rc::clone(&socket));
         self.registrations.borrow_mut().open(slot);
         if is_event_stream {
-            task::spawn_local(reader::run_event_stream(Rc::clone(self), slot, socket));
+            task::spawn_local(reader::run_event_stream(Rc::clone(self), slot, socket, place));
             return self.step(slot, |_, _| ());
         }
         let mut codec = Codec::new(self.message_bytes_max(is_authenticated));
         if !early.is_empty() {
             reader::take(self, slot, &mut codec, &mut early.to_vec());
         }
-        task::spawn_local(reader::run(Rc::clone(self), slot, socket, codec));
+        task::spawn_local(reader::run(Rc::clone(self), slot, socket, codec, place));
     }
 
     /// Runs one step of a connection's own loop, and writes the result.

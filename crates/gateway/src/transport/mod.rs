@@ -1,6 +1,7 @@
 //! Transports: sockets, TLS, and the framing of each transport.
 
 pub(crate) mod hand_over;
+pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
 pub(crate) mod sse;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]

@@ -76,7 +76,8 @@ async fn after_twenty_thousand_users_the_process_and_redis_are_as_before() {
     setrlimit(Resource::Nofile, Rlimit { current: descriptors.maximum, ..descriptors }).unwrap();
     let redis = RedisServer::start(&[]);
     let fleet = Fleet::start(0, None, "");
-    let settings = ["instance=churned", "shards=2", "limits.connects_per_second=0"];
+    let settings =
+        ["instance=churned", "shards=2", "limits.connects_per_second=0", "limits.connections_per_address=100000"];
     let process = Process::start(&settings, Some(&redis.url()));
     until("it is connected", || process.is("connected")).await;
     wave(&process, &fleet, WAVES, WARM_UP).await;

@@ -19,7 +19,7 @@ const HEARTBEAT_MS: u64 = 1_000;
 /// What all instances are told; a window of none would move everybody at once.
 fn settings(window_ms: u64) -> String {
     format!(
-        "[limits]\nconnections_per_user = 0\nconnects_per_second = {TAKES_PER_SECOND}\n\
+        "[limits]\nconnections_per_user = 0\nconnects_per_second_per_address = 1000000\nconnects_per_second = {TAKES_PER_SECOND}\n\
          [drain]\nwindow_ms = {window_ms}\ngrace_ms = 120000\n\
          [registry]\nheartbeat_interval_ms = {HEARTBEAT_MS}\nlease_ms = 10000\nreap_ms = 12000\n"
     )

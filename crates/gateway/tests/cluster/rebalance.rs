@@ -15,7 +15,7 @@ use crate::receiver::{Kept, Transport};
 use test_support::RedisServer;
 
 const CLIENTS: usize = 300;
-const SETTINGS: &str = "[limits]\nconnections_per_user = 0\n\
+const SETTINGS: &str = "[limits]\nconnections_per_user = 0\nconnects_per_second_per_address = 1000000\n\
                         [registry]\nheartbeat_interval_ms = 500\nlease_ms = 5000\nreap_ms = 6000\n\
                         [rebalance]\nsurplus_min = 10\nspare_ms = 6000\n";
 /// More rounds than are needed: instances begin again with a small one whenever they hear their peers late.

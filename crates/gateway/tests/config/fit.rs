@@ -11,6 +11,8 @@ fn values_must_fit_each_other() {
     for (key, value, expected) in [
         ("limits.outbox_bytes_max", "1048576", "at least 4194304, which is 4 × limits.message_bytes_max"),
         ("limits.message_bytes_max", "1048577", "at least 4194308, which is 4 × limits.message_bytes_max"),
+        ("http.proxy_protocol", "true", "http.trusted_proxies with it"),
+        ("http.trusted_proxies", "10.0.0.0/33", "a list of addresses and networks"),
         ("limits.inbound_bytes_max", "1048575", "at least limits.message_bytes_max, which is 1048576"),
         ("limits.pong_timeout_ms", "30000", "less than limits.ping_interval_ms, which is 30000"),
         ("registry.lease_ms", "4000", "nine tenths of the lease must hold two heartbeats and one call"),

@@ -213,6 +213,7 @@ fn every_key_changes_what_the_gateway_runs_by() {
             ("admin.allowed_hosts", ..) => "gw.example.com".into(),
             ("http.allowed_origins", ..) => "https://b.example".into(),
             ("http.websocket_paths" | "http.event_stream_paths", ..) => "/another".into(),
+            ("http.trusted_proxies", ..) => "10.0.0.7".into(),
             ("families", ..) => "[{ name = 'room' }]".into(),
             ("limits.message_bytes_max", ..) => "2048".into(),
             ("registry.heartbeat_interval_ms", ..) => "1900".into(),
@@ -231,6 +232,10 @@ fn every_key_changes_what_the_gateway_runs_by() {
             "dev_page" => {
                 let dev = ("dev", "true");
                 (runs_by(&[redis, dev, ("dev_page", "false")]), runs_by(&[redis, dev, ("dev_page", "true")]))
+            }
+            "http.proxy_protocol" => {
+                let trusted = ("http.trusted_proxies", "10.0.0.7");
+                (runs_by(&[redis, trusted]), runs_by(&[redis, trusted, ("http.proxy_protocol", "true")]))
             }
             // The default is as many as there are cores.
             "shards" => (runs_by(&[redis, ("shards", "1")]), runs_by(&[redis, ("shards", "2")])),

@@ -47,6 +47,20 @@ impl TestEdge {
         connections_max: u64,
         connects_per_second: u32,
     ) -> Self {
+        let config = EdgeConfig {
+            handshake_timeout,
+            connections_max,
+            connects_per_second,
+            addresses: AddressLimits { connections_max: 1_000, connects_per_second: 0 },
+            trusted_proxies: TrustedProxies::default(),
+            diverts: Rc::default(),
+            tls: None,
+            paths: Paths::default(),
+        };
+        Self::configured(config, health).await
+    }
+
+    async fn configured(config: EdgeConfig, health: Health) -> Self {
         health.advance(Phase::Running);
         let health = Arc::new(health);
         let (counters, shard) = (Arc::new(EdgeCounters::default()), Arc::new(ShardCounters::default()));
@@ -61,23 +75,9 @@ impl TestEdge {
             &http,
             "tidegate_token".into(),
         );
-        let diverts = Rc::new(Cell::new(false));
+        let diverts = Rc::clone(&config.diverts);
         let page = Page::new(DevTokens::new(signed::issuer(), &wire::Families::default()));
-        let edge = Edge::new(
-            EdgeConfig {
-                handshake_timeout,
-                connections_max,
-                connects_per_second,
-                diverts: Rc::clone(&diverts),
-                tls: None,
-                paths: http.paths,
-            },
-            handshake,
-            health.clone(),
-            Some(page),
-            hub,
-            counters.clone(),
-        );
+        let edge = Edge::new(config, handshake, health.clone(), Some(page), hub, counters.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::task::spawn_local(edge.run(listener));
@@ -644,4 +644,124 @@ async fn a_client_of_an_event_stream_is_sent_elsewhere_once_by_a_200() {
         assert!(sent.contains("set-cookie: tidegate_session=") && !sent.contains(cookie), "{sent}");
     })
     .await;
+}
+
+/// A socket with an address of its own among those of loopback.
+async fn connect_from(last: u8, edge: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+    socket.connect(edge).await.unwrap()
+}
+
+/// All places are taken by slow heads of ten addresses.
+#[tokio::test]
+async fn slow_heads_make_room_for_others_and_the_oldest_goes_first() {
+    with_edge(PATIENCE * 6, async |edge| {
+        let mut slow = Vec::new();
+        for n in 0..HANDSHAKES_MAX + 200 {
+            let mut stream = connect_from(2 + (n % 10) as u8, edge.address).await;
+            stream.write_all(b"GET /ws HTTP/1.1\r\nHost: a\r\nX: ").await.unwrap();
+            slow.push(stream);
+        }
+        let health = tokio::time::timeout(PATIENCE, edge.get("/livez")).await.expect("a place for the probe");
+        assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+        let mut stream = edge.connect().await;
+        stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+        assert!(matches!(edge.next_handoff().await.opening, Opening::AwaitHello));
+        assert!(edge.counters.heads_evicted.get() >= 200, "{}", edge.counters.heads_evicted.get());
+        let mut end = [0; 1];
+        assert_eq!(slow[0].read(&mut end).await.unwrap_or(0), 0, "the oldest is gone");
+        let newest = slow.last_mut().unwrap();
+        newest.write_all(b"y\r\n\r\n").await.unwrap();
+        assert!(read_head(newest).await.starts_with("http/1.1 4"), "the newest is still served");
+    })
+    .await;
+}
+
+/// Direct, by a header, and by the PROXY protocol.
+#[tokio::test]
+async fn each_client_address_has_its_own_limits() {
+    let here = std::slice::from_ref;
+    let trusted = TrustedProxies::parse(here(&"127.0.0.1".into()), crate::config::ForwardedHeader::XForwardedFor);
+    let mut by_proxy_protocol = trusted.clone();
+    by_proxy_protocol.speak_proxy_protocol = true;
+    for (trusted_proxies, proxy_header, forwarded) in [
+        (TrustedProxies::default(), "", ""),
+        (trusted, "", "X-Forwarded-For: 6.6.6.6, CLIENT\r\n"),
+        (by_proxy_protocol, "PROXY TCP4 CLIENT 127.0.0.1 1 2\r\n", ""),
+    ] {
+        let config = EdgeConfig {
+            handshake_timeout: PATIENCE,
+            connections_max: 1_000,
+            connects_per_second: 0,
+            addresses: AddressLimits { connections_max: 2, connects_per_second: 5 },
+            trusted_proxies,
+            diverts: Rc::default(),
+            tls: None,
+            paths: Paths::default(),
+        };
+        let is_direct = proxy_header.is_empty() && forwarded.is_empty();
+        let test = async {
+            let mut edge =
+                TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+            let mut open = async |client: u8| {
+                let from = if is_direct { client } else { 1 };
+                let mut stream = connect_from(from, edge.address).await;
+                let named = |text: &str| text.replace("CLIENT", &format!("127.0.0.{client}"));
+                let request = named(proxy_header) + &upgrade("/ws", &named(forwarded));
+                stream.write_all(request.as_bytes()).await.unwrap();
+                edge.next_handoff().await
+            };
+            let refusal = |handoff: &Handoff| match &handoff.opening {
+                Opening::Refused { close, retry_after_ms, message, .. } => {
+                    assert_eq!(*close, Close::TryAgainLater);
+                    Some((retry_after_ms.unwrap_or_default() > 0, message.contains("attempts")))
+                }
+                _ => None,
+            };
+            let mut kept = vec![open(2).await, open(2).await];
+            assert!(kept.iter().all(|handoff| refusal(handoff).is_none()));
+            assert_eq!(refusal(&open(2).await), Some((true, false)), "it has two");
+            assert_eq!(refusal(&open(3).await), None, "another address");
+            kept.pop();
+            assert_eq!(refusal(&open(2).await), None, "a place is free again");
+            for _ in 0..3 {
+                open(2).await;
+            }
+            assert_eq!(refusal(&open(2).await), Some((true, true)), "five attempts a second");
+            assert!(edge.counters.addresses_refused.get() >= 2);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
+
+/// What begins without the header that a trusted proxy has to write is cut, and anybody else needs none.
+#[tokio::test]
+async fn the_proxy_protocol_is_spoken_by_trusted_proxies_alone() {
+    let mut trusted_proxies =
+        TrustedProxies::parse(&["127.0.0.1".into()], crate::config::ForwardedHeader::XForwardedFor);
+    trusted_proxies.speak_proxy_protocol = true;
+    let config = EdgeConfig {
+        handshake_timeout: PATIENCE,
+        connections_max: 1_000,
+        connects_per_second: 0,
+        addresses: AddressLimits { connections_max: 2, connects_per_second: 0 },
+        trusted_proxies,
+        diverts: Rc::default(),
+        tls: None,
+        paths: Paths::default(),
+    };
+    let test = async {
+        let edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        let probe = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(edge.exchange(probe.as_bytes()).await, "");
+        assert!(edge.exchange(format!("PROXY UNKNOWN\r\n{probe}").as_bytes()).await.starts_with("HTTP/1.1 200 "));
+        let mut other = connect_from(9, edge.address).await;
+        other.write_all(probe.as_bytes()).await.unwrap();
+        assert!(read_to_end(&mut other).await.starts_with("HTTP/1.1 200 "), "the kubelet has no header");
+        let mut liar = connect_from(9, edge.address).await;
+        liar.write_all(format!("PROXY TCP4 1.1.1.1 127.0.0.1 1 2\r\n{probe}").as_bytes()).await.unwrap();
+        assert!(!read_to_end(&mut liar).await.starts_with("HTTP/1.1 200 "), "it may not speak for others");
+    };
+    LocalSet::new().run_until(test).await;
 }

@@ -9,6 +9,7 @@ use crate::host::clock::Now;
 use crate::protocol::encoder::control;
 use crate::protocol::outbound::Outbound;
 use crate::shard::members::Slot;
+use crate::shard::reservation::AddressPlace;
 use crate::shard::table::Shard;
 use crate::shard::worker::Worker;
 use crate::transport::socket::Socket;
@@ -22,7 +23,13 @@ const READS_PER_TURN: usize = 4;
     clippy::manual_async_fn,
     reason = "an async fn keeps each argument twice, as captured and as moved into the body: 256 bytes per connection"
 )]
-pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec: Codec) -> impl Future<Output = ()> {
+pub(crate) fn run(
+    worker: Rc<Worker>,
+    slot: Slot,
+    socket: Rc<Socket>,
+    mut codec: Codec,
+    place: Option<AddressPlace>,
+) -> impl Future<Output = ()> {
     async move {
         while socket.readable().await.is_ok() {
             match turn(&worker, slot, &socket, &mut codec) {
@@ -34,6 +41,7 @@ pub(crate) fn run(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>, mut codec:
             }
         }
         worker.remove(slot);
+        drop(place);
     }
 }
 
@@ -42,7 +50,12 @@ const EVENT_STREAM_INPUT_MAX: usize = 16 * 1024;
 
 /// Waits until the client of an event stream disconnects.
 #[expect(clippy::manual_async_fn, reason = "as for `run`")]
-pub(crate) fn run_event_stream(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket>) -> impl Future<Output = ()> {
+pub(crate) fn run_event_stream(
+    worker: Rc<Worker>,
+    slot: Slot,
+    socket: Rc<Socket>,
+    place: Option<AddressPlace>,
+) -> impl Future<Output = ()> {
     async move {
         let mut received = 0;
         while received <= EVENT_STREAM_INPUT_MAX && socket.readable().await.is_ok() {
@@ -58,6 +71,7 @@ pub(crate) fn run_event_stream(worker: Rc<Worker>, slot: Slot, socket: Rc<Socket
             }
         }
         worker.remove(slot);
+        drop(place);
     }
 }
 

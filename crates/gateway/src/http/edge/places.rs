@@ -1,0 +1,73 @@
+//! Which client gets a place on this instance, and which is told when to come back.
+
+use super::*;
+
+impl Edge {
+    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token gets no
+    /// place from another one.
+    pub(super) async fn admit(&self, has_token: bool) -> Option<Opening> {
+        if let Some(refused) = self.throttle().await {
+            return Some(refused);
+        }
+        let has_room = || self.hub.connections() < self.config.connections_max;
+        let make_room = || {
+            if has_token {
+                self.hub.evict_unauthenticated()
+            }
+        };
+        match self.waiting_room.enter(has_room, make_room).await {
+            true => None,
+            false => Some(self.full()),
+        }
+    }
+
+    /// Waits for this connection's turn, or returns its refusal.
+    async fn throttle(&self) -> Option<Opening> {
+        let now_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match self.admission.enter(now_us) {
+            AdmissionDecision::After(Duration::ZERO) => None,
+            AdmissionDecision::After(wait) => {
+                self.counters.upgrades_queued.add(1);
+                tokio::time::sleep(wait).await;
+                None
+            }
+            AdmissionDecision::Full(wait) => {
+                self.counters.upgrades_throttled.add(1);
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                Some(come_back_later("too many clients connect at once; come back a little later", wait_ms))
+            }
+        }
+    }
+
+    /// Counts a connection attempt of the client's address. `None` if it is not known, because a trusted proxy does not
+    /// say it.
+    pub(super) fn enter(
+        &self,
+        request: &Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Option<AddressPlace>, AddressRefusal> {
+        let client = client_address(&self.config.trusted_proxies, peer, request.headers());
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        client.map(|client| self.addresses.enter(client, now_ms)).transpose()
+    }
+
+    /// The refusal of a client whose address has too many connections or attempts.
+    pub(super) fn crowded(&self, AddressRefusal { message, retry_after_ms }: AddressRefusal) -> Opening {
+        self.counters.addresses_refused.add(1);
+        come_back_later(message, retry_after_ms)
+    }
+
+    /// The refusal of new clients while the instance is full.
+    fn full(&self) -> Opening {
+        self.counters.upgrades_full.add(1);
+        come_back_later("this instance is full; come back a little later", COME_BACK_FULL_MS)
+    }
+}
+
+/// The refusal of a client that may come back after about this time. A random part of the same length is added.
+/// Otherwise all clients that were refused together would return together.
+fn come_back_later(message: &str, after_ms: u64) -> Opening {
+    let retry_after_ms = after_ms + u64::from(getrandom::u32().unwrap_or_default()) % after_ms.max(1);
+    let (code, close) = (ErrorCode::Unavailable, Close::TryAgainLater);
+    Opening::Refused { code, close, message: message.into(), retry_after_ms: Some(retry_after_ms) }
+}
