@@ -259,7 +259,8 @@ pub(crate) fn check_type(kind: &str) -> Result<(), BadMessage> {
     if shaped && !CONTROL_TYPES.contains(&kind) { Ok(()) } else { Err(BadMessage::Type) }
 }
 
-/// The shape of RFC 3339: digits where digits stand, `T`, and `Z` or an offset. Calendars are left to the reader.
+/// RFC 3339: a day of the calendar, a time of the day, and `Z` or an offset. Readers in other languages fail on anything
+/// else.
 pub(crate) fn check_timestamp(text: &str) -> Result<(), BadMessage> {
     let bytes = text.as_bytes();
     let shape = |bytes: &[u8], template: &[u8]| {
@@ -278,9 +279,71 @@ pub(crate) fn check_timestamp(text: &str) -> Result<(), BadMessage> {
         }
         _ => rest,
     };
-    if shape(head, b"0000-00-00T00:00:00") && zone(rest) { Ok(()) } else { Err(BadMessage::Timestamp) }
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |number, digit| number * 10 + u32::from(digit - b'0'));
+    let is_time = |head: &[u8]| {
+        let [year, month, day] = [&head[..4], &head[5..7], &head[8..10]].map(number);
+        let [hour, minute, second] = [&head[11..13], &head[14..16], &head[17..]].map(number);
+        // §5.6: second 60 is a leap second. It ends an hour, half an hour or a quarter, by zone.
+        (1..=days_of(year, month)).contains(&day)
+            && hour < 24
+            && minute < 60
+            && (second < 60 || second == 60 && minute % 15 == 14)
+    };
+    let is_offset = |rest: &[u8]| rest == b"Z" || number(&rest[1..3]) < 24 && number(&rest[4..]) < 60;
+    let is_valid = shape(head, b"0000-00-00T00:00:00") && zone(rest) && is_time(head) && is_offset(rest);
+    if is_valid { Ok(()) } else { Err(BadMessage::Timestamp) }
+}
+
+/// Days of a month of the Gregorian calendar; 0 if there is no such month.
+const fn days_of(year: u32, month: u32) -> u32 {
+    let is_leap_year = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if is_leap_year => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
 }
 
 pub(crate) fn write_json_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a string is JSON and a Vec takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_timestamp;
+
+    #[test]
+    fn a_timestamp_is_a_day_of_the_calendar_and_a_time_of_the_day() {
+        for text in [
+            "2024-02-29T00:00:00Z",
+            "2000-02-29T00:00:00Z",
+            "2026-12-31T23:59:59.999999999Z",
+            "2016-12-31T23:59:60Z",
+            "2017-01-01T05:29:60+05:30",
+            "2026-04-30T12:00:00+14:00",
+            "0001-01-01T00:00:00-23:59",
+        ] {
+            assert!(check_timestamp(text).is_ok(), "{text}");
+        }
+        for text in [
+            "2026-02-30T12:00:00Z",
+            "2026-02-29T12:00:00Z",
+            "1900-02-29T12:00:00Z",
+            "2026-04-31T12:00:00Z",
+            "2026-00-10T12:00:00Z",
+            "2026-13-10T12:00:00Z",
+            "2026-01-00T12:00:00Z",
+            "2026-01-32T12:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T12:60:00Z",
+            "2026-01-01T12:00:60Z",
+            "2026-01-01T12:00:61Z",
+            "2026-01-01T12:00:00+24:00",
+            "2026-01-01T12:00:00-01:60",
+        ] {
+            assert!(check_timestamp(text).is_err(), "{text}");
+        }
+    }
 }

@@ -45,9 +45,11 @@ use crate::transport::websocket::codec::{Codec, Unfinished};
 mod backlog;
 mod cut;
 mod outlets;
+mod progress;
 mod reader;
 mod sockets;
 mod unfinished;
+mod writer;
 
 use backlog::Backlog;
 use outlets::Outlets;
@@ -56,6 +58,8 @@ use unfinished::UnfinishedMessages;
 
 /// Sockets written before reads continue.
 const WRITES_PER_TURN: usize = 256;
+/// Time spent on putting messages into outboxes before they are written and reads continue.
+const FAN_OUT_MAX: Duration = Duration::from_millis(20);
 /// Time spent on writes before reads continue.
 const WRITE_SLICE_MAX: Duration = Duration::from_millis(1);
 /// Small frames are copied together up to this size in bytes. One read also takes at most this much.
@@ -110,6 +114,8 @@ pub(crate) struct Worker {
     silence: Silence,
     backlog: Backlog,
     refusal_log: RefCell<RefusalLog>,
+    /// When this thread reported to the watchdog last.
+    reported: Cell<Instant>,
     /// How often the instance had been fenced at the last check.
     fences: Cell<u64>,
 }
@@ -150,6 +156,7 @@ impl Worker {
             silence,
             backlog: Backlog::new(backlog_bytes_max),
             refusal_log: RefCell::default(),
+            reported: Cell::new(Instant::now()),
             fences: Cell::new(0),
         })
     }
@@ -161,20 +168,26 @@ impl Worker {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut timers = self.timers();
         let mut report_timer = watchdog::report_timer();
-        let which = Loop::Shard(self.index.0.into());
         loop {
             tokio::select! {
                 () = self.inbox.take_all(&mut inbox) => {}
                 _ = seconds.tick() => self.tick_second(),
                 _ = timers.tick() => self.wake_due(),
-                due = report_timer.tick() => self.health.watchdog().report(which, due.into_std(), Instant::now()),
+                due = report_timer.tick() => self.report(due.into_std(), Instant::now()),
             }
+            let mut turn_start = Instant::now();
             for item in inbox.drain(..) {
                 if let ToShard::Stop = item {
                     return;
                 }
                 self.handle(item, &mut delivered);
                 self.evict_backlog();
+                if turn_start.elapsed() >= FAN_OUT_MAX {
+                    self.forward();
+                    self.flush_dirty().await;
+                    task::yield_now().await;
+                    turn_start = Instant::now();
+                }
             }
             self.forward(); // Frames for the connections that it closed are written with the rest.
             self.flush_dirty().await;
@@ -383,79 +396,6 @@ impl Worker {
         if let Some(at_ms) = shard.wake_sooner(slot, now) {
             self.wheel.borrow_mut().schedule(slot, at_ms);
         }
-    }
-
-    /// Writes to every connection that has something to write, in slices, until none has.
-    async fn flush_dirty(self: &Rc<Self>) {
-        let mut dirty = self.dirty.take();
-        loop {
-            self.shard.borrow_mut().take_dirty(&mut dirty);
-            if dirty.is_empty() {
-                break;
-            }
-            let mut slice_start = Instant::now();
-            self.check_lease(slice_start);
-            for (n, slot) in (1..).zip(dirty.drain(..)) {
-                self.flush(slot);
-                if n % WRITES_PER_TURN == 0 || (n % 32 == 0 && slice_start.elapsed() >= WRITE_SLICE_MAX) {
-                    task::yield_now().await;
-                    slice_start = Instant::now();
-                    self.check_lease(slice_start);
-                }
-            }
-        }
-        self.dirty.replace(dirty);
-        // A client whose outbox is empty may need the next page of its replay.
-        self.forward();
-    }
-
-    /// Makes one write. What does not fit waits for the socket. Further entries wait for the next round.
-    fn flush(self: &Rc<Self>, slot: Slot) {
-        let Some(socket) = self.sockets.get(slot) else { return };
-        let mut scratch = self.scratch_out.borrow_mut();
-        let flushed = self.shard.borrow_mut().flush(slot, self.clock.now(), &mut scratch, |bytes| {
-            self.counters.writes.add(1);
-            let n = socket.try_write(bytes)?;
-            self.counters.bytes_out.add(n as u64);
-            Ok(n)
-        });
-        // The reader gets the same error and removes the connection.
-        let Ok(Flushed { is_blocked, ends, wake_ms }) = flushed else { return socket.shutdown(Shutdown::Both) };
-        if ends {
-            // The other direction stays open until the client closes it, or its time is over.
-            socket.shutdown(Shutdown::Write);
-        }
-        if let Some(at_ms) = wake_ms {
-            self.wheel.borrow_mut().schedule(slot, at_ms);
-        }
-        if is_blocked {
-            self.wait_for(slot, &socket);
-        }
-    }
-
-    /// Flushes a connection again when its socket has room.
-    fn wait_for(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
-        let (worker, socket) = (Rc::clone(self), Rc::clone(socket));
-        let is_bounded = !self.shard.borrow().has_answers(slot);
-        if is_bounded {
-            socket.set_user_timeout(self.silence.full);
-        }
-        task::spawn_local(async move {
-            // The reader handles errors. Here an error only ends the wait.
-            drop(socket.writable().await);
-            if is_bounded {
-                socket.set_user_timeout(worker.silence.unacknowledged);
-            }
-            worker.unblock(slot, &socket);
-            worker.flush_dirty().await;
-        });
-    }
-
-    fn unblock(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
-        if !self.sockets.has(slot, socket) {
-            return; // The slot belongs to another connection now.
-        }
-        self.shard.borrow_mut().unblock(slot);
     }
 
     /// Runs once a second.

@@ -132,3 +132,20 @@ fn the_next_page_is_asked_for_as_soon_as_the_last_has_left() {
         drop(reader.join());
     });
 }
+
+/// A shard that writes to thousands of clients is busy. Before, its first report came when all of them were done.
+#[tokio::test]
+async fn a_flush_that_makes_progress_is_a_report() {
+    let pump = Arc::new(Mailbox::new(1 << 20));
+    LocalSet::new()
+        .run_until(async {
+            let worker = worker(&pump);
+            let (_client, handoff) = connect(&worker);
+            worker.adopt(handoff);
+            let began = Instant::now();
+            worker.reported.set(began.checked_sub(FROZEN_AFTER).expect("the machine is up for longer"));
+            worker.flush_dirty().await;
+            assert!(worker.reported.get() >= began);
+        })
+        .await;
+}
