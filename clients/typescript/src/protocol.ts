@@ -94,6 +94,8 @@ export const CLOSE_WRONG_SUBPROTOCOL = 4503;
 export const CLOSE_REPLACED = 4504;
 /** Close code: disconnected by an operator. */
 export const CLOSE_KICKED = 4505;
+/** Close code: revoked. */
+export const CLOSE_REVOKED = 4506;
 
 /** The close codes after which a client comes back: first and last of each range. */
 export const RECONNECT_RANGES: readonly (readonly [number, number])[] = [[1001, 1001], [1005, 1006], [1011, 1013], [4000, 4499]];
@@ -107,6 +109,7 @@ export const ERROR_CODES = [
   "invalid_position",
   "unauthenticated",
   "token_expired",
+  "revoked",
   "wrong_identity",
   "wrong_origin",
   "forbidden",
@@ -135,6 +138,8 @@ export const InvalidPositionError: RefusalClass<"invalid_position"> = /* @__PURE
 export const UnauthenticatedError: RefusalClass<"unauthenticated"> = /* @__PURE__ */ refusalClass("unauthenticated");
 /** `token_expired`: is not retryable. */
 export const TokenExpiredError: RefusalClass<"token_expired"> = /* @__PURE__ */ refusalClass("token_expired");
+/** `revoked`: is not retryable. */
+export const RevokedError: RefusalClass<"revoked"> = /* @__PURE__ */ refusalClass("revoked");
 /** `wrong_identity`: is not retryable. */
 export const WrongIdentityError: RefusalClass<"wrong_identity"> = /* @__PURE__ */ refusalClass("wrong_identity");
 /** `wrong_origin`: is not retryable. */

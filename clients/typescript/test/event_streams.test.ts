@@ -237,6 +237,7 @@ test("statuses of the gateway end the client, those of a proxy do not", async ()
   for (const [status, body, name] of [
     [401, JSON.stringify({ code: "unauthenticated", message: "no key" }), "closed"],
     [403, JSON.stringify({ code: "wrong_origin", message: "no" }), "closed"],
+    [401, JSON.stringify({ code: "revoked", message: "no more" }), "closed"],
     [401, JSON.stringify({ code: "token_expired", message: "old" }), "waiting"],
     [502, "<html>", "waiting"],
     [403, "<html>blocked", "waiting"],

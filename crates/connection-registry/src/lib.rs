@@ -18,14 +18,15 @@
 //! instance. Each change of rows in the [`Store`] carries the lease's token. The store refuses an outdated token, and
 //! checks the owner's limits: a [`SessionClose`] names a session that has to go. [`Presence`] does the same for the
 //! members of scopes, for families that have presence. A session whose client asked for it leaves a [`SessionRecord`]
-//! ([`Restores`]), and any instance can continue the session.
+//! ([`Restores`]), and any instance can continue the session. [`RevocationLog`] has the tokens, sessions and users that no
+//! instance accepts any more.
 //!
 //! No module imports one that is listed above it in [the dependency order](#dependency-order).
 //!
 //! # Dependency order
 //!
 //! `heartbeat`, `store`, `presence`, `roster`, `lease`, `directory`, `session_command`, `instance_command`,
-//! `session_close`, `restores`, `session_record`, `clock_offset`, `presence_event`, `member`, `connection_row`,
+//! `session_close`, `revocation`, `restores`, `session_record`, `clock_offset`, `presence_event`, `member`, `connection_row`,
 //! `connection_limits`, `registration`, `timings`, `load`, `instance`, `error`.
 //!
 //! This crate does not know about sockets or messages.
@@ -46,6 +47,7 @@ mod presence;
 mod presence_event;
 mod registration;
 mod restores;
+mod revocation;
 mod roster;
 mod session_close;
 mod session_command;
@@ -67,12 +69,13 @@ pub use presence::Presence;
 pub use presence_event::{PresenceBatch, PresenceCursor, PresenceEvent, PresenceSnapshot, PresenceTransition};
 pub use registration::{Registration, RegistrationNumber};
 pub use restores::{LookupResult, RecordLookup, RestoreRequest, RestoreResult, Restores};
+pub use revocation::{Revocation, RevocationSubject};
 pub use roster::{Peer, PeerHeartbeat};
 pub use session_close::{CloseReason, SessionClose};
 pub use session_command::SessionCommand;
 pub use session_record::{ClosedSessionRecord, SessionRecord};
 pub use store::{
     Acquired, Connected, DirectoryReply, LeaseRenewal, MEMBER_CHANGES_MAX, MemoryStore, PresenceReader,
-    ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, Store,
+    ROW_CHANGES_MAX, RedisStore, RedisStoreConfig, RevocationCursor, RevocationLog, RevocationPage, Store,
 };
 pub use timings::{BadTimings, Timings};

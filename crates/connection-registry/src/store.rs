@@ -28,7 +28,7 @@ use crate::roster::PeerHeartbeat;
 use crate::session_record::ClosedSessionRecord;
 
 pub use self::memory::MemoryStore;
-pub use self::redis::{Connected, RedisStore, RedisStoreConfig};
+pub use self::redis::{Connected, RedisStore, RedisStoreConfig, RevocationCursor, RevocationLog, RevocationPage};
 pub use self::reply::{Acquired, DirectoryReply, LeaseRenewal};
 
 /// Most changes in one [`Store::write_rows`]: about 20 KiB, and some 3 ms of Redis' time with ten instances (measured,

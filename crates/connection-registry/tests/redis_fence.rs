@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use connection_registry::{
     Acquired, CloseReason, Connected, ConnectionLimits, DirectoryReply, Heartbeat, Instance, InstanceCommand, OnExcess,
-    RedisStore, Refusal, RowChange, SessionClose, Store, StoreError, Timings, Token,
+    RedisStore, RedisStoreConfig, Refusal, RevocationCursor, RevocationLog, RevocationSubject, RowChange, SessionClose,
+    Store, StoreError, Timings, Token,
 };
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
@@ -49,6 +50,100 @@ fn number(token: &Token) -> u64 {
 async fn run_out(redis: &mut MultiplexedConnection, instance: &Instance) {
     let ended: i64 = command(redis, &["DEL", &Keyspace::default().lease(&instance.id)]).await;
     assert_eq!(ended, 1, "there was a lease to end");
+}
+
+fn revocation_log(url: &str) -> RevocationLog {
+    let library = Library::new(wire::Families::default().iter().map(|(_, shape)| (shape, 60_000, 100)));
+    let config = RedisStoreConfig {
+        target: redis_topology::Target::parse(url).unwrap(),
+        connections_max: 1,
+        keyspace: Keyspace::default(),
+        library,
+        timings: unhurried(),
+        limits: ANY_NUMBER,
+    };
+    RevocationLog::new(&config, unhurried().call)
+}
+
+/// Reads everything after the cursor: what is revoked, and whether it was lifted.
+async fn read_all(log: &RevocationLog, cursor: &mut RevocationCursor) -> Vec<(RevocationSubject, bool)> {
+    let mut all = Vec::new();
+    loop {
+        let page = log.read(cursor).await.unwrap();
+        all.extend(page.entries.into_iter().map(|entry| (entry.subject, entry.at.is_none())));
+        if !page.has_more {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn revocations_are_read_once_in_order_and_again_where_redis_has_lost_the_place() {
+    let server = RedisServer::start();
+    let (log, mut redis) = (revocation_log(&server.url()), server.connection().await);
+    let (mut cursor, hour) = (RevocationCursor::default(), Duration::from_secs(3_600));
+    assert_eq!(read_all(&log, &mut cursor).await, []);
+    let token = |n: usize| RevocationSubject::Token(format!("t {n}"));
+    let user = RevocationSubject::User(TenantId::default(), UserId::parse("alice").unwrap());
+    log.revoke(&token(0), hour, false).await.unwrap();
+    log.revoke(&user, hour, false).await.unwrap();
+    assert_eq!(read_all(&log, &mut cursor).await, [(token(0), false), (user.clone(), false)]);
+    assert_eq!(read_all(&log, &mut cursor).await, []);
+    log.revoke(&user, hour, true).await.unwrap();
+    assert_eq!(read_all(&log, &mut cursor).await, [(user.clone(), true)]);
+    // More than a page.
+    for n in 0..600 {
+        log.revoke(&token(n), hour, false).await.unwrap();
+    }
+    assert_eq!(read_all(&log, &mut cursor).await.len(), 600);
+    let foreign: String =
+        command(&mut redis, &["XADD", "tidegate:{registry}:revocations", "*", "k", "x", "w", "x", "a", "1", "u", "2"])
+            .await;
+    assert!(!foreign.is_empty());
+    assert_eq!(read_all(&log, &mut cursor).await, [], "what cannot be read is passed over");
+
+    // A failover, or somebody with FLUSHALL.
+    let _: String = command(&mut redis, &["FLUSHALL"]).await;
+    assert_eq!(read_all(&log, &mut cursor).await, []);
+    log.revoke(&token(7), hour, false).await.unwrap();
+    assert_eq!(read_all(&log, &mut cursor).await, [(token(7), false)]);
+    let mut other = RevocationCursor::default();
+    assert_eq!(read_all(&log, &mut other).await, [(token(7), false)]);
+    let _: String = command(&mut redis, &["FLUSHALL"]).await;
+    log.revoke(&token(8), hour, false).await.unwrap();
+    assert_eq!(read_all(&log, &mut cursor).await, [(token(8), false)], "although its own place is gone");
+}
+
+#[tokio::test]
+async fn a_revocation_goes_when_its_time_is_over_and_is_refused_above_the_limit() {
+    let server = RedisServer::start();
+    let (log, mut redis) = (revocation_log(&server.url()), server.connection().await);
+    let key = Keyspace::default().revocations();
+    let token = |name: &str| RevocationSubject::Token(name.into());
+    log.revoke(&token("soon"), Duration::from_millis(1), false).await.unwrap();
+    let until = Instant::now() + support::PATIENCE;
+    loop {
+        log.revoke(&token("long"), Duration::from_secs(3_600), false).await.unwrap();
+        let count: usize = command(&mut redis, &["XLEN", &key]).await;
+        let all = read_all(&log, &mut RevocationCursor::default()).await;
+        if !all.contains(&(token("soon"), false)) {
+            assert_eq!(all.len(), count);
+            break;
+        }
+        assert!(Instant::now() < until, "it stays");
+    }
+    let ttl_ms: u64 = command(&mut redis, &["PTTL", &key]).await;
+    assert!((3_500_000..=3_600_000).contains(&ttl_ms), "{ttl_ms}");
+    log.revoke(&token("short"), Duration::from_secs(1), false).await.unwrap();
+    let ttl_ms: u64 = command(&mut redis, &["PTTL", &key]).await;
+    assert!(ttl_ms > 3_500_000, "a shorter one does not shorten the life of the others: {ttl_ms}");
+    let fill = "for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'k', 'token', 'w', 'x', 'a', '1', 'u', '9999999999999') end";
+    redis::cmd("EVAL").arg(fill).arg(1).arg(&key).exec_async(&mut redis).await.unwrap();
+    let refused = log.revoke(&token("one more"), Duration::from_secs(3_600), false).await;
+    assert!(matches!(&refused, Err(StoreError::Rejected(why)) if why.contains("100000 revocations")), "{refused:?}");
+    let long = "x".repeat(513);
+    let refused = log.revoke(&RevocationSubject::Session(long), Duration::from_secs(1), false).await;
+    assert!(matches!(refused, Err(StoreError::Rejected(_))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -28,11 +28,12 @@ fn main() -> ExitCode {
         Some(Command::Presence(args)) => cli::presence(args),
         Some(Command::Kick(args)) => cli::kick(args),
         Some(Command::Send(args)) => cli::send(args),
+        Some(Command::Revoke(args)) => cli::revoke(args),
         Some(Command::Dlq(args)) => cli::dlq(args),
         Some(Command::Receipts(args)) => cli::receipts(args),
         Some(Command::Token(args)) => cli::token(args),
         Some(Command::Health(args)) => cli::health(args),
-        Some(Command::Drain(args)) => cli::drain(args.at),
+        Some(Command::Drain(args)) => cli::drain(args),
     }
     .into()
 }

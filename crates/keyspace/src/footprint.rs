@@ -76,6 +76,7 @@ impl Keyspace {
     pub fn footprint() -> impl Iterator<Item = Footprint> {
         let registry = crate::registry::FOOTPRINT.into_iter().chain(crate::directory::FOOTPRINT);
         let registry = registry.chain(crate::restores::FOOTPRINT).chain(crate::presence::FOOTPRINT);
+        let registry = registry.chain(crate::revocations::FOOTPRINT);
         MESSAGES.into_iter().chain(registry).chain(crate::dead_letters::FOOTPRINT).chain(crate::receipts::FOOTPRINT)
     }
 

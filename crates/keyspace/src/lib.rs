@@ -24,6 +24,7 @@ mod publish_call;
 mod receipts;
 mod registry;
 mod restores;
+mod revocations;
 mod script;
 mod slot;
 

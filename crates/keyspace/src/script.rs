@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use wire::FamilyShape;
 
 /// The parts in loading order; later parts use the locals of earlier ones.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     include_str!("../lua/scope.lua"),
     include_str!("../lua/validate.lua"),
     include_str!("../lua/publish.lua"),
@@ -19,6 +19,7 @@ const PARTS: [&str; 13] = [
     crate::presence::LUA,
     crate::dead_letters::LUA,
     crate::receipts::LUA,
+    crate::revocations::LUA,
 ];
 
 /// Version of the library. It is raised when a newer library cannot serve an older gateway any more, or an older

@@ -604,40 +604,41 @@ fn the_documented_acl_is_enough() {
         cmd("FCALL_RO").arg("tidegate_receipts").arg(3).arg(&receipts).arg("9").exec(&mut publisher).unwrap();
         let log: Vec<redis::Value> = cmd("ACL").arg("LOG").query(&mut server.connect()).unwrap();
         assert!(log.is_empty(), "{log:?}");
-
-        let other = ["tidegate:{globex/user:8}:stream", "tidegate:{globex/user:8}:meta"];
-        let denied: [&[&str]; 21] = [
-            &["FCALL", "tidegate_publish", "2", other[0], other[1], "", r#"{"type":"t"}"#],
-            &["FCALL", "tidegate_relay", "2", other[0], other[1], "", r#"{"type":"t"}"#],
-            &["FCALL", "tidegate_open", "2", other[0], other[1], "", "0"],
-            &["FCALL_RO", "tidegate_read", "2", other[0], other[1], "0-0", "9"],
-            &["HSET", other[1], "g", "x"],
-            &["XADD", other[0], "*", "t", "1"],
-            &["PUBLISH", "tidegate:{globex/user:8}", "x"],
-            &["PUBLISH", "tidegate:probe:gw-1", "x"],
-            &["HSET", "tidegate:{registry}:peers", "evil", "garbage"],
-            &["HGET", "tidegate:{registry}:peers", "gw-1"],
-            &["FCALL", "tidegate_lost", "2", keys[0], keys[1], "7-1"],
-            &["FCALL", "tidegate_registry_reap", "1", "tidegate:{registry}:peers", "x"],
-            &["FCALL", "tidegate_registry_kick", "1", "tidegate:{registry}:peers", "acme/alice", ""],
-            &["FCALL_RO", "tidegate_registry_who", "1", "tidegate:{registry}:peers", "acme/alice"],
-            &["FCALL", "tidegate_probe", "0", "tidegate:probe:gw-1", "x"],
-            &["SUBSCRIBE", "tidegate:{acme/user:8}"],
-            &["FUNCTION", "FLUSH"],
-            &["FUNCTION", "LOAD", "REPLACE", "#!lua name=tidegate"],
-            &["KEYS", "*"],
-            &["UNLINK", keys[0]],
-            &["CONFIG", "GET", "*"],
-        ];
-        for words in denied {
-            let answer = cmd(words[0]).arg(&words[1..]).query::<redis::Value>(&mut publisher);
-            let refused = answer.expect_err(&words.join(" ")).to_string();
-            assert!(
-                refused.contains("NOPERM") || refused.to_lowercase().contains("permission"),
-                "{words:?}: {refused}"
-            );
-        }
+        is_denied_what_is_not_its_own(&mut publisher, &keys);
     });
+}
+
+/// The publisher of one tenant gets neither another tenant nor the registry nor what only gateways call.
+fn is_denied_what_is_not_its_own(publisher: &mut redis::Connection, keys: &[&str; 2]) {
+    let other = ["tidegate:{globex/user:8}:stream", "tidegate:{globex/user:8}:meta"];
+    let denied: [&[&str]; 21] = [
+        &["FCALL", "tidegate_publish", "2", other[0], other[1], "", r#"{"type":"t"}"#],
+        &["FCALL", "tidegate_relay", "2", other[0], other[1], "", r#"{"type":"t"}"#],
+        &["FCALL", "tidegate_open", "2", other[0], other[1], "", "0"],
+        &["FCALL_RO", "tidegate_read", "2", other[0], other[1], "0-0", "9"],
+        &["HSET", other[1], "g", "x"],
+        &["XADD", other[0], "*", "t", "1"],
+        &["PUBLISH", "tidegate:{globex/user:8}", "x"],
+        &["PUBLISH", "tidegate:probe:gw-1", "x"],
+        &["HSET", "tidegate:{registry}:peers", "evil", "garbage"],
+        &["HGET", "tidegate:{registry}:peers", "gw-1"],
+        &["FCALL", "tidegate_lost", "2", keys[0], keys[1], "7-1"],
+        &["FCALL", "tidegate_registry_reap", "1", "tidegate:{registry}:peers", "x"],
+        &["FCALL", "tidegate_registry_kick", "1", "tidegate:{registry}:peers", "acme/alice", ""],
+        &["FCALL_RO", "tidegate_registry_who", "1", "tidegate:{registry}:peers", "acme/alice"],
+        &["FCALL", "tidegate_probe", "0", "tidegate:probe:gw-1", "x"],
+        &["SUBSCRIBE", "tidegate:{acme/user:8}"],
+        &["FUNCTION", "FLUSH"],
+        &["FUNCTION", "LOAD", "REPLACE", "#!lua name=tidegate"],
+        &["KEYS", "*"],
+        &["UNLINK", keys[0]],
+        &["CONFIG", "GET", "*"],
+    ];
+    for words in denied {
+        let answer = cmd(words[0]).arg(&words[1..]).query::<redis::Value>(publisher);
+        let refused = answer.expect_err(&words.join(" ")).to_string();
+        assert!(refused.contains("NOPERM") || refused.to_lowercase().contains("permission"), "{words:?}: {refused}");
+    }
 }
 
 /// Answers the first bytes of each connection with `hello_reply`, and sends nothing else.

@@ -46,11 +46,13 @@ pub enum Close {
     Replaced = 4504,
     /// An operator closed the connection.
     Kicked = 4505,
+    /// The token, the session or the user was revoked.
+    Revoked = 4506,
 }
 
 impl Close {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Normal,
         Self::ProtocolError,
         Self::InvalidUtf8,
@@ -70,6 +72,7 @@ impl Close {
         Self::WrongSubprotocol,
         Self::Replaced,
         Self::Kicked,
+        Self::Revoked,
     ];
 
     /// The code as it is sent.
@@ -101,6 +104,7 @@ impl Close {
             Self::WrongSubprotocol => "speak tidegate.v1",
             Self::Replaced => "connected elsewhere",
             Self::Kicked => "disconnected by an operator",
+            Self::Revoked => "revoked",
         }
     }
 

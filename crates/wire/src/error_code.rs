@@ -17,6 +17,8 @@ pub enum ErrorCode {
     Unauthenticated,
     /// The token has expired.
     TokenExpired,
+    /// The token, the session or the user was revoked.
+    Revoked,
     /// The token names another tenant than the path, or another identity than the session.
     WrongIdentity,
     /// The origin of the page is not allowed.
@@ -45,7 +47,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::UnknownType,
         Self::InvalidField,
@@ -53,6 +55,7 @@ impl ErrorCode {
         Self::InvalidPosition,
         Self::Unauthenticated,
         Self::TokenExpired,
+        Self::Revoked,
         Self::WrongIdentity,
         Self::WrongOrigin,
         Self::Forbidden,
@@ -82,6 +85,7 @@ impl ErrorCode {
             Self::InvalidPosition => "invalid_position",
             Self::Unauthenticated => "unauthenticated",
             Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
             Self::WrongIdentity => "wrong_identity",
             Self::WrongOrigin => "wrong_origin",
             Self::Forbidden => "forbidden",

@@ -4,7 +4,7 @@ import type { Off } from "../emitter.js";
 import type { Environment } from "../environment.js";
 import { isMessage, type ClientFrame, type ControlFrame, type ServerFrame } from "../frame.js";
 import type { Position } from "../position.js";
-import { CHANNELS_PER_CONNECTION_MAX, CLOSE_TOKEN_EXPIRED, CLOSE_UNAUTHENTICATED, CLOSE_WRONG_ORIGIN, CLOSE_WRONG_TENANT } from "../protocol.js";
+import { CHANNELS_PER_CONNECTION_MAX, CLOSE_REVOKED, CLOSE_TOKEN_EXPIRED, CLOSE_UNAUTHENTICATED, CLOSE_WRONG_ORIGIN, CLOSE_WRONG_TENANT } from "../protocol.js";
 import { endpoint, type Link, type LinkEvents, type OpenRequest, type Transport } from "../transport.js";
 import { openByEventSource, openByFetch, type EventSourceConstructor, type OpenStream, type StreamRefusal } from "./stream.js";
 
@@ -20,6 +20,7 @@ const SILENT_INTERVALS = 2.5;
 const FINAL: Record<string, number> = {
   unauthenticated: CLOSE_UNAUTHENTICATED,
   token_expired: CLOSE_TOKEN_EXPIRED,
+  revoked: CLOSE_REVOKED,
   wrong_identity: CLOSE_WRONG_TENANT,
   wrong_origin: CLOSE_WRONG_ORIGIN,
 };

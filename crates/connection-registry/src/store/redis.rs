@@ -15,6 +15,7 @@ mod foreign_entries;
 mod members;
 mod records;
 mod replies;
+mod revocations;
 mod rows;
 mod wakeup;
 
@@ -33,6 +34,7 @@ use self::foreign_entries::ForeignEntries;
 
 pub use self::config::RedisStoreConfig;
 pub use self::connected::Connected;
+pub use self::revocations::{RevocationCursor, RevocationLog, RevocationPage};
 
 /// The registry in Redis.
 #[derive(Debug, Clone)]

@@ -17,6 +17,8 @@ pub struct TokenRequest {
     pub subscribe: Vec<String>,
     /// The `publish` grants. An empty list leaves out the claim, and the gateway's defaults apply.
     pub publish: Vec<String>,
+    /// The scopes of a service token. An empty list leaves out the claim.
+    pub scopes: Vec<String>,
     /// The presence info that other members of a scope receive.
     pub info: Option<Map<String, Value>>,
     /// Lifetime of the token, in seconds.
@@ -73,6 +75,7 @@ impl Issuer {
         claim("aud", self.audience.clone().map(Value::from));
         claim("subscribe", grants(&request.subscribe));
         claim("publish", grants(&request.publish));
+        claim("scope", (!request.scopes.is_empty()).then(|| request.scopes.join(" ").into()));
         claim("info", request.info.clone().map(Value::from));
         let token = encode(&self.header, &claims, &self.key).expect("a map of JSON values is JSON");
         match self.verifier.verify(&token, now_unix_s) {

@@ -2,7 +2,13 @@
 
 pub(crate) mod grants;
 pub(crate) mod issuer;
+pub(crate) mod key;
+pub(crate) mod key_set;
+pub(crate) mod key_set_url;
+pub(crate) mod mistaken_secret;
+pub(crate) mod permission;
 pub(crate) mod report;
+pub(crate) mod revocations;
 #[cfg(test)]
 pub(crate) mod signed;
 pub(crate) mod token;

@@ -2,6 +2,7 @@
 
 use wire::Families;
 
+use crate::auth::permission::Permissions;
 use crate::auth::token::{Identity, Verifier};
 
 /// A token that a gateway with this configuration accepts.
@@ -10,6 +11,7 @@ pub struct TokenReport {
     identity: Identity,
     families: Families,
     expires_in_ms: u64,
+    permissions: Permissions,
 }
 
 impl TokenReport {
@@ -20,7 +22,10 @@ impl TokenReport {
     pub(crate) fn read(verifier: &Verifier, token: &str, now_unix_ms: u64) -> Result<Self, String> {
         let identity = verifier.verify(token, now_unix_ms / 1_000).map_err(|error| error.to_string())?;
         let expires_in_ms = verifier.expires_in_ms(&identity, now_unix_ms);
-        Ok(Self { identity, families: verifier.families().clone(), expires_in_ms })
+        // A user's token may have a claim `scope` of another form.
+        let service = verifier.verify_service(token, now_unix_ms / 1_000);
+        let permissions = service.map_or(Permissions::NONE, |service| service.permissions);
+        Ok(Self { identity, families: verifier.families().clone(), expires_in_ms, permissions })
     }
 
     /// One line for each fact: a name, a blank and a value.
@@ -34,6 +39,7 @@ impl TokenReport {
         ];
         lines.extend(grants.subscribe_grants(&self.families, user).iter().map(|grant| format!("subscribe {grant}")));
         lines.extend(grants.publish_grants(&self.families, user).iter().map(|grant| format!("publish {grant}")));
+        lines.extend(self.permissions.scopes().map(|scope| format!("scope {scope}")));
         lines.extend(info.iter().map(|info| format!("info {info}")));
         lines
     }

@@ -6,7 +6,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use wire::Families;
 
-use crate::auth::token::{Key, Policy, Verifier};
+use crate::auth::key::Key;
+use crate::auth::token::{Policy, Verifier};
 
 /// The time of the tests, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -69,6 +70,20 @@ pub(super) fn rs256_of_another_key(claims: &Value) -> String {
 
 pub(super) fn rs512(claims: &Value) -> String {
     rsa(Algorithm::RS512, None, claims, RSA_PRIVATE)
+}
+
+/// A published key: the public half of the key with which [`rs256`] and [`curve`] sign.
+pub(crate) fn jwk_of(algorithm: &str, kid: &str) -> Value {
+    use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+    let (algorithm, key) = match algorithm {
+        "RS256" => (Algorithm::RS256, EncodingKey::from_rsa_pem(RSA_PRIVATE)),
+        "ES256" => (Algorithm::ES256, EncodingKey::from_ec_pem(EC_PRIVATE)),
+        _ => (Algorithm::EdDSA, EncodingKey::from_ed_pem(ED25519_PRIVATE)),
+    };
+    let mut jwk = Jwk::from_encoding_key(&key.unwrap(), algorithm).unwrap();
+    jwk.common.key_id = Some(kid.into());
+    jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    serde_json::to_value(jwk).unwrap()
 }
 
 /// Signs with a private key of a curve.

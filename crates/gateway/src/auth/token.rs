@@ -1,4 +1,5 @@
-//! Verifies JSON Web Tokens and reads the identity of a connection. No I/O, no clock.
+//! Verifies JSON Web Tokens and reads the identity of a connection. No I/O, no clock. A token of a key set whose key is
+//! not known yet is refused as retryable; the edge waits for the key before it asks ([`Verifier::await_key`]).
 //!
 //! The key determines the algorithm, never the token: each configured key has one algorithm and one `Validation`.
 //! Therefore a public RSA key is never used as an HMAC secret, and `none` matches no key. Keys are found by the
@@ -8,26 +9,30 @@
 //! and the grants `subscribe` and `publish` ([`crate::auth::grants`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use connection_registry::MemberInfo;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use wire::{Channel, Families, PRESENCE_INFO_BYTES_MAX, Pattern, TOKEN_BYTES_MAX, TenantId, UserId};
 
 use crate::auth::grants::{GrantList, Grants};
+use crate::auth::key::Key;
+use crate::auth::key_set::{KeyLookup, KeySet, KeySetConfig, KeySetTimes};
+use crate::auth::permission::Permissions;
+use crate::auth::revocations::{Holder, Revocations, TokenMark};
 use crate::auth::user_name;
 
 mod claims;
 mod error;
-mod key;
-mod mistaken_secret;
 
 use claims::Claims;
 pub(crate) use error::TokenError;
-pub(crate) use key::{BadKey, Key};
-pub(crate) use mistaken_secret::BYTE_ORDER_MARK;
 
 /// The claim that has the user, unless another one is configured.
 pub(crate) const USER_CLAIM: &str = "sub";
+
+/// Longest time for which a request waits for the key of its token.
+const KEY_WAIT: Duration = Duration::from_secs(3);
 
 /// The user of a connection, and what the token grants. Kept as long as the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub(crate) struct Identity {
     pub(crate) expires_at_unix_s: u64,
     /// Presence info of the user, which other members receive.
     pub(crate) info: MemberInfo,
+    /// What identifies the token when it is revoked.
+    pub(crate) mark: TokenMark,
 }
 
 /// The claims that every token must satisfy, in addition to its signature.
@@ -71,12 +78,47 @@ pub(crate) struct Policy {
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: Vec<(Key, Validation)>,
+    key_sets: Vec<TrustedSet>,
     policy: Policy,
     families: Families,
     /// Shared by all tokens without a tenant, so that a connection needs no allocation for it.
     default_tenant: TenantId,
     /// Shared by all tokens without grants.
     default_grants: Grants,
+    revocations: Arc<Revocations>,
+}
+
+/// The holder of a service token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Tenant and user, for the audit log.
+    pub(crate) name: String,
+    pub(crate) permissions: Permissions,
+}
+
+/// A verified token.
+struct Verified {
+    identity: Identity,
+    claims: Claims,
+    /// The scopes that its key may confer.
+    may_permit: Permissions,
+}
+
+/// Keys that an issuer publishes, and what their tokens must carry: a validation for each algorithm.
+#[derive(Debug)]
+struct TrustedSet {
+    set: Arc<KeySet>,
+    validations: [Validation; 3],
+    /// The scopes that tokens of these keys may have.
+    permissions: Permissions,
+}
+
+/// Times of a token, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    expires_at: u64,
+    /// The `iat` claim, or the earliest time at which the token can have been issued.
+    issued_at: u64,
 }
 
 // === impl Identity ===
@@ -95,6 +137,11 @@ impl Identity {
     /// Why the token does not grant a publish, for the client's developer.
     pub(crate) fn why_not_publish(&self, families: &Families, wanted: &Channel) -> String {
         self.grants.why_not_publish(families, &self.user, wanted)
+    }
+
+    /// What a revocation may name.
+    pub(crate) fn holder(&self) -> Holder<'_> {
+        Holder { tenant: &self.tenant, user: &self.user, mark: self.mark }
     }
 
     /// Whether the token has ended.
@@ -133,16 +180,76 @@ impl Verifier {
     /// of `families`.
     pub(crate) fn new(keys: Vec<Key>, policy: Policy, families: Families) -> Self {
         let keys = keys.into_iter().map(|key| {
-            let validation = validation(key.algorithm(), &policy);
+            let validation = validation(key.algorithm(), policy.issuer.as_deref(), policy.audience.as_deref());
             (key, validation)
         });
         let default_grants = Grants::new(policy.default_subscribe.clone(), policy.default_publish.clone());
-        Self { keys: keys.collect(), policy, families, default_tenant: TenantId::default(), default_grants }
+        Self {
+            keys: keys.collect(),
+            key_sets: Vec::new(),
+            policy,
+            families,
+            default_tenant: TenantId::default(),
+            default_grants,
+            revocations: Arc::default(),
+        }
+    }
+
+    /// The same verifier, which also accepts tokens that are signed with the keys of these sets. What a set does not
+    /// demand of `iss` and `aud`, the policy does.
+    pub(crate) fn with_key_sets(mut self, sets: impl IntoIterator<Item = KeySetConfig>, times: KeySetTimes) -> Self {
+        let trusted = |config: KeySetConfig| {
+            let issuer = config.issuer.as_ref().or(self.policy.issuer.as_ref()).map(String::as_str);
+            let audience = config.audience.as_ref().or(self.policy.audience.as_ref()).map(String::as_str);
+            let validations = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+            let validations = validations.map(|algorithm| validation(algorithm, issuer, audience));
+            let permissions = Permissions::of(config.scopes.iter().map(String::as_str));
+            TrustedSet { set: Arc::new(KeySet::new(config, times)), validations, permissions }
+        };
+        self.key_sets = sets.into_iter().map(trusted).collect();
+        self
+    }
+
+    /// The key sets, for their fetcher.
+    pub(crate) fn key_sets(&self) -> impl Iterator<Item = &Arc<KeySet>> {
+        self.key_sets.iter().map(|trusted| &trusted.set)
+    }
+
+    /// Waits until the key of a token has been fetched, for a bounded time. Returns at once if no fetch can help.
+    pub(crate) async fn await_key(&self, token: &str, now_ms: u64) {
+        let Ok(header) = decode_header(token) else { return };
+        let kid = header.kid.as_deref();
+        if kid.is_some() && self.keys.iter().any(|(key, _)| key.kid() == kid) {
+            return;
+        }
+        let unknown = self.key_sets().filter(|set| matches!(set.find(kid, now_ms), KeyLookup::Unknown));
+        let fetched = async {
+            for set in unknown {
+                set.until_fetched(now_ms).await;
+            }
+        };
+        let _ = tokio::time::timeout(KEY_WAIT, fetched).await;
     }
 
     /// The grammar of channels.
     pub(crate) fn families(&self) -> &Families {
         &self.families
+    }
+
+    /// The tokens, sessions and users that are not accepted.
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
+    /// The same verifier in place of another one: it knows what is revoked, and keeps the key sets that have not changed.
+    pub(crate) fn succeeding(mut self, before: &Self) -> Self {
+        self.revocations = Arc::clone(&before.revocations);
+        for trusted in &mut self.key_sets {
+            if let Some(kept) = before.key_sets().find(|kept| kept.is_same(&trusted.set)) {
+                trusted.set = Arc::clone(kept);
+            }
+        }
+        self
     }
 
     /// Milliseconds until the identity's token expires, without the leeway.
@@ -157,13 +264,34 @@ impl Verifier {
     /// With the reason why the token is refused. An error about a claim is returned only after the signature is
     /// verified.
     pub(crate) fn verify(&self, token: &str, now_unix_s: u64) -> Result<Identity, TokenError> {
+        self.verify_claims(token, now_unix_s).map(|verified| verified.identity)
+    }
+
+    /// Verifies the token of a service at the time `now_unix_s`. Its scopes are those of its `scope` claim that its key
+    /// may confer.
+    ///
+    /// # Errors
+    /// As for [`Self::verify`].
+    pub(crate) fn verify_service(&self, token: &str, now_unix_s: u64) -> Result<Service, TokenError> {
+        let Verified { identity: Identity { tenant, user, .. }, claims, may_permit } =
+            self.verify_claims(token, now_unix_s)?;
+        let scopes = claims.text("scope")?.unwrap_or_default();
+        let permissions = Permissions::of(scopes.split(' ')).within(may_permit);
+        Ok(Service { name: format!("{tenant}/{user}"), permissions })
+    }
+
+    fn verify_claims(&self, token: &str, now_unix_s: u64) -> Result<Verified, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         self.check_header(&header)?;
-        let claims = self.verify_signature(token, &header)?;
-        self.read_claims(&claims, now_unix_s)
+        let (claims, may_permit) = self.verify_signature(token, &header, now_unix_s.saturating_mul(1_000))?;
+        let identity = self.read_claims(&claims, now_unix_s)?;
+        match self.revocations.cover_token(identity.holder()) {
+            true => Err(TokenError::Revoked),
+            false => Ok(Verified { identity, claims, may_permit }),
+        }
     }
 
     fn check_header(&self, header: &Header) -> Result<(), TokenError> {
@@ -180,44 +308,49 @@ impl Verifier {
         }
     }
 
-    /// Tries the keys that the header can mean. With a `kid`: the keys with this `kid`, or else the keys without a
-    /// `kid`. Without a `kid`: all keys. Each candidate must have the algorithm of the header.
-    fn verify_signature(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
-        let named = |key: &Key| key.kid().is_some() && key.kid() == header.kid.as_deref();
+    /// Tries the keys that the header can mean. With a `kid`: the configured keys with this `kid`, or else the configured
+    /// keys without a `kid` and the key sets. Without a `kid`: all keys. Each candidate must have the algorithm of the
+    /// header.
+    fn verify_signature(&self, token: &str, header: &Header, now_ms: u64) -> Result<(Claims, Permissions), TokenError> {
+        let kid = header.kid.as_deref();
+        let named = |key: &Key| kid.is_some() && key.kid() == kid;
         let any_named = self.keys.iter().any(|(key, _)| named(key));
-        let mut error = TokenError::UnknownKey;
-        for (key, validation) in &self.keys {
-            let candidate = match header.kid {
-                Some(_) if any_named => named(key),
-                Some(_) => key.kid().is_none(),
-                None => true,
-            };
-            if !candidate {
-                continue;
-            }
-            if key.algorithm() != header.alg {
-                // If several keys are tried, a wrong signature is more informative than a wrong algorithm.
-                if error == TokenError::UnknownKey {
-                    error = TokenError::WrongAlgorithm;
-                }
-                continue;
-            }
-            match decode::<Claims>(token, key.decoding(), validation) {
-                Ok(data) => return Ok(data.claims),
-                Err(e) => match TokenError::of(e.kind()) {
-                    TokenError::BadSignature => {
-                        let mistake = key.mistaken().explain(token).map(TokenError::MistakenSecret);
-                        error = mistake.unwrap_or(TokenError::BadSignature);
+        let candidates = self.keys.iter().filter(|(key, _)| match kid {
+            Some(_) if any_named => named(key),
+            Some(_) => key.kid().is_none(),
+            None => true,
+        });
+        let mut error = match try_keys(token, header, candidates.map(|(key, validation)| (key, validation))) {
+            Err(error) if !any_named && error.is_about_key() => error,
+            verified => return verified,
+        };
+        let mut is_pending = false;
+        for TrustedSet { set, validations, permissions } in &self.key_sets {
+            match set.find(kid, now_ms) {
+                KeyLookup::Known(keys) => {
+                    let keys = keys.iter().filter(|key| kid.is_none() || key.kid().is_none_or(|own| Some(own) == kid));
+                    let keys = keys.filter_map(|key| {
+                        Some((key, validations.iter().find(|v| v.algorithms[0] == key.algorithm())?))
+                    });
+                    match try_keys(token, header, keys) {
+                        Ok((claims, _)) => return Ok((claims, *permissions)),
+                        // Another issuer may use the same kid, so what is known of the token counts more.
+                        Err(TokenError::UnknownKey | TokenError::WrongAlgorithm) if error != TokenError::UnknownKey => {
+                        }
+                        Err(of_set) if error.is_about_key() => error = of_set,
+                        Err(_) => {}
                     }
-                    final_error => return Err(final_error),
-                },
+                }
+                KeyLookup::Absent => {}
+                KeyLookup::Unknown => is_pending = true,
             }
         }
-        Err(error)
+        Err(if is_pending && error.is_about_key() { TokenError::KeysPending } else { error })
     }
 
     fn read_claims(&self, claims: &Claims, now_unix_s: u64) -> Result<Identity, TokenError> {
-        let expires_at_unix_s = self.read_times(claims, now_unix_s)? + self.policy.leeway_s;
+        let Times { expires_at, issued_at } = self.read_times(claims, now_unix_s)?;
+        let mark = self.revocations.mark(claims.text("jti")?, claims.text("sid")?, issued_at);
         let user = self.read_user(claims)?;
         let tenant = match claims.text("tenant")? {
             None => self.default_tenant.clone(),
@@ -228,11 +361,11 @@ impl Verifier {
         if info.as_ref().is_some_and(|info| info.len() > PRESENCE_INFO_BYTES_MAX) {
             return Err(TokenError::LongInfo);
         }
-        Ok(Identity { tenant, user, grants, expires_at_unix_s, info: info.map(Arc::new) })
+        let expires_at_unix_s = expires_at.saturating_add(self.policy.leeway_s);
+        Ok(Identity { tenant, user, grants, expires_at_unix_s, info: info.map(Arc::new), mark })
     }
 
-    /// Checks the times, and returns `exp`.
-    fn read_times(&self, claims: &Claims, now: u64) -> Result<u64, TokenError> {
+    fn read_times(&self, claims: &Claims, now: u64) -> Result<Times, TokenError> {
         let Policy { leeway_s, lifetime_s_max, .. } = self.policy;
         let expires_at = claims.seconds("exp")?.ok_or(TokenError::MissingClaim("exp".into()))?;
         let (issued_at, valid_from) = (claims.seconds("iat")?, claims.seconds("nbf")?);
@@ -251,7 +384,8 @@ impl Verifier {
         if expires_at > latest || issued_at.is_some_and(is_too_long) {
             return Err(TokenError::LongLifetime(lifetime_s_max));
         }
-        Ok(expires_at)
+        let issued_at = issued_at.unwrap_or(expires_at.saturating_sub(lifetime_s_max));
+        Ok(Times { expires_at, issued_at })
     }
 
     fn read_user(&self, claims: &Claims) -> Result<UserId, TokenError> {
@@ -282,17 +416,46 @@ impl Verifier {
     }
 }
 
-fn validation(algorithm: Algorithm, policy: &Policy) -> Validation {
+/// Tries keys that the header can mean.
+fn try_keys<'k>(
+    token: &str,
+    header: &Header,
+    candidates: impl Iterator<Item = (&'k Key, &'k Validation)>,
+) -> Result<(Claims, Permissions), TokenError> {
+    let mut error = TokenError::UnknownKey;
+    for (key, validation) in candidates {
+        if key.algorithm() != header.alg {
+            // If several keys are tried, a wrong signature is more informative than a wrong algorithm.
+            if error == TokenError::UnknownKey {
+                error = TokenError::WrongAlgorithm;
+            }
+            continue;
+        }
+        match decode::<Claims>(token, key.decoding(), validation) {
+            Ok(data) => return Ok((data.claims, key.permissions())),
+            Err(e) => match TokenError::of(e.kind()) {
+                TokenError::BadSignature => {
+                    let mistake = key.mistaken().explain(token).map(TokenError::MistakenSecret);
+                    error = mistake.unwrap_or(TokenError::BadSignature);
+                }
+                final_error => return Err(final_error),
+            },
+        }
+    }
+    Err(error)
+}
+
+fn validation(algorithm: Algorithm, issuer: Option<&str>, audience: Option<&str>) -> Validation {
     let mut validation = Validation::new(algorithm);
     // `read_times` checks the times, against the time that is passed in.
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.required_spec_claims.clear();
-    if let Some(issuer) = &policy.issuer {
+    if let Some(issuer) = issuer {
         validation.set_issuer(&[issuer]);
         validation.required_spec_claims.insert("iss".into());
     }
-    if let Some(audience) = &policy.audience {
+    if let Some(audience) = audience {
         validation.set_audience(&[audience]);
         validation.required_spec_claims.insert("aud".into());
     }

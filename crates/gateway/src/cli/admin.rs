@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_gateway::config::{HealthConfig, Problems, RawConfig};
 
-use super::{AdminArgs, ConfigArgs, Exit, running};
+use super::{AdminArgs, ConfigArgs, DrainArgs, Exit, running};
 
 /// Longest time to connect, and longest time to wait for the reply. A gateway that needs longer counts as not alive.
 /// Container health checks give up later.
@@ -16,7 +16,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const ANSWER_BYTES_MAX: u64 = 64 * 1_024;
 
 pub(crate) fn health(args: AdminArgs) -> Exit {
-    ask_admin(args, "GET", "/livez", "200", |answer| match answer.instance_state.as_deref() {
+    let request = AdminRequest { method: "GET", path: "/livez", token: None };
+    ask_admin(args, request, "200", |answer| match answer.instance_state.as_deref() {
         // A restart does not help, so the gateway counts as alive. It serves nobody who depends on other instances.
         Some("connecting") => {
             let reason = answer.reason.as_deref().unwrap_or("the first attempt has not ended");
@@ -29,13 +30,27 @@ pub(crate) fn health(args: AdminArgs) -> Exit {
 }
 
 /// Asks the gateway to drain. Does not wait for the end of the drain.
-pub(crate) fn drain(args: AdminArgs) -> Exit {
-    ask_admin(args, "POST", "/drain", "202", |_| Exit::Ok)
+pub(crate) fn drain(DrainArgs { at, token_file }: DrainArgs) -> Exit {
+    let token = match token_file.as_ref().map(std::fs::read_to_string).transpose() {
+        Ok(token) => token.map(|token| token.trim().to_owned()),
+        Err(error) => return Exit::Usage.because(format_args!("--token-file: {error}")),
+    };
+    if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Exit::Usage.because("--token-file: this is not a token");
+    }
+    ask_admin(at, AdminRequest { method: "POST", path: "/drain", token }, "202", |_| Exit::Ok)
 }
 
-/// Sends the request to the URL of the command line, or else to the gateway of the configuration. `path` is used if
-/// the URL has no path.
-fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl FnOnce(AdminReply) -> Exit) -> Exit {
+/// A request to the admin port.
+struct AdminRequest {
+    method: &'static str,
+    /// Used if the URL of the command line has no path.
+    path: &'static str,
+    token: Option<String>,
+}
+
+/// Sends the request to the URL of the command line, or else to the gateway of the configuration.
+fn ask_admin(args: AdminArgs, request: AdminRequest, good: &str, tell: impl FnOnce(AdminReply) -> Exit) -> Exit {
     let url = match args.url {
         Some(url) => url,
         None => match admin_address(args.config) {
@@ -43,11 +58,11 @@ fn ask_admin(args: AdminArgs, method: &str, path: &str, good: &str, tell: impl F
             Err(problems) => return Exit::Usage.because(problems),
         },
     };
-    let Some((authority, path)) = split_url(&url, path) else {
+    let Some((authority, path)) = split_url(&url, request.path) else {
         return Exit::Usage.because(format_args!("{url:?} is not a URL such as http://127.0.0.1:9090"));
     };
     let url = format!("http://{authority}{path}");
-    match ask(method, authority, path) {
+    match ask(&request, authority, path) {
         Ok(answer) if answer.status == good => tell(answer),
         Ok(AdminReply { status, reason: Some(why), .. } | AdminReply { status, message: Some(why), .. }) => {
             Exit::Failure.because(format_args!("{url} answered {status}: {why}"))
@@ -95,14 +110,16 @@ struct AdminReply {
     reason: Option<String>,
 }
 
-fn ask(method: &str, authority: &str, path: &str) -> io::Result<AdminReply> {
+fn ask(request: &AdminRequest, authority: &str, path: &str) -> io::Result<AdminReply> {
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
     let address = with_port.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     // The gateway expects this header with every change: a page cannot send it.
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nX-Tidegate-Admin: cli");
+    let authorization = request.token.as_ref().map(|token| format!("\r\nAuthorization: Bearer {token}"));
+    let (method, authorization) = (request.method, authorization.unwrap_or_default());
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nX-Tidegate-Admin: cli{authorization}");
     let request = format!("{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

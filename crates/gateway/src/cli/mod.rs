@@ -8,6 +8,7 @@ mod presence;
 mod publish;
 mod receipts;
 mod registry;
+mod revoke;
 mod running;
 mod sessions;
 mod table;
@@ -25,6 +26,7 @@ pub(crate) use log::install_log;
 pub(crate) use presence::{PresenceArgs, presence};
 pub(crate) use publish::publish;
 pub(crate) use receipts::{ReceiptsArgs, receipts};
+pub(crate) use revoke::{RevokeArgs, revoke};
 pub(crate) use sessions::{kick, send, who};
 pub(crate) use token::token;
 
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Kick(KickArgs),
     /// Send a notice to every connection of a user
     Send(SendArgs),
+    /// Refuse a token, a session or a user on every instance, and close their connections
+    Revoke(RevokeArgs),
     /// List, replay or drop dead letters: messages that could not be delivered or stored
     Dlq(DlqArgs),
     /// Show how far each user has acknowledged a channel
@@ -195,7 +199,7 @@ pub(crate) struct SessionArgs {
 #[command(after_help = "\
 The printed connections are closed with code 4505, which tells clients not to reconnect: at once, and
 within two seconds in any case. A client with a valid token can open a new connection; to keep a user
-out, stop issuing tokens first.
+out, use tidegate revoke.
 
 Exit codes:
   0   the instances have the command; the connections are printed
@@ -271,6 +275,9 @@ pub(crate) struct TokenArgs {
     /// Pattern to publish to; may be repeated. Default: auth.default_publish
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<String>,
+    /// Scope of a service token, such as admin:read; may be repeated. The key must permit it (auth.keys[].scopes)
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
     /// Presence info of the user: a JSON object
     #[arg(long, value_name = "JSON", value_parser = token::parse_info)]
     info: Option<token::Info>,
@@ -341,6 +348,10 @@ pub(crate) struct AdminArgs {
 Does the same as SIGTERM: the gateway refuses new clients, moves its clients a few at a time over
 drain.window_ms, and ends at the latest after drain.grace_ms. This command does not wait for the end.
 
+Where the admin port requires a token (admin.require_token), it needs one with the scope admin:drain:
+  tidegate token --user deploy --scope admin:drain --expires-in 1m > token.txt
+  tidegate drain --token-file token.txt
+
 Exit codes:
   0   the drain has begun
   1   no gateway answers at this address
@@ -348,6 +359,9 @@ Exit codes:
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     pub(crate) at: AdminArgs,
+    /// File with a service token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), &'static str> {

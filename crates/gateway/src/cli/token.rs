@@ -30,6 +30,7 @@ fn sign(args: TokenArgs) -> Exit {
         tenant: args.tenant,
         subscribe: args.subscribe,
         publish: args.publish,
+        scopes: args.scope,
         info: args.info.map(|Info(info)| info),
         expires_in_s: args.expires_in,
     };
@@ -54,7 +55,11 @@ fn check(args: TokenCheckArgs) -> Exit {
         }
     }
     let now_unix_ms = u64::try_from(now().as_millis()).unwrap_or(u64::MAX);
-    let report = match config.auth.read_token(config.families, token.trim(), now_unix_ms) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::Failure.because(error),
+    };
+    let report = match runtime.block_on(config.auth.read_token(config.families, token.trim(), now_unix_ms)) {
         Ok(report) => report,
         Err(reason) => return Exit::Data.because(reason),
     };

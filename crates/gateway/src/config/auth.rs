@@ -10,14 +10,25 @@ use super::raw::{RawConfig, TableRow};
 use super::text_file::read_text;
 use crate::auth::grants::GrantList;
 use crate::auth::issuer::{IssueError, Issuer};
+use crate::auth::key::{BadKey, Key};
+use crate::auth::key_set::{KeySetConfig, KeySetTimes};
+use crate::auth::key_set_url::KeySetUrl;
+use crate::auth::permission::Permissions;
 use crate::auth::report::TokenReport;
-use crate::auth::token::{Key, Policy, Verifier};
+use crate::auth::token::{Policy, Verifier};
+use crate::transport::key_sets;
+use crate::transport::tls_client::TlsClient;
 
 /// The checked values of `[auth]`.
 #[derive(Debug, Clone)]
 pub struct AuthConfig {
-    /// A token may be signed with any of these keys. Never empty when the gateway serves.
+    /// A token may be signed with any of these keys, or with one of a key set. There is a key or a key set when the
+    /// gateway serves.
     pub keys: Vec<AuthKey>,
+    /// Keys that issuers publish.
+    pub key_sets: Vec<KeySetConfig>,
+    /// When they are fetched, and how long they are used.
+    pub key_set_times: KeySetTimes,
     /// The `iss` that tokens must carry.
     pub issuer: Option<String>,
     /// The `aud` that tokens must carry.
@@ -49,6 +60,8 @@ pub struct AuthKey {
     pub kid: Option<String>,
     /// The key material, by algorithm.
     pub material: KeyMaterial,
+    /// The scopes that tokens of this key may have.
+    pub scopes: Vec<String>,
 }
 
 /// The material of a key, by its algorithm.
@@ -100,14 +113,21 @@ at least one key, to verify tokens. To create one:
 
 impl AuthConfig {
     pub(super) fn check(raw: &RawConfig, families: &Families) -> Self {
-        let mut keys: Vec<AuthKey> = Vec::new();
+        let (mut keys, mut key_sets): (Vec<AuthKey>, Vec<KeySetConfig>) = (Vec::new(), Vec::new());
         let rows = raw.rows("auth.keys");
         for row in &rows {
+            if row.has("jwks_url") {
+                key_sets.extend(check_key_set(raw, row));
+                continue;
+            }
+            for name in ["issuer", "audience", "ca_file"].into_iter().filter(|name| row.has(name)) {
+                raw.wrong_row(row, name, "jwks_url with it; auth.issuer and auth.audience apply to all other keys");
+            }
             let kid = row.text("kid").map(str::to_owned);
             if kid.is_some() && keys.iter().any(|key| key.kid == kid) {
                 raw.wrong_row(row, "kid", "a kid that no other key has");
             }
-            keys.extend(check_material(raw, row).map(|material| AuthKey { kid, material }));
+            keys.extend(check_material(raw, row).map(|material| AuthKey { kid, material, scopes: scopes(row) }));
         }
         let defaults = |name| {
             let texts = raw.texts(name);
@@ -118,6 +138,11 @@ impl AuthConfig {
         };
         Self {
             keys,
+            key_sets,
+            key_set_times: KeySetTimes {
+                interval: Duration::from_secs(raw.number("auth.jwks_refresh_s")),
+                stale_max: Duration::from_secs(raw.number("auth.jwks_stale_s_max")),
+            },
             issuer: raw.optional_text("auth.issuer").map(str::to_owned),
             audience: raw.optional_text("auth.audience").map(str::to_owned),
             token_type: raw.optional_text("auth.token_type").map(str::to_owned),
@@ -137,7 +162,8 @@ impl AuthConfig {
     pub(super) fn require_key(&mut self, raw: &RawConfig) {
         if raw.rows("auth.keys").is_empty() {
             if raw.flag("dev") {
-                self.keys.push(AuthKey { kid: Some("dev".into()), material: KeyMaterial::Hs256(Secret::generate()) });
+                let material = KeyMaterial::Hs256(Secret::generate());
+                self.keys.push(AuthKey { kid: Some("dev".into()), material, scopes: Vec::new() });
             } else {
                 raw.wrong("auth.keys", HOW_TO_MAKE_A_KEY);
             }
@@ -164,15 +190,23 @@ impl AuthConfig {
             KeyMaterial::Es256(pem) => Key::es256(key.kid.clone(), pem).expect("checked at start"),
             KeyMaterial::EdDsa(pem) => Key::eddsa(key.kid.clone(), pem).expect("checked at start"),
         };
+        let key = |configured: &AuthKey| {
+            key(configured).permitting(Permissions::of(configured.scopes.iter().map(String::as_str)))
+        };
         Verifier::new(self.keys.iter().map(key).collect(), policy, families)
+            .with_key_sets(self.key_sets.clone(), self.key_set_times)
     }
 
     /// Reads a token as a gateway with this configuration does.
     ///
     /// # Errors
     /// With the reason for which the gateway refuses the token.
-    pub fn read_token(&self, families: Families, token: &str, now_unix_ms: u64) -> Result<TokenReport, String> {
-        TokenReport::read(&self.verifier(families), token, now_unix_ms)
+    pub async fn read_token(&self, families: Families, token: &str, now_unix_ms: u64) -> Result<TokenReport, String> {
+        let verifier = self.verifier(families);
+        for set in verifier.key_sets() {
+            key_sets::refresh(set).await;
+        }
+        TokenReport::read(&verifier, token, now_unix_ms)
     }
 
     /// Returns an issuer that signs with the HS256 key whose kid is `kid`, or with the first HS256 key if `kid` is
@@ -193,6 +227,11 @@ impl AuthConfig {
     }
 }
 
+/// The scopes that tokens of this key may have.
+fn scopes(row: &TableRow) -> Vec<String> {
+    row.texts("scopes")
+}
+
 fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
     let needs = |names: &[&str]| {
         let given = ["secret", "secret_file", "public_key_file"].into_iter().filter(|name| row.has(name));
@@ -204,7 +243,7 @@ fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
         raw.wrong_row(row, "algorithm", format!("{algorithm} with {names}, and no other key material"));
         None
     };
-    let checked = |name: &str, result: Result<Key, crate::auth::token::BadKey>| {
+    let checked = |name: &str, result: Result<Key, BadKey>| {
         result.map_err(|error| raw.wrong_row(row, name, format!("a key; {error}"))).is_ok()
     };
     match row.text("algorithm") {
@@ -233,6 +272,38 @@ fn check_material(raw: &RawConfig, row: &TableRow) -> Option<KeyMaterial> {
             None
         }
     }
+}
+
+fn check_key_set(raw: &RawConfig, row: &TableRow) -> Option<KeySetConfig> {
+    for name in
+        ["kid", "algorithm", "secret", "secret_file", "public_key_file"].into_iter().filter(|name| row.has(name))
+    {
+        raw.wrong_row(row, name, "no key beside jwks_url: the key set has kids, algorithms and keys");
+    }
+    let url = row.text("jwks_url")?;
+    let checked =
+        KeySetUrl::parse(url).map_err(|what| raw.wrong_row(row, "jwks_url", format!("the URL of a key set; {what}")));
+    if checked.ok()?.is_tls() && !cfg!(feature = "tls") {
+        raw.wrong_row(
+            row,
+            "jwks_url",
+            "a gateway with TLS for https, and this one is built without it: cargo build --release --features tls",
+        );
+    }
+    let ca = match row.has("ca_file") {
+        true => Some(read_file(raw, row, "ca_file")?),
+        false => None,
+    };
+    if let Some(Err(error)) = ca.as_deref().map(|ca| TlsClient::new(Some(ca))) {
+        raw.wrong_row(row, "ca_file", format!("a PEM file with certificates; {error}"));
+    }
+    Some(KeySetConfig {
+        url: url.to_owned(),
+        issuer: row.text("issuer").map(str::to_owned),
+        audience: row.text("audience").map(str::to_owned),
+        scopes: scopes(row),
+        ca,
+    })
 }
 
 fn read_file(raw: &RawConfig, row: &TableRow, name: &str) -> Option<Vec<u8>> {

@@ -125,6 +125,11 @@ fn is_invisible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{FEFF}' | '\u{200B}')
 }
 
+const SCOPES: ValueKind = ValueKind::Texts {
+    expected: "a list of scopes: admin:read, admin:drain",
+    accepts: |text| crate::auth::permission::Permission::parse(text).is_some(),
+};
+
 const fn ms(min: i64, max: i64) -> ValueKind {
     ValueKind::Number { unit: "milliseconds", min, max }
 }
@@ -154,6 +159,7 @@ pub const KEYS: &[Key] = &[
     key("admin_listen", ADDRESS, "\"127.0.0.1:9090\""),
     optional("agent_listen", ADDRESS),
     derived("broker", ValueKind::Choice(&["memory", "redis"])),
+    key("admin.require_token", ValueKind::Flag, "false"),
     key("admin.allowed_hosts", HOSTS, "[]"),
     optional("tls.cert_file", FILE),
     optional("tls.key_file", FILE),
@@ -180,6 +186,8 @@ pub const KEYS: &[Key] = &[
     key("auth.escape_users", ValueKind::Flag, "false"),
     key("auth.leeway_s", ValueKind::Number { unit: "seconds", min: 0, max: 300 }, "10"),
     key("auth.expiry_grace_ms", ms(0, 3_600_000), "10000"),
+    key("auth.jwks_refresh_s", ValueKind::Number { unit: "seconds", min: 10, max: 86_400 }, "300"),
+    key("auth.jwks_stale_s_max", ValueKind::Number { unit: "seconds", min: 60, max: 30 * 86_400 }, "86400"),
     key("auth.default_subscribe", PATTERNS, "[\"system:*\"]"),
     key("auth.default_publish", PATTERNS, "[]"),
     key("auth.cookie", COOKIE, "\"tidegate_token\""),
@@ -253,6 +261,11 @@ const AUTH_KEY_ROW: &[Key] = &[
     Key { name: "secret", kind: WORDS, default: Fallback::Absent, secret: Secrecy::Secret },
     optional("secret_file", FILE),
     optional("public_key_file", FILE),
+    optional("jwks_url", WORDS),
+    optional("issuer", WORDS),
+    optional("audience", WORDS),
+    optional("ca_file", FILE),
+    optional("scopes", SCOPES),
 ];
 
 /// The keys of a row of `families`. `families.rs` has their defaults.

@@ -53,6 +53,7 @@ use families::check_families;
 use registry::check_timings;
 use tls::check_tls;
 
+pub use crate::auth::key_set::{KeySetConfig, KeySetTimes};
 pub use admin_hosts::AdminHosts;
 pub use auth::{AuthConfig, AuthKey, KeyMaterial, Secret};
 pub use broker::{BrokerConfig, RedisConfig};
@@ -92,6 +93,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The names by which the admin port may be addressed.
     pub admin_hosts: AdminHosts,
+    /// Whether requests to the admin port need a service token.
+    pub admin_requires_token: bool,
     /// Address for the agent check of HAProxy.
     pub agent_listen: Option<SocketAddr>,
     /// Certificate and key of the main port. `None` means plain TCP.
@@ -140,6 +143,7 @@ impl Config {
             listen: raw.address("listen"),
             admin_listen: raw.address("admin_listen"),
             admin_hosts: check_admin_hosts(raw),
+            admin_requires_token: raw.flag("admin.require_token"),
             agent_listen: raw.optional_text("agent_listen").map(|_| raw.address("agent_listen")),
             http: HttpConfig::check(raw, tls.is_some()),
             tls,
@@ -226,6 +230,27 @@ impl PublishConfig {
         raw.finish()?;
         let redis = redis.expect("without a URL there was a problem");
         Ok(Self { redis, policies, message_bytes_max, connections })
+    }
+}
+
+/// The configuration of `tidegate revoke`.
+#[derive(Debug, Clone)]
+pub struct RevokeConfig {
+    /// The Redis, and how to use it.
+    pub registry: PublishConfig,
+    /// How long a revocation has to be kept: as long as a token can be valid that was issued before it.
+    pub keep: Duration,
+}
+
+impl RevokeConfig {
+    /// Checks only the values that the command needs.
+    ///
+    /// # Errors
+    /// If a value is wrong; the error lists every problem.
+    pub fn check(raw: &mut RawConfig) -> Result<Self, Problems> {
+        let registry = PublishConfig::check(raw)?;
+        let keep_s = raw.number("auth.lifetime_s_max") + raw.number("auth.leeway_s");
+        Ok(Self { registry, keep: Duration::from_secs(keep_s) })
     }
 }
 

@@ -211,6 +211,12 @@ impl TableRow {
         self.table.get(key).and_then(Value::as_str)
     }
 
+    /// The texts of a list; none if the row does not set it.
+    pub(super) fn texts(&self, key: &str) -> Vec<String> {
+        let list = self.table.get(key).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
         self.table.get(key).and_then(Value::as_bool)
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::auth::token::BYTE_ORDER_MARK;
+use crate::auth::mistaken_secret::BYTE_ORDER_MARK;
 
 /// Reads a file without the byte order mark that some editors write in front of it.
 ///

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use connection_registry::LeaseState;
+use tokio::sync::Notify;
 
 use crate::health::instance_state::{BrokerStatus, InstanceState, LeaseStatus, Phase};
 use crate::health::watchdog::Watchdog;
@@ -21,6 +22,8 @@ pub(crate) struct Health {
     broker: AtomicU8,
     /// Why the broker is not up, in the broker's words. Locked when it changes and when an operator asks.
     broker_failure: Mutex<Option<Arc<str>>>,
+    /// Notified when the broker is back.
+    broker_return: Notify,
     /// [`LOST`], [`FENCED`], [`ENDLESS`], or the deadline of a held lease: milliseconds after `begun`, plus
     /// [`TIMES`].
     lease: AtomicU64,
@@ -59,6 +62,7 @@ impl Health {
             phase: AtomicU8::new(Phase::Starting as u8),
             broker: AtomicU8::new(BrokerStatus::NeverUp as u8),
             broker_failure: Mutex::new(None),
+            broker_return: Notify::new(),
             lease: AtomicU64::new(LOST),
             lease_end: AtomicU64::new(0),
             fences: AtomicU64::new(0),
@@ -87,7 +91,9 @@ impl Health {
     /// Takes in that messages travel from this instance through the broker and back.
     pub(crate) fn broker_is_up(&self) {
         *self.broker_failure() = None;
-        self.broker.store(BrokerStatus::Up as u8, Ordering::Relaxed);
+        if self.broker.swap(BrokerStatus::Up as u8, Ordering::Relaxed) != BrokerStatus::Up as u8 {
+            self.broker_return.notify_one();
+        }
         self.log_change();
     }
 
@@ -119,7 +125,7 @@ impl Health {
         self.broker_failure.lock().expect("nobody panics while holding it")
     }
 
-    fn broker(&self) -> BrokerStatus {
+    pub(crate) fn broker(&self) -> BrokerStatus {
         match self.broker.load(Ordering::Relaxed) {
             0 => BrokerStatus::NeverUp,
             1 => BrokerStatus::Up,
@@ -175,6 +181,11 @@ impl Health {
     /// Returns how often a thread has noticed that the instance is fenced.
     pub(crate) fn fence_count(&self) -> u64 {
         self.fences.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the broker is back. If it has come back since the last call, this returns at once.
+    pub(crate) async fn broker_returned(&self) {
+        self.broker_return.notified().await;
     }
 
     /// Returns the state of the instance at `now`.

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::health::instance_state::InstanceState;
 use crate::health::{Health, NoAnswer};
+use crate::host::clock::unix_ms;
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
 use crate::http::head::{HEAD_BYTES_MAX, HEADERS_MAX};
@@ -131,7 +132,7 @@ impl Admin {
             Ok(act) => act,
             Err(refusal) => return Ok(answer::refusal(&refusal)),
         };
-        let caller = match self.authorisation.authorise(request, act) {
+        let caller = match self.authorisation.authorise(request, act, unix_ms() / 1_000) {
             Ok(caller) => caller,
             Err(refusal) => {
                 tracing::debug!(%peer, code = refusal.code, "admin request refused");
@@ -145,7 +146,7 @@ impl Admin {
             }
         }
         if let Some(act) = act.audited() {
-            tracing::info!(target: "audit", act, caller = caller.0, %peer, "administrative act");
+            tracing::info!(target: "audit", act, caller = &*caller.0, %peer, "administrative act");
         }
         self.perform(act, request.uri().query().unwrap_or_default(), Instant::now()).await
     }

@@ -23,7 +23,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +33,7 @@ use wire::{Close, ErrorCode, SessionId, TenantId};
 use crate::config::{Paths, TrustedProxies};
 use crate::health::Health;
 use crate::health::instance_state::InstanceState;
+use crate::host::clock::unix_ms;
 use crate::http::accept_backoff::accept_backoff;
 use crate::http::answer;
 use crate::http::client_address::{AddressKey, client_address};
@@ -97,6 +98,9 @@ pub(crate) struct EdgeConfig {
 
 /// When the client of an event stream reconnects if another instance has room at once, in milliseconds.
 const COME_BACK_ELSEWHERE_MS: u64 = 100;
+
+/// When the client of an event stream reconnects if the keys of its token's issuer are not known yet, in milliseconds.
+const COME_BACK_KEYS_MS: u64 = 2_000;
 
 /// When a client may reconnect if this instance is full, in milliseconds. A random part is added.
 const COME_BACK_FULL_MS: u64 = 5_000;
@@ -357,6 +361,7 @@ impl Edge {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let session_id = draw_session_id();
         let place = self.enter(request, peer.ip());
+        self.handshake.await_key(request, unix_ms()).await;
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
         // A refused upgrade costs the others no turn and no place.
         let place = match place {
@@ -401,7 +406,14 @@ impl Edge {
     ) -> Result<StreamDecision, Refusal> {
         let session_id = draw_session_id();
         let place = self.enter(request, peer.ip());
-        let wanted = self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id)?;
+        self.handshake.await_key(request, unix_ms()).await;
+        let wanted = match self.handshake.decide_event_stream(request, path_tenant.as_ref(), unix_s(), session_id) {
+            // The client would not come back after another status than 200.
+            Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, message, .. }) => {
+                return Ok(StreamDecision::ComesBack(answer::come_back(&message, COME_BACK_KEYS_MS, None)));
+            }
+            decided => decided?,
+        };
         let comes_back = |message: &str, after_ms| {
             let cookie = self.handshake.set_cookie(request.headers(), wanted.cookie.renewed(session_id));
             Ok(StreamDecision::ComesBack(answer::come_back(message, after_ms, cookie)))

@@ -88,6 +88,9 @@ impl Handshake {
                         "this Last-Event-ID belongs to another user's session; leave it out for a new session";
                     return Err(Refusal::forbidden(ErrorCode::WrongIdentity, message));
                 }
+                if self.is_revoked(cursor.session) {
+                    return Err(Refusal::unauthorized(ErrorCode::Revoked, session::REVOKED));
+                }
                 (Some(cursor.session), cursor.channels)
             }
         };

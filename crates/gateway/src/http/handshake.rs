@@ -29,6 +29,7 @@ use crate::shard::handoff::Opening;
 mod credentials;
 mod well_formed;
 
+pub(in crate::http) use credentials::bearer;
 use credentials::{Offers, find_token, names_token_in_query};
 
 /// Decides about upgrades and other requests with tokens.
@@ -90,6 +91,24 @@ impl Handshake {
     /// The channel families, which define the grammar of channels.
     pub(crate) fn families(&self) -> &Families {
         &self.families
+    }
+
+    /// Waits until the key of the request's token is known, for a bounded time.
+    pub(crate) async fn await_key<B>(&self, request: &Request<B>, now_ms: u64) {
+        let verifier = self.verifier.get();
+        if verifier.key_sets().next().is_none() {
+            return;
+        }
+        let headers = request.headers();
+        let offers = Offers::read(headers);
+        if let Ok(Some(token)) = find_token(headers, &offers, &self.cookie_name, true) {
+            verifier.await_key(token, now_ms).await;
+        }
+    }
+
+    /// Whether a session must not be continued.
+    pub(crate) fn is_revoked(&self, session: SessionId) -> bool {
+        self.verifier.get().revocations().cover_session(session)
     }
 
     pub(crate) fn routing_cookie(&self, headers: &HeaderMap, fresh: SessionId) -> RoutingCookie {

@@ -154,7 +154,15 @@ impl Refusal {
     pub(crate) fn of(code: ErrorCode, message: String) -> Self {
         match code {
             ErrorCode::WrongIdentity | ErrorCode::WrongOrigin | ErrorCode::Forbidden => Self::forbidden(code, message),
-            ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Self::unauthorized(code, message),
+            ErrorCode::Unauthenticated | ErrorCode::TokenExpired | ErrorCode::Revoked => {
+                Self::unauthorized(code, message)
+            }
+            ErrorCode::Unavailable => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: code.as_str(),
+                message: message.into(),
+                header: Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+            },
             _ => Self::bad_field(code, message),
         }
     }

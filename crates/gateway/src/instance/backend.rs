@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use connection_registry::{MemoryStore as MemoryRegistry, PresenceReader, RedisStore, RedisStoreConfig, Store};
+use connection_registry::{
+    MemoryStore as MemoryRegistry, PresenceReader, RedisStore, RedisStoreConfig, RevocationLog, Store,
+};
 use keyspace::Keyspace;
 use message_router::{
     Broker, MemoryBroker, MemoryConfig, MemoryStore as MemoryMessages, RedisBroker, RedisBrokerConfig,
@@ -24,6 +26,9 @@ pub(super) trait Backend: Send + 'static {
 
     /// Keeps leases, the directory and presence.
     fn registry(&self, shared: &Shared) -> Self::Registry;
+
+    /// The log of revocations, on a new connection. Without Redis there is none.
+    fn revocations(&self, shared: &Shared) -> Option<RevocationLog>;
 
     /// Keeps dead letters and receipts.
     fn records(&self, shared: &Shared) -> EitherStore;
@@ -57,6 +62,10 @@ impl Backend for MemoryBackend {
         MemoryRegistry::new(shared.config.limits.fleet, shared.config.registry)
     }
 
+    fn revocations(&self, _: &Shared) -> Option<RevocationLog> {
+        None
+    }
+
     fn records(&self, shared: &Shared) -> EitherStore {
         EitherStore::Memory(records::MemoryStore::new(shared.config.dead_letters.bounds))
     }
@@ -85,14 +94,11 @@ impl Backend for RedisBackend {
     }
 
     fn registry(&self, shared: &Shared) -> RedisStore {
-        RedisStore::new(RedisStoreConfig {
-            target: self.0.target.clone(),
-            connections_max: self.0.pool_size,
-            keyspace: self.keyspace(),
-            library: shared.library.clone(),
-            timings: shared.config.registry,
-            limits: shared.config.limits.fleet,
-        })
+        RedisStore::new(self.registry_config(shared))
+    }
+
+    fn revocations(&self, shared: &Shared) -> Option<RevocationLog> {
+        Some(RevocationLog::new(&self.registry_config(shared), shared.config.registry.call))
     }
 
     fn records(&self, shared: &Shared) -> EitherStore {
@@ -121,6 +127,17 @@ impl Backend for RedisBackend {
 }
 
 impl RedisBackend {
+    fn registry_config(&self, shared: &Shared) -> RedisStoreConfig {
+        RedisStoreConfig {
+            target: self.0.target.clone(),
+            connections_max: self.0.pool_size,
+            keyspace: self.keyspace(),
+            library: shared.library.clone(),
+            timings: shared.config.registry,
+            limits: shared.config.limits.fleet,
+        }
+    }
+
     fn keyspace(&self) -> Keyspace {
         Keyspace::new(self.0.prefix.clone())
     }

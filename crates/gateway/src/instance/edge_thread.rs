@@ -38,8 +38,10 @@ use crate::metrics::{Exposition, Sources};
 use crate::shard::hub::Hub;
 use crate::shard::requests::ToShard;
 use crate::shard::shared::{Registers, Shared};
+use crate::transport::key_sets;
 
 mod rebalancing;
+mod revocations;
 
 /// Longest time in which a stopping instance writes dead letters and receipts.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -91,7 +93,11 @@ impl<B: Backend> EdgeThread<B> {
         );
         let recording = spawn_local(record(record_writer, shared.stop.clone()));
         let mut stop = shared.stop.clone();
+        let connect = || backend.revocations(&shared);
+        let revocations = Arc::clone(shared.rules.verifier.get().revocations());
         tokio::select! {
+            never = revocations::follow(connect, &revocations, &shared.health, &shared.hub) => match never {},
+            never = key_sets::keep(&shared.rules.verifier) => match never {},
             ended = serve(&shared, listeners, &mut heartbeat, records, pools) => {
                 let Err(error) = ended;
                 tracing::error!(%error, "edge failed");
@@ -193,7 +199,8 @@ async fn serve(
     };
     let admin = {
         let records = Records::new(records, config.policies.families().clone());
-        let authorisation = Authorisation::new(config.admin_hosts.clone());
+        let authorisation =
+            Authorisation::new(config.admin_hosts.clone(), rules.verifier.clone(), config.admin_requires_token);
         let (exposition, leave) = (Exposition::new(sources), Arc::clone(&shared.leave));
         Admin::new(authorisation, exposition, Arc::clone(health), leave, records, hub.clone())
     };

@@ -157,7 +157,8 @@ impl Gateway {
             return Err(NeedsRestart);
         }
         if !is_dev {
-            rules.verifier.replace(config.auth.verifier(families.clone()));
+            let verifier = config.auth.verifier(families.clone()).succeeding(&rules.verifier.get());
+            rules.verifier.replace(verifier);
         }
         pages.replace(config.http.allowed_origins.clone().into());
         if let (Some(running), Some(new)) = (tls, &config.tls) {

@@ -95,6 +95,9 @@ impl Subscription {
 /// rate.
 const REFUSED_SECONDS_MAX: u32 = 10;
 
+/// The message to a client whose session is revoked.
+pub(crate) const REVOKED: &str = "this token, this session or this user is revoked; get another token";
+
 /// What a request contains besides its token.
 #[derive(Debug)]
 pub(crate) struct WantedSession<'r> {
@@ -144,7 +147,7 @@ impl Session {
 
     /// Opens the session with an identity from the upgrade.
     pub(crate) fn open(&mut self, identity: Identity, now: Now, rules: &Rules, out: &mut Vec<Effect>) {
-        self.open_as(None, identity, now, rules, out);
+        let _ = self.open_as(None, identity, now, rules, out);
     }
 
     /// Opens the session with everything that a request contains.
@@ -157,12 +160,15 @@ impl Session {
         out: &mut Vec<Effect>,
     ) {
         let WantedSession { named, channels, presence } = wanted;
-        self.open_as(named, identity, now, rules, out);
+        if !self.open_as(named, identity, now, rules, out) {
+            return;
+        }
         self.subscribe_all(channels, None, rules, out);
         out.extend(presence.iter().map(|channel| self.presence(channel, None, rules)));
     }
 
-    /// Opens the session: as the named one if it belongs to this user, otherwise as a new one.
+    /// Opens the session: as the named one if it belongs to this user, otherwise as a new one. Returns false if it is
+    /// refused: the session is revoked, or the token was revoked after it was verified.
     fn open_as(
         &mut self,
         named: Option<SessionId>,
@@ -170,9 +176,15 @@ impl Session {
         now: Now,
         rules: &Rules,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let Identity { tenant, user, .. } = &identity;
         let own = named.filter(|named| name::is_of(*named, tenant, user));
+        let verifier = rules.verifier.get();
+        let revocations = verifier.revocations();
+        if revocations.cover_token(identity.holder()) || own.is_some_and(|own| revocations.cover_session(own)) {
+            close_revoked(out);
+            return false;
+        }
         self.id = own.unwrap_or_else(|| name::bind(self.id, tenant, user));
         let welcome = ServerFrame::Welcome(Welcome {
             session_id: self.id.to_string().into(),
@@ -187,6 +199,7 @@ impl Session {
         });
         out.extend([Effect::Send(Lane::CONTROL, welcome), Effect::Opened, Effect::Identified]);
         self.state = State::Open(identity);
+        true
     }
 
     /// Handles one frame of the client.
@@ -295,10 +308,7 @@ impl Session {
             }
             (State::Open(_), token) => {
                 let is_taken = token.is_none_or(|token| self.refresh(token, id, now, rules, out));
-                if is_taken {
-                    self.go_on_as(named, out);
-                }
-                return is_taken;
+                return is_taken && self.go_on_as(named, rules, out);
             }
             (State::AwaitHello { .. }, None) => {
                 let message = "this hello has no token, and the upgrade had none either";
@@ -319,23 +329,26 @@ impl Session {
                 out.push(Effect::Close(Close::WrongTenant));
                 false
             }
-            Ok(identity) => {
-                self.open_as(named, identity, now, rules, out);
-                true
-            }
+            Ok(identity) => self.open_as(named, identity, now, rules, out),
         }
     }
 
-    /// Continues an open session as an earlier one of its user. Another user's session id is ignored.
-    fn go_on_as(&mut self, named: Option<SessionId>, out: &mut Vec<Effect>) {
-        let (Some(named), State::Open(Identity { tenant, user, .. })) = (named, &self.state) else { return };
+    /// Continues an open session as an earlier one of its user. Another user's session id is ignored. Returns false if
+    /// the named session is revoked.
+    fn go_on_as(&mut self, named: Option<SessionId>, rules: &Rules, out: &mut Vec<Effect>) -> bool {
+        let (Some(named), State::Open(Identity { tenant, user, .. })) = (named, &self.state) else { return true };
         if named != self.id && name::is_of(named, tenant, user) {
+            if rules.verifier.get().revocations().cover_session(named) {
+                close_revoked(out);
+                return false;
+            }
             self.id = named;
             if let Some(restoring) = &mut self.restoring {
                 restoring.begin_again(); // It was waiting for the record of another session.
             }
             out.push(Effect::Identified);
         }
+        true
     }
 
     /// Handles a new token for an open session. Tenant and user must be the same; the grants may differ. Subscriptions
@@ -447,6 +460,10 @@ impl Session {
     fn find(&self, pattern: &Pattern) -> Option<usize> {
         self.subscriptions.iter().position(|s| s.pattern == *pattern)
     }
+}
+
+fn close_revoked(out: &mut Vec<Effect>) {
+    out.extend([refuse(ErrorCode::Revoked, REVOKED, None, None), Effect::Close(Close::Revoked)]);
 }
 
 fn refuse_token(error: TokenError, id: Option<&str>, out: &mut Vec<Effect>) {

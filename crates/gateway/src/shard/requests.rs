@@ -60,6 +60,8 @@ pub(crate) enum ToShard {
     Rebalance(Departures, Duration),
     /// Close a session's connection with this number, and its earlier ones, if they are still here.
     CloseSession(SessionClose, RegistrationNumber),
+    /// Close the connections whose token, session or user has been revoked.
+    CloseRevoked,
     /// Send an operator the list of the connections here.
     List(Box<Listing>),
     /// The answer to a connection's request for the record of its session.

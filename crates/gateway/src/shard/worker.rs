@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use connection_registry::{RegistrationNumber, SessionClose};
 use message_router::ShardIndex;
 use tokio::task;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -43,6 +42,7 @@ use crate::transport::socket::Socket;
 use crate::transport::websocket::codec::{Codec, Unfinished};
 
 mod backlog;
+mod closing;
 mod cut;
 mod outlets;
 mod progress;
@@ -252,6 +252,7 @@ impl Worker {
                 self.shard.borrow_mut().rebalance(departures, spare, self.clock.now());
             }
             ToShard::CloseSession(closing, upto) => self.close_session(closing, upto),
+            ToShard::CloseRevoked => self.close_revoked(),
             ToShard::Restored(restored_for) => {
                 let (ask, restored) = *restored_for;
                 self.registrations.borrow().restored(&mut self.shard.borrow_mut(), ask, restored);
@@ -385,13 +386,6 @@ impl Worker {
     }
 
     /// Closes a session at the request of the registry.
-    fn close_session(&self, closing: SessionClose, upto: RegistrationNumber) {
-        let (mut shard, now) = (self.shard.borrow_mut(), self.clock.now());
-        for slot in self.registrations.borrow().close_session(&mut shard, closing, upto) {
-            self.wake_sooner(&mut shard, slot, now);
-        }
-    }
-
     fn wake_sooner(&self, shard: &mut Shard, slot: Slot, now: Now) {
         if let Some(at_ms) = shard.wake_sooner(slot, now) {
             self.wheel.borrow_mut().schedule(slot, at_ms);

@@ -144,5 +144,6 @@ pub(super) fn identity(rules: &Rules, user: &str) -> Identity {
         grants: Grants::new(all.clone(), all),
         expires_at_unix_s: u64::MAX / 2_000,
         info: None,
+        mark: Default::default(),
     }
 }

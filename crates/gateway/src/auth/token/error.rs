@@ -3,8 +3,8 @@
 use jsonwebtoken::errors::ErrorKind;
 use wire::{Close, ErrorCode, PRESENCE_INFO_BYTES_MAX, TOKEN_BYTES_MAX};
 
-use super::mistaken_secret::SecretMistake;
 use crate::auth::grants::BadGrant;
+use crate::auth::mistaken_secret::SecretMistake;
 
 /// The reason why a token is refused. The message is sent to the client; none repeats the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,9 @@ pub(crate) enum TokenError {
     /// No configured key has this `kid`.
     #[error("the token's kid matches no configured key")]
     UnknownKey,
+    /// The keys of the issuer have to be fetched first.
+    #[error("the keys of the token's issuer are being fetched; come back in a moment")]
+    KeysPending,
     /// No key found by `kid` has the header's algorithm.
     #[error("the token's algorithm differs from that of its key")]
     WrongAlgorithm,
@@ -66,6 +69,9 @@ pub(crate) enum TokenError {
     /// The time of `exp` plus the leeway has passed.
     #[error("the token has expired; send a new one")]
     Expired,
+    /// The token, its session or its user is revoked.
+    #[error("the token is revoked; get another one")]
+    Revoked,
     /// `nbf` is in the future.
     #[error("the token is not valid yet (nbf)")]
     NotYetValid,
@@ -93,10 +99,17 @@ impl TokenError {
         }
     }
 
+    /// Whether another key could verify the token.
+    pub(super) fn is_about_key(&self) -> bool {
+        matches!(self, Self::UnknownKey | Self::WrongAlgorithm | Self::BadSignature | Self::MistakenSecret(_))
+    }
+
     /// The error code of the `error` frame.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Expired => ErrorCode::TokenExpired,
+            Self::Revoked => ErrorCode::Revoked,
+            Self::KeysPending => ErrorCode::Unavailable,
             _ => ErrorCode::Unauthenticated,
         }
     }
@@ -105,6 +118,8 @@ impl TokenError {
     pub(crate) fn close(&self) -> Close {
         match self {
             Self::Expired => Close::TokenExpired,
+            Self::Revoked => Close::Revoked,
+            Self::KeysPending => Close::TryAgainLater,
             _ => Close::Unauthenticated,
         }
     }

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use wire::TenantId;
 
-use super::mistaken_secret::SecretMistake;
 use super::*;
+use crate::auth::key::BadKey;
+use crate::auth::mistaken_secret::{BYTE_ORDER_MARK, SecretMistake};
 use crate::auth::signed::*;
 
 const RSA_PKCS1: &[u8] = include_bytes!("../../../tests/keys/test_only_rs256_public_pkcs1.pem");

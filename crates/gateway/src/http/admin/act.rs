@@ -2,6 +2,7 @@
 
 use hyper::Method;
 
+use crate::auth::permission::Permission;
 use crate::http::refusal::Refusal;
 
 /// What a request asks for.
@@ -48,6 +49,15 @@ impl Act {
     /// Whether it changes something.
     pub(super) fn is_change(self) -> bool {
         self == Self::Drain
+    }
+
+    /// What a service token needs for it. Probes and metrics need none.
+    pub(super) fn permission(self) -> Option<Permission> {
+        match self {
+            Self::Livez | Self::Readyz | Self::Metrics => None,
+            Self::ListConnections | Self::ListDeadLetters | Self::ListReceipts => Some(Permission::AdminRead),
+            Self::Drain => Some(Permission::AdminDrain),
+        }
     }
 
     /// The name in the audit log of what operators do. Programs read probes and metrics all the time.

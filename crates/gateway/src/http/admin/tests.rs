@@ -71,7 +71,11 @@ async fn with_leave(health: Health, test: impl AsyncFnOnce(std::net::SocketAddr,
         pools: Vec::new(),
     };
     let leave = Arc::new(Notify::new());
-    let authorisation = Authorisation::new(crate::config::AdminHosts::default());
+    let authorisation = Authorisation::new(
+        crate::config::AdminHosts::default(),
+        crate::host::reloadable::Reloadable::new(crate::auth::signed::verifier()),
+        false,
+    );
     let admin =
         Admin::new(authorisation, Exposition::new(sources), health.clone(), leave.clone(), records().await, hub());
     LocalSet::new()

@@ -66,7 +66,7 @@ pub(super) fn find_token<'r>(
 }
 
 /// Other schemes are ignored: browsers repeat the `Basic` credentials of a site with a password.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(in crate::http) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(SCHEME.len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && token.first().is_none_or(u8::is_ascii_whitespace);

@@ -48,8 +48,15 @@ impl DevTokens {
             }
         }
         let user = user.ok_or(Refusal::bad_request("a user is required: /dev/token?user=alice"))?;
-        let request =
-            TokenRequest { user, tenant: Some(tenant), subscribe, publish, info: None, expires_in_s: LIFETIME_S };
+        let request = TokenRequest {
+            user,
+            tenant: Some(tenant),
+            subscribe,
+            publish,
+            scopes: Vec::new(),
+            info: None,
+            expires_in_s: LIFETIME_S,
+        };
         let refused = "a grant is not a channel or pattern of this gateway, such as collection:42:*";
         self.issuer.issue(&request, now_unix_s).map_err(|_| Refusal::bad_request(refused))
     }

@@ -67,6 +67,7 @@ impl Instance {
             grants: Grants::new(grants.clone(), grants),
             expires_at_unix_s: u64::from(u32::MAX),
             info: None,
+            mark: Default::default(),
         };
         let (shard, registrations) = &mut self.shards[at];
         let session = Session::new(SessionId::from_random(u128::from(self.arrival)), None);

@@ -16,6 +16,7 @@ use connection_registry::{CloseReason, SessionClose};
 
 use crate::config::CLOSE_TIMEOUT;
 use crate::metrics::refusal_log::RefusedClient;
+use crate::session::REVOKED;
 use crate::shard::departures::Departures;
 
 use super::*;
@@ -56,7 +57,8 @@ fn is_refusal(close: Close) -> bool {
         | Close::WrongTenant
         | Close::WrongOrigin
         | Close::WrongSubprotocol
-        | Close::Kicked => true,
+        | Close::Kicked
+        | Close::Revoked => true,
     }
 }
 
@@ -97,6 +99,19 @@ impl Shard {
                 CloseReason::Replaced => drop(self.close(slot, Close::Replaced)),
                 CloseReason::Kicked => drop(self.close(slot, Close::Kicked)),
             }
+        }
+        slots
+    }
+
+    /// Closes the connections whose token, session or user has been revoked. Returns which ones.
+    pub(crate) fn close_revoked(&mut self) -> Vec<Slot> {
+        let rules = Arc::clone(&self.rules);
+        let open = self.connections.iter().filter(|(_, connection)| connection.state == ConnectionState::Open);
+        let known = open
+            .filter_map(|(slot, Connection { session, .. })| Some((slot, session.id(), session.identity()?.holder())));
+        let slots = rules.verifier.get().revocations().select(known);
+        for slot in slots.iter().copied() {
+            self.refuse(slot, ErrorCode::Revoked, REVOKED, Close::Revoked);
         }
         slots
     }

@@ -81,6 +81,7 @@ impl Table {
             grants: Grants::new(grants.clone(), grants),
             expires_at_unix_s: 1_000_600,
             info: None,
+            mark: Default::default(),
         };
         let session = Session::new(SessionId::from_random(1), None);
         let slot = self.shard.open(session, Opening::Authenticated(identity), self.now);
@@ -545,6 +546,7 @@ fn who_comes_while_the_broker_is_away_or_the_instance_leaves_is_told() {
         grants: Grants::new(grants.clone(), grants.clone()),
         expires_at_unix_s: 1_000_600,
         info: None,
+        mark: Default::default(),
     };
     let session = |n| Session::new(SessionId::from_random(n), None);
     let late = table.shard.open(session(1), Opening::Authenticated(identity()), table.now);

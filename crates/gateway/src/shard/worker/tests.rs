@@ -71,6 +71,7 @@ fn connect(worker: &Worker) -> (TcpStream, Handoff) {
         grants: Grants::new(grants.clone(), grants),
         expires_at_unix_s: u64::from(u32::MAX),
         info: None,
+        mark: Default::default(),
     };
     let (early, session_id, path_tenant) = (Bytes::new(), SessionId::from_random(1), None);
     let (reservation, opening) = (worker.hub.reserve(), Opening::Authenticated(identity));

@@ -2,9 +2,12 @@
 
 use connection_registry::{Member, MemberList, PresenceCursor, PresenceEvent, PresenceTransition};
 use message_router::{FamilyPolicy, OnIsolation};
+use serde_json::json;
 use wire::FamilyShape;
 
 use super::*;
+use crate::auth::signed;
+use crate::host::reloadable::Reloadable;
 use crate::shard::requests::PresenceList;
 use crate::shard::table::PresenceUpdate;
 
@@ -56,6 +59,28 @@ impl Table {
         let event = PresenceEvent { scope: room().as_str().into(), user, at: Timestamp(0), count: 1, transition };
         self.shard.presence_changed(&room(), at, &event);
     }
+}
+
+#[test]
+fn a_new_token_that_takes_the_scope_back_ends_membership_and_watch() {
+    let mut table = table();
+    Arc::get_mut(&mut table.shard.rules).unwrap().verifier = Reloadable::new(signed::verifier());
+    table.now.unix_ms = signed::NOW * 1_000;
+    let token = |grants: &[&str]| signed::hs256(&signed::with(signed::claims("alice"), json!({ "subscribe": grants })));
+    let slot = table.shard.open(Session::new(SessionId::from_random(1), None), Opening::AwaitHello, table.now);
+    table.client_sends(slot, &format!(r#"{{"type":"hello","payload":{{"token":"{}"}}}}"#, token(&["collection:*"])));
+    assert_eq!(table.received(slot), ["welcome"]);
+    table.live(slot, "collection:42:ops", 0);
+    table.watches(slot, "w");
+    assert_eq!(table.update(), ["+alice collection:42", "? collection:42"]);
+    table.shard.presence_listed(&list(Some(cursor(1)), &["alice"]));
+    assert_eq!(table.received(slot), ["presence"]);
+    table.client_sends(slot, &format!(r#"{{"type":"refresh","payload":{{"token":"{}"}}}}"#, token(&["system:*"])));
+    assert_eq!(table.received(slot), ["refreshed", "error forbidden", "unsubscribed collection:42:ops"]);
+    assert_eq!(table.update(), [". collection:42", "-alice collection:42"]);
+    table.turns(cursor(2), "bob", PresenceTransition::Joined(None));
+    table.watches(slot, "again");
+    assert_eq!(table.received(slot), ["error not_subscribed"]);
 }
 
 #[test]

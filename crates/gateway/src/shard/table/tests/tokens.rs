@@ -1,5 +1,6 @@
 //! Tokens that come in frames: the first one, and those that take its place.
 
+use connection_registry::{Revocation, RevocationSubject};
 use message_router::{FamilyPolicy, OnIsolation};
 use serde_json::json;
 
@@ -78,6 +79,76 @@ fn a_new_token_drops_exactly_the_subscriptions_that_it_does_not_grant() {
     assert_eq!(table.received(alice), ["collection:42:ops@1"]);
     table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:7:ops"}"#);
     assert_eq!(table.received(alice), ["error forbidden"]);
+}
+
+#[test]
+fn a_subscription_that_is_taken_back_while_it_catches_up_delivers_nothing() {
+    let mut table = table();
+    let (alice, _) = table.greets(None, &token("alice", &["collection:*"]));
+    table.client_sends(alice, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-3"}"#);
+    let (joiner, _) = table.joiner();
+    let received = table.refreshes(alice, &token("alice", &["collection:42"]));
+    assert_eq!(received, ["refreshed", "error forbidden", "unsubscribed collection:42:*"]);
+    table.shard.joined(joiner, page(Start::Resumed, vec![("ops", 4)], Some(4), false));
+    table.publish("collection:42", "ops", 5);
+    assert_eq!(table.received(alice), [""; 0]);
+}
+
+fn revoke(table: &mut Table, subject: RevocationSubject) -> Vec<Slot> {
+    let (at, until) = (Some(Timestamp(NOW * 1_000)), Timestamp((NOW + 86_400) * 1_000));
+    let verifier = table.shard.rules.verifier.get();
+    let revocations = verifier.revocations();
+    assert!(revocations.apply(&[Revocation { subject, at, until }], table.now.unix_ms));
+    table.shard.close_revoked()
+}
+
+#[test]
+fn what_is_revoked_is_closed_and_refused_and_the_rest_goes_on() {
+    let mut table = table();
+    let with_jti = |user: &str, jti: &str| hs256(&with(claims(user), json!({"jti": jti})));
+    let (alice, _) = table.greets(None, &with_jti("alice", "t-1"));
+    let (other, _) = table.greets(None, &with_jti("alice", "t-2"));
+    let (bob, _) = table.greets(None, &with_jti("bob", "t-3"));
+    let closed = revoke(&mut table, RevocationSubject::Token("t-1".into()));
+    assert_eq!((closed, table.received(alice)), (vec![alice], strings(&["error revoked", "bye", "close 4506"])));
+    assert_eq!(table.greets(None, &with_jti("alice", "t-1")).1, ["error revoked", "bye", "close 4506"]);
+    // The old token is still good.
+    assert_eq!(table.refreshes(other, &with_jti("alice", "t-1")), ["error revoked"]);
+    assert_eq!(table.refreshes(other, &with_jti("alice", "t-4")), ["refreshed"]);
+
+    let session = table.shard.connection(bob).unwrap().session.id();
+    assert_eq!(revoke(&mut table, RevocationSubject::Session(session.to_string())), [bob]);
+    assert_eq!(table.received(bob), ["error revoked", "bye", "close 4506"]);
+    let token = with_jti("bob", "t-3");
+    let hello =
+        |more: &str| format!(r#"{{"type":"hello","payload":{{"token":"{token}","session_id":"{session}"{more}}}}}"#);
+    for more in ["", r#","restore":true"#] {
+        let slot = table.shard.open(Session::new(SessionId::from_random(7), None), Opening::AwaitHello, table.now);
+        table.client_sends(slot, &hello(more));
+        assert_eq!(table.received(slot), ["error revoked", "bye", "close 4506"], "it does not continue");
+    }
+    let again = table.shard.open(Session::new(SessionId::from_random(9), None), Opening::AwaitHello, table.now);
+    table.client_sends(again, &format!(r#"{{"type":"hello","payload":{{"token":"{token}"}}}}"#));
+    assert_eq!(table.received(again), ["welcome"], "the token may begin another session");
+    table.client_sends(again, &hello(""));
+    assert_eq!(table.received(again), ["refreshed", "error revoked", "bye", "close 4506"]);
+
+    // A reload does not forget it.
+    let verifier = table.shard.rules.verifier.clone();
+    verifier.replace(crate::auth::signed::verifier().succeeding(&verifier.get()));
+    assert_eq!(table.greets(None, &with_jti("alice", "t-1")).1, ["error revoked", "bye", "close 4506"]);
+
+    // A token that was verified a moment before it was revoked, and is opened after.
+    let identity = table.shard.rules.verifier.get().verify(&with_jti("carol", "t-5"), NOW).unwrap();
+    let carol = RevocationSubject::User(identity.tenant.clone(), identity.user.clone());
+    assert_eq!(revoke(&mut table, carol), [0; 0]);
+    let session = Session::new(SessionId::from_random(8), None);
+    let slot = table.shard.open(session, Opening::Authenticated(identity), table.now);
+    assert_eq!(table.received(slot), ["error revoked", "bye", "close 4506"]);
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use jsonwebtoken::crypto::rust_crypto;
 use jsonwebtoken::errors::Error;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
-use super::mistaken_secret::MistakenSecrets;
+use crate::auth::mistaken_secret::MistakenSecrets;
+use crate::auth::permission::Permissions;
 
 /// Shortest HMAC secret, in bytes: the length of the hash (RFC 7518 §3.2).
 const SECRET_BYTES_MIN: usize = 32;
@@ -22,6 +24,8 @@ pub(crate) struct Key {
     algorithm: Algorithm,
     decoding: DecodingKey,
     mistaken: MistakenSecrets,
+    /// The scopes that tokens of this key may have.
+    permissions: Permissions,
 }
 
 /// The reason why a key cannot be used.
@@ -45,6 +49,9 @@ pub(crate) enum BadKey {
     /// The modulus is too long for the library.
     #[error("an RS256 key has at most {MODULUS_BITS_MAX} bits, this one has {0}")]
     LongModulus(usize),
+    /// A key of a key set that is not for tokens of the supported algorithms.
+    #[error("this key is not for signatures with RS256, ES256 or EdDSA")]
+    Unsupported,
 }
 
 impl Key {
@@ -57,7 +64,8 @@ impl Key {
             return Err(BadKey::ShortSecret(secret.len()));
         }
         let mistaken = MistakenSecrets::of(secret);
-        Ok(Self { kid, algorithm: Algorithm::HS256, decoding: DecodingKey::from_secret(secret), mistaken })
+        let decoding = DecodingKey::from_secret(secret);
+        Ok(Self { kid, algorithm: Algorithm::HS256, decoding, mistaken, permissions: Permissions::NONE })
     }
 
     /// Creates a key from the public half of an RSA key pair.
@@ -92,23 +100,62 @@ impl Key {
         Ok(Self::public(kid, Algorithm::EdDSA, decoding))
     }
 
-    fn public(kid: Option<String>, algorithm: Algorithm, decoding: DecodingKey) -> Self {
-        Self { kid, algorithm, decoding, mistaken: MistakenSecrets::default() }
+    /// Creates a key from one of a published key set (RFC 7517). Its type and curve determine its algorithm. A shared
+    /// secret in a published set is no secret, and is refused.
+    ///
+    /// # Errors
+    /// If the key is not for signatures, is for another algorithm, or is damaged.
+    pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, BadKey> {
+        if jwk.common.public_key_use.as_ref().is_some_and(|public_use| *public_use != PublicKeyUse::Signature) {
+            return Err(BadKey::Unsupported);
+        }
+        let (algorithm, named) = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+                (Algorithm::ES256, KeyAlgorithm::ES256)
+            }
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+                (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+            }
+            _ => return Err(BadKey::Unsupported),
+        };
+        if jwk.common.key_algorithm.is_some_and(|own| own != named) {
+            return Err(BadKey::Unsupported);
+        }
+        let decoding = DecodingKey::from_jwk(jwk).map_err(|_| BadKey::Unsupported)?;
+        match algorithm {
+            Algorithm::RS256 => check_modulus(&decoding)?,
+            _ => check_point(&decoding, algorithm, BadKey::Unsupported)?,
+        }
+        Ok(Self::public(jwk.common.key_id.clone(), algorithm, decoding))
     }
 
-    pub(super) fn kid(&self) -> Option<&str> {
+    fn public(kid: Option<String>, algorithm: Algorithm, decoding: DecodingKey) -> Self {
+        Self { kid, algorithm, decoding, mistaken: MistakenSecrets::default(), permissions: Permissions::NONE }
+    }
+
+    /// The same key, whose tokens may have these scopes.
+    pub(crate) fn permitting(self, permissions: Permissions) -> Self {
+        Self { permissions, ..self }
+    }
+
+    pub(crate) fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+
+    pub(crate) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    pub(super) fn algorithm(&self) -> Algorithm {
+    pub(crate) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    pub(super) fn decoding(&self) -> &DecodingKey {
+    pub(crate) fn decoding(&self) -> &DecodingKey {
         &self.decoding
     }
 
-    pub(super) fn mistaken(&self) -> &MistakenSecrets {
+    pub(crate) fn mistaken(&self) -> &MistakenSecrets {
         &self.mistaken
     }
 }

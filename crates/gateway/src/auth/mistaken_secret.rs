@@ -20,10 +20,10 @@ pub(crate) enum SecretMistake {
 
 /// What a signer may have made of one secret.
 #[derive(Debug, Clone, Default)]
-pub(super) struct MistakenSecrets(Vec<(SecretMistake, DecodingKey)>);
+pub(crate) struct MistakenSecrets(Vec<(SecretMistake, DecodingKey)>);
 
 impl MistakenSecrets {
-    pub(super) fn of(secret: &[u8]) -> Self {
+    pub(crate) fn of(secret: &[u8]) -> Self {
         let with = |before: &[u8], after: &[u8]| [before, secret, after].concat();
         let mut mistaken = vec![
             (SecretMistake::LineEnd, with(b"", b"\n")),
@@ -36,7 +36,7 @@ impl MistakenSecrets {
     }
 
     /// The mistake that explains a token whose signature does not verify.
-    pub(super) fn explain(&self, token: &str) -> Option<SecretMistake> {
+    pub(crate) fn explain(&self, token: &str) -> Option<SecretMistake> {
         let (message, signature) = token.rsplit_once('.')?;
         let signs = |key| jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256);
         self.0.iter().find(|(_, key)| signs(key).is_ok_and(|verified| verified)).map(|(mistake, _)| *mistake)
