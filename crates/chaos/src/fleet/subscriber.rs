@@ -230,7 +230,10 @@ impl Subscriber {
     fn subscribed(&mut self, frame: &Value) {
         let channel = frame["channel"].as_str().unwrap_or_default();
         let Some(index) = self.identity.patterns.iter().position(|pattern| pattern == channel) else { return };
-        self.hold(Some(channel), &frame["position"]);
+        // A `subscribed` that does not resume moves nothing: its `gap` does.
+        if self.held[index].is_none() {
+            self.raise(index, &frame["position"]);
+        }
         let was_live = self.is_live();
         if frame["position"].is_string() {
             self.active.insert(index);
