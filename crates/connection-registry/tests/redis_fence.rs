@@ -2,18 +2,18 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use connection_registry::{
-    Acquired, CloseReason, Connected, ConnectionLimits, DirectoryReply, Heartbeat, Instance, InstanceCommand, OnExcess,
-    RedisStore, RedisStoreConfig, Refusal, RevocationCursor, RevocationLog, RevocationSubject, RowChange, SessionClose,
-    Store, StoreError, Timings, Token,
+    Acquired, CloseReason, Connected, ConnectionLimits, ConnectionRow, DirectoryReply, Heartbeat, Instance,
+    InstanceCommand, OnExcess, RedisStore, RedisStoreConfig, Refusal, RevocationCursor, RevocationLog,
+    RevocationSubject, RowChange, SessionClose, Store, StoreError, Timings, Token,
 };
 use keyspace::{Function, Keyspace, Library};
 use redis::aio::MultiplexedConnection;
 use support::{ANY_NUMBER, RedisServer, command, instance, nth_heartbeat, row, store_at, unhurried};
 use test_support::{RedisCluster, SentinelSet};
-use wire::{Notice, SessionId, TenantId, UserId};
+use wire::{Notice, SessionId, TenantId, Timestamp, UserId};
 
 /// The answer with this number of rows and without commands.
 fn listed(rows: usize) -> Result<DirectoryReply, StoreError> {
@@ -221,6 +221,28 @@ async fn after_a_failover_older_tokens_are_stale_although_the_lease_was_replicat
     let new = granted(&store, &second).await;
     assert!(number(&new) > number(&old));
     assert_eq!(store.acquire(&first, nth_heartbeat(2)).await, Ok(Acquired::Busy { holder: second.incarnation }));
+}
+
+/// Redis' clock has been set back by five hours, and the first instance has not noticed it yet: its row is dated ahead.
+#[tokio::test]
+async fn a_row_dated_ahead_closes_no_newer_connection_and_is_decided_when_it_is_written_again() {
+    let server = RedisServer::start();
+    let store = server.store(unhurried(), ANY_NUMBER);
+    let (first, second) = (instance("gw-1", 1), instance("gw-2", 2));
+    let (one, two) = (granted(&store, &first).await, granted(&store, &second).await);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let at = |ms: u64| {
+        let row = ConnectionRow { connected_at: Timestamp(ms), ..row("alice") };
+        RowChange::Put(SessionId::from_random(1), row, Timestamp(ms))
+    };
+    store.write_rows(&first, &one, &[at(now + 5 * 3_600_000)]).await.unwrap();
+    let newer = store.write_rows(&second, &two, &[at(now)]).await.unwrap();
+    assert_eq!((newer.rows, newer.commands.len()), (1, 0), "the newer connection stays");
+    assert_eq!(renew(&store, &first, &one, nth_heartbeat(1)).await, listed(1), "and the other one for now");
+    // The first instance has noticed it. Its connection is the older one.
+    let older = store.write_rows(&first, &one, &[at(now - 10_000)]).await.unwrap();
+    assert_eq!((older.rows, older.commands.len()), (0, 1), "{older:?}");
+    assert_eq!(renew(&store, &second, &two, nth_heartbeat(1)).await, listed(1));
 }
 
 #[tokio::test]

@@ -90,6 +90,23 @@ local function registrations(all, owner)
   return found
 end
 
+-- Whether a registration is dated ahead of the clock of Redis: the clock has been set back since, and the instance has
+-- not written its rows again yet. Such a time says nothing about which connection is newer. Instances know the clock to
+-- within the time of one call.
+local CLOCK_ERROR_MS = 1000
+local function is_ahead(since)
+  return since ~= nil and since > clock() + CLOCK_ERROR_MS
+end
+
+-- Returns when a session of `owner` was connected, if the incarnation lists it.
+local function since_of(incarnation, owner, session)
+  for _, one in ipairs(registrations({ incarnation }, owner)) do
+    if one.session == session then
+      return one.since
+    end
+  end
+end
+
 -- Adds `change` (1 or -1) to the count in field `who`, and returns the new count.
 local function count_one(users, who, change)
   local count = (whole(call('HGET', users, who)) or 0) + change
@@ -206,15 +223,18 @@ register('tidegate_registry_write', {}, function(keys, args)
 
   -- Whether this session continues elsewhere, in a connection that is certainly newer than this one. An older
   -- connection there is closed: its client has reconnected here before the broken socket was noticed, or uses both. If
-  -- it is not certain which one is newer, it is the one that is written later.
+  -- it is not certain which one is newer, it is the one that is written later. Neither is closed for a row that is dated
+  -- ahead: it is soon written again, and decided then.
   local function is_elsewhere(session, row, latest)
     for _, incarnation in ipairs(all) do
       local other = row_in(incarnation.rows ~= rows and read_or(false, 'HGET', incarnation.rows, session))
       if other and other.tenant == row.tenant and other.user == row.user then
-        if other.connected_at > latest then
-          return true
+        if not is_ahead(since_of(incarnation, row.tenant .. '/' .. row.user, session)) then
+          if other.connected_at > latest then
+            return true
+          end
+          close(incarnation, session, 'replaced')
         end
-        close(incarnation, session, 'replaced')
       end
     end
     return false
@@ -231,13 +251,16 @@ register('tidegate_registry_write', {}, function(keys, args)
     local over = user_max > 0 and total(all, owner) + 1 - user_max or 0
     if over > 0 and excess == 'close_oldest' then
       -- The new row may be the oldest itself, because rows are written again after an outage. If two have the same
-      -- time, it is the newer one.
+      -- time, it is the newer one. One that is dated ahead is older.
       local own = { session = session, since = since }
       local oldest = registrations(all, owner)
       oldest[#oldest + 1] = own
+      for _, one in ipairs(oldest) do
+        one.order = is_ahead(one.since) and one ~= own and 0 or one.since
+      end
       table.sort(oldest, function(a, b)
-        if a.since ~= b.since then
-          return a.since < b.since
+        if a.order ~= b.order then
+          return a.order < b.order
         end
         return b == own and a ~= own
       end)

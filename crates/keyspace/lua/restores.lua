@@ -75,7 +75,7 @@ register('tidegate_registry_take', {}, function(keys, args)
     end
     for _, other in ipairs(registrations(all, owner)) do
       if other.session == session and other.incarnation.incarnation ~= own then
-        if other.since > tonumber(latest) then
+        if other.since > tonumber(latest) and not is_ahead(other.since) then
           return 'replaced'
         end
         found = 'awaited'
