@@ -1,6 +1,7 @@
 -- tidegate_read: the newest position of a scope, and the messages that it keeps after a position. Writes nothing
 -- (FCALL_RO).
--- tidegate_open: the same; if the scope has not been used, begins its first generation.
+-- tidegate_open: the same; if the scope has not been used, begins its first generation. A scope without a message is
+-- kept for an hour after it was opened.
 --
 -- KEYS[1] stream, KEYS[2] metadata   as for tidegate_publish
 -- ARGV[1] after        a position, or '' for no entries
@@ -77,9 +78,9 @@ local function read(keys, args, opening)
     if not opening then
       return nil
     end
-    local now = clock()
-    generation, offset = begin(stream, meta, replication_id(), now), '0'
-    call('PEXPIRE', meta, decimal(family.ttl + family.step + META_GRACE_MS))
+    generation, offset = begin(stream, meta, replication_id(), clock()), '0'
+  elseif opening and offset == '0' then
+    call('PEXPIRE', meta, UNUSED_MS, 'GT')
   end
   local earlier, entries, more = {}, {}, 0
   for position in gmatch(list, '[^ ]+') do

@@ -46,6 +46,9 @@ local EARLIER_MAX = 16
 -- How much longer than its stream the metadata is kept: a client that was away for a week still learns whether it
 -- missed messages, and a scope that was quiet for less than that does not begin a new generation.
 local META_GRACE_MS = 7 * 24 * 60 * 60 * 1000
+-- How long a scope without a message is kept: anybody who may subscribe can begin any number of them. Gateways renew it
+-- while they have subscribers.
+local UNUSED_MS = 60 * 60 * 1000
 
 local NAME = '[A-Za-z0-9_.@|=+~-]'
 local STREAM_KEY = '^(' .. NAME .. '+:{' .. NAME .. '+/(' .. NAME .. '+)(:?)(' .. NAME .. '*)}):stream$'
@@ -188,6 +191,9 @@ local function begin(stream, meta, replid, now, old, top)
   local text = decimal(generation)
   -- Upkeep is due at once: its planned time may come from another clock.
   call('HSET', meta, 'r', replid, 'g', text, 'o', 0, 'e', earlier, 'd', 0)
+  if not old then
+    call('PEXPIRE', meta, UNUSED_MS)
+  end
   return text
 end
 

@@ -39,7 +39,7 @@ const MESSAGES: [Footprint; 6] = [
         name: ":{TENANT/FAMILY:ID}:meta",
         kind: "hash of `r` (replication id), `g` (generation), `o` (newest offset), `e` (earlier generations; `+` marks lost messages), \
                `d` (time of the next upkeep, ms), `k` (positions by time, for trimming by age), `i` (newest window with ids)",
-        ttl: "the family's TTL plus 7 days; does not expire while a gateway subscribes to the scope",
+        ttl: "the family's TTL plus 7 days, an hour if nothing was ever published; does not expire while a gateway subscribes to the scope",
         writer: "publishing functions, `tidegate_open`, `tidegate_lost`; gateways (`PEXPIRE`)",
         reader: "publishing functions, `tidegate_read`, `tidegate_lost`; gateways read `g` and `o` (`HMGET`)",
     },

@@ -117,6 +117,13 @@ impl Keyspace {
     /// ```
     pub const META_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
+    /// The same for a scope without a message, in ms: one hour. Anybody who may subscribe can begin any number of these.
+    ///
+    /// ```
+    /// assert_eq!(keyspace::Keyspace::UNUSED_KEPT_MS, 3_600_000);
+    /// ```
+    pub const UNUSED_KEPT_MS: u64 = 60 * 60 * 1_000;
+
     /// The fields of the hash [`Self::meta`] with the generation and the newest offset.
     ///
     /// ```

@@ -60,13 +60,15 @@ pub enum Command {
         /// Most entries in the answer.
         entries_max: usize,
     },
-    /// Asks for the newest positions of many scopes. It is cheap, and does not begin a scope that does not exist. A
-    /// scope that is asked for regularly does not expire, however quiet it is.
+    /// Asks for the newest positions of many scopes. It is cheap, and does not begin a scope that does not exist.
     Tops {
         /// Returned in the answer, [`Event::Tops`].
         ticket: Ticket,
         /// The scopes, in the order of the positions in the answer.
         scopes: Vec<Scope>,
+        /// Scopes that must not expire, however quiet they are: the index of each in `scopes`, and the time for which its
+        /// metadata is kept from now on, in ms. Metadata that is kept for longer stays so.
+        renew: Vec<(usize, u64)>,
     },
     /// Records that the message at this position was delivered and has been lost. From the answer on, histories show it
     /// ([`History::torn`]), so that every instance reports a gap to a client that resumes from before it.

@@ -1,6 +1,8 @@
 //! The Redis broker in cases that only Redis has: outages, half-dead connections, the wrong server, another library.
 //! The cases that every broker must pass are in `broker_conformance.rs`.
 
+#[path = "redis_broker/expiry.rs"]
+mod expiry;
 #[path = "redis_broker/foreign.rs"]
 mod foreign;
 #[path = "redis_broker/publishing.rs"]
@@ -767,27 +769,4 @@ fn take(out: &mut Vec<Output>, seen: &mut Position, gaps: &mut Vec<Gap>) -> Vec<
         }
     }
     commands
-}
-
-#[test]
-fn a_checked_scope_does_not_expire() {
-    run(async {
-        let server = RedisServer::start(&[]);
-        let mut broker = up(config(&server.url())).await;
-        let scope = scope("user:7");
-        publish(&mut broker, &scope).await.unwrap();
-        let meta = Keyspace::default().meta(&scope);
-        let pttl = || cmd("PTTL").arg(&meta).query::<u64>(&mut server.connect()).unwrap();
-        let full = pttl();
-        let tops = async |broker: &mut RedisBroker| {
-            broker.command(Command::Tops { ticket: Ticket(7), scopes: vec![scope.clone()] });
-            let Event::Tops { result, .. } = next(broker).await else { panic!("not the answer") };
-            assert_eq!(result.unwrap()[0].unwrap().offset, 1);
-        };
-        tops(&mut broker).await;
-        assert!(pttl() <= full, "what is kept for longer is kept for as long");
-        cmd("PEXPIRE").arg(&meta).arg(60_000).exec(&mut server.connect()).unwrap();
-        tops(&mut broker).await;
-        assert!((Keyspace::META_KEPT_MS - 60_000..=Keyspace::META_KEPT_MS).contains(&pttl()), "{}", pttl());
-    });
 }

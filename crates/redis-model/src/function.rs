@@ -4,7 +4,7 @@ use bytes::Bytes;
 use wire::{Envelope, Position, Timestamp};
 
 use crate::changes::{ReplicatedChange, Write};
-use crate::keys::{ID_WINDOW_MS, Ids, Keys, Meta, Retention};
+use crate::keys::{ID_WINDOW_MS, Ids, Keys, Meta, Retention, UNUSED_MS};
 use crate::node::{Node, Role};
 use crate::replication_id::ReplicationId;
 use crate::stream::{Entry, Stream};
@@ -258,6 +258,9 @@ impl<'n> FunctionRun<'n> {
             ids_window: None,
         };
         self.write(Write::Begin(begun));
+        if before.is_none() {
+            self.write(Write::ExpireMeta(self.now_ms + UNUSED_MS));
+        }
         generation
     }
 
@@ -297,12 +300,11 @@ impl<'n> FunctionRun<'n> {
     }
 
     fn read(&mut self, after: Option<Position>, entries_max: usize, opening: bool) -> FunctionReply {
-        if self.meta().is_none() {
-            if !opening {
-                return FunctionReply::Nothing;
-            }
-            self.begin(self.node.replication_id(), None);
-            self.write(Write::ExpireMeta(self.now_ms + self.retention.meta_ms()));
+        match self.meta() {
+            None if !opening => return FunctionReply::Nothing,
+            None => drop(self.begin(self.node.replication_id(), None)),
+            Some(meta) if opening && meta.offset == 0 => self.keep_unused(),
+            Some(_) => {}
         }
         let meta = self.meta().expect("begun");
         let (top, earlier, mut torn) = (meta.top(), meta.earlier.clone(), meta.torn.clone());
@@ -310,6 +312,15 @@ impl<'n> FunctionRun<'n> {
         torn.sort_unstable();
         let (entries, more) = after.map_or((Vec::new(), false), |after| self.collect(after, entries_max));
         FunctionReply::Page(Page { top, earlier, torn, entries, more })
+    }
+
+    /// PEXPIRE GT of the metadata.
+    fn keep_unused(&mut self) {
+        let upto_ms = self.now_ms + UNUSED_MS;
+        let meta = self.node.keys(self.scope).and_then(|keys| keys.meta.as_ref());
+        if meta.and_then(|meta| meta.expires_ms).is_some_and(|expires_ms| expires_ms < upto_ms) {
+            self.write(Write::ExpireMeta(upto_ms));
+        }
     }
 
     fn collect(&self, after: Position, entries_max: usize) -> (Vec<Entry>, bool) {

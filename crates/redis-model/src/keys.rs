@@ -9,6 +9,8 @@ use crate::stream::{Stream, Trim};
 
 /// How much longer than its stream the metadata of a scope is kept.
 const META_GRACE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How long the metadata of a scope without a message is kept after it was begun or opened.
+pub(crate) const UNUSED_MS: u64 = 60 * 60 * 1_000;
 /// The shortest time for which a publish id is known, in ms. The longest time is twice as long.
 pub(crate) const ID_WINDOW_MS: u64 = 120_000;
 

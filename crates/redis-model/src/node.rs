@@ -84,6 +84,12 @@ impl Node {
         self.keys.get(scope).and_then(|keys| keys.meta.as_ref()).map(|key| &key.value)
     }
 
+    /// The time at which the metadata of a scope expires, in ms; none if it is kept for ever or does not exist.
+    #[must_use]
+    pub fn meta_expires_ms(&self, scope: &str) -> Option<u64> {
+        self.keys.get(scope).and_then(|keys| keys.meta.as_ref()).and_then(|key| key.expires_ms)
+    }
+
     /// The stream of a scope, expired or not.
     #[must_use]
     pub fn stream(&self, scope: &str) -> Option<&Stream> {

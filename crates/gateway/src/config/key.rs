@@ -171,7 +171,7 @@ pub const KEYS: &[Key] = &[
     key("redis.pool_size", ValueKind::Number { unit: "connections", min: 1, max: 10_000 }, "100"),
     key("redis.reply_deadline_ms", ms(10, 60_000), "2000"),
     key("redis.probe_interval_ms", ms(100, 60_000), "1000"),
-    key("redis.check_interval_ms", ms(1_000, 3_600_000), "30000"),
+    key("redis.check_interval_ms", ms(1_000, 1_800_000), "30000"),
     key("redis.families_revision", ValueKind::Number { unit: "revision", min: 0, max: 1_000 }, "0"),
     derived("auth.keys", ValueKind::Rows(AUTH_KEY_ROW)),
     optional("auth.issuer", WORDS),

@@ -87,6 +87,15 @@ impl Outbox {
         self.bytes as usize
     }
 
+    /// Unwritten bytes of an entry that was accepted although it alone is larger than the bound, while it is written or
+    /// is the next to be written. They count against no bound: the client has only to read on.
+    pub(crate) fn oversized(&self, bytes_max: usize) -> usize {
+        let first =
+            self.entries.iter().take(self.head().max(1)).map(|(_, outbound)| self.encoder.bytes(outbound).len());
+        let (all, largest) = first.fold((0, 0), |(all, largest), len| (all + len, len.max(largest)));
+        if largest > bytes_max { all - self.written as usize } else { 0 }
+    }
+
     /// Bytes of memory, if no other outbox shared the entries. Memory limits use this number.
     pub(crate) fn cost(&self) -> u64 {
         (self.bytes() + self.entries.len() * size_of::<(Lane, Outbound)>()) as u64

@@ -367,7 +367,8 @@ impl Shard {
             _ => self.connections.bytes_max(slot).saturating_add(self.rules.limits.answers_bytes_max()),
         };
         if self.connections.push(slot, lane, outbound.clone(), bytes_max) == Queued::Full {
-            self.evict_queued(slot, self.rules.limits.outbox_bytes_max / 2);
+            let keep = self.connections.bytes_max(slot).saturating_sub(self.rules.limits.outbox_bytes_max / 2);
+            self.evict_queued(slot, keep);
             if self.connections.push(slot, lane, outbound, bytes_max) == Queued::Full {
                 self.close_slow(slot);
             }

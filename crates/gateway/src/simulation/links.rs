@@ -126,7 +126,7 @@ impl World {
                 let pending = Pending::Read { scope: scope.clone(), answered_in: None };
                 self.call(instance_run, ticket, pending, calls_at, RedisCall::Read { scope, after, entries_max });
             }
-            Command::Tops { ticket, scopes } => {
+            Command::Tops { ticket, scopes, .. } => {
                 self.call(instance_run, ticket, Pending::Tops, calls_at, RedisCall::Tops(scopes))
             }
             Command::Lost { ticket, scope, position } => {

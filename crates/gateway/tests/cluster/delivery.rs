@@ -11,6 +11,7 @@ over_both_transports!(
     three_instances_deliver_each_others_messages_in_order,
     a_message_published_again_under_its_id_is_delivered_once,
     a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_nothing_twice,
+    a_first_message_is_delivered_to_a_client_that_was_away,
     one_process_alone_serves_without_redis,
 );
 
@@ -170,6 +171,39 @@ async fn a_killed_instances_clients_resume_elsewhere_with_nothing_missing_and_no
         publisher.publish("collection:42:ops", next).await;
         next += 1;
     }
+}
+
+/// The client leaves before anything was published. Within the hour for which such a scope is kept it gets the message
+/// that it missed; when the scope has been forgotten it is told.
+async fn a_first_message_is_delivered_to_a_client_that_was_away(transport: Transport) {
+    let redis = RedisServer::start(&[]);
+    let fleet = Fleet::start(2, Some(&redis.url()), "");
+    let hour_ms = i64::try_from(keyspace::Keyspace::UNUSED_KEPT_MS).unwrap();
+    let meta = |id: u8| format!("tidegate:{{acme/collection:{id}}}:meta");
+    let kept_ms = |id| redis::cmd("PTTL").arg(meta(id)).query::<i64>(&mut redis.connect()).unwrap();
+    let leaves = async |id| {
+        let channel = format!("collection:{id}:*");
+        let client = Receiver::subscribed(transport, &fleet, 0, "alice", &[&channel]).await;
+        assert!((hour_ms - 60_000..=hour_ms).contains(&kept_ms(id)), "{} ms", kept_ms(id));
+        client.kept()
+    };
+    let mut publisher = fleet.client(1, "worker").await;
+    let kept = leaves(1).await;
+    assert_eq!(publisher.publish("collection:1:ops", 1).await["type"], "ack");
+    let mut back = kept.connect(fleet.gateway(1).listen_addr()).await;
+    back.until_subscribed().await;
+    assert_eq!(back.messages(1).await, [1]);
+    assert!(kept_ms(1) > 7 * 24 * hour_ms, "a scope with a message: {} ms", kept_ms(1));
+
+    let kept = leaves(2).await;
+    redis::cmd("PEXPIRE").arg(meta(2)).arg(1).exec(&mut redis.connect()).unwrap();
+    while kept_ms(2) != -2 {}
+    assert_eq!(publisher.publish("collection:2:ops", 2).await["type"], "ack");
+    let mut back = kept.connect(fleet.gateway(1).listen_addr()).await;
+    back.until_subscribed().await;
+    assert_eq!(back.expect("gap").await["payload"]["reason"], "unknown_position");
+    assert_eq!(publisher.publish("collection:2:ops", 3).await["type"], "ack");
+    assert_eq!(back.messages(1).await, [3]);
 }
 
 async fn one_process_alone_serves_without_redis(transport: Transport) {

@@ -1,6 +1,7 @@
 //! The function library on a real Redis: what is stored, counted, published, kept and refused.
 
 mod refusals;
+mod unused;
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -137,7 +137,7 @@ impl Broker for MemoryBroker {
                 let result = Ok(shared.history.read(&scope, after, entries_max, now_ms));
                 shared.push_event(self.id, Event::History { ticket, result });
             }
-            Command::Tops { ticket, scopes } => {
+            Command::Tops { ticket, scopes, .. } => {
                 let result = Ok(scopes.iter().map(|scope| shared.history.top(scope)).collect());
                 shared.push_event(self.id, Event::Tops { ticket, result });
             }

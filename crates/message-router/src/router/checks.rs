@@ -10,12 +10,15 @@
 //! connection looks healthy: only a comparison finds it. If the broker is ahead, the message may still be under way.
 //! The scope is therefore subscribed once more (the fence): what has not arrived when that is confirmed never arrives.
 //!
+//! The requests also keep the metadata of the scopes from expiring ([`RingPlace::renewal`]).
+//!
 //! After the comparison a scope returns to the end of the ring. The ring advances evenly, so that ten thousand scopes
 //! are not compared in one burst.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
+use keyspace::Keyspace;
 use wire::{Position, Scope};
 
 use super::Router;
@@ -30,6 +33,10 @@ const BATCHES_MAX: usize = 8;
 /// A longer time between two sweeps counts as this much: it was a pause of this process or of the broker, and the
 /// missed checks are not made up for.
 const SWEEP_MS_MAX: u64 = 1_000;
+
+/// Time between two renewals of a scope's metadata, in seconds. A scope without a message is kept for an hour only.
+const RENEWAL_S: u64 = 30 * 60;
+const UNUSED_RENEWAL_S: u64 = 5 * 60;
 
 /// Up to this many places of removed scopes stay in the ring.
 const GONE_KEPT: usize = 1_024;
@@ -58,6 +65,8 @@ struct RingPlace {
     scope: Scope,
     /// Mark of the interest. A scope that was removed and is needed again has another mark.
     mark: u32,
+    /// Time from which its metadata is renewed with a check, in seconds.
+    renewal_s: u32,
 }
 
 /// One request for newest positions.
@@ -72,7 +81,10 @@ impl Checks {
     /// Adds a new scope to the ring and returns its mark.
     pub(super) fn enter(&mut self, scope: &Scope) -> u32 {
         self.last_mark = self.last_mark.wrapping_add(1);
-        self.ring.push_back(RingPlace { scope: scope.clone(), mark: self.last_mark });
+        let mut place = RingPlace { scope: scope.clone(), mark: self.last_mark, renewal_s: 0 };
+        // The read that follows renews it too.
+        place.renew_after(self.turned_ms, UNUSED_RENEWAL_S);
+        self.ring.push_back(place);
         self.last_mark
     }
 
@@ -90,7 +102,7 @@ impl Checks {
     /// The broker was lost: no answer will come.
     pub(super) fn lose(&mut self) {
         for batch in self.asked.drain(..) {
-            self.ring.extend(batch.places.into_iter().map(|(place, _)| place));
+            self.ring.extend(batch.places.into_iter().map(|(place, _)| RingPlace { renewal_s: 0, ..place }));
         }
         self.ahead.clear();
         self.credit = 0;
@@ -117,6 +129,26 @@ impl Checks {
     }
 }
 
+impl RingPlace {
+    /// How long the metadata of the scope is kept from now on, in ms, if it is due for renewal. `top` is the newest
+    /// position that was handed on.
+    fn renewal(&mut self, top: Position, now_ms: u64) -> Option<u64> {
+        if now_ms / 1_000 < u64::from(self.renewal_s) {
+            return None;
+        }
+        let (kept_ms, again_s) = match top.offset {
+            0 => (Keyspace::UNUSED_KEPT_MS, UNUSED_RENEWAL_S),
+            _ => (Keyspace::META_KEPT_MS, RENEWAL_S),
+        };
+        self.renew_after(now_ms, again_s);
+        Some(kept_ms)
+    }
+
+    fn renew_after(&mut self, now_ms: u64, seconds: u64) {
+        self.renewal_s = u32::try_from(now_ms / 1_000 + seconds).unwrap_or(0);
+    }
+}
+
 impl Router {
     /// Sends requests for the scopes whose check is due at `now_ms`.
     pub(super) fn check(&mut self, now_ms: u64, out: &mut Vec<Output>) {
@@ -128,12 +160,16 @@ impl Router {
 
     fn check_due(&mut self, out: &mut Vec<Output>) {
         while self.checks.asked.len() < BATCHES_MAX {
-            let mut places = Vec::new();
+            let (mut places, mut renew) = (Vec::new(), Vec::new());
             while places.len() < BATCH_SCOPES_MAX {
-                let Some(place) = self.checks.take_due(self.config.check_interval_ms) else { break };
+                let Some(mut place) = self.checks.take_due(self.config.check_interval_ms) else { break };
                 let Some(interest) = self.scopes.get(&place.scope).filter(|i| i.mark == place.mark) else { continue };
                 match interest.stream.live().filter(|_| !interest.shards.is_empty()) {
-                    Some(top) => places.push((place, top)),
+                    Some(top) => {
+                        let renewal = place.renewal(top, self.checks.turned_ms);
+                        renew.extend(renewal.map(|kept_ms| (places.len(), kept_ms)));
+                        places.push((place, top));
+                    }
                     // Its history is being read, or no shard needs it.
                     None => self.checks.ring.push_back(place),
                 }
@@ -143,7 +179,7 @@ impl Router {
             }
             let ticket = self.reads.ticket();
             let scopes = places.iter().map(|(place, _)| place.scope.clone()).collect();
-            out.push(Output::Command(Command::Tops { ticket, scopes }));
+            out.push(Output::Command(Command::Tops { ticket, scopes, renew }));
             self.checks.asked.push_back(CheckBatch { ticket, places });
         }
     }
@@ -168,7 +204,9 @@ impl Router {
             None => {
                 // These scopes come first when time has advanced.
                 self.counts.checks_failed += 1;
-                places.into_iter().rev().for_each(|(place, _)| self.checks.ring.push_front(place));
+                for (place, _) in places.into_iter().rev() {
+                    self.checks.ring.push_front(RingPlace { renewal_s: 0, ..place });
+                }
             }
         }
     }

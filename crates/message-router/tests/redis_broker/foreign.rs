@@ -25,7 +25,11 @@ async fn use_both(broker: &mut RedisBroker, bad: &Scope, good: &Scope, number: u
     broker.command(Command::Read { ticket: Ticket(number + 1), scope: bad.clone(), after, entries_max: 9 });
     let position = Position::new(1, 1);
     broker.command(Command::Lost { ticket: Ticket(number + 2), scope: bad.clone(), position });
-    broker.command(Command::Tops { ticket: Ticket(number + 3), scopes: vec![bad.clone(), good.clone()] });
+    broker.command(Command::Tops {
+        ticket: Ticket(number + 3),
+        scopes: vec![bad.clone(), good.clone()],
+        renew: vec![],
+    });
     send(broker, number + 4, good);
     broker.command(Command::Read { ticket: Ticket(number + 5), scope: good.clone(), after, entries_max: 9 });
     for _ in 0..6 {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use message_router::{
-    Command, Event, History, Joiner, Output, Policies, Router, RouterConfig, RouterCounts, ShardIndex,
+    BrokerError, Command, Event, History, Joiner, Output, Policies, Router, RouterConfig, RouterCounts, ShardIndex,
 };
-use wire::Position;
+use wire::{Envelope, Position, Timestamp};
 
 use crate::support::script::{run, run_with, without_history};
 
@@ -364,7 +364,7 @@ fn the_ring_advances_evenly_and_a_slow_broker_is_asked_less() {
         let (mut batches, mut scopes_asked) = (0, 0);
         while !out.is_empty() {
             for output in std::mem::take(&mut out) {
-                let Output::Command(Command::Tops { ticket, scopes }) = output else { panic!("{output:?}") };
+                let Output::Command(Command::Tops { ticket, scopes, .. }) = output else { panic!("{output:?}") };
                 assert!(scopes.len() <= 128);
                 (batches, scopes_asked) = (batches + 1, scopes_asked + scopes.len());
                 if sweep <= 12 {
@@ -388,10 +388,75 @@ fn the_ring_advances_evenly_and_a_slow_broker_is_asked_less() {
         late += count;
         router.handle(Event::Tops { ticket, result: Ok(vec![Some(top); count]) }, 0, &mut out);
         for output in std::mem::take(&mut out) {
-            let Output::Command(Command::Tops { ticket, scopes }) = output else { panic!("{output:?}") };
+            let Output::Command(Command::Tops { ticket, scopes, .. }) = output else { panic!("{output:?}") };
             unanswered.push((ticket, scopes.len()));
         }
     }
     assert!((3_000..=3_000 + 8 * 128).contains(&late), "{late} scopes");
     assert_eq!((router.counts().check_holes, router.counts().gaps), (0, 0));
+}
+
+/// Sweeps once per second for two hours. One scope has a message from the beginning, one gets its first after an hour.
+#[test]
+fn the_metadata_of_subscribed_scopes_is_renewed_before_it_expires() {
+    let mut router = Router::new(RouterConfig::default());
+    let mut out = Vec::new();
+    router.handle(Event::Up, 0, &mut out);
+    let mut tops = BTreeMap::from([("user:listened", Position::new(7, 0)), ("user:used", Position::new(7, 1))]);
+    let mut join = |router: &mut Router, name: &'static str, top: Position| {
+        let scope = Policies::default().families().parse_scope(&format!("default/{name}")).expect("a scope");
+        router.join(ShardIndex(0), Joiner(1), scope.clone(), None, &mut out);
+        router.handle(Event::Subscribed(scope), 0, &mut out);
+        for output in std::mem::take(&mut out) {
+            if let Output::Command(Command::Read { ticket, .. }) = output {
+                let history = History { top, earlier: Vec::new(), torn: Vec::new(), entries: Vec::new(), more: false };
+                router.handle(Event::History { ticket, result: Ok(history) }, 0, &mut out);
+            }
+        }
+        out.clear();
+    };
+    tops.iter().for_each(|(name, top)| join(&mut router, name, *top));
+    // Times in seconds and how long the metadata is kept from then on, in ms.
+    let mut renewals: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    let (mut out, mut lost) = (Vec::new(), 0);
+    for second in 1..=7_200_u64 {
+        if second == 3_600 {
+            tops.insert("user:listened", Position::new(7, 1));
+            let items = [("", &b"{}"[..])].into_iter();
+            let envelope = Envelope::write(Position::new(7, 1), Timestamp(0), items).into();
+            let scope = "default/user:listened".into();
+            router.handle(Event::Message { scope, envelope }, second * 1_000, &mut out);
+            out.clear();
+        }
+        router.sweep(second * 1_000, &mut out);
+        for output in std::mem::take(&mut out) {
+            let Output::Command(Command::Tops { ticket, scopes, renew }) = output else { panic!("{output:?}") };
+            let is_lost = second > 1_800 && !renew.is_empty() && lost == 0;
+            let result = if is_lost {
+                lost = second;
+                Err(BrokerError::Unknown)
+            } else {
+                for (index, kept_ms) in renew {
+                    renewals.entry(scopes[index].name().to_owned()).or_default().push((second, kept_ms));
+                }
+                Ok(scopes.iter().map(|scope| tops.get(scope.name()).copied()).collect())
+            };
+            router.handle(Event::Tops { ticket, result }, second * 1_000, &mut out);
+        }
+        out.clear();
+    }
+    let (hour_ms, week_ms) = (3_600_000, 604_800_000);
+    let [listened, used] = ["user:listened", "user:used"].map(|name| &renewals[name]);
+    let (before, after): (Vec<_>, Vec<_>) = listened.iter().partition(|(second, _)| *second < 3_600);
+    assert!(before.iter().all(|(_, kept_ms)| *kept_ms == hour_ms), "{before:?}");
+    assert!(after.iter().chain(used).all(|(_, kept_ms)| *kept_ms == week_ms), "{after:?}, {used:?}");
+    let mut last = 0;
+    for (second, _) in &before {
+        assert!(second - last <= 5 * 60 + 60, "{before:?}: 5 minutes, and two intervals of checks");
+        last = *second;
+    }
+    assert!((9..=12).contains(&before.len()), "seldom: {before:?}");
+    assert!((2..=4).contains(&after.len()) && (4..=6).contains(&used.len()), "{after:?}, {used:?}");
+    let again = renewals.values().flatten().any(|(second, _)| (lost..=lost + 60).contains(second));
+    assert!(lost > 0 && again, "a renewal that was lost at {lost} is repeated: {renewals:?}");
 }

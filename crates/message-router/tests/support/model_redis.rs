@@ -131,7 +131,7 @@ impl ModelRedis {
             Some(Command::Read { ticket, .. }) if fails => return self.fail(ticket),
             Some(Command::Read { ticket, scope, after, entries_max }) => (ticket, scope, after, entries_max),
             Some(Command::Tops { ticket, .. }) if fails => return self.fail_tops(ticket),
-            Some(Command::Tops { ticket, scopes }) => {
+            Some(Command::Tops { ticket, scopes, .. }) => {
                 let result = Ok(scopes.iter().map(|scope| Some(self.log(scope).top)).collect());
                 return self.from_reader.push_back(Event::Tops { ticket, result });
             }

@@ -178,7 +178,7 @@ fn render(output: &Output) -> String {
         Output::Command(Command::Publish(publish)) => {
             within(&publish.scope, format!("publish {}", publish.messages.len()))
         }
-        Output::Command(Command::Tops { ticket, scopes }) => {
+        Output::Command(Command::Tops { ticket, scopes, .. }) => {
             let names: Vec<_> = scopes.iter().map(Scope::name).collect();
             format!("tops {} of {}", ticket.0 ^ ROUTERS, names.join(" "))
         }

@@ -138,7 +138,7 @@ impl<B: Broker> TestClient<B> {
 
     pub(crate) async fn tops(&mut self, scopes: &[Scope]) -> Vec<Option<Position>> {
         let asked = self.ticket();
-        self.broker.command(Command::Tops { ticket: asked, scopes: scopes.to_vec() });
+        self.broker.command(Command::Tops { ticket: asked, scopes: scopes.to_vec(), renew: Vec::new() });
         let result = self
             .until(|event| match event {
                 Event::Tops { ticket, result } if ticket == asked => Some(result),

@@ -69,6 +69,7 @@ impl Pair {
             if is_equal {
                 self.model = model;
                 self.received += received.iter().map(|received| received.len() as u64).sum::<u64>();
+                self.compare_expiry(at, scope);
                 return answer;
             }
         }
@@ -168,6 +169,14 @@ impl Pair {
         if self.is_followed(at) {
             self.real[at].wait_for_replica();
         }
+    }
+
+    /// The metadata is kept for as long as in the model, to a second: Redis' clock advances during a call.
+    fn compare_expiry(&mut self, at: usize, scope: &str) {
+        let real = self.real[at].meta_expires_ms(scope);
+        let modelled = self.model.node(NodeIndex(at)).meta_expires_ms(scope);
+        let is_equal = real.zip(modelled).map_or(real == modelled, |(real, modelled)| real.abs_diff(modelled) < 1_000);
+        assert!(is_equal, "the metadata of {scope} expires at {real:?} in Redis, at {modelled:?} in the model");
     }
 
     /// A replication id changes exactly where the model expects it.

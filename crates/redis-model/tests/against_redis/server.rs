@@ -80,6 +80,12 @@ impl Server {
         seconds * 1_000 + micros / 1_000
     }
 
+    /// The time at which the metadata of a scope expires, in ms; none if it is kept for ever or does not exist.
+    pub(crate) fn meta_expires_ms(&mut self, scope: &str) -> Option<u64> {
+        let time: i64 = cmd("PEXPIRETIME").arg(key(scope, "meta")).query(&mut self.redis).expect("it answers");
+        time.try_into().ok()
+    }
+
     pub(crate) fn exec(&mut self, words: &[&str]) {
         cmd(words[0]).arg(&words[1..]).exec(&mut self.redis).unwrap_or_else(|error| panic!("{words:?}: {error}"));
     }

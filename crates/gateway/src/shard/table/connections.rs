@@ -122,9 +122,11 @@ impl Connections {
         into.append(&mut self.dirty);
     }
 
-    /// How many bytes of messages may be queued for a client. Bounded only while its socket is full.
+    /// How many bytes of messages may be queued for a client. Bounded only while its socket is full. A message that is
+    /// larger than the bound and is being written has room beside it.
     pub(super) fn bytes_max(&self, slot: Slot) -> usize {
-        if self[slot].blocked { self.outbox_bytes_max } else { usize::MAX }
+        let Connection { blocked, outbox, .. } = &self[slot];
+        if *blocked { self.outbox_bytes_max + outbox.oversized(self.outbox_bytes_max) } else { usize::MAX }
     }
 
     /// Queues a message for one receiver without a bound, and only once. `stamp` identifies the message.

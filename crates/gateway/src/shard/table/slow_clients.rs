@@ -260,11 +260,16 @@ impl Shard {
         connection.blocked = true;
         connection.blocked_ms = now.mono_ms;
         self.counters.backlog.add(connection.outbox.cost());
-        let bytes_max = self.rules.limits.outbox_bytes_max;
-        if connection.outbox.bytes() > bytes_max && connection.state == ConnectionState::Open {
+        let is_open = connection.state == ConnectionState::Open;
+        let bytes_max = self.connections.bytes_max(slot);
+        if self.connections[slot].outbox.bytes() > bytes_max && is_open {
             // Many messages came at once, and the socket has no room for them.
+            let closes_above = bytes_max + self.rules.limits.answers_bytes_max();
             self.evict_queued(slot, bytes_max);
-            if self.connections[slot].outbox.bytes() > bytes_max + self.rules.limits.answers_bytes_max() {
+            if self.connections[slot].outbox.bytes() > closes_above {
+                self.conflate_outbox(slot);
+            }
+            if self.connections[slot].outbox.bytes() > closes_above {
                 self.close_slow(slot);
             }
         }

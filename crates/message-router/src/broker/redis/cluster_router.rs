@@ -110,9 +110,10 @@ impl CallRoute {
         self,
         keyspace: &Keyspace,
         scopes: &[Scope],
+        renew: &[(usize, u64)],
     ) -> Result<Vec<Option<Position>>, CommandError> {
         let router = match self {
-            Self::One(command_connection) => return command_connection.tops(keyspace, scopes).await,
+            Self::One(command_connection) => return command_connection.tops(keyspace, scopes, renew).await,
             Self::Cluster(router) => router,
         };
         let mut by_node: HashMap<Node, Vec<usize>> = HashMap::new();
@@ -122,9 +123,12 @@ impl CallRoute {
         let mut tops = vec![None; scopes.len()];
         for (node, indices) in by_node {
             let own: Vec<Scope> = indices.iter().map(|index| scopes[*index].clone()).collect();
+            // The indices are sorted.
+            let own_index = |(index, kept_ms): &(usize, u64)| Some((indices.binary_search(index).ok()?, *kept_ms));
+            let own_renew: Vec<(usize, u64)> = renew.iter().filter_map(own_index).collect();
             let command_connection = router.command_connection(&node).ok_or_else(|| no_connection(&node))?;
-            let answers =
-                command_connection.tops(keyspace, &own).await.inspect_err(|_| router.map_changed.notify_one())?;
+            let answers = command_connection.tops(keyspace, &own, &own_renew).await;
+            let answers = answers.inspect_err(|_| router.map_changed.notify_one())?;
             indices.into_iter().zip(answers).for_each(|(index, top)| tops[index] = top);
         }
         Ok(tops)

@@ -12,7 +12,6 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use wire::{Position, Scope, Timestamp};
 
-use super::random;
 use crate::broker::{BrokerError, Draft, Entry, History};
 
 /// The broker's connection for commands. It calls functions of the library, and loads the library when Redis has lost
@@ -80,7 +79,11 @@ impl CommandConnection {
             command.arg(&after).arg(entries_max);
             command
         };
-        match self.call(&command(Function::READ)).await? {
+        // A scope without a message expires soon, and this one is needed. It takes no round trip of its own; if it is
+        // refused, a comparison of positions renews the scope.
+        let (read, renewal) = (command(Function::READ), keep(keyspace, scope, Keyspace::UNUSED_KEPT_MS));
+        let (answer, _) = tokio::join!(self.call(&read), self.send(&renewal));
+        match answer? {
             Value::Nil => history(self.call(&command(Function::OPEN)).await?),
             begun => history(begun),
         }
@@ -94,28 +97,28 @@ impl CommandConnection {
     }
 
     /// Reads the newest position of each of these scopes, in one round of plain commands: a function call costs Redis
-    /// several times more.
-    ///
-    /// One of the scopes, drawn at random, has its metadata kept for another week. So the metadata of a subscribed
-    /// scope does not expire, however quiet the scope is, and no client gets a gap although nothing was lost.
+    /// several times more. The metadata of the scopes in `renew` is kept for longer.
     pub(super) async fn tops(
         self,
         keyspace: &Keyspace,
         scopes: &[Scope],
+        renew: &[(usize, u64)],
     ) -> Result<Vec<Option<Position>>, CommandError> {
         if scopes.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = redis::Pipeline::with_capacity(scopes.len() + 1);
+        let count = scopes.len() + renew.len();
+        let mut pipeline = redis::Pipeline::with_capacity(count);
         for scope in scopes {
             pipeline.cmd("HMGET").arg(keyspace.meta(scope)).arg(&Keyspace::TOP_FIELDS);
         }
-        let drawn = usize::try_from(random() % scopes.len() as u64).expect("an index");
-        pipeline.cmd("PEXPIRE").arg(keyspace.meta(&scopes[drawn])).arg(Keyspace::META_KEPT_MS).arg("GT");
+        for (index, kept_ms) in renew {
+            pipeline.add_command(keep(keyspace, &scopes[*index], *kept_ms));
+        }
         let mut connection = self.connection.clone();
-        let answers = timeout(self.deadline, connection.send_packed_commands(&pipeline, 0, scopes.len() + 1));
+        let answers = timeout(self.deadline, connection.send_packed_commands(&pipeline, 0, count));
         let answers = answers.await.map_err(|_| CommandError::Late)??;
-        // The PEXPIRE may be refused where Redis accepts no writes; a later round repeats it.
+        // A PEXPIRE may be refused where Redis accepts no writes; a later round repeats it.
         answers.into_iter().take(scopes.len()).map(top).collect()
     }
 
@@ -178,6 +181,13 @@ impl SendCommand for CommandConnection {
     async fn send(&mut self, command: &Cmd) -> Result<Value, CommandError> {
         CommandConnection::send(self, command).await
     }
+}
+
+/// Keeps the metadata of a scope for this time, or for as long as it is kept already.
+fn keep(keyspace: &Keyspace, scope: &Scope, kept_ms: u64) -> Cmd {
+    let mut command = redis::cmd("PEXPIRE");
+    command.arg(keyspace.meta(scope)).arg(kept_ms).arg("GT");
+    command
 }
 
 /// What a failed publish means for its publisher.

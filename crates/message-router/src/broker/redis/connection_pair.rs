@@ -97,7 +97,7 @@ impl ConnectionPair {
                 None
             }
             Command::Read { ticket, scope, after, entries_max } => self.calls.read(ticket, scope, after, entries_max),
-            Command::Tops { ticket, scopes } => self.calls.tops(ticket, scopes),
+            Command::Tops { ticket, scopes, renew } => self.calls.tops(ticket, scopes, renew),
             Command::Lost { ticket, scope, position } => self.calls.lost(ticket, scope, position),
             Command::Publish(publish) => self.calls.publish(publish),
             Command::Reset(reason) => {

@@ -160,13 +160,13 @@ impl PendingCalls {
     }
 
     /// Starts a query for newest positions, or returns its refusal.
-    pub(super) fn tops(&mut self, ticket: Ticket, scopes: Vec<Scope>) -> Option<Event> {
+    pub(super) fn tops(&mut self, ticket: Ticket, scopes: Vec<Scope>, renew: Vec<(usize, u64)>) -> Option<Event> {
         if let Err(error) = self.admit(ticket, CallKind::Tops, scopes.len() * TOP_BYTES) {
             return Some(Event::Tops { ticket, result: Err(error) });
         }
         let (route, config) = (self.route.clone(), Arc::clone(&self.config));
         self.running.spawn(async move {
-            let result = route.tops(&config.keyspace, &scopes).await;
+            let result = route.tops(&config.keyspace, &scopes, &renew).await;
             let disconnect_reason = disconnect_reason(&result);
             FinishedCall { result: CallResult::Tops(ticket, result), disconnect_reason }
         });

@@ -1,5 +1,7 @@
 //! Clients that read too slowly, by what their family wants for them.
 
+use message_router::{FamilyPolicy, OnSlow};
+
 use super::*;
 
 impl Table {
@@ -519,4 +521,80 @@ fn a_page_that_its_client_does_not_read_is_thinned_out_and_read_again() {
     let last = first.len() as u64;
     assert!(first.iter().copied().eq(1..=last) && last < 100, "{first:?}");
     assert_eq!(table.joiner().1, Some(at(last)));
+}
+
+/// The default families, where `collection` keeps messages and does this with a client that reads too slowly.
+fn with_on_slow(on_slow: OnSlow) -> Table {
+    let policies = Policies::default();
+    let policy = |shape: &wire::FamilyShape, index| {
+        let policy = *policies.policy(index);
+        if shape.name == "collection" { FamilyPolicy { on_slow, ..policy } } else { policy }
+    };
+    let rows = policies.families().iter().map(|(index, shape)| (shape.clone(), policy(shape, index))).collect();
+    Table::with(Policies::new(rows))
+}
+
+/// A message that alone is larger than an outbox may be.
+fn large(offset: u64) -> Outgoing {
+    let scope = Families::default().parse_scope("default/collection:42").unwrap();
+    let text = format!(r#"{{"type":"m","payload":"{}"}}"#, "x".repeat(20_000));
+    let message = Message::parse(text.as_bytes()).unwrap();
+    Outgoing::new(&message, &scope, Bytes::from_static(b"ops"), Timestamp(0), Some(at(offset)))
+}
+
+#[test]
+fn a_message_larger_than_an_outbox_closes_nobody_who_reads() {
+    for on_slow in [OnSlow::CatchUp, OnSlow::Latest, OnSlow::Close] {
+        for is_live in [true, false] {
+            let mut table = with_on_slow(on_slow);
+            let client = table.connect("client");
+            if is_live {
+                table.live(client, "collection:42:*", 1);
+                let message = large(2);
+                let scope = message.scope().clone();
+                table.shard.deliver(&scope, &[message]);
+            } else {
+                table.client_sends(client, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-1"}"#);
+                let (joiner, _) = table.joiner();
+                let joined = CatchUpPage { messages: vec![large(2)], ..page(Start::Resumed, vec![], Some(2), false) };
+                table.shard.joined(joiner, joined);
+                let subscribed = table.shard.connection(client).unwrap().outbox.take_entry();
+                assert_eq!(frames(&subscribed), ["subscribed collection:42:*"]);
+            }
+            // The socket takes a part of it, several times. In between, replies and other messages are queued.
+            for offset in 3..=5 {
+                table.shard.connection(client).unwrap().outbox.take_bytes(100);
+                table.blocks(client);
+                table.client_sends(client, r#"{"type":"nothing"}"#);
+                table.publishes("ops", offset..=offset);
+                table.shard.unblock(client);
+            }
+            let what = format!("{on_slow:?}, live: {is_live}");
+            assert_eq!(table.shard.counters.slow_closes.get(), 0, "{what}");
+            let outbox = &mut table.shard.connection(client).unwrap().outbox;
+            assert!(outbox.take_entry().len() > 19_000, "{what}: the rest of it");
+            let received = table.received(client);
+            assert_eq!(offsets(&received, OPS), [3, 4, 5], "{what}: {received:?}");
+            assert_eq!(received.iter().filter(|text| text.starts_with("error")).count(), 3, "{what}: {received:?}");
+        }
+    }
+}
+
+/// A page that does not fit is thinned out, like live messages that do not fit.
+#[test]
+fn a_page_larger_than_an_outbox_is_conflated_where_the_newest_is_enough() {
+    let mut table = with_on_slow(OnSlow::Latest);
+    let client = table.connect("client");
+    table.client_sends(client, r#"{"type":"subscribe","channel":"collection:42:*","position":"7-0"}"#);
+    let (joiner, _) = table.joiner();
+    table.shard.joined(joiner, page(Start::Resumed, ops(1..=200), Some(200), false));
+    table.shard.connection(client).unwrap().outbox.take_bytes(10);
+    table.blocks(client);
+    assert_eq!(table.shard.counters.slow_closes.get(), 0);
+    table.publishes("ops", 201..=202);
+    table.shard.unblock(client);
+    table.shard.connection(client).unwrap().outbox.take_entry(); // the rest of `subscribed`
+    assert_eq!(table.received(client), Vec::<String>::new());
+    assert_eq!(table.reads(client), Vec::<String>::new());
+    assert_eq!(table.received(client), ["gap collection:42:*".to_owned(), format!("{OPS}@202")]);
 }
