@@ -40,7 +40,7 @@ local function collect(entries, stream, after, entries_max, expired)
     count = min(count, entries_max + 1 - #entries) -- one more than needed shows whether there are more
     local page = pcall_redis('XRANGE', stream, start, '+', 'COUNT', count)
     if page.err then
-      return nil, bad_scope(stream, 'is no stream')
+      return nil, refused_at(stream, 'is no stream', page)
     end
     for i = 1, #page do
       local id, fields = page[i][1], page[i][2]

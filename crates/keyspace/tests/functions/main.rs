@@ -1,5 +1,6 @@
 //! The function library on a real Redis: what is stored, counted, published, kept and refused.
 
+mod foreign;
 mod refusals;
 
 use std::collections::HashSet;
