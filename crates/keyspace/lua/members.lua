@@ -35,7 +35,10 @@ end
 local function read_or(otherwise, ...)
   local answer = pcall_redis(...)
   if type(answer) == 'table' and answer.err then
-    return otherwise
+    if find(answer.err, '^WRONGTYPE') then
+      return otherwise
+    end
+    return call(...) -- any other error, such as a missing permission, is the function's too
   end
   return answer
 end

@@ -72,7 +72,7 @@ local function complaint(args, width, is_checked)
 end
 
 -- Returns the positions of stored messages with these ids: id → position. `window` is the current window, `newest` the
--- last one with ids. Returns nil and an error text if a key is no hash.
+-- last one with ids. Returns nil and an error text if a key is no hash: nothing has been written by then.
 local function known_positions(args, even, odd, window, newest)
   local known, ids = {}, {}
   for i = 3, #args, 3 do
@@ -80,12 +80,12 @@ local function known_positions(args, even, odd, window, newest)
       ids[#ids + 1] = args[i]
     end
   end
-  if #ids > 0 and newest >= window - 1 then
+  if #ids > 0 then
     local in_even, in_odd = pcall_redis('HMGET', even, unpack(ids)), pcall_redis('HMGET', odd, unpack(ids))
     if in_even.err or in_odd.err then
-      return nil, bad_scope(in_even.err and even or odd, 'is no hash')
+      return nil, refused_at(in_even.err and even or odd, 'is no hash', in_even.err and in_even or in_odd)
     end
-    for i = 1, #ids do
+    for i = 1, newest >= window - 1 and #ids or 0 do
       local position = in_even[i] or in_odd[i]
       known[ids[i]] = position and is_position(position) and position or nil
     end
@@ -106,7 +106,9 @@ end
 local function add(stored, stream, ...)
   local entry = (stored and call or pcall_redis)('XADD', stream, ...)
   if entry.err then
-    return error_reply(bad_scope(stream, 'accepts no entry (' .. entry.err .. ')'))
+    -- Another type, or the id of an entry that another program has added.
+    local is_foreign = find(entry.err, '^WRONGTYPE') or find(entry.err, 'equal or smaller') or find(entry.err, 'exhausted')
+    return error_reply(is_foreign and bad_scope(stream, 'accepts no entry (' .. entry.err .. ')') or entry.err)
   end
 end
 

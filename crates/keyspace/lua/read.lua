@@ -21,16 +21,27 @@ local ANSWER_ENTRIES_MAX = 10000
 -- rounds.
 local FETCH_FIRST, FETCH_GROWTH = 4, 8
 
+-- Returns where a range after a position begins, or nil if this library has given out no position above it. Clients name
+-- any position, and XRANGE refuses some: those above 64 bits, and the highest one.
+local function start_after(position)
+  local generation, offset = match(position, '^0*(%d+)%-0*(%d+)$')
+  if whole(offset) then
+    return whole(generation) and '(' .. generation .. '-' .. offset
+  end
+  generation = whole(generation)
+  return generation and decimal(generation + 1) .. '-0'
+end
+
 -- Fills `entries`; returns 1 if there are more, else 0, or nil and an error text. Messages older than `expired` are skipped: upkeep has not
 -- removed them yet.
 local function collect(entries, stream, after, entries_max, expired)
-  local start, bytes, count = '(' .. after, 0, FETCH_FIRST
+  local start, bytes, count = start_after(after), 0, FETCH_FIRST
   local fetched, fetched_bytes = 0, 0
-  while true do
+  while start do
     count = min(count, entries_max + 1 - #entries) -- one more than needed shows whether there are more
     local page = pcall_redis('XRANGE', stream, start, '+', 'COUNT', count)
     if page.err then
-      return nil, bad_scope(stream, 'is no stream')
+      return nil, refused_at(stream, 'is no stream', page)
     end
     for i = 1, #page do
       local id, fields = page[i][1], page[i][2]
@@ -45,15 +56,16 @@ local function collect(entries, stream, after, entries_max, expired)
         entries[#entries + 1] = { id, fields[2], fields[4], fields[6] }
         bytes = bytes + size
       end
-      start = '(' .. id
     end
     if #page < count then
       return 0
     end
+    start = start_after(page[#page][1])
     -- Fetch no more than fit into the answer if the next messages are as large as these.
     local room = floor(max(ANSWER_BYTES_MAX - bytes, 0) * fetched / max(fetched_bytes, 1)) + 2
     count = min(count * FETCH_GROWTH, room)
   end
+  return 0
 end
 
 local function read(keys, args, opening)

@@ -120,12 +120,18 @@ local function bad_scope(key, why)
   return 'BADSCOPE ' .. key .. ' ' .. why .. ': another program has written it; delete the key'
 end
 
+-- Returns the error text for a command on `key` that Redis refused. Only a value of another type is another program's: a
+-- missing permission, for example, is reported as it is.
+local function refused_at(key, why, reply)
+  return find(reply.err, '^WRONGTYPE') and bad_scope(key, why) or reply.err
+end
+
 -- Reads fields of the metadata. The fields must begin with g and o, and name e if its content is needed. Returns nil and
 -- an error text if they are not those of this library.
 local function read_meta(meta, ...)
   local seen = pcall_redis('HMGET', meta, 'g', 'o', ...)
   if seen.err then
-    return nil, bad_scope(meta, 'is no hash')
+    return nil, refused_at(meta, 'is no hash', seen)
   end
   if seen[1] and not (whole(seen[1]) and whole(seen[2])) then
     return nil, bad_scope(meta, 'has fields g and o that are no position')

@@ -196,6 +196,7 @@ conformance! {
     an_id_is_lost_with_its_message
     an_unused_scope_has_begun_its_first_generation
     a_received_message_can_be_read
+    a_history_is_read_after_any_position
     topics_and_bytes_arrive_and_are_kept_unchanged
     a_history_is_read_in_pages
     a_history_keeps_the_newest_entries_of_its_family
@@ -465,6 +466,27 @@ async fn a_history_is_read_in_pages<C: Cluster>() {
     assert_eq!(page(client.read(&scope, at(6), 4).await), (vec![7, 8, 9, 10], false));
     assert_eq!(page(client.read(&scope, at(10), 4).await), (vec![], false));
     assert_eq!(page(client.read(&scope, at(11), 4).await), (vec![], false));
+}
+
+async fn a_history_is_read_after_any_position<C: Cluster>() {
+    let cluster = C::start(&Policies::default());
+    let mut client = TestClient::up(cluster.broker()).await;
+    let scope = scope("acme/user:1");
+    let top = client.publish(&scope, &[("", MESSAGE), ("", MESSAGE)]).await;
+    let (own, max) = (top.generation, u64::MAX);
+    for (after, count) in [
+        (Position::new(max, max), 0),
+        (Position::new(max, 0), 0),
+        (Position::new(max - 1, max), 0),
+        (Position::new(own, max), 0),
+        (Position::new(own - 1, max), 2),
+        (Position::new(0, max), 2),
+        (Position::new(0, 0), 2),
+    ] {
+        let history = client.read(&scope, Some(after), 9).await;
+        assert_eq!((history.top, history.entries.len(), history.more), (top, count, false), "after {after}");
+        assert_eq!(judge(after, &history), Err(GapReason::UnknownPosition), "after {after}");
+    }
 }
 
 async fn a_history_keeps_the_newest_entries_of_its_family<C: Cluster>() {

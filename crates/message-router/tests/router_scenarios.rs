@@ -467,6 +467,21 @@ fn a_gap_in_the_scope_makes_older_answers_too_old() {
 }
 
 #[test]
+fn a_first_read_that_failed_is_repeated_without_the_position_of_its_joiner() {
+    run("
+        join 0 a after 18446744073709551615-18446744073709551615 | subscribe
+        subscribed                   | read 1 after 18446744073709551615-18446744073709551615
+        failed 1                     | joined a degraded upto -
+        join 1 b after 7-4           |
+        sweep 250                    | read 2 after -
+        failed 2                     | joined b degraded upto -
+        sweep 500                    | read 3 after -
+        history 3 top 7-5            | joined a gap unknown_position upto 7-5; read 4 after 7-4
+        history 4 top 7-5 has 7-5    | joined b resumed upto 7-5 with 7-5
+    ");
+}
+
+#[test]
 fn failed_reads_are_asked_again_and_only_joiners_give_up() {
     let router = run("
         join 0 a                     | subscribe

@@ -1,5 +1,6 @@
 //! The function library on a real Redis: what is stored, counted, published, kept and refused.
 
+mod foreign;
 mod refusals;
 mod unused;
 
@@ -537,6 +538,43 @@ fn an_answer_is_bounded_in_bytes() {
     assert_eq!((kept.offsets(), kept.more), (vec![1, 2], true));
     let kept = read(&mut redis, &scope, &kept.entries[1].0, "18446744073709551615");
     assert_eq!((kept.offsets(), kept.more), (vec![3, 4], false), "as many as there are may be asked for");
+}
+
+/// Clients name any position; those that were never given out are answered like others.
+#[test]
+fn a_read_after_any_position_is_answered() {
+    const MAX: u64 = u64::MAX;
+    let (_server, mut redis) = server();
+    let scope = scope("room:7");
+    let top = publish(&mut redis, &scope, 3);
+    let (own, all) = (top.generation, vec![1, 2, 3]);
+    let above_64_bits = "18446744073709551616";
+    let cases = [
+        (format!("{MAX}-{MAX}"), vec![]),
+        (format!("{MAX}-0"), vec![]),
+        (format!("{}-{MAX}", MAX - 1), vec![]),
+        (format!("0-{MAX}"), all.clone()),
+        (format!("0-{above_64_bits}"), all.clone()),
+        (format!("{}-{MAX}", own - 1), all.clone()),
+        (format!("{own}-{MAX}"), vec![]),
+        (format!("{own}-{}", 1u64 << 53), vec![]),
+        (format!("000000000000000000{own}-0000000000000000000001"), vec![2, 3]),
+        (format!("{above_64_bits}-0"), vec![]),
+        (format!("{0}{0}-{0}{0}", above_64_bits), vec![]),
+        ("0-0".to_owned(), all),
+    ];
+    for (after, offsets) in &cases {
+        let kept = read(&mut redis, &scope, after, "9");
+        assert_eq!((&kept.offsets(), kept.top, kept.more), (offsets, top, false), "{after}");
+    }
+    // Another program has added the highest id of all. It is the last one of a fetch.
+    let highest = format!("{MAX}-{MAX}");
+    let stream = Keyspace::default().stream(&scope);
+    cmd("XADD").arg(&stream).arg(&highest).arg(&["x", "y"]).exec(&mut redis).unwrap();
+    for after in [&cases[0].0, &cases[3].0] {
+        let kept = read(&mut redis, &scope, after, "9");
+        assert_eq!((kept.offsets().len(), kept.more), (if *after == highest { 0 } else { 3 }, false), "{after}");
+    }
 }
 
 /// The COUNT of each XRANGE within one read, as MONITOR shows it.

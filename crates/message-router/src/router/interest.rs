@@ -212,12 +212,13 @@ impl Interest {
         self.ask(scope, self.stream.top(), context);
     }
 
-    /// The time has come to repeat a failed request.
+    /// The time has come to repeat a failed request. A first read is repeated without the position of its joiner: others
+    /// wait for the scope too, and one position must not keep it from them.
     pub(crate) fn ask_again(&mut self, scope: &Scope, ticket: Ticket, context: &mut RouterContext<'_>) {
         if let Some(position) = self.stream.noting(ticket) {
             self.note_loss(scope, position, context);
-        } else if let Some((_, after)) = self.stream.question().filter(|(asked, _)| *asked == ticket) {
-            self.ask(scope, after, context);
+        } else if self.stream.question().is_some_and(|(asked, _)| asked == ticket) {
+            self.ask(scope, self.stream.top(), context);
         } else if let Some(joins) = &mut self.joins
             && let Some(read) = joins.take_read(ticket)
         {
