@@ -363,9 +363,9 @@ impl Edge {
         let place = self.enter(request, peer.ip());
         self.handshake.await_key(request, unix_ms()).await;
         let mut upgrade = self.handshake.decide(request, path_tenant.as_ref(), unix_s(), session_id)?;
-        // A refused upgrade costs the others no turn and no place.
+        // A refused upgrade costs the others no turn and no place, but its address one until its socket has ended.
         let place = match place {
-            _ if matches!(upgrade.opening, Opening::Refused { .. }) => None,
+            place if matches!(upgrade.opening, Opening::Refused { .. }) => place.unwrap_or_default(),
             _ if !self.takes_clients() => return Err(Refusal::draining()),
             _ if self.diverts(upgrade.cookie) => return Err(Refusal::elsewhere()),
             Err(refusal) => {

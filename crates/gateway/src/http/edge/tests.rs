@@ -735,6 +735,38 @@ async fn each_client_address_has_its_own_limits() {
     }
 }
 
+/// Also those that are refused for their token, until their sockets have ended.
+#[tokio::test]
+async fn refused_upgrades_count_for_their_address() {
+    let config = EdgeConfig {
+        handshake_timeout: PATIENCE,
+        connections_max: 1_000,
+        connects_per_second: 0,
+        addresses: AddressLimits { connections_max: 2, connects_per_second: 0 },
+        trusted_proxies: TrustedProxies::default(),
+        diverts: Rc::default(),
+        tls: None,
+        paths: Paths::default(),
+    };
+    let test = async {
+        let mut edge = TestEdge::configured(config, Health::new(Watchdog::new(0, FROZEN_AFTER, Instant::now()))).await;
+        let mut open = async |more: &str| {
+            edge.connect().await.write_all(upgrade("/ws", more).as_bytes()).await.unwrap();
+            edge.next_handoff().await
+        };
+        let code = |handoff: &Handoff| match handoff.opening {
+            Opening::Refused { code, .. } => Some(code),
+            _ => None,
+        };
+        let refused = [open("Authorization: Bearer x\r\n").await, open("Origin: https://evil.example\r\n").await];
+        assert_eq!(refused.each_ref().map(code), [Some(ErrorCode::Unauthenticated), Some(ErrorCode::WrongOrigin)]);
+        assert_eq!(code(&open("").await), Some(ErrorCode::Unavailable));
+        drop(refused);
+        assert_eq!(code(&open("").await), None, "both places are free again");
+    };
+    LocalSet::new().run_until(test).await;
+}
+
 /// What begins without the header that a trusted proxy has to write is cut, and anybody else needs none.
 #[tokio::test]
 async fn the_proxy_protocol_is_spoken_by_trusted_proxies_alone() {
