@@ -3,22 +3,18 @@
 use super::*;
 
 impl Edge {
-    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token gets no
-    /// place from another one.
+    /// Waits for this connection's turn and for a place, or returns its refusal. A client without a token does not wait
+    /// for a place: it would take a place in the queue from one that has a token.
     pub(super) async fn admit(&self, has_token: bool) -> Option<Opening> {
         if let Some(refused) = self.throttle().await {
             return Some(refused);
         }
         let has_room = || self.hub.connections() < self.config.connections_max;
-        let make_room = || {
-            if has_token {
-                self.hub.evict_unauthenticated()
-            }
+        let is_in = match has_token {
+            true => self.waiting_room.enter(has_room, || self.hub.evict_unauthenticated()).await,
+            false => self.waiting_room.is_passed(has_room),
         };
-        match self.waiting_room.enter(has_room, make_room).await {
-            true => None,
-            false => Some(self.full()),
-        }
+        if is_in { None } else { Some(self.full()) }
     }
 
     /// Waits for this connection's turn, or returns its refusal.

@@ -269,6 +269,30 @@ async fn a_client_with_a_token_waits_for_a_place_and_takes_that_of_one_without()
     .await;
 }
 
+/// More of them than may wait, and for as long as one may wait.
+#[tokio::test]
+async fn clients_without_a_token_do_not_fill_the_queue_before_a_full_instance() {
+    with_edge(PATIENCE, async |edge| {
+        edge.shard.connections.set(2);
+        let mut streams = Vec::new();
+        for _ in 0..200 {
+            let mut stream = edge.connect().await;
+            stream.write_all(upgrade("/ws", "").as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        let bearer = format!("Authorization: Bearer {}\r\n", signed::hs256(&signed::claims("alice")));
+        let mut waits = edge.connect().await;
+        waits.write_all(upgrade("/ws", &bearer).as_bytes()).await.unwrap();
+        for n in 0..200 {
+            assert!(matches!(edge.next_handoff().await.opening, Opening::Refused { .. }), "{n}");
+        }
+        edge.shard.connections.set(1);
+        assert!(matches!(edge.next_handoff().await.opening, Opening::Authenticated(_)), "it has waited");
+        assert_eq!(edge.counters.upgrades_full.get(), 200);
+    })
+    .await;
+}
+
 /// Who was answered 101 and is not at its shard yet is a connection too: for what fits in, and for a drain.
 #[tokio::test]
 async fn connections_on_their_way_to_a_shard_are_counted() {
